@@ -1,0 +1,109 @@
+"""`amini serve`: starts a model server that stays, tells which one runs, stops it."""
+
+import asyncio
+import json
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
+from agentless_mini.commands.models import Machine
+from agentless_mini.commands.terminal import people
+from agentless_mini.config import Config, Engine
+from agentless_mini.domain import Decoding
+from agentless_mini.errors import ServerUnreachable, UsageError
+from agentless_mini.serving.embedded import plan_embedded
+from agentless_mini.serving.process import Limits, Server, ServerPlan, is_healthy
+from agentless_mini.serving.state import NotRunning, find_server, serve, stop_recorded
+from agentless_mini.serving.vllm import find_gpus, plan_vllm
+from agentless_mini.serving.weights import find_weights
+
+
+class StartProgress(AbstractContextManager["StartProgress"]):
+    """Shows what a starting server does: a moving line on a terminal, a line for each new phase elsewhere."""
+
+    def __init__(self, console: Console, model: str) -> None:
+        """Show on `console` the start of a server for `model`."""
+        self._console = console
+        self._model = model
+        self._phase = ""
+        self._status = Status("", console=console) if console.is_terminal else None
+
+    def __enter__(self) -> "StartProgress":
+        """Start showing."""
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        """Clear the moving line."""
+        if self._status:
+            self._status.stop()
+
+    def __call__(self, phase: str, seconds: float) -> None:
+        """Take in what the server does, `seconds` after it was started."""
+        if self._status:
+            self._status.update(Text(f"{self._model}: {phase} ({seconds:.0f} s)"))
+        elif phase != self._phase:
+            self._console.print(Text(f"{self._model}: {phase}"), highlight=False)
+        self._phase = phase
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOutput:
+    """How the commands tell their result: the address alone, or a JSON document."""
+
+    json: bool = False
+
+
+def start_server(model: str | None, config: Config, machine: Machine, output: ServeOutput) -> None:
+    """Start a server for a model, wait until it is healthy, and print its address.
+
+    Raises `UsageError` if one runs already, and what the start raises.
+    """
+    plan = plan_server(model, config, machine)
+    home = machine.served
+    home.mkdir(parents=True, exist_ok=True)
+    with StartProgress(people(), plan.model) as progress:
+        server = asyncio.run(serve(plan, home, Limits(), progress))
+    _print(server, output)
+    people().print(Text(f"{server.model} is served by {server.engine}; its log is {server.log}."), highlight=False)
+
+
+def plan_server(model: str | None, config: Config, machine: Machine) -> ServerPlan:
+    """Plan vLLM where it is asked for or there is a GPU, else llama.cpp's server on GGUF weights."""
+    gpus = find_gpus(machine.environment.get("CUDA_VISIBLE_DEVICES"))
+    if config.engine is Engine.VLLM or (config.engine is Engine.AUTO and gpus):
+        return plan_vllm(model or config.gpu_model, config.vllm, gpus)
+    settings = config.embedded.model_copy(update={"model": model} if model else {})
+    weights = find_weights(settings, machine.weights, lambda said: people().print(said, highlight=False))
+    if weights.decoding is Decoding.LINES:
+        raise UsageError(
+            "The carried model rewrites lines inside amini repair and cannot be served: name a GGUF model."
+        )
+    return plan_embedded(weights.path, weights.name, config.llama_cpp)
+
+
+def tell_status(machine: Machine, output: ServeOutput) -> None:
+    """Print the running server's address. Raises `ServerUnreachable` where there is none, or it is not healthy."""
+    server = find_server(machine.served)
+    if isinstance(server, NotRunning):
+        raise ServerUnreachable(f"{server.reason} Start one with `amini serve MODEL`.")
+    if not asyncio.run(is_healthy(server)):
+        raise ServerUnreachable(f"The server for {server.model} does not answer: read {server.log}, or stop it.")
+    _print(server, output)
+
+
+def stop_server(machine: Machine) -> None:
+    """Stop the running server and all of its processes. That none runs is no failure."""
+    stopped = stop_recorded(machine.served, Limits())
+    told = stopped.reason if isinstance(stopped, NotRunning) else f"The server for {stopped.model} was stopped."
+    people().print(Text(told), highlight=False)
+
+
+def _print(server: Server, output: ServeOutput) -> None:
+    said = json.dumps(asdict(server), default=str) if output.json else server.base_url
+    sys.stdout.write(said + "\n")

@@ -1,0 +1,207 @@
+"""What of a repository fits a prompt: the tree, cut to the likeliest paths, and files, cut by one stated rule.
+
+The rule for files: whole files are left out from the end of the list, the least important first, until the rest fits;
+where even the first does not fit alone, it is shown in windows around the places that the issue names. An issue that
+takes too much itself loses its middle.
+
+Sizes are in estimated tokens: bytes times a ratio that the caller learns from the server's own count (`Gauge`). This
+module never talks to a server.
+"""
+
+import ast
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agentless_mini.domain import Excerpt, Issue, ShownFile
+from agentless_mini.lexical import Mentions, terms
+
+# A prompt whose only file is a shorter window than this could not hold one function.
+LEAST_WINDOW_LINES = 8
+# What a heading, its fence and the marks of left-out lines cost a file beside its text.
+OVERHEAD_BYTES = 60
+FRAME_WEIGHT = 8.0
+DEFINITION_WEIGHT = 4.0
+NAME_WEIGHT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """Estimates tokens from text. `tokens_per_byte` is in (0, 1]; a tokenizer of code needs about 0.25 to 0.4."""
+
+    tokens_per_byte: float = 0.3
+
+    def tokens(self, text: str) -> int:
+        """Return the estimated number of tokens of a text, rounded up."""
+        return math.ceil(len(text.encode(errors="replace")) * self.tokens_per_byte)
+
+    def corrected(self, estimated: int, counted: int) -> "Gauge":
+        """Return a gauge that would have estimated what the server counted, and a little more."""
+        return Gauge(min(1.0, self.tokens_per_byte * max(counted, 1) / max(estimated, 1) * 1.02))
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The files as shown, in the order given, and the paths of those left out or shown in part."""
+
+    files: tuple[ShownFile, ...]
+    left_out: tuple[str, ...] = ()
+    windowed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A decoded text file: its path and its text with newlines as `\\n` or `\\r\\n`, as in the file."""
+
+    path: str
+    text: str
+
+
+def fit_issue(issue: Issue, budget: int, gauge: Gauge) -> Issue:
+    """Return the issue within `budget` tokens: of a longer one the first two thirds of that and the end are kept.
+
+    The start says what is wrong, and the end is where logs and tracebacks say why.
+    """
+    total = gauge.tokens(issue.text)
+    if total <= budget:
+        return issue
+    kept = int(len(issue.text) * budget / total)
+    head = issue.text[: kept * 2 // 3]
+    tail = issue.text[len(issue.text) - kept // 3 :]
+    left_out = len(issue.text) - len(head) - len(tail)
+    return Issue(f"{head}\n[... {left_out} characters of the issue are not shown ...]\n{tail}", issue.source)
+
+
+def fit_tree(ranked: Sequence[str], budget: int, gauge: Gauge) -> tuple[str, ...]:
+    """Return as many paths as fit `budget` tokens, the likeliest ones, sorted: the order in which a tree is read."""
+    shown: list[str] = []
+    left = budget
+    for path in ranked:
+        left -= gauge.tokens(path + "\n")
+        if left < 0:
+            break
+        shown.append(path)
+    return tuple(sorted(shown))
+
+
+def fit_files(sources: Sequence[Source], named: Mentions, budget: int, gauge: Gauge) -> Fitted:
+    """Show the files within `budget` tokens by the module's rule. Sources are most important first.
+
+    `Fitted.files` is empty where not even a window of the first file fits: the caller decides what that means.
+    """
+    costs = [gauge.tokens(source.text) + gauge.tokens(source.path + " " * OVERHEAD_BYTES) for source in sources]
+    kept = len(sources)
+    while kept > 1 and sum(costs[:kept]) > budget:
+        kept -= 1
+    left_out = tuple(source.path for source in sources[kept:])
+    if sum(costs[:kept]) <= budget:
+        return Fitted(tuple(_whole(source) for source in sources[:kept]), left_out)
+    first = sources[0]
+    excerpts = _windows(first, named, budget, gauge)
+    files = (ShownFile(first.path, excerpts, whole=False),) if excerpts else ()
+    return Fitted(files, left_out, windowed=(first.path,) if excerpts else ())
+
+
+def _whole(source: Source) -> ShownFile:
+    return ShownFile(source.path, (Excerpt(1, source.text),), whole=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """A file's lines with what each costs, in tokens, and how strongly the issue points at it."""
+
+    texts: tuple[str, ...]
+    costs: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+def _windows(source: Source, named: Mentions, budget: int, gauge: Gauge) -> tuple[Excerpt, ...]:
+    """Choose whole definitions around the places that the issue names, best first, until the budget is used up."""
+    texts = tuple(source.text.split("\n"))
+    costs = tuple(gauge.tokens(text + "\n") for text in texts)
+    lines = _Lines(texts, costs, _line_weights(source.path, texts, named))
+    mark = gauge.tokens(" " * OVERHEAD_BYTES)
+    left = budget - gauge.tokens(source.path) - mark
+    chosen: set[int] = set()
+    for start, end in _spans_by_weight(source.text, lines.weights):
+        window = _affordable(range(start, end), lines, left - mark)
+        if window:
+            left -= sum(costs[number] for number in window) + mark
+            chosen.update(window)
+    return _excerpts(sorted(chosen), texts)
+
+
+def _line_weights(path: str, lines: Sequence[str], named: Mentions) -> tuple[float, ...]:
+    """Weigh each line by what the issue names in it: a traceback's line most, then a definition, then a use."""
+    in_traceback = {number - 1 for where, number in named.lines if where == path}
+    names = {name.lower() for name in named.identifiers}
+    weights = []
+    for number, line in enumerate(lines):
+        hits = len(names & set(terms(line))) if names else 0
+        defines = line.lstrip().startswith(("def ", "class ", "async def "))
+        weight = hits * (DEFINITION_WEIGHT if defines else NAME_WEIGHT)
+        weights.append(weight + (FRAME_WEIGHT if number in in_traceback else 0.0))
+    return tuple(weights)
+
+
+def _spans_by_weight(text: str, weights: Sequence[float]) -> list[tuple[int, int]]:
+    """Return the file's definitions as half-open ranges of lines, the heaviest for their length first."""
+    count = len(weights)
+    spans = _definitions(text) or [(start, min(start + 40, count)) for start in range(0, count, 40)]
+
+    def order(span: tuple[int, int]) -> tuple[float, int]:
+        start, end = span
+        return (-sum(weights[start:end]) / math.sqrt(end - start), start)
+
+    return sorted(spans, key=order)
+
+
+def _definitions(text: str) -> list[tuple[int, int]]:
+    """Split a Python file into functions, class heads and what stands between them; empty where it does not parse."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    starts = {0}
+    for node in tree.body:
+        starts |= _starts(node)
+        if isinstance(node, ast.ClassDef):
+            starts |= {start for child in node.body for start in _starts(child)}
+    total = text.count("\n") + 1
+    ordered = sorted(start for start in starts if start < total)
+    return list(zip(ordered, [*ordered[1:], total], strict=True))
+
+
+def _starts(node: ast.stmt) -> set[int]:
+    """Return the 0-based first line of a definition, decorators included, and the line after it."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return set()
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
+    return {first, node.end_lineno or node.lineno}
+
+
+def _affordable(span: range, lines: _Lines, purse: int) -> range:
+    """Return the span if `purse` tokens pay for it, else what they pay for around its heaviest line, else nothing."""
+    centre = max(span, key=lambda number: lines.weights[number])
+    low, high = centre, centre + 1
+    spent = lines.costs[centre]
+    while spent <= purse and (low, high) != (span.start, span.stop):
+        wider = range(max(low - 1, span.start), min(high + 1, span.stop))
+        spent = sum(lines.costs[wider.start : wider.stop])
+        if spent <= purse:
+            low, high = wider.start, wider.stop
+    fits = sum(lines.costs[low:high]) <= purse
+    return range(low, high) if fits and high - low >= min(LEAST_WINDOW_LINES, len(span)) else range(0)
+
+
+def _excerpts(chosen: Sequence[int], lines: Sequence[str]) -> tuple[Excerpt, ...]:
+    """Join chosen lines, 0-based and ascending, into runs."""
+    runs: list[list[int]] = []
+    for number in chosen:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return tuple(Excerpt(run[0] + 1, "\n".join(lines[n] for n in run) + "\n") for run in runs)

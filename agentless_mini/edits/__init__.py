@@ -1,0 +1,38 @@
+"""Model text -> edits -> patch -> normal form: the one parser and the one applier (mission section 2).
+
+Inference, evaluation and training read answers through this package and nothing else. It is pure: it opens no file,
+runs no git, and what a model says is never evaluated, expanded or passed on as a command.
+"""
+
+from agentless_mini.domain import Completion, Finish, Patch, Reason, Rejected
+from agentless_mini.edits.answer import answer_text
+from agentless_mini.edits.applying import Tree, apply_edits
+from agentless_mini.edits.normal_form import Forms
+from agentless_mini.edits.parsing import Matching, parse_edits
+from agentless_mini.edits.patches import make_patch
+from agentless_mini.edits.writing import write_answer
+
+__all__ = [
+    "Forms",
+    "Matching",
+    "Tree",
+    "answer_text",
+    "apply_edits",
+    "make_patch",
+    "parse_edits",
+    "read_answer",
+    "write_answer",
+]
+
+
+def read_answer(completion: Completion, tree: Tree, matching: Matching = Matching.STRICT) -> Patch | Rejected:
+    """Return the patch that a completion asks for on a tree, or why it is no patch."""
+    if completion.finish is Finish.LENGTH:
+        return Rejected(Reason.TRUNCATED, "the answer was cut off by the token limit")
+    if completion.finish is Finish.FILTER:
+        return Rejected(Reason.WITHHELD, "the server withheld the answer")
+    edits = parse_edits(completion.text, matching)
+    if isinstance(edits, Rejected):
+        return edits
+    changes = apply_edits(edits, tree, matching)
+    return changes if isinstance(changes, Rejected) else make_patch(changes, tree.forms)

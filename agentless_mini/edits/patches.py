@@ -1,0 +1,116 @@
+"""Changed files -> a git patch: what `git apply` reads, in the files' own bytes, and its normal form.
+
+Names are quoted as git quotes them. No index lines: `git apply` needs none for text.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+from agentless_mini.domain import FileChange, Patch
+from agentless_mini.edits.alignment import Region, differing
+from agentless_mini.edits.markers import NO_NEWLINE
+from agentless_mini.edits.normal_form import Forms
+
+CONTEXT = 3
+
+_ESCAPES = {7: r"\a", 8: r"\b", 9: r"\t", 10: r"\n", 11: r"\v", 12: r"\f", 13: r"\r", 34: '\\"', 92: r"\\"}
+
+
+def make_patch(changes: Sequence[FileChange], forms: Forms) -> Patch:
+    """Return the patch of at least one changed file, each named once. `forms` is the memory that a tree keeps."""
+    ordered = tuple(sorted(changes, key=_path))
+    diff = b"".join(piece for change in ordered for piece in _file_diff(change))
+    return Patch(ordered, diff, _normal(ordered, forms))
+
+
+def _path(change: FileChange) -> str:
+    return change.path
+
+
+# --- the normal form -----------------------------------------------------------------------------------------------
+
+
+def _normal(changes: Sequence[FileChange], forms: Forms) -> str:
+    """Return the digest of what the changed files say afterwards; those that say the same as before do not count."""
+    digest = hashlib.sha256()
+    for change in changes:
+        before, after = (_said(change.path, data, forms) for data in (change.before, change.after))
+        if before != after:
+            digest.update(f"{len(change.path)} {change.path} {after}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _said(path: str, data: bytes | None, forms: Forms) -> str:
+    return "nothing" if data is None else forms.of(path, data).digest
+
+
+# --- the diff ------------------------------------------------------------------------------------------------------
+
+
+def _file_diff(change: FileChange) -> Iterator[bytes]:
+    old, new = _quoted("a/", change.path), _quoted("b/", change.path)
+    yield b"diff --git %b %b\n" % (old, new)
+    if change.before is None:
+        yield b"new file mode %b\n" % change.mode.encode()
+    if change.after is None:
+        yield b"deleted file mode %b\n" % change.mode.encode()
+    before, after = _lines(change.before or b""), _lines(change.after or b"")
+    regions = differing(before, after)
+    if regions:
+        end = b"\t\n" if " " in change.path else b"\n"  # where a name with blanks ends would be unclear
+        yield b"--- %b%b" % ((b"/dev/null", b"\n") if change.before is None else (old, end))
+        yield b"+++ %b%b" % ((b"/dev/null", b"\n") if change.after is None else (new, end))
+        for hunk in _hunks(regions):
+            yield from _hunk(hunk, before, after)
+
+
+def _hunks(regions: Sequence[Region]) -> Iterator[list[Region]]:
+    """Yield runs of regions whose context lines would touch."""
+    hunk: list[Region] = []
+    for region in regions:
+        if hunk and region.a_start - hunk[-1].a_stop > 2 * CONTEXT:
+            yield hunk
+            hunk = []
+        hunk.append(region)
+    yield hunk
+
+
+def _hunk(regions: Sequence[Region], before: Sequence[bytes], after: Sequence[bytes]) -> Iterator[bytes]:
+    lead = min(CONTEXT, regions[0].a_start)
+    tail = min(CONTEXT, len(before) - regions[-1].a_stop)
+    a_start, a_stop = regions[0].a_start - lead, regions[-1].a_stop + tail
+    b_start, b_stop = regions[0].b_start - lead, regions[-1].b_stop + tail
+    yield b"@@ -%b +%b @@\n" % (_range(a_start, a_stop), _range(b_start, b_stop))
+    at = a_start
+    for region in regions:
+        yield from (_line(b" ", line) for line in before[at : region.a_start])
+        yield from (_line(b"-", line) for line in before[region.a_start : region.a_stop])
+        yield from (_line(b"+", line) for line in after[region.b_start : region.b_stop])
+        at = region.a_stop
+    yield from (_line(b" ", line) for line in before[at:a_stop])
+
+
+def _range(start: int, stop: int) -> bytes:
+    """Return a hunk's range as unified diffs count: from 1, an empty range by the line before it."""
+    count = stop - start
+    return b"%d" % (start + 1) if count == 1 else b"%d,%d" % (start + 1 if count else start, count)
+
+
+def _line(sign: bytes, line: bytes) -> bytes:
+    return sign + line if line.endswith(b"\n") else sign + line + b"\n" + NO_NEWLINE.encode() + b"\n"
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Return the lines with their newlines; only the last may have none."""
+    *whole, rest = data.split(b"\n")
+    lines = [line + b"\n" for line in whole]
+    return [*lines, rest] if rest else lines
+
+
+def _quoted(prefix: str, path: str) -> bytes:
+    """Return the name in double quotes with escapes if it holds anything but plain ASCII, as git writes it."""
+    name = (prefix + path).encode("utf-8", "surrogateescape")
+    if all(0x20 <= byte < 0x7F and byte not in _ESCAPES for byte in name):
+        return name
+    plain = (_ESCAPES.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03o}") for byte in name)
+    return f'"{"".join(plain)}"'.encode()

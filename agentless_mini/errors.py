@@ -1,0 +1,104 @@
+"""Every exception that amini raises on purpose, and the translation of foreign ones at an edge.
+
+    AminiError                    one sentence, with what to try next
+    |-- UsageError                what the user gave cannot be used (exit code 2)
+    |   |-- RepositoryError       no repository, no commit, no such revision, no permission
+    |   |-- IssueError            the issue is empty, missing or cannot be fetched
+    |   `-- ContextTooSmall       no file fits the model's context window
+    |-- ModelError                the model server does not do its part (exit code 3)
+    |   |-- ServerUnreachable     nothing answers at the address
+    |   |-- ServerFailed          it answers, with errors, until the retries are used up
+    |   |-- ModelUnknown          it does not serve the model that was asked for
+    |   `-- ModelChanged          it is not the model that the recorded answers came from
+    `-- EnvironmentFailed         this machine does not do its part (exit code 4)
+        |-- StoreError            the store cannot be read or written: disk, permission, version
+        `-- StoreBusy             another run is using the store
+
+What a model answers is never an error: see `domain.Rejected`. Anything else that escapes is a bug (exit code 70).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+
+class AminiError(Exception):
+    """A failure that a person can act on. `str()` of it is one sentence that says what to try next."""
+
+    exit_code = 70
+
+
+class UsageError(AminiError):
+    """What the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class RepositoryError(UsageError):
+    """There is no repository, commit or readable tree where the user said."""
+
+
+class IssueError(UsageError):
+    """The issue is empty, missing, or cannot be fetched."""
+
+
+class ContextTooSmall(UsageError):
+    """Not even a window of one file fits the model's context."""
+
+
+class ModelError(AminiError):
+    """The model server does not do its part."""
+
+    exit_code = 3
+
+
+class ServerUnreachable(ModelError):
+    """Nothing answers at the address."""
+
+
+class ServerFailed(ModelError):
+    """The server answers with errors until the retries are used up."""
+
+
+class ModelUnknown(ModelError):
+    """The server does not serve the model that was asked for."""
+
+
+class ModelChanged(ModelError):
+    """The server's model is not the one that the recorded answers came from; the run must be planned again."""
+
+
+class EnvironmentFailed(AminiError):
+    """This machine does not do its part: a program is missing, a disk is full."""
+
+    exit_code = 4
+
+
+class StoreError(EnvironmentFailed):
+    """The store cannot be read or written."""
+
+
+class StoreBusy(EnvironmentFailed):
+    """Another run is using the store."""
+
+
+def printable(text: str) -> str:
+    """Return foreign text (a path, an address, a program's complaint) as part of a line that any stream can print."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+Translation = Mapping[type[BaseException], Callable[[BaseException], AminiError]]
+
+
+@contextmanager
+def boundary(translation: Translation) -> Iterator[None]:
+    """Let no foreign exception cross an edge: raise ours from it, the first listed type that fits.
+
+    An `AminiError` passes unchanged, and so does what the translation does not list: that is a bug to be seen.
+    """
+    try:
+        yield
+    except AminiError:
+        raise
+    except tuple(translation) as error:
+        fitting = next(build for kind, build in translation.items() if isinstance(error, kind))
+        raise fitting(error) from error

@@ -1,0 +1,202 @@
+"""Runs git so that nothing a repository configures can execute: the one place of the package that starts git.
+
+A repository that somebody else prepared can name programs in its `.git/config`: a file system monitor, hooks, filters,
+a transport for objects that are missing. Every call here switches them off, keeps git from writing what it writes only
+to be faster next time, and forgets the variables with which a surrounding git (a hook, `rebase --exec`) says where
+*its* repository is. The user's own configuration stays in force.
+
+It does not read anything itself and knows no repository: see `repository` for that.
+"""
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass, replace
+
+from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
+
+# 2.31 brought --config-env, without which a filter with "=" in its name could not be switched off.
+OLDEST_GIT = (2, 31)
+
+_NOT_FOUND = 127  # what env(1) ends with where there is no such program
+
+_FORGOTTEN = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_COMMON_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_LITERAL_PATHSPECS",
+)
+_VARIABLES = (
+    "GIT_OPTIONAL_LOCKS=0",
+    "GIT_TERMINAL_PROMPT=0",
+    # Reading a missing object of a partial clone would start the transport that the repository names. An older git
+    # does not know the first of these; the list of allowed transports keeps it from that.
+    "GIT_NO_LAZY_FETCH=1",
+    "GIT_ALLOW_PROTOCOL=none",
+    "AMINI_EMPTY=",
+)
+_OPTIONS = (
+    # Empty, not "false": before git 2.36 the value is the name of a program.
+    "-c",
+    "core.fsmonitor=",
+    "-c",
+    f"core.hooksPath={os.devnull}",
+    # read-tree is one of the commands that it turns to other repositories.
+    "-c",
+    "submodule.recurse=false",
+)
+# The name may be empty, and may hold dots.
+_FILTER = re.compile(r"filter\.(?P<name>.*)\.[^.]+", re.DOTALL)
+_TRUSTED_SCOPES = frozenset({"system", "global", "command"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call of git came to: its exit status, what it printed, and all that it said beside that."""
+
+    status: int
+    out: bytes
+    words: str
+
+    @property
+    def complaint(self) -> str:
+        """Return the line that says what is wrong, "" where git said nothing."""
+        lines = [line.strip() for line in self.words.splitlines() if line.strip()]
+        said = [line for line in lines if line.startswith(("fatal: ", "error: "))] or lines
+        return printable(said[0].removeprefix("fatal: ").removeprefix("error: ")) if said else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value of git's configuration. `trusted` is one that the user or the machine made, not the repository."""
+
+    key: str
+    value: str
+    trusted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GitCommand:
+    """git, run in a folder, with options and variables (`NAME=value`) that come on top of the safe ones."""
+
+    folder: str
+    options: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+
+    def ask(self, *arguments: str, stdin: bytes = b"") -> Answer:
+        """Run git and return what it answers, a failure included.
+
+        Raises `RepositoryError` where git is not installed, `EnvironmentFailed` where it cannot be started.
+        """
+        command = ["env", *(f"--unset={name}" for name in _FORGOTTEN), *_VARIABLES, *self.variables]
+        command += ["git", "-C", self.folder, *_OPTIONS, *self.options, *arguments]
+        status, out, words = _execute(command, stdin)
+        if status == _NOT_FOUND:
+            raise _git_missing()
+        return Answer(status, out, words)
+
+    def read(self, *arguments: str, stdin: bytes = b"") -> bytes:
+        """Run git and return what it prints. Raises `RepositoryError` where it fails."""
+        answer = self.ask(*arguments, stdin=stdin)
+        if answer.status:
+            raise refusal(self.folder, answer.complaint)
+        return answer.out
+
+    def with_variables(self, *variables: str) -> "GitCommand":
+        """Return this command with more variables; the last one of a name counts."""
+        return replace(self, variables=(*self.variables, *variables))
+
+    def with_options(self, *options: str) -> "GitCommand":
+        """Return this command with more options; the last one of a key counts."""
+        return replace(self, options=(*self.options, *options))
+
+
+def settings(git: GitCommand) -> tuple[Setting, ...]:
+    """Return git's configuration as it holds in the folder, later values over earlier ones."""
+    fields = git.read("config", "--list", "--show-scope", "-z").split(b"\0")[:-1]
+    return tuple(_setting(scope, entry) for scope, entry in zip(fields[::2], fields[1::2], strict=True))
+
+
+def without_filters(git: GitCommand, configured: tuple[Setting, ...]) -> tuple[GitCommand, tuple[str, ...]]:
+    """Return the command with the repository's own filters switched off, and the names of these filters, sorted.
+
+    A filter (`filter.<name>.clean` and the like) is a shell command that git runs over contents, `git apply` included.
+    """
+    found = [_FILTER.fullmatch(setting.key) for setting in configured if not setting.trusted]
+    names = sorted({match["name"] for match in found if match})
+    for name in names:
+        emptied = (f"--config-env=filter.{name}.{what}=AMINI_EMPTY" for what in ("clean", "smudge", "process"))
+        git = git.with_options(*emptied, f"--config-env=filter.{name}.required=AMINI_EMPTY")
+    return git, tuple(names)
+
+
+def require_recent_git() -> None:
+    """Raise `RepositoryError` where git is missing or too old to be run safely."""
+    words = GitCommand(".").read("version").decode("utf-8", "replace").strip()
+    found = re.search(r"(\d+)\.(\d+)", words)
+    if found is None or (int(found[1]), int(found[2])) < OLDEST_GIT:
+        oldest = ".".join(map(str, OLDEST_GIT))
+        raise RepositoryError(f"git {oldest} or newer is needed, and this is {words!r}: install a newer git.")
+
+
+def refusal(folder: str, complaint: str) -> RepositoryError:
+    """Return git's complaint about a folder as a sentence that says what to try."""
+    for sign, sentence in _REFUSALS:
+        if sign in complaint:
+            return RepositoryError(sentence.format(folder=printable(folder)))
+    return RepositoryError(f"git cannot read {printable(folder)} ({complaint}): see what `git status` says there.")
+
+
+_REFUSALS = (
+    (
+        "dubious ownership",
+        "{folder} belongs to another user, so git does not trust it: if you do, run "
+        "`git config --global --add safe.directory` with its full path.",
+    ),
+    ("not a git repository", "{folder} is not in a git repository: name another folder, or run `git init` and commit."),
+    ("Permission denied", "There is no permission to read {folder}: run as a user who may, or change its permissions."),
+    (
+        "transport 'none'",
+        "Objects of {folder} are missing: fetch them first (it may be a partial clone).",
+    ),
+)
+
+
+def _execute(command: list[str], stdin: bytes) -> tuple[int, bytes, str]:
+    """Run a program to its end with GitPython, which gives git's messages in English."""
+    with boundary({ImportError: lambda _: _git_missing()}):
+        from git import Git, GitCommandNotFound
+    with (
+        boundary({GitCommandNotFound: lambda _: _git_missing(), OSError: _cannot_start}),
+        tempfile.TemporaryFile() as file,
+    ):
+        file.write(stdin)
+        file.seek(0)
+        return Git().execute(
+            command,
+            istream=file,
+            with_extended_output=True,
+            with_exceptions=False,
+            stdout_as_string=False,
+            strip_newline_in_stdout=False,
+        )
+
+
+def _cannot_start(error: BaseException) -> EnvironmentFailed:
+    return EnvironmentFailed(f"git cannot be started ({error}): free some memory or disk space.")
+
+
+def _git_missing() -> RepositoryError:
+    return RepositoryError("git is not installed or not in the PATH: install git and try again.")
+
+
+def _setting(scope: bytes, entry: bytes) -> Setting:
+    key, equals, value = entry.decode("utf-8", "surrogateescape").partition("\n")
+    # git reads a key that stands alone as true.
+    return Setting(key, value if equals else "true", scope.decode() in _TRUSTED_SCOPES)

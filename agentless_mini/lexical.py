@@ -1,0 +1,228 @@
+"""Which files an issue points at, told without a model: the paths and names it mentions, and BM25 over file contents.
+
+It joins the model's own choice (mission section 1.1), so that a tree larger than the context still works. It knows
+nothing of prompts or token budgets; see `context`.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from agentless_mini.domain import FileKind, Issue, Snapshot, SourceFile
+
+# Okapi BM25's usual constants.
+SATURATION = 1.2
+LENGTH_WEIGHT = 0.75
+
+# Documents, data and translations repeat an issue's words without being where the fault is: they are candidates only
+# where the issue names them.
+CODE_SUFFIX = re.compile(
+    r"\.(pyi?|pyx|pxd|c|h|cc|cpp|hpp|cs|go|java|jsx?|mjs|kt|lua|m|php|pl|r|rb|rs|scala|sh|sql|swift|tsx?|vue|html"
+    r"|jinja|j2|s?css)$",
+    re.IGNORECASE,
+)
+TEST_TOOLS = frozenset({"hypothesis", "nose", "nose2", "tox", "nox", "robotframework", "behave", "locust"})
+
+# What a name longer than this is, is data; what a line of a traceback is, is bounded.
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{1,63}")
+_SUBWORD = re.compile(r"[A-Z]?[a-z]{2,63}|[A-Z]{2,63}(?![a-z])")
+_FRAME = re.compile(r'File "([^"\n]{1,400})", line (\d{1,7})')
+_PATH = re.compile(r"([\w.\-+@]{1,120}(?:[/\\][\w.\-+@]{1,120}){0,30})(?::(\d{1,7}))?")
+_MODULE = re.compile(r"[A-Za-z_]\w{0,63}(?:\.[A-Za-z_]\w{0,63}){1,12}")
+_DEFINITION = re.compile(r"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+(\w+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Mentions:
+    """What an issue names: paths of the tree in order of weight, (path, line) of traceback frames, and identifiers."""
+
+    paths: tuple[str, ...]
+    lines: tuple[tuple[str, int], ...]
+    identifiers: frozenset[str]
+
+
+def is_test_path(path: str) -> bool:
+    """Tell whether a path is a test by pytest's, unittest's and django's naming.
+
+    A folder `test` counts at the top only: below it may be a package for testing, such as `django.test`.
+    """
+    parts = PurePosixPath(path).parts
+    name = parts[-1]
+    in_folder = "tests" in parts[:-1] or parts[0] == "test"
+    return in_folder or name in {"conftest.py", "tests.py"} or bool(re.fullmatch(r"test_.*\.py|.*_tests?\.py", name))
+
+
+def is_test_tool(snapshot: Snapshot) -> bool:
+    """Tell whether the repository is itself a tool for tests, so that its "tests" may be what is to be repaired."""
+    name = snapshot.name.lower()
+    return "test" in name or name in TEST_TOOLS
+
+
+def candidate_files(snapshot: Snapshot) -> tuple[SourceFile, ...]:
+    """Return the text files that may hold the fault: tests are left out unless the repository is a test tool.
+
+    Where there is nothing but tests, they are the candidates. A name that no prompt or edit can carry (control
+    characters, backslashes, bytes that are not UTF-8) is left out as well.
+    """
+    texts = tuple(file for file in snapshot.files if file.kind is FileKind.TEXT and _is_sayable(file.path))
+    if is_test_tool(snapshot):
+        return texts
+    return tuple(file for file in texts if not is_test_path(file.path)) or texts
+
+
+def _is_sayable(path: str) -> bool:
+    return path.isprintable() and "\\" not in path
+
+
+class PathIndex:
+    """Finds the path of a tree that somebody meant: by itself, by its end, or with leading folders too many."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        """Index `paths`, each relative and with `/`."""
+        self._paths = frozenset(paths)
+        self._by_name: dict[str, list[str]] = {}
+        for path in sorted(self._paths):
+            self._by_name.setdefault(path.rsplit("/", 1)[-1], []).append(path)
+
+    def find(self, said: str) -> str | None:
+        """Return the one path that `said` means, or None where it means none or several equally well."""
+        wanted = said.replace("\\", "/").removeprefix("./").strip("/")
+        if wanted in self._paths:
+            return wanted
+        rivals = self._by_name.get(wanted.rsplit("/", 1)[-1], [])
+        scored = [(_shared_tail(wanted, path), path) for path in rivals]
+        # An installed copy and the source tree differ in their first folders: two shared names at the end are a match.
+        # A file name alone is one only where it is all that was said, or all of the path.
+        fitting = [(n, path) for n, path in scored if n >= min(2, _depth(wanted), _depth(path))]
+        best = max((n for n, _ in fitting), default=0)
+        winners = [path for n, path in fitting if n == best]
+        return winners[0] if len(winners) == 1 else None
+
+
+def _depth(path: str) -> int:
+    return path.count("/") + 1
+
+
+def _shared_tail(one: str, other: str) -> int:
+    pairs = zip(reversed(one.split("/")), reversed(other.split("/")), strict=False)
+    count = 0
+    for left, right in pairs:
+        if left != right:
+            break
+        count += 1
+    return count
+
+
+def mentions(issue: Issue, files: Sequence[SourceFile]) -> Mentions:
+    """Return the paths, traceback lines and identifiers that the issue names.
+
+    The innermost frame of a traceback, printed last, is the first path; then paths and modules in reading order.
+    """
+    index = PathIndex(file.path for file in files)
+    frames = [(index.find(name), int(number)) for name, number in _FRAME.findall(issue.text)]
+    lines = [(path, number) for path, number in reversed(frames) if path is not None]
+    named = [path for path, _ in lines]
+    for said, number in _PATH.findall(issue.text):
+        if path := _said_path(said, index):
+            named.append(path)
+            lines += [(path, int(number))] if number else []
+    for said in _MODULE.findall(issue.text):
+        named += _module_path(said, index)
+    return Mentions(tuple(dict.fromkeys(named)), tuple(dict.fromkeys(lines)), _identifiers(issue.text))
+
+
+def _said_path(said: str, index: PathIndex) -> str | None:
+    """Read `folder/name.py`; a name without a folder and a suffix is a word, not a path."""
+    shaped = "/" in said or "\\" in said or "." in said.strip(".")
+    return index.find(said.rstrip(".")) if shaped else None
+
+
+def _module_path(said: str, index: PathIndex) -> list[str]:
+    """Read `package.module.Class.method` as the longest module path in it, if there is one."""
+    parts = said.split(".")
+    for end in range(len(parts), 1, -1):
+        stem = "/".join(parts[:end])
+        for path in (f"{stem}.py", f"{stem}/__init__.py"):
+            if found := index.find(path):
+                return [found]
+    return []
+
+
+def _identifiers(text: str) -> frozenset[str]:
+    """Return the words of a text that look like code: snake_case, CamelCase, called, or quoted in back-ticks."""
+    quoted = {word for span in re.findall(r"`{1,3}([^`]{1,4000})`", text) for word in _WORD.findall(span)}
+    called = set(re.findall(r"([A-Za-z_]\w{2,63})\(", text))
+    shaped = {w for w in _WORD.findall(text) if "_" in w.strip("_") or re.search(r"[a-z][A-Z]", w)}
+    return frozenset(word for word in quoted | called | shaped if len(word) > 2)
+
+
+def rank_files(issue: Issue, files: Sequence[SourceFile], named: Mentions) -> tuple[str, ...]:
+    """Return the paths of `files`, likeliest first: named ones, then by BM25 and by the names that they define.
+
+    Files whose suffix is no programming language's come last unless named. Ties are in order of path.
+    """
+    code = [file for file in files if CODE_SUFFIX.search(file.path)]
+    scores = _bm25(issue.text, code)
+    for path, bonus in _definition_bonus(code, named.identifiers).items():
+        scores[path] += bonus
+    place = {path: number for number, path in enumerate(named.paths)}
+
+    def order(file: SourceFile) -> tuple[float, float, str]:
+        return (place.get(file.path, math.inf), -scores.get(file.path, -1.0), file.path)
+
+    return tuple(file.path for file in sorted(files, key=order))
+
+
+def terms(text: str) -> list[str]:
+    """Split text into BM25's terms: whole identifiers and their parts, in lower case."""
+    words = _WORD.findall(text)
+    return [w.lower() for w in words] + [w.lower() for w in _SUBWORD.findall(text)]
+
+
+def _bm25(query: str, files: Sequence[SourceFile]) -> dict[str, float]:
+    """Return each file's BM25 score for the query, divided by the best one's: in [0, 1]."""
+    wanted = frozenset(terms(query))
+    counts = {file.path: Counter(terms(_readable(file))) for file in files}
+    lengths = {path: count.total() for path, count in counts.items()}
+    mean = sum(lengths.values()) / max(len(lengths), 1) or 1.0
+    document_frequency = Counter(term for count in counts.values() for term in wanted & count.keys())
+    scores = dict.fromkeys(counts, 0.0)
+    for term in sorted(document_frequency):
+        holding = document_frequency[term]
+        rarity = math.log(1 + (len(files) - holding + 0.5) / (holding + 0.5))
+        for path, count in counts.items():
+            if frequency := count[term]:
+                norm = SATURATION * (1 - LENGTH_WEIGHT + LENGTH_WEIGHT * lengths[path] / mean)
+                scores[path] += rarity * frequency * (SATURATION + 1) / (frequency + norm)
+    best = max(scores.values(), default=0.0) or 1.0
+    return {path: score / best for path, score in scores.items()}
+
+
+def _readable(file: SourceFile) -> str:
+    """Return path and contents for word counting only: undecodable bytes do not matter here."""
+    return f"{file.path}\n{file.data.decode(errors='replace')}"
+
+
+def _definition_bonus(files: Sequence[SourceFile], identifiers: frozenset[str]) -> Mapping[str, float]:
+    """Return what a file gains for defining names that the issue mentions: the rarer the name, the more; at most 1."""
+    defined = {file.path: identifiers & set(_DEFINITION.findall(_readable(file))) for file in files}
+    homes = Counter(name for names in defined.values() for name in names)
+    return {path: min(1.0, sum(1 / homes[name] for name in sorted(names))) for path, names in defined.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What an issue and a tree tell together without a model: candidate paths, likeliest first, and what is named."""
+
+    ranked: tuple[str, ...]
+    named: Mentions
+
+
+def survey(issue: Issue, snapshot: Snapshot) -> Survey:
+    """Rank the candidate files of a tree for an issue; `ranked` is empty where the tree holds no text file."""
+    files = candidate_files(snapshot)
+    named = mentions(issue, files)
+    return Survey(rank_files(issue, files, named), named)

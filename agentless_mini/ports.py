@@ -1,0 +1,65 @@
+"""The effects that a run pays for, as Protocols: stages call them, adapters implement them."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+from agentless_mini.domain import (
+    Completion,
+    Event,
+    Job,
+    JobResult,
+    Message,
+    ModelCard,
+    Patch,
+    Rejected,
+    SampleRequest,
+)
+
+Watch = Callable[[Event], None]
+"""Told what happens while it happens; must return quickly and never raise."""
+
+PatchCheck = Callable[[Patch], Patch | Rejected]
+"""Returns the patch if git accepts it on the tree of the run, else why not. May block for milliseconds."""
+
+
+class Sampler(Protocol):
+    """A model that can be asked. All methods may be called concurrently from one event loop."""
+
+    async def card(self) -> ModelCard:
+        """Return the model's name, context window and way of decoding.
+
+        Raises `ServerUnreachable`, `ServerFailed` or `ModelUnknown`.
+        """
+        ...
+
+    async def count_tokens(self, messages: tuple[Message, ...]) -> int:
+        """Return how many tokens the messages fill, the chat template and the opening of the answer included.
+
+        Never less than the truth: a server without a tokenizer is answered for by an upper estimate.
+        Raises `ServerUnreachable` or `ServerFailed`.
+        """
+        ...
+
+    def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
+        """Yield each wanted sample once, as soon as it is there, in any order.
+
+        A truncated or empty answer is a result; a server that does not answer is not. All of `request.indices` have
+        been yielded when the iterator ends. Closing it early stops what is in flight.
+        Raises `ServerUnreachable` or `ServerFailed` once retries are used up; what was yielded before stays valid.
+        """
+        ...
+
+
+class Sandbox(Protocol):
+    """Boxes in which untrusted programs run. `run` may be called concurrently from one event loop."""
+
+    async def run(self, job: Job) -> JobResult:
+        """Run the steps of a job, in order, in a fresh box that nothing of it outlives.
+
+        A step that fails, takes too long or uses too much is a result, and so is a file that cannot be placed. Waits
+        for a free box first, which does not count as the job's time. When it is cancelled, the box is removed before
+        it returns. What a box keeps in and what not is said by each adapter.
+        Raises `EnvironmentFailed` where the machine does not do its part: no daemon, no bubblewrap, a broken image, a
+        tree or environment that the adapter does not have.
+        """
+        ...

@@ -1,0 +1,120 @@
+"""Live progress on stderr: which stage runs, samples done, tokens per second, valid and rejected so far.
+
+On a terminal one moving line per stage; elsewhere a plain line now and then, fit for a log. Nothing here writes to
+stdout, and nothing of a model's text is shown.
+"""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from agentless_mini.domain import Event, Note, SampleDone, Stage, StageStarted
+
+# Without a terminal a line is written for each tenth of a stage.
+PLAIN_STEPS = 10
+TITLES = {Stage.LOCALIZE: "Finding the files", Stage.REPAIR: "Sampling repairs"}
+
+
+class LiveProgress:
+    """A `Watch` that shows what it is told, as a context manager: leaving it clears the moving lines.
+
+    `tokens` may be called with the number of new tokens, from any thread, to keep the rate moving between samples.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        """Show on `console`, which should write to stderr."""
+        self._console = console
+        self._clock = clock
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._tally: dict[Stage, _Tally] = {}
+        self._current: _Tally | None = None
+        self._starting: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        """Start showing."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Clear the moving lines."""
+        self._bars.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take in one event."""
+        match event:
+            case StageStarted(stage, samples):
+                self._start(stage, samples)
+            case SampleDone(stage, _, rejected):
+                self._count(self._tally[stage], valid=rejected is None)
+            case Note(text):
+                self._console.print(Text(f"note: {text}", style="yellow"), highlight=False)
+
+    def tokens(self, new: int) -> None:
+        """Count tokens that have just been generated."""
+        if self._current is not None:
+            self._current.tokens += new
+            self._bars.update(self._current.bar, detail=self._detail(self._current))
+
+    def phase(self, what: str, seconds: float) -> None:
+        """Show what a model server that is being started does, `seconds` after its start."""
+        if self._starting is None:
+            self._starting = self._bars.add_task("Starting the model", total=None, detail="")
+        self._bars.update(self._starting, detail=f"{what} ({seconds:.0f} s)")
+
+    def _start(self, stage: Stage, samples: int) -> None:
+        if self._starting is not None:
+            self._bars.update(self._starting, visible=False)
+        bar = self._bars.add_task(TITLES[stage], total=samples, detail="")
+        self._current = self._tally[stage] = _Tally(stage, samples, bar, self._clock())
+        self._plain(f"{TITLES[stage]}: {samples} samples")
+
+    def _count(self, tally: "_Tally", *, valid: bool) -> None:
+        tally.valid += valid
+        tally.rejected += not valid
+        self._bars.update(tally.bar, completed=tally.done, detail=self._detail(tally))
+        step = max(1, tally.samples // PLAIN_STEPS)
+        if tally.done % step == 0 or tally.done == tally.samples:
+            self._plain(f"{TITLES[tally.stage]}: {tally.done}/{tally.samples}, {self._detail(tally)}")
+
+    def _detail(self, tally: "_Tally") -> str:
+        seconds = self._clock() - tally.started
+        rate = f", {tally.tokens / seconds:.0f} tokens/s" if tally.tokens and seconds > 0 else ""
+        return f"{tally.valid} valid, {tally.rejected} rejected{rate}"
+
+    def _plain(self, line: str) -> None:
+        if not self._console.is_terminal:
+            self._console.print(line, highlight=False, markup=False)
+
+
+class _Tally:
+    """What a stage has done so far."""
+
+    def __init__(self, stage: Stage, samples: int, bar: TaskID, started: float) -> None:
+        self.stage = stage
+        self.samples = samples
+        self.bar = bar
+        self.started = started
+        self.valid = 0
+        self.rejected = 0
+        self.tokens = 0
+
+    @property
+    def done(self) -> int:
+        return self.valid + self.rejected

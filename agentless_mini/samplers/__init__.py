@@ -1,0 +1,1 @@
+"""Samplers: adapters of the port `Sampler`."""

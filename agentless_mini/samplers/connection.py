@@ -1,0 +1,132 @@
+"""One model server over HTTP: JSON pages, a stream of events, and patience with both.
+
+It exists so that the openai SDK and the rule for trying again stay in one place. What the pages and events mean is the
+business of `endpoints` and `streams`. The SDK takes most of a second to import, so that happens on the first use.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from agentless_mini.errors import AminiError, ServerUnreachable, boundary
+from agentless_mini.samplers.failures import can_pass, translation, wait_asked_for
+from agentless_mini.samplers.streams import Event
+
+Page = TypeVar("Page", bound=BaseModel)
+Body = Mapping[str, object]
+
+FIRST_WAIT = 1.0  # seconds before the second attempt; doubled before each further one
+LONGEST_BACKOFF = 60.0
+CONNECT_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often and how to wait: `retries` attempts after a failure without progress; the clock is injected.
+
+    The waits grow as 1, 2, 4 ... 60 seconds, each shortened at random by up to a quarter so that clients spread.
+    """
+
+    retries: int
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    jitter: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 - it only spreads retries
+
+    def wait(self, failures: int) -> float:
+        """Return the seconds to wait after so many failures in a row."""
+        return min(LONGEST_BACKOFF, FIRST_WAIT * 2.0 ** (failures - 1)) * (1 - 0.25 * self.jitter.random())
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the server is and how to get in: `api` ends in /v1 or the like, `root` is what is above it."""
+
+    api: str
+    key: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    timeout_s: float
+
+    @property
+    def root(self) -> str:
+        """Return the address of the server's own pages, which are no part of the protocol."""
+        return self.api.removesuffix("/v1")
+
+
+class Connection:
+    """A server at an address. Until it has answered once, a refused connection is final: nobody is there."""
+
+    def __init__(self, address: Address, patience: Patience) -> None:
+        """Connect to `address` when something is asked."""
+        import openai
+
+        self.address = address
+        self._patience = patience
+        self._answered = False
+        self._client = openai.AsyncOpenAI(
+            base_url=address.api,
+            api_key=address.key,
+            default_headers=dict(address.headers),
+            max_retries=0,
+            timeout=openai.Timeout(address.timeout_s, connect=CONNECT_TIMEOUT),
+        )
+
+    async def get(self, url: str, page: type[Page]) -> Page:
+        """Return the page at `url`, trying again as patience allows."""
+        return await self._patiently(lambda: self._client.get(url, cast_to=object), page)
+
+    async def post(self, url: str, body: Body, page: type[Page]) -> Page:
+        """Return the page that answers `body`, trying again as patience allows."""
+        return await self._patiently(lambda: self._client.post(url, cast_to=object, body=body), page)
+
+    async def events(self, body: Body, headers: Mapping[str, str]) -> AsyncGenerator[Event, None]:
+        """Yield the events of a streamed chat; no second attempt. Closing the iterator closes the connection."""
+        import openai
+
+        with self.edge():
+            stream = await self._client.post(
+                f"{self.address.api}/chat/completions",
+                cast_to=object,
+                body=body,
+                options={"headers": dict(headers)},
+                stream=True,
+                stream_cls=openai.AsyncStream[object],
+            )
+            self._answered = True
+            try:
+                async for event in stream:
+                    yield Event.model_validate(event)
+            finally:
+                await stream.close()
+
+    async def recover(self, error: AminiError, failures: int) -> None:
+        """Wait before the next attempt after so many failures in a row; raise `error` where none is worth making."""
+        hopeless = isinstance(error, ServerUnreachable) and not self._answered
+        if hopeless or failures > self._patience.retries or not can_pass(error):
+            raise error
+        await self._patience.sleep(max(self._patience.wait(failures), wait_asked_for(error)))
+
+    def edge(self) -> AbstractContextManager[None]:
+        """Return the boundary at which whatever goes wrong with this server becomes ours."""
+        return boundary(translation(self.address.api, self.address.key))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def _patiently(self, ask: Callable[[], Awaitable[object]], page: type[Page]) -> Page:
+        failures = 0
+        while True:
+            try:
+                with self.edge():
+                    answer = await ask()
+                    self._answered = True
+                    return page.model_validate(answer)
+            except AminiError as error:
+                if isinstance(error.__cause__, ValidationError):  # another page lives there, and will next time
+                    raise
+                failures += 1
+                await self.recover(error, failures)

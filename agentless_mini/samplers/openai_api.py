@@ -1,0 +1,179 @@
+"""The sampler for every OpenAI-compatible endpoint: vLLM, llama.cpp, gateways, hosted models.
+
+It turns the samples that are wanted of a prompt into as few streamed requests as possible, so that the server prefills
+once. What differs between servers is in `endpoints` and `streams`, drawing in `draws`, what goes wrong in `failures`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from agentless_mini.domain import Completion, Decoding, EditTask, Message, ModelCard, SampleRequest
+from agentless_mini.errors import UsageError
+from agentless_mini.grammar import edit_grammar
+from agentless_mini.samplers.connection import Address, Connection, Patience
+from agentless_mini.samplers.draws import Ask, Draws, Limits
+from agentless_mini.samplers.endpoints import Endpoint, Engine, Wanted, count, discover, grammar_body, wire_messages
+
+_PRINTABLE = " !\"#$&'()*+,-./:;<=>?@[]^_`{|}~"
+_LONGEST_HEADER = 512
+
+
+class EndpointSettings(BaseModel):
+    """Where a model is served and how it is asked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: str | None = None
+    """Address of the API, such as http://localhost:8000/v1 (/v1 is added where no path is given); None: not chosen."""
+    model: str | None = None
+    """Name of the served model; None: the first that the server lists."""
+    api_key: SecretStr = SecretStr("none")
+    """Key of the API. Local servers accept anything."""
+    context_window: int | None = Field(default=None, gt=0)
+    """Tokens of prompt and answer together; None: as the server says. The smaller of the two counts."""
+    decoding: Decoding = Decoding.FREE
+    """How answers to repair prompts are decoded: free, or under a grammar (vLLM and llama.cpp)."""
+    max_in_flight: int = Field(default=32, gt=0)
+    """Requests for samples in flight at once, over all prompts; the server batches what is in flight."""
+    max_samples_per_request: int = Field(default=32, gt=0)
+    """Samples asked for in one request (`n`). Servers that refuse or ignore more than one are asked one by one."""
+    retries: int = Field(default=5, ge=0)
+    """Attempts after a failure that made no progress, before the run is given up."""
+    timeout_s: float = Field(default=600.0, gt=0)
+    """Seconds of silence (a queue or a long prompt before the first token counts) after which a request is repeated."""
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    """Further headers of every request, for gateways."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+            raise ValueError("write it as http://HOST:PORT/v1")
+        if parts.username or parts.password:
+            raise ValueError("leave the password out of the address and set AMINI_API_KEY")
+        return url.rstrip("/") if parts.path.strip("/") else url.rstrip("/") + "/v1"
+
+    @field_validator("decoding")
+    @classmethod
+    def _is_offered(cls, decoding: Decoding) -> Decoding:
+        if decoding is Decoding.LINES:
+            raise ValueError("line rewriting needs the embedded model: choose free or grammar")
+        return decoding
+
+
+class OpenAISampler:
+    """Asks one model of one server. See `ports.Sampler` for the contract of its methods.
+
+    Sample i is drawn with the seed `params.seed + i`: samples with consecutive indices share a request of `n` choices,
+    whose seeds vLLM and llama.cpp count up from the request's, so that what is owed later is drawn with its own seed.
+    The sampling settings that a request does not name (top_k, penalties) stay as the server has them.
+
+    `on_tokens` is told of each number of new tokens as they stream in (events, where the server does not count).
+    Use it as an async context manager, or call `aclose`.
+    """
+
+    def __init__(
+        self,
+        settings: EndpointSettings,
+        on_tokens: Callable[[int], None] = lambda tokens: None,
+        patience: Patience | None = None,
+    ) -> None:
+        """Prepare to ask the server of `settings`; `patience` replaces its retries and waits (for tests).
+
+        Raises `UsageError` where no `base_url` is set.
+        """
+        if settings.base_url is None:
+            raise UsageError("No model server is chosen: give --base-url.")
+        headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+        address = Address(settings.base_url, settings.api_key.get_secret_value(), headers, settings.timeout_s)
+        self._settings = settings
+        self._on_tokens = on_tokens
+        self._connection = Connection(address, patience or Patience(settings.retries))
+        self._limits = Limits(asyncio.Semaphore(settings.max_in_flight), settings.max_samples_per_request)
+        self._discovery = asyncio.Lock()
+        self._found: Endpoint | None = None
+
+    async def card(self) -> ModelCard:
+        """Return the model as the server describes it. The server is asked once.
+
+        Raises `ServerUnreachable` at once where nothing answers, `ServerFailed`, `ModelUnknown`, and `ModelError` where
+        nobody says how long the context is.
+        """
+        return (await self._endpoint()).card
+
+    async def count_tokens(self, messages: tuple[Message, ...]) -> int:
+        """Return the tokens of the chat by the server's tokenizer, else the upper estimate of `endpoints.estimate`."""
+        return await count(self._connection, await self._endpoint(), messages)
+
+    async def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
+        """Yield each wanted sample when it is finished. A broken stream is asked again for what it still owes.
+
+        Raises `UsageError` for a decoding that the server does not offer, and what `ports.Sampler` says.
+        """
+        endpoint = await self._endpoint()
+        ask = Ask(_body(request, endpoint.engine), _headers(request), request.params.seed)
+        draws = Draws(self._connection, self._limits, ask, self._on_tokens)
+        async with aclosing(draws.of(request.indices)) as completions:
+            async for completion in completions:
+                yield completion
+
+    async def aclose(self) -> None:
+        """Close the connections to the server."""
+        await self._connection.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return the sampler, which is closed when the block ends."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections to the server."""
+        await self.aclose()
+
+    async def _endpoint(self) -> Endpoint:
+        async with self._discovery:
+            if self._found is None:
+                wanted = Wanted(self._settings.model, self._settings.context_window, self._settings.decoding)
+                self._found = await discover(self._connection, wanted)
+                self._limits.at_most(self._found.max_choices or self._limits.choices)
+            return self._found
+
+
+def _body(request: SampleRequest, engine: Engine) -> dict[str, object]:
+    params = request.params
+    continuous = {"continuous_usage_stats": True} if engine is Engine.VLLM else {}
+    return {
+        "model": request.model,
+        "messages": wire_messages(request.messages),
+        "max_tokens": params.max_tokens,
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        "stream": True,
+        "stream_options": {"include_usage": True, **continuous},
+        **({"stop": params.stop} if params.stop else {}),
+        **_constraint(request.decoding, request.task, engine),
+    }
+
+
+def _constraint(decoding: Decoding, task: EditTask | None, engine: Engine) -> dict[str, object]:
+    if decoding is Decoding.LINES:
+        raise UsageError("Line rewriting needs the embedded model: choose free decoding for a model server.")
+    if decoding is Decoding.FREE or task is None:
+        return {}
+    return grammar_body(engine, edit_grammar(task))
+
+
+def _headers(request: SampleRequest) -> dict[str, str]:
+    """Return the headers that account for a request. What a header cannot carry is percent-encoded."""
+    instance = quote(request.instance.encode("utf-8", "surrogatepass"), safe=_PRINTABLE).strip()
+    return {"X-Amini-Stage": request.stage.value, "X-Amini-Instance": instance[:_LONGEST_HEADER]}

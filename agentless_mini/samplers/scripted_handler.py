@@ -1,0 +1,189 @@
+"""How the scripted server answers a connection: the request is logged, then met with its fault or with the script.
+
+It exists apart from `scripted_server`, which starts and stops the server. What is said is in `scripted_protocol`.
+"""
+
+import time
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from pydantic import ValidationError
+
+from agentless_mini.domain import canonical_json
+from agentless_mini.errors import AminiError
+from agentless_mini.samplers import scripted_protocol as protocol
+from agentless_mini.samplers.scripted import count_pieces
+from agentless_mini.samplers.scripted_faults import (
+    CHAT,
+    Fault,
+    FaultKind,
+    FaultPlan,
+    Frame,
+    Hangup,
+    frames,
+    refusal,
+    spoiled_body,
+)
+from agentless_mini.samplers.scripted_log import Delivered, Log, Seen
+from agentless_mini.samplers.scripted_protocol import ChatRequest, Dialect, Json, Reply, ServedModel
+
+DEFAULT_MAX_TOKENS = 1 << 20  # of a request that sets no limit: no scripted answer is longer
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """What a running server plays: a model, its troubles, its speed in seconds per round of tokens, its memory."""
+
+    model: ServedModel
+    faults: FaultPlan
+    delay: float
+    log: Log
+
+    def reply(self, request: ChatRequest, stage: str) -> Reply:
+        """Return the script's answers to a request. Raises `ServerFailed` where the script has none."""
+        contents, limit = request.contents(), request.max_tokens or DEFAULT_MAX_TOKENS
+        samples = request.samples()
+        answers = tuple(self.model.script.answer(stage, contents, sample).cut(limit) for sample in samples)
+        asked_before = sum(seen.prompt == request.digest() for seen in self.log.requests) > 1
+        cached = count_pieces(contents) - 1 if asked_before else 0
+        return Reply(request, self.model, answers, samples, cached)
+
+
+class PlayServer(ThreadingHTTPServer):
+    """A server whose connections share a play."""
+
+    play: Play
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection: meets each request with its fault, or with the script's answer."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: PlayServer
+
+    def do_GET(self) -> None:
+        """Answer what a client asks about the server."""
+        self._answer(b"")
+
+    def do_POST(self) -> None:
+        """Answer what a client sends."""
+        self._answer(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: `Log` keeps what is worth knowing."""
+
+    def _answer(self, body: bytes) -> None:
+        play = self.server.play
+        fault = play.faults.next(self.path)
+        with play.log.request(self._seen(body, fault)) as number:
+            try:
+                self._meet(body, fault, number)
+            except Hangup:
+                self.close_connection = True
+            except ConnectionError:
+                play.log.leave(number)
+                self.close_connection = True
+
+    def _seen(self, body: bytes, fault: Fault | None) -> Seen:
+        kind = fault.kind if fault else ""
+        text = body.decode(errors="replace")
+        stage, instance = self._stage(), self.headers.get("X-Amini-Instance", "")
+        try:
+            chat = ChatRequest.model_validate_json(body) if self.path == CHAT else None
+        except ValidationError:
+            chat = None
+        if chat is None:
+            return Seen(self.path, text, stage, instance, fault=kind)
+        return Seen(self.path, text, stage, instance, chat.digest(), chat.samples(), chat.seed, chat.n, kind)
+
+    def _stage(self) -> str:
+        return str(self.headers.get("X-Amini-Stage", ""))
+
+    def _meet(self, body: bytes, fault: Fault | None, number: int) -> None:
+        """Answer a request as its fault leaves it."""
+        if fault is not None and fault.kind is FaultKind.CLOSED:
+            raise Hangup
+        if fault is not None and fault.kind is FaultKind.SLOW:
+            time.sleep(fault.seconds)
+        refused = refusal(fault) if fault else None
+        if refused is not None:
+            self._send(refused.status, refused.body, refused.headers)
+            return
+        try:
+            self._behave(body, fault, number)
+        except ValidationError as error:
+            self._send(400, protocol.error_body(400, f"The body has {error.error_count()} invalid fields."))
+        except AminiError as error:
+            self._send(400, protocol.error_body(400, str(error)))
+
+    def _behave(self, body: bytes, fault: Fault | None, number: int) -> None:
+        if self.path == CHAT:
+            self._chat(ChatRequest.model_validate_json(body), fault, number)
+            return
+        about = self._about(body)
+        if about is None:
+            self._send(404, {"detail": "Not Found"})
+        else:
+            self._send_bytes(200, spoiled_body(canonical_json(about).encode(), fault))
+
+    def _about(self, body: bytes) -> Json | None:
+        """Return the answer to everything but a chat; None where the played kind of server has no such page."""
+        model = self.server.play.model
+        pages = {"/v1/models": protocol.models_body, "/health": protocol.health_body}
+        if model.dialect is Dialect.VLLM:
+            pages |= {"/version": protocol.version_body}
+        if model.dialect is Dialect.LLAMA_CPP:
+            pages |= {"/props": protocol.props_body}
+        if self.path in pages:
+            return pages[self.path](model)
+        if self.path == "/apply-template" and model.dialect is Dialect.LLAMA_CPP:
+            return protocol.template_body(protocol.TemplateRequest.model_validate_json(body))
+        if self.path == "/tokenize" and model.dialect is not Dialect.PLAIN:
+            return protocol.tokenize_body(model, protocol.TokenizeRequest.model_validate_json(body))
+        return None
+
+    def _chat(self, request: ChatRequest, fault: Fault | None, number: int) -> None:
+        play = self.server.play
+        refused = protocol.refused(play.model, request)
+        if refused is not None:
+            self._send(int(refused["error"]["code"]), refused)
+            return
+        reply = play.reply(request, self._stage())
+        if fault is not None and fault.kind is FaultKind.FEWER_CHOICES:
+            reply = reply.fewer(fault.after)
+        if request.stream:
+            self._stream(reply, fault, number)
+            return
+        time.sleep(play.delay * max((answer.tokens() for answer in reply.answers), default=0))
+        self._send_bytes(200, spoiled_body(canonical_json(protocol.completion_body(reply)).encode(), fault))
+        for sample in reply.samples:
+            play.log.deliver(Delivered(number, request.digest(), sample))
+
+    def _stream(self, reply: Reply, fault: Fault | None, number: int) -> None:
+        play = self.server.play
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        step = 0
+        for frame in frames(protocol.stream_events(reply), fault):
+            time.sleep(play.delay if frame.step > step else 0.0)
+            step = frame.step
+            self._send_chunk(frame)
+            if frame.finishes is not None:
+                play.log.deliver(Delivered(number, reply.request.digest(), frame.finishes))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _send_chunk(self, frame: Frame) -> None:
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(frame.data), frame.data))
+
+    def _send(self, status: int, body: Json, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self._send_bytes(status, canonical_json(body).encode(), headers)
+
+    def _send_bytes(self, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self.send_response(status)
+        for name, value in (*headers, ("Content-Type", "application/json"), ("Content-Length", str(len(body)))):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)

@@ -1,0 +1,96 @@
+"""What the scripted server remembers: each request, each sample that it delivered, each client that left early.
+
+It exists so that tests can say what was sent and what was paid for. It keeps the log in memory and, where a path is
+given, as JSON lines that survive the server.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agentless_mini.domain import canonical_json
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One request. For chats `prompt` is the digest of the messages and `samples` the seed of each choice asked for."""
+
+    path: str
+    body: str
+    stage: str = ""
+    instance: str = ""
+    prompt: str = ""
+    samples: tuple[int, ...] = ()
+    seed: int | None = None
+    n: int = 0
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """One sample whose last token was written to the connection of request `request`."""
+
+    request: int
+    prompt: str
+    sample: int
+
+
+class Log:
+    """The memory of one server; any thread may add to it. Requests are numbered from 0, over all paths.
+
+    `requests` and `deliveries` are in order, `left` are the requests whose client closed the connection before the
+    end, `peak` is the largest number of requests that were in flight at once.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Keep a log; append it to `path` as JSON lines too where one is given."""
+        self.requests: list[Seen] = []
+        self.deliveries: list[Delivered] = []
+        self.left: list[int] = []
+        self.peak = 0
+        self._in_flight = 0
+        self._path = path
+        self._lock = threading.Lock()
+
+    def chats(self) -> tuple[Seen, ...]:
+        """Return the requests that asked for samples."""
+        return tuple(seen for seen in self.requests if seen.samples)
+
+    @contextmanager
+    def request(self, seen: Seen) -> Iterator[int]:
+        """Note a request that is in flight inside the block; give its number."""
+        with self._lock:
+            number = len(self.requests)
+            self.requests.append(seen)
+            self._in_flight += 1
+            self.peak = max(self.peak, self._in_flight)
+            self._write("request", {"number": number, **_without_body(seen)})
+        try:
+            yield number
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+
+    def deliver(self, delivered: Delivered) -> None:
+        """Note that a sample was sent to its end."""
+        with self._lock:
+            self.deliveries.append(delivered)
+            self._write("delivered", asdict(delivered))
+
+    def leave(self, number: int) -> None:
+        """Note that the client of a request closed the connection before the end."""
+        with self._lock:
+            self.left.append(number)
+            self._write("left", {"request": number})
+
+    def _write(self, event: str, entry: dict[str, Any]) -> None:
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(canonical_json({"event": event, **entry}) + "\n")
+
+
+def _without_body(seen: Seen) -> dict[str, Any]:
+    return {name: value for name, value in asdict(seen).items() if name != "body"}

@@ -1,0 +1,252 @@
+"""What the scripted server says, as data: the bodies and stream events of the OpenAI-compatible protocol.
+
+It exists apart from `scripted_server` so that the protocol can be read without sockets and threads. It knows the three
+kinds of server that the sampler meets: vLLM, llama.cpp, and one that offers the protocol and nothing else.
+"""
+
+import enum
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from agentless_mini.domain import Finish, canonical_json
+from agentless_mini.samplers.scripted import Answer, Script, count_pieces, pieces
+
+Json = dict[str, Any]
+
+_FINISH_ON_THE_WIRE = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.FILTER: "content_filter"}
+
+
+class Dialect(enum.StrEnum):
+    """Which server is played: what it says of itself, how it counts tokens, how it reports usage in a stream."""
+
+    VLLM = "vllm"
+    LLAMA_CPP = "llama.cpp"
+    PLAIN = "plain"
+
+
+class ServedModel(BaseModel):
+    """The model that the scripted server pretends to serve."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    script: Script
+    """Its answers."""
+    name: str = "scripted"
+    """The name under which it is served."""
+    context_window: int = 8192
+    """Prompt and answer together, in tokens (`scripted.pieces`)."""
+    dialect: Dialect = Dialect.VLLM
+    """The kind of server."""
+    slots: int = 4
+    """llama.cpp only: how many choices one request may ask for."""
+
+
+class WireMessage(BaseModel):
+    """One message of a chat, as it comes in."""
+
+    role: str
+    content: str
+
+
+class StreamOptions(BaseModel):
+    """What a stream is to report beside the text."""
+
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+
+
+class ChatRequest(BaseModel):
+    """The body of POST /v1/chat/completions, as far as the script needs it."""
+
+    messages: tuple[WireMessage, ...]
+    model: str = ""
+    n: int = 1
+    seed: int | None = None
+    max_tokens: int | None = None
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+
+    def contents(self) -> tuple[str, ...]:
+        """Return what the messages say."""
+        return tuple(message.content for message in self.messages)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the canonical JSON of the messages, in hex: the prompt's identity in the log."""
+        plain = [message.model_dump() for message in self.messages]
+        return hashlib.sha256(canonical_json(plain).encode()).hexdigest()
+
+    def samples(self) -> tuple[int, ...]:
+        """Return the seed of each choice, as vLLM and llama.cpp assign them; a request without a seed counts as 0."""
+        first = self.seed or 0
+        return tuple(range(first, first + self.n))
+
+
+class TokenizeRequest(BaseModel):
+    """The body of POST /tokenize: vLLM's with messages or prompt, llama.cpp's with content."""
+
+    messages: tuple[WireMessage, ...] = ()
+    prompt: str = ""
+    content: str = ""
+
+
+class TemplateRequest(BaseModel):
+    """The body of llama.cpp's POST /apply-template."""
+
+    messages: tuple[WireMessage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answers to one request: choice k is `answers[k]`, drawn with seed `samples[k]`."""
+
+    request: ChatRequest
+    model: ServedModel
+    answers: tuple[Answer, ...]
+    samples: tuple[int, ...]
+    cached_tokens: int
+
+    def usage(self, completion_tokens: int) -> Json:
+        """Return the usage object for so many tokens of the answer."""
+        prompt = count_pieces(self.request.contents())
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt + completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+        }
+
+    def total(self) -> int:
+        """Return the tokens of all answers."""
+        return sum(answer.tokens() for answer in self.answers)
+
+    def fewer(self, choices: int) -> "Reply":
+        """Return the reply of a server that ignores `n`: the first so many choices."""
+        return replace(self, answers=self.answers[:choices], samples=self.samples[:choices])
+
+
+def health_body(_: ServedModel) -> Json:
+    """Return the body of GET /health."""
+    return {"status": "ok"}
+
+
+def version_body(_: ServedModel) -> Json:
+    """Return the body of vLLM's GET /version."""
+    return {"version": "0.0.0+scripted"}
+
+
+def models_body(model: ServedModel) -> Json:
+    """Return the body of GET /v1/models."""
+    entry: Json = {"id": model.name, "object": "model", "created": 0}
+    if model.dialect is Dialect.VLLM:
+        entry |= {"owned_by": "vllm", "root": model.name, "parent": None, "max_model_len": model.context_window}
+    elif model.dialect is Dialect.LLAMA_CPP:
+        entry |= {"owned_by": "llamacpp", "aliases": [model.name], "meta": {"n_ctx": model.context_window}}
+    return {"object": "list", "data": [entry]}
+
+
+def props_body(model: ServedModel) -> Json:
+    """Return the body of llama.cpp's GET /props; the context is that of one slot."""
+    settings = {"n_ctx": model.context_window}
+    return {"default_generation_settings": settings, "total_slots": model.slots, "build_info": "b0-scripted"}
+
+
+def tokenize_body(model: ServedModel, request: TokenizeRequest) -> Json:
+    """Return the body of POST /tokenize. As the real one, llama.cpp's counts nothing but `content`."""
+    if model.dialect is Dialect.LLAMA_CPP:
+        return {"tokens": list(range(len(pieces(request.content))))}
+    chat = count_pieces(message.content for message in request.messages)
+    count = chat if request.messages else len(pieces(request.prompt))
+    return {"count": count, "max_model_len": model.context_window, "tokens": list(range(count))}
+
+
+def template_body(request: TemplateRequest) -> Json:
+    """Return the body of POST /apply-template: a text with as many tokens as the chat counts."""
+    turns = "".join(f"<{message.role[:8]}:>{message.content}" for message in request.messages)
+    return {"prompt": f"{turns}<:>"}
+
+
+def completion_body(reply: Reply) -> Json:
+    """Return the body of an answer in one piece."""
+    choices = [
+        {
+            "index": number,
+            "message": {"role": "assistant", "content": answer.text, "reasoning": answer.reasoning or None},
+            "finish_reason": _FINISH_ON_THE_WIRE[answer.finish],
+        }
+        for number, answer in enumerate(reply.answers)
+    ]
+    return _envelope(reply, "chat.completion") | {"choices": choices, "usage": reply.usage(reply.total())}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """One event of a stream. `finishes` is the seed of the sample that it ends; `step` counts the rounds of tokens."""
+
+    body: Json
+    step: int
+    finishes: int | None = None
+
+
+def stream_events(reply: Reply) -> Iterator[StreamEvent]:
+    """Yield the events of a streamed answer: one token of each choice in turn, so that the choices interleave."""
+    columns = [_deltas(answer) for answer in reply.answers]
+    for step, row in enumerate(zip_longest(*columns)):
+        for number, delta in enumerate(row):
+            if delta is not None:
+                yield from _choice_events(reply, number, step, delta)
+    if reply.request.stream_options.include_usage and reply.model.dialect is not Dialect.LLAMA_CPP:
+        yield StreamEvent(_usage_event(reply, reply.total()), len(columns))
+
+
+def _deltas(answer: Answer) -> list[Json]:
+    thought: list[Json] = [{"reasoning": piece} for piece in pieces(answer.reasoning)]
+    said: list[Json] = [{"content": piece} for piece in pieces(answer.text)]
+    return [{"role": "assistant", "content": ""}, *thought, *said, {}]
+
+
+def _choice_events(reply: Reply, number: int, step: int, delta: Json) -> Iterator[StreamEvent]:
+    answer, ends = reply.answers[number], not delta
+    choice = {"index": number, "delta": delta, "finish_reason": _FINISH_ON_THE_WIRE[answer.finish] if ends else None}
+    body = _envelope(reply, "chat.completion.chunk") | {"choices": [choice]}
+    if reply.request.stream_options.continuous_usage_stats:
+        body["usage"] = reply.usage(min(step, answer.tokens()))
+    yield StreamEvent(body, step, reply.samples[number] if ends else None)
+    if ends and reply.model.dialect is Dialect.LLAMA_CPP and reply.request.stream_options.include_usage:
+        yield StreamEvent(_usage_event(reply, answer.tokens()), step)
+
+
+def _usage_event(reply: Reply, completion_tokens: int) -> Json:
+    return _envelope(reply, "chat.completion.chunk") | {"choices": [], "usage": reply.usage(completion_tokens)}
+
+
+def _envelope(reply: Reply, kind: str) -> Json:
+    return {"id": f"chatcmpl-{reply.request.digest()[:16]}", "object": kind, "created": 0, "model": reply.model.name}
+
+
+def error_body(status: int, message: str) -> Json:
+    """Return an error as vLLM words it."""
+    return {"error": {"message": message, "type": "scripted", "param": None, "code": status}}
+
+
+def refused(model: ServedModel, request: ChatRequest) -> Json | None:
+    """Return the error for a request that the played server would not accept; None for one that it answers."""
+    if request.model != model.name and model.dialect is not Dialect.LLAMA_CPP:
+        return error_body(404, f"The model `{request.model}` does not exist.")
+    if model.dialect is Dialect.LLAMA_CPP and request.n > model.slots:
+        return error_body(400, f"Field 'n': Value must be between 1 <= value <= {model.slots}, but got {request.n}")
+    prompt, asked = count_pieces(request.contents()), request.max_tokens or 0
+    if prompt + asked > model.context_window:
+        return error_body(400, _overflow(model.context_window, prompt, asked))
+    return None
+
+
+def _overflow(window: int, prompt: int, asked: int) -> str:
+    return (
+        f"This model's maximum context length is {window} tokens. However, you requested {asked} output tokens and "
+        f"your prompt contains {prompt} input tokens."
+    )

@@ -1,0 +1,165 @@
+"""Events of a streamed answer -> completions: which choice is finished, with what text, and what it cost.
+
+It exists because servers differ in how they stream several choices and report usage; here the differences end. It
+does no I/O, and it never guesses an answer: a choice that did not finish is owed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from agentless_mini.domain import Completion, Finish, Usage
+
+_LENGTH = {"length", "max_tokens", "model_length"}
+_WITHHELD = {"content_filter"}
+_BROKEN = {"abort", "error"}
+
+
+class Delta(BaseModel):
+    """What a choice gained. Servers call the reasoning by either name, some by both at once."""
+
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+
+
+class ChoiceEvent(BaseModel):
+    """The part of an event that concerns one choice."""
+
+    index: int = 0
+    delta: Delta = Delta()
+    finish_reason: str | None = None
+
+
+class CachedTokens(BaseModel):
+    """How much of the prompt the server did not compute."""
+
+    cached_tokens: int | None = None
+
+
+class UsageReport(BaseModel):
+    """Tokens of a request, or of a single choice: see `Assembly`."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int | None = None
+    prompt_tokens_details: CachedTokens | None = None
+
+    def cached(self) -> int:
+        """Return the prompt's tokens that came from the server's cache; 0 where it does not say."""
+        return (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
+
+
+class Event(BaseModel):
+    """One event of the stream. Unknown fields are ignored: every server adds its own."""
+
+    choices: tuple[ChoiceEvent, ...] = ()
+    usage: UsageReport | None = None
+
+
+@dataclass(slots=True)
+class _Choice:
+    """One choice in the making."""
+
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    tokens: int = 0
+    finish: Finish | None = None
+
+
+class Assembly:
+    """Puts together the choices of one request; choice k is sample `indices[k]`.
+
+    A finished choice is given out at the next event, so that usage which follows it can be booked on it; the last one
+    waits for the usage of the request or the end of the stream. Usage is booked so:
+
+    * Tokens of a choice: the server's number where events carry one per choice (vLLM's continuous usage; llama.cpp's
+      usage after each choice), else the count of its events with text, which is too low where an event holds several
+      tokens. The last choice gets what is left of the request's total, so that the sum is the server's.
+    * Tokens of the prompt: once, on the completion with which the server reports them (vLLM: the request's last one,
+      llama.cpp: its first).
+    * Choices that a broken stream leaves unfinished are booked nowhere, although the server computed them.
+    """
+
+    def __init__(self, indices: tuple[int, ...]) -> None:
+        """Expect these samples. `streamed` counts all tokens so far, `given` holds the samples given out."""
+        self.streamed = 0
+        self.given: set[int] = set()
+        self._indices = indices
+        self._choices: dict[int, _Choice] = {}
+        self._held: list[int] = []
+        self._finished = 0
+        self._booked = 0
+        self._reports = 0
+        self._prompt = Usage()
+        self._told = Usage()
+
+    def feed(self, event: Event) -> Iterator[Completion]:
+        """Take an event in; yield the choices that are complete by now."""
+        if not event.choices and event.usage is not None:
+            self._settle(event.usage)
+            yield from self.rest()
+        elif self._finished < len(self._indices):
+            yield from self.rest()
+        for part in event.choices:
+            self._take(part, event)
+
+    def rest(self) -> Iterator[Completion]:
+        """Yield what is finished and was held back: for the end of the stream, however it came."""
+        while self._held:
+            yield self._give(self._held.pop(0))
+
+    def ignored(self) -> tuple[int, ...]:
+        """Return the samples of which the stream said nothing at all: a server that ignores `n` leaves them."""
+        return tuple(index for number, index in enumerate(self._indices) if number not in self._choices)
+
+    def _take(self, part: ChoiceEvent, event: Event) -> None:
+        choice = self._choices.get(part.index, _Choice())
+        if choice.finish is not None or not 0 <= part.index < len(self._indices):
+            return
+        self._choices[part.index] = choice
+        said, thought = part.delta.content or "", part.delta.reasoning or part.delta.reasoning_content or ""
+        choice.text.append(said)
+        choice.reasoning.append(thought)
+        self._count(choice, event, 1 if said or thought else 0)
+        if part.finish_reason and part.finish_reason not in _BROKEN:
+            choice.finish = _finish(part.finish_reason)
+            self._finished += 1
+            self._held.append(part.index)
+
+    def _count(self, choice: _Choice, event: Event, seen: int) -> None:
+        """Count an event's tokens; in an event with a single choice, the usage is that choice's."""
+        before = choice.tokens
+        choice.tokens = before + seen
+        if event.usage is not None and len(event.choices) == 1:
+            self._told = Usage(event.usage.prompt_tokens, event.usage.cached())
+            choice.tokens = event.usage.completion_tokens or choice.tokens
+        self.streamed += max(0, choice.tokens - before)
+
+    def _settle(self, report: UsageReport) -> None:
+        """Book a usage report: that of the choice before it while others are unfinished, else of the request."""
+        of_one_choice = self._reports > 0 or self._finished < len(self._indices)
+        if self._reports == 0:
+            self._prompt = Usage(report.prompt_tokens, report.cached())
+        self._reports += 1
+        if self._held and report.completion_tokens is not None:
+            others = sum(self._choices[number].tokens for number in self._held[:-1])
+            booked = 0 if of_one_choice else self._booked + others
+            self._choices[self._held[-1]].tokens = max(0, report.completion_tokens - booked)
+
+    def _give(self, number: int) -> Completion:
+        choice, prompt = self._choices[number], self._prompt
+        if self._reports == 0 and self._finished == len(self._indices) and not self._held:
+            prompt = self._told
+        self._prompt = Usage()
+        self._booked += choice.tokens
+        usage = Usage(prompt.prompt_tokens, prompt.cached_tokens, choice.tokens)
+        index, finish = self._indices[number], choice.finish or Finish.STOP
+        self.given.add(index)
+        return Completion(index, "".join(choice.text), finish, "".join(choice.reasoning), usage)
+
+
+def _finish(reason: str) -> Finish:
+    if reason in _LENGTH:
+        return Finish.LENGTH
+    return Finish.FILTER if reason in _WITHHELD else Finish.STOP

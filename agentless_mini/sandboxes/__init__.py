@@ -1,0 +1,1 @@
+"""Boxes for untrusted programs: adapters of `ports.Sandbox`."""

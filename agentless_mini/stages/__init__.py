@@ -1,0 +1,1 @@
+"""Stages: async functions from data to data."""

@@ -1,0 +1,145 @@
+"""Find the files to edit (mission section 1.1), on file level only.
+
+The reference draws each sample over a tree in another order; here all samples share one prompt with one order, so that
+a server computes it once, and sampling at a temperature gives the variety. The paths that the issue names join every
+list, and a lexical ranking decides what is shown of a tree that does not fit.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agentless_mini.answers import read_paths
+from agentless_mini.context import Gauge, fit_tree
+from agentless_mini.domain import (
+    Decoding,
+    FileKind,
+    Localization,
+    Message,
+    Note,
+    Rejected,
+    SampleDone,
+    SampleRequest,
+    SamplingParams,
+    Snapshot,
+    Stage,
+    StageStarted,
+)
+from agentless_mini.errors import ContextTooSmall, UsageError
+from agentless_mini.lexical import PathIndex, Survey
+from agentless_mini.prompts import Tree
+from agentless_mini.stages.session import Draft, Session, Subject, answer_room, fit_prompt
+
+
+class LocalizeSettings(BaseModel):
+    """How the files to edit are found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples: int = Field(4, ge=0, le=1000)
+    """Answers drawn; 0 takes the lexical ranking alone."""
+    temperature: float = Field(1.0, ge=0, le=2)
+    """Sampling temperature."""
+    max_tokens: int = Field(2048, ge=1)
+    """Most tokens of one answer, reasoning included."""
+    most_files: int = Field(5, ge=1, le=100)
+    """Most files in one list."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of the first sample."""
+
+
+async def localize(subject: Subject, session: Session, settings: LocalizeSettings) -> Localization:
+    """Return the distinct lists of files to edit, most votes first.
+
+    A model that rewrites lines is not asked: one list, the first of the lexical ranking, is all that it can use.
+    Raises `ContextTooSmall` and what the sampler raises.
+    """
+    card = await session.sampler.card()
+    if settings.samples == 0 or card.decoding is Decoding.LINES:
+        return _merge([], subject.survey, most=1, shown=0)
+    answer = answer_room(settings.max_tokens, card.context_window)
+    draft = await _prompt(subject, session, settings, card.context_window - answer)
+    if draft.cut:
+        total = len(subject.survey.ranked)
+        session.watch(
+            Note(f"The tree was cut to the likeliest {len(draft.shown)} of {total} files to fit the context.")
+        )
+    request = SampleRequest(
+        card.name,
+        draft.messages,
+        SamplingParams(answer, settings.temperature, seed=settings.seed),
+        tuple(range(settings.samples)),
+        Stage.LOCALIZE,
+        session.instance,
+    )
+    answers = await _ask(request, subject.survey, session, settings.most_files)
+    return _merge(answers, subject.survey, settings.most_files, len(draft.shown))
+
+
+def given(paths: Sequence[str], snapshot: Snapshot) -> Localization:
+    """Return the localization that the user gave instead. Raises `UsageError` for a path that is no text file."""
+    texts = [file.path for file in snapshot.files if file.kind is FileKind.TEXT]
+    files = tuple(dict.fromkeys(path.removeprefix("./") for path in paths))
+    unknown = sorted(set(files) - set(texts))
+    if unknown:
+        message = f"No text file of the repository is called {unknown[0]!r}: give --files paths as `git ls-files` does."
+        raise UsageError(message)
+    return Localization((files,), (0,), files, 0, len(texts))
+
+
+async def _prompt(subject: Subject, session: Session, settings: LocalizeSettings, room: int) -> Draft[tuple[str, ...]]:
+    ranked = subject.survey.ranked
+
+    def messages(paths: tuple[str, ...]) -> tuple[Message, ...]:
+        tree = Tree(subject.snapshot.name, paths, len(ranked))
+        return session.prompts.localize(subject.issue, tree, settings.most_files)
+
+    def draft(budget: int, gauge: Gauge) -> Draft[tuple[str, ...]]:
+        fixed = sum(gauge.tokens(message.content) for message in messages(()))
+        paths = fit_tree(ranked, budget - fixed, gauge)
+        if not paths:
+            text = (
+                f"The issue leaves no room for a tree in {budget} tokens: name the files with --files, or shorten it."
+            )
+            raise ContextTooSmall(text)
+        return Draft(messages(paths), paths, cut=len(paths) < len(ranked))
+
+    return await fit_prompt(session.sampler, room, draft)
+
+
+async def _ask(request: SampleRequest, found: Survey, session: Session, most: int) -> list[tuple[str, ...] | Rejected]:
+    """Draw the samples; return what each says, in the order of their indices."""
+    session.watch(StageStarted(Stage.LOCALIZE, len(request.indices)))
+    index = PathIndex(found.ranked)
+    answers: dict[int, tuple[str, ...] | Rejected] = {}
+    async for completion in session.sampler.sample(request):
+        answer = read_paths(completion, index, most)
+        answers[completion.index] = answer
+        session.watch(SampleDone(Stage.LOCALIZE, completion, answer if isinstance(answer, Rejected) else None))
+    return [answers[number] for number in sorted(answers)]
+
+
+def _merge(answers: Sequence[tuple[str, ...] | Rejected], found: Survey, most: int, shown: int) -> Localization:
+    """Join the named paths to each answer and count the distinct lists; lists that hold the same files are one list.
+
+    Without a single usable answer the lexical ranking stands in, with no votes.
+    """
+    lists: dict[frozenset[str], tuple[str, ...]] = {}
+    votes: Counter[frozenset[str]] = Counter()
+    for answer in answers:
+        if not isinstance(answer, Rejected):
+            files = tuple(dict.fromkeys([*answer, *found.named.paths]))[: max(most, len(answer))]
+            lists.setdefault(frozenset(files), files)
+            votes[frozenset(files)] += 1
+    ordered = sorted(lists, key=lambda files: -votes[files])  # sorted() keeps the earliest of equals first
+    if not ordered:
+        fallback = found.ranked[:most]
+        return Localization((fallback,), (0,), found.named.paths, shown, len(found.ranked))
+    return Localization(
+        tuple(lists[files] for files in ordered),
+        tuple(votes[files] for files in ordered),
+        found.named.paths,
+        shown,
+        len(found.ranked),
+    )

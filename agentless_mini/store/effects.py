@@ -1,0 +1,201 @@
+"""`Store`: the effects already paid for, looked up by what was asked.
+
+Only effects are kept: a sample, a token count, a model's card. A failure has no method here, so it is never recorded.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from agentless_mini.domain import (
+    Completion,
+    Decoding,
+    EditTask,
+    Excerpt,
+    Finish,
+    Message,
+    ModelCard,
+    Role,
+    SampleRequest,
+    ShownFile,
+    Usage,
+    canonical_json,
+)
+from agentless_mini.errors import UsageError
+from agentless_mini.store.database import Database, text
+from agentless_mini.store.failures import named
+from agentless_mini.store.records import PromptRecord
+from agentless_mini.store.runs import RunLog
+from agentless_mini.store.schema import MIGRATIONS
+
+
+class Store:
+    """An open store, to be used from one thread. Each `put_...` has reached the file when it returns.
+
+    Every method raises `StoreError` if the file cannot be used.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """Use an open database; `open` and `open_readonly` make one."""
+        self._database = database
+        self.runs = RunLog(database)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the store for a run, for this process alone, and make it if it is missing.
+
+        Runs that a killed process left open are marked as interrupted. Raises `StoreBusy` while another process has
+        it, `StoreError` if it cannot be used: no permission, full disk, damaged, another program's, a newer amini's.
+        """
+        store = cls(Database.create(path, MIGRATIONS))
+        store.runs.close_abandoned()
+        return store
+
+    @classmethod
+    def open_readonly(cls, path: Path) -> Self:
+        """Open the store to look at, also while a run is using it. Raises `StoreError` if there is none."""
+        return cls(Database.view(path, MIGRATIONS))
+
+    def __enter__(self) -> Self:
+        """Return the open store."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and let other runs use it."""
+        self._database.close()
+
+    # --- samples -----------------------------------------------------------------------------------------------------
+
+    def recorded(self, key: str) -> frozenset[int]:
+        """Return the indices of the samples that are there of a request."""
+        rows = self._database.read("SELECT idx FROM samples WHERE key = ?", (key,))
+        return frozenset(index for (index,) in rows)
+
+    def get_sample(self, key: str, index: int) -> Completion | None:
+        """Return a sample of the request with this key, or None where it is still owed."""
+        return next(self.replay(key, (index,)), None)
+
+    def replay(self, key: str, indices: Iterable[int]) -> Iterator[Completion]:
+        """Yield those of the samples that are there, in the order given, each read when it is its turn."""
+        for index in indices:
+            rows = self._database.read(
+                "SELECT text, finish, reasoning, prompt_tokens, cached_tokens, completion_tokens"
+                " FROM samples WHERE key = ? AND idx = ?",
+                (key, index),
+            )
+            for answer, finish, reasoning, *tokens in rows:
+                yield Completion(index, text(answer), Finish(finish), text(reasoning), Usage(*tokens))
+
+    def put_request(self, request: SampleRequest) -> str:
+        """Record what is asked, if it is new, and return its key. To be called before its first `put_sample`."""
+        prompt, key = request.prompt_digest(), request.key()
+        params = canonical_json(asdict(request.params))
+        with self._database.transaction():
+            self._database.write(
+                "INSERT INTO prompts VALUES (?, ?) ON CONFLICT DO NOTHING", (prompt, request.prompt_body())
+            )
+            self._database.write(
+                "INSERT INTO requests VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (key, request.model, prompt, params, request.decoding.value),
+            )
+        return key
+
+    def put_sample(self, key: str, request: SampleRequest, completion: Completion) -> None:
+        """Record a sample of the request that `put_request` gave this key. A sample that is there stays as it is."""
+        usage = completion.usage
+        self._database.write(
+            "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                key,
+                completion.index,
+                request.stage.value,
+                request.instance,
+                completion.text,
+                completion.reasoning,
+                completion.finish.value,
+                usage.prompt_tokens,
+                usage.cached_tokens,
+                usage.completion_tokens,
+                time.time(),
+            ),
+        )
+
+    def prompt(self, digest: str) -> PromptRecord:
+        """Return the prompt with this digest. Raises `UsageError` if there is none."""
+        for (body,) in self._database.read("SELECT body FROM prompts WHERE digest = ?", (digest,)):
+            return _prompt(digest, body)
+        raise UsageError(
+            f"There is no prompt {digest} in {named(self._database.path)}: amini show RUN names those of a run."
+        )
+
+    # --- token counts ------------------------------------------------------------------------------------------------
+
+    def get_count(self, model: str, messages: tuple[Message, ...]) -> int | None:
+        """Return how many tokens the messages were counted to fill, or None where they were not counted."""
+        rows = self._database.read("SELECT tokens FROM token_counts WHERE digest = ?", (_chat(model, messages),))
+        return next((tokens for (tokens,) in rows), None)
+
+    def put_count(self, model: str, messages: tuple[Message, ...], tokens: int) -> None:
+        """Record how many tokens the messages fill."""
+        self._database.write(
+            "INSERT OR REPLACE INTO token_counts VALUES (?, ?, ?)", (_chat(model, messages), model, tokens)
+        )
+
+    # --- models ------------------------------------------------------------------------------------------------------
+
+    def card(self, model: str) -> ModelCard | None:
+        """Return the last card seen of the model that is asked for by this name, or None."""
+        for (body,) in self._database.read("SELECT card FROM cards WHERE model = ?", (model,)):
+            fields = json.loads(body)
+            return ModelCard(**{**fields, "decoding": Decoding(fields["decoding"])})
+        return None
+
+    def put_card(self, model: str, card: ModelCard) -> None:
+        """Record a model's card. If it differs from the one before, the token counts made under that one are forgotten.
+
+        Another engine, revision or window may come with another tokenizer or chat template; counting is cheap.
+        """
+        if self.card(model) == card:
+            return
+        with self._database.transaction():
+            self._database.write("DELETE FROM token_counts WHERE model = ?", (model,))
+            self._database.write("INSERT OR REPLACE INTO cards VALUES (?, ?)", (model, canonical_json(asdict(card))))
+
+    def endpoint_model(self, address: str) -> str | None:
+        """Return the model that this address served when it was last asked, or None."""
+        rows = self._database.read("SELECT model FROM endpoints WHERE address = ?", (address,))
+        return next((text(model) for (model,) in rows), None)
+
+    def put_endpoint_model(self, address: str, model: str) -> None:
+        """Record which model an address serves."""
+        self._database.write("INSERT OR REPLACE INTO endpoints VALUES (?, ?)", (address, model))
+
+
+def _chat(model: str, messages: tuple[Message, ...]) -> str:
+    """Return the identity of a token count."""
+    return hashlib.sha256(canonical_json([model, [asdict(message) for message in messages]]).encode()).hexdigest()
+
+
+def _prompt(digest: str, body: str) -> PromptRecord:
+    fields = json.loads(body)
+    messages = tuple(Message(Role(message["role"]), message["content"]) for message in fields["messages"])
+    return PromptRecord(digest, messages, _task(fields["task"]) if fields["task"] else None)
+
+
+def _task(fields: dict[str, Any]) -> EditTask:
+    files = tuple(
+        ShownFile(file["path"], tuple(Excerpt(**excerpt) for excerpt in file["excerpts"]), file["whole"])
+        for file in fields["files"]
+    )
+    return EditTask(fields["issue"], files)

@@ -1,0 +1,126 @@
+"""What the store remembers of runs, as frozen values: what a run started from, what it used, and how it ended.
+
+They differ from the domain's types where the store keeps less: a recorded patch is its diff, without the files.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import NewType
+
+from agentless_mini.domain import EditTask, Finish, Issue, Localization, Message, Rejected, Stage, Usage
+
+RunId = NewType("RunId", int)
+
+
+class RunStatus(enum.StrEnum):
+    """How far a run came."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"  # stopped by the user, or its process was killed
+
+
+@dataclass(frozen=True, slots=True)
+class RunStart:
+    """All that a run starts from. `settings` and `versions` are the texts of JSON objects, without secrets.
+
+    `repository`, `commit` and `tree` are the snapshot's name, commit and digest.
+    """
+
+    model: str
+    instance: str
+    repository: str
+    commit: str
+    tree: str
+    issue: Issue
+    command: tuple[str, ...] = ()
+    settings: str = "{}"
+    versions: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run. Times are seconds since 1970; `finished` and `exit_code` are None while it runs or if it was killed."""
+
+    id: RunId
+    start: RunStart
+    started: float
+    status: RunStatus
+    finished: float | None
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A line of the list of runs: the samples that it used, and the vote (0 of 0 where nothing was chosen)."""
+
+    run: RunRecord
+    samples: int
+    votes: int
+    valid: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRecord:
+    """What was asked: the messages, and the task as data where the decoding is constrained."""
+
+    digest: str
+    messages: tuple[Message, ...]
+    task: EditTask | None
+
+
+@dataclass(frozen=True, slots=True)
+class PatchRecord:
+    """A recorded patch: `diff` as `git apply` reads it, `normal` equal where two count as one vote, paths sorted."""
+
+    diff: bytes
+    normal: str
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRecord:
+    """A sample as a run used it, without its text (`Store.get_sample`) and prompt (`Store.prompt`).
+
+    `replayed` says that an earlier run had paid for it. `order` and `outcome` are None where no candidate was made
+    of it: in localization, or because the run ended before.
+    """
+
+    key: str
+    index: int
+    stage: Stage
+    prompt: str
+    finish: Finish
+    usage: Usage
+    replayed: bool
+    order: int | None
+    outcome: PatchRecord | Rejected | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceRecord:
+    """The winner: `votes` of `valid` candidates have its normal form."""
+
+    patch: PatchRecord
+    votes: int
+    valid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRecord:
+    """How a run was decided. `choice` is None where no sample became a valid patch."""
+
+    localization: Localization
+    choice: ChoiceRecord | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunTrace:
+    """A run with its samples, by stage and order; `prediction` is None where it did not come that far."""
+
+    run: RunRecord
+    samples: tuple[SampleRecord, ...]
+    prediction: PredictionRecord | None

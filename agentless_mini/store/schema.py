@@ -1,0 +1,100 @@
+"""The tables of the store, step by step: step n brings a file of version n - 1 to version n and is never changed again.
+
+What was paid for:
+
+* `prompts`       what was asked, once for all its samples: digest, canonical JSON of messages and task.
+* `requests`      a prompt put to a model in one way: key (`SampleRequest.key`), model, prompt, parameters, decoding.
+* `samples`       one answer: (key, idx), which stage and instance paid for it, the text, its tokens, when it arrived.
+* `token_counts`  one counted chat: digest of model and messages, tokens.
+* `cards`         the last card seen of a model; `endpoints` the last model that an address served.
+
+What was done with it:
+
+* `runs`          one command on one issue: all that it started from, when, and how it ended.
+* `run_samples`   the samples a run used, in the order in which it got them (rowid). A sample that an earlier run
+                  used too was replayed.
+* `patches`       each distinct diff once; `normal` is equal for patches that count as one vote.
+* `outcomes`      what became of a sample in a run: a patch, or a reason and detail. `ord` is `Candidate.order`.
+* `predictions`   how a run was decided: localization, the chosen patch and its votes.
+
+Columns named for structured values hold JSON. Times are seconds since 1970. Text that is no valid Unicode (a lone
+surrogate in a model's answer) is stored as a BLOB: see `database.text`.
+"""
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE prompts (digest TEXT PRIMARY KEY, body TEXT NOT NULL);
+    CREATE TABLE requests (
+        key TEXT PRIMARY KEY,
+        model TEXT NOT NULL,
+        prompt TEXT NOT NULL REFERENCES prompts,
+        params TEXT NOT NULL,
+        decoding TEXT NOT NULL
+    );
+    CREATE TABLE samples (
+        key TEXT NOT NULL REFERENCES requests,
+        idx INTEGER NOT NULL,
+        stage TEXT NOT NULL,
+        instance TEXT NOT NULL,
+        text TEXT NOT NULL,
+        reasoning TEXT NOT NULL,
+        finish TEXT NOT NULL,
+        prompt_tokens INTEGER NOT NULL,
+        cached_tokens INTEGER NOT NULL,
+        completion_tokens INTEGER NOT NULL,
+        created REAL NOT NULL,
+        PRIMARY KEY (key, idx)
+    );
+    CREATE TABLE token_counts (digest TEXT PRIMARY KEY, model TEXT NOT NULL, tokens INTEGER NOT NULL);
+    CREATE TABLE cards (model TEXT PRIMARY KEY, card TEXT NOT NULL);
+    CREATE TABLE endpoints (address TEXT PRIMARY KEY, model TEXT NOT NULL);
+
+    CREATE TABLE runs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        started REAL NOT NULL,
+        finished REAL,
+        status TEXT NOT NULL,
+        exit_code INTEGER,
+        model TEXT NOT NULL,
+        instance TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        commit_id TEXT NOT NULL,
+        tree TEXT NOT NULL,
+        issue TEXT NOT NULL,
+        issue_source TEXT NOT NULL,
+        command TEXT NOT NULL,
+        settings TEXT NOT NULL,
+        versions TEXT NOT NULL
+    );
+    CREATE TABLE run_samples (
+        run INTEGER NOT NULL REFERENCES runs,
+        key TEXT NOT NULL,
+        idx INTEGER NOT NULL,
+        UNIQUE (run, key, idx),
+        FOREIGN KEY (key, idx) REFERENCES samples (key, idx)
+    );
+    CREATE INDEX run_samples_by_sample ON run_samples (key, idx, run);
+    CREATE TABLE patches (digest TEXT PRIMARY KEY, diff BLOB NOT NULL, normal TEXT NOT NULL, paths TEXT NOT NULL);
+    CREATE TABLE outcomes (
+        run INTEGER NOT NULL REFERENCES runs,
+        key TEXT NOT NULL,
+        idx INTEGER NOT NULL,
+        ord INTEGER NOT NULL,
+        patch TEXT REFERENCES patches,
+        reason TEXT,
+        detail TEXT,
+        PRIMARY KEY (run, key, idx),
+        FOREIGN KEY (key, idx) REFERENCES samples (key, idx),
+        CHECK ((patch IS NULL) <> (reason IS NULL))
+    );
+    CREATE TABLE predictions (
+        run INTEGER PRIMARY KEY REFERENCES runs,
+        localization TEXT NOT NULL,
+        notes TEXT NOT NULL,
+        patch TEXT REFERENCES patches,
+        votes INTEGER NOT NULL,
+        valid INTEGER NOT NULL,
+        reason TEXT NOT NULL
+    );
+    """,
+)

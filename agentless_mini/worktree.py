@@ -1,0 +1,174 @@
+"""Reads the files of a working tree off the disk as they are now, without git and without following one symlink.
+
+git is not asked for contents because answering would run what the repository configures (filters) and refresh the
+index. Every folder on the way to a file is opened from the one above it and refused where it is a symlink, so that no
+path leads out of the tree, not even one that is swapped while it is read.
+
+It does not decide what belongs to the tree: git's lists of names do, see `repository`. Needs a POSIX system.
+"""
+
+import errno
+import itertools
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from agentless_mini.domain import FileKind, SourceFile
+
+# A text of 1 MiB is some 300,000 tokens, more than a prompt can show: what is larger is data or generated code.
+LARGE_OVER = 1024 * 1024
+# git's own rule, with its own number: a NUL byte in the first 8,000 bytes; rounded up to the page.
+BINARY_PREFIX = 8 * 1024
+
+REGULAR, EXECUTABLE, LINK, GITLINK = "100644", "100755", "120000", "160000"
+
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: a FIFO put in the place of a file must not make the reader wait.
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name that git lists: its raw bytes and the mode that the index has for it (a plain file's, if untracked)."""
+
+    path: bytes
+    mode: str = REGULAR
+
+
+@dataclass(frozen=True, slots=True)
+class DiskModes:
+    """Which of the modes on the disk git believes (`core.fileMode`, `core.symlinks`); the others are the index's."""
+
+    executable: bool = True
+    symlinks: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DiskReading:
+    """What the disk holds of the names: the entries in order of path, and the names that it holds but does not give.
+
+    `unreadable` cannot be opened; `special` are sockets, FIFOs and devices. A name that is not there is in none.
+    """
+
+    files: tuple[SourceFile, ...]
+    unreadable: tuple[str, ...]
+    special: tuple[str, ...]
+
+
+def read_worktree(top: bytes, entries: Iterable[Entry], modes: DiskModes) -> DiskReading:
+    """Read the entries below the folder `top`. Raises OSError only where `top` itself cannot be opened."""
+    files: list[SourceFile] = []
+    unreadable: list[str] = []
+    special: list[str] = []
+    with _Folders.below(top) as folders:
+        # In order of raw bytes all names of a folder stand together, so that each folder is opened once.
+        for entry in sorted(entries, key=lambda entry: entry.path):
+            try:
+                files.extend(_read_entry(folders, entry, modes))
+            except _Special:
+                special.append(decode_path(entry.path))
+            except OSError as error:
+                if error.errno not in _GONE:
+                    unreadable.append(decode_path(entry.path))
+    return DiskReading(tuple(sorted(files, key=lambda file: file.path)), tuple(unreadable), tuple(special))
+
+
+def decode_path(raw: bytes) -> str:
+    """Return a raw name as `domain.SourceFile.path` has it."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def kind_of(data: bytes) -> FileKind:
+    """Say by its contents whether a file is TEXT, BINARY or LARGE."""
+    if len(data) > LARGE_OVER:
+        return FileKind.LARGE
+    return FileKind.BINARY if b"\0" in data[:BINARY_PREFIX] else FileKind.TEXT
+
+
+def file_entry(path: bytes, mode: str, data: bytes) -> SourceFile:
+    """Build the entry of a file with these contents, which only a TEXT keeps."""
+    kind = kind_of(data)
+    return SourceFile(decode_path(path), mode, kind, data if kind is FileKind.TEXT else b"")
+
+
+class _Special(Exception):
+    """The name is a socket, a FIFO or a device."""
+
+
+class _Folders:
+    """The open folders from the top down to one path; at most its depth in descriptors."""
+
+    def __init__(self, top: bytes) -> None:
+        self._open = [os.open(top, _FOLDER_FLAGS)]
+        self._names: list[bytes] = []
+
+    @classmethod
+    @contextmanager
+    def below(cls, top: bytes) -> Iterator["_Folders"]:
+        folders = cls(top)
+        try:
+            yield folders
+        finally:
+            folders._leave(0)
+            os.close(folders._open.pop())
+
+    def enter(self, names: list[bytes]) -> int:
+        """Return the descriptor of the folder with these names, from the top down. Raises OSError."""
+        self._leave(_shared_length(names, self._names))
+        for name in names[len(self._names) :]:
+            self._open.append(os.open(name, _FOLDER_FLAGS, dir_fd=self._open[-1]))
+            self._names.append(name)
+        return self._open[-1]
+
+    def _leave(self, depth: int) -> None:
+        while len(self._names) > depth:
+            os.close(self._open.pop())
+            self._names.pop()
+
+
+def _shared_length(one: list[bytes], other: list[bytes]) -> int:
+    """Count the names with which both begin."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _read_entry(folders: _Folders, entry: Entry, modes: DiskModes) -> Iterator[SourceFile]:
+    """Yield what stands at the name: nothing where it is a folder of files. Raises OSError and _Special."""
+    *parents, name = entry.path.split(b"/")
+    folder = folders.enter(parents)
+    info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if stat.S_ISDIR(info.st_mode):
+        if entry.mode == GITLINK:
+            yield SourceFile(decode_path(entry.path), GITLINK, FileKind.SUBMODULE)
+    elif stat.S_ISLNK(info.st_mode) or (entry.mode == LINK and not modes.symlinks):
+        yield SourceFile(decode_path(entry.path), LINK, FileKind.SYMLINK)
+    elif stat.S_ISREG(info.st_mode):
+        yield file_entry(entry.path, _mode(info, entry, modes), _read_file(folder, name))
+    else:
+        raise _Special
+
+
+def _mode(info: os.stat_result, entry: Entry, modes: DiskModes) -> str:
+    if modes.executable:
+        return EXECUTABLE if info.st_mode & stat.S_IXUSR else REGULAR
+    return EXECUTABLE if entry.mode == EXECUTABLE else REGULAR
+
+
+def _read_file(folder: int, name: bytes) -> bytes:
+    """Read a regular file up to one byte more than is ever used."""
+    with os.fdopen(os.open(name, _FILE_FLAGS, dir_fd=folder), "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise _Special
+        return _drain(file.fileno())
+
+
+def _drain(descriptor: int) -> bytes:
+    """Read to the end or the limit: one call may return less than is asked for."""
+    parts, wanted = [], LARGE_OVER + 1
+    while wanted and (part := os.read(descriptor, wanted)):
+        parts.append(part)
+        wanted -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,199 @@
+"""How many prompt tokens a server computes for the samples of one issue: this project's way beside the reference's.
+
+    python -m tests.benchmarks.prefill --model MODEL [--python PYTHON]   starts vLLM for it
+    python -m tests.benchmarks.prefill --base-url URL                    asks a vLLM that runs
+
+32 samples over 4 lists of files, taken from Python's standard library. This project's way is the repair stage itself:
+one request for each distinct list, its files in an order that all lists share. The reference's way: one request for
+each sample, the files of its list shuffled. What is counted are the prompt tokens that vLLM computed itself, by its own
+metric, over the tokens of one prompt for each list. Exit code 1 if this project's ratio is over 1.15.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import re
+import sys
+import sysconfig
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from agentless_mini.domain import (
+    Completion,
+    Excerpt,
+    FileKind,
+    Issue,
+    Localization,
+    Message,
+    ModelCard,
+    SampleRequest,
+    SamplingParams,
+    ShownFile,
+    Snapshot,
+    SourceFile,
+    Stage,
+)
+from agentless_mini.lexical import survey
+from agentless_mini.ports import Sampler
+from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
+from agentless_mini.serving.process import Limits, running
+from agentless_mini.serving.vllm import VllmSettings, find_gpus, plan_vllm
+from agentless_mini.stages.repair import RepairSettings, repair
+from agentless_mini.stages.session import Session, Subject, together
+from agentless_mini.templates import load_prompts
+
+SAMPLES = 32
+ANSWER_TOKENS = 4
+BAR = 1.15
+LISTS = (
+    ("bisect.py", "colorsys.py", "token.py"),
+    ("bisect.py", "keyword.py", "colorsys.py"),
+    ("token.py", "bisect.py", "genericpath.py"),
+    ("colorsys.py", "bisect.py", "genericpath.py"),
+)
+COUNTER = re.compile(r'^vllm:prompt_tokens_by_source_total\{[^}]*source="local_compute"[^}]*\} (\S+)', re.MULTILINE)
+
+
+class Meter:
+    """A sampler that remembers the requests that pass through it."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+        self.asked: list[SampleRequest] = []
+
+    async def card(self) -> ModelCard:
+        return await self._sampler.card()
+
+    async def count_tokens(self, messages: tuple[Message, ...]) -> int:
+        return await self._sampler.count_tokens(messages)
+
+    async def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
+        self.asked.append(request)
+        async for completion in self._sampler.sample(request):
+            yield completion
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a way cost: the requests, and the prompt tokens that the server computed itself for them."""
+
+    requests: tuple[SampleRequest, ...]
+    computed: int
+    seconds: float
+
+
+def library() -> Snapshot:
+    """Return the files of the lists as a repository."""
+    folder = Path(sysconfig.get_path("stdlib"))
+    names = sorted({name for names in LISTS for name in names})
+    files = tuple(SourceFile(name, "100644", FileKind.TEXT, (folder / name).read_bytes()) for name in names)
+    return Snapshot("library", "0" * 40, "0" * 64, files)
+
+
+def fresh_issue() -> Issue:
+    """Return an issue whose prompts share nothing but the system message with any that the server has seen."""
+    return Issue(f"{uuid.uuid4()}: inserting into a sorted list of colours puts equal ones in the wrong order.")
+
+
+async def our_way(sampler: Sampler) -> None:
+    """Draw the samples as the product does."""
+    issue, snapshot = fresh_issue(), library()
+    session = Session(sampler, load_prompts(None), lambda patch: patch, lambda event: None, "prefill")
+    settings = RepairSettings(samples=SAMPLES, max_tokens=ANSWER_TOKENS)
+    localization = Localization(LISTS, (1,) * len(LISTS))
+    await repair(Subject(issue, snapshot, survey(issue, snapshot)), localization, session, settings)
+
+
+async def the_reference_way(sampler: Sampler) -> None:
+    """Draw the samples one request each, the files of each in an order of its own."""
+    issue, files, prompts, card = fresh_issue(), library().by_path(), load_prompts(None), await sampler.card()
+
+    async def draw(number: int) -> None:
+        names = list(LISTS[number % len(LISTS)])
+        random.Random(number).shuffle(names)  # noqa: S311 - an order, not a secret
+        shown = tuple(ShownFile(name, (Excerpt(1, files[name].data.decode()),), whole=True) for name in names)
+        messages = prompts.repair(issue, "library", shown)
+        params = SamplingParams(ANSWER_TOKENS, seed=number)
+        request = SampleRequest(card.name, messages, params, (0,), Stage.REPAIR, "prefill")
+        async for _ in sampler.sample(request):
+            pass
+
+    await together([draw(number) for number in range(SAMPLES)])
+
+
+async def measure(way: Callable[[Sampler], Awaitable[None]], base_url: str) -> Measured:
+    """Draw the samples in a way, and return what the server counted meanwhile."""
+    async with OpenAISampler(EndpointSettings(base_url=base_url)) as sampler:
+        meter = Meter(sampler)
+        before, begun = computed_tokens(base_url), time.monotonic()
+        await way(meter)
+        return Measured(tuple(meter.asked), computed_tokens(base_url) - before, time.monotonic() - begun)
+
+
+async def prompt_tokens(requests: tuple[SampleRequest, ...], base_url: str) -> int:
+    """Return the tokens of the distinct prompts of some requests, each counted once."""
+    async with OpenAISampler(EndpointSettings(base_url=base_url)) as sampler:
+        return sum([await sampler.count_tokens(messages) for messages in {asked.messages for asked in requests}])
+
+
+def computed_tokens(base_url: str) -> int:
+    """Return the prompt tokens that the server has computed itself since it started."""
+    address = urlsplit(base_url)
+    connection = HTTPConnection(str(address.hostname), address.port, timeout=30)
+    try:
+        connection.request("GET", "/metrics")
+        found = COUNTER.findall(connection.getresponse().read().decode())
+    finally:
+        connection.close()
+    if not found:
+        raise SystemExit(f"The server at {base_url} does not count the prompt tokens that it computes: use vLLM.")
+    return int(sum(map(float, found)))
+
+
+@asynccontextmanager
+async def server(options: argparse.Namespace) -> AsyncIterator[str]:
+    """Give the address of the server that runs, or of one that is started for the block."""
+    if options.base_url:
+        yield options.base_url
+        return
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    plan = plan_vllm(options.model, VllmSettings(python=options.python, extra=tuple(options.extra)), find_gpus(visible))
+    log = Path(tempfile.mkdtemp()) / "vllm.log"
+    async with running(plan, log, Limits(), lambda phase, elapsed: None) as started:
+        yield started.base_url
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser(description="Prompt tokens computed for 32 samples over 4 file lists.")
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--base-url", help="a vLLM that runs, such as http://127.0.0.1:8000/v1")
+    chosen.add_argument("--model", help="model for a vLLM that is started here")
+    parser.add_argument("--python", type=Path, help="interpreter that has vLLM")
+    parser.add_argument("extra", nargs="*", help="more flags for vLLM, after --")
+    async with server(parser.parse_args()) as base_url:
+        ours = await measure(our_way, base_url)
+        needed = await prompt_tokens(ours.requests, base_url)
+        report("agentless-mini", ours, needed)
+        report("reference", await measure(the_reference_way, base_url), needed)
+    return 0 if ours.computed <= BAR * needed else 1
+
+
+def report(way: str, measured: Measured, needed: int) -> None:
+    """Print a line of the result; `needed` are the tokens of one prompt for each list."""
+    sys.stdout.write(
+        f"{way:15}{len(measured.requests):3} requests {measured.computed:7} prompt tokens computed, {needed} needed: "
+        f"ratio {measured.computed / needed:.2f} in {measured.seconds:.0f} s\n"
+    )
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

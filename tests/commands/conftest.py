@@ -1,0 +1,15 @@
+"""A home with a repository, for every test of the commands."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.commands.running import FILES, ISSUE, Home
+from tests.gitrepo import make_repository
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    repository = make_repository(tmp_path / "shop", FILES)
+    (tmp_path / "issue.md").write_text(ISSUE)
+    return Home(tmp_path, repository)

@@ -1,0 +1,97 @@
+"""Killed at any moment, a run goes on where it was: nothing that is recorded is asked for again."""
+
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from agentless_mini.domain import Stage
+from agentless_mini.samplers.scripted_log import Seen
+from agentless_mini.store import Store
+from tests.commands.running import Home, one_sentence, server
+from tests.stages.workbench import FIX, SAME_FIX, WRONG
+
+MOMENTS = 20
+SAMPLES = 8
+REPAIRS = (WRONG, SAME_FIX, FIX, WRONG, FIX)
+
+
+def recorded(home: Home) -> set[tuple[str, int]]:
+    """Return the (stage, index) of every sample in the store; localization and repair have one prompt each."""
+    if not (home.root / "s.sqlite").exists():
+        return set()
+    with Store.open_readonly(home.root / "s.sqlite") as store:
+        keys = {
+            sample.key: sample.stage
+            for run in store.runs.summaries()
+            for sample in store.runs.trace(run.run.id).samples
+        }
+        return {(stage, index) for key, stage in keys.items() for index in store.recorded(key)}
+
+
+def asked(chats: tuple[Seen, ...]) -> Iterator[tuple[str, int]]:
+    return ((chat.stage, sample) for chat in chats for sample in chat.samples)
+
+
+def arguments(url: str) -> tuple[str, ...]:
+    return ("repair", ".", "../issue.md", "--base-url", url, "-n", str(SAMPLES), "--store", "../s.sqlite")
+
+
+def start(home: Home, url: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        home.command(*arguments(url)),
+        cwd=home.repository,
+        env=home.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_same_patch_and_asks_for_nothing_twice(home: Home) -> None:
+    with server(*REPAIRS) as endpoint:
+        whole = home.amini(*arguments(endpoint.url)[:-1], "../whole.sqlite")
+    assert whole.returncode == 0
+    moments = random.Random(20)  # noqa: S311 - moments of a test
+    kept: set[tuple[str, int]] = set()
+    with server(*REPAIRS, delay=0.004) as endpoint:
+        for _ in range(MOMENTS):
+            before = len(endpoint.log.chats())
+            process = start(home, endpoint.url)
+            time.sleep(moments.uniform(0.3, 1.6))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            assert not kept & set(asked(endpoint.log.chats()[before:]))
+            assert kept <= recorded(home)
+            kept = recorded(home)
+        before = len(endpoint.log.chats())
+        last = home.amini(*arguments(endpoint.url))
+        assert not kept & set(asked(endpoint.log.chats()[before:]))
+    assert (last.returncode, last.stdout) == (0, whole.stdout)
+    assert recorded(home) == {(Stage.LOCALIZE, n) for n in range(4)} | {(Stage.REPAIR, n) for n in range(SAMPLES)}
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_says_so_keeps_what_it_has_and_leaves_no_request_running(
+    home: Home, sent: signal.Signals
+) -> None:
+    with server(*REPAIRS, delay=0.05) as endpoint:
+        process = start(home, endpoint.url)
+        deadline = time.monotonic() + 30
+        while not any(chat.stage == "repair" for chat in endpoint.log.chats()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(sent)
+        printed, told = process.communicate(timeout=20)
+        assert (process.returncode, printed) == (130, "")
+        assert "the same command goes on from there" in one_sentence(told.strip().split("\n")[-1])
+        assert {pair for pair in recorded(home) if pair[0] == "localize"} == {("localize", n) for n in range(4)}
+        with Store.open_readonly(home.root / "s.sqlite") as store:
+            (summary,) = store.runs.summaries()
+        assert (summary.run.status, summary.run.exit_code) == ("interrupted", 130)
+        while not endpoint.log.left and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert endpoint.log.left

@@ -1,0 +1,233 @@
+"""`amini repair` as a user runs it."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from agentless_mini.samplers.scripted_server import ScriptedServer
+from tests.commands.running import ISSUE, Home, server
+from tests.gitrepo import git, write_files
+from tests.stages.workbench import FIX, NONSENSE, edit
+
+PRICES = "    for price in prices:\n"
+
+
+def repair(home: Home, endpoint: ScriptedServer, *more: str) -> tuple[int, str, str]:
+    done = home.amini("repair", ".", "../issue.md", "--base-url", endpoint.url, "-n", "5", *more)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_patch_alone_is_on_stdout_and_git_applies_it(home: Home) -> None:
+    with server() as endpoint:
+        code, patch, told = repair(home, endpoint)
+    assert code == 0
+    assert patch.startswith("diff --git a/shop/cart.py b/shop/cart.py\n")
+    git(home.repository, "apply", stdin=patch.encode())
+    assert PRICES in (home.repository / "shop/cart.py").read_text()
+    assert "3 of 4 valid samples agree" in told
+    assert "confidence 75%" in told
+    assert "Sampling repairs: 5/5, 4 valid, 1 rejected" in told
+    assert "\x1b" not in told
+
+
+def test_the_same_command_again_sends_no_request_and_gives_the_same_patch(home: Home) -> None:
+    with server() as endpoint:
+        first = repair(home, endpoint, "--model", "scripted")
+        sent = len(endpoint.log.requests)
+        second = repair(home, endpoint, "--model", "scripted")
+        assert len(endpoint.log.requests) == sent
+    assert second[:2] == first[:2]
+    assert "9 of 9 samples from the record" in second[2]
+
+
+def test_a_finished_run_is_replayed_even_when_the_server_is_gone(home: Home) -> None:
+    with server() as endpoint:
+        first = repair(home, endpoint)
+    second = repair(home, endpoint)
+    assert second[:2] == first[:2]
+    assert "does not answer; it served scripted last" in second[2]
+
+
+def test_more_samples_pay_only_for_the_new_ones(home: Home) -> None:
+    with server() as endpoint:
+        repair(home, endpoint)
+        repair(home, endpoint, "-n", "8")
+        asked = [seen.samples for seen in endpoint.log.chats()]
+    assert asked == [(0, 1, 2, 3), (0, 1, 2, 3, 4), (5, 6, 7)]
+
+
+def test_every_request_says_which_stage_and_instance_it_is_for(home: Home) -> None:
+    with server() as endpoint:
+        repair(home, endpoint)
+        chats = endpoint.log.chats()
+    commit = git(home.repository, "rev-parse", "HEAD").decode()[:12]
+    assert [chat.stage for chat in chats] == ["localize", "repair"]
+    assert {chat.instance for chat in chats} == {f"shop@{commit}"}
+
+
+def test_the_working_tree_counts_as_it_is_now_and_is_not_touched(home: Home) -> None:
+    write_files(home.repository, {"shop/cart.py": (home.repository / "shop/cart.py").read_bytes() + b"# mine\n"})
+    before = git(home.repository, "status", "--porcelain=v2")
+    with server(edit("# mine\n", "# yours\n")) as endpoint:
+        code, patch, _ = repair(home, endpoint)
+    assert code == 0
+    assert "-# mine\n+# yours\n" in patch
+    assert git(home.repository, "status", "--porcelain=v2") == before
+
+
+def test_a_commit_can_be_repaired_instead_of_the_working_tree(home: Home) -> None:
+    write_files(home.repository, {"shop/cart.py": b"rewritten = True\n"})
+    with server() as endpoint:
+        code, patch, _ = repair(home, endpoint, "--rev", "HEAD")
+    assert code == 0
+    git(home.repository, "checkout", "--quiet", "shop/cart.py")
+    git(home.repository, "apply", "--check", stdin=patch.encode())
+
+
+def test_without_a_valid_patch_stdout_is_empty_and_the_exit_code_one(home: Home) -> None:
+    with server(NONSENSE) as endpoint:
+        code, patch, told = repair(home, endpoint)
+    assert (code, patch) == (1, "")
+    assert "no-edit 5" in told
+    assert "no sample became a valid patch" in told
+
+
+def test_apply_changes_the_working_tree_and_output_goes_to_a_file(home: Home) -> None:
+    with server() as endpoint:
+        code, printed, _ = repair(home, endpoint, "--apply", "-o", "../fix.patch")
+    assert (code, printed) == (0, "")
+    assert PRICES in (home.repository / "shop/cart.py").read_text()
+    git(home.repository, "apply", "--reverse", "--check", stdin=(home.root / "fix.patch").read_bytes())
+
+
+def test_json_is_one_document_with_the_patch_and_every_sample(home: Home) -> None:
+    with server() as endpoint:
+        code, printed, _ = repair(home, endpoint, "--json")
+    document = json.loads(printed)
+    assert code == 0
+    choice = document["prediction"]["choice"]
+    assert (choice["votes"], choice["valid"]) == (3, 4)
+    assert choice["patch"]["diff"]["text"].startswith("diff --git")
+    assert [sample["stage"] for sample in document["samples"]] == ["localize"] * 4 + ["repair"] * 5
+    assert [sample["outcome"]["valid"] for sample in document["samples"][4:]] == [True, True, False, True, True]
+    assert document["run"]["start"]["settings"]["repair"]["samples"] == 5
+    assert document["run"]["start"]["versions"]["amini"]
+
+
+def test_quiet_says_nothing(home: Home) -> None:
+    with server() as endpoint:
+        code, patch, told = repair(home, endpoint, "--quiet")
+    assert (code, told) == (0, "")
+    assert patch
+
+
+def test_the_issue_comes_from_stdin_or_the_command_line(home: Home) -> None:
+    with server() as endpoint:
+        piped = home.amini("repair", ".", "-", "--base-url", endpoint.url, "-n", "5", stdin=ISSUE)
+        said = home.amini("repair", ".", "--text", ISSUE, "--base-url", endpoint.url, "-n", "5")
+    assert piped.returncode == said.returncode == 0
+    assert piped.stdout == said.stdout != ""
+
+
+def test_given_files_skip_localization(home: Home) -> None:
+    with server() as endpoint:
+        code, _, told = repair(home, endpoint, "--files", "shop/cart.py")
+        assert [chat.stage for chat in endpoint.log.chats()] == ["repair"]
+    assert code == 0
+    assert "shop/cart.py (no vote of the model)" in told
+
+
+def test_a_settings_file_sets_and_a_flag_overrides(home: Home) -> None:
+    folder = home.root / "config/amini"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text("[repair]\nsamples = 3\nseed = 7\n[localize]\nsamples = 2\n")
+    with server() as endpoint:
+        done = home.amini("repair", ".", "../issue.md", "--base-url", endpoint.url, "--seed", "1")
+        asked = [(chat.stage, chat.samples) for chat in endpoint.log.chats()]
+    assert done.returncode == 0
+    assert asked == [("localize", (1, 2)), ("repair", (1, 2, 3))]
+
+
+def test_a_key_is_sent_but_recorded_nowhere(home: Home) -> None:
+    with server() as endpoint:
+        done = home.amini(
+            "repair", ".", "../issue.md", "--base-url", endpoint.url, "-n", "1", env={"AMINI_API_KEY": "sk-secret-1"}
+        )
+    assert done.returncode == 0
+    stores = list((home.root / "state").rglob("*.sqlite*"))
+    assert stores
+    assert not any(b"sk-secret-1" in path.read_bytes() for path in stores)
+
+
+def test_show_lists_runs_and_opens_one(home: Home) -> None:
+    with server() as endpoint:
+        repair(home, endpoint)
+    listed = home.amini("show")
+    assert listed.returncode == 0
+    assert re.search(r"1 .*done", listed.stdout)
+    opened = home.amini("show", "1", "--prompts", "--completions")
+    assert opened.returncode == 0
+    assert "--- BEGIN ISSUE ---" in opened.stdout
+    assert "I would rather not." in opened.stdout
+    assert "no-edit" in opened.stdout
+    document = json.loads(home.amini("show", "1", "--json").stdout)
+    assert document["run"]["id"] == 1
+    assert json.loads(home.amini("show", "--json").stdout)["runs"][0]["status"] == "done"
+
+
+def test_a_url_is_cloned_and_repaired_without_a_working_tree(home: Home) -> None:
+    with server() as endpoint:
+        url = home.repository.as_uri()
+        done = home.amini("repair", url, "../issue.md", "--base-url", endpoint.url, "-n", "5")
+    assert done.returncode == 0
+    git(home.repository, "apply", "--check", stdin=done.stdout.encode())
+
+
+def test_a_prompts_folder_replaces_templates(home: Home, tmp_path: Path) -> None:
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    (folder / "system.j2").write_text("You are a plumber.")
+    with server(FIX) as endpoint:
+        code, _, _ = repair(home, endpoint, "--prompts", str(folder))
+    assert code == 0
+    document = json.loads(home.amini("show", "1", "--json", "--prompts").stdout)
+    assert all(messages[0]["content"] == "You are a plumber." for messages in document["prompts"].values())
+
+
+def test_what_the_user_says_of_a_model_counts_although_its_card_is_recorded(home: Home) -> None:
+    with server() as endpoint:
+        assert repair(home, endpoint)[0] == 0
+        code, patch, told = repair(home, endpoint, "--context", "300")
+        assert (code, patch) == (2, "")
+        assert "larger context" in told
+        assert repair(home, endpoint)[0] == 0
+
+
+def test_nobody_reading_stderr_does_not_cost_the_patch(home: Home) -> None:
+    with server() as endpoint:
+        command = home.command("repair", ".", "../issue.md", "--base-url", endpoint.url, "-n", "5")
+        with subprocess.Popen(["true"], stdin=subprocess.PIPE) as gone:
+            assert gone.stdin
+            gone.wait()
+            done = subprocess.run(
+                command,
+                cwd=home.repository,
+                env=home.environment(),
+                stdout=subprocess.PIPE,
+                stderr=gone.stdin,
+                check=False,
+            )
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"diff --git")
+
+
+def test_a_subfolder_uses_the_same_record_and_says_where_to_apply(home: Home) -> None:
+    with server() as endpoint:
+        repair(home, endpoint)
+        sent = len(endpoint.log.chats())
+        below = Home(home.root, home.repository / "shop")
+        done = below.amini("repair", ".", "../../issue.md", "--base-url", endpoint.url, "-n", "5")
+        assert len(endpoint.log.chats()) == sent
+    assert done.returncode == 0
+    assert f"run it in {home.repository}" in done.stderr

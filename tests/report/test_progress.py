@@ -1,0 +1,49 @@
+"""Live progress: moving lines on a terminal, plain lines elsewhere, nothing of a model's text."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from agentless_mini.domain import Completion, Finish, Note, Reason, Rejected, SampleDone, Stage, StageStarted
+from agentless_mini.report.progress import LiveProgress
+
+BAD = Rejected(Reason.NO_EDIT, "\x1b[31mnothing")
+
+
+def told(*, terminal: bool, samples: int = 20, rejected: int = 5) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=120, color_system=None)
+    clock = iter(float(second) for second in range(10_000))
+    with LiveProgress(console, lambda: next(clock)) as progress:
+        progress.phase("loading the weights", 2.0)
+        progress.tokens(5)
+        progress(Note("[bold]careful"))
+        progress(StageStarted(Stage.REPAIR, samples))
+        for index in range(samples):
+            progress.tokens(100)
+            completion = Completion(index, "\x1b[31mtext", Finish.STOP)
+            progress(SampleDone(Stage.REPAIR, completion, BAD if index < rejected else None))
+    return stream.getvalue()
+
+
+def test_without_a_terminal_a_line_is_written_for_each_tenth() -> None:
+    lines = told(terminal=False).strip().split("\n")
+    assert lines[0] == "note: [bold]careful"
+    assert lines[1] == "Sampling repairs: 20 samples"
+    assert len(lines) == 12
+    assert lines[-1].startswith("Sampling repairs: 20/20, 15 valid, 5 rejected, ")
+    assert lines[-1].endswith(" tokens/s")
+
+
+def test_on_a_terminal_the_line_moves_and_is_cleared() -> None:
+    shown = told(terminal=True)
+    assert "Starting the model" in shown
+    assert "Sampling repairs" in shown
+    assert "20/20" in shown
+    assert shown.rstrip().endswith("\x1b[2K")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_nothing_that_a_model_said_reaches_the_terminal(terminal: bool) -> None:
+    assert "\x1b[31m" not in told(terminal=terminal)

@@ -1,0 +1,130 @@
+"""What lies in a working tree beside files, and working trees of other shapes."""
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import FileKind
+from agentless_mini.repository import open_repository
+from tests.gitrepo import commit_all, git, make_repository, write_files
+from tests.repository.reading import FILES, changing, contents, kinds, opened
+
+
+def test_symlinks_are_entries_and_never_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    write_files(outside, {"secret": b"secret"})
+    top = make_repository(tmp_path / "r", {"d/secret": b"mine", "e/f/secret": b"mine", "keep": b"k"})
+    (top / "passwd").symlink_to("/etc/passwd")
+    commit_all(top)
+    (top / "untracked").symlink_to(outside / "secret")
+    for folder in ("d", "e"):
+        subprocess.run(["rm", "-r", folder], cwd=top, check=True)
+    (top / "d").symlink_to(outside)
+    (top / "e").symlink_to(outside)
+    snapshot = opened(top).snapshot()
+    link = ("120000", FileKind.SYMLINK)
+    assert kinds(snapshot) == {
+        "d": link,
+        "e": link,
+        "keep": ("100644", FileKind.TEXT),
+        "passwd": link,
+        "untracked": link,
+    }
+    assert contents(snapshot) == {"d": b"", "e": b"", "keep": b"k", "passwd": b"", "untracked": b""}
+    assert kinds(opened(top, "HEAD").snapshot())["passwd"] == link
+
+
+def test_a_symlink_that_git_wrote_as_a_file_stays_one(tmp_path: Path) -> None:
+    top = make_repository(tmp_path / "r", {"target": b"t"})
+    (top / "link").symlink_to("target")
+    commit_all(top)
+    git(top, "config", "core.symlinks", "false")
+    (top / "link").unlink()
+    git(top, "checkout", "--", "link")
+    assert not (top / "link").is_symlink()
+    assert opened(top).snapshot() == opened(top, "HEAD").snapshot()
+
+
+def test_sockets_fifos_and_devices_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top = make_repository(tmp_path / "r", {"a": b"a", "pipe": b"was a file", "sock": b"was a file"})
+    (top / "pipe").unlink()
+    os.mkfifo(top / "pipe")
+    os.mkfifo(top / "untracked")
+    (top / "sock").unlink()
+    monkeypatch.chdir(top)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("sock")
+        snapshot = opened(top).snapshot()
+    assert contents(snapshot) == {"a": b"a"}
+    assert snapshot.ignored == ("pipe", "sock")
+
+
+def test_a_folder_in_the_place_of_a_file_counts_with_its_files(tmp_path: Path) -> None:
+    top = make_repository(tmp_path / "r", {"a": b"file", "b/c": b"nested"})
+    (top / "a").unlink()
+    write_files(top, {"a/x": b"x"})
+    (top / "b" / "c").unlink()
+    (top / "b").rmdir()
+    write_files(top, {"b": b"flat"})
+    assert contents(opened(top).snapshot()) == {"a/x": b"x", "b": b"flat"}
+
+
+def test_a_submodule_is_one_entry_and_a_repository_of_its_own(tmp_path: Path) -> None:
+    inner = make_repository(tmp_path / "inner", {"i.py": b"i\n"})
+    top = make_repository(tmp_path / "outer", {"o.py": b"o\n"})
+    git(top, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", inner.as_uri(), "lib/inner")
+    commit_all(top)
+    for snapshot in (opened(top).snapshot(), opened(top, "HEAD").snapshot()):
+        assert kinds(snapshot)["lib/inner"] == ("160000", FileKind.SUBMODULE)
+        assert sorted(kinds(snapshot)) == [".gitmodules", "lib/inner", "o.py"]
+    assert contents(opened(top / "lib" / "inner").snapshot()) == {"i.py": b"i\n"}
+    assert opened(top / "lib" / "inner").accepts(changing("i.py", b"i\n", b"j\n")).ok
+    subprocess.run(["rm", "-r", "lib"], cwd=top, check=True)
+    assert sorted(kinds(opened(top).snapshot())) == [".gitmodules", "o.py"]
+
+
+def test_a_repository_inside_is_not_entered(tmp_path: Path) -> None:
+    top = make_repository(tmp_path / "r", {"a": b"a"})
+    make_repository(top / "deep" / "nested", {"n": b"n"})
+    snapshot = opened(top).snapshot()
+    assert contents(snapshot) == {"a": b"a"}
+    assert snapshot.ignored == ("deep/nested/",)
+
+
+def test_a_linked_worktree_is_read_where_it_is(tmp_path: Path) -> None:
+    top = make_repository(tmp_path / "r", {"a": b"a\n"})
+    git(top, "worktree", "add", "--quiet", "-b", "other", str(tmp_path / "linked"))
+    write_files(tmp_path / "linked", {"a": b"b\n"})
+    repository = opened(tmp_path / "linked")
+    assert contents(repository.snapshot()) == {"a": b"b\n"}
+    assert contents(opened(tmp_path / "linked", "HEAD").snapshot()) == {"a": b"a\n"}
+    repository.apply(changing("a", b"b\n", b"c\n"))
+    assert (tmp_path / "linked" / "a").read_bytes() == b"c\n"
+    assert (top / "a").read_bytes() == b"a\n"
+
+
+def test_a_sparse_checkout_is_what_is_on_the_disk(tmp_path: Path) -> None:
+    top = make_repository(tmp_path / "r", {"in/a": b"a\n", "out/b": b"b\n", "assumed": b"c\n"})
+    git(top, "sparse-checkout", "set", "--cone", "--sparse-index", "in")
+    git(top, "update-index", "--assume-unchanged", "assumed")
+    write_files(top, {"assumed": b"changed\n"})
+    assert contents(opened(top).snapshot()) == {"assumed": b"changed\n", "in/a": b"a\n"}
+    committed = opened(top, "HEAD")
+    assert contents(committed.snapshot()) == {"assumed": b"c\n", "in/a": b"a\n", "out/b": b"b\n"}
+    assert committed.accepts(changing("out/b", b"b\n", b"x\n")).ok
+
+
+def test_sha256_repositories_are_read(tmp_path: Path) -> None:
+    top = tmp_path / "r"
+    top.mkdir()
+    git(top, "init", "--quiet", "--object-format=sha256")
+    write_files(top, FILES)
+    commit = commit_all(top)
+    assert len(commit) == 64
+    for rev in (None, commit):
+        assert contents(opened(top, rev).snapshot()) == FILES
+    copy = open_repository(top.as_uri(), commit, tmp_path / "cache")
+    assert contents(copy.snapshot()) == FILES

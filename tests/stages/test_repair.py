@@ -1,0 +1,132 @@
+"""Repair sampling: how samples are dealt over prompts, what a prompt shows, and what becomes of an answer."""
+
+from dataclasses import replace
+
+import pytest
+
+from agentless_mini.domain import Candidate, Decoding, Localization, ModelCard, Note, Patch, Reason, Rejected, Snapshot
+from agentless_mini.errors import ContextTooSmall
+from agentless_mini.samplers.scripted import Script, ScriptedSampler
+from agentless_mini.stages.repair import RepairSettings, repair
+from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, subject, text_file
+
+CARD = ModelCard("scripted", 8192)
+ONE = Localization((("shop/cart.py",),), (4,))
+TWO = Localization((("shop/cart.py",), ("shop/tax.py", "shop/cart.py")), (3, 1))
+
+
+def draw(
+    *answers: str,
+    localization: Localization = ONE,
+    card: ModelCard = CARD,
+    samples: int = 4,
+    snapshot: Snapshot | None = None,
+    refused: Rejected | None = None,
+) -> tuple[tuple[Candidate, ...], ScriptedSampler, Bench]:
+    sampler = ScriptedSampler(Script.of(*answers), card)
+    bench = Bench(sampler, refused)
+    settings = RepairSettings(samples=samples)
+    candidates = run(repair(subject(snapshot or shop()), localization, bench.session, settings))
+    return candidates, sampler, bench
+
+
+def reasons(candidates: tuple[Candidate, ...]) -> list[str]:
+    return [one.outcome.reason if isinstance(one.outcome, Rejected) else "valid" for one in candidates]
+
+
+def test_each_answer_becomes_a_patch_or_a_reason() -> None:
+    candidates, _, _ = draw(FIX, NONSENSE, SAME_FIX, WRONG)
+    assert reasons(candidates) == ["valid", Reason.NO_EDIT, "valid", "valid"]
+    first, _, third, _ = (one.outcome for one in candidates)
+    assert isinstance(first, Patch)
+    assert isinstance(third, Patch)
+    assert b"-    for price in prices[1:]:\n+    for price in prices:\n" in first.diff
+    assert first.normal == third.normal
+
+
+def test_samples_are_dealt_over_the_distinct_lists_and_keep_their_order() -> None:
+    candidates, sampler, _ = draw(FIX, localization=TWO, samples=5)
+    assert [request.indices for request in sampler.requests] == [(0, 1, 2), (0, 1)]
+    assert [candidate.order for candidate in candidates] == [0, 1, 2, 3, 4]
+    keys = [request.key() for request in sampler.requests]
+    assert [candidate.request for candidate in candidates] == [keys[n % 2] for n in range(5)]
+
+
+def test_more_samples_later_contain_the_earlier_ones() -> None:
+    def asked(samples: int) -> set[tuple[str, int]]:
+        _, sampler, _ = draw(FIX, localization=TWO, samples=samples)
+        return {(request.key(), index) for request in sampler.requests for index in request.indices}
+
+    assert asked(5) < asked(12)
+
+
+def test_prompts_show_their_files_in_one_common_order() -> None:
+    _, sampler, _ = draw(FIX, localization=TWO, samples=2)
+    one, two = (request.messages[1].content for request in sampler.requests)
+    assert two.index("### shop/cart.py") < two.index("### shop/tax.py")
+    shared = one.index("    return result\n") + 18
+    assert one[:shared] == two[:shared]
+
+
+def test_no_more_prompts_than_samples() -> None:
+    _, sampler, _ = draw(FIX, localization=TWO, samples=1)
+    assert len(sampler.requests) == 1
+
+
+def test_what_does_not_fit_is_left_out_from_the_end_and_the_prompt_keeps_to_the_window() -> None:
+    big = [text_file(f"pkg/m{n}.py", f"value_{n} = {n}\n" * 900) for n in range(4)]
+    wanted = Localization((("shop/cart.py", *(file.path for file in big)),), (1,))
+    card = ModelCard("scripted", 6000)
+    _, sampler, bench = draw(FIX, localization=wanted, card=card, snapshot=shop(*big))
+    (request,) = sampler.requests
+    assert run(sampler.count_tokens(request.messages)) + request.params.max_tokens <= card.context_window
+    assert "### shop/cart.py" in request.messages[1].content
+    assert "### pkg/m3.py" not in request.messages[1].content
+    assert any(isinstance(event, Note) and "pkg/m3.py" in event.text for event in bench.events)
+
+
+def test_lists_that_become_the_same_prompt_are_one_prompt() -> None:
+    big = [text_file(f"pkg/m{n}.py", f"value_{n} = {n}\n" * 2000) for n in range(2)]
+    lists = Localization((("shop/cart.py", "pkg/m0.py"), ("shop/cart.py", "pkg/m1.py")), (1, 1))
+    candidates, sampler, _ = draw(FIX, localization=lists, snapshot=shop(*big))
+    assert [request.indices for request in sampler.requests] == [(0, 1, 2, 3)]
+    assert len(candidates) == 4
+
+
+def test_a_large_file_is_shown_in_part_and_edits_still_apply_to_all_of_it() -> None:
+    filler = "".join(f"def other_{n}(value):\n    return value + {n}\n\n\n" for n in range(800))
+    code = filler + "def total(prices):\n    return sum(prices[1:])\n"
+    snapshot = shop(text_file("shop/big.py", code))
+    answer = FIX.replace("shop/cart.py", "shop/big.py").replace(
+        "    for price in prices[1:]:", "    return sum(prices[1:])"
+    )
+    answer = answer.replace("    for price in prices:", "    return sum(prices)")
+    wanted = Localization((("shop/big.py",),), (1,))
+    candidates, sampler, bench = draw(answer, localization=wanted, snapshot=snapshot)
+    assert "lines are not shown" not in sampler.requests[0].messages[1].content
+    assert "are not shown ...]" in sampler.requests[0].messages[1].content
+    assert reasons(candidates) == ["valid"] * 4
+    assert any(isinstance(event, Note) and "in part" in event.text for event in bench.events)
+
+
+def test_a_context_without_room_for_any_file_is_an_error() -> None:
+    with pytest.raises(ContextTooSmall, match="larger context"):
+        draw(FIX, card=ModelCard("scripted", 400))
+
+
+def test_git_is_asked_once_for_each_distinct_patch_and_its_refusal_is_a_reason() -> None:
+    candidates, _, bench = draw(FIX, FIX, WRONG, samples=6)
+    assert len(bench.checked) == 2
+    refused = Rejected(Reason.REFUSED_BY_GIT, "no")
+    candidates, _, _ = draw(FIX, samples=2, refused=refused)
+    assert [candidate.outcome for candidate in candidates] == [refused, refused]
+
+
+def test_the_task_goes_along_only_where_decoding_is_constrained() -> None:
+    _, free, _ = draw(FIX)
+    assert free.requests[0].task is None
+    _, lines, _ = draw(FIX, card=replace(CARD, decoding=Decoding.LINES))
+    task = lines.requests[0].task
+    assert task is not None
+    assert task.files[0].path == "shop/cart.py"
+    assert task.files[0].whole

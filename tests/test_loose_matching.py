@@ -1,0 +1,113 @@
+"""Loose matching: what a careless copy may get wrong, and what stays rejected."""
+
+import time
+
+import pytest
+
+from agentless_mini.domain import Reason
+from agentless_mini.edits import Matching
+from tests.edit_cases import after, edit, fenced, rejected
+
+CODE = b"""\
+class A:
+    def first(self):
+        value = 1
+
+        return value
+
+    def second(self, name):
+        total = compute(name, 1, 2)
+        return total
+"""
+LOOSE = Matching.LOOSE
+
+
+def changed(search: str, new: str, before: bytes = CODE) -> str:
+    text = after(fenced(edit("a.txt", search, new)), {"a.txt": before}, LOOSE)["a.txt"]
+    assert text is not None
+    assert rejected(fenced(edit("a.txt", search, new)), {"a.txt": before}).reason is Reason.NOT_FOUND
+    return text.decode()
+
+
+def refusal(search: str, new: str, before: bytes = CODE) -> Reason:
+    return rejected(fenced(edit("a.txt", search, new)), {"a.txt": before}, LOOSE).reason
+
+
+def expected(old: str, new: str) -> str:
+    assert old in CODE.decode()
+    return CODE.decode().replace(old, new)
+
+
+def test_what_matches_strictly_is_applied_strictly() -> None:
+    answer = fenced(edit("a.txt", "        value = 1\n", "        value = 2\n"))
+    assert after(answer, {"a.txt": CODE}, LOOSE) == {"a.txt": expected("value = 1", "value = 2").encode()}
+
+
+def test_blanks_at_the_ends_of_lines_are_ignored_and_kept_where_the_line_is() -> None:
+    search = "        value = 1  \n \n        return value\t\n"
+    assert changed(search, search.replace("value = 1", "value = 2")) == expected("value = 1", "value = 2  ")
+    assert changed("a = 1\r\n", "a = 2\n", b"a = 1\n") == "a = 2\n"
+
+
+@pytest.mark.parametrize("indentation", ["", "  ", "            "])
+def test_a_shifted_search_shifts_its_replacement(indentation: str) -> None:
+    search = f"{indentation}value = 1\n\n{indentation}return value\n"
+    new = f"{indentation}value = 1\n\n{indentation}if value:\n{indentation}    return value\n"
+    assert changed(search, new) == expected("        return value\n", "        if value:\n            return value\n")
+
+
+def test_a_shift_that_does_not_fit_every_line_is_none() -> None:
+    assert refusal("    value = 1\n\n  return value\n", "x\n") is Reason.NOT_FOUND
+    assert refusal("            value = 1\n\n            return value\n", "outside = 1\n") is Reason.NOT_FOUND
+    assert refusal("\t\tvalue = 1\n", "\t\tvalue = 2\n") is Reason.NOT_FOUND
+
+
+def test_blank_lines_are_ignored() -> None:
+    search = "\n        value = 1\n        return value\n\n"
+    assert changed(search, search.replace("= 1", "= 2")) == expected("value = 1\n\n", "value = 2\n")
+    assert changed(search, "") == expected("        value = 1\n\n        return value\n", "")
+    assert changed(search, "\n") == expected("        value = 1\n\n        return value\n", "")
+    assert changed("\n\nc\n\n", "\nd\n", b"a\nc\n").splitlines() == ["a", "d"]
+
+
+def test_nearly_the_same_lines_are_found_and_kept_where_they_are_put_back() -> None:
+    search = "    def second(self, nam):\n        total = compute(name, 1, 2)\n        return total\n"
+    new = search.replace("1, 2", "1, 3")
+    assert changed(search, new) == expected("1, 2", "1, 3")
+
+
+def test_a_near_match_needs_a_line_that_stands_there_and_one_clearly_best_place() -> None:
+    assert refusal("    def second(self, nam):\n", "x\n") is Reason.NOT_FOUND
+    assert refusal("        return total\n        quite = another(line)\n", "x\n") is Reason.NOT_FOUND
+    twins = b"same = 1\nalike_a = 10\nsame = 2\nalike_a = 11\n"
+    assert refusal("same = 1\nalike_a = 11\n", "x = 1\n", twins) is Reason.NOT_FOUND
+    long = f"x = 1\ny = '{'a' * 300}'\n"
+    assert refusal(long.replace("aaa'", "aab'"), "x = 1\n", long.encode()) is Reason.NOT_FOUND
+    many = "".join(f"v{number} = 1\n" for number in range(300))
+    assert refusal(many.replace("v7 ", "w7 "), "x = 1\n", many.encode()) is Reason.NOT_FOUND
+
+
+def test_two_places_are_one_too_many() -> None:
+    assert refusal("a = 1 \n", "b\n", b"a = 1\nb = 1\na = 1\n") is Reason.AMBIGUOUS
+    assert refusal("\n", "b\n", b"a = 1\n") is Reason.NOT_FOUND
+    assert refusal(" \n", "b\n", b"a = 1\n\nb = 1\n") is Reason.NOT_FOUND
+
+
+def test_the_end_of_the_file_is_what_the_answer_says() -> None:
+    note = "\\ No newline at end of file\n"
+    assert changed("b \n", "c\n", b"a\nb") == "a\nc"
+    assert changed("b \n" + note, "c\n", b"a\nb") == "a\nc\n"
+    assert changed("b \n", "c\n" + note, b"a\nb\n") == "a\nc"
+    assert changed("a \n", "b\na \n", b"x\r\na") == "x\r\nb\r\na"
+    assert changed("a \n\n", "  \n" + note, b"a\nb\n") == "b\n"
+
+
+def test_a_hostile_search_is_given_up_in_seconds() -> None:
+    lines = [f"{'x' * 190}{number % 7}" for number in range(5000)]
+    before = ("same\n" + "\n".join(lines) + "\n").encode()
+    search = "same\n" + "".join("y" + line + "\n" for line in lines[:190])
+    answer = fenced(*[edit("a.txt", search, "")] * 20)
+    begun = time.process_time()
+    assert rejected(answer, {"a.txt": before}, LOOSE).reason in {Reason.NOT_FOUND, Reason.AMBIGUOUS}
+    assert refusal("a \n" * 5000, "", b"a\n" * 20_000) is Reason.AMBIGUOUS
+    assert time.process_time() - begun < 5

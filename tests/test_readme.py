@@ -1,0 +1,78 @@
+"""What the README says is so: its commands, options, settings and exit codes."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from agentless_mini import errors
+from agentless_mini.commands import terminal
+from agentless_mini.config import Config, load_config
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def help_of(*command: str) -> str:
+    asked = [sys.executable, "-m", "agentless_mini", *command, "--help"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+
+
+def shell_lines() -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    inline = re.findall(r"`((?:\.venv/bin/)?amini [^`]+)`", README)
+    return [part for text in [*blocks, *inline] for line in text.splitlines() for part in line.split("&&")]
+
+
+def amini_commands() -> list[list[str]]:
+    words = [shlex.split(line, comments=True) for line in shell_lines()]
+    return [line[1:] for line in words if line and line[0].endswith("amini") and len(line) > 1]
+
+
+def test_there_are_commands_to_check() -> None:
+    assert {command[0] for command in amini_commands()} >= {"repair", "serve", "show", "demo"}
+
+
+@pytest.mark.parametrize("command", sorted({command[0] for command in amini_commands()}))
+def test_every_option_of_a_command_is_one_that_its_help_names(command: str) -> None:
+    told = help_of() if command.startswith("-") else help_of(command)
+    ours = [" ".join(words).split(" | ")[0].split(" ") for words in amini_commands() if words[0] == command]
+    options = {word.split("=")[0] for words in ours for word in words[1:] if word.startswith("-") and word != "-"}
+    assert options <= set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", told))
+
+
+def test_the_settings_of_the_readme_are_settings(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (tmp_path / "config.toml").write_text(text)
+    assert isinstance(load_config(tmp_path / "config.toml", {}), Config)
+    said = tomllib.loads(text)
+    for section in ("localize", "repair"):
+        for name, value in said[section].items():
+            assert Config().model_dump(mode="json")[section][name] == value, f"the default of {section}.{name}"
+
+
+def test_the_exit_codes_are_those_of_the_errors() -> None:
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
+    ours = {
+        kind.exit_code
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.AminiError)
+    }
+    assert told == ours | {terminal.EXIT_FOUND, terminal.EXIT_NO_PATCH, terminal.EXIT_BUG, terminal.EXIT_INTERRUPTED}
+
+
+def test_the_environment_variables_of_the_readme_are_read() -> None:
+    told = set(re.findall(r"`((?:AMINI|OPENAI|GITHUB)_[A-Z_]+)", README))
+    sources = "".join(path.read_text() for path in (ROOT / "agentless_mini").rglob("*.py"))
+    assert told
+    assert {name for name in told if name not in sources} == set()
+
+
+def test_modules_that_the_readme_runs_exist() -> None:
+    for module in re.findall(r"python -m ([a-z_.]+)", README):
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
