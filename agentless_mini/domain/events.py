@@ -1,0 +1,60 @@
+"""What a run tells while it runs."""
+
+import enum
+from dataclasses import dataclass
+
+from agentless_mini.domain.repair import Rejected
+from agentless_mini.domain.sampling import Completion, Stage
+from agentless_mini.domain.testing import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    """A stage begins and will draw `samples` samples."""
+
+    stage: Stage
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class SampleDone:
+    """A sample is there, fresh or from the record; `rejected` is None where it became a valid patch or file list."""
+
+    stage: Stage
+    completion: Completion
+    rejected: Rejected | None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A sentence for people: something was cut, skipped or replaced."""
+
+    text: str
+
+
+class Phase(enum.StrEnum):
+    """What boxes are run for."""
+
+    ENVIRONMENT = "environment"
+    REPRODUCTION = "reproduction"
+    REGRESSION = "regression"
+    EXECUTION = "execution"
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseStarted:
+    """Work outside of the model begins; `boxes` is how many boxes it takes, 0 where that is not known."""
+
+    phase: Phase
+    boxes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BoxDone:
+    """A box of a phase is done, fresh or from the record. `outcomes` are those of its cases."""
+
+    phase: Phase
+    outcomes: tuple[Outcome, ...] = ()
+
+
+Event = StageStarted | SampleDone | PhaseStarted | BoxDone | Note

@@ -1,0 +1,105 @@
+"""What comes of an answer: edits, then a patch or the reason why there is none."""
+
+import enum
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One way to split the body of an edit: the lines to find and the lines to put there.
+
+    Each line ends in a newline, except a last one of which the answer says that the file has none after it.
+    """
+
+    search: str
+    replace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One SEARCH/REPLACE edit of an answer.
+
+    A body with one divider line has one reading. Where the text itself holds lines that look like the divider there
+    are several, in the order of their dividers; the applier takes the one with the longest SEARCH that matches.
+    """
+
+    path: str
+    readings: tuple[Reading, ...]
+
+
+class Reason(enum.StrEnum):
+    """Why an answer is no candidate. The values are stable: reports count them."""
+
+    TRUNCATED = "truncated"
+    WITHHELD = "withheld"
+    NO_EDIT = "no-edit"
+    MALFORMED = "malformed"
+    BAD_PATH = "bad-path"
+    NOT_EDITABLE = "not-editable"
+    NOT_FOUND = "search-not-found"
+    AMBIGUOUS = "search-ambiguous"
+    EXISTS = "file-exists"
+    ENCODING = "encoding"
+    SYNTAX = "syntax-error"
+    NO_CHANGE = "no-change"
+    REFUSED_BY_GIT = "refused-by-git"
+    # of a generated test:
+    NO_TEST = "no-test"
+    NOT_REPRODUCED = "not-reproduced"  # it passes, or is skipped, while the issue exists
+    OTHER_FAULT = "other-fault"  # it fails for a reason of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An answer that became no patch. `detail` is one line for people; it may quote the answer."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One file before and after, as bytes; None where it does not exist. `mode` is git's, in octal."""
+
+    path: str
+    before: bytes | None
+    after: bytes | None
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A change of at least one byte.
+
+    `diff` is what `git apply` reads: a git patch in the files' own bytes. `normal` is a digest that is equal for
+    patches that differ in comments, blank lines and formatting alone. `changes` is sorted by path.
+    """
+
+    changes: tuple[FileChange, ...]
+    diff: bytes
+    normal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What became of one sample. `request` is `SampleRequest.key()`; `order` is its place among all of a run."""
+
+    request: str
+    index: int
+    order: int
+    outcome: Patch | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Localization:
+    """The files to edit, as distinct lists in order of votes.
+
+    `lists[i]` is most important first and was named by `votes[i]` samples (0: it came without a model). `named` are
+    the paths that the issue itself names, `tree_shown` and `tree_total` count the files of the tree in the prompt.
+    """
+
+    lists: tuple[tuple[str, ...], ...]
+    votes: tuple[int, ...]
+    named: tuple[str, ...] = ()
+    tree_shown: int = 0
+    tree_total: int = 0

@@ -1,0 +1,160 @@
+"""The model port: what is asked of a model, and what it answers."""
+
+import enum
+import hashlib
+from dataclasses import dataclass, field
+
+from agentless_mini.domain.canonical import canonical_json, plain
+
+KEY_VERSION = "1"
+
+
+class Stage(enum.StrEnum):
+    """The stage that asks a model, as the header `X-Amini-Stage` names it."""
+
+    LOCALIZE = "localize"
+    REPAIR = "repair"
+    REPRODUCE = "reproduce"
+
+
+class Role(enum.StrEnum):
+    """Who says a message of a chat."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a chat."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """A run of whole lines of one file. `first` is the 1-based number of its first line in the file."""
+
+    first: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFile:
+    """What a prompt shows of a file: one excerpt that is all of it, or windows in order of line number."""
+
+    path: str
+    excerpts: tuple[Excerpt, ...]
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EditTask:
+    """What a repair prompt asks for, as data: for samplers that decode under a constraint instead of freely."""
+
+    issue: str
+    files: tuple[ShownFile, ...]
+
+
+class Decoding(enum.StrEnum):
+    """How a model is made to answer a repair request."""
+
+    FREE = "free"  # the edit format is asked for and hoped for
+    GRAMMAR = "grammar"  # the edit format is enforced: SEARCH can only be lines that are shown
+    LINES = "lines"  # each line is rewritten in place and the rewrites are ranked (line rewriting)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the samples of one request are drawn. `seed` is the seed of sample 0; sample i is drawn with seed + i."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """A complete description of a model call: equal requests may be answered from a record.
+
+    `indices` are the samples wanted of this prompt, ascending, each drawn once: a request for (0, 1, 2, 3) may later
+    be repeated for what is owed of it. `stage` and `instance` only account for the call (headers); they are no part
+    of its identity, and neither is the endpoint. `task` is set where the decoding is not FREE.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    params: SamplingParams
+    indices: tuple[int, ...]
+    stage: Stage
+    instance: str
+    decoding: Decoding = Decoding.FREE
+    task: EditTask | None = None
+
+    def prompt_body(self) -> str:
+        """Return the canonical JSON of what is asked: messages and task."""
+        return canonical_json({"messages": plain(self.messages), "task": plain(self.task)})
+
+    def prompt_digest(self) -> str:
+        """Return the SHA-256 of `prompt_body`, in hex."""
+        return hashlib.sha256(self.prompt_body().encode()).hexdigest()
+
+    def key(self) -> str:
+        """Return the identity of the call without its indices: one sample is (key, index)."""
+        identity = {
+            "version": KEY_VERSION,
+            "model": self.model,
+            "prompt": self.prompt_digest(),
+            "params": plain(self.params),
+            "decoding": self.decoding.value,
+        }
+        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+
+class Finish(enum.StrEnum):
+    """Why a completion ended."""
+
+    STOP = "stop"
+    LENGTH = "length"  # cut off by the token limit: no answer
+    FILTER = "filter"  # withheld by the server
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one completion. Samples that share a prompt share its cost: it is booked on one of them."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sample: the answer's text, and apart from it the reasoning where the server separates the two."""
+
+    index: int
+    text: str
+    finish: Finish
+    reasoning: str = ""
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a run needs to know of a served model.
+
+    `context_window` is in tokens, prompt and answer together. `engine` and `revision` are for the record ("vllm",
+    "0.20.1"), empty where the server does not say. `exact_counts` tells whether tokens are counted by the model's own
+    tokenizer, or estimated upwards.
+    """
+
+    name: str
+    context_window: int
+    decoding: Decoding = Decoding.FREE
+    engine: str = ""
+    revision: str = ""
+    exact_counts: bool = True

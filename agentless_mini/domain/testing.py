@@ -1,0 +1,132 @@
+"""Tests, and what they say of a patch.
+
+A test is a `Case` here, because pytest collects whatever is named Test.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from agentless_mini.domain.box import Environment, ImageTree, PackedTree
+
+
+class Origin(enum.StrEnum):
+    """Where a test comes from, which decides what it says."""
+
+    GIVEN = "given"  # by the user or named in the issue: it fails now, and a fix makes it pass
+    GENERATED = "generated"  # by the model: it reproduced the issue on the tree as it is
+    REGRESSION = "regression"  # the repository's own: it passes now, and no fix may break it
+
+    @property
+    def reproduces(self) -> bool:
+        """Return whether a fix makes such a test pass that failed before."""
+        return self is not Origin.REGRESSION
+
+
+class Runner(enum.StrEnum):
+    """What runs the tests of a repository."""
+
+    PYTEST = "pytest"
+    UNITTEST = "unittest"
+    DJANGO = "django"  # django's own tests/runtests.py
+    SCRIPT = "script"  # a file that Python runs: status 0 is a pass
+    COMMAND = "command"  # the user's command line: status 0 is a pass
+
+
+@dataclass(frozen=True, slots=True)
+class Harness:
+    """How the tests of one repository are run.
+
+    `command` is the program and its first arguments, before what selects the tests; `folder` is where it runs and
+    `python_path` what stands first in PYTHONPATH, all relative to the tree.
+    """
+
+    runner: Runner
+    command: tuple[str, ...]
+    folder: str = "."
+    python_path: tuple[str, ...] = (".",)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One test, or all tests of one file counted as one.
+
+    `id` is `path/to/test_file.py`, or that and the way to one test in it (`::Class::method`, `::function[a-1]`),
+    whatever the runner calls it. `data` is what stands at `path` in every box; None leaves what the tree holds before
+    any patch. A `command` is run by `sh -c` instead, and then `path` is empty. `votes` tells how many samples wrote it.
+    """
+
+    id: str
+    origin: Origin
+    path: str = ""
+    data: bytes | None = None
+    command: str = ""
+    votes: int = 1
+
+
+class Outcome(enum.StrEnum):
+    """What came of a test. The values are stable: records hold them."""
+
+    PASS = "pass"  # noqa: S105 - no password
+    FAIL = "fail"  # it ran and found something wrong
+    ERROR = "error"  # it could not run to its end: set-up, collection, a crash of its process
+    TIMEOUT = "timeout"
+    SKIP = "skip"
+    NOT_COLLECTED = "not-collected"  # there is no such test
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a test that did not pass ended with.
+
+    `kind` is the exception's class name ("AssertionError"; empty where there was none), `message` its text, cut to
+    2,000 characters. `path` (relative to the tree; empty outside of it) and `line` say where it was raised. All of it
+    is untrusted.
+    """
+
+    kind: str
+    message: str
+    path: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """What came of one case in one box. `seconds` is as its process says, for people only."""
+
+    id: str
+    outcome: Outcome
+    seconds: float = 0.0
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What all cases say of one distinct patch, by its normal form, in the order of `Execution.cases`.
+
+    `refusal` says why the patch could not be put over the tree of the box; there are no results then.
+    """
+
+    normal: str
+    results: tuple[CaseResult, ...]
+    refusal: str = ""
+
+    def passed(self) -> frozenset[str]:
+        """Return the ids of the cases that passed."""
+        return frozenset(result.id for result in self.results if result.outcome is Outcome.PASS)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What the execution of all distinct patches came to. `before` has the results without any patch."""
+
+    cases: tuple[Case, ...]
+    before: tuple[CaseResult, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the tests of a run happen: the environment, and the tree that every box starts from."""
+
+    environment: Environment
+    tree: PackedTree | ImageTree

@@ -1,0 +1,22 @@
+"""What the stages that run tests share: boxes, and how this repository's tests run in them."""
+
+from dataclasses import dataclass, field
+
+from agentless_mini.domain import BoxLimits, Harness, Place, Snapshot
+from agentless_mini.ports import Sandbox, Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The effects and words that the test stages of one issue share.
+
+    `snapshot` is the tree that every box starts from, `case_seconds` the most that one test may take.
+    """
+
+    sandbox: Sandbox
+    place: Place
+    harness: Harness
+    snapshot: Snapshot
+    watch: Watch
+    limits: BoxLimits = field(default_factory=BoxLimits)
+    case_seconds: float = 60.0
