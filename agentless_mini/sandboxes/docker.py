@@ -33,6 +33,7 @@ from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandboxes import owners
 from agentless_mini.sandboxes.capacity import boxes_for
 from agentless_mini.sandboxes.containers import Container, settings, translated
+from agentless_mini.sandboxes.daemon import require_daemon
 from agentless_mini.sandboxes.packs import Pack, pack_tar
 from agentless_mini.sandboxes.scratch import Scratch, sweep_scratch
 from agentless_mini.sandboxes.uninterrupted import uninterrupted
@@ -152,6 +153,7 @@ def connect(boxes: int) -> "DockerClient":
     """
     import docker
 
+    require_daemon()
     with translated():
         client = docker.from_env(max_pool_size=2 * boxes + _STEADY, timeout=120)
     try:

@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.sandboxes.docker import connect
+
 LEFT_OUT = {"test", "tests", "__pycache__", "site-packages", "dist-packages", "idlelib", "turtledemo", "ensurepip"}
 PACKAGES = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")
 PYTHON = "/usr/local/bin/python3"
@@ -25,15 +28,13 @@ PREFIX = Path("/usr/local")
 
 def image_id() -> str:
     """Return the id of the image, built where the daemon does not have it; skip the test where no daemon answers."""
-    import docker
     from docker.errors import DockerException, ImageNotFound
 
     try:
-        client = docker.from_env(timeout=300)
-    except DockerException as error:
-        pytest.skip(f"no Docker daemon answers: {error}")
+        client = connect(1)
+    except EnvironmentFailed as error:
+        pytest.skip(str(error))
     try:
-        client.ping()
         files = dict(sorted(contents().items()))
         told = "\n".join(f"{name} {path} {path.stat().st_mtime_ns}" for name, path in files.items())
         name = f"amini-test:{hashlib.sha256((told + MADE).encode()).hexdigest()[:16]}"
