@@ -4,11 +4,23 @@ With `commands` this is the only composition root, and the only place that reads
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from agentless_mini import __version__
+from agentless_mini.commands.options import (
+    ConfigFile,
+    ExecutionOptions,
+    ModelOptions,
+    OutputOptions,
+    SamplingOptions,
+    ServeOptions,
+    SourceOptions,
+    StoreFile,
+    expanded,
+    settings_of,
+)
 
 app = typer.Typer(
     name="amini",
@@ -19,17 +31,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", envvar="AMINI_CONFIG", help="Settings file (TOML).", show_default=False)
-]
-StoreFile = Annotated[
-    Path | None,
-    typer.Option("--store", envvar="AMINI_STORE", help="Record of all answers; by default one for each repository."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Write one JSON document instead of the patch.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")]
-Unset = typer.Option(show_default=False)
 
 
 def main() -> None:
@@ -53,43 +54,13 @@ def common(
 
 
 @app.command()
+@expanded
 def repair(
-    repository: Annotated[str, typer.Argument(metavar="REPO", help="Path, git URL or owner/name on GitHub.")],
-    issue: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[ISSUE]", help="File, - for stdin, GitHub issue URL or owner/name#12.", show_default=False
-        ),
-    ] = None,
-    text: Annotated[str | None, typer.Option(help="The issue itself, instead of ISSUE.")] = None,
-    rev: Annotated[str | None, typer.Option(help="Repair this commit, not the working tree.")] = None,
-    files: Annotated[
-        list[str] | None, typer.Option("--files", help="File to edit (repeatable), instead of localization.")
-    ] = None,
-    samples: Annotated[int | None, typer.Option("--samples", "-n", help="Repairs sampled [10].")] = None,
-    localize_samples: Annotated[int | None, typer.Option(help="Localizations sampled [4].")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Sampling temperature of repairs [1.0].")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of one repair [8192].")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the samples [0].")] = None,
-    match: Annotated[str | None, typer.Option(help="How SEARCH lines are found: strict or loose [strict].")] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(envvar="AMINI_BASE_URL", help="OpenAI-compatible endpoint, such as http://host:8000/v1."),
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", envvar="AMINI_MODEL", help="Model to ask.")] = None,
-    context: Annotated[int | None, typer.Option(help="Context window in tokens, if the server does not say.")] = None,
-    decoding: Annotated[str | None, typer.Option(help="How answers are decoded: free or grammar.")] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="Without an endpoint: auto, vllm or embedded [auto].", show_default=False)
-    ] = None,
-    in_flight: Annotated[int | None, typer.Option(help="Most requests in flight at once.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="Folder of prompt templates that replace packaged ones.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None,
-    as_json: Json = False,
-    apply: Annotated[bool, typer.Option("--apply", help="Apply the patch to the working tree as well.")] = False,
-    quiet: Quiet = False,
-    store: StoreFile = None,
-    config: ConfigFile = None,
+    source: SourceOptions,
+    sampling: SamplingOptions,
+    model: ModelOptions,
+    execution: ExecutionOptions,
+    output: OutputOptions,
 ) -> None:
     """Find the cause of an issue and print a patch for `git apply`.
 
@@ -97,34 +68,17 @@ def repair(
     """
     from agentless_mini.commands.terminal import reported
 
-    flags = {
-        "localize.samples": localize_samples,
-        "localize.seed": seed,
-        "repair.samples": samples,
-        "repair.temperature": temperature,
-        "repair.max_tokens": max_tokens,
-        "repair.seed": seed,
-        "repair.match": match,
-        "endpoint.base_url": base_url,
-        "endpoint.model": model,
-        "endpoint.context_window": context,
-        "endpoint.decoding": decoding,
-        "endpoint.max_in_flight": in_flight,
-        "engine": engine,
-        "prompts": prompts,
-    }
     with reported():
         from agentless_mini.commands.entry import RepairArguments, run_repair
         from agentless_mini.commands.repair import Output
 
-        arguments = RepairArguments(repository, issue, text, rev, tuple(files or ()))
-        result = Output(as_json, output, apply, quiet)
-        code = run_repair(arguments, result, (config, _given(flags)), store)
-        raise typer.Exit(code)
-
-
-def _given(flags: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flags.items() if value is not None}
+        files, tests, commands = (
+            tuple(given or ()) for given in (source.files, execution.failing_test, execution.failing_cmd)
+        )
+        arguments = RepairArguments(source.repository, source.issue, source.text, source.rev, files, tests, commands)
+        result = Output(output.as_json, output.output, output.apply, output.quiet)
+        settings = (model.config, settings_of(sampling, model, execution))
+        raise typer.Exit(run_repair(arguments, result, settings, output.store))
 
 
 @app.command()
@@ -157,50 +111,28 @@ def show(
 
 
 @app.command()
-def serve(
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Name on the hub, or a local path.")] = None,
-    extra: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- FLAGS]", help="More flags for vLLM, verbatim, after --.")
-    ] = None,
-    stop: Annotated[bool, typer.Option("--stop", help="Stop the running server.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Print the running server's address.")] = False,
-    engine: Annotated[str | None, typer.Option(help="vllm or embedded (llama.cpp); by default what fits.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; by default a free one.")] = None,
-    context: Annotated[int | None, typer.Option(help="Context window in tokens; by default the model's own.")] = None,
-    tensor_parallel: Annotated[int | None, typer.Option(help="GPUs that share the model; by default all.")] = None,
-    adapter: Annotated[list[Path] | None, typer.Option("--adapter", help="LoRA adapter (repeatable).")] = None,
-    python: Annotated[Path | None, typer.Option(help="Interpreter that has vLLM, if not this one.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of the address.")] = False,
-    config: ConfigFile = None,
-) -> None:
+@expanded
+def serve(options: ServeOptions) -> None:
     """Start a model server and leave it running; print its address.
 
     `amini repair` without an endpoint uses it.
     """
     from agentless_mini.commands.terminal import reported
 
-    flags = {
-        "engine": engine,
-        "vllm.port": port,
-        "vllm.max_model_len": context,
-        "vllm.tensor_parallel": tensor_parallel,
-        "vllm.adapters": [str(path.resolve()) for path in adapter] if adapter else None,
-        "vllm.python": python,
-        "vllm.extra": extra or None,
-        "llama_cpp.port": port,
-        "llama_cpp.context": context,
-    }
+    flags = settings_of(options)
+    if options.adapter:
+        flags["vllm.adapters"] = [str(path.resolve()) for path in options.adapter]
     with reported():
         from agentless_mini.commands.entry import read_config, this_machine
         from agentless_mini.commands.serve import ServeOutput, start_server, stop_server, tell_status
 
-        settings, machine, output = read_config(config, _given(flags)), this_machine(), ServeOutput(as_json)
-        if stop:
+        settings, machine, output = read_config(options.config, flags), this_machine(), ServeOutput(options.as_json)
+        if options.stop:
             stop_server(machine)
-        elif status:
+        elif options.status:
             tell_status(machine, output)
         else:
-            start_server(model, settings, machine, output)
+            start_server(options.model, settings, machine, output)
 
 
 @app.command()

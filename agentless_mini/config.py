@@ -8,18 +8,47 @@ import enum
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from agentless_mini.errors import UsageError, boundary
+from agentless_mini.environments.settings import SandboxSettings
+from agentless_mini.errors import UsageError, boundary, printable
+from agentless_mini.ranking import Method
 from agentless_mini.samplers.embedded import InProcessSettings
 from agentless_mini.samplers.openai_api import EndpointSettings
 from agentless_mini.serving.embedded import EmbeddedSettings
 from agentless_mini.serving.vllm import VllmSettings
 from agentless_mini.serving.weights import WeightsSettings
 from agentless_mini.stages.localize import LocalizeSettings
+from agentless_mini.stages.regress import RegressSettings
 from agentless_mini.stages.repair import RepairSettings
+from agentless_mini.stages.reproduce import ReproduceSettings
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+# What pydantic calls a bound that is broken, the words for it, and the name that the error's context has for it.
+_BOUNDS = {
+    "greater_than": ("greater than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+    "string_pattern_mismatch": ("a text that matches", "pattern"),
+}
+# The first word of an error's type is the type that was expected.
+_KINDS = {
+    "int": "a whole number",
+    "finite": "a finite number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a text",
+    "path": "a path",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "a table of names and values",
+    "model": "a table, written as [NAME] with keys below",
+}
 
 
 class Engine(enum.StrEnum):
@@ -33,12 +62,20 @@ class Engine(enum.StrEnum):
 class Config(BaseModel):
     """Everything that can be set in the file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     localize: LocalizeSettings = LocalizeSettings()
     """[localize]: how the files to edit are found."""
     repair: RepairSettings = RepairSettings()
     """[repair]: how repairs are sampled and read."""
+    reproduce: ReproduceSettings = ReproduceSettings()
+    """[reproduce]: how reproduction tests are sampled and kept."""
+    regress: RegressSettings = RegressSettings()
+    """[regress]: which of the repository's own tests are run."""
+    rank: Method = Method.AGREEMENT
+    """How the patch is chosen."""
+    sandbox: SandboxSettings = SandboxSettings()
+    """[sandbox]: where tests run, and what they may use."""
     endpoint: EndpointSettings = EndpointSettings()
     """[endpoint]: the model server that is asked."""
     engine: Engine = Engine.AUTO
@@ -93,8 +130,22 @@ def _put(values: dict[str, Any], keys: list[str], value: object) -> None:
 
 def _sentence(error: ValidationError, path: Path | None) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
-    name = ".".join(str(part) for part in first["loc"])
+    name = printable(".".join(str(part) for part in first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"There is no setting {name!r}: correct {path or 'the options'}, the README lists the settings."
     where = f"in {path} or its option" if path else "in the options"
-    return f"The setting {name} {where} is not valid ({first['msg']}): correct it."
+    return f"The setting {name} {where} {_complaint(first)}."
+
+
+def _complaint(error: "ErrorDetails") -> str:
+    """Say what the setting must be, in words that are ours: pydantic's are for programmers."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "value_error":  # a validator of ours
+        return f"is not valid: {context['error']}"
+    if kind in _BOUNDS:
+        words, bound = _BOUNDS[kind]
+        return f"must be {words} {context[bound]}: correct it"
+    if "expected" in context:
+        return f"must be {context['expected']}: correct it"
+    said = _KINDS.get(kind.partition("_")[0])
+    return f"must be {said}: correct it" if said else "is not valid: correct it"

@@ -11,6 +11,7 @@
     |   |-- ModelUnknown          it does not serve the model that was asked for
     |   `-- ModelChanged          it is not the model that the recorded answers came from
     `-- EnvironmentFailed         this machine does not do its part (exit code 4)
+        |-- BuildFailed           what a project's tests need cannot be installed
         |-- StoreError            the store cannot be read or written: disk, permission, version
         `-- StoreBusy             another run is using the store
 
@@ -71,6 +72,10 @@ class EnvironmentFailed(AminiError):
     """This machine does not do its part: a program is missing, a disk is full."""
 
     exit_code = 4
+
+
+class BuildFailed(EnvironmentFailed):
+    """The environment for a project's tests could not be built; a run can go on by vote."""
 
 
 class StoreError(EnvironmentFailed):

@@ -24,7 +24,12 @@ CODE_SUFFIX = re.compile(
     r"|jinja|j2|s?css)$",
     re.IGNORECASE,
 )
-TEST_TOOLS = frozenset({"hypothesis", "nose", "nose2", "tox", "nox", "robotframework", "behave", "locust"})
+# The words of its name that make a repository a tool for tests, without digits: "nose2" is "nose".
+TEST_TOOLS = frozenset(
+    {"test", "tests", "testing", "tester", "pytest", "unittest", "doctest", "testtools", "nose", "tox", "nox"}
+    | {"hypothesis", "robotframework", "behave", "locust"}
+)
+_NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 # What a name longer than this is, is data; what a line of a traceback is, is bounded.
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{1,63}")
@@ -57,8 +62,8 @@ def is_test_path(path: str) -> bool:
 
 def is_test_tool(snapshot: Snapshot) -> bool:
     """Tell whether the repository is itself a tool for tests, so that its "tests" may be what is to be repaired."""
-    name = snapshot.name.lower()
-    return "test" in name or name in TEST_TOOLS
+    words = {word.lower() for word in _NAME_WORD.findall(snapshot.name)} | set(_WORD.findall(snapshot.name.lower()))
+    return not words.isdisjoint(TEST_TOOLS)
 
 
 def candidate_files(snapshot: Snapshot) -> tuple[SourceFile, ...]:
@@ -67,13 +72,14 @@ def candidate_files(snapshot: Snapshot) -> tuple[SourceFile, ...]:
     Where there is nothing but tests, they are the candidates. A name that no prompt or edit can carry (control
     characters, backslashes, bytes that are not UTF-8) is left out as well.
     """
-    texts = tuple(file for file in snapshot.files if file.kind is FileKind.TEXT and _is_sayable(file.path))
+    texts = tuple(file for file in snapshot.files if file.kind is FileKind.TEXT and is_sayable(file.path))
     if is_test_tool(snapshot):
         return texts
     return tuple(file for file in texts if not is_test_path(file.path)) or texts
 
 
-def _is_sayable(path: str) -> bool:
+def is_sayable(path: str) -> bool:
+    """Tell whether a prompt and an edit can carry the name: no control characters, backslashes or stray bytes."""
     return path.isprintable() and "\\" not in path
 
 

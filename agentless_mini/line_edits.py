@@ -5,24 +5,36 @@ Where a rewrite says nothing new it is dropped here. Which rewrites there are, a
 """
 
 import ast
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from operator import itemgetter
 
 from agentless_mini.domain import EditTask, ShownFile
 from agentless_mini.grammar import free_width, spoken_path
 from agentless_mini.line_regions import Region, parse, shown_rows
+from agentless_mini.line_rewriting import Kind
 
 NO_MORE = "There are no more rewrites of a line."
+
+# How many mutants come before the next rewrite that the model came upon itself. Those are many and score well, but
+# pass seldom: in one order with the mutants they crowd them out.
+MUTANTS_PER_FIND = 3
+# How many rewrites of one line come before the next ones of it have to wait for those of the other lines.
+PER_LINE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """One line of one region in new words, and how much likelier the model finds them than the old ones (log)."""
+    """One line of one region in new words, what they come from, and how much likelier the model finds them than the
+    old ones (log), with what else speaks for them."""
 
     region: Region
     row: int
     text: str
     score: float = 0.0
+    kind: Kind = Kind.MUTANT
 
 
 class Novelty:
@@ -39,27 +51,31 @@ class Novelty:
 
     def parses(self, rewrite: Rewrite) -> bool:
         """Say whether the region still parses, if it did and is Python, and defines the same names."""
-        return self._form_of(rewrite) is not None
+        return rewrite.region not in self._defined or bool(self._tree(rewrite.region, _rewritten(rewrite)))
 
     def admits(self, rewrite: Rewrite) -> bool:
         """Say whether the rewrite parses and is the first of its form; remember its form."""
-        form = self._form_of(rewrite)
+        form = self._form(rewrite.region, _rewritten(rewrite))
         if form is None or form in self._seen:
             return False
         self._seen.add(form)
         return True
 
-    def _form_of(self, rewrite: Rewrite) -> tuple[Region, str] | None:
-        rows = rewrite.region.text.split("\n")
-        rows[rewrite.row] = rewrite.text
-        return self._form(rewrite.region, "\n".join(rows))
-
     def _form(self, region: Region, text: str) -> tuple[Region, str] | None:
         if region not in self._defined:
             return region, "\n".join(" ".join(line.split()) for line in text.split("\n"))
+        tree = self._tree(region, text)
+        return (region, ast.dump(tree)) if tree else None
+
+    def _tree(self, region: Region, text: str) -> ast.Module | None:
         tree = parse(text)
-        renamed = tree is None or _defined(tree) != self._defined[region]
-        return None if tree is None or renamed else (region, ast.dump(tree))
+        return tree if tree and _defined(tree) == self._defined[region] else None
+
+
+def _rewritten(rewrite: Rewrite) -> str:
+    rows = rewrite.region.text.split("\n")
+    rows[rewrite.row] = rewrite.text
+    return "\n".join(rows)
 
 
 def _defined(tree: ast.Module) -> list[str]:
@@ -67,9 +83,35 @@ def _defined(tree: ast.Module) -> list[str]:
     return [node.name for node in ast.walk(tree) if isinstance(node, kinds)]
 
 
-def ranked(rewrites: Iterable[Rewrite]) -> tuple[Rewrite, ...]:
-    """Return the rewrites by score, the best first; equal ones in order of place and text."""
-    return tuple(sorted(rewrites, key=lambda one: (-one.score, one.region.path, one.region.first + one.row, one.text)))
+def ranked(regions: Iterable[Region], rewrites: Iterable[Rewrite]) -> tuple[Rewrite, ...]:
+    """Return the rewrites that parse, each form of one once, the best first.
+
+    Mutants and what the model came upon take turns. Each are in order of score, equal ones of place and text, but
+    that of every line only so many come in one round.
+    """
+    novelty = Novelty(regions)
+    ordered = _in_rounds(sorted(set(rewrites), key=lambda one: (-one.score, *_place(one), one.text, one.kind.name)))
+    mutants = (one for one in ordered if one.kind is Kind.MUTANT and novelty.admits(one))
+    found = (one for one in ordered if one.kind is not Kind.MUTANT and novelty.admits(one))
+    chosen: list[Rewrite] = []
+    while turn := [*islice(mutants, MUTANTS_PER_FIND), *islice(found, 1)]:
+        chosen += turn
+    return tuple(chosen)
+
+
+def _place(rewrite: Rewrite) -> tuple[str, int]:
+    return rewrite.region.path, rewrite.region.first + rewrite.row
+
+
+def _in_rounds(rewrites: Iterable[Rewrite]) -> list[Rewrite]:
+    """Return the rewrites of each line and origin by the PER_LINE, otherwise in their order."""
+    counts = Counter[tuple[tuple[str, int], bool]]()
+    rounds: list[tuple[int, Rewrite]] = []
+    for one in rewrites:
+        drawer = (_place(one), one.kind is Kind.MUTANT)
+        rounds.append((counts[drawer] // PER_LINE, one))
+        counts[drawer] += 1
+    return [one for _, one in sorted(rounds, key=itemgetter(0))]
 
 
 def render(task: EditTask, rewrite: Rewrite) -> str:

@@ -65,6 +65,14 @@ def choose_regions(task: EditTask, budget: int, count: Count) -> tuple[Region, .
     return tuple(chosen)
 
 
+def named_rows(region: Region, issue: str) -> frozenset[int]:
+    """Return the rows, 0-based, of the functions that the issue names, as `choose_regions` understands it."""
+    named = frozenset(_NAME.findall(issue))
+    tree = parse(region.text) if region.is_python else None
+    spans = _spans(tree.body if tree else [])
+    return frozenset(row for name, start, end in spans if name in named for row in range(start, end))
+
+
 def shown_rows(excerpt: Excerpt) -> list[str]:
     """Return the lines of an excerpt without their ends, be they `\\n` or `\\r\\n`."""
     return [row.removesuffix("\r") for row in excerpt.text.removesuffix("\n").split("\n")]

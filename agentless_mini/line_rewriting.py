@@ -1,25 +1,28 @@
 """Line rewriting: the parts that need no model. It lets a tiny model repair one line where it cannot write an edit.
 
 A text shows the code "before the fix", the issue, and the same code again "after the fix". Wherever a model likes
-another token nearly as well as the one in the second copy, a fork starts that rewrites the rest of that line. The
-rewrites are ranked by how much likelier the model finds them than the old line, and each becomes an ordinary edit.
+another token nearly as well as the one in the second copy, a fork starts that rewrites the rest of that line. So does
+one for each mutant that people would try. The rewrites are ranked by how much likelier the model finds them than the
+old line, and each becomes an ordinary edit.
 
-This module writes the text and picks the forks. `line_regions` picks the code to copy, `serving.line_scoring` asks the
-model, `line_edits` makes edits of what it likes.
+This module writes the text and picks the forks. `line_regions` picks the code to copy, `line_mutants` writes mutants
+down, `serving.line_scoring` asks the model, `line_edits` makes edits of what it likes.
 """
 
 import ast
 import enum
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 
 from agentless_mini.line_regions import Region, parse
 
-# Of the rest of a line that a fork keeps, what lies further on than this says next to nothing about the fork, and a
-# line of data would cost more than all the others.
-HORIZON = 32
+# Of the rest of a line that a fork keeps, what lies more tokens on than this says next to nothing about the fork: the
+# ranks hardly change, and the rests would cost more than what is new.
+HORIZON = 4
 
 # Up to here a line names what it defines: a fork would give it another name.
 _NAMING = re.compile(rb"\s*(?:async\s+)?(?:def|class)\b\s*\w*")
@@ -28,10 +31,11 @@ _NAMING = re.compile(rb"\s*(?:async\s+)?(?:def|class)\b\s*\w*")
 class Kind(enum.Enum):
     """How a fork goes on after the place where it starts; the value is how many forks of the kind are kept."""
 
-    GREEDY = 128  # another token, then what the model finds likeliest, to the end of the line
-    REPLACE = 160  # another token instead, the rest of the line kept
-    INSERT = 64  # another token before, the rest of the line kept
-    DELETE = 80  # the token left out
+    GREEDY = 64  # another token, then what the model finds likeliest, to the end of the line
+    REPLACE = 40  # another token instead, the rest of the line kept
+    INSERT = 16  # another token before, the rest of the line kept
+    DELETE = 20  # the token left out
+    MUTANT = 480  # a change that people make, written down in `line_mutants`
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +117,37 @@ class Step:
     """What the model thinks at one place of the second copy, in log-probabilities.
 
     `here` of the token that is there, `after` of the one after it (as if this one were left out), `end` of the token
-    that ends the line; `others` are the likeliest tokens but the one that is there, as (token, log-probability).
+    that ends the line; `others` are the likeliest tokens but the one that is there, as (token, log-probability), and
+    `asked` those with which a spelling goes on from here, whether likely or not.
     """
 
     here: float
     after: float
     end: float
     others: tuple[tuple[int, float], ...]
+    asked: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """A mutant as tokens: from `place` on, line number `line` goes on with `tokens`, to its end.
+
+    The first `written` of them are new, the others are those that end the old line.
+    """
+
+    line: int
+    place: int
+    tokens: tuple[int, ...]
+    written: int
 
 
 @dataclass(frozen=True, slots=True)
 class Fork:
     """A rewrite to be scored: at `place` in line number `line`, the line goes on with `tokens`.
 
-    Where `kind` is GREEDY and `open` is set, the model goes on from there itself. `odds` compares its first token with
-    the one that is there, and `opening` is the log-probability of that first token.
+    The first `written` of them are new, the others are kept. Where `kind` is GREEDY and `open` is set, the model goes
+    on from there itself. `odds` compares its first token with the one that is there, and `opening` is the
+    log-probability of that first token.
     """
 
     kind: Kind
@@ -136,12 +156,13 @@ class Fork:
     tokens: tuple[int, ...]
     odds: float
     opening: float
+    written: int = 1
     open: bool = False
 
     @property
     def scored(self) -> tuple[int, ...]:
-        """The tokens that count: all that the model wrote, else those before the horizon."""
-        return self.tokens if self.kind is Kind.GREEDY else self.tokens[:HORIZON]
+        """The tokens that count: all that the model wrote, else those up to the horizon."""
+        return self.tokens if self.kind is Kind.GREEDY else self.tokens[: self.written + HORIZON]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +206,11 @@ def align(passage: Passage, ids: Sequence[int], pieces: Sequence[bytes]) -> Toke
 
 
 def propose(
-    tokens: Tokens, steps: Sequence[Step], piece: Callable[[int], bytes], fits: Callable[[Fork], bool]
+    tokens: Tokens,
+    steps: Sequence[Step],
+    spellings: Iterable[Spelling],
+    piece: Callable[[int], bytes],
+    fits: Callable[[Fork], bool],
 ) -> tuple[Fork, ...]:
     """Return the forks worth scoring: of each kind the best by the odds of their first token, among those that fit.
 
@@ -200,11 +225,26 @@ def propose(
                 continue
             for fork in _forks_at(tokens, number, place, steps[place - start], piece):
                 forks[fork.kind].append(fork)
+    forks[Kind.MUTANT] += (_mutant(spelling, steps[spelling.place - start]) for spelling in spellings)
     chosen: list[Fork] = []
     for kind, every in forks.items():
         every.sort(key=lambda fork: (-fork.odds, fork.place, fork.tokens))
-        chosen += islice((fork for fork in every if fork.open or fits(fork)), kind.value)
+        ordered = _spread(every, kind.value // 2) if kind is Kind.MUTANT else every
+        chosen += islice((fork for fork in ordered if fork.open or fits(fork)), kind.value)
     return tuple(chosen)
+
+
+def _spread(forks: Sequence[Fork], first: int) -> list[Fork]:
+    """Return the first so many forks, then the others by their place among those of their line.
+
+    A copying model is so sure of some lines that none of their mutants is among the likeliest of all.
+    """
+    places = Counter[int]()
+    later: list[tuple[int, Fork]] = []
+    for fork in forks[first:]:
+        later.append((places[fork.line], fork))
+        places[fork.line] += 1
+    return [*forks[:first], *(fork for _, fork in sorted(later, key=itemgetter(0)))]
 
 
 def _forks_at(tokens: Tokens, number: int, place: int, step: Step, piece: Callable[[int], bytes]) -> Iterator[Fork]:
@@ -222,7 +262,13 @@ def _forks_at(tokens: Tokens, number: int, place: int, step: Step, piece: Callab
             if not is_end:
                 yield Fork(Kind.REPLACE, number, place, (token, *rest[1:]), odds, logp)
     if not is_end:
-        yield Fork(Kind.DELETE, number, place, rest[1:], step.after - step.here, step.after)
+        yield Fork(Kind.DELETE, number, place, rest[1:], step.after - step.here, step.after, written=0)
+
+
+def _mutant(spelling: Spelling, step: Step) -> Fork:
+    opening = dict(step.asked)[spelling.tokens[0]]
+    odds = opening - step.here
+    return Fork(Kind.MUTANT, spelling.line, spelling.place, spelling.tokens, odds, opening, spelling.written)
 
 
 def old_score(tokens: Tokens, steps: Sequence[Step], fork: Fork) -> float:

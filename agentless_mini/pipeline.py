@@ -1,18 +1,37 @@
 """One issue, from text to the chosen patch. Reads like the chain that it runs."""
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict
 
 from agentless_mini.context import Gauge, fit_issue
-from agentless_mini.domain import Event, Issue, Localization, Note, Prediction, Snapshot
+from agentless_mini.domain import (
+    Candidate,
+    Case,
+    Event,
+    Execution,
+    GeneratedCase,
+    Issue,
+    Localization,
+    Note,
+    Patch,
+    Prediction,
+    Snapshot,
+)
 from agentless_mini.errors import RepositoryError
 from agentless_mini.lexical import Survey, survey
-from agentless_mini.ranking import vote
+from agentless_mini.ranking import Method, rank
+from agentless_mini.stages.baseline import baseline
+from agentless_mini.stages.bench import Bench, NoBench, Opening
+from agentless_mini.stages.execute import execute
+from agentless_mini.stages.given import GivenSettings, confirm, given_cases
 from agentless_mini.stages.localize import LocalizeSettings, given, localize
+from agentless_mini.stages.regress import RegressSettings, regress
 from agentless_mini.stages.repair import RepairSettings, repair
-from agentless_mini.stages.session import Session, Subject
+from agentless_mini.stages.reproduce import ReproduceSettings, draft_cases, reproduce
+from agentless_mini.stages.session import Session, Subject, both
 
 # The issue may take this share of the window at most: the rest is for code and for the answer.
 ISSUE_SHARE = 4
@@ -27,16 +46,40 @@ class ChainSettings(BaseModel):
     """File localization."""
     repair: RepairSettings = RepairSettings()
     """Repair sampling."""
+    reproduce: ReproduceSettings = ReproduceSettings()
+    """Sampling of reproduction tests."""
+    regress: RegressSettings = RegressSettings()
+    """Selection of regression tests."""
+    given: GivenSettings = GivenSettings()
+    """The user's own failing tests."""
+    rank: Method = Method.AGREEMENT
+    """How the patch is chosen."""
     files: tuple[str, ...] = ()
     """Files to edit, instead of localization."""
 
 
-async def resolve(issue: Issue, snapshot: Snapshot, session: Session, settings: ChainSettings) -> Prediction:
-    """Find the files, sample repairs, vote (mission section 1, without execution).
+NO_SANDBOX = NoBench("No sandbox was asked for.")
 
-    What the stages have to note is in the prediction and is not told to `session.watch`.
-    Raises `RepositoryError` where the tree holds no text file, `UsageError` for unknown files, `ContextTooSmall`, and
-    what the sampler raises. No valid patch is a result: `Prediction.choice` is None.
+
+@dataclass(frozen=True, slots=True)
+class _Reproduction:
+    """A bench, the tests that fail on the tree as it is, and what became of the drafts of tests."""
+
+    bench: Bench | NoBench
+    cases: tuple[Case, ...] = ()
+    generated: tuple[GeneratedCase, ...] = ()
+
+
+async def resolve(
+    issue: Issue, snapshot: Snapshot, session: Session, settings: ChainSettings, opening: Opening | NoBench = NO_SANDBOX
+) -> Prediction:
+    """Find the files and sample repairs, while tests are written and proven; run all tests on all patches; choose.
+
+    This is mission section 1. Where `opening` gives no bench, the vote alone chooses. What the stages have to note is
+    in the prediction and is not told to `session.watch`.
+    Raises `RepositoryError` where the tree holds no text file, `UsageError` for unknown files and tests,
+    `ContextTooSmall`, and what the sampler and the sandbox raise. No valid patch is a result: `Prediction.choice` is
+    None.
     """
     notes: list[str] = []
 
@@ -47,15 +90,18 @@ async def resolve(issue: Issue, snapshot: Snapshot, session: Session, settings: 
             session.watch(event)
 
     noting = replace(session, watch=watch)
-    subject = await _subject(issue, snapshot, noting)
-    localization = await _localization(subject, noting, settings)
-    candidates = await repair(subject, localization, noting, settings.repair)
-    return Prediction(localization, candidates, vote(candidates), tuple(notes))
+    subject = await _subject(issue, snapshot, noting, settings)
+    (localization, candidates), reproduction = await both(
+        _repair(subject, noting, settings), _reproduce(subject, noting, settings, opening)
+    )
+    execution = await _execute(candidates, reproduction, settings)
+    choice = rank(candidates, execution, settings.rank)
+    return Prediction(localization, candidates, choice, tuple(notes), reproduction.generated, execution)
 
 
-async def _subject(issue: Issue, snapshot: Snapshot, session: Session) -> Subject:
+async def _subject(issue: Issue, snapshot: Snapshot, session: Session, settings: ChainSettings) -> Subject:
     found: Survey = await asyncio.to_thread(survey, issue, snapshot)
-    if not found.ranked:
+    if not found.ranked and not settings.files:
         message = f"The repository {snapshot.name!r} holds no text file to repair: check --rev and the path."
         raise RepositoryError(message)
     card = await session.sampler.card()
@@ -65,7 +111,57 @@ async def _subject(issue: Issue, snapshot: Snapshot, session: Session) -> Subjec
     return Subject(shown, snapshot, found)
 
 
-async def _localization(subject: Subject, session: Session, settings: ChainSettings) -> Localization:
+async def _repair(
+    subject: Subject, session: Session, settings: ChainSettings
+) -> tuple[Localization, tuple[Candidate, ...]]:
     if settings.files:
-        return given(settings.files, subject.snapshot)
-    return await localize(subject, session, settings.localize)
+        localization = given(settings.files, subject.snapshot)
+    else:
+        localization = await localize(subject, session, settings.localize)
+    return localization, await repair(subject, localization, session, settings.repair)
+
+
+async def _reproduce(
+    subject: Subject, session: Session, settings: ChainSettings, opening: Opening | NoBench
+) -> _Reproduction:
+    """Draft tests while the bench is opened; keep those that fail on the tree as it is because of the issue."""
+    bench, drafts = await _open(subject, session, settings, opening)
+    if isinstance(bench, NoBench):
+        session.watch(Note(f"The vote alone chose the patch. {bench.reason}"))
+        return _Reproduction(bench)
+    own, notes = await confirm(given_cases(settings.given, subject.snapshot, subject.issue, bench.harness), bench)
+    for note in notes:
+        session.watch(Note(note))
+    generated = await reproduce(drafts, subject.issue, bench, settings.reproduce)
+    kept = dict.fromkeys(one.outcome for one in generated if isinstance(one.outcome, Case))
+    return _Reproduction(bench, (*own, *kept), generated)
+
+
+async def _open(
+    subject: Subject, session: Session, settings: ChainSettings, opening: Opening | NoBench
+) -> tuple[Bench | NoBench, tuple[GeneratedCase, ...]]:
+    if isinstance(opening, NoBench):
+        return opening, ()
+    return await both(
+        _awaited(opening.open(session.watch)), draft_cases(subject, session, opening.harness, settings.reproduce)
+    )
+
+
+async def _awaited(opened: Awaitable[Bench | NoBench]) -> Bench | NoBench:
+    return await opened
+
+
+async def _execute(
+    candidates: Sequence[Candidate], reproduction: _Reproduction, settings: ChainSettings
+) -> Execution | None:
+    """Add the regression tests of what the patches touch, and run all tests on each distinct patch."""
+    bench = reproduction.bench
+    touched = {change.path for one in candidates if isinstance(one.outcome, Patch) for change in one.outcome.changes}
+    if isinstance(bench, NoBench) or not touched:
+        return None
+    regression = await regress(bench, touched, settings.regress)
+    cases, before = await baseline(bench, (*reproduction.cases, *regression))
+    if not cases:
+        bench.watch(Note("There is no test that could tell the patches apart: the vote alone chose."))
+        return None
+    return Execution(cases, before, await execute(bench, candidates, cases))

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import jinja2
 import jinja2.meta
 
-from agentless_mini.domain import Issue, Message, Role, ShownFile
+from agentless_mini.domain import Issue, Message, Role, Runner, ShownFile
 
 VARIABLES: Mapping[str, frozenset[str]] = {
     "system": frozenset(),
     "issue": frozenset({"issue"}),
     "localize": frozenset({"repository", "paths", "total", "complete", "most"}),
     "repair": frozenset({"repository", "files", "partial"}),
+    "reproduce": frozenset({"repository", "runner", "folder", "example", "partial"}),
 }
 
 
@@ -31,6 +32,19 @@ class Tree:
     repository: str
     paths: tuple[str, ...]
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewTest:
+    """What a reproduction prompt says of the test that it asks for.
+
+    It will lie in `folder` ("" is the top of the tree), beside the `example` of style where there is one.
+    """
+
+    repository: str
+    runner: Runner
+    folder: str
+    example: ShownFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +90,17 @@ class Prompts:
         fenced = tuple(_fenced(file) for file in files)
         partial = not all(file.whole for file in files)
         body = self._templates["repair"].render(repository=repository, files=fenced, partial=partial)
+        return self._messages(issue, body)
+
+    def reproduce(self, issue: Issue, wanted: NewTest) -> tuple[Message, ...]:
+        """Ask for a test file that fails while the issue exists (mission section 1.3)."""
+        body = self._templates["reproduce"].render(
+            repository=wanted.repository,
+            runner=wanted.runner.value,
+            folder=wanted.folder,
+            example=_fenced(wanted.example) if wanted.example else None,
+            partial=wanted.example is not None and not wanted.example.whole,
+        )
         return self._messages(issue, body)
 
     def _messages(self, issue: Issue, body: str) -> tuple[Message, ...]:

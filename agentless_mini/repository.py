@@ -10,7 +10,6 @@ Nothing that the repository configures is run: see `gitcommand`. Two conventions
 It does not make patches (`edits` does) and knows nothing of remotes (`clones` does).
 """
 
-import hashlib
 import os
 import shutil
 import stat
@@ -21,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from agentless_mini import clones, gitcommand
+from agentless_mini import clones, gitcommand, worktree
 from agentless_mini.domain import FileKind, Snapshot, SourceFile
 from agentless_mini.errors import RepositoryError, printable
 from agentless_mini.gitcommand import Answer, GitCommand, Setting
+from agentless_mini.sandboxes.contents import of_commit, of_folder
+from agentless_mini.sandboxes.packs import Contents
 from agentless_mini.worktree import GITLINK, LARGE_OVER, LINK, DiskModes, Entry, decode_path, file_entry, read_worktree
 
 
@@ -50,6 +51,10 @@ class Repository(Protocol):
         What the disk holds but a snapshot does not give (nested repositories, FIFOs, files that cannot be read) is
         listed in `Snapshot.ignored`, with what git ignores. Raises `RepositoryError` where the tree cannot be read.
         """
+        ...
+
+    def contents(self) -> Contents:
+        """Return what reads the files that a snapshot lists without their contents."""
         ...
 
     def accepts(self, diff: bytes) -> Acceptance:
@@ -159,6 +164,9 @@ class _WorkingTree:
         absent = {*map(decode_path, [*self._ignored(), *nested]), *reading.unreadable, *reading.special}
         return _snapshot(Path(self._git.folder).name, self._commit, reading.files, absent)
 
+    def contents(self) -> Contents:
+        return of_folder(Path(self._git.folder))
+
     def accepts(self, diff: bytes) -> Acceptance:
         return _acceptance(self._git.ask("apply", "--check", "-", stdin=diff))
 
@@ -199,8 +207,11 @@ class _CommitTree:
     def snapshot(self) -> Snapshot:
         listed = _names(self._git.read("ls-tree", "-r", "-z", "--long", "--full-tree", self._commit))
         rows = [_row(line) for line in listed]
-        contents = self._contents({row.object_id for row in rows if row.is_read})
+        contents = self._blobs({row.object_id for row in rows if row.is_read})
         return _snapshot(self._name, self._commit, [_committed(row, contents) for row in rows], ())
+
+    def contents(self) -> Contents:
+        return of_commit(self._git, self._commit)
 
     def accepts(self, diff: bytes) -> Acceptance:
         return _acceptance(self._git.ask("apply", "--cached", "--check", "-", stdin=diff))
@@ -210,7 +221,7 @@ class _CommitTree:
             f"A patch of {len(diff)} bytes cannot be applied to a commit: name a working tree and leave out --rev."
         )
 
-    def _contents(self, ids: set[str]) -> dict[str, bytes]:
+    def _blobs(self, ids: set[str]) -> dict[str, bytes]:
         """Read the blobs in one call of git."""
         out = self._git.read("cat-file", "--batch", stdin="".join(f"{name}\n" for name in sorted(ids)).encode())
         contents, at = {}, 0
@@ -253,17 +264,7 @@ def _committed(row: _Row, contents: dict[str, bytes]) -> SourceFile:
 
 def _snapshot(name: str, commit: str, files: Iterable[SourceFile], absent: Iterable[str]) -> Snapshot:
     ordered = tuple(sorted(files, key=lambda file: file.path))
-    return Snapshot(printable(name), commit, _digest(ordered), ordered, tuple(sorted(absent)))
-
-
-def _digest(files: tuple[SourceFile, ...]) -> str:
-    """Hash the entries. Each field is preceded by its length, so that no two trees are written alike."""
-    total = hashlib.sha256()
-    for file in files:
-        path = file.path.encode("utf-8", "surrogateescape")
-        fields = (path, file.mode.encode(), file.kind.encode(), hashlib.sha256(file.data).digest())
-        total.update(b"".join(len(field).to_bytes(8, "big") + field for field in fields))
-    return total.hexdigest()
+    return Snapshot(printable(name), commit, worktree.digest(ordered), ordered, tuple(sorted(absent)))
 
 
 def _acceptance(answer: Answer) -> Acceptance:

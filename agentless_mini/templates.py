@@ -5,9 +5,9 @@ from pathlib import Path
 
 import jinja2
 
-from agentless_mini.domain import Excerpt, Issue, ShownFile
+from agentless_mini.domain import Excerpt, Issue, Runner, ShownFile
 from agentless_mini.errors import UsageError, boundary
-from agentless_mini.prompts import VARIABLES, Prompts, Tree
+from agentless_mini.prompts import VARIABLES, NewTest, Prompts, Tree
 
 _PACKAGED = Path(__file__).parent / "_prompts"
 _CHECKOUT = Path(__file__).parent.parent / "prompts"
@@ -29,7 +29,10 @@ def load_prompts(folder: Path | None) -> Prompts:
     ):
         prompts = Prompts(sources)
         prompts.localize(Issue("x"), Tree("x", ("x",), 1), 1)  # what only fails when it is rendered fails here
-        prompts.repair(Issue("x"), "x", (ShownFile("x", (Excerpt(1, "x\n"),), whole=False),))
+        shown = ShownFile("x", (Excerpt(1, "x\n"),), whole=False)
+        prompts.repair(Issue("x"), "x", (shown,))
+        for runner in Runner:
+            prompts.reproduce(Issue("x"), NewTest("x", runner, "x", shown))
         return prompts
 
 

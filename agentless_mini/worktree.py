@@ -8,6 +8,7 @@ It does not decide what belongs to the tree: git's lists of names do, see `repos
 """
 
 import errno
+import hashlib
 import itertools
 import os
 import stat
@@ -172,3 +173,16 @@ def _drain(descriptor: int) -> bytes:
         parts.append(part)
         wanted -= len(part)
     return b"".join(parts)
+
+
+def digest(files: tuple[SourceFile, ...]) -> str:
+    """Return the digest of a tree by its entries, sorted by path.
+
+    Each field is preceded by its length, so that no two trees are written alike.
+    """
+    total = hashlib.sha256()
+    for file in files:
+        path = file.path.encode("utf-8", "surrogateescape")
+        fields = (path, file.mode.encode(), file.kind.encode(), hashlib.sha256(file.data).digest())
+        total.update(b"".join(len(field).to_bytes(8, "big") + field for field in fields))
+    return total.hexdigest()

@@ -40,6 +40,13 @@ def test_a_gauge_corrects_itself_by_the_servers_count() -> None:
     assert Gauge(0.9).corrected(estimated=1, counted=100).tokens_per_byte == 1.0
 
 
+def test_a_tree_that_fits_is_shown_whole_and_one_that_does_not_is_cut_after_the_likeliest() -> None:
+    ranked = ("z.py", "a.py", "m.py")
+    assert fit_tree(ranked, 100, GAUGE) == ("a.py", "m.py", "z.py")
+    assert fit_tree(ranked, 4, GAUGE) == ("a.py", "z.py")
+    assert fit_tree(ranked, 0, GAUGE) == ()
+
+
 def test_what_fits_is_shown_whole_and_in_the_given_order() -> None:
     fitted = fit_files([Source("b.py", "b = 1\n"), Source("a.py", "a = 1\n")], NOTHING, 1000, GAUGE)
     assert [(file.path, file.whole, shown_text(file)) for file in fitted.files] == [

@@ -47,10 +47,19 @@ def test_candidates_leave_out_tests_binaries_links_and_names_that_no_prompt_can_
     assert [file.path for file in candidate_files(snapshot(*files))] == ["a.py"]
 
 
-@pytest.mark.parametrize("name", ["pytest", "my-testing-kit", "Hypothesis"])
+@pytest.mark.parametrize(
+    "name",
+    ["pytest", "my-testing-kit", "Hypothesis", "pytest-django", "test_tools", "nose2", "RobotFramework", "py.test"],
+)
 def test_a_test_tool_keeps_its_tests_as_candidates(name: str) -> None:
     files = (text_file("a.py"), text_file("testing/test_a.py"))
     assert len(candidate_files(snapshot(*files, name=name))) == 2
+
+
+@pytest.mark.parametrize("name", ["latest", "contest", "attestation", "testimony", "protest-map", "greatest_hits", ""])
+def test_a_word_that_only_holds_test_makes_no_test_tool(name: str) -> None:
+    files = (text_file("a.py"), text_file("testing/test_a.py"))
+    assert [file.path for file in candidate_files(snapshot(*files, name=name))] == ["a.py"]
 
 
 class TestPathIndex:

@@ -7,6 +7,7 @@ from agentless_mini.domain import EditTask, Excerpt, FileKind, Finish, Patch, Sh
 from agentless_mini.edits import Tree, read_answer
 from agentless_mini.line_edits import Novelty, Rewrite, ranked, render
 from agentless_mini.line_regions import Region, choose_regions
+from agentless_mini.line_rewriting import Kind
 
 CODE = 'def f(a):\n    """Say a."""\n    # silent\n    return a + 1\n\n\nf(2)\n'
 REGION = Region("m.py", 1, CODE)
@@ -38,11 +39,30 @@ def test_a_method_is_parsed_without_its_class() -> None:
     assert not novelty.admits(Rewrite(region, 1, "    return 3 3"))
 
 
+def test_mutants_and_what_the_model_came_upon_take_turns() -> None:
+    def of(kind: Kind, text: str, score: float) -> Rewrite:
+        return Rewrite(REGION, 3, f"    return {text}", score, kind)
+
+    mutants = [of(Kind.MUTANT, f"a + {number}", -number) for number in range(2, 9)]
+    found = [of(Kind.GREEDY, "b", 9.0), of(Kind.REPLACE, "c", 8.0), of(Kind.DELETE, "a 1", 7.0)]
+    again = [of(Kind.INSERT, "a+2", 8.5), of(Kind.GREEDY, "a + 1  # the same", 10.0)]
+    order = ranked([REGION], [*found, *again, *mutants])
+    assert order == (*mutants[:3], found[0], *mutants[3:6], found[1], mutants[6])
+    assert ranked([REGION], reversed([*found, *again])) == (found[0], again[0], found[1])
+    assert ranked([REGION], ()) == ()
+
+
+def test_no_line_crowds_out_the_others() -> None:
+    many = [Rewrite(REGION, 3, f"    return a + {number}", 99.0 - number) for number in range(2, 22)]
+    other = [Rewrite(REGION, 6, f"f({number})", -number) for number in range(3, 6)]
+    assert ranked([REGION], [*other, *many]) == (*many[:8], *other, *many[8:])
+
+
 def test_rewrites_are_ranked_by_score_then_place() -> None:
     other = Region("a.py", 5, "x\n")
-    rewrites = [Rewrite(REGION, 0, "b", 1.0), Rewrite(REGION, 0, "a", 1.0), Rewrite(other, 0, "c", 1.0)]
-    best = Rewrite(REGION, 6, "d", 2.0)
-    assert ranked([*rewrites, best]) == (best, rewrites[2], rewrites[1], rewrites[0])
+    rewrites = [Rewrite(REGION, 6, "b", 1.0), Rewrite(REGION, 6, "a", 1.0), Rewrite(other, 0, "c", 1.0)]
+    best = Rewrite(REGION, 3, "    return d", 2.0)
+    assert ranked([REGION, other], [*rewrites, best]) == (best, rewrites[2], rewrites[1], rewrites[0])
 
 
 # --- edits -----------------------------------------------------------------------------------------------------------

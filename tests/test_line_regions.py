@@ -1,7 +1,7 @@
 import pytest
 
 from agentless_mini.domain import EditTask, Excerpt, ShownFile
-from agentless_mini.line_regions import choose_regions, parse
+from agentless_mini.line_regions import Region, choose_regions, named_rows, parse
 
 
 def shown(path: str, text: str) -> EditTask:
@@ -92,3 +92,14 @@ def test_a_file_that_an_answer_cannot_name_is_left_out() -> None:
 @pytest.mark.parametrize("text", ["def f(:\n", "x = '\0'\n", "(" * 5000 + "\n"])
 def test_what_is_no_python_has_no_tree(text: str) -> None:
     assert parse(text) is None
+
+
+def test_the_rows_of_the_functions_that_an_issue_names() -> None:
+    region = Region("m.py", 1, LONG)
+    rows = LONG.split("\n")
+    named = named_rows(region, "`Box.beta` and alpha_x are wrong, gamma() is not.")
+    assert [rows[row].strip() for row in sorted(named)] == [
+        "@property", "def beta(self):", "return self.size", "def gamma(self, total_weight):", "return total_weight"
+    ]  # fmt: skip
+    assert named_rows(Region("m.c", 1, LONG), "beta") == frozenset()
+    assert named_rows(Region("m.py", 1, "def beta(:\n"), "beta") == frozenset()

@@ -1,4 +1,3 @@
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,7 +8,7 @@ from agentless_mini.line_regions import Region
 from agentless_mini.line_rewriting import (
     Fork,
     Kind,
-    Passage,
+    Spelling,
     Step,
     Tokens,
     align,
@@ -17,33 +16,10 @@ from agentless_mini.line_rewriting import (
     propose,
     write_passage,
 )
+from tests.line_words import Words
 
 CODE = 'def f(a):\n    """Say a."""\n    # silent\n    return a + 1\n\n\nf(2)\n'
 REGION = Region("m.py", 1, CODE)
-
-
-class Words:
-    """A tokenizer of words, marks, and line ends with the blanks that follow, as byte-level vocabularies have them."""
-
-    def __init__(self) -> None:
-        self.vocabulary: list[bytes] = []
-
-    def tokenize(self, text: str) -> list[int]:
-        return [self.id(piece.encode()) for piece in re.findall(r"\n\s*(?= )|\n| ?\w+| ?[^\w\n]", text)]
-
-    def id(self, piece: bytes) -> int:
-        if piece not in self.vocabulary:
-            self.vocabulary.append(piece)
-        return self.vocabulary.index(piece)
-
-    def piece(self, token: int) -> bytes:
-        return self.vocabulary[token]
-
-    def read(self, passage: Passage) -> Tokens:
-        ids = self.tokenize(passage.text)
-        tokens = align(passage, ids, [self.piece(token) for token in ids])
-        assert tokens is not None
-        return tokens
 
 
 def flat(tokens: Tokens, others: dict[int, tuple[tuple[int, float], ...]] | None = None) -> list[Step]:
@@ -137,7 +113,7 @@ def test_the_four_kinds_of_forks() -> None:
     minus, end = words.id(b" -"), words.id(b"\n")
     place = next(at for at in range(tokens.lines[0].first, len(tokens.ids)) if tokens.pieces[at] == b" +")
     steps = flat(tokens, {place: ((minus, -1.0), (end, -2.0))})
-    forks = propose(tokens, steps, words.piece, anything)
+    forks = propose(tokens, steps, (), words.piece, anything)
     assert forks_of(Kind.REPLACE, forks, words, tokens) == ["x = a - 1"]
     assert forks_of(Kind.INSERT, forks, words, tokens) == ["x = a - + 1"]
     assert forks_of(Kind.GREEDY, forks, words, tokens) == ["x = a"]
@@ -154,7 +130,7 @@ def test_a_line_can_be_added_to_but_its_end_is_not_taken_away() -> None:
     tokens = words.read(write_passage("", [Region("m.py", 1, "x\n")]))
     last = tokens.lines[0].last
     others = tuple((words.id(piece), -1.0) for piece in (b" y", b"", b"\n "))
-    forks = propose(tokens, flat(tokens, {last: others}), words.piece, anything)
+    forks = propose(tokens, flat(tokens, {last: others}), (), words.piece, anything)
     assert {(fork.kind, fork.open) for fork in forks} == {
         (Kind.GREEDY, True), (Kind.INSERT, False), (Kind.DELETE, False)
     }  # fmt: skip
@@ -166,10 +142,41 @@ def test_of_each_kind_the_likeliest_are_kept() -> None:
     tokens = words.read(write_passage("", [Region("m.py", 1, "a b c d e f g h i j k\n" * 10)]))
     others = tuple((words.id(f" w{number}".encode()), -1.0 - number) for number in range(5))
     places = range(tokens.lines[0].first, tokens.lines[-1].last + 1)
-    forks = propose(tokens, flat(tokens, dict.fromkeys(places, others)), words.piece, anything)
-    assert {kind: sum(fork.kind is kind for fork in forks) for kind in Kind} == {kind: kind.value for kind in Kind}
+    forks = propose(tokens, flat(tokens, dict.fromkeys(places, others)), (), words.piece, anything)
+    counts = {kind: sum(fork.kind is kind for fork in forks) for kind in Kind}
+    assert counts == {kind: 0 if kind is Kind.MUTANT else kind.value for kind in Kind}
     assert {fork.odds for fork in forks if fork.kind is Kind.INSERT} == {-0.5}
-    assert propose(tokens, flat(tokens, dict.fromkeys(places, others)), words.piece, anything) == forks
+    assert propose(tokens, flat(tokens, dict.fromkeys(places, others)), (), words.piece, anything) == forks
+
+
+def test_a_mutant_is_judged_by_what_the_model_thinks_of_its_first_token() -> None:
+    words = Words()
+    tokens = words.read(write_passage("", [Region("m.py", 1, "x = a + 1\n")]))
+    line = tokens.lines[0]
+    plain = flat(tokens)
+    asked = replace(plain[2], asked=((77, -3.0), (78, -2.0)))
+    spellings = [Spelling(0, line.first + 2, (77, 5), 1), Spelling(0, line.first + 2, (78, 6, 5), 2)]
+    forks = propose(tokens, [*plain[:2], asked, *plain[3:]], spellings, words.piece, anything)
+    best, other = [fork for fork in forks if fork.kind is Kind.MUTANT]
+    assert (best.tokens, best.odds, best.opening, best.written) == ((78, 6, 5), -1.5, -2.0, 2)
+    assert (other.tokens, other.odds, other.opening) == ((77, 5), -2.5, -3.0)
+    assert old_score(tokens, plain, best) == -0.5 * (line.last + 1 - best.place)
+
+
+def test_mutants_of_a_line_that_the_model_is_sure_of_are_judged_too() -> None:
+    words = Words()
+    tokens = words.read(write_passage("", [Region("m.py", 1, "x\ny\n")]))
+    first, second = (line.first for line in tokens.lines)
+    spellings = [Spelling(0, first, (token,), 1) for token in range(1000)]
+    spellings += [Spelling(1, second, (token,), 1) for token in range(200)]
+    steps = flat(tokens)
+    for place, odds in ((first, -1.0), (second, -20.0)):
+        asked = tuple((token, odds - token / 1000) for token in range(1000))
+        steps[place - first] = replace(steps[place - first], asked=asked)
+    forks = propose(tokens, steps, spellings, words.piece, anything)
+    chosen = [fork for fork in forks if fork.kind is Kind.MUTANT]
+    assert [fork.line for fork in chosen] == [0] * 240 + [0, 1] * 120
+    assert [fork.tokens[0] for fork in chosen if fork.line == 1] == list(range(120))
 
 
 def test_what_does_not_fit_leaves_its_place_to_the_next() -> None:
@@ -181,7 +188,7 @@ def test_what_does_not_fit_leaves_its_place_to_the_next() -> None:
         asked.append(fork)
         return len(asked) % 2 == 0
 
-    forks = propose(tokens, flat(tokens), words.piece, fits)
+    forks = propose(tokens, flat(tokens), (), words.piece, fits)
     assert len(forks) == Kind.DELETE.value
     assert len(asked) == 2 * Kind.DELETE.value
     assert set(forks) == set(asked[1::2])
@@ -201,7 +208,7 @@ def test_no_fork_renames_what_a_line_defines() -> None:
     tokens = words.read(write_passage("", [Region("m.py", 1, "def f(a):\n    pass\n")]))
     places = range(tokens.lines[0].first, tokens.lines[-1].last + 1)
     steps = flat(tokens, dict.fromkeys(places, ((words.id(b" x"), -1.0),)))
-    forks = propose(tokens, steps, words.piece, anything)
+    forks = propose(tokens, steps, (), words.piece, anything)
     first = tokens.lines[0].first
     assert {fork.place - first for fork in forks if fork.line == 0} == {0, 3, 4, 5, 6}
     assert tokens.pieces[first : first + 4] == (b"def", b" f", b"(", b"a")
@@ -213,11 +220,12 @@ def test_a_long_kept_rest_counts_up_to_the_horizon_on_both_sides() -> None:
     line = tokens.lines[0]
     steps = [replace(step, here=-1.0) for step in flat(tokens)]
     rest = tokens.ids[line.first : line.last + 1]
-    for kind, new, covered in (
-        (Kind.REPLACE, (7, *rest[1:]), 32), (Kind.INSERT, (7, *rest), 31), (Kind.DELETE, rest[1:], 33)
+    for kind, new, written, counted, covered in (
+        (Kind.REPLACE, (7, *rest[1:]), 1, 5, 5), (Kind.INSERT, (7, *rest), 1, 5, 4), (Kind.DELETE, rest[1:], 0, 4, 5),
+        (Kind.MUTANT, (7, 8, 9, *rest[2:]), 3, 7, 6), (Kind.MUTANT, (7, *rest[-2:]), 1, 3, len(rest)),
     ):  # fmt: skip
-        fork = Fork(kind, 0, line.first, new, 0, 0)
-        assert fork.scored == new[:32]
+        fork = Fork(kind, 0, line.first, new, 0, 0, written)
+        assert fork.scored == new[:counted]
         assert old_score(tokens, steps, fork) == -covered
     grown = Fork(Kind.GREEDY, 0, line.first, rest, 0, 0)
     assert grown.scored == rest

@@ -8,9 +8,9 @@ import jinja2
 import jinja2.meta
 import pytest
 
-from agentless_mini.domain import Excerpt, Issue, Role, ShownFile
+from agentless_mini.domain import Excerpt, Issue, Role, Runner, ShownFile
 from agentless_mini.errors import UsageError
-from agentless_mini.prompts import VARIABLES, Prompts, Tree
+from agentless_mini.prompts import VARIABLES, NewTest, Prompts, Tree
 from agentless_mini.templates import load_prompts
 
 FOLDER = Path(__file__).parent.parent / "prompts"
@@ -62,6 +62,44 @@ def test_repair_prompts_share_the_files_that_they_begin_with(prompts: Prompts) -
     one = prompts.repair(ISSUE, "shop", (first, second))[1].content
     other = prompts.repair(ISSUE, "shop", (first, third))[1].content
     assert len(common_start(one, other)) > one.index("### 1.py") - 1
+
+
+def test_the_reproduction_prompt_begins_like_the_others_up_to_the_end_of_the_issue(prompts: Prompts) -> None:
+    repair = prompts.repair(ISSUE, "shop", (whole("a.py", "x = 1\n"),))
+    reproduce = prompts.reproduce(ISSUE, NewTest("shop", Runner.PYTEST, "tests", whole("tests/a.py", "x = 1\n")))
+    assert repair[0] == reproduce[0]
+    common = common_start(repair[1].content, reproduce[1].content)
+    assert common.rstrip().endswith("--- END ISSUE ---\n\nTh")
+
+
+@pytest.mark.parametrize(
+    ("runner", "words"),
+    [
+        (Runner.PYTEST, "def test_what_the_issue_describes():"),
+        (Runner.UNITTEST, "class IssueTests(unittest.TestCase):"),
+        (Runner.DJANGO, "from django.test import TestCase"),
+        (Runner.SCRIPT, "It is run by `python`, as a program"),
+        (Runner.COMMAND, "the repository's own test command"),
+    ],
+)
+def test_a_test_is_asked_for_as_its_runner_wants_it(prompts: Prompts, runner: Runner, words: str) -> None:
+    content = prompts.reproduce(ISSUE, NewTest("{{ shop }}", runner, "tests/{% x %}"))[1].content
+    assert words in content
+    assert "of the repository {{ shop }}" in content
+    assert "in the folder tests/{% x %}" in content
+    assert "existing test file of" not in content
+
+
+def test_an_example_of_style_is_fenced_and_says_whether_it_is_complete(prompts: Prompts) -> None:
+    test = whole("tests/a.py", "TEXT = '''\n```\n'''\n")
+    content = prompts.reproduce(ISSUE, NewTest("shop", Runner.PYTEST, "", test))[1].content
+    assert "This is an existing test file" in content
+    assert "### tests/a.py\n````\nTEXT = '''\n```\n'''\n````\n" in content
+    assert "at the top of the repository" in content
+    part = ShownFile("tests/a.py", (Excerpt(1, "x = 1\n"),), whole=False)
+    content = prompts.reproduce(ISSUE, NewTest("shop", Runner.PYTEST, "", part))[1].content
+    assert "This is the beginning of an existing test file" in content
+    assert "x = 1\n[... the rest of the file is not shown ...]\n```\n" in content
 
 
 def test_the_tree_says_whether_it_is_complete(prompts: Prompts) -> None:

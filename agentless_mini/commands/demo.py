@@ -1,14 +1,13 @@
-"""`amini demo`: a packaged sample with a fault in it, repaired by the embedded model; its own tests judge the result.
+"""`amini demo`: a packaged sample with a fault in it, repaired by the embedded model; its failing test chooses.
 
-Nothing is prepared: what the model answers is what is shown. The tests run what a model wrote, so they run in a
-bubblewrap sandbox (no network, nothing writable, no environment) or not at all.
+Nothing is prepared: what the model answers is what is tried, and what the tests say is what is shown.
 """
 
+import asyncio
 import shutil
-import subprocess
-import sys
 import tempfile
-from dataclasses import dataclass
+from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import git
@@ -16,42 +15,59 @@ from rich.console import Console
 from rich.text import Text
 
 from agentless_mini import sample
+from agentless_mini.commands.boxes import Yard, open_bench
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import people
 from agentless_mini.config import Config
+from agentless_mini.domain import CaseResult, Event, Outcome
+from agentless_mini.environments import SandboxKind, SandboxSettings
+from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.issue_sources import literal_issue
 from agentless_mini.repository import open_repository
+from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
+from agentless_mini.stages.bench import NoBench
+from agentless_mini.stages.execute import run_files
+from agentless_mini.stages.given import GivenSettings
 from agentless_mini.store import Store
 
 SAMPLE = Path(sample.__file__).parent
-SOURCES = ("durations.py", "test_durations.py")
+TESTS = "test_durations.py"
+SOURCES = ("durations.py", TESTS)
+FAILING = f"{TESTS}::DurationsTest::test_formats_one_of_a_unit"
+CANDIDATES = 100
 TESTS_TIMEOUT = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What running the sample's tests came to: whether they ran, whether they passed, and what they printed."""
-
-    ran: bool
-    passed: bool
-    output: str
 
 
 def demo(config: Config, keep: Path | None, machine: Machine) -> int:
     """Repair the sample in a new repository (in `keep`, else one that is removed) and return `repair`'s exit code."""
     console = people()
+    chosen = _settings(config)
     with tempfile.TemporaryDirectory(prefix="amini-demo-") as scratch:
         folder = make_repository(keep or Path(scratch) / "sample")
         issue = literal_issue((SAMPLE / "issue.md").read_text(encoding="utf-8"), "the sample's issue.md")
         console.print(Text(f"A repository with a fault was made in {folder}. The issue:\n", style="bold"))
         console.print(Text(issue.text))
-        tell(run_tests(folder), "before the repair", console)
-        task = Task(issue, open_repository(str(folder), None, machine.cache), config)
+        tell(run_tests(folder, chosen.sandbox, machine), "before the repair", console)
+        task = Task(
+            issue, open_repository(str(folder), None, machine.cache), chosen, given=GivenSettings(tests=(FAILING,))
+        )
         with Store.open(Path(scratch) / "store.sqlite") as store:
             code = repair(task, store, Output(apply=True), machine)
-        tell(run_tests(folder), "after the repair", console)
+        tell(run_tests(folder, chosen.sandbox, machine), "after the repair", console)
     return code
+
+
+def _settings(config: Config) -> Config:
+    """Return the user's settings with what the demo is for: many candidates, and the sandbox that starts at once."""
+    changed: dict[str, object] = {"repair": config.repair.model_copy(update={"samples": CANDIDATES})}
+    if config.sandbox.kind is SandboxKind.AUTO:
+        try:
+            find_bubblewrap(config.sandbox.bubblewrap)
+        except EnvironmentFailed:
+            return config.model_copy(update=changed)
+        changed["sandbox"] = config.sandbox.model_copy(update={"kind": SandboxKind.LOCAL})
+    return config.model_copy(update=changed)
 
 
 def make_repository(folder: Path) -> Path:
@@ -66,30 +82,33 @@ def make_repository(folder: Path) -> Path:
     return folder
 
 
-def run_tests(folder: Path) -> Verdict:
-    """Run the sample's tests on the folder as it is, in a sandbox; without one they are not run."""
-    bwrap = shutil.which("bwrap")
-    if bwrap is None:
-        return Verdict(ran=False, passed=False, output="there is no sandbox: install bubblewrap to see them run")
-    box = [bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--ro-bind", "/", "/"]
-    box += ["--dev", "/dev", "--proc", "/proc", "--chdir", str(folder)]
-    if subprocess.run([*box, "true"], capture_output=True, check=False).returncode:  # noqa: S603 - our own words
-        return Verdict(ran=False, passed=False, output="bubblewrap does not work here: user namespaces may be off")
-    command = [*box, sys.executable, "-B", "-s", "-E", "-m", "unittest", "-q"]
-    try:
-        done = subprocess.run(  # noqa: S603 - our own words, in a sandbox
-            command, capture_output=True, text=True, errors="replace", check=False, timeout=TESTS_TIMEOUT
-        )
-    except subprocess.TimeoutExpired:
-        return Verdict(ran=True, passed=False, output=f"stopped after {TESTS_TIMEOUT:.0f} s")
-    return Verdict(ran=True, passed=done.returncode == 0, output=done.stderr.strip())
+def run_tests(folder: Path, settings: SandboxSettings, machine: Machine) -> tuple[CaseResult, ...] | NoBench:
+    """Run the sample's tests on the folder as it is, in a box; without one they are not run."""
+    return asyncio.run(_run_tests(folder, settings, machine))
 
 
-def tell(verdict: Verdict, when: str, console: Console) -> None:
+async def _run_tests(folder: Path, settings: SandboxSettings, machine: Machine) -> tuple[CaseResult, ...] | NoBench:
+    async with AsyncExitStack() as stack:
+        repository = open_repository(str(folder), None, machine.cache)
+        yard = Yard(settings, repository, repository.snapshot(), machine, stack)
+        try:
+            bench = await open_bench(yard, _ignore)
+        except EnvironmentFailed as error:
+            return NoBench(str(error))
+        return bench if isinstance(bench, NoBench) else await run_files(bench, (TESTS,), TESTS_TIMEOUT)
+
+
+def _ignore(event: Event) -> None:
+    """Take an event that was told before, or will be."""
+
+
+def tell(results: tuple[CaseResult, ...] | NoBench, when: str, console: Console) -> None:
     """Say on the console how the tests went."""
-    if not verdict.ran:
-        console.print(Text(f"The sample's tests were not run {when}: {verdict.output}.", style="yellow"))
+    if isinstance(results, NoBench):
+        console.print(Text(f"The sample's tests were not run {when}: {results.reason}", style="yellow"))
         return
-    said, style = ("pass", "bold green") if verdict.passed else ("FAIL", "bold red")
-    last = verdict.output.rsplit("\n", 1)[-1]
-    console.print(Text(f"The sample's own tests {when}: {said} ({last})", style=style))
+    counted = Counter(result.outcome for result in results)
+    passed = set(counted) == {Outcome.PASS}
+    said, style = ("pass", "bold green") if passed else ("FAIL", "bold red")
+    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counted.items())) or "none was found"
+    console.print(Text(f"The sample's own tests {when}: {said} ({told})", style=style))

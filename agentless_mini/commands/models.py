@@ -124,7 +124,16 @@ async def _start(plan: ServerPlan, decoding: Decoding, around: Surroundings) -> 
     server = await around.stack.enter_async_context(running(plan, log, Limits(), around.progress.phase))
     found = {"base_url": server.base_url, "model": plan.model, "decoding": decoding}
     settings = around.config.endpoint.model_copy(update=found)
-    return await around.stack.enter_async_context(OpenAISampler(settings, around.progress.tokens))
+    return await _asking(settings, around)
+
+
+async def _asking(endpoint: EndpointSettings, around: Surroundings) -> OpenAISampler:
+    """Return the sampler of an endpoint: what it waits for is told while it waits."""
+
+    def tell(said: str) -> None:
+        around.progress(Note(said))
+
+    return await around.stack.enter_async_context(OpenAISampler(endpoint, around.progress.tokens, on_wait=tell))
 
 
 async def _endpoint_model(endpoint: EndpointSettings, around: Surroundings) -> ChosenModel:
@@ -132,7 +141,7 @@ async def _endpoint_model(endpoint: EndpointSettings, around: Surroundings) -> C
     address = str(endpoint.base_url)
 
     async def connect() -> OpenAISampler:
-        return await around.stack.enter_async_context(OpenAISampler(endpoint, around.progress.tokens))
+        return await _asking(endpoint, around)
 
     if endpoint.model is not None:
         return ChosenModel(endpoint.model, address, LazySampler(connect))

@@ -7,15 +7,23 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from agentless_mini import __version__
+from agentless_mini.commands.boxes import Yard, plan_boxes
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
-from agentless_mini.commands.terminal import EXIT_BUG, EXIT_FOUND, EXIT_INTERRUPTED, EXIT_NO_PATCH, people
+from agentless_mini.commands.terminal import (
+    EXIT_BUG,
+    EXIT_FOUND,
+    EXIT_INTERRUPTED,
+    EXIT_NO_PATCH,
+    people,
+    without_passwords,
+)
 from agentless_mini.config import Config
 from agentless_mini.domain import Decoding, Issue, Patch, Prediction, Reason, Rejected, Snapshot
 from agentless_mini.errors import AminiError, EnvironmentFailed, ModelChanged, boundary
@@ -27,6 +35,7 @@ from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.show import run_document
 from agentless_mini.report.summary import summary
 from agentless_mini.repository import Repository
+from agentless_mini.stages.given import GivenSettings
 from agentless_mini.stages.session import Session
 from agentless_mini.store import RunId, RunStart, RunStatus, Store
 from agentless_mini.templates import load_prompts
@@ -34,12 +43,16 @@ from agentless_mini.templates import load_prompts
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be repaired, and the settings that it is done with. `files` replaces localization where not empty."""
+    """What is to be repaired, and the settings that it is done with.
+
+    `files` replaces localization where not empty, `given` has the user's own failing tests.
+    """
 
     issue: Issue
     repository: Repository
     config: Config
     files: tuple[str, ...] = ()
+    given: GivenSettings = field(default_factory=GivenSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +97,21 @@ class _Parts:
     progress: LiveProgress
 
 
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """Who is asked, and in which words."""
+
+    chosen: ChosenModel
+    prompts: Prompts
+
+
 async def _run(parts: _Parts) -> tuple[RunId, Prediction]:
     async with AsyncExitStack() as stack:
         prompts = load_prompts(parts.task.config.prompts)
         chosen = await choose_model(Surroundings(parts.task.config, parts.machine, parts.store, stack, parts.progress))
         run = parts.store.runs.begin(_start(parts, chosen))
         try:
-            prediction = await _predict(parts, chosen, run, prompts)
+            prediction = await _predict(parts, _Model(chosen, prompts), run, stack)
         except BaseException as error:
             status, code = _ending(error)
             parts.store.runs.finish(run, status, code)
@@ -101,21 +122,36 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction]:
         return run, prediction
 
 
-async def _predict(parts: _Parts, chosen: ChosenModel, run: RunId, prompts: Prompts) -> Prediction:
+async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitStack) -> Prediction:
     """Run the chain; once more from the start if the served model turns out to differ from the recorded one."""
-    task = parts.task
-    settings = ChainSettings(localize=task.config.localize, repair=task.config.repair, files=task.files)
+    task, chosen = parts.task, model.chosen
+    yard = Yard(task.config.sandbox, task.repository, parts.snapshot, parts.machine, stack)
+    opening = plan_boxes(yard, parts.store, run)
     for attempt in range(2):
         sampler = TracedSampler(
             RecordedSampler(chosen.sampler, parts.store, _identity(chosen, task.config)), parts.store, run
         )
-        session = Session(sampler, prompts, _check(task.repository), parts.progress, _instance(parts.snapshot))
+        session = Session(sampler, model.prompts, _check(task.repository), parts.progress, _instance(parts.snapshot))
         try:
-            return await resolve(task.issue, parts.snapshot, session, settings)
+            return await resolve(task.issue, parts.snapshot, session, _settings(task), opening)
         except ModelChanged:
             if attempt:
                 raise
+            parts.store.runs.unlink(run)
     raise AssertionError  # the loop returns or raises
+
+
+def _settings(task: Task) -> ChainSettings:
+    config = task.config
+    return ChainSettings(
+        localize=config.localize,
+        repair=config.repair,
+        reproduce=config.reproduce,
+        regress=config.regress,
+        given=task.given,
+        rank=config.rank,
+        files=task.files,
+    )
 
 
 def _identity(chosen: ChosenModel, config: Config) -> str:
@@ -148,7 +184,7 @@ def _start(parts: _Parts, chosen: ChosenModel) -> RunStart:
         commit=snapshot.commit,
         tree=snapshot.digest,
         issue=parts.task.issue,
-        command=tuple(sys.argv),
+        command=without_passwords(sys.argv),
         settings=parts.task.config.model_dump_json(),
         versions=json.dumps(versions),
     )

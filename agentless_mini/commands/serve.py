@@ -15,6 +15,7 @@ from agentless_mini.commands.terminal import people
 from agentless_mini.config import Config, Engine
 from agentless_mini.domain import Decoding
 from agentless_mini.errors import ServerUnreachable, UsageError
+from agentless_mini.report.progress import moves
 from agentless_mini.serving.embedded import plan_embedded
 from agentless_mini.serving.process import Limits, Server, ServerPlan, is_healthy
 from agentless_mini.serving.state import NotRunning, find_server, serve, stop_recorded
@@ -30,7 +31,7 @@ class StartProgress(AbstractContextManager["StartProgress"]):
         self._console = console
         self._model = model
         self._phase = ""
-        self._status = Status("", console=console) if console.is_terminal else None
+        self._status = Status("", console=console) if moves(console) else None
 
     def __enter__(self) -> "StartProgress":
         """Start showing."""

@@ -6,75 +6,195 @@
 3    the model server cannot be reached or fails
 4    this machine: disk, permission, store in use, a missing program
 70   a bug in amini
-130  interrupted by Ctrl-C or SIGTERM
+130  interrupted by Ctrl-C, SIGTERM or the end of the terminal (SIGHUP)
 """
 
 import contextlib
+import io
 import os
+import re
+import select
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from agentless_mini.errors import AminiError, EnvironmentFailed
+from agentless_mini.errors import AminiError, EnvironmentFailed, UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 EXIT_FOUND = 0
 EXIT_NO_PATCH = 1
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
+_STDOUT = 1
+_STDERR = 2
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_HTTP_USER = re.compile(r"(https?://)[^/?#\s]*@", re.IGNORECASE)
+_PASSWORD = re.compile(r"(?<=://)([^:@/?#\s]*):[^/?#\s]*@")
 
-class _People(Console):
-    """Goes quiet when nobody reads stderr any more: the result on stdout is still wanted."""
 
-    def on_broken_pipe(self) -> None:
-        """Stop to write."""
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+class _People(io.RawIOBase):
+    """stderr, which takes everything: when nobody reads it any more, the result on stdout is still wanted."""
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return os.isatty(_STDERR)
+
+    def fileno(self) -> int:
+        return _STDERR
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        with contextlib.suppress(OSError):
+            return os.write(_STDERR, data)
+        return memoryview(data).nbytes
+
+
+class _Closed(io.RawIOBase):
+    """stdout of a process that was started without one."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: "ReadableBuffer", /) -> NoReturn:
+        raise _stdout_closed()
 
 
 def people() -> Console:
     """Return the console for people: stderr, in colour only on a terminal and without NO_COLOR."""
-    return _People(stderr=True, soft_wrap=True)
+    stream = io.BufferedWriter(_People())
+    return Console(file=io.TextIOWrapper(stream, sys.stderr.encoding, "backslashreplace"), soft_wrap=True)
+
+
+def require_stdout() -> None:
+    """Raise `UsageError` where the process was started without a standard output, before anything is paid for."""
+    if isinstance(sys.stdout.buffer, _Closed):
+        raise _stdout_closed()
+
+
+def without_passwords(arguments: Iterable[str]) -> tuple[str, ...]:
+    """Return the words of a command line with the passwords of the URLs in them as `***`, for the record.
+
+    Of an http(s) address the user goes too: it can be a token. Of others (ssh) the user stays.
+    """
+    return tuple(_PASSWORD.sub(r"\1:***@", _HTTP_USER.sub(r"\1***@", word)) for word in arguments)
 
 
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
     """Turn whatever ends a command early into one sentence on stderr and the documented exit code.
 
-    SIGTERM ends a command as Ctrl-C does. With AMINI_DEBUG set the traceback is shown as well.
+    SIGTERM and SIGHUP end a command as Ctrl-C does. Standard streams that the process was started without are stood in
+    for: an empty stdin, a stderr that nobody reads, a stdout that can only be refused. With AMINI_DEBUG set the
+    traceback is shown as well.
     """
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    _stand_in()
+    with _ended_by_signals():
+        try:
+            with _flushed():
+                yield
+        except typer.Exit:
+            raise
+        except AminiError as error:
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail(
+                "Interrupted: what was paid for is recorded, and the same command goes on from there.",
+                EXIT_INTERRUPTED,
+            )
+        except (OSError, MemoryError) as error:
+            _fail_here(error)
+        except Exception as error:  # noqa: BLE001 - the outermost edge: a bug is reported, never a traceback
+            _fail(
+                f"This is a bug in amini ({_said(error)}): run again with AMINI_DEBUG=1 and report what it shows.",
+                EXIT_BUG,
+            )
+
+
+def _stand_in() -> None:
+    """Fill the places of missing standard streams, or the next file or socket that is opened would get one."""
+    for number in range(_STDERR + 1):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
+    if sys.stdin is None:
+        sys.stdin = io.TextIOWrapper(io.BytesIO())
+    if sys.stdout is None:
+        sys.stdout = io.TextIOWrapper(_Closed(), write_through=True)
+    if sys.stderr is None:
+        sys.stderr = io.TextIOWrapper(io.BufferedWriter(_People()), "utf-8", "backslashreplace", line_buffering=True)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let the signals end the block as Ctrl-C does; those that were ignored from the start (nohup) stay ignored."""
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in heeded:
+        signal.signal(number, _interrupt)
     try:
         yield
-    except typer.Exit:
-        raise
-    except AminiError as error:
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("Interrupted: what was paid for is recorded, and the same command goes on from there.", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of stdout has gone: nothing more can be told there, and Python must not try at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(EnvironmentFailed.exit_code) from None
-    except (OSError, MemoryError) as error:
-        _fail(f"This machine does not let amini go on ({_said(error)}): free room or memory and try again.", 4)
-    except Exception as error:  # noqa: BLE001 - the outermost edge: a bug is reported, never a traceback
-        _fail(
-            f"This is a bug in amini ({_said(error)}): run again with AMINI_DEBUG=1 and report what it shows.", EXIT_BUG
-        )
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in heeded:
+            if signal.getsignal(number) is _interrupt:
+                signal.signal(number, before[number])
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    if signum == signal.SIGHUP:  # the kernel and the shell both send it, and the second must not end the recording
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _flushed() -> Iterator[None]:
+    """Write out what the block leaves for stdout, so that it fails where it can be told."""
+    try:
+        yield
+    except typer.Exit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+
+
+def _fail_here(error: OSError | MemoryError) -> NoReturn:
+    """Report that the machine does not do its part. That the reader of stdout has had enough is told to nobody."""
+    _let_go_of_stdout()
+    if isinstance(error, BrokenPipeError) and _nobody_reads_stdout():
+        raise typer.Exit(EnvironmentFailed.exit_code) from None
+    _fail(
+        f"This machine does not let amini go on ({_said(error)}): free room or memory and try again.",
+        EnvironmentFailed.exit_code,
+    )
+
+
+def _nobody_reads_stdout() -> bool:
+    poll = select.poll()
+    poll.register(_STDOUT, 0)  # errors are told in any case
+    return bool(poll.poll(0))
+
+
+def _let_go_of_stdout() -> None:
+    """Leave nothing in stdout that Python would try to write once more at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = io.TextIOWrapper(io.BytesIO())
+
+
+def _stdout_closed() -> UsageError:
+    return UsageError("The standard output is closed: leave it open, or let amini repair write to a file with -o.")
 
 
 def _said(error: BaseException) -> str:
@@ -83,7 +203,8 @@ def _said(error: BaseException) -> str:
 
 def _fail(sentence: str, code: int) -> NoReturn:
     if os.environ.get("AMINI_DEBUG"):
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
     console = people()
     console.print(Text("amini: ", style="bold red"), Text(" ".join(sentence.split())), sep="", highlight=False)
     raise typer.Exit(code) from None

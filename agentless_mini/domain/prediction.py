@@ -18,12 +18,19 @@ class GeneratedCase:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The winner of a vote: `votes` of `valid` candidates have its normal form; `reason` says it in one sentence."""
+    """The winner: `votes` of `valid` candidates have its normal form; `reason` says why it won, in one sentence.
+
+    With it `passed` of `reproducing` cases pass, and `broken` of `regressions` do not; all 0 where no test was run.
+    """
 
     patch: Patch
     votes: int
     valid: int
     reason: str
+    passed: int = 0
+    reproducing: int = 0
+    broken: int = 0
+    regressions: int = 0
 
     @property
     def share(self) -> float:

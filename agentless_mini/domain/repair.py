@@ -47,6 +47,7 @@ class Reason(enum.StrEnum):
     NO_TEST = "no-test"
     NOT_REPRODUCED = "not-reproduced"  # it passes, or is skipped, while the issue exists
     OTHER_FAULT = "other-fault"  # it fails for a reason of its own
+    SURPLUS = "surplus"  # it reproduces the issue, and enough others with more votes do so too
 
 
 @dataclass(frozen=True, slots=True)

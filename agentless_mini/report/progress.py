@@ -1,7 +1,7 @@
 """Live progress on stderr: which stage runs, samples done, tokens per second, valid and rejected so far.
 
-On a terminal one moving line per stage; elsewhere a plain line now and then, fit for a log. Nothing here writes to
-stdout, and nothing of a model's text is shown.
+On a terminal one moving line per stage; elsewhere (a dumb terminal too) a plain line now and then, fit for a log.
+Nothing here writes to stdout, and nothing of a model's text is shown.
 """
 
 import time
@@ -17,7 +17,16 @@ from agentless_mini.domain import Event, Note, SampleDone, Stage, StageStarted
 
 # Without a terminal a line is written for each tenth of a stage.
 PLAIN_STEPS = 10
-TITLES = {Stage.LOCALIZE: "Finding the files", Stage.REPAIR: "Sampling repairs"}
+TITLES = {
+    Stage.LOCALIZE: "Finding the files",
+    Stage.REPAIR: "Sampling repairs",
+    Stage.REPRODUCE: "Sampling tests",
+}
+
+
+def moves(console: Console) -> bool:
+    """Tell whether lines on the console can move: it is a terminal, and one that is not dumb."""
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 class LiveProgress:
@@ -39,7 +48,7 @@ class LiveProgress:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not moves(console),
         )
         self._tally: dict[Stage, _Tally] = {}
         self._current: _Tally | None = None
@@ -99,7 +108,7 @@ class LiveProgress:
         return f"{tally.valid} valid, {tally.rejected} rejected{rate}"
 
     def _plain(self, line: str) -> None:
-        if not self._console.is_terminal:
+        if not moves(self._console):
             self._console.print(line, highlight=False, markup=False)
 
 

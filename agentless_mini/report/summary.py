@@ -1,15 +1,18 @@
-"""What `amini repair` says on stderr when it is done: files, votes, confidence, tokens, time, and what was cut."""
+"""What `amini repair` says on stderr when it is done: files, tests, patches, confidence, tokens, time, what was cut."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from rich.console import Group, RenderableType
 from rich.text import Text
 
-from agentless_mini.domain import Rejected, Stage
+from agentless_mini.domain import Case, Rejected, Stage
 from agentless_mini.errors import printable
-from agentless_mini.store import PatchRecord, RunTrace, SampleRecord
+from agentless_mini.report.verdicts import counts, patches_table, repairs
+from agentless_mini.store import ChoiceRecord, RunTrace, SampleRecord
 
+ROWS = 12
 # A share of the votes from which a patch was right more often than not, in the runs that mission section 1.5 reports.
 SURE, LIKELY = 0.5, 0.25
 
@@ -33,10 +36,17 @@ class Tokens:
         )
 
 
-def summary(trace: RunTrace, seconds: float) -> Text:
-    """Return the summary of a run that came to an end, `seconds` after it began."""
+def summary(trace: RunTrace, seconds: float) -> RenderableType:
+    """Return the summary of a run that came to an end, `seconds` after it began.
+
+    It fits 80 columns but for lines of text, which a terminal breaks.
+    """
     notes = trace.prediction.notes if trace.prediction else ()
-    lines = [*_files(trace), *(f"note       {note}" for note in notes), *_votes(trace), _spent(trace, seconds)]
+    before = [*_files(trace), *(f"note       {note}" for note in notes), *_samples(trace), *_written(trace)]
+    return Group(_lines(before), *_verdicts(trace), _lines([*_choice(trace), _spent(trace, seconds)]))
+
+
+def _lines(lines: Iterable[str]) -> Text:
     return Text("\n").join(Text(printable(line)) for line in lines)
 
 
@@ -49,22 +59,57 @@ def _files(trace: RunTrace) -> Iterator[str]:
         yield f"files      {', '.join(paths)} ({told})"
 
 
-def _votes(trace: RunTrace) -> Iterator[str]:
-    repairs = [sample for sample in trace.samples if sample.stage is Stage.REPAIR]
-    valid = [sample.outcome for sample in repairs if isinstance(sample.outcome, PatchRecord)]
-    reasons = Counter(sample.outcome.reason.value for sample in repairs if isinstance(sample.outcome, Rejected))
-    distinct = len({patch.normal for patch in valid})
-    yield f"samples    {len(repairs)}: {len(valid)} valid ({distinct} distinct), {len(repairs) - len(valid)} rejected"
+def _samples(trace: RunTrace) -> Iterator[str]:
+    patches = repairs(trace)
+    told = f"{len(patches)} valid ({len({patch.normal for patch in patches})} distinct)"
+    yield from _fates(trace, Stage.REPAIR, "samples   ", told)
+
+
+def _written(trace: RunTrace) -> Iterator[str]:
+    kept = [sample.outcome.id for sample in trace.samples if isinstance(sample.outcome, Case)]
+    told = f"{len(kept)} reproduce the issue ({len(set(kept))} distinct)"
+    if any(sample.stage is Stage.REPRODUCE for sample in trace.samples):
+        yield from _fates(trace, Stage.REPRODUCE, "new tests ", told)
+
+
+def _fates(trace: RunTrace, stage: Stage, title: str, valid: str) -> Iterator[str]:
+    outcomes = [sample.outcome for sample in trace.samples if sample.stage is stage]
+    reasons = Counter(outcome.reason.value for outcome in outcomes if isinstance(outcome, Rejected))
+    open_ones = f", {outcomes.count(None)} not judged" if None in outcomes else ""
+    yield f"{title} {len(outcomes)}: {valid}, {reasons.total()} rejected{open_ones}"
     if reasons:
         yield f"rejected   {', '.join(f'{reason} {count}' for reason, count in reasons.most_common())}"
+
+
+def _verdicts(trace: RunTrace) -> Iterator[RenderableType]:
+    execution = trace.prediction.execution if trace.prediction else None
+    if execution is None or not execution.cases or not execution.verdicts:
+        return
+    patches = f"{len(execution.verdicts)} distinct patches" if len(execution.verdicts) > 1 else "one distinct patch"
+    yield _lines([f"tests      {counts(execution.cases)}; on {patches}, the best first (* chosen):"])
+    shown, left = patches_table(trace, execution, ROWS)
+    yield shown
+    if left:
+        yield _lines([f"           ... {left} more (amini show {trace.run.id} has all)"])
+
+
+def _choice(trace: RunTrace) -> Iterator[str]:
     choice = trace.prediction.choice if trace.prediction else None
     if choice is None:
         yield "patch      none: no sample became a valid patch (amini show tells why)"
-    else:
-        share = choice.votes / choice.valid
-        yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
-        trust = _trust(share) if choice.valid > 1 else "but it is the only valid sample: nothing agrees with it"
-        yield f"confidence {share:.0%} of the votes, {trust}; it was chosen by vote alone, no test was run"
+        return
+    share = choice.votes / choice.valid
+    trust = _trust(share) if choice.valid > 1 else "but it is the only valid sample: nothing agrees with it"
+    yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
+    yield f"confidence {share:.0%} of the votes, {trust}{_proof(choice)}"
+
+
+def _proof(choice: ChoiceRecord) -> str:
+    if not choice.reproducing + choice.regressions:
+        return "; it was chosen by vote alone, no test was run"
+    if choice.reproducing and not choice.passed:
+        return "; but no test that reproduces the issue passes with it"
+    return "" if choice.reproducing else "; no test shows that it repairs the issue"
 
 
 def _trust(share: float) -> str:
@@ -77,7 +122,8 @@ def _spent(trace: RunTrace, seconds: float) -> str:
     tokens = Tokens.of(trace.samples)
     replayed = sum(sample.replayed for sample in trace.samples)
     told = f", {replayed} of {len(trace.samples)} samples from the record" if replayed else ""
+    boxes = f", {len(trace.boxes)} boxes ({sum(box.replayed for box in trace.boxes)} from the record)"
     return (
         f"spent      {tokens.prompt} prompt tokens ({tokens.cached} cached), {tokens.answers} generated, "
-        f"{seconds:.1f} s{told}; run {trace.run.id}"
+        f"{seconds:.1f} s{told}{boxes if trace.boxes else ''}; run {trace.run.id}"
     )

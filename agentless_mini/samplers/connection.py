@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from agentless_mini.errors import AminiError, ServerUnreachable, boundary
-from agentless_mini.samplers.failures import can_pass, translation, wait_asked_for
+from agentless_mini.samplers.failures import StreamEnded, can_pass, status, translation, wait_asked_for
 from agentless_mini.samplers.streams import Event
 
 Page = TypeVar("Page", bound=BaseModel)
@@ -56,15 +56,35 @@ class Address:
         return self.api.removesuffix("/v1")
 
 
+class Waits:
+    """Tells of the waits before further attempts: of each cause when it first comes, and when it lasts.
+
+    `tell` is given one sentence per cause and number of failures in a row, however many requests meet it: a server
+    that refuses a hundred requests at once is one sentence.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        """Give sentences for people to `tell`."""
+        self._tell = tell
+        self._most: dict[str, int] = {}
+
+    def waiting(self, cause: str, seconds: float, attempt: tuple[int, int]) -> None:
+        """Take in a wait of `seconds` before an attempt, its number and the most that are made."""
+        if attempt[0] > self._most.get(cause, 0):
+            self._most[cause] = attempt[0]
+            self._tell(f"{cause}; trying again in {seconds:.0f} s ({attempt[0]} of {attempt[1]}).")
+
+
 class Connection:
     """A server at an address. Until it has answered once, a refused connection is final: nobody is there."""
 
-    def __init__(self, address: Address, patience: Patience) -> None:
-        """Connect to `address` when something is asked."""
+    def __init__(self, address: Address, patience: Patience, on_wait: Callable[[str], None]) -> None:
+        """Connect to `address` when something is asked; tell `on_wait` of waits, as `Waits` does."""
         import openai
 
         self.address = address
         self._patience = patience
+        self._waits = Waits(on_wait)
         self._answered = False
         self._client = openai.AsyncOpenAI(
             base_url=address.api,
@@ -107,7 +127,10 @@ class Connection:
         hopeless = isinstance(error, ServerUnreachable) and not self._answered
         if hopeless or failures > self._patience.retries or not can_pass(error):
             raise error
-        await self._patience.sleep(max(self._patience.wait(failures), wait_asked_for(error)))
+        seconds = max(self._patience.wait(failures), wait_asked_for(error))
+        cause = f"The model server at {self.address.api} {_cause(error)}"
+        self._waits.waiting(cause, seconds, (failures, self._patience.retries))
+        await self._patience.sleep(seconds)
 
     def edge(self) -> AbstractContextManager[None]:
         """Return the boundary at which whatever goes wrong with this server becomes ours."""
@@ -130,3 +153,24 @@ class Connection:
                     raise
                 failures += 1
                 await self.recover(error, failures)
+
+
+def _cause(error: AminiError) -> str:
+    """Return what a server did that is worth another attempt, in words of ours alone: foreign ones would all differ."""
+    import openai
+
+    if (code := status(error)) is not None:
+        return f"answered {code}"
+    if isinstance(error, ServerUnreachable):
+        return "does not answer"
+    match error.__cause__:
+        case openai.APITimeoutError():
+            return "is silent for too long"
+        case openai.APIConnectionError():
+            return "broke the connection"
+        case StreamEnded():
+            return "ended an answer early"
+        case openai.OpenAIError():
+            return "failed within an answer"
+        case _:
+            return "sent what cannot be read"

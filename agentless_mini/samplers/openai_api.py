@@ -5,6 +5,7 @@ once. What differs between servers is in `endpoints` and `streams`, drawing in `
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from types import TracebackType
@@ -22,12 +23,15 @@ from agentless_mini.samplers.endpoints import Endpoint, Engine, Wanted, count, d
 
 _PRINTABLE = " !\"#$&'()*+,-./:;<=>?@[]^_`{|}~"
 _LONGEST_HEADER = 512
+_HEADER_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_ADDRESS = "write it as http://HOST:PORT/v1"
+_OFFERED = (Decoding.FREE, Decoding.GRAMMAR)
 
 
 class EndpointSettings(BaseModel):
     """Where a model is served and how it is asked."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     base_url: str | None = None
     """Address of the API, such as http://localhost:8000/v1 (/v1 is added where no path is given); None: not chosen."""
@@ -55,18 +59,43 @@ class EndpointSettings(BaseModel):
     def _is_http(cls, url: str | None) -> str | None:
         if url is None:
             return None
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
-            raise ValueError("write it as http://HOST:PORT/v1")
+        try:
+            parts = urlsplit(url)
+            is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port or an IPv6 address that is none
+            raise ValueError(_ADDRESS) from None
+        if not is_address or not url.isprintable() or " " in url:
+            raise ValueError(_ADDRESS)
         if parts.username or parts.password:
             raise ValueError("leave the password out of the address and set AMINI_API_KEY")
         return url.rstrip("/") if parts.path.strip("/") else url.rstrip("/") + "/v1"
 
-    @field_validator("decoding")
+    @field_validator("api_key")
     @classmethod
-    def _is_offered(cls, decoding: Decoding) -> Decoding:
-        if decoding is Decoding.LINES:
-            raise ValueError("line rewriting needs the embedded model: choose free or grammar")
+    def _is_key(cls, key: SecretStr) -> SecretStr:
+        """Leave out the line end that a file or a shell adds; a key that no header can carry is refused unseen."""
+        secret = key.get_secret_value().strip()
+        if not secret:
+            raise ValueError("it is empty: set AMINI_API_KEY to the key, or unset it")
+        if not _fits_header(secret):
+            raise ValueError("it holds characters that no key has: copy it again to AMINI_API_KEY")
+        return SecretStr(secret)
+
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, value in headers.items():
+            if not _HEADER_NAME.fullmatch(name) or not _fits_header(value.get_secret_value()):
+                raise ValueError("write each as a name of letters, digits and -, and a value of printable ASCII")
+        return headers
+
+    @field_validator("decoding", mode="before")
+    @classmethod
+    def _is_offered(cls, decoding: object) -> object:
+        if decoding == Decoding.LINES:
+            raise ValueError("line rewriting needs the embedded model: choose 'free' or 'grammar'")
+        if decoding not in _OFFERED:
+            raise ValueError("choose 'free' or 'grammar'")
         return decoding
 
 
@@ -77,7 +106,8 @@ class OpenAISampler:
     whose seeds vLLM and llama.cpp count up from the request's, so that what is owed later is drawn with its own seed.
     The sampling settings that a request does not name (top_k, penalties) stay as the server has them.
 
-    `on_tokens` is told of each number of new tokens as they stream in (events, where the server does not count).
+    `on_tokens` is told of each number of new tokens as they stream in (events, where the server does not count),
+    `on_wait` in a sentence of each wait before another attempt, once for each cause and number of failures in a row.
     Use it as an async context manager, or call `aclose`.
     """
 
@@ -86,6 +116,7 @@ class OpenAISampler:
         settings: EndpointSettings,
         on_tokens: Callable[[int], None] = lambda tokens: None,
         patience: Patience | None = None,
+        on_wait: Callable[[str], None] = lambda said: None,
     ) -> None:
         """Prepare to ask the server of `settings`; `patience` replaces its retries and waits (for tests).
 
@@ -97,7 +128,7 @@ class OpenAISampler:
         address = Address(settings.base_url, settings.api_key.get_secret_value(), headers, settings.timeout_s)
         self._settings = settings
         self._on_tokens = on_tokens
-        self._connection = Connection(address, patience or Patience(settings.retries))
+        self._connection = Connection(address, patience or Patience(settings.retries), on_wait)
         self._limits = Limits(asyncio.Semaphore(settings.max_in_flight), settings.max_samples_per_request)
         self._discovery = asyncio.Lock()
         self._found: Endpoint | None = None
@@ -147,6 +178,10 @@ class OpenAISampler:
                 self._found = await discover(self._connection, wanted)
                 self._limits.at_most(self._found.max_choices or self._limits.choices)
             return self._found
+
+
+def _fits_header(value: str) -> bool:
+    return value.isascii() and value.isprintable() and value == value.strip()
 
 
 def _body(request: SampleRequest, engine: Engine) -> dict[str, object]:

@@ -1,8 +1,11 @@
 """The command line that makes a box with bubblewrap, and the files of the system that are seen in it.
 
+A box for a job has nothing else. One that builds an environment reaches more: see `Access`.
+
 Nothing is started here, and nothing but the version of the program is asked.
 """
 
+import enum
 import os
 import re
 import secrets
@@ -56,6 +59,34 @@ class VirtualEnvironment:
         return tuple(dict.fromkeys((self.folder, behind)))
 
 
+class Network(enum.Enum):
+    """What a box reaches."""
+
+    NONE = "none"
+    HOST = "host"  # the network of this machine: other machines, and what listens on this one
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What of this machine a box has beside its own: folders to write or to read, and a network."""
+
+    writable: tuple[Path, ...] = ()
+    readable: tuple[Path, ...] = ()
+    network: Network = Network.NONE
+
+
+SEALED = Access()
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box as bubblewrap is to make it: the room in it, the environment that is seen there, and what it reaches."""
+
+    room: Room
+    environment: VirtualEnvironment
+    access: Access = SEALED
+
+
 @dataclass(frozen=True, slots=True)
 class Bubblewrap:
     """The program, by its path and version."""
@@ -101,29 +132,41 @@ CLOSING = ("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--")
 """The arguments that come last: no mount point can be made after them."""
 
 
-def command(program: Bubblewrap, job: Job, room: Room, environment: VirtualEnvironment) -> Iterator[str]:
+def command(program: Bubblewrap, job: Job, box: Box) -> Iterator[str]:
     """Yield the arguments up to those for `etc_files`, after which come CLOSING and what is to run in the box."""
     yield from (program.path, "--die-with-parent", "--new-session", "--as-pid-1", "--clearenv", "--hostname", "box")
-    yield from ("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
+    yield from ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
+    yield from ("--unshare-net",) if box.access.network is Network.NONE else ()
     yield from ("--cap-drop", "ALL")
-    if room.uid is not None:
+    if box.room.uid is not None:
         yield from ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
     else:
         yield from ("--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY))
         yield from ("--disable-userns",) if program.version >= _USERNS_LIMIT else ()
+    yield from _system()
+    yield from ("--proc", "/proc", "--dev", "/dev")
+    disk = job.limits.disk
+    for folder, size in (("/dev/shm", SHM), ("/tmp", disk), (box.room.folder, disk)):  # noqa: S108 - the box's own
+        yield from ("--perms", "1777", "--size", str(size), "--tmpfs", folder)
+    yield from _reached(box)
+
+
+def _system() -> Iterator[str]:
     for path in filter(os.path.lexists, _SYSTEM):
         yield from _seen(Path(path))
     for name in filter(os.path.exists, _ETC):
         yield from _way_to(Path(name))
         yield from ("--ro-bind", name, name)
-    yield from ("--proc", "/proc", "--dev", "/dev")
-    disk = job.limits.disk
-    for folder, size in (("/dev/shm", SHM), ("/tmp", disk), (room.folder, disk)):  # noqa: S108 - the box's own
-        yield from ("--perms", "1777", "--size", str(size), "--tmpfs", folder)
-    for prefix in environment.prefixes():
-        if not prefix.is_relative_to("/usr"):
-            yield from _way_to(prefix)
-            yield from ("--ro-bind", str(prefix), str(prefix))
+
+
+def _reached(box: Box) -> Iterator[str]:
+    for path in (*box.environment.prefixes(), *box.access.readable):
+        if not path.is_relative_to("/usr"):
+            yield from _way_to(path)
+            yield from ("--ro-bind", str(path), str(path))
+    for path in box.access.writable:
+        yield from _way_to(path)
+        yield from ("--bind", str(path), str(path))
 
 
 def _way_to(path: Path) -> Iterator[str]:
@@ -139,15 +182,20 @@ def _seen(path: Path) -> Iterator[str]:
         yield from ("--ro-bind", str(path), str(path))
 
 
-def etc_files(room: Room) -> tuple[tuple[str, IO[bytes]], ...]:
-    """Return the made-up files of /etc, open, by their path in the box: nobody of this machine is named in them."""
-    uid = NOBODY if room.uid is None else room.uid
+def etc_files(box: Box) -> tuple[tuple[str, IO[bytes]], ...]:
+    """Return the made-up files of /etc, open, by their path in the box: nobody of this machine is named in them.
+
+    A box that is on the network finds its way there as this machine does.
+    """
+    uid = NOBODY if box.room.uid is None else box.room.uid
     texts = {
-        "/etc/passwd": f"root:x:0:0::/root:/bin/sh\nbox:x:{uid}:{uid}::{room.scratch}/home:/bin/sh\n",
+        "/etc/passwd": f"root:x:0:0::/root:/bin/sh\nbox:x:{uid}:{uid}::{box.room.scratch}/home:/bin/sh\n",
         "/etc/group": f"root:x:0:\nbox:x:{uid}:\n",
         "/etc/hosts": "127.0.0.1 localhost box\n::1 localhost\n",
         "/etc/resolv.conf": "",
     }
+    if box.access.network is Network.HOST:
+        texts |= {name: Path(name).read_text() for name in ("/etc/hosts", "/etc/resolv.conf") if Path(name).exists()}
     return tuple((path, _open(text)) for path, text in texts.items())
 
 

@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,14 @@ def settings(job: Job, folder: str, volumes: list[str], owner: str) -> dict[str,
     }
 
 
+Done = Callable[[str, JobResult], None]
+"""Told the id of a container when its job is done, and what came of it."""
+
+
+def _nothing(container: str, result: JobResult) -> None:
+    """Leave the container to its removal."""
+
+
 class Container:
     """A box of Docker's for one job. `serve` is called once, from a thread; `abort` from any other."""
 
@@ -86,11 +94,17 @@ class Container:
         self._id = ""
         self._aborted = threading.Event()
 
-    def serve(self, job: Job, pack: Pack, room: Room) -> JobResult:
-        """Create the container, do the job in it and remove it. Raises `EnvironmentFailed`."""
+    def serve(self, job: Job, pack: Pack, room: Room, done: Done = _nothing) -> JobResult:
+        """Create the container, do the job in it and remove it. Raises `EnvironmentFailed`.
+
+        `done` is called before it is removed, unless it was aborted.
+        """
         with translated():
             try:
-                return self._serve(job, compose(job, pack, room))
+                result = self._serve(job, compose(job, pack, room))
+                if not self._aborted.is_set():
+                    done(self._id, result)
+                return result
             finally:
                 self._remove()
 

@@ -34,6 +34,7 @@ from agentless_mini.sandboxes import owners
 from agentless_mini.sandboxes.capacity import boxes_for
 from agentless_mini.sandboxes.containers import Container, settings, translated
 from agentless_mini.sandboxes.daemon import require_daemon
+from agentless_mini.sandboxes.images import Made, Making, build_settings, commit, find_image
 from agentless_mini.sandboxes.packs import Pack, pack_tar
 from agentless_mini.sandboxes.scratch import Scratch, sweep_scratch
 from agentless_mini.sandboxes.uninterrupted import uninterrupted
@@ -74,6 +75,26 @@ class DockerSandbox:
             container = Container(self._client, asked)
             room = Room(folder=job.tree.folder, rlimits=rlimits(job))
             return await self._to_the_end(container, lambda: container.serve(job, pack, room))
+
+    async def build(self, job: Job, making: Making) -> Made:
+        """Run a job in a container that has a network and can be written, and make an image of it.
+
+        Raises as `run`; when it is cancelled, the container is removed before it returns.
+        """
+        pack = await self._pack(job)
+        base = await self._in_thread(lambda: find_image(self._client, job.environment.identity))
+        if base is None:
+            raise EnvironmentFailed(f"Docker does not have the image {job.environment.identity}: pull it.")
+        asked = build_settings(settings(job, job.tree.folder, list(base.volumes), self._owner))
+        container, image = Container(self._client, asked), [""]
+
+        def keep(number: str, result: JobResult) -> None:
+            if making.is_worth(result):
+                image[0] = commit(self._client, number, base, making)
+
+        room = Room(folder=job.tree.folder, rlimits=rlimits(job))
+        result = await self._to_the_end(container, lambda: container.serve(job, pack, room, keep))
+        return Made(result, image[0])
 
     async def sweep(self) -> int:
         """Remove the containers and copies of trees of runs that are dead, and return how many containers.

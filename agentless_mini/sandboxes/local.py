@@ -38,6 +38,7 @@ from agentless_mini.domain import Job, JobResult, PackedTree
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandboxes.bubblewrap import (
     CLOSING,
+    Box,
     Bubblewrap,
     VirtualEnvironment,
     command,
@@ -73,16 +74,20 @@ class LocalSandbox:
     async def run(self, job: Job) -> JobResult:
         """Run a job in a fresh box, as `ports.Sandbox` says."""
         pack, environment = _lookup(job, self._packs, self._environments)
-        room = room_for(job, environment)
         async with self._slots:
-            with ExitStack() as files:
-                arguments = [*command(self._bubblewrap, job, room, environment)]
-                made = [(path, files.enter_context(file)) for path, file in etc_files(room)]
-                for path, file in made:
-                    arguments += ["--perms", "0644", "--ro-bind-data", str(file.fileno()), path]
-                arguments += [*CLOSING, environment.python, "-I", "-S", "-c", program()]
-                child = Child(tuple(arguments), tuple(file.fileno() for _, file in made))
-                return await child.serve(job, compose(job, pack, room), not_set_up)
+            return await in_box(self._bubblewrap, job, pack, Box(room_for(job, environment), environment))
+
+
+async def in_box(bubblewrap: Bubblewrap, job: Job, pack: Pack, box: Box) -> JobResult:
+    """Run a job in a box that is made for it. Raises `EnvironmentFailed` where it cannot be made."""
+    with ExitStack() as files:
+        arguments = [*command(bubblewrap, job, box)]
+        made = [(path, files.enter_context(file)) for path, file in etc_files(box)]
+        for path, file in made:
+            arguments += ["--perms", "0644", "--ro-bind-data", str(file.fileno()), path]
+        arguments += [*CLOSING, box.environment.python, "-I", "-S", "-c", program()]
+        child = Child(tuple(arguments), tuple(file.fileno() for _, file in made))
+        return await child.serve(job, compose(job, pack, box.room), not_set_up)
 
 
 class UnsafeLocal:

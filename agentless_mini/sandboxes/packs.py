@@ -9,9 +9,10 @@ import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-from agentless_mini.domain import FileKind, Snapshot, SourceFile
+from agentless_mini.domain import FileKind, PlacedFile, Snapshot, SourceFile
 from agentless_mini.errors import EnvironmentFailed, boundary
 
 FOLDER, LINK, REGULAR, EXECUTABLE = "040000", "120000", "100644", "100755"
@@ -49,11 +50,15 @@ def _lost(error: BaseException) -> EnvironmentFailed:
     return EnvironmentFailed(f"The copy of the tree cannot be read ({error}): run again.")
 
 
-def pack_snapshot(snapshot: Snapshot, contents: Contents, body: Path) -> Pack:
-    """Write the tree of a snapshot into `body`. Raises `EnvironmentFailed` where that cannot be, and as `contents`."""
+def pack_snapshot(snapshot: Snapshot, contents: Contents, body: Path, overlay: tuple[PlacedFile, ...] = ()) -> Pack:
+    """Write the tree of a snapshot into `body`, and files beside it that have no path in common with it.
+
+    Raises `EnvironmentFailed` where that cannot be, and as `contents`.
+    """
     held = [file for file in snapshot.files if file.kind not in {FileKind.TEXT, FileKind.SUBMODULE}]
     read = contents(tuple(held))
-    return _write(_entries(snapshot.files, read), body)
+    beside = ((file.path, file.mode, (file.data or b"",)) for file in overlay)
+    return _write(chain(_entries(snapshot.files, read), beside), body)
 
 
 def _entries(files: Iterable[SourceFile], read: Iterator[bytes]) -> Iterator[tuple[str, str, Iterable[bytes]]]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from agentless_mini.domain import EditTask
 from agentless_mini.errors import UsageError
 from agentless_mini.line_edits import Novelty, Rewrite, ranked
-from agentless_mini.line_regions import choose_regions
+from agentless_mini.line_mutants.spelling import spell
+from agentless_mini.line_regions import Region, choose_regions, named_rows
 from agentless_mini.line_rewriting import (
     Fork,
     Passage,
@@ -25,7 +26,7 @@ from agentless_mini.line_rewriting import (
     write_passage,
 )
 from agentless_mini.serving.llama import Context, Rows
-from agentless_mini.serving.logprobs import chosen, log_sums, questions, read_steps
+from agentless_mini.serving.logprobs import Question, chosen, log_sums, questions, read_steps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,12 +35,24 @@ if TYPE_CHECKING:
 FORKS_AT_ONCE = 32
 ISSUE_TOKENS = 600
 LONGER_BY = 12
+# What speaks for a line, in log-odds, when it is in a function that the issue names.
+NAMED = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """Every distinct rewrite, the best first, and the tokens that it took: of the text, and of the forks."""
 
+    rewrites: tuple[Rewrite, ...]
+    prompt_tokens: int
+    fork_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What is copied, its rewrites in no order, among them equal ones, and the tokens that it took."""
+
+    regions: tuple[Region, ...]
     rewrites: tuple[Rewrite, ...]
     prompt_tokens: int
     fork_tokens: int
@@ -55,7 +68,12 @@ class LineScorer:
         self._decoded = 0
 
     def rank(self, task: EditTask, copy_tokens: int) -> Ranking:
-        """Rank the rewrites of what is copied: at most `copy_tokens` of the code, twice.
+        """Rank the rewrites of what is copied, each form of one once."""
+        scored = self.score(task, copy_tokens)
+        return Ranking(ranked(scored.regions, scored.rewrites), scored.prompt_tokens, scored.fork_tokens)
+
+    def score(self, task: EditTask, copy_tokens: int) -> Scored:
+        """Score the rewrites of what is copied: at most `copy_tokens` of the code, twice.
 
         Deterministic for one number of threads: another number may add floats in another order.
         Raises `llama.Aborted`, and `UsageError` where the model's tokenizer does not keep the text's bytes.
@@ -63,14 +81,15 @@ class LineScorer:
         passage = self._passage(task, copy_tokens)
         tokens = self._tokens(passage)
         if not tokens.lines:
-            return Ranking((), 0, 0)
+            return Scored(passage.regions, (), 0, 0)
         self._context.clear()
-        steps = self._prefill(tokens)
+        spellings = spell(passage, tokens, self._model.tokenize)
+        steps = self._prefill(tokens, questions(tokens, spellings))
         prompt_tokens, self._decoded = self._decoded, 0
-        draft = _Draft(tokens, passage, self._piece)
-        forks = propose(tokens, steps, self._piece, draft.parses)
-        scored = [(fork, score - old_score(tokens, steps, fork)) for fork, score in self._score(tokens, forks)]
-        return Ranking(draft.rewrites(scored), prompt_tokens, self._decoded)
+        draft = _Draft(tokens, passage, task.issue, self._piece)
+        forks = propose(tokens, steps, spellings, self._piece, draft.parses)
+        scored = [(fork, score - old_score(tokens, steps, fork)) for fork, score in self._judged(tokens, forks)]
+        return Scored(passage.regions, draft.rewrites(scored), prompt_tokens, self._decoded)
 
     def _passage(self, task: EditTask, copy_tokens: int) -> Passage:
         def count(text: str) -> int:
@@ -101,10 +120,9 @@ class LineScorer:
 
     # --- the text ---------------------------------------------------------------------------------------------------
 
-    def _prefill(self, tokens: Tokens) -> tuple[Step, ...]:
+    def _prefill(self, tokens: Tokens, asked: Sequence[Question]) -> tuple[Step, ...]:
         """Decode the text once as sequence 0 and return the steps from the first line's first token on."""
         start, stop = tokens.lines[0].first, tokens.lines[-1].last + 1
-        asked = questions(tokens)
         steps: list[Step] = []
         for low in range(0, stop - 1, self._context.shape.batch):
             places = range(low, min(low + self._context.shape.batch, stop - 1))
@@ -115,7 +133,7 @@ class LineScorer:
 
     # --- the forks --------------------------------------------------------------------------------------------------
 
-    def _score(self, tokens: Tokens, forks: Sequence[Fork]) -> Iterator[tuple[Fork, float]]:
+    def _judged(self, tokens: Tokens, forks: Sequence[Fork]) -> Iterator[tuple[Fork, float]]:
         """Yield each fork, complete, with the log-probability of its scored tokens."""
         closed = [fork for fork in forks if not fork.open]
         for group in _packed(closed, self._context.shape.batch):
@@ -181,25 +199,26 @@ class LineScorer:
 class _Draft:
     """The forks of one text as rewrites."""
 
-    def __init__(self, tokens: Tokens, passage: Passage, piece: Callable[[int], bytes]) -> None:
+    def __init__(self, tokens: Tokens, passage: Passage, issue: str, piece: Callable[[int], bytes]) -> None:
         self._tokens, self._passage, self._piece = tokens, passage, piece
         self._novelty = Novelty(passage.regions)
+        self._named = [named_rows(region, issue) for region in passage.regions]
 
     def parses(self, fork: Fork) -> bool:
         """Say whether the code would still parse."""
         return any(map(self._novelty.parses, self._rewrite(fork, 0.0)))
 
     def rewrites(self, scored: Sequence[tuple[Fork, float]]) -> tuple[Rewrite, ...]:
-        """Return the rewrites that parse, each form of one once: with its best score."""
-        every = ranked(rewrite for fork, score in scored for rewrite in self._rewrite(fork, score))
-        return tuple(rewrite for rewrite in every if self._novelty.admits(rewrite))
+        """Return the forks as rewrites, but for those whose bytes are no line of text."""
+        return tuple(rewrite for fork, score in scored for rewrite in self._rewrite(fork, score))
 
     def _rewrite(self, fork: Fork, score: float) -> Iterator[Rewrite]:
         """Yield the fork as a rewrite, nothing where its bytes are no line of text."""
         text = self._tokens.rewritten(fork, self._piece)
         if text is not None:
             line = self._tokens.lines[fork.line].line
-            yield Rewrite(self._passage.regions[line.region], line.row, text, score)
+            bonus = NAMED if line.row in self._named[line.region] else 0.0
+            yield Rewrite(self._passage.regions[line.region], line.row, text, score + bonus, fork.kind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 A batch of logits is some hundred megabytes: it is read in blocks that fit a cache, and what none asks for is dropped.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agentless_mini.line_rewriting import Step, Tokens
+from agentless_mini.line_rewriting import Spelling, Step, Tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,19 +19,27 @@ BLOCK = 64
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The tokens whose log-probability is wanted at one place: the one there, the one after it, the line's end."""
+    """The tokens whose log-probability is wanted at one place: the one there, the one after it, the line's end, and
+    those with which spellings go on."""
 
     here: int
     after: int
     end: int
+    more: tuple[int, ...]
 
 
-def questions(tokens: Tokens) -> list[Question]:
+def questions(tokens: Tokens, spellings: Iterable[Spelling]) -> list[Question]:
     """Return what is asked at each place from the first line's first token to the last line's end."""
+    more: dict[int, set[int]] = {}
+    for spelling in spellings:
+        more.setdefault(spelling.place, set()).add(spelling.tokens[0])
     start, stop = tokens.lines[0].first, tokens.lines[-1].last + 1
     ends = {place: line.last for line in tokens.lines for place in range(line.first, line.last + 1)}
     ids = tokens.ids
-    return [Question(ids[at], ids[min(at + 1, stop - 1)], ids[ends.get(at, at)]) for at in range(start, stop)]
+    return [
+        Question(ids[at], ids[min(at + 1, stop - 1)], ids[ends.get(at, at)], tuple(sorted(more.get(at, ()))))
+        for at in range(start, stop)
+    ]
 
 
 def read_steps(logits: "NDArray[np.float32]", asked: Sequence[Question]) -> Iterator[Step]:
@@ -45,7 +53,8 @@ def read_steps(logits: "NDArray[np.float32]", asked: Sequence[Question]) -> Iter
         for question, row, total, likeliest in rows:
             others = sorted((-float(row[token] - total), token) for token in likeliest if token != question.here)
             here, after, end = (float(row[at] - total) for at in (question.here, question.after, question.end))
-            yield Step(here, after, end, tuple((token, -surprise) for surprise, token in others[:OTHERS]))
+            more = tuple((token, float(row[token] - total)) for token in question.more)
+            yield Step(here, after, end, tuple((token, -surprise) for surprise, token in others[:OTHERS]), more)
 
 
 def chosen(logits: "NDArray[np.float32]", tokens: "NDArray[np.int64]") -> "NDArray[np.float32]":

@@ -1,5 +1,6 @@
 """What the stages that run tests share: boxes, and how this repository's tests run in them."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from agentless_mini.domain import BoxLimits, Harness, Place, Snapshot
@@ -20,3 +21,18 @@ class Bench:
     watch: Watch
     limits: BoxLimits = field(default_factory=BoxLimits)
     case_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class NoBench:
+    """Nothing can be run; `reason` is a sentence that says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A bench to be opened: how tests will run is known at once, the boxes may take minutes."""
+
+    harness: Harness
+    open: Callable[[Watch], Awaitable[Bench | NoBench]]

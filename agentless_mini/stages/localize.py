@@ -7,6 +7,7 @@ list, and a lexical ranking decides what is shown of a tree that does not fit.
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,8 +27,8 @@ from agentless_mini.domain import (
     Stage,
     StageStarted,
 )
-from agentless_mini.errors import ContextTooSmall, UsageError
-from agentless_mini.lexical import PathIndex, Survey
+from agentless_mini.errors import ContextTooSmall, UsageError, printable
+from agentless_mini.lexical import PathIndex, Survey, is_sayable
 from agentless_mini.prompts import Tree
 from agentless_mini.stages.session import Draft, Session, Subject, answer_room, fit_prompt
 
@@ -78,14 +79,25 @@ async def localize(subject: Subject, session: Session, settings: LocalizeSetting
 
 
 def given(paths: Sequence[str], snapshot: Snapshot) -> Localization:
-    """Return the localization that the user gave instead. Raises `UsageError` for a path that is no text file."""
-    texts = [file.path for file in snapshot.files if file.kind is FileKind.TEXT]
-    files = tuple(dict.fromkeys(path.removeprefix("./") for path in paths))
-    unknown = sorted(set(files) - set(texts))
-    if unknown:
-        message = f"No text file of the repository is called {unknown[0]!r}: give --files paths as `git ls-files` does."
-        raise UsageError(message)
+    """Return the localization that the user gave instead, `src\\app.py` and `./src/app.py` read as `src/app.py`.
+
+    Raises `UsageError` for a path that is no text file, or whose name no prompt can carry.
+    """
+    texts = frozenset(file.path for file in snapshot.files if file.kind is FileKind.TEXT)
+    files = tuple(dict.fromkeys(_in_tree(path, texts) for path in paths))
     return Localization((files,), (0,), files, 0, len(texts))
+
+
+def _in_tree(said: str, texts: frozenset[str]) -> str:
+    meant = PurePosixPath(said.replace("\\", "/")).as_posix()
+    if is_sayable(meant) and meant in texts:
+        return meant
+    if said in texts:
+        raise UsageError(f"The name {printable(said)!r} cannot stand in a prompt: rename the file for the repair.")
+    message = (
+        f"No text file of the repository is called {printable(said)!r}: give --files paths as `git ls-files` does."
+    )
+    raise UsageError(message)
 
 
 async def _prompt(subject: Subject, session: Session, settings: LocalizeSettings, room: int) -> Draft[tuple[str, ...]]:

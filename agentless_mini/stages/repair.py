@@ -75,6 +75,7 @@ async def repair(
     card = await session.sampler.card()
     drafts = await _drafts(subject, localization, session, settings)
     plans = _plans([_request(subject.issue, draft, card, settings) for draft in drafts], session, settings.samples)
+    _tell_answers(card, settings.max_tokens, session)
     session.watch(StageStarted(Stage.REPAIR, settings.samples))
     reader = _Reader(Tree.of(subject.snapshot), settings.match, session)
     groups = await together([_draw(plan, reader, session) for plan in plans])
@@ -146,6 +147,15 @@ def _tell(fitted: Fitted, session: Session) -> None:
         session.watch(Note(f"Left out of a prompt to fit the context: {', '.join(fitted.left_out)}."))
     for path in fitted.windowed:
         session.watch(Note(f"Shown in part to fit the context: {path}."))
+
+
+def _tell_answers(card: ModelCard, wanted: int, session: Session) -> None:
+    """Say that answers are shorter than wanted. A rewritten line is short: there it makes no difference."""
+    room = answer_room(wanted, card.context_window)
+    if room < wanted and card.decoding is not Decoding.LINES:
+        session.watch(
+            Note(f"An answer may have {room} tokens, not {wanted}: a quarter of the model's context at most.")
+        )
 
 
 def _request(issue: Issue, draft: Draft[Fitted], card: ModelCard, settings: RepairSettings) -> SampleRequest:

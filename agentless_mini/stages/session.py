@@ -86,6 +86,16 @@ async def together(jobs: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
     return [task.result() for task in tasks]
 
 
+async def both(one: Coroutine[Any, Any, Shown], other: Coroutine[Any, Any, Result]) -> tuple[Shown, Result]:
+    """Run two coroutines side by side, as `together` does."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            first, second = group.create_task(one), group.create_task(other)
+    except BaseExceptionGroup as failures:
+        raise _first(failures) from failures
+    return first.result(), second.result()
+
+
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     first = failures.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,11 +1,13 @@
 """The effects already paid for and what became of them, in one SQLite file: resume is replay, `amini show` reads it.
 
-`Store` holds samples, token counts and model cards; its `runs` says which run used which of them and with what outcome.
-`schema` documents the tables. Nothing here asks a model: `agentless_mini.recording` puts the store before one.
+`Store` holds samples, sandbox runs, token counts and model cards; its `runs` says which run used which of them and
+with what outcome. `schema` documents the tables. Nothing here asks a model or runs a box: `agentless_mini.recording`
+and `agentless_mini.recorded_sandbox` put the store before them.
 """
 
 from agentless_mini.store.effects import Store
 from agentless_mini.store.records import (
+    BoxRecord,
     ChoiceRecord,
     PatchRecord,
     PredictionRecord,
@@ -21,6 +23,7 @@ from agentless_mini.store.records import (
 from agentless_mini.store.runs import RunLog
 
 __all__ = [
+    "BoxRecord",
     "ChoiceRecord",
     "PatchRecord",
     "PredictionRecord",

@@ -1,6 +1,7 @@
 """`Store`: the effects already paid for, looked up by what was asked.
 
-Only effects are kept: a sample, a token count, a model's card. A failure has no method here, so it is never recorded.
+Only effects are kept: a sample, a sandbox run, a token count, a model's card. A failure has no method here, so it is
+never recorded.
 """
 
 import hashlib
@@ -18,6 +19,8 @@ from agentless_mini.domain import (
     EditTask,
     Excerpt,
     Finish,
+    Job,
+    JobResult,
     Message,
     ModelCard,
     Role,
@@ -29,6 +32,7 @@ from agentless_mini.domain import (
 from agentless_mini.errors import UsageError
 from agentless_mini.store.database import Database, text
 from agentless_mini.store.failures import named
+from agentless_mini.store.packing import job_result, job_values, pack, result_values, unpack
 from agentless_mini.store.records import PromptRecord
 from agentless_mini.store.runs import RunLog
 from agentless_mini.store.schema import MIGRATIONS
@@ -137,6 +141,21 @@ class Store:
             return _prompt(digest, body)
         raise UsageError(
             f"There is no prompt {digest} in {named(self._database.path)}: amini show RUN names those of a run."
+        )
+
+    # --- sandbox runs ------------------------------------------------------------------------------------------------
+
+    def get_box(self, key: str) -> JobResult | None:
+        """Return what came of the job with this key, or None where it is still to be run."""
+        rows = self._database.read("SELECT result FROM boxes WHERE key = ?", (key,))
+        return next((job_result(unpack(result)) for (result,) in rows), None)
+
+    def put_box(self, key: str, job: Job, result: JobResult) -> None:
+        """Record what came of a job. A result that is there stays as it is."""
+        seconds = sum(step.seconds for step in result.steps)
+        self._database.write(
+            "INSERT INTO boxes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (key, pack(job_values(job)), pack(result_values(result)), seconds, time.time()),
         )
 
     # --- token counts ------------------------------------------------------------------------------------------------

@@ -7,7 +7,21 @@ import enum
 from dataclasses import dataclass
 from typing import NewType
 
-from agentless_mini.domain import EditTask, Finish, Issue, Localization, Message, Rejected, Stage, Usage
+from agentless_mini.domain import (
+    Case,
+    EditTask,
+    Environment,
+    Execution,
+    Finish,
+    ImageTree,
+    Issue,
+    Localization,
+    Message,
+    PackedTree,
+    Rejected,
+    Stage,
+    Usage,
+)
 
 RunId = NewType("RunId", int)
 
@@ -83,8 +97,8 @@ class PatchRecord:
 class SampleRecord:
     """A sample as a run used it, without its text (`Store.get_sample`) and prompt (`Store.prompt`).
 
-    `replayed` says that an earlier run had paid for it. `order` and `outcome` are None where no candidate was made
-    of it: in localization, or because the run ended before.
+    `replayed` says that an earlier run had paid for it. `order` and `outcome` are None where neither a candidate nor
+    a test was made of it: in localization, or because the run ended before. A Case is a test that was kept.
     """
 
     key: str
@@ -95,32 +109,61 @@ class SampleRecord:
     usage: Usage
     replayed: bool
     order: int | None
-    outcome: PatchRecord | Rejected | None
+    outcome: PatchRecord | Case | Rejected | None
+
+
+@dataclass(frozen=True, slots=True)
+class BoxRecord:
+    """A sandbox run as a run used it, without its result (`Store.get_box`).
+
+    `steps` has the program of each step, with arguments cut to 200 characters; `files` are the paths of what was put
+    over the tree. `seconds` is the time of all steps, `replayed` as in `SampleRecord`.
+    """
+
+    key: str
+    environment: Environment
+    tree: PackedTree | ImageTree
+    files: tuple[str, ...]
+    steps: tuple[tuple[str, ...], ...]
+    seconds: float
+    replayed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceRecord:
-    """The winner: `votes` of `valid` candidates have its normal form."""
+    """The winner, as in `domain.Choice`."""
 
     patch: PatchRecord
     votes: int
     valid: int
     reason: str
+    passed: int = 0
+    reproducing: int = 0
+    broken: int = 0
+    regressions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionRecord:
-    """How a run was decided. `choice` is None where no sample became a valid patch."""
+    """How a run was decided. `choice` is None where no sample became a valid patch.
+
+    `execution` is None where nothing could be run; the messages of its faults are cut to 500 characters.
+    """
 
     localization: Localization
     choice: ChoiceRecord | None
     notes: tuple[str, ...]
+    execution: Execution | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunTrace:
-    """A run with its samples, by stage and order; `prediction` is None where it did not come that far."""
+    """A run with its samples, by stage and order; `prediction` is None where it did not come that far.
+
+    `boxes` are in the order in which it got their results.
+    """
 
     run: RunRecord
     samples: tuple[SampleRecord, ...]
     prediction: PredictionRecord | None
+    boxes: tuple[BoxRecord, ...] = ()

@@ -1,21 +1,19 @@
-"""`RunLog`: which run used which samples, what became of each, and how the run was decided.
+"""`RunLog`: which run used which samples and boxes, what became of each, and how the run was decided.
 
 It decides nothing and asks nothing: it is written as a run goes on, and read by `amini show`.
 """
 
-import hashlib
 import json
 import time
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from agentless_mini.domain import (
     Candidate,
-    Choice,
+    Case,
     Finish,
     Issue,
-    Localization,
-    Patch,
     Prediction,
     Reason,
     Rejected,
@@ -25,11 +23,13 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import UsageError
 from agentless_mini.store.database import Database, Row, text
+from agentless_mini.store.decisions import put_candidate, put_prediction, read_patches, read_prediction
+from agentless_mini.store.executions import read_case
 from agentless_mini.store.failures import named
+from agentless_mini.store.packing import environment, tree, unpack
 from agentless_mini.store.records import (
-    ChoiceRecord,
+    BoxRecord,
     PatchRecord,
-    PredictionRecord,
     RunId,
     RunRecord,
     RunStart,
@@ -48,17 +48,20 @@ _SUMMARY = f"""
     FROM runs LEFT JOIN predictions ON run = runs.id ORDER BY runs.id DESC
 """  # noqa: S608 - built of constants alone
 _SAMPLES = """
-    SELECT key, idx, stage, prompt, finish, prompt_tokens, cached_tokens, completion_tokens,
+    SELECT used.key, used.idx, stage, prompt, finish, prompt_tokens, cached_tokens, completion_tokens,
         EXISTS (SELECT 1 FROM run_samples AS earlier
                 WHERE earlier.key = used.key AND earlier.idx = used.idx AND earlier.run < used.run),
-        ord, patch, reason, detail
+        coalesce(outcomes.ord, generated.ord) AS place, patch, test,
+        coalesce(outcomes.reason, generated.reason), coalesce(outcomes.detail, generated.detail)
     FROM run_samples AS used JOIN samples USING (key, idx) JOIN requests USING (key)
-        LEFT JOIN outcomes USING (run, key, idx)
-    WHERE run = ? ORDER BY stage, ord IS NULL, ord, used.rowid
+        LEFT JOIN outcomes ON (outcomes.run, outcomes.key, outcomes.idx) = (used.run, used.key, used.idx)
+        LEFT JOIN generated ON (generated.run, generated.key, generated.idx) = (used.run, used.key, used.idx)
+    WHERE used.run = ? ORDER BY stage, place IS NULL, place, used.rowid
 """
-_PATCHES = """
-    SELECT digest, diff, normal, paths FROM patches
-    WHERE digest IN (SELECT patch FROM outcomes WHERE run = ?1 UNION SELECT patch FROM predictions WHERE run = ?1)
+_BOXES = """
+    SELECT key, job, seconds,
+        EXISTS (SELECT 1 FROM run_boxes AS earlier WHERE earlier.key = used.key AND earlier.run < used.run)
+    FROM run_boxes AS used JOIN boxes USING (key) WHERE run = ? ORDER BY used.rowid
 """
 
 
@@ -110,52 +113,25 @@ class RunLog:
         """Record that a run uses a recorded sample."""
         self._database.write("INSERT INTO run_samples VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (run, key, index))
 
+    def link_box(self, run: RunId, key: str) -> None:
+        """Record that a run uses a recorded sandbox run."""
+        self._database.write("INSERT INTO run_boxes VALUES (?, ?) ON CONFLICT DO NOTHING", (run, key))
+
+    def unlink(self, run: RunId) -> None:
+        """Forget what a run has used so far and what became of it: it is planned again from its start."""
+        with self._database.transaction():
+            for table in ("outcomes", "generated", "run_samples", "run_boxes"):
+                self._database.write(f"DELETE FROM {table} WHERE run = ?", (run,))  # noqa: S608 - constants alone
+
     def put_candidate(self, run: RunId, candidate: Candidate) -> None:
         """Record what became of a recorded sample."""
         with self._database.transaction():
-            self._put_candidate(run, candidate)
+            put_candidate(self._database, run, candidate)
 
     def put_prediction(self, run: RunId, prediction: Prediction) -> None:
-        """Record how a run was decided, with all of its candidates."""
-        choice = prediction.choice
+        """Record how a run was decided, with all of its candidates, its tests, and what these say."""
         with self._database.transaction():
-            for candidate in prediction.candidates:
-                self._put_candidate(run, candidate)
-            self._database.write(
-                "INSERT OR REPLACE INTO predictions VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    run,
-                    canonical_json(asdict(prediction.localization)),
-                    canonical_json(prediction.notes),
-                    *self._choice_values(choice),
-                ),
-            )
-
-    def _choice_values(self, choice: Choice | None) -> tuple[str | None, int, int, str]:
-        if choice is None:
-            return None, 0, 0, ""
-        return self._put_patch(choice.patch), choice.votes, choice.valid, choice.reason
-
-    def _put_candidate(self, run: RunId, candidate: Candidate) -> None:
-        outcome = candidate.outcome
-        values: tuple[str | None, str | None, str | None]
-        if isinstance(outcome, Patch):
-            values = self._put_patch(outcome), None, None
-        else:
-            values = None, outcome.reason.value, outcome.detail
-        self._database.write(
-            "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (run, candidate.request, candidate.index, candidate.order, *values),
-        )
-
-    def _put_patch(self, patch: Patch) -> str:
-        """Record a patch once and return its digest. The normal form is in it: how it is made may change."""
-        digest = hashlib.sha256(patch.normal.encode() + b"\0" + patch.diff).hexdigest()
-        paths = canonical_json([change.path for change in patch.changes])
-        self._database.write(
-            "INSERT INTO patches VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", (digest, patch.diff, patch.normal, paths)
-        )
-        return digest
+            put_prediction(self._database, run, prediction)
 
     # --- read to be shown --------------------------------------------------------------------------------------------
 
@@ -169,27 +145,16 @@ class RunLog:
             rows = self._database.read(f"SELECT {_RUN} FROM runs WHERE id = ?", (run,))  # noqa: S608 - constants alone
             if not rows:
                 raise UsageError(f"There is no run {run} in {named(self._database.path)}: amini show lists the runs.")
-            patches = {
-                digest: PatchRecord(diff, normal, tuple(json.loads(paths)))
-                for digest, diff, normal, paths in self._database.read(_PATCHES, (run,))
-            }
+            patches = read_patches(self._database, run)
             samples = tuple(_sample(row, patches) for row in self._database.read(_SAMPLES, (run,)))
-            return RunTrace(self._run(rows[0]), samples, self._prediction(run, patches))
+            boxes = tuple(_box(row) for row in self._database.read(_BOXES, (run,)))
+            return RunTrace(self._run(rows[0]), samples, read_prediction(self._database, run, patches), boxes)
 
     def _run(self, row: Row) -> RunRecord:
         """Read a run. One that is open while no process holds the store was killed."""
         record = _run(row)
         killed = record.status is RunStatus.RUNNING and not self._database.held()
         return replace(record, status=RunStatus.INTERRUPTED) if killed else record
-
-    def _prediction(self, run: RunId, patches: dict[str, PatchRecord]) -> PredictionRecord | None:
-        rows = self._database.read(
-            "SELECT localization, notes, patch, votes, valid, reason FROM predictions WHERE run = ?", (run,)
-        )
-        for localization, notes, patch, votes, valid, reason in rows:
-            choice = ChoiceRecord(patches[patch], votes, valid, text(reason)) if patch else None
-            return PredictionRecord(_localization(json.loads(localization)), choice, tuple(json.loads(notes)))
-        return None
 
 
 def _run(row: Row) -> RunRecord:
@@ -210,17 +175,29 @@ def _run(row: Row) -> RunRecord:
 
 
 def _sample(row: Row, patches: dict[str, PatchRecord]) -> SampleRecord:
-    key, index, stage, prompt, finish, asked, cached, answered, replayed, order, patch, reason, detail = row
-    outcome = patches[patch] if patch else Rejected(Reason(reason), text(detail)) if reason else None
-    usage = Usage(asked, cached, answered)
-    return SampleRecord(key, index, Stage(stage), prompt, Finish(finish), usage, bool(replayed), order, outcome)
+    key, index, stage, prompt, finish, asked, cached, answered, replayed, order, *outcome = row
+    usage, became = Usage(asked, cached, answered), _outcome(outcome, patches)
+    return SampleRecord(key, index, Stage(stage), prompt, Finish(finish), usage, bool(replayed), order, became)
 
 
-def _localization(fields: dict[str, Any]) -> Localization:
-    return Localization(
-        tuple(tuple(paths) for paths in fields["lists"]),
-        tuple(fields["votes"]),
-        tuple(fields["named"]),
-        fields["tree_shown"],
-        fields["tree_total"],
+def _outcome(columns: Sequence[Any], patches: dict[str, PatchRecord]) -> PatchRecord | Case | Rejected | None:
+    patch, test, reason, detail = columns
+    if patch:
+        return patches[patch]
+    if test:
+        return read_case(test)
+    return Rejected(Reason(reason), text(detail)) if reason else None
+
+
+def _box(row: Row) -> BoxRecord:
+    key, job, seconds, replayed = row
+    values = unpack(job)
+    return BoxRecord(
+        key,
+        environment(values["environment"]),
+        tree(values["tree"]),
+        tuple(values["files"]),
+        tuple(tuple(argv) for argv in values["steps"]),
+        seconds,
+        bool(replayed),
     )

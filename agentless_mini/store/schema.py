@@ -7,6 +7,7 @@ What was paid for:
 * `samples`       one answer: (key, idx), which stage and instance paid for it, the text, its tokens, when it arrived.
 * `token_counts`  one counted chat: digest of model and messages, tokens.
 * `cards`         the last card seen of a model; `endpoints` the last model that an address served.
+* `boxes`         one sandbox run: key (`Job.key`), what was run for people to look at, what came of it, its seconds.
 
 What was done with it:
 
@@ -15,9 +16,14 @@ What was done with it:
                   used too was replayed.
 * `patches`       each distinct diff once; `normal` is equal for patches that count as one vote.
 * `outcomes`      what became of a sample in a run: a patch, or a reason and detail. `ord` is `Candidate.order`.
-* `predictions`   how a run was decided: localization, the chosen patch and its votes.
+* `predictions`   how a run was decided: localization, the chosen patch, its votes, and what the tests say of it.
+* `run_boxes`     the sandbox runs that a run used, as `run_samples`.
+* `generated`     what became of a sampled test in a run: a case, or a reason and detail.
+* `executions`    the cases of a run and their results without any patch.
+* `verdicts`      what the cases say of each distinct patch, by its normal form.
 
-Columns named for structured values hold JSON. Times are seconds since 1970. Text that is no valid Unicode (a lone
+Columns named for structured values hold JSON; `boxes`, `generated`, `executions` and `verdicts` pack it, see
+`packing`. Times are seconds since 1970. Text that is no valid Unicode (a lone
 surrogate in a model's answer) is stored as a BLOB: see `database.text`.
 """
 
@@ -96,5 +102,45 @@ MIGRATIONS: tuple[str, ...] = (
         valid INTEGER NOT NULL,
         reason TEXT NOT NULL
     );
+    """,
+    """
+    CREATE TABLE boxes (
+        key TEXT PRIMARY KEY,
+        job NOT NULL,
+        result NOT NULL,
+        seconds REAL NOT NULL,
+        created REAL NOT NULL
+    );
+    CREATE TABLE run_boxes (
+        run INTEGER NOT NULL REFERENCES runs,
+        key TEXT NOT NULL REFERENCES boxes,
+        UNIQUE (run, key)
+    );
+    CREATE INDEX run_boxes_by_box ON run_boxes (key, run);
+    CREATE TABLE generated (
+        run INTEGER NOT NULL REFERENCES runs,
+        key TEXT NOT NULL,
+        idx INTEGER NOT NULL,
+        ord INTEGER NOT NULL,
+        test,
+        reason TEXT,
+        detail TEXT,
+        PRIMARY KEY (run, key, idx),
+        FOREIGN KEY (key, idx) REFERENCES samples (key, idx),
+        CHECK ((test IS NULL) <> (reason IS NULL))
+    );
+    CREATE TABLE executions (run INTEGER PRIMARY KEY REFERENCES runs, cases NOT NULL, before NOT NULL);
+    CREATE TABLE verdicts (
+        run INTEGER NOT NULL REFERENCES executions,
+        ord INTEGER NOT NULL,
+        normal TEXT NOT NULL,
+        refusal TEXT NOT NULL,
+        results NOT NULL,
+        PRIMARY KEY (run, ord)
+    );
+    ALTER TABLE predictions ADD COLUMN passed INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE predictions ADD COLUMN reproducing INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE predictions ADD COLUMN broken INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE predictions ADD COLUMN regressions INTEGER NOT NULL DEFAULT 0;
     """,
 )

@@ -1,71 +1,52 @@
-"""Measures line rewriting with the carried model on one-line bugs, against AST mutants in random order.
+"""Measures line rewriting with the carried model on one-line bugs, against mutants in random order.
 
-Run with `python -m tests.benchmarks.line_rewriting [NAME ...]`. Every candidate is executed until one passes the bug's
-check: in a fresh process with limits, and without network or files of its own where `bwrap` is installed. It prints the
-rank of the first candidate that passes, and how many bugs are solved within the first 1, 5, 20, 50 and 100.
+Run with `python -m tests.benchmarks.line_rewriting [NAME ...]`. Every candidate is executed. It prints the rank of the
+first candidate that passes, and how many bugs are solved within the first 1, 5, 20, 50 and 100: by the order that a
+user gets, by that of its two halves (what the model came upon, and the mutants that it was asked about), and by two
+sets of mutants in random order, without a model.
 
 The bugs in `line_bugs/` were written before anything was measured on them, and nothing was tuned to them.
 """
 
-import asyncio
-import random
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from agentless_mini.domain import (
     Completion,
-    Decoding,
     EditTask,
     Excerpt,
     FileKind,
+    Finish,
     Patch,
-    SampleRequest,
-    SamplingParams,
     ShownFile,
     Snapshot,
     SourceFile,
-    Stage,
 )
 from agentless_mini.edits import Tree, read_answer
-from agentless_mini.samplers.embedded import EmbeddedSampler, InProcessSettings
+from agentless_mini.line_edits import Novelty, Rewrite, ranked, render
+from agentless_mini.line_mutants import mutants as line_mutants
+from agentless_mini.line_regions import Region
+from agentless_mini.line_rewriting import Kind
+from agentless_mini.samplers.embedded import InProcessSettings
+from agentless_mini.serving.line_scoring import FORKS_AT_ONCE, LineScorer
+from agentless_mini.serving.llama import Context, Model, Shape
+from tests.benchmarks.line_checks import Bug, load_bugs, passing
 from tests.benchmarks.mutants import mutants
 from tests.embedded_model import carried_weights
 
 WITHIN = (1, 5, 20, 50, 100)
-CANDIDATES = 400
-ORDERS = 200
-TIMEOUT_S = 5
-PRELUDE = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_CPU, (2, 2))
-resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-sys.path.insert(0, sys.argv[1])
-sys.dont_write_bytecode = True
-"""
+THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Bug:
-    """A module with a bug in one line, what a user says of it, the line as it should be, and a check."""
+class Peer:
+    """Candidates without an order: how many there are, and how many of them pass."""
 
-    name: str
-    issue: str
-    code: str
-    fix: tuple[str, str]
-    check: str
-
-    @property
-    def fixed(self) -> str:
-        old, new = self.fix
-        return "\n".join(new if line == old else line for line in self.code.split("\n"))
+    candidates: int
+    passing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,123 +55,107 @@ class Outcome:
 
     bug: str
     rank: int
+    found_rank: int
+    mutant_rank: int
     candidates: int
     tokens: int
     seconds: float
-    passing_mutants: int
-    mutants: int
+    line_mutants: Peer
+    ast_mutants: Peer
 
 
-def load_bugs(names: Iterable[str] = ()) -> list[Bug]:
-    """Read the bugs, all of them or those named."""
-    paths = sorted((Path(__file__).parent / "line_bugs").glob("*.md"))
-    wanted = set(names)
-    return [_bug(path) for path in paths if not wanted or path.stem in wanted]
-
-
-def _bug(path: Path) -> Bug:
-    title, code, fix, check = path.read_text().split("\n## ")
-    old, new = _fenced(fix).rstrip("\n").split("\n")
-    return Bug(path.stem, title.split("\n", 1)[1].strip(), _fenced(code), (old, new), _fenced(check))
-
-
-def _fenced(section: str) -> str:
-    return section.split("````python\n", 1)[1].rsplit("````", 1)[0]
-
-
-def passes(bug: Bug, code: str) -> bool:
-    """Run the bug's check on a version of its module, in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, f"{bug.name}.py").write_text(code)
-        Path(folder, "run_check.py").write_text(PRELUDE + bug.check)
-        command = [sys.executable, "-I", str(Path(folder, "run_check.py")), folder]
-        try:
-            done = subprocess.run([*_box(folder), *command], capture_output=True, timeout=TIMEOUT_S, check=False)
-        except subprocess.TimeoutExpired:
-            return False
-        return done.returncode == 0
-
-
-def _box(folder: str) -> list[str]:
-    if shutil.which("bwrap") is None:
-        return []
-    hidden = ["--tmpfs", tempfile.gettempdir(), "--ro-bind", folder, folder, "--ro-bind", sys.prefix, sys.prefix]
-    return ["bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", *hidden]
-
-
-async def rewrites(bug: Bug, sampler: EmbeddedSampler) -> list[Completion]:
-    """Return every rewrite of a bug's module as the sampler answers it."""
-    shown = ShownFile(f"{bug.name}.py", (Excerpt(1, bug.code),), whole=True)
-    task = EditTask(bug.issue, (shown,))
-    card = await sampler.card()
-    request = SampleRequest(
-        card.name, (), SamplingParams(256), tuple(range(CANDIDATES)), Stage.REPAIR, bug.name, Decoding.LINES, task
-    )
-    return [completion async for completion in sampler.sample(request)]
-
-
-def applied(bug: Bug, completions: Iterable[Completion]) -> list[str]:
-    """Return the module as each answer leaves it, by the project's own parser and applier."""
+def applied(task: EditTask, bug: Bug, rewrite: Rewrite) -> str:
+    """Return the module as a rewrite leaves it, by the project's own parser and applier."""
     file = SourceFile(f"{bug.name}.py", "100644", FileKind.TEXT, bug.code.encode())
-    tree = Tree.of(Snapshot("", "", "", (file,)))
-    outcomes = [read_answer(completion, tree) for completion in completions]
-    return [(one.changes[0].after or b"").decode() for one in outcomes if isinstance(one, Patch)]
+    outcome = read_answer(Completion(0, render(task, rewrite), Finish.STOP), Tree.of(Snapshot("", "", "", (file,))))
+    if not isinstance(outcome, Patch):
+        raise SystemExit(f"A rewrite of {bug.name} is no patch: {outcome.reason}")
+    return (outcome.changes[0].after or b"").decode()
 
 
-def first_passing(bug: Bug, versions: Sequence[str]) -> int:
-    return next((rank for rank, code in enumerate(versions, 1) if passes(bug, code)), 0)
-
-
-async def measure(bug: Bug, sampler: EmbeddedSampler) -> Outcome:
-    """Rank the rewrites, execute them in order, and execute every mutant."""
-    if passes(bug, bug.code) or not passes(bug, bug.fixed):
-        raise SystemExit(f"The check of {bug.name} does not tell the bug from its fix.")
+def measure(bug: Bug, context: Context) -> Outcome:
+    """Rank the rewrites and execute them all, and every mutant."""
+    task = EditTask(bug.issue, (ShownFile(f"{bug.name}.py", (Excerpt(1, bug.code),), whole=True),))
     started = time.monotonic()
-    completions = await rewrites(bug, sampler)
+    scored = LineScorer(context, lambda tokens: None).score(task, InProcessSettings().copy_tokens)
+    order = ranked(scored.regions, scored.rewrites)
     seconds = time.monotonic() - started
-    tokens = sum(one.usage.prompt_tokens + one.usage.completion_tokens for one in completions)
-    versions = applied(bug, completions)
-    every = mutants(bug.code)
-    passing = sum(passes(bug, code) for code in every)
-    return Outcome(bug.name, first_passing(bug, versions), len(versions), tokens, seconds, passing, len(every))
+    halves = [
+        ranked(scored.regions, [one for one in scored.rewrites if (one.kind is Kind.MUTANT) == is_mutant])
+        for is_mutant in (False, True)
+    ]
+    versions = {rewrite: applied(task, bug, rewrite) for one in (order, *halves) for rewrite in one}
+    good = {code for code, ok in zip(versions.values(), passing(bug, list(versions.values())), strict=True) if ok}
+    rank, found_rank, mutant_rank = (_first_in(good, [versions[one] for one in each]) for each in (order, *halves))
+    tokens = scored.prompt_tokens + scored.fork_tokens
+    peers = [_peer(bug, versions) for versions in (_line_mutants(bug), mutants(bug.code))]
+    return Outcome(bug.name, rank, found_rank, mutant_rank, len(order), tokens, seconds, *peers)
 
 
-def expected_within(outcomes: Iterable[Outcome], count: int) -> float:
-    """Return how many bugs mutants in random order are expected to solve within `count`, over ORDERS orders each."""
-    rng = random.Random(0)  # noqa: S311 - orders of mutants, not secrets
-    solved = 0
-    for one in outcomes:
-        for _ in range(ORDERS):
-            places = rng.sample(range(one.mutants), one.passing_mutants)
-            solved += min(places, default=one.mutants) < min(count, one.mutants)
-    return solved / ORDERS
+def _first_in(good: Collection[str], versions: Sequence[str]) -> int:
+    return next((rank for rank, code in enumerate(versions, 1) if code in good), 0)
 
 
-async def main(names: Sequence[str]) -> None:
+def _line_mutants(bug: Bug) -> list[str]:
+    region = Region(f"{bug.name}.py", 1, bug.code)
+    novelty = Novelty([region])
+    rows = bug.code.split("\n")
+    every = [Rewrite(region, one.row, one.text) for one in line_mutants(region)]
+    return ["\n".join([*rows[: one.row], one.text, *rows[one.row + 1 :]]) for one in every if novelty.admits(one)]
+
+
+def _peer(bug: Bug, versions: Sequence[str]) -> Peer:
+    return Peer(len(versions), sum(passing(bug, versions)))
+
+
+def expected_within(peers: Iterable[Peer], count: int) -> float:
+    """Return how many bugs candidates in random order are expected to solve within `count`."""
+    solved = 0.0
+    for one in peers:
+        missed = 1.0
+        for drawn in range(min(count, one.candidates)):
+            missed *= max(one.candidates - one.passing - drawn, 0) / (one.candidates - drawn)
+        solved += 1 - missed
+    return solved
+
+
+def main(names: Sequence[str]) -> None:
+    bugs = load_bugs(names)
+    context = Context(Model(carried_weights().path), Shape(8192, FORKS_AT_ONCE + 1, 512, THREADS))
     outcomes = []
-    async with EmbeddedSampler(carried_weights(), InProcessSettings()) as sampler:
-        await sampler.card()
-        for bug in load_bugs(names):
-            outcomes.append(await measure(bug, sampler))
-            sys.stdout.write(f"{outcomes[-1]}\n")
-            sys.stdout.flush()
+    for bug in bugs:
+        outcomes.append(measure(bug, context))
+        sys.stdout.write(f"{outcomes[-1]}\n")
+        sys.stdout.flush()
     report(outcomes)
 
 
 def report(outcomes: Sequence[Outcome]) -> None:
-    lines = [f"{len(outcomes)} bugs", "within      " + "".join(f"{count:>7}" for count in WITHIN)]
-    ours = [sum(0 < one.rank <= count for one in outcomes) for count in WITHIN]
-    peer = [expected_within(outcomes, count) for count in WITHIN]
-    lines.append("rewrites    " + "".join(f"{solved:>7}" for solved in ours))
-    lines.append("AST mutants " + "".join(f"{solved:>7.1f}" for solved in peer))
-    solved, by_mutants = sum(one.rank > 0 for one in outcomes), sum(one.passing_mutants > 0 for one in outcomes)
-    lines.append(f"solved by any rewrite {solved}, by any mutant {by_mutants}")
-    seconds = [one.seconds for one in outcomes]
-    lines.append(f"seconds per file: median {statistics.median(seconds):.1f}, most {max(seconds):.1f}")
-    lines.append(f"tokens per file: median {statistics.median(one.tokens for one in outcomes):.0f}")
-    lines.append(f"candidates per file: {min(o.candidates for o in outcomes)} to {max(o.candidates for o in outcomes)}")
+    lines = [f"{len(outcomes)} bugs", "within" + " " * 22 + "".join(f"{count:>6}" for count in WITHIN) + "   all"]
+    lines.append(_row("rewrites", [one.rank for one in outcomes]))
+    lines.append(_row("  what the model came upon", [one.found_rank for one in outcomes]))
+    lines.append(_row("  mutants by the model", [one.mutant_rank for one in outcomes]))
+    lines.append(_peer_row("  mutants in random order", [one.line_mutants for one in outcomes]))
+    lines.append(_peer_row("AST mutants, random order", [one.ast_mutants for one in outcomes]))
+    for name, values in (
+        ("seconds", [one.seconds for one in outcomes]),
+        ("tokens", [one.tokens for one in outcomes]),
+        ("candidates", [one.candidates for one in outcomes]),
+        ("mutants", [one.line_mutants.candidates for one in outcomes]),
+    ):
+        lines.append(f"{name} per file: median {statistics.median(values):.0f}, {min(values):.0f} to {max(values):.0f}")
     sys.stdout.write("\n".join(lines) + "\n")
 
 
+def _row(name: str, ranks: Sequence[int]) -> str:
+    solved = [sum(0 < rank <= count for rank in ranks) for count in (*WITHIN, sys.maxsize)]
+    return f"{name:28}" + "".join(f"{count:>6}" for count in solved)
+
+
+def _peer_row(name: str, peers: Sequence[Peer]) -> str:
+    solved = [expected_within(peers, count) for count in (*WITHIN, 100_000)]
+    return f"{name:28}" + "".join(f"{count:>6.1f}" for count in solved)
+
+
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -16,6 +16,8 @@ from tests.stages.workbench import CART, FIX, NONSENSE, SAME_FIX, WRONG
 FILES = {"shop/cart.py": CART.encode(), "shop/tax.py": b"RATE = 0.2\n", "tests/test_cart.py": b"import shop.cart\n"}
 ISSUE = "The total of a cart leaves out its first price.\n"
 LOCALIZED = Rule(stage="localize", answers=(Answer(text="```\nshop/cart.py\n```"),))
+VOTE_ALONE = '[sandbox]\nkind = "none"\n'
+"""The settings of a home whose tests are about something else than execution."""
 REPAIRS = (WRONG, FIX, NONSENSE, SAME_FIX, FIX)
 
 

@@ -16,6 +16,8 @@ from tests.commands.running import Home, one_sentence, script, server
 from tests.gitrepo import git
 
 NOBODY = "http://127.0.0.1:9/v1"
+# Permissions do not bind root until it gives its capabilities away.
+BOUND = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 
 
 def failing(home: Home, *arguments: str, code: int) -> str:
@@ -78,6 +80,16 @@ def test_a_server_that_keeps_failing(home: Home, tmp_path: Path) -> None:
     assert "Internal server error" in one_sentence(done.stderr)
 
 
+def test_waiting_for_a_server_is_told_while_it_lasts(home: Home) -> None:
+    fault = Fault(kind=FaultKind.RATE_LIMIT)
+    with ScriptedServer(ServedModel(script=script()), (fault,)) as endpoint:
+        done = home.amini("repair", ".", "../issue.md", "--base-url", endpoint.url)
+    assert "answered 429; trying again in 1 s (1 of 5)." in done.stderr, done.stderr
+    told = done.stderr.index("trying again")
+    assert done.stderr.count("trying again") == 1
+    assert told < done.stderr.rindex("\n", 0, -1)
+
+
 def test_a_context_too_small_for_any_file(home: Home) -> None:
     with ScriptedServer(ServedModel(script=script(), context_window=256)) as endpoint:
         arguments = ("repair", ".", "../issue.md", "--base-url", endpoint.url, "--files", "shop/cart.py")
@@ -127,11 +139,9 @@ def test_a_full_disk_for_the_store(home: Home, tmp_path: Path) -> None:
 def test_no_permission(home: Home, tmp_path: Path, place: str, mode: int) -> None:
     (tmp_path / "locked").mkdir()
     (tmp_path / place).chmod(mode)
-    # Permissions do not bind root until it gives its capabilities away.
-    bound = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     command = home.command("repair", "../shop", "../issue.md", "--base-url", NOBODY, "--store", "../locked/s.sqlite")
     done = subprocess.run(
-        [*bound, *command], cwd=tmp_path / "locked", env=home.environment(), capture_output=True, text=True, check=False
+        [*BOUND, *command], cwd=tmp_path / "locked", env=home.environment(), capture_output=True, text=True, check=False
     )
     (tmp_path / place).chmod(0o700)
     assert (done.returncode, done.stdout) == (4 if place == "locked" else 2, ""), done.stderr
@@ -184,11 +194,45 @@ def test_a_run_that_is_not_there(home: Home) -> None:
     assert "no run 9" in failing(home, "show", "9", code=2)
 
 
-def test_an_output_that_cannot_be_written(home: Home) -> None:
+@pytest.mark.parametrize(
+    ("place", "code", "words"),
+    [
+        ("no/such/folder/x", 2, "no folder no/such/folder"),
+        ("shop", 2, "is a folder"),
+        ("shop/tax.py/x", 2, "no folder"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_asked(
+    home: Home, place: str, code: int, words: str
+) -> None:
     with server() as endpoint:
-        done = home.amini("repair", ".", "../issue.md", "--base-url", endpoint.url, "-q", "-o", "no/such/folder/x")
-    assert done.returncode == 4
-    assert "-o" in one_sentence(done.stderr)
+        told = failing(home, "repair", ".", "../issue.md", "--base-url", endpoint.url, "-o", place, code=code)
+        assert len(endpoint.log.requests) == 0
+    assert words in told
+    assert "-o" in told
+
+
+@pytest.mark.parametrize("place", ["locked/x", "locked/inner/x", "mine.patch"])
+def test_an_output_without_permission(home: Home, tmp_path: Path, place: str) -> None:
+    (tmp_path / "locked/inner").mkdir(parents=True)
+    (tmp_path / "mine.patch").touch(mode=0o400)
+    (tmp_path / "locked").chmod(0o500 if place == "locked/x" else 0o000)
+    command = home.command("repair", ".", "../issue.md", "--base-url", NOBODY, "-o", f"../{place}")
+    done = subprocess.run(
+        [*BOUND, *command], cwd=home.repository, env=home.environment(), capture_output=True, text=True, check=False
+    )
+    (tmp_path / "locked").chmod(0o700)
+    assert (done.returncode, done.stdout) == (4, ""), done.stderr
+    assert "permission" in one_sentence(done.stderr).lower()
+
+
+def test_a_patch_cannot_be_applied_where_there_is_no_working_tree(home: Home, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "--quiet", "--bare", str(home.repository), str(tmp_path / "bare.git"))
+    with server() as endpoint:
+        for place in ("../bare.git", ".git", home.repository.as_uri(), "owner/name"):
+            told = failing(home, "repair", place, "../issue.md", "--base-url", endpoint.url, "--apply", code=2)
+            assert "--apply" in told
+        assert len(endpoint.log.requests) == 0
 
 
 def test_a_password_in_the_address(home: Home) -> None:

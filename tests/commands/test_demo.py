@@ -1,11 +1,16 @@
 """The demo on the real embedded model: whatever it answers is shown as it is."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from agentless_mini.commands.demo import SAMPLE, make_repository, run_tests
+from agentless_mini.commands.demo import FAILING, SAMPLE, make_repository, run_tests
+from agentless_mini.commands.models import Machine
+from agentless_mini.domain import Outcome
+from agentless_mini.environments import SandboxKind, SandboxSettings
+from agentless_mini.stages.bench import NoBench
 from tests.commands.running import Home
 from tests.embedded_model import needed_weights
 from tests.gitrepo import git
@@ -24,36 +29,36 @@ def test_the_sample_is_a_repository_with_one_commit(sample: Path) -> None:
     assert git(sample, "rev-list", "--count", "HEAD").strip() == b"1"
 
 
+def outcomes(sample: Path, cache: Path) -> dict[str, Outcome]:
+    """Run the sample's tests as the demo does, and return what came of each by its name."""
+    machine = Machine(cache / "state", cache, {"PATH": os.environ["PATH"]})
+    results = run_tests(sample, SandboxSettings(kind=SandboxKind.LOCAL), machine)
+    assert not isinstance(results, NoBench), results.reason
+    return {result.id.rpartition("::")[2]: result.outcome for result in results}
+
+
 @needs_bubblewrap
-def test_the_samples_tests_fail_on_its_fault_alone(sample: Path) -> None:
-    faulty = run_tests(sample)
-    assert (faulty.ran, faulty.passed) == (True, False)
-    assert "failures=1" in faulty.output
+@pytest.mark.slow
+def test_the_samples_tests_fail_on_its_fault_alone(sample: Path, tmp_path: Path) -> None:
+    found = outcomes(sample, tmp_path)
+    assert len(found) == 5
+    assert [name for name, outcome in found.items() if outcome is not Outcome.PASS] == [FAILING.rpartition("::")[2]]
     code = (SAMPLE / "durations.py").read_text().replace("if count > 1:", "if count:")
     (sample / "durations.py").write_text(code)
-    assert run_tests(sample).passed
-
-
-@needs_bubblewrap
-def test_what_the_model_wrote_can_neither_write_nor_read_the_environment(sample: Path) -> None:
-    attack = "import os, pathlib\nassert not os.environ.get('HOME')\npathlib.Path('written').write_text('x')\n"
-    (sample / "durations.py").write_text(attack)
-    verdict = run_tests(sample)
-    assert not verdict.passed
-    assert "Read-only file system" in verdict.output
-    assert not (sample / "written").exists()
+    assert set(outcomes(sample, tmp_path).values()) == {Outcome.PASS}
 
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_the_demo_shows_a_patch_the_vote_and_the_verdict_of_the_tests(home: Home, tmp_path: Path) -> None:
+def test_the_demo_repairs_its_sample_for_real(home: Home, tmp_path: Path) -> None:
     cache = needed_weights().path.parent.parent
     done = home.amini("demo", "--keep", str(tmp_path / "kept"), env={"XDG_CACHE_HOME": str(cache.parent)})
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("diff --git a/durations.py b/durations.py")
     git(tmp_path / "kept", "apply", "--reverse", "--check", stdin=done.stdout.encode())
-    assert "confidence" in done.stderr
     if shutil.which("bwrap"):
-        assert "tests before the repair: FAIL" in done.stderr
-        verdict = run_tests(tmp_path / "kept")
-        assert f"tests after the repair: {'pass' if verdict.passed else 'FAIL'}" in done.stderr
+        assert "tests before the repair: FAIL (1 fail, 4 pass)" in done.stderr
+        assert "tests after the repair: pass (5 pass)" in done.stderr
+        assert set(outcomes(tmp_path / "kept", tmp_path).values()) == {Outcome.PASS}
+    else:
+        assert "were not run" in done.stderr

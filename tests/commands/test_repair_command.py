@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from agentless_mini.samplers.scripted_server import ScriptedServer
-from tests.commands.running import ISSUE, Home, server
+from tests.commands.running import ISSUE, VOTE_ALONE, Home, server
 from tests.gitrepo import git, write_files
 from tests.stages.workbench import FIX, NONSENSE, edit
 
@@ -140,8 +140,8 @@ def test_given_files_skip_localization(home: Home) -> None:
 
 def test_a_settings_file_sets_and_a_flag_overrides(home: Home) -> None:
     folder = home.root / "config/amini"
-    folder.mkdir(parents=True)
-    (folder / "config.toml").write_text("[repair]\nsamples = 3\nseed = 7\n[localize]\nsamples = 2\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.toml").write_text("[repair]\nsamples = 3\nseed = 7\n[localize]\nsamples = 2\n" + VOTE_ALONE)
     with server() as endpoint:
         done = home.amini("repair", ".", "../issue.md", "--base-url", endpoint.url, "--seed", "1")
         asked = [(chat.stage, chat.samples) for chat in endpoint.log.chats()]

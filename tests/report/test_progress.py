@@ -6,14 +6,15 @@ import pytest
 from rich.console import Console
 
 from agentless_mini.domain import Completion, Finish, Note, Reason, Rejected, SampleDone, Stage, StageStarted
-from agentless_mini.report.progress import LiveProgress
+from agentless_mini.report.progress import TITLES, LiveProgress
 
 BAD = Rejected(Reason.NO_EDIT, "\x1b[31mnothing")
 
 
-def told(*, terminal: bool, samples: int = 20, rejected: int = 5) -> str:
+def told(*, terminal: bool, samples: int = 20, rejected: int = 5, term: str = "xterm") -> str:
     stream = io.StringIO()
-    console = Console(file=stream, force_terminal=terminal, width=120, color_system=None)
+    environment = {"TERM": term}
+    console = Console(file=stream, force_terminal=terminal, width=120, color_system=None, _environ=environment)
     clock = iter(float(second) for second in range(10_000))
     with LiveProgress(console, lambda: next(clock)) as progress:
         progress.phase("loading the weights", 2.0)
@@ -34,6 +35,15 @@ def test_without_a_terminal_a_line_is_written_for_each_tenth() -> None:
     assert len(lines) == 12
     assert lines[-1].startswith("Sampling repairs: 20/20, 15 valid, 5 rejected, ")
     assert lines[-1].endswith(" tokens/s")
+
+
+def test_every_stage_has_a_title() -> None:
+    assert TITLES.keys() == set(Stage)
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_on_a_dumb_terminal_the_lines_are_plain(term: str) -> None:
+    assert told(terminal=True, term=term) == told(terminal=False)
 
 
 def test_on_a_terminal_the_line_moves_and_is_cleared() -> None:

@@ -24,15 +24,9 @@ from agentless_mini.domain import (
     Usage,
     canonical_json,
 )
-from agentless_mini.report.show import (
-    completion_view,
-    escaped,
-    prompt_view,
-    run_document,
-    run_view,
-    runs_document,
-    runs_table,
-)
+from agentless_mini.report.cells import escaped
+from agentless_mini.report.document import run_document, runs_document
+from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
 from agentless_mini.store import (
     ChoiceRecord,
     PatchRecord,

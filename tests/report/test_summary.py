@@ -1,45 +1,29 @@
-"""The summary of a run: what it says of files, votes, confidence, cuts and cost."""
+"""The summary of a run: what it says of files, tests, votes, confidence, cuts and cost."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from agentless_mini.domain import (
-    Candidate,
-    Choice,
-    Completion,
-    Finish,
-    Localization,
-    Patch,
-    Prediction,
-    Reason,
-    Rejected,
-    Usage,
-)
+from agentless_mini.domain import Case, Choice, Origin, Patch, Reason, Rejected
 from agentless_mini.report.summary import summary
-from agentless_mini.store import RunTrace, Store
-from tests.store.building import START, patch, record, request
+from tests.report.building import Outcome, shown, trace
+from tests.store.building import patch
 
 BAD = Rejected(Reason.NO_EDIT, "nothing")
 
 
-def trace(tmp_path: Path, *outcomes: Patch | Rejected, choice: Choice | None, notes: tuple[str, ...] = ()) -> RunTrace:
-    asked = request("Fix it.", *range(len(outcomes)))
-    answers = [Completion(n, "x", Finish.STOP, usage=Usage(100 if n == 0 else 0, 40, 7)) for n in range(len(outcomes))]
-    localization = Localization((("a.py", "b\x1b[31m.py"), ("c.py",)), (3, 0))
-    with Store.open(tmp_path / "s.sqlite") as store:
-        run = store.runs.begin(START)
-        key = record(store, asked, *answers)
-        for number in range(len(outcomes)):
-            store.runs.link(run, key, number)
-        candidates = tuple(Candidate(key, n, n, outcome) for n, outcome in enumerate(outcomes))
-        store.runs.put_prediction(run, Prediction(localization, candidates, choice, notes))
-        return store.runs.trace(run)
+def lines(folder: Path, outcome: Outcome, seconds: float = 1.0) -> list[str]:
+    return [line.rstrip() for line in shown(summary(trace(folder, outcome), seconds)).splitlines()]
 
 
-def test_a_run_with_a_winner(tmp_path: Path) -> None:
+def confidence(folder: Path, choice: Choice, *repairs: Patch) -> str:
+    (line,) = [line for line in lines(folder, Outcome(repairs or (patch(),), choice)) if line.startswith("confidence")]
+    return line
+
+
+def test_a_run_with_a_winner_by_vote(tmp_path: Path) -> None:
     one, other = patch(), patch(b"diff --git a/b.py b/b.py\n", "m" * 64)
-    told = summary(trace(tmp_path, one, one, other, BAD, choice=Choice(one, 2, 3, "so it is"), notes=("Cut.",)), 1.25)
-    lines = told.plain.split("\n")
-    assert lines == [
+    outcome = Outcome((one, one, other, BAD), Choice(one, 2, 3, "so it is"), ("Cut.",))
+    assert lines(tmp_path, outcome, 1.25) == [
         "files      a.py, b?[31m.py (3 votes)",
         "files      c.py (no vote of the model)",
         "note       Cut.",
@@ -52,16 +36,49 @@ def test_a_run_with_a_winner(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_valid_sample(tmp_path: Path) -> None:
-    told = summary(trace(tmp_path, BAD, choice=None), 1.0).plain
-    assert "patch      none: no sample became a valid patch" in told
-    assert "confidence" not in told
+    told = lines(tmp_path, Outcome((BAD,), None))
+    assert "patch      none: no sample became a valid patch (amini show tells why)" in told
+    assert not [line for line in told if "confidence" in line]
+
+
+def test_a_run_that_decided_nothing_has_its_cost(tmp_path: Path) -> None:
+    begun = replace(trace(tmp_path, Outcome((patch(),), None)), prediction=None)
+    assert shown(summary(begun, 2.0)).splitlines()[-1].startswith("spent      100 prompt tokens")
+
+
+def test_a_sample_that_was_never_judged_is_not_called_rejected(tmp_path: Path) -> None:
+    told = lines(tmp_path, Outcome((patch(), None, None), Choice(patch(), 1, 1, "x")))
+    assert "samples    3: 1 valid (1 distinct), 0 rejected, 2 not judged" in told
+
+
+def test_written_tests_are_counted_with_their_fate(tmp_path: Path) -> None:
+    kept = Case("tests/test_issue.py", Origin.GENERATED, "tests/test_issue.py", b"", votes=2)
+    passing, odd = Rejected(Reason.NOT_REPRODUCED, "it passes"), Rejected(Reason.OTHER_FAULT, "ImportError")
+    outcome = Outcome((patch(),), Choice(patch(), 1, 1, "x"), tests=(kept, passing, passing, kept, odd))
+    told = lines(tmp_path, outcome)
+    assert "new tests  5: 2 reproduce the issue (1 distinct), 3 rejected" in told
+    assert "rejected   not-reproduced 2, other-fault 1" in told
 
 
 def test_a_divided_vote_is_said_to_be_one(tmp_path: Path) -> None:
-    divided = summary(trace(tmp_path, patch(), choice=Choice(patch(), 2, 5, "x")), 1.0).plain
-    assert "40% of the votes, the samples are divided" in divided
+    assert "40% of the votes, the samples are divided" in confidence(tmp_path, Choice(patch(), 2, 5, "x"))
 
 
 def test_a_vote_below_a_quarter_asks_for_care(tmp_path: Path) -> None:
-    hardly = summary(trace(tmp_path, patch(), choice=Choice(patch(), 1, 10, "x")), 1.0).plain
-    assert "10% of the votes, the samples hardly agree: read it with care" in hardly
+    told = confidence(tmp_path, Choice(patch(), 1, 10, "x"))
+    assert "10% of the votes, the samples hardly agree: read it with care" in told
+
+
+def test_how_far_tests_back_the_patch_is_said(tmp_path: Path) -> None:
+    backed = Choice(patch(), 2, 2, "x", passed=1, reproducing=2, broken=0, regressions=3)
+    assert confidence(tmp_path, backed) == "confidence 100% of the votes, the samples agree"
+
+
+def test_a_patch_that_passes_no_reproduction_is_said_to(tmp_path: Path) -> None:
+    told = confidence(tmp_path, Choice(patch(), 2, 2, "x", reproducing=2))
+    assert told.endswith("; but no test that reproduces the issue passes with it")
+
+
+def test_regression_tests_alone_are_said_to_prove_no_repair(tmp_path: Path) -> None:
+    told = confidence(tmp_path, Choice(patch(), 2, 2, "x", regressions=9))
+    assert told.endswith("; no test shows that it repairs the issue")

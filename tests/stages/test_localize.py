@@ -102,6 +102,31 @@ def test_given_files_replace_localization() -> None:
     assert found.votes == (0,)
 
 
+@pytest.mark.parametrize(
+    "said", ["shop\\cart.py", ".\\shop\\cart.py", "./shop/cart.py", "shop/./cart.py", "shop//cart.py"]
+)
+def test_a_given_path_is_read_in_every_spelling(said: str) -> None:
+    assert given([said, "shop/cart.py"], shop()).lists == (("shop/cart.py",),)
+
+
+@pytest.mark.parametrize("said", ["shop\\card.py", "../shop/cart.py", "/shop/cart.py", "", "C:\\shop\\cart.py"])
+def test_a_given_path_that_no_spelling_finds_is_a_usage_error(said: str) -> None:
+    with pytest.raises(UsageError, match="as `git ls-files` does"):
+        given([said], shop())
+
+
+@pytest.mark.parametrize("name", ["shop\\odd.py", "shop/bell\a.py", "shop/\udcff.py"])
+def test_a_given_name_that_no_prompt_can_carry_is_a_usage_error(name: str) -> None:
+    with pytest.raises(UsageError, match="rename the file") as raised:
+        given([name], shop(text_file(name, "x = 1\n")))
+    assert str(raised.value).isprintable()
+
+
+def test_where_a_backslash_names_two_files_the_path_is_meant() -> None:
+    snapshot = shop(text_file("shop\\cart.py", "x = 1\n"))
+    assert given(["shop\\cart.py"], snapshot).lists == (("shop/cart.py",),)
+
+
 def test_a_given_file_that_is_not_there_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"'shop/card\.py'"):
         given(["shop/card.py"], shop())

@@ -114,6 +114,22 @@ def test_a_context_without_room_for_any_file_is_an_error() -> None:
         draw(FIX, card=ModelCard("scripted", 400))
 
 
+def notes(bench: Bench) -> list[str]:
+    return [event.text for event in bench.events if isinstance(event, Note)]
+
+
+def test_answers_that_may_be_shorter_than_wanted_are_told_once() -> None:
+    _, sampler, bench = draw(FIX, localization=TWO)
+    assert {request.params.max_tokens for request in sampler.requests} == {2048}
+    assert notes(bench) == ["An answer may have 2048 tokens, not 8192: a quarter of the model's context at most."]
+
+
+@pytest.mark.parametrize("card", [ModelCard("scripted", 4 * 8192), replace(CARD, decoding=Decoding.LINES)])
+def test_answers_that_are_as_long_as_wanted_or_single_lines_are_not_told_of(card: ModelCard) -> None:
+    _, _, bench = draw(FIX, card=card)
+    assert notes(bench) == []
+
+
 def test_git_is_asked_once_for_each_distinct_patch_and_its_refusal_is_a_reason() -> None:
     candidates, _, bench = draw(FIX, FIX, WRONG, samples=6)
     assert len(bench.checked) == 2

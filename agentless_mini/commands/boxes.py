@@ -1,0 +1,77 @@
+"""Where the tests of a run are run: opened when they are needed, recorded like answers."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+from agentless_mini.commands.models import Machine
+from agentless_mini.domain import Note, Snapshot
+from agentless_mini.environments import PlaceRequest, SandboxKind, SandboxSettings, Unavailable, open_place
+from agentless_mini.errors import BuildFailed
+from agentless_mini.ports import Watch
+from agentless_mini.recorded_sandbox import RecordedSandbox, TracedSandbox
+from agentless_mini.repository import Repository
+from agentless_mini.stages.bench import Bench, NoBench, Opening
+from agentless_mini.store import RunId, Store
+from agentless_mini.testing import harness_of
+
+
+@dataclass(frozen=True, slots=True)
+class Yard:
+    """What the boxes of a run are opened with. What is opened is closed by `stack`."""
+
+    settings: SandboxSettings
+    repository: Repository
+    snapshot: Snapshot
+    machine: Machine
+    stack: AsyncExitStack
+
+
+def plan_boxes(yard: Yard, store: Store, run: RunId) -> Opening | NoBench:
+    """Return how the boxes of a run are opened and recorded, or why there are none. Nothing is started."""
+    if yard.settings.kind is SandboxKind.NONE:
+        return NoBench("No test was run, as --sandbox none says.")
+    opener = _Opener(yard)
+
+    async def recorded(watch: Watch) -> Bench | NoBench:
+        bench = await opener.open(watch)
+        if isinstance(bench, NoBench):
+            return bench
+        return replace(bench, sandbox=TracedSandbox(RecordedSandbox(bench.sandbox, store), store, run), watch=watch)
+
+    return Opening(harness_of(yard.snapshot, yard.settings.test_command), recorded)
+
+
+class _Opener:
+    """Opens a bench once, however often a run is planned again."""
+
+    def __init__(self, yard: Yard) -> None:
+        self._yard = yard
+        self._opened: Bench | NoBench | None = None
+        self._opening = asyncio.Lock()
+
+    async def open(self, watch: Watch) -> Bench | NoBench:
+        async with self._opening:
+            if self._opened is None:
+                self._opened = await open_bench(self._yard, watch)
+            return self._opened
+
+
+async def open_bench(yard: Yard, watch: Watch) -> Bench | NoBench:
+    """Open the boxes of a tree, unrecorded, until the yard's stack is closed.
+
+    A project whose needs cannot be installed has none; the vote is left then. Raises what `open_place` raises where
+    the sandbox that was asked for does not work.
+    """
+    harness = harness_of(yard.snapshot, yard.settings.test_command)
+    contents, machine = yard.repository.contents(), yard.machine
+    request = PlaceRequest(yard.snapshot, contents, machine.cache, machine.environment, harness.runner)
+    try:
+        opened = await open_place(request, yard.settings, watch, yard.stack)
+    except BuildFailed as error:
+        return NoBench(str(error))
+    if isinstance(opened, Unavailable):
+        return NoBench(opened.reason)
+    for note in opened.notes:
+        watch(Note(note))
+    return Bench(opened.sandbox, opened.place, harness, yard.snapshot, watch, opened.limits, yard.settings.case_seconds)

@@ -1,0 +1,78 @@
+"""Chooses where tests run, and makes it ready."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from agentless_mini.domain import Phase, PhaseStarted
+from agentless_mini.environments.imaged import open_docker
+from agentless_mini.environments.index import find_index
+from agentless_mini.environments.needs import needs_of
+from agentless_mini.environments.settings import SandboxKind, SandboxSettings
+from agentless_mini.environments.virtual import open_boxed, open_unboxed
+from agentless_mini.environments.work import Opened, PlaceRequest, Unavailable, Work
+from agentless_mini.errors import EnvironmentFailed, UsageError
+from agentless_mini.ports import Watch
+from agentless_mini.sandboxes.scratch import Scratch, sweep_scratch
+
+_NOT_ASKED_FOR = "No test is run, as --sandbox none says."
+
+
+async def open_place(
+    request: PlaceRequest, settings: SandboxSettings, watch: Watch, stack: AsyncExitStack
+) -> Opened | Unavailable:
+    """Return the place for the tests of a tree, ready to be used until `stack` is closed.
+
+    It is built where it is not there yet, which can take minutes. What dead runs left behind is removed first. Where
+    the settings leave the choice, the first way that works is taken, and `Unavailable` is the answer where none does.
+    Raises `EnvironmentFailed` where the way that was asked for does not work, `UsageError` where settings contradict
+    each other, and `RepositoryError` where the tree cannot be read any more.
+    """
+    if settings.kind is SandboxKind.NONE:
+        return Unavailable(_NOT_ASKED_FOR)
+    kind = _kind(settings)
+    watch(PhaseStarted(Phase.ENVIRONMENT))
+    await asyncio.to_thread(sweep_scratch)
+    scratch = Scratch()
+    stack.callback(scratch.close)
+    work = await asyncio.to_thread(_work, request, settings, watch, scratch)
+    return await (_first_that_works(work, stack) if kind is SandboxKind.AUTO else _open(kind, work, stack))
+
+
+def _kind(settings: SandboxSettings) -> SandboxKind:
+    """Return what is asked for: an image leaves no choice."""
+    if not settings.image:
+        return settings.kind
+    if settings.kind in {SandboxKind.AUTO, SandboxKind.DOCKER}:
+        return SandboxKind.DOCKER
+    raise UsageError(f"An image needs Docker: leave out --image, or --sandbox {settings.kind}.")
+
+
+def _work(request: PlaceRequest, settings: SandboxSettings, watch: Watch, scratch: Scratch) -> Work:
+    needs = needs_of(request.snapshot, request.runner)
+    return Work(request, settings, watch, needs, find_index(request.variables), scratch)
+
+
+async def _open(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> Opened:
+    async with AsyncExitStack() as own:
+        if kind is SandboxKind.DOCKER:
+            opened = await open_docker(work, own)
+        elif kind is SandboxKind.LOCAL:
+            opened = await open_boxed(work)
+        else:
+            opened = await open_unboxed(work, own)
+        stack.push_async_exit(own.pop_all())
+        return opened
+
+
+async def _first_that_works(work: Work, stack: AsyncExitStack) -> Opened | Unavailable:
+    reasons = []
+    for kind in (SandboxKind.DOCKER, SandboxKind.LOCAL):
+        try:
+            opened = await _open(kind, work, stack)
+        except EnvironmentFailed as error:
+            reasons.append(str(error))
+            if kind is SandboxKind.DOCKER:
+                work.note(f"Docker is not used, bubblewrap is tried instead. {error}")
+        else:
+            return opened
+    return Unavailable(f"No test is run, for there is no environment. {' '.join(dict.fromkeys(reasons))}")

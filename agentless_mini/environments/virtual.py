@@ -1,0 +1,181 @@
+"""Virtual environments of this machine: built in a box of bubblewrap, or without one where the user says so.
+
+The box of a build sees what every box sees, and beside it: the new environment's folder, which alone it can write; the
+network of this machine, so that it can also reach what listens on this machine; and folders that pip is configured to
+take packages from. How much it writes into its folder is limited for each file, not for all of them.
+"""
+
+import asyncio
+import hashlib
+import os
+import subprocess
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+from agentless_mini.domain import Environment, Job, JobResult, Place
+from agentless_mini.domain.canonical import canonical_json
+from agentless_mini.environments.build import build_job, identity_of, overlay_files, read_build
+from agentless_mini.environments.index import Index
+from agentless_mini.environments.pythons import Interpreter, choose_python
+from agentless_mini.environments.shelf import Manifest, Slot, hand_over, seal
+from agentless_mini.environments.work import Opened, Work, build_failed, packed, probe, require_usable
+from agentless_mini.errors import EnvironmentFailed, printable
+from agentless_mini.ports import Sandbox
+from agentless_mini.sandboxes.bubblewrap import (
+    Access,
+    Box,
+    Bubblewrap,
+    Network,
+    VirtualEnvironment,
+    find_bubblewrap,
+    room_for,
+)
+from agentless_mini.sandboxes.capacity import boxes_here
+from agentless_mini.sandboxes.local import LocalSandbox, UnsafeLocal, in_box
+from agentless_mini.sandboxes.packs import Pack
+
+_SKELETON_SECONDS = 60
+
+
+class _Way(Protocol):
+    """How code of the environment is run: in boxes or not. `name` tells their environments apart."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult: ...
+
+    def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Boxed:
+    bubblewrap: Bubblewrap
+    index: Index
+    boxes: int
+    name: str = "virtual environment"
+
+    async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
+        room = room_for(job, environment)
+        if room.uid is not None:
+            hand_over(environment.folder, room.uid)
+        access = Access((environment.folder,), self.index.folders(), Network.HOST)
+        result = await in_box(self.bubblewrap, job, pack, Box(room, environment, access))
+        if room.uid is not None:
+            hand_over(environment.folder, os.geteuid())
+        seal(environment.folder)
+        return result
+
+    def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox:
+        return LocalSandbox(self.bubblewrap, environments, packs, self.boxes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unboxed:
+    work: Work
+    folder: Path
+    name: str = "virtual environment without a sandbox"
+
+    async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
+        environments = {job.environment.identity: environment}
+        return await self.sandbox(environments, {pack.digest: pack}).run(job)
+
+    def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox:
+        return UnsafeLocal(environments, packs, self.folder, self.work.note)
+
+
+async def open_boxed(work: Work) -> Opened:
+    """Return a place in boxes of bubblewrap. Raises `EnvironmentFailed`."""
+    bubblewrap = await asyncio.to_thread(find_bubblewrap, work.settings.bubblewrap)
+    boxes = work.settings.boxes or boxes_here(work.settings.limits())
+    return await _open(work, _Boxed(bubblewrap, work.index, boxes))
+
+
+async def open_unboxed(work: Work, stack: AsyncExitStack) -> Opened:
+    """Return a place without any box; what it runs is warned of each time. Raises `EnvironmentFailed`."""
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="amini-unsafe-", ignore_cleanup_errors=True)))
+    return await _open(work, _Unboxed(work, folder))
+
+
+async def _open(work: Work, way: _Way) -> Opened:
+    interpreter, notes = await asyncio.to_thread(choose_python, work.needs.python, work.request.variables)
+    slot = work.slot(_key(work, way, interpreter))
+    async with slot.locked(work.note_waiting):
+        manifest = slot.read()
+        if manifest is None or not _is_intact(slot, manifest.behind):
+            work.note_building(f"a {way.name} (Python {'.'.join(map(str, interpreter.version))})", slot)
+            manifest = await _build(work, way, slot, interpreter)
+    environment = VirtualEnvironment(manifest.identity, slot.venv)
+    pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot))
+    place = Place(Environment(manifest.identity, environment.python), packed(pack))
+    sandbox = way.sandbox({manifest.identity: environment}, work.packs)
+    return Opened(sandbox, place, work.settings.limits(), (*notes, *manifest.notes))
+
+
+def _key(work: Work, way: _Way, interpreter: Interpreter) -> str:
+    asked = [way.name, work.needs.digest, work.settings.setup, str(interpreter.path), *map(str, interpreter.version)]
+    return hashlib.sha256(canonical_json([*asked, work.request.version]).encode()).hexdigest()
+
+
+def _is_intact(slot: Slot, behind: str) -> bool:
+    """Tell whether its Python is the one that it was made from: else a box would be shown another folder."""
+    python = slot.venv / "bin" / "python"
+    return os.access(python, os.X_OK) and str(python.resolve()) == behind
+
+
+async def _build(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) -> Manifest:
+    slot.clear()
+    try:
+        await asyncio.to_thread(_make_skeleton, interpreter, slot)
+        return await _fill(work, way, slot, interpreter)
+    except BaseException:
+        slot.clear()
+        raise
+
+
+def _make_skeleton(interpreter: Interpreter, slot: Slot) -> None:
+    """Make the folders and links of a virtual environment, in which nothing foreign takes part."""
+    command = (interpreter.path, "-I", "-m", "venv", "--without-pip", slot.venv)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SKELETON_SECONDS)  # noqa: S603 - it is a Python of the user's
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise build_failed(str(error), slot) from error
+    if done.returncode:
+        slot.write_log(done.stdout + done.stderr)
+        raise build_failed(f"{interpreter.path} -m venv exited with {done.returncode}", slot)
+
+
+async def _fill(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) -> Manifest:
+    pack = await work.pack()
+    key = _key(work, way, interpreter)
+    unfinished = VirtualEnvironment(key, slot.venv)
+    recipe = work.recipe(unfinished.python)
+    built = read_build(
+        await way.build(build_job(recipe, Environment(key, unfinished.python), packed(pack)), pack, unfinished), recipe
+    )
+    require_usable(built, slot)
+    if not _is_intact(slot, str(interpreter.path)):
+        raise build_failed("its Python was replaced by another", slot)
+    identity = identity_of(key, built)
+    environment = VirtualEnvironment(identity, slot.venv)
+    overlaid = await work.pack(overlay_files(built.overlay, work.request.snapshot))
+    place = Place(Environment(identity, environment.python), packed(overlaid))
+    sandbox = way.sandbox({identity: environment}, work.packs)
+    notes = await probe(work, sandbox, place, lambda problem: _unusable(built.log, problem, slot))
+    manifest = Manifest(
+        identity=identity,
+        python=environment.python,
+        behind=str(interpreter.path),
+        notes=(*work.needs.notes, *built.notes, *notes),
+    )
+    slot.keep(manifest, built.overlay)
+    return manifest
+
+
+def _unusable(log: str, problem: str, slot: Slot) -> EnvironmentFailed:
+    slot.write_log(f"{log}\n\nAfterwards {printable(problem)}\n")
+    return build_failed(problem, slot)

@@ -1,0 +1,72 @@
+"""Which patch is better, by method. The best is the first of a total order, which tables show in full."""
+
+import enum
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+
+from agentless_mini.ranking.standing import Standing, Totals
+
+
+class Method(enum.StrEnum):
+    """How the patch is chosen among those that were executed."""
+
+    VOTE = "vote"  # most samples, whatever the tests say
+    AGREEMENT = "agreement"  # dual execution agreement: mission section 1.5, after CodeT
+    SCORES = "scores"  # Kimi-Dev: share of fail-to-pass plus share of pass-to-pass
+
+
+def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tuple[Standing, ...]:
+    """Return the patches, the best first. The result does not depend on the order of `standings`."""
+    if method is Method.VOTE:
+        return tuple(sorted(standings, key=_by_votes))
+    if method is Method.SCORES:
+        return tuple(sorted(standings, key=lambda standing: (-score(standing, count), *_by_votes(standing))))
+    return _by_agreement(standings)
+
+
+def score(standing: Standing, count: Totals) -> Fraction:
+    """Return the score of Kimi-Dev in [0, 2]: a kind of which there is no test adds nothing."""
+    fixed = Fraction(len(standing.reproducing), count.reproducing or 1)
+    return fixed + Fraction(len(standing.kept), count.regressions or 1)
+
+
+def agreeing(standings: Sequence[Standing]) -> Counter[tuple[object, ...]]:
+    """Return the samples of each group: patches of one level that pass the identical set of reproducing cases."""
+    samples: Counter[tuple[object, ...]] = Counter()
+    for standing in standings:
+        samples[group(standing)] += standing.votes
+    return samples
+
+
+def group(standing: Standing) -> tuple[object, ...]:
+    """Return what patches of one group have in common."""
+    return _level(standing), standing.reproducing
+
+
+def _level(standing: Standing) -> tuple[bool, int, int]:
+    """Return what no agreement outweighs, the smaller the better.
+
+    A test that is given needs no vote, so it comes before the regression tests: a right fix may break an old test
+    that pins the fault, but none fails the test that the user wants to pass.
+    """
+    return standing.refused, -len(standing.given), -len(standing.kept)
+
+
+def _by_agreement(standings: Sequence[Standing]) -> tuple[Standing, ...]:
+    """Order by level, in it by group (the most samples x tests^2, then tests, then the earliest), in it by votes."""
+    samples = agreeing(standings)
+    earliest: dict[tuple[object, ...], int] = {}
+    for standing in standings:
+        key = group(standing)
+        earliest[key] = min(standing.first, earliest.get(key, standing.first))
+
+    def place(standing: Standing) -> tuple[object, ...]:
+        key, tests = group(standing), len(standing.reproducing)
+        return *_level(standing), -samples[key] * tests**2, -tests, earliest[key], *_by_votes(standing)
+
+    return tuple(sorted(standings, key=place))
+
+
+def _by_votes(standing: Standing) -> tuple[int, int]:
+    return -standing.votes, standing.first

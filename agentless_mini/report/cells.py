@@ -1,0 +1,51 @@
+"""What reports are laid out with: tables and texts into which foreign text goes as it is, never as markup or control.
+
+Issue texts, model answers, paths and what tests print are not trusted.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+
+def escaped(text: str) -> str:
+    """Return the text with every character that could steer a terminal, or hide, as its escape (`\\x1b`).
+
+    That is all but printable characters, blanks, tabs and ends of lines: controls, marks that turn the direction of
+    writing, lone surrogates, and blanks that only look like one (`\\xa0`), at which a SEARCH block fails.
+    """
+    return "".join(
+        character
+        if character.isprintable() or character in "\n\t"
+        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in text
+    )
+
+
+def table(*headings: str) -> "Table":
+    """Return an empty table with these headings."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(*headings, box=box.SIMPLE_HEAD)
+
+
+def row(table: "Table", *cells: str) -> None:
+    """Add a row of texts."""
+    table.add_row(*(plain_text(cell) for cell in cells))
+
+
+def plain_text(text: str) -> "Text":
+    """Return what is shown exactly as it is written: no markup, no control sequence."""
+    from rich.text import Text
+
+    return Text(escaped(text))
+
+
+def heading(text: str) -> "Text":
+    """Return the title of what follows."""
+    from rich.text import Text
+
+    return Text(escaped(text), style="bold")

@@ -1,0 +1,118 @@
+"""A recorded run as plain values for `--json`: all that the store knows of it. It reads no store and prints nothing.
+
+Write it with `ensure_ascii`: a text may hold lone surrogates. Bytes that are UTF-8 are `{"encoding": "utf-8", "text":
+...}`, any other `{"encoding": "base64", ...}`.
+"""
+
+import base64
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from agentless_mini.domain import Case, Completion, Execution, Rejected, Verdict
+from agentless_mini.store import (
+    PatchRecord,
+    PromptRecord,
+    RunRecord,
+    RunSummary,
+    RunTrace,
+    SampleRecord,
+)
+
+
+def runs_document(summaries: Iterable[RunSummary]) -> dict[str, Any]:
+    """Return the list of runs as JSON values, in the order given."""
+    runs = [
+        {**_run_values(summary.run), "samples": summary.samples, "votes": summary.votes, "valid": summary.valid}
+        for summary in summaries
+    ]
+    return {"runs": runs}
+
+
+def run_document(
+    trace: RunTrace, prompts: Iterable[PromptRecord] = (), completions: Iterable[tuple[SampleRecord, Completion]] = ()
+) -> dict[str, Any]:
+    """Return a run as JSON values: prompts by digest, samples, boxes, and how it was decided (`prediction`, or null).
+
+    `text` and `reasoning` are in the samples whose completions are given. `prediction.execution` is null where no
+    test was run, or has every case, and for every distinct patch its outcomes and faults by the id of the case.
+    """
+    answers = {(sample.key, sample.index): completion for sample, completion in completions}
+    return {
+        "run": _run_values(trace.run),
+        "prompts": {prompt.digest: [asdict(message) for message in prompt.messages] for prompt in prompts},
+        "samples": [_sample_values(sample, answers.get((sample.key, sample.index))) for sample in trace.samples],
+        "boxes": [asdict(box) for box in trace.boxes],
+        "prediction": _prediction_values(trace),
+    }
+
+
+def _run_values(run: RunRecord) -> dict[str, Any]:
+    start = run.start
+    return {
+        **asdict(run),
+        "start": {**asdict(start), "settings": json.loads(start.settings), "versions": json.loads(start.versions)},
+    }
+
+
+def _sample_values(sample: SampleRecord, completion: Completion | None) -> dict[str, Any]:
+    texts = {"text": completion.text, "reasoning": completion.reasoning} if completion else {}
+    return {**asdict(sample), "outcome": _outcome_values(sample.outcome), **texts}
+
+
+def _outcome_values(outcome: PatchRecord | Case | Rejected | None) -> dict[str, Any] | None:
+    match outcome:
+        case PatchRecord():
+            return {"valid": True, **_patch_values(outcome)}
+        case Case():
+            return {"valid": True, **_case_values(outcome)}
+        case Rejected(reason=reason, detail=detail):
+            return {"valid": False, "reason": reason, "detail": detail}
+    return None
+
+
+def _prediction_values(trace: RunTrace) -> dict[str, Any] | None:
+    prediction = trace.prediction
+    if prediction is None:
+        return None
+    choice = prediction.choice
+    return {
+        "localization": asdict(prediction.localization),
+        "choice": None if choice is None else {**asdict(choice), "patch": _patch_values(choice.patch)},
+        "notes": list(prediction.notes),
+        "execution": None if prediction.execution is None else _execution_values(prediction.execution),
+    }
+
+
+def _execution_values(execution: Execution) -> dict[str, Any]:
+    before = {result.id: result.outcome for result in execution.before}
+    return {
+        "cases": [{**_case_values(case), "before": before.get(case.id)} for case in execution.cases],
+        "verdicts": [_verdict_values(verdict) for verdict in execution.verdicts],
+    }
+
+
+def _case_values(case: Case) -> dict[str, Any]:
+    return {**asdict(case), "data": None if case.data is None else _bytes_values(case.data)}
+
+
+def _verdict_values(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "normal": verdict.normal,
+        "refusal": verdict.refusal,
+        "outcomes": {result.id: result.outcome for result in verdict.results},
+        "seconds": {result.id: result.seconds for result in verdict.results},
+        "faults": {result.id: asdict(result.fault) for result in verdict.results if result.fault},
+    }
+
+
+def _patch_values(patch: PatchRecord) -> dict[str, Any]:
+    return {"normal": patch.normal, "paths": list(patch.paths), "diff": _bytes_values(patch.diff)}
+
+
+def _bytes_values(data: bytes) -> dict[str, str]:
+    try:
+        return {"encoding": "utf-8", "text": data.decode()}
+    except UnicodeDecodeError:
+        return {"encoding": "base64", "text": base64.b64encode(data).decode("ascii")}

@@ -1,0 +1,149 @@
+"""Reads the record that a step leaves. Everything in it is foreign: what is not as it should be is left out.
+
+It does not tell a true record from one that a test wrote: see `testing`.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agentless_mini.domain import CaseResult, Fault, Outcome
+
+MOST_LINE = 64 * 1024
+MOST_ID = 4000
+MOST_TEXT = 2000
+MOST_SECONDS = 1e6
+_WORST = (Outcome.FAIL, Outcome.ERROR, Outcome.TIMEOUT, Outcome.SKIP, Outcome.PASS)
+_WHOLE = (Outcome.FAIL, Outcome.ERROR, Outcome.TIMEOUT, Outcome.PASS, Outcome.SKIP)
+_SAID = frozenset({"pass", "fail", "error", "timeout", "skip"})
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a step wrote down.
+
+    `results` are those of tests, and of files and classes as a whole, in the order in which they ended; `running` is
+    the one that did not (empty: none), `late` whether its clock had rung. `done` says that all was run that there is,
+    `stopped` what kept the runner from beginning.
+    """
+
+    results: tuple[CaseResult, ...] = ()
+    running: str = ""
+    late: bool = False
+    begun: bool = False
+    done: bool = False
+    stopped: Fault | None = None
+
+    def cut_short(self, outcome: Outcome, words: str) -> "Record":
+        """Return the record of a step that ended like this under what was running."""
+        if not self.running:
+            return self
+        ended = CaseResult(self.running, Outcome.TIMEOUT if self.late else outcome, fault=Fault("", words))
+        return replace(self, results=_merged((*self.results, ended)), running="", late=False)
+
+    def result_for(self, wanted: str) -> CaseResult | None:
+        """Return what came of a case: of all tests that it stands for. None where they were not reached."""
+        own = [result for result in self.results if covers(wanted, result.id)]
+        found = own or [result for result in self.results if covers(result.id, wanted)]
+        if not found:
+            return CaseResult(wanted, Outcome.NOT_COLLECTED) if self.done else None
+        worst = min(found, key=lambda result: _WHOLE.index(result.outcome))
+        ended = self.done or bool(worst.fault) or wanted == worst.id or found[-1] is not self.results[-1]
+        if not ended:
+            return None  # there may be more tests in it
+        return CaseResult(wanted, worst.outcome, sum(result.seconds for result in found), worst.fault)
+
+
+def covers(wanted: str, name: str) -> bool:
+    """Tell whether a file, class, function or test stands for a test, among others."""
+    return name == wanted or name.startswith((f"{wanted}::", f"{wanted}["))
+
+
+def read_record(data: bytes) -> Record:
+    """Return what a record says. An id that ended twice has the worse of its outcomes."""
+    record = Record()
+    results: list[CaseResult] = []
+    for event in _events(data):
+        kind, name = event["event"], event["id"]
+        if kind == "start":
+            record = replace(record, running=name, late=False, begun=True)
+        elif kind == "late":
+            record = replace(record, late=True)
+        elif kind == "end" and (result := _result(event)) is not None:
+            results.append(result)
+        if kind in {"end", "read"} and name == record.running:
+            record = replace(record, running="", late=False)
+        record, ended = _of_process(record, event)
+        results += ended
+    return replace(record, results=_merged(results))
+
+
+def _of_process(record: Record, event: Mapping[str, Any]) -> tuple[Record, tuple[CaseResult, ...]]:
+    """Read what a record says of a process as a whole, and what it means for the test that was running."""
+    kind = event["event"]
+    if kind in {"begun", "done"}:
+        return replace(record, begun=True, done=record.done or kind == "done"), ()
+    if kind == "stopped":
+        return replace(record, stopped=_fault(event.get("fault")) or Fault("", "")), ()
+    if kind != "ended":
+        return record, ()
+    hung = event.get("hung") is True
+    words = f"Its process ended with status {_whole(event.get('status'))}."
+    settled = record.cut_short(
+        Outcome.TIMEOUT if hung else Outcome.ERROR, "Its process did not go on." if hung else words
+    )
+    return replace(settled, results=()), settled.results
+
+
+def _events(data: bytes) -> Iterator[Mapping[str, Any]]:
+    for line in data.split(b"\n"):
+        if 0 < len(line) <= MOST_LINE:
+            try:
+                event = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(event, dict) and _is_text(event.get("event"), 20) and _is_text(event.get("id"), MOST_ID):
+                yield event
+
+
+def _is_text(value: object, most: int) -> bool:
+    """Tell whether it is a text that a path can be written as."""
+    with suppress(UnicodeEncodeError):
+        return isinstance(value, str) and len(value.encode("utf-8", "surrogateescape")) <= most
+    return False
+
+
+def _result(event: Mapping[str, Any]) -> CaseResult | None:
+    outcome, seconds = event.get("outcome"), event.get("seconds")
+    if not isinstance(outcome, str) or outcome not in _SAID or not event["id"]:
+        return None
+    measured = isinstance(seconds, int | float) and math.isfinite(seconds) and 0 <= seconds <= MOST_SECONDS
+    return CaseResult(
+        event["id"], Outcome(outcome), float(seconds or 0) if measured else 0.0, _fault(event.get("fault"))
+    )
+
+
+def _fault(value: object) -> Fault | None:
+    if not isinstance(value, dict):
+        return None
+    kind, message, path = (_printed(value.get(name)) for name in ("kind", "message", "path"))
+    return Fault(kind, message, path, _whole(value.get("line")))
+
+
+def _printed(value: object) -> str:
+    return value[:MOST_TEXT].encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and abs(value) < 2**31 else 0
+
+
+def _merged(results: Iterable[CaseResult]) -> tuple[CaseResult, ...]:
+    worst: dict[str, CaseResult] = {}
+    for result in results:
+        before = worst.get(result.id, result)
+        worst[result.id] = min(before, result, key=lambda one: _WORST.index(one.outcome))
+    return tuple(worst.values())

@@ -1,0 +1,58 @@
+"""What real builds need of the machine, or a reason to skip."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
+from agentless_mini.sandboxes.docker import connect
+from tests.environments.base_image import base_image
+from tests.sandboxes.bench import children_left
+
+
+@pytest.fixture(scope="session")
+def package_index() -> None:
+    """Skip where no package can be had."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, "iniconfig"]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no package index answers: {done.stderr.strip().splitlines()[-1:]}")
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    before = set(children_left())
+    yield
+    assert set(children_left()) <= before
+
+
+@pytest.fixture
+def boxes(nothing_left: None) -> None:
+    """Skip where bubblewrap is missing."""
+    try:
+        find_bubblewrap("bwrap")
+    except EnvironmentFailed as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def base() -> Iterator[str]:
+    """Return a base image for builds; what is built on it is removed, and no container may be left."""
+    name = base_image()
+    client = connect(1)
+    try:
+        before = {image.id for image in client.images.list("amini-env")}
+        yield name
+        listed = client.api.containers(all=True, filters={"label": "amini=1"})
+        assert [found for found in listed if f" {os.getpid()} " in found["Labels"]["amini.owner"]] == []
+        for image in client.images.list("amini-env"):
+            if image.id not in before:
+                client.api.remove_image(image.id, force=True)
+    finally:
+        client.close()

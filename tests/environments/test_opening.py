@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import Event, Runner
+from agentless_mini.environments import Opened, SandboxKind, SandboxSettings, Unavailable
+from agentless_mini.errors import EnvironmentFailed, UsageError
+from tests.environments.samples import BARE
+from tests.environments.trees import opened, request, sentences
+
+
+@pytest.fixture
+def no_docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+
+
+def test_none_is_a_place_too(tmp_path: Path) -> None:
+    events: list[Event] = []
+    place = opened(request(BARE, tmp_path), SandboxSettings(kind=SandboxKind.NONE), events)
+    assert place == Unavailable("No test is run, as --sandbox none says.")
+    assert (events, list(tmp_path.iterdir())) == ([], [])
+
+
+@pytest.mark.usefixtures("no_docker")
+def test_where_the_choice_is_left_nothing_is_an_answer(tmp_path: Path) -> None:
+    settings = SandboxSettings(bubblewrap="/nowhere/bwrap")
+    events: list[Event] = []
+    place = opened(request(BARE, tmp_path), settings, events)
+    assert isinstance(place, Unavailable)
+    assert "No Docker daemon answers" in place.reason
+    assert "install it (package bubblewrap)" in place.reason
+    assert "Docker is not used" in sentences(events)[0]
+
+
+@pytest.mark.usefixtures("no_docker")
+@pytest.mark.parametrize(
+    ("kind", "words"), [(SandboxKind.DOCKER, "No Docker daemon answers"), (SandboxKind.LOCAL, "package bubblewrap")]
+)
+def test_where_one_way_is_asked_for_its_failure_is_an_error(kind: SandboxKind, words: str, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFailed, match=words):
+        opened(request(BARE, tmp_path), SandboxSettings(kind=kind, bubblewrap="/nowhere/bwrap"), [])
+
+
+@pytest.mark.usefixtures("no_docker")
+def test_an_image_needs_docker(tmp_path: Path) -> None:
+    for kind in (SandboxKind.LOCAL, SandboxKind.UNSAFE):
+        with pytest.raises(UsageError, match=f"leave out --image, or --sandbox {kind}"):
+            opened(request(BARE, tmp_path), SandboxSettings(kind=kind, image="x"), [])
+    with pytest.raises(EnvironmentFailed, match="No Docker daemon answers"):
+        opened(request(BARE, tmp_path), SandboxSettings(image="x"), [])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_docker", "boxes")
+def test_bubblewrap_is_taken_where_docker_is_not_there(tmp_path: Path) -> None:
+    place = opened(request(BARE, tmp_path, Runner.UNITTEST), SandboxSettings(setup="true"), [])
+    assert isinstance(place, Opened)

@@ -1,0 +1,225 @@
+"""Patches x tests: in the summary, in `amini show` and in `--json`."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from agentless_mini.domain import (
+    Candidate,
+    Case,
+    CaseResult,
+    Environment,
+    Execution,
+    Fault,
+    FileChange,
+    ImageTree,
+    Origin,
+    Outcome,
+    Patch,
+    Reason,
+    Rejected,
+    Verdict,
+    canonical_json,
+)
+from agentless_mini.ranking import Method, rank
+from agentless_mini.report.document import run_document
+from agentless_mini.report.show import run_view
+from agentless_mini.report.summary import summary
+from agentless_mini.store import BoxRecord, RunTrace
+from tests.report.building import Outcome as RunOutcome
+from tests.report.building import shown, trace
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m[bold red]\u202egnp.\r\x00\ud800\n\n"
+GIVEN = Case("tests/test_user.py::test_it", Origin.GIVEN, "tests/test_user.py")
+WRITTEN = Case("tests/test_issue.py", Origin.GENERATED, "tests/test_issue.py", b"assert caf\xe9\n", votes=3)
+OLD = Case("tests/test_old.py::test_a", Origin.REGRESSION, "tests/test_old.py")
+CASES = (GIVEN, WRITTEN, OLD)
+BEFORE = (
+    CaseResult(GIVEN.id, Outcome.FAIL),
+    CaseResult(WRITTEN.id, Outcome.ERROR, 0.5, Fault("KeyError", "'x'", "a.py", 3)),
+)
+
+
+def patch(normal: str, *paths: str) -> Patch:
+    changes = tuple(FileChange(path, b"x = 1\n", b"x = 2\n", "100644") for path in paths or (f"{normal}.py",))
+    return Patch(changes, f"diff {normal}\n".encode(), normal)
+
+
+def verdict(normal: str, *outcomes: Outcome, fault: Fault | None = None) -> Verdict:
+    results = zip(CASES, outcomes, strict=True)
+    return Verdict(
+        normal,
+        tuple(
+            CaseResult(case.id, outcome, 0.25, None if outcome is Outcome.PASS else fault) for case, outcome in results
+        ),
+    )
+
+
+FAULT = Fault("AssertionError", "1 != 2\n" + "x" * 300, "pkg/a.py", 7)
+EXECUTION = Execution(
+    CASES,
+    BEFORE,
+    (
+        verdict("a", Outcome.FAIL, Outcome.FAIL, Outcome.PASS, fault=FAULT),
+        verdict("b", Outcome.PASS, Outcome.PASS, Outcome.FAIL, fault=FAULT),
+        Verdict("c", (), "its folder is a symlink"),
+    ),
+)
+REPAIRS = (patch("a"), Rejected(Reason.NO_EDIT, ""), patch("b"), patch("a"), patch("c"))
+
+
+def decided(
+    folder: Path, execution: Execution, *repairs: Patch | Rejected, method: Method = Method.AGREEMENT
+) -> RunTrace:
+    choice = rank([Candidate("k", at, at, one) for at, one in enumerate(repairs)], execution, method)
+    tests = (WRITTEN, Rejected(Reason.OTHER_FAULT, "ImportError"))
+    return trace(folder, RunOutcome(repairs, choice, tests=tests, execution=execution))
+
+
+# --- the summary -----------------------------------------------------------------------------------------------------
+
+
+def test_the_summary_has_a_row_for_each_distinct_patch_the_best_first(tmp_path: Path) -> None:
+    text = shown(summary(decided(tmp_path, EXECUTION, *REPAIRS), 1.0))
+    assert "tests      1 given, 1 generated, 1 regression; on 3 distinct patches, the best first (* chosen):" in text
+    table = text[text.index("chosen):") :].splitlines()[1:]
+    rows = [line.split() for line in table if line.strip()]
+    assert rows[0] == ["votes", "files", "given", "generated", "broken"]
+    assert rows[2:5] == [
+        ["*", "1/4", "b.py", "1/1", "1/1", "1/1"],
+        ["2/4", "a.py", "0/1", "0/1", "0/1"],
+        ["1/4", "c.py", "refused", "refused", "refused"],
+    ]
+    assert text.index("passes 2 of 2 reproduction tests (1 of 1 given)") > text.index("refused")
+
+
+def test_the_chosen_patch_stands_first_by_whatever_method_it_was_chosen(tmp_path: Path) -> None:
+    text = shown(summary(decided(tmp_path, EXECUTION, *REPAIRS, method=Method.VOTE), 1.0))
+    assert text.index("* ") < text.index(" a.py  ") < text.index(" b.py  ")
+
+
+def test_columns_are_there_for_the_tests_that_there_are(tmp_path: Path) -> None:
+    only = Execution((OLD,), (), (Verdict("a", (CaseResult(OLD.id, Outcome.PASS),)),))
+    text = shown(summary(decided(tmp_path, only, patch("a")), 1.0))
+    assert "tests      1 regression; on one distinct patch" in text
+    assert "given" not in text
+    assert "broken" in text
+
+
+@pytest.mark.parametrize("execution", [Execution((), (), ()), Execution((OLD,), (), ())])
+def test_without_tests_or_verdicts_there_is_no_table(tmp_path: Path, execution: Execution) -> None:
+    assert "tests   " not in shown(summary(decided(tmp_path, execution, patch("a")), 1.0))
+
+
+def test_many_patches_and_long_paths_stay_within_80_columns_and_few_lines(tmp_path: Path) -> None:
+    normals = [f"{number:04}" for number in range(500)]
+    cases = tuple(replace(case, id=f"{case.id}{at}") for case in CASES for at in range(300))
+    results = tuple(CaseResult(case.id, Outcome.FAIL) for case in cases)
+    run = Execution(cases, (), tuple(Verdict(normal, results) for normal in normals))
+    repairs = [patch(normal, f"package/中/{'long' * 20}/{normal}.py", "b\x1b[31m.py") for normal in normals]
+    told = summary(decided(tmp_path, run, *repairs), 1.0)
+    lines = shown(told).splitlines()
+    table = lines[next(at for at, line in enumerate(lines) if "chosen" in line) + 1 : -3]
+    assert max(cell_len(line) for line in table) <= 80
+    assert len(table) < 20
+    assert "           ... 488 more (amini show 1 has all)" in table
+    assert "0/300" in table[4]
+
+
+def test_boxes_are_counted_in_the_cost(tmp_path: Path) -> None:
+    box = BoxRecord("k", Environment("sha256:1"), ImageTree("/r"), (), (("pytest",),), 2.0, replayed=True)
+    run = replace(decided(tmp_path, EXECUTION, *REPAIRS), boxes=(box, replace(box, replayed=False)))
+    assert "2 boxes (1 from the record); run 1" in shown(summary(run, 1.0))
+    assert "boxes: 2, 1 of them from the record; 4.0 s of tests" in shown(run_view(run))
+
+
+# --- amini show ------------------------------------------------------------------------------------------------------
+
+
+def test_a_shown_run_has_its_tests_with_their_fate_and_what_the_chosen_patch_fails(tmp_path: Path) -> None:
+    text = shown(run_view(decided(tmp_path, EXECUTION, *REPAIRS)), 300)
+    assert "test tests/test_issue.py, written by 3" in text
+    assert "other-fault: ImportError" in text
+    assert "tests: 1 given, 1 generated, 1 regression" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["tests/test_user.py::test_it", "given", "fail", "1", "of", "3"] in rows
+    assert ["tests/test_issue.py", "generated", "3", "error", "1", "of", "3"] in rows
+    assert ["tests/test_old.py::test_a", "regression", "1", "of", "3"] in rows
+    assert "what does not pass with the chosen patch" in text
+    assert "AssertionError: 1 != 2 xxx" in text
+    assert "xxx (pkg/a.py:7)" in text
+    assert "refused c: its folder is a symlink" in text
+    assert "x" * 161 not in text
+
+
+def test_a_shown_run_lists_every_patch(tmp_path: Path) -> None:
+    normals = [f"{number:04}" for number in range(30)]
+    run = Execution((OLD,), (), tuple(Verdict(normal, (CaseResult(OLD.id, Outcome.PASS),)) for normal in normals))
+    text = shown(run_view(decided(tmp_path, run, *map(patch, normals))), 200)
+    assert text.count(" 0/1") == 30
+    assert "what does not pass" not in text
+
+
+def test_a_test_that_failed_without_a_word_is_listed_too(tmp_path: Path) -> None:
+    run = Execution((OLD,), (), (Verdict("a", (CaseResult(OLD.id, Outcome.TIMEOUT),)),))
+    rows = [line.split() for line in shown(run_view(decided(tmp_path, run, patch("a"))), 300).splitlines()]
+    assert [OLD.id, "timeout"] in rows
+
+
+def test_a_shown_run_in_which_nothing_could_be_run_says_none(tmp_path: Path) -> None:
+    text = shown(run_view(decided(tmp_path, Execution((), (), ()), Rejected(Reason.NO_EDIT, ""))), 200)
+    assert "tests: none" in text
+
+
+def test_nothing_that_a_test_or_path_says_reaches_the_terminal(tmp_path: Path) -> None:
+    case = Case(HOSTILE, Origin.GIVEN, HOSTILE, command=HOSTILE)
+    fault = Fault(HOSTILE, HOSTILE, HOSTILE, 1)
+    results = (CaseResult(HOSTILE, Outcome.FAIL, 0.0, fault),)
+    run = decided(tmp_path, Execution((case,), results, (Verdict("a", results),)), patch("a", HOSTILE))
+    for text in (shown(summary(run, 1.0)), shown(run_view(run), 3000)):
+        plain = text.replace("\x1b[1m", "").replace("\x1b[0m", "")
+        assert not set(plain) & {"\x1b", "\x07", "\x9b", "\u202e", "\r", "\x00", "\ud800"}
+    assert canonical_json(run_document(run)).isascii()
+
+
+# --- --json ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_document_has_every_case_and_every_verdict(tmp_path: Path) -> None:
+    document = json.loads(canonical_json(run_document(decided(tmp_path, EXECUTION, *REPAIRS))))
+    told = document["prediction"]["execution"]
+    assert [(case["id"], case["origin"], case["votes"], case["before"]) for case in told["cases"]] == [
+        (GIVEN.id, "given", 1, "fail"),
+        (WRITTEN.id, "generated", 3, "error"),
+        (OLD.id, "regression", 1, None),
+    ]
+    assert told["cases"][0]["data"] is None
+    assert told["cases"][1]["data"]["encoding"] == "base64"
+    first, second, refused = told["verdicts"]
+    assert first["outcomes"] == {GIVEN.id: "fail", WRITTEN.id: "fail", OLD.id: "pass"}
+    assert first["seconds"][OLD.id] == 0.25
+    assert second["faults"] == {
+        OLD.id: {"kind": "AssertionError", "message": FAULT.message, "path": "pkg/a.py", "line": 7}
+    }
+    assert (refused["normal"], refused["refusal"], refused["outcomes"]) == ("c", "its folder is a symlink", {})
+    choice = document["prediction"]["choice"]
+    assert (choice["passed"], choice["reproducing"], choice["broken"], choice["regressions"]) == (2, 2, 1, 1)
+    written, rejected = (sample["outcome"] for sample in document["samples"] if sample["stage"] == "reproduce")
+    assert (written["valid"], written["id"], written["votes"]) == (True, WRITTEN.id, 3)
+    assert rejected == {"valid": False, "reason": "other-fault", "detail": "ImportError"}
+
+
+def test_the_document_has_the_boxes_and_says_null_where_nothing_was_run(tmp_path: Path) -> None:
+    box = BoxRecord("k", Environment("sha256:1"), ImageTree("/r"), ("a.py",), (("pytest", "-q"),), 2.0, replayed=True)
+    run = trace(tmp_path, RunOutcome((patch("a"),), None))
+    document = json.loads(canonical_json(run_document(replace(run, boxes=(box,)))))
+    assert document["prediction"]["execution"] is None
+    assert document["boxes"] == [
+        {
+            "key": "k", "environment": {"identity": "sha256:1", "python": "python3", "user": "nobody"},
+            "tree": {"folder": "/r"}, "files": ["a.py"], "steps": [["pytest", "-q"]], "seconds": 2.0, "replayed": True,
+        }
+    ]  # fmt: skip

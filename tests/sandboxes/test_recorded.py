@@ -1,0 +1,49 @@
+"""The recording sandbox keeps the contract of the port, over a real adapter and over a store that holds the results."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import Issue, Job, JobResult
+from agentless_mini.ports import Sandbox
+from agentless_mini.recorded_sandbox import LazySandbox, RecordedSandbox, TracedSandbox
+from agentless_mini.sandboxes.packs import Pack
+from agentless_mini.store import RunStart, Store
+from tests.sandboxes.bench import Bench
+from tests.sandboxes.contract import SandboxContract
+
+START = RunStart("scripted", "contract", "project", "c", "t", Issue("It fails."))
+
+
+class SecondTime(TracedSandbox):
+    """Runs every job once before it answers: what it answers is a replay."""
+
+    async def run(self, job: Job) -> JobResult:
+        await super().run(job)
+        return await super().run(job)
+
+
+def recording(bench: Bench, folder: Path, outermost: type[TracedSandbox]) -> Bench:
+    @asynccontextmanager
+    async def opening(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sandbox]:
+        async with bench.opening(packs, boxes) as inner:
+
+            async def start() -> Sandbox:
+                return inner
+
+            with Store.open(folder / "store.db") as store:
+                recorded = RecordedSandbox(LazySandbox(start), store)
+                yield outermost(recorded, store, store.runs.begin(START))
+
+    return replace(bench, opening=opening)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outermost", [TracedSandbox, SecondTime])
+class TestRecorded(SandboxContract):
+    @pytest.fixture
+    def bench(self, local_bench: Bench, tmp_path: Path, outermost: type[TracedSandbox]) -> Bench:
+        return recording(local_bench, tmp_path, outermost)

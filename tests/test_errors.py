@@ -1,0 +1,50 @@
+"""Foreign exceptions at an edge: each becomes the first of ours that fits; what is not listed is a bug to be seen."""
+
+import pytest
+
+from agentless_mini.errors import (
+    AminiError,
+    EnvironmentFailed,
+    StoreError,
+    Translation,
+    UsageError,
+    boundary,
+    printable,
+)
+
+TABLE: Translation = {
+    FileNotFoundError: lambda error: UsageError(f"no file: {error}"),
+    OSError: lambda error: EnvironmentFailed(f"disk: {error}"),
+}
+
+
+@pytest.mark.parametrize(
+    ("foreign", "ours"), [(FileNotFoundError("x"), UsageError), (PermissionError("x"), EnvironmentFailed)]
+)
+def test_the_first_type_that_fits_is_raised_from_the_foreign_one(foreign: OSError, ours: type[AminiError]) -> None:
+    with pytest.raises(ours) as raised, boundary(TABLE):
+        raise foreign
+    assert raised.value.__cause__ is foreign
+
+
+def test_ours_passes_unchanged_even_where_the_table_lists_everything() -> None:
+    error = StoreError("full")
+    with pytest.raises(StoreError) as raised, boundary({Exception: lambda _: UsageError("wrong")}):
+        raise error
+    assert raised.value is error
+
+
+def test_what_is_not_listed_passes() -> None:
+    with pytest.raises(ZeroDivisionError), boundary(TABLE):
+        raise ZeroDivisionError
+
+
+def test_without_a_failure_nothing_happens() -> None:
+    done = []
+    with boundary(TABLE):
+        done.append(1)
+    assert done == [1]
+
+
+def test_foreign_text_is_made_printable() -> None:
+    assert printable("a\x1b[31m\nb\udcff\u00e9") == "a?[31m?b?\u00e9"

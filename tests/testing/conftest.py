@@ -1,0 +1,18 @@
+"""Boxes for tests, where this machine has bubblewrap."""
+
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
+from tests.testing.boxes import Boxes
+
+
+@pytest.fixture
+def boxes(tmp_path: Path) -> Boxes:
+    try:
+        find_bubblewrap("bwrap")
+    except EnvironmentFailed as error:
+        pytest.skip(str(error))
+    return Boxes(tmp_path)

@@ -1,0 +1,113 @@
+"""How a repository's tests run, as its files or its user tell; and what a patch may not change about that."""
+
+import pytest
+
+from agentless_mini.domain import Harness, PlacedFile, Runner
+from agentless_mini.errors import UsageError
+from agentless_mini.testing import guards, harness_of
+from agentless_mini.testing.commands import command_for
+from tests.testing.boxes import patch_of, tree
+
+PYTEST = ("python", "-m", "pytest")
+OLD = {"tests/test_a.py": "import unittest\n", "shop/__init__.py": "", "shop/cart.py": ""}
+
+
+@pytest.mark.parametrize(
+    ("more", "runner"),
+    [
+        ({}, Runner.UNITTEST),
+        ({"tests/test_b.py": "import pytest\n"}, Runner.PYTEST),
+        ({"tox.ini": "[testenv]\ncommands = py.test\n"}, Runner.PYTEST),
+        ({"requirements-dev.txt": "pytest>=3\n"}, Runner.PYTEST),
+        ({"requirements/test.txt": "pytest>=3\n"}, Runner.PYTEST),
+        ({".github/workflows/ci.yml": "run: pytest\n"}, Runner.PYTEST),
+        ({"docs/guide.txt": "pytest\n"}, Runner.UNITTEST),
+        ({"tests/runtests.py": ""}, Runner.UNITTEST),
+        ({"tests/runtests.py": "", "django/__init__.py": ""}, Runner.DJANGO),
+    ],
+)
+def test_the_runner_is_told_by_the_files(more: dict[str, str], runner: Runner) -> None:
+    assert harness_of(tree({**OLD, **more})).runner is runner
+
+
+def test_without_tests_it_is_pytest() -> None:
+    assert harness_of(tree({"shop.py": "import unittest\n"})) == Harness(Runner.PYTEST, PYTEST)
+
+
+def test_packages_below_src_and_lib_are_found() -> None:
+    assert harness_of(tree({"src/shop/__init__.py": "", "lib/x.py": ""})).python_path == ("src", ".")
+    assert harness_of(tree({"lib/shop/__init__.py": ""})).python_path == ("lib", ".")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("pytest", ("pytest",)),
+        ("python3 -m pytest -q {tests}", ("python3", "-m", "pytest", "-q")),
+        ("/venv/bin/py.test -k 'a b'", ("/venv/bin/py.test", "-k", "a b")),
+        ("poetry run pytest", ("poetry", "run", "pytest")),
+        ("A=1 B=2 pytest -x", ("env", "A=1", "B=2", "pytest", "-x")),
+        ("env A=1 pytest", ("env", "A=1", "pytest")),
+        ("coverage run -m pytest", ("coverage", "run", "-m", "pytest")),
+    ],
+)
+def test_a_command_that_runs_pytest_tells_of_each_test(command: str, words: tuple[str, ...]) -> None:
+    assert harness_of(tree(OLD), command) == Harness(Runner.PYTEST, words)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("make test TESTS={tests}", ("make", "test", "TESTS=a b.py")),
+        ("tox -e py --", ("tox", "-e", "py", "--", "a b.py")),
+        ("tox -e pytest", ("tox", "-e", "pytest", "a b.py")),
+        ("pytest {tests} --more", ("pytest", "a b.py", "--more")),
+        ("cd sub && pytest", ("sh", "-c", 'cd sub && pytest "$@"', "sh", "a b.py")),
+        ("cat {tests} | python", ("sh", "-c", 'cat "$@" | python', "sh", "a b.py")),
+    ],
+)
+def test_any_other_command_is_given_the_file(command: str, words: tuple[str, ...]) -> None:
+    harness = harness_of(tree(OLD), command)
+    assert harness.runner is Runner.COMMAND
+    assert command_for(harness, "a b.py") == words
+
+
+@pytest.mark.parametrize("command", ["  ", "make 'test"])
+def test_a_command_that_cannot_be_read_says_what_to_check(command: str) -> None:
+    with pytest.raises(UsageError, match="--test-cmd"):
+        harness_of(tree(OLD), command)
+
+
+BEFORE = {"tests/test_a.py": "old\n", "tests/conftest.py": "c\n", "shop/cart.py": "x = 1\n", "json/data.py": ""}
+AFTER: dict[str, str | None] = {
+    "tests/test_a.py": "new\n",
+    "tests/conftest.py": None,
+    "tests/test_new.py": "n\n",
+    "shop/cart.py": "x = 2\n",
+    "shop/conftest.py": "n\n",
+    "shop/more.py": "n\n",
+    "conftest.py": "n\n",
+    "pytest.ini": "[pytest]\n",
+    "pytest.py": "n\n",
+    "src/_pytest/x.py": "n\n",
+    "sitecustomize.py": "n\n",
+    "src/usercustomize.py": "n\n",
+    "evil.pth": "import x\n",
+    ".amini-box/json.py": "n\n",
+    "setup.cfg": "[x]\n",
+}
+
+
+def test_what_a_patch_does_to_tests_is_undone() -> None:
+    snapshot = tree(BEFORE)
+    placed = guards(snapshot, patch_of(snapshot, AFTER))
+    left = {"shop/cart.py", "shop/more.py", "setup.cfg"}
+    assert {file.path for file in placed} == set(AFTER) - left
+    back = {file.path: file.data for file in placed if file.data is not None}
+    assert back == {"tests/test_a.py": b"old\n", "tests/conftest.py": b"c\n"}
+
+
+def test_in_a_tool_for_tests_only_what_is_beyond_doubt_is_undone() -> None:
+    snapshot = tree({"src/_pytest/test_a.py": "old\n"}, name="pytest")
+    patch = patch_of(snapshot, {"src/_pytest/test_a.py": "new\n", "src/_pytest/new.py": "n\n", "conftest.py": "n\n"})
+    assert guards(snapshot, patch) == (PlacedFile("conftest.py", None),)

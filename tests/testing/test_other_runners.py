@@ -1,0 +1,124 @@
+"""unittest, scripts and the user's own commands in real boxes."""
+
+import pytest
+
+from agentless_mini.domain import Case, Fault, Harness, Origin, Outcome, Runner
+from agentless_mini.testing import harness_of
+from tests.testing.boxes import Boxes, case, tree
+
+PASS, FAIL, ERROR, SKIP, GONE = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP, Outcome.NOT_COLLECTED
+UNITTEST = """\
+import os, sys, time, unittest
+from shop import get
+from near import VALUE
+
+class Kinds(unittest.TestCase):
+    def test_pass(self): self.assertEqual(VALUE, 3)
+    def test_fail(self): self.assertEqual(1, 2)
+    def test_raise(self): get("a")
+    @unittest.skip("no")
+    def test_skip(self): pass
+    @unittest.expectedFailure
+    def test_expected(self): assert 0
+    @unittest.expectedFailure
+    def test_unexpected(self): pass
+    def test_parts(self):
+        for number in range(3):
+            with self.subTest(number=number): self.assertNotEqual(number, 1)
+    def test_nested(self):
+        class Inner(unittest.TestCase):
+            def test_inner(self): raise OSError
+        unittest.TestSuite([Inner("test_inner")]).run(unittest.TestResult())
+    def test_slow(self): time.sleep(60)
+    def test_gone(self): os._exit(0)
+
+class NoSetUp(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls): raise OSError("no set-up")
+    def test_a(self): pass
+
+class Last(unittest.TestCase):
+    def test_last(self): pass
+"""
+KINDS = {
+    "Kinds::test_pass": PASS,
+    "Kinds::test_fail": FAIL,
+    "Kinds::test_raise": FAIL,
+    "Kinds::test_skip": SKIP,
+    "Kinds::test_expected": SKIP,
+    "Kinds::test_unexpected": FAIL,
+    "Kinds::test_parts": FAIL,
+    "Kinds::test_nested": PASS,
+    "Kinds::test_slow": Outcome.TIMEOUT,
+    "Kinds::test_gone": ERROR,
+    "NoSetUp::test_a": ERROR,
+    "Last": PASS,
+    "Last::test_last": PASS,
+    "Last::test_nowhere": GONE,
+}
+FILES = {
+    "shop.py": "def get(key):\n    return {}[key]\n",
+    "tests/near.py": "VALUE = 3\n",
+    "tests/test_kinds.py": UNITTEST,
+    "tests/test_import.py": "import unittest\nimport nowhere\n",
+    "tests/test_skip.py": "import unittest\nraise unittest.SkipTest('not here')\n",
+    "tests/deep/__init__.py": "",
+    "tests/deep/test_deep.py": "import unittest\nfrom . import __name__ as n\nclass D(unittest.TestCase):\n"
+    "    def test_d(self): self.assertEqual(n, 'deep')\n",
+}
+
+
+@pytest.mark.slow
+def test_unittest_has_an_outcome_for_every_kind_of_test(boxes: Boxes) -> None:
+    boxes.case_seconds = 1.0
+    assert harness_of(tree(FILES)).runner is Runner.UNITTEST
+    wanted = [f"tests/test_kinds.py::{name}" for name in KINDS]
+    more = ["tests/test_import.py::A::test_a", "tests/test_skip.py", "tests/deep/test_deep.py", "tests/test_away.py"]
+    results = boxes.run(FILES, [case(name) for name in [*wanted, *more]])
+    assert {name: results[f"tests/test_kinds.py::{name}"].outcome for name in KINDS} == KINDS
+    assert [results[name].outcome for name in more] == [ERROR, SKIP, PASS, GONE]
+    assert results[wanted[2]].fault == Fault("KeyError", "'a'", "shop.py", 2)
+    fault = Fault("ModuleNotFoundError", "No module named 'nowhere'", "tests/test_import.py", 2)
+    assert results[more[0]].fault == fault
+
+
+SCRIPTS = {
+    "near.py": "VALUE = 3\n",
+    "good.py": "import sys, near\nif __name__ == '__main__':\n    assert near.VALUE == 3\n    sys.exit(0)\n",
+    "bad.py": "assert 1 == 2, 'words'\n",
+    "raises.py": "import near\nnear.none\n",
+    "exits.py": "import sys\nsys.exit('no')\n",
+    "syntax.py": "def (\n",
+    "gone.py": "import os\nos._exit(0)\n",
+    "slow.py": "import time\ntime.sleep(60)\n",
+}
+
+
+@pytest.mark.slow
+def test_a_script_passes_where_it_comes_to_a_good_end(boxes: Boxes) -> None:
+    boxes.case_seconds = 1.0
+    boxes.harness = Harness(Runner.SCRIPT, ("python",))
+    results = boxes.run(SCRIPTS, [case(name) for name in [*list(SCRIPTS)[1:], "away.py"]])
+    outcomes = [result.outcome for result in results.values()]
+    assert outcomes == [PASS, FAIL, FAIL, FAIL, FAIL, ERROR, Outcome.TIMEOUT, GONE]
+    faults = [results[f"{name}.py"].fault for name in ("bad", "raises", "exits", "syntax")]
+    kinds = [fault.kind for fault in faults if fault is not None]
+    assert kinds == ["AssertionError", "AttributeError", "SystemExit", "SyntaxError"]
+
+
+def test_a_command_runs_once_for_each_file_and_its_status_counts(boxes: Boxes) -> None:
+    boxes.harness = harness_of(tree({}), "grep -q good {tests}")
+    files = {"tests/test_a.py": "good\n", "tests/test_b.py": "bad\n"}
+    outcomes = boxes.outcomes(files, ["tests/test_a.py", "tests/test_b.py", "tests/test_a.py::test_x"])
+    assert list(outcomes.values()) == [PASS, FAIL, PASS]
+    assert [(one.id, one.outcome) for one in boxes.run_files(files, ["tests/test_b.py"])] == [("tests/test_b.py", FAIL)]
+
+
+@pytest.mark.slow
+def test_a_command_of_a_case_stands_beside_tests(boxes: Boxes) -> None:
+    boxes.case_seconds = 2.0
+    commands = {"ok": "test -e shop.py && true", "no": "echo why; false", "none": "no-such-program", "slow": "sleep 60"}
+    cases = [Case(name, Origin.GIVEN, command=command) for name, command in commands.items()]
+    results = boxes.run({"shop.py": "", "test_a.py": "def test_a(): pass\n"}, [*cases, case("test_a.py::test_a")])
+    assert [result.outcome for result in results.values()] == [PASS, FAIL, ERROR, Outcome.TIMEOUT, PASS]
+    assert results["no"].fault == Fault("", "It ended with status 1: why")

@@ -1,0 +1,230 @@
+"""pytest in real boxes: what is read of tests of every kind."""
+
+from dataclasses import replace
+
+import pytest
+
+from agentless_mini.domain import Fault, Harness, Outcome, Runner
+from tests.testing.boxes import Boxes, case
+
+PASS, FAIL, ERROR, SKIP = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP
+CODE = "def get(key):\n    return {}[key]\n"
+KINDS = """\
+import sys, unittest
+import pytest
+from shop import get
+
+def test_pass(): pass
+def test_fail(): assert 1 == 2, "words"
+def test_raise(): get("a")
+
+@pytest.fixture
+def no_set_up(): raise OSError("no set-up")
+def test_set_up(no_set_up): pass
+
+@pytest.fixture
+def no_clean_up():
+    yield
+    raise OSError("no clean-up")
+def test_clean_up(no_clean_up): pass
+
+@pytest.mark.skip
+def test_skip(): pass
+@pytest.mark.xfail
+def test_expected(): assert 0
+@pytest.mark.xfail(strict=True)
+def test_unexpected(): pass
+@pytest.mark.parametrize("a", [1, 2, "x::y/z"])
+def test_parameter(a): assert a != 2
+def test_exit(): sys.exit(0)
+def test_interrupted(): raise KeyboardInterrupt
+def test_cut_short(): pytest.exit("all is well")
+
+class TestClass:
+    def test_method(self): pass
+
+class Old(unittest.TestCase):
+    def test_equal(self): self.assertEqual(1, 2)
+    def test_parts(self):
+        for number in range(3):
+            with self.subTest(number=number):
+                self.assertNotEqual(number, 1)
+
+def test_last(): pass
+"""
+EXPECTED = {
+    "test_pass": PASS,
+    "test_fail": FAIL,
+    "test_raise": FAIL,
+    "test_set_up": ERROR,
+    "test_clean_up": ERROR,
+    "test_skip": SKIP,
+    "test_expected": SKIP,
+    "test_unexpected": FAIL,
+    "test_parameter": FAIL,
+    "test_parameter[1]": PASS,
+    "test_parameter[2]": FAIL,
+    "test_parameter[x::y/z]": PASS,
+    "test_parameter[3]": Outcome.NOT_COLLECTED,
+    "test_exit": FAIL,
+    "test_interrupted": ERROR,
+    "test_cut_short": ERROR,
+    "TestClass": PASS,
+    "TestClass::test_method": PASS,
+    "Old": FAIL,
+    "Old::test_equal": FAIL,
+    "Old::test_parts": FAIL,
+    "test_last": PASS,
+    "test_nowhere": Outcome.NOT_COLLECTED,
+}
+
+
+@pytest.mark.slow
+def test_every_kind_of_test_has_its_outcome(boxes: Boxes) -> None:
+    files = {"shop.py": CODE, "tests/test_kinds.py": KINDS}
+    results = boxes.run(files, [case(f"tests/test_kinds.py::{name}") for name in EXPECTED])
+    told = {name.partition("::")[2]: result for name, result in results.items()}
+    assert {name: result.outcome for name, result in told.items()} == EXPECTED
+    assert told["test_fail"].fault == Fault("AssertionError", "words\nassert 1 == 2", "tests/test_kinds.py", 6)
+    assert told["test_raise"].fault == Fault("KeyError", "'a'", "shop.py", 2)
+    assert told["test_set_up"].fault == Fault("OSError", "no set-up", "tests/test_kinds.py", 10)
+    assert told["Old::test_equal"].fault == Fault("AssertionError", "1 != 2", "tests/test_kinds.py", 35)
+    assert told["test_pass"].fault is None
+
+
+HARD = {
+    "tests/test_hard.py": """\
+import os, time
+def test_first(): pass
+def test_slow(): time.sleep(60)
+def test_gone(): os._exit(0)
+def test_crash():
+    import ctypes
+    ctypes.string_at(0)
+def test_last(): pass
+""",
+    "tests/test_ends.py": "import os\nos._exit(3)\n",
+    "tests/test_after.py": "def test_after(): pass\n",
+}
+
+
+@pytest.mark.slow
+def test_what_hangs_or_ends_its_process_does_not_keep_others_from_running(boxes: Boxes) -> None:
+    boxes.case_seconds = 0.5
+    names = ["test_first", "test_slow", "test_gone", "test_crash", "test_last"]
+    wanted = ["tests/test_ends.py", *(f"tests/test_hard.py::{name}" for name in names), "tests/test_after.py"]
+    outcomes = boxes.outcomes(HARD, wanted)
+    assert list(outcomes.values()) == [ERROR, PASS, Outcome.TIMEOUT, ERROR, ERROR, PASS, PASS]
+
+
+@pytest.mark.slow
+def test_a_test_that_swallows_its_time_limit_is_ended_with_its_process(boxes: Boxes) -> None:
+    text = (
+        "import time\ndef test_stays():\n    while True:\n"
+        "        try: time.sleep(60)\n        except BaseException: pass\n"
+    )
+    boxes.case_seconds = 0.5
+    wanted = ["tests/test_a.py::test_stays", "tests/test_a.py::test_last"]
+    outcomes = boxes.outcomes({"tests/test_a.py": f"{text}def test_last(): pass\n"}, wanted)
+    assert list(outcomes.values()) == [Outcome.TIMEOUT, PASS]
+
+
+@pytest.mark.slow
+def test_what_a_box_was_killed_before_runs_in_another(boxes: Boxes) -> None:
+    text = "def test_first(): pass\ndef test_memory(): [b'x' * 10**8 for _ in range(40)] and 0\ndef test_last(): pass\n"
+    wanted = ["tests/test_a.py::test_first", "tests/test_a.py::test_memory", "tests/test_a.py::test_last"]
+    results = boxes.run({"tests/test_a.py": text}, [*map(case, wanted)])
+    assert [result.outcome for result in results.values()] == [PASS, ERROR, PASS]
+
+
+FILES = {
+    "tests/test_import.py": "import nowhere\ndef test_x(): pass\n",
+    "tests/test_syntax.py": "def test_x(: pass\n",
+    "tests/test_name.py": "nothing\ndef test_x(): pass\n",
+    "tests/test_skip.py": "import pytest\npytest.skip('not here', allow_module_level=True)\ndef test_x(): pass\n",
+    "tests/test_none.py": "VALUE = 1\n",
+    "tests/test_good.py": "def test_a(): pass\ndef test_b(): pass\n",
+    "tests/test_mixed.py": "import pytest\ndef test_a(): pytest.skip()\ndef test_b(): pass\n",
+}
+
+
+@pytest.mark.slow
+def test_a_file_counts_as_one_and_what_cannot_be_read_is_an_error(boxes: Boxes) -> None:
+    cases = [*(case(path) for path in FILES), case("tests/test_import.py::test_x"), case("tests/test_away.py")]
+    results = boxes.run(FILES, cases)
+    outcomes = [result.outcome for result in results.values()]
+    gone = Outcome.NOT_COLLECTED
+    assert outcomes == [ERROR, ERROR, ERROR, SKIP, gone, PASS, PASS, ERROR, gone]
+    kinds = [result.fault.kind for result in results.values() if result.outcome is ERROR and result.fault]
+    assert kinds == ["ModuleNotFoundError", "SyntaxError", "NameError", "ModuleNotFoundError"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        "addopts = --cov=shop --no-such-option -n 4\n",
+        "addopts = -x --maxfail=1\n",
+        "addopts = -p no_such_plugin\nrequired_plugins = no-such-plugin\n",
+        "testpaths = elsewhere\naddopts = --strict-config --collect-only\nunknown = 1\n",
+        "addopts = 'unclosed\n",
+        "minversion = 999\n",
+    ],
+)
+def test_options_of_a_project_do_not_get_in_the_way(boxes: Boxes, configuration: str) -> None:
+    files = {
+        "pytest.ini": f"[pytest]\n{configuration}",
+        "tests/test_a.py": "def test_a(): assert 0\ndef test_b(): assert 0\ndef test_c(): pass\n",
+        "elsewhere/test_d.py": "raise SystemExit(1)\n",
+    }
+    wanted = [f"tests/test_a.py::test_{name}" for name in "abc"]
+    assert list(boxes.outcomes(files, wanted).values()) == [FAIL, FAIL, PASS]
+
+
+@pytest.mark.slow
+def test_a_conftest_that_breaks_is_an_error_of_every_test_and_says_why(boxes: Boxes) -> None:
+    files = {"conftest.py": "import nowhere\n", "tests/test_a.py": "def test_a(): pass\n"}
+    (result,) = boxes.run(files, [case("tests/test_a.py::test_a")]).values()
+    fault = Fault("ModuleNotFoundError", "No module named 'nowhere'", "conftest.py", 1)
+    assert (result.outcome, result.fault) == (ERROR, fault)
+
+
+@pytest.mark.slow
+def test_a_folder_with_its_own_settings_does_not_change_the_names(boxes: Boxes) -> None:
+    files = {"sub/tests/pytest.ini": "[pytest]\n", "sub/tests/test_a.py": "import os\ndef test_a(): os.chdir('/')\n"}
+    assert boxes.outcomes(files, ["sub/tests/test_a.py::test_a"]) == {"sub/tests/test_a.py::test_a": PASS}
+    boxes.harness = Harness(Runner.PYTEST, ("python", "-m", "pytest"), folder="sub")
+    assert boxes.outcomes(files, ["sub/tests/test_a.py::test_a"]) == {"sub/tests/test_a.py::test_a": PASS}
+
+
+def test_a_harness_that_does_not_run_is_an_error_that_shows_what_was_printed(boxes: Boxes) -> None:
+    boxes.harness = Harness(Runner.PYTEST, ("python", "-m", "nothing_of_this_name"))
+    (result,) = boxes.run({"tests/test_a.py": "def test_a(): pass\n"}, [case("tests/test_a.py")]).values()
+    assert result.outcome is ERROR
+    assert result.fault is not None
+    assert "No module named nothing_of_this_name" in result.fault.message
+
+
+@pytest.mark.slow
+def test_the_tests_of_files_come_one_by_one_and_within_the_time(boxes: Boxes) -> None:
+    found = boxes.run_files(FILES, ["tests/test_good.py", "tests/test_mixed.py", "tests/test_import.py"])
+    assert {result.id: result.outcome for result in found} == {
+        "tests/test_import.py": ERROR,
+        "tests/test_good.py::test_a": PASS,
+        "tests/test_good.py::test_b": PASS,
+        "tests/test_mixed.py::test_a": SKIP,
+        "tests/test_mixed.py::test_b": PASS,
+    }
+    slow = {"tests/test_a.py": "import time\ndef test_a(): pass\ndef test_b(): time.sleep(60)\ndef test_c(): pass\n"}
+    boxes.case_seconds = 60
+    cut = boxes.run_files(slow, ["tests/test_a.py"], seconds=3)
+    assert [(result.id[-1], result.outcome) for result in cut] == [("a", PASS), ("b", Outcome.TIMEOUT)]
+
+
+@pytest.mark.slow
+def test_a_record_has_a_size(boxes: Boxes) -> None:
+    boxes.limits = replace(boxes.limits, result=80 * 1024)
+    many = "import pytest\n@pytest.mark.parametrize('a', range(2000))\ndef test_a(a): pass\ndef test_b(): pass\n"
+    wanted = ["tests/test_a.py::test_a[3]", "tests/test_a.py", "tests/test_b.py"]
+    outcomes = boxes.outcomes({"tests/test_a.py": many, "tests/test_b.py": "def test_b(): pass\n"}, wanted)
+    assert list(outcomes.values()) == [PASS, ERROR, PASS]

@@ -1,0 +1,157 @@
+"""What is read of records, whatever they hold."""
+
+import json
+from collections.abc import Mapping
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentless_mini.domain import CaseResult, Fault, Outcome
+from agentless_mini.testing.records import MOST_LINE, Record, covers, read_record
+
+A, B = "tests/test_a.py::test_a", "tests/test_a.py::test_b"
+
+
+def record(*events: Mapping[str, object]) -> Record:
+    return read_record(b"".join(json.dumps({"id": "", **event}).encode() + b"\n" for event in events))
+
+
+def start(name: str) -> dict[str, object]:
+    return {"event": "start", "id": name}
+
+
+def end(name: str, outcome: str = "pass", **more: object) -> dict[str, object]:
+    return {"event": "end", "id": name, "outcome": outcome, "seconds": 0.5, **more}
+
+
+BEGUN: dict[str, object] = {"event": "begun"}
+DONE: dict[str, object] = {"event": "done"}
+
+
+def outcome(record: Record, wanted: str) -> Outcome | None:
+    result = record.result_for(wanted)
+    return None if result is None else result.outcome
+
+
+def test_a_test_that_ended_has_its_result_and_others_are_not_there_or_not_reached() -> None:
+    cut = record(BEGUN, start(A), end(A))
+    assert cut.result_for(A) == CaseResult(A, Outcome.PASS, 0.5)
+    assert cut.result_for(B) is None
+    assert outcome(record(BEGUN, start(A), end(A), DONE), B) is Outcome.NOT_COLLECTED
+
+
+def test_of_two_outcomes_of_one_test_the_worse_counts() -> None:
+    for first, second in (("pass", "fail"), ("fail", "pass")):
+        assert outcome(record(start(A), end(A, first), end(A, second), DONE), A) is Outcome.FAIL
+
+
+def test_a_process_that_ends_under_a_test_is_its_error_and_one_that_hangs_its_time_out() -> None:
+    for hung, late, expected in (
+        (False, False, Outcome.ERROR),
+        (True, False, Outcome.TIMEOUT),
+        (False, True, Outcome.TIMEOUT),
+    ):
+        rang: list[dict[str, object]] = [{"event": "late", "id": A}] if late else []
+        assert outcome(record(BEGUN, start(A), *rang, {"event": "ended", "hung": hung}), A) is expected
+
+
+def test_a_step_that_is_killed_tells_of_the_test_that_was_running() -> None:
+    cut = record(BEGUN, start(A)).cut_short(Outcome.ERROR, "words")
+    assert cut.result_for(A) == CaseResult(A, Outcome.ERROR, fault=Fault("", "words"))
+    assert record(start(A), end(A)).cut_short(Outcome.ERROR, "words").result_for(A) == CaseResult(A, Outcome.PASS, 0.5)
+
+
+def test_a_file_is_what_its_tests_are_together() -> None:
+    path = "tests/test_a.py"
+    for outcomes, expected in {
+        ("pass", "skip"): Outcome.PASS,
+        ("skip", "skip"): Outcome.SKIP,
+        ("pass", "error", "fail"): Outcome.FAIL,
+        ("pass", "timeout", "error"): Outcome.ERROR,
+        ("timeout", "pass"): Outcome.TIMEOUT,
+    }.items():
+        ends = [end(f"{path}::test_{number}", said) for number, said in enumerate(outcomes)]
+        assert outcome(record(*ends, DONE), path) is expected
+    assert outcome(record(DONE), path) is Outcome.NOT_COLLECTED
+
+
+def test_a_file_of_which_there_may_be_more_is_not_reached() -> None:
+    assert outcome(record(start(A), end(A)), "tests/test_a.py") is None
+    assert outcome(record(start(A), end(A), end("tests/test_b.py::x")), "tests/test_a.py") is Outcome.PASS
+    failed = end(A, "fail", fault={"kind": "AssertionError"})
+    assert outcome(record(start(A), failed), "tests/test_a.py") is Outcome.FAIL
+
+
+def test_a_file_or_class_that_cannot_be_read_tells_of_all_its_tests() -> None:
+    broken = record(end("tests/test_a.py", "error"), DONE)
+    assert outcome(broken, "tests/test_a.py::K::test_a") is Outcome.ERROR
+    assert outcome(broken, "tests/test_a.pyx") is Outcome.NOT_COLLECTED
+
+
+def test_what_stopped_the_runner_is_told() -> None:
+    assert record({"event": "stopped", "fault": {"kind": "ImportError", "line": 3}}).stopped == Fault(
+        "ImportError", "", "", 3
+    )
+    assert record({"event": "stopped"}).stopped == Fault("", "")
+
+
+def test_names_stand_for_what_lies_below_them_alone() -> None:
+    assert covers("a.py", "a.py::t")
+    assert covers("a.py::t", "a.py::t[1]")
+    assert not covers("a.py::t", "a.py::test")
+    assert not covers("a.py::t[1]", "a.py::t")
+
+
+def test_lines_that_are_no_events_are_left_out() -> None:
+    good = json.dumps(end(A)).encode()
+    junk = [
+        b"",
+        b"[1]",
+        b"{}",
+        b'{"event": "end"}',
+        b'{"event": "end", "id": 3}',
+        b"[" * 50_000,
+        b'{"event": "end", "id": "%s"}' % (b"x" * MOST_LINE),
+        b'{"event": "end", "id": "\\ud800", "outcome": "pass"}',
+        b'{"event": "end", "id": "x", "outcome": "excellent"}',
+        b'{"event": "end", "id": "x", "outcome": ["pass"]}',
+        b'{"event": "end", "id": "", "outcome": "pass"}',
+        b'\xff\xfe{"event"}',
+    ]
+    assert read_record(b"\n".join([*junk, good])).results == (CaseResult(A, Outcome.PASS, 0.5),)
+
+
+def test_values_out_of_bounds_become_harmless() -> None:
+    text = b'{"event": "end", "id": "a", "outcome": "fail", "seconds": %s, "fault": {"kind": 3, "message": "%s"}}'
+    for seconds in (b"NaN", b"Infinity", b"-1", b"1e9", b'"x"', b"null", b"9" * 5000):
+        for result in read_record(text % (seconds, b"\\ud800" + b"x" * 9000)).results:
+            assert result.seconds == 0.0
+            assert result.fault is not None
+            assert result.fault.kind == ""
+            assert len(result.fault.message.encode()) < 3000
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([A, "pass", "fail"]),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+names = st.sampled_from(["event", "id", "outcome", "seconds", "fault", "status", "hung", "kind", "line"])
+kinds = st.sampled_from(["start", "read", "end", "late", "ended", "begun", "done", "stopped"])
+events = st.builds(
+    lambda kind, name, rest: {**rest, "event": kind, "id": name},
+    kinds,
+    st.sampled_from([A, B, ""]),
+    st.dictionaries(names, json_values),
+)
+
+
+@given(st.lists(st.binary(max_size=80) | events.map(lambda event: json.dumps(event).encode()), max_size=20))
+def test_any_record_can_be_read(lines: list[bytes]) -> None:
+    found = read_record(b"\n".join(lines)).cut_short(Outcome.TIMEOUT, "over")
+    assert found.running == ""
+    assert len({result.id for result in found.results}) == len(found.results)
+    for wanted in (A, B, "tests/test_a.py"):
+        result = found.result_for(wanted)
+        assert result is None or (result.id == wanted and result.seconds >= 0)
+        assert result is None or result.fault is None or result.fault.message.encode() is not None
