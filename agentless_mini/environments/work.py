@@ -134,13 +134,18 @@ def build_failed(problem: str, slot: Slot) -> BuildFailed:
     )
 
 
-def probe_job(place: Place, needs: Needs, limits: BoxLimits) -> Job:
-    """Return a job that starts what runs the tests, and imports the packages of the tree."""
-    python = place.environment.python
-    starting = (python, "-m", needs.module, "--version") if needs.module else (python, "-c", "")
-    importing = [(python, "-c", f"import {package}") for package in needs.packages[:_PACKAGES_PROBED]]
-    steps = (Step(argv, seconds=_PROBE_SECONDS, python_path=(".", "src")) for argv in (starting, *importing))
-    return Job(place.environment, place.tree, (), tuple(steps), limits)
+def probe_job(work: Work, place: Place) -> Job:
+    """Return a job that starts what runs the tests, by the name that it has on the PATH, and imports the packages."""
+    importing = [("python", "-c", f"import {package}") for package in work.needs.packages[:_PACKAGES_PROBED]]
+    steps = (Step(argv, seconds=_PROBE_SECONDS, python_path=(".", "src")) for argv in (_start(work), *importing))
+    return Job(place.environment, place.tree, (), tuple(steps), work.settings.limits())
+
+
+def _start(work: Work) -> tuple[str, ...]:
+    if work.request.runner is Runner.COMMAND:  # it is the user's, and may need no Python
+        return ("sh", "-c", ":")
+    module = work.needs.module
+    return ("python", "-m", module, "--version") if module else ("python", "-c", "")
 
 
 def probe_problem(result: JobResult) -> str:
@@ -170,7 +175,7 @@ async def probe(
     work: Work, sandbox: Sandbox, place: Place, refused: Callable[[str], EnvironmentFailed]
 ) -> tuple[str, ...]:
     """Return what is lacking in a place, as sentences. Raises what `refused` makes where no test can be started."""
-    result = await sandbox.run(probe_job(place, work.needs, work.settings.limits()))
+    result = await sandbox.run(probe_job(work, place))
     if problem := probe_problem(result):
         raise refused(problem)
     return probe_notes(result, work.needs)

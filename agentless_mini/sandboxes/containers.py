@@ -119,10 +119,13 @@ class Container:
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         line = api.attach_socket(self._id, params=params)
         try:
-            if not self._aborted.is_set():
-                api.start(self._id)
             # docker-py hands out a file object over the socket where there is no TLS, the socket itself where there is
             with _Line(getattr(line, "_sock", line), time.monotonic() + job.limits.seconds + GRACE) as talk:
+                if self._aborted.is_set():  # one that is never started would be listened to until its time is over
+                    return Transcript(job).result(Ending.NOT_RUN)
+                api.start(self._id)
+                if self._aborted.is_set():  # it came when there was nothing to kill yet
+                    self._kill()
                 return self._converse(job, sent, talk)
         finally:
             # The response owns the file object, which docker-py keeps alive by it.

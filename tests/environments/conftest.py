@@ -53,6 +53,6 @@ def base() -> Iterator[str]:
         assert [found for found in listed if f" {os.getpid()} " in found["Labels"]["amini.owner"]] == []
         for image in client.images.list("amini-env"):
             if image.id not in before:
-                client.api.remove_image(image.id, force=True)
+                client.api.remove_image(str(image.id), force=True)
     finally:
         client.close()

@@ -42,11 +42,11 @@ def test_a_setup_command_and_what_the_image_keeps_of_it(base: str, tmp_path: Pat
         "echo $PIP_INDEX_URL > /opt/kept; echo 41 > made_here.py; "
         "python -c 'import sys; print(sys.prefix)' >> /opt/kept"
     )
-    asked = replace(asked, variables={"PIP_INDEX_URL": "https://me:word@host/simple"})
+    asked = replace(asked, variables={"PIP_INDEX_URL": "https://me:p4ssphr4se@host/simple"})
     code = "print(open('/opt/kept').read(), open('made_here.py').read(), open('module.py').read())"
     result, place = run_there(asked, settings(base_image=base, setup=command), Step(("python", "-c", code)))
     assert result.steps[0].output.text().split() == [
-        "https://me:word@host/simple",
+        "https://me:p4ssphr4se@host/simple",
         "/opt/amini/venv",
         "41",
         "VALUE",
@@ -56,7 +56,7 @@ def test_a_setup_command_and_what_the_image_keeps_of_it(base: str, tmp_path: Pat
     client = connect(1)
     try:
         kept = client.images.get(place.identity)
-        assert "word" not in str(kept.attrs), "the image does not tell the settings of the build"
+        assert "p4ssphr4se" not in str(kept.attrs), "the image does not tell the settings of the build"
         assert kept.labels["amini"] == "1"
         assert kept.labels["amini.owner"] == ""
         assert kept.tags[0].startswith("amini-env:")

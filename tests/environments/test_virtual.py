@@ -165,7 +165,7 @@ def test_without_a_sandbox_it_is_warned_each_time(tmp_path: Path) -> None:
     events: list[Event] = []
     place = opened(request(BARE, tmp_path, Runner.UNITTEST), settings, events)
     assert isinstance(place, Opened)
-    warnings = [text for text in sentences(events) if "without a sandbox" in text]
+    warnings = [text for text in sentences(events) if "run without a sandbox" in text]
     assert len(warnings) == 2, "the build and the probe"
     code = "import module, sys; print(module.VALUE, sys.prefix)"
     result, _ = run_there(request(BARE, tmp_path, Runner.UNITTEST), settings, Step(("python", "-c", code)))

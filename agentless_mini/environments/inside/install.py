@@ -33,6 +33,8 @@ PIP = (
     "--prefer-binary",
 )
 
+NOT_FOUND = 127
+
 
 def main() -> None:
     """Do what plan.json says; leave report.json, and overlay.tar with the files that it brought into the tree."""
@@ -113,7 +115,11 @@ def told(*command: str) -> int:
     """Run a command, which is written into the log before what it says; return its status."""
     sys.stdout.write(f"\n$ {' '.join(command)}\n")
     sys.stdout.flush()
-    status = subprocess.call(command, stdin=subprocess.DEVNULL)  # noqa: S603 - it is the box that is to contain it
+    try:
+        status = subprocess.call(command, stdin=subprocess.DEVNULL)  # noqa: S603 - it is the box that is to contain it
+    except OSError as error:
+        sys.stdout.write(f"({error})\n")
+        return NOT_FOUND
     if status:
         sys.stdout.write(f"(exited with {status})\n")
     return status
@@ -122,7 +128,10 @@ def told(*command: str) -> int:
 def frozen(python: str) -> list[str]:
     """Return the versions of what is installed."""
     command = [python, "-m", "pip", "--disable-pip-version-check", "freeze", "--all"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)  # noqa: S603 - as above
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False)  # noqa: S603 - as above
+    except OSError:  # its Python is gone, which the probe will tell
+        return []
     return done.stdout.decode("utf-8", "replace").splitlines()
 
 

@@ -1,0 +1,123 @@
+"""Measures how often the whole chain chooses the true fix of a real bug from among nine wrong patches.
+
+Run with `python -m tests.benchmarks.real_bugs [NAME ...]`. The scripted model offers the ten patches in a shuffled
+order and tests of mixed quality (see `tests.real_bugs`); everything else is the product: reproduction, regression,
+execution in bubblewrap boxes and ranking. It prints for each bug what each way to rank chose, and how often that was
+the fix.
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agentless_mini.domain import BoxLimits, Environment, Issue, PackedTree, Place, Prediction, Stage
+from agentless_mini.pipeline import ChainSettings, resolve
+from agentless_mini.ports import Watch
+from agentless_mini.ranking import Method, rank
+from agentless_mini.repository import open_repository
+from agentless_mini.samplers.scripted import SCRIPTED_CARD, Answer, Rule, Script, ScriptedSampler
+from agentless_mini.sandboxes.bubblewrap import VirtualEnvironment, find_bubblewrap
+from agentless_mini.sandboxes.capacity import boxes_here
+from agentless_mini.sandboxes.local import LocalSandbox
+from agentless_mini.sandboxes.packs import pack_snapshot
+from agentless_mini.stages.bench import Bench, Opening
+from agentless_mini.stages.regress import RegressSettings
+from agentless_mini.stages.repair import RepairSettings
+from agentless_mini.stages.reproduce import ReproduceSettings
+from agentless_mini.stages.session import Session
+from agentless_mini.templates import load_prompts
+from agentless_mini.testing import harness_of
+from tests.real_bugs import GOLD, Bug, Checkout, environment, fetch, load_bugs
+from tests.real_bugs import Answer as Offered
+
+WINDOW = 131_072
+SEED = 0
+REGRESSION_BUDGET_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What the chain came to for one bug: the kind of the patch that each way to rank chose, and why."""
+
+    bug: str
+    chosen: tuple[tuple[Method, str], ...]
+    reason: str
+    cases: int
+    seconds: float
+
+    def found(self, method: Method) -> bool:
+        """Return whether a way to rank chose the true fix."""
+        return dict(self.chosen)[method] == GOLD
+
+
+def try_bug(bug: Bug, here: VirtualEnvironment, folder: Path) -> Trial:
+    """Run the chain on one bug, in a new repository below `folder`."""
+    began = time.monotonic()
+    checkout = fetch(bug, folder / bug.name)
+    prediction, kinds = asyncio.run(_resolve(checkout, here, folder))
+    chosen = []
+    for method in Method:
+        choice = rank(prediction.candidates, prediction.execution, method)
+        chosen.append((method, kinds[choice.patch.normal] if choice else "nothing"))
+    reason = prediction.choice.reason if prediction.choice else "; ".join(prediction.notes)
+    cases = len(prediction.execution.cases) if prediction.execution else 0
+    return Trial(bug.name, tuple(chosen), reason, cases, time.monotonic() - began)
+
+
+async def _resolve(checkout: Checkout, here: VirtualEnvironment, folder: Path) -> tuple[Prediction, dict[str, str]]:
+    repository = open_repository(str(checkout.folder), None, folder)
+    snapshot = repository.snapshot()
+    pack = pack_snapshot(snapshot, repository.contents(), folder / f"{checkout.bug.name}.pack")
+    harness = harness_of(snapshot)
+
+    async def bench(watch: Watch) -> Bench:
+        limits = BoxLimits()
+        environments, packs = {here.identity: here}, {pack.digest: pack}
+        sandbox = LocalSandbox(find_bubblewrap("bwrap"), environments, packs, boxes_here(limits))
+        place = Place(Environment(here.identity, here.python), PackedTree(pack.digest))
+        return Bench(sandbox, place, harness, snapshot, watch, limits)
+
+    answers = checkout.answers(SEED)
+    session = Session(_model(checkout, answers), load_prompts(None), lambda patch: patch, lambda event: None, "bench")
+    settings = ChainSettings(
+        repair=RepairSettings(samples=len(answers)),
+        reproduce=ReproduceSettings(samples=len(checkout.bug.generated_answers())),
+        regress=RegressSettings(budget=REGRESSION_BUDGET_S),
+        files=tuple(sorted(checkout.bug.fix)),
+    )
+    prediction = await resolve(Issue(checkout.bug.issue), snapshot, session, settings, Opening(harness, bench))
+    return prediction, {answer.patch.normal: str(answer.kind) for answer in answers}
+
+
+def _model(checkout: Checkout, answers: Sequence[Offered]) -> ScriptedSampler:
+    rules = (
+        Rule(stage=Stage.REPAIR, answers=tuple(Answer(text=answer.text) for answer in answers)),
+        Rule(stage=Stage.REPRODUCE, answers=tuple(Answer(text=text) for text in checkout.bug.generated_answers())),
+    )
+    return ScriptedSampler(Script(rules=rules), replace(SCRIPTED_CARD, context_window=WINDOW))
+
+
+def main() -> None:
+    """Print what was chosen for each bug, and how often that was the true fix."""
+    bugs = [bug for bug in load_bugs() if not sys.argv[1:] or bug.name in sys.argv[1:]]
+    here = VirtualEnvironment("real-bugs", environment(load_bugs()))
+    trials = []
+    for bug in bugs:
+        with tempfile.TemporaryDirectory() as folder:
+            trial = try_bug(bug, here, Path(folder))
+        trials.append(trial)
+        told = ", ".join(f"{method}: {kind}" for method, kind in trial.chosen)
+        print(  # noqa: T201 - its result
+            f"{bug.name}: {told} ({trial.cases} tests, {trial.seconds:.0f} s)\n    {trial.reason}",
+            flush=True,
+        )
+    for method in Method:
+        print(f"{method}: {sum(trial.found(method) for trial in trials)} of {len(trials)}")  # noqa: T201 - its result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The whole chain in real boxes of bubblewrap, against the scripted server: tests choose, and nothing is run twice."""
+
+import contextlib
+import json
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.samplers.scripted import Answer, Rule, Script
+from agentless_mini.samplers.scripted_protocol import ServedModel
+from agentless_mini.samplers.scripted_server import ScriptedServer
+from agentless_mini.store import Store
+from tests.commands.running import LOCALIZED, Home
+from tests.gitrepo import make_repository
+from tests.stages.workbench import CART, FIX, WRONG, edit
+
+BWRAP = shutil.which("bwrap")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(BWRAP is None, reason="bubblewrap is not installed")]
+
+OWN_TEST = b"""\
+import unittest
+
+from shop.cart import total
+
+
+class CartTest(unittest.TestCase):
+    def test_nothing_costs_nothing(self):
+        self.assertEqual(total([]), 0)
+
+    def test_two_prices(self):
+        self.assertEqual(total([1, 2]), 3)
+"""
+FILES = {
+    "shop/__init__.py": b"",
+    "shop/cart.py": CART.encode(),
+    "tests/__init__.py": b"",
+    "tests/test_cart.py": OWN_TEST,
+}
+BREAKS = edit("    return result\n", "    return result + prices[0]\n")
+
+
+def written(body: str, imports: str = "from shop.cart import total") -> str:
+    code = (
+        f"import unittest\n{imports}\n\n\nclass Written(unittest.TestCase):\n    def test_it(self):\n        {body}\n"
+    )
+    return f"This shows it.\n\n```python\n{code}```\n"
+
+
+SHOWS_IT = written("self.assertEqual(total([2, 3]), 5)")
+TESTS = (SHOWS_IT, written("self.assertEqual(total([]), 0)"), written("total([1])", "from shop.basket import total"))
+
+
+@pytest.fixture(scope="module")
+def cache() -> Iterator[Path]:
+    """Keep the environment that is built from one test to the next."""
+    with tempfile.TemporaryDirectory(prefix="amini-test-cache-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def home(tmp_path: Path, cache: Path) -> Home:
+    (tmp_path / "issue.md").write_text("The total of a cart leaves out its first price.\n")
+    (tmp_path / "cache").symlink_to(cache)
+    return Home(tmp_path, make_repository(tmp_path / "shop", FILES))
+
+
+def server(delay: float = 0.0) -> ScriptedServer:
+    rules = [
+        Rule(stage=stage, answers=tuple(Answer(text=text) for text in texts))
+        for stage, texts in (("repair", (WRONG, WRONG, WRONG, BREAKS, FIX)), ("reproduce", TESTS))
+    ]
+    return ScriptedServer(ServedModel(script=Script(rules=(LOCALIZED, *rules))), delay=delay)
+
+
+def arguments(url: str, *more: str) -> tuple[str, ...]:
+    base = ("repair", ".", "../issue.md", "--base-url", url, "--model", "scripted", "-n", "5", "--tests", "3")
+    return (*base, "--sandbox", "local", "--store", "../s.sqlite", *more)
+
+
+def test_the_tests_choose_what_the_vote_would_not(home: Home) -> None:
+    with server() as endpoint:
+        chosen = home.amini(*arguments(endpoint.url))
+        voted = home.amini(*arguments(endpoint.url, "--rank", "vote"))
+    assert chosen.returncode == voted.returncode == 0, chosen.stderr
+    assert "for price in prices:\n" in chosen.stdout
+    assert "result = 1" in voted.stdout
+    assert "passes 1 of 1" in chosen.stderr
+
+
+def test_a_rerun_sends_no_request_and_runs_no_box(home: Home) -> None:
+    with server() as endpoint:
+        first = home.amini(*arguments(endpoint.url))
+    log = counting_bubblewrap(home)
+    second = home.amini(*arguments(endpoint.url))
+    assert second.returncode == 0, second.stderr
+    assert second.stdout == first.stdout
+    assert boxes_started(log) == 0
+
+
+def test_the_document_has_every_verdict(home: Home) -> None:
+    with server() as endpoint:
+        done = home.amini(*arguments(endpoint.url, "--json"))
+    document = json.loads(done.stdout)
+    told = json.dumps(document)
+    assert "tests/test_cart.py::CartTest::test_nothing_costs_nothing" in told
+    assert '"not-reproduced"' in told
+    assert '"other-fault"' in told
+
+
+def test_the_users_own_test_chooses_without_any_written_one(home: Home) -> None:
+    with server() as endpoint:
+        done = home.amini(
+            *arguments(endpoint.url, "--tests", "0", "--failing-test", "tests/test_cart.py::CartTest::test_two_prices")
+        )
+        absent = home.amini(*arguments(endpoint.url, "--failing-test", "tests/test_cart.py::CartTest::test_three"))
+        command = home.amini(
+            *arguments(endpoint.url, "--tests", "0"),
+            *("--failing-cmd", "python -c 'from shop.cart import total; assert total([4]) == 4'"),
+        )
+    assert "for price in prices:\n" in done.stdout, done.stderr
+    assert "for price in prices:\n" in command.stdout, command.stderr
+    assert (absent.returncode, absent.stdout) == (2, "")
+    assert "There is no test" in absent.stderr
+
+
+def counting_bubblewrap(home: Home) -> Path:
+    """Make a bubblewrap that writes down each box it starts, and the settings of the home that use it."""
+    log, program = home.root / "boxes.log", home.root / "bwrap"
+    program.write_text(f'#!/bin/sh\n[ "$1" = --version ] || echo box >> {log}\nexec {BWRAP} "$@"\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    settings = home.root / "config" / "amini" / "config.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(f'[sandbox]\nbubblewrap = "{program}"\nboxes = 2\n')
+    return log
+
+
+def boxes_started(log: Path) -> int:
+    return log.read_text().count("box") if log.exists() else 0
+
+
+def boxes_recorded(home: Home) -> int:
+    if not (home.root / "s.sqlite").exists():
+        return 0
+    with Store.open_readonly(home.root / "s.sqlite") as store:
+        return len({box.key for run in store.runs.summaries() for box in store.runs.trace(run.run.id).boxes})
+
+
+MOMENTS = 20
+
+
+def test_killed_at_random_moments_nothing_is_left_and_nothing_recorded_is_run_again(home: Home, cache: Path) -> None:
+    log = counting_bubblewrap(home)
+    with server() as endpoint:
+        home.amini(*arguments(endpoint.url)[:-1], "../first.sqlite")  # builds the environment, which takes boxes too
+        log.unlink()
+        whole = home.amini(*arguments(endpoint.url)[:-1], "../whole.sqlite")
+        assert whole.returncode == 0, whole.stderr
+        needed = boxes_started(log)
+        log.unlink()
+        moments = random.Random(3)  # noqa: S311 - moments of a test
+        for _ in range(MOMENTS):
+            process = subprocess.Popen(
+                home.command(*arguments(endpoint.url)),
+                cwd=home.repository,
+                env=home.environment({"TMPDIR": str(temporary(home))}),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            time.sleep(moments.uniform(0.5, 2.5))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        cut_off = boxes_started(log) - boxes_recorded(home)
+        last = home.amini(*arguments(endpoint.url), env={"TMPDIR": str(temporary(home))})
+        ended = boxes_started(log)
+    assert (last.returncode, last.stdout) == (0, whole.stdout)
+    # A box is run again only where a kill cut it off: at most the two at once of each run, and none that is recorded.
+    assert 0 <= cut_off <= 2 * MOMENTS
+    assert ended - cut_off == boxes_recorded(home) == needed
+    assert processes_of(cache) == []
+    assert list(temporary(home).iterdir()) == []
+
+
+def temporary(home: Home) -> Path:
+    folder = home.root / "tmp"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def processes_of(cache: Path) -> list[bytes]:
+    """Return the command lines of what runs with an environment of this cache, in boxes or around them."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            lines.append(path.read_bytes())
+    return [line for line in lines if str(cache).encode() in line]
