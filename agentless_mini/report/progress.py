@@ -1,10 +1,11 @@
-"""Live progress on stderr: which stage runs, samples done, tokens per second, valid and rejected so far.
+"""Live progress on stderr: which stage runs, samples and boxes done, tokens per second, what came of them so far.
 
 On a terminal one moving line per stage; elsewhere (a dumb terminal too) a plain line now and then, fit for a log.
 Nothing here writes to stdout, and nothing of a model's text is shown.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from agentless_mini.domain import Event, Note, SampleDone, Stage, StageStarted
+from agentless_mini.domain import BoxDone, Event, Note, Outcome, Phase, PhaseStarted, SampleDone, Stage, StageStarted
 
 # Without a terminal a line is written for each tenth of a stage.
 PLAIN_STEPS = 10
@@ -21,6 +22,12 @@ TITLES = {
     Stage.LOCALIZE: "Finding the files",
     Stage.REPAIR: "Sampling repairs",
     Stage.REPRODUCE: "Sampling tests",
+}
+WORK = {
+    Phase.ENVIRONMENT: "Preparing the environment of the tests",
+    Phase.REPRODUCTION: "Proving tests that reproduce the issue",
+    Phase.REGRESSION: "Running the repository's own tests",
+    Phase.EXECUTION: "Running the tests on the patches",
 }
 
 
@@ -53,6 +60,7 @@ class LiveProgress:
         self._tally: dict[Stage, _Tally] = {}
         self._current: _Tally | None = None
         self._starting: TaskID | None = None
+        self._work: dict[Phase, _Work] = {}
 
     def __enter__(self) -> Self:
         """Start showing."""
@@ -72,6 +80,11 @@ class LiveProgress:
                 self._start(stage, samples)
             case SampleDone(stage, _, rejected):
                 self._count(self._tally[stage], valid=rejected is None)
+            case PhaseStarted(phase, boxes):
+                self._begin(phase, boxes)
+            case BoxDone(phase, outcomes):
+                self._work[phase].add(outcomes)
+                self._show(self._work[phase])
             case Note(text):
                 self._console.print(Text(f"note: {text}", style="yellow"), highlight=False)
 
@@ -102,6 +115,25 @@ class LiveProgress:
         if tally.done % step == 0 or tally.done == tally.samples:
             self._plain(f"{TITLES[tally.stage]}: {tally.done}/{tally.samples}, {self._detail(tally)}")
 
+    def _begin(self, phase: Phase, boxes: int) -> None:
+        """Show a phase. The environment is ready when another phase begins, and one may begin twice."""
+        if phase is not Phase.ENVIRONMENT and (ready := self._work.get(Phase.ENVIRONMENT)):
+            self._bars.update(ready.bar, visible=False)
+        if phase not in self._work:
+            self._work[phase] = _Work(phase, self._bars.add_task(WORK[phase], total=None, detail=""))
+        work = self._work[phase]
+        work.boxes += boxes
+        self._bars.update(work.bar, total=work.boxes or None)
+        boxes = "1 box" if work.boxes == 1 else f"{work.boxes} boxes"
+        self._plain(f"{WORK[phase]}: {boxes}" if work.boxes else WORK[phase])
+
+    def _show(self, work: "_Work") -> None:
+        self._bars.update(work.bar, completed=work.done, detail=work.detail)
+        step = max(1, work.boxes // PLAIN_STEPS)
+        if work.done % step == 0 or work.done == work.boxes:
+            done = f"{work.done}/{work.boxes}" if work.boxes else f"{work.done}"
+            self._plain(f"{WORK[work.phase]}: {done}, {work.detail}")
+
     def _detail(self, tally: "_Tally") -> str:
         seconds = self._clock() - tally.started
         rate = f", {tally.tokens / seconds:.0f} tokens/s" if tally.tokens and seconds > 0 else ""
@@ -127,3 +159,24 @@ class _Tally:
     @property
     def done(self) -> int:
         return self.valid + self.rejected
+
+
+class _Work:
+    """What the boxes of a phase have done so far."""
+
+    def __init__(self, phase: Phase, bar: TaskID) -> None:
+        self.phase = phase
+        self.bar = bar
+        self.boxes = 0
+        self.done = 0
+        self._outcomes: Counter[Outcome] = Counter()
+
+    def add(self, outcomes: tuple[Outcome, ...]) -> None:
+        self.done += 1
+        self._outcomes.update(outcomes)
+
+    @property
+    def detail(self) -> str:
+        """Return how many tests ended in each way, in the order in which the outcomes are declared."""
+        told = (f"{self._outcomes[outcome]} {outcome}" for outcome in Outcome if self._outcomes[outcome])
+        return ", ".join(told) or "no test"

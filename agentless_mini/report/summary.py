@@ -98,10 +98,8 @@ def _choice(trace: RunTrace) -> Iterator[str]:
     if choice is None:
         yield "patch      none: no sample became a valid patch (amini show tells why)"
         return
-    share = choice.votes / choice.valid
-    trust = _trust(share) if choice.valid > 1 else "but it is the only valid sample: nothing agrees with it"
     yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
-    yield f"confidence {share:.0%} of the votes, {trust}{_proof(choice)}"
+    yield f"confidence {choice.votes / choice.valid:.0%} of the votes, {_trust(choice)}{_proof(choice)}"
 
 
 def _proof(choice: ChoiceRecord) -> str:
@@ -109,10 +107,18 @@ def _proof(choice: ChoiceRecord) -> str:
         return "; it was chosen by vote alone, no test was run"
     if choice.reproducing and not choice.passed:
         return "; but no test that reproduces the issue passes with it"
+    if choice.broken:
+        return f"; but it breaks {choice.broken} that passed"
     return "" if choice.reproducing else "; no test shows that it repairs the issue"
 
 
-def _trust(share: float) -> str:
+def _trust(choice: ChoiceRecord) -> str:
+    """Say what speaks for the patch: tests that it passes, where there are any, more than samples that agree."""
+    if choice.passed:
+        return f"tests chose it: {choice.passed} of {choice.reproducing} that failed pass with it"
+    if choice.valid == 1:
+        return "but it is the only valid sample: nothing agrees with it"
+    share = choice.votes / choice.valid
     if share > SURE:
         return "the samples agree"
     return "the samples are divided" if share >= LIKELY else "the samples hardly agree: read it with care"

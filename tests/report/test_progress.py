@@ -5,8 +5,21 @@ import io
 import pytest
 from rich.console import Console
 
-from agentless_mini.domain import Completion, Finish, Note, Reason, Rejected, SampleDone, Stage, StageStarted
-from agentless_mini.report.progress import TITLES, LiveProgress
+from agentless_mini.domain import (
+    BoxDone,
+    Completion,
+    Finish,
+    Note,
+    Outcome,
+    Phase,
+    PhaseStarted,
+    Reason,
+    Rejected,
+    SampleDone,
+    Stage,
+    StageStarted,
+)
+from agentless_mini.report.progress import TITLES, WORK, LiveProgress
 
 BAD = Rejected(Reason.NO_EDIT, "\x1b[31mnothing")
 
@@ -39,6 +52,26 @@ def test_without_a_terminal_a_line_is_written_for_each_tenth() -> None:
 
 def test_every_stage_has_a_title() -> None:
     assert TITLES.keys() == set(Stage)
+    assert WORK.keys() == set(Phase)
+
+
+def test_boxes_are_counted_with_what_their_tests_came_to() -> None:
+    stream = io.StringIO()
+    with LiveProgress(Console(file=stream, width=120)) as progress:
+        progress(PhaseStarted(Phase.ENVIRONMENT))
+        progress(PhaseStarted(Phase.REPRODUCTION, 1))
+        progress(BoxDone(Phase.REPRODUCTION, (Outcome.FAIL,)))
+        progress(PhaseStarted(Phase.REPRODUCTION, 2))
+        progress(BoxDone(Phase.REPRODUCTION, (Outcome.PASS,)))
+        progress(BoxDone(Phase.REPRODUCTION))
+    assert stream.getvalue().splitlines() == [
+        "Preparing the environment of the tests",
+        "Proving tests that reproduce the issue: 1 box",
+        "Proving tests that reproduce the issue: 1/1, 1 fail",
+        "Proving tests that reproduce the issue: 3 boxes",
+        "Proving tests that reproduce the issue: 2/3, 1 pass, 1 fail",
+        "Proving tests that reproduce the issue: 3/3, 1 pass, 1 fail",
+    ]
 
 
 @pytest.mark.parametrize("term", ["dumb", "unknown"])

@@ -71,7 +71,9 @@ def test_a_vote_below_a_quarter_asks_for_care(tmp_path: Path) -> None:
 
 def test_how_far_tests_back_the_patch_is_said(tmp_path: Path) -> None:
     backed = Choice(patch(), 2, 2, "x", passed=1, reproducing=2, broken=0, regressions=3)
-    assert confidence(tmp_path, backed) == "confidence 100% of the votes, the samples agree"
+    told = "confidence 100% of the votes, tests chose it: 1 of 2 that failed pass with it"
+    assert confidence(tmp_path, backed) == told
+    assert confidence(tmp_path, replace(backed, broken=1)) == f"{told}; but it breaks 1 that passed"
 
 
 def test_a_patch_that_passes_no_reproduction_is_said_to(tmp_path: Path) -> None:
