@@ -131,8 +131,8 @@ class LiveProgress:
         self._bars.update(work.bar, completed=work.done, detail=work.detail)
         step = max(1, work.boxes // PLAIN_STEPS)
         if work.done % step == 0 or work.done == work.boxes:
-            done = f"{work.done}/{work.boxes}" if work.boxes else f"{work.done}"
-            self._plain(f"{WORK[work.phase]}: {done}, {work.detail}")
+            counted = f"{work.done}/{work.boxes}" if work.boxes else f"{work.done}"
+            self._plain(f"{WORK[work.phase]}: {counted}, {work.detail}")
 
     def _detail(self, tally: "_Tally") -> str:
         seconds = self._clock() - tally.started
