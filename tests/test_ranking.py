@@ -101,10 +101,26 @@ def test_without_a_valid_candidate_there_is_no_choice(method: Method) -> None:
 # --- agreement -------------------------------------------------------------------------------------------------------
 
 
-def test_patches_that_break_fewer_regression_tests_come_first_whatever_else_they_pass() -> None:
-    diff, reason = chosen("aaab", "gggrr", {"a": "++++-", "b": "---++"})
+def test_of_patches_that_fix_something_those_that_break_fewer_regression_tests_come_first() -> None:
+    diff, reason = chosen("aaab", "gggrr", {"a": "++++-", "b": "+--++"})
     assert diff == "b3"
-    assert reason == ("passes 0 of 3 reproduction tests, breaks 0 of 2 regression tests; 1 of 4 valid samples has it")
+    assert reason == ("passes 1 of 3 reproduction tests, breaks 0 of 2 regression tests; 1 of 4 valid samples has it")
+
+
+def test_a_fix_may_break_the_one_old_test_that_pins_the_fault() -> None:
+    diff, reason = chosen("bbba", "gggrr", {"a": "++++-", "b": "---++"})
+    assert diff == "a3"
+    assert reason == ("passes 3 of 3 reproduction tests, breaks 1 of 2 regression tests; 1 of 4 valid samples has it")
+
+
+@pytest.mark.parametrize(("regressions", "broken", "winner"), [(19, 2, "b"), (40, 2, "a"), (40, 3, "b")])
+def test_more_than_a_twentieth_is_too_much_to_break(regressions: int, broken: int, winner: str) -> None:
+    outcomes = {"a": "+" + "-" * broken + "+" * (regressions - broken), "b": "-" + "+" * regressions}
+    assert chosen("ab", "g" + "r" * regressions, outcomes)[0][0] == winner
+
+
+def test_where_nothing_fixes_anything_the_fewest_broken_tests_decide() -> None:
+    assert chosen("aab", "grr", {"a": "-+-", "b": "-++"})[0] == "b2"
 
 
 @pytest.mark.parametrize("broken", "-st")
@@ -254,7 +270,7 @@ def test_one_more_sample_of_the_winner_lets_it_win_again(
 
 
 @given(worlds())
-def test_no_executed_patch_is_better_at_given_tests_or_as_good_and_breaks_less(
+def test_no_rival_of_the_choice_passes_more_given_tests_or_fixes_as_much_and_breaks_less(
     world: tuple[list[Candidate], Execution],
 ) -> None:
     drawn, run = world
@@ -262,17 +278,19 @@ def test_no_executed_patch_is_better_at_given_tests_or_as_good_and_breaks_less(
     if choice is None or not run.cases or not choice.reproducing + choice.regressions:
         return
     places = {origin: {case.id for case in run.cases if case.origin is origin} for origin in Origin}
-    scores = {
-        verdict.normal: (
-            not verdict.refusal,
-            len(verdict.passed() & places[Origin.GIVEN]),
-            len(verdict.passed() & places[Origin.REGRESSION]),
-        )
-        for verdict in run.verdicts
-        if verdict.normal in {one.outcome.normal for one in drawn if isinstance(one.outcome, Patch)}
-    }
-    assert scores[choice.patch.normal] == max(scores.values())
-    assert choice.broken == len(places[Origin.REGRESSION]) - scores[choice.patch.normal][2]
+    known = {one.outcome.normal for one in drawn if isinstance(one.outcome, Patch)}
+    verdicts = {verdict.normal: verdict for verdict in run.verdicts if verdict.normal in known}
+    best = {name: (not one.refusal, len(one.passed() & places[Origin.GIVEN])) for name, one in verdicts.items()}
+    assert best[choice.patch.normal] == max(best.values())
+    rivals = [
+        verdict.passed()
+        for name, verdict in verdicts.items()
+        if best[name] == max(best.values())
+        and (not choice.passed or verdict.passed() & (places[Origin.GIVEN] | places[Origin.GENERATED]))
+    ]
+    kept = len(verdicts[choice.patch.normal].passed() & places[Origin.REGRESSION])
+    assert kept == max(len(passed & places[Origin.REGRESSION]) for passed in rivals)
+    assert choice.broken == len(places[Origin.REGRESSION]) - kept
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", ""]), max_size=30))

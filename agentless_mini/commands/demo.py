@@ -18,7 +18,7 @@ from agentless_mini import sample
 from agentless_mini.commands.boxes import Yard, open_bench
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.repair import Output, Task, repair
-from agentless_mini.commands.terminal import people
+from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.config import Config
 from agentless_mini.domain import CaseResult, Event, Outcome
 from agentless_mini.environments import SandboxKind, SandboxSettings
@@ -41,6 +41,7 @@ TESTS_TIMEOUT = 60.0
 
 def demo(config: Config, keep: Path | None, machine: Machine) -> int:
     """Repair the sample in a new repository (in `keep`, else one that is removed) and return `repair`'s exit code."""
+    require_stdout()
     console = people()
     chosen = _settings(config)
     with tempfile.TemporaryDirectory(prefix="amini-demo-") as scratch:

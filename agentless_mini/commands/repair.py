@@ -31,8 +31,8 @@ from agentless_mini.pipeline import ChainSettings, resolve
 from agentless_mini.ports import PatchCheck
 from agentless_mini.prompts import Prompts
 from agentless_mini.recording import RecordedSampler, TracedSampler
+from agentless_mini.report.document import run_document
 from agentless_mini.report.progress import LiveProgress
-from agentless_mini.report.show import run_document
 from agentless_mini.report.summary import summary
 from agentless_mini.repository import Repository
 from agentless_mini.stages.given import GivenSettings

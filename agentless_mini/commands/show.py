@@ -9,14 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from agentless_mini.domain import Completion
-from agentless_mini.report.show import (
-    completion_view,
-    prompt_view,
-    run_document,
-    run_view,
-    runs_document,
-    runs_table,
-)
+from agentless_mini.report.document import run_document, runs_document
+from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
 from agentless_mini.store import RunId, RunTrace, SampleRecord, Store
 
 PIPED_WIDTH = 240

@@ -7,6 +7,9 @@ from fractions import Fraction
 
 from agentless_mini.ranking.standing import Standing, Totals
 
+PINNED_SHARE = 20
+"""One in so many regression tests, and one at least, may pin the fault that the issue wants mended."""
+
 
 class Method(enum.StrEnum):
     """How the patch is chosen among those that were executed."""
@@ -22,7 +25,7 @@ def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tup
         return tuple(sorted(standings, key=_by_votes))
     if method is Method.SCORES:
         return tuple(sorted(standings, key=lambda standing: (-score(standing, count), *_by_votes(standing))))
-    return _by_agreement(standings)
+    return _by_agreement(standings, count)
 
 
 def score(standing: Standing, count: Totals) -> Fraction:
@@ -53,9 +56,12 @@ def _level(standing: Standing) -> tuple[bool, int, int]:
     return standing.refused, -len(standing.given), -len(standing.kept)
 
 
-def _by_agreement(standings: Sequence[Standing]) -> tuple[Standing, ...]:
-    """Order by level, in it by group (the most samples x tests^2, then tests, then the earliest), in it by votes."""
-    samples = agreeing(standings)
+def _by_agreement(standings: Sequence[Standing], count: Totals) -> tuple[Standing, ...]:
+    """Order by what fixes something, by level, in it by group, in it by votes.
+
+    The best group has the most samples x tests^2, then the most tests, then the earliest sample.
+    """
+    samples, fixing = agreeing(standings), _fixing(standings, count)
     earliest: dict[tuple[object, ...], int] = {}
     for standing in standings:
         key = group(standing)
@@ -63,9 +69,24 @@ def _by_agreement(standings: Sequence[Standing]) -> tuple[Standing, ...]:
 
     def place(standing: Standing) -> tuple[object, ...]:
         key, tests = group(standing), len(standing.reproducing)
-        return *_level(standing), -samples[key] * tests**2, -tests, earliest[key], *_by_votes(standing)
+        refused, given, kept = _level(standing)
+        idle = standing.normal not in fixing
+        return refused, given, idle, kept, -samples[key] * tests**2, -tests, earliest[key], *_by_votes(standing)
 
     return tuple(sorted(standings, key=place))
+
+
+def _fixing(standings: Sequence[Standing], count: Totals) -> frozenset[str]:
+    """Return the patches with which a reproducing case passes, and that break at most few tests more than the best.
+
+    Without this a patch that changes nothing would win over a right fix that breaks the one old test which pins the
+    fault: it breaks the fewest.
+    """
+    most = max((len(standing.kept) for standing in standings), default=0)
+    few = max(1, count.regressions // PINNED_SHARE)
+    return frozenset(
+        standing.normal for standing in standings if standing.reproducing and most - len(standing.kept) <= few
+    )
 
 
 def _by_votes(standing: Standing) -> tuple[int, int]:

@@ -124,8 +124,8 @@ class LiveProgress:
         work = self._work[phase]
         work.boxes += boxes
         self._bars.update(work.bar, total=work.boxes or None)
-        boxes = "1 box" if work.boxes == 1 else f"{work.boxes} boxes"
-        self._plain(f"{WORK[phase]}: {boxes}" if work.boxes else WORK[phase])
+        told = "1 box" if work.boxes == 1 else f"{work.boxes} boxes"
+        self._plain(f"{WORK[phase]}: {told}" if work.boxes else WORK[phase])
 
     def _show(self, work: "_Work") -> None:
         self._bars.update(work.bar, completed=work.done, detail=work.detail)

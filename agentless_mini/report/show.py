@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from agentless_mini.domain import Case, Completion, Execution, Rejected, Stage
 from agentless_mini.report.cells import heading, plain_text, row, table
-from agentless_mini.report.document import run_document, runs_document
 from agentless_mini.report.verdicts import counts, faults_table, patches_table, refusals, tests_table
 from agentless_mini.store import (
     PatchRecord,
@@ -27,7 +26,6 @@ from agentless_mini.store import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["completion_view", "prompt_view", "run_document", "run_view", "runs_document", "runs_table"]
 
 DIGEST_LETTERS = 10
 TITLE_LETTERS = 80
