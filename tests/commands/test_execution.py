@@ -9,7 +9,8 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ import pytest
 from agentless_mini.samplers.scripted import Answer, Rule, Script
 from agentless_mini.samplers.scripted_protocol import ServedModel
 from agentless_mini.samplers.scripted_server import ScriptedServer
+from agentless_mini.sandboxes.docker import connect
 from agentless_mini.store import Store
 from tests.commands.running import LOCALIZED, Home
 from tests.gitrepo import make_repository
+from tests.sandboxes.image import image_id
 from tests.stages.workbench import CART, FIX, WRONG, edit
 
 BWRAP = shutil.which("bwrap")
@@ -63,6 +66,11 @@ def cache() -> Iterator[Path]:
     """Keep the environment that is built from one test to the next."""
     with tempfile.TemporaryDirectory(prefix="amini-test-cache-") as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def image() -> str:
+    return image_id()
 
 
 @pytest.fixture
@@ -154,21 +162,22 @@ def boxes_recorded(home: Home) -> int:
 
 
 MOMENTS = 20
+Count = Callable[[], int]
+"""Returns how many boxes were started since it was made."""
 
 
-def test_killed_at_random_moments_nothing_is_left_and_nothing_recorded_is_run_again(home: Home, cache: Path) -> None:
-    log = counting_bubblewrap(home)
+def killed(home: Home, count: Count, *more: str) -> None:
+    """Kill a run at random moments; its rerun ends like an undisturbed one, and runs no recorded box again."""
     with server() as endpoint:
-        home.amini(*arguments(endpoint.url)[:-1], "../first.sqlite")  # builds the environment, which takes boxes too
-        log.unlink()
-        whole = home.amini(*arguments(endpoint.url)[:-1], "../whole.sqlite")
+        home.amini(*arguments(endpoint.url, *more, "--store", "../first.sqlite"))  # builds what needs to be built
+        before = count()
+        whole = home.amini(*arguments(endpoint.url, *more, "--store", "../whole.sqlite"))
         assert whole.returncode == 0, whole.stderr
-        needed = boxes_started(log)
-        log.unlink()
+        needed, before = count() - before, count()
         moments = random.Random(3)  # noqa: S311 - moments of a test
         for _ in range(MOMENTS):
             process = subprocess.Popen(
-                home.command(*arguments(endpoint.url)),
+                home.command(*arguments(endpoint.url, *more)),
                 cwd=home.repository,
                 env=home.environment({"TMPDIR": str(temporary(home))}),
                 stdout=subprocess.DEVNULL,
@@ -177,15 +186,47 @@ def test_killed_at_random_moments_nothing_is_left_and_nothing_recorded_is_run_ag
             time.sleep(moments.uniform(0.5, 2.5))
             process.send_signal(signal.SIGKILL)
             process.wait()
-        cut_off = boxes_started(log) - boxes_recorded(home)
-        last = home.amini(*arguments(endpoint.url), env={"TMPDIR": str(temporary(home))})
-        ended = boxes_started(log)
-    assert (last.returncode, last.stdout) == (0, whole.stdout)
-    # A box is run again only where a kill cut it off: at most the two at once of each run, and none that is recorded.
-    assert 0 <= cut_off <= 2 * MOMENTS
-    assert ended - cut_off == boxes_recorded(home) == needed
-    assert processes_of(cache) == []
+        recorded, started = boxes_recorded(home), count() - before
+        last = home.amini(*arguments(endpoint.url, *more), env={"TMPDIR": str(temporary(home))})
+        owed = count() - before - started
+    assert (last.returncode, last.stdout) == (0, whole.stdout), last.stderr
+    assert boxes_recorded(home) == needed
+    # What a kill cut off is run again, two boxes at once at most, and nothing that is recorded.
+    assert 0 <= started - recorded <= 2 * MOMENTS
+    assert recorded + owed <= needed
     assert list(temporary(home).iterdir()) == []
+
+
+def test_killed_at_random_moments_bubblewrap_leaves_nothing_and_runs_nothing_recorded_again(
+    home: Home, cache: Path
+) -> None:
+    log = counting_bubblewrap(home)
+    killed(home, lambda: boxes_started(log))
+    assert processes_of(cache) == []
+
+
+def test_killed_at_random_moments_docker_leaves_nothing_and_runs_nothing_recorded_again(home: Home, image: str) -> None:
+    settings = home.root / "config" / "amini" / "config.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[sandbox]\nboxes = 2\n")
+    client = connect(1)
+    began = datetime.now(UTC)
+
+    def created() -> int:
+        filters = {"event": "create", "type": "container", "image": image}
+        return len(list(client.events(since=began, until=datetime.now(UTC), filters=filters, decode=True)))
+
+    def left() -> list[str]:
+        return [
+            str(box.id) for box in client.containers.list(all=True, filters={"ancestor": image, "label": "amini=1"})
+        ]
+
+    try:
+        others = left()
+        killed(home, created, "--sandbox", "docker", "--image", image)
+        assert left() == others
+    finally:
+        client.close()
 
 
 def temporary(home: Home) -> Path:
