@@ -8,10 +8,12 @@ to be faster next time, and forgets the variables with which a surrounding git (
 It does not read anything itself and knows no repository: see `repository` for that.
 """
 
+import contextlib
 import os
 import re
 import tempfile
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
 
@@ -200,3 +202,15 @@ def _setting(scope: bytes, entry: bytes) -> Setting:
     key, equals, value = entry.decode("utf-8", "surrogateescape").partition("\n")
     # git reads a key that stands alone as true.
     return Setting(key, value if equals else "true", scope.decode() in _TRUSTED_SCOPES)
+
+
+def day_of(git: GitCommand, commit: str) -> str:
+    """Return the day of a commit (UTC, ISO form), "" where it says none that a calendar has.
+
+    Read from the object itself: `git show` may run the program that checks signatures.
+    """
+    head = git.read("cat-file", "commit", commit).partition(b"\n\n")[0]
+    said = next((line.split()[-2] for line in head.split(b"\n") if line.startswith(b"committer ")), b"")
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(int(said), UTC).date().isoformat()
+    return ""

@@ -162,7 +162,7 @@ class _WorkingTree:
             raise gitcommand.refusal(self._git.folder, os.strerror(error.errno or 0)) from error
         self.notes = (*self._standing_notes, *_unreadable_note(reading.unreadable))
         absent = {*map(decode_path, [*self._ignored(), *nested]), *reading.unreadable, *reading.special}
-        return _snapshot(Path(self._git.folder).name, self._commit, reading.files, absent)
+        return _snapshot(Path(self._git.folder).name, (self._git, self._commit), reading.files, absent)
 
     def contents(self) -> Contents:
         return of_folder(Path(self._git.folder))
@@ -208,7 +208,7 @@ class _CommitTree:
         listed = _names(self._git.read("ls-tree", "-r", "-z", "--long", "--full-tree", self._commit))
         rows = [_row(line) for line in listed]
         contents = self._blobs({row.object_id for row in rows if row.is_read})
-        return _snapshot(self._name, self._commit, [_committed(row, contents) for row in rows], ())
+        return _snapshot(self._name, (self._git, self._commit), [_committed(row, contents) for row in rows], ())
 
     def contents(self) -> Contents:
         return of_commit(self._git, self._commit)
@@ -262,9 +262,17 @@ def _committed(row: _Row, contents: dict[str, bytes]) -> SourceFile:
     return SourceFile(decode_path(row.path), row.mode, kind)
 
 
-def _snapshot(name: str, commit: str, files: Iterable[SourceFile], absent: Iterable[str]) -> Snapshot:
+def _snapshot(name: str, base: tuple[GitCommand, str], files: Iterable[SourceFile], absent: Iterable[str]) -> Snapshot:
+    git, commit = base
     ordered = tuple(sorted(files, key=lambda file: file.path))
-    return Snapshot(printable(name), commit, worktree.digest(ordered), ordered, tuple(sorted(absent)))
+    return Snapshot(
+        printable(name),
+        commit,
+        worktree.digest(ordered),
+        ordered,
+        tuple(sorted(absent)),
+        gitcommand.day_of(git, commit),
+    )
 
 
 def _acceptance(answer: Answer) -> Acceptance:

@@ -65,7 +65,9 @@ async def open_bench(yard: Yard, watch: Watch) -> Bench | NoBench:
     """
     harness = harness_of(yard.snapshot, yard.settings.test_command)
     contents, machine = yard.repository.contents(), yard.machine
-    request = PlaceRequest(yard.snapshot, contents, machine.cache, machine.environment, harness.runner)
+    request = PlaceRequest(
+        yard.snapshot, contents, machine.cache, machine.environment, harness.runner, until=yard.snapshot.day
+    )
     try:
         opened = await open_place(request, yard.settings, watch, yard.stack)
     except BuildFailed as error:

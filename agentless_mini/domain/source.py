@@ -43,7 +43,7 @@ class Snapshot:
 
     `name` is a short label (a folder's or repository's name), `commit` the full id of the base commit, `digest` a
     hash of all entries. `files` is sorted by path. `ignored` lists what git ignores but the disk holds (folders end
-    in "/"): a patch must not create a file there.
+    in "/"): a patch must not create a file there. `day` is the base commit's, in ISO form, where it is known.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Snapshot:
     digest: str
     files: tuple[SourceFile, ...]
     ignored: tuple[str, ...] = ()
+    day: str = ""
 
     def by_path(self) -> Mapping[str, SourceFile]:
         """Return the entries keyed by path."""

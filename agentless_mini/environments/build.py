@@ -43,7 +43,7 @@ class Recipe:
     `setup` replaces the installation where it is not empty. `python` is that of the environment, by path or name;
     `make` a virtual environment to make first, "" where it is there, and `is_fresh` whether it lacks pip. `version` is
     told to tools that read the version of a project from git, of which there is nothing in the box. `path` is the PATH
-    in the box, "" for the box's own.
+    in the box, "" for the box's own. No package is taken that came after the day `until` (ISO), where it is not empty.
     """
 
     needs: Needs
@@ -54,6 +54,7 @@ class Recipe:
     is_fresh: bool = True
     version: str = "99.0.0"
     path: str = ""
+    until: str = ""
     memory: int = 4096 * MIB
     seconds: float = 900.0
 
@@ -88,6 +89,7 @@ def build_job(recipe: Recipe, environment: Environment, tree: PackedTree) -> Job
     needs = recipe.needs
     plan = {
         "setup": recipe.setup,
+        "until": recipe.until,
         "python": recipe.python,
         "make": recipe.make,
         "fresh": recipe.is_fresh,

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from agentless_mini.domain import BoxUser, Environment, JobResult, Place
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.environments.build import Recipe, build_job, overlay_files, read_build
+from agentless_mini.environments.dated import Builder, fitting
 from agentless_mini.environments.pythons import OLDEST
 from agentless_mini.environments.shelf import Manifest, Slot
-from agentless_mini.environments.work import FOLDER, Opened, Work, build_failed, packed, probe, require_usable
+from agentless_mini.environments.work import FOLDER, Opened, Unfit, Work, packed, probe, require_usable
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandboxes.docker import DockerSandbox, capacity, connect
 from agentless_mini.sandboxes.images import Image, Making, find_image, pull_image
@@ -50,19 +51,28 @@ async def open_docker(work: Work, stack: AsyncExitStack) -> Opened:
     """Return a place in containers. Raises `EnvironmentFailed`."""
     limits = work.settings.limits()
     client = await _connected(work.settings.boxes or os.cpu_count() or 1)
-    fitting = await asyncio.to_thread(capacity, client, limits)
-    sandbox = DockerSandbox(client, work.packs, work.settings.boxes or fitting)
+    room = await asyncio.to_thread(capacity, client, limits)
+    sandbox = DockerSandbox(client, work.packs, work.settings.boxes or room)
     stack.push_async_callback(sandbox.aclose)
     await sandbox.sweep()
     daemon = _Daemon(client, sandbox, await _base(work, client))
-    slot = work.slot(_key(work, daemon))
+    work, manifest = await fitting(work, Builder(lambda work: _slot(work, daemon), lambda work: _ready(work, daemon)))
+    pack = await work.pack(overlay_files(_slot(work, daemon).overlay(), work.request.snapshot))
+    place = Place(_environment(manifest), packed(pack, daemon.folder))
+    return Opened(sandbox, place, limits, manifest.notes)
+
+
+def _slot(work: Work, daemon: _Daemon) -> Slot:
+    return work.slot(_key(work, daemon))
+
+
+async def _ready(work: Work, daemon: _Daemon) -> Manifest:
+    slot = _slot(work, daemon)
     async with slot.locked(work.note_waiting):
         manifest = slot.read()
         if manifest is None or not await _is_there(daemon, manifest):
             manifest = await _prepare(work, daemon, slot)
-    pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot))
-    place = Place(_environment(manifest), packed(pack, daemon.folder))
-    return Opened(sandbox, place, limits, manifest.notes)
+    return manifest
 
 
 async def _connected(boxes: int) -> "DockerClient":
@@ -104,7 +114,7 @@ def _key(work: Work, daemon: _Daemon) -> str:
     kind = "image" if settings.image else "built image"
     # A user's own image has what it has, whatever the tree says.
     needs = str(work.request.runner) if settings.image else work.needs.digest
-    asked = [kind, daemon.base.id, needs, settings.setup, work.request.version, daemon.folder]
+    asked = [kind, daemon.base.id, needs, settings.setup, work.request.version, daemon.folder, work.until]
     return hashlib.sha256(canonical_json(asked).encode()).hexdigest()
 
 
@@ -134,7 +144,7 @@ async def _built(work: Work, daemon: _Daemon, slot: Slot) -> tuple[Manifest, byt
     made = await daemon.sandbox.build(job, Making(name, recipe.path, is_worth))
     built = read_build(made.result, recipe)
     require_usable(built, slot)
-    notes = (*work.needs.notes, *built.notes)
+    notes = (*work.needs.notes, *built.notes, *work.dated_notes())
     manifest = Manifest(identity=made.image, image=made.image, python=recipe.python, user=BoxUser.NOBODY, notes=notes)
     return manifest, built.overlay
 
@@ -154,11 +164,11 @@ async def _probed(work: Work, daemon: _Daemon, slot: Slot, made: tuple[Manifest,
     for way in _ways(manifest):
         place = Place(_environment(way), packed(pack, daemon.folder))
         try:
-            notes = await probe(work, daemon.sandbox, place, lambda problem: build_failed(problem, slot))
+            notes = await probe(work, daemon.sandbox, place, lambda problem: Unfit(problem, slot))
         except EnvironmentFailed as error:
             failures.append(error)
             continue
-        whole = way.model_copy(update={"notes": (*way.notes, *notes)})
+        whole = way.model_copy(update={"notes": (*way.notes, *notes), "lacking": len(notes)})
         slot.keep(whole, overlay)
         return whole
     raise _unusable(work, failures[0])

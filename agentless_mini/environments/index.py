@@ -15,6 +15,13 @@ from agentless_mini.domain import PlacedFile
 
 _LISTS = ("extra-index-url", "find-links", "trusted-host")
 _SINGLE = ("index-url", "timeout", "default-timeout", "retries", "no-index")
+_OF_UV = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "trusted-host": "UV_INSECURE_HOST",
+    "no-index": "UV_NO_INDEX",
+}
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 """The variables that name a file of certificates, to pip and to what a build may use beside it."""
@@ -30,9 +37,12 @@ class Index:
     certificates: bytes = b""
 
     def variables(self) -> tuple[tuple[str, str], ...]:
-        """Return what pip in the box is to be told, save where the certificates lie there."""
+        """Return what pip and uv in the box are to be told, save where the certificates lie there."""
         told = [(f"PIP_{name.upper().replace('-', '_')}", value) for name, value in self.settings]
-        return (*told, *self.proxies, ("PIP_CONFIG_FILE", "/dev/null"))
+        # A build that takes packages as of a date has uv beside pip, which separates links by commas.
+        same = [(_OF_UV[name], value) for name, value in self.settings if name in _OF_UV]
+        fitted = [(name, ",".join(value.split()) if name == "UV_FIND_LINKS" else value) for name, value in same]
+        return (*told, *fitted, *self.proxies, ("PIP_CONFIG_FILE", "/dev/null"))
 
     def folders(self) -> tuple[Path, ...]:
         """Return the folders of this machine that serve as indexes.

@@ -18,10 +18,12 @@ from agentless_mini.environments.setup_files import of_setup_cfg, of_setup_py, t
 from agentless_mini.environments.versions import Wish
 from agentless_mini.errors import printable
 
-VERSION = "1"
+VERSION = "2"
 _CONFIGURATION = ("pyproject.toml", "setup.cfg", "setup.py", "tox.ini", "pytest.ini", ".python-version", "MANIFEST.in")
 _COMPILED = (".c", ".h", ".cc", ".cpp", ".cxx", ".hpp", ".pyx", ".pxd", ".pxi", ".f", ".f90", ".rs", ".toml", ".build")
 _BASIC = frozenset({"requirements", "base", "common", "main", "core", "default", "py3", "ci"})
+_FOR_TESTS = frozenset({"test", "tests", "testing"})
+_TO_DEVELOP = frozenset({"dev", "develop", "development"})
 _FOLDERS = frozenset({"", "requirements", "tests", "test", "tests/requirements", "test/requirements"})
 _PLUGINS = (
     (r"--cov\b", "pytest-cov"),
@@ -108,25 +110,37 @@ def _declarations(texts: Mapping[str, str]) -> Iterator[Declared]:
 
 
 def _listed(texts: Mapping[str, str]) -> Listed:
+    """Read the requirement files, those to develop last: where two of them contradict each other, the first counts.
+
+    Where there are some for tests, one to develop brings none that is neither: documentation, types and tools.
+    """
     found = Listed()
-    for path in sorted(filter(_is_requirement_file, texts), key=lambda path: (path.count("/"), path)):
-        read_requirements(texts, path, found)
+    paths = [path for path in texts if _is_requirement_file(path)]
+    has_tests = any(_words(path) & _FOR_TESTS for path in paths)
+    unwanted = {path for path in texts if has_tests and not _is_wanted(path)}
+    for path in sorted(paths, key=lambda path: (bool(_words(path) & _TO_DEVELOP), path.count("/"), path)):
+        is_to_develop = bool(_words(path) & _TO_DEVELOP)
+        followed = {name: texts[name] for name in texts.keys() - unwanted} if is_to_develop else texts
+        read_requirements(followed, path, found)
     for path in ("tox.ini", "setup.cfg"):
         add_lines(texts, "\n".join(tox_requirements(texts.get(path, ""))), found)
     return found
 
 
 def _is_requirement_file(path: str) -> bool:
-    """Tell whether it lists what the project or its tests need, rather than its documentation or a database."""
+    """Tell whether it lists what the project or its tests need, rather than its documentation or oldest versions."""
     folder, name = posixpath.split(path)
-    stem, suffix = posixpath.splitext(name)
-    if folder not in _FOLDERS or suffix != ".txt":
-        return False
-    words = [word for word in re.split(r"[-_.]", stem.lower()) if word]
-    if "requirements" not in words and not folder.endswith("requirements"):
-        return False
-    rest = set(words) - {"requirements"}
-    return rest <= _BASIC or is_for_tests(stem)
+    is_named = "requirements" in _words(path) or folder.endswith("requirements")
+    return folder in _FOLDERS and name.endswith(".txt") and is_named and _is_wanted(path)
+
+
+def _is_wanted(path: str) -> bool:
+    return _words(path) <= _BASIC | _FOR_TESTS | _TO_DEVELOP
+
+
+def _words(path: str) -> set[str]:
+    stem = posixpath.splitext(posixpath.basename(path))[0]
+    return {word for word in re.split(r"[-_.]", stem.lower()) if word}
 
 
 def _plugins(texts: Mapping[str, str]) -> tuple[str, ...]:

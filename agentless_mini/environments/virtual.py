@@ -19,11 +19,12 @@ from typing import Protocol
 from agentless_mini.domain import Environment, Job, JobResult, Place
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.environments.build import build_job, identity_of, overlay_files, read_build
+from agentless_mini.environments.dated import Builder, fitting
 from agentless_mini.environments.index import Index
 from agentless_mini.environments.pythons import Interpreter, choose_python
 from agentless_mini.environments.shelf import Manifest, Slot, hand_over, seal
-from agentless_mini.environments.work import Opened, Work, build_failed, packed, probe, require_usable
-from agentless_mini.errors import EnvironmentFailed, printable
+from agentless_mini.environments.work import Opened, Unfit, Work, build_failed, packed, probe, require_usable
+from agentless_mini.errors import printable
 from agentless_mini.ports import Sandbox
 from agentless_mini.sandboxes.bubblewrap import (
     Access,
@@ -103,12 +104,12 @@ async def open_unboxed(work: Work, stack: AsyncExitStack) -> Opened:
 
 async def _open(work: Work, way: _Way) -> Opened:
     interpreter, notes = await asyncio.to_thread(choose_python, work.needs.python, work.request.variables)
-    slot = work.slot(_key(work, way, interpreter))
-    async with slot.locked(work.note_waiting):
-        manifest = slot.read()
-        if manifest is None or not _is_intact(slot, manifest.behind):
-            work.note_building(f"a {way.name} (Python {'.'.join(map(str, interpreter.version))})", slot)
-            manifest = await _build(work, way, slot, interpreter)
+
+    def slot_of(work: Work) -> Slot:
+        return work.slot(_key(work, way, interpreter))
+
+    work, manifest = await fitting(work, Builder(slot_of, lambda work: _ready(work, way, slot_of(work), interpreter)))
+    slot = slot_of(work)
     environment = VirtualEnvironment(manifest.identity, slot.venv)
     pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot))
     place = Place(Environment(manifest.identity, environment.python), packed(pack))
@@ -116,9 +117,18 @@ async def _open(work: Work, way: _Way) -> Opened:
     return Opened(sandbox, place, work.settings.limits(), (*notes, *manifest.notes))
 
 
+async def _ready(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) -> Manifest:
+    async with slot.locked(work.note_waiting):
+        manifest = slot.read()
+        if manifest is None or not _is_intact(slot, manifest.behind):
+            work.note_building(f"a {way.name} (Python {'.'.join(map(str, interpreter.version))})", slot)
+            manifest = await _build(work, way, slot, interpreter)
+    return manifest
+
+
 def _key(work: Work, way: _Way, interpreter: Interpreter) -> str:
     asked = [way.name, work.needs.digest, work.settings.setup, str(interpreter.path), *map(str, interpreter.version)]
-    return hashlib.sha256(canonical_json([*asked, work.request.version]).encode()).hexdigest()
+    return hashlib.sha256(canonical_json([*asked, work.request.version, work.until]).encode()).hexdigest()
 
 
 def _is_intact(slot: Slot, behind: str) -> bool:
@@ -170,12 +180,13 @@ async def _fill(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) -> 
         identity=identity,
         python=environment.python,
         behind=str(interpreter.path),
-        notes=(*work.needs.notes, *built.notes, *notes),
+        notes=(*work.needs.notes, *built.notes, *work.dated_notes(), *notes),
+        lacking=len(notes),
     )
     slot.keep(manifest, built.overlay)
     return manifest
 
 
-def _unusable(log: str, problem: str, slot: Slot) -> EnvironmentFailed:
+def _unusable(log: str, problem: str, slot: Slot) -> Unfit:
     slot.write_log(f"{log}\n\nAfterwards {printable(problem)}\n")
-    return build_failed(problem, slot)
+    return Unfit(problem, slot)

@@ -39,6 +39,8 @@ class PlaceRequest:
 
     `contents` reads the files of which the snapshot has no contents. Environments are kept in `cache`. `variables` are
     the user's: where Pythons and packages are found. `version` is what builds are told that read theirs from git.
+    `until` is the day of the tree (ISO, a time may follow): packages as of then are tried where those of today do not
+    serve. Empty, those of today are all.
     """
 
     snapshot: Snapshot
@@ -47,6 +49,7 @@ class PlaceRequest:
     variables: Mapping[str, str]
     runner: Runner
     version: str = "99.0.0"
+    until: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,10 @@ class Unavailable:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One request on its way to a place, with the copies of its tree by digest."""
+    """One request on its way to a place, with the copies of its tree by digest.
+
+    No package is taken that came after the day `until`, where it is not empty.
+    """
 
     request: PlaceRequest
     settings: SandboxSettings
@@ -82,6 +88,7 @@ class Work:
     index: Index
     scratch: Scratch
     packs: dict[str, Pack] = field(default_factory=dict)
+    until: str = ""
 
     async def pack(self, overlay: tuple[PlacedFile, ...] = ()) -> Pack:
         """Copy the tree, with files that a build brought into it."""
@@ -102,9 +109,14 @@ class Work:
             self.index,
             python,
             version=self.request.version,
+            until=self.until,
             memory=self.settings.build_memory_mib * MIB,
             seconds=self.settings.build_seconds,
         )
+
+    def dated_notes(self) -> tuple[str, ...]:
+        """Return a sentence for people on the day of the packages, where they are not those of today."""
+        return (f"Its packages are those of {self.until}, the day of the tree.",) if self.until else ()
 
     def note(self, text: str) -> None:
         """Tell people."""
@@ -119,6 +131,15 @@ class Work:
         self.note(f"Building {what} for the tests, once for these dependencies (log: {slot.log}).")
 
 
+class Unfit(BuildFailed):
+    """An environment was built in which no test can be started; `problem` is the reason in short."""
+
+    def __init__(self, problem: str, slot: Slot) -> None:
+        """Say so, and what to try."""
+        super().__init__(_sentence(problem, slot))
+        self.problem = printable(problem)
+
+
 def require_usable(built: Built, slot: Slot) -> None:
     """Keep the log of a build. Raises `EnvironmentFailed` where it failed."""
     slot.write_log(built.log)
@@ -128,7 +149,11 @@ def require_usable(built: Built, slot: Slot) -> None:
 
 def build_failed(problem: str, slot: Slot) -> BuildFailed:
     """Return the error for an environment that could not be built."""
-    return BuildFailed(
+    return BuildFailed(_sentence(problem, slot))
+
+
+def _sentence(problem: str, slot: Slot) -> str:
+    return (
         f"The environment could not be built ({printable(problem)}; see {printable(str(slot.log))}): give --image, "
         "--setup or --test-cmd, or go on with --sandbox none."
     )

@@ -52,6 +52,7 @@ def test_the_samples_tests_fail_on_its_fault_alone(sample: Path, tmp_path: Path)
 @pytest.mark.model
 def test_the_demo_repairs_its_sample_for_real(home: Home, tmp_path: Path) -> None:
     cache = needed_weights().path.parent.parent
+    (home.root / "config" / "amini" / "config.toml").unlink()
     done = home.amini("demo", "--keep", str(tmp_path / "kept"), env={"XDG_CACHE_HOME": str(cache.parent)})
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("diff --git a/durations.py b/durations.py")

@@ -26,6 +26,13 @@ def test_files_then_variables(home: dict[str, str], tmp_path: Path) -> None:
     assert told["PIP_CONFIG_FILE"] == "/dev/null"
 
 
+def test_uv_is_told_the_same_in_its_own_words(home: dict[str, str]) -> None:
+    told = {"PIP_INDEX_URL": "https://zero/simple", "PIP_FIND_LINKS": "https://one /two", "PIP_RETRIES": "3"}
+    variables = find_index({**home, **told}).variables()
+    found = {name: value for name, value in variables if name.startswith("UV_")}
+    assert found == {"UV_DEFAULT_INDEX": "https://zero/simple", "UV_FIND_LINKS": "https://one,/two"}
+
+
 def test_pip_can_be_told_to_read_no_file(home: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / ".config/pip/pip.conf").write_text("[global]\nindex-url = https://one/simple\n")
     assert find_index({**home, "PIP_CONFIG_FILE": "/dev/null"}).settings == ()

@@ -130,10 +130,24 @@ def test_which_requirement_files_count() -> None:
         "requirements.txt", "requirements-dev.txt", "dev_requirements.txt", "test-requirements.txt",
         "requirements/base.txt", "requirements/tests.txt", "tests/requirements.txt", "tests/requirements/py3.txt",
         "requirements-docs.txt", "requirements/mysql.txt", "docs/requirements.txt", "notes.txt",
-        "tests/data/requirements.txt",
+        "tests/data/requirements.txt", "requirements/tests-min.txt", "requirements/tests-pallets-dev.txt",
+        "requirements-test-minimal.txt", "requirements/build.txt", "requirements/typing.txt",
+        "dev-lint-requirements.txt",
     ]  # fmt: skip
     found = needs_of(tree({name: f"p{number}\n" for number, name in enumerate(names)}), Runner.UNITTEST)
     assert set(found.install) == {f"p{number}" for number in range(8)}
+
+
+def test_those_for_tests_come_before_those_to_develop_and_need_no_documentation() -> None:
+    files = {
+        "requirements/dev.txt": "-r docs.txt\n-r typing.txt\n-r tests.txt\npytest==8\ntox\n",
+        "requirements/docs.txt": "sphinx\n",
+        "requirements/typing.txt": "mypy\n",
+        "requirements/tests.txt": "pytest==7\n",
+    }
+    assert needs_of(tree(files), Runner.PYTEST).install == ("pytest==7", "pytest==8", "tox")
+    del files["requirements/tests.txt"]
+    assert needs_of(tree(files), Runner.PYTEST).install == ("sphinx", "mypy", "pytest==8", "tox")
 
 
 def test_plugins_for_configured_options_are_added_where_nothing_names_them() -> None:

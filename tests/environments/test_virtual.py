@@ -1,7 +1,9 @@
 import asyncio
 import os
 import sys
+import zipfile
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,55 @@ def test_a_project_that_cannot_be_installed_is_imported_from_its_folder(tmp_path
     result, place = run_there(asked, LOCAL, step)
     assert result.steps[0].succeeded
     assert place.notes == ("The project itself could not be installed; it is imported from its folder.",)
+
+
+def wheel(folder: Path, name: str, version: str) -> None:
+    """Write the smallest distribution that pip installs."""
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", f"VERSION = {version!r}\n")
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+
+
+def test_what_contradicts_the_project_is_left_out_and_changes_nothing(tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for name, version in (("alpha", "1"), ("alpha", "2"), ("beta", "1"), ("gamma", "1"), ("gamma", "2")):
+        wheel(wheels, name, version)
+    files = {
+        # Without an index nothing builds the project: what it declares is installed.
+        "setup.py": "from setuptools import setup\nsetup(name='thing', install_requires=['alpha>=2'])\n",
+        "requirements/tests.txt": "alpha==1\ngamma==1\nbeta\n",
+        "requirements/dev.txt": "gamma==2\n",
+    }
+    asked = request(tree(files), tmp_path / "cache", Runner.UNITTEST)
+    told = {
+        "PATH": os.environ["PATH"],
+        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels),
+    }
+    step = Step(("python", "-c", "import alpha, beta, gamma; print(alpha.VERSION, beta.VERSION, gamma.VERSION)"))
+    result, place = run_there(replace(asked, variables=told), LOCAL, step)
+    assert result.steps[0].output.text().split() == ["2", "1", "1"]
+    assert place.notes[-1] == "Could not be installed: alpha==1, gamma==2."
+    assert "Left out, for it does not fit" in next(tmp_path.glob("cache/environments/*/build.log")).read_text()
+
+
+@pytest.mark.usefixtures("package_index")
+def test_an_old_tree_gets_the_packages_of_its_time_where_todays_break_it(tmp_path: Path) -> None:
+    code = "from importlib.metadata import version\nassert version('iniconfig') < '2', 'too new'\n"
+    asked = request(tree({"requirements.txt": "iniconfig\n", "thing/__init__.py": code}), tmp_path, Runner.UNITTEST)
+    asked = replace(asked, until="2022-06-01T12:00:00+02:00")
+    result, place = run_there(asked, LOCAL, Step(("python", "-c", "import thing")))
+    assert result.steps[0].succeeded
+    assert place.notes == ("Its packages are those of 2022-06-01, the day of the tree.",)
+    events: list[Event] = []
+    again = opened(asked, LOCAL, events)
+    assert isinstance(again, Opened)
+    assert (again.identity, sentences(events)) == (place.identity, [])
 
 
 def test_a_failing_build_names_its_log_and_leaves_nothing_else(tmp_path: Path) -> None:

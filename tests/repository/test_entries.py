@@ -128,3 +128,11 @@ def test_sha256_repositories_are_read(tmp_path: Path) -> None:
         assert contents(opened(top, rev).snapshot()) == FILES
     copy = open_repository(top.as_uri(), commit, tmp_path / "cache")
     assert contents(copy.snapshot()) == FILES
+
+
+def test_a_snapshot_knows_the_day_of_its_commit_and_runs_no_program_for_it(tmp_path: Path) -> None:
+    top = make_repository(tmp_path / "r", FILES)
+    git(top, "config", "log.showSignature", "true")
+    git(top, "config", "gpg.program", str(tmp_path / "never"))
+    assert opened(top).snapshot().day == "2024-01-02"
+    assert opened(top, "HEAD").snapshot().day == "2024-01-02"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -32,6 +33,14 @@ PIP = (
     "--progress-bar=off",
     "--prefer-binary",
 )
+UV = (
+    "install",
+    "--no-config",
+    "--no-cache",
+    "--no-progress",
+    "--link-mode=copy",
+    "--index-strategy=unsafe-best-match",
+)
 
 NOT_FOUND = 127
 
@@ -49,9 +58,11 @@ def main() -> None:
     elif plan["setup"]:
         status = told("sh", "-c", plan["setup"])
         report["problem"] = f"the setup command exited with {status}" if status else ""
+    elif plan["until"] and not installation.make_uv():
+        report["problem"] = "uv, which takes packages as of a date, cannot be installed"
     else:
         installation.run()
-    report["frozen"] = frozen(plan["python"])
+    report["frozen"] = frozen(plan["python"], "--all")
     report["left_out"] = collect(sorted(files() - before), plan["overlay_limit"])
     Path(PLACE, "report.json").write_text(json.dumps(report))
 
@@ -64,6 +75,7 @@ class Installation:
         self.plan = plan
         self.report = report
         self.python = plan["python"]
+        self.held = PLACE + "/held.txt"
 
     def run(self) -> None:
         """Install everything together, so that the versions fit; where that fails, as much as possible."""
@@ -92,12 +104,31 @@ class Installation:
         return [f"--editable=.[{extras}]", "--editable=."] if extras else ["--editable=."]
 
     def one_by_one(self, project: list[str], wanted: list[str]) -> None:
-        """Install the project if it can be, then the rest, and note what fails."""
+        """Install the project if it can be, then of the rest what fits to what is there, and note what fails."""
         self.report["editable"] = any(not self.pip(way) for way in project)
-        if not self.report["editable"]:
-            wanted = self.plan["alone"] + wanted
-        if wanted and self.pip(*wanted):
-            self.report["failed"] = [name for name in wanted if self.pip(name)]
+        failed = [] if self.report["editable"] else self.as_many(self.plan["alone"])
+        self.report["failed"] = failed + self.as_many(wanted)
+
+    def as_many(self, wanted: list[str]) -> list[str]:
+        """Install what can be without changing a version that is there; return the rest.
+
+        Halves that fail are halved again: most often few of many do, and each call of pip takes its time.
+        """
+        if not wanted:
+            return []
+        self.hold()
+        if not self.pip("--constraint", self.held, *wanted):
+            return []
+        if len(wanted) == 1:
+            sys.stdout.write(f"Left out, for it does not fit to what is installed or cannot be had: {wanted[0]}\n")
+            return wanted
+        middle = (len(wanted) + 1) // 2
+        return self.as_many(wanted[:middle]) + self.as_many(wanted[middle:])
+
+    def hold(self) -> None:
+        """Write down the versions that are there as constraints, save that of the tree."""
+        lines = frozen(self.python)
+        Path(self.held).write_text("\n".join(pinned(lines)) + "\n", encoding="utf-8")
 
     def require_module(self) -> None:
         """See that what runs the tests is there."""
@@ -105,10 +136,18 @@ class Installation:
         if module and told(self.python, "-c", "import " + module) and self.pip(module):
             self.report["problem"] = f"{module} cannot be installed"
 
+    def make_uv(self) -> bool:
+        """See that there is what can leave out the packages that came later."""
+        return not told(self.python, "-m", "pip", *PIP, "--only-binary=uv", "--target", PLACE + "/tools", "uv")
+
     def pip(self, *arguments: str) -> int:
-        """Install, within the constraints."""
+        """Install, within the constraints and the date."""
         constraints = ("--constraint", PLACE + "/constraints.txt") if self.plan["constraints"] else ()
-        return told(self.python, "-m", "pip", *PIP, *self.plan["options"], *constraints, *arguments)
+        installing: tuple[str, ...] = (self.python, "-m", "pip", *PIP)
+        if self.plan["until"]:
+            dated = ("--python", self.python, "--exclude-newer", self.plan["until"])
+            installing = (PLACE + "/tools/bin/uv", "pip", *UV, *dated)
+        return told(*installing, *self.plan["options"], *constraints, *arguments)
 
 
 def told(*command: str) -> int:
@@ -125,14 +164,19 @@ def told(*command: str) -> int:
     return status
 
 
-def frozen(python: str) -> list[str]:
+def frozen(python: str, *options: str) -> list[str]:
     """Return the versions of what is installed."""
-    command = [python, "-m", "pip", "--disable-pip-version-check", "freeze", "--all"]
+    command = [python, "-m", "pip", "--disable-pip-version-check", "freeze", *options]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, check=False)  # noqa: S603 - as above
     except OSError:  # its Python is gone, which the probe will tell
         return []
     return done.stdout.decode("utf-8", "replace").splitlines()
+
+
+def pinned(lines: list[str]) -> list[str]:
+    """Return the lines that are constraints: what came from a folder or an address has no version to hold."""
+    return [line for line in lines if re.fullmatch(r"[A-Za-z0-9][\w.-]*===?[^\s;]+", line)]
 
 
 def files() -> set[str]:

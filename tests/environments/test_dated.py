@@ -1,0 +1,118 @@
+import asyncio
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import Event, Runner
+from agentless_mini.environments.dated import Builder, fitting, last_day
+from agentless_mini.environments.index import Index
+from agentless_mini.environments.needs import needs_of
+from agentless_mini.environments.settings import SandboxSettings
+from agentless_mini.environments.shelf import Manifest, Slot
+from agentless_mini.environments.work import PlaceRequest, Unfit, Work, build_failed
+from agentless_mini.errors import BuildFailed
+from agentless_mini.sandboxes.scratch import Scratch
+from tests.environments.samples import BARE
+from tests.environments.trees import nothing_held, sentences
+
+DAY = "2020-05-04"
+
+
+class Yard:
+    """Builds nothing: `today` and `then` say how many packages each environment lacks, -1 where it is unfit."""
+
+    def __init__(
+        self, cache: Path, scratch: Scratch, settings: SandboxSettings | None = None, until: str = DAY
+    ) -> None:
+        self.today, self.then = 0, 0
+        self.built: list[str] = []
+        self.events: list[Event] = []
+        asked = PlaceRequest(BARE, nothing_held, cache, {}, Runner.UNITTEST, until=until)
+        needs = needs_of(BARE, Runner.UNITTEST)
+        self.work = Work(asked, settings or SandboxSettings(), self.events.append, needs, Index(), scratch)
+
+    def chosen(self) -> str:
+        """Return the day of the environment that serves."""
+        work, manifest = asyncio.run(fitting(self.work, Builder(self._slot, self._ready)))
+        assert manifest.identity == work.until
+        return work.until
+
+    def _slot(self, work: Work) -> Slot:
+        return work.slot(work.until or "today")
+
+    async def _ready(self, work: Work) -> Manifest:
+        slot = self._slot(work)
+        async with slot.locked(lambda: None):
+            if (kept := slot.read()) is not None:
+                return kept
+            self.built.append(work.until)
+            lacking = self.then if work.until else self.today
+            if lacking < 0:
+                raise Unfit("the tests cannot be started: no", slot) if not work.until else build_failed("uv", slot)
+            slot.keep(Manifest(identity=work.until, python="python", lacking=lacking), b"")
+        return Manifest(identity=work.until, python="python", lacking=lacking)
+
+
+@pytest.fixture
+def scratch() -> Iterator[Scratch]:
+    made = Scratch()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def yard(tmp_path: Path, scratch: Scratch) -> Yard:
+    return Yard(tmp_path, scratch)
+
+
+def test_packages_of_today_serve_where_nothing_lacks(yard: Yard) -> None:
+    assert (yard.chosen(), yard.built, yard.events) == ("", [""], [])
+
+
+@pytest.mark.parametrize("today", [1, -1])
+def test_those_of_the_trees_time_serve_where_they_are_better_and_are_taken_at_once_then(yard: Yard, today: int) -> None:
+    yard.today = today
+    assert yard.chosen() == DAY
+    assert yard.chosen() == DAY
+    assert yard.built == ["", DAY]
+    assert len(sentences(yard.events)) == 1
+    assert DAY in sentences(yard.events)[0]
+
+
+@pytest.mark.parametrize("then", [2, 3, -1])
+def test_those_that_are_no_better_are_tried_once(yard: Yard, then: int) -> None:
+    yard.today, yard.then = 2, then
+    assert yard.chosen() == ""
+    assert yard.chosen() == ""
+    assert yard.built == ["", DAY]
+
+
+def test_where_neither_works_the_first_is_told(yard: Yard) -> None:
+    yard.today = yard.then = -1
+    with pytest.raises(BuildFailed, match="the tests cannot be started: no"):
+        yard.chosen()
+
+
+@pytest.mark.parametrize(
+    ("until", "today", "day"),
+    [
+        ("2020-05-04", date(2021, 1, 1), "2020-05-04"),
+        ("2020-05-04T23:00:00-08:00", date(2021, 1, 1), "2020-05-04"),
+        ("2020-05-04", date(2020, 10, 31), ""),
+        ("2020-05-04", date(2020, 11, 1), "2020-05-04"),
+        ("2999-01-01", date(2020, 11, 1), ""),
+        ("", date(2020, 11, 1), ""),
+        ("long ago", date(2020, 11, 1), ""),
+    ],
+)
+def test_the_day_counts_where_it_is_long_ago(
+    tmp_path: Path, scratch: Scratch, until: str, today: date, day: str
+) -> None:
+    assert last_day(Yard(tmp_path, scratch, until=until).work, today) == day
+
+
+@pytest.mark.parametrize("settings", [SandboxSettings(setup="make"), SandboxSettings(image="own")])
+def test_what_the_user_chose_has_no_day(tmp_path: Path, scratch: Scratch, settings: SandboxSettings) -> None:
+    assert last_day(Yard(tmp_path, scratch, settings).work, date(2021, 1, 1)) == ""
