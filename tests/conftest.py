@@ -1,17 +1,23 @@
-"""Slow tests run with --slow, and in continuous integration (CI set); the default run is quick."""
+"""Slow tests run with --slow, and in continuous integration (CI set); the default run is quick.
+
+Thorough ones, which take minutes and repeat on more material what a slow test shows, run with --thorough alone.
+"""
 
 import os
 
 import pytest
 
+LEVELS = ("slow", "thorough")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", default=bool(os.environ.get("CI")), help="run slow tests as well")
+    parser.addoption("--thorough", action="store_true", help="run tests that take minutes as well")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--slow"):
-        return
+    left_out = [level for level in LEVELS if not config.getoption(f"--{level}")]
     for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+        for level in left_out:
+            if item.get_closest_marker(level):
+                item.add_marker(pytest.mark.skip(reason=f"{level}: run with --{level}"))

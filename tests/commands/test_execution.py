@@ -205,6 +205,7 @@ def test_killed_at_random_moments_bubblewrap_leaves_nothing_and_runs_nothing_rec
     assert processes_of(cache) == []
 
 
+@pytest.mark.thorough
 def test_killed_at_random_moments_docker_leaves_nothing_and_runs_nothing_recorded_again(home: Home, image: str) -> None:
     settings = home.root / "config" / "amini" / "config.toml"
     settings.parent.mkdir(parents=True)

@@ -8,8 +8,10 @@ import pytest
 from agentless_mini.domain import Completion, Finish, Patch, PlacedFile, placed_files
 from agentless_mini.edits import Tree, read_answer
 from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.ranking import Method
 from agentless_mini.repository import open_repository
-from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
+from agentless_mini.sandboxes.bubblewrap import VirtualEnvironment, find_bubblewrap
+from tests.benchmarks.real_bugs import try_bug
 from tests.real_bugs import (
     GOLD,
     Answer,
@@ -32,6 +34,12 @@ WORTH = {
     Quality.MISTAKEN: ({Outcome.FAILED}, {Outcome.FAILED}),
 }
 each_bug = pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+SLOW = {"boltons-split-zero", "packaging-epoch", "xmltodict-none-text"}
+each_bug_run = pytest.mark.parametrize(
+    "bug",
+    [pytest.param(bug, marks=pytest.mark.slow if bug.name in SLOW else pytest.mark.thorough) for bug in BUGS],
+    ids=lambda bug: bug.name,
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +79,7 @@ def test_no_recipe_gives_its_fix_away(bug: Bug) -> None:
     assert bug.after not in bug.issue
 
 
-@each_bug
-@pytest.mark.slow
+@each_bug_run
 def test_every_answer_is_a_patch_of_its_own(bug: Bug, checkout: Checkout) -> None:
     tree = Tree.of(open_repository(str(checkout.folder), None, checkout.cache).snapshot())
     answers = checkout.answers(7)
@@ -84,8 +91,7 @@ def test_every_answer_is_a_patch_of_its_own(bug: Bug, checkout: Checkout) -> Non
     assert [answer.kind for answer in answers].count(GOLD) == 1
 
 
-@each_bug
-@pytest.mark.slow
+@each_bug_run
 def test_the_fix_alone_fixes_and_the_tests_are_worth_what_they_should(
     bug: Bug, checkout: Checkout, place: Place
 ) -> None:
@@ -119,3 +125,12 @@ def _not_wrong(wrongs: tuple[Answer, ...], ended: list[Outcome]) -> list[str]:
         for number, (wrong, outcome) in numbered
         if outcome is not Outcome.FAILED
     ]
+
+
+@pytest.mark.slow
+def test_the_chain_chooses_a_fix_that_breaks_the_one_test_which_pins_the_fault(place: Place, tmp_path: Path) -> None:
+    (bug,) = (bug for bug in BUGS if bug.name == "xmltodict-none-text")
+    trial = try_bug(bug, VirtualEnvironment("real-bugs", place.environment), tmp_path)
+    assert trial.found(Method.AGREEMENT)
+    assert trial.found(Method.SCORES)
+    assert "breaks 1 of" in trial.reason
