@@ -197,6 +197,7 @@ def killed(home: Home, count: Count, *more: str) -> None:
     assert list(temporary(home).iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_killed_at_random_moments_bubblewrap_leaves_nothing_and_runs_nothing_recorded_again(
     home: Home, cache: Path
 ) -> None:

@@ -36,6 +36,7 @@ def test_a_project_is_built_into_an_image_once(base: str, tmp_path: Path) -> Non
     assert (again.place, sentences(events)) == (first.place, [])
 
 
+@pytest.mark.thorough
 def test_a_setup_command_and_what_the_image_keeps_of_it(base: str, tmp_path: Path) -> None:
     asked = request(BARE, tmp_path, Runner.UNITTEST)
     command = (
@@ -64,6 +65,7 @@ def test_a_setup_command_and_what_the_image_keeps_of_it(base: str, tmp_path: Pat
         client.close()
 
 
+@pytest.mark.thorough
 def test_an_image_as_it_is(base: str, tmp_path: Path) -> None:
     result, place = run_there(
         request(BARE, tmp_path), settings(image=base), Step(("python", "-m", "pytest", "--version"))
@@ -78,6 +80,7 @@ def test_an_image_as_it_is(base: str, tmp_path: Path) -> None:
         client.close()
 
 
+@pytest.mark.thorough
 def test_an_image_with_a_setup_command_run_in_it(base: str, tmp_path: Path) -> None:
     asked = request(BARE, tmp_path, Runner.UNITTEST)
     command = "for folder in /usr/local/lib/python3.*; do echo 'LATE = 1' > $folder/late.py; done"
@@ -85,6 +88,7 @@ def test_an_image_with_a_setup_command_run_in_it(base: str, tmp_path: Path) -> N
     assert result.steps[0].succeeded, result.steps[0].output.text()
 
 
+@pytest.mark.thorough
 def test_an_image_that_cannot_be_had_or_has_no_runner_is_an_error(base: str, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailed, match=r"nowhere\.invalid/none.*cannot be pulled"):
         opened(request(BARE, tmp_path), settings(image="nowhere.invalid/none:1"), [])

@@ -54,6 +54,7 @@ def test_a_project_is_built_once_with_what_its_build_writes(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("package_index")
+@pytest.mark.thorough
 def test_a_project_that_cannot_be_installed_is_imported_from_its_folder(tmp_path: Path) -> None:
     files = {
         "setup.py": "from setuptools import setup\nexit('not today')\nsetup(install_requires=['iniconfig'])\n",
@@ -102,6 +103,7 @@ def test_what_contradicts_the_project_is_left_out_and_changes_nothing(tmp_path: 
 
 
 @pytest.mark.usefixtures("package_index")
+@pytest.mark.thorough
 def test_an_old_tree_gets_the_packages_of_its_time_where_todays_break_it(tmp_path: Path) -> None:
     code = "from importlib.metadata import version\nassert version('iniconfig') < '2', 'too new'\n"
     asked = request(tree({"requirements.txt": "iniconfig\n", "thing/__init__.py": code}), tmp_path, Runner.UNITTEST)
@@ -123,17 +125,20 @@ def test_a_failing_build_names_its_log_and_leaves_nothing_else(tmp_path: Path) -
     assert "$ sh -c echo it is broken" in log.read_text()
 
 
+@pytest.mark.thorough
 def test_a_build_in_which_tests_cannot_be_started_fails(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailed, match=r"cannot be started: .*No module named '?pytest.*build\.log"):
         opened(request(BARE, tmp_path), with_setup("true"), [])
     assert not [*tmp_path.glob("environments/*/venv")]
 
 
+@pytest.mark.thorough
 def test_a_build_ends_at_its_time(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailed, match=r"it took longer than 8 s"):
         opened(request(BARE, tmp_path, Runner.UNITTEST), with_setup("sleep 60", build_seconds=8), [])
 
 
+@pytest.mark.thorough
 def test_a_cancelled_build_leaves_nothing_and_the_next_one_works(tmp_path: Path) -> None:
     asked = request(BARE, tmp_path, Runner.UNITTEST)
     setup = with_setup("sleep 3; echo done")
@@ -187,12 +192,14 @@ def test_a_build_sees_and_changes_nothing_of_this_machine(tmp_path: Path, monkey
     assert not (home / "written").exists()
 
 
+@pytest.mark.thorough
 def test_a_build_cannot_have_another_folder_shown_to_tests(tmp_path: Path) -> None:
     setup = with_setup(f"ln -sf {tmp_path}/a/b/c $VIRTUAL_ENV/bin/python")
     with pytest.raises(EnvironmentFailed, match="its Python was replaced"):
         opened(request(BARE, tmp_path, Runner.UNITTEST), setup, [])
 
 
+@pytest.mark.thorough
 def test_what_a_build_leaves_cannot_run_as_its_owner(tmp_path: Path) -> None:
     setup = with_setup(
         "cp /bin/sh $VIRTUAL_ENV/bin/own && chmod 6755 $VIRTUAL_ENV/bin/own && ls -l $VIRTUAL_ENV/bin/own"
@@ -202,6 +209,7 @@ def test_what_a_build_leaves_cannot_run_as_its_owner(tmp_path: Path) -> None:
     assert (own.st_mode & 0o7777, own.st_uid) == (0o755, os.geteuid())
 
 
+@pytest.mark.thorough
 def test_tests_cannot_write_into_the_environment_or_reach_the_network(tmp_path: Path) -> None:
     step = (
         "touch $VIRTUAL_ENV/x || echo kept; python -c 'import socket; socket.create_connection((\"1.1.1.1\", 53), 2)'"
@@ -211,6 +219,7 @@ def test_tests_cannot_write_into_the_environment_or_reach_the_network(tmp_path: 
     assert "unreachable" in text
 
 
+@pytest.mark.thorough
 def test_without_a_sandbox_it_is_warned_each_time(tmp_path: Path) -> None:
     settings = SandboxSettings(kind=SandboxKind.UNSAFE, setup="echo ran")
     events: list[Event] = []
