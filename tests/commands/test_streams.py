@@ -123,7 +123,7 @@ def wait_for_samples(endpoint: ScriptedServer) -> None:
 
 def test_when_the_terminal_goes_the_run_ends_as_interrupted_and_is_recorded(home: Home) -> None:
     ours, theirs = pty.openpty()
-    with server(delay=0.05) as endpoint:
+    with server(delay=0.3) as endpoint:
         command = home.command(*words(endpoint, "--text", ISSUE, "--store", "../s.sqlite"))
         # The leader of a session gets the first terminal that it opens, and with its end a SIGHUP.
         process = subprocess.Popen(

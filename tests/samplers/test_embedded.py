@@ -110,6 +110,7 @@ def test_sample_i_is_the_rewrite_of_rank_i_and_a_valid_edit() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_two_processes_rank_alike() -> None:
     async def texts() -> list[str]:
         async with EmbeddedSampler(needed_weights(), InProcessSettings(context=2048, threads=1)) as sampler:
@@ -169,6 +170,7 @@ def test_the_event_loop_stays_free_while_the_model_works() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_what_a_grammar_lets_through_is_an_edit_of_the_shown_lines() -> None:
     # At temperature 1 this model hardly ever comes to an end; the grammar holds at any.
     params = SamplingParams(max_tokens=400, temperature=0.4, seed=1)

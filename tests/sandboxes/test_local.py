@@ -109,6 +109,7 @@ def test_a_bubblewrap_that_may_not_make_namespaces_is_an_error(tmp_path: Path, l
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to become somebody else")
+@pytest.mark.thorough
 def test_another_user_than_root_gets_the_same_boxes(bubblewrap: Bubblewrap) -> None:
     """Run the suite as somebody else, on a copy, since what root owns others often cannot read."""
     system = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
