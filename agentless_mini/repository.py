@@ -265,14 +265,8 @@ def _committed(row: _Row, contents: dict[str, bytes]) -> SourceFile:
 def _snapshot(name: str, base: tuple[GitCommand, str], files: Iterable[SourceFile], absent: Iterable[str]) -> Snapshot:
     git, commit = base
     ordered = tuple(sorted(files, key=lambda file: file.path))
-    return Snapshot(
-        printable(name),
-        commit,
-        worktree.digest(ordered),
-        ordered,
-        tuple(sorted(absent)),
-        gitcommand.day_of(git, commit),
-    )
+    day = gitcommand.day_of(git, commit)
+    return Snapshot(printable(name), commit, worktree.digest(ordered), ordered, tuple(sorted(absent)), day)
 
 
 def _acceptance(answer: Answer) -> Acceptance:
