@@ -9,6 +9,9 @@ import pytest
 
 LEVELS = ("slow", "thorough")
 
+# pytest shows what differs in an assertion of test modules alone, unless told.
+pytest.register_assert_rewrite("tests.sandboxes.contract", "tests.samplers.contract")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", default=bool(os.environ.get("CI")), help="run slow tests as well")
