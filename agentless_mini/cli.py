@@ -10,10 +10,13 @@ import typer
 
 from agentless_mini import __version__
 from agentless_mini.commands.options import (
+    BenchmarkOptions,
     ConfigFile,
     ExecutionOptions,
+    FleetOptions,
     ModelOptions,
     OutputOptions,
+    ReportOptions,
     SamplingOptions,
     ServeOptions,
     SourceOptions,
@@ -79,6 +82,42 @@ def repair(
         result = Output(output.as_json, output.output, output.apply, output.quiet)
         settings = (model.config, settings_of(sampling, model, execution))
         raise typer.Exit(run_repair(arguments, result, settings, output.store))
+
+
+@app.command(name="eval")
+@expanded
+def evaluate(
+    benchmark: BenchmarkOptions, sampling: SamplingOptions, model: ModelOptions, fleet: FleetOptions
+) -> None:
+    """Repair the instances of SWE-bench, have the official harness grade them, and print the evaluation's folder.
+
+    The same command again goes on where it was. Exit codes: 0 all instances ended, 4 some failed for the
+    infrastructure, others as repair's.
+    """
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.benchmark import run_eval
+        from agentless_mini.commands.entry import read_config, this_machine
+
+        config = read_config(model.config, settings_of(benchmark, sampling, model, fleet))
+        raise typer.Exit(run_eval(benchmark, fleet, config, this_machine()))
+
+
+@app.command()
+@expanded
+def report(options: ReportOptions) -> None:
+    """Report evaluations: resolved with its interval, curves over samples and tests, failures, cost.
+
+    Nothing is asked and nothing is run: all of it comes from the record.
+    """
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.entry import this_machine
+        from agentless_mini.commands.report import run_report
+
+        run_report(options, this_machine())
 
 
 @app.command()

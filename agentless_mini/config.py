@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agentless_mini.environments.settings import SandboxSettings
 from agentless_mini.errors import UsageError, boundary, printable
+from agentless_mini.evaluation.settings import EvaluationSettings
 from agentless_mini.ranking import Method
 from agentless_mini.samplers.embedded import InProcessSettings
 from agentless_mini.samplers.openai_api import EndpointSettings
@@ -90,6 +91,8 @@ class Config(BaseModel):
     """[llama_cpp]: how llama.cpp's server is started, for embedded models that write edits."""
     in_process: InProcessSettings = InProcessSettings()
     """[in_process]: how a model that rewrites lines runs inside amini."""
+    eval: EvaluationSettings = EvaluationSettings()
+    """[eval]: how instances of a benchmark are attempted and graded."""
     prompts: Path | None = None
     """Folder of prompt templates that replace packaged ones."""
 

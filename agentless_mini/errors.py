@@ -12,6 +12,9 @@
     |   `-- ModelChanged          it is not the model that the recorded answers came from
     `-- EnvironmentFailed         this machine does not do its part (exit code 4)
         |-- BuildFailed           what a project's tests need cannot be installed
+        |-- ImageUnavailable      the image of an instance cannot be had
+        |-- GradingFailed         the official harness did not come to a verdict
+        |-- NodeLost              a machine of the cluster is gone
         |-- StoreError            the store cannot be read or written: disk, permission, version
         `-- StoreBusy             another run is using the store
 
@@ -76,6 +79,18 @@ class EnvironmentFailed(AminiError):
 
 class BuildFailed(EnvironmentFailed):
     """The environment for a project's tests could not be built; a run can go on by vote."""
+
+
+class ImageUnavailable(EnvironmentFailed):
+    """The image of an instance is not here and cannot be pulled."""
+
+
+class GradingFailed(EnvironmentFailed):
+    """The official harness did not come to a verdict, for a reason that is not the patch's."""
+
+
+class NodeLost(EnvironmentFailed):
+    """A machine of the cluster is gone, with what it was doing."""
 
 
 class StoreError(EnvironmentFailed):

@@ -1,6 +1,7 @@
 """One issue, from text to the chosen patch. Reads like the chain that it runs."""
 
 import asyncio
+import enum
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 
@@ -37,6 +38,14 @@ from agentless_mini.stages.session import Session, Subject, both
 ISSUE_SHARE = 4
 
 
+class Until(enum.StrEnum):
+    """How far the chain goes."""
+
+    LOCALIZE = "localize"  # the files are found, nothing else
+    REPAIR = "repair"  # patches are sampled, and the vote chooses
+    TESTS = "tests"  # tests choose: all of it
+
+
 class ChainSettings(BaseModel):
     """The settings of the chain's stages."""
 
@@ -56,6 +65,8 @@ class ChainSettings(BaseModel):
     """How the patch is chosen."""
     files: tuple[str, ...] = ()
     """Files to edit, instead of localization."""
+    until: Until = Until.TESTS
+    """The last stage of the chain."""
 
 
 NO_SANDBOX = NoBench("No sandbox was asked for.")
@@ -91,6 +102,10 @@ async def resolve(
 
     noting = replace(session, watch=watch)
     subject = await _subject(issue, snapshot, noting, settings)
+    if settings.until is Until.LOCALIZE:
+        return Prediction(await _localize(subject, noting, settings), (), None, tuple(notes))
+    if settings.until is Until.REPAIR:
+        opening = NoBench("No test was run: the chain was to end after repair.")
     (localization, candidates), reproduction = await both(
         _repair(subject, noting, settings), _reproduce(subject, noting, settings, opening)
     )
@@ -114,11 +129,14 @@ async def _subject(issue: Issue, snapshot: Snapshot, session: Session, settings:
 async def _repair(
     subject: Subject, session: Session, settings: ChainSettings
 ) -> tuple[Localization, tuple[Candidate, ...]]:
-    if settings.files:
-        localization = given(settings.files, subject.snapshot)
-    else:
-        localization = await localize(subject, session, settings.localize)
+    localization = await _localize(subject, session, settings)
     return localization, await repair(subject, localization, session, settings.repair)
+
+
+async def _localize(subject: Subject, session: Session, settings: ChainSettings) -> Localization:
+    if settings.files:
+        return given(settings.files, subject.snapshot)
+    return await localize(subject, session, settings.localize)
 
 
 async def _reproduce(

@@ -15,7 +15,7 @@ PACKAGE = Path(agentless_mini.__file__).parent
 CORE = {
     "domain", "errors", "edits", "sources", "answers", "context", "lexical", "prompts", "ranking", "grammar",
     "line_rewriting", "line_regions", "line_edits", "line_mutants", "regression", "written_tests",
-    "named_tests", "reproduction", "style_example",
+    "named_tests", "reproduction", "style_example", "measures",
 }  # fmt: skip
 # What is sent into boxes and runs there by itself: no part of the unit around it.
 BOXED = {"sandboxes/inside", "testing/inside"}
@@ -32,11 +32,14 @@ MAY_SEE = {
     "stages": CORE | {"ports", "stages", "testing"},
     "pipeline": CORE | {"ports", "stages", "testing"},
     "report": CORE | {"ports", "store", "report"},
+    "evaluation": CORE | ADAPTERS | {"ports", "stages", "testing", "pipeline", "evaluation"},
 }
 HOMES = {
     "openai": {"samplers"},
     "git": {"repository", "worktree", "gitcommand", "commands"},
-    "docker": {"sandboxes", "environments"},
+    "docker": {"sandboxes", "environments", "evaluation"},
+    "unidiff": {"evaluation"},
+    "pyarrow": {"evaluation"},
     "xllamacpp": {"serving"},
     "numpy": {"serving", "samplers", "line_rewriting"},
     "huggingface_hub": {"serving"},

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from agentless_mini.config import Config, Engine
-from agentless_mini.domain import Decoding, Note
+from agentless_mini.domain import Decoding, Event, Note
 from agentless_mini.errors import ServerUnreachable
 from agentless_mini.ports import Sampler
 from agentless_mini.recording import LazySampler
-from agentless_mini.report.progress import LiveProgress
+from agentless_mini.samplers.balanced import BalancedSampler
 from agentless_mini.samplers.embedded import EmbeddedSampler
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
 from agentless_mini.serving.embedded import plan_embedded
@@ -58,6 +59,22 @@ class ChosenModel:
     sampler: Sampler
 
 
+class Progress(Protocol):
+    """Is told what happens while a model is chosen, started and asked. `tokens` may be called from any thread."""
+
+    def __call__(self, event: Event) -> None:
+        """Take in one event."""
+        ...
+
+    def tokens(self, new: int) -> None:
+        """Count tokens that have just been generated."""
+        ...
+
+    def phase(self, what: str, seconds: float) -> None:
+        """Show what a model server that is being started does, `seconds` after its start."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What choosing a model works with. What is started is stopped by `stack`."""
@@ -66,7 +83,7 @@ class Surroundings:
     machine: Machine
     store: Store
     stack: AsyncExitStack
-    progress: LiveProgress
+    progress: Progress
 
 
 async def choose_model(around: Surroundings) -> ChosenModel:
@@ -160,3 +177,18 @@ async def _served(sampler: OpenAISampler, address: str, around: Surroundings) ->
         return recalled
     around.store.put_endpoint_model(address, name)
     return name
+
+
+async def more_endpoints(chosen: ChosenModel, addresses: tuple[str, ...], around: Surroundings) -> ChosenModel:
+    """Return the model with more servers of it, each prompt asked of one of them."""
+    if not addresses:
+        return chosen
+    servers = {chosen.source: chosen.sampler}
+    for address in addresses:
+        endpoint = around.config.endpoint.model_copy(update={"base_url": address, "model": chosen.name})
+        servers[address] = await _asking(endpoint, around)
+
+    def tell(said: str) -> None:
+        around.progress(Note(said))
+
+    return ChosenModel(chosen.name, ", ".join(servers), BalancedSampler(servers, tell))

@@ -37,13 +37,15 @@ class Harness:
     """How the tests of one repository are run.
 
     `command` is the program and its first arguments, before what selects the tests; `folder` is where it runs and
-    `python_path` what stands first in PYTHONPATH, all relative to the tree.
+    `python_path` what stands first in PYTHONPATH, all relative to the tree. `variables` are added to the environment
+    of all that runs tests.
     """
 
     runner: Runner
     command: tuple[str, ...]
     folder: str = "."
     python_path: tuple[str, ...] = (".",)
+    variables: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,8 @@ class Built:
     """What a build brought: files for the tree, what is installed, and sentences about what is lacking.
 
     `overlay` is an archive as the box made it: see `overlay_files`. `problem` says why the environment cannot be used,
-    "" where nothing is known against it.
+    "" where nothing is known against it. `lacking` is 1 where the project could not be installed, and one more where
+    nothing of what it wants could.
     """
 
     problem: str
@@ -72,6 +73,7 @@ class Built:
     frozen: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     log: str = ""
+    lacking: int = 0
 
 
 class _Report(pydantic.BaseModel):
@@ -160,12 +162,18 @@ def read_build(result: JobResult, recipe: Recipe) -> Built:
         return Built(ended, log=log)
     if not step.succeeded or report.problem:
         return Built(printable(report.problem[:200]) or ended, log=log)
-    return Built("", found.get(_OVERLAY, b""), tuple(report.frozen), _notes(report, recipe), log)
+    wanted = set(recipe.needs.install)
+    lacking = _is_bare(report, recipe) + (bool(wanted) and wanted <= set(report.failed))
+    return Built("", found.get(_OVERLAY, b""), tuple(report.frozen), _notes(report, recipe), log, lacking)
+
+
+def _is_bare(report: _Report, recipe: Recipe) -> bool:
+    return recipe.needs.project and not recipe.setup and not report.editable
 
 
 def _notes(report: _Report, recipe: Recipe) -> tuple[str, ...]:
     notes = []
-    if recipe.needs.project and not recipe.setup and not report.editable:
+    if _is_bare(report, recipe):
         notes.append("The project itself could not be installed; it is imported from its folder.")
     if report.failed:
         shown = ", ".join(printable(name[:60]) for name in report.failed[:_FAILURES_SHOWN])

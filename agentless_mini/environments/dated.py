@@ -1,8 +1,9 @@
-"""A second environment for an old tree: with the packages of its time, where today's do not serve it.
+"""Which environment serves an old tree: one with the packages of its time, or one with those of today.
 
-A tree seldom says below which versions of its dependencies it works, so that an old one can meet releases that broke
-with it. Which of the two environments serves is decided by what was built, never by guessing at versions. Nothing is
-built here: `virtual` and `imaged` do.
+A tree seldom says below which versions of its dependencies it works, and one that meets later releases may well start
+and fail in half of its tests. So those of its time come first. Those of today stand in where the others cannot be had
+(no uv for this machine, an index that does not say when a package came) or lack more. Both are decided by what was
+built, never by guessing at versions. Nothing is built here: `virtual` and `imaged` do.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,8 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from agentless_mini.environments.shelf import Manifest, Slot
-from agentless_mini.environments.work import Unfit, Work
-from agentless_mini.errors import BuildFailed
+from agentless_mini.environments.work import Work
+from agentless_mini.errors import BuildFailed, printable
 
 _OLD = timedelta(days=180)
 """A younger tree is taken to work with what its authors have today."""
@@ -26,24 +27,24 @@ class Builder:
 
 
 async def fitting(work: Work, builder: Builder) -> tuple[Work, Manifest]:
-    """Return the environment that serves, and what it was made for: with packages of today, or of the tree's time.
+    """Return the environment that serves, and what it was made for: with packages of the tree's time, or of today.
 
-    One of the tree's time is kept only where it is better than the other, and then taken at once. Raises what
-    `builder.ready` raises for packages of today where it makes neither.
+    What came of a comparison is kept, and nothing is built for it twice. Raises what `builder.ready` raises for
+    packages of today where it makes neither.
     """
     until = last_day(work, date.today())
     if not until:
         return work, await builder.ready(work)
     dated = replace(work, until=until)
-    if builder.slot(dated).read() is not None:
-        return dated, await builder.ready(dated)
+    if _has_won(builder.slot(work), until):
+        return work, _told(await builder.ready(work), until)
     try:
-        first = await builder.ready(work)
-    except Unfit as error:
-        return await _instead(work, dated, builder, error)
-    if not first.lacking or first.tried == until:
-        return work, first
-    return await _better(work, dated, builder, first)
+        first = await builder.ready(dated)
+    except BuildFailed:
+        return await _instead(dated, builder)
+    if not first.lacking or _has_won(builder.slot(dated), until):
+        return dated, first
+    return await _better(dated, builder, first)
 
 
 def last_day(work: Work, today: date) -> str:
@@ -57,23 +58,39 @@ def last_day(work: Work, today: date) -> str:
     return day.isoformat() if today - day > _OLD else ""
 
 
-async def _instead(work: Work, dated: Work, builder: Builder, error: Unfit) -> tuple[Work, Manifest]:
-    work.note(f"{error.problem.capitalize()}: trying packages as of {dated.until}.")
-    try:
-        return dated, await builder.ready(dated)
-    except BuildFailed:
-        raise error from None  # what a user can mend is the first
+def _has_won(slot: Slot, until: str) -> bool:
+    kept = slot.read()
+    return kept is not None and kept.tried == until
 
 
-async def _better(work: Work, dated: Work, builder: Builder, first: Manifest) -> tuple[Work, Manifest]:
-    work.note(f"A package of the tree cannot be imported: trying packages as of {dated.until}.")
+async def _instead(dated: Work, builder: Builder) -> tuple[Work, Manifest]:
+    log = printable(str(builder.slot(dated).log))
+    dated.note(f"Packages as of {dated.until}, the day of the tree, do not do (log: {log}): taking those of today.")
+    work = replace(dated, until="")
+    return work, _told(_won(builder.slot(work), await builder.ready(work), dated.until), dated.until)
+
+
+async def _better(dated: Work, builder: Builder, first: Manifest) -> tuple[Work, Manifest]:
+    dated.note(f"The tree lacks something with the packages of {dated.until}, its day: trying those of today.")
+    work = replace(dated, until="")
     try:
-        second = await builder.ready(dated)
+        second = await builder.ready(work)
     except BuildFailed:
         second = first
-    if second.lacking < first.lacking:
-        return dated, second
+    if second.lacking >= first.lacking:
+        return dated, _won(builder.slot(dated), first, dated.until)
     builder.slot(dated).clear()
-    slot = builder.slot(work)
-    slot.keep(first.model_copy(update={"tried": dated.until}), slot.overlay())
-    return work, first
+    return work, _told(_won(builder.slot(work), second, dated.until), dated.until)
+
+
+def _won(slot: Slot, manifest: Manifest, until: str) -> Manifest:
+    """Keep that this one serves the trees of a day."""
+    won = manifest.model_copy(update={"tried": until})
+    slot.keep(won, slot.overlay())
+    return won
+
+
+def _told(manifest: Manifest, until: str) -> Manifest:
+    """Return it with a sentence for people; it is not kept, since younger trees may share the environment."""
+    sentence = f"Its packages are those of today; those of {until}, the day of the tree, do not do."
+    return manifest.model_copy(update={"notes": (*manifest.notes, sentence)})

@@ -19,10 +19,11 @@ from agentless_mini.environments.build import Recipe, build_job, overlay_files, 
 from agentless_mini.environments.dated import Builder, fitting
 from agentless_mini.environments.pythons import OLDEST
 from agentless_mini.environments.shelf import Manifest, Slot
-from agentless_mini.environments.work import FOLDER, Opened, Unfit, Work, packed, probe, require_usable
+from agentless_mini.environments.work import FOLDER, Opened, Work, build_failed, packed, probe, require_usable
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandboxes.docker import DockerSandbox, capacity, connect
-from agentless_mini.sandboxes.images import Image, Making, find_image, pull_image
+from agentless_mini.sandboxes.images import Image, Making, find_image
+from agentless_mini.sandboxes.pulls import pull_image
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -145,7 +146,14 @@ async def _built(work: Work, daemon: _Daemon, slot: Slot) -> tuple[Manifest, byt
     built = read_build(made.result, recipe)
     require_usable(built, slot)
     notes = (*work.needs.notes, *built.notes, *work.dated_notes())
-    manifest = Manifest(identity=made.image, image=made.image, python=recipe.python, user=BoxUser.NOBODY, notes=notes)
+    manifest = Manifest(
+        identity=made.image,
+        image=made.image,
+        python=recipe.python,
+        user=BoxUser.NOBODY,
+        notes=notes,
+        lacking=built.lacking,
+    )
     return manifest, built.overlay
 
 
@@ -164,11 +172,11 @@ async def _probed(work: Work, daemon: _Daemon, slot: Slot, made: tuple[Manifest,
     for way in _ways(manifest):
         place = Place(_environment(way), packed(pack, daemon.folder))
         try:
-            notes = await probe(work, daemon.sandbox, place, lambda problem: Unfit(problem, slot))
+            notes = await probe(work, daemon.sandbox, place, lambda problem: build_failed(problem, slot))
         except EnvironmentFailed as error:
             failures.append(error)
             continue
-        whole = way.model_copy(update={"notes": (*way.notes, *notes), "lacking": len(notes)})
+        whole = way.model_copy(update={"notes": (*way.notes, *notes), "lacking": way.lacking + len(notes)})
         slot.keep(whole, overlay)
         return whole
     raise _unusable(work, failures[0])

@@ -26,8 +26,8 @@ _LOOK_AGAIN = 0.2  # seconds
 class Manifest(pydantic.BaseModel):
     """What was built: the identity that jobs give it, and how its Python is called and which one is behind it.
 
-    `image` is the id of the image and `user` who runs tests in it, where it is one. `lacking` counts the packages of
-    the tree that cannot be imported there, and `tried` is the day as of which another was built that is no better.
+    `image` is the id of the image and `user` who runs tests in it, where it is one. `lacking` counts what tests
+    will miss there, and `tried` is the day for whose trees it was chosen over another, with other packages.
     """
 
     identity: str

@@ -23,8 +23,8 @@ from agentless_mini.environments.dated import Builder, fitting
 from agentless_mini.environments.index import Index
 from agentless_mini.environments.pythons import Interpreter, choose_python
 from agentless_mini.environments.shelf import Manifest, Slot, hand_over, seal
-from agentless_mini.environments.work import Opened, Unfit, Work, build_failed, packed, probe, require_usable
-from agentless_mini.errors import printable
+from agentless_mini.environments.work import Opened, Work, build_failed, packed, probe, require_usable
+from agentless_mini.errors import BuildFailed, printable
 from agentless_mini.ports import Sandbox
 from agentless_mini.sandboxes.bubblewrap import (
     Access,
@@ -181,12 +181,12 @@ async def _fill(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) -> 
         python=environment.python,
         behind=str(interpreter.path),
         notes=(*work.needs.notes, *built.notes, *work.dated_notes(), *notes),
-        lacking=len(notes),
+        lacking=built.lacking + len(notes),
     )
     slot.keep(manifest, built.overlay)
     return manifest
 
 
-def _unusable(log: str, problem: str, slot: Slot) -> Unfit:
+def _unusable(log: str, problem: str, slot: Slot) -> BuildFailed:
     slot.write_log(f"{log}\n\nAfterwards {printable(problem)}\n")
-    return Unfit(problem, slot)
+    return build_failed(problem, slot)

@@ -31,6 +31,11 @@ from agentless_mini.sandboxes.scratch import Scratch
 FOLDER = "/repo"
 _PROBE_SECONDS = 120.0
 _PACKAGES_PROBED = 3
+_TRIAL = ".amini-probe"
+_TRIAL_FILES = (
+    PlacedFile(f"{_TRIAL}/pytest.ini", b"[pytest]\n"),
+    PlacedFile(f"{_TRIAL}/test_trial.py", b"def test_trial():\n    assert True\n"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,8 @@ class PlaceRequest:
 
     `contents` reads the files of which the snapshot has no contents. Environments are kept in `cache`. `variables` are
     the user's: where Pythons and packages are found. `version` is what builds are told that read theirs from git.
-    `until` is the day of the tree (ISO, a time may follow): packages as of then are tried where those of today do not
-    serve. Empty, those of today are all.
+    `until` is the day of the tree (ISO, a time may follow): if it is long ago, packages as of then are preferred to
+    those of today. Empty, those of today are all.
     """
 
     snapshot: Snapshot
@@ -131,15 +136,6 @@ class Work:
         self.note(f"Building {what} for the tests, once for these dependencies (log: {slot.log}).")
 
 
-class Unfit(BuildFailed):
-    """An environment was built in which no test can be started; `problem` is the reason in short."""
-
-    def __init__(self, problem: str, slot: Slot) -> None:
-        """Say so, and what to try."""
-        super().__init__(_sentence(problem, slot))
-        self.problem = printable(problem)
-
-
 def require_usable(built: Built, slot: Slot) -> None:
     """Keep the log of a build. Raises `EnvironmentFailed` where it failed."""
     slot.write_log(built.log)
@@ -148,22 +144,18 @@ def require_usable(built: Built, slot: Slot) -> None:
 
 
 def build_failed(problem: str, slot: Slot) -> BuildFailed:
-    """Return the error for an environment that could not be built."""
-    return BuildFailed(_sentence(problem, slot))
-
-
-def _sentence(problem: str, slot: Slot) -> str:
-    return (
+    """Return the error for an environment that could not be built, or in which no test can be started."""
+    return BuildFailed(
         f"The environment could not be built ({printable(problem)}; see {printable(str(slot.log))}): give --image, "
         "--setup or --test-cmd, or go on with --sandbox none."
     )
 
 
 def probe_job(work: Work, place: Place) -> Job:
-    """Return a job that starts what runs the tests, by the name that it has on the PATH, and imports the packages."""
-    importing = [("python", "-c", f"import {package}") for package in work.needs.packages[:_PACKAGES_PROBED]]
-    steps = (Step(argv, seconds=_PROBE_SECONDS, python_path=(".", "src")) for argv in (_start(work), *importing))
-    return Job(place.environment, place.tree, (), tuple(steps), work.settings.limits())
+    """Return a job that starts what runs the tests, by the name that it has on the PATH, and makes the checks."""
+    commands = (_start(work), *(argv for argv, _ in _checks(work.needs)))
+    steps = (Step(argv, seconds=_PROBE_SECONDS, python_path=(".", "src")) for argv in commands)
+    return Job(place.environment, place.tree, _TRIAL_FILES, tuple(steps), work.settings.limits())
 
 
 def _start(work: Work) -> tuple[str, ...]:
@@ -171,6 +163,18 @@ def _start(work: Work) -> tuple[str, ...]:
         return ("sh", "-c", ":")
     module = work.needs.module
     return ("python", "-m", module, "--version") if module else ("python", "-c", "")
+
+
+def _checks(needs: Needs) -> tuple[tuple[tuple[str, ...], str], ...]:
+    """Return commands that succeed in a whole environment, and what it means where one does not."""
+    checks: list[tuple[tuple[str, ...], str]] = [
+        (("python", "-c", f"import {package}"), f"The package {package} cannot be imported in the environment")
+        for package in needs.packages[:_PACKAGES_PROBED]
+    ]
+    if needs.module == "pytest":  # an old one may start on a newer Python, and yet read no test
+        trial = ("python", "-m", "pytest", "-p", "no:cacheprovider", "--noconftest", "-c", _TRIAL_FILES[0].path, _TRIAL)
+        checks.append((trial, "The simplest test does not pass in the environment"))
+    return tuple(checks)
 
 
 def probe_problem(result: JobResult) -> str:
@@ -182,11 +186,10 @@ def probe_problem(result: JobResult) -> str:
 
 
 def probe_notes(result: JobResult, needs: Needs) -> tuple[str, ...]:
-    """Return sentences on the packages of the tree that cannot be imported there."""
-    pairs = zip(needs.packages, result.steps[1:], strict=False)
+    """Return sentences on what is lacking there."""
     return tuple(
-        f"The package {package} cannot be imported in the environment ({_last_line(step.output.text())})."
-        for package, step in pairs
+        f"{complaint} ({_last_line(step.output.text())})."
+        for (_, complaint), step in zip(_checks(needs), result.steps[1:], strict=False)
         if not step.succeeded
     )
 

@@ -26,6 +26,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentless_mini.domain import BoxLimits, ImageTree, Job, JobResult
@@ -34,6 +35,7 @@ from agentless_mini.sandboxes import owners
 from agentless_mini.sandboxes.capacity import boxes_for
 from agentless_mini.sandboxes.containers import Container, settings, translated
 from agentless_mini.sandboxes.daemon import require_daemon
+from agentless_mini.sandboxes.image_files import folder_archive
 from agentless_mini.sandboxes.images import Made, Making, build_settings, commit, find_image
 from agentless_mini.sandboxes.packs import Pack, pack_tar
 from agentless_mini.sandboxes.scratch import Scratch, sweep_scratch
@@ -96,6 +98,13 @@ class DockerSandbox:
         result = await self._to_the_end(container, lambda: container.serve(job, pack, room, keep))
         return Made(result, image[0])
 
+    async def forget(self, image: str) -> None:
+        """Remove the copies of trees that came out of an image. No job on it may be running or waiting."""
+        tasks = [self._trees.pop(key) for key in sorted(self._trees) if key[0] == image]
+        for pack in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(pack, Pack):
+                await self._in_thread(partial(pack.body.unlink, missing_ok=True))
+
     async def sweep(self) -> int:
         """Remove the containers and copies of trees of runs that are dead, and return how many containers.
 
@@ -145,18 +154,11 @@ class DockerSandbox:
         return self._packs[job.tree.digest]
 
     def _copy_out(self, image: str, folder: str) -> Pack:
-        """Copy a folder out of the image. The container for it is never started."""
+        """Copy a folder out of the image."""
         name = self._scratch.file(hashlib.sha256(f"{image} {folder}".encode()).hexdigest())
         archive = name.with_suffix(".tar")
-        with translated():
-            labels = {owners.LABEL: "1", owners.OWNER: self._owner}
-            container = self._client.api.create_container(image, ["none"], entrypoint=[], labels=labels)["Id"]
-            try:
-                chunks, _ = self._client.api.get_archive(container, folder)
-                with archive.open("wb") as file:
-                    file.writelines(chunks)
-            finally:
-                self._client.api.remove_container(container, v=True, force=True)
+        with folder_archive(self._client, image, folder) as chunks, archive.open("wb") as file:
+            file.writelines(chunks)
         try:
             return pack_tar(archive, name)
         finally:

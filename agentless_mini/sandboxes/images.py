@@ -1,24 +1,23 @@
-"""Docker images: found, pulled, and made from the container in which an environment was built.
+"""Docker images: found, removed, and made from the container in which an environment was built.
 
 The container of a build is less shut in than that of a test, since packages come from the network and are installed as
 root: it is on the daemon's default network, its system can be written, and it has those capabilities that package
 managers need. It has nothing of this machine, its limits on memory, processes and time, and no new privileges.
 """
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agentless_mini.domain import JobResult
-from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandboxes import owners
 from agentless_mini.sandboxes.containers import translated
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
+_IN_USE = 409
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID")
 
 
@@ -67,33 +66,27 @@ def find_image(client: "DockerClient", name: str) -> Image | None:
     return Image(found["Id"], volumes, variables.get("PATH", ""), folder, user)
 
 
-def pull_image(client: "DockerClient", name: str, stopped: threading.Event) -> Image:
-    """Pull an image from its registry, until `stopped` is set. Raises `EnvironmentFailed` where it cannot be had."""
-    from docker.errors import APIError
-    from docker.utils import parse_repository_tag
+def remove_image(client: "DockerClient", name: str) -> bool:
+    """Remove an image unless a container uses it, and return whether it is gone. Raises `EnvironmentFailed`."""
+    from docker.errors import APIError, ImageNotFound
 
-    repository, tag = parse_repository_tag(name)
     with translated():
         try:
             api: Any = client.api  # it is not typed
-            for told in api.pull(repository, tag=tag or "latest", stream=True, decode=True):
-                if stopped.is_set():
-                    raise _absent(name, "interrupted")
-                if "error" in told:
-                    raise _absent(name, str(told["error"]))
+            api.remove_image(name)
+        except ImageNotFound:
+            return True
         except APIError as error:
-            raise _absent(name, str(error.explanation or error)) from error
-    found = find_image(client, name)
-    if found is None:
-        raise _absent(name, "it is not there afterwards")
-    return found
+            if error.status_code == _IN_USE:
+                return False
+            raise
+    return True
 
 
-def _absent(name: str, reason: str) -> EnvironmentFailed:
-    return EnvironmentFailed(
-        f"The image {printable(name)} is not here and cannot be pulled ({printable(reason)}): pull it, or name another "
-        "with --image."
-    )
+def data_root(client: "DockerClient") -> str:
+    """Return the folder of the daemon's machine that images are kept in. Raises `EnvironmentFailed`."""
+    with translated():
+        return str(client.info().get("DockerRootDir", ""))
 
 
 def build_settings(asked: dict[str, Any]) -> dict[str, Any]:

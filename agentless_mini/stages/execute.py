@@ -109,7 +109,7 @@ async def _verdict(bench: Bench, patch: Patch, cases: Sequence[Case]) -> Verdict
 
 
 def _planner(bench: Bench, attempt: int) -> Planner:
-    variables = ((ATTEMPT, str(attempt)),) if attempt else ()
+    variables = (*bench.harness.variables, *(((ATTEMPT, str(attempt)),) if attempt else ()))
     return Planner(bench.harness, bench.place.environment.python, bench.case_seconds, bench.limits.result, variables)
 
 

@@ -1,14 +1,20 @@
 """The effects already paid for and what became of them, in one SQLite file: resume is replay, `amini show` reads it.
 
 `Store` holds samples, sandbox runs, token counts and model cards; its `runs` says which run used which of them and
-with what outcome. `schema` documents the tables. Nothing here asks a model or runs a box: `agentless_mini.recording`
-and `agentless_mini.recorded_sandbox` put the store before them.
+with what outcome, its `evals` how far the instances of an evaluation came. `schema` documents the tables. Nothing here
+asks a model or runs a box: `agentless_mini.recording` and `agentless_mini.recorded_sandbox` put the store before them.
 """
 
 from agentless_mini.store.effects import Store
+from agentless_mini.store.evaluations import EvalLog
 from agentless_mini.store.records import (
+    AttemptRecord,
+    AttemptState,
     BoxRecord,
     ChoiceRecord,
+    EvalStart,
+    GradeRecord,
+    InstanceRecord,
     PatchRecord,
     PredictionRecord,
     PromptRecord,
@@ -20,11 +26,19 @@ from agentless_mini.store.records import (
     RunTrace,
     SampleRecord,
 )
+from agentless_mini.store.replaying import recorded_prediction
 from agentless_mini.store.runs import RunLog
+from agentless_mini.store.spending import Spending
 
 __all__ = [
+    "AttemptRecord",
+    "AttemptState",
     "BoxRecord",
     "ChoiceRecord",
+    "EvalLog",
+    "EvalStart",
+    "GradeRecord",
+    "InstanceRecord",
     "PatchRecord",
     "PredictionRecord",
     "PromptRecord",
@@ -36,5 +50,7 @@ __all__ = [
     "RunSummary",
     "RunTrace",
     "SampleRecord",
+    "Spending",
     "Store",
+    "recorded_prediction",
 ]

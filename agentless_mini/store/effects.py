@@ -31,6 +31,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import UsageError
 from agentless_mini.store.database import Database, text
+from agentless_mini.store.evaluations import EvalLog
 from agentless_mini.store.failures import named
 from agentless_mini.store.packing import job_result, job_values, pack, result_values, unpack
 from agentless_mini.store.records import PromptRecord
@@ -48,6 +49,7 @@ class Store:
         """Use an open database; `open` and `open_readonly` make one."""
         self._database = database
         self.runs = RunLog(database)
+        self.evals = EvalLog(database)
 
     @classmethod
     def open(cls, path: Path) -> Self:

@@ -167,3 +167,70 @@ class RunTrace:
     samples: tuple[SampleRecord, ...]
     prediction: PredictionRecord | None
     boxes: tuple[BoxRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EvalStart:
+    """All that an evaluation starts from. `settings` and `versions` are the texts of JSON objects, without secrets.
+
+    `fingerprint` is that of the dataset's rows; `started` in seconds since 1970.
+    """
+
+    name: str
+    dataset: str
+    fingerprint: str
+    model: str
+    settings: str = "{}"
+    versions: str = "{}"
+    started: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRecord:
+    """An instance of an evaluation, with what only a report may know: `files` are those of the true fix, sorted."""
+
+    id: str
+    repo: str
+    difficulty: str
+    created: str
+    files: tuple[str, ...]
+    image: str
+
+
+class AttemptState(enum.StrEnum):
+    """How an instance ended."""
+
+    PREDICTED = "predicted"  # the chain came to its end; what it chose is not graded yet
+    DONE = "done"  # and all that was to be graded is: a patch, or none
+    FAILED = "failed"  # the chain cannot do it (no file fits the context): a wrong answer
+    INFRASTRUCTURE = "infrastructure"  # the machine did not do its part: no answer; tried again by the next run
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """How far an instance came, in `seconds`. `stage` and `failure` (a sentence) are "" where it is DONE."""
+
+    instance: str
+    run: RunId | None
+    state: AttemptState
+    stage: str = ""
+    failure: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GradeRecord:
+    """What the official harness said of a patch of an instance; `diff` is the SHA-256 of its bytes, in hex.
+
+    `normal` is the normal form that it stands for, `report` the harness's own report of the instance as JSON.
+    """
+
+    key: str
+    instance: str
+    normal: str
+    diff: str
+    resolved: bool
+    applied: bool
+    report: str
+    version: str
+    seconds: float

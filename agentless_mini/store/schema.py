@@ -22,6 +22,13 @@ What was done with it:
 * `executions`    the cases of a run and their results without any patch.
 * `verdicts`      what the cases say of each distinct patch, by its normal form.
 
+What an evaluation adds, where the store is one's:
+
+* `evaluations`   one row: which dataset with which settings, since when.
+* `instances`     the instances of it, with what only a report may know: the true files, the difficulty.
+* `attempts`      how far each instance came: the run that decided it, or where and why it failed.
+* `grades`        what the official harness said of a patch: key (instance's row and diff).
+
 Columns named for structured values hold JSON; `boxes`, `generated`, `executions` and `verdicts` pack it, see
 `packing`. Times are seconds since 1970. Text that is no valid Unicode (a lone
 surrogate in a model's answer) is stored as a BLOB: see `database.text`.
@@ -142,5 +149,46 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE predictions ADD COLUMN reproducing INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE predictions ADD COLUMN broken INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE predictions ADD COLUMN regressions INTEGER NOT NULL DEFAULT 0;
+    """,
+    """
+    CREATE TABLE evaluations (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        name TEXT NOT NULL,
+        dataset TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        model TEXT NOT NULL,
+        settings TEXT NOT NULL,
+        versions TEXT NOT NULL,
+        started REAL NOT NULL
+    );
+    CREATE TABLE instances (
+        id TEXT PRIMARY KEY,
+        repo TEXT NOT NULL,
+        difficulty TEXT NOT NULL,
+        created TEXT NOT NULL,
+        files TEXT NOT NULL,
+        image TEXT NOT NULL
+    );
+    CREATE TABLE attempts (
+        instance TEXT PRIMARY KEY REFERENCES instances,
+        run INTEGER REFERENCES runs,
+        state TEXT NOT NULL,
+        stage TEXT NOT NULL,
+        failure TEXT NOT NULL,
+        seconds REAL NOT NULL
+    );
+    CREATE TABLE grades (
+        key TEXT PRIMARY KEY,
+        instance TEXT NOT NULL,
+        normal TEXT NOT NULL,
+        diff TEXT NOT NULL,
+        resolved INTEGER NOT NULL,
+        applied INTEGER NOT NULL,
+        report TEXT NOT NULL,
+        version TEXT NOT NULL,
+        seconds REAL NOT NULL,
+        created REAL NOT NULL
+    );
+    CREATE INDEX grades_by_instance ON grades (instance);
     """,
 )

@@ -1,6 +1,7 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -81,12 +82,19 @@ def test_what_fails_is_told_in_sentences() -> None:
     built = read_build(
         result({**WELL, "failed": ["a", "b\n", *"cdefg"], "editable": False, "left_out": 30 * MIB}), RECIPE
     )
-    assert built.problem == ""
+    assert (built.problem, built.lacking) == ("", 1)
     assert built.notes == (
         "The project itself could not be installed; it is imported from its folder.",
         "Could not be installed: a, b?, c, d, e and 2 more.",
         "What the build wrote into the tree is left out, for it is 30 MiB.",
     )
+
+
+@pytest.mark.parametrize(("failed", "lacking"), [([], 0), (["iniconfig", "c"], 0), (["iniconfig", "zope"], 1)])
+def test_an_environment_is_lacking_where_nothing_that_is_wanted_is_there(failed: list[str], lacking: int) -> None:
+    wanting = replace(RECIPE, needs=needs(requirements__txt="iniconfig\nzope\n"))
+    assert wanting.needs.install == ("iniconfig", "zope")
+    assert read_build(result({**WELL, "failed": failed}), wanting).lacking == lacking
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from agentless_mini.environments.index import Index
 from agentless_mini.environments.needs import needs_of
 from agentless_mini.environments.settings import SandboxSettings
 from agentless_mini.environments.shelf import Manifest, Slot
-from agentless_mini.environments.work import PlaceRequest, Unfit, Work, build_failed
+from agentless_mini.environments.work import PlaceRequest, Work, build_failed
 from agentless_mini.errors import BuildFailed
 from agentless_mini.sandboxes.scratch import Scratch
 from tests.environments.samples import BARE
@@ -29,13 +29,15 @@ class Yard:
         self.today, self.then = 0, 0
         self.built: list[str] = []
         self.events: list[Event] = []
+        self.notes: tuple[str, ...] = ()
         asked = PlaceRequest(BARE, nothing_held, cache, {}, Runner.UNITTEST, until=until)
         needs = needs_of(BARE, Runner.UNITTEST)
         self.work = Work(asked, settings or SandboxSettings(), self.events.append, needs, Index(), scratch)
 
     def chosen(self) -> str:
-        """Return the day of the environment that serves."""
+        """Return the day of the environment that serves; `notes` are the sentences on it."""
         work, manifest = asyncio.run(fitting(self.work, Builder(self._slot, self._ready)))
+        self.notes = manifest.notes
         assert manifest.identity == work.until
         return work.until
 
@@ -50,7 +52,7 @@ class Yard:
             self.built.append(work.until)
             lacking = self.then if work.until else self.today
             if lacking < 0:
-                raise Unfit("the tests cannot be started: no", slot) if not work.until else build_failed("uv", slot)
+                raise build_failed("uv" if work.until else "the tests cannot be started: no", slot)
             slot.keep(Manifest(identity=work.until, python="python", lacking=lacking), b"")
         return Manifest(identity=work.until, python="python", lacking=lacking)
 
@@ -67,32 +69,48 @@ def yard(tmp_path: Path, scratch: Scratch) -> Yard:
     return Yard(tmp_path, scratch)
 
 
-def test_packages_of_today_serve_where_nothing_lacks(yard: Yard) -> None:
-    assert (yard.chosen(), yard.built, yard.events) == ("", [""], [])
+def test_those_of_the_trees_time_serve_where_nothing_lacks(yard: Yard) -> None:
+    yard.today = 1
+    assert (yard.chosen(), yard.built, yard.events) == (DAY, [DAY], [])
 
 
-@pytest.mark.parametrize("today", [1, -1])
-def test_those_of_the_trees_time_serve_where_they_are_better_and_are_taken_at_once_then(yard: Yard, today: int) -> None:
-    yard.today = today
-    assert yard.chosen() == DAY
-    assert yard.chosen() == DAY
-    assert yard.built == ["", DAY]
+def test_a_young_tree_gets_packages_of_today(tmp_path: Path, scratch: Scratch) -> None:
+    yard = Yard(tmp_path, scratch, until="")
+    assert (yard.chosen(), yard.built, yard.events, yard.notes) == ("", [""], [], ())
+
+
+@pytest.mark.parametrize("then", [1, -1])
+def test_those_of_today_serve_where_they_are_better_and_are_taken_at_once_then(yard: Yard, then: int) -> None:
+    yard.then = then
+    assert yard.chosen() == ""
+    assert yard.notes == (f"Its packages are those of today; those of {DAY}, the day of the tree, do not do.",)
+    told = yard.notes
+    assert (yard.chosen(), yard.notes) == ("", told)
+    assert yard.built == [DAY, ""]
     assert len(sentences(yard.events)) == 1
     assert DAY in sentences(yard.events)[0]
 
 
-@pytest.mark.parametrize("then", [2, 3, -1])
-def test_those_that_are_no_better_are_tried_once(yard: Yard, then: int) -> None:
-    yard.today, yard.then = 2, then
+def test_what_an_old_tree_is_told_a_young_one_is_not(yard: Yard, tmp_path: Path, scratch: Scratch) -> None:
+    yard.then = -1
     assert yard.chosen() == ""
-    assert yard.chosen() == ""
-    assert yard.built == ["", DAY]
+    young = Yard(tmp_path, scratch, until="")
+    assert (young.chosen(), young.built, young.notes) == ("", [], ())
 
 
-def test_where_neither_works_the_first_is_told(yard: Yard) -> None:
+@pytest.mark.parametrize("today", [2, 3, -1])
+def test_those_that_are_no_better_are_tried_once(yard: Yard, today: int) -> None:
+    yard.then, yard.today = 2, today
+    assert yard.chosen() == DAY
+    assert yard.chosen() == DAY
+    assert yard.built == [DAY, ""]
+
+
+def test_where_neither_works_that_of_today_is_told(yard: Yard) -> None:
     yard.today = yard.then = -1
     with pytest.raises(BuildFailed, match="the tests cannot be started: no"):
         yard.chosen()
+    assert yard.built == [DAY, ""]
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_what_contradicts_the_project_is_left_out_and_changes_nothing(tmp_path: 
 
 @pytest.mark.usefixtures("package_index")
 @pytest.mark.thorough
-def test_an_old_tree_gets_the_packages_of_its_time_where_todays_break_it(tmp_path: Path) -> None:
+def test_an_old_tree_gets_the_packages_of_its_time(tmp_path: Path) -> None:
     code = "from importlib.metadata import version\nassert version('iniconfig') < '2', 'too new'\n"
     asked = request(tree({"requirements.txt": "iniconfig\n", "thing/__init__.py": code}), tmp_path, Runner.UNITTEST)
     asked = replace(asked, until="2022-06-01T12:00:00+02:00")
@@ -115,6 +115,23 @@ def test_an_old_tree_gets_the_packages_of_its_time_where_todays_break_it(tmp_pat
     again = opened(asked, LOCAL, events)
     assert isinstance(again, Opened)
     assert (again.identity, sentences(events)) == (place.identity, [])
+
+
+def test_an_old_tree_gets_packages_of_today_where_no_others_can_be_had(tmp_path: Path) -> None:
+    told = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1"}
+    asked = replace(request(BARE, tmp_path, Runner.UNITTEST), variables=told, until="2022-06-01")
+    place = opened(asked, LOCAL, [])
+    assert isinstance(place, Opened)
+    assert place.notes == ("Its packages are those of today; those of 2022-06-01, the day of the tree, do not do.",)
+
+
+@pytest.mark.usefixtures("package_index")
+@pytest.mark.thorough
+def test_an_old_pytest_that_reads_no_test_on_this_python_is_no_environment(tmp_path: Path) -> None:
+    asked = request(tree({"requirements.txt": "pytest\n", "thing/__init__.py": ""}), tmp_path)
+    result, place = run_there(replace(asked, until="2019-12-01"), LOCAL, Step(("python", "-m", "pytest", "--version")))
+    assert result.steps[0].succeeded
+    assert place.notes == ("Its packages are those of today; those of 2019-12-01, the day of the tree, do not do.",)
 
 
 def test_a_failing_build_names_its_log_and_leaves_nothing_else(tmp_path: Path) -> None:

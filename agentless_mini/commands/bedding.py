@@ -1,0 +1,75 @@
+"""Where the instances of an evaluation are attempted: this machine's Docker, or the nodes of a Ray cluster."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agentless_mini.commands.evaluate import OFFICIAL, Bedding, Beds, Evaluation
+from agentless_mini.commands.models import Machine
+from agentless_mini.domain import Note
+from agentless_mini.evaluation.cluster import ClusterTestbeds
+from agentless_mini.evaluation.grading import Grader, GradingSettings
+from agentless_mini.evaluation.instances import Answer
+from agentless_mini.evaluation.ports import Testbeds
+from agentless_mini.evaluation.ray_cluster import ray_cluster
+from agentless_mini.evaluation.settings import EvaluationSettings
+from agentless_mini.evaluation.testbeds import YardSettings, open_testbeds
+from agentless_mini.ports import Watch
+
+
+def docker_beds(machine: Machine) -> Bedding:
+    """Return how the testbeds of this machine are opened."""
+
+    async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Beds:
+        folder = evaluation.folder / OFFICIAL
+        folder.mkdir(parents=True, exist_ok=True)
+        grader = await stack.enter_async_context(Grader(folder, _grading(evaluation.config.eval, model)))
+        yard = _yard(evaluation, machine)
+        beds = await stack.enter_async_context(open_testbeds(yard, evaluation.dataset.answers, grader))
+        return Beds(beds, grader)
+
+    return opened
+
+
+def cluster_beds(address: str, machine: Machine) -> Bedding:
+    """Return how the testbeds of a cluster's nodes are opened. Each node keeps the logs of what it graded."""
+
+    async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Beds:
+        cluster = await stack.enter_async_context(ray_cluster(address))
+        node = _NodeBeds(
+            _yard(evaluation, machine),
+            dict(evaluation.dataset.answers),
+            _grading(evaluation.config.eval, model),
+            machine.state / OFFICIAL / evaluation.folder.name,
+        )
+        workers = evaluation.config.eval.workers
+        beds = ClusterTestbeds(cluster, node.open, workers, lambda said: watch(Note(said)))
+        return Beds(await stack.enter_async_context(beds))
+
+    return opened
+
+
+@dataclass(frozen=True, slots=True)
+class _NodeBeds:
+    """Makes the testbeds of the node that it was sent to."""
+
+    yard: YardSettings
+    answers: Mapping[str, Answer] = field(repr=False)
+    grading: GradingSettings
+    folder: Path
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Testbeds]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        async with Grader(self.folder, self.grading) as grader, open_testbeds(self.yard, self.answers, grader) as beds:
+            yield beds
+
+
+def _grading(settings: EvaluationSettings, model: str) -> GradingSettings:
+    return GradingSettings(model, settings.graders, settings.grade_seconds)
+
+
+def _yard(evaluation: Evaluation, machine: Machine) -> YardSettings:
+    config = evaluation.config
+    return YardSettings(config.eval.images, config.sandbox, machine.state, machine.environment)

@@ -1,0 +1,101 @@
+"""From the options of `amini eval` to an evaluation: which instances, in which folder, on which machines."""
+
+import asyncio
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from agentless_mini.commands.bedding import cluster_beds, docker_beds
+from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, evaluate
+from agentless_mini.commands.models import Machine
+from agentless_mini.commands.options import BenchmarkOptions, FleetOptions
+from agentless_mini.commands.submitting import submit
+from agentless_mini.commands.terminal import people, require_stdout
+from agentless_mini.config import Config
+from agentless_mini.environments.settings import SandboxKind
+from agentless_mini.errors import UsageError, printable
+from agentless_mini.evaluation.dataset import Selection, dataset_of, read_dataset, selected
+from agentless_mini.evaluation.hub import SPLITS, dataset_rows
+from agentless_mini.evaluation.instances import Dataset
+from agentless_mini.evaluation.predictions import slug
+from agentless_mini.pipeline import Until
+
+EVALS = "evals"
+_SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
+
+
+def run_eval(benchmark: BenchmarkOptions, fleet: FleetOptions, config: Config, machine: Machine) -> int:
+    """Evaluate, print the folder on stdout, and return the exit code."""
+    require_stdout()
+    selection, until = _selection(benchmark), _until(benchmark.stages, config.sandbox.kind)
+    dataset = _dataset(benchmark, machine)
+    evaluation = Evaluation(
+        dataset=dataset,
+        instances=selected(dataset, selection),
+        folder=(benchmark.out or _folder(dataset, config, machine, benchmark)).absolute(),
+        config=config,
+        until=until,
+        oracle=benchmark.oracle_files,
+        endpoints=tuple(fleet.endpoint or ()),
+    )
+    bedding = cluster_beds(fleet.cluster, machine) if fleet.cluster else docker_beds(machine)
+    code = evaluate(evaluation, machine, bedding, Console(quiet=True) if fleet.quiet else people())
+    if benchmark.submission is not None:
+        submit(evaluation, benchmark.submission)
+    sys.stdout.write(f"{evaluation.folder}\n")
+    return code
+
+
+def folder_of(name: str, machine: Machine) -> Path:
+    """Return the folder of an evaluation by its path, or by its name among those in the user's state folder."""
+    path = Path(name)
+    return path if path.exists() or "/" in name else machine.state / EVALS / name
+
+
+def _dataset(benchmark: BenchmarkOptions, machine: Machine) -> Dataset:
+    if (benchmark.split is None) == (benchmark.dataset is None):
+        raise UsageError("Name either a split of the hub with --split, or a file with --dataset.")
+    if benchmark.dataset is not None:
+        return read_dataset(benchmark.dataset)
+    name = str(benchmark.split)
+    if name not in SPLITS:
+        raise UsageError(f"There is no split {printable(name)}: name {', '.join(SPLITS)}, or a file with --dataset.")
+    folder = machine.cache / OFFICIAL
+    folder.mkdir(parents=True, exist_ok=True)
+    return asyncio.run(_of_hub(name, folder))
+
+
+async def _of_hub(name: str, folder: Path) -> Dataset:
+    return dataset_of(name, [json.loads(row) async for row in dataset_rows(SPLITS[name], folder)])
+
+
+def _selection(benchmark: BenchmarkOptions) -> Selection:
+    ids = tuple(name.strip() for name in (benchmark.instances or "").split(",") if name.strip())
+    shard = (1, 1)
+    if benchmark.shard is not None:
+        found = _SHARD.fullmatch(benchmark.shard)
+        if found is None or int(found[1]) > int(found[2]):
+            raise UsageError(f"{printable(benchmark.shard)} is no part of a whole: write --shard 2/8 for the second.")
+        shard = (int(found[1]), int(found[2]))
+    return Selection(ids, shard, benchmark.limit)
+
+
+def _until(stage: str, kind: SandboxKind) -> Until:
+    """Return the last stage; without a sandbox it comes before the tests."""
+    if stage not in {until.value for until in Until}:
+        raise UsageError(f"There is no stage {printable(stage)} to end at: name {', '.join(Until)} with --stages.")
+    if kind not in {SandboxKind.AUTO, SandboxKind.DOCKER, SandboxKind.NONE}:
+        raise UsageError("The instances of a benchmark are Docker images: leave --sandbox out, or take docker or none.")
+    return Until.REPAIR if kind is SandboxKind.NONE and Until(stage) is Until.TESTS else Until(stage)
+
+
+def _folder(dataset: Dataset, config: Config, machine: Machine, benchmark: BenchmarkOptions) -> Path:
+    """Return the default folder: one for each dataset, model, and source of the files."""
+    asked = config.endpoint.model or config.endpoint.base_url or config.engine.value
+    digest = hashlib.sha256(f"{dataset.fingerprint} {asked}".encode()).hexdigest()[:8]
+    parts = [slug(Path(dataset.name).stem), slug(str(asked))[-40:].strip("-."), digest]
+    return machine.state / EVALS / "-".join([*parts, *(["oracle"] if benchmark.oracle_files else [])])

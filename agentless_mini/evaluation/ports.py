@@ -1,0 +1,68 @@
+"""What an evaluation needs of a machine that has the images of a benchmark, as Protocols.
+
+Docker on this machine is one adapter, the nodes of a cluster are another. What is paid for through them (boxes, grades)
+is recorded by who calls them.
+"""
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from agentless_mini.domain import Snapshot
+from agentless_mini.evaluation.instances import Instance
+from agentless_mini.ports import PatchCheck, Watch
+from agentless_mini.stages.bench import NoBench, Opening
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The tree that an instance is repaired on, and git's word on whether a patch applies to it."""
+
+    snapshot: Snapshot
+    check: PatchCheck
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What the official harness says of one patch.
+
+    `applied` is False too where it says that the tests gave no result. `report` is its own report of the instance, as
+    JSON, `version` that of swebench; `seconds` is wall-clock time.
+    """
+
+    resolved: bool
+    applied: bool
+    report: str
+    version: str
+    seconds: float
+
+
+class Testbed(Protocol):
+    """The image of one instance, held while it is open. All methods may be called concurrently."""
+
+    async def tree(self) -> Tree:
+        """Return the files of /testbed, without any history. Raises `EnvironmentFailed`."""
+        ...
+
+    def opening(self, snapshot: Snapshot) -> Opening | NoBench:
+        """Return how the tests of the tree are run in boxes of the image. Nothing is recorded."""
+        ...
+
+    async def grade(self, diff: bytes) -> Grade:
+        """Let the official harness grade a patch of at least one byte.
+
+        Raises `GradingFailed` for what is not the patch's fault.
+        """
+        ...
+
+
+class Testbeds(Protocol):
+    """Where the images of instances are."""
+
+    def open(self, instance: Instance, watch: Watch) -> AbstractAsyncContextManager[Testbed]:
+        """Hold the image of an instance, which is fetched where it is not there. May wait for a place.
+
+        Raises `ImageUnavailable` and other kinds of `EnvironmentFailed`: failures of the infrastructure, never wrong
+        answers. `NodeLost`, then or at any call while it is open, says that another try will be elsewhere.
+        """
+        ...

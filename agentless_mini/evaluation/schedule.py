@@ -1,0 +1,90 @@
+"""Many instances: which comes next, how many at once, and what is tried again.
+
+The sampling of one overlaps the boxes and grades of others. It knows an instance only as something to be attempted.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from statistics import fmean
+
+from agentless_mini.errors import EnvironmentFailed, NodeLost
+from agentless_mini.evaluation.attempt import Assignment
+from agentless_mini.stages.session import together
+from agentless_mini.store import AttemptRecord, AttemptState
+
+NODE_TRIES = 3
+"""An instance whose node was lost so often is left: it may be what ends the nodes."""
+SICK = 5
+"""After so many failures of the infrastructure on end, each of another instance, nothing more is begun."""
+
+Attempting = Callable[[Assignment], Awaitable[AttemptRecord]]
+Told = Callable[[AttemptRecord], None]
+
+
+async def evaluate(tasks: Sequence[Assignment], workers: int, attempting: Attempting, told: Told) -> None:
+    """Attempt all, `workers` at once, those that are expected to take longest first. `told` learns of each end.
+
+    Raises `EnvironmentFailed` where nothing but failures of the infrastructure came for a while, and what
+    `attempting` raises, but for lost nodes. Whatever is raised, all others are cancelled first.
+    """
+    line = _Line(tasks)
+    await together([_work(line, attempting, told) for _ in range(min(workers, len(tasks)))])
+
+
+async def _work(line: "_Line", attempting: Attempting, told: Told) -> None:
+    while (task := line.next()) is not None:
+        record = await _tried(task, attempting)
+        told(record)
+        line.learn(task, record)
+
+
+async def _tried(task: Assignment, attempting: Attempting) -> AttemptRecord:
+    for _ in range(NODE_TRIES - 1):
+        try:
+            return await attempting(task)
+        except NodeLost:
+            continue
+    try:
+        return await attempting(task)
+    except NodeLost as error:
+        return AttemptRecord(task.instance.id, None, AttemptState.INFRASTRUCTURE, "node", str(error))
+
+
+class _Line:
+    """What is left, by the time it is expected to take.
+
+    That is the mean of its repository so far. A repository of which nothing is known comes first, the longest issue of
+    it, so that soon something is known of all: their costs differ tenfold.
+    """
+
+    def __init__(self, tasks: Sequence[Assignment]) -> None:
+        self._left: dict[str, deque[Assignment]] = {}
+        for task in sorted(tasks, key=lambda task: (-len(task.instance.issue.text), task.instance.id)):
+            self._left.setdefault(task.instance.repo, deque()).append(task)
+        self._taken: dict[str, list[float]] = {}
+        self._begun: set[str] = set()
+        self._failures: list[AttemptRecord] = []
+
+    def next(self) -> Assignment | None:
+        """Take out what comes next, None at the end."""
+        if not self._left:
+            return None
+        repo = max(self._left, key=lambda repo: (repo not in self._begun, self._expected(repo), len(self._left[repo])))
+        self._begun.add(repo)
+        task = self._left[repo].popleft()
+        if not self._left[repo]:
+            del self._left[repo]
+        return task
+
+    def learn(self, task: Assignment, record: AttemptRecord) -> None:
+        """Take in how long an instance took. Raises `EnvironmentFailed` where nothing works any more."""
+        if record.state is not AttemptState.INFRASTRUCTURE:
+            self._failures.clear()
+            self._taken.setdefault(task.instance.repo, []).append(record.seconds)
+            return
+        self._failures.append(record)
+        if len(self._failures) >= SICK and len({record.failure for record in self._failures}) == 1:
+            raise EnvironmentFailed(f"{SICK} instances in a row failed for one reason: {record.failure}")
+
+    def _expected(self, repo: str) -> float:
+        return fmean(self._taken[repo]) if repo in self._taken else 0.0

@@ -1,0 +1,113 @@
+"""Best@N after reranking, replayed: which patch a smaller run would have chosen, told from the record of a larger one.
+
+A sub-run has the first n samples and the first t test samples of the run. Sample i of n is sample i of a larger run,
+because samples are dealt over prompts, so the first n are what `-n n` draws with this localization. What differs from
+a true smaller run:
+
+* Regression tests are all of the run's: which ones matter was decided by what all patches touch.
+* Of more than `most` reproducing tests the run left some out as surplus; a smaller one might have kept those.
+* Tests that say something else in company were left out in the company of all.
+
+One prefix, in the order of the samples, and no mean over random subsets: the subsets would choose patches that no
+other way chooses, each of which had to be graded. So a point has the noise of its draw.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from agentless_mini.domain import Candidate, Case, Execution, GeneratedCase, Origin, Patch, Prediction
+from agentless_mini.measures.estimates import points_of_samples, points_of_tests
+from agentless_mini.ranking import Method, Standing, Totals, ordered, standings, totals
+
+
+class Replay:
+    """A run that is over, to be ranked again in part. `samples` and `tests` are how many of each it drew."""
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        generated: Sequence[GeneratedCase] = (),
+        execution: Execution | None = None,
+    ) -> None:
+        """Take what `Prediction` has, the candidates in any order."""
+        by_order = sorted(candidates, key=lambda candidate: candidate.order)
+        self.samples = by_order[-1].order + 1 if by_order else 0
+        self.tests = max((case.order + 1 for case in generated), default=0)
+        valid = [(one.order, one.outcome) for one in by_order if isinstance(one.outcome, Patch)]
+        self._orders = [order for order, _ in valid]
+        self._patches = [patch for _, patch in valid]
+        self._normals = [patch.normal for patch in self._patches]
+        self._known = standings(self._normals, execution) if execution else ()
+        self._totals = totals(execution) if execution else Totals()
+        self._drawn = _drawn(generated, execution.cases if execution else ())
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> Self:
+        """Return the replay of a run as the pipeline ended it."""
+        return cls(prediction.candidates, prediction.generated, prediction.execution)
+
+    def choice(self, samples: int, tests: int, method: Method) -> Patch | None:
+        """Return what `ranking.rank` chooses with the first samples and test samples, or None where none is valid."""
+        valid = bisect_left(self._orders, samples)
+        if not valid:
+            return None
+        votes = Counter(self._normals[:valid])
+        kept = frozenset(place for place, order in self._drawn if order < tests)
+        count = Totals(self._totals.given, len(kept), self._totals.regressions)
+        known = self._standings(valid, votes, kept)
+        if not known or not count.reproducing + count.regressions:
+            return self._patches[self._normals.index(votes.most_common(1)[0][0])]
+        return self._patches[ordered(known, count, method)[0].first]
+
+    def _standings(self, valid: int, votes: Counter[str], kept: frozenset[int]) -> list[Standing]:
+        """Return what is known of the patches among the first valid samples. Places stay those of the whole run."""
+        return [
+            Standing(one.normal, votes[one.normal], one.first, one.given, one.generated & kept, one.kept, one.refused)
+            for one in self._known
+            if one.first < valid
+        ]
+
+
+def _drawn(generated: Iterable[GeneratedCase], cases: Sequence[Case]) -> tuple[tuple[int, int], ...]:
+    """Return the place of each generated case in the execution, and the earliest sample that wrote it."""
+    earliest: dict[str, int] = {}
+    for one in generated:
+        if isinstance(one.outcome, Case):
+            earliest[one.outcome.id] = min(one.order, earliest.get(one.outcome.id, one.order))
+    places = (place for place, case in enumerate(cases) if case.origin is Origin.GENERATED)
+    return tuple((place, earliest.get(cases[place].id, 0)) for place in places)
+
+
+Curve = tuple[tuple[int, Patch | None], ...]
+"""What was chosen with how many, ascending; the last is the whole run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """What one run chose: by its method over samples (all tests) and over tests (all samples), and by vote alone."""
+
+    samples: Curve
+    tests: Curve
+    votes: Curve
+
+
+def curves(replay: Replay, method: Method) -> Curves:
+    """Rank the run again at each point of the curves of mission section 6."""
+    over_samples = points_of_samples(replay.samples)
+    return Curves(
+        tuple((n, replay.choice(n, replay.tests, method)) for n in over_samples),
+        tuple((t, replay.choice(replay.samples, t, method)) for t in points_of_tests(replay.tests)),
+        tuple((n, replay.choice(n, replay.tests, Method.VOTE)) for n in over_samples),
+    )
+
+
+def choices(drawn: Curves) -> tuple[Patch, ...]:
+    """Return each patch that is chosen anywhere on the curves once, the whole run's choice first.
+
+    A patch stands for its normal form: it is that of the earliest sample.
+    """
+    points = [*reversed(drawn.samples), *drawn.tests, *drawn.votes]
+    return tuple({patch.normal: patch for _, patch in points if patch is not None}.values())

@@ -1,0 +1,248 @@
+"""The report of one or more evaluations for a terminal: their documents side by side, one column for each.
+
+It reads documents alone (see `evaluation_document`), so that what is shown is what `--json` says. What is not known is
+shown as -. Names are foreign text.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from agentless_mini.report.cells import heading, plain_text, row, table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+Document = Mapping[str, Any]
+
+# Published (arXiv 2502.18449), of a trained 70B model: all of SWE-bench Verified, 500 samples, 30 tests.
+PAPER = "SWE-RL 70B (paper)"
+PAPER_SAMPLES = {20: 0.336, 40: 0.356, 80: 0.370, 160: 0.400, 320: 0.406, 500: 0.410}
+PAPER_TESTS = {1: 0.388, 5: 0.398, 10: 0.406, 20: 0.410, 30: 0.410}
+PAPER_INSTANCES = 500
+ORIENTATION = (
+    "The paper's numbers are those of another model, for orientation; agents on small open models have passed them."
+)
+FAILURES_SHOWN = 10
+
+
+def evaluation_tables(documents: Sequence[Document]) -> "RenderableType":
+    """Return everything that a terminal shows of evaluations, in the order given. Raises ValueError for none."""
+    from rich.console import Group
+
+    if not documents:
+        raise ValueError("no evaluation to show")
+    return Group(*_parts(documents))
+
+
+def _parts(documents: Sequence[Document]) -> "Iterator[RenderableType]":
+    yield _overview(documents)
+    yield from _titled("resolved by repository", _groups(documents, "by_repo", "repo"))
+    yield from _titled("resolved by difficulty", _groups(documents, "by_difficulty", "difficulty"))
+    yield from _titled("resolved with the first n samples", _over_samples(documents))
+    yield from _titled("resolved with the first test samples", _over_tests(documents))
+    if any(_is_papers(document) for document in documents):
+        yield plain_text(ORIENTATION)
+    yield from _titled("resolved by vote share", _calibration(documents))
+    yield from _titled("rejected samples", _rejected(documents))
+    yield from _failures(documents)
+    yield from _titled("cost", _cost(documents))
+
+
+def _titled(title: str, shown: "RenderableType | None") -> "Iterator[RenderableType]":
+    if shown is not None:
+        yield heading(title)
+        yield shown
+
+
+# --- numbers for people ----------------------------------------------------------------------------------------------
+
+
+def percent(share: float | None) -> str:
+    """Return a share as people read it, to a tenth of a percent."""
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _counted(group: Mapping[str, Any]) -> str:
+    return f"{percent(group['rate'])} ({group['resolved']}/{group['instances']})"
+
+
+def _resolved(document: Document) -> str:
+    told = document["results"]["resolved"]
+    between = "" if told["low"] is None else f" [{100 * told['low']:.1f}, {100 * told['high']:.1f}]"
+    return f"{percent(told['rate'])}{between} ({told['count']}/{told['of']})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.2f}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds:.0f} s" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+Row = tuple[str, Callable[[Document], str]]
+
+
+def _rows(documents: Sequence[Document], rows: Iterable[Row], first: str = "") -> "RenderableType":
+    shown = _headed(first, *(document["run"]["name"] for document in documents))
+    for name, value in rows:
+        row(shown, name, *(value(document) for document in documents))
+    return shown
+
+
+def _headed(*names: str) -> "Table":
+    """Return an empty table. Its headings are foreign, too: the user names an evaluation."""
+    shown = table()
+    for name in names:
+        shown.add_column(plain_text(name))
+    return shown
+
+
+def _result(part: str, name: str) -> Callable[[Document], str]:
+    return lambda document: percent(document["results"][part][name])
+
+
+def _overview(documents: Sequence[Document]) -> "RenderableType":
+    return _rows(
+        documents,
+        (
+            ("model", lambda one: one["run"]["model"]),
+            ("dataset", lambda one: one["run"]["dataset"]),
+            ("instances", lambda one: str(one["results"]["instances"])),
+            ("attempted", lambda one: str(one["results"]["attempted"])),
+            ("graded", lambda one: str(one["results"]["graded"])),
+            ("resolved", _resolved),
+            ("oracle of all samples", lambda one: percent(_last(one["results"]["pass_at_k"], "value"))),
+            ("files: recall, first list", _result("localization", "recall")),
+            ("files: all found, first list", _result("localization", "all_found")),
+            ("files: all found, any list", _result("localization", "all_found_any")),
+            ("valid samples", _result("format", "rate")),
+        ),
+    )
+
+
+def _last(points: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    return points[-1][name] if points else None
+
+
+def _groups(documents: Sequence[Document], part: str, name: str) -> "RenderableType":
+    keys = dict.fromkeys(group[name] for document in documents for group in document["results"][part])
+    return _rows(documents, ((key or "not said", _group(part, name, key)) for key in keys), name)
+
+
+def _group(part: str, name: str, key: str) -> Callable[[Document], str]:
+    def value(document: Document) -> str:
+        return next((_counted(group) for group in document["results"][part] if group[name] == key), "-")
+
+    return value
+
+
+def _over_samples(documents: Sequence[Document]) -> "RenderableType":
+    """Return the curves over samples: reranked, by vote alone, and the oracle's."""
+    columns = [
+        (f"{document['run']['name']}{kind}", _points(document, part, "n" if name == "rate" else "k", name))
+        for document in documents
+        for kind, part, name in (
+            ("", "best_at_n", "rate"),
+            (": vote", "vote_at_n", "rate"),
+            (": oracle", "pass_at_k", "value"),
+        )
+    ]
+    return _curves("samples", columns, documents, PAPER_SAMPLES)
+
+
+def _over_tests(documents: Sequence[Document]) -> "RenderableType":
+    columns = [(document["run"]["name"], _points(document, "best_at_tests", "tests", "rate")) for document in documents]
+    return _curves("tests", columns, documents, PAPER_TESTS)
+
+
+Points = Mapping[int, float | None]
+
+
+def _points(document: Document, part: str, at: str, value: str) -> Points:
+    return {point[at]: point[value] for point in document["results"][part]}
+
+
+def _curves(
+    axis: str, columns: list[tuple[str, Points]], documents: Sequence[Document], paper: Points
+) -> "RenderableType":
+    places = sorted({at for _, points in columns for at in points})
+    if any(_is_papers(document) for document in documents):
+        columns = [*columns, (PAPER, paper)]
+    shown = _headed(axis, *(name for name, _ in columns))
+    for at in places:
+        row(shown, str(at), *(percent(points.get(at)) for _, points in columns))
+    return shown
+
+
+def _is_papers(document: Document) -> bool:
+    """Tell whether it is the benchmark that the paper reports, whole: any part of it compares with nothing."""
+    return "verified" in document["run"]["dataset"].lower() and document["results"]["instances"] == PAPER_INSTANCES
+
+
+def _calibration(documents: Sequence[Document]) -> "RenderableType":
+    bins = documents[0]["results"]["calibration"]
+    return _rows(documents, (_bin(at, part) for at, part in enumerate(bins)), "share")
+
+
+def _bin(at: int, part: Mapping[str, Any]) -> Row:
+    return f"{part['low']:.0%} to {part['high']:.0%}", lambda one: _counted(one["results"]["calibration"][at])
+
+
+def _rejected(documents: Sequence[Document]) -> "RenderableType | None":
+    counts = [{told["reason"]: told["count"] for told in one["results"]["format"]["rejected"]} for one in documents]
+    reasons = dict.fromkeys(reason for told in counts for reason in told)
+    shown = _headed("reason", *(document["run"]["name"] for document in documents))
+    for reason in reasons:
+        row(shown, reason, *(str(told.get(reason, 0)) for told in counts))
+    return shown if reasons else None
+
+
+def _failures(documents: Sequence[Document]) -> "Iterator[RenderableType]":
+    """Yield the instances without an answer, and why; those of the infrastructure count nowhere."""
+    for document in documents:
+        failed = [one for one in document["results"]["per_instance"] if one["failure"]]
+        if not failed:
+            continue
+        yield heading(f"failures of {document['run']['name']}: {_failure_counts(document)}")
+        shown = table("instance", "state", "stage", "why")
+        for one in failed[:FAILURES_SHOWN]:
+            row(shown, one["id"], one["state"], one["stage"], one["failure"])
+        yield shown
+        if len(failed) > FAILURES_SHOWN:
+            yield plain_text(f"... {len(failed) - FAILURES_SHOWN} more (--json has all)")
+
+
+def _failure_counts(document: Document) -> str:
+    return ", ".join(f"{one['count']} {one['state']} ({one['stage']})" for one in document["results"]["failures"])
+
+
+def _cost(documents: Sequence[Document]) -> "RenderableType":
+    parts: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
+        ("prompt tokens", "prompt_tokens", _number),
+        ("of these cached", "cached_tokens", _number),
+        ("of distinct prompts", "distinct_prompt_tokens", _number),
+        ("computed / distinct", "prefill_ratio", _decimal),
+        ("generated tokens", "completion_tokens", _number),
+        ("model time", "model_seconds", _duration),
+        ("box time", "sandbox_seconds", _duration),
+        ("grading time", "grading_seconds", _duration),
+        ("wall time", "wall_seconds", _duration),
+    )
+    rows: list[Row] = [(title, _spent(name, told)) for title, name, told in parts]
+    if any(document["cost"]["price"] for document in documents):
+        rows.append(("price", lambda one: _decimal(one["cost"]["price"]["total"]) if one["cost"]["price"] else "-"))
+    return _rows(documents, rows)
+
+
+def _spent(name: str, told: Callable[[float | None], str]) -> Callable[[Document], str]:
+    return lambda document: told(document["cost"][name])

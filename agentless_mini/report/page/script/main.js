@@ -1,0 +1,46 @@
+// Starts the page: reads the data, draws the overview once, and follows the address.
+
+const DATA = JSON.parse(byId("data").textContent);
+const RUNS = DATA.documents;
+const ROWS = instanceRows(RUNS);
+
+function drawOverview() {
+  const names = RUNS.map((run) => visible(run.run.name));
+  document.title = `amini: ${names.join(", ")}`;
+  byId("title").textContent = RUNS.length === 1 ? names[0] : `${RUNS.length} runs compared`;
+  byId("subtitle").textContent = [...new Set(RUNS.map(({ run }) => visible(run.dataset)))].join(", ");
+  byId("runs").replaceChildren(...runsView(RUNS));
+  byId("plots").replaceChildren(...charts(RUNS));
+  byId("instances").replaceChildren(...instancesView(RUNS, ROWS));
+}
+
+let overviewAt = 0;
+
+/** Shows the overview or the instance that the address names. */
+function follow() {
+  const id = view().get("instance"),
+    row = ROWS.find((one) => one.id === id);
+  const [overview, place] = [byId("overview"), byId("instance")];
+  if (!overview.hidden) overviewAt = scrollY;
+  overview.hidden = Boolean(id);
+  place.hidden = !id;
+  if (!id) return backToOverview();
+  if (!row)
+    return place.replaceChildren(
+      navigation([]),
+      element("p", { class: "message" }, `There is no instance ${visible(id)} in this report.`),
+    );
+  const shown = shownRows(ROWS, columns(RUNS)).map((one) => one.id),
+    at = shown.indexOf(id);
+  return showInstance(place, { runs: RUNS, depth: DATA.depth }, row, at < 0 ? [] : [shown[at - 1], shown[at + 1]]);
+}
+
+function backToOverview() {
+  byId("instances").replaceChildren(...instancesView(RUNS, ROWS));
+  scrollTo(0, overviewAt);
+}
+
+drawOverview();
+serveTooltips();
+addEventListener("hashchange", follow);
+follow();

@@ -1,0 +1,184 @@
+"""`EvalLog`: which instances an evaluation has, how far each came, and what the official harness said of their patches.
+
+A store holds one evaluation at most. It decides nothing: `evaluation` writes it, reports read it.
+"""
+
+import json
+import time
+
+from agentless_mini.domain import canonical_json
+from agentless_mini.errors import UsageError, printable
+from agentless_mini.store.database import Database, Row, text
+from agentless_mini.store.failures import named
+from agentless_mini.store.records import (
+    AttemptRecord,
+    AttemptState,
+    EvalStart,
+    GradeRecord,
+    InstanceRecord,
+    RunId,
+)
+from agentless_mini.store.spending import Spending, spending
+
+_GRADES = "SELECT key, instance, normal, diff, resolved, applied, report, version, seconds FROM grades"
+
+
+class EvalLog:
+    """The evaluation of an open store. Every method raises `StoreError` if the file cannot be used."""
+
+    def __init__(self, database: Database) -> None:
+        """Use an open database; `Store.evals` is one."""
+        self._database = database
+
+    # --- written as it goes on ---------------------------------------------------------------------------------------
+
+    def begin(self, start: EvalStart) -> None:
+        """Record that the evaluation begins, or goes on: then `started` stays, and other settings forget the attempts.
+
+        Raises `UsageError` where the store has another evaluation: of another dataset or model.
+        """
+        found = self.find()
+        if found is not None and (differing := _differing(found, start)):
+            raise UsageError(
+                f"{named(self._database.path)} has an evaluation of {differing}: name another folder with --out."
+            )
+        started = found.started if found else start.started or time.time()
+        with self._database.transaction():
+            if found is not None and found.settings != start.settings:
+                self._database.write("DELETE FROM attempts")
+            self._database.write(
+                "INSERT OR REPLACE INTO evaluations VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
+                (start.name, start.dataset, start.fingerprint, start.model, start.settings, start.versions, started),
+            )
+
+    def put_instance(self, instance: InstanceRecord) -> None:
+        """Record an instance of the evaluation."""
+        self._database.write(
+            "INSERT OR IGNORE INTO instances VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                instance.id,
+                instance.repo,
+                instance.difficulty,
+                instance.created,
+                canonical_json(instance.files),
+                instance.image,
+            ),
+        )
+
+    def put_attempt(self, attempt: AttemptRecord) -> None:
+        """Record how far an instance came, in place of what was recorded of an earlier attempt."""
+        self._database.write(
+            "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                attempt.instance,
+                attempt.run,
+                attempt.state.value,
+                attempt.stage,
+                attempt.failure,
+                attempt.seconds,
+            ),
+        )
+
+    def put_grade(self, grade: GradeRecord) -> None:
+        """Record what the official harness said of a patch. A grade that is there stays as it is."""
+        self._database.write(
+            "INSERT INTO grades VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                grade.key,
+                grade.instance,
+                grade.normal,
+                grade.diff,
+                grade.resolved,
+                grade.applied,
+                grade.report,
+                grade.version,
+                grade.seconds,
+                time.time(),
+            ),
+        )
+
+    # --- read --------------------------------------------------------------------------------------------------------
+
+    def find(self) -> EvalStart | None:
+        """Return the evaluation of the store, or None."""
+        rows = self._database.read(
+            "SELECT name, dataset, fingerprint, model, settings, versions, started FROM evaluations"
+        )
+        for *texts, started in rows:
+            name, dataset, fingerprint, model, settings, versions = map(text, texts)
+            return EvalStart(name, dataset, fingerprint, model, settings, versions, started)
+        return None
+
+    def start(self) -> EvalStart:
+        """Return the evaluation of the store. Raises `UsageError` where it has none."""
+        found = self.find()
+        if found is None:
+            raise UsageError(
+                f"{named(self._database.path)} has no evaluation: name the folder of one, as amini eval told it."
+            )
+        return found
+
+    def instances(self) -> tuple[InstanceRecord, ...]:
+        """Return the instances in order of id."""
+        rows = self._database.read("SELECT id, repo, difficulty, created, files, image FROM instances ORDER BY id")
+        return tuple(
+            InstanceRecord(
+                text(name), text(repo), text(difficulty), text(created), tuple(json.loads(files)), text(image)
+            )
+            for name, repo, difficulty, created, files, image in rows
+        )
+
+    def attempts(self) -> tuple[AttemptRecord, ...]:
+        """Return how far each instance came, in order of id; those that were never tried are left out."""
+        rows = self._database.read(
+            "SELECT instance, run, state, stage, failure, seconds FROM attempts ORDER BY instance"
+        )
+        return tuple(
+            AttemptRecord(
+                text(name), None if run is None else RunId(run), AttemptState(state), stage, text(failure), seconds
+            )
+            for name, run, state, stage, failure, seconds in rows
+        )
+
+    def decided(self, instance: str) -> RunId | None:
+        """Return the run that decided an instance, None where it is still to be decided."""
+        rows = self._database.read("SELECT run FROM attempts WHERE instance = ? AND run IS NOT NULL", (instance,))
+        return next((RunId(run) for (run,) in rows), None)
+
+    def submitted(self, instance: str = "") -> dict[str, bytes]:
+        """Return the chosen patch of each instance that came to its end, by id; empty where there is none.
+
+        Where an instance is named, of that one alone.
+        """
+        rows = self._database.read(
+            "SELECT instance, diff FROM attempts LEFT JOIN predictions USING (run) LEFT JOIN patches ON patch = digest"
+            " WHERE (state <> ?1 OR predictions.run IS NOT NULL) AND (?2 = '' OR instance = ?2) ORDER BY instance",
+            (AttemptState.INFRASTRUCTURE.value, instance),
+        )
+        return {name: diff or b"" for name, diff in rows}
+
+    def get_grade(self, key: str) -> GradeRecord | None:
+        """Return what was said of the patch with this key, or None where it was not graded."""
+        rows = self._database.read(f"{_GRADES} WHERE key = ?", (key,))
+        return next((_grade(row) for row in rows), None)
+
+    def grades(self, instance: str = "") -> tuple[GradeRecord, ...]:
+        """Return the grades of an instance, or of all, in order of instance and diff."""
+        rows = self._database.read(f"{_GRADES} WHERE ?1 = '' OR instance = ?1 ORDER BY instance, diff", (instance,))
+        return tuple(_grade(row) for row in rows)
+
+    def spending(self) -> Spending:
+        """Return all that was paid for in the store, by this command and all before it."""
+        return spending(self._database)
+
+
+def _grade(row: Row) -> GradeRecord:
+    key, instance, normal, diff, resolved, applied, report, version, seconds = row
+    return GradeRecord(key, instance, normal, diff, bool(resolved), bool(applied), text(report), version, seconds)
+
+
+def _differing(found: EvalStart, start: EvalStart) -> str:
+    """Say what the store's evaluation is of, if not of the same, else ""."""
+    if found.fingerprint != start.fingerprint:
+        return f"another dataset ({printable(found.dataset)})"
+    return f"another model ({printable(found.model)})" if found.model != start.model else ""

@@ -1,0 +1,99 @@
+"""`amini eval` and `amini report` as users run them: bad options are one sentence, and the record is reported."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.commands.evaluate import evaluate
+from agentless_mini.commands.models import Machine
+from agentless_mini.samplers.scripted_protocol import ServedModel
+from agentless_mini.samplers.scripted_server import ScriptedServer
+from tests.commands.running import Home, one_sentence
+from tests.evaluation.bugs import rows
+from tests.evaluation.faked import SCRIPT, bedding, evaluation
+
+
+def dataset(home: Home) -> str:
+    path = home.root / "bugs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows()))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ((), 2, "Name either a split of the hub with --split, or a file with --dataset."),
+        (("--split", "tiny"), 2, "There is no split tiny"),
+        (("--dataset", "nowhere.jsonl"), 2, "The dataset nowhere.jsonl cannot be read"),
+        (("--dataset", "{d}", "--instances", "acme__shop-9"), 2, "has no instance acme__shop-9"),
+        (("--dataset", "{d}", "--shard", "3/2"), 2, "3/2 is no part of a whole"),
+        (("--dataset", "{d}", "--stages", "dance"), 2, "There is no stage dance"),
+        (("--dataset", "{d}", "--sandbox", "local"), 2, "Docker images"),
+        (("--dataset", "{d}", "--grade", "twice"), 2, "eval.grade"),
+        (("--dataset", "{d}", "--base-url", "http://127.0.0.1:9/v1"), 3, "http://127.0.0.1:9/v1"),
+    ],
+)
+def test_bad_options_are_one_sentence(home: Home, options: Sequence[str], code: int, said: str) -> None:
+    done = home.amini("eval", *(option.format(d=dataset(home)) for option in options))
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in one_sentence(done.stderr)
+
+
+def test_what_is_no_evaluation_is_one_sentence(home: Home) -> None:
+    done = home.amini("report", "nowhere")
+    assert done.returncode == 2
+    assert one_sentence(done.stderr).startswith("There is no evaluation nowhere")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an evaluation of three instances that has come to its end."""
+    top = tmp_path_factory.mktemp("evaluation")
+    with ScriptedServer(ServedModel(script=SCRIPT)) as server:
+        assert evaluate(evaluation(top / "run", server.url, 3, 5), Machine(top, top, {}), bedding) == 0
+    return top / "run"
+
+
+def test_a_report_is_tables_for_people_and_json_for_programs(home: Home, folder: Path) -> None:
+    done = home.amini("report", str(folder))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "resolved" in done.stderr
+    done = home.amini("report", str(folder), "--json", "--price-prompt", "1", "--price-completion", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert document["results"]["resolved"]["count"] == 3
+    assert document["cost"]["price"]["completion"] > 0
+    both = home.amini("report", str(folder), str(folder), "--json")
+    assert json.loads(both.stdout)[1]["results"] == document["results"]
+
+
+def test_one_instance_is_shown_in_depth(home: Home, folder: Path) -> None:
+    done = home.amini("report", str(folder), "--instance", "acme__shop-1")
+    found = json.loads(done.stdout)
+    assert found["id"] == "acme__shop-1"
+    assert sorted(patch["resolved"] for patch in found["patches"]) == [False, True]
+    done = home.amini("report", str(folder), "--instance", "acme__shop-9")
+    assert done.returncode == 2
+    assert "acme__shop-9" in one_sentence(done.stderr)
+
+
+def test_the_page_is_one_file(home: Home, folder: Path) -> None:
+    done = home.amini("report", str(folder), "--html", "page.html")
+    assert done.returncode == 0
+    page = (home.repository / "page.html").read_text("ascii")
+    assert page.startswith("<!DOCTYPE html>")
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "").replace("http://127.0.0.1", "")
+    done = home.amini("report", str(folder), "--html", "nowhere/page.html")
+    assert done.returncode == 4
+    assert "cannot be written" in one_sentence(done.stderr)
+
+
+def test_another_dataset_or_model_does_not_go_into_the_same_folder(home: Home, folder: Path) -> None:
+    with ScriptedServer(ServedModel(script=SCRIPT)) as server:
+        done = home.amini(
+            "eval", "--dataset", dataset(home), "--base-url", server.url, "--out", str(folder), "--sandbox", "none"
+        )
+    assert done.returncode == 2
+    assert "has an evaluation of another dataset" in one_sentence(done.stderr)

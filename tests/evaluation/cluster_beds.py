@@ -1,0 +1,90 @@
+"""Testbeds that can be sent to a node: those of the small benchmark, which note in files what was done where."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentless_mini.domain import Ending, Job, JobResult, Note
+from agentless_mini.errors import EnvironmentFailed, ImageUnavailable
+from agentless_mini.evaluation.instances import Instance
+from agentless_mini.evaluation.ports import Testbed, Testbeds
+from agentless_mini.evaluation.scripted import ScriptedTestbeds
+from agentless_mini.ports import Watch
+from agentless_mini.sandboxes.scripted import ScriptedSandbox, each_step, ended
+from tests.evaluation.bugs import resolves, tree
+
+HANGS = "hangs"
+"""A job whose first step has this argument never ends by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class BedsOf:
+    """Makes the testbeds of a machine. What happens is appended to files in `notes`, one for each kind."""
+
+    notes: Path
+    seconds: float = 0.0
+    missing: frozenset[str] = frozenset()
+    fails: bool = False
+
+    def note(self, kind: str, what: str) -> None:
+        with (self.notes / kind).open("a") as file:
+            file.write(f"{os.getpid()} {what}\n")
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[Testbeds]:
+        if self.fails:
+            raise EnvironmentFailed("No Docker daemon answers: start it.")
+        self.note("made", "testbeds")
+        beds = ScriptedTestbeds(tree, resolves, _NotingSandbox(self), self.missing)
+        try:
+            yield _Noting(self, beds)
+        finally:
+            self.note("unmade", "testbeds")
+
+
+class _NotingSandbox:
+    def __init__(self, settings: BedsOf) -> None:
+        self._settings = settings
+        self._inner = ScriptedSandbox(each_step(ended(Ending.TIMED_OUT)))
+
+    async def run(self, job: Job) -> JobResult:
+        self._settings.note("boxes", job.key())
+        try:
+            await asyncio.sleep(3600 if job.steps and HANGS in job.steps[0].argv else self._settings.seconds)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.05)  # to remove a box takes time
+            self._settings.note("removed", job.key())
+            raise
+        return await self._inner.run(job)
+
+
+class _Noting:
+    def __init__(self, settings: BedsOf, inner: Testbeds) -> None:
+        self._settings = settings
+        self._inner = inner
+
+    @asynccontextmanager
+    async def open(self, instance: Instance, watch: Watch) -> AsyncIterator[Testbed]:
+        watch(Note(f"Pulling {instance.image}."))
+        await asyncio.sleep(self._settings.seconds)
+        if instance.image in self._settings.missing:
+            watch(Note("It cannot be pulled."))
+            raise ImageUnavailable(f"There is no image {instance.image}.")
+        async with self._inner.open(instance, watch) as testbed:
+            self._settings.note("opened", instance.id)
+            try:
+                yield testbed
+            finally:
+                watch(Note(f"Closing {instance.image}."))
+                self._settings.note("closed", instance.id)
+
+
+def noted(folder: Path, kind: str) -> list[tuple[int, str]]:
+    """Return the process and the subject of each note of a kind."""
+    if not (folder / kind).exists():
+        return []
+    pairs = (line.split(" ", 1) for line in (folder / kind).read_text().splitlines())
+    return [(int(process), what) for process, what in pairs]

@@ -1,0 +1,58 @@
+"""What attempts need, over the scripted model and scripted testbeds."""
+
+import asyncio
+from pathlib import Path
+
+from agentless_mini.domain import Event, ModelCard
+from agentless_mini.evaluation.attempt import Assignment, Desk, attempt, row_digest
+from agentless_mini.evaluation.dataset import dataset_of
+from agentless_mini.evaluation.instances import Dataset
+from agentless_mini.evaluation.ports import Testbeds
+from agentless_mini.evaluation.settings import Grading
+from agentless_mini.pipeline import ChainSettings
+from agentless_mini.ports import Sampler
+from agentless_mini.recording import RecordedSampler
+from agentless_mini.samplers.scripted import Answer, Rule, Script, ScriptedSampler
+from agentless_mini.stages.repair import RepairSettings
+from agentless_mini.stages.reproduce import ReproduceSettings
+from agentless_mini.store import AttemptRecord, InstanceRecord, Store
+from agentless_mini.templates import load_prompts
+from tests.evaluation.bugs import rows
+
+FILES = Rule(stage="localize", answers=(Answer(text="```\nshop/cart.py\n```"),))
+TEST = "```python\nfrom shop.cart import total\n\n\ndef test_total():\n    assert total([1, 2]) == 3\n```"
+
+
+def sampler(*repairs: str) -> ScriptedSampler:
+    tests = Rule(stage="reproduce", answers=(Answer(text=TEST),))
+    script = Script(rules=(FILES, tests, Rule(answers=tuple(Answer(text=text) for text in repairs))))
+    return ScriptedSampler(script, ModelCard("scripted", 8192))
+
+
+def dataset(count: int = 3) -> Dataset:
+    return dataset_of("shops", rows(count))
+
+
+def assignments(of: Dataset) -> list[Assignment]:
+    return [Assignment(one, row_digest(of.answers[one.id].row)) for one in of.instances]
+
+
+def desk(store: Store, asked: Sampler, grading: Grading = Grading.CHOSEN, chain: ChainSettings | None = None) -> Desk:
+    settings = chain or ChainSettings(repair=RepairSettings(samples=4), reproduce=ReproduceSettings(samples=2))
+    recorded = RecordedSampler(asked, store, "scripted")
+    return Desk(store, recorded, load_prompts(None), settings, grading, "scripted")
+
+
+def open_store(path: Path, of: Dataset) -> Store:
+    store = Store.open(path)
+    for one in of.instances:
+        store.evals.put_instance(InstanceRecord(one.id, one.repo, "", one.created, of.answers[one.id].files, one.image))
+    return store
+
+
+def brought(task: Assignment, at: Desk, beds: Testbeds) -> tuple[AttemptRecord, list[Event]]:
+    """Attempt one and record it, as the command does."""
+    events: list[Event] = []
+    record = asyncio.run(attempt(task, at, beds, events.append))
+    at.store.evals.put_attempt(record)
+    return record, events

@@ -1,0 +1,70 @@
+"""`python -m tests.evaluation.faked FOLDER URL COUNT SAMPLES`: an evaluation of made-up instances, without Docker.
+
+The model is a scripted server, the testbeds are scripted; all between them is the real thing: chain, store, schedule.
+"""
+
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from agentless_mini.commands.evaluate import Beds, Evaluation, evaluate
+from agentless_mini.commands.models import Machine
+from agentless_mini.config import Config
+from agentless_mini.domain import Job, JobResult
+from agentless_mini.errors import AminiError
+from agentless_mini.evaluation.dataset import dataset_of
+from agentless_mini.evaluation.scripted import ScriptedTestbeds
+from agentless_mini.evaluation.settings import EvaluationSettings, Grading
+from agentless_mini.ports import Watch
+from agentless_mini.samplers.openai_api import EndpointSettings
+from agentless_mini.samplers.scripted import Answer, Rule, Script
+from agentless_mini.sandboxes.scripted import ScriptedSandbox
+from agentless_mini.stages.localize import LocalizeSettings
+from agentless_mini.stages.repair import RepairSettings
+from agentless_mini.stages.reproduce import ReproduceSettings
+from tests.evaluation.bugs import resolves, rows, tree
+from tests.evaluation.desks import FILES, TEST
+from tests.stages import boxes
+from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG
+
+REPAIRS = (WRONG, WRONG, FIX, NONSENSE, SAME_FIX)
+SCRIPT = Script(
+    rules=(
+        FILES,
+        Rule(stage="reproduce", answers=(Answer(text=TEST),)),
+        Rule(answers=tuple(Answer(text=text) for text in REPAIRS)),
+    )
+)
+
+
+def answer(job: Job) -> JobResult | AminiError:
+    """Say that tests pass where the patch mends the cart, and fail on the tree as it is."""
+    mended = any(b"for price in prices:" in (file.data or b"") for file in job.files if file.path == "shop/cart.py")
+    said = boxes.PASSES if mended else boxes.fails(path="shop/cart.py")
+    return boxes.recording(lambda name, code: said)(job)
+
+
+async def bedding(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Beds:
+    return Beds(ScriptedTestbeds(tree, resolves, ScriptedSandbox(answer)))
+
+
+def evaluation(folder: Path, url: str, count: int, samples: int) -> Evaluation:
+    dataset = dataset_of("shops", [*rows(count - count // 3), *rows(count // 3, "acme/other")])
+    config = Config(
+        endpoint=EndpointSettings(base_url=url),
+        localize=LocalizeSettings(samples=2),
+        repair=RepairSettings(samples=samples),
+        reproduce=ReproduceSettings(samples=2),
+        eval=EvaluationSettings(workers=16, grade=Grading.ALL),
+    )
+    return Evaluation(dataset, dataset.instances, folder, config)
+
+
+def main() -> int:
+    folder, url, count, samples = sys.argv[1:]
+    machine = Machine(Path(folder) / "state", Path(folder) / "cache", {})
+    return evaluate(evaluation(Path(folder), url, int(count), int(samples)), machine, bedding)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,193 @@
+"""One instance is predicted and graded, pays for nothing twice, and a failing machine is no wrong answer."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import Candidate, Job, JobResult, Localization, ModelCard, Patch, Prediction
+from agentless_mini.errors import AminiError, GradingFailed, NodeLost, ServerFailed, ServerUnreachable
+from agentless_mini.evaluation.attempt import wanted_grades
+from agentless_mini.evaluation.instances import Instance
+from agentless_mini.evaluation.scripted import ScriptedTestbeds
+from agentless_mini.evaluation.settings import Grading
+from agentless_mini.pipeline import ChainSettings, Until
+from agentless_mini.ranking import Method, vote
+from agentless_mini.samplers.scripted import Script, ScriptedSampler
+from agentless_mini.sandboxes.scripted import ScriptedSandbox
+from agentless_mini.stages.repair import RepairSettings
+from agentless_mini.store import AttemptState, Store, recorded_prediction
+from tests.evaluation.bugs import HIDDEN, resolves, tree
+from tests.evaluation.desks import assignments, brought, dataset, desk, open_store, sampler
+from tests.stages import boxes
+from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG
+
+DATA = dataset()
+TASK = assignments(DATA)[0]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(open_store(tmp_path / "store.sqlite", DATA)) as opened:
+        yield opened
+
+
+def beds() -> ScriptedTestbeds:
+    return ScriptedTestbeds(tree, resolves)
+
+
+def with_tests() -> tuple[ScriptedTestbeds, ScriptedSandbox]:
+    """Return beds whose tests pass where the patch mends the cart: the tree as it is fails what a model wrote."""
+
+    def answer(job: Job) -> JobResult | AminiError:
+        mended = any(b"for price in prices:" in (file.data or b"") for file in job.files if file.path == "shop/cart.py")
+        said = boxes.PASSES if mended else boxes.fails(path="shop/cart.py")
+        return boxes.recording(lambda name, code: said)(job)
+
+    sandbox = ScriptedSandbox(answer)
+    return ScriptedTestbeds(tree, resolves, sandbox), sandbox
+
+
+def test_an_instance_is_predicted_and_its_choice_graded(store: Store) -> None:
+    bed = beds()
+    record, _ = brought(TASK, desk(store, sampler(WRONG, FIX, NONSENSE, SAME_FIX)), bed)
+    assert (record.state, record.run) == (AttemptState.DONE, 1)
+    (grade,) = store.evals.grades()
+    assert (grade.instance, grade.resolved, grade.version) == (TASK.instance.id, True, "scripted")
+    assert store.evals.submitted() == {TASK.instance.id: bed.graded[0][1]}
+
+
+def test_tests_choose_against_the_vote(store: Store) -> None:
+    bed, _ = with_tests()
+    brought(TASK, desk(store, sampler(WRONG, WRONG, FIX, NONSENSE)), bed)
+    assert [grade.resolved for grade in store.evals.grades()] == [True]
+
+
+def test_a_second_attempt_opens_no_bed_and_asks_nothing(store: Store) -> None:
+    brought(TASK, desk(store, sampler(FIX)), beds())
+    again, asked = beds(), sampler(WRONG)
+    record, events = brought(TASK, desk(store, asked), again)
+    assert (record.state, record.run, again.opened, events) == (AttemptState.DONE, 1, [], [])
+
+
+def test_what_is_graded_can_be_asked_for_later_without_predicting_again(store: Store) -> None:
+    asked = sampler(WRONG, FIX, SAME_FIX, NONSENSE)
+    brought(TASK, desk(store, asked, Grading.NONE), beds())
+    assert store.evals.grades() == ()
+    later = beds()
+    brought(TASK, desk(store, sampler(NONSENSE), Grading.ALL), later)
+    assert later.opened == [TASK.instance.id]
+    assert sorted(grade.resolved for grade in store.evals.grades()) == [False, True]
+    assert len(store.runs.summaries()) == 1
+
+
+def test_an_attempt_that_was_cut_off_pays_only_for_what_it_owes(store: Store) -> None:
+    bed, sandbox = with_tests()
+    brought(TASK, desk(store, sampler(WRONG, FIX)), bed)
+    paid = len(sandbox.jobs)
+    with store._database.transaction():  # as if killed before the end was recorded
+        store._database.write("DELETE FROM attempts")
+    again, idle = with_tests()
+    brought(TASK, desk(store, sampler(NONSENSE)), again)
+    assert (paid > 0, idle.jobs, again.graded) == (True, [], [])
+
+
+def test_an_image_that_cannot_be_had_is_no_wrong_answer(store: Store) -> None:
+    bed = ScriptedTestbeds(tree, resolves, missing=frozenset({TASK.instance.image}))
+    record, _ = brought(TASK, desk(store, sampler(FIX)), bed)
+    assert (record.state, record.stage, record.run) == (AttemptState.INFRASTRUCTURE, "image", None)
+    assert store.evals.submitted() == {}
+    record, _ = brought(TASK, desk(store, sampler(FIX)), beds())
+    assert record.state is AttemptState.DONE
+
+
+def test_a_grading_that_fails_keeps_the_prediction(store: Store) -> None:
+    def broken(instance: Instance, diff: bytes) -> bool:
+        raise GradingFailed("The daemon is gone: start it.")
+
+    record, _ = brought(TASK, desk(store, sampler(FIX)), ScriptedTestbeds(tree, broken))
+    assert (record.state, record.stage, record.run) == (AttemptState.INFRASTRUCTURE, "grading", 1)
+    brought(TASK, desk(store, sampler(NONSENSE)), beds())
+    assert [grade.resolved for grade in store.evals.grades()] == [True]
+
+
+def test_an_issue_that_no_context_fits_is_a_wrong_answer(store: Store) -> None:
+    tiny = ScriptedSampler(Script.of(FIX), ModelCard("scripted", 60))
+    record, _ = brought(TASK, desk(store, tiny), beds())
+    assert (record.state, record.stage) == (AttemptState.FAILED, "context")
+    assert store.evals.submitted() == {TASK.instance.id: b""}
+
+
+@pytest.mark.parametrize("error", [ServerUnreachable("gone"), NodeLost("gone")])
+def test_what_stops_an_evaluation_is_raised(store: Store, error: Exception) -> None:
+    def broken(instance: Instance, diff: bytes) -> bool:
+        raise error
+
+    with pytest.raises(type(error)):
+        brought(TASK, desk(store, sampler(FIX)), ScriptedTestbeds(tree, broken))
+
+
+def test_a_server_that_fails_at_one_instance_is_a_failure_of_the_infrastructure(store: Store) -> None:
+    def broken(instance: Instance, diff: bytes) -> bool:
+        raise ServerFailed("It answers 500.")
+
+    record, _ = brought(TASK, desk(store, sampler(FIX)), ScriptedTestbeds(tree, broken))
+    assert record.state is AttemptState.INFRASTRUCTURE
+
+
+@pytest.mark.parametrize(("until", "candidates"), [(Until.LOCALIZE, 0), (Until.REPAIR, 2)])
+def test_the_chain_ends_where_it_was_told_to(store: Store, until: Until, candidates: int) -> None:
+    chain = ChainSettings(repair=RepairSettings(samples=2), until=until)
+    bed, sandbox = with_tests()
+    record, _ = brought(TASK, desk(store, sampler(FIX), chain=chain), bed)
+    assert record.run is not None
+    prediction = recorded_prediction(store.runs.trace(record.run))
+    assert prediction is not None
+    assert (len(prediction.candidates), prediction.execution, sandbox.jobs) == (candidates, None, [])
+    assert prediction.localization.lists == (("shop/cart.py",),)
+
+
+def test_oracle_files_replace_localization(store: Store) -> None:
+    record, _ = brought(replace(TASK, files=("shop/tax.py", "gone.py")), desk(store, sampler(NONSENSE)), beds())
+    assert record.run is not None
+    trace = store.runs.trace(record.run)
+    assert trace.prediction is not None
+    assert trace.prediction.localization.lists == (("shop/tax.py",),)
+
+
+def test_nothing_of_the_answer_reaches_a_prompt_a_box_or_the_record_of_the_run(store: Store) -> None:
+    bed, sandbox = with_tests()
+    at = desk(store, sampler(WRONG, FIX, NONSENSE, SAME_FIX), Grading.ALL)
+    for task in assignments(DATA):
+        brought(task, at, bed)
+    assert len(sandbox.jobs) > 6
+    told = "".join(repr(job) for job in sandbox.jobs)
+    for record in store.evals.attempts():
+        assert record.run is not None
+        trace = store.runs.trace(record.run)
+        told += repr(trace)
+        told += "".join(repr(store.prompt(sample.prompt)) for sample in trace.samples)
+    assert "leaves out its first price" in told
+    assert all(f"MARKER-{name}" in DATA.answers[TASK.instance.id].row for name in HIDDEN)
+    assert "MARKER" not in told
+
+
+def candidate(order: int, normal: str) -> Candidate:
+    return Candidate("key", order, order, Patch((), f"diff {order}".encode(), normal))
+
+
+def test_what_is_graded_of_a_prediction() -> None:
+    candidates = (candidate(0, "a"), candidate(1, "b"), candidate(2, "b"), candidate(3, "c"))
+    prediction = Prediction(Localization((), ()), candidates, vote(candidates))
+
+    def normals(grading: Grading) -> list[str]:
+        return [patch.normal for patch in wanted_grades(prediction, grading, Method.VOTE)]
+
+    assert normals(Grading.NONE) == []
+    assert normals(Grading.CHOSEN) == ["b"]
+    assert normals(Grading.CURVE) == ["b", "a"]
+    assert sorted(normals(Grading.ALL)) == ["a", "b", "c"]
+    nothing = Prediction(Localization((), ()), (), None)
+    assert wanted_grades(nothing, Grading.ALL, Method.VOTE) == ()

@@ -1,0 +1,288 @@
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agentless_mini.domain import Event, Note
+from agentless_mini.errors import EnvironmentFailed, ImageUnavailable
+from agentless_mini.evaluation.images import Images, ImageSettings, Patience
+from agentless_mini.evaluation.pulled_images import PulledImages
+from agentless_mini.sandboxes.docker import connect
+from agentless_mini.sandboxes.images import find_image
+from tests.evaluation.beds_registry import Registry, open_registry
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+SHORT = Patience(again=(0.05, 0.05), limited=(0.1, 0.1, 0.1), told=0.2)
+
+
+@pytest.fixture
+def client() -> Iterator["DockerClient"]:
+    try:
+        made = connect(4)
+    except EnvironmentFailed as error:
+        pytest.skip(str(error))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def registry(client: "DockerClient") -> Iterator[Registry]:
+    with open_registry() as served:
+        yield served
+        for image in client.images.list():
+            for tag in image.tags:
+                if tag.startswith(served.address):
+                    client.api.remove_image(tag, force=True)
+
+
+class Told:
+    """What was said, and what happens when something is."""
+
+    def __init__(self, registry: Registry | None = None, until: str = "") -> None:
+        self.lines: list[str] = []
+        self._registry = registry
+        self._until = until
+
+    def __call__(self, event: Event) -> None:
+        assert isinstance(event, Note)
+        self.lines.append(event.text)
+        if self._registry is not None and self._until in event.text:
+            self._registry.trouble = 0
+
+
+@pytest.fixture
+def images(client: "DockerClient", tmp_path: Path) -> Callable[..., Images]:
+    def make(keep: int | None = None, free: float = 0.0, patience: Patience = SHORT) -> Images:
+        settings = ImageSettings(keep_images=keep, min_free_gib=free)
+        return Images(client, settings, PulledImages(tmp_path), patience)
+
+    return make
+
+
+def test_an_image_of_this_machine_is_found_and_never_removed(
+    client: "DockerClient", registry: Registry, images: Callable[..., Images], tmp_path: Path
+) -> None:
+    name = registry.add("mine")
+    client.api.pull(name.removesuffix(":latest"), tag="latest")
+    asked, told = registry.asked, Told()
+
+    async def work() -> None:
+        async with images(keep=0).held(name, told) as image:
+            assert image.id.startswith("sha256:")
+
+    asyncio.run(work())
+    assert (registry.asked, told.lines) == (asked, [])
+    assert find_image(client, name) is not None
+    assert json.loads((tmp_path / "images.json").read_bytes()) == {}
+
+
+def test_an_image_is_pulled_once_for_all_who_ask_together(registry: Registry, images: Callable[..., Images]) -> None:
+    name, told = registry.add("wanted", size=4 << 20), Told()
+
+    async def work() -> None:
+        held = images()
+
+        async def one() -> str:
+            async with held.held(name, told) as image:
+                return image.id
+
+        assert len(set(await asyncio.gather(*(one() for _ in range(4))))) == 1
+
+    asyncio.run(work())
+    assert [line for line in told.lines if "Pulling" in line and "GiB" not in line] == [f"Pulling the image {name}."]
+
+
+def test_a_registry_that_takes_no_more_requests_is_waited_for(
+    registry: Registry, images: Callable[..., Images]
+) -> None:
+    name = registry.add("limited")
+    registry.trouble = 429
+    told = Told(registry, until="takes no more requests")
+
+    async def work() -> None:
+        async with images().held(name, told):
+            pass
+
+    asyncio.run(work())
+    (line,) = [line for line in told.lines if "takes no more" in line]
+    assert "docker login" in line
+    assert "rate limit" in line
+
+
+def test_a_registry_that_stays_limited_is_an_error_in_the_end(
+    registry: Registry, images: Callable[..., Images]
+) -> None:
+    name = registry.add("limited")
+    registry.trouble = 429
+
+    async def work() -> None:
+        async with images().held(name, Told()):
+            pass
+
+    with pytest.raises(ImageUnavailable, match="docker login"):
+        asyncio.run(work())
+
+
+def test_a_registry_in_trouble_is_tried_again(registry: Registry, images: Callable[..., Images]) -> None:
+    name = registry.add("shaky")
+    registry.trouble = 500
+    told = Told(registry, until="trying again")
+
+    async def work() -> None:
+        async with images().held(name, told):
+            pass
+
+    asyncio.run(work())
+    assert any("did not come" in line for line in told.lines)
+
+
+def test_an_image_that_no_registry_has_is_an_error_at_once(registry: Registry, images: Callable[..., Images]) -> None:
+    told = Told()
+
+    async def work() -> None:
+        async with images().held(f"{registry.address}/absent:latest", told):
+            pass
+
+    with pytest.raises(ImageUnavailable, match="see that the name is right"):
+        asyncio.run(work())
+    assert len(told.lines) == 1
+
+
+def test_a_registry_that_is_silent_is_told_of_and_can_be_left(
+    registry: Registry, images: Callable[..., Images]
+) -> None:
+    name, told = registry.add("silent"), Told()
+    registry.silent.set()
+
+    async def work() -> None:
+        async with images().held(name, told):
+            pass
+
+    async def left() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(work(), 1.5)
+
+    began = time.monotonic()
+    asyncio.run(left())
+    assert time.monotonic() - began < 5
+    assert any("GiB" in line for line in told.lines)
+
+
+def test_a_daemon_that_is_silent_for_too_long_is_not_waited_for(
+    registry: Registry, images: Callable[..., Images]
+) -> None:
+    name = registry.add("silent")
+    registry.silent.set()
+
+    async def work() -> None:
+        async with images(patience=Patience(again=(0.01,), limited=(), silent=0.5)).held(name, Told()):
+            pass
+
+    with pytest.raises(ImageUnavailable, match=r"nothing came for 0\.5 s"):
+        asyncio.run(work())
+
+
+def test_only_so_many_pulled_images_are_kept_and_the_oldest_goes_first(
+    client: "DockerClient", registry: Registry, images: Callable[..., Images]
+) -> None:
+    names = [registry.add(name) for name in ("first", "second", "third")]
+
+    async def work() -> None:
+        held = images(keep=2)
+        for name in names:
+            async with held.held(name, Told()):
+                pass
+
+    asyncio.run(work())
+    assert [find_image(client, name) is not None for name in names] == [False, True, True]
+
+
+def test_an_image_that_is_held_stays_and_what_was_made_from_one_goes_with_it(
+    client: "DockerClient", registry: Registry, images: Callable[..., Images]
+) -> None:
+    name, derived = registry.add("base"), f"{registry.address}/derived:latest"
+
+    async def work() -> None:
+        held, other = images(keep=0), registry.add("other")
+        async with held.held(name, Told()):
+            client.api.tag(name, derived.removesuffix(":latest"), "latest")
+            await held.note_derived(name, derived)
+            async with held.held(other, Told()):
+                pass
+            assert find_image(client, other) is None
+            assert find_image(client, name) is not None
+        assert find_image(client, name) is None
+        assert find_image(client, derived) is None
+
+    asyncio.run(work())
+
+
+def test_where_room_is_short_pulled_images_go_and_then_it_is_an_error(
+    client: "DockerClient", registry: Registry, images: Callable[..., Images]
+) -> None:
+    old, new, told = registry.add("old"), registry.add("new"), Told()
+
+    async def work() -> None:
+        async with images().held(old, Told()):
+            pass
+        async with images(free=1e9).held(new, told):
+            pass
+
+    with pytest.raises(ImageUnavailable, match=r"less than 1e\+09 GiB are free"):
+        asyncio.run(work())
+    assert find_image(client, old) is None
+    assert any("removed, to make room: 1" in line for line in told.lines)
+
+
+def test_a_short_disk_is_waited_for_while_an_image_is_in_use_that_may_go(
+    client: "DockerClient", registry: Registry, images: Callable[..., Images]
+) -> None:
+    old, new = registry.add("old"), registry.add("new")
+
+    async def work() -> None:
+        async with images().held(old, Told()):
+            pass
+        short = images(free=1e9)
+        async with short.held(old, Told()):
+            waiting = asyncio.ensure_future(_hold(short, new))
+            await asyncio.sleep(0.5)
+            assert not waiting.done()
+            assert find_image(client, old) is not None
+        with pytest.raises(ImageUnavailable, match="make room"):
+            await waiting
+
+    asyncio.run(work())
+    assert find_image(client, old) is None
+
+
+async def _hold(images: Images, name: str) -> None:
+    async with images.held(name, Told()):
+        pass
+
+
+def test_a_holder_that_died_holds_nothing_and_a_broken_record_is_an_empty_one(tmp_path: Path) -> None:
+    pulled = PulledImages(tmp_path)
+    record = tmp_path / "images.json"
+    record.write_text("{")
+    pulled.add("mine")
+    stored = json.loads(record.read_bytes())
+    namespace = stored["mine"]["holders"][0].partition(" ")[0]
+    stored["dead"] = {"used": 1.0, "holders": [f"{namespace} 999999999 1"]}
+    record.write_text(json.dumps(stored))
+    gone: list[str] = []
+
+    def remove(name: str) -> bool:
+        gone.append(name)
+        return True
+
+    assert pulled.evict(lambda _: False, remove) == 1
+    assert gone == ["dead"]
+    pulled.release("mine")
+    assert pulled.evict(lambda _: False, lambda _: False) == 0
+    assert list(json.loads(record.read_bytes())) == ["mine"]

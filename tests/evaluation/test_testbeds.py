@@ -1,0 +1,229 @@
+import asyncio
+import os
+import subprocess
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import Case, FileChange, Issue, Origin, Outcome, Patch
+from agentless_mini.edits.normal_form import Forms
+from agentless_mini.edits.patches import make_patch
+from agentless_mini.environments.settings import SandboxSettings
+from agentless_mini.errors import EnvironmentFailed, GradingFailed, ImageUnavailable
+from agentless_mini.evaluation import ports
+from agentless_mini.evaluation.derived import wanted_pytest
+from agentless_mini.evaluation.images import ImageSettings
+from agentless_mini.evaluation.instances import Answer, Instance
+from agentless_mini.evaluation.ports import Grade
+from agentless_mini.evaluation.testbeds import YardSettings, open_testbeds
+from agentless_mini.sandboxes.docker import connect
+from agentless_mini.stages.bench import Bench, NoBench
+from agentless_mini.stages.execute import run_cases, run_files
+from tests.environments.conftest import package_index
+from tests.evaluation.beds_image import SOURCES, Holds, bed_image
+from tests.evaluation.beds_registry import open_registry
+from tests.sandboxes.conftest import containers
+
+__all__ = ["package_index"]
+
+FIXED = make_patch(
+    [FileChange("calc.py", SOURCES["calc.py"], SOURCES["calc.py"].replace(b"-", b"+"), "100644")], Forms()
+)
+SANDBOX = SandboxSettings(boxes=2, memory_mib=512, disk_mib=128)
+
+
+@dataclass
+class Graded:
+    """Grades every patch as right, and remembers what it was given."""
+
+    asked: list[tuple[str, bytes]] = field(default_factory=list)
+
+    async def grade(self, row: str, diff: bytes) -> Grade:
+        self.asked.append((row, diff))
+        return Grade(resolved=True, applied=True, report="{}", version="1", seconds=0.0)
+
+
+@dataclass
+class Yard:
+    """Opens testbeds of this machine."""
+
+    state: Path
+    variables: dict[str, str]
+    grader: Graded = field(default_factory=Graded)
+
+    def with_bed(self, image: str, work: Callable[[ports.Testbed], Awaitable[None]]) -> None:
+        """Do the work on the testbed of an instance with this image."""
+
+        async def run() -> None:
+            settings = YardSettings(ImageSettings(min_free_gib=0), SANDBOX, self.state, self.variables)
+            answers = {"a__b-1": Answer('{"instance_id": "a__b-1"}', "", ())}
+            async with open_testbeds(settings, answers, self.grader) as beds, beds.open(instance(image), print) as bed:
+                await work(bed)
+
+        asyncio.run(run())
+
+
+def instance(image: str) -> Instance:
+    return Instance("a__b-1", "a/b", "c" * 40, Issue("It subtracts."), image, created="2023-05-06T07:08:09Z")
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Iterator[Yard]:
+    try:
+        connect(1).close()
+    except EnvironmentFailed as error:
+        pytest.skip(str(error))
+    trees = set(Path(tempfile.gettempdir()).glob("amini-trees-*"))
+    yield Yard(tmp_path, dict(os.environ))
+    assert containers(os.getpid()) == []
+    assert set(Path(tempfile.gettempdir()).glob("amini-trees-*")) <= trees
+
+
+async def bench_of(bed: ports.Testbed) -> Bench | NoBench:
+    opening = bed.opening((await bed.tree()).snapshot)
+    assert not isinstance(opening, NoBench)
+    return await opening.open(print)
+
+
+def test_the_tree_is_that_of_the_image_and_git_checks_patches_on_it(yard: Yard) -> None:
+    async def work(bed: ports.Testbed) -> None:
+        tree = await bed.tree()
+        assert tree is await bed.tree()
+        assert {file.path: file.data for file in tree.snapshot.files} == SOURCES
+        assert tree.snapshot.ignored == ("built/",)
+        assert isinstance(tree.check(FIXED), Patch)
+
+    yard.with_bed(bed_image(Holds.PYTEST), work)
+
+
+def test_tests_run_in_the_environment_of_the_image(yard: Yard) -> None:
+    async def work(bed: ports.Testbed) -> None:
+        bench = await bench_of(bed)
+        assert isinstance(bench, Bench)
+        variables = dict(bench.harness.variables)
+        assert variables["FROM_CONDA"] == "two\nlines"
+        assert variables["PATH"].startswith("/opt/miniconda3/envs/testbed/bin:")
+        assert "PWD" not in variables
+        found = await run_files(bench, ("tests/test_calc.py", "tests/test_env.py"), 60)
+        assert [result.outcome for result in found] == [Outcome.FAIL, Outcome.PASS]
+        case = Case("tests/test_calc.py::test_add", Origin.GIVEN, "tests/test_calc.py")
+        before, after = await run_cases(bench, None, [case]), await run_cases(bench, FIXED, [case])
+        assert isinstance(before, tuple)
+        assert isinstance(after, tuple)
+        assert (before[0].outcome, after[0].outcome) == (Outcome.FAIL, Outcome.PASS)
+
+    yard.with_bed(bed_image(Holds.PYTEST), work)
+
+
+def test_what_was_built_in_the_image_is_in_its_boxes(yard: Yard) -> None:
+    async def work(bed: ports.Testbed) -> None:
+        bench = await bench_of(bed)
+        assert isinstance(bench, Bench)
+        case = Case("cat built", Origin.GIVEN, command="test -s built/extension.so && test ! -e .git")
+        results = await run_cases(bench, None, [case])
+        assert isinstance(results, tuple)
+        assert results[0].outcome is Outcome.PASS
+
+    yard.with_bed(bed_image(Holds.PYTEST), work)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("package_index")
+def test_pytest_is_installed_once_where_the_image_lacks_it(yard: Yard) -> None:
+    used = []
+
+    async def work(bed: ports.Testbed) -> None:
+        bench = await bench_of(bed)
+        assert isinstance(bench, Bench)
+        used.append(bench.place.environment.identity)
+        found = await run_files(bench, ("tests/test_calc.py",), 60)
+        assert [result.outcome for result in found] == [Outcome.FAIL]
+
+    image = bed_image(Holds.PIP)
+    try:
+        yard.with_bed(image, work)
+        yard.with_bed(image, work)
+        assert len(set(used)) == 1
+    finally:
+        subprocess.run(["docker", "rmi", *set(used)], capture_output=True)
+
+
+def test_where_pytest_cannot_be_installed_there_is_no_bench(yard: Yard) -> None:
+    async def work(bed: ports.Testbed) -> None:
+        bench = await bench_of(bed)
+        assert isinstance(bench, NoBench)
+        assert "pytest could not be installed in the image" in bench.reason
+
+    yard.with_bed(bed_image(Holds.NOTHING), work)
+
+
+def test_an_image_without_its_environment_is_an_error(yard: Yard) -> None:
+    async def work(bed: ports.Testbed) -> None:
+        await bench_of(bed)
+
+    with pytest.raises(EnvironmentFailed, match="cannot be activated"):
+        yard.with_bed(bed_image(Holds.NO_CONDA), work)
+
+
+def test_an_image_that_cannot_be_had_is_an_error_of_its_own(yard: Yard) -> None:
+    async def work(bed: ports.Testbed) -> None:
+        raise AssertionError
+
+    with open_registry() as registry, pytest.raises(ImageUnavailable):
+        yard.with_bed(f"{registry.address}/absent:latest", work)
+
+
+def test_an_image_without_a_tree_is_an_error(yard: Yard) -> None:
+    async def work(bed: ports.Testbed) -> None:
+        await bed.tree()
+
+    with open_registry() as registry:
+        name = registry.add("empty")
+        try:
+            with pytest.raises(EnvironmentFailed, match="/testbed"):
+                yard.with_bed(name, work)
+        finally:
+            subprocess.run(["docker", "rmi", name], capture_output=True)
+
+
+def test_a_patch_is_graded_by_the_row_of_its_instance(yard: Yard) -> None:
+    async def work(bed: ports.Testbed) -> None:
+        assert (await bed.grade(b"diff")).resolved
+
+    yard.with_bed(bed_image(Holds.PYTEST), work)
+    assert yard.grader.asked == [('{"instance_id": "a__b-1"}', b"diff")]
+
+
+def test_an_instance_without_a_row_is_not_graded(yard: Yard) -> None:
+    async def run() -> None:
+        settings = YardSettings(ImageSettings(min_free_gib=0), SANDBOX, yard.state, {})
+        async with (
+            open_testbeds(settings, {}, yard.grader) as beds,
+            beds.open(instance(bed_image(Holds.PYTEST)), print) as bed,
+        ):
+            await bed.grade(b"diff")
+
+    with pytest.raises(GradingFailed, match="no row of a__b-1"):
+        asyncio.run(run())
+
+
+def test_a_testbed_that_is_cancelled_leaves_nothing(yard: Yard) -> None:
+    async def work(bed: ports.Testbed) -> None:
+        bench = await bench_of(bed)
+        assert isinstance(bench, Bench)
+        case = Case("sleep", Origin.GIVEN, command="while :; do :; done")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(run_cases(bench, None, [case]), 2)
+
+    yard.with_bed(bed_image(Holds.PYTEST), work)
+
+
+@pytest.mark.parametrize(
+    ("day", "wanted"),
+    [("", "pytest<8"), ("2019-01-01", "pytest<8"), ("2024-05-01T01:02:03Z", "pytest<9"), ("2026-01-01", "pytest")],
+)
+def test_an_old_tree_gets_the_pytest_of_its_time(day: str, wanted: str) -> None:
+    assert wanted_pytest(day) == wanted
