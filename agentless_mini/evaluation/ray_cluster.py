@@ -21,6 +21,7 @@ from agentless_mini.evaluation.node import Link, MakeTestbeds, Node, Raised, Sto
 from agentless_mini.sandboxes.uninterrupted import uninterrupted
 
 MOST_CALLS = 20_000  # under way on one node at once: every job of its testbeds, waiting for a box or not
+CONNECT_TIMEOUT = 10.0  # seconds
 _QUOTED = 300  # characters of a foreign message
 
 Result = TypeVar("Result")
@@ -36,6 +37,7 @@ async def ray_cluster(address: str, resource: str = "") -> AsyncIterator["RayClu
     """
     with boundary({ImportError: lambda _: _ray_missing()}):
         import ray
+    await _require_answer(address)
     unreachable = (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError, AssertionError)
     with boundary(dict.fromkeys(unreachable, lambda error: _no_cluster(address, error))):
         # In a thread, where it cannot take over our handling of SIGTERM.
@@ -116,6 +118,17 @@ class _RayLink:
 
 
 _numbers = itertools.count()
+
+
+async def _require_answer(address: str) -> None:
+    """Raise `EnvironmentFailed` at once where nothing listens: Ray tries for a minute and then ends the process."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():
+        with boundary({OSError: lambda error: _no_cluster(address, error)}):
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                _, writer = await asyncio.open_connection(host, int(port))
+            writer.close()
+            await writer.wait_closed()
 
 
 def _facts() -> Callable[[], tuple[str, str]]:

@@ -1,0 +1,164 @@
+"""An evaluation over three nodes of a real Ray cluster, which are processes of this machine, and the death of one."""
+
+import asyncio
+import os
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import Prediction
+from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.evaluation.attempt import Assignment, attempt
+from agentless_mini.evaluation.cluster import ClusterTestbeds
+from agentless_mini.evaluation.instances import Dataset
+from agentless_mini.evaluation.ports import Testbeds as Beds  # pytest would collect it
+from agentless_mini.evaluation.ray_cluster import ray_cluster
+from agentless_mini.evaluation.schedule import evaluate
+from agentless_mini.store import AttemptRecord, AttemptState, Store, recorded_prediction
+from tests.evaluation.cluster_beds import BedsOf, noted
+from tests.evaluation.cluster_nodes import RayNode, ray_nodes
+from tests.evaluation.desks import assignments, dataset, desk, open_store, sampler
+from tests.evaluation.test_cluster import ignore, instance, until
+from tests.stages.workbench import FIX, NONSENSE, WRONG
+
+pytest.importorskip("ray", reason="Ray is not installed (the extra 'cluster')")
+pytestmark = pytest.mark.slow
+
+Results = dict[str, tuple[AttemptState, Prediction | None, tuple[bool, ...]]]
+BEDS = 2
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[tuple[str, list[RayNode]]]:
+    with ray_nodes(3) as started:
+        yield started
+
+
+@asynccontextmanager
+async def clustered(address: str, make: BedsOf, said: list[str]) -> AsyncIterator[ClusterTestbeds]:
+    async with ray_cluster(address) as cluster, ClusterTestbeds(cluster, make, BEDS, said.append) as testbeds:
+        yield testbeds
+
+
+def results(store: Store, of: Dataset) -> Results:
+    """Return all that an evaluation came to, by instance."""
+    found: Results = {}
+    for record in store.evals.attempts():
+        run = store.evals.decided(record.instance)
+        prediction = recorded_prediction(store.runs.trace(run)) if run is not None else None
+        resolved = tuple(grade.resolved for grade in store.evals.grades() if grade.instance == record.instance)
+        found[record.instance] = (record.state, prediction, resolved)
+    assert found.keys() == {one.id for one in of.instances}
+    return found
+
+
+async def evaluated(store: Store, of: Dataset, beds: Beds) -> None:
+    at = desk(store, sampler(FIX, WRONG, NONSENSE, FIX))
+
+    async def attempting(task: Assignment) -> AttemptRecord:
+        return await attempt(task, at, beds, ignore)
+
+    await evaluate(assignments(of), 3 * BEDS, attempting, store.evals.put_attempt)
+
+
+def without_a_cluster(folder: Path, of: Dataset) -> Results:
+    async def local(testbeds: AbstractAsyncContextManager[Beds], store: Store) -> None:
+        async with testbeds as beds:
+            await evaluated(store, of, beds)
+
+    folder.mkdir()
+    with open_store(folder / "store.db", of) as store:
+        asyncio.run(local(BedsOf(folder)(), store))
+        return results(store, of)
+
+
+def test_an_evaluation_over_three_nodes_comes_to_the_same_as_without_a_cluster(
+    nodes: tuple[str, list[RayNode]], tmp_path: Path
+) -> None:
+    of, said = dataset(12), list[str]()
+
+    async def over_nodes(store: Store) -> None:
+        async with clustered(nodes[0], BedsOf(tmp_path, seconds=0.05), said) as beds:
+            await evaluated(store, of, beds)
+
+    with open_store(tmp_path / "store.db", of) as store:
+        asyncio.run(over_nodes(store))
+        assert results(store, of) == without_a_cluster(tmp_path / "local", of)
+        assert all(state is AttemptState.DONE and grades == (True,) for state, _, grades in results(store, of).values())
+    workers = {process for process, _ in noted(tmp_path, "boxes")}
+    assert len(workers) == 3
+    assert os.getpid() not in workers
+    assert Counter(noted(tmp_path, "boxes")).most_common(1)[0][1] == 1
+    assert len(noted(tmp_path, "closed")) == 12
+    assert len(noted(tmp_path, "unmade")) == 3
+    assert len(said) == 3
+
+
+def test_a_node_that_is_killed_half_way_changes_no_result_and_nothing_recorded_is_run_again(
+    nodes: tuple[str, list[RayNode]], tmp_path: Path
+) -> None:
+    of, said = dataset(12), list[str]()
+    recorded: set[str] = set()
+
+    async def kill(store: Store) -> None:
+        await until(lambda: len(noted(tmp_path, "closed")) >= 4)
+        nodes[1][2].kill()
+        recorded.update(key for _, key in noted(tmp_path, "boxes") if store.get_box(key) is not None)
+
+    async def over_nodes(store: Store) -> None:
+        async with clustered(nodes[0], BedsOf(tmp_path, seconds=0.3), said) as beds:
+            await asyncio.gather(evaluated(store, of, beds), kill(store))
+
+    with open_store(tmp_path / "store.db", of) as store:
+        asyncio.run(over_nodes(store))
+        assert results(store, of) == without_a_cluster(tmp_path / "local", of)
+    runs = Counter(key for _, key in noted(tmp_path, "boxes"))
+    assert recorded
+    assert all(runs[key] == 1 for key in recorded)
+    assert sum(1 for one in said if "is lost" in one) == 1
+    assert len(noted(tmp_path, "opened")) > 12  # what the node had open was opened again elsewhere
+
+
+def test_a_node_that_joins_is_used(nodes: tuple[str, list[RayNode]], tmp_path: Path) -> None:
+    said: list[str] = []
+
+    async def join() -> None:
+        async with clustered(nodes[0], BedsOf(tmp_path), said) as beds:
+            before = len(said)
+            nodes[1].append(await asyncio.to_thread(RayNode, f"--address={nodes[0]}"))
+            await until(lambda: len(said) > before)
+            held = [beds.open(instance(number), ignore) for number in range(BEDS * len(said))]
+            for one in held:
+                await one.__aenter__()
+            for one in held:
+                await one.__aexit__(None, None, None)
+
+    asyncio.run(join())
+    nodes[1][-1].kill()
+    assert len({process for process, _ in noted(tmp_path, "opened")}) == len(said)
+
+
+def test_what_cannot_be_sent_or_made_on_a_node_is_a_sentence(nodes: tuple[str, list[RayNode]], tmp_path: Path) -> None:
+    async def failing() -> None:
+        async with clustered(nodes[0], BedsOf(tmp_path, fails=True), []):
+            raise AssertionError
+
+    with pytest.raises(EnvironmentFailed, match=r"No node of the cluster can be used.* No Docker daemon answers"):
+        asyncio.run(failing())
+
+
+def test_an_address_without_a_cluster_is_told_at_once(tmp_path: Path) -> None:
+    async def connect(address: str) -> None:
+        async with ray_cluster(address):
+            raise AssertionError
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = f"127.0.0.1:{free.getsockname()[1]}"
+    for address in (closed, "nonsense"):
+        with pytest.raises(EnvironmentFailed, match=f"No Ray cluster can be used at {address} "):
+            asyncio.run(connect(address))
