@@ -7,19 +7,18 @@ image that is held is never removed, and neither is one that this did not pull: 
 import asyncio
 import shutil
 import threading
-import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentless_mini.domain import MIB, Note
+from agentless_mini.domain import Note
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, printable
 from agentless_mini.evaluation.pulled_images import PulledImages
+from agentless_mini.evaluation.pulling import GIB, PATIENT, Limit, Patience, Progress, in_thread
 from agentless_mini.ports import Watch
 from agentless_mini.sandboxes.images import Image, data_root, find_image, remove_image
 from agentless_mini.sandboxes.pulls import Obstacle, PullFailed, Tell, pull_image
@@ -27,8 +26,6 @@ from agentless_mini.sandboxes.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
     from docker import DockerClient
-
-GIB = 1024 * MIB
 
 
 class ImageSettings(BaseModel):
@@ -44,24 +41,11 @@ class ImageSettings(BaseModel):
     """Images that are pulled at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds: before each further try, before each one while the registry is limited, and between two reports.
-
-    A pull of which nothing is heard for `silent` seconds is given up.
-    """
-
-    again: tuple[float, ...] = (2.0, 10.0, 60.0)
-    limited: tuple[float, ...] = (60.0, 300.0, 900.0, *(1800.0,) * 12)  # Docker Hub counts over six hours
-    told: float = 30.0
-    silent: float = 600.0
-
-
 class Images:
     """The images of a Docker daemon, for one evaluation. All of it is used from one event loop."""
 
     def __init__(
-        self, client: "DockerClient", settings: ImageSettings, pulled: PulledImages, patience: Patience = Patience()
+        self, client: "DockerClient", settings: ImageSettings, pulled: PulledImages, patience: Patience = PATIENT
     ) -> None:
         """Use a client that answers."""
         self._client = client
@@ -73,7 +57,7 @@ class Images:
         self._each: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._pulls = asyncio.Semaphore(settings.pulls)
         self._released = asyncio.Event()
-        self._limit = _Limit()
+        self._limit = Limit()
 
     @asynccontextmanager
     async def held(self, name: str, watch: Watch) -> AsyncIterator[Image]:
@@ -145,8 +129,8 @@ class Images:
 
     async def _pull(self, name: str, watch: Watch) -> Image:
         watch(Note(f"Pulling the image {printable(name)}."))
-        stopped, progress = threading.Event(), _Progress()
-        pulling = _in_thread(lambda: self._pull_and_record(name, stopped, progress))
+        stopped, progress = threading.Event(), Progress()
+        pulling = in_thread(lambda: self._pull_and_record(name, stopped, progress))
         pause = min(self._patience.told, self._patience.silent)
         try:
             while not (await asyncio.wait([pulling], timeout=pause))[0]:
@@ -189,70 +173,6 @@ class Images:
         with suppress(OSError):  # it is another machine's
             return shutil.disk_usage(root).free < self._settings.min_free_gib * GIB
         return False
-
-
-class _Progress:
-    """How far a pull has come."""
-
-    def __init__(self) -> None:
-        self._began = self._last = time.monotonic()
-        self._came = self._known = 0
-
-    def __call__(self, came: int, known: int) -> None:
-        self._last, self._came, self._known = time.monotonic(), came, known
-
-    def __str__(self) -> str:
-        seconds = time.monotonic() - self._began
-        return f"{self._came / GIB:.1f} of {self._known / GIB:.1f} GiB, {seconds:.0f} s"
-
-    def silence(self) -> float:
-        """Return for how many seconds nothing was heard."""
-        return time.monotonic() - self._last
-
-
-class _Limit:
-    """Until when the registry is left alone, by the clock of the event loop."""
-
-    def __init__(self) -> None:
-        self._until = 0.0
-
-    def extend(self, pause: float) -> bool:
-        """Wait so long from now, and return whether that is news: another pull may have said so already."""
-        now = asyncio.get_running_loop().time()
-        is_news = now >= self._until
-        if is_news:
-            self._until = now + pause
-        return is_news
-
-    async def over(self) -> None:
-        while (left := self._until - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110 - it may be put off
-            await asyncio.sleep(left)
-
-
-def _in_thread(work: Callable[[], Image]) -> "asyncio.Future[Image]":
-    """Do blocking work in a thread that does not keep this process from ending."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Image] = loop.create_future()
-
-    def settle(image: Image | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if image is not None:
-            done.set_result(image)
-        elif error is not None:
-            done.set_exception(error)
-
-    def run() -> None:
-        image, failed = None, None
-        try:
-            image = work()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the work is awaited
-            failed = error
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(settle, image, failed)
-
-    threading.Thread(target=run, name="amini-pull", daemon=True).start()
-    return done
 
 
 def _unavailable(name: str, failed: PullFailed) -> ImageUnavailable:

@@ -82,8 +82,9 @@ class Holding(Generic[Held]):
 
     async def opened(self) -> Held:
         """Return what the context gives, or raise what opening it raises. Cancelling it gives the opening up."""
+        either: list[asyncio.Future[Any]] = [self._opened, self._task]
         try:
-            await asyncio.wait([self._opened, self._task], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             self._task.cancel()
             await asyncio.wait([self._task])

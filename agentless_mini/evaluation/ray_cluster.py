@@ -77,7 +77,7 @@ class RayCluster:
         there = {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(machine.id, soft=False)}
         with _edge(machine), boundary({RayTaskError: lambda error: _unusable(machine, error)}):
             found = await remote(max_retries=0, **there)(_facts()).remote()
-            _require_same(machine, *found)
+            require_same(machine, *found)
             acting = remote(max_restarts=0, max_task_retries=0, max_concurrency=MOST_CALLS, **there)(Node)
             link = _RayLink(machine, acting.remote())
             await link.call(Node.start, make)
@@ -146,7 +146,8 @@ def _facts() -> Callable[[], tuple[str, str]]:
     return facts
 
 
-def _require_same(machine: Machine, version: str, python: str) -> None:
+def require_same(machine: Machine, version: str, python: str) -> None:
+    """Raise `EnvironmentFailed` where a machine has another amini ("": none) or another minor version of Python."""
     own = platform.python_version()
     if version == __version__ and python.rpartition(".")[0] == own.rpartition(".")[0]:
         return

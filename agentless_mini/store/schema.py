@@ -7,6 +7,7 @@ What was paid for:
 * `samples`       one answer: (key, idx), which stage and instance paid for it, the text, its tokens, when it arrived.
 * `token_counts`  one counted chat: digest of model and messages, tokens.
 * `cards`         the last card seen of a model; `endpoints` the last model that an address served.
+* `scores`        what a reward model gave one patch: key (model, prompt, patch).
 * `boxes`         one sandbox run: key (`Job.key`), what was run for people to look at, what came of it, its seconds.
 
 What was done with it:
@@ -15,7 +16,8 @@ What was done with it:
 * `run_samples`   the samples a run used, in the order in which it got them (rowid). A sample that an earlier run
                   used too was replayed.
 * `patches`       each distinct diff once; `normal` is equal for patches that count as one vote.
-* `outcomes`      what became of a sample in a run: a patch, or a reason and detail. `ord` is `Candidate.order`.
+* `outcomes`      what became of a sample in a run: a patch, or a reason and detail. `ord` is `Candidate.order`, `round` its
+                  round of evolution.
 * `predictions`   how a run was decided: localization, the chosen patch, its votes, and what the tests say of it.
 * `run_boxes`     the sandbox runs that a run used, as `run_samples`.
 * `generated`     what became of a sampled test in a run: a case, or a reason and detail.
@@ -190,5 +192,9 @@ MIGRATIONS: tuple[str, ...] = (
         created REAL NOT NULL
     );
     CREATE INDEX grades_by_instance ON grades (instance);
+    """,
+    """
+    ALTER TABLE outcomes ADD COLUMN round INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE scores (key TEXT PRIMARY KEY, model TEXT NOT NULL, score REAL NOT NULL, created REAL NOT NULL);
     """,
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agentless_mini.domain import Job, JobResult, Note, Snapshot
-from agentless_mini.errors import EnvironmentFailed, ImageUnavailable
+from agentless_mini.errors import AminiError, EnvironmentFailed, ImageUnavailable
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.ports import Testbed, Testbeds
 from agentless_mini.evaluation.scripted import ScriptedTestbeds
@@ -31,7 +31,7 @@ def tree(instance: Instance) -> Snapshot:
     return replace(shop(), digest=hashlib.sha256(instance.id.encode()).hexdigest())
 
 
-def answer(job: Job) -> JobResult:
+def answer(job: Job) -> JobResult | AminiError:
     repaired = any(b"for price in prices:" in (file.data or b"") for file in job.files)
     return recording(lambda name, code: PASSES if repaired else fails())(job)
 
@@ -104,3 +104,14 @@ def noted(folder: Path, kind: str) -> list[tuple[int, str]]:
         return []
     pairs = (line.split(" ", 1) for line in (folder / kind).read_text().splitlines())
     return [(int(process), what) for process, what in pairs]
+
+
+class Unloadable(BedsOf):
+    """Can be sent, but not be read where it arrives."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _explode, ("its module is not there",)
+
+
+def _explode(reason: str) -> None:
+    raise ModuleNotFoundError(reason)

@@ -68,7 +68,7 @@ def ray_nodes(count: int) -> Iterator[tuple[str, list[RayNode]]]:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         address = f"127.0.0.1:{port}"
-        places = [("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")]
+        places: list[tuple[str, ...]] = [("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")]
         places += [(f"--address={address}",)] * (count - 1)
         nodes: list[RayNode] = []
         for place in places:

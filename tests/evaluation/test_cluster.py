@@ -1,6 +1,7 @@
 """Testbeds on many machines: where instances go, what crosses to nodes, and what becomes of nodes that are lost."""
 
 import asyncio
+import platform
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Any, TypeVar
 
 import pytest
 
+from agentless_mini import __version__
 from agentless_mini.domain import Ending, Environment, Event, ImageTree, Issue, Job, Note, Runner, Step
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, NodeLost
-from agentless_mini.evaluation.cluster import ClusterTestbeds
+from agentless_mini.evaluation.cluster import ClusterTestbeds, Machine
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.node import Node
 from agentless_mini.evaluation.ports import Testbed as Bed  # pytest would collect it as a test
+from agentless_mini.evaluation.ray_cluster import require_same
 from agentless_mini.evaluation.scripted import ScriptedTestbeds
 from agentless_mini.stages.bench import Bench, NoBench
 from tests.evaluation.bugs import resolves
@@ -296,3 +299,12 @@ def test_scripted_testbeds_say_the_same_as_the_ones_on_a_node(tmp_path: Path) ->
             return await benched(testbed)
 
     assert using(tmp_path, tell) == run(local())
+
+
+def test_a_node_must_have_the_same_amini_and_minor_version_of_python() -> None:
+    machine, python = Machine("1", "vm 1"), platform.python_version()
+    require_same(machine, __version__, python)
+    require_same(machine, __version__, python.rpartition(".")[0] + ".99")
+    for version, other in ((__version__, "3.99.0"), ("0.0.1", python), ("", python)):
+        with pytest.raises(EnvironmentFailed, match=r"The node vm 1 has .* install the same there"):
+            require_same(machine, version, other)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from agentless_mini.evaluation.ports import Testbeds as Beds  # pytest would col
 from agentless_mini.evaluation.ray_cluster import ray_cluster
 from agentless_mini.evaluation.schedule import evaluate
 from agentless_mini.store import AttemptRecord, AttemptState, Store, recorded_prediction
-from tests.evaluation.cluster_beds import BedsOf, noted
+from tests.evaluation.cluster_beds import BedsOf, Unloadable, noted
 from tests.evaluation.cluster_nodes import RayNode, ray_nodes
 from tests.evaluation.desks import assignments, dataset, desk, open_store, sampler
 from tests.evaluation.test_cluster import ignore, instance, until
@@ -142,12 +142,21 @@ def test_a_node_that_joins_is_used(nodes: tuple[str, list[RayNode]], tmp_path: P
     assert len({process for process, _ in noted(tmp_path, "opened")}) == len(said)
 
 
-def test_what_cannot_be_sent_or_made_on_a_node_is_a_sentence(nodes: tuple[str, list[RayNode]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda folder: BedsOf(folder, fails=True), "No Docker daemon answers: start it"),
+        (Unloadable, r"The node .* cannot be used \(.*its module is not there"),
+    ],
+)
+def test_what_cannot_be_read_or_made_on_any_node_is_a_sentence(
+    nodes: tuple[str, list[RayNode]], tmp_path: Path, make: Callable[[Path], BedsOf], reason: str
+) -> None:
     async def failing() -> None:
-        async with clustered(nodes[0], BedsOf(tmp_path, fails=True), []):
+        async with clustered(nodes[0], make(tmp_path), []):
             raise AssertionError
 
-    with pytest.raises(EnvironmentFailed, match=r"No node of the cluster can be used.* No Docker daemon answers"):
+    with pytest.raises(EnvironmentFailed, match=f"No node of the cluster can be used.* {reason}"):
         asyncio.run(failing())
 
 
