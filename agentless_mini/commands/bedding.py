@@ -22,12 +22,9 @@ def docker_beds(machine: Machine) -> Bedding:
     """Return how the testbeds of this machine are opened."""
 
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Beds:
-        folder = evaluation.folder / OFFICIAL
-        folder.mkdir(parents=True, exist_ok=True)
-        grader = await stack.enter_async_context(Grader(folder, _grading(evaluation.config.eval, model)))
-        yard = _yard(evaluation, machine)
-        beds = await stack.enter_async_context(open_testbeds(yard, evaluation.dataset.answers, grader))
-        return Beds(beds, grader)
+        grader = await stack.enter_async_context(_grader(evaluation, model))
+        answers = evaluation.dataset.answers
+        return Beds(await stack.enter_async_context(open_testbeds(_yard(evaluation, machine), answers, grader)), grader)
 
     return opened
 
@@ -37,6 +34,7 @@ def cluster_beds(address: str, machine: Machine) -> Bedding:
 
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Beds:
         cluster = await stack.enter_async_context(ray_cluster(address))
+        grader = await stack.enter_async_context(_grader(evaluation, model))
         node = _NodeBeds(
             _yard(evaluation, machine),
             dict(evaluation.dataset.answers),
@@ -45,9 +43,15 @@ def cluster_beds(address: str, machine: Machine) -> Bedding:
         )
         workers = evaluation.config.eval.workers
         beds = ClusterTestbeds(cluster, node.open, workers, lambda said: watch(Note(said)))
-        return Beds(await stack.enter_async_context(beds))
+        return Beds(await stack.enter_async_context(beds), grader)
 
     return opened
+
+
+def _grader(evaluation: Evaluation, model: str) -> Grader:
+    folder = evaluation.folder / OFFICIAL
+    folder.mkdir(parents=True, exist_ok=True)
+    return Grader(folder, _grading(evaluation.config.eval, model))
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def run_eval(benchmark: BenchmarkOptions, fleet: FleetOptions, config: Config, m
     bedding = cluster_beds(fleet.cluster, machine) if fleet.cluster else docker_beds(machine)
     code = evaluate(evaluation, machine, bedding, Console(quiet=True) if fleet.quiet else people())
     if benchmark.submission is not None:
-        submit(evaluation, benchmark.submission)
+        submit(evaluation, benchmark.split or Path(dataset.name).stem, benchmark.submission)
     sys.stdout.write(f"{evaluation.folder}\n")
     return code
 

@@ -58,7 +58,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Beds:
-    """Where instances are attempted; `grader` is here where the harness's logs are on this machine."""
+    """Where instances are attempted; `grader` writes the official summary, and there is none where it is None."""
 
     testbeds: Testbeds
     grader: Grader | None = None
@@ -228,6 +228,11 @@ def _write_predictions(parts: _Parts) -> None:
 
 async def _summarise(parts: _Parts, grader: Grader) -> None:
     """Have the harness write its own summary of all instances that were ever selected."""
-    dataset = parts.evaluation.dataset
-    known = {record.id: dataset.answers[record.id] for record in parts.store.evals.instances()}
-    await grader.summarise(known, parts.store.evals.submitted())
+    dataset, evals = parts.evaluation.dataset, parts.store.evals
+    known = {record.id: dataset.answers[record.id] for record in evals.instances()}
+    submitted = evals.submitted()
+    for name, diff in submitted.items():
+        grade = evals.get_grade(grade_key(row_digest(known[name].row), diff))
+        if grade is not None and grade.applied:
+            grader.restore(known[name].row, diff, grade.report)
+    await grader.summarise(known, submitted)

@@ -13,10 +13,13 @@ from agentless_mini.evaluation.submission import SubmissionFacts, Submitted, wri
 from agentless_mini.store import AttemptRecord, PatchRecord, RunTrace, SampleRecord, Store
 
 
-def submit(evaluation: Evaluation, folder: Path) -> None:
-    """Write the submission to `folder` and tell what it lacks. Raises `GradingFailed` where it cannot be written."""
+def submit(evaluation: Evaluation, split: str, folder: Path) -> None:
+    """Write the submission to a split to `folder` and tell what it lacks.
+
+    Raises `GradingFailed` where it cannot be written.
+    """
     with Store.open_readonly(evaluation.folder / STORE) as store:
-        facts, parts = _facts(evaluation, store), _parts(evaluation, store)
+        facts, parts = _facts(evaluation, split, store), _parts(evaluation, store)
         written = write_submission(folder, facts, parts, _trajectories(store))
     console = people()
     for what, names in (("a prediction", written.missing), ("complete logs", written.without_logs)):
@@ -24,11 +27,11 @@ def submit(evaluation: Evaluation, folder: Path) -> None:
             console.print(f"note: {len(names)} instances of the submission lack {what}.", style="yellow", markup=False)
 
 
-def _facts(evaluation: Evaluation, store: Store) -> SubmissionFacts:
+def _facts(evaluation: Evaluation, split: str, store: Store) -> SubmissionFacts:
     start = store.evals.start()
     return SubmissionFacts(
         model=start.model,
-        split=evaluation.dataset.name,
+        split={"full": "test"}.get(split, split),
         attempts=evaluation.config.repair.samples,
         repos={one.id: one.repo for one in evaluation.dataset.instances},
         versions=json.loads(start.versions),

@@ -139,6 +139,14 @@ class Grader:
         reply = await self._tried(request)
         return self._folder / str(reply["file"])
 
+    def restore(self, row: str, diff: bytes, report: str) -> None:
+        """Put the harness's report of a patch where `summarise` finds it, if it was graded on another machine."""
+        report_file = self.logs(row, diff) / "report.json"
+        if not report_file.exists():
+            report_file.parent.mkdir(parents=True, exist_ok=True)
+            (report_file.parent / "patch.diff").write_bytes(diff)
+            report_file.write_text(report, encoding="utf-8")
+
     def logs(self, row: str, diff: bytes) -> Path:
         """Return the folder with what swebench wrote of a patch; it need not exist."""
         name = str(json.loads(row)["instance_id"])

@@ -9,8 +9,9 @@ import asyncio
 import itertools
 import logging
 import platform
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, TypeVar, TypeVarTuple, cast
 
@@ -32,6 +33,7 @@ Arguments = TypeVarTuple("Arguments")
 async def ray_cluster(address: str, resource: str = "") -> AsyncIterator["RayCluster"]:
     """Connect to the cluster at an address (`HOST:PORT`, or `auto`), and leave it at the end.
 
+    What is printed on standard output meanwhile goes to standard error.
     Only machines that offer `resource`, a name that `ray start --resources` was given, are used; all where it is "".
     Raises `EnvironmentFailed` where there is no Ray, no cluster, or one of another version.
     """
@@ -45,7 +47,9 @@ async def ray_cluster(address: str, resource: str = "") -> AsyncIterator["RayClu
             ray.init, address=address, log_to_driver=False, logging_level=logging.CRITICAL, namespace="amini"
         )
     try:
-        yield RayCluster(resource)
+        # Ray prints what it thinks of lost nodes, whatever it was told about logs; standard output is for results.
+        with redirect_stdout(sys.stderr):
+            yield RayCluster(resource)
     finally:
         await uninterrupted(asyncio.to_thread(ray.shutdown))
 

@@ -37,8 +37,11 @@ class RayNode:
         self._group = started.pid
         assert started.returncode == 0, said.decode()
 
+    def processes(self) -> set[int]:
+        return _with_descendants(self._group)
+
     def kill(self) -> None:
-        for process in _with_descendants(self._group):
+        for process in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
@@ -68,7 +71,9 @@ def ray_nodes(count: int) -> Iterator[tuple[str, list[RayNode]]]:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         address = f"127.0.0.1:{port}"
-        places: list[tuple[str, ...]] = [("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")]
+        places: list[tuple[str, ...]] = [
+            ("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")
+        ]
         places += [(f"--address={address}",)] * (count - 1)
         nodes: list[RayNode] = []
         for place in places:

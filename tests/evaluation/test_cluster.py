@@ -17,7 +17,6 @@ from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.node import Node
 from agentless_mini.evaluation.ports import Testbed as Bed  # pytest would collect it as a test
 from agentless_mini.evaluation.ray_cluster import require_same
-from agentless_mini.evaluation.scripted import ScriptedTestbeds
 from agentless_mini.stages.bench import Bench, NoBench
 from tests.evaluation.bugs import resolves
 from tests.evaluation.cluster_beds import HANGS, BedsOf, noted, tree
@@ -280,25 +279,6 @@ def test_a_cluster_without_a_usable_node_is_an_error_with_the_reasons(tmp_path: 
         run(use())
     reason = "No Docker daemon answers: start it."
     assert str(caught.value) == f"No node of the cluster can be used: see `ray status`. {reason}"
-
-
-def test_scripted_testbeds_say_the_same_as_the_ones_on_a_node(tmp_path: Path) -> None:
-    async def tell(testbed: Bed) -> tuple[object, ...]:
-        seen = await testbed.tree()
-        opening = testbed.opening(seen.snapshot)
-        assert not isinstance(opening, NoBench)
-        return seen.snapshot, opening.harness, await testbed.grade(b"diff")
-
-    async def local() -> tuple[object, ...]:
-        sandbox = (await benched_locally()).sandbox
-        async with ScriptedTestbeds(tree, resolves, sandbox).open(instance(), ignore) as testbed:
-            return await tell(testbed)
-
-    async def benched_locally() -> Bench:
-        async with BedsOf(tmp_path)() as testbeds, testbeds.open(instance(), ignore) as testbed:
-            return await benched(testbed)
-
-    assert using(tmp_path, tell) == run(local())
 
 
 def test_a_node_must_have_the_same_amini_and_minor_version_of_python() -> None:

@@ -98,14 +98,20 @@ def test_an_evaluation_over_three_nodes_comes_to_the_same_as_without_a_cluster(
     assert len(said) == 3
 
 
+def open_instances(folder: Path) -> set[tuple[int, str]]:
+    return set(noted(folder, "opened")) - set(noted(folder, "closed"))
+
+
 def test_a_node_that_is_killed_half_way_changes_no_result_and_nothing_recorded_is_run_again(
-    nodes: tuple[str, list[RayNode]], tmp_path: Path
+    nodes: tuple[str, list[RayNode]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     of, said = dataset(12), list[str]()
     recorded: set[str] = set()
 
     async def kill(store: Store) -> None:
         await until(lambda: len(noted(tmp_path, "closed")) >= 4)
+        own = nodes[1][2].processes()
+        await until(lambda: any(one[0] in own for one in open_instances(tmp_path)))
         nodes[1][2].kill()
         recorded.update(key for _, key in noted(tmp_path, "boxes") if store.get_box(key) is not None)
 
@@ -120,6 +126,7 @@ def test_a_node_that_is_killed_half_way_changes_no_result_and_nothing_recorded_i
     assert recorded
     assert all(runs[key] == 1 for key in recorded)
     assert sum(1 for one in said if "is lost" in one) == 1
+    assert capsys.readouterr().out == ""  # Ray says a lot about lost nodes
     assert len(noted(tmp_path, "opened")) > 12  # what the node had open was opened again elsewhere
 
 
