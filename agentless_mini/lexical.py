@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from agentless_mini.domain import FileKind, Issue, Snapshot, SourceFile
+from agentless_mini.domain import FileKind, Issue, Runner, Snapshot, SourceFile
 
 # Okapi BM25's usual constants.
 SATURATION = 1.2
@@ -58,6 +58,14 @@ def is_test_path(path: str) -> bool:
     name = parts[-1]
     in_folder = "tests" in parts[:-1] or parts[0] == "test"
     return in_folder or name in {"conftest.py", "tests.py"} or bool(re.fullmatch(r"test_.*\.py|.*_tests?\.py", name))
+
+
+def runs_here(path: str, runner: Runner) -> bool:
+    """Tell whether a test file can be run in a box without a service of its own.
+
+    django's runner ends before the first test where one of `gis_tests` is named and the database is not a spatial one.
+    """
+    return runner is not Runner.DJANGO or not path.startswith("tests/gis_tests/")
 
 
 def is_test_tool(snapshot: Snapshot) -> bool:

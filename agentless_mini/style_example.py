@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from agentless_mini.context import OVERHEAD_BYTES, Gauge, Source
 from agentless_mini.domain import Excerpt, FileKind, Issue, Runner, ShownFile, Snapshot, SourceFile
-from agentless_mini.lexical import Survey, is_sayable, is_test_path, mentions, rank_files
+from agentless_mini.lexical import Survey, is_sayable, is_test_path, mentions, rank_files, runs_here
 from agentless_mini.regression import related_tests
 from agentless_mini.written_tests import holds_test
 
@@ -42,6 +42,7 @@ def style_examples(issue: Issue, snapshot: Snapshot, found: Survey) -> tuple[Sou
 def first_with_tests(files: Sequence[SourceFile], runner: Runner) -> SourceFile | None:
     """Return the first file in which the runner finds a test, None where there is no such file."""
     fitting = (file for file in files if runner is not Runner.DJANGO or _is_of_an_app(file.path))
+    fitting = (file for file in fitting if runs_here(file.path, runner))
     return next((file for file in fitting if holds_test(file.data, runner)), None)
 
 

@@ -45,9 +45,12 @@ def test_files_without_tests_for_the_runner_are_passed_over() -> None:
     assert chosen() == []
 
 
+PLACES = ("tests/test_total.py", "tests/gis_tests/cart/tests.py", "tests/cart/tests.py", "docs/tests/x/test_a.py")
+
+
 def test_for_django_it_lies_in_the_folder_of_an_app() -> None:
     text = "from django.test import TestCase\n\n\nclass T(TestCase):\n    def test_total(self): ...\n"
-    files = [text_file(path, text) for path in ("tests/test_total.py", "tests/cart/tests.py", "docs/tests/x/test_a.py")]
+    files = [text_file(path, text) for path in PLACES]
     assert chosen(*files, runner=Runner.DJANGO) == ["tests/cart/tests.py"]
 
 

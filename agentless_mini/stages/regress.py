@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agentless_mini.domain import BoxDone, Case, CaseResult, Note, Origin, Outcome, Phase, PhaseStarted, Snapshot
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.lexical import is_test_tool
+from agentless_mini.lexical import is_test_tool, runs_here
 from agentless_mini.regression import related_tests
 from agentless_mini.stages.bench import Bench
 from agentless_mini.stages.execute import Refused, run_cases, run_files
@@ -41,7 +41,8 @@ async def regress(bench: Bench, touched: Collection[str], settings: RegressSetti
     """
     if settings.budget == 0:
         return ()
-    related = await asyncio.to_thread(related_tests, bench.snapshot, frozenset(touched))
+    found = await asyncio.to_thread(related_tests, bench.snapshot, frozenset(touched))
+    related = [path for path in found if runs_here(path, bench.harness.runner)]
     if not related:
         bench.watch(Note("No test of the repository is related to the files that the patches touch."))
         return ()

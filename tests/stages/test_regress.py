@@ -10,6 +10,7 @@ from agentless_mini.domain import (
     BoxDone,
     Case,
     Event,
+    Harness,
     Job,
     JobResult,
     Note,
@@ -17,6 +18,7 @@ from agentless_mini.domain import (
     Outcome,
     Phase,
     PhaseStarted,
+    Runner,
     Snapshot,
     Step,
     StepResult,
@@ -31,6 +33,7 @@ from tests.testing.boxes import Boxes
 Known = Mapping[str, tuple[str, float]]
 """What comes of each test, and the seconds that it says it takes."""
 
+DJANGO = Harness(Runner.DJANGO, ("python", "tests/runtests.py"))
 CART = "tests/test_cart.py"
 CODE = "from shop import cart\ndef test_one(): ...\n"
 SHOP = shop(text_file(CART, CODE), text_file("tests/test_other.py", "def test_two(): ...\n"))
@@ -213,3 +216,11 @@ def test_in_real_boxes_what_passes_twice_is_kept(tmp_path: Path) -> None:
         f"{CART}::{name}" for name in ("test_passes", "test_each[1]", "test_each[2]")
     ]
     assert notes(boxes.events) == ["1 of 4 regression tests were dropped: they do not pass every time."]
+
+
+def test_tests_of_django_that_want_another_database_are_left_out() -> None:
+    files = (text_file("tests/gis_tests/tests.py", CODE), text_file("tests/shop/tests.py", CODE))
+    place, sandbox, _ = bench(knowing({"tests/shop/tests.py::a": ("pass", 0.1)}), shop(*files), DJANGO)
+    cases = run(regress(place, {"shop/cart.py"}, RegressSettings()))
+    assert [case.path for case in cases] == ["tests/shop/tests.py"]
+    assert not [job for job in sandbox.jobs if b"gis_tests" in b"".join(file.data or b"" for file in job.files)]
