@@ -86,9 +86,7 @@ def repair(
 
 @app.command(name="eval")
 @expanded
-def evaluate(
-    benchmark: BenchmarkOptions, sampling: SamplingOptions, model: ModelOptions, fleet: FleetOptions
-) -> None:
+def evaluate(benchmark: BenchmarkOptions, sampling: SamplingOptions, model: ModelOptions, fleet: FleetOptions) -> None:
     """Repair the instances of SWE-bench, have the official harness grade them, and print the evaluation's folder.
 
     The same command again goes on where it was. Exit codes: 0 all instances ended, 4 some failed for the

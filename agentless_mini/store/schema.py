@@ -16,8 +16,8 @@ What was done with it:
 * `run_samples`   the samples a run used, in the order in which it got them (rowid). A sample that an earlier run
                   used too was replayed.
 * `patches`       each distinct diff once; `normal` is equal for patches that count as one vote.
-* `outcomes`      what became of a sample in a run: a patch, or a reason and detail. `ord` is `Candidate.order`, `round` its
-                  round of evolution.
+* `outcomes`      what became of a sample in a run: a patch, or a reason and detail. `ord` is `Candidate.order`,
+                  `round` its round of evolution.
 * `predictions`   how a run was decided: localization, the chosen patch, its votes, and what the tests say of it.
 * `run_boxes`     the sandbox runs that a run used, as `run_samples`.
 * `generated`     what became of a sampled test in a run: a case, or a reason and detail.
