@@ -44,9 +44,10 @@ class Play:
         contents, limit = request.contents(), request.max_tokens or DEFAULT_MAX_TOKENS
         samples = request.samples()
         answers = tuple(self.model.script.answer(stage, contents, sample).cut(limit) for sample in samples)
-        asked_before = sum(seen.prompt == request.digest() for seen in self.log.requests) > 1
-        cached = count_pieces(contents) - 1 if asked_before else 0
-        return Reply(request, self.model, answers, samples, cached)
+        digest, tokens = request.digest(), count_pieces(contents)
+        asked_before = sum(seen.prompt == digest for seen in self.log.requests) > 1
+        cached = tokens - 1 if asked_before else 0
+        return Reply(request, self.model, answers, samples, digest[:16], tokens, cached)
 
 
 class PlayServer(ThreadingHTTPServer):
@@ -168,8 +169,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         step = 0
         for frame in frames(protocol.stream_events(reply), fault):
-            time.sleep(play.delay if frame.step > step else 0.0)
-            step = frame.step
+            time.sleep(play.delay * max(0, frame.step - step))
+            step = max(step, frame.step)
             self._send_chunk(frame)
             if frame.finishes is not None:
                 play.log.deliver(Delivered(number, reply.request.digest(), frame.finishes))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from agentless_mini.domain import Finish, canonical_json
 from agentless_mini.samplers.scripted import Answer, Script, count_pieces, pieces
@@ -44,6 +44,8 @@ class ServedModel(BaseModel):
     """The kind of server."""
     slots: int = 4
     """llama.cpp only: how many choices one request may ask for."""
+    stream_interval: int = Field(1, ge=1)
+    """How many tokens of a choice one event of a stream holds at most; the first token comes alone, as on vLLM."""
 
 
 class WireMessage(BaseModel):
@@ -102,21 +104,22 @@ class TemplateRequest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answers to one request: choice k is `answers[k]`, drawn with seed `samples[k]`."""
+    """The answers to one request: choice k is `answers[k]`, drawn with seed `samples[k]`. `id` names it."""
 
     request: ChatRequest
     model: ServedModel
     answers: tuple[Answer, ...]
     samples: tuple[int, ...]
+    id: str
+    prompt_tokens: int
     cached_tokens: int
 
     def usage(self, completion_tokens: int) -> Json:
         """Return the usage object for so many tokens of the answer."""
-        prompt = count_pieces(self.request.contents())
         return {
-            "prompt_tokens": prompt,
+            "prompt_tokens": self.prompt_tokens,
             "completion_tokens": completion_tokens,
-            "total_tokens": prompt + completion_tokens,
+            "total_tokens": self.prompt_tokens + completion_tokens,
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         }
 
@@ -193,31 +196,46 @@ class StreamEvent:
 
 
 def stream_events(reply: Reply) -> Iterator[StreamEvent]:
-    """Yield the events of a streamed answer: one token of each choice in turn, so that the choices interleave."""
-    columns = [_deltas(answer) for answer in reply.answers]
-    for step, row in enumerate(zip_longest(*columns)):
+    """Yield the events of a streamed answer: some tokens of each choice in turn, so that the choices interleave."""
+    columns = [_deltas(answer, reply.model.stream_interval) for answer in reply.answers]
+    for row in zip_longest(*columns):
         for number, delta in enumerate(row):
             if delta is not None:
-                yield from _choice_events(reply, number, step, delta)
+                yield from _choice_events(reply, number, delta)
     if reply.request.stream_options.include_usage and reply.model.dialect is not Dialect.LLAMA_CPP:
         yield StreamEvent(_usage_event(reply, reply.total()), len(columns))
 
 
-def _deltas(answer: Answer) -> list[Json]:
-    thought: list[Json] = [{"reasoning": piece} for piece in pieces(answer.reasoning)]
-    said: list[Json] = [{"content": piece} for piece in pieces(answer.text)]
-    return [{"role": "assistant", "content": ""}, *thought, *said, {}]
+@dataclass(frozen=True, slots=True)
+class _Delta:
+    """What an event adds to a choice, nothing at its end; `tokens` is how many the choice has then."""
+
+    body: Json
+    tokens: int
 
 
-def _choice_events(reply: Reply, number: int, step: int, delta: Json) -> Iterator[StreamEvent]:
-    answer, ends = reply.answers[number], not delta
-    choice = {"index": number, "delta": delta, "finish_reason": _FINISH_ON_THE_WIRE[answer.finish] if ends else None}
+def _deltas(answer: Answer, interval: int) -> Iterator[_Delta]:
+    yield _Delta({"role": "assistant", "content": ""}, 0)
+    told = 0
+    for part, said in (("reasoning", pieces(answer.reasoning)), ("content", pieces(answer.text))):
+        sent = 0
+        while sent < len(said):
+            more = said[sent : sent + (interval if told else 1)]
+            sent, told = sent + len(more), told + len(more)
+            yield _Delta({part: "".join(more)}, told)
+    yield _Delta({}, told + 1)
+
+
+def _choice_events(reply: Reply, number: int, delta: _Delta) -> Iterator[StreamEvent]:
+    answer, ends = reply.answers[number], not delta.body
+    reason = _FINISH_ON_THE_WIRE[answer.finish] if ends else None
+    choice = {"index": number, "delta": delta.body, "finish_reason": reason}
     body = _envelope(reply, "chat.completion.chunk") | {"choices": [choice]}
     if reply.request.stream_options.continuous_usage_stats:
-        body["usage"] = reply.usage(min(step, answer.tokens()))
-    yield StreamEvent(body, step, reply.samples[number] if ends else None)
+        body["usage"] = reply.usage(min(delta.tokens, answer.tokens()))
+    yield StreamEvent(body, delta.tokens, reply.samples[number] if ends else None)
     if ends and reply.model.dialect is Dialect.LLAMA_CPP and reply.request.stream_options.include_usage:
-        yield StreamEvent(_usage_event(reply, answer.tokens()), step)
+        yield StreamEvent(_usage_event(reply, answer.tokens()), delta.tokens)
 
 
 def _usage_event(reply: Reply, completion_tokens: int) -> Json:
@@ -225,7 +243,7 @@ def _usage_event(reply: Reply, completion_tokens: int) -> Json:
 
 
 def _envelope(reply: Reply, kind: str) -> Json:
-    return {"id": f"chatcmpl-{reply.request.digest()[:16]}", "object": kind, "created": 0, "model": reply.model.name}
+    return {"id": f"chatcmpl-{reply.id}", "object": kind, "created": 0, "model": reply.model.name}
 
 
 def error_body(status: int, message: str) -> Json:

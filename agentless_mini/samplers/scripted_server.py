@@ -108,6 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--delay", type=float, default=0.0, help="seconds for each token")
     parser.add_argument("--model", default="scripted", help="the name to serve it under")
     parser.add_argument("--context", type=int, default=8192, help="the context window in tokens")
+    parser.add_argument("--stream-interval", type=int, default=1, help="tokens in one event of a stream")
     parser.add_argument("--dialect", type=Dialect, choices=list(Dialect), default=Dialect.VLLM)
     options = parser.parse_args(arguments)
     try:
@@ -129,6 +130,7 @@ def _server(options: argparse.Namespace) -> ScriptedServer:
         name=options.model,
         context_window=options.context,
         dialect=options.dialect,
+        stream_interval=max(1, options.stream_interval),
     )
     faults = _faults(options.faults) if options.faults else ()
     return ScriptedServer(model, faults, options.delay, options.port, Log(options.log))

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.orchestration [--instances 500] [--samples 40]
 
 Everything between the model and the boxes is the real thing: prompts, edits, the store, the schedule. The server is a
-process of its own on the same machine, and its time is part of what is measured. The peer is the same evaluation once
+process of its own on the same machine, and its time is part of what is measured; like the vLLM that `amini serve`
+starts it sends eight tokens at a time. The peer is the same evaluation once
 more: it finds all in the record, so that the difference is what the first asking of answers takes.
 """
 
@@ -58,6 +59,7 @@ def main() -> None:
         script = Path(name, "script.json")
         script.write_text(SCRIPT.model_dump_json())
         command = [sys.executable, "-m", "agentless_mini.samplers.scripted_server", "--script", str(script)]
+        command += ["--stream-interval", "8"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
             try:
                 assert server.stdout is not None

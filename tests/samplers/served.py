@@ -31,8 +31,8 @@ class Clock:
         await asyncio.sleep(0)
 
 
-def served(dialect: Dialect = Dialect.VLLM, script: Script = SCRIPT) -> ServedModel:
-    return ServedModel(script=script, dialect=dialect)
+def served(dialect: Dialect = Dialect.VLLM, script: Script = SCRIPT, interval: int = 1) -> ServedModel:
+    return ServedModel(script=script, dialect=dialect, stream_interval=interval)
 
 
 @asynccontextmanager

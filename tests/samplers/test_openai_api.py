@@ -25,17 +25,22 @@ from tests.samplers.served import TEXTS, draw, from_seed_0, opened, served, text
 
 class OnAServer(SamplerContract):
     dialect = Dialect.VLLM
+    interval = 1
     settings: Mapping[str, object] = MappingProxyType({})
 
     @asynccontextmanager
     async def sampler(self) -> AsyncIterator[Sampler]:
-        with ScriptedServer(served(self.dialect)) as server:
+        with ScriptedServer(served(self.dialect, interval=self.interval)) as server:
             async with opened(server, None, **self.settings) as sampler:
                 yield sampler
 
 
 class TestOnVllm(OnAServer):
     pass
+
+
+class TestSeveralTokensInAnEvent(OnAServer):
+    interval = 3
 
 
 class TestOnLlamaCpp(OnAServer):
@@ -135,9 +140,9 @@ def test_headers_account_for_the_request_whatever_the_instance_is_called(instanc
     assert (seen.stage, seen.instance) == ("localize", header)
 
 
-@pytest.mark.parametrize("dialect", list(Dialect))
-def test_usage_adds_up_to_what_the_server_computed(dialect: Dialect) -> None:
-    with ScriptedServer(served(dialect)) as server:
+@pytest.mark.parametrize(("dialect", "interval"), [*((dialect, 1) for dialect in Dialect), (Dialect.VLLM, 4)])
+def test_usage_adds_up_to_what_the_server_computed(dialect: Dialect, interval: int) -> None:
+    with ScriptedServer(served(dialect, interval=interval)) as server:
         completions = draw(server, context_window=8192)
     prompts = [completion.usage.prompt_tokens for completion in completions if completion.usage.prompt_tokens]
     assert prompts == [count_pieces(["prompt"])]

@@ -71,6 +71,18 @@ def test_a_stream_interleaves_the_choices_and_ends_with_the_usage(server: Script
     assert usage["usage"]["prompt_tokens"] == count_pieces(["hi you"])
 
 
+def test_an_event_can_hold_several_tokens_and_counts_them() -> None:
+    asked = chat(n=2, stream=True, stream_options={"continuous_usage_stats": True})
+    with ScriptedServer(ServedModel(script=SCRIPT, stream_interval=2)) as server:
+        chunks = events(send(server, "/v1/chat/completions", asked)[1])
+    told = [
+        (*chunk["choices"][0]["delta"].values(), chunk["usage"]["completion_tokens"])
+        for chunk in chunks
+        if chunk["choices"][0]["index"] == 0
+    ]
+    assert told == [("", "assistant", 0), ("hello", 1), (" big world", 3), (3,)]
+
+
 def test_an_answer_in_one_piece_holds_the_same_choices(server: ScriptedServer) -> None:
     body = json.loads(send(server, "/v1/chat/completions", chat(n=2, seed=1, max_tokens=2))[1])
     said = [(c["message"]["content"], c["message"]["reasoning"], c["finish_reason"]) for c in body["choices"]]
