@@ -121,13 +121,19 @@ def wait_for_samples(endpoint: ScriptedServer) -> None:
         time.sleep(0.05)
 
 
+def hanging_up(way: str, *command: str) -> list[str]:
+    """Return the command with SIGHUP as it is named, SIG_DFL or SIG_IGN, however these tests were started."""
+    code = f"import os, signal, sys; signal.signal(signal.SIGHUP, signal.{way}); os.execvp(sys.argv[1], sys.argv[1:])"
+    return [sys.executable, "-c", code, *command]
+
+
 def test_when_the_terminal_goes_the_run_ends_as_interrupted_and_is_recorded(home: Home) -> None:
     ours, theirs = pty.openpty()
     with server(delay=0.3) as endpoint:
         command = home.command(*words(endpoint, "--text", ISSUE, "--store", "../s.sqlite"))
         # The leader of a session gets the first terminal that it opens, and with its end a SIGHUP.
         process = subprocess.Popen(
-            ["sh", "-c", 'exec 2>"$0"; exec "$@"', os.ttyname(theirs), *command],
+            hanging_up("SIG_DFL", "sh", "-c", 'exec 2>"$0"; exec "$@"', os.ttyname(theirs), *command),
             cwd=home.repository,
             env=home.environment({"TERM": "xterm"}),
             stdout=subprocess.DEVNULL,
@@ -144,11 +150,8 @@ def test_when_the_terminal_goes_the_run_ends_as_interrupted_and_is_recorded(home
 def test_a_hangup_that_was_ignored_from_the_start_stays_ignored(home: Home) -> None:
     with server(delay=0.02) as endpoint:
         command = home.command(*words(endpoint, "--text", ISSUE, "--store", "../s.sqlite"))
-        ignoring = (
-            "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
-        )
         process = subprocess.Popen(
-            [sys.executable, "-c", ignoring, *command],
+            hanging_up("SIG_IGN", *command),
             cwd=home.repository,
             env=home.environment(),
             stdout=subprocess.DEVNULL,
