@@ -25,11 +25,11 @@ def escaped(text: str) -> str:
 
 
 def table(*headings: str) -> "Table":
-    """Return an empty table with these headings."""
+    """Return an empty table with these headings, which are texts as those of `row`."""
     from rich import box
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    return Table(*headings, box=box.SIMPLE_HEAD)
+    return Table(*(Column(plain_text(text)) for text in headings), box=box.SIMPLE_HEAD)
 
 
 def row(table: "Table", *cells: str) -> None:

@@ -25,9 +25,8 @@ def require_daemon() -> None:
 
 def _absent(path: str, error: BaseException) -> EnvironmentFailed:
     if isinstance(error, PermissionError):
-        return EnvironmentFailed(
-            f"You may not use the Docker daemon at {printable(path)}: join the group docker, or use --sandbox local."
-        )
+        return EnvironmentFailed(f"You may not use the Docker daemon at {printable(path)}: join the group docker.")
     return EnvironmentFailed(
-        f"No Docker daemon answers at {printable(path)} ({printable(str(error))}): start it, or use --sandbox local."
+        f"No Docker daemon answers at {printable(path)} ({printable(str(error))}): start it; "
+        "`amini repair --sandbox local` does without."
     )
