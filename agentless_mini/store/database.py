@@ -216,5 +216,6 @@ def _flock(path: Path, descriptor: int) -> None:
     holder = os.pread(descriptor, 20, 0).decode("ascii", "replace")
     process = f" (process {holder})" if holder.isdigit() else ""
     raise StoreBusy(
-        f"Another amini run{process} uses {named(path)}: wait for it, or give this one a record of its own (--store; of eval: --out)."
+        f"Another amini run{process} uses {named(path)}: wait for it, or give this one a record of its own "
+        "(--store; of eval: --out)."
     )
