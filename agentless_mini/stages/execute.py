@@ -11,8 +11,10 @@ from agentless_mini.domain import (
     Candidate,
     Case,
     CaseResult,
+    Fault,
     Job,
     Origin,
+    Outcome,
     Patch,
     Phase,
     PhaseStarted,
@@ -30,6 +32,8 @@ from agentless_mini.testing.plans import Planner, Task, support_files
 # The record of all tests of many files; see `BoxLimits.result`.
 FILES_RECORD = 16 * 1024 * 1024
 ATTEMPT = "AMINI_ATTEMPT"
+# So many tests are run alone before the others are: where a patch breaks the runner, it is the same for all.
+PROBES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ async def run_cases(
 ) -> tuple[CaseResult, ...] | Refused:
     """Return what came of each case, in order, on the tree with a patch or as it is.
 
-    All run in one box; what it did not get to runs in a second one, by itself. Cases of one path must agree in their
+    All run in one box; what it did not get to runs in a second one, by itself. Where of `PROBES` of these none comes to
+    its end, the others are not run and are errors; else they run in a third box. Cases of one path must agree in their
     `data`. With another `attempt` they are run again rather than found in the record.
     Raises `EnvironmentFailed` as the sandbox does.
     """
@@ -53,12 +58,27 @@ async def run_cases(
     found = await _run(bench, files, planner.together(cases), reached)
     if isinstance(found, Refused):
         return found
-    left = [case for case in cases if case.id not in found]
-    again = await _run(bench, files, planner.one_by_one(left), settled) if left else {}
-    if isinstance(again, Refused):
-        return again
-    results = {**found, **again}
-    return tuple(results[case.id] for case in cases)
+    results = dict(found)
+    for left in _portions([case for case in cases if case.id not in found]):
+        again = await _run(bench, files, planner.one_by_one(left), settled)
+        if isinstance(again, Refused):
+            return again
+        results |= again
+        if all(result.outcome in {Outcome.ERROR, Outcome.TIMEOUT} for result in again.values()):
+            break
+    return tuple(results.get(case.id) or CaseResult(case.id, Outcome.ERROR, fault=_GIVEN_UP) for case in cases)
+
+
+_GIVEN_UP = Fault("", "It was not run: none of those that were run alone came to an end.")
+
+
+def _portions(left: Sequence[Case]) -> tuple[Sequence[Case], ...]:
+    """Return some tests from all over, and then the others."""
+    if len(left) <= PROBES:
+        return (left,) if left else ()
+    probes = [left[place * len(left) // PROBES] for place in range(PROBES)]
+    asked = {case.id for case in probes}
+    return probes, [case for case in left if case.id not in asked]
 
 
 async def run_files(bench: Bench, paths: Sequence[str], seconds: float, attempt: int = 0) -> tuple[CaseResult, ...]:

@@ -183,6 +183,31 @@ def test_a_box_that_died_without_a_word_is_tried_once_more() -> None:
     assert run(sandbox, *CASES[:2]) == [Outcome.ERROR, Outcome.TIMEOUT]
 
 
+MANY = tuple(case(f"tests/test_add.py::test_{number}") for number in range(20))
+PROBED = [0, 2, 5, 7, 10, 12, 15, 17]
+
+
+def alone(*outcomes: str) -> JobResult:
+    """A box in which tests ran one by one: a word for each that came to an end, "" where the runner broke."""
+    return JobResult(tuple(left(Ending.EXITED, said, number).steps[0] for number, said in enumerate(outcomes, 1)))
+
+
+def test_a_patch_that_breaks_the_runner_is_tried_with_some_tests_and_not_with_all() -> None:
+    sandbox = ScriptedBoxes(left(Ending.EXITED, BEGUN), alone(*[BEGUN] * 8))
+    assert run(sandbox, *MANY) == [Outcome.ERROR] * 20
+    assert [len(job.steps) for job in sandbox.jobs] == [1, 8]
+
+
+def test_all_tests_are_run_alone_where_one_of_some_comes_to_an_end() -> None:
+    ended = [BEGUN + f"{{'event': 'end', 'id': '{one.id}', 'outcome': 'pass', 'seconds': 0}}\n" for one in MANY]
+    probes = [BEGUN] * 7 + [ended[PROBED[-1]]]
+    rest = [said for number, said in enumerate(ended) if number not in PROBED]
+    sandbox = ScriptedBoxes(left(Ending.EXITED, BEGUN), alone(*probes), alone(*rest))
+    expected = [Outcome.ERROR if number in PROBED[:-1] else PASS for number in range(20)]
+    assert run(sandbox, *MANY) == expected
+    assert [len(job.steps) for job in sandbox.jobs] == [1, 8, 12]
+
+
 def test_a_runner_that_never_began_is_not_tried_again() -> None:
     sandbox = ScriptedBoxes(JobResult((StepResult(Ending.EXITED, 1),)))
     assert run(sandbox, *CASES) == [Outcome.ERROR] * 3
