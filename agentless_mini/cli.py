@@ -9,20 +9,16 @@ from typing import Annotated
 import typer
 
 from agentless_mini import __version__
-from agentless_mini.commands.options import (
-    BenchmarkOptions,
-    ConfigFile,
+from agentless_mini.commands.evaluation_options import BenchmarkOptions, FleetOptions, ReportOptions
+from agentless_mini.commands.options import ConfigFile, StoreFile, expanded, settings_of
+from agentless_mini.commands.repair_options import (
+    EvolveOptions,
     ExecutionOptions,
-    FleetOptions,
     ModelOptions,
     OutputOptions,
-    ReportOptions,
     SamplingOptions,
     ServeOptions,
     SourceOptions,
-    StoreFile,
-    expanded,
-    settings_of,
 )
 
 app = typer.Typer(
@@ -61,6 +57,7 @@ def common(
 def repair(
     source: SourceOptions,
     sampling: SamplingOptions,
+    evolution: EvolveOptions,
     model: ModelOptions,
     execution: ExecutionOptions,
     output: OutputOptions,
@@ -80,13 +77,19 @@ def repair(
         )
         arguments = RepairArguments(source.repository, source.issue, source.text, source.rev, files, tests, commands)
         result = Output(output.as_json, output.output, output.apply, output.quiet)
-        settings = (model.config, settings_of(sampling, model, execution))
+        settings = (model.config, settings_of(sampling, evolution, model, execution))
         raise typer.Exit(run_repair(arguments, result, settings, output.store))
 
 
 @app.command(name="eval")
 @expanded
-def evaluate(benchmark: BenchmarkOptions, sampling: SamplingOptions, model: ModelOptions, fleet: FleetOptions) -> None:
+def evaluate(
+    benchmark: BenchmarkOptions,
+    sampling: SamplingOptions,
+    evolution: EvolveOptions,
+    model: ModelOptions,
+    fleet: FleetOptions,
+) -> None:
     """Repair the instances of SWE-bench, have the official harness grade them, and print the evaluation's folder.
 
     The same command again goes on where it was. Exit codes: 0 all instances ended, 4 some failed for the
@@ -98,7 +101,7 @@ def evaluate(benchmark: BenchmarkOptions, sampling: SamplingOptions, model: Mode
         from agentless_mini.commands.benchmark import run_eval
         from agentless_mini.commands.entry import read_config, this_machine
 
-        config = read_config(model.config, settings_of(benchmark, sampling, model, fleet))
+        config = read_config(model.config, settings_of(benchmark, sampling, evolution, model, fleet))
         raise typer.Exit(run_eval(benchmark, fleet, config, this_machine()))
 
 

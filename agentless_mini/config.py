@@ -18,9 +18,11 @@ from agentless_mini.evaluation.settings import EvaluationSettings
 from agentless_mini.ranking import Method
 from agentless_mini.samplers.embedded import InProcessSettings
 from agentless_mini.samplers.openai_api import EndpointSettings
+from agentless_mini.samplers.scoring import ScorerSettings
 from agentless_mini.serving.embedded import EmbeddedSettings
 from agentless_mini.serving.vllm import VllmSettings
 from agentless_mini.serving.weights import WeightsSettings
+from agentless_mini.stages.evolve import EvolveSettings
 from agentless_mini.stages.localize import LocalizeSettings
 from agentless_mini.stages.regress import RegressSettings
 from agentless_mini.stages.repair import RepairSettings
@@ -69,6 +71,8 @@ class Config(BaseModel):
     """[localize]: how the files to edit are found."""
     repair: RepairSettings = RepairSettings()
     """[repair]: how repairs are sampled and read."""
+    evolve: EvolveSettings = EvolveSettings()
+    """[evolve]: how the repairs are spread over rounds that are shown those before."""
     reproduce: ReproduceSettings = ReproduceSettings()
     """[reproduce]: how reproduction tests are sampled and kept."""
     regress: RegressSettings = RegressSettings()
@@ -79,6 +83,8 @@ class Config(BaseModel):
     """[sandbox]: where tests run, and what they may use."""
     endpoint: EndpointSettings = EndpointSettings()
     """[endpoint]: the model server that is asked."""
+    scorer: ScorerSettings = ScorerSettings()
+    """[scorer]: the reward model that selects what later rounds are shown."""
     engine: Engine = Engine.AUTO
     """Who answers where no endpoint is named."""
     gpu_model: str = "Qwen/Qwen2.5-Coder-7B-Instruct"

@@ -73,6 +73,14 @@ def fit_issue(issue: Issue, budget: int, gauge: Gauge) -> Issue:
     return Issue(f"{head}\n[... {left_out} characters of the issue are not shown ...]\n{tail}", issue.source)
 
 
+def without_middle(text: str, letters: int) -> str:
+    """Return the text, or of a longer one the beginning and the end, half of `letters` each, with a mark between."""
+    if len(text) <= letters:
+        return text
+    half = letters // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters are not shown ...]\n{text[len(text) - half :]}"
+
+
 def fit_tree(ranked: Sequence[str], budget: int, gauge: Gauge) -> tuple[str, ...]:
     """Return as many paths as fit `budget` tokens, the likeliest ones, sorted: the order in which a tree is read."""
     shown: list[str] = []

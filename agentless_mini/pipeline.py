@@ -11,28 +11,30 @@ from agentless_mini.context import Gauge, fit_issue
 from agentless_mini.domain import (
     Candidate,
     Case,
+    Decoding,
     Event,
     Execution,
     GeneratedCase,
     Issue,
     Localization,
+    ModelCard,
     Note,
-    Patch,
     Prediction,
     Snapshot,
 )
-from agentless_mini.errors import RepositoryError
+from agentless_mini.errors import RepositoryError, UsageError
 from agentless_mini.lexical import Survey, survey
 from agentless_mini.ranking import Method, rank
-from agentless_mini.stages.baseline import baseline
 from agentless_mini.stages.bench import Bench, NoBench, Opening
-from agentless_mini.stages.execute import execute
+from agentless_mini.stages.evolve import BestFirst, Evolution, EvolveSettings, Selecting, evolve
 from agentless_mini.stages.given import GivenSettings, confirm, given_cases
 from agentless_mini.stages.localize import LocalizeSettings, given, localize
-from agentless_mini.stages.regress import RegressSettings, regress
+from agentless_mini.stages.regress import RegressSettings
 from agentless_mini.stages.repair import RepairSettings, repair
 from agentless_mini.stages.reproduce import ReproduceSettings, draft_cases, reproduce
+from agentless_mini.stages.selecting import by_execution, by_reward
 from agentless_mini.stages.session import Session, Subject, both
+from agentless_mini.stages.trials import Trials
 
 # The issue may take this share of the window at most: the rest is for code and for the answer.
 ISSUE_SHARE = 4
@@ -55,6 +57,8 @@ class ChainSettings(BaseModel):
     """File localization."""
     repair: RepairSettings = RepairSettings()
     """Repair sampling."""
+    evolve: EvolveSettings = EvolveSettings()
+    """Rounds of repair sampling."""
     reproduce: ReproduceSettings = ReproduceSettings()
     """Sampling of reproduction tests."""
     regress: RegressSettings = RegressSettings()
@@ -69,15 +73,30 @@ class ChainSettings(BaseModel):
     """The last stage of the chain."""
 
 
+def check_rounds(settings: ChainSettings, card: ModelCard, opening: Opening | NoBench | None) -> None:
+    """Raise `UsageError` where more rounds than one do not go together with other settings or the model.
+
+    `opening` is None where it is not known yet whether there will be tests.
+    """
+    if settings.evolve.rounds == 1 or settings.until is Until.LOCALIZE:
+        return
+    if card.decoding is Decoding.LINES:
+        raise UsageError("This model rewrites lines and cannot be shown patches: leave out --rounds, or ask another.")
+    if settings.repair.stop_when is not None:
+        raise UsageError("--stop-when foresees samples that are all drawn alike: leave it out, or --rounds.")
+    untested = isinstance(opening, NoBench) or settings.until is Until.REPAIR
+    if untested and settings.evolve.select is Selecting.EXECUTION:
+        raise UsageError("--select execution needs tests, and none is to be run: allow them, or select otherwise.")
+
+
 NO_SANDBOX = NoBench("No sandbox was asked for.")
 
 
 @dataclass(frozen=True, slots=True)
 class _Reproduction:
-    """A bench, the tests that fail on the tree as it is, and what became of the drafts of tests."""
+    """What became of the drafts of tests, and the trials that begin with those that fail on the tree as it is."""
 
-    bench: Bench | NoBench
-    cases: tuple[Case, ...] = ()
+    trials: Trials | None
     generated: tuple[GeneratedCase, ...] = ()
 
 
@@ -86,11 +105,11 @@ async def resolve(
 ) -> Prediction:
     """Find the files and sample repairs, while tests are written and proven; run all tests on all patches; choose.
 
-    This is mission section 1. Where `opening` gives no bench, the vote alone chooses. What the stages have to note is
-    in the prediction and is not told to `session.watch`.
-    Raises `RepositoryError` where the tree holds no text file, `UsageError` for unknown files and tests,
-    `ContextTooSmall`, and what the sampler and the sandbox raise. No valid patch is a result: `Prediction.choice` is
-    None.
+    This is mission section 1, and with more than one round section 3. Where `opening` gives no bench, the vote alone
+    chooses. What the stages have to note is in the prediction and is not told to `session.watch`.
+    Raises `RepositoryError` where the tree holds no text file, `UsageError` for unknown files and tests and as
+    `check_rounds` does, `ContextTooSmall`, and what the sampler and the sandbox raise. No valid patch is a result:
+    `Prediction.choice` is None.
     """
     notes: list[str] = []
 
@@ -104,12 +123,18 @@ async def resolve(
     subject = await _subject(issue, snapshot, noting, settings)
     if settings.until is Until.LOCALIZE:
         return Prediction(await _localize(subject, noting, settings), (), None, tuple(notes))
+    check_rounds(settings, await session.sampler.card(), opening)
     if settings.until is Until.REPAIR:
         opening = NoBench("No test was run: the chain was to end after repair.")
-    (localization, candidates), reproduction = await both(
-        _repair(subject, noting, settings), _reproduce(subject, noting, settings, opening)
-    )
-    execution = await _execute(candidates, reproduction, settings)
+    proven: asyncio.Future[_Reproduction] = asyncio.get_running_loop().create_future()
+
+    async def prove() -> _Reproduction:
+        proven.set_result(await _reproduce(subject, noting, settings, opening))
+        return proven.result()
+
+    selector = _selector(subject, noting, settings, proven)
+    (localization, candidates), reproduction = await both(_repair(subject, noting, settings, selector), prove())
+    execution = await _execute(candidates, reproduction, noting)
     choice = rank(candidates, execution, settings.rank)
     return Prediction(localization, candidates, choice, tuple(notes), reproduction.generated, execution)
 
@@ -127,10 +152,28 @@ async def _subject(issue: Issue, snapshot: Snapshot, session: Session, settings:
 
 
 async def _repair(
-    subject: Subject, session: Session, settings: ChainSettings
+    subject: Subject, session: Session, settings: ChainSettings, selector: BestFirst | None
 ) -> tuple[Localization, tuple[Candidate, ...]]:
     localization = await _localize(subject, session, settings)
-    return localization, await repair(subject, localization, session, settings.repair)
+    if settings.evolve.rounds == 1:
+        return localization, await repair(subject, localization, session, settings.repair)
+    evolution = Evolution(settings.repair, settings.evolve)
+    return localization, await evolve(subject, localization, session, evolution, selector)
+
+
+def _selector(
+    subject: Subject, session: Session, settings: ChainSettings, proven: Awaitable[_Reproduction]
+) -> BestFirst | None:
+    """Return what ranks the patches for the next round, None where they are drawn at random."""
+    if settings.evolve.rounds == 1 or settings.evolve.select is Selecting.RANDOM:
+        return None
+    if settings.evolve.select is Selecting.REWARD_MODEL:
+        return by_reward(subject.issue, session)
+
+    async def trials() -> Trials | None:
+        return (await proven).trials
+
+    return by_execution(trials, settings.rank)
 
 
 async def _localize(subject: Subject, session: Session, settings: ChainSettings) -> Localization:
@@ -146,13 +189,13 @@ async def _reproduce(
     bench, drafts = await _open(subject, session, settings, opening)
     if isinstance(bench, NoBench):
         session.watch(Note(f"The vote alone chose the patch. {bench.reason}"))
-        return _Reproduction(bench)
+        return _Reproduction(None)
     own, notes = await confirm(given_cases(settings.given, subject.snapshot, subject.issue, bench.harness), bench)
     for note in notes:
         session.watch(Note(note))
     generated = await reproduce(drafts, subject.issue, bench, settings.reproduce)
     kept = dict.fromkeys(one.outcome for one in generated if isinstance(one.outcome, Case))
-    return _Reproduction(bench, (*own, *kept), generated)
+    return _Reproduction(Trials(bench, (*own, *kept), settings.regress), generated)
 
 
 async def _open(
@@ -169,17 +212,10 @@ async def _awaited(opened: Awaitable[Bench | NoBench]) -> Bench | NoBench:
     return await opened
 
 
-async def _execute(
-    candidates: Sequence[Candidate], reproduction: _Reproduction, settings: ChainSettings
-) -> Execution | None:
+async def _execute(candidates: Sequence[Candidate], reproduction: _Reproduction, session: Session) -> Execution | None:
     """Add the regression tests of what the patches touch, and run all tests on each distinct patch."""
-    bench = reproduction.bench
-    touched = {change.path for one in candidates if isinstance(one.outcome, Patch) for change in one.outcome.changes}
-    if isinstance(bench, NoBench) or not touched:
-        return None
-    regression = await regress(bench, touched, settings.regress)
-    cases, before = await baseline(bench, (*reproduction.cases, *regression))
-    if not cases:
-        bench.watch(Note("There is no test that could tell the patches apart: the vote alone chose."))
-        return None
-    return Execution(cases, before, await execute(bench, candidates, cases))
+    execution = await reproduction.trials.over(candidates) if reproduction.trials else None
+    if execution is None or execution.cases:
+        return execution
+    session.watch(Note("There is no test that could tell the patches apart: the vote alone chose."))
+    return None

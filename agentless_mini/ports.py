@@ -13,6 +13,7 @@ from agentless_mini.domain import (
     Patch,
     Rejected,
     SampleRequest,
+    ScoreRequest,
 )
 
 Watch = Callable[[Event], None]
@@ -46,6 +47,20 @@ class Sampler(Protocol):
         A truncated or empty answer is a result; a server that does not answer is not. All of `request.indices` have
         been yielded when the iterator ends. Closing it early stops what is in flight.
         Raises `ServerUnreachable` or `ServerFailed` once retries are used up; what was yielded before stays valid.
+        """
+        ...
+
+
+class Scorer(Protocol):
+    """A reward model that can be asked. `scores` may be called concurrently from one event loop."""
+
+    async def scores(self, request: ScoreRequest) -> tuple[float, ...]:
+        """Return one finite number for each answer, in order: the higher, the better the model thinks of it.
+
+        Numbers of one model can be compared, those of two cannot. An answer's number does not depend on the others
+        that are asked for with it. No answers are no numbers, and nothing is asked.
+        Raises `ServerUnreachable`, `ModelUnknown`, or `ServerFailed` once retries are used up, and where what the
+        server says is no such number.
         """
         ...
 

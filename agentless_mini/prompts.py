@@ -1,8 +1,9 @@
 """prompts/<name>.j2 -> messages.
 
 Every prompt of a run begins with the same system message and the same issue, and what varies among the prompts of a
-stage comes as late as it can: so a server reuses one prefix for all of them. Issue, paths and code are values of
-variables; they are never part of a template.
+stage comes as late as it can: so a server reuses one prefix for all of them. A prompt of evolution begins with a whole
+repair prompt. A reward model is shown none of these; it has its own words. Issue, paths, code and patches are values
+of variables; they are never part of a template.
 
 The templates themselves are read by `templates`; this module does no I/O.
 """
@@ -21,6 +22,8 @@ VARIABLES: Mapping[str, frozenset[str]] = {
     "issue": frozenset({"issue"}),
     "localize": frozenset({"repository", "paths", "total", "complete", "most"}),
     "repair": frozenset({"repository", "files", "partial"}),
+    "evolve": frozenset({"attempts", "rejected"}),
+    "score": frozenset({"issue"}),
     "reproduce": frozenset({"repository", "runner", "folder", "example", "partial"}),
 }
 
@@ -48,10 +51,28 @@ class NewTest:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """An earlier sample that a prompt of evolution shows.
+
+    `text` is its patch as a unified diff or, where it became none, the answer itself and in `problem` why: one line.
+    """
+
+    text: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class _Fenced:
     path: str
     fence: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _FencedAttempt:
+    fence: str
+    text: str
+    problem: str
 
 
 class Prompts:
@@ -92,6 +113,21 @@ class Prompts:
         body = self._templates["repair"].render(repository=repository, files=fenced, partial=partial)
         return self._messages(issue, body)
 
+    def evolve(self, asked: tuple[Message, ...], attempts: tuple[Attempt, ...]) -> tuple[Message, ...]:
+        """Show what was answered to a repair prompt and ask for a better answer (mission section 3).
+
+        `asked` is that prompt: it stays the beginning, byte for byte, so that a server reuses it. The attempts are
+        shown in their order; either all have a problem or none.
+        """
+        fenced = tuple(_fenced_attempt(attempt) for attempt in attempts)
+        rejected = any(attempt.problem for attempt in attempts)
+        body = self._templates["evolve"].render(attempts=fenced, rejected=rejected)
+        return (*asked[:-1], Message(asked[-1].role, asked[-1].content + body))
+
+    def score(self, issue: Issue) -> str:
+        """Return what a reward model is told that a patch, as a unified diff, is the answer to."""
+        return self._templates["score"].render(issue=issue.text.strip()).strip()
+
     def reproduce(self, issue: Issue, wanted: NewTest) -> tuple[Message, ...]:
         """Ask for a test file that fails while the issue exists (mission section 1.3)."""
         body = self._templates["reproduce"].render(
@@ -111,9 +147,22 @@ class Prompts:
 
 def _fenced(file: ShownFile) -> _Fenced:
     """Put a file into a fence that is longer than any in it; its end-of-line carriage returns are not shown."""
-    text = _shown_text(file).replace("\r\n", "\n").rstrip("\n")
+    text = _plain(_shown_text(file))
+    return _Fenced(file.path, _fence(text), text)
+
+
+def _fenced_attempt(attempt: Attempt) -> _FencedAttempt:
+    text = _plain(attempt.text)
+    return _FencedAttempt(_fence(text), text, attempt.problem)
+
+
+def _plain(text: str) -> str:
+    return text.replace("\r\n", "\n").rstrip("\n")
+
+
+def _fence(text: str) -> str:
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
-    return _Fenced(file.path, "`" * (longest + 1), text)
+    return "`" * (longest + 1)
 
 
 def _shown_text(file: ShownFile) -> str:

@@ -7,7 +7,7 @@ import jinja2
 
 from agentless_mini.domain import Excerpt, Issue, Runner, ShownFile
 from agentless_mini.errors import UsageError, boundary
-from agentless_mini.prompts import VARIABLES, NewTest, Prompts, Tree
+from agentless_mini.prompts import VARIABLES, Attempt, NewTest, Prompts, Tree
 
 _PACKAGED = Path(__file__).parent / "_prompts"
 _CHECKOUT = Path(__file__).parent.parent / "prompts"
@@ -30,7 +30,10 @@ def load_prompts(folder: Path | None) -> Prompts:
         prompts = Prompts(sources)
         prompts.localize(Issue("x"), Tree("x", ("x",), 1), 1)  # what only fails when it is rendered fails here
         shown = ShownFile("x", (Excerpt(1, "x\n"),), whole=False)
-        prompts.repair(Issue("x"), "x", (shown,))
+        prompts.score(Issue("x"))
+        asked = prompts.repair(Issue("x"), "x", (shown,))
+        for problem in ("", "x"):
+            prompts.evolve(asked, (Attempt("x", problem),))
         for runner in Runner:
             prompts.reproduce(Issue("x"), NewTest("x", runner, "x", shown))
         return prompts

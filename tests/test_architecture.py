@@ -15,13 +15,13 @@ PACKAGE = Path(agentless_mini.__file__).parent
 CORE = {
     "domain", "errors", "edits", "sources", "answers", "context", "lexical", "prompts", "ranking", "grammar",
     "line_rewriting", "line_regions", "line_edits", "line_mutants", "regression", "written_tests",
-    "named_tests", "reproduction", "style_example", "measures",
+    "named_tests", "reproduction", "style_example", "measures", "stopping",
 }  # fmt: skip
 # What is sent into boxes and runs there by itself: no part of the unit around it.
 BOXED = {"sandboxes/inside", "testing/inside"}
 ADAPTERS = {
     "samplers", "serving", "store", "recording", "repository", "worktree", "gitcommand", "clones", "issue_sources",
-    "templates", "sandboxes", "environments", "recorded_sandbox",
+    "templates", "sandboxes", "environments", "recorded_sandbox", "recorded_scorer",
 }  # fmt: skip
 MAY_SEE = {
     **dict.fromkeys(CORE, CORE),

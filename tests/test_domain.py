@@ -22,9 +22,12 @@ from agentless_mini.domain import (
     PackedTree,
     Patch,
     PlacedFile,
+    RewardModel,
     Role,
     SampleRequest,
     SamplingParams,
+    ScoreRequest,
+    ScoreRoute,
     Stage,
     Step,
     StepResult,
@@ -77,6 +80,28 @@ def test_whatever_changes_the_answer_changes_the_identity_of_a_request(other: Sa
 )
 def test_whatever_changes_the_result_changes_the_identity_of_a_job(change: Callable[[Job], Job]) -> None:
     assert change(JOB).key() != JOB.key()
+
+
+SCORED = ScoreRequest(RewardModel("m"), "prompt", ("answer", "b"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SCORED, model=RewardModel("n")),
+        replace(SCORED, model=RewardModel("m", ScoreRoute.POOLING)),
+        replace(SCORED, model=RewardModel("m", label=1)),
+        replace(SCORED, prompt="another"),
+        replace(SCORED, answers=("another", "c")),
+        replace(SCORED, prompt="promptan", answers=("swer", "c")),
+    ],
+)
+def test_whatever_changes_a_score_changes_its_identity(other: ScoreRequest) -> None:
+    assert not set(other.keys()) & set(SCORED.keys())
+
+
+def test_a_score_has_one_identity_whatever_else_is_scored() -> None:
+    assert replace(SCORED, answers=("b", "c", "answer")).keys()[::2] == SCORED.keys()[::-1]
 
 
 def test_whole_and_broken_seconds_are_the_same_job() -> None:

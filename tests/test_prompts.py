@@ -8,9 +8,9 @@ import jinja2
 import jinja2.meta
 import pytest
 
-from agentless_mini.domain import Excerpt, Issue, Role, Runner, ShownFile
+from agentless_mini.domain import Excerpt, Issue, Message, Role, Runner, ShownFile
 from agentless_mini.errors import UsageError
-from agentless_mini.prompts import VARIABLES, NewTest, Prompts, Tree
+from agentless_mini.prompts import VARIABLES, Attempt, NewTest, Prompts, Tree
 from agentless_mini.templates import load_prompts
 
 FOLDER = Path(__file__).parent.parent / "prompts"
@@ -70,6 +70,25 @@ def test_the_reproduction_prompt_begins_like_the_others_up_to_the_end_of_the_iss
     assert repair[0] == reproduce[0]
     common = common_start(repair[1].content, reproduce[1].content)
     assert common.rstrip().endswith("--- END ISSUE ---\n\nTh")
+
+
+def test_a_prompt_of_evolution_begins_with_the_whole_repair_prompt_and_numbers_the_attempts(prompts: Prompts) -> None:
+    repair = prompts.repair(ISSUE, "shop", (whole("a.py", "x = 1\n"),))
+    evolve = prompts.evolve(repair, (Attempt("+one\r\n"), Attempt("+```\n+{{ two }}\n")))
+    assert evolve[0] == repair[0]
+    added = evolve[1].content.removeprefix(repair[1].content)
+    assert len(added) < len(evolve[1].content)
+    assert "\n### Attempt 1\n```diff\n+one\n```\n" in added
+    assert "\n### Attempt 2\n````diff\n+```\n+{{ two }}\n````\n" in added
+    for words in ("First review each attempt", "Then analyse the issue", "give it as edits inside one fenced block"):
+        assert words in added
+
+
+def test_answers_that_were_rejected_say_why_and_are_called_answers(prompts: Prompts) -> None:
+    asked = (Message(Role.USER, "Repair it.\n"),)
+    (message,) = prompts.evolve(asked, (Attempt("No.", "no-edit: it says nothing"),))
+    assert "\n### Answer 1\n```\nNo.\n```\nIt was rejected: no-edit: it says nothing\n" in message.content
+    assert "ttempt" not in message.content
 
 
 @pytest.mark.parametrize(

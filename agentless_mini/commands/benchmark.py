@@ -11,8 +11,8 @@ from rich.console import Console
 
 from agentless_mini.commands.bedding import cluster_beds, docker_beds
 from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, evaluate
+from agentless_mini.commands.evaluation_options import BenchmarkOptions, FleetOptions
 from agentless_mini.commands.models import Machine
-from agentless_mini.commands.options import BenchmarkOptions, FleetOptions
 from agentless_mini.commands.submitting import submit
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.config import Config

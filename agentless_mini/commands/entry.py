@@ -19,6 +19,7 @@ from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, print
 from agentless_mini.gitcommand import GitCommand
 from agentless_mini.issue_sources import GitHub, literal_issue, read_issue
 from agentless_mini.repository import open_repository
+from agentless_mini.samplers.scoring import KEY_VARIABLE
 from agentless_mini.stages.given import GivenSettings
 from agentless_mini.store import Store
 
@@ -62,6 +63,8 @@ def read_config(path: Path | None, flags: Mapping[str, Any]) -> Config:
     own = platformdirs.user_config_path(APP) / "config.toml"
     key = os.environ.get("AMINI_API_KEY") or os.environ.get("OPENAI_API_KEY")
     secret = {"endpoint.api_key": key} if key else {}
+    if scorer_key := os.environ.get(KEY_VARIABLE):
+        secret["scorer.api_key"] = scorer_key
     return load_config(path or (own if own.is_file() else None), {**secret, **flags})
 
 

@@ -5,21 +5,21 @@ The same command again goes on where it was. What is printed on stdout is the fo
 
 import asyncio
 import json
-import platform
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
-from agentless_mini import __version__
+from agentless_mini.commands.chain import chain_of, identity, versions
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model, more_endpoints
+from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import EXIT_FOUND, people, without_passwords
 from agentless_mini.config import Config
-from agentless_mini.domain import Decoding
+from agentless_mini.environments import SandboxKind
 from agentless_mini.errors import EnvironmentFailed, ModelChanged
 from agentless_mini.evaluation.attempt import Assignment, Desk, attempt, grade_key, row_digest
 from agentless_mini.evaluation.grading import Grader
@@ -28,10 +28,11 @@ from agentless_mini.evaluation.ports import Testbeds
 from agentless_mini.evaluation.predictions import write_predictions
 from agentless_mini.evaluation.schedule import evaluate as attempt_all
 from agentless_mini.evaluation.settings import Grading
-from agentless_mini.pipeline import ChainSettings, Until
+from agentless_mini.pipeline import NO_SANDBOX, Until, check_rounds
 from agentless_mini.ports import Watch
 from agentless_mini.recording import RecordedSampler
 from agentless_mini.report.evaluation_progress import EvaluationProgress
+from agentless_mini.stages.score import Scoring
 from agentless_mini.store import AttemptRecord, AttemptState, EvalStart, InstanceRecord, Store
 from agentless_mini.templates import load_prompts
 
@@ -103,11 +104,12 @@ async def _run(parts: _Parts) -> None:
         around = Surroundings(config, parts.machine, parts.store, stack, parts.progress)
         chosen = await choose_model(around)
         chosen = await more_endpoints(chosen, evaluation.endpoints, around)
+        scoring = await open_scorer(config.scorer, around) if config.evolve.scored else None
         _begin(parts, chosen)
         beds = await parts.bedding(evaluation, chosen.name, stack, parts.progress)
         for again in range(2):
             try:
-                await _attempt_all(parts, chosen, beds.testbeds)
+                await _attempt_all(parts, chosen, scoring, beds.testbeds)
                 break
             except ModelChanged:  # planned again once, with the card of the model that is served now
                 if again:
@@ -116,8 +118,9 @@ async def _run(parts: _Parts) -> None:
             await _summarise(parts, beds.grader)
 
 
-async def _attempt_all(parts: _Parts, chosen: ChosenModel, beds: Testbeds) -> None:
-    desk, written = _desk(parts, chosen), time.monotonic()
+async def _attempt_all(parts: _Parts, chosen: ChosenModel, scoring: Scoring | None, beds: Testbeds) -> None:
+    desk, written = replace(_desk(parts, chosen), scoring=scoring), time.monotonic()
+    await _check(parts, desk)
 
     async def attempting(task: Assignment) -> AttemptRecord:
         return await attempt(task, desk, beds, parts.progress.of(task.instance.id))
@@ -133,6 +136,13 @@ async def _attempt_all(parts: _Parts, chosen: ChosenModel, beds: Testbeds) -> No
     await attempt_all(_tasks(parts.evaluation), parts.evaluation.config.eval.workers, attempting, ended)
 
 
+async def _check(parts: _Parts, desk: Desk) -> None:
+    """Refuse what no instance could be attempted with, before any is."""
+    if desk.chain.evolve.rounds > 1:
+        untested = parts.evaluation.config.sandbox.kind is SandboxKind.NONE
+        check_rounds(desk.chain, await desk.sampler.card(), NO_SANDBOX if untested else None)
+
+
 def _tasks(evaluation: Evaluation) -> list[Assignment]:
     answers = evaluation.dataset.answers
     return [
@@ -145,26 +155,14 @@ def _desk(parts: _Parts, chosen: ChosenModel) -> Desk:
     config = parts.evaluation.config
     return Desk(
         store=parts.store,
-        sampler=RecordedSampler(chosen.sampler, parts.store, _identity(chosen, config)),
+        sampler=RecordedSampler(chosen.sampler, parts.store, identity(chosen, config)),
         prompts=load_prompts(config.prompts),
-        chain=_chain(parts.evaluation),
+        chain=chain_of(config).model_copy(update={"until": parts.evaluation.until}),
         grading=config.eval.grade,
         model=chosen.name,
         command=without_passwords(sys.argv),
         settings=_settings(parts.evaluation),
-        versions=_versions(chosen),
-    )
-
-
-def _chain(evaluation: Evaluation) -> ChainSettings:
-    config = evaluation.config
-    return ChainSettings(
-        localize=config.localize,
-        repair=config.repair,
-        reproduce=config.reproduce,
-        regress=config.regress,
-        rank=config.rank,
-        until=evaluation.until,
+        versions=versions(chosen),
     )
 
 
@@ -174,18 +172,14 @@ def _settings(evaluation: Evaluation) -> str:
     limits = config.sandbox.model_dump(mode="json", include={"case_seconds", "memory_mib", "kind"})
     prompts = str(config.prompts) if config.prompts else ""
     more = {"oracle": evaluation.oracle, "sandbox": limits, "prompts": prompts}
-    return json.dumps({**_chain(evaluation).model_dump(mode="json"), **more}, sort_keys=True)
-
-
-def _versions(chosen: ChosenModel) -> str:
-    return json.dumps({"amini": __version__, "python": platform.python_version(), "model": chosen.source})
-
-
-def _identity(chosen: ChosenModel, config: Config) -> str:
-    said = config.endpoint
-    if said.context_window is None and said.decoding is Decoding.FREE:
-        return chosen.name
-    return f"{chosen.name} (context {said.context_window}, {said.decoding})"
+    chain = chain_of(config).model_copy(update={"until": evaluation.until}).model_dump(mode="json")
+    if config.evolve.rounds == 1:
+        del chain["evolve"]
+    if config.repair.stop_when is None:
+        del chain["repair"]["stop_when"]
+    if config.evolve.scored:
+        more["scorer"] = config.scorer.model_dump(mode="json", include={"model", "route", "label"})
+    return json.dumps({**chain, **more}, sort_keys=True)
 
 
 def _begin(parts: _Parts, chosen: ChosenModel) -> None:
@@ -197,7 +191,7 @@ def _begin(parts: _Parts, chosen: ChosenModel) -> None:
             fingerprint=dataset.fingerprint,
             model=chosen.name,
             settings=_settings(evaluation),
-            versions=_versions(chosen),
+            versions=versions(chosen),
         )
     )
     for one in evaluation.instances:

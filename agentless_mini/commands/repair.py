@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -13,9 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from agentless_mini import __version__
 from agentless_mini.commands.boxes import Yard, plan_boxes
+from agentless_mini.commands.chain import chain_of, identity, versions
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
+from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import (
     EXIT_BUG,
     EXIT_FOUND,
@@ -25,17 +25,19 @@ from agentless_mini.commands.terminal import (
     without_passwords,
 )
 from agentless_mini.config import Config
-from agentless_mini.domain import Decoding, Issue, Patch, Prediction, Reason, Rejected, Snapshot
+from agentless_mini.domain import Issue, Patch, Prediction, Reason, Rejected, Snapshot
 from agentless_mini.errors import AminiError, EnvironmentFailed, ModelChanged, boundary
 from agentless_mini.pipeline import ChainSettings, resolve
 from agentless_mini.ports import PatchCheck
 from agentless_mini.prompts import Prompts
+from agentless_mini.recorded_scorer import traced_scoring
 from agentless_mini.recording import RecordedSampler, TracedSampler
 from agentless_mini.report.document import run_document
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
 from agentless_mini.repository import Repository
 from agentless_mini.stages.given import GivenSettings
+from agentless_mini.stages.score import Scoring
 from agentless_mini.stages.session import Session
 from agentless_mini.store import RunId, RunStart, RunStatus, Store
 from agentless_mini.templates import load_prompts
@@ -103,15 +105,18 @@ class _Model:
 
     chosen: ChosenModel
     prompts: Prompts
+    scoring: Scoring | None = None
 
 
 async def _run(parts: _Parts) -> tuple[RunId, Prediction]:
     async with AsyncExitStack() as stack:
         prompts = load_prompts(parts.task.config.prompts)
-        chosen = await choose_model(Surroundings(parts.task.config, parts.machine, parts.store, stack, parts.progress))
+        around = Surroundings(parts.task.config, parts.machine, parts.store, stack, parts.progress)
+        chosen = await choose_model(around)
+        scoring = await open_scorer(around.config.scorer, around) if around.config.evolve.scored else None
         run = parts.store.runs.begin(_start(parts, chosen))
         try:
-            prediction = await _predict(parts, _Model(chosen, prompts), run, stack)
+            prediction = await _predict(parts, _Model(chosen, prompts, scoring), run, stack)
         except BaseException as error:
             status, code = _ending(error)
             parts.store.runs.finish(run, status, code)
@@ -129,9 +134,16 @@ async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitSta
     opening = plan_boxes(yard, parts.store, run)
     for attempt in range(2):
         sampler = TracedSampler(
-            RecordedSampler(chosen.sampler, parts.store, _identity(chosen, task.config)), parts.store, run
+            RecordedSampler(chosen.sampler, parts.store, identity(chosen, task.config)), parts.store, run
         )
-        session = Session(sampler, model.prompts, _check(task.repository), parts.progress, _instance(parts.snapshot))
+        session = Session(
+            sampler,
+            model.prompts,
+            _check(task.repository),
+            parts.progress,
+            _instance(parts.snapshot),
+            traced_scoring(model.scoring, parts.store, run) if model.scoring else None,
+        )
         try:
             return await resolve(task.issue, parts.snapshot, session, _settings(task), opening)
         except ModelChanged:
@@ -142,24 +154,7 @@ async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitSta
 
 
 def _settings(task: Task) -> ChainSettings:
-    config = task.config
-    return ChainSettings(
-        localize=config.localize,
-        repair=config.repair,
-        reproduce=config.reproduce,
-        regress=config.regress,
-        given=task.given,
-        rank=config.rank,
-        files=task.files,
-    )
-
-
-def _identity(chosen: ChosenModel, config: Config) -> str:
-    """Return the name under which a model's card is recorded: what the user says of a model makes it another one."""
-    said = config.endpoint
-    if said.context_window is None and said.decoding is Decoding.FREE:
-        return chosen.name
-    return f"{chosen.name} (context {said.context_window}, {said.decoding})"
+    return chain_of(task.config).model_copy(update={"given": task.given, "files": task.files})
 
 
 def _instance(snapshot: Snapshot) -> str:
@@ -176,7 +171,6 @@ def _check(repository: Repository) -> PatchCheck:
 
 def _start(parts: _Parts, chosen: ChosenModel) -> RunStart:
     snapshot = parts.snapshot
-    versions = {"amini": __version__, "python": platform.python_version(), "model": chosen.source}
     return RunStart(
         model=chosen.name,
         instance=_instance(snapshot),
@@ -186,7 +180,7 @@ def _start(parts: _Parts, chosen: ChosenModel) -> RunStart:
         issue=parts.task.issue,
         command=without_passwords(sys.argv),
         settings=parts.task.config.model_dump_json(),
-        versions=json.dumps(versions),
+        versions=versions(chosen),
     )
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from agentless_mini.commands.benchmark import folder_of
 from agentless_mini.commands.evaluate import STORE
+from agentless_mini.commands.evaluation_options import ReportOptions
 from agentless_mini.commands.models import Machine
-from agentless_mini.commands.options import ReportOptions
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 from agentless_mini.report.evaluation_cost import Prices
-from agentless_mini.report.evaluation_document import evaluation_document, one_instance
+from agentless_mini.report.evaluation_document import evaluation_documents, one_instance
 from agentless_mini.report.evaluation_tables import evaluation_tables
 from agentless_mini.store import Store
 
@@ -26,7 +26,7 @@ def run_report(options: ReportOptions, machine: Machine) -> None:
         if options.instance is not None:
             _write([one_instance(store, options.instance) for store in stores])
             return
-        documents = [evaluation_document(store, _prices(options)) for store in stores]
+        documents = evaluation_documents(stores, _prices(options))
         if options.html is not None:
             _write_page(options.html, documents, stores)
         if options.as_json:

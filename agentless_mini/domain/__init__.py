@@ -43,6 +43,7 @@ from agentless_mini.domain.sampling import (
     Stage,
     Usage,
 )
+from agentless_mini.domain.scoring import SCORE_VERSION, RewardModel, ScoreRequest, ScoreRoute
 from agentless_mini.domain.source import FileKind, Issue, Snapshot, SourceFile
 from agentless_mini.domain.testing import (
     Case,
@@ -61,6 +62,7 @@ __all__ = [
     "JOB_VERSION",
     "KEY_VERSION",
     "MIB",
+    "SCORE_VERSION",
     "BoxDone",
     "BoxLimits",
     "BoxUser",
@@ -105,11 +107,14 @@ __all__ = [
     "Reason",
     "Rejected",
     "ResultFile",
+    "RewardModel",
     "Role",
     "Runner",
     "SampleDone",
     "SampleRequest",
     "SamplingParams",
+    "ScoreRequest",
+    "ScoreRoute",
     "ShownFile",
     "Snapshot",
     "SourceFile",

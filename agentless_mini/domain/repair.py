@@ -83,12 +83,16 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What became of one sample. `request` is `SampleRequest.key()`; `order` is its place among all of a run."""
+    """What became of one sample. `request` is `SampleRequest.key()`; `order` is its place among all of a run.
+
+    `round` is the round of the evolution that it was drawn in; without one all are of round 0.
+    """
 
     request: str
     index: int
     order: int
     outcome: Patch | Rejected
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,13 @@ class Stage(enum.StrEnum):
 
     LOCALIZE = "localize"
     REPAIR = "repair"
+    EVOLVE = "evolve"
     REPRODUCE = "reproduce"
+
+    @property
+    def repairs(self) -> bool:
+        """Return whether its samples are candidates: answers that may become patches."""
+        return self in {Stage.REPAIR, Stage.EVOLVE}
 
 
 class Role(enum.StrEnum):

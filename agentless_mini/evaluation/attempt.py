@@ -32,8 +32,10 @@ from agentless_mini.ports import Sampler, Watch
 from agentless_mini.prompts import Prompts
 from agentless_mini.ranking import Method
 from agentless_mini.recorded_sandbox import RecordedSandbox, TracedSandbox
+from agentless_mini.recorded_scorer import traced_scoring
 from agentless_mini.recording import TracedSampler
 from agentless_mini.stages.bench import Bench, NoBench, Opening
+from agentless_mini.stages.score import Scoring
 from agentless_mini.stages.session import Session, together
 from agentless_mini.store import (
     AttemptRecord,
@@ -55,7 +57,8 @@ IMAGE, CONTEXT, GRADING = "image", "context", "grading"
 class Desk:
     """What the attempts of an evaluation share.
 
-    `sampler` records in `store` what it is asked. `settings` are those of the chain as text, for the record.
+    `sampler` and `scoring` record in `store` what they are asked. `settings` are those of the chain as text, for the
+    record.
     """
 
     store: Store
@@ -67,6 +70,7 @@ class Desk:
     command: tuple[str, ...] = ()
     settings: str = "{}"
     versions: str = "{}"
+    scoring: Scoring | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +175,9 @@ async def _predict(task: Assignment, desk: Desk, bed: Testbed, progress: _Progre
     tree = await bed.tree()
     run = desk.store.runs.begin(_start(task, desk, tree))
     with _ended(desk.store, run):
-        session = Session(
-            TracedSampler(desk.sampler, desk.store, run), desk.prompts, tree.check, progress, task.instance.id
-        )
+        sampler = TracedSampler(desk.sampler, desk.store, run)
+        scoring = traced_scoring(desk.scoring, desk.store, run) if desk.scoring else None
+        session = Session(sampler, desk.prompts, tree.check, progress, task.instance.id, scoring)
         opening = _recorded(bed.opening(tree.snapshot), desk.store, run)
         prediction = await resolve(task.instance.issue, tree.snapshot, session, _chain(task, desk, tree), opening)
         desk.store.runs.put_prediction(run, prediction)

@@ -1,7 +1,7 @@
 """What an evaluation measures, as pure functions: estimates, localization, and curves over samples and tests.
 
 `estimates` are the statistics, `localization` compares lists of files with those of the true fix, `replay` ranks parts
-of a recorded run again. Nothing here grades a patch or reads a store.
+of a recorded run again, `rounds` looks at those of an evolution. Nothing here grades a patch or reads a store.
 """
 
 from agentless_mini.measures.estimates import (
@@ -17,6 +17,7 @@ from agentless_mini.measures.estimates import (
 )
 from agentless_mini.measures.localization import Found, found
 from agentless_mini.measures.replay import Curve, Curves, Replay, choices, curves
+from agentless_mini.measures.rounds import Round, round_ends, rounds, shares_passed
 
 __all__ = [
     "Bin",
@@ -26,6 +27,7 @@ __all__ = [
     "Interval",
     "Replay",
     "Resampler",
+    "Round",
     "bootstrap",
     "calibration",
     "choices",
@@ -35,4 +37,7 @@ __all__ = [
     "pass_at_k",
     "points_of_samples",
     "points_of_tests",
+    "round_ends",
+    "rounds",
+    "shares_passed",
 ]

@@ -10,21 +10,29 @@ a true smaller run:
 
 One prefix, in the order of the samples, and no mean over random subsets: the subsets would choose patches that no
 other way chooses, each of which had to be graded. So a point has the noise of its draw.
+
+Of an evolution (mission section 3) only whole rounds are a smaller run: the first t are what `--rounds t` draws with as
+many samples a round. Their samples are not exchangeable, since the later ones were shown earlier ones; only those of
+the first round are samples as any run without evolution draws them.
 """
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from agentless_mini.domain import Candidate, Case, Execution, GeneratedCase, Origin, Patch, Prediction
 from agentless_mini.measures.estimates import points_of_samples, points_of_tests
+from agentless_mini.measures.rounds import round_ends
 from agentless_mini.ranking import Method, Standing, Totals, ordered, standings, totals
 
 
 class Replay:
-    """A run that is over, to be ranked again in part. `samples` and `tests` are how many of each it drew."""
+    """A run that is over, to be ranked again in part. `samples` and `tests` are how many of each it drew.
+
+    `ends` are the samples up to the end of each round of an evolution, and empty without one.
+    """
 
     def __init__(
         self,
@@ -35,6 +43,8 @@ class Replay:
         """Take what `Prediction` has, the candidates in any order."""
         by_order = sorted(candidates, key=lambda candidate: candidate.order)
         self.samples = by_order[-1].order + 1 if by_order else 0
+        ends = round_ends(by_order)
+        self.ends = ends if len(ends) > 1 else ()
         self.tests = max((case.order + 1 for case in generated), default=0)
         valid = [(one.order, one.outcome) for one in by_order if isinstance(one.outcome, Patch)]
         self._orders = [order for order, _ in valid]
@@ -87,21 +97,36 @@ Curve = tuple[tuple[int, Patch | None], ...]
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """What one run chose: by its method over samples (all tests) and over tests (all samples), and by vote alone."""
+    """What one run chose: by its method over samples (all tests) and over tests (all samples), and by vote alone.
+
+    Of an evolution `samples` and `votes` have a point for the end of each round, and `plain` is the curve over the
+    samples of its first round by its method; else `plain` is empty. What an evolution was shown stays what it was
+    where `tests` takes tests away.
+    """
 
     samples: Curve
     tests: Curve
     votes: Curve
+    plain: Curve = ()
 
 
-def curves(replay: Replay, method: Method) -> Curves:
-    """Rank the run again at each point of the curves of mission section 6."""
-    over_samples = points_of_samples(replay.samples)
+def curves(replay: Replay, method: Method, more: Collection[int] = ()) -> Curves:
+    """Rank the run again at each point of the curves of mission section 6, or at the end of each round.
+
+    `more` are further numbers of samples to do so at, where the run has no rounds and drew more.
+    """
+    over_samples = replay.ends or _with(points_of_samples(replay.samples), more)
+    over_plain = points_of_samples(replay.ends[0]) if replay.ends else ()
     return Curves(
         tuple((n, replay.choice(n, replay.tests, method)) for n in over_samples),
         tuple((t, replay.choice(replay.samples, t, method)) for t in points_of_tests(replay.tests)),
         tuple((n, replay.choice(n, replay.tests, Method.VOTE)) for n in over_samples),
+        tuple((n, replay.choice(n, replay.tests, method)) for n in over_plain),
     )
+
+
+def _with(points: tuple[int, ...], more: Collection[int]) -> tuple[int, ...]:
+    return tuple(sorted({*points, *(point for point in more if 0 < point < points[-1])}))
 
 
 def choices(drawn: Curves) -> tuple[Patch, ...]:
@@ -109,5 +134,5 @@ def choices(drawn: Curves) -> tuple[Patch, ...]:
 
     A patch stands for its normal form: it is that of the earliest sample.
     """
-    points = [*reversed(drawn.samples), *drawn.tests, *drawn.votes]
+    points = [*reversed(drawn.samples), *drawn.tests, *drawn.votes, *drawn.plain]
     return tuple({patch.normal: patch for _, patch in points if patch is not None}.values())

@@ -32,6 +32,14 @@ def table(*headings: str) -> "Table":
     return Table(*(Column(plain_text(text)) for text in headings), box=box.SIMPLE_HEAD)
 
 
+def headed(*names: str) -> "Table":
+    """Return an empty table with headings that are foreign text: the user names an evaluation."""
+    shown = table()
+    for name in names:
+        shown.add_column(plain_text(name))
+    return shown
+
+
 def row(table: "Table", *cells: str) -> None:
     """Add a row of texts."""
     table.add_row(*(plain_text(cell) for cell in cells))
@@ -49,3 +57,8 @@ def heading(text: str) -> "Text":
     from rich.text import Text
 
     return Text(escaped(text), style="bold")
+
+
+def percent(share: float | None) -> str:
+    """Return a share as people read it, to a tenth of a percent."""
+    return "-" if share is None else f"{share:.1%}"

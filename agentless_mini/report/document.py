@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from agentless_mini.domain import Case, Completion, Execution, Rejected, Verdict
+from agentless_mini.report.rounds import evolved, stopping
 from agentless_mini.store import (
     PatchRecord,
     PromptRecord,
@@ -35,6 +36,8 @@ def run_document(
 ) -> dict[str, Any]:
     """Return a run as JSON values: prompts by digest, samples, boxes, and how it was decided (`prediction`, or null).
 
+    A run in rounds has them in `evolution` (see `measures.Round`; `score` says what their scores are), one that was to
+    stop early has `stopping`.
     `text` and `reasoning` are in the samples whose completions are given. `prediction.execution` is null where no
     test was run, or has every case, and for every distinct patch its outcomes and faults by the id of the case.
     """
@@ -45,7 +48,14 @@ def run_document(
         "samples": [_sample_values(sample, answers.get((sample.key, sample.index))) for sample in trace.samples],
         "boxes": [asdict(box) for box in trace.boxes],
         "prediction": _prediction_values(trace),
+        **budget_values(trace),
     }
+
+
+def budget_values(trace: RunTrace) -> dict[str, Any]:
+    """Return the rounds of a run, and what it was spared; each only where there is such a thing."""
+    parts = {"evolution": evolved(trace), "stopping": stopping(trace)}
+    return {name: part.values() for name, part in parts.items() if part is not None}
 
 
 def _run_values(run: RunRecord) -> dict[str, Any]:

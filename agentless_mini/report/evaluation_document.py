@@ -6,20 +6,19 @@ are read one after another, so memory grows with the instances and not with thei
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.report.evaluation_cost import Prices, cost
-from agentless_mini.report.evaluation_facts import InstanceFacts, solved
+from agentless_mini.report.evaluation_facts import InstanceFacts, replay_of, solved
 from agentless_mini.report.evaluation_instance import instance_document
 from agentless_mini.report.evaluation_results import results
 from agentless_mini.store import (
     AttemptRecord,
     EvalStart,
     GradeRecord,
-    InstanceRecord,
     PatchRecord,
     RunTrace,
     Store,
@@ -28,16 +27,31 @@ from agentless_mini.store import (
 SCHEMA = 1
 
 
-def evaluation_document(store: Store, prices: Prices = Prices()) -> dict[str, Any]:  # noqa: B008 - frozen
+def evaluation_documents(stores: Sequence[Store], prices: Prices) -> list[dict[str, Any]]:
+    """Return the reports of evaluations that are shown side by side.
+
+    Where one is in rounds, best@N of the others is told at the ends of its rounds, too: at equal budgets. Raises as
+    `evaluation_document`.
+    """
+    budgets = sorted({end for store in stores for end in _round_ends(store)})
+    return [evaluation_document(store, prices, budgets) for store in stores]
+
+
+def evaluation_document(
+    store: Store,
+    prices: Prices = Prices(),  # noqa: B008 - frozen
+    budgets: Collection[int] = (),
+) -> dict[str, Any]:
     """Return the report of the store's evaluation, also while it is going on.
 
+    `budgets` are numbers of samples at which best@N is wanted beside the usual ones.
     Raises `UsageError` where the store has none, `StoreError` where it cannot be read.
     """
     start = store.evals.start()
     return {
         "schema": SCHEMA,
         "run": _run(start),
-        "results": results(facts(store)),
+        "results": results(facts(store, budgets), budgets),
         "cost": cost(store.evals.spending(), prices),
     }
 
@@ -52,16 +66,21 @@ def one_instance(store: Store, name: str) -> dict[str, Any]:
     raise UsageError(f"The evaluation has no instance {printable(name)}: amini report without --instance lists them.")
 
 
-def facts(store: Store) -> Iterator[InstanceFacts]:
+def facts(store: Store, budgets: Collection[int] = ()) -> Iterator[InstanceFacts]:
     """Yield what the report needs of each instance, in order of id, one run in memory at a time."""
     attempts = {attempt.instance: attempt for attempt in store.evals.attempts()}
     for record in store.evals.instances():
-        yield _facts(store, record, attempts.get(record.id))
+        attempt = attempts.get(record.id)
+        trace, grades = _read(store, attempt)
+        yield InstanceFacts(record, attempt, solved(trace, grades, budgets) if trace else None)
 
 
-def _facts(store: Store, record: InstanceRecord, attempt: AttemptRecord | None) -> InstanceFacts:
-    trace, grades = _read(store, attempt)
-    return InstanceFacts(record, attempt, solved(trace, grades) if trace else None)
+def _round_ends(store: Store) -> tuple[int, ...]:
+    """Return how many samples there are at the end of each round, empty without rounds: of any decided instance."""
+    for attempt in store.evals.attempts():
+        if attempt.run is not None:
+            return replay_of(store.runs.trace(attempt.run)).ends
+    return ()
 
 
 def _read(store: Store, attempt: AttemptRecord | None) -> tuple[RunTrace | None, dict[str, bool]]:

@@ -6,12 +6,13 @@ unknown, which is None, and neither right nor wrong.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from agentless_mini.domain import Rejected, Stage
+from agentless_mini.domain import Rejected
 from agentless_mini.measures import Curve, Found, Replay, curves, found
 from agentless_mini.ranking import Method
+from agentless_mini.report.rounds import Evolved, Stopping, evolved, stopping
 from agentless_mini.store import (
     AttemptRecord,
     AttemptState,
@@ -34,17 +35,19 @@ UNKNOWN: Marks = ((0, None),)
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """What a run that came to its decision shows. `samples`, `valid` and `correct` count repairs, `distinct` patches.
+    """What a run that came to its decision shows. `samples` and `valid` count repairs, `distinct` patches.
 
-    `correct` is None where a valid patch is not graded. `chosen` is a normal form, "" where no sample is valid, and
-    `share` its share of the votes. `rejected` counts reasons.
+    `chosen` is a normal form, "" where no sample is valid, and `share` its share of the votes. `rejected` counts
+    reasons. `plain` has the numbers of samples and of correct ones (None where a valid one is not graded) that pass@k
+    is estimated from: of an evolution those of its first round alone, since the estimator takes samples to be
+    exchangeable, and later ones hang on earlier ones. `over_plain` is the curve of that round, and `by_oracle` tells
+    for the end of each whether any sample so far is right; both are empty without rounds.
     """
 
     lists: tuple[tuple[str, ...], ...]
     samples: int
     valid: int
     distinct: int
-    correct: int | None
     rejected: tuple[tuple[str, int], ...]
     chosen: str
     share: float | None
@@ -52,6 +55,11 @@ class Solved:
     over_samples: Marks
     over_tests: Marks
     by_vote: Marks
+    plain: tuple[int, int | None]
+    over_plain: Marks = ()
+    by_oracle: Marks = ()
+    evolved: Evolved | None = None
+    stopping: Stopping | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,30 +105,60 @@ def method_of(trace: RunTrace) -> Method:
     return Method(json.loads(trace.run.start.settings).get("rank", Method.AGREEMENT))
 
 
-def solved(trace: RunTrace, grades: Mapping[str, bool]) -> Solved | None:
-    """Read a run, with what is known of its patches by normal form; None where it came to no decision."""
+def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = ()) -> Solved | None:
+    """Read a run, with what is known of its patches by normal form; None where it came to no decision.
+
+    `more` are numbers of samples at which its curve is wanted, too (see `measures.curves`).
+    """
     if trace.prediction is None:
         return None
-    outcomes = [sample.outcome for sample in trace.samples if sample.stage is Stage.REPAIR and sample.outcome]
-    normals = Counter(outcome.normal for outcome in outcomes if isinstance(outcome, PatchRecord))
+    outcomes = [sample.outcome for sample in trace.samples if sample.stage.repairs and sample.outcome]
+    normals = _normals(outcomes)
     reasons = Counter(outcome.reason.value for outcome in outcomes if isinstance(outcome, Rejected))
-    marks = _marks(trace, grades) if outcomes else (UNKNOWN, UNKNOWN, UNKNOWN)
+    replay = replay_of(trace)
+    drawn = curves(replay, method_of(trace), more)
+    main = (drawn.samples, drawn.tests, drawn.votes)
+    over_samples, over_tests, by_vote = (_known(curve, grades) if outcomes else UNKNOWN for curve in main)
+    chosen, share = _chosen(trace.prediction)
     return Solved(
-        trace.prediction.localization.lists,
-        len(outcomes),
-        normals.total(),
-        len(normals),
-        sum(normals[one] for one in normals if grades[one]) if normals.keys() <= grades.keys() else None,
-        tuple(sorted(reasons.items())),
-        *_chosen(trace.prediction),
-        _resolved(trace.prediction, grades) if outcomes else None,
-        *marks,
+        lists=trace.prediction.localization.lists,
+        samples=len(outcomes),
+        valid=normals.total(),
+        distinct=len(normals),
+        rejected=tuple(sorted(reasons.items())),
+        chosen=chosen,
+        share=share,
+        resolved=_resolved(trace.prediction, grades) if outcomes else None,
+        over_samples=over_samples,
+        over_tests=over_tests,
+        by_vote=by_vote,
+        plain=_plain(trace, grades),
+        over_plain=_known(drawn.plain, grades),
+        by_oracle=tuple((end, _any_right(trace, grades, end)) for end in replay.ends),
+        evolved=evolved(trace),
+        stopping=stopping(trace),
     )
 
 
-def _marks(trace: RunTrace, grades: Mapping[str, bool]) -> tuple[Marks, Marks, Marks]:
-    drawn = curves(replay_of(trace), method_of(trace))
-    return _known(drawn.samples, grades), _known(drawn.tests, grades), _known(drawn.votes, grades)
+def _normals(outcomes: Iterable[object]) -> Counter[str]:
+    return Counter(outcome.normal for outcome in outcomes if isinstance(outcome, PatchRecord))
+
+
+def _correct(normals: Counter[str], grades: Mapping[str, bool]) -> int | None:
+    """Return how many samples are right, None where one of their patches is not graded."""
+    known = normals.keys() <= grades.keys()
+    return sum(normals[one] for one in normals if grades[one]) if known else None
+
+
+def _plain(trace: RunTrace, grades: Mapping[str, bool]) -> tuple[int, int | None]:
+    first = [one.outcome for one in trace.samples if one.stage.repairs and one.outcome and not one.round]
+    return len(first), _correct(_normals(first), grades)
+
+
+def _any_right(trace: RunTrace, grades: Mapping[str, bool], end: int) -> Known:
+    drawn = _normals(one.outcome for one in trace.samples if one.order is not None and one.order < end)
+    told = {grades.get(normal) for normal in drawn}
+    return True if True in told else None if None in told else False
 
 
 def _known(curve: Curve, grades: Mapping[str, bool]) -> Marks:

@@ -6,9 +6,11 @@ It is what the page draws and `--json` prints. Texts are as they were recorded: 
 from collections.abc import Mapping
 from typing import Any
 
-from agentless_mini.domain import Case, CaseResult, Execution, Rejected, Stage
+from agentless_mini.domain import Case, CaseResult, Execution, Rejected
 from agentless_mini.measures import curves
+from agentless_mini.report.document import budget_values
 from agentless_mini.report.evaluation_facts import method_of, replay_of
+from agentless_mini.report.rounds import evolved
 from agentless_mini.store import AttemptRecord, InstanceRecord, PatchRecord, PredictionRecord, RunTrace
 
 
@@ -18,6 +20,7 @@ def instance_document(
     """Return all that is known of an instance. `resolved` of a patch is null where it was not graded.
 
     `verdicts` of a patch are the outcomes of `tests`, in their order; empty for a patch that was refused or not run.
+    An evolution tells of each patch the `round` of its earliest sample and its `score`, null where it has none.
     """
     prediction = trace.prediction if trace else None
     return {
@@ -36,6 +39,7 @@ def instance_document(
         "choice": _choice(prediction, grades) if prediction else None,
         "best_at_n": _best_at_n(trace, grades) if trace and prediction else [],
         "notes": list(prediction.notes) if prediction else [],
+        **(budget_values(trace) if trace else {}),
     }
 
 
@@ -54,6 +58,7 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
             first.setdefault(sample.outcome.normal, sample.outcome)
     execution = trace.prediction.execution if trace.prediction else None
     verdicts = {verdict.normal: verdict for verdict in execution.verdicts} if execution else {}
+    told = _of_rounds(trace)
     ranked = sorted(first, key=lambda normal: (-len(orders[normal]), orders[normal][0]))
     return [
         {
@@ -65,9 +70,20 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
             "resolved": grades.get(normal),
             "refusal": verdicts[normal].refusal if normal in verdicts else "",
             "verdicts": _outcomes(verdicts[normal].results) if normal in verdicts else [],
+            **told.get(normal, {}),
         }
         for normal in ranked
     ]
+
+
+def _of_rounds(trace: RunTrace) -> dict[str, dict[str, Any]]:
+    """Return what an evolution has to tell of each patch more, by normal form."""
+    found = evolved(trace)
+    if found is None:
+        return {}
+    drawn = [(one.outcome, one.round) for one in reversed(trace.samples)]
+    earliest = {patch.normal: number for patch, number in drawn if isinstance(patch, PatchRecord)}
+    return {normal: {"round": number, "score": found.scores.get(normal)} for normal, number in earliest.items()}
 
 
 def _outcomes(found: tuple[CaseResult, ...]) -> list[str]:
@@ -87,7 +103,7 @@ def _rejected(trace: RunTrace) -> list[dict[str, Any]]:
     return [
         {"order": sample.order, "reason": sample.outcome.reason.value, "detail": sample.outcome.detail}
         for sample in trace.samples
-        if sample.stage is Stage.REPAIR and isinstance(sample.outcome, Rejected)
+        if sample.stage.repairs and isinstance(sample.outcome, Rejected)
     ]
 
 

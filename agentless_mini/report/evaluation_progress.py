@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from agentless_mini.domain import BoxDone, Event, Note, SampleDone, Stage
+from agentless_mini.domain import BoxDone, Event, Note, SampleDone
 from agentless_mini.ports import Watch
 from agentless_mini.report.progress import moves
 from agentless_mini.store import AttemptRecord, AttemptState
@@ -93,7 +93,7 @@ class EvaluationProgress:
         match event:
             case SampleDone(stage, _, rejected):
                 self._samples += 1
-                self._valid += stage is Stage.REPAIR and rejected is None
+                self._valid += stage.repairs and rejected is None
             case BoxDone():
                 self._boxes += 1
             case Note(text):

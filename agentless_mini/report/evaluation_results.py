@@ -3,10 +3,13 @@
 Nothing in them depends on time, on the order in which anything arrived, or on numbers of runs. Infrastructure failures
 and instances that are still under way are counted apart: they are no wrong answers. A rate is null where one of its
 patches was not graded, since those that were are no fair sample of all.
+
+What is told of rounds and of an adaptive budget is there only where an evaluation has them. The curves over samples of
+an evolution have a point for the end of each round, where N samples are what a shorter evolution would have drawn.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -19,7 +22,8 @@ from agentless_mini.measures import (
     points_of_samples,
     points_of_tests,
 )
-from agentless_mini.report.evaluation_facts import InstanceFacts, Known, Marks, Solved, at
+from agentless_mini.report.evaluation_facts import UNKNOWN, InstanceFacts, Known, Marks, Solved, at
+from agentless_mini.report.evaluation_rounds import evolution_values, stopping_values
 from agentless_mini.store import AttemptState
 
 SEED = 0
@@ -28,8 +32,11 @@ FAILURES = frozenset({AttemptState.FAILED, AttemptState.INFRASTRUCTURE})
 DIFFICULTIES = ("<15 min fix", "15 min - 1 hour", "1-4 hours", ">4 hours")
 
 
-def results(facts: Iterable[InstanceFacts]) -> dict[str, Any]:
-    """Return the object `results` of the document, whatever the order of the facts."""
+def results(facts: Iterable[InstanceFacts], budgets: Collection[int] = ()) -> dict[str, Any]:
+    """Return the object `results` of the document, whatever the order of the facts.
+
+    `budgets` are numbers of samples for which the facts were asked, beside those at which curves are drawn anyhow.
+    """
     every = sorted(facts, key=lambda one: one.record.id)
     judged = [one for one in every if one.judged]
     return {
@@ -43,11 +50,13 @@ def results(facts: Iterable[InstanceFacts]) -> dict[str, Any]:
         "localization": _localization(judged),
         "format": _format(judged),
         "pass_at_k": _pass_at_k(judged),
-        "best_at_n": _over_samples(judged, lambda one: one.over_samples),
+        "best_at_n": _over_samples(judged, lambda one: one.over_samples, budgets),
         "best_at_tests": _over_tests(judged),
-        "vote_at_n": _over_samples(judged, lambda one: one.by_vote),
+        "vote_at_n": _over_samples(judged, lambda one: one.by_vote, budgets),
         "calibration": _calibration(judged),
         "failures": _failures(every),
+        **_of_rounds(judged),
+        **_of_stopping(judged),
         "per_instance": [_instance(one) for one in every],
     }
 
@@ -140,9 +149,20 @@ def _most(judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks]) -> 
     return max((marks(one.solved)[-1][0] for one in judged if one.solved), default=0)
 
 
-def _over_samples(judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks]) -> list[dict[str, Any]]:
-    points = [n for n in points_of_samples(_most(judged, marks)) if n]
-    return [{"n": n, **_point(judged, marks, n)} for n in points]
+def _over_samples(
+    judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks], budgets: Collection[int] = ()
+) -> list[dict[str, Any]]:
+    """Return a curve over samples. Of an evolution it has the points of its rounds, and no others."""
+    most = _most(judged, marks)
+    ends = {end for one in judged if one.solved for end, _ in one.solved.by_oracle}
+    points = ends or {*points_of_samples(most), *(n for n in budgets if n < most)}
+    return _along(judged, marks, points)
+
+
+def _along(
+    judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks], points: Iterable[int]
+) -> list[dict[str, Any]]:
+    return [{"n": n, **_point(judged, marks, n)} for n in sorted(points) if n]
 
 
 def _over_tests(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
@@ -157,8 +177,12 @@ def _point(judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks], po
 
 
 def _pass_at_k(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
-    """Return the oracle's curve: as if the best of k samples were always chosen."""
-    drawn = [(one.solved.samples, one.solved.correct) if one.solved else _none_right(one) for one in judged]
+    """Return the oracle's curve: as if the best of k samples were always chosen.
+
+    The estimator takes samples to be exchangeable. Those of an evolution are not, so that of it the first round alone
+    counts: `oracle_at_n` has the others. Those of a run that stopped once its vote was decided are not quite, either.
+    """
+    drawn = [one.solved.plain if one.solved else _none_right(one) for one in judged]
     most = max((samples for samples, _ in drawn), default=0)
     points = [k for k in points_of_samples(most) if k]
     exact = all(correct is not None for _, correct in drawn)
@@ -170,6 +194,31 @@ def _pass_at_k(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
         }
         for k in points
     ]
+
+
+def _of_rounds(judged: Sequence[InstanceFacts]) -> dict[str, Any]:
+    """Return what is told of an evolution alone: its rounds, the oracle at their ends, and the curve of plain samples.
+
+    Plain are the samples of the first round, so that `plain_at_n` ends with it.
+    """
+    found = [one.solved.evolved for one in judged if one.solved and one.solved.evolved]
+    if not found:
+        return {}
+    plain = points_of_samples(_most(judged, _plain))
+    return {
+        "evolution": evolution_values(found),
+        "oracle_at_n": _over_samples(judged, lambda one: one.by_oracle or UNKNOWN),
+        "plain_at_n": _along(judged, _plain, plain),
+    }
+
+
+def _plain(one: Solved) -> Marks:
+    return one.over_plain or UNKNOWN
+
+
+def _of_stopping(judged: Sequence[InstanceFacts]) -> dict[str, Any]:
+    found = [one.solved.stopping for one in judged if one.solved and one.solved.stopping]
+    return {"stopping": stopping_values(found)} if found else {}
 
 
 def _none_right(one: InstanceFacts) -> tuple[int, int | None]:

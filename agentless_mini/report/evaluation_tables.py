@@ -7,22 +7,23 @@ shown as -. Names are foreign text.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agentless_mini.report.cells import heading, plain_text, row, table
+from agentless_mini.report.cells import headed, heading, percent, plain_text, row, table
+from agentless_mini.report.evaluation_curves import (
+    IN_ROUNDS,
+    ORIENTATION,
+    STOPPED,
+    Document,
+    in_rounds,
+    is_papers,
+    over_first_round,
+    over_samples,
+    over_tests,
+)
+from agentless_mini.report.rounds import Scale, rounds_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
-Document = Mapping[str, Any]
-
-# Published (arXiv 2502.18449), of a trained 70B model: all of SWE-bench Verified, 500 samples, 30 tests.
-PAPER = "SWE-RL 70B (paper)"
-PAPER_SAMPLES = {20: 0.336, 40: 0.356, 80: 0.370, 160: 0.400, 320: 0.406, 500: 0.410}
-PAPER_TESTS = {1: 0.388, 5: 0.398, 10: 0.406, 20: 0.410, 30: 0.410}
-PAPER_INSTANCES = 500
-ORIENTATION = (
-    "The paper's numbers are those of another model, for orientation; agents on small open models have passed them."
-)
 FAILURES_SHOWN = 10
 
 
@@ -39,9 +40,15 @@ def _parts(documents: Sequence[Document]) -> "Iterator[RenderableType]":
     yield _overview(documents)
     yield from _titled("resolved by repository", _groups(documents, "by_repo", "repo"))
     yield from _titled("resolved by difficulty", _groups(documents, "by_difficulty", "difficulty"))
-    yield from _titled("resolved with the first n samples", _over_samples(documents))
-    yield from _titled("resolved with the first test samples", _over_tests(documents))
-    if any(_is_papers(document) for document in documents):
+    yield from _titled("resolved with the first n samples", over_samples(documents))
+    if any(in_rounds(document) for document in documents):
+        yield from _titled("resolved with the first n samples of round 0: plain sampling", over_first_round(documents))
+        yield plain_text(IN_ROUNDS)
+    if any("stopping" in document["results"] for document in documents):
+        yield plain_text(STOPPED)
+    yield from _rounds(documents)
+    yield from _titled("resolved with the first test samples", over_tests(documents))
+    if any(is_papers(document) for document in documents):
         yield plain_text(ORIENTATION)
     yield from _titled("resolved by vote share", _calibration(documents))
     yield from _titled("rejected samples", _rejected(documents))
@@ -56,11 +63,6 @@ def _titled(title: str, shown: "RenderableType | None") -> "Iterator[RenderableT
 
 
 # --- numbers for people ----------------------------------------------------------------------------------------------
-
-
-def percent(share: float | None) -> str:
-    """Return a share as people read it, to a tenth of a percent."""
-    return "-" if share is None else f"{share:.1%}"
 
 
 def _counted(group: Mapping[str, Any]) -> str:
@@ -93,17 +95,9 @@ Row = tuple[str, Callable[[Document], str]]
 
 
 def _rows(documents: Sequence[Document], rows: Iterable[Row], first: str = "") -> "RenderableType":
-    shown = _headed(first, *(document["run"]["name"] for document in documents))
+    shown = headed(first, *(document["run"]["name"] for document in documents))
     for name, value in rows:
         row(shown, name, *(value(document) for document in documents))
-    return shown
-
-
-def _headed(*names: str) -> "Table":
-    """Return an empty table. Its headings are foreign, too: the user names an evaluation."""
-    shown = table()
-    for name in names:
-        shown.add_column(plain_text(name))
     return shown
 
 
@@ -121,13 +115,28 @@ def _overview(documents: Sequence[Document]) -> "RenderableType":
             ("attempted", lambda one: str(one["results"]["attempted"])),
             ("graded", lambda one: str(one["results"]["graded"])),
             ("resolved", _resolved),
-            ("oracle of all samples", lambda one: percent(_last(one["results"]["pass_at_k"], "value"))),
+            ("oracle of all samples", _oracle),
             ("files: recall, first list", _result("localization", "recall")),
             ("files: all found, first list", _result("localization", "all_found")),
             ("files: all found, any list", _result("localization", "all_found_any")),
             ("valid samples", _result("format", "rate")),
+            *([("samples saved", _saved)] if any("stopping" in one["results"] for one in documents) else []),
         ),
     )
+
+
+def _oracle(document: Document) -> str:
+    if in_rounds(document):
+        return percent(_last(document["results"]["oracle_at_n"], "rate"))
+    return percent(_last(document["results"]["pass_at_k"], "value"))
+
+
+def _saved(document: Document) -> str:
+    told = document["results"].get("stopping")
+    if told is None:
+        return "-"
+    ended = f"{told['stopped']} of {told['instances']} instances ended early"
+    return f"{percent(told['share'])} ({told['saved']}/{told['wanted']}; {ended}, bound {told['bound']:g})"
 
 
 def _last(points: Sequence[Mapping[str, Any]], name: str) -> float | None:
@@ -146,47 +155,13 @@ def _group(part: str, name: str, key: str) -> Callable[[Document], str]:
     return value
 
 
-def _over_samples(documents: Sequence[Document]) -> "RenderableType":
-    """Return the curves over samples: reranked, by vote alone, and the oracle's."""
-    columns = [
-        (f"{document['run']['name']}{kind}", _points(document, part, "n" if name == "rate" else "k", name))
-        for document in documents
-        for kind, part, name in (
-            ("", "best_at_n", "rate"),
-            (": vote", "vote_at_n", "rate"),
-            (": oracle", "pass_at_k", "value"),
-        )
-    ]
-    return _curves("samples", columns, documents, PAPER_SAMPLES)
-
-
-def _over_tests(documents: Sequence[Document]) -> "RenderableType":
-    columns = [(document["run"]["name"], _points(document, "best_at_tests", "tests", "rate")) for document in documents]
-    return _curves("tests", columns, documents, PAPER_TESTS)
-
-
-Points = Mapping[int, float | None]
-
-
-def _points(document: Document, part: str, at: str, value: str) -> Points:
-    return {point[at]: point[value] for point in document["results"][part]}
-
-
-def _curves(
-    axis: str, columns: list[tuple[str, Points]], documents: Sequence[Document], paper: Points
-) -> "RenderableType":
-    places = sorted({at for _, points in columns for at in points})
-    if any(_is_papers(document) for document in documents):
-        columns = [*columns, (PAPER, paper)]
-    shown = _headed(axis, *(name for name, _ in columns))
-    for at in places:
-        row(shown, str(at), *(percent(points.get(at)) for _, points in columns))
-    return shown
-
-
-def _is_papers(document: Document) -> bool:
-    """Tell whether it is the benchmark that the paper reports, whole: any part of it compares with nothing."""
-    return "verified" in document["run"]["dataset"].lower() and document["results"]["instances"] == PAPER_INSTANCES
+def _rounds(documents: Sequence[Document]) -> "Iterator[RenderableType]":
+    for document in documents:
+        if in_rounds(document):
+            found = document["results"]["evolution"]
+            means = f"means; instances: {found['instances']}"
+            yield heading(f"rounds of {document['run']['name']} ({means}; score: {Scale(found['score']).words})")
+            yield rounds_table(found["rounds"])
 
 
 def _calibration(documents: Sequence[Document]) -> "RenderableType":
@@ -201,7 +176,7 @@ def _bin(at: int, part: Mapping[str, Any]) -> Row:
 def _rejected(documents: Sequence[Document]) -> "RenderableType | None":
     counts = [{told["reason"]: told["count"] for told in one["results"]["format"]["rejected"]} for one in documents]
     reasons = dict.fromkeys(reason for told in counts for reason in told)
-    shown = _headed("reason", *(document["run"]["name"] for document in documents))
+    shown = headed("reason", *(document["run"]["name"] for document in documents))
     for reason in reasons:
         row(shown, reason, *(str(told.get(reason, 0)) for told in counts))
     return shown if reasons else None

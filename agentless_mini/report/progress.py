@@ -21,6 +21,7 @@ PLAIN_STEPS = 10
 TITLES = {
     Stage.LOCALIZE: "Finding the files",
     Stage.REPAIR: "Sampling repairs",
+    Stage.EVOLVE: "Evolving repairs",
     Stage.REPRODUCE: "Sampling tests",
 }
 WORK = {
@@ -59,6 +60,7 @@ class LiveProgress:
         )
         self._tally: dict[Stage, _Tally] = {}
         self._current: _Tally | None = None
+        self._rounds = 0
         self._starting: TaskID | None = None
         self._work: dict[Phase, _Work] = {}
 
@@ -103,9 +105,19 @@ class LiveProgress:
     def _start(self, stage: Stage, samples: int) -> None:
         if self._starting is not None:
             self._bars.update(self._starting, visible=False)
-        bar = self._bars.add_task(TITLES[stage], total=samples, detail="")
-        self._current = self._tally[stage] = _Tally(stage, samples, bar, self._clock())
-        self._plain(f"{TITLES[stage]}: {samples} samples")
+        title = self._title(stage)
+        bar = self._bars.add_task(title, total=samples, detail="")
+        self._current = self._tally[stage] = _Tally(title, samples, bar, self._clock())
+        self._plain(f"{title}: {samples} samples")
+
+    def _title(self, stage: Stage) -> str:
+        """Return the title of a stage. An evolution begins once for each round, of which the last alone is shown."""
+        if stage is not Stage.EVOLVE:
+            return TITLES[stage]
+        if (before := self._tally.get(stage)) is not None:
+            self._bars.update(before.bar, visible=False)
+        self._rounds += 1
+        return f"{TITLES[stage]}, round {self._rounds}"
 
     def _count(self, tally: "_Tally", *, valid: bool) -> None:
         tally.valid += valid
@@ -113,7 +125,7 @@ class LiveProgress:
         self._bars.update(tally.bar, completed=tally.done, detail=self._detail(tally))
         step = max(1, tally.samples // PLAIN_STEPS)
         if tally.done % step == 0 or tally.done == tally.samples:
-            self._plain(f"{TITLES[tally.stage]}: {tally.done}/{tally.samples}, {self._detail(tally)}")
+            self._plain(f"{tally.title}: {tally.done}/{tally.samples}, {self._detail(tally)}")
 
     def _begin(self, phase: Phase, boxes: int) -> None:
         """Show a phase. The environment is ready when another phase begins, and one may begin twice."""
@@ -147,8 +159,8 @@ class LiveProgress:
 class _Tally:
     """What a stage has done so far."""
 
-    def __init__(self, stage: Stage, samples: int, bar: TaskID, started: float) -> None:
-        self.stage = stage
+    def __init__(self, title: str, samples: int, bar: TaskID, started: float) -> None:
+        self.title = title
         self.samples = samples
         self.bar = bar
         self.started = started

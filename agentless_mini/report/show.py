@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from agentless_mini.domain import Case, Completion, Execution, Rejected, Stage
 from agentless_mini.report.cells import heading, plain_text, row, table
+from agentless_mini.report.rounds import evolved, rounds_table, stopping
 from agentless_mini.report.verdicts import counts, faults_table, patches_table, refusals, tests_table
 from agentless_mini.store import (
     PatchRecord,
@@ -89,12 +90,24 @@ def _run_parts(trace: RunTrace) -> "Iterator[RenderableType]":
     if trace.samples:
         yield heading("samples")
         yield _samples_table(trace)
+    yield from _budget_parts(trace)
     if trace.boxes:
         yield heading(_boxes(trace))
     if prediction is not None:
         if prediction.execution is not None:
             yield from _execution_parts(prediction.execution, trace)
         yield from _decision_parts(prediction)
+
+
+def _budget_parts(trace: RunTrace) -> "Iterator[RenderableType]":
+    found, told = evolved(trace), stopping(trace)
+    if found is not None:
+        yield heading(f"rounds (score: {found.scale.words})")
+        yield rounds_table(found.values()["rounds"])
+    if told is not None:
+        yield heading(
+            f"saved by stopping at a vote that is {told.bound:.0%} sure: {told.saved} of {told.wanted} samples"
+        )
 
 
 def _decision_parts(prediction: PredictionRecord) -> "Iterator[RenderableType]":
@@ -158,11 +171,15 @@ def _header(run: RunRecord) -> "RenderableType":
 
 def _samples_table(trace: RunTrace) -> "RenderableType":
     votes = _votes(trace)
-    shown = table("stage", "order", "prompt", "sample", "tokens in", "out", "from", "outcome")
+    several = any(sample.round for sample in trace.samples)
+    shown = table(
+        "stage", *(["round"] if several else []), "order", "prompt", "sample", "tokens in", "out", "from", "outcome"
+    )
     for sample in trace.samples:
         row(
             shown,
             sample.stage,
+            *([str(sample.round) if sample.stage.repairs else ""] if several else []),
             "" if sample.order is None else str(sample.order),
             sample.prompt[:DIGEST_LETTERS],
             str(sample.index),

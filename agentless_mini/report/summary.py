@@ -1,4 +1,4 @@
-"""What `amini repair` says on stderr when it is done: files, tests, patches, confidence, tokens, time, what was cut."""
+"""What `amini repair` says on stderr when it is done: files, rounds, tests, patches, confidence, tokens, time, cuts."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -9,6 +9,7 @@ from rich.text import Text
 
 from agentless_mini.domain import Case, Rejected, Stage
 from agentless_mini.errors import printable
+from agentless_mini.report.rounds import evolved, rounds_table, stopping
 from agentless_mini.report.verdicts import counts, patches_table, repairs
 from agentless_mini.store import ChoiceRecord, RunTrace, SampleRecord
 
@@ -42,8 +43,10 @@ def summary(trace: RunTrace, seconds: float) -> RenderableType:
     It fits 80 columns but for lines of text, which a terminal breaks.
     """
     notes = trace.prediction.notes if trace.prediction else ()
-    before = [*_files(trace), *(f"note       {note}" for note in notes), *_samples(trace), *_written(trace)]
-    return Group(_lines(before), *_verdicts(trace), _lines([*_choice(trace), _spent(trace, seconds)]))
+    drawn = [*_samples(trace), *_saved(trace), *_written(trace)]
+    before = [*_files(trace), *(f"note       {note}" for note in notes), *drawn]
+    after = [*_choice(trace), _spent(trace, seconds)]
+    return Group(_lines(before), *_rounds(trace), *_verdicts(trace), _lines(after))
 
 
 def _lines(lines: Iterable[str]) -> Text:
@@ -62,18 +65,32 @@ def _files(trace: RunTrace) -> Iterator[str]:
 def _samples(trace: RunTrace) -> Iterator[str]:
     patches = repairs(trace)
     told = f"{len(patches)} valid ({len({patch.normal for patch in patches})} distinct)"
-    yield from _fates(trace, Stage.REPAIR, "samples   ", told)
+    yield from _fates((one for one in trace.samples if one.stage.repairs), "samples   ", told)
+
+
+def _saved(trace: RunTrace) -> Iterator[str]:
+    told = stopping(trace)
+    if told is not None:
+        yield f"saved      {told.saved} of {told.wanted} samples: it was to stop once the vote is {told.bound:.0%} sure"
+
+
+def _rounds(trace: RunTrace) -> Iterator[RenderableType]:
+    found = evolved(trace)
+    if found is not None:
+        yield _lines([f"rounds     {len(found.rounds)}; score: {found.scale.words}"])
+        yield rounds_table(found.values()["rounds"])
 
 
 def _written(trace: RunTrace) -> Iterator[str]:
     kept = [sample.outcome.id for sample in trace.samples if isinstance(sample.outcome, Case)]
     told = f"{len(kept)} reproduce the issue ({len(set(kept))} distinct)"
-    if any(sample.stage is Stage.REPRODUCE for sample in trace.samples):
-        yield from _fates(trace, Stage.REPRODUCE, "new tests ", told)
+    drawn = [sample for sample in trace.samples if sample.stage is Stage.REPRODUCE]
+    if drawn:
+        yield from _fates(drawn, "new tests ", told)
 
 
-def _fates(trace: RunTrace, stage: Stage, title: str, valid: str) -> Iterator[str]:
-    outcomes = [sample.outcome for sample in trace.samples if sample.stage is stage]
+def _fates(samples: Iterable[SampleRecord], title: str, valid: str) -> Iterator[str]:
+    outcomes = [sample.outcome for sample in samples]
     reasons = Counter(outcome.reason.value for outcome in outcomes if isinstance(outcome, Rejected))
     open_ones = f", {outcomes.count(None)} not judged" if None in outcomes else ""
     yield f"{title} {len(outcomes)}: {valid}, {reasons.total()} rejected{open_ones}"

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import Case, CaseResult, Execution, Origin, Outcome, Stage
+from agentless_mini.domain import Case, CaseResult, Execution, Origin, Outcome
 from agentless_mini.errors import printable
 from agentless_mini.ranking import Method, Standing, Totals, ordered, standings, totals
 from agentless_mini.report.cells import row, table
@@ -21,7 +21,7 @@ NORMAL_LETTERS = 10
 
 def repairs(trace: RunTrace) -> tuple[PatchRecord, ...]:
     """Return the valid patches, one for each sample, the earliest first."""
-    patches = (sample.outcome for sample in trace.samples if sample.stage is Stage.REPAIR)
+    patches = (sample.outcome for sample in trace.samples if sample.stage.repairs)
     return tuple(patch for patch in patches if isinstance(patch, PatchRecord))
 
 

@@ -14,7 +14,15 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from agentless_mini.errors import AminiError, ServerUnreachable, boundary
-from agentless_mini.samplers.failures import StreamEnded, can_pass, status, translation, wait_asked_for
+from agentless_mini.samplers.failures import (
+    SAMPLER_ADVICE,
+    Advice,
+    StreamEnded,
+    can_pass,
+    status,
+    translation,
+    wait_asked_for,
+)
 from agentless_mini.samplers.streams import Event
 
 Page = TypeVar("Page", bound=BaseModel)
@@ -49,6 +57,7 @@ class Address:
     key: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     timeout_s: float
+    advice: Advice = SAMPLER_ADVICE
 
     @property
     def root(self) -> str:
@@ -134,7 +143,7 @@ class Connection:
 
     def edge(self) -> AbstractContextManager[None]:
         """Return the boundary at which whatever goes wrong with this server becomes ours."""
-        return boundary(translation(self.address.api, self.address.key))
+        return boundary(translation(self.address.api, self.address.key, self.address.advice))
 
     async def aclose(self) -> None:
         """Close all connections."""

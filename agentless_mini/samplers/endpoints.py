@@ -141,10 +141,12 @@ async def discover(connection: Connection, wanted: Wanted) -> Endpoint:
 
 def wire_messages(messages: tuple[Message, ...]) -> tuple[dict[str, str], ...]:
     """Return the messages as the protocol spells them. What UTF-8 cannot say (parts of odd file names) becomes "?"."""
-    return tuple(
-        {"role": message.role.value, "content": message.content.encode("utf-8", "replace").decode("utf-8")}
-        for message in messages
-    )
+    return tuple({"role": message.role.value, "content": wire_text(message.content)} for message in messages)
+
+
+def wire_text(said: str) -> str:
+    """Return a text with "?" for what UTF-8 cannot say."""
+    return said.encode("utf-8", "replace").decode("utf-8")
 
 
 async def count(connection: Connection, endpoint: Endpoint, messages: tuple[Message, ...]) -> int:

@@ -6,6 +6,7 @@ The one place where exceptions of the openai SDK and of what lies under it are t
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from pydantic import ValidationError
@@ -36,12 +37,34 @@ class StreamEnded(Exception):
     """The stream came to an orderly end before the answer did. The sampler raises it itself, to have it translated."""
 
 
-def translation(url: str, secret: str) -> Translation:
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What people can turn where a server does not do its part: the names of settings and options."""
+
+    address: str = "--base-url"
+    model: str = "--model"
+    key: str = "AMINI_API_KEY"
+    window: str = "pass --context N with the window that it has"
+    load: str = "max_in_flight"
+
+
+SAMPLER_ADVICE = Advice()
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    url: str
+    advice: Advice
+
+
+def translation(url: str, secret: str, advice: Advice = SAMPLER_ADVICE) -> Translation:
     """Return the table for a server at `url`; `secret` (the API key) never appears in a message."""
     import openai
 
-    def quoted(build: Callable[[str, str], AminiError]) -> Callable[[BaseException], AminiError]:
-        return lambda error: build(url, quote(error, secret))
+    place = _Place(url, advice)
+
+    def quoted(build: Callable[[_Place, str], AminiError]) -> Callable[[BaseException], AminiError]:
+        return lambda error: build(place, quote(error, secret))
 
     return {
         openai.AuthenticationError: quoted(_locked),
@@ -50,8 +73,8 @@ def translation(url: str, secret: str) -> Translation:
         openai.BadRequestError: quoted(_refused),
         openai.UnprocessableEntityError: quoted(_refused),
         openai.RateLimitError: quoted(_overloaded),
-        openai.APITimeoutError: lambda error: _connection(url, error, "is silent for too long"),
-        openai.APIConnectionError: lambda error: _connection(url, error, "broke the connection"),
+        openai.APITimeoutError: lambda error: _connection(place, error, "is silent for too long"),
+        openai.APIConnectionError: lambda error: _connection(place, error, "broke the connection"),
         openai.OpenAIError: quoted(_failing),
         StreamEnded: quoted(_failing),
         **dict.fromkeys((json.JSONDecodeError, UnicodeError, ValidationError), quoted(_garbled)),
@@ -106,41 +129,53 @@ def quote(error: BaseException, secret: str) -> str:
     return line if len(line) <= _QUOTED else line[:_QUOTED] + "..."
 
 
-def _locked(url: str, said: str) -> AminiError:
-    return ServerFailed(f"The model server at {url} wants a key ({said}): set AMINI_API_KEY to one that it accepts.")
+def _locked(place: _Place, said: str) -> AminiError:
+    return ServerFailed(
+        f"The model server at {place.url} wants a key ({said}): set {place.advice.key} to one that it accepts."
+    )
 
 
-def _not_found(url: str, said: str) -> AminiError:
+def _not_found(place: _Place, said: str) -> AminiError:
     if "model" in said.lower():
-        return ModelUnknown(f"The model server at {url} does not serve this model ({said}): check --model.")
-    return ServerFailed(f"The server at {url} does not speak the OpenAI protocol there ({said}): check --base-url.")
+        return ModelUnknown(
+            f"The model server at {place.url} does not serve this model ({said}): check {place.advice.model}."
+        )
+    return ServerFailed(
+        f"The server at {place.url} does not speak the OpenAI protocol there ({said}): check {place.advice.address}."
+    )
 
 
 def _is_overflow(said: str) -> bool:
     return any(word in said.lower() for word in _OVERFLOW_WORDS)
 
 
-def _refused(url: str, said: str) -> AminiError:
+def _refused(place: _Place, said: str) -> AminiError:
     if _is_overflow(said):
-        return ServerFailed(
-            f"A prompt is too long for the model at {url} ({said}): pass --context N with the window that it has."
-        )
-    return ServerFailed(f"The model server at {url} refuses the request ({said}): check --model and its options.")
+        return ServerFailed(f"A prompt is too long for the model at {place.url} ({said}): {place.advice.window}.")
+    return ServerFailed(
+        f"The model server at {place.url} refuses the request ({said}): check {place.advice.model} and its options."
+    )
 
 
-def _overloaded(url: str, said: str) -> AminiError:
-    return ServerFailed(f"The model server at {url} is over its limit ({said}): try later, or lower max_in_flight.")
+def _overloaded(place: _Place, said: str) -> AminiError:
+    return ServerFailed(
+        f"The model server at {place.url} is over its limit ({said}): try later, or lower {place.advice.load}."
+    )
 
 
-def _failing(url: str, said: str) -> AminiError:
-    return ServerFailed(f"The model server at {url} fails ({said}): see its log, and run the same command again.")
+def _failing(place: _Place, said: str) -> AminiError:
+    return ServerFailed(f"The model server at {place.url} fails ({said}): see its log, and run the same command again.")
 
 
-def _garbled(url: str, said: str) -> AminiError:
-    return ServerFailed(f"The server at {url} does not speak the OpenAI protocol ({said}): check --base-url.")
+def _garbled(place: _Place, said: str) -> AminiError:
+    return ServerFailed(
+        f"The server at {place.url} does not speak the OpenAI protocol ({said}): check {place.advice.address}."
+    )
 
 
-def _connection(url: str, error: BaseException, what: str) -> AminiError:
+def _connection(place: _Place, error: BaseException, what: str) -> AminiError:
     if type(error.__cause__).__name__ in _NO_CONNECTION:  # by name: openai 2 uses httpx, openai 3 httpx2
-        return ServerUnreachable(f"Nothing answers at {url}: start the model server, or give --base-url.")
-    return ServerFailed(f"The model server at {url} {what}: see its log, and run the same command again.")
+        return ServerUnreachable(
+            f"Nothing answers at {place.url}: start the model server, or give {place.advice.address}."
+        )
+    return ServerFailed(f"The model server at {place.url} {what}: see its log, and run the same command again.")

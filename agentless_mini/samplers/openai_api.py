@@ -5,40 +5,33 @@ once. What differs between servers is in `endpoints` and `streams`, drawing in `
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import Field, field_validator
 
 from agentless_mini.domain import Completion, Decoding, EditTask, Message, ModelCard, SampleRequest
 from agentless_mini.errors import UsageError
 from agentless_mini.grammar import edit_grammar
+from agentless_mini.samplers.addresses import ServerSettings
 from agentless_mini.samplers.connection import Address, Connection, Patience
 from agentless_mini.samplers.draws import Ask, Draws, Limits
 from agentless_mini.samplers.endpoints import Endpoint, Engine, Wanted, count, discover, grammar_body, wire_messages
 
 _PRINTABLE = " !\"#$&'()*+,-./:;<=>?@[]^_`{|}~"
 _LONGEST_HEADER = 512
-_HEADER_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_ADDRESS = "write it as http://HOST:PORT/v1"
+KEY_VARIABLE = "AMINI_API_KEY"
 _OFFERED = (Decoding.FREE, Decoding.GRAMMAR)
 
 
-class EndpointSettings(BaseModel):
+class EndpointSettings(ServerSettings):
     """Where a model is served and how it is asked."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    key_variable = KEY_VARIABLE
 
-    base_url: str | None = None
-    """Address of the API, such as http://localhost:8000/v1 (/v1 is added where no path is given); None: not chosen."""
-    model: str | None = None
-    """Name of the served model; None: the first that the server lists."""
-    api_key: SecretStr = SecretStr("none")
-    """Key of the API. Local servers accept anything."""
     context_window: int | None = Field(default=None, gt=0)
     """Tokens of prompt and answer together; None: as the server says. The smaller of the two counts."""
     decoding: Decoding = Decoding.FREE
@@ -47,47 +40,6 @@ class EndpointSettings(BaseModel):
     """Requests for samples in flight at once, over all prompts; the server batches what is in flight."""
     max_samples_per_request: int = Field(default=32, gt=0)
     """Samples asked for in one request (`n`). Servers that refuse or ignore more than one are asked one by one."""
-    retries: int = Field(default=5, ge=0)
-    """Attempts after a failure that made no progress, before the run is given up."""
-    timeout_s: float = Field(default=600.0, gt=0)
-    """Seconds of silence (a queue or a long prompt before the first token counts) after which a request is repeated."""
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
-    """Further headers of every request, for gateways."""
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_http(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        try:
-            parts = urlsplit(url)
-            is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # a port or an IPv6 address that is none
-            raise ValueError(_ADDRESS) from None
-        if not is_address or not url.isprintable() or " " in url:
-            raise ValueError(_ADDRESS)
-        if parts.username or parts.password:
-            raise ValueError("leave the password out of the address and set AMINI_API_KEY")
-        return url.rstrip("/") if parts.path.strip("/") else url.rstrip("/") + "/v1"
-
-    @field_validator("api_key")
-    @classmethod
-    def _is_key(cls, key: SecretStr) -> SecretStr:
-        """Leave out the line end that a file or a shell adds; a key that no header can carry is refused unseen."""
-        secret = key.get_secret_value().strip()
-        if not secret:
-            raise ValueError("it is empty: set AMINI_API_KEY to the key, or unset it")
-        if not _fits_header(secret):
-            raise ValueError("it holds characters that no key has: copy it again to AMINI_API_KEY")
-        return SecretStr(secret)
-
-    @field_validator("headers")
-    @classmethod
-    def _are_headers(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for name, value in headers.items():
-            if not _HEADER_NAME.fullmatch(name) or not _fits_header(value.get_secret_value()):
-                raise ValueError("write each as a name of letters, digits and -, and a value of printable ASCII")
-        return headers
 
     @field_validator("decoding", mode="before")
     @classmethod
@@ -178,10 +130,6 @@ class OpenAISampler:
                 self._found = await discover(self._connection, wanted)
                 self._limits.at_most(self._found.max_choices or self._limits.choices)
             return self._found
-
-
-def _fits_header(value: str) -> bool:
-    return value.isascii() and value.isprintable() and value == value.strip()
 
 
 def _body(request: SampleRequest, engine: Engine) -> dict[str, object]:

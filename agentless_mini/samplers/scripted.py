@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agentless_mini.domain import Completion, Finish, Message, ModelCard, SampleRequest, Stage, Usage
 from agentless_mini.errors import AminiError, ServerFailed, UsageError
+from agentless_mini.samplers.scripted_scores import ScoreRule, score_of
 
 _TOKEN = re.compile(r"\s?\w{1,8}|\s?[^\w\s]|\s+")
 _TOKENS_PER_MESSAGE = 4
@@ -84,6 +85,8 @@ class Script(BaseModel):
 
     rules: tuple[Rule, ...]
     """In order of precedence: the general rule comes last."""
+    scores: tuple[ScoreRule, ...] = ()
+    """What it gives answers where it is asked as a reward model, in order of precedence."""
 
     @classmethod
     def of(cls, *texts: str) -> Self:
@@ -118,6 +121,10 @@ class Script(BaseModel):
             if rule.fits(stage, contents):
                 return rule.answers[index % len(rule.answers)]
         raise ServerFailed(f"The script has no rule for this {stage or 'unnamed'} prompt: add one to it.")
+
+    def score(self, prompt: str, answer: str) -> float:
+        """Return the score of an answer to a prompt. Raises `ServerFailed` where no rule fits."""
+        return score_of(self.scores, prompt, answer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import AminiError
 from agentless_mini.samplers import scripted_protocol as protocol
+from agentless_mini.samplers import scripted_score_pages as scored
 from agentless_mini.samplers.scripted import count_pieces
 from agentless_mini.samplers.scripted_faults import (
     CHAT,
@@ -134,6 +135,8 @@ class Handler(BaseHTTPRequestHandler):
         pages = {"/v1/models": protocol.models_body, "/health": protocol.health_body}
         if model.dialect is Dialect.VLLM:
             pages |= {"/version": protocol.version_body}
+            if self.path in scored.PAGES:
+                return scored.page_body(model, self.path, body)
         if model.dialect is Dialect.LLAMA_CPP:
             pages |= {"/props": protocol.props_body}
         if self.path in pages:

@@ -1,21 +1,21 @@
-"""Sample full-file repairs (mission section 1.2) and turn each answer into a patch that git accepts, or say why not.
+"""Sample full-file repairs (mission section 1.2): the prompts, one for each distinct file list.
 
-Each distinct file list becomes a prompt; sample i goes to prompt i modulo their number, so more samples later only add
-to the ones that are there. Within the prompts the files stand in one order for all, the most wanted first, so that
-prompts share what they can of their beginning.
+Sample i goes to prompt i modulo their number, so more samples later only add to the ones that are there. Within
+the prompts the files stand in one order for all, the most wanted first, so that prompts share what they can of their
+beginning.
+
+With a bound (`stop_when`) they are drawn in portions, and no further once the winner of the vote is settled. What is
+drawn is always a whole beginning of the run, so that a rerun finds it in the record and stops at the same place.
 """
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentless_mini.context import Fitted, Gauge, Source, fit_files
 from agentless_mini.domain import (
     Candidate,
-    Completion,
     Decoding,
     EditTask,
     Issue,
@@ -23,9 +23,6 @@ from agentless_mini.domain import (
     Message,
     ModelCard,
     Note,
-    Patch,
-    Rejected,
-    SampleDone,
     SampleRequest,
     SamplingParams,
     ShownFile,
@@ -33,11 +30,16 @@ from agentless_mini.domain import (
     Stage,
     StageStarted,
 )
-from agentless_mini.edits import Matching, Tree, read_answer
+from agentless_mini.edits import Matching, Tree
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.prompts import Prompts
 from agentless_mini.sources import decode
-from agentless_mini.stages.session import Draft, Session, Subject, answer_room, fit_prompt, together
+from agentless_mini.stages.drawing import Draws
+from agentless_mini.stages.session import Draft, Session, Subject, answer_room, fit_prompt
+from agentless_mini.stopping import decided
+
+# With a bound on the vote it is looked at so many times at most.
+PORTIONS = 8
 
 
 class RepairSettings(BaseModel):
@@ -55,43 +57,70 @@ class RepairSettings(BaseModel):
     """How SEARCH lines are found in a file."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of the first sample of each prompt."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """One prompt, and the places (`Candidate.order`) of its samples among all of the run."""
-
-    request: SampleRequest
-    orders: tuple[int, ...]
+    stop_when: float | None = Field(None, ge=0.5, lt=1)
+    """Sample no further once the winner of the vote stays the winner with this probability; none: sample all."""
 
 
 async def repair(
     subject: Subject, localization: Localization, session: Session, settings: RepairSettings
 ) -> tuple[Candidate, ...]:
-    """Return what became of each sample, in order of sample.
+    """Return what became of each sample, in order of sample: of fewer than wanted where `stop_when` ended it.
 
     Raises `ContextTooSmall` where the prompts cannot show any file, and what the sampler raises.
     """
-    card = await session.sampler.card()
-    drafts = await _drafts(subject, localization, session, settings)
-    plans = _plans([_request(subject.issue, draft, card, settings) for draft in drafts], session, settings.samples)
-    _tell_answers(card, settings.max_tokens, session)
+    requests = await repair_requests(subject, localization, session, settings)
     session.watch(StageStarted(Stage.REPAIR, settings.samples))
-    reader = _Reader(Tree.of(subject.snapshot), settings.match, session)
-    groups = await together([_draw(plan, reader, session) for plan in plans])
-    return tuple(sorted((one for group in groups for one in group), key=lambda candidate: candidate.order))
+    draws = Draws(Tree.of(subject.snapshot), settings.match, session)
+    drawn: list[Candidate] = []
+    for places in _portions(settings, len(requests)):
+        drawn += [one.candidate for one in await draws.draw(requests, places)]
+        if settings.stop_when and decided(drawn, settings.samples - len(drawn), settings.stop_when):
+            break
+    _tell_saved(len(drawn), settings, session)
+    return tuple(drawn)
+
+
+def _portions(settings: RepairSettings, prompts: int) -> Iterator[range]:
+    """Yield the places that are drawn together: an eighth of all, and at least one of each prompt."""
+    whole = settings.samples
+    size = max(prompts, -(-whole // PORTIONS)) if settings.stop_when else whole
+    for begin in range(0, whole, size):
+        yield range(begin, min(begin + size, whole))
+
+
+async def repair_requests(
+    subject: Subject, localization: Localization, session: Session, settings: RepairSettings, spare: int = 0
+) -> list[SampleRequest]:
+    """Return the distinct prompts as requests, without indices and instance, those of the most votes first.
+
+    Each leaves `spare` tokens of what a prompt may have. Raises `ContextTooSmall`, and what the sampler raises.
+    """
+    card = await session.sampler.card()
+    room = prompt_room(card, settings.max_tokens) - spare
+    drafts = await _drafts(subject, localization, session, (room, settings.samples))
+    _tell_answers(card, settings.max_tokens, session)
+    return [_request(subject.issue, draft, card, settings) for draft in drafts]
+
+
+def prompt_room(card: ModelCard, max_tokens: int) -> int:
+    """Return the tokens that a prompt may have: half of the window for line rewriting, which shows a file twice."""
+    if card.decoding is Decoding.LINES:
+        return card.context_window // 2
+    return card.context_window - answer_room(max_tokens, card.context_window)
 
 
 async def _drafts(
-    subject: Subject, localization: Localization, session: Session, settings: RepairSettings
+    subject: Subject, localization: Localization, session: Session, most: tuple[int, int]
 ) -> list[Draft[Fitted]]:
-    """Return the distinct prompts, one for each file list that still differs once it fits, most votes first."""
+    """Return the distinct prompts, one for each file list that still differs once it fits, most votes first.
+
+    `most` are the tokens of a prompt and the number of lists.
+    """
     common = _common_order(localization)
     sources = _sources(subject.snapshot, common)
-    card = await session.sampler.card()
-    room = _room(card, settings.max_tokens)
+    room, lists = most
     drafts: list[Draft[Fitted]] = []
-    for paths in localization.lists[: settings.samples]:
+    for paths in localization.lists[:lists]:
         wanted = [sources[path] for path in paths]
         draft = await fit_prompt(session.sampler, room, _drafter(subject, wanted, common, session.prompts))
         if all(draft.messages != other.messages for other in drafts):
@@ -117,13 +146,6 @@ def _sources(snapshot: Snapshot, paths: Iterable[str]) -> dict[str, Source]:
     return {path: Source(path, decode(files[path]).text) for path in paths}
 
 
-def _room(card: ModelCard, max_tokens: int) -> int:
-    """Return the tokens that a prompt may have: half of the window for line rewriting, which shows a file twice."""
-    if card.decoding is Decoding.LINES:
-        return card.context_window // 2
-    return card.context_window - answer_room(max_tokens, card.context_window)
-
-
 def _drafter(
     subject: Subject, wanted: Sequence[Source], common: Mapping[str, int], prompts: Prompts
 ) -> Callable[[int, Gauge], Draft[Fitted]]:
@@ -140,6 +162,16 @@ def _drafter(
         return Draft(messages(fitted.files), fitted, cut=bool(fitted.left_out or fitted.windowed))
 
     return draft
+
+
+def _tell_saved(drawn: int, settings: RepairSettings, session: Session) -> None:
+    if drawn < settings.samples:
+        session.watch(
+            Note(
+                f"Sampling ended after {drawn} of {settings.samples} samples ({settings.samples - drawn} saved): "
+                f"the winner of the vote stays with a probability of {settings.stop_when:g} at least (--stop-when)."
+            )
+        )
 
 
 def _tell(fitted: Fitted, session: Session) -> None:
@@ -165,42 +197,3 @@ def _request(issue: Issue, draft: Draft[Fitted], card: ModelCard, settings: Repa
         answer_room(settings.max_tokens, card.context_window), settings.temperature, seed=settings.seed
     )
     return SampleRequest(card.name, draft.messages, params, (), Stage.REPAIR, "", card.decoding, task)
-
-
-def _plans(requests: Sequence[SampleRequest], session: Session, samples: int) -> list[_Plan]:
-    """Deal the samples out over the prompts like cards."""
-    plans = []
-    for number, request in enumerate(requests):
-        orders = tuple(range(number, samples, len(requests)))
-        whole = replace(request, indices=tuple(range(len(orders))), instance=session.instance)
-        plans.append(_Plan(whole, orders))
-    return plans
-
-
-async def _draw(plan: _Plan, reader: "_Reader", session: Session) -> list[Candidate]:
-    """Draw the samples of one prompt and read each as soon as it is there."""
-    key = plan.request.key()
-    candidates = []
-    async for completion in session.sampler.sample(plan.request):
-        outcome = await reader.read(completion)
-        candidates.append(Candidate(key, completion.index, plan.orders[completion.index], outcome))
-        session.watch(SampleDone(Stage.REPAIR, completion, outcome if isinstance(outcome, Rejected) else None))
-    return candidates
-
-
-class _Reader:
-    """Reads answers into patches, and asks git once for each distinct patch."""
-
-    def __init__(self, tree: Tree, match: Matching, session: Session) -> None:
-        self._tree = tree
-        self._match = match
-        self._session = session
-        self._checked: dict[bytes, Patch | Rejected] = {}
-
-    async def read(self, completion: Completion) -> Patch | Rejected:
-        outcome = read_answer(completion, self._tree, self._match)
-        if isinstance(outcome, Rejected):
-            return outcome
-        if outcome.diff not in self._checked:
-            self._checked[outcome.diff] = await asyncio.to_thread(self._session.check, outcome)
-        return self._checked[outcome.diff]

@@ -11,6 +11,7 @@ from agentless_mini.errors import ContextTooSmall
 from agentless_mini.lexical import Survey
 from agentless_mini.ports import PatchCheck, Sampler, Watch
 from agentless_mini.prompts import Prompts
+from agentless_mini.stages.score import Scoring
 
 # Each round corrects the estimate by the server's own count, so the second or third fits unless nothing can.
 MOST_ROUNDS = 8
@@ -29,13 +30,17 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The effects and words that the stages of one issue share. `instance` accounts for the calls (a header)."""
+    """The effects and words that the stages of one issue share. `instance` accounts for the calls (a header).
+
+    `scoring` is there where a reward model is.
+    """
 
     sampler: Sampler
     prompts: Prompts
     check: PatchCheck
     watch: Watch
     instance: str
+    scoring: Scoring | None = None
 
 
 Shown = TypeVar("Shown")

@@ -25,8 +25,9 @@ def put_candidate(database: Database, run: RunId, candidate: Candidate) -> None:
     else:
         values = None, outcome.reason.value, outcome.detail
     database.write(
-        "INSERT OR REPLACE INTO outcomes (run, key, idx, ord, patch, reason, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (run, candidate.request, candidate.index, candidate.order, *values),
+        "INSERT OR REPLACE INTO outcomes (run, key, idx, ord, round, patch, reason, detail)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (run, candidate.request, candidate.index, candidate.order, candidate.round, *values),
     )
 
 

@@ -37,6 +37,7 @@ from agentless_mini.store.packing import job_result, job_values, pack, result_va
 from agentless_mini.store.records import PromptRecord
 from agentless_mini.store.runs import RunLog
 from agentless_mini.store.schema import MIGRATIONS
+from agentless_mini.store.scores import ScoreLog
 
 
 class Store:
@@ -50,6 +51,7 @@ class Store:
         self._database = database
         self.runs = RunLog(database)
         self.evals = EvalLog(database)
+        self.scores = ScoreLog(database)
 
     @classmethod
     def open(cls, path: Path) -> Self:

@@ -99,6 +99,7 @@ class SampleRecord:
 
     `replayed` says that an earlier run had paid for it. `order` and `outcome` are None where neither a candidate nor
     a test was made of it: in localization, or because the run ended before. A Case is a test that was kept.
+    `round` is as in `domain.Candidate`.
     """
 
     key: str
@@ -110,6 +111,7 @@ class SampleRecord:
     replayed: bool
     order: int | None
     outcome: PatchRecord | Case | Rejected | None
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +160,17 @@ class PredictionRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunTrace:
-    """A run with its samples, by stage and order; `prediction` is None where it did not come that far.
+    """A run with its samples, by stage (those of an evolution after the repairs that it goes on from) and order.
 
-    `boxes` are in the order in which it got their results.
+    `prediction` is None where it did not come that far. `boxes` are in the order in which it got their results.
+    `scores` are what a reward model gave patches, by normal form; it was not asked of all.
     """
 
     run: RunRecord
     samples: tuple[SampleRecord, ...]
     prediction: PredictionRecord | None
     boxes: tuple[BoxRecord, ...] = ()
+    scores: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

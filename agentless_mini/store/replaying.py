@@ -21,8 +21,8 @@ def recorded_prediction(trace: RunTrace) -> Prediction | None:
     candidates, generated = [], []
     for sample in trace.samples:
         match sample.stage, sample.order, sample.outcome:
-            case Stage.REPAIR, int(order), PatchRecord() | Rejected() as outcome:
-                candidates.append(Candidate(sample.key, sample.index, order, _patch(outcome)))
+            case Stage.REPAIR | Stage.EVOLVE, int(order), PatchRecord() | Rejected() as outcome:
+                candidates.append(Candidate(sample.key, sample.index, order, _patch(outcome), sample.round))
             case Stage.REPRODUCE, int(order), Case() | Rejected() as outcome:
                 generated.append(GeneratedCase(sample.key, sample.index, order, outcome))
     choice = _choice(decided.choice) if decided.choice else None

@@ -5,7 +5,7 @@ It decides nothing and asks nothing: it is written as a run goes on, and read by
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,12 +51,13 @@ _SAMPLES = """
     SELECT used.key, used.idx, stage, prompt, finish, prompt_tokens, cached_tokens, completion_tokens,
         EXISTS (SELECT 1 FROM run_samples AS earlier
                 WHERE earlier.key = used.key AND earlier.idx = used.idx AND earlier.run < used.run),
-        coalesce(outcomes.ord, generated.ord) AS place, patch, test,
+        coalesce(outcomes.ord, generated.ord) AS place, coalesce(outcomes.round, 0), patch, test,
         coalesce(outcomes.reason, generated.reason), coalesce(outcomes.detail, generated.detail)
     FROM run_samples AS used JOIN samples USING (key, idx) JOIN requests USING (key)
         LEFT JOIN outcomes ON (outcomes.run, outcomes.key, outcomes.idx) = (used.run, used.key, used.idx)
         LEFT JOIN generated ON (generated.run, generated.key, generated.idx) = (used.run, used.key, used.idx)
-    WHERE used.run = ? ORDER BY stage, place IS NULL, place, used.rowid
+    WHERE used.run = ?
+    ORDER BY CASE stage WHEN 'evolve' THEN 'repair' ELSE stage END, place IS NULL, place, used.rowid
 """
 _BOXES = """
     SELECT key, job, seconds,
@@ -117,10 +118,16 @@ class RunLog:
         """Record that a run uses a recorded sandbox run."""
         self._database.write("INSERT INTO run_boxes VALUES (?, ?) ON CONFLICT DO NOTHING", (run, key))
 
+    def put_scores(self, run: RunId, scores: Mapping[str, float]) -> None:
+        """Record what a reward model gave patches of a run, by normal form."""
+        with self._database.transaction():
+            for normal, score in scores.items():
+                self._database.write("INSERT OR REPLACE INTO run_scores VALUES (?, ?, ?)", (run, normal, score))
+
     def unlink(self, run: RunId) -> None:
         """Forget what a run has used so far and what became of it: it is planned again from its start."""
         with self._database.transaction():
-            for table in ("outcomes", "generated", "run_samples", "run_boxes"):
+            for table in ("outcomes", "generated", "run_samples", "run_boxes", "run_scores"):
                 self._database.write(f"DELETE FROM {table} WHERE run = ?", (run,))  # noqa: S608 - constants alone
 
     def put_candidate(self, run: RunId, candidate: Candidate) -> None:
@@ -148,7 +155,9 @@ class RunLog:
             patches = read_patches(self._database, run)
             samples = tuple(_sample(row, patches) for row in self._database.read(_SAMPLES, (run,)))
             boxes = tuple(_box(row) for row in self._database.read(_BOXES, (run,)))
-            return RunTrace(self._run(rows[0]), samples, read_prediction(self._database, run, patches), boxes)
+            scores = self._database.read("SELECT normal, score FROM run_scores WHERE run = ? ORDER BY normal", (run,))
+            decided = read_prediction(self._database, run, patches)
+            return RunTrace(self._run(rows[0]), samples, decided, boxes, tuple((name, score) for name, score in scores))
 
     def _run(self, row: Row) -> RunRecord:
         """Read a run. One that is open while no process holds the store was killed."""
@@ -175,9 +184,11 @@ def _run(row: Row) -> RunRecord:
 
 
 def _sample(row: Row, patches: dict[str, PatchRecord]) -> SampleRecord:
-    key, index, stage, prompt, finish, asked, cached, answered, replayed, order, *outcome = row
+    key, index, stage, prompt, finish, asked, cached, answered, replayed, order, of_round, *outcome = row
     usage, became = Usage(asked, cached, answered), _outcome(outcome, patches)
-    return SampleRecord(key, index, Stage(stage), prompt, Finish(finish), usage, bool(replayed), order, became)
+    return SampleRecord(
+        key, index, Stage(stage), prompt, Finish(finish), usage, bool(replayed), order, became, of_round
+    )
 
 
 def _outcome(columns: Sequence[Any], patches: dict[str, PatchRecord]) -> PatchRecord | Case | Rejected | None:

@@ -20,6 +20,7 @@ What was done with it:
                   `round` its round of evolution.
 * `predictions`   how a run was decided: localization, the chosen patch, its votes, and what the tests say of it.
 * `run_boxes`     the sandbox runs that a run used, as `run_samples`.
+* `run_scores`    what a reward model gave each distinct patch of a run, by normal form.
 * `generated`     what became of a sampled test in a run: a case, or a reason and detail.
 * `executions`    the cases of a run and their results without any patch.
 * `verdicts`      what the cases say of each distinct patch, by its normal form.
@@ -196,5 +197,6 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE outcomes ADD COLUMN round INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE scores (key TEXT PRIMARY KEY, model TEXT NOT NULL, score REAL NOT NULL, created REAL NOT NULL);
+    CREATE TABLE run_scores (run INTEGER REFERENCES runs, normal TEXT, score REAL NOT NULL, PRIMARY KEY (run, normal));
     """,
 )

@@ -2,15 +2,22 @@
 
     python -m tests.benchmarks.prefill --model MODEL [--python PYTHON]   starts vLLM for it
     python -m tests.benchmarks.prefill --base-url URL                    asks a vLLM that runs
+    python -m tests.benchmarks.prefill --rounds 4 --per-round 5 ...      counts the prompts of evolution instead
 
 32 samples over 4 lists of files, taken from Python's standard library. This project's way is the repair stage itself:
 one request for each distinct list, its files in an order that all lists share. The reference's way: one request for
 each sample, the files of its list shuffled. What is counted are the prompt tokens that vLLM computed itself, by its own
 metric, over the tokens of one prompt for each list. Exit code 1 if this project's ratio is over 1.15.
+
+With rounds, 5 patches of the round before are shown behind the code, over the same 4 lists. The peer shows them before
+it. What is counted is divided by the distinct text: the tokens of the trie of all prompts, by the server's tokenizer, a
+token once for all prompts that are equal up to it. Exit code 1 if that ratio is 1.3 or more. The model's answers are
+replaced by scripted patches (`prefill_rounds`).
 """
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import re
@@ -49,10 +56,12 @@ from agentless_mini.serving.vllm import VllmSettings, find_gpus, plan_vllm
 from agentless_mini.stages.repair import RepairSettings, repair
 from agentless_mini.stages.session import Session, Subject, together
 from agentless_mini.templates import load_prompts
+from tests.benchmarks.prefill_rounds import PatchesFirst, ScriptedAnswers, distinct_tokens, draw_rounds
 
 SAMPLES = 32
 ANSWER_TOKENS = 4
 BAR = 1.15
+ROUNDS_BAR = 1.3
 LISTS = (
     ("bisect.py", "colorsys.py", "token.py"),
     ("bisect.py", "keyword.py", "colorsys.py"),
@@ -138,6 +147,31 @@ async def measure(way: Callable[[Sampler], Awaitable[None]], base_url: str) -> M
         return Measured(tuple(meter.asked), computed_tokens(base_url) - before, time.monotonic() - begun)
 
 
+async def measure_rounds(way: type[ScriptedAnswers], base_url: str, rounds: int, per_round: int) -> Measured:
+    """Draw rounds of evolution in a way, and return what the server counted meanwhile."""
+    issue, snapshot = fresh_issue(), library()
+    subject, localization = Subject(issue, snapshot, survey(issue, snapshot)), Localization(LISTS, (1,) * len(LISTS))
+    async with OpenAISampler(EndpointSettings(base_url=base_url)) as sampler:
+        scripted = way(sampler)
+        before, begun = computed_tokens(base_url), time.monotonic()
+        await draw_rounds(scripted, subject, localization, (rounds, per_round, ANSWER_TOKENS))
+        return Measured(tuple(scripted.asked), computed_tokens(base_url) - before, time.monotonic() - begun)
+
+
+def distinct_text(requests: tuple[SampleRequest, ...], base_url: str) -> int:
+    """Return the tokens of the trie of the requests' prompts."""
+    prompts = {asked.messages: asked.model for asked in requests}
+    return distinct_tokens([tokens(model, messages, base_url) for messages, model in prompts.items()])
+
+
+def tokens(model: str, messages: tuple[Message, ...], base_url: str) -> list[int]:
+    """Return a prompt as the server's tokenizer and chat template make it."""
+    chat = [{"role": message.role.value, "content": message.content} for message in messages]
+    body = json.dumps({"model": model, "messages": chat, "add_generation_prompt": True})
+    found = json.loads(asked_of(base_url, "POST", "/tokenize", body))["tokens"]
+    return [int(token) for token in found]
+
+
 async def prompt_tokens(requests: tuple[SampleRequest, ...], base_url: str) -> int:
     """Return the tokens of the distinct prompts of some requests, each counted once."""
     async with OpenAISampler(EndpointSettings(base_url=base_url)) as sampler:
@@ -146,16 +180,21 @@ async def prompt_tokens(requests: tuple[SampleRequest, ...], base_url: str) -> i
 
 def computed_tokens(base_url: str) -> int:
     """Return the prompt tokens that the server has computed itself since it started."""
-    address = urlsplit(base_url)
-    connection = HTTPConnection(str(address.hostname), address.port, timeout=30)
-    try:
-        connection.request("GET", "/metrics")
-        found = COUNTER.findall(connection.getresponse().read().decode())
-    finally:
-        connection.close()
+    found = COUNTER.findall(asked_of(base_url, "GET", "/metrics"))
     if not found:
         raise SystemExit(f"The server at {base_url} does not count the prompt tokens that it computes: use vLLM.")
     return int(sum(map(float, found)))
+
+
+def asked_of(base_url: str, method: str, path: str, body: str | None = None) -> str:
+    """Return what the server answers outside of the API proper."""
+    address = urlsplit(base_url)
+    connection = HTTPConnection(str(address.hostname), address.port, timeout=60)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
 
 
 @asynccontextmanager
@@ -177,17 +216,36 @@ async def main() -> int:
     chosen.add_argument("--base-url", help="a vLLM that runs, such as http://127.0.0.1:8000/v1")
     chosen.add_argument("--model", help="model for a vLLM that is started here")
     parser.add_argument("--python", type=Path, help="interpreter that has vLLM")
+    parser.add_argument("--rounds", type=int, default=1, help="count the prompts of so many rounds of evolution")
+    parser.add_argument("--per-round", type=int, default=5, help="samples of each round (default: 5)")
     parser.add_argument("extra", nargs="*", help="more flags for vLLM, after --")
-    async with server(parser.parse_args()) as base_url:
-        ours = await measure(our_way, base_url)
-        needed = await prompt_tokens(ours.requests, base_url)
-        report("agentless-mini", ours, needed)
-        report("reference", await measure(the_reference_way, base_url), needed)
+    options = parser.parse_args()
+    async with server(options) as base_url:
+        if options.rounds > 1:
+            return await compare_rounds(base_url, options.rounds, options.per_round)
+        return await compare(base_url)
+
+
+async def compare(base_url: str) -> int:
+    """Draw samples plainly, in both ways."""
+    ours = await measure(our_way, base_url)
+    needed = await prompt_tokens(ours.requests, base_url)
+    report("agentless-mini", ours, needed)
+    report("reference", await measure(the_reference_way, base_url), needed)
     return 0 if ours.computed <= BAR * needed else 1
 
 
+async def compare_rounds(base_url: str, rounds: int, per_round: int) -> int:
+    """Draw rounds of evolution, in both ways."""
+    ours = await measure_rounds(ScriptedAnswers, base_url, rounds, per_round)
+    needed = distinct_text(ours.requests, base_url)
+    report("patches last", ours, needed)
+    report("patches first", await measure_rounds(PatchesFirst, base_url, rounds, per_round), needed)
+    return 0 if ours.computed < ROUNDS_BAR * needed else 1
+
+
 def report(way: str, measured: Measured, needed: int) -> None:
-    """Print a line of the result; `needed` are the tokens of one prompt for each list."""
+    """Print a line of the result; `needed` are the tokens that any way must compute."""
     sys.stdout.write(
         f"{way:15}{len(measured.requests):3} requests {measured.computed:7} prompt tokens computed, {needed} needed: "
         f"ratio {measured.computed / needed:.2f} in {measured.seconds:.0f} s\n"

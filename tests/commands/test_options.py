@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from agentless_mini.commands import options
+from agentless_mini.commands import evaluation_options, repair_options
 from agentless_mini.commands.options import Setting, expanded, settings_of
 
 if TYPE_CHECKING:
@@ -59,9 +59,11 @@ def test_a_missing_argument_is_refused() -> None:
 
 GROUPS = [
     group
-    for name, group in vars(options).items()
-    if name.endswith("Options") and getattr(group, "__module__", "") == options.__name__
+    for module in (repair_options, evaluation_options)
+    for name, group in vars(module).items()
+    if name.endswith("Options")
 ]
+assert len(GROUPS) >= 10  # the test below would pass without any
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)

@@ -1,6 +1,7 @@
 """Evaluations that were recorded: what a report reads."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -47,7 +48,9 @@ class Ran:
     """One instance. `normals` has the normal form of each sample as a letter, a dot for one that was rejected.
 
     `tests` has the test that each test sample wrote as a letter, or a dot. `passing` says which of the tests pass with
-    a patch, `right` which patches resolve the issue, `graded` which were graded (all, where it is None).
+    a patch, `right` which patches resolve the issue, `graded` which were graded (all, where it is None). With
+    `per_round` the samples are of rounds of that size, and `scores` are what a reward model gave patches. `stop_when`
+    is the bound of a run that was to stop early, and of which `wanted` samples were wanted.
     """
 
     name: str
@@ -62,6 +65,13 @@ class Ran:
     difficulty: str = "<15 min fix"
     method: Method = Method.AGREEMENT
     prompt: str = ""
+    per_round: int | None = None
+    scores: tuple[tuple[str, float], ...] = ()
+    stop_when: float | None = None
+    wanted: int = 10
+
+    def round(self, order: int) -> int:
+        return order // self.per_round if self.per_round else 0
 
 
 def evaluate(store: Store, instances: Sequence[Ran]) -> None:
@@ -99,15 +109,31 @@ def diff_of(normal: str, order: int) -> bytes:
 
 def put_run(store: Store, ran: Ran) -> RunId:
     """Record a run that came to its decision."""
-    settings = f'{{"rank":"{ran.method}"}}'
+    settings = settings_of(ran)
     run = store.runs.begin(replace(START, instance=ran.name, issue=Issue(f"{ran.name} fails."), settings=settings))
     prompt = ran.prompt or ran.name
-    key, other = draw(store, run, request(prompt), ran.normals), ""
+    keys, other = [draw(store, run, asked, letters) for asked, letters in rounds(ran, prompt)], ""
     if ran.tests:
         other = draw(store, run, replace(request(f"test {prompt}"), stage=Stage.REPRODUCE), ran.tests)
-    store.runs.put_prediction(run, predicted(ran, key, other))
+    store.runs.put_scores(run, dict(ran.scores))
+    store.runs.put_prediction(run, predicted(ran, keys, other))
     store.runs.finish(run, RunStatus.DONE, 0)
     return run
+
+
+def settings_of(ran: Ran) -> str:
+    told: dict[str, object] = {"rank": ran.method}
+    if ran.stop_when is not None:
+        told["repair"] = {"samples": ran.wanted, "stop_when": ran.stop_when}
+    return json.dumps(told, separators=(",", ":"))
+
+
+def rounds(ran: Ran, prompt: str) -> list[tuple[SampleRequest, str]]:
+    """Return what is asked in each round, and the letters of its samples."""
+    size = ran.per_round or max(1, len(ran.normals))
+    parts = [ran.normals[at : at + size] for at in range(0, len(ran.normals), size)] or [""]
+    later = [replace(request(f"{prompt} {at}"), stage=Stage.EVOLVE) for at in range(1, len(parts))]
+    return list(zip([request(prompt), *later], parts, strict=True))
 
 
 def draw(store: Store, run: RunId, asked: SampleRequest, letters: str) -> str:
@@ -119,11 +145,14 @@ def draw(store: Store, run: RunId, asked: SampleRequest, letters: str) -> str:
     return key
 
 
-def predicted(ran: Ran, key: str, other: str) -> Prediction:
+def predicted(ran: Ran, keys: Sequence[str], other: str) -> Prediction:
     outcomes: list[Patch | Rejected] = [
         BAD if normal == "." else patch(diff_of(normal, at), normal) for at, normal in enumerate(ran.normals)
     ]
-    candidates = tuple(Candidate(key, at, at, one) for at, one in enumerate(outcomes))
+    size = ran.per_round or max(1, len(outcomes))
+    candidates = tuple(
+        Candidate(keys[at // size], at % size, at, one, ran.round(at)) for at, one in enumerate(outcomes)
+    )
     drafts = [BAD if one == "." else Case(f"test_{one}.py", Origin.GENERATED, data=b"x") for one in ran.tests]
     generated = tuple(GeneratedCase(other, at, at, one) for at, one in enumerate(drafts))
     execution = executed(ran, tuple(dict.fromkeys(one for one in drafts if isinstance(one, Case))))

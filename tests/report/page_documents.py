@@ -59,6 +59,26 @@ def evaluation(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def evolution(name: str, rows: list[dict[str, Any]], score: str = "tests") -> dict[str, Any]:
+    """Return the document of an evaluation in two rounds of five samples, of which all instances ended early, too."""
+    document = evaluation(name, rows)
+    results = document["results"]
+    ends = [{"n": n, "rate": 0.1 * n, "low": 0.0, "high": 1.0, "graded": 1.0} for n in (5, 10)]
+    results.update(dict.fromkeys(("best_at_n", "vote_at_n", "oracle_at_n"), ends))
+    results["plain_at_n"] = [{**ends[0], "n": n} for n in (1, 2, 5)]
+    results["pass_at_k"] = [{"k": k, "value": 0.25, "exact": True} for k in (1, 2, 5)]
+    results["evolution"] = {"instances": len(rows), "score": score, "rounds": [_round(0, 0.25), _round(1, 0.75)]}
+    results["stopping"] = {
+        "bound": 0.95, "instances": 3, "stopped": 3, "wanted": 30, "drawn": 20, "saved": 10, "share": 1 / 3,
+    }  # fmt: skip
+    return document
+
+
+def _round(number: int, best: float) -> dict[str, Any]:
+    counts = {"samples": 5.0, "valid": 4.5, "distinct": 3.0, "new": 1.5}
+    return {"round": number, **counts, "best": best, "mean": best / 2, "scored": 3}
+
+
 def _group(rows: list[dict[str, Any]]) -> dict[str, Any]:
     right = sum(one["resolved"] is True for one in rows)
     return {"instances": len(rows), "resolved": right, "rate": right / len(rows)}
@@ -111,3 +131,12 @@ def depth(id: str, text: str = "text") -> dict[str, Any]:
         "best_at_n": [{"n": 1, "normal": None, "resolved": False}, {"n": 2, "normal": "n1", "resolved": True}],
         "notes": [f"Shown in part: {text}"],
     }  # fmt: skip
+
+
+def evolved_depth(id: str, text: str = "text") -> dict[str, Any]:
+    """Return an instance in depth of two rounds, the second of which brought the second patch."""
+    told = depth(id, text)
+    first, second = told["patches"]
+    told["patches"] = [{**first, "round": 0, "score": 0.75}, {**second, "round": 1, "score": None}]
+    told["evolution"] = {"score": "tests", "rounds": [{**_round(at, 0.5), "samples": 5} for at in range(2)]}
+    return told

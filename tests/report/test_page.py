@@ -17,7 +17,7 @@ from agentless_mini.report import page as package
 from agentless_mini.report.page import render_page
 from agentless_mini.report.page.blocks import json_block, packed_block
 from tests.report.browser import Page, find_chromium, started
-from tests.report.page_documents import HOSTILE, depth, evaluation, row, unknown
+from tests.report.page_documents import HOSTILE, depth, evaluation, evolution, evolved_depth, row, unknown
 
 ROWS = [row("django__django-9", True), row("django__django-10", False, confidence=0.25), row("sphinx__sphinx-1", False)]
 OTHERS = [row("django__django-9", False), row("django__django-10", True), row("sphinx__sphinx-1", False)]
@@ -197,6 +197,39 @@ def test_a_click_leads_to_an_instance_in_depth_and_back(shown: Page) -> None:
     shown.click("#back")
     shown.until("!document.querySelector('#overview').hidden")
     assert len(table(shown)) == 3
+
+
+@pytest.mark.slow
+def test_rounds_have_a_plot_of_their_own_and_their_curves_the_ends_of_rounds(browser: Page, tmp_path: Path) -> None:
+    documents = [evolution("evolved", ROWS), evaluation("plain", OTHERS)]
+    instances = [[make(one["id"], HOSTILE) for one in ROWS] for make in (evolved_depth, depth)]
+    path = tmp_path / "report.html"
+    path.write_text(render_page(documents, instances), encoding="ascii")
+    browser.complaints.clear()
+    browser.open(path)
+    assert len(browser.texts("#plot-best-at-n svg[role=img] .mark")) == 2 + 2 + 2 + 3 + 4 + 4 + 3
+    assert len(browser.texts("#plot-rounds svg[role=img] .mark")) == 5 * 2
+    assert "round" in browser.texts("#plot-rounds .label")
+    assert "10 of 30; 3 of 3 instances ended early" in browser.texts("#runs small")
+    browser.click("#plot-rounds summary")
+    browser.until("document.querySelector('#plot-rounds table')")
+    row = ["A evolved", "1", "5", "4.50", "3", "1.50", "0.750", "0.375"]
+    assert browser.texts("#plot-rounds tbody tr:last-child > *") == row
+    browser.open(path, "#instance=django__django-9")
+    browser.until("document.querySelector('#depth-of-1 .matrix')")
+    assert browser.texts("#depth-of-0 .patches thead th")[4:6] == ["round", "score"]
+    assert browser.texts("#depth-of-0 .patches tbody tr:nth-child(2) td")[3:5] == ["1", "\u2013"]
+    assert "round" not in browser.texts("#depth-of-1 .patches thead th")
+    assert "Rounds" in browser.texts("#depth-of-0 h3")
+    assert browser.complaints == []
+
+
+@pytest.mark.slow
+def test_what_a_reward_model_gave_is_in_no_plot_of_shares(browser: Page, tmp_path: Path) -> None:
+    opened(browser, tmp_path, [evolution("alone", ROWS, "reward-model")])
+    assert len(browser.texts("#plot-rounds svg[role=img] .mark")) == 3 * 2
+    assert "what the reward model gave" in browser.texts("#plot-rounds .note")[0]
+    assert browser.complaints == []
 
 
 @pytest.mark.slow

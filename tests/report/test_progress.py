@@ -50,6 +50,27 @@ def test_without_a_terminal_a_line_is_written_for_each_tenth() -> None:
     assert lines[-1].endswith(" tokens/s")
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_each_round_of_an_evolution_is_counted_by_itself(terminal: bool) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=120, color_system=None, _environ={"TERM": "xterm"})
+    with LiveProgress(console) as progress:
+        for size in (2, 1):
+            progress(StageStarted(Stage.EVOLVE, size))
+            for index in range(size):
+                progress(SampleDone(Stage.EVOLVE, Completion(index, "x", Finish.STOP), None))
+    lines = stream.getvalue().strip().split("\n")
+    if not terminal:
+        assert lines == [
+            "Evolving repairs, round 1: 2 samples",
+            "Evolving repairs, round 1: 1/2, 1 valid, 0 rejected",
+            "Evolving repairs, round 1: 2/2, 2 valid, 0 rejected",
+            "Evolving repairs, round 2: 1 samples",
+            "Evolving repairs, round 2: 1/1, 1 valid, 0 rejected",
+        ]
+    assert "round 1" not in lines[-1]
+
+
 def test_every_stage_has_a_title() -> None:
     assert TITLES.keys() == set(Stage)
     assert WORK.keys() == set(Phase)

@@ -1,13 +1,18 @@
 """Repair sampling: how samples are dealt over prompts, what a prompt shows, and what becomes of an answer."""
 
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from agentless_mini.domain import Candidate, Decoding, Localization, ModelCard, Note, Patch, Reason, Rejected, Snapshot
 from agentless_mini.errors import ContextTooSmall
+from agentless_mini.recording import RecordedSampler
 from agentless_mini.samplers.scripted import Script, ScriptedSampler
 from agentless_mini.stages.repair import RepairSettings, repair
+from agentless_mini.stopping import decided
+from agentless_mini.store import Store
 from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, subject, text_file
 
 CARD = ModelCard("scripted", 8192)
@@ -146,3 +151,67 @@ def test_the_task_goes_along_only_where_decoding_is_constrained() -> None:
     assert task is not None
     assert task.files[0].path == "shop/cart.py"
     assert task.files[0].whole
+
+
+# --- the adaptive budget ---------------------------------------------------------------------------------------------
+
+
+def stopped(*answers: str, localization: Localization = ONE, samples: int = 40) -> tuple[int, ScriptedSampler, Bench]:
+    sampler = ScriptedSampler(Script.of(*answers), CARD)
+    bench = Bench(sampler)
+    settings = RepairSettings(samples=samples, stop_when=0.95)
+    drawn = run(repair(subject(shop()), localization, bench.session, settings))
+    assert [candidate.order for candidate in drawn] == list(range(len(drawn)))  # a whole beginning of the run
+    return len(drawn), sampler, bench
+
+
+def test_sampling_ends_with_the_portion_that_settles_the_vote() -> None:
+    drawn, sampler, bench = stopped(FIX, SAME_FIX, FIX, NONSENSE)
+    assert drawn % 5 == 0
+    assert 5 <= drawn < 40
+    assert [request.indices for request in sampler.requests] == [tuple(range(n, n + 5)) for n in range(0, drawn, 5)]
+    whole, _, _ = draw(FIX, SAME_FIX, FIX, NONSENSE, samples=drawn)
+    assert decided(whole, 40 - drawn, 0.95)
+    assert not decided(whole[: drawn - 5], 45 - drawn, 0.95)
+    told = f"Sampling ended after {drawn} of 40 samples ({40 - drawn} saved): the winner of the vote stays with a"
+    assert [note for note in notes(bench) if note.startswith("Sampling")] == [
+        f"{told} probability of 0.95 at least (--stop-when)."
+    ]
+
+
+@pytest.mark.parametrize("answers", [[NONSENSE], [FIX, WRONG]])
+def test_what_is_not_settled_is_sampled_to_the_end_and_nothing_is_told(answers: list[str]) -> None:
+    drawn, _, bench = stopped(*answers)
+    assert drawn == 40
+    assert not any(note.startswith("Sampling") for note in notes(bench))
+
+
+def test_what_is_drawn_with_a_bound_is_the_beginning_of_what_is_drawn_without() -> None:
+    drawn, _, _ = stopped(FIX, localization=TWO)
+    bounded = run(
+        repair(
+            subject(shop()), TWO, Bench(ScriptedSampler(Script.of(FIX), CARD)).session,
+            RepairSettings(samples=40, stop_when=0.95),
+        )
+    )  # fmt: skip
+    whole, _, _ = draw(FIX, localization=TWO, samples=40)
+    assert bounded == whole[:drawn]
+
+
+def test_a_portion_has_a_sample_of_each_prompt() -> None:
+    drawn, sampler, _ = stopped(FIX, localization=TWO, samples=3)
+    assert [len(request.indices) for request in sampler.requests[:2]] == [1, 1]
+    assert drawn in {2, 3}
+
+
+def test_a_bounded_run_is_replayed_from_the_record(tmp_path: Path) -> None:
+    settings = RepairSettings(samples=40, stop_when=0.95)
+    with closing(Store.open(tmp_path / "s.sqlite")) as store:
+
+        def brought() -> tuple[int, int]:
+            sampler = ScriptedSampler(Script.of(FIX, WRONG, FIX), CARD)
+            session = Bench(RecordedSampler(sampler, store, "scripted")).session
+            return len(run(repair(subject(shop()), TWO, session, settings))), len(sampler.requests)
+
+        first, second = brought(), brought()
+    assert second == (first[0], 0)

@@ -19,8 +19,8 @@ from agentless_mini.report.page.blocks import json_block, packed_block
 _FOLDER = Path(__file__).parent
 # In the order in which they build on each other; together they are one script.
 _SCRIPTS = (
-    "dom", "format", "state", "axes", "lines", "bars", "curves", "groups", "charts", "runs", "rows", "table", "diff",
-    "matrix", "instance", "main",
+    "dom", "format", "state", "axes", "lines", "bars", "curves", "rounds", "groups", "charts", "runs", "rows", "table",
+    "diff", "matrix", "instance", "main",
 )  # fmt: skip
 
 

@@ -72,6 +72,7 @@ function axes(x, y, height) {
 /** Returns the mark of a point: shape by method, filled where the value is fully known. */
 function mark(shape, x, y, attributes) {
   if (shape === "square") return drawn("rect", { x: x - 4, y: y - 4, width: 8, height: 8, ...attributes });
+  if (shape === "diamond") return drawn("path", { d: `M${x} ${y - 5.5}l5.5 5.5l-5.5 5.5l-5.5 -5.5z`, ...attributes });
   if (shape === "triangle") return drawn("path", { d: `M${x} ${y - 5}l5 9h-10z`, ...attributes });
   return drawn("circle", { cx: x, cy: y, r: 4.2, ...attributes });
 }

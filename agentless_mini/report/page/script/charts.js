@@ -5,7 +5,7 @@ const COLORS = 7;
 /** Returns all plots in two columns: lines, and bars. */
 function charts(runs) {
   return [
-    [bestAtSamples, bestAtTests, calibration],
+    [bestAtSamples, ...(runs.some(inRounds) ? [byRound] : []), bestAtTests, calibration],
     [byDifficulty, byRepository, failures, rejections],
   ].map((column) =>
     element(

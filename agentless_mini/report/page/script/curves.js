@@ -6,25 +6,46 @@ const METHODS = [
   { name: "oracle (pass@k)", key: "pass_at_k", value: "value", shape: "triangle", dash: "2 3", bare: true },
 ];
 
+// Of a run in rounds a point is the end of a round; pass@k is an estimate for samples drawn alike, which they are not.
+const ROUND_METHODS = [
+  METHODS[0],
+  METHODS[1],
+  { name: "oracle (any right)", key: "oracle_at_n", value: "rate", shape: "triangle", dash: "2 3", bare: true },
+  { name: "rerank of round 0 (plain sampling)", key: "plain_at_n", value: "rate", shape: "diamond", dash: "1 4", bare: true },
+];
+const IN_ROUNDS =
+  "Of a run in rounds a point is the end of a round: what a run that ended there chooses. Its later samples were shown earlier ones, so plain sampling is known from its round 0 alone; a run without rounds beside it has the rest.";
+const STOPPED =
+  "Where sampling stopped early, larger n stand for what was drawn, and pass@k is no fair estimate: when to stop hung on the samples.";
+
+function methodsOf(run) {
+  return inRounds(run) ? ROUND_METHODS : METHODS;
+}
+
 /** Several runs differ by colour and methods by shape and dash; methods of a single run differ by colour, too. */
 function bestAtSamples(runs) {
   const alone = runs.length === 1;
   const series = runs.flatMap((run, at) =>
-    METHODS.map((method, row) => ({
+    methodsOf(run).map((method, row) => ({
       ...method,
       color: alone ? row : at % COLORS,
       points: curve(runs, at, method, "n"),
     })),
   );
-  const entries = [...runEntries(runs), ...METHODS.map((method, row) => ({ ...method, color: alone ? row : "none" }))];
+  const methods = [...new Map(runs.flatMap(methodsOf).map((method) => [method.name, method])).values()];
+  const entries = [...runEntries(runs), ...methods.map((method, row) => ({ ...method, color: alone ? row : "none" }))];
   return linesPlot({
     id: "best-at-n",
     title: "Resolved by number of samples",
     series,
     legend: legend(entries),
     across: { label: "samples per instance (log 2)", log: true },
-    note: curveNote(series),
-    ...curveTable(runs, METHODS, "n", "samples"),
+    note: [
+      ...(runs.some(inRounds) ? [IN_ROUNDS] : []),
+      ...(runs.some((run) => run.results.stopping) ? [STOPPED] : []),
+      curveNote(series),
+    ].join(" "),
+    ...curveTable(runs, methodsOf, "n", "samples"),
   });
 }
 
@@ -38,7 +59,7 @@ function bestAtTests(runs) {
     legend: legend(runEntries(runs)),
     across: { label: "generated tests kept per instance" },
     note: curveNote(series),
-    ...curveTable(runs, [method], "tests", "tests"),
+    ...curveTable(runs, () => [method], "tests", "tests"),
   });
 }
 
@@ -73,10 +94,10 @@ function curveNote(series) {
   return parts.join(" ");
 }
 
-/** Returns headings and rows: the numbers down, runs and methods across. */
+/** Returns headings and rows: the numbers down, runs and methods across; `methods` returns those of a run. */
 function curveTable(runs, methods, count, heading) {
   const columns = runs.flatMap((run, at) =>
-    methods.map((method) => ({ at, method, points: curve(runs, at, method, count) })),
+    methods(run).map((method) => ({ at, method, points: curve(runs, at, method, count) })),
   );
   const numbers = [...new Set(columns.flatMap((column) => column.points.map((point) => point.x)))].sort(
     (a, b) => a - b,

@@ -100,6 +100,7 @@ function depthOf(instance) {
           }),
         )
       : null,
+    instance.evolution ? part("Rounds", ...instanceRounds(instance.evolution)) : null,
     instance.best_at_n?.length
       ? part("Chosen among the first n samples", element("div", { class: "scroll" }, growthTable(instance)))
       : null,
@@ -150,12 +151,13 @@ function patchesView(instance, chosen, choose) {
   const body = element("tbody"),
     votes = instance.patches.reduce((sum, patch) => sum + patch.votes, 0);
   const counts = testCounts(instance),
-    head = ["patch", "resolved", "votes", "", ...counts.map(({ title }) => title), "files"];
+    rounds = instance.evolution ? ["round", "score"] : [],
+    head = ["patch", "resolved", "votes", "", ...rounds, ...counts.map(({ title }) => title), "files"];
   const more = capped(
     instance.patches.map((patch, at) => ({ patch, at })),
     PATCH_ROWS,
     body,
-    ({ patch, at }) => patchRow(patch, at, { chosen, choose, votes, counts }),
+    ({ patch, at }) => patchRow(patch, at, { chosen, choose, votes, rounds, counts }),
   );
   return [
     element(
@@ -196,7 +198,7 @@ function testCounts({ tests }) {
     .filter(({ places }) => places.length);
 }
 
-function patchRow(patch, at, { chosen, choose, votes, counts }) {
+function patchRow(patch, at, { chosen, choose, votes, rounds, counts }) {
   const passed = (places) => places.filter((place) => patch.verdicts[place] === "pass").length;
   const numbers = counts.map(({ places, broken }) =>
     element(
@@ -233,6 +235,9 @@ function patchRow(patch, at, { chosen, choose, votes, counts }) {
       patch.votes,
     ),
     element("td", {}, shareBar(patch.votes / votes)),
+    rounds.length
+      ? [patch.round, decimal(patch.score, 3)].map((text) => element("td", { class: "number" }, text))
+      : null,
     numbers,
     element("td", {}, visible(patch.paths?.join(", "))),
   );

@@ -2,14 +2,14 @@
 
 /**
  * Returns a plot of series, each {name, color, shape, dash, bare?, points: [{x, y, low?, high?, hollow?, tip}]}. A point
- * whose y is null is left out and interrupts its line; a bare line has no whiskers. `across` is {label, log?, ticks?, write?}; `extra` draws under it all.
+ * whose y is null is left out and interrupts its line; a bare line has no whiskers. `across` is {label, log?, ticks?, write?}, `up` the label of the other axis; `extra` draws under it all.
  */
-function linesPlot({ id, title, note, series, across, legend: shown, headings, rows, extra }) {
+function linesPlot({ id, title, note, series, across, up = "instances resolved (%)", legend: shown, headings, rows, extra }) {
   const height = 330,
     points = series.flatMap((one) => one.points).filter((point) => known(point.y));
   if (!points.length) return emptyFigure(id, title, note);
   const x = xAxis(across, points),
-    y = yAxis(points, height, across.whole);
+    y = yAxis(points, height, up, across.whole);
   const content = [
     ...axes(x, y, height),
     ...(extra ? extra(x.place, y.place, height) : []),
@@ -27,7 +27,7 @@ function xAxis({ label, log, ticks: wanted, write = String, whole }, points) {
 }
 
 /** The axis of rates starts at 0 where all of the range is asked for, else below the least value. */
-function yAxis(points, height, whole) {
+function yAxis(points, height, label, whole) {
   const ends = points.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]);
   const pad = Math.max(0.01, 0.06 * (Math.max(...ends) - Math.min(...ends)));
   const low = whole ? 0 : Math.max(0, Math.min(...ends) - pad),
@@ -35,7 +35,7 @@ function yAxis(points, height, whole) {
   const steps = ticks(low, high);
   const place = scale([steps[0], steps[steps.length - 1]], [height - MARGIN.bottom, MARGIN.top]);
   const digits = steps[1] - steps[0] < 0.0099 ? 1 : 0;
-  return { place, ticks: steps, label: "instances resolved (%)", write: (tick) => (100 * tick).toFixed(digits) };
+  return { place, ticks: steps, label, write: (tick) => (100 * tick).toFixed(digits) };
 }
 
 function lineOf({ color, shape, dash, points, bare }, x, y) {

@@ -43,7 +43,8 @@ const FACTS = [
     "valid samples",
     ({ results: { format } }) => [percent(format.rate), small(`${count(format.valid)} of ${count(format.samples)}`)],
   ],
-  ["oracle (pass@k)", ({ results }) => passAtCell(results.pass_at_k)],
+  ["oracle (pass@k)", ({ results }) => oracleCell(results)],
+  ["samples saved by stopping early", ({ results }) => savedCell(results.stopping), ({ results }) => results.stopping],
   [
     "tokens",
     ({ cost }) => [
@@ -63,6 +64,11 @@ const FACTS = [
   ["price", ({ cost }) => priceCell(cost.price)],
 ];
 
+/** Returns the facts that there are of some run: one that has a third part is left out where that is so of none. */
+function factsFor(runs) {
+  return FACTS.filter(([, , there]) => !there || runs.some(there));
+}
+
 function small(text) {
   return element("small", {}, text);
 }
@@ -76,7 +82,7 @@ function factsOf(run) {
   return element(
     "dl",
     { class: "facts" },
-    FACTS.map(([name, cell]) =>
+    factsFor([run]).map(([name, cell]) =>
       element("div", {}, element("dt", {}, name), element("dd", {}, cell(run, intervalScope([run])))),
     ),
   );
@@ -93,7 +99,7 @@ function runsTable(runs) {
     );
   return plainTable(
     ["", ...runs.map(heading)],
-    FACTS.map(([name, cell]) => [name, ...runs.map((run) => cellOf(cell(run, scope)))]),
+    factsFor(runs).map(([name, cell]) => [name, ...runs.map((run) => cellOf(cell(run, scope)))]),
     { class: "runs" },
   );
 }
@@ -129,6 +135,20 @@ function intervalBar({ rate, low, high }, scope) {
     drawn("line", { class: "range", x1: x(low), x2: x(high), y1: 6, y2: 6 }),
     drawn("circle", { class: "middle", cx: x(rate), cy: 6, r: 4 }),
   );
+}
+
+function oracleCell({ pass_at_k: points, oracle_at_n: ends }) {
+  if (!ends) return passAtCell(points);
+  const last = ends[ends.length - 1];
+  return [`any of ${last.n} `, element("b", {}, percent(last.rate)), small("of round 0:"), passAtCell(points)];
+}
+
+function savedCell(stopping) {
+  if (!stopping) return NOTHING;
+  return [
+    percent(stopping.share),
+    small(`${count(stopping.saved)} of ${count(stopping.wanted)}; ${count(stopping.stopped)} of ${plural(stopping.instances, "instance")} ended early`),
+  ];
 }
 
 function passAtCell(points) {

@@ -1,0 +1,217 @@
+"""The options of `amini repair`, several of which other commands share, and of `amini serve`; see `options`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentless_mini.commands.options import ConfigFile, Quiet, Rank, RegressionBudget, Setting, StoreFile
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What is to be repaired."""
+
+    repository: Annotated[str, typer.Argument(metavar="REPO", help="Path, git URL or owner/name on GitHub.")]
+    issue: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[ISSUE]", help="File, - for stdin, GitHub issue URL or owner/name#12.", show_default=False
+        ),
+    ] = None
+    text: Annotated[str | None, typer.Option(help="The issue itself, instead of ISSUE.")] = None
+    rev: Annotated[str | None, typer.Option(help="Repair this commit, not the working tree.")] = None
+    files: Annotated[
+        list[str] | None, typer.Option("--files", help="File to edit (repeatable), instead of localization.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How many answers are drawn, and how."""
+
+    samples: Annotated[
+        int | None, typer.Option("--samples", "-n", help="Repairs sampled [10]."), Setting("repair.samples")
+    ] = None
+    localize_samples: Annotated[
+        int | None, typer.Option(help="Localizations sampled [4]."), Setting("localize.samples")
+    ] = None
+    tests: Annotated[
+        int | None, typer.Option("--tests", help="Reproduction tests sampled [10]."), Setting("reproduce.samples")
+    ] = None
+    temperature: Annotated[
+        float | None, typer.Option(help="Sampling temperature of repairs [1.0]."), Setting("repair.temperature")
+    ] = None
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(help="Most tokens of one repair [8192, at most a quarter of the context]."),
+        Setting("repair.max_tokens"),
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the samples [0]."),
+        Setting("repair.seed"),
+        Setting("evolve.seed"),
+        Setting("localize.seed"),
+        Setting("reproduce.seed"),
+    ] = None
+    stop_when: Annotated[
+        float | None,
+        typer.Option(metavar="BOUND", help="Stop once the vote is settled with this probability, such as 0.95."),
+        Setting("repair.stop_when"),
+    ] = None
+    match: Annotated[
+        str | None,
+        typer.Option(help="How SEARCH lines are found: strict or loose [strict]."),
+        Setting("repair.match"),
+    ] = None
+
+
+@dataclass(frozen=True)
+class EvolveOptions:
+    """In how many rounds repairs are sampled, and what a round is shown of those before."""
+
+    rounds: Annotated[
+        int | None, typer.Option(help="Rounds of repairs, each shown earlier ones [1]."), Setting("evolve.rounds")
+    ] = None
+    parents: Annotated[
+        int | None, typer.Option(help="Most patches that a round is shown [5]."), Setting("evolve.parents")
+    ] = None
+    per_round: Annotated[
+        int | None,
+        typer.Option(help="Repairs sampled in a round [--samples divided by --rounds]."),
+        Setting("evolve.per_round"),
+    ] = None
+    select: Annotated[
+        str | None,
+        typer.Option(help="What a round is shown: random, execution or reward-model [random]."),
+        Setting("evolve.select"),
+    ] = None
+    self_evolving: Annotated[
+        bool,
+        typer.Option("--self-evolving", help="The model is trained to evolve its own samples."),
+        Setting("evolve.self_evolving"),
+    ] = False
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Who is asked."""
+
+    base_url: Annotated[
+        str | None,
+        typer.Option(envvar="AMINI_BASE_URL", help="OpenAI-compatible endpoint, such as http://host:8000/v1."),
+        Setting("endpoint.base_url"),
+    ] = None
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", envvar="AMINI_MODEL", help="Model to ask."), Setting("endpoint.model")
+    ] = None
+    context: Annotated[
+        int | None,
+        typer.Option(help="Context window in tokens, if the server does not say."),
+        Setting("endpoint.context_window"),
+    ] = None
+    decoding: Annotated[
+        str | None, typer.Option(help="How answers are decoded: free or grammar."), Setting("endpoint.decoding")
+    ] = None
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Without an endpoint: auto, vllm or embedded [auto].", show_default=False),
+        Setting("engine"),
+    ] = None
+    in_flight: Annotated[
+        int | None, typer.Option(help="Most requests in flight at once."), Setting("endpoint.max_in_flight")
+    ] = None
+    prompts: Annotated[
+        Path | None, typer.Option(help="Folder of prompt templates that replace packaged ones."), Setting("prompts")
+    ] = None
+    config: ConfigFile = None
+
+
+@dataclass(frozen=True)
+class ExecutionOptions:
+    """Which tests choose the patch, and where they run."""
+
+    failing_test: Annotated[
+        list[str] | None,
+        typer.Option("--failing-test", metavar="PATH[::NAME]", help="A test that fails because of the issue."),
+    ] = None
+    failing_cmd: Annotated[
+        list[str] | None,
+        typer.Option("--failing-cmd", metavar="CMD", help="A command that fails because of the issue."),
+    ] = None
+    sandbox: Annotated[
+        str | None, typer.Option(help="Where tests run: auto, docker, local or none [auto]."), Setting("sandbox.kind")
+    ] = None
+    unsafe_local: Annotated[
+        bool,
+        typer.Option("--unsafe-local", help="Run tests without any isolation."),
+        Setting("sandbox.kind", "unsafe-local"),
+    ] = False
+    image: Annotated[
+        str | None, typer.Option(help="Docker image that has all the tests need."), Setting("sandbox.image")
+    ] = None
+    setup: Annotated[
+        str | None,
+        typer.Option(metavar="CMD", help="Sets up the environment, instead of the project's files."),
+        Setting("sandbox.setup"),
+    ] = None
+    test_cmd: Annotated[
+        str | None,
+        typer.Option(metavar="CMD", help="Runs tests; {tests} stands for their paths, else they come last."),
+        Setting("sandbox.test_command"),
+    ] = None
+    regression_budget: RegressionBudget = None
+    rank: Rank = None
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where the result goes."""
+
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document instead of the patch.")] = False
+    apply: Annotated[bool, typer.Option("--apply", help="Apply the patch to the working tree as well.")] = False
+    quiet: Quiet = False
+    store: StoreFile = None
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Which model is served, and how."""
+
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Name on the hub, or a local path.")] = None
+    extra: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- FLAGS]", help="More flags for vLLM, verbatim, after --."),
+        Setting("vllm.extra"),
+    ] = None
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the running server.")] = False
+    status: Annotated[bool, typer.Option("--status", help="Print the running server's address.")] = False
+    engine: Annotated[
+        str | None, typer.Option(help="vllm or embedded (llama.cpp); by default what fits."), Setting("engine")
+    ] = None
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port to listen on; by default a free one."),
+        Setting("vllm.port"),
+        Setting("llama_cpp.port"),
+    ] = None
+    context: Annotated[
+        int | None,
+        typer.Option(help="Context window in tokens; by default the model's own."),
+        Setting("vllm.max_model_len"),
+        Setting("llama_cpp.context"),
+    ] = None
+    tensor_parallel: Annotated[
+        int | None,
+        typer.Option(help="GPUs that share the model; by default all."),
+        Setting("vllm.tensor_parallel"),
+    ] = None
+    adapter: Annotated[list[Path] | None, typer.Option("--adapter", help="LoRA adapter (repeatable).")] = None
+    python: Annotated[
+        Path | None, typer.Option(help="Interpreter that has vLLM, if not this one."), Setting("vllm.python")
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of the address.")] = False
+    config: ConfigFile = None

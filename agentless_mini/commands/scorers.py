@@ -1,0 +1,52 @@
+"""Which reward model scores the patches of a run, and how it is reached.
+
+Nothing is sent until a score is owed that is not recorded. Only the model's name is asked for at once, where the
+settings do not say it.
+"""
+
+from agentless_mini.commands.models import Surroundings
+from agentless_mini.domain import Note
+from agentless_mini.errors import ServerUnreachable, UsageError
+from agentless_mini.recorded_scorer import LazyScorer, RecordedScorer
+from agentless_mini.samplers.scoring import HttpScorer, ScorerSettings
+from agentless_mini.stages.score import Scoring, scoring_of
+from agentless_mini.templates import load_prompts
+
+
+async def open_scorer(settings: ScorerSettings, around: Surroundings) -> Scoring:
+    """Return what scores the patches of a run, through the store; `around.stack` closes it.
+
+    Raises `UsageError` where no server is named; `ModelError` where it must be asked for its model's name and does not
+    answer.
+    """
+    if settings.base_url is None:
+        raise UsageError("No reward model is chosen: set scorer.base_url to the address of its server.")
+
+    prompts = load_prompts(around.config.prompts)
+
+    def tell(said: str) -> None:
+        around.progress(Note(said))
+
+    async def connect() -> HttpScorer:
+        return await around.stack.enter_async_context(HttpScorer(settings, on_wait=tell))
+
+    if settings.model is not None:
+        recorded = RecordedScorer(LazyScorer(connect), around.store)
+        return scoring_of(recorded, settings.reward_model(settings.model), prompts)
+    scorer = await connect()
+    name = await _served(scorer, settings.base_url, around)
+    return scoring_of(RecordedScorer(scorer, around.store), settings.reward_model(name), prompts)
+
+
+async def _served(scorer: HttpScorer, address: str, around: Surroundings) -> str:
+    """Ask the server which model it serves, or recall what it served last."""
+    try:
+        name = await scorer.served()
+    except ServerUnreachable:
+        recalled = around.store.endpoint_model(address)
+        if recalled is None:
+            raise
+        around.progress(Note(f"{address} does not answer; it served {recalled} last, whose scores are in the record."))
+        return recalled
+    around.store.put_endpoint_model(address, name)
+    return name

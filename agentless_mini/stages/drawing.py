@@ -1,0 +1,89 @@
+"""Draws repairs: deals samples over prompts, and reads each answer into a patch that git accepts, or says why not.
+
+Which prompts there are is the business of `repair` and `evolve`, which share this.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from agentless_mini.domain import Candidate, Completion, Patch, Rejected, SampleDone, SampleRequest
+from agentless_mini.edits import Matching, Tree, read_answer
+from agentless_mini.stages.session import Session, together
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A candidate, and the answer that it was read from."""
+
+    candidate: Candidate
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One prompt, the places (`Candidate.order`) of its samples among all of the run by index, and their round."""
+
+    request: SampleRequest
+    orders: dict[int, int]
+    round: int
+
+
+class Draws:
+    """The samples of one issue, drawn round by round. A prompt that comes again goes on with its next sample."""
+
+    def __init__(self, tree: Tree, match: Matching, session: Session) -> None:
+        """Read answers against `tree`."""
+        self._reader = _Reader(tree, match, session)
+        self._session = session
+        self._taken: Counter[str] = Counter()
+
+    async def draw(self, requests: Sequence[SampleRequest], places: range, number: int = 0) -> list[Drawn]:
+        """Draw a sample for each place, in round `number`; return them in order of place.
+
+        They are dealt over the prompts like cards: place i goes to prompt i modulo their number. The requests have
+        no indices and no instance yet. Raises what the sampler raises.
+        """
+        plans = [
+            self._plan(request, tuple(place for place in places if place % len(requests) == turn), number)
+            for turn, request in enumerate(requests)
+        ]
+        groups = await together([self._follow(plan) for plan in plans if plan.orders])
+        return sorted((one for group in groups for one in group), key=lambda drawn: drawn.candidate.order)
+
+    def _plan(self, request: SampleRequest, orders: tuple[int, ...], number: int) -> _Plan:
+        key = request.key()
+        indices = range(self._taken[key], self._taken[key] + len(orders))
+        self._taken[key] += len(orders)
+        whole = replace(request, indices=tuple(indices), instance=self._session.instance)
+        return _Plan(whole, dict(zip(indices, orders, strict=True)), number)
+
+    async def _follow(self, plan: _Plan) -> list[Drawn]:
+        """Draw the samples of one prompt and read each as soon as it is there."""
+        key, stage = plan.request.key(), plan.request.stage
+        drawn = []
+        async for completion in self._session.sampler.sample(plan.request):
+            outcome = await self._reader.read(completion)
+            order = plan.orders[completion.index]
+            drawn.append(Drawn(Candidate(key, completion.index, order, outcome, plan.round), completion.text))
+            self._session.watch(SampleDone(stage, completion, outcome if isinstance(outcome, Rejected) else None))
+        return drawn
+
+
+class _Reader:
+    """Reads answers into patches, and asks git once for each distinct patch."""
+
+    def __init__(self, tree: Tree, match: Matching, session: Session) -> None:
+        self._tree = tree
+        self._match = match
+        self._session = session
+        self._checked: dict[bytes, Patch | Rejected] = {}
+
+    async def read(self, completion: Completion) -> Patch | Rejected:
+        outcome = read_answer(completion, self._tree, self._match)
+        if isinstance(outcome, Rejected):
+            return outcome
+        if outcome.diff not in self._checked:
+            self._checked[outcome.diff] = await asyncio.to_thread(self._session.check, outcome)
+        return self._checked[outcome.diff]

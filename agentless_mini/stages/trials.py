@@ -1,0 +1,96 @@
+"""Runs tests on patches as they come, round by round: no patch meets a test twice.
+
+The first patches bring the tests: those that reproduce the issue, and the regression tests of what they touch. Patches
+of a later round that touch more files bring the regression tests of these. Tests that came together stay together, in
+boxes of their own, so that every patch meets each test in the same company.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from agentless_mini.domain import Candidate, Case, CaseResult, Execution, Origin, Patch, Verdict
+from agentless_mini.stages.baseline import baseline
+from agentless_mini.stages.bench import Bench
+from agentless_mini.stages.execute import execute
+from agentless_mini.stages.regress import RegressSettings, regress
+
+
+@dataclass(frozen=True, slots=True)
+class _Company:
+    """Tests that are run together, what they say without a patch, and the verdicts so far by normal form."""
+
+    cases: tuple[Case, ...]
+    before: tuple[CaseResult, ...]
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+
+
+class Trials:
+    """All tests of one issue, and what they say of its patches so far."""
+
+    def __init__(self, bench: Bench, reproducing: Sequence[Case], settings: RegressSettings) -> None:
+        """Begin with the tests that reproduce the issue; nothing is run yet."""
+        self._bench = bench
+        self._reproducing = tuple(reproducing)
+        self._settings = settings
+        self._touched: frozenset[str] = frozenset()
+        self._companies: list[_Company] = []
+
+    async def over(self, candidates: Sequence[Candidate]) -> Execution | None:
+        """Return what all tests say of each distinct patch, by first sample, or None where there is no patch yet.
+
+        Only what is not known is run. Without a single test that tells something there is no verdict either.
+        Raises `EnvironmentFailed` as the sandbox does; the other boxes are ended then.
+        """
+        patches = [one.outcome for one in candidates if isinstance(one.outcome, Patch)]
+        touched = frozenset(change.path for patch in patches for change in patch.changes)
+        if not touched:
+            return None
+        await self._gather(touched)
+        for company in self._companies:
+            owed = [one for one in candidates if _owed(one, company)]
+            found = await execute(self._bench, owed, company.cases) if owed else ()
+            company.verdicts.update({verdict.normal: verdict for verdict in found})
+        return self._execution()
+
+    async def _gather(self, touched: frozenset[str]) -> None:
+        """Add the tests of what was not touched before."""
+        if touched <= self._touched:
+            return
+        known = {case.id for company in self._companies for case in company.cases}
+        regression = await self._regression(touched)
+        wanted = (() if self._touched else self._reproducing) + regression
+        cases, before = await baseline(self._bench, [case for case in wanted if case.id not in known])
+        if cases:
+            self._companies.append(_Company(cases, before))
+        self._touched |= touched
+
+    async def _regression(self, touched: frozenset[str]) -> tuple[Case, ...]:
+        """Return the tests of what was not touched before, within what those before left of the limits."""
+        there = [
+            result.seconds
+            for company in self._companies
+            for case, result in zip(company.cases, company.before, strict=True)
+            if case.origin is Origin.REGRESSION
+        ]
+        most = self._settings.most - len(there)
+        if most <= 0:
+            return ()
+        left = {"budget": max(0.0, self._settings.budget - sum(there)), "most": most}
+        return await regress(self._bench, touched - self._touched, self._settings.model_copy(update=left))
+
+    def _execution(self) -> Execution:
+        """Join what the companies say."""
+        cases = tuple(case for company in self._companies for case in company.cases)
+        before = tuple(result for company in self._companies for result in company.before)
+        normals = self._companies[0].verdicts if self._companies else {}
+        return Execution(cases, before, tuple(self._verdict(normal) for normal in normals))
+
+    def _verdict(self, normal: str) -> Verdict:
+        said = [company.verdicts[normal] for company in self._companies]
+        refusal = next((verdict.refusal for verdict in said if verdict.refusal), "")
+        results = () if refusal else tuple(result for verdict in said for result in verdict.results)
+        return Verdict(normal, results, refusal)
+
+
+def _owed(candidate: Candidate, company: _Company) -> bool:
+    return isinstance(candidate.outcome, Patch) and candidate.outcome.normal not in company.verdicts

@@ -1,0 +1,84 @@
+"""How a command comes to its reward model: through the record, and only where something is owed."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.commands.models import Machine, Surroundings
+from agentless_mini.commands.scorers import open_scorer
+from agentless_mini.config import Config
+from agentless_mini.domain import Event, FileChange, Issue, Note, Patch
+from agentless_mini.errors import ServerUnreachable, UsageError
+from agentless_mini.samplers.scoring import ScorerSettings
+from agentless_mini.samplers.scripted import Script
+from agentless_mini.samplers.scripted_protocol import ServedModel
+from agentless_mini.samplers.scripted_scores import ScoreRule
+from agentless_mini.samplers.scripted_server import ScriptedServer
+from agentless_mini.store import Store
+from tests.samplers.contract import run
+
+SERVED = ServedModel(script=Script(rules=(), scores=(ScoreRule(contains="good", score=1.0), ScoreRule(score=0.0))))
+PATCHES = [
+    Patch((FileChange("a.py", b"", word, "100644"),), b"+" + word + b"\n", word.decode()) for word in (b"good", b"bad")
+]
+SCORES = {"good": 1.0, "bad": 0.0}
+
+
+class Told:
+    """Remembers the events of a run."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Note):
+            self.notes.append(event.text)
+
+    def tokens(self, new: int) -> None:
+        pass
+
+    def phase(self, what: str, seconds: float) -> None:
+        pass
+
+
+def scored(folder: Path, told: Told | None = None, **settings: object) -> Mapping[str, float]:
+    async def work() -> Mapping[str, float]:
+        with Store.open(folder / "store.db") as store:
+            async with AsyncExitStack() as stack:
+                around = Surroundings(Config(), Machine(folder, folder, {}), store, stack, told or Told())
+                scoring = await open_scorer(ScorerSettings.model_validate(settings), around)
+                return await scoring(Issue("It fails."), PATCHES)
+
+    return run(work())
+
+
+def test_patches_are_scored_and_a_second_run_sends_nothing(tmp_path: Path) -> None:
+    with ScriptedServer(SERVED) as server:
+        assert scored(tmp_path, base_url=server.url, model="judge") == SCORES
+        assert [seen.path for seen in server.log.requests] == ["/score"]
+        assert scored(tmp_path, base_url=server.url, model="judge") == SCORES
+        assert len(server.log.requests) == 1
+
+
+def test_without_a_name_the_server_is_asked_for_it_and_where_it_is_gone_the_last_one_is_used(tmp_path: Path) -> None:
+    told = Told()
+    with ScriptedServer(SERVED) as server:
+        url = server.url
+        assert scored(tmp_path, told, base_url=url, route="pooling") == SCORES
+        assert told.notes == []
+    assert scored(tmp_path, told, base_url=url, route="pooling") == SCORES
+    assert told.notes == [f"{url} does not answer; it served scripted last, whose scores are in the record."]
+    with pytest.raises(ServerUnreachable):
+        scored(tmp_path, base_url=url, route="classify")
+
+
+def test_where_nothing_is_known_a_server_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ServerUnreachable, match=r"scorer\.base_url"):
+        scored(tmp_path, base_url="http://127.0.0.1:9/v1")
+
+
+def test_no_server_is_an_error_that_says_what_to_set(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"set scorer\.base_url"):
+        scored(tmp_path, model="judge")

@@ -1,0 +1,73 @@
+"""Tests meet patches round by round: no patch meets one twice, and new files bring their own tests."""
+
+from agentless_mini.domain import Execution, Note, Outcome
+from tests.stages.trying import CART_TEST, SHOWS_IT, TAX_TEST, Bench, cart, ids, patch, tax
+
+
+def test_a_rerun_over_the_same_patches_runs_nothing() -> None:
+    bench = Bench()
+    first = bench.over(cart(1), None, cart(13))
+    jobs = bench.jobs
+    assert ids(first) == [SHOWS_IT.id, CART_TEST]
+    assert bench.over(cart(1), None, cart(13)) == first
+    assert bench.jobs == jobs
+
+
+def test_later_patches_meet_the_tests_and_the_earlier_ones_do_not_meet_them_again() -> None:
+    bench = Bench()
+    bench.over(cart(1))
+    before = bench.jobs
+    execution = bench.over(cart(1), cart(2), None, cart(2), cart(3))
+    assert bench.jobs == before + 2
+    assert len(bench.met) == len(set(bench.met)) == 3 * 2
+    assert execution is not None
+    assert [verdict.normal for verdict in execution.verdicts] == ["cart 1", "cart 2", "cart 3"]
+
+
+def test_new_files_bring_their_regression_tests_which_all_patches_meet() -> None:
+    bench = Bench()
+    first = bench.over(cart(1))
+    second = bench.over(cart(1), tax(1), tax(13))
+    assert ids(first) == [SHOWS_IT.id, CART_TEST]
+    assert ids(second) == [SHOWS_IT.id, CART_TEST, TAX_TEST]
+    assert len(bench.met) == len(set(bench.met)) == 3 * 3
+    assert second is not None
+    assert [len(verdict.results) for verdict in second.verdicts] == [3, 3, 3]
+    assert len(second.before) == 3
+    assert {result.outcome for result in second.verdicts[2].results} == {Outcome.FAIL}
+
+
+def test_all_rounds_at_once_come_to_the_same_verdicts() -> None:
+    whole, parts = Bench(), Bench()
+    parts.over(cart(1))
+    parts.over(cart(1), cart(13))
+    assert parts.over(cart(1), cart(13), cart(2)) == whole.over(cart(1), cart(13), cart(2))
+
+
+def test_a_patch_that_cannot_be_put_over_the_tree_is_refused_once_and_for_all_tests() -> None:
+    bench = Bench(refused=b"RATE = 7")
+    bench.over(cart(1), tax(7))
+    execution = bench.over(cart(1), tax(7), cart(2))
+    assert execution is not None
+    assert [(verdict.refusal, bool(verdict.results)) for verdict in execution.verdicts] == [
+        ("", True), ("it does not fit", False), ("", True),
+    ]  # fmt: skip
+
+
+def test_without_a_patch_nothing_is_run() -> None:
+    bench = Bench()
+    assert bench.over(None, None) is None
+    assert bench.jobs == 0
+
+
+def test_without_a_test_there_is_nothing_to_tell() -> None:
+    bench = Bench(reproducing=())
+    execution = bench.over(patch("shop/none.py", "x", "none"))
+    assert execution == Execution((), (), ())
+    assert Note("No test of the repository is related to the files that the patches touch.") in bench.events
+
+
+def test_the_limit_of_regression_tests_holds_over_all_rounds() -> None:
+    bench = Bench(most=1)
+    bench.over(cart(1))
+    assert ids(bench.over(cart(1), tax(1))) == [SHOWS_IT.id, CART_TEST]
