@@ -1,9 +1,10 @@
 """What fits a budget: trees, files, windows, issues."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.context import Fitted, Gauge, Source, fit_files, fit_issue, fit_tree
+from agentless_mini.context import Fitted, Gauge, Source, fit_files, fit_issue, fit_tree, without_middle
 from agentless_mini.domain import Issue, ShownFile
 from agentless_mini.lexical import Mentions
 
@@ -126,3 +127,16 @@ def test_a_long_issue_keeps_its_start_and_its_end() -> None:
     assert GAUGE.tokens(cut.text) < 330
     assert cut.source == "issue.md"
     assert fit_issue(issue, 10_000, GAUGE) is issue
+
+
+@pytest.mark.parametrize(
+    ("letters", "shown"),
+    [
+        (10, "0123456789"),
+        (9, "0123\n[... 2 characters are not shown ...]\n6789"),
+        (4, "01\n[... 6 characters are not shown ...]\n89"),
+        (1, "\n[... 10 characters are not shown ...]\n"),
+    ],
+)
+def test_of_a_text_that_is_too_long_both_ends_are_shown(letters: int, shown: str) -> None:
+    assert without_middle("0123456789", letters) == shown

@@ -140,3 +140,7 @@ def test_a_verdict_names_what_passed() -> None:
 @pytest.mark.parametrize("origin", list(Origin))
 def test_every_test_but_a_regression_test_reproduces_the_issue(origin: Origin) -> None:
     assert origin.reproduces == (origin is not Origin.REGRESSION)
+
+
+def test_repairs_are_drawn_in_two_stages() -> None:
+    assert {stage for stage in Stage if stage.repairs} == {Stage.REPAIR, Stage.EVOLVE}
