@@ -4,7 +4,8 @@
     |-- UsageError                what the user gave cannot be used (exit code 2)
     |   |-- RepositoryError       no repository, no commit, no such revision, no permission
     |   |-- IssueError            the issue is empty, missing or cannot be fetched
-    |   `-- ContextTooSmall       no file fits the model's context window
+    |   |-- ContextTooSmall       no file fits the model's context window
+    |   `-- NothingToEdit         no file, or no line of those shown, can be repaired
     |-- ModelError                the model server does not do its part (exit code 3)
     |   |-- ServerUnreachable     nothing answers at the address
     |   |-- ServerFailed          it answers, with errors, until the retries are used up
@@ -47,6 +48,10 @@ class IssueError(UsageError):
 
 class ContextTooSmall(UsageError):
     """Not even a window of one file fits the model's context."""
+
+
+class NothingToEdit(UsageError):
+    """There is no text file, or no line of those that are shown, that a repair could change."""
 
 
 class ModelError(AminiError):

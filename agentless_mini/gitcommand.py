@@ -21,6 +21,13 @@ from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, 
 OLDEST_GIT = (2, 31)
 
 _NOT_FOUND = 127  # what env(1) ends with where there is no such program
+_VERDICTS = frozenset({0, 1, 128})  # git dies with 128 of a patch that it cannot read, and of much else
+_UNABLE = re.compile(
+    r"^fatal: (cannot change to '|Out of memory|detected dubious ownership)"
+    r"|^(fatal|error): .*: (No space left on device|Disk quota exceeded|Read-only file system|Input/output error"
+    r"|Cannot allocate memory|Too many open files)$",
+    re.MULTILINE,
+)
 
 _FORGOTTEN = (
     "GIT_DIR",
@@ -136,6 +143,17 @@ def without_filters(git: GitCommand, configured: tuple[Setting, ...]) -> tuple[G
         emptied = (f"--config-env=filter.{name}.{what}=AMINI_EMPTY" for what in ("clean", "smudge", "process"))
         git = git.with_options(*emptied, f"--config-env=filter.{name}.required=AMINI_EMPTY")
     return git, tuple(names)
+
+
+def verdict(answer: Answer) -> Answer:
+    """Return what git answers when it is asked about a patch.
+
+    Raises `EnvironmentFailed` where it is no word on the patch: git was killed, its folder or the disk is gone.
+    """
+    if answer.status not in _VERDICTS or _UNABLE.search(answer.words):
+        said = answer.complaint or f"it ended with {answer.status}"
+        raise EnvironmentFailed(f"git cannot check a patch ({said}): free some memory and disk space, and try again.")
+    return answer
 
 
 def require_recent_git() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from agentless_mini.domain import EditTask, ShownFile
 from agentless_mini.edits.markers import MOST_WIDTH, WIDTH, marker_width
 from agentless_mini.edits.paths import clean_path
-from agentless_mini.errors import UsageError
+from agentless_mini.errors import NothingToEdit
 
 MOST_EDITS = 3
 MOST_REASONING_LINES = 4
@@ -33,7 +33,7 @@ def edit_grammar(task: EditTask) -> str:
     An answer is a few lines of reasoning, then one fenced block of one to three edits. SEARCH is a run of whole lines
     of the named file, at most six or as many as it takes to stand in the shown text once; REPLACE is free lines, at
     most forty: a small model does not always find an end.
-    Raises `UsageError` where the files show no line that an edit can name.
+    Raises `NothingToEdit` where the files show no line that an edit can name.
     """
     width = free_width(excerpt.text for file in task.files for excerpt in file.excerpts)
     files = [(file, name) for file in task.files if (name := spoken_path(file.path))]
@@ -45,7 +45,7 @@ def edit_grammar(task: EditTask) -> str:
             rules += lines
             edits.append(f"{_literal(f'### {name}' + chr(10))} f{number}")
     if not edits:
-        raise UsageError("No shown line can be edited under a grammar: use free decoding or other files.")
+        raise NothingToEdit("No shown line can be edited under a grammar: use free decoding or other files.")
     return "\n".join([*_frame(edits, width), *rules]) + "\n"
 
 

@@ -22,7 +22,7 @@ from agentless_mini.domain import (
     Prediction,
     Snapshot,
 )
-from agentless_mini.errors import RepositoryError, UsageError
+from agentless_mini.errors import NothingToEdit, UsageError
 from agentless_mini.lexical import Survey, survey
 from agentless_mini.ranking import Method, rank
 from agentless_mini.stages.bench import Bench, NoBench, Opening
@@ -74,19 +74,33 @@ class ChainSettings(BaseModel):
 
 
 def check_rounds(settings: ChainSettings, card: ModelCard, opening: Opening | NoBench | None) -> None:
-    """Raise `UsageError` where more rounds than one do not go together with other settings or the model.
+    """Raise `UsageError` where more rounds than one, or an early end, do not go with other settings or the model.
 
     `opening` is None where it is not known yet whether there will be tests.
     """
-    if settings.evolve.rounds == 1 or settings.until is Until.LOCALIZE:
+    if settings.until is Until.LOCALIZE:
         return
     if card.decoding is Decoding.LINES:
-        raise UsageError("This model rewrites lines and cannot be shown patches: leave out --rounds, or ask another.")
+        _check_plain(settings)
+    if settings.evolve.rounds == 1:
+        return
     if settings.repair.stop_when is not None:
         raise UsageError("--stop-when foresees samples that are all drawn alike: leave it out, or --rounds.")
     untested = isinstance(opening, NoBench) or settings.until is Until.REPAIR
     if untested and settings.evolve.select is Selecting.EXECUTION:
         raise UsageError("--select execution needs tests, and none is to be run: allow them, or select otherwise.")
+
+
+def _check_plain(settings: ChainSettings) -> None:
+    if settings.evolve.rounds > 1:
+        raise UsageError(
+            "This model rewrites lines and cannot be shown patches: leave out --rounds (evolve.rounds), or ask another."
+        )
+    if settings.repair.stop_when is not None:
+        raise UsageError(
+            "--stop-when foresees samples that are all drawn alike, and this model ranks its rewrites: "
+            "leave it out (repair.stop_when), or ask another."
+        )
 
 
 NO_SANDBOX = NoBench("No sandbox was asked for.")
@@ -107,7 +121,7 @@ async def resolve(
 
     This is mission section 1, and with more than one round section 3. Where `opening` gives no bench, the vote alone
     chooses. What the stages have to note is in the prediction and is not told to `session.watch`.
-    Raises `RepositoryError` where the tree holds no text file, `UsageError` for unknown files and tests and as
+    Raises `NothingToEdit` where the tree holds no text file, `UsageError` for unknown files and tests and as
     `check_rounds` does, `ContextTooSmall`, and what the sampler and the sandbox raise. No valid patch is a result:
     `Prediction.choice` is None.
     """
@@ -129,8 +143,10 @@ async def resolve(
     proven: asyncio.Future[_Reproduction] = asyncio.get_running_loop().create_future()
 
     async def prove() -> _Reproduction:
-        proven.set_result(await _reproduce(subject, noting, settings, opening))
-        return proven.result()
+        reproduction = await _reproduce(subject, noting, settings, opening)
+        if not proven.done():  # where who waited for it was cancelled, it is too
+            proven.set_result(reproduction)
+        return reproduction
 
     selector = _selector(subject, noting, settings, proven)
     (localization, candidates), reproduction = await both(_repair(subject, noting, settings, selector), prove())
@@ -143,7 +159,7 @@ async def _subject(issue: Issue, snapshot: Snapshot, session: Session, settings:
     found: Survey = await asyncio.to_thread(survey, issue, snapshot)
     if not found.ranked and not settings.files:
         message = f"The repository {snapshot.name!r} holds no text file to repair: check --rev and the path."
-        raise RepositoryError(message)
+        raise NothingToEdit(message)
     card = await session.sampler.card()
     shown = fit_issue(issue, card.context_window // ISSUE_SHARE, Gauge())
     if shown is not issue:

@@ -8,6 +8,7 @@ of variables; they are never part of a template.
 The templates themselves are read by `templates`; this module does no I/O.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import jinja2
 import jinja2.meta
 
-from agentless_mini.domain import Issue, Message, Role, Runner, ShownFile
+from agentless_mini.domain import Issue, Message, Role, Runner, ShownFile, canonical_json
 
 VARIABLES: Mapping[str, frozenset[str]] = {
     "system": frozenset(),
@@ -76,7 +77,7 @@ class _FencedAttempt:
 
 
 class Prompts:
-    """The prompts of a run, made from one set of templates."""
+    """The prompts of a run, made from one set of templates, of which `digest` is the digest."""
 
     def __init__(self, templates: Mapping[str, str]) -> None:
         """Compile the templates, keyed by the names in `VARIABLES`.
@@ -97,6 +98,7 @@ class Prompts:
                 message = f"{name}.j2 uses {sorted(unknown)[0]!r}, which it is not given"
                 raise jinja2.UndefinedError(message)
         self._templates = {name: environment.from_string(templates[name]) for name in sorted(VARIABLES)}
+        self.digest = hashlib.sha256(canonical_json(dict(templates)).encode()).hexdigest()
 
     def localize(self, issue: Issue, tree: Tree, most: int) -> tuple[Message, ...]:
         """Ask for at most `most` paths of the tree (mission section 1.1)."""

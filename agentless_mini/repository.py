@@ -58,7 +58,10 @@ class Repository(Protocol):
         ...
 
     def accepts(self, diff: bytes) -> Acceptance:
-        """Say whether `git apply` would take the patch on this tree. A refusal is a result."""
+        """Say whether `git apply` would take the patch on this tree. A refusal is a result.
+
+        Raises `EnvironmentFailed` where git comes to no verdict.
+        """
         ...
 
     def apply(self, diff: bytes) -> None:
@@ -168,7 +171,7 @@ class _WorkingTree:
         return of_folder(Path(self._git.folder))
 
     def accepts(self, diff: bytes) -> Acceptance:
-        return _acceptance(self._git.ask("apply", "--check", "-", stdin=diff))
+        return _acceptance(gitcommand.verdict(self._git.ask("apply", "--check", "-", stdin=diff)))
 
     def apply(self, diff: bytes) -> None:
         answer = self._git.ask("apply", "-", stdin=diff)
@@ -214,7 +217,7 @@ class _CommitTree:
         return of_commit(self._git, self._commit)
 
     def accepts(self, diff: bytes) -> Acceptance:
-        return _acceptance(self._git.ask("apply", "--cached", "--check", "-", stdin=diff))
+        return _acceptance(gitcommand.verdict(self._git.ask("apply", "--cached", "--check", "-", stdin=diff)))
 
     def apply(self, diff: bytes) -> None:
         raise RepositoryError(

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agentless_mini.domain import Case, Issue, Job, JobResult, ModelCard, Note, Prediction, Snapshot
-from agentless_mini.errors import AminiError, EnvironmentFailed, RepositoryError, UsageError
+from agentless_mini.errors import AminiError, EnvironmentFailed, NothingToEdit, UsageError
 from agentless_mini.pipeline import ChainSettings, resolve
 from agentless_mini.ports import Watch
 from agentless_mini.ranking import Method
@@ -58,7 +58,7 @@ def test_an_issue_longer_than_its_share_loses_its_middle_and_says_so() -> None:
 
 def test_a_tree_without_text_files_is_an_error() -> None:
     bench = Bench(ScriptedSampler(Script.of(FIX)))
-    with pytest.raises(RepositoryError, match="no text file"):
+    with pytest.raises(NothingToEdit, match="no text file"):
         run(resolve(ISSUE, Snapshot("empty", "c" * 40, "d" * 64, ()), bench.session, ChainSettings()))
 
 

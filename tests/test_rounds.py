@@ -149,12 +149,14 @@ def test_the_warning_is_in_the_prediction() -> None:
 # --- what does not go together ---------------------------------------------------------------------------------------
 
 NONE = NoBench("None.")
+LINES = replace(CARD, decoding=Decoding.LINES)
 
 
 @pytest.mark.parametrize(
     ("card", "settings", "opening", "words"),
     [
-        (replace(CARD, decoding=Decoding.LINES), chain(EvolveSettings(rounds=2)), None, "leave out --rounds"),
+        (LINES, chain(EvolveSettings(rounds=2)), None, r"leave out --rounds \(evolve\.rounds\)"),
+        (LINES, chain(EvolveSettings(), repair=RepairSettings(stop_when=0.9)), None, "--stop-when foresees"),
         (CARD, chain(EXECUTION), NONE, "--select execution needs tests"),
         (CARD, chain(EXECUTION, until=Until.REPAIR), None, "--select execution needs tests"),
         (CARD, chain(EvolveSettings(rounds=2), repair=RepairSettings(stop_when=0.9)), None, "--stop-when foresees"),
@@ -171,7 +173,7 @@ def test_what_does_not_go_together_is_refused_before_anything_is_asked(
 
 
 def test_a_chain_that_ends_before_repair_has_no_rounds() -> None:
-    made = Chain([FIX], [], replace(CARD, decoding=Decoding.LINES))
+    made = Chain([FIX], [], LINES)
     prediction = made.resolve(chain(EvolveSettings(rounds=2), until=Until.LOCALIZE))
     assert prediction.candidates == ()
 

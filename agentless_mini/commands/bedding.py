@@ -8,6 +8,7 @@ from pathlib import Path
 from agentless_mini.commands.evaluate import OFFICIAL, Bedding, Beds, Evaluation
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import Note
+from agentless_mini.environments.index import CERTIFICATES
 from agentless_mini.evaluation.cluster import ClusterTestbeds
 from agentless_mini.evaluation.grading import Grader, GradingSettings
 from agentless_mini.evaluation.instances import Answer
@@ -17,14 +18,16 @@ from agentless_mini.evaluation.settings import EvaluationSettings
 from agentless_mini.evaluation.testbeds import YardSettings, open_testbeds
 from agentless_mini.ports import Watch
 
+_PLACES = {"HOME", "XDG_CONFIG_HOME", *CERTIFICATES}
+
 
 def docker_beds(machine: Machine) -> Bedding:
     """Return how the testbeds of this machine are opened."""
 
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Beds:
         grader = await stack.enter_async_context(_grader(evaluation, model))
-        answers = evaluation.dataset.answers
-        return Beds(await stack.enter_async_context(open_testbeds(_yard(evaluation, machine), answers, grader)), grader)
+        beds = open_testbeds(yard_of(evaluation, machine), evaluation.dataset.answers, grader)
+        return Beds(await stack.enter_async_context(beds), grader)
 
     return opened
 
@@ -36,7 +39,7 @@ def cluster_beds(address: str, machine: Machine) -> Bedding:
         cluster = await stack.enter_async_context(ray_cluster(address))
         grader = await stack.enter_async_context(_grader(evaluation, model))
         node = _NodeBeds(
-            _yard(evaluation, machine),
+            yard_of(evaluation, machine),
             dict(evaluation.dataset.answers),
             _grading(evaluation.config.eval, model),
             machine.state / OFFICIAL / evaluation.folder.name,
@@ -74,6 +77,13 @@ def _grading(settings: EvaluationSettings, model: str) -> GradingSettings:
     return GradingSettings(model, settings.graders, settings.grade_seconds)
 
 
-def _yard(evaluation: Evaluation, machine: Machine) -> YardSettings:
+def yard_of(evaluation: Evaluation, machine: Machine) -> YardSettings:
+    """Return how the testbeds of a machine are kept. Of the variables it has those that lead to packages alone."""
     config = evaluation.config
-    return YardSettings(config.eval.images, config.sandbox, machine.state, machine.environment)
+    named = {name: value for name, value in machine.environment.items() if _is_of_packages(name)}
+    return YardSettings(config.eval.images, config.sandbox, machine.state, named)
+
+
+def _is_of_packages(name: str) -> bool:
+    """Tell whether a variable says where packages are found. All others may be secret, and nodes are sent these."""
+    return name.startswith("PIP_") or name in _PLACES or name.lower().endswith("_proxy")

@@ -27,6 +27,7 @@ from agentless_mini.issue_sources import literal_issue
 from agentless_mini.repository import open_repository
 from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
 from agentless_mini.stages.bench import NoBench
+from agentless_mini.stages.evolve import EvolveSettings
 from agentless_mini.stages.execute import run_files
 from agentless_mini.stages.given import GivenSettings
 from agentless_mini.store import Store
@@ -43,7 +44,7 @@ def demo(config: Config, keep: Path | None, machine: Machine) -> int:
     """Repair the sample in a new repository (in `keep`, else one that is removed) and return `repair`'s exit code."""
     require_stdout()
     console = people()
-    chosen = _settings(config)
+    chosen = settings_of(config)
     with tempfile.TemporaryDirectory(prefix="amini-demo-") as scratch:
         folder = make_repository(keep or Path(scratch) / "sample")
         issue = literal_issue((SAMPLE / "issue.md").read_text(encoding="utf-8"), "the sample's issue.md")
@@ -59,9 +60,13 @@ def demo(config: Config, keep: Path | None, machine: Machine) -> int:
     return code
 
 
-def _settings(config: Config) -> Config:
-    """Return the user's settings with what the demo is for: many candidates, and the sandbox that starts at once."""
-    changed: dict[str, object] = {"repair": config.repair.model_copy(update={"samples": CANDIDATES})}
+def settings_of(config: Config) -> Config:
+    """Return the user's settings with what the demo is for: many candidates, and the sandbox that starts at once.
+
+    What the model of the demo cannot do, rounds and an early end, is left out.
+    """
+    repaired = config.repair.model_copy(update={"samples": CANDIDATES, "stop_when": None})
+    changed: dict[str, object] = {"repair": repaired, "evolve": EvolveSettings()}
     if config.sandbox.kind is SandboxKind.AUTO:
         try:
             find_bubblewrap(config.sandbox.bubblewrap)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +19,7 @@ from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, c
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import EXIT_FOUND, people, without_passwords
 from agentless_mini.config import Config
+from agentless_mini.domain import Note, RewardModel
 from agentless_mini.environments import SandboxKind
 from agentless_mini.errors import EnvironmentFailed, ModelChanged
 from agentless_mini.evaluation.attempt import Assignment, Desk, attempt, grade_key, row_digest
@@ -32,13 +33,17 @@ from agentless_mini.pipeline import NO_SANDBOX, Until, check_rounds
 from agentless_mini.ports import Watch
 from agentless_mini.recording import RecordedSampler
 from agentless_mini.report.evaluation_progress import EvaluationProgress
+from agentless_mini.stages.evolve import UNSELECTED, EvolveSettings, Selecting
 from agentless_mini.stages.score import Scoring
 from agentless_mini.store import AttemptRecord, AttemptState, EvalStart, InstanceRecord, Store
 from agentless_mini.templates import load_prompts
+from agentless_mini.testing.commands import harness_of_command
 
 STORE, PREDICTIONS, OFFICIAL = "store.sqlite", "all_preds.jsonl", "official"
 WRITE_EVERY = 10.0
 """Seconds between two writings of the predictions, while instances end."""
+_OF_THE_SANDBOX = {"kind", "test_command", "case_seconds", "box_seconds", "memory_mib", "disk_mib", "pids", "cpus"}
+"""What a test's outcome hangs on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +103,30 @@ class _Parts:
     bedding: Bedding
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who is asked: the model that repairs, what scores its patches; `settings` are those of `_settings`."""
+
+    chosen: ChosenModel
+    scoring: Scoring | None
+    settings: str
+
+
 async def _run(parts: _Parts) -> None:
     evaluation, config = parts.evaluation, parts.evaluation.config
     async with AsyncExitStack() as stack:
         around = Surroundings(config, parts.machine, parts.store, stack, parts.progress)
         chosen = await choose_model(around)
         chosen = await more_endpoints(chosen, evaluation.endpoints, around)
-        scoring = await open_scorer(config.scorer, around) if config.evolve.scored else None
-        _begin(parts, chosen)
+        scored = config.evolve.scored and evaluation.until is not Until.LOCALIZE
+        scoring, judge = await open_scorer(config.scorer, around) if scored else (None, None)
+        asked = _Asked(chosen, scoring, _settings(evaluation, judge))
+        await _check(parts, _desk(parts, asked))
+        _begin(parts, asked)
         beds = await parts.bedding(evaluation, chosen.name, stack, parts.progress)
         for again in range(2):
             try:
-                await _attempt_all(parts, chosen, scoring, beds.testbeds)
+                await _attempt_all(parts, asked, beds.testbeds)
                 break
             except ModelChanged:  # planned again once, with the card of the model that is served now
                 if again:
@@ -118,9 +135,8 @@ async def _run(parts: _Parts) -> None:
             await _summarise(parts, beds.grader)
 
 
-async def _attempt_all(parts: _Parts, chosen: ChosenModel, scoring: Scoring | None, beds: Testbeds) -> None:
-    desk, written = replace(_desk(parts, chosen), scoring=scoring), time.monotonic()
-    await _check(parts, desk)
+async def _attempt_all(parts: _Parts, asked: _Asked, beds: Testbeds) -> None:
+    desk, written = _desk(parts, asked), time.monotonic()
 
     async def attempting(task: Assignment) -> AttemptRecord:
         return await attempt(task, desk, beds, parts.progress.of(task.instance.id))
@@ -137,22 +153,32 @@ async def _attempt_all(parts: _Parts, chosen: ChosenModel, scoring: Scoring | No
 
 
 async def _check(parts: _Parts, desk: Desk) -> None:
-    """Refuse what no instance could be attempted with, before any is."""
-    if desk.chain.evolve.rounds > 1:
-        untested = parts.evaluation.config.sandbox.kind is SandboxKind.NONE
+    """Refuse what no instance could be attempted with, before any is and before anything is forgotten."""
+    sandbox = parts.evaluation.config.sandbox
+    if sandbox.test_command:
+        harness_of_command(sandbox.test_command, ())
+    if desk.chain.evolve.rounds > 1 or desk.chain.repair.stop_when is not None:
+        untested = sandbox.kind is SandboxKind.NONE
         check_rounds(desk.chain, await desk.sampler.card(), NO_SANDBOX if untested else None)
+        _warn(desk.chain.evolve, parts.progress)
+
+
+def _warn(settings: EvolveSettings, watch: Watch) -> None:
+    """Tell once what every instance would tell."""
+    if settings.rounds > 1 and settings.select is Selecting.RANDOM and not settings.self_evolving:
+        watch(Note(UNSELECTED))
 
 
 def _tasks(evaluation: Evaluation) -> list[Assignment]:
     answers = evaluation.dataset.answers
     return [
-        Assignment(one, row_digest(answers[one.id].row), answers[one.id].files if evaluation.oracle else ())
+        Assignment(one, row_digest(answers[one.id].row), answers[one.id].files if evaluation.oracle else None)
         for one in evaluation.instances
     ]
 
 
-def _desk(parts: _Parts, chosen: ChosenModel) -> Desk:
-    config = parts.evaluation.config
+def _desk(parts: _Parts, asked: _Asked) -> Desk:
+    config, chosen = parts.evaluation.config, asked.chosen
     return Desk(
         store=parts.store,
         sampler=RecordedSampler(chosen.sampler, parts.store, identity(chosen, config)),
@@ -161,37 +187,41 @@ def _desk(parts: _Parts, chosen: ChosenModel) -> Desk:
         grading=config.eval.grade,
         model=chosen.name,
         command=without_passwords(sys.argv),
-        settings=_settings(parts.evaluation),
+        settings=asked.settings,
         versions=versions(chosen),
+        scoring=asked.scoring,
     )
 
 
-def _settings(evaluation: Evaluation) -> str:
+def _settings(evaluation: Evaluation, judge: RewardModel | None) -> str:
     """Return what an answer hangs on, beside the model: another text means that instances are attempted again."""
     config = evaluation.config
-    limits = config.sandbox.model_dump(mode="json", include={"case_seconds", "memory_mib", "kind"})
-    prompts = str(config.prompts) if config.prompts else ""
-    more = {"oracle": evaluation.oracle, "sandbox": limits, "prompts": prompts}
+    more = {
+        "oracle": evaluation.oracle,
+        "sandbox": config.sandbox.model_dump(mode="json", include=_OF_THE_SANDBOX),
+        "endpoint": config.endpoint.model_dump(mode="json", include={"context_window", "decoding"}),
+        "prompts": load_prompts(config.prompts).digest,
+    }
     chain = chain_of(config).model_copy(update={"until": evaluation.until}).model_dump(mode="json")
     if config.evolve.rounds == 1:
         del chain["evolve"]
     if config.repair.stop_when is None:
         del chain["repair"]["stop_when"]
-    if config.evolve.scored:
-        more["scorer"] = config.scorer.model_dump(mode="json", include={"model", "route", "label"})
+    if judge is not None:
+        more["scorer"] = asdict(judge)
     return json.dumps({**chain, **more}, sort_keys=True)
 
 
-def _begin(parts: _Parts, chosen: ChosenModel) -> None:
+def _begin(parts: _Parts, asked: _Asked) -> None:
     evaluation, dataset = parts.evaluation, parts.evaluation.dataset
     parts.store.evals.begin(
         EvalStart(
             name=evaluation.folder.name,
             dataset=dataset.name,
             fingerprint=dataset.fingerprint,
-            model=chosen.name,
-            settings=_settings(evaluation),
-            versions=versions(chosen),
+            model=asked.chosen.name,
+            settings=asked.settings,
+            versions=versions(asked.chosen),
         )
     )
     for one in evaluation.instances:
@@ -227,6 +257,7 @@ async def _summarise(parts: _Parts, grader: Grader) -> None:
     submitted = evals.submitted()
     for name, diff in submitted.items():
         grade = evals.get_grade(grade_key(row_digest(known[name].row), diff))
-        if grade is not None and grade.applied:
+        if grade is not None and name in json.loads(grade.report):  # else swebench wrote none, and to it this is one
             grader.restore(known[name].row, diff, grade.report)
-    await grader.summarise(known, submitted)
+    if submitted:
+        await grader.summarise(known, submitted)

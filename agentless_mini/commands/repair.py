@@ -113,7 +113,7 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction]:
         prompts = load_prompts(parts.task.config.prompts)
         around = Surroundings(parts.task.config, parts.machine, parts.store, stack, parts.progress)
         chosen = await choose_model(around)
-        scoring = await open_scorer(around.config.scorer, around) if around.config.evolve.scored else None
+        scoring, _ = await open_scorer(around.config.scorer, around) if around.config.evolve.scored else (None, None)
         run = parts.store.runs.begin(_start(parts, chosen))
         try:
             prediction = await _predict(parts, _Model(chosen, prompts, scoring), run, stack)

@@ -36,10 +36,13 @@ def run_report(options: ReportOptions, machine: Machine) -> None:
 
 
 def _open(name: str, machine: Machine) -> Store:
-    folder = folder_of(name, machine)
-    if not (folder / STORE).is_file():
-        raise UsageError(f"There is no evaluation {printable(name)}: name the folder that amini eval printed.")
-    return Store.open_readonly(folder / STORE)
+    absent = UsageError(f"There is no evaluation {printable(name)}: name the folder that amini eval printed.")
+    with boundary(dict.fromkeys((OSError, ValueError), lambda error: absent)):  # too long for a path, or not to be one
+        file = folder_of(name, machine) / STORE
+        is_there = file.is_file()
+    if not is_there:
+        raise absent
+    return Store.open_readonly(file)
 
 
 def _prices(options: ReportOptions) -> Prices:

@@ -5,7 +5,7 @@ settings do not say it.
 """
 
 from agentless_mini.commands.models import Surroundings
-from agentless_mini.domain import Note
+from agentless_mini.domain import Note, RewardModel
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.recorded_scorer import LazyScorer, RecordedScorer
 from agentless_mini.samplers.scoring import HttpScorer, ScorerSettings
@@ -13,8 +13,8 @@ from agentless_mini.stages.score import Scoring, scoring_of
 from agentless_mini.templates import load_prompts
 
 
-async def open_scorer(settings: ScorerSettings, around: Surroundings) -> Scoring:
-    """Return what scores the patches of a run, through the store; `around.stack` closes it.
+async def open_scorer(settings: ScorerSettings, around: Surroundings) -> tuple[Scoring, RewardModel]:
+    """Return what scores the patches of a run, through the store, and by which model; `around.stack` closes it.
 
     Raises `UsageError` where no server is named; `ModelError` where it must be asked for its model's name and does not
     answer.
@@ -31,22 +31,23 @@ async def open_scorer(settings: ScorerSettings, around: Surroundings) -> Scoring
         return await around.stack.enter_async_context(HttpScorer(settings, on_wait=tell))
 
     if settings.model is not None:
-        recorded = RecordedScorer(LazyScorer(connect), around.store)
-        return scoring_of(recorded, settings.reward_model(settings.model), prompts)
+        recorded, model = RecordedScorer(LazyScorer(connect), around.store), settings.reward_model(settings.model)
+        return scoring_of(recorded, model, prompts), model
     scorer = await connect()
-    name = await _served(scorer, settings.base_url, around)
-    return scoring_of(RecordedScorer(scorer, around.store), settings.reward_model(name), prompts)
+    model = settings.reward_model(await _served(scorer, settings.base_url, around))
+    return scoring_of(RecordedScorer(scorer, around.store), model, prompts), model
 
 
 async def _served(scorer: HttpScorer, address: str, around: Surroundings) -> str:
     """Ask the server which model it serves, or recall what it served last."""
+    recorded = f"scorer {address}"  # the same address may serve a model that repairs
     try:
         name = await scorer.served()
     except ServerUnreachable:
-        recalled = around.store.endpoint_model(address)
+        recalled = around.store.endpoint_model(recorded)
         if recalled is None:
             raise
         around.progress(Note(f"{address} does not answer; it served {recalled} last, whose scores are in the record."))
         return recalled
-    around.store.put_endpoint_model(address, name)
+    around.store.put_endpoint_model(recorded, name)
     return name

@@ -22,19 +22,21 @@ def submit(evaluation: Evaluation, split: str, folder: Path) -> None:
         facts, parts = _facts(evaluation, split, store), _parts(evaluation, store)
         written = write_submission(folder, facts, parts, _trajectories(store))
     console = people()
-    for what, names in (("a prediction", written.missing), ("complete logs", written.without_logs)):
+    lacking = {"a prediction": written.missing, "a grade": written.ungraded, "complete logs": written.without_logs}
+    for what, names in lacking.items():
         if names:
             console.print(f"note: {len(names)} instances of the submission lack {what}.", style="yellow", markup=False)
 
 
 def _facts(evaluation: Evaluation, split: str, store: Store) -> SubmissionFacts:
-    start = store.evals.start()
+    start, config = store.evals.start(), evaluation.config
+    graded = {"swebench": ", ".join(versions)} if (versions := store.evals.grade_versions()) else {}
     return SubmissionFacts(
         model=start.model,
         split={"full": "test"}.get(split, split),
-        attempts=evaluation.config.repair.samples,
+        attempts=config.evolve.size(config.repair.samples) * config.evolve.rounds,
         repos={one.id: one.repo for one in evaluation.dataset.instances},
-        versions=json.loads(start.versions),
+        versions={**json.loads(start.versions), **graded},
         oracle_files=evaluation.oracle,
     )
 
@@ -46,7 +48,8 @@ def _parts(evaluation: Evaluation, store: Store) -> dict[str, Submitted]:
     for name, diff in store.evals.submitted().items():
         row = evaluation.dataset.answers[name].row
         grade = store.evals.get_grade(grade_key(row_digest(row), diff))
-        parts[name] = Submitted(diff, bool(grade and grade.resolved), grader.logs(row, diff))
+        resolved = grade.resolved if grade else None if diff else False
+        parts[name] = Submitted(diff, resolved, grader.logs(row, diff))
     return parts
 
 

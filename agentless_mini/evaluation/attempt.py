@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from agentless_mini.domain import Event, Patch, PhaseStarted, Prediction, StageStarted
+from agentless_mini.domain import Event, FileKind, Patch, PhaseStarted, Prediction, StageStarted
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.errors import (
     AminiError,
@@ -18,14 +18,15 @@ from agentless_mini.errors import (
     EnvironmentFailed,
     ImageUnavailable,
     NodeLost,
+    NothingToEdit,
     ServerFailed,
     StoreBusy,
     StoreError,
-    UsageError,
 )
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.ports import Grade, Testbed, Testbeds, Tree
 from agentless_mini.evaluation.settings import Grading
+from agentless_mini.lexical import is_sayable
 from agentless_mini.measures import Replay, choices, curves
 from agentless_mini.pipeline import ChainSettings, resolve
 from agentless_mini.ports import Sampler, Watch
@@ -75,20 +76,25 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """An instance to be attempted. `row` is the digest of its whole row, `files` replace localization if not empty."""
+    """An instance to be attempted. `row` is the digest of its whole row.
+
+    `files` replace localization, unless they are None, or none of them can be shown.
+    """
 
     instance: Instance
     row: str
-    files: tuple[str, ...] = ()
+    files: tuple[str, ...] | None = None
 
 
 async def attempt(task: Assignment, desk: Desk, beds: Testbeds, watch: Watch) -> AttemptRecord:
     """Bring an instance to its end and return how far it came, which the caller records.
 
     What keeps the whole evaluation from going on is raised: a store that cannot be written, a model server that is
-    gone (`ModelError`, but for a server that fails at this instance), a node that was lost (`NodeLost`: try again).
+    gone (`ModelError`, but for a server that fails at this instance), what the user gave and nothing can be done with
+    (`UsageError`), a node that was lost (`NodeLost`: try again). The seconds of earlier attempts count where this one
+    goes on from their prediction.
     """
-    began, progress = time.monotonic(), _Progress(watch)
+    progress = _Progress(watch, _spent(task, desk))
     try:
         run = await _brought_to_its_end(task, desk, beds, progress)
         record = AttemptRecord(task.instance.id, run, AttemptState.DONE)
@@ -98,9 +104,14 @@ async def attempt(task: Assignment, desk: Desk, beds: Testbeds, watch: Watch) ->
         record = _failed(task, AttemptState.INFRASTRUCTURE, progress, error)
         # Where its grades alone failed, the prediction stays.
         record = replace(record, run=desk.store.evals.decided(task.instance.id))
-    except UsageError as error:  # no file fits the context, or there is none: the chain cannot do it
+    except (ContextTooSmall, NothingToEdit) as error:  # the chain cannot do it
         record = _failed(task, AttemptState.FAILED, progress, error)
-    return replace(record, seconds=time.monotonic() - began)
+    return replace(record, seconds=progress.seconds)
+
+
+def _spent(task: Assignment, desk: Desk) -> float:
+    found = desk.store.evals.attempt(task.instance.id)
+    return found.seconds if found is not None and found.run is not None else 0.0
 
 
 def row_digest(row: str) -> str:
@@ -130,11 +141,16 @@ def wanted_grades(prediction: Prediction, grading: Grading, method: Method) -> t
 
 
 class _Progress:
-    """Passes on what happens, and remembers in which stage: it is told where the attempt fails."""
+    """Passes on what happens, and remembers in which stage and since when: it is told where the attempt fails."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, spent: float) -> None:
         self._watch = watch
+        self._began = time.monotonic() - spent
         self.stage = IMAGE
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -179,17 +195,27 @@ async def _predict(task: Assignment, desk: Desk, bed: Testbed, progress: _Progre
         scoring = traced_scoring(desk.scoring, desk.store, run) if desk.scoring else None
         session = Session(sampler, desk.prompts, tree.check, progress, task.instance.id, scoring)
         opening = _recorded(bed.opening(tree.snapshot), desk.store, run)
-        prediction = await resolve(task.instance.issue, tree.snapshot, session, _chain(task, desk, tree), opening)
+        chain, notes = _chain(task, desk, tree)
+        prediction = await resolve(task.instance.issue, tree.snapshot, session, chain, opening)
+        prediction = replace(prediction, notes=(*notes, *prediction.notes))
         desk.store.runs.put_prediction(run, prediction)
     # Before the grades, which may fail: the prediction is paid for.
-    desk.store.evals.put_attempt(AttemptRecord(task.instance.id, run, AttemptState.PREDICTED))
+    predicted = AttemptRecord(task.instance.id, run, AttemptState.PREDICTED, seconds=progress.seconds)
+    desk.store.evals.put_attempt(predicted)
     return run, prediction
 
 
-def _chain(task: Assignment, desk: Desk, tree: Tree) -> ChainSettings:
-    known = tree.snapshot.by_path()
-    files = tuple(path for path in task.files if path in known)
-    return desk.chain.model_copy(update={"files": files}) if files else desk.chain
+def _chain(task: Assignment, desk: Desk, tree: Tree) -> tuple[ChainSettings, tuple[str, ...]]:
+    """Return the settings for this tree, and notes on files that were named for it and cannot be shown."""
+    if task.files is None:
+        return desk.chain, ()
+    texts = {file.path for file in tree.snapshot.files if file.kind is FileKind.TEXT and is_sayable(file.path)}
+    files = tuple(path for path in task.files if path in texts)
+    if not files:
+        return desk.chain, ("No file that was named can be shown as text: the model was asked for files.",)
+    less = len(task.files) - len(files)
+    notes = (f"Files that were named and cannot be shown as text were left out: {less}.",) if less else ()
+    return desk.chain.model_copy(update={"files": files}), notes
 
 
 def _start(task: Assignment, desk: Desk, tree: Tree) -> RunStart:

@@ -81,10 +81,14 @@ class ClusterTestbeds:
 
     async def __aenter__(self) -> Self:
         """Start a node on each machine that is there. Raises `EnvironmentFailed` where none can be used."""
-        await self._look()
-        await asyncio.gather(*self._joining.values())
-        if not self._members:
-            raise self._nobody()
+        try:
+            await self._look()
+            await asyncio.gather(*self._joining.values())
+            if not self._members:
+                raise self._nobody()
+        except BaseException:
+            await self._close(*self._joining.values())
+            raise
         self._watching = asyncio.create_task(self._watch())
         return self
 
@@ -92,7 +96,9 @@ class ClusterTestbeds:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close what is open on the nodes."""
-        tasks = (self._watching, *self._joining.values())
+        await self._close(self._watching, *self._joining.values())
+
+    async def _close(self, *tasks: "asyncio.Task[None]") -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -156,11 +162,17 @@ class ClusterTestbeds:
         except NodeLost:  # it is tried again if it is still there when we look
             pass
         except EnvironmentFailed as error:
-            self._left_out[machine.id] = str(error)
-            self._tell(f"The node {printable(machine.name)} is left out. {error}")
+            self._leave_out(machine, str(error))
+        except Exception as error:  # noqa: BLE001 - Ray's own, or of what is sent: the other nodes do not depend on it
+            said = printable(f"{type(error).__name__}: {error}")
+            self._leave_out(machine, f"It cannot be started ({said}): see the logs of Ray.")
         finally:
             del self._joining[machine.id]
             self._wake()
+
+    def _leave_out(self, machine: Machine, reason: str) -> None:
+        self._left_out[machine.id] = reason
+        self._tell(f"The node {printable(machine.name)} is left out. {reason}")
 
     def _lose(self, member: _Member) -> None:
         if self._members.get(member.machine.id) is member:

@@ -84,7 +84,10 @@ def _make_repository(top: Path) -> None:
 
 def _check(repository: Repository) -> PatchCheck:
     def check(patch: Patch) -> Patch | Rejected:
-        verdict = repository.accepts(patch.diff)
+        try:
+            verdict = repository.accepts(patch.diff)
+        except RepositoryError as error:
+            raise _refused(error) from error
         return patch if verdict.ok else Rejected(Reason.REFUSED_BY_GIT, verdict.message)
 
     return check

@@ -6,6 +6,8 @@ the hub are read by the official package, see `hub`.
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,25 @@ from typing import Any
 
 from agentless_mini.domain import Issue, canonical_json
 from agentless_mini.errors import UsageError, boundary, printable
-from agentless_mini.evaluation.instances import Answer, Dataset, Instance
+from agentless_mini.evaluation.instances import NAME, Answer, Dataset, Instance
 
 Row = Mapping[str, Any]
 
 NEEDED = ("instance_id", "repo", "base_commit", "problem_statement", "patch")
+_ESCAPE = re.compile(rb"\\([abfnrtv\"\\]|[0-3][0-7]{2})")
+_ESCAPED = {
+    b"a": b"\a",
+    b"b": b"\b",
+    b"f": b"\f",
+    b"n": b"\n",
+    b"r": b"\r",
+    b"t": b"\t",
+    b"v": b"\v",
+    b'"': b'"',
+    b"\\": b"\\",
+}
+_SEEN = 60
+"""Characters of a wrong id that are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +51,11 @@ class Selection:
 def read_dataset(path: Path) -> Dataset:
     """Read a file. Raises `UsageError` where it is none, or a row of it lacks what is needed."""
     shown = printable(str(path))
-    with boundary(
-        {OSError: lambda error: UsageError(f"The dataset {shown} cannot be read ({error}): check --dataset.")}
-    ):
+
+    def refused(error: BaseException) -> UsageError:
+        return UsageError(f"The dataset {shown} cannot be read ({printable(str(error))}): check --dataset.")
+
+    with boundary(dict.fromkeys((OSError, ValueError, OverflowError), refused)):
         if path.suffix == ".parquet":
             rows = list(_parquet_rows(path))
         else:
@@ -46,8 +64,12 @@ def read_dataset(path: Path) -> Dataset:
 
 
 def dataset_of(name: str, rows: Iterable[Row]) -> Dataset:
-    """Return the dataset of these rows. Raises `UsageError` where a row lacks what is needed, or comes twice."""
-    parted = sorted((_parted(row) for row in rows), key=lambda pair: pair[0].id)
+    """Return the dataset of these rows.
+
+    Raises `UsageError` where a row lacks what is needed, comes twice, or has an id that could not name a folder.
+    """
+    with boundary({RecursionError: lambda _: UsageError(f"A row of {printable(name)} is nested too deeply: see it.")}):
+        parted = sorted((_parted(_plain(row)) for row in rows), key=lambda pair: pair[0].id)
     instances = tuple(instance for instance, _ in parted)
     ids = [instance.id for instance in instances]
     if not ids or len(set(ids)) < len(ids):
@@ -71,9 +93,14 @@ def selected(dataset: Dataset, selection: Selection) -> tuple[Instance, ...]:
 def _parted(row: Row) -> tuple[Instance, Answer]:
     lacking = [name for name in NEEDED if not isinstance(row.get(name), str)]
     if lacking:
-        named = printable(str(row.get("instance_id", "without a name")))
+        named = _shown(row.get("instance_id", "without a name"))
         raise UsageError(f"The row {named} of the dataset lacks {', '.join(lacking)}: see SWE-bench's columns.")
     name, text = row["instance_id"], row["problem_statement"]
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"The instance {_shown(name)!r} of the dataset cannot name a folder: use letters, digits, dots, dashes and "
+            "underscores, 200 at most, and begin with a letter or a digit."
+        )
     instance = Instance(
         id=name,
         repo=row["repo"],
@@ -84,12 +111,30 @@ def _parted(row: Row) -> tuple[Instance, Answer]:
         created=str(row.get("created_at") or ""),
     )
     answer = Answer(
-        row=canonical_json(dict(row)),
+        row=canonical_json(row),
         patch=row["patch"],
         files=_files(name, row["patch"]),
         difficulty=str(row.get("difficulty") or ""),
     )
     return instance, answer
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a row
+    """Return a value as JSON's own types: what JSON does not know as text, what is not a number as None."""
+    match value:
+        case str() | int() | None:
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(name): _plain(part) for name, part in value.items()}
+        case list() | tuple():
+            return [_plain(part) for part in value]
+    return str(value)
+
+
+def _shown(name: object) -> str:
+    return printable(str(name)[:_SEEN])
 
 
 def _image(name: str) -> str:
@@ -107,8 +152,20 @@ def _files(name: str, patch: str) -> tuple[str, ...]:
     except UnidiffParseError as error:
         message = f"The patch of {printable(name)} in the dataset cannot be read ({error}): check the file."
         raise UsageError(message) from error
-    sources = {file.source_file.removeprefix("a/") for file in touched if not file.is_added_file}
+    sources = {_unquoted(file.source_file).removeprefix("a/") for file in touched if not file.is_added_file}
     return tuple(sorted(sources))
+
+
+def _unquoted(name: str) -> str:
+    """Return the name that git wrote, in double quotes and with escapes where it is no plain ASCII."""
+    if not (len(name) > 1 and name[0] == name[-1] == '"'):
+        return name
+    plain = _ESCAPE.sub(lambda found: _unescaped(found[1]), name[1:-1].encode("utf-8", "surrogatepass"))
+    return plain.decode("utf-8", "surrogateescape")
+
+
+def _unescaped(said: bytes) -> bytes:
+    return _ESCAPED.get(said) or bytes([int(said, 8)])
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -128,7 +185,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 def _json_rows(text: str, shown: str) -> Iterator[Row]:
     try:
         rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in _lines(text)]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"The dataset {shown} is neither a JSON list nor JSON lines ({error}): check --dataset."
         raise UsageError(message) from error
     for row in rows:

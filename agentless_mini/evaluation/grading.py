@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from agentless_mini.domain.canonical import canonical_json
-from agentless_mini.errors import AminiError, GradingFailed, printable
+from agentless_mini.errors import AminiError, GradingFailed
 from agentless_mini.evaluation.instances import Answer
 from agentless_mini.evaluation.ports import Grade
-from agentless_mini.evaluation.predictions import official, slug
+from agentless_mini.evaluation.predictions import official, slug, text_of
 from agentless_mini.evaluation.worker import HARNESS, Worker, WorkerDied
 from agentless_mini.sandboxes.docker import connect, sweep
 from agentless_mini.sandboxes.uninterrupted import uninterrupted
@@ -112,9 +112,9 @@ class Grader:
         """Return the harness's verdict on a patch of the instance that `row` describes, as JSON.
 
         A patch without a byte to apply is not run: the harness counts it as not resolved. Raises `GradingFailed` for
-        what is not the patch's fault, and for a patch that is not UTF-8, which swebench has no way to hold.
+        what is not the patch's fault. A patch that is not UTF-8 is graded as it is submitted: see `predictions`.
         """
-        text = _decoded(diff)
+        text = text_of(diff)
         if not text.strip():
             return Grade(resolved=False, applied=False, report="{}", version=self._version, seconds=0.0)
         run = run_of(row, diff)
@@ -123,12 +123,16 @@ class Grader:
             reply = await self._tried({**request, "timeout": self._settings.timeout})
         return Grade(reply["resolved"], reply["applied"], reply["report"], self._version, reply["seconds"])
 
-    async def summarise(self, answers: Mapping[str, Answer], diffs: Mapping[str, bytes]) -> Path:
+    async def summarise(self, answers: Mapping[str, Answer], diffs: Mapping[str, bytes]) -> Path | None:
         """Let the harness write its summary of what is submitted, by instance id, and return its file.
+
+        There is none where nothing is submitted: the harness cannot do without a prediction.
 
         Who is in `answers` and not in `diffs` is incomplete to it, an empty patch not resolved, and a patch whose logs
         are not in the folder an error.
         """
+        if not diffs:
+            return None
         model = slug(self._settings.model)
         run = hashlib.sha256(canonical_json(sorted(answers)).encode()).hexdigest()[:12]
         for name, diff in diffs.items():
@@ -190,16 +194,6 @@ def told(reply: dict[str, Any]) -> dict[str, Any]:
     if "failure" in reply:
         raise GradingFailed(str(reply["failure"]))
     return reply
-
-
-def _decoded(diff: bytes) -> str:
-    try:
-        return diff.decode()
-    except UnicodeDecodeError as error:
-        raise GradingFailed(
-            f"The official harness takes patches as UTF-8, and this one is not ({printable(str(error))}): "
-            "it cannot be submitted."
-        ) from error
 
 
 def _link(logs: Path, summarised: Path) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 
 from agentless_mini.errors import AminiError, GradingFailed, printable
+from agentless_mini.evaluation.instances import NAME
 from agentless_mini.evaluation.owned_containers import Ending, OwnedClient
 from agentless_mini.sandboxes.containers import translated
 from agentless_mini.sandboxes.daemon import require_daemon
@@ -30,7 +31,6 @@ CLIENT_TIMEOUT = 1800
 """Seconds without a word that an answer of the daemon may take; a silent test run is one."""
 _SEEN = 300
 """Characters of a reason that are told."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}")
 _NOT_APPLIED = re.compile(r"^\S+ \S+ - INFO - >>>>> Patch Apply Failed:", re.MULTILINE)
 _TIMED_OUT = re.compile(r"\n\nTimeout error: \d+ seconds exceeded\.\Z")
 _ERROR = re.compile(r" - ERROR - (.*)|EvaluationError: (?:Error in evaluation for \S+: )?(.*)")
@@ -114,7 +114,7 @@ class Harness:
 def logs_of(run: str, model: str, instance: str) -> Path:
     """Return where swebench puts the logs of an instance, below the folder it runs in. Raises `GradingFailed`."""
     parts = (run, model.replace("/", "__"), instance)
-    unfit = next((part for part in parts if not _NAME.fullmatch(part)), None)
+    unfit = next((part for part in parts if not NAME.fullmatch(part)), None)
     if unfit is not None:
         raise GradingFailed(
             f"swebench cannot name a container and a folder after {printable(unfit)!r}: "

@@ -93,7 +93,11 @@ class Images:
             with suppress(EnvironmentFailed):  # the daemon is gone: whoever needs it says so
                 await asyncio.to_thread(self._pulled.evict, lambda left: left <= keep, self._remove)
 
-    def _remove(self, name: str) -> bool:
+    def _remove(self, name: str, identity: str | None) -> bool:
+        if identity is not None:
+            found = find_image(self._client, name)
+            if found is None or found.id != identity:  # what has the name now was not pulled here: it stays
+                return True
         return remove_image(self._client, name)
 
     async def _fetch(self, name: str, watch: Watch) -> Image:
@@ -146,7 +150,7 @@ class Images:
 
     def _pull_and_record(self, name: str, stopped: threading.Event, tell: Tell) -> Image:
         image = pull_image(self._client, name, stopped, tell)
-        self._pulled.add(name)
+        self._pulled.add(name, image.id)
         return image
 
     async def _require_room(self, name: str, watch: Watch) -> None:

@@ -4,10 +4,14 @@ Mission section 4: nothing of the patch, the test patch, the lists of tests, the
 a prompt or a stage that runs tests.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agentless_mini.domain import Issue
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}")
+"""What an instance can be called: its name is one of folders, files and containers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,16 @@ def slug(model: str) -> str:
 
 
 def official(instance: str, model: str, diff: bytes) -> dict[str, str]:
-    """Return a prediction as swebench reads it. Bytes that are no UTF-8 become what cannot be written as text."""
-    return {
-        "instance_id": instance,
-        "model_name_or_path": slug(model),
-        "model_patch": diff.decode(errors="surrogateescape"),
-    }
+    """Return a prediction as swebench reads it."""
+    return {"instance_id": instance, "model_name_or_path": slug(model), "model_patch": text_of(diff)}
+
+
+def text_of(diff: bytes) -> str:
+    """Return a patch as text, which is all that swebench takes.
+
+    Bytes that are no UTF-8 become U+FFFD: where they are in a line that the patch needs to find, it does not apply.
+    """
+    return diff.decode(errors="replace")
 
 
 def write_predictions(path: Path, model: str, diffs: Mapping[str, bytes]) -> None:
@@ -43,6 +47,6 @@ def write_predictions(path: Path, model: str, diffs: Mapping[str, bytes]) -> Non
 
 
 def read_predictions(path: Path) -> dict[str, bytes]:
-    """Return the patches by instance id, as `write_predictions` wrote them."""
+    """Return the patches by instance id, as `write_predictions` wrote them: all of them text."""
     found = [json.loads(line) for line in path.read_text(encoding="ascii").split("\n") if line]
-    return {line["instance_id"]: line["model_patch"].encode(errors="surrogateescape") for line in found}
+    return {line["instance_id"]: line["model_patch"].encode() for line in found}

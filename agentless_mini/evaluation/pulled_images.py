@@ -1,8 +1,8 @@
 """The record of the images that were pulled for evaluations, and who holds them: only what is in it is ever removed.
 
-One JSON file in a folder of the user's, shared by all evaluations of this machine: it is locked while it is read and
+One JSON file in a folder of the user's, shared by all evaluations on a daemon: it is locked while it is read and
 written, an image is removed under that lock, and a holder that died no longer counts. A file that cannot be read is
-taken for an empty one: the images stay then.
+taken for an empty one: the images stay then. So does an image that got the name of a pulled one later: ids are kept.
 """
 
 import fcntl
@@ -20,8 +20,12 @@ RECORD = "images.json"
 
 
 class PulledImage(pydantic.BaseModel):
-    """When an image was last wanted (seconds since 1970), the processes that hold it, and the images made from it."""
+    """When an image was last wanted (seconds since 1970), the processes that hold it, and the images made from it.
 
+    `id` is the daemon's, "" in a record that an older version wrote.
+    """
+
+    id: str = ""
     used: float = 0.0
     holders: list[str] = []
     derived: list[str] = []
@@ -32,8 +36,8 @@ _FORMAT: pydantic.TypeAdapter[_Records] = pydantic.TypeAdapter(_Records)
 
 Enough = Callable[[int], bool]
 """Says of the number of images that are left whether no more has to go."""
-Remove = Callable[[str], bool]
-"""Removes an image, and says whether it is gone."""
+Remove = Callable[[str, str | None], bool]
+"""Removes the image of a name if it has this id (None: any), and says whether there is no such image then."""
 
 
 class PulledImages:
@@ -44,10 +48,10 @@ class PulledImages:
         self._folder = folder
         self._owner = owners.myself()
 
-    def add(self, name: str) -> None:
-        """Take note of an image that was pulled, and hold it."""
+    def add(self, name: str, identity: str) -> None:
+        """Take note of an image that was pulled, by its name and the daemon's id, and hold it."""
         with self._locked() as records:
-            records.setdefault(name, PulledImage())
+            records.setdefault(name, PulledImage()).id = identity
             self._hold(records[name])
 
     def hold(self, name: str) -> bool:
@@ -77,7 +81,7 @@ class PulledImages:
             for name in sorted(records, key=lambda name: records[name].used):
                 if enough(len(records)):
                     break
-                if not records[name].holders and all(map(remove, (*records[name].derived, name))):
+                if not records[name].holders and _goes(name, records[name], remove):
                     del records[name]
             return before - len(records)
 
@@ -106,6 +110,10 @@ class PulledImages:
         for image in records.values():
             image.holders = [holder for holder in image.holders if not owners.is_dead(holder)]
         return records
+
+
+def _goes(name: str, image: PulledImage, remove: Remove) -> bool:
+    return all(remove(derived, None) for derived in image.derived) and remove(name, image.id)
 
 
 def _refused(error: BaseException) -> EnvironmentFailed:

@@ -3,12 +3,14 @@
 The sampling of one overlaps the boxes and grades of others. It knows an instance only as something to be attempted.
 """
 
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from statistics import fmean
 
-from agentless_mini.errors import EnvironmentFailed, NodeLost
+from agentless_mini.errors import EnvironmentFailed, NodeLost, printable
 from agentless_mini.evaluation.attempt import Assignment
+from agentless_mini.evaluation.instances import Instance
 from agentless_mini.stages.session import together
 from agentless_mini.store import AttemptRecord, AttemptState
 
@@ -63,7 +65,7 @@ class _Line:
             self._left.setdefault(task.instance.repo, deque()).append(task)
         self._taken: dict[str, list[float]] = {}
         self._begun: set[str] = set()
-        self._failures: list[AttemptRecord] = []
+        self._reasons: deque[str] = deque(maxlen=SICK)
 
     def next(self) -> Assignment | None:
         """Take out what comes next, None at the end."""
@@ -79,12 +81,21 @@ class _Line:
     def learn(self, task: Assignment, record: AttemptRecord) -> None:
         """Take in how long an instance took. Raises `EnvironmentFailed` where nothing works any more."""
         if record.state is not AttemptState.INFRASTRUCTURE:
-            self._failures.clear()
+            self._reasons.clear()
             self._taken.setdefault(task.instance.repo, []).append(record.seconds)
             return
-        self._failures.append(record)
-        if len(self._failures) >= SICK and len({record.failure for record in self._failures}) == 1:
+        self._reasons.append(_reason(task.instance, record))
+        if self._reasons.count(self._reasons[-1]) == SICK:
             raise EnvironmentFailed(f"{SICK} instances in a row failed for one reason: {record.failure}")
 
     def _expected(self, repo: str) -> float:
         return fmean(self._taken[repo]) if repo in self._taken else 0.0
+
+
+def _reason(instance: Instance, record: AttemptRecord) -> str:
+    """Return what failed and why, alike for two instances that failed alike: without their own names, and numbers."""
+    image = printable(instance.image)
+    text = record.failure
+    for name in (image, image.rpartition(":")[0], image.rpartition(":")[0].partition("/")[2], instance.id):
+        text = text.replace(name, "*") if name else text
+    return f"{record.stage} {re.sub('[0-9]+', '*', text)}"

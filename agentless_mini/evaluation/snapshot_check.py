@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path, PurePosixPath
 
 from agentless_mini.domain import FileKind, Patch, Reason, Rejected, Snapshot, SourceFile
-from agentless_mini.errors import EnvironmentFailed, boundary
-from agentless_mini.gitcommand import GitCommand
+from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary
+from agentless_mini.gitcommand import Answer, GitCommand, verdict
 from agentless_mini.ports import PatchCheck
 
 _ATTRIBUTES = ".gitattributes"
@@ -24,7 +24,7 @@ _CONFIG = "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tautocrlf = f
 def snapshot_check(snapshot: Snapshot) -> PatchCheck:
     """Return the check of patches against this tree, which several threads may call.
 
-    The check raises `EnvironmentFailed` where there is no room for its folder, `RepositoryError` where there is no git.
+    The check raises `EnvironmentFailed` where there is no room for its folder, or no git that answers.
     """
     files = snapshot.by_path()
     folders = {str(folder) for path in files for folder in PurePosixPath(path).parents}
@@ -41,7 +41,7 @@ def snapshot_check(snapshot: Snapshot) -> PatchCheck:
                 Path(scratch, name).mkdir(parents=True, exist_ok=True)
             for file in (*attributes, *(files[name] for name in sorted(names & files.keys()))):
                 _write(Path(scratch, file.path), file)
-            answer = GitCommand(scratch).ask("apply", "--check", "-", stdin=patch.diff)
+            answer = _asked(scratch, patch.diff)
         return Rejected(Reason.REFUSED_BY_GIT, answer.complaint) if answer.status else patch
 
     return check
@@ -71,6 +71,13 @@ def _write(path: Path, file: SourceFile) -> None:
         case _:
             path.write_bytes(file.data)
             os.chmod(path, 0o755 if file.mode == "100755" else 0o644)  # noqa: PTH101 - a name may hold any byte
+
+
+def _asked(folder: str, diff: bytes) -> Answer:
+    try:
+        return verdict(GitCommand(folder).ask("apply", "--check", "-", stdin=diff))
+    except RepositoryError as error:  # the user named no repository: the machine is to blame
+        raise EnvironmentFailed(str(error)) from error
 
 
 def _no_scratch(error: BaseException) -> EnvironmentFailed:

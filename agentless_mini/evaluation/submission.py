@@ -43,18 +43,22 @@ class SubmissionFacts:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """An instance's part: its patch, empty where there is none, whether that resolves it, and its logs' folder."""
+    """An instance's part: its patch, empty where there is none, whether that resolves it, and its logs' folder.
+
+    `resolved` is None where the patch was not graded.
+    """
 
     diff: bytes
-    resolved: bool
+    resolved: bool | None
     logs: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a submission lacks: instances without a prediction, and predictions whose logs are incomplete."""
+    """What a submission lacks: predictions, their grades, and of the logs of these some file."""
 
     missing: tuple[str, ...]
+    ungraded: tuple[str, ...]
     without_logs: tuple[str, ...]
 
 
@@ -74,12 +78,13 @@ def write_submission(
         write_predictions(folder / FILE, facts.model, {name: part.diff for name, part in parts.items()})
         lacking = [name for name, part in sorted(parts.items()) if not _copy_logs(part, folder / "logs" / name)]
         for name, text in trajectories:
-            _write(folder / "trajs" / f"{name}.md", text)
+            _write(folder / "trajs" / f"{name}.md", text, "backslashreplace")
         if not (folder / "metadata.yaml").exists():
             _write(folder / "metadata.yaml", metadata(facts))
         readme = folder / "README.md"
-        _write(readme, _renewed(readme.read_text() if readme.exists() else _readme(facts), results(facts, parts)))
-    return Written(tuple(sorted(facts.repos.keys() - parts.keys())), tuple(lacking))
+        before = readme.read_bytes().decode("utf-8", "surrogateescape") if readme.exists() else _readme(facts)
+        _write(readme, _renewed(before, results(facts, parts)), "surrogateescape")
+    return Written(tuple(sorted(facts.repos.keys() - parts.keys())), _ungraded(parts), tuple(lacking))
 
 
 def metadata(facts: SubmissionFacts) -> str:
@@ -114,9 +119,12 @@ def results(facts: SubmissionFacts, parts: Mapping[str, Submitted]) -> str:
         f"Resolved {resolved.total()} of {total} instances ({_share(resolved.total(), total)}); "
         f"{len(parts)} have a prediction, {sum(not part.diff for part in parts.values())} of them an empty one.",
         "",
-        *(f"* {repo}: {resolved[repo]}/{size} ({_share(resolved[repo], size)})" for repo, size in _sizes(facts)),
+        *(
+            f"* {printable(repo)}: {resolved[repo]}/{size} ({_share(resolved[repo], size)})"
+            for repo, size in _sizes(facts)
+        ),
         "",
-        *_warnings(facts, len(parts), total),
+        *_warnings(facts, parts),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(facts.versions.items())) + ".",
     ]
     return "\n".join(lines)
@@ -130,12 +138,18 @@ def _share(count: int, total: int) -> str:
     return f"{100 * count / total:.2f}%" if total else "none"
 
 
-def _warnings(facts: SubmissionFacts, predicted: int, total: int) -> list[str]:
-    told = []
+def _ungraded(parts: Mapping[str, Submitted]) -> tuple[str, ...]:
+    return tuple(sorted(name for name, part in parts.items() if part.resolved is None))
+
+
+def _warnings(facts: SubmissionFacts, parts: Mapping[str, Submitted]) -> list[str]:
+    told, total = [], len(facts.repos)
     if facts.oracle_files:
         told.append("**Not eligible: the model was told which files the true fix changes (--oracle-files).**")
-    if predicted < total:
-        told.append(f"**Not complete: {total - predicted} instances have no prediction.**")
+    if len(parts) < total:
+        told.append(f"**Not complete: {total - len(parts)} instances have no prediction.**")
+    if ungraded := _ungraded(parts):
+        told.append(f"**Not complete: {len(ungraded)} predictions are not graded, and not counted as resolved.**")
     return [line for warning in told for line in (warning, "")]
 
 
@@ -175,7 +189,8 @@ def _renewed(readme: str, told: str) -> str:
     before, begin, rest = readme.partition(BEGIN)
     if not begin:
         before, rest = readme.rstrip("\n") + "\n\n", ""
-    _, _, after = rest.partition(END)
+    _, end, after = rest.partition(END)
+    after = after if end else rest  # a person removed the second: whatever comes next may be theirs
     return f"{before}{BEGIN}\n{told}\n{END}{after or chr(10)}"
 
 
@@ -191,6 +206,6 @@ def _copy_logs(part: Submitted, target: Path) -> bool:
     return len(found) == len(LOGS)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, errors: str = "strict") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(text.encode("utf-8", errors))

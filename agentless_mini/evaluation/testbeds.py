@@ -6,7 +6,9 @@ grader alone.
 """
 
 import asyncio
+import itertools
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,7 +28,7 @@ from agentless_mini.evaluation.ports import Grade, Tree
 from agentless_mini.evaluation.pulled_images import PulledImages
 from agentless_mini.ports import Watch
 from agentless_mini.sandboxes.docker import DockerSandbox, capacity, connect
-from agentless_mini.sandboxes.images import Image
+from agentless_mini.sandboxes.images import Image, daemon_name
 from agentless_mini.sandboxes.scratch import Scratch
 from agentless_mini.sandboxes.uninterrupted import uninterrupted
 from agentless_mini.stages.bench import Bench, NoBench, Opening
@@ -34,6 +36,10 @@ from agentless_mini.testing import harness_of
 
 if TYPE_CHECKING:
     from docker import DockerClient
+
+
+PULLED = "images"
+"""The folder with the records of pulled images, one for each daemon, in that for records."""
 
 
 class Grader(Protocol):
@@ -67,6 +73,8 @@ class _Yard:
     deriver: Deriver
     settings: SandboxSettings
     grader: Grader
+    users: Counter[str] = field(default_factory=Counter)
+    """How many testbeds have started boxes from an image, by its id."""
 
 
 @asynccontextmanager
@@ -85,7 +93,8 @@ async def open_testbeds(
         sandbox = DockerSandbox(client, {}, settings.sandbox.boxes or room)
         stack.push_async_callback(sandbox.aclose)
         await sandbox.sweep()
-        images = Images(client, settings.images, PulledImages(settings.state))
+        pulled = PulledImages(settings.state / PULLED / await asyncio.to_thread(daemon_name, client))
+        images = Images(client, settings.images, pulled)
         deriver = Deriver(client, sandbox, find_index(settings.variables))
         yield DockerTestbeds(_Yard(client, sandbox, images, deriver, settings.sandbox, grader), answers)
 
@@ -123,12 +132,13 @@ class DockerTestbed:
         self._used: set[str] = set()
         self._tree: Tree | None = None
         self._copying = asyncio.Lock()
+        self._copies = itertools.count()
 
     async def tree(self) -> Tree:
-        """Return the files of /testbed; they are copied once."""
+        """Return the files of /testbed; they are copied once, and not kept in memory once patches are graded."""
         async with self._copying:
             if self._tree is None:
-                top = self._scratch.file("tree")
+                top = self._scratch.file(f"tree{next(self._copies)}")
                 instance, image, client = self._instance, self._image.id, self._yard.client
                 self._tree = await asyncio.to_thread(lambda: copy_tree(client, image, instance, top))
             return self._tree
@@ -155,12 +165,15 @@ class DockerTestbed:
         """Let the official harness grade a patch."""
         if not self._row:
             raise GradingFailed(f"There is no row of {printable(self._instance.id)} to grade by: see the dataset.")
+        self._tree = None  # many wait here for the grader, and a tree has tens of megabytes
         return await self._yard.grader.grade(self._row, diff)
 
     async def aclose(self) -> None:
         """Remove the copies of the tree."""
         for image in self._used:
-            await self._yard.sandbox.forget(image)
+            self._yard.users[image] -= 1
+            if not self._yard.users[image]:
+                await self._yard.sandbox.forget(image)
         await asyncio.to_thread(self._scratch.close)
 
     async def _ready(self, runner: Runner, watch: Watch) -> Activated:
@@ -180,7 +193,9 @@ class DockerTestbed:
         return found
 
     async def _activated(self, image: str, runner: Runner) -> Activated:
-        self._used.add(image)
+        if image not in self._used:
+            self._used.add(image)
+            self._yard.users[image] += 1
         return await activated(self._yard.sandbox, image, runner, self._yard.settings.limits())
 
 

@@ -50,7 +50,7 @@ def evaluation_document(
     start = store.evals.start()
     return {
         "schema": SCHEMA,
-        "run": _run(start),
+        "run": _run(start, store.evals.grade_versions()),
         "results": results(facts(store, budgets), budgets),
         "cost": cost(store.evals.spending(), prices),
     }
@@ -78,8 +78,8 @@ def facts(store: Store, budgets: Collection[int] = ()) -> Iterator[InstanceFacts
 def _round_ends(store: Store) -> tuple[int, ...]:
     """Return how many samples there are at the end of each round, empty without rounds: of any decided instance."""
     for attempt in store.evals.attempts():
-        if attempt.run is not None:
-            return replay_of(store.runs.trace(attempt.run)).ends
+        if attempt.run is not None and (replay := replay_of(store.runs.trace(attempt.run))).samples:
+            return replay.ends
     return ()
 
 
@@ -104,13 +104,13 @@ def _by_earliest(trace: RunTrace, by_diff: Mapping[str, GradeRecord]) -> dict[st
     return {normal: by_diff[diff].resolved for normal, diff in earliest.items() if diff in by_diff}
 
 
-def _run(start: EvalStart) -> dict[str, Any]:
+def _run(start: EvalStart, graded: Sequence[str]) -> dict[str, Any]:
     return {
         "name": start.name,
         "dataset": start.dataset,
         "fingerprint": start.fingerprint,
         "model": start.model,
-        "versions": json.loads(start.versions),
+        "versions": {**json.loads(start.versions), **({"swebench": ", ".join(graded)} if graded else {})},
         "settings": json.loads(start.settings),
         "started": datetime.fromtimestamp(start.started, UTC).isoformat(timespec="seconds"),
     }

@@ -11,10 +11,10 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.text import Text
 
 from agentless_mini.domain import BoxDone, Event, Note, SampleDone
 from agentless_mini.ports import Watch
+from agentless_mini.report.cells import plain_text
 from agentless_mini.report.progress import moves
 from agentless_mini.store import AttemptRecord, AttemptState
 
@@ -85,7 +85,7 @@ class EvaluationProgress:
         if not moves(self._console):
             said = {True: "resolved", False: "not resolved", None: record.state.value}[resolved]
             place = f"{self._states.total()}/{self._total}"
-            self._console.print(Text(f"{record.instance}: {said} ({place}, {self._detail()})"), highlight=False)
+            self._console.print(plain_text(f"{record.instance}: {said} ({place}, {self._detail()})"), highlight=False)
         if record.failure:
             self._note(record.instance, f"{record.stage}: {record.failure}")
 
@@ -104,7 +104,7 @@ class EvaluationProgress:
 
     def _note(self, instance: str, text: str) -> None:
         named = f"{instance}: {text}" if instance else text
-        self._console.print(Text(f"note: {named}", style="yellow"), highlight=False)
+        self._console.print(plain_text(f"note: {named}"), style="yellow", highlight=False)
 
     def _detail(self) -> str:
         seconds = self._clock() - self._began

@@ -114,6 +114,7 @@ def _overview(documents: Sequence[Document]) -> "RenderableType":
             ("instances", lambda one: str(one["results"]["instances"])),
             ("attempted", lambda one: str(one["results"]["attempted"])),
             ("graded", lambda one: str(one["results"]["graded"])),
+            ("graded by swebench", lambda one: one["run"]["versions"].get("swebench", "-")),
             ("resolved", _resolved),
             ("oracle of all samples", _oracle),
             ("files: recall, first list", _result("localization", "recall")),

@@ -112,6 +112,8 @@ class LiveProgress:
 
     def _title(self, stage: Stage) -> str:
         """Return the title of a stage. An evolution begins once for each round, of which the last alone is shown."""
+        if stage is Stage.REPAIR:  # also where a chain begins again
+            self._rounds = 0
         if stage is not Stage.EVOLVE:
             return TITLES[stage]
         if (before := self._tally.get(stage)) is not None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+# From here on scores are written with an exponent.
+LARGE = 10_000.0
+
+
 class Scale(enum.StrEnum):
     """What the scores of patches are."""
 
@@ -76,11 +80,12 @@ def evolved(trace: RunTrace) -> Evolved | None:
 
 
 def stopping(trace: RunTrace) -> Stopping | None:
-    """Return what the run was spared, None where its samples were not to stop early, or it came to no decision."""
+    """Return what the run was spared, None where its samples were not to stop early, or it drew or decided nothing."""
     repair = json.loads(trace.run.start.settings).get("repair", {})
     bound = repair.get("stop_when")
     decided = recorded_prediction(trace) if bound is not None else None
-    return Stopping(bound, repair["samples"], len(decided.candidates)) if decided else None
+    drawn = len(decided.candidates) if decided else 0
+    return Stopping(bound, repair["samples"], drawn) if drawn else None
 
 
 def round_values(one: Round) -> dict[str, Any]:
@@ -107,7 +112,10 @@ def _count(number: float) -> str:
 
 
 def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    """Return a score to three digits after the point, or a large one to four digits in all."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if abs(value) < LARGE else f"{value:.4g}"
 
 
 _COLUMNS: Mapping[str, Callable[[Any], str]] = {

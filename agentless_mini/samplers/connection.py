@@ -31,6 +31,7 @@ Body = Mapping[str, object]
 FIRST_WAIT = 1.0  # seconds before the second attempt; doubled before each further one
 LONGEST_BACKOFF = 60.0
 CONNECT_TIMEOUT = 10.0
+LEAST_SECRET = 4  # letters: shorter values of headers are numbers and names, and stand in many a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,12 @@ class Address:
     def root(self) -> str:
         """Return the address of the server's own pages, which are no part of the protocol."""
         return self.api.removesuffix("/v1")
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return what no message may show, the longest first: the words of the key and of the headers."""
+        words = {word for value in (self.key, *self.headers.values()) for word in value.split()}
+        return tuple(sorted((word for word in words if len(word) >= LEAST_SECRET), key=lambda word: (-len(word), word)))
 
 
 class Waits:
@@ -101,6 +108,7 @@ class Connection:
             default_headers=dict(address.headers),
             max_retries=0,
             timeout=openai.Timeout(address.timeout_s, connect=CONNECT_TIMEOUT),
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),  # headers would go wherever it leads
         )
 
     async def get(self, url: str, page: type[Page]) -> Page:
@@ -143,7 +151,7 @@ class Connection:
 
     def edge(self) -> AbstractContextManager[None]:
         """Return the boundary at which whatever goes wrong with this server becomes ours."""
-        return boundary(translation(self.address.api, self.address.key, self.address.advice))
+        return boundary(translation(self.address.api, self.address.secrets, self.address.advice))
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -57,14 +57,14 @@ class _Place:
     advice: Advice
 
 
-def translation(url: str, secret: str, advice: Advice = SAMPLER_ADVICE) -> Translation:
-    """Return the table for a server at `url`; `secret` (the API key) never appears in a message."""
+def translation(url: str, secrets: tuple[str, ...], advice: Advice = SAMPLER_ADVICE) -> Translation:
+    """Return the table for a server at `url`; none of the `secrets` ever appears in a message."""
     import openai
 
     place = _Place(url, advice)
 
     def quoted(build: Callable[[_Place, str], AminiError]) -> Callable[[BaseException], AminiError]:
-        return lambda error: build(place, quote(error, secret))
+        return lambda error: build(place, quote(error, secrets))
 
     return {
         openai.AuthenticationError: quoted(_locked),
@@ -73,6 +73,7 @@ def translation(url: str, secret: str, advice: Advice = SAMPLER_ADVICE) -> Trans
         openai.BadRequestError: quoted(_refused),
         openai.UnprocessableEntityError: quoted(_refused),
         openai.RateLimitError: quoted(_overloaded),
+        openai.APIStatusError: lambda error: _answered(place, error, quote(error, secrets)),
         openai.APITimeoutError: lambda error: _connection(place, error, "is silent for too long"),
         openai.APIConnectionError: lambda error: _connection(place, error, "broke the connection"),
         openai.OpenAIError: quoted(_failing),
@@ -82,11 +83,11 @@ def translation(url: str, secret: str, advice: Advice = SAMPLER_ADVICE) -> Trans
 
 
 def status(error: AminiError) -> int | None:
-    """Return the HTTP error status behind a translated error, also where it came inside a stream; None without one."""
+    """Return the HTTP status behind a translated error, also where it came inside a stream; None without a bad one."""
     cause = error.__cause__
     said = str(getattr(cause, "status_code", None) or getattr(cause, "code", None))
     code = int(said) if said.isdecimal() else 0
-    return code if code >= HTTPStatus.BAD_REQUEST else None
+    return code if code >= HTTPStatus.MULTIPLE_CHOICES else None
 
 
 def can_pass(error: AminiError) -> bool:
@@ -101,7 +102,7 @@ def can_pass(error: AminiError) -> bool:
 def is_refusal(error: AminiError) -> bool:
     """Return whether the server refused the request as it is, for a reason other than its length."""
     cause = error.__cause__
-    return cause is not None and status(error) in _REFUSED and not _is_overflow(quote(cause, ""))
+    return cause is not None and status(error) in _REFUSED and not _is_overflow(quote(cause, ()))
 
 
 def is_absent(error: AminiError) -> bool:
@@ -119,14 +120,22 @@ def wait_asked_for(error: AminiError) -> float:
     return max(0.0, min(LONGEST_WAIT, seconds)) if math.isfinite(seconds) else 0.0
 
 
-def quote(error: BaseException, secret: str) -> str:
-    """Return what a foreign exception says, as one short line without the secret; the server's own words come first."""
+def quote(error: BaseException, secrets: tuple[str, ...]) -> str:
+    """Return what a foreign exception says, as one short line without secrets; the server's own words come first."""
     body = getattr(error, "body", None)
     said = body.get("message") if isinstance(body, dict) else None
-    line = " ".join(str(said or error).split()).rstrip(".") or type(error).__name__
-    if secret:
+    line = " ".join(str(said or _words(error)).split()).rstrip(".") or type(error).__name__
+    for secret in secrets:
         line = line.replace(secret, "***")
     return line if len(line) <= _QUOTED else line[:_QUOTED] + "..."
+
+
+def _words(error: BaseException) -> str:
+    """Return what an exception says. What it shows of a page is left out: a secret may be cut in two there."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the page'}: {first['msg']}"
 
 
 def _locked(place: _Place, said: str) -> AminiError:
@@ -160,6 +169,16 @@ def _refused(place: _Place, said: str) -> AminiError:
 def _overloaded(place: _Place, said: str) -> AminiError:
     return ServerFailed(
         f"The model server at {place.url} is over its limit ({said}): try later, or lower {place.advice.load}."
+    )
+
+
+def _answered(place: _Place, error: BaseException, said: str) -> AminiError:
+    code = getattr(error, "status_code", 0)
+    if not HTTPStatus.MULTIPLE_CHOICES <= code < HTTPStatus.BAD_REQUEST:
+        return _failing(place, said)
+    return ServerFailed(
+        f"The server at {place.url} redirects ({code}), which would hand the key on: "
+        f"put the address that it leads to into {place.advice.address}."
     )
 
 

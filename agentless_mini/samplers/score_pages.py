@@ -8,6 +8,9 @@ from collections.abc import Sequence
 
 from agentless_mini.domain import RewardModel, ScoreRoute
 
+# The most that a score may be: models give numbers of 32 bits at most, and sums of these stay finite.
+LARGEST = 3.5e38
+
 _FIELDS = {ScoreRoute.SCORE: "score", ScoreRoute.CLASSIFY: "probs", ScoreRoute.POOLING: "data"}
 
 
@@ -18,7 +21,7 @@ class BadScores(ValueError):
 def read_scores(rows: Sequence[object], model: RewardModel, count: int) -> tuple[float, ...]:
     """Return the scores of `count` answers from the rows of a page, in the order of their `index`.
 
-    Raises `BadScores` where the rows are not one for each answer, or a score is no finite number.
+    Raises `BadScores` where the rows are not one for each answer, or a score is no number that a model can give.
     """
     scores: dict[int, float] = {}
     for row in rows:
@@ -58,4 +61,6 @@ def _number(value: object) -> float:
         raise BadScores("a number that is too large") from None
     if not math.isfinite(number):
         raise BadScores("a number that is not finite")
+    if abs(number) > LARGEST:
+        raise BadScores("a number that is too large")
     return number

@@ -5,6 +5,7 @@ root: it is on the daemon's default network, its system can be written, and it h
 managers need. It has nothing of this machine, its limits on memory, processes and time, and no new privileges.
 """
 
+import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -87,6 +88,12 @@ def data_root(client: "DockerClient") -> str:
     """Return the folder of the daemon's machine that images are kept in. Raises `EnvironmentFailed`."""
     with translated():
         return str(client.info().get("DockerRootDir", ""))
+
+
+def daemon_name(client: "DockerClient") -> str:
+    """Return what tells the daemon from others, fit to name a folder. Raises `EnvironmentFailed`."""
+    with translated():
+        return hashlib.sha256(str(client.info().get("ID", "")).encode()).hexdigest()[:16]
 
 
 def build_settings(asked: dict[str, Any]) -> dict[str, Any]:

@@ -28,13 +28,26 @@ from agentless_mini.domain import (
 from agentless_mini.edits import Tree
 from agentless_mini.prompts import Attempt
 from agentless_mini.stages.drawing import Drawn, Draws
-from agentless_mini.stages.parents import attempts_of, best_parents, distinct, fit_attempts, random_parents, shuffled
+from agentless_mini.stages.parents import (
+    PROBLEM_LETTERS,
+    attempts_of,
+    best_parents,
+    distinct,
+    fit_attempts,
+    random_parents,
+    shuffled,
+)
 from agentless_mini.stages.repair import RepairSettings, prompt_room, repair_requests
 from agentless_mini.stages.session import Draft, Session, Subject, fit_prompt
 
 # The share of the window that repair prompts leave to patches, and in small ones what some lines of a patch need.
 PATCHES_SHARE = 8
 LEAST_TOKENS = 100
+UNSELECTED = (
+    "Nothing selects what the later rounds are shown, and the model is not said to be trained for that: such models "
+    "seldom gain from it (--select execution, or --self-evolving if it is)."
+)
+"""What is told of rounds in which an untrained model is shown patches at random."""
 
 BestFirst = Callable[[Sequence[Candidate]], Awaitable[Sequence[str]]]
 """Returns the normal forms of the patches among all candidates so far, the best first; none if nothing tells them."""
@@ -96,7 +109,7 @@ async def evolve(
     _warn(settings.evolve, session)
     size = settings.evolve.size(settings.repair.samples)
     wanted = settings.repair.model_copy(update={"samples": size * settings.evolve.rounds})
-    requests = await repair_requests(subject, localization, session, wanted, _spare(card, session))
+    requests = await repair_requests(subject, localization, session, wanted, await _spare(card, session))
     breeding = _Breeding(requests, card, session, settings)
     draws = Draws(Tree.of(subject.snapshot), settings.repair.match, session)
     session.watch(StageStarted(Stage.REPAIR, size))
@@ -112,10 +125,15 @@ async def evolve(
     return tuple(one.candidate for one in drawn)
 
 
-def _spare(card: ModelCard, session: Session) -> int:
-    """Return the tokens that repair prompts leave free, so that later rounds have room for patches."""
-    words = session.prompts.evolve((Message(Role.USER, ""),), ())[0].content
-    return max(card.context_window // PATCHES_SHARE, Gauge().tokens(words) + LEAST_TOKENS)
+async def _spare(card: ModelCard, session: Session) -> int:
+    """Return the tokens that repair prompts leave free, so that later rounds have room for patches.
+
+    The model counts: where an estimate is too low, a run would end after its first round was paid for.
+    """
+    asked = (Message(Role.USER, ""),)
+    empty = [session.prompts.evolve(asked, (Attempt("", problem),)) for problem in ("", "x" * PROBLEM_LETTERS)]
+    words = max([await session.sampler.count_tokens(messages) for messages in empty])
+    return max(card.context_window // PATCHES_SHARE, words + LEAST_TOKENS)
 
 
 class _Breeding:
@@ -173,9 +191,4 @@ class _Breeding:
 
 def _warn(settings: EvolveSettings, session: Session) -> None:
     if settings.select is Selecting.RANDOM and not settings.self_evolving:
-        session.watch(
-            Note(
-                "Nothing selects what the later rounds are shown, and the model is not said to be trained for that: "
-                "such models seldom gain from it (--select execution, or --self-evolving if it is)."
-            )
-        )
+        session.watch(Note(UNSELECTED))

@@ -60,7 +60,10 @@ def attempts_of(parents: Sequence[Drawn]) -> tuple[Attempt, ...]:
 
 
 def fit_attempts(attempts: tuple[Attempt, ...], budget: int, gauge: Gauge) -> tuple[Attempt, ...]:
-    """Return the attempts within `budget` tokens: whole ones go from the end, then the middle of the first."""
+    """Return the attempts within `budget` tokens: whole ones go from the end, then the middle of the first.
+
+    Where even what is said of the first is too long, its end goes.
+    """
     costs = [gauge.tokens(one.text + one.problem + " " * OVERHEAD_BYTES) for one in attempts]
     kept = len(attempts)
     while kept > 1 and sum(costs[:kept]) > budget:
@@ -68,9 +71,15 @@ def fit_attempts(attempts: tuple[Attempt, ...], budget: int, gauge: Gauge) -> tu
     if sum(costs[:kept]) <= budget:
         return attempts[:kept]
     first = attempts[0]
-    for_text = budget - gauge.tokens(first.problem + " " * OVERHEAD_BYTES)
-    letters = len(first.text) * max(for_text, 0) // max(gauge.tokens(first.text), 1)
-    return (replace(first, text=without_middle(first.text, letters)),)
+    room = budget - gauge.tokens(" " * OVERHEAD_BYTES)
+    problem = first.problem[: max(_letters(first.problem, room, gauge), 1)]
+    text = without_middle(first.text, _letters(first.text, room - gauge.tokens(problem), gauge))
+    return (replace(first, text=text, problem=problem),)
+
+
+def _letters(text: str, budget: int, gauge: Gauge) -> int:
+    """Return how many letters of a text take `budget` tokens, about."""
+    return len(text) * max(budget, 0) // max(gauge.tokens(text), 1)
 
 
 def _fallen(drawn: Sequence[Drawn], most: int, seed: str) -> tuple[Drawn, ...]:

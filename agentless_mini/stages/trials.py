@@ -6,9 +6,9 @@ boxes of their own, so that every patch meets each test in the same company.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from agentless_mini.domain import Candidate, Case, CaseResult, Execution, Origin, Patch, Verdict
+from agentless_mini.domain import Candidate, Case, CaseResult, Event, Execution, Note, Origin, Patch, Verdict
 from agentless_mini.stages.baseline import baseline
 from agentless_mini.stages.bench import Bench
 from agentless_mini.stages.execute import execute
@@ -76,7 +76,18 @@ class Trials:
         if most <= 0:
             return ()
         left = {"budget": max(0.0, self._settings.budget - sum(there)), "most": most}
-        return await regress(self._bench, touched - self._touched, self._settings.model_copy(update=left))
+        return await regress(self._asking(), touched - self._touched, self._settings.model_copy(update=left))
+
+    def _asking(self) -> Bench:
+        """Return the bench. What is noted of tests that come later holds for the files that bring them alone."""
+        if not self._touched:
+            return self._bench
+
+        def watch(event: Event) -> None:
+            said = Note(f"Of what later rounds touch: {event.text}") if isinstance(event, Note) else event
+            self._bench.watch(said)
+
+        return replace(self._bench, watch=watch)
 
     def _execution(self) -> Execution:
         """Join what the companies say."""

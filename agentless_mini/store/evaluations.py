@@ -21,6 +21,7 @@ from agentless_mini.store.records import (
 from agentless_mini.store.spending import Spending, spending
 
 _GRADES = "SELECT key, instance, normal, diff, resolved, applied, report, version, seconds FROM grades"
+_ATTEMPTS = "SELECT instance, run, state, stage, failure, seconds FROM attempts"
 
 
 class EvalLog:
@@ -66,9 +67,13 @@ class EvalLog:
         )
 
     def put_attempt(self, attempt: AttemptRecord) -> None:
-        """Record how far an instance came, in place of what was recorded of an earlier attempt."""
+        """Record how far an instance came, in place of what was recorded of an earlier attempt.
+
+        The run that decided it stays where this attempt failed by the infrastructure and names none.
+        """
         self._database.write(
-            "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO attempts VALUES (?1,"
+            " coalesce(?2, (SELECT run FROM attempts WHERE instance = ?1 AND ?3 = ?7)), ?3, ?4, ?5, ?6)",
             (
                 attempt.instance,
                 attempt.run,
@@ -76,6 +81,7 @@ class EvalLog:
                 attempt.stage,
                 attempt.failure,
                 attempt.seconds,
+                AttemptState.INFRASTRUCTURE.value,
             ),
         )
 
@@ -130,15 +136,12 @@ class EvalLog:
 
     def attempts(self) -> tuple[AttemptRecord, ...]:
         """Return how far each instance came, in order of id; those that were never tried are left out."""
-        rows = self._database.read(
-            "SELECT instance, run, state, stage, failure, seconds FROM attempts ORDER BY instance"
-        )
-        return tuple(
-            AttemptRecord(
-                text(name), None if run is None else RunId(run), AttemptState(state), stage, text(failure), seconds
-            )
-            for name, run, state, stage, failure, seconds in rows
-        )
+        return tuple(_attempt(row) for row in self._database.read(f"{_ATTEMPTS} ORDER BY instance"))
+
+    def attempt(self, instance: str) -> AttemptRecord | None:
+        """Return how far an instance came, None where it was never tried."""
+        rows = self._database.read(f"{_ATTEMPTS} WHERE instance = ?", (instance,))
+        return next((_attempt(row) for row in rows), None)
 
     def decided(self, instance: str) -> RunId | None:
         """Return the run that decided an instance, None where it is still to be decided."""
@@ -167,9 +170,21 @@ class EvalLog:
         rows = self._database.read(f"{_GRADES} WHERE ?1 = '' OR instance = ?1 ORDER BY instance, diff", (instance,))
         return tuple(_grade(row) for row in rows)
 
+    def grade_versions(self) -> tuple[str, ...]:
+        """Return the versions of the official harness that graded, in order."""
+        return tuple(
+            text(version) for (version,) in self._database.read("SELECT DISTINCT version FROM grades ORDER BY 1")
+        )
+
     def spending(self) -> Spending:
         """Return all that was paid for in the store, by this command and all before it."""
         return spending(self._database)
+
+
+def _attempt(row: Row) -> AttemptRecord:
+    name, run, state, stage, failure, seconds = row
+    decided = None if run is None else RunId(run)
+    return AttemptRecord(text(name), decided, AttemptState(state), stage, text(failure), seconds)
 
 
 def _grade(row: Row) -> GradeRecord:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.commands.demo import FAILING, SAMPLE, make_repository, run_tests
+from agentless_mini.commands.demo import CANDIDATES, FAILING, SAMPLE, make_repository, run_tests, settings_of
 from agentless_mini.commands.models import Machine
+from agentless_mini.config import Config, load_config
 from agentless_mini.domain import Outcome
 from agentless_mini.environments import SandboxKind, SandboxSettings
 from agentless_mini.stages.bench import NoBench
@@ -27,6 +28,13 @@ def test_the_sample_is_a_repository_with_one_commit(sample: Path) -> None:
     assert git(sample, "status", "--porcelain") == b""
     assert git(sample, "ls-files").split() == [b"durations.py", b"test_durations.py"]
     assert git(sample, "rev-list", "--count", "HEAD").strip() == b"1"
+
+
+def test_rounds_and_an_early_end_are_not_what_the_demo_is_for() -> None:
+    mine = load_config(None, {"evolve.rounds": 4, "evolve.select": "reward-model", "repair.stop_when": 0.9})
+    chosen = settings_of(mine)
+    assert chosen.evolve == Config().evolve
+    assert (chosen.repair.samples, chosen.repair.stop_when) == (CANDIDATES, None)
 
 
 def outcomes(sample: Path, cache: Path) -> dict[str, Outcome]:

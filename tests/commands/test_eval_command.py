@@ -41,10 +41,11 @@ def test_bad_options_are_one_sentence(home: Home, options: Sequence[str], code: 
     assert said in one_sentence(done.stderr)
 
 
-def test_what_is_no_evaluation_is_one_sentence(home: Home) -> None:
-    done = home.amini("report", "nowhere")
+@pytest.mark.parametrize("name", ["nowhere", "nowhere" * 50])
+def test_what_is_no_evaluation_is_one_sentence(home: Home, name: str) -> None:
+    done = home.amini("report", name)
     assert done.returncode == 2
-    assert one_sentence(done.stderr).startswith("There is no evaluation nowhere")
+    assert one_sentence(done.stderr).startswith(f"There is no evaluation {name}")
 
 
 @pytest.fixture(scope="module")

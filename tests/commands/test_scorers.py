@@ -48,7 +48,8 @@ def scored(folder: Path, told: Told | None = None, **settings: object) -> Mappin
         with Store.open(folder / "store.db") as store:
             async with AsyncExitStack() as stack:
                 around = Surroundings(Config(), Machine(folder, folder, {}), store, stack, told or Told())
-                scoring = await open_scorer(ScorerSettings.model_validate(settings), around)
+                scoring, model = await open_scorer(ScorerSettings.model_validate(settings), around)
+                assert model.name == settings.get("model", "scripted")
                 return await scoring(Issue("It fails."), PATCHES)
 
     return run(work())
@@ -77,6 +78,16 @@ def test_without_a_name_the_server_is_asked_for_it_and_where_it_is_gone_the_last
 def test_where_nothing_is_known_a_server_that_is_gone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ServerUnreachable, match=r"scorer\.base_url"):
         scored(tmp_path, base_url="http://127.0.0.1:9/v1")
+
+
+def test_a_server_that_also_repairs_is_recalled_for_each_by_itself(tmp_path: Path) -> None:
+    with ScriptedServer(SERVED) as server:
+        url = server.url
+        scored(tmp_path, base_url=url)
+    with Store.open(tmp_path / "store.db") as store:
+        assert store.endpoint_model(url) is None
+        store.put_endpoint_model(url, "a model that repairs")
+    assert scored(tmp_path, base_url=url) == SCORES
 
 
 def test_no_server_is_an_error_that_says_what_to_set(tmp_path: Path) -> None:

@@ -49,12 +49,13 @@ class LocalLink:
 
 
 class LocalCluster:
-    """Machines by name: `join` and `lose` change who is there, `broken` cannot be used."""
+    """Machines by name: `join` and `lose` change who is there, `broken` cannot be used for some `trouble`."""
 
-    def __init__(self, *names: str, broken: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *names: str, broken: frozenset[str] = frozenset(), trouble: Exception | None = None) -> None:
         self.links: dict[str, LocalLink] = {}
         self._names = set(names)
         self._broken = broken
+        self._trouble = trouble or EnvironmentFailed("No Docker daemon answers.")
 
     def join(self, name: str) -> None:
         self._names.add(name)
@@ -68,7 +69,7 @@ class LocalCluster:
 
     async def enlist(self, machine: Machine, make: MakeTestbeds) -> Link:
         if machine.id in self._broken:
-            raise EnvironmentFailed("No Docker daemon answers.")
+            raise self._trouble
         link = self.links[machine.id] = LocalLink(machine.name)
         await link.call(Node.start, make)
         return link

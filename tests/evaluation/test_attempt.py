@@ -7,8 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import Candidate, Job, JobResult, Localization, ModelCard, Patch, Prediction
-from agentless_mini.errors import AminiError, GradingFailed, NodeLost, ServerFailed, ServerUnreachable
+from agentless_mini.domain import (
+    Candidate,
+    FileKind,
+    Job,
+    JobResult,
+    Localization,
+    ModelCard,
+    Patch,
+    Prediction,
+    Snapshot,
+    SourceFile,
+)
+from agentless_mini.errors import (
+    AminiError,
+    GradingFailed,
+    NodeLost,
+    RepositoryError,
+    ServerFailed,
+    ServerUnreachable,
+    UsageError,
+)
 from agentless_mini.evaluation.attempt import wanted_grades
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.scripted import ScriptedTestbeds
@@ -18,7 +37,7 @@ from agentless_mini.ranking import Method, vote
 from agentless_mini.samplers.scripted import Script, ScriptedSampler
 from agentless_mini.sandboxes.scripted import ScriptedSandbox
 from agentless_mini.stages.repair import RepairSettings
-from agentless_mini.store import AttemptState, Store, recorded_prediction
+from agentless_mini.store import AttemptRecord, AttemptState, RunId, Store, recorded_prediction
 from tests.evaluation.bugs import HIDDEN, resolves, tree
 from tests.evaluation.desks import assignments, brought, dataset, desk, open_store, sampler
 from tests.stages import boxes
@@ -120,7 +139,35 @@ def test_an_issue_that_no_context_fits_is_a_wrong_answer(store: Store) -> None:
     assert store.evals.submitted() == {TASK.instance.id: b""}
 
 
-@pytest.mark.parametrize("error", [ServerUnreachable("gone"), NodeLost("gone")])
+def test_a_tree_without_text_is_a_wrong_answer(store: Store) -> None:
+    def empty(instance: Instance) -> Snapshot:
+        return replace(tree(instance), files=())
+
+    record, _ = brought(TASK, desk(store, sampler(FIX)), ScriptedTestbeds(empty, resolves))
+    assert record.state is AttemptState.FAILED
+
+
+def test_a_prediction_outlives_a_node_that_is_lost_while_it_is_graded(store: Store) -> None:
+    brought(TASK, desk(store, sampler(FIX), Grading.NONE), beds())
+    lost = AttemptRecord(TASK.instance.id, None, AttemptState.INFRASTRUCTURE, "node", "The node is gone.")
+    store.evals.put_attempt(lost)
+    assert store.evals.attempt(TASK.instance.id) == replace(lost, run=RunId(1))
+    assert len(store.evals.submitted()) == 1
+    brought(TASK, desk(store, sampler(NONSENSE)), beds())
+    assert [grade.resolved for grade in store.evals.grades()] == [True]
+
+
+def test_an_instance_that_is_brought_from_the_record_took_what_it_took_at_first(store: Store) -> None:
+    brought(TASK, desk(store, sampler(FIX)), beds())
+    (first,) = store.evals.attempts()
+    store.evals.put_attempt(replace(first, seconds=90.0))
+    again, _ = brought(TASK, desk(store, sampler(FIX)), beds())
+    assert 90.0 <= again.seconds < 91.0
+
+
+@pytest.mark.parametrize(
+    "error", [ServerUnreachable("gone"), NodeLost("gone"), UsageError("Unreadable."), RepositoryError("No git.")]
+)
 def test_what_stops_an_evaluation_is_raised(store: Store, error: Exception) -> None:
     def broken(instance: Instance, diff: bytes) -> bool:
         raise error
@@ -155,6 +202,22 @@ def test_oracle_files_replace_localization(store: Store) -> None:
     trace = store.runs.trace(record.run)
     assert trace.prediction is not None
     assert trace.prediction.localization.lists == (("shop/tax.py",),)
+    assert trace.prediction.notes[0] == "Files that were named and cannot be shown as text were left out: 1."
+
+
+@pytest.mark.parametrize("files", [(), ("a.png", "gone.py")])
+def test_oracle_files_of_which_none_can_be_shown_are_noted(store: Store, files: tuple[str, ...]) -> None:
+    def with_picture(instance: Instance) -> Snapshot:
+        found = tree(instance)
+        return replace(found, files=(SourceFile("a.png", "100644", FileKind.BINARY), *found.files))
+
+    task = replace(TASK, files=files)
+    record, _ = brought(task, desk(store, sampler(FIX)), ScriptedTestbeds(with_picture, resolves))
+    assert record.run is not None
+    prediction = store.runs.trace(record.run).prediction
+    assert prediction is not None
+    assert prediction.localization.lists == (("shop/cart.py",),)
+    assert prediction.notes[0] == "No file that was named can be shown as text: the model was asked for files."
 
 
 def test_nothing_of_the_answer_reaches_a_prompt_a_box_or_the_record_of_the_run(store: Store) -> None:

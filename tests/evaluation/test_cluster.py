@@ -14,7 +14,7 @@ from agentless_mini.domain import Ending, Environment, Event, ImageTree, Issue, 
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, NodeLost
 from agentless_mini.evaluation.cluster import ClusterTestbeds, Machine
 from agentless_mini.evaluation.instances import Instance
-from agentless_mini.evaluation.node import Node
+from agentless_mini.evaluation.node import Link, MakeTestbeds, Node
 from agentless_mini.evaluation.ports import Testbed as Bed  # pytest would collect it as a test
 from agentless_mini.evaluation.ray_cluster import require_same
 from agentless_mini.stages.bench import Bench, NoBench
@@ -268,6 +268,41 @@ def test_a_node_that_cannot_be_used_is_left_out_and_said(tmp_path: Path) -> None
 
     assert run(use()) == "b"
     assert "The node a is left out. No Docker daemon answers." in said
+
+
+def test_a_node_on_which_something_unforeseen_fails_is_left_out_too(tmp_path: Path) -> None:
+    said: list[str] = []
+    cluster = LocalCluster("a", "b", broken=frozenset({"a"}), trouble=TypeError("cannot pickle\x1b"))
+
+    async def work() -> None:
+        async with over(cluster, BedsOf(tmp_path), said=said) as testbeds, testbeds.open(instance(), ignore):
+            pass
+
+    run(work())
+    assert "The node a is left out. It cannot be started (TypeError: cannot pickle?): see the logs of Ray." in said
+
+
+def test_a_beginning_that_is_cancelled_leaves_no_node_and_no_task(tmp_path: Path) -> None:
+    class Slow(LocalCluster):
+        async def enlist(self, machine: Machine, make: MakeTestbeds) -> Link:
+            if machine.id == "b":
+                await asyncio.Event().wait()
+            return await super().enlist(machine, make)
+
+    async def begun() -> None:
+        async with over(Slow("a", "b"), BedsOf(tmp_path)):
+            raise AssertionError
+
+    async def work() -> None:
+        beginning = asyncio.create_task(begun())
+        await until(lambda: noted(tmp_path, "made"))
+        await asyncio.sleep(0.05)
+        beginning.cancel()
+        await asyncio.gather(beginning, return_exceptions=True)
+        assert len(noted(tmp_path, "unmade")) == 1
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(work())
 
 
 def test_a_cluster_without_a_usable_node_is_an_error_with_the_reasons(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import io
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.evaluation.copied_tree import is_of_tree, read_copy
 from agentless_mini.evaluation.extracting import extract
 from agentless_mini.evaluation.instances import Instance
+from tests.evaluation.sick_git import DEATHS, no_git, sick_git
 from tests.gitrepo import commit_all, git, make_repository
 
 INSTANCE = Instance("a__b-1", "a/b", "c" * 40, Issue("It breaks."), "image", created="2024-05-06T07:08:09Z")
@@ -96,6 +98,22 @@ def test_git_says_whether_a_patch_applies(checkout: Path, tmp_path: Path) -> Non
     other = make_patch([FileChange("a.py", b"q = 1\n", b"q = 2\n", "100644")], Forms())
     assert isinstance(tree.check(fitting), Patch)
     assert isinstance(tree.check(other), Rejected)
+
+
+@pytest.mark.parametrize("death", [*DEATHS, "the tree is gone", "git is gone"])
+def test_where_git_comes_to_no_verdict_no_patch_is_refused(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, death: str
+) -> None:
+    unpack(packed(checkout), tmp_path / "copy")
+    tree = read_copy(tmp_path / "copy", INSTANCE)
+    if death in DEATHS:
+        sick_git(tmp_path / "bin", death, monkeypatch)
+    elif death == "git is gone":
+        no_git(monkeypatch)
+    else:
+        shutil.rmtree(tmp_path / "copy")
+    with pytest.raises(EnvironmentFailed):
+        tree.check(make_patch([FileChange("a.py", b"x = 1\n", b"x = 2\n", "100644")], Forms()))
 
 
 @pytest.mark.parametrize("index", [None, b"", b"DIRC broken"])

@@ -1,7 +1,9 @@
 """Rows become instances and answers, and what is no dataset is told in one sentence."""
 
 import json
+import math
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentless_mini.domain import FileChange
+from agentless_mini.edits.normal_form import Forms
+from agentless_mini.edits.patches import make_patch
 from agentless_mini.errors import UsageError
 from agentless_mini.evaluation.dataset import Selection, dataset_of, read_dataset, selected
 from tests.evaluation.bugs import HIDDEN, row, rows
@@ -29,6 +34,13 @@ def test_files_that_the_true_fix_creates_are_not_there_to_be_found() -> None:
     assert dataset.answers["acme__shop-1"].files == ("shop/cart.py",)
 
 
+@pytest.mark.parametrize("name", ["caf\u00e9.py", "a b.py", 'a"b.py', "a\\b.py", "a\tb.py", "\udce9.py"])
+def test_names_that_git_quotes_are_read(name: str) -> None:
+    patch = make_patch([FileChange(f"shop/{name}", b"a\n", b"b\n", "100644")], Forms()).diff.decode()
+    (answer,) = dataset_of("shop", [{**row(), "patch": patch}]).answers.values()
+    assert answer.files == (f"shop/{name}",)
+
+
 def as_lines(some: list[Any]) -> str:
     return "".join(json.dumps(one) + "\n" for one in some)
 
@@ -46,6 +58,51 @@ def test_parquet_is_the_same_dataset(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.Table.from_pylist(rows()), tmp_path / "d.parquet")
     assert read_dataset(tmp_path / "d.parquet").fingerprint == dataset_of("any", rows()).fingerprint
+
+
+def test_columns_that_json_does_not_know_are_text_and_no_number_is_none(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra 'eval' is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    day = datetime(2023, 1, 2, 3, 4, 5)
+    odd = {
+        **row(),
+        "created_at": day,
+        "version": math.nan,
+        "blob": b"\xe9",
+        "deep": {"days": [day], "lengths": [math.inf]},
+    }
+    parquet.write_table(pyarrow.Table.from_pylist([odd]), tmp_path / "d.parquet")
+    read = read_dataset(tmp_path / "d.parquet")
+    assert [(one.created, one.version) for one in read.instances] == [("2023-01-02 03:04:05", "")]
+    kept = json.loads(read.answers["acme__shop-1"].row)
+    assert (kept["version"], kept["blob"]) == (None, "b'\\xe9'")
+    assert kept["deep"] == {"days": ["2023-01-02 03:04:05"], "lengths": [None]}
+
+
+def test_text_of_a_parquet_file_that_is_not_utf8_is_one_sentence(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra 'eval' is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    broken = pyarrow.array([b"caf\xe9"]).cast(pyarrow.string(), safe=False)
+    parquet.write_table(pyarrow.table({"patch": broken}), tmp_path / "d.parquet")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_dataset(tmp_path / "d.parquet")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (json.dumps({**row(), "hints_text": "é"}, ensure_ascii=False).encode("latin-1"), "cannot be read"),
+        (b"[" * 200_000, "neither a JSON list nor JSON lines"),
+        (b'{"a": ' * 400 + b"1" + b"}" * 400, "lacks instance_id"),
+        (json.dumps(row()).encode()[:-1] + b', "x": ' + b"[" * 700 + b"]" * 700 + b"}", "nested too deeply"),
+        (b'{"instance_id": NaN}', "lacks instance_id"),
+    ],
+)
+def test_bytes_that_are_no_dataset_are_one_sentence(tmp_path: Path, data: bytes, said: str) -> None:
+    (tmp_path / "d.jsonl").write_bytes(data)
+    with pytest.raises(UsageError, match=said) as refused:
+        read_dataset(tmp_path / "d.jsonl")
+    assert len(str(refused.value)) < 500
 
 
 def test_the_order_of_rows_makes_no_difference_and_a_change_does() -> None:
@@ -69,6 +126,33 @@ def test_what_is_no_dataset_is_one_sentence(tmp_path: Path, text: str, said: str
     (tmp_path / "d.json").write_text(text)
     with pytest.raises(UsageError, match=said):
         read_dataset(tmp_path / "d.json")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../../up",
+        "/home/precious",
+        "a/b",
+        "a\\b",
+        "-a",
+        "a b",
+        "a\nb",
+        "a\n",
+        "a\0",
+        "\udce9",
+        "é",
+        "i" * 201,
+    ],
+)
+def test_an_id_that_could_not_name_a_folder_is_one_sentence(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot name a folder") as refused:
+        dataset_of("d", [{**row(), "instance_id": name}])
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 300
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:

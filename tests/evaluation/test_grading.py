@@ -145,9 +145,14 @@ def test_an_empty_patch_is_not_resolved_and_never_run(tmp_path: Path, diff: byte
     assert not (tmp_path / "notes").exists()
 
 
-def test_a_patch_that_is_not_utf8_is_refused_before_it_is_run(tmp_path: Path) -> None:
-    with pytest.raises(GradingFailed, match="UTF-8"):
-        scripted(tmp_path, lambda grader: grader.grade(ROW, b"+caf\xe9\n"))
+def test_a_patch_that_is_not_utf8_is_graded_as_it_is_submitted(tmp_path: Path) -> None:
+    grade = scripted(tmp_path, lambda grader: grader.grade(ROW, b"+caf\xe9\n"))
+    assert not grade.resolved
+    assert json.loads(grade.report)["diff"] == "+caf\ufffd\n"
+
+
+def test_without_a_prediction_there_is_no_summary(tmp_path: Path) -> None:
+    assert scripted(tmp_path, lambda grader: grader.summarise({"none": Answer(ROW, "", ())}, {})) is None
     assert not (tmp_path / "notes").exists()
 
 
@@ -177,7 +182,7 @@ def official(folder: Path, scene: Scene, timeout: int = 60) -> Any:  # noqa: ANN
 
 @pytest.mark.slow
 def test_the_official_verdicts_and_the_official_summary_of_them(tmp_path: Path, image: str) -> None:
-    async def scene(grader: Grader) -> tuple[list[Grade], Path]:
+    async def scene(grader: Grader) -> tuple[list[Grade], Path | None]:
         rows = {name: row(image, instance_id=name) for name in ("amini__tiny-1", "amini__tiny-2", "amini__tiny-3")}
         grades = [await grader.grade(rows["amini__tiny-1"], diff) for diff in (GOLD, WRONG, NOWHERE)]
         grades.append(await grader.grade(rows["amini__tiny-2"], NOWHERE))
@@ -191,6 +196,7 @@ def test_the_official_verdicts_and_the_official_summary_of_them(tmp_path: Path, 
         (True, True), (False, True), (False, False), (False, False),
     ]  # fmt: skip
     assert json.loads(grades[0].report)["amini__tiny-1"]["tests_status"]["FAIL_TO_PASS"]["success"] == ["t::answer"]
+    assert summary is not None
     told = json.loads(summary.read_text())
     assert told["resolved_ids"] == ["amini__tiny-1"]
     assert told["error_ids"] == ["amini__tiny-2"]

@@ -224,6 +224,26 @@ def test_an_image_that_is_held_stays_and_what_was_made_from_one_goes_with_it(
     asyncio.run(work())
 
 
+def test_an_image_that_got_the_name_of_a_pulled_one_later_stays(
+    client: "DockerClient", registry: Registry, images: Callable[..., Images], tmp_path: Path
+) -> None:
+    name, mine = registry.add("pulled"), registry.add("mine")
+    client.api.pull(mine.removesuffix(":latest"), tag="latest")
+
+    async def work(keep: int | None) -> None:
+        async with images(keep=keep).held(name, Told()):
+            pass
+
+    asyncio.run(work(keep=None))
+    client.api.remove_image(name)
+    client.api.tag(mine, name.removesuffix(":latest"), "latest")
+    asyncio.run(work(keep=0))
+    left, wanted = find_image(client, name), find_image(client, mine)
+    assert left is not None
+    assert left == wanted
+    assert json.loads((tmp_path / "images.json").read_bytes()) == {}
+
+
 def test_where_room_is_short_pulled_images_go_and_then_it_is_an_error(
     client: "DockerClient", registry: Registry, images: Callable[..., Images]
 ) -> None:
@@ -271,19 +291,19 @@ def test_a_holder_that_died_holds_nothing_and_a_broken_record_is_an_empty_one(tm
     pulled = PulledImages(tmp_path)
     record = tmp_path / "images.json"
     record.write_text("{")
-    pulled.add("mine")
+    pulled.add("mine", "sha256:1")
     stored = json.loads(record.read_bytes())
     namespace = stored["mine"]["holders"][0].partition(" ")[0]
-    stored["dead"] = {"used": 1.0, "holders": [f"{namespace} 999999999 1"]}
+    stored["dead"] = {"id": "sha256:2", "used": 1.0, "holders": [f"{namespace} 999999999 1"]}
     record.write_text(json.dumps(stored))
-    gone: list[str] = []
+    gone: list[tuple[str, str | None]] = []
 
-    def remove(name: str) -> bool:
-        gone.append(name)
+    def remove(name: str, identity: str | None) -> bool:
+        gone.append((name, identity))
         return True
 
     assert pulled.evict(lambda _: False, remove) == 1
-    assert gone == ["dead"]
+    assert gone == [("dead", "sha256:2")]
     pulled.release("mine")
-    assert pulled.evict(lambda _: False, lambda _: False) == 0
+    assert pulled.evict(lambda _: False, lambda *_: False) == 0
     assert list(json.loads(record.read_bytes())) == ["mine"]

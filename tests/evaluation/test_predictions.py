@@ -34,11 +34,22 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         write_predictions(tmp_path / "nowhere" / FILE, "m", {})
 
 
-@given(st.dictionaries(st.text(min_size=1), st.binary(), max_size=4))
-def test_patches_of_any_bytes_come_back(tmp_path_factory: pytest.TempPathFactory, diffs: dict[str, bytes]) -> None:
+@given(st.dictionaries(st.text(min_size=1), st.text().map(str.encode), max_size=4))
+def test_patches_of_any_text_come_back(tmp_path_factory: pytest.TempPathFactory, diffs: dict[str, bytes]) -> None:
     path = tmp_path_factory.getbasetemp() / FILE
     write_predictions(path, "m", diffs)
     assert read_predictions(path) == diffs
+
+
+@given(st.binary())
+def test_patches_of_any_bytes_are_text_that_a_file_can_hold(
+    tmp_path_factory: pytest.TempPathFactory, diff: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / FILE
+    write_predictions(path, "m", {"a": diff})
+    text = json.loads(path.read_text())["model_patch"]
+    assert text.encode().decode() == text
+    assert text == diff.decode(errors="replace")
 
 
 @given(st.text())

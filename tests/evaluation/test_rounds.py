@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from agentless_mini.commands.models import Machine
 from agentless_mini.config import Config
 from agentless_mini.environments import SandboxKind
 from agentless_mini.errors import UsageError
+from agentless_mini.samplers.scoring import ScorerSettings
 from agentless_mini.samplers.scripted import Answer, Rule, Script
 from agentless_mini.samplers.scripted_protocol import ServedModel
+from agentless_mini.samplers.scripted_scores import ScoreRule
 from agentless_mini.samplers.scripted_server import ScriptedServer
-from agentless_mini.stages.evolve import EvolveSettings, Selecting
+from agentless_mini.stages.evolve import UNSELECTED, EvolveSettings, Selecting
 from agentless_mini.stages.repair import RepairSettings
-from agentless_mini.store import RunId, Store
+from agentless_mini.store import AttemptRecord, RunId, Store
 from tests.evaluation.desks import FILES, TEST
 from tests.evaluation.faked import bedding, evaluation
 from tests.stages.workbench import FIX, NONSENSE, WRONG
@@ -34,10 +37,17 @@ def served() -> ScriptedServer:
 
 
 def evaluated(folder: Path, url: str, **settings: object) -> int:
+    return heard(folder, url, settings)[0]
+
+
+def heard(folder: Path, url: str, settings: Mapping[str, object]) -> tuple[int, str]:
+    """Evaluate, and return the exit code and what was told meanwhile."""
     plain = evaluation(folder, url, COUNT, 6)
     config = Config.model_validate({**dict(plain.config), **settings})
     machine = Machine(folder / "state", folder / "cache", {})
-    return evaluate(replace(plain, config=config), machine, bedding, Console(file=io.StringIO()))
+    told = io.StringIO()
+    code = evaluate(replace(plain, config=config), machine, bedding, Console(file=told, width=500))
+    return code, told.getvalue()
 
 
 def settings_of(folder: Path) -> dict[str, dict[str, object]]:
@@ -94,3 +104,36 @@ def test_what_no_instance_could_be_attempted_with_is_refused_at_once(
         assert server.log.chats() == ()
     with Store.open_readonly(tmp_path / "e" / "store.sqlite") as store:
         assert store.evals.attempts() == ()
+
+
+def test_a_refused_command_forgets_nothing_of_an_evaluation_that_came_to_its_end(tmp_path: Path) -> None:
+    with served() as server:
+        evaluated(tmp_path / "e", server.url)
+        before = attempts(tmp_path / "e")
+        with pytest.raises(UsageError, match="needs tests"):
+            evaluated(tmp_path / "e", server.url, sandbox={"kind": SandboxKind.NONE}, evolve=EXECUTION)
+    assert len(before) == COUNT
+    assert attempts(tmp_path / "e") == before
+
+
+def attempts(folder: Path) -> tuple[AttemptRecord, ...]:
+    with Store.open_readonly(folder / "store.sqlite") as store:
+        return store.evals.attempts()
+
+
+@pytest.mark.parametrize(("trained", "warnings"), [(False, 1), (True, 0)])
+def test_that_nothing_selects_is_told_once_unless_the_model_is_trained_for_it(
+    tmp_path: Path, trained: bool, warnings: int
+) -> None:
+    with served() as server:
+        evolving = {"evolve": EvolveSettings(rounds=2, self_evolving=trained)}
+        _, told = heard(tmp_path / "e", server.url, evolving)
+    assert told.count(UNSELECTED) == warnings
+
+
+def test_another_reward_model_at_the_same_address_is_another_setting(tmp_path: Path) -> None:
+    judged = EvolveSettings(rounds=2, parents=1, select=Selecting.REWARD_MODEL)
+    script = Script(rules=(FILES, *RULES), scores=(ScoreRule(score=1.0),))
+    with ScriptedServer(ServedModel(script=script)) as server:
+        evaluated(tmp_path / "e", server.url, scorer=ScorerSettings(base_url=server.url), evolve=judged)
+    assert settings_of(tmp_path / "e")["scorer"] == {"name": "scripted", "route": "score", "label": None}

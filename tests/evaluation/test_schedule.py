@@ -104,6 +104,29 @@ def test_nothing_more_is_begun_where_nothing_works() -> None:
     assert len(begun) == SICK
 
 
+@pytest.mark.parametrize(
+    ("first", "failure"),
+    [
+        ("", "The image acme/{0}:latest is not here and cannot be pulled (acme/{0}: no such host): try again."),
+        ("The disk is full.", "No daemon answers: start it."),
+        ("", "{0} has no answer after 1{0} s."),
+    ],
+)
+def test_nothing_more_is_begun_where_failures_differ_in_names_alone(first: str, failure: str) -> None:
+    begun: list[str] = []
+
+    async def attempting(one: Assignment) -> AttemptRecord:
+        begun.append(one.instance.id)
+        said = first if first and len(begun) == 1 else failure.format(one.instance.id)
+        return replace(done(one.instance.id), state=AttemptState.INFRASTRUCTURE, stage="image", failure=said)
+
+    tasks = [replace(one, instance=replace(one.instance, image=f"acme/{one.instance.id}:latest")) for one in
+             (task(f"i-{number}") for number in range(20))]  # fmt: skip
+    with pytest.raises(EnvironmentFailed, match="in a row failed for one reason"):
+        scheduled(tasks, attempting, workers=1)
+    assert len(begun) == SICK + bool(first)
+
+
 def test_failures_of_different_kinds_or_between_successes_stop_nothing() -> None:
     async def attempting(one: Assignment) -> AttemptRecord:
         number = int(one.instance.id)

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import FileChange, Patch, Rejected, Snapshot
+from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.evaluation.snapshot_check import snapshot_check
 from agentless_mini.repository import Repository, open_repository
+from tests.evaluation.sick_git import DEATHS, no_git, sick_git
 from tests.gitrepo import ISOLATED, commit_all, git, make_repository, write_files
 
 FILES = {
@@ -108,3 +110,27 @@ def test_nothing_is_left_behind_and_threads_do_not_meet(top: Path, tmp_path: Pat
     with ThreadPoolExecutor(4) as pool:
         said = list(pool.map(check, [good, bad] * 10))
     assert [isinstance(one, Rejected) for one in said] == [False, True] * 10
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_git_that_comes_to_no_verdict_refuses_no_patch(
+    top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, death: str
+) -> None:
+    check = snapshot_check(opened(top)[1])
+    sick_git(tmp_path / "bin", death, monkeypatch)
+    with pytest.raises(EnvironmentFailed, match="git cannot check a patch"):
+        check(patch(*CASES["a change"]))
+
+
+def test_without_git_no_patch_is_refused(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = snapshot_check(opened(top)[1])
+    no_git(monkeypatch)
+    with pytest.raises(EnvironmentFailed, match="install git"):
+        check(patch(*CASES["a change"]))
+
+
+def test_a_patch_whose_path_says_that_the_disk_is_full_is_refused(top: Path) -> None:
+    _, snapshot = opened(top)
+    for path in ("cannot change to ", "a: No space left on device", "fatal: Out of memory"):
+        said = snapshot_check(snapshot)(patch(changing(path, b"a", b"b"), path))
+        assert isinstance(said, Rejected)

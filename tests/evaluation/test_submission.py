@@ -8,7 +8,7 @@ import yaml  # type: ignore[import-untyped] # it comes with pre-commit
 
 from agentless_mini.errors import GradingFailed
 from agentless_mini.evaluation.predictions import read_predictions
-from agentless_mini.evaluation.submission import LOGS, SubmissionFacts, Submitted, write_submission
+from agentless_mini.evaluation.submission import BEGIN, END, LOGS, SubmissionFacts, Submitted, write_submission
 
 IDS = {"django__django-1": "django/django", "django__django-2": "django/django", "psf__requests-3": "psf/requests"}
 FACTS = SubmissionFacts("org/model", "verified", 10, IDS, {"swebench": "5.0.2", "agentless-mini": "0.1.0"})
@@ -115,3 +115,36 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, parts: dict[str,
     (tmp_path / "file").touch()
     with pytest.raises(GradingFailed, match="submission cannot be written"):
         write_submission(tmp_path / "file", FACTS, parts, ())
+
+
+def test_what_is_not_graded_is_said_and_not_called_resolved(folder: Path, parts: dict[str, Submitted]) -> None:
+    parts["django__django-1"] = replace(parts["django__django-1"], resolved=None)
+    assert write_submission(folder, FACTS, parts, ()).ungraded == ("django__django-1",)
+    told = (folder / "README.md").read_text()
+    assert "Resolved 0 of 3" in told
+    assert "Not complete: 1 predictions are not graded" in told
+
+
+def test_what_a_person_wrote_stays_where_the_second_comment_is_gone(folder: Path, parts: dict[str, Submitted]) -> None:
+    write_submission(folder, FACTS, parts, ())
+    readme = folder / "README.md"
+    readme.write_text(readme.read_text().replace(END, "") + "Thanks.\n")
+    for _ in range(2):
+        write_submission(folder, FACTS, parts, ())
+    told = readme.read_text()
+    assert "## Checklist" in told
+    assert told.endswith("Thanks.\n")
+    assert (told.count(BEGIN), told.count(END)) == (1, 1)
+
+
+def test_bytes_that_are_no_text_are_kept_and_what_cannot_be_text_is_written_as_its_escape(
+    folder: Path, parts: dict[str, Submitted]
+) -> None:
+    folder.mkdir()
+    (folder / "README.md").write_bytes(b"By Ad\xe9l.\r\n")
+    facts = replace(FACTS, repos={**IDS, "django__django-1": "django/\ud800"})
+    write_submission(folder, facts, parts, [("django__django-1", "lone \ud800")])
+    told = (folder / "README.md").read_bytes()
+    assert told.startswith(b"By Ad\xe9l.\r\n")
+    assert b"Resolved 1 of 3" in told
+    assert (folder / "trajs/django__django-1.md").read_text() == "lone \\ud800"

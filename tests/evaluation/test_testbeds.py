@@ -1,7 +1,9 @@
 import asyncio
+import gc
 import os
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +21,9 @@ from agentless_mini.evaluation.images import ImageSettings
 from agentless_mini.evaluation.instances import Answer, Instance
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.evaluation.testbeds import YardSettings, open_testbeds
+from agentless_mini.sandboxes import owners
 from agentless_mini.sandboxes.docker import connect
+from agentless_mini.sandboxes.images import daemon_name
 from agentless_mini.stages.bench import Bench, NoBench
 from agentless_mini.stages.execute import run_cases, run_files
 from tests.environments.conftest import package_index
@@ -160,6 +164,33 @@ def test_where_pytest_cannot_be_installed_there_is_no_bench(yard: Yard) -> None:
     yard.with_bed(bed_image(Holds.NOTHING), work)
 
 
+def copies() -> set[Path]:
+    """Return the copies of trees that this process has."""
+    owned = Path(tempfile.gettempdir()).glob("amini-trees-*/owner")
+    return {copy for owner in owned if owner.read_text() == owners.myself() for copy in owner.parent.iterdir()}
+
+
+def test_a_testbed_that_is_closed_leaves_what_another_of_its_image_uses(yard: Yard) -> None:
+    case = Case("cat built", Origin.GIVEN, command="test -s built/extension.so")
+
+    async def run() -> None:
+        settings = YardSettings(ImageSettings(min_free_gib=0), SANDBOX, yard.state, yard.variables)
+        image = bed_image(Holds.PYTEST)
+        async with open_testbeds(settings, {}, yard.grader) as beds, beds.open(instance(image), print) as bed:
+            bench = await bench_of(bed)
+            assert isinstance(bench, Bench)
+            await run_cases(bench, None, [case])
+            before = copies()
+            async with beds.open(instance(image), print) as other:
+                await bench_of(other)
+            assert copies() == before
+            results = await run_cases(bench, None, [case])
+            assert isinstance(results, tuple)
+            assert results[0].outcome is Outcome.PASS
+
+    asyncio.run(run())
+
+
 def test_an_image_without_its_environment_is_an_error(yard: Yard) -> None:
     async def work(bed: ports.Testbed) -> None:
         await bench_of(bed)
@@ -197,6 +228,19 @@ def test_a_patch_is_graded_by_the_row_of_its_instance(yard: Yard) -> None:
     assert yard.grader.asked == [('{"instance_id": "a__b-1"}', b"diff")]
 
 
+def test_a_tree_is_let_go_once_patches_are_graded_and_copied_again_when_asked_for(yard: Yard) -> None:
+    async def work(bed: ports.Testbed) -> None:
+        seen = weakref.ref((await bed.tree()).check)
+        assert seen() is not None
+        await bed.grade(b"diff")
+        await asyncio.sleep(0)  # what the loop is at holds it until then
+        gc.collect()
+        assert seen() is None
+        assert isinstance((await bed.tree()).check(FIXED), Patch)
+
+    yard.with_bed(bed_image(Holds.PYTEST), work)
+
+
 def test_an_instance_without_a_row_is_not_graded(yard: Yard) -> None:
     async def run() -> None:
         settings = YardSettings(ImageSettings(min_free_gib=0), SANDBOX, yard.state, {})
@@ -208,6 +252,16 @@ def test_an_instance_without_a_row_is_not_graded(yard: Yard) -> None:
 
     with pytest.raises(GradingFailed, match="no row of a__b-1"):
         asyncio.run(run())
+
+
+def test_each_daemon_has_a_record_of_its_own_of_pulled_images(yard: Yard) -> None:
+    async def work(bed: ports.Testbed) -> None:
+        (record,) = yard.state.rglob("images.json")
+        assert record.parent == yard.state / "images" / daemon_name(client)
+
+    client = connect(1)
+    yard.with_bed(bed_image(Holds.PYTEST), work)
+    client.close()
 
 
 def test_a_testbed_that_is_cancelled_leaves_nothing(yard: Yard) -> None:

@@ -248,7 +248,7 @@ def test_the_document_is_json_and_says_what_was_run(store: Store) -> None:
         "dataset": "SWE-bench/Some",
         "fingerprint": "f" * 64,
         "model": "model",
-        "versions": {"amini": "0.1.0"},
+        "versions": {"amini": "0.1.0", "swebench": "5.0.2"},
         "settings": {"grade": "all"},
         "started": "2023-11-14T22:13:20+00:00",
     }

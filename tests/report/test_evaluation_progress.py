@@ -60,3 +60,14 @@ def test_on_a_terminal_the_lines_move_and_are_cleared() -> None:
         progress.ended(record(), resolved=False)
     assert "Instances" in out.getvalue()
     assert "not resolved (" not in out.getvalue()
+
+
+def test_foreign_text_steers_no_terminal() -> None:
+    hostile = "evil\x1b]0;owned\x07\x1b[2J"
+    for terminal in (False, True):
+        progress, out = shown(terminal)
+        progress.ended(AttemptRecord(hostile, None, AttemptState.INFRASTRUCTURE, "image", hostile), None)
+        progress.of(hostile)(Note(hostile))
+        assert "\x1b]0" not in out.getvalue()
+        assert "\x1b[2J" not in out.getvalue()
+        assert "evil\\x1b]0;owned" in out.getvalue()

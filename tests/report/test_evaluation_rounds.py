@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from agentless_mini.store import AttemptRecord, AttemptState, Store
 from tests.report.building import shown
 from tests.report.evaluated import Ran, evaluate, put_instance
 from tests.report.test_evaluation_tables import cells, named
+from tests.store.building import START
 
 # The chosen patch by round: a (wrong), then b (right, it passes both tests).
 BETTER = Ran("i-1", "aa.bbb", right="b", tests="tu", passing=(("a", "t"), ("b", "tu")), per_round=3)
@@ -70,6 +72,16 @@ def test_a_run_without_rounds_beside_it_is_told_at_the_same_numbers(stores: Sequ
     assert {name: part for name, part in beside["results"].items() if name not in {"best_at_n", "vote_at_n"}} == {
         name: part for name, part in alone["results"].items() if name not in {"best_at_n", "vote_at_n"}
     }
+
+
+def test_the_rounds_of_an_evaluation_are_those_of_any_instance_that_was_decided(stores: Sequence[Store]) -> None:
+    evaluate(stores[0], (BETTER, WORSE))
+    broken = stores[0].runs.begin(replace(START, instance="i-0"))
+    put_instance(stores[0], Ran("i-0", ""))
+    stores[0].evals.put_attempt(AttemptRecord("i-0", broken, AttemptState.FAILED, "context", "Too small."))
+    evaluate(stores[1], PLAIN)
+    _, beside = evaluation_documents(stores, Prices())
+    assert [n for n, _ in rates(beside, "best_at_n")] == [1, 2, 3, 5, 6, 8]
 
 
 def test_evaluations_without_rounds_are_the_same_beside_each_other_as_alone(stores: Sequence[Store]) -> None:

@@ -113,3 +113,9 @@ def test_foreign_names_reach_no_terminal_as_control_or_markup(tmp_path: Path) ->
 def test_there_is_no_table_of_nothing() -> None:
     with pytest.raises(ValueError, match="no evaluation"):
         evaluation_tables([])
+
+
+def test_the_version_of_the_harness_is_told(tmp_path: Path) -> None:
+    told = document(tmp_path, RIGHT, EMPTY)
+    assert told["run"]["versions"] == {"amini": "0.1.0", "swebench": "5.0.2"}
+    assert cells(shown(evaluation_tables([told]), 120), "graded by swebench") == ["graded by swebench", "5.0.2"]

@@ -71,6 +71,15 @@ def test_each_round_of_an_evolution_is_counted_by_itself(terminal: bool) -> None
     assert "round 1" not in lines[-1]
 
 
+def test_a_chain_that_begins_again_counts_its_rounds_from_the_first() -> None:
+    stream = io.StringIO()
+    with LiveProgress(Console(file=stream, width=120)) as progress:
+        for _ in range(2):
+            progress(StageStarted(Stage.REPAIR, 1))
+            progress(StageStarted(Stage.EVOLVE, 1))
+    assert stream.getvalue().splitlines() == ["Sampling repairs: 1 samples", "Evolving repairs, round 1: 1 samples"] * 2
+
+
 def test_every_stage_has_a_title() -> None:
     assert TITLES.keys() == set(Stage)
     assert WORK.keys() == set(Phase)

@@ -49,6 +49,11 @@ def test_what_a_reward_model_gave_counts_before_the_tests_and_is_not_known_of_th
     assert "0 2 2 2 2 3.000 0.750" in lines(shown(run_view(trace(store, scored)), 120))
 
 
+def test_large_scores_take_no_more_room_than_small_ones(store: Store) -> None:
+    scored = Ran("i", "abab", per_round=2, scores=(("a", -3.4e38), ("b", 12345.678)))
+    assert "0 2 2 2 2 1.235e+04 -1.7e+38" in lines(shown(summary(trace(store, scored), 1.0)))
+
+
 def test_without_tests_and_reward_model_there_is_no_score(store: Store) -> None:
     found = evolved(trace(store, Ran("i", "abca", per_round=2)))
     assert found is not None
@@ -81,6 +86,10 @@ def test_what_stopping_early_saved_is_told(store: Store) -> None:
     assert "saved 12 of 16 samples: it was to stop once the vote is 95% sure" in lines(shown(summary(ended, 1.0)))
     assert "saved by stopping at a vote that is 95% sure: 12 of 16 samples" in lines(shown(run_view(ended), 120))
     assert run_document(ended)["stopping"] == {"bound": 0.95, "wanted": 16, "drawn": 4, "saved": 12}
+
+
+def test_of_a_run_that_was_to_draw_no_sample_nothing_is_told(store: Store) -> None:
+    assert stopping(trace(store, Ran("i", "", stop_when=0.95, wanted=16))) is None
 
 
 def test_nothing_is_saved_by_a_vote_that_stays_open(store: Store) -> None:

@@ -23,7 +23,7 @@ REQUEST = httpx.Request("POST", URL)
 
 
 def ours(error: BaseException) -> AminiError:
-    with pytest.raises(AminiError) as raised, boundary(failures.translation(URL, KEY)):
+    with pytest.raises(AminiError) as raised, boundary(failures.translation(URL, (KEY,))):
         raise error
     return raised.value
 
@@ -52,6 +52,7 @@ TABLE: list[tuple[BaseException, type[AminiError], str, bool]] = [
     (refused(openai.PermissionDeniedError, 403), ServerFailed, "set AMINI_API_KEY", False),
     (refused(openai.NotFoundError, 404, "The model `x` does not exist."), ModelUnknown, "check --model", False),
     (refused(openai.NotFoundError, 404, "Not Found"), ServerFailed, "check --base-url", False),
+    (refused(openai.APIStatusError, 307), ServerFailed, "leads to into --base-url", False),
     (refused(openai.APIStatusError, 408), ServerFailed, "fails", True),
     (refused(openai.ConflictError, 409), ServerFailed, "fails", True),
     (refused(openai.APIStatusError, 413), ServerFailed, "fails", False),
@@ -94,25 +95,25 @@ def descendants(kind: type[BaseException]) -> Iterator[type[BaseException]]:
 
 
 def test_no_exception_of_the_sdk_is_left_out() -> None:
-    listed: tuple[type[BaseException], ...] = tuple(failures.translation(URL, KEY))
+    listed: tuple[type[BaseException], ...] = tuple(failures.translation(URL, (KEY,)))
     raisable: list[type[BaseException]] = [openai.OpenAIError, *descendants(openai.OpenAIError)]
     assert [kind for kind in raisable if not issubclass(kind, listed)] == []
 
 
 def test_the_table_is_tested_entry_by_entry() -> None:
-    listed = list(failures.translation(URL, KEY))
+    listed = list(failures.translation(URL, (KEY,)))
     hit = {next(kind for kind in listed if isinstance(error, kind)) for error, *_ in TABLE}
     assert hit == set(listed)
 
 
 def test_what_the_table_does_not_list_is_a_bug_to_be_seen() -> None:
-    with pytest.raises(KeyError), boundary(failures.translation(URL, KEY)):
+    with pytest.raises(KeyError), boundary(failures.translation(URL, (KEY,))):
         raise KeyError("x")
 
 
 @given(st.text())
 def test_a_quoted_exception_is_one_short_line_without_the_key(text: str) -> None:
-    line = failures.quote(ValueError(f"{text}{KEY}\n{text}{KEY}"), KEY)
+    line = failures.quote(ValueError(f"{text}{KEY}\n{text}{KEY}"), (KEY,))
     assert KEY not in line
     assert len(line.splitlines()) == 1
     assert len(line) <= 310
@@ -136,6 +137,7 @@ def test_without_a_response_no_wait_is_asked_for() -> None:
     [
         (refused(openai.NotFoundError, 404), True, False),
         (refused(openai.InternalServerError, 501), True, False),
+        (refused(openai.APIStatusError, 308), True, False),
         (refused(openai.BadRequestError, 400), True, True),
         (refused(openai.BadRequestError, 400, "exceeds the available context size"), True, False),
         (refused(openai.RateLimitError, 429), False, False),

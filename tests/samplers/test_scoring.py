@@ -1,51 +1,28 @@
-"""The scorer over HTTP: the contract on each page, what is sent, what is waited out, what no server gets away with."""
+"""The scorer over HTTP: the contract on each page, what is sent, what is waited out."""
 
 import asyncio
 import json
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from agentless_mini.domain import RewardModel, ScoreRequest, ScoreRoute
-from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable, UsageError
+from agentless_mini.domain import RewardModel, ScoreRoute
+from agentless_mini.errors import ModelUnknown, ServerFailed, ServerUnreachable, UsageError
 from agentless_mini.ports import Scorer
-from agentless_mini.samplers.connection import Patience
 from agentless_mini.samplers.scoring import HttpScorer, ScorerSettings
-from agentless_mini.samplers.scripted import Script
 from agentless_mini.samplers.scripted_faults import Fault, FaultKind
-from agentless_mini.samplers.scripted_protocol import Dialect, ServedModel
+from agentless_mini.samplers.scripted_protocol import Dialect
 from agentless_mini.samplers.scripted_server import ScriptedServer
 from tests.samplers.contract import run
-from tests.samplers.scorer_contract import RULES, SCORES, ScorerContract
+from tests.samplers.scored import SERVED, asking, opened, score
+from tests.samplers.scorer_contract import SCORES, ScorerContract
 from tests.samplers.served import Clock
 
-SERVED = ServedModel(script=Script(rules=(), scores=RULES))
 KEY = "sk-0123456789"
-
-
-@asynccontextmanager
-async def opened(url: str, clock: Clock | None = None, **settings: object) -> AsyncIterator[HttpScorer]:
-    chosen = ScorerSettings.model_validate({"base_url": url, "retries": 3, **settings})
-    async with HttpScorer(chosen, Patience(chosen.retries, (clock or Clock()).sleep)) as scorer:
-        yield scorer
-
-
-def score(url: str, request: ScoreRequest, clock: Clock | None = None, **settings: object) -> tuple[float, ...]:
-    async def scored() -> tuple[float, ...]:
-        async with opened(url, clock, **settings) as scorer:
-            return await scorer.scores(request)
-
-    return run(scored())
-
-
-def asking(route: ScoreRoute, *answers: str, label: int | None = None) -> ScoreRequest:
-    return ScoreRequest(RewardModel("scripted", route, label), "prompt", answers or tuple(SCORES))
 
 
 class OnAServer(ScorerContract):
@@ -201,87 +178,6 @@ def test_a_failure_gives_up_what_is_in_flight_and_leaves_the_scorer_usable() -> 
                 return await scorer.scores(asking(ScoreRoute.CLASSIFY))
 
     assert run(twice()) == tuple(SCORES.values())
-
-
-# --- pages that no server should send --------------------------------------------------------------------------------
-
-
-@contextmanager
-def answering(page: bytes) -> Iterator[str]:
-    """Serve one page whatever is asked."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(page)))
-            self.end_headers()
-            self.wfile.write(page)
-
-        do_GET = do_POST
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-FIELDS = {ScoreRoute.SCORE: "score", ScoreRoute.CLASSIFY: "probs", ScoreRoute.POOLING: "data"}
-VALUES = ["NaN", "[NaN]", "Infinity", "[-Infinity]", '"1.0"', '["1.0"]', "[[[1.0]]]", "null", "[1.0, 2.0, 3.0]", "{}"]
-PAGES = {
-    "wrong count": '{"data": [{"index": 0, "%s": [1.0]}, {"index": 1, "%s": [1.0]}, {"index": 2, "%s": [1.0]}]}',
-    "no rows": '{"data": []}',
-    "no page": "[]",
-    "a text": '"%s"',
-    "an error": '{"error": {"message": "no"}}',
-    "many digits": '{"data": [{"index": 0, "%s": ' + "1" * 5000 + "}]}",
-    "large": '{"data": [{"index": 0, "%s": 1e999}]}',
-    "deep": '{"data": ' + "[" * 200_000 + "]" * 200_000 + "}",
-    "nothing": "",
-}
-
-
-def refused(page: str, route: ScoreRoute) -> AminiError:
-    with answering(page.encode()) as url, pytest.raises(ServerFailed) as raised:
-        score(url, asking(route, "answer"))
-    return raised.value
-
-
-@pytest.mark.parametrize("route", list(ScoreRoute))
-@pytest.mark.parametrize("value", VALUES)
-def test_what_is_no_score_is_refused(route: ScoreRoute, value: str) -> None:
-    error = refused(f'{{"data": [{{"index": 0, "{FIELDS[route]}": {value}}}]}}', route)
-    assert f"answers /{route} with" in str(error)
-    assert "check scorer.route, scorer.label" in str(error)
-
-
-@pytest.mark.parametrize("route", list(ScoreRoute))
-@pytest.mark.parametrize("kind", PAGES)
-def test_a_page_without_scores_is_refused(route: ScoreRoute, kind: str) -> None:
-    error = refused(PAGES[kind].replace("%s", FIELDS[route]), route)
-    assert str(error).endswith(".")
-    assert len(str(error)) < 600
-
-
-def test_a_list_of_models_that_is_none_is_refused() -> None:
-    async def named(page: bytes) -> str:
-        with answering(page) as url:
-            async with opened(url) as scorer:
-                return await scorer.served()
-
-    with pytest.raises(ServerFailed, match=r"set scorer\.model"):
-        run(named(b'{"data": []}'))
-    with pytest.raises(ServerFailed, match=r"check scorer\.base_url"):
-        run(named(b'{"data": [7]}'))
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

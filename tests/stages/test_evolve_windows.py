@@ -2,12 +2,13 @@
 
 import pytest
 
-from agentless_mini.domain import Localization, ModelCard, Note, Patch
+from agentless_mini.domain import Localization, Message, ModelCard, Note, Patch, Reason, Rejected
 from agentless_mini.errors import ContextTooSmall
+from agentless_mini.samplers.endpoints import estimate
 from agentless_mini.samplers.scripted import Script, ScriptedSampler
 from agentless_mini.stages.evolve import Evolution, EvolveSettings, evolve
 from agentless_mini.stages.repair import RepairSettings
-from tests.stages.evolving import CARD, Evolving, added, best, evolved, script, starts
+from tests.stages.evolving import CARD, Evolving, added, best, evolved, script, start, starts
 from tests.stages.workbench import FIX, NONSENSE, Bench, edit, run, shop, subject, text_file
 
 # --- hostile text ----------------------------------------------------------------------------------------------------
@@ -69,6 +70,33 @@ def test_whatever_the_window_a_run_that_begins_comes_to_its_end(answers: list[st
             ended += 1
             (later,) = made.later
             assert run(sampler.count_tokens(later.messages)) <= window - later.params.max_tokens
+    assert ended > 10
+
+
+class Estimating(ScriptedSampler):
+    """Counts as for servers that do not: up to two and a half times of what an uncalibrated gauge foresees."""
+
+    async def count_tokens(self, messages: tuple[Message, ...]) -> int:
+        return estimate(messages)
+
+
+DENSE = Rejected(Reason.REFUSED_BY_GIT, "\N{CJK UNIFIED IDEOGRAPH-6F22}" * 300)
+
+
+@pytest.mark.parametrize("refused", [None, DENSE], ids=["patches", "answers"])
+def test_whatever_the_server_counts_a_run_that_begins_comes_to_its_end(refused: Rejected | None) -> None:
+    prose = "".join(f"# {'some words of prose here ' * 3}{n}\nvalue_{n} = {n}\n" for n in range(400))
+    full, wanted = text_file("shop/full.py", prose), Localization((("shop/full.py",),), (1,))
+    ended = 0
+    for window in range(1400, 4200, 100):
+        sampler = Estimating(script([start(1), start(2)], [FIX]), ModelCard("scripted", window))
+        evolution = Evolution(RepairSettings(samples=4), EvolveSettings(rounds=2))
+        try:
+            run(evolve(subject(shop(full)), wanted, Bench(sampler, refused).session, evolution, None))
+        except ContextTooSmall:
+            assert sampler.requests == []  # nothing was paid for
+        else:
+            ended += 1
     assert ended > 10
 
 

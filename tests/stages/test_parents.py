@@ -49,10 +49,11 @@ def test_what_is_kept_fits_and_is_a_beginning(wanted: tuple[Attempt, ...], budge
     kept = fit_attempts(wanted, budget, gauge)
     assert 1 <= len(kept) <= len(wanted)
     assert kept[1:] == wanted[1 : len(kept)]
-    assert kept[0].problem == wanted[0].problem
+    assert wanted[0].problem.startswith(kept[0].problem)
+    assert bool(kept[0].problem) == bool(wanted[0].problem)
     if kept[0] != wanted[0]:
         assert len(kept) == 1
-        assert "characters are not shown ...]" in kept[0].text
+        assert kept[0].text == wanted[0].text or "characters are not shown ...]" in kept[0].text
     elif len(kept) < len(wanted):  # one more would not have fitted
         assert fit_attempts(wanted[: len(kept) + 1], budget, gauge) == kept
 

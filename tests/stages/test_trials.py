@@ -67,6 +67,16 @@ def test_without_a_test_there_is_nothing_to_tell() -> None:
     assert Note("No test of the repository is related to the files that the patches touch.") in bench.events
 
 
+def test_what_is_noted_of_the_tests_of_later_patches_is_not_said_of_all() -> None:
+    bench = Bench()
+    bench.over(cart(1))
+    assert not [event for event in bench.events if isinstance(event, Note)]
+    bench.over(cart(1), patch("shop/none.py", "x", "none"))
+    assert [event.text for event in bench.events if isinstance(event, Note)] == [
+        "Of what later rounds touch: No test of the repository is related to the files that the patches touch."
+    ]
+
+
 def test_the_limit_of_regression_tests_holds_over_all_rounds() -> None:
     bench = Bench(most=1)
     bench.over(cart(1))

@@ -1,0 +1,110 @@
+"""An evaluation in this process: what the harness sums up, and which settings mean that instances are tried again."""
+
+import io
+import json
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from agentless_mini.commands.evaluate import OFFICIAL, Bedding, Beds, Evaluation, evaluate
+from agentless_mini.commands.models import Machine
+from agentless_mini.config import Config
+from agentless_mini.errors import UsageError
+from agentless_mini.evaluation.attempt import grade_key, row_digest
+from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessProgram
+from agentless_mini.evaluation.predictions import read_predictions
+from agentless_mini.evaluation.scripted import ScriptedTestbeds
+from agentless_mini.evaluation.settings import EvaluationSettings, Grading
+from agentless_mini.ports import Watch
+from agentless_mini.samplers.openai_api import EndpointSettings
+from agentless_mini.samplers.scripted_protocol import ServedModel
+from agentless_mini.samplers.scripted_server import ScriptedServer
+from agentless_mini.store import GradeRecord, Store
+from tests.evaluation.bugs import resolves, tree
+from tests.evaluation.faked import SCRIPT, bedding, evaluation
+
+ROOT = Path(__file__).parents[2]
+COMMAND = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.evaluation.summary_program")
+ALL_GONE = frozenset({"acme/1:latest", "acme/2:latest"})
+
+
+def grading(missing: frozenset[str] = frozenset()) -> Bedding:
+    async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Beds:
+        (evaluation.folder / OFFICIAL).mkdir(exist_ok=True)
+        program = HarnessProgram(COMMAND, lambda: "5", lambda: None)
+        grader = Grader(evaluation.folder / OFFICIAL, GradingSettings(model), program)
+        return Beds(ScriptedTestbeds(tree, resolves, missing=missing), await stack.enter_async_context(grader))
+
+    return opened
+
+
+def run(of: Evaluation, beds: Bedding = bedding) -> int:
+    machine = Machine(of.folder / "state", of.folder / "cache", {})
+    return evaluate(of, machine, beds, Console(file=io.StringIO()))
+
+
+def graded(of: Evaluation, grade: Grading) -> Evaluation:
+    return replace(of, config=of.config.model_copy(update={"eval": EvaluationSettings(grade=grade)}))
+
+
+def test_only_what_the_harness_reported_of_an_instance_is_put_among_its_reports(tmp_path: Path) -> None:
+    with ScriptedServer(ServedModel(script=SCRIPT)) as server:
+        of = evaluation(tmp_path / "e", server.url, 2, 5)
+        run(graded(of, Grading.NONE))
+        reported, timed_out = sorted(of.dataset.answers)
+        diffs = read_predictions(of.folder / "all_preds.jsonl")
+        reports = {
+            reported: json.dumps({reported: {"resolved": True}}),
+            timed_out: json.dumps({"error": "The tests did not end within the time limit."}),
+        }
+        with Store.open(of.folder / "store.sqlite") as store:
+            for name, report in reports.items():
+                key = grade_key(row_digest(of.dataset.answers[name].row), diffs[name])
+                store.evals.put_grade(GradeRecord(key, name, name, "d", name == reported, True, report, "5", 1.0))
+        assert run(graded(of, Grading.CHOSEN), grading()) == 0
+    assert json.loads((of.folder / OFFICIAL / "summary.json").read_text()) == {reported: {reported: {"resolved": True}}}
+
+
+def test_where_nothing_is_predicted_nothing_is_summed_up(tmp_path: Path) -> None:
+    with ScriptedServer(ServedModel(script=SCRIPT)) as server:
+        of = evaluation(tmp_path / "e", server.url, 2, 5)
+        assert run(of, grading(ALL_GONE)) == 4
+    assert not (of.folder / OFFICIAL / "summary.json").exists()
+    assert read_predictions(of.folder / "all_preds.jsonl") == {}
+
+
+# --- the settings ----------------------------------------------------------------------------------------------------
+
+
+def settings_of(folder: Path, url: str, **settings: object) -> str:
+    of = evaluation(folder, url, 1, 1)
+    run(replace(of, config=Config.model_validate({**dict(of.config), **settings})))
+    with Store.open_readonly(folder / "store.sqlite") as store:
+        return store.evals.start().settings
+
+
+def test_what_changes_an_answer_is_another_setting(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts"
+    prompts.mkdir()
+    (prompts / "repair.j2").write_text("Mend it.\n")
+    with ScriptedServer(ServedModel(script=SCRIPT)) as server:
+        sandbox = {"test_command": "pytest -x", "box_seconds": 600.0, "pids": 64, "disk_mib": 512, "cpus": 2.0}
+        others: list[dict[str, object]] = [{"sandbox": {name: value}} for name, value in sandbox.items()]
+        endpoint = EndpointSettings(base_url=server.url, context_window=4096)
+        others += [{}, {"endpoint": endpoint}, {"prompts": prompts}]
+        told = [settings_of(tmp_path / str(at), server.url, **other) for at, other in enumerate(others)]
+        (prompts / "repair.j2").write_text("Mend it well.\n")
+        told.append(settings_of(tmp_path / "later", server.url, prompts=prompts))
+        assert len(set(told)) == len(told)
+        assert settings_of(tmp_path / "again", server.url, prompts=prompts) == told[-1]
+
+
+def test_a_test_command_that_cannot_be_read_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    with ScriptedServer(ServedModel(script=SCRIPT)) as server:
+        with pytest.raises(UsageError, match="check the quotes"):
+            settings_of(tmp_path / "e", server.url, sandbox={"test_command": "pytest 'x"})
+        assert server.log.chats() == ()

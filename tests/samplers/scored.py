@@ -1,0 +1,67 @@
+"""A scorer over HTTP on servers of tests: on the scripted one, and on one that answers a page whatever is asked."""
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from agentless_mini.domain import RewardModel, ScoreRequest, ScoreRoute
+from agentless_mini.samplers.connection import Patience
+from agentless_mini.samplers.scoring import HttpScorer, ScorerSettings
+from agentless_mini.samplers.scripted import Script
+from agentless_mini.samplers.scripted_protocol import ServedModel
+from tests.samplers.contract import run
+from tests.samplers.scorer_contract import RULES, SCORES
+from tests.samplers.served import Clock
+
+SERVED = ServedModel(script=Script(rules=(), scores=RULES))
+
+
+@asynccontextmanager
+async def opened(url: str, clock: Clock | None = None, **settings: object) -> AsyncIterator[HttpScorer]:
+    chosen = ScorerSettings.model_validate({"base_url": url, "retries": 3, **settings})
+    async with HttpScorer(chosen, Patience(chosen.retries, (clock or Clock()).sleep)) as scorer:
+        yield scorer
+
+
+def score(url: str, request: ScoreRequest, clock: Clock | None = None, **settings: object) -> tuple[float, ...]:
+    async def scored() -> tuple[float, ...]:
+        async with opened(url, clock, **settings) as scorer:
+            return await scorer.scores(request)
+
+    return run(scored())
+
+
+def asking(route: ScoreRoute, *answers: str, label: int | None = None) -> ScoreRequest:
+    return ScoreRequest(RewardModel("scripted", route, label), "prompt", answers or tuple(SCORES))
+
+
+@contextmanager
+def answering(page: bytes, status: int = 200, location: str = "") -> Iterator[str]:
+    """Serve one page whatever is asked, or send whoever asks to another `location`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            self.send_response(status)
+            if location:
+                self.send_header("Location", location)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        do_GET = do_POST
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
