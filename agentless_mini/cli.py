@@ -10,6 +10,7 @@ import typer
 
 from agentless_mini import __version__
 from agentless_mini.commands.evaluation_options import BenchmarkOptions, FleetOptions, ReportOptions
+from agentless_mini.commands.learn import learn
 from agentless_mini.commands.options import ConfigFile, StoreFile, expanded, settings_of
 from agentless_mini.commands.repair_options import (
     EvolveOptions,
@@ -30,6 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(learn)
 
 
 def main() -> None:

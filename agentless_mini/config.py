@@ -15,6 +15,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from agentless_mini.environments.settings import SandboxSettings
 from agentless_mini.errors import UsageError, boundary, printable
 from agentless_mini.evaluation.settings import EvaluationSettings
+from agentless_mini.learning.bugs.settings import BugsSettings
+from agentless_mini.learning.curation.settings import CurateSettings
+from agentless_mini.learning.training_settings import (
+    RewardModelSettings,
+    RlSettings,
+    SftSettings,
+    SynthesizeSettings,
+)
 from agentless_mini.ranking import Method
 from agentless_mini.samplers.embedded import InProcessSettings
 from agentless_mini.samplers.openai_api import EndpointSettings
@@ -99,6 +107,18 @@ class Config(BaseModel):
     """[in_process]: how a model that rewrites lines runs inside amini."""
     eval: EvaluationSettings = EvaluationSettings()
     """[eval]: how instances of a benchmark are attempted and graded."""
+    curate: CurateSettings = CurateSettings()
+    """[curate]: how pull requests become rows to learn from."""
+    bugs: BugsSettings = BugsSettings()
+    """[bugs]: which functions repair tasks are made of, and how many."""
+    synthesize: SynthesizeSettings = SynthesizeSettings()
+    """[synthesize]: how a teacher writes the reasoning of rows."""
+    sft: SftSettings = SftSettings()
+    """[sft]: supervised fine-tuning."""
+    rl: RlSettings = RlSettings()
+    """[rl]: reinforcement learning."""
+    reward_model: RewardModelSettings = RewardModelSettings()
+    """[reward_model]: a model that scores patches."""
     prompts: Path | None = None
     """Folder of prompt templates that replace packaged ones."""
 

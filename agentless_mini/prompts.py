@@ -26,6 +26,7 @@ VARIABLES: Mapping[str, frozenset[str]] = {
     "evolve": frozenset({"attempts", "rejected"}),
     "score": frozenset({"issue"}),
     "reproduce": frozenset({"repository", "runner", "folder", "example", "partial"}),
+    "synthesize": frozenset({"answer"}),
 }
 
 
@@ -140,6 +141,11 @@ class Prompts:
             partial=wanted.example is not None and not wanted.example.whole,
         )
         return self._messages(issue, body)
+
+    def synthesize(self, asked: tuple[Message, ...], answer: str) -> tuple[Message, ...]:
+        """Ask a teacher for the reasoning that leads to a known answer of a repair prompt (mission section 5)."""
+        body = self._templates["synthesize"].render(answer=answer.strip())
+        return (*asked[:-1], Message(asked[-1].role, asked[-1].content + body))
 
     def _messages(self, issue: Issue, body: str) -> tuple[Message, ...]:
         opening = self._templates["issue"].render(issue=issue.text.strip())

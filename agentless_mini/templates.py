@@ -34,6 +34,7 @@ def load_prompts(folder: Path | None) -> Prompts:
         asked = prompts.repair(Issue("x"), "x", (shown,))
         for problem in ("", "x"):
             prompts.evolve(asked, (Attempt("x", problem),))
+        prompts.synthesize(asked, "x")
         for runner in Runner:
             prompts.reproduce(Issue("x"), NewTest("x", runner, "x", shown))
         return prompts

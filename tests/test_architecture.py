@@ -15,7 +15,7 @@ PACKAGE = Path(agentless_mini.__file__).parent
 CORE = {
     "domain", "errors", "edits", "sources", "answers", "context", "lexical", "prompts", "ranking", "grammar",
     "line_rewriting", "line_regions", "line_edits", "line_mutants", "regression", "written_tests",
-    "named_tests", "reproduction", "style_example", "measures", "stopping",
+    "named_tests", "reproduction", "style_example", "measures", "stopping", "reward",
 }  # fmt: skip
 # What is sent into boxes and runs there by itself: no part of the unit around it.
 BOXED = {"sandboxes/inside", "testing/inside"}
@@ -33,21 +33,23 @@ MAY_SEE = {
     "pipeline": CORE | {"ports", "stages", "testing"},
     "report": CORE | {"ports", "store", "report"},
     "evaluation": CORE | ADAPTERS | {"ports", "stages", "testing", "pipeline", "evaluation"},
+    "learning": CORE | ADAPTERS | {"ports", "stages", "testing", "pipeline", "learning"},
 }
 HOMES = {
     "openai": {"samplers"},
     "git": {"repository", "worktree", "gitcommand", "commands"},
     "docker": {"sandboxes", "environments", "evaluation"},
-    "unidiff": {"evaluation"},
-    "pyarrow": {"evaluation"},
+    "unidiff": {"evaluation", "reward"},
+    "cydifflib": {"reward"},
+    "pyarrow": {"evaluation", "learning"},
     "xllamacpp": {"serving"},
-    "numpy": {"serving", "samplers", "line_rewriting"},
+    "numpy": {"serving", "samplers", "line_rewriting", "learning"},
     "huggingface_hub": {"serving"},
     "rich": {"report", "cli", "commands"},
     "typer": {"cli", "commands"},
-    "torch": {"learning"},
+    **{name: {"learning"} for name in ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "gguf")},
     "swebench": {"evaluation"},
-    "ray": {"evaluation"},
+    "ray": {"evaluation", "learning"},
 }
 IO_MODULES = {
     "os", "sys", "io", "subprocess", "multiprocessing", "concurrent", "socket", "ssl", "select", "signal", "asyncio",

@@ -1,0 +1,135 @@
+"""`amini learn`: data to learn from, and training. What a command needs is imported when it runs, as in `cli`."""
+
+import typer
+
+from agentless_mini.commands.learn_options import BugsOptions, CurateOptions
+from agentless_mini.commands.learn_trainer_options import (
+    ExportOptions,
+    RewardModelOptions,
+    RlOptions,
+    SftOptions,
+    SynthesizeOptions,
+    TrainingOptions,
+)
+from agentless_mini.commands.options import expanded, settings_of
+from agentless_mini.commands.repair_options import ModelOptions
+
+learn = typer.Typer(
+    name="learn",
+    help="Makes data to learn from and trains models on it, in the prompts and the format of repairs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@learn.command()
+@expanded
+def curate(options: CurateOptions, model: ModelOptions) -> None:
+    """Make rows to learn from of merged pull requests: GH Archive's events, joined with clones.
+
+    The same command again goes on where it was. A JSON document on stdout says what came of it.
+    """
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.entry import read_config, this_machine
+        from agentless_mini.commands.learn_curate import run_curate
+
+        run_curate(options, read_config(model.config, settings_of(options, model)), this_machine())
+
+
+@learn.command()
+@expanded
+def bugs(options: BugsOptions) -> None:
+    """Make single-file repair tasks of working code: a fault put in, an issue from what it does, and a check.
+
+    Foreign code runs in boxes alone. The same command again goes on where it was. A JSON document on stdout says what
+    came of it.
+    """
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.entry import read_config, this_machine
+        from agentless_mini.commands.learn_bugs import run_bugs
+
+        flags = settings_of(options)
+        if options.held_out:
+            flags["bugs.held_out"] = [name for name in options.held_out.split(",") if name]
+        run_bugs(options, read_config(options.config, flags), this_machine())
+
+
+@learn.command()
+@expanded
+def synthesize(options: SynthesizeOptions, model: ModelOptions) -> None:
+    """Let a teacher write the reasoning of rows, kept only where its edits come to the known repair.
+
+    What it answered is recorded in the folder: the same command again goes on where it was.
+    """
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.entry import read_config, this_machine
+        from agentless_mini.commands.learn_synthesize import run_synthesize
+
+        run_synthesize(options, read_config(model.config, settings_of(options, model)), this_machine())
+
+
+@learn.command()
+@expanded
+def sft(training: TrainingOptions, options: SftOptions) -> None:
+    """Fine-tune a model on rows: issue and code, or with earlier patches as well, to the true repair.
+
+    The same command again goes on from the last checkpoint; Ctrl-C and SIGTERM leave one.
+    """
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.entry import read_config, this_machine
+        from agentless_mini.commands.learn_sft import run_sft
+
+        run_sft(training, options, read_config(training.config, settings_of(training, options)), this_machine())
+
+
+@learn.command()
+@expanded
+def rl(training: TrainingOptions, options: RlOptions) -> None:
+    """Train a model on its own answers to rows (GRPO), rewarded by similarity, equality, tests or shaping.
+
+    The same command again goes on from the last checkpoint; Ctrl-C and SIGTERM leave one.
+    """
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.entry import read_config, this_machine
+        from agentless_mini.commands.learn_rl import run_rl
+
+        run_rl(training, read_config(training.config, settings_of(training, options)), this_machine())
+
+
+@learn.command(name="reward-model")
+@expanded
+def reward_model(training: TrainingOptions, options: RewardModelOptions) -> None:
+    """Train a model that scores patches, for the selector of later rounds; vLLM serves it as it is.
+
+    The same command again goes on from the last checkpoint; Ctrl-C and SIGTERM leave one.
+    """
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.entry import read_config
+        from agentless_mini.commands.learn_reward_model import run_reward_model
+
+        run_reward_model(training, read_config(training.config, settings_of(training, options)))
+
+
+@learn.command()
+@expanded
+def export(options: ExportOptions) -> None:
+    """Write a trained checkpoint as one model (--merge), or as a GGUF file for the embedded server (--gguf)."""
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.entry import this_machine
+        from agentless_mini.commands.learn_export import run_export
+
+        run_export(options, this_machine())

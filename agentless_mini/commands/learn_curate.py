@@ -1,0 +1,130 @@
+"""`amini learn curate`: from events and mirrors to rows, here or on a cluster; the funnel is printed."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from agentless_mini.commands.learn_options import CurateOptions
+from agentless_mini.commands.models import Machine, Surroundings, choose_model
+from agentless_mini.commands.terminal import people, require_stdout
+from agentless_mini.config import Config
+from agentless_mini.domain import Event
+from agentless_mini.learning.curation.curation import Curation, curate
+from agentless_mini.learning.curation.on_ray import on_ray
+from agentless_mini.learning.curation.relevance import (
+    Finding,
+    Relevance,
+    SampledRelevance,
+    WithoutModel,
+    quiet_session,
+)
+from agentless_mini.learning.curation.settings import Relevant
+from agentless_mini.learning.curation.tasks import Doing, in_processes
+from agentless_mini.recording import RecordedSampler
+from agentless_mini.store import Store
+from agentless_mini.templates import load_prompts
+
+_STEPS = {"events": "Reading events", "parts": "Making rows", "splits": "Collecting rows"}
+
+
+def run_curate(options: CurateOptions, config: Config, machine: Machine) -> None:
+    """Curate, tell people how far it is, and print one JSON document: where the rows are, and the funnel."""
+    require_stdout()
+    begun, settings = time.monotonic(), config.curate
+    asks = settings.relevant is Relevant.MODEL
+    curation = Curation(
+        events=tuple(options.events),
+        mirrors=options.mirrors,
+        out=options.out,
+        settings=settings,
+        finding=ModelFinding(config, machine) if asks else _finding(config),
+        model=_identity(config) if asks else "",
+    )
+    with _doing(options, settings.workers) as doing, _Told(Console(quiet=True) if options.quiet else people()) as told:
+        found = curate(curation, doing, told)
+    document = {"out": str(options.out), "seconds": round(time.monotonic() - begun, 1), **found}
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def _doing(options: CurateOptions, workers: int) -> AbstractContextManager[Doing]:
+    return on_ray(options.cluster, workers) if options.cluster else nullcontext(in_processes(workers))
+
+
+def _finding(config: Config) -> Finding:
+    settings = config.curate
+    return WithoutModel(settings.most_relevant if settings.relevant is Relevant.LEXICAL else 0)
+
+
+def _identity(config: Config) -> str:
+    """Return what the answers of a model hang on, as far as the settings tell."""
+    asked = config.endpoint.model or config.endpoint.base_url or config.engine.value
+    return f"{asked} {config.localize.model_dump_json()}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFinding:
+    """Opens localization by a model, recorded in a store of each task. See `relevance.Finding`."""
+
+    config: Config
+    machine: Machine
+
+    def __call__(self, record: Path) -> AbstractContextManager[Relevance]:
+        """Open it with the store at `record`."""
+        return self._open(record)
+
+    @contextmanager
+    def _open(self, record: Path) -> Iterator[Relevance]:
+        with Store.open(record) as store, asyncio.Runner() as runner:
+            stack = AsyncExitStack()
+            around = Surroundings(self.config, self.machine, store, stack, _Untold())
+            try:
+                chosen = runner.run(choose_model(around))
+                session = quiet_session(
+                    RecordedSampler(chosen.sampler, store, chosen.name), load_prompts(self.config.prompts)
+                )
+                yield SampledRelevance(session, self.config.localize, self.config.curate.most_relevant, runner)
+            finally:
+                runner.run(stack.aclose())
+
+
+class _Untold:
+    """Tells nobody what a model does. See `models.Progress`."""
+
+    def __call__(self, event: Event) -> None:
+        pass
+
+    def tokens(self, new: int) -> None:
+        pass
+
+    def phase(self, what: str, seconds: float) -> None:
+        pass
+
+
+class _Told:
+    """Bars of the steps on a console, one below the other."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=console)
+        self._bars: dict[str, Any] = {}
+
+    def __enter__(self) -> "_Told":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if step not in self._bars:
+            self._bars[step] = self._progress.add_task(_STEPS[step], total=total)
+        self._progress.update(self._bars[step], completed=done, total=total)

@@ -1,0 +1,47 @@
+"""`amini learn export`: a checkpoint as one model for transformers and vLLM, or as a GGUF file for llama.cpp."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from agentless_mini.commands.learn_models import Lines, console_of, require_training
+from agentless_mini.commands.learn_trainer_options import ExportOptions
+from agentless_mini.commands.models import Machine
+from agentless_mini.commands.terminal import require_stdout
+from agentless_mini.domain import canonical_json
+from agentless_mini.errors import UsageError
+from agentless_mini.serving.weights import WeightsSettings, find_weights
+
+
+def run_export(options: ExportOptions, machine: Machine) -> None:
+    """Write what is asked for, and print one JSON document of it."""
+    require_stdout()
+    require_training()
+    if options.merge is None and options.gguf is None:
+        raise UsageError("Nothing is to be written: give --merge DIR or --gguf FILE.")
+    from agentless_mini.learning import export
+    from agentless_mini.learning.rollouts import find_checkpoint
+
+    if options.weights not in tuple(export.Weights):
+        raise UsageError(f"There are no weights of the kind {options.weights!r}: use {', '.join(export.Weights)}.")
+    checkpoint = find_checkpoint(options.checkpoint)
+    if options.model is not None:
+        checkpoint = dataclasses.replace(checkpoint, model=options.model)
+    made: dict[str, object] = {}
+    if options.merge is not None:
+        made["merged"] = _told(export.merge(checkpoint, options.merge))
+    if options.gguf is not None:
+        base = options.base or _carried(machine)
+        made["gguf"] = _told(export.export_gguf(checkpoint, base, options.gguf, export.Weights(options.weights)))
+    sys.stdout.write(canonical_json(made) + "\n")
+
+
+def _carried(machine: Machine) -> Path:
+    """Return the carried model's file, whose tokenizer is the one of what is trained from it."""
+    lines = Lines(console_of(quiet=False))
+    return find_weights(WeightsSettings(offline=True), machine.weights, lines.say).path
+
+
+def _told(exported: object) -> dict[str, object]:
+    said = dataclasses.asdict(exported)  # type: ignore[call-overload]
+    return {**said, "path": str(said["path"])}

@@ -1,0 +1,122 @@
+"""Who is asked while data for training is made, and what people see of it: a recorded sampler, and plain lines."""
+
+import importlib.util
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from agentless_mini.commands.models import Machine, Surroundings, choose_model
+from agentless_mini.commands.terminal import people
+from agentless_mini.config import Config
+from agentless_mini.domain import Event, Note
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.learning.rows import Row, write_rows
+from agentless_mini.ports import Sampler
+from agentless_mini.recording import LazySampler, RecordedSampler
+from agentless_mini.store import Store
+
+RECORD = "record.sqlite"
+PART_ROWS = 256
+
+_TRAINING = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+
+
+def console_of(*, quiet: bool) -> Console:
+    """Return the console for people, or one that says nothing."""
+    return Console(quiet=True) if quiet else people()
+
+
+class Lines:
+    """Tells what a model does in lines on a console. See `models.Progress`."""
+
+    def __init__(self, console: Console) -> None:
+        """Tell it on `console`."""
+        self._console = console
+
+    def __call__(self, event: Event) -> None:
+        """Tell a note."""
+        if isinstance(event, Note):
+            self.say(f"note: {event.text}")
+
+    def say(self, said: str) -> None:
+        """Tell a sentence."""
+        self._console.print(Text(printable(said)), highlight=False)
+
+    def tokens(self, new: int) -> None:
+        """Tell nobody of tokens."""
+
+    def phase(self, what: str, seconds: float) -> None:
+        """Tell nobody how a server starts."""
+
+
+def require_training() -> None:
+    """Raise `UsageError` where the libraries of training are not installed."""
+    missing = [name for name in _TRAINING if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"Training needs {missing[0]}: pip install 'agentless-mini[train]'.")
+
+
+def named_model(model: str) -> str:
+    """Return the path of a model's folder made whole, for adapters keep it; a name on the hub as it is."""
+    folder = Path(model).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else model
+
+
+async def recorded_model(config: Config, around: tuple[Machine, Store, Lines], stack: AsyncExitStack) -> Sampler:
+    """Return the model that the settings choose, with the store before it."""
+    machine, store, lines = around
+    chosen = await choose_model(Surroundings(config, machine, store, stack, lines))
+    return RecordedSampler(chosen.sampler, store, chosen.name)
+
+
+def recorded_checkpoint(place: str, store: Store, stack: AsyncExitStack) -> Sampler:
+    """Return the checkpoint in a folder, with the store before it; it is loaded when an answer is owed."""
+    require_training()
+    from agentless_mini.learning.rollouts import TransformersSampler, find_checkpoint
+
+    checkpoint = find_checkpoint(place)
+
+    async def start() -> Sampler:
+        return await stack.enter_async_context(TransformersSampler(checkpoint))
+
+    return RecordedSampler(LazySampler(start), store, checkpoint.name())
+
+
+def made_folder(out: Path) -> Path:
+    """Make a folder and return it. Raises `EnvironmentFailed`."""
+    refused = f"The folder {printable(str(out))} cannot be made"
+    with boundary({OSError: lambda error: EnvironmentFailed(f"{refused} ({error}): correct --out.")}):
+        out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+async def write_parts(out: Path, rows: AsyncIterator[Row], counts: Counter[str], lines: Lines) -> list[Path]:
+    """Write rows to part-00000.parquet and so on in a folder, and remove what an earlier run left beside them."""
+    written: list[Path] = []
+    async for part in _parts(rows):
+        path = out / f"part-{len(written):05}.parquet"
+        write_rows(path, part)
+        written.append(path)
+        lines.say(f"{sum(counts.values())} rows: {dict(counts)}")
+    for left in _left(out, written):
+        left.unlink()
+    return written
+
+
+async def _parts(rows: AsyncIterator[Row]) -> AsyncIterator[list[Row]]:
+    part: list[Row] = []
+    async for row in rows:
+        part.append(row)
+        if len(part) == PART_ROWS:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _left(out: Path, written: list[Path]) -> Iterator[Path]:
+    return (path for path in sorted(out.glob("part-*.parquet")) if path not in written)

@@ -1,0 +1,40 @@
+"""`amini learn rl`: reinforcement learning on rows, in a sandbox where tests are the reward."""
+
+import sys
+from contextlib import AsyncExitStack, ExitStack
+
+from agentless_mini.commands.learn_models import Lines, console_of, named_model, require_training
+from agentless_mini.commands.learn_trainer_options import TrainingOptions
+from agentless_mini.commands.models import Machine
+from agentless_mini.commands.terminal import require_stdout
+from agentless_mini.config import Config
+from agentless_mini.environments import Opened
+from agentless_mini.learning.bugs.place import PlainRequest, open_plain
+from agentless_mini.learning.checks import Checks
+from agentless_mini.reward import Kind
+from agentless_mini.templates import load_prompts
+
+
+def run_rl(training: TrainingOptions, config: Config, machine: Machine) -> None:
+    """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
+    require_stdout()
+    require_training()
+    lines = Lines(console_of(quiet=training.quiet))
+    from agentless_mini.learning.rl import train_rl
+    from agentless_mini.learning.training import Task, is_first
+
+    task = Task("rl", named_model(training.model), training.data, training.out, load_prompts(config.prompts), lines.say)
+    with ExitStack() as stack:
+        checking = None
+        if config.rl.reward is Kind.TESTS:
+            checking = stack.enter_context(_checks(config, machine, lines)).values
+        outcome = train_rl(task, config.rl, checking)
+    if is_first():
+        sys.stdout.write(outcome.document() + "\n")
+
+
+def _checks(config: Config, machine: Machine, lines: Lines) -> Checks:
+    async def opening(stack: AsyncExitStack) -> Opened:
+        return await open_plain(PlainRequest(config.sandbox, machine.cache, machine.environment), lines, stack)
+
+    return Checks(opening)

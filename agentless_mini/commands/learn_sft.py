@@ -1,0 +1,70 @@
+"""`amini learn sft`: supervised fine-tuning on rows; for the kind mutation, parents are sampled first where wanted."""
+
+import asyncio
+import sys
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from agentless_mini.commands.learn_models import (
+    RECORD,
+    Lines,
+    console_of,
+    made_folder,
+    named_model,
+    recorded_checkpoint,
+    recorded_model,
+    require_training,
+    write_parts,
+)
+from agentless_mini.commands.learn_trainer_options import SftOptions, TrainingOptions
+from agentless_mini.commands.models import Machine
+from agentless_mini.commands.terminal import require_stdout
+from agentless_mini.config import Config
+from agentless_mini.errors import UsageError
+from agentless_mini.learning.parents import Breeding, with_parents
+from agentless_mini.learning.rows import read_rows
+from agentless_mini.store import Store
+from agentless_mini.templates import load_prompts
+
+PARENTS = "parents"
+
+
+def run_sft(training: TrainingOptions, options: SftOptions, config: Config, machine: Machine) -> None:
+    """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
+    require_stdout()
+    require_training()
+    lines = Lines(console_of(quiet=training.quiet))
+    data = training.data
+    if options.parents_from is not None:
+        if int(machine.environment.get("WORLD_SIZE", "1")) > 1:
+            raise UsageError("Parents are sampled by one process: run once without accelerate launch and --steps 1.")
+        data = asyncio.run(_bred(training, options.parents_from, config, (machine, lines)))
+    from agentless_mini.learning.sft import train_sft
+    from agentless_mini.learning.training import Task, is_first
+
+    task = Task("sft", named_model(training.model), data, training.out, load_prompts(config.prompts), lines.say)
+    outcome = train_sft(task, config.sft)
+    if is_first():
+        sys.stdout.write(outcome.document() + "\n")
+
+
+async def _bred(training: TrainingOptions, place: str, config: Config, around: tuple[Machine, Lines]) -> Path:
+    """Write the rows with parents sampled from a checkpoint or an endpoint, and return their folder."""
+    machine, lines = around
+    out = made_folder(training.out / PARENTS)
+    counts: Counter[str] = Counter()
+    async with AsyncExitStack() as stack:
+        store = stack.enter_context(Store.open(training.out / RECORD))
+        if place.startswith(("http://", "https://")):
+            endpoint = config.endpoint.model_copy(update={"base_url": place})
+            asked = config.model_copy(update={"endpoint": endpoint})
+            sampler = await recorded_model(asked, (machine, store, lines), stack)
+        else:
+            sampler = recorded_checkpoint(place, store, stack)
+        settings = config.sft
+        breeding = Breeding(
+            sampler, load_prompts(config.prompts), settings.parent_samples, settings.parent_tokens, settings.seed
+        )
+        await write_parts(out, with_parents(read_rows(training.data), breeding, counts), counts, lines)
+    return out

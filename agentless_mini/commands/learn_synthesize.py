@@ -1,0 +1,45 @@
+"""`amini learn synthesize`: a teacher writes the reasoning of rows. What it answered is recorded in the folder."""
+
+import asyncio
+import sys
+from collections import Counter
+from contextlib import AsyncExitStack
+from time import monotonic
+
+from agentless_mini.commands.learn_models import (
+    RECORD,
+    Lines,
+    console_of,
+    made_folder,
+    recorded_model,
+    write_parts,
+)
+from agentless_mini.commands.learn_trainer_options import SynthesizeOptions
+from agentless_mini.commands.models import Machine
+from agentless_mini.commands.terminal import require_stdout
+from agentless_mini.config import Config
+from agentless_mini.domain import canonical_json
+from agentless_mini.learning.rows import read_rows
+from agentless_mini.learning.synthesize import Teacher, synthesize
+from agentless_mini.store import Store
+from agentless_mini.templates import load_prompts
+
+
+def run_synthesize(options: SynthesizeOptions, config: Config, machine: Machine) -> None:
+    """Write all rows, with a reasoning where one is kept, and print one JSON document of what became of them."""
+    require_stdout()
+    begun = monotonic()
+    counts: Counter[str] = Counter()
+    asyncio.run(_run(options, config, machine, counts))
+    document = {"out": str(options.out), "rows": dict(counts), "seconds": round(monotonic() - begun, 2)}
+    sys.stdout.write(canonical_json(document) + "\n")
+
+
+async def _run(options: SynthesizeOptions, config: Config, machine: Machine, counts: Counter[str]) -> None:
+    lines = Lines(console_of(quiet=options.quiet))
+    made_folder(options.out)
+    async with AsyncExitStack() as stack:
+        store = stack.enter_context(Store.open(options.out / RECORD))
+        sampler = await recorded_model(config, (machine, store, lines), stack)
+        teacher = Teacher(sampler, load_prompts(config.prompts), config.synthesize)
+        await write_parts(options.out, synthesize(read_rows(options.data), teacher, counts), counts, lines)

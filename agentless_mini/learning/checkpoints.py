@@ -1,0 +1,131 @@
+"""The folder of a training: whether it is this training's, from where it goes on, and how it stops with a checkpoint.
+
+    OUT/run.json              what is trained on what: another command must not go on here
+    OUT/done.json             how it ended, once it has: the same command again says so and does nothing
+    OUT/checkpoint-N/         as transformers' trainer writes them; the last whole one is resumed
+    OUT/metrics.jsonl         one line of metrics for every few steps; OUT/metrics/ is for tensorboard
+    OUT/rollouts.jsonl        a few rollouts of each batch (reinforcement learning)
+    OUT/                      the trained model or adapter itself, with its card README.md
+
+Nothing is trained here.
+"""
+
+import contextlib
+import hashlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from agentless_mini.domain import canonical_json
+from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable
+
+RUN_FILE = "run.json"
+DONE_FILE = "done.json"
+METRICS_FILE = "metrics.jsonl"
+ROLLOUTS_FILE = "rollouts.jsonl"
+# Settings that a training may be continued with another value of.
+FREE = frozenset({"steps", "epochs", "minutes", "save_every", "keep", "log_every", "log_rollouts", "tracker", "device"})
+
+_CHUNK = 2**20
+_STATE = "trainer_state.json"
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def identity(command: str, model: str, data: Path, settings: Mapping[str, Any]) -> str:
+    """Return what a training is, as canonical JSON: its command, model, data by content, and settings."""
+    kept = {name: value for name, value in settings.items() if name not in FREE}
+    return canonical_json({"command": command, "model": model, "data": data_digest(data), "settings": kept})
+
+
+def data_digest(data: Path) -> str:
+    """Return the SHA-256 of a parquet file, or of all below a folder, in hex."""
+    files = sorted(data.rglob("*.parquet")) if data.is_dir() else [data]
+    digest = hashlib.sha256()
+    name = printable(str(data))
+    with boundary({OSError: lambda error: UsageError(f"{name} cannot be read ({error}): name rows in parquet.")}):
+        for file in files:
+            with file.open("rb") as source:
+                while chunk := source.read(_CHUNK):
+                    digest.update(chunk)
+    return digest.hexdigest()
+
+
+def claim(out: Path, said: str) -> None:
+    """Make the folder this training's. Raises `UsageError` where it is another's."""
+    name = printable(str(out))
+    full: Translation = {
+        OSError: lambda error: EnvironmentFailed(f"{name} cannot be written ({error}): name another --out.")
+    }
+    with boundary(full):
+        out.mkdir(parents=True, exist_ok=True)
+        file = out / RUN_FILE
+        if not file.exists():
+            # Processes that train together all write the same.
+            file.write_text(said + "\n", encoding="utf-8")
+        elif file.read_text(encoding="utf-8").strip() != said:
+            raise UsageError(f"{name} holds another training (model, data or settings differ): name another --out.")
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """Return the newest whole checkpoint; one that was cut off while it was written is passed over."""
+    found = [path for path in out.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    newest_first = sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True)
+    return next((path for path in newest_first if _is_whole(path)), None)
+
+
+def steps_of(checkpoint: Path | None) -> int:
+    """Return the steps that a checkpoint has behind it."""
+    return 0 if checkpoint is None else int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Return whether the trainer's state, which is written last, can be read."""
+    try:
+        return "global_step" in json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+@dataclass(slots=True)
+class Stop:
+    """Whether a training should stop after the step under way: its time is up, or somebody asked for it."""
+
+    deadline: float | None = None
+    asked: bool = False
+
+    @property
+    def wanted(self) -> bool:
+        """Return whether to stop now."""
+        return self.asked or (self.deadline is not None and time.monotonic() >= self.deadline)
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Let Ctrl-C, SIGTERM and SIGHUP ask for it; the second time they end the block at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in _ENDING}
+        heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+        for number in heeded:
+            signal.signal(number, self._ask)
+        try:
+            yield
+        finally:
+            for number in heeded:
+                signal.signal(number, before[number])
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def deadline_of(minutes: float | None) -> float | None:
+    """Return when the minutes that a run may take are over, on the monotonic clock."""
+    return None if minutes is None else time.monotonic() + 60 * minutes

@@ -1,0 +1,183 @@
+"""What a mirror knows: commits, what changed between two of them, contents. git is asked for many at once.
+
+A mirror is somebody else's repository: git runs by `gitcommand`, with its folder named, on plumbing alone. Nothing in
+the mirror is run and nothing in it is written.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agentless_mini.errors import RepositoryError, printable
+from agentless_mini.gitcommand import GitCommand
+
+LINK, GITLINK = "120000", "160000"
+_OPTIONS = ("-c", "log.showSignature=false", "-c", "core.attributesFile=")
+SQUASHED = re.compile(r"\(#([1-9][0-9]{0,8})\)\s*$")
+MERGED = re.compile(r"Merge (?:pull request|PR) #([1-9][0-9]{0,8})\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit: its parents, when it was made (ISO 8601, UTC), what it says."""
+
+    id: str
+    parents: tuple[str, ...]
+    at: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A file that differs between two commits: blob ids ("" where it does not exist) and modes; -1 lines: binary."""
+
+    path: bytes
+    before: str
+    after: str
+    modes: tuple[str, str]
+    lines: int
+
+
+class History:
+    """The objects of a bare repository."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the git directory at a path."""
+        self.folder = folder
+        self._git = GitCommand(str(folder), _OPTIONS, (f"GIT_DIR={folder}",))
+        self._numbers: Mapping[int, str] | None = None
+
+    def commits(self, ids: Sequence[str]) -> dict[str, Commit]:
+        """Return the commits that are there, by id."""
+        return {name: _commit(name, data) for name, kind, data in self._objects(ids) if kind == "commit"}
+
+    def blobs(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """Return the contents that are there, by id or by `commit:path` as asked."""
+        return {name: data for name, kind, data in self._objects(ids) if kind == "blob"}
+
+    def found(self, specs: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """Return the blob id and the size of each `commit:path` or id that is a blob."""
+        out = self._batch("--batch-check", specs)
+        found = {}
+        for spec, line in zip(specs, out.splitlines(), strict=True):
+            fields = line.split(b" ")
+            if len(fields) == 3 and fields[1] == b"blob" and fields[2].isdigit():
+                found[spec] = (fields[0].decode(), int(fields[2]))
+        return found
+
+    def merge_base(self, one: str, other: str) -> str:
+        """Return the best common ancestor, "" where there is none or more than one."""
+        answer = self._git.ask("merge-base", "--all", one, other)
+        bases = answer.out.decode().split()
+        return bases[0] if answer.status == 0 and len(bases) == 1 else ""
+
+    def ancestor(self, commit: str, steps: int) -> str:
+        """Return the commit so many first parents before one, "" where the history is shorter."""
+        answer = self._git.ask("rev-parse", "--verify", "--quiet", f"{commit}~{steps}")
+        return answer.out.decode().strip()
+
+    def changes(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[Changed, ...]]:
+        """Return what differs between each pair of commits (before, after), in their order."""
+        if not pairs:
+            return []
+        asked = "".join(f"{after} {before}\n" for before, after in pairs).encode()
+        options = ("-r", "-z", "--raw", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", "--always")
+        out = self._git.read("diff-tree", "--stdin", "--no-abbrev", *options, stdin=asked)
+        return _differences(out, [after for _, after in pairs])
+
+    def messages(self, base: str, head: str, most: int) -> tuple[str, ...]:
+        """Return what the commits between two say, the newest first, `most` at most."""
+        answer = self._git.ask("rev-list", f"--max-count={most}", head, f"^{base}", "--")
+        ids = answer.out.decode().split()
+        known = self.commits(ids)
+        return tuple(known[name].message for name in ids if name in known)
+
+    def roots(self) -> tuple[str, ...]:
+        """Return the first commits of HEAD, sorted: clones and forks have them in common."""
+        answer = self._git.ask("rev-list", "--max-parents=0", "HEAD", "--")
+        return tuple(sorted(answer.out.decode().split()))
+
+    def merged_as(self, number: int) -> str:
+        """Return the commit on HEAD's first parents that says it merges the pull request of a number, or ""."""
+        if self._numbers is None:
+            self._numbers = dict(self._numbered())
+        return self._numbers.get(number, "")
+
+    def _numbered(self) -> Iterator[tuple[int, str]]:
+        """Yield numbers and commits, the newest first: of two that say the same the oldest counts."""
+        out = self._git.ask("log", "--first-parent", "--format=%H %s", "HEAD", "--").out
+        for line in out.decode("utf-8", "replace").split("\n"):
+            name, _, subject = line.partition(" ")
+            said = MERGED.match(subject) or SQUASHED.search(subject)
+            if said:
+                yield int(said[1]), name
+
+    def _objects(self, ids: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
+        """Yield the name, kind and data of each object that is there."""
+        out, at = self._batch("--batch", ids), 0
+        for name in ids:
+            end = out.index(b"\n", at)
+            fields = out[at:end].split(b" ")
+            at = end + 1
+            if len(fields) == 3 and fields[2].isdigit():
+                size = int(fields[2])
+                yield name, fields[1].decode(), out[at : at + size]
+                at += size + 1
+
+    def _batch(self, how: str, names: Sequence[str]) -> bytes:
+        if not names:
+            return b""
+        return self._git.read("cat-file", how, stdin="".join(f"{name}\n" for name in names).encode())
+
+
+def is_squash(commit: Commit) -> bool:
+    """Tell whether a commit says that it is a whole pull request."""
+    return bool(SQUASHED.search(commit.message.partition("\n")[0]))
+
+
+def _commit(name: str, data: bytes) -> Commit:
+    head, _, message = data.partition(b"\n\n")
+    lines = head.split(b"\n")
+    parents = tuple(line[7:].decode() for line in lines if line.startswith(b"parent "))
+    said = next((line.split()[-2] for line in lines if line.startswith(b"committer ")), b"0")
+    return Commit(name, parents, _date(said), message.decode("utf-8", "replace"))
+
+
+def _date(said: bytes) -> str:
+    try:
+        return datetime.fromtimestamp(int(said), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def _differences(out: bytes, afters: Sequence[str]) -> list[tuple[Changed, ...]]:
+    """Read the output of diff-tree: for each pair its commit, then all `:` fields with paths, then all counts."""
+    fields = out.split(b"\0")
+    waiting = [name.encode() for name in afters]
+    found: list[dict[bytes, Changed]] = []
+    at = 0
+    while at < len(fields) - 1:
+        field = fields[at]
+        if len(found) < len(waiting) and field == waiting[len(found)]:
+            found.append({})
+            at += 1
+        elif field.startswith(b":"):
+            found[-1][fields[at + 1]] = _changed(field, fields[at + 1])
+            at += 2
+        else:
+            added, removed, path = field.split(b"\t", 2)
+            lines = -1 if added == b"-" else int(added) + int(removed)
+            known = found[-1][path]
+            found[-1][path] = Changed(path, known.before, known.after, known.modes, lines)
+            at += 1
+    if len(found) != len(waiting):
+        raise RepositoryError(f"git does not tell the changes of {printable(afters[-1])}: run `git fsck` there.")
+    return [tuple(one.values()) for one in found]
+
+
+def _changed(field: bytes, path: bytes) -> Changed:
+    old_mode, new_mode, before, after, _ = field[1:].decode().split(" ")
+    ids = ["" if set(name) == {"0"} else name for name in (before, after)]
+    return Changed(path, ids[0], ids[1], (old_mode, new_mode), 0)

@@ -1,0 +1,43 @@
+"""Finds the clone of a repository: in a folder of mirrors, or cloned on demand."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentless_mini.clones import bring_up_to_date, remote_of
+from agentless_mini.errors import RepositoryError
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrors:
+    """Clones by `owner/name`. Names have passed `records.REPO_NAME`.
+
+    A mirror is `owner+name`, `owner/name` or `owner__name` in `folder`, each with or without `.git` after it, as given
+    or in lower case: a bare repository, or a folder that holds one as `repo` or `.git`. Where there is none and
+    `clone_from` is an address, `clone_from/owner/name` is cloned into `cache` and kept there.
+    """
+
+    folder: Path
+    cache: Path
+    clone_from: str = ""
+
+    def find(self, repo: str) -> Path | None:
+        """Return the git directory of a repository, None where there is none."""
+        for place in self._places(repo):
+            for folder in (place, place / "repo", place / ".git"):
+                if (folder / "HEAD").is_file() and (folder / "objects").is_dir():
+                    return folder.absolute()
+        return self._cloned(repo) if self.clone_from else None
+
+    def _places(self, repo: str) -> Iterator[Path]:
+        for spelled in dict.fromkeys((repo, repo.lower())):
+            owner, _, name = spelled.partition("/")
+            for stem in (f"{owner}+{name}", f"{owner}/{name}", f"{owner}__{name}"):
+                yield self.folder / stem
+                yield self.folder / f"{stem}.git"
+
+    def _cloned(self, repo: str) -> Path | None:
+        try:
+            return bring_up_to_date(remote_of(f"{self.clone_from.rstrip('/')}/{repo}"), None, self.cache).absolute()
+        except RepositoryError:  # gone, private or renamed: as many repositories in old events are
+            return None

@@ -1,0 +1,148 @@
+"""Answers of a causal model in this process: many sequences at once, each with a seed of its own.
+
+A sequence does not depend on what it is decoded together with, but for rounding: each has its own stream of uniform
+numbers, one for a token. A prompt that several sequences share is computed once. vLLM is faster for a model that is
+served; this is for checkpoints between two trainings, and for machines that cannot run it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from agentless_mini.domain import SamplingParams
+
+# The batch is made smaller whenever this share of it has ended.
+_SHRINK = 0.5
+# How often it is asked whether a sequence is still wanted, in tokens.
+_ASK = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One answer to be decoded: the prompt's tokens, and the seed of its stream of numbers."""
+
+    prompt: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The tokens of an answer, without the one that ended it; `ended` says whether there was one."""
+
+    tokens: tuple[int, ...]
+    ended: bool
+
+
+Wanted = Callable[[int], bool]
+
+
+class Decoder:
+    """Decodes with one model."""
+
+    def __init__(self, model: Any, ends: frozenset[int], padding: int) -> None:  # noqa: ANN401 - transformers' models
+        """Use a model of transformers. `ends` are the tokens that end an answer."""
+        self._model, self._ends, self._padding = model, ends, padding
+
+    def decode(
+        self, sequences: Sequence[Draw], params: SamplingParams, wanted: Wanted = lambda place: True
+    ) -> Iterator[tuple[int, Decoded]]:
+        """Yield the place of each sequence and what was decoded, as soon as it ends; not those no longer wanted."""
+        with torch.inference_mode():
+            state = self._prefilled(sequences)
+            draws = torch.stack([_draws(one.seed, params.max_tokens) for one in sequences]).to(state.logits.device)
+            said: list[list[int]] = [[] for _ in sequences]
+            for step in range(params.max_tokens):
+                chosen = _choose(state.logits, params, draws[state.places, step])
+                ended = self._noted(chosen.tolist(), state, said)
+                yield from ((place, Decoded(tuple(said[place]), ended=True)) for place in ended)
+                if step % _ASK == _ASK - 1:
+                    state.living -= {place for place in state.living if not wanted(place)}
+                if not state.living:
+                    return
+                if step + 1 < params.max_tokens:
+                    state.advance(self._model, chosen)
+            yield from ((place, Decoded(tuple(said[place]), ended=False)) for place in sorted(state.living))
+
+    def _noted(self, chosen: list[int], state: "_State", said: list[list[int]]) -> list[int]:
+        """Note the chosen tokens of the sequences that live, and return those that end with them."""
+        ended = []
+        for place, token in zip(state.places.tolist(), chosen, strict=True):
+            if place not in state.living:
+                continue
+            if token in self._ends:
+                ended.append(place)
+                state.living.discard(place)
+            else:
+                said[place].append(token)
+        return ended
+
+    def _prefilled(self, sequences: Sequence[Draw]) -> "_State":
+        """Compute each distinct prompt once, padded on the left."""
+        distinct = {prompt: place for place, prompt in enumerate(dict.fromkeys(one.prompt for one in sequences))}
+        longest = max(map(len, distinct))
+        device = self._model.device
+        tokens = [[self._padding] * (longest - len(prompt)) + list(prompt) for prompt in distinct]
+        seen = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in distinct]
+        mask = torch.tensor(seen, device=device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        done = self._model(
+            input_ids=torch.tensor(tokens, device=device),
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        order = torch.tensor([distinct[one.prompt] for one in sequences], device=device)
+        done.past_key_values.batch_select_indices(order)
+        places = torch.arange(len(sequences), device=device)
+        return _State(done.past_key_values, done.logits[order, -1], mask[order], places, set(range(len(sequences))))
+
+
+@dataclass(slots=True)
+class _State:
+    """A batch under way. `places` are the sequences of its rows, `living` those that have not ended."""
+
+    cache: Any
+    logits: torch.Tensor
+    mask: torch.Tensor
+    places: torch.Tensor
+    living: set[int]
+
+    def advance(self, model: Any, chosen: torch.Tensor) -> None:  # noqa: ANN401 - as above
+        """Compute one more token of all rows; rows that have ended are dropped once they are many."""
+        if len(self.living) <= _SHRINK * len(self.places):
+            kept = torch.tensor(
+                [row for row, place in enumerate(self.places.tolist()) if place in self.living],
+                device=self.places.device,
+            )
+            self.cache.batch_select_indices(kept)
+            chosen, self.mask, self.places = chosen[kept], self.mask[kept], self.places[kept]
+        position = self.mask.sum(1, keepdim=True)
+        self.mask = torch.cat([self.mask, torch.ones_like(position)], dim=1)
+        done = model(
+            input_ids=chosen[:, None],
+            attention_mask=self.mask,
+            position_ids=position,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.logits = done.logits[:, -1]
+
+
+def _draws(seed: int, count: int) -> torch.Tensor:
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed))
+
+
+def _choose(logits: torch.Tensor, params: SamplingParams, draws: torch.Tensor) -> torch.Tensor:
+    """Return a token for each row: the likeliest at temperature 0, else by inversion of the distribution."""
+    if params.temperature == 0:
+        return logits.argmax(-1)
+    likely, tokens = (logits.float() / params.temperature).softmax(-1), None
+    if params.top_p < 1:
+        likely, tokens = likely.sort(-1, descending=True)
+        likely = likely.masked_fill(likely.cumsum(-1) - likely >= params.top_p, 0)
+    summed = likely.cumsum(-1)
+    places = torch.searchsorted(summed, (draws[:, None] * summed[:, -1:])).clamp(max=logits.shape[-1] - 1)
+    return (places if tokens is None else tokens.gather(1, places))[:, 0]

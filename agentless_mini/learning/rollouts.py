@@ -1,0 +1,222 @@
+"""A checkpoint as a sampler, by transformers and without a server: see `ports.Sampler` for the contract.
+
+What is asked for concurrently is decoded together, as far as the sampling parameters agree. One thread decodes.
+"""
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import transformers
+from peft import PeftModel
+
+from agentless_mini.domain import (
+    Completion,
+    Finish,
+    Message,
+    ModelCard,
+    SampleRequest,
+    SamplingParams,
+    Usage,
+)
+from agentless_mini.errors import EnvironmentFailed, ModelUnknown, UsageError, boundary, printable
+from agentless_mini.learning.decoding import Decoded, Decoder, Draw
+from agentless_mini.learning.libraries import quiet
+from agentless_mini.learning.texts import ChatTokens
+
+_ADAPTER = "adapter_config.json"
+_GATHER_S = 0.02
+_EDGE = 2**20
+_ON_CPU, _ON_GPU = 32, 256
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model on the hub or in a folder, with a LoRA adapter or without."""
+
+    model: str
+    adapter: Path | None = None
+
+    def name(self) -> str:
+        """Return a name that changes with the weights of what lies on this machine: answers are recorded under it."""
+        folders = [folder for folder in (Path(self.model), self.adapter) if folder is not None and folder.is_dir()]
+        last = Path(self.model).name if self.adapter is None else self.adapter.resolve().name
+        return f"{last}@{_digest(folders)}" if folders else self.model
+
+
+def find_checkpoint(place: str) -> Checkpoint:
+    """Return the checkpoint in a folder: an adapter with the base model that it names, or a whole model.
+
+    Raises `UsageError` for a folder that holds neither.
+    """
+    folder = Path(place)
+    if (folder / _ADAPTER).is_file():
+        import json
+
+        unreadable = f"The adapter in {printable(place)} names no base model: check its {_ADAPTER}."
+        with boundary(dict.fromkeys((OSError, ValueError, KeyError), lambda error: UsageError(unreadable))):
+            base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        return Checkpoint(str(base), folder)
+    if (folder / "config.json").is_file():
+        return Checkpoint(place)
+    raise UsageError(f"{printable(place)} holds no checkpoint: name a folder that amini learn has made, or an address.")
+
+
+def _digest(folders: Sequence[Path]) -> str:
+    """Return a digest of the weights' files: of the whole of a small one, of both ends of a large one."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json")]):
+            size = file.stat().st_size
+            with file.open("rb") as source:
+                digest.update(f"{file.name} {size}".encode() + source.read(_EDGE))
+                source.seek(max(size - _EDGE, 0))
+                digest.update(source.read(_EDGE))
+    return digest.hexdigest()[:12]
+
+
+class TransformersSampler:
+    """Answers with a checkpoint in this process. Use it as an async context manager, or call `aclose`."""
+
+    def __init__(self, checkpoint: Checkpoint, at_once: int | None = None) -> None:
+        """Prepare; the weights are loaded when they are first needed. `at_once` is the most sequences in a batch."""
+        self._checkpoint = checkpoint
+        self._at_once = at_once or (_ON_GPU if torch.cuda.is_available() else _ON_CPU)
+        self._loading = threading.Lock()
+        self._loaded: _Loaded | None = None
+        self._waiting: list[_Item] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def card(self) -> ModelCard:
+        """Return the model as its configuration describes it. Raises `ModelUnknown`."""
+        loaded = await asyncio.to_thread(self._model)
+        name, version = self._checkpoint.name(), transformers.__version__
+        return ModelCard(name, loaded.window, engine="transformers", revision=version)
+
+    async def count_tokens(self, messages: tuple[Message, ...]) -> int:
+        """Return the tokens of the chat by the model's own tokenizer and template."""
+        loaded = await asyncio.to_thread(self._model)
+        return len(loaded.tokens.prompt(messages))
+
+    async def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
+        """Yield each wanted sample as soon as it ends. Raises `EnvironmentFailed` where memory does not suffice."""
+        answers = asyncio.Queue[Completion | BaseException]()
+        asked = _Asked(request, answers, asyncio.get_running_loop(), threading.Event())
+        self._waiting += [_Item(asked, index) for index in request.indices]
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._serve())
+        try:
+            for _ in request.indices:
+                answer = await answers.get()
+                if isinstance(answer, BaseException):
+                    raise answer
+                yield answer
+        finally:
+            asked.closed.set()
+            self._waiting = [item for item in self._waiting if item.asked is not asked]
+
+    async def aclose(self) -> None:
+        """Wait for the batch under way, and free the memory."""
+        if self._worker is not None:
+            await asyncio.gather(self._worker, return_exceptions=True)
+        self._loaded = None
+
+    async def __aenter__(self) -> Self:
+        """Return the sampler, which is closed when the block ends."""
+        return self
+
+    async def __aexit__(self, *ended: object) -> None:
+        """Free the memory."""
+        await self.aclose()
+
+    async def _serve(self) -> None:
+        await asyncio.sleep(_GATHER_S)
+        while self._waiting:
+            params = self._waiting[0].asked.request.params
+            batch = [item for item in self._waiting if item.asked.request.params == params][: self._at_once]
+            self._waiting = [item for item in self._waiting if item not in batch]
+            try:
+                await asyncio.to_thread(self._answer, batch, params)
+            except Exception as error:  # noqa: BLE001 - told to everybody who waits for this batch
+                for item in batch:
+                    item.asked.answers.put_nowait(error)
+
+    # --- in a worker thread -----------------------------------------------------------------------------------------
+
+    def _answer(self, batch: "list[_Item]", params: SamplingParams) -> None:
+        loaded = self._model()
+        prompts = {id(item.asked): loaded.tokens.prompt(item.asked.request.messages) for item in batch}
+        draws = [Draw(prompts[id(item.asked)], params.seed + item.index) for item in batch]
+        large = "The model's memory does not suffice: ask for fewer samples at once, or a shorter context."
+        with boundary({torch.OutOfMemoryError: lambda error: EnvironmentFailed(large)}):
+            for place, said in loaded.decoder.decode(
+                draws, params, lambda place: not batch[place].asked.closed.is_set()
+            ):
+                item = batch[place]
+                item.asked.hand_over(_completion(item.index, said, len(draws[place].prompt), params, loaded))
+
+    def _model(self) -> "_Loaded":
+        with self._loading:
+            self._loaded = self._loaded or _load(self._checkpoint)
+            return self._loaded
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    request: SampleRequest
+    answers: "asyncio.Queue[Completion | BaseException]"
+    loop: asyncio.AbstractEventLoop
+    closed: threading.Event
+
+    def hand_over(self, answer: Completion) -> None:
+        self.loop.call_soon_threadsafe(self.answers.put_nowait, answer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    asked: _Asked
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    decoder: Decoder
+    tokens: ChatTokens
+    tokenizer: Any
+    window: int
+
+
+def _load(checkpoint: Checkpoint) -> _Loaded:
+    gpu = torch.cuda.is_available()
+    quiet()
+    said = f"The model {printable(checkpoint.model)} cannot be loaded"
+
+    def unknown(error: BaseException) -> ModelUnknown:
+        return ModelUnknown(f"{said} ({printable(str(error))[:200]}): name a folder or one of the hub.")
+
+    with boundary(dict.fromkeys((OSError, ValueError, KeyError), unknown)):
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(checkpoint.model)
+        dtype = torch.bfloat16 if gpu else torch.float32
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.model, dtype=dtype)
+        if checkpoint.adapter is not None:
+            model = PeftModel.from_pretrained(model, str(checkpoint.adapter)).merge_and_unload()
+    model = model.to("cuda" if gpu else "cpu").eval()
+    ends = frozenset({int(tokenizer.eos_token_id)})
+    return _Loaded(
+        Decoder(model, ends, int(tokenizer.eos_token_id)),
+        ChatTokens(tokenizer),
+        tokenizer,
+        int(model.config.max_position_embeddings),
+    )
+
+
+def _completion(index: int, said: Decoded, prompt: int, params: SamplingParams, loaded: _Loaded) -> Completion:
+    text = str(loaded.tokenizer.decode(said.tokens, skip_special_tokens=True))
+    cuts = [place for stop in params.stop if (place := text.find(stop)) >= 0]
+    finish = Finish.STOP if said.ended or cuts else Finish.LENGTH
+    return Completion(index, text[: min(cuts)] if cuts else text, finish, usage=Usage(prompt, 0, len(said.tokens)))

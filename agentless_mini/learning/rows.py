@@ -1,0 +1,224 @@
+"""What a model learns from: one repair each, and how it is shown, answered and kept in parquet.
+
+A row is what the curation of pull requests and the generator of bugs make, and what every trainer reads. Its prompt is
+the very prompt of inference, and its answer is in the format that inference reads.
+
+It takes no row away and chooses none: see `curation` for that. Texts are UTF-8, with their own newlines.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from agentless_mini.domain import (
+    Excerpt,
+    FileChange,
+    FileKind,
+    Issue,
+    Message,
+    Rejected,
+    ShownFile,
+    Snapshot,
+    SourceFile,
+)
+from agentless_mini.edits import Tree, write_answer
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.prompts import Attempt, Prompts
+
+SPLITS = ("train", "valid", "test")
+
+_MODE = "100644"
+_GROUP_BYTES = 2 * 2**20
+_GROUP_ROWS = 1024
+_READ_ROWS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class RowFile:
+    """One file of the code context, before (at the merge base) and after; None where it does not exist.
+
+    Where the two are equal it is relevant but unmodified.
+    """
+
+    path: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One repair to learn from.
+
+    `id` is stable: "owner/name#12" of a pull request, "package@version:path:function:digest" of a made-up bug. `issue`
+    is the text as the model sees it, `conversation` what was said of it, in order of time. `files` are the changed
+    ones, then the others, sorted within each. `merged_at` is ISO 8601 in UTC, "" where there is no date. `licence` is
+    an SPDX name, "" where unknown. `parents` are unified diffs of earlier attempts that the prompt shows. `check` is a
+    Python program that exits with 0 if the repair is right: it is foreign code, for a sandbox alone.
+    """
+
+    id: str
+    repo: str
+    title: str
+    issue: str
+    conversation: str
+    files: tuple[RowFile, ...]
+    base: str
+    merged_at: str
+    licence: str
+    split: str
+    reasoning: str = ""
+    parents: tuple[str, ...] = ()
+    check: str = ""
+
+    def oracle(self) -> tuple[FileChange, ...]:
+        """Return the files that the true repair changes, sorted by path."""
+        changed = (file for file in self.files if file.before != file.after)
+        return tuple(
+            FileChange(file.path, _data(file.before), _data(file.after), _MODE)
+            for file in sorted(changed, key=lambda file: file.path)
+        )
+
+    def tree(self) -> Tree:
+        """Return the tree that an answer's edits meet: the files of the row as they are before, and no others."""
+        files = (
+            SourceFile(file.path, _MODE, FileKind.TEXT, file.before.encode())
+            for file in sorted(self.files, key=lambda file: file.path)
+            if file.before is not None
+        )
+        return Tree.of(Snapshot(self.repo, self.base, "", tuple(files)))
+
+    def messages(self, prompts: Prompts) -> tuple[Message, ...]:
+        """Return the prompt of inference: the issue and all files, whole; then the parents where there are some.
+
+        The files stand in an order drawn from the row's id: their place must not tell which of them change.
+        """
+        name = self.repo.rpartition("/")[2]
+        asked = prompts.repair(Issue(self.issue, self.id), name, tuple(self._shown()))
+        return prompts.evolve(asked, tuple(map(Attempt, self.parents))) if self.parents else asked
+
+    def answer(self) -> str:
+        """Return what a model should say: the edits of the oracle, after the reasoning where there is some.
+
+        Raises `UsageError` where the format cannot say the change; curation leaves such rows out.
+        """
+        edits = write_answer(self.oracle())
+        if isinstance(edits, Rejected):
+            raise UsageError(f"The row {printable(self.id)} has no answer ({printable(edits.detail)}): leave it out.")
+        if not self.reasoning:
+            return edits
+        return f"<think>\n{self.reasoning.strip()}\n</think>\n<solution>\n{edits}</solution>"
+
+    def _shown(self) -> Iterator[ShownFile]:
+        for file in sorted(self.files, key=lambda file: hashlib.sha256(f"{self.id} {file.path}".encode()).digest()):
+            if file.before is not None:
+                yield ShownFile(file.path, (Excerpt(1, file.before),), whole=True)
+
+
+def _data(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
+# --- parquet ---------------------------------------------------------------------------------------------------------
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> int:
+    """Write the rows to one parquet file, in groups, so that memory does not grow with their number; return it.
+
+    The file has its name once it is whole: what was there before stays until then. Raises `EnvironmentFailed` where it
+    cannot be written, `UsageError` for text that is not Unicode (surrogates).
+    """
+    arrow, parquet = _pyarrow()
+    partial = path.with_name(f".{path.name}.partial")
+    count = 0
+    with boundary({OSError: lambda error: _unwritable(path, error), UnicodeError: _no_unicode}):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with parquet.ParquetWriter(partial, _schema(arrow), compression="zstd") as writer:
+            for group in _groups(rows):
+                writer.write_table(arrow.Table.from_pylist([asdict(row) for row in group], _schema(arrow)))
+                count += len(group)
+        partial.replace(path)
+    return count
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a parquet file, or of all below a folder in order of name, a few in memory at a time.
+
+    Raises `UsageError` where there is none, or one that does not hold rows.
+    """
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise UsageError(f"There is no parquet file below {printable(str(path))}: name the output of a curation.")
+    for file in files:
+        yield from _read(file)
+
+
+def _read(path: Path) -> Iterator[Row]:
+    arrow, parquet = _pyarrow()
+    names = [field.name for field in fields(Row)]
+    failures = (OSError, arrow.ArrowException, KeyError)
+    with (
+        boundary(dict.fromkeys(failures, lambda error: _unreadable(path, error))),
+        parquet.ParquetFile(path) as file,
+    ):
+        lacking = set(names) - set(file.schema_arrow.names)
+        if lacking:
+            raise KeyError(f"no column {sorted(lacking)[0]}")
+        for batch in file.iter_batches(batch_size=_READ_ROWS, columns=names):
+            yield from map(_row, batch.to_pylist())
+
+
+def _row(values: Mapping[str, Any]) -> Row:
+    files = tuple(RowFile(file["path"], file["before"], file["after"]) for file in values["files"])
+    return Row(**{**values, "files": files, "parents": tuple(values["parents"])})
+
+
+def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield runs of rows of some megabytes each."""
+    group: list[Row] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += row_bytes(row)
+        if size >= _GROUP_BYTES or len(group) == _GROUP_ROWS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def row_bytes(row: Row) -> int:
+    """Return about how many bytes the texts of a row take."""
+    texts = sum(len(file.before or "") + len(file.after or "") for file in row.files)
+    return texts + len(row.issue) + len(row.conversation) + len(row.reasoning) + sum(map(len, row.parents))
+
+
+def _schema(arrow: Any) -> Any:  # noqa: ANN401 - pyarrow has no types
+    text = arrow.string()
+    file = arrow.struct([("path", text), ("before", text), ("after", text)])
+    kinds = {"files": arrow.list_(file), "parents": arrow.list_(text)}
+    return arrow.schema([(field.name, kinds.get(field.name, text)) for field in fields(Row)])
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UsageError("Rows are kept in parquet: pip install 'agentless-mini[train]'.") from error
+    return pyarrow, parquet
+
+
+def _unwritable(path: Path, error: BaseException) -> EnvironmentFailed:
+    said = printable(str(error))
+    return EnvironmentFailed(f"{printable(str(path))} cannot be written ({said}): free some room, or name another.")
+
+
+def _no_unicode(error: BaseException) -> UsageError:
+    return UsageError(f"A row holds text that is not Unicode ({printable(str(error))}): leave it out.")
+
+
+def _unreadable(path: Path, error: BaseException) -> UsageError:
+    said = printable(" ".join(str(error).split()))
+    return UsageError(f"{printable(str(path))} holds no rows of amini ({said}): name the output of a curation.")

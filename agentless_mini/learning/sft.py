@@ -1,0 +1,72 @@
+"""Supervised fine-tuning (mission section 5): classical, and by mutation, on prompts that show earlier patches.
+
+The loss is on the answer alone. Both kinds start from the same base, as Satori's do: the mutation model is not trained
+from the classical one, it is shown that one's patches.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from agentless_mini.errors import UsageError
+from agentless_mini.learning import policies, training
+from agentless_mini.learning.answer_head import score_answers_only
+from agentless_mini.learning.rows import Row
+from agentless_mini.learning.texts import ChatTokens, examples, write_examples
+from agentless_mini.learning.training import Outcome, Seen, Task
+from agentless_mini.learning.training_settings import SftKind, SftSettings
+
+EXAMPLES_FILE = "examples.arrow"
+NO_PARENTS = "without parents"
+
+
+def train_sft(task: Task, settings: SftSettings) -> Outcome:
+    """Train on the rows of the split `train`. The same call goes on from the last checkpoint.
+
+    Raises `UsageError` for data or a folder that cannot be used, `ModelUnknown` for the model.
+    """
+    training.prepare(task, settings)
+    if (before := training.ended(task, settings)) is not None:
+        return before
+    seen = Seen()
+    tokenizer = policies.load_tokenizer(task.model)
+    chosen = shown_rows(training.training_rows(task, seen), settings, seen)
+    found = examples(chosen, task.prompts, ChatTokens(tokenizer), settings.max_tokens, seen.rows)
+    path = task.out / EXAMPLES_FILE
+    training.written_once(path, lambda place: write_examples(place, found))
+    data = Dataset.from_file(str(path))
+    training.require_some(seen, len(data))
+    task.say(f"{len(data)} examples; {dict(seen.rows)}")
+    model, peft = policies.load_policy(task.model, settings)
+    config = SFTConfig(**training.arguments(task, settings), max_length=None)
+    trainer = SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer, peft_config=peft)
+    if policies.on_cpu(settings):
+        score_answers_only(policies.bare(trainer.model))
+    return training.run(trainer, task, settings, seen)
+
+
+def shown_rows(rows: Iterator[Row], settings: SftSettings, seen: Seen) -> Iterator[Row]:
+    """Yield the rows as the kind shows them: without parents, or with some of them in a random order.
+
+    Raises `UsageError` at the end where there is no row with parents to be shown.
+    """
+    shown = 0
+    for row in rows:
+        if settings.kind is SftKind.CLASSICAL:
+            yield replace(row, parents=())
+        elif row.parents:
+            shown += 1
+            yield replace(row, parents=some_parents(row, settings.parents, settings.seed))
+        else:
+            seen.rows[NO_PARENTS] += 1
+    if settings.kind is SftKind.MUTATION and not shown:
+        raise UsageError("No row has parents: sample some with --parents-from, from the classical model.")
+
+
+def some_parents(row: Row, most: int, seed: int) -> tuple[str, ...]:
+    """Return at most `most` of a row's parents in an order that the seed and the row's id decide."""
+    draw = Random(f"{seed} {row.id}")  # noqa: S311 - for a choice that can be repeated, not for a secret
+    return tuple(draw.sample(row.parents, min(most, len(row.parents))))

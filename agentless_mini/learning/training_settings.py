@@ -1,0 +1,183 @@
+"""The settings of the trainers, one section each: [sft], [rl], [reward_model], [synthesize].
+
+They are apart from the trainers so that reading a configuration imports neither torch nor trl. Where a paper does not
+publish a value, the default is what public re-implementations use, or ours; the docstring says which.
+"""
+
+import enum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from agentless_mini.reward import Kind
+
+
+class Tuning(enum.StrEnum):
+    """Which weights are trained."""
+
+    LORA = "lora"  # low-rank adapters on all linear layers
+    FULL = "full"  # all weights
+
+
+class Device(enum.StrEnum):
+    """What a trainer computes on."""
+
+    AUTO = "auto"  # the GPUs that torch sees, else the CPU
+    CPU = "cpu"
+
+
+class Tracker(enum.StrEnum):
+    """Where metrics go beside standard error."""
+
+    NONE = "none"
+    TENSORBOARD = "tensorboard"
+    TRACKIO = "trackio"
+
+
+class SftKind(enum.StrEnum):
+    """What a supervised example shows (mission section 5, Satori 1 and 2)."""
+
+    CLASSICAL = "classical"  # issue and code
+    MUTATION = "mutation"  # issue, code and earlier patches
+
+
+class Generation(enum.StrEnum):
+    """Who writes the rollouts."""
+
+    AUTO = "auto"  # vLLM beside the trainer where it is installed and there is a GPU, else transformers
+    TRANSFORMERS = "transformers"
+    COLOCATE = "colocate"  # vLLM in the trainer's own processes
+    SERVER = "server"  # `trl vllm-serve`, elsewhere
+
+
+class Preference(enum.StrEnum):
+    """What a reward model is trained on."""
+
+    PAIRWISE = "pairwise"  # which of two patches is better
+    BINARY = "binary"  # whether one is right
+
+
+class TrainingSettings(BaseModel):
+    """What all trainers have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    tuning: Tuning = Tuning.LORA
+    """Which weights are trained: lora or full."""
+    rank: int = Field(16, ge=1)
+    """Rank of the LoRA adapters; their scale is twice that over the rank."""
+    adapter: Path | None = None
+    """Folder of a LoRA adapter to start from: it is trained on, or merged where all weights are trained."""
+    steps: int | None = Field(None, ge=1)
+    """Steps of the optimizer; none: as many as the epochs have."""
+    epochs: float = Field(1.0, gt=0)
+    """Passes over the data, where no steps are given."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Highest learning rate."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises to its highest; then it falls as a cosine."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's weight decay."""
+    batch: int = Field(4, ge=1)
+    """Sequences that one device computes at once."""
+    accumulate: int = Field(4, ge=1)
+    """Such batches that make a step."""
+    max_tokens: int = Field(8192, ge=64)
+    """Most tokens of prompt and answer together; longer examples are left out and counted."""
+    save_every: int = Field(50, ge=1)
+    """Steps between checkpoints."""
+    keep: int = Field(2, ge=1)
+    """Checkpoints kept."""
+    log_every: int = Field(5, ge=1)
+    """Steps between lines of metrics."""
+    minutes: float | None = Field(None, gt=0)
+    """Stop with a checkpoint after so many minutes; the same command goes on."""
+    tracker: Tracker = Tracker.TENSORBOARD
+    """Where metrics go beside standard error: tensorboard, trackio or none."""
+    device: Device = Device.AUTO
+    """auto or cpu."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of everything that is drawn."""
+
+
+class SftSettings(TrainingSettings):
+    """Supervised fine-tuning."""
+
+    kind: SftKind = SftKind.CLASSICAL
+    """What an example shows: classical or mutation."""
+    parents: int = Field(5, ge=1, le=100)
+    """Most earlier patches that an example of the kind mutation shows (the paper: 5)."""
+    parent_samples: int = Field(5, ge=1, le=1000)
+    """Answers sampled for each row where its parents have to be made."""
+    parent_tokens: int = Field(2048, ge=1)
+    """Most tokens of such an answer."""
+
+
+class RlSettings(TrainingSettings):
+    """Group-relative policy optimisation. What SWE-RL does not publish is as in public re-implementations."""
+
+    learning_rate: float = Field(1e-6, gt=0)
+    """Highest learning rate (unpublished; re-implementations: 1e-6)."""
+    reward: Kind = Kind.SIMILARITY
+    """What a rollout is rewarded for: similarity, discrete, tests or shaped."""
+    group: int = Field(8, ge=2)
+    """Rollouts of one prompt (SWE-RL: 16)."""
+    accumulate: int = Field(8, ge=1)
+    """Batches that make a step: batch times accumulate, on all devices, must be a multiple of the group."""
+    answer_tokens: int = Field(2048, ge=1)
+    """Most tokens of a rollout; what is cut off there is rewarded as malformed."""
+    temperature: float = Field(1.0, gt=0, le=2)
+    """Sampling temperature of rollouts."""
+    beta: float = Field(0.0, ge=0)
+    """Weight of the KL term (re-implementations: none)."""
+    clip_low: float = Field(0.2, gt=0)
+    """Lower clip of the probability ratio."""
+    clip_high: float = Field(0.28, gt=0)
+    """Upper clip of the probability ratio."""
+    format_weight: float = Field(1.0, ge=0)
+    """λ, the weight of the format penalty in the shaped reward (unpublished; ours)."""
+    generation: Generation = Generation.AUTO
+    """Who writes rollouts: auto, transformers, colocate or server."""
+    server: str | None = Field(None, pattern=r"^https?://")
+    """Address of `trl vllm-serve` for the generation server."""
+    gpu_share: float = Field(0.3, gt=0, lt=1)
+    """Share of a GPU's memory for vLLM beside the trainer."""
+    log_rollouts: int = Field(4, ge=0)
+    """Rollouts of each batch that are logged, with prompt and reward."""
+
+    @field_validator("reward")
+    @classmethod
+    def _is_for_edits(cls, kind: Kind) -> Kind:
+        if kind is Kind.DIFF:
+            raise ValueError("the prompt asks for edits, not for a diff: use similarity")
+        return kind
+
+
+class RewardModelSettings(TrainingSettings):
+    """A model that scores patches."""
+
+    kind: Preference = Preference.PAIRWISE
+    """What it is trained on: pairwise or binary."""
+    margin: float = Field(0.001, gt=0)
+    """The least difference of two patches' values for a pair to count."""
+    right: float = Field(1.0, ge=-1, le=1)
+    """The least value of a patch that is right, for the kind binary."""
+    pairs: int = Field(4, ge=1)
+    """Most pairs of one row."""
+
+
+class SynthesizeSettings(BaseModel):
+    """How a teacher writes the reasoning of examples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples: int = Field(4, ge=1)
+    """Most tries for a row; it stops at the first that reproduces the oracle."""
+    temperature: float = Field(0.7, ge=0, le=2)
+    """Sampling temperature of the teacher."""
+    max_tokens: int = Field(4096, ge=1)
+    """Most tokens of the teacher's answer."""
+    rows_at_once: int = Field(16, ge=1)
+    """Rows that are asked for at once."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of the first sample of each row."""

@@ -1,0 +1,73 @@
+"""The experiment of `learning`: its sizes, its folder, its rows."""
+
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agentless_mini.learning.rows import Row, read_rows
+
+SEED = 20261121
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is trained and sampled. Rows whose files have more characters are left out: they cost the most."""
+
+    train_rows: int
+    test_rows: int
+    characters: int
+    sft_steps: int
+    rl_steps: int
+    batch: int
+    samples: int
+    answer_tokens: int
+    group: int
+
+
+SIZES = {
+    "smoke": Size(8, 2, 2000, 2, 1, 2, 8, 16, 2),
+    "cpu": Size(400, 24, 900, 100, 8, 4, 20, 160, 4),
+    "gpu": Size(20_000, 200, 3200, 600, 150, 16, 20, 512, 8),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Where everything is."""
+
+    data: Path
+    work: Path
+    model: str
+    size: Size
+    minutes: float
+
+    def rows(self, split: str) -> list[Row]:
+        """Return the rows of a split that are short enough, some at random where there are more than are wanted."""
+        wanted = self.size.train_rows if split == "train" else self.size.test_rows
+        short = [
+            row
+            for row in read_rows(self.data / f"{split}.parquet")
+            if sum(len(file.before or "") for file in row.files) <= self.size.characters
+        ]
+        return draws().sample(short, min(wanted, len(short)))
+
+
+def draws(of: str = "") -> random.Random:
+    """Return a stream of numbers that is the same in every run."""
+    return random.Random(f"{SEED} {of}")  # noqa: S311 - for choices that can be repeated
+
+
+def told(said: str) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {said}\n")
+
+
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield what a file of JSON lines holds; nothing where there is none."""
+    if path.exists():
+        for line in path.read_text().splitlines():
+            yield json.loads(line)

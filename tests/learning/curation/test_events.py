@@ -1,0 +1,141 @@
+"""Lines of GH Archive, in both shapes, and the lines that are none."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agentless_mini.learning.curation.events import Malformed, is_bot, read_event
+from agentless_mini.learning.curation.records import (
+    KINDS,
+    Comment,
+    Fork,
+    PullFacts,
+    Record,
+    Text,
+    facts_json,
+    read_facts,
+)
+from tests.learning.curation.world import AT, BEFORE, comment_event, event, issue_event, pull_event, trimmed_event, user
+
+
+def read(one: dict[str, Any]) -> tuple[Record, ...]:
+    return read_event(json.dumps(one).encode())[1]
+
+
+def test_a_whole_pull_request_is_read() -> None:
+    (record,) = read(pull_event(12, "c" * 40, changed_files=3))
+    assert (record.repo, record.number, record.at, record.kind) == ("ada/engine", 12, AT, "pull")
+    assert record.facts == PullFacts(
+        merged=True,
+        merged_at=AT,
+        title="Halve whole numbers",
+        body="Fixes #1",
+        login="ada",
+        branch="topic",
+        head="a" * 40,
+        base="b" * 40,
+        merge="c" * 40,
+        commits=1,
+        changed_files=3,
+    )
+
+
+def test_the_test_merge_of_an_open_pull_request_is_not_its_merge_commit() -> None:
+    opened = pull_event(12, "c" * 40, merged=False, merged_at=None)
+    opened["payload"]["action"] = "opened"
+    (record,) = read(opened)
+    assert isinstance(record.facts, PullFacts)
+    assert (record.facts.merged, record.facts.merge) == (False, "")
+
+
+@pytest.mark.parametrize(("action", "merged"), [("merged", True), ("closed", None), ("opened", False)])
+def test_a_trimmed_pull_request_says_less(action: str, merged: bool | None) -> None:
+    (record,) = read(trimmed_event(12, action))
+    login = "ada" if action == "opened" else ""
+    at = AT if merged else ""
+    assert record.facts == PullFacts(merged, at, login=login, branch="topic", head="a" * 40, base="a" * 40)
+
+
+def test_issues_comments_and_forks_are_read() -> None:
+    (issue,) = read(issue_event(3, "words", "more"))
+    assert issue.facts == Text("words", "more", "ada", BEFORE, is_pull=False)
+    text, comment = read(comment_event(3, "said\0 \ud800", AT, login="ci[bot]", pull_request={}))
+    assert isinstance(text.facts, Text)
+    assert text.facts.is_pull
+    assert comment.facts == Comment("ci[bot]", "said ?", bot=True)
+    assert len(read(comment_event(3, "  ", AT))) == 1
+    (fork,) = read(event("ForkEvent", {"forkee": {"full_name": "eve/engine"}}))
+    assert (fork.repo, fork.number, fork.facts) == ("eve/engine", 0, Fork("ada/engine"))
+
+
+def test_types_that_tell_nothing_give_nothing() -> None:
+    assert read_event(json.dumps(event("PushEvent", {"ref": "x"})).encode()) == ("PushEvent", ())
+    assert read_event(b"{}") == ("?", ())
+
+
+def wrong(**changes: object) -> dict[str, Any]:
+    return {**pull_event(12, "c" * 40), **changes}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b"\xff", "no JSON"),
+        (b"3", "no object"),
+        (json.dumps(wrong(payload=3)).encode(), "payload is no object"),
+        (json.dumps(wrong(repo={"name": "a/../../b"})).encode(), "repo is no owner/name"),
+        (json.dumps(wrong(repo={"name": "a/.."})).encode(), "repo is no owner/name"),
+        (json.dumps(wrong(repo="ada/engine")).encode(), "repo is no owner/name"),
+        (json.dumps(wrong(created_at="2012/04/01")).encode(), "date is none"),
+        (json.dumps(wrong(created_at="2024-01-01T00:00:00")).encode(), "date is none"),
+        (json.dumps(wrong(created_at=7)).encode(), "date is none"),
+        (json.dumps(pull_event(12, "HEAD; rm")).encode(), "sha is no commit id"),
+        (json.dumps(pull_event(-1, "c" * 40)).encode(), "number is none"),
+        (json.dumps(pull_event(2**60, "c" * 40)).encode(), "number is none"),
+        (json.dumps(pull_event(1, "c" * 40, title=3)).encode(), "title is no text"),
+        (json.dumps(pull_event(1, "c" * 40, user=[])).encode(), "user is no object"),
+    ],
+)
+def test_a_line_that_is_no_event_says_why(line: bytes, reason: str) -> None:
+    with pytest.raises(Malformed, match=reason):
+        read_event(line)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+names = st.sampled_from(["payload", "repo", "created_at", "pull_request", "issue", "comment", "forkee", "number"])
+kinds = st.sampled_from(["PullRequestEvent", "IssuesEvent", "IssueCommentEvent", "ForkEvent", "PullRequestReviewEvent"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(kinds, st.dictionaries(names, values), st.dictionaries(names, values))
+def test_nothing_but_malformed_comes_of_any_values(kind: str, outer: dict[str, Any], inner: dict[str, Any]) -> None:
+    for made in (
+        {**issue_event(1, "x"), "type": kind, **outer},
+        event(kind, {**issue_event(1, "x")["payload"], **pull_event(1, "c" * 40)["payload"], **inner}),
+    ):
+        try:
+            records = read_event(json.dumps(made).encode())[1]
+        except Malformed:
+            continue
+        for record in records:
+            assert read_facts(record.kind, facts_json(record.facts)) == record.facts
+            assert record.kind in KINDS
+
+
+@pytest.mark.parametrize("login", ["dependabot[bot]", "renovate-bot", "Dependabot-preview", "pyup-bot", "x[bot]"])
+def test_programs_are_known_by_name(login: str) -> None:
+    assert is_bot(login)
+
+
+def test_people_are_no_programs() -> None:
+    assert not any(map(is_bot, ("abbott", "robota", "botond", "")))
+    assert is_bot("somebody", user("somebody", "Bot")["type"])

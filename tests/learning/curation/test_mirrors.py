@@ -1,0 +1,130 @@
+"""Where clones are found, what is read of them, and the files that matter to an issue."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import Issue
+from agentless_mini.errors import RepositoryError
+from agentless_mini.learning.curation.history import History
+from agentless_mini.learning.curation.mirrors import Mirrors
+from agentless_mini.learning.curation.relevance import (
+    LexicalRelevance,
+    SampledRelevance,
+    Wish,
+    WithoutModel,
+    quiet_session,
+)
+from agentless_mini.recording import RecordedSampler
+from agentless_mini.samplers.scripted import Script, ScriptedSampler
+from agentless_mini.stages.localize import LocalizeSettings
+from agentless_mini.store import Store
+from agentless_mini.templates import load_prompts
+from tests.gitrepo import commit_all, git, make_repository, write_files
+
+FILES = {
+    "half.py": b"def half(n):\n    return n / 2\n",
+    "double.py": b"def double(n):\n    return n * 2\n",
+    "other.py": b"x = 1\n",
+}
+
+
+@pytest.mark.parametrize("place", ["ada+engine", "ada/engine.git", "ada__engine", "ada+engine/repo"])
+def test_bare_mirrors_are_found(tmp_path: Path, place: str) -> None:
+    source = make_repository(tmp_path / "source", FILES)
+    (tmp_path / "mirrors" / place).parent.mkdir(parents=True)
+    git(tmp_path, "clone", "--quiet", "--bare", str(source), str(tmp_path / "mirrors" / place))
+    mirrors = Mirrors(tmp_path / "mirrors", tmp_path / "cache")
+    assert mirrors.find("Ada/Engine") == tmp_path / "mirrors" / place
+    assert mirrors.find("ada/other") is None
+
+
+def test_what_is_missing_is_cloned_on_demand(tmp_path: Path) -> None:
+    make_repository(tmp_path / "there" / "ada" / "engine", FILES)
+    mirrors = Mirrors(tmp_path, tmp_path / "cache", f"file://{tmp_path}/there")
+    found = mirrors.find("ada/engine")
+    assert found is not None
+    assert found.parent == tmp_path / "cache"
+    assert len(History(found).roots()) == 1
+    assert mirrors.find("ada/gone") is None
+
+
+def test_changes_between_commits_are_read(tmp_path: Path) -> None:
+    path = make_repository(tmp_path / "a", {**FILES, "b.bin": b"\0", "odd\t name.py": b"1\n"})
+    first = git(path, "rev-parse", "HEAD").decode().strip()
+    write_files(path, {"half.py": b"1\n2\n", "b.bin": b"\0\1", "odd\t name.py": b"2\n", "new.py": b"1\n"})
+    (path / "other.py").unlink()
+    (path / "double.py").chmod(0o755)
+    second = commit_all(path)
+    history = History(path / ".git")
+    changes, none, back = history.changes([(first, second), (second, second), (second, first)])
+    told = {one.path: (bool(one.before), bool(one.after), one.lines) for one in changes}
+    assert told == {
+        b"b.bin": (True, True, -1),
+        b"double.py": (True, True, 0),
+        b"half.py": (True, True, 4),
+        b"new.py": (False, True, 1),
+        b"odd\t name.py": (True, True, 2),
+        b"other.py": (True, False, 1),
+    }
+    assert none == ()
+    assert {one.path for one in back} == set(told)
+    assert history.changes([]) == []
+    with pytest.raises(RepositoryError):
+        history.changes([(first, "e" * 40)])
+
+
+def test_objects_are_read_many_at_once(tmp_path: Path) -> None:
+    path = make_repository(tmp_path / "a", {**FILES, "empty.py": b"", "late\n": b""})
+    head = git(path, "rev-parse", "HEAD").decode().strip()
+    history = History(path / ".git")
+    found = history.found([f"{head}:half.py", f"{head}:no such blob 5", f"{head}:empty.py", "e" * 40, head])
+    assert {spec.partition(":")[2]: size for spec, (_, size) in found.items()} == {"half.py": 30, "empty.py": 0}
+    ids = [name for name, _ in found.values()]
+    assert history.blobs([*ids, "e" * 40]) == dict(zip(ids, (FILES["half.py"], b""), strict=True))
+    commit = history.commits([head, ids[0]])[head]
+    assert (commit.parents, commit.at, commit.message) == ((), "2024-01-02T03:04:05Z", "a commit\n")
+    assert history.ancestor(head, 3) == ""
+    assert history.commits([]) == {}
+
+
+def test_nothing_that_a_mirror_configures_is_run(tmp_path: Path) -> None:
+    path = make_repository(tmp_path / "a", FILES)
+    write_files(path, {"half.py": b"1\n"})
+    head = commit_all(path, "signed (#3)")
+    trap = f"touch {tmp_path}/sprung"
+    for key in ("core.fsmonitor", "diff.evil.textconv", "diff.evil.command", "gpg.program", "core.pager"):
+        git(path, "config", key, trap)
+    git(path, "config", "log.showSignature", "true")
+    git(path, "config", "diff.external", trap)
+    (path / ".git" / "info" / "attributes").write_text("* diff=evil\n")
+    history = History(path / ".git")
+    assert len(history.changes([(history.ancestor(head, 1), head)])[0]) == 1
+    assert history.merged_as(3) == head
+    assert history.messages(history.ancestor(head, 1), head, 9) == ("signed (#3)\n",)
+    assert not os.path.lexists(tmp_path / "sprung")
+
+
+def wish(folder: Path) -> Wish:
+    path = make_repository(folder / "engine", FILES)
+    head = git(path, "rev-parse", "HEAD").decode().strip()
+    git(folder, "clone", "--quiet", "--bare", str(path), str(folder / "engine.git"))
+    return Wish(folder / "engine.git", head, Issue("half and double are wrong"), frozenset({"half.py"}))
+
+
+def test_the_lexical_ranking_names_files_that_are_not_changed(tmp_path: Path) -> None:
+    assert LexicalRelevance(1).paths(wish(tmp_path)) == ("double.py",)
+    with WithoutModel(0)(tmp_path) as none:
+        assert none.paths(wish(tmp_path / "again")) == ()
+
+
+def test_a_model_is_asked_once_and_recorded(tmp_path: Path) -> None:
+    asked, sampler = wish(tmp_path), ScriptedSampler(Script.of("```\nhalf.py\nother.py\ndouble.py\n```"))
+    for _ in range(2):
+        with Store.open(tmp_path / "store.sqlite") as store, asyncio.Runner() as runner:
+            session = quiet_session(RecordedSampler(sampler, store, "scripted"), load_prompts(None))
+            found = SampledRelevance(session, LocalizeSettings(samples=1), 2, runner)
+            assert found.paths(asked) == ("other.py", "double.py")
+    assert len(sampler.requests) == 1

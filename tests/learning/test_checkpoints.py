@@ -1,0 +1,82 @@
+"""The folder of a training: whose it is, from where it goes on, and how it is asked to stop."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.errors import UsageError
+from agentless_mini.learning.checkpoints import Stop, claim, deadline_of, identity, last_checkpoint, steps_of
+
+SETTINGS = {"rank": 16, "steps": 5, "minutes": None}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "rows.parquet").write_bytes(b"rows")
+    return tmp_path / "rows.parquet"
+
+
+def test_a_training_may_go_on_for_longer_but_not_with_other_settings(tmp_path: Path, data: Path) -> None:
+    out = tmp_path / "out"
+    claim(out, identity("sft", "m", data, SETTINGS))
+    claim(out, identity("sft", "m", data, {**SETTINGS, "steps": 9, "minutes": 3}))
+    for other in (
+        identity("rl", "m", data, SETTINGS),
+        identity("sft", "n", data, SETTINGS),
+        identity("sft", "m", data, {**SETTINGS, "rank": 8}),
+    ):
+        with pytest.raises(UsageError, match="another training"):
+            claim(out, other)
+
+
+def test_other_data_is_another_training(tmp_path: Path, data: Path) -> None:
+    before = identity("sft", "m", data, SETTINGS)
+    data.write_bytes(b"other rows")
+    assert identity("sft", "m", data, SETTINGS) != before
+    assert identity("sft", "m", tmp_path, SETTINGS) == identity("sft", "m", data, SETTINGS)
+
+
+def test_data_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        identity("sft", "m", tmp_path / "none.parquet", SETTINGS)
+
+
+def checkpoint(out: Path, steps: int, state: str) -> Path:
+    folder = out / f"checkpoint-{steps}"
+    folder.mkdir()
+    (folder / "trainer_state.json").write_text(state)
+    return folder
+
+
+def test_the_newest_whole_checkpoint_is_resumed(tmp_path: Path) -> None:
+    assert last_checkpoint(tmp_path) is None
+    whole = json.dumps({"global_step": 1})
+    checkpoint(tmp_path, 2, whole)
+    newest = checkpoint(tmp_path, 10, whole)
+    checkpoint(tmp_path, 12, whole[:5])
+    (tmp_path / "checkpoint-x").mkdir()
+    (tmp_path / "checkpoint-14").mkdir()
+    assert last_checkpoint(tmp_path) == newest
+    assert (steps_of(newest), steps_of(None)) == (10, 0)
+
+
+def test_a_signal_asks_once_and_ends_the_second_time() -> None:
+    stop = Stop()
+    before = signal.getsignal(signal.SIGTERM)
+    with stop.on_signals():
+        assert not stop.wanted
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wanted
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_time_that_is_up_asks_to_stop() -> None:
+    assert deadline_of(None) is None
+    assert Stop(time.monotonic() - 1).wanted
+    assert not Stop(deadline_of(1)).wanted

@@ -1,0 +1,122 @@
+"""A checkpoint as a GGUF file: llama.cpp and transformers say the same, token by token."""
+
+import asyncio
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentless_mini.domain import Decoding, Message, Role, SampleRequest, SamplingParams, Stage
+from agentless_mini.errors import UsageError
+from agentless_mini.ports import Sampler
+from agentless_mini.samplers.embedded import EmbeddedSampler, InProcessSettings
+from agentless_mini.serving.weights import Weights
+from tests.embedded_model import needed_weights
+from tests.learning import tiny
+
+pytestmark = [pytest.mark.slow, pytest.mark.model]
+
+ASKED = SampleRequest(
+    "m",
+    (Message(Role.SYSTEM, "You repair."), Message(Role.USER, "Fix this: def f(x):")),
+    SamplingParams(24, temperature=0),
+    (0,),
+    Stage.REPAIR,
+    "",
+)
+
+
+def with_the_carried_tokenizer(folder: Path, kind: str) -> Path:
+    """Write a tiny random model of an architecture, with the tokenizer of the carried GGUF file."""
+    import torch
+    import transformers
+
+    carried = needed_weights().path
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(carried.parent, gguf_file=carried.name)
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(
+        kind,
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=kind == "llama",
+        initializer_range=0.5,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+async def answer(sampler: Sampler) -> tuple[str, int]:
+    said = [completion.text async for completion in sampler.sample(ASKED)]
+    return said[0], await sampler.count_tokens(ASKED.messages)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_llama_cpp_answers_as_transformers_does(tmp_path: Path, kind: str) -> None:
+    tiny.need_training()
+    from agentless_mini.learning import export
+    from agentless_mini.learning.rollouts import Checkpoint, TransformersSampler
+
+    base = needed_weights().path
+    checkpoint = Checkpoint(str(with_the_carried_tokenizer(tmp_path / "model", kind)))
+    made = export.export_gguf(checkpoint, base, tmp_path / "f32.gguf", export.Weights.F32)
+    small = export.export_gguf(checkpoint, base, tmp_path / "q8.gguf", export.Weights.Q8_0)
+    assert small.size < made.size / 2
+
+    async def both() -> None:
+        async with TransformersSampler(checkpoint) as sampler:
+            theirs = await answer(sampler)
+        weights = Weights(made.path, "tiny", Decoding.FREE)
+        async with EmbeddedSampler(weights, InProcessSettings(context=512)) as embedded:
+            assert await answer(embedded) == theirs
+        weights = dataclasses.replace(weights, path=small.path)
+        async with EmbeddedSampler(weights, InProcessSettings(context=512)) as embedded:
+            assert (await answer(embedded))[1] == theirs[1]
+
+    asyncio.run(both())
+
+
+def test_a_base_of_another_vocabulary_is_refused(model: Path, tmp_path: Path) -> None:
+    from agentless_mini.learning import export
+    from agentless_mini.learning.rollouts import Checkpoint
+
+    with pytest.raises(UsageError, match="49152 tokens and the model 600"):
+        export.export_gguf(Checkpoint(str(model)), needed_weights().path, tmp_path / "x.gguf", export.Weights.F32)
+    with pytest.raises(UsageError, match="no GGUF file"):
+        export.export_gguf(Checkpoint(str(model)), model / "config.json", tmp_path / "x.gguf", export.Weights.F32)
+    assert not (tmp_path / "x.gguf").exists()
+
+
+def test_a_merged_adapter_answers_as_the_adapter_does(model: Path, tmp_path: Path) -> None:
+    import torch
+    import transformers
+    from peft import LoraConfig, get_peft_model
+
+    from agentless_mini.learning import export
+    from agentless_mini.learning.libraries import quiet
+    from agentless_mini.learning.rollouts import TransformersSampler, find_checkpoint
+
+    quiet()
+    bare: Any = transformers.AutoModelForCausalLM.from_pretrained(str(model))
+    torch.manual_seed(1)
+    adapted = get_peft_model(bare, LoraConfig(target_modules="all-linear", init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "adapter")
+    checkpoint = find_checkpoint(str(tmp_path / "adapter"))
+    assert checkpoint.model == str(model)
+    export.merge(checkpoint, tmp_path / "whole")
+
+    async def said(place: Path) -> tuple[str, int]:
+        async with TransformersSampler(find_checkpoint(str(place))) as sampler:
+            return await answer(sampler)
+
+    merged, plain = asyncio.run(said(tmp_path / "whole")), asyncio.run(said(model))
+    assert merged == asyncio.run(said(tmp_path / "adapter"))
+    assert merged[0] != plain[0]

@@ -1,0 +1,90 @@
+"""The trainers from the command line: one JSON document on stdout, people on stderr, resume after a signal."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.learning.rows import Row, read_rows
+from agentless_mini.samplers.scripted import Answer, Rule, Script
+from agentless_mini.samplers.scripted_protocol import ServedModel
+from agentless_mini.samplers.scripted_server import ScriptedServer
+from tests.learning import tiny
+
+pytestmark = pytest.mark.slow
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "agentless_mini", "learn", *map(str, arguments)]
+
+
+def environment(home: Path) -> Mapping[str, str]:
+    return {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"), "OMP_NUM_THREADS": "1"}
+
+
+def learned(home: Path, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(*arguments), env=environment(home), capture_output=True, text=True, check=False, timeout=240
+    )
+
+
+def small(model: Path, data: Path, out: Path) -> tuple[str | Path, ...]:
+    return ("sft", data, "--model", model, "--out", out, "--batch", "1", "--accumulate", "1", "--device", "cpu")
+
+
+def test_a_killed_training_goes_on_and_its_result_is_exported(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    data, out = tiny.write_data(tmp_path, rows), tmp_path / "out"
+    long = command(*small(model, data, out), "--steps", "100000")
+    with subprocess.Popen(long, env=environment(tmp_path), stderr=subprocess.PIPE, stdout=subprocess.PIPE) as started:
+        assert started.stderr is not None
+        line = b""
+        while b"step 5 of" not in line:
+            line = started.stderr.readline()
+        started.send_signal(signal.SIGTERM)
+        said, _ = started.communicate(timeout=120)
+    assert (started.returncode, said) == (130, b"")
+    (checkpoint,) = out.glob("checkpoint-*")
+    steps = int(checkpoint.name.removeprefix("checkpoint-")) + 1
+    done = learned(tmp_path, *small(model, data, out), "--steps", str(steps))
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["steps"], document["finished"]) == (steps, True)
+    assert "Going on from" in done.stderr
+    merged = learned(tmp_path, "export", out, "--merge", tmp_path / "whole")
+    assert json.loads(merged.stdout)["merged"]["architecture"] == "llama"
+    assert (tmp_path / "whole" / "model.safetensors").exists()
+
+
+def test_a_folder_of_another_training_is_refused(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    data = tiny.write_data(tmp_path, rows)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text("another\n")
+    refused = learned(tmp_path, *small(model, data, tmp_path / "out"))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "holds another training" in refused.stderr
+
+
+def test_a_teacher_behind_an_endpoint_is_asked_once(tmp_path: Path) -> None:
+    rows = tiny.rows(3)
+    rules = tuple(
+        Rule(contains=row.issue, answers=(Answer(text=f"<reasoning>\nWhy {row.id}.\n</reasoning>\n{row.answer()}"),))
+        for row in rows[:2]
+    )
+    data = tiny.write_data(tmp_path, rows)
+    script = Script(rules=(*rules, Rule(answers=(Answer(text="No idea."),))))
+    with ScriptedServer(ServedModel(script=script)) as server:
+        asked = ("synthesize", data, "--out", tmp_path / "out", "-n", "1", "--base-url", server.url)
+        first = learned(tmp_path, *asked)
+        assert first.returncode == 0, first.stderr
+        chats = len(server.log.chats())
+        again = learned(tmp_path, *asked)
+        assert len(server.log.chats()) == chats == 3  # two rows come twice
+    assert json.loads(first.stdout)["rows"] == json.loads(again.stdout)["rows"]
+    assert json.loads(first.stdout)["rows"] == {"reasoning written": 4, "not reproduced": 1}
+    written = list(read_rows(tmp_path / "out"))
+    assert [row.reasoning for row in written] == ["Why toy@1:0.", "Why toy@1:1.", "", "Why toy@1:0.", "Why toy@1:1."]

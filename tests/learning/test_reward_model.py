@@ -1,0 +1,85 @@
+"""The reward model: which patches are compared, and a result that scores as it was trained."""
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentless_mini.learning.rows import Row
+from agentless_mini.learning.training_settings import Preference, RewardModelSettings
+from agentless_mini.templates import load_prompts
+from tests.learning import tiny
+
+pytestmark = pytest.mark.slow
+
+SMALL = RewardModelSettings(
+    batch=2, accumulate=1, steps=1, save_every=1, log_every=1, learning_rate=1e-3, max_tokens=tiny.CONTEXT
+)
+
+
+def train(model: Path, data: Path, settings: RewardModelSettings) -> dict[str, object]:
+    from agentless_mini.learning.reward_model import train_reward_model
+    from agentless_mini.learning.training import Task
+
+    task = Task("reward-model", str(model), data, data.parent / "out", load_prompts(None), lambda said: None)
+    found: dict[str, object] = json.loads(train_reward_model(task, settings).document())
+    return found
+
+
+@pytest.mark.parametrize("kind", list(Preference))
+def test_it_trains_saves_resumes_and_scores(model: Path, tmp_path: Path, bred: list[Row], kind: Preference) -> None:
+    data = tiny.write_data(tmp_path, bred)
+    settings = SMALL.model_copy(update={"kind": kind})
+    assert train(model, data, settings)["steps"] == 1
+    second = train(model, data, settings.model_copy(update={"steps": 2}))
+    assert (second["steps"], second["finished"]) == (2, True)
+    assert math.isfinite(float(str(second["loss"])))
+    assert second["rows"] == {"kept": 8, "of another split": 2}
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForSequenceClassification"]
+    assert config["id2label"] == {"0": "LABEL_0"}
+    assert not (tmp_path / "out" / "adapter_config.json").exists()
+    assert score(tmp_path / "out", bred[0]) == pytest.approx(score(tmp_path / "out", bred[0], padding=3), abs=1e-5)
+
+
+def score(folder: Path, row: Row, padding: int = 0) -> float:
+    """Return what the model on disk says of a row's oracle, read at the last token of the chat."""
+    import torch
+    import transformers
+
+    from agentless_mini.learning.reward_model import judged, score_messages
+    from agentless_mini.learning.texts import ChatTokens
+
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
+    model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    tokens = ChatTokens(tokenizer).chat(score_messages(load_prompts(None), row.issue, judged(row)[0].diff))
+    with torch.no_grad():
+        ids = torch.tensor([[*tokens, *[model.config.pad_token_id] * padding]])
+        return float(
+            model(input_ids=ids, attention_mask=(torch.arange(ids.shape[1]) < len(tokens))[None].long()).logits
+        )
+
+
+def test_the_oracle_is_judged_best_and_pairs_have_a_margin(model: Path, bred: list[Row]) -> None:
+    from agentless_mini.learning.reward_model import judged, pairs
+
+    found = judged(bred[0])
+    assert [one.value for one in found] == sorted((one.value for one in found), reverse=True)
+    assert found[0].value == 1
+    assert "70 + number" in found[1].diff
+    assert pairs(found, SMALL, "x") == [(found[0], found[1])]
+    assert pairs(found, SMALL.model_copy(update={"margin": 1.0}), "x") == []
+
+
+def test_rows_without_other_patches_are_left_out(model: Path, tmp_path: Path, bred: list[Row], rows: list[Row]) -> None:
+    from agentless_mini.learning import reward_model
+    from agentless_mini.learning.training import Seen
+
+    seen = Seen()
+    tokens: Any = type("Tokens", (), {"chat": lambda self, messages: (1, 2)})()
+    made = list(reward_model.examples([*bred[:2], *rows[2:]], load_prompts(None), tokens, SMALL, seen))
+    assert len(made) == 2
+    assert seen.rows == Counter({"kept": 2, "without patches to compare": 6})

@@ -1,0 +1,89 @@
+"""Reinforcement learning on a tiny model: each reward, finite loss, checkpoint, resume, rollouts on record."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import Patch
+from agentless_mini.errors import UsageError
+from agentless_mini.learning.rewarding import Checking
+from agentless_mini.learning.rows import Row
+from agentless_mini.learning.training_settings import Device, Generation, RlSettings
+from agentless_mini.reward import Kind
+from agentless_mini.templates import load_prompts
+from tests.learning import tiny
+
+pytestmark = pytest.mark.slow
+
+SMALL = RlSettings(
+    batch=2,
+    accumulate=1,
+    group=2,
+    steps=1,
+    save_every=1,
+    log_every=1,
+    answer_tokens=8,
+    max_tokens=tiny.CONTEXT,
+    learning_rate=1e-3,
+)
+
+
+def train(model: Path, data: Path, settings: RlSettings, checking: Checking | None = None) -> dict[str, object]:
+    from agentless_mini.learning.rl import train_rl
+    from agentless_mini.learning.training import Task
+
+    task = Task("rl", str(model), data, data.parent / "out", load_prompts(None), lambda said: None)
+    found: dict[str, object] = json.loads(train_rl(task, settings, checking).document())
+    return found
+
+
+def test_it_trains_saves_and_resumes(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    data = tiny.write_data(tmp_path, rows)
+    first = train(model, data, SMALL)
+    assert (first["steps"], first["finished"]) == (1, True)
+    second = train(model, data, SMALL.model_copy(update={"steps": 2}))
+    assert (second["steps"], second["finished"]) == (2, True)
+    assert math.isfinite(float(str(second["loss"])))
+    assert (tmp_path / "out" / "adapter_model.safetensors").exists()
+    logged = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
+    assert {line["step"] for line in logged} == {0, 1}
+    assert {(line["outcome"], line["reward"]) for line in logged} == {("truncated", -1.0)}
+    assert "END ISSUE" in logged[0]["prompt"][1]["content"]
+
+
+def test_a_shaped_reward_is_over_the_rows_that_have_earlier_patches(
+    model: Path, tmp_path: Path, bred: list[Row], rows: list[Row]
+) -> None:
+    data = tiny.write_data(tmp_path, [*bred[:4], *rows[4:]])
+    done = train(model, data, SMALL.model_copy(update={"reward": Kind.SHAPED}))
+    assert done["rows"] == {"kept": 4, "without parents": 4, "of another split": 2}
+    logged = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
+    assert all(line["reward"] < -1 for line in logged)
+    assert "70 + number" in logged[0]["prompt"][1]["content"]
+
+
+def test_tests_as_the_reward_are_asked_for_patches_alone(model: Path, tmp_path: Path) -> None:
+    asked: list[Patch] = []
+
+    def checking(wanted: Sequence[tuple[Row, Patch]]) -> list[float | None]:
+        asked.extend(patch for _, patch in wanted)
+        return [1.0] * len(wanted)
+
+    data = tiny.write_data(tmp_path, [*tiny.rows(4, check="raise SystemExit(0)"), *tiny.rows(6)[4:]])
+    done = train(model, data, SMALL.model_copy(update={"reward": Kind.TESTS}), checking)
+    assert done["rows"] == {"kept": 4, "without a check": 2, "of another split": 2}
+    assert asked == []
+
+
+def test_a_step_that_is_no_whole_number_of_groups_is_refused(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    with pytest.raises(UsageError, match="parted into groups"):
+        train(model, tiny.write_data(tmp_path, rows), SMALL.model_copy(update={"group": 3}))
+
+
+def test_vllm_without_a_gpu_is_refused(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    settings = SMALL.model_copy(update={"generation": Generation.COLOCATE, "device": Device.CPU})
+    with pytest.raises(UsageError, match="on a GPU"):
+        train(model, tiny.write_data(tmp_path, rows), settings)

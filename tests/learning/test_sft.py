@@ -1,0 +1,137 @@
+"""Supervised fine-tuning of a tiny model: finite loss, checkpoint, resume, and a result that can be asked."""
+
+import asyncio
+import json
+import math
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import SamplingParams
+from agentless_mini.errors import ModelUnknown, UsageError
+from agentless_mini.learning.asking import answers
+from agentless_mini.learning.rows import Row, write_rows
+from agentless_mini.learning.training_settings import SftKind, SftSettings, Tuning
+from agentless_mini.serving.process import ServerPlan
+from agentless_mini.serving.vllm import VllmSettings, plan_vllm
+from agentless_mini.templates import load_prompts
+from tests.learning import tiny
+
+pytestmark = pytest.mark.slow
+
+SMALL = SftSettings(
+    batch=2, accumulate=1, steps=2, save_every=2, log_every=1, learning_rate=1e-3, max_tokens=tiny.CONTEXT
+)
+
+
+def train(model: Path, data: Path, settings: SftSettings, told: list[str] | None = None) -> dict[str, object]:
+    from agentless_mini.learning.sft import train_sft
+    from agentless_mini.learning.training import Task
+
+    said = [] if told is None else told
+    task = Task("sft", str(model), data, data.parent / "out", load_prompts(None), said.append)
+    found: dict[str, object] = json.loads(train_sft(task, settings).document())
+    return found
+
+
+def test_it_trains_saves_resumes_and_can_be_asked(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    data = tiny.write_data(tmp_path, rows)
+    first = train(model, data, SMALL)
+    assert (first["steps"], first["finished"]) == (2, True)
+    assert math.isfinite(float(str(first["loss"])))
+    assert train(model, data, SMALL) == first
+    assert first["rows"] == {"kept": 8, "of another split": 2}
+    told: list[str] = []
+    second = train(model, data, SMALL.model_copy(update={"steps": 3}), told)
+    assert (second["steps"], second["finished"]) == (3, True)
+    assert "Going on from" in " ".join(told)
+    out = tmp_path / "out"
+    assert "| MIT | 8 |" in (out / "README.md").read_text()
+    assert [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()] == [1, 2, 2, 3, 3]
+    assert asked(out, rows[0])
+    assert {"--enable-lora", "--max-lora-rank=16"} <= set(served(model, out).command)
+
+
+def served(model: Path, adapter: Path) -> ServerPlan:
+    return plan_vllm(str(model), VllmSettings(python=Path(sys.executable), adapters=(adapter,)), ())
+
+
+def asked(checkpoint: Path, row: Row) -> str:
+    """Return what the checkpoint answers to a row's prompt."""
+    from agentless_mini.learning.rollouts import TransformersSampler, find_checkpoint
+
+    async def ask() -> str:
+        async with TransformersSampler(find_checkpoint(str(checkpoint))) as sampler:
+            (found,) = await answers(sampler, row.messages(load_prompts(None)), SamplingParams(8), (0,), row)
+            return found.text
+
+    return asyncio.run(ask())
+
+
+def test_what_is_stopped_by_time_goes_on(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    data = tiny.write_data(tmp_path, rows)
+    stopped = train(model, data, SMALL.model_copy(update={"minutes": 1e-9}))
+    assert (stopped["steps"], stopped["finished"]) == (1, False)
+    assert (
+        not (tmp_path / "out" / "README.md").exists() or "amini learn" not in (tmp_path / "out/README.md").read_text()
+    )
+    assert train(model, data, SMALL)["finished"] is True
+
+
+def test_a_signal_leaves_a_checkpoint(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    from agentless_mini.learning.checkpoints import last_checkpoint
+    from agentless_mini.learning.sft import train_sft
+    from agentless_mini.learning.training import Task
+
+    def interrupt(said: str) -> None:
+        if said.startswith("step 1"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    data = tiny.write_data(tmp_path, rows)
+    task = Task("sft", str(model), data, tmp_path / "out", load_prompts(None), interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train_sft(task, SMALL.model_copy(update={"steps": 9}))
+    assert last_checkpoint(tmp_path / "out") is not None
+
+
+def test_all_weights_can_be_trained_on_earlier_patches(model: Path, tmp_path: Path, bred: list[Row]) -> None:
+    data = tiny.write_data(tmp_path, [*bred, *(replace(row, id=f"{row.id} plain", parents=()) for row in bred[:3])])
+    settings = SMALL.model_copy(update={"kind": SftKind.MUTATION, "tuning": Tuning.FULL})
+    done = train(model, data, settings)
+    assert done["rows"] == {"kept": 8, "of another split": 2, "without parents": 3}
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    assert asked(tmp_path / "out", bred[0])
+
+
+def test_a_training_can_start_from_an_adapter(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    data = tiny.write_data(tmp_path, rows)
+    train(model, data, SMALL)
+    (tmp_path / "out").rename(tmp_path / "first")
+    settings = SMALL.model_copy(update={"adapter": tmp_path / "first"})
+    assert train(model, data, settings)["finished"] is True
+
+
+def test_rows_without_parents_are_no_mutation(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    with pytest.raises(UsageError, match="No row has parents"):
+        train(model, tiny.write_data(tmp_path, rows), SMALL.model_copy(update={"kind": SftKind.MUTATION}))
+
+
+def test_no_row_that_fits_is_said_with_the_reason(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    with pytest.raises(UsageError, match="8 too long"):
+        train(model, tiny.write_data(tmp_path, rows), SMALL.model_copy(update={"max_tokens": 64}))
+
+
+def test_a_model_that_is_not_there_is_said(tmp_path: Path, rows: list[Row]) -> None:
+    tiny.need_training()
+    with pytest.raises(ModelUnknown, match="cannot be loaded"):
+        train(tmp_path / "nothing", tiny.write_data(tmp_path, rows), SMALL)
+
+
+def test_an_empty_file_of_rows_is_said(model: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.parquet", [])
+    with pytest.raises(UsageError, match="there are none"):
+        train(model, tmp_path / "rows.parquet", SMALL)
