@@ -71,7 +71,7 @@ def test_more_samples_later_pay_for_the_new_ones_alone(tmp_path: Path) -> None:
     assert told.count(": resolved (") == COUNT
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_killed_at_random_moments_it_comes_to_the_same_report_to_the_byte(tmp_path: Path) -> None:
     with served(delay=0.02) as server:
         evaluated(tmp_path / "whole", server.url)

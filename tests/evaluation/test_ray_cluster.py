@@ -26,7 +26,7 @@ from tests.evaluation.test_cluster import ignore, instance, until
 from tests.stages.workbench import FIX, NONSENSE, WRONG
 
 pytest.importorskip("ray", reason="Ray is not installed (the extra 'cluster')")
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.thorough
 
 Results = dict[str, tuple[AttemptState, Prediction | None, tuple[bool, ...]]]
 BEDS = 2

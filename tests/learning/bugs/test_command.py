@@ -26,7 +26,7 @@ def amini(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_tasks_of_a_checkout_are_written_and_made_again_from_the_record(boxes: Opened, tmp_path: Path) -> None:
     checkout, out = tmp_path / "demo", tmp_path / "out"
     checkout.mkdir()

@@ -90,7 +90,7 @@ def test_two_faults_at_once_name_both_kinds(boxes: Opened) -> None:
     assert {len(task.kinds) for task in tasks} >= {2}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_hostile_package_makes_no_tasks_and_hurts_no_other(boxes: Opened) -> None:
     hostile = """
 import io

@@ -86,7 +86,7 @@ def shards(folder: Path) -> int:
     return sum(".sqlite" in name for _, _, names in os.walk(folder) for name in names)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_killed_at_random_moments_it_ends_with_the_same_rows(home: Home, tmp_path: Path) -> None:
     many(tmp_path, 8)
     whole = home.amini(*arguments("whole"))
@@ -124,7 +124,7 @@ def cluster() -> Iterator[str]:
         yield address
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_cluster_comes_to_the_same_rows(home: Home, tmp_path: Path, cluster: str) -> None:
     many(tmp_path, 5)
     ended = home.amini(*arguments("far", "--cluster", cluster))
@@ -135,7 +135,7 @@ def test_a_cluster_comes_to_the_same_rows(home: Home, tmp_path: Path, cluster: s
     assert len(rows_of(tmp_path / "far")) == 5
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_failure_on_a_cluster_is_a_sentence(home: Home, tmp_path: Path, cluster: str) -> None:
     world = small_world(tmp_path)
     (world.folder / "events" / "closed.json").write_text("{}")
