@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import Cache, DynamicLayer
 
 from agentless_mini.domain import SamplingParams
 
@@ -17,6 +18,8 @@ from agentless_mini.domain import SamplingParams
 _SHRINK = 0.5
 # How often it is asked whether a sequence is still wanted, in tokens.
 _ASK = 16
+# Tokens that a cache has room for beyond its end when it is made, or made larger.
+_ROOM = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class Decoder:
             input_ids=torch.tensor(tokens, device=device),
             attention_mask=mask,
             position_ids=positions,
+            past_key_values=_empty_cache(self._model),
             use_cache=True,
             logits_to_keep=1,
         )
@@ -129,6 +133,47 @@ class _State:
             use_cache=True,
         )
         self.logits = done.logits[:, -1]
+
+
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """A layer of a cache with room beyond its end: one more token does not copy all those before."""
+
+    _held: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:  # noqa: ANN401 - transformers calls it
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        begin = self.get_seq_length()
+        end = begin + key_states.shape[-2]
+        if self._held is None or end > self._held[0].shape[-2]:
+            self._held = (_with_room(self.keys, key_states, end), _with_room(self.values, value_states, end))
+        for held, new in zip(self._held, (key_states, value_states), strict=True):
+            held[..., begin:end, :] = new
+        return self._shown(end)
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        if self._held is not None:
+            end = self.get_seq_length()
+            self._held = (self._held[0][indices], self._held[1][indices])
+            self._shown(end)
+
+    def _shown(self, end: int) -> tuple[Any, Any]:
+        self.keys, self.values = (held[..., :end, :] for held in self._held or ())
+        return self.keys, self.values
+
+
+def _with_room(old: torch.Tensor, new: torch.Tensor, end: int) -> torch.Tensor:
+    held = new.new_empty((*new.shape[:-2], end + _ROOM, new.shape[-1]))
+    if old.numel():
+        held[..., : old.shape[-2], :] = old
+    return held
+
+
+def _empty_cache(model: Any) -> Cache | None:  # noqa: ANN401 - as above
+    """Return a cache with room, None where some layers keep less than everything: the model makes its own."""
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    whole = all(kind == "full_attention" for kind in kinds)
+    return Cache(layer_class_to_replicate=_RoomyLayer) if whole else None
 
 
 def _draws(seed: int, count: int) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Keeps the libraries of training from talking past us: bars, reports of what was loaded, and names they renamed."""
 
+import os
 import warnings
 
 import transformers
@@ -9,4 +10,5 @@ def quiet() -> None:
     """Let transformers and its kin say errors alone. TRL and peft use a name that transformers has renamed."""
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollouts of our own are such: the lock pins the version
     warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing` is deprecated", FutureWarning)

@@ -12,12 +12,19 @@ import transformers
 from peft import LoraConfig, PeftModel
 
 from agentless_mini.errors import ModelUnknown, UsageError, boundary, printable
-from agentless_mini.learning.training_settings import Device, TrainingSettings, Tuning
+from agentless_mini.learning.training_settings import Device, Precision, TrainingSettings, Tuning
 
 
 def on_cpu(settings: TrainingSettings) -> bool:
     """Return whether the CPU computes."""
     return settings.device is Device.CPU or not torch.cuda.is_available()
+
+
+def in_bfloat16(settings: TrainingSettings) -> bool:
+    """Return whether is computed in bfloat16."""
+    if settings.precision is Precision.AUTO:
+        return not on_cpu(settings)
+    return settings.precision is Precision.BFLOAT16
 
 
 def load_tokenizer(model: str) -> Any:  # noqa: ANN401 - transformers' tokenizers have no common type
@@ -31,14 +38,20 @@ def load_tokenizer(model: str) -> Any:  # noqa: ANN401 - transformers' tokenizer
 
 def load_policy(name: str, settings: TrainingSettings) -> tuple[Any, LoraConfig | None]:
     """Return the causal model to train, and the adapters to add where it has none. Raises `ModelUnknown`."""
-    # All weights are trained in full precision; frozen ones can do with half of it.
-    half = settings.tuning is Tuning.LORA and not on_cpu(settings)
     with loading(name):
-        model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=torch.bfloat16 if half else torch.float32)
+        model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=weights_dtype(settings))
     if settings.adapter is not None:
         model = _with_adapter(model, settings.adapter, settings.tuning)
+    if settings.tuning is Tuning.FULL:
+        freeze_lower(model, settings)
     fresh = settings.tuning is Tuning.LORA and settings.adapter is None
-    return model, lora(settings, "CAUSAL_LM") if fresh else None
+    return model, lora(model, settings, "CAUSAL_LM") if fresh else None
+
+
+def weights_dtype(settings: TrainingSettings) -> torch.dtype:
+    """Return what weights are kept in: those that are trained in full, frozen ones on a GPU can do with half."""
+    half = settings.tuning is Tuning.LORA and in_bfloat16(settings)
+    return torch.bfloat16 if half else torch.float32
 
 
 def _with_adapter(model: Any, adapter: Path, tuning: Tuning) -> Any:  # noqa: ANN401 - as above
@@ -50,9 +63,33 @@ def _with_adapter(model: Any, adapter: Path, tuning: Tuning) -> Any:  # noqa: AN
     return adapted.merge_and_unload() if tuning is Tuning.FULL else adapted
 
 
-def lora(settings: TrainingSettings, kind: str) -> LoraConfig:
-    """Return adapters on all linear layers but the head, which vLLM serves as well."""
-    return LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear", task_type=kind)
+def lora(model: Any, settings: TrainingSettings, kind: str) -> LoraConfig:  # noqa: ANN401 - as above
+    """Return adapters on the linear layers but the head, which vLLM serves as well. Raises `UsageError`."""
+    size: dict[str, Any] = {"r": settings.rank, "lora_alpha": 2 * settings.rank, "task_type": kind}
+    if settings.upper_layers is None:
+        return LoraConfig(target_modules="all-linear", **size)
+    layers, first = _layers(model, settings.upper_layers)
+    linear = {name.rpartition(".")[2] for name, part in layers[0].named_modules() if isinstance(part, torch.nn.Linear)}
+    return LoraConfig(target_modules=sorted(linear), layers_to_transform=list(range(first, len(layers))), **size)
+
+
+def freeze_lower(model: Any, settings: TrainingSettings) -> None:  # noqa: ANN401 - as above
+    """Train nothing but the last layers, where only so many are to be trained. Raises `UsageError`."""
+    if settings.upper_layers is None:
+        return
+    layers, first = _layers(model, settings.upper_layers)
+    model.requires_grad_(False)
+    for layer in layers[first:]:
+        layer.requires_grad_(True)
+
+
+def _layers(model: Any, upper: int) -> tuple[Any, int]:  # noqa: ANN401 - as above
+    """Return a model's layers in order, and the place of the first that is trained."""
+    layers = getattr(model.base_model, "layers", None)
+    if layers is None or upper > len(layers):
+        has = "no list of layers" if layers is None else f"{len(layers)} layers"
+        raise UsageError(f"The model has {has}: leave upper_layers out, or set it to fewer.")
+    return layers, len(layers) - upper
 
 
 def loading(model: str) -> AbstractContextManager[None]:

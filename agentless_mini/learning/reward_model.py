@@ -15,7 +15,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import torch
 import transformers
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
@@ -124,13 +123,12 @@ def _pad_with_another(tokenizer: Any) -> None:  # noqa: ANN401 - transformers' t
 
 
 def _trainer(task: Task, settings: RewardModelSettings, data: Any, tokenizer: Any) -> Any:  # noqa: ANN401 - as above
-    half = settings.tuning is Tuning.LORA and not policies.on_cpu(settings)
     with policies.loading(task.model):
         model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
-            task.model, num_labels=1, dtype=torch.bfloat16 if half else torch.float32
+            task.model, num_labels=1, dtype=policies.weights_dtype(settings)
         )
     model.config.pad_token_id = tokenizer.pad_token_id
-    adapters = policies.lora(settings, "SEQ_CLS") if settings.tuning is Tuning.LORA else None
+    adapters = policies.lora(model, settings, "SEQ_CLS") if settings.tuning is Tuning.LORA else None
     if adapters is not None:
         adapters.modules_to_save = ["score"]
     common = training.arguments(task, settings)

@@ -21,6 +21,7 @@ from agentless_mini.errors import UsageError
 from agentless_mini.learning import policies, training
 from agentless_mini.learning.answer_head import score_answers_only
 from agentless_mini.learning.checkpoints import ROLLOUTS_FILE
+from agentless_mini.learning.group_rollouts import group_rollouts
 from agentless_mini.learning.rewarding import Answer, Checking, Rewarding, read_rollout, read_row, reasons, row_text
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.sft import NO_PARENTS, some_parents
@@ -54,15 +55,17 @@ def train_rl(task: Task, settings: RlSettings, checking: Checking | None = None)
     task.say(f"{len(data)} prompts; {dict(seen.rows)}")
     model, peft = policies.load_policy(task.model, settings)
     rewarding = Rewarding(settings.reward, checking, settings.format_weight, settings.seed)
+    generation, cpu = _generation(settings), policies.on_cpu(settings)
     trainer = GRPOTrainer(
         model,
         reward_funcs=_reward_function(rewarding, task, settings, int(tokenizer.eos_token_id)),
-        args=_configuration(task, settings),
+        args=_configuration(task, settings, generation),
         train_dataset=data,
         processing_class=tokenizer,
         peft_config=peft,
+        rollout_func=group_rollouts(tokenizer, settings) if cpu else None,
     )
-    if policies.on_cpu(settings):
+    if cpu:
         score_answers_only(policies.bare(trainer.model), settings.temperature)
     return training.run(trainer, task, settings, seen)
 
@@ -95,7 +98,7 @@ def _chats(
             yield row_text(row), messages
 
 
-def _configuration(task: Task, settings: RlSettings) -> GRPOConfig:
+def _configuration(task: Task, settings: RlSettings, generation: dict[str, Any]) -> GRPOConfig:
     common = training.arguments(task, settings)
     return GRPOConfig(
         **common,
@@ -105,7 +108,7 @@ def _configuration(task: Task, settings: RlSettings) -> GRPOConfig:
         beta=settings.beta,
         epsilon=settings.clip_low,
         epsilon_high=settings.clip_high,
-        **_generation(settings),
+        **generation,
     )
 
 

@@ -28,6 +28,7 @@ from agentless_mini.errors import EnvironmentFailed, ModelUnknown, UsageError, b
 from agentless_mini.learning.decoding import Decoded, Decoder, Draw
 from agentless_mini.learning.libraries import quiet
 from agentless_mini.learning.texts import ChatTokens
+from agentless_mini.learning.training_settings import Precision
 
 _ADAPTER = "adapter_config.json"
 _GATHER_S = 0.02
@@ -83,9 +84,11 @@ def _digest(folders: Sequence[Path]) -> str:
 class TransformersSampler:
     """Answers with a checkpoint in this process. Use it as an async context manager, or call `aclose`."""
 
-    def __init__(self, checkpoint: Checkpoint, at_once: int | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, at_once: int | None = None, precision: Precision = Precision.AUTO
+    ) -> None:
         """Prepare; the weights are loaded when they are first needed. `at_once` is the most sequences in a batch."""
-        self._checkpoint = checkpoint
+        self._checkpoint, self._precision = checkpoint, precision
         self._at_once = at_once or (_ON_GPU if torch.cuda.is_available() else _ON_CPU)
         self._loading = threading.Lock()
         self._loaded: _Loaded | None = None
@@ -162,7 +165,7 @@ class TransformersSampler:
 
     def _model(self) -> "_Loaded":
         with self._loading:
-            self._loaded = self._loaded or _load(self._checkpoint)
+            self._loaded = self._loaded or _load(self._checkpoint, self._precision)
             return self._loaded
 
 
@@ -191,8 +194,10 @@ class _Loaded:
     window: int
 
 
-def _load(checkpoint: Checkpoint) -> _Loaded:
+def _load(checkpoint: Checkpoint, precision: Precision) -> _Loaded:
     gpu = torch.cuda.is_available()
+    half = gpu if precision is Precision.AUTO else precision is Precision.BFLOAT16
+    dtype = torch.bfloat16 if half else torch.float32
     quiet()
     said = f"The model {printable(checkpoint.model)} cannot be loaded"
 
@@ -201,11 +206,12 @@ def _load(checkpoint: Checkpoint) -> _Loaded:
 
     with boundary(dict.fromkeys((OSError, ValueError, KeyError), unknown)):
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(checkpoint.model)
-        dtype = torch.bfloat16 if gpu else torch.float32
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.model, dtype=dtype)
+        # On a CPU adapters are merged before weights are rounded, or the rounding would take some of them away.
+        kept = dtype if gpu else torch.float32
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.model, dtype=kept)
         if checkpoint.adapter is not None:
             model = PeftModel.from_pretrained(model, str(checkpoint.adapter)).merge_and_unload()
-    model = model.to("cuda" if gpu else "cpu").eval()
+    model = model.to("cuda" if gpu else "cpu", dtype).eval()
     ends = frozenset({int(tokenizer.eos_token_id)})
     return _Loaded(
         Decoder(model, ends, int(tokenizer.eos_token_id)),

@@ -21,7 +21,7 @@ from agentless_mini.domain import canonical_json
 from agentless_mini.errors import EnvironmentFailed, UsageError, printable
 from agentless_mini.learning import cards, checkpoints
 from agentless_mini.learning.libraries import quiet
-from agentless_mini.learning.policies import on_cpu
+from agentless_mini.learning.policies import in_bfloat16, on_cpu
 from agentless_mini.learning.rows import Row, read_rows
 from agentless_mini.learning.training_settings import Tracker, TrainingSettings
 from agentless_mini.prompts import Prompts
@@ -128,8 +128,8 @@ def arguments(task: Task, settings: TrainingSettings) -> dict[str, Any]:
         "report_to": [] if settings.tracker is Tracker.NONE else [settings.tracker.value],
         "disable_tqdm": True,
         "use_cpu": cpu,
-        # Many CPUs have no bfloat16, pinned memory is a warning there, and memory is not what lacks.
-        "bf16": not cpu,
+        "bf16": in_bfloat16(settings),
+        # On a CPU pinned memory is a warning, and memory is not what lacks.
         "gradient_checkpointing": not cpu,
         "dataloader_pin_memory": not cpu,
     }

@@ -26,6 +26,14 @@ class Device(enum.StrEnum):
     CPU = "cpu"
 
 
+class Precision(enum.StrEnum):
+    """What is computed in, forward and backward. Weights that are trained are kept in float32."""
+
+    AUTO = "auto"  # bfloat16 on GPUs, float32 on a CPU
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"  # on a CPU, faster only where it has instructions for it
+
+
 class Tracker(enum.StrEnum):
     """Where metrics go beside standard error."""
 
@@ -66,6 +74,10 @@ class TrainingSettings(BaseModel):
     """Which weights are trained: lora or full."""
     rank: int = Field(16, ge=1)
     """Rank of the LoRA adapters; their scale is twice that over the rank."""
+    upper_layers: int | None = Field(None, ge=1)
+    """Train only so many of the last layers; none: all. Nothing is computed backward below them."""
+    precision: Precision = Precision.AUTO
+    """What is computed in: auto, float32 or bfloat16."""
     adapter: Path | None = None
     """Folder of a LoRA adapter to start from: it is trained on, or merged where all weights are trained."""
     steps: int | None = Field(None, ge=1)

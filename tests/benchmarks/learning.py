@@ -27,6 +27,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from agentless_mini.learning.asking import answers, in_turn
 from agentless_mini.learning.parents import Breeding, with_parents
 from agentless_mini.learning.rows import Row, read_rows, write_rows
 from agentless_mini.learning.training_settings import (
+    Precision,
     RewardModelSettings,
     RlSettings,
     SftKind,
@@ -43,11 +45,10 @@ from agentless_mini.learning.training_settings import (
 )
 from agentless_mini.ports import Sampler
 from agentless_mini.reward import Kind
-from agentless_mini.templates import load_prompts
-from tests.benchmarks.learning_experiment import SEED, SIZES, Experiment, Size, draws, lines, told
+from tests.benchmarks.learning_experiment import SEED, SIZES, Experiment, Size, draws, lines, prompts, told
 from tests.benchmarks.learning_scores import report, score
 
-ROUNDS, PARENTS = 4, 5
+ROUNDS = 4
 START = {"rl": "classical", "discrete": "classical", "shaped": "mutation"}
 
 
@@ -61,26 +62,35 @@ def train(it: Experiment, name: str) -> None:
     from agentless_mini.learning.sft import train_sft
     from agentless_mini.learning.training import Task
 
-    common: dict[str, Any] = {"minutes": it.minutes, "seed": 0, "save_every": 50, "max_tokens": 4096}
+    size = it.size
+    common: dict[str, Any] = {
+        "minutes": it.minutes,
+        "seed": 0,
+        "save_every": 10,
+        "max_tokens": 4096,
+        "accumulate": 1,
+        "upper_layers": size.upper_layers,
+        "precision": size.precision,
+    }
     data = _training_data(it, bred=name in {"mutation", "shaped", "selector"})
-    task = Task(name, it.model, data, it.work / name, load_prompts(None), told)
-    sft: dict[str, Any] = {**common, "steps": it.size.sft_steps, "batch": it.size.batch, "accumulate": 1}
+    task = Task(name, it.model, data, it.work / name, prompts(), told)
     if name in {"classical", "mutation"}:
-        kind = SftKind.MUTATION if name == "mutation" else SftKind.CLASSICAL
-        outcome = train_sft(task, SftSettings(kind=kind, learning_rate=3e-4, parents=PARENTS, **sft))
+        kind, steps = (SftKind(name), size.sft_steps if name == "classical" else size.mutation_steps)
+        learned = {"steps": steps, "batch": size.batch, "learning_rate": 5e-4, "parents": size.parents}
+        outcome = train_sft(task, SftSettings(kind=kind, **learned, **common))
     elif name == "selector":
-        outcome = train_reward_model(task, RewardModelSettings(learning_rate=1e-4, **sft))
+        paired = {"steps": size.selector_steps, "batch": size.batch, "learning_rate": 2e-4}
+        outcome = train_reward_model(task, RewardModelSettings(**paired, **common))
     else:
         reward = {"rl": Kind.SIMILARITY, "discrete": Kind.DISCRETE, "shaped": Kind.SHAPED}[name]
         settings = RlSettings(
             reward=reward,
             adapter=it.work / START[name],
-            steps=it.size.rl_steps,
-            group=it.size.group,
-            batch=it.size.batch,
-            accumulate=max(1, 4 * it.size.group // it.size.batch),
-            answer_tokens=it.size.answer_tokens,
-            learning_rate=1e-5,
+            steps=size.rl_steps,
+            group=size.group,
+            batch=size.groups * size.group,
+            answer_tokens=size.answer_tokens,
+            learning_rate=1e-4,
             log_every=1,
             **common,
         )
@@ -105,8 +115,8 @@ def breed(it: Experiment) -> None:
 
     async def made() -> list[Row]:
         async with _sampler(it, "classical") as sampler:
-            breeding = Breeding(sampler, load_prompts(None), PARENTS, it.size.answer_tokens)
-            rows = read_rows(_training_data(it, bred=False))
+            breeding = Breeding(sampler, prompts(), it.size.parents + 1, it.size.answer_tokens)
+            rows = islice(read_rows(_training_data(it, bred=False)), it.size.bred_rows)
             return [row async for row in with_parents(rows, breeding, counts)]
 
     counts: Counter[str] = Counter()
@@ -117,7 +127,8 @@ def breed(it: Experiment) -> None:
 def _sampler(it: Experiment, name: str) -> Any:  # noqa: ANN401 - torch may be missing
     from agentless_mini.learning.rollouts import Checkpoint, TransformersSampler
 
-    return TransformersSampler(Checkpoint(it.model, None if name == "base" else it.work / name))
+    adapter = None if name == "base" else it.work / name
+    return TransformersSampler(Checkpoint(it.model, adapter), at_once=64, precision=it.size.precision)
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -168,7 +179,7 @@ async def _answers(sampler: Sampler, row: Row, size: Size, places: tuple[int, in
     """Return the answers from one place to another of the same stream of seeds."""
     first, stop = places
     params = SamplingParams(size.answer_tokens, seed=SEED + first)
-    return await answers(sampler, row.messages(load_prompts(None)), params, tuple(range(stop - first)), row)
+    return await answers(sampler, row.messages(prompts()), params, tuple(range(stop - first)), row)
 
 
 async def _rounds(
@@ -179,7 +190,7 @@ async def _rounds(
     rounds = [first or await _answers(sampler, row, size, (0, each))]
     patches = [_patches(tree, rounds[0])]
     for number in range(1, ROUNDS):
-        shown = replace(row, parents=tuple(show(row, patches))[:PARENTS])
+        shown = replace(row, parents=tuple(show(row, patches))[: size.parents])
         rounds.append(await _answers(sampler, shown, size, (number * each, (number + 1) * each)))
         patches.append(_patches(tree, rounds[-1]))
     return rounds
@@ -207,14 +218,18 @@ def best_of(it: Experiment) -> Show:
 
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(it.work / "selector")
     model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(it.work / "selector")
-    tokens, prompts = ChatTokens(tokenizer), load_prompts(None)
-    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    tokens, said = ChatTokens(tokenizer), prompts()
+    half = torch.cuda.is_available() or it.size.precision is Precision.BFLOAT16
+    model.to("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16 if half else torch.float32).eval()
+    known: dict[tuple[str, str], float] = {}
 
     def selected(row: Row, rounds: list[list[str]]) -> Sequence[str]:
         def score(diff: str) -> float:
-            ids = torch.tensor([tokens.chat(score_messages(prompts, row.issue, diff))], device=model.device)
-            with torch.inference_mode():
-                return float(model(input_ids=ids).logits)
+            if (row.id, diff) not in known:
+                ids = torch.tensor([tokens.chat(score_messages(said, row.issue, diff))], device=model.device)
+                with torch.inference_mode():
+                    known[row.id, diff] = float(model(input_ids=ids).logits)
+            return known[row.id, diff]
 
         distinct = dict.fromkeys(patch for patches in rounds for patch in patches)
         return sorted(distinct, key=score, reverse=True)

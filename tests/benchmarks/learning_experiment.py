@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from agentless_mini.learning.rows import Row, read_rows
+from agentless_mini.learning.training_settings import Precision
+from agentless_mini.prompts import Prompts
+from agentless_mini.templates import load_prompts
 
 SEED = 20261121
+_PROMPTS = Path(__file__).parent / "learning_prompts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,20 +23,27 @@ class Size:
     """How much is trained and sampled. Rows whose files have more characters are left out: they cost the most."""
 
     train_rows: int
+    bred_rows: int
     test_rows: int
     characters: int
     sft_steps: int
+    mutation_steps: int
     rl_steps: int
+    selector_steps: int
     batch: int
-    samples: int
-    answer_tokens: int
+    groups: int
     group: int
+    samples: int
+    parents: int
+    answer_tokens: int
+    upper_layers: int | None
+    precision: Precision
 
 
 SIZES = {
-    "smoke": Size(8, 2, 2000, 2, 1, 2, 8, 16, 2),
-    "cpu": Size(400, 24, 900, 100, 8, 4, 20, 160, 4),
-    "gpu": Size(20_000, 200, 3200, 600, 150, 16, 20, 512, 8),
+    "smoke": Size(8, 8, 2, 2000, 2, 2, 1, 1, 2, 1, 2, 8, 2, 16, 1, Precision.FLOAT32),
+    "cpu": Size(600, 300, 24, 900, 75, 50, 24, 40, 8, 4, 8, 20, 3, 128, 10, Precision.BFLOAT16),
+    "gpu": Size(20_000, 2_000, 200, 3200, 600, 600, 150, 200, 16, 16, 8, 20, 5, 512, None, Precision.AUTO),
 }
 
 
@@ -55,6 +66,11 @@ class Experiment:
             if sum(len(file.before or "") for file in row.files) <= self.size.characters
         ]
         return draws().sample(short, min(wanted, len(short)))
+
+
+def prompts() -> Prompts:
+    """Return the prompts: the packaged ones explain the format, which on short files is half of what is computed."""
+    return load_prompts(_PROMPTS)
 
 
 def draws(of: str = "") -> random.Random:

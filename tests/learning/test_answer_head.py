@@ -7,11 +7,31 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")]
 
+# Padded on the right, as for supervised fine-tuning; and on both sides, with a group that shares its prompt, as for
+# reinforcement learning.
 LABELS = [[-100, -100, 7, 8, 9], [-100, 5, 6, -100, -100]]
 TOKENS = [[1, 2, 7, 8, 9], [1, 5, 6, 2, 2]]
+MASK = [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+GROUPED = (
+    [[0, 4, 3, 6, 7, 8], [5, 4, 3, 6, 7, 8], [0, 4, 3, 9, 0, 0], [0, 4, 3, 9, 8, 0]],
+    [[0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 0, 0], [0, 1, 1, 1, 1, 0]],
+    [
+        [-100, -100, -100, 6, 7, 8],
+        [-100, -100, -100, 6, 7, 8],
+        [-100, -100, -100, 9, -100, -100],
+        [-100, -100, -100, 9, 8, -100],
+    ],
+)
 
 
-def scored(model: Path, *, ours: bool, adapted: bool, temperature: float = 1.0) -> Any:  # noqa: ANN401 - a pair of what torch has
+def scored(
+    model: Path,
+    *,
+    ours: bool,
+    adapted: bool,
+    temperature: float = 1.0,
+    batch: tuple[list[list[int]], ...] = (TOKENS, MASK, LABELS),
+) -> Any:  # noqa: ANN401 - a pair of what torch has
     import torch
     import transformers
     from peft import LoraConfig, get_peft_model
@@ -25,8 +45,8 @@ def scored(model: Path, *, ours: bool, adapted: bool, temperature: float = 1.0) 
     add_fused_lm_head(bare, temperature=temperature, outputs=("log_probs", "entropy", "is_top1"))
     if ours:
         score_answers_only(bare, temperature)
-    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-    found = used(input_ids=torch.tensor(TOKENS), attention_mask=mask, labels=torch.tensor(LABELS), fused_lm_head=True)
+    tokens, mask, labels = map(torch.tensor, batch)
+    found = used(input_ids=tokens, attention_mask=mask, labels=labels, fused_lm_head=True)
     found.loss.backward()
     grown = next(weights for weights in used.parameters() if weights.requires_grad and weights.grad is not None)
     return found, grown.grad
@@ -42,6 +62,23 @@ def test_it_scores_what_trl_scores(model: Path, adapted: bool, temperature: floa
     for name in ("loss", "log_probs", "entropy", "is_top1", "label_mask"):
         torch.testing.assert_close(getattr(ours, name), getattr(theirs, name))
     torch.testing.assert_close(our_gradient, their_gradient)
+
+
+@pytest.mark.parametrize("adapted", [True, False])
+def test_a_prompt_that_answers_share_gives_the_same_gradient(model: Path, adapted: bool) -> None:
+    import torch
+
+    theirs, their_gradient = scored(model, ours=False, adapted=adapted, batch=GROUPED)
+    ours, our_gradient = scored(model, ours=True, adapted=adapted, batch=GROUPED)
+    for name in ("loss", "log_probs", "entropy", "is_top1", "label_mask"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name))
+    torch.testing.assert_close(our_gradient, their_gradient)
+
+
+def test_a_batch_in_which_nothing_is_learned_has_a_gradient_of_zero(model: Path) -> None:
+    found, gradient = scored(model, ours=True, adapted=True, batch=(TOKENS, MASK, [[-100] * 5] * 2))
+    assert found.loss.item() == 0
+    assert not gradient.any()
 
 
 def test_generation_is_untouched(model: Path) -> None:

@@ -11,7 +11,7 @@ from agentless_mini.domain import Patch
 from agentless_mini.errors import UsageError
 from agentless_mini.learning.rewarding import Checking
 from agentless_mini.learning.rows import Row
-from agentless_mini.learning.training_settings import Device, Generation, RlSettings
+from agentless_mini.learning.training_settings import Device, Generation, Precision, RlSettings
 from agentless_mini.reward import Kind
 from agentless_mini.templates import load_prompts
 from tests.learning import tiny
@@ -52,6 +52,14 @@ def test_it_trains_saves_and_resumes(model: Path, tmp_path: Path, rows: list[Row
     assert {line["step"] for line in logged} == {0, 1}
     assert {(line["outcome"], line["reward"]) for line in logged} == {("truncated", -1.0)}
     assert "END ISSUE" in logged[0]["prompt"][1]["content"]
+
+
+def test_the_last_layer_is_trained_in_bfloat16(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    data = tiny.write_data(tmp_path, rows)
+    settings = SMALL.model_copy(update={"upper_layers": 1, "precision": Precision.BFLOAT16, "batch": 4})
+    done = train(model, data, settings)
+    assert (done["steps"], done["finished"]) == (1, True)
+    assert math.isfinite(float(str(done["loss"])))
 
 
 def test_a_shaped_reward_is_over_the_rows_that_have_earlier_patches(
