@@ -15,6 +15,7 @@ from agentless_mini.prompts import Prompts
 from agentless_mini.templates import load_prompts
 
 SEED = 20261121
+LINES = "lines"  # answers that are in an order, where all others are drawn
 _PROMPTS = Path(__file__).parent / "learning_prompts"
 
 
@@ -42,7 +43,7 @@ class Size:
 
 SIZES = {
     "smoke": Size(8, 8, 2, 2000, 2, 2, 1, 1, 2, 1, 2, 8, 2, 16, 1, Precision.FLOAT32),
-    "cpu": Size(600, 300, 24, 900, 75, 50, 24, 40, 8, 4, 8, 20, 3, 128, 10, Precision.BFLOAT16),
+    "cpu": Size(600, 200, 24, 900, 75, 50, 20, 40, 8, 4, 8, 20, 3, 128, 10, Precision.BFLOAT16),
     "gpu": Size(20_000, 2_000, 200, 3200, 600, 600, 150, 200, 16, 16, 8, 20, 5, 512, None, Precision.AUTO),
 }
 

@@ -16,7 +16,7 @@ from agentless_mini.learning.rows import Row
 from agentless_mini.measures.estimates import bootstrap, mean, pass_at_k
 from agentless_mini.reward import Oracle
 from agentless_mini.reward import reward as reward_of
-from tests.benchmarks.learning_experiment import Experiment, draws, lines, told
+from tests.benchmarks.learning_experiment import LINES, Experiment, draws, lines, told
 
 
 def score(it: Experiment) -> None:
@@ -60,30 +60,39 @@ def _scored(row: Row, rounds: list[list[dict[str, str]]], checks: Checks) -> lis
 def report(it: Experiment) -> None:
     """Print what was measured, with 95 % bootstrap intervals over the rows."""
     write = sys.stdout.write
-    write(f"{'answers':24} {'rows':>5} {'pass@1':>18} {'pass@10':>18} {'format':>18} {'reward':>18}\n")
+    names = ("pass@1", "pass@10", f"pass@{it.size.samples}", "format", "reward")
+    write(f"{'answers':22} {'rows':>5} {' '.join(f'{name:>19}' for name in names)}\n")
     for path in sorted((it.work / "scores").glob("*.jsonl")):
         found = list(lines(path))
-        groups = [[one for group in line["rounds"] for one in group if one[2] is not None] for line in found]
-        _print(path.stem, [group for group in groups if group])
+        told_of = [[one for group in line["rounds"] for one in group if one[2] is not None] for line in found]
+        _print(path.stem, [group for group in told_of if group], it.size.samples)
         for number in range(len(found[0]["rounds"]) if found and len(found[0]["rounds"]) > 1 else 0):
             of_round = [[one for one in line["rounds"][number] if one[2] is not None] for line in found]
-            _print(f"  round {number}", [group for group in of_round if group])
+            _print(f"  round {number}", [group for group in of_round if group], it.size.samples)
 
 
-def _print(name: str, groups: list[list[list[float]]]) -> None:
-    right = [(len(group), sum(one[2] == 1 for one in group)) for group in groups]
+def _print(name: str, groups: list[list[list[float]]], samples: int) -> None:
+    within = _first_of_order if name == LINES else _among_any
     columns = (
-        [pass_at_k(total, good, 1) for total, good in right],
-        [pass_at_k(total, good, 10) for total, good in right],
+        *([within(group, count) for group in groups] for count in (1, 10, samples)),
         [sum(one[0] for one in group) / len(group) for group in groups],
         [sum(one[1] for one in group) / len(group) for group in groups],
     )
-    sys.stdout.write(f"{name:24} {len(groups):5} {' '.join(_cell(values) for values in columns)}\n")
+    sys.stdout.write(f"{name:22} {len(groups):5} {' '.join(_cell(values) for values in columns)}\n")
+
+
+def _among_any(group: list[list[float]], count: int) -> float:
+    """Return the chance that one of `count` answers, drawn of all, is right."""
+    return pass_at_k(len(group), sum(one[2] == 1 for one in group), min(count, len(group)))
+
+
+def _first_of_order(group: list[list[float]], count: int) -> float:
+    return float(any(one[2] == 1 for one in group[:count]))
 
 
 def _cell(values: list[float]) -> str:
     around = bootstrap(values, draws())
     middle = mean(values)
     if around is None or middle is None:
-        return f"{'-':>18}"
-    return f"{middle:5.3f} [{around.low:5.3f} {around.high:5.3f}]"
+        return f"{'-':>19}"
+    return f"{middle:6.3f} [{around.low:5.3f} {around.high:5.3f}]"
