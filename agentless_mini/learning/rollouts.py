@@ -1,15 +1,18 @@
 """A checkpoint as a sampler, by transformers and without a server: see `ports.Sampler` for the contract.
 
-What is asked for concurrently is decoded together, as far as the sampling parameters agree. One thread decodes.
+What is asked for concurrently is decoded together, as far as the sampling parameters agree. One thread computes all:
+each that does has its own helpers from OpenMP, and with more of them than cores, none waits ready for the next product.
 """
 
 import asyncio
+import functools
 import hashlib
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 import transformers
@@ -29,6 +32,8 @@ from agentless_mini.learning.decoding import Decoded, Decoder, Draw
 from agentless_mini.learning.libraries import quiet
 from agentless_mini.learning.texts import ChatTokens
 from agentless_mini.learning.training_settings import Precision
+
+Result = TypeVar("Result")
 
 _ADAPTER = "adapter_config.json"
 _GATHER_S = 0.02
@@ -90,20 +95,20 @@ class TransformersSampler:
         """Prepare; the weights are loaded when they are first needed. `at_once` is the most sequences in a batch."""
         self._checkpoint, self._precision = checkpoint, precision
         self._at_once = at_once or (_ON_GPU if torch.cuda.is_available() else _ON_CPU)
-        self._loading = threading.Lock()
         self._loaded: _Loaded | None = None
         self._waiting: list[_Item] = []
         self._worker: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="transformers")
 
     async def card(self) -> ModelCard:
         """Return the model as its configuration describes it. Raises `ModelUnknown`."""
-        loaded = await asyncio.to_thread(self._model)
+        loaded = await self._computed(self._model)
         name, version = self._checkpoint.name(), transformers.__version__
         return ModelCard(name, loaded.window, engine="transformers", revision=version)
 
     async def count_tokens(self, messages: tuple[Message, ...]) -> int:
         """Return the tokens of the chat by the model's own tokenizer and template."""
-        loaded = await asyncio.to_thread(self._model)
+        loaded = await self._computed(self._model)
         return len(loaded.tokens.prompt(messages))
 
     async def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
@@ -127,6 +132,7 @@ class TransformersSampler:
         """Wait for the batch under way, and free the memory."""
         if self._worker is not None:
             await asyncio.gather(self._worker, return_exceptions=True)
+        self._thread.shutdown(wait=False)
         self._loaded = None
 
     async def __aenter__(self) -> Self:
@@ -144,10 +150,13 @@ class TransformersSampler:
             batch = [item for item in self._waiting if item.asked.request.params == params][: self._at_once]
             self._waiting = [item for item in self._waiting if item not in batch]
             try:
-                await asyncio.to_thread(self._answer, batch, params)
+                await self._computed(functools.partial(self._answer, batch, params))
             except Exception as error:  # noqa: BLE001 - told to everybody who waits for this batch
                 for item in batch:
                     item.asked.answers.put_nowait(error)
+
+    async def _computed(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     # --- in a worker thread -----------------------------------------------------------------------------------------
 
@@ -164,9 +173,8 @@ class TransformersSampler:
                 item.asked.hand_over(_completion(item.index, said, len(draws[place].prompt), params, loaded))
 
     def _model(self) -> "_Loaded":
-        with self._loading:
-            self._loaded = self._loaded or _load(self._checkpoint, self._precision)
-            return self._loaded
+        self._loaded = self._loaded or _load(self._checkpoint, self._precision)
+        return self._loaded
 
 
 @dataclass(frozen=True, slots=True)
