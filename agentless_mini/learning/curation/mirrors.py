@@ -1,6 +1,9 @@
 """Finds the clone of a repository: in a folder of mirrors, or cloned on demand."""
 
+import os
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +25,24 @@ class Mirrors:
     clone_from: str = ""
 
     def find(self, repo: str) -> Path | None:
-        """Return the git directory of a repository, None where there is none."""
+        """Return the git directory of a repository, None where there is none and none can be cloned."""
+        return self.kept(repo) or (self._cloned(repo) if self.clone_from else None)
+
+    def kept(self, repo: str) -> Path | None:
+        """Return the git directory of a repository in the folder of mirrors, None where there is none."""
         for place in self._places(repo):
             for folder in (place, place / "repo", place / ".git"):
                 if (folder / "HEAD").is_file() and (folder / "objects").is_dir():
                     return folder.absolute()
-        return self._cloned(repo) if self.clone_from else None
+        return None
+
+    def states(self) -> Iterator[tuple[str, str]]:
+        """Yield the owners of mirrors, each with what changes when one comes, goes, or a bare one is fetched."""
+        with os.scandir(self.folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                with suppress(OSError):  # it went meanwhile
+                    owner = re.split(r"\+|__", entry.name)[0]
+                    yield owner, f"{entry.name} {entry.stat().st_mtime_ns}"
 
     def _places(self, repo: str) -> Iterator[Path]:
         for spelled in dict.fromkeys((repo, repo.lower())):
