@@ -5,8 +5,9 @@
     OUT/rejected.jsonl                what could not be read, and why
     OUT/work                          shards: kept so that a killed run goes on; may be deleted at the end
 
-The same command again goes on where it was. Other settings, events or mirrors need other shards: those of files of events
-that are the same are used again, and those of parts whose owners' mirrors are. Nothing here is distributed but the tasks.
+The same command again goes on where it was. Other settings, events or mirrors need other shards: those of files of
+events that are the same are used again, and with the same settings and events those of parts whose mirrors are.
+Nothing here is distributed but the tasks.
 """
 
 import hashlib

@@ -24,7 +24,9 @@ from agentless_mini.learning.curation.records import Record, facts_json
 MOST_LINE = 8 * 2**20  # of JSON, which may take thirty times as much in memory
 _QUOTED = 200  # bytes of a malformed line that are kept
 _SCHEMA = """
-CREATE TABLE record (part INTEGER, repo TEXT, number INTEGER, kind TEXT, uid TEXT, at TEXT, facts BLOB, repo_id INTEGER);
+CREATE TABLE record (
+    part INTEGER, repo TEXT, number INTEGER, kind TEXT, uid TEXT, at TEXT, facts BLOB, repo_id INTEGER
+);
 CREATE TABLE seen (type TEXT, count INTEGER);
 CREATE TABLE rejected (place TEXT, reason TEXT, start TEXT);
 """

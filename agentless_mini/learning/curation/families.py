@@ -1,8 +1,8 @@
 """Which repositories are forks of one another, and the split that a family falls into.
 
 Repositories are of one family where they have a first commit in common, or events say that one was forked from the
-other. A family is known by the least first commit of its members, or by the least name in lower case where none is known:
-more input can join families, but does not rename one whose members are cloned. It is kept in SQLite, not in memory.
+other. A family is known by the least first commit of its members, or by the least name in lower case where none is
+known: more input can join families, but does not rename one whose members are cloned. It is kept in SQLite.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ class Families:
 
 
 def split_of(family: str, settings: CurateSettings) -> str:
-    """Return the split of a family: by a hash of its name and the seed, so that more input moves no row unless families join."""
+    """Return the split of a family: by its name and the seed. More input moves no row unless families join."""
     digest = hashlib.sha256(f"{settings.seed} {family}".encode()).digest()
     place = int.from_bytes(digest[:8]) / _RANGE
     if place < settings.test:

@@ -13,6 +13,7 @@ from pathlib import Path
 from agentless_mini.clones import REMOTE_HEAD
 from agentless_mini.errors import RepositoryError, printable
 from agentless_mini.gitcommand import GitCommand
+from agentless_mini.learning.curation.records import COMMIT_ID
 
 LINK, GITLINK = "120000", "160000"
 _OPTIONS = ("-c", "log.showSignature=false", "-c", "core.attributesFile=")
@@ -158,7 +159,8 @@ def is_squash(commit: Commit) -> bool:
 def _commit(name: str, data: bytes) -> Commit:
     head, _, message = data.partition(b"\n\n")
     lines = head.split(b"\n")
-    parents = tuple(line[7:].decode("ascii", "replace") for line in lines if line.startswith(b"parent "))
+    said_parents = (line[7:].decode("ascii", "replace") for line in lines if line.startswith(b"parent "))
+    parents = tuple(parent for parent in said_parents if COMMIT_ID.fullmatch(parent))
     said = next((line.split() for line in lines if line.startswith(b"committer ")), [])
     return Commit(name, parents, _date(said[-2] if len(said) > 2 else b""), message.decode("utf-8", "replace"))
 

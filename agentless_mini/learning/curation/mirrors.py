@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentless_mini.clones import bring_up_to_date, remote_of
-from agentless_mini.errors import RepositoryError
+from agentless_mini.clones import bring_up_to_date, copy_of, remote_of
+from agentless_mini.errors import RepositoryError, Unreachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,16 @@ class Mirrors:
                 yield self.folder / f"{stem}.git"
 
     def _cloned(self, repo: str) -> Path | None:
+        """Clone a repository, or bring its clone up to date; one that cannot be is used as it is.
+
+        None where there is none to clone: gone, private or renamed, as many repositories in old events are. Raises
+        `Unreachable` where that is not known, for then the repository is owed.
+        """
+        remote = remote_of(f"{self.clone_from.rstrip('/')}/{repo}")
+        copy = copy_of(remote, self.cache).absolute()
         try:
-            return bring_up_to_date(remote_of(f"{self.clone_from.rstrip('/')}/{repo}"), None, self.cache).absolute()
-        except RepositoryError:  # gone, private or renamed: as many repositories in old events are
-            return None
+            return bring_up_to_date(remote, None, self.cache).absolute()
+        except RepositoryError as error:
+            if isinstance(error, Unreachable) and not copy.exists():
+                raise
+            return copy if copy.exists() else None

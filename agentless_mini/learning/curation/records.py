@@ -77,8 +77,8 @@ KINDS: dict[str, type[PullFacts | Text | Comment | Fork]] = {
 class Record:
     """A fact about one number of a repository (0: the repository itself), as of `at` (ISO 8601, UTC).
 
-    Records of one repository, number, kind and `uid` say the same; the earliest is kept. `repo_id` is GitHub's number of
-    the repository, which stays when its name changes; 0 where it is unknown.
+    Records of one repository, number, kind and `uid` say the same; the earliest is kept. `repo_id` is the number that
+    GitHub gives a repository, which stays when its name changes; 0 where it is unknown.
     """
 
     repo: str

@@ -83,7 +83,7 @@ def _ways(history: History, merge: Commit, pull: PullFacts) -> list[tuple[str, s
 
 
 def _chosen(merge: Commit, pull: PullFacts, ways: Mapping[tuple[str, str], tuple[Changed, ...]]) -> Span | Step:
-    """Choose among the ways: by the number of files, by that of lines, by a subject that ends in a number (a squash)."""
+    """Choose among the ways: by the number of files, by that of lines, by a subject that tells of a squash."""
     fitting = [way for way, changes in ways.items() if len(ways) == 1 or len(changes) == pull.changed_files]
     if len(fitting) > 1:
         fitting = [way for way in fitting if _lines(ways[way]) == pull.lines] or fitting
