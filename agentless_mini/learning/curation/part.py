@@ -136,7 +136,7 @@ class _Bench:
             self._sink.keep(outcome)
             return
         self._sink.leave_out(outcome.step)
-        if outcome.detail:
+        if outcome.step in {Step.UNREADABLE, Step.MIRROR_BROKEN} and outcome.detail:
             self._sink.put_aside(Aside(f"{self._repo}#{number}", outcome.step, printable(outcome.detail)))
 
 
