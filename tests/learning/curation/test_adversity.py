@@ -97,9 +97,9 @@ def test_a_repository_is_known_by_its_number_where_its_name_changes(tmp_path: Pa
 
 def test_a_number_that_all_repositories_share_joins_none(tmp_path: Path) -> None:
     world = many(tmp_path, 2)
-    world.events = [issue_event(1, "x", repo="owner1/engine"), issue_event(2, "y", repo="owner1/other")]
-    world.events += [issue_event(3, "z", repo="owner1/engine", at=AFTER)]
-    world.write("same.json.gz", [{**one, "repo": {**one["repo"], "id": 7}} for one in world.events])  # type: ignore[dict-item,misc]
+    events = [issue_event(1, "x", repo="owner1/engine"), issue_event(2, "y", repo="owner1/other")]
+    events += [issue_event(3, "z", repo="owner1/engine", at=AFTER)]
+    world.write("same.json.gz", [{**one, "repo": {**one["repo"], "id": 7}} for one in events])
     assert world.curate()["rows"]["train"] == 2
 
 
