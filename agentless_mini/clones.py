@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
+from agentless_mini.errors import EnvironmentFailed, RepositoryError, Unreachable, boundary, printable
 from agentless_mini.gitcommand import Answer, GitCommand
 
 # What HEAD of the remote points at: a bare copy's own HEAD keeps the name of a branch that may no longer exist.
@@ -92,7 +92,7 @@ def bring_up_to_date(remote: Remote, rev: str | None, cache: Path) -> Path:
     A full commit id that the copy already holds is not asked for again, so that it can be used without a network.
     Raises `RepositoryError` where the remote cannot be read, `EnvironmentFailed` where the cache cannot be written.
     """
-    copy = cache / f"{hashlib.sha256(remote.url.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.git"
+    copy = copy_of(remote, cache)
     with boundary({OSError: _cache_failed}), _alone(copy.with_suffix(".lock")):
         if not copy.exists():
             _clone(remote, copy)
@@ -103,6 +103,11 @@ def bring_up_to_date(remote: Remote, rev: str | None, cache: Path) -> Path:
             with contextlib.suppress(RepositoryError):
                 _fetch(remote, copy, refspec)
     return copy
+
+
+def copy_of(remote: Remote, cache: Path) -> Path:
+    """Return where the copy of a remote is, or would be."""
+    return cache / f"{hashlib.sha256(remote.url.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.git"
 
 
 def _clone(remote: Remote, copy: Path) -> None:
@@ -157,7 +162,8 @@ def _refusal(url: str, answer: Answer) -> RepositoryError:
     shown = printable(_without_secrets(url))
     for signs, sentence in _REFUSALS:
         if any(sign in answer.words for sign in signs):
-            return RepositoryError(sentence.format(url=shown))
+            kind = Unreachable if signs is _REFUSALS[0][0] else RepositoryError
+            return kind(sentence.format(url=shown))
     said = _without_secrets(answer.complaint)
     return RepositoryError(f"git cannot clone {shown} ({said}): check the address and git's access to it.")
 

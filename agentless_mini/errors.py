@@ -3,6 +3,7 @@
     AminiError                    one sentence, with what to try next
     |-- UsageError                what the user gave cannot be used (exit code 2)
     |   |-- RepositoryError       no repository, no commit, no such revision, no permission
+    |   |   `-- Unreachable       the machine that a remote repository is on does not answer
     |   |-- IssueError            the issue is empty, missing or cannot be fetched
     |   |-- ContextTooSmall       no file fits the model's context window
     |   `-- NothingToEdit         no file, or no line of those shown, can be repaired
@@ -40,6 +41,10 @@ class UsageError(AminiError):
 
 class RepositoryError(UsageError):
     """There is no repository, commit or readable tree where the user said."""
+
+
+class Unreachable(RepositoryError):
+    """The machine that a remote repository is on does not answer: whether it is there is not known."""
 
 
 class IssueError(UsageError):

@@ -26,6 +26,7 @@ from contextlib import ExitStack, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from agentless_mini.gitcommand import GitCommand
 from agentless_mini.learning.curation.curation import Curation, curate
@@ -67,7 +68,7 @@ def events_of(repo: str, number: int, merge: Commit) -> Iterator[dict[str, Any]]
     words = body.strip().partition("\n")[0] if MERGED.match(subject) else SQUASHED.sub("", subject)
     title, issue = words.strip() or subject, ISSUE_NUMBERS + number
     person = {"login": "somebody", "type": "User"}
-    where = {"repo": {"id": 1, "name": repo}, "actor": {"login": "somebody"}, "public": True}
+    where = {"repo": {"id": crc32(repo.encode()), "name": repo}, "actor": {"login": "somebody"}, "public": True}
     opened = {"number": issue, "title": title, "body": merge.message, "user": person, "created_at": _earlier(merge.at)}
     yield {
         "type": "IssuesEvent", "created_at": _earlier(merge.at), "payload": {"action": "opened", "issue": opened},

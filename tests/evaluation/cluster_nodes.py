@@ -13,6 +13,7 @@ from pathlib import Path
 
 _RAY = str(Path(sys.executable).with_name("ray"))
 _EACH = ("--num-cpus=1", "--disable-usage-stats", "--object-store-memory=80000000")
+START_TIMEOUT = 120.0  # seconds: a busy machine may need half of them
 # How soon the head takes a node for dead. Ray's own numbers come to some 15 seconds.
 _IMPATIENT = {
     "RAY_health_check_initial_delay_ms": "1000",
@@ -33,9 +34,14 @@ class RayNode:
             start_new_session=True,
             env={**os.environ, **_IMPATIENT},
         )
-        said, _ = started.communicate(timeout=60)
         self._group = started.pid
-        assert started.returncode == 0, said.decode()
+        try:
+            said, _ = started.communicate(timeout=START_TIMEOUT)
+            assert started.returncode == 0, said.decode()
+        except BaseException:
+            self.kill()
+            started.wait()
+            raise
 
     def processes(self) -> set[int]:
         return _with_descendants(self._group)

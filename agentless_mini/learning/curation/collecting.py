@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from agentless_mini.learning.curation.duplicates import MarkIndex
-from agentless_mini.learning.curation.event_shards import connect
+from agentless_mini.learning.curation.event_shards import connect, part_of
+from agentless_mini.learning.curation.exclusions import NAMES
 from agentless_mini.learning.curation.families import Families, split_of
 from agentless_mini.learning.curation.row_shards import aside_of, open_shard
 from agentless_mini.learning.curation.settings import CurateSettings
@@ -35,7 +36,7 @@ class Collector:
         self._settings = settings
 
     def collect(self) -> Counter[str]:
-        """Write the splits; return the rows in each by its name, and the near-duplicates that were left out."""
+        """Write the splits; return the rows in each by its name, and what was left out by its step."""
         with (
             tempfile.TemporaryDirectory(prefix="amini-collect-") as folder,
             closing(connect(Path(folder, "collect.sqlite"))) as database,
@@ -52,19 +53,38 @@ class Collector:
             with open_shard(path) as shard:
                 for repo, kin in shard.repos():
                     families.join(repo, kin)
+                    for origin in (name for name in kin if "/" in name):
+                        self._join_origins(families, origin.lower())
         return families
+
+    def _join_origins(self, families: Families, repo: str) -> None:
+        """Join a repository with what it was forked from, and that with its own: any part may know of it."""
+        seen = {repo}
+        while True:
+            with open_shard(self._shards[part_of(repo, len(self._shards))]) as shard:
+                origin = shard.origin(repo)
+            if not origin or origin in seen:
+                return
+            families.join(repo, [origin])
+            seen.add(origin)
+            repo = origin
 
     def _choose(self, database: sqlite3.Connection, families: Families) -> Counter[str]:
         """Note which rows are kept, and in which split."""
         index = MarkIndex(database, self._settings.similar)
+        barred = {families.of(name) for name in NAMES}
         counts: Counter[str] = Counter(dict.fromkeys(SPLITS, 0))
         for place, path in enumerate(self._shards):
             with open_shard(path) as shard:
                 for one in shard.kept():
+                    family = families.of(one.repo)
+                    if family in barred:
+                        counts[Step.BENCHMARK_FORK] += 1
+                        continue
                     if not index.is_new(one.mark):
                         counts[Step.DUPLICATE] += 1
                         continue
-                    split = split_of(families.of(one.repo), self._settings)
+                    split = split_of(family, self._settings)
                     counts[split] += 1
                     database.execute("INSERT INTO kept VALUES (?, ?, ?)", (split, place, one.number))
         return counts

@@ -5,12 +5,14 @@
     OUT/rejected.jsonl                what could not be read, and why
     OUT/work                          shards: kept so that a killed run goes on; may be deleted at the end
 
-The same command again goes on where it was. Other settings or other events need other shards: those of files of events
-that are the same are used again, none is ever mistaken for another. Nothing here is distributed but the tasks.
+The same command again goes on where it was. Other settings, events or mirrors need other shards: those of files of
+events that are the same are used again, and with the same settings and events those of parts whose mirrors are.
+Nothing here is distributed but the tasks.
 """
 
 import hashlib
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from typing import Any
 
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 from agentless_mini.learning.curation.collecting import Collector, write_aside
+from agentless_mini.learning.curation.event_shards import part_of
 from agentless_mini.learning.curation.mirrors import Mirrors
 from agentless_mini.learning.curation.relevance import Finding
 from agentless_mini.learning.curation.row_shards import PULLS, counts_of
@@ -27,7 +30,9 @@ from agentless_mini.learning.curation.steps import Step, counted, funnel
 from agentless_mini.learning.curation.tasks import Doing, EventTask, PartTask, Task, forget_partial, owed
 from agentless_mini.learning.rows import SPLITS
 
-SHARDS = "1"  # the version of what shards hold: another one means that they are made again
+SHARDS = "2"  # the version of what shards hold: another one means that they are made again
+
+_ENDS = (".json.gz", ".json", ".jsonl")
 
 Progress = Callable[[str, int, int], None]
 """Told which step a curation is at, how many of its tasks are done, and how many there are."""
@@ -50,7 +55,7 @@ def curate(curation: Curation, doing: Doing, progress: Progress) -> dict[str, An
 
     Raises `UsageError` where events or mirrors cannot be read, `EnvironmentFailed` where the output cannot be written.
     """
-    with boundary({OSError: _no_room}):
+    with boundary({OSError: _no_room, sqlite3.Error: lambda error: _damaged(curation.out, error)}):
         plan = _Plan.of(curation)
         _do("events", plan.events, doing, progress)
         _do("parts", plan.parts, doing, progress)
@@ -81,20 +86,30 @@ class _Plan:
         listed.write_text(names, "utf-8")
         mirrors = Mirrors(curation.mirrors.absolute(), work / "clones", settings.clone_from)
         answers = work / f"answers-{settings.partitions}"
+        states = _states(mirrors, settings.partitions)
         parts = (
-            PartTask(part, listed, place / name, mirrors, settings, curation.finding, answers / name)
+            PartTask(part, listed, place / name, mirrors, settings, curation.finding, answers / f"{part:05}.sqlite")
             for part in range(settings.partitions)
-            for name in (f"{part:05}.sqlite",)
+            for name in (f"{part:05}-{_digest(*states[part])}.sqlite",)
         )
         return cls(events, tuple(parts))
+
+
+def _states(mirrors: Mirrors, parts: int) -> dict[int, list[str]]:
+    """Return what is known of the mirrors of each part without opening them."""
+    states: dict[int, list[str]] = {part: [] for part in range(parts)}
+    for owner, state in mirrors.states():
+        states[part_of(owner, parts)].append(state)
+    return states
 
 
 def _found(paths: Sequence[Path]) -> list[Path]:
     """Return the files of events, of folders all that are called so, each once, sorted."""
     found: set[Path] = set()
     for path in paths:
-        inside = [*path.rglob("*.json.gz"), *path.rglob("*.json"), *path.rglob("*.jsonl")] if path.is_dir() else [path]
-        if not inside or not all(one.is_file() for one in inside):
+        inside = [one for end in _ENDS for one in path.rglob(f"*{end}")] if path.is_dir() else [path]
+        inside = [one for one in inside if one.is_file()]
+        if not inside:
             raise UsageError(f"There are no events at {printable(str(path))}: name files (.json.gz) or a folder.")
         found.update(one.absolute() for one in inside)
     return sorted(found)
@@ -132,7 +147,8 @@ def _collected(curation: Curation, plan: _Plan) -> dict[str, Any]:
     left_out = sum((counts_of(shard) for shard in shards), Counter[str]())
     pulls = left_out.pop(PULLS, 0)
     rows = Collector(shards, curation.out, curation.settings).collect()
-    left_out[Step.DUPLICATE] = rows.pop(Step.DUPLICATE, 0)
+    for step in (Step.BENCHMARK_FORK, Step.DUPLICATE):
+        left_out[step] += rows.pop(step, 0)
     document = {
         "events": counted(sum((counts_of(shard, "seen") for shard in events), Counter[str]())),
         "rejected": counted(write_aside([*events, *shards], curation.out / "rejected.jsonl")),
@@ -145,6 +161,11 @@ def _collected(curation: Curation, plan: _Plan) -> dict[str, Any]:
     partial.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
     partial.rename(curation.out / "funnel.json")
     return document
+
+
+def _damaged(out: Path, error: BaseException) -> EnvironmentFailed:
+    work = printable(str(out / "work"))
+    return EnvironmentFailed(f"A shard cannot be used ({error}): free some room, or delete {work} and run this again.")
 
 
 def _no_room(error: BaseException) -> EnvironmentFailed:

@@ -21,10 +21,12 @@ from agentless_mini.errors import UsageError, boundary, printable
 from agentless_mini.learning.curation.events import Malformed, read_event
 from agentless_mini.learning.curation.records import Record, facts_json
 
-MOST_LINE = 32 * 2**20
+MOST_LINE = 8 * 2**20  # of JSON, which may take thirty times as much in memory
 _QUOTED = 200  # bytes of a malformed line that are kept
 _SCHEMA = """
-CREATE TABLE record (part INTEGER, repo TEXT, number INTEGER, kind TEXT, uid TEXT, at TEXT, facts BLOB);
+CREATE TABLE record (
+    part INTEGER, repo TEXT, number INTEGER, kind TEXT, uid TEXT, at TEXT, facts BLOB, repo_id INTEGER
+);
 CREATE TABLE seen (type TEXT, count INTEGER);
 CREATE TABLE rejected (place TEXT, reason TEXT, start TEXT);
 """
@@ -53,9 +55,16 @@ def shard_events(path: Path, shard: Path, parts: int) -> None:
         file = path.open("rb")
     with file, closing(connect(partial)) as database:
         database.executescript(_SCHEMA)
-        _fill(database, Lines(file, path.name), parts)
+        _fill(database, Lines(file, printable(path.name)), parts)
         database.execute("CREATE INDEX by_part ON record (part)")
         database.commit()
+    name_whole(partial, shard)
+
+
+def name_whole(partial: Path, shard: Path) -> None:
+    """Give a shard its name, once the disk has it: a machine that stops must not leave a named one that is torn."""
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
     partial.rename(shard)
 
 
@@ -96,7 +105,7 @@ class Lines:
                     _skip_line(stream, line)
                 elif line.strip():
                     yield f"{self._name}:{number}", line
-        except (EOFError, OSError, zlib.error) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             self._leave(f"{self._name}:{number + 1}", "torn file", str(error).encode())
 
     def leave(self, place: str, reason: str, line: bytes) -> None:
@@ -121,17 +130,17 @@ def _fill(database: sqlite3.Connection, lines: Lines, parts: int) -> None:
             lines.leave(place, str(error), line)
         else:
             seen[kind[:60]] += 1
-            database.executemany("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?)", _rows(records, parts))
+            database.executemany("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _rows(records, parts))
         if len(lines.aside) > 1000:
             _put_aside(database, lines.aside)
     _put_aside(database, lines.aside)
     database.executemany("INSERT INTO seen VALUES (?, ?)", sorted(seen.items()))
 
 
-def _rows(records: tuple[Record, ...], parts: int) -> Iterator[tuple[int, str, int, str, str, str, bytes]]:
+def _rows(records: tuple[Record, ...], parts: int) -> Iterator[tuple[int, str, int, str, str, str, bytes, int]]:
     for one in records:
         data = zlib.compress(facts_json(one.facts), 1)
-        yield part_of(one.repo, parts), one.repo, one.number, one.kind, one.uid, one.at, data
+        yield part_of(one.repo, parts), one.repo, one.number, one.kind, one.uid, one.at, data, one.repo_id
 
 
 def _put_aside(database: sqlite3.Connection, aside: list[Aside]) -> None:

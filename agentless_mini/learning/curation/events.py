@@ -4,8 +4,8 @@ Two shapes of payloads are read. Until 7 October 2025 a PullRequestEvent held th
 merged, merge_commit_sha, counts. Since then GitHub's Events API, which GH Archive records, gives of it only url, id,
 number, and ref, sha and repository of head and base. What such trimmed events lack is looked for elsewhere: words in
 events about comments, whose `issue` still has them; the author in the event of its opening; that it was merged in the
-action "merged" or, as is the merge commit, in the history of the mirror. The numbers of commits and files, and whether
-a repository is a fork stay unknown where only trimmed events tell of it.
+action "merged" or, as is the merge commit, in the history of the mirror. The numbers of commits, files and lines, and
+whether a repository is a fork stay unknown where only trimmed events tell of it.
 
 The other schema of before 2015 (`repository` instead of `repo`) is not read: its lines are malformed.
 """
@@ -14,6 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +34,7 @@ Values = Mapping[str, Any]
 _BOT_NAME = re.compile(
     r"\[bot\]$|^(dependabot|renovate|greenkeeper|pyup|snyk|mergify|automerge)\b|-bot$", re.IGNORECASE
 )
+_FIRST_YEAR = 2000  # any before GitHub's
 
 
 class Malformed(ValueError):
@@ -55,7 +57,10 @@ def read_event(line: bytes) -> tuple[str, tuple[Record, ...]]:
     if reader is None:
         return kind, ()
     payload = {**_object(event, "payload"), "actor": event.get("actor")}
-    return kind, reader(payload, _repo(event.get("repo")), _moment(event.get("created_at")))
+    repo = _repo(event.get("repo"))
+    records = reader(payload, repo, _moment(event.get("created_at")))
+    number = _count(_object(event, "repo").get("id"))
+    return kind, tuple(replace(one, repo_id=number) if one.repo == repo else one for one in records)
 
 
 def is_bot(login: str, said: str = "") -> bool:
@@ -71,7 +76,7 @@ def _pull_request(payload: Values, repo: str, at: str) -> tuple[Record, ...]:
     said = pull.get("merged")
     facts = PullFacts(
         merged=True if action == "merged" else said if isinstance(said, bool) else _unsaid(action),
-        merged_at=_moment(pull["merged_at"]) if pull.get("merged_at") else at if action == "merged" else "",
+        merged_at=_moment(pull["merged_at"]) if pull.get("merged_at") else at if _ends(action, said) else "",
         title=_text(pull, "title"),
         body=_text(pull, "body"),
         login=_text(user, "login"),
@@ -83,9 +88,12 @@ def _pull_request(payload: Values, repo: str, at: str) -> tuple[Record, ...]:
         merge=_commit(pull.get("merge_commit_sha")) if said is True or action == "merged" else "",
         commits=_count(pull.get("commits")),
         changed_files=_count(pull.get("changed_files")),
-        fork=_object(base, "repo", needed=False).get("fork") is True,
+        lines=_count(pull.get("additions")) + _count(pull.get("deletions")),
     )
-    return (Record(repo, _number(payload.get("number", pull.get("number"))), _digest(facts), at, facts),)
+    number = payload.get("number")
+    record = Record(repo, _number(pull.get("number") if number is None else number), _digest(facts), at, facts)
+    forked = _object(base, "repo", needed=False).get("fork") is True
+    return (record, Record(repo, 0, "said", at, Fork(""))) if forked else (record,)
 
 
 def _opener(payload: Values, action: str) -> Values:
@@ -94,15 +102,20 @@ def _opener(payload: Values, action: str) -> Values:
 
 
 def _unsaid(action: str) -> bool | None:
-    """A trimmed event that something was closed does not say whether it was merged; what is not closed is not."""
-    return None if action == "closed" else False
+    """Only a trimmed event of an opening says that it is not merged: others come after a merge as well."""
+    return False if action in {"opened", "reopened"} else None
+
+
+def _ends(action: str, said: object) -> bool:
+    """Tell whether an event is the merge, or may be it: a trimmed one that something was closed does not say."""
+    return action == "merged" or (action == "closed" and said is None)
 
 
 def _issue(payload: Values, repo: str, at: str) -> tuple[Record, ...]:
     issue = _object(payload, "issue")
     login = _text(_object(issue, "user", needed=False), "login")
     created = _moment(issue["created_at"]) if issue.get("created_at") else at
-    text = Text(_text(issue, "title"), _text(issue, "body"), login, created, "pull_request" in issue)
+    text = Text(_text(issue, "title"), _text(issue, "body"), login, created, issue.get("pull_request") is not None)
     return (Record(repo, _number(issue.get("number")), _digest(text), at, text),)
 
 
@@ -134,8 +147,9 @@ def _said(payload: Values, name: str, where: tuple[str, int, str]) -> tuple[Reco
 
 
 def _fork(payload: Values, repo: str, at: str) -> tuple[Record, ...]:
-    fork = _text(_object(payload, "forkee"), "full_name")
-    return (Record(_repo({"name": fork}), 0, "origin", at, Fork(repo)),)
+    fork = _object(payload, "forkee")
+    name = _repo({"name": _text(fork, "full_name")})
+    return (Record(name, 0, "origin", at, Fork(repo), _count(fork.get("id"))),)
 
 
 _READERS: Mapping[str, Callable[[Values, str, str], tuple[Record, ...]]] = {
@@ -177,13 +191,16 @@ def _repo(said: object) -> str:
 
 
 def _number(said: object) -> int:
-    if not isinstance(said, int) or isinstance(said, bool) or not 0 < said < MOST_NUMBER:
+    number = _count(said)
+    if not number:
         raise Malformed("number is none")
-    return said
+    return number
 
 
 def _count(said: object) -> int:
-    return said if isinstance(said, int) and not isinstance(said, bool) and 0 < said < MOST_NUMBER else 0
+    """Return a positive whole number, which some exports write as 12.0; 0 for anything else."""
+    whole = isinstance(said, int | float) and not isinstance(said, bool) and 0 < said < MOST_NUMBER and said % 1 == 0
+    return int(said) if whole and isinstance(said, int | float) else 0
 
 
 def _commit(said: object) -> str:
@@ -198,7 +215,7 @@ def _moment(said: object) -> str:
     """Return a date in the one form that sorts by time."""
     try:
         moment = datetime.fromisoformat(said) if isinstance(said, str) else None
-        if moment is not None and moment.tzinfo is not None:
+        if moment is not None and moment.tzinfo is not None and moment.year >= _FIRST_YEAR:
             return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError) as error:
         raise Malformed("date is none") from error

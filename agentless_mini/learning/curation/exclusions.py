@@ -11,8 +11,17 @@ BENCHMARKS: Mapping[str, tuple[str, ...]] = {
         "psf/requests", "pydata/xarray", "pylint-dev/pylint", "pytest-dev/pytest", "scikit-learn/scikit-learn",
         "sphinx-doc/sphinx", "sympy/sympy",
     ),
-    "SWE-bench, by names that they had before": (
-        "kennethreitz/requests", "mitsuhiko/flask", "pycqa/pylint", "requests/requests",
+    "names that they had before": (
+        "kennethreitz/requests", "mitsuhiko/flask", "pycqa/astroid", "pycqa/pylint", "requests/requests",
+        "6to5/6to5", "akaszynski/pyvista", "alanmcruickshank/sqlfluff", "antirez/redis", "apache/incubator-druid",
+        "apache/lucene-solr", "bbatsov/rubocop", "carbon-design-system/carbon-components",
+        "charliermarsh/ruff", "chjj/marked", "cppformat/cppformat", "darcymason/pydicom", "developit/preact",
+        "druid-io/druid", "fabpot/php-cs-fixer", "facebook/immutable-js", "friendsofphp/php-cs-fixer",
+        "ibm/carbon-components", "immutable-js-oss/immutable-js", "isagalaev/highlight.js", "jlongster/prettier",
+        "krausefx/fastlane", "leaverou/prism", "llk/scratch-gui", "lmccart/p5.js", "mholt/caddy", "mojombo/jekyll",
+        "mzabriskie/axios", "netflix/rxjava", "nnnick/chart.js", "openlayers/ol3", "rubocop-hq/rubocop",
+        "rzwitserloot/lombok", "spf13/hugo", "stedolan/jq", "stympy/faker", "tkh44/emotion",
+        "vuejs/vue-next",
     ),
     "SWE-bench dev": (
         "marshmallow-code/marshmallow", "pvlib/pvlib-python", "pydicom/pydicom", "pylint-dev/astroid",

@@ -1,7 +1,8 @@
 """Which repositories are forks of one another, and the split that a family falls into.
 
 Repositories are of one family where they have a first commit in common, or events say that one was forked from the
-other. A family is known by the least of its members' names in lower case. It is kept in SQLite, not in memory.
+other. A family is known by the least first commit of its members, or by the least name in lower case where none is
+known: more input can join families, but does not rename one whose members are cloned. It is kept in SQLite.
 """
 
 import hashlib
@@ -24,10 +25,10 @@ class Families:
     def join(self, repo: str, kin: Iterable[str]) -> None:
         """Say that a repository is of one family with others: repositories by name, or first commits by id.
 
-        Names hold a "/" and ids do not; of the two a name becomes the family's.
+        Names hold a "/" and ids do not; of the two an id becomes the family's.
         """
         for other in kin:
-            one, two = sorted((self._top(repo.lower()), self._top(other.lower())), key=lambda n: ("/" not in n, n))
+            one, two = sorted((self._top(repo.lower()), self._top(other.lower())), key=lambda n: ("/" in n, n))
             if one != two:
                 self._put(two, one)
 
@@ -53,7 +54,7 @@ class Families:
 
 
 def split_of(family: str, settings: CurateSettings) -> str:
-    """Return the split of a family: by a hash of its name and the seed, so that more input moves no row."""
+    """Return the split of a family: by its name and the seed. More input moves no row unless families join."""
     digest = hashlib.sha256(f"{settings.seed} {family}".encode()).digest()
     place = int.from_bytes(digest[:8]) / _RANGE
     if place < settings.test:

@@ -37,9 +37,16 @@ def before_the_mirror(repo: str, pull: PullFacts) -> Step | None:
         return Step.NOT_MERGED
     if is_benchmark(repo):
         return Step.BENCHMARK
-    if pull.bot or is_bot(pull.login) or _BOT_BRANCH.search(pull.branch) or _AUTOMERGE.search(pull.title):
+    if pull.bot or is_bot(pull.login) or _BOT_BRANCH.search(pull.branch):
         return Step.BOT
-    return Step.VERSION_BUMP if _BUMP.search(pull.title.strip()) else None
+    return by_title(pull.title)
+
+
+def by_title(title: str) -> Step | None:
+    """Return why a pull request is left out by its title, None where it is not or the title is not known yet."""
+    if _AUTOMERGE.search(title):
+        return Step.BOT
+    return Step.VERSION_BUMP if _BUMP.search(title.strip()) else None
 
 
 def by_changes(changes: Sequence[Changed], settings: CurateSettings) -> Step | None:
@@ -47,9 +54,9 @@ def by_changes(changes: Sequence[Changed], settings: CurateSettings) -> Step | N
     wanted = wanted_files(changes, settings.oracle)
     steps = (
         (not changes, Step.EMPTY),
-        (len(changes) > settings.most_files, Step.HUGE),
-        (sum(max(one.lines, 0) for one in changes) > settings.most_lines, Step.HUGE),
         (all(map(is_lock_file, changes)), Step.LOCK_FILES_ONLY),
+        (len(changes) > settings.most_files, Step.HUGE),
+        (sum(max(one.lines, 0) for one in changes if not is_lock_file(one)) > settings.most_lines, Step.HUGE),
         (not any(CODE_SUFFIX.search(_path(one)) for one in wanted), Step.NO_CODE),
         (not any(one.before for one in wanted), Step.NOTHING_TO_EDIT),
     )

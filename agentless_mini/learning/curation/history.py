@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from agentless_mini.clones import REMOTE_HEAD
 from agentless_mini.errors import RepositoryError, printable
 from agentless_mini.gitcommand import GitCommand
+from agentless_mini.learning.curation.records import COMMIT_ID
 
 LINK, GITLINK = "120000", "160000"
 _OPTIONS = ("-c", "log.showSignature=false", "-c", "core.attributesFile=")
@@ -46,8 +48,9 @@ class History:
     def __init__(self, folder: Path) -> None:
         """Read the git directory at a path."""
         self.folder = folder
-        self._git = GitCommand(str(folder), _OPTIONS, (f"GIT_DIR={folder}",))
+        self._git = GitCommand(str(folder), _OPTIONS, (f"GIT_DIR={folder}", "GIT_NO_REPLACE_OBJECTS=1"))
         self._numbers: Mapping[int, str] | None = None
+        self._tip = ""
 
     def commits(self, ids: Sequence[str]) -> dict[str, Commit]:
         """Return the commits that are there, by id."""
@@ -95,19 +98,35 @@ class History:
         return tuple(known[name].message for name in ids if name in known)
 
     def roots(self) -> tuple[str, ...]:
-        """Return the first commits of HEAD, sorted: clones and forks have them in common."""
-        answer = self._git.ask("rev-list", "--max-parents=0", "HEAD", "--")
-        return tuple(sorted(answer.out.decode().split()))
+        """Return the first commits of the tip, sorted: clones and forks have them in common."""
+        return tuple(sorted(self._git.read("rev-list", "--max-parents=0", self.tip(), "--").decode().split()))
+
+    def tip(self) -> str:
+        """Return the newest commit of the branch that the remote's HEAD names, or else HEAD.
+
+        Raises `RepositoryError` where neither names a commit (the branch is gone), or the history is cut (shallow).
+        """
+        if not self._tip:
+            self._tip = next(filter(None, map(self._resolved, (REMOTE_HEAD, "HEAD"))), "")
+            shown = printable(str(self.folder))
+            if not self._tip:
+                raise RepositoryError(f"HEAD of {shown} names no commit: point it at a branch (`git symbolic-ref`).")
+            if (self.folder / "shallow").exists():
+                raise RepositoryError(f"{shown} is a shallow clone: run `git fetch --unshallow` there.")
+        return self._tip
+
+    def _resolved(self, name: str) -> str:
+        return self._git.ask("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").out.decode().strip()
 
     def merged_as(self, number: int) -> str:
-        """Return the commit on HEAD's first parents that says it merges the pull request of a number, or ""."""
+        """Return the commit on the tip's first parents that says it merges the pull request of a number, or ""."""
         if self._numbers is None:
             self._numbers = dict(self._numbered())
         return self._numbers.get(number, "")
 
     def _numbered(self) -> Iterator[tuple[int, str]]:
         """Yield numbers and commits, the newest first: of two that say the same the oldest counts."""
-        out = self._git.ask("log", "--first-parent", "--format=%H %s", "HEAD", "--").out
+        out = self._git.read("log", "--first-parent", "--format=%H %s", self.tip(), "--")
         for line in out.decode("utf-8", "replace").split("\n"):
             name, _, subject = line.partition(" ")
             said = MERGED.match(subject) or SQUASHED.search(subject)
@@ -140,14 +159,15 @@ def is_squash(commit: Commit) -> bool:
 def _commit(name: str, data: bytes) -> Commit:
     head, _, message = data.partition(b"\n\n")
     lines = head.split(b"\n")
-    parents = tuple(line[7:].decode() for line in lines if line.startswith(b"parent "))
-    said = next((line.split()[-2] for line in lines if line.startswith(b"committer ")), b"0")
-    return Commit(name, parents, _date(said), message.decode("utf-8", "replace"))
+    said_parents = (line[7:].decode("ascii", "replace") for line in lines if line.startswith(b"parent "))
+    parents = tuple(parent for parent in said_parents if COMMIT_ID.fullmatch(parent))
+    said = next((line.split() for line in lines if line.startswith(b"committer ")), [])
+    return Commit(name, parents, _date(said[-2] if len(said) > 2 else b""), message.decode("utf-8", "replace"))
 
 
 def _date(said: bytes) -> str:
     try:
-        return datetime.fromtimestamp(int(said), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return datetime.fromtimestamp(max(int(said), 0), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
         return ""
 

@@ -14,7 +14,8 @@ _CLOSING = re.compile(
     re.IGNORECASE,
 )
 _MORE = re.compile(r"(?:(?P<repo>[\w-]+/[\w.-]+))?#(?P<number>[1-9][0-9]{0,8})")
-_NO_WORDS = re.compile(r"```.*?```|<!--.*?-->", re.DOTALL)
+# What is never closed goes on to the end, as GitHub shows it.
+_NO_WORDS = re.compile(r"```.*?(?:```|\Z)|<!--.*?(?:-->|\Z)|`[^`\n]{1,200}`", re.DOTALL)
 MOST_LINKS = 5
 
 
@@ -29,7 +30,7 @@ class Link:
 def closing_links(texts: Iterable[str], repo: str) -> tuple[Link, ...]:
     """Return the issues that the texts of a pull request of `repo` close, in order, each once, `MOST_LINKS` at most.
 
-    Code blocks and HTML comments, as templates leave them, do not count; nor does a plain mention. "fixes #1, #2" is
+    Code and HTML comments, as templates leave them, do not count; nor does a plain mention. "fixes #1, #2" is
     read as both, as people mean it, though GitHub closes the first alone.
     """
     found: dict[Link, None] = {}

@@ -1,11 +1,14 @@
 """Finds the clone of a repository: in a folder of mirrors, or cloned on demand."""
 
+import os
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentless_mini.clones import bring_up_to_date, remote_of
-from agentless_mini.errors import RepositoryError
+from agentless_mini.clones import bring_up_to_date, copy_of, remote_of
+from agentless_mini.errors import RepositoryError, Unreachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +25,24 @@ class Mirrors:
     clone_from: str = ""
 
     def find(self, repo: str) -> Path | None:
-        """Return the git directory of a repository, None where there is none."""
+        """Return the git directory of a repository, None where there is none and none can be cloned."""
+        return self.kept(repo) or (self._cloned(repo) if self.clone_from else None)
+
+    def kept(self, repo: str) -> Path | None:
+        """Return the git directory of a repository in the folder of mirrors, None where there is none."""
         for place in self._places(repo):
             for folder in (place, place / "repo", place / ".git"):
                 if (folder / "HEAD").is_file() and (folder / "objects").is_dir():
                     return folder.absolute()
-        return self._cloned(repo) if self.clone_from else None
+        return None
+
+    def states(self) -> Iterator[tuple[str, str]]:
+        """Yield the owners of mirrors, each with what changes when one comes, goes, or a bare one is fetched."""
+        with os.scandir(self.folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                with suppress(OSError):  # it went meanwhile
+                    owner = re.split(r"\+|__", entry.name)[0]
+                    yield owner, f"{entry.name} {entry.stat().st_mtime_ns}"
 
     def _places(self, repo: str) -> Iterator[Path]:
         for spelled in dict.fromkeys((repo, repo.lower())):
@@ -37,7 +52,16 @@ class Mirrors:
                 yield self.folder / f"{stem}.git"
 
     def _cloned(self, repo: str) -> Path | None:
+        """Clone a repository, or bring its clone up to date; one that cannot be is used as it is.
+
+        None where there is none to clone: gone, private or renamed, as many repositories in old events are. Raises
+        `Unreachable` where that is not known, for then the repository is owed.
+        """
+        remote = remote_of(f"{self.clone_from.rstrip('/')}/{repo}")
+        copy = copy_of(remote, self.cache).absolute()
         try:
-            return bring_up_to_date(remote_of(f"{self.clone_from.rstrip('/')}/{repo}"), None, self.cache).absolute()
-        except RepositoryError:  # gone, private or renamed: as many repositories in old events are
-            return None
+            return bring_up_to_date(remote, None, self.cache).absolute()
+        except RepositoryError as error:
+            if isinstance(error, Unreachable) and not copy.exists():
+                raise
+            return copy if copy.exists() else None

@@ -15,7 +15,10 @@ MOST_NUMBER = 2**53
 
 @dataclass(frozen=True, slots=True)
 class PullFacts:
-    """What an event says of a pull request. `merged` is None, texts are "" and counts 0 where it does not say."""
+    """What an event says of a pull request. `merged` is None, texts are "" and counts 0 where it does not say.
+
+    `merged_at` is when it was merged if it was. `since` is when the first event tells of it, where several are joined.
+    """
 
     merged: bool | None
     merged_at: str = ""
@@ -29,7 +32,8 @@ class PullFacts:
     merge: str = ""
     commits: int = 0
     changed_files: int = 0
-    fork: bool = False
+    lines: int = 0
+    since: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class Comment:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """That a repository was forked from another."""
+    """That a repository was forked from another: from which is "" where the event does not say."""
 
     origin: str
 
@@ -73,7 +77,8 @@ KINDS: dict[str, type[PullFacts | Text | Comment | Fork]] = {
 class Record:
     """A fact about one number of a repository (0: the repository itself), as of `at` (ISO 8601, UTC).
 
-    Records of one repository, number, kind and `uid` say the same; the earliest is kept.
+    Records of one repository, number, kind and `uid` say the same; the earliest is kept. `repo_id` is the number that
+    GitHub gives a repository, which stays when its name changes; 0 where it is unknown.
     """
 
     repo: str
@@ -81,6 +86,7 @@ class Record:
     uid: str
     at: str
     facts: Facts
+    repo_id: int = 0
 
     @property
     def kind(self) -> str:

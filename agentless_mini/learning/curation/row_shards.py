@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agentless_mini.learning.curation.duplicates import mark_of
-from agentless_mini.learning.curation.event_shards import Aside, connect, partial_of
+from agentless_mini.learning.curation.event_shards import Aside, connect, name_whole, partial_of
 from agentless_mini.learning.curation.steps import Step
 from agentless_mini.learning.rows import Row, RowFile
 
 PULLS = "pulls"
 _SCHEMA = """
 CREATE TABLE repo (name TEXT PRIMARY KEY, kin TEXT);
+CREATE TABLE fork (name TEXT PRIMARY KEY, origin TEXT) WITHOUT ROWID;
 CREATE TABLE row (number INTEGER PRIMARY KEY, repo TEXT, mark BLOB, data BLOB);
 CREATE TABLE count (name TEXT, count INTEGER);
 CREATE TABLE rejected (place TEXT, reason TEXT, start TEXT);
@@ -57,6 +58,10 @@ class RowSink:
         """Note what a repository is of one family with."""
         self._database.execute("INSERT OR REPLACE INTO repo VALUES (?, ?)", (name, json.dumps(kin)))
 
+    def fork(self, name: str, origin: str) -> None:
+        """Note that a repository, with pull requests or none, was forked from another; the first word counts."""
+        self._database.execute("INSERT OR IGNORE INTO fork VALUES (?, ?)", (name, origin))
+
     def keep(self, row: Row) -> None:
         """Take in a row."""
         data = zlib.compress(json.dumps(asdict(row), ensure_ascii=False).encode(), 3)
@@ -76,7 +81,7 @@ def row_sink(shard: Path) -> Iterator[RowSink]:
         sink = RowSink(database)
         yield sink
         sink.close()
-    partial.rename(shard)
+    name_whole(partial, shard)
 
 
 class ShardReader:
@@ -90,6 +95,11 @@ class ShardReader:
         """Yield the repositories, each with its kin."""
         rows = self._database.execute("SELECT name, kin FROM repo ORDER BY name")
         return ((name, tuple(json.loads(kin))) for name, kin in rows)
+
+    def origin(self, name: str) -> str:
+        """Return what a repository was forked from, "" where the shard does not say."""
+        found = self._database.execute("SELECT origin FROM fork WHERE name = ?", (name,)).fetchone()
+        return str(found[0]) if found else ""
 
     def kept(self) -> Iterator[Kept]:
         """Yield the rows in order, without their contents."""

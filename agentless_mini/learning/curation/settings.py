@@ -34,7 +34,7 @@ class CurateSettings(BaseModel):
     most_files: int = Field(10, ge=1, le=1000)
     """Most changed files; a pull request with more is huge."""
     most_lines: int = Field(1000, ge=1)
-    """Most added and removed lines; a pull request with more is huge."""
+    """Most added and removed lines, lock files aside; a pull request with more is huge."""
     most_bytes: int = Field(400_000, ge=1, le=50_000_000)
     """Most bytes of the files of a row, before and after, and of one relevant file; more is huge."""
     similar: float = Field(0.8, gt=0, le=1)

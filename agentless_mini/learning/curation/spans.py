@@ -2,17 +2,22 @@
 
 merge commit   the merge base of its two parents, and the second parent: what the author wrote, no one else's work
 squash         the merge commit's parent, and the merge commit
-rebase         the commit as many steps back as there were commits; told from a squash by the number of files
+rebase         the commit as many steps back as there were commits; told from a squash by the numbers of files and lines
+
+A merge commit that no event names is looked for by the number that its subject tells. The history of a fork tells those
+of its origin as well, so it must be of the time of the events.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from agentless_mini.learning.curation.history import Changed, Commit, History, is_squash
 from agentless_mini.learning.curation.records import PullFacts
 from agentless_mini.learning.curation.steps import Step
 
 MOST_COMMITS = 250
+SLACK = timedelta(days=7)  # between a merge and its commit's date: clocks differ, and merges wait to be pushed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +50,25 @@ def _missing(pull: PullFacts) -> Step:
 
 def _merge_commits(history: History, pulls: Mapping[int, PullFacts]) -> dict[int, Commit]:
     """Return the merge commits that the mirror has: those that events name, else those that name the number."""
-    named = {number: pull.merge for number, pull in pulls.items()}
-    known = history.commits([name for name in named.values() if name])
-    for number, name in named.items():
-        if name not in known:
-            named[number] = history.merged_as(number)
-    known |= history.commits([name for name in named.values() if name and name not in known])
-    return {number: known[name] for number, name in named.items() if name in known}
+    known = history.commits([pull.merge for pull in pulls.values() if pull.merge])
+    told = {number: history.merged_as(number) for number, pull in pulls.items() if pull.merge not in known}
+    numbered = history.commits([name for name in told.values() if name])
+    fitting = {
+        number: numbered[name]
+        for number, name in told.items()
+        if name in numbered and _fits(numbered[name], pulls[number])
+    }
+    return {number: known[pull.merge] for number, pull in pulls.items() if pull.merge in known} | fitting
+
+
+def _fits(merge: Commit, pull: PullFacts) -> bool:
+    """Tell whether a commit is of the time of a pull request."""
+    since, until = pull.since or merge.at, pull.merged_at or merge.at
+    return bool(merge.at) and _after(since, merge.at) <= SLACK and _after(merge.at, until) <= SLACK
+
+
+def _after(one: str, other: str) -> timedelta:
+    return datetime.fromisoformat(one) - datetime.fromisoformat(other)
 
 
 def _ways(history: History, merge: Commit, pull: PullFacts) -> list[tuple[str, str]]:
@@ -66,13 +83,19 @@ def _ways(history: History, merge: Commit, pull: PullFacts) -> list[tuple[str, s
 
 
 def _chosen(merge: Commit, pull: PullFacts, ways: Mapping[tuple[str, str], tuple[Changed, ...]]) -> Span | Step:
-    """Choose among the ways; where there are two by the number of files, else by a subject that ends in the number."""
+    """Choose among the ways: by the number of files, by that of lines, by a subject that tells of a squash."""
     fitting = [way for way, changes in ways.items() if len(ways) == 1 or len(changes) == pull.changed_files]
-    if not fitting and is_squash(merge):
-        fitting = list(ways)
-    if not fitting:
+    if len(fitting) > 1:
+        fitting = [way for way in fitting if _lines(ways[way]) == pull.lines] or fitting
+    if len(fitting) != 1 and is_squash(merge):
+        fitting = list(ways)[:1]
+    if len(fitting) != 1:
         return Step.HISTORY_UNCLEAR
     return Span(*fitting[0], merge, ways[fitting[0]])
+
+
+def _lines(changes: Sequence[Changed]) -> int:
+    return sum(max(one.lines, 0) for one in changes)
 
 
 def _real(changes: tuple[Changed, ...]) -> tuple[Changed, ...]:

@@ -18,15 +18,15 @@ class Step(enum.StrEnum):
     COMMIT_MISSING = "commit-missing"  # the mirror lacks the merge commit or its parents
     HISTORY_UNCLEAR = "history-unclear"  # what it changed cannot be told: an octopus, a rebase of unknown length
     EMPTY = "empty"
-    HUGE = "huge"
     LOCK_FILES_ONLY = "lock-files-only"
+    HUGE = "huge"
     NO_CODE = "no-code"
     NOTHING_TO_EDIT = "nothing-to-edit"  # it only creates files: no prompt could show anything
     NO_ISSUE = "no-issue"
     ISSUE_UNKNOWN = "issue-unknown"  # the events tell nothing of the linked issue, or nothing before the merge
     UNREADABLE = "unreadable"  # binary, a link, a submodule, not UTF-8, a path that leaves the tree
     UNSAYABLE = "unsayable"  # the edit format cannot say the change: Python that does not parse
-    MIRROR_BROKEN = "mirror-broken"  # git failed on the mirror: all that was left of its repository
+    MIRROR_BROKEN = "mirror-broken"  # git failed on what the mirror has of it
     DUPLICATE = "duplicate"
 
 

@@ -5,14 +5,19 @@ has been done. They are done here, in processes of this machine, or on Ray (see 
 """
 
 import multiprocessing
+import os
+import sqlite3
+import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
-from agentless_mini.errors import EnvironmentFailed, boundary
+from agentless_mini.errors import EnvironmentFailed, boundary, printable
 from agentless_mini.learning.curation.event_shards import shard_events
 from agentless_mini.learning.curation.mirrors import Mirrors
 from agentless_mini.learning.curation.part import Tools, shard_part
@@ -87,7 +92,7 @@ def in_processes(workers: int) -> Doing:
 
     def do(tasks: Sequence[Task]) -> Iterator[Path]:
         context = multiprocessing.get_context("spawn")
-        with boundary({BrokenProcessPool: _died}), ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with boundary({BrokenProcessPool: _died}), ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
             running = [pool.submit(done, task) for task in tasks]
             try:
                 for future in as_completed(running):
@@ -98,10 +103,23 @@ def in_processes(workers: int) -> Doing:
     return one_by_one if workers == 1 else do
 
 
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, killed too: nobody would ever tell it to."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(process: BaseProcess) -> None:
+    process.join()
+    os._exit(1)
+
+
 def done(task: Task) -> Path:
     """Do a task and return its shard. A half-written one has another name: see `forget_partial`."""
-    task.shard.parent.mkdir(parents=True, exist_ok=True)
-    task.do()
+    with boundary(dict.fromkeys((OSError, sqlite3.Error), lambda error: _unwritten(task.shard, error))):
+        task.shard.parent.mkdir(parents=True, exist_ok=True)
+        task.do()
     return task.shard
 
 
@@ -110,6 +128,11 @@ def forget_partial(tasks: Sequence[Task]) -> None:
     for folder in {task.shard.parent for task in tasks}:
         for left in folder.glob("*.partial"):
             left.unlink(missing_ok=True)
+
+
+def _unwritten(shard: Path, error: BaseException) -> EnvironmentFailed:
+    said, place = printable(str(error)), printable(str(shard))
+    return EnvironmentFailed(f"{place} cannot be made ({said}): free some room there and in {tempfile.gettempdir()}.")
 
 
 def _died(error: BaseException) -> EnvironmentFailed:

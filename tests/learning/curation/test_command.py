@@ -117,6 +117,30 @@ def test_killed_at_random_moments_it_ends_with_the_same_rows(home: Home, tmp_pat
     assert not list((tmp_path / "out").glob(".*"))
 
 
+def children(process: int) -> set[Path]:
+    """Return what a process has started that is still there, in /proc."""
+    stats = (stat for stat in Path("/proc").glob("[0-9]*/stat") if stat.exists())
+    return {stat.parent for stat in stats if stat.read_text().rpartition(")")[2].split()[1] == str(process)}
+
+
+@pytest.mark.thorough
+def test_the_processes_of_a_killed_run_end(home: Home, tmp_path: Path) -> None:
+    many(tmp_path, 8)
+    words = home.command(*arguments("out", "--workers", "2", "--quiet"))
+    running = subprocess.Popen(words, cwd=tmp_path, env=home.environment(), stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 300
+    while not shards(tmp_path / "out") and time.monotonic() < until:
+        time.sleep(0.1)
+    started = children(running.pid)
+    running.kill()
+    running.wait()
+    until = time.monotonic() + 60
+    while any(one.exists() for one in started) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(started) >= 2
+    assert not any(one.exists() for one in started)
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     pytest.importorskip("ray", reason="Ray is not installed (the extra 'cluster')")

@@ -51,11 +51,13 @@ def test_the_test_merge_of_an_open_pull_request_is_not_its_merge_commit() -> Non
     assert (record.facts.merged, record.facts.merge) == (False, "")
 
 
-@pytest.mark.parametrize(("action", "merged"), [("merged", True), ("closed", None), ("opened", False)])
+@pytest.mark.parametrize(
+    ("action", "merged"), [("merged", True), ("closed", None), ("opened", False), ("labeled", None)]
+)
 def test_a_trimmed_pull_request_says_less(action: str, merged: bool | None) -> None:
     (record,) = read(trimmed_event(12, action))
     login = "ada" if action == "opened" else ""
-    at = AT if merged else ""
+    at = AT if action in {"merged", "closed"} else ""
     assert record.facts == PullFacts(merged, at, login=login, branch="topic", head="a" * 40, base="a" * 40)
 
 
@@ -69,6 +71,24 @@ def test_issues_comments_and_forks_are_read() -> None:
     assert len(read(comment_event(3, "  ", AT))) == 1
     (fork,) = read(event("ForkEvent", {"forkee": {"full_name": "eve/engine"}}))
     assert (fork.repo, fork.number, fork.facts) == ("eve/engine", 0, Fork("ada/engine"))
+
+
+def test_numbers_may_be_floats_and_what_is_absent_null() -> None:
+    (record,) = read(pull_event(12.0, "c" * 40, user=None, additions=3.0, deletions=2, head=None))  # type: ignore[arg-type]
+    assert isinstance(record.facts, PullFacts)
+    assert (record.number, record.facts.lines, record.facts.login) == (12, 5, "")
+    (issue,) = read(issue_event(3, "words"))
+    (same,) = read(issue_event(3, "words") | {"actor": None})
+    assert same == issue
+    (told,) = read(event("IssuesEvent", {"issue": {"number": 3, "title": "t", "pull_request": None}}))
+    assert isinstance(told.facts, Text)
+    assert not told.facts.is_pull
+
+
+def test_a_pull_request_tells_that_its_repository_is_a_fork() -> None:
+    side = {"ref": "main", "sha": "b" * 40, "repo": {"name": "ada/engine", "fork": True}}
+    _, fork = read(pull_event(12, "c" * 40, base=side))
+    assert (fork.number, fork.facts) == (0, Fork(""))
 
 
 def test_types_that_tell_nothing_give_nothing() -> None:
@@ -94,6 +114,8 @@ def wrong(**changes: object) -> dict[str, Any]:
         (json.dumps(wrong(created_at="2012/04/01")).encode(), "date is none"),
         (json.dumps(wrong(created_at="2024-01-01T00:00:00")).encode(), "date is none"),
         (json.dumps(wrong(created_at=7)).encode(), "date is none"),
+        (json.dumps(wrong(created_at="0001-01-01T00:00:00Z")).encode(), "date is none"),
+        (json.dumps(pull_event(12.5, "c" * 40)).encode(), "number is none"),  # type: ignore[arg-type]
         (json.dumps(pull_event(12, "HEAD; rm")).encode(), "sha is no commit id"),
         (json.dumps(pull_event(-1, "c" * 40)).encode(), "number is none"),
         (json.dumps(pull_event(2**60, "c" * 40)).encode(), "number is none"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Issue
-from agentless_mini.errors import RepositoryError
+from agentless_mini.errors import RepositoryError, Unreachable
 from agentless_mini.learning.curation.history import History
 from agentless_mini.learning.curation.mirrors import Mirrors
 from agentless_mini.learning.curation.relevance import (
@@ -49,6 +49,16 @@ def test_what_is_missing_is_cloned_on_demand(tmp_path: Path) -> None:
     assert found.parent == tmp_path / "cache"
     assert len(History(found).roots()) == 1
     assert mirrors.find("ada/gone") is None
+
+
+def test_a_clone_is_used_as_it_is_where_nothing_answers_and_what_is_not_known_is_owed(tmp_path: Path) -> None:
+    make_repository(tmp_path / "there" / "ada" / "engine", FILES)
+    mirrors = Mirrors(tmp_path, tmp_path / "cache", f"file://{tmp_path}/there")
+    found = mirrors.find("ada/engine")
+    (tmp_path / "there").rename(tmp_path / "away")
+    assert mirrors.find("ada/engine") == found
+    with pytest.raises(Unreachable, match="check the network"):
+        Mirrors(tmp_path, tmp_path / "cache", "http://127.0.0.1:9").find("ada/engine")
 
 
 def test_changes_between_commits_are_read(tmp_path: Path) -> None:

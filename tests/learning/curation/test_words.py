@@ -1,6 +1,7 @@
 """What is told by words alone: links, titles of bumps, lock files, licences, benchmarks, splits."""
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -37,11 +38,21 @@ from agentless_mini.learning.curation.steps import Step
         ("fixes 12", []),
         ("<!-- fixes #12 -->", []),
         ("```\nfixes #12\n```", []),
+        ("say `fixes #12` here", []),
+        ("fixes #1 <!-- fixes #12", [("a/b", 1)]),
+        ("fixes #1\n```\nfixes #12", [("a/b", 1)]),
         ("closes https://github.com/other/place/pull/3", []),
     ],
 )
 def test_closing_words_are_links_and_mentions_are_not(text: str, links: list[tuple[str, int]]) -> None:
     assert closing_links([text], "a/b") == tuple(Link(*link) for link in links)
+
+
+@pytest.mark.parametrize("text", ["<!--", "```", "`", "fix ", "closes the issue ", "fix a-", "fixes #1, #"])
+def test_links_are_found_in_time_that_grows_with_the_text_alone(text: str) -> None:
+    begun = time.process_time()
+    closing_links([text * (60_000 // len(text))], "a/b")
+    assert time.process_time() - begun < 2
 
 
 def test_there_are_not_more_links_than_that() -> None:
@@ -105,6 +116,8 @@ def changed(path: str, before: str = "1", lines: int = 1, modes: tuple[str, str]
         ([changed(f"{number}.py") for number in range(11)], Step.HUGE),
         ([changed("a.py", lines=1001)], Step.HUGE),
         ([changed("web/yarn.lock"), changed("Cargo.lock")], Step.LOCK_FILES_ONLY),
+        ([changed("uv.lock", lines=5000)], Step.LOCK_FILES_ONLY),
+        ([changed("a.py"), changed("uv.lock", lines=5000)], None),
         ([changed("a.md"), changed("uv.lock")], Step.NO_CODE),
         ([changed("tests/test_a.py")], Step.NO_CODE),
         ([changed("a.py", before="")], Step.NOTHING_TO_EDIT),
@@ -162,7 +175,9 @@ def test_licences_are_told_by_their_words(text: str, name: str) -> None:
 
 def test_every_repository_of_the_benchmarks_is_known_in_lower_case() -> None:
     assert all(name == name.lower() for name in NAMES)
-    assert all(map(is_benchmark, ("django/django", "Psf/Requests", "Automattic/wp-calypso", "redis/redis")))
+    assert all(
+        map(is_benchmark, ("django/django", "Psf/Requests", "Automattic/wp-calypso", "redis/redis", "spf13/hugo"))
+    )
     assert not is_benchmark("ada/django")
 
 
@@ -179,10 +194,14 @@ def test_families_join_over_names_and_first_commits(tmp_path: Path) -> None:
         families.join("z/one", ["root1"])
         families.join("y/two", ["root2"])
         families.join("B/three", ["root1", "root3"])
-        assert families.of("Z/One") == families.of("b/three") == "b/three"
-        assert families.of("y/two") == "y/two"
+        assert families.of("Z/One") == families.of("b/three") == "root1"
+        assert families.of("y/two") == "root2"
+        families.join("a/four", ["root2"])
+        assert families.of("a/four") == "root2"
         families.join("a/four", ["y/two", "root3"])
-        assert {families.of(name) for name in ("z/one", "y/two", "b/three", "a/four", "root2")} == {"a/four"}
+        assert {families.of(name) for name in ("z/one", "y/two", "b/three", "a/four", "root2")} == {"root1"}
+        families.join("a/five", ["a/six"])
+        assert families.of("a/six") == "a/five"
         assert families.of("x/alone") == "x/alone"
 
 

@@ -30,7 +30,7 @@ def event(kind: str, payload: Values, repo: str = REPO, at: str = AT) -> Values:
         "id": "1",
         "type": kind,
         "actor": {"login": "ada"},
-        "repo": {"id": 1, "name": repo},
+        "repo": {"id": crc32(repo.lower().encode()), "name": repo},
         "payload": payload,
         "public": True,
         "created_at": at,
