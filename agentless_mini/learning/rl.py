@@ -158,6 +158,7 @@ def _reward_function(
         values = rewarding.values(answers)
         for reason, count in reasons(answers).items():
             more["log_metric"](f"answers/{reason}", count / len(answers))
+        more["log_metric"]("answers/unscorable", values.count(None) / len(values))
         if training.is_first():
             _log(task, answers[: settings.log_rollouts], values, more["trainer_state"].global_step)
         return values

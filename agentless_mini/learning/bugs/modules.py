@@ -121,5 +121,23 @@ def evaluated(node: ast.AST) -> Iterator[ast.AST]:
                 waiting.extend(item for item in (value if isinstance(value, list) else [value]) if _is_node(item))
 
 
+def substance(function: ast.FunctionDef) -> str:
+    """Return what a function does, as a text that copies of it share: its docstring and annotations are left out."""
+    docstring = function.body[0] if ast.get_docstring(function, clean=False) is not None else None
+    nodes = (node for node in evaluated(function) if node is not docstring)
+    return "\n".join(f"{type(node).__name__} {_plain_fields(node)}" for node in nodes)
+
+
+def _plain_fields(node: ast.AST) -> list[object]:
+    """Return the values that a node holds itself, and how many nodes are in each of its lists."""
+    left_out = {"annotation", "returns", "type_comment", "kind"}
+    fields = [value for name, value in ast.iter_fields(node) if name not in left_out]
+    return [_count(value) if isinstance(value, list) else None if _is_node(value) else repr(value) for value in fields]
+
+
+def _count(values: list[object]) -> object:
+    return len(values) if any(map(_is_node, values)) else repr(values)
+
+
 def _is_node(value: object) -> bool:
     return isinstance(value, ast.AST)
