@@ -5,6 +5,7 @@ Names are told by the syntax tree alone: a name that is both local and the modul
 
 import ast
 import builtins
+import copy
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -123,9 +124,10 @@ def evaluated(node: ast.AST) -> Iterator[ast.AST]:
 
 def substance(function: ast.FunctionDef) -> str:
     """Return what a function does, as a text that copies of it share: its docstring and annotations are left out."""
-    docstring = function.body[0] if ast.get_docstring(function, clean=False) is not None else None
-    nodes = (node for node in evaluated(function) if node is not docstring)
-    return "\n".join(f"{type(node).__name__} {_plain_fields(node)}" for node in nodes)
+    bare = copy.copy(function)
+    if ast.get_docstring(function, clean=False) is not None:
+        bare.body = function.body[1:]
+    return "\n".join(f"{type(node).__name__} {_plain_fields(node)}" for node in evaluated(bare))
 
 
 def _plain_fields(node: ast.AST) -> list[object]:
