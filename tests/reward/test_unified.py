@@ -170,7 +170,7 @@ def test_a_patch_of_inference_is_read_back(old: list[str], new: list[str], is_op
         assert outcome.changes == (change,)
 
 
-@pytest.mark.parametrize("path", ["caf\u00e9 \u8336.txt", 'a"b.txt', "a b/c.txt"])
+@pytest.mark.parametrize("path", ["caf\u00e9 \u8336.txt", 'a"b.txt', "a c/d e.txt"])
 @pytest.mark.parametrize(("before", "after"), [(b"x\n", b"y\n"), (None, b"y\n"), (b"x\n", None), (None, b"")])
 def test_a_path_that_git_quotes_is_read_back(path: str, before: bytes | None, after: bytes | None) -> None:
     patch = make_patch([FileChange(path, before, after, "100644")], Forms())
