@@ -26,6 +26,7 @@ from agentless_mini.learning.bugs.making import Maker, Task
 from agentless_mini.learning.bugs.packages import Package, read_packages
 from agentless_mini.learning.bugs.place import PlainRequest, open_plain
 from agentless_mini.learning.bugs.probing import Prober
+from agentless_mini.learning.bugs.splits import held_out_first, unmatched
 from agentless_mini.learning.rows import SPLITS, write_rows
 from agentless_mini.recorded_sandbox import RecordedSandbox
 from agentless_mini.store import Store
@@ -72,7 +73,9 @@ async def _made(
         recorded = replace(opened, sandbox=RecordedSandbox(opened.sandbox, store))
         maker = Maker(config.bugs, Prober(recorded, config.bugs.batch), funnel)
         found: list[Task] = []
-        for package in packages:
+        for name in unmatched(packages, config.bugs):
+            console.print(Text(f"note: {printable(name)} is held out, but no source is of its family"))
+        for package in held_out_first(packages, config.bugs):
             begun = time.monotonic()
             made = await maker.tasks(package)
             said = f"{printable(package.name)}: {len(made)} tasks in {time.monotonic() - begun:.1f} s"

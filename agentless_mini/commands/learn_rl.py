@@ -1,4 +1,4 @@
-"""`amini learn rl`: reinforcement learning on rows, in a sandbox where tests are the reward."""
+"""`amini learn rl`: reinforcement learning on rows, in a sandbox where tests are the reward, or its potential."""
 
 import sys
 from contextlib import AsyncExitStack, ExitStack
@@ -11,7 +11,6 @@ from agentless_mini.config import Config
 from agentless_mini.environments import Opened
 from agentless_mini.learning.bugs.place import PlainRequest, open_plain
 from agentless_mini.learning.checks import Checks
-from agentless_mini.reward import Kind
 from agentless_mini.templates import load_prompts
 
 
@@ -26,7 +25,7 @@ def run_rl(training: TrainingOptions, config: Config, machine: Machine) -> None:
     task = Task("rl", named_model(training.model), training.data, training.out, load_prompts(config.prompts), lines.say)
     with ExitStack() as stack:
         checking = None
-        if config.rl.reward is Kind.TESTS:
+        if config.rl.runs_checks:
             checking = stack.enter_context(_checks(config, machine, lines)).values
         outcome = train_rl(task, config.rl, checking)
     if is_first():

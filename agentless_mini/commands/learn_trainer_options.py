@@ -143,6 +143,16 @@ class RlOptions:
         typer.Option(help="similarity, discrete, tests or shaped [similarity]."),
         Setting("rl.reward"),
     ] = None
+    potential: Annotated[
+        str | None,
+        typer.Option(help="What a shaped reward is the gain of: similarity, tests or reward-model [similarity]."),
+        Setting("rl.potential"),
+    ] = None
+    scorer: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the reward model for that potential."),
+        Setting("rl.scorer"),
+    ] = None
     group: Annotated[int | None, typer.Option(help="Rollouts of one prompt [8]."), Setting("rl.group")] = None
     answer_tokens: Annotated[
         int | None, typer.Option(help="Most tokens of a rollout [2048]."), Setting("rl.answer_tokens")
@@ -157,7 +167,7 @@ class RlOptions:
     ] = None
     sandbox: Annotated[
         str | None,
-        typer.Option(help="Where checks run, for the reward tests: auto, docker or local [auto]."),
+        typer.Option(help="Where checks run, for the reward or potential tests: auto, docker or local [auto]."),
         Setting("sandbox.kind"),
     ] = None
 

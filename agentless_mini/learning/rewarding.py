@@ -1,13 +1,15 @@
 """Rollouts of TRL -> rewards: one number for each answer, None where nobody can tell.
 
-An answer is read by the reader of inference on the tree of its row. A shaped reward is by how much the similarity of
-the answer is above that of one of the patches that its prompt shows, less the format penalty (mission section 5).
+An answer is read by the reader of inference on the tree of its row. A shaped reward is by how much the potential of
+the answer is above that of one of the patches that its prompt shows, less the format penalty (mission section 5). The
+potential is any that measures patches: `similarities`, the rows' checks, a reward model. What is no patch has the least
+potential, 0; what nobody can tell has none, and so has the reward that hangs on it.
 """
 
 import functools
 import json
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import ChainMap, Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any
@@ -15,10 +17,15 @@ from typing import Any
 from agentless_mini.domain import Completion, Finish, Patch, Rejected
 from agentless_mini.edits import read_answer
 from agentless_mini.learning.rows import Row, RowFile
-from agentless_mini.reward import WORST, Kind, Oracle, apply_diff, format_penalty, reward, shaped
+from agentless_mini.reward import COSTS, Kind, Oracle, apply_diff, format_penalty, reward, shaped
 
-Checking = Callable[[Sequence[tuple[Row, Patch]]], list[float | None]]
-"""Returns what the rows' checks say of patches, in [0, 1]."""
+Measure = Callable[[Sequence[tuple[Row, Patch]]], list[float | None]]
+"""Returns how good each patch is for its row, in [0, 1], None where it cannot tell."""
+
+Outcome = Patch | Rejected | None
+Key = tuple[str, str]
+Told = Mapping[Key, float | None]
+"""What was measured, by the row's id and the patch's normal form."""
 
 # Rows whose oracle is kept ready: those of some batches.
 _KEPT = 256
@@ -63,59 +70,90 @@ def _oracle(row: Row) -> Oracle:
 class Rewarding:
     """Rewards answers for one kind of thing.
 
-    `checking` is needed for TESTS alone. `weight` is λ of the shaped reward, `seed` draws the patch that a row's
-    answers are compared with.
+    `measure` is what TESTS and SHAPED ask about patches: once for all distinct ones of a batch, the earlier patches
+    included. Without one SHAPED asks for the similarity, and TESTS has nobody to ask. `weight` is λ of the shaped
+    reward, `seed` draws the patch that a row's answers are compared with.
     """
 
-    def __init__(self, kind: Kind, checking: Checking | None = None, weight: float = 1.0, seed: int = 0) -> None:
+    def __init__(self, kind: Kind, measure: Measure | None = None, weight: float = 1.0, seed: int = 0) -> None:
         """Reward for what `kind` says."""
-        self._kind, self._checking, self._weight, self._seed = kind, checking, weight, seed
+        self._kind, self._weight, self._seed = kind, weight, seed
+        self._measure = measure or (similarities if kind is Kind.SHAPED else _untold)
+        self._remembered: dict[Key, float | None] = {}
 
     def values(self, answers: Sequence[Answer]) -> list[float | None]:
         """Return the reward of each answer."""
         if self._kind is Kind.TESTS:
             return self._tested(answers)
         if self._kind is Kind.SHAPED:
-            return [self._shaped(answer) for answer in answers]
+            return self._shaped(answers)
         return [reward(answer.outcome, _oracle(answer.row), self._kind) for answer in answers]
 
     def _tested(self, answers: Sequence[Answer]) -> list[float | None]:
-        """Return what the checks say, -1 for what is no patch; equal patches of a row share a box."""
-        distinct = {
-            (answer.row.id, answer.outcome.normal): (answer.row, answer.outcome)
-            for answer in answers
-            if isinstance(answer.outcome, Patch)
-        }
-        told = self._checking(list(distinct.values())) if self._checking else [None] * len(distinct)
-        found = dict(zip(distinct, told, strict=True))
+        """Return what the checks say, -1 for what is no patch."""
+        told = self._told((answer.row, answer.outcome) for answer in answers)
         return [
-            found[answer.row.id, answer.outcome.normal]
+            told[answer.row.id, answer.outcome.normal]
             if isinstance(answer.outcome, Patch)
             else reward(answer.outcome, _oracle(answer.row))
             for answer in answers
         ]
 
-    def _shaped(self, answer: Answer) -> float | None:
-        parent = self.parent_value(answer.row)
-        return shaped(potential(answer.row, answer.outcome), parent, format_penalty(answer.outcome), self._weight)
+    def _shaped(self, answers: Sequence[Answer]) -> list[float | None]:
+        parents = [(answer.row, self._parent(answer.row)) for answer in answers]
+        told = self._told([*((answer.row, answer.outcome) for answer in answers), *parents])
+        self._remember(parents, told)
+        return [
+            shaped(
+                _potential(answer.row, answer.outcome, told),
+                _potential(answer.row, parent, told),
+                format_penalty(answer.outcome),
+                self._weight,
+            )
+            for answer, (_, parent) in zip(answers, parents, strict=True)
+        ]
 
-    def parent_value(self, row: Row) -> float | None:
-        """Return the potential of the patch that a row's answers are compared with, drawn by the seed."""
+    def _told(self, asked: Iterable[tuple[Row, Outcome]]) -> Told:
+        """Return what is measured of the distinct patches, and what is remembered."""
+        distinct = {(row.id, outcome.normal): (row, outcome) for row, outcome in asked if isinstance(outcome, Patch)}
+        new = {key: pair for key, pair in distinct.items() if key not in self._remembered}
+        values = self._measure(list(new.values())) if new else []
+        return ChainMap(dict(zip(new, values, strict=True)), self._remembered)
+
+    def _remember(self, parents: Iterable[tuple[Row, Outcome]], told: Told) -> None:
+        """Keep what was told of parents, which come again; what could not be told may be the next time."""
+        for row, parent in parents:
+            value = _potential(row, parent, told)
+            if isinstance(parent, Patch) and value is not None:
+                self._remembered[row.id, parent.normal] = value
+
+    def _parent(self, row: Row) -> Outcome:
+        """Return the patch that a row's answers are compared with, drawn by the seed; None without any."""
         if not row.parents:
             return None
         draw = Random(f"{self._seed} {row.id} parent")  # noqa: S311 - for a choice that can be repeated
-        return _parent_value(row, draw.randrange(len(row.parents)))
+        return _read_parent(row, draw.randrange(len(row.parents)))
 
 
-def potential(row: Row, outcome: Patch | Rejected) -> float | None:
-    """Return how like the oracle an outcome is, in [0, 1]; what is no patch is like nothing, and F is its penalty."""
-    value = reward(outcome, _oracle(row))
-    return 0.0 if value == WORST else value
+def similarities(asked: Sequence[tuple[Row, Patch]]) -> list[float | None]:
+    """Measure patches by how like the oracle they are."""
+    return [reward(patch, _oracle(row)) for row, patch in asked]
+
+
+def _potential(row: Row, outcome: Outcome, told: Told) -> float | None:
+    """Return how good an outcome is; what is no patch is good for nothing, and F is its penalty."""
+    if isinstance(outcome, Patch):
+        return told[row.id, outcome.normal]
+    return 0.0 if outcome is not None and outcome.reason in COSTS else None
 
 
 @functools.lru_cache(_KEPT)
-def _parent_value(row: Row, place: int) -> float | None:
-    return potential(row, apply_diff(row.parents[place], _tree(row)))
+def _read_parent(row: Row, place: int) -> Patch | Rejected:
+    return apply_diff(row.parents[place], _tree(row))
+
+
+def _untold(asked: Sequence[tuple[Row, Patch]]) -> list[float | None]:
+    return [None] * len(asked)
 
 
 def reasons(answers: Sequence[Answer]) -> Counter[str]:

@@ -1,7 +1,8 @@
 """Reinforcement learning on rows (mission section 5): GRPO, rewarded by similarity, equality, tests, or shaping.
 
     similarity, discrete, tests    SWE-RL: the prompt of a repair
-    shaped                         Satori's third step: the prompt shows earlier patches, which the row must have
+    shaped                         Satori's third step: the prompt shows earlier patches, which the row must have;
+                                   the gain in similarity, in tests, or in what a reward model says
 
 Within a group of rollouts the value of the earlier patch is the same for all, so the group's mean takes it away again
 wherever all of the group are in the format; what is left of the shaping is λ and what is logged. It counts where
@@ -22,7 +23,8 @@ from agentless_mini.learning import policies, training
 from agentless_mini.learning.answer_head import score_answers_only
 from agentless_mini.learning.checkpoints import ROLLOUTS_FILE
 from agentless_mini.learning.group_rollouts import group_rollouts
-from agentless_mini.learning.rewarding import Answer, Checking, Rewarding, read_rollout, read_row, reasons, row_text
+from agentless_mini.learning.patch_scores import PatchScores
+from agentless_mini.learning.rewarding import Answer, Measure, Rewarding, read_rollout, read_row, reasons, row_text
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.sft import NO_PARENTS, some_parents
 from agentless_mini.learning.texts import KEPT, TOO_LONG, ChatTokens, write_prompts
@@ -36,10 +38,10 @@ NO_CHECK = "without a check"
 SHOWN_PARENTS = 5
 
 
-def train_rl(task: Task, settings: RlSettings, checking: Checking | None = None) -> Outcome:
+def train_rl(task: Task, settings: RlSettings, checking: Measure | None = None) -> Outcome:
     """Train on the rows of the split `train`. The same call goes on from the last checkpoint.
 
-    `checking` runs the rows' checks, for the reward `tests`. Raises as `sft.train_sft`.
+    `checking` runs the rows' checks, for the reward or the potential `tests`. Raises as `sft.train_sft`.
     """
     _require_groups(settings)
     training.prepare(task, settings)
@@ -54,7 +56,8 @@ def train_rl(task: Task, settings: RlSettings, checking: Checking | None = None)
     training.require_some(seen, len(data))
     task.say(f"{len(data)} prompts; {dict(seen.rows)}")
     model, peft = policies.load_policy(task.model, settings)
-    rewarding = Rewarding(settings.reward, checking, settings.format_weight, settings.seed)
+    measure = _measure(task, settings, checking)
+    rewarding = Rewarding(settings.reward, measure, settings.format_weight, settings.seed)
     generation, cpu = _generation(settings), policies.on_cpu(settings)
     trainer = GRPOTrainer(
         model,
@@ -68,6 +71,13 @@ def train_rl(task: Task, settings: RlSettings, checking: Checking | None = None)
     if cpu:
         score_answers_only(policies.bare(trainer.model), settings.temperature)
     return training.run(trainer, task, settings, seen)
+
+
+def _measure(task: Task, settings: RlSettings, checking: Measure | None) -> Measure | None:
+    """Return what measures patches, None where the reward's own way does."""
+    if settings.scorer is None:
+        return checking
+    return PatchScores(settings.scorer, task.prompts, settings.batch)
 
 
 def _require_groups(settings: RlSettings) -> None:
@@ -86,7 +96,7 @@ def _chats(
         if settings.reward is Kind.SHAPED and not row.parents:
             seen.rows[NO_PARENTS] += 1
             continue
-        if settings.reward is Kind.TESTS and not row.check:
+        if settings.runs_checks and not row.check:
             seen.rows[NO_CHECK] += 1
             continue
         shown = some_parents(row, SHOWN_PARENTS, settings.seed) if settings.reward is Kind.SHAPED else ()
@@ -151,6 +161,7 @@ def _reward_function(
         values = rewarding.values(answers)
         for reason, count in reasons(answers).items():
             more["log_metric"](f"answers/{reason}", count / len(answers))
+        more["log_metric"]("answers/unscorable", values.count(None) / len(values))
         if training.is_first():
             _log(task, answers[: settings.log_rollouts], values, more["trainer_state"].global_step)
         return values

@@ -6,8 +6,9 @@ publish a value, the default is what public re-implementations use, or ours; the
 
 import enum
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from agentless_mini.reward import Kind
 
@@ -63,6 +64,14 @@ class Preference(enum.StrEnum):
 
     PAIRWISE = "pairwise"  # which of two patches is better
     BINARY = "binary"  # whether one is right
+
+
+class Potential(enum.StrEnum):
+    """What a shaped reward is the gain of."""
+
+    SIMILARITY = "similarity"  # to the oracle
+    TESTS = "tests"  # the rows' checks
+    REWARD_MODEL = "reward-model"  # one that `amini learn reward-model` has trained
 
 
 class TrainingSettings(BaseModel):
@@ -132,6 +141,10 @@ class RlSettings(TrainingSettings):
     """Highest learning rate (unpublished; re-implementations: 1e-6)."""
     reward: Kind = Kind.SIMILARITY
     """What a rollout is rewarded for: similarity, discrete, tests or shaped."""
+    potential: Potential = Potential.SIMILARITY
+    """What a shaped reward is the gain of: similarity, tests or reward-model."""
+    scorer: Path | None = None
+    """Folder of the reward model for that potential."""
     group: int = Field(8, ge=2)
     """Rollouts of one prompt (SWE-RL: 16)."""
     accumulate: int = Field(8, ge=1)
@@ -163,6 +176,20 @@ class RlSettings(TrainingSettings):
         if kind is Kind.DIFF:
             raise ValueError("the prompt asks for edits, not for a diff: use similarity")
         return kind
+
+    @model_validator(mode="after")
+    def _is_of_one_mind(self) -> Self:
+        if self.potential is not Potential.SIMILARITY and self.reward is not Kind.SHAPED:
+            raise ValueError(f"the potential {self.potential} is for the reward shaped: set both, or neither")
+        if (self.scorer is not None) != (self.potential is Potential.REWARD_MODEL):
+            raise ValueError("the potential reward-model needs a scorer, and no other takes one: set both, or neither")
+        return self
+
+    @property
+    def runs_checks(self) -> bool:
+        """Whether the rows' checks are run: rows without one are then left out."""
+        is_shaped = self.reward is Kind.SHAPED and self.potential is Potential.TESTS
+        return self.reward is Kind.TESTS or is_shaped
 
 
 class RewardModelSettings(TrainingSettings):

@@ -4,11 +4,11 @@ An answer is read by `edits.read_answer`, the reader of inference: what is rewar
 `read_diff` is the one other reader, for models that are to answer in unified diffs; it hands what it read to the same
 applier. A reward is a number, or None where it cannot be told: infrastructure that failed is never a bad mark.
 
-It is pure: no test is run and no model asked here; what needs that is passed in as a `Potential`.
+It is pure: no test is run and no model asked here; what they say is passed to `shaped` as a number.
 """
 
 from agentless_mini.reward.matching import ratio
-from agentless_mini.reward.scoring import COSTS, WORST, Kind, Potential, format_penalty, reward, shaped
+from agentless_mini.reward.scoring import COSTS, WORST, Kind, format_penalty, reward, shaped
 from agentless_mini.reward.similarity import Oracle, file_diff, similarity
 from agentless_mini.reward.unified import apply_diff, read_diff
 
@@ -17,7 +17,6 @@ __all__ = [
     "WORST",
     "Kind",
     "Oracle",
-    "Potential",
     "apply_diff",
     "file_diff",
     "format_penalty",

@@ -15,16 +15,13 @@ compare it with (the oracle changes nothing) has no reward.
 """
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from agentless_mini.domain import Patch, Reason, Rejected
 from agentless_mini.reward.similarity import Oracle
 
 WORST = -1.0
-
-Potential = Callable[[Patch | Rejected], float | None]
-"""How good an outcome is by itself (similarity, share of tests passed, a reward model); None where nobody can tell."""
 
 COSTS: Mapping[Reason, float] = MappingProxyType(
     dict.fromkeys(
@@ -78,7 +75,8 @@ def format_penalty(outcome: Patch | Rejected, costs: Mapping[Reason, float] = CO
 def shaped(value: float | None, parent: float | None, penalty: float, weight: float) -> float | None:
     """Return R(y) - R(y') - weight * F(y), None where either potential is (Satori-SWE; its weight is not published).
 
-    `value` is the potential of the answer, `parent` that of the attempt it was shown. Without penalties the gains of
+    A potential says how good an outcome is by itself: similarity, tests passed, a reward model; None where nobody can
+    tell. `value` is that of the answer, `parent` that of the attempt it was shown. Without penalties the gains of
     the rounds of one lineage add up to the last potential less the first: shaping favours no detour.
     """
     if value is None or parent is None:

@@ -7,21 +7,25 @@ binary files and changes of mode are not read.
 """
 
 import re
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from agentless_mini.domain import Completion, Edit, FileKind, Finish, Patch, Reading, Reason, Rejected
 from agentless_mini.edits import Tree, answer_text, apply_edits, make_patch
-from agentless_mini.edits.matching import occurrences
 from agentless_mini.edits.paths import clean_path
 from agentless_mini.sources import content, contents, decode, split_lines
 
 if TYPE_CHECKING:
     from unidiff.patch import Hunk, PatchedFile
 
-_BLOCK = re.compile(r"^ {0,3}(`{3,}|~{3,})[^\n`]*\n(.*?)^ {0,3}\1[ \t]*$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"( {0,3})(?:(`{3,})[^`]*|(~{3,}).*)")
 _BEGIN = re.compile(r"^(?:diff --git |--- )", re.MULTILINE)
 _NOTE = "\\"
+_ESCAPE = re.compile(r"\\([0-3][0-7]{2}|[abfnrtv\"\\])")
+_LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", '"': '"', "\\": "\\"}
 
 
 def read_diff(completion: Completion, tree: Tree) -> Patch | Rejected:
@@ -36,8 +40,27 @@ def read_diff(completion: Completion, tree: Tree) -> Patch | Rejected:
     answer = answer_text(completion.text)
     if isinstance(answer, Rejected):
         return answer
-    blocks = [block for _, block in _BLOCK.findall(answer) if _BEGIN.search(block)]
+    blocks = [block for block in _blocks(answer) if _BEGIN.search(block)]
     return apply_diff("".join(blocks) or answer, tree)
+
+
+def _blocks(answer: str) -> Iterator[str]:
+    """Yield what stands in fenced blocks that are closed.
+
+    A fence is closed at the column where it opens: a diff's own lines begin with a sign, so a fence in a file that is
+    patched closes nothing.
+    """
+    indent, mark, inside = "", "", list[str]()
+    for line in answer.split("\n"):
+        if mark:
+            closing = line.removeprefix(indent).rstrip(" \t") if line.startswith(indent) else ""
+            if closing.startswith(mark) and not closing.strip(mark[0]):
+                yield "".join(inside)
+                mark, inside = "", []
+            else:
+                inside.append(f"{line}\n")
+        elif fence := _FENCE.fullmatch(line):
+            indent, mark = fence[1], fence[2] or fence[3]
 
 
 def apply_diff(text: str, tree: Tree) -> Patch | Rejected:
@@ -75,7 +98,7 @@ def _parsed(text: str) -> "Sequence[PatchedFile] | Rejected":
 
 def _edit(file: "PatchedFile", tree: Tree) -> Edit | Rejected:
     """Return the edit of a whole file that says what the hunks say."""
-    path = clean_path(file.path)
+    path = clean_path(_unquoted(file.path))
     if isinstance(path, Rejected):
         return path
     if file.is_rename or file.is_binary_file or not (file or _is_said(file)):
@@ -91,6 +114,15 @@ def _edit(file: "PatchedFile", tree: Tree) -> Edit | Rejected:
     return reading if isinstance(reading, Rejected) else Edit(path, (reading,))
 
 
+def _unquoted(path: str) -> str:
+    """Return a path as it is in the tree: git writes bytes beyond ASCII, quotes and tabs as C does."""
+    said = _ESCAPE.sub(lambda found: _LETTERS.get(found[1]) or chr(int(found[1], 8)), path)
+    try:
+        return said.encode("latin-1").decode() if said != path else path
+    except UnicodeError:
+        return path
+
+
 def _is_said(file: "PatchedFile") -> bool:
     """Tell whether the header says that an empty file comes or goes."""
     return "/dev/null" in (file.source_file, file.target_file)
@@ -98,18 +130,20 @@ def _is_said(file: "PatchedFile") -> bool:
 
 def _reading(file: "PatchedFile", lines: Sequence[str]) -> Reading | Rejected:
     """Return the whole file before and after, as an edit says it."""
-    rest = [line + "\n" for line in contents(lines)]
+    old_file = _Lines.of(contents(lines))
+    whole = [line + "\n" for line in old_file.lines]
     before: list[str] = []
     after: list[str] = []
+    passed = 0
     for hunk in file:
         old, new = _side(hunk, " -"), _side(hunk, " +")
-        place = _place(hunk, contents(old), contents(rest), len(before))
+        place = _place(hunk, contents(old), old_file, passed)
         if isinstance(place, Rejected):
             return Rejected(place.reason, f"{place.detail} in {file.path[:200]!r}")
-        before += [*rest[:place], *old]
-        after += [*rest[:place], *new]
-        rest = rest[place + len(old) :]
-    before, after = before + rest, after + rest
+        before += [*whole[passed:place], *old]
+        after += [*whole[passed:place], *new]
+        passed = place + len(old)
+    before, after = before + whole[passed:], after + whole[passed:]
     if _has_early_end(before) or _has_early_end(after):
         return _malformed(f"a note says that {file.path[:200]!r} ends where more lines follow")
     if file.target_file == "/dev/null" and after:
@@ -117,16 +151,39 @@ def _reading(file: "PatchedFile", lines: Sequence[str]) -> Reading | Rejected:
     return Reading("".join(before), "".join(after))
 
 
-def _place(hunk: "Hunk", wanted: Sequence[str], rest: Sequence[str], passed: int) -> int | Rejected:
-    """Return where in the rest of a file a hunk begins: where it says, else at the one other place that it fits."""
-    stated = hunk.source_start - passed - (1 if wanted else 0)
-    if 0 <= stated <= len(rest) and [*rest[stated : stated + len(wanted)]] == [*wanted]:
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The lines of a file, and the text in which runs of them are looked for: line n follows the newline at ends[n]."""
+
+    lines: Sequence[str]
+    text: str
+    ends: Sequence[int]
+
+    @classmethod
+    def of(cls, lines: Sequence[str]) -> "_Lines":
+        return cls(lines, "".join(f"\n{line}" for line in (*lines, "")), [0, *accumulate(len(x) + 1 for x in lines)])
+
+    def places(self, wanted: Sequence[str], passed: int) -> list[int]:
+        """Return the first two places of a run of lines, those that are passed left out."""
+        run = "".join(f"\n{line}" for line in (*wanted, ""))
+        found: list[int] = []
+        at = self.text.find(run, self.ends[passed])
+        while at >= 0 and len(found) < 2:
+            found.append(bisect_left(self.ends, at))
+            at = self.text.find(run, at + 1)
+        return found
+
+
+def _place(hunk: "Hunk", wanted: Sequence[str], file: _Lines, passed: int) -> int | Rejected:
+    """Return where in a file a hunk begins, the passed lines left out: where it says, else at the one other place."""
+    stated = hunk.source_start - (1 if wanted else 0)
+    if passed <= stated <= len(file.lines) and [*file.lines[stated : stated + len(wanted)]] == [*wanted]:
         return stated
-    places = [*occurrences(wanted, rest)] if wanted else []
+    places = file.places(wanted, passed) if wanted else []
     if len(places) == 1:
         return places[0]
-    reason = Reason.AMBIGUOUS if places else Reason.NOT_FOUND
-    return Rejected(reason, f"the old lines of a hunk stand at {len(places)} places, none of them where it says,")
+    reason, where = (Reason.AMBIGUOUS, "several places") if places else (Reason.NOT_FOUND, "no place")
+    return Rejected(reason, f"the old lines of a hunk stand at {where}, and not where it says,")
 
 
 def _side(hunk: "Hunk", signs: str) -> list[str]:

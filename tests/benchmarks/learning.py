@@ -35,6 +35,7 @@ from agentless_mini.learning.training_settings import (
     RlSettings,
     SftKind,
     SftSettings,
+    Tuning,
 )
 from agentless_mini.reward import Kind
 from tests.benchmarks.learning_answers import at_random, best_of, draw, rewrite, sampler_of
@@ -65,11 +66,12 @@ def train(it: Experiment, name: str) -> None:
         "precision": size.precision,
     }
     data = _training_data(it, bred=name in {"mutation", "shaped", "selector"})
-    task = Task(name, it.model, data, it.work / name, prompts(), told)
+    base = str(it.work / START[name]) if name in START else it.model
+    task = Task(name, base, data, it.work / name, prompts(), told)
     if name in {"classical", "mutation"}:
         kind, steps = (SftKind(name), size.sft_steps if name == "classical" else size.mutation_steps)
-        learned = {"steps": steps, "batch": size.batch, "learning_rate": 5e-4, "parents": size.parents}
-        outcome = train_sft(task, SftSettings(kind=kind, **learned, **common))
+        learned = {"steps": steps, "batch": size.batch, "learning_rate": 2e-4, "tuning": Tuning.FULL}
+        outcome = train_sft(task, SftSettings(kind=kind, parents=size.parents, **learned, **common))
     elif name == "selector":
         paired = {"steps": size.selector_steps, "batch": size.batch, "learning_rate": 2e-4}
         outcome = train_reward_model(task, RewardModelSettings(**paired, **common))
@@ -77,7 +79,6 @@ def train(it: Experiment, name: str) -> None:
         reward = {"rl": Kind.SIMILARITY, "discrete": Kind.DISCRETE, "shaped": Kind.SHAPED}[name]
         settings = RlSettings(
             reward=reward,
-            adapter=it.work / START[name],
             steps=size.rl_steps,
             group=size.group,
             batch=size.groups * size.group,

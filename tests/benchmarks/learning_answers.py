@@ -20,10 +20,11 @@ ROUNDS = 4
 
 
 def sampler_of(it: Experiment, name: str) -> Any:  # noqa: ANN401 - torch may be missing
-    from agentless_mini.learning.rollouts import Checkpoint, TransformersSampler
+    """Return the sampler of the base model, or of what was trained under a name."""
+    from agentless_mini.learning.rollouts import Checkpoint, TransformersSampler, find_checkpoint
 
-    adapter = None if name == "base" else it.work / name
-    return TransformersSampler(Checkpoint(it.model, adapter), at_once=64, precision=it.size.precision)
+    checkpoint = Checkpoint(it.model) if name == "base" else find_checkpoint(str(it.work / name))
+    return TransformersSampler(checkpoint, at_once=64, precision=it.size.precision)
 
 
 Show = Callable[[Row, list[list[str]]], Sequence[str]]

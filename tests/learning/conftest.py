@@ -19,6 +19,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_model(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.fixture(scope="session")
+def scorer(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny reward model with random weights."""
+    return tiny.write_scorer(model, tmp_path_factory.mktemp("scorer"))
+
+
 @pytest.fixture
 def rows() -> list[Row]:
     return tiny.rows(8)

@@ -1,6 +1,6 @@
 """Rollouts -> rewards: the reader of inference, each kind of reward, and what nobody can tell."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -8,11 +8,12 @@ import pytest
 from agentless_mini.domain import Patch
 from agentless_mini.learning.rewarding import Answer, Rewarding, read_rollout, read_row, reasons, row_text
 from agentless_mini.learning.rows import Row
-from agentless_mini.reward import Kind
+from agentless_mini.reward import Kind, apply_diff
 from tests.learning import tiny
 
 ROW = replace(tiny.rows(1)[0], parents=(tiny.wrong_patch(tiny.rows(1)[0]),))
 RIGHT = ROW.answer()
+PARENT = apply_diff(ROW.parents[0], ROW.tree())
 WRONG = RIGHT.replace("number * 2", "number * 20")
 
 
@@ -40,11 +41,64 @@ def test_what_was_cut_off_is_malformed() -> None:
 
 
 def test_a_shaped_reward_is_the_gain_over_the_earlier_patch_less_the_penalty() -> None:
-    shaping = Rewarding(Kind.SHAPED, weight=0.5)
-    parent = shaping.parent_value(ROW)
+    (parent,) = Rewarding(Kind.SIMILARITY).values([replace(read(RIGHT), outcome=PARENT)])
     assert parent is not None
     assert 0 < parent < 1
-    assert shaping.values([read(RIGHT), read("nothing")]) == pytest.approx([1 - parent, -parent - 0.5])
+    rewards = Rewarding(Kind.SHAPED, weight=0.5).values([read(RIGHT), read("nothing")])
+    assert rewards == pytest.approx([1 - parent, -parent - 0.5])
+
+
+class Measuring:
+    """A potential that notes what it is asked: each patch is worth what `worth` says of its diff."""
+
+    def __init__(self, worth: Callable[[bytes], float | None]) -> None:
+        self.worth = worth
+        self.asked: list[list[str]] = []
+
+    def __call__(self, asked: Sequence[tuple[Row, Patch]]) -> list[float | None]:
+        self.asked.append([patch.normal for _, patch in asked])
+        return [self.worth(patch.diff) for _, patch in asked]
+
+
+def test_any_potential_is_asked_once_for_the_distinct_patches_of_a_batch_and_once_for_a_parent() -> None:
+    measure = Measuring(lambda diff: 0.25 if b"70 + number" in diff else 0.75)
+    shaping = Rewarding(Kind.SHAPED, measure, weight=0.5)
+    batch = [read(RIGHT), read("nothing"), read(WRONG), read(RIGHT)]
+    assert shaping.values(batch) == [0.5, -0.75, 0.5, 0.5]
+    assert [len(asked) for asked in measure.asked] == [3]
+    assert shaping.values(batch) == [0.5, -0.75, 0.5, 0.5]
+    assert [len(asked) for asked in measure.asked] == [3, 2]
+    assert isinstance(PARENT, Patch)
+    assert PARENT.normal not in measure.asked[1]
+
+
+def test_what_a_potential_cannot_tell_has_no_shaped_reward_and_is_asked_again() -> None:
+    told: list[float | None] = [0.5, None, 0.5, 0.25, 0.5]
+    measure = Measuring(lambda diff: told.pop(0))
+    shaping = Rewarding(Kind.SHAPED, measure)
+    assert shaping.values([read(RIGHT)]) == [None]  # its parent was lost
+    assert shaping.values([read(RIGHT)]) == [0.25]
+    assert shaping.values([read(RIGHT)]) == [0.25]
+    assert [len(asked) for asked in measure.asked] == [2, 2, 1]
+
+
+def test_a_lost_answer_is_no_bad_one() -> None:
+    measure = Measuring(lambda diff: 0.5 if b"70 + number" in diff else None)
+    assert Rewarding(Kind.SHAPED, measure).values([read(RIGHT), read("nothing")]) == [None, -1.5]
+
+
+def test_parents_that_are_no_patch_are_worth_nothing() -> None:
+    row = replace(ROW, parents=("no diff",))
+    measure = Measuring(lambda diff: 0.5)
+    assert Rewarding(Kind.SHAPED, measure).values([read(RIGHT, row), read("nothing", row)]) == [0.5, -1.0]
+    assert [len(asked) for asked in measure.asked] == [1]
+
+
+def test_where_no_answer_is_a_patch_and_the_parents_are_known_nothing_is_asked() -> None:
+    measure = Measuring(lambda diff: 0.5)
+    shaping = Rewarding(Kind.SHAPED, measure)
+    assert shaping.values([read("nothing")]) == shaping.values([read("nothing")]) == [-1.5]
+    assert [len(asked) for asked in measure.asked] == [1]
 
 
 def test_a_row_without_parents_has_no_shaped_reward() -> None:

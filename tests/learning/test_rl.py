@@ -3,15 +3,16 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agentless_mini.domain import Patch
 from agentless_mini.errors import UsageError
-from agentless_mini.learning.rewarding import Checking
+from agentless_mini.learning.rewarding import Measure
 from agentless_mini.learning.rows import Row
-from agentless_mini.learning.training_settings import Device, Generation, Precision, RlSettings
+from agentless_mini.learning.training_settings import Device, Generation, Potential, Precision, RlSettings
 from agentless_mini.reward import Kind
 from agentless_mini.templates import load_prompts
 from tests.learning import tiny
@@ -31,7 +32,7 @@ SMALL = RlSettings(
 )
 
 
-def train(model: Path, data: Path, settings: RlSettings, checking: Checking | None = None) -> dict[str, object]:
+def train(model: Path, data: Path, settings: RlSettings, checking: Measure | None = None) -> dict[str, object]:
     from agentless_mini.learning.rl import train_rl
     from agentless_mini.learning.training import Task
 
@@ -71,6 +72,34 @@ def test_a_shaped_reward_is_over_the_rows_that_have_earlier_patches(
     logged = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
     assert all(line["reward"] < -1 for line in logged)
     assert "70 + number" in logged[0]["prompt"][1]["content"]
+
+
+def test_a_shaped_reward_by_tests_is_over_the_rows_that_have_a_check(
+    model: Path, tmp_path: Path, bred: list[Row]
+) -> None:
+    asked: list[Patch] = []
+
+    def checking(wanted: Sequence[tuple[Row, Patch]]) -> list[float | None]:
+        asked.extend(patch for _, patch in wanted)
+        return [0.5] * len(wanted)
+
+    checked = [replace(row, check="raise SystemExit(0)") for row in bred[:4]]
+    data = tiny.write_data(tmp_path, [*checked, *bred[4:6], *tiny.rows(8, check="x")[6:]])
+    settings = SMALL.model_copy(update={"reward": Kind.SHAPED, "potential": Potential.TESTS})
+    done = train(model, data, settings, checking)
+    assert done["rows"] == {"kept": 4, "without a check": 2, "without parents": 2, "of another split": 2}
+    logged = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
+    assert {line["reward"] for line in logged} == {-1.5}
+    assert len(asked) == 1  # the parent of the one row in the batch
+
+
+def test_a_shaped_reward_by_a_reward_model_is_below_the_penalty(
+    model: Path, scorer: Path, tmp_path: Path, bred: list[Row]
+) -> None:
+    shaped = {"reward": Kind.SHAPED, "potential": Potential.REWARD_MODEL, "scorer": scorer}
+    train(model, tiny.write_data(tmp_path, bred), SMALL.model_copy(update=shaped))
+    logged = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
+    assert all(-2 < line["reward"] < -1 for line in logged)
 
 
 def test_tests_as_the_reward_are_asked_for_patches_alone(model: Path, tmp_path: Path) -> None:

@@ -76,6 +76,18 @@ def write_model(folder: Path) -> Path:
     return model
 
 
+def write_scorer(model: Path, folder: Path, numbers: int = 1) -> Path:
+    """Write a reward model of random weights beside the tokenizer of `model`, and return its folder."""
+    import torch
+    import transformers
+
+    torch.manual_seed(1)
+    config = transformers.AutoConfig.from_pretrained(model, num_labels=numbers)
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+    return folder
+
+
 def _tokenizer() -> Any:  # noqa: ANN401 - transformers' tokenizers have no common type
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

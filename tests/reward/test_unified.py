@@ -1,5 +1,6 @@
 """Answers in unified diffs: what is read of them is what git would apply, and each fault has its reason."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,13 @@ FILES: dict[str, bytes] = {
     "open.txt": b"one\ntwo",
     "l.txt": b"caf\xe9\n",
     "empty.txt": b"",
+    "doc.md": b"So:\n```\nx\n```\n",
 }
 LINK = SourceFile("link", "120000", FileKind.SYMLINK)
 TREE = Tree.of(snapshot({**FILES, "link": LINK}))
 HUNK = "@@ -2,3 +2,3 @@\n v2 = 2\n-v3 = 3\n+v3 = 33\n v4 = 4\n"
 HEAD = "--- a/a.py\n+++ b/a.py\n"
+FENCED = "@@ -1,4 +1,4 @@\n So:\n ```\n-x\n+y\n ```\n"
 CHANGED = FILES["a.py"].replace(b"v3 = 3\n", b"v3 = 33\n")
 
 
@@ -66,6 +69,9 @@ READ = [
     ("a deletion", "--- a/l.txt\n+++ /dev/null\n@@ -1 +0,0 @@\n-caf\u00e9\n", {"l.txt": None}),
     ("two blocks", f"```diff\n{HEAD}{HUNK}```\nand\n```\n--- /dev/null\n+++ b/n\n@@ -0,0 +1 @@\n+n\n```\n",
      {"a.py": CHANGED, "n": b"n\n"}),
+    ("a fence in the file", f"```diff\n{headed('doc.md', FENCED)}```\n", {"doc.md": b"So:\n```\ny\n```\n"}),
+    ("a fence of tildes in a list", f"* so\n  ~~~ diff\n{HEAD}{HUNK}  ~~~\n", {"a.py": CHANGED}),
+    ("a fence that is not closed", f"```diff\n{HEAD}{HUNK}", {"a.py": CHANGED}),
 ]  # fmt: skip
 
 REJECTED = [
@@ -117,6 +123,27 @@ def test_what_is_no_diff_of_the_tree_is_worth_minus_one(answer: str, reason: Rea
     assert reward(outcome, Oracle([FileChange("a.py", FILES["a.py"], CHANGED, "100644")]), Kind.DIFF) == -1.0
 
 
+LONG = "".join(f"{number}\n" for number in range(20_000))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "```a\n" * 200_000,
+        "~~~\n~~~~\n" * 100_000,
+        headed("long.txt", "@@ -5,0 +6 @@\n+x\n" * 20_000),
+        headed("long.txt", "".join(f"@@ -{at},1 +{at},1 @@\n-{at - 1}\n+x\n" for at in range(1, 20_000, 2))),
+        headed("long.txt", "".join(f"@@ -1,1 +1,1 @@\n-{at}\n+x\n" for at in range(1, 20_000, 3))),
+    ],
+    ids=["fences", "fences of two lengths", "insertions at one place", "hunks", "hunks elsewhere"],
+)
+def test_a_large_answer_is_read_in_seconds(answer: str) -> None:
+    tree = Tree.of(snapshot({"long.txt": LONG.encode()}))
+    start = time.process_time()
+    read_diff(Completion(0, answer, Finish.STOP), tree)
+    assert time.process_time() - start < 8
+
+
 @pytest.mark.parametrize(
     ("finish", "reason"), [(Finish.LENGTH, Reason.TRUNCATED), (Finish.FILTER, Reason.WITHHELD)]
 )  # fmt: skip
@@ -141,6 +168,22 @@ def test_a_patch_of_inference_is_read_back(old: list[str], new: list[str], is_op
         outcome = apply_diff(diff, Tree.of(snapshot({"t.txt": before.encode()})))
         assert isinstance(outcome, Patch), (diff, outcome)
         assert outcome.changes == (change,)
+
+
+@pytest.mark.parametrize("path", ["caf\u00e9 \u8336.txt", 'a"b.txt', "a c/d e.txt"])
+@pytest.mark.parametrize(("before", "after"), [(b"x\n", b"y\n"), (None, b"y\n"), (b"x\n", None), (None, b"")])
+def test_a_path_that_git_quotes_is_read_back(path: str, before: bytes | None, after: bytes | None) -> None:
+    patch = make_patch([FileChange(path, before, after, "100644")], Forms())
+    outcome = apply_diff(patch.diff.decode(), Tree.of(snapshot({} if before is None else {path: before})))
+    assert isinstance(outcome, Patch), outcome
+    assert outcome.changes == patch.changes
+
+
+@pytest.mark.parametrize("path", [r"a\b.txt", r"\377.txt", r"\303.txt"])
+def test_a_path_that_nobody_quotes_so_is_refused(path: str) -> None:
+    outcome = said(headed(path, "@@ -1 +1 @@\n-x\n+y\n"))
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason is Reason.BAD_PATH
 
 
 @pytest.fixture(name="repository", scope="module")

@@ -5,28 +5,39 @@ its own modules is copied too. What needs anything outside of the standard libra
 """
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agentless_mini.learning.bugs.modules import BUILTINS, Module, Needs, free_names, local_names
 
 FUTURE = "from __future__ import annotations"
-# Modules that touch nothing outside of the process.
+# Modules that touch nothing outside of the process, and give the same on every machine.
 PURE = frozenset(
     {
         "abc", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "codecs", "collections", "colorsys",
         "contextlib", "copy", "copyreg", "dataclasses", "datetime", "decimal", "difflib", "email", "encodings", "enum",
         "errno", "fnmatch", "fractions", "functools", "graphlib", "hashlib", "heapq", "html", "http", "io", "inspect",
-        "ipaddress", "itertools", "json", "keyword", "locale", "math", "mimetypes", "ntpath", "numbers", "operator",
-        "posixpath", "pprint", "quopri", "random", "re", "reprlib", "shlex", "stat", "statistics", "string", "struct",
-        "textwrap", "token", "tokenize", "types", "typing", "unicodedata", "urllib", "uuid", "warnings", "weakref",
+        "ipaddress", "itertools", "json", "keyword", "math", "ntpath", "numbers", "operator",
+        "posixpath", "pprint", "quopri", "re", "reprlib", "shlex", "stat", "statistics", "string", "struct",
+        "textwrap", "token", "tokenize", "types", "typing", "unicodedata", "urllib", "warnings", "weakref",
         "zlib", "__future__",
     }
 )  # fmt: skip
 _OF_SYSTEM = {
     "os": {"path", "sep", "altsep", "linesep", "pathsep", "fspath", "extsep", "curdir", "pardir"},
     "sys": {"maxsize", "version_info", "byteorder", "maxunicode", "float_info", "platform"},
+    "random": {"Random"},
+    "uuid": {"UUID", "uuid3", "uuid5", "NAMESPACE_DNS", "NAMESPACE_URL", "NAMESPACE_OID", "NAMESPACE_X500"},
 }
+_PATHS = {"path", "posixpath", "ntpath"}
+_OF_DISK = frozenset(
+    {
+        "exists", "lexists", "isfile", "isdir", "islink", "ismount", "getsize", "getmtime", "getatime", "getctime",
+        "samefile", "expanduser", "expandvars", "abspath", "realpath", "relpath",
+    }
+)  # fmt: skip
+# What tells the time or draws by chance, of whatever it is called: a check must be right tomorrow, too.
+_OF_CLOCK = frozenset({"now", "utcnow", "today", "localtime", "formatdate", "make_msgid"})
 FORBIDDEN = frozenset(
     {
         "open", "input", "exec", "eval", "__import__", "globals", "locals", "vars", "exit", "quit", "breakpoint",
@@ -140,18 +151,42 @@ def _reached(node: ast.AST) -> str:
         case ast.Import(names=names):
             foreign = [alias.name for alias in names if alias.name.partition(".")[0] not in PURE | _OF_SYSTEM.keys()]
             return f"import of {foreign[0]}" if foreign else ""
-        case ast.ImportFrom(module=str(name), level=0):
-            return "" if name.partition(".")[0] in PURE else f"import of {name.partition('.')[0]}"
+        case ast.ImportFrom(module=str(name), names=names, level=0):
+            return _reached_from(name, [alias.name for alias in names])
         case ast.ImportFrom():
             return "import of its package inside a statement"
         case ast.Global():
             return "global"
         case ast.Call(func=ast.Name(id=name)) if name in FORBIDDEN:
             return f"call of {name}"
-        case ast.Attribute(value=ast.Name(id=("os" | "sys") as base), attr=attribute):
-            return "" if attribute in _OF_SYSTEM[base] else f"{base}.{attribute}"
+        case ast.Attribute():
+            return _reached_at(node)
         case _:
             return ""
+
+
+def _reached_at(node: ast.Attribute) -> str:
+    """Return what an attribute reaches out to, told by names alone, "" where it is nothing."""
+    match node.value:
+        case ast.Name(id=base) if base in _OF_SYSTEM:
+            return "" if node.attr in _OF_SYSTEM[base] else f"{base}.{node.attr}"
+        case ast.Attribute(attr=base) | ast.Name(id=base) if base in _PATHS and node.attr in _OF_DISK:
+            return f"path {node.attr}"
+        case _:
+            return f"clock {node.attr}" if node.attr in _OF_CLOCK else ""
+
+
+def _reached_from(module: str, names: Sequence[str]) -> str:
+    """Return what an import of names from a module reaches out to, "" where it is nothing."""
+    top = module.partition(".")[0]
+    if module in {"random", "uuid"}:
+        foreign = [name for name in names if name not in _OF_SYSTEM[module]]
+    else:
+        held = _OF_CLOCK | (_OF_DISK if module in _PATHS else frozenset())
+        foreign = [name for name in names if name in held]
+    if foreign:
+        return f"{module}.{foreign[0]}"
+    return "" if top in PURE or module in {"random", "uuid"} else f"import of {top}"
 
 
 def cut(modules: Mapping[str, Module], module: Module, name: str, most: int) -> str:

@@ -12,7 +12,12 @@ from agentless_mini.learning.bugs.settings import BugsSettings
 
 _DECORATORS = frozenset({"staticmethod", "classmethod", "property", "lru_cache", "cache", "cached_property"})
 # Tests, and copies of other packages, which may be held out.
-_NOT_OWN = frozenset({"tests", "test", "testing", "_vendor", "vendor", "_vendored", "vendored", "extern", "_extern"})
+_NOT_OWN = frozenset(
+    {
+        "tests", "test", "testing", "_vendor", "vendor", "_vendored", "vendored", "extern", "_extern", "external",
+        "externals", "_externals", "third_party", "thirdparty", "_thirdparty",
+    }
+)  # fmt: skip
 _MOST_CALLS = 24
 _LONGEST_CALL = 120
 
@@ -71,6 +76,13 @@ def harvest(package: Package, settings: BugsSettings, counts: Counter[str]) -> I
                 yield from field.subjects(module, owner, function)
 
 
+def own_functions(package: Package) -> Iterator[Function]:
+    """Yield all functions of a package that are its own, harvested or not."""
+    for module in _parsed(package, Counter()).values():
+        if not _is_left_out(module.path):
+            yield from (function for _, function in _functions(module))
+
+
 def _parsed(package: Package, counts: Counter[str]) -> dict[str, Module]:
     found = {file.path: parse_module(file.path, file.text) for file in package.modules}
     counts["modules"] += len(found)
@@ -109,8 +121,11 @@ def _note(node: ast.Call, found: dict[str, dict[str, None]]) -> None:
     name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
     values = [*node.args, *(keyword.value for keyword in node.keywords)]
     if values and all(map(is_literal, values)) and all(keyword.arg for keyword in node.keywords):
-        said = [ast.unparse(value) for value in node.args]
-        said += [f"{keyword.arg}={ast.unparse(keyword.value)}" for keyword in node.keywords]
+        try:
+            said = [ast.unparse(value) for value in node.args]
+            said += [f"{keyword.arg}={ast.unparse(keyword.value)}" for keyword in node.keywords]
+        except RecursionError:
+            return
         text = ", ".join(said)
         if len(text) <= _LONGEST_CALL:
             found.setdefault(name, {})[text] = None

@@ -14,15 +14,16 @@ from agentless_mini.edits import Forms
 from agentless_mini.learning.bugs.checking import check_program
 from agentless_mini.learning.bugs.faults import Fault, Faulty, Kind, apart, combined
 from agentless_mini.learning.bugs.funnel import Funnel
-from agentless_mini.learning.bugs.harvest import Subject, find_function, harvest
+from agentless_mini.learning.bugs.harvest import Subject, find_function, harvest, own_functions
 from agentless_mini.learning.bugs.injection import faults
 from agentless_mini.learning.bugs.inputs import make_calls
 from agentless_mini.learning.bugs.issues import Failure, Report, can_be_shown, write_issue
+from agentless_mini.learning.bugs.modules import substance
 from agentless_mini.learning.bugs.observations import Observation, Outcome, changed, worth_keeping
 from agentless_mini.learning.bugs.packages import Package
 from agentless_mini.learning.bugs.probing import Probe, Prober, Trial
 from agentless_mini.learning.bugs.settings import BugsSettings
-from agentless_mini.learning.bugs.splits import share, split_of
+from agentless_mini.learning.bugs.splits import TRAIN, share, split_of
 from agentless_mini.learning.rows import Row, RowFile
 
 # Kinds that few functions have room for come first.
@@ -69,7 +70,10 @@ class Maker:
         self._seen: set[str] = set()
 
     async def tasks(self, package: Package) -> tuple[Task, ...]:
-        """Return the tasks of a package. Functions and faulty files that an earlier one had are left out."""
+        """Return the tasks of a package. Functions and faulty files that an earlier one had are left out.
+
+        So what is held out comes first: see `splits.held_out_first`.
+        """
         counts = self._funnel.of(package.name)
         known = await self._known(tuple(self._new_subjects(package)))
         broken = await self._broken(known)
@@ -82,12 +86,15 @@ class Maker:
         steps, reasons = self._funnel.steps, self._funnel.reasons
         for subject in harvest(package, self._settings, steps):
             function, _ = find_function(ast.parse(subject.text), subject)
-            if self._is_new(ast.dump(function)):
+            if self._is_new(substance(function)):
                 yield subject
             else:
                 steps["duplicate functions"] += 1
         for name in [name for name in steps if name.startswith("not harvested: ")]:
             reasons[name.partition(": ")[2]] += steps.pop(name)
+        if split_of(package.name, self._settings) != TRAIN:
+            for function in own_functions(package):  # a copy elsewhere must not be trained on either
+                self._is_new(substance(function))
 
     def _is_new(self, said: str) -> bool:
         digest = hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()

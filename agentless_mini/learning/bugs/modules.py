@@ -5,6 +5,7 @@ Names are told by the syntax tree alone: a name that is both local and the modul
 
 import ast
 import builtins
+import copy
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -119,6 +120,25 @@ def evaluated(node: ast.AST) -> Iterator[ast.AST]:
         for name, value in ast.iter_fields(inner):
             if name not in {"annotation", "returns"}:
                 waiting.extend(item for item in (value if isinstance(value, list) else [value]) if _is_node(item))
+
+
+def substance(function: ast.FunctionDef) -> str:
+    """Return what a function does, as a text that copies of it share: its docstring and annotations are left out."""
+    bare = copy.copy(function)
+    if ast.get_docstring(function, clean=False) is not None:
+        bare.body = function.body[1:]
+    return "\n".join(f"{type(node).__name__} {_plain_fields(node)}" for node in evaluated(bare))
+
+
+def _plain_fields(node: ast.AST) -> list[object]:
+    """Return the values that a node holds itself, and how many nodes are in each of its lists."""
+    left_out = {"annotation", "returns", "type_comment", "kind"}
+    fields = [value for name, value in ast.iter_fields(node) if name not in left_out]
+    return [_count(value) if isinstance(value, list) else None if _is_node(value) else repr(value) for value in fields]
+
+
+def _count(values: list[object]) -> object:
+    return len(values) if any(map(_is_node, values)) else repr(values)
 
 
 def _is_node(value: object) -> bool:

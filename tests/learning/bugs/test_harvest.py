@@ -87,11 +87,35 @@ def test_what_a_package_imports_from_itself_is_copied() -> None:
         "from .b import near as close\n\n\ndef f(a):\n    return close(a)\n",
         "from .c import near\n\n\ndef f(a):\n    return near(a)\n",
         "b = 1; c = 2\n\n\ndef f(a):\n    return b\n",
+        "import datetime\n\n\ndef f(a):\n    return datetime.date.today().year - a\n",
+        "from datetime import datetime\n\n\ndef f(a):\n    return datetime.now().year - a\n",
+        "from email.utils import formatdate\n\n\ndef f(a):\n    return formatdate()[:a]\n",
+        "import random\n\n\ndef f(a):\n    return random.random() < a\n",
+        "from random import Random, choice\n\n\ndef f(a):\n    return choice('ab') == a\n",
+        "import uuid\n\n\ndef f(a):\n    return uuid.getnode() == a\n",
+        "import os\n\n\ndef f(a):\n    return os.path.expanduser(a)\n",
+        "import os.path\n\n\ndef f(a):\n    return os.path.isdir(a)\n",
+        "import posixpath\n\n\ndef f(a):\n    return posixpath.abspath(a)\n",
+        "from posixpath import join, exists\n\n\ndef f(a):\n    return exists(join(a, a))\n",
+        "import locale\n\n\ndef f(a):\n    return locale.str(a)\n",
     ],
 )
 def test_what_needs_more_than_a_file_is_left_out(text: str) -> None:
     with pytest.raises(NotCut):
         cut_out("f", a=text, b="def near(a):\n    return a\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import random\n\n\ndef f(a):\n    return random.Random(a).random()\n",
+        "from uuid import UUID\n\n\ndef f(a):\n    return UUID(a).hex\n",
+        "import datetime\n\n\ndef f(a):\n    return datetime.date(a, 1, 1).isoformat()\n",
+        "from posixpath import join\n\n\ndef f(a):\n    return join(a, a)\n",
+    ],
+)
+def test_what_is_the_same_on_every_machine_is_let_in(text: str) -> None:
+    assert cut_out("f", a=text) == text
 
 
 def test_path_functions_of_the_system_are_let_in() -> None:
@@ -112,7 +136,7 @@ def test_the_reasons_are_counted() -> None:
 
 
 def test_tests_and_copies_of_other_packages_are_no_source() -> None:
-    for module in ("tests/ranges", "_vendor/ranges", "test_ranges"):
+    for module in ("tests/ranges", "_vendor/ranges", "externals/ranges", "test_ranges"):
         found, _ = harvested(package("demo", module=module))
         assert found == {}
 
@@ -120,6 +144,12 @@ def test_tests_and_copies_of_other_packages_are_no_source() -> None:
 def test_a_module_that_does_not_parse_is_counted() -> None:
     _, counts = harvested(package("demo", "def f(:\n"))
     assert counts["modules that cannot be read"] == 1
+
+
+def test_a_call_that_is_nested_too_deep_is_no_example() -> None:
+    deep = f"clamp({'-' * 1500}1)\n"
+    found, _ = harvested(package("demo", RANGES + "\n\n" + deep + "clamp(7)\n"))
+    assert found["clamp"].calls == ("7",)
 
 
 def test_a_folder_is_read_as_its_packages_are_imported(tmp_path: Path) -> None:

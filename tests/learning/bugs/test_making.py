@@ -74,6 +74,37 @@ def test_a_function_of_two_packages_makes_tasks_once_and_held_out_ones_are_for_t
     assert {task.row.id.split(":")[2] for task in tasks if task.row.repo == "second"} == {"clamp"}
 
 
+HARVESTED_NOWHERE = """
+def shout(text, times=1):
+    words = read(text) if times < 0 else text
+    return words.upper() * times
+"""
+COPY = '''
+from __future__ import annotations
+
+
+def shout(text: str, times: int = 1) -> str:
+    """Say it loudly."""
+    words = read(text) if times < 0 else text
+    return words.upper() * times
+
+
+def read(text):
+    said = text
+    return said
+'''
+
+
+def test_a_copy_of_what_is_held_out_is_not_trained_on_even_if_the_original_makes_no_task() -> None:
+    sandbox = ScriptedSandbox(lambda job: JobResult((exited(1),)))
+    opened = Opened(sandbox, Place(Environment("here"), PackedTree("0")), BoxLimits())
+    original = "from somewhere import read\n" + HARVESTED_NOWHERE
+    _, funnel = made(opened, package("kept", original), package("second", COPY))
+    assert funnel.steps["functions"] == 3
+    assert funnel.steps["duplicate functions"] == 1  # shout; read stays
+    assert funnel.steps["lost"] == 1
+
+
 def test_no_kind_is_taken_twice_before_others_and_not_too_many_of_a_function(boxes: Opened) -> None:
     tasks, funnel = made(
         boxes, package("demo"), settings=SETTINGS.model_copy(update={"per_function": 2, "double": 0.0})

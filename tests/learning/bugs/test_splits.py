@@ -3,7 +3,8 @@
 import pytest
 
 from agentless_mini.learning.bugs.settings import BugsSettings
-from agentless_mini.learning.bugs.splits import family, share, split_of
+from agentless_mini.learning.bugs.splits import family, held_out_first, share, split_of, unmatched
+from tests.learning.bugs.materials import package
 
 
 @pytest.mark.parametrize("name", ["httpx", "httpx2", "Httpx", "httpx-sse", "httpx_cache"])
@@ -33,3 +34,14 @@ def test_without_names_a_share_of_the_families_is_held_out() -> None:
 
 def test_a_share_is_a_number_below_one() -> None:
     assert all(0 <= share(str(number)) < 1 for number in range(100))
+
+
+def test_what_is_held_out_comes_before_what_may_be_a_copy_of_it() -> None:
+    settings = BugsSettings(held_out=("zip",), valid=0.0)
+    packages = [package(name) for name in ("app", "base", "zip2")]
+    assert [one.name for one in held_out_first(packages, settings)] == ["zip2", "app", "base"]
+
+
+def test_held_out_names_without_a_source_are_told() -> None:
+    settings = BugsSettings(held_out=("pyyaml", "Rich"))
+    assert unmatched([package("yaml"), package("rich")], settings) == ("pyyaml",)

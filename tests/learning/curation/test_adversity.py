@@ -16,6 +16,7 @@ from tests.learning.curation.world import (
     BEFORE,
     CODE,
     FIXED,
+    Values,
     World,
     comment_event,
     event,
@@ -63,15 +64,17 @@ def test_titles_that_only_the_history_tells_are_judged(tmp_path: Path, title: st
     assert left_out(trimmed(World(tmp_path), "closed", subject=f"{title} (#12)").curate()) == {step: 1}
 
 
+def rebase_event(number: int, lines: int, last: str) -> Values:
+    return pull_event(number, last, commits=2, changed_files=1, additions=lines, deletions=0)
+
+
 @pytest.mark.parametrize(("lines", "first"), [(2, CODE), (1, CODE + b"# one\n")])
 def test_a_rebase_is_told_from_a_squash_by_the_number_of_lines(tmp_path: Path, lines: int, first: bytes) -> None:
     world = World(tmp_path)
     world.repository()
     world.change({"half.py": CODE + b"# one\n"}, "one")
     last = world.change({"half.py": CODE + b"# one\n# two\n"}, "two")
-    counts = {"commits": 2, "changed_files": 1, "additions": lines, "deletions": 0}
-    world.events += [issue_event(1, "half(3) is 1.5"), pull_event(12, last, **counts)]
-    world.events += [pull_event(13, last, **{**counts, "additions": 9})]
+    world.events += [issue_event(1, "half(3) is 1.5"), *(rebase_event(*told, last) for told in ((12, lines), (13, 9)))]
     world.write()
     assert left_out(world.curate()) == {Step.HISTORY_UNCLEAR: 1}
     assert [row.files[0].before for row in rows_of(tmp_path / "out")] == [first.decode()]

@@ -100,6 +100,8 @@ def run(writing: int, source: str, calls: list[str]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     sys.setrecursionlimit(400)
     signal.signal(signal.SIGPROF, hang)
+    os.putenv("TZ", "UTC")  # wherever the machine stands
+    time.tzset()
     loaded, problem = load(source)
     hanging = 0
     for call in calls:
