@@ -29,6 +29,7 @@ class Breeding:
     samples: int
     max_tokens: int
     seed: int = 0
+    temperature: float = 1.0
     at_once: int = 64
 
 
@@ -45,7 +46,7 @@ async def with_parents(rows: Iterable[Row], breeding: Breeding, counts: Counter[
         if not tokens:
             counts[NO_ROOM] += 1
             return plain
-        params = SamplingParams(tokens, seed=breeding.seed)
+        params = SamplingParams(tokens, temperature=breeding.temperature, seed=breeding.seed)
         found = await answers(breeding.sampler, messages, params, tuple(range(breeding.samples)), row)
         tree = row.tree()
         patches: dict[str, Patch] = {}

@@ -39,7 +39,7 @@ from agentless_mini.learning.training_settings import (
 )
 from agentless_mini.reward import Kind
 from tests.benchmarks.learning_answers import at_random, best_of, draw, rewrite, sampler_of
-from tests.benchmarks.learning_experiment import SIZES, Experiment, prompts, told
+from tests.benchmarks.learning_experiment import SIZES, TEMPERATURE, Experiment, prompts, told
 from tests.benchmarks.learning_scores import report, score
 
 START = {"rl": "classical", "discrete": "classical", "shaped": "mutation"}
@@ -83,6 +83,7 @@ def train(it: Experiment, name: str) -> None:
             group=size.group,
             batch=size.groups * size.group,
             answer_tokens=size.answer_tokens,
+            temperature=TEMPERATURE,
             learning_rate=1e-4,
             log_every=1,
             **common,
@@ -108,7 +109,7 @@ def breed(it: Experiment) -> None:
 
     async def made() -> list[Row]:
         async with sampler_of(it, "classical") as sampler:
-            breeding = Breeding(sampler, prompts(), it.size.parents + 1, it.size.answer_tokens)
+            breeding = Breeding(sampler, prompts(), it.size.parents + 1, it.size.answer_tokens, temperature=TEMPERATURE)
             rows = islice(read_rows(_training_data(it, bred=False)), it.size.bred_rows)
             return [row async for row in with_parents(rows, breeding, counts)]
 

@@ -14,7 +14,7 @@ from agentless_mini.learning.asking import answers, in_turn
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.training_settings import Precision
 from agentless_mini.ports import Sampler
-from tests.benchmarks.learning_experiment import LINES, SEED, Experiment, Size, draws, lines, prompts, told
+from tests.benchmarks.learning_experiment import LINES, SEED, TEMPERATURE, Experiment, Size, draws, lines, prompts, told
 
 ROUNDS = 4
 
@@ -71,7 +71,7 @@ def _first_rounds(it: Experiment) -> dict[str, list[Completion]]:
 async def _answers(sampler: Sampler, row: Row, size: Size, places: tuple[int, int]) -> Sequence[Completion]:
     """Return the answers from one place to another of the same stream of seeds."""
     first, stop = places
-    params = SamplingParams(size.answer_tokens, seed=SEED + first)
+    params = SamplingParams(size.answer_tokens, temperature=TEMPERATURE, seed=SEED + first)
     return await answers(sampler, row.messages(prompts()), params, tuple(range(stop - first)), row)
 
 

@@ -15,6 +15,7 @@ from agentless_mini.prompts import Prompts
 from agentless_mini.templates import load_prompts
 
 SEED = 20261121
+TEMPERATURE = 0.6  # at 1 so small a model seldom copies a line without a slip
 LINES = "lines"  # answers that are in an order, where all others are drawn
 _PROMPTS = Path(__file__).parent / "learning_prompts"
 
