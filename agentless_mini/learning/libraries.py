@@ -1,6 +1,5 @@
 """Keeps the libraries of training from talking past us: bars, reports of what was loaded, and names they renamed."""
 
-import os
 import warnings
 
 import transformers
@@ -10,5 +9,5 @@ def quiet() -> None:
     """Let transformers and its kin say errors alone. TRL and peft use a name that transformers has renamed."""
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollouts of our own are such: the lock pins the version
+    warnings.filterwarnings("ignore", "You are using 'rollout_func'", UserWarning)  # the lock pins TRL's version
     warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
