@@ -2,15 +2,20 @@
 
 The pure core has to be covered wholly, every branch of it, by its own quick tests. They run once more for that, by
 themselves: measured, the whole would take far longer, and tests that bound a time would fail.
+
+pytest runs in as many processes as there are cores, 8 at most. A file stays in one of them, with what its tests share.
+mypy and what measures the coverage take one core each, and run beside each other.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.test_architecture import CORE
 
-GATES = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
+GATES = (("ruff", "check", "."), ("ruff", "format", "--check", "."))
+TYPES = ("mypy",)
 MEASURED_UNITS = sorted(CORE)
 FOLDER = Path(__file__).parent
 # A unit's tests are tests/test_UNIT.py or the folder tests/UNIT; some of `edits` are named for a part of it.
@@ -32,16 +37,39 @@ COVERAGE = (
         "--omit=*/inside/*",
     ),
 )
+PROCESSES = min(8, os.cpu_count() or 1)
+PYTEST = ("pytest", "-n", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def main(arguments: list[str]) -> int:
-    commands = [*GATES, *(() if arguments else COVERAGE), ("pytest", *arguments)]
+    return in_turn(*GATES) or types_beside(*(() if arguments else COVERAGE)) or in_turn((*PYTEST, *arguments))
+
+
+def in_turn(*commands: tuple[str, ...]) -> int:
+    """Run one after the other until one fails, and return its status, or 0."""
     for command in commands:
-        print("+", *command, flush=True)  # noqa: T201 - a progress line of a script
-        code = subprocess.run([sys.executable, "-m", *command], check=False).returncode
-        if code:
+        say("+", *command)
+        if code := subprocess.run(python(command), check=False).returncode:
             return code
     return 0
+
+
+def types_beside(*commands: tuple[str, ...]) -> int:
+    """Run these while the types are checked; what the checker says comes when they are done."""
+    with subprocess.Popen(python(TYPES), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as checker:
+        code = in_turn(*commands)
+        said, _ = checker.communicate()
+    say("+", *TYPES)
+    say(said.rstrip())
+    return code or checker.returncode
+
+
+def python(command: tuple[str, ...]) -> list[str]:
+    return [sys.executable, "-m", *command]
+
+
+def say(*words: str) -> None:
+    print(*words, flush=True)  # noqa: T201 - the progress of a script
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Slow tests run with --slow, and in continuous integration (CI set); the default run is quick.
 
 Thorough ones, which take minutes and repeat on more material what a slow test shows, run with --thorough alone.
+Files with tests that take long come first, so that no process is left alone with them in the end.
 """
 
 import os
@@ -24,3 +25,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for level in left_out:
             if item.get_closest_marker(level):
                 item.add_marker(pytest.mark.skip(reason=f"{level}: run with --{level}"))
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)

@@ -150,7 +150,7 @@ def test_500_mutated_answers_become_patches_that_apply_or_reasons(repository: Pa
     assert {"search-not-found", "malformed", "syntax-error", "bad-path"} <= outcomes.keys()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_10000_mutated_answers_become_patches_that_apply_or_reasons(repository: Path) -> None:
     outcomes = run(repository, 10_000)
     log.info("10,000 answers: %s", dict(outcomes.most_common()))

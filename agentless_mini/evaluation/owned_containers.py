@@ -10,11 +10,12 @@ import secrets
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from agentless_mini.sandboxes import owners
+from agentless_mini.sandboxes.containers import remove
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -83,9 +84,6 @@ class OwnedClient:
 
     def remove_all(self) -> None:
         """Remove what this process made and is still there."""
-        from docker.errors import NotFound
-
         mine = {"label": f"{owners.OWNER}={self._owner}"}
         for found in self._client.api.containers(all=True, filters=mine):
-            with suppress(NotFound):
-                self._client.api.remove_container(found["Id"], v=True, force=True)
+            remove(self._client, found["Id"])

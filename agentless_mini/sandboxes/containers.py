@@ -30,6 +30,8 @@ WORDS_LIMIT = 4096
 NOBODY = 65534
 SHM = 64 * 1024 * 1024
 _STDOUT = 1
+_GONE = 404
+_BEING_REMOVED = 409
 
 
 def settings(job: Job, folder: str, volumes: list[str], owner: str) -> dict[str, Any]:
@@ -158,11 +160,21 @@ class Container:
                 self._client.api.kill(self._id)
 
     def _remove(self) -> None:
-        from docker.errors import NotFound
-
         if self._id:
-            with suppress(NotFound):  # somebody else removed it
-                self._client.api.remove_container(self._id, v=True, force=True)
+            remove(self._client, self._id)
+
+
+def remove(client: "DockerClient", container: str) -> bool:
+    """Remove a container, whatever it does, and return whether it was this call that did; another run may have."""
+    from docker.errors import APIError
+
+    try:
+        client.api.remove_container(container, v=True, force=True)
+    except APIError as error:
+        if error.status_code not in {_GONE, _BEING_REMOVED}:
+            raise
+        return False
+    return True
 
 
 def _not_set_up(state: dict[str, Any], words: bytes) -> EnvironmentFailed:

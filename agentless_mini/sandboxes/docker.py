@@ -33,7 +33,7 @@ from agentless_mini.domain import BoxLimits, ImageTree, Job, JobResult
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandboxes import owners
 from agentless_mini.sandboxes.capacity import boxes_for
-from agentless_mini.sandboxes.containers import Container, settings, translated
+from agentless_mini.sandboxes.containers import Container, remove, settings, translated
 from agentless_mini.sandboxes.daemon import require_daemon
 from agentless_mini.sandboxes.image_files import folder_archive
 from agentless_mini.sandboxes.images import Made, Making, build_settings, commit, find_image
@@ -203,15 +203,7 @@ def capacity(client: "DockerClient", limits: BoxLimits) -> int:
 
 def sweep(client: "DockerClient") -> int:
     """Remove the containers of runs that are dead, and return how many. Raises `EnvironmentFailed`."""
-    from docker.errors import NotFound
-
-    removed = 0
     with translated():
-        for found in client.api.containers(all=True, filters={"label": f"{owners.LABEL}=1"}):
-            if owners.is_dead(found["Labels"].get(owners.OWNER, "")):
-                try:
-                    client.api.remove_container(found["Id"], v=True, force=True)
-                    removed += 1
-                except NotFound:  # another run swept it
-                    continue
-    return removed
+        listed = client.api.containers(all=True, filters={"label": f"{owners.LABEL}=1"})
+        dead = [found["Id"] for found in listed if owners.is_dead(found["Labels"].get(owners.OWNER, ""))]
+        return sum(remove(client, container) for container in dead)

@@ -14,7 +14,6 @@ from agentless_mini.store import Store
 from tests.commands.running import Home, one_sentence, server
 from tests.stages.workbench import FIX, SAME_FIX, WRONG
 
-MOMENTS = 20
 SAMPLES = 8
 REPAIRS = (WRONG, SAME_FIX, FIX, WRONG, FIX)
 
@@ -51,15 +50,19 @@ def start(home: Home, url: str) -> "subprocess.Popen[str]":
     )
 
 
-@pytest.mark.slow
-def test_killed_at_random_moments_it_ends_with_the_same_patch_and_asks_for_nothing_twice(home: Home) -> None:
+@pytest.mark.parametrize(
+    "kills", [pytest.param(6, marks=pytest.mark.slow), pytest.param(30, marks=pytest.mark.thorough)]
+)
+def test_killed_at_random_moments_it_ends_with_the_same_patch_and_asks_for_nothing_twice(
+    home: Home, kills: int
+) -> None:
     with server(*REPAIRS) as endpoint:
         whole = home.amini(*arguments(endpoint.url)[:-1], "../whole.sqlite")
     assert whole.returncode == 0
     moments = random.Random(20)  # noqa: S311 - moments of a test
     kept: set[tuple[str, int]] = set()
     with server(*REPAIRS, delay=0.004) as endpoint:
-        for _ in range(MOMENTS):
+        for _ in range(kills):
             before = len(endpoint.log.chats())
             process = start(home, endpoint.url)
             time.sleep(moments.uniform(0.3, 1.6))

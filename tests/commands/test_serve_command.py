@@ -1,5 +1,6 @@
 """`amini serve`, and `amini repair` without an endpoint, against a `vllm` on the PATH that is the scripted server."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -55,17 +56,13 @@ def box(home: Home) -> Iterator[Box]:
 
 def servers(box: Box) -> list[str]:
     """Return the command lines of the servers of this box that still run."""
-    lines = (path.read_bytes().replace(b"\0", b" ").decode() for path in processes())
-    return [line for line in lines if str(box.root / "bin/vllm") in line]
+    return [line for line in processes() if str(box.root / "bin/vllm") in line]
 
 
-def processes() -> Iterator[Path]:
+def processes() -> Iterator[str]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            path.read_bytes()
-        except OSError:
-            continue
-        yield path
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
 
 
 def test_a_server_is_started_found_used_and_stopped(box: Box) -> None:

@@ -47,12 +47,12 @@ def base() -> Iterator[str]:
     name = base_image()
     client = connect(1)
     try:
-        before = {image.id for image in client.images.list("amini-env")}
+        before = {image["Id"] for image in client.api.images("amini-env")}
         yield name
         listed = client.api.containers(all=True, filters={"label": "amini=1"})
         assert [found for found in listed if f" {os.getpid()} " in found["Labels"]["amini.owner"]] == []
-        for image in client.images.list("amini-env"):
-            if image.id not in before:
-                client.api.remove_image(str(image.id), force=True)
+        for image in client.api.images("amini-env"):
+            if image["Id"] not in before:
+                client.api.remove_image(image["Id"], force=True)
     finally:
         client.close()

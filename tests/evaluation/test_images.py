@@ -36,8 +36,8 @@ def client() -> Iterator["DockerClient"]:
 def registry(client: "DockerClient") -> Iterator[Registry]:
     with open_registry() as served:
         yield served
-        for image in client.images.list():
-            for tag in image.tags:
+        for image in client.api.images():  # the client's own list asks for each, and others come and go
+            for tag in image["RepoTags"] or ():
                 if tag.startswith(served.address):
                     client.api.remove_image(tag, force=True)
 

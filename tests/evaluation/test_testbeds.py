@@ -2,7 +2,6 @@ import asyncio
 import gc
 import os
 import subprocess
-import tempfile
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ from agentless_mini.evaluation.images import ImageSettings
 from agentless_mini.evaluation.instances import Answer, Instance
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.evaluation.testbeds import YardSettings, open_testbeds
-from agentless_mini.sandboxes import owners
 from agentless_mini.sandboxes.docker import connect
 from agentless_mini.sandboxes.images import daemon_name
 from agentless_mini.stages.bench import Bench, NoBench
@@ -29,7 +27,7 @@ from agentless_mini.stages.execute import run_cases, run_files
 from tests.environments.conftest import package_index
 from tests.evaluation.beds_image import SOURCES, Holds, bed_image
 from tests.evaluation.beds_registry import open_registry
-from tests.sandboxes.conftest import containers
+from tests.sandboxes.conftest import containers, copies
 
 __all__ = ["package_index"]
 
@@ -80,10 +78,10 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
         connect(1).close()
     except EnvironmentFailed as error:
         pytest.skip(str(error))
-    trees = set(Path(tempfile.gettempdir()).glob("amini-trees-*"))
+    trees = copies(os.getpid())
     yield Yard(tmp_path, dict(os.environ))
     assert containers(os.getpid()) == []
-    assert set(Path(tempfile.gettempdir()).glob("amini-trees-*")) <= trees
+    assert set(copies(os.getpid())) <= set(trees)
 
 
 async def bench_of(bed: ports.Testbed) -> Bench | NoBench:
@@ -164,10 +162,9 @@ def test_where_pytest_cannot_be_installed_there_is_no_bench(yard: Yard) -> None:
     yard.with_bed(bed_image(Holds.NOTHING), work)
 
 
-def copies() -> set[Path]:
+def copied() -> set[Path]:
     """Return the copies of trees that this process has."""
-    owned = Path(tempfile.gettempdir()).glob("amini-trees-*/owner")
-    return {copy for owner in owned if owner.read_text() == owners.myself() for copy in owner.parent.iterdir()}
+    return {copy for folder in copies(os.getpid()) for copy in Path(folder).iterdir()}
 
 
 def test_a_testbed_that_is_closed_leaves_what_another_of_its_image_uses(yard: Yard) -> None:
@@ -180,10 +177,10 @@ def test_a_testbed_that_is_closed_leaves_what_another_of_its_image_uses(yard: Ya
             bench = await bench_of(bed)
             assert isinstance(bench, Bench)
             await run_cases(bench, None, [case])
-            before = copies()
+            before = copied()
             async with beds.open(instance(image), print) as other:
                 await bench_of(other)
-            assert copies() == before
+            assert copied() == before
             results = await run_cases(bench, None, [case])
             assert isinstance(results, tuple)
             assert results[0].outcome is Outcome.PASS

@@ -27,13 +27,21 @@ ASKED = SampleRequest(
 )
 
 
-def with_the_carried_tokenizer(folder: Path, kind: str) -> Path:
-    """Write a tiny random model of an architecture, with the tokenizer of the carried GGUF file."""
-    import torch
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:  # noqa: ANN401 - transformers' tokenizers have no common type
+    """Return the tokenizer of the carried GGUF file; to read it takes seconds."""
+    tiny.need_training()
     import transformers
 
     carried = needed_weights().path
-    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(carried.parent, gguf_file=carried.name)
+    return transformers.AutoTokenizer.from_pretrained(carried.parent, gguf_file=carried.name)
+
+
+def random_model(folder: Path, kind: str, tokenizer: Any) -> Path:  # noqa: ANN401 - as above
+    """Write a tiny random model of an architecture, with this tokenizer."""
+    import torch
+    import transformers
+
     torch.manual_seed(0)
     config = transformers.AutoConfig.for_model(
         kind,
@@ -60,13 +68,12 @@ async def answer(sampler: Sampler) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
-def test_llama_cpp_answers_as_transformers_does(tmp_path: Path, kind: str) -> None:
-    tiny.need_training()
+def test_llama_cpp_answers_as_transformers_does(tmp_path: Path, kind: str, tokenizer: Any) -> None:  # noqa: ANN401
     from agentless_mini.learning import export
     from agentless_mini.learning.rollouts import Checkpoint, TransformersSampler
 
     base = needed_weights().path
-    checkpoint = Checkpoint(str(with_the_carried_tokenizer(tmp_path / "model", kind)))
+    checkpoint = Checkpoint(str(random_model(tmp_path / "model", kind, tokenizer)))
     made = export.export_gguf(checkpoint, base, tmp_path / "f32.gguf", export.Weights.F32)
     small = export.export_gguf(checkpoint, base, tmp_path / "q8.gguf", export.Weights.Q8_0)
     assert small.size < made.size / 2

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.model
 
 CODE = "def is_even(number):\n    return number % 2 == 1\n\n\ndef is_odd(number):\n    return number % 2 == 1\n"
 TASK = EditTask("is_even(2) is False and is_even(3) is True.", (ShownFile("even.py", (Excerpt(1, CODE),), whole=True),))
-SMALL = InProcessSettings(context=2048)
+SMALL = InProcessSettings(context=2048, threads=1)
 
 
 @asynccontextmanager
@@ -193,7 +193,7 @@ def test_what_a_grammar_lets_through_is_an_edit_of_the_shown_lines() -> None:
 def test_a_seed_draws_the_same_answer_and_another_index_another_one() -> None:
     async def drawn() -> list[Completion]:
         async with opened() as sampler:
-            wanted = ask(Decoding.FREE, (0, 1, 2), None)
+            wanted = ask(Decoding.FREE, (0, 1, 2), None, SamplingParams(16, seed=3))
             return await collect(sampler, wanted) + await collect(sampler, wanted)
 
     texts = {(completion.index, completion.text) for completion in run(drawn())}

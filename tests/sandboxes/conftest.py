@@ -1,7 +1,9 @@
 """The adapters on the real thing, where this machine has it; a reason to skip where not."""
 
+import contextlib
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -43,6 +45,16 @@ def containers(pid: int, *states: str) -> list[str]:
         return [found["Id"] for found in listed if f" {pid} " in found["Labels"]["amini.owner"]]
     finally:
         client.close()
+
+
+def copies(pid: int) -> list[str]:
+    """Return the folders of copied trees that a process made; other runs make and remove theirs meanwhile."""
+    found = []
+    for owner in Path(tempfile.gettempdir()).glob("amini-trees-*/owner"):
+        with contextlib.suppress(FileNotFoundError):
+            if f" {pid} " in owner.read_text():
+                found.append(str(owner.parent))
+    return found
 
 
 @asynccontextmanager

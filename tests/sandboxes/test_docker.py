@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import pytest
 
 from agentless_mini.domain import MIB, BoxLimits, BoxUser, ImageTree, PlacedFile
 from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.sandboxes import owners
 from agentless_mini.sandboxes.capacity import boxes_for
 from agentless_mini.sandboxes.docker import capacity, connect, sweep
 from agentless_mini.sandboxes.scratch import sweep_scratch
 from tests.sandboxes.attacks import AttackSuite
 from tests.sandboxes.bench import LIMITS, OK, Bench, printed, python
-from tests.sandboxes.conftest import containers
+from tests.sandboxes.conftest import containers, copies
 from tests.sandboxes.contract import SandboxContract
 
 
@@ -77,6 +79,7 @@ class TestDocker(SandboxContract, AttackSuite):
             end = time.monotonic() + 20
             while not (left := containers(owner.pid, "running")) and time.monotonic() < end:
                 time.sleep(0.05)
+            assert copies(owner.pid) != []
             client = connect(1)
             try:
                 sweep(client)
@@ -87,11 +90,24 @@ class TestDocker(SandboxContract, AttackSuite):
                 while containers(owner.pid, "running") and time.monotonic() < end:
                     time.sleep(0.05)
                 assert containers(owner.pid, "running") == []
-                assert sweep(client) >= 1
-                assert sweep_scratch() >= 1
-                assert containers(owner.pid) == []
+                sweep(client)
+                sweep_scratch()
+                assert (containers(owner.pid), copies(owner.pid)) == ([], [])
             finally:
                 client.close()
+
+    def test_runs_that_sweep_at_once_do_not_hinder_each_other(self, image: str) -> None:
+        client = connect(8)
+        with subprocess.Popen(["true"]) as owner:
+            dead = f"{owners.myself().split()[0]} {owner.pid} 1"
+        labels = {owners.LABEL: "1", owners.OWNER: dead}
+        try:
+            client.containers.run(image, ["python", "-c", "import time; time.sleep(60)"], detach=True, labels=labels)
+            with ThreadPoolExecutor(8) as runs:
+                assert sum(runs.map(sweep, [client] * 8)) <= 1
+            assert containers(owner.pid) == []
+        finally:
+            client.close()
 
     def test_the_daemons_machine_says_how_many_boxes_it_carries(self, image: str) -> None:
         client = connect(1)

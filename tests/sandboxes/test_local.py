@@ -45,7 +45,7 @@ class TestLocal(SandboxContract, AttackSuite):
             asyncio.run(cancel(step * 0.004))
         assert set(children_left()) == before
         orphans = {pid for pid, process in processes().items() if process.parent == 1} - boxes
-        assert [pid for pid in orphans if "bwrap" in Path(f"/proc/{pid}/cmdline").read_text()] == []
+        assert [pid for pid in orphans if "bwrap" in _arguments(pid)] == []
 
     def test_a_box_ends_when_its_run_is_killed(self, bench: Bench, tmp_path: Path) -> None:
         marker = f"time.sleep(60 + 1e-300 * {time.time_ns()})"
@@ -70,15 +70,15 @@ class TestLocal(SandboxContract, AttackSuite):
 
 def _with(marker: str) -> list[str]:
     """Return the processes that have this among their arguments, the run itself aside."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_text(errors="replace")
-        except OSError:
-            continue
-        if marker in line and "Bench" not in line:
-            found.append(path.parent.name)
-    return found
+    lines = {path.name: _arguments(path.name) for path in Path("/proc").glob("[0-9]*")}
+    return [pid for pid, line in lines.items() if marker in line and "Bench" not in line]
+
+
+def _arguments(pid: int | str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:  # it ended meanwhile
+        return ""
 
 
 def _wait_for(condition: object) -> None:
