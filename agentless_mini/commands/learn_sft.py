@@ -41,8 +41,8 @@ def run_sft(training: TrainingOptions, options: SftOptions, config: Config, mach
         if int(machine.environment.get("WORLD_SIZE", "1")) > 1:
             parents = printable(str(training.out / PARENTS))
             raise UsageError(
-                f"Parents are sampled by one process: run this with --steps 1 and without accelerate launch, then train "
-                f"on {parents} in another --out."
+                "Parents are sampled by one process: run this once with --steps 1 and without accelerate launch, then "
+                f"without --parents-from on {parents}."
             )
         data = asyncio.run(_bred(training, options.parents_from, config, (machine, lines)))
     from agentless_mini.learning.sft import train_sft
