@@ -1,9 +1,11 @@
 """Who is asked while data for training is made, and what people see of it: a recorded sampler, and plain lines."""
 
 import importlib.util
+import os
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -15,12 +17,15 @@ from agentless_mini.config import Config
 from agentless_mini.domain import Event, Note
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 from agentless_mini.learning.rows import Row, write_rows
+from agentless_mini.learning.training_settings import Tracker, TrainingSettings
 from agentless_mini.ports import Sampler
 from agentless_mini.recording import LazySampler, RecordedSampler
 from agentless_mini.store import Store
 
 RECORD = "record.sqlite"
 PART_ROWS = 256
+
+_STDOUT, _STDERR = 1, 2
 
 _TRAINING = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
@@ -53,11 +58,28 @@ class Lines:
         """Tell nobody how a server starts."""
 
 
-def require_training() -> None:
-    """Raise `UsageError` where the libraries of training are not installed."""
+def require_training(settings: TrainingSettings | None = None) -> None:
+    """Raise `UsageError` where the libraries of training, or what the settings want beside them, are not installed."""
     missing = [name for name in _TRAINING if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"Training needs {missing[0]}: pip install 'agentless-mini[train]'.")
+    wants_trackio = settings is not None and settings.tracker is Tracker.TRACKIO
+    if wants_trackio and importlib.util.find_spec(Tracker.TRACKIO) is None:
+        raise UsageError("Metrics are to go to trackio, which is not here: pip install trackio, or use tensorboard.")
+
+
+@contextmanager
+def stdout_kept() -> Iterator[None]:
+    """Send what libraries, and what they start, print on stdout to stderr: stdout is for the result."""
+    sys.stdout.flush()
+    kept = os.dup(_STDOUT)
+    os.dup2(_STDERR, _STDOUT)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, _STDOUT)
+        os.close(kept)
 
 
 def named_model(model: str) -> str:

@@ -2,7 +2,7 @@
 
 import sys
 
-from agentless_mini.commands.learn_models import Lines, console_of, named_model, require_training
+from agentless_mini.commands.learn_models import Lines, console_of, named_model, require_training, stdout_kept
 from agentless_mini.commands.learn_trainer_options import TrainingOptions
 from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.config import Config
@@ -12,13 +12,14 @@ from agentless_mini.templates import load_prompts
 def run_reward_model(training: TrainingOptions, config: Config) -> None:
     """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
     require_stdout()
-    require_training()
+    require_training(config.reward_model)
     lines = Lines(console_of(quiet=training.quiet))
     from agentless_mini.learning.reward_model import train_reward_model
     from agentless_mini.learning.training import Task, is_first
 
     prompts = load_prompts(config.prompts)
     task = Task("reward-model", named_model(training.model), training.data, training.out, prompts, lines.say)
-    outcome = train_reward_model(task, config.reward_model)
+    with stdout_kept():
+        outcome = train_reward_model(task, config.reward_model)
     if is_first():
         sys.stdout.write(outcome.document() + "\n")

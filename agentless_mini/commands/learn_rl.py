@@ -3,7 +3,7 @@
 import sys
 from contextlib import AsyncExitStack, ExitStack
 
-from agentless_mini.commands.learn_models import Lines, console_of, named_model, require_training
+from agentless_mini.commands.learn_models import Lines, console_of, named_model, require_training, stdout_kept
 from agentless_mini.commands.learn_trainer_options import TrainingOptions
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
@@ -17,13 +17,13 @@ from agentless_mini.templates import load_prompts
 def run_rl(training: TrainingOptions, config: Config, machine: Machine) -> None:
     """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
     require_stdout()
-    require_training()
+    require_training(config.rl)
     lines = Lines(console_of(quiet=training.quiet))
     from agentless_mini.learning.rl import train_rl
     from agentless_mini.learning.training import Task, is_first
 
     task = Task("rl", named_model(training.model), training.data, training.out, load_prompts(config.prompts), lines.say)
-    with ExitStack() as stack:
+    with stdout_kept(), ExitStack() as stack:
         checking = None
         if config.rl.runs_checks:
             checking = stack.enter_context(_checks(config, machine, lines)).values

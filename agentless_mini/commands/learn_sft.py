@@ -15,15 +15,16 @@ from agentless_mini.commands.learn_models import (
     recorded_checkpoint,
     recorded_model,
     require_training,
+    stdout_kept,
     write_parts,
 )
 from agentless_mini.commands.learn_trainer_options import SftOptions, TrainingOptions
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.config import Config
-from agentless_mini.errors import UsageError
+from agentless_mini.errors import UsageError, printable
 from agentless_mini.learning.parents import Breeding, with_parents
-from agentless_mini.learning.rows import read_rows
+from agentless_mini.learning.rows import SPLITS, read_rows
 from agentless_mini.store import Store
 from agentless_mini.templates import load_prompts
 
@@ -33,18 +34,23 @@ PARENTS = "parents"
 def run_sft(training: TrainingOptions, options: SftOptions, config: Config, machine: Machine) -> None:
     """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
     require_stdout()
-    require_training()
+    require_training(config.sft)
     lines = Lines(console_of(quiet=training.quiet))
     data = training.data
     if options.parents_from is not None:
         if int(machine.environment.get("WORLD_SIZE", "1")) > 1:
-            raise UsageError("Parents are sampled by one process: run once without accelerate launch and --steps 1.")
+            parents = printable(str(training.out / PARENTS))
+            raise UsageError(
+                "Parents are sampled by one process: run this once with --steps 1 and without accelerate launch, then "
+                f"without --parents-from on {parents}."
+            )
         data = asyncio.run(_bred(training, options.parents_from, config, (machine, lines)))
     from agentless_mini.learning.sft import train_sft
     from agentless_mini.learning.training import Task, is_first
 
     task = Task("sft", named_model(training.model), data, training.out, load_prompts(config.prompts), lines.say)
-    outcome = train_sft(task, config.sft)
+    with stdout_kept():
+        outcome = train_sft(task, config.sft)
     if is_first():
         sys.stdout.write(outcome.document() + "\n")
 
@@ -66,5 +72,6 @@ async def _bred(training: TrainingOptions, place: str, config: Config, around: t
         breeding = Breeding(
             sampler, load_prompts(config.prompts), settings.parent_samples, settings.parent_tokens, settings.seed
         )
-        await write_parts(out, with_parents(read_rows(training.data), breeding, counts), counts, lines)
+        learned = (row for row in read_rows(training.data) if row.split == SPLITS[0])
+        await write_parts(out, with_parents(learned, breeding, counts), counts, lines)
     return out

@@ -26,7 +26,7 @@ from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
 from agentless_mini.serving.embedded import plan_embedded
 from agentless_mini.serving.process import Limits, Server, ServerPlan, running
 from agentless_mini.serving.state import find_server
-from agentless_mini.serving.vllm import find_gpus, has_vllm, plan_vllm
+from agentless_mini.serving.vllm import find_gpus, has_vllm, plan_vllm, served_name
 from agentless_mini.serving.weights import find_weights
 from agentless_mini.store import Store
 
@@ -110,7 +110,8 @@ def _vllm_model(gpus: tuple[str, ...], around: Surroundings) -> ChosenModel:
     async def start() -> Sampler:
         return await _start(plan_vllm(name, around.config.vllm, gpus), Decoding.FREE, around)
 
-    return ChosenModel(name, "vLLM, started for this run", LazySampler(start))
+    served = served_name(name, around.config.vllm)
+    return ChosenModel(served, "vLLM, started for this run", LazySampler(start))
 
 
 async def _embedded_model(around: Surroundings) -> ChosenModel:

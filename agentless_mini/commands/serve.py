@@ -79,6 +79,10 @@ def plan_server(model: str | None, config: Config, machine: Machine) -> ServerPl
     gpus = find_gpus(machine.environment.get("CUDA_VISIBLE_DEVICES"))
     if config.engine is Engine.VLLM or (config.engine is Engine.AUTO and gpus):
         return plan_vllm(model or config.gpu_model, config.vllm, gpus)
+    if config.vllm.adapters:
+        raise UsageError(
+            "Only vLLM serves adapters: choose it with --engine vllm, or write a GGUF file with `amini learn export`."
+        )
     settings = config.embedded.model_copy(update={"model": model} if model else {})
     weights = find_weights(settings, machine.weights, lambda said: people().print(said, highlight=False))
     if weights.decoding is Decoding.LINES:

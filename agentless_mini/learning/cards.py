@@ -13,6 +13,14 @@ from typing import Any
 from agentless_mini import __version__
 from agentless_mini.errors import printable
 
+_REPAIRS = (
+    "It proposes patches; it does not know whether they are right. It was trained on the prompts of\n"
+    "agentless-mini and answers in its edit format."
+)
+_SCORES = (
+    "It scores patches that it is shown with an issue; it sees neither code nor tests. It was trained on the prompt\n"
+    "of agentless-mini and on patches of one model: of others its scores may mean less."
+)
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm")
 
 
@@ -48,7 +56,8 @@ def write_card(folder: Path, card: Card) -> None:
 
 def _text(card: Card) -> str:
     base = json.dumps(card.model)
-    library = "peft" if card.settings.get("tuning") == "lora" else "transformers"
+    is_reward_model = card.command == "reward-model"  # which is written whole
+    library = "peft" if card.settings.get("tuning") == "lora" and not is_reward_model else "transformers"
     return (
         f"---\nbase_model: {base}\nlibrary_name: {library}\n"
         f"tags: [agentless-mini, {card.command}]\n---\n\n"
@@ -59,8 +68,7 @@ def _text(card: Card) -> str:
         f"The base model's own licence holds as well.\n\n"
         f"## Settings\n\n{_table(card.settings, 'setting', 'value')}\n"
         f"## Versions\n\n{_table(versions(), 'package', 'version')}\n"
-        "## Limits\n\nIt proposes patches; it does not know whether they are right. It was trained on the prompts of\n"
-        "agentless-mini and answers in its edit format. Scores: none are stated here.\n"
+        f"## Limits\n\n{_SCORES if is_reward_model else _REPAIRS}\nResults: none are stated here.\n"
     )
 
 

@@ -3,7 +3,7 @@
     OUT/run.json              what is trained on what: another command must not go on here
     OUT/done.json             how it ended, once it has: the same command again says so and does nothing
     OUT/checkpoint-N/         as transformers' trainer writes them; the last whole one is resumed
-    OUT/metrics.jsonl         one line of metrics for every few steps; OUT/metrics/ is for tensorboard
+    OUT/metrics.jsonl         one line of metrics for every few steps; OUT/runs/ is for tensorboard
     OUT/rollouts.jsonl        a few rollouts of each batch (reinforcement learning)
     OUT/                      the trained model or adapter itself, with its card README.md
 
@@ -30,7 +30,13 @@ DONE_FILE = "done.json"
 METRICS_FILE = "metrics.jsonl"
 ROLLOUTS_FILE = "rollouts.jsonl"
 # Settings that a training may be continued with another value of.
-FREE = frozenset({"steps", "epochs", "minutes", "save_every", "keep", "log_every", "log_rollouts", "tracker", "device"})
+FREE = frozenset(
+    {"steps", "epochs", "minutes", "save_every", "keep", "log_every", "log_rollouts", "tracker", "device"}
+) | {
+    "generation",  # who writes rollouts, and where: the policy is the same
+    "server",
+    "gpu_share",
+}
 
 _CHUNK = 2**20
 _STATE = "trainer_state.json"
@@ -57,7 +63,7 @@ def data_digest(data: Path) -> str:
 
 
 def claim(out: Path, said: str) -> None:
-    """Make the folder this training's. Raises `UsageError` where it is another's."""
+    """Make the folder this training's. Raises `UsageError` where it is another's, or holds a model already."""
     name = printable(str(out))
     full: Translation = {
         OSError: lambda error: EnvironmentFailed(f"{name} cannot be written ({error}): name another --out.")
@@ -66,10 +72,18 @@ def claim(out: Path, said: str) -> None:
         out.mkdir(parents=True, exist_ok=True)
         file = out / RUN_FILE
         if not file.exists():
-            # Processes that train together all write the same.
-            file.write_text(said + "\n", encoding="utf-8")
+            if _is_taken(out):
+                raise UsageError(f"{name} holds a model that is not of this training: name another --out.")
+            partial = file.with_name(f".{file.name}.partial")  # a torn one would make the folder another training's
+            partial.write_text(said + "\n", encoding="utf-8")
+            partial.replace(file)
         elif file.read_text(encoding="utf-8").strip() != said:
             raise UsageError(f"{name} holds another training (model, data or settings differ): name another --out.")
+
+
+def _is_taken(out: Path) -> bool:
+    """Return whether somebody's model or checkpoints lie in a folder: they would be overwritten, or trained on."""
+    return any(next(out.glob(name), None) for name in ("config.json", "adapter_config.json", "checkpoint-*"))
 
 
 def last_checkpoint(out: Path) -> Path | None:

@@ -53,8 +53,13 @@ class Exported:
 
 
 def merge(checkpoint: Checkpoint, out: Path) -> Exported:
-    """Write the model with its adapter merged into it, and its tokenizer, as transformers and vLLM read them."""
+    """Write the model with its adapter merged into it, and its tokenizer, as transformers and vLLM read them.
+
+    It is merged in float32 and stored as the base is. Raises `UsageError` for a reward model.
+    """
     model, tokenizer = _loaded(checkpoint)
+    stored = transformers.AutoConfig.from_pretrained(checkpoint.model).dtype
+    model = model.to(stored or torch.float32)
     name = printable(str(out))
     with boundary({OSError: lambda error: EnvironmentFailed(f"{name} cannot be written ({error}): free some room.")}):
         model.save_pretrained(out)
@@ -66,7 +71,7 @@ def merge(checkpoint: Checkpoint, out: Path) -> Exported:
 def export_gguf(checkpoint: Checkpoint, base: Path, out: Path, weights: Weights) -> Exported:
     """Write the model, its adapter merged, as a GGUF file with the tokenizer of the GGUF file `base`.
 
-    Raises `UsageError` for an architecture that is not supported and a base of another vocabulary.
+    Raises `UsageError` for an architecture that is not supported, a reward model and a base of another vocabulary.
     """
     model, _ = _loaded(checkpoint)
     config = model.config
@@ -92,6 +97,9 @@ def export_gguf(checkpoint: Checkpoint, base: Path, out: Path, weights: Weights)
 def _loaded(checkpoint: Checkpoint) -> tuple[Any, Any]:
     quiet()
     with loading(checkpoint.model):
+        kinds = transformers.AutoConfig.from_pretrained(checkpoint.model).architectures or []
+        if any(kind.endswith("ForSequenceClassification") for kind in kinds):
+            raise UsageError("A reward model writes no answers and is whole already: serve its folder with vLLM.")
         tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.model)
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.model, dtype=torch.float32)
         if checkpoint.adapter is not None:

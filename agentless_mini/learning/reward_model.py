@@ -131,6 +131,8 @@ def _trainer(task: Task, settings: RewardModelSettings, data: Any, tokenizer: An
     adapters = policies.lora(model, settings, "SEQ_CLS") if settings.tuning is Tuning.LORA else None
     if adapters is not None:
         adapters.modules_to_save = ["score"]
+    if settings.adapter is not None:
+        _take_in(model, task.model, settings)
     common = training.arguments(task, settings)
     if settings.kind is Preference.PAIRWISE:
         config = RewardConfig(**common, max_length=None)
@@ -148,11 +150,18 @@ def _trainer(task: Task, settings: RewardModelSettings, data: Any, tokenizer: An
     )
 
 
+def _take_in(model: Any, base: str, settings: RewardModelSettings) -> None:  # noqa: ANN401 - as above
+    """Give the model, but for its head, the weights of the policy: the base with the adapter to start from merged."""
+    policy, _ = policies.load_policy(base, settings.model_copy(update={"tuning": Tuning.FULL}))
+    model.base_model.load_state_dict(policy.base_model.state_dict())
+
+
 def _write_whole(model: Any, out: Path) -> None:  # noqa: ANN401 - as above
-    """Put the whole model in the place of the adapters."""
+    """Put the whole model in the place of the adapters; one without adapters is there, perhaps of many processes."""
     if isinstance(model, PeftModel):
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             (out / name).unlink(missing_ok=True)
         model = model.merge_and_unload()
+        model.save_pretrained(out)
     model.config.problem_type = None
-    model.save_pretrained(out)
+    model.config.save_pretrained(out)

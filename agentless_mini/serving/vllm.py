@@ -74,10 +74,10 @@ def plan_vllm(model: str, settings: VllmSettings, gpus: tuple[str, ...]) -> Serv
 
     Raises `UsageError` for a port in use or a folder that holds no adapter, `EnvironmentFailed` if vLLM is nowhere.
     """
+    base = _base_name(model, settings)
     folder = Path(model).expanduser()
     if folder.is_dir():
         model = str(folder.resolve())
-    base = settings.served_name or (folder.name if folder.is_dir() else model)
     port = choose_port(settings.port)
     command = (
         *_program(settings.python, model),
@@ -91,8 +91,17 @@ def plan_vllm(model: str, settings: VllmSettings, gpus: tuple[str, ...]) -> Serv
         *_adapters(settings.adapters, base),
         *settings.extra,
     )
-    name = settings.adapters[0].resolve().name if settings.adapters else base
-    return ServerPlan("vLLM", name, command, port, READING)
+    return ServerPlan("vLLM", served_name(model, settings), command, port, READING)
+
+
+def served_name(model: str, settings: VllmSettings) -> str:
+    """Return the name under which requests ask for what is planned: the first adapter's, else the model's."""
+    return settings.adapters[0].resolve().name if settings.adapters else _base_name(model, settings)
+
+
+def _base_name(model: str, settings: VllmSettings) -> str:
+    folder = Path(model).expanduser()
+    return settings.served_name or (folder.name if folder.is_dir() else model)
 
 
 def has_vllm(settings: VllmSettings) -> bool:

@@ -33,6 +33,21 @@ def test_a_training_may_go_on_for_longer_but_not_with_other_settings(tmp_path: P
             claim(out, other)
 
 
+def test_who_writes_rollouts_may_change(tmp_path: Path, data: Path) -> None:
+    before = identity("rl", "m", data, {**SETTINGS, "generation": "server", "server": "http://a:1", "gpu_share": 0.3})
+    other = identity("rl", "m", data, {**SETTINGS, "generation": "colocate", "server": None, "gpu_share": 0.5})
+    assert before == other
+
+
+@pytest.mark.parametrize("left", ["config.json", "adapter_config.json", "checkpoint-7"])
+def test_a_folder_with_somebody_elses_model_is_not_taken(tmp_path: Path, data: Path, left: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / left).write_text("{}")
+    with pytest.raises(UsageError, match="not of this training"):
+        claim(tmp_path / "out", identity("sft", "m", data, SETTINGS))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [left]
+
+
 def test_other_data_is_another_training(tmp_path: Path, data: Path) -> None:
     before = identity("sft", "m", data, SETTINGS)
     data.write_bytes(b"other rows")

@@ -127,3 +127,29 @@ def test_a_merged_adapter_answers_as_the_adapter_does(model: Path, tmp_path: Pat
     merged, plain = asyncio.run(said(tmp_path / "whole")), asyncio.run(said(model))
     assert merged == asyncio.run(said(tmp_path / "adapter"))
     assert merged[0] != plain[0]
+
+
+def test_a_merged_model_is_stored_as_its_base_is(model: Path, tmp_path: Path) -> None:
+    import torch
+    import transformers
+
+    from agentless_mini.learning import export
+    from agentless_mini.learning.rollouts import find_checkpoint
+
+    half: Any = transformers.AutoModelForCausalLM.from_pretrained(str(model), dtype=torch.bfloat16)
+    half.save_pretrained(tmp_path / "half")
+    transformers.AutoTokenizer.from_pretrained(str(model)).save_pretrained(tmp_path / "half")
+    export.merge(find_checkpoint(str(tmp_path / "half")), tmp_path / "whole")
+    assert transformers.AutoConfig.from_pretrained(tmp_path / "whole").dtype == torch.bfloat16
+
+
+def test_a_reward_model_is_not_exported_as_one_that_answers(model: Path, tmp_path: Path) -> None:
+    import transformers
+
+    from agentless_mini.learning import export
+    from agentless_mini.learning.rollouts import find_checkpoint
+
+    judge: Any = transformers.AutoModelForSequenceClassification.from_pretrained(str(model), num_labels=1)
+    judge.save_pretrained(tmp_path / "judge")
+    with pytest.raises(UsageError, match="reward model"):
+        export.merge(find_checkpoint(str(tmp_path / "judge")), tmp_path / "whole")

@@ -1,5 +1,6 @@
 """The trainers from the command line: one JSON document on stdout, people on stderr, resume after a signal."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -67,6 +68,30 @@ def test_a_folder_of_another_training_is_refused(model: Path, tmp_path: Path, ro
     refused = learned(tmp_path, *small(model, data, tmp_path / "out"))
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "holds another training" in refused.stderr
+
+
+def test_a_tracker_that_is_not_installed_is_said(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    if importlib.util.find_spec("trackio") is not None:
+        pytest.skip("trackio is installed")
+    data = tiny.write_data(tmp_path, rows)
+    refused = learned(tmp_path, *small(model, data, tmp_path / "out"), "--tracker", "trackio")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "pip install trackio" in refused.stderr
+
+
+def test_what_libraries_print_is_not_the_result() -> None:
+    program = """
+import subprocess, sys
+from agentless_mini.commands.learn_models import stdout_kept
+sys.stdout.write("before ")
+with stdout_kept():
+    print("library")
+    subprocess.run([sys.executable, "-c", "print('its server')"])
+print("result")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "before result\n"
+    assert done.stderr == "library\nits server\n"
 
 
 def test_a_teacher_behind_an_endpoint_is_asked_once(tmp_path: Path) -> None:

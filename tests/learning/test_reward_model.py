@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agentless_mini.errors import UsageError
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.training_settings import Preference, RewardModelSettings
 from agentless_mini.templates import load_prompts
@@ -42,7 +43,31 @@ def test_it_trains_saves_resumes_and_scores(model: Path, tmp_path: Path, bred: l
     assert config["architectures"] == ["LlamaForSequenceClassification"]
     assert config["id2label"] == {"0": "LABEL_0"}
     assert not (tmp_path / "out" / "adapter_config.json").exists()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "library_name: transformers" in card
+    assert "It scores patches" in card
     assert score(tmp_path / "out", bred[0]) == pytest.approx(score(tmp_path / "out", bred[0], padding=3), abs=1e-5)
+
+
+def test_it_starts_from_the_policy_with_its_adapter(model: Path, tmp_path: Path, bred: list[Row]) -> None:
+    import transformers
+    from peft import LoraConfig, get_peft_model
+
+    bare: Any = transformers.AutoModelForCausalLM.from_pretrained(str(model))
+    adapted: Any = get_peft_model(bare, LoraConfig(target_modules="all-linear", init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "policy")
+    settings = SMALL.model_copy(update={"adapter": tmp_path / "policy", "learning_rate": 1e-12})
+    train(model, tiny.write_data(tmp_path, bred), settings)
+    made: Any = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    expected = adapted.merge_and_unload().base_model.state_dict()
+    for name, weights in made.base_model.state_dict().items():
+        assert weights.allclose(expected[name], atol=1e-6), name
+
+
+def test_an_adapter_that_is_not_there_is_said(model: Path, tmp_path: Path, bred: list[Row]) -> None:
+    settings = SMALL.model_copy(update={"adapter": tmp_path / "none"})
+    with pytest.raises(UsageError, match="no LoRA adapter"):
+        train(model, tiny.write_data(tmp_path, bred), settings)
 
 
 def score(folder: Path, row: Row, padding: int = 0) -> float:
