@@ -38,10 +38,10 @@ def chosen(folder: Path, settings: dict[str, object]) -> ChosenModel:
 def test_a_run_on_an_adapter_is_recorded_under_its_name_not_under_that_of_its_base(
     tmp_path: Path, adapter: Path
 ) -> None:
-    vllm = {"engine": "vllm", "gpu_model": "org/coder", "vllm": {"python": "/opt/vllm/bin/python"}}
-    assert chosen(tmp_path, vllm).name == "org/coder"
-    vllm["vllm"] = {"python": "/opt/vllm/bin/python", "adapters": [adapter]}
-    assert chosen(tmp_path, vllm).name == "rl"
+    base = {"engine": "vllm", "gpu_model": "org/coder"}
+    python = {"python": "/opt/vllm/bin/python"}
+    assert chosen(tmp_path, {**base, "vllm": python}).name == "org/coder"
+    assert chosen(tmp_path, {**base, "vllm": {**python, "adapters": [adapter]}}).name == "rl"
 
 
 def test_an_adapter_is_not_left_out_where_llama_cpp_would_serve(tmp_path: Path, adapter: Path) -> None:
