@@ -26,8 +26,9 @@ ALWAYS = (
     "--enable-prompt-tokens-details",  # so that answers say how much of a prompt came from the cache
     "--generation-config=vllm",  # else the model's own top_p, top_k and penalties bend what a request leaves open
     "--disable-uvicorn-access-log",
-    "--stream-interval=8",  # one event for 8 tokens: reading one for each takes a core at 20,000 a second
 )
+WRITING = ("--stream-interval=8",)  # one event for 8 tokens: reading one for each takes a core at 20,000 a second
+SCORING = ("--runner=pooling",)  # the first request ends the engine where it has a stream interval (seen in 0.32.0)
 ON_A_CPU = (
     "--gpu-memory-utilization=0.6",  # of the machine's memory here: the default of 0.92 is never free on one in use
     "--enforce-eager",
@@ -63,6 +64,7 @@ class VllmSettings(BaseModel):
 
 class _ModelConfig(BaseModel):
     num_attention_heads: int | None = None
+    architectures: tuple[str, ...] = ()
 
 
 class _AdapterConfig(BaseModel):
@@ -85,6 +87,7 @@ def plan_vllm(model: str, settings: VllmSettings, gpus: tuple[str, ...]) -> Serv
         f"--host={HOST}",
         f"--port={port}",
         *ALWAYS,
+        *(SCORING if _scores(model) else WRITING),
         *_hardware(settings, model, gpus),
         *([f"--max-model-len={settings.max_model_len}"] if settings.max_model_len else []),
         *(["--trust-remote-code"] if settings.trust_remote_code else []),
@@ -136,10 +139,20 @@ def tensor_parallel(gpus: int, heads: int | None) -> int:
 
 def _attention_heads(model: str) -> int | None:
     """Return the attention heads of a model in a local folder; None where its configuration does not say."""
+    return _model_config(model).num_attention_heads
+
+
+def _scores(model: str) -> bool:
+    """Return whether a model in a local folder scores texts and writes none, such as a reward model."""
+    return any(name.endswith("ForSequenceClassification") for name in _model_config(model).architectures)
+
+
+def _model_config(model: str) -> _ModelConfig:
+    """Return what the configuration of a model in a local folder says: nothing where it cannot be read."""
     try:
-        return _ModelConfig.model_validate_json((Path(model) / "config.json").read_bytes()).num_attention_heads
+        return _ModelConfig.model_validate_json((Path(model) / "config.json").read_bytes())
     except (OSError, ValidationError):
-        return None
+        return _ModelConfig()
 
 
 def _adapters(folders: tuple[Path, ...], base: str) -> tuple[str, ...]:

@@ -53,6 +53,9 @@ def test_it_starts_from_the_policy_with_its_adapter(model: Path, tmp_path: Path,
     import transformers
     from peft import LoraConfig, get_peft_model
 
+    from agentless_mini.learning.libraries import quiet
+
+    quiet()
     bare: Any = transformers.AutoModelForCausalLM.from_pretrained(str(model))
     adapted: Any = get_peft_model(bare, LoraConfig(target_modules="all-linear", init_lora_weights=False))
     adapted.save_pretrained(tmp_path / "policy")

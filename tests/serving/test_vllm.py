@@ -54,6 +54,13 @@ def test_a_model_of_the_hub_is_served_under_its_name_by_the_interpreter_that_is_
     assert not {"--enforce-eager", "--block-size", "--trust-remote-code", "--max-model-len"} & given.keys()
 
 
+@pytest.mark.parametrize(("kind", "scores"), [("ForCausalLM", False), ("ForSequenceClassification", True)])
+def test_a_reward_model_is_served_as_one(tmp_path: Path, kind: str, scores: bool) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": [f"Llama{kind}"], "num_attention_heads": 4}))
+    given = flags(plan_vllm(str(tmp_path), VllmSettings(python=PYTHON), ()))
+    assert ("--stream-interval" in given, given.get("--runner")) == ((False, "pooling") if scores else (True, None))
+
+
 def test_without_a_gpu_the_prompt_cache_is_made_finer_and_prompts_are_not_cut_in_chunks() -> None:
     given = flags(plan_vllm("a/b", VllmSettings(python=PYTHON), ()))
     assert given["--dtype"] == "float32"
