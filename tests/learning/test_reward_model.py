@@ -14,7 +14,7 @@ from agentless_mini.learning.training_settings import Preference, RewardModelSet
 from agentless_mini.templates import load_prompts
 from tests.learning import tiny
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")]
 
 SMALL = RewardModelSettings(
     batch=2, accumulate=1, steps=1, save_every=1, log_every=1, learning_rate=1e-3, max_tokens=tiny.CONTEXT
