@@ -1,6 +1,7 @@
 """Which model a run asks, and under which name it is recorded."""
 
 import json
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def adapter(tmp_path: Path) -> Path:
     return folder
 
 
-def chosen(folder: Path, settings: dict[str, object]) -> ChosenModel:
+def chosen(folder: Path, settings: Mapping[str, object]) -> ChosenModel:
     async def work() -> ChosenModel:
         with Store.open(folder / "store.db") as store:
             async with AsyncExitStack() as stack:
@@ -38,7 +39,7 @@ def chosen(folder: Path, settings: dict[str, object]) -> ChosenModel:
 def test_a_run_on_an_adapter_is_recorded_under_its_name_not_under_that_of_its_base(
     tmp_path: Path, adapter: Path
 ) -> None:
-    vllm = {"engine": "vllm", "gpu_model": "org/coder", "vllm": {"python": "/opt/vllm/bin/python"}}
+    vllm: dict[str, object] = {"engine": "vllm", "gpu_model": "org/coder", "vllm": {"python": "/opt/vllm/bin/python"}}
     assert chosen(tmp_path, vllm).name == "org/coder"
     vllm["vllm"] = {"python": "/opt/vllm/bin/python", "adapters": [adapter]}
     assert chosen(tmp_path, vllm).name == "rl"
