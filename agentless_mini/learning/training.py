@@ -15,7 +15,8 @@ from typing import Any
 import torch
 import transformers
 from accelerate import PartialState
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import EnvironmentFailed, UsageError, printable
@@ -115,7 +116,8 @@ def arguments(task: Task, settings: TrainingSettings) -> dict[str, Any]:
         "max_steps": settings.steps or -1,
         "num_train_epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
-        "warmup_steps": settings.warmup,
+        # Of few steps none is for warming up: the first of these has a learning rate of 0.
+        "warmup_steps": int(settings.warmup * settings.steps) if settings.steps else settings.warmup,
         "lr_scheduler_type": "cosine",
         "weight_decay": settings.weight_decay,
         "per_device_train_batch_size": settings.batch,
@@ -123,6 +125,7 @@ def arguments(task: Task, settings: TrainingSettings) -> dict[str, Any]:
         "save_steps": settings.save_every,
         "save_total_limit": settings.keep,
         "logging_steps": settings.log_every,
+        "logging_nan_inf_filter": False,
         "seed": settings.seed,
         "data_seed": settings.seed,
         "report_to": [] if settings.tracker is Tracker.NONE else [settings.tracker.value],
@@ -195,12 +198,18 @@ def run(
     checkpoint = checkpoints.last_checkpoint(task.out)
     if checkpoint is not None:
         task.say(f"Going on from {printable(str(checkpoint))}.")
-    with stop.on_signals():
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if stop.asked:
-        raise KeyboardInterrupt
+    made = None if checkpoint is None else TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    if checkpoint is not None and made is not None and _is_whole(made, settings):
+        trainer._load_from_checkpoint(str(checkpoint))  # train() would make one step more
+        trainer.state = made
+        watch.loss = next((line["loss"] for line in reversed(made.log_history) if "loss" in line), None)
+    else:
+        with stop.on_signals():
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     state = trainer.state
     finished = state.global_step >= state.max_steps
+    if stop.asked and not finished:
+        raise KeyboardInterrupt
     outcome = Outcome(task.out, state.global_step, finished, time.monotonic() - begun, watch.loss, dict(seen.rows))
     if finished:
         trainer.save_model(str(task.out))
@@ -210,6 +219,17 @@ def run(
             said = {"wanted": _wanted(settings), "outcome": json.loads(outcome.document())}
             (task.out / checkpoints.DONE_FILE).write_text(canonical_json(said) + "\n", encoding="utf-8")
     return outcome
+
+
+def _is_whole(made: TrainerState, settings: TrainingSettings) -> bool:
+    """Return whether a checkpoint is of the last step. Raises `UsageError` where it is of a later one."""
+    if settings.steps is None:
+        return bool(made.global_step >= made.max_steps and made.num_train_epochs == settings.epochs)
+    if made.global_step > settings.steps:
+        raise UsageError(
+            f"This training has made {made.global_step} steps: ask for no fewer, or start in another --out."
+        )
+    return bool(made.global_step == settings.steps)
 
 
 def ended(task: Task, settings: TrainingSettings) -> Outcome | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import SamplingParams
-from agentless_mini.errors import ModelUnknown, UsageError
+from agentless_mini.errors import EnvironmentFailed, ModelUnknown, UsageError
 from agentless_mini.learning.asking import answers
 from agentless_mini.learning.rows import Row, write_rows
 from agentless_mini.learning.training_settings import SftKind, SftSettings, Tuning
@@ -54,6 +54,26 @@ def test_it_trains_saves_resumes_and_can_be_asked(model: Path, tmp_path: Path, r
     assert [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()] == [1, 2, 2, 3, 3]
     assert asked(out, rows[0])
     assert {"--enable-lora", "--max-lora-rank=16"} <= set(served(model, out).command)
+
+
+def test_what_ended_before_it_was_written_is_written_without_a_step_more(
+    model: Path, tmp_path: Path, rows: list[Row]
+) -> None:
+    data = tiny.write_data(tmp_path, rows)
+    first = train(model, data, SMALL)
+    (tmp_path / "out" / "done.json").unlink()
+    (tmp_path / "out" / "adapter_model.safetensors").unlink()
+    again = train(model, data, SMALL)
+    assert {**again, "seconds": 0} == {**first, "seconds": 0}
+    assert (tmp_path / "out" / "adapter_model.safetensors").exists()
+    with pytest.raises(UsageError, match="2 steps were made"):
+        train(model, data, SMALL.model_copy(update={"steps": 1}))
+
+
+def test_a_loss_that_is_no_number_ends_the_training(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    data = tiny.write_data(tmp_path, rows)
+    with pytest.raises(EnvironmentFailed, match="lower the learning rate"):
+        train(model, data, SMALL.model_copy(update={"steps": 4, "learning_rate": 1e30}))
 
 
 def served(model: Path, adapter: Path) -> ServerPlan:
