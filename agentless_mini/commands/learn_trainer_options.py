@@ -37,6 +37,20 @@ class TrainingOptions:
         Setting("rl.rank"),
         Setting("reward_model.rank"),
     ] = None
+    upper_layers: Annotated[
+        int | None,
+        typer.Option(help="Train only so many of the last layers; by default all."),
+        Setting("sft.upper_layers"),
+        Setting("rl.upper_layers"),
+        Setting("reward_model.upper_layers"),
+    ] = None
+    precision: Annotated[
+        str | None,
+        typer.Option(help="What is computed in: auto, float32 or bfloat16 [auto: bfloat16 on GPUs]."),
+        Setting("sft.precision"),
+        Setting("rl.precision"),
+        Setting("reward_model.precision"),
+    ] = None
     steps: Annotated[
         int | None,
         typer.Option(help="Steps of the optimizer; by default as many as the epochs have."),

@@ -19,7 +19,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from transformers.trainer import TRAINER_STATE_NAME
 
 from agentless_mini.domain import canonical_json
-from agentless_mini.errors import EnvironmentFailed, UsageError, printable
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 from agentless_mini.learning import cards, checkpoints
 from agentless_mini.learning.libraries import quiet
 from agentless_mini.learning.policies import in_bfloat16, on_cpu
@@ -31,6 +31,8 @@ Tell = Callable[[str], None]
 
 TRAIN = "train"
 OTHER_SPLIT = "of another split"
+
+_LARGE = "The memory does not suffice for a step: set a smaller batch, or fewer max_tokens."
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,7 @@ def run(
         trainer.state = made
         watch.loss = next((line["loss"] for line in reversed(made.log_history) if "loss" in line), None)
     else:
-        with stop.on_signals():
+        with stop.on_signals(), boundary({torch.OutOfMemoryError: lambda error: EnvironmentFailed(_LARGE)}):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     state = trainer.state
     finished = state.global_step >= state.max_steps

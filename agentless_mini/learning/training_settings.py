@@ -84,7 +84,8 @@ class TrainingSettings(BaseModel):
     rank: int = Field(16, ge=1)
     """Rank of the LoRA adapters; their scale is twice that over the rank."""
     upper_layers: int | None = Field(None, ge=1)
-    """Train only so many of the last layers; none: all. Nothing is computed backward below them."""
+    """Train only so many of the last layers; none: all. Nothing is computed backward below them. An adapter to start
+    from keeps its own."""
     precision: Precision = Precision.AUTO
     """What is computed in: auto, float32 or bfloat16."""
     adapter: Path | None = None
