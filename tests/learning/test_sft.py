@@ -66,7 +66,7 @@ def test_what_ended_before_it_was_written_is_written_without_a_step_more(
     again = train(model, data, SMALL)
     assert {**again, "seconds": 0} == {**first, "seconds": 0}
     assert (tmp_path / "out" / "adapter_model.safetensors").exists()
-    with pytest.raises(UsageError, match="2 steps were made"):
+    with pytest.raises(UsageError, match="has made 2 steps"):
         train(model, data, SMALL.model_copy(update={"steps": 1}))
 
 
