@@ -93,11 +93,6 @@ def last_checkpoint(out: Path) -> Path | None:
     return next((path for path in newest_first if _is_whole(path)), None)
 
 
-def steps_of(checkpoint: Path | None) -> int:
-    """Return the steps that a checkpoint has behind it."""
-    return 0 if checkpoint is None else int(checkpoint.name.removeprefix("checkpoint-"))
-
-
 def _is_whole(checkpoint: Path) -> bool:
     """Return whether the trainer's state, which is written last, can be read."""
     try:

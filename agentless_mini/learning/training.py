@@ -201,7 +201,7 @@ def run(
     if checkpoint is not None:
         task.say(f"Going on from {printable(str(checkpoint))}.")
     made = None if checkpoint is None else TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-    if checkpoint is not None and made is not None and _is_whole(made, settings):
+    if checkpoint is not None and made is not None and _is_at_the_end(made, settings):
         trainer._load_from_checkpoint(str(checkpoint))  # train() would make one step more
         trainer.state = made
         watch.loss = next((line["loss"] for line in reversed(made.log_history) if "loss" in line), None)
@@ -223,7 +223,7 @@ def run(
     return outcome
 
 
-def _is_whole(made: TrainerState, settings: TrainingSettings) -> bool:
+def _is_at_the_end(made: TrainerState, settings: TrainingSettings) -> bool:
     """Return whether a checkpoint is of the last step. Raises `UsageError` where it is of a later one."""
     if settings.steps is None:
         return bool(made.global_step >= made.max_steps and made.num_train_epochs == settings.epochs)
