@@ -135,6 +135,6 @@ class Stop:
         self.asked = True
 
 
-def deadline_of(minutes: float | None) -> float | None:
-    """Return when the minutes that a run may take are over, on the monotonic clock."""
-    return None if minutes is None else time.monotonic() + 60 * minutes
+def deadline_of(minutes: float | None, begun: float) -> float | None:
+    """Return when the minutes that a run may take since it began are over, on the monotonic clock."""
+    return None if minutes is None else begun + 60 * minutes

@@ -37,7 +37,10 @@ _LARGE = "The memory does not suffice for a step: set a smaller batch, or fewer 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is trained on what, and where the result goes. `tell` is given sentences for people."""
+    """What is trained on what, and where the result goes. `tell` is given sentences for people.
+
+    `begun` is when, on the monotonic clock: the minutes that a run may take count from then.
+    """
 
     command: str
     model: str
@@ -45,6 +48,7 @@ class Task:
     out: Path
     prompts: Prompts
     tell: Tell
+    begun: float = field(default_factory=time.monotonic)
 
     def say(self, said: str) -> None:
         """Tell people, once for all processes."""
@@ -191,8 +195,7 @@ def run(
     `write` may put another form of the model in place of what the trainer writes. Where a signal stops it there is a
     checkpoint, and `KeyboardInterrupt` is raised.
     """
-    begun = time.monotonic()
-    stop = checkpoints.Stop(checkpoints.deadline_of(settings.minutes))
+    stop = checkpoints.Stop(checkpoints.deadline_of(settings.minutes, task.begun))
     watch = _Watch(task, stop)
     for kind in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(kind)
@@ -212,7 +215,7 @@ def run(
     finished = state.global_step >= state.max_steps
     if stop.asked and not finished:
         raise KeyboardInterrupt
-    outcome = Outcome(task.out, state.global_step, finished, time.monotonic() - begun, watch.loss, dict(seen.rows))
+    outcome = Outcome(task.out, state.global_step, finished, time.monotonic() - task.begun, watch.loss, dict(seen.rows))
     if finished:
         trainer.save_model(str(task.out))
         if is_first():

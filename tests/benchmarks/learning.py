@@ -15,6 +15,7 @@ experiment. Each stage is one command, goes on where it was, and stops after `--
     evolve:NAME     rounds of answers, shown patches of the round before at random; the first round is the classical
                     model's plain answers, the same for all
     select:NAME     the same, shown the patches that the selector scores best
+    pick:ANSWERS    which of all answers in a file (sample-rl, at_random-shaped) the selector scores best
     lines           line rewriting with the embedded model, in its own order: what needs no training
     score           runs the checks of all answers in a sandbox (needs no GPU)
     report          prints the tables
@@ -38,7 +39,7 @@ from agentless_mini.learning.training_settings import (
     Tuning,
 )
 from agentless_mini.reward import Kind
-from tests.benchmarks.learning_answers import at_random, best_of, draw, rewrite, sampler_of
+from tests.benchmarks.learning_answers import at_random, best_of, draw, pick, rewrite, sampler_of
 from tests.benchmarks.learning_experiment import SIZES, TEMPERATURE, Experiment, prompts, told
 from tests.benchmarks.learning_scores import report, score
 
@@ -84,7 +85,7 @@ def train(it: Experiment, name: str) -> None:
             batch=size.groups * size.group,
             answer_tokens=size.answer_tokens,
             temperature=TEMPERATURE,
-            learning_rate=1e-4,
+            learning_rate=3e-4,
             log_every=1,
             **common,
         )
@@ -145,6 +146,8 @@ def main() -> None:
             draw(it, name, at_random)
         elif kind == "select":
             draw(it, name, best_of(it))
+        elif kind == "pick":
+            pick(it, name)
         else:
             train(it, kind)
 

@@ -103,6 +103,44 @@ def at_random(row: Row, rounds: list[list[str]]) -> Sequence[str]:
 
 def best_of(it: Experiment) -> Show:
     """Return what shows the patches of all rounds that the selector scores best."""
+    worth = _selector(it)
+
+    def selected(row: Row, rounds: list[list[str]]) -> Sequence[str]:
+        distinct = dict.fromkeys(patch for patches in rounds for patch in patches)
+        return sorted(distinct, key=lambda diff: worth(row, diff), reverse=True)
+
+    selected.__name__ = best_of.__name__
+    return selected
+
+
+def pick(it: Experiment, name: str) -> None:
+    """Write which answer of a file of answers the selector scores best for each row: its round and place in it."""
+    worth, rows = _selector(it), {row.id: row for row in it.rows("test")}
+    path = it.work / "picks" / f"{name}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    had = {line["row"] for line in lines(path)}
+    for line in lines(it.work / "answers" / f"{name}.jsonl"):
+        if line["row"] not in had:
+            row = rows[line["row"]]
+            found = [
+                (worth(row, diff), -number, -place)
+                for number, group in enumerate(line["rounds"])
+                for place, one in enumerate(group)
+                if (diff := _diff(row, one)) is not None
+            ]
+            best = max(found, default=None)
+            with path.open("a") as file:
+                file.write(json.dumps({"row": row.id, "place": best and [-best[1], -best[2]]}) + "\n")
+    told(f"{name}: the selector has chosen")
+
+
+def _diff(row: Row, said: dict[str, str]) -> str | None:
+    outcome = read_answer(Completion(0, said["text"], Finish(said["finish"])), row.tree())
+    return outcome.diff.decode("utf-8", "replace") if isinstance(outcome, Patch) else None
+
+
+def _selector(it: Experiment) -> Callable[[Row, str], float]:
+    """Return what the reward model says of a patch, each computed once."""
     import torch
     import transformers
 
@@ -116,18 +154,14 @@ def best_of(it: Experiment) -> Show:
     model.to("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16 if half else torch.float32).eval()
     known: dict[tuple[str, str], float] = {}
 
-    def selected(row: Row, rounds: list[list[str]]) -> Sequence[str]:
-        def score(diff: str) -> float:
-            if (row.id, diff) not in known:
-                ids = torch.tensor([tokens.chat(score_messages(said, row.issue, diff))], device=model.device)
-                with torch.inference_mode():
-                    known[row.id, diff] = float(model(input_ids=ids).logits)
-            return known[row.id, diff]
+    def worth(row: Row, diff: str) -> float:
+        if (row.id, diff) not in known:
+            ids = torch.tensor([tokens.chat(score_messages(said, row.issue, diff))], device=model.device)
+            with torch.inference_mode():
+                known[row.id, diff] = float(model(input_ids=ids).logits)
+        return known[row.id, diff]
 
-        distinct = dict.fromkeys(patch for patches in rounds for patch in patches)
-        return sorted(distinct, key=score, reverse=True)
-
-    return selected
+    return worth
 
 
 def rewrite(it: Experiment) -> None:

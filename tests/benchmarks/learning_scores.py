@@ -69,6 +69,15 @@ def report(it: Experiment) -> None:
         for number in range(len(found[0]["rounds"]) if found and len(found[0]["rounds"]) > 1 else 0):
             of_round = [[one for one in line["rounds"][number] if one[2] is not None] for line in found]
             _print(f"  round {number}", [group for group in of_round if group], it.size.samples)
+        places = {line["row"]: line["place"] for line in lines(it.work / "picks" / path.name)}
+        chosen = [_chosen(line["rounds"], places[line["row"]]) for line in found if line["row"] in places]
+        if chosen:
+            _print("  chosen", [[one] for one in chosen if one[2] is not None], it.size.samples)
+
+
+def _chosen(rounds: list[list[list[float]]], place: list[int] | None) -> list[float]:
+    """Return what the selector's choice is worth; it has none where no answer is a patch."""
+    return rounds[place[0]][place[1]] if place else [0.0, -1.0, 0.0]
 
 
 def _print(name: str, groups: list[list[list[float]]], samples: int) -> None:

@@ -91,6 +91,8 @@ def test_a_signal_asks_once_and_ends_the_second_time() -> None:
 
 
 def test_time_that_is_up_asks_to_stop() -> None:
-    assert deadline_of(None) is None
-    assert Stop(time.monotonic() - 1).wanted
-    assert not Stop(deadline_of(1)).wanted
+    now = time.monotonic()
+    assert deadline_of(None, now) is None
+    assert Stop(now - 1).wanted
+    assert not Stop(deadline_of(1, now)).wanted
+    assert Stop(deadline_of(1, now - 61)).wanted  # what came before the first step counts, too

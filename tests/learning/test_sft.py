@@ -15,7 +15,7 @@ from agentless_mini.domain import SamplingParams
 from agentless_mini.errors import EnvironmentFailed, ModelUnknown, UsageError
 from agentless_mini.learning.asking import answers
 from agentless_mini.learning.rows import Row, write_rows
-from agentless_mini.learning.training_settings import SftKind, SftSettings, Tuning
+from agentless_mini.learning.training_settings import Precision, SftKind, SftSettings, Tuning
 from agentless_mini.serving.process import ServerPlan
 from agentless_mini.serving.vllm import VllmSettings, plan_vllm
 from agentless_mini.templates import load_prompts
@@ -54,6 +54,20 @@ def test_it_trains_saves_resumes_and_can_be_asked(model: Path, tmp_path: Path, r
     assert [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()] == [1, 2, 2, 3, 3]
     assert asked(out, rows[0])
     assert {"--enable-lora", "--max-lora-rank=16"} <= set(served(model, out).command)
+
+
+def test_upper_layers_trained_in_full_over_rounded_ones_go_on_and_can_be_asked(
+    model: Path, tmp_path: Path, rows: list[Row]
+) -> None:
+    upper = {"tuning": Tuning.FULL, "upper_layers": 1, "precision": Precision.BFLOAT16}
+    data, settings = tiny.write_data(tmp_path, rows), SMALL.model_copy(update=upper)
+    assert train(model, data, settings)["finished"] is True
+    told: list[str] = []
+    again = train(model, data, settings.model_copy(update={"steps": 3}), told)
+    assert (again["steps"], again["finished"]) == (3, True)
+    assert math.isfinite(float(str(again["loss"])))
+    assert "Going on from" in " ".join(told)
+    assert asked(tmp_path / "out", rows[0])
 
 
 def test_what_ended_before_it_was_written_is_written_without_a_step_more(
