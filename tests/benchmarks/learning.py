@@ -12,8 +12,8 @@ experiment. Each stage is one command, goes on where it was, and stops after `--
     shaped          reinforcement learning of the mutation model, by gain over an earlier patch
     selector        a reward model of the same patches
     sample:NAME     answers of base, classical, mutation, rl, discrete or shaped to the held-out rows
-    evolve:NAME     rounds of answers, shown patches of the round before at random; the first round is the classical
-                    model's plain answers, the same for all
+    evolve:NAME     rounds of answers, shown patches of the round before at random, read loosely; the first round is the
+                    classical model's plain answers, the same for all
     select:NAME     the same, shown the patches that the selector scores best
     pick:ANSWERS    which of all answers in a file (sample-rl, at_random-shaped) the selector scores best
     lines           line rewriting with the embedded model, in its own order: what needs no training

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agentless_mini.domain import Completion, EditTask, Excerpt, Finish, Patch, SamplingParams, ShownFile
-from agentless_mini.edits import Tree, read_answer
+from agentless_mini.edits import Matching, Tree, read_answer
 from agentless_mini.learning.asking import answers, in_turn
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.training_settings import Precision
@@ -90,7 +90,7 @@ async def _rounds(
 
 
 def _patches(tree: Tree, group: Sequence[Completion]) -> list[str]:
-    read = (read_answer(one, tree) for one in group)
+    read = (read_answer(one, tree, Matching.LOOSE) for one in group)
     found = {one.normal: one.diff.decode("utf-8", "replace") for one in read if isinstance(one, Patch)}
     return list(found.values())
 
@@ -135,7 +135,7 @@ def pick(it: Experiment, name: str) -> None:
 
 
 def _diff(row: Row, said: dict[str, str]) -> str | None:
-    outcome = read_answer(Completion(0, said["text"], Finish(said["finish"])), row.tree())
+    outcome = read_answer(Completion(0, said["text"], Finish(said["finish"])), row.tree(), Matching.LOOSE)
     return outcome.diff.decode("utf-8", "replace") if isinstance(outcome, Patch) else None
 
 

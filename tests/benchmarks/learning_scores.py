@@ -1,14 +1,19 @@
-"""What the answers of `learning` are worth: their checks, run in a sandbox, and the tables of all that."""
+"""What the answers of `learning` are worth: their checks, run in a sandbox, and the tables of all that.
+
+Each is read twice, as `repair` does with `match = "strict"` (as in training) and "loose".
+"""
 
 import json
 import os
 import sys
 from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from agentless_mini.domain import Completion, Finish, Patch
-from agentless_mini.edits import read_answer
+from agentless_mini.edits import Matching, read_answer
 from agentless_mini.environments import Opened, SandboxSettings
 from agentless_mini.learning.bugs.place import PlainRequest, open_plain
 from agentless_mini.learning.checks import Checks
@@ -27,24 +32,28 @@ def score(it: Experiment) -> None:
         return await open_plain(PlainRequest(SandboxSettings(), cache, dict(os.environ)), lambda event: None, stack)
 
     rows = {row.id: row for row in it.rows("test")}
-    (it.work / "scores").mkdir(parents=True, exist_ok=True)
     with Checks(opening) as checks:
-        for path in sorted((it.work / "answers").glob("*.jsonl")):
-            out = it.work / "scores" / path.name
-            had = {line["row"] for line in lines(out)}
-            for line in lines(path):
-                if line["row"] not in had:
-                    found = _scored(rows[line["row"]], line["rounds"], checks)
-                    with out.open("a") as file:
-                        file.write(json.dumps({"row": line["row"], "rounds": found}) + "\n")
-            told(f"{path.stem} is scored")
+        for matching in Matching:
+            folder = it.work / "scores" / matching
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in sorted((it.work / "answers").glob("*.jsonl")):
+                had = {line["row"] for line in lines(folder / path.name)}
+                for line in lines(path):
+                    if line["row"] not in had:
+                        found = _scored(rows[line["row"]], line["rounds"], checks, matching)
+                        with (folder / path.name).open("a") as file:
+                            file.write(json.dumps({"row": line["row"], "rounds": found}) + "\n")
+                told(f"{path.stem} is scored, {matching}")
 
 
-def _scored(row: Row, rounds: list[list[dict[str, str]]], checks: Checks) -> list[list[list[float | None]]]:
+def _scored(
+    row: Row, rounds: list[list[dict[str, str]]], checks: Checks, matching: Matching
+) -> list[list[list[float | None]]]:
     """Return for each answer of each round whether it is a patch, how like the oracle, and what its check says."""
     tree, oracle = row.tree(), Oracle(row.oracle())
     outcomes = [
-        [read_answer(Completion(0, one["text"], Finish(one["finish"])), tree) for one in group] for group in rounds
+        [read_answer(Completion(0, one["text"], Finish(one["finish"])), tree, matching) for one in group]
+        for group in rounds
     ]
     distinct = {one.normal: one for group in outcomes for one in group if isinstance(one, Patch)}
     verdicts = dict(zip(distinct, checks.values([(row, patch) for patch in distinct.values()]), strict=True))
@@ -59,23 +68,28 @@ def _scored(row: Row, rounds: list[list[dict[str, str]]], checks: Checks) -> lis
 
 def report(it: Experiment) -> None:
     """Print what was measured, with 95 % bootstrap intervals over the rows."""
-    write = sys.stdout.write
-    names = ("pass@1", "pass@10", f"pass@{it.size.samples}", "format", "reward")
-    write(f"{'answers':22} {'rows':>5} {' '.join(f'{name:>19}' for name in names)}\n")
-    for path in sorted((it.work / "scores").glob("*.jsonl")):
-        found = list(lines(path))
-        told_of = [[one for group in line["rounds"] for one in group if one[2] is not None] for line in found]
-        _print(path.stem, [group for group in told_of if group], it.size.samples)
-        for number in range(len(found[0]["rounds"]) if found and len(found[0]["rounds"]) > 1 else 0):
-            of_round = [[one for one in line["rounds"][number] if one[2] is not None] for line in found]
-            _print(f"  round {number}", [group for group in of_round if group], it.size.samples)
-        places = {line["row"]: line["place"] for line in lines(it.work / "picks" / path.name)}
-        chosen = [_chosen(line["rounds"], places[line["row"]]) for line in found if line["row"] in places]
-        if chosen:
-            _print("  chosen", [[one] for one in chosen if one[2] is not None], it.size.samples)
+    for matching in Matching:
+        names = ("pass@1", "pass@10", f"pass@{it.size.samples}", "format", "reward")
+        sys.stdout.write(f"{f'match {matching}':22} {'rows':>5} {' '.join(f'{name:>19}' for name in names)}\n")
+        for path in sorted((it.work / "scores" / matching).glob("*.jsonl")):
+            found = list(lines(path))
+            told_of = [[one for group in line["rounds"] for one in group if one[2] is not None] for line in found]
+            _print(path.stem, [group for group in told_of if group], it.size.samples)
+            for number in range(len(found[0]["rounds"]) if found and len(found[0]["rounds"]) > 1 else 0):
+                of_round = [[one for one in line["rounds"][number] if one[2] is not None] for line in found]
+                _print(f"  round {number}", [group for group in of_round if group], it.size.samples)
+            if matching is Matching.LOOSE:  # as the selector read them
+                _print_chosen(found, it.work / "picks" / path.name, it.size.samples)
 
 
-def _chosen(rounds: list[list[list[float]]], place: list[int] | None) -> list[float]:
+def _print_chosen(found: list[dict[str, Any]], picks: Path, samples: int) -> None:
+    places = {line["row"]: line["place"] for line in lines(picks)}
+    chosen = [_chosen(line["rounds"], places[line["row"]]) for line in found if line["row"] in places]
+    if chosen:
+        _print("  chosen", [[one] for one in chosen if one[2] is not None], samples)
+
+
+def _chosen(rounds: list[list[Any]], place: list[int] | None) -> Any:  # noqa: ANN401 - of JSON
     """Return what the selector's choice is worth; it has none where no answer is a patch."""
     return rounds[place[0]][place[1]] if place else [0.0, -1.0, 0.0]
 
