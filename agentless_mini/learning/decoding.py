@@ -18,6 +18,8 @@ from agentless_mini.domain import SamplingParams
 _SHRINK = 0.5
 # How often it is asked whether a sequence is still wanted, in tokens.
 _ASK = 16
+# Tokens of prompts that are computed together on a CPU.
+_PIECE = 512
 # Tokens that a cache has room for beyond its end when it is made, or made larger.
 _ROOM = 128
 
@@ -82,26 +84,46 @@ class Decoder:
         return ended
 
     def _prefilled(self, sequences: Sequence[Draw]) -> "_State":
-        """Compute each distinct prompt once, padded on the left."""
-        distinct = {prompt: place for place, prompt in enumerate(dict.fromkeys(one.prompt for one in sequences))}
-        longest = max(map(len, distinct))
-        device = self._model.device
-        tokens = [[self._padding] * (longest - len(prompt)) + list(prompt) for prompt in distinct]
-        seen = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in distinct]
-        mask = torch.tensor(seen, device=device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        """Compute each distinct prompt once, those of like length together."""
+        distinct = sorted({one.prompt for one in sequences}, key=lambda prompt: (len(prompt), prompt))
+        is_whole = _empty_cache(self._model) is not None and self._model.device.type == "cpu"
+        pieces = list(_pieces(distinct, _PIECE)) if is_whole else [distinct]
+        computed = [self._computed(piece) for piece in pieces]
+        place_of = {prompt: place for place, prompt in enumerate(distinct)}
+        order = torch.tensor([place_of[one.prompt] for one in sequences], device=self._model.device)
+        cache = _side_by_side([one.cache for one in computed], order) if is_whole else computed[0].cache
+        if not is_whole:
+            cache.batch_select_indices(order)
+        logits = torch.cat([one.logits for one in computed])[order]
+        longest, places = len(distinct[-1]), torch.arange(len(sequences), device=order.device)
+        return _State(cache, logits, self._mask(distinct, longest)[order], places, set(range(len(sequences))))
+
+    def _computed(self, prompts: Sequence[tuple[int, ...]]) -> "_Piece":
+        """Compute prompts together, padded on the left."""
+        longest = max(map(len, prompts))
+        tokens = [[self._padding] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+        mask = self._mask(prompts, longest)
         done = self._model(
-            input_ids=torch.tensor(tokens, device=device),
+            input_ids=torch.tensor(tokens, device=mask.device),
             attention_mask=mask,
-            position_ids=positions,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
             past_key_values=_empty_cache(self._model),
             use_cache=True,
             logits_to_keep=1,
         )
-        order = torch.tensor([distinct[one.prompt] for one in sequences], device=device)
-        done.past_key_values.batch_select_indices(order)
-        places = torch.arange(len(sequences), device=device)
-        return _State(done.past_key_values, done.logits[order, -1], mask[order], places, set(range(len(sequences))))
+        return _Piece(done.past_key_values, done.logits[:, -1])
+
+    def _mask(self, prompts: Sequence[tuple[int, ...]], longest: int) -> torch.Tensor:
+        seen = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        return torch.tensor(seen, device=self._model.device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Prompts that were computed together: their cache, and what follows each of them."""
+
+    cache: Any
+    logits: torch.Tensor
 
 
 @dataclass(slots=True)
@@ -160,6 +182,40 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
     def _shown(self, end: int) -> tuple[Any, Any]:
         self.keys, self.values = (held[..., :end, :] for held in self._held or ())
         return self.keys, self.values
+
+
+def _pieces(prompts: Sequence[tuple[int, ...]], most: int) -> Iterator[list[tuple[int, ...]]]:
+    """Part prompts, sorted by length, into pieces of at most so many tokens with their padding; each has one at least.
+
+    On a CPU nothing is gained by larger pieces, and padding is computed like any token.
+    """
+    piece: list[tuple[int, ...]] = []
+    for prompt in prompts:
+        if piece and len(prompt) * (len(piece) + 1) > most:
+            yield piece
+            piece = []
+        piece.append(prompt)
+    yield piece
+
+
+def _side_by_side(caches: Sequence[Any], order: torch.Tensor) -> Cache:
+    """Return one cache with the rows of several in an order, all padded on the left to the longest."""
+    whole = Cache(layer_class_to_replicate=_RoomyLayer)
+    for number in range(len(caches[0].layers)):
+        layers = [cache.layers[number] for cache in caches]
+        whole.update(
+            _padded([layer.keys for layer in layers], order), _padded([layer.values for layer in layers], order), number
+        )
+    return whole
+
+
+def _padded(parts: Sequence[torch.Tensor], order: torch.Tensor) -> torch.Tensor:
+    """Return rows of [rows, heads, tokens, width] tensors in an order: [sequences, heads, longest, width]."""
+    longest, rows = max(part.shape[-2] for part in parts), [row for part in parts for row in part]
+    found = parts[0].new_zeros((len(order), parts[0].shape[1], longest, parts[0].shape[-1]))
+    for place, row in enumerate(order.tolist()):
+        found[place, :, longest - rows[row].shape[-2] :] = rows[row]
+    return found
 
 
 def _with_room(old: torch.Tensor, new: torch.Tensor, end: int) -> torch.Tensor:

@@ -80,6 +80,28 @@ def report(it: Experiment) -> None:
                 _print(f"  round {number}", [group for group in of_round if group], it.size.samples)
             if matching is Matching.LOOSE:  # as the selector read them
                 _print_chosen(found, it.work / "picks" / path.name, it.size.samples)
+        _print_against(it.work / "scores" / matching, "sample-classical")
+
+
+def _print_against(folder: Path, name: str) -> None:
+    """Print the differences of all answers from some, row by row: what rows have in common falls out."""
+    first = _means(folder / f"{name}.jsonl")
+    sys.stdout.write(f"less {name:17} {'rows':>5} {' '.join(f'{one:>19}' for one in ('pass@1', 'format', 'reward'))}\n")
+    for path in sorted(folder.glob("*.jsonl")):
+        pairs = [(first[row], means) for row, means in _means(path).items() if row in first]
+        if path.stem != name and pairs:
+            cells = (_cell([one[place] - other[place] for other, one in pairs]) for place in (2, 0, 1))
+            sys.stdout.write(f"{path.stem:22} {len(pairs):5} {' '.join(cells)}\n")
+
+
+def _means(path: Path) -> dict[str, list[float]]:
+    """Return of each row the means over its answers: the share of patches, the reward, the share of right ones."""
+    found = {
+        line["row"]: [one for group in line["rounds"] for one in group if one[2] is not None] for line in lines(path)
+    }
+    return {
+        row: [sum(one[place] for one in said) / len(said) for place in range(3)] for row, said in found.items() if said
+    }
 
 
 def _print_chosen(found: list[dict[str, Any]], picks: Path, samples: int) -> None:

@@ -47,6 +47,25 @@ def test_a_sample_is_the_same_alone_and_in_company(model: Path) -> None:
     run(drawn())
 
 
+@pytest.mark.parametrize("most", [1, 40, 10_000])
+def test_prompts_of_any_lengths_are_answered_as_each_alone(
+    model: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    import transformers
+
+    from agentless_mini.learning import decoding
+
+    monkeypatch.setattr(decoding, "_PIECE", most)
+    decoder = decoding.Decoder(transformers.AutoModelForCausalLM.from_pretrained(model).eval(), frozenset({0}), 0)
+    lengths = (9, 3, 3, 17, 1, 12)
+    draws = [decoding.Draw(tuple(range(5, 5 + length)), seed) for seed, length in enumerate((*lengths, *lengths))]
+    params = SamplingParams(12)
+    together = dict(decoder.decode(draws, params))
+    assert [together[place] for place in range(len(draws))] == [
+        said for draw in draws for _, said in decoder.decode([draw], params)
+    ]
+
+
 def test_the_likeliest_answer_is_what_transformers_generates(model: Path) -> None:
     import torch
     import transformers
