@@ -133,6 +133,9 @@ def _trainer(task: Task, settings: RewardModelSettings, data: Any, tokenizer: An
         adapters.modules_to_save = ["score"]
     if settings.adapter is not None:
         _take_in(model, task.model, settings)
+    if settings.tuning is Tuning.FULL:
+        policies.freeze_lower(model, settings)
+        model.score.requires_grad_(True)
     common = training.arguments(task, settings)
     if settings.kind is Preference.PAIRWISE:
         config = RewardConfig(**common, max_length=None)

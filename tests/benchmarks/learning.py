@@ -10,7 +10,7 @@ experiment. Each stage is one command, goes on where it was, and stops after `--
     mutation        supervised fine-tuning of the base model on prompts with these patches
     rl, discrete    reinforcement learning of the classical model, by similarity and by equality
     shaped          reinforcement learning of the mutation model, by gain over an earlier patch
-    selector        a reward model of the same patches
+    selector        a reward model of the same patches, from the classical model
     sample:NAME     answers of base, classical, mutation, rl, discrete or shaped to the held-out rows
     evolve:NAME     rounds of answers, shown patches of the round before at random, read loosely; the first round is the
                     classical model's plain answers, the same for all
@@ -43,7 +43,7 @@ from tests.benchmarks.learning_answers import at_random, best_of, draw, pick, re
 from tests.benchmarks.learning_experiment import SIZES, TEMPERATURE, Experiment, prompts, told
 from tests.benchmarks.learning_scores import report, score
 
-START = {"rl": "classical", "discrete": "classical", "shaped": "mutation"}
+START = {"rl": "classical", "discrete": "classical", "shaped": "mutation", "selector": "classical"}
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -74,8 +74,8 @@ def train(it: Experiment, name: str) -> None:
         learned = {"steps": steps, "batch": size.batch, "learning_rate": 2e-4, "tuning": Tuning.FULL}
         outcome = train_sft(task, SftSettings(kind=kind, parents=size.parents, **learned, **common))
     elif name == "selector":
-        paired = {"steps": size.selector_steps, "batch": size.batch, "learning_rate": 2e-4}
-        outcome = train_reward_model(task, RewardModelSettings(**paired, **common))
+        learned = {"steps": size.selector_steps, "batch": size.batch, "learning_rate": 1e-4, "tuning": Tuning.FULL}
+        outcome = train_reward_model(task, RewardModelSettings(margin=0.1, **learned, **common))
     else:
         reward = {"rl": Kind.SIMILARITY, "discrete": Kind.DISCRETE, "shaped": Kind.SHAPED}[name]
         settings = RlSettings(

@@ -44,7 +44,7 @@ class Size:
 
 SIZES = {
     "smoke": Size(8, 8, 2, 2000, 2, 2, 1, 1, 2, 1, 2, 8, 2, 16, 1, Precision.FLOAT32),
-    "cpu": Size(2000, 480, 40, 700, 220, 60, 20, 30, 8, 4, 8, 20, 3, 128, 10, Precision.BFLOAT16),
+    "cpu": Size(2000, 480, 40, 700, 220, 60, 20, 60, 8, 4, 8, 20, 3, 128, 10, Precision.BFLOAT16),
     "gpu": Size(20_000, 2_000, 200, 3200, 600, 600, 150, 200, 16, 16, 8, 20, 5, 512, None, Precision.AUTO),
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 from agentless_mini.errors import UsageError
 from agentless_mini.learning.rows import Row
-from agentless_mini.learning.training_settings import Preference, RewardModelSettings
+from agentless_mini.learning.training_settings import Device, Preference, RewardModelSettings, Tuning
 from agentless_mini.templates import load_prompts
 from tests.learning import tiny
 
@@ -65,6 +65,24 @@ def test_it_starts_from_the_policy_with_its_adapter(model: Path, tmp_path: Path,
     expected = adapted.merge_and_unload().base_model.state_dict()
     for name, weights in made.base_model.state_dict().items():
         assert weights.allclose(expected[name], atol=1e-6), name
+
+
+def test_of_all_weights_those_of_the_last_layers_and_the_head_alone_are_trained(
+    model: Path, tmp_path: Path, bred: list[Row]
+) -> None:
+    import transformers
+
+    upper = SMALL.model_copy(update={"tuning": Tuning.FULL, "upper_layers": 1, "device": Device.CPU})
+    found = []
+    for rate in (1e-12, 1e-3):
+        folder = tmp_path / str(rate)
+        folder.mkdir()
+        train(model, tiny.write_data(folder, bred), upper.model_copy(update={"learning_rate": rate}))
+        made: Any = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "out")
+        found.append(made.state_dict())
+    changed = {name for name, weights in found[0].items() if not weights.allclose(found[1][name], atol=1e-6)}
+    assert "score.weight" in changed
+    assert {name.rpartition("layers.")[2][:2] for name in changed - {"score.weight"}} == {"1."}
 
 
 def test_an_adapter_that_is_not_there_is_said(model: Path, tmp_path: Path, bred: list[Row]) -> None:
