@@ -10,8 +10,10 @@ experiment. Each stage is one command, goes on where it was, and stops after `--
     mutation        supervised fine-tuning of the base model on prompts with these patches
     rl, discrete    reinforcement learning of the classical model, by similarity and by equality
     shaped          reinforcement learning of the mutation model, by gain over an earlier patch
+    mutation-onward, shaped-onward
+                    the same two, but that the first goes on from the classical model
     selector        a reward model of the same patches, from the classical model
-    sample:NAME     answers of base, classical, mutation, rl, discrete or shaped to the held-out rows
+    sample:NAME     answers of base or of one of these models to the held-out rows
     evolve:NAME     rounds of answers, shown patches of the round before at random, read loosely; the first round is the
                     classical model's plain answers, the same for all
     select:NAME     the same, shown the patches that the selector scores best
@@ -43,7 +45,15 @@ from tests.benchmarks.learning_answers import at_random, best_of, draw, pick, re
 from tests.benchmarks.learning_experiment import SIZES, TEMPERATURE, Experiment, prompts, told
 from tests.benchmarks.learning_scores import report, score
 
-START = {"rl": "classical", "discrete": "classical", "shaped": "mutation", "selector": "classical"}
+ONWARD = "-onward"
+START = {
+    "rl": "classical",
+    "discrete": "classical",
+    "shaped": "mutation",
+    "selector": "classical",
+    f"mutation{ONWARD}": "classical",
+    f"shaped{ONWARD}": f"mutation{ONWARD}",
+}
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -66,18 +76,19 @@ def train(it: Experiment, name: str) -> None:
         "upper_layers": size.upper_layers,
         "precision": size.precision,
     }
-    data = _training_data(it, bred=name in {"mutation", "shaped", "selector"})
+    way = name.removesuffix(ONWARD)
+    data = _training_data(it, bred=way in {"mutation", "shaped", "selector"})
     base = str(it.work / START[name]) if name in START else it.model
     task = Task(name, base, data, it.work / name, prompts(), told)
-    if name in {"classical", "mutation"}:
-        kind, steps = (SftKind(name), size.sft_steps if name == "classical" else size.mutation_steps)
+    if way in {"classical", "mutation"}:
+        kind, steps = (SftKind(way), size.sft_steps if way == "classical" else size.mutation_steps)
         learned = {"steps": steps, "batch": size.batch, "learning_rate": 2e-4, "tuning": Tuning.FULL}
         outcome = train_sft(task, SftSettings(kind=kind, parents=size.parents, **learned, **common))
-    elif name == "selector":
+    elif way == "selector":
         learned = {"steps": size.selector_steps, "batch": size.batch, "learning_rate": 1e-4, "tuning": Tuning.FULL}
         outcome = train_reward_model(task, RewardModelSettings(margin=0.1, **learned, **common))
     else:
-        reward = {"rl": Kind.SIMILARITY, "discrete": Kind.DISCRETE, "shaped": Kind.SHAPED}[name]
+        reward = {"rl": Kind.SIMILARITY, "discrete": Kind.DISCRETE, "shaped": Kind.SHAPED}[way]
         settings = RlSettings(
             reward=reward,
             steps=size.rl_steps,
