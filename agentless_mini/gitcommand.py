@@ -21,6 +21,7 @@ from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, 
 OLDEST_GIT = (2, 31)
 
 _NOT_FOUND = 127  # what env(1) ends with where there is no such program
+_TOO_LONG = "Timeout: "  # how GitPython says that it killed git
 _VERDICTS = frozenset({0, 1, 128})  # git dies with 128 of a patch that it cannot read, and of much else
 _UNABLE = re.compile(
     r"^fatal: (cannot change to '|Out of memory|detected dubious ownership)"
@@ -92,22 +93,30 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class GitCommand:
-    """git, run in a folder, with options and variables (`NAME=value`) that come on top of the safe ones."""
+    """git, run in a folder, with options and variables (`NAME=value`) that come on top of the safe ones.
+
+    A call that takes more than `limit` seconds is killed.
+    """
 
     folder: str
     options: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
+    limit: float | None = None
 
     def ask(self, *arguments: str, stdin: bytes = b"") -> Answer:
         """Run git and return what it answers, a failure included.
 
-        Raises `RepositoryError` where git is not installed, `EnvironmentFailed` where it cannot be started.
+        Raises `RepositoryError` where git is not installed or takes too long, `EnvironmentFailed` where it cannot be
+        started.
         """
         command = ["env", *(f"--unset={name}" for name in _FORGOTTEN), *_VARIABLES, *self.variables]
         command += ["git", "-C", self.folder, *_OPTIONS, *self.options, *arguments]
-        status, out, words = _execute(command, stdin)
+        status, out, words = _execute(command, stdin, self.limit)
         if status == _NOT_FOUND:
             raise _git_missing()
+        if status < 0 and words.startswith(_TOO_LONG):
+            took = f"git took more than {self.limit:g} s with {printable(self.folder)}"
+            raise RepositoryError(f"{took}: run `git fsck` and `git gc` there.")
         return Answer(status, out, words)
 
     def read(self, *arguments: str, stdin: bytes = b"") -> bytes:
@@ -188,8 +197,8 @@ _REFUSALS = (
 )
 
 
-def _execute(command: list[str], stdin: bytes) -> tuple[int, bytes, str]:
-    """Run a program to its end with GitPython, which gives git's messages in English."""
+def _execute(command: list[str], stdin: bytes, limit: float | None) -> tuple[int, bytes, str]:
+    """Run a program to its end, or to the limit, with GitPython, which gives git's messages in English."""
     with boundary({ImportError: lambda _: _git_missing()}):
         from git import Git, GitCommandNotFound
     with (
@@ -205,6 +214,7 @@ def _execute(command: list[str], stdin: bytes) -> tuple[int, bytes, str]:
             with_exceptions=False,
             stdout_as_string=False,
             strip_newline_in_stdout=False,
+            kill_after_timeout=limit,
         )
 
 

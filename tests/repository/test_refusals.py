@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.gitcommand import GitCommand
 from agentless_mini.repository import open_repository
 from tests.gitrepo import git, make_repository
 from tests.repository.reading import CACHE, FILES, error_of, opened
@@ -52,6 +53,16 @@ def test_a_machine_without_git_is_told_to_install_it(
         (folder / name).symlink_to(f"/usr/bin/{name}")
     monkeypatch.setenv("PATH", str(folder))
     assert "install git and try again" in error_of(lambda: opened(top))
+
+
+def test_a_call_that_takes_too_long_is_ended_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = tmp_path / "bin" / "git"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    said = error_of(lambda: GitCommand(str(tmp_path), limit=0.2).ask("rev-list", "--all"))
+    assert said == f"git took more than 0.2 s with {tmp_path}: run `git fsck` and `git gc` there."
 
 
 def test_a_fresh_process_without_git_is_told_to_install_it(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ events that are the same are used again, and with the same settings and events t
 Nothing here is distributed but the tasks.
 """
 
+import fcntl
 import hashlib
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,9 +55,13 @@ class Curation:
 def curate(curation: Curation, doing: Doing, progress: Progress) -> dict[str, Any]:
     """Make the rows, and return the funnel, which is also kept in the folder.
 
-    Raises `UsageError` where events or mirrors cannot be read, `EnvironmentFailed` where the output cannot be written.
+    Raises `UsageError` where events or mirrors cannot be read, or another curation has the folder, `EnvironmentFailed`
+    where the output cannot be written.
     """
-    with boundary({OSError: _no_room, sqlite3.Error: lambda error: _damaged(curation.out, error)}):
+    with (
+        boundary({OSError: _no_room, sqlite3.Error: lambda error: _damaged(curation.out, error)}),
+        _alone(curation.out),
+    ):
         plan = _Plan.of(curation)
         _do("events", plan.events, doing, progress)
         _do("parts", plan.parts, doing, progress)
@@ -63,6 +69,18 @@ def curate(curation: Curation, doing: Doing, progress: Progress) -> dict[str, An
         found = _collected(curation, plan)
         progress("splits", 1, 1)
         return found
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep other curations out of the folder; the system lets them in again however this process ends."""
+    work = out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    taken = f"Another curation writes to {printable(str(out))}: wait for it, or name another --out."
+    with (work / "lock").open("ab") as file:
+        with boundary({BlockingIOError: lambda _: UsageError(taken)}):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from agentless_mini.gitcommand import GitCommand
 from agentless_mini.learning.curation.records import COMMIT_ID
 
 LINK, GITLINK = "120000", "160000"
+CALL_LIMIT = 600.0  # seconds: what git does here takes seconds in the largest repositories that are whole
 _OPTIONS = ("-c", "log.showSignature=false", "-c", "core.attributesFile=")
 SQUASHED = re.compile(r"\(#([1-9][0-9]{0,8})\)\s*$")
 MERGED = re.compile(r"Merge (?:pull request|PR) #([1-9][0-9]{0,8})\b")
@@ -48,7 +49,8 @@ class History:
     def __init__(self, folder: Path) -> None:
         """Read the git directory at a path."""
         self.folder = folder
-        self._git = GitCommand(str(folder), _OPTIONS, (f"GIT_DIR={folder}", "GIT_NO_REPLACE_OBJECTS=1"))
+        variables = (f"GIT_DIR={folder}", "GIT_NO_REPLACE_OBJECTS=1")
+        self._git = GitCommand(str(folder), _OPTIONS, variables, CALL_LIMIT)
         self._numbers: Mapping[int, str] | None = None
         self._tip = ""
 

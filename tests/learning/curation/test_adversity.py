@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.errors import EnvironmentFailed, UsageError
+from agentless_mini.learning.curation.curation import curate
 from agentless_mini.learning.curation.settings import CurateSettings
 from agentless_mini.learning.curation.steps import Step
+from agentless_mini.learning.curation.tasks import one_by_one
 from tests.gitrepo import git
 from tests.learning.curation.test_curation import many
 from tests.learning.curation.world import (
@@ -218,6 +220,20 @@ def test_a_mirror_that_comes_later_is_found(tmp_path: Path) -> None:
     assert left_out(world.curate()) == {Step.NO_MIRROR: 1}
     (tmp_path / "away").rename(world.mirrors / "ada+engine")
     assert world.curate()["rows"]["train"] == 1
+
+
+def test_two_curations_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    world, found = small_world(tmp_path), list[str]()
+
+    def meanwhile(step: str, done: int, total: int) -> None:
+        if not found:
+            with pytest.raises(UsageError, match=r"Another curation writes to .*: wait for it, or"):
+                world.curate()
+            found.append(step)
+
+    curate(world.curation(), one_by_one, meanwhile)
+    assert found
+    assert len(rows_of(tmp_path / "out")) == 1
 
 
 def test_a_shard_that_is_damaged_is_a_sentence(tmp_path: Path) -> None:
