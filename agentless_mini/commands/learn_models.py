@@ -95,15 +95,19 @@ async def recorded_model(config: Config, around: tuple[Machine, Store, Lines], s
     return RecordedSampler(chosen.sampler, store, chosen.name)
 
 
-def recorded_checkpoint(place: str, store: Store, stack: AsyncExitStack) -> Sampler:
-    """Return the checkpoint in a folder, with the store before it; it is loaded when an answer is owed."""
+def recorded_checkpoint(place: str, settings: TrainingSettings, store: Store, stack: AsyncExitStack) -> Sampler:
+    """Return the checkpoint in a folder, with the store before it; it is loaded when an answer is owed.
+
+    The settings say on what it computes, and in which precision.
+    """
     require_training()
     from agentless_mini.learning.rollouts import TransformersSampler, find_checkpoint
 
     checkpoint = find_checkpoint(place)
 
     async def start() -> Sampler:
-        return await stack.enter_async_context(TransformersSampler(checkpoint))
+        sampler = TransformersSampler(checkpoint, precision=settings.precision, device=settings.device)
+        return await stack.enter_async_context(sampler)
 
     return RecordedSampler(LazySampler(start), store, checkpoint.name())
 

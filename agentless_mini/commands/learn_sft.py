@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
+from time import monotonic
 
 from agentless_mini.commands.learn_models import (
     RECORD,
@@ -22,9 +23,13 @@ from agentless_mini.commands.learn_trainer_options import SftOptions, TrainingOp
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.config import Config
+from agentless_mini.domain import canonical_json
 from agentless_mini.errors import UsageError, printable
+from agentless_mini.learning.checkpoints import PARENTS_FILE, claim, data_digest
 from agentless_mini.learning.parents import Breeding, with_parents
-from agentless_mini.learning.rows import SPLITS, read_rows
+from agentless_mini.learning.rows import SPLITS, read_rows, require_apart
+from agentless_mini.learning.training_settings import SftKind, SftSettings
+from agentless_mini.ports import Sampler
 from agentless_mini.store import Store
 from agentless_mini.templates import load_prompts
 
@@ -35,9 +40,10 @@ def run_sft(training: TrainingOptions, options: SftOptions, config: Config, mach
     """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
     require_stdout()
     require_training(config.sft)
-    lines = Lines(console_of(quiet=training.quiet))
-    data = training.data
+    begun, lines, data = monotonic(), Lines(console_of(quiet=training.quiet)), training.data
     if options.parents_from is not None:
+        if config.sft.kind is not SftKind.MUTATION:
+            raise UsageError("Parents are shown to the kind mutation alone: add --kind mutation.")
         if int(machine.environment.get("WORLD_SIZE", "1")) > 1:
             parents = printable(str(training.out / PARENTS))
             raise UsageError(
@@ -48,16 +54,25 @@ def run_sft(training: TrainingOptions, options: SftOptions, config: Config, mach
     from agentless_mini.learning.sft import train_sft
     from agentless_mini.learning.training import Task, is_first
 
-    task = Task("sft", named_model(training.model), data, training.out, load_prompts(config.prompts), lines.say)
+    prompts = load_prompts(config.prompts)
+    task = Task("sft", named_model(training.model), data, training.out, prompts, lines.say, begun)
     with stdout_kept():
         outcome = train_sft(task, config.sft)
     if is_first():
         sys.stdout.write(outcome.document() + "\n")
 
 
+async def _source(sampler: Sampler, training: TrainingOptions, settings: SftSettings, prompts: str) -> str:
+    """Return where parents come from, as canonical JSON: others are not put in their place under a trained model."""
+    asked = [settings.parent_samples, settings.parent_tokens, settings.seed]
+    model = (await sampler.card()).name
+    return canonical_json({"model": model, "data": data_digest(training.data), "prompts": prompts, "asked": asked})
+
+
 async def _bred(training: TrainingOptions, place: str, config: Config, around: tuple[Machine, Lines]) -> Path:
     """Write the rows with parents sampled from a checkpoint or an endpoint, and return their folder."""
     machine, lines = around
+    require_apart(training.data, training.out)
     out = made_folder(training.out / PARENTS)
     counts: Counter[str] = Counter()
     async with AsyncExitStack() as stack:
@@ -67,11 +82,10 @@ async def _bred(training: TrainingOptions, place: str, config: Config, around: t
             asked = config.model_copy(update={"endpoint": endpoint})
             sampler = await recorded_model(asked, (machine, store, lines), stack)
         else:
-            sampler = recorded_checkpoint(place, store, stack)
-        settings = config.sft
-        breeding = Breeding(
-            sampler, load_prompts(config.prompts), settings.parent_samples, settings.parent_tokens, settings.seed
-        )
+            sampler = recorded_checkpoint(place, config.sft, store, stack)
+        settings, prompts = config.sft, load_prompts(config.prompts)
+        claim(training.out, await _source(sampler, training, settings, prompts.digest), PARENTS_FILE)
+        breeding = Breeding(sampler, prompts, settings.parent_samples, settings.parent_tokens, settings.seed)
         learned = (row for row in read_rows(training.data) if row.split == SPLITS[0])
         await write_parts(out, with_parents(learned, breeding, counts), counts, lines)
     return out

@@ -1,6 +1,7 @@
 """The folder of a training: whether it is this training's, from where it goes on, and how it stops with a checkpoint.
 
     OUT/run.json              what is trained on what: another command must not go on here
+    OUT/parents.json          where its parents come from, where it sampled them itself
     OUT/done.json             how it ended, once it has: the same command again says so and does nothing
     OUT/checkpoint-N/         as transformers' trainer writes them; the last whole one is resumed
     OUT/metrics.jsonl         one line of metrics for every few steps; OUT/runs/ is for tensorboard
@@ -16,7 +17,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,8 +25,10 @@ from typing import Any
 
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable
+from agentless_mini.learning.rows import row_files
 
 RUN_FILE = "run.json"
+PARENTS_FILE = "parents.json"
 DONE_FILE = "done.json"
 METRICS_FILE = "metrics.jsonl"
 ROLLOUTS_FILE = "rollouts.jsonl"
@@ -38,51 +41,85 @@ FREE = frozenset(
     "gpu_share",
 }
 
+FOLDERS = frozenset({"adapter", "scorer"})  # settings that name a folder of weights
+
 _CHUNK = 2**20
+_WHOLE, _BLOCKS, _BLOCK = 2**26, 1024, 2**16
+_FOREIGN = "a model that is not of this training"
 _STATE = "trainer_state.json"
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def identity(command: str, model: str, data: Path, settings: Mapping[str, Any]) -> str:
-    """Return what a training is, as canonical JSON: its command, model, data by content, and settings."""
+def identity(command: str, model: str, data: Path, settings: Mapping[str, Any], prompts: str) -> str:
+    """Return what a training is, as canonical JSON: its command, model, data, settings, and the digest of its prompts.
+
+    Data, models and adapters on this machine are known by what they hold, wherever they lie.
+    """
     kept = {name: value for name, value in settings.items() if name not in FREE}
-    return canonical_json({"command": command, "model": model, "data": data_digest(data), "settings": kept})
+    kept |= {name: _held(str(kept[name])) for name in FOLDERS if kept.get(name) is not None}
+    said = {"command": command, "model": _held(model), "data": data_digest(data), "settings": kept, "prompts": prompts}
+    return canonical_json(said)
+
+
+def _held(place: str) -> str:
+    folder = Path(place).expanduser()
+    return weights_digest([folder]) if folder.is_dir() else place
+
+
+def weights_digest(folders: Sequence[Path]) -> str:
+    """Return a digest of the models and adapters in folders, in hex.
+
+    Of files over 64 MiB it reads `_BLOCKS` blocks at even distances: of weights that are trained all change.
+    """
+    digest = hashlib.sha256()
+    for folder in folders:
+        for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json")]):
+            size = file.stat().st_size
+            digest.update(f"{file.name} {size}\n".encode())
+            step = max(size // _BLOCKS, _BLOCK) if size > _WHOLE else _BLOCK
+            with file.open("rb") as source:
+                for at in range(0, size, step):
+                    source.seek(at)
+                    digest.update(source.read(_BLOCK))
+    return digest.hexdigest()
 
 
 def data_digest(data: Path) -> str:
     """Return the SHA-256 of a parquet file, or of all below a folder, in hex."""
-    files = sorted(data.rglob("*.parquet")) if data.is_dir() else [data]
     digest = hashlib.sha256()
     name = printable(str(data))
     with boundary({OSError: lambda error: UsageError(f"{name} cannot be read ({error}): name rows in parquet.")}):
-        for file in files:
+        for file in row_files(data):
             with file.open("rb") as source:
                 while chunk := source.read(_CHUNK):
                     digest.update(chunk)
     return digest.hexdigest()
 
 
-def claim(out: Path, said: str) -> None:
-    """Make the folder this training's. Raises `UsageError` where it is another's, or holds a model already."""
+def claim(out: Path, said: str, run_file: str = RUN_FILE) -> None:
+    """Make the folder this training's. Raises `UsageError` where it is another's, or holds a model already.
+
+    A training that did not come to its first checkpoint has no folder yet: one with corrected settings may have it.
+    """
     name = printable(str(out))
     full: Translation = {
         OSError: lambda error: EnvironmentFailed(f"{name} cannot be written ({error}): name another --out.")
     }
     with boundary(full):
         out.mkdir(parents=True, exist_ok=True)
-        file = out / RUN_FILE
-        if not file.exists():
-            if _is_taken(out):
-                raise UsageError(f"{name} holds a model that is not of this training: name another --out.")
-            partial = file.with_name(f".{file.name}.partial")  # a torn one would make the folder another training's
-            partial.write_text(said + "\n", encoding="utf-8")
-            partial.replace(file)
-        elif file.read_text(encoding="utf-8").strip() != said:
-            raise UsageError(f"{name} holds another training (model, data or settings differ): name another --out.")
+        file = out / run_file
+        if file.exists() and file.read_text(encoding="utf-8").strip() == said:
+            return
+        if _is_taken(out):
+            differ = "another training (model, data, settings or prompts differ)" if file.exists() else _FOREIGN
+            raise UsageError(f"{name} holds {differ}: name another --out.")
+        partial = file.with_name(f".{file.name}.partial")  # a torn one would make the folder another training's
+        partial.write_text(said + "\n", encoding="utf-8")
+        partial.replace(file)
 
 
 def _is_taken(out: Path) -> bool:
-    """Return whether somebody's model or checkpoints lie in a folder: they would be overwritten, or trained on."""
+    """Return whether a model or checkpoints lie in a folder: they would be overwritten, or trained on."""
     return any(next(out.glob(name), None) for name in ("config.json", "adapter_config.json", "checkpoint-*"))
 
 

@@ -34,13 +34,25 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The tokens of an answer, without the one that ended it; `ended` says whether there was one."""
+    """The tokens of an answer, without the one that ended it: `end`, None where it was cut off."""
 
     tokens: tuple[int, ...]
-    ended: bool
+    end: int | None
+
+    @property
+    def ended(self) -> bool:
+        """Return whether the answer came to its end."""
+        return self.end is not None
 
 
 Wanted = Callable[[int], bool]
+
+
+def ends_of(model: Any, tokenizer: Any) -> frozenset[int]:  # noqa: ANN401 - transformers' have no common types
+    """Return the tokens that end an answer: the tokenizer's, and those of the model's own settings, as servers do."""
+    said = getattr(model.generation_config, "eos_token_id", None)
+    others = [said] if isinstance(said, int) else said or []
+    return frozenset({int(tokenizer.eos_token_id), *map(int, others)})
 
 
 class Decoder:
@@ -61,23 +73,23 @@ class Decoder:
             for step in range(params.max_tokens):
                 chosen = _choose(state.logits, params, draws[state.places, step])
                 ended = self._noted(chosen.tolist(), state, said)
-                yield from ((place, Decoded(tuple(said[place]), ended=True)) for place in ended)
+                yield from ((place, Decoded(tuple(said[place]), end)) for place, end in ended)
                 if step % _ASK == _ASK - 1:
                     state.living -= {place for place in state.living if not wanted(place)}
                 if not state.living:
                     return
                 if step + 1 < params.max_tokens:
                     state.advance(self._model, chosen)
-            yield from ((place, Decoded(tuple(said[place]), ended=False)) for place in sorted(state.living))
+            yield from ((place, Decoded(tuple(said[place]), None)) for place in sorted(state.living))
 
-    def _noted(self, chosen: list[int], state: "_State", said: list[list[int]]) -> list[int]:
-        """Note the chosen tokens of the sequences that live, and return those that end with them."""
+    def _noted(self, chosen: list[int], state: "_State", said: list[list[int]]) -> list[tuple[int, int]]:
+        """Note the chosen tokens of the sequences that live, and return those that end, each with its end."""
         ended = []
         for place, token in zip(state.places.tolist(), chosen, strict=True):
             if place not in state.living:
                 continue
             if token in self._ends:
-                ended.append(place)
+                ended.append((place, token))
                 state.living.discard(place)
             else:
                 said[place].append(token)

@@ -5,6 +5,7 @@ of `ARCHITECTURES`, with plain rotary positions, and the tokenizer as a GGUF fil
 """
 
 import enum
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from peft import PeftModel
 
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 from agentless_mini.learning.libraries import quiet
-from agentless_mini.learning.policies import loading
+from agentless_mini.learning.policies import loading, loading_adapter
 from agentless_mini.learning.rollouts import Checkpoint
 
 # transformers' names of architectures and llama.cpp's; of the last, query and key are stored as rotated pairs.
@@ -102,7 +103,8 @@ def _loaded(checkpoint: Checkpoint) -> tuple[Any, Any]:
             raise UsageError("A reward model writes no answers and is whole already: serve its folder with vLLM.")
         tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.model)
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.model, dtype=torch.float32)
-        if checkpoint.adapter is not None:
+    if checkpoint.adapter is not None:
+        with loading_adapter(checkpoint.adapter, checkpoint.model):
             model = PeftModel.from_pretrained(model, str(checkpoint.adapter)).merge_and_unload()
     return model, tokenizer
 
@@ -110,11 +112,13 @@ def _loaded(checkpoint: Checkpoint) -> tuple[Any, Any]:
 def _architecture(config: Any) -> str:  # noqa: ANN401 - transformers' configurations
     kind = str(config.model_type)
     rope = getattr(config, "rope_parameters", None) or {}
-    if kind not in ARCHITECTURES or rope.get("rope_type", "default") != "default":
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    is_plain = rope.get("rope_type", "default") == "default" and (window or math.inf) >= config.max_position_embeddings
+    if kind not in ARCHITECTURES or not is_plain:
         known = ", ".join(sorted(ARCHITECTURES))
         raise UsageError(
             f"Models of the kind {printable(kind)} cannot be written as GGUF here (only {known}, with plain rotary "
-            "positions): merge the adapter with --merge and use llama.cpp's converter."
+            "positions and no window of attention): merge the adapter with --merge and use llama.cpp's converter."
         )
     return ARCHITECTURES[kind]
 

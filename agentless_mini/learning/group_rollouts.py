@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from agentless_mini.domain import Message, Role, SamplingParams
-from agentless_mini.learning.decoding import Decoded, Decoder, Draw
+from agentless_mini.learning.decoding import Decoded, Decoder, Draw, ends_of
 from agentless_mini.learning.texts import ChatTokens
 from agentless_mini.learning.training_settings import RlSettings
 
@@ -20,7 +20,7 @@ Rollouts = Callable[[list[Any], Any], dict[str, Any]]
 
 def group_rollouts(tokenizer: Any, settings: RlSettings) -> Rollouts:  # noqa: ANN401 - transformers' tokenizers have no common type
     """Return what writes rollouts with the model that is trained. Each has a seed of its step and place."""
-    tokens, end = ChatTokens(tokenizer), int(tokenizer.eos_token_id)
+    tokens = ChatTokens(tokenizer)
     params = SamplingParams(settings.answer_tokens, temperature=settings.temperature)
 
     def written(chats: list[Any], trainer: Any) -> dict[str, Any]:  # noqa: ANN401 - TRL has no types
@@ -33,11 +33,12 @@ def group_rollouts(tokenizer: Any, settings: RlSettings) -> Rollouts:  # noqa: A
             for number, chat in enumerate(chats)
         ]
         model.eval()
-        said = list(_decoded(Decoder(model, frozenset({end}), end), draws, params))
+        decoder = Decoder(model, ends_of(model, tokenizer), int(tokenizer.eos_token_id))
+        said = list(_decoded(decoder, draws, params))
         model.train()
         return {
             "prompt_ids": [list(draw.prompt) for draw in draws],
-            "completion_ids": [[*one.tokens, end] if one.ended else list(one.tokens) for one in said],
+            "completion_ids": [list(one.tokens) if one.end is None else [*one.tokens, one.end] for one in said],
             "logprobs": None,
         }
 

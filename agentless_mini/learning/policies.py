@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import transformers
 from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
 
 from agentless_mini.errors import ModelUnknown, UsageError, boundary, printable
 from agentless_mini.learning.training_settings import Device, Precision, TrainingSettings, Tuning
@@ -41,7 +42,7 @@ def load_policy(name: str, settings: TrainingSettings) -> tuple[Any, LoraConfig 
     with loading(name):
         model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=weights_dtype(settings))
     if settings.adapter is not None:
-        model = _with_adapter(model, settings.adapter, settings.tuning)
+        model = _with_adapter(model, settings.adapter, (name, settings))
     if settings.tuning is Tuning.FULL:
         freeze_lower(model, settings)
     fresh = settings.tuning is Tuning.LORA and settings.adapter is None
@@ -54,13 +55,21 @@ def weights_dtype(settings: TrainingSettings) -> torch.dtype:
     return torch.bfloat16 if half else torch.float32
 
 
-def _with_adapter(model: Any, adapter: Path, tuning: Tuning) -> Any:  # noqa: ANN401 - as above
-    missing = f"There is no LoRA adapter in {printable(str(adapter))}"
-    with boundary(
-        dict.fromkeys((OSError, ValueError), lambda error: UsageError(f"{missing} ({error}): name its folder."))
-    ):
+def _with_adapter(model: Any, adapter: Path, how: tuple[str, TrainingSettings]) -> Any:  # noqa: ANN401 - as above
+    name, settings = how
+    with loading_adapter(adapter, name):
         adapted = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
-    return adapted.merge_and_unload() if tuning is Tuning.FULL else adapted
+    if settings.tuning is Tuning.FULL:
+        return adapted.merge_and_unload()
+    rank = rank_of(adapted)
+    if "rank" in settings.model_fields_set and settings.rank != rank:
+        raise UsageError(f"The adapter in {printable(str(adapter))} has the rank {rank}: leave out rank, or set that.")
+    return adapted
+
+
+def rank_of(adapted: Any) -> int:  # noqa: ANN401 - as above
+    """Return the rank of the adapters of a model that has some."""
+    return int(adapted.peft_config["default"].r)
 
 
 def lora(model: Any, settings: TrainingSettings, kind: str) -> LoraConfig:  # noqa: ANN401 - as above
@@ -100,10 +109,22 @@ def _layers(model: Any, upper: int) -> tuple[Any, int]:  # noqa: ANN401 - as abo
 def loading(model: str) -> AbstractContextManager[None]:
     """Return the boundary at which a model that cannot be loaded becomes `ModelUnknown`."""
     said = f"The model {printable(model)} cannot be loaded"
-    errors = (OSError, ValueError, KeyError)
+    errors = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
     return boundary(
         dict.fromkeys(errors, lambda error: ModelUnknown(f"{said} ({_line(error)}): name a folder or one of the hub."))
     )
+
+
+def loading_adapter(adapter: Path, model: str) -> AbstractContextManager[None]:
+    """Return the boundary at which an adapter that is missing, broken or of another model becomes `UsageError`."""
+    place = printable(str(adapter))
+
+    def said(error: BaseException) -> UsageError:
+        if not (adapter / "adapter_config.json").is_file():
+            return UsageError(f"There is no LoRA adapter in {place}: name its folder.")
+        return UsageError(f"The adapter in {place} is not one of {printable(model)} ({_line(error)}): name its model.")
+
+    return boundary(dict.fromkeys((OSError, ValueError, KeyError, RuntimeError, SafetensorError), said))
 
 
 def _line(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from accelerate import PartialState
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
@@ -22,6 +23,7 @@ from agentless_mini.errors import UsageError
 from agentless_mini.learning import policies, training
 from agentless_mini.learning.answer_head import score_answers_only
 from agentless_mini.learning.checkpoints import ROLLOUTS_FILE
+from agentless_mini.learning.decoding import ends_of
 from agentless_mini.learning.group_rollouts import group_rollouts
 from agentless_mini.learning.patch_scores import PatchScores
 from agentless_mini.learning.rewarding import Answer, Measure, Rewarding, read_rollout, read_row, reasons, row_text
@@ -43,8 +45,8 @@ def train_rl(task: Task, settings: RlSettings, checking: Measure | None = None) 
 
     `checking` runs the rows' checks, for the reward or the potential `tests`. Raises as `sft.train_sft`.
     """
-    _require_groups(settings)
     training.prepare(task, settings)
+    _require_groups(settings, PartialState().num_processes)
     if (before := training.ended(task, settings)) is not None:
         return before
     seen = Seen()
@@ -61,7 +63,7 @@ def train_rl(task: Task, settings: RlSettings, checking: Measure | None = None) 
     generation, cpu = _generation(settings), policies.on_cpu(settings)
     trainer = GRPOTrainer(
         model,
-        reward_funcs=_reward_function(rewarding, task, settings, int(tokenizer.eos_token_id)),
+        reward_funcs=_reward_function(rewarding, task, settings, ends_of(model, tokenizer)),
         args=_configuration(task, settings, generation),
         train_dataset=data,
         processing_class=tokenizer,
@@ -80,11 +82,11 @@ def _measure(task: Task, settings: RlSettings, checking: Measure | None) -> Meas
     return PatchScores(settings.scorer, task.prompts, settings.batch)
 
 
-def _require_groups(settings: RlSettings) -> None:
-    if settings.batch * settings.accumulate % settings.group:
+def _require_groups(settings: RlSettings, devices: int) -> None:
+    if devices * settings.batch * settings.accumulate % settings.group:
         raise UsageError(
-            f"{settings.batch} x {settings.accumulate} rollouts in a step cannot be parted into groups of "
-            f"{settings.group}: set batch, accumulate or group."
+            f"{devices} x {settings.batch} x {settings.accumulate} rollouts in a step (devices, batch, accumulate) "
+            f"cannot be parted into groups of {settings.group}: set batch, accumulate or group."
         )
 
 
@@ -125,6 +127,8 @@ def _configuration(task: Task, settings: RlSettings, generation: dict[str, Any])
 def _generation(settings: RlSettings) -> dict[str, Any]:
     """Return how rollouts are written. Raises `UsageError` for vLLM where there is none."""
     wanted, gpu = settings.generation, not policies.on_cpu(settings)
+    if wanted is Generation.AUTO and settings.server is not None:
+        wanted = Generation.SERVER
     has_vllm = importlib.util.find_spec("vllm") is not None
     if wanted is Generation.TRANSFORMERS or (wanted is Generation.AUTO and not (has_vllm and gpu)):
         return {"use_vllm": False}
@@ -143,7 +147,7 @@ def _generation(settings: RlSettings) -> dict[str, Any]:
 
 
 def _reward_function(
-    rewarding: Rewarding, task: Task, settings: RlSettings, end: int
+    rewarding: Rewarding, task: Task, settings: RlSettings, ends: frozenset[int]
 ) -> Callable[..., list[float | None]]:
     """Return what TRL calls with each batch of rollouts."""
 
@@ -155,7 +159,7 @@ def _reward_function(
         **more: Any,  # noqa: ANN401 - TRL's
     ) -> list[float | None]:
         answers = [
-            read_rollout(read_row(carried), said[0]["content"], ended=bool(ids) and ids[-1] == end)
+            read_rollout(read_row(carried), said[0]["content"], ended=bool(ids) and ids[-1] in ends)
             for carried, said, ids in zip(row, completions, completion_ids, strict=True)
         ]
         values = rewarding.values(answers)

@@ -6,9 +6,8 @@ each that does has its own helpers from OpenMP, and with more of them than cores
 
 import asyncio
 import functools
-import hashlib
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,17 +26,18 @@ from agentless_mini.domain import (
     SamplingParams,
     Usage,
 )
-from agentless_mini.errors import EnvironmentFailed, ModelUnknown, UsageError, boundary, printable
-from agentless_mini.learning.decoding import Decoded, Decoder, Draw
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.learning.checkpoints import weights_digest
+from agentless_mini.learning.decoding import Decoded, Decoder, Draw, ends_of
 from agentless_mini.learning.libraries import quiet
+from agentless_mini.learning.policies import loading, loading_adapter
 from agentless_mini.learning.texts import ChatTokens
-from agentless_mini.learning.training_settings import Precision
+from agentless_mini.learning.training_settings import Device, Precision
 
 Result = TypeVar("Result")
 
 _ADAPTER = "adapter_config.json"
 _GATHER_S = 0.02
-_EDGE = 2**20
 _ON_CPU, _ON_GPU = 32, 256
 
 
@@ -52,7 +52,7 @@ class Checkpoint:
         """Return a name that changes with the weights of what lies on this machine: answers are recorded under it."""
         folders = [folder for folder in (Path(self.model), self.adapter) if folder is not None and folder.is_dir()]
         last = Path(self.model).name if self.adapter is None else self.adapter.resolve().name
-        return f"{last}@{_digest(folders)}" if folders else self.model
+        return f"{last}@{weights_digest(folders)[:12]}" if folders else self.model
 
 
 def find_checkpoint(place: str) -> Checkpoint:
@@ -73,28 +73,20 @@ def find_checkpoint(place: str) -> Checkpoint:
     raise UsageError(f"{printable(place)} holds no checkpoint: name a folder that amini learn has made, or an address.")
 
 
-def _digest(folders: Sequence[Path]) -> str:
-    """Return a digest of the weights' files: of the whole of a small one, of both ends of a large one."""
-    digest = hashlib.sha256()
-    for folder in folders:
-        for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json")]):
-            size = file.stat().st_size
-            with file.open("rb") as source:
-                digest.update(f"{file.name} {size}".encode() + source.read(_EDGE))
-                source.seek(max(size - _EDGE, 0))
-                digest.update(source.read(_EDGE))
-    return digest.hexdigest()[:12]
-
-
 class TransformersSampler:
     """Answers with a checkpoint in this process. Use it as an async context manager, or call `aclose`."""
 
     def __init__(
-        self, checkpoint: Checkpoint, at_once: int | None = None, precision: Precision = Precision.AUTO
+        self,
+        checkpoint: Checkpoint,
+        at_once: int | None = None,
+        precision: Precision = Precision.AUTO,
+        device: Device = Device.AUTO,
     ) -> None:
         """Prepare; the weights are loaded when they are first needed. `at_once` is the most sequences in a batch."""
         self._checkpoint, self._precision = checkpoint, precision
-        self._at_once = at_once or (_ON_GPU if torch.cuda.is_available() else _ON_CPU)
+        self._gpu = device is Device.AUTO and torch.cuda.is_available()
+        self._at_once = at_once or (_ON_GPU if self._gpu else _ON_CPU)
         self._loaded: _Loaded | None = None
         self._waiting: list[_Item] = []
         self._worker: asyncio.Task[None] | None = None
@@ -173,7 +165,7 @@ class TransformersSampler:
                 item.asked.hand_over(_completion(item.index, said, len(draws[place].prompt), params, loaded))
 
     def _model(self) -> "_Loaded":
-        self._loaded = self._loaded or _load(self._checkpoint, self._precision)
+        self._loaded = self._loaded or _load(self._checkpoint, self._precision, gpu=self._gpu)
         return self._loaded
 
 
@@ -202,27 +194,21 @@ class _Loaded:
     window: int
 
 
-def _load(checkpoint: Checkpoint, precision: Precision) -> _Loaded:
-    gpu = torch.cuda.is_available()
+def _load(checkpoint: Checkpoint, precision: Precision, *, gpu: bool) -> _Loaded:
     half = gpu if precision is Precision.AUTO else precision is Precision.BFLOAT16
     dtype = torch.bfloat16 if half else torch.float32
     quiet()
-    said = f"The model {printable(checkpoint.model)} cannot be loaded"
-
-    def unknown(error: BaseException) -> ModelUnknown:
-        return ModelUnknown(f"{said} ({printable(str(error))[:200]}): name a folder or one of the hub.")
-
-    with boundary(dict.fromkeys((OSError, ValueError, KeyError), unknown)):
+    with loading(checkpoint.model):
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(checkpoint.model)
-        # On a CPU adapters are merged before weights are rounded, or the rounding would take some of them away.
-        kept = dtype if gpu else torch.float32
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.model, dtype=kept)
-        if checkpoint.adapter is not None:
-            model = PeftModel.from_pretrained(model, str(checkpoint.adapter)).merge_and_unload()
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.model, dtype=dtype)
+    if checkpoint.adapter is not None:
+        with loading_adapter(checkpoint.adapter, checkpoint.model):
+            model = PeftModel.from_pretrained(model, str(checkpoint.adapter))
+        # Merged into weights in half precision, the smallest of its changes would be rounded away.
+        model = model if half else model.merge_and_unload()
     model = model.to("cuda" if gpu else "cpu", dtype).eval()
-    ends = frozenset({int(tokenizer.eos_token_id)})
     return _Loaded(
-        Decoder(model, ends, int(tokenizer.eos_token_id)),
+        Decoder(model, ends_of(model, tokenizer), int(tokenizer.eos_token_id)),
         ChatTokens(tokenizer),
         tokenizer,
         int(model.config.max_position_embeddings),

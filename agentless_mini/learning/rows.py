@@ -147,17 +147,31 @@ def read_rows(path: Path) -> Iterator[Row]:
 
     Raises `UsageError` where there is none, or one that does not hold rows.
     """
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    files = row_files(path)
     if not files:
         raise UsageError(f"There is no parquet file below {printable(str(path))}: name the output of a curation.")
     for file in files:
         yield from _read(file)
 
 
+def row_files(path: Path) -> list[Path]:
+    """Return a file as it is, of a folder all parquet files below it in order; not what is hidden, or half-written."""
+    if not path.is_dir():
+        return [path]
+    inside = (file.relative_to(path) for file in path.rglob("*.parquet"))
+    return sorted(path / file for file in inside if not any(part.startswith(".") for part in file.parts))
+
+
+def require_apart(data: Path, out: Path) -> None:
+    """Raise `UsageError` where the output would lie in the folder of the data: it would be read as such."""
+    if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+        raise UsageError(f"{printable(str(out))} lies in the folder of the data: name another --out.")
+
+
 def _read(path: Path) -> Iterator[Row]:
     arrow, parquet = _pyarrow()
     names = [field.name for field in fields(Row)]
-    failures = (OSError, arrow.ArrowException, KeyError)
+    failures = (OSError, arrow.ArrowException, KeyError, TypeError)
     with (
         boundary(dict.fromkeys(failures, lambda error: _unreadable(path, error))),
         parquet.ParquetFile(path) as file,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from agentless_mini.domain import Message
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable
 from agentless_mini.learning.rows import Row
@@ -62,11 +64,17 @@ class ChatTokens:
 
     def _text(self, messages: Sequence["Message | _Answer"], *, opening: bool) -> str:
         chat = [{"role": message.role, "content": message.content} for message in messages]
-        return str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=opening))
+        with boundary({TemplateError: _refused}):
+            return str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=opening))
 
     def _tokens(self, text: str) -> tuple[int, ...]:
         said = text.encode("utf-8", "replace").decode()  # bytes of a file that are no UTF-8 cannot be said
         return tuple(self._tokenizer(said, add_special_tokens=False)["input_ids"])
+
+
+def _refused(error: BaseException) -> UsageError:
+    said = printable(" ".join(str(error).split()))[:200]
+    return UsageError(f"The model's chat template refuses a system message ({said}): choose a model that takes one.")
 
 
 @dataclass(frozen=True, slots=True)

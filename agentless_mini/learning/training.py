@@ -5,16 +5,19 @@ One process for each GPU, started by accelerate, or a single one. What is printe
 
 import json
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from accelerate import PartialState
+from peft import PeftModel
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -22,8 +25,8 @@ from agentless_mini.domain import canonical_json
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 from agentless_mini.learning import cards, checkpoints
 from agentless_mini.learning.libraries import quiet
-from agentless_mini.learning.policies import in_bfloat16, on_cpu
-from agentless_mini.learning.rows import Row, read_rows
+from agentless_mini.learning.policies import in_bfloat16, on_cpu, rank_of
+from agentless_mini.learning.rows import Row, read_rows, require_apart
 from agentless_mini.learning.training_settings import Tracker, TrainingSettings
 from agentless_mini.prompts import Prompts
 
@@ -32,6 +35,7 @@ Tell = Callable[[str], None]
 TRAIN = "train"
 OTHER_SPLIT = "of another split"
 
+_PATIENCE = timedelta(hours=6)  # for the others, while the first process turns rows into tokens
 _LARGE = "The memory does not suffice for a step: set a smaller batch, or fewer max_tokens."
 
 
@@ -96,9 +100,13 @@ def is_first() -> bool:
 
 def prepare(task: Task, settings: TrainingSettings) -> None:
     """Make the folder this training's, and seed what is drawn. Raises `UsageError` where it is another's."""
-    PartialState(cpu=on_cpu(settings))
+    PartialState(cpu=on_cpu(settings), timeout=_PATIENCE)
+    # The settings decide, not the configuration of accelerate, which speaks through this variable.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if in_bfloat16(settings) else "no"
     quiet()
-    said = checkpoints.identity(task.command, task.model, task.data, settings.model_dump(mode="json"))
+    require_apart(task.data, task.out)
+    values = settings.model_dump(mode="json")
+    said = checkpoints.identity(task.command, task.model, task.data, values, task.prompts.digest)
     with PartialState().main_process_first():
         checkpoints.claim(task.out, said)
     transformers.set_seed(settings.seed)
@@ -151,11 +159,19 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         self._task, self._stop = task, stop
         self.loss: float | None = None
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:  # noqa: ANN401 - transformers calls it
+    def on_train_begin(self, args: Any, state: Any, control: Any, **found: Any) -> None:  # noqa: ANN401 - transformers calls it
+        """Let what a training goes on with hold, and not what its checkpoint was made with."""
+        state.save_steps, state.logging_steps = args.save_steps, args.logging_steps
+        schedule = getattr(found["lr_scheduler"], "scheduler", found["lr_scheduler"])
+        groups = zip(found["optimizer"].param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        for group, highest, share in groups:  # at the end of a shorter schedule the rate was 0
+            group["lr"] = highest * share(schedule.last_epoch)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:  # noqa: ANN401 - as above
         if not state.is_world_process_zero or not logs:
             return
         if "loss" in logs or "train_loss" in logs:  # of some steps, and at the end of all
-            self.loss = float(logs.get("loss", self.loss or logs.get("train_loss")))
+            self.loss = float(logs.get("loss", logs.get("train_loss") if self.loss is None else self.loss))
             if not math.isfinite(self.loss):
                 raise EnvironmentFailed(f"The loss is {self.loss}: lower the learning rate and start in another --out.")
         numbers = {name: value for name, value in logs.items() if isinstance(value, int | float)}
@@ -204,7 +220,7 @@ def run(
     if checkpoint is not None:
         task.say(f"Going on from {printable(str(checkpoint))}.")
     made = None if checkpoint is None else TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-    if checkpoint is not None and made is not None and _is_at_the_end(made, settings):
+    if checkpoint is not None and made is not None and _is_at_the_end(made, _owed(trainer)):
         trainer._load_from_checkpoint(str(checkpoint))  # train() would make one step more
         trainer.state = made
         watch.loss = next((line["loss"] for line in reversed(made.log_history) if "loss" in line), None)
@@ -226,15 +242,20 @@ def run(
     return outcome
 
 
-def _is_at_the_end(made: TrainerState, settings: TrainingSettings) -> bool:
+def _owed(trainer: Any) -> int:  # noqa: ANN401 - as above
+    """Return the steps of a whole training."""
+    steps: int = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())[-1]
+    return steps
+
+
+def _is_at_the_end(made: TrainerState, owed: int) -> bool:
     """Return whether a checkpoint is of the last step. Raises `UsageError` where it is of a later one."""
-    if settings.steps is None:
-        return bool(made.global_step >= made.max_steps and made.num_train_epochs == settings.epochs)
-    if made.global_step > settings.steps:
+    if made.global_step > owed:
         raise UsageError(
-            f"This training has made {made.global_step} steps: ask for no fewer, or start in another --out."
+            f"This training has made {made.global_step} steps and {owed} are asked for: ask for more, or start in "
+            "another --out."
         )
-    return bool(made.global_step == settings.steps)
+    return bool(made.global_step == owed)
 
 
 def ended(task: Task, settings: TrainingSettings) -> Outcome | None:
@@ -254,6 +275,8 @@ def _wanted(settings: TrainingSettings) -> list[float | None]:
 
 def _describe(trainer: Any, task: Task, settings: TrainingSettings, seen: Seen) -> None:  # noqa: ANN401 - as above
     said = settings.model_dump(mode="json")
+    if isinstance(trainer.model, PeftModel):
+        said["rank"] = rank_of(trainer.model)  # of an adapter to start from
     device = "a CPU" if on_cpu(settings) else f"{PartialState().num_processes} x {torch.cuda.get_device_name()}"
     about = (task.command, task.model, _named(task.data), said, seen.rows, seen.licences)
     cards.write_card(task.out, cards.Card(*about, trainer.state.global_step, device))

@@ -53,7 +53,7 @@ class SftKind(enum.StrEnum):
 class Generation(enum.StrEnum):
     """Who writes the rollouts."""
 
-    AUTO = "auto"  # vLLM beside the trainer where it is installed and there is a GPU, else transformers
+    AUTO = "auto"  # the server that is named; or vLLM beside the trainer where it is and has a GPU; or transformers
     TRANSFORMERS = "transformers"
     COLOCATE = "colocate"  # vLLM in the trainer's own processes
     SERVER = "server"  # `trl vllm-serve`, elsewhere
@@ -82,7 +82,7 @@ class TrainingSettings(BaseModel):
     tuning: Tuning = Tuning.LORA
     """Which weights are trained: lora or full."""
     rank: int = Field(16, ge=1)
-    """Rank of the LoRA adapters; their scale is twice that over the rank."""
+    """Rank of the LoRA adapters; their scale is twice that over the rank. An adapter to start from keeps its own."""
     upper_layers: int | None = Field(None, ge=1)
     """Train only so many of the last layers; none: all. Nothing is computed backward below them. An adapter to start
     from keeps its own."""
@@ -163,7 +163,7 @@ class RlSettings(TrainingSettings):
     format_weight: float = Field(1.0, ge=0)
     """λ, the weight of the format penalty in the shaped reward (unpublished; ours)."""
     generation: Generation = Generation.AUTO
-    """Who writes rollouts: auto, transformers, colocate or server."""
+    """Who writes rollouts: auto, transformers, colocate or server. With a server auto takes that."""
     server: str | None = Field(None, pattern=r"^https?://")
     """Address of `trl vllm-serve` for the generation server."""
     gpu_share: float = Field(0.3, gt=0, lt=1)
@@ -182,6 +182,8 @@ class RlSettings(TrainingSettings):
     def _is_of_one_mind(self) -> Self:
         if self.potential is not Potential.SIMILARITY and self.reward is not Kind.SHAPED:
             raise ValueError(f"the potential {self.potential} is for the reward shaped: set both, or neither")
+        if self.server is not None and self.generation not in {Generation.AUTO, Generation.SERVER}:
+            raise ValueError(f"the server would not be asked with the generation {self.generation}: leave out one")
         if (self.scorer is not None) != (self.potential is Potential.REWARD_MODEL):
             raise ValueError("the potential reward-model needs a scorer, and no other takes one: set both, or neither")
         return self

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.errors import UsageError
-from agentless_mini.learning.checkpoints import Stop, claim, deadline_of, identity, last_checkpoint
+from agentless_mini.learning.checkpoints import Stop, claim, deadline_of, identity, last_checkpoint, weights_digest
 
 SETTINGS = {"rank": 16, "steps": 5, "minutes": None}
 
@@ -22,20 +22,52 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_training_may_go_on_for_longer_but_not_with_other_settings(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "out"
-    claim(out, identity("sft", "m", data, SETTINGS))
-    claim(out, identity("sft", "m", data, {**SETTINGS, "steps": 9, "minutes": 3}))
+    claim(out, identity("sft", "m", data, SETTINGS, "p"))
+    claim(out, identity("sft", "m", data, {**SETTINGS, "steps": 9, "minutes": 3}, "p"))
+    (out / "checkpoint-1").mkdir()
     for other in (
-        identity("rl", "m", data, SETTINGS),
-        identity("sft", "n", data, SETTINGS),
-        identity("sft", "m", data, {**SETTINGS, "rank": 8}),
+        identity("sft", "m", data, SETTINGS, "other prompts"),
+        identity("rl", "m", data, SETTINGS, "p"),
+        identity("sft", "n", data, SETTINGS, "p"),
+        identity("sft", "m", data, {**SETTINGS, "rank": 8}, "p"),
     ):
         with pytest.raises(UsageError, match="another training"):
             claim(out, other)
 
 
+def test_what_has_no_checkpoint_yet_may_be_corrected(tmp_path: Path, data: Path) -> None:
+    claim(tmp_path / "out", identity("sft", "mistyped", data, SETTINGS, "p"))
+    claim(tmp_path / "out", identity("sft", "m", data, SETTINGS, "p"))
+
+
+def test_models_and_adapters_are_known_by_what_they_hold(tmp_path: Path, data: Path) -> None:
+    for name in ("one", "same", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(name[-1].encode())  # e, e, r
+    by_model = {name: identity("sft", str(tmp_path / name), data, SETTINGS, "p") for name in ("one", "same", "other")}
+    adapters = {name: {**SETTINGS, "adapter": str(tmp_path / name)} for name in ("one", "same", "other")}
+    by_adapter = {name: identity("rl", "m", data, settings, "p") for name, settings in adapters.items()}
+    for by in (by_model, by_adapter):
+        assert by["one"] == by["same"] != by["other"]
+
+
+@pytest.mark.parametrize("changed", [0, 20_000_000, 69_999_000])
+def test_weights_that_change_within_a_large_file_are_others(tmp_path: Path, changed: int) -> None:
+    file = tmp_path / "model.safetensors"
+    with file.open("wb") as weights:
+        weights.truncate(70_000_000)
+    before = weights_digest([tmp_path])
+    with file.open("r+b") as weights:
+        weights.seek(changed)
+        weights.write(b"trained" * 20_000)
+    assert weights_digest([tmp_path]) != before
+
+
 def test_who_writes_rollouts_may_change(tmp_path: Path, data: Path) -> None:
-    before = identity("rl", "m", data, {**SETTINGS, "generation": "server", "server": "http://a:1", "gpu_share": 0.3})
-    other = identity("rl", "m", data, {**SETTINGS, "generation": "colocate", "server": None, "gpu_share": 0.5})
+    before = identity(
+        "rl", "m", data, {**SETTINGS, "generation": "server", "server": "http://a:1", "gpu_share": 0.3}, "p"
+    )
+    other = identity("rl", "m", data, {**SETTINGS, "generation": "colocate", "server": None, "gpu_share": 0.5}, "p")
     assert before == other
 
 
@@ -44,20 +76,20 @@ def test_a_folder_with_somebody_elses_model_is_not_taken(tmp_path: Path, data: P
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / left).write_text("{}")
     with pytest.raises(UsageError, match="not of this training"):
-        claim(tmp_path / "out", identity("sft", "m", data, SETTINGS))
+        claim(tmp_path / "out", identity("sft", "m", data, SETTINGS, "p"))
     assert [path.name for path in (tmp_path / "out").iterdir()] == [left]
 
 
 def test_other_data_is_another_training(tmp_path: Path, data: Path) -> None:
-    before = identity("sft", "m", data, SETTINGS)
+    before = identity("sft", "m", data, SETTINGS, "p")
     data.write_bytes(b"other rows")
-    assert identity("sft", "m", data, SETTINGS) != before
-    assert identity("sft", "m", tmp_path, SETTINGS) == identity("sft", "m", data, SETTINGS)
+    assert identity("sft", "m", data, SETTINGS, "p") != before
+    assert identity("sft", "m", tmp_path, SETTINGS, "p") == identity("sft", "m", data, SETTINGS, "p")
 
 
 def test_data_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
-        identity("sft", "m", tmp_path / "none.parquet", SETTINGS)
+        identity("sft", "m", tmp_path / "none.parquet", SETTINGS, "p")
 
 
 def checkpoint(out: Path, steps: int, state: str) -> Path:

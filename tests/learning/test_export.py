@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,18 @@ def test_llama_cpp_answers_as_transformers_does(tmp_path: Path, kind: str, token
             assert (await answer(embedded))[1] == theirs[1]
 
     asyncio.run(both())
+
+
+def test_attention_to_a_window_alone_is_refused(model: Path, tmp_path: Path) -> None:
+    from agentless_mini.learning import export
+    from agentless_mini.learning.rollouts import Checkpoint
+
+    folder = tmp_path / "windowed"
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "mistral", "sliding_window": 64}))
+    with pytest.raises(UsageError, match="cannot be written as GGUF"):
+        export.export_gguf(Checkpoint(str(folder)), tmp_path / "none.gguf", tmp_path / "x.gguf", export.Weights.F32)
 
 
 def test_a_base_of_another_vocabulary_is_refused(model: Path, tmp_path: Path) -> None:

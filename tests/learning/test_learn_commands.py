@@ -63,11 +63,26 @@ def test_a_killed_training_goes_on_and_its_result_is_exported(model: Path, tmp_p
 
 def test_a_folder_of_another_training_is_refused(model: Path, tmp_path: Path, rows: list[Row]) -> None:
     data = tiny.write_data(tmp_path, rows)
-    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "checkpoint-1").mkdir(parents=True)
     (tmp_path / "out" / "run.json").write_text("another\n")
     refused = learned(tmp_path, *small(model, data, tmp_path / "out"))
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "holds another training" in refused.stderr
+
+
+def test_parents_are_sampled_for_the_kind_that_shows_them(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    data, out = tiny.write_data(tmp_path, rows), tmp_path / "out"
+    plain = learned(tmp_path, *small(model, data, out), "--parents-from", model)
+    assert (plain.returncode, plain.stdout) == (2, "")
+    assert "add --kind mutation" in plain.stderr
+    assert not out.exists()
+    asked = (*small(model, data, out), "--parents-from", model, "--kind", "mutation")
+    sampled = learned(tmp_path, *asked)
+    assert "No row has parents" in sampled.stderr  # the model has not learned anything
+    (out / "checkpoint-1").mkdir()
+    other = learned(tmp_path, *asked, "--seed", "1")
+    assert (other.returncode, other.stdout) == (2, "")
+    assert "holds another training" in other.stderr
 
 
 def test_a_tracker_that_is_not_installed_is_said(model: Path, tmp_path: Path, rows: list[Row]) -> None:

@@ -1,7 +1,9 @@
 """Reinforcement learning on a tiny model: each reward, finite loss, checkpoint, resume, rollouts on record."""
 
+import importlib.util
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +120,38 @@ def test_tests_as_the_reward_are_asked_for_patches_alone(model: Path, tmp_path: 
 def test_a_step_that_is_no_whole_number_of_groups_is_refused(model: Path, tmp_path: Path, rows: list[Row]) -> None:
     with pytest.raises(UsageError, match="parted into groups"):
         train(model, tiny.write_data(tmp_path, rows), SMALL.model_copy(update={"group": 3}))
+
+
+def test_every_end_that_the_model_knows_ends_a_rollout(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    settings = json.loads((other / "generation_config.json").read_text())
+    ends = list(range(100, 600))  # of 603 tokens
+    (other / "generation_config.json").write_text(json.dumps({**settings, "eos_token_id": ends}))
+    train(other, tiny.write_data(tmp_path, rows), SMALL.model_copy(update={"batch": 8, "answer_tokens": 16}))
+    logged = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
+    assert "truncated" not in {line["outcome"] for line in logged}
+
+
+def test_a_named_server_is_what_writes_rollouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.need_training()
+    from agentless_mini.learning import policies, rl
+
+    monkeypatch.setattr(policies, "on_cpu", lambda settings: False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    asked = rl._generation(RlSettings(server="http://gpu2:8000"))
+    assert asked == {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": "http://gpu2:8000"}
+    assert rl._generation(RlSettings())["vllm_mode"] == "colocate"
+
+
+def test_groups_are_over_all_devices() -> None:
+    tiny.need_training()
+    from agentless_mini.learning import rl
+
+    settings = RlSettings(batch=1, accumulate=2, group=8)
+    rl._require_groups(settings, 8)
+    with pytest.raises(UsageError, match="3 x 1 x 2 rollouts"):
+        rl._require_groups(settings, 3)
 
 
 def test_vllm_without_a_gpu_is_refused(model: Path, tmp_path: Path, rows: list[Row]) -> None:

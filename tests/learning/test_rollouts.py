@@ -9,6 +9,7 @@ import pytest
 
 from agentless_mini.domain import Finish, SamplingParams
 from agentless_mini.errors import ModelUnknown, UsageError
+from agentless_mini.learning.training_settings import Precision
 from agentless_mini.ports import Sampler
 from tests.learning import tiny
 from tests.samplers.contract import SamplerContract, ask, collect, run
@@ -105,6 +106,32 @@ def test_a_nucleus_leaves_out_what_is_unlikely(model: Path) -> None:
             narrow = replace(ask("Fix this.", (0, 1)), params=SamplingParams(12, top_p=1e-6))
             (likeliest,) = await collect(sampler, greedy)
             assert {one.text for one in await collect(sampler, narrow)} == {likeliest.text}
+
+    run(drawn())
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("precision", list(Precision))
+def test_an_adapter_answers_in_every_precision(model: Path, tmp_path: Path, precision: Precision) -> None:
+    import transformers
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    from agentless_mini.learning.rollouts import Checkpoint, TransformersSampler
+
+    bare = transformers.AutoModelForCausalLM.from_pretrained(str(model))
+    adapted = get_peft_model(bare, LoraConfig(target_modules="all-linear", init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "adapter")
+    greedy = replace(ask("Fix this."), params=SamplingParams(8, temperature=0))
+
+    async def drawn() -> None:
+        async with TransformersSampler(Checkpoint(str(model), tmp_path / "adapter"), precision=precision) as sampler:
+            (with_it,) = await collect(sampler, greedy)
+            # Half precision would round away what is merged into it.
+            is_apart = sampler._loaded is not None and isinstance(sampler._loaded.decoder._model, PeftModel)
+            assert is_apart == (precision is Precision.BFLOAT16)
+        async with TransformersSampler(Checkpoint(str(model)), precision=precision) as sampler:
+            (without,) = await collect(sampler, greedy)
+        assert with_it.text != without.text
 
     run(drawn())
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agentless_mini.domain import Completion, Finish, Patch
 from agentless_mini.edits import read_answer
 from agentless_mini.errors import UsageError
-from agentless_mini.learning.rows import Row, RowFile, read_rows, write_rows
+from agentless_mini.learning.rows import Row, RowFile, read_rows, require_apart, row_files, write_rows
 from agentless_mini.templates import load_prompts
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed (the extra 'train')")
@@ -39,11 +39,11 @@ def row(*files: RowFile, reasoning: str = "", parents: tuple[str, ...] = ()) -> 
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-row_files = st.builds(RowFile, texts, st.none() | texts, st.none() | texts)
+files_of_rows = st.builds(RowFile, texts, st.none() | texts, st.none() | texts)
 rows = st.builds(
     Row, **dict.fromkeys(("id", "repo", "title", "issue", "conversation", "base", "merged_at", "licence"), texts),
     **dict.fromkeys(("split", "reasoning", "check"), texts),
-    files=st.lists(row_files, max_size=4).map(tuple), parents=st.lists(texts, max_size=3).map(tuple),
+    files=st.lists(files_of_rows, max_size=4).map(tuple), parents=st.lists(texts, max_size=3).map(tuple),
 )  # fmt: skip
 
 
@@ -60,6 +60,21 @@ def test_a_folder_is_read_in_order_of_name(tmp_path: Path) -> None:
     write_rows(tmp_path / "b" / "0.parquet", [second])
     write_rows(tmp_path / "a.parquet", [first])
     assert list(read_rows(tmp_path)) == [first, second]
+
+
+def test_what_is_hidden_or_half_written_is_not_read(tmp_path: Path) -> None:
+    for name in ("a.parquet", ".b.parquet", ".train.partial/c.parquet", "train/d.parquet"):
+        write_rows(tmp_path / "rows" / name, [row(CHANGED)])
+    assert [file.name for file in row_files(tmp_path / "rows")] == ["a.parquet", "d.parquet"]
+
+
+@pytest.mark.parametrize("out", ["rows", "rows/train/out", "rows/../rows/x"])
+def test_an_output_within_the_data_is_refused(tmp_path: Path, out: str) -> None:
+    (tmp_path / "rows" / "train").mkdir(parents=True)
+    with pytest.raises(UsageError, match="lies in the folder of the data"):
+        require_apart(tmp_path / "rows", tmp_path / out)
+    require_apart(tmp_path / "rows", tmp_path / "rows2")
+    require_apart(tmp_path / "rows" / "x.parquet", tmp_path / "rows" / "out")
 
 
 def test_many_rows_are_written_in_groups(tmp_path: Path) -> None:

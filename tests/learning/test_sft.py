@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -82,6 +83,70 @@ def test_what_ended_before_it_was_written_is_written_without_a_step_more(
     assert (tmp_path / "out" / "adapter_model.safetensors").exists()
     with pytest.raises(UsageError, match="has made 2 steps"):
         train(model, data, SMALL.model_copy(update={"steps": 1}))
+
+
+def test_a_trial_of_a_step_goes_on_to_the_whole_epoch_and_no_further(
+    model: Path, tmp_path: Path, rows: list[Row]
+) -> None:
+    data = tiny.write_data(tmp_path, rows)
+    assert train(model, data, SMALL.model_copy(update={"steps": 1}))["steps"] == 1
+    whole = SMALL.model_copy(update={"steps": None})
+    assert train(model, data, whole)["steps"] == 4
+    with pytest.raises(UsageError, match="has made 4 steps and 2 are asked for"):
+        train(model, data, whole.model_copy(update={"epochs": 0.5}))
+
+
+def test_a_training_goes_on_as_it_is_told_now(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    data = tiny.write_data(tmp_path, rows)
+    train(model, data, SMALL.model_copy(update={"steps": 1}))
+    train(model, data, SMALL.model_copy(update={"steps": 4, "save_every": 1, "log_every": 3, "keep": 9}))
+    out = tmp_path / "out"
+    assert {path.name for path in out.glob("checkpoint-*")} == {f"checkpoint-{number}" for number in (1, 2, 3, 4)}
+    logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in logged if "loss" in line] == [1, 3]
+    first, second = (out / f"checkpoint-{number}" / "adapter_model.safetensors" for number in (1, 2))
+    assert first.read_bytes() != second.read_bytes()  # the first schedule had come to a rate of 0
+
+
+def test_other_prompts_are_another_training(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    from agentless_mini.learning.sft import train_sft
+    from agentless_mini.learning.training import Task
+
+    data = tiny.write_data(tmp_path, rows)
+    train(model, data, SMALL)
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "system.j2").write_text("Repair it.")
+    prompts = load_prompts(tmp_path / "prompts")
+    with pytest.raises(UsageError, match="prompts differ"):
+        train_sft(Task("sft", str(model), data, tmp_path / "out", prompts, lambda said: None), SMALL)
+
+
+def test_an_adapter_of_another_model_or_rank_is_said(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    data = tiny.write_data(tmp_path, rows)
+    train(model, data, SMALL)
+    adapter = (tmp_path / "out").rename(tmp_path / "first")
+    with pytest.raises(UsageError, match="has the rank 16"):
+        train(model, data, SMALL.model_copy(update={"adapter": adapter, "rank": 8}))
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "intermediate_size": 256}))
+    (other / "model.safetensors").unlink()
+    import transformers
+
+    random = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(other))
+    random.save_pretrained(other)
+    with pytest.raises(UsageError, match="is not one of"):
+        train(other, data, SMALL.model_copy(update={"adapter": adapter}))
+
+
+def test_a_torn_model_is_said(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    torn = tmp_path / "torn"
+    shutil.copytree(model, torn)
+    weights = torn / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelUnknown, match="cannot be loaded"):
+        train(torn, tiny.write_data(tmp_path, rows), SMALL)
 
 
 def test_a_loss_that_is_no_number_ends_the_training(model: Path, tmp_path: Path, rows: list[Row]) -> None:

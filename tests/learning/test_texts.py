@@ -77,6 +77,19 @@ def found(rows: list[Row], most: int) -> tuple[list[Example], dict[str, int]]:
     return list(examples(rows, load_prompts(None), ChatTokens(Letters()), most, counts)), dict(counts)
 
 
+def test_a_template_that_refuses_system_messages_is_said() -> None:
+    from jinja2 import TemplateError
+
+    class Refusing(Letters):
+        def apply_chat_template(
+            self, chat: Sequence[dict[str, str]], tokenize: bool, add_generation_prompt: bool
+        ) -> str:
+            raise TemplateError("System role not supported")
+
+    with pytest.raises(UsageError, match=r"refuses a system message .System role not supported"):
+        ChatTokens(Refusing()).prompt(ASKED)
+
+
 def test_what_is_too_long_is_left_out_and_counted() -> None:
     rows = tiny.rows(3)
     rows[1] = replace(rows[1], issue=rows[1].issue + " very much" * 1000)

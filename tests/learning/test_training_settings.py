@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from agentless_mini.learning.training_settings import Potential, RlSettings
+from agentless_mini.learning.training_settings import Generation, Potential, RlSettings
 from agentless_mini.reward import Kind
 
 
@@ -25,6 +25,11 @@ def test_settings_that_contradict_each_other_are_refused(
 ) -> None:
     with pytest.raises(ValidationError):
         RlSettings(reward=reward, potential=potential, scorer=scorer)
+
+
+def test_a_server_that_would_not_be_asked_is_refused() -> None:
+    with pytest.raises(ValidationError, match="would not be asked"):
+        RlSettings(server="http://gpu2:8000", generation=Generation.COLOCATE)
 
 
 @pytest.mark.parametrize(
