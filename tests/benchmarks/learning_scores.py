@@ -78,14 +78,33 @@ def report(it: Experiment) -> None:
             for number in range(len(found[0]["rounds"]) if found and len(found[0]["rounds"]) > 1 else 0):
                 of_round = [[one for one in line["rounds"][number] if one[2] is not None] for line in found]
                 _print(f"  round {number}", [group for group in of_round if group], it.size.samples)
+            _print_gain(found)
             if matching is Matching.LOOSE:  # as the selector read them
                 _print_chosen(found, it.work / "picks" / path.name, it.size.samples)
-        _print_against(it.work / "scores" / matching, "sample-classical")
+        for name in ("sample-classical", "at_random-mutation"):
+            _print_against(it.work / "scores" / matching, name)
+
+
+def _print_gain(found: list[dict[str, Any]]) -> None:
+    """Print what the last round has above the first that was shown patches, row by row: pass@1, format and reward."""
+    rounds = [(line["rounds"][1], line["rounds"][-1]) for line in found if len(line["rounds"]) > 2]
+    scored = [[[one for one in group if one[2] is not None] for group in pair] for pair in rounds]
+    pairs = [(_mean(first), _mean(last)) for first, last in scored if first and last]
+    if pairs:
+        cells = (_cell([last[place] - first[place] for first, last in pairs]) for place in (2, 0, 1))
+        sys.stdout.write(f"{'  last less round 1':22} {len(pairs):5} {' '.join(cells)}\n")
+
+
+def _mean(group: list[list[float]]) -> list[float]:
+    """Return the share of patches, the mean reward, the share of right ones."""
+    return [sum(one[place] for one in group) / len(group) for place in range(3)]
 
 
 def _print_against(folder: Path, name: str) -> None:
     """Print the differences of all answers from some, row by row: what rows have in common falls out."""
     first = _means(folder / f"{name}.jsonl")
+    if not first:
+        return
     sys.stdout.write(f"less {name:17} {'rows':>5} {' '.join(f'{one:>19}' for one in ('pass@1', 'format', 'reward'))}\n")
     for path in sorted(folder.glob("*.jsonl")):
         pairs = [(first[row], means) for row, means in _means(path).items() if row in first]
@@ -95,13 +114,11 @@ def _print_against(folder: Path, name: str) -> None:
 
 
 def _means(path: Path) -> dict[str, list[float]]:
-    """Return of each row the means over its answers: the share of patches, the reward, the share of right ones."""
+    """Return of each row the means over its answers."""
     found = {
         line["row"]: [one for group in line["rounds"] for one in group if one[2] is not None] for line in lines(path)
     }
-    return {
-        row: [sum(one[place] for one in said) / len(said) for place in range(3)] for row, said in found.items() if said
-    }
+    return {row: _mean(said) for row, said in found.items() if said}
 
 
 def _print_chosen(found: list[dict[str, Any]], picks: Path, samples: int) -> None:
