@@ -129,8 +129,8 @@ async def _prepare(work: Work, daemon: _Daemon, slot: Slot) -> Manifest:
     if work.settings.image and not work.settings.setup:
         candidate = Manifest(identity=daemon.base.id, image=daemon.base.id, python="python3", user=BoxUser.NOBODY)
         return await _probed(work, daemon, slot, (candidate, b""))
-    work.note_building(f"an image on {printable(work.settings.image or 'a base image')}", slot)
-    return await _probed(work, daemon, slot, await _built(work, daemon, slot))
+    async with work.building(f"an image on {printable(work.settings.image or 'a base image')}", slot):
+        return await _probed(work, daemon, slot, await _built(work, daemon, slot))
 
 
 async def _built(work: Work, daemon: _Daemon, slot: Slot) -> tuple[Manifest, bytes]:

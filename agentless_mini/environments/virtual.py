@@ -121,8 +121,8 @@ async def _ready(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) ->
     async with slot.locked(work.note_waiting):
         manifest = slot.read()
         if manifest is None or not _is_intact(slot, manifest.behind):
-            work.note_building(f"a {way.name} (Python {'.'.join(map(str, interpreter.version))})", slot)
-            manifest = await _build(work, way, slot, interpreter)
+            async with work.building(f"a {way.name} (Python {'.'.join(map(str, interpreter.version))})", slot):
+                manifest = await _build(work, way, slot, interpreter)
     return manifest
 
 

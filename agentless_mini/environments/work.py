@@ -1,7 +1,9 @@
 """What the ways to an environment share: what is asked for, what it needs, and the copies of the tree."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from agentless_mini.sandboxes.scratch import Scratch
 FOLDER = "/repo"
 _PROBE_SECONDS = 120.0
 _PACKAGES_PROBED = 3
+_MINUTE = 60.0
 _TRIAL = ".amini-probe"
 _TRIAL_FILES = (
     PlacedFile(f"{_TRIAL}/pytest.ini", b"[pytest]\n"),
@@ -131,9 +134,21 @@ class Work:
         """Tell people that somebody else builds."""
         self.note("Another run builds this environment: waiting for it.")
 
-    def note_building(self, what: str, slot: Slot) -> None:
-        """Tell people that it will take a while."""
+    @asynccontextmanager
+    async def building(self, what: str, slot: Slot) -> AsyncIterator[None]:
+        """Tell people that what is done meanwhile takes a while, and every minute that it goes on."""
         self.note(f"Building {what} for the tests, once for these dependencies (log: {slot.log}).")
+        telling = asyncio.create_task(self._tell_minutes())
+        try:
+            yield
+        finally:
+            telling.cancel()
+
+    async def _tell_minutes(self) -> None:
+        most = self.settings.build_seconds / 60
+        for minutes in itertools.count(1):
+            await asyncio.sleep(_MINUTE)
+            self.note(f"Still building, after {minutes} min of at most {most:.0f}.")
 
 
 def require_usable(built: Built, slot: Slot) -> None:
