@@ -45,6 +45,7 @@ FOLDERS = frozenset({"adapter", "scorer"})  # settings that name a folder of wei
 
 _CHUNK = 2**20
 _WHOLE, _BLOCKS, _BLOCK = 2**26, 1024, 2**16
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "*config.json")
 _FOREIGN = "a model that is not of this training"
 _STATE = "trainer_state.json"
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -73,7 +74,7 @@ def weights_digest(folders: Sequence[Path]) -> str:
     """
     digest = hashlib.sha256()
     for folder in folders:
-        for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json")]):
+        for file in sorted(file for kind in _WEIGHTS for file in folder.glob(kind)):
             size = file.stat().st_size
             digest.update(f"{file.name} {size}\n".encode())
             step = max(size // _BLOCKS, _BLOCK) if size > _WHOLE else _BLOCK
