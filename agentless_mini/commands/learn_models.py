@@ -68,6 +68,11 @@ def require_training(settings: TrainingSettings | None = None) -> None:
         raise UsageError("Metrics are to go to trackio, which is not here: pip install trackio, or use tensorboard.")
 
 
+def decide_precision() -> None:
+    """Let the settings decide the precision, and not accelerate's configuration, which speaks by a variable."""
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
+
+
 @contextmanager
 def stdout_kept() -> Iterator[None]:
     """Send what libraries, and what they start, print on stdout to stderr: stdout is for the result."""

@@ -2,7 +2,14 @@
 
 import sys
 
-from agentless_mini.commands.learn_models import Lines, console_of, named_model, require_training, stdout_kept
+from agentless_mini.commands.learn_models import (
+    Lines,
+    console_of,
+    decide_precision,
+    named_model,
+    require_training,
+    stdout_kept,
+)
 from agentless_mini.commands.learn_trainer_options import TrainingOptions
 from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.config import Config
@@ -13,6 +20,7 @@ def run_reward_model(training: TrainingOptions, config: Config) -> None:
     """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
     require_stdout()
     require_training(config.reward_model)
+    decide_precision()
     lines = Lines(console_of(quiet=training.quiet))
     from agentless_mini.learning.reward_model import train_reward_model
     from agentless_mini.learning.training import Task, is_first

@@ -3,7 +3,14 @@
 import sys
 from contextlib import AsyncExitStack, ExitStack
 
-from agentless_mini.commands.learn_models import Lines, console_of, named_model, require_training, stdout_kept
+from agentless_mini.commands.learn_models import (
+    Lines,
+    console_of,
+    decide_precision,
+    named_model,
+    require_training,
+    stdout_kept,
+)
 from agentless_mini.commands.learn_trainer_options import TrainingOptions
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
@@ -18,6 +25,7 @@ def run_rl(training: TrainingOptions, config: Config, machine: Machine) -> None:
     """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
     require_stdout()
     require_training(config.rl)
+    decide_precision()
     lines = Lines(console_of(quiet=training.quiet))
     from agentless_mini.learning.rl import train_rl
     from agentless_mini.learning.training import Task, is_first

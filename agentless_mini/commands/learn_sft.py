@@ -11,6 +11,7 @@ from agentless_mini.commands.learn_models import (
     RECORD,
     Lines,
     console_of,
+    decide_precision,
     made_folder,
     named_model,
     recorded_checkpoint,
@@ -40,6 +41,7 @@ def run_sft(training: TrainingOptions, options: SftOptions, config: Config, mach
     """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
     require_stdout()
     require_training(config.sft)
+    decide_precision()
     begun, lines, data = monotonic(), Lines(console_of(quiet=training.quiet)), training.data
     if options.parents_from is not None:
         if config.sft.kind is not SftKind.MUTATION:

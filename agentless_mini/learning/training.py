@@ -5,7 +5,6 @@ One process for each GPU, started by accelerate, or a single one. What is printe
 
 import json
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -101,8 +100,6 @@ def is_first() -> bool:
 def prepare(task: Task, settings: TrainingSettings) -> None:
     """Make the folder this training's, and seed what is drawn. Raises `UsageError` where it is another's."""
     PartialState(cpu=on_cpu(settings), timeout=_PATIENCE)
-    # The settings decide, not the configuration of accelerate, which speaks through this variable.
-    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if in_bfloat16(settings) else "no"
     quiet()
     require_apart(task.data, task.out)
     values = settings.model_dump(mode="json")

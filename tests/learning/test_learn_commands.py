@@ -61,6 +61,19 @@ def test_a_killed_training_goes_on_and_its_result_is_exported(model: Path, tmp_p
     assert (tmp_path / "whole" / "model.safetensors").exists()
 
 
+def test_the_settings_decide_the_precision_and_not_accelerate(model: Path, tmp_path: Path, rows: list[Row]) -> None:
+    import torch
+
+    data = tiny.write_data(tmp_path, rows)
+    configured = {**environment(tmp_path), "ACCELERATE_MIXED_PRECISION": "bf16"}
+    for precision, expected in (("float32", "no"), ("bfloat16", "bf16")):
+        out = tmp_path / precision
+        asked = command(*small(model, data, out), "--steps", "1", "--precision", precision)
+        done = subprocess.run(asked, env=configured, capture_output=True, text=True, check=False, timeout=240)
+        assert done.returncode == 0, done.stderr
+        assert torch.load(out / "training_args.bin", weights_only=False).mixed_precision == expected
+
+
 def test_a_folder_of_another_training_is_refused(model: Path, tmp_path: Path, rows: list[Row]) -> None:
     data = tiny.write_data(tmp_path, rows)
     (tmp_path / "out" / "checkpoint-1").mkdir(parents=True)
