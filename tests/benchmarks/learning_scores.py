@@ -78,21 +78,22 @@ def report(it: Experiment) -> None:
             for number in range(len(found[0]["rounds"]) if found and len(found[0]["rounds"]) > 1 else 0):
                 of_round = [[one for one in line["rounds"][number] if one[2] is not None] for line in found]
                 _print(f"  round {number}", [group for group in of_round if group], it.size.samples)
-            _print_gain(found)
+            for number in (0, 1):
+                _print_gain(found, number)
             if matching is Matching.LOOSE:  # as the selector read them
                 _print_chosen(found, it.work / "picks" / path.name, it.size.samples)
         for name in ("sample-classical", "at_random-mutation"):
             _print_against(it.work / "scores" / matching, name)
 
 
-def _print_gain(found: list[dict[str, Any]]) -> None:
-    """Print what the last round has above the first that was shown patches, row by row: pass@1, format and reward."""
-    rounds = [(line["rounds"][1], line["rounds"][-1]) for line in found if len(line["rounds"]) > 2]
+def _print_gain(found: list[dict[str, Any]], first: int) -> None:
+    """Print what the last round has above a first one, row by row: pass@1, format and reward."""
+    rounds = [(line["rounds"][first], line["rounds"][-1]) for line in found if len(line["rounds"]) > 2]
     scored = [[[one for one in group if one[2] is not None] for group in pair] for pair in rounds]
-    pairs = [(_mean(first), _mean(last)) for first, last in scored if first and last]
+    pairs = [(_mean(early), _mean(last)) for early, last in scored if early and last]
     if pairs:
-        cells = (_cell([last[place] - first[place] for first, last in pairs]) for place in (2, 0, 1))
-        sys.stdout.write(f"{'  last less round 1':22} {len(pairs):5} {' '.join(cells)}\n")
+        cells = (_cell([last[place] - early[place] for early, last in pairs]) for place in (2, 0, 1))
+        sys.stdout.write(f"{f'  last less round {first}':22} {len(pairs):5} {' '.join(cells)}\n")
 
 
 def _mean(group: list[list[float]]) -> list[float]:
