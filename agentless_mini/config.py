@@ -35,6 +35,7 @@ from agentless_mini.stages.localize import LocalizeSettings
 from agentless_mini.stages.regress import RegressSettings
 from agentless_mini.stages.repair import RepairSettings
 from agentless_mini.stages.reproduce import ReproduceSettings
+from agentless_mini.stages.session import MarkSettings
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -87,6 +88,10 @@ class Config(BaseModel):
     """[regress]: which of the repository's own tests are run."""
     rank: Method = Method.AGREEMENT
     """How the patch is chosen."""
+    answer: MarkSettings = MarkSettings()
+    """[answer]: marks of one's own around what a model means as its answer: nothing else counts."""
+    think: MarkSettings = MarkSettings()
+    """[think]: marks of one's own around a model's thinking."""
     sandbox: SandboxSettings = SandboxSettings()
     """[sandbox]: where tests run, and what they may use."""
     endpoint: EndpointSettings = EndpointSettings()

@@ -160,7 +160,7 @@ def _authorization(token: str) -> dict[str, str]:
 class _SameServer(urllib.request.HTTPRedirectHandler):
     """Follows a redirect (a renamed repository, a moved issue) only to the same server: the token goes nowhere else."""
 
-    def redirect_request(  # noqa: PLR0913 - urllib's signature
+    def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         if _server(newurl) != _server(req.full_url):

@@ -127,7 +127,8 @@ def render(task: EditTask, rewrite: Rewrite) -> str:
     new = [*rows[low : number - excerpt.first], rewrite.text, *rows[number - excerpt.first + 1 : high]]
     width = free_width([*rows[low:high], *new])
     head, divider, foot = "<" * width + " SEARCH", "=" * width, ">" * width + " REPLACE"
-    return "\n".join(["```", f"### {spoken_path(file.path)}", head, *rows[low:high], divider, *new, foot, "```", ""])
+    fence = "`" * max([3, *(1 + len(line.strip()) for line in new if line.strip().startswith("```"))])
+    return "\n".join([fence, f"### {spoken_path(file.path)}", head, *rows[low:high], divider, *new, foot, fence, ""])
 
 
 def _unique_run(rows: Sequence[str], row: int, file: ShownFile) -> tuple[int, int]:

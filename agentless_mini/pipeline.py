@@ -22,6 +22,7 @@ from agentless_mini.domain import (
     Prediction,
     Snapshot,
 )
+from agentless_mini.edits import Marks
 from agentless_mini.errors import NothingToEdit, UsageError
 from agentless_mini.lexical import Survey, survey
 from agentless_mini.ranking import Method, rank
@@ -33,7 +34,7 @@ from agentless_mini.stages.regress import RegressSettings
 from agentless_mini.stages.repair import RepairSettings, repair
 from agentless_mini.stages.reproduce import ReproduceSettings, draft_cases, reproduce
 from agentless_mini.stages.selecting import by_execution, by_reward
-from agentless_mini.stages.session import Session, Subject, both
+from agentless_mini.stages.session import MarkSettings, Session, Subject, both
 from agentless_mini.stages.trials import Trials
 
 # The issue may take this share of the window at most: the rest is for code and for the answer.
@@ -65,6 +66,10 @@ class ChainSettings(BaseModel):
     """Selection of regression tests."""
     given: GivenSettings = GivenSettings()
     """The user's own failing tests."""
+    answer: MarkSettings = MarkSettings()
+    """The model's marks of its answer."""
+    think: MarkSettings = MarkSettings()
+    """The model's marks of its thinking."""
     rank: Method = Method.AGREEMENT
     """How the patch is chosen."""
     files: tuple[str, ...] = ()
@@ -133,7 +138,8 @@ async def resolve(
         else:
             session.watch(event)
 
-    noting = replace(session, watch=watch)
+    marks = Marks(settings.answer.start, settings.answer.end, settings.think.start, settings.think.end)
+    noting = replace(session, watch=watch, marks=marks)
     subject = await _subject(issue, snapshot, noting, settings)
     if settings.until is Until.LOCALIZE:
         return Prediction(await _localize(subject, noting, settings), (), None, tuple(notes))

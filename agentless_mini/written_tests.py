@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agentless_mini.domain import Case, Completion, Finish, Origin, Reason, Rejected, Runner
-from agentless_mini.edits import answer_text
+from agentless_mini.edits import KNOWN, Marks, answer_text
 from agentless_mini.edits.paths import Names
 
 PREFIX = "test_amini_"
@@ -38,7 +38,7 @@ class Shelf:
     runner: Runner
 
 
-def read_test(completion: Completion, shelf: Shelf) -> Case | Rejected:
+def read_test(completion: Completion, shelf: Shelf, marks: Marks = KNOWN) -> Case | Rejected:
     """Return the test file that a completion holds, with one vote, or why it holds none.
 
     It is the last fenced block that parses as Python and holds a test for the runner. An answer without any fence is
@@ -48,7 +48,7 @@ def read_test(completion: Completion, shelf: Shelf) -> Case | Rejected:
         return Rejected(Reason.TRUNCATED, "the test was cut off by the token limit")
     if completion.finish is Finish.FILTER:
         return Rejected(Reason.WITHHELD, "the server withheld the answer")
-    text = answer_text(completion.text)
+    text = answer_text(completion.text, marks)
     if isinstance(text, Rejected):
         return text
     found = _last_test(text, shelf.runner)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from agentless_mini.domain import Completion, Edit, FileKind, Finish, Patch, Reading, Reason, Rejected, SourceFile
-from agentless_mini.edits import Matching, Tree, answer_text, parse_edits, read_answer
+from agentless_mini.edits import Tree, answer_text, parse_edits, read_answer
+from agentless_mini.edits.paths import Paths
 from tests.edit_cases import after, edit, fenced, read, rejected, snapshot
 
 FILES = {"a.py": b"x = 1\ny = 2\nz = 3\n", "docs/b.txt": b"one\ntwo\nthree\n"}
@@ -56,6 +57,13 @@ def reasons(*answers: str) -> list[Reason]:
         f"{fenced(OTHER)}So that is it.</think>Here it is:\n{fenced(GOOD)}",
         f"<think>a\n<think>b\n</think>{fenced(OTHER)}</think>\n{fenced(GOOD)}",
         f"<solution>\n{fenced(GOOD)}\n<solution>\n</solution>",
+        f"<solution>\n{fenced(GOOD)}",
+        f"<solution>{fenced(OTHER)}</solution>\n<solution>\n{fenced(GOOD)}",
+        GOOD,
+        "```a`b\n" + GOOD,
+        "```\n````\n" + GOOD,
+        fenced(GOOD.replace("=======", "=" * 8)),
+        fenced(GOOD, GOOD),
     ],
 )  # fmt: skip
 def test_an_edit_counts_in_the_answer_and_nowhere_else(answer: str) -> None:
@@ -67,8 +75,6 @@ def test_an_edit_counts_in_the_answer_and_nowhere_else(answer: str) -> None:
     [
         f"<think>\n{fenced(GOOD)}",
         f"{fenced(GOOD)}<think> and now",
-        f"<solution>\n{fenced(GOOD)}",
-        f"<solution>{fenced(GOOD)}</solution>\n<solution>\n{fenced(GOOD)}",
         f"<think>\n<solution>\n{fenced(GOOD)}</solution>",
         f"<think>\nnot '</think>' yet\n{fenced(GOOD)}",
     ],
@@ -120,11 +126,7 @@ def test_the_five_answers_on_which_the_reference_parsers_disagree() -> None:
 
 def test_an_answer_without_an_edit_says_so() -> None:
     assert rejected("", FILES) == Rejected(Reason.NO_EDIT, "the answer holds no edit")
-    assert rejected(GOOD, FILES) == Rejected(Reason.NO_EDIT, "the edits of the answer stand outside of a fenced block")
-    assert after(GOOD, FILES, Matching.LOOSE) == {"a.py": CHANGED}
-    assert after("### a.py\n" + fenced(GOOD.removeprefix("### a.py\n")), FILES, Matching.LOOSE) == {"a.py": CHANGED}
-    assert reasons("```\n### a.py\n```\n", "    " + fenced(GOOD).replace("\n```", "")) == [Reason.NO_EDIT] * 2
-    assert reasons("```a`b\n" + GOOD, "``\n" + GOOD) == [Reason.NO_EDIT] * 2
+    assert reasons("```\n### a.py\n```\n", "The fix is `y = 5`.") == [Reason.NO_EDIT] * 2
 
 
 def test_an_incomplete_edit_makes_the_whole_answer_malformed() -> None:
@@ -136,28 +138,25 @@ def test_an_incomplete_edit_makes_the_whole_answer_malformed() -> None:
             fenced(GOOD.replace("<<<<<<< SEARCH\n", "")),
             fenced(GOOD.replace("### a.py\n", "")),
             fenced(GOOD.replace("### a.py\n", "###  \n")),
-            fenced(GOOD) + fenced(OTHER.replace("### docs/b.txt\n", "")),
-            fenced(GOOD.replace("=======", "=" * 8)),
             fenced(GOOD.replace("=======\n", "=======\n" * 65)),
+            fenced(GOOD.replace("=======", "====") + ">>>>> REPLACE\n"),
+            fenced(GOOD.replace("=======\n", "========\n======\n")),
         )
         == [Reason.MALFORMED] * 9
     )
 
 
-def test_a_fence_is_closed_by_one_of_its_kind_that_is_as_long() -> None:
-    assert after("````\n```\n~~~~\n" + GOOD + "````\n", FILES) == {"a.py": CHANGED}
-    assert reasons("```\n````\n" + GOOD, "~~~\n~~~ \n" + GOOD) == [Reason.NO_EDIT] * 2
-
-
-def test_an_edit_without_a_path_has_that_of_the_edit_before_it_in_its_fence() -> None:
+def test_an_edit_without_a_path_has_that_of_the_edit_before_it() -> None:
     second = edit("a.py", "z = 3\n", "z = 4\n").removeprefix("### a.py\n")
     assert after(fenced(GOOD, second), FILES) == {"a.py": b"x = 1\ny = 5\nz = 4\n"}
+    assert after(fenced(GOOD) + "and\n" + fenced(second), FILES) == {"a.py": b"x = 1\ny = 5\nz = 4\n"}
+    assert reasons(fenced(GOOD) + fenced(OTHER.replace("### docs/b.txt\n", ""))) == [Reason.NOT_FOUND]
 
 
 def test_fences_titles_and_markers_of_another_width_are_text_within_an_edit() -> None:
     text = "### title\n```\n======\n========\n<<<<<<<< SEARCH\n>>>>>>>\n <<<<<<< SEARCH\n"
     files = {"a.md": text.encode()}
-    assert after(fenced(edit("a.md", text, "```\n### other\n")), files) == {"a.md": b"```\n### other\n"}
+    assert after(fenced(edit("a.md", text, "### other\n"), fence="````"), files) == {"a.md": b"### other\n"}
 
 
 def test_wider_markers_hold_an_edit_of_markers() -> None:
@@ -181,9 +180,11 @@ def test_of_several_dividers_the_one_with_the_longest_search_that_matches_divide
 
 
 def test_parse_gives_the_edits_with_their_readings() -> None:
-    assert parse_edits(fenced(edit("a", "1\n", "2\n" + NO_NEWLINE))) == (Edit("a", (Reading("1\n", "2"),)),)
-    both = parse_edits(fenced(edit("a", "1\n" + NO_NEWLINE, "2\n" + NO_NEWLINE)))
-    assert both == (Edit("a", (Reading("1\n" + NO_NEWLINE, "2\n" + NO_NEWLINE), Reading("1", "2"))),)
+    paths = Paths()
+    noted = parse_edits(fenced(edit("a.c", "1\n", "2\n" + NO_NEWLINE)), paths)
+    assert noted == (Edit("a.c", (Reading("1\n", "2"),), 1, "```"),)
+    both = parse_edits(edit("a.c", "1\n" + NO_NEWLINE, "2\n" + NO_NEWLINE), paths)
+    assert both == (Edit("a.c", (Reading("1\n" + NO_NEWLINE, "2\n" + NO_NEWLINE), Reading("1", "2")), 0, "```"),)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,7 @@ def test_a_hostile_answer_of_a_megabyte_is_read_in_seconds(hostile: str) -> None
 @pytest.mark.parametrize(
     "path",
     [
-        "/etc/passwd", "../x", "a/../x", "a/..", "..", ".", "./", "a/./x", "a//x", "a/", "docs\\b.txt", "C:/x", "a\0b",
+        "/etc/passwd", "../x", "a/../x", "a/..", "..", ".", "./", "a/./x", "a//x", "a/", "docs\\..\\x", "C:/x", "a\0b",
         ".git/config", "a/.GIT/x", ".git", ".git./x", ".git /x", "git~1/x", ".git::$INDEX_ALLOCATION/x", ".g\u200cit/x",
         "a\x1bb", "a\ud800", "x" * 256, "/".join(["abcdefgh"] * 120), "``", "' /x '/../..",
     ],
@@ -266,7 +267,7 @@ def test_a_file_is_created_only_where_nothing_is(path: str, reason: Reason) -> N
         "src/caf\u00e9.py": b"",
     }
     tree = Tree.of(snapshot(entries, "build/", "out/secret.env"))
-    assert rejected(fenced(edit(path, "", "x = 1\n")), tree).reason is reason
+    assert rejected(fenced(edit(f"`{path}`", "", "x = 1\n")), tree).reason is reason
     assert isinstance(read(fenced(edit("out/new.py", "", "x = 1\n"), edit("src/deep/er/n", "", "")), tree), Patch)
 
 
@@ -276,7 +277,7 @@ def test_two_new_files_of_one_answer_do_not_collide_either() -> None:
         fenced(edit("n/a/b", "", "x\n"), edit("n/a", "", "x\n")),
         fenced(edit("n/a", "", "x\n"), edit("N/b", "", "x\n")),
     ) == [Reason.BAD_PATH, Reason.EXISTS, Reason.BAD_PATH]
-    again = fenced(edit("n", "", "x\n"), edit("n", "x\n", ""), edit("n", "", "y\n"))
+    again = fenced(edit("`n`", "", "x\n"), edit("`n`", "x\n", ""), edit("`n`", "", "y\n"))
     assert after(again, FILES) == {"n": b"y\n"}
 
 
@@ -311,7 +312,7 @@ def test_a_search_that_is_not_found_comes_with_a_hint(search: str, hint: str) ->
 def test_edits_apply_in_order_each_on_the_result_of_the_ones_before() -> None:
     twice = fenced(GOOD, edit("a.py", "y = 5\nz = 3\n", "y = 6\n"))
     assert after(twice, FILES) == {"a.py": b"x = 1\ny = 6\n"}
-    assert reasons(fenced(GOOD, GOOD)) == [Reason.NOT_FOUND]
+    assert reasons(fenced(GOOD, edit("a.py", "y = 2\n", "y = 6\n"))) == [Reason.NOT_FOUND]
 
 
 def test_a_path_that_is_not_in_the_tree_has_nothing_to_find() -> None:
@@ -328,7 +329,7 @@ def test_files_are_created_filled_emptied_and_deleted() -> None:
     files = {**FILES, "empty": b"", "marked": codecs.BOM_UTF8}
     gone = edit("docs/b.txt", "one\ntwo\nthree\n", "")
     assert after(fenced(edit("new/c.txt", "", "hé\n")), files) == {"new/c.txt": "hé\n".encode()}
-    assert after(fenced(edit("new", "", "")), files) == {"new": b""}
+    assert after(fenced(edit("`new`", "", "")), files) == {"new": b""}
     assert after(fenced(edit("empty", "", "")), files) == {"empty": None}
     assert after(fenced(edit("empty", "", "x\n")), files) == {"empty": b"x\n"}
     assert after(fenced(edit("marked", "", "x\n")), files) == {"marked": codecs.BOM_UTF8 + b"x\n"}
@@ -337,14 +338,14 @@ def test_files_are_created_filled_emptied_and_deleted() -> None:
     assert after(fenced(gone, edit("docs/b.txt", "", "new\n")), files) == {"docs/b.txt": b"new\n"}
     assert after(fenced(gone, edit("docs/b.txt", "", "")), files) == {"docs/b.txt": b""}
     assert rejected(fenced(edit("a.py", "", "x\n")), files).reason is Reason.EXISTS
-    assert rejected(fenced(gone, gone), files).reason is Reason.NOT_FOUND
+    assert after(fenced(gone, gone), files) == {"docs/b.txt": None}
 
 
 def test_a_new_file_holds_exactly_what_the_answer_says() -> None:
-    assert after(fenced(edit("n", "", "a\r\nb\n")), FILES) == {"n": b"a\r\nb\n"}
-    assert after(fenced(edit("n", "", "a\n" + NO_NEWLINE)), FILES) == {"n": b"a"}
-    assert after(fenced(edit("n", "", NO_NEWLINE)), FILES) == {"n": NO_NEWLINE.encode()}
-    assert after(fenced(edit("n", "", "\ufeffa\n")), FILES) == {"n": codecs.BOM_UTF8 + b"a\n"}
+    assert after(fenced(edit("n.c", "", "a\r\nb\n")), FILES) == {"n.c": b"a\r\nb\n"}
+    assert after(fenced(edit("n.c", "", "a\n" + NO_NEWLINE)), FILES) == {"n.c": b"a"}
+    assert after(fenced(edit("n.c", "", NO_NEWLINE)), FILES) == {"n.c": NO_NEWLINE.encode()}
+    assert after(fenced(edit("n.c", "", "\ufeffa\n")), FILES) == {"n.c": codecs.BOM_UTF8 + b"a\n"}
     assert after(fenced(edit("n.py", "", "# coding: latin-1\nx = 'é'\n")), FILES) == {
         "n.py": b"# coding: latin-1\nx = '\xe9'\n"
     }
@@ -352,7 +353,7 @@ def test_a_new_file_holds_exactly_what_the_answer_says() -> None:
 
 def test_edits_that_change_nothing_are_no_patch() -> None:
     back = edit("a.py", "y = 5\n", "y = 2\n")
-    assert reasons(fenced(GOOD, back), fenced(edit("n", "", "x\n"), edit("n", "x\n", ""))) == [Reason.NO_CHANGE] * 2
+    assert reasons(fenced(GOOD, back), fenced(edit("n.c", "", "x\n"), edit("n.c", "x\n", ""))) == [Reason.NO_CHANGE] * 2
     assert after(fenced(GOOD, back, OTHER), FILES) == {"docs/b.txt": b"one\nTWO\nthree\n"}
 
 

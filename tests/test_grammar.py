@@ -58,14 +58,14 @@ def accepts() -> Callable[[str], bool]:
     [
         answer("a.py", "    return a\n", "    return -a\n"),
         answer("a.py", "def f(a):\n    return a\n", ""),
-        answer("b.txt", "one\n", "1\n\n### x\n```\n", "It is the first line.\n\nYes.\n"),
+        answer("b.txt", "one\n", "1\n\n### x\n```\n```\n", "It is the first line.\n\nYes.\n"),
         answer("b.txt", "one\ntwo\n", "<<<<<< a\n====\n>\n=\n<<<\n"),
         answer("a.py", "    return b\n    return b\n", "    return b\n"),
     ],
 )
 def test_an_edit_of_shown_lines_is_accepted_and_applies(text: str, accepts: Callable[[str], bool]) -> None:
     assert accepts(text)
-    assert isinstance(applied(FILES, text), tuple)
+    assert isinstance(applied(FILES, text), tuple), applied(FILES, text)
 
 
 @pytest.mark.parametrize(
@@ -159,14 +159,13 @@ LINE = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters
 
 def applied(task: EditTask, text: str) -> tuple[object, ...] | Rejected:
     """Parse and apply an answer as the product does; SEARCH must be found and be unique."""
-    edits = parse_edits(text)
-    if isinstance(edits, Rejected):
-        return edits
     files = tuple(
         SourceFile(file.path, "100644", FileKind.TEXT, file.excerpts[0].text.encode())
         for file in sorted(task.files, key=lambda file: file.path)
     )
-    return apply_edits(edits, Tree.of(Snapshot("", "", "", files)))
+    tree = Tree.of(Snapshot("", "", "", files))
+    edits = parse_edits(text, tree.paths)
+    return edits if isinstance(edits, Rejected) else apply_edits(edits, tree)
 
 
 @st.composite

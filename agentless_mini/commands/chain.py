@@ -18,6 +18,8 @@ def chain_of(config: Config) -> ChainSettings:
         evolve=config.evolve,
         reproduce=config.reproduce,
         regress=config.regress,
+        answer=config.answer,
+        think=config.think,
         rank=config.rank,
     )
 

@@ -120,6 +120,22 @@ class ModelOptions:
         typer.Option(help="Without an endpoint: auto, vllm or embedded [auto].", show_default=False),
         Setting("engine"),
     ] = None
+    answer_start: Annotated[
+        str | None,
+        typer.Option(metavar="MARK", help="What the model puts before its answer, if nothing else is to count."),
+        Setting("answer.start"),
+    ] = None
+    answer_end: Annotated[
+        str | None, typer.Option(metavar="MARK", help="What the model puts after its answer."), Setting("answer.end")
+    ] = None
+    think_start: Annotated[
+        str | None,
+        typer.Option(metavar="MARK", help="What the model puts before its thinking, if that is a mark of its own."),
+        Setting("think.start"),
+    ] = None
+    think_end: Annotated[
+        str | None, typer.Option(metavar="MARK", help="What the model puts after its thinking."), Setting("think.end")
+    ] = None
     in_flight: Annotated[
         int | None, typer.Option(help="Most requests in flight at once."), Setting("endpoint.max_in_flight")
     ] = None

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 class Reading:
     """One way to split the body of an edit: the lines to find and the lines to put there.
 
-    Each line ends in a newline, except a last one of which the answer says that the file has none after it.
+    Each line ends in a newline, except a last one of which the answer says that the file has none after it. A reading
+    does not count where the file holds one of the lines `unless`: they were taken for markers.
     """
 
     search: str
     replace: str
+    unless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +23,15 @@ class Edit:
 
     A body with one divider line has one reading. Where the text itself holds lines that look like the divider there
     are several, in the order of their dividers; the applier takes the one with the longest SEARCH that matches.
+
+    Edits of one `block` follow each other without a fence or prose between them. `fence` is what opened the fence
+    around the edit, "" where its markers are so wide that whatever stands in it is meant.
     """
 
     path: str
     readings: tuple[Reading, ...]
+    block: int = 0
+    fence: str = ""
 
 
 class Reason(enum.StrEnum):
@@ -41,6 +48,7 @@ class Reason(enum.StrEnum):
     EXISTS = "file-exists"
     ENCODING = "encoding"
     SYNTAX = "syntax-error"
+    PLACEHOLDER = "placeholder"  # "... rest of the code" stands where the code should
     NO_CHANGE = "no-change"
     REFUSED_BY_GIT = "refused-by-git"
     # of a generated test:

@@ -5,7 +5,7 @@ runs no git, and what a model says is never evaluated, expanded or passed on as 
 """
 
 from agentless_mini.domain import Completion, Finish, Patch, Reason, Rejected
-from agentless_mini.edits.answer import answer_text
+from agentless_mini.edits.answer import KNOWN, Marks, answer_text
 from agentless_mini.edits.applying import Tree, apply_edits
 from agentless_mini.edits.normal_form import Forms
 from agentless_mini.edits.parsing import Matching, parse_edits
@@ -13,7 +13,9 @@ from agentless_mini.edits.patches import make_patch
 from agentless_mini.edits.writing import write_answer
 
 __all__ = [
+    "KNOWN",
     "Forms",
+    "Marks",
     "Matching",
     "Tree",
     "answer_text",
@@ -25,13 +27,15 @@ __all__ = [
 ]
 
 
-def read_answer(completion: Completion, tree: Tree, matching: Matching = Matching.STRICT) -> Patch | Rejected:
+def read_answer(
+    completion: Completion, tree: Tree, matching: Matching = Matching.STRICT, marks: Marks = KNOWN
+) -> Patch | Rejected:
     """Return the patch that a completion asks for on a tree, or why it is no patch."""
     if completion.finish is Finish.LENGTH:
         return Rejected(Reason.TRUNCATED, "the answer was cut off by the token limit")
     if completion.finish is Finish.FILTER:
         return Rejected(Reason.WITHHELD, "the server withheld the answer")
-    edits = parse_edits(completion.text, matching)
+    edits = parse_edits(completion.text, tree.paths, marks)
     if isinstance(edits, Rejected):
         return edits
     changes = apply_edits(edits, tree, matching)

@@ -1,106 +1,236 @@
 """What a model said -> the part of it that is its answer: not its thinking, and nothing where it was cut off.
 
-`<think>...</think>` is dropped, with the drafts in it, and a `</think>` that nothing opened (chat templates open it)
-makes all that stands before it thinking. Where there is a `<solution>`, the last one is the answer. An open end of
-either means that the answer was cut off.
+Thinking is dropped, with the drafts in it, whatever marks it: `<think>`, `<thought>`, `<reasoning>` and their like,
+`◁think▷` (Kimi), `[THINK]` (Magistral, Devstral), `<seed:think>`, the channels of gpt-oss (also where the server left
+out their marks), Gemma 4 and Kimi K3, or marks of the user's own. A closing mark that nothing opened (chat templates
+open it) makes all that stands before it thinking; an opening one that nothing closes means that the answer was cut off.
+Where there is a `<solution>`, `<answer>` or the like, the last one is the answer, up to the end if it is not closed.
 
-The repository's own text may hold these tags, and prose may mention them. So a tag counts only outside of complete
-edits; an opening one only at the beginning or the end of its line (blanks and other tags aside), a closing one anywhere
-but directly after a quote or a back-tick.
+The repository's own text may hold these marks, and prose may mention them. So a mark counts only outside of complete
+edits; an opening one only at the beginning or the end of its line (blanks and other marks aside), a closing one
+anywhere but directly after a quote or a back-tick.
 """
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from agentless_mini.domain import Reason, Rejected
-from agentless_mini.edits.markers import complete_edits
+from agentless_mini.edits.markers import edit_bodies
 
-_TAG = re.compile(r"<(/?)(think|solution)>")
+_THINKING = (
+    r"(?:think(?:ing)?(?:_(?:fast|faster|process))?|thoughts?|thought_process|reason(?:ing)?|reflection|analysis"
+    r"|scratchpad|inner_monologue)"
+)
+_ANSWER = r"(?:solution|(?:final_?)?answer|response)"
+# What opens and what closes, as regular expressions; NAME stands for one of the names.
+_WAYS = (
+    (r"<(?:\w{1,20}:)?NAME>", r"</(?:\w{1,20}:)?NAME>"),
+    (r"◁NAME▷", r"◁/NAME▷"),
+    (r"<\|(?:begin_of_|start_of_|start_|begin_)?NAME\|>", r"<\|(?:/|end_of_|end_)NAME\|>"),
+    (r"<\|open\|>NAME<\|sep\|>", r"<\|close\|>NAME<\|sep\|>"),  # Kimi K3
+)
+_MORE_WAYS = (
+    (r"\[THINK\]", r"\[/THINK\]"),  # Magistral, Devstral
+    (r"<\|channel>[ \t]*\w+", r"<channel\|>"),  # Gemma 4
+    (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),  # Apertus
+    (r"^Here is my thought process:", r"^Here is my response:"),  # Granite
+)
 _QUOTES = ("`", "'", '"')
 
+_HARMONY = re.compile(r"(?:<\|start\|>\w*)?<\|channel\|>\s*(\w+)[^\n]{0,200}?<\|message\|>")
+_MESSAGE_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
+_BARE_FINAL = re.compile(r"assistantfinal(?=\W|[A-Z]|\Z)")
+_BARE_ANALYSIS = re.compile(r"\s*analysis(?=[A-Z\"'`(*])")
+# What a server should have taken off the end or the beginning of an answer.
+_TOKEN = r"(?:<[|\uff5c][^<>\n]{1,40}[|\uff5c]>|</?s>|<eos>|<bos>|<(?:end|start)_of_turn>|<turn\|>|\[/?INST\])"  # noqa: S105 - of a tokenizer
+_LAST_TOKENS = re.compile(rf"(?:\s|{_TOKEN})+\Z")
+_FIRST_TOKENS = re.compile(rf"\ufeff?(?:{_TOKEN}\s*)+")
 
-class _Tag(NamedTuple):
-    """A tag that counts, and its place in the text."""
 
-    name: str
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Marks of the user's own around the answer and around thinking, beside those that are known; "" for none.
+
+    Where `answer_start` is set, only what follows its last place counts, up to `answer_end` or the end.
+    """
+
+    answer_start: str = ""
+    answer_end: str = ""
+    think_start: str = ""
+    think_end: str = ""
+
+
+KNOWN = Marks()
+
+
+class _Mark(NamedTuple):
+    """A mark that counts, and its place in the text."""
+
     closes: bool
     start: int
     stop: int
 
 
-def answer_text(text: str) -> str | Rejected:
-    """Return the answer within what a model said, or `Rejected` as TRUNCATED.
+def answer_text(text: str, marks: Marks = KNOWN) -> str | Rejected:
+    """Return the answer within what a model said; `Rejected` as TRUNCATED, or as NO_EDIT where its mark is missing.
 
     If every line of it ends in `\\r\\n` it is read as if all ended in `\\n`; otherwise a `\\r` is text.
     """
+    spoken = without_thinking(text, marks)
+    return spoken if isinstance(spoken, Rejected) else solution(spoken, marks)
+
+
+def without_thinking(text: str, marks: Marks = KNOWN) -> str | Rejected:
+    """Return what a model said without its thinking, and without the tokens at both ends that no reader should see."""
     if text.count("\r\n") == text.count("\n"):
         text = text.replace("\r\n", "\n")
-    spoken = _without_thinking(text)
-    return spoken if isinstance(spoken, Rejected) else _last_solution(spoken)
-
-
-def _without_thinking(text: str) -> str | Rejected:
+    final = _final_channel(text)
+    if isinstance(final, Rejected):
+        return final
+    text = final
     kept: list[str] = []
     start = 0
     is_open = False
-    for tag in _tags(text, "think"):
-        if tag.closes:
-            kept, start = (kept if is_open else []), tag.stop
+    for mark in _marks_in(text, _thinking(marks.think_start, marks.think_end)):
+        if mark.closes:
+            kept, start = (kept if is_open else []), mark.stop
         elif not is_open:
-            kept.append(text[start : tag.start])
-        is_open = not tag.closes
-    return _cut_off("think") if is_open else "".join(kept) + text[start:]
+            kept.append(text[start : mark.start])
+        is_open = not mark.closes
+    if is_open:
+        return Rejected(Reason.TRUNCATED, "its thinking is opened and not closed: the answer was cut off")
+    return _trimmed("".join(kept) + text[start:])
 
 
-def _last_solution(text: str) -> str | Rejected:
-    solution = text
+def solution(text: str, marks: Marks = KNOWN) -> str | Rejected:
+    """Return the last part of the text that is marked as the answer, all of it where none is.
+
+    `Rejected` as NO_EDIT where the user's own mark of the answer is missing.
+    """
+    if marks.answer_start:
+        _, found, answer = text.rpartition(marks.answer_start)
+        if not found:
+            return Rejected(Reason.NO_EDIT, f"the answer has no {marks.answer_start!r} (answer.start)")
+        return answer.partition(marks.answer_end)[0] if marks.answer_end else answer
+    last = text
     start = 0
     is_open = False
-    for tag in _tags(text, "solution"):
-        if tag.closes and is_open:
-            solution = text[start : tag.start]
+    for mark in _marks_in(text, _ANSWERS):
+        if mark.closes and is_open:
+            last = text[start : mark.start]
         elif not is_open:
-            start = tag.stop
-        is_open = not tag.closes
-    return _cut_off("solution") if is_open else solution
+            start = mark.stop
+        is_open = not mark.closes
+    return text[start:] if is_open else last
 
 
-def _cut_off(name: str) -> Rejected:
-    return Rejected(Reason.TRUNCATED, f"<{name}> is opened and not closed: the answer was cut off")
+def _trimmed(text: str) -> str:
+    end = _LAST_TOKENS.search(text[-2000:])
+    if end and end[0].strip():
+        text = text[: len(text[:-2000]) + end.start()] + "\n"
+    begin = _FIRST_TOKENS.match(text)
+    return (text[begin.end() :] if begin else text).removeprefix("\ufeff")
 
 
-def _tags(text: str, name: str) -> list[_Tag]:
-    """Return the tags of that name that count."""
-    if not _TAG.search(text):
+# --- channels --------------------------------------------------------------------------------------------------------
+
+
+def _final_channel(text: str) -> str | Rejected:
+    """Return the messages of gpt-oss's final channel, or the text where it has no channels."""
+    inside = _Inside(text) if "<|channel|>" in text or "analysis" in text or "assistant" in text else None
+    if inside is None:
+        return text
+    found = [match for match in _HARMONY.finditer(text) if inside.counts(match.start())]
+    if found:
+        ends = [*(match.start() for match in found[1:]), len(text)]
+        finals = [text[match.end() : end] for match, end in zip(found, ends, strict=True) if match[1] == "final"]
+        if not finals:
+            return Rejected(Reason.TRUNCATED, f"the answer ends in the channel {found[-1][1]}: it was cut off")
+        return "\n".join(map(_message, finals))
+    bare = [match.end() for match in _BARE_FINAL.finditer(text) if inside.counts(match.start())]
+    if bare:
+        return text[bare[-1] :]
+    if _BARE_ANALYSIS.match(text):
+        return Rejected(Reason.TRUNCATED, "the answer ends in the channel analysis: it was cut off")
+    return text
+
+
+def _message(text: str) -> str:
+    """Return a message without the marks at its end; those in its text stand before the last line of it."""
+    inside = _Inside(text)
+    return next((text[: end.start()] for end in _MESSAGE_END.finditer(text) if inside.counts(end.start())), text)
+
+
+class _Inside:
+    """Tells places in a text that lie in the body of a complete edit, or directly after a quote, from others."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        lines = text.split("\n")
+        self.lines = lines
+        self.in_edit = bytearray(len(lines))
+        for first, last in edit_bodies(lines):
+            self.in_edit[first : last + 1] = b"\1" * (last + 1 - first)
+        self._line = self._at = 0
+
+    def counts(self, place: int) -> bool:
+        """Tell whether a mark at the place counts. Places must be asked for in ascending order."""
+        self._line += self._text.count("\n", self._at, place)
+        self._at = place
+        return not self.in_edit[self._line] and not self._text.startswith(_QUOTES, place - 1, place)
+
+
+# --- marks -----------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=16)
+def _thinking(start: str, end: str) -> re.Pattern[str]:
+    never = "(?!)"
+    own = (re.escape(start) or never, re.escape(end) or never)
+    return _marks_of(_THINKING, *_MORE_WAYS, own)
+
+
+def _marks_of(name: str, *more: tuple[str, str]) -> re.Pattern[str]:
+    """Return what finds the marks of these names, and more; those that close are in the group `closes`."""
+    opening, closing = zip(*_WAYS, *more, strict=True)
+    pattern = f"(?P<closes>{'|'.join(closing)})|{'|'.join(opening)}"
+    return re.compile(pattern.replace("NAME", name), re.IGNORECASE)
+
+
+_ANSWERS = _marks_of(_ANSWER)
+
+
+def _marks_in(text: str, pattern: re.Pattern[str]) -> list[_Mark]:
+    """Return the marks that count."""
+    if not pattern.search(text):
         return []
-    lines = text.split("\n")
-    in_edit = bytearray(len(lines))
-    for first, last in complete_edits(lines):
-        in_edit[first : last + 1] = b"\1" * (last + 1 - first)
-    found: list[_Tag] = []
+    inside = _Inside(text)
+    found: list[_Mark] = []
     offset = 0
-    for line, inside in zip(lines, in_edit, strict=True):
-        if not inside:
-            found.extend(tag for tag in _tags_of_line(line, offset) if tag.name == name)
+    for line, in_edit in zip(inside.lines, inside.in_edit, strict=True):
+        if not in_edit:
+            found.extend(_marks_of_line(line, offset, pattern))
         offset += len(line) + 1
     return found
 
 
-def _tags_of_line(line: str, offset: int) -> Iterator[_Tag]:
-    tags = list(_TAG.finditer(line))
-    leading = _run(line, [(tag.start(), tag.end()) for tag in tags])
-    trailing = _run(line[::-1], [(len(line) - tag.end(), len(line) - tag.start()) for tag in reversed(tags)])
-    for index, tag in enumerate(tags):
-        closes = bool(tag[1])
-        is_quoted = line.startswith(_QUOTES, tag.start() - 1) if tag.start() else False
-        at_edge = index < leading or index >= len(tags) - trailing
+def _marks_of_line(line: str, offset: int, pattern: re.Pattern[str]) -> Iterator[_Mark]:
+    marks = list(pattern.finditer(line))
+    leading = _run(line, [(mark.start(), mark.end()) for mark in marks])
+    trailing = _run(line[::-1], [(len(line) - mark.end(), len(line) - mark.start()) for mark in reversed(marks)])
+    for index, mark in enumerate(marks):
+        closes = mark["closes"] is not None
+        is_quoted = line.startswith(_QUOTES, mark.start() - 1) if mark.start() else False
+        at_edge = index < leading or index >= len(marks) - trailing
         if at_edge or (closes and not is_quoted):
-            yield _Tag(tag[2], closes, offset + tag.start(), offset + tag.end())
+            yield _Mark(closes, offset + mark.start(), offset + mark.end())
 
 
 def _run(line: str, places: Iterable[tuple[int, int]]) -> int:
-    """Count the tags that only blanks and tags precede."""
+    """Count the marks that only blanks and marks precede."""
     count = end = 0
     for start, stop in places:
         if line[end:start].strip():

@@ -1,18 +1,23 @@
 """Edits and a tree -> the files that they change, or why they cannot be applied: all of them or none.
 
-Each edit meets the result of those before it. Nothing is written anywhere: the outcome is a value.
+Each edit meets the result of those before it. Models also write all edits against the file that they were shown: one
+that does not fit the result, but the file as it was, is merged with those before it, if they left its lines alone.
+Nothing is written anywhere: the outcome is a value.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from agentless_mini.domain import Edit, FileChange, FileKind, Reason, Rejected, Snapshot, SourceFile
-from agentless_mini.edits.matching import splice
+from agentless_mini.domain import Edit, FileChange, FileKind, Reading, Reason, Rejected, Snapshot, SourceFile
+from agentless_mini.edits.alignment import Region, differing, partners
+from agentless_mini.edits.counting import counting
+from agentless_mini.edits.leftovers import left_over
+from agentless_mini.edits.matching import Lines, Match, splice
 from agentless_mini.edits.normal_form import Forms
 from agentless_mini.edits.parsing import Matching
-from agentless_mini.edits.paths import Names
-from agentless_mini.edits.placing import place
-from agentless_mini.sources import SourceText, decode, is_python, new_text, split_lines
+from agentless_mini.edits.paths import Names, Paths
+from agentless_mini.edits.placing import Placed, place
+from agentless_mini.sources import SourceText, contents, decode, is_python, new_text, split_lines
 
 NEW_FILE_MODE = "100644"
 
@@ -26,12 +31,14 @@ class Tree:
 
     entries: Mapping[str, SourceFile]
     names: Names
+    paths: Paths
     forms: Forms = field(default_factory=Forms)
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "Tree":
         """Return the tree of a snapshot."""
-        return cls(snapshot.by_path(), Names.of(snapshot))
+        entries = snapshot.by_path()
+        return cls(entries, Names.of(snapshot), Paths(entries, snapshot.name))
 
 
 def apply_edits(
@@ -39,24 +46,81 @@ def apply_edits(
 ) -> tuple[FileChange, ...] | Rejected:
     """Return the files that the edits change, sorted by path, at least one and each by at least one byte.
 
-    A Python file that parsed before, or is new, must parse afterwards: else SYNTAX. One that did not parse before
-    (another version's code) may stay so.
+    An edit that is repeated counts once, and of several blocks that edit one place the last one counts. A Python file
+    that parsed before, or is new, must parse afterwards: else SYNTAX. One that did not parse before (another version's
+    code) may stay so.
     """
     desk = _Desk(tree, matching)
-    for edit in edits:
+    for edit in counting(edits, desk.original, matching):
         problem = desk.apply(edit)
         if problem:
             return problem
     return desk.changes()
 
 
-@dataclass(slots=True)
 class _Draft:
-    """A file as the edits so far leave it. `lines` is empty for an empty file; `exists` tells it from none."""
+    """A file as the edits so far leave it. `exists` tells an empty file from none."""
 
-    source: SourceText
-    lines: list[str]
-    exists: bool
+    def __init__(self, source: SourceText, exists: bool) -> None:
+        self.source = source
+        self.exists = exists
+        self.original = self.file = Lines(split_lines(source.text))
+        # Where each line stood at first, None for a new one.
+        self.origins: list[int | None] = list(range(len(self.file.lines)))
+
+    def put(self, match: Match) -> Rejected | None:
+        """Replace lines; return why that cannot be, None where it is done."""
+        lines = splice(self.file.lines, match)
+        if isinstance(lines, Rejected):
+            return lines
+        stop = match.stop - len(self.file.lines) + len(lines)
+        old, new = self.file.contents[match.start : match.stop], contents(lines[match.start : stop])
+        kept = partners(old, new)
+        moved = [self.origins[match.start + kept[at]] if at in kept else None for at in range(len(new))]
+        self.origins[match.start : match.stop] = moved
+        self.file, self.exists = Lines(lines), bool(lines)
+        return None
+
+    def write(self, source: SourceText, exists: bool) -> None:
+        """Put a new text in the place of no line."""
+        self.source, self.exists = source, exists
+        self.file = Lines(split_lines(source.text))
+        self.origins = [None] * len(self.file.lines)
+
+    def merged(self, match: Match) -> bool:
+        """Change what a match on the original changes, where the edits before it left these lines alone."""
+        lines = splice(self.original.lines, match)
+        if isinstance(lines, Rejected):
+            return False
+        before, after = self.original.lines, lines
+        places = {origin: at for at, origin in enumerate(self.origins) if origin is not None}
+        changed = list(self.file.lines)
+        origins = list(self.origins)
+        for region in reversed(differing(before, after)):
+            new = after[region.b_start : region.b_stop]
+            span = _span(region, len(before), places, len(changed))
+            if span is None:
+                return False
+            begin, end = span
+            if changed[begin:end] == new:  # an edit before says the same
+                continue
+            if origins[begin:end] != list(range(region.a_start, region.a_stop)):
+                return False
+            changed[begin:end], origins[begin:end] = new, [None] * len(new)
+        self.file, self.origins, self.exists = Lines(changed), origins, bool(changed)
+        return True
+
+
+def _span(region: Region, most: int, places: Mapping[int, int], end: int) -> tuple[int, int] | None:
+    """Return which lines now stand where a region of the original stood, None where that cannot be told."""
+    before = 0 if region.a_start == 0 else places.get(region.a_start - 1, -2) + 1
+    after = end if region.a_stop == most else places.get(region.a_stop, -1)
+    if region.a_start < region.a_stop and {region.a_start, region.a_stop - 1} <= places.keys():
+        return places[region.a_start], places[region.a_stop - 1] + 1
+    if before < 0 or after < 0:
+        known = max(before, after)
+        return (known, known) if region.a_start == region.a_stop and known >= 0 else None
+    return before, after
 
 
 class _Desk:
@@ -68,21 +132,33 @@ class _Desk:
         self._drafts: dict[str, _Draft] = {}
         self._created = Names()
 
+    def original(self, path: str) -> Lines:
+        """Return the lines of a file of the tree, none where it has none."""
+        draft = self._draft(path)
+        return Lines([]) if isinstance(draft, Rejected) else draft.original
+
     def apply(self, edit: Edit) -> Rejected | None:
         """Carry out one edit; return why it cannot be, None where it is done."""
         draft = self._draft(edit.path)
         if isinstance(draft, Rejected):
             return draft
-        if not draft.lines:
+        if not draft.file.lines:
             return self._write(edit, draft)
-        match = place(edit, draft.lines, self._matching)
-        if isinstance(match, Rejected):
-            return match
-        lines = splice(draft.lines, match)
-        if isinstance(lines, Rejected):
-            return lines
-        draft.lines, draft.exists = lines, bool(lines)
-        return None
+        placed = place(edit, draft.file, Matching.STRICT)
+        if _is_missing(placed) and draft.file is not draft.original and draft.original.lines:
+            at_first = place(edit, draft.original, Matching.STRICT)
+            if not isinstance(at_first, Rejected):
+                unmeant = self._left_over(edit, at_first.reading, draft.original)
+                return unmeant or (None if draft.merged(at_first.match) else _conflict(edit))
+        if _is_missing(placed) and self._matching is Matching.LOOSE:
+            placed = place(edit, draft.file, Matching.LOOSE)
+        if isinstance(placed, Rejected):
+            return placed
+        return self._left_over(edit, placed.reading, draft.file) or draft.put(placed.match)
+
+    def _left_over(self, edit: Edit, reading: Reading, file: Lines) -> Rejected | None:
+        sides = contents(split_lines(reading.search)), contents(split_lines(reading.replace))
+        return left_over(edit.path, edit.fence, sides, file)
 
     def changes(self) -> tuple[FileChange, ...] | Rejected:
         """Return what has come of all edits."""
@@ -100,27 +176,26 @@ class _Desk:
         if path not in self._drafts:
             entry = self._tree.entries.get(path)
             if entry is None:
-                self._drafts[path] = _Draft(SourceText(""), [], exists=False)
+                self._drafts[path] = _Draft(SourceText(""), exists=False)
             elif entry.kind is FileKind.TEXT:
-                source = decode(entry)
-                self._drafts[path] = _Draft(source, split_lines(source.text), exists=True)
+                self._drafts[path] = _Draft(decode(entry), exists=True)
             else:
                 return Rejected(Reason.NOT_EDITABLE, f"{path} cannot be edited: {_KINDS[entry.kind]}")
         return self._drafts[path]
 
     def _write(self, edit: Edit, draft: _Draft) -> Rejected | None:
         """Create a file, fill an empty one, or delete an empty one whose edit leaves it empty."""
-        text = next((reading.replace for reading in edit.readings if not reading.search), None)
-        if text is None:
+        reading = next((reading for reading in edit.readings if not reading.search.strip()), None)
+        if reading is None:
             why = "is empty" if draft.exists else "is not in the tree"
             return Rejected(Reason.NOT_FOUND, f"SEARCH is not found: {edit.path} {why}")
-        if not draft.exists:
-            refusal = self._refusal(edit.path)
-            if refusal:
-                return refusal
-            draft.source = new_text(edit.path, text)
-        draft.exists = not draft.exists or bool(text)
-        draft.lines = split_lines(text)
+        unmeant = self._left_over(edit, reading, draft.file)
+        refusal = unmeant or (None if draft.exists else self._refusal(edit.path))
+        if refusal:
+            return refusal
+        text = reading.replace
+        source = replace(draft.source, text=text) if draft.exists else new_text(edit.path, text)
+        draft.write(source, exists=not draft.exists or bool(text))
         return None
 
     def _refusal(self, path: str) -> Rejected | None:
@@ -137,7 +212,7 @@ class _Desk:
         entry = self._tree.entries.get(path)
         before = entry.data if entry else None
         try:
-            after = replace(draft.source, text="".join(draft.lines)).data() if draft.exists else None
+            after = replace(draft.source, text="".join(draft.file.lines)).data() if draft.exists else None
         except UnicodeError:
             return Rejected(
                 Reason.ENCODING, f"{path} is written in {draft.source.encoding}, which cannot hold the edit"
@@ -147,6 +222,14 @@ class _Desk:
             if problem and not (before is not None and self._tree.forms.of(path, before).problem):
                 return Rejected(Reason.SYNTAX, f"{path} would no longer parse, {problem}")
         return FileChange(path, before, after, entry.mode if entry else NEW_FILE_MODE)
+
+
+def _is_missing(placed: Placed | Rejected) -> bool:
+    return isinstance(placed, Rejected) and placed.reason is Reason.NOT_FOUND
+
+
+def _conflict(edit: Edit) -> Rejected:
+    return Rejected(Reason.NOT_FOUND, f"SEARCH is not found in {edit.path}: an edit before it changed these lines")
 
 
 _KINDS = {

@@ -1,20 +1,27 @@
 """Looser matching, for models that copy carelessly: an option, off in training (mission section 2).
 
-Four levels, each tried only where the one before finds nothing, each of use only where it finds exactly one place:
-blanks at the ends of lines are ignored; the whole SEARCH is indented differently (the replacement is then shifted
-likewise); blank lines are ignored; nearly the same lines. Lines that an edit finds and puts back stay as the file has
-them, so a careless copy of the surroundings changes nothing.
+Six levels, each tried only where the one before finds nothing, each of use only where it finds exactly one place:
+blanks at the ends of lines are ignored; then blank lines, too; the whole SEARCH is indented otherwise (the replacement
+is then indented likewise), without and with blank lines ignored; nearly the same lines; SEARCH and REPLACE leave out
+the same code ("...").
+
+Whatever the level, only what differs between SEARCH and REPLACE is changed: the file's other lines, its blank ones
+among them, stay as they are. A line that is changed must be the one that is meant: the same up to blanks, or with a
+slip of the pen in it and like no other line of the file.
 """
 
-from collections import Counter
+import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import islice
+from functools import partial
+from itertools import islice, pairwise
 
 from agentless_mini.domain import Reading
-from agentless_mini.edits.alignment import partners
-from agentless_mini.edits.matching import Match, occurrences
+from agentless_mini.edits.alignment import Region, differing
+from agentless_mini.edits.leftovers import is_elision
+from agentless_mini.edits.matching import Lines, Match, occurrences
 from agentless_mini.sources import content, contents, split_lines, terminator
 
 NEAR = 0.9  # length-weighted mean of the lines' difflib ratios
@@ -24,137 +31,260 @@ MOST_WINDOWS = 5
 MOST_REPEATS = 50
 MOST_NEAR_LINES = 200
 LONGEST_NEAR_LINE = 200
+MOST_SLIPS = 8
 MOST_FOUND = 2
+# A shorter word may be another one with one letter changed.
+SHORTEST_SLIP = 4
 
-
-@dataclass(frozen=True, slots=True)
-class _Shift:
-    """A change of indentation: take one prefix off each line and put another on. Blank lines are left alone."""
-
-    take: str = ""
-    put: str = ""
-
-    def fits(self, line: str) -> bool:
-        return not line.strip() or line.startswith(self.take)
-
-    def apply(self, line: str) -> str:
-        return self.put + line[len(self.take) :] if line.strip() else line
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_Indent = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A reading and a file's lines, all without terminators but `raw`."""
+    """A reading and a file; `search` and `replace` are without terminators."""
 
     search: list[str]
     replace: list[str]
-    lines: list[str]
-    raw: Sequence[str]
+    file: Lines
     search_open: bool
     replace_open: bool
 
-    def match(self, places: Mapping[int, int], shift: _Shift | None = None) -> Match:
-        """Return the match in which the SEARCH lines stand at `places`, by index in SEARCH and in the file."""
-        shift = shift or _Shift()
-        found = partners(self.search, self.replace)
-        new = []
-        for index, line in enumerate(self.replace):
-            place = places.get(found.get(index, len(self.search)))
-            kept = shift.apply(line) if place is None else self.raw[place]
-            new.append(kept if terminator(kept) else kept + "\n")
-        if self.replace_open:
-            new[-1] = content(new[-1])
+    @property
+    def spoken(self) -> list[int]:
+        """Return which lines of SEARCH are not blank."""
+        return [index for index, line in enumerate(self.search) if line.strip()]
+
+    def match(self, places: Mapping[int, int], indent: _Indent) -> Match | None:
+        """Return the match in which the SEARCH lines stand at `places`, by index in SEARCH and in the file.
+
+        None where a new line cannot be indented as the file's lines are.
+        """
         start, stop = min(places.values()), max(places.values()) + 1
+        new: list[str] = []
+        at = start
+        for region in differing(self.search, self.replace):
+            begin, end = self._span(region, places)
+            lines: list[str] = []
+            for line in self.replace[region.b_start : region.b_stop]:
+                indented = indent(line) if line.strip() else line
+                if indented is None:
+                    return None
+                lines.append(indented)
+            new += [*self.file.lines[at:begin], *self._with_blanks(lines, region, begin, places)]
+            at = end
+        new = [line if terminator(line) else f"{line}\n" for line in (*new, *self.file.lines[at:stop])]
+        if self.replace_open and new:
+            new[-1] = content(new[-1])
         return Match(start, stop, tuple(new), self.search_open)
 
+    def _span(self, region: Region, places: Mapping[int, int]) -> tuple[int, int]:
+        """Return which lines of the file a region of SEARCH is; an empty run, where nothing of it is in the file."""
+        there = [places[index] for index in range(region.a_start, region.a_stop) if index in places]
+        if there:
+            return there[0], there[-1] + 1
+        before = next((places[at] + 1 for at in range(region.a_start - 1, -1, -1) if at in places), None)
+        after = next((places[at] for at in range(region.a_stop, len(self.search)) if at in places), None)
+        blank_before = region.a_start > 0 and not self.search[region.a_start - 1].strip()
+        chosen = after if before is None or (blank_before and after is not None) else before
+        return (chosen or 0, chosen or 0)
 
-def loose_levels() -> tuple[Callable[[Reading, Sequence[str]], list[Match]], ...]:
-    """Return the levels in their order; each gives the places that it finds for a SEARCH, two at most."""
-    return tuple(_on_task(level) for level in (_trailing_blanks, _shifted, _blank_lines, _near))
+    def _with_blanks(self, lines: list[str], region: Region, at: int, places: Mapping[int, int]) -> list[str]:
+        """Return new lines that take the place of as many old ones, with the file's blank lines between these."""
+        there = [places[index] for index in range(region.a_start, region.a_stop) if index in places]
+        if len(there) != region.a_stop - region.a_start or len(there) != len(lines):
+            return lines
+        mixed: list[str] = []
+        for line, place in zip(lines, there, strict=True):
+            mixed += [*self.file.lines[at:place], line]
+            at = place + 1
+        return mixed
 
 
-def _on_task(level: Callable[[_Task], Iterator[Match]]) -> Callable[[Reading, Sequence[str]], list[Match]]:
-    def matches(reading: Reading, lines: Sequence[str]) -> list[Match]:
+def _on_task(level: Callable[[_Task], Iterator[Match | None]]) -> Callable[[Reading, Lines], list[Match]]:
+    def matches(reading: Reading, file: Lines) -> list[Match]:
         search, replace = split_lines(reading.search), split_lines(reading.replace)
         search_open, replace_open = (bool(side) and not terminator(side[-1]) for side in (search, replace))
-        task = _Task(contents(search), contents(replace), contents(lines), lines, search_open, replace_open)
-        return list(islice(level(task), MOST_FOUND)) if any(line.strip() for line in search) else []
+        task = _Task(contents(search), contents(replace), file, search_open, replace_open)
+        found = (match for match in level(task) if match)
+        return list(islice(found, MOST_FOUND)) if any(line.strip() for line in search) else []
 
     return matches
 
 
-def _trailing_blanks(task: _Task) -> Iterator[Match]:
-    wanted, lines = ([line.rstrip() for line in side] for side in (task.search, task.lines))
-    for start in occurrences(wanted, lines):
-        yield task.match(_run(start, len(wanted)))
+# --- the same lines up to blanks -----------------------------------------------------------------------------------
 
 
-def _shifted(task: _Task) -> Iterator[Match]:
-    wanted, lines = ([line.strip() for line in side] for side in (task.search, task.lines))
-    for start in occurrences(wanted, lines):
-        shift = _shift(task.search, task.lines[start : start + len(wanted)])
-        if shift and all(map(shift.fits, task.replace)):
-            yield task.match(_run(start, len(wanted)), shift)
+def _alike(task: _Task, key: Callable[[str], str], with_blank_lines: bool) -> Iterator[Match | None]:
+    """Yield where the lines of SEARCH stand, compared by `key`; with or without the blank lines between them."""
+    spoken = task.spoken
+    there = [index for index, line in enumerate(task.file.contents) if line.strip()]
+    text = "\n".join(("", *(key(task.file.contents[index]) for index in there), ""))
+    for start in occurrences([key(task.search[index]) for index in spoken], text):
+        places = _placed(task, spoken, there[start : start + len(spoken)])
+        is_run = len(places) == len(task.search) and max(places.values()) - min(places.values()) < len(places)
+        if not is_run:  # nothing says that blank lines around are the file's
+            places = {at: place for at, place in places.items() if spoken[0] <= at <= spoken[-1]}
+        indent = _indent([(task.search[at], task.file.contents[places[at]]) for at in spoken])
+        if indent and is_run == with_blank_lines:
+            yield task.match(places, indent)
 
 
-def _shift(search: Sequence[str], lines: Sequence[str]) -> _Shift | None:
-    """Return the one shift that turns each line of the SEARCH into the file's, blanks at their ends aside."""
-    pairs = [(said.rstrip(), line.rstrip()) for said, line in zip(search, lines, strict=True) if said.strip()]
-    said, line = pairs[0]
-    more = len(line) - len(said)
-    shift = _Shift(put=line[:more]) if more > 0 else _Shift(take=said[:-more])
-    return shift if all(shift.fits(said) and shift.apply(said) == line for said, line in pairs) else None
+def _placed(task: _Task, spoken: Sequence[int], found: Sequence[int]) -> dict[int, int]:
+    """Return where in the file each line of SEARCH stands, given where those do that are not blank.
+
+    A blank line of SEARCH is one of the file's between the same two lines, as far as there are any; one at either end
+    is the blank line next to it.
+    """
+    lines = task.file.contents
+    places = dict(zip(spoken, found, strict=True))
+    for (one, other), (begin, end) in zip(pairwise(spoken), pairwise(found), strict=True):
+        places.update(zip(range(one + 1, other), range(begin + 1, end), strict=False))
+    for step, index, place in ((-1, spoken[0], found[0]), (1, spoken[-1], found[-1])):
+        index, place = index + step, place + step
+        while 0 <= index < len(task.search) and 0 <= place < len(lines) and not lines[place].strip():
+            places[index] = place
+            index, place = index + step, place + step
+    return places
 
 
-def _blank_lines(task: _Task) -> Iterator[Match]:
-    wanted = [index for index, line in enumerate(task.search) if line.strip()]
-    places = [index for index, line in enumerate(task.lines) if line.strip()]
-    trimmed = _without_outer_blanks(task, wanted)
-    search, lines = [task.search[at].rstrip() for at in wanted], [task.lines[at].rstrip() for at in places]
-    for start in occurrences(search, lines):
-        found = places[start : start + len(wanted)]
-        yield trimmed.match({at - wanted[0]: place for at, place in zip(wanted, found, strict=True)})
+def _indent(pairs: Sequence[tuple[str, str]]) -> _Indent | None:
+    """Return what indents a new line as the file is, told from lines of SEARCH and of the file; None for no one way.
+
+    The lines stand deeper or less deep by one prefix, or where one side has tabs the other has blanks, so many a tab.
+    """
+    known = {(_blanks(said), _blanks(line)) for said, line in pairs if said.strip()}
+    if all(said == there for said, there in known):
+        return _unchanged
+    said, there = min(known, key=lambda pair: len(pair[0]))
+    if there.endswith(said) and all(other == there[: len(there) - len(said)] + one for one, other in known):
+        return partial(_shifted, "", there[: len(there) - len(said)])
+    if said.endswith(there) and all(one == said[: len(said) - len(there)] + other for one, other in known):
+        return partial(_shifted, said[: len(said) - len(there)], "")
+    said, there = max(known, key=lambda pair: len(pair[0]))
+    for one, other in (("\t", " "), (" ", "\t")):
+        size = max(len(said), len(there)) // max(min(len(said), len(there)), 1)
+        take, put = (one, other * size) if one == "\t" else (one * size, other)
+        if all(_shifted(take, put, line, every=True) == there for line, there in known):
+            return partial(_shifted, take, put, every=True)
+    return None
 
 
-def _without_outer_blanks(task: _Task, wanted: Sequence[int]) -> _Task:
-    """Return the task without the blank lines around SEARCH: as many go from the same ends of REPLACE."""
-    before, after = wanted[0], len(task.search) - 1 - wanted[-1]
-    replace = task.replace
-    while before and replace and not replace[0].strip():
-        before, replace = before - 1, replace[1:]
-    while after and replace and not replace[-1].strip():
-        after, replace = after - 1, replace[:-1]
-    search = task.search[wanted[0] : wanted[-1] + 1]
-    return _Task(search, replace, task.lines, task.raw, task.search_open, task.replace_open and bool(replace))
+def _blanks(line: str) -> str:
+    return line[: len(line) - len(line.lstrip())]
 
 
-def _near(task: _Task) -> Iterator[Match]:
-    """Yield the place where nearly the SEARCH stands. At least one of its lines must stand there as it is."""
-    windows = _windows(task) if len(task.search) <= MOST_NEAR_LINES else []
-    rated = sorted(((_similarity(task, start), -start) for start in windows), reverse=True)
-    if rated and rated[0][0] >= NEAR and (len(rated) == 1 or rated[0][0] - rated[1][0] >= CLEARLY):
-        yield task.match(_run(-rated[0][1], len(task.search)))
+def _unchanged(line: str) -> str:
+    return line
 
 
-def _windows(task: _Task) -> list[int]:
+def _shifted(take: str, put: str, line: str, every: bool = False) -> str | None:
+    """Return a line with one prefix in the stead of another, or with all of its indentation translated."""
+    if not every:
+        return put + line[len(take) :] if line.startswith(take) else None
+    indentation = _blanks(line)
+    count = len(indentation) // len(take)
+    return put * count + line[len(indentation) :] if take * count == indentation else None
+
+
+# --- nearly the same lines -----------------------------------------------------------------------------------------
+
+
+def _near(task: _Task) -> Iterator[Match | None]:
+    """Yield the place where nearly the SEARCH stands: half of its lines as they are, and all that are changed."""
+    spoken = task.spoken
+    there = [index for index, line in enumerate(task.file.contents) if line.strip()]
+    if len(spoken) > MOST_NEAR_LINES or any(is_elision(line) and not task.file.holds(line) for line in task.search):
+        return
+    said = [task.search[index].strip() for index in spoken]
+    lines = [task.file.contents[index].strip() for index in there]
+    rated = sorted(((_similarity(said, lines[start:]), -start) for start in _windows(said, lines)), reverse=True)
+    if not rated or rated[0][0] < NEAR or (len(rated) > 1 and rated[0][0] - rated[1][0] < CLEARLY):
+        return
+    start = -rated[0][1]
+    found = there[start : start + len(spoken)]
+    same = [at for at, line in enumerate(said) if line == lines[start + at]]
+    places = _placed(task, spoken, found)
+    if 2 * len(same) < len(said) or not _are_meant(task, places):
+        return
+    indent = _indent([(task.search[spoken[at]], task.file.contents[found[at]]) for at in same])
+    if indent:
+        yield task.match(places, indent)
+
+
+def _are_meant(task: _Task, places: Mapping[int, int]) -> bool:
+    """Tell whether each line that is changed, and each next to a new one, is the file's own, or has a slip in it."""
+    touched: set[int] = set()
+    spoken = task.spoken
+    for region in differing(task.search, task.replace):
+        touched.update(range(region.a_start, region.a_stop))
+        if region.a_start == region.a_stop:
+            after = bisect_left(spoken, region.a_start)
+            touched.update(spoken[max(after - 1, 0) : after + 1])
+    slips = 0
+    for index in sorted(touched & places.keys()):
+        said, line = task.search[index].strip(), task.file.contents[places[index]].strip()
+        if said != line:
+            slips += 1
+            if slips > MOST_SLIPS or not _is_slip(said, line) or _has_rival(said, places[index], task.file):
+                return False
+    return True
+
+
+def _has_rival(said: str, place: int, file: Lines) -> bool:
+    """Tell whether another line of the file may be meant as well."""
+    others = (line.strip() for at, line in enumerate(file.contents) if at != place)
+    return any(abs(len(line) - len(said)) <= 8 and _is_slip(said, line) for line in others)
+
+
+def _is_slip(said: str, line: str) -> bool:
+    """Tell whether two lines say the same but for blanks, the kind of quotes, a comma at the end, or a letter.
+
+    A letter too many, too few, another one, or two in the wrong order, in one name: a digit never, as `x1` is not `x2`.
+    """
+    if max(len(said), len(line)) > LONGEST_NEAR_LINE:
+        return said == line
+    one, other = (_TOKEN.findall(text.replace('"', "'").rstrip(",;")) for text in (said, line))
+    if len(one) != len(other):
+        return False
+    unlike = [(left, right) for left, right in zip(one, other, strict=True) if left != right]
+    return not unlike or (len(unlike) == 1 and _is_misspelt(*unlike[0]))
+
+
+def _is_misspelt(one: str, other: str) -> bool:
+    shorter, longer = sorted((one, other), key=len)
+    if len(shorter) < SHORTEST_SLIP or len(longer) - len(shorter) > 1:
+        return False
+    begin = next((at for at, (a, b) in enumerate(zip(shorter, longer, strict=False)) if a != b), len(shorter))
+    left, right = shorter[begin:], longer[begin:]
+    if not any(map(str.isalpha, longer[begin : begin + 1])):
+        return False
+    if len(shorter) < len(longer):
+        return left == right[1:]
+    return left[1:] == right[1:] or (left[:2] == right[1::-1] and left[2:] == right[2:])
+
+
+def _windows(said: Sequence[str], lines: Sequence[str]) -> list[int]:
     """Return the starts of the windows that share most lines with the SEARCH, lines that stand everywhere aside."""
     places: dict[str, list[int]] = {}
-    for index, line in enumerate(task.lines):
-        places.setdefault(line.rstrip(), []).append(index)
-    votes: Counter[int] = Counter()
-    for index, line in enumerate(task.search):
-        found = places.get(line.rstrip(), [])
-        if line.strip() and len(found) <= MOST_REPEATS:
-            votes.update(place - index for place in found)
-    inside = [(-count, start) for start, count in votes.items() if 0 <= start <= len(task.lines) - len(task.search)]
+    for index, line in enumerate(lines):
+        places.setdefault(line, []).append(index)
+    votes: dict[int, int] = {}
+    for index, line in enumerate(said):
+        found = places.get(line, [])
+        if len(found) <= MOST_REPEATS:
+            for place in found:
+                votes[place - index] = votes.get(place - index, 0) + 1
+    inside = [(-count, start) for start, count in votes.items() if 0 <= start <= len(lines) - len(said)]
     return [start for _, start in sorted(inside)[:MOST_WINDOWS]]
 
 
-def _similarity(task: _Task, start: int) -> float:
-    """Return how alike the SEARCH and the window are, in [0, 1]."""
+def _similarity(said: Sequence[str], lines: Sequence[str]) -> float:
+    """Return how alike the SEARCH and the lines that begin there are, in [0, 1]."""
     same = total = 0.0
-    for said, line in zip(task.search, task.lines[start:], strict=False):
-        weight = len(said) + len(line)
-        same += weight * _ratio(said, line)
+    for one, other in zip(said, lines, strict=False):
+        weight = len(one) + len(other)
+        same += weight * _ratio(one, other)
         total += weight
     return same / total
 
@@ -167,5 +297,50 @@ def _ratio(said: str, line: str) -> float:
     return SequenceMatcher(None, said, line, autojunk=False).ratio()
 
 
-def _run(start: int, count: int) -> dict[int, int]:
-    return {index: start + index for index in range(count)}
+# --- code that both sides leave out --------------------------------------------------------------------------------
+
+
+def _elided(task: _Task) -> Iterator[Match | None]:
+    """Yield the place of a SEARCH that leaves out code where REPLACE leaves it out, too: what it shows stands once."""
+    parts, new_parts = _parts(task.search), _parts(task.replace)
+    has_ends = all(part and part[0].strip() and part[-1].strip() for part in parts)
+    if len(parts) != len(new_parts) or len(parts) < 2 or not has_ends:
+        return
+    text = "\n".join(("", *map(str.rstrip, task.file.contents), ""))
+    places = [list(islice(occurrences([line.rstrip() for line in part], text), 2)) for part in parts]
+    if any(len(found) != 1 for found in places):
+        return
+    starts = [found[0] for found in places]
+    stops = [start + len(part) for start, part in zip(starts, parts, strict=True)]
+    if any(start <= stop for start, stop in zip(starts[1:], stops, strict=False)):
+        return
+    new: list[str] = []
+    for index, part in enumerate(new_parts):
+        new += [f"{line}\n" for line in part]
+        new += task.file.lines[stops[index] : starts[index + 1]] if index + 1 < len(parts) else []
+    yield Match(starts[0], stops[-1], tuple(new), task.search_open)
+
+
+def _parts(lines: Sequence[str]) -> list[list[str]]:
+    """Return the runs of lines between those that stand for code."""
+    parts: list[list[str]] = [[]]
+    for line in lines:
+        if is_elision(line):
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    return parts
+
+
+LOOSE_LEVELS = tuple(
+    _on_task(level)
+    for level in (
+        partial(_alike, key=str.rstrip, with_blank_lines=True),
+        partial(_alike, key=str.rstrip, with_blank_lines=False),
+        partial(_alike, key=str.strip, with_blank_lines=True),
+        partial(_alike, key=str.strip, with_blank_lines=False),
+        _near,
+        _elided,
+    )
+)
+"""The levels in their order; each gives the places that it finds for a SEARCH, two at most."""

@@ -1,18 +1,45 @@
 """Where in a file the lines of a SEARCH stand, and what exactly takes their place.
 
-Strict: equal to whole lines, at exactly one place. Terminators aside: a line that ends in `\\n` in an answer matches
-one that ends in `\\r\\n` in the file. A line whose `\\r` the answer spells out, and a last line that it says has no
+Strict: equal to whole lines, at exactly one place. Terminators aside: a line that ends in `\n` in an answer matches
+one that ends in `\r\n` in the file. A line whose `\r` the answer spells out, and a last line that it says has no
 newline, match only such lines. What happens where nothing matches strictly is left to `loose`.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from agentless_mini.domain import Reading, Reason, Rejected
 from agentless_mini.edits.alignment import differing, partners
 from agentless_mini.sources import content, contents, dominant_terminator, split_lines, terminator
 
 MOST_PLACES = 1000
+
+
+class Lines:
+    """The lines of a file, each with its terminator, and the text in which runs of them are looked for."""
+
+    def __init__(self, lines: list[str]) -> None:
+        """Take over lines of which only the last may have no terminator."""
+        self.lines = lines
+
+    @cached_property
+    def contents(self) -> list[str]:
+        """Return the lines without their terminators."""
+        return contents(self.lines)
+
+    @cached_property
+    def text(self) -> str:
+        """Return the contents with a newline before, between and after them."""
+        return "\n".join(("", *self.contents, ""))
+
+    def holds(self, line: str) -> bool:
+        """Tell whether a line is one of the file's, blanks at its ends aside."""
+        return line.strip() in self._stripped
+
+    @cached_property
+    def _stripped(self) -> frozenset[str]:
+        return frozenset(map(str.strip, self.contents))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +55,30 @@ class Match:
     ends_open: bool = False
 
 
-def strict_matches(reading: Reading, lines: Sequence[str]) -> list[Match]:
+def strict_matches(reading: Reading, file: Lines) -> list[Match]:
     """Return every place where the SEARCH of a reading stands, at most some 1,000. It must have a line."""
     search = split_lines(reading.search)
     replace = tuple(split_lines(reading.replace))
     ends_open = not terminator(search[-1])
     spelled = [index for index, line in enumerate(search) if terminator(line) == "\r\n"]
-    starts = _tail(search, lines) if ends_open else occurrences(contents(search), contents(lines))
+    starts = _tail(search, file.lines) if ends_open else occurrences(contents(search), file.text)
     return [
         Match(start, start + len(search), replace, ends_open)
         for start in starts
-        if all(terminator(lines[start + index]) == "\r\n" for index in spelled)
+        if all(terminator(file.lines[start + index]) == "\r\n" for index in spelled)
     ]
 
 
-def occurrences(wanted: Sequence[str], lines: Sequence[str]) -> Iterator[int]:
-    """Yield the index of each run of lines equal to those wanted; no line holds a `\\n`."""
-    needle = "\n" + "\n".join(wanted) + "\n"
-    haystack = "\n" + "\n".join(lines) + "\n"
-    at, line, passed = haystack.find(needle), 0, 0
+def occurrences(wanted: Sequence[str], text: str) -> Iterator[int]:
+    """Yield the index of each run of lines equal to those wanted in a text such as `Lines.text`."""
+    needle = "\n".join(("", *wanted, ""))
+    at, line, passed = text.find(needle), 0, 0
     for _ in range(MOST_PLACES):
         if at < 0:
             return
-        line += haystack.count("\n", passed, at)
+        line += text.count("\n", passed, at)
         yield line
-        passed, at = at, haystack.find(needle, at + 1)
+        passed, at = at, text.find(needle, at + 1)
 
 
 def _tail(search: Sequence[str], lines: Sequence[str]) -> list[int]:

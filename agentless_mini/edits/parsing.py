@@ -1,13 +1,13 @@
-"""A model's answer -> edits (mission section 2). Knows the format and nothing of any repository.
+"""A model's answer -> edits (mission section 2).
 
-Inside a fenced block: a line `### path`, `<<<<<<< SEARCH`, the lines to find, `=======`, the lines to put there,
-`>>>>>>> REPLACE`; several edits may follow each other, and one without a path of its own has that of the one before.
-What stands between the markers is text, fences and `###` lines included; what stands outside of them is not looked at.
-One incomplete edit makes the whole answer malformed: half a change is worse than none.
+An edit is a line `### path`, `<<<<<<< SEARCH`, the lines to find, `=======`, the lines to put there,
+`>>>>>>> REPLACE`. It is read inside a fenced block, as models are asked, and outside of one; one without a path of its
+own has that of the edit before. What stands between the markers is text, fences and `###` lines included. One
+incomplete edit makes the whole answer malformed: half a change is worse than none.
 
-Two things that look alike are told apart by what the file holds, so an edit may have several readings: which of
-several divider lines divides, and whether a last line `\\ No newline at end of file` is text or says, as in a unified
-diff, that the line before it has no terminator.
+Things that look alike are told apart by what the file holds, so an edit may have several readings: which of several
+divider lines divides, whether a last line `\\ No newline at end of file` is text or says, as in a unified diff, that
+the line before it has no terminator, and whether blanks before the markers stand before its text, too.
 """
 
 import enum
@@ -15,114 +15,132 @@ import re
 from collections.abc import Iterator, Sequence
 
 from agentless_mini.domain import Edit, Reading, Reason, Rejected
-from agentless_mini.edits.answer import answer_text
-from agentless_mini.edits.markers import NO_NEWLINE, divider_width, replace_width, search_width
-from agentless_mini.edits.paths import clean_path
+from agentless_mini.edits.answer import KNOWN, Marks, solution, without_thinking
+from agentless_mini.edits.markers import CLOSES, NO_NEWLINE, OPENS, WIDTH, Marker, closing, dividers, markers
+from agentless_mini.edits.paths import Paths
 
 MOST_DIVIDERS = 64
+# So many lines before an edit, the nearest ones, may say its path.
+MOST_NAMES = 8
 
-_FENCE = re.compile(r" {0,3}(?:(`{3,})[^`]*|(~{3,}).*)")
-_PATH = re.compile(r" {0,3}###[ \t]+(.*)")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})([^`]*)")
+# What may follow SEARCH on its line without being code: "(lines 3-5)", ":", ">", a path, a fence, a special token.
+_REMARK = re.compile(r"[\s>:*`.\-]*|\(.*\)|\[.*\]|<\|.*\|>|(?:lines?|block|for|in|from)\b.*", re.IGNORECASE)
 
 
 class Matching(enum.StrEnum):
-    """How closely an answer must keep to the format and to the file's lines."""
+    """How closely an answer must keep to the lines of the file."""
 
-    STRICT = "strict"  # edits in fences, SEARCH equal to whole lines
-    LOOSE = "loose"  # edits anywhere; SEARCH may differ in blanks, blank lines, indentation, or slightly
+    STRICT = "strict"  # SEARCH equal to whole lines
+    LOOSE = "loose"  # SEARCH may differ in blanks, blank lines, indentation, or slightly
 
 
-def parse_edits(text: str, matching: Matching = Matching.STRICT) -> tuple[Edit, ...] | Rejected:
+def parse_edits(text: str, paths: Paths, marks: Marks = KNOWN) -> tuple[Edit, ...] | Rejected:
     """Return the edits of an answer in its order, at least one.
 
     `Rejected` as TRUNCATED, NO_EDIT, MALFORMED or BAD_PATH. The time that it takes grows linearly with the answer.
     """
-    answer = answer_text(text)
+    spoken = without_thinking(text, marks)
+    if isinstance(spoken, Rejected):
+        return spoken
+    answer = solution(spoken, marks)
     if isinstance(answer, Rejected):
         return answer
-    lines = answer.split("\n")
-    edits = _edits(lines, _Place(matching))
-    if isinstance(edits, Rejected):
-        return edits
-    return tuple(edits) or Rejected(Reason.NO_EDIT, _why_none(lines))
+    edits = _Reader(answer, paths).edits()
+    if not edits and not marks.answer_start:  # what is marked as the answer may be an example in prose
+        edits = _Reader(spoken, paths).edits()
+    return edits or Rejected(Reason.NO_EDIT, "the answer holds no edit")
 
 
-def _edits(lines: Sequence[str], place: "_Place") -> list[Edit] | Rejected:
-    edits: list[Edit] = []
-    index = 0
-    while index < len(lines):
-        if place.in_block and (width := search_width(lines[index])):
-            found = _edit_at(lines, index, width, place.path)
-            if isinstance(found, Rejected):
-                return found
-            edit, index = found
-            edits.append(edit)
-        elif place.in_block and replace_width(lines[index]):
-            return _malformed(f"line {index + 1} closes an edit that nothing opened")
-        else:
-            place.pass_line(lines[index])
-        index += 1
-    return edits
+class _Reader:
+    """Reads the edits of an answer, each under the path that stands before it."""
 
-
-class _Place:
-    """Where in the answer's structure a line outside of edits stands: in which fence, under which path."""
-
-    def __init__(self, matching: Matching) -> None:
-        self.path = ""
+    def __init__(self, answer: str, paths: Paths) -> None:
+        self._lines = answer.split("\n")
+        self._paths = paths
+        self._path = ""
+        self._created: set[str] = set()
+        self._block = 0
         self._fence = ""
-        self._anywhere = matching is Matching.LOOSE
 
-    @property
-    def in_block(self) -> bool:
-        """Tell whether edits count here."""
-        return self._anywhere or bool(self._fence)
+    def edits(self) -> tuple[Edit, ...] | Rejected:
+        found = markers(self._lines)
+        edits: list[Edit] = []
+        place = passed = 0
+        while place < len(found):
+            marker = found[place]
+            if marker.kind == OPENS:
+                last = closing(found, place)
+                if not last:
+                    return _malformed(f"the edit in line {marker.at + 1} is not closed by {'>' * marker.width} REPLACE")
+                names = self._pass(passed, marker)
+                edit = self._edit(found, place, last, names)
+                if isinstance(edit, Rejected):
+                    return edit
+                edits.append(edit)
+                place, passed = last, found[last].at + 1
+            elif marker.kind == CLOSES and not marker.prefix and marker.width >= WIDTH:
+                return _malformed(f"line {marker.at + 1} closes an edit that nothing opened")
+            place += 1
+        return tuple(edits)
 
-    def pass_line(self, line: str) -> None:
-        """Take note of a fence or a path."""
-        if self.in_block and (path := _PATH.fullmatch(line)):
-            self.path = path[1]
-        elif fence := _FENCE.fullmatch(line):
-            self._pass_fence(line, fence[1] or fence[2])
+    def _pass(self, first: int, opening: Marker) -> list[str]:
+        """Take note of the lines before an edit; return those that may say its path, the nearest first."""
+        between = [line for line in self._lines[first : opening.at] if line.strip()]
+        fences = [fence for line in between if (fence := _FENCE.fullmatch(line))]
+        if fences or any(not line.lstrip().startswith("#") for line in between):
+            self._block += 1
+        if fences:
+            self._fence = fences[-1][1]
+        names = [opening.rest] if opening.rest else []
+        for line in reversed(between[-MOST_NAMES:]):
+            fence = _FENCE.fullmatch(line)
+            names.append(fence[2] if fence else line)
+        return names
 
-    def _pass_fence(self, line: str, fence: str) -> None:
-        if not self._fence:
-            self._fence = fence
-            self.path = self.path if self._anywhere else ""
-        elif fence.startswith(self._fence) and line.strip() == fence:
-            self._fence = ""
+    def _edit(self, found: Sequence[Marker], place: int, last: int, names: list[str]) -> Edit | Rejected:
+        """Return the edit between two markers."""
+        opening, lines = found[place], self._lines
+        inside, alike = dividers(found, place, last)
+        if not 0 < len(inside) <= (MOST_DIVIDERS if alike else 1):
+            return _malformed(f"the edit in line {opening.at + 1} has {len(inside)} lines {'=' * opening.width}")
+        at, stop = opening.at + 1, found[last].at
+        readings = [
+            reading
+            for divider in inside
+            for search, replace in _sides(lines[at : divider.at], lines[divider.at + 1 : stop], opening)
+            for reading in _readings(search, replace, () if alike else (lines[divider.at],))
+        ]
+        creates = any(not reading.search.strip() for reading in readings)
+        path = self._paths.of(names, creates, self._created, self._path)
+        if isinstance(path, Rejected):
+            return path
+        if opening.rest and not _REMARK.fullmatch(opening.rest) and path not in opening.rest.replace("\\", "/"):
+            return _malformed(f"line {opening.at + 1} has text after SEARCH: {opening.rest[:80]!r}")
+        self._path = path
+        if creates:
+            self._created.add(path)
+        is_literal = opening.width > WIDTH and found[last].matches(opening)
+        return Edit(path, tuple(readings), self._block, "" if is_literal else self._fence or "```")
 
 
-def _edit_at(lines: Sequence[str], first: int, width: int, said_path: str) -> tuple[Edit, int] | Rejected:
-    """Return the edit that the marker at `first` opens, and the index of the one that closes it."""
-    for index in range(first + 1, len(lines)):
-        if search_width(lines[index]) == width:
-            return _malformed(f"the edit in line {first + 1} is not closed before the next begins in line {index + 1}")
-        if replace_width(lines[index]) == width:
-            edit = _edit(said_path, lines[first + 1 : index], width)
-            return edit if isinstance(edit, Rejected) else (edit, index)
-    return _malformed(f"the edit in line {first + 1} is not closed by {'>' * width} REPLACE")
+def _sides(search: list[str], replace: list[str], opening: Marker) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield the two sides of an edit as they stand, and without what stands before each line and each marker."""
+    beside = opening.beside
+    indented = bool(beside) and all(line.startswith(beside) for line in (*search, *replace) if line.strip())
+    if not indented or not beside.strip():
+        yield search, replace
+    if indented:
+        yield [line.removeprefix(beside) for line in search], [line.removeprefix(beside) for line in replace]
 
 
-def _edit(said_path: str, body: Sequence[str], width: int) -> Edit | Rejected:
-    if not said_path:
-        return _malformed("an edit has no line ### path before it in its block")
-    dividers = [index for index, line in enumerate(body) if divider_width(line) == width]
-    if not 0 < len(dividers) <= MOST_DIVIDERS:
-        return _malformed(f"an edit has {len(dividers)} lines {'=' * width}")
-    path = clean_path(said_path)
-    if isinstance(path, Rejected):
-        return path
-    return Edit(path, tuple(reading for at in dividers for reading in _readings(body[:at], body[at + 1 :])))
-
-
-def _readings(search: Sequence[str], replace: Sequence[str]) -> Iterator[Reading]:
+def _readings(search: Sequence[str], replace: Sequence[str], unless: tuple[str, ...]) -> Iterator[Reading]:
     """Yield the ways to read the two sides: the note on the missing newline as text, if that may be, and as a note."""
     if not _has_note(search):
-        yield Reading(_text(search), _noted(replace))
+        yield Reading(_text(search), _noted(replace), unless)
         return
-    yield Reading(_text(search), _text(replace))
-    yield Reading(_noted(search), _noted(replace))
+    yield Reading(_text(search), _text(replace), unless)
+    yield Reading(_noted(search), _noted(replace), unless)
 
 
 def _has_note(side: Sequence[str]) -> bool:
@@ -140,9 +158,3 @@ def _text(side: Sequence[str]) -> str:
 
 def _malformed(detail: str) -> Rejected:
     return Rejected(Reason.MALFORMED, detail)
-
-
-def _why_none(lines: Sequence[str]) -> str:
-    if any(map(search_width, lines)):
-        return "the edits of the answer stand outside of a fenced block"
-    return "the answer holds no edit"

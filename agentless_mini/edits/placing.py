@@ -1,17 +1,28 @@
 """The one place of an edit in a file, or why there is none: tries its readings and, where allowed, looser matching."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from agentless_mini.domain import Edit, Reading, Reason, Rejected
-from agentless_mini.edits.loose import MOST_FOUND, loose_levels
-from agentless_mini.edits.matching import MOST_PLACES, Match, strict_matches
+from agentless_mini.edits.loose import LOOSE_LEVELS, MOST_FOUND
+from agentless_mini.edits.matching import MOST_PLACES, Lines, Match, strict_matches
 from agentless_mini.edits.parsing import Matching
 from agentless_mini.sources import contents, split_lines
 
-_Level = Callable[[Reading, Sequence[str]], list[Match]]
+_Level = Callable[[Reading, Lines], list[Match]]
+_STRICT: tuple[tuple[_Level, int], ...] = ((strict_matches, MOST_PLACES),)
+_LEVELS = {Matching.STRICT: _STRICT, Matching.LOOSE: (*_STRICT, *((level, MOST_FOUND) for level in LOOSE_LEVELS))}
 
 
-def place(edit: Edit, lines: Sequence[str], matching: Matching) -> Match | Rejected:
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where an edit replaces lines, and the reading by which it does."""
+
+    match: Match
+    reading: Reading
+
+
+def place(edit: Edit, file: Lines, matching: Matching) -> Placed | Rejected:
     """Return where the edit replaces lines of a file that has some.
 
     Of several readings the one with the longest SEARCH that matches is taken. `Rejected` as EXISTS where SEARCH is
@@ -20,24 +31,31 @@ def place(edit: Edit, lines: Sequence[str], matching: Matching) -> Match | Rejec
     readings = sorted((reading for reading in edit.readings if reading.search), key=_search_length, reverse=True)
     if not readings:
         return Rejected(Reason.EXISTS, f"SEARCH is empty, but {edit.path} exists and has lines")
-    for found, most in _found(readings, lines, matching):
-        if len(found) == 1:
-            return found[0]
-        count = f"{most} or more" if len(found) >= most else str(len(found))
+    possible = [one for one in readings if not any(file.holds(line) for line in one.unless)]
+    if not possible:
+        return Rejected(Reason.MALFORMED, f"an edit of {edit.path} has no marker between its two sides")
+    for placed, found, most in _found(possible, file, matching):
+        if found == 1 and not _fits_otherwise(placed, possible, file):
+            return placed
+        count = f"{most} or more" if found >= most else str(max(found, 2))
         return Rejected(Reason.AMBIGUOUS, f"SEARCH stands at {count} places in {edit.path}")
-    hint = _hint(split_lines(readings[-1].search), lines)
+    hint = _hint(split_lines(possible[-1].search), file.contents)
     return Rejected(Reason.NOT_FOUND, f"SEARCH is not found in {edit.path}: {hint}")
 
 
-def _found(readings: Sequence[Reading], lines: Sequence[str], matching: Matching) -> Iterator[tuple[list[Match], int]]:
-    """Yield what is found, the most exact first, and the number up to which it is counted."""
-    levels: list[tuple[_Level, int]] = [(strict_matches, MOST_PLACES)]
-    if matching is Matching.LOOSE:
-        levels += [(level, MOST_FOUND) for level in loose_levels()]
-    for level, most in levels:
+def _found(readings: Sequence[Reading], file: Lines, matching: Matching) -> Iterator[tuple[Placed, int, int]]:
+    """Yield what is found, the most exact first, in how many places, and the number up to which these are counted."""
+    for level, most in _LEVELS[matching]:
         for reading in readings:
-            if found := level(reading, lines):
-                yield found, most
+            if found := level(reading, file):
+                yield Placed(found[0], reading), len(found), most
+
+
+def _fits_otherwise(placed: Placed, readings: Sequence[Reading], file: Lines) -> bool:
+    """Tell whether the same lines, indented otherwise, stand elsewhere: nothing says which are meant."""
+    said = [line.strip() for line in split_lines(placed.reading.search)]
+    others = [one for one in readings if [line.strip() for line in split_lines(one.search)] == said]
+    return any(match.start != placed.match.start for one in others for match in strict_matches(one, file))
 
 
 def _search_length(reading: Reading) -> int:
@@ -47,11 +65,10 @@ def _search_length(reading: Reading) -> int:
 # --- hints for people ----------------------------------------------------------------------------------------------
 
 
-def _hint(search: Sequence[str], lines: Sequence[str]) -> str:
+def _hint(search: Sequence[str], existing: Sequence[str]) -> str:
     """Say in a clause what keeps the SEARCH from matching."""
-    said, existing = contents(search), contents(lines)
     known = set(existing)
-    for number, line in enumerate(said, 1):
+    for number, line in enumerate(contents(search), 1):
         if line not in known:
             return _missing_line(number, line, existing)
     return "each of its lines is in the file, but not all of them together and in this order"

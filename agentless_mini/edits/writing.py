@@ -7,15 +7,15 @@ file's edits are read and applied here once, so an answer that is returned works
 """
 
 from collections.abc import Sequence
-from itertools import count
+from itertools import count, product
 
 from agentless_mini.domain import FileChange, FileKind, Reading, Reason, Rejected, Snapshot, SourceFile
 from agentless_mini.edits.alignment import Region, differing
 from agentless_mini.edits.applying import Tree, apply_edits
 from agentless_mini.edits.markers import MOST_WIDTH, NO_NEWLINE, WIDTH, marker_width
-from agentless_mini.edits.matching import strict_matches
+from agentless_mini.edits.matching import Lines, strict_matches
 from agentless_mini.edits.parsing import parse_edits
-from agentless_mini.edits.paths import clean_path
+from agentless_mini.edits.paths import Paths, clean_path
 from agentless_mini.sources import SourceText, content, contents, decode, split_lines, terminator
 
 _CONTEXT = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)
@@ -43,12 +43,14 @@ def _fenced(said: str) -> str:
 
 def _file_edits(change: FileChange) -> str | Rejected:
     """Return the first way to say a change that gives its very bytes."""
-    names = [said for said in (change.path, f"`{change.path}`") if clean_path(said) == change.path]
+    known = Paths(() if change.before is None else (change.path,))
+    names = [said for said in (change.path, f"`{change.path}`") if _is_read(said, change, known)]
     if not names:
         return Rejected(Reason.BAD_PATH, f"the format cannot name the file {change.path!r}")
     outcome = Rejected(Reason.ENCODING, f"the format cannot say the new bytes of {change.path}")
-    for readings in _ways(change):
-        said = "".join(_written(names[0], reading) for reading in readings)
+    # Wider markers say that lines which look left over are meant.
+    for readings, width in product(_ways(change), (WIDTH, WIDTH + 1)):
+        said = "".join(_written(names[0], reading, width) for reading in readings)
         result = _applied(said, change)
         if result == change.after:
             return said
@@ -56,19 +58,26 @@ def _file_edits(change: FileChange) -> str | Rejected:
     return outcome
 
 
+def _is_read(said: str, change: FileChange, known: Paths) -> bool:
+    """Tell whether a name is read as the path, also where the file is created, or created anew."""
+    created = () if change.before is None else (change.path,)
+    return clean_path(said) == change.path == known.of([f"### {said}"], True, created, "")
+
+
 def _applied(said: str, change: FileChange) -> bytes | Rejected | None:
     """Return what the written edits make of the file."""
     files = () if change.before is None else (SourceFile(change.path, change.mode, FileKind.TEXT, change.before),)
-    edits = parse_edits(_fenced(said))
-    outcome = edits if isinstance(edits, Rejected) else apply_edits(edits, Tree.of(Snapshot("", "", "", files)))
+    tree = Tree.of(Snapshot("", "", "", files))
+    edits = parse_edits(_fenced(said), tree.paths)
+    outcome = edits if isinstance(edits, Rejected) else apply_edits(edits, tree)
     return outcome if isinstance(outcome, Rejected) else outcome[0].after
 
 
-def _written(name: str, reading: Reading) -> str:
-    """Return one edit, its markers wide enough to tell them from the text."""
+def _written(name: str, reading: Reading, least: int) -> str:
+    """Return one edit, its markers of at least that width, and wide enough to tell them from the text."""
     search, replace = (_with_note(side) for side in (reading.search, reading.replace))
     taken = {marker_width(line) for line in (search + replace).split("\n")}
-    width = next((width for width in range(WIDTH, MOST_WIDTH) if width not in taken), MOST_WIDTH)
+    width = next((width for width in range(least, MOST_WIDTH) if width not in taken), MOST_WIDTH)
     head, divider, foot = "<" * width + " SEARCH", "=" * width, ">" * width + " REPLACE"
     return f"### {name}\n{head}\n{search}{divider}\n{replace}{foot}\n"
 
@@ -162,7 +171,7 @@ def _unique(before: Sequence[str], after: Sequence[str], region: Region, around:
         tail = min(context, following - region.a_stop)
         search = before[region.a_start - lead : region.a_stop + tail]
         reading = _reading(search, after[region.b_start - lead : region.b_stop + tail])
-        if search and len(strict_matches(reading, current)) == 1:
+        if search and len(strict_matches(reading, Lines(current))) == 1:
             return reading
     return None
 
@@ -174,7 +183,8 @@ def _reading(search: Sequence[str], replace: Sequence[str]) -> Reading:
     """
     ends = [side[-1] for side in (search, replace) if side and not terminator(side[-1])]
     is_said = len(ends) == 1 or any(end.endswith("\r") for end in ends)
-    return Reading(*(_open(side) if is_said else _plain(side) for side in (search, replace)))
+    said = _open if is_said else _plain
+    return Reading(said(search), said(replace))
 
 
 def _open(lines: Sequence[str]) -> str:

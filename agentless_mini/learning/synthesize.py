@@ -24,7 +24,7 @@ NOT_REPRODUCED = "not reproduced"
 NO_ANSWER = "no answer"
 NO_ROOM = "too long for the teacher"
 
-_REASONING = re.compile(r"<reasoning>(.*?)</reasoning>", re.DOTALL)
+_REASONING = re.compile(r"<explanation>(.*?)</explanation>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
 | a patch                                                                | its measure  | 0    |
 | truncated, no-edit, malformed, bad-path: not in the format             | -1           | 1    |
 | search-not-found, search-ambiguous, file-exists, not-editable: its edits do not match | -1 | 1 |
-| syntax-error, encoding, refused-by-git: its edits match, their result is of no use | -1 | 1   |
+| syntax-error, encoding, refused-by-git, placeholder: its edits match, their result is of no use | -1 | 1 |
 | no-change: a change was asked for                                      | -1           | 1    |
 | withheld, and reasons of generated tests: not the answer's doing       | None         | 0    |
 
@@ -29,6 +29,7 @@ COSTS: Mapping[Reason, float] = MappingProxyType(
             Reason.TRUNCATED,
             Reason.NO_EDIT,
             Reason.MALFORMED,
+            Reason.PLACEHOLDER,
             Reason.BAD_PATH,
             Reason.NOT_FOUND,
             Reason.AMBIGUOUS,

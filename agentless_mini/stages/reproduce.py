@@ -135,7 +135,7 @@ async def _ask(request: SampleRequest, shelf: Shelf, session: Session) -> Mappin
     session.watch(StageStarted(Stage.REPRODUCE, len(request.indices)))
     answers: dict[int, Case | Rejected] = {}
     async for completion in session.sampler.sample(request):
-        answer = read_test(completion, shelf)
+        answer = read_test(completion, shelf, session.marks)
         answers[completion.index] = answer
         session.watch(SampleDone(Stage.REPRODUCE, completion, answer if isinstance(answer, Rejected) else None))
     return answers

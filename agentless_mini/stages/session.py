@@ -5,8 +5,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from pydantic import BaseModel, ConfigDict
+
 from agentless_mini.context import Gauge
 from agentless_mini.domain import Issue, Message, Snapshot
+from agentless_mini.edits import KNOWN, Marks
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.lexical import Survey
 from agentless_mini.ports import PatchCheck, Sampler, Watch
@@ -32,7 +35,7 @@ class Subject:
 class Session:
     """The effects and words that the stages of one issue share. `instance` accounts for the calls (a header).
 
-    `scoring` is there where a reward model is.
+    `scoring` is there where a reward model is; `marks` are the user's own marks of answers and of thinking.
     """
 
     sampler: Sampler
@@ -41,6 +44,18 @@ class Session:
     watch: Watch
     instance: str
     scoring: Scoring | None = None
+    marks: Marks = KNOWN
+
+
+class MarkSettings(BaseModel):
+    """Marks that a model puts around a part of what it says, beside those that are known; none: only those."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: str = ""
+    """What stands before it."""
+    end: str = ""
+    """What stands after it."""
 
 
 Shown = TypeVar("Shown")

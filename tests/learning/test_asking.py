@@ -26,7 +26,7 @@ WHY = "The issue says that doubling is wrong. The factor is 3."
 
 
 def taught(edits: str, why: str = WHY) -> str:
-    return f"<reasoning>\n{why}\n</reasoning>\n{edits}"
+    return f"<explanation>\n{why}\n</explanation>\n{edits}"
 
 
 def explained(rows: list[Row], sampler: Sampler, **more: int) -> tuple[list[Row], dict[str, int]]:

@@ -97,6 +97,8 @@ PATCHES = [
     # where the reference's reward and its inference disagree, beside the two among the rejected ones below
     ("two edits in one fence", fenced(edit("f.py", "    if x:\n", "    if not x:\n"),
                                       edit("f.py", "    return 2\n", "    return 3\n")), [BOTH], Fraction(1)),
+    ("no fence", RIGHT, [A], Fraction(1)),
+    ("a solution that does not end", f"<think></think>\n<solution>\n{fenced(RIGHT)}", [A], Fraction(1)),
     ("a fence without a language", fenced(RIGHT), [A], Fraction(1)),
     ("a fence with another language", fenced(RIGHT, info="diff"), [A], Fraction(1)),
     ("an empty REPLACE", fenced(edit("d.txt", "same\nsame\n", ""), RIGHT), [A, change("d.txt", None)], Fraction(1)),
@@ -105,13 +107,12 @@ PATCHES = [
 REJECTED = [
     ("nothing", "", Reason.NO_EDIT),
     ("prose", "I would change a.py.", Reason.NO_EDIT),
-    ("no fence", RIGHT, Reason.NO_EDIT),
     ("a whole file instead of an edit", "```python\nx = 2\n```", Reason.NO_EDIT),
     ("not closed", fenced(RIGHT.replace(">>>>>>> REPLACE\n", "")), Reason.MALFORMED),
     ("no divider", fenced(RIGHT.replace("=======\n", "")), Reason.MALFORMED),
     ("no path", fenced(RIGHT.removeprefix("### a.py\n")), Reason.MALFORMED),
     ("thinking that does not end", f"<think>\n{fenced(RIGHT)}", Reason.TRUNCATED),
-    ("a solution that does not end", f"<think></think>\n<solution>\n{fenced(RIGHT)}", Reason.TRUNCATED),
+    ("words for code", fenced(edit("a.py", "x = 1\n", "# ... existing code ...\nx = 2\n")), Reason.PLACEHOLDER),
     ("a path outside", fenced(edit("../a.py", "x = 1\n", "x = 2\n")), Reason.BAD_PATH),
     ("a link", fenced(edit("link", "x\n", "y\n")), Reason.NOT_EDITABLE),
     ("lines that the file does not have", fenced(edit("a.py", "x = 0\n", "x = 2\n")), Reason.NOT_FOUND),

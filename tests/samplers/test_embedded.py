@@ -184,7 +184,7 @@ def test_what_a_grammar_lets_through_is_an_edit_of_the_shown_lines() -> None:
     finished = [completion for completion in run(drawn()) if completion.finish is Finish.STOP]
     assert finished
     for completion in finished:
-        edits = parse_edits(completion.text)
+        edits = parse_edits(completion.text, tree(TASK).paths)
         assert isinstance(edits, tuple), completion.text
         outcome = apply_edits(edits[:1], tree(TASK))
         assert isinstance(outcome, tuple) or outcome.reason in {Reason.NO_CHANGE, Reason.SYNTAX}, outcome
