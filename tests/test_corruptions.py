@@ -52,26 +52,26 @@ def test_either_side_of_a_line_that_was_left_out_is_right(result: list[str]) -> 
     assert judge(copy, ["n", "a", "b", "c"]) is Verdict.WRONG
 
 
-METHODS = [
-    "class Store:",
-    "    def first(self, name, value):",
-    "        print('name', name)  # say it",
-    "",
-    "        self.one = compute(name, value, the_other_parameter, 'quoted')",
-    "        self.two = compute(value)",
-    "        return self.one",
-    "",
-    "    def second(self, name, values):",
-    "        print('named', name)",
-    "        self.two = compute(name, value, 'quoted')",
-    "        return self.two",
-    "",
-][:-1]
+METHODS = """\
+class Store:
+    def first(self, name, value):
+        print('name', name)  # say it
+
+        self.one = compute(name, value, the_other_parameter, 'quoted')
+        self.two = compute(value)
+        return self.one
+
+    def second(self, name, values):
+        print('named', name)
+        self.two = compute(name, value, 'quoted')
+        return self.two
+"""
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS, ids=lambda kind: kind.__name__)
 def test_each_kind_makes_a_copy_that_differs(kind: Corruption) -> None:
-    true = [copy_of("a.py", METHODS, (at, at + 1, ["        self.one = None"]), (3 * at % 4, 3)) for at in (4, 5)]
+    lines = METHODS.splitlines()
+    true = [copy_of("a.py", lines, (at, at + 1, ["        self.one = None"]), (3 * at % 4, 3)) for at in (4, 5)]
     made = {kind(copy, random.Random(seed)) for copy in true for seed in range(50)} - {None}  # noqa: S311 - again alike
     assert made - {*true}
     assert all(copy and [*map(str.split, copy.new)] == [["self.one", "=", "None"]] for copy in made)
