@@ -10,14 +10,13 @@ module never talks to a server.
 
 import ast
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from agentless_mini.domain import Excerpt, Issue, ShownFile
 from agentless_mini.lexical import Mentions, terms
-from agentless_mini.sources import is_python
+from agentless_mini.sources import is_python, parse_python
 
 # A prompt whose only file is a shorter window than this could not hold one function.
 LEAST_WINDOW_LINES = 8
@@ -181,8 +180,7 @@ def _spans_by_weight(source: Source, weights: Sequence[float]) -> tuple[range, .
 def _definitions(text: str) -> list[range]:
     """Split a Python file into functions, class heads and what stands between them; empty where it does not parse."""
     try:
-        with warnings.catch_warnings(action="ignore"):
-            tree = ast.parse(text)
+        tree = parse_python(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     starts = {0}
