@@ -10,17 +10,20 @@ module never talks to a server.
 
 import ast
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agentless_mini.domain import Excerpt, Issue, ShownFile
 from agentless_mini.lexical import Mentions, terms
+from agentless_mini.sources import is_python, parse_python
 
 # A prompt whose only file is a shorter window than this could not hold one function.
 LEAST_WINDOW_LINES = 8
 # What a heading, its fence and the marks of left-out lines cost a file beside its text.
 OVERHEAD_BYTES = 60
+# A longer Python file, in characters, is data: to parse it takes half a second and its weight in memory many times.
+MOST_PARSED = 1_000_000
 FRAME_WEIGHT = 8.0
 DEFINITION_WEIGHT = 4.0
 NAME_WEIGHT = 2.0
@@ -34,7 +37,8 @@ class Gauge:
 
     def tokens(self, text: str) -> int:
         """Return the estimated number of tokens of a text, rounded up."""
-        return math.ceil(len(text.encode(errors="replace")) * self.tokens_per_byte)
+        size = len(text) if text.isascii() else len(text.encode(errors="replace"))
+        return math.ceil(size * self.tokens_per_byte)
 
     def corrected(self, estimated: int, counted: int) -> "Gauge":
         """Return a gauge that would have estimated what the server counted, and a little more."""
@@ -117,27 +121,34 @@ def _whole(source: Source) -> ShownFile:
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """A file's lines with what each costs, in tokens, and how strongly the issue points at it."""
+    """A file's lines, how strongly the issue points at each, and its definitions as ranges, the heaviest first."""
 
     texts: tuple[str, ...]
-    costs: tuple[int, ...]
     weights: tuple[float, ...]
+    spans: tuple[range, ...]
+
+
+@lru_cache(maxsize=4)
+def _lines(source: Source, named: Mentions) -> _Lines:
+    """Weigh a file's lines. It is remembered: a prompt is fitted in several rounds, and lists share their files."""
+    texts = tuple(source.text.split("\n"))
+    weights = _line_weights(source.path, texts, named)
+    return _Lines(texts, weights, _spans_by_weight(source, weights))
 
 
 def _windows(source: Source, named: Mentions, budget: int, gauge: Gauge) -> tuple[Excerpt, ...]:
     """Choose whole definitions around the places that the issue names, best first, until the budget is used up."""
-    texts = tuple(source.text.split("\n"))
-    costs = tuple(gauge.tokens(text + "\n") for text in texts)
-    lines = _Lines(texts, costs, _line_weights(source.path, texts, named))
+    lines = _lines(source, named)
+    costs = [gauge.tokens(text + "\n") for text in lines.texts]
     mark = gauge.tokens(" " * OVERHEAD_BYTES)
     left = budget - gauge.tokens(source.path) - mark
     chosen: set[int] = set()
-    for start, end in _spans_by_weight(source.text, lines.weights):
-        window = _affordable(range(start, end), lines, left - mark)
+    for span in lines.spans:
+        window = _affordable(span, lines.weights, costs, left - mark)
         if window:
-            left -= sum(costs[number] for number in window) + mark
+            left -= sum(costs[window.start : window.stop]) + mark
             chosen.update(window)
-    return _excerpts(sorted(chosen), texts)
+    return _excerpts(sorted(chosen), lines.texts)
 
 
 def _line_weights(path: str, lines: Sequence[str], named: Mentions) -> tuple[float, ...]:
@@ -153,23 +164,23 @@ def _line_weights(path: str, lines: Sequence[str], named: Mentions) -> tuple[flo
     return tuple(weights)
 
 
-def _spans_by_weight(text: str, weights: Sequence[float]) -> list[tuple[int, int]]:
-    """Return the file's definitions as half-open ranges of lines, the heaviest for their length first."""
+def _spans_by_weight(source: Source, weights: Sequence[float]) -> tuple[range, ...]:
+    """Return the file's definitions, the heaviest for their length first; of a file that has none, runs of lines."""
     count = len(weights)
-    spans = _definitions(text) or [(start, min(start + 40, count)) for start in range(0, count, 40)]
+    is_parsed = is_python(source.path) and len(source.text) <= MOST_PARSED
+    spans = _definitions(source.text) if is_parsed else []
+    spans = spans or [range(start, min(start + 40, count)) for start in range(0, count, 40)]
 
-    def order(span: tuple[int, int]) -> tuple[float, int]:
-        start, end = span
-        return (-sum(weights[start:end]) / math.sqrt(end - start), start)
+    def order(span: range) -> tuple[float, int]:
+        return (-sum(weights[span.start : span.stop]) / math.sqrt(len(span)), span.start)
 
-    return sorted(spans, key=order)
+    return tuple(sorted(spans, key=order))
 
 
-def _definitions(text: str) -> list[tuple[int, int]]:
+def _definitions(text: str) -> list[range]:
     """Split a Python file into functions, class heads and what stands between them; empty where it does not parse."""
     try:
-        with warnings.catch_warnings(action="ignore"):
-            tree = ast.parse(text)
+        tree = parse_python(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     starts = {0}
@@ -179,7 +190,7 @@ def _definitions(text: str) -> list[tuple[int, int]]:
             starts |= {start for child in node.body for start in _starts(child)}
     total = text.count("\n") + 1
     ordered = sorted(start for start in starts if start < total)
-    return list(zip(ordered, [*ordered[1:], total], strict=True))
+    return [range(start, end) for start, end in zip(ordered, [*ordered[1:], total], strict=True)]
 
 
 def _starts(node: ast.stmt) -> set[int]:
@@ -190,18 +201,18 @@ def _starts(node: ast.stmt) -> set[int]:
     return {first, node.end_lineno or node.lineno}
 
 
-def _affordable(span: range, lines: _Lines, purse: int) -> range:
+def _affordable(span: range, weights: Sequence[float], costs: Sequence[int], purse: int) -> range:
     """Return the span if `purse` tokens pay for it, else what they pay for around its heaviest line, else nothing."""
-    centre = max(span, key=lambda number: lines.weights[number])
-    low, high = centre, centre + 1
-    spent = lines.costs[centre]
-    while spent <= purse and (low, high) != (span.start, span.stop):
+    centre = max(span, key=weights.__getitem__)
+    low, high, spent = centre, centre, 0
+    wider = range(centre, centre + 1)
+    while wider != range(low, high):
+        spent += sum(costs[wider.start : low]) + sum(costs[high : wider.stop])
+        if spent > purse:
+            break
+        low, high = wider.start, wider.stop
         wider = range(max(low - 1, span.start), min(high + 1, span.stop))
-        spent = sum(lines.costs[wider.start : wider.stop])
-        if spent <= purse:
-            low, high = wider.start, wider.stop
-    fits = sum(lines.costs[low:high]) <= purse
-    return range(low, high) if fits and high - low >= min(LEAST_WINDOW_LINES, len(span)) else range(0)
+    return range(low, high) if high - low >= min(LEAST_WINDOW_LINES, len(span)) else range(0)
 
 
 def _excerpts(chosen: Sequence[int], lines: Sequence[str]) -> tuple[Excerpt, ...]:

@@ -8,7 +8,6 @@ import ast
 import math
 import re
 import textwrap
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from agentless_mini.domain import EditTask, Excerpt, ShownFile
 from agentless_mini.grammar import spoken_path
 from agentless_mini.lexical import terms
+from agentless_mini.sources import parse_python
 
 RUN = 40
 
@@ -81,8 +81,7 @@ def shown_rows(excerpt: Excerpt) -> list[str]:
 def parse(text: str) -> ast.Module | None:
     """Return the syntax tree of a module, or of a function cut out of a class; None where it is no Python."""
     try:
-        with warnings.catch_warnings(action="ignore"):
-            return ast.parse(textwrap.dedent(text))
+        return parse_python(textwrap.dedent(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

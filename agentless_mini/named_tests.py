@@ -6,11 +6,11 @@ test file of the tree defines it, once.
 
 import ast
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 
 from agentless_mini.domain import FileKind, Issue, Snapshot, SourceFile
 from agentless_mini.lexical import PathIndex, is_sayable, is_test_path
+from agentless_mini.sources import parse_python
 
 # An issue that quotes the log of a broken build names hundreds; they are no reproduction of one fault.
 MOST_NAMED = 10
@@ -65,8 +65,7 @@ def _alone(names: Sequence[str], files: Sequence[SourceFile]) -> Iterator[str]:
 def _ways(data: bytes) -> list[str]:
     """Return the way to each test function in a file, `::Class::method`, in order; none where it does not parse."""
     try:
-        with warnings.catch_warnings(action="ignore"):
-            tree = ast.parse(data)
+        tree = parse_python(data)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     return list(_definitions(tree.body, ""))

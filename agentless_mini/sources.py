@@ -7,10 +7,13 @@ Lines end at `\\n` alone. Form feeds, `\\x85`, U+2028 and a lone `\\r` are conte
 terminator.
 """
 
+import ast
 import codecs
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from agentless_mini.domain import SourceFile
 
@@ -20,6 +23,9 @@ PYTHON_SUFFIXES = (".py", ".pyi")
 
 _COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _NO_CODE = re.compile(rb"[ \t\f]*(?:#[^\n]*)?\r?\n?")
+# What stands for the file in warnings of the compiler, and the filter of these as `warnings` keeps it.
+_FILE = "<repository>"
+_SILENT = ("ignore", None, Warning, re.compile(rf"{_FILE}\Z"), 0)
 # Codecs that escape, rewrite or refuse characters instead of encoding them.
 _NO_CHARSETS = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7", "utf-8-sig"}
 
@@ -66,6 +72,17 @@ def new_text(path: str, text: str) -> SourceText:
 def is_python(path: str) -> bool:
     """Tell whether the file at the path must parse as Python."""
     return path.endswith(PYTHON_SUFFIXES)
+
+
+def parse_python(code: str | bytes) -> ast.Module:
+    """Return the syntax tree of a repository's code; what the compiler warns of in it is not our user's concern.
+
+    May be called from several threads: the filter of warnings is set once and stays, for it is never in another's way.
+    Raises `SyntaxError`, `ValueError`, `RecursionError` or `MemoryError` where the code does not parse.
+    """
+    if _SILENT not in warnings.filters:  # `filterwarnings` would take it out for a moment, from under another thread
+        cast("list[object]", warnings.filters).insert(0, _SILENT)
+    return ast.parse(code, _FILE)
 
 
 def _decoded(data: bytes, encoding: str) -> SourceText | None:

@@ -5,13 +5,13 @@ file that is too long its beginning is shown (imports, fixtures, the first tests
 """
 
 import ast
-import warnings
 from collections.abc import Iterator, Sequence
 
 from agentless_mini.context import OVERHEAD_BYTES, Gauge, Source
 from agentless_mini.domain import Excerpt, FileKind, Issue, Runner, ShownFile, Snapshot, SourceFile
 from agentless_mini.lexical import Survey, is_sayable, is_test_path, mentions, rank_files, runs_here
 from agentless_mini.regression import related_tests
+from agentless_mini.sources import parse_python
 from agentless_mini.written_tests import holds_test
 
 # On 54 bug fixes of six projects the first choice was a file that the fix changed in 27 (by words alone 26, by relation
@@ -76,8 +76,7 @@ def fit_example(source: Source, budget: int, gauge: Gauge) -> ShownFile | None:
 def _ends(text: str) -> list[int]:
     """Return the lines after which it may be cut, ascending: the end of each statement at the top, of each method."""
     try:
-        with warnings.catch_warnings(action="ignore"):
-            tree = ast.parse(text)
+        tree = parse_python(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     return sorted({node.end_lineno for node in _statements(tree) if node.end_lineno is not None})

@@ -9,13 +9,13 @@ import hashlib
 import itertools
 import re
 import textwrap
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agentless_mini.domain import Case, Completion, Finish, Origin, Reason, Rejected, Runner
 from agentless_mini.edits import KNOWN, Marks, answer_text
 from agentless_mini.edits.paths import Names
+from agentless_mini.sources import parse_python
 
 PREFIX = "test_amini_"
 # So many hex digits of the digest are in the name, more where a file of the tree has it already.
@@ -122,8 +122,7 @@ def _blocks(lines: list[str]) -> Iterator[str]:
 def _parsed(data: bytes) -> ast.Module | str:
     """Return the syntax tree, or in one line why there is none."""
     try:
-        with warnings.catch_warnings(action="ignore"):
-            return ast.parse(data)
+        return parse_python(data)
     except SyntaxError as error:
         return f"line {error.lineno or 1}: {error.msg}"
     except (ValueError, RecursionError, MemoryError) as error:

@@ -1,5 +1,7 @@
 """What fits a budget: trees, files, windows, issues."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,3 +142,40 @@ def test_a_long_issue_keeps_its_start_and_its_end() -> None:
 )
 def test_of_a_text_that_is_too_long_both_ends_are_shown(letters: int, shown: str) -> None:
     assert without_middle("0123456789", letters) == shown
+
+
+def test_a_long_literal_is_cut_in_linear_time() -> None:
+    def seconds(lines: int) -> float:
+        text = "DATA = {\n" + "".join(f'    "k{n}": {n},\n' for n in range(lines)) + "}\n"
+        began = time.process_time()
+        fitted = fit_files([Source("m.py", text)], NOTHING, lines * 2, GAUGE)
+        spent = time.process_time() - began
+        assert fitted.windowed == ("m.py",)
+        return spent
+
+    assert seconds(80_000) < 24 * max(seconds(10_000), 0.02)
+
+
+def test_a_file_is_weighed_once_for_all_rounds_of_a_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+
+    def definitions(text: str) -> list[range]:
+        parsed.append(text)
+        return []
+
+    monkeypatch.setattr("agentless_mini.context._definitions", definitions)
+    source = Source("m.py", MODULE + "# once\n")
+    for budget in (300, 400, 500):
+        assert fit_files([source], NOTHING, budget, GAUGE).windowed == ("m.py",)
+    assert parsed == [source.text]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [("data.json", '{"a": [\n' + "1,\n" * 900 + "1]}\n"), ("m.py", "x = 1\n" * 170_000)]
+)
+def test_only_python_of_a_size_that_people_write_is_parsed(
+    path: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("agentless_mini.context._definitions")
+    (excerpt,) = fit_files([Source(path, text)], NOTHING, 300, GAUGE).files[0].excerpts
+    assert excerpt.text.count("\n") > 40

@@ -1,4 +1,7 @@
+import ast
 import codecs
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -12,6 +15,7 @@ from agentless_mini.sources import (
     decode,
     dominant_terminator,
     new_text,
+    parse_python,
     split_lines,
     terminator,
 )
@@ -109,3 +113,27 @@ def test_terminators_are_newlines_with_or_without_a_carriage_return() -> None:
     assert dominant_terminator(["a\r\n", "b\n", "c\r\n", "d"]) == "\r\n"
     assert dominant_terminator(["a\r\n", "b\n"]) == "\n"
     assert dominant_terminator([]) == "\n"
+
+
+NOISY = "x = '\\d' is 1\n"  # the compiler warns of the escape and of the comparison
+
+
+def test_what_the_compiler_warns_of_is_no_error_in_any_thread() -> None:
+    with ThreadPoolExecutor(4) as threads:
+        trees = list(threads.map(parse_python, [NOISY, NOISY.encode()] * 200))
+    assert len({ast.dump(tree) for tree in trees}) == 1
+
+
+def test_warnings_of_other_code_stay_what_they_were() -> None:
+    parse_python(NOISY)
+    count = len(warnings.filters)
+    parse_python(NOISY)
+    assert len(warnings.filters) == count
+    with pytest.raises(SyntaxError, match="with a literal"):
+        compile("1 is 1\n", "ours.py", "exec")
+
+
+@pytest.mark.parametrize("code", ["def (", b"\xff", "\0"])
+def test_what_is_no_python_is_told(code: str | bytes) -> None:
+    with pytest.raises((SyntaxError, ValueError)):
+        parse_python(code)

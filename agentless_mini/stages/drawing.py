@@ -6,11 +6,16 @@ Which prompts there are is the business of `repair` and `evolve`, which share th
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from agentless_mini.domain import Candidate, Completion, Patch, Rejected, SampleDone, SampleRequest
+from agentless_mini.domain import Candidate, Completion, Finish, Patch, Rejected, SampleDone, SampleRequest
 from agentless_mini.edits import Matching, Tree, read_answer
 from agentless_mini.stages.session import Session, together
+
+# The one thread of the process that reads answers, in their order, so that the event loop never waits for one. More of
+# them would share one interpreter and take turns; and the forms of a tree are not for two at once.
+_READING = ThreadPoolExecutor(1, "amini-reading")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +77,25 @@ class Draws:
 
 
 class _Reader:
-    """Reads answers into patches, and asks git once for each distinct patch."""
+    """Reads each distinct answer once, and asks git once for each distinct patch."""
 
     def __init__(self, tree: Tree, match: Matching, session: Session) -> None:
         self._tree = tree
         self._match = match
         self._session = session
+        self._known: dict[tuple[str, Finish], Patch | Rejected] = {}
         self._checked: dict[bytes, Patch | Rejected] = {}
 
     async def read(self, completion: Completion) -> Patch | Rejected:
-        outcome = read_answer(completion, self._tree, self._match)
+        outcome = await asyncio.get_running_loop().run_in_executor(_READING, self._outcome, completion)
         if isinstance(outcome, Rejected):
             return outcome
         if outcome.diff not in self._checked:
             self._checked[outcome.diff] = await asyncio.to_thread(self._session.check, outcome)
         return self._checked[outcome.diff]
+
+    def _outcome(self, completion: Completion) -> Patch | Rejected:
+        key = completion.text, completion.finish
+        if key not in self._known:
+            self._known[key] = read_answer(completion, self._tree, self._match)
+        return self._known[key]
