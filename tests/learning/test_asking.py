@@ -56,7 +56,6 @@ def test_reasoning_is_kept_where_the_edits_come_to_the_oracle() -> None:
         taught("Nothing to do."),
         taught(taught(ROW.answer())),
         f"<think>{taught(ROW.answer())}</think>",
-        f"<solution>{taught(ROW.answer())}",
     ],
 )
 def test_other_answers_are_not_believed(said: str) -> None:
