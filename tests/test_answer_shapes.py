@@ -211,9 +211,8 @@ LEFT_OVER: dict[str, tuple[str, Expected]] = {
             "# same as f(x), but faster", "# TODO: ...",
         )
     },
-    "an ellipsis that is a body": (
-        fenced(edit("src/pkg/util.py", "def f(n):\n    return n + 1\n", "def f(n):\n    ...\n")),
-        {"src/pkg/util.py": FILES["src/pkg/util.py"].decode().replace("return n + 1", "...")}),
+    "an ellipsis in the place of a body": (
+        fenced(edit("src/pkg/util.py", "def f(n):\n    return n + 1\n", "def f(n):\n    ...\n")), Reason.PLACEHOLDER),
     "an ellipsis that is a new body": (
         fenced(edit("a.py", "z = 3\n", "z = 3\n\n\ndef h():\n    ...\n")), {"a.py": CODE + "\n\ndef h():\n    ...\n"}),
     "an ellipsis of a doctest": (

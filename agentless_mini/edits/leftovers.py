@@ -120,10 +120,5 @@ def _stands_for_code(path: str, at: int, sides: tuple[Sequence[str], Sequence[st
     depth = len(line) - len(line.lstrip())
     ends_block = not below or len(below[0]) - len(below[0].lstrip()) < depth
     is_body = bool(above) and (above[-1].rstrip().endswith((":", '"""')) or above[-1].lstrip().startswith("#"))
-    gone = {other.strip() for other in search} - {other.strip() for other in replace} - _STUBS - {""}
-    return not (ends_block and is_body and len(gone) <= 1 + _signatures(gone))
-
-
-def _signatures(gone: set[str]) -> int:
-    """Count the lines that head a block: a stub may well replace another one's signature."""
-    return sum(line.endswith(":") or line.startswith(("@", "#", '"""')) for line in gone)
+    gone = {other.strip() for other in search} - {other.strip() for other in replace} - _STUBS
+    return not (ends_block and is_body and not gone)

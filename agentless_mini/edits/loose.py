@@ -11,12 +11,11 @@ slip of the pen in it and like no other line of the file.
 """
 
 import re
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import partial
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 
 from agentless_mini.domain import Reading
 from agentless_mini.edits.alignment import Region, differing
@@ -33,6 +32,8 @@ MOST_NEAR_LINES = 200
 LONGEST_NEAR_LINE = 200
 MOST_SLIPS = 8
 MOST_FOUND = 2
+# Fewer lines say too little where blanks between them are not looked at.
+FEWEST = 3
 # A shorter word may be another one with one letter changed.
 SHORTEST_SLIP = 4
 
@@ -55,15 +56,31 @@ class _Task:
         """Return which lines of SEARCH are not blank."""
         return [index for index, line in enumerate(self.search) if line.strip()]
 
+    def regions(self, places: Mapping[int, int]) -> list[Region]:
+        """Return where SEARCH and REPLACE differ, but for blank lines alone where SEARCH has not those of the file."""
+        regions = differing(self.search, self.replace)
+        if _is_run(places, len(self.search)):
+            return regions
+        return [
+            region
+            for region in regions
+            if any(map(str.strip, self.search[region.a_start : region.a_stop]))
+            or any(map(str.strip, self.replace[region.b_start : region.b_stop]))
+        ]
+
     def match(self, places: Mapping[int, int], indent: _Indent) -> Match | None:
         """Return the match in which the SEARCH lines stand at `places`, by index in SEARCH and in the file.
 
-        None where a new line cannot be indented as the file's lines are.
+        None where nothing is changed, where a blank line that the file does not have stands beside a change, and where
+        a new line cannot be indented as the file's lines are.
         """
         start, stop = min(places.values()), max(places.values()) + 1
         new: list[str] = []
         at = start
-        for region in differing(self.search, self.replace):
+        regions = self.regions(places)
+        if not regions or not all(self._is_bounded(region, places) for region in regions):
+            return None
+        for region in regions:
             begin, end = self._span(region, places)
             lines: list[str] = []
             for line in self.replace[region.b_start : region.b_stop]:
@@ -77,6 +94,14 @@ class _Task:
         if self.replace_open and new:
             new[-1] = content(new[-1])
         return Match(start, stop, tuple(new), self.search_open)
+
+    def _is_bounded(self, region: Region, places: Mapping[int, int]) -> bool:
+        """Tell whether the file has all blank lines that SEARCH has beside a region."""
+        for beside in (range(region.a_start - 1, -1, -1), range(region.a_stop, len(self.search))):
+            blank = takewhile(lambda at: not self.search[at].strip(), beside)
+            if any(at not in places for at in blank):
+                return False
+        return True
 
     def _span(self, region: Region, places: Mapping[int, int]) -> tuple[int, int]:
         """Return which lines of the file a region of SEARCH is; an empty run, where nothing of it is in the file."""
@@ -122,12 +147,30 @@ def _alike(task: _Task, key: Callable[[str], str], with_blank_lines: bool) -> It
     text = "\n".join(("", *(key(task.file.contents[index]) for index in there), ""))
     for start in occurrences([key(task.search[index]) for index in spoken], text):
         places = _placed(task, spoken, there[start : start + len(spoken)])
-        is_run = len(places) == len(task.search) and max(places.values()) - min(places.values()) < len(places)
-        if not is_run:  # nothing says that blank lines around are the file's
-            places = {at: place for at, place in places.items() if spoken[0] <= at <= spoken[-1]}
-        indent = _indent([(task.search[at], task.file.contents[places[at]]) for at in spoken])
-        if indent and is_run == with_blank_lines:
-            yield task.match(places, indent)
+        pairs = [(task.search[at], task.file.contents[places[at]]) for at in spoken]
+        if _is_run(places, len(task.search)) == with_blank_lines and _is_whole(task, places):
+            indent = _indent(pairs)
+            if indent and (len(spoken) >= FEWEST or with_blank_lines) and not _is_half_indented(task, pairs):
+                yield task.match(places, indent)
+
+
+def _is_whole(task: _Task, places: Mapping[int, int]) -> bool:
+    """Tell whether the file has the blank lines, if any, with which SEARCH begins and ends."""
+    ends = {0, len(task.search) - 1}
+    return ends <= places.keys() and all(
+        task.search[at].strip() or task.search[at] == task.file.contents[places[at]] for at in ends
+    )
+
+
+def _is_half_indented(task: _Task, pairs: Sequence[tuple[str, str]]) -> bool:
+    """Tell whether REPLACE has a line as the file indents it, which SEARCH indents otherwise: which is meant?"""
+    shifted = {line for said, line in pairs if said.rstrip() != line.rstrip()}
+    return not shifted.isdisjoint(task.replace)
+
+
+def _is_run(places: Mapping[int, int], count: int) -> bool:
+    """Tell whether so many lines of SEARCH are as many lines of the file that follow each other."""
+    return len(places) == count == max(places.values()) - min(places.values()) + 1
 
 
 def _placed(task: _Task, spoken: Sequence[int], found: Sequence[int]) -> dict[int, int]:
@@ -153,10 +196,12 @@ def _indent(pairs: Sequence[tuple[str, str]]) -> _Indent | None:
 
     The lines stand deeper or less deep by one prefix, or where one side has tabs the other has blanks, so many a tab.
     """
-    known = {(_blanks(said), _blanks(line)) for said, line in pairs if said.strip()}
+    known = {(_blanks(said), _blanks(line)) for said, line in pairs}
     if all(said == there for said, there in known):
         return _unchanged
     said, there = min(known, key=lambda pair: len(pair[0]))
+    if said and (len(pairs) == 1 or (len(there) - len(said)) % 2 and "\t" not in there + said):
+        return None  # a line of another depth is another place's
     if there.endswith(said) and all(other == there[: len(there) - len(said)] + one for one, other in known):
         return partial(_shifted, "", there[: len(there) - len(said)])
     if said.endswith(there) and all(one == said[: len(said) - len(there)] + other for one, other in known):
@@ -194,7 +239,9 @@ def _near(task: _Task) -> Iterator[Match | None]:
     """Yield the place where nearly the SEARCH stands: half of its lines as they are, and all that are changed."""
     spoken = task.spoken
     there = [index for index, line in enumerate(task.file.contents) if line.strip()]
-    if len(spoken) > MOST_NEAR_LINES or any(is_elision(line) and not task.file.holds(line) for line in task.search):
+    if not 1 < len(spoken) <= MOST_NEAR_LINES or any(
+        is_elision(line) and not task.file.holds(line) for line in task.search
+    ):
         return
     said = [task.search[index].strip() for index in spoken]
     lines = [task.file.contents[index].strip() for index in there]
@@ -205,7 +252,7 @@ def _near(task: _Task) -> Iterator[Match | None]:
     found = there[start : start + len(spoken)]
     same = [at for at, line in enumerate(said) if line == lines[start + at]]
     places = _placed(task, spoken, found)
-    if 2 * len(same) < len(said) or not _are_meant(task, places):
+    if 2 * len(same) < len(said) or not _is_whole(task, places) or not _are_meant(task, places):
         return
     indent = _indent([(task.search[spoken[at]], task.file.contents[found[at]]) for at in same])
     if indent:
@@ -213,20 +260,15 @@ def _near(task: _Task) -> Iterator[Match | None]:
 
 
 def _are_meant(task: _Task, places: Mapping[int, int]) -> bool:
-    """Tell whether each line that is changed, and each next to a new one, is the file's own, or has a slip in it."""
-    touched: set[int] = set()
-    spoken = task.spoken
-    for region in differing(task.search, task.replace):
-        touched.update(range(region.a_start, region.a_stop))
-        if region.a_start == region.a_stop:
-            after = bisect_left(spoken, region.a_start)
-            touched.update(spoken[max(after - 1, 0) : after + 1])
+    """Tell whether each line that is not the file's own has but a slip in it, and no other line of the file is meant."""
     slips = 0
-    for index in sorted(touched & places.keys()):
-        said, line = task.search[index].strip(), task.file.contents[places[index]].strip()
+    changed = {at for region in task.regions(places) for at in range(region.a_start, region.a_stop)}
+    for index, place in places.items():
+        said, line = task.search[index].strip(), task.file.contents[place].strip()
         if said != line:
             slips += 1
-            if slips > MOST_SLIPS or not _is_slip(said, line) or _has_rival(said, places[index], task.file):
+            is_slip = _is_slip(said, line) and (index not in changed or said[-1:] == line[-1:])
+            if slips > MOST_SLIPS or not is_slip or _has_rival(said, place, task.file):
                 return False
     return True
 
@@ -238,7 +280,7 @@ def _has_rival(said: str, place: int, file: Lines) -> bool:
 
 
 def _is_slip(said: str, line: str) -> bool:
-    """Tell whether two lines say the same but for blanks, the kind of quotes, a comma at the end, or a letter.
+    """Tell whether two lines say the same but for blanks, case, the kind of quotes, a comma at the end, or a letter.
 
     A letter too many, too few, another one, or two in the wrong order, in one name: a digit never, as `x1` is not `x2`.
     """
@@ -247,7 +289,7 @@ def _is_slip(said: str, line: str) -> bool:
     one, other = (_TOKEN.findall(text.replace('"', "'").rstrip(",;")) for text in (said, line))
     if len(one) != len(other):
         return False
-    unlike = [(left, right) for left, right in zip(one, other, strict=True) if left != right]
+    unlike = [(left, right) for left, right in zip(one, other, strict=True) if left.lower() != right.lower()]
     return not unlike or (len(unlike) == 1 and _is_misspelt(*unlike[0]))
 
 

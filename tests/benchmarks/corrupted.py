@@ -170,7 +170,7 @@ def shown(kind: str, copy: Copy) -> str:
     outcome = read(copy.answer, {copy.path: copy.data}, Matching.LOOSE)
     assert isinstance(outcome, Patch)
     meant = copy.lines[copy.start : copy.stop] if not copy.is_gone else ["(not in the file)"]
-    return "\n".join([f"=== {kind}, meant:", *meant, copy.answer, outcome.diff.decode()])
+    return "\n".join([f"=== {kind}, meant:", *meant, copy.answer, outcome.diff.decode(errors="replace")])
 
 
 def say(line: str) -> None:

@@ -125,7 +125,9 @@ print("result")
 def test_a_teacher_behind_an_endpoint_is_asked_once(tmp_path: Path) -> None:
     rows = tiny.rows(3)
     rules = tuple(
-        Rule(contains=row.issue, answers=(Answer(text=f"<explanation>\nWhy {row.id}.\n</explanation>\n{row.answer()}"),))
+        Rule(
+            contains=row.issue, answers=(Answer(text=f"<explanation>\nWhy {row.id}.\n</explanation>\n{row.answer()}"),)
+        )
         for row in rows[:2]
     )
     data = tiny.write_data(tmp_path, rows)
