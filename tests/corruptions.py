@@ -9,10 +9,12 @@ import difflib
 import enum
 import random
 import re
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
-from tests.edit_cases import edit, fenced
+from agentless_mini.domain import Patch, Rejected
+from agentless_mini.edits import Matching
+from tests.edit_cases import edit, fenced, read
 
 WORD = re.compile(r"[A-Za-z_]\w{2,}")
 
@@ -440,3 +442,51 @@ CORRUPTIONS: tuple[Corruption, ...] = (
     lines_exchanged, neighbour_instead, surroundings_of_another_place, blank_lines_lost, blank_lines_added, elided,
     elided_in_replace, gone, replaced_by_others, done_already, two_faults,
 )  # fmt: skip
+
+
+# --- copies of true edits, and what becomes of them ------------------------------------------------------------------
+
+DRAWS = 300
+
+
+def corrupted(true: Sequence[Copy], count: int, dice: random.Random) -> Iterator[tuple[Corruption, Copy]]:
+    """Yield copies with their kinds, the kinds in turn; none that strict matching reads right."""
+    kinds = [*CORRUPTIONS]
+    made = 0
+    while made < count and kinds:
+        for kind in [*kinds]:
+            drawn = (kind(dice.choice(true), dice) for _ in range(DRAWS))
+            copy = next((copy for copy in drawn if copy and _is_off(copy)), None)
+            if copy is None:
+                kinds.remove(kind)
+            elif made < count:
+                made += 1
+                yield kind, copy
+
+
+def _is_off(copy: Copy) -> bool:
+    """Tell whether a copy is refused by strict matching, or what strict matching makes of its REPLACE is not right."""
+    outcome = read(copy.answer, {copy.path: copy.data})
+    if isinstance(outcome, Rejected):
+        return True
+    said_exactly = copy.search == copy.lines[copy.start - copy.before : copy.stop + copy.after]
+    return said_exactly and not copy.is_gone and judge(copy, _after(outcome)) is not Verdict.RIGHT
+
+
+def _after(patch: Patch) -> list[str]:
+    """Return the lines of the one file that a patch changes."""
+    return (patch.changes[0].after or b"").decode().split("\n")[:-1]
+
+
+def is_true(copy: Copy) -> bool:
+    """Tell whether the edit can be applied strictly, and does what it should."""
+    outcome = read(copy.answer, {copy.path: copy.data})
+    return isinstance(outcome, Patch) and _after(outcome) == copy.truth
+
+
+def verdict(copy: Copy) -> str:
+    """Return what becomes of a copy that is read loosely."""
+    outcome = read(copy.answer, {copy.path: copy.data}, Matching.LOOSE)
+    if isinstance(outcome, Rejected):
+        return "rejected"
+    return judge(copy, _after(outcome))

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from tests.corruptions import CORRUPTIONS, Corruption, Verdict, copy_of, judge
+from tests.corruptions import CORRUPTIONS, Copy, Corruption, Verdict, copy_of, corrupted, is_true, judge, verdict
+from tests.reward.answers import sources
 
 LINES = ["import os", "import sys", "", "", "def first(a, b):", "    total = a + b  # both", "    return total", "",
          "def second(name, value, other):", "    print('name', value)", "    return name"]  # fmt: skip
@@ -76,3 +77,26 @@ def test_each_kind_makes_a_copy_that_differs(kind: Corruption) -> None:
     assert made - {*true}
     assert all(copy and [*map(str.split, copy.new)] == [["self.one", "=", "None"]] for copy in made)
     assert all(copy and copy.is_gone == (copy.lines != true[0].lines) for copy in made)
+
+
+def edits(dice: random.Random, count: int) -> list[Copy]:
+    """Return edits of installed packages: one to three lines removed, replaced by another, or put after another."""
+    files = sources()
+    found: list[Copy] = []
+    while len(found) < count:
+        path, text = dice.choice(files)
+        lines = text.splitlines()
+        start = dice.randrange(len(lines) - 3)
+        new = dice.choice([[], [dice.choice(lines)], [lines[start], f"{lines[start]}  # again"]])
+        copy = copy_of(path, lines, (start, start + dice.randint(1, 3), new), (dice.randint(0, 4), dice.randint(0, 4)))
+        found += [copy] if is_true(copy) else []
+    return found
+
+
+@pytest.mark.xfail(reason="near matching is by place alone", strict=True)
+def test_no_corrupted_copy_is_applied_to_a_line_that_was_not_meant() -> None:
+    dice = random.Random(20_261_129)  # noqa: S311 - drawn again alike, not for secrets
+    copies = [*corrupted(edits(dice, 100), 500, dice)]
+    assert len(copies) == 500
+    wrong = [(kind.__name__, copy.answer) for kind, copy in copies if verdict(copy) == Verdict.WRONG]
+    assert not wrong, wrong[0]

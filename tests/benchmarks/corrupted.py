@@ -27,9 +27,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from agentless_mini.domain import Patch, Rejected
+from agentless_mini.domain import Patch
 from agentless_mini.edits import Matching
-from tests.corruptions import CORRUPTIONS, Copy, Corruption, Verdict, copy_of, judge
+from tests.corruptions import Copy, Verdict, copy_of, corrupted, is_true, verdict
 from tests.edit_cases import read
 
 LANGUAGES = {"py": "Python", "js": "JavaScript", "ts": "JavaScript", "mjs": "JavaScript", "tsx": "JavaScript",
@@ -37,7 +37,6 @@ LANGUAGES = {"py": "Python", "js": "JavaScript", "ts": "JavaScript", "mjs": "Jav
 HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,\d+)? @@")
 MOST_LINES, MOST_CHANGED = 2_500, 12
 EDITS_OF_COMMIT = 3
-DRAWS = 300
 SEED = 20_261_129
 
 
@@ -84,49 +83,6 @@ def _hunks(diff: bytes) -> Iterator[tuple[str, str, int, int, list[str]]]:
                 count = int(found[2] or 1)
                 start = int(found[1]) - (1 if count else 0)
                 yield blob[1], path[1], start, start + count, new
-
-
-def corrupted(true: Sequence[Copy], count: int, dice: random.Random) -> Iterator[tuple[Corruption, Copy]]:
-    """Yield copies with their kinds, the kinds in turn; none that strict matching reads right."""
-    kinds = [*CORRUPTIONS]
-    made = 0
-    while made < count and kinds:
-        for kind in [*kinds]:
-            drawn = (kind(dice.choice(true), dice) for _ in range(DRAWS))
-            copy = next((copy for copy in drawn if copy and _is_off(copy)), None)
-            if copy is None:
-                kinds.remove(kind)
-            elif made < count:
-                made += 1
-                yield kind, copy
-
-
-def _is_off(copy: Copy) -> bool:
-    """Tell whether a copy is refused by strict matching, or what strict matching makes of its REPLACE is not right."""
-    outcome = read(copy.answer, {copy.path: copy.data})
-    if isinstance(outcome, Rejected):
-        return True
-    said_exactly = copy.search == copy.lines[copy.start - copy.before : copy.stop + copy.after]
-    return said_exactly and not copy.is_gone and judge(copy, _after(outcome)) is not Verdict.RIGHT
-
-
-def _after(patch: Patch) -> list[str]:
-    """Return the lines of the one file that a patch changes."""
-    return (patch.changes[0].after or b"").decode().split("\n")[:-1]
-
-
-def is_true(copy: Copy) -> bool:
-    """Tell whether the edit can be applied strictly, and does what it should."""
-    outcome = read(copy.answer, {copy.path: copy.data})
-    return isinstance(outcome, Patch) and _after(outcome) == copy.truth
-
-
-def verdict(copy: Copy) -> str:
-    """Return what becomes of a copy that is read loosely."""
-    outcome = read(copy.answer, {copy.path: copy.data}, Matching.LOOSE)
-    if isinstance(outcome, Rejected):
-        return "rejected"
-    return judge(copy, _after(outcome))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -154,19 +154,24 @@ def _has_empty_side(found: Difference) -> bool:
     return bool(re.search(r"^(<{7} SEARCH\n={7}|={7}\n>{7} REPLACE)$", found.case.text, re.MULTILINE))
 
 
-def _writes_markers(found: Difference) -> bool:
-    marker = re.compile(r"^(<{7} SEARCH|>{7} REPLACE)$", re.MULTILINE)
-    files = found.case.files
-    return any(
-        len(marker.findall(text)) > len(marker.findall(files.get(path, "")))
-        for path, text in found.theirs.files.items()
-    )
+def _writes(marker: str) -> Callable[[Difference], bool]:
+    """Return what tells whether theirs writes such a line into a file."""
+    line = re.compile(f"^{marker}$", re.MULTILINE)
+
+    def writes(found: Difference) -> bool:
+        files = found.case.files
+        new = found.theirs.files.items()
+        return any(len(line.findall(text)) > len(line.findall(files.get(path, ""))) for path, text in new)
+
+    return writes
 
 
 CAUSES: tuple[Cause, ...] = (
     ("edits that share a fence: theirs takes the first SEARCH and all that follows for one edit and writes the markers "
      "of the others into the file; ours reads each, as its prompt asks for, and as the reference's own inference does",
-     _writes_markers),
+     _writes("(<{7} SEARCH|>{7} REPLACE)")),
+    ("a divider too many: theirs writes it into the file; ours rejects it, or reads the edit without it",
+     _writes("={7}")),
     ("an empty SEARCH or REPLACE: theirs wants a line in each and drops the edit, or the answer where it is the only "
      "one; ours creates the file or deletes the lines, which is what the answer says",
      _has_empty_side),
