@@ -62,12 +62,26 @@ def test_a_shift_that_does_not_fit_every_line_is_none() -> None:
     assert refusal("\t \tvalue = 1\n", "\t \tvalue = 2\n") is Reason.NOT_FOUND
 
 
-def test_blank_lines_are_ignored() -> None:
-    search = "\n        value = 1\n        return value\n\n"
+def test_blank_lines_are_ignored_and_stay_as_the_file_has_them() -> None:
+    search = "    def first(self):\n        value = 1\n        return value\n"
     assert changed(search, search.replace("= 1", "= 2")) == expected("value = 1", "value = 2")
-    assert changed(search, "") == expected("        value = 1\n\n        return value\n", "")
-    assert changed(search, "\n") == expected("        value = 1\n\n        return value\n", "")
-    assert changed("\n\nc\n\n", "\nd\n", b"a\nc\n").splitlines() == ["a", "d"]
+    assert changed(search, search.replace("value\n", "-value\n")) == expected("return value\n", "return -value\n")
+    whole = expected("value = 1\n\n        return value", "value = 2\n\n        return -value")
+    assert changed(search, search.replace("= 1", "= 2").replace("return value", "return -value")) == whole
+    more = search.replace("value = 1\n", "value = 1\n        self.set()\n")
+    assert changed(search, more) == expected("value = 1\n", "value = 1\n        self.set()\n")
+    added = f"class A:\n\n{search}"
+    assert changed(added, added.replace("return value", "return 2")) == expected("return value", "return 2")
+    assert changed(search, "") == expected(search.replace("= 1\n", "= 1\n\n"), "")
+
+
+def test_blank_lines_that_the_file_does_not_have_beside_a_change_say_that_another_place_is_meant() -> None:
+    search = "class A:\n    def first(self):\n        value = 1\n\n        return value\n"
+    blank = search.replace("A:\n", "A:\n\n")
+    assert refusal(blank, blank.replace("first", "third")) is Reason.NOT_FOUND
+    assert refusal("\n" + blank, ("\n" + blank).replace("= 1", "= 2")) is Reason.NOT_FOUND
+    assert refusal(blank, blank.replace("A:\n\n", "A:\n\n\n")) is Reason.NOT_FOUND
+    assert refusal("        value = 1\n        return value\n", "        return 1\n") is Reason.NOT_FOUND
 
 
 def test_nearly_the_same_lines_are_found_and_kept_where_they_are_put_back() -> None:
@@ -99,7 +113,6 @@ def test_the_end_of_the_file_is_what_the_answer_says() -> None:
     assert changed("b \n" + note, "c\n", b"a\nb") == "a\nc\n"
     assert changed("b \n", "c\n" + note, b"a\nb\n") == "a\nc"
     assert changed("a \n", "b\na \n", b"x\r\na") == "x\r\nb\r\na"
-    assert refusal("a \n\n", "  \n" + note, b"a\nb\n") is Reason.MALFORMED
 
 
 def test_a_hostile_search_is_given_up_in_seconds() -> None:

@@ -35,6 +35,8 @@ def read_answer(
         return Rejected(Reason.TRUNCATED, "the answer was cut off by the token limit")
     if completion.finish is Finish.FILTER:
         return Rejected(Reason.WITHHELD, "the server withheld the answer")
+    if completion.reasoning.strip() and not completion.text.strip():
+        return Rejected(Reason.NO_EDIT, "the answer is empty, and all that was said is in the server's reasoning field")
     edits = parse_edits(completion.text, tree.paths, marks)
     if isinstance(edits, Rejected):
         return edits

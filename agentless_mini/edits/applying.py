@@ -20,6 +20,7 @@ from agentless_mini.edits.placing import Placed, place
 from agentless_mini.sources import SourceText, contents, decode, is_python, new_text, split_lines
 
 NEW_FILE_MODE = "100644"
+_BOM = "\ufeff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,8 @@ class _Desk:
             return draft
         if not draft.file.lines:
             return self._write(edit, draft)
+        if draft.source.bom:
+            edit = _without_bom(edit)
         placed = place(edit, draft.file, Matching.STRICT)
         if _is_missing(placed) and draft.file is not draft.original and draft.original.lines:
             at_first = place(edit, draft.original, Matching.STRICT)
@@ -222,6 +225,13 @@ class _Desk:
             if problem and not (before is not None and self._tree.forms.of(path, before).problem):
                 return Rejected(Reason.SYNTAX, f"{path} would no longer parse, {problem}")
         return FileChange(path, before, after, entry.mode if entry else NEW_FILE_MODE)
+
+
+def _without_bom(edit: Edit) -> Edit:
+    """Return the edit without the byte order mark that an answer may repeat before the first line of a file."""
+    marked = [one for one in edit.readings if one.search.startswith(_BOM)]
+    bare = tuple(replace(one, search=one.search[1:], replace=one.replace.removeprefix(_BOM)) for one in marked)
+    return replace(edit, readings=bare) if bare else edit
 
 
 def _is_missing(placed: Placed | Rejected) -> bool:

@@ -34,7 +34,7 @@ MOST_SLIPS = 8
 MOST_FOUND = 2
 # Fewer lines say too little where blanks between them are not looked at.
 FEWEST = 3
-# A shorter word may be another one with one letter changed.
+# A shorter word may well be another one.
 SHORTEST_SLIP = 4
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -200,15 +200,15 @@ def _indent(pairs: Sequence[tuple[str, str]]) -> _Indent | None:
     if all(said == there for said, there in known):
         return _unchanged
     said, there = min(known, key=lambda pair: len(pair[0]))
-    if said and (len(pairs) == 1 or (len(there) - len(said)) % 2 and "\t" not in there + said):
+    if said and (len(pairs) == 1 or ((len(there) - len(said)) % 2 and "\t" not in there + said)):
         return None  # a line of another depth is another place's
     if there.endswith(said) and all(other == there[: len(there) - len(said)] + one for one, other in known):
         return partial(_shifted, "", there[: len(there) - len(said)])
     if said.endswith(there) and all(one == said[: len(said) - len(there)] + other for one, other in known):
         return partial(_shifted, said[: len(said) - len(there)], "")
     said, there = max(known, key=lambda pair: len(pair[0]))
-    for one, other in (("\t", " "), (" ", "\t")):
-        size = max(len(said), len(there)) // max(min(len(said), len(there)), 1)
+    size = max(len(said), len(there)) // max(min(len(said), len(there)), 1)
+    for one, other in (("\t", " "), (" ", "\t")) if size else ():
         take, put = (one, other * size) if one == "\t" else (one * size, other)
         if all(_shifted(take, put, line, every=True) == there for line, there in known):
             return partial(_shifted, take, put, every=True)
@@ -239,7 +239,7 @@ def _near(task: _Task) -> Iterator[Match | None]:
     """Yield the place where nearly the SEARCH stands: half of its lines as they are, and all that are changed."""
     spoken = task.spoken
     there = [index for index, line in enumerate(task.file.contents) if line.strip()]
-    if not 1 < len(spoken) <= MOST_NEAR_LINES or any(
+    if not FEWEST <= len(spoken) <= MOST_NEAR_LINES or any(
         is_elision(line) and not task.file.holds(line) for line in task.search
     ):
         return
@@ -260,7 +260,7 @@ def _near(task: _Task) -> Iterator[Match | None]:
 
 
 def _are_meant(task: _Task, places: Mapping[int, int]) -> bool:
-    """Tell whether each line that is not the file's own has but a slip in it, and no other line of the file is meant."""
+    """Tell whether each line that is not the file's own has but a slip in it, and no other line may be meant."""
     slips = 0
     changed = {at for region in task.regions(places) for at in range(region.a_start, region.a_stop)}
     for index, place in places.items():
@@ -280,7 +280,7 @@ def _has_rival(said: str, place: int, file: Lines) -> bool:
 
 
 def _is_slip(said: str, line: str) -> bool:
-    """Tell whether two lines say the same but for blanks, case, the kind of quotes, a comma at the end, or a letter.
+    """Tell whether two lines say the same but for blanks, case, quotes, a comma at the end, or one letter.
 
     A letter too many, too few, another one, or two in the wrong order, in one name: a digit never, as `x1` is not `x2`.
     """
@@ -295,7 +295,7 @@ def _is_slip(said: str, line: str) -> bool:
 
 def _is_misspelt(one: str, other: str) -> bool:
     shorter, longer = sorted((one, other), key=len)
-    if len(shorter) < SHORTEST_SLIP or len(longer) - len(shorter) > 1:
+    if len(longer) < SHORTEST_SLIP or len(longer) - len(shorter) > 1:
         return False
     begin = next((at for at, (a, b) in enumerate(zip(shorter, longer, strict=False)) if a != b), len(shorter))
     left, right = shorter[begin:], longer[begin:]

@@ -58,20 +58,17 @@ def test_what_is_thought_is_no_part_of_the_answer() -> None:
     assert value(f"<think>\n{fenced(LONGEST)}</think>\n<solution>\n{fenced(AREA)}\n{fenced(EDGE)}</solution>") == 0.5
 
 
-@pytest.mark.xfail(reason="a SEARCH of blank lines does not create or fill a file yet", strict=True)
 def test_a_new_file_alone_that_the_oracle_lacks_is_worth_nothing_and_is_a_patch() -> None:
     assert after(answer(fenced(CREATED)), FILES) == {"notes.py": b"# to do\n"}
     assert value(answer(fenced(CREATED))) == 0.0
 
 
-@pytest.mark.xfail(reason="a SEARCH of blank lines does not create or fill a file yet", strict=True)
 def test_a_new_file_that_is_edited_again_counts_once_beside_the_right_and_the_missing_one() -> None:
     said = answer(fenced(CREATED), fenced(CREATED_AGAIN), fenced(LONGEST))
     assert after(said, FILES) == {"notes.py": b"DONE = True\n", "words.py": TYPED_WORDS.after}
     assert value(said) == 1 / 3
 
 
-@pytest.mark.xfail(reason="a SEARCH of blank lines does not create or fill a file yet", strict=True)
 def test_a_search_of_blank_lines_fills_an_empty_file() -> None:
     assert after(answer(fenced(edit("empty.txt", "\n", "full\n"))), {"empty.txt": b""}) == {"empty.txt": b"full\n"}
 
