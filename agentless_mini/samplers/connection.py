@@ -6,17 +6,20 @@ business of `endpoints` and `streams`. The SDK takes most of a second to import,
 
 import asyncio
 import random
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from agentless_mini.errors import AminiError, ServerUnreachable, boundary
+from agentless_mini.errors import AminiError, ServerUnreachable, UsageError, boundary, printable
+from agentless_mini.samplers.addresses import Proxy, is_loopback, proxy_before
 from agentless_mini.samplers.failures import (
     SAMPLER_ADVICE,
     Advice,
+    Place,
     StreamEnded,
     can_pass,
     status,
@@ -52,13 +55,19 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the server is and how to get in: `api` ends in /v1 or the like, `root` is what is above it."""
+    """Where the server is and how to get in: `api` ends in /v1 or the like, `root` is what is above it.
+
+    `environment` is that of the process, which the SDK and its HTTP client read by themselves. `is_openai` lets them
+    send what OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS hold.
+    """
 
     api: str
     key: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     timeout_s: float
     advice: Advice = SAMPLER_ADVICE
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    is_openai: bool = False
 
     @property
     def root(self) -> str:
@@ -102,13 +111,14 @@ class Connection:
         self._patience = patience
         self._waits = Waits(on_wait)
         self._answered = False
+        self._proxy = proxy_before(address.api, address.environment)
         self._client = openai.AsyncOpenAI(
             base_url=address.api,
             api_key=address.key,
             default_headers=dict(address.headers),
             max_retries=0,
             timeout=openai.Timeout(address.timeout_s, connect=CONNECT_TIMEOUT),
-            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),  # headers would go wherever it leads
+            http_client=_http_client(address, self._proxy),
         )
 
     async def get(self, url: str, page: type[Page]) -> Page:
@@ -151,7 +161,8 @@ class Connection:
 
     def edge(self) -> AbstractContextManager[None]:
         """Return the boundary at which whatever goes wrong with this server becomes ours."""
-        return boundary(translation(self.address.api, self.address.secrets, self.address.advice))
+        place = Place(self.address.api, self.address.advice, self.address.timeout_s, self._proxy)
+        return boundary(translation(place, self.address.secrets))
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -170,6 +181,38 @@ class Connection:
                     raise
                 failures += 1
                 await self.recover(error, failures)
+
+
+def _http_client(address: Address, proxy: Proxy | None) -> Any:  # noqa: ANN401 - openai 2 has httpx's, openai 3 httpx2's
+    """Return a client that goes no further than the address: no redirects, no proxies to this machine, no other's keys.
+
+    Raises `UsageError` for a proxy that the environment names and nobody can use.
+    """
+    import openai
+
+    async def keep_own(request: Any) -> None:  # noqa: ANN401 - as above
+        for name in foreign:
+            request.headers.pop(name, None)
+        if "authorization" in foreign:
+            request.headers["Authorization"] = f"Bearer {address.key}"
+
+    told = address.environment.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
+    ambient = {"openai-organization", "openai-project", *(line.partition(":")[0].strip().lower() for line in told)}
+    foreign = set() if address.is_openai else ambient - {name.lower() for name in address.headers}
+    direct: dict[str, Any] = {}
+    if is_loopback(address.api):  # without the environment's proxies, yet with its certificates
+        direct = {"trust_env": False, "verify": ssl.create_default_context()}
+    try:
+        return openai.DefaultAsyncHttpxClient(
+            follow_redirects=False,  # headers would go wherever it leads
+            event_hooks={"request": [keep_own]},
+            **direct,
+        )
+    except Exception as error:
+        if not isinstance(error, ValueError | ImportError) and type(error).__name__ != "InvalidURL":
+            raise
+        name = f"{proxy.variable} ({printable(proxy.url)})" if proxy else "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
+        raise UsageError(f"The proxy in {name} cannot be used: write it as http://HOST:PORT, or unset it.") from error
 
 
 def _cause(error: AminiError) -> str:

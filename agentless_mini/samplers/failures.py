@@ -8,10 +8,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable, Translation
+from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable, Translation, printable
+from agentless_mini.samplers.addresses import Proxy
 
 LONGEST_WAIT = 300.0  # seconds that a server may ask for with Retry-After
 _QUOTED = 300  # characters of a foreign message
@@ -39,31 +41,44 @@ class StreamEnded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What people can turn where a server does not do its part: the names of settings and options."""
+    """What people can turn where a server does not do its part: the names of settings and options.
+
+    `withheld` is the variable whose key was not sent as it is meant for another address, "" where there is none.
+    """
 
     address: str = "--base-url"
     model: str = "--model"
     key: str = "AMINI_API_KEY"
     window: str = "pass --context N with the window that it has"
     load: str = "max_in_flight"
+    timeout: str = "[endpoint] timeout_s"
+    withheld: str = ""
 
 
 SAMPLER_ADVICE = Advice()
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
+    """What messages say of a server: its address, what to turn, the seconds it may be silent, a proxy before it."""
+
     url: str
-    advice: Advice
+    advice: Advice = SAMPLER_ADVICE
+    timeout_s: float = 600.0
+    proxy: Proxy | None = None
+
+    def by_proxy(self) -> str:
+        """Return a hint for answers that may be a proxy's, "" where there is none."""
+        if self.proxy is None:
+            return ""
+        return f" (or {_bypassing(self)}, if it is the answer of the proxy {_named(self.proxy)})"
 
 
-def translation(url: str, secrets: tuple[str, ...], advice: Advice = SAMPLER_ADVICE) -> Translation:
-    """Return the table for a server at `url`; none of the `secrets` ever appears in a message."""
+def translation(place: Place, secrets: tuple[str, ...]) -> Translation:
+    """Return the table for the server at a place; none of the `secrets` ever appears in a message."""
     import openai
 
-    place = _Place(url, advice)
-
-    def quoted(build: Callable[[_Place, str], AminiError]) -> Callable[[BaseException], AminiError]:
+    def quoted(build: Callable[[Place, str], AminiError]) -> Callable[[BaseException], AminiError]:
         return lambda error: build(place, quote(error, secrets))
 
     return {
@@ -74,7 +89,7 @@ def translation(url: str, secrets: tuple[str, ...], advice: Advice = SAMPLER_ADV
         openai.UnprocessableEntityError: quoted(_refused),
         openai.RateLimitError: quoted(_overloaded),
         openai.APIStatusError: lambda error: _answered(place, error, quote(error, secrets)),
-        openai.APITimeoutError: lambda error: _connection(place, error, "is silent for too long"),
+        openai.APITimeoutError: lambda error: _silent(place, error),
         openai.APIConnectionError: lambda error: _connection(place, error, "broke the connection"),
         openai.OpenAIError: quoted(_failing),
         StreamEnded: quoted(_failing),
@@ -138,13 +153,14 @@ def _words(error: BaseException) -> str:
     return f"{'.'.join(map(str, first['loc'])) or 'the page'}: {first['msg']}"
 
 
-def _locked(place: _Place, said: str) -> AminiError:
-    return ServerFailed(
-        f"The model server at {place.url} wants a key ({said}): set {place.advice.key} to one that it accepts."
-    )
+def _locked(place: Place, said: str) -> AminiError:
+    wants = f"The model server at {place.url} wants a key ({said}): set {place.advice.key} to one that it accepts"
+    if place.advice.withheld:
+        return ServerFailed(f"{wants}; {place.advice.withheld} was not sent, as it is meant for another address.")
+    return ServerFailed(f"{wants}{place.by_proxy()}.")
 
 
-def _not_found(place: _Place, said: str) -> AminiError:
+def _not_found(place: Place, said: str) -> AminiError:
     if "model" in said.lower():
         return ModelUnknown(
             f"The model server at {place.url} does not serve this model ({said}): check {place.advice.model}."
@@ -158,7 +174,7 @@ def _is_overflow(said: str) -> bool:
     return any(word in said.lower() for word in _OVERFLOW_WORDS)
 
 
-def _refused(place: _Place, said: str) -> AminiError:
+def _refused(place: Place, said: str) -> AminiError:
     if _is_overflow(said):
         return ServerFailed(f"A prompt is too long for the model at {place.url} ({said}): {place.advice.window}.")
     return ServerFailed(
@@ -166,13 +182,13 @@ def _refused(place: _Place, said: str) -> AminiError:
     )
 
 
-def _overloaded(place: _Place, said: str) -> AminiError:
+def _overloaded(place: Place, said: str) -> AminiError:
     return ServerFailed(
         f"The model server at {place.url} is over its limit ({said}): try later, or lower {place.advice.load}."
     )
 
 
-def _answered(place: _Place, error: BaseException, said: str) -> AminiError:
+def _answered(place: Place, error: BaseException, said: str) -> AminiError:
     code = getattr(error, "status_code", 0)
     if not HTTPStatus.MULTIPLE_CHOICES <= code < HTTPStatus.BAD_REQUEST:
         return _failing(place, said)
@@ -182,19 +198,43 @@ def _answered(place: _Place, error: BaseException, said: str) -> AminiError:
     )
 
 
-def _failing(place: _Place, said: str) -> AminiError:
-    return ServerFailed(f"The model server at {place.url} fails ({said}): see its log, and run the same command again.")
+def _failing(place: Place, said: str) -> AminiError:
+    return ServerFailed(
+        f"The model server at {place.url} fails ({said}): see its log, and run the same command again"
+        f"{place.by_proxy()}."
+    )
 
 
-def _garbled(place: _Place, said: str) -> AminiError:
+def _garbled(place: Place, said: str) -> AminiError:
     return ServerFailed(
         f"The server at {place.url} does not speak the OpenAI protocol ({said}): check {place.advice.address}."
     )
 
 
-def _connection(place: _Place, error: BaseException, what: str) -> AminiError:
-    if type(error.__cause__).__name__ in _NO_CONNECTION:  # by name: openai 2 uses httpx, openai 3 httpx2
+def _connection(place: Place, error: BaseException, what: str) -> AminiError:
+    if type(error.__cause__).__name__ not in _NO_CONNECTION:  # by name: openai 2 uses httpx, openai 3 httpx2
+        return ServerFailed(f"The model server at {place.url} {what}: see its log, and run the same command again.")
+    if place.proxy is not None:
         return ServerUnreachable(
-            f"Nothing answers at {place.url}: start the model server, or give {place.advice.address}."
+            f"The proxy {_named(place.proxy)} does not lead to {place.url} ({quote(error.__cause__ or error, ())}): "
+            f"start or correct it, or {_bypassing(place)}."
         )
-    return ServerFailed(f"The model server at {place.url} {what}: see its log, and run the same command again.")
+    return ServerUnreachable(f"Nothing answers at {place.url}: start the model server, or give {place.advice.address}.")
+
+
+def _silent(place: Place, error: BaseException) -> AminiError:
+    if type(error.__cause__).__name__ in _NO_CONNECTION:
+        return _connection(place, error, "")
+    return ServerFailed(
+        f"The model server at {place.url} was silent for longer than {place.timeout_s:g} s: raise "
+        f"{place.advice.timeout} if it only works long, lower {place.advice.load} if it has too much at once, or see "
+        "its log."
+    )
+
+
+def _named(proxy: Proxy) -> str:
+    return f"{printable(proxy.url)} of {proxy.variable}"
+
+
+def _bypassing(place: Place) -> str:
+    return f"add {urlsplit(place.url).hostname} to NO_PROXY"

@@ -5,25 +5,28 @@ once. What differs between servers is in `endpoints` and `streams`, drawing in `
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from types import TracebackType
+from dataclasses import replace
+from types import MappingProxyType, TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from agentless_mini.domain import Completion, Decoding, EditTask, Message, ModelCard, SampleRequest
 from agentless_mini.errors import UsageError
 from agentless_mini.grammar import edit_grammar
-from agentless_mini.samplers.addresses import ServerSettings
+from agentless_mini.samplers.addresses import ServerSettings, belongs_to_openai, checked_key
 from agentless_mini.samplers.connection import Address, Connection, Patience
 from agentless_mini.samplers.draws import Ask, Draws, Limits
 from agentless_mini.samplers.endpoints import Endpoint, Engine, Wanted, count, discover, grammar_body, wire_messages
+from agentless_mini.samplers.failures import SAMPLER_ADVICE
 
 _PRINTABLE = " !\"#$&'()*+,-./:;<=>?@[]^_`{|}~"
 _LONGEST_HEADER = 512
 KEY_VARIABLE = "AMINI_API_KEY"
+OPENAI_KEY = "OPENAI_API_KEY"
 _OFFERED = (Decoding.FREE, Decoding.GRAMMAR)
 
 
@@ -60,6 +63,8 @@ class OpenAISampler:
 
     `on_tokens` is told of each number of new tokens as they stream in (events, where the server does not count),
     `on_wait` in a sentence of each wait before another attempt, once for each cause and number of failures in a row.
+    `environment` is that of the process: where the settings have no key, that of OPENAI_API_KEY is sent to the address
+    that it is meant for (`addresses.belongs_to_openai`) and to no other; a proxy that it names is told in errors.
     Use it as an async context manager, or call `aclose`.
     """
 
@@ -69,18 +74,15 @@ class OpenAISampler:
         on_tokens: Callable[[int], None] = lambda tokens: None,
         patience: Patience | None = None,
         on_wait: Callable[[str], None] = lambda said: None,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Prepare to ask the server of `settings`; `patience` replaces its retries and waits (for tests).
 
-        Raises `UsageError` where no `base_url` is set.
+        Raises `UsageError` where no `base_url` is set, or a key or proxy of the environment cannot be used.
         """
-        if settings.base_url is None:
-            raise UsageError("No model server is chosen: give --base-url.")
-        headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
-        address = Address(settings.base_url, settings.api_key.get_secret_value(), headers, settings.timeout_s)
         self._settings = settings
         self._on_tokens = on_tokens
-        self._connection = Connection(address, patience or Patience(settings.retries), on_wait)
+        self._connection = Connection(_address(settings, environment), patience or Patience(settings.retries), on_wait)
         self._limits = Limits(asyncio.Semaphore(settings.max_in_flight), settings.max_samples_per_request)
         self._discovery = asyncio.Lock()
         self._found: Endpoint | None = None
@@ -130,6 +132,22 @@ class OpenAISampler:
                 self._found = await discover(self._connection, wanted)
                 self._limits.at_most(self._found.max_choices or self._limits.choices)
             return self._found
+
+
+def _address(settings: EndpointSettings, environment: Mapping[str, str]) -> Address:
+    if settings.base_url is None:
+        raise UsageError("No model server is chosen: give --base-url.")
+    key, is_openai = settings.api_key, belongs_to_openai(settings.base_url, environment)
+    found = "" if "api_key" in settings.model_fields_set else environment.get(OPENAI_KEY, "")
+    if found and is_openai:
+        try:
+            key = checked_key(SecretStr(found), OPENAI_KEY)
+        except ValueError as error:
+            raise UsageError(f"The key in {OPENAI_KEY} is not valid: {error}.") from None
+    headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+    advice = replace(SAMPLER_ADVICE, withheld=OPENAI_KEY if found and not is_openai else "")
+    secret = key.get_secret_value()
+    return Address(settings.base_url, secret, headers, settings.timeout_s, advice, environment, is_openai)
 
 
 def _body(request: SampleRequest, engine: Engine) -> dict[str, object]:

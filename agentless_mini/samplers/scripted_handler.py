@@ -91,13 +91,15 @@ class Handler(BaseHTTPRequestHandler):
         kind = fault.kind if fault else ""
         text = body.decode(errors="replace")
         stage, instance = self._stage(), self.headers.get("X-Amini-Instance", "")
+        headers = {name.lower(): value for name, value in self.headers.items()}
         try:
             chat = ChatRequest.model_validate_json(body) if self.path == CHAT else None
         except ValidationError:
             chat = None
         if chat is None:
-            return Seen(self.path, text, stage, instance, fault=kind)
-        return Seen(self.path, text, stage, instance, chat.digest(), chat.samples(), chat.seed, chat.n, kind)
+            return Seen(self.path, text, stage, instance, fault=kind, headers=headers)
+        samples = chat.samples()
+        return Seen(self.path, text, stage, instance, chat.digest(), samples, chat.seed, chat.n, kind, headers)
 
     def _stage(self) -> str:
         return str(self.headers.get("X-Amini-Stage", ""))
