@@ -151,7 +151,7 @@ async def _asking(endpoint: EndpointSettings, around: Surroundings) -> OpenAISam
     def tell(said: str) -> None:
         around.progress(Note(said))
 
-    sampler = OpenAISampler(endpoint, around.progress.tokens, on_wait=tell, environment=around.machine.environment)
+    sampler = OpenAISampler(endpoint, around.progress.tokens, tell=tell, environment=around.machine.environment)
     return await around.stack.enter_async_context(sampler)
 
 

@@ -28,7 +28,7 @@ async def open_scorer(settings: ScorerSettings, around: Surroundings) -> tuple[S
         around.progress(Note(said))
 
     async def connect() -> HttpScorer:
-        made = HttpScorer(settings, on_wait=tell, environment=around.machine.environment)
+        made = HttpScorer(settings, tell=tell, environment=around.machine.environment)
         return await around.stack.enter_async_context(made)
 
     if settings.model is not None:

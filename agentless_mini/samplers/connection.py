@@ -5,6 +5,7 @@ business of `endpoints` and `streams`. The SDK takes most of a second to import,
 """
 
 import asyncio
+import json
 import random
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -26,7 +27,8 @@ from agentless_mini.samplers.failures import (
     translation,
     wait_asked_for,
 )
-from agentless_mini.samplers.streams import Event
+from agentless_mini.samplers.refusals import refused
+from agentless_mini.samplers.streams import Event, whole_events
 
 Page = TypeVar("Page", bound=BaseModel)
 Body = Mapping[str, object]
@@ -103,13 +105,13 @@ class Waits:
 class Connection:
     """A server at an address. Until it has answered once, a refused connection is final: nobody is there."""
 
-    def __init__(self, address: Address, patience: Patience, on_wait: Callable[[str], None]) -> None:
-        """Connect to `address` when something is asked; tell `on_wait` of waits, as `Waits` does."""
+    def __init__(self, address: Address, patience: Patience, tell: Callable[[str], None]) -> None:
+        """Connect to `address` when something is asked; `tell` of waits, as `Waits` does."""
         import openai
 
         self.address = address
         self._patience = patience
-        self._waits = Waits(on_wait)
+        self._waits = Waits(tell)
         self._answered = False
         self._proxy = proxy_before(address.api, address.environment)
         self._client = openai.AsyncOpenAI(
@@ -130,7 +132,10 @@ class Connection:
         return await self._patiently(lambda: self._client.post(url, cast_to=object, body=body), page)
 
     async def events(self, body: Body, headers: Mapping[str, str]) -> AsyncGenerator[Event, None]:
-        """Yield the events of a streamed chat; no second attempt. Closing the iterator closes the connection."""
+        """Yield the events of a streamed chat; no second attempt. Closing the iterator closes the connection.
+
+        A server that does not stream, and answers in one piece, is read too.
+        """
         import openai
 
         with self.edge():
@@ -144,15 +149,19 @@ class Connection:
             )
             self._answered = True
             try:
-                async for event in stream:
-                    yield Event.model_validate(event)
+                if _is_whole(stream.response):
+                    for event in whole_events(_body_of(json.loads(await stream.response.aread()), stream.response)):
+                        yield event
+                    return
+                async for data in stream:
+                    yield Event.model_validate(data)
             finally:
                 await stream.close()
 
     async def recover(self, error: AminiError, failures: int) -> None:
         """Wait before the next attempt after so many failures in a row; raise `error` where none is worth making."""
         hopeless = isinstance(error, ServerUnreachable) and not self._answered
-        if hopeless or failures > self._patience.retries or not can_pass(error):
+        if hopeless or refused(error) is not None or failures > self._patience.retries or not can_pass(error):
             raise error
         seconds = max(self._patience.wait(failures), wait_asked_for(error))
         cause = f"The model server at {self.address.api} {_cause(error)}"
@@ -213,6 +222,20 @@ def _http_client(address: Address, proxy: Proxy | None) -> Any:  # noqa: ANN401 
             raise
         name = f"{proxy.variable} ({printable(proxy.url)})" if proxy else "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
         raise UsageError(f"The proxy in {name} cannot be used: write it as http://HOST:PORT, or unset it.") from error
+
+
+def _is_whole(response: Any) -> bool:  # noqa: ANN401 - as above
+    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower() == "application/json"
+
+
+def _body_of(page: object, response: Any) -> object:  # noqa: ANN401 - as above
+    """Return an answer in one piece. Raises the SDK's error where it is one, as the SDK does for events."""
+    import openai
+
+    if isinstance(page, dict) and (error := page.get("error")):
+        said = error.get("message") if isinstance(error, dict) else error
+        raise openai.APIError(str(said), response.request, body=error)
+    return page
 
 
 def _cause(error: AminiError) -> str:

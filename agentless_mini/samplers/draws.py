@@ -12,6 +12,7 @@ from agentless_mini.domain import Completion
 from agentless_mini.errors import AminiError
 from agentless_mini.samplers.connection import Body, Connection
 from agentless_mini.samplers.failures import StreamEnded, is_refusal
+from agentless_mini.samplers.refusals import Habits, Part, Wire, folded, refused, without
 from agentless_mini.samplers.streams import Assembly
 
 
@@ -29,15 +30,18 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A chat request without its share of samples: sample i is drawn with seed `seed + i`."""
+    """A chat request without its messages and its share of samples: sample i is drawn with seed `seed + i`."""
 
     body: Body
     headers: Mapping[str, str]
     seed: int
 
-    def of(self, run: tuple[int, ...]) -> Body:
-        """Return the body that asks for a run of consecutive samples."""
-        return {**self.body, "n": len(run), "seed": self.seed + run[0]}
+    messages: Wire
+
+    def of(self, run: tuple[int, ...], gone: frozenset[Part]) -> Body:
+        """Return the body that asks for a run of consecutive samples, without the parts that are gone."""
+        shared = {"messages": folded(self.messages, gone), "n": len(run), "seed": self.seed + run[0]}
+        return without({**self.body, **shared}, gone)
 
 
 def runs(indices: tuple[int, ...], longest: int) -> Iterator[tuple[int, ...]]:
@@ -53,10 +57,13 @@ def runs(indices: tuple[int, ...], longest: int) -> Iterator[tuple[int, ...]]:
 class Draws:
     """The draws of one prompt. Each run of samples is a task of its own; what they finish goes through one queue."""
 
-    def __init__(self, connection: Connection, limits: Limits, ask: Ask, on_tokens: Callable[[int], None]) -> None:
+    def __init__(
+        self, connection: Connection, limits: Limits, habits: Habits, ask: Ask, on_tokens: Callable[[int], None]
+    ) -> None:
         """Prepare to send `ask`; `on_tokens` is told of new tokens as they come."""
         self._connection = connection
         self._limits = limits
+        self._habits = habits
         self._ask = ask
         self._on_tokens = on_tokens
         self._done: asyncio.Queue[Completion | BaseException] = asyncio.Queue()
@@ -92,24 +99,25 @@ class Draws:
 
     async def _draw(self, run: tuple[int, ...], failures: int) -> None:
         """Ask for a run; start again for what is still owed of it after a failure."""
-        assembly = Assembly(run)
+        assembly, gone = Assembly(run), self._habits.gone
         try:
             async with self._limits.slots:
+                gone = self._habits.gone
                 if len(run) <= self._limits.choices:  # else less was learned while this run waited: it is split
-                    await self._stream(run, assembly)
+                    await self._stream(self._ask.of(run, gone), assembly)
         except AminiError as error:
-            if is_refusal(error) and len(run) > 1:
+            if len(run) > 1 and is_refusal(error) and refused(error) in {Part.N, None}:
                 self._limits.at_most(1)
-            else:
+            elif not self._habits.learn(error, gone):
                 failures = 1 if assembly.given else failures + 1
                 await self._connection.recover(error, failures)
         owed = tuple(index for index in run if index not in assembly.given)
         self._start(owed, failures)
 
-    async def _stream(self, run: tuple[int, ...], assembly: Assembly) -> None:
+    async def _stream(self, body: Body, assembly: Assembly) -> None:
         """Send one request and hand on what it finishes, also where the stream breaks."""
         try:
-            async with aclosing(self._connection.events(self._ask.of(run), self._ask.headers)) as events:
+            async with aclosing(self._connection.events(body, self._ask.headers)) as events:
                 async for event in events:
                     before = assembly.streamed
                     self._hand_on(assembly.feed(event))
@@ -118,7 +126,7 @@ class Draws:
             self._hand_on(assembly.rest())
         if assembly.ignored() and assembly.given:
             self._limits.at_most(1)
-        if len(assembly.given) + len(assembly.ignored()) < len(run) or not assembly.given:
+        if assembly.unfinished() or not assembly.given:
             with self._connection.edge():
                 raise StreamEnded("the stream ended before the answer did")
 

@@ -117,7 +117,7 @@ def can_pass(error: AminiError) -> bool:
 def is_refusal(error: AminiError) -> bool:
     """Return whether the server refused the request as it is, for a reason other than its length."""
     cause = error.__cause__
-    return cause is not None and status(error) in _REFUSED and not _is_overflow(quote(cause, ()))
+    return cause is not None and status(error) in _REFUSED and not is_overflow(quote(cause, ()))
 
 
 def is_absent(error: AminiError) -> bool:
@@ -170,12 +170,13 @@ def _not_found(place: Place, said: str) -> AminiError:
     )
 
 
-def _is_overflow(said: str) -> bool:
+def is_overflow(said: str) -> bool:
+    """Return whether a server's words are about a prompt that is too long for the model."""
     return any(word in said.lower() for word in _OVERFLOW_WORDS)
 
 
 def _refused(place: Place, said: str) -> AminiError:
-    if _is_overflow(said):
+    if is_overflow(said):
         return ServerFailed(f"A prompt is too long for the model at {place.url} ({said}): {place.advice.window}.")
     return ServerFailed(
         f"The model server at {place.url} refuses the request ({said}): check {place.advice.model} and its options."

@@ -69,7 +69,7 @@ class HttpScorer:
     """Asks one server. See `ports.Scorer` for the contract of its methods.
 
     Of a model that gives one number, the raw one is asked for (`use_activation`: a sigmoid makes all high rewards
-    equal); of several, what the server makes of them. `on_wait` is told in a sentence of each wait before another
+    equal); of several, what the server makes of them. `tell` is told in a sentence of each wait before another
     attempt, `environment` is that of the process (a proxy that it names is told in errors). Use it as an async context
     manager, or call `aclose`.
     """
@@ -78,7 +78,7 @@ class HttpScorer:
         self,
         settings: ScorerSettings,
         patience: Patience | None = None,
-        on_wait: Callable[[str], None] = lambda said: None,
+        tell: Callable[[str], None] = lambda said: None,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Prepare to ask the server of `settings`; `patience` replaces its retries and waits (for tests).
@@ -91,7 +91,7 @@ class HttpScorer:
         key = settings.api_key.get_secret_value()
         address = Address(settings.base_url, key, headers, settings.timeout_s, ADVICE, environment)
         self._batch = settings.batch
-        self._connection = Connection(address, patience or Patience(settings.retries), on_wait)
+        self._connection = Connection(address, patience or Patience(settings.retries), tell)
         self._slots = asyncio.Semaphore(settings.max_in_flight)
 
     async def served(self) -> str:

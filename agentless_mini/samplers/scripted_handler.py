@@ -42,7 +42,7 @@ class Play:
 
     def reply(self, request: ChatRequest, stage: str) -> Reply:
         """Return the script's answers to a request. Raises `ServerFailed` where the script has none."""
-        contents, limit = request.contents(), request.max_tokens or DEFAULT_MAX_TOKENS
+        contents, limit = request.contents(), request.limit() or DEFAULT_MAX_TOKENS
         samples = request.samples()
         answers = tuple(self.model.script.answer(stage, contents, sample).cut(limit) for sample in samples)
         digest, tokens = request.digest(), count_pieces(contents)
@@ -144,7 +144,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path in pages:
             return pages[self.path](model)
         if self.path == "/apply-template" and model.dialect is Dialect.LLAMA_CPP:
-            return protocol.template_body(protocol.TemplateRequest.model_validate_json(body))
+            return protocol.template_body(model, protocol.TemplateRequest.model_validate_json(body))
         if self.path == "/tokenize" and model.dialect is not Dialect.PLAIN:
             return protocol.tokenize_body(model, protocol.TokenizeRequest.model_validate_json(body))
         return None
@@ -158,7 +158,7 @@ class Handler(BaseHTTPRequestHandler):
         reply = play.reply(request, self._stage())
         if fault is not None and fault.kind is FaultKind.FEWER_CHOICES:
             reply = reply.fewer(fault.after)
-        if request.stream:
+        if request.stream and play.model.streams:
             self._stream(reply, fault, number)
             return
         time.sleep(play.delay * max((answer.tokens() for answer in reply.answers), default=0))

@@ -6,8 +6,9 @@ does no I/O, and it never guesses an answer: a choice that did not finish is owe
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator, model_validator
 
 from agentless_mini.domain import Completion, Finish, Usage
 
@@ -16,12 +17,38 @@ _WITHHELD = {"content_filter"}
 _BROKEN = {"abort", "error"}
 
 
-class Delta(BaseModel):
-    """What a choice gained. Servers call the reasoning by either name, some by both at once."""
+def _text(said: object) -> str:
+    """Return what a field says: a text, or the texts among the pieces of a list (Mistral's); "" for anything else."""
+    if isinstance(said, list):
+        texts = (piece.get("text") for piece in said if isinstance(piece, dict) and piece.get("type") == "text")
+        return "".join(text for text in texts if isinstance(text, str))
+    return said if isinstance(said, str) else ""
 
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
+
+class Delta(BaseModel):
+    """What a choice gained. Servers call the reasoning by one of three names, some by two at once.
+
+    `reasoning` is that of vLLM, SGLang, Ollama and OpenRouter, `reasoning_content` DeepSeek's and older vLLM's.
+    Mistral's own service puts it into the content, as pieces of type "thinking".
+    """
+
+    content: Annotated[str, BeforeValidator(_text)] = ""
+    reasoning: Annotated[str, BeforeValidator(_text)] = ""
+    reasoning_content: Annotated[str, BeforeValidator(_text)] = ""
+    thinking: Annotated[str, BeforeValidator(_text)] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_pieces(cls, said: object) -> object:
+        """Take the thinking out of a content in pieces."""
+        if not isinstance(said, dict) or not isinstance(pieces := said.get("content"), list):
+            return said
+        thoughts = [piece.get("thinking") for piece in pieces if isinstance(piece, dict)]
+        return {**said, "thinking": [{"type": "text", "text": _text(thought)} for thought in thoughts]}
+
+    def thought(self) -> str:
+        """Return the reasoning, by whichever name it came."""
+        return self.reasoning or self.reasoning_content or self.thinking
 
 
 class ChoiceEvent(BaseModel):
@@ -55,6 +82,27 @@ class Event(BaseModel):
 
     choices: tuple[ChoiceEvent, ...] = ()
     usage: UsageReport | None = None
+
+
+class _WholeChoice(BaseModel):
+    index: int = 0
+    message: Delta
+    finish_reason: str | None = None
+
+
+class _Whole(BaseModel):
+    choices: tuple[_WholeChoice, ...]
+    usage: UsageReport | None = None
+
+
+def whole_events(page: object) -> Iterator[Event]:
+    """Yield an answer in one piece as the events of a stream that says the same. Raises ValidationError for others."""
+    whole = _Whole.model_validate(page)
+    for choice in whole.choices:
+        ends = choice.finish_reason or "stop"
+        yield Event(choices=(ChoiceEvent(index=choice.index, delta=choice.message, finish_reason=ends),))
+    if whole.usage is not None:
+        yield Event(usage=whole.usage)
 
 
 @dataclass(slots=True)
@@ -113,12 +161,16 @@ class Assembly:
         """Return the samples of which the stream said nothing at all: a server that ignores `n` leaves them."""
         return tuple(index for number, index in enumerate(self._indices) if number not in self._choices)
 
+    def unfinished(self) -> bool:
+        """Return whether the stream began samples that it did not end."""
+        return len(self._choices) > len(self.given)
+
     def _take(self, part: ChoiceEvent, event: Event) -> None:
         choice = self._choices.get(part.index, _Choice())
         if choice.finish is not None or not 0 <= part.index < len(self._indices):
             return
         self._choices[part.index] = choice
-        said, thought = part.delta.content or "", part.delta.reasoning or part.delta.reasoning_content or ""
+        said, thought = part.delta.content, part.delta.thought()
         choice.text.append(said)
         choice.reasoning.append(thought)
         self._count(choice, event, 1 if said or thought else 0)

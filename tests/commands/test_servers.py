@@ -1,13 +1,18 @@
 """Servers as they are, through the command: proxies before them, keys for them, what they refuse, cut or keep back."""
 
 import contextlib
+import json
 import socket
 from collections.abc import Iterator
 
 import pytest
 
+from agentless_mini.samplers.refusals import Part
+from agentless_mini.samplers.scripted import Answer, Rule, Script
+from agentless_mini.samplers.scripted_protocol import ServedModel
 from agentless_mini.samplers.scripted_server import ScriptedServer
-from tests.commands.running import Home, one_sentence, server
+from tests.commands.running import LOCALIZED, Home, one_sentence, script, server
+from tests.stages.workbench import FIX
 
 REPAIR = ("repair", ".", "../issue.md", "-n", "2")
 
@@ -20,10 +25,9 @@ def dead() -> Iterator[str]:
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-def test_a_server_on_this_machine_is_reached_past_a_dead_proxy(home: Home, variable: str) -> None:
+def test_a_server_on_this_machine_is_reached_past_a_dead_proxy(home: Home) -> None:
     with dead() as proxy, server() as endpoint:
-        done = home.amini(*REPAIR, "--base-url", endpoint.url, env={variable: proxy})
+        done = home.amini(*REPAIR, "--base-url", endpoint.url, env={"HTTP_PROXY": proxy, "all_proxy": proxy})
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("diff --git")
 
@@ -37,8 +41,8 @@ def test_a_dead_proxy_before_another_machine_is_named(home: Home) -> None:
     assert "add gpu.example to NO_PROXY" in told
 
 
-@pytest.mark.parametrize("proxy", ["nonsense://x", "http://a:b:c", "socks9://x:1"])
-def test_a_proxy_that_is_none_is_told_and_keeps_nobody_from_this_machine(home: Home, proxy: str) -> None:
+def test_a_proxy_that_is_none_is_told_and_keeps_nobody_from_this_machine(home: Home) -> None:
+    proxy = "nonsense://x"
     done = home.amini(*REPAIR, "--base-url", "http://gpu.example:8000/v1", env={"HTTP_PROXY": proxy})
     assert done.returncode == 2
     assert f"The proxy in HTTP_PROXY ({proxy}) cannot be used" in one_sentence(done.stderr)
@@ -72,3 +76,48 @@ def test_the_key_is_that_of_amini_then_of_the_file_then_openais(
         env = {"OPENAI_API_KEY": "sk-openai", "OPENAI_BASE_URL": endpoint.url, **more}
         home.amini(*REPAIR, "--base-url", endpoint.url, "--config", "../named.toml", env=env)
         assert keys(endpoint) == {key}
+
+
+def odd(answers: Script | None = None, **how: object) -> ScriptedServer:
+    """Return a server that answers with right fixes, odd in some way."""
+    return ScriptedServer(ServedModel.model_validate({"script": answers or script(FIX), **how}))
+
+
+def test_a_refused_system_message_is_sent_inside_the_users_under_the_same_key(home: Home) -> None:
+    with odd(refuses={Part.SYSTEM}) as endpoint:
+        done = home.amini(*REPAIR, "--base-url", endpoint.url, "--model", "scripted")
+        chats = [json.loads(seen.body)["messages"] for seen in endpoint.log.chats()]
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("diff --git")
+    assert " ".join(done.stderr.split()).count("takes no system message") == 1
+    assert {tuple(message["role"] for message in messages) for messages in chats} == {("user",)}
+    with server(FIX) as endpoint:  # one that takes system messages: what is asked is the same, so all is recorded
+        again = home.amini(*REPAIR, "--base-url", endpoint.url, "--model", "scripted")
+        assert endpoint.log.chats() == ()
+    assert again.stdout == done.stdout
+
+
+def test_refused_fields_are_left_out_or_renamed_and_each_is_told_once(home: Home) -> None:
+    with odd(refuses=set(Part)) as endpoint:
+        done = home.amini(*REPAIR, "--base-url", endpoint.url)
+        bodies = [json.loads(seen.body) for seen in endpoint.log.chats()]
+    told = " ".join(done.stderr.split())
+    assert (done.returncode, done.stdout[:10]) == (0, "diff --git"), told
+    assert [told.count(f" {part.value}") > 0 for part in Part] == [True] * len(Part)
+    assert (told.count("takes no seed"), told.count("wants max_completion_tokens")) == (1, 1)
+    assert bodies[-1].keys() == {"model", "messages", "max_completion_tokens", "stream"}
+
+
+def test_a_server_that_does_not_stream_is_read(home: Home) -> None:
+    with odd(streams=False) as endpoint:
+        done = home.amini(*REPAIR, "--base-url", endpoint.url)
+    assert (done.returncode, done.stdout[:10]) == (0, "diff --git"), done.stderr
+
+
+def test_an_answer_that_is_all_reasoning_is_told_once_with_what_to_set(home: Home) -> None:
+    thought = Script(rules=(LOCALIZED, Rule(answers=(Answer(reasoning=FIX),))))
+    for field in ("reasoning", "reasoning_content"):
+        with odd(thought, reasoning_field=field) as endpoint:
+            done = home.amini(*REPAIR, "--base-url", endpoint.url, "--store", f"../{field}.sqlite")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.count("--reasoning-parser") == 1

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from agentless_mini.domain import Completion, Finish, Usage
-from agentless_mini.samplers.streams import Assembly, Event
+from agentless_mini.samplers.streams import Assembly, Event, whole_events
 
 INDICES = (4, 5, 6)
 
@@ -121,6 +122,41 @@ def test_reasoning_goes_by_two_names_and_counts_once() -> None:
     ]
     (completion,) = assembled(events, (0,))
     assert (completion.reasoning, completion.text, completion.usage.completion_tokens) == ("hm, yes", "so", 3)
+
+
+@pytest.mark.parametrize(
+    ("delta", "text", "reasoning"),
+    [
+        ({"content": None, "reasoning": None}, "", ""),
+        ({"content": "so", "thinking": "hm"}, "so", "hm"),
+        ({"content": 7, "reasoning": {"effort": "low"}}, "", ""),
+        ({"content": [{"type": "text", "text": "s"}, {"type": "text", "text": "o"}]}, "so", ""),
+        ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, "x"]}, "", "hm"),
+        ({"content": [{"type": "text"}, {"type": "text", "text": 7}, {"type": "image_url"}]}, "", ""),
+    ],
+)
+def test_what_a_choice_says_is_its_texts_whatever_else_is_there(delta: object, text: str, reasoning: str) -> None:
+    choice = {"index": 0, "delta": delta, "finish_reason": "stop"}
+    (completion,) = assembled([Event.model_validate({"choices": [choice]})], (0,))
+    assert (completion.text, completion.reasoning) == (text, reasoning)
+
+
+def test_an_answer_in_one_piece_is_read_as_a_stream() -> None:
+    choices = [
+        {"index": 1, "message": {"role": "assistant", "content": "b"}, "finish_reason": "length"},
+        {"index": 0, "message": {"role": "assistant", "content": "a", "reasoning": "hm"}, "finish_reason": None},
+    ]
+    usage = {"prompt_tokens": 9, "completion_tokens": 5}
+    one, other = assembled(list(whole_events({"object": "x", "choices": choices, "usage": usage})), (0, 1))
+    assert (one.index, one.text, one.finish) == (1, "b", Finish.LENGTH)
+    assert (other.index, other.text, other.reasoning, other.finish) == (0, "a", "hm", Finish.STOP)
+    assert one.usage.completion_tokens + other.usage.completion_tokens == 5
+
+
+@pytest.mark.parametrize("page", [{}, [], "x", {"choices": [{"index": 0}]}])
+def test_what_is_no_answer_is_no_stream(page: object) -> None:
+    with pytest.raises(ValidationError):
+        list(whole_events(page))
 
 
 def test_several_choices_may_come_in_one_event() -> None:

@@ -29,7 +29,7 @@ def told(*faults: Fault, samples: int = 1, **settings: object) -> list[str]:
     async def drawn(url: str) -> None:
         endpoint = EndpointSettings.model_validate({"base_url": url, "max_samples_per_request": 1, **settings})
         patience = Patience(endpoint.retries, Clock().sleep)
-        async with OpenAISampler(endpoint, patience=patience, on_wait=said.append) as sampler:
+        async with OpenAISampler(endpoint, patience=patience, tell=said.append) as sampler:
             await until_error(sampler, from_seed_0(tuple(range(samples))))
 
     with ScriptedServer(served(), faults) as server:
