@@ -20,7 +20,7 @@ from agentless_mini.samplers.addresses import Proxy, is_loopback, proxy_before
 from agentless_mini.samplers.failures import (
     SAMPLER_ADVICE,
     Advice,
-    Place,
+    Peer,
     StreamEnded,
     can_pass,
     status,
@@ -170,8 +170,8 @@ class Connection:
 
     def edge(self) -> AbstractContextManager[None]:
         """Return the boundary at which whatever goes wrong with this server becomes ours."""
-        place = Place(self.address.api, self.address.advice, self.address.timeout_s, self._proxy)
-        return boundary(translation(place, self.address.secrets))
+        peer = Peer(self.address.api, self.address.advice, self.address.timeout_s, self._proxy)
+        return boundary(translation(peer, self.address.secrets))
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -18,10 +18,14 @@ from agentless_mini.samplers.streams import Assembly
 
 @dataclass(slots=True)
 class Limits:
-    """What one server bears, shared by all draws: requests in flight, and choices per request as learned so far."""
+    """What one server bears, shared by all draws: requests in flight, and choices per request as learned so far.
+
+    `tells_usage` is whether it told the tokens of the last request that ended well, None before the first.
+    """
 
     slots: asyncio.Semaphore
     choices: int
+    tells_usage: bool | None = None
 
     def at_most(self, choices: int) -> None:
         """Learn that the server gives at most so many choices in one request."""
@@ -99,7 +103,7 @@ class Draws:
 
     async def _draw(self, run: tuple[int, ...], failures: int) -> None:
         """Ask for a run; start again for what is still owed of it after a failure."""
-        assembly, gone = Assembly(run), self._habits.gone
+        assembly, gone = Assembly(run, self._limits.tells_usage), self._habits.gone
         try:
             async with self._limits.slots:
                 gone = self._habits.gone
@@ -129,6 +133,7 @@ class Draws:
         if assembly.unfinished() or not assembly.given:
             with self._connection.edge():
                 raise StreamEnded("the stream ended before the answer did")
+        self._limits.tells_usage = assembly.told
 
     def _hand_on(self, completions: Iterator[Completion]) -> None:
         for completion in completions:

@@ -59,7 +59,7 @@ SAMPLER_ADVICE = Advice()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Peer:
     """What messages say of a server: its address, what to turn, the seconds it may be silent, a proxy before it."""
 
     url: str
@@ -74,12 +74,12 @@ class Place:
         return f" (or {_bypassing(self)}, if it is the answer of the proxy {_named(self.proxy)})"
 
 
-def translation(place: Place, secrets: tuple[str, ...]) -> Translation:
-    """Return the table for the server at a place; none of the `secrets` ever appears in a message."""
+def translation(peer: Peer, secrets: tuple[str, ...]) -> Translation:
+    """Return the table for a server; none of the `secrets` ever appears in a message."""
     import openai
 
-    def quoted(build: Callable[[Place, str], AminiError]) -> Callable[[BaseException], AminiError]:
-        return lambda error: build(place, quote(error, secrets))
+    def quoted(build: Callable[[Peer, str], AminiError]) -> Callable[[BaseException], AminiError]:
+        return lambda error: build(peer, quote(error, secrets))
 
     return {
         openai.AuthenticationError: quoted(_locked),
@@ -88,9 +88,9 @@ def translation(place: Place, secrets: tuple[str, ...]) -> Translation:
         openai.BadRequestError: quoted(_refused),
         openai.UnprocessableEntityError: quoted(_refused),
         openai.RateLimitError: quoted(_overloaded),
-        openai.APIStatusError: lambda error: _answered(place, error, quote(error, secrets)),
-        openai.APITimeoutError: lambda error: _silent(place, error),
-        openai.APIConnectionError: lambda error: _connection(place, error, "broke the connection"),
+        openai.APIStatusError: lambda error: _answered(peer, error, quote(error, secrets)),
+        openai.APITimeoutError: lambda error: _silent(peer, error),
+        openai.APIConnectionError: lambda error: _connection(peer, error, "broke the connection"),
         openai.OpenAIError: quoted(_failing),
         StreamEnded: quoted(_failing),
         **dict.fromkeys((json.JSONDecodeError, UnicodeError, ValidationError), quoted(_garbled)),
@@ -153,20 +153,20 @@ def _words(error: BaseException) -> str:
     return f"{'.'.join(map(str, first['loc'])) or 'the page'}: {first['msg']}"
 
 
-def _locked(place: Place, said: str) -> AminiError:
-    wants = f"The model server at {place.url} wants a key ({said}): set {place.advice.key} to one that it accepts"
-    if place.advice.withheld:
-        return ServerFailed(f"{wants}; {place.advice.withheld} was not sent, as it is meant for another address.")
-    return ServerFailed(f"{wants}{place.by_proxy()}.")
+def _locked(peer: Peer, said: str) -> AminiError:
+    wants = f"The model server at {peer.url} wants a key ({said}): set {peer.advice.key} to one that it accepts"
+    if peer.advice.withheld:
+        return ServerFailed(f"{wants}; {peer.advice.withheld} was not sent, as it is meant for another address.")
+    return ServerFailed(f"{wants}{peer.by_proxy()}.")
 
 
-def _not_found(place: Place, said: str) -> AminiError:
+def _not_found(peer: Peer, said: str) -> AminiError:
     if "model" in said.lower():
         return ModelUnknown(
-            f"The model server at {place.url} does not serve this model ({said}): check {place.advice.model}."
+            f"The model server at {peer.url} does not serve this model ({said}): check {peer.advice.model}."
         )
     return ServerFailed(
-        f"The server at {place.url} does not speak the OpenAI protocol there ({said}): check {place.advice.address}."
+        f"The server at {peer.url} does not speak the OpenAI protocol there ({said}): check {peer.advice.address}."
     )
 
 
@@ -175,60 +175,59 @@ def is_overflow(said: str) -> bool:
     return any(word in said.lower() for word in _OVERFLOW_WORDS)
 
 
-def _refused(place: Place, said: str) -> AminiError:
+def _refused(peer: Peer, said: str) -> AminiError:
     if is_overflow(said):
-        return ServerFailed(f"A prompt is too long for the model at {place.url} ({said}): {place.advice.window}.")
+        return ServerFailed(f"A prompt is too long for the model at {peer.url} ({said}): {peer.advice.window}.")
     return ServerFailed(
-        f"The model server at {place.url} refuses the request ({said}): check {place.advice.model} and its options."
+        f"The model server at {peer.url} refuses the request ({said}): check {peer.advice.model} and its options."
     )
 
 
-def _overloaded(place: Place, said: str) -> AminiError:
+def _overloaded(peer: Peer, said: str) -> AminiError:
     return ServerFailed(
-        f"The model server at {place.url} is over its limit ({said}): try later, or lower {place.advice.load}."
+        f"The model server at {peer.url} is over its limit ({said}): try later, or lower {peer.advice.load}."
     )
 
 
-def _answered(place: Place, error: BaseException, said: str) -> AminiError:
+def _answered(peer: Peer, error: BaseException, said: str) -> AminiError:
     code = getattr(error, "status_code", 0)
     if not HTTPStatus.MULTIPLE_CHOICES <= code < HTTPStatus.BAD_REQUEST:
-        return _failing(place, said)
+        return _failing(peer, said)
     return ServerFailed(
-        f"The server at {place.url} redirects ({code}), which would hand the key on: "
-        f"put the address that it leads to into {place.advice.address}."
+        f"The server at {peer.url} redirects ({code}), which would hand the key on: "
+        f"put the address that it leads to into {peer.advice.address}."
     )
 
 
-def _failing(place: Place, said: str) -> AminiError:
+def _failing(peer: Peer, said: str) -> AminiError:
     return ServerFailed(
-        f"The model server at {place.url} fails ({said}): see its log, and run the same command again"
-        f"{place.by_proxy()}."
+        f"The model server at {peer.url} fails ({said}): see its log, and run the same command again{peer.by_proxy()}."
     )
 
 
-def _garbled(place: Place, said: str) -> AminiError:
+def _garbled(peer: Peer, said: str) -> AminiError:
     return ServerFailed(
-        f"The server at {place.url} does not speak the OpenAI protocol ({said}): check {place.advice.address}."
+        f"The server at {peer.url} does not speak the OpenAI protocol ({said}): check {peer.advice.address}."
     )
 
 
-def _connection(place: Place, error: BaseException, what: str) -> AminiError:
+def _connection(peer: Peer, error: BaseException, what: str) -> AminiError:
     if type(error.__cause__).__name__ not in _NO_CONNECTION:  # by name: openai 2 uses httpx, openai 3 httpx2
-        return ServerFailed(f"The model server at {place.url} {what}: see its log, and run the same command again.")
-    if place.proxy is not None:
+        return ServerFailed(f"The model server at {peer.url} {what}: see its log, and run the same command again.")
+    if peer.proxy is not None:
         return ServerUnreachable(
-            f"The proxy {_named(place.proxy)} does not lead to {place.url} ({quote(error.__cause__ or error, ())}): "
-            f"start or correct it, or {_bypassing(place)}."
+            f"The proxy {_named(peer.proxy)} does not lead to {peer.url} ({quote(error.__cause__ or error, ())}): "
+            f"start or correct it, or {_bypassing(peer)}."
         )
-    return ServerUnreachable(f"Nothing answers at {place.url}: start the model server, or give {place.advice.address}.")
+    return ServerUnreachable(f"Nothing answers at {peer.url}: start the model server, or give {peer.advice.address}.")
 
 
-def _silent(place: Place, error: BaseException) -> AminiError:
+def _silent(peer: Peer, error: BaseException) -> AminiError:
     if type(error.__cause__).__name__ in _NO_CONNECTION:
-        return _connection(place, error, "")
+        return _connection(peer, error, "")
     return ServerFailed(
-        f"The model server at {place.url} was silent for longer than {place.timeout_s:g} s: raise "
-        f"{place.advice.timeout} if it only works long, lower {place.advice.load} if it has too much at once, or see "
+        f"The model server at {peer.url} was silent for longer than {peer.timeout_s:g} s: raise "
+        f"{peer.advice.timeout} if it only works long, lower {peer.advice.load} if it has too much at once, or see "
         "its log."
     )
 
@@ -237,5 +236,5 @@ def _named(proxy: Proxy) -> str:
     return f"{printable(proxy.url)} of {proxy.variable}"
 
 
-def _bypassing(place: Place) -> str:
-    return f"add {urlsplit(place.url).hostname} to NO_PROXY"
+def _bypassing(peer: Peer) -> str:
+    return f"add {urlsplit(peer.url).hostname} to NO_PROXY"

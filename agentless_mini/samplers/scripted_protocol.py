@@ -52,6 +52,8 @@ class ServedModel(BaseModel):
     """The parts of a request that it answers with an error, each in the words of a server that does."""
     streams: bool = True
     """Whether it streams where it is asked to, or answers in one piece all the same."""
+    tells_usage: bool = True
+    """Whether it tells how many tokens were used."""
     reasoning_field: str = "reasoning"
     """The name under which it gives the reasoning."""
 
@@ -129,14 +131,20 @@ class Reply:
     prompt_tokens: int
     cached_tokens: int
 
-    def usage(self, completion_tokens: int) -> Json:
-        """Return the usage object for so many tokens of the answer."""
+    def usage(self, completion_tokens: int) -> Json | None:
+        """Return the usage object for so many tokens of the answer; None where the server tells none."""
+        if not self.model.tells_usage:
+            return None
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": completion_tokens,
             "total_tokens": self.prompt_tokens + completion_tokens,
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         }
+
+    def tells_at_end(self) -> bool:
+        """Return whether a stream of it ends with usage."""
+        return self.model.tells_usage and self.request.stream_options.include_usage
 
     def total(self) -> int:
         """Return the tokens of all answers."""
@@ -234,7 +242,7 @@ def stream_events(reply: Reply) -> Iterator[StreamEvent]:
         for number, delta in enumerate(row):
             if delta is not None:
                 yield from _choice_events(reply, number, delta)
-    if reply.request.stream_options.include_usage and reply.model.dialect is not Dialect.LLAMA_CPP:
+    if reply.tells_at_end() and reply.model.dialect is not Dialect.LLAMA_CPP:
         yield StreamEvent(_usage_event(reply, reply.total()), len(columns))
 
 
@@ -266,7 +274,7 @@ def _choice_events(reply: Reply, number: int, delta: _Delta) -> Iterator[StreamE
     if reply.request.stream_options.continuous_usage_stats:
         body["usage"] = reply.usage(min(delta.tokens, answer.tokens()))
     yield StreamEvent(body, delta.tokens, reply.samples[number] if ends else None)
-    if ends and reply.model.dialect is Dialect.LLAMA_CPP and reply.request.stream_options.include_usage:
+    if ends and reply.model.dialect is Dialect.LLAMA_CPP and reply.tells_at_end():
         yield StreamEvent(_usage_event(reply, answer.tokens()), delta.tokens)
 
 

@@ -10,11 +10,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, model_validator
 
-from agentless_mini.domain import Completion, Finish, Usage
+from agentless_mini.domain import UNTOLD, Completion, Finish, Usage
 
 _LENGTH = {"length", "max_tokens", "model_length"}
 _WITHHELD = {"content_filter"}
 _BROKEN = {"abort", "error"}
+_MOST_TOKENS = 10**12  # a larger number is none
 
 
 def _text(said: object) -> str:
@@ -59,22 +60,32 @@ class ChoiceEvent(BaseModel):
     finish_reason: str | None = None
 
 
+def _tokens(said: object) -> object:
+    """Return a number of tokens; None for anything that is none."""
+    is_count = isinstance(said, int | float) and not isinstance(said, bool) and 0 <= said <= _MOST_TOKENS
+    return int(said) if is_count and isinstance(said, int | float) else None
+
+
+Count = Annotated[int | None, BeforeValidator(_tokens)]
+
+
 class CachedTokens(BaseModel):
     """How much of the prompt the server did not compute."""
 
-    cached_tokens: int | None = None
+    cached_tokens: Count = None
 
 
 class UsageReport(BaseModel):
-    """Tokens of a request, or of a single choice: see `Assembly`."""
+    """Tokens of a request, or of a single choice: see `Assembly`. What the server does not tell is None."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int | None = None
+    prompt_tokens: Count = None
+    completion_tokens: Count = None
     prompt_tokens_details: CachedTokens | None = None
 
-    def cached(self) -> int:
-        """Return the prompt's tokens that came from the server's cache; 0 where it does not say."""
-        return (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
+    def of_prompt(self) -> Usage:
+        """Return the part of the prompt, and what of it came from the server's cache."""
+        details = self.prompt_tokens_details or CachedTokens()
+        return Usage(self.prompt_tokens, details.cached_tokens)
 
 
 class Event(BaseModel):
@@ -119,7 +130,8 @@ class Assembly:
     """Puts together the choices of one request; choice k is sample `indices[k]`.
 
     A finished choice is given out at the next event, so that usage which follows it can be booked on it; the last one
-    waits for the usage of the request or the end of the stream. Usage is booked so:
+    waits for the usage of the request or the end of the stream. So do all, where it is not known yet whether the server
+    tells usage: without any, no number is booked, as a count of events is none of tokens. Else usage is booked so:
 
     * Tokens of a choice: the server's number where events carry one per choice (vLLM's continuous usage; llama.cpp's
       usage after each choice), else the count of its events with text, which is too low where an event holds several
@@ -129,33 +141,41 @@ class Assembly:
     * Choices that a broken stream leaves unfinished are booked nowhere, although the server computed them.
     """
 
-    def __init__(self, indices: tuple[int, ...]) -> None:
-        """Expect these samples. `streamed` counts all tokens so far, `given` holds the samples given out."""
+    def __init__(self, indices: tuple[int, ...], tells: bool | None = None) -> None:
+        """Expect these samples; `tells` is whether the server is known to tell usage, None where that is not known.
+
+        `streamed` counts all tokens so far, `given` holds the samples given out, `told` is whether this stream has told
+        usage.
+        """
         self.streamed = 0
         self.given: set[int] = set()
+        self.told = False
+        self._tells = tells
         self._indices = indices
         self._choices: dict[int, _Choice] = {}
         self._held: list[int] = []
         self._finished = 0
         self._booked = 0
         self._reports = 0
+        self._counts = False
+        self._ended = False
         self._prompt = Usage()
-        self._told = Usage()
+        self._running = UNTOLD
 
     def feed(self, event: Event) -> Iterator[Completion]:
         """Take an event in; yield the choices that are complete by now."""
         if not event.choices and event.usage is not None:
             self._settle(event.usage)
-            yield from self.rest()
-        elif self._finished < len(self._indices):
-            yield from self.rest()
+            yield from self._release()
+        elif self._finished < len(self._indices) and (self.told or self._tells is not None):
+            yield from self._release()
         for part in event.choices:
             self._take(part, event)
 
     def rest(self) -> Iterator[Completion]:
         """Yield what is finished and was held back: for the end of the stream, however it came."""
-        while self._held:
-            yield self._give(self._held.pop(0))
+        self._ended = True
+        yield from self._release()
 
     def ignored(self) -> tuple[int, ...]:
         """Return the samples of which the stream said nothing at all: a server that ignores `n` leaves them."""
@@ -164,6 +184,10 @@ class Assembly:
     def unfinished(self) -> bool:
         """Return whether the stream began samples that it did not end."""
         return len(self._choices) > len(self.given)
+
+    def _release(self) -> Iterator[Completion]:
+        while self._held:
+            yield self._give(self._held.pop(0))
 
     def _take(self, part: ChoiceEvent, event: Event) -> None:
         choice = self._choices.get(part.index, _Choice())
@@ -184,28 +208,36 @@ class Assembly:
         before = choice.tokens
         choice.tokens = before + seen
         if event.usage is not None and len(event.choices) == 1:
-            self._told = Usage(event.usage.prompt_tokens, event.usage.cached())
+            self._note(event.usage)
+            self._running = event.usage.of_prompt()
             choice.tokens = event.usage.completion_tokens or choice.tokens
         self.streamed += max(0, choice.tokens - before)
 
     def _settle(self, report: UsageReport) -> None:
         """Book a usage report: that of the choice before it while others are unfinished, else of the request."""
         of_one_choice = self._reports > 0 or self._finished < len(self._indices)
+        self._note(report)
         if self._reports == 0:
-            self._prompt = Usage(report.prompt_tokens, report.cached())
+            self._prompt = report.of_prompt()
         self._reports += 1
         if self._held and report.completion_tokens is not None:
             others = sum(self._choices[number].tokens for number in self._held[:-1])
             booked = 0 if of_one_choice else self._booked + others
             self._choices[self._held[-1]].tokens = max(0, report.completion_tokens - booked)
 
+    def _note(self, report: UsageReport) -> None:
+        self.told = True
+        self._counts = self._counts or report.completion_tokens is not None
+
     def _give(self, number: int) -> Completion:
         choice, prompt = self._choices[number], self._prompt
-        if self._reports == 0 and self._finished == len(self._indices) and not self._held:
-            prompt = self._told
+        is_last = len(self.given) + 1 == len(self._indices) or (self._ended and not self._held)
+        if self._reports == 0 and (is_last or not (self.told or self._tells)):
+            prompt = self._running
         self._prompt = Usage()
         self._booked += choice.tokens
-        usage = Usage(prompt.prompt_tokens, prompt.cached_tokens, choice.tokens)
+        is_counted = self._counts or (self._tells and not is_last)
+        usage = Usage(prompt.prompt_tokens, prompt.cached_tokens, choice.tokens if is_counted else None)
         index, finish = self._indices[number], choice.finish or Finish.STOP
         self.given.add(index)
         return Completion(index, "".join(choice.text), finish, "".join(choice.reasoning), usage)

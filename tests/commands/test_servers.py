@@ -121,3 +121,13 @@ def test_an_answer_that_is_all_reasoning_is_told_once_with_what_to_set(home: Hom
             done = home.amini(*REPAIR, "--base-url", endpoint.url, "--store", f"../{field}.sqlite")
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.count("--reasoning-parser") == 1
+
+
+def test_a_server_that_tells_no_usage_is_not_said_to_have_used_none(home: Home) -> None:
+    with odd(tells_usage=False) as endpoint:
+        done = home.amini(*REPAIR, "--base-url", endpoint.url, "--json", "--store", "../s.sqlite")
+    assert done.returncode == 0, done.stderr
+    assert "tokens are unknown: the server does not tell them" in done.stderr
+    usages = [sample["usage"] for sample in json.loads(done.stdout)["samples"]]
+    assert {tuple(usage.values()) for usage in usages} == {(None, None, None)}
+    assert "not told" in home.amini("show", "1", "--store", "../s.sqlite").stdout

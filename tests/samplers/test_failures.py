@@ -24,7 +24,7 @@ REQUEST = httpx.Request("POST", URL)
 
 
 def ours(error: BaseException) -> AminiError:
-    with pytest.raises(AminiError) as raised, boundary(failures.translation(failures.Place(URL), (KEY,))):
+    with pytest.raises(AminiError) as raised, boundary(failures.translation(failures.Peer(URL), (KEY,))):
         raise error
     return raised.value
 
@@ -96,19 +96,19 @@ def descendants(kind: type[BaseException]) -> Iterator[type[BaseException]]:
 
 
 def test_no_exception_of_the_sdk_is_left_out() -> None:
-    listed: tuple[type[BaseException], ...] = tuple(failures.translation(failures.Place(URL), (KEY,)))
+    listed: tuple[type[BaseException], ...] = tuple(failures.translation(failures.Peer(URL), (KEY,)))
     raisable: list[type[BaseException]] = [openai.OpenAIError, *descendants(openai.OpenAIError)]
     assert [kind for kind in raisable if not issubclass(kind, listed)] == []
 
 
 def test_the_table_is_tested_entry_by_entry() -> None:
-    listed = list(failures.translation(failures.Place(URL), (KEY,)))
+    listed = list(failures.translation(failures.Peer(URL), (KEY,)))
     hit = {next(kind for kind in listed if isinstance(error, kind)) for error, *_ in TABLE}
     assert hit == set(listed)
 
 
 def test_what_the_table_does_not_list_is_a_bug_to_be_seen() -> None:
-    with pytest.raises(KeyError), boundary(failures.translation(failures.Place(URL), (KEY,))):
+    with pytest.raises(KeyError), boundary(failures.translation(failures.Peer(URL), (KEY,))):
         raise KeyError("x")
 
 
@@ -154,7 +154,7 @@ def test_a_missing_page_and_a_refused_request_are_told_from_trouble(
     assert failures.is_refusal(translated) is refusal
 
 
-PROXIED = failures.Place(URL, proxy=Proxy("http://proxy:3128", "HTTP_PROXY"))
+PROXIED = failures.Peer(URL, proxy=Proxy("http://proxy:3128", "HTTP_PROXY"))
 
 
 @pytest.mark.parametrize(

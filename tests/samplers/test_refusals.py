@@ -32,7 +32,7 @@ def answered(status: int, page: object) -> AminiError:
     answer = httpx.Response(status, **({"text": page} if isinstance(page, str) else {"json": page}))
     http = httpx.Client(transport=httpx.MockTransport(lambda _: answer))
     client = openai.OpenAI(base_url="http://host/v1", api_key="none", max_retries=0, http_client=http)
-    with pytest.raises(AminiError) as raised, boundary(failures.translation(failures.Place("http://host/v1"), ())):
+    with pytest.raises(AminiError) as raised, boundary(failures.translation(failures.Peer("http://host/v1"), ())):
         client.post("/chat/completions", cast_to=object, body={})
     return raised.value
 
