@@ -19,6 +19,7 @@ from agentless_mini.errors import UsageError
 from agentless_mini.grammar import edit_grammar
 from agentless_mini.samplers.addresses import ServerSettings, belongs_to_openai, checked_key
 from agentless_mini.samplers.connection import Address, Connection, Patience
+from agentless_mini.samplers.cut_prompts import PromptCheck
 from agentless_mini.samplers.draws import Ask, Draws, Limits
 from agentless_mini.samplers.endpoints import Endpoint, Engine, Wanted, count, discover, grammar_body, wire_messages
 from agentless_mini.samplers.failures import SAMPLER_ADVICE
@@ -49,6 +50,8 @@ class EndpointSettings(ServerSettings):
     """Requests for samples in flight at once, over all prompts; the server batches what is in flight."""
     max_samples_per_request: int = Field(default=32, gt=0)
     """Samples asked for in one request (`n`). Servers that refuse or ignore more than one are asked one by one."""
+    cut_prompts: int = Field(default=3, ge=0)
+    """Prompts in a row that the server may cut in silence (the first is told) before the run is given up; 0: any."""
 
     @field_validator("decoding", mode="before")
     @classmethod
@@ -69,8 +72,8 @@ class OpenAISampler:
 
     `on_tokens` is told of each number of new tokens as they stream in (events, where the server does not count),
     `tell` in a sentence of what people should know of the server: each wait before another attempt, once for each cause
-    and number of failures in a row, and, once, each part of a request that it does not take (`refusals`), and an answer
-    that it took for reasoning.
+    and number of failures in a row, and, once, each part of a request that it does not take (`refusals`), a prompt that
+    it cut (`cut_prompts`), and an answer that it took for reasoning.
     `environment` is that of the process: where the settings have no key, that of OPENAI_API_KEY is sent to the address
     that it is meant for (`addresses.belongs_to_openai`) and to no other; a proxy that it names is told in errors.
     Use it as an async context manager, or call `aclose`.
@@ -97,6 +100,7 @@ class OpenAISampler:
         self._found: Endpoint | None = None
         self._habits: dict[str, Habits] = {}
         self._told_reasoning = False
+        self._prompts = PromptCheck(tell, self._connection.address.api, settings.cut_prompts)
 
     async def card(self) -> ModelCard:
         """Return the model as the server describes it. The server is asked once.
@@ -109,12 +113,16 @@ class OpenAISampler:
     async def count_tokens(self, messages: tuple[Message, ...]) -> int:
         """Return the tokens of the chat by the server's tokenizer, else the upper estimate of `endpoints.estimate`."""
         endpoint = await self._endpoint()
-        return await count(self._connection, endpoint, self._habits_of(endpoint.card.name), messages)
+        tokens = await count(self._connection, endpoint, self._habits_of(endpoint.card.name), messages)
+        if endpoint.card.exact_counts:
+            self._prompts.counted(messages, tokens)
+        return tokens
 
     async def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
         """Yield each wanted sample when it is finished. A broken stream is asked again for what it still owes.
 
-        Raises `UsageError` for a decoding that the server does not offer, and what `ports.Sampler` says.
+        Raises `UsageError` for a decoding that the server does not offer, `ServerFailed` where it cuts one prompt after
+        another, and what `ports.Sampler` says.
         """
         endpoint = await self._endpoint()
         messages, seed = wire_messages(request.messages), request.params.seed
@@ -123,6 +131,7 @@ class OpenAISampler:
         async with aclosing(draws.of(request.indices)) as completions:
             async for completion in completions:
                 self._look_at(completion)
+                self._prompts.read(request.messages, completion.usage)
                 yield completion
 
     async def aclose(self) -> None:

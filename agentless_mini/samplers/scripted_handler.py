@@ -45,7 +45,8 @@ class Play:
         contents, limit = request.contents(), request.limit() or DEFAULT_MAX_TOKENS
         samples = request.samples()
         answers = tuple(self.model.script.answer(stage, contents, sample).cut(limit) for sample in samples)
-        digest, tokens = request.digest(), count_pieces(contents)
+        digest, sent = request.digest(), count_pieces(contents)
+        tokens = min(sent, self.model.reads or sent)
         asked_before = sum(seen.prompt == digest for seen in self.log.requests) > 1
         cached = tokens - 1 if asked_before else 0
         return Reply(request, self.model, answers, samples, digest[:16], tokens, cached)

@@ -52,6 +52,8 @@ class ServedModel(BaseModel):
     """The parts of a request that it answers with an error, each in the words of a server that does."""
     streams: bool = True
     """Whether it streams where it is asked to, or answers in one piece all the same."""
+    reads: int | None = None
+    """How many tokens of a prompt it reads, in silence; None: all."""
     tells_usage: bool = True
     """Whether it tells how many tokens were used."""
     reasoning_field: str = "reasoning"

@@ -112,6 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--stream-interval", type=int, default=1, help="tokens in one event of a stream")
     parser.add_argument("--dialect", type=Dialect, choices=list(Dialect), default=Dialect.VLLM)
     parser.add_argument("--refuse", type=Part, choices=list(Part), action="append", default=[])
+    parser.add_argument("--reads", type=int, help="tokens of a prompt that it reads; the others are cut in silence")
     parser.add_argument("--no-usage", action="store_true", help="tell no numbers of tokens")
     parser.add_argument("--no-stream", action="store_true", help="answer in one piece, whatever is asked")
     options = parser.parse_args(arguments)
@@ -137,6 +138,7 @@ def _server(options: argparse.Namespace) -> ScriptedServer:
         stream_interval=max(1, options.stream_interval),
         refuses=frozenset(options.refuse),
         streams=not options.no_stream,
+        reads=options.reads,
         tells_usage=not options.no_usage,
     )
     faults = _faults(options.faults) if options.faults else ()

@@ -9,7 +9,7 @@ import pytest
 
 from agentless_mini.samplers.refusals import Part
 from agentless_mini.samplers.scripted import Answer, Rule, Script
-from agentless_mini.samplers.scripted_protocol import ServedModel
+from agentless_mini.samplers.scripted_protocol import Dialect, ServedModel
 from agentless_mini.samplers.scripted_server import ScriptedServer
 from tests.commands.running import LOCALIZED, Home, one_sentence, script, server
 from tests.stages.workbench import FIX
@@ -131,3 +131,24 @@ def test_a_server_that_tells_no_usage_is_not_said_to_have_used_none(home: Home) 
     usages = [sample["usage"] for sample in json.loads(done.stdout)["samples"]]
     assert {tuple(usage.values()) for usage in usages} == {(None, None, None)}
     assert "not told" in home.amini("show", "1", "--store", "../s.sqlite").stdout
+
+
+BIG = "\n\n".join(f"def f{n}(x):\n    return x + {n}  # adds up prices of the cart number {n}" for n in range(600))
+
+
+@pytest.mark.parametrize("dialect", [Dialect.PLAIN, Dialect.VLLM])
+def test_a_server_that_cuts_prompts_in_silence_is_told_with_what_to_set(home: Home, dialect: Dialect) -> None:
+    (home.repository / "shop/big.py").write_text(BIG)
+    both = Rule(stage="localize", answers=(Answer(text="```\nshop/cart.py\nshop/big.py\n```"),))
+    answers = Script(rules=(both, Rule(answers=(Answer(text=FIX),))))
+    with odd(answers, dialect=dialect, context_window=60_000, reads=1024) as endpoint:
+        done = home.amini(*REPAIR, "--base-url", endpoint.url, "--context", "60000")
+        told = " ".join(done.stderr.split())
+        assert (done.returncode, done.stdout[:10]) == (0, "diff --git"), told
+        assert told.count("cuts prompts in silence (it read 1024 tokens of a prompt of") == 1
+        assert "OLLAMA_CONTEXT_LENGTH" in told
+        (home.root / "strict.toml").write_text('[endpoint]\ncut_prompts = 1\n[sandbox]\nkind = "none"\n')
+        more = ("--config", "../strict.toml", "--store", "../other.sqlite", "--context", "60000")
+        strict = home.amini(*REPAIR, "--base-url", endpoint.url, *more)
+    assert (strict.returncode, strict.stdout) == (3, "")
+    assert "cuts prompts in silence, 1 in a row" in strict.stderr.splitlines()[-1]
