@@ -111,6 +111,7 @@ class Connection:
 
         self.address = address
         self._patience = patience
+        self._tell = tell
         self._waits = Waits(tell)
         self._answered = False
         self._proxy = proxy_before(address.api, address.environment)
@@ -164,9 +165,14 @@ class Connection:
         if hopeless or refused(error) is not None or failures > self._patience.retries or not can_pass(error):
             raise error
         seconds = max(self._patience.wait(failures), wait_asked_for(error))
-        cause = f"The model server at {self.address.api} {_cause(error)}"
+        cause = f"The model server at {self.address.api} {_cause(error, self.address)}"
         self._waits.waiting(cause, seconds, (failures, self._patience.retries))
         await self._patience.sleep(seconds)
+
+    def tell_fewer(self, most: int) -> None:
+        """Tell that at most so many requests are sent at once from now on."""
+        load = self.address.advice.load
+        self._tell(f"At most {most} requests at a time are sent to {self.address.api} from now on ({load}).")
 
     def edge(self) -> AbstractContextManager[None]:
         """Return the boundary at which whatever goes wrong with this server becomes ours."""
@@ -238,7 +244,7 @@ def _body_of(page: object, response: Any) -> object:  # noqa: ANN401 - as above
     return page
 
 
-def _cause(error: AminiError) -> str:
+def _cause(error: AminiError, address: Address) -> str:
     """Return what a server did that is worth another attempt, in words of ours alone: foreign ones would all differ."""
     import openai
 
@@ -248,7 +254,7 @@ def _cause(error: AminiError) -> str:
         return "does not answer"
     match error.__cause__:
         case openai.APITimeoutError():
-            return "is silent for too long"
+            return f"was silent for longer than {address.timeout_s:g} s ({address.advice.timeout})"
         case openai.APIConnectionError():
             return "broke the connection"
         case StreamEnded():

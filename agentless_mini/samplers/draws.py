@@ -11,9 +11,53 @@ from dataclasses import dataclass
 from agentless_mini.domain import Completion
 from agentless_mini.errors import AminiError
 from agentless_mini.samplers.connection import Body, Connection
-from agentless_mini.samplers.failures import StreamEnded, is_refusal
+from agentless_mini.samplers.failures import StreamEnded, is_refusal, is_silent
 from agentless_mini.samplers.refusals import Habits, Part, Wire, folded, refused, without
 from agentless_mini.samplers.streams import Assembly
+
+
+class Slots:
+    """Requests in flight at once, as an asynchronous context manager that gives how many there may be.
+
+    There may be fewer from the moment that a server under load falls silent.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Allow `most` at first."""
+        self.most = most
+        self._free = asyncio.Semaphore(most)
+        self._used = 0
+        self._owed = 0
+
+    async def __aenter__(self) -> int:
+        """Wait for a free slot."""
+        await self._free.acquire()
+        self._used += 1
+        return self.most
+
+    async def __aexit__(self, *_: object) -> None:
+        """Free the slot, or keep it back where there are to be fewer."""
+        self._used -= 1
+        if self._owed:
+            self._owed -= 1
+        else:
+            self._free.release()
+
+    async def halve(self, allowed: int) -> bool:
+        """Allow half of what was in flight, after a request that began while `allowed` were has given up its slot.
+
+        Returns whether that is fewer. Of the requests that fail together only the first counts.
+        """
+        fewer = max(1, (self._used + 1) // 2)
+        if allowed != self.most or not self._used:
+            return False
+        for _ in range(self.most - fewer):
+            if self._free.locked():
+                self._owed += 1
+            else:
+                await self._free.acquire()
+        self.most = fewer
+        return True
 
 
 @dataclass(slots=True)
@@ -23,7 +67,7 @@ class Limits:
     `tells_usage` is whether it told the tokens of the last request that ended well, None before the first.
     """
 
-    slots: asyncio.Semaphore
+    slots: Slots
     choices: int
     tells_usage: bool | None = None
 
@@ -39,7 +83,6 @@ class Ask:
     body: Body
     headers: Mapping[str, str]
     seed: int
-
     messages: Wire
 
     def of(self, run: tuple[int, ...], gone: frozenset[Part]) -> Body:
@@ -103,9 +146,9 @@ class Draws:
 
     async def _draw(self, run: tuple[int, ...], failures: int) -> None:
         """Ask for a run; start again for what is still owed of it after a failure."""
-        assembly, gone = Assembly(run, self._limits.tells_usage), self._habits.gone
+        assembly, gone, allowed = Assembly(run, self._limits.tells_usage), self._habits.gone, 0
         try:
-            async with self._limits.slots:
+            async with self._limits.slots as allowed:
                 gone = self._habits.gone
                 if len(run) <= self._limits.choices:  # else less was learned while this run waited: it is split
                     await self._stream(self._ask.of(run, gone), assembly)
@@ -114,6 +157,8 @@ class Draws:
                 self._limits.at_most(1)
             elif not self._habits.learn(error, gone):
                 failures = 1 if assembly.given else failures + 1
+                if is_silent(error) and await self._limits.slots.halve(allowed):
+                    self._connection.tell_fewer(self._limits.slots.most)
                 await self._connection.recover(error, failures)
         owed = tuple(index for index in run if index not in assembly.given)
         self._start(owed, failures)

@@ -120,6 +120,13 @@ def is_refusal(error: AminiError) -> bool:
     return cause is not None and status(error) in _REFUSED and not is_overflow(quote(cause, ()))
 
 
+def is_silent(error: AminiError) -> bool:
+    """Return whether the server was there and sent nothing for longer than it may."""
+    import openai
+
+    return isinstance(error.__cause__, openai.APITimeoutError) and isinstance(error, ServerFailed)
+
+
 def is_absent(error: AminiError) -> bool:
     """Return whether the server has no such page, or none that speaks as expected."""
     return isinstance(error.__cause__, ValueError) or (status(error) is not None and not can_pass(error))

@@ -20,7 +20,7 @@ from agentless_mini.grammar import edit_grammar
 from agentless_mini.samplers.addresses import ServerSettings, belongs_to_openai, checked_key
 from agentless_mini.samplers.connection import Address, Connection, Patience
 from agentless_mini.samplers.cut_prompts import PromptCheck
-from agentless_mini.samplers.draws import Ask, Draws, Limits
+from agentless_mini.samplers.draws import Ask, Draws, Limits, Slots
 from agentless_mini.samplers.endpoints import Endpoint, Engine, Wanted, count, discover, grammar_body, wire_messages
 from agentless_mini.samplers.failures import SAMPLER_ADVICE
 from agentless_mini.samplers.refusals import Habits
@@ -47,7 +47,9 @@ class EndpointSettings(ServerSettings):
     decoding: Decoding = Decoding.FREE
     """How answers to repair prompts are decoded: free, or under a grammar (vLLM and llama.cpp)."""
     max_in_flight: int = Field(default=32, gt=0)
-    """Requests for samples in flight at once, over all prompts; the server batches what is in flight."""
+    """Requests for samples in flight at once, over all prompts; the server batches what is in flight.
+
+    Half of what was in flight, after the server was silent for `timeout_s` under it."""
     max_samples_per_request: int = Field(default=32, gt=0)
     """Samples asked for in one request (`n`). Servers that refuse or ignore more than one are asked one by one."""
     cut_prompts: int = Field(default=3, ge=0)
@@ -95,7 +97,7 @@ class OpenAISampler:
         self._on_tokens = on_tokens
         self._tell = tell
         self._connection = Connection(_address(settings, environment), patience or Patience(settings.retries), tell)
-        self._limits = Limits(asyncio.Semaphore(settings.max_in_flight), settings.max_samples_per_request)
+        self._limits = Limits(Slots(settings.max_in_flight), settings.max_samples_per_request)
         self._discovery = asyncio.Lock()
         self._found: Endpoint | None = None
         self._habits: dict[str, Habits] = {}

@@ -9,6 +9,7 @@ import pytest
 
 from agentless_mini.samplers.refusals import Part
 from agentless_mini.samplers.scripted import Answer, Rule, Script
+from agentless_mini.samplers.scripted_faults import Fault, FaultKind
 from agentless_mini.samplers.scripted_protocol import Dialect, ServedModel
 from agentless_mini.samplers.scripted_server import ScriptedServer
 from tests.commands.running import LOCALIZED, Home, one_sentence, script, server
@@ -152,3 +153,13 @@ def test_a_server_that_cuts_prompts_in_silence_is_told_with_what_to_set(home: Ho
         strict = home.amini(*REPAIR, "--base-url", endpoint.url, *more)
     assert (strict.returncode, strict.stdout) == (3, "")
     assert "cuts prompts in silence, 1 in a row" in strict.stderr.splitlines()[-1]
+
+
+def test_a_server_that_is_silent_is_told_with_the_setting_that_allows_for_it(home: Home) -> None:
+    (home.root / "hasty.toml").write_text('[endpoint]\ntimeout_s = 0.5\nretries = 1\n[sandbox]\nkind = "none"\n')
+    slow = (Fault(kind=FaultKind.SLOW, times=99, seconds=2.0),)
+    with ScriptedServer(ServedModel(script=script(FIX)), slow) as endpoint:
+        done = home.amini(*REPAIR, "--base-url", endpoint.url, "--config", "../hasty.toml")
+    last = " ".join(done.stderr.split())
+    assert done.returncode == 3
+    assert "was silent for longer than 0.5 s: raise [endpoint] timeout_s" in last
