@@ -19,10 +19,9 @@ from collections.abc import Callable
 from agentless_mini.domain import Message, Usage
 from agentless_mini.errors import ServerFailed
 
-CHARACTERS = 8  # most that a token stands for: 5.2 is the most of 1,500 files by three tokenizers of 32,000 to 131,000
 FEWEST_CLEAR = 256  # tokens: the rest of a prompt that was cached may be as short
 REMEMBERED, OPENING = 64, 65_536  # earlier prompts, and the characters of each, that a prompt is compared with
-_BLANKS, _RUN, _WORD = re.compile(r"\s+"), re.compile(r"(.)\1+", re.DOTALL), re.compile(r"\w+")
+_RUN = re.compile("[A-Za-z\u0080-\U0010ffff]+|[0-9]+")
 
 _ADVICE = (
     "raise its context (Ollama: OLLAMA_CONTEXT_LENGTH or num_ctx, llama.cpp: -c, LM Studio: the context length) "
@@ -31,13 +30,13 @@ _ADVICE = (
 
 
 def fewest_tokens(text: str) -> int:
-    """Return a lower bound of the tokens of a text: one for 8 characters, and no more than it has words.
+    """Return a lower bound of the tokens of a text: nine tenths of its runs of letters and of digits.
 
-    Runs of blanks or of one character count as a single one: tokenizers have tokens for long ones. No tokenizer in use
-    joins words; one that does would need more than 8 characters for each token to be wronged.
+    A tokenizer that splits at words, as all common ones do, has a token at least for each run, and others for marks and
+    blanks; a tenth is left for one that joins some. Of 1,500 source and text files, by tokenizers of 32,000, 100,000
+    and 131,000 tokens, runs were 41 to 54 % of the tokens in the median and 78 % at most, of short Vietnamese 94 %.
     """
-    characters = len(_RUN.sub(r"\1", _BLANKS.sub(" ", text)))
-    return min(characters // CHARACTERS, sum(1 for _ in _WORD.finditer(text)))
+    return sum(1 for _ in _RUN.finditer(text)) * 9 // 10
 
 
 class PromptCheck:
