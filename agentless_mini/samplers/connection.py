@@ -151,7 +151,7 @@ class Connection:
             self._answered = True
             try:
                 if _is_whole(stream.response):
-                    for event in whole_events(_body_of(json.loads(await stream.response.aread()), stream.response)):
+                    for event in whole_events(await _page(stream.response)):
                         yield event
                     return
                 async for data in stream:
@@ -234,13 +234,20 @@ def _is_whole(response: Any) -> bool:  # noqa: ANN401 - as above
     return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower() == "application/json"
 
 
-def _body_of(page: object, response: Any) -> object:  # noqa: ANN401 - as above
-    """Return an answer in one piece. Raises the SDK's error where it is one, as the SDK does for events."""
+async def _page(response: Any) -> object:  # noqa: ANN401 - as above
+    """Return an answer in one piece. Raises the SDK's errors for what goes wrong, as the SDK does for events."""
     import openai
 
-    if isinstance(page, dict) and (error := page.get("error")):
-        said = error.get("message") if isinstance(error, dict) else error
-        raise openai.APIError(str(said), response.request, body=error)
+    try:
+        page = json.loads(await response.aread())
+    except Exception as error:
+        if not type(error).__module__.startswith("httpx"):
+            raise
+        is_late = "Timeout" in type(error).__name__
+        raise (openai.APITimeoutError if is_late else openai.APIConnectionError)(request=response.request) from error
+    if isinstance(page, dict) and (wrong := page.get("error")):
+        said = wrong.get("message") if isinstance(wrong, dict) else wrong
+        raise openai.APIError(str(said), response.request, body=wrong)
     return page
 
 

@@ -93,7 +93,7 @@ def translation(peer: Peer, secrets: tuple[str, ...]) -> Translation:
         openai.APIConnectionError: lambda error: _connection(peer, error, "broke the connection"),
         openai.OpenAIError: quoted(_failing),
         StreamEnded: quoted(_failing),
-        **dict.fromkeys((json.JSONDecodeError, UnicodeError, ValidationError), quoted(_garbled)),
+        **dict.fromkeys((json.JSONDecodeError, UnicodeError, ValidationError, RecursionError), quoted(_garbled)),
     }
 
 

@@ -30,8 +30,8 @@ _LONGEST_HEADER = 512
 KEY_VARIABLE = "AMINI_API_KEY"
 OPENAI_KEY = "OPENAI_API_KEY"
 _ALL_REASONING = (
-    "The model server at {} put a whole answer into the reasoning and left the answer empty, so there is none to read: "
-    "start it with the reasoning parser of this model, or with none (--reasoning-parser of vLLM and SGLang, "
+    "The model server at {} gave all of an answer as reasoning and left the answer itself empty, so there is none to "
+    "read: start it with the reasoning parser of this model, or with none (--reasoning-parser of vLLM and SGLang, "
     "--reasoning-format of llama.cpp), and do not turn thinking off in its chat template (enable_thinking) beside one."
 )
 _OFFERED = (Decoding.FREE, Decoding.GRAMMAR)

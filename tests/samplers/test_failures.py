@@ -74,6 +74,7 @@ TABLE: list[tuple[BaseException, type[AminiError], str, bool]] = [
     (json.JSONDecodeError("Expecting value", "x", 0), ServerFailed, "does not speak the OpenAI protocol", True),
     (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), ServerFailed, "does not speak the OpenAI protocol", True),
     (garbled(), ServerFailed, "does not speak the OpenAI protocol", True),
+    (RecursionError("maximum depth"), ServerFailed, "does not speak the OpenAI protocol", True),
 ]
 
 

@@ -186,17 +186,28 @@ def test_a_server_that_does_not_stream_is_read_all_the_same(dialect: Dialect) ->
         (b'{"error": {"message": "the engine died", "code": 500}}', "the engine died"),
         (b'{"error": "not today"}', "not today"),
         (b'{"object": "list"}', "does not speak the OpenAI protocol"),
+        (b"[" * 100_000, "does not speak the OpenAI protocol"),
         (b'{"choices": [', "does not speak the OpenAI protocol"),
     ],
 )
 def test_a_page_that_is_no_answer_is_an_error(page: bytes, said: str) -> None:
-    async def streamed(url: str) -> None:
-        connection = Connection(Address(url, "none", {}, 5.0), Patience(0), lambda said: None)
+    with answering(page) as url, pytest.raises(ServerFailed, match=said):
+        run(streamed(url))
+
+
+async def streamed(url: str) -> None:
+    connection = Connection(Address(url, "none", {}, 0.3), Patience(0), lambda said: None)
+    try:
         with connection.edge():
             async for _ in connection.events({}, {}):
                 pass
+    finally:
+        await connection.aclose()
 
-    with answering(page) as url, pytest.raises(ServerFailed, match=said):
+
+@pytest.mark.parametrize(("closes", "said"), [(True, "broke the connection"), (False, "was silent for longer than 0")])
+def test_an_answer_in_one_piece_that_stays_away_is_an_error(closes: bool, said: str) -> None:
+    with answering(b"{", missing=9, pause=0.0 if closes else 1.0) as url, pytest.raises(ServerFailed, match=said):
         run(streamed(url))
 
 
