@@ -79,7 +79,7 @@ def test_a_completion_is_replayed_as_it_came(store: Store) -> None:
 
     fresh = asyncio.run(all_of(RecordedSampler(ScriptedSampler(SCRIPT), store, MODEL)))
     assert asyncio.run(all_of(RecordedSampler(LazySampler(unreachable), store, MODEL))) == fresh
-    assert fresh[0].usage.prompt_tokens > 0
+    assert fresh[0].usage.prompt_tokens
 
 
 def test_each_sample_is_in_the_store_before_it_is_seen(store: Store) -> None:

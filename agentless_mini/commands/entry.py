@@ -59,9 +59,12 @@ def run_repair(
 
 
 def read_config(path: Path | None, flags: Mapping[str, Any]) -> Config:
-    """Return the settings of `path`, or of the user's own file if there is one, with the flags put over them."""
+    """Return the settings of `path`, or of the user's own file if there is one, with the flags put over them.
+
+    OPENAI_API_KEY is no setting: it is for one address, and comes after a key of these settings (`OpenAISampler`).
+    """
     own = platformdirs.user_config_path(APP) / "config.toml"
-    key = os.environ.get("AMINI_API_KEY") or os.environ.get("OPENAI_API_KEY")
+    key = os.environ.get("AMINI_API_KEY")
     secret = {"endpoint.api_key": key} if key else {}
     if scorer_key := os.environ.get(KEY_VARIABLE):
         secret["scorer.api_key"] = scorer_key

@@ -151,7 +151,8 @@ async def _asking(endpoint: EndpointSettings, around: Surroundings) -> OpenAISam
     def tell(said: str) -> None:
         around.progress(Note(said))
 
-    return await around.stack.enter_async_context(OpenAISampler(endpoint, around.progress.tokens, on_wait=tell))
+    sampler = OpenAISampler(endpoint, around.progress.tokens, tell=tell, environment=around.machine.environment)
+    return await around.stack.enter_async_context(sampler)
 
 
 async def _endpoint_model(endpoint: EndpointSettings, around: Surroundings) -> ChosenModel:

@@ -28,7 +28,8 @@ async def open_scorer(settings: ScorerSettings, around: Surroundings) -> tuple[S
         around.progress(Note(said))
 
     async def connect() -> HttpScorer:
-        return await around.stack.enter_async_context(HttpScorer(settings, on_wait=tell))
+        made = HttpScorer(settings, tell=tell, environment=around.machine.environment)
+        return await around.stack.enter_async_context(made)
 
     if settings.model is not None:
         recorded, model = RecordedScorer(LazyScorer(connect), around.store), settings.reward_model(settings.model)

@@ -29,6 +29,7 @@ from agentless_mini.domain.prediction import Choice, GeneratedCase, Prediction
 from agentless_mini.domain.repair import Candidate, Edit, FileChange, Localization, Patch, Reading, Reason, Rejected
 from agentless_mini.domain.sampling import (
     KEY_VERSION,
+    UNTOLD,
     Completion,
     Decoding,
     EditTask,
@@ -63,6 +64,7 @@ __all__ = [
     "KEY_VERSION",
     "MIB",
     "SCORE_VERSION",
+    "UNTOLD",
     "BoxDone",
     "BoxLimits",
     "BoxUser",

@@ -131,11 +131,18 @@ class Finish(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one completion. Samples that share a prompt share its cost: it is booked on one of them."""
+    """Tokens of one completion, each None where the server did not tell. Of these `cached_tokens` are in the prompt's.
 
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
+    Samples that share a prompt share its cost: it is booked on one of them, and is 0 on the others.
+    """
+
+    prompt_tokens: int | None = 0
+    cached_tokens: int | None = 0
+    completion_tokens: int | None = 0
+
+
+UNTOLD = Usage(None, None, None)
+"""The usage of a completion whose server told none."""
 
 
 @dataclass(frozen=True, slots=True)

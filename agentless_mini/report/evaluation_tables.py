@@ -216,9 +216,23 @@ def _cost(documents: Sequence[Document]) -> "RenderableType":
     )
     rows: list[Row] = [(title, _spent(name, told)) for title, name, told in parts]
     if any(document["cost"]["price"] for document in documents):
-        rows.append(("price", lambda one: _decimal(one["cost"]["price"]["total"]) if one["cost"]["price"] else "-"))
+        rows.append(("price", _price))
     return _rows(documents, rows)
 
 
 def _spent(name: str, told: Callable[[float | None], str]) -> Callable[[Document], str]:
-    return lambda document: told(document["cost"][name])
+    def value(document: Document) -> str:
+        known, untold = document["cost"][name], document["cost"]["untold"].get(name, 0)
+        if not untold:
+            return told(known)
+        return "not told" if known is None else f"at least {told(known)} (not told of {untold} samples)"
+
+    return value
+
+
+def _price(document: Document) -> str:
+    price, untold = document["cost"]["price"], document["cost"]["untold"]
+    if not price:
+        return "-"
+    is_least = untold["prompt_tokens"] or untold["completion_tokens"]
+    return f"{'at least ' if is_least else ''}{_decimal(price['total'])}"

@@ -183,12 +183,16 @@ def _samples_table(trace: RunTrace) -> "RenderableType":
             "" if sample.order is None else str(sample.order),
             sample.prompt[:DIGEST_LETTERS],
             str(sample.index),
-            str(sample.usage.prompt_tokens),
-            str(sample.usage.completion_tokens),
+            _tokens(sample.usage.prompt_tokens),
+            _tokens(sample.usage.completion_tokens),
             "record" if sample.replayed else "model",
             _outcome(sample, votes),
         )
     return shown
+
+
+def _tokens(count: int | None) -> str:
+    return "not told" if count is None else str(count)
 
 
 def _outcome(sample: SampleRecord, votes: Counter[str]) -> str:

@@ -20,20 +20,20 @@ SURE, LIKELY = 0.5, 0.25
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Tokens of a run: of prompts, of these taken from the server's cache, and of answers."""
+    """Tokens of a run, in words: of prompts, of these taken from the server's cache, and of answers."""
 
-    prompt: int
-    cached: int
-    answers: int
+    prompt: str
+    cached: str
+    answers: str
 
     @classmethod
     def of(cls, samples: Iterable[SampleRecord]) -> "Tokens":
         """Sum up what the samples were booked."""
         usages = [sample.usage for sample in samples]
         return cls(
-            sum(usage.prompt_tokens for usage in usages),
-            sum(usage.cached_tokens for usage in usages),
-            sum(usage.completion_tokens for usage in usages),
+            _sum([usage.prompt_tokens for usage in usages]),
+            _sum([usage.cached_tokens for usage in usages]),
+            _sum([usage.completion_tokens for usage in usages]),
         )
 
 
@@ -141,12 +141,20 @@ def _trust(choice: ChoiceRecord) -> str:
     return "the samples are divided" if share >= LIKELY else "the samples hardly agree: read it with care"
 
 
+def _sum(counts: list[int | None]) -> str:
+    """Return the sum of what servers told; never 0 where that is only not known."""
+    told = [count for count in counts if count is not None]
+    if len(told) < len(counts) and not any(told):
+        return "unknown"
+    return str(sum(told)) if len(told) == len(counts) else f"at least {sum(told)}"
+
+
 def _spent(trace: RunTrace, seconds: float) -> str:
     tokens = Tokens.of(trace.samples)
     replayed = sum(sample.replayed for sample in trace.samples)
     told = f", {replayed} of {len(trace.samples)} samples from the record" if replayed else ""
     boxes = f", {len(trace.boxes)} boxes ({sum(box.replayed for box in trace.boxes)} from the record)"
-    return (
-        f"spent      {tokens.prompt} prompt tokens ({tokens.cached} cached), {tokens.answers} generated, "
-        f"{seconds:.1f} s{told}{boxes if trace.boxes else ''}; run {trace.run.id}"
-    )
+    asked = f"{tokens.prompt} prompt tokens ({tokens.cached} cached), {tokens.answers} generated"
+    if tokens == Tokens("unknown", "unknown", "unknown"):
+        asked = "tokens are unknown: the server does not tell them"
+    return f"spent      {asked}, {seconds:.1f} s{told}{boxes if trace.boxes else ''}; run {trace.run.id}"

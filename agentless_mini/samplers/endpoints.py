@@ -14,6 +14,7 @@ from agentless_mini.domain import Decoding, Message, ModelCard
 from agentless_mini.errors import ModelError, ModelUnknown, UsageError
 from agentless_mini.samplers.connection import Connection
 from agentless_mini.samplers.failures import is_absent
+from agentless_mini.samplers.refusals import Habits, Wire, folded
 
 _PROBE = ({"role": "user", "content": "x"},)
 _ESTIMATED_PIECE = re.compile(r" ?[a-z]+| ?[A-Z]|[ ]+|.", re.DOTALL)  # a blank belongs to the word after it
@@ -139,7 +140,7 @@ async def discover(connection: Connection, wanted: Wanted) -> Endpoint:
     return Endpoint(card, engine, counting, props.total_slots)
 
 
-def wire_messages(messages: tuple[Message, ...]) -> tuple[dict[str, str], ...]:
+def wire_messages(messages: tuple[Message, ...]) -> Wire:
     """Return the messages as the protocol spells them. What UTF-8 cannot say (parts of odd file names) becomes "?"."""
     return tuple({"role": message.role.value, "content": wire_text(message.content)} for message in messages)
 
@@ -149,11 +150,18 @@ def wire_text(said: str) -> str:
     return said.encode("utf-8", "replace").decode("utf-8")
 
 
-async def count(connection: Connection, endpoint: Endpoint, messages: tuple[Message, ...]) -> int:
+async def count(connection: Connection, endpoint: Endpoint, habits: Habits, messages: tuple[Message, ...]) -> int:
     """Return the tokens of a chat, the opening of the answer included, by the server's own count or `estimate`."""
     if endpoint.counting is Counting.BY_ESTIMATE:
         return estimate(messages)
-    return await _count(connection, endpoint.counting, endpoint.card.name, wire_messages(messages))
+    wire = wire_messages(messages)
+    while True:
+        gone = habits.gone
+        try:
+            return await _count(connection, endpoint.counting, endpoint.card.name, folded(wire, gone))
+        except ModelError as error:
+            if not habits.learn(error, gone):
+                raise
 
 
 def estimate(messages: tuple[Message, ...]) -> int:
@@ -230,7 +238,7 @@ async def _counting(connection: Connection, model: str) -> Counting:
     return Counting.BY_ESTIMATE
 
 
-async def _count(connection: Connection, counting: Counting, model: str, messages: tuple[dict[str, str], ...]) -> int:
+async def _count(connection: Connection, counting: Counting, model: str, messages: Wire) -> int:
     root = connection.address.root
     if counting is Counting.BY_MESSAGES:
         body = {"model": model, "messages": messages, "add_generation_prompt": True}

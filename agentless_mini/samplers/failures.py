@@ -8,10 +8,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable, Translation
+from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable, Translation, printable
+from agentless_mini.samplers.addresses import Proxy
 
 LONGEST_WAIT = 300.0  # seconds that a server may ask for with Retry-After
 _QUOTED = 300  # characters of a foreign message
@@ -39,32 +41,45 @@ class StreamEnded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What people can turn where a server does not do its part: the names of settings and options."""
+    """What people can turn where a server does not do its part: the names of settings and options.
+
+    `withheld` is the variable whose key was not sent as it is meant for another address, "" where there is none.
+    """
 
     address: str = "--base-url"
     model: str = "--model"
     key: str = "AMINI_API_KEY"
     window: str = "pass --context N with the window that it has"
     load: str = "max_in_flight"
+    timeout: str = "[endpoint] timeout_s"
+    withheld: str = ""
 
 
 SAMPLER_ADVICE = Advice()
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Peer:
+    """What messages say of a server: its address, what to turn, the seconds it may be silent, a proxy before it."""
+
     url: str
-    advice: Advice
+    advice: Advice = SAMPLER_ADVICE
+    timeout_s: float = 600.0
+    proxy: Proxy | None = None
+
+    def by_proxy(self) -> str:
+        """Return a hint for answers that may be a proxy's, "" where there is none."""
+        if self.proxy is None:
+            return ""
+        return f" (or {_bypassing(self)}, if it is the answer of the proxy {_named(self.proxy)})"
 
 
-def translation(url: str, secrets: tuple[str, ...], advice: Advice = SAMPLER_ADVICE) -> Translation:
-    """Return the table for a server at `url`; none of the `secrets` ever appears in a message."""
+def translation(peer: Peer, secrets: tuple[str, ...]) -> Translation:
+    """Return the table for a server; none of the `secrets` ever appears in a message."""
     import openai
 
-    place = _Place(url, advice)
-
-    def quoted(build: Callable[[_Place, str], AminiError]) -> Callable[[BaseException], AminiError]:
-        return lambda error: build(place, quote(error, secrets))
+    def quoted(build: Callable[[Peer, str], AminiError]) -> Callable[[BaseException], AminiError]:
+        return lambda error: build(peer, quote(error, secrets))
 
     return {
         openai.AuthenticationError: quoted(_locked),
@@ -73,12 +88,12 @@ def translation(url: str, secrets: tuple[str, ...], advice: Advice = SAMPLER_ADV
         openai.BadRequestError: quoted(_refused),
         openai.UnprocessableEntityError: quoted(_refused),
         openai.RateLimitError: quoted(_overloaded),
-        openai.APIStatusError: lambda error: _answered(place, error, quote(error, secrets)),
-        openai.APITimeoutError: lambda error: _connection(place, error, "is silent for too long"),
-        openai.APIConnectionError: lambda error: _connection(place, error, "broke the connection"),
+        openai.APIStatusError: lambda error: _answered(peer, error, quote(error, secrets)),
+        openai.APITimeoutError: lambda error: _silent(peer, error),
+        openai.APIConnectionError: lambda error: _connection(peer, error, "broke the connection"),
         openai.OpenAIError: quoted(_failing),
         StreamEnded: quoted(_failing),
-        **dict.fromkeys((json.JSONDecodeError, UnicodeError, ValidationError), quoted(_garbled)),
+        **dict.fromkeys((json.JSONDecodeError, UnicodeError, ValidationError, RecursionError), quoted(_garbled)),
     }
 
 
@@ -102,7 +117,14 @@ def can_pass(error: AminiError) -> bool:
 def is_refusal(error: AminiError) -> bool:
     """Return whether the server refused the request as it is, for a reason other than its length."""
     cause = error.__cause__
-    return cause is not None and status(error) in _REFUSED and not _is_overflow(quote(cause, ()))
+    return cause is not None and status(error) in _REFUSED and not is_overflow(quote(cause, ()))
+
+
+def is_silent(error: AminiError) -> bool:
+    """Return whether the server was there and sent nothing for longer than it may."""
+    import openai
+
+    return isinstance(error.__cause__, openai.APITimeoutError) and isinstance(error, ServerFailed)
 
 
 def is_absent(error: AminiError) -> bool:
@@ -138,63 +160,88 @@ def _words(error: BaseException) -> str:
     return f"{'.'.join(map(str, first['loc'])) or 'the page'}: {first['msg']}"
 
 
-def _locked(place: _Place, said: str) -> AminiError:
-    return ServerFailed(
-        f"The model server at {place.url} wants a key ({said}): set {place.advice.key} to one that it accepts."
-    )
+def _locked(peer: Peer, said: str) -> AminiError:
+    wants = f"The model server at {peer.url} wants a key ({said}): set {peer.advice.key} to one that it accepts"
+    if peer.advice.withheld:
+        return ServerFailed(f"{wants}; {peer.advice.withheld} was not sent, as it is meant for another address.")
+    return ServerFailed(f"{wants}{peer.by_proxy()}.")
 
 
-def _not_found(place: _Place, said: str) -> AminiError:
+def _not_found(peer: Peer, said: str) -> AminiError:
     if "model" in said.lower():
         return ModelUnknown(
-            f"The model server at {place.url} does not serve this model ({said}): check {place.advice.model}."
+            f"The model server at {peer.url} does not serve this model ({said}): check {peer.advice.model}."
         )
     return ServerFailed(
-        f"The server at {place.url} does not speak the OpenAI protocol there ({said}): check {place.advice.address}."
+        f"The server at {peer.url} does not speak the OpenAI protocol there ({said}): check {peer.advice.address}."
     )
 
 
-def _is_overflow(said: str) -> bool:
+def is_overflow(said: str) -> bool:
+    """Return whether a server's words are about a prompt that is too long for the model."""
     return any(word in said.lower() for word in _OVERFLOW_WORDS)
 
 
-def _refused(place: _Place, said: str) -> AminiError:
-    if _is_overflow(said):
-        return ServerFailed(f"A prompt is too long for the model at {place.url} ({said}): {place.advice.window}.")
+def _refused(peer: Peer, said: str) -> AminiError:
+    if is_overflow(said):
+        return ServerFailed(f"A prompt is too long for the model at {peer.url} ({said}): {peer.advice.window}.")
     return ServerFailed(
-        f"The model server at {place.url} refuses the request ({said}): check {place.advice.model} and its options."
+        f"The model server at {peer.url} refuses the request ({said}): check {peer.advice.model} and its options."
     )
 
 
-def _overloaded(place: _Place, said: str) -> AminiError:
+def _overloaded(peer: Peer, said: str) -> AminiError:
     return ServerFailed(
-        f"The model server at {place.url} is over its limit ({said}): try later, or lower {place.advice.load}."
+        f"The model server at {peer.url} is over its limit ({said}): try later, or lower {peer.advice.load}."
     )
 
 
-def _answered(place: _Place, error: BaseException, said: str) -> AminiError:
+def _answered(peer: Peer, error: BaseException, said: str) -> AminiError:
     code = getattr(error, "status_code", 0)
     if not HTTPStatus.MULTIPLE_CHOICES <= code < HTTPStatus.BAD_REQUEST:
-        return _failing(place, said)
+        return _failing(peer, said)
     return ServerFailed(
-        f"The server at {place.url} redirects ({code}), which would hand the key on: "
-        f"put the address that it leads to into {place.advice.address}."
+        f"The server at {peer.url} redirects ({code}), which would hand the key on: "
+        f"put the address that it leads to into {peer.advice.address}."
     )
 
 
-def _failing(place: _Place, said: str) -> AminiError:
-    return ServerFailed(f"The model server at {place.url} fails ({said}): see its log, and run the same command again.")
-
-
-def _garbled(place: _Place, said: str) -> AminiError:
+def _failing(peer: Peer, said: str) -> AminiError:
     return ServerFailed(
-        f"The server at {place.url} does not speak the OpenAI protocol ({said}): check {place.advice.address}."
+        f"The model server at {peer.url} fails ({said}): see its log, and run the same command again{peer.by_proxy()}."
     )
 
 
-def _connection(place: _Place, error: BaseException, what: str) -> AminiError:
-    if type(error.__cause__).__name__ in _NO_CONNECTION:  # by name: openai 2 uses httpx, openai 3 httpx2
+def _garbled(peer: Peer, said: str) -> AminiError:
+    return ServerFailed(
+        f"The server at {peer.url} does not speak the OpenAI protocol ({said}): check {peer.advice.address}."
+    )
+
+
+def _connection(peer: Peer, error: BaseException, what: str) -> AminiError:
+    if type(error.__cause__).__name__ not in _NO_CONNECTION:  # by name: openai 2 uses httpx, openai 3 httpx2
+        return ServerFailed(f"The model server at {peer.url} {what}: see its log, and run the same command again.")
+    if peer.proxy is not None:
         return ServerUnreachable(
-            f"Nothing answers at {place.url}: start the model server, or give {place.advice.address}."
+            f"The proxy {_named(peer.proxy)} does not lead to {peer.url} ({quote(error.__cause__ or error, ())}): "
+            f"start or correct it, or {_bypassing(peer)}."
         )
-    return ServerFailed(f"The model server at {place.url} {what}: see its log, and run the same command again.")
+    return ServerUnreachable(f"Nothing answers at {peer.url}: start the model server, or give {peer.advice.address}.")
+
+
+def _silent(peer: Peer, error: BaseException) -> AminiError:
+    if type(error.__cause__).__name__ in _NO_CONNECTION:
+        return _connection(peer, error, "")
+    return ServerFailed(
+        f"The model server at {peer.url} was silent for longer than {peer.timeout_s:g} s: raise "
+        f"{peer.advice.timeout} if it only works long, lower {peer.advice.load} if it has too much at once, or see "
+        "its log."
+    )
+
+
+def _named(proxy: Proxy) -> str:
+    return f"{printable(proxy.url)} of {proxy.variable}"
+
+
+def _bypassing(peer: Peer) -> str:
+    return f"add {urlsplit(peer.url).hostname} to NO_PROXY"

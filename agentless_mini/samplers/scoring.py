@@ -12,10 +12,10 @@ model's own chat template; the server batches what is in flight.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
@@ -35,6 +35,7 @@ ADVICE = Advice(
     key=KEY_VARIABLE,
     window="serve it with a larger window, or choose another reward model",
     load="scorer.max_in_flight",
+    timeout="[scorer] timeout_s",
 )
 
 
@@ -68,15 +69,17 @@ class HttpScorer:
     """Asks one server. See `ports.Scorer` for the contract of its methods.
 
     Of a model that gives one number, the raw one is asked for (`use_activation`: a sigmoid makes all high rewards
-    equal); of several, what the server makes of them. `on_wait` is told in a sentence of each wait before another
-    attempt. Use it as an async context manager, or call `aclose`.
+    equal); of several, what the server makes of them. `tell` is told in a sentence of each wait before another
+    attempt, `environment` is that of the process (a proxy that it names is told in errors). Use it as an async context
+    manager, or call `aclose`.
     """
 
     def __init__(
         self,
         settings: ScorerSettings,
         patience: Patience | None = None,
-        on_wait: Callable[[str], None] = lambda said: None,
+        tell: Callable[[str], None] = lambda said: None,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Prepare to ask the server of `settings`; `patience` replaces its retries and waits (for tests).
 
@@ -86,9 +89,9 @@ class HttpScorer:
             raise UsageError("No reward model is chosen: set scorer.base_url to the address of its server.")
         headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
         key = settings.api_key.get_secret_value()
-        address = Address(settings.base_url, key, headers, settings.timeout_s, ADVICE)
+        address = Address(settings.base_url, key, headers, settings.timeout_s, ADVICE, environment)
         self._batch = settings.batch
-        self._connection = Connection(address, patience or Patience(settings.retries), on_wait)
+        self._connection = Connection(address, patience or Patience(settings.retries), tell)
         self._slots = asyncio.Semaphore(settings.max_in_flight)
 
     async def served(self) -> str:

@@ -42,10 +42,11 @@ class Play:
 
     def reply(self, request: ChatRequest, stage: str) -> Reply:
         """Return the script's answers to a request. Raises `ServerFailed` where the script has none."""
-        contents, limit = request.contents(), request.max_tokens or DEFAULT_MAX_TOKENS
+        contents, limit = request.contents(), request.limit() or DEFAULT_MAX_TOKENS
         samples = request.samples()
         answers = tuple(self.model.script.answer(stage, contents, sample).cut(limit) for sample in samples)
-        digest, tokens = request.digest(), count_pieces(contents)
+        digest, sent = request.digest(), count_pieces(contents)
+        tokens = min(sent, self.model.reads or sent)
         asked_before = sum(seen.prompt == digest for seen in self.log.requests) > 1
         cached = tokens - 1 if asked_before else 0
         return Reply(request, self.model, answers, samples, digest[:16], tokens, cached)
@@ -91,13 +92,15 @@ class Handler(BaseHTTPRequestHandler):
         kind = fault.kind if fault else ""
         text = body.decode(errors="replace")
         stage, instance = self._stage(), self.headers.get("X-Amini-Instance", "")
+        headers = {name.lower(): value for name, value in self.headers.items()}
         try:
             chat = ChatRequest.model_validate_json(body) if self.path == CHAT else None
         except ValidationError:
             chat = None
         if chat is None:
-            return Seen(self.path, text, stage, instance, fault=kind)
-        return Seen(self.path, text, stage, instance, chat.digest(), chat.samples(), chat.seed, chat.n, kind)
+            return Seen(self.path, text, stage, instance, fault=kind, headers=headers)
+        samples = chat.samples()
+        return Seen(self.path, text, stage, instance, chat.digest(), samples, chat.seed, chat.n, kind, headers)
 
     def _stage(self) -> str:
         return str(self.headers.get("X-Amini-Stage", ""))
@@ -142,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path in pages:
             return pages[self.path](model)
         if self.path == "/apply-template" and model.dialect is Dialect.LLAMA_CPP:
-            return protocol.template_body(protocol.TemplateRequest.model_validate_json(body))
+            return protocol.template_body(model, protocol.TemplateRequest.model_validate_json(body))
         if self.path == "/tokenize" and model.dialect is not Dialect.PLAIN:
             return protocol.tokenize_body(model, protocol.TokenizeRequest.model_validate_json(body))
         return None
@@ -156,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
         reply = play.reply(request, self._stage())
         if fault is not None and fault.kind is FaultKind.FEWER_CHOICES:
             reply = reply.fewer(fault.after)
-        if request.stream:
+        if request.stream and play.model.streams:
             self._stream(reply, fault, number)
             return
         time.sleep(play.delay * max((answer.tokens() for answer in reply.answers), default=0))

@@ -5,9 +5,9 @@ given, as JSON lines that survive the server.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ from agentless_mini.domain import canonical_json
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request. For chats `prompt` is the digest of the messages and `samples` the seed of each choice asked for."""
+    """One request. For chats `prompt` is the digest of the messages and `samples` the seed of each choice asked for.
+
+    `headers` are those that came with it, by name in small letters. They and the body are not written to the file.
+    """
 
     path: str
     body: str
@@ -27,6 +30,7 @@ class Seen:
     seed: int | None = None
     n: int = 0
     fault: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,8 @@ class Log:
             self.requests.append(seen)
             self._in_flight += 1
             self.peak = max(self.peak, self._in_flight)
-            self._write("request", {"number": number, **_without_body(seen)})
+            said = {name: value for name, value in asdict(seen).items() if name not in {"body", "headers"}}
+            self._write("request", {"number": number, **said})
         try:
             yield number
         finally:
@@ -90,7 +95,3 @@ class Log:
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(canonical_json({"event": event, **entry}) + "\n")
-
-
-def _without_body(seen: Seen) -> dict[str, Any]:
-    return {name: value for name, value in asdict(seen).items() if name != "body"}

@@ -14,6 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentless_mini.domain import Finish, canonical_json
+from agentless_mini.errors import ServerFailed
+from agentless_mini.samplers.refusals import Part
 from agentless_mini.samplers.scripted import Answer, Script, count_pieces, pieces
 
 Json = dict[str, Any]
@@ -46,6 +48,16 @@ class ServedModel(BaseModel):
     """llama.cpp only: how many choices one request may ask for."""
     stream_interval: int = Field(1, ge=1)
     """How many tokens of a choice one event of a stream holds at most; the first token comes alone, as on vLLM."""
+    refuses: frozenset[Part] = frozenset()
+    """The parts of a request that it answers with an error, each in the words of a server that does."""
+    streams: bool = True
+    """Whether it streams where it is asked to, or answers in one piece all the same."""
+    reads: int | None = None
+    """How many tokens of a prompt it reads, in silence; None: all."""
+    tells_usage: bool = True
+    """Whether it tells how many tokens were used."""
+    reasoning_field: str = "reasoning"
+    """The name under which it gives the reasoning."""
 
 
 class WireMessage(BaseModel):
@@ -70,8 +82,15 @@ class ChatRequest(BaseModel):
     n: int = 1
     seed: int | None = None
     max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
+
+    def limit(self) -> int | None:
+        """Return how many tokens the answer may have, by either name; None where it does not say."""
+        return self.max_completion_tokens or self.max_tokens
 
     def contents(self) -> tuple[str, ...]:
         """Return what the messages say."""
@@ -114,14 +133,20 @@ class Reply:
     prompt_tokens: int
     cached_tokens: int
 
-    def usage(self, completion_tokens: int) -> Json:
-        """Return the usage object for so many tokens of the answer."""
+    def usage(self, completion_tokens: int) -> Json | None:
+        """Return the usage object for so many tokens of the answer; None where the server tells none."""
+        if not self.model.tells_usage:
+            return None
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": completion_tokens,
             "total_tokens": self.prompt_tokens + completion_tokens,
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         }
+
+    def tells_at_end(self) -> bool:
+        """Return whether a stream of it ends with usage."""
+        return self.model.tells_usage and self.request.stream_options.include_usage
 
     def total(self) -> int:
         """Return the tokens of all answers."""
@@ -159,7 +184,11 @@ def props_body(model: ServedModel) -> Json:
 
 
 def tokenize_body(model: ServedModel, request: TokenizeRequest) -> Json:
-    """Return the body of POST /tokenize. As the real one, llama.cpp's counts nothing but `content`."""
+    """Return the body of POST /tokenize. As the real one, llama.cpp's counts nothing but `content`.
+
+    Raises `ServerFailed` as `template_body`.
+    """
+    _apply_template(model, request.messages)
     if model.dialect is Dialect.LLAMA_CPP:
         return {"tokens": list(range(len(pieces(request.content))))}
     chat = count_pieces(message.content for message in request.messages)
@@ -167,10 +196,19 @@ def tokenize_body(model: ServedModel, request: TokenizeRequest) -> Json:
     return {"count": count, "max_model_len": model.context_window, "tokens": list(range(count))}
 
 
-def template_body(request: TemplateRequest) -> Json:
-    """Return the body of POST /apply-template: a text with as many tokens as the chat counts."""
+def template_body(model: ServedModel, request: TemplateRequest) -> Json:
+    """Return the body of POST /apply-template: a text with as many tokens as the chat counts.
+
+    Raises `ServerFailed` where the model's template refuses the messages.
+    """
+    _apply_template(model, request.messages)
     turns = "".join(f"<{message.role[:8]}:>{message.content}" for message in request.messages)
     return {"prompt": f"{turns}<:>"}
+
+
+def _apply_template(model: ServedModel, messages: tuple[WireMessage, ...]) -> None:
+    if Part.SYSTEM in model.refuses and any(message.role == "system" for message in messages):
+        raise ServerFailed("System role not supported")
 
 
 def completion_body(reply: Reply) -> Json:
@@ -178,7 +216,11 @@ def completion_body(reply: Reply) -> Json:
     choices = [
         {
             "index": number,
-            "message": {"role": "assistant", "content": answer.text, "reasoning": answer.reasoning or None},
+            "message": {
+                "role": "assistant",
+                "content": answer.text,
+                reply.model.reasoning_field: answer.reasoning or None,
+            },
             "finish_reason": _FINISH_ON_THE_WIRE[answer.finish],
         }
         for number, answer in enumerate(reply.answers)
@@ -197,12 +239,12 @@ class StreamEvent:
 
 def stream_events(reply: Reply) -> Iterator[StreamEvent]:
     """Yield the events of a streamed answer: some tokens of each choice in turn, so that the choices interleave."""
-    columns = [_deltas(answer, reply.model.stream_interval) for answer in reply.answers]
+    columns = [_deltas(answer, reply.model) for answer in reply.answers]
     for row in zip_longest(*columns):
         for number, delta in enumerate(row):
             if delta is not None:
                 yield from _choice_events(reply, number, delta)
-    if reply.request.stream_options.include_usage and reply.model.dialect is not Dialect.LLAMA_CPP:
+    if reply.tells_at_end() and reply.model.dialect is not Dialect.LLAMA_CPP:
         yield StreamEvent(_usage_event(reply, reply.total()), len(columns))
 
 
@@ -214,10 +256,10 @@ class _Delta:
     tokens: int
 
 
-def _deltas(answer: Answer, interval: int) -> Iterator[_Delta]:
+def _deltas(answer: Answer, model: ServedModel) -> Iterator[_Delta]:
     yield _Delta({"role": "assistant", "content": ""}, 0)
-    told = 0
-    for part, said in (("reasoning", pieces(answer.reasoning)), ("content", pieces(answer.text))):
+    told, interval = 0, model.stream_interval
+    for part, said in ((model.reasoning_field, pieces(answer.reasoning)), ("content", pieces(answer.text))):
         sent = 0
         while sent < len(said):
             more = said[sent : sent + (interval if told else 1)]
@@ -234,7 +276,7 @@ def _choice_events(reply: Reply, number: int, delta: _Delta) -> Iterator[StreamE
     if reply.request.stream_options.continuous_usage_stats:
         body["usage"] = reply.usage(min(delta.tokens, answer.tokens()))
     yield StreamEvent(body, delta.tokens, reply.samples[number] if ends else None)
-    if ends and reply.model.dialect is Dialect.LLAMA_CPP and reply.request.stream_options.include_usage:
+    if ends and reply.model.dialect is Dialect.LLAMA_CPP and reply.tells_at_end():
         yield StreamEvent(_usage_event(reply, answer.tokens()), delta.tokens)
 
 
@@ -251,13 +293,38 @@ def error_body(status: int, message: str) -> Json:
     return {"error": {"message": message, "type": "scripted", "param": None, "code": status}}
 
 
+def refused_body(part: Part) -> Json:
+    """Return the error with which a part of a request is refused."""
+    unsupported = f"Unsupported parameter: '{part.value}' is not supported with this model."
+    said = {
+        Part.SYSTEM: "System role not supported",
+        Part.STREAM_OPTIONS: "Extra inputs are not permitted, field: 'stream_options'",
+        Part.SEED: "Unrecognized request argument supplied: seed",
+        Part.TOP_P: "`temperature` and `top_p` cannot both be specified for this model.",
+        Part.MAX_TOKENS: f"{unsupported} Use 'max_completion_tokens' instead.",
+    }
+    return error_body(400, said.get(part, unsupported))
+
+
+def _has(request: ChatRequest, part: Part) -> bool:
+    """Return whether a request has a part that may be refused."""
+    if part is Part.SYSTEM:
+        return any(message.role == "system" for message in request.messages)
+    if part is Part.TOP_P and request.temperature is None:
+        return False
+    return part.value in request.model_fields_set
+
+
 def refused(model: ServedModel, request: ChatRequest) -> Json | None:
     """Return the error for a request that the played server would not accept; None for one that it answers."""
     if request.model != model.name and model.dialect is not Dialect.LLAMA_CPP:
         return error_body(404, f"The model `{request.model}` does not exist.")
     if model.dialect is Dialect.LLAMA_CPP and request.n > model.slots:
         return error_body(400, f"Field 'n': Value must be between 1 <= value <= {model.slots}, but got {request.n}")
-    prompt, asked = count_pieces(request.contents()), request.max_tokens or 0
+    for part in Part:
+        if part in model.refuses and _has(request, part):
+            return refused_body(part)
+    prompt, asked = count_pieces(request.contents()), request.limit() or 0
     if prompt + asked > model.context_window:
         return error_body(400, _overflow(model.context_window, prompt, asked))
     return None

@@ -20,6 +20,7 @@ from typing import Any, Self
 from pydantic import TypeAdapter, ValidationError
 
 from agentless_mini.errors import UsageError
+from agentless_mini.samplers.refusals import Part
 from agentless_mini.samplers.scripted import Script
 from agentless_mini.samplers.scripted_faults import Fault, FaultPlan
 from agentless_mini.samplers.scripted_handler import Handler, Play, PlayServer
@@ -110,6 +111,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--context", type=int, default=8192, help="the context window in tokens")
     parser.add_argument("--stream-interval", type=int, default=1, help="tokens in one event of a stream")
     parser.add_argument("--dialect", type=Dialect, choices=list(Dialect), default=Dialect.VLLM)
+    parser.add_argument("--refuse", type=Part, choices=list(Part), action="append", default=[])
+    parser.add_argument("--reads", type=int, help="tokens of a prompt that it reads; the others are cut in silence")
+    parser.add_argument("--no-usage", action="store_true", help="tell no numbers of tokens")
+    parser.add_argument("--no-stream", action="store_true", help="answer in one piece, whatever is asked")
     options = parser.parse_args(arguments)
     try:
         server = _server(options)
@@ -131,6 +136,10 @@ def _server(options: argparse.Namespace) -> ScriptedServer:
         context_window=options.context,
         dialect=options.dialect,
         stream_interval=max(1, options.stream_interval),
+        refuses=frozenset(options.refuse),
+        streams=not options.no_stream,
+        reads=options.reads,
+        tells_usage=not options.no_usage,
     )
     faults = _faults(options.faults) if options.faults else ()
     return ScriptedServer(model, faults, options.delay, options.port, Log(options.log))

@@ -6,22 +6,50 @@ does no I/O, and it never guesses an answer: a choice that did not finish is owe
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator, model_validator
 
-from agentless_mini.domain import Completion, Finish, Usage
+from agentless_mini.domain import UNTOLD, Completion, Finish, Usage
 
 _LENGTH = {"length", "max_tokens", "model_length"}
 _WITHHELD = {"content_filter"}
 _BROKEN = {"abort", "error"}
+_MOST_TOKENS = 10**12  # a larger number is none
+
+
+def _text(said: object) -> str:
+    """Return what a field says: a text, or the texts among the pieces of a list (Mistral's); "" for anything else."""
+    if isinstance(said, list):
+        texts = (piece.get("text") for piece in said if isinstance(piece, dict) and piece.get("type") == "text")
+        return "".join(text for text in texts if isinstance(text, str))
+    return said if isinstance(said, str) else ""
 
 
 class Delta(BaseModel):
-    """What a choice gained. Servers call the reasoning by either name, some by both at once."""
+    """What a choice gained. Servers call the reasoning by one of three names, some by two at once.
 
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
+    `reasoning` is that of vLLM, SGLang, Ollama and OpenRouter, `reasoning_content` DeepSeek's and older vLLM's.
+    Mistral's own service puts it into the content, as pieces of type "thinking".
+    """
+
+    content: Annotated[str, BeforeValidator(_text)] = ""
+    reasoning: Annotated[str, BeforeValidator(_text)] = ""
+    reasoning_content: Annotated[str, BeforeValidator(_text)] = ""
+    thinking: Annotated[str, BeforeValidator(_text)] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_pieces(cls, said: object) -> object:
+        """Take the thinking out of a content in pieces."""
+        if not isinstance(said, dict) or not isinstance(pieces := said.get("content"), list):
+            return said
+        thoughts = [piece.get("thinking") for piece in pieces if isinstance(piece, dict)]
+        return {**said, "thinking": [{"type": "text", "text": _text(thought)} for thought in thoughts]}
+
+    def thought(self) -> str:
+        """Return the reasoning, by whichever name it came."""
+        return self.reasoning or self.reasoning_content or self.thinking
 
 
 class ChoiceEvent(BaseModel):
@@ -32,22 +60,32 @@ class ChoiceEvent(BaseModel):
     finish_reason: str | None = None
 
 
+def _tokens(said: object) -> object:
+    """Return a number of tokens; None for anything that is none."""
+    is_count = isinstance(said, int | float) and not isinstance(said, bool) and 0 <= said <= _MOST_TOKENS
+    return int(said) if is_count and isinstance(said, int | float) else None
+
+
+Count = Annotated[int | None, BeforeValidator(_tokens)]
+
+
 class CachedTokens(BaseModel):
     """How much of the prompt the server did not compute."""
 
-    cached_tokens: int | None = None
+    cached_tokens: Count = None
 
 
 class UsageReport(BaseModel):
-    """Tokens of a request, or of a single choice: see `Assembly`."""
+    """Tokens of a request, or of a single choice: see `Assembly`. What the server does not tell is None."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int | None = None
+    prompt_tokens: Count = None
+    completion_tokens: Count = None
     prompt_tokens_details: CachedTokens | None = None
 
-    def cached(self) -> int:
-        """Return the prompt's tokens that came from the server's cache; 0 where it does not say."""
-        return (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
+    def of_prompt(self) -> Usage:
+        """Return the part of the prompt, and what of it came from the server's cache."""
+        details = self.prompt_tokens_details or CachedTokens()
+        return Usage(self.prompt_tokens, details.cached_tokens)
 
 
 class Event(BaseModel):
@@ -55,6 +93,27 @@ class Event(BaseModel):
 
     choices: tuple[ChoiceEvent, ...] = ()
     usage: UsageReport | None = None
+
+
+class _WholeChoice(BaseModel):
+    index: int = 0
+    message: Delta
+    finish_reason: str | None = None
+
+
+class _Whole(BaseModel):
+    choices: tuple[_WholeChoice, ...]
+    usage: UsageReport | None = None
+
+
+def whole_events(page: object) -> Iterator[Event]:
+    """Yield an answer in one piece as the events of a stream that says the same. Raises ValidationError for others."""
+    whole = _Whole.model_validate(page)
+    for choice in whole.choices:
+        ends = choice.finish_reason or "stop"
+        yield Event(choices=(ChoiceEvent(index=choice.index, delta=choice.message, finish_reason=ends),))
+    if whole.usage is not None:
+        yield Event(usage=whole.usage)
 
 
 @dataclass(slots=True)
@@ -71,7 +130,8 @@ class Assembly:
     """Puts together the choices of one request; choice k is sample `indices[k]`.
 
     A finished choice is given out at the next event, so that usage which follows it can be booked on it; the last one
-    waits for the usage of the request or the end of the stream. Usage is booked so:
+    waits for the usage of the request or the end of the stream. So do all, where it is not known yet whether the server
+    tells usage: without any, no number is booked, as a count of events is none of tokens. Else usage is booked so:
 
     * Tokens of a choice: the server's number where events carry one per choice (vLLM's continuous usage; llama.cpp's
       usage after each choice), else the count of its events with text, which is too low where an event holds several
@@ -81,44 +141,60 @@ class Assembly:
     * Choices that a broken stream leaves unfinished are booked nowhere, although the server computed them.
     """
 
-    def __init__(self, indices: tuple[int, ...]) -> None:
-        """Expect these samples. `streamed` counts all tokens so far, `given` holds the samples given out."""
+    def __init__(self, indices: tuple[int, ...], tells: bool | None = None) -> None:
+        """Expect these samples; `tells` is whether the server is known to tell usage, None where that is not known.
+
+        `streamed` counts all tokens so far, `given` holds the samples given out, `told` is whether this stream has told
+        usage.
+        """
         self.streamed = 0
         self.given: set[int] = set()
+        self.told = False
+        self._tells = tells
         self._indices = indices
         self._choices: dict[int, _Choice] = {}
         self._held: list[int] = []
         self._finished = 0
         self._booked = 0
         self._reports = 0
+        self._counts = False
+        self._ended = False
         self._prompt = Usage()
-        self._told = Usage()
+        self._running = UNTOLD
 
     def feed(self, event: Event) -> Iterator[Completion]:
         """Take an event in; yield the choices that are complete by now."""
         if not event.choices and event.usage is not None:
             self._settle(event.usage)
-            yield from self.rest()
-        elif self._finished < len(self._indices):
-            yield from self.rest()
+            yield from self._release()
+        elif self._finished < len(self._indices) and (self.told or self._tells is not None):
+            yield from self._release()
         for part in event.choices:
             self._take(part, event)
 
     def rest(self) -> Iterator[Completion]:
         """Yield what is finished and was held back: for the end of the stream, however it came."""
-        while self._held:
-            yield self._give(self._held.pop(0))
+        self._ended = True
+        yield from self._release()
 
     def ignored(self) -> tuple[int, ...]:
         """Return the samples of which the stream said nothing at all: a server that ignores `n` leaves them."""
         return tuple(index for number, index in enumerate(self._indices) if number not in self._choices)
+
+    def unfinished(self) -> bool:
+        """Return whether the stream began samples that it did not end."""
+        return len(self._choices) > len(self.given)
+
+    def _release(self) -> Iterator[Completion]:
+        while self._held:
+            yield self._give(self._held.pop(0))
 
     def _take(self, part: ChoiceEvent, event: Event) -> None:
         choice = self._choices.get(part.index, _Choice())
         if choice.finish is not None or not 0 <= part.index < len(self._indices):
             return
         self._choices[part.index] = choice
-        said, thought = part.delta.content or "", part.delta.reasoning or part.delta.reasoning_content or ""
+        said, thought = part.delta.content, part.delta.thought()
         choice.text.append(said)
         choice.reasoning.append(thought)
         self._count(choice, event, 1 if said or thought else 0)
@@ -132,28 +208,36 @@ class Assembly:
         before = choice.tokens
         choice.tokens = before + seen
         if event.usage is not None and len(event.choices) == 1:
-            self._told = Usage(event.usage.prompt_tokens, event.usage.cached())
+            self._note(event.usage)
+            self._running = event.usage.of_prompt()
             choice.tokens = event.usage.completion_tokens or choice.tokens
         self.streamed += max(0, choice.tokens - before)
 
     def _settle(self, report: UsageReport) -> None:
         """Book a usage report: that of the choice before it while others are unfinished, else of the request."""
         of_one_choice = self._reports > 0 or self._finished < len(self._indices)
+        self._note(report)
         if self._reports == 0:
-            self._prompt = Usage(report.prompt_tokens, report.cached())
+            self._prompt = report.of_prompt()
         self._reports += 1
         if self._held and report.completion_tokens is not None:
             others = sum(self._choices[number].tokens for number in self._held[:-1])
             booked = 0 if of_one_choice else self._booked + others
             self._choices[self._held[-1]].tokens = max(0, report.completion_tokens - booked)
 
+    def _note(self, report: UsageReport) -> None:
+        self.told = True
+        self._counts = self._counts or report.completion_tokens is not None
+
     def _give(self, number: int) -> Completion:
         choice, prompt = self._choices[number], self._prompt
-        if self._reports == 0 and self._finished == len(self._indices) and not self._held:
-            prompt = self._told
+        is_last = len(self.given) + 1 == len(self._indices) or (self._ended and not self._held)
+        if self._reports == 0 and (is_last or not (self.told or self._tells)):
+            prompt = self._running
         self._prompt = Usage()
         self._booked += choice.tokens
-        usage = Usage(prompt.prompt_tokens, prompt.cached_tokens, choice.tokens)
+        is_counted = self._counts or (self._tells and not is_last)
+        usage = Usage(prompt.prompt_tokens, prompt.cached_tokens, choice.tokens if is_counted else None)
         index, finish = self._indices[number], choice.finish or Finish.STOP
         self.given.add(index)
         return Completion(index, "".join(choice.text), finish, "".join(choice.reasoning), usage)

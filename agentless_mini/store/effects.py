@@ -26,7 +26,6 @@ from agentless_mini.domain import (
     Role,
     SampleRequest,
     ShownFile,
-    Usage,
     canonical_json,
 )
 from agentless_mini.errors import UsageError
@@ -38,6 +37,7 @@ from agentless_mini.store.records import PromptRecord
 from agentless_mini.store.runs import RunLog
 from agentless_mini.store.schema import MIGRATIONS
 from agentless_mini.store.scores import ScoreLog
+from agentless_mini.store.spending import read_usage, usage_values
 
 
 class Store:
@@ -98,12 +98,12 @@ class Store:
         """Yield those of the samples that are there, in the order given, each read when it is its turn."""
         for index in indices:
             rows = self._database.read(
-                "SELECT text, finish, reasoning, prompt_tokens, cached_tokens, completion_tokens"
+                "SELECT text, finish, reasoning, prompt_tokens, cached_tokens, completion_tokens, untold"
                 " FROM samples WHERE key = ? AND idx = ?",
                 (key, index),
             )
             for answer, finish, reasoning, *tokens in rows:
-                yield Completion(index, text(answer), Finish(finish), text(reasoning), Usage(*tokens))
+                yield Completion(index, text(answer), Finish(finish), text(reasoning), read_usage(*tokens))
 
     def put_request(self, request: SampleRequest) -> str:
         """Record what is asked, if it is new, and return its key. To be called before its first `put_sample`."""
@@ -121,9 +121,9 @@ class Store:
 
     def put_sample(self, key: str, request: SampleRequest, completion: Completion) -> None:
         """Record a sample of the request that `put_request` gave this key. A sample that is there stays as it is."""
-        usage = completion.usage
+        prompt_tokens, cached_tokens, completion_tokens, untold = usage_values(completion.usage)
         self._database.write(
-            "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (
                 key,
                 completion.index,
@@ -132,10 +132,11 @@ class Store:
                 completion.text,
                 completion.reasoning,
                 completion.finish.value,
-                usage.prompt_tokens,
-                usage.cached_tokens,
-                usage.completion_tokens,
+                prompt_tokens,
+                cached_tokens,
+                completion_tokens,
                 time.time(),
+                untold,
             ),
         )
 

@@ -18,7 +18,6 @@ from agentless_mini.domain import (
     Reason,
     Rejected,
     Stage,
-    Usage,
     canonical_json,
 )
 from agentless_mini.errors import UsageError
@@ -38,6 +37,7 @@ from agentless_mini.store.records import (
     RunTrace,
     SampleRecord,
 )
+from agentless_mini.store.spending import read_usage
 
 _RUN = (
     "runs.id, runs.started, runs.status, runs.finished, runs.exit_code, model, instance, repository, commit_id, tree,"
@@ -48,7 +48,7 @@ _SUMMARY = f"""
     FROM runs LEFT JOIN predictions ON run = runs.id ORDER BY runs.id DESC
 """  # noqa: S608 - built of constants alone
 _SAMPLES = """
-    SELECT used.key, used.idx, stage, prompt, finish, prompt_tokens, cached_tokens, completion_tokens,
+    SELECT used.key, used.idx, stage, prompt, finish, prompt_tokens, cached_tokens, completion_tokens, untold,
         EXISTS (SELECT 1 FROM run_samples AS earlier
                 WHERE earlier.key = used.key AND earlier.idx = used.idx AND earlier.run < used.run),
         coalesce(outcomes.ord, generated.ord) AS place, coalesce(outcomes.round, 0), patch, test,
@@ -184,8 +184,8 @@ def _run(row: Row) -> RunRecord:
 
 
 def _sample(row: Row, patches: dict[str, PatchRecord]) -> SampleRecord:
-    key, index, stage, prompt, finish, asked, cached, answered, replayed, order, of_round, *outcome = row
-    usage, became = Usage(asked, cached, answered), _outcome(outcome, patches)
+    key, index, stage, prompt, finish, asked, cached, answered, untold, replayed, order, of_round, *outcome = row
+    usage, became = read_usage(asked, cached, answered, untold), _outcome(outcome, patches)
     return SampleRecord(
         key, index, Stage(stage), prompt, Finish(finish), usage, bool(replayed), order, became, of_round
     )

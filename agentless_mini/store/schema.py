@@ -5,6 +5,7 @@ What was paid for:
 * `prompts`       what was asked, once for all its samples: digest, canonical JSON of messages and task.
 * `requests`      a prompt put to a model in one way: key (`SampleRequest.key`), model, prompt, parameters, decoding.
 * `samples`       one answer: (key, idx), which stage and instance paid for it, the text, its tokens, when it arrived.
+                  `untold` adds up 1, 2 and 4 where the tokens of prompt, cache and answer (then 0) are not known.
 * `token_counts`  one counted chat: digest of model and messages, tokens.
 * `cards`         the last card seen of a model; `endpoints` the last model that an address served.
 * `scores`        what a reward model gave one patch: key (model, prompt, patch).
@@ -198,5 +199,11 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE outcomes ADD COLUMN round INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE scores (key TEXT PRIMARY KEY, model TEXT NOT NULL, score REAL NOT NULL, created REAL NOT NULL);
     CREATE TABLE run_scores (run INTEGER REFERENCES runs, normal TEXT, score REAL NOT NULL, PRIMARY KEY (run, normal));
+    """,
+    # Before, a server that told no usage was booked with no prompt and a count of events: no chat has no tokens.
+    """
+    ALTER TABLE samples ADD COLUMN untold INTEGER NOT NULL DEFAULT 0;
+    UPDATE samples SET untold = 7, completion_tokens = 0 WHERE completion_tokens > 0 AND key IN (
+        SELECT key FROM samples GROUP BY key HAVING max(prompt_tokens) = 0);
     """,
 )

@@ -8,12 +8,25 @@ from typing import Any
 
 import pytest
 
-from agentless_mini.domain import Completion, Ending, Environment, Finish, Job, JobResult, PackedTree, StepResult, Usage
+from agentless_mini.domain import (
+    UNTOLD,
+    Completion,
+    Ending,
+    Environment,
+    Finish,
+    Job,
+    JobResult,
+    PackedTree,
+    StepResult,
+    Usage,
+)
 from agentless_mini.errors import UsageError
 from agentless_mini.ranking import Method
 from agentless_mini.report.evaluation_cost import Prices
 from agentless_mini.report.evaluation_document import evaluation_document, one_instance
+from agentless_mini.report.evaluation_tables import evaluation_tables
 from agentless_mini.store import AttemptRecord, AttemptState, RunStatus, Store
+from tests.report.building import shown
 from tests.report.evaluated import EVAL, Ran, draw, evaluate, grade, put_done, put_instance, put_run
 from tests.store.building import START, record, request
 
@@ -348,3 +361,28 @@ def test_an_instance_that_is_not_there_is_refused(store: Store) -> None:
     evaluate(store, [RIGHT])
     with pytest.raises(UsageError, match=r"no instance x\?\[2J"):
         one_instance(store, "x\x1b[2J")
+
+
+def test_tokens_that_a_server_does_not_tell_are_null_and_their_samples_counted(store: Store) -> None:
+    store.evals.begin(EVAL)
+    one = Completion(0, "", Finish.STOP, usage=UNTOLD)
+    record(store, request("Fix it."), one)
+    prices = Prices(prompt=2.0, completion=10.0, box_hour=0.5)
+    none = evaluation_document(store, prices)["cost"]
+    assert none["untold"] == {"prompt_tokens": 1, "cached_tokens": 1, "completion_tokens": 1}
+    assert {none[name] for name in (*none["untold"], "distinct_prompt_tokens", "prefill_ratio")} == {None}
+    assert none["price"] == {"prompt": None, "cached": None, "completion": None, "boxes": 0.0, "total": 0.0}
+    record(store, request("Mend it."), replace(one, usage=Usage(100, None, 7)))
+    some = evaluation_document(store, prices)["cost"]
+    assert (some["prompt_tokens"], some["cached_tokens"], some["completion_tokens"]) == (100, None, 7)
+    assert (some["prefill_ratio"], some["price"]["prompt"]) == (None, None)
+    text = shown(evaluation_tables([evaluation_document(store, prices)]), 120)
+    assert "at least 100 (not told of 1 samples)" in text
+    assert "at least 0.00" in text
+
+
+def test_what_is_not_told_to_be_cached_is_priced_as_computed(store: Store) -> None:
+    store.evals.begin(EVAL)
+    record(store, request("Fix it."), Completion(0, "", Finish.STOP, usage=Usage(100, None, 7)))
+    price = evaluation_document(store, Prices(prompt=1.0, cached=0.1))["cost"]["price"]
+    assert (price["prompt"], price["cached"]) == (pytest.approx(1e-4), 0.0)

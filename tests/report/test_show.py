@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from agentless_mini.domain import (
+    UNTOLD,
     Completion,
     Finish,
     Issue,
@@ -233,3 +234,10 @@ def test_the_document_of_hostile_texts_is_json_of_plain_ascii() -> None:
 def test_the_document_of_the_list_counts_samples_and_votes() -> None:
     (entry,) = json.loads(canonical_json(runs_document([RunSummary(RUN, 12, 4, 9)])))["runs"]
     assert (entry["id"], entry["samples"], entry["votes"], entry["valid"]) == (7, 12, 4, 9)
+
+
+def test_tokens_that_the_server_did_not_tell_are_not_shown_as_none_at_all() -> None:
+    told = replace(TRACE, samples=(replace(SAMPLE, usage=UNTOLD),))
+    assert shown(run_view(told)).count("not told") == 2
+    usage = run_document(told)["samples"][0]["usage"]
+    assert usage == {"prompt_tokens": None, "cached_tokens": None, "completion_tokens": None}

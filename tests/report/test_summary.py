@@ -3,7 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from agentless_mini.domain import Case, Choice, Origin, Patch, Reason, Rejected
+import pytest
+
+from agentless_mini.domain import UNTOLD, Case, Choice, Origin, Patch, Reason, Rejected, Usage
 from agentless_mini.report.summary import summary
 from tests.report.building import Outcome, shown, trace
 from tests.store.building import patch
@@ -84,3 +86,19 @@ def test_a_patch_that_passes_no_reproduction_is_said_to(tmp_path: Path) -> None:
 def test_regression_tests_alone_are_said_to_prove_no_repair(tmp_path: Path) -> None:
     told = confidence(tmp_path, Choice(patch(), 2, 2, "x", regressions=9))
     assert told.endswith("; no test shows that it repairs the issue")
+
+
+@pytest.mark.parametrize(
+    ("usages", "spent"),
+    [
+        ((UNTOLD, UNTOLD), "tokens are unknown: the server does not tell them, 1.0 s; run 1"),
+        ((Usage(9, None, 4), Usage(0, 0, 5)), "9 prompt tokens (unknown cached), 9 generated, 1.0 s; run 1"),
+        ((Usage(9, 3, 4), UNTOLD), "at least 9 prompt tokens (at least 3 cached), at least 4 generated, 1.0 s; run 1"),
+        ((UNTOLD, Usage(0, 0, 0)), "tokens are unknown: the server does not tell them, 1.0 s; run 1"),
+    ],
+)
+def test_tokens_that_are_not_told_are_never_none(tmp_path: Path, usages: tuple[Usage, ...], spent: str) -> None:
+    told = trace(tmp_path, Outcome((patch(), patch()), None))
+    samples = tuple(replace(one, usage=usage) for one, usage in zip(told.samples, usages, strict=True))
+    said = shown(summary(replace(told, samples=samples), 1.0)).splitlines()[-1]
+    assert said == f"spent      {spent}"

@@ -1,6 +1,7 @@
 """A scorer over HTTP on servers of tests: on the scripted one, and on one that answers a page whatever is asked."""
 
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,8 +38,13 @@ def asking(route: ScoreRoute, *answers: str, label: int | None = None) -> ScoreR
 
 
 @contextmanager
-def answering(page: bytes, status: int = 200, location: str = "") -> Iterator[str]:
-    """Serve one page whatever is asked, or send whoever asks to another `location`."""
+def answering(
+    page: bytes, status: int = 200, location: str = "", missing: int = 0, pause: float = 0.0
+) -> Iterator[str]:
+    """Serve one page whatever is asked, or send whoever asks to another `location`.
+
+    Of the page `missing` bytes more are announced, and the connection closed without them after a `pause` in seconds.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -47,9 +53,11 @@ def answering(page: bytes, status: int = 200, location: str = "") -> Iterator[st
             if location:
                 self.send_header("Location", location)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(page)))
+            self.send_header("Content-Length", str(len(page) + missing))
             self.end_headers()
             self.wfile.write(page)
+            self.wfile.flush()
+            time.sleep(pause)
 
         do_GET = do_POST
 

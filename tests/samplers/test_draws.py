@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable
 from agentless_mini.samplers.connection import LONGEST_BACKOFF, Patience
+from agentless_mini.samplers.draws import Slots
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
 from agentless_mini.samplers.scripted_faults import Fault, FaultKind
 from agentless_mini.samplers.scripted_protocol import Dialect
@@ -190,3 +191,55 @@ def test_a_key_never_appears_in_a_message_or_repr() -> None:
         card(server, api_key=SecretStr("Unauthorized"))  # a server that repeats the key in its answer
     assert "Unauthorized" not in str(raised.value)
     assert "***" in str(raised.value)
+
+
+def test_of_requests_that_fail_together_the_first_halves_what_may_be_in_flight() -> None:
+    async def used() -> tuple[list[bool], int, int]:
+        slots, halved, running, most = Slots(6), list[bool](), 0, 0
+
+        async def failing() -> None:
+            async with slots as allowed:
+                await asyncio.sleep(0.01)
+            halved.append(await slots.halve(allowed))
+
+        async def later() -> None:
+            nonlocal running, most
+            await asyncio.sleep(0.1)
+            async with slots:
+                running += 1
+                most = max(most, running)
+                await asyncio.sleep(0.001)
+                running -= 1
+
+        await asyncio.gather(*(failing() for _ in range(6)), *(later() for _ in range(20)))
+        return halved, slots.most, most
+
+    assert run(used()) == ([True] + [False] * 5, 3, 3)
+
+
+def test_slots_that_nobody_uses_are_taken_away_first() -> None:
+    async def used() -> tuple[int, int]:
+        slots, most = Slots(32), 0
+
+        async def failing() -> None:
+            nonlocal most
+            async with slots as allowed:
+                await asyncio.sleep(0.01)
+            await slots.halve(allowed)
+            async with slots:
+                most = max(most, slots.most)
+
+        await asyncio.gather(failing(), failing(), failing())
+        return most, slots.most
+
+    assert run(used()) == (1, 1)
+
+
+def test_a_request_that_was_alone_does_not_make_it_fewer() -> None:
+    async def used() -> bool:
+        slots = Slots(6)
+        async with slots as allowed:
+            pass
+        return await slots.halve(allowed)
+
+    assert run(used()) is False

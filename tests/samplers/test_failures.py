@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable, boundary
 from agentless_mini.samplers import failures
+from agentless_mini.samplers.addresses import Proxy
 
 httpx: Any = importlib.import_module("httpx2" if importlib.util.find_spec("httpx2") else "httpx")
 
@@ -23,7 +24,7 @@ REQUEST = httpx.Request("POST", URL)
 
 
 def ours(error: BaseException) -> AminiError:
-    with pytest.raises(AminiError) as raised, boundary(failures.translation(URL, (KEY,))):
+    with pytest.raises(AminiError) as raised, boundary(failures.translation(failures.Peer(URL), (KEY,))):
         raise error
     return raised.value
 
@@ -61,7 +62,7 @@ TABLE: list[tuple[BaseException, type[AminiError], str, bool]] = [
     (refused(openai.InternalServerError, 500), ServerFailed, "see its log", True),
     (refused(openai.InternalServerError, 501), ServerFailed, "see its log", False),
     (refused(openai.InternalServerError, 503), ServerFailed, "see its log", True),
-    (openai.APITimeoutError(REQUEST), ServerFailed, "silent for too long", True),
+    (openai.APITimeoutError(REQUEST), ServerFailed, "longer than 600 s: raise [endpoint] timeout_s", True),
     (broken("ConnectTimeout", openai.APITimeoutError(REQUEST)), ServerUnreachable, "start the model server", True),
     (broken("ConnectError", openai.APIConnectionError(request=REQUEST)), ServerUnreachable, "give --base-url", True),
     (broken("ReadError", openai.APIConnectionError(request=REQUEST)), ServerFailed, "broke the connection", True),
@@ -73,6 +74,7 @@ TABLE: list[tuple[BaseException, type[AminiError], str, bool]] = [
     (json.JSONDecodeError("Expecting value", "x", 0), ServerFailed, "does not speak the OpenAI protocol", True),
     (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), ServerFailed, "does not speak the OpenAI protocol", True),
     (garbled(), ServerFailed, "does not speak the OpenAI protocol", True),
+    (RecursionError("maximum depth"), ServerFailed, "does not speak the OpenAI protocol", True),
 ]
 
 
@@ -95,19 +97,19 @@ def descendants(kind: type[BaseException]) -> Iterator[type[BaseException]]:
 
 
 def test_no_exception_of_the_sdk_is_left_out() -> None:
-    listed: tuple[type[BaseException], ...] = tuple(failures.translation(URL, (KEY,)))
+    listed: tuple[type[BaseException], ...] = tuple(failures.translation(failures.Peer(URL), (KEY,)))
     raisable: list[type[BaseException]] = [openai.OpenAIError, *descendants(openai.OpenAIError)]
     assert [kind for kind in raisable if not issubclass(kind, listed)] == []
 
 
 def test_the_table_is_tested_entry_by_entry() -> None:
-    listed = list(failures.translation(URL, (KEY,)))
+    listed = list(failures.translation(failures.Peer(URL), (KEY,)))
     hit = {next(kind for kind in listed if isinstance(error, kind)) for error, *_ in TABLE}
     assert hit == set(listed)
 
 
 def test_what_the_table_does_not_list_is_a_bug_to_be_seen() -> None:
-    with pytest.raises(KeyError), boundary(failures.translation(URL, (KEY,))):
+    with pytest.raises(KeyError), boundary(failures.translation(failures.Peer(URL), (KEY,))):
         raise KeyError("x")
 
 
@@ -151,3 +153,26 @@ def test_a_missing_page_and_a_refused_request_are_told_from_trouble(
     translated = ours(error)
     assert failures.is_absent(translated) is absent
     assert failures.is_refusal(translated) is refusal
+
+
+PROXIED = failures.Peer(URL, proxy=Proxy("http://proxy:3128", "HTTP_PROXY"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        broken("ConnectError", openai.APIConnectionError(request=REQUEST)),
+        broken("ConnectTimeout", openai.APITimeoutError(REQUEST)),
+        broken("ProxyError", openai.APIConnectionError(request=REQUEST)),
+        refused(openai.InternalServerError, 502),
+        refused(openai.InternalServerError, 503),
+        refused(openai.PermissionDeniedError, 403),
+        refused(openai.APIStatusError, 407),
+    ],
+)
+def test_a_proxy_that_may_be_the_cause_is_named_with_a_way_around_it(error: BaseException) -> None:
+    with pytest.raises(AminiError) as raised, boundary(failures.translation(PROXIED, (KEY,))):
+        raise error
+    assert "http://proxy:3128 of HTTP_PROXY" in str(raised.value)
+    assert "add host to NO_PROXY" in str(raised.value)
+    assert "proxy" not in str(ours(error)).lower()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -12,14 +13,16 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from agentless_mini.domain import Completion, Decoding, EditTask, Excerpt, Finish, ShownFile, Stage
-from agentless_mini.errors import UsageError
+from agentless_mini.errors import ServerFailed, UsageError
 from agentless_mini.grammar import edit_grammar
 from agentless_mini.ports import Sampler
+from agentless_mini.samplers.connection import Address, Connection, Patience
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
 from agentless_mini.samplers.scripted import Answer, Rule, Script, count_pieces
 from agentless_mini.samplers.scripted_protocol import Dialect
 from agentless_mini.samplers.scripted_server import ScriptedServer
 from tests.samplers.contract import SamplerContract, ask, collect, run
+from tests.samplers.scored import answering
 from tests.samplers.served import TEXTS, draw, from_seed_0, opened, served, texts, using
 
 
@@ -154,7 +157,7 @@ def test_usage_adds_up_to_what_the_server_computed(dialect: Dialect, interval: i
 
 def test_tokens_that_the_server_had_cached_are_booked() -> None:
     with ScriptedServer(served()) as server:
-        cached = [sum(completion.usage.cached_tokens for completion in draw(server)) for _ in range(2)]
+        cached = [sum(completion.usage.cached_tokens or 0 for completion in draw(server)) for _ in range(2)]
     assert cached == [0, count_pieces(["prompt"]) - 1]
 
 
@@ -168,6 +171,44 @@ def test_reasoning_is_kept_apart_from_the_answer(dialect: Dialect) -> None:
     with ScriptedServer(served(dialect, script)) as server:
         (completion,) = draw(server, (0,), context_window=4096)
     assert (completion.text, completion.reasoning, completion.finish) == ("so", "hm, yes", Finish.STOP)
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_a_server_that_does_not_stream_is_read_all_the_same(dialect: Dialect) -> None:
+    with ScriptedServer(served(dialect).model_copy(update={"streams": False})) as server:
+        assert texts(draw(server, context_window=4096)) == TEXTS
+        assert {seen.n for seen in server.log.chats()} == {4}
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        (b'{"error": {"message": "the engine died", "code": 500}}', "the engine died"),
+        (b'{"error": "not today"}', "not today"),
+        (b'{"object": "list"}', "does not speak the OpenAI protocol"),
+        (b"[" * 100_000, "does not speak the OpenAI protocol"),
+        (b'{"choices": [', "does not speak the OpenAI protocol"),
+    ],
+)
+def test_a_page_that_is_no_answer_is_an_error(page: bytes, said: str) -> None:
+    with answering(page) as url, pytest.raises(ServerFailed, match=said):
+        run(streamed(url))
+
+
+async def streamed(url: str) -> None:
+    connection = Connection(Address(url, "none", {}, 0.3), Patience(0), lambda said: None)
+    try:
+        with connection.edge():
+            async for _ in connection.events({}, {}):
+                pass
+    finally:
+        await connection.aclose()
+
+
+@pytest.mark.parametrize(("closes", "said"), [(True, "broke the connection"), (False, "was silent for longer than 0")])
+def test_an_answer_in_one_piece_that_stays_away_is_an_error(closes: bool, said: str) -> None:
+    with answering(b"{", missing=9, pause=0.0 if closes else 1.0) as url, pytest.raises(ServerFailed, match=said):
+        run(streamed(url))
 
 
 def test_a_withheld_answer_is_a_result() -> None:
@@ -199,7 +240,7 @@ def test_new_tokens_are_told_as_they_come() -> None:
     with ScriptedServer(served()) as server:
         completions = run(listening(server.url))
     assert len(told) > 4
-    assert sum(told) == sum(completion.usage.completion_tokens for completion in completions)
+    assert sum(told) == sum(completion.usage.completion_tokens or 0 for completion in completions)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -285,3 +326,13 @@ def test_what_is_no_address_is_refused(given: str) -> None:
 def test_a_sampler_without_an_address_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="give --base-url"):
         OpenAISampler(EndpointSettings(base_url=None))
+
+
+@pytest.mark.parametrize("proxy", ["nonsense://x", "http://a:b:c", "http://[::", "socks9://x:1"])
+def test_a_proxy_that_nobody_can_use_is_a_usage_error(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    settings = EndpointSettings(base_url="http://gpu.example:8000/v1")
+    with pytest.raises(UsageError, match=r"The proxy in HTTP_PROXY .* cannot be used"):
+        OpenAISampler(settings, environment=os.environ)
+    with pytest.raises(UsageError, match=r"The proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"):
+        OpenAISampler(settings)

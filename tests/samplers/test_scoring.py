@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -209,3 +210,21 @@ def test_an_address_without_a_path_and_no_address() -> None:
     assert ScorerSettings(api_key=SecretStr(f"{KEY}\n")).api_key.get_secret_value() == KEY
     with pytest.raises(UsageError, match=r"scorer\.base_url"):
         HttpScorer(ScorerSettings())
+
+
+def test_a_reward_model_on_this_machine_is_reached_past_a_dead_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with ScriptedServer(SERVED) as server:
+        assert score(server.url, asking(ScoreRoute.SCORE)) == tuple(SCORES.values())
+
+
+def test_a_dead_proxy_before_a_reward_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+
+    async def scored() -> None:
+        settings = ScorerSettings(base_url="http://gpu.example:8000/v1")
+        async with HttpScorer(settings, environment=os.environ) as scorer:
+            await scorer.served()
+
+    with pytest.raises(ServerUnreachable, match=r"The proxy http://127\.0\.0\.1:9 of HTTP_PROXY .* NO_PROXY"):
+        run(scored())

@@ -1,13 +1,16 @@
 """The key and the headers of a server: sent to its address alone, and shown in no message."""
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from agentless_mini.domain import ScoreRoute
-from agentless_mini.errors import AminiError, ServerFailed
+from agentless_mini.errors import AminiError, ServerFailed, UsageError
 from agentless_mini.samplers.connection import Address
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
+from agentless_mini.samplers.scripted_faults import Fault, FaultKind
 from agentless_mini.samplers.scripted_server import ScriptedServer
 from tests.samplers.contract import run
 from tests.samplers.scored import SERVED, answering, asking, score
@@ -69,3 +72,62 @@ def test_a_page_that_repeats_what_was_sent_puts_none_of_it_into_a_message(status
 def test_what_is_no_secret_for_its_length_is_not_looked_for() -> None:
     address = Address("http://host/v1", "key", {"X-Team": "7", "X-Api-Key": f"Bearer {TOKEN}"}, 1.0)
     assert address.secrets == (TOKEN, "Bearer")
+
+
+def headers_of_card(
+    environment: Mapping[str, str], *faults: Fault, is_openai: bool = False, **settings: object
+) -> Mapping[str, str]:
+    """Return the headers of the first request to a server, OPENAI_BASE_URL's own where it `is_openai`."""
+
+    async def asked(url: str) -> None:
+        around = {**environment, "OPENAI_BASE_URL": url} if is_openai else environment
+        chosen = EndpointSettings.model_validate({"base_url": url, **settings})
+        async with OpenAISampler(chosen, environment=around) as sampler:
+            await sampler.card()
+
+    with ScriptedServer(SERVED, faults) as server:
+        run(asked(server.url))
+        return server.log.requests[0].headers
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_openai", "sent"),
+    [
+        ({}, False, "none"),
+        ({}, True, "sk-openai"),
+        ({"api_key": "own"}, True, "own"),
+        ({"api_key": "own"}, False, "own"),
+    ],
+)
+def test_openais_key_is_sent_to_its_own_address_and_after_a_key_of_the_settings(
+    settings: dict[str, Any], is_openai: bool, sent: str
+) -> None:
+    found = headers_of_card({"OPENAI_API_KEY": "sk-openai\n"}, is_openai=is_openai, **settings)
+    assert found["authorization"] == f"Bearer {sent}"
+
+
+def test_a_key_that_was_not_sent_is_told_where_the_server_wants_one() -> None:
+    with pytest.raises(ServerFailed, match=r"set AMINI_API_KEY .*OPENAI_API_KEY was not sent") as raised:
+        headers_of_card({"OPENAI_API_KEY": KEY}, Fault(kind=FaultKind.UNAUTHORIZED, path="/v1/models"))
+    assert KEY not in str(raised.value)
+
+
+def test_a_key_of_openai_that_no_header_carries_is_told_and_not_shown() -> None:
+    with pytest.raises(UsageError, match="OPENAI_API_KEY is not valid") as raised:
+        headers_of_card({"OPENAI_API_KEY": "sk\u2028x"}, is_openai=True)
+    assert "sk" not in str(raised.value)
+
+
+@pytest.mark.parametrize("is_openai", [False, True])
+def test_what_the_sdk_reads_from_the_environment_goes_to_openais_address_alone(
+    is_openai: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Secret: s1\nAuthorization: Bearer s2\nX-Own: s3")
+    found = headers_of_card(os.environ, is_openai=is_openai, api_key="own", headers={"X-Own": "mine"})
+    assert {"openai-organization", "openai-project", "x-secret"} & found.keys() == (
+        {"openai-organization", "openai-project", "x-secret"} if is_openai else set()
+    )
+    assert found["x-own"] == "mine"
+    assert found["authorization"] == ("Bearer s2" if is_openai else "Bearer own")

@@ -29,7 +29,7 @@ def told(*faults: Fault, samples: int = 1, **settings: object) -> list[str]:
     async def drawn(url: str) -> None:
         endpoint = EndpointSettings.model_validate({"base_url": url, "max_samples_per_request": 1, **settings})
         patience = Patience(endpoint.retries, Clock().sleep)
-        async with OpenAISampler(endpoint, patience=patience, on_wait=said.append) as sampler:
+        async with OpenAISampler(endpoint, patience=patience, tell=said.append) as sampler:
             await until_error(sampler, from_seed_0(tuple(range(samples))))
 
     with ScriptedServer(served(), faults) as server:
@@ -50,7 +50,13 @@ def test_the_seconds_are_those_that_the_server_asks_for() -> None:
 
 def test_a_server_that_is_silent_is_told_as_such() -> None:
     (sentence,) = told(Fault(kind=FaultKind.SLOW, seconds=2), timeout_s=0.2)
-    assert "is silent for too long" in sentence
+    assert "was silent for longer than 0.2 s ([endpoint] timeout_s); trying again" in sentence
+
+
+def test_a_server_that_falls_silent_under_load_is_sent_less_and_that_is_told() -> None:
+    sentences = told(Fault(kind=FaultKind.SLOW, times=8, seconds=1.5), samples=8, timeout_s=0.4, max_in_flight=8)
+    (fewer,) = [sentence for sentence in sentences if sentence.startswith("At most")]
+    assert fewer == "At most 4 requests at a time are sent to URL from now on (max_in_flight)."
 
 
 def test_trouble_that_lasts_is_told_once_for_each_failure_in_a_row() -> None:

@@ -1,13 +1,16 @@
 """What a store says of what was paid for."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.domain import Completion, Finish, Usage
+from agentless_mini.domain import UNTOLD, Completion, Finish, Usage
 from agentless_mini.store import RunStatus, Store
+from agentless_mini.store.database import Database
+from agentless_mini.store.schema import MIGRATIONS
 from agentless_mini.store.spending import Spending, covered
 from tests.store.building import START, record, request
 
@@ -44,3 +47,32 @@ def test_spans_that_overlap_count_once(spans: tuple[tuple[float, float], ...], s
 def test_what_is_covered_is_every_moment_once(spans: list[tuple[int, ...]]) -> None:
     moments = {moment for beginning, end in spans for moment in range(beginning, end)}
     assert covered(spans) == len(moments)
+
+
+def test_what_servers_did_not_tell_is_counted_and_not_summed_up(store: Store) -> None:
+    told = [Usage(5, None, 3), Usage(0, 0, None), UNTOLD]
+    key = record(store, request(), *(Completion(n, "", Finish.STOP, usage=usage) for n, usage in enumerate(told)))
+    assert [completion.usage for completion in store.replay(key, range(3))] == told
+    spent = store.evals.spending()
+    assert (spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens) == (5, 0, 3)
+    assert (spent.untold_prompts, spent.untold_cached, spent.untold_answers) == (1, 2, 2)
+    run = store.runs.begin(START)
+    for number in range(3):
+        store.runs.link(run, key, number)
+    assert [sample.usage for sample in store.runs.trace(run).samples] == told
+
+
+def test_an_older_record_of_a_server_without_usage_says_that_it_is_not_known(path: Path) -> None:
+    database = Database.create(path, MIGRATIONS[:4])
+    database.write("INSERT INTO prompts VALUES ('p', '{}')")
+    rows = (("told", 0, 9, 4), ("told", 1, 0, 5), ("untold", 0, 0, 6), ("untold", 1, 0, 7), ("lines", 0, 0, 0))
+    for key in ("told", "untold", "lines"):
+        database.write("INSERT INTO requests VALUES (?, 'm', 'p', '{}', 'free')", (key,))
+    for key, index, prompt, answer in rows:
+        database.write(
+            "INSERT INTO samples VALUES (?, ?, 'repair', 'i', '', '', 'stop', ?, 0, ?, 0)", (key, index, prompt, answer)
+        )
+    database.close()
+    with Store.open(path) as store:
+        usages = {key: [one.usage for one in store.replay(key, range(2))] for key in ("told", "untold", "lines")}
+    assert usages == {"told": [Usage(9, 0, 4), Usage(0, 0, 5)], "untold": [UNTOLD, UNTOLD], "lines": [Usage()]}

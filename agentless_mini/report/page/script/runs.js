@@ -50,6 +50,7 @@ const FACTS = [
     ({ cost }) => [
       `${brief(cost.prompt_tokens)} prompt, ${brief(cost.completion_tokens)} completion`,
       small(`${brief(cost.cached_tokens)} of the prompt cached; prefill ratio ${decimal(cost.prefill_ratio)}`),
+      ...(isUntold(cost) ? [small("sums of what the server told: some samples came without")] : []),
     ],
   ],
   [
@@ -61,7 +62,7 @@ const FACTS = [
       ),
     ],
   ],
-  ["price", ({ cost }) => priceCell(cost.price)],
+  ["price", ({ cost }) => priceCell(cost)],
 ];
 
 /** Returns the facts that there are of some run: one that has a third part is left out where that is so of none. */
@@ -159,12 +160,18 @@ function passAtCell(points) {
   );
 }
 
-function priceCell(price) {
+/** Returns whether some samples came without a number of tokens. */
+function isUntold({ untold }) {
+  return Boolean(untold && (untold.prompt_tokens || untold.completion_tokens));
+}
+
+function priceCell(cost) {
+  const { price } = cost;
   if (!price) return NOTHING;
   const parts = Object.entries(price)
     .filter(([name]) => name !== "total")
     .map(([name, value]) => `${visible(name)} ${decimal(value)}`);
-  return [decimal(price.total), small(parts.join(", "))];
+  return [`${isUntold(cost) ? "at least " : ""}${decimal(price.total)}`, small(parts.join(", "))];
 }
 
 function sameData(runs) {
