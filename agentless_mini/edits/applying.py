@@ -146,7 +146,7 @@ class _Desk:
         if not draft.file.lines:
             return self._write(edit, draft)
         if draft.source.bom:
-            edit = _without_bom(edit)
+            edit = _also_without_bom(edit)
         placed = place(edit, draft.file, Matching.STRICT)
         if _is_missing(placed) and draft.file is not draft.original and draft.original.lines:
             at_first = place(edit, draft.original, Matching.STRICT)
@@ -227,11 +227,11 @@ class _Desk:
         return FileChange(path, before, after, entry.mode if entry else NEW_FILE_MODE)
 
 
-def _without_bom(edit: Edit) -> Edit:
-    """Return the edit without the byte order mark that an answer may repeat before the first line of a file."""
+def _also_without_bom(edit: Edit) -> Edit:
+    """Return the edit, read also without the byte order mark that an answer may repeat before a file's first line."""
     marked = [one for one in edit.readings if one.search.startswith(_BOM)]
     bare = tuple(replace(one, search=one.search[1:], replace=one.replace.removeprefix(_BOM)) for one in marked)
-    return replace(edit, readings=bare) if bare else edit
+    return replace(edit, readings=(*edit.readings, *bare))
 
 
 def _is_missing(placed: Placed | Rejected) -> bool:
