@@ -31,7 +31,7 @@ _FILES_KEY = re.compile(r"file|path", re.IGNORECASE)
 _BULLET = re.compile(r"\s*(?:[^\w\s./\\@`'\"(\[{<|*]{1,6}\s|\*\s|\W{0,3}(?:\d{1,3}|[a-z](?=\)))\W|\W{0,4}\[[ xX]?\]\s)")
 _LEAD = re.compile(r"\W*(?:(?:\d{1,3}|[a-zA-Z](?=[)\]]))\W+)?(?:\*\*[^*]{1,80}\*\*\W{1,5})?\W*|.*[:=]\W*")
 _BETWEEN = re.compile(r"[\])}]?\s*(?:\([^()]{0,300}\)\s*)?(?:[\s,;&+/*_`'\")\]}({\[]|and\b|or\b)*")
-_PROSE = re.compile(r"[*_`\"\])}]*\s*[,;]?\s*\w|'\w")
+_PROSE = re.compile(r"[*_`\"\])}]*\s*[,;.]?\s*\w|'\w")
 
 _TAGGED = re.compile(r"<\w{0,20}(?:file|path)\w{0,20}\b[^<>]{0,300}>([^<>]{1,4096})</", re.IGNORECASE)
 _TAG = re.compile(r"</?([A-Za-z]\w{0,30})(?:\s[^<>]{0,300})?/?>")
@@ -65,9 +65,9 @@ _MARKS = _AROUND + " `\"'*,;"
 def read_paths(completion: Completion, tree: PathIndex, most: int) -> tuple[str, ...] | Rejected:
     """Return the distinct paths of the tree that the answer lists, in its order, at most `most` of them.
 
-    The last fenced block that names any file counts; without one, what follows the words "final answer", and else all
-    of the answer. In each the last JSON counts before lines; sentences count where nothing else does. An answer that
-    names no file of the tree, or was cut off, is `Rejected`. The time that it takes grows linearly with the answer.
+    The last fenced list counts, else the last fenced block that names any file, else what follows "final answer:",
+    else all of the answer. In each the last JSON counts before lines; sentences count where nothing else does. An
+    answer that names no file of the tree, or was cut off, is `Rejected`. The time grows linearly with the answer.
     """
     if completion.finish is Finish.LENGTH:
         return Rejected(Reason.TRUNCATED, "the list of files was cut off by the token limit")
@@ -81,9 +81,11 @@ def read_paths(completion: Completion, tree: PathIndex, most: int) -> tuple[str,
 
 def _lists(lines: list[str], finder: "_Finder") -> Iterator[Iterable[str]]:
     """Yield what may be the list, the likeliest first."""
-    for part in (*reversed(_fenced_blocks(lines)), _final_part(lines), lines):
-        yield finder.in_json("\n".join(part))
-        yield (path for line in dict.fromkeys(part) for path in finder.item(line))
+    blocks = _fenced_blocks(lines)[::-1]
+    for block in (block for block in blocks if finder.is_list(block)):
+        yield finder.in_part(block)
+    for part in (*blocks, _final_part(lines), lines):
+        yield finder.in_part(part)
     distinct = dict.fromkeys(lines)
     yield (path for line in distinct if _BULLET.match(line) for path in finder.mentions(line)[:1])
     yield (path for line in distinct for path in finder.enumerations(line))
@@ -151,6 +153,16 @@ class _Finder:
 
     def __init__(self, tree: PathIndex) -> None:
         self._tree = tree
+        self._items: dict[str, list[str]] = {}
+
+    def in_part(self, lines: list[str]) -> list[str]:
+        """Return the files of the last JSON in the lines, else of those lines that are items of a list."""
+        return self.in_json("\n".join(lines)) or [path for line in dict.fromkeys(lines) for path in self.item(line)]
+
+    def is_list(self, lines: list[str]) -> bool:
+        """Tell whether half of the lines name files: others are code with a comment on where it stands, say."""
+        said = [line for line in lines if line.strip()]
+        return 2 * sum(bool(self.item(line)) for line in said) >= len(said)
 
     # --- JSON ------------------------------------------------------------------------------------------------------
 
@@ -189,14 +201,19 @@ class _Finder:
 
     def item(self, line: str) -> list[str]:
         """Return the files that a line of a list names, none for a sentence."""
+        if line not in self._items:
+            self._items[line] = self._item(line)
+        return self._items[line]
+
+    def _item(self, line: str) -> list[str]:
         text = line[:MOST_LETTERS].strip()
         names = (text, _BULLET.sub("", text, count=1).strip(_MARKS))
-        if whole := next((path for name in names if (path := self._tree.find(name))), None):
+        if whole := next((path for name in names if (path := self._find(name))), ""):
             return [whole]
         if tagged := [path for said in _TAGGED.findall(text) if (path := self._path(said))]:
             return tagged
         if text.startswith("|"):
-            return next((found for cell in text.split("|") if cell.strip() and (found := self.item(cell))), [])
+            return next((found for cell in text.split("|") if cell.strip() and (found := self._item(cell))), [])
         if not _SIGN.search(text):
             return []
         text = _plain(text)
@@ -205,7 +222,7 @@ class _Finder:
         is_led = bool(known) and run[0].start <= MOST_OF_LEAD and bool(_LEAD.fullmatch(text, 0, run[0].start))
         if is_led and (_BULLET.match(text) or not _PROSE.match(text, known[-1].stop)):
             return [name.path for name in known]
-        return [path] if (path := self._path(text)) else []  # a name with blanks, and a remark
+        return [path] if " " in (path := self._path(text)) else []  # a name with blanks, and a remark
 
     def enumerations(self, line: str) -> Iterator[str]:
         """Yield the files that a sentence enumerates: two at least, with only commas and the like between."""
@@ -246,7 +263,7 @@ class _Finder:
                 path = self._path(match["quoted"] or match["link"]) or self._path(match["url"] or "")
                 yield _Named(match.start(), match.end(), path)
             elif _SHAPED.search(said):
-                bare = said if self._tree.find(said) else said.strip(_AROUND)
+                bare = said if self._find(said) else said.strip(_AROUND)
                 start, path = match.start() + said.index(bare), self._path(bare)
                 if path or not bare.isalnum():
                     yield _Named(start, start + len(bare), path)
@@ -259,8 +276,13 @@ class _Finder:
         drive = 2 if word[1:3] in {":\\", ":/"} else 0
         after = _AFTER_PATH.search(word, drive)
         bare = word[drive : after.start() if after else len(word)].strip(_MARKS)
-        found = (self._tree.find(name) for name in dict.fromkeys((said, bare, bare.strip("_"))))
+        found = (self._find(name) for name in dict.fromkeys((said, bare, bare.strip("_"))))
         return next((path for path in found if path), "")
+
+    def _find(self, said: str) -> str:
+        """Return the file of the tree; a text that only ends in one has more blanks."""
+        path = self._tree.find(said) or ""
+        return path if path.count(" ") == said.count(" ") else ""
 
 
 def _plain(line: str) -> str:
