@@ -237,6 +237,12 @@ def test_no_file_is_invented(text: str) -> None:
     assert isinstance(read(text), Rejected)
 
 
+def test_brackets_are_looked_into_to_a_depth_and_paths_to_a_length() -> None:
+    assert read('[1 [2 [3 [4 ["shop/cart.py"] 4] 3] 2] 1]') == (CART,)
+    assert read('[1 [2 ["shop/cart.py", "shop/tax.py"] 2] 1]') == (CART, TAX)
+    assert isinstance(read("a/" * 3000), Rejected)
+
+
 @given(st.lists(st.sampled_from(PIECES), max_size=30))
 def test_whatever_is_said_only_files_of_the_tree_come_of_it(pieces: list[str]) -> None:
     answer = read("".join(pieces))
