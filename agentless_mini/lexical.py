@@ -6,9 +6,11 @@ nothing of prompts or token budgets; see `context`.
 
 import math
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 from agentless_mini.domain import FileKind, Issue, Runner, Snapshot, SourceFile
@@ -97,37 +99,41 @@ class PathIndex:
     def __init__(self, paths: Iterable[str]) -> None:
         """Index `paths`, each relative and with `/`."""
         self._paths = frozenset(paths)
-        self._by_name: dict[str, list[str]] = {}
-        for path in sorted(self._paths):
-            self._by_name.setdefault(path.rsplit("/", 1)[-1], []).append(path)
+        self._names = frozenset(path.rpartition("/")[2] for path in self._paths)
+        self._by_end = sorted((_from_end(path), path) for path in self._paths)
 
     def find(self, said: str) -> str | None:
-        """Return the one path that `said` means, or None where it means none or several equally well."""
+        """Return the one path that `said` means, or None where it means none or several equally well.
+
+        The time that it takes hardly grows with the tree.
+        """
         wanted = said.replace("\\", "/").removeprefix("./").strip("/")
         if wanted in self._paths:
             return wanted
-        rivals = self._by_name.get(wanted.rsplit("/", 1)[-1], [])
-        scored = [(_shared_tail(wanted, path), path) for path in rivals]
+        if wanted.rpartition("/")[2] not in self._names:
+            return None
         # An installed copy and the source tree differ in their first folders: two shared names at the end are a match.
         # A file name alone is one only where it is all that was said, or all of the path.
-        fitting = [(n, path) for n, path in scored if n >= min(2, _depth(wanted), _depth(path))]
-        best = max((n for n, _ in fitting), default=0)
-        winners = [path for n, path in fitting if n == best]
-        return winners[0] if len(winners) == 1 else None
+        end = _from_end(wanted)
+        at = bisect_left(self._by_end, (end,))
+        shared = max((_shared(end, other) for other, _ in self._by_end[max(at - 1, 0) : at + 1]), key=len)
+        if shared.count("/") >= min(2, end.count("/")):
+            first = bisect_left(self._by_end, (shared,))
+            alike = [path for other, path in self._by_end[first : first + 2] if other.startswith(shared)]
+            return alike[0] if len(alike) == 1 else None
+        name = shared.removesuffix("/")
+        return name if name in self._paths else None
 
 
-def _depth(path: str) -> int:
-    return path.count("/") + 1
+def _from_end(path: str) -> str:
+    """Return the names of a path from its end, each with a slash: paths that end alike sort together."""
+    return "".join(f"{name}/" for name in reversed(path.split("/")))
 
 
-def _shared_tail(one: str, other: str) -> int:
-    pairs = zip(reversed(one.split("/")), reversed(other.split("/")), strict=False)
-    count = 0
-    for left, right in pairs:
-        if left != right:
-            break
-        count += 1
-    return count
+def _shared(one: str, other: str) -> str:
+    """Return the names that both begin with."""
+    pairs = zip(one.split("/")[:-1], other.split("/")[:-1], strict=False)
+    return "".join(f"{name}/" for name, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def mentions(issue: Issue, files: Sequence[SourceFile]) -> Mentions:

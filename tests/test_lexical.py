@@ -1,5 +1,7 @@
 """Paths, names and traceback frames of an issue; BM25."""
 
+import time
+
 import pytest
 
 from agentless_mini.domain import FileKind, Issue, Snapshot, SourceFile
@@ -87,6 +89,14 @@ class TestPathIndex:
     )
     def test_finds_what_is_meant_or_nothing(self, said: str, found: str | None) -> None:
         assert self.index.find(said) == found
+
+
+def test_names_that_many_files_have_are_looked_up_in_seconds() -> None:
+    index = PathIndex(f"pkg{n}/mod{n}/__init__.py" for n in range(20_000))
+    began = time.process_time()
+    assert {index.find("other/__init__.py") for _ in range(20_000)} == {None}
+    assert index.find("mod7/__init__.py") == "pkg7/mod7/__init__.py"
+    assert time.process_time() - began < 5
 
 
 def test_mentions_put_the_innermost_frame_first_then_paths_then_modules() -> None:
