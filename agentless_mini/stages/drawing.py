@@ -4,9 +4,11 @@ Which prompts there are is the business of `repair` and `evolve`, which share th
 """
 
 import asyncio
+import gc
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from agentless_mini.domain import Candidate, Completion, Finish, Patch, Rejected, SampleDone, SampleRequest
@@ -97,5 +99,18 @@ class _Reader:
     def _outcome(self, completion: Completion) -> Patch | Rejected:
         key = completion.text, completion.finish
         if key not in self._known:
-            self._known[key] = read_answer(completion, self._tree, self._match)
+            with _uncollected():
+                self._known[key] = read_answer(completion, self._tree, self._match)
         return self._known[key]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Put garbage collection off: syntax trees are many objects and no cycle, and a collection stops all threads."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

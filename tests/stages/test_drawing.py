@@ -1,6 +1,7 @@
 """Answers are read away from the event loop, one at a time, and each distinct one once."""
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -143,10 +144,23 @@ def test_who_is_interrupted_waits_for_no_answer_that_is_not_begun(install: Insta
     assert len(reading.texts) == begun < 10
 
 
-def test_a_fault_of_the_reader_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_on", [True, False])
+def test_a_fault_of_the_reader_is_raised_and_garbage_is_collected_as_before(
+    monkeypatch: pytest.MonkeyPatch, is_on: bool
+) -> None:
+    seen = []
+
     def fails(*given: object) -> Patch:
+        seen.append(gc.isenabled())
         raise ZeroDivisionError
 
     monkeypatch.setattr(drawing, "read_answer", fails)
-    with pytest.raises(ZeroDivisionError):
-        run(draws("a").draw(prompts(), range(1)))
+    was_on = gc.isenabled()
+    (gc.enable if is_on else gc.disable)()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            run(draws("a").draw(prompts(), range(1)))
+        assert seen == [False]
+        assert gc.isenabled() is is_on
+    finally:
+        (gc.enable if was_on else gc.disable)()
