@@ -1,5 +1,6 @@
 """Loose matching: what a careless copy may get wrong, and what stays rejected."""
 
+import textwrap
 import time
 
 import pytest
@@ -20,6 +21,7 @@ class A:
         return total
 """
 LOOSE = Matching.LOOSE
+BODIES = "".join(CODE.decode().splitlines(keepends=True)[1:])
 
 
 def changed(search: str, new: str, before: bytes = CODE) -> str:
@@ -49,11 +51,31 @@ def test_blanks_at_the_ends_of_lines_are_ignored_and_kept_where_the_line_is() ->
     assert changed("a = 1\r\n", "a = 2\n", b"a = 1\n") == "a = 2\n"
 
 
-@pytest.mark.parametrize("indentation", ["", "  ", "            "])
+@pytest.mark.parametrize("indentation", ["", "  ", "        "])
 def test_a_shifted_search_shifts_its_replacement(indentation: str) -> None:
-    search = f"{indentation}value = 1\n\n{indentation}return value\n"
-    new = f"{indentation}value = 1\n\n{indentation}if value:\n{indentation}    return value\n"
-    assert changed(search, new) == expected("        return value\n", "        if value:\n            return value\n")
+    search = textwrap.indent(textwrap.dedent(BODIES), indentation)
+    new = search.replace("return total\n", f"if total:\n{indentation}        return total\n")
+    wanted = expected("        return total\n", "        if total:\n            return total\n")
+    assert changed(search, new) == wanted
+
+
+def test_few_lines_at_another_depth_are_another_places() -> None:
+    assert refusal("  value = 1\n\n  return value\n", "  x = 1\n") is Reason.NOT_FOUND
+    assert changed("value = 1\n\nreturn value\n", "x = 1\n") == expected(
+        "        value = 1\n\n        return value\n", "        x = 1\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("search", "new", "before", "after_it"),
+    [
+        ("    cc a.c\n", "    cc -O a.c\n", "all:\n\tcc a.c\n", "all:\n\tcc -O a.c\n"),
+        ("all:\n    cc a.c\n", "all:\n    cc a.c\n    rm b\n", "all:\n\tcc a.c\n", "all:\n\tcc a.c\n\trm b\n"),
+        ("if x:\n\ty()\n", "if x:\n\tif z:\n\t\ty()\n", "if x:\n    y()\n", "if x:\n    if z:\n        y()\n"),
+    ],
+)
+def test_tabs_stay_tabs_and_blanks_stay_blanks(search: str, new: str, before: str, after_it: str) -> None:
+    assert changed(search, new, before.encode()) == after_it
 
 
 def test_a_shift_that_does_not_fit_every_line_is_none() -> None:

@@ -34,10 +34,13 @@ MOST_SLIPS = 8
 MOST_FOUND = 2
 # Fewer lines say too little where blanks between them are not looked at.
 FEWEST = 3
+# Fewer lines at another depth may well be another place's; lines without any indentation have lost it.
+FEWEST_DEEPER = 5
 # A shorter word may well be another one.
 SHORTEST_SLIP = 4
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+_WORD = re.compile(r"\w")
 _Indent = Callable[[str], str | None]
 
 
@@ -132,7 +135,7 @@ def _on_task(level: Callable[[_Task], Iterator[Match | None]]) -> Callable[[Read
         search_open, replace_open = (bool(side) and not terminator(side[-1]) for side in (search, replace))
         task = _Task(contents(search), contents(replace), file, search_open, replace_open)
         found = (match for match in level(task) if match)
-        return list(islice(found, MOST_FOUND)) if any(line.strip() for line in search) else []
+        return list(islice(found, MOST_FOUND)) if any(map(_WORD.search, search)) else []
 
     return matches
 
@@ -200,8 +203,8 @@ def _indent(pairs: Sequence[tuple[str, str]]) -> _Indent | None:
     if all(said == there for said, there in known):
         return _unchanged
     said, there = min(known, key=lambda pair: len(pair[0]))
-    if said and (len(pairs) == 1 or ((len(there) - len(said)) % 2 and "\t" not in there + said)):
-        return None  # a line of another depth is another place's
+    if said and len(set(said + there)) == 1 and len(pairs) < FEWEST_DEEPER:
+        return None
     if there.endswith(said) and all(other == there[: len(there) - len(said)] + one for one, other in known):
         return partial(_shifted, "", there[: len(there) - len(said)])
     if said.endswith(there) and all(one == said[: len(said) - len(there)] + other for one, other in known):
