@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentless_mini.domain import Completion, Finish, Reason, Rejected
-from agentless_mini.edits import answer_text
+from agentless_mini.edits import KNOWN, Marks, answer_text
 from agentless_mini.lexical import PathIndex
 
 MOST_LETTERS = 20_000  # that are read of a line
@@ -62,7 +62,7 @@ _AROUND = "()[]{}.:!?"
 _MARKS = _AROUND + " `\"'*,;"
 
 
-def read_paths(completion: Completion, tree: PathIndex, most: int) -> tuple[str, ...] | Rejected:
+def read_paths(completion: Completion, tree: PathIndex, most: int, marks: Marks = KNOWN) -> tuple[str, ...] | Rejected:
     """Return the distinct paths of the tree that the answer lists, in its order, at most `most` of them.
 
     The last fenced list counts, else the last fenced block that names any file, else what follows "final answer:",
@@ -71,7 +71,7 @@ def read_paths(completion: Completion, tree: PathIndex, most: int) -> tuple[str,
     """
     if completion.finish is Finish.LENGTH:
         return Rejected(Reason.TRUNCATED, "the list of files was cut off by the token limit")
-    text = answer_text(completion.text)
+    text = answer_text(completion.text, marks)
     if isinstance(text, Rejected):
         return text
     found = (tuple(dict.fromkeys(paths)) for paths in _lists(text.split("\n"), _Finder(tree)))

@@ -85,7 +85,7 @@ class _Reader:
         self._tree = tree
         self._match = match
         self._session = session
-        self._known: dict[tuple[str, Finish], Patch | Rejected] = {}
+        self._known: dict[tuple[str, str, Finish], Patch | Rejected] = {}
         self._checked: dict[bytes, Patch | Rejected] = {}
 
     async def read(self, completion: Completion) -> Patch | Rejected:
@@ -97,10 +97,10 @@ class _Reader:
         return self._checked[outcome.diff]
 
     def _outcome(self, completion: Completion) -> Patch | Rejected:
-        key = completion.text, completion.finish
+        key = completion.text, completion.reasoning, completion.finish
         if key not in self._known:
             with _uncollected():
-                self._known[key] = read_answer(completion, self._tree, self._match)
+                self._known[key] = read_answer(completion, self._tree, self._match, self._session.marks)
         return self._known[key]
 
 

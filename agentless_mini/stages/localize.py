@@ -126,7 +126,7 @@ async def _ask(request: SampleRequest, found: Survey, session: Session, most: in
     index = PathIndex(found.ranked)
     answers: dict[int, tuple[str, ...] | Rejected] = {}
     async for completion in session.sampler.sample(request):
-        answer = read_paths(completion, index, most)
+        answer = read_paths(completion, index, most, session.marks)
         answers[completion.index] = answer
         session.watch(SampleDone(Stage.LOCALIZE, completion, answer if isinstance(answer, Rejected) else None))
     return [answers[number] for number in sorted(answers)]
