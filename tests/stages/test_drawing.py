@@ -19,7 +19,7 @@ from agentless_mini.domain import (
     SamplingParams,
     Stage,
 )
-from agentless_mini.edits import Matching, Tree
+from agentless_mini.edits import Marks, Matching, Tree
 from agentless_mini.samplers.scripted import Script, ScriptedSampler
 from agentless_mini.stages import drawing
 from agentless_mini.stages.drawing import Drawn, Draws
@@ -46,7 +46,7 @@ class Reading:
         self.threads: set[int] = set()
         self.most = self._now = 0
 
-    def __call__(self, completion: Completion, tree: Tree, matching: Matching) -> Patch | Rejected:
+    def __call__(self, completion: Completion, tree: Tree, matching: Matching, marks: Marks) -> Patch | Rejected:
         self._now += 1
         self.most = max(self.most, self._now)
         self.texts.append(completion.text)
