@@ -42,6 +42,7 @@ class Reason(enum.StrEnum):
     ENCODING = "encoding"
     SYNTAX = "syntax-error"
     NO_CHANGE = "no-change"
+    NO_EFFECT = "no-effect"  # comments, blank lines and formatting alone
     REFUSED_BY_GIT = "refused-by-git"
     # of a generated test:
     NO_TEST = "no-test"
@@ -73,12 +74,14 @@ class Patch:
     """A change of at least one byte.
 
     `diff` is what `git apply` reads: a git patch in the files' own bytes. `normal` is a digest that is equal for
-    patches that differ in comments, blank lines and formatting alone. `changes` is sorted by path.
+    patches that differ in comments, blank lines and formatting alone. `changes` is sorted by path. `undefined` are the
+    names, sorted, that Python files use undefined with it and did not without it.
     """
 
     changes: tuple[FileChange, ...]
     diff: bytes
     normal: str
+    undefined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
