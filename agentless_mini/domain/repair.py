@@ -88,7 +88,8 @@ class Patch:
 class Candidate:
     """What became of one sample. `request` is `SampleRequest.key()`; `order` is its place among all of a run.
 
-    `round` is the round of the evolution that it was drawn in; without one all are of round 0.
+    `round` is the round of the evolution that it was drawn in; without one all are of round 0. `repeats` says that its
+    answer is that of an earlier sample, and not for chance: it is no vote of its own.
     """
 
     request: str
@@ -96,6 +97,7 @@ class Candidate:
     order: int
     outcome: Patch | Rejected
     round: int = 0
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)

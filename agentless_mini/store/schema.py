@@ -15,9 +15,10 @@ What was done with it:
 * `runs`          one command on one issue: all that it started from, when, and how it ended.
 * `run_samples`   the samples a run used, in the order in which it got them (rowid). A sample that an earlier run
                   used too was replayed.
-* `patches`       each distinct diff once; `normal` is equal for patches that count as one vote.
+* `patches`       each distinct diff once; `normal` is equal for patches that count as one vote, `undefined` has the
+                  names that it uses undefined.
 * `outcomes`      what became of a sample in a run: a patch, or a reason and detail. `ord` is `Candidate.order`,
-                  `round` its round of evolution.
+                  `round` its round of evolution; with `repeats` it is no vote of its own.
 * `predictions`   how a run was decided: localization, the chosen patch, its votes, and what the tests say of it.
 * `run_boxes`     the sandbox runs that a run used, as `run_samples`.
 * `run_scores`    what a reward model gave each distinct patch of a run, by normal form.
@@ -198,5 +199,9 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE outcomes ADD COLUMN round INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE scores (key TEXT PRIMARY KEY, model TEXT NOT NULL, score REAL NOT NULL, created REAL NOT NULL);
     CREATE TABLE run_scores (run INTEGER REFERENCES runs, normal TEXT, score REAL NOT NULL, PRIMARY KEY (run, normal));
+    """,
+    """
+    ALTER TABLE outcomes ADD COLUMN repeats INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE patches ADD COLUMN undefined TEXT NOT NULL DEFAULT '[]';
     """,
 )
