@@ -157,7 +157,7 @@ async def resolve(
     selector = _selector(subject, noting, settings, proven)
     (localization, candidates), reproduction = await both(_repair(subject, noting, settings, selector), prove())
     execution = await _execute(candidates, reproduction, noting)
-    choice = rank(candidates, execution, settings.rank)
+    choice = await asyncio.to_thread(rank, candidates, execution, settings.rank)
     return Prediction(localization, candidates, choice, tuple(notes), reproduction.generated, execution)
 
 

@@ -10,8 +10,9 @@ The probability that the leader of now is the winner of the whole budget is boun
 less the exact probability of each rival to overtake it, less what new patches may do. Those are counted by their mean
 number, each given all the draws that are left.
 
-It says nothing of what tests would choose. The promise is a mean over the urn's policies, and holds for as many looks
-as are taken; where two patches are nearly equally likely, the winner of a budget is luck, and is kept less often.
+It says nothing of what tests would choose, nor of likeness, which decides where no two samples agree. The promise is a
+mean over the urn's policies, and holds for as many looks as are taken; where two patches are nearly equally likely, the
+winner of a budget is luck, and is kept less often.
 """
 
 import math
@@ -20,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from agentless_mini.domain import Candidate, Rejected
+from agentless_mini.ranking import counted_votes
 
 CONCENTRATION = 1.0
 DISCOUNT = 0.5
@@ -52,15 +54,16 @@ class _Race:
 
 
 def tally(candidates: Iterable[Candidate]) -> Tally:
-    """Return the votes as `ranking.vote` counts them: by normal form, the smallest `order` first."""
-    votes: Counter[str] = Counter()
-    invalid = 0
-    for candidate in sorted(candidates, key=lambda one: one.order):
-        if isinstance(candidate.outcome, Rejected):
-            invalid += 1
-        else:
-            votes[candidate.outcome.normal] += 1
-    return Tally(tuple(votes.values()), invalid)
+    """Return the votes as `ranking.vote` counts them: by normal form, the smallest `order` first.
+
+    What uses undefined names cannot win where anything else is there, and counts as invalid then.
+    """
+    drawn = tuple(candidates)
+    polled = counted_votes(drawn)
+    standing = [one for one in polled if not one.undefined] or list(polled)
+    invalid = sum(isinstance(one.outcome, Rejected) for one in drawn)
+    below = sum(one.votes for one in polled) - sum(one.votes for one in standing)
+    return Tally(tuple(one.votes for one in standing), invalid + below)
 
 
 def decided(candidates: Iterable[Candidate], left: int, bound: float) -> bool:

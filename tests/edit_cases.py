@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from agentless_mini.domain import Completion, FileKind, Finish, Patch, Rejected, Snapshot, SourceFile
-from agentless_mini.edits import Matching, Tree, read_answer
+from agentless_mini.domain import Completion, FileChange, FileKind, Finish, Patch, Rejected, Snapshot, SourceFile
+from agentless_mini.edits import Matching, Tree, apply_edits, parse_edits, read_answer
 from tests.gitrepo import git, write_files
 
 
@@ -35,10 +35,20 @@ def read(
 def after(
     text: str, files: Mapping[str, bytes | SourceFile], matching: Matching = Matching.STRICT
 ) -> dict[str, bytes | None]:
-    """Return the changed files' new bytes; the answer must be a patch."""
-    outcome = read(text, files, matching)
-    assert isinstance(outcome, Patch), outcome
-    return {change.path: change.after for change in outcome.changes}
+    """Return the changed files' new bytes; the answer must change some."""
+    return {change.path: change.after for change in applied(text, files, matching)}
+
+
+def applied(
+    text: str, files: Mapping[str, bytes | SourceFile], matching: Matching = Matching.STRICT
+) -> tuple[FileChange, ...]:
+    """Return what an answer changes, if only in form."""
+    tree = Tree.of(snapshot(files))
+    edits = parse_edits(text, tree.paths)
+    assert not isinstance(edits, Rejected), edits
+    changes = apply_edits(edits, tree, matching)
+    assert not isinstance(changes, Rejected), changes
+    return changes
 
 
 def rejected(

@@ -1,7 +1,9 @@
 """The choice among candidates: by vote, by agreement with the tests, by scores; and the reason that is given."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from random import Random
 
 import pytest
@@ -22,6 +24,7 @@ from agentless_mini.domain import (
     Verdict,
 )
 from agentless_mini.ranking import Method, rank, vote
+from agentless_mini.ranking.likeness import _common
 
 BAD = Rejected(Reason.NO_EDIT, "nothing")
 ORIGINS = {"u": Origin.GIVEN, "g": Origin.GENERATED, "r": Origin.REGRESSION}
@@ -96,6 +99,117 @@ def test_samples_that_all_differ_are_said_to() -> None:
 def test_without_a_valid_candidate_there_is_no_choice(method: Method) -> None:
     assert vote([]) is None
     assert rank(samples(".."), execution("g", {}), method) is None
+
+
+def drawn(*diffs: str, undefined: str = "") -> list[Candidate]:
+    """Return a candidate for each diff, its form; the marked places use an undefined name."""
+    return candidates(
+        *(
+            replace(patch(diff, diff), undefined=("foo",) if at in map(int, undefined) else ())
+            for at, diff in enumerate(diffs)
+        )
+    )
+
+
+LONG = "+return one + two + three\n"
+NEAR = "+return one + two + four\n"
+FAR = "-raise Error(message)\n"
+
+
+@pytest.mark.parametrize("method", Method)
+def test_where_no_two_agree_the_one_most_like_the_others_is_taken(method: Method) -> None:
+    choice = rank(drawn(FAR, LONG, NEAR, "+x = 1\n"), None, method)
+    assert choice is not None
+    assert choice.patch.normal == LONG
+    assert choice.reason == "no two of 4 valid samples agree; the earliest of those most like the others was taken"
+    middle = "+return one + two + three + four\n"
+    choice = rank(drawn(FAR, LONG, NEAR, middle, "+x = 1\n", "+y\n"), None, method)
+    assert choice is not None
+    assert choice.patch.normal == middle
+    assert choice.reason.endswith("the one most like the others was taken")
+
+
+def test_among_equals_of_more_votes_likeness_decides_where_it_is_asked_for() -> None:
+    told = drawn(FAR, FAR, LONG, LONG, NEAR)
+    voted, consistent = vote(told), rank(told, None, Method.CONSISTENCY)
+    assert voted is not None
+    assert consistent is not None
+    assert (voted.patch.normal, consistent.patch.normal) == (FAR, FAR)  # half of five is both of its votes
+    more = drawn(FAR, FAR, LONG, LONG, NEAR, NEAR.replace("four", "six"))
+    voted, consistent = vote(more), rank(more, None, Method.CONSISTENCY)
+    assert voted is not None
+    assert consistent is not None
+    assert (voted.patch.normal, consistent.patch.normal) == (FAR, LONG)
+    assert voted.reason == (
+        "2 of 6 valid samples agree on this change, as many as on each of 1 other; the earliest was taken"
+    )
+    assert consistent.reason.endswith("the one most like the others was taken")
+
+
+def test_likeness_never_outweighs_a_vote() -> None:
+    choice = rank(drawn(FAR, FAR, *(f"+return one + two + {name}\n" for name in "abcdefgh")), None, Method.CONSISTENCY)
+    assert choice is not None
+    assert choice.patch.normal == FAR
+
+
+def test_consistency_votes_among_the_patches_that_break_and_repair_the_most() -> None:
+    outcomes = {FAR: "+++", LONG: "+++", NEAR: "+-+", "+x\n": "-++"}
+    told = drawn(FAR, LONG, NEAR, NEAR, NEAR, "+return one + two + five\n", "+x\n", "+x\n")
+    choice = rank(told, execution("grr", outcomes), Method.CONSISTENCY)
+    assert choice is not None
+    assert choice.patch.normal == LONG
+    assert choice.reason == (
+        "passes 1 of 1 reproduction test with 1 other sample, breaks 0 of 2 regression tests; 1 of 8 valid samples "
+        "has it, as many as on 1 other; the one most like the others was taken"
+    )
+
+
+def test_two_samples_of_one_prompt_and_seed_and_an_answer_that_is_repeated_are_one_vote() -> None:
+    twice = [replace(one, index=0) for one in samples("bb")]
+    repeated = [replace(one, repeats=one.order > 3, order=one.order, index=one.index + 1) for one in samples("..bbbaa")]
+    choice = vote([*twice, *repeated[5:], replace(repeated[5], repeats=False)])
+    assert choice is not None
+    assert (choice.votes, choice.valid) == (1, 2)
+
+
+def test_a_patch_that_uses_undefined_names_ranks_below() -> None:
+    choice = vote(drawn("a", "a", "b", undefined="01"))
+    assert choice is not None
+    assert (choice.patch.normal, choice.votes, choice.valid) == ("b", 1, 3)
+    assert choice.reason == ("1 of 3 valid samples has this change; foo is undefined in a change with as many votes")
+    alone = vote(drawn("a", "a", undefined="01"))
+    assert alone is not None
+    assert alone.reason == "2 of 2 valid samples agree on this change; it uses an undefined name: foo"
+
+
+def test_tests_outweigh_undefined_names_and_these_outweigh_votes() -> None:
+    told = drawn("a", "a", "b", undefined="01")
+    for outcomes, winner in (({"a": "+", "b": "-"}, "a"), ({"a": "+", "b": "+"}, "b")):
+        choice = rank(told, execution("g", outcomes))
+        assert choice is not None
+        assert choice.patch.normal == winner
+    choice = rank(told, execution("g", {"a": "+", "b": "-"}))
+    assert choice is not None
+    assert choice.reason == (
+        "passes 1 of 1 reproduction test with 1 other sample; 2 of 3 valid samples agree on it; "
+        "it uses an undefined name: foo"
+    )
+
+
+def test_likeness_of_many_distinct_patches_costs_seconds() -> None:
+    dice = Random(3)  # noqa: S311 - not for secrets
+    begun = time.process_time()
+    assert vote(drawn(*("".join(f"+{dice.choice('abcd')} {dice.random()}\n" for _ in range(99)) for _ in range(120))))
+    assert time.process_time() - begun < 5
+
+
+@given(st.text("ab ", max_size=12), st.text("ab ", max_size=12))
+def test_the_ratio_is_that_of_the_longest_common_subsequence(a: str, b: str) -> None:
+    one, other = (tuple(word.encode() for word in text) for text in (a, b))
+    table = [[0] * (len(other) + 1) for _ in range(len(one) + 1)]
+    for i, j in product(range(len(one)), range(len(other))):
+        table[i + 1][j + 1] = table[i][j] + 1 if one[i] == other[j] else max(table[i][j + 1], table[i + 1][j])
+    assert _common(one, other) == table[-1][-1]
 
 
 # --- agreement -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from random import Random
@@ -39,6 +40,20 @@ def test_votes_are_told_by_the_earliest_sample_whatever_the_order_in_which_answe
 
 def test_two_diffs_of_one_normal_form_are_one_patch() -> None:
     assert tally(samples("aa")).votes == (2,)
+
+
+def test_what_uses_undefined_names_counts_as_invalid_beside_anything_else() -> None:
+    unsound = [
+        replace(one, outcome=replace(one.outcome, undefined=("x",)))
+        for one in samples("aa")
+        if isinstance(one.outcome, Patch)
+    ]
+    assert tally(unsound) == Tally((2,), 0)
+    assert tally([*unsound, *(replace(one, index=9, order=9) for one in samples("b"))]) == Tally((1,), 2)
+
+
+def test_answers_that_repeat_another_count_once() -> None:
+    assert tally(replace(one, repeats=one.order > 0) for one in samples("aaa")) == Tally((1,), 0)
 
 
 # --- what is certain -------------------------------------------------------------------------------------------------

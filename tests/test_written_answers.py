@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentless_mini.domain import FileChange, Patch, Reason, Rejected
-from agentless_mini.edits import write_answer
-from tests.edit_cases import edit, fenced, git_applied, read
+from agentless_mini.edits import Forms, make_patch, write_answer
+from tests.edit_cases import applied, edit, fenced, git_applied
 from tests.gitrepo import git
 
 NOTE = "\\ No newline at end of file"
@@ -37,10 +37,9 @@ def change(path: str, before: bytes | None, after: bytes | None) -> FileChange:
 def came_back(changes: Sequence[FileChange]) -> Patch:
     answer = write_answer(changes)
     assert isinstance(answer, str), answer
-    outcome = read(answer, {item.path: item.before for item in changes if item.before is not None})
-    assert isinstance(outcome, Patch), outcome
-    assert outcome.changes == tuple(sorted(changes, key=lambda item: item.path))
-    return outcome
+    read = applied(answer, {item.path: item.before for item in changes if item.before is not None})
+    assert read == tuple(sorted(changes, key=lambda item: item.path))
+    return make_patch(read, Forms())
 
 
 @st.composite

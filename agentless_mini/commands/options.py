@@ -81,6 +81,8 @@ RegressionBudget = Annotated[
     Setting("regress.budget"),
 ]
 Rank = Annotated[
-    str | None, typer.Option(help="How the patch is chosen: agreement, scores or vote [agreement]."), Setting("rank")
+    str | None,
+    typer.Option(help="How the patch is chosen: agreement, consistency, scores or vote [agreement]."),
+    Setting("rank"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")]

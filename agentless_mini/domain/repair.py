@@ -50,6 +50,7 @@ class Reason(enum.StrEnum):
     SYNTAX = "syntax-error"
     PLACEHOLDER = "placeholder"  # "... rest of the code" stands where the code should
     NO_CHANGE = "no-change"
+    NO_EFFECT = "no-effect"  # comments, blank lines and formatting alone
     REFUSED_BY_GIT = "refused-by-git"
     # of a generated test:
     NO_TEST = "no-test"
@@ -81,19 +82,22 @@ class Patch:
     """A change of at least one byte.
 
     `diff` is what `git apply` reads: a git patch in the files' own bytes. `normal` is a digest that is equal for
-    patches that differ in comments, blank lines and formatting alone. `changes` is sorted by path.
+    patches that differ in comments, blank lines and formatting alone. `changes` is sorted by path. `undefined` are the
+    names, sorted, that Python files use undefined with it and did not without it.
     """
 
     changes: tuple[FileChange, ...]
     diff: bytes
     normal: str
+    undefined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """What became of one sample. `request` is `SampleRequest.key()`; `order` is its place among all of a run.
 
-    `round` is the round of the evolution that it was drawn in; without one all are of round 0.
+    `round` is the round of the evolution that it was drawn in; without one all are of round 0. `repeats` says that its
+    answer is that of an earlier sample, and not for chance: it is no vote of its own.
     """
 
     request: str
@@ -101,6 +105,7 @@ class Candidate:
     order: int
     outcome: Patch | Rejected
     round: int = 0
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)

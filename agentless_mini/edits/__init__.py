@@ -9,7 +9,7 @@ from agentless_mini.edits.answer import KNOWN, Marks, answer_text
 from agentless_mini.edits.applying import Tree, apply_edits
 from agentless_mini.edits.normal_form import Forms
 from agentless_mini.edits.parsing import Matching, parse_edits
-from agentless_mini.edits.patches import make_patch
+from agentless_mini.edits.patches import candidate_patch, make_patch
 from agentless_mini.edits.writing import write_answer
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Tree",
     "answer_text",
     "apply_edits",
+    "candidate_patch",
     "make_patch",
     "parse_edits",
     "read_answer",
@@ -41,4 +42,4 @@ def read_answer(
     if isinstance(edits, Rejected):
         return edits
     changes = apply_edits(edits, tree, matching)
-    return changes if isinstance(changes, Rejected) else make_patch(changes, tree.forms)
+    return changes if isinstance(changes, Rejected) else candidate_patch(changes, tree.forms)

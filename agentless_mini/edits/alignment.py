@@ -7,7 +7,7 @@ difference, not always the smallest.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import AnyStr, NamedTuple
 
@@ -37,6 +37,25 @@ def partners(a: Sequence[AnyStr], b: Sequence[AnyStr]) -> dict[int, int]:
         pairs.update(zip(range(b_next, region.b_start), range(a_next, region.a_start), strict=True))
         a_next, b_next = region.a_stop, region.b_stop
     return pairs
+
+
+def shared_ends(a: bytes, b: bytes) -> tuple[int, int]:
+    """Return how many bytes two texts share at their beginning, and how many at their end; these do not overlap."""
+    most = min(len(a), len(b))
+    head = _shared(lambda start, stop: a[start:stop] == b[start:stop], most)
+    tail = _shared(
+        lambda start, stop: a[len(a) - stop : len(a) - start] == b[len(b) - stop : len(b) - start], most - head
+    )
+    return head, tail
+
+
+def _shared(equal: Callable[[int, int], bool], most: int) -> int:
+    """Return up to where two texts are equal, by bisection: bytes are compared in C, and each a few times at most."""
+    least = 0
+    while least < most:
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if equal(least, middle) else (least, middle - 1)
+    return least
 
 
 def _regions(a: Sequence[AnyStr], b: Sequence[AnyStr]) -> Iterator[Region]:

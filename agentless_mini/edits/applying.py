@@ -220,9 +220,9 @@ class _Desk:
             return Rejected(
                 Reason.ENCODING, f"{path} is written in {draft.source.encoding}, which cannot hold the edit"
             )
-        if is_python(path) and after not in (before, None):
-            problem = self._tree.forms.of(path, after).problem
-            if problem and not (before is not None and self._tree.forms.of(path, before).problem):
+        if after not in (before, None) and (before is not None or is_python(path)):
+            problem = self._tree.forms.of(path, after, before or b"").problem
+            if problem:
                 return Rejected(Reason.SYNTAX, f"{path} would no longer parse, {problem}")
         return FileChange(path, before, after, entry.mode if entry else NEW_FILE_MODE)
 

@@ -6,10 +6,10 @@ Names are quoted as git quotes them. No index lines: `git apply` needs none for 
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from agentless_mini.domain import FileChange, Patch
+from agentless_mini.domain import FileChange, Patch, Reason, Rejected
 from agentless_mini.edits.alignment import Region, differing
 from agentless_mini.edits.markers import NO_NEWLINE
-from agentless_mini.edits.normal_form import Forms
+from agentless_mini.edits.normal_form import Form, Forms
 
 CONTEXT = 3
 
@@ -20,7 +20,17 @@ def make_patch(changes: Sequence[FileChange], forms: Forms) -> Patch:
     """Return the patch of at least one changed file, each named once. `forms` is the memory that a tree keeps."""
     ordered = tuple(sorted(changes, key=_path))
     diff = b"".join(piece for change in ordered for piece in _file_diff(change))
-    return Patch(ordered, diff, _normal(ordered, forms))
+    undefined = {name for change in ordered if change.after is not None for name in _form(change, forms).undefined}
+    return Patch(ordered, diff, _normal(ordered, forms), tuple(sorted(undefined)))
+
+
+def candidate_patch(changes: Sequence[FileChange], forms: Forms) -> Patch | Rejected:
+    """Return the patch of an answer's changes: none where comments, blank lines and formatting are all that changes."""
+    patch = make_patch(changes, forms)
+    if patch.normal != _NOTHING:
+        return patch
+    paths = ", ".join(change.path for change in patch.changes)
+    return Rejected(Reason.NO_EFFECT, f"only comments, blank lines or formatting change in {paths}")
 
 
 def _path(change: FileChange) -> str:
@@ -34,14 +44,19 @@ def _normal(changes: Sequence[FileChange], forms: Forms) -> str:
     """Return the digest of what the changed files say afterwards; those that say the same as before do not count."""
     digest = hashlib.sha256()
     for change in changes:
-        before, after = (_said(change.path, data, forms) for data in (change.before, change.after))
+        before = "nothing" if change.before is None else forms.of(change.path, change.before).digest
+        after = "nothing" if change.after is None else _form(change, forms).digest
         if before != after:
             digest.update(f"{len(change.path)} {change.path} {after}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
-def _said(path: str, data: bytes | None, forms: Forms) -> str:
-    return "nothing" if data is None else forms.of(path, data).digest
+_NOTHING = hashlib.sha256().hexdigest()
+
+
+def _form(change: FileChange, forms: Forms) -> Form:
+    """Return the form of the file afterwards, which exists."""
+    return forms.of(change.path, change.after or b"", change.before or b"")
 
 
 # --- the diff ------------------------------------------------------------------------------------------------------

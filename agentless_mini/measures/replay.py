@@ -17,15 +17,24 @@ the first round are samples as any run without evolution draws them.
 """
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from agentless_mini.domain import Candidate, Case, Execution, GeneratedCase, Origin, Patch, Prediction
 from agentless_mini.measures.estimates import points_of_samples, points_of_tests
 from agentless_mini.measures.rounds import round_ends
-from agentless_mini.ranking import Method, Standing, Totals, ordered, standings, totals
+from agentless_mini.ranking import (
+    Likeness,
+    Method,
+    Standing,
+    Totals,
+    ordered,
+    poll,
+    standings,
+    totals,
+    valid_patches,
+)
 
 
 class Replay:
@@ -46,11 +55,12 @@ class Replay:
         ends = round_ends(by_order)
         self.ends = ends if len(ends) > 1 else ()
         self.tests = max((case.order + 1 for case in generated), default=0)
-        valid = [(one.order, one.outcome) for one in by_order if isinstance(one.outcome, Patch)]
-        self._orders = [order for order, _ in valid]
-        self._patches = [patch for _, patch in valid]
-        self._normals = [patch.normal for patch in self._patches]
-        self._known = standings(self._normals, execution) if execution else ()
+        self._valid = [one for one in by_order if isinstance(one.outcome, Patch)]
+        self._orders = [one.order for one in self._valid]
+        self._patches = valid_patches(self._valid)
+        self._likeness = Likeness()
+        known = standings(poll(self._valid, self._likeness), execution) if execution else ()
+        self._tested = {one.normal: one for one in known}
         self._totals = totals(execution) if execution else Totals()
         self._drawn = _drawn(generated, execution.cases if execution else ())
 
@@ -64,21 +74,19 @@ class Replay:
         valid = bisect_left(self._orders, samples)
         if not valid:
             return None
-        votes = Counter(self._normals[:valid])
+        polled = poll(self._valid[:valid], self._likeness)
         kept = frozenset(place for place, order in self._drawn if order < tests)
         count = Totals(self._totals.given, len(kept), self._totals.regressions)
-        known = self._standings(valid, votes, kept)
+        known = [self._standing(one, kept) for one in polled if one.normal in self._tested]
         if not known or not count.reproducing + count.regressions:
-            return self._patches[self._normals.index(votes.most_common(1)[0][0])]
+            alone = method if method is Method.CONSISTENCY else Method.VOTE
+            return self._patches[ordered(polled, Totals(), alone)[0].first]
         return self._patches[ordered(known, count, method)[0].first]
 
-    def _standings(self, valid: int, votes: Counter[str], kept: frozenset[int]) -> list[Standing]:
-        """Return what is known of the patches among the first valid samples. Places stay those of the whole run."""
-        return [
-            Standing(one.normal, votes[one.normal], one.first, one.given, one.generated & kept, one.kept, one.refused)
-            for one in self._known
-            if one.first < valid
-        ]
+    def _standing(self, voted: Standing, kept: frozenset[int]) -> Standing:
+        """Return a patch with its votes so far and what the tests say of it. Places of tests stay those of the run."""
+        told = self._tested[voted.normal]
+        return replace(voted, given=told.given, generated=told.generated & kept, kept=told.kept, refused=told.refused)
 
 
 def _drawn(generated: Iterable[GeneratedCase], cases: Sequence[Case]) -> tuple[tuple[int, int], ...]:

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from agentless_mini.domain import Candidate, Execution, Patch
 from agentless_mini.measures.estimates import mean
-from agentless_mini.ranking import standings, totals
+from agentless_mini.ranking import Standing, standings, totals
 from agentless_mini.ranking.order import score
 
 
@@ -57,7 +57,8 @@ def shares_passed(execution: Execution) -> dict[str, float]:
     """
     count = totals(execution)
     kinds = bool(count.reproducing) + bool(count.regressions)
-    known = standings([verdict.normal for verdict in execution.verdicts], execution) if kinds else ()
+    each = (Standing(verdict.normal, 1, place) for place, verdict in enumerate(execution.verdicts))
+    known = standings(each, execution) if kinds else ()
     return {standing.normal: float(score(standing, count) / kinds) for standing in known}
 
 

@@ -1,26 +1,23 @@
 """The choice among the candidates, and its reason in one sentence for people."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from agentless_mini.domain import Candidate, Choice, Execution, Patch
 from agentless_mini.ranking.order import Method, agreeing, group, ordered, score
-from agentless_mini.ranking.standing import Standing, Totals, standings, totals
+from agentless_mini.ranking.standing import Standing, Totals, poll, standings, totals, valid_patches
+
+MOST_NAMES = 5
+"""Undefined names of a patch that are told."""
 
 
 def vote(candidates: Sequence[Candidate]) -> Choice | None:
-    """Return the patch whose normal form most candidates share, or None where no candidate is valid.
+    """Return the patch whose normal form most samples share, or None where no candidate is valid.
 
-    The earliest sample (smallest `order`) breaks ties and stands for its group.
+    A patch that uses undefined names comes after those that do not. Where no two samples agree the one most like the
+    others is taken; otherwise the earliest sample (smallest `order`) breaks ties, and it stands for its form.
     """
-    patches = _valid(candidates)
-    if not patches:
-        return None
-    counts = Counter(patch.normal for patch in patches)
-    winner = max(patches, key=lambda patch: counts[patch.normal])  # max() keeps the earliest of equals
-    votes = counts[winner.normal]
-    return Choice(winner, votes, len(patches), _vote_reason(votes, len(patches), counts))
+    return _voted(poll(candidates), valid_patches(candidates), Method.VOTE)
 
 
 def rank(
@@ -30,21 +27,22 @@ def rank(
 
     A patch without a verdict is left out, unless there is none at all, or no test: then the vote over all valid
     candidates decides. Where the tests do not tell the patches apart every method comes to the vote, and the reason
-    says so. `Choice.votes` and `valid` count samples in any case.
+    says so. `Choice.votes` and `valid` count votes in any case.
     """
-    patches = _valid(candidates)
-    voted = vote(candidates)
+    polled, patches = poll(candidates), valid_patches(candidates)
+    voted = _voted(polled, patches, method if method is Method.CONSISTENCY else Method.VOTE)
     if voted is None or execution is None:
         return voted
-    known, count = standings([patch.normal for patch in patches], execution), totals(execution)
+    known, count = standings(polled, execution), totals(execution)
     if not known or not execution.cases:
         return replace(voted, reason=f"no test tells the patches apart; {voted.reason}")
     best = ordered(known, count, method)[0]
+    valid = _votes(polled)
     return Choice(
         patches[best.first],
         best.votes,
-        len(patches),
-        f"{_tested(best, known, count, method)}; {_backed(best, known, len(patches))}",
+        valid,
+        f"{_tested(best, known, count, method)}; {_backed(best, known, valid, method)}{_unsound(best)}",
         passed=len(best.reproducing),
         reproducing=count.reproducing,
         broken=count.regressions - len(best.kept),
@@ -52,10 +50,15 @@ def rank(
     )
 
 
-def _valid(candidates: Sequence[Candidate]) -> list[Patch]:
-    """Return the patches, the earliest first."""
-    by_order = sorted(candidates, key=lambda candidate: candidate.order)
-    return [candidate.outcome for candidate in by_order if isinstance(candidate.outcome, Patch)]
+def _voted(polled: Sequence[Standing], patches: Sequence[Patch], method: Method) -> Choice | None:
+    if not polled:
+        return None
+    best = ordered(polled, Totals(), method)[0]
+    return Choice(patches[best.first], best.votes, _votes(polled), _vote_reason(best, polled, method))
+
+
+def _votes(polled: Sequence[Standing]) -> int:
+    return sum(standing.votes for standing in polled)
 
 
 # --- the reason ------------------------------------------------------------------------------------------------------
@@ -87,15 +90,35 @@ def _facts(best: Standing, count: Totals, company: str = "") -> str:
     return ", ".join(said)
 
 
-def _backed(best: Standing, known: Sequence[Standing], valid: int) -> str:
+def _backed(best: Standing, known: Sequence[Standing], valid: int, method: Method) -> str:
     """Say how many samples agree on the best patch, and on how many others that nothing tells from it."""
-    tied = sum(standing.passed == best.passed and standing.votes == best.votes for standing in known) - 1
+    tied = [one for one in known if one.passed == best.passed and one.rank[:2] == best.rank[:2]]
     if valid == 1:
         return "it is the only valid sample"
     agree = (
         f"{best.votes} of {valid} valid samples agree on it" if best.votes > 1 else f"1 of {valid} valid samples has it"
     )
-    return f"{agree}, as many as on {counted(tied, 'other')}; the earliest was taken" if tied else agree
+    others = len(tied) - 1
+    return f"{agree}, as many as on {counted(others, 'other')}; {_taken(best, tied, method)}" if others else agree
+
+
+def _taken(best: Standing, tied: Sequence[Standing], method: Method) -> str:
+    """Say how the best was chosen among those with as many votes."""
+    if method is Method.VOTE and best.votes > 1:
+        return "the earliest was taken"
+    alike = [one for one in tied if one.likeness == best.likeness]
+    if len(alike) == 1:
+        return "the one most like the others was taken"
+    return (
+        "the earliest was taken" if len(alike) == len(tied) else "the earliest of those most like the others was taken"
+    )
+
+
+def _unsound(best: Standing) -> str:
+    if not best.undefined:
+        return ""
+    names = f"{len(best.undefined)} undefined names" if len(best.undefined) > 1 else "an undefined name"
+    return f"; it uses {names}: {', '.join(best.undefined[:MOST_NAMES])}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -103,9 +126,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _vote_reason(votes: int, valid: int, counts: Counter[str]) -> str:
-    tied = sum(1 for count in counts.values() if count == votes)
-    if votes == 1 and tied > 1:
-        return f"no two of {valid} valid samples agree; the earliest was taken"
-    told = f"{votes} of {valid} valid samples agree on this change"
-    return told if tied == 1 else f"{told}, as many as on each of {tied - 1} other; the earliest was taken"
+def _vote_reason(best: Standing, polled: Sequence[Standing], method: Method) -> str:
+    valid = _votes(polled)
+    tied = [one for one in polled if one.rank[:2] == best.rank[:2]]
+    others = len(tied) - 1
+    if others and all(one.votes == 1 for one in polled):
+        return f"no two of {valid} valid samples agree; {_taken(best, tied, method)}{_unsound(best)}"
+    share = f"{best.votes} of {valid} valid samples"
+    agree = f"{share} has this change" if best.votes == 1 < valid else f"{share} agree on this change"
+    told = f"{agree}, as many as on each of {others} other; {_taken(best, tied, method)}" if others else agree
+    more = [one for one in polled if one.undefined and one.votes >= best.votes] if not best.undefined else []
+    below = f"; {', '.join(more[0].undefined[:MOST_NAMES])} is undefined in a change with as many votes" if more else ""
+    return f"{told}{below}{_unsound(best)}"

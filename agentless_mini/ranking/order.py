@@ -17,12 +17,15 @@ class Method(enum.StrEnum):
     VOTE = "vote"  # most samples, whatever the tests say
     AGREEMENT = "agreement"  # dual execution agreement: mission section 1.5, after CodeT
     SCORES = "scores"  # Kimi-Dev: share of fail-to-pass plus share of pass-to-pass
+    CONSISTENCY = "consistency"  # SWE-Swiss: the vote, with likeness, among those that pass most tests
 
 
 def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tuple[Standing, ...]:
     """Return the patches, the best first. The result does not depend on the order of `standings`."""
     if method is Method.VOTE:
-        return tuple(sorted(standings, key=_by_votes))
+        return tuple(sorted(standings, key=_by_plain_votes))
+    if method is Method.CONSISTENCY:
+        return tuple(sorted(standings, key=_by_filters))
     if method is Method.SCORES:
         return tuple(sorted(standings, key=lambda standing: (-score(standing, count), *_by_votes(standing))))
     return _by_agreement(standings, count)
@@ -89,5 +92,17 @@ def _fixing(standings: Sequence[Standing], count: Totals) -> frozenset[str]:
     )
 
 
-def _by_votes(standing: Standing) -> tuple[int, int]:
-    return -standing.votes, standing.first
+def _by_filters(standing: Standing) -> tuple[object, ...]:
+    """Order by the fewest broken regression tests, then by the most reproducing tests that pass, then by the vote."""
+    return standing.refused, -len(standing.kept), -len(standing.reproducing), *_by_votes(standing)
+
+
+def _by_plain_votes(standing: Standing) -> tuple[object, ...]:
+    """Order as `_by_votes`, but equals of several votes by the earliest sample, as `stopping` foresees them."""
+    undefined, votes, likeness = standing.rank
+    return undefined, votes, likeness if standing.votes == 1 else 0.0, standing.first
+
+
+def _by_votes(standing: Standing) -> tuple[object, ...]:
+    """Order by votes, those without undefined names first, then by likeness, then by the earliest sample."""
+    return *standing.rank, standing.first

@@ -1,19 +1,25 @@
-"""What the tests say of each distinct patch, as numbers to compare and to show. It does not compare them."""
+"""How many samples each distinct patch has, and what the tests say of it: numbers to compare and to show.
+
+A vote is a sample of its own. Two samples of one prompt and one seed are one, and so is an answer that only repeats
+another (`Candidate.repeats`). It compares no patches.
+"""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from agentless_mini.domain import Execution, Origin, Outcome, Verdict
+from agentless_mini.domain import Candidate, Execution, Origin, Outcome, Patch, Verdict
+from agentless_mini.ranking.likeness import Likeness
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One distinct patch: `votes` samples have its normal form, the first of them at the place `first` of all.
+    """One distinct patch: `votes` samples have its normal form, the first of them at the place `first` of all valid.
 
     `given`, `generated` and `kept` are the places in `Execution.cases` of what passes with it: tests that are given,
     generated ones, and regression tests. Whatever is no pass counts as broken, a skip too. A `refused` patch passes
-    nothing.
+    nothing. `undefined` are the names that it uses undefined. `likeness` is its similarity to the others, in [0, 1],
+    where another has as many votes.
     """
 
     normal: str
@@ -23,6 +29,8 @@ class Standing:
     generated: frozenset[int] = frozenset()
     kept: frozenset[int] = frozenset()
     refused: bool = False
+    undefined: tuple[str, ...] = ()
+    likeness: float = 0.0
 
     @property
     def reproducing(self) -> frozenset[int]:
@@ -33,6 +41,11 @@ class Standing:
     def passed(self) -> tuple[bool, frozenset[int], frozenset[int]]:
         """Return all that the tests say of it, equal for patches that they do not tell apart."""
         return self.refused, self.reproducing, self.kept
+
+    @property
+    def rank(self) -> tuple[bool, int, float]:
+        """Return what a vote goes by, the smaller the better."""
+        return bool(self.undefined), -self.votes, -self.likeness
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +68,63 @@ def totals(execution: Execution) -> Totals:
     return Totals(count[Origin.GIVEN], count[Origin.GENERATED], count[Origin.REGRESSION])
 
 
-def standings(normals: Sequence[str], execution: Execution) -> tuple[Standing, ...]:
-    """Return what is known of each distinct patch that has a verdict, by first sample.
+def valid_patches(candidates: Iterable[Candidate]) -> list[Patch]:
+    """Return the patches, the earliest first."""
+    by_order = sorted(candidates, key=lambda candidate: candidate.order)
+    return [candidate.outcome for candidate in by_order if isinstance(candidate.outcome, Patch)]
 
-    `normals` are the normal forms of all valid samples, the earliest first. Raises ValueError for a verdict that is
-    not refused and has not one result for each case: that is a bug.
+
+def counted_votes(candidates: Sequence[Candidate]) -> tuple[Standing, ...]:
+    """Return each distinct patch with its votes, by first sample, without likeness."""
+    ballots = {
+        (candidate.request, candidate.index, candidate.outcome.normal)
+        for candidate in candidates
+        if isinstance(candidate.outcome, Patch) and not candidate.repeats
+    }
+    votes = Counter(normal for _, _, normal in ballots)
+    first: dict[str, tuple[int, Patch]] = {}
+    for place, patch in enumerate(valid_patches(candidates)):
+        first.setdefault(patch.normal, (place, patch))
+    return tuple(
+        Standing(normal, max(1, votes[normal]), place, undefined=patch.undefined)
+        for normal, (place, patch) in first.items()
+    )
+
+
+def poll(candidates: Sequence[Candidate], likeness: Likeness | None = None) -> tuple[Standing, ...]:
+    """Return each distinct patch with its votes, by first sample. `likeness` remembers what it has compared."""
+    found, patches = counted_votes(candidates), valid_patches(candidates)
+    compared = likeness or Likeness()
+    votes: Counter[bytes] = Counter()
+    for standing in found:
+        votes[patches[standing.first].diff] += standing.votes
+    equals = Counter(standing.rank for standing in found)
+    return tuple(
+        replace(standing, likeness=compared.of(patches[standing.first].diff, votes))
+        if equals[standing.rank] > 1
+        else standing
+        for standing in found
+    )
+
+
+def standings(polled: Iterable[Standing], execution: Execution) -> tuple[Standing, ...]:
+    """Return what the tests say of each distinct patch that has a verdict, in the order given.
+
+    Raises ValueError for a verdict that is not refused and has not one result for each case: that is a bug.
     """
-    votes = Counter(normals)
     verdicts = {verdict.normal: verdict for verdict in execution.verdicts}
-    first = {normal: place for place, normal in reversed(tuple(enumerate(normals)))}
-    found = [_standing(verdicts[normal], votes[normal], first[normal], execution) for normal in votes.keys() & verdicts]
-    return tuple(sorted(found, key=lambda standing: standing.first))
+    return tuple(_tested(one, verdicts[one.normal], execution) for one in polled if one.normal in verdicts)
 
 
-def _standing(verdict: Verdict, votes: int, first: int, execution: Execution) -> Standing:
+def _tested(standing: Standing, verdict: Verdict, execution: Execution) -> Standing:
     if verdict.refusal:
-        return Standing(verdict.normal, votes, first, refused=True)
-    passing: dict[Origin, set[int]] = {origin: set() for origin in Origin}
+        return replace(standing, refused=True)
+    passing: Mapping[Origin, set[int]] = {origin: set() for origin in Origin}
     for place, (case, result) in enumerate(zip(execution.cases, verdict.results, strict=True)):
         if result.outcome is Outcome.PASS:
             passing[case.origin].add(place)
-    return Standing(
-        verdict.normal,
-        votes,
-        first,
+    return replace(
+        standing,
         given=frozenset(passing[Origin.GIVEN]),
         generated=frozenset(passing[Origin.GENERATED]),
         kept=frozenset(passing[Origin.REGRESSION]),

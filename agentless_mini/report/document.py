@@ -118,7 +118,8 @@ def _verdict_values(verdict: Verdict) -> dict[str, Any]:
 
 
 def _patch_values(patch: PatchRecord) -> dict[str, Any]:
-    return {"normal": patch.normal, "paths": list(patch.paths), "diff": _bytes_values(patch.diff)}
+    values = {"normal": patch.normal, "paths": list(patch.paths), "diff": _bytes_values(patch.diff)}
+    return {**values, "undefined": list(patch.undefined)} if patch.undefined else values
 
 
 def _bytes_values(data: bytes) -> dict[str, str]:

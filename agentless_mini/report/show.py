@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from agentless_mini.domain import Case, Completion, Execution, Rejected, Stage
+from agentless_mini.ranking import counted_votes
 from agentless_mini.report.cells import heading, plain_text, row, table
 from agentless_mini.report.rounds import evolved, rounds_table, stopping
 from agentless_mini.report.verdicts import counts, faults_table, patches_table, refusals, tests_table
@@ -22,6 +23,7 @@ from agentless_mini.store import (
     RunSummary,
     RunTrace,
     SampleRecord,
+    recorded_candidates,
 )
 
 if TYPE_CHECKING:
@@ -197,8 +199,10 @@ def _tokens(count: int | None) -> str:
 
 def _outcome(sample: SampleRecord, votes: Counter[str]) -> str:
     match sample.outcome:
-        case PatchRecord(normal=normal):
-            return f"valid {normal[:DIGEST_LETTERS]}, {votes[normal]} of {votes.total()} votes"
+        case PatchRecord(normal=normal, undefined=undefined):
+            told = f"valid {normal[:DIGEST_LETTERS]}, {votes[normal]} of {votes.total()} votes"
+            unsound = f", uses undefined names: {' '.join(undefined)}" if undefined else ""
+            return f"{told}{', repeats another answer' if sample.repeats else ''}{unsound}"
         case Case(id=id, votes=count):
             return f"test {id}, written by {count}"
         case Rejected(reason=reason, detail=detail):
@@ -207,7 +211,7 @@ def _outcome(sample: SampleRecord, votes: Counter[str]) -> str:
 
 
 def _votes(trace: RunTrace) -> Counter[str]:
-    return Counter(sample.outcome.normal for sample in trace.samples if isinstance(sample.outcome, PatchRecord))
+    return Counter({standing.normal: standing.votes for standing in counted_votes(recorded_candidates(trace))})
 
 
 def _moment(seconds: float) -> str:

@@ -116,7 +116,8 @@ def _choice(trace: RunTrace) -> Iterator[str]:
         yield "patch      none: no sample became a valid patch (amini show tells why)"
         return
     yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
-    yield f"confidence {choice.votes / choice.valid:.0%} of the votes, {_trust(choice)}{_proof(choice)}"
+    trust = _trust(choice, len(repairs(trace)))
+    yield f"confidence {choice.votes / choice.valid:.0%} of the votes, {trust}{_proof(choice)}"
 
 
 def _proof(choice: ChoiceRecord) -> str:
@@ -129,10 +130,12 @@ def _proof(choice: ChoiceRecord) -> str:
     return "" if choice.reproducing else "; no test shows that it repairs the issue"
 
 
-def _trust(choice: ChoiceRecord) -> str:
+def _trust(choice: ChoiceRecord, valid: int) -> str:
     """Say what speaks for the patch: tests that it passes, where there are any, more than samples that agree."""
     if choice.passed:
         return f"tests chose it: {choice.passed} of {choice.reproducing} that failed pass with it"
+    if choice.valid == 1 < valid:
+        return f"but there is one vote: {valid} valid samples gave the same answer"
     if choice.valid == 1:
         return "but it is the only valid sample: nothing agrees with it"
     share = choice.votes / choice.valid

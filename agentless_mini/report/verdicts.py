@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from agentless_mini.domain import Case, CaseResult, Execution, Origin, Outcome
 from agentless_mini.errors import printable
-from agentless_mini.ranking import Method, Standing, Totals, ordered, standings, totals
+from agentless_mini.ranking import Method, Standing, Totals, ordered, poll, standings, totals
 from agentless_mini.report.cells import row, table
-from agentless_mini.store import ChoiceRecord, PatchRecord, RunTrace
+from agentless_mini.store import ChoiceRecord, PatchRecord, RunTrace, recorded_candidates
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,12 +33,14 @@ def patches_table(trace: RunTrace, execution: Execution, most: int | None = None
     """
     patches, count = repairs(trace), totals(execution)
     choice = trace.prediction.choice if trace.prediction else None
-    found = _best_first(patches, execution, choice)
+    polled = poll(recorded_candidates(trace))
+    found = _best_first(polled, execution, choice)
+    valid = sum(standing.votes for standing in polled)
     result = _headed(count)
     for standing in found[:most]:
         chosen = choice is not None and choice.patch.normal == standing.normal
         files = printable(", ".join(patches[standing.first].paths))
-        votes = f"{standing.votes}/{len(patches)}"
+        votes = f"{standing.votes}/{valid}"
         row(result, "*" if chosen else "", votes, files, *_numbers(standing, count))
     return result, len(found) - len(found[:most])
 
@@ -81,8 +83,8 @@ def counts(cases: Iterable[Case]) -> str:
     return ", ".join(f"{number[origin]} {origin}" for origin in Origin if number[origin])
 
 
-def _best_first(patches: tuple[PatchRecord, ...], execution: Execution, choice: ChoiceRecord | None) -> list[Standing]:
-    found = ordered(standings([patch.normal for patch in patches], execution), totals(execution), Method.AGREEMENT)
+def _best_first(polled: Iterable[Standing], execution: Execution, choice: ChoiceRecord | None) -> list[Standing]:
+    found = ordered(standings(polled, execution), totals(execution), Method.AGREEMENT)
     return sorted(found, key=lambda standing: choice is None or standing.normal != choice.patch.normal)
 
 

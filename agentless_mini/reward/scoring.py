@@ -6,7 +6,7 @@
 | truncated, no-edit, malformed, bad-path: not in the format             | -1           | 1    |
 | search-not-found, search-ambiguous, file-exists, not-editable: its edits do not match | -1 | 1 |
 | syntax-error, encoding, refused-by-git, placeholder: its edits match, their result is of no use | -1 | 1 |
-| no-change: a change was asked for                                      | -1           | 1    |
+| no-change, no-effect: a change was asked for                           | -1           | 1    |
 | withheld, and reasons of generated tests: not the answer's doing       | None         | 0    |
 
 So the reward is -1 exactly where `amini repair` has no candidate. SWE-RL's own reward is -1 where an edit is missing or
@@ -39,6 +39,7 @@ COSTS: Mapping[Reason, float] = MappingProxyType(
             Reason.ENCODING,
             Reason.REFUSED_BY_GIT,
             Reason.NO_CHANGE,
+            Reason.NO_EFFECT,
         ),
         1.0,
     )

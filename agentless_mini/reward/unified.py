@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from agentless_mini.domain import Completion, Edit, FileKind, Finish, Patch, Reading, Reason, Rejected
-from agentless_mini.edits import Tree, answer_text, apply_edits, make_patch
+from agentless_mini.edits import Tree, answer_text, apply_edits, candidate_patch
 from agentless_mini.edits.paths import clean_path
 from agentless_mini.sources import content, contents, decode, split_lines
 
@@ -77,7 +77,7 @@ def apply_diff(text: str, tree: Tree) -> Patch | Rejected:
     if len({edit.path for edit in edits}) < len(edits):
         return _malformed("a file is named twice")
     changes = apply_edits(edits, tree) if edits else Rejected(Reason.NO_EDIT, "the answer holds no diff")
-    return changes if isinstance(changes, Rejected) else make_patch(changes, tree.forms)
+    return changes if isinstance(changes, Rejected) else candidate_patch(changes, tree.forms)
 
 
 def _malformed(detail: str) -> Rejected:

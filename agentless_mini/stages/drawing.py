@@ -11,7 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from agentless_mini.domain import Candidate, Completion, Finish, Patch, Rejected, SampleDone, SampleRequest
+from agentless_mini.domain import (
+    Candidate,
+    Completion,
+    Decoding,
+    Finish,
+    Patch,
+    Rejected,
+    SampleDone,
+    SampleRequest,
+)
 from agentless_mini.edits import Matching, Tree, read_answer
 from agentless_mini.stages.session import Session, together
 
@@ -19,13 +28,46 @@ from agentless_mini.stages.session import Session, together
 # them would share one interpreter and take turns; and the forms of a tree are not for two at once.
 _READING = ThreadPoolExecutor(1, "amini-reading")
 
+MANY_REPEATS = 5
+"""Samples that say what another said, from which on it is no chance if no prompt was answered in two ways."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A candidate, and the answer that it was read from."""
+    """A candidate, the answer that it was read from, and the reasoning that came apart from it."""
 
     candidate: Candidate
     answer: str
+    reasoning: str = ""
+
+
+def counted_once(drawn: Sequence[Drawn], request: SampleRequest) -> tuple[tuple[Candidate, ...], str]:
+    """Return the candidates, those marked that repeat an answer and are no vote of their own; and a note, or "".
+
+    At temperature 0 a prompt has one answer, however often it is sampled. Above it equal answers are agreement, which
+    short edits of a sure model come to; but a whole run of `MANY_REPEATS` and in which no prompt was answered in two
+    ways is the work of a server that does not sample, or of a cache. Decoding under a constraint leaves few answers
+    to choose from, so there equality says nothing. `request` is any of those that were drawn.
+    """
+    seen: set[tuple[str, str, str]] = set()
+    marked = []
+    for one in drawn:
+        said = one.candidate.request, one.answer, one.reasoning
+        marked.append(replace(one.candidate, repeats=said in seen))
+        seen.add(said)
+    repeats = sum(candidate.repeats for candidate in marked)
+    plain, temperature = tuple(one.candidate for one in drawn), request.params.temperature
+    if request.decoding is not Decoding.FREE or not repeats:
+        return plain, ""
+    if temperature == 0:
+        return tuple(marked), "At temperature 0 equal answers to one prompt are one vote."
+    if repeats < MANY_REPEATS or len(seen) > len({candidate.request for candidate in plain}):
+        return plain, ""
+    alike = f"All {len(drawn)} answers are" if len(seen) == 1 else "The answers to each prompt are all"
+    return tuple(marked), (
+        f"{alike} the same text, though the temperature is {temperature:g}: the server ignores it and the seed, or "
+        "answers from a cache. They count as one vote for each prompt; check how the server samples."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +115,8 @@ class Draws:
         async for completion in self._session.sampler.sample(plan.request):
             outcome = await self._reader.read(completion)
             order = plan.orders[completion.index]
-            drawn.append(Drawn(Candidate(key, completion.index, order, outcome, plan.round), completion.text))
+            candidate = Candidate(key, completion.index, order, outcome, plan.round)
+            drawn.append(Drawn(candidate, completion.text, completion.reasoning))
             self._session.watch(SampleDone(stage, completion, outcome if isinstance(outcome, Rejected) else None))
         return drawn
 

@@ -27,7 +27,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits import Tree
 from agentless_mini.prompts import Attempt
-from agentless_mini.stages.drawing import Drawn, Draws
+from agentless_mini.stages.drawing import Drawn, Draws, counted_once
 from agentless_mini.stages.parents import (
     PROBLEM_LETTERS,
     attempts_of,
@@ -122,7 +122,10 @@ async def evolve(
         prompts = await breeding.requests(number, places, drawn, ranked)
         session.watch(StageStarted(Stage.EVOLVE, size))
         drawn += await draws.draw(prompts, places, number)
-    return tuple(one.candidate for one in drawn)
+    candidates, note = counted_once(drawn, requests[0])
+    if note:
+        session.watch(Note(note))
+    return candidates
 
 
 async def _spare(card: ModelCard, session: Session) -> int:

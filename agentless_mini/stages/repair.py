@@ -34,7 +34,7 @@ from agentless_mini.edits import Matching, Tree
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.prompts import Prompts
 from agentless_mini.sources import decode
-from agentless_mini.stages.drawing import Draws
+from agentless_mini.stages.drawing import Drawn, Draws, counted_once
 from agentless_mini.stages.session import Draft, Session, Subject, answer_room, fit_prompt
 from agentless_mini.stopping import decided
 
@@ -71,13 +71,18 @@ async def repair(
     requests = await repair_requests(subject, localization, session, settings)
     session.watch(StageStarted(Stage.REPAIR, settings.samples))
     draws = Draws(Tree.of(subject.snapshot), settings.match, session)
-    drawn: list[Candidate] = []
+    drawn: list[Drawn] = []
+    candidates: tuple[Candidate, ...] = ()
+    note = ""
     for places in _portions(settings, len(requests)):
-        drawn += [one.candidate for one in await draws.draw(requests, places)]
-        if settings.stop_when and decided(drawn, settings.samples - len(drawn), settings.stop_when):
+        drawn += await draws.draw(requests, places)
+        candidates, note = counted_once(drawn, requests[0])
+        if settings.stop_when and decided(candidates, settings.samples - len(drawn), settings.stop_when):
             break
     _tell_saved(len(drawn), settings, session)
-    return tuple(drawn)
+    if note:
+        session.watch(Note(note))
+    return candidates
 
 
 def _portions(settings: RepairSettings, prompts: int) -> Iterator[range]:

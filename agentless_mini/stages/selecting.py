@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from agentless_mini.domain import Candidate, Issue, Patch
 from agentless_mini.errors import UsageError
-from agentless_mini.ranking import Method, ordered, standings, totals
+from agentless_mini.ranking import Method, ordered, poll, standings, totals, valid_patches
 from agentless_mini.stages.evolve import BestFirst
 from agentless_mini.stages.session import Session
 from agentless_mini.stages.trials import Trials
@@ -21,7 +21,7 @@ def by_execution(trials: Callable[[], Awaitable[Trials | None]], method: Method)
         execution = await held.over(candidates) if held else None
         if execution is None or not execution.cases:
             return ()
-        known = standings([patch.normal for patch in _patches(candidates)], execution)
+        known = standings(poll(candidates), execution)
         return tuple(standing.normal for standing in ordered(known, totals(execution), method))
 
     return best_first
@@ -39,7 +39,7 @@ def by_reward(issue: Issue, session: Session) -> BestFirst:
 
     async def best_first(candidates: Sequence[Candidate]) -> Sequence[str]:
         distinct: dict[str, Patch] = {}
-        for patch in _patches(candidates):
+        for patch in valid_patches(candidates):
             distinct.setdefault(patch.normal, patch)
         new = [patch for normal, patch in distinct.items() if normal not in scores]
         if new:
@@ -47,9 +47,3 @@ def by_reward(issue: Issue, session: Session) -> BestFirst:
         return sorted(distinct, key=lambda normal: -scores[normal])
 
     return best_first
-
-
-def _patches(candidates: Sequence[Candidate]) -> list[Patch]:
-    """Return the patches, the earliest first."""
-    by_order = sorted(candidates, key=lambda candidate: candidate.order)
-    return [one.outcome for one in by_order if isinstance(one.outcome, Patch)]

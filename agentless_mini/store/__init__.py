@@ -26,7 +26,7 @@ from agentless_mini.store.records import (
     RunTrace,
     SampleRecord,
 )
-from agentless_mini.store.replaying import recorded_prediction
+from agentless_mini.store.replaying import recorded_candidates, recorded_prediction
 from agentless_mini.store.runs import RunLog
 from agentless_mini.store.spending import Spending
 
@@ -52,5 +52,6 @@ __all__ = [
     "SampleRecord",
     "Spending",
     "Store",
+    "recorded_candidates",
     "recorded_prediction",
 ]

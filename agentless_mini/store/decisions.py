@@ -11,7 +11,7 @@ from agentless_mini.store.executions import put_execution, put_generated, read_e
 from agentless_mini.store.records import ChoiceRecord, PatchRecord, PredictionRecord, RunId
 
 _PATCHES = """
-    SELECT digest, diff, normal, paths FROM patches
+    SELECT digest, diff, normal, paths, undefined FROM patches
     WHERE digest IN (SELECT patch FROM outcomes WHERE run = ?1 UNION SELECT patch FROM predictions WHERE run = ?1)
 """
 
@@ -25,9 +25,9 @@ def put_candidate(database: Database, run: RunId, candidate: Candidate) -> None:
     else:
         values = None, outcome.reason.value, outcome.detail
     database.write(
-        "INSERT OR REPLACE INTO outcomes (run, key, idx, ord, round, patch, reason, detail)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (run, candidate.request, candidate.index, candidate.order, candidate.round, *values),
+        "INSERT OR REPLACE INTO outcomes (run, key, idx, ord, round, repeats, patch, reason, detail)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (run, candidate.request, candidate.index, candidate.order, candidate.round, candidate.repeats, *values),
     )
 
 
@@ -54,8 +54,8 @@ def put_prediction(database: Database, run: RunId, prediction: Prediction) -> No
 def read_patches(database: Database, run: RunId) -> dict[str, PatchRecord]:
     """Return the patches of a run by digest."""
     return {
-        digest: PatchRecord(diff, normal, tuple(json.loads(paths)))
-        for digest, diff, normal, paths in database.read(_PATCHES, (run,))
+        digest: PatchRecord(diff, normal, tuple(json.loads(paths)), tuple(json.loads(undefined)))
+        for digest, diff, normal, paths, undefined in database.read(_PATCHES, (run,))
     }
 
 
@@ -82,10 +82,12 @@ def _choice_values(database: Database, choice: Choice | None) -> tuple[str | int
 
 def _put_patch(database: Database, patch: Patch) -> str:
     """Record a patch once and return its digest. The normal form is in it: how it is made may change."""
-    digest = hashlib.sha256(patch.normal.encode() + b"\0" + patch.diff).hexdigest()
-    paths = canonical_json([change.path for change in patch.changes])
+    paths, undefined = canonical_json([change.path for change in patch.changes]), canonical_json(patch.undefined)
+    told = undefined.encode() if patch.undefined else b""
+    digest = hashlib.sha256(patch.normal.encode() + b"\0" + told + patch.diff).hexdigest()
     database.write(
-        "INSERT INTO patches VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", (digest, patch.diff, patch.normal, paths)
+        "INSERT INTO patches (digest, diff, normal, paths, undefined) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (digest, patch.diff, patch.normal, paths, undefined),
     )
     return digest
 

@@ -86,11 +86,15 @@ class PromptRecord:
 
 @dataclass(frozen=True, slots=True)
 class PatchRecord:
-    """A recorded patch: `diff` as `git apply` reads it, `normal` equal where two count as one vote, paths sorted."""
+    """A recorded patch: `diff` as `git apply` reads it, `normal` equal where two count as one vote, paths sorted.
+
+    `undefined` are the names that it uses undefined.
+    """
 
     diff: bytes
     normal: str
     paths: tuple[str, ...]
+    undefined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ class SampleRecord:
 
     `replayed` says that an earlier run had paid for it. `order` and `outcome` are None where neither a candidate nor
     a test was made of it: in localization, or because the run ended before. A Case is a test that was kept.
-    `round` is as in `domain.Candidate`.
+    `round` and `repeats` are as in `domain.Candidate`.
     """
 
     key: str
@@ -112,6 +116,7 @@ class SampleRecord:
     order: int | None
     outcome: PatchRecord | Case | Rejected | None
     round: int = 0
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)

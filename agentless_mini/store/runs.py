@@ -51,7 +51,8 @@ _SAMPLES = """
     SELECT used.key, used.idx, stage, prompt, finish, prompt_tokens, cached_tokens, completion_tokens, untold,
         EXISTS (SELECT 1 FROM run_samples AS earlier
                 WHERE earlier.key = used.key AND earlier.idx = used.idx AND earlier.run < used.run),
-        coalesce(outcomes.ord, generated.ord) AS place, coalesce(outcomes.round, 0), patch, test,
+        coalesce(outcomes.ord, generated.ord) AS place, coalesce(outcomes.round, 0), coalesce(outcomes.repeats, 0),
+        patch, test,
         coalesce(outcomes.reason, generated.reason), coalesce(outcomes.detail, generated.detail)
     FROM run_samples AS used JOIN samples USING (key, idx) JOIN requests USING (key)
         LEFT JOIN outcomes ON (outcomes.run, outcomes.key, outcomes.idx) = (used.run, used.key, used.idx)
@@ -184,10 +185,12 @@ def _run(row: Row) -> RunRecord:
 
 
 def _sample(row: Row, patches: dict[str, PatchRecord]) -> SampleRecord:
-    key, index, stage, prompt, finish, asked, cached, answered, untold, replayed, order, of_round, *outcome = row
+    key, index, stage, prompt, finish, asked, cached, answered, untold, replayed, order, of_round, repeats, *outcome = (
+        row
+    )
     usage, became = read_usage(asked, cached, answered, untold), _outcome(outcome, patches)
     return SampleRecord(
-        key, index, Stage(stage), prompt, Finish(finish), usage, bool(replayed), order, became, of_round
+        key, index, Stage(stage), prompt, Finish(finish), usage, bool(replayed), order, became, of_round, bool(repeats)
     )
 
 

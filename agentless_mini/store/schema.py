@@ -16,9 +16,10 @@ What was done with it:
 * `runs`          one command on one issue: all that it started from, when, and how it ended.
 * `run_samples`   the samples a run used, in the order in which it got them (rowid). A sample that an earlier run
                   used too was replayed.
-* `patches`       each distinct diff once; `normal` is equal for patches that count as one vote.
+* `patches`       each distinct diff once; `normal` is equal for patches that count as one vote, `undefined` has the
+                  names that it uses undefined.
 * `outcomes`      what became of a sample in a run: a patch, or a reason and detail. `ord` is `Candidate.order`,
-                  `round` its round of evolution.
+                  `round` its round of evolution; with `repeats` it is no vote of its own.
 * `predictions`   how a run was decided: localization, the chosen patch, its votes, and what the tests say of it.
 * `run_boxes`     the sandbox runs that a run used, as `run_samples`.
 * `run_scores`    what a reward model gave each distinct patch of a run, by normal form.
@@ -205,5 +206,9 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE samples ADD COLUMN untold INTEGER NOT NULL DEFAULT 0;
     UPDATE samples SET untold = 7, completion_tokens = 0 WHERE completion_tokens > 0 AND key IN (
         SELECT key FROM samples GROUP BY key HAVING max(prompt_tokens) = 0);
+    """,
+    """
+    ALTER TABLE outcomes ADD COLUMN repeats INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE patches ADD COLUMN undefined TEXT NOT NULL DEFAULT '[]';
     """,
 )

@@ -123,6 +123,7 @@ REJECTED = [
     ("no Latin-1", fenced(edit("l.txt", "caf\u00e9\n", "\u8336\n")), Reason.ENCODING),
     ("Python that does not parse", fenced(edit("a.py", "x = 1\n", "x = (2\n")), Reason.SYNTAX),
     ("no change", fenced(edit("a.py", "x = 1\n", "x = 1\n")), Reason.NO_CHANGE),
+    ("a comment alone", fenced(edit("a.py", "x = 1\n", "x = 1  # one\n")), Reason.NO_EFFECT),
     ("a change taken back", fenced(RIGHT, edit("a.py", "x = 2\n", "x = 1\n")), Reason.NO_CHANGE),
     # where the reference's reward and its inference disagree
     ("SEARCH that begins within a line", fenced(edit("a.py", "= 1\n", "= 2\n")), Reason.NOT_FOUND),

@@ -153,6 +153,46 @@ def test_the_task_goes_along_only_where_decoding_is_constrained() -> None:
     assert task.files[0].whole
 
 
+# --- answers that repeat another -------------------------------------------------------------------------------------
+
+
+def repeating(
+    *answers: str, samples: int = 10, temperature: float = 1.0, card: ModelCard = CARD, localization: Localization = ONE
+) -> tuple[int, list[str]]:
+    """Return how many candidates repeat another, and the notes about it."""
+    bench = Bench(ScriptedSampler(Script.of(*answers), card))
+    settings = RepairSettings(samples=samples, temperature=temperature)
+    drawn = run(repair(subject(shop()), localization, bench.session, settings))
+    return sum(one.repeats for one in drawn), [note for note in notes(bench) if "vote" in note]
+
+
+def test_a_server_that_gives_one_answer_has_one_vote_and_is_told() -> None:
+    repeats, (note,) = repeating(FIX)
+    assert repeats == 9
+    assert note == (
+        "All 10 answers are the same text, though the temperature is 1: the server ignores it and the seed, or "
+        "answers from a cache. They count as one vote for each prompt; check how the server samples."
+    )
+    repeats, (note,) = repeating(FIX, localization=TWO)
+    assert repeats == 8
+
+
+def test_equal_answers_among_others_are_agreement() -> None:
+    assert repeating(*[FIX] * 9, WRONG) == (0, [])
+    assert repeating(*[FIX] * 9, f"Sure.\n{FIX}") == (0, [])
+    assert repeating(FIX, samples=5) == (0, [])
+
+
+def test_a_constrained_model_may_give_one_answer() -> None:
+    assert repeating(FIX, card=replace(CARD, decoding=Decoding.GRAMMAR)) == (0, [])
+
+
+def test_at_temperature_0_equal_answers_are_one_vote() -> None:
+    assert repeating(FIX, FIX, WRONG, samples=3, temperature=0) == (
+        1, ["At temperature 0 equal answers to one prompt are one vote."],
+    )  # fmt: skip
+
+
 # --- the adaptive budget ---------------------------------------------------------------------------------------------
 
 
@@ -187,14 +227,15 @@ def test_what_is_not_settled_is_sampled_to_the_end_and_nothing_is_told(answers: 
 
 
 def test_what_is_drawn_with_a_bound_is_the_beginning_of_what_is_drawn_without() -> None:
-    drawn, _, _ = stopped(FIX, localization=TWO)
+    answers = [f"Answer {number}.\n{FIX}" for number in range(40)]
+    drawn, _, _ = stopped(*answers, localization=TWO)
     bounded = run(
         repair(
-            subject(shop()), TWO, Bench(ScriptedSampler(Script.of(FIX), CARD)).session,
+            subject(shop()), TWO, Bench(ScriptedSampler(Script.of(*answers), CARD)).session,
             RepairSettings(samples=40, stop_when=0.95),
         )
     )  # fmt: skip
-    whole, _, _ = draw(FIX, localization=TWO, samples=40)
+    whole, _, _ = draw(*answers, localization=TWO, samples=40)
     assert bounded == whole[:drawn]
 
 

@@ -1,0 +1,276 @@
+"""What a grammar says of a file that is not Python: whether it parses, and which of its lines count.
+
+A comment does not count, unless a tool reads it (`//go:build`, `# frozen_string_literal: true`). A blank line, the
+blanks at the end of a line and those at its beginning do not count either, for none of these languages gives
+indentation a meaning, unless they stand inside a token: a string over several lines is kept as it is. Blanks between
+tokens count.
+
+The grammars are tree-sitter's, in C, and what they read is hostile: on some texts a parser takes minutes, gigabytes or
+the process. So a text is parsed only while it has `MOST_BYTES`, no control characters and no more than `MOST_DEPTH`
+open brackets; a parse ends at the first error, and after a number of steps that grows with the text, never by time:
+an answer that is read again is read alike. Trees are walked, never recursed. Left out are the grammars that still
+crashed on hostile text, or took it all memory (Bash, Java, Lua, Python, Scala, Swift, YAML).
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from agentless_mini.edits.alignment import shared_ends
+
+if TYPE_CHECKING:
+    from tree_sitter import Language, Tree
+
+MOST_BYTES = 256 * 1024
+MOST_DEPTH = 100
+"""Brackets that may be open at once. `<` and `?` count up to the next `;`, `{` or `}`: often they nest nothing."""
+LEAST, STEPS_PER_BYTE, READS_PER_BYTE, PIECE = 200, 0.05, 0.02, 1024
+"""What a parse may take, beyond `LEAST`: reports of progress (real code: one for each 80 bytes) and pieces of text."""
+
+_SUFFIXES = {
+    "c": "c h",
+    "cpp": "cc cpp cxx hh hpp hxx",
+    "csharp": "cs",
+    "css": "css",
+    "go": "go",
+    "javascript": "cjs js jsx mjs",
+    "json": "json",
+    "kotlin": "kt kts",
+    "php": "php",
+    "ruby": "gemspec rake rb",
+    "rust": "rs",
+    "scss": "scss",
+    "toml": "toml",
+    "tsx": "tsx",
+    "typescript": "cts mts ts",
+}
+LANGUAGES: Mapping[str, str] = MappingProxyType(
+    {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
+)
+"""The grammar for files of each suffix."""
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+_BRACKET = re.compile(rb"[()\[\]{}<>?;]")
+_NEWLINE = re.compile(rb"\n")
+# Nodes whose text counts as it is, though they have parts.
+_QUOTING = re.compile(r"string|heredoc|template_literal|regex|raw_|scalar|(?:^|_)text")
+_DIRECTIVE = re.compile(
+    rb"#!|[/*#;<!-]*\s*(?:[@#+!$]\w"
+    rb"|(?!(?:todo|fixme|note|nb|xxx|hack|bug|warning|important|see|fix|fixed|issue|example)\b)[\w.+-]+[:=]"
+    rb"|(?:eslint|tslint|jshint|jslint|prettier|istanbul|c8|v8|biome|deno|clang|rustfmt|rubocop|shellcheck|webpack\w*"
+    rb"|nolint|noinspection|fall-?through|globals?|exported|phpcs|phpstan|psalm|ktlint|swiftlint)\b)",
+    re.IGNORECASE,
+)
+_READ_ALWAYS = {"go": re.compile(rb"//\S"), "rust": re.compile(rb"//[/!]|/\*[*!]"), "php": re.compile(rb"/\*\*")}
+# cgo compiles the comment before `import "C"`, and the output of an example is compared with its last comment.
+_READ_WHOLLY = {"go": re.compile(rb'^import "C"|^func Example', re.MULTILINE)}
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A file that its grammar reads without an error.
+
+    `starts` are the offsets at which its lines begin, `lines` what counts of each: None where nothing does.
+    """
+
+    language: str
+    data: bytes
+    tree: "Tree"
+    starts: tuple[int, ...]
+    lines: tuple[bytes | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A file without a tree. `line`, from 1, is near the first error; 0: the grammar was not asked to the end."""
+
+    line: int = 0
+
+
+def language_of(path: str) -> str:
+    """Return the name of the grammar for the file at a path, "" where there is none."""
+    return LANGUAGES.get(path.rpartition("/")[2].rpartition(".")[2].lower(), "")
+
+
+def parsed(language: str, data: bytes, base: Parsed | None = None) -> Parsed | Unread:
+    """Return the file as its grammar reads it. What it shares with `base`, another version of it, is not read again."""
+    head, tail = shared_ends(base.data, data) if base else (0, 0)
+    stop = len(data) - tail
+    if len(data) > MOST_BYTES or not _is_harmless(data[head:stop]):
+        return Unread()
+    starts = (0, *(newline.end() for newline in _NEWLINE.finditer(data)))
+    old = _edited(base, starts, head, stop, len(data)) if base else None
+    tree = _tree(language, data, old)
+    if isinstance(tree, int):
+        return Unread(data.count(b"\n", 0, max(tree, head)) + 1 if tree >= 0 else 0)
+    if base is None or old is None or _reads_wholly(language, data) != _reads_wholly(language, base.data):
+        return Parsed(language, data, tree, starts, _lines(language, data, tree, starts, range(len(starts))))
+    for changed in old.changed_ranges(tree):
+        head, stop = min(head, changed.start_byte), max(stop, changed.end_byte)
+    touched = range(bisect_right(starts, head) - 1, bisect_right(starts, stop))
+    after = len(base.lines) - (len(starts) - touched.stop)
+    lines = (*base.lines[: touched.start], *_lines(language, data, tree, starts, touched), *base.lines[after:])
+    return Parsed(language, data, tree, starts, lines)
+
+
+# --- parsing ---------------------------------------------------------------------------------------------------------
+
+
+def _is_harmless(text: bytes) -> bool:
+    """Tell whether a grammar may be given this: no control characters, and no deep nesting."""
+    if _CONTROL.search(text):
+        return False
+    depth = angles = 0
+    for found in _BRACKET.finditer(text):
+        sign = found[0]
+        if sign in b"([{":
+            depth += 1
+        elif sign in b")]}":
+            depth = max(0, depth - 1)
+        elif sign == b">":
+            angles = max(0, angles - 1)
+        elif sign in b"<?":
+            angles += 1
+        if sign in b";{}":
+            angles = 0
+        if max(depth, angles) > MOST_DEPTH:
+            return False
+    return True
+
+
+def _edited(base: Parsed, starts: Sequence[int], head: int, stop: int, size: int) -> "Tree":
+    """Return the tree of `base` with the place that differs marked, for the parser to begin from."""
+    old_stop = len(base.data) - (size - stop)
+    tree = base.tree.copy()
+    begin, old_end, new_end = _point(starts, head), _point(base.starts, old_stop), _point(starts, stop)
+    tree.edit(head, old_stop, stop, begin, old_end, new_end)
+    return tree
+
+
+def _point(starts: Sequence[int], place: int) -> tuple[int, int]:
+    row = bisect_right(starts, place) - 1
+    return row, place - starts[row]
+
+
+@cache
+def _language(name: str) -> "Language":
+    from tree_sitter import Language
+    from tree_sitter_language_pack import get_binding
+
+    return Language(get_binding(name))  # type: ignore[arg-type]
+
+
+def _tree(language: str, data: bytes, old: "Tree | None") -> "Tree | int":
+    """Return the tree of a text without an error, else the place of one at the earliest, -1 where none was met."""
+    from tree_sitter import Parser
+
+    steps, reads, sound, failed = 0, 0, 0, False
+    most_steps, most_reads = (LEAST + share * len(data) for share in (STEPS_PER_BYTE, READS_PER_BYTE))
+
+    def ends(place: int, has_error: bool) -> bool:
+        nonlocal steps, sound, failed
+        steps += 1
+        failed = has_error
+        sound = sound if has_error else place
+        return has_error or steps > most_steps or reads > most_reads
+
+    def read(place: int, _: object) -> bytes:
+        nonlocal reads
+        reads += 1
+        return data[place : place + PIECE]
+
+    parser = Parser(_language(language))
+    try:  # a text that is handed over at once cannot be left
+        if old is None:
+            tree = parser.parse(read, progress_callback=ends)
+        else:
+            tree = parser.parse(read, old, progress_callback=ends)
+    except ValueError:
+        return sound if failed and reads <= most_reads else -1
+    if reads > most_reads:
+        return -1
+    return _first_error(tree) if tree.root_node.has_error else tree
+
+
+def _first_error(tree: "Tree") -> int:
+    cursor = tree.walk()
+    while cursor.goto_first_child():
+        while cursor.node and not (cursor.node.has_error or cursor.node.is_missing) and cursor.goto_next_sibling():
+            pass
+    return cursor.node.start_byte if cursor.node else 0
+
+
+# --- what counts -----------------------------------------------------------------------------------------------------
+
+
+def _lines(language: str, data: bytes, tree: "Tree", starts: Sequence[int], wanted: range) -> tuple[bytes | None, ...]:
+    """Return what counts of each line in the range."""
+    bounds = [*starts[wanted.start : wanted.stop + 1], len(data)][: len(wanted) + 1]
+    cuts: dict[int, list[tuple[int, int]]] = {}
+    inside: set[int] = set()  # the lines that begin within a token
+    wholly = _reads_wholly(language, data)
+    for is_comment, begin, end in _marks(tree, data, bounds[0], bounds[-1]):
+        first, last = bisect_right(starts, begin) - 1, bisect_right(starts, end - 1) - 1
+        if is_comment and not wholly and not _is_read(language, data[begin:end]):
+            for line in range(first, last + 1):
+                cuts.setdefault(line, []).append((begin, end))
+        else:
+            inside.update(range(first + 1, bisect_right(starts, end)))
+    lines: list[bytes | None] = []
+    for line, (begin, end) in zip(wanted, pairwise(bounds), strict=True):
+        text = _without(data, begin, end, cuts.get(line, ())).removesuffix(b"\n")
+        if line + 1 not in inside:
+            text = text.rstrip()
+        if line not in inside:
+            text = text.lstrip()
+        lines.append(text if text or inside.issuperset((line, line + 1)) else None)
+    return tuple(lines)
+
+
+def _without(data: bytes, begin: int, end: int, cuts: Sequence[tuple[int, int]]) -> bytes:
+    """Return the text without what is cut, and without the blanks before that; something between two words stays."""
+    kept = b""
+    for start, stop in cuts:
+        kept += data[begin : max(begin, start)]
+        if kept.strip():
+            kept = kept.rstrip() + b" "
+        begin = min(max(begin, stop), end)
+        while data[begin : begin + 1] in (b" ", b"\t") and kept.strip() and begin < end:
+            begin += 1
+    return kept + data[begin:end]
+
+
+def _marks(tree: "Tree", data: bytes, start: int, stop: int) -> Iterator[tuple[bool, int, int]]:
+    """Yield the comments that overlap [start, stop), and the tokens over several lines: whether a comment, its span."""
+    cursor = tree.walk()
+    while node := cursor.node:
+        begin, end, kind = node.start_byte, node.end_byte, node.type
+        if begin < stop and end > start:
+            if "comment" in kind:
+                yield True, begin, end
+            elif _QUOTING.search(kind) or not node.child_count:
+                if b"\n" in data[begin:end] and (node.child_count or data[begin:end].strip()):
+                    yield False, begin, end
+            elif cursor.goto_first_child():
+                continue
+        while not (begin < stop and cursor.goto_next_sibling()):
+            if not cursor.goto_parent():
+                return
+            begin = start
+
+
+def _is_read(language: str, comment: bytes) -> bool:
+    """Tell whether a tool reads the comment."""
+    always = _READ_ALWAYS.get(language)
+    return bool((always and always.match(comment)) or _DIRECTIVE.match(comment))
+
+
+def _reads_wholly(language: str, data: bytes) -> bool:
+    """Tell whether all comments of the file may be read."""
+    pattern = _READ_WHOLLY.get(language)
+    return bool(pattern and pattern.search(data))

@@ -1,0 +1,71 @@
+"""The names that Python statements bind, and those that they use undefined, as pyflakes tells them."""
+
+import ast
+import warnings
+from collections.abc import Collection, Iterable, Sequence
+
+STAR = "*"
+"""Stands for the names that `from ... import *` binds, which nobody knows."""
+_INJECTED = {"_"}  # gettext installs it into the builtins
+
+
+def bound(statements: Iterable[ast.stmt]) -> frozenset[str]:
+    """Return the names that the statements bind in their own scope, and those that functions in them bind globally."""
+    names: set[str] = set()
+    todo: list[tuple[ast.AST, bool]] = [(statement, True) for statement in statements]
+    while todo:
+        node, own = todo.pop()
+        if isinstance(node, ast.Global):
+            names.update(node.names)
+        elif own:
+            names.update(_binds(node))
+        inner = own and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda)
+        if inner or isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
+            todo.extend((child, inner) for child in ast.iter_child_nodes(node))
+    return frozenset(names)
+
+
+def _binds(node: ast.AST) -> Iterable[str]:
+    """Return the names that a node binds by itself."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return (name,)
+        case ast.Import(names=aliases):
+            return (alias.asname or alias.name.partition(".")[0] for alias in aliases)
+        case ast.ImportFrom(names=aliases):
+            return (alias.asname or alias.name for alias in aliases)
+        case ast.Name(id=name, ctx=ast.Store()):
+            return (name,)
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            return (name,)
+        case ast.MatchMapping(rest=str(name)):
+            return (name,)
+    return ()
+
+
+def undefined(
+    statements: Sequence[ast.stmt], known: Collection[str] = (), siblings: Collection[str] | None = None
+) -> set[str]:
+    """Return the names that statements use though nothing binds them, or before a function of its own does.
+
+    `known` are bound elsewhere in the module. `siblings` are bound in the class that the statements are members of.
+    Nothing is told of code that pyflakes cannot follow, or where a star import may bind whatever is used.
+    """
+    from pyflakes.checker import Checker
+    from pyflakes.messages import UndefinedLocal, UndefinedName
+
+    if STAR in known:
+        return set()
+    body = list(statements)
+    if siblings is not None:
+        wrapper = ast.parse(f"class _:\n    {' = '.join(sorted({'_', *siblings}))} = None").body
+        wrapper[0].body.extend(statements)  # type: ignore[attr-defined]
+        body = wrapper
+    try:
+        with warnings.catch_warnings():  # it parses annotations that are strings
+            warnings.simplefilter("ignore")
+            checker = Checker(ast.Module(body, []), builtins={*known, *_INJECTED})
+    except RecursionError:
+        return set()
+    told = (one for one in checker.messages if isinstance(one, UndefinedName | UndefinedLocal))
+    return {str(one.message_args[0]) for one in told}
