@@ -165,7 +165,7 @@ PATHS: dict[str, tuple[str, Expected]] = {
     "a new file above": (fenced(f"### src/../../new.py\n{NEW}"), Reason.BAD_PATH),
     "a file above": (fenced(UTIL.replace("### src", "### ../src")), Reason.BAD_PATH),
     "a new Dockerfile": (fenced(f"### Dockerfile\n{NEW}"), {"Dockerfile": "n = 1\n"}),
-    "a new file with a name of one word": (fenced(f"### `run`\n{NEW}"), {"run": "n = 1\n"}),
+    "a new file with a name of one word": (fenced(f"### File: `run`\n{NEW}"), {"run": "n = 1\n"}),
     "a new file that is edited": (
         fenced(f"### src/pkg/a.py\n{NEW}", edit("src/pkg/a.py", "n = 1\n", "n = 2\n")), {"src/pkg/a.py": "n = 2\n"}),
     "blank lines to be found in a new file": (

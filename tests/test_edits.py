@@ -180,7 +180,7 @@ def test_of_several_dividers_the_one_with_the_longest_search_that_matches_divide
 
 
 def test_parse_gives_the_edits_with_their_readings() -> None:
-    paths = Paths()
+    paths = Paths(["a.c"])
     noted = parse_edits(fenced(edit("a.c", "1\n", "2\n" + NO_NEWLINE)), paths)
     assert noted == (Edit("a.c", (Reading("1\n", "2"),), 1, "```"),)
     both = parse_edits(edit("a.c", "1\n" + NO_NEWLINE, "2\n" + NO_NEWLINE), paths)
@@ -267,17 +267,17 @@ def test_a_file_is_created_only_where_nothing_is(path: str, reason: Reason) -> N
         "src/caf\u00e9.py": b"",
     }
     tree = Tree.of(snapshot(entries, "build/", "out/secret.env"))
-    assert rejected(fenced(edit(f"`{path}`", "", "x = 1\n")), tree).reason is reason
-    assert isinstance(read(fenced(edit("out/new.py", "", "x = 1\n"), edit("src/deep/er/n", "", "")), tree), Patch)
+    assert rejected(fenced(edit(f"File: {path}", "", "x = 1\n")), tree).reason is reason
+    assert isinstance(read(fenced(edit("out/new.py", "", "x = 1\n"), edit("File: src/deep/er/n", "", "")), tree), Patch)
 
 
 def test_two_new_files_of_one_answer_do_not_collide_either() -> None:
     assert reasons(
-        fenced(edit("n/a", "", "x\n"), edit("n/a/b", "", "x\n")),
-        fenced(edit("n/a/b", "", "x\n"), edit("n/a", "", "x\n")),
-        fenced(edit("n/a", "", "x\n"), edit("N/b", "", "x\n")),
+        fenced(edit("File: n/a", "", "x\n"), edit("File: n/a/b", "", "x\n")),
+        fenced(edit("File: n/a/b", "", "x\n"), edit("File: n/a", "", "x\n")),
+        fenced(edit("File: n/a", "", "x\n"), edit("File: N/b", "", "x\n")),
     ) == [Reason.BAD_PATH, Reason.EXISTS, Reason.BAD_PATH]
-    again = fenced(edit("`n`", "", "x\n"), edit("`n`", "x\n", ""), edit("`n`", "", "y\n"))
+    again = fenced(edit("File: n", "", "x\n"), edit("File: n", "x\n", ""), edit("File: n", "", "y\n"))
     assert after(again, FILES) == {"n": b"y\n"}
 
 
@@ -329,7 +329,7 @@ def test_files_are_created_filled_emptied_and_deleted() -> None:
     files = {**FILES, "empty": b"", "marked": codecs.BOM_UTF8}
     gone = edit("docs/b.txt", "one\ntwo\nthree\n", "")
     assert after(fenced(edit("new/c.txt", "", "hé\n")), files) == {"new/c.txt": "hé\n".encode()}
-    assert after(fenced(edit("`new`", "", "")), files) == {"new": b""}
+    assert after(fenced(edit("File: new", "", "")), files) == {"new": b""}
     assert after(fenced(edit("empty", "", "")), files) == {"empty": None}
     assert after(fenced(edit("empty", "", "x\n")), files) == {"empty": b"x\n"}
     assert after(fenced(edit("marked", "", "x\n")), files) == {"marked": codecs.BOM_UTF8 + b"x\n"}

@@ -127,7 +127,7 @@ def test_changes_whose_places_cannot_be_told_apart_are_said_together() -> None:
 
 
 def test_a_name_is_quoted_only_where_it_must_be() -> None:
-    assert write_answer([change(" a", None, b"x\n")]) == fenced(edit("` a`", "", "x\n"))
+    assert write_answer([change(" a", None, b"x\n")]) == fenced(edit("File: ` a`", "", "x\n"))
     came_back([change("`a`", b"x\n", b"y\n")])
 
 

@@ -18,8 +18,8 @@ NO_NEWLINE = "\\ No newline at end of file"
 
 OPENS, DIVIDES, CLOSES = "<", "=", ">"
 _MARK = re.compile(
-    r"(?P<prefix>[ \t]*(?:(?:[-*+•]|\d{1,3}[.)])[ \t]+|(?:> )+)?[ \t]*)"
-    r"(?P<mark><{5,32}|={5,32}|>{5,32})(?P<word>[ \t]*(?:SEARCH|REPLACE)(?![A-Za-z0-9_]))?(?P<rest>.*)",
+    r"(?P<prefix>[ \t]*+(?:(?:[-*+•]|\d{1,3}[.)])[ \t]++|(?:> )++)?[ \t]*+)"
+    r"(?P<mark><{5,32}|={5,32}|>{5,32})(?P<word>[ \t]*+(?:SEARCH|REPLACE)(?![A-Za-z0-9_]))?(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _RUNS = ("<<<<<", "=====", ">>>>>")

@@ -17,15 +17,19 @@ from collections.abc import Iterator, Sequence
 from agentless_mini.domain import Edit, Reading, Reason, Rejected
 from agentless_mini.edits.answer import KNOWN, Marks, solution, without_thinking
 from agentless_mini.edits.markers import CLOSES, NO_NEWLINE, OPENS, WIDTH, Marker, closing, dividers, markers
-from agentless_mini.edits.paths import Paths
+from agentless_mini.edits.paths import Paths, Said
 
 MOST_DIVIDERS = 64
+MOST_EDITS = 1000
 # So many lines before an edit, the nearest ones, may say its path.
 MOST_NAMES = 8
 
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})([^`]*)")
-# What may follow SEARCH on its line without being code: "(lines 3-5)", ":", ">", a path, a fence, a special token.
-_REMARK = re.compile(r"[\s>:*`.\-]*|\(.*\)|\[.*\]|<\|.*\|>|(?:lines?|block|for|in|from)\b.*", re.IGNORECASE)
+_FENCE = re.compile(r"(`{3,}|~{3,})([^`]*)")
+# What may follow SEARCH on its line without being code: "(lines 3-5)", ":", ">", a fence, a special token.
+_REMARK = re.compile(
+    r"[\s>:*`.\-]*|\((?:lines?|block|old|original|existing|current)\b[^()]*\)|<\|.*\|>|(?:lines?|block)\s+\d[\d\s,\u2013-]*",
+    re.IGNORECASE,
+)
 
 
 class Matching(enum.StrEnum):
@@ -78,27 +82,43 @@ class _Reader:
                 if isinstance(edit, Rejected):
                     return edit
                 edits.append(edit)
+                if len(edits) > MOST_EDITS:
+                    return _malformed(f"the answer has more than {MOST_EDITS} edits")
                 place, passed = last, found[last].at + 1
             elif marker.kind == CLOSES and not marker.prefix and marker.width >= WIDTH:
                 return _malformed(f"line {marker.at + 1} closes an edit that nothing opened")
             place += 1
         return tuple(edits)
 
-    def _pass(self, first: int, opening: Marker) -> list[str]:
-        """Take note of the lines before an edit; return those that may say its path, the nearest first."""
-        between = [line for line in self._lines[first : opening.at] if line.strip()]
-        fences = [fence for line in between if (fence := _FENCE.fullmatch(line))]
-        if fences or any(not line.lstrip().startswith("#") for line in between):
-            self._block += 1
-        if fences:
-            self._fence = fences[-1][1]
-        names = [opening.rest] if opening.rest else []
-        for line in reversed(between[-MOST_NAMES:]):
-            fence = _FENCE.fullmatch(line)
-            names.append(fence[2] if fence else line)
-        return names
+    def _pass(self, first: int, opening: Marker) -> list[Said]:
+        """Take note of the lines before an edit; return those that may say its path, the nearest first.
 
-    def _edit(self, found: Sequence[Marker], place: int, last: int, names: list[str]) -> Edit | Rejected:
+        Code that is shown in a fence of its own is none of them.
+        """
+        names: list[Said] = []
+        shown = len(names)
+        has_prose = False
+        for at in range(first, opening.at):
+            line = self._lines[at].removeprefix(opening.beside).strip()
+            fence = _FENCE.fullmatch(line)
+            if fence:
+                has_prose = True
+                closes = bool(self._fence) and not fence[2].strip() and fence[1].startswith(self._fence)
+                if closes and len(names) > shown + 1:
+                    del names[shown:]
+                elif not closes:
+                    names.append(Said(fence[2], is_info=True))
+                    shown = len(names)
+                self._fence = "" if closes else fence[1]
+            elif line:
+                has_prose = has_prose or not line.startswith("#")
+                names.append(Said(line))
+        self._block += has_prose
+        headings = [one for one in names[:-MOST_NAMES] if one.line.startswith("#")]
+        rest = [Said(opening.rest)] if opening.rest else []
+        return [*rest, *reversed(names[-MOST_NAMES:]), *reversed(headings)]
+
+    def _edit(self, found: Sequence[Marker], place: int, last: int, names: list[Said]) -> Edit | Rejected:
         """Return the edit between two markers."""
         opening, lines = found[place], self._lines
         inside, alike = dividers(found, place, last)
@@ -115,12 +135,13 @@ class _Reader:
         path = self._paths.of(names, creates, self._created, self._path)
         if isinstance(path, Rejected):
             return path
-        if opening.rest and not _REMARK.fullmatch(opening.rest) and path not in opening.rest.replace("\\", "/"):
+        if opening.rest and not _REMARK.fullmatch(opening.rest) and not _is_path(opening.rest, path):
             return _malformed(f"line {opening.at + 1} has text after SEARCH: {opening.rest[:80]!r}")
         self._path = path
         if creates:
             self._created.add(path)
-        is_literal = opening.width > WIDTH and found[last].matches(opening)
+        is_wide = opening.width > WIDTH + 1 or any(marker.width == WIDTH for marker in found[place + 1 : last])
+        is_literal = opening.width > WIDTH and is_wide and found[last].matches(opening)
         return Edit(path, tuple(readings), self._block, "" if is_literal else self._fence or "```")
 
 
@@ -128,10 +149,17 @@ def _sides(search: list[str], replace: list[str], opening: Marker) -> Iterator[t
     """Yield the two sides of an edit as they stand, and without what stands before each line and each marker."""
     beside = opening.beside
     indented = bool(beside) and all(line.startswith(beside) for line in (*search, *replace) if line.strip())
-    if not indented or not beside.strip():
+    creates = not any(map(str.strip, search))
+    if not indented or not (beside.strip() or creates):
         yield search, replace
     if indented:
         yield [line.removeprefix(beside) for line in search], [line.removeprefix(beside) for line in replace]
+
+
+def _is_path(rest: str, path: str) -> bool:
+    """Tell whether what follows SEARCH is the path of the edit, or ends in it after a word such as "in"."""
+    words = rest.replace("\\", "/").strip("`'\"()[]:").split()
+    return words[-1].endswith(path) and all(word.lower() in {"in", "of", "for", "from", "file"} for word in words[:-1])
 
 
 def _readings(search: Sequence[str], replace: Sequence[str], unless: tuple[str, ...]) -> Iterator[Reading]:

@@ -10,10 +10,10 @@ Nothing here touches a disk: a path is judged by its text and by the snapshot's 
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 from agentless_mini.domain import Reason, Rejected, Snapshot
-from agentless_mini.lexical import PathIndex
 
 MOST_BYTES = 1024
 MOST_BYTES_OF_NAME = 255  # what file systems hold
@@ -26,19 +26,43 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 _HEADING = re.compile(r"#{2,6}|#(?=\s)")
 _COMMENT = re.compile(r"(?://+|/\*+|<!--|--|;+)\s+(.*?)\s*(?:\*/|-->)?")
-_LEADS = re.compile(
-    r"(?:[-*+•>]|\d{1,3}[.)]|\(\d{1,3}\)|step\s+\d+\s*[:.)-])\s+"
-    r"|(?:(?:new|modified|updated|existing|target)\s+)?(?:file(?:[ _-]?(?:name|path))?|path)\s*[:=]\s*",
+_LABEL = re.compile(
+    r"(?:(?:new|modified|updated|existing|target)\s+)?(?:file(?:[ _-]?(?:name|path))?|path)\s*[:=]\s*", re.IGNORECASE
+)
+_LEAD = re.compile(r"(?:[-*+•>→]|\d{1,3}[.)]|\(\d{1,3}\)|step\s+\d+\s*[:.)-])\s+", re.IGNORECASE)
+_TAIL = re.compile(r"(?:\s+#+|\s+\([^()]*\)|:\d+(?:-\d+)?|#L\d+(?:-L?\d+)?|::[\w.:]+|[:;.,\u200b]|(?<=\w)/)\Z")
+_PAIRS = (
+    ("`", "`"),
+    ("'", "'"),
+    ('"', '"'),
+    ("**", "**"),
+    ("__", "__"),
+    ("*", "*"),
+    ("<", ">"),
+    ("(", ")"),
+    ("[", "]"),
+)
+_WRAPPED = re.compile(
+    r"\[([^\[\]]+)\]\([^()]*\)|<\w+>([^<>]+)</\w+>|<\w+\s+\w+=[\"']([^\"'<>]+)[\"']\s*/?>|\|([^|]+)\|"
+)
+_NEW = re.compile(r"\b(?:new|creat\w*|add(?:ed|ing)?)\b", re.IGNORECASE)
+_SUFFIX = re.compile(r"[^/]*[^/.][^/]*\.(?P<suffix>[A-Za-z][\w+-]{0,11})|\.[A-Za-z][\w.-]*")
+# What a new file may be called without being quoted or said to be one.
+_SUFFIXES = re.compile(
+    r"py|pyi|pyx|pxd|ipynb|js|mjs|cjs|jsx|ts|mts|cts|tsx|vue|svelte|c|h|cc|cpp|cxx|hpp|hh|cs|csproj|go|rs|java|kt"
+    r"|kts|scala|rb|rake|php|pl|pm|lua|r|jl|swift|m|mm|sh|bash|zsh|fish|ps1|bat|cmd|sql|html|htm|css|scss|sass"
+    r"|less|xml|json|json5|jsonl|yaml|yml|toml|ini|cfg|conf|env|properties|md|markdown|mdx|rst|txt|adoc|tex|csv"
+    r"|tsv|proto|graphql|tf|gradle|cmake|mk|lock|in|j2|jinja|jinja2|tmpl|tpl|po|pot|svg|erl|ex|exs|hs|ml|mli|clj"
+    r"|dart|zig|nim|v|sv|vhd|asm|s|el|vim|mod|sum|snap|feature|plist|service|desktop|patch|diff",
     re.IGNORECASE,
 )
-_TAILS = re.compile(r"\s+#+|\s+\([^()]*\)|:\d+(?:-\d+)?|#L\d+(?:-L?\d+)?|:")
-_PAIRS = (("`", "`"), ("'", "'"), ('"', '"'), ("**", "**"), ("__", "__"), ("*", "*"), ("<", ">"), ("(", ")"))
-_LINK = re.compile(r"\[([^\[\]]+)\]\([^()]*\)")
-_SUFFIX = re.compile(r"[^/]*[^/.][^/]*\.[A-Za-z][\w+-]{0,11}|\.[A-Za-z][\w.-]*")
 _FILE_NAMES = {"makefile", "dockerfile", "license", "readme", "changelog", "jenkinsfile", "procfile", "gemfile"}
-_NEW = re.compile(r"\b(?:new|creat\w*|add(?:ed|ing)?)\b", re.IGNORECASE)
+_PRODUCTS = {"node.js", "vue.js", "next.js", "react.js", "express.js", "three.js", "d3.js", "asp.net"}
+_EXAMPLE = "path/to/"
 _TREES = {"testbed", "workspace", "repo", "app"}  # where containers have the repository
 _MOST_LETTERS = 2000
+# So many lines before an edit are taken to speak of it where an edit before it has a path.
+_NEAR = 2
 
 
 def clean_path(said: str) -> str | Rejected:
@@ -65,7 +89,7 @@ def _problem(path: str) -> str:
         (bool(_CONTROL.search(path)), "holds a control character"),
         (path.endswith("/"), "is a folder"),
         (any(part in {"", ".", ".."} for part in parts), "is no plain relative path"),
-        (any(_GIT_FOLDER.fullmatch(_IGNORED_BY_HFS.sub("", part)) for part in parts), "lies in git's own folder"),
+        (_git_folder(path), "lies in git's own folder"),
     )
     return next((problem for broken, problem in rules if broken), "") or _size_problem(path)
 
@@ -78,6 +102,14 @@ def _size_problem(path: str) -> str:
     return "is too long" if max(sizes) > MOST_BYTES_OF_NAME or sum(sizes) + len(sizes) > MOST_BYTES else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A line that stands before an edit; `info` is what stands behind the opening of a fence instead."""
+
+    line: str
+    is_info: bool = False
+
+
 class Paths:
     """Finds the file that the lines before an edit mean."""
 
@@ -87,71 +119,104 @@ class Paths:
         self._repository = repository
 
     @cached_property
-    def _index(self) -> PathIndex:
-        return PathIndex(self._files)
-
-    @cached_property
     def _folders(self) -> frozenset[str]:
         return frozenset(folder for path in self._files for folder in _parents(path))
 
-    def of(self, said: Sequence[str], creates: bool, created: Collection[str], before: str) -> str | Rejected:
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for path in self._files:
+            found.setdefault(path.rpartition("/")[2], []).append(path)
+        return found
+
+    def of(self, said: Sequence[Said], creates: bool, created: Collection[str], before: str) -> str | Rejected:
         """Return the path that lines name, the nearest to the edit first, or the one of the edit before.
 
-        `creates` tells that the edit may create a file, `created` holds the paths of those that earlier edits create.
-        `Rejected` as BAD_PATH where a line names what may not be edited, or nothing, and as MALFORMED without a line.
+        A line that is a path counts before one that mentions it, wherever they stand. `creates` tells that the edit may
+        create a file, `created` holds the paths of those that earlier edits create, `before` is the path of the edit
+        before or "". `Rejected` as BAD_PATH where a line names what may not be edited, or nothing; as NOT_FOUND where
+        it names a file that is not in the tree; and as MALFORMED without a line.
         """
+        known = self._files.union(created)
         heading = ""
-        for line in said:
-            path = self._named(line[:_MOST_LETTERS], creates, created)
+        for one in said:
+            path = self._whole(one, creates, known)
             if path is not None:
-                return path
-            heading = heading or (line.strip() if _HEADING.match(line.lstrip()) else "")
-        mentioned = None if creates or before else self._mentioned(said)
-        if before or mentioned:
-            return before or str(mentioned)
-        if heading.strip("# "):
-            return Rejected(Reason.BAD_PATH, f"{heading[:200]!r} names no file of the tree, and is no path")
-        return Rejected(Reason.MALFORMED, "an edit has no line ### path before it")
+                is_there = isinstance(path, Rejected) or creates or path in known
+                return path if is_there else _unnamed("", str(path))
+            heading = heading or (one.line.strip("# ") if _HEADING.match(one.line.lstrip()) else "")
+        prose = [one.line for one in said if not one.is_info]
+        for line in prose[: _NEAR if before else None]:
+            mentioned = self._mentioned(line, creates, known)
+            if len(mentioned) == 1 and (creates or mentioned[0] in known):
+                return mentioned[0]
+            if mentioned and before not in mentioned:
+                return _unnamed(line, next((path for path in mentioned if path not in known), ""))
+        return before if before and not creates else _unnamed(heading, "")
 
-    def _named(self, line: str, creates: bool, created: Collection[str]) -> str | Rejected | None:
-        """Return the path that a line is, or that a heading holds, None for any other line."""
-        text = line.strip()
+    def _whole(self, one: Said, creates: bool, known: Collection[str]) -> str | Rejected | None:
+        """Return the path that a line is, None for any other line."""
+        if one.is_info:
+            words = [
+                word for word in re.split(r"[\s:={}\"',]+", one.line[:_MOST_LETTERS]) if "." in word or "/" in word
+            ]
+            found = [path for word in words if isinstance(path := self._path(word, creates, known), str)]
+            return next((path for path in reversed(found) if creates or path in known), None)
+        text = one.line[:_MOST_LETTERS].strip()
         heading = _HEADING.match(text)
         comment = _COMMENT.fullmatch(text)
         text = text[heading.end() :].strip() if heading else comment[1] if comment else text
         for name in (text, text[1:-1] if text[:1] in _QUOTES and text[:1] == text[-1:] else text):
-            if name in self._files or name in created:
+            if name in known:
                 return name
-        bare, is_quoted = _peeled(text)
-        if bare and (is_quoted or not re.search(r"\s", bare)):
-            found = self._path(bare, is_quoted, creates, created)
-            return found if heading or not isinstance(found, Rejected) else None
-        return self._held(text, creates, created) if heading else None
+        bare, is_labelled = _peeled(text)
+        if not bare or (re.search(r"\s", bare) and not is_labelled and bare not in known):
+            return None
+        return self._path(bare, creates, known, is_labelled)
 
-    def _path(self, said: str, is_quoted: bool, creates: bool, created: Collection[str]) -> str | Rejected | None:
-        """Return the path that a word means, None where it is none."""
-        path = said.replace("\\", "/")
+    def _path(
+        self, said: str, creates: bool, known: Collection[str], is_labelled: bool = False
+    ) -> str | Rejected | None:
+        """Return the path that a word means, None where it is none. It may name no file of the tree."""
+        path = re.sub(r"(?<=[^:/])//+", "/", said.replace("\\", "/"))
         while path.startswith("./"):
             path = path[2:]
-        if path in self._files or path in created:
-            return path
-        is_absolute = path.startswith("/") or bool(_DRIVE.match(path))
-        problem = _problem(path.lstrip("/") if is_absolute else path)
-        if problem and not _DRIVE.match(path):
-            return Rejected(Reason.BAD_PATH, f"{path[:200]!r} {problem}")
-        if not creates and (found := self._index.find(path)):
+        if path in known or path.startswith(_EXAMPLE):
+            return path if path in known else None
+        drive = _DRIVE.match(path)
+        is_absolute = path.startswith("/") or bool(drive)
+        bare = path[drive.end() :] if drive else path.lstrip("/")
+        if problem := _problem(bare):
+            is_meant = is_labelled or ".." in bare.split("/") or bool(_git_folder(bare)) or self._is_named(bare)
+            return Rejected(Reason.BAD_PATH, f"{path[:200]!r} {problem}") if is_meant else None
+        if not creates and (found := self._found(bare)):
             return found
         if is_absolute:
-            below = self._below(path)
+            below = self._below(path) if self._is_named(path) else None
             return below or Rejected(Reason.BAD_PATH, f"{path[:200]!r} is absolute")
         for lead in ("a/", "b/", f"{self._repository}/"):
             rest = path.removeprefix(lead)
             is_known = _parent(rest) in self._folders or (lead == f"{self._repository}/" and "/" not in rest)
             if rest != path and is_known and lead[:-1] not in self._folders:
                 path = rest
-        name = path.rsplit("/", 1)[-1]
-        is_path = is_quoted or "/" in path or _SUFFIX.fullmatch(name) or name.lower() in _FILE_NAMES
-        return path if (is_path or path in self._folders) and "://" not in path else None
+        return path if is_labelled or self._is_named(path) else None
+
+    def _is_named(self, path: str) -> bool:
+        """Tell whether a word is written as a file is: with a suffix that files have, or in a folder of the tree."""
+        name = path.rpartition("/")[2]
+        suffix = _SUFFIX.fullmatch(name)
+        has_suffix = suffix is not None and _SUFFIXES.fullmatch(suffix["suffix"] or "env") is not None
+        is_file = has_suffix or name.lower() in _FILE_NAMES or _parent(path) in self._folders or path in self._folders
+        return is_file and "://" not in path and path.lower() not in _PRODUCTS
+
+    def _found(self, said: str) -> str | None:
+        """Return the file of the tree whose path has some leading folders less than what is said, or more."""
+        parts = said.split("/")
+        for cut in range(len(parts)):
+            if "/".join(parts[cut:]) in self._files:
+                return "/".join(parts[cut:])
+        longer = [path for path in self._by_name.get(parts[-1], []) if path.endswith(f"/{said}")]
+        return longer[0] if len(longer) == 1 else None
 
     def _below(self, path: str) -> str | None:
         """Return an absolute path of a new file without the folders above the repository, None if they are unknown."""
@@ -162,49 +227,57 @@ class Paths:
                 return rest
         return None
 
-    def _held(self, heading: str, creates: bool, created: Collection[str]) -> str | None:
-        """Return the one path that stands in a heading among other words."""
-        words = [_peeled(word.strip(",;"))[0] for word in heading.split()]
-        shaped = dict.fromkeys(word for word in words if _SUFFIX.fullmatch(word.replace("\\", "/").rsplit("/", 1)[-1]))
-        if creates and not _NEW.search(heading):
-            return None
-        found = {str(path) for word in shaped if isinstance(path := self._path(word, False, creates, created), str)}
-        known = found if creates else found & (self._files | set(created))
-        return known.pop() if len(known) == 1 else None
+    def _mentioned(self, line: str, creates: bool, known: Collection[str]) -> list[str]:
+        """Return the distinct paths that stand in a line among other words."""
+        text = line[:_MOST_LETTERS]
+        if creates and not _NEW.search(text):
+            return []
+        words = [_peeled(word.strip(",;!?\u2014\u2013()"))[0] for word in text.split()]
+        named = (word for word in words if self._is_named(word.replace("\\", "/")) or word in known)
+        paths = (self._path(word, creates, known) for word in named)
+        found = dict.fromkeys(path for path in paths if isinstance(path, str))
+        folders = [path for path in found if path in self._folders and path not in known]
+        files = [path for path in found if path not in folders]
+        if creates and folders:  # "Create helper.py in src/pkg"
+            return [f"{folders[0]}/{path}" for path in files if "/" not in path] if len(folders) == 1 else []
+        return files
 
-    def _mentioned(self, said: Sequence[str]) -> str | None:
-        """Return the one file of the tree that the nearest line of prose names."""
-        for line in said:
-            words = {word.strip("`'\"*()[]:,;.") for word in line[:_MOST_LETTERS].split()}
-            shaped = [word for word in words if _SUFFIX.fullmatch(word.rsplit("/", 1)[-1])]
-            found = {path for word in shaped if (path := self._index.find(word))}
-            if found:
-                return found.pop() if len(found) == 1 else None
-        return None
+
+def _unnamed(line: str, missing: str) -> Rejected:
+    if missing:
+        return Rejected(Reason.NOT_FOUND, f"SEARCH is not found: {missing[:200]} is not in the tree")
+    if line.strip("# "):
+        return Rejected(Reason.BAD_PATH, f"{line.strip()[:200]!r} names no one file of the tree, and is no path")
+    return Rejected(Reason.MALFORMED, "an edit has no line ### path before it")
+
+
+def _git_folder(path: str) -> bool:
+    return any(_GIT_FOLDER.fullmatch(_IGNORED_BY_HFS.sub("", part)) for part in path.split("/"))
 
 
 def _peeled(said: str) -> tuple[str, bool]:
-    """Return what is left without bullets, labels, remarks and pairs of quotes around it, and whether it was quoted."""
+    """Return what is left without bullets, remarks and pairs of quotes around it, and whether "File:" stood there."""
+    is_labelled = False
     for _ in range(8):
         text = said.strip()
-        if link := _LINK.fullmatch(text):
-            text = link[1]
-        if lead := _LEADS.match(text):
+        if wrapped := _WRAPPED.fullmatch(text):
+            text = next(filter(None, wrapped.groups()))
+        if lead := _LEAD.match(text):
             text = text[lead.end() :]
-        for tail in _TAILS.finditer(text):
-            if tail.end() == len(text):
-                text = text[: tail.start()]
-                break
+        if label := _LABEL.match(text):
+            text, is_labelled = text[label.end() :], True
+        if tail := _TAIL.search(text):
+            text = text[: tail.start()]
         for begin, end in _PAIRS:
             if len(text) > len(begin + end) and text.startswith(begin) and text.endswith(end):
                 text = text[len(begin) : -len(end)]
                 if begin in _QUOTES:
-                    return text, True
+                    return text, is_labelled
                 break
         if text == said:
             break
         said = text
-    return said, False
+    return said, is_labelled
 
 
 def _parent(path: str) -> str:

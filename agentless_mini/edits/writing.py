@@ -15,7 +15,7 @@ from agentless_mini.edits.applying import Tree, apply_edits
 from agentless_mini.edits.markers import MOST_WIDTH, NO_NEWLINE, WIDTH, marker_width
 from agentless_mini.edits.matching import Lines, strict_matches
 from agentless_mini.edits.parsing import parse_edits
-from agentless_mini.edits.paths import Paths, clean_path
+from agentless_mini.edits.paths import Paths, Said, clean_path
 from agentless_mini.sources import SourceText, content, contents, decode, split_lines, terminator
 
 _CONTEXT = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)
@@ -44,12 +44,14 @@ def _fenced(said: str) -> str:
 def _file_edits(change: FileChange) -> str | Rejected:
     """Return the first way to say a change that gives its very bytes."""
     known = Paths(() if change.before is None else (change.path,))
-    names = [said for said in (change.path, f"`{change.path}`") if _is_read(said, change, known)]
+    names = [
+        said for said in (change.path, f"`{change.path}`", f"File: `{change.path}`") if _is_read(said, change, known)
+    ]
     if not names:
         return Rejected(Reason.BAD_PATH, f"the format cannot name the file {change.path!r}")
     outcome = Rejected(Reason.ENCODING, f"the format cannot say the new bytes of {change.path}")
     # Wider markers say that lines which look left over are meant.
-    for readings, width in product(_ways(change), (WIDTH, WIDTH + 1)):
+    for readings, width in product(_ways(change), (WIDTH, WIDTH + 2)):
         said = "".join(_written(names[0], reading, width) for reading in readings)
         result = _applied(said, change)
         if result == change.after:
@@ -61,7 +63,8 @@ def _file_edits(change: FileChange) -> str | Rejected:
 def _is_read(said: str, change: FileChange, known: Paths) -> bool:
     """Tell whether a name is read as the path, also where the file is created, or created anew."""
     created = () if change.before is None else (change.path,)
-    return clean_path(said) == change.path == known.of([f"### {said}"], True, created, "")
+    is_valid = clean_path(f"`{change.path}`") == change.path
+    return is_valid and known.of([Said(f"### {said}")], True, created, "") == change.path
 
 
 def _applied(said: str, change: FileChange) -> bytes | Rejected | None:
