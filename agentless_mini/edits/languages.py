@@ -15,6 +15,7 @@ crashed on hostile text, or took it all memory (Bash, Java, Lua, Python, Scala, 
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -184,16 +185,14 @@ def _tree(language: str, data: bytes, old: "Tree | None") -> "Tree | int":
         reads += 1
         return data[place : place + PIECE]
 
-    parser = Parser(_language(language))
-    try:  # a text that is handed over at once cannot be left
-        if old is None:
-            tree = parser.parse(read, progress_callback=ends)
-        else:
-            tree = parser.parse(read, old, progress_callback=ends)
-    except ValueError:
-        return sound if failed and reads <= most_reads else -1
-    if reads > most_reads:
+    parser, before = Parser(_language(language)), () if old is None else (old,)
+    tree = None
+    with suppress(ValueError):  # it was left; a text that is handed over at once cannot be
+        tree = parser.parse(read, *before, progress_callback=ends)
+    if reads > most_reads or (tree is None and not failed):
         return -1
+    if tree is None:
+        return sound
     return _first_error(tree) if tree.root_node.has_error else tree
 
 
@@ -233,22 +232,19 @@ def _lines(language: str, data: bytes, tree: "Tree", starts: Sequence[int], want
 
 
 def _without(data: bytes, begin: int, end: int, cuts: Sequence[tuple[int, int]]) -> bytes:
-    """Return the text without what is cut, and without the blanks before that; something between two words stays."""
-    kept = b""
-    for start, stop in cuts:
-        kept += data[begin : max(begin, start)]
-        if kept.strip():
-            kept = kept.rstrip() + b" "
+    """Return the text without what is cut: a blank in its place parts what stands on both sides."""
+    parts = []
+    for start, stop in (*cuts, (end, end)):
+        parts.append(data[begin : max(begin, start)])
         begin = min(max(begin, stop), end)
-        while data[begin : begin + 1] in (b" ", b"\t") and kept.strip() and begin < end:
-            begin += 1
-    return kept + data[begin:end]
+    ended = [*(part.rstrip(b" \t") for part in parts[:-1]), parts[-1]]
+    return b" ".join([ended[0], *(part.lstrip(b" \t") for part in ended[1:])])
 
 
 def _marks(tree: "Tree", data: bytes, start: int, stop: int) -> Iterator[tuple[bool, int, int]]:
     """Yield the comments that overlap [start, stop), and the tokens over several lines: whether a comment, its span."""
     cursor = tree.walk()
-    while node := cursor.node:
+    while node := cursor.node:  # pragma: no branch - there always is one
         begin, end, kind = node.start_byte, node.end_byte, node.type
         if begin < stop and end > start:
             if "comment" in kind:
@@ -256,7 +252,8 @@ def _marks(tree: "Tree", data: bytes, start: int, stop: int) -> Iterator[tuple[b
             elif _QUOTING.search(kind) or not node.child_count:
                 if b"\n" in data[begin:end] and (node.child_count or data[begin:end].strip()):
                     yield False, begin, end
-            elif cursor.goto_first_child():
+            else:
+                cursor.goto_first_child()
                 continue
         while not (begin < stop and cursor.goto_next_sibling()):
             if not cursor.goto_parent():
