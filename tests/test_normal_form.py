@@ -14,6 +14,7 @@ from agentless_mini.domain import FileChange, Patch, Reason, Rejected
 from agentless_mini.edits import Forms, candidate_patch, make_patch
 from agentless_mini.edits.languages import LANGUAGES, Parsed, Unread, language_of, parsed
 from agentless_mini.edits.statements import Broken, Module, module_of, version_of
+from tests.edit_cases import edit, fenced, read
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
 
@@ -322,6 +323,7 @@ def test_a_file_that_parsed_before_must_parse_with_the_place_of_the_fault() -> N
     before = b"function f() {\n  return 1;\n}\n" * 40
     after = before.replace(b"return 1;", b"return (1;", 1)
     assert Forms().of("a.js", after, before).problem == "near line 2"
+    assert Forms().of("a.c", b"int a(\n", b"int a;\n").problem == ""  # a macro may end it
     late = before + b"function g() {\n"
     assert Forms().of("a.js", late, before).problem.startswith("near line 12")
 
@@ -434,3 +436,38 @@ def test_a_star_import_makes_every_name_unsure() -> None:
 def test_any_text_has_a_form(before: str, after: str) -> None:
     for path in ("a.py", "a.js", "a.yaml", "a.txt", "a.md"):
         Forms().of(path, after.encode(), before.encode())
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+CODE = {"a.js": b"f();\n", "a.py": b'"""Doc."""\nx = 1\n', "README.md": b"# A\n", "bad.js": b"f(;\n"}
+
+
+@pytest.mark.parametrize(
+    ("path", "search", "replace", "reason"),
+    [
+        ("a.py", "x = 1\n", "x = 1  # one\n", Reason.NO_EFFECT),
+        ("a.py", "x = 1\n", "\nx = (1)\n", Reason.NO_EFFECT),
+        ("a.js", "f();\n", "f(); // g\n", Reason.NO_EFFECT),
+        ("README.md", "# A\n", "# A \n", Reason.NO_EFFECT),
+        ("a.js", "f();\n", "f(;\n", Reason.SYNTAX),
+        ("a.py", '"""Doc."""\n', '"""Document."""\n', None),
+        ("README.md", "# A\n", "# B\n", None),
+        ("README.md", "# A\n", "# A\n\nb\n", None),
+        ("bad.js", "f(;\n", "g(;\n", None),
+        ("new.js", "", "f(;\n", None),  # no version of it shows that its grammar can read it
+        ("new.py", "", "# nothing yet\n", None),
+    ],
+)
+def test_answers_of_no_effect_and_those_that_break_a_file_are_rejected(
+    path: str, search: str, replace: str, reason: Reason | None
+) -> None:
+    outcome = read(fenced(edit(path, search, replace)), CODE)
+    assert (outcome.reason if isinstance(outcome, Rejected) else None) is reason
+
+
+def test_a_change_beside_one_of_no_effect_is_a_patch() -> None:
+    edits = edit("a.py", "x = 1\n", "x = 1  # one\n"), edit("a.js", "f();\n", "g();\n")
+    outcome = read(fenced(*edits), CODE)
+    assert isinstance(outcome, Patch)
+    assert [item.path for item in outcome.changes] == ["a.js", "a.py"]
