@@ -14,6 +14,7 @@ from agentless_mini.domain import FileChange, Patch, Reason, Rejected
 from agentless_mini.edits import Forms, candidate_patch, make_patch
 from agentless_mini.edits.languages import LANGUAGES, Parsed, Unread, language_of, parsed
 from agentless_mini.edits.statements import Broken, Module, module_of, version_of
+from tests.edit_cases import edit, fenced, read
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
 
@@ -158,12 +159,12 @@ def check_versions(modules: list[bytes], number: int) -> None:
     assert broken > number / 5
 
 
-def test_any_change_of_a_module_is_told_as_if_all_of_it_were_parsed() -> None:
+def test_a_version_of_a_module_is_told_as_if_all_of_it_were_parsed() -> None:
     check_versions(MODULES, 3000)
 
 
 @pytest.mark.slow
-def test_any_change_of_real_modules_is_told_as_if_all_of_them_were_parsed() -> None:
+def test_a_version_of_a_real_module_is_told_as_if_all_of_them_were_parsed() -> None:
     names = (
         "heapq.py",
         "dataclasses.py",
@@ -193,6 +194,23 @@ def test_any_change_of_real_modules_is_told_as_if_all_of_them_were_parsed() -> N
 )
 def test_a_fault_is_told_with_its_line_in_the_whole_file(before: bytes, after: bytes, problem: str) -> None:
     assert Forms().of("a.py", after, before).problem == problem
+
+
+PLAIN = b"".join(b"x%d = %d\n\n" % (at, at) for at in range(9))
+
+
+@pytest.mark.parametrize(
+    ("after", "problem"),
+    [
+        (PLAIN.replace(b"x4 = 4", b"x4 = '\xff'"), "line 9: "),
+        (PLAIN.replace(b"x4 = 4", b"x4 = " + b"-" * 100_000 + b"1"), "line 1: the parser refuses the file"),
+        (PLAIN.replace(b"x4 = 4\n\nx5", b"x4 = 4 x5"), "line 9: invalid syntax"),
+        (PLAIN.replace(b"4\n", b'"""\n'), "line 9: unterminated triple-quoted string literal"),
+        (PLAIN.replace(b"4\n\n", b"4"), "line 9: invalid decimal literal"),
+    ],
+)
+def test_what_a_part_does_not_tell_the_whole_does(after: bytes, problem: str) -> None:
+    assert Forms().of("a.py", after, PLAIN).problem.startswith(problem)
 
 
 def test_a_version_of_a_long_module_costs_milliseconds() -> None:
@@ -251,6 +269,13 @@ def test_comments_and_blank_lines_do_not_count_where_a_grammar_knows_them(path: 
     assert outcome.reason is Reason.NO_EFFECT
 
 
+@pytest.mark.parametrize(
+    "dressed", [b"f(a, b);\n", b"f(a, /* c */ b);\n", b"/* c */ f(a, b); // d\n", b"f(a, b); /* c\n d */ // e\n"]
+)
+def test_a_comment_between_code_leaves_a_blank(dressed: bytes) -> None:
+    assert of(dressed, "a.js", b"") == of(b"f(a, b);\n", "a.js", b"")
+
+
 def test_every_grammar_has_a_sample() -> None:
     assert {language_of(path) for path in SAMPLES} == set(LANGUAGES.values())
 
@@ -298,12 +323,13 @@ def test_a_file_that_parsed_before_must_parse_with_the_place_of_the_fault() -> N
     before = b"function f() {\n  return 1;\n}\n" * 40
     after = before.replace(b"return 1;", b"return (1;", 1)
     assert Forms().of("a.js", after, before).problem == "near line 2"
+    assert Forms().of("a.c", b"int a(\n", b"int a;\n").problem == ""  # a macro may end it
     late = before + b"function g() {\n"
     assert Forms().of("a.js", late, before).problem.startswith("near line 12")
 
 
 @pytest.mark.parametrize("path", SAMPLES)
-def test_any_change_of_a_file_with_a_grammar_is_told_as_if_all_of_it_were_parsed(path: str) -> None:
+def test_a_version_of_a_file_with_a_grammar_is_told_as_if_all_of_it_were_parsed(path: str) -> None:
     language, dice = language_of(path), random.Random(path)  # noqa: S311 - not for secrets
     plain, dressed = SAMPLES[path]
     joint = b"" if language in {"json", "toml", "php", "go"} else plain
@@ -374,6 +400,25 @@ def test_names_that_were_undefined_before_are_not_the_patch_s_doing() -> None:
     assert undefined(before, before.replace(b"return RATE", b"return missing")) == ("missing",)
 
 
+def test_names_that_match_binds_are_known() -> None:
+    cases = b"    case [one, *two]:\n        pass\n    case {'a': 1, **three}:\n        pass\n    case int() as four:\n"
+    before = SHOP + b"\nmatch SHOP:\n" + cases + b"        pass\ntry:\n    pass\nexcept OSError as five:\n    pass\n"
+    new = b"return (one, two, three, four, five, six)"
+    assert undefined(before, before.replace(b"return RATE", new, 1)) == ("six",)
+
+
+def test_the_names_of_a_file_are_looked_up_once() -> None:
+    forms = Forms()
+    for name in (b"one", b"two"):
+        after = SHOP.replace(b"return RATE", b"return " + name, 1)
+        assert forms.of("a.py", after, SHOP).undefined == (name.decode(),)
+
+
+def test_of_a_file_that_is_large_and_of_a_piece_nothing_is_told() -> None:
+    large = b"X = [\n" + b"    1,\n" * 40_000 + b"]\n"
+    assert undefined(large, large.replace(b"1,", b"missing,", 1)) == ()
+
+
 def test_names_of_a_new_file_are_looked_up_and_stubs_are_not() -> None:
     new = make_patch([change("new.py", None, b"def f():\n    return x\n")], Forms())
     assert new.undefined == ("x",)
@@ -391,3 +436,38 @@ def test_a_star_import_makes_every_name_unsure() -> None:
 def test_any_text_has_a_form(before: str, after: str) -> None:
     for path in ("a.py", "a.js", "a.yaml", "a.txt", "a.md"):
         Forms().of(path, after.encode(), before.encode())
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+CODE = {"a.js": b"f();\n", "a.py": b'"""Doc."""\nx = 1\n', "README.md": b"# A\n", "bad.js": b"f(;\n"}
+
+
+@pytest.mark.parametrize(
+    ("path", "search", "replace", "reason"),
+    [
+        ("a.py", "x = 1\n", "x = 1  # one\n", Reason.NO_EFFECT),
+        ("a.py", "x = 1\n", "\nx = (1)\n", Reason.NO_EFFECT),
+        ("a.js", "f();\n", "f(); // g\n", Reason.NO_EFFECT),
+        ("README.md", "# A\n", "# A \n", Reason.NO_EFFECT),
+        ("a.js", "f();\n", "f(;\n", Reason.SYNTAX),
+        ("a.py", '"""Doc."""\n', '"""Document."""\n', None),
+        ("README.md", "# A\n", "# B\n", None),
+        ("README.md", "# A\n", "# A\n\nb\n", None),
+        ("bad.js", "f(;\n", "g(;\n", None),
+        ("new.js", "", "f(;\n", None),  # no version of it shows that its grammar can read it
+        ("new.py", "", "# nothing yet\n", None),
+    ],
+)
+def test_answers_of_no_effect_and_those_that_break_a_file_are_rejected(
+    path: str, search: str, replace: str, reason: Reason | None
+) -> None:
+    outcome = read(fenced(edit(path, search, replace)), CODE)
+    assert (outcome.reason if isinstance(outcome, Rejected) else None) is reason
+
+
+def test_a_change_beside_one_of_no_effect_is_a_patch() -> None:
+    edits = edit("a.py", "x = 1\n", "x = 1  # one\n"), edit("a.js", "f();\n", "g();\n")
+    outcome = read(fenced(*edits), CODE)
+    assert isinstance(outcome, Patch)
+    assert [item.path for item in outcome.changes] == ["a.js", "a.py"]

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from agentless_mini.edits.languages import Parsed, Unread, language_of, parsed
+from agentless_mini.edits.languages import UNSURE, Parsed, Unread, language_of, parsed
 from agentless_mini.edits.names import STAR, bound, undefined
 from agentless_mini.edits.statements import Broken, Module, Version, module_of, statements_of, version_of
 from agentless_mini.sources import is_python
@@ -88,7 +88,8 @@ class Forms:
             return Form(_text(path, data))
         found = parsed(language, data, base) if base else self._read(language, data)
         if isinstance(found, Unread):
-            return Form(_text(path, data), f"near line {found.line}" if found.line else "")
+            is_fault = found.line and language not in UNSURE
+            return Form(_text(path, data), f"near line {found.line}" if is_fault else "")
         return Form(_digest(language, found.lines))
 
     def _module(self, data: bytes) -> Module | Broken:

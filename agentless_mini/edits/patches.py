@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from agentless_mini.domain import FileChange, Patch, Reason, Rejected
-from agentless_mini.edits.alignment import Region, differing
+from agentless_mini.edits.alignment import Region, differing, shared_ends
 from agentless_mini.edits.markers import NO_NEWLINE
 from agentless_mini.edits.normal_form import Form, Forms
 
@@ -69,14 +69,29 @@ def _file_diff(change: FileChange) -> Iterator[bytes]:
         yield b"new file mode %b\n" % change.mode.encode()
     if change.after is None:
         yield b"deleted file mode %b\n" % change.mode.encode()
-    before, after = _lines(change.before or b""), _lines(change.after or b"")
+    skipped, before, after = _around(change.before or b"", change.after or b"")
     regions = differing(before, after)
     if regions:
         end = b"\t\n" if " " in change.path else b"\n"  # where a name with blanks ends would be unclear
         yield b"--- %b%b" % ((b"/dev/null", b"\n") if change.before is None else (old, end))
         yield b"+++ %b%b" % ((b"/dev/null", b"\n") if change.after is None else (new, end))
         for hunk in _hunks(regions):
-            yield from _hunk(hunk, before, after)
+            yield from _hunk(hunk, before, after, skipped)
+
+
+def _around(before: bytes, after: bytes) -> tuple[int, list[bytes], list[bytes]]:
+    """Return the lines of both from the context of their first difference to that of their last, and how many before.
+
+    Most of a long file is not even split into lines.
+    """
+    head, tail = shared_ends(before, after)
+    start, stop = head, len(before) - tail
+    for _ in range(CONTEXT + 1):  # the first time to the beginning of the line that differs
+        start = before.rfind(b"\n", 0, max(0, start - 1)) + 1
+    for _ in range(CONTEXT + 1):
+        stop = before.find(b"\n", stop) + 1 or len(before)
+    kept = len(before) - stop
+    return before.count(b"\n", 0, start), _lines(before[start:stop]), _lines(after[start : len(after) - kept])
 
 
 def _hunks(regions: Sequence[Region]) -> Iterator[list[Region]]:
@@ -90,12 +105,15 @@ def _hunks(regions: Sequence[Region]) -> Iterator[list[Region]]:
     yield hunk
 
 
-def _hunk(regions: Sequence[Region], before: Sequence[bytes], after: Sequence[bytes]) -> Iterator[bytes]:
+def _hunk(regions: Sequence[Region], before: Sequence[bytes], after: Sequence[bytes], skipped: int) -> Iterator[bytes]:
     lead = min(CONTEXT, regions[0].a_start)
     tail = min(CONTEXT, len(before) - regions[-1].a_stop)
     a_start, a_stop = regions[0].a_start - lead, regions[-1].a_stop + tail
     b_start, b_stop = regions[0].b_start - lead, regions[-1].b_stop + tail
-    yield b"@@ -%b +%b @@\n" % (_range(a_start, a_stop), _range(b_start, b_stop))
+    yield b"@@ -%b +%b @@\n" % (
+        _range(skipped + a_start, skipped + a_stop),
+        _range(skipped + b_start, skipped + b_stop),
+    )
     at = a_start
     for region in regions:
         yield from (_line(b" ", line) for line in before[at : region.a_start])

@@ -67,12 +67,12 @@ def test_every_request_says_which_stage_and_instance_it_is_for(home: Home) -> No
 
 
 def test_the_working_tree_counts_as_it_is_now_and_is_not_touched(home: Home) -> None:
-    write_files(home.repository, {"shop/cart.py": (home.repository / "shop/cart.py").read_bytes() + b"# mine\n"})
+    write_files(home.repository, {"shop/cart.py": (home.repository / "shop/cart.py").read_bytes() + b"MINE = 1\n"})
     before = git(home.repository, "status", "--porcelain=v2")
-    with server(edit("# mine\n", "# yours\n")) as endpoint:
+    with server(edit("MINE = 1\n", "YOURS = 1\n")) as endpoint:
         code, patch, _ = repair(home, endpoint)
     assert code == 0
-    assert "-# mine\n+# yours\n" in patch
+    assert "-MINE = 1\n+YOURS = 1\n" in patch
     assert git(home.repository, "status", "--porcelain=v2") == before
 
 

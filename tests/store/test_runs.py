@@ -22,7 +22,8 @@ from agentless_mini.domain import (
     Usage,
 )
 from agentless_mini.errors import UsageError
-from agentless_mini.store import PatchRecord, RunId, RunStatus, Store
+from agentless_mini.ranking import counted_votes
+from agentless_mini.store import PatchRecord, RunId, RunStatus, Store, recorded_prediction
 from tests.store.building import HOSTILE, START, patch, record, request
 
 
@@ -66,6 +67,25 @@ def test_a_run_comes_back_with_all_that_it_used_and_decided(store: Store) -> Non
     assert (trace.prediction.choice.patch, trace.prediction.choice.votes) == (chosen, 2)
     (summary,) = store.runs.summaries()
     assert (summary.run, summary.samples, summary.votes, summary.valid) == (trace.run, 3, 2, 2)
+
+
+def test_what_the_vote_goes_by_comes_back(store: Store) -> None:
+    asked, run = request("Fix it.", 0, 1), store.runs.begin(START)
+    key = record(store, asked, *(Completion(index, "answer", Finish.STOP) for index in range(2)))
+    unsound = replace(patch(), undefined=("foo", "\u00e9"))
+    candidates = Candidate(key, 0, 0, unsound), Candidate(key, 1, 1, unsound, repeats=True)
+    for index in range(2):
+        store.runs.link(run, key, index)
+    store.runs.put_prediction(run, Prediction(Localization((), ()), candidates, Choice(unsound, 1, 1, "one")))
+    told = recorded_prediction(store.runs.trace(run))
+    assert told is not None
+    assert [(one.repeats, replace(unsound, changes=()) == one.outcome) for one in told.candidates] == [
+        (False, True),
+        (True, True),
+    ]
+    assert counted_votes(told.candidates) == counted_votes(candidates)
+    assert told.choice is not None
+    assert told.choice.patch.undefined == unsound.undefined
 
 
 def test_a_run_that_chose_nothing_says_so(store: Store) -> None:
