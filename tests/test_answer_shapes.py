@@ -19,6 +19,8 @@ FILES = {
     "docs/guide.md": b"# Guide\n\nText.\n",
     "Makefile": b"all:\n\tcc a.c\n\ttouch all\n",
     "empty.py": b"",
+    "n.js": b"f([\na\n])\n",
+    **dict.fromkeys(["CMakeLists.txt", "page.html", "list.yaml", "notes.md", "m.js"], b"one\ntwo\nthree\n"),
 }
 GOOD = edit("a.py", "y = 2\n", "y = 5\n")
 DRAFT = edit("a.py", "x = 1\n", "x = 9\n")
@@ -198,6 +200,32 @@ LEFT_OVER: dict[str, tuple[str, Expected]] = {
             "# ... (rest of the implementation)", "# unchanged", "<!-- ... -->", "# ...handle the rest...",
         )
     },
+    **{
+        f"elision {line!r} where code is lost": (
+            fenced(edit("src/pkg/util.py", "def f(n):\n    return n + 1\n", f"def f(n):\n    {line}\n")),
+            Reason.PLACEHOLDER)
+        for line in (
+            "pass  # existing code", "...  # unchanged", "# <existing code>", "# === unchanged ===", "# etc.",
+            "# and so on...", "# Code continues...", "# more...", "# as before", "# leave as is", "# your code here",
+            "# rest of f()", "# lines 10 to 80 are not shown", "# (12 lines omitted)", "# existing checks ...",
+            "# \u22ee",
+        )
+    },
+    **{
+        f"{place} {line!r}": (fenced(edit(place, "two\n", f"{line}\n")), Reason.PLACEHOLDER)
+        for place, line in (
+            ("CMakeLists.txt", "# ... existing code ..."), ("page.html", "<!-- ... existing content ... -->"),
+            ("list.yaml", "  ..."), ("notes.md", "<!-- ... rest of the file ... -->"), ("m.js", "(deleted)"),
+        )
+    },
+    "a spread": (fenced(edit("n.js", "a\n", "a,\n...rest\n")), {"n.js": "f([\na,\n...rest\n])\n"}),
+    **{
+        f"tag {line!r}": (fenced(edit("m.js", "two\n", f"2\n{line}\n")), Reason.MALFORMED)
+        for line in ("</REPLACE>", "</think>", "<|im_end|>", "<<<<<< SEARCH", "=====", "======")
+    },
+    "slips of the marker's width around an elision": (
+        fenced(edit("m.js", "two\n", "// ... existing code ...\n").replace("=======", "=" * 8)
+               .replace("<" * 7, "<" * 8).replace(">" * 7, ">" * 8)), Reason.PLACEHOLDER),
     "an elision in a new file": (
         fenced("### new.py\n" + NEW.replace("n = 1", "# ... rest of the code")), Reason.PLACEHOLDER),
     "an elision at the end": (

@@ -51,12 +51,17 @@ def test_blanks_at_the_ends_of_lines_are_ignored_and_kept_where_the_line_is() ->
     assert changed("a = 1\r\n", "a = 2\n", b"a = 1\n") == "a = 2\n"
 
 
-@pytest.mark.parametrize("indentation", ["", "  ", "        "])
+@pytest.mark.parametrize("indentation", ["  ", "        "])
 def test_a_shifted_search_shifts_its_replacement(indentation: str) -> None:
-    search = textwrap.indent(textwrap.dedent(BODIES), indentation)
-    new = search.replace("return total\n", f"if total:\n{indentation}        return total\n")
-    wanted = expected("        return total\n", "        if total:\n            return total\n")
+    search = textwrap.indent(CODE.decode(), indentation)
+    new = search.replace("return total\n", f"if total:\n{indentation}            return -total\n")
+    wanted = expected("        return total\n", "        if total:\n            return -total\n")
     assert changed(search, new) == wanted
+
+
+def test_a_line_of_replace_that_is_indented_as_in_the_file_leaves_it_open_what_the_others_are() -> None:
+    search = textwrap.dedent(BODIES)
+    assert refusal(search, search.replace("    return total\n", "        return total\n")) is Reason.NOT_FOUND
 
 
 def test_few_lines_at_another_depth_are_another_places() -> None:

@@ -160,8 +160,8 @@ class _Desk:
         return self._left_over(edit, placed.reading, draft.file) or draft.put(placed.match)
 
     def _left_over(self, edit: Edit, reading: Reading, file: Lines) -> Rejected | None:
-        sides = contents(split_lines(reading.search)), contents(split_lines(reading.replace))
-        return left_over(edit.path, edit.fence, sides, file)
+        search, replace = contents(split_lines(reading.search)), contents(split_lines(reading.replace))
+        return left_over(edit.path, edit.fence, search, replace, file)
 
     def changes(self) -> tuple[FileChange, ...] | Rejected:
         """Return what has come of all edits."""
@@ -220,7 +220,7 @@ class _Desk:
             return Rejected(
                 Reason.ENCODING, f"{path} is written in {draft.source.encoding}, which cannot hold the edit"
             )
-        if after not in (before, None) and (before is not None or is_python(path)):
+        if after not in (before, None) and ((before or b"").strip() or is_python(path)):
             problem = self._tree.forms.of(path, after, before or b"").problem
             if problem:
                 return Rejected(Reason.SYNTAX, f"{path} would no longer parse, {problem}")

@@ -2,93 +2,156 @@
 
 A model that loses the thread leaves a divider or a fence in the new lines, and one that is lazy writes
 `# ... rest of the code` where the code should be. Such an edit deletes what it does not repeat, or writes rubbish into
-the file. A line counts as left over only if neither SEARCH nor the file has one like it.
+the file. A line counts as left over only if it is new, and the file has none like it.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from agentless_mini.domain import Reason, Rejected
 from agentless_mini.edits.markers import DIVIDES, marker
 from agentless_mini.edits.matching import Lines
 
-# Text for people, where a line of equals signs is a heading, three dots are three dots, and fences come in pairs.
-_PROSE = (".md", ".markdown", ".rst", ".txt", ".adoc", ".tex", ".html")
+# Text for people: a line of equals signs is a heading there, three dots are three dots, and fences come in pairs.
+_MARKUP = (".md", ".markdown", ".mdx", ".rst", ".adoc", ".tex")
+_TEXT = re.compile(r"(?:.*/)?(?!CMakeLists|requirements|constraints)[^/]*\.txt", re.IGNORECASE)
+_PYTHON = (".py", ".pyi", ".pyx")
 _CONFLICT = re.compile(r"(?:<{7}|>{7}|\|{7})(?:[ \t].*)?")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})[^`]*")
+_TAG = re.compile(r"</?(?:REPLACE|SEARCH|solution|answer)>", re.IGNORECASE)
+_OUTER_TAG = re.compile(r"</think(?:ing)?>|<\|(?:im_end|im_start|eot_id|return|end|endoftext)\|>")
+
 _COMMENT = re.compile(
-    r"\s*(?:#+|//+|/\*+|\*+|--+|;+|%+|<!--|\{/\*|\{#|\"\"\"|''')?\s*(?P<said>.*?)\s*(?:\*+/\}?|-->|#\}|\"\"\"|''')?\s*"
+    r"\s*(?P<mark>(?:pass|\.\.\.)\s+\#+|\#+|//+|/\*+|\*+|--+|;+|%+|<!--|\{/\*|\{\#|\"\"\"|''')?"
+    r"[\s=*~-]*(?P<said>.*?)[\s=*~-]*(?:\*+/\}?|-->|\#\}|\"\"\"|''')?\s*"
 )
-_DOTS = re.compile(r"\(?\[?\s*(?:\.\.\.+|…)\s*(?P<said>.*?)\s*(?:\.\.\.+|…)?\s*\]?\)?", re.DOTALL)
+_DOTS = r"(?:\.\.\.+|…|⋮|\. \. \.)"
+_LEADING = re.compile(rf"[(\[<{{\"']?\s*{_DOTS}\s*(?P<said>.*?)", re.DOTALL)
+_TRAILING = re.compile(rf"{_DOTS}\s*[)\]>}}\"']?\Z")
 _WORD = re.compile(r"[a-z]+")
-# A comment of nothing but such words, one of the first kind among them, stands for code.
-_CORE = {
+_PLAIN = re.compile(r"[A-Za-z\s.,…⋮()\[\]{}<>\"'-]*")
+# A comment of nothing but these words stands for code if it has one of the first kind and one of the second, or is one
+# of the third.
+_KEPT = {
     "rest", "remaining", "remainder", "existing", "unchanged", "omitted", "unmodified", "snip", "snipped", "elided",
-    "truncated", "same", "previous", "original",
+    "truncated", "identical",
 }  # fmt: skip
+_CODE = {
+    "code", "file", "function", "functions", "method", "methods", "class", "classes", "implementation", "logic",
+    "import", "imports", "body", "content", "contents", "lines", "tests", "module", "statements", "remains",
+}  # fmt: skip
+_ALONE = {"unchanged", "unmodified", "omitted", "snip", "snipped", "elided", "truncated"}
 _FILLERS = {
-    "the", "of", "other", "as", "before", "above", "below", "code", "codes", "function", "functions", "method",
-    "methods", "class", "classes", "file", "implementation", "logic", "import", "imports", "body", "line", "lines",
-    "content", "contents", "test", "tests", "here", "stays", "stay", "remains", "remain", "is", "are", "and", "your",
-    "keep", "kept", "for", "brevity", "goes", "go", "continues", "everything", "else", "more", "no", "changes", "in",
-    "this", "section", "part", "parts", "module", "definitions", "variables", "fields", "attributes", "properties",
-    "statements", "etc", "all", "from", "with", "without", "any", "modification", "modifications", "to", "be", "it",
-    "a", "that", "was", "will", "not", "shown", "way", "exactly",
+    "the", "of", "other", "as", "before", "above", "below", "here", "stays", "stay", "remains", "remain", "is", "are",
+    "and", "your", "keep", "kept", "for", "brevity", "goes", "go", "continues", "everything", "else", "more", "no",
+    "changes", "change", "in", "this", "section", "part", "parts", "definitions", "variables", "fields", "attributes",
+    "properties", "etc", "all", "from", "with", "without", "any", "modification", "modifications", "to", "be", "it",
+    "a", "that", "was", "will", "not", "shown", "way", "exactly", "same", "previous", "original", "line", "test", "so",
+    "on", "leave", "continue", "note",
 }  # fmt: skip
-_STUBS = {"pass", "...", "return", "return None", "raise NotImplementedError", "raise NotImplementedError()"}
+_VOCABULARY = _KEPT | _CODE | _FILLERS
+_SAID_SO = re.compile(
+    r"(?:\w+ )?as (?:before|is)|(?:note: )?(?:the )?rest (?:of|is)\b.*|.*\bsnip"
+    r"|no (?:further )?changes?(?: here)?|(?:and )?so on|etc|code continues|other code|your code here"
+    r"|(?:the )?same(?: as before)?|lines? \d+ (?:to|-) \d+ (?:are )?not shown"
+    r"|\d+ (?:more )?lines (?:omitted|not shown)",
+    re.IGNORECASE,
+)
+_EMPTY = re.compile(r"[(\[<](?:deleted|removed|empty|nothing|none|no code)[)\]>]", re.IGNORECASE)
+_STUBS = {"pass", "...", "return", "return None", ""}
 
 
-def is_elision(line: str) -> bool:
-    """Tell whether a line stands for code that is left out: three dots, or a comment that says so."""
-    said = _COMMENT.fullmatch(line[:400])
-    text = said["said"] if said else ""
-    is_comment = said is not None and said.start("said") > len(line) - len(line.lstrip())
-    dots = _DOTS.fullmatch(text)
-    if dots and (is_comment or not dots["said"] or _is_filler(dots["said"])):
+def is_elision(line: str, loses: bool = True) -> bool:
+    """Tell whether a line stands for code that is left out: three dots, or a comment that says so.
+
+    Where no line is lost (`loses`) only what can hardly mean anything else counts.
+    """
+    found = _COMMENT.fullmatch(line[:400])
+    text = found["said"] if found else ""
+    is_comment = found is not None and found["mark"] is not None
+    leading = _LEADING.fullmatch(text)
+    if leading:
+        return _is_dotted(text, _TRAILING.sub("", leading["said"]).strip("()[]{}<>\"' "), is_comment, loses)
+    bare = text.strip("()[]{}<>\"' .,…")
+    if not is_comment and text[:1] not in "([<":
+        return False
+    words = _words(bare)
+    said = set(_WORD.findall(bare.lower()))
+    if loses and _TRAILING.search(text) and (said & _KEPT or said <= _VOCABULARY):
         return True
-    return (is_comment or text.startswith(("(", "["))) and _is_filler(text)
+    is_said = bool(words & _KEPT) and (bool(words & _CODE) or words <= _ALONE or (loses and words <= _KEPT | _FILLERS))
+    return is_said or (loses and _SAID_SO.fullmatch(bare) is not None)
 
 
-def _is_filler(text: str) -> bool:
-    words = _WORD.findall(text.lower())
-    plain = re.fullmatch(r"[A-Za-z\s.,…()\[\]'-]*", text)
-    return bool(plain) and not _CORE.isdisjoint(words) and _CORE.union(_FILLERS).issuperset(words)
+def _is_dotted(text: str, said: str, is_comment: bool, loses: bool) -> bool:
+    """Tell whether three dots and what follows them stand for code: a JavaScript spread does not."""
+    if not said:
+        return True
+    if not is_comment:
+        return bool(_words(said)) and " " in said
+    return loses or bool(_words(said)) or _TRAILING.search(text) is not None
 
 
-def left_over(path: str, fence: str, sides: tuple[Sequence[str], Sequence[str]], file: Lines) -> Rejected | None:
+def _words(text: str) -> set[str]:
+    """Return the words of a text of which all are such as stand for code, else none."""
+    words = set(_WORD.findall(text.lower()))
+    return words if _PLAIN.fullmatch(text) and words <= _VOCABULARY else set()
+
+
+def left_over(path: str, fence: str, search: Sequence[str], replace: Sequence[str], file: Lines) -> Rejected | None:
     """Return why an edit is not to be applied, None where its new lines may be what they say.
 
-    `sides` are the lines of SEARCH and REPLACE without terminators; `fence` is what opened the fence around them, ""
-    for an edit whose text is taken as it is.
+    `search` and `replace` are its lines without terminators; `fence` is what opened the fence around them, "" for an
+    edit whose text is taken as it is.
     """
-    search, replace = sides
     if not fence:
         return None
-    known = frozenset(map(str.strip, search))
+    unused = Counter(map(str.strip, search))
+    gone = unused - Counter(map(str.strip, replace))
+    added = Counter(map(str.strip, replace)) - unused
+    lost = [line for line in gone.elements() if line and line not in _STUBS]
+    loses = len(lost) > sum(1 for line in added.elements() if line and not is_elision(line))
+    is_text = path.endswith(_MARKUP) or _TEXT.fullmatch(path) is not None
+    spoken = [line for line in replace if line.strip()]
+    if len(spoken) == 1 and _EMPTY.fullmatch(spoken[0].strip()) and search:
+        return Rejected(Reason.PLACEHOLDER, f"{spoken[0].strip()!r} is no code of {path}: leave REPLACE empty")
     for at, line in enumerate(replace):
-        if line.strip() in known:
-            continue
-        if _is_marker(path, line, replace[at - 1] if at else "") and not file.holds(line):
-            return Rejected(Reason.MALFORMED, f"a marker is left in the new lines of {path}: {line.strip()[:80]!r}")
-        if is_elision(line) and _stands_for_code(path, at, sides) and not _is_own(line, file):
-            detail = f"{line.strip()[:80]!r} stands in the new lines of {path} where code should: give it whole"
+        bare = line.strip()
+        if unused[bare] > 0:
+            unused[bare] -= 1
+        elif _is_marker(line, replace[at - 1] if at else "", is_text, line in spoken[-1:]) and not file.holds(line):
+            return Rejected(Reason.MALFORMED, f"a marker is left in the new lines of {path}: {bare[:80]!r}")
+        elif (
+            is_elision(line, loses)
+            and _stands_for_code(path, at, replace, is_text, bool(lost))
+            and (bare == "..." or lost or not file.holds(line))
+        ):
+            detail = f"{bare[:80]!r} stands in the new lines of {path} where code should: give it whole"
             return Rejected(Reason.PLACEHOLDER, detail)
-    fences = _fences(replace, fence)
-    is_paired = len(fences) % 2 == len(_fences(search, fence)) % 2
-    if fences and not (
-        is_paired and (path.endswith(_PROSE) or all(line.strip() in known or file.holds(line) for line in fences))
-    ):
-        return Rejected(Reason.MALFORMED, f"a fence is left in the new lines of {path}: {fences[-1].strip()[:80]!r}")
-    return None
+    return _fence_left(path, fence, search, replace, file)
 
 
-def _is_marker(path: str, line: str, before: str) -> bool:
-    """Tell whether a line is a marker, and no heading's underline."""
+def _is_marker(line: str, before: str, is_text: bool, is_last: bool) -> bool:
+    """Tell whether a line is a marker or a tag of the format, and no heading's underline."""
     found = marker(line)
-    if found is None or found.prefix or found.width != 7:
-        return _CONFLICT.fullmatch(line) is not None
-    is_underline = found.kind == DIVIDES and path.endswith(_PROSE) and 0 < len(before.strip()) <= found.width
-    return not is_underline
+    bare = line.strip()
+    if found is None or found.prefix.strip():
+        return bool(_CONFLICT.fullmatch(line) or _TAG.fullmatch(bare) or (is_last and _OUTER_TAG.fullmatch(bare)))
+    title = before.strip().strip("\"'#*/ ")
+    is_title = bool(title) if is_text else re.fullmatch(r"[A-Za-z][\w -]*", title) is not None
+    fits = is_text or abs(len(title) - found.width) <= 1
+    return not (found.kind == DIVIDES and is_title and fits)
+
+
+def _fence_left(path: str, fence: str, search: Sequence[str], replace: Sequence[str], file: Lines) -> Rejected | None:
+    """Return why fences in the new lines are no text: half a pair, or fences where the file has none."""
+    fences, there = _fences(replace, fence), _fences(search, fence)
+    is_paired = len(fences) % 2 == len(there) % 2
+    known = all(line in there or file.holds(line) for line in fences)
+    if not fences or (is_paired and (known or path.endswith(_MARKUP) or _TEXT.fullmatch(path))):
+        return None
+    return Rejected(Reason.MALFORMED, f"a fence is left in the new lines of {path}: {fences[-1].strip()[:80]!r}")
 
 
 def _fences(lines: Sequence[str], fence: str) -> list[str]:
@@ -97,28 +160,26 @@ def _fences(lines: Sequence[str], fence: str) -> list[str]:
     return [line for line, mark in found if mark[0] == fence[0] and len(mark) >= len(fence)]
 
 
-def _is_own(line: str, file: Lines) -> bool:
-    return line.strip() != "..." and file.holds(line)
-
-
-def _stands_for_code(path: str, at: int, sides: tuple[Sequence[str], Sequence[str]]) -> bool:
-    """Tell whether an elision is one: three dots alone may be a statement, a prompt of a doctest or a mark of YAML."""
-    search, replace = sides
+def _stands_for_code(path: str, at: int, replace: Sequence[str], is_text: bool, loses: bool) -> bool:
+    """Tell whether three dots alone do: they may be a statement, a prompt of a doctest, a mark of YAML or just text."""
     line = replace[at]
-    if path.endswith(_PROSE):
-        return False
-    if line.strip() != "...":
+    if line.strip() not in {"...", "…"}:
         return True
-    if path.endswith((".yaml", ".yml")):
-        return False
-    above = [other for other in replace[:at] if other.strip()]
-    below = [other for other in replace[at + 1 :] if other.strip()]
-    if not path.endswith((".py", ".pyi", ".pyx")):
+    if is_text or (path.endswith((".yaml", ".yml")) and line.rstrip() == "..."):
+        return loses and not is_text
+    above = next((other for other in reversed(replace[:at]) if other.strip()), "")
+    below = next((other for other in replace[at + 1 :] if other.strip()), "")
+    if not path.endswith(_PYTHON):
         return True
-    if above and above[-1].lstrip().startswith((">>>", "...")):
+    if above.lstrip().startswith((">>>", "...", "Traceback")):
         return False
-    depth = len(line) - len(line.lstrip())
-    ends_block = not below or len(below[0]) - len(below[0].lstrip()) < depth
-    is_body = bool(above) and (above[-1].rstrip().endswith((":", '"""')) or above[-1].lstrip().startswith("#"))
-    gone = {other.strip() for other in search} - {other.strip() for other in replace} - _STUBS
-    return not (ends_block and is_body and not gone)
+    if above.rstrip().endswith(("[", "(", "{", ",")):
+        return loses
+    code = re.sub(r"\s+#.*", "", above).rstrip()
+    is_body = code.endswith((":", '"""', "'''")) or above.lstrip().startswith("#")
+    ends_block = not below or _depth(below) < _depth(line)
+    return loses or not (is_body and ends_block)
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip())

@@ -35,11 +35,12 @@ MOST_FOUND = 2
 # Fewer lines say too little where blanks between them are not looked at.
 FEWEST = 3
 # Fewer lines at another depth may well be another place's; lines without any indentation have lost it.
-FEWEST_DEEPER = 5
+FEWEST_DEEPER = 7
 # A shorter word may well be another one.
 SHORTEST_SLIP = 4
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+_SUBWORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^A-Za-z]+")
 _WORD = re.compile(r"\w")
 _Indent = Callable[[str], str | None]
 
@@ -203,7 +204,8 @@ def _indent(pairs: Sequence[tuple[str, str]]) -> _Indent | None:
     if all(said == there for said, there in known):
         return _unchanged
     said, there = min(known, key=lambda pair: len(pair[0]))
-    if said and len(set(said + there)) == 1 and len(pairs) < FEWEST_DEEPER:
+    words = sum(bool(_WORD.search(line)) for line, _ in pairs)
+    if said and len(set(said + there)) == 1 and words < FEWEST_DEEPER:
         return None
     if there.endswith(said) and all(other == there[: len(there) - len(said)] + one for one, other in known):
         return partial(_shifted, "", there[: len(there) - len(said)])
@@ -257,20 +259,24 @@ def _near(task: _Task) -> Iterator[Match | None]:
     places = _placed(task, spoken, found)
     if 2 * len(same) < len(said) or not _is_whole(task, places) or not _are_meant(task, places):
         return
-    indent = _indent([(task.search[spoken[at]], task.file.contents[found[at]]) for at in same])
-    if indent:
+    pairs = [(task.search[spoken[at]], task.file.contents[found[at]]) for at in same]
+    indent = _indent(pairs)
+    if indent and not _is_half_indented(task, pairs):
         yield task.match(places, indent)
 
 
 def _are_meant(task: _Task, places: Mapping[int, int]) -> bool:
-    """Tell whether each line that is not the file's own has but a slip in it, and no other line may be meant."""
+    """Tell whether each line that is not the file's own has but a slip in it, and no other line may be meant.
+
+    A line that is changed must say the same word for word: else the slip might be what is to be written.
+    """
     slips = 0
     changed = {at for region in task.regions(places) for at in range(region.a_start, region.a_stop)}
     for index, place in places.items():
         said, line = task.search[index].strip(), task.file.contents[place].strip()
         if said != line:
             slips += 1
-            is_slip = _is_slip(said, line) and (index not in changed or said[-1:] == line[-1:])
+            is_slip = _tokens(said) == _tokens(line) if index in changed else _is_slip(said, line)
             if slips > MOST_SLIPS or not is_slip or _has_rival(said, place, task.file):
                 return False
     return True
@@ -283,22 +289,33 @@ def _has_rival(said: str, place: int, file: Lines) -> bool:
 
 
 def _is_slip(said: str, line: str) -> bool:
-    """Tell whether two lines say the same but for blanks, case, quotes, a comma at the end, or one letter.
+    """Tell whether two lines say the same but for blanks, quotes, a comma at the end, or one letter of one word.
 
-    A letter too many, too few, another one, or two in the wrong order, in one name: a digit never, as `x1` is not `x2`.
+    A letter too many, too few, another one, or two in the wrong order, in a word of a name that has no digits: a digit
+    never, as `x1` is not `x2`, and no `s` at its end, as `items` is not `item`.
     """
     if max(len(said), len(line)) > LONGEST_NEAR_LINE:
         return said == line
-    one, other = (_TOKEN.findall(text.replace('"', "'").rstrip(",;")) for text in (said, line))
+    one, other = _tokens(said.rstrip(",;")), _tokens(line.rstrip(",;"))
     if len(one) != len(other):
         return False
-    unlike = [(left, right) for left, right in zip(one, other, strict=True) if left.lower() != right.lower()]
-    return not unlike or (len(unlike) == 1 and _is_misspelt(*unlike[0]))
+    unlike = [(left, right) for left, right in zip(one, other, strict=True) if left != right]
+    if not unlike:
+        return True
+    words, others = (_SUBWORD.findall(text) for text in unlike[0])
+    if len(unlike) > 1 or len(words) != len(others) or any(map(str.isdigit, "".join(unlike[0]))):
+        return False
+    differing = [(left, right) for left, right in zip(words, others, strict=True) if left != right]
+    return len(differing) == 1 and _is_misspelt(*differing[0])
+
+
+def _tokens(line: str) -> list[str]:
+    return _TOKEN.findall(line.replace('"', "'"))
 
 
 def _is_misspelt(one: str, other: str) -> bool:
     shorter, longer = sorted((one, other), key=len)
-    if len(longer) < SHORTEST_SLIP or len(longer) - len(shorter) > 1:
+    if len(longer) < SHORTEST_SLIP or len(longer) - len(shorter) > 1 or longer in (f"{shorter}s", shorter.swapcase()):
         return False
     begin = next((at for at, (a, b) in enumerate(zip(shorter, longer, strict=False)) if a != b), len(shorter))
     left, right = shorter[begin:], longer[begin:]
@@ -360,9 +377,12 @@ def _elided(task: _Task) -> Iterator[Match | None]:
     if any(start <= stop for start, stop in zip(starts[1:], stops, strict=False)):
         return
     new: list[str] = []
+    elisions = [line for line in task.search if is_elision(line)]
     for index, part in enumerate(new_parts):
-        new += [f"{line}\n" for line in part]
-        new += task.file.lines[stops[index] : starts[index + 1]] if index + 1 < len(parts) else []
+        left_out = task.file.lines[stops[index] : starts[index + 1]] if index + 1 < len(parts) else []
+        if any(line.strip() and len(_blanks(line)) < len(_blanks(elisions[index])) for line in left_out):
+            return  # it would reach from one definition into another
+        new += [*(f"{line}\n" for line in part), *left_out]
     yield Match(starts[0], stops[-1], tuple(new), task.search_open)
 
 

@@ -53,7 +53,7 @@ _SUFFIXES = re.compile(
     r"|kts|scala|rb|rake|php|pl|pm|lua|r|jl|swift|m|mm|sh|bash|zsh|fish|ps1|bat|cmd|sql|html|htm|css|scss|sass"
     r"|less|xml|json|json5|jsonl|yaml|yml|toml|ini|cfg|conf|env|properties|md|markdown|mdx|rst|txt|adoc|tex|csv"
     r"|tsv|proto|graphql|tf|gradle|cmake|mk|lock|in|j2|jinja|jinja2|tmpl|tpl|po|pot|svg|erl|ex|exs|hs|ml|mli|clj"
-    r"|dart|zig|nim|v|sv|vhd|asm|s|el|vim|mod|sum|snap|feature|plist|service|desktop|patch|diff",
+    r"|dart|zig|nim|v|sv|vhd|asm|s|el|vim|config|props|targets|sln|resx|razor|cshtml|xaml|fsproj|vbproj|gemspec|hcl|prisma|sol|cu|cuh|f90|pas|groovy|bzl|mod|sum|snap|feature|plist|service|desktop|patch|diff",
     re.IGNORECASE,
 )
 _FILE_NAMES = {"makefile", "dockerfile", "license", "readme", "changelog", "jenkinsfile", "procfile", "gemfile"}
