@@ -19,6 +19,9 @@ FILES = {
     "docs/guide.md": b"# Guide\n\nText.\n",
     "Makefile": b"all:\n\tcc a.c\n\ttouch all\n",
     "empty.py": b"",
+    "src/pkg/twins.py": b"def a():\n    r = 1\n    return r\n\n\ndef b():\n    r = 1\n    return r\n",
+    "one.py": b"import os\nlimit = 10\n",
+    "two.py": b"import os\nlimit = 10\n",
     "n.js": b"f([\na\n])\n",
     **dict.fromkeys(["CMakeLists.txt", "page.html", "list.yaml", "notes.md", "m.js"], b"one\ntwo\nthree\n"),
 }
@@ -32,6 +35,8 @@ BODY = GOOD.removeprefix("### a.py\n")
 UTIL_BODY = UTIL.removeprefix("### src/pkg/util.py\n")
 D, G = fenced(DRAFT, info="python"), fenced(GOOD, info="python")
 NEW = "<<<<<<< SEARCH\n=======\nn = 1\n>>>>>>> REPLACE\n"
+
+LIMIT = "<<<<<<< SEARCH\nlimit = 10\n=======\nlimit = {}\n>>>>>>> REPLACE\n"
 
 Expected = Mapping[str, str | None] | Reason
 
@@ -52,6 +57,21 @@ THINKING: dict[str, tuple[str, Expected]] = {
         f"only {end}": (f"Okay.\n{D}So.{end}{G}", RIGHT)
         for end in ("</think>", "◁/think▷", "[/THINK]", "</seed:think>", "</thought>", "<channel|>", "</REASONING>")
     },
+    "thinking with an attribute that is never closed": (f'<think effort="high">\n{D}', Reason.TRUNCATED),
+    **{
+        f"thinking in {begin}": (f"{begin}\n{D}{end}\n{G}", RIGHT)
+        for begin, end in (
+            ('<think effort="high">', "</think>"), ("Thinking...", "...done thinking."), ("< think >", "</ think >"),
+            ("<unused94>thought", "<unused95>"), ("<longcat_think>", "</longcat_think>"),
+            ("[REASONING]", "[/REASONING]"),
+            ("<chain_of_thought>", "</chain_of_thought>"), ("<planning>", "</planning>"), ("<cot>", "</cot>"),
+            ("### Thinking:", "### Response:"), ("**Thinking:**", "**Final answer:**"),
+            ("# Reasoning", "# Final Answer"),
+        )
+    },
+    "harmony with blanks": (f"analysis We need.\n{D}assistant final\n{G}", RIGHT),
+    "harmony after a fence": (f"analysisWe need.\n{D.removesuffix(chr(10))}assistantfinal{G}", RIGHT),
+    "a turn that the model makes up": (f"{G}<|im_end|>\n<|im_start|>user\nAnd x?<|im_end|>\n{D}", RIGHT),
     "thinking that is never closed": (f"<thought>\n{D}", Reason.TRUNCATED),
     "Kimi's thinking that is never closed": (f"◁think▷{G}", Reason.TRUNCATED),
     "all edits are thinking": (f"<reasoning>\n{G}</reasoning>\nAs above.", Reason.NO_EDIT),
@@ -116,6 +136,12 @@ DRAFTS: dict[str, tuple[str, Expected]] = {
         Reason.NOT_FOUND),
     "a smaller edit within one of a fence before": (
         fenced(edit("a.py", "x = 1\ny = 2\n", "x = 0\ny = 0\n")) + "and\n" + G, Reason.NOT_FOUND),
+    "an addition that a wider edit repeats": (
+        fenced(edit("a.py", "y = 2\n", "y = 2\nw = 0\n"), edit("a.py", "x = 1\ny = 2\n", "x = 7\ny = 2\nw = 0\n")),
+        {"a.py": "x = 7\ny = 2\nw = 0\nz = 3\n"}),
+    "a repetition that fits two places": (
+        fenced(edit("src/pkg/twins.py", "def a():\n    r = 1\n", "def a():\n    r = 2\n")) + "Again:\n"
+        + fenced(edit("src/pkg/twins.py", "    r = 1\n    return r\n", "    r = 2\n    return r\n")), Reason.AMBIGUOUS),
     "additions at both sides of one place": (
         fenced(edit("a.py", "x = 1\n", "x = 1\nv = 0\n")) + "and\n" + fenced(edit("a.py", "y = 2\n", "w = 0\ny = 2\n")),
         {"a.py": "x = 1\nv = 0\nw = 0\ny = 2\nz = 3\n"}),
@@ -143,6 +169,50 @@ PATHS: dict[str, tuple[str, Expected]] = {
     "a path before the fence": (f"### src/pkg/util.py\n{fenced(UTIL_BODY)}", UTIL_RIGHT),
     "a path on the first marker": (fenced(UTIL_BODY.replace("SEARCH", "SEARCH src/pkg/util.py")), UTIL_RIGHT),
     "a path in the sentence before": (f"In `src/pkg/util.py`, f adds one:\n\n{fenced(UTIL_BODY)}", UTIL_RIGHT),
+    **{
+        f"two files, said as {line!r}": (
+            f"{line.format('one.py')}\n```\n{LIMIT.format(20)}```\n{line.format('two.py')}\n```\n{LIMIT.format(30)}```\n",
+            {"one.py": "import os\nlimit = 20\n", "two.py": "import os\nlimit = 30\n"})
+        for line in (
+            "In `{}`:", "Now update `{}`:", "1. In `{}`, raise it:", "- `{}`: raise", "**{}**", "Edit {}:", "\u2192 {}",
+        )
+    },
+    "a heading, then an explanation": (
+        "### one.py\n" + LIMIT.format(20) + "### two.py\n" + "Why.\n" * 12 + fenced(LIMIT.format(30)),
+        {"one.py": "import os\nlimit = 20\n", "two.py": "import os\nlimit = 30\n"}),
+    "a heading, then code that is shown": (
+        "### one.py\n" + LIMIT.format(20) + "### two.py\n```python\n# one.py\nlimit = 10\n```\n"
+        + fenced(LIMIT.format(30)),
+        {"one.py": "import os\nlimit = 20\n", "two.py": "import os\nlimit = 30\n"}),
+    "a path that another heading mentions": (
+        "### one.py\n" + LIMIT.format(20) + "### two.py\n### Same as in `one.py`\n" + LIMIT.format(30),
+        {"one.py": "import os\nlimit = 20\n", "two.py": "import os\nlimit = 30\n"}),
+    **{
+        f"another file that may not be edited, as {line!r}": (
+            "### one.py\n" + LIMIT.format(20) + f"{line}\n" + fenced(LIMIT.format(30)), reason)
+        for line, reason in (
+            ("**../two.py**", Reason.BAD_PATH), ("`.git/config`", Reason.BAD_PATH),
+            ("File: ../two.py", Reason.BAD_PATH),
+            ("In `nope.py`:", Reason.NOT_FOUND), ("### In `nope.py`:", Reason.NOT_FOUND), ("nope.py", Reason.NOT_FOUND),
+        )
+    },
+    "a file of another folder": (fenced(edit("old/pkg/util.py", "import os\n", "import re\n")), Reason.NOT_FOUND),
+    "a renaming": (fenced("### one.py -> three.py\n" + LIMIT.format(20)), Reason.NOT_FOUND),
+    **{
+        f"a new file that is none, as {line!r}": (f"{line}\n{NEW}", reason)
+        for line, reason in (
+            *(((word, Reason.MALFORMED)) for word in ("**SEARCH/REPLACE:**", "yes/no:", "helper.function", "`f()`:")),
+            *((f"### {word}", Reason.BAD_PATH) for word in (
+                "and/or", "TCP/IP", "1/2", "os.path", "self.run", "np.array", "Node.js", "Add support for foo.bar",
+                "`None`", "path/to/file.py", "New in 1.2.rc1")),
+        )
+    },
+    "the language of a fence": (f"### src/new.py\n```search/replace\n{NEW}```\n", {"src/new.py": "n = 1\n"}),
+    "a word between the path and the edit": (f"### src/new.py\nBefore/After:\n{NEW}", {"src/new.py": "n = 1\n"}),
+    "a new file in a sentence": (f"Create `src/new.py`:\n```python\n{NEW}```\n", {"src/new.py": "n = 1\n"}),
+    "a new file in a folder of a sentence": (f"### Create new.py in src/pkg\n{NEW}", {"src/pkg/new.py": "n = 1\n"}),
+    "a new file in a list": (
+        "1. New:\n\n   ### src/new.py\n   ```\n" + textwrap.indent(NEW, "   ") + "   ```\n", {"src/new.py": "n = 1\n"}),
     "a heading after the path": (fenced(f"### src/pkg/util.py\n### Step 1: fix the loop\n{UTIL_BODY}"), UTIL_RIGHT),
     "a name with a blank": (fenced(edit("src/pkg/b c.txt", "two\n", "2\n")), {"src/pkg/b c.txt": "one\n2\n"}),
     "a name that two files have": (fenced(edit("same.py", "s = 1\n", "s = 2\n")), Reason.NOT_FOUND),

@@ -21,19 +21,21 @@ from agentless_mini.domain import Reason, Rejected
 from agentless_mini.edits.markers import edit_bodies
 
 _THINKING = (
-    r"(?:think(?:ing)?(?:_(?:fast|faster|process))?|thoughts?|thought_process|reason(?:ing)?|reflection|analysis"
-    r"|scratchpad|inner_monologue)"
+    r"(?:\w+[_-])?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion|ing)?|analysis|scratch_?pad|cot|plan(?:ning)?"
+    r"|draft|internal|monologue)(?:[_-]\w+)?"
 )
 _ANSWER = r"(?:solution|(?:final_?)?answer|response)"
 # What opens and what closes, as regular expressions; NAME stands for one of the names.
 _WAYS = (
-    (r"<(?:\w{1,20}:)?NAME>", r"</(?:\w{1,20}:)?NAME>"),
+    (r"<\s?(?:\w{1,20}:)?NAME(?:\s[^<>\n]{0,200})?>", r"<\s?/\s?(?:\w{1,20}:)?NAME\s?>"),
     (r"◁NAME▷", r"◁/NAME▷"),
     (r"<\|(?:begin_of_|start_of_|start_|begin_)?NAME\|>", r"<\|(?:/|end_of_|end_)NAME\|>"),
     (r"<\|open\|>NAME<\|sep\|>", r"<\|close\|>NAME<\|sep\|>"),  # Kimi K3
 )
 _MORE_WAYS = (
-    (r"\[THINK\]", r"\[/THINK\]"),  # Magistral, Devstral
+    (r"\[(?:THINK(?:ING)?|REASONING)\](?![(:\[])", r"\[/(?:THINK(?:ING)?|REASONING)\]"),  # Magistral, Devstral
+    (r"<unused94>\s*thought", r"<unused95>"),  # MedGemma
+    (r"^Thinking\.\.\.$", r"^\.\.\.done thinking\.$"),  # what ollama prints
     (r"<\|channel>[ \t]*\w+", r"<channel\|>"),  # Gemma 4
     (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),  # Apertus
     (r"^Here is my thought process:", r"^Here is my response:"),  # Granite
@@ -44,8 +46,20 @@ _HARMONY = re.compile(r"(?:<\|start\|>\w*)?<\|channel\|>\s*(\w+)[^\n]{0,200}?<\|
 _MESSAGE_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
 _BARE_FINAL = re.compile(r"assistantfinal(?=\W|[A-Z]|\Z)")
 _BARE_ANALYSIS = re.compile(r"\s*analysis(?=[A-Z\"'`(*])")
+_SPACED_FINAL = re.compile(r"(?:(?<=[.!?`])\s*|^)assistant\s+final\b", re.MULTILINE)
+_SPACED_ANALYSIS = re.compile(r"\s*analysis\s")
+# Headings that part thinking from the answer, where both are there.
+_THOUGHT_HEADING = re.compile(
+    r"^(?:#{1,6}[ \t]*|\*\*)(?:thinking|reasoning|thought process|thoughts)\b[: \t*]*$", re.IGNORECASE | re.MULTILINE
+)
+_ANSWER_HEADING = re.compile(
+    r"^(?:#{1,6}[ \t]*|\*\*)(?:(?:final )?(?:answer|response|solution))\b[: \t*]*$", re.IGNORECASE | re.MULTILINE
+)
 # What a server should have taken off the end or the beginning of an answer.
 _TOKEN = r"(?:<[|\uff5c][^<>\n]{1,40}[|\uff5c]>|</?s>|<eos>|<bos>|<(?:end|start)_of_turn>|<turn\|>|\[/?INST\])"  # noqa: S105 - of a tokenizer
+_TURN_END = re.compile(
+    r"<\|(?:im_end|eot_id|endoftext|end_of_text)\|>|<end_of_turn>|<turn\|>|</s>|<\uff5cend[^<>\n]{1,30}\uff5c>"
+)
 _LAST_TOKENS = re.compile(rf"(?:\s|{_TOKEN})+\Z")
 _FIRST_TOKENS = re.compile(rf"\ufeff?(?:{_TOKEN}\s*)+")
 
@@ -102,7 +116,7 @@ def without_thinking(text: str, marks: Marks = KNOWN) -> str | Rejected:
         is_open = not mark.closes
     if is_open:
         return Rejected(Reason.TRUNCATED, "its thinking is opened and not closed: the answer was cut off")
-    return _trimmed("".join(kept) + text[start:])
+    return _trimmed(_first_turn(_after_headings("".join(kept) + text[start:])))
 
 
 def solution(text: str, marks: Marks = KNOWN) -> str | Rejected:
@@ -127,6 +141,15 @@ def solution(text: str, marks: Marks = KNOWN) -> str | Rejected:
     return text[start:] if is_open else last
 
 
+def _first_turn(text: str) -> str:
+    """Return what stands before the first token that ends a turn: what follows it is made up."""
+    if not _TURN_END.search(text):
+        return text
+    inside = _Inside(text)
+    ends = (end.start() for end in _TURN_END.finditer(text) if inside.counts(end.start()))
+    return next((text[:end] for end in ends if text[:end].strip()), text)
+
+
 def _trimmed(text: str) -> str:
     end = _LAST_TOKENS.search(text[-2000:])
     if end and end[0].strip():
@@ -140,9 +163,9 @@ def _trimmed(text: str) -> str:
 
 def _final_channel(text: str) -> str | Rejected:
     """Return the messages of gpt-oss's final channel, or the text where it has no channels."""
-    inside = _Inside(text) if "<|channel|>" in text or "analysis" in text or "assistant" in text else None
-    if inside is None:
+    if not _CHANNELLED.search(text):
         return text
+    inside = _Inside(text)
     found = [match for match in _HARMONY.finditer(text) if inside.counts(match.start())]
     if found:
         ends = [*(match.start() for match in found[1:]), len(text)]
@@ -150,12 +173,28 @@ def _final_channel(text: str) -> str | Rejected:
         if not finals:
             return Rejected(Reason.TRUNCATED, f"the answer ends in the channel {found[-1][1]}: it was cut off")
         return "\n".join(map(_message, finals))
-    bare = [match.end() for match in _BARE_FINAL.finditer(text) if inside.counts(match.start())]
+    final = _SPACED_FINAL if _SPACED_ANALYSIS.match(text) else _BARE_FINAL
+    inside = _Inside(text)
+    bare = [match.end() for match in final.finditer(text) if inside.counts(match.start())]
     if bare:
         return text[bare[-1] :]
     if _BARE_ANALYSIS.match(text):
         return Rejected(Reason.TRUNCATED, "the answer ends in the channel analysis: it was cut off")
     return text
+
+
+_CHANNELLED = re.compile(r"<\|channel\|>|assistant\s*final|\A\s*analysis")
+
+
+def _after_headings(text: str) -> str:
+    """Return what stands below the last heading of an answer, where one of thinking stands above it."""
+    thought = _THOUGHT_HEADING.search(text)
+    if not thought:
+        return text
+    inside = _Inside(text)
+    answers = [match for match in _ANSWER_HEADING.finditer(text) if inside.counts(match.start())]
+    later = [match.end() for match in answers if match.start() > thought.end()]
+    return text[later[-1] :] if later and _Inside(text).counts(thought.start()) else text
 
 
 def _message(text: str) -> str:
@@ -180,7 +219,7 @@ class _Inside:
         """Tell whether a mark at the place counts. Places must be asked for in ascending order."""
         self._line += self._text.count("\n", self._at, place)
         self._at = place
-        return not self.in_edit[self._line] and not self._text.startswith(_QUOTES, place - 1, place)
+        return not self.in_edit[self._line] and not _is_quoted(self._text, place)
 
 
 # --- marks -----------------------------------------------------------------------------------------------------------
@@ -197,7 +236,7 @@ def _marks_of(name: str, *more: tuple[str, str]) -> re.Pattern[str]:
     """Return what finds the marks of these names, and more; those that close are in the group `closes`."""
     opening, closing = zip(*_WAYS, *more, strict=True)
     pattern = f"(?P<closes>{'|'.join(closing)})|{'|'.join(opening)}"
-    return re.compile(pattern.replace("NAME", name), re.IGNORECASE)
+    return re.compile(pattern.replace("NAME", name), re.IGNORECASE | re.MULTILINE)
 
 
 _ANSWERS = _marks_of(_ANSWER)
@@ -223,10 +262,14 @@ def _marks_of_line(line: str, offset: int, pattern: re.Pattern[str]) -> Iterator
     trailing = _run(line[::-1], [(len(line) - mark.end(), len(line) - mark.start()) for mark in reversed(marks)])
     for index, mark in enumerate(marks):
         closes = mark["closes"] is not None
-        is_quoted = line.startswith(_QUOTES, mark.start() - 1) if mark.start() else False
         at_edge = index < leading or index >= len(marks) - trailing
-        if at_edge or (closes and not is_quoted):
+        if at_edge or (closes and not _is_quoted(line, mark.start())):
             yield _Mark(closes, offset + mark.start(), offset + mark.end())
+
+
+def _is_quoted(text: str, place: int) -> bool:
+    """Tell whether a quote or a back-tick stands directly before a place; a fence is none."""
+    return text[place - 1 : place] in _QUOTES and not text.startswith("```", max(place - 3, 0))
 
 
 def _run(line: str, places: Iterable[tuple[int, int]]) -> int:

@@ -12,7 +12,7 @@ from agentless_mini.domain import Edit, FileChange, FileKind, Reading, Reason, R
 from agentless_mini.edits.alignment import Region, differing, partners
 from agentless_mini.edits.counting import counting
 from agentless_mini.edits.leftovers import left_over
-from agentless_mini.edits.matching import Lines, Match, splice
+from agentless_mini.edits.matching import Lines, Match, changed_by, splice
 from agentless_mini.edits.normal_form import Forms
 from agentless_mini.edits.parsing import Matching
 from agentless_mini.edits.paths import Names, Paths
@@ -20,6 +20,8 @@ from agentless_mini.edits.placing import Placed, place
 from agentless_mini.sources import SourceText, contents, decode, is_python, new_text, split_lines
 
 NEW_FILE_MODE = "100644"
+# So many edits of an answer are looked for loosely, which takes its time.
+MOST_LOOSE = 32
 _BOM = "\ufeff"
 
 
@@ -68,6 +70,9 @@ class _Draft:
         self.original = self.file = Lines(split_lines(source.text))
         # Where each line stood at first, None for a new one.
         self.origins: list[int | None] = list(range(len(self.file.lines)))
+        # What edits have changed of the original, and the block of the last one.
+        self.done: set[tuple[int, int, tuple[str, ...]]] = set()
+        self.block = -1
 
     def put(self, match: Match) -> Rejected | None:
         """Replace lines; return why that cannot be, None where it is done."""
@@ -132,6 +137,7 @@ class _Desk:
         self._matching = matching
         self._drafts: dict[str, _Draft] = {}
         self._created = Names()
+        self._loose = 0
 
     def original(self, path: str) -> Lines:
         """Return the lines of a file of the tree, none where it has none."""
@@ -147,17 +153,39 @@ class _Desk:
             return self._write(edit, draft)
         if draft.source.bom:
             edit = _also_without_bom(edit)
+        return self._put(edit, draft)
+
+    def _put(self, edit: Edit, draft: _Draft) -> Rejected | None:
+        """Carry out an edit of a file that has lines: where it fits these, else where it fits those of the tree."""
+        is_first = draft.file is draft.original
+        at_first = None if is_first else place(edit, draft.original, Matching.STRICT) if draft.original.lines else None
+        if isinstance(at_first, Placed) and draft.done & {*changed_by(at_first.match, draft.original)}:
+            return self._merged(edit, at_first, draft)  # an edit before says some of it
         placed = place(edit, draft.file, Matching.STRICT)
-        if _is_missing(placed) and draft.file is not draft.original and draft.original.lines:
-            at_first = place(edit, draft.original, Matching.STRICT)
-            if not isinstance(at_first, Rejected):
-                unmeant = self._left_over(edit, at_first.reading, draft.original)
-                return unmeant or (None if draft.merged(at_first.match) else _conflict(edit))
-        if _is_missing(placed) and self._matching is Matching.LOOSE:
+        if _is_missing(placed) and isinstance(at_first, Placed):
+            return self._merged(edit, at_first, draft)
+        if isinstance(at_first, Rejected) and at_first.reason is Reason.AMBIGUOUS and edit.block != draft.block:
+            return at_first  # what an edit before made of one of the places does not say which is meant
+        if _is_missing(placed) and self._matching is Matching.LOOSE and self._loose < MOST_LOOSE:
+            self._loose += 1
             placed = place(edit, draft.file, Matching.LOOSE)
         if isinstance(placed, Rejected):
             return placed
-        return self._left_over(edit, placed.reading, draft.file) or draft.put(placed.match)
+        refusal = self._left_over(edit, placed.reading, draft.file)
+        if refusal:
+            return refusal
+        known = placed if is_first else at_first
+        if isinstance(known, Placed):
+            draft.done.update(changed_by(known.match, draft.original))
+        draft.block = edit.block
+        return draft.put(placed.match)
+
+    def _merged(self, edit: Edit, at_first: Placed, draft: _Draft) -> Rejected | None:
+        refusal = self._left_over(edit, at_first.reading, draft.original)
+        if not refusal and draft.merged(at_first.match):
+            draft.done.update(changed_by(at_first.match, draft.original))
+            return None
+        return refusal or _conflict(edit)
 
     def _left_over(self, edit: Edit, reading: Reading, file: Lines) -> Rejected | None:
         search, replace = contents(split_lines(reading.search)), contents(split_lines(reading.replace))

@@ -7,11 +7,9 @@ edit one place of a file, each as the file was, the last one counts, if it chang
 from collections.abc import Callable, Sequence
 
 from agentless_mini.domain import Edit, Rejected
-from agentless_mini.edits.alignment import differing
-from agentless_mini.edits.matching import Lines
+from agentless_mini.edits.matching import Lines, changed_by
 from agentless_mini.edits.parsing import Matching
 from agentless_mini.edits.placing import place
-from agentless_mini.sources import contents
 
 _Span = tuple[int, int]
 
@@ -70,8 +68,7 @@ def _reach(edit: Edit, file: Lines, matching: Matching) -> tuple[_Span | None, s
         return None, set()
     start, stop = placed.match.start, placed.match.stop
     touched: set[int] = set()
-    for region in differing(file.contents[start:stop], contents(placed.match.replace)):
-        begin, end = start + region.a_start, start + region.a_stop
+    for begin, end, _ in changed_by(placed.match, file):
         touched.update(range(2 * begin + 1, 2 * end) if begin < end else (2 * begin,))
     return (start, stop), touched
 

@@ -123,7 +123,8 @@ def left_over(path: str, fence: str, search: Sequence[str], replace: Sequence[st
         elif _is_marker(line, replace[at - 1] if at else "", is_text, line in spoken[-1:]) and not file.holds(line):
             return Rejected(Reason.MALFORMED, f"a marker is left in the new lines of {path}: {bare[:80]!r}")
         elif (
-            is_elision(line, loses)
+            (loses or not is_text)
+            and is_elision(line, loses)
             and _stands_for_code(path, at, replace, is_text, bool(lost))
             and (bare == "..." or lost or not file.holds(line))
         ):

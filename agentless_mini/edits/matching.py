@@ -55,6 +55,13 @@ class Match:
     ends_open: bool = False
 
 
+def changed_by(match: Match, file: Lines) -> list[tuple[int, int, tuple[str, ...]]]:
+    """Return which lines [start, stop) of a file a match changes, and what stands there then, without terminators."""
+    new = contents(match.replace)
+    regions = differing(file.contents[match.start : match.stop], new)
+    return [(match.start + a, match.start + b, tuple(new[c:d])) for a, b, c, d in regions]
+
+
 def strict_matches(reading: Reading, file: Lines) -> list[Match]:
     """Return every place where the SEARCH of a reading stands, at most some 1,000. It must have a line."""
     search = split_lines(reading.search)
