@@ -9,9 +9,10 @@ Nothing here touches a disk: a path is judged by its text and by the snapshot's 
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from agentless_mini.domain import Reason, Rejected, Snapshot
 
@@ -110,6 +111,16 @@ class Said:
     is_info: bool = False
 
 
+class _Known(NamedTuple):
+    """The paths of a tree, and of the files that an answer creates."""
+
+    files: frozenset[str]
+    created: Collection[str]
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.files or path in self.created
+
+
 class Paths:
     """Finds the file that the lines before an edit mean."""
 
@@ -137,7 +148,7 @@ class Paths:
         before or "". `Rejected` as BAD_PATH where a line names what may not be edited, or nothing; as NOT_FOUND where
         it names a file that is not in the tree; and as MALFORMED without a line.
         """
-        known = self._files.union(created)
+        known = _Known(self._files, created)
         heading = ""
         for one in said:
             path = self._whole(one, creates, known)
@@ -154,7 +165,7 @@ class Paths:
                 return _unnamed(line, next((path for path in mentioned if path not in known), ""))
         return before if before and not creates else _unnamed(heading, "")
 
-    def _whole(self, one: Said, creates: bool, known: Collection[str]) -> str | Rejected | None:
+    def _whole(self, one: Said, creates: bool, known: Container[str]) -> str | Rejected | None:
         """Return the path that a line is, None for any other line."""
         if one.is_info:
             words = [
@@ -175,7 +186,7 @@ class Paths:
         return self._path(bare, creates, known, is_labelled)
 
     def _path(
-        self, said: str, creates: bool, known: Collection[str], is_labelled: bool = False
+        self, said: str, creates: bool, known: Container[str], is_labelled: bool = False
     ) -> str | Rejected | None:
         """Return the path that a word means, None where it is none. It may name no file of the tree."""
         path = re.sub(r"(?<=[^:/])//+", "/", said.replace("\\", "/"))
@@ -227,7 +238,7 @@ class Paths:
                 return rest
         return None
 
-    def _mentioned(self, line: str, creates: bool, known: Collection[str]) -> list[str]:
+    def _mentioned(self, line: str, creates: bool, known: Container[str]) -> list[str]:
         """Return the distinct paths that stand in a line among other words."""
         text = line[:_MOST_LETTERS]
         if creates and not _NEW.search(text):
