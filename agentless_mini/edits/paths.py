@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 from agentless_mini.domain import Reason, Rejected, Snapshot
 
@@ -111,7 +110,8 @@ class Said:
     is_info: bool = False
 
 
-class _Known(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Known:
     """The paths of a tree, and of the files that an answer creates."""
 
     files: frozenset[str]
