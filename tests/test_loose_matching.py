@@ -85,7 +85,8 @@ def test_tabs_stay_tabs_and_blanks_stay_blanks(search: str, new: str, before: st
 
 def test_a_shift_that_does_not_fit_every_line_is_none() -> None:
     assert refusal("    value = 1\n\n  return value\n", "x\n") is Reason.NOT_FOUND
-    assert refusal("            value = 1\n\n            return value\n", "outside = 1\n") is Reason.NOT_FOUND
+    deeper = textwrap.indent(CODE.decode(), "    ")
+    assert refusal(deeper, deeper.replace("            return total\n", "outside = 1\n")) is Reason.NOT_FOUND
     assert refusal("\t \tvalue = 1\n", "\t \tvalue = 2\n") is Reason.NOT_FOUND
 
 
@@ -100,6 +101,11 @@ def test_blank_lines_are_ignored_and_stay_as_the_file_has_them() -> None:
     added = f"class A:\n\n{search}"
     assert changed(added, added.replace("return value", "return 2")) == expected("return value", "return 2")
     assert changed(search, "") == expected(search.replace("= 1\n", "= 1\n\n"), "")
+
+
+def test_a_blank_line_at_an_end_of_search_is_the_files() -> None:
+    search = "\n    def second(self, name): \n        total = compute(name, 1, 2)\n"
+    assert changed(search, search.replace("1, 2", "1, 3")) == expected("1, 2", "1, 3")
 
 
 def test_blank_lines_that_the_file_does_not_have_beside_a_change_say_that_another_place_is_meant() -> None:
@@ -117,15 +123,116 @@ def test_nearly_the_same_lines_are_found_and_kept_where_they_are_put_back() -> N
     assert changed(search, new) == expected("1, 2", "1, 3")
 
 
+LOAD = """\
+def load(path, mode):
+    opened = connect(path, mode, "utf-8")
+    content = opened.read()
+    my____cache = [content, 1, 2]
+    opened.close()
+    return content
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "is_slip"),
+    [
+        ('mode, "utf-8")', "mode, 'utf-8')", True),
+        ('mode, "utf-8")', 'mode,  "utf-8")', True),
+        ("opened.read()", "opnened.read()", True),
+        ("opened.read()", "openeb.read()", True),
+        ("opened.read()", "opneed.read()", True),
+        ("my____cache", "my_____cache", True),
+        ("opened.read()", "opneedd.read()", False),
+        ("opened.read()", "OPENED.read()", False),
+        ("[content, 1, 2]", "[contents, 1, 2]", False),
+        ("[content, 1, 2]", "[content, 1, 3]", False),
+        ("[content, 1, 2]", "[content, 1]", False),
+        ("def load(path, mode)", "def laod(path, moed)", False),
+        ("opened.close()", "opened.closes()", False),
+    ],
+)
+def test_a_slip_in_a_line_that_stays_is_the_models_and_any_other_difference_is_not(
+    line: str, said: str, is_slip: bool
+) -> None:
+    assert line in LOAD
+    search = LOAD.replace(line, said)
+    new = search.replace("return content", "return None")
+    if is_slip:
+        assert changed(search, new, LOAD.encode()) == LOAD.replace("return content", "return None")
+    else:
+        assert refusal(search, new, LOAD.encode()) is Reason.NOT_FOUND
+
+
+def test_a_line_with_a_slip_must_not_be_the_one_that_is_changed_nor_be_like_another() -> None:
+    search = LOAD.replace("opened.close", "opened.clsoe")
+    assert refusal(search, search.replace("clsoe()", "clsoe(True)"), LOAD.encode()) is Reason.NOT_FOUND
+    rival = f"{LOAD}    opened.clone()\n".encode()
+    search = LOAD.replace("opened.close", "opened.clode")
+    assert refusal(search, search.replace("return content", "return None"), rival) is Reason.NOT_FOUND
+
+
+def test_a_slip_in_a_long_line_is_not_looked_for() -> None:
+    long = f"text = '{'word' * 60}'\n"
+    before = "".join(f"name{number} = '{'x' * 90}'\n" for number in range(40)) + long
+    search = before.replace("text", "txet")
+    assert refusal(search, search.replace("name7 ", "name07 "), before.encode()) is Reason.NOT_FOUND
+
+
+def test_lines_that_stand_everywhere_do_not_say_which_place_is_near() -> None:
+    before = "pass\n" * 60 + LOAD + "pass\n"
+    search = LOAD.replace("opened.read", "opneed.read") + "pass\n"
+    new = search.replace("return content", "return None")
+    assert changed(search, new, before.encode()) == before.replace("return content", "return None")
+
+
 def test_a_near_match_needs_a_line_that_stands_there_and_one_clearly_best_place() -> None:
     assert refusal("    def second(self, nam):\n", "x\n") is Reason.NOT_FOUND
     assert refusal("        return total\n        quite = another(line)\n", "x\n") is Reason.NOT_FOUND
-    twins = b"same = 1\nalike_a = 10\nsame = 2\nalike_a = 11\n"
-    assert refusal("same = 1\nalike_a = 11\n", "x = 1\n", twins) is Reason.NOT_FOUND
+    twins = LOAD + LOAD.replace("opened.read", "openid.read")
+    search = LOAD.replace("opened.read", "opend.read")
+    assert refusal(search, search.replace("None", "1"), twins.encode()) is Reason.NOT_FOUND
+    far = "one = 1\ntwo = 2\nthree = 3\n"
+    assert refusal(far.replace("two = 2", "second = 22"), "x = 1\n", far.encode()) is Reason.NOT_FOUND
     long = f"x = 1\ny = '{'a' * 300}'\n"
     assert refusal(long.replace("aaa'", "aab'"), "x = 1\n", long.encode()) is Reason.NOT_FOUND
     many = "".join(f"v{number} = 1\n" for number in range(300))
     assert refusal(many.replace("v7 ", "w7 "), "x = 1\n", many.encode()) is Reason.NOT_FOUND
+
+
+ELIDED = """\
+    def first(self):
+        # ...
+        return value
+
+    def second(self, name):
+"""
+
+
+def test_code_that_both_sides_leave_out_stays() -> None:
+    renamed = ELIDED.replace("first", "third")
+    assert changed(ELIDED, renamed) == expected("first", "third")
+    first, last = "class A:\n", "        return total\n"
+    search = f"{first}# ...\n{last}"
+    assert changed(search, search.replace("A:", "B:")) == expected("A:", "B:")
+
+
+@pytest.mark.parametrize(
+    ("search", "new", "before"),
+    [
+        (ELIDED, "    def third(self):\n        pass\n", CODE),
+        (ELIDED.replace("return value", "return nothing"), ELIDED, CODE),
+        (ELIDED, ELIDED.replace("first", "third"), CODE * 2),
+        ("        return value\n# ...\nclass A:\n", "        return value\n# ...\nclass B:\n", CODE),
+        (
+            "        value = 1\n        # ...\n        return total\n",
+            "        x = 1\n        # ...\n        return x\n",
+            CODE,
+        ),
+    ],
+    ids=["on one side", "of another place", "of two places", "in another order", "with a definition"],
+)
+def test_code_that_is_left_out_must_be_told(search: str, new: str, before: bytes) -> None:
+    assert refusal(search, new, before) in {Reason.NOT_FOUND, Reason.PLACEHOLDER}
 
 
 def test_two_places_are_one_too_many() -> None:

@@ -319,8 +319,6 @@ def _is_misspelt(one: str, other: str) -> bool:
         return False
     begin = next((at for at, (a, b) in enumerate(zip(shorter, longer, strict=False)) if a != b), len(shorter))
     left, right = shorter[begin:], longer[begin:]
-    if not any(map(str.isalpha, longer[begin : begin + 1])):
-        return False
     if len(shorter) < len(longer):
         return left == right[1:]
     return left[1:] == right[1:] or (left[:2] == right[1::-1] and left[2:] == right[2:])
