@@ -1,5 +1,6 @@
 """Loose matching: what a careless copy may get wrong, and what stays rejected."""
 
+import random
 import textwrap
 import time
 
@@ -247,6 +248,20 @@ def test_the_end_of_the_file_is_what_the_answer_says() -> None:
     assert changed("b \n" + note, "c\n", b"a\nb") == "a\nc\n"
     assert changed("b \n", "c\n" + note, b"a\nb\n") == "a\nc"
     assert changed("a \n", "b\na \n", b"x\r\na") == "x\r\nb\r\na"
+
+
+@pytest.mark.parametrize("head", [0, 80], ids=["unlike lines", "lines with one head"])
+def test_slips_in_a_large_file_are_told_from_rivals_in_seconds(head: int) -> None:
+    dice = random.Random(1)  # noqa: S311 - drawn again alike, not for secrets
+    lines = ["(" * head + "".join(dice.choices("abc(),.=+ ", k=150 - head)).strip() for _ in range(6000)]
+    edits = []
+    for start in range(0, 1600, 50):
+        search = [line.replace("(", "( ", 1) if at % 2 else line for at, line in enumerate(lines[start : start + 16])]
+        said, new = ("".join(f"{line}\n" for line in side) for side in (search, [*search[:14], "new", search[15]]))
+        edits.append(edit("a.txt", said, new))
+    begun = time.process_time()
+    after(fenced(*edits), {"a.txt": "".join(f"{line}\n" for line in lines).encode()}, LOOSE)
+    assert time.process_time() - begun < 10
 
 
 def test_a_hostile_search_is_given_up_in_seconds() -> None:
