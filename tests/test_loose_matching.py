@@ -46,6 +46,14 @@ def test_what_matches_strictly_is_applied_strictly() -> None:
     assert after(answer, {"a.txt": CODE}, LOOSE) == {"a.txt": expected("value = 1", "value = 2").encode()}
 
 
+def test_a_careless_draft_is_told_from_the_answer_only_where_edits_are_few() -> None:
+    draft, final = (fenced(edit("a.txt", "        value = 1 \n", f"        value = {new}\n")) for new in (2, 3))
+    assert after(draft + "No:\n" + final, {"a.txt": CODE}, LOOSE) == {"a.txt": expected("= 1", "= 3").encode()}
+    files = {"a.txt": CODE, "b.txt": "".join(f"{at}\n" for at in range(40)).encode()}
+    more = fenced(*(edit("b.txt", f"{at}\n", f"line {at}\n") for at in range(40)))
+    assert rejected(draft + "No:\n" + final + more, files, LOOSE).reason is Reason.NOT_FOUND
+
+
 def test_blanks_at_the_ends_of_lines_are_ignored_and_kept_where_the_line_is() -> None:
     search = "        value = 1  \n \n        return value\t\n"
     assert changed(search, search.replace("value = 1", "value = 2")) == expected("value = 1", "value = 2  ")
@@ -189,6 +197,8 @@ def test_a_near_place_is_told_by_the_lines_that_do_not_stand_everywhere() -> Non
 def test_a_near_match_needs_a_line_that_stands_there_and_one_clearly_best_place() -> None:
     assert refusal("    def second(self, nam):\n", "x\n") is Reason.NOT_FOUND
     assert refusal("        return total\n        quite = another(line)\n", "x\n") is Reason.NOT_FOUND
+    few = "        return total\n        total = compute(names, 1, 2)\n        return totl\n"
+    assert refusal(few, few.replace("compute", "x"), CODE) is Reason.NOT_FOUND
     one, said = (f"first_call()\n{name} = 1\nsecond_call()\n" for name in ("alpha", "alhpa"))
     assert changed(said, said.replace("second", "third"), one.encode()) == one.replace("second", "third")
     twins = (one + one.replace("1", "2")).encode()
@@ -273,3 +283,20 @@ def test_a_hostile_search_is_given_up_in_seconds() -> None:
     assert rejected(answer, {"a.txt": before}, LOOSE).reason in {Reason.NOT_FOUND, Reason.AMBIGUOUS}
     assert refusal("a \n" * 5000, "", b"a\n" * 20_000) is Reason.AMBIGUOUS
     assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(("count", "height"), [(30, 190), (900, 3)])
+def test_blocks_that_are_nowhere_are_given_up_in_seconds(count: int, height: int) -> None:
+    dice = random.Random(1)  # noqa: S311 - drawn again alike, not for secrets
+    lines = [
+        f"known_{at // 20 % 50}" if at % 20 == 0 else "".join(dice.choices("abc(), ", k=190)) for at in range(6000)
+    ]
+    blocks = [
+        [line if "known" in line else f"{line}y" for line in lines[at : at + height]] for at in range(0, count * 5, 5)
+    ]
+    answer = "".join(
+        "Then:\n" + fenced(edit("a.txt", "\n".join([*block, f"line {at}\n"]), "")) for at, block in enumerate(blocks)
+    )
+    begun = time.process_time()
+    assert rejected(answer, {"a.txt": "\n".join(lines).encode()}, LOOSE).reason is Reason.NOT_FOUND
+    assert time.process_time() - begun < 6

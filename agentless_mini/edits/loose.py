@@ -250,8 +250,13 @@ def _near(task: _Task) -> Iterator[Match | None]:
         return
     said = [task.search[index].strip() for index in spoken]
     lines = [task.file.contents[index].strip() for index in there]
-    rated = sorted(((_similarity(said, lines[start:]), -start) for start in _windows(said, lines)), reverse=True)
-    if not rated or rated[0][0] < NEAR or (len(rated) > 1 and rated[0][0] - rated[1][0] < CLEARLY):
+    starts = _windows(said, lines)
+    # Ratios cost far more than equality, and fewer equal lines are refused below in any case.
+    least = max((len(said) + 1) // 2, len(said) - MOST_SLIPS)
+    if not any(sum(map(str.__eq__, said, lines[start:])) >= least for start in starts):
+        return
+    rated = sorted(((_similarity(said, lines[start:]), -start) for start in starts), reverse=True)
+    if rated[0][0] < NEAR or (len(rated) > 1 and rated[0][0] - rated[1][0] < CLEARLY):
         return
     start = -rated[0][1]
     found = there[start : start + len(spoken)]
