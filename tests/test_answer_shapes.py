@@ -17,6 +17,7 @@ FILES = {
     "lib/one/same.py": b"s = 1\n",
     "lib/two/same.py": b"s = 1\n",
     "docs/guide.md": b"# Guide\n\nText.\n",
+    "docs/title.md": b"Title\n========\n",
     "Makefile": b"all:\n\tcc a.c\n\ttouch all\n",
     "empty.py": b"",
     "src/pkg/twins.py": b"def a():\n    r = 1\n    return r\n\n\ndef b():\n    r = 1\n    return r\n",
@@ -128,6 +129,9 @@ DRAFTS: dict[str, tuple[str, Expected]] = {
     "all edits against the file as it was": (
         fenced(edit("a.py", "x = 1\ny = 2\n", "x = 1\ny = 5\n"), edit("a.py", "y = 2\nz = 3\n", "y = 2\nz = 6\n")),
         {"a.py": "x = 1\ny = 5\nz = 6\n"}),
+    "an edit against the file as it was that says the file ends there": (
+        fenced(edit("a.py", "x = 1\ny = 2\n", "x = 1\ny = 5\n"),
+               edit("a.py", "y = 2\n", "y = 6\n\\ No newline at end of file\n")), Reason.NOT_FOUND),
     "edits of one fence that say the same": (
         fenced(edit("a.py", "x = 1\ny = 2\n", "x = 1\ny = 5\n"), edit("a.py", "y = 2\nz = 3\n", "y = 5\nz = 3\n")),
         RIGHT),
@@ -222,6 +226,8 @@ PATHS: dict[str, tuple[str, Expected]] = {
     "a heading with a slash and a new file": (fenced(f"### Handle None / empty input\n{NEW}"), Reason.BAD_PATH),
     "a heading with a version and a new file": (fenced(f"### Version 1.2\n{NEW}"), Reason.BAD_PATH),
     "a heading and an address": (fenced(f"### https://example.org/a.py\n{NEW}"), Reason.BAD_PATH),
+    "a path in nine pairs of brackets": (
+        fenced(f"### {'[' * 9}src/pkg/util.py{']' * 9}\n{UTIL_BODY}"), Reason.BAD_PATH),
     "two paths in one heading": (fenced(f"### src/pkg/util.py and a.py\n{UTIL_BODY}"), Reason.BAD_PATH),
     "a heading and no path": (fenced(f"### Step 1: fix the loop\n{UTIL_BODY}"), Reason.BAD_PATH),
     "no path": (fenced(UTIL_BODY), Reason.MALFORMED),
@@ -313,6 +319,8 @@ LEFT_OVER: dict[str, tuple[str, Expected]] = {
         fenced(edit("src/pkg/util.py", "def f(n):\n    return n + 1\n", "def f(n):\n    ...\n")), Reason.PLACEHOLDER),
     "an ellipsis that is a new body": (
         fenced(edit("a.py", "z = 3\n", "z = 3\n\n\ndef h():\n    ...\n")), {"a.py": CODE + "\n\ndef h():\n    ...\n"}),
+    "an ellipsis in a list": (
+        fenced(edit("a.py", "z = 3\n", "z = 3\nw = [\n    ...\n]\n")), {"a.py": CODE + "w = [\n    ...\n]\n"}),
     "an ellipsis of a doctest": (
         fenced(edit("a.py", "z = 3\n", 'z = 3\n"""\n>>> for i in x:\n...     i\n...\n1\n"""\n')),
         {"a.py": CODE + '"""\n>>> for i in x:\n...     i\n...\n1\n"""\n'}),
@@ -339,6 +347,11 @@ FORMAT: dict[str, tuple[str, Expected]] = {
     "a divider that the file may have": (
         fenced(edit("docs/guide.md", "Text.\n", "x\n").replace("=======", "========")),
         {"docs/guide.md": "# Guide\n\nx\n"}),
+    "a divider that the file has": (
+        fenced(edit("docs/title.md", "Title\n", "x\n").replace("=======", "========")), Reason.MALFORMED),
+    "two last markers, both unlike the first": (
+        fenced(GOOD.replace("<<<<<<<", "<<<<<<<<"), ">>>>>>> REPLACE\n"), Reason.MALFORMED),
+    "1001 edits": (fenced(*[GOOD] * 1001), Reason.MALFORMED),
     "two long dividers": (fenced(GOOD.replace("=======\n", "========\n========\n")), Reason.MALFORMED),
     "in a list": ("1. Fix it:\n\n   ```python\n" + textwrap.indent(GOOD, "   ") + "   ```\n", RIGHT),
     "markers as items of a list": (

@@ -104,6 +104,9 @@ def test_a_completion_that_was_cut_off_or_withheld_is_no_answer() -> None:
     cut, withheld = (read_answer(replace(whole, finish=finish), tree) for finish in (Finish.LENGTH, Finish.FILTER))
     assert cut == Rejected(Reason.TRUNCATED, "the answer was cut off by the token limit")
     assert withheld == Rejected(Reason.WITHHELD, "the server withheld the answer")
+    thought = read_answer(Completion(0, " \n", Finish.STOP, reasoning=whole.text), tree)
+    assert isinstance(thought, Rejected)
+    assert (thought.reason, "reasoning field" in thought.detail) == (Reason.NO_EDIT, True)
 
 
 # --- the format ------------------------------------------------------------------------------------------------------

@@ -16,12 +16,10 @@ from agentless_mini.edits.matching import Lines, Match, changed_by, splice
 from agentless_mini.edits.normal_form import Forms
 from agentless_mini.edits.parsing import Matching
 from agentless_mini.edits.paths import Names, Paths
-from agentless_mini.edits.placing import Placed, place
+from agentless_mini.edits.placing import MOST_LOOSE, Placed, place
 from agentless_mini.sources import SourceText, contents, decode, is_python, new_text, split_lines
 
 NEW_FILE_MODE = "100644"
-# So many edits of an answer are looked for loosely, which takes its time.
-MOST_LOOSE = 32
 _BOM = "\ufeff"
 
 

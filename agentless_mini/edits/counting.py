@@ -9,16 +9,21 @@ from collections.abc import Callable, Sequence
 from agentless_mini.domain import Edit, Rejected
 from agentless_mini.edits.matching import Lines, changed_by
 from agentless_mini.edits.parsing import Matching
-from agentless_mini.edits.placing import place
+from agentless_mini.edits.placing import MOST_LOOSE, place
 
 _Span = tuple[int, int]
 
 
 def counting(edits: Sequence[Edit], original: Callable[[str], Lines], matching: Matching) -> list[Edit]:
-    """Return the edits that count, in their order. `original` gives the lines of a file as it was."""
+    """Return the edits that count, in their order. `original` gives the lines of a file as it was.
+
+    Places are looked for loosely only where edits are so few that the applier looks for all of them so.
+    """
     edits = _once(edits)
     if len({edit.block for edit in edits}) <= 1:
         return edits
+    if len(edits) > MOST_LOOSE:
+        matching = Matching.STRICT
     superseded: set[int] = set()
     for path in {edit.path for edit in edits}:
         superseded |= _superseded(

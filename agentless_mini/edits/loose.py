@@ -250,8 +250,13 @@ def _near(task: _Task) -> Iterator[Match | None]:
         return
     said = [task.search[index].strip() for index in spoken]
     lines = [task.file.contents[index].strip() for index in there]
-    rated = sorted(((_similarity(said, lines[start:]), -start) for start in _windows(said, lines)), reverse=True)
-    if not rated or rated[0][0] < NEAR or (len(rated) > 1 and rated[0][0] - rated[1][0] < CLEARLY):
+    starts = _windows(said, lines)
+    # Ratios cost far more than equality, and fewer equal lines are refused below in any case.
+    least = max((len(said) + 1) // 2, len(said) - MOST_SLIPS)
+    if not any(sum(map(str.__eq__, said, lines[start:])) >= least for start in starts):
+        return
+    rated = sorted(((_similarity(said, lines[start:]), -start) for start in starts), reverse=True)
+    if rated[0][0] < NEAR or (len(rated) > 1 and rated[0][0] - rated[1][0] < CLEARLY):
         return
     start = -rated[0][1]
     found = there[start : start + len(spoken)]
@@ -270,22 +275,51 @@ def _are_meant(task: _Task, places: Mapping[int, int]) -> bool:
 
     A line that is changed must say the same word for word: else the slip might be what is to be written.
     """
-    slips = 0
+    slips: list[tuple[str, int]] = []
     changed = {at for region in task.regions(places) for at in range(region.a_start, region.a_stop)}
     for index, place in places.items():
         said, line = task.search[index].strip(), task.file.contents[place].strip()
         if said != line:
-            slips += 1
             is_slip = _tokens(said) == _tokens(line) if index in changed else _is_slip(said, line)
-            if slips > MOST_SLIPS or not is_slip or _has_rival(said, place, task.file):
+            if len(slips) == MOST_SLIPS or not is_slip:
                 return False
-    return True
+            slips.append((said, place))
+    return not slips or not _have_rivals(slips, task.file)
 
 
-def _has_rival(said: str, place: int, file: Lines) -> bool:
-    """Tell whether another line of the file may be meant as well."""
-    others = (line.strip() for at, line in enumerate(file.contents) if at != place)
-    return any(abs(len(line) - len(said)) <= 8 and _is_slip(said, line) for line in others)
+def _have_rivals(slips: Sequence[tuple[str, int]], file: Lines) -> bool:
+    """Tell whether for one of the lines with a slip another line of the file may be meant as well."""
+    lines = [(at, line.strip(), _bare(line.strip())) for at, line in enumerate(file.contents)]
+    for said, place in slips:
+        bare = _bare(said)
+        half = max(len(bare) // 2 - 1, 0)
+        head, tail = bare[:half], bare[len(bare) - half :]
+        # A slip has two letters at most, so one of the halves is the same; this is all that most lines cost.
+        near = (
+            line
+            for at, line, other in lines
+            if -1 <= len(other) - len(bare) <= 1
+            and (other.startswith(head) or other.endswith(tail))
+            and at != place
+            and _shared(bare, other) + _shared(bare[::-1], other[::-1]) >= len(bare) - 2
+        )
+        if any(_is_slip(said, line) for line in near):
+            return True
+    return False
+
+
+def _bare(line: str) -> str:
+    """Return what of a line counts where slips are told: its tokens, joined."""
+    return "".join(line.rstrip(",;").split()).replace('"', "'")
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one[:middle] == other[:middle] else (low, middle - 1)
+    return low
 
 
 def _is_slip(said: str, line: str) -> bool:
@@ -319,8 +353,6 @@ def _is_misspelt(one: str, other: str) -> bool:
         return False
     begin = next((at for at, (a, b) in enumerate(zip(shorter, longer, strict=False)) if a != b), len(shorter))
     left, right = shorter[begin:], longer[begin:]
-    if not any(map(str.isalpha, longer[begin : begin + 1])):
-        return False
     if len(shorter) < len(longer):
         return left == right[1:]
     return left[1:] == right[1:] or (left[:2] == right[1::-1] and left[2:] == right[2:])

@@ -33,6 +33,11 @@ class Lines:
         """Return the contents with a newline before, between and after them."""
         return "\n".join(("", *self.contents, ""))
 
+    @cached_property
+    def squeezed(self) -> dict[str, int]:
+        """Return the number, from 1, of the first line that says this, by lines without any blanks."""
+        return {"".join(line.split()): len(self.contents) - at for at, line in enumerate(reversed(self.contents))}
+
     def holds(self, line: str) -> bool:
         """Tell whether a line is one of the file's, blanks at its ends aside."""
         return line.strip() in self._stripped

@@ -66,16 +66,14 @@ _NEAR = 2
 
 
 def clean_path(said: str) -> str | Rejected:
-    """Return the path that an answer names, relative and with `/`, or `Rejected` as BAD_PATH.
+    """Return the path that is said, relative and with `/`, or `Rejected` as BAD_PATH.
 
-    Blanks around it, one pair of back-ticks or quotes, and a leading `./` are taken off; blanks within the pair are
-    part of the name. No path leaves the repository or enters `.git`, whatever the file system takes for that.
+    Blanks around it and one pair of back-ticks or quotes are taken off; blanks within the pair are part of the name.
+    No path leaves the repository or enters `.git`, whatever the file system takes for that.
     """
     path = said.strip()
     if len(path) > 1 and path[0] == path[-1] and path[0] in _QUOTES:
         path = path[1:-1]
-    while path.startswith("./"):
-        path = path[2:]
     problem = _problem(path)
     return Rejected(Reason.BAD_PATH, f"{path[:200]!r} {problem}") if problem else path
 

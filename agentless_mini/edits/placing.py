@@ -9,6 +9,9 @@ from agentless_mini.edits.matching import MOST_PLACES, Lines, Match, strict_matc
 from agentless_mini.edits.parsing import Matching
 from agentless_mini.sources import contents, split_lines
 
+# So many edits of an answer are looked for loosely, which takes its time.
+MOST_LOOSE = 32
+
 _Level = Callable[[Reading, Lines], list[Match]]
 _STRICT: tuple[tuple[_Level, int], ...] = ((strict_matches, MOST_PLACES),)
 _LEVELS = {Matching.STRICT: _STRICT, Matching.LOOSE: (*_STRICT, *((level, MOST_FOUND) for level in LOOSE_LEVELS))}
@@ -39,7 +42,7 @@ def place(edit: Edit, file: Lines, matching: Matching) -> Placed | Rejected:
             return placed
         count = f"{most} or more" if found >= most else str(max(found, 2))
         return Rejected(Reason.AMBIGUOUS, f"SEARCH stands at {count} places in {edit.path}")
-    hint = _hint(split_lines(possible[-1].search), file.contents)
+    hint = _hint(split_lines(possible[-1].search), file)
     return Rejected(Reason.NOT_FOUND, f"SEARCH is not found in {edit.path}: {hint}")
 
 
@@ -65,21 +68,19 @@ def _search_length(reading: Reading) -> int:
 # --- hints for people ----------------------------------------------------------------------------------------------
 
 
-def _hint(search: Sequence[str], existing: Sequence[str]) -> str:
+def _hint(search: Sequence[str], file: Lines) -> str:
     """Say in a clause what keeps the SEARCH from matching."""
-    known = set(existing)
+    known = set(file.contents)
     for number, line in enumerate(contents(search), 1):
         if line not in known:
-            return _missing_line(number, line, existing)
+            return _missing_line(number, line, file)
     return "each of its lines is in the file, but not all of them together and in this order"
 
 
-def _missing_line(number: int, line: str, existing: Sequence[str]) -> str:
-    squeezed = "".join(line.split())
-    for at, other in enumerate(existing, 1):
-        if squeezed and "".join(other.split()) == squeezed:
-            return f"line {number} of SEARCH differs from line {at} in blanks only"
-    for at, other in enumerate(existing, 1):
-        if squeezed and line.strip() in other:
-            return f"line {number} of SEARCH is only a part of line {at}"
+def _missing_line(number: int, line: str, file: Lines) -> str:
+    said, squeezed = line.strip(), "".join(line.split())
+    if said and squeezed in file.squeezed:
+        return f"line {number} of SEARCH differs from line {file.squeezed[squeezed]} in blanks only"
+    if said and (found := file.text.find(said)) >= 0:
+        return f"line {number} of SEARCH is only a part of line {file.text.count(chr(10), 0, found)}"
     return f"line {number} of SEARCH is nowhere in the file: {line.strip()[:80]!r}"
