@@ -1,5 +1,6 @@
 """What a file says apart from its form: equal for comments and formatting alone, cheap for one version of many."""
 
+import ast
 import random
 import sysconfig
 import time
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from agentless_mini.domain import FileChange, Patch, Reason, Rejected
 from agentless_mini.edits import Forms, candidate_patch, make_patch
 from agentless_mini.edits.languages import LANGUAGES, Parsed, Unread, language_of, parsed
-from agentless_mini.edits.statements import Broken, Module, module_of, version_of
+from agentless_mini.edits.statements import Broken, Module, module_of, statements_of, version_of
 from tests.edit_cases import edit, fenced, read
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
@@ -142,6 +143,26 @@ def versions(modules: list[bytes], number: int) -> Iterator[tuple[bytes, bytes]]
         yield data, altered(data, dice)
 
 
+def check_whole(data: bytes) -> None:
+    """Compare the statements of a file, parsed piece by piece, with those that one call of the parser gives."""
+    told = statements_of(data)
+    try:
+        wanted = ast.parse(data).body
+    except (SyntaxError, ValueError):
+        assert isinstance(told, Broken), data
+        return
+    assert not isinstance(told, Broken), (data, told)
+    assert ast.dump(ast.Module(told, [])) == ast.dump(ast.Module(wanted, [])), data
+    assert list(lines(told)) == list(lines(wanted)), data
+
+
+def lines(statements: list[ast.stmt]) -> Iterator[tuple[int, int | None]]:
+    for one in statements:
+        yield one.lineno, one.end_lineno
+        yield from ((node.lineno, node.end_lineno) for node in getattr(one, "decorator_list", ()))
+        yield from lines(one.body) if isinstance(one, ast.ClassDef) else ()
+
+
 def check_versions(modules: list[bytes], number: int) -> None:
     """Compare a version as it is told from its module with the whole of it parsed; many must be told from parts."""
     parts = broken = 0
@@ -150,6 +171,7 @@ def check_versions(modules: list[bytes], number: int) -> None:
         module = known.setdefault(before, module_of(before)) if before in known else module_of(before)
         known[before] = module
         if isinstance(module, Module):
+            check_whole(after)
             version, whole = version_of(module, after), module_of(after)
             told, wanted = (None if isinstance(one, Broken) else one.digest for one in (version, whole))
             assert told == wanted, (before, after)

@@ -9,8 +9,8 @@ does not depend on the way. Members of a class are statements of their own, for 
 import ast
 import hashlib
 import re
-import warnings
 from bisect import bisect_left, bisect_right
+from codecs import BOM_UTF8
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,11 +18,23 @@ from tokenize import detect_encoding
 
 from agentless_mini.edits.alignment import shared_ends
 from agentless_mini.edits.names import bound
+from agentless_mini.sources import parse_python
 
 _LONE_RETURN = re.compile(rb"\r(?!\n)")
 _LINE = re.compile(r"\bline (\d+)")
 _REFUSED = "the parser refuses the file"
-_WRAPPER = "class _:\n{}0\n"
+# What hides the beginnings of lines: comments, strings and, outside of them, a newline behind a backslash.
+_STRINGS = (
+    rb"#[^\n]*|\\\r?\n[^\n]?"
+    + b"".join([rb"|%b{3}(?:[^\\%b]+|\\.|%b(?!%b%b))*(?:%b{3}|\\?\Z)".replace(b"%b", quote) for quote in (b"'", b'"')])
+    + b"".join([rb"|%b(?:[^\\\n%b]+|\\.)*%b?".replace(b"%b", quote) for quote in (b"'", b'"')])
+)
+_FLAGS = re.MULTILINE | re.DOTALL
+# A class up to the indentation of its first member; its decorators are before it.
+_HEADER = re.compile(
+    rb"((?:(?:[@# \t\f\r][^\n]*)?\n)*class\b(?s:.{0,2000}?):[ \t]*(?:#[^\n]*)?\r?\n)"
+    rb"(?:[ \t\f]*(?:#[^\n]*)?\r?\n)*([ \t]+)[^\s#]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +106,111 @@ def version_of(module: Module, data: bytes) -> Version | Broken:
 
 
 def _is_plain(data: bytes) -> bool:
-    """Tell whether lines end as Python and this module agree on, and the text is UTF-8 wherever it is cut."""
+    """Tell whether the text is UTF-8, and its lines end as Python and this module agree on."""
     try:
         encoding, _ = detect_encoding(iter(line + b"\n" for line in data.split(b"\n", 2)[:2]).__next__)
-    except SyntaxError:
+        data.decode()
+    except (SyntaxError, UnicodeDecodeError):
         return False
     flufl = b"barry_as_FLUFL" in data  # from then on other operators are valid
     return encoding in {"utf-8", "utf8", "utf-8-sig"} and not _LONE_RETURN.search(data) and not flufl
 
 
-def statements_of(source: bytes | str) -> list[ast.stmt] | Broken:
-    """Return the statements of a file, or why it does not parse."""
+def statements_of(data: bytes) -> list[ast.stmt] | Broken:
+    """Return the statements of a file, or why it does not parse.
+
+    A plain file is parsed piece by piece, for no other thread runs while the parser does. Only its statements, the
+    members of its classes and the decorators of both tell the lines of the file then.
+    """
+    if not _is_plain(data):
+        return _parsed(data)
+    return _parsed_in_pieces(data.removeprefix(BOM_UTF8))
+
+
+# --- parsing ---------------------------------------------------------------------------------------------------------
+
+
+def _parsed(source: bytes | str) -> list[ast.stmt] | Broken:
     try:
-        with warnings.catch_warnings():  # what the compiler thinks of a repository's code is not our user's concern
-            warnings.simplefilter("ignore")
-            return ast.parse(source).body
+        return parse_python(source).body
     except SyntaxError as error:
         return Broken(f"line {error.lineno or 1}: {error.msg}")
     except (ValueError, RecursionError, MemoryError) as error:
         return Broken(f"line 1: {_REFUSED} ({type(error).__name__})")
+
+
+def _parsed_in_pieces(data: bytes, indent: bytes = b"") -> list[ast.stmt] | Broken:
+    """Return the statements of whole lines of a plain file; those of a class if they are indented.
+
+    Text that parses alone leaves no string and no bracket open, so what follows it says what it says alone. A piece
+    that does not parse is tried twice as long: that takes no more than some times the whole.
+    """
+    tokens = re.compile(_STRINGS + rb"|(^%b(?=[^\s#)\]}\\])(?!(?:else|elif|except|finally)\b))" % indent, _FLAGS)
+    found_starts = [found for found in tokens.finditer(data) if found[1] is not None]
+    decorated = [data.startswith(b"@", found.end()) for found in found_starts]
+    starts = [0, *(found.start() for found, late in zip(found_starts[1:], decorated, strict=False) if not late)]
+    statements: list[ast.stmt] = []
+    at = line = 0
+    while at < len(starts):
+        count = 1
+        while True:
+            piece = data[starts[at] : starts[at + count] if at + count < len(starts) else len(data)]
+            found = _parsed_members(piece, indent) if indent else _parsed_class(piece) or _parsed(piece.decode())
+            if not isinstance(found, Broken):
+                break
+            if at + count >= len(starts):
+                return _moved_fault(found, line)
+            count *= 2
+        statements.extend(_moved(found, line))
+        line += piece.count(b"\n")
+        at += count
+    return statements
+
+
+def _parsed_class(piece: bytes) -> list[ast.stmt] | None:
+    """Return the class that begins the piece, its members parsed one by one; None where that is not all."""
+    header = _HEADER.match(piece)
+    if not header:
+        return None
+    found = _parsed(f"{header[1].decode()}{header[2].decode()}0")
+    members = _parsed_in_pieces(piece[header.end(1) :], header[2])
+    match found, members:
+        case [[ast.ClassDef(body=[ast.Expr()]) as statement], [*_, last]]:
+            lines = header[1].count(b"\n")
+            statement.body = _moved(members, lines)
+            statement.end_lineno = last.end_lineno
+            return [statement]
+    return None
+
+
+def _parsed_members(source: bytes, indent: bytes) -> list[ast.stmt] | Broken:
+    """Return the statements of lines that are indented; a fault without words where they are not all."""
+    body = _parsed(f"class _:\n{indent.decode()}0\n{source.decode()}")
+    if isinstance(body, Broken):
+        return _moved_fault(body, -2)
+    match body:
+        case [ast.ClassDef(body=[_, *members])] if members:
+            return _moved(members, -2)
+    return Broken("")
+
+
+def _moved(statements: list[ast.stmt], lines: int) -> list[ast.stmt]:
+    """Add to the lines of statements, of their decorators, and of the members of classes."""
+    todo: list[ast.stmt | ast.expr] = [*statements]
+    while todo:
+        node = todo.pop()
+        node.lineno += lines
+        node.end_lineno = (node.end_lineno or 0) + lines
+        todo.extend(getattr(node, "decorator_list", ()))
+        todo.extend(node.body if isinstance(node, ast.ClassDef) else ())
+    return statements
+
+
+def _moved_fault(broken: Broken, lines: int) -> Broken:
+    """Add to the lines that a fault tells of."""
+    if _REFUSED in broken.problem:
+        return broken
+    return Broken(_LINE.sub(lambda found: f"line {int(found[1]) + lines}", broken.problem))
 
 
 # --- digests ---------------------------------------------------------------------------------------------------------
@@ -254,12 +352,13 @@ class _Change:
             start, source = self._source(begin, end)
             if source is None:
                 continue
-            found = self._statements(source, member, self._module.spans[begin].indent)
+            indent = self._module.spans[begin].indent.encode()
+            found = _parsed_members(source, indent) if member else _parsed_in_pieces(source)
             if isinstance(found, list):
                 return self._version(found, begin, end, member)
-            if found and sure:
+            if found.problem and sure:
                 whole = (begin, end) == (0, len(self._stops))
-                return self._fault(found, start, member) if whole or _is_final(found) else None
+                return _moved_fault(found, self._data.count(b"\n", 0, start)) if whole or _is_final(found) else None
         return None
 
     def _tries(self) -> Iterator[tuple[int, int, bool, bool]]:
@@ -283,37 +382,18 @@ class _Change:
         yield begin, end + 1, False, False
         yield spans[max(0, begin - 1)].header, spans[min(end + 1, last)].last + 1, False, True
 
-    def _source(self, begin: int, end: int) -> tuple[int, str | None]:
+    def _source(self, begin: int, end: int) -> tuple[int, bytes | None]:
         """Return where the text that now stands in these spans begins, and the text if it is one of whole lines."""
         start = self._stops[begin - 1] if begin else 0
         text = self._data[start : len(self._data) - (len(self._module.data) - self._stops[end - 1])]
-        if end < len(self._stops) and text and not text.endswith(b"\n"):
-            return start, None
-        try:
-            return start, text.decode("utf-8" if begin else "utf-8-sig")
-        except UnicodeDecodeError:
-            return start, None
-
-    def _statements(self, source: str, member: bool, indent: str) -> list[ast.stmt] | Broken | None:
-        """Return what a text says; None where it is not made of members alone, though it should be."""
-        if not member:
-            return statements_of(source)
-        body = statements_of(_WRAPPER.format(indent) + source)
-        if isinstance(body, Broken):
-            return body
-        (wrapper, *others) = body
-        return wrapper.body[1:] or None if isinstance(wrapper, ast.ClassDef) and not others else None
+        whole = end == len(self._stops) or not text or text.endswith(b"\n")
+        return start, (text if begin else text.removeprefix(BOM_UTF8)) if whole else None
 
     def _version(self, statements: list[ast.stmt], begin: int, end: int, member: bool) -> Version:
         spans = self._module.spans
         new = ([_said(one, b"1")] if member else _digests(one) for one in statements)
         said = (*(span.digests for span in spans[:begin]), *new, *(span.digests for span in spans[end:]))
         return Version(_joined(chain.from_iterable(said)), tuple(statements), begin, end, member)
-
-    def _fault(self, broken: Broken, start: int, member: bool) -> Broken:
-        """Return the fault with its lines counted in the whole file."""
-        before = self._data.count(b"\n", 0, start) - (_WRAPPER.count("\n") if member else 0)
-        return Broken(_LINE.sub(lambda found: f"line {int(found[1]) + before}", broken.problem))
 
 
 def _is_final(broken: Broken) -> bool:
