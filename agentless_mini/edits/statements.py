@@ -13,15 +13,16 @@ from bisect import bisect_left, bisect_right
 from codecs import BOM_UTF8
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from tokenize import detect_encoding
 
-from agentless_mini.edits.alignment import shared_ends
+from agentless_mini.edits.alignment import Region, differing, shared_ends
 from agentless_mini.edits.names import bound
 from agentless_mini.sources import parse_python
 
 _LONE_RETURN = re.compile(rb"\r(?!\n)")
 _LINE = re.compile(r"\bline (\d+)")
+_FAR = 4  # spans: changes that touch fewer are parsed as one
 _REFUSED = "the parser refuses the file"
 # What hides the beginnings of lines: comments, strings and, outside of them, a newline behind a backslash.
 _STRINGS = (
@@ -65,17 +66,24 @@ class Module:
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
-    """Another version of a module: its digest, and the statements that were parsed of it.
+class Part:
+    """Statements that were parsed of another version of a module.
 
-    They stand where the spans [begin, end) of the module stood: in its class if `member`, else at the top.
+    They stand where its spans [begin, end) stood: in their class if `member`, else at the top.
     """
 
-    digest: str
     statements: tuple[ast.stmt, ...]
     begin: int
     end: int
     member: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Another version of a module: its digest, and in their order the parts of it that were parsed."""
+
+    digest: str
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,20 @@ def version_of(module: Module, data: bytes) -> Version | Broken:
     if found is not None:
         return found
     body = statements_of(data)
-    return body if isinstance(body, Broken) else Version(_digest(body), tuple(body), 0, len(module.spans))
+    return body if isinstance(body, Broken) else Version(_digest(body), (Part(tuple(body), 0, len(module.spans)),))
+
+
+def statements_at(module: Module, place: int) -> list[ast.stmt]:
+    """Return the statements of a span; of the header of a class the class, with no member that says anything."""
+    if not module.spans:
+        found = statements_of(module.data)
+    else:
+        span = module.spans[place]
+        text = module.data[module.spans[place - 1].stop if place else 0 : span.stop].removeprefix(BOM_UTF8)
+        if place == span.header < span.last:
+            text += f"{span.indent}0".encode()
+        found = _parsed_in_pieces(text, span.indent.encode() if place > span.header else b"")
+    return [] if isinstance(found, Broken) else found
 
 
 def _is_plain(data: bytes) -> bool:
@@ -339,61 +360,112 @@ def _end(run: Sequence[ast.stmt]) -> int:
 
 
 class _Change:
-    """A module and another version of it, to be parsed around what differs."""
+    """A module and another version of it, to be parsed around what differs. Regions are of bytes."""
 
     def __init__(self, module: Module, data: bytes) -> None:
         self._module = module
         self._data = data
         self._stops = [span.stop for span in module.spans]
+        head, tail = shared_ends(module.data, data)
+        self._region = Region(head, len(module.data) - tail, head, len(data) - tail)
 
     def parsed(self) -> Version | Broken | None:
         """Return the version, or why it does not parse; None where only the whole of it can tell."""
-        for begin, end, member, sure in self._tries():
-            start, source = self._source(begin, end)
-            if source is None:
-                continue
-            indent = self._module.spans[begin].indent.encode()
-            found = _parsed_members(source, indent) if member else _parsed_in_pieces(source)
-            if isinstance(found, list):
-                return self._version(found, begin, end, member)
-            if found.problem and sure:
+        if parts := self._apart():
+            return self._version(parts)
+        for begin, end, member, sure in self._tries(self._region):
+            found = self._part(self._region, begin, end, member)
+            if isinstance(found, Part):
+                return self._version([found])
+            if found and found.problem and sure:
                 whole = (begin, end) == (0, len(self._stops))
-                return _moved_fault(found, self._data.count(b"\n", 0, start)) if whole or _is_final(found) else None
+                return found if whole or _is_final(found) else None
         return None
 
-    def _tries(self) -> Iterator[tuple[int, int, bool, bool]]:
+    def _apart(self) -> list[Part]:
+        """Return what stands around each of several changes, none where one of them does not parse by itself."""
+        regions = self._regions()
+        parts: list[Part] = []
+        for at, region in enumerate(regions, 1):
+            limit = self._spans(regions[at])[0] if at < len(regions) else len(self._stops)
+            done = parts[-1].end if parts else 0
+            tries = (
+                self._part(region, begin, end, member)
+                for begin, end, member, _ in self._tries(region)
+                if done <= begin and end <= limit
+            )
+            part = next((found for found in tries if isinstance(found, Part)), None)
+            if not part:
+                return []
+            parts.append(part)
+        return parts
+
+    def _regions(self) -> list[Region]:
+        """Return the regions that differ, no two in one span; none where that is a single one."""
+        begin, end = self._spans(self._region)
+        if end - begin < _FAR:
+            return []
+        old, new = self._module.data, self._data
+        start = old.rfind(b"\n", 0, self._region.a_start) + 1
+        stop = old.find(b"\n", self._region.a_stop) + 1 or len(old)
+        sides = old[start:stop], new[start : stop + len(new) - len(old)]
+        a, b = (side.splitlines(keepends=True) for side in sides)
+        places = [list(accumulate(map(len, lines), initial=start)) for lines in (a, b)]
+        regions: list[Region] = []
+        for one in differing(a, b):
+            region = Region(*(places[0][at] for at in one[:2]), *(places[1][at] for at in one[2:]))
+            while regions and self._spans(region)[0] < self._spans(regions[-1])[1]:
+                before = regions.pop()
+                region = Region(before.a_start, region.a_stop, before.b_start, region.b_stop)
+            regions.append(region)
+        return regions if len(regions) > 1 else []
+
+    def _spans(self, region: Region) -> tuple[int, int]:
+        """Return the spans [begin, end) that a region touches."""
+        last = len(self._stops) - 1
+        begin = min(bisect_right(self._stops, region.a_start), last)
+        if region.a_start <= self._module.spans[begin].first:  # what stands before a statement may go on with the last
+            begin = max(0, begin - 1)
+        return begin, max(begin, min(bisect_left(self._stops, region.a_stop), last)) + 1
+
+    def _tries(self, region: Region) -> Iterator[tuple[int, int, bool, bool]]:
         """Yield which spans to parse: [begin, end), whether in their class, and whether a fault there is one of all.
 
         It is one of all where a whole statement that did not change stands on both sides.
         """
         spans = self._module.spans
-        head, tail = shared_ends(self._module.data, self._data)
-        last = len(spans) - 1
-        begin = min(bisect_right(self._stops, head), last)
-        if head <= spans[begin].first:  # what stands before a statement may go on with the one before
-            begin = max(0, begin - 1)
-        end = max(begin, min(bisect_left(self._stops, len(self._module.data) - tail), last))
-        header = spans[begin].header
-        if header == spans[end].header < begin:
-            yield begin, end + 1, True, False
-            if header < begin - 1 and end < spans[end].last:
-                yield begin - 1, end + 2, True, True
-        begin, end = spans[begin].header, spans[end].last
-        yield begin, end + 1, False, False
-        yield spans[max(0, begin - 1)].header, spans[min(end + 1, last)].last + 1, False, True
+        begin, end = self._spans(region)
+        header, last = spans[begin].header, spans[end - 1].last
+        if header == spans[end - 1].header < begin:
+            yield begin, end, True, False
+            if header < begin - 1 and end <= last:
+                yield begin - 1, end + 1, True, True
+        yield header, last + 1, False, False
+        yield spans[max(0, header - 1)].header, spans[min(last + 1, len(spans) - 1)].last + 1, False, True
 
-    def _source(self, begin: int, end: int) -> tuple[int, bytes | None]:
-        """Return where the text that now stands in these spans begins, and the text if it is one of whole lines."""
-        start = self._stops[begin - 1] if begin else 0
-        text = self._data[start : len(self._data) - (len(self._module.data) - self._stops[end - 1])]
-        whole = end == len(self._stops) or not text or text.endswith(b"\n")
-        return start, (text if begin else text.removeprefix(BOM_UTF8)) if whole else None
+    def _part(self, region: Region, begin: int, end: int, member: bool) -> Part | Broken | None:
+        """Return what now stands in these spans; None where it does not end with a line."""
+        start = (self._stops[begin - 1] if begin else 0) + region.b_start - region.a_start
+        stop = self._stops[end - 1] + region.b_stop - region.a_stop
+        text = self._data[start:stop]
+        if end < len(self._stops) and text and not text.endswith(b"\n"):
+            return None
+        indent = self._module.spans[begin].indent.encode() if member else b""
+        found = _parsed_in_pieces(text if begin else text.removeprefix(BOM_UTF8), indent)
+        if isinstance(found, Broken):
+            return _moved_fault(found, self._data.count(b"\n", 0, start))
+        return Part(tuple(found), begin, end, member)
 
-    def _version(self, statements: list[ast.stmt], begin: int, end: int, member: bool) -> Version:
-        spans = self._module.spans
-        new = ([_said(one, b"1")] if member else _digests(one) for one in statements)
-        said = (*(span.digests for span in spans[:begin]), *new, *(span.digests for span in spans[end:]))
-        return Version(_joined(chain.from_iterable(said)), tuple(statements), begin, end, member)
+    def _version(self, parts: Sequence[Part]) -> Version:
+        spans, done = self._module.spans, 0
+        said: list[bytes] = []
+        for part in parts:
+            said.extend(chain.from_iterable(span.digests for span in spans[done : part.begin]))
+            for one in part.statements:
+                said.extend([_said(one, b"1")] if part.member else _digests(one))
+            done = part.end
+        said.extend(chain.from_iterable(span.digests for span in spans[done:]))
+        return Version(_joined(said), tuple(parts))
 
 
 def _is_final(broken: Broken) -> bool:
