@@ -116,12 +116,13 @@ class Forms:
         top = [statement for part in version.parts if not part.member for statement in part.statements]
         heads = [place for place, span in enumerate(spans) if place == span.header]
         known = {name for place in heads if place not in changed for name in spans[place].names}
-        found = undefined(top, known)
-        known |= bound(top)
+        members = []
         for header in {spans[part.begin].header for part in version.parts if part.member}:
             same = [part for part in version.parts if part.member and spans[part.begin].header == header]
             statements = [statement for part in same for statement in part.statements]
-            found |= undefined(statements, known, _siblings(module, header, changed))
+            members.append((_siblings(module, header, changed), statements))
+        found = undefined(top, known, members)
+        known |= bound(top)
         gone = {name for place in heads if place in changed for name in spans[place].names} - known
         gone -= bound(statement for part in version.parts for statement in part.statements)
         if gone:
@@ -155,7 +156,10 @@ def _mentions(module: Module, names: Collection[str]) -> list[int]:
 def _undefined_at(module: Module, place: int, known: Collection[str]) -> set[str]:
     """Return the names that a span uses undefined."""
     header = module.spans[place].header if module.spans else place
-    return undefined(statements_at(module, place), known, _siblings(module, header) if place > header else None)
+    statements = statements_at(module, place)
+    if place > header:
+        return undefined((), known, [(_siblings(module, header), statements)])
+    return undefined(statements, known)
 
 
 def _siblings(module: Module, header: int, changed: Collection[int] = ()) -> set[str]:

@@ -13,16 +13,18 @@ from bisect import bisect_left, bisect_right
 from codecs import BOM_UTF8
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import chain, pairwise
 from tokenize import detect_encoding
 
-from agentless_mini.edits.alignment import Region, differing, shared_ends
+from agentless_mini.edits.alignment import Region, shared_ends
 from agentless_mini.edits.names import bound
 from agentless_mini.sources import parse_python
 
 _LONE_RETURN = re.compile(rb"\r(?!\n)")
 _LINE = re.compile(r"\bline (\d+)")
 _FAR = 4  # spans: changes that touch fewer are parsed as one
+_MOST_REGIONS = 50
+_NEXT, _SOON = 5, 50_000  # how many spans behind a change are looked for again, and within how many bytes
 _REFUSED = "the parser refuses the file"
 # What hides the beginnings of lines: comments, strings and, outside of them, a newline behind a backslash.
 _STRINGS = (
@@ -405,20 +407,30 @@ class _Change:
         begin, end = self._spans(self._region)
         if end - begin < _FAR:
             return []
-        old, new = self._module.data, self._data
-        start = old.rfind(b"\n", 0, self._region.a_start) + 1
-        stop = old.find(b"\n", self._region.a_stop) + 1 or len(old)
-        sides = old[start:stop], new[start : stop + len(new) - len(old)]
-        a, b = (side.splitlines(keepends=True) for side in sides)
-        places = [list(accumulate(map(len, lines), initial=start)) for lines in (a, b)]
         regions: list[Region] = []
-        for one in differing(a, b):
-            region = Region(*(places[0][at] for at in one[:2]), *(places[1][at] for at in one[2:]))
+        for region in self._differing():
             while regions and self._spans(region)[0] < self._spans(regions[-1])[1]:
                 before = regions.pop()
                 region = Region(before.a_start, region.a_stop, before.b_start, region.b_stop)
             regions.append(region)
         return regions if len(regions) > 1 else []
+
+    def _differing(self) -> Iterator[Region]:
+        """Yield regions that differ; a span that is found again soon behind where one begins is its end."""
+        old, new = self._module.data, self._data
+        a, a_stop, b, b_stop = self._region
+        for _ in range(_MOST_REGIONS):
+            place = bisect_left(self._stops, a)
+            for start, stop in pairwise(self._stops[place : place + _NEXT]):
+                found = new.find(old[start:stop], b, min(b + _SOON, b_stop))
+                if stop <= a_stop and found >= 0:
+                    yield Region(a, start, b, found)
+                    break
+            else:
+                break
+            shared, _ = shared_ends(old[start:a_stop], new[found:b_stop])
+            a, b = start + shared, found + shared
+        yield Region(a, a_stop, b, b_stop)
 
     def _spans(self, region: Region) -> tuple[int, int]:
         """Return the spans [begin, end) that a region touches."""
