@@ -1,5 +1,6 @@
 """What a file says apart from its form: equal for comments and formatting alone, cheap for one version of many."""
 
+import ast
 import random
 import sysconfig
 import time
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from agentless_mini.domain import FileChange, Patch, Reason, Rejected
 from agentless_mini.edits import Forms, candidate_patch, make_patch
 from agentless_mini.edits.languages import LANGUAGES, Parsed, Unread, language_of, parsed
-from agentless_mini.edits.statements import Broken, Module, module_of, version_of
+from agentless_mini.edits.statements import Broken, Module, Version, module_of, statements_of, version_of
 from tests.edit_cases import edit, fenced, read
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
@@ -116,7 +117,7 @@ JUNK = [
 def altered(data: bytes, dice: random.Random) -> bytes:
     """Return a version of a file, broken as often as not."""
     lines = data.splitlines(keepends=True)
-    for _ in range(dice.choice([1, 1, 2])):
+    for _ in range(dice.choice([1, 1, 2, 4])):
         at = dice.randrange(len(lines) + 1)
         match dice.randrange(5):
             case 0:
@@ -142,6 +143,26 @@ def versions(modules: list[bytes], number: int) -> Iterator[tuple[bytes, bytes]]
         yield data, altered(data, dice)
 
 
+def check_whole(data: bytes) -> None:
+    """Compare the statements of a file, parsed piece by piece, with those that one call of the parser gives."""
+    told = statements_of(data)
+    try:
+        wanted = ast.parse(data).body
+    except (SyntaxError, ValueError):
+        assert isinstance(told, Broken), data
+        return
+    assert not isinstance(told, Broken), (data, told)
+    assert ast.dump(ast.Module(told, [])) == ast.dump(ast.Module(wanted, [])), data
+    assert list(lines(told)) == list(lines(wanted)), data
+
+
+def lines(statements: list[ast.stmt]) -> Iterator[tuple[int, int | None]]:
+    for one in statements:
+        yield one.lineno, one.end_lineno
+        yield from ((node.lineno, node.end_lineno) for node in getattr(one, "decorator_list", ()))
+        yield from lines(one.body) if isinstance(one, ast.ClassDef) else ()
+
+
 def check_versions(modules: list[bytes], number: int) -> None:
     """Compare a version as it is told from its module with the whole of it parsed; many must be told from parts."""
     parts = broken = 0
@@ -150,10 +171,13 @@ def check_versions(modules: list[bytes], number: int) -> None:
         module = known.setdefault(before, module_of(before)) if before in known else module_of(before)
         known[before] = module
         if isinstance(module, Module):
+            check_whole(after)
             version, whole = version_of(module, after), module_of(after)
             told, wanted = (None if isinstance(one, Broken) else one.digest for one in (version, whole))
             assert told == wanted, (before, after)
-            parts += not isinstance(version, Broken) and version.end - version.begin < len(module.spans)
+            parts += not isinstance(version, Broken) and sum(one.end - one.begin for one in version.parts) < len(
+                module.spans
+            )
             broken += isinstance(version, Broken)
     assert parts > number / 20
     assert broken > number / 5
@@ -161,6 +185,73 @@ def check_versions(modules: list[bytes], number: int) -> None:
 
 def test_a_version_of_a_module_is_told_as_if_all_of_it_were_parsed() -> None:
     check_versions(MODULES, 3000)
+
+
+FAR = b"".join(
+    b"def f%d():\n    return %d\n\n\nclass A%d:\n    x = %d\n\n    def f(self):\n        return 0\n\n    y = 2\n\n\n"
+    % (at, at, at, at)
+    for at in range(9)
+)
+
+
+def whole_digest(data: bytes) -> str | None:
+    """Return the digest of a file that is not told from another, None of one that does not parse."""
+    check_whole(data)
+    whole = module_of(data)
+    return whole.digest if isinstance(whole, Module) else None
+
+
+def told(before: bytes, after: bytes) -> Version | Broken:
+    module = module_of(before)
+    assert isinstance(module, Module)
+    version = version_of(module, after)
+    assert (None if isinstance(version, Broken) else version.digest) == whole_digest(after), (before, after)
+    return version
+
+
+def test_several_changes_are_told_each_by_itself() -> None:
+    after = FAR.replace(b"x = 2\n", b"x = 3\n    z = 4\n").replace(b"return 5\n", b"pass\n").replace(b"A8:", b"A8(A1):")
+    version = told(FAR, after)
+    assert isinstance(version, Version)
+    assert sum(len(part.statements) for part in version.parts) < 10
+    assert len(version.parts) == 3
+
+
+@pytest.mark.parametrize(("opens", "closes"), [('"""', '"""'), ("(", ")"), ("[", "]"), ("'''\n", "'''"), ("{", "}")])
+def test_what_one_change_opens_another_may_close(opens: str, closes: str) -> None:
+    for end in ("\n\n", ",\n\n"):
+        before = "".join(f"x{at}{end}" for at in range(9))
+        after = before.replace("x2", f"x2; y = {opens}x2").replace("x7", f"x7{closes}; x7")
+        for version in (after, after.replace("x4", "x4 + 1"), after.replace(closes, "")):
+            told(before.encode(), version.encode())
+
+
+def test_many_changes_to_a_module_are_told_as_if_all_of_it_were_parsed() -> None:
+    dice, apart = random.Random(3), 0  # noqa: S311 - not for secrets
+    for _ in range(500):
+        lines = FAR.splitlines(keepends=True)
+        for _ in range(dice.choice([2, 3, 6])):
+            at = dice.randrange(len(lines))
+            new = dice.choice([*JUNK, *["    z = 1\n", "z = 1\n", ""] * 9]).encode()
+            lines[at] = dice.choice([lines[at] + new, new + lines[at], new])
+        version = told(FAR, b"".join(lines))
+        apart += isinstance(version, Version) and len(version.parts) > 1
+    assert apart > 30
+
+
+HOSTILE_LINES = (
+    "x\n", "(\n", '"""\n', "'\\''\n", "@a\n", "class A:\n", "class A:\n x\n", "class A(\n", "\\\n", "'''\\\n", ":#",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["", "\n", "(", '"""', "\\"])
+def test_the_statements_of_hostile_text_are_found_in_seconds(end: str) -> None:
+    begun = time.process_time()
+    for line in HOSTILE_LINES:
+        text = line * (40_000 // len(line))
+        statements_of(f"{text}{end}".encode())
+        statements_of(f"class A:\n {text}{end}".replace("\n", "\n ").encode())
+    assert time.process_time() - begun < 10
 
 
 @pytest.mark.slow

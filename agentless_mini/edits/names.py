@@ -44,11 +44,13 @@ def _binds(node: ast.AST) -> Iterable[str]:
 
 
 def undefined(
-    statements: Sequence[ast.stmt], known: Collection[str] = (), siblings: Collection[str] | None = None
+    statements: Sequence[ast.stmt],
+    known: Collection[str] = (),
+    members: Iterable[tuple[Collection[str], Sequence[ast.stmt]]] = (),
 ) -> set[str]:
     """Return the names that statements use though nothing binds them, or before a function of its own does.
 
-    `known` are bound elsewhere in the module. `siblings` are bound in the class that the statements are members of.
+    `known` are bound elsewhere in the module. `members` are statements of classes, and what others in each bind.
     Nothing is told of code that pyflakes cannot follow, or where a star import may bind whatever is used.
     """
     from pyflakes.checker import Checker
@@ -57,10 +59,10 @@ def undefined(
     if STAR in known:
         return set()
     body = list(statements)
-    if siblings is not None:
-        wrapper = ast.parse(f"class _:\n    {' = '.join(sorted({'_', *siblings}))} = None").body
-        wrapper[0].body.extend(statements)  # type: ignore[attr-defined]
-        body = wrapper
+    for siblings, inside in members:
+        (wrapper,) = ast.parse(f"class _:\n    {' = '.join(sorted({'_', *siblings}))} = None").body
+        wrapper.body.extend(inside)  # type: ignore[attr-defined]
+        body.append(wrapper)
     try:
         with warnings.catch_warnings():  # it parses annotations that are strings
             warnings.simplefilter("ignore")

@@ -11,13 +11,14 @@ A changed file is compared as the file that it was: text, where that did not par
 
 import hashlib
 import re
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
 from agentless_mini.edits.languages import UNSURE, Parsed, Unread, language_of, parsed
 from agentless_mini.edits.names import STAR, bound, undefined
-from agentless_mini.edits.statements import Broken, Module, Version, module_of, statements_of, version_of
+from agentless_mini.edits.statements import Broken, Module, Version, module_of, statements_at, version_of
 from agentless_mini.sources import is_python
 
 MOST_CHECKED = 256 * 1024
@@ -52,7 +53,7 @@ class Forms:
         self._forms: dict[tuple[str, bytes, bytes], Form] = {}
         self._modules: dict[bytes, Module | Broken] = {}
         self._parsed: dict[tuple[str, bytes], Parsed | Unread] = {}
-        self._undefined: dict[bytes, set[str]] = {}
+        self._undefined: dict[bytes, dict[int, set[str]]] = {}
 
     def of(self, path: str, data: bytes, before: bytes | None = None) -> Form:
         """Return the form of a file with these bytes at that path, as a version of what stood there before.
@@ -108,30 +109,63 @@ class Forms:
 
     def _newly_undefined(self, module: Module, version: Version, data: bytes) -> set[str]:
         """Return the names that a version uses undefined and the module does not."""
-        begin, end = version.begin, version.end
-        known, siblings, gone = set[str](), set[str](), set[str]()
-        for place, span in enumerate(module.spans):
-            if begin <= place < end:
-                gone |= span.names if place == span.header else set()
-            elif place == span.header:
-                known |= span.names
-            elif version.member and span.header == module.spans[begin].header:
-                siblings |= span.names
-        if len(data) > MOST_CHECKED and end - begin == len(module.spans):
+        spans = module.spans
+        changed = {place for part in version.parts for place in range(part.begin, part.end)}
+        if len(data) > MOST_CHECKED and len(changed) == len(spans):
             return set()
-        found = undefined(version.statements, known, siblings if version.member else None)
-        gone -= known | bound(version.statements)
-        if STAR not in known and any(re.search(rb"\b%b\b" % name.encode(), data) for name in gone):
-            found |= self._all_undefined(data)
-        return found - self._all_undefined(module.data) if found else found
+        top = [statement for part in version.parts if not part.member for statement in part.statements]
+        heads = [place for place, span in enumerate(spans) if place == span.header]
+        known = {name for place in heads if place not in changed for name in spans[place].names}
+        members = []
+        for header in {spans[part.begin].header for part in version.parts if part.member}:
+            same = [part for part in version.parts if part.member and spans[part.begin].header == header]
+            statements = [statement for part in same for statement in part.statements]
+            members.append((_siblings(module, header, changed), statements))
+        found = undefined(top, known, members)
+        known |= bound(top)
+        gone = {name for place in heads if place in changed for name in spans[place].names} - known
+        gone -= bound(statement for part in version.parts for statement in part.statements)
+        if gone:
+            kept = [place for place in _mentions(module, gone) if place not in changed]
+            told = {name for place in kept for name in _undefined_at(module, place, known)}
+            found |= told if STAR in gone else told & gone
+        return found - self._undefined_before(module, found) if found else found
 
-    def _all_undefined(self, data: bytes) -> set[str]:
-        """Return the names that a whole file uses undefined, none of a file that is too large to say."""
-        key = _key(data)
-        if key not in self._undefined:
-            body = statements_of(data) if len(data) <= MOST_CHECKED else []
-            self._undefined[key] = set() if isinstance(body, Broken) else undefined(body)
-        return self._undefined[key]
+    def _undefined_before(self, module: Module, names: Collection[str]) -> set[str]:
+        """Return the names that a module uses undefined, where it mentions any of these."""
+        key = _key(module.data)
+        known = {name for place, span in enumerate(module.spans) if place == span.header for name in span.names}
+        told = self._undefined.setdefault(key, {})
+        found: set[str] = set()
+        for place in _mentions(module, names):
+            if place not in told:
+                told[place] = _undefined_at(module, place, known)
+            found |= told[place]
+        return found
+
+
+def _mentions(module: Module, names: Collection[str]) -> list[int]:
+    """Return the spans that may mention any of the names; all where a name can be written in other ways."""
+    if not all(name.isidentifier() and name.isascii() for name in names):
+        return list(range(len(module.spans) or 1))
+    stops = [span.stop for span in module.spans]
+    words = re.compile(rb"\b(?:%b)\b" % "|".join(names).encode())
+    return sorted({bisect_right(stops, found.start()) for found in words.finditer(module.data)})
+
+
+def _undefined_at(module: Module, place: int, known: Collection[str]) -> set[str]:
+    """Return the names that a span uses undefined."""
+    header = module.spans[place].header if module.spans else place
+    statements = statements_at(module, place)
+    if place > header:
+        return undefined((), known, [(_siblings(module, header), statements)])
+    return undefined(statements, known)
+
+
+def _siblings(module: Module, header: int, changed: Collection[int] = ()) -> set[str]:
+    """Return the names that the members of a class bind which did not change."""
+    places = range(header + 1, module.spans[header].last + 1)
+    return {name for place in places if place not in changed for name in module.spans[place].names}
 
 
 def _key(data: bytes) -> bytes:

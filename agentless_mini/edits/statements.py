@@ -9,20 +9,35 @@ does not depend on the way. Members of a class are statements of their own, for 
 import ast
 import hashlib
 import re
-import warnings
 from bisect import bisect_left, bisect_right
+from codecs import BOM_UTF8
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from tokenize import detect_encoding
 
-from agentless_mini.edits.alignment import shared_ends
+from agentless_mini.edits.alignment import Region, shared_ends
 from agentless_mini.edits.names import bound
+from agentless_mini.sources import parse_python
 
 _LONE_RETURN = re.compile(rb"\r(?!\n)")
 _LINE = re.compile(r"\bline (\d+)")
+_FAR = 4  # spans: changes that touch fewer are parsed as one
+_MOST_REGIONS = 50
+_NEXT, _SOON = 5, 50_000  # how many spans behind a change are looked for again, and within how many bytes
 _REFUSED = "the parser refuses the file"
-_WRAPPER = "class _:\n{}0\n"
+# What hides the beginnings of lines: comments, strings and, outside of them, a newline behind a backslash.
+_STRINGS = (
+    rb"#[^\n]*|\\\r?\n[^\n]?"
+    + b"".join([rb"|%b{3}(?:[^\\%b]+|\\.|%b(?!%b%b))*(?:%b{3}|\\?\Z)".replace(b"%b", quote) for quote in (b"'", b'"')])
+    + b"".join([rb"|%b(?:[^\\\n%b]+|\\.)*%b?".replace(b"%b", quote) for quote in (b"'", b'"')])
+)
+_FLAGS = re.MULTILINE | re.DOTALL
+# A class up to the indentation of its first member; its decorators are before it.
+_HEADER = re.compile(
+    rb"((?:(?:[@# \t\f\r][^\n]*)?\n)*class\b(?s:.{0,2000}?):[ \t]*(?:#[^\n]*)?\r?\n)"
+    rb"(?:[ \t\f]*(?:#[^\n]*)?\r?\n)*([ \t]+)[^\s#]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +68,24 @@ class Module:
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
-    """Another version of a module: its digest, and the statements that were parsed of it.
+class Part:
+    """Statements that were parsed of another version of a module.
 
-    They stand where the spans [begin, end) of the module stood: in its class if `member`, else at the top.
+    They stand where its spans [begin, end) stood: in their class if `member`, else at the top.
     """
 
-    digest: str
     statements: tuple[ast.stmt, ...]
     begin: int
     end: int
     member: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Another version of a module: its digest, and in their order the parts of it that were parsed."""
+
+    digest: str
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,29 +112,128 @@ def version_of(module: Module, data: bytes) -> Version | Broken:
     if found is not None:
         return found
     body = statements_of(data)
-    return body if isinstance(body, Broken) else Version(_digest(body), tuple(body), 0, len(module.spans))
+    return body if isinstance(body, Broken) else Version(_digest(body), (Part(tuple(body), 0, len(module.spans)),))
+
+
+def statements_at(module: Module, place: int) -> list[ast.stmt]:
+    """Return the statements of a span; of the header of a class the class, with no member that says anything."""
+    if not module.spans:
+        found = statements_of(module.data)
+    else:
+        span = module.spans[place]
+        text = module.data[module.spans[place - 1].stop if place else 0 : span.stop].removeprefix(BOM_UTF8)
+        if place == span.header < span.last:
+            text += f"{span.indent}0".encode()
+        found = _parsed_in_pieces(text, span.indent.encode() if place > span.header else b"")
+    return [] if isinstance(found, Broken) else found
 
 
 def _is_plain(data: bytes) -> bool:
-    """Tell whether lines end as Python and this module agree on, and the text is UTF-8 wherever it is cut."""
+    """Tell whether the text is UTF-8, and its lines end as Python and this module agree on."""
     try:
         encoding, _ = detect_encoding(iter(line + b"\n" for line in data.split(b"\n", 2)[:2]).__next__)
-    except SyntaxError:
+        data.decode()
+    except (SyntaxError, UnicodeDecodeError):
         return False
     flufl = b"barry_as_FLUFL" in data  # from then on other operators are valid
     return encoding in {"utf-8", "utf8", "utf-8-sig"} and not _LONE_RETURN.search(data) and not flufl
 
 
-def statements_of(source: bytes | str) -> list[ast.stmt] | Broken:
-    """Return the statements of a file, or why it does not parse."""
+def statements_of(data: bytes) -> list[ast.stmt] | Broken:
+    """Return the statements of a file, or why it does not parse.
+
+    A plain file is parsed piece by piece, for no other thread runs while the parser does. Only its statements, the
+    members of its classes and the decorators of both tell the lines of the file then.
+    """
+    if not _is_plain(data):
+        return _parsed(data)
+    return _parsed_in_pieces(data.removeprefix(BOM_UTF8))
+
+
+# --- parsing ---------------------------------------------------------------------------------------------------------
+
+
+def _parsed(source: bytes | str) -> list[ast.stmt] | Broken:
     try:
-        with warnings.catch_warnings():  # what the compiler thinks of a repository's code is not our user's concern
-            warnings.simplefilter("ignore")
-            return ast.parse(source).body
+        return parse_python(source).body
     except SyntaxError as error:
         return Broken(f"line {error.lineno or 1}: {error.msg}")
     except (ValueError, RecursionError, MemoryError) as error:
         return Broken(f"line 1: {_REFUSED} ({type(error).__name__})")
+
+
+def _parsed_in_pieces(data: bytes, indent: bytes = b"") -> list[ast.stmt] | Broken:
+    """Return the statements of whole lines of a plain file; those of a class if they are indented.
+
+    Text that parses alone leaves no string and no bracket open, so what follows it says what it says alone. A piece
+    that does not parse is tried twice as long: that takes no more than some times the whole.
+    """
+    tokens = re.compile(_STRINGS + rb"|(^%b(?=[^\s#)\]}\\])(?!(?:else|elif|except|finally)\b))" % indent, _FLAGS)
+    found_starts = [found for found in tokens.finditer(data) if found[1] is not None]
+    decorated = [data.startswith(b"@", found.end()) for found in found_starts]
+    starts = [0, *(found.start() for found, late in zip(found_starts[1:], decorated, strict=False) if not late)]
+    statements: list[ast.stmt] = []
+    at = line = 0
+    while at < len(starts):
+        count = 1
+        while True:
+            piece = data[starts[at] : starts[at + count] if at + count < len(starts) else len(data)]
+            found = _parsed_members(piece, indent) if indent else _parsed_class(piece) or _parsed(piece.decode())
+            if not isinstance(found, Broken):
+                break
+            if at + count >= len(starts):
+                return _moved_fault(found, line)
+            count *= 2
+        statements.extend(_moved(found, line))
+        line += piece.count(b"\n")
+        at += count
+    return statements
+
+
+def _parsed_class(piece: bytes) -> list[ast.stmt] | None:
+    """Return the class that begins the piece, its members parsed one by one; None where that is not all."""
+    header = _HEADER.match(piece)
+    if not header:
+        return None
+    found = _parsed(f"{header[1].decode()}{header[2].decode()}0")
+    members = _parsed_in_pieces(piece[header.end(1) :], header[2])
+    match found, members:
+        case [[ast.ClassDef(body=[ast.Expr()]) as statement], [*_, last]]:
+            lines = header[1].count(b"\n")
+            statement.body = _moved(members, lines)
+            statement.end_lineno = last.end_lineno
+            return [statement]
+    return None
+
+
+def _parsed_members(source: bytes, indent: bytes) -> list[ast.stmt] | Broken:
+    """Return the statements of lines that are indented; a fault without words where they are not all."""
+    body = _parsed(f"class _:\n{indent.decode()}0\n{source.decode()}")
+    if isinstance(body, Broken):
+        return _moved_fault(body, -2)
+    match body:
+        case [ast.ClassDef(body=[_, *members])] if members:
+            return _moved(members, -2)
+    return Broken("")
+
+
+def _moved(statements: list[ast.stmt], lines: int) -> list[ast.stmt]:
+    """Add to the lines of statements, of their decorators, and of the members of classes."""
+    todo: list[ast.stmt | ast.expr] = [*statements]
+    while todo:
+        node = todo.pop()
+        node.lineno += lines
+        node.end_lineno = (node.end_lineno or 0) + lines
+        todo.extend(getattr(node, "decorator_list", ()))
+        todo.extend(node.body if isinstance(node, ast.ClassDef) else ())
+    return statements
+
+
+def _moved_fault(broken: Broken, lines: int) -> Broken:
+    """Add to the lines that a fault tells of."""
+    if _REFUSED in broken.problem:
+        return broken
+    return Broken(_LINE.sub(lambda found: f"line {int(found[1]) + lines}", broken.problem))
 
 
 # --- digests ---------------------------------------------------------------------------------------------------------
@@ -241,79 +362,122 @@ def _end(run: Sequence[ast.stmt]) -> int:
 
 
 class _Change:
-    """A module and another version of it, to be parsed around what differs."""
+    """A module and another version of it, to be parsed around what differs. Regions are of bytes."""
 
     def __init__(self, module: Module, data: bytes) -> None:
         self._module = module
         self._data = data
         self._stops = [span.stop for span in module.spans]
+        head, tail = shared_ends(module.data, data)
+        self._region = Region(head, len(module.data) - tail, head, len(data) - tail)
 
     def parsed(self) -> Version | Broken | None:
         """Return the version, or why it does not parse; None where only the whole of it can tell."""
-        for begin, end, member, sure in self._tries():
-            start, source = self._source(begin, end)
-            if source is None:
-                continue
-            found = self._statements(source, member, self._module.spans[begin].indent)
-            if isinstance(found, list):
-                return self._version(found, begin, end, member)
-            if found and sure:
+        if parts := self._apart():
+            return self._version(parts)
+        for begin, end, member, sure in self._tries(self._region):
+            found = self._part(self._region, begin, end, member)
+            if isinstance(found, Part):
+                return self._version([found])
+            if found and found.problem and sure:
                 whole = (begin, end) == (0, len(self._stops))
-                return self._fault(found, start, member) if whole or _is_final(found) else None
+                return found if whole or _is_final(found) else None
         return None
 
-    def _tries(self) -> Iterator[tuple[int, int, bool, bool]]:
+    def _apart(self) -> list[Part]:
+        """Return what stands around each of several changes, none where one of them does not parse by itself."""
+        regions = self._regions()
+        parts: list[Part] = []
+        for at, region in enumerate(regions, 1):
+            limit = self._spans(regions[at])[0] if at < len(regions) else len(self._stops)
+            done = parts[-1].end if parts else 0
+            tries = (
+                self._part(region, begin, end, member)
+                for begin, end, member, _ in self._tries(region)
+                if done <= begin and end <= limit
+            )
+            part = next((found for found in tries if isinstance(found, Part)), None)
+            if not part:
+                return []
+            parts.append(part)
+        return parts
+
+    def _regions(self) -> list[Region]:
+        """Return the regions that differ, no two in one span; none where that is a single one."""
+        begin, end = self._spans(self._region)
+        if end - begin < _FAR:
+            return []
+        regions: list[Region] = []
+        for region in self._differing():
+            while regions and self._spans(region)[0] < self._spans(regions[-1])[1]:
+                before = regions.pop()
+                region = Region(before.a_start, region.a_stop, before.b_start, region.b_stop)
+            regions.append(region)
+        return regions if len(regions) > 1 else []
+
+    def _differing(self) -> Iterator[Region]:
+        """Yield regions that differ; a span that is found again soon behind where one begins is its end."""
+        old, new = self._module.data, self._data
+        a, a_stop, b, b_stop = self._region
+        for _ in range(_MOST_REGIONS):
+            place = bisect_left(self._stops, a)
+            for start, stop in pairwise(self._stops[place : place + _NEXT]):
+                found = new.find(old[start:stop], b, min(b + _SOON, b_stop))
+                if stop <= a_stop and found >= 0:
+                    yield Region(a, start, b, found)
+                    break
+            else:
+                break
+            shared, _ = shared_ends(old[start:a_stop], new[found:b_stop])
+            a, b = start + shared, found + shared
+        yield Region(a, a_stop, b, b_stop)
+
+    def _spans(self, region: Region) -> tuple[int, int]:
+        """Return the spans [begin, end) that a region touches."""
+        last = len(self._stops) - 1
+        begin = min(bisect_right(self._stops, region.a_start), last)
+        if region.a_start <= self._module.spans[begin].first:  # what stands before a statement may go on with the last
+            begin = max(0, begin - 1)
+        return begin, max(begin, min(bisect_left(self._stops, region.a_stop), last)) + 1
+
+    def _tries(self, region: Region) -> Iterator[tuple[int, int, bool, bool]]:
         """Yield which spans to parse: [begin, end), whether in their class, and whether a fault there is one of all.
 
         It is one of all where a whole statement that did not change stands on both sides.
         """
         spans = self._module.spans
-        head, tail = shared_ends(self._module.data, self._data)
-        last = len(spans) - 1
-        begin = min(bisect_right(self._stops, head), last)
-        if head <= spans[begin].first:  # what stands before a statement may go on with the one before
-            begin = max(0, begin - 1)
-        end = max(begin, min(bisect_left(self._stops, len(self._module.data) - tail), last))
-        header = spans[begin].header
-        if header == spans[end].header < begin:
-            yield begin, end + 1, True, False
-            if header < begin - 1 and end < spans[end].last:
-                yield begin - 1, end + 2, True, True
-        begin, end = spans[begin].header, spans[end].last
-        yield begin, end + 1, False, False
-        yield spans[max(0, begin - 1)].header, spans[min(end + 1, last)].last + 1, False, True
+        begin, end = self._spans(region)
+        header, last = spans[begin].header, spans[end - 1].last
+        if header == spans[end - 1].header < begin:
+            yield begin, end, True, False
+            if header < begin - 1 and end <= last:
+                yield begin - 1, end + 1, True, True
+        yield header, last + 1, False, False
+        yield spans[max(0, header - 1)].header, spans[min(last + 1, len(spans) - 1)].last + 1, False, True
 
-    def _source(self, begin: int, end: int) -> tuple[int, str | None]:
-        """Return where the text that now stands in these spans begins, and the text if it is one of whole lines."""
-        start = self._stops[begin - 1] if begin else 0
-        text = self._data[start : len(self._data) - (len(self._module.data) - self._stops[end - 1])]
+    def _part(self, region: Region, begin: int, end: int, member: bool) -> Part | Broken | None:
+        """Return what now stands in these spans; None where it does not end with a line."""
+        start = (self._stops[begin - 1] if begin else 0) + region.b_start - region.a_start
+        stop = self._stops[end - 1] + region.b_stop - region.a_stop
+        text = self._data[start:stop]
         if end < len(self._stops) and text and not text.endswith(b"\n"):
-            return start, None
-        try:
-            return start, text.decode("utf-8" if begin else "utf-8-sig")
-        except UnicodeDecodeError:
-            return start, None
+            return None
+        indent = self._module.spans[begin].indent.encode() if member else b""
+        found = _parsed_in_pieces(text if begin else text.removeprefix(BOM_UTF8), indent)
+        if isinstance(found, Broken):
+            return _moved_fault(found, self._data.count(b"\n", 0, start))
+        return Part(tuple(found), begin, end, member)
 
-    def _statements(self, source: str, member: bool, indent: str) -> list[ast.stmt] | Broken | None:
-        """Return what a text says; None where it is not made of members alone, though it should be."""
-        if not member:
-            return statements_of(source)
-        body = statements_of(_WRAPPER.format(indent) + source)
-        if isinstance(body, Broken):
-            return body
-        (wrapper, *others) = body
-        return wrapper.body[1:] or None if isinstance(wrapper, ast.ClassDef) and not others else None
-
-    def _version(self, statements: list[ast.stmt], begin: int, end: int, member: bool) -> Version:
-        spans = self._module.spans
-        new = ([_said(one, b"1")] if member else _digests(one) for one in statements)
-        said = (*(span.digests for span in spans[:begin]), *new, *(span.digests for span in spans[end:]))
-        return Version(_joined(chain.from_iterable(said)), tuple(statements), begin, end, member)
-
-    def _fault(self, broken: Broken, start: int, member: bool) -> Broken:
-        """Return the fault with its lines counted in the whole file."""
-        before = self._data.count(b"\n", 0, start) - (_WRAPPER.count("\n") if member else 0)
-        return Broken(_LINE.sub(lambda found: f"line {int(found[1]) + before}", broken.problem))
+    def _version(self, parts: Sequence[Part]) -> Version:
+        spans, done = self._module.spans, 0
+        said: list[bytes] = []
+        for part in parts:
+            said.extend(chain.from_iterable(span.digests for span in spans[done : part.begin]))
+            for one in part.statements:
+                said.extend([_said(one, b"1")] if part.member else _digests(one))
+            done = part.end
+        said.extend(chain.from_iterable(span.digests for span in spans[done:]))
+        return Version(_joined(said), tuple(parts))
 
 
 def _is_final(broken: Broken) -> bool:
