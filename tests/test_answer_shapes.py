@@ -71,6 +71,9 @@ THINKING: dict[str, tuple[str, Expected]] = {
         )
     },
     "harmony with blanks": (f"analysis We need.\n{D}assistant final\n{G}", RIGHT),
+    "harmony of both kinds": (f"analysis\nWe need.\n{D}\nassistantfinal\n{G}", RIGHT),
+    "a plain heading of thinking": (f"Thinking Process:\n{D}\nFinal Answer:\n{G}", RIGHT),
+    "folded thinking": (f"<details><summary>Thinking</summary>\n{D}</details>\n{G}", RIGHT),
     "harmony after a fence": (f"analysisWe need.\n{D.removesuffix(chr(10))}assistantfinal{G}", RIGHT),
     "a turn that the model makes up": (f"{G}<|im_end|>\n<|im_start|>user\nAnd x?<|im_end|>\n{D}", RIGHT),
     "thinking that is never closed": (f"<thought>\n{D}", Reason.TRUNCATED),
@@ -179,6 +182,8 @@ PATHS: dict[str, tuple[str, Expected]] = {
             {"one.py": "import os\nlimit = 20\n", "two.py": "import os\nlimit = 30\n"})
         for line in (
             "In `{}`:", "Now update `{}`:", "1. In `{}`, raise it:", "- `{}`: raise", "**{}**", "Edit {}:", "\u2192 {}",
+            "**In `{}`:**", "**Modified `{}`:**", "**`{}`: raise the limit**", "### **File 2: `{}`**", "*In `{}`:*",
+            "<details><summary>{}</summary>", "**Edit 2 \u2013 {}**",
         )
     },
     "a heading, then an explanation": (
@@ -208,9 +213,24 @@ PATHS: dict[str, tuple[str, Expected]] = {
             *(((word, Reason.MALFORMED)) for word in ("**SEARCH/REPLACE:**", "yes/no:", "helper.function", "`f()`:")),
             *((f"### {word}", Reason.BAD_PATH) for word in (
                 "and/or", "TCP/IP", "1/2", "os.path", "self.run", "np.array", "Node.js", "Add support for foo.bar",
-                "`None`", "path/to/file.py", "New in 1.2.rc1")),
+                "`None`", "New in 1.2.rc1", "self.config", "np.r", "ctx.service", "src/newpkg/", "tests/regression")),
+            ("### path/to/file.py", Reason.NO_EDIT),
         )
     },
+    "the class of a fence": (f"### src/new.py\n```{{.python}}\n{NEW}```\n", {"src/new.py": "n = 1\n"}),
+    "the prompt's example, then the edit": (
+        "The format:\n```\n### path/to/file.py\n<<<<<<< SEARCH\nold\n=======\nnew\n>>>>>>> REPLACE\n```\n" + G, RIGHT),
+    "both files in one sentence": (
+        "### one.py\n" + LIMIT.format(20) + "Now do in `two.py` what `one.py` has:\n" + fenced(LIMIT.format(30)),
+        Reason.BAD_PATH),
+    "a file named some lines above": (
+        "### one.py\n" + LIMIT.format(20) + "The same is in `two.py`.\nToo low.\nSo:\n" + fenced(LIMIT.format(30)),
+        Reason.BAD_PATH),
+    "a new file under a heading": (f"### Change 4: `tests/test_x.py`\n{NEW}", {"tests/test_x.py": "n = 1\n"}),
+    "a new file with a bold label": (f"**File:** tests/test_x.py\n{NEW}", {"tests/test_x.py": "n = 1\n"}),
+    "tests for a file": (f"### New tests for a.py\n{NEW}", Reason.EXISTS),
+    "an installed package": (
+        fenced("### /usr/lib/site-packages/src/pkg/util.py\n" + UTIL_BODY), Reason.BAD_PATH),
     "the language of a fence": (f"### src/new.py\n```search/replace\n{NEW}```\n", {"src/new.py": "n = 1\n"}),
     "a word between the path and the edit": (f"### src/new.py\nBefore/After:\n{NEW}", {"src/new.py": "n = 1\n"}),
     "a new file in a sentence": (f"Create `src/new.py`:\n```python\n{NEW}```\n", {"src/new.py": "n = 1\n"}),
@@ -283,6 +303,8 @@ LEFT_OVER: dict[str, tuple[str, Expected]] = {
         for line in (
             "pass  # existing code", "...  # unchanged", "# <existing code>", "# === unchanged ===", "# etc.",
             "# and so on...", "# Code continues...", "# more...", "# as before", "# leave as is", "# your code here",
+            "# docstring omitted", "# same code as before", "# original code", "# \u2193 unchanged", "# as above",
+            "raise NotImplementedError  # existing code", "# (docstring unchanged)",
             "# rest of f()", "# lines 10 to 80 are not shown", "# (12 lines omitted)", "# existing checks ...",
             "# \u22ee",
         )
@@ -337,6 +359,10 @@ FORMAT: dict[str, tuple[str, Expected]] = {
     "text after the last marker": (fenced(GOOD.replace("REPLACE", "REPLACE  # done")), RIGHT),
     "the fence on the last marker": ("```\n" + GOOD.replace("REPLACE\n", "REPLACE```"), RIGHT),
     "a remark on the first marker": (fenced(GOOD.replace("SEARCH", "SEARCH (line 2)")), RIGHT),
+    **{
+        f"{rest!r} on the first marker": (fenced(GOOD.replace("SEARCH\n", f"SEARCH {rest}\n")), RIGHT)
+        for rest in ('"', "'", "(", "[]", ":", '""')
+    },
     "code on the first marker": (fenced(GOOD.replace("SEARCH\n", "SEARCH y = 2\n")), Reason.MALFORMED),
     "a stray bracket": (fenced(GOOD.replace("SEARCH", "SEARCH>")), RIGHT),
     "small letters": (fenced(GOOD.replace("SEARCH", "search").replace("REPLACE", "replace")), RIGHT),

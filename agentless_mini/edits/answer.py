@@ -22,7 +22,7 @@ from agentless_mini.edits.markers import edit_bodies
 
 _THINKING = (
     r"(?:\w+[_-])?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion|ing)?|analysis|scratch_?pad|cot|plan(?:ning)?"
-    r"|draft|internal|monologue)(?:[_-]\w+)?"
+    r"|draft|internal|monologue|brainstorm(?:ing)?|rationale|critique|deliberation|hypothesis|antthinking)(?:[_-]\w+)?"
 )
 _ANSWER = r"(?:solution|(?:final_?)?answer|response)"
 # What opens and what closes, as regular expressions; NAME stands for one of the names.
@@ -34,6 +34,7 @@ _WAYS = (
 )
 _MORE_WAYS = (
     (r"\[(?:THINK(?:ING)?|REASONING)\](?![(:\[])", r"\[/(?:THINK(?:ING)?|REASONING)\]"),  # Magistral, Devstral
+    (r"<details>\s*<summary>[^<\n]*(?:think|reason)[^<\n]*</summary>", r"</details>"),
     (r"<unused94>\s*thought", r"<unused95>"),  # MedGemma
     (r"^Thinking\.\.\.$", r"^\.\.\.done thinking\.$"),  # what ollama prints
     (r"<\|channel>[ \t]*\w+", r"<channel\|>"),  # Gemma 4
@@ -50,10 +51,10 @@ _SPACED_FINAL = re.compile(r"(?:(?<=[.!?`])\s*|^)assistant\s+final\b", re.MULTIL
 _SPACED_ANALYSIS = re.compile(r"\s*analysis\s")
 # Headings that part thinking from the answer, where both are there.
 _THOUGHT_HEADING = re.compile(
-    r"^(?:#{1,6}[ \t]*|\*\*)(?:thinking|reasoning|thought process|thoughts)\b[: \t*]*$", re.IGNORECASE | re.MULTILINE
+    r"^(?:#{1,6}[ \t]*|\*\*)?(?:thinking|reasoning|thoughts?)(?: process)?\b[: \t*]*$", re.IGNORECASE | re.MULTILINE
 )
 _ANSWER_HEADING = re.compile(
-    r"^(?:#{1,6}[ \t]*|\*\*)(?:(?:final )?(?:answer|response|solution))\b[: \t*]*$", re.IGNORECASE | re.MULTILINE
+    r"^(?:#{1,6}[ \t]*|\*\*)?(?:(?:final )?(?:answer|response|solution))\b[: \t*]*$", re.IGNORECASE | re.MULTILINE
 )
 # What a server should have taken off the end or the beginning of an answer.
 _TOKEN = r"(?:<[|\uff5c][^<>\n]{1,40}[|\uff5c]>|</?s>|<eos>|<bos>|<(?:end|start)_of_turn>|<turn\|>|\[/?INST\])"  # noqa: S105 - of a tokenizer
@@ -173,9 +174,10 @@ def _final_channel(text: str) -> str | Rejected:
         if not finals:
             return Rejected(Reason.TRUNCATED, f"the answer ends in the channel {found[-1][1]}: it was cut off")
         return "\n".join(map(_message, finals))
-    final = _SPACED_FINAL if _SPACED_ANALYSIS.match(text) else _BARE_FINAL
+    marks = (_BARE_FINAL, _SPACED_FINAL) if _SPACED_ANALYSIS.match(text) else (_BARE_FINAL,)
+    places = sorted((match.start(), match.end()) for mark in marks for match in mark.finditer(text))
     inside = _Inside(text)
-    bare = [match.end() for match in final.finditer(text) if inside.counts(match.start())]
+    bare = [stop for start, stop in places if inside.counts(start)]
     if bare:
         return text[bare[-1] :]
     if _BARE_ANALYSIS.match(text):

@@ -22,9 +22,11 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})[^`]*")
 _TAG = re.compile(r"</?(?:REPLACE|SEARCH|solution|answer)>", re.IGNORECASE)
 _OUTER_TAG = re.compile(r"</think(?:ing)?>|<\|(?:im_end|im_start|eot_id|return|end|endoftext)\|>")
 
+_RULE = r"[\s=*~\u2014\u2013\u2193\u2191\u2192\u00b7-]*"  # lines, dashes and arrows around words
 _COMMENT = re.compile(
-    r"\s*(?P<mark>(?:pass|\.\.\.)\s+\#+|\#+|//+|/\*+|\*+|--+|;+|%+|<!--|\{/\*|\{\#|\"\"\"|''')?"
-    r"[\s=*~-]*(?P<said>.*?)[\s=*~-]*(?:\*+/\}?|-->|\#\}|\"\"\"|''')?\s*"
+    r"\s*(?P<mark>(?:pass|\.\.\.|raise NotImplementedError(?:\(\))?)\s+\#+"
+    r"|\#+|//+|/\*+|\*+|--+|;+|%+|<!--|\{/\*|\{\#|\"\"\"|\'\'\')?"
+    rf"{_RULE}(?P<said>.*?){_RULE}(?:\*+/\}}?|-->|\#\}}|\"\"\"|\'\'\')?\s*"
 )
 _DOTS = r"(?:\.\.\.+|…|⋮|\. \. \.)"
 _LEADING = re.compile(rf"[(\[<{{\"']?\s*{_DOTS}\s*(?P<said>.*?)", re.DOTALL)
@@ -40,6 +42,7 @@ _KEPT = {
 _CODE = {
     "code", "file", "function", "functions", "method", "methods", "class", "classes", "implementation", "logic",
     "import", "imports", "body", "content", "contents", "lines", "tests", "module", "statements", "remains",
+    "docstring", "docstrings", "documentation", "args", "arguments", "parameters", "comments",
 }  # fmt: skip
 _ALONE = {"unchanged", "unmodified", "omitted", "snip", "snipped", "elided", "truncated"}
 _FILLERS = {
@@ -54,11 +57,18 @@ _VOCABULARY = _KEPT | _CODE | _FILLERS
 _SAID_SO = re.compile(
     r"(?:\w+ )?as (?:before|is)|(?:note: )?(?:the )?rest (?:of|is)\b.*|.*\bsnip"
     r"|no (?:further )?changes?(?: here)?|(?:and )?so on|etc|code continues|other code|your code here"
-    r"|(?:the )?same(?: as before)?|lines? \d+ (?:to|-) \d+ (?:are )?not shown"
+    r"|(?:the )?same(?: (?:code |logic )?as (?:before|above|original|the original))?"
+    r"|(?:existing |original )?docstrings?"
+    r"|(?:(?:the )?(?:original|previous|same) )?(?:implementation|code|logic)(?: (?:here|continues))?|as above"
+    r"|lines? \d+\s?[-\u2013]\s?\d+ (?:are )?unchanged|lines? \d+ (?:to|-) \d+ (?:are )?not shown"
     r"|\d+ (?:more )?lines (?:omitted|not shown)",
     re.IGNORECASE,
 )
-_EMPTY = re.compile(r"[(\[<](?:deleted|removed|empty|nothing|none|no code)[)\]>]", re.IGNORECASE)
+_EMPTY = re.compile(
+    r"(?:#|//|<!--|/\*)?\s*[(\[<]?(?:deleted?|removed?|empty|nothing|none|no code)(?: this line)?[)\]>]?"
+    r"\s*(?:-->|\*/)?",
+    re.IGNORECASE,
+)
 _STUBS = {"pass", "...", "return", "return None", ""}
 
 
@@ -114,11 +124,11 @@ def left_over(path: str, fence: str, search: Sequence[str], replace: Sequence[st
     loses = len(lost) > sum(1 for line in added.elements() if line and not is_elision(line))
     is_text = path.endswith(_MARKUP) or _TEXT.fullmatch(path) is not None
     spoken = [line for line in replace if line.strip()]
-    if len(spoken) == 1 and _EMPTY.fullmatch(spoken[0].strip()) and search:
+    if len(spoken) == 1 and lost and _EMPTY.fullmatch(spoken[0].strip()) and not spoken[0].strip().isidentifier():
         return Rejected(Reason.PLACEHOLDER, f"{spoken[0].strip()!r} is no code of {path}: leave REPLACE empty")
     for at, line in enumerate(replace):
         bare = line.strip()
-        if unused[bare] > 0:
+        if unused[bare] > 0 and (bare != "..." or line in search):
             unused[bare] -= 1
         elif _is_marker(line, replace[at - 1] if at else "", is_text, line in spoken[-1:]) and not file.holds(line):
             return Rejected(Reason.MALFORMED, f"a marker is left in the new lines of {path}: {bare[:80]!r}")

@@ -78,10 +78,11 @@ class _Reader:
                 if not last:
                     return _malformed(f"the edit in line {marker.at + 1} is not closed by {'>' * marker.width} REPLACE")
                 names = self._pass(passed, marker)
-                edit = self._edit(found, place, last, names)
-                if isinstance(edit, Rejected):
-                    return edit
-                edits.append(edit)
+                if not self._paths.is_example(names):  # the prompt's own, quoted
+                    edit = self._edit(found, place, last, names)
+                    if isinstance(edit, Rejected):
+                        return edit
+                    edits.append(edit)
                 if len(edits) > MOST_EDITS:
                     return _malformed(f"the answer has more than {MOST_EDITS} edits")
                 place, passed = last, found[last].at + 1
@@ -104,8 +105,8 @@ class _Reader:
             if fence:
                 has_prose = True
                 closes = bool(self._fence) and not fence[2].strip() and fence[1].startswith(self._fence)
-                if closes and len(names) > shown + 1:
-                    del names[shown:]
+                if closes and not (len(names) == shown + 1 and names[-1].line.startswith("#")):
+                    del names[max(shown - 1, 0) :]
                 elif not closes:
                     names.append(Said(fence[2], is_info=True))
                     shown = len(names)
@@ -159,7 +160,9 @@ def _sides(search: list[str], replace: list[str], opening: Marker) -> Iterator[t
 def _is_path(rest: str, path: str) -> bool:
     """Tell whether what follows SEARCH is the path of the edit, or ends in it after a word such as "in"."""
     words = rest.replace("\\", "/").strip("`'\"()[]:").split()
-    return words[-1].endswith(path) and all(word.lower() in {"in", "of", "for", "from", "file"} for word in words[:-1])
+    return not words or (
+        words[-1].endswith(path) and all(word.lower() in {"in", "of", "for", "from", "file"} for word in words[:-1])
+    )
 
 
 def _readings(search: Sequence[str], replace: Sequence[str], unless: tuple[str, ...]) -> Iterator[Reading]:

@@ -46,7 +46,10 @@ _WRAPPED = re.compile(
     r"\[([^\[\]]+)\]\([^()]*\)|<\w+>([^<>]+)</\w+>|<\w+\s+\w+=[\"']([^\"'<>]+)[\"']\s*/?>|\|([^|]+)\|"
 )
 _NEW = re.compile(r"\b(?:new|creat\w*|add(?:ed|ing)?)\b", re.IGNORECASE)
-_SUFFIX = re.compile(r"[^/]*[^/.][^/]*\.(?P<suffix>[A-Za-z][\w+-]{0,11})|\.[A-Za-z][\w.-]*")
+_SUFFIX = re.compile(r"[^/]*[^/.][^/]*\.(?P<suffix>[A-Za-z][\w+-]{0,11})")
+_TAG = re.compile(r"</?\w+>")
+# Suffixes that attributes have as well: without a folder they make no path.
+_WEAK = re.compile(r"config|conf|properties|props|patch|service|lock|in|r|v|m|s|mod|sum|feature|snap|targets")
 # What a new file may be called without being quoted or said to be one.
 _SUFFIXES = re.compile(
     r"py|pyi|pyx|pxd|ipynb|js|mjs|cjs|jsx|ts|mts|cts|tsx|vue|svelte|c|h|cc|cpp|cxx|hpp|hh|cs|csproj|go|rs|java|kt"
@@ -56,9 +59,14 @@ _SUFFIXES = re.compile(
     r"|dart|zig|nim|v|sv|vhd|asm|s|el|vim|config|props|targets|sln|resx|razor|cshtml|xaml|fsproj|vbproj|gemspec|hcl|prisma|sol|cu|cuh|f90|pas|groovy|bzl|mod|sum|snap|feature|plist|service|desktop|patch|diff",
     re.IGNORECASE,
 )
-_FILE_NAMES = {"makefile", "dockerfile", "license", "readme", "changelog", "jenkinsfile", "procfile", "gemfile"}
+_FILE_NAMES = {
+    "makefile", "dockerfile", "license", "readme", "changelog", "jenkinsfile", "procfile", "gemfile", ".gitignore",
+    ".gitattributes", ".dockerignore", ".editorconfig", ".env", ".npmrc", ".flake8", ".coveragerc", ".pylintrc",
+    ".prettierrc", ".eslintrc", ".babelrc",
+}  # fmt: skip
 _PRODUCTS = {"node.js", "vue.js", "next.js", "react.js", "express.js", "three.js", "d3.js", "asp.net"}
 _EXAMPLE = "path/to/"
+_INSTALLED = "site-packages"  # what lies there is a copy, not the tree
 _TREES = {"testbed", "workspace", "repo", "app"}  # where containers have the repository
 _MOST_LETTERS = 2000
 # So many lines before an edit are taken to speak of it where an edit before it has a path.
@@ -155,13 +163,19 @@ class Paths:
                 return path if is_there else _unnamed("", str(path))
             heading = heading or (one.line.strip("# ") if _HEADING.match(one.line.lstrip()) else "")
         prose = [one.line for one in said if not one.is_info]
-        for line in prose[: _NEAR if before else None]:
+        for at, line in enumerate(prose):
             mentioned = self._mentioned(line, creates, known)
-            if len(mentioned) == 1 and (creates or mentioned[0] in known):
+            is_near = at < _NEAR or not before
+            if len(mentioned) == 1 and is_near and (creates or mentioned[0] in known):
                 return mentioned[0]
-            if mentioned and before not in mentioned:
+            if mentioned and mentioned != [before]:
                 return _unnamed(line, next((path for path in mentioned if path not in known), ""))
         return before if before and not creates else _unnamed(heading, "")
+
+    def is_example(self, said: Sequence[Said]) -> bool:
+        """Tell whether an edit stands below the path that the prompt gives as an example."""
+        heading = next((one.line for one in said if _HEADING.match(one.line)), "")
+        return _peeled(heading.lstrip("# "))[0].startswith(_EXAMPLE) and _EXAMPLE.rstrip("/") not in self._folders
 
     def _whole(self, one: Said, creates: bool, known: Container[str]) -> str | Rejected | None:
         """Return the path that a line is, None for any other line."""
@@ -201,7 +215,7 @@ class Paths:
         if not creates and (found := self._found(bare)):
             return found
         if is_absolute:
-            below = self._below(path) if self._is_named(path) else None
+            below = self._below(path) if creates and self._is_named(path) else None
             return below or Rejected(Reason.BAD_PATH, f"{path[:200]!r} is absolute")
         for lead in ("a/", "b/", f"{self._repository}/"):
             rest = path.removeprefix(lead)
@@ -211,17 +225,18 @@ class Paths:
         return path if is_labelled or self._is_named(path) else None
 
     def _is_named(self, path: str) -> bool:
-        """Tell whether a word is written as a file is: with a suffix that files have, or in a folder of the tree."""
-        name = path.rpartition("/")[2]
+        """Tell whether a word is written as a file is, with a suffix that files have, or as a folder of the tree."""
+        folder, _, name = path.rpartition("/")
         suffix = _SUFFIX.fullmatch(name)
-        has_suffix = suffix is not None and _SUFFIXES.fullmatch(suffix["suffix"] or "env") is not None
-        is_file = has_suffix or name.lower() in _FILE_NAMES or _parent(path) in self._folders or path in self._folders
+        said = suffix["suffix"] or "" if suffix else ""
+        has_suffix = _SUFFIXES.fullmatch(said) is not None and bool(folder or not _WEAK.fullmatch(said) or not name.islower())
+        is_file = has_suffix or name.lower() in _FILE_NAMES or path in self._folders
         return is_file and "://" not in path and path.lower() not in _PRODUCTS
 
     def _found(self, said: str) -> str | None:
         """Return the file of the tree whose path has some leading folders less than what is said, or more."""
         parts = said.split("/")
-        for cut in range(len(parts)):
+        for cut in range(len(parts) if _INSTALLED not in parts else 1):
             if "/".join(parts[cut:]) in self._files:
                 return "/".join(parts[cut:])
         longer = [path for path in self._by_name.get(parts[-1], []) if path.endswith(f"/{said}")]
@@ -230,7 +245,7 @@ class Paths:
     def _below(self, path: str) -> str | None:
         """Return an absolute path of a new file without the folders above the repository, None if they are unknown."""
         parts = path.strip("/").split("/")
-        for cut in range(1, len(parts)):
+        for cut in range(1, len(parts) if _INSTALLED not in parts else 1):
             rest = "/".join(parts[cut:])
             if _parent(rest) in self._folders or ("/" not in rest and parts[cut - 1] in {*_TREES, self._repository}):
                 return rest
@@ -238,17 +253,18 @@ class Paths:
 
     def _mentioned(self, line: str, creates: bool, known: Container[str]) -> list[str]:
         """Return the distinct paths that stand in a line among other words."""
-        text = line[:_MOST_LETTERS]
+        text = _TAG.sub(" ", line[:_MOST_LETTERS])
+        words = [_peeled(word.strip(",;!?\u2014\u2013()*:{}"))[0] for word in text.split()]
+        words = [word for word in words if self._is_named(word.replace("\\", "/")) or word in known]
         if creates and not _NEW.search(text):
-            return []
-        words = [_peeled(word.strip(",;!?\u2014\u2013()"))[0] for word in text.split()]
-        named = (word for word in words if self._is_named(word.replace("\\", "/")) or word in known)
-        paths = (self._path(word, creates, known) for word in named)
-        found = dict.fromkeys(path for path in paths if isinstance(path, str))
+            words = [word for word in words if "/" in word]
+        paths = ((word, self._path(word, creates, known)) for word in words)
+        found = dict.fromkeys(path if isinstance(path, str) else word for word, path in paths if path)
         folders = [path for path in found if path in self._folders and path not in known]
         files = [path for path in found if path not in folders]
         if creates and folders:  # "Create helper.py in src/pkg"
-            return [f"{folders[0]}/{path}" for path in files if "/" not in path] if len(folders) == 1 else []
+            is_said = len(folders) == 1 and re.search(rf"\b(?:in|under|into)\s+\W*{re.escape(folders[0])}", text)
+            return [f"{folders[0]}/{path}" for path in files if "/" not in path] if is_said else []
         return files
 
 
