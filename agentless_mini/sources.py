@@ -11,8 +11,10 @@ import ast
 import codecs
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import cast
 
 from agentless_mini.domain import SourceFile
@@ -23,9 +25,11 @@ PYTHON_SUFFIXES = (".py", ".pyi")
 
 _COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _NO_CODE = re.compile(rb"[ \t\f]*(?:#[^\n]*)?\r?\n?")
-# What stands for the file in warnings of the compiler, and the filter of these as `warnings` keeps it.
+# What stands for the file in warnings of the compiler, and the filter of these as `warnings` keeps it. pyflakes parses
+# annotations that are strings, and names no file.
 _FILE = "<repository>"
-_SILENT = ("ignore", None, Warning, re.compile(rf"{_FILE}\Z"), 0)
+_SILENT = ("ignore", None, Warning, re.compile(rf"(?:{_FILE}|<unknown>)\Z"), 0)
+_COMPILER = Lock()
 # Codecs that escape, rewrite or refuse characters instead of encoding them.
 _NO_CHARSETS = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7", "utf-8-sig"}
 
@@ -80,9 +84,20 @@ def parse_python(code: str | bytes) -> ast.Module:
     May be called from several threads: the filter of warnings is set once and stays, for it is never in another's way.
     Raises `SyntaxError`, `ValueError`, `RecursionError` or `MemoryError` where the code does not parse.
     """
-    if _SILENT not in warnings.filters:  # `filterwarnings` would take it out for a moment, from under another thread
-        cast("list[object]", warnings.filters).insert(0, _SILENT)
-    return ast.parse(code, _FILE)
+    with compiler():
+        return ast.parse(code, _FILE)
+
+
+@contextmanager
+def compiler() -> Iterator[None]:
+    """Have the compiler to oneself, and its warnings silent for code that `parse_python` reads, or pyflakes by itself.
+
+    CPython 3.11 keeps one count of depth for all threads that build a syntax tree, and fails where two do at once.
+    """
+    with _COMPILER:
+        if _SILENT not in warnings.filters:  # `filterwarnings` would take it out for a moment
+            cast("list[object]", warnings.filters).insert(0, _SILENT)
+        yield
 
 
 def _decoded(data: bytes, encoding: str) -> SourceText | None:
