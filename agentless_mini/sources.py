@@ -11,10 +11,8 @@ import ast
 import codecs
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import cast
 
 from agentless_mini.domain import SourceFile
@@ -29,7 +27,6 @@ _NO_CODE = re.compile(rb"[ \t\f]*(?:#[^\n]*)?\r?\n?")
 # annotations that are strings, and names no file.
 _FILE = "<repository>"
 _SILENT = ("ignore", None, Warning, re.compile(rf"(?:{_FILE}|<unknown>)\Z"), 0)
-_COMPILER = Lock()
 # Codecs that escape, rewrite or refuse characters instead of encoding them.
 _NO_CHARSETS = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7", "utf-8-sig"}
 
@@ -81,23 +78,18 @@ def is_python(path: str) -> bool:
 def parse_python(code: str | bytes) -> ast.Module:
     """Return the syntax tree of a repository's code; what the compiler warns of in it is not our user's concern.
 
-    May be called from several threads: the filter of warnings is set once and stays, for it is never in another's way.
+    Threads are not in each other's way by the filter of warnings: it is set once and stays. But CPython 3.11 may raise
+    `SystemError` where two of them build syntax trees at once.
     Raises `SyntaxError`, `ValueError`, `RecursionError` or `MemoryError` where the code does not parse.
     """
-    with compiler():
-        return ast.parse(code, _FILE)
+    silence_compiler()
+    return ast.parse(code, _FILE)
 
 
-@contextmanager
-def compiler() -> Iterator[None]:
-    """Have the compiler to oneself, and its warnings silent for code that `parse_python` reads, or pyflakes by itself.
-
-    CPython 3.11 keeps one count of depth for all threads that build a syntax tree, and fails where two do at once.
-    """
-    with _COMPILER:
-        if _SILENT not in warnings.filters:  # `filterwarnings` would take it out for a moment
-            cast("list[object]", warnings.filters).insert(0, _SILENT)
-        yield
+def silence_compiler() -> None:
+    """Have no warning of the compiler shown for code that `parse_python` reads, or pyflakes by itself."""
+    if _SILENT not in warnings.filters:  # `filterwarnings` would take it out for a moment, from under another thread
+        cast("list[object]", warnings.filters).insert(0, _SILENT)
 
 
 def _decoded(data: bytes, encoding: str) -> SourceText | None:

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Collection, Iterable, Sequence
 
-from agentless_mini.sources import compiler, parse_python
+from agentless_mini.sources import parse_python, silence_compiler
 
 STAR = "*"
 """Stands for the names that `from ... import *` binds, which nobody knows."""
@@ -65,8 +65,8 @@ def undefined(
         wrapper.body.extend(inside)  # type: ignore[attr-defined]
         body.append(wrapper)
     try:
-        with compiler():  # it parses annotations that are strings
-            checker = Checker(ast.Module(body, []), builtins={*known, *_INJECTED})
+        silence_compiler()  # it parses annotations that are strings
+        checker = Checker(ast.Module(body, []), builtins={*known, *_INJECTED})
     except RecursionError:
         return set()
     told = (one for one in checker.messages if isinstance(one, UndefinedName | UndefinedLocal))

@@ -43,7 +43,10 @@ class Form:
 
 
 class Forms:
-    """The forms of files, each worked out once: samples of one prompt share what they start from and often agree."""
+    """The forms of files, each worked out once: samples of one prompt share what they start from and often agree.
+
+    For one thread at a time: CPython 3.11 may raise `SystemError` where two of them build syntax trees at once.
+    """
 
     def __init__(self) -> None:
         """Begin with no form known."""

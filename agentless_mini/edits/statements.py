@@ -1,7 +1,7 @@
 """A Python file as a run of statements, each with its span and a digest of what it says.
 
 An answer changes a few lines of a file that a thousand others change too. So the file that stands in the tree is
-parsed once, and of a changed version only the statements around the change: text that parses by itself between two
+parsed once, and of a changed version only the statements around each change: text that parses by itself between two
 whole statements parses there, and says the same. The digest of a file is that of the digests of its statements, so it
 does not depend on the way. Members of a class are statements of their own, for classes are long.
 """

@@ -25,7 +25,7 @@ from agentless_mini.edits import Matching, Tree, read_answer
 from agentless_mini.stages.session import Session, together
 
 # The one thread of the process that reads answers, in their order, so that the event loop never waits for one. More of
-# them would share one interpreter and take turns.
+# them would share one interpreter and take turns; and the forms of a tree are not for two at once.
 _READING = ThreadPoolExecutor(1, "amini-reading")
 
 MANY_REPEATS = 5
