@@ -23,9 +23,10 @@ PYTHON_SUFFIXES = (".py", ".pyi")
 
 _COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _NO_CODE = re.compile(rb"[ \t\f]*(?:#[^\n]*)?\r?\n?")
-# What stands for the file in warnings of the compiler, and the filter of these as `warnings` keeps it.
+# What stands for the file in warnings of the compiler, and the filter of these as `warnings` keeps it. pyflakes parses
+# annotations that are strings, and names no file.
 _FILE = "<repository>"
-_SILENT = ("ignore", None, Warning, re.compile(rf"{_FILE}\Z"), 0)
+_SILENT = ("ignore", None, Warning, re.compile(rf"(?:{_FILE}|<unknown>)\Z"), 0)
 # Codecs that escape, rewrite or refuse characters instead of encoding them.
 _NO_CHARSETS = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7", "utf-8-sig"}
 
@@ -77,12 +78,18 @@ def is_python(path: str) -> bool:
 def parse_python(code: str | bytes) -> ast.Module:
     """Return the syntax tree of a repository's code; what the compiler warns of in it is not our user's concern.
 
-    May be called from several threads: the filter of warnings is set once and stays, for it is never in another's way.
+    Threads are not in each other's way by the filter of warnings: it is set once and stays. But CPython 3.11 may raise
+    `SystemError` where two of them build syntax trees at once.
     Raises `SyntaxError`, `ValueError`, `RecursionError` or `MemoryError` where the code does not parse.
     """
+    silence_compiler()
+    return ast.parse(code, _FILE)
+
+
+def silence_compiler() -> None:
+    """Have no warning of the compiler shown for code that `parse_python` reads, or pyflakes by itself."""
     if _SILENT not in warnings.filters:  # `filterwarnings` would take it out for a moment, from under another thread
         cast("list[object]", warnings.filters).insert(0, _SILENT)
-    return ast.parse(code, _FILE)
 
 
 def _decoded(data: bytes, encoding: str) -> SourceText | None:

@@ -2,6 +2,7 @@
 
 import ast
 import random
+import re
 import sysconfig
 import time
 from collections.abc import Iterator
@@ -215,6 +216,13 @@ def test_several_changes_are_told_each_by_itself() -> None:
     assert isinstance(version, Version)
     assert sum(len(part.statements) for part in version.parts) < 10
     assert len(version.parts) == 3
+
+
+def test_the_last_of_a_hundred_edits_are_told_together() -> None:
+    before = b"".join(b"x%d = 1\n\ny%d = 1\n\nz%d = 1\n\n" % (at, at, at) for at in range(90))
+    version = told(before, re.sub(rb"(x\d+) = 1", rb"\1 = 2", before))
+    assert isinstance(version, Version)
+    assert 10 < len(version.parts) < 90
 
 
 @pytest.mark.parametrize(("opens", "closes"), [('"""', '"""'), ("(", ")"), ("[", "]"), ("'''\n", "'''"), ("{", "}")])
@@ -500,9 +508,9 @@ def test_names_that_match_binds_are_known() -> None:
 
 def test_the_names_of_a_file_are_looked_up_once() -> None:
     forms = Forms()
-    for name in (b"one", b"two"):
+    for name in (b"one", b"two", b"total", b"total ** 2"):
         after = SHOP.replace(b"return RATE", b"return " + name, 1)
-        assert forms.of("a.py", after, SHOP).undefined == (name.decode(),)
+        assert forms.of("a.py", after, SHOP).undefined == (name.decode().split()[0],)
 
 
 def test_of_a_file_that_is_large_and_of_a_piece_nothing_is_told() -> None:
@@ -515,6 +523,31 @@ def test_names_of_a_new_file_are_looked_up_and_stubs_are_not() -> None:
     assert new.undefined == ("x",)
     assert undefined(b"x: int\n", b"x: later\n", "a.pyi") == ()
     assert make_patch([change("a.py", SHOP, None)], Forms()).undefined == ()
+
+
+def test_names_in_annotations_that_the_compiler_warns_of_are_told() -> None:
+    after = SHOP.replace(b"def f():", b"def f(a: \"missing['\\\\d']\" = 1):")
+    assert undefined(SHOP, after) == ("missing",)
+
+
+def test_names_that_a_star_import_bound_are_told_once_it_is_gone() -> None:
+    before = b"from os import *\n\n" + SHOP + b"\n\ndef g():\n    return sep\n"
+    assert undefined(before, before.replace(b"from os import *\n", b"")) == ("sep",)
+
+
+def test_names_of_several_changes_are_told_of_each_other() -> None:
+    before = (
+        SHOP
+        + b"\n\nclass Till:\n    rate = RATE\n\n    def f(self):\n        return RATE\n\n\ndef g():\n    return RATE\n"
+    )
+    after = before.replace(b"RATE = 1", b"RATE = 1\nMORE = 2").replace(b"rate = RATE", b"rate = MORE\n    two = rate")
+    assert undefined(before, after.replace(b"def g():\n    return RATE", b"def g():\n    return MORE")) == ()
+    assert undefined(before, after.replace(b"def g():\n    return RATE", b"def g():\n    return two")) == ("two",)
+
+
+def test_names_of_a_file_in_another_encoding_are_told() -> None:
+    before = b"# coding: latin-1\nx = '\xe9'\n\n\ndef f():\n    return injected\n"
+    assert undefined(before, before.replace(b"x =", b"y =") + b"\nz = injected, x\n") == ("x",)
 
 
 def test_a_star_import_makes_every_name_unsure() -> None:

@@ -1,8 +1,9 @@
 """The names that Python statements bind, and those that they use undefined, as pyflakes tells them."""
 
 import ast
-import warnings
 from collections.abc import Collection, Iterable, Sequence
+
+from agentless_mini.sources import parse_python, silence_compiler
 
 STAR = "*"
 """Stands for the names that `from ... import *` binds, which nobody knows."""
@@ -60,13 +61,12 @@ def undefined(
         return set()
     body = list(statements)
     for siblings, inside in members:
-        (wrapper,) = ast.parse(f"class _:\n    {' = '.join(sorted({'_', *siblings}))} = None").body
+        (wrapper,) = parse_python(f"class _:\n    {' = '.join(sorted({'_', *siblings}))} = None").body
         wrapper.body.extend(inside)  # type: ignore[attr-defined]
         body.append(wrapper)
     try:
-        with warnings.catch_warnings():  # it parses annotations that are strings
-            warnings.simplefilter("ignore")
-            checker = Checker(ast.Module(body, []), builtins={*known, *_INJECTED})
+        silence_compiler()  # it parses annotations that are strings
+        checker = Checker(ast.Module(body, []), builtins={*known, *_INJECTED})
     except RecursionError:
         return set()
     told = (one for one in checker.messages if isinstance(one, UndefinedName | UndefinedLocal))

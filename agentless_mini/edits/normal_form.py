@@ -45,12 +45,12 @@ class Form:
 class Forms:
     """The forms of files, each worked out once: samples of one prompt share what they start from and often agree.
 
-    Not for two threads at once: warnings are silenced for the whole process while a file is parsed.
+    For one thread at a time: CPython 3.11 may raise `SystemError` where two of them build syntax trees at once.
     """
 
     def __init__(self) -> None:
         """Begin with no form known."""
-        self._forms: dict[tuple[str, bytes, bytes], Form] = {}
+        self._forms: dict[tuple[str, bytes, bytes | None], Form] = {}
         self._modules: dict[bytes, Module | Broken] = {}
         self._parsed: dict[tuple[str, bytes], Parsed | Unread] = {}
         self._undefined: dict[bytes, dict[int, set[str]]] = {}
@@ -63,7 +63,7 @@ class Forms:
         key = (
             path.rpartition("/")[2].rpartition(".")[2].lower(),
             _key(data),
-            _key(before) if before is not None else b"",
+            before,
         )
         if key not in self._forms:
             made = self._of_python if is_python(path) else self._of_other
@@ -94,10 +94,9 @@ class Forms:
         return Form(_digest(language, found.lines))
 
     def _module(self, data: bytes) -> Module | Broken:
-        key = _key(data)
-        if key not in self._modules:
-            self._modules[key] = module_of(data)
-        return self._modules[key]
+        if data not in self._modules:
+            self._modules[data] = module_of(data)
+        return self._modules[data]
 
     def _read(self, language: str, data: bytes) -> Parsed | Unread:
         key = language, _key(data)
@@ -133,9 +132,8 @@ class Forms:
 
     def _undefined_before(self, module: Module, names: Collection[str]) -> set[str]:
         """Return the names that a module uses undefined, where it mentions any of these."""
-        key = _key(module.data)
         known = {name for place, span in enumerate(module.spans) if place == span.header for name in span.names}
-        told = self._undefined.setdefault(key, {})
+        told = self._undefined.setdefault(module.data, {})
         found: set[str] = set()
         for place in _mentions(module, names):
             if place not in told:

@@ -1,7 +1,7 @@
 """A Python file as a run of statements, each with its span and a digest of what it says.
 
 An answer changes a few lines of a file that a thousand others change too. So the file that stands in the tree is
-parsed once, and of a changed version only the statements around the change: text that parses by itself between two
+parsed once, and of a changed version only the statements around each change: text that parses by itself between two
 whole statements parses there, and says the same. The digest of a file is that of the digests of its statements, so it
 does not depend on the way. Members of a class are statements of their own, for classes are long.
 """
@@ -375,14 +375,15 @@ class _Change:
         """Return the version, or why it does not parse; None where only the whole of it can tell."""
         if parts := self._apart():
             return self._version(parts)
-        for begin, end, member, sure in self._tries(self._region):
+        tries = self._tries(self._region)
+        while True:  # the last of them tells: it ends with a whole line
+            begin, end, member, sure = next(tries)
             found = self._part(self._region, begin, end, member)
             if isinstance(found, Part):
                 return self._version([found])
-            if found and found.problem and sure:
+            if sure and found and found.problem:
                 whole = (begin, end) == (0, len(self._stops))
                 return found if whole or _is_final(found) else None
-        return None
 
     def _apart(self) -> list[Part]:
         """Return what stands around each of several changes, none where one of them does not parse by itself."""
@@ -405,14 +406,7 @@ class _Change:
     def _regions(self) -> list[Region]:
         """Return the regions that differ, no two in one span; none where that is a single one."""
         begin, end = self._spans(self._region)
-        if end - begin < _FAR:
-            return []
-        regions: list[Region] = []
-        for region in self._differing():
-            while regions and self._spans(region)[0] < self._spans(regions[-1])[1]:
-                before = regions.pop()
-                region = Region(before.a_start, region.a_stop, before.b_start, region.b_stop)
-            regions.append(region)
+        regions = list(self._differing()) if end - begin >= _FAR else []
         return regions if len(regions) > 1 else []
 
     def _differing(self) -> Iterator[Region]:
