@@ -12,6 +12,7 @@ import codecs
 import re
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,6 +22,7 @@ UTF_8 = "utf-8"
 LATIN_1 = "iso8859-1"
 PYTHON_SUFFIXES = (".py", ".pyi")
 
+_TRIES = 100
 _COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _NO_CODE = re.compile(rb"[ \t\f]*(?:#[^\n]*)?\r?\n?")
 # What stands for the file in warnings of the compiler, and the filter of these as `warnings` keeps it. pyflakes parses
@@ -78,11 +80,14 @@ def is_python(path: str) -> bool:
 def parse_python(code: str | bytes) -> ast.Module:
     """Return the syntax tree of a repository's code; what the compiler warns of in it is not our user's concern.
 
-    Threads are not in each other's way by the filter of warnings: it is set once and stays. But CPython 3.11 may raise
-    `SystemError` where two of them build syntax trees at once.
+    It may be called in several threads: the filter of warnings is set once and stays, and what CPython 3.11 raises
+    where two of them build syntax trees at once says nothing of the code, which is then parsed again.
     Raises `SyntaxError`, `ValueError`, `RecursionError` or `MemoryError` where the code does not parse.
     """
     silence_compiler()
+    for _ in range(_TRIES):
+        with suppress(SystemError):
+            return ast.parse(code, _FILE)
     return ast.parse(code, _FILE)
 
 

@@ -45,7 +45,7 @@ class Form:
 class Forms:
     """The forms of files, each worked out once: samples of one prompt share what they start from and often agree.
 
-    For one thread at a time: CPython 3.11 may raise `SystemError` where two of them build syntax trees at once.
+    For one thread at a time: what it remembers is not guarded.
     """
 
     def __init__(self) -> None:

@@ -229,7 +229,9 @@ class Paths:
         folder, _, name = path.rpartition("/")
         suffix = _SUFFIX.fullmatch(name)
         said = suffix["suffix"] or "" if suffix else ""
-        has_suffix = _SUFFIXES.fullmatch(said) is not None and bool(folder or not _WEAK.fullmatch(said) or not name.islower())
+        has_suffix = _SUFFIXES.fullmatch(said) is not None and bool(
+            folder or not _WEAK.fullmatch(said) or not name.islower()
+        )
         is_file = has_suffix or name.lower() in _FILE_NAMES or path in self._folders
         return is_file and "://" not in path and path.lower() not in _PRODUCTS
 
