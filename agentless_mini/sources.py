@@ -22,7 +22,6 @@ UTF_8 = "utf-8"
 LATIN_1 = "iso8859-1"
 PYTHON_SUFFIXES = (".py", ".pyi")
 
-_TRIES = 100
 _COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _NO_CODE = re.compile(rb"[ \t\f]*(?:#[^\n]*)?\r?\n?")
 # What stands for the file in warnings of the compiler, and the filter of these as `warnings` keeps it. pyflakes parses
@@ -77,15 +76,15 @@ def is_python(path: str) -> bool:
     return path.endswith(PYTHON_SUFFIXES)
 
 
-def parse_python(code: str | bytes) -> ast.Module:
+def parse_python(code: str | bytes, tries: int = 100) -> ast.Module:
     """Return the syntax tree of a repository's code; what the compiler warns of in it is not our user's concern.
 
     It may be called in several threads: the filter of warnings is set once and stays, and what CPython 3.11 raises
-    where two of them build syntax trees at once says nothing of the code, which is then parsed again.
+    where two of them build syntax trees at once says nothing of the code, which is then parsed again, so many times.
     Raises `SyntaxError`, `ValueError`, `RecursionError` or `MemoryError` where the code does not parse.
     """
     silence_compiler()
-    for _ in range(_TRIES):
+    for _ in range(tries):
         with suppress(SystemError):
             return ast.parse(code, _FILE)
     return ast.parse(code, _FILE)

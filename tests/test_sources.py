@@ -122,6 +122,7 @@ def test_what_the_compiler_warns_of_is_no_error_in_any_thread() -> None:
     with ThreadPoolExecutor(4) as threads:
         trees = list(threads.map(parse_python, [NOISY, NOISY.encode()] * 200))
     assert len({ast.dump(tree) for tree in trees}) == 1
+    assert ast.dump(parse_python(NOISY, tries=0)) == ast.dump(trees[0])
 
 
 def test_warnings_of_other_code_stay_what_they_were() -> None:
