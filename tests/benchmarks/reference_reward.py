@@ -166,6 +166,15 @@ def _writes(marker: str) -> Callable[[Difference], bool]:
     return writes
 
 
+def _has_backslashes(found: Difference) -> bool:
+    return not found.ours.why and re.search(r"^### .*\\", found.case.text, re.MULTILINE) is not None
+
+
+def _repeats(found: Difference) -> bool:
+    edits = re.findall(r"^### [^\n]+\n<{7} SEARCH\n.*?^>{7} REPLACE$", found.case.text, re.MULTILINE | re.DOTALL)
+    return not found.ours.why and len({*edits}) < len(edits)
+
+
 CAUSES: tuple[Cause, ...] = (
     ("edits that share a fence: theirs takes the first SEARCH and all that follows for one edit and writes the markers "
      "of the others into the file; ours reads each, as its prompt asks for, and as the reference's own inference does",
@@ -182,6 +191,10 @@ CAUSES: tuple[Cause, ...] = (
      _ours("search-ambiguous")),
     ("an incomplete edit beside complete ones: theirs takes those; ours rejects it, for half a change is worse than "
      "none", _ours("malformed", "truncated")),
+    ("a path with backslashes: theirs looks for a file of that name; ours reads the file that it means",
+     _has_backslashes),
+    ("an edit that is repeated: theirs misses its SEARCH the second time; ours counts it once",
+     _repeats),
     ("SEARCH or its end within a line: theirs changes the part of a line; ours wants whole lines, so that an edit "
      "cannot hit the beginning of a longer one", _ours("search-not-found")),
     ("Python that no longer parses: theirs rewards its likeness; ours rejects it, for it cannot be a repair",
