@@ -23,6 +23,7 @@ echo "PASSED t::other"
 """
 SCRIPT = """\
 #!/bin/bash
+exec 2>&1  # Docker copies each stream by itself: the end's mark on the other one could overtake the last verdict
 set -uxo pipefail
 cd /testbed
 : '>>>>> Start Test Output'
