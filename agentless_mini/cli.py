@@ -79,7 +79,7 @@ def repair(
             tuple(given or ()) for given in (source.files, execution.failing_test, execution.failing_cmd)
         )
         arguments = RepairArguments(source.repository, source.issue, source.text, source.rev, files, tests, commands)
-        result = Output(output.as_json, output.output, output.apply, output.quiet)
+        result = Output(output.as_json, output.output, output.apply, output.quiet, output.commit)
         settings = (model.config, settings_of(sampling, evolution, model, execution))
         raise typer.Exit(run_repair(arguments, result, settings, output.store))
 

@@ -20,7 +20,8 @@ CORE = {
 # What is sent into boxes and runs there by itself: no part of the unit around it.
 BOXED = {"sandboxes/inside", "testing/inside"}
 ADAPTERS = {
-    "samplers", "serving", "store", "recording", "repository", "worktree", "gitcommand", "clones", "issue_sources",
+    "branches", "samplers", "serving", "store", "recording", "repository", "worktree", "gitcommand", "clones",
+    "issue_sources",
     "templates", "sandboxes", "environments", "recorded_sandbox", "recorded_scorer",
 }  # fmt: skip
 MAY_SEE = {

@@ -4,12 +4,13 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from agentless_mini.branches import has_changes, plan_branch
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import people, require_stdout
@@ -47,13 +48,17 @@ def run_repair(
     _require_place(output)
     if output.apply:
         _require_working_tree(arguments)
+    if output.commit is not None:
+        arguments = _at_a_commit(arguments, output)
     issue = _issue(arguments)
     here = Path.cwd()
     if not (output.apply or output.quiet) and here != (top := top_of(here)) and _is_there(arguments.repository):
         people().print(f"note: git apply leaves out what lies outside of {here}: run it in {top}.", markup=False)
     repository = open_repository(arguments.repository, arguments.rev, platformdirs.user_cache_path(APP) / "clones")
+    named = output.commit
+    branch = None if named is None else plan_branch(arguments.repository, named, arguments.rev or "HEAD")
     own = GivenSettings(tests=arguments.failing_tests, commands=arguments.failing_commands)
-    task = Task(issue, repository, config, arguments.files, own)
+    task = Task(issue, repository, config, arguments.files, own, branch)
     with Store.open(store or store_of(arguments.repository)) as opened:
         return repair(task, opened, output, this_machine())
 
@@ -117,6 +122,17 @@ def _require_working_tree(arguments: RepairArguments) -> None:
     answer = GitCommand(where).ask("rev-parse", "--is-inside-work-tree")
     if answer.out.strip() == b"false":
         raise UsageError(f"{printable(where)} has no working tree for --apply: leave it out, or name one that has.")
+
+
+def _at_a_commit(arguments: RepairArguments, output: Output) -> RepairArguments:
+    """Have a commit repaired and tested, not the working tree: a branch starts at a commit."""
+    if output.apply:
+        raise UsageError("A patch of a commit cannot be applied to the working tree: leave out --apply or --commit.")
+    if not _is_there(arguments.repository):
+        raise UsageError("--commit makes a branch, and REPO is no folder: leave it out, or name a local clone.")
+    if arguments.rev is None and not output.quiet and has_changes(arguments.repository):
+        people().print("note: What is not committed is left out: --commit repairs HEAD.", style="yellow", markup=False)
+    return replace(arguments, rev=arguments.rev or "HEAD")
 
 
 def _is_there(repository: str) -> bool:
