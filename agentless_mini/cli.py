@@ -11,7 +11,7 @@ import typer
 from agentless_mini import __version__
 from agentless_mini.commands.evaluation_options import BenchmarkOptions, FleetOptions, ReportOptions
 from agentless_mini.commands.learn import learn
-from agentless_mini.commands.options import ConfigFile, StoreFile, expanded, settings_of
+from agentless_mini.commands.options import ConfigFile, StoreFile, expanded, settings_of, variables_of
 from agentless_mini.commands.repair_options import (
     EvolveOptions,
     ExecutionOptions,
@@ -20,6 +20,7 @@ from agentless_mini.commands.repair_options import (
     SamplingOptions,
     ServeOptions,
     SourceOptions,
+    TextOptions,
 )
 
 app = typer.Typer(
@@ -176,6 +177,42 @@ def serve(options: ServeOptions) -> None:
             tell_status(machine, output)
         else:
             start_server(options.model, settings, machine, output)
+
+
+@app.command()
+@expanded
+def doctor(model: ModelOptions, output: TextOptions) -> None:
+    """Look for what a repair with tests needs, and say what to do where it is missing. Nothing is fetched.
+
+    Exit codes: 0 a repair with tests can run here, 4 it cannot.
+    """
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.doctor import run_doctor
+        from agentless_mini.commands.entry import read_config, this_machine
+
+        settings = read_config(model.config, settings_of(model))
+        raise typer.Exit(run_doctor(settings, this_machine(), output.as_json))
+
+
+@app.command(name="config")
+@expanded
+def effective(
+    sampling: SamplingOptions,
+    evolution: EvolveOptions,
+    model: ModelOptions,
+    execution: ExecutionOptions,
+    output: TextOptions,
+) -> None:
+    """Show every setting as it is in effect, and where it comes from: a default, the file, the environment, a flag."""
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.effective import show_settings
+
+        groups = (sampling, evolution, model, execution)
+        show_settings(model.config, settings_of(*groups), variables_of(*groups), output.as_json)
 
 
 @app.command()

@@ -22,7 +22,7 @@ BOXED = {"sandboxes/inside", "testing/inside"}
 ADAPTERS = {
     "branches", "samplers", "serving", "store", "recording", "repository", "worktree", "gitcommand", "clones",
     "issue_sources",
-    "templates", "sandboxes", "environments", "recorded_sandbox", "recorded_scorer",
+    "installing", "templates", "sandboxes", "environments", "recorded_sandbox", "recorded_scorer",
 }  # fmt: skip
 MAY_SEE = {
     **dict.fromkeys(CORE, CORE),

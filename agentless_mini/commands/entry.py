@@ -68,12 +68,20 @@ def read_config(path: Path | None, flags: Mapping[str, Any]) -> Config:
 
     OPENAI_API_KEY is no setting: it is for one address, and comes after a key of these settings (`OpenAISampler`).
     """
+    keys = {name: key for name, (_, key) in secrets().items()}
+    return load_config(file_in_use(path), {**keys, **flags})
+
+
+def file_in_use(path: Path | None) -> Path | None:
+    """Return the file of settings: the one at `path`, else the user's own if there is one."""
     own = platformdirs.user_config_path(APP) / "config.toml"
-    key = os.environ.get("AMINI_API_KEY")
-    secret = {"endpoint.api_key": key} if key else {}
-    if scorer_key := os.environ.get(KEY_VARIABLE):
-        secret["scorer.api_key"] = scorer_key
-    return load_config(path or (own if own.is_file() else None), {**secret, **flags})
+    return path or (own if own.is_file() else None)
+
+
+def secrets() -> dict[str, tuple[str, str]]:
+    """Return the variables that hold keys, with what they hold, by the settings that they are put over."""
+    known = {"endpoint.api_key": "AMINI_API_KEY", "scorer.api_key": KEY_VARIABLE}
+    return {name: (variable, key) for name, variable in known.items() if (key := os.environ.get(variable))}
 
 
 def store_of(repository: str) -> Path:

@@ -198,6 +198,13 @@ class OutputOptions:
 
 
 @dataclass(frozen=True)
+class TextOptions:
+    """How a command that asks no model tells its result."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False
+
+
+@dataclass(frozen=True)
 class ServeOptions:
     """Which model is served, and how."""
 
