@@ -188,13 +188,15 @@ def _docker(config: Config) -> Finding:
 
 
 def _bubblewrap(config: Config) -> Finding:
+    if sys.platform != "linux":
+        return Finding(ok=False, said="It needs Linux: use Docker.")
     found = find_bubblewrap(config.sandbox.bubblewrap)
     return Finding(ok=True, said=f"{found.path} {'.'.join(map(str, found.version))}")
 
 
 def _namespaces() -> Finding:
     if sys.platform != "linux":
-        return Finding(ok=False, said="Only Linux has them: use Docker.")
+        return Finding(ok=False, said="Linux alone has them: use Docker.")
     done = subprocess.run((sys.executable, "-I", "-S", "-c", _USER_NAMESPACE), capture_output=True, check=False)  # noqa: S603 - a fixed program
     if not done.returncode:
         return Finding(ok=True, said="User namespaces can be made.")

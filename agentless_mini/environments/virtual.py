@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from agentless_mini.environments.index import Index
 from agentless_mini.environments.pythons import Interpreter, choose_python
 from agentless_mini.environments.shelf import Manifest, Slot, hand_over, seal
 from agentless_mini.environments.work import Opened, Work, build_failed, packed, probe, require_usable
-from agentless_mini.errors import BuildFailed, printable
+from agentless_mini.errors import BuildFailed, EnvironmentFailed, printable
 from agentless_mini.ports import Sandbox
 from agentless_mini.sandboxes.bubblewrap import (
     Access,
@@ -91,6 +92,8 @@ class _Unboxed:
 
 async def open_boxed(work: Work) -> Opened:
     """Return a place in boxes of bubblewrap. Raises `EnvironmentFailed`."""
+    if sys.platform != "linux":
+        raise EnvironmentFailed("Bubblewrap needs Linux: use --sandbox docker.")
     bubblewrap = await asyncio.to_thread(find_bubblewrap, work.settings.bubblewrap)
     boxes = work.settings.boxes or boxes_here(work.settings.limits())
     return await _open(work, _Boxed(bubblewrap, work.index, boxes))
