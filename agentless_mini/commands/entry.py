@@ -157,4 +157,6 @@ def _issue(arguments: RepairArguments) -> Issue:
         return literal_issue(arguments.text, "--text")
     if arguments.issue is None:
         raise UsageError("No issue is given: name a file, - for stdin, owner/name#12, or use --text.")
-    return read_issue(arguments.issue, sys.stdin.buffer, GitHub(token=os.environ.get("GITHUB_TOKEN", "")))
+    # GitHub's runners name the API of the server that they belong to.
+    api = os.environ.get("GITHUB_API_URL") or "https://api.github.com"
+    return read_issue(arguments.issue, sys.stdin.buffer, GitHub(api, os.environ.get("GITHUB_TOKEN", "")))
