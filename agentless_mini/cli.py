@@ -193,3 +193,16 @@ def demo(
         from agentless_mini.commands.entry import read_config, this_machine
 
         raise typer.Exit(run_demo(read_config(config, {"engine": "embedded"}), keep, this_machine()))
+
+
+@app.command(name="help")
+def manual(
+    topic: Annotated[str | None, typer.Argument(metavar="[TOPIC]", help="None lists the topics.")] = None,
+) -> None:
+    """Print the manual, or one topic of it."""
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.manual import tell
+
+        tell(topic)
