@@ -13,9 +13,11 @@ from agentless_mini.commands.learn_trainer_options import (
 )
 from agentless_mini.commands.options import expanded, settings_of
 from agentless_mini.commands.repair_options import ModelOptions
+from agentless_mini.commands.usage import Commands
 
 learn = typer.Typer(
     name="learn",
+    cls=Commands,
     help="Makes data to learn from and trains models on it, in the prompts and the format of repairs.",
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -17,7 +17,7 @@ class SourceOptions:
     issue: Annotated[
         str | None,
         typer.Argument(
-            metavar="[ISSUE]", help="File, - for stdin, GitHub issue URL or owner/name#12.", show_default=False
+            metavar="ISSUE", help="File, - for stdin, GitHub issue URL or owner/name#12.", show_default=False
         ),
     ] = None
     text: Annotated[str | None, typer.Option(help="The issue itself, instead of ISSUE.")] = None
@@ -197,10 +197,10 @@ class OutputOptions:
 class ServeOptions:
     """Which model is served, and how."""
 
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Name on the hub, or a local path.")] = None
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Name on the hub, or a local path.")] = None
     extra: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- FLAGS]", help="More flags for vLLM, verbatim, after --."),
+        typer.Argument(metavar="-- FLAGS", help="More flags for vLLM, verbatim, after --."),
         Setting("vllm.extra"),
     ] = None
     stop: Annotated[bool, typer.Option("--stop", help="Stop the running server.")] = False
