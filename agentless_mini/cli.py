@@ -86,7 +86,7 @@ def repair(
         raise typer.Exit(run_repair(arguments, result, settings, output.store))
 
 
-@app.command(name="eval")
+@app.command(name="eval", short_help="Repair and grade the instances of SWE-bench.")
 @expanded
 def evaluate(
     benchmark: BenchmarkOptions,
@@ -113,7 +113,7 @@ def evaluate(
         raise typer.Exit(run_eval(benchmark, fleet, config, this_machine()))
 
 
-@app.command()
+@app.command(short_help="Report evaluations: what is resolved, curves, failures, cost.")
 @expanded
 def report(options: ReportOptions) -> None:
     """Report evaluations: resolved with its interval, curves over samples and tests, failures, cost.
@@ -129,7 +129,7 @@ def report(options: ReportOptions) -> None:
         run_report(options, this_machine())
 
 
-@app.command()
+@app.command(short_help="List past runs, or open one.")
 def show(
     run: Annotated[
         int | None, typer.Argument(metavar="RUN", help="Number of a run; none lists them.", min=1, max=2**63 - 1)
@@ -184,7 +184,7 @@ def serve(options: ServeOptions) -> None:
             start_server(options.model, settings, machine, output)
 
 
-@app.command()
+@app.command(short_help="Repair a packaged sample with the embedded model.")
 def demo(
     keep: Annotated[
         Path | None, typer.Option(help="Make the repository here and leave it.", show_default=False)

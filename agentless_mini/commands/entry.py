@@ -27,6 +27,7 @@ from agentless_mini.samplers.scoring import KEY_VARIABLE
 from agentless_mini.stages.bench import NoBench
 from agentless_mini.stages.given import GivenSettings
 from agentless_mini.store import Store
+from agentless_mini.testing.commands import harness_of_command
 
 APP = "amini"
 
@@ -84,6 +85,8 @@ def require_together(config: Config, flags: Mapping[str, Any]) -> None:
     """Refuse settings and flags that do not go together, before anything is read or asked. Raises `UsageError`."""
     untested = NoBench("") if config.sandbox.kind is SandboxKind.NONE else None
     check_rounds(chain_of(config), None, untested)
+    if config.sandbox.test_command:
+        harness_of_command(config.sandbox.test_command, ())
     if config.evolve.scored and config.scorer.base_url is None:
         raise UsageError("--select reward-model needs a server that scores: set base_url in [scorer] of the settings.")
     of_rounds = [name for name in flags if name in {"evolve.parents", "evolve.per_round", "evolve.select"}]
@@ -125,7 +128,7 @@ def _require_words(arguments: RepairArguments) -> None:
     }
     for name, given in words.items():
         if any(word is not None and not word.strip() for word in given):
-            raise UsageError(f"{name} is empty: say what is meant, or leave it out.")
+            raise UsageError(f"{name} is empty: say what is meant, or see whether a variable of the shell is.")
     first, second = printable(arguments.repository), printable(arguments.issue or ".")
     is_file = os.path.isfile(arguments.repository)  # noqa: PTH113 - false for what cannot be looked at or is no path
     if is_file and (Path(second).is_dir() or (arguments.issue is None and arguments.text is None)):

@@ -79,15 +79,20 @@ def settings_of(*groups: Any) -> dict[str, Any]:  # noqa: ANN401 - dataclasses o
 
 
 def option_of(setting: str) -> str:
-    """Return what people type for a setting: its option with the variable, if there is one; "" for one without."""
+    """Return what people type for a setting, with the variable if there is one; "" where no option stands for it."""
     for group in _GROUPS:
         for name, hint in get_type_hints(group, include_extras=True).items():
             if any(extra.name == setting and not extra.value for extra in _settings(hint)):
-                option = next(extra for extra in hint.__metadata__ if isinstance(extra, typer.models.OptionInfo))
-                declared = [word for word in (option.default, *(option.param_decls or ())) if isinstance(word, str)]
-                typed = " / ".join(declared) or f"--{name.replace('_', '-')}"
-                return f"{typed} (or {option.envvar})" if option.envvar else typed
+                return _typed(name, next(extra for extra in hint.__metadata__ if not isinstance(extra, Setting)))
     return ""
+
+
+def _typed(name: str, declared: Any) -> str:  # noqa: ANN401 - an option or an argument of Typer's
+    if isinstance(declared, typer.models.ArgumentInfo):
+        return declared.metavar or name.upper()
+    words = [word for word in (declared.default, *(declared.param_decls or ())) if isinstance(word, str)]
+    typed = " / ".join(words) or f"--{name.replace('_', '-')}"
+    return f"{typed} (or {declared.envvar})" if declared.envvar else typed
 
 
 def _settings(hint: Any) -> list[Setting]:  # noqa: ANN401 - a type with its extras

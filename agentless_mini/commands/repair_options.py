@@ -23,7 +23,8 @@ class SourceOptions:
     text: Annotated[str | None, typer.Option(help="The issue itself, instead of ISSUE.")] = None
     rev: Annotated[str | None, typer.Option(help="Repair this commit, not the working tree.")] = None
     files: Annotated[
-        list[str] | None, typer.Option("--files", help="File to edit (repeatable), instead of localization.")
+        list[str] | None,
+        typer.Option("--files", metavar="PATH", help="File to edit (repeatable), instead of localization."),
     ] = None
 
 
@@ -225,7 +226,9 @@ class ServeOptions:
         typer.Option(help="GPUs that share the model; by default all."),
         Setting("vllm.tensor_parallel"),
     ] = None
-    adapter: Annotated[list[Path] | None, typer.Option("--adapter", help="LoRA adapter (repeatable).")] = None
+    adapter: Annotated[
+        list[Path] | None, typer.Option("--adapter", metavar="DIR", help="LoRA adapter (repeatable).")
+    ] = None
     python: Annotated[
         Path | None, typer.Option(help="Interpreter that has vLLM, if not this one."), Setting("vllm.python")
     ] = None

@@ -1,6 +1,7 @@
 """Mistakes in the words of a command line, told as every other error is: one sentence, instead of click's usage box."""
 
 import difflib
+import os
 import re
 import sys
 from typing import Any
@@ -28,7 +29,7 @@ class Commands(TyperGroup):
             return super().resolve_command(ctx, args)
         root = ctx.find_root()
         known = root.command.full_names()
-        near = difflib.get_close_matches(name.lower(), known, 1)
+        near = difflib.get_close_matches(name.lower(), known, 1) or ["repair"] * os.path.isdir(name)  # noqa: PTH112
         hint = f"use `{root.command_path} {known[near[0]]}`, or see" if near else "see"
         raise UsageError(f"There is no command {printable(name)}: {hint} `{ctx.command_path} --help`.")
 
@@ -71,21 +72,23 @@ def _told(error: Any) -> int:  # noqa: ANN401 - an exception of click's, or ours
 
 
 def _sentence(error: Any) -> str:  # noqa: ANN401 - an exception of click's
-    command = error.ctx.command_path if error.ctx else "amini"
+    if not error.ctx:  # of an option with too many or too few words, click does not say which command's it is
+        return f"{_plain(error)}: correct the words after {printable(error.option_name)}."
+    command = error.ctx.command_path
     return f"{_complaint(error, command)}, or see `{command} --help`."
 
 
 def _complaint(error: Any, command: str) -> str:  # noqa: ANN401 - an exception of click's
     """Say what is wrong, and what to try, in words that are ours: click's are for programmers."""
-    said = printable(" ".join(error.message.split())).rstrip(".")
+    said, parameters = _plain(error), error.ctx.command.params
     if hasattr(error, "possibilities"):
-        first = error.ctx and error.ctx.parent is None
+        first = error.ctx.parent is None
         hint = "write those of a command after its name" if first else "leave it out"
+        if any(str(parameter.metavar).startswith("-- ") for parameter in parameters):
+            hint = "write flags for vLLM after --"
         if error.possibilities:
             hint = f"use {error.possibilities[0]}"
         return f"There is no option {printable(error.option_name)}{' here' if first else ''}: {hint}"
-    if hasattr(error, "option_name"):
-        return f"{said}: correct it"
     if hasattr(error, "param_type"):
         return f"{_name(error.param)} is missing: add it"
     if getattr(error, "param", None):
@@ -93,8 +96,14 @@ def _complaint(error: Any, command: str) -> str:  # noqa: ANN401 - an exception 
         wrong = rule.replace("Input should be", "must be") if rule.startswith("Input") else f"is not valid ({rule})"
         return f"{_name(error.param)} {wrong}: correct it"
     if extra := _EXTRA.fullmatch(said):
-        return f"{command} has no use for {extra[1]!r}: put a text of several words in quotes"
+        takes = any(parameter.param_type_name == "argument" for parameter in parameters)
+        hint = "put a text of several words in quotes" if takes else "it takes options alone"
+        return f"{command} has no use for {extra[1]!r}: {hint}"
     return f"{said}: correct it"
+
+
+def _plain(error: Any) -> str:  # noqa: ANN401 - an exception of click's
+    return printable(" ".join(error.message.split())).rstrip(".")
 
 
 def _name(param: Any) -> str:  # noqa: ANN401 - a parameter of click's

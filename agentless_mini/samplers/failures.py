@@ -157,7 +157,9 @@ def _words(error: BaseException) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the page'}: {first['msg']}"
+    if not first["loc"]:
+        return "the page is no JSON object"
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _locked(peer: Peer, said: str) -> AminiError:
