@@ -21,9 +21,11 @@ from agentless_mini.commands.repair_options import (
     ServeOptions,
     SourceOptions,
 )
+from agentless_mini.commands.usage import Commands
 
 app = typer.Typer(
     name="amini",
+    cls=Commands,
     help="Repairs real repositories from an issue text, with models that you host yourself.",
     no_args_is_help=True,
     add_completion=False,
@@ -37,7 +39,7 @@ app.add_typer(learn)
 
 def main() -> None:
     """Run the command line; the console script's entry."""
-    app()
+    app(prog_name="amini")
 
 
 def _version(asked: bool) -> None:
@@ -84,7 +86,7 @@ def repair(
         raise typer.Exit(run_repair(arguments, result, settings, output.store))
 
 
-@app.command(name="eval")
+@app.command(name="eval", short_help="Repair and grade the instances of SWE-bench.")
 @expanded
 def evaluate(
     benchmark: BenchmarkOptions,
@@ -102,13 +104,16 @@ def evaluate(
 
     with reported():
         from agentless_mini.commands.benchmark import run_eval
-        from agentless_mini.commands.entry import read_config, this_machine
+        from agentless_mini.commands.entry import read_config, require_together, this_machine
 
-        config = read_config(model.config, settings_of(benchmark, sampling, evolution, model, fleet))
+        flags = settings_of(benchmark, sampling, evolution, model, fleet)
+        config = read_config(model.config, flags)
+        if benchmark.stages != "localize":
+            require_together(config, flags)
         raise typer.Exit(run_eval(benchmark, fleet, config, this_machine()))
 
 
-@app.command()
+@app.command(short_help="Report evaluations: what is resolved, curves, failures, cost.")
 @expanded
 def report(options: ReportOptions) -> None:
     """Report evaluations: resolved with its interval, curves over samples and tests, failures, cost.
@@ -124,10 +129,10 @@ def report(options: ReportOptions) -> None:
         run_report(options, this_machine())
 
 
-@app.command()
+@app.command(short_help="List past runs, or open one.")
 def show(
     run: Annotated[
-        int | None, typer.Argument(metavar="[RUN]", help="Number of a run; none lists them.", min=1, max=2**63 - 1)
+        int | None, typer.Argument(metavar="RUN", help="Number of a run; none lists them.", min=1, max=2**63 - 1)
     ] = None,
     repository: Annotated[
         str, typer.Option("--repository", "-r", metavar="REPO", help="The repository whose runs are meant.")
@@ -167,8 +172,9 @@ def serve(options: ServeOptions) -> None:
         flags["vllm.adapters"] = [str(path.resolve()) for path in options.adapter]
     with reported():
         from agentless_mini.commands.entry import read_config, this_machine
-        from agentless_mini.commands.serve import ServeOutput, start_server, stop_server, tell_status
+        from agentless_mini.commands.serve import ServeOutput, require_one_job, start_server, stop_server, tell_status
 
+        require_one_job(options)
         settings, machine, output = read_config(options.config, flags), this_machine(), ServeOutput(options.as_json)
         if options.stop:
             stop_server(machine)
@@ -178,7 +184,7 @@ def serve(options: ServeOptions) -> None:
             start_server(options.model, settings, machine, output)
 
 
-@app.command()
+@app.command(short_help="Repair a packaged sample with the embedded model.")
 def demo(
     keep: Annotated[
         Path | None, typer.Option(help="Make the repository here and leave it.", show_default=False)

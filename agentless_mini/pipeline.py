@@ -78,14 +78,14 @@ class ChainSettings(BaseModel):
     """The last stage of the chain."""
 
 
-def check_rounds(settings: ChainSettings, card: ModelCard, opening: Opening | NoBench | None) -> None:
+def check_rounds(settings: ChainSettings, card: ModelCard | None, opening: Opening | NoBench | None) -> None:
     """Raise `UsageError` where more rounds than one, or an early end, do not go with other settings or the model.
 
-    `opening` is None where it is not known yet whether there will be tests.
+    `card` is None where the model is not known yet, `opening` where it is not known yet whether there will be tests.
     """
     if settings.until is Until.LOCALIZE:
         return
-    if card.decoding is Decoding.LINES:
+    if card is not None and card.decoding is Decoding.LINES:
         _check_plain(settings)
     if settings.evolve.rounds == 1:
         return

@@ -22,7 +22,7 @@ from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.config import Config
 from agentless_mini.domain import CaseResult, Event, Outcome
 from agentless_mini.environments import SandboxKind, SandboxSettings
-from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
 from agentless_mini.issue_sources import literal_issue
 from agentless_mini.repository import open_repository
 from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
@@ -78,7 +78,14 @@ def settings_of(config: Config) -> Config:
 
 def make_repository(folder: Path) -> Path:
     """Make a git repository of the sample's module and tests, with one commit, in a new folder."""
-    folder.mkdir(parents=True)
+    name = printable(str(folder))
+    taken = UsageError(f"--keep makes a new folder, and {name} is there or below a file: name another one.")
+    cannot: Translation = {
+        **dict.fromkeys((FileExistsError, NotADirectoryError), lambda _: taken),
+        OSError: lambda error: EnvironmentFailed(f"The folder {name} cannot be made ({reason(error)}): name another."),
+    }
+    with boundary(cannot):
+        folder.mkdir(parents=True)
     for name in SOURCES:
         shutil.copyfile(SAMPLE / name, folder / name)
     with git.Repo.init(folder, initial_branch="main") as repository:

@@ -10,18 +10,24 @@ from typing import Any
 
 import platformdirs
 
+from agentless_mini.commands.chain import chain_of
 from agentless_mini.commands.models import Machine
+from agentless_mini.commands.options import option_of
 from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.config import Config, load_config
 from agentless_mini.domain import Issue
-from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.environments import SandboxKind
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
 from agentless_mini.gitcommand import GitCommand
 from agentless_mini.issue_sources import GitHub, literal_issue, read_issue
+from agentless_mini.pipeline import check_rounds
 from agentless_mini.repository import open_repository
 from agentless_mini.samplers.scoring import KEY_VARIABLE
+from agentless_mini.stages.bench import NoBench
 from agentless_mini.stages.given import GivenSettings
 from agentless_mini.store import Store
+from agentless_mini.testing.commands import harness_of_command
 
 APP = "amini"
 
@@ -44,6 +50,8 @@ def run_repair(
 ) -> int:
     """Read what the arguments name, run the chain, and return the exit code. `settings` are the file and the flags."""
     config = read_config(*settings)
+    require_together(config, settings[1])
+    _require_words(arguments)
     _require_place(output)
     if output.apply:
         _require_working_tree(arguments)
@@ -68,7 +76,24 @@ def read_config(path: Path | None, flags: Mapping[str, Any]) -> Config:
     secret = {"endpoint.api_key": key} if key else {}
     if scorer_key := os.environ.get(KEY_VARIABLE):
         secret["scorer.api_key"] = scorer_key
-    return load_config(path or (own if own.is_file() else None), {**secret, **flags})
+    typed = {name: option_of(name) for name in flags} | {"endpoint.api_key": "AMINI_API_KEY"}
+    typed["scorer.api_key"] = KEY_VARIABLE
+    return load_config(path or (own if own.is_file() else None), {**secret, **flags}, typed)
+
+
+def require_together(config: Config, flags: Mapping[str, Any]) -> None:
+    """Refuse settings and flags that do not go together, before anything is read or asked. Raises `UsageError`."""
+    untested = NoBench("") if config.sandbox.kind is SandboxKind.NONE else None
+    check_rounds(chain_of(config), None, untested)
+    if config.sandbox.test_command:
+        harness_of_command(config.sandbox.test_command, ())
+    if config.evolve.scored and config.scorer.base_url is None:
+        raise UsageError("--select reward-model needs a server that scores: set base_url in [scorer] of the settings.")
+    of_rounds = [name for name in flags if name in {"evolve.parents", "evolve.per_round", "evolve.select"}]
+    if of_rounds and config.evolve.rounds == 1 and "evolve.rounds" not in flags:
+        raise UsageError(f"{option_of(of_rounds[0])} is about several rounds, and there is one: add --rounds.")
+    if "sandbox.image" in flags and config.sandbox.kind not in {SandboxKind.AUTO, SandboxKind.DOCKER}:
+        raise UsageError(f"--image is for Docker, and the sandbox is {config.sandbox.kind}: leave one of them out.")
 
 
 def store_of(repository: str) -> Path:
@@ -91,13 +116,32 @@ def this_machine() -> Machine:
     return Machine(platformdirs.user_state_path(APP), platformdirs.user_cache_path(APP), dict(os.environ))
 
 
+def _require_words(arguments: RepairArguments) -> None:
+    """Refuse a word that is empty, and REPO and ISSUE where each is in the other's place."""
+    words = {
+        "REPO": (arguments.repository,),
+        "ISSUE": (arguments.issue,),
+        "--rev": (arguments.rev,),
+        "--files": arguments.files,
+        "--failing-test": arguments.failing_tests,
+        "--failing-cmd": arguments.failing_commands,
+    }
+    for name, given in words.items():
+        if any(word is not None and not word.strip() for word in given):
+            raise UsageError(f"{name} is empty: say what is meant, or see whether a variable of the shell is.")
+    first, second = printable(arguments.repository), printable(arguments.issue or ".")
+    is_file = os.path.isfile(arguments.repository)  # noqa: PTH113 - false for what cannot be looked at or is no path
+    if is_file and (Path(second).is_dir() or (arguments.issue is None and arguments.text is None)):
+        raise UsageError(f"{first} is a file, and REPO comes before ISSUE: write amini repair {second} {first}.")
+
+
 def _require_place(output: Output) -> None:
     """Refuse an output that could not be written in the end, before anything is paid for."""
     if output.file is None:
         require_stdout()
         return
     name, folder = printable(str(output.file)), output.file.parent
-    with boundary({OSError: lambda error: EnvironmentFailed(f"{name} cannot be reached ({error}): check -o.")}):
+    with boundary({OSError: lambda error: EnvironmentFailed(f"{name} cannot be reached ({reason(error)}): check -o.")}):
         if output.file.is_dir():
             raise UsageError(f"{name} is a folder: name a file in it with -o.")
         if not folder.is_dir():
@@ -132,5 +176,5 @@ def _issue(arguments: RepairArguments) -> Issue:
             raise UsageError("The issue is given twice: leave out either ISSUE or --text.")
         return literal_issue(arguments.text, "--text")
     if arguments.issue is None:
-        raise UsageError("No issue is given: name a file, - for stdin, owner/name#12, or use --text.")
+        raise UsageError("No issue is given after REPO: name a file, - for stdin, owner/name#12, or use --text.")
     return read_issue(arguments.issue, sys.stdin.buffer, GitHub(token=os.environ.get("GITHUB_TOKEN", "")))

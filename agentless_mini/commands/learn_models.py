@@ -15,7 +15,7 @@ from agentless_mini.commands.models import Machine, Surroundings, choose_model
 from agentless_mini.commands.terminal import people
 from agentless_mini.config import Config
 from agentless_mini.domain import Event, Note
-from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
 from agentless_mini.learning.rows import Row, write_rows
 from agentless_mini.learning.training_settings import Tracker, TrainingSettings
 from agentless_mini.ports import Sampler
@@ -119,8 +119,12 @@ def recorded_checkpoint(place: str, settings: TrainingSettings, store: Store, st
 
 def made_folder(out: Path) -> Path:
     """Make a folder and return it. Raises `EnvironmentFailed`."""
-    refused = f"The folder {printable(str(out))} cannot be made"
-    with boundary({OSError: lambda error: EnvironmentFailed(f"{refused} ({error}): correct --out.")}):
+    name = printable(str(out))
+    cannot: Translation = {
+        FileExistsError: lambda _: UsageError(f"{name} is a file: name a folder with --out."),
+        OSError: lambda error: EnvironmentFailed(f"The folder {name} cannot be made ({reason(error)}): correct --out."),
+    }
+    with boundary(cannot):
         out.mkdir(parents=True, exist_ok=True)
     return out
 

@@ -26,7 +26,7 @@ from agentless_mini.commands.terminal import (
 )
 from agentless_mini.config import Config
 from agentless_mini.domain import Issue, Patch, Prediction, Reason, Rejected, Snapshot
-from agentless_mini.errors import AminiError, EnvironmentFailed, ModelChanged, boundary
+from agentless_mini.errors import AminiError, EnvironmentFailed, ModelChanged, boundary, reason
 from agentless_mini.pipeline import ChainSettings, resolve
 from agentless_mini.ports import PatchCheck
 from agentless_mini.prompts import Prompts
@@ -203,5 +203,5 @@ def _emit(prediction: Prediction, output: Output, document: Callable[[], dict[st
         sys.stdout.buffer.flush()
         return
     unwritable = f"The result cannot be written to {output.file}"
-    with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({error}): name another file with -o.")}):
+    with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({reason(error)}): name another with -o.")}):
         output.file.write_bytes(data)

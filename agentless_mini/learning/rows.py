@@ -155,7 +155,12 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def row_files(path: Path) -> list[Path]:
-    """Return a file as it is, of a folder all parquet files below it in order; not what is hidden, or half-written."""
+    """Return a file as it is, of a folder all parquet files below it in order; not what is hidden, or half-written.
+
+    Raises `UsageError` where there is neither.
+    """
+    if not path.exists():
+        raise UsageError(f"There is nothing at {printable(str(path))}: name rows in parquet, or a folder of them.")
     if not path.is_dir():
         return [path]
     inside = (file.relative_to(path) for file in path.rglob("*.parquet"))

@@ -11,6 +11,7 @@ import pytest
 
 from agentless_mini.domain import Decoding, Message, Role, SampleRequest, SamplingParams, Stage
 from agentless_mini.errors import UsageError
+from agentless_mini.learning.training_settings import GgufWeights
 from agentless_mini.ports import Sampler
 from agentless_mini.samplers.embedded import EmbeddedSampler, InProcessSettings
 from agentless_mini.serving.weights import Weights
@@ -76,8 +77,8 @@ def test_llama_cpp_answers_as_transformers_does(tmp_path: Path, kind: str, token
 
     base = needed_weights().path
     checkpoint = Checkpoint(str(random_model(tmp_path / "model", kind, tokenizer)))
-    made = export.export_gguf(checkpoint, base, tmp_path / "f32.gguf", export.Weights.F32)
-    small = export.export_gguf(checkpoint, base, tmp_path / "q8.gguf", export.Weights.Q8_0)
+    made = export.export_gguf(checkpoint, base, tmp_path / "f32.gguf", GgufWeights.F32)
+    small = export.export_gguf(checkpoint, base, tmp_path / "q8.gguf", GgufWeights.Q8_0)
     assert small.size < made.size / 2
 
     async def both() -> None:
@@ -102,7 +103,7 @@ def test_attention_to_a_window_alone_is_refused(model: Path, tmp_path: Path) -> 
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "mistral", "sliding_window": 64}))
     with pytest.raises(UsageError, match="cannot be written as GGUF"):
-        export.export_gguf(Checkpoint(str(folder)), tmp_path / "none.gguf", tmp_path / "x.gguf", export.Weights.F32)
+        export.export_gguf(Checkpoint(str(folder)), tmp_path / "none.gguf", tmp_path / "x.gguf", GgufWeights.F32)
 
 
 def test_a_base_of_another_vocabulary_is_refused(model: Path, tmp_path: Path) -> None:
@@ -110,9 +111,9 @@ def test_a_base_of_another_vocabulary_is_refused(model: Path, tmp_path: Path) ->
     from agentless_mini.learning.rollouts import Checkpoint
 
     with pytest.raises(UsageError, match="49152 tokens and the model 600"):
-        export.export_gguf(Checkpoint(str(model)), needed_weights().path, tmp_path / "x.gguf", export.Weights.F32)
+        export.export_gguf(Checkpoint(str(model)), needed_weights().path, tmp_path / "x.gguf", GgufWeights.F32)
     with pytest.raises(UsageError, match="no GGUF file"):
-        export.export_gguf(Checkpoint(str(model)), model / "config.json", tmp_path / "x.gguf", export.Weights.F32)
+        export.export_gguf(Checkpoint(str(model)), model / "config.json", tmp_path / "x.gguf", GgufWeights.F32)
     assert not (tmp_path / "x.gguf").exists()
 
 
