@@ -235,7 +235,9 @@ class _Vocabulary(dict[bytes, int]):
         self._hits: dict[bytes, tuple[str, ...]] = {}
 
     def __missing__(self, word: bytes) -> int:
-        found = terms(word.decode())
+        text = word.decode()
+        is_plain = text.isalpha() and text.islower() and 1 < len(text) < 64  # the most usual word is its own part
+        found = [text, text] if is_plain else terms(text)
         if not self._wanted.isdisjoint(found):
             self._hits[word] = tuple(term for term in found if term in self._wanted)
         self[word] = len(found)
