@@ -3,6 +3,7 @@
 With `commands` this is the only composition root, and the only place that reads the environment.
 """
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,8 @@ app.add_typer(learn)
 
 def main() -> None:
     """Run the command line; the console script's entry."""
+    # A command makes many objects that live as long as it does: looking through them so often finds next to nothing.
+    gc.set_threshold(50_000, 20, 50)
     app(prog_name="amini")
 
 
