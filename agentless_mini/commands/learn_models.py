@@ -16,6 +16,7 @@ from agentless_mini.commands.terminal import people
 from agentless_mini.config import Config
 from agentless_mini.domain import Event, Note
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
+from agentless_mini.installing import install_command
 from agentless_mini.learning.rows import Row, write_rows
 from agentless_mini.learning.training_settings import Tracker, TrainingSettings
 from agentless_mini.ports import Sampler
@@ -62,7 +63,7 @@ def require_training(settings: TrainingSettings | None = None) -> None:
     """Raise `UsageError` where the libraries of training, or what the settings want beside them, are not installed."""
     missing = [name for name in _TRAINING if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"Training needs {missing[0]}: pip install 'agentless-mini[train]'.")
+        raise UsageError(f"Training needs {missing[0]}: {install_command('train')}.")
     wants_trackio = settings is not None and settings.tracker is Tracker.TRACKIO
     if wants_trackio and importlib.util.find_spec(Tracker.TRACKIO) is None:
         raise UsageError("Metrics are to go to trackio, which is not here: pip install trackio, or use tensorboard.")

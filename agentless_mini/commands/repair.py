@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from agentless_mini.branches import NewBranch, commit_message
 from agentless_mini.commands.boxes import Yard, plan_boxes
 from agentless_mini.commands.chain import chain_of, identity, versions
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
@@ -47,7 +48,7 @@ from agentless_mini.templates import load_prompts
 class Task:
     """What is to be repaired, and the settings that it is done with.
 
-    `files` replaces localization where not empty, `given` has the user's own failing tests.
+    `files` replaces localization where not empty, `given` has the user's own failing tests, `branch` gets the patch.
     """
 
     issue: Issue
@@ -55,16 +56,21 @@ class Task:
     config: Config
     files: tuple[str, ...] = ()
     given: GivenSettings = field(default_factory=GivenSettings)
+    branch: NewBranch | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where the result goes: a JSON document or the patch, to a file or stdout; `apply` changes the work tree too."""
+    """Where the result goes: a JSON document or the patch, to a file or stdout; `apply` changes the work tree too.
+
+    `commit` names a new branch for it.
+    """
 
     json: bool = False
     file: Path | None = None
     apply: bool = False
     quiet: bool = False
+    commit: str | None = None
 
 
 def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
@@ -85,6 +91,11 @@ def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
     _emit(prediction, output, lambda: run_document(store.runs.trace(run)))
     if output.apply and prediction.choice is not None:
         task.repository.apply(prediction.choice.patch.diff)
+    if task.branch is not None and prediction.choice is not None:
+        message = commit_message(task.issue, f"{run} ({store.runs.trace(run).run.start.model})")
+        commit = task.branch.commit(snapshot.commit, prediction.choice.patch.diff, message)
+        told = f"The patch is commit {commit[:12]} on the branch {task.branch.name}."
+        console.print(told, markup=False, highlight=False)
     return code
 
 

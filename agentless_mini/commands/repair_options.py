@@ -190,8 +190,19 @@ class OutputOptions:
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document instead of the patch.")] = False
     apply: Annotated[bool, typer.Option("--apply", help="Apply the patch to the working tree as well.")] = False
+    commit: Annotated[
+        str | None,
+        typer.Option(metavar="BRANCH", help="Repair HEAD (or --rev), and commit the patch on this new branch as well."),
+    ] = None
     quiet: Quiet = False
     store: StoreFile = None
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How a command that asks no model tells its result."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits import Tree, write_answer
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.installing import install_command
 from agentless_mini.prompts import Attempt, Prompts
 
 SPLITS = ("train", "valid", "test")
@@ -225,7 +226,7 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise UsageError("Rows are kept in parquet: pip install 'agentless-mini[train]'.") from error
+        raise UsageError(f"Rows are kept in parquet: {install_command('train')}.") from error
     return pyarrow, parquet
 
 

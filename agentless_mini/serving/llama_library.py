@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.installing import install_command
 from agentless_mini.serving import llama_structs as c
 
-INSTALL = 'install the extra with `pip install "agentless-mini[embedded]"`'
+INSTALL = f"install the extra with {install_command('embedded')}"
 _ERROR_LEVEL = 4
 
 # How long a thread that waits for the others spins before it sleeps. The default is endless where there are as many
