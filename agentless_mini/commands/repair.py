@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from agentless_mini.commands.terminal import (
     without_passwords,
 )
 from agentless_mini.config import Config
-from agentless_mini.domain import Issue, Patch, Prediction, Reason, Rejected, Snapshot
+from agentless_mini.domain import Issue, Note, Patch, Prediction, Reason, Rejected, Snapshot
 from agentless_mini.errors import AminiError, EnvironmentFailed, ModelChanged, boundary
 from agentless_mini.pipeline import ChainSettings, resolve
 from agentless_mini.ports import PatchCheck
@@ -74,13 +74,14 @@ def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
     """
     console = Console(quiet=True) if output.quiet else people()
     began = time.monotonic()
-    snapshot = task.repository.snapshot()
-    for note in task.repository.notes:
-        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
     with LiveProgress(console) as progress:
+        snapshot = task.repository.snapshot()
+        for note in task.repository.notes:
+            progress(Note(note))
         run, prediction = asyncio.run(_run(_Parts(task, store, machine, snapshot, progress)))
     if not output.quiet:
-        console.print(summary(store.runs.trace(run), time.monotonic() - began), highlight=False)
+        told = summary(store.runs.trace(run), time.monotonic() - began)
+        console.print(told, highlight=False, soft_wrap=False, crop=False)
     code = EXIT_NO_PATCH if prediction.choice is None else EXIT_FOUND
     _emit(prediction, output, lambda: run_document(store.runs.trace(run)))
     if output.apply and prediction.choice is not None:
@@ -121,6 +122,7 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction]:
             status, code = _ending(error)
             parts.store.runs.finish(run, status, code)
             raise
+        prediction = replace(prediction, notes=(*parts.task.repository.notes, *prediction.notes))
         parts.store.runs.put_prediction(run, prediction)
         code = EXIT_NO_PATCH if prediction.choice is None else EXIT_FOUND
         parts.store.runs.finish(run, RunStatus.DONE, code)
