@@ -53,7 +53,8 @@ def run_repair(
         people().print(f"note: git apply leaves out what lies outside of {here}: run it in {top}.", markup=False)
     repository = open_repository(arguments.repository, arguments.rev, platformdirs.user_cache_path(APP) / "clones")
     own = GivenSettings(tests=arguments.failing_tests, commands=arguments.failing_commands)
-    task = Task(issue, repository, config, arguments.files, own)
+    place = top_of(Path(arguments.repository)) if _is_there(arguments.repository) else None
+    task = Task(issue, repository, config, arguments.files, own, place)
     with Store.open(store or store_of(arguments.repository)) as opened:
         return repair(task, opened, output, this_machine())
 

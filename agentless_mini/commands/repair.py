@@ -15,6 +15,7 @@ from rich.console import Console
 from agentless_mini.commands.boxes import Yard, plan_boxes
 from agentless_mini.commands.chain import chain_of, identity, versions
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
+from agentless_mini.commands.paths import given_here, tree_path
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import (
     EXIT_BUG,
@@ -26,16 +27,18 @@ from agentless_mini.commands.terminal import (
 )
 from agentless_mini.config import Config
 from agentless_mini.domain import Issue, Note, Patch, Prediction, Reason, Rejected, Snapshot
+from agentless_mini.environments import check_place
 from agentless_mini.errors import AminiError, EnvironmentFailed, ModelChanged, boundary
-from agentless_mini.pipeline import ChainSettings, resolve
-from agentless_mini.ports import PatchCheck
+from agentless_mini.pipeline import NO_SANDBOX, ChainSettings, check_named, resolve
+from agentless_mini.ports import PatchCheck, Sampler
 from agentless_mini.prompts import Prompts
 from agentless_mini.recorded_scorer import traced_scoring
-from agentless_mini.recording import RecordedSampler, TracedSampler
+from agentless_mini.recording import LazySampler, RecordedSampler, TracedSampler
 from agentless_mini.report.document import run_document
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
 from agentless_mini.repository import Repository
+from agentless_mini.stages.bench import Opening
 from agentless_mini.stages.given import GivenSettings
 from agentless_mini.stages.score import Scoring
 from agentless_mini.stages.session import Session
@@ -47,7 +50,8 @@ from agentless_mini.templates import load_prompts
 class Task:
     """What is to be repaired, and the settings that it is done with.
 
-    `files` replaces localization where not empty, `given` has the user's own failing tests.
+    `files` replaces localization where not empty, `given` has the user's own failing tests. `top` is the folder of the
+    repository, None where it is not on this machine: paths of it may be written from where the user stands.
     """
 
     issue: Issue
@@ -55,6 +59,15 @@ class Task:
     config: Config
     files: tuple[str, ...] = ()
     given: GivenSettings = field(default_factory=GivenSettings)
+    top: Path | None = None
+
+    def located(self, snapshot: Snapshot) -> "Task":
+        """Return it with the paths as the tree has them. Raises `UsageError` where one may be two files."""
+        if self.top is None:
+            return self
+        here, names = Path.cwd(), {file.path for file in snapshot.files}
+        files = tuple(tree_path(said, names, self.top, here) for said in self.files)
+        return replace(self, files=files, given=given_here(self.given, snapshot, self.top, here))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,8 @@ def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
         snapshot = task.repository.snapshot()
         for note in task.repository.notes:
             progress(Note(note))
+        task = task.located(snapshot)
+        check_named(_settings(task), snapshot, NO_SANDBOX)  # before a model is looked for
         run, prediction = asyncio.run(_run(_Parts(task, store, machine, snapshot, progress)))
     if not output.quiet:
         told = summary(store.runs.trace(run), time.monotonic() - began)
@@ -134,9 +149,16 @@ async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitSta
     task, chosen = parts.task, model.chosen
     yard = Yard(task.config.sandbox, task.repository, parts.snapshot, parts.machine, stack)
     opening = plan_boxes(yard, parts.store, run)
+
+    async def ready() -> Sampler:
+        """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
+        if isinstance(opening, Opening):
+            await check_place(parts.snapshot, opening.harness.runner, task.config.sandbox)
+        return chosen.sampler
+
     for attempt in range(2):
         sampler = TracedSampler(
-            RecordedSampler(chosen.sampler, parts.store, identity(chosen, task.config)), parts.store, run
+            RecordedSampler(LazySampler(ready), parts.store, identity(chosen, task.config)), parts.store, run
         )
         session = Session(
             sampler,
