@@ -66,7 +66,8 @@ def run_repair(
     named = output.commit
     branch = None if named is None else plan_branch(arguments.repository, named, arguments.rev or "HEAD")
     own = GivenSettings(tests=arguments.failing_tests, commands=arguments.failing_commands)
-    task = Task(issue, repository, config, arguments.files, own, branch)
+    place = top_of(Path(arguments.repository)) if _is_there(arguments.repository) else None
+    task = Task(issue, repository, config, arguments.files, own, branch, place)
     with Store.open(store or store_of(arguments.repository)) as opened:
         return repair(task, opened, output, this_machine())
 

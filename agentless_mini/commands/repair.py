@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from agentless_mini.branches import NewBranch, commit_message
 from agentless_mini.commands.boxes import Yard, plan_boxes
 from agentless_mini.commands.chain import chain_of, identity, versions
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
+from agentless_mini.commands.paths import given_here, tree_path
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import (
     EXIT_BUG,
@@ -26,17 +27,19 @@ from agentless_mini.commands.terminal import (
     without_passwords,
 )
 from agentless_mini.config import Config
-from agentless_mini.domain import Issue, Patch, Prediction, Reason, Rejected, Snapshot
+from agentless_mini.domain import Issue, Note, Patch, Prediction, Reason, Rejected, Snapshot
+from agentless_mini.environments import check_place
 from agentless_mini.errors import AminiError, EnvironmentFailed, ModelChanged, boundary, reason
-from agentless_mini.pipeline import ChainSettings, resolve
-from agentless_mini.ports import PatchCheck
+from agentless_mini.pipeline import NO_SANDBOX, ChainSettings, check_named, resolve
+from agentless_mini.ports import PatchCheck, Sampler
 from agentless_mini.prompts import Prompts
 from agentless_mini.recorded_scorer import traced_scoring
-from agentless_mini.recording import RecordedSampler, TracedSampler
+from agentless_mini.recording import LazySampler, RecordedSampler, TracedSampler
 from agentless_mini.report.document import run_document
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
 from agentless_mini.repository import Repository
+from agentless_mini.stages.bench import Opening
 from agentless_mini.stages.given import GivenSettings
 from agentless_mini.stages.score import Scoring
 from agentless_mini.stages.session import Session
@@ -49,6 +52,8 @@ class Task:
     """What is to be repaired, and the settings that it is done with.
 
     `files` replaces localization where not empty, `given` has the user's own failing tests, `branch` gets the patch.
+    `top` is the folder of the repository, None where it is not on this machine: paths of it may be written from where
+    the user stands.
     """
 
     issue: Issue
@@ -57,6 +62,15 @@ class Task:
     files: tuple[str, ...] = ()
     given: GivenSettings = field(default_factory=GivenSettings)
     branch: NewBranch | None = None
+    top: Path | None = None
+
+    def located(self, snapshot: Snapshot) -> "Task":
+        """Return it with the paths as the tree has them. Raises `UsageError` where one may be two files."""
+        if self.top is None:
+            return self
+        here, names = Path.cwd(), {file.path for file in snapshot.files}
+        files = tuple(tree_path(said, names, self.top, here) for said in self.files)
+        return replace(self, files=files, given=given_here(self.given, snapshot, self.top, here))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +94,16 @@ def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
     """
     console = Console(quiet=True) if output.quiet else people()
     began = time.monotonic()
-    snapshot = task.repository.snapshot()
-    for note in task.repository.notes:
-        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
     with LiveProgress(console) as progress:
+        snapshot = task.repository.snapshot()
+        for note in task.repository.notes:
+            progress(Note(note))
+        task = task.located(snapshot)
+        check_named(_settings(task), snapshot, NO_SANDBOX)  # before a model is looked for
         run, prediction = asyncio.run(_run(_Parts(task, store, machine, snapshot, progress)))
     if not output.quiet:
-        console.print(summary(store.runs.trace(run), time.monotonic() - began), highlight=False)
+        told = summary(store.runs.trace(run), time.monotonic() - began)
+        console.print(told, highlight=False, soft_wrap=False, crop=False)
     code = EXIT_NO_PATCH if prediction.choice is None else EXIT_FOUND
     _emit(prediction, output, lambda: run_document(store.runs.trace(run)))
     if output.apply and prediction.choice is not None:
@@ -132,6 +149,7 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction]:
             status, code = _ending(error)
             parts.store.runs.finish(run, status, code)
             raise
+        prediction = replace(prediction, notes=(*parts.task.repository.notes, *prediction.notes))
         parts.store.runs.put_prediction(run, prediction)
         code = EXIT_NO_PATCH if prediction.choice is None else EXIT_FOUND
         parts.store.runs.finish(run, RunStatus.DONE, code)
@@ -143,9 +161,16 @@ async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitSta
     task, chosen = parts.task, model.chosen
     yard = Yard(task.config.sandbox, task.repository, parts.snapshot, parts.machine, stack)
     opening = plan_boxes(yard, parts.store, run)
+
+    async def ready() -> Sampler:
+        """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
+        if isinstance(opening, Opening):
+            await check_place(parts.snapshot, opening.harness.runner, task.config.sandbox)
+        return chosen.sampler
+
     for attempt in range(2):
         sampler = TracedSampler(
-            RecordedSampler(chosen.sampler, parts.store, identity(chosen, task.config)), parts.store, run
+            RecordedSampler(LazySampler(ready), parts.store, identity(chosen, task.config)), parts.store, run
         )
         session = Session(
             sampler,

@@ -16,7 +16,7 @@ from agentless_mini.commands.terminal import people
 from agentless_mini.config import Config, Engine
 from agentless_mini.domain import Decoding
 from agentless_mini.errors import ServerUnreachable, UsageError, printable
-from agentless_mini.report.progress import moves
+from agentless_mini.report.live import moves
 from agentless_mini.serving.embedded import plan_embedded
 from agentless_mini.serving.process import Limits, Server, ServerPlan, is_healthy
 from agentless_mini.serving.state import NotRunning, find_server, serve, stop_recorded
