@@ -73,7 +73,8 @@ def repair(
 ) -> None:
     """Find the cause of an issue and print a patch for `git apply`.
 
-    Exit codes: 0 patch found, 1 no valid patch, 2 usage, 3 model server, 4 this machine, 130 interrupted.
+    Exit codes: 0 patch found, 1 no valid patch, 2 usage, 3 model server, 4 this machine, 5 the patch has not shown
+    what --require asks for, 130 interrupted.
     """
     from agentless_mini.commands.terminal import reported
 

@@ -29,6 +29,7 @@ from agentless_mini.edits import Marks
 from agentless_mini.errors import NothingToEdit, UsageError
 from agentless_mini.lexical import Survey, survey
 from agentless_mini.ranking import Method, rank
+from agentless_mini.ranking.trusting import UNTESTED
 from agentless_mini.stages.bench import Bench, NoBench, Opening
 from agentless_mini.stages.evolve import BestFirst, Evolution, EvolveSettings, Selecting, evolve
 from agentless_mini.stages.given import GivenSettings, check_given, confirm, given_cases
@@ -233,7 +234,7 @@ async def _reproduce(
     """Draft tests while the bench is opened; keep those that fail on the tree as it is because of the issue."""
     bench, drafts = await _open(subject, session, settings, opening)
     if isinstance(bench, NoBench):
-        session.watch(Note(f"The vote alone chooses the patch. {bench.reason}"))
+        session.watch(Note(f"{UNTESTED} {bench.reason}"))
         return _Reproduction(None)
     own, notes = await confirm(given_cases(settings.given, subject.snapshot, subject.issue, bench.harness), bench)
     for note in notes:

@@ -70,7 +70,13 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.AminiError)
     }
-    assert told == ours | {terminal.EXIT_FOUND, terminal.EXIT_NO_PATCH, terminal.EXIT_BUG, terminal.EXIT_INTERRUPTED}
+    assert told == ours | {
+        terminal.EXIT_FOUND,
+        terminal.EXIT_NO_PATCH,
+        terminal.EXIT_UNTRUSTED,
+        terminal.EXIT_BUG,
+        terminal.EXIT_INTERRUPTED,
+    }
 
 
 def test_the_environment_variables_of_the_readme_are_read() -> None:

@@ -181,6 +181,16 @@ class ExecutionOptions:
     ] = None
     regression_budget: RegressionBudget = None
     rank: Rank = None
+    require: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="What a patch must have shown to be printed, else the exit code is 5. any: it applies. agreement: it "
+            "has over half of the votes. tests: it passes most tests that reproduce the issue and breaks no other. "
+            "given: it passes all of your failing tests. [any; given with --failing-test or --failing-cmd]",
+        ),
+        Setting("require"),
+    ] = None
 
 
 @dataclass(frozen=True)

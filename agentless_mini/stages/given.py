@@ -45,6 +45,10 @@ class GivenSettings(BaseModel):
     commands: tuple[str, ...] = ()
     """Command lines for `sh -c`, run at the top of the tree, whose status is not 0 while the issue exists."""
 
+    def ids(self) -> tuple[str, ...]:
+        """Return the ids of the cases that these tests and commands become."""
+        return (*map(_id, self.tests), *self.commands)
+
 
 @dataclass(frozen=True, slots=True)
 class NamedCase(Case):
@@ -83,8 +87,8 @@ def _texts(snapshot: Snapshot) -> dict[str, SourceFile]:
 
 
 def _own_case(said: str, files: dict[str, SourceFile], runner: Runner | None) -> Case:
-    file, mark, name = said.partition("::")
-    path = PurePosixPath(file.replace("\\", "/")).as_posix()
+    file = said.partition("::")[0]
+    path, mark, name = _id(said).partition("::")
     if path not in files:
         message = (
             f"No text file of the repository is called {printable(file)!r}: give --failing-test PATH or PATH::NAME."
@@ -95,7 +99,12 @@ def _own_case(said: str, files: dict[str, SourceFile], runner: Runner | None) ->
             f"The test {printable(said)!r} cannot be run by name here: give --failing-test {printable(path)} alone."
         )
         raise UsageError(message)
-    return Case(f"{path}{mark}{name}", Origin.GIVEN, path, files[path].data)
+    return Case(_id(said), Origin.GIVEN, path, files[path].data)
+
+
+def _id(said: str) -> str:
+    file, mark, name = said.partition("::")
+    return f"{PurePosixPath(file.replace(chr(92), '/')).as_posix()}{mark}{name}"
 
 
 def _command_case(line: str) -> Case:
