@@ -259,8 +259,6 @@ def _endpoint(config: Config, machine: Machine) -> Finding:
 
 
 def _hub(config: Config) -> Finding:
-    if config.embedded.offline:
-        return Finding(ok=False, said="It is not to be asked (embedded.offline): models come from local files.")
     request = urllib.request.Request(config.embedded.hub, method="HEAD")  # noqa: S310 - http, by the setting's pattern
     try:
         urllib.request.urlopen(request, timeout=_HUB_LIMIT).close()  # noqa: S310 - likewise

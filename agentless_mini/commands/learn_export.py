@@ -42,7 +42,7 @@ def run_export(options: ExportOptions, machine: Machine) -> None:
 def _carried(machine: Machine) -> Path:
     """Return the carried model's file, whose tokenizer is the one of what is trained from it."""
     lines = Lines(console_of(quiet=False))
-    return find_weights(WeightsSettings(offline=True), machine.weights, lines.say).path
+    return find_weights(WeightsSettings(), machine.weights, lines.say).path
 
 
 def _told(exported: object) -> dict[str, object]:
