@@ -135,16 +135,16 @@ def look_at_all(wanted: Mapping[str, Look], seconds: float) -> dict[str, Finding
 
 def conclusion(found: Mapping[str, Finding], config: Config) -> Finding:
     """Say whether a repair with tests can run here, by what was found and the settings."""
-    boxes = {
+    kind = config.sandbox.kind
+    boxes: dict[SandboxKind, tuple[str, ...]] = {
         SandboxKind.AUTO: ("docker", "bubblewrap"),
-        SandboxKind.DOCKER: ("docker",),
         SandboxKind.LOCAL: ("bubblewrap",),
-        SandboxKind.UNSAFE: ("git",),
+        SandboxKind.UNSAFE: ("git",),  # nothing more
         SandboxKind.NONE: (),
-    }[config.sandbox.kind]
+    }
     lacking = {
         "git": found["git"].ok,
-        "a sandbox for the tests": any(found[name].ok for name in boxes),
+        "a sandbox for the tests": any(found[name].ok for name in boxes.get(kind, (str(kind),))),
         "a model that answers": _is_answered(found, config),
         "room on the disk": found["cache"].ok and found["records"].ok,
     }
@@ -277,7 +277,9 @@ def _disk(folder: Path) -> Finding:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     if not os.access(there, os.W_OK):
-        return Finding(ok=False, said=f"{there} cannot be written: change its permissions, or set XDG_CACHE_HOME.")
+        return Finding(
+            ok=False, said=f"{there} cannot be written: change its permissions, XDG_CACHE_HOME or XDG_STATE_HOME."
+        )
     said = f"{free / 1024**3:,.1f} GiB are free for {folder}"
     if free < ROOM:
         return Finding(ok=False, said=f"{said}: make room, {ROOM // 1024**3} GiB at least.")

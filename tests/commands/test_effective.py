@@ -67,4 +67,4 @@ def test_keys_among_words_for_other_programs_are_hidden(value: object, said: obj
 def test_a_wrong_setting_is_refused_as_by_every_command(home: Home) -> None:
     done = home.amini("config", "-n", "0")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "repair.samples" in one_sentence(done.stderr)
+    assert "--samples" in one_sentence(done.stderr)
