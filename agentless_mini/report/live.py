@@ -184,7 +184,7 @@ class Lines:
         now = self.clock()
         if now - self._said >= SILENCE:
             told = [line.said(now) for line in self._lines.values() if line.active and line.done != (line.total or -1)]
-            self.plain("; ".join(told) or f"Working for {clock_time(now - self._began)}")
+            self.plain(f"{'; '.join(told) or 'Working'} (for {clock_time(now - self._began)})")
 
     def _beat_on(self) -> None:
         while not self._stopped.wait(1.0):

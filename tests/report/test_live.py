@@ -100,9 +100,9 @@ def test_a_log_hears_of_the_work_where_nothing_else_is_said() -> None:
     clock.now += 1
     lines.beat()
     assert printed(console).splitlines() == [
-        "Working for 0:25",
+        "Working (for 0:25)",
         "something else",
-        "Sampling: 1/4, about 2:15 left",
+        "Sampling: 1/4, about 2:15 left (for 1:10)",
     ]
 
 
