@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -39,6 +39,7 @@ from agentless_mini.sandboxes.bubblewrap import (
 from agentless_mini.sandboxes.capacity import boxes_here
 from agentless_mini.sandboxes.local import LocalSandbox, UnsafeLocal, in_box
 from agentless_mini.sandboxes.packs import Pack
+from agentless_mini.sandboxes.wire import Hear
 
 _SKELETON_SECONDS = 60
 
@@ -59,10 +60,11 @@ class _Boxed:
     bubblewrap: Bubblewrap
     index: Index
     boxes: int
+    hear: Hear
     name: str = "virtual environment"
 
     async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
-        room = room_for(job, environment)
+        room = replace(room_for(job, environment), hear=self.hear)
         if room.uid is not None:
             hand_over(environment.folder, room.uid)
         access = Access((environment.folder,), self.index.folders(), Network.HOST)
@@ -96,7 +98,7 @@ async def open_boxed(work: Work) -> Opened:
         raise EnvironmentFailed("Bubblewrap needs Linux: use --sandbox docker.")
     bubblewrap = await asyncio.to_thread(find_bubblewrap, work.settings.bubblewrap)
     boxes = work.settings.boxes or boxes_here(work.settings.limits())
-    return await _open(work, _Boxed(bubblewrap, work.index, boxes))
+    return await _open(work, _Boxed(bubblewrap, work.index, boxes, work.hear))
 
 
 async def open_unboxed(work: Work, stack: AsyncExitStack) -> Opened:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from agentless_mini.domain import Ending, Job, JobResult
 from agentless_mini.errors import AminiError, boundary, printable
 from agentless_mini.sandboxes.uninterrupted import uninterrupted
-from agentless_mini.sandboxes.wire import Garbled, Transcript
+from agentless_mini.sandboxes.wire import Garbled, Hear, Transcript
 
 SETTING_UP = 15.0
 """Seconds that a box has beyond its own limit, to be set up in and to notice that its time is over."""
@@ -30,12 +30,15 @@ class Child:
         self._descriptors = descriptors
         self._words = b""
 
-    async def serve(self, job: Job, sent: Iterator[bytes], complaint: Complaint) -> JobResult:
-        """Start it, do the job and end it, also when this is cancelled. Raises `EnvironmentFailed`."""
+    async def serve(self, job: Job, sent: Iterator[bytes], complaint: Complaint, hear: Hear | None = None) -> JobResult:
+        """Start it, do the job and end it, also when this is cancelled. Raises `EnvironmentFailed`.
+
+        `hear` is that of the box's room.
+        """
         process = await self._start(complaint)
         hearing = asyncio.create_task(self._hear(process))
         sending = asyncio.create_task(_send(process, sent))
-        transcript, ending = Transcript(job), Ending.BOX_DIED
+        transcript, ending = Transcript(job, hear), Ending.BOX_DIED
         try:
             async with asyncio.timeout(job.limits.seconds + SETTING_UP):
                 await _listen(process, transcript)

@@ -17,7 +17,7 @@ from agentless_mini.errors import EnvironmentFailed, boundary, printable
 from agentless_mini.sandboxes import owners
 from agentless_mini.sandboxes.inside import program
 from agentless_mini.sandboxes.packs import Pack
-from agentless_mini.sandboxes.wire import Garbled, Room, Transcript, compose
+from agentless_mini.sandboxes.wire import Garbled, Hear, Room, Transcript, compose
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -103,7 +103,7 @@ class Container:
         """
         with translated():
             try:
-                result = self._serve(job, compose(job, pack, room))
+                result = self._serve(job, compose(job, pack, room), room.hear)
                 if not self._aborted.is_set():
                     done(self._id, result)
                 return result
@@ -115,7 +115,7 @@ class Container:
         self._aborted.set()
         self._kill()
 
-    def _serve(self, job: Job, sent: Iterator[bytes]) -> JobResult:
+    def _serve(self, job: Job, sent: Iterator[bytes], hear: Hear | None) -> JobResult:
         api: Any = self._client.api  # it is not typed
         self._id = api.create_container_from_config(self._asked)["Id"]
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
@@ -128,13 +128,13 @@ class Container:
                 api.start(self._id)
                 if self._aborted.is_set():  # it came when there was nothing to kill yet
                     self._kill()
-                return self._converse(job, sent, talk)
+                return self._converse(job, sent, talk, hear)
         finally:
             # The response owns the file object, which docker-py keeps alive by it.
             getattr(line, "_response", line).close()
 
-    def _converse(self, job: Job, sent: Iterator[bytes], talk: "_Line") -> JobResult:
-        transcript, ending = Transcript(job), Ending.BOX_DIED
+    def _converse(self, job: Job, sent: Iterator[bytes], talk: "_Line", hear: Hear | None) -> JobResult:
+        transcript, ending = Transcript(job, hear), Ending.BOX_DIED
         try:
             for chunk in sent:
                 talk.send(chunk)

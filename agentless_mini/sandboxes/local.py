@@ -87,7 +87,7 @@ async def in_box(bubblewrap: Bubblewrap, job: Job, pack: Pack, box: Box) -> JobR
             arguments += ["--perms", "0644", "--ro-bind-data", str(file.fileno()), path]
         arguments += [*CLOSING, box.environment.python, "-I", "-S", "-c", program()]
         child = Child(tuple(arguments), tuple(file.fileno() for _, file in made))
-        return await child.serve(job, compose(job, pack, box.room), not_set_up)
+        return await child.serve(job, compose(job, pack, box.room), not_set_up, box.room.hear)
 
 
 class UnsafeLocal:

@@ -7,7 +7,7 @@ says anything unexpected counts as dead.
 import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,15 +19,23 @@ MESSAGE_LIMIT = 1024 * 1024
 _BASE = (("LANG", "C.UTF-8"), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"))
 
 
+Hear = Callable[[str], None]
+"""Told the last line that a step has printed so far: foreign text. It must return quickly."""
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A box as its adapter makes it. `uid` is what its runner becomes, where it starts as root to do so."""
+    """A box as its adapter makes it. `uid` is what its runner becomes, where it starts as root to do so.
+
+    `hear` follows what its steps print, where somebody wants to know.
+    """
 
     folder: str
     scratch: str = "/tmp"  # noqa: S108 - the box's own
     rlimits: tuple[tuple[str, int], ...] = ()
     uid: int | None = None
     variables: tuple[tuple[str, str], ...] = ()
+    hear: Hear | None = None
 
 
 def rlimits(job: Job) -> tuple[tuple[str, int], ...]:
@@ -48,6 +56,7 @@ def compose(job: Job, pack: Pack, room: Room) -> Iterator[bytes]:
         "seconds": job.limits.seconds,
         "output": job.limits.output,
         "result": job.limits.result,
+        "tells": room.hear is not None,
         "tree": [(entry.path, entry.mode, entry.size) for entry in pack.entries],
         "files": [(file.path, file.mode, None if file.data is None else len(file.data)) for file in job.files],
         "steps": [_described(step) for step in job.steps],
@@ -76,9 +85,10 @@ class Garbled(Exception):
 class Transcript:
     """What a box has said of a job so far."""
 
-    def __init__(self, job: Job) -> None:
-        """Begin with nothing."""
+    def __init__(self, job: Job, hear: Hear | None = None) -> None:
+        """Begin with nothing; `hear` is that of the box's room."""
         self._job = job
+        self._hear = hear
         self._waiting = b""
         self._steps: list[StepResult] = []
         self._refusal = ""
@@ -121,13 +131,18 @@ class Transcript:
         kind = message["kind"]
         if kind == "step" and self.ready:
             self._steps.append(_step_result(message, blob, self._job.steps[len(self._steps)]))
+        elif kind == "said" and self.ready and self._hear is not None:
+            self._hear(str(message["words"]))
         elif kind == "ready" and not self.ready:
             self.ready = True
         elif kind == "refused" and not self.ready:
             self._refusal = printable(str(message["words"]))
         elif kind == "failed" and not self.ready:
             words = printable(str(message["words"]))
-            raise EnvironmentFailed(f"The tree cannot be put into a box ({words}): allow boxes more disk space.")
+            raise EnvironmentFailed(
+                f"The tree cannot be put into a box ({words}): allow boxes more disk space, and memory for it "
+                "(disk_mib and memory_mib of [sandbox])."
+            )
         else:
             raise Garbled
 

@@ -61,6 +61,19 @@ def test_a_transcript_reads_what_comes_in_any_pieces() -> None:
         assert (second.ending, second.status) == (Ending.TIMED_OUT, None)
 
 
+def test_what_a_step_prints_is_heard_where_it_was_asked_for() -> None:
+    heard: list[str] = []
+    transcript = Transcript(JOB, heard.append)
+    transcript.feed(message(READY) + message({"kind": "said", "words": "Collecting numpy"}))
+    assert heard == ["Collecting numpy"]
+    with pytest.raises(Garbled):
+        transcript.feed(message({"kind": "said"}))
+    unasked = Transcript(JOB)
+    unasked.feed(message(READY))
+    with pytest.raises(Garbled):
+        unasked.feed(message({"kind": "said", "words": "x"}))
+
+
 def test_a_box_that_dies_takes_down_the_step_that_ran_and_those_after() -> None:
     transcript = Transcript(JOB)
     transcript.feed(message(READY))

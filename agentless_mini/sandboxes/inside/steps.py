@@ -16,6 +16,7 @@ from agentless_mini.sandboxes.inside.wire import Abandoned, Message, say
 
 TICK = 0.05  # seconds between two looks at the memory that is used
 CHUNK = 1 << 16
+TOLD = 200  # letters of a line
 NICE = 5  # so that the runner gets its turn whatever a step does
 OOM_SCORE = b"500"  # so that the kernel takes a step and not the runner
 CANNOT_RUN = 127
@@ -29,8 +30,9 @@ LEFT_BEHIND = ("LC_CTYPE", "PWD")
 class Bounded:
     """The beginning and the end of an output."""
 
-    def __init__(self, limit: int) -> None:
-        """Keep at most `limit` bytes."""
+    def __init__(self, limit: int, tells: bool = False) -> None:
+        """Keep at most `limit` bytes; `tells` is whether somebody wants to hear the last line."""
+        self.tells = tells
         self.half = limit // 2
         self.head = self.tail = b""
         self.cut = 0
@@ -46,6 +48,10 @@ class Bounded:
         self.tail += data[max(room, 0) :]
         self.cut += max(len(self.tail) - self.half, 0)
         self.tail = self.tail[-self.half :]
+        if self.tells and 0 < len(data) < CHUNK:  # who prints more than that at once is not to be followed
+            lines = [line.strip() for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
+            if lines:
+                say({"kind": "said", "words": lines[-1][:TOLD]})
         return bool(data)
 
 
@@ -56,7 +62,7 @@ def run_step(job: Message, step: Message, top: int, end: float) -> None:
         return say({"kind": "step", "ending": "not-run"})
     for path in step["results"]:
         clear_result(top, path)
-    output = Bounded(job["output"])
+    output = Bounded(job["output"], job["tells"])
     ending, status = execute(job, step, output, min(begun + step["seconds"], end))
     seconds = time.monotonic() - begun
     found = [(path, read_result(top, path, job["result"])) for path in step["results"]]
