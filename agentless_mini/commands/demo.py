@@ -24,7 +24,7 @@ from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.config import Config, Engine
 from agentless_mini.domain import CaseResult, Outcome
 from agentless_mini.environments import SandboxSettings
-from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary
 from agentless_mini.issue_sources import literal_issue
 from agentless_mini.ports import Watch
 from agentless_mini.report.progress import LiveProgress
@@ -43,7 +43,7 @@ FAILING = f"{TESTS}::DurationsTest::test_formats_one_of_a_unit"
 CANDIDATES = 50
 """Rewrites of the carried model that are tried: beyond, the benchmark of line rewriting solved nothing more."""
 ANSWERS = 10
-"""Answers of a named model: each costs as much as all rewrites together, and more of them are right."""
+"""Answers of a named model, each of which can cost as much as all rewrites together."""
 TESTS_TIMEOUT = 60.0
 
 
@@ -93,8 +93,13 @@ def settings_of(config: Config, model: str | None) -> Config:
 
 
 def make_repository(folder: Path) -> Path:
-    """Make a git repository of the sample's module and tests, with one commit, in a new folder."""
-    folder.mkdir(parents=True)
+    """Make a git repository of the sample's module and tests, with one commit, in a new folder.
+
+    Raises `UsageError` where the folder is there already, or cannot be made.
+    """
+    refused = f"The sample cannot be put into {folder}"
+    with boundary({OSError: lambda error: UsageError(f"{refused} ({error}): name a new folder with --keep.")}):
+        folder.mkdir(parents=True)
     for name in SOURCES:
         shutil.copyfile(SAMPLE / name, folder / name)
     with git.Repo.init(folder, initial_branch="main") as repository:
