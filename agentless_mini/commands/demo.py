@@ -24,7 +24,7 @@ from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.config import Config, Engine
 from agentless_mini.domain import CaseResult, Outcome
 from agentless_mini.environments import SandboxSettings
-from agentless_mini.errors import EnvironmentFailed, UsageError, boundary
+from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
 from agentless_mini.issue_sources import literal_issue
 from agentless_mini.ports import Watch
 from agentless_mini.report.progress import LiveProgress
@@ -93,12 +93,14 @@ def settings_of(config: Config, model: str | None) -> Config:
 
 
 def make_repository(folder: Path) -> Path:
-    """Make a git repository of the sample's module and tests, with one commit, in a new folder.
-
-    Raises `UsageError` where the folder is there already, or cannot be made.
-    """
-    refused = f"The sample cannot be put into {folder}"
-    with boundary({OSError: lambda error: UsageError(f"{refused} ({error}): name a new folder with --keep.")}):
+    """Make a git repository of the sample's module and tests, with one commit, in a new folder."""
+    name = printable(str(folder))
+    taken = UsageError(f"--keep makes a new folder, and {name} is there or below a file: name another one.")
+    cannot: Translation = {
+        **dict.fromkeys((FileExistsError, NotADirectoryError), lambda _: taken),
+        OSError: lambda error: EnvironmentFailed(f"The folder {name} cannot be made ({reason(error)}): name another."),
+    }
+    with boundary(cannot):
         folder.mkdir(parents=True)
     for name in SOURCES:
         shutil.copyfile(SAMPLE / name, folder / name)

@@ -11,10 +11,11 @@ from rich.status import Status
 from rich.text import Text
 
 from agentless_mini.commands.models import Machine
+from agentless_mini.commands.repair_options import ServeOptions
 from agentless_mini.commands.terminal import people
 from agentless_mini.config import Config, Engine
-from agentless_mini.errors import ServerUnreachable, UsageError
-from agentless_mini.report.progress import moves
+from agentless_mini.errors import ServerUnreachable, UsageError, printable
+from agentless_mini.report.live import moves
 from agentless_mini.serving.embedded import plan_embedded
 from agentless_mini.serving.process import Limits, Server, ServerPlan, is_healthy
 from agentless_mini.serving.state import NotRunning, find_server, serve, stop_recorded
@@ -57,6 +58,14 @@ class ServeOutput:
     """How the commands tell their result: the address alone, or a JSON document."""
 
     json: bool = False
+
+
+def require_one_job(options: ServeOptions) -> None:
+    """Raise `UsageError` where the options ask for two things at once, or for what is no flag of vLLM."""
+    if [options.stop, options.status, options.model is not None].count(True) > 1:
+        raise UsageError("MODEL, --stop and --status are three things to do: give one of them.")
+    if options.extra and not options.extra[0].startswith("-"):
+        raise UsageError(f"{printable(options.extra[0])} is no flag of vLLM: name one model, and put flags after --.")
 
 
 def start_server(model: str | None, config: Config, machine: Machine, output: ServeOutput) -> None:

@@ -3,8 +3,8 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from agentless_mini.domain import Phase, PhaseStarted
-from agentless_mini.environments.imaged import open_docker
+from agentless_mini.domain import Phase, PhaseStarted, Runner, Snapshot
+from agentless_mini.environments.imaged import check_docker, open_docker
 from agentless_mini.environments.index import find_index
 from agentless_mini.environments.needs import needs_of
 from agentless_mini.environments.settings import SandboxKind, SandboxSettings
@@ -12,6 +12,7 @@ from agentless_mini.environments.virtual import open_boxed, open_unboxed
 from agentless_mini.environments.work import Opened, PlaceRequest, Unavailable, Work
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.ports import Watch
+from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
 from agentless_mini.sandboxes.scratch import Scratch, sweep_scratch
 
 _NOT_ASKED_FOR = "No test is run, as --sandbox none says."
@@ -36,6 +37,18 @@ async def open_place(
     stack.callback(scratch.close)
     work = await asyncio.to_thread(_work, request, settings, watch, scratch)
     return await (_first_that_works(work, stack) if kind is SandboxKind.AUTO else _open(kind, work, stack))
+
+
+async def check_place(snapshot: Snapshot, runner: Runner, settings: SandboxSettings) -> None:
+    """Raise as `open_place` does where the way that was asked for cannot work, without building or pulling.
+
+    An image that is not here is looked for in its registry. Where the settings leave the choice, nothing is checked.
+    """
+    kind = _kind(settings)
+    if kind is SandboxKind.DOCKER:
+        await check_docker(settings, needs_of(snapshot, runner))
+    elif kind is SandboxKind.LOCAL:
+        await asyncio.to_thread(find_bubblewrap, settings.bubblewrap)
 
 
 def _kind(settings: SandboxSettings) -> SandboxKind:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.installing import install_command
 from agentless_mini.serving import llama_structs as c
 
-INSTALL = "install agentless-mini[embedded]"
+INSTALL = f"install the extra with {install_command('embedded')}"
 _ERROR_LEVEL = 4
 
 # How long a thread that waits for the others spins before it sleeps, for GNU's OpenMP and for LLVM's. The default is

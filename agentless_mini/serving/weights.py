@@ -91,7 +91,8 @@ def _named(model: str, settings: WeightsSettings, cache: Path, tell: Tell, check
         tell(f"{path.name}: {_time(path.stat().st_size)}.")
         return Weights(path, path.stem, settings.decoding or Decoding.GRAMMAR)
     repository, _, _ = model.partition(":")
-    if (model.endswith(".gguf") and ":" not in model) or repository.count("/") != 1:
+    is_path = model.startswith((".", "/", "~")) or (model.endswith(".gguf") and ":" not in model)
+    if is_path or repository.count("/") != 1:
         raise UsageError(f"There is no file {model}: give the path of a GGUF file, or OWNER/NAME:FILE.gguf on the hub.")
     return _from_hub(model, settings, cache, tell, check)
 

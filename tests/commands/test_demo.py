@@ -12,7 +12,7 @@ from agentless_mini.commands.models import Machine
 from agentless_mini.config import Config, Engine, load_config
 from agentless_mini.domain import Outcome
 from agentless_mini.environments import SandboxKind, SandboxSettings
-from tests.commands.running import Home, one_sentence
+from tests.commands.running import Home
 from tests.embedded_model import needed_weights
 from tests.gitrepo import git
 
@@ -48,13 +48,6 @@ def test_the_demo_is_the_same_whatever_the_settings_say_of_models_and_projects()
     assert (chosen.repair.samples, chosen.repair.stop_when) == (CANDIDATES, None)
     named = settings_of(load_config(None, mine), "owner/other")
     assert (named.endpoint.base_url, named.endpoint.model, named.repair.samples) == (None, "owner/other", ANSWERS)
-
-
-def test_the_demo_is_kept_in_a_new_folder_only(home: Home, tmp_path: Path) -> None:
-    for folder in (tmp_path, Path("/dev/null/folder")):
-        done = home.amini("demo", "--keep", str(folder))
-        assert (done.returncode, done.stdout) == (2, "")
-        assert one_sentence(done.stderr).endswith("name a new folder with --keep.")
 
 
 def test_without_a_sandbox_the_demo_says_so_before_anything_is_fetched(home: Home) -> None:
