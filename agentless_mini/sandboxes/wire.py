@@ -7,7 +7,7 @@ says anything unexpected counts as dead.
 import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,13 +21,17 @@ _BASE = (("LANG", "C.UTF-8"), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFER
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A box as its adapter makes it. `uid` is what its runner becomes, where it starts as root to do so."""
+    """A box as its adapter makes it. `uid` is what its runner becomes, where it starts as root to do so.
+
+    `fence` is what `inside.fence` keeps steps behind, where nothing else does.
+    """
 
     folder: str
     scratch: str = "/tmp"  # noqa: S108 - the box's own
     rlimits: tuple[tuple[str, int], ...] = ()
     uid: int | None = None
     variables: tuple[tuple[str, str], ...] = ()
+    fence: Mapping[str, Any] | None = None
 
 
 def rlimits(job: Job) -> tuple[tuple[str, int], ...]:
@@ -42,6 +46,7 @@ def compose(job: Job, pack: Pack, room: Room) -> Iterator[bytes]:
         "folder": room.folder,
         "scratch": room.scratch,
         "uid": room.uid,
+        "fence": room.fence,
         "rlimits": room.rlimits,
         "variables": {"HOME": f"{room.scratch}/home", "TMPDIR": room.scratch, **dict(_BASE), **dict(room.variables)},
         "memory": job.limits.memory,

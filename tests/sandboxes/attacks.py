@@ -269,7 +269,8 @@ class AttackSuite:
         )
         tests = (PlacedFile("test_it.py", test), PlacedFile("conftest.py", None))
         step = Step(
-            ("python", "-m", "pytest", "-q", "--junitxml=.out.xml", "-p", "no:cacheprovider"), results=(".out.xml",)
+            ("python", "-m", "pytest", "-q", "--junitxml=.out.xml", "-p", "no:cacheprovider", "test_it.py"),
+            results=(".out.xml",),
         )
         (result,) = bench.run(step, files=(*patch, *tests)).steps
         assert result.status == 1
