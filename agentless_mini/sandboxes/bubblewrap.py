@@ -29,7 +29,7 @@ NOBODY = 65534
 _MADE_UP = (0x60000000, 0x7FFFFFFF)
 _USERNS_LIMIT = (0, 8)  # the version that brought --disable-userns
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-ETC = (
+_ETC = (
     "/etc/alternatives",
     "/etc/ca-certificates",
     "/etc/ld.so.cache",
@@ -202,7 +202,7 @@ def command(program: Bubblewrap, job: Job, box: Box) -> Iterator[str]:
 def _system() -> Iterator[str]:
     for path in filter(os.path.lexists, SYSTEM):
         yield from _seen(Path(path))
-    for name in filter(os.path.exists, ETC):
+    for name in filter(os.path.exists, _ETC):
         yield from _way_to(Path(name))
         yield from ("--ro-bind", name, name)
 

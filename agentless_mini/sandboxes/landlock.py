@@ -3,8 +3,9 @@
 Landlock says which files a step sees, seccomp which calls it makes, and `inside.fence` makes those that need a look at
 what they are about. What is guaranteed, as far as the kernel keeps its word:
 
-* Of this machine's files a step can read /usr and the like, a few of /etc and /proc, the virtual environment and its
-  Python, and write those of its box alone: a private copy of the tree and a folder for HOME, TMPDIR and /dev/shm.
+* Of this machine's files a step can read /usr and the like, what of /etc its user may, a little of /proc, the virtual
+  environment and its Python. It can write those of its box alone: a private copy of the tree, and a folder for HOME,
+  TMPDIR and /dev/shm.
 * No network, save what listens in the box itself (TCP, at an address of its own on the loopback device; sockets by
   path). No signal to, no memory, variable or descriptor of any process outside. No new privilege. As root, a user
   number that nobody else has, and no capability.
@@ -13,7 +14,7 @@ what they are about. What is guaranteed, as far as the kernel keeps its word:
 
 What is not, beside what `sandboxes.local` says of memory, CPU time and the kernel:
 
-* The names, sizes and times of all files that the user can reach, the names of users, the processors and the load of
+* The names, sizes and times of all files that the user can reach, the settings in /etc, the processors and the load of
   the machine are seen. /tmp is the machine's: a test that writes there by that name fails. There are no terminals.
 * The disk is a watch's, as memory is: a box can write more than its limit in the twentieth of a second before it is
   ended, and who uses the disk beside it slows the watch.
@@ -40,13 +41,15 @@ from pathlib import Path
 
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
-from agentless_mini.sandboxes.bubblewrap import ETC, SYSTEM, Access, Box, Network, VirtualEnvironment, room_for
+from agentless_mini.sandboxes.bubblewrap import SYSTEM, Access, Box, Network, VirtualEnvironment, room_for
 from agentless_mini.sandboxes.children import Child
 from agentless_mini.sandboxes.inside import program
 from agentless_mini.sandboxes.local import lookup
 from agentless_mini.sandboxes.packs import Pack
 from agentless_mini.sandboxes.wire import Room, compose
 
+TREE = "tree"
+"""Where a box has the tree, in its folder."""
 OLDEST, SCOPED = 2, 6
 """The versions of Landlock that know files moved between folders, and signals."""
 _READ = 1 | 1 << 2 | 1 << 3  # execute, read files, list folders
@@ -55,7 +58,7 @@ _NO_DEVICES = ~(1 << 6 | 1 << 11 | 1 << 15)
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _PROC = ("cpuinfo", "meminfo", "stat", "version", "uptime", "loadavg", "filesystems", "sys", "self")
-_NAMES = ("/etc/passwd", "/etc/group", "/etc/hosts", "/sys/devices/system")
+_MORE = ("/etc", "/sys/devices/system")  # programs that look into a file of /etc expect none or one that can be read
 _ALLOW, _ASK, _KILL, _ERROR = 0x7FFF0000, 0x7FC00000, 0x80000000, 0x00050000
 _SLACK = 32  # threads that the user may start elsewhere meanwhile
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
@@ -192,6 +195,7 @@ async def in_fence(landlock: Landlock, job: Job, pack: Pack, box: Box, folder: P
 
 def _make(folder: Path, uid: int | None) -> None:
     with boundary({OSError: lambda error: _not_set_up(str(error))}):
+        shutil.rmtree(folder, ignore_errors=True)  # of a build that was killed
         folder.mkdir(0o700)
         if uid is not None:
             os.chown(folder, uid, uid)
@@ -205,7 +209,7 @@ def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
             _require_open(path)
     there = 1 if root else _threads() + _SLACK
     limits = {**dict(box.room.rlimits), "NPROC": there + job.limits.pids}
-    tree = str(folder / "tree")
+    tree = str(folder / TREE)
     packages = [str(Path(tree, path)) for path in box.environment.imported]
     variables = {**dict(box.room.variables), **({"PYTHONPATH": os.pathsep.join(packages)} if packages else {})}
     fence = {
@@ -229,13 +233,23 @@ def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
     )
 
 
+def is_open(path: Path) -> bool:
+    """Tell whether every user may go to a path, as far as it is there."""
+    return _closed(path) is None
+
+
+def _closed(path: Path) -> Path | None:
+    """Return the first folder on the way to a path, or itself, that not everybody may enter."""
+    return next((at for at in (*reversed(path.parents), path) if at.exists() and not at.stat().st_mode & 0o001), None)
+
+
 def _require_open(path: Path) -> None:
-    for folder in (path, *path.parents):
-        if not folder.stat().st_mode & 0o001:
-            raise EnvironmentFailed(
-                f"A box of root's cannot see {printable(str(path))}, for only root may enter {printable(str(folder))}: "
-                "use a Python and a cache elsewhere (XDG_CACHE_HOME), or run as another user."
-            )
+    closed = _closed(path)
+    if closed is not None:
+        raise EnvironmentFailed(
+            f"A box of root's cannot see {printable(str(path))}, for only root may enter {printable(str(closed))}: "
+            "use a Python and a cache elsewhere (XDG_CACHE_HOME), or run as another user."
+        )
 
 
 def _threads() -> int:
@@ -259,7 +273,7 @@ def _handled(landlock: Landlock, access: Access) -> tuple[int, int, int]:
 def _rules(box: Box, folder: Path) -> Iterator[tuple[str, int]]:
     network = ("/etc/resolv.conf",) if box.access.network is Network.HOST else ()
     proc = (f"/proc/{name}" for name in _PROC)
-    for path in (*SYSTEM, *ETC, *_NAMES, *network, *proc, *box.environment.prefixes(), *box.access.readable):
+    for path in (*SYSTEM, *_MORE, *network, *proc, *box.environment.prefixes(), *box.access.readable):
         yield str(path), _READ
     for path in _DEVICES:
         yield path, _USE
