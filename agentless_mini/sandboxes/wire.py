@@ -16,6 +16,10 @@ from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandboxes.packs import Pack
 
 MESSAGE_LIMIT = 1024 * 1024
+PATIENCE = 4.0
+"""How many times its limits a box may take where the machine has no time for it."""
+SETTING_UP = 120.0
+"""Seconds until a box must have its tree. They are not its own, so a slow machine is no reason to end it."""
 _BASE = (("LANG", "C.UTF-8"), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"))
 
 
@@ -51,6 +55,7 @@ def compose(job: Job, pack: Pack, room: Room) -> Iterator[bytes]:
         "variables": {"HOME": f"{room.scratch}/home", "TMPDIR": room.scratch, **dict(_BASE), **dict(room.variables)},
         "memory": job.limits.memory,
         "seconds": job.limits.seconds,
+        "patience": PATIENCE,
         "output": job.limits.output,
         "result": job.limits.result,
         "tree": [(entry.path, entry.mode, entry.size) for entry in pack.entries],
@@ -155,3 +160,11 @@ def _step_result(message: dict[str, Any], blob: bytes, step: Step) -> StepResult
         files.append(ResultFile(path, blob[at : at + size]))
         at += size
     return replace(result, results=tuple(files))
+
+
+def too_slow() -> EnvironmentFailed:
+    """Return the error for a box that was not set up in time."""
+    return EnvironmentFailed(
+        f"A box did not have its tree within {SETTING_UP:g} s, so busy is the machine: run again with fewer boxes at "
+        "once (boxes in [sandbox])."
+    )

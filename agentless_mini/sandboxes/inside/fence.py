@@ -142,7 +142,7 @@ class Warden:
         self.shared = os.fsencode(job["scratch"]) + b"/shm/"
         self.address: str = fence["address"]
         self.most: int = fence["pids"]
-        self.processes = self.begun = 0
+        self.processes, self.begun = 1, 0
         self.sockets: dict[str, socket.socket] = {}
         self.ports: set[int] = set()
 

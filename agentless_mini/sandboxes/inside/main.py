@@ -63,7 +63,7 @@ def serve(stream: IO[bytes], job: Message) -> None:
     say({"kind": "ready"})
     end = time.monotonic() + job["seconds"]
     for step in job["steps"]:
-        run_step(job, step, top, end)
+        end += run_step(job, step, top, end)
     return None
 
 

@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from agentless_mini.sandboxes.inside.processes import alone, descendants
+from agentless_mini.sandboxes.inside.processes import fellows
 
 if TYPE_CHECKING:
     from agentless_mini.sandboxes.inside.wire import Message
@@ -32,8 +32,7 @@ def kills() -> int:
 def exceeds(limit: int, places: list[str]) -> bool:
     """Return whether the other processes and the file systems at `places` use more than `limit` bytes."""
     files = sum(map(stored, places))
-    fellows = {int(pid) for pid in os.listdir("/proc") if pid.isdigit()} - {os.getpid()} if alone() else descendants()
-    resident = {str(pid): size(str(pid)) for pid in fellows}
+    resident = {pid: size(pid) for pid in map(str, fellows())}
     # What processes share is counted for each of them here, which is quick and mostly enough.
     if files + sum(resident.values()) <= limit:
         return False

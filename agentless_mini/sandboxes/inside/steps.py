@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from agentless_mini.sandboxes.inside.files import clear_result, read_result
 from agentless_mini.sandboxes.inside.memory import exceeds, kills, overflows
-from agentless_mini.sandboxes.inside.processes import PR_SET_DUMPABLE, STOPPING, alone, kill_all, prctl
+from agentless_mini.sandboxes.inside.processes import PR_SET_DUMPABLE, STOPPING, alone, kill_all, prctl, waits
 from agentless_mini.sandboxes.inside.wire import Abandoned, Message, say
 
 if TYPE_CHECKING:
@@ -53,11 +53,15 @@ class Bounded:
         return bool(data)
 
 
-def run_step(job: Message, step: Message, top: int, end: float) -> None:
-    """Run a step and say what became of it. `end` is when the box's time is over, on the monotonic clock."""
+def run_step(job: Message, step: Message, top: int, end: float) -> float:
+    """Run a step and say what became of it. `end` is when the box's time is over, on the monotonic clock.
+
+    Return the seconds that it took beyond its limit, which the machine owed it.
+    """
     begun = time.monotonic()
     if begun >= end:
-        return say({"kind": "step", "ending": "not-run"})
+        say({"kind": "step", "ending": "not-run"})
+        return 0.0
     for path in step["results"]:
         clear_result(top, path)
     output = Bounded(job["output"])
@@ -73,7 +77,8 @@ def run_step(job: Message, step: Message, top: int, end: float) -> None:
         "output": [len(output.head), len(output.tail), output.cut],
         "results": [(path, len(data)) for path, data in files],
     }
-    return say(message, output.head, output.tail, *(data for _, data in files))
+    say(message, output.head, output.tail, *(data for _, data in files))
+    return max(0.0, begun + seconds - min(begun + step["seconds"], end))
 
 
 def execute(job: Message, step: Message, output: Bounded, deadline: float) -> tuple[str, int | None]:
@@ -107,18 +112,19 @@ def watch(
     poll = select.poll()
     for descriptor in (0, printed[0], ended, *((warden.listener,) if warden else ())):
         poll.register(descriptor, select.POLLIN)
-    look = 0.0
+    look, begun = 0.0, time.monotonic()
     try:
         while True:
             status = collect(leader)
             now = time.monotonic()
             if status is not None:
                 return "exited", status
-            if now >= deadline:
-                return "timed-out", None
+            ending = over(now - begun, deadline - begun, job["patience"], *waits()) if now >= deadline else ""
+            if ending:
+                return ending, None
             if now >= look:
                 look = now + TICK
-                if is_over(job):
+                if exceeds_room(job):
                     return "out-of-memory", None
             listen(poll, ended, printed, warden)
     finally:
@@ -127,7 +133,17 @@ def watch(
         os.close(ringing)
 
 
-def is_over(job: Message) -> bool:
+def over(taken: float, limit: float, patience: float, waited: float, had: float) -> str:
+    """Return how a step ends that has reached its limit, "" where the machine still owes it time.
+
+    It owes what a process of it `waited` for a processor, while all of them together `had` one for less than the limit.
+    """
+    if had >= limit or taken - waited >= limit:
+        return "timed-out"
+    return "starved" if taken >= limit * patience else ""
+
+
+def exceeds_room(job: Message) -> bool:
     """Return whether the box uses more than it may of memory, or of the disk where it has no file system of its own."""
     if alone():
         return exceeds(job["memory"], [job["folder"], job["scratch"], SHARED])
