@@ -7,7 +7,7 @@ import pytest
 from agentless_mini.domain import Ending
 from agentless_mini.sandboxes.landlock import Landlock
 from tests.sandboxes.attacks import AttackSuite, tried
-from tests.sandboxes.bench import LIMITS, OK, Bench, printed, python
+from tests.sandboxes.bench import LATE, LIMITS, OK, Bench, printed, python
 from tests.sandboxes.contract import SandboxContract
 
 
@@ -29,7 +29,7 @@ class TestLandlock(SandboxContract, AttackSuite):
             "except OSError: print(os.path.exists('full'), started)"
         )
         bomb, after = bench.run(python(code, seconds=2), python(count)).steps
-        assert (bomb.ending, after.output.text()) == (Ending.TIMED_OUT, f"True {LIMITS.pids - 1}\n")
+        assert (bomb.ending in LATE, after.output.text()) == (True, f"True {LIMITS.pids - 1}\n")
 
     def test_a_disk_flood_fills_its_own_room_alone(self, bench: Bench) -> None:
         code = (

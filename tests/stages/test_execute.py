@@ -193,7 +193,7 @@ def test_what_the_machine_had_no_time_for_is_tried_once_more() -> None:
     busy = JobResult((StepResult(Ending.STARVED),))
     assert run(ScriptedBoxes(busy, JobResult((StepResult(Ending.EXITED, 0),))), make) == [PASS]
     (told,) = asyncio.run(run_cases(bench(ScriptedBoxes(busy, busy)), None, [make]))  # type: ignore[misc]
-    assert told.fault.message == "The machine was too busy to run it."
+    assert told.fault == Fault("", "The machine was too busy to run it.")
 
 
 MANY = tuple(case(f"tests/test_add.py::test_{number}") for number in range(20))

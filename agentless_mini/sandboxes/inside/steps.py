@@ -78,7 +78,7 @@ def run_step(job: Message, step: Message, top: int, end: float) -> float:
         "results": [(path, len(data)) for path, data in files],
     }
     say(message, output.head, output.tail, *(data for _, data in files))
-    return max(0.0, begun + seconds - min(begun + step["seconds"], end))
+    return max(0.0, begun + seconds - min(begun + float(step["seconds"]), end))
 
 
 def execute(job: Message, step: Message, output: Bounded, deadline: float) -> tuple[str, int | None]:
