@@ -12,6 +12,7 @@ from agentless_mini.domain import (
     Ending,
     Environment,
     Event,
+    Fault,
     Job,
     JobResult,
     Origin,
