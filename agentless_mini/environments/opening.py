@@ -8,9 +8,9 @@ from agentless_mini.environments.imaged import check_docker, open_docker
 from agentless_mini.environments.index import find_index
 from agentless_mini.environments.needs import needs_of
 from agentless_mini.environments.settings import SandboxKind, SandboxSettings
-from agentless_mini.environments.virtual import open_boxed, open_unboxed
+from agentless_mini.environments.virtual import open_boxed, open_fenced, open_unboxed
 from agentless_mini.environments.work import Opened, PlaceRequest, Unavailable, Work
-from agentless_mini.errors import EnvironmentFailed, UsageError
+from agentless_mini.errors import BuildFailed, EnvironmentFailed, UsageError
 from agentless_mini.ports import Watch
 from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
 from agentless_mini.sandboxes.scratch import Scratch, sweep_scratch
@@ -71,6 +71,8 @@ async def _open(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> Opened:
             opened = await open_docker(work, own)
         elif kind is SandboxKind.LOCAL:
             opened = await open_boxed(work)
+        elif kind is SandboxKind.LANDLOCK:
+            opened = await open_fenced(work, own)
         else:
             opened = await open_unboxed(work, own)
         stack.push_async_exit(own.pop_all())
@@ -78,14 +80,17 @@ async def _open(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> Opened:
 
 
 async def _first_that_works(work: Work, stack: AsyncExitStack) -> Opened | Unavailable:
+    """Open the first way that works. A build that failed without Docker would fail behind Landlock just so."""
     reasons = []
-    for kind in (SandboxKind.DOCKER, SandboxKind.LOCAL):
+    ways = {SandboxKind.DOCKER: "Docker", SandboxKind.LOCAL: "bubblewrap", SandboxKind.LANDLOCK: "Landlock"}
+    names = [*ways.values(), ""]
+    for (kind, name), following in zip(ways.items(), names[1:], strict=True):
         try:
-            opened = await _open(kind, work, stack)
+            return await _open(kind, work, stack)
         except EnvironmentFailed as error:
             reasons.append(str(error))
-            if kind is SandboxKind.DOCKER:
-                work.note(f"Docker is not used, bubblewrap is tried instead. {error}")
-        else:
-            return opened
+            if kind is SandboxKind.LOCAL and isinstance(error, BuildFailed):
+                break
+            if following:
+                work.note(f"{name} is not used, {following} is tried instead. {error}")
     return Unavailable(f"No test is run, for there is no environment. {' '.join(dict.fromkeys(reasons))}")

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,24 +29,29 @@ class Interpreter:
     version: tuple[int, int, int]
 
 
-def choose_python(wish: Wish, variables: Mapping[str, str]) -> tuple[Interpreter, tuple[str, ...]]:
+def choose_python(
+    wish: Wish, variables: Mapping[str, str], usable: Callable[[Path], bool] = lambda path: True
+) -> tuple[Interpreter, tuple[str, ...]]:
     """Return the most suitable Python that can make virtual environments, and sentences on where it does not suit.
 
-    `variables` says where to look (PATH, PYENV_ROOT, HOME). Raises `EnvironmentFailed` where there is none at all.
+    `variables` says where to look (PATH, PYENV_ROOT, HOME); what is not `usable` by its real path is passed over.
+    Raises `EnvironmentFailed` where there is none at all.
     """
     here = sys.version_info.minor
-    found: dict[int, list[Path]] = {here: [Path(getattr(sys, "_base_executable", sys.executable))]}
-    for minor, path in _candidates(variables):
-        found.setdefault(minor, []).append(path)
-    usable = [minor for minor in found if minor >= OLDEST]
-    for minor in wish.ordered(usable, here):
+    own = Path(getattr(sys, "_base_executable", sys.executable))
+    found: dict[int, list[Path]] = {}
+    for minor, path in ((here, own), *_candidates(variables)):
+        if usable(path.resolve()):
+            found.setdefault(minor, []).append(path)
+    for minor in wish.ordered([minor for minor in found if minor >= OLDEST], here):
         for path in found[minor]:
             if (interpreter := _look_at(path)) is not None and interpreter.version[1] == minor:
                 return interpreter, ()
-    interpreter = _look_at(found[here][0])
+    last = found.get(here, [own])[0]
+    interpreter = _look_at(last)
     if interpreter is None:
         raise EnvironmentFailed(
-            f"{printable(str(found[here][0]))} cannot make virtual environments: install its venv and ensurepip "
+            f"{printable(str(last))} cannot make virtual environments: install its venv and ensurepip "
             "(package python3-venv), or use --sandbox docker."
         )
     asked = printable(" and ".join(wish.specifiers)[:80])

@@ -7,7 +7,7 @@ says anything unexpected counts as dead.
 import json
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,10 @@ from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandboxes.packs import Pack
 
 MESSAGE_LIMIT = 1024 * 1024
+PATIENCE = 4.0
+"""How many times its limits a box may take where the machine has no time for it."""
+SETTING_UP = 120.0
+"""Seconds until a box must have its tree. They are not its own, so a slow machine is no reason to end it."""
 _BASE = (("LANG", "C.UTF-8"), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"))
 
 
@@ -27,7 +31,8 @@ Hear = Callable[[str], None]
 class Room:
     """A box as its adapter makes it. `uid` is what its runner becomes, where it starts as root to do so.
 
-    `hear` follows what its steps print, where somebody wants to know.
+    `hear` follows what its steps print, where somebody wants to know. `fence` is what `inside.fence` keeps steps
+    behind, where nothing else does.
     """
 
     folder: str
@@ -36,6 +41,7 @@ class Room:
     uid: int | None = None
     variables: tuple[tuple[str, str], ...] = ()
     hear: Hear | None = None
+    fence: Mapping[str, Any] | None = None
 
 
 def rlimits(job: Job) -> tuple[tuple[str, int], ...]:
@@ -50,10 +56,12 @@ def compose(job: Job, pack: Pack, room: Room) -> Iterator[bytes]:
         "folder": room.folder,
         "scratch": room.scratch,
         "uid": room.uid,
+        "fence": room.fence,
         "rlimits": room.rlimits,
         "variables": {"HOME": f"{room.scratch}/home", "TMPDIR": room.scratch, **dict(_BASE), **dict(room.variables)},
         "memory": job.limits.memory,
         "seconds": job.limits.seconds,
+        "patience": PATIENCE,
         "output": job.limits.output,
         "result": job.limits.result,
         "tells": room.hear is not None,
@@ -165,3 +173,11 @@ def _step_result(message: dict[str, Any], blob: bytes, step: Step) -> StepResult
         files.append(ResultFile(path, blob[at : at + size]))
         at += size
     return replace(result, results=tuple(files))
+
+
+def too_slow() -> EnvironmentFailed:
+    """Return the error for a box that was not set up in time."""
+    return EnvironmentFailed(
+        f"A box did not have its tree within {SETTING_UP:g} s, so busy is the machine: run again with fewer boxes at "
+        "once (boxes in [sandbox])."
+    )

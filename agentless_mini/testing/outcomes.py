@@ -8,9 +8,11 @@ from agentless_mini.testing.records import MOST_TEXT, Record, read_record
 
 # Not found, as a shell and the box say it: the command was not run, which is no failure of a test.
 CANNOT_RUN = 127
+STARVED = "The machine was too busy to run it"
 _ENDINGS = {
     Ending.EXITED: (Outcome.ERROR, "It ended without a word of this test"),
     Ending.TIMED_OUT: (Outcome.TIMEOUT, "It took too long"),
+    Ending.STARVED: (Outcome.TIMEOUT, STARVED),
     Ending.NOT_RUN: (Outcome.TIMEOUT, "The time of the box was over before"),
     Ending.OUT_OF_MEMORY: (Outcome.ERROR, "It used more memory or disk than a box has"),
     Ending.BOX_DIED: (Outcome.ERROR, "The box ended under it"),
@@ -30,7 +32,7 @@ def reached(task: Task, step: StepResult) -> Mapping[str, CaseResult]:
         result = _of_command(step)
         return {} if result is None else {case.id: CaseResult(case.id, *result) for case in task.cases}
     record = record_of(task, step)
-    if not record.begun and step.ending not in {Ending.OUT_OF_MEMORY, Ending.BOX_DIED, Ending.NOT_RUN}:
+    if not record.begun and step.ending in {Ending.EXITED, Ending.TIMED_OUT}:
         return {case.id: _without_record(case, step, record.stopped) for case in task.cases}
     return record.results_for(case.id for case in task.cases)
 
@@ -42,7 +44,7 @@ def settled(task: Task, step: StepResult) -> Mapping[str, CaseResult]:
 
 
 def _of_command(step: StepResult) -> tuple[Outcome, float, Fault | None] | None:
-    if step.ending in {Ending.NOT_RUN, Ending.BOX_DIED}:
+    if step.ending in {Ending.NOT_RUN, Ending.BOX_DIED, Ending.STARVED}:
         return None
     if step.succeeded:
         return Outcome.PASS, step.seconds, None

@@ -21,15 +21,34 @@ def test_none_is_a_place_too(tmp_path: Path) -> None:
     assert (events, list(tmp_path.iterdir())) == ([], [])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_docker")
-def test_where_the_choice_is_left_nothing_is_an_answer(tmp_path: Path) -> None:
-    settings = SandboxSettings(bubblewrap="/nowhere/bwrap")
+def test_where_the_choice_is_left_nothing_is_an_answer(open_cache: Path) -> None:
+    settings = SandboxSettings(bubblewrap="/nowhere/bwrap", setup="false")
     events: list[Event] = []
-    place = opened(request(BARE, tmp_path), settings, events)
+    place = opened(request(BARE, open_cache), settings, events)
     assert isinstance(place, Unavailable)
     assert "No Docker daemon answers" in place.reason
     assert "install it (package bubblewrap)" in place.reason
-    assert "Docker is not used" in sentences(events)[0]
+    assert "the setup command exited with 1" in place.reason
+    assert "Docker is not used, bubblewrap is tried instead. No Docker daemon" in sentences(events)[0]
+    assert "bubblewrap is not used, Landlock is tried instead. Bubblewrap" in sentences(events)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_docker")
+def test_landlock_is_taken_where_neither_docker_nor_bubblewrap_is_there(open_cache: Path) -> None:
+    settings = SandboxSettings(setup="true", bubblewrap="/nowhere/bwrap")
+    assert isinstance(opened(request(BARE, open_cache, Runner.UNITTEST), settings, []), Opened)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_docker", "boxes")
+def test_a_build_that_failed_in_bubblewrap_is_not_tried_again(tmp_path: Path) -> None:
+    events: list[Event] = []
+    place = opened(request(BARE, tmp_path, Runner.UNITTEST), SandboxSettings(setup="false"), events)
+    assert isinstance(place, Unavailable)
+    assert "Landlock" not in " ".join([place.reason, *sentences(events)])
 
 
 @pytest.mark.usefixtures("no_docker")

@@ -169,6 +169,16 @@ def test_a_test_that_failed_without_a_word_is_listed_too(tmp_path: Path) -> None
     assert [OLD.id, "timeout"] in rows
 
 
+def test_the_summary_says_what_was_lost_to_time(tmp_path: Path) -> None:
+    busy = Fault("", "The machine was too busy to run it.", "", 0)
+    late = (CaseResult(OLD.id, Outcome.TIMEOUT), CaseResult(WRITTEN.id, Outcome.TIMEOUT, fault=busy))
+    well = (CaseResult(OLD.id, Outcome.PASS), CaseResult(WRITTEN.id, Outcome.PASS))
+    run = Execution((OLD, WRITTEN), (), (Verdict("a", late), Verdict("b", well)))
+    text = shown(summary(decided(tmp_path, run, patch("a"), patch("b")), 1.0))
+    assert "lost       2 of 4 tests of patches ran out of time, 1 as the machine was too busy: run again" in text
+    assert "lost" not in shown(summary(decided(tmp_path, EXECUTION, *REPAIRS), 1.0))
+
+
 def test_a_shown_run_in_which_nothing_could_be_run_says_none(tmp_path: Path) -> None:
     text = shown(run_view(decided(tmp_path, Execution((), (), ()), Rejected(Reason.NO_EDIT, ""))), 200)
     assert "tests: none" in text

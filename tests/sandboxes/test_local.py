@@ -110,7 +110,8 @@ def test_a_bubblewrap_that_may_not_make_namespaces_is_an_error(tmp_path: Path, l
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to become somebody else")
 @pytest.mark.thorough
-def test_another_user_than_root_gets_the_same_boxes(bubblewrap: Bubblewrap) -> None:
+@pytest.mark.parametrize("suite", ["local", "landlock"])
+def test_another_user_than_root_gets_the_same_boxes(suite: str, bubblewrap: Bubblewrap) -> None:
     """Run the suite as somebody else, on a copy, since what root owns others often cannot read."""
     system = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
     if not system.exists():
@@ -149,7 +150,13 @@ def test_another_user_than_root_gets_the_same_boxes(bubblewrap: Bubblewrap) -> N
             "-p",
             "no:cacheprovider",
         ]
-        command += [f"--basetemp={folder}/tmp/base", "tests/sandboxes/test_local.py", "-k", "TestLocal"]
+        command += [
+            f"--basetemp={folder}/tmp/base",
+            f"tests/sandboxes/test_{suite}.py",
+            "-k",
+            "Local or Landlock",
+            "--slow",
+        ]
         done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert " passed" in done.stdout

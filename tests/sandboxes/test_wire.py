@@ -30,6 +30,7 @@ from agentless_mini.gitcommand import GitCommand
 from agentless_mini.repository import open_repository
 from agentless_mini.sandboxes import inside
 from agentless_mini.sandboxes.contents import of_commit, of_folder
+from agentless_mini.sandboxes.inside.steps import over
 from agentless_mini.sandboxes.packs import Pack, pack_snapshot
 from agentless_mini.sandboxes.wire import Garbled, Transcript, compose
 
@@ -205,3 +206,18 @@ def test_a_folder_and_its_commit_make_one_pack(tmp_path: Path) -> None:
     (top / "binary").write_bytes(b"\0\3")
     changed = open_repository(str(top), None, cache).snapshot()
     assert pack_snapshot(changed, of_folder(top), tmp_path / "three").digest != one.digest
+
+
+@pytest.mark.parametrize(
+    ("taken", "waited", "had", "ending"),
+    [
+        (10.0, 0.0, 0.1, "timed-out"),  # it slept
+        (10.0, 0.0, 10.0, "timed-out"),  # it looped
+        (10.0, 9.0, 20.0, "timed-out"),  # many of it were in each other's way
+        (10.0, 7.0, 3.0, ""),  # others had the processors
+        (17.0, 7.0, 9.0, "timed-out"),  # it had its time by now
+        (40.0, 35.0, 4.0, "starved"),
+    ],
+)
+def test_a_step_is_owed_the_time_that_others_had(taken: float, waited: float, had: float, ending: str) -> None:
+    assert over(taken, 10.0, 4.0, waited, had) == ending
