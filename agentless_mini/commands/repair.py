@@ -15,6 +15,7 @@ from rich.text import Text
 
 from agentless_mini.commands.boxes import Yard, plan_boxes
 from agentless_mini.commands.chain import chain_of, identity, versions
+from agentless_mini.commands.headline import amount, answerer
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import (
@@ -27,9 +28,9 @@ from agentless_mini.commands.terminal import (
     without_passwords,
 )
 from agentless_mini.config import Config
-from agentless_mini.domain import Issue, Patch, Prediction, Reason, Rejected, Snapshot
-from agentless_mini.environments import SandboxKind
-from agentless_mini.errors import AminiError, EnvironmentFailed, ModelChanged, UsageError, boundary
+from agentless_mini.domain import Issue, Note, Patch, Prediction, Reason, Rejected, Snapshot
+from agentless_mini.environments import SandboxKind, foresee
+from agentless_mini.errors import AminiError, EnvironmentFailed, ModelChanged, UsageError, boundary, printable
 from agentless_mini.pipeline import ChainSettings, resolve
 from agentless_mini.ports import PatchCheck
 from agentless_mini.prompts import Prompts
@@ -85,10 +86,8 @@ def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
     console = Console(quiet=True) if output.quiet else people()
     began = time.monotonic()
     snapshot = task.repository.snapshot()
-    for note in task.repository.notes:
-        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
     with LiveProgress(console) as progress:
-        run, prediction, shown = asyncio.run(_run(_Parts(task, store, machine, snapshot, progress)))
+        run, prediction, shown = asyncio.run(_run(_Parts(task, store, machine, snapshot, progress, console)))
     if not output.quiet:
         console.print(summary(store.runs.trace(run), time.monotonic() - began), highlight=False)
     patch = prediction.choice.patch.diff if prediction.choice and shown and shown.suffices(task.required) else None
@@ -122,6 +121,7 @@ class _Parts:
     machine: Machine
     snapshot: Snapshot
     progress: LiveProgress
+    console: Console
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,7 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
         scoring, _ = await open_scorer(around.config.scorer, around) if around.config.evolve.scored else (None, None)
         run = parts.store.runs.begin(_start(parts, chosen))
         try:
+            await _tell(parts, chosen, run)
             prediction = await _predict(parts, _Model(chosen, prompts, scoring), run, stack)
         except BaseException as error:
             status, code = _ending(error)
@@ -163,6 +164,16 @@ def _exit_code(task: Task, shown: Trust | None) -> int:
     if shown is None:
         return EXIT_NO_PATCH
     return EXIT_FOUND if shown.suffices(task.required) else EXIT_UNTRUSTED
+
+
+async def _tell(parts: _Parts, chosen: ChosenModel, run: RunId) -> None:
+    """Say who answers, and what of the tree was left out, before anything is spent."""
+    config, given = parts.task.config, len(parts.task.given.ids())
+    tests_run = await asyncio.to_thread(foresee, config.sandbox)
+    line = f"run {run}: {await answerer(chosen, config, parts.store)}; {amount(config, chosen, tests_run, given)}"
+    parts.console.print(Text(printable(line), style="bold"), highlight=False)
+    for note in parts.task.repository.notes:
+        parts.progress(Note(note))
 
 
 async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitStack) -> Prediction:

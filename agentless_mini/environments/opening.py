@@ -12,9 +12,37 @@ from agentless_mini.environments.virtual import open_boxed, open_unboxed
 from agentless_mini.environments.work import Opened, PlaceRequest, Unavailable, Work
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.ports import Watch
+from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
+from agentless_mini.sandboxes.daemon import require_daemon
 from agentless_mini.sandboxes.scratch import Scratch, sweep_scratch
 
 _NOT_ASKED_FOR = "No test is run, as --sandbox none says."
+UNTESTED = "no test is run"
+"""The beginning of what `foresee` returns where none is."""
+_NAMES = {SandboxKind.DOCKER: "Docker", SandboxKind.LOCAL: "bubblewrap", SandboxKind.UNSAFE: "no sandbox at all"}
+
+
+def foresee(settings: SandboxSettings) -> str:
+    """Return in words where tests will run, or why none is run, by a look that starts nothing.
+
+    Raises `UsageError` as `open_place`.
+    """
+    kind, reasons = _kind(settings), []
+    if kind is SandboxKind.NONE:
+        return f"{UNTESTED} (--sandbox none)"
+    if kind is not SandboxKind.AUTO:
+        return f"tests run in {_NAMES[kind]}"
+    for kind, look in (
+        (SandboxKind.DOCKER, require_daemon),
+        (SandboxKind.LOCAL, lambda: find_bubblewrap(settings.bubblewrap)),
+    ):
+        try:
+            look()
+        except EnvironmentFailed as error:
+            reasons.append(str(error))
+        else:
+            return f"tests run in {_NAMES[kind]}"
+    return f"{UNTESTED}, for there is no sandbox: {' '.join(reasons)}"
 
 
 async def open_place(
