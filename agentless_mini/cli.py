@@ -3,6 +3,7 @@
 With `commands` this is the only composition root, and the only place that reads the environment.
 """
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from agentless_mini import __version__
 from agentless_mini.commands.evaluation_options import BenchmarkOptions, FleetOptions, ReportOptions
 from agentless_mini.commands.learn import learn
-from agentless_mini.commands.options import ConfigFile, StoreFile, expanded, settings_of
+from agentless_mini.commands.options import ConfigFile, StoreFile, expanded, settings_of, variables_of
 from agentless_mini.commands.repair_options import (
     EvolveOptions,
     ExecutionOptions,
@@ -20,10 +21,13 @@ from agentless_mini.commands.repair_options import (
     SamplingOptions,
     ServeOptions,
     SourceOptions,
+    TextOptions,
 )
+from agentless_mini.commands.usage import Commands
 
 app = typer.Typer(
     name="amini",
+    cls=Commands,
     help="Repairs real repositories from an issue text, with models that you host yourself.",
     no_args_is_help=True,
     add_completion=False,
@@ -37,7 +41,9 @@ app.add_typer(learn)
 
 def main() -> None:
     """Run the command line; the console script's entry."""
-    app()
+    # A command makes many objects that live as long as it does: looking through them so often finds next to nothing.
+    gc.set_threshold(50_000, 20, 50)
+    app(prog_name="amini")
 
 
 def _version(asked: bool) -> None:
@@ -80,12 +86,12 @@ def repair(
             tuple(given or ()) for given in (source.files, execution.failing_test, execution.failing_cmd)
         )
         arguments = RepairArguments(source.repository, source.issue, source.text, source.rev, files, tests, commands)
-        result = Output(output.as_json, output.output, output.apply, output.quiet)
+        result = Output(output.as_json, output.output, output.apply, output.quiet, output.commit)
         settings = (model.config, settings_of(sampling, evolution, model, execution))
         raise typer.Exit(run_repair(arguments, result, settings, output.store))
 
 
-@app.command(name="eval")
+@app.command(name="eval", short_help="Repair and grade the instances of SWE-bench.")
 @expanded
 def evaluate(
     benchmark: BenchmarkOptions,
@@ -103,13 +109,16 @@ def evaluate(
 
     with reported():
         from agentless_mini.commands.benchmark import run_eval
-        from agentless_mini.commands.entry import read_config, this_machine
+        from agentless_mini.commands.entry import read_config, require_together, this_machine
 
-        config = read_config(model.config, settings_of(benchmark, sampling, evolution, model, fleet))
+        flags = settings_of(benchmark, sampling, evolution, model, fleet)
+        config = read_config(model.config, flags)
+        if benchmark.stages != "localize":
+            require_together(config, flags)
         raise typer.Exit(run_eval(benchmark, fleet, config, this_machine()))
 
 
-@app.command()
+@app.command(short_help="Report evaluations: what is resolved, curves, failures, cost.")
 @expanded
 def report(options: ReportOptions) -> None:
     """Report evaluations: resolved with its interval, curves over samples and tests, failures, cost.
@@ -125,10 +134,10 @@ def report(options: ReportOptions) -> None:
         run_report(options, this_machine())
 
 
-@app.command()
+@app.command(short_help="List past runs, or open one.")
 def show(
     run: Annotated[
-        int | None, typer.Argument(metavar="[RUN]", help="Number of a run; none lists them.", min=1, max=2**63 - 1)
+        int | None, typer.Argument(metavar="RUN", help="Number of a run; none lists them.", min=1, max=2**63 - 1)
     ] = None,
     repository: Annotated[
         str, typer.Option("--repository", "-r", metavar="REPO", help="The repository whose runs are meant.")
@@ -168,8 +177,9 @@ def serve(options: ServeOptions) -> None:
         flags["vllm.adapters"] = [str(path.resolve()) for path in options.adapter]
     with reported():
         from agentless_mini.commands.entry import read_config, this_machine
-        from agentless_mini.commands.serve import ServeOutput, start_server, stop_server, tell_status
+        from agentless_mini.commands.serve import ServeOutput, require_one_job, start_server, stop_server, tell_status
 
+        require_one_job(options)
         settings, machine, output = read_config(options.config, flags), this_machine(), ServeOutput(options.as_json)
         if options.stop:
             stop_server(machine)
@@ -179,18 +189,79 @@ def serve(options: ServeOptions) -> None:
             start_server(options.model, settings, machine, output)
 
 
-@app.command()
+@app.command(short_help="Look for what a repair with tests needs.")
+@expanded
+def doctor(model: ModelOptions, output: TextOptions) -> None:
+    """Look for what a repair with tests needs, and say what to do where it is missing. Nothing is fetched.
+
+    Exit codes: 0 a repair with tests can run here, 4 it cannot.
+    """
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.doctor import run_doctor
+        from agentless_mini.commands.entry import read_config, this_machine
+
+        settings = read_config(model.config, settings_of(model))
+        raise typer.Exit(run_doctor(settings, this_machine(), output.as_json))
+
+
+@app.command(name="config", short_help="Show every setting and where it comes from.")
+@expanded
+def effective(
+    sampling: SamplingOptions,
+    evolution: EvolveOptions,
+    model: ModelOptions,
+    execution: ExecutionOptions,
+    output: TextOptions,
+) -> None:
+    """Show every setting as it is in effect, and where it comes from: a default, the file, the environment, a flag."""
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.effective import show_settings
+
+        groups = (sampling, evolution, model, execution)
+        show_settings(model.config, settings_of(*groups), variables_of(*groups), output.as_json)
+
+
+@app.command(short_help="Repair a packaged sample with the embedded model.")
 def demo(
     keep: Annotated[
         Path | None, typer.Option(help="Make the repository here and leave it.", show_default=False)
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Another model than the carried one: a GGUF file, or OWNER/NAME of the hub.",
+        ),
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Repair a packaged sample with the embedded model, and run the sample's own tests on the result."""
+    """Repair a packaged sample with the embedded model, and run the sample's own tests on the result.
+
+    It takes about a minute, and fetches a model of 93 MB the first time. Exit codes: as repair's.
+    """
     from agentless_mini.commands.terminal import reported
 
     with reported():
         from agentless_mini.commands.demo import demo as run_demo
         from agentless_mini.commands.entry import read_config, this_machine
 
-        raise typer.Exit(run_demo(read_config(config, {"engine": "embedded"}), keep, this_machine()))
+        raise typer.Exit(run_demo(read_config(config, {}), model, keep, this_machine()))
+
+
+@app.command(name="help")
+def manual(
+    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="None lists the topics.")] = None,
+) -> None:
+    """Print the manual, or one topic of it."""
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.manual import tell
+
+        tell(topic)

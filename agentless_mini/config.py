@@ -4,16 +4,17 @@ Each section's model stands beside the stage or adapter that it sets. A file in 
 read: its contents are not trusted, and a setting can name the server that everything is sent to.
 """
 
+import difflib
 import enum
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agentless_mini.environments.settings import SandboxSettings
-from agentless_mini.errors import UsageError, boundary, printable
+from agentless_mini.errors import UsageError, boundary, printable, reason
 from agentless_mini.evaluation.settings import EvaluationSettings
 from agentless_mini.learning.bugs.settings import BugsSettings
 from agentless_mini.learning.curation.settings import CurateSettings
@@ -130,9 +131,10 @@ class Config(BaseModel):
     """Folder of prompt templates that replace packaged ones."""
 
 
-def load_config(path: Path | None, flags: Mapping[str, Any]) -> Config:
+def load_config(path: Path | None, flags: Mapping[str, Any], typed: Mapping[str, str] | None = None) -> Config:
     """Return the settings of the file at `path`, with flags such as {"repair.samples": 20} put over them.
 
+    `typed` has what people type for a flag, such as {"repair.samples": "--samples"}: mistakes are told by that name.
     Raises `UsageError` for a file that cannot be read or parsed, an unknown key, and a value out of range.
     """
     values = _read(path) if path else {}
@@ -141,14 +143,14 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UsageError(_sentence(error, path)) from error
+        raise UsageError(_sentence(error, path, {name: (typed or {}).get(name, "") for name in flags})) from error
 
 
 def _read(path: Path) -> dict[str, Any]:
     unreadable = f"The configuration {path} cannot be read"
     with boundary(
         {
-            OSError: lambda error: UsageError(f"{unreadable} ({error}): check --config."),
+            OSError: lambda error: UsageError(f"{unreadable} ({reason(error)}): check --config, or AMINI_CONFIG."),
             ValueError: lambda error: UsageError(f"{unreadable} ({error}): correct it as TOML."),
         }
     ):
@@ -164,13 +166,26 @@ def _put(values: dict[str, Any], keys: list[str], value: object) -> None:
     values[keys[-1]] = value
 
 
-def _sentence(error: ValidationError, path: Path | None) -> str:
+def _sentence(error: ValidationError, path: Path | None, flags: Mapping[str, str]) -> str:
+    """Say what is wrong with which setting, by the name of its flag where it comes from one."""
     first = error.errors(include_url=False, include_input=False)[0]
     name = printable(".".join(str(part) for part in first["loc"]))
+    flag = next((flag for flag in flags if f"{flag}.".startswith(f"{name}.") or name.startswith(f"{flag}.")), None)
     if first["type"] == "extra_forbidden":
-        return f"There is no setting {name!r}: correct {path or 'the options'}, the README lists the settings."
-    where = f"in {path} or its option" if path else "in the options"
-    return f"The setting {name} {where} {_complaint(first)}."
+        near = difflib.get_close_matches(name, _names(Config), 1)
+        hint = f"use {near[0]!r}" if near and flag is None else "the README lists the settings"
+        return f"There is no setting {name!r}: correct {path or 'the options'}, {hint}."
+    if flag is not None and flags[flag]:
+        return f"{flags[flag]} {_complaint(first)}."
+    return f"The setting {name} in {path if path and flag is None else 'the options'} {_complaint(first)}."
+
+
+def _names(model: type[BaseModel], before: str = "") -> Iterator[str]:
+    """Yield the dotted names of all settings."""
+    for name, field in model.model_fields.items():
+        yield before + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation, f"{before}{name}.")
 
 
 def _complaint(error: "ErrorDetails") -> str:

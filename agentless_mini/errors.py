@@ -116,6 +116,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
+def reason(error: BaseException) -> str:
+    """Return why something failed, as part of a sentence: without the number and the path of the system's errors."""
+    return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+
+
 Translation = Mapping[type[BaseException], Callable[[BaseException], AminiError]]
 
 

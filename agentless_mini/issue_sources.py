@@ -104,7 +104,9 @@ def _is_there(what: str) -> bool:
 def _from_file(what: str) -> Issue:
     name = printable(what)
     translation: Translation = {
-        FileNotFoundError: lambda _: IssueError(f"There is no file {name}: name one, or give the text with --text."),
+        FileNotFoundError: lambda _: IssueError(
+            f"There is no file {name}: name one, an issue of GitHub as owner/name#12, or give the text with --text."
+        ),
         IsADirectoryError: lambda _: IssueError(f"{name} is a folder: name the file that holds the issue."),
         OSError: lambda error: IssueError(f"The issue file {name} cannot be read ({_reason(error)}): check the path."),
         ValueError: lambda _: IssueError(f"{name} is no file name: name a file, or give the text with --text."),
@@ -115,6 +117,8 @@ def _from_file(what: str) -> Issue:
 
 def _from_bytes(data: bytes, source: str) -> Issue:
     mark, encoding = next((pair for pair in _BYTE_ORDER_MARKS if data.startswith(pair[0])), (b"", "utf-8"))
+    if encoding == "utf-8" and b"\0" in data:
+        raise IssueError(f"The issue from {source} is no text: name a file of plain text or Markdown.")
     return literal_issue(data[len(mark) :].decode(encoding, "replace"), source)
 
 

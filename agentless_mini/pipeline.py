@@ -19,8 +19,11 @@ from agentless_mini.domain import (
     Localization,
     ModelCard,
     Note,
+    Phase,
+    Planned,
     Prediction,
     Snapshot,
+    Stage,
 )
 from agentless_mini.edits import Marks
 from agentless_mini.errors import NothingToEdit, UsageError
@@ -29,7 +32,7 @@ from agentless_mini.ranking import Method, rank
 from agentless_mini.ranking.trusting import UNTESTED
 from agentless_mini.stages.bench import Bench, NoBench, Opening
 from agentless_mini.stages.evolve import BestFirst, Evolution, EvolveSettings, Selecting, evolve
-from agentless_mini.stages.given import GivenSettings, confirm, given_cases
+from agentless_mini.stages.given import GivenSettings, check_given, confirm, given_cases
 from agentless_mini.stages.localize import LocalizeSettings, given, localize
 from agentless_mini.stages.regress import RegressSettings
 from agentless_mini.stages.repair import RepairSettings, repair
@@ -79,14 +82,14 @@ class ChainSettings(BaseModel):
     """The last stage of the chain."""
 
 
-def check_rounds(settings: ChainSettings, card: ModelCard, opening: Opening | NoBench | None) -> None:
+def check_rounds(settings: ChainSettings, card: ModelCard | None, opening: Opening | NoBench | None) -> None:
     """Raise `UsageError` where more rounds than one, or an early end, do not go with other settings or the model.
 
-    `opening` is None where it is not known yet whether there will be tests.
+    `card` is None where the model is not known yet, `opening` where it is not known yet whether there will be tests.
     """
     if settings.until is Until.LOCALIZE:
         return
-    if card.decoding is Decoding.LINES:
+    if card is not None and card.decoding is Decoding.LINES:
         _check_plain(settings)
     if settings.evolve.rounds == 1:
         return
@@ -95,6 +98,25 @@ def check_rounds(settings: ChainSettings, card: ModelCard, opening: Opening | No
     untested = isinstance(opening, NoBench) or settings.until is Until.REPAIR
     if untested and settings.evolve.select is Selecting.EXECUTION:
         raise UsageError("--select execution needs tests, and none is to be run: allow them, or select otherwise.")
+
+
+def check_named(settings: ChainSettings, snapshot: Snapshot, opening: Opening | NoBench) -> None:
+    """Raise `UsageError` where files or tests are named that the tree does not have, before anything is paid for."""
+    if settings.files:
+        given(settings.files, snapshot)
+    check_given(settings.given, snapshot, None if isinstance(opening, NoBench) else opening.harness.runner)
+
+
+def _steps(settings: ChainSettings, opening: Opening | NoBench) -> tuple[tuple[Stage | Phase, ...], ...]:
+    """Return the steps of a chain, in the order in which they begin to matter."""
+    steps: list[tuple[Stage | Phase, ...]] = [] if settings.files else [(Stage.LOCALIZE,)]
+    if settings.until is not Until.LOCALIZE:
+        steps.append((Stage.REPAIR, Stage.EVOLVE))
+    if settings.until is Until.TESTS and not isinstance(opening, NoBench):
+        steps.append((Stage.REPRODUCE, Phase.ENVIRONMENT, Phase.REPRODUCTION))
+        steps += [(Phase.REGRESSION,)] if settings.regress.budget else []
+        steps.append((Phase.EXECUTION,))
+    return tuple(steps)
 
 
 def _check_plain(settings: ChainSettings) -> None:
@@ -126,21 +148,22 @@ async def resolve(
     """Find the files and sample repairs, while tests are written and proven; run all tests on all patches; choose.
 
     This is mission section 1, and with more than one round section 3. Where `opening` gives no bench, the vote alone
-    chooses. What the stages have to note is in the prediction and is not told to `session.watch`.
-    Raises `NothingToEdit` where the tree holds no text file, `UsageError` for unknown files and tests and as
-    `check_rounds` does, `ContextTooSmall`, and what the sampler and the sandbox raise. No valid patch is a result:
-    `Prediction.choice` is None.
+    chooses. What the stages have to note is told to `session.watch` when it arises, and is in the prediction, once.
+    Raises `NothingToEdit` where the tree holds no text file, `UsageError` as `check_named` and `check_rounds` do,
+    `ContextTooSmall`, and what the sampler and the sandbox raise. No valid patch is a result: `Prediction.choice` is
+    None.
     """
-    notes: list[str] = []
+    notes: dict[str, None] = {}
 
     def watch(event: Event) -> None:
         if isinstance(event, Note):
-            notes.append(event.text)
-        else:
-            session.watch(event)
+            notes[event.text] = None
+        session.watch(event)
 
+    check_named(settings, snapshot, opening)
     marks = Marks(settings.answer.start, settings.answer.end, settings.think.start, settings.think.end)
     noting = replace(session, watch=watch, marks=marks)
+    watch(Planned(_steps(settings, opening)))
     subject = await _subject(issue, snapshot, noting, settings)
     if settings.until is Until.LOCALIZE:
         return Prediction(await _localize(subject, noting, settings), (), None, tuple(notes))
@@ -240,5 +263,5 @@ async def _execute(candidates: Sequence[Candidate], reproduction: _Reproduction,
     execution = await reproduction.trials.over(candidates) if reproduction.trials else None
     if execution is None or execution.cases:
         return execution
-    session.watch(Note("There is no test that could tell the patches apart: the vote alone chose."))
+    session.watch(Note("There is no test that could tell the patches apart: the vote alone chooses."))
     return None

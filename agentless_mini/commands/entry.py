@@ -4,24 +4,31 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from agentless_mini.branches import has_changes, plan_branch
+from agentless_mini.commands.chain import chain_of
 from agentless_mini.commands.models import Machine
+from agentless_mini.commands.options import option_of
 from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.config import Config, load_config
 from agentless_mini.domain import Issue
-from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.environments import SandboxKind
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
 from agentless_mini.gitcommand import GitCommand
 from agentless_mini.issue_sources import GitHub, literal_issue, read_issue
+from agentless_mini.pipeline import check_rounds
 from agentless_mini.repository import open_repository
 from agentless_mini.samplers.scoring import KEY_VARIABLE
+from agentless_mini.stages.bench import NoBench
 from agentless_mini.stages.given import GivenSettings
 from agentless_mini.store import Store
+from agentless_mini.testing.commands import harness_of_command
 
 APP = "amini"
 
@@ -44,16 +51,23 @@ def run_repair(
 ) -> int:
     """Read what the arguments name, run the chain, and return the exit code. `settings` are the file and the flags."""
     config = read_config(*settings)
+    require_together(config, settings[1])
+    _require_words(arguments)
     _require_place(output)
     if output.apply:
         _require_working_tree(arguments)
+    if output.commit is not None:
+        arguments = _at_a_commit(arguments, output)
     issue = _issue(arguments)
     here = Path.cwd()
     if not (output.apply or output.quiet) and here != (top := top_of(here)) and _is_there(arguments.repository):
         people().print(f"note: git apply leaves out what lies outside of {here}: run it in {top}.", markup=False)
     repository = open_repository(arguments.repository, arguments.rev, platformdirs.user_cache_path(APP) / "clones")
+    named = output.commit
+    branch = None if named is None else plan_branch(arguments.repository, named, arguments.rev or "HEAD")
     own = GivenSettings(tests=arguments.failing_tests, commands=arguments.failing_commands)
-    task = Task(issue, repository, config, arguments.files, own)
+    place = top_of(Path(arguments.repository)) if _is_there(arguments.repository) else None
+    task = Task(issue, repository, config, arguments.files, own, branch, place)
     with Store.open(store or store_of(arguments.repository)) as opened:
         return repair(task, opened, output, this_machine())
 
@@ -63,12 +77,37 @@ def read_config(path: Path | None, flags: Mapping[str, Any]) -> Config:
 
     OPENAI_API_KEY is no setting: it is for one address, and comes after a key of these settings (`OpenAISampler`).
     """
+    found = secrets()
+    keys = {name: key for name, (_, key) in found.items()}
+    typed = {name: option_of(name) for name in flags} | {name: variable for name, (variable, _) in found.items()}
+    return load_config(file_in_use(path), {**keys, **flags}, typed)
+
+
+def file_in_use(path: Path | None) -> Path | None:
+    """Return the file of settings: the one at `path`, else the user's own if there is one."""
     own = platformdirs.user_config_path(APP) / "config.toml"
-    key = os.environ.get("AMINI_API_KEY")
-    secret = {"endpoint.api_key": key} if key else {}
-    if scorer_key := os.environ.get(KEY_VARIABLE):
-        secret["scorer.api_key"] = scorer_key
-    return load_config(path or (own if own.is_file() else None), {**secret, **flags})
+    return path or (own if own.is_file() else None)
+
+
+def secrets() -> dict[str, tuple[str, str]]:
+    """Return the variables that hold keys, with what they hold, by the settings that they are put over."""
+    known = {"endpoint.api_key": "AMINI_API_KEY", "scorer.api_key": KEY_VARIABLE}
+    return {name: (variable, key) for name, variable in known.items() if (key := os.environ.get(variable))}
+
+
+def require_together(config: Config, flags: Mapping[str, Any]) -> None:
+    """Refuse settings and flags that do not go together, before anything is read or asked. Raises `UsageError`."""
+    untested = NoBench("") if config.sandbox.kind is SandboxKind.NONE else None
+    check_rounds(chain_of(config), None, untested)
+    if config.sandbox.test_command:
+        harness_of_command(config.sandbox.test_command, ())
+    if config.evolve.scored and config.scorer.base_url is None:
+        raise UsageError("--select reward-model needs a server that scores: set base_url in [scorer] of the settings.")
+    of_rounds = [name for name in flags if name in {"evolve.parents", "evolve.per_round", "evolve.select"}]
+    if of_rounds and config.evolve.rounds == 1 and "evolve.rounds" not in flags:
+        raise UsageError(f"{option_of(of_rounds[0])} is about several rounds, and there is one: add --rounds.")
+    if "sandbox.image" in flags and config.sandbox.kind not in {SandboxKind.AUTO, SandboxKind.DOCKER}:
+        raise UsageError(f"--image is for Docker, and the sandbox is {config.sandbox.kind}: leave one of them out.")
 
 
 def store_of(repository: str) -> Path:
@@ -91,13 +130,32 @@ def this_machine() -> Machine:
     return Machine(platformdirs.user_state_path(APP), platformdirs.user_cache_path(APP), dict(os.environ))
 
 
+def _require_words(arguments: RepairArguments) -> None:
+    """Refuse a word that is empty, and REPO and ISSUE where each is in the other's place."""
+    words = {
+        "REPO": (arguments.repository,),
+        "ISSUE": (arguments.issue,),
+        "--rev": (arguments.rev,),
+        "--files": arguments.files,
+        "--failing-test": arguments.failing_tests,
+        "--failing-cmd": arguments.failing_commands,
+    }
+    for name, given in words.items():
+        if any(word is not None and not word.strip() for word in given):
+            raise UsageError(f"{name} is empty: say what is meant, or see whether a variable of the shell is.")
+    first, second = printable(arguments.repository), printable(arguments.issue or ".")
+    is_file = os.path.isfile(arguments.repository)  # noqa: PTH113 - false for what cannot be looked at or is no path
+    if is_file and (Path(second).is_dir() or (arguments.issue is None and arguments.text is None)):
+        raise UsageError(f"{first} is a file, and REPO comes before ISSUE: write amini repair {second} {first}.")
+
+
 def _require_place(output: Output) -> None:
     """Refuse an output that could not be written in the end, before anything is paid for."""
     if output.file is None:
         require_stdout()
         return
     name, folder = printable(str(output.file)), output.file.parent
-    with boundary({OSError: lambda error: EnvironmentFailed(f"{name} cannot be reached ({error}): check -o.")}):
+    with boundary({OSError: lambda error: EnvironmentFailed(f"{name} cannot be reached ({reason(error)}): check -o.")}):
         if output.file.is_dir():
             raise UsageError(f"{name} is a folder: name a file in it with -o.")
         if not folder.is_dir():
@@ -119,6 +177,17 @@ def _require_working_tree(arguments: RepairArguments) -> None:
         raise UsageError(f"{printable(where)} has no working tree for --apply: leave it out, or name one that has.")
 
 
+def _at_a_commit(arguments: RepairArguments, output: Output) -> RepairArguments:
+    """Have a commit repaired and tested, not the working tree: a branch starts at a commit."""
+    if output.apply:
+        raise UsageError("A patch of a commit cannot be applied to the working tree: leave out --apply or --commit.")
+    if not _is_there(arguments.repository):
+        raise UsageError("--commit makes a branch, and REPO is no folder: leave it out, or name a local clone.")
+    if arguments.rev is None and not output.quiet and has_changes(arguments.repository):
+        people().print("note: What is not committed is left out: --commit repairs HEAD.", style="yellow", markup=False)
+    return replace(arguments, rev=arguments.rev or "HEAD")
+
+
 def _is_there(repository: str) -> bool:
     try:
         return Path(repository).exists()
@@ -132,5 +201,5 @@ def _issue(arguments: RepairArguments) -> Issue:
             raise UsageError("The issue is given twice: leave out either ISSUE or --text.")
         return literal_issue(arguments.text, "--text")
     if arguments.issue is None:
-        raise UsageError("No issue is given: name a file, - for stdin, owner/name#12, or use --text.")
+        raise UsageError("No issue is given after REPO: name a file, - for stdin, owner/name#12, or use --text.")
     return read_issue(arguments.issue, sys.stdin.buffer, GitHub(token=os.environ.get("GITHUB_TOKEN", "")))

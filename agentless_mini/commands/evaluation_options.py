@@ -76,7 +76,7 @@ class FleetOptions:
 class ReportOptions:
     """Which evaluations are reported, and in which form."""
 
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of evaluations, or their names.")]
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Folders of evaluations, or their names.")]
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one page with plots that needs no net.")] = (
         None

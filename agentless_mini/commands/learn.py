@@ -13,16 +13,19 @@ from agentless_mini.commands.learn_trainer_options import (
 )
 from agentless_mini.commands.options import expanded, settings_of
 from agentless_mini.commands.repair_options import ModelOptions
+from agentless_mini.commands.usage import Commands
 
 learn = typer.Typer(
     name="learn",
+    cls=Commands,
     help="Makes data to learn from and trains models on it, in the prompts and the format of repairs.",
+    short_help="Make data to learn from, and train models on it.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
-@learn.command()
+@learn.command(short_help="Make rows to learn from of merged pull requests.")
 @expanded
 def curate(options: CurateOptions, model: ModelOptions) -> None:
     """Make rows to learn from of merged pull requests: GH Archive's events, joined with clones.
@@ -38,7 +41,7 @@ def curate(options: CurateOptions, model: ModelOptions) -> None:
         run_curate(options, read_config(model.config, settings_of(options, model)), this_machine())
 
 
-@learn.command()
+@learn.command(short_help="Make repair tasks of working code.")
 @expanded
 def bugs(options: BugsOptions) -> None:
     """Make single-file repair tasks of working code: a fault put in, an issue from what it does, and a check.
@@ -58,7 +61,7 @@ def bugs(options: BugsOptions) -> None:
         run_bugs(options, read_config(options.config, flags), this_machine())
 
 
-@learn.command()
+@learn.command(short_help="Let a teacher write the reasoning of rows.")
 @expanded
 def synthesize(options: SynthesizeOptions, model: ModelOptions) -> None:
     """Let a teacher write the reasoning of rows, kept only where its edits come to the known repair.
@@ -74,7 +77,7 @@ def synthesize(options: SynthesizeOptions, model: ModelOptions) -> None:
         run_synthesize(options, read_config(model.config, settings_of(options, model)), this_machine())
 
 
-@learn.command()
+@learn.command(short_help="Fine-tune a model on rows.")
 @expanded
 def sft(training: TrainingOptions, options: SftOptions) -> None:
     """Fine-tune a model on rows: issue and code, or with earlier patches as well, to the true repair.
@@ -90,7 +93,7 @@ def sft(training: TrainingOptions, options: SftOptions) -> None:
         run_sft(training, options, read_config(training.config, settings_of(training, options)), this_machine())
 
 
-@learn.command()
+@learn.command(short_help="Train a model on its own answers to rows (GRPO).")
 @expanded
 def rl(training: TrainingOptions, options: RlOptions) -> None:
     """Train a model on its own answers to rows (GRPO), rewarded by similarity, equality, tests or shaping.
@@ -106,7 +109,7 @@ def rl(training: TrainingOptions, options: RlOptions) -> None:
         run_rl(training, read_config(training.config, settings_of(training, options)), this_machine())
 
 
-@learn.command(name="reward-model")
+@learn.command(name="reward-model", short_help="Train a model that scores patches.")
 @expanded
 def reward_model(training: TrainingOptions, options: RewardModelOptions) -> None:
     """Train a model that scores patches, for the selector of later rounds; vLLM serves it as it is.
@@ -122,7 +125,7 @@ def reward_model(training: TrainingOptions, options: RewardModelOptions) -> None
         run_reward_model(training, read_config(training.config, settings_of(training, options)))
 
 
-@learn.command()
+@learn.command(short_help="Write a checkpoint as one model, or as a GGUF file.")
 @expanded
 def export(options: ExportOptions) -> None:
     """Write a trained checkpoint as one model (--merge), or as a GGUF file for the embedded server (--gguf)."""

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from agentless_mini.commands.learn_models import made_folder
 from agentless_mini.commands.learn_options import BugsOptions
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import people, require_stdout
@@ -41,9 +42,7 @@ def run_bugs(options: BugsOptions, config: Config, machine: Machine) -> None:
     console = Console(quiet=True) if options.quiet else people()
     begun = time.monotonic()
     packages = read_packages(options.sources, options.python or sys.executable)
-    refused = f"The folder {printable(str(options.out))} cannot be made"
-    with boundary({OSError: lambda error: EnvironmentFailed(f"{refused} ({printable(str(error))}): correct --out.")}):
-        options.out.mkdir(parents=True, exist_ok=True)
+    made_folder(options.out)
     funnel = Funnel()
     tasks = asyncio.run(_made(packages, options, (config, machine), funnel, console))
     if not tasks:

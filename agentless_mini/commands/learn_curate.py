@@ -118,13 +118,15 @@ class _Told:
         self._bars: dict[str, Any] = {}
 
     def __enter__(self) -> "_Told":
-        self._progress.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+        if self._bars:  # it would leave an empty line of what never began
+            self._progress.stop()
 
     def __call__(self, step: str, done: int, total: int) -> None:
+        if not self._bars:
+            self._progress.start()
         if step not in self._bars:
             self._bars[step] = self._progress.add_task(_STEPS[step], total=total)
         self._progress.update(self._bars[step], completed=done, total=total)

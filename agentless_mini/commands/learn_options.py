@@ -14,7 +14,7 @@ class CurateOptions:
     """What is curated, and how."""
 
     events: Annotated[
-        list[Path], typer.Argument(metavar="EVENTS...", help="Files of GH Archive (.json.gz), or folders of them.")
+        list[Path], typer.Argument(metavar="EVENTS", help="Files of GH Archive (.json.gz), or folders of them.")
     ]
     mirrors: Annotated[Path, typer.Option(help="Folder of clones: owner+name, owner/name or owner__name.")]
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the rows.")]
@@ -50,7 +50,7 @@ class BugsOptions:
     """What repair tasks are made of, and how many."""
 
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help="Installed packages or modules by name, or folders.")
+        list[str], typer.Argument(metavar="SOURCE", help="Installed packages or modules by name, or folders.")
     ]
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the tasks.")]
     python: Annotated[

@@ -18,6 +18,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from agentless_mini.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -27,10 +29,14 @@ class Setting:
     value: str = ""
 
 
+_GROUPS: list[type] = []  # of all commands, for the names of their options
+
+
 def expanded(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command whose parameters are dataclasses of options the signature of all their fields."""
     groups = get_type_hints(command)
     groups.pop("return", None)
+    _GROUPS.extend(groups.values())
     hints = {name: get_type_hints(group, include_extras=True) for name, group in groups.items()}
 
     @functools.wraps(command)
@@ -54,14 +60,46 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def settings_of(*groups: Any) -> dict[str, Any]:  # noqa: ANN401 - dataclasses of options
-    """Return what was given of options that stand for settings, by the settings' dotted names."""
+    """Return what was given of options that stand for settings, by the settings' dotted names.
+
+    Raises `UsageError` where two options say different things of one setting.
+    """
     given: dict[str, Any] = {}
     for group in groups:
         for name, hint in get_type_hints(type(group), include_extras=True).items():
             value = getattr(group, name)
-            if value is not None and value is not False and value != []:
-                given |= {extra.name: extra.value or value for extra in _settings(hint)}
+            if value is None or value is False or value == []:
+                continue
+            for extra in _settings(hint):
+                said = extra.value or value
+                if given.setdefault(extra.name, said) != said:
+                    both = f"{option_of(extra.name)} and --{name.replace('_', '-')}"
+                    raise UsageError(f"{both} say different things: leave one of them out.")
     return given
+
+
+def option_of(setting: str) -> str:
+    """Return what people type for a setting, with the variable if there is one; "" where no option stands for it."""
+    for group in _GROUPS:
+        for name, hint in get_type_hints(group, include_extras=True).items():
+            if any(extra.name == setting and not extra.value for extra in _settings(hint)):
+                return _typed(name, next(extra for extra in hint.__metadata__ if not isinstance(extra, Setting)))
+    return ""
+
+
+def _typed(name: str, declared: Any) -> str:  # noqa: ANN401 - an option or an argument of Typer's
+    if isinstance(declared, typer.models.ArgumentInfo):
+        return declared.metavar or name.upper()
+    words = [word for word in (declared.default, *(declared.param_decls or ())) if isinstance(word, str)]
+    typed = " / ".join(words) or f"--{name.replace('_', '-')}"
+    return f"{typed} (or {declared.envvar})" if declared.envvar else typed
+
+
+def variables_of(*groups: Any) -> dict[str, str]:  # noqa: ANN401 - dataclasses of options
+    """Return the variables of the environment that options can come from, by the names of their settings."""
+    hints = [hint for group in groups for hint in get_type_hints(type(group), include_extras=True).values()]
+    found = [(_settings(hint), getattr(extra, "envvar", None)) for hint in hints for extra in hint.__metadata__]
+    return {setting.name: variable for settings, variable in found if variable for setting in settings}
 
 
 def _settings(hint: Any) -> list[Setting]:  # noqa: ANN401 - a type with its extras

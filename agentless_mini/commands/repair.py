@@ -6,17 +6,19 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from agentless_mini.branches import NewBranch, commit_message
 from agentless_mini.commands.boxes import Yard, plan_boxes
 from agentless_mini.commands.chain import chain_of, identity, versions
 from agentless_mini.commands.headline import amount, answerer
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
+from agentless_mini.commands.paths import given_here, tree_path
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import (
     EXIT_BUG,
@@ -29,18 +31,27 @@ from agentless_mini.commands.terminal import (
 )
 from agentless_mini.config import Config
 from agentless_mini.domain import Issue, Note, Patch, Prediction, Reason, Rejected, Snapshot
-from agentless_mini.environments import SandboxKind, foresee
-from agentless_mini.errors import AminiError, EnvironmentFailed, ModelChanged, UsageError, boundary, printable
-from agentless_mini.pipeline import ChainSettings, resolve
-from agentless_mini.ports import PatchCheck
+from agentless_mini.environments import SandboxKind, check_place, foresee
+from agentless_mini.errors import (
+    AminiError,
+    EnvironmentFailed,
+    ModelChanged,
+    UsageError,
+    boundary,
+    printable,
+    reason,
+)
+from agentless_mini.pipeline import NO_SANDBOX, ChainSettings, check_named, resolve
+from agentless_mini.ports import PatchCheck, Sampler
 from agentless_mini.prompts import Prompts
 from agentless_mini.ranking import Chosen, Level, Trust, trust
 from agentless_mini.recorded_scorer import traced_scoring
-from agentless_mini.recording import RecordedSampler, TracedSampler
+from agentless_mini.recording import LazySampler, RecordedSampler, TracedSampler
 from agentless_mini.report.document import run_document
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
 from agentless_mini.repository import Repository
+from agentless_mini.stages.bench import Opening
 from agentless_mini.stages.given import GivenSettings
 from agentless_mini.stages.score import Scoring
 from agentless_mini.stages.session import Session
@@ -52,7 +63,9 @@ from agentless_mini.templates import load_prompts
 class Task:
     """What is to be repaired, and the settings that it is done with.
 
-    `files` replaces localization where not empty, `given` has the user's own failing tests.
+    `files` replaces localization where not empty, `given` has the user's own failing tests, `branch` gets the patch.
+    `top` is the folder of the repository, None where it is not on this machine: paths of it may be written from where
+    the user stands.
     """
 
     issue: Issue
@@ -60,6 +73,16 @@ class Task:
     config: Config
     files: tuple[str, ...] = ()
     given: GivenSettings = field(default_factory=GivenSettings)
+    branch: NewBranch | None = None
+    top: Path | None = None
+
+    def located(self, snapshot: Snapshot) -> "Task":
+        """Return it with the paths as the tree has them. Raises `UsageError` where one may be two files."""
+        if self.top is None:
+            return self
+        here, names = Path.cwd(), {file.path for file in snapshot.files}
+        files = tuple(tree_path(said, names, self.top, here) for said in self.files)
+        return replace(self, files=files, given=given_here(self.given, snapshot, self.top, here))
 
     @property
     def required(self) -> Level:
@@ -69,12 +92,16 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where the result goes: a JSON document or the patch, to a file or stdout; `apply` changes the work tree too."""
+    """Where the result goes: a JSON document or the patch, to a file or stdout; `apply` changes the work tree too.
+
+    `commit` names a new branch for it.
+    """
 
     json: bool = False
     file: Path | None = None
     apply: bool = False
     quiet: bool = False
+    commit: str | None = None
 
 
 def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
@@ -85,15 +112,23 @@ def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
     _require_tests(task)
     console = Console(quiet=True) if output.quiet else people()
     began = time.monotonic()
-    snapshot = task.repository.snapshot()
     with LiveProgress(console) as progress:
+        snapshot = task.repository.snapshot()
+        task = task.located(snapshot)
+        check_named(_settings(task), snapshot, NO_SANDBOX)  # before a model is looked for
         run, prediction, shown = asyncio.run(_run(_Parts(task, store, machine, snapshot, progress, console)))
     if not output.quiet:
-        console.print(summary(store.runs.trace(run), time.monotonic() - began), highlight=False)
+        told = summary(store.runs.trace(run), time.monotonic() - began)
+        console.print(told, highlight=False, soft_wrap=False, crop=False)
     patch = prediction.choice.patch.diff if prediction.choice and shown and shown.suffices(task.required) else None
     _emit(patch, output, lambda: run_document(store.runs.trace(run)))
     if output.apply and patch is not None:
         task.repository.apply(patch)
+    if task.branch is not None and patch is not None:
+        message = commit_message(task.issue, f"{run} ({store.runs.trace(run).run.start.model})")
+        commit = task.branch.commit(snapshot.commit, patch, message)
+        told = f"The patch is commit {commit[:12]} on the branch {task.branch.name}."
+        console.print(told, markup=False, highlight=False)
     if shown and (lacking := shown.lacks(task.required)):
         advice = f"it is not printed; amini show {run} --patch 1 shows it, --require any prints it"
         told = lacking if patch is not None else f"{lacking} (--require {task.required}): {advice}"
@@ -147,6 +182,7 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
             status, code = _ending(error)
             parts.store.runs.finish(run, status, code)
             raise
+        prediction = replace(prediction, notes=(*parts.task.repository.notes, *prediction.notes))
         parts.store.runs.put_prediction(run, prediction)
         shown = _shown(parts.task, prediction)
         parts.store.runs.finish(run, RunStatus.DONE, _exit_code(parts.task, shown))
@@ -181,9 +217,16 @@ async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitSta
     task, chosen = parts.task, model.chosen
     yard = Yard(task.config.sandbox, task.repository, parts.snapshot, parts.machine, stack)
     opening = plan_boxes(yard, parts.store, run)
+
+    async def ready() -> Sampler:
+        """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
+        if isinstance(opening, Opening):
+            await check_place(parts.snapshot, opening.harness.runner, task.config.sandbox)
+        return chosen.sampler
+
     for attempt in range(2):
         sampler = TracedSampler(
-            RecordedSampler(chosen.sampler, parts.store, identity(chosen, task.config)), parts.store, run
+            RecordedSampler(LazySampler(ready), parts.store, identity(chosen, task.config)), parts.store, run
         )
         session = Session(
             sampler,
@@ -255,5 +298,5 @@ def _emit(patch: bytes | None, output: Output, document: Callable[[], dict[str, 
         sys.stdout.buffer.flush()
         return
     unwritable = f"The result cannot be written to {output.file}"
-    with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({error}): name another file with -o.")}):
+    with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({reason(error)}): name another with -o.")}):
         output.file.write_bytes(data)

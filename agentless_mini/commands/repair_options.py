@@ -17,13 +17,14 @@ class SourceOptions:
     issue: Annotated[
         str | None,
         typer.Argument(
-            metavar="[ISSUE]", help="File, - for stdin, GitHub issue URL or owner/name#12.", show_default=False
+            metavar="ISSUE", help="File, - for stdin, GitHub issue URL or owner/name#12.", show_default=False
         ),
     ] = None
     text: Annotated[str | None, typer.Option(help="The issue itself, instead of ISSUE.")] = None
     rev: Annotated[str | None, typer.Option(help="Repair this commit, not the working tree.")] = None
     files: Annotated[
-        list[str] | None, typer.Option("--files", help="File to edit (repeatable), instead of localization.")
+        list[str] | None,
+        typer.Option("--files", metavar="PATH", help="File to edit (repeatable), instead of localization."),
     ] = None
 
 
@@ -204,18 +205,29 @@ class OutputOptions:
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document instead of the patch.")] = False
     apply: Annotated[bool, typer.Option("--apply", help="Apply the patch to the working tree as well.")] = False
+    commit: Annotated[
+        str | None,
+        typer.Option(metavar="BRANCH", help="Repair HEAD (or --rev), and commit the patch on this new branch as well."),
+    ] = None
     quiet: Quiet = False
     store: StoreFile = None
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How a command that asks no model tells its result."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False
 
 
 @dataclass(frozen=True)
 class ServeOptions:
     """Which model is served, and how."""
 
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Name on the hub, or a local path.")] = None
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Name on the hub, or a local path.")] = None
     extra: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- FLAGS]", help="More flags for vLLM, verbatim, after --."),
+        typer.Argument(metavar="-- FLAGS", help="More flags for vLLM, verbatim, after --."),
         Setting("vllm.extra"),
     ] = None
     stop: Annotated[bool, typer.Option("--stop", help="Stop the running server.")] = False
@@ -240,7 +252,9 @@ class ServeOptions:
         typer.Option(help="GPUs that share the model; by default all."),
         Setting("vllm.tensor_parallel"),
     ] = None
-    adapter: Annotated[list[Path] | None, typer.Option("--adapter", help="LoRA adapter (repeatable).")] = None
+    adapter: Annotated[
+        list[Path] | None, typer.Option("--adapter", metavar="DIR", help="LoRA adapter (repeatable).")
+    ] = None
     python: Annotated[
         Path | None, typer.Option(help="Interpreter that has vLLM, if not this one."), Setting("vllm.python")
     ] = None

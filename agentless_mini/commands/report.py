@@ -12,7 +12,7 @@ from agentless_mini.commands.evaluate import STORE
 from agentless_mini.commands.evaluation_options import ReportOptions
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import people, require_stdout
-from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
 from agentless_mini.report.evaluation_cost import Prices
 from agentless_mini.report.evaluation_document import evaluation_documents, one_instance
 from agentless_mini.report.evaluation_tables import evaluation_tables
@@ -60,8 +60,10 @@ def _write_page(file: Path, documents: list[dict[str, Any]], stores: list[Store]
     from agentless_mini.report.page import render_page
 
     page = render_page(documents, [_in_depth(store) for store in stores])
-    unwritable = f"The page cannot be written to {printable(str(file))}"
-    with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({error}): name another file.")}):
+    name = printable(str(file))
+    with boundary(
+        {OSError: lambda error: EnvironmentFailed(f"{name} cannot be written ({reason(error)}): correct --html.")}
+    ):
         file.write_text(page, encoding="ascii")
 
 

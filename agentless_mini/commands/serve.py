@@ -11,11 +11,11 @@ from rich.status import Status
 from rich.text import Text
 
 from agentless_mini.commands.models import Machine
+from agentless_mini.commands.repair_options import ServeOptions
 from agentless_mini.commands.terminal import people
 from agentless_mini.config import Config, Engine
-from agentless_mini.domain import Decoding
-from agentless_mini.errors import ServerUnreachable, UsageError
-from agentless_mini.report.progress import moves
+from agentless_mini.errors import ServerUnreachable, UsageError, printable
+from agentless_mini.report.live import moves
 from agentless_mini.serving.embedded import plan_embedded
 from agentless_mini.serving.process import Limits, Server, ServerPlan, is_healthy
 from agentless_mini.serving.state import NotRunning, find_server, serve, stop_recorded
@@ -60,6 +60,14 @@ class ServeOutput:
     json: bool = False
 
 
+def require_one_job(options: ServeOptions) -> None:
+    """Raise `UsageError` where the options ask for two things at once, or for what is no flag of vLLM."""
+    if [options.stop, options.status, options.model is not None].count(True) > 1:
+        raise UsageError("MODEL, --stop and --status are three things to do: give one of them.")
+    if options.extra and not options.extra[0].startswith("-"):
+        raise UsageError(f"{printable(options.extra[0])} is no flag of vLLM: name one model, and put flags after --.")
+
+
 def start_server(model: str | None, config: Config, machine: Machine, output: ServeOutput) -> None:
     """Start a server for a model, wait until it is healthy, and print its address.
 
@@ -84,11 +92,11 @@ def plan_server(model: str | None, config: Config, machine: Machine) -> ServerPl
             "Only vLLM serves adapters: choose it with --engine vllm, or write a GGUF file with `amini learn export`."
         )
     settings = config.embedded.model_copy(update={"model": model} if model else {})
-    weights = find_weights(settings, machine.weights, lambda said: people().print(said, highlight=False))
-    if weights.decoding is Decoding.LINES:
+    if settings.model is None:
         raise UsageError(
             "The carried model rewrites lines inside amini repair and cannot be served: name a GGUF model."
         )
+    weights = find_weights(settings, machine.weights, lambda said: people().print(said, highlight=False))
     return plan_embedded(weights.path, weights.name, config.llama_cpp)
 
 

@@ -24,7 +24,17 @@ from agentless_mini.domain.box import (
     placed_files,
 )
 from agentless_mini.domain.canonical import canonical_json, plain
-from agentless_mini.domain.events import BoxDone, Event, Note, Phase, PhaseStarted, SampleDone, StageStarted
+from agentless_mini.domain.events import (
+    BoxDone,
+    Event,
+    Note,
+    Phase,
+    PhaseSaid,
+    PhaseStarted,
+    Planned,
+    SampleDone,
+    StageStarted,
+)
 from agentless_mini.domain.prediction import Choice, GeneratedCase, Prediction
 from agentless_mini.domain.repair import Candidate, Edit, FileChange, Localization, Patch, Reading, Reason, Rejected
 from agentless_mini.domain.sampling import (
@@ -101,9 +111,11 @@ __all__ = [
     "PackedTree",
     "Patch",
     "Phase",
+    "PhaseSaid",
     "PhaseStarted",
     "Place",
     "PlacedFile",
+    "Planned",
     "Prediction",
     "Reading",
     "Reason",

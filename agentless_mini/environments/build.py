@@ -190,7 +190,10 @@ def overlay_files(archive: bytes, snapshot: Snapshot) -> tuple[PlacedFile, ...]:
     The archive is not trusted: a path that is not clean or leads out of the tree is left out.
     """
     taken = {file.path for file in snapshot.files}
-    above = {path[:at] for path in taken for at, char in enumerate(path) if char == "/"}
+    above = set[str]()
+    for path in taken:
+        while (path := path.rpartition("/")[0]) and path not in above:
+            above.add(path)
     kept: dict[str, PlacedFile] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:

@@ -1,10 +1,11 @@
 """Chooses where tests run, and makes it ready."""
 
 import asyncio
+import subprocess
 from contextlib import AsyncExitStack
 
-from agentless_mini.domain import Phase, PhaseStarted
-from agentless_mini.environments.imaged import open_docker
+from agentless_mini.domain import Phase, PhaseStarted, Runner, Snapshot
+from agentless_mini.environments.imaged import check_docker, open_docker
 from agentless_mini.environments.index import find_index
 from agentless_mini.environments.needs import needs_of
 from agentless_mini.environments.settings import SandboxKind, SandboxSettings
@@ -12,14 +13,14 @@ from agentless_mini.environments.virtual import open_boxed, open_unboxed
 from agentless_mini.environments.work import Opened, PlaceRequest, Unavailable, Work
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.ports import Watch
-from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
+from agentless_mini.sandboxes.bubblewrap import find_bubblewrap, not_set_up
 from agentless_mini.sandboxes.daemon import require_daemon
 from agentless_mini.sandboxes.scratch import Scratch, sweep_scratch
 
 _NOT_ASKED_FOR = "No test is run, as --sandbox none says."
 UNTESTED = "no test is run"
 """The beginning of what `foresee` returns where none is."""
-_NAMES = {SandboxKind.DOCKER: "Docker", SandboxKind.LOCAL: "bubblewrap", SandboxKind.UNSAFE: "no sandbox at all"}
+_NAMES = {SandboxKind.LOCAL: "bubblewrap", SandboxKind.UNSAFE: "no sandbox at all"}
 
 
 def foresee(settings: SandboxSettings) -> str:
@@ -31,18 +32,24 @@ def foresee(settings: SandboxSettings) -> str:
     if kind is SandboxKind.NONE:
         return f"{UNTESTED} (--sandbox none)"
     if kind is not SandboxKind.AUTO:
-        return f"tests run in {_NAMES[kind]}"
-    for kind, look in (
-        (SandboxKind.DOCKER, require_daemon),
-        (SandboxKind.LOCAL, lambda: find_bubblewrap(settings.bubblewrap)),
-    ):
+        return f"tests run in {_NAMES.get(kind, kind.capitalize())}"
+    looks = (("Docker", lambda _: require_daemon()), ("bubblewrap", _try_bubblewrap))
+    for name, look in looks:
         try:
-            look()
+            look(settings.bubblewrap)
         except EnvironmentFailed as error:
             reasons.append(str(error))
         else:
-            return f"tests run in {_NAMES[kind]}"
+            return f"tests run in {name}"
     return f"{UNTESTED}, for there is no sandbox: {' '.join(reasons)}"
+
+
+def _try_bubblewrap(program: str) -> None:
+    """Raise `EnvironmentFailed` where it is not there, or may not make the namespaces of a box."""
+    command = (find_bubblewrap(program).path, "--unshare-pid", "--ro-bind", "/", "/", "true")
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 - named by the user or found on PATH
+    if done.returncode:
+        raise not_set_up(done.stderr.strip())
 
 
 async def open_place(
@@ -64,6 +71,18 @@ async def open_place(
     stack.callback(scratch.close)
     work = await asyncio.to_thread(_work, request, settings, watch, scratch)
     return await (_first_that_works(work, stack) if kind is SandboxKind.AUTO else _open(kind, work, stack))
+
+
+async def check_place(snapshot: Snapshot, runner: Runner, settings: SandboxSettings) -> None:
+    """Raise as `open_place` does where the way that was asked for cannot work, without building or pulling.
+
+    An image that is not here is looked for in its registry. Where the settings leave the choice, nothing is checked.
+    """
+    kind = _kind(settings)
+    if kind is SandboxKind.DOCKER:
+        await check_docker(settings, needs_of(snapshot, runner))
+    elif kind is SandboxKind.LOCAL:
+        await asyncio.to_thread(find_bubblewrap, settings.bubblewrap)
 
 
 def _kind(settings: SandboxSettings) -> SandboxKind:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from agentless_mini.domain import Issue, canonical_json
-from agentless_mini.errors import UsageError, boundary, printable
+from agentless_mini.errors import UsageError, boundary, printable, reason
 from agentless_mini.evaluation.instances import NAME, Answer, Dataset, Instance
+from agentless_mini.installing import install_command
 
 Row = Mapping[str, Any]
 
@@ -53,7 +54,7 @@ def read_dataset(path: Path) -> Dataset:
     shown = printable(str(path))
 
     def refused(error: BaseException) -> UsageError:
-        return UsageError(f"The dataset {shown} cannot be read ({printable(str(error))}): check --dataset.")
+        return UsageError(f"The dataset {shown} cannot be read ({reason(error)}): check --dataset.")
 
     with boundary(dict.fromkeys((OSError, ValueError, OverflowError), refused)):
         if path.suffix == ".parquet":
@@ -94,7 +95,7 @@ def _parted(row: Row) -> tuple[Instance, Answer]:
     lacking = [name for name in NEEDED if not isinstance(row.get(name), str)]
     if lacking:
         named = _shown(row.get("instance_id", "without a name"))
-        raise UsageError(f"The row {named} of the dataset lacks {', '.join(lacking)}: see SWE-bench's columns.")
+        raise UsageError(f"The row {named} of the dataset lacks {', '.join(lacking)}: check --dataset.")
     name, text = row["instance_id"], row["problem_statement"]
     if not NAME.fullmatch(name):
         raise UsageError(
@@ -172,14 +173,14 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
-        message = "Reading parquet needs the extra: pip install 'agentless-mini[eval]'."
+        message = f"Reading parquet needs the extra 'eval': {install_command('eval')}."
         raise UsageError(message) from error
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=64):
                 yield from batch.to_pylist()
     except ArrowException as error:
-        raise UsageError(f"{printable(str(path))} is no parquet file ({printable(str(error))}).") from error
+        raise UsageError(f"{printable(str(path))} is no parquet file ({reason(error)}): check --dataset.") from error
 
 
 def _json_rows(text: str, shown: str) -> Iterator[Row]:

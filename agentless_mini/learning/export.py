@@ -4,7 +4,6 @@ llama.cpp's own converter is in no package of the index. What is written here is
 of `ARCHITECTURES`, with plain rotary positions, and the tokenizer as a GGUF file of the base model already says it.
 """
 
-import enum
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ import transformers
 from peft import PeftModel
 
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.learning.checkpoints import Checkpoint
 from agentless_mini.learning.libraries import quiet
 from agentless_mini.learning.policies import loading, loading_adapter
-from agentless_mini.learning.rollouts import Checkpoint
+from agentless_mini.learning.training_settings import GgufWeights
 
 # transformers' names of architectures and llama.cpp's; of the last, query and key are stored as rotated pairs.
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}
@@ -28,18 +28,10 @@ _PAIRED = frozenset({"llama"})
 _TOKENS = "tokenizer.ggml.tokens"
 
 
-class Weights(enum.StrEnum):
-    """How the matrices are stored; vectors stay in full precision."""
-
-    F32 = "f32"
-    F16 = "f16"
-    Q8_0 = "q8_0"
-
-
 _TYPES = {
-    Weights.F32: (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
-    Weights.F16: (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
-    Weights.Q8_0: (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+    GgufWeights.F32: (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
+    GgufWeights.F16: (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
+    GgufWeights.Q8_0: (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
 }
 
 
@@ -69,7 +61,7 @@ def merge(checkpoint: Checkpoint, out: Path) -> Exported:
     return Exported(out, str(model.config.model_type), len(model.state_dict()), size)
 
 
-def export_gguf(checkpoint: Checkpoint, base: Path, out: Path, weights: Weights) -> Exported:
+def export_gguf(checkpoint: Checkpoint, base: Path, out: Path, weights: GgufWeights) -> Exported:
     """Write the model, its adapter merged, as a GGUF file with the tokenizer of the GGUF file `base`.
 
     Raises `UsageError` for an architecture that is not supported, a reward model and a base of another vocabulary.

@@ -223,3 +223,11 @@ class SynthesizeSettings(BaseModel):
     """Rows that are asked for at once."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of the first sample of each row."""
+
+
+class GgufWeights(enum.StrEnum):
+    """How the matrices of a GGUF file are stored; vectors stay in full precision."""
+
+    F32 = "f32"
+    F16 = "f16"
+    Q8_0 = "q8_0"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from agentless_mini.domain import Execution, Origin
 from agentless_mini.errors import printable
 
-UNTESTED = "The vote alone chose the patch."
+UNTESTED = "The vote alone chooses the patch."
 """The beginning of the note that says why no test was run."""
 DOUBTFUL = 4
 """Without a test that reproduces the issue, a patch that less than one in so many votes agree on is not trusted."""

@@ -157,7 +157,9 @@ def _words(error: BaseException) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the page'}: {first['msg']}"
+    if not first["loc"]:
+        return "the page is no JSON object"
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _locked(peer: Peer, said: str) -> AminiError:
@@ -226,7 +228,7 @@ def _connection(peer: Peer, error: BaseException, what: str) -> AminiError:
             f"The proxy {_named(peer.proxy)} does not lead to {peer.url} ({quote(error.__cause__ or error, ())}): "
             f"start or correct it, or {_bypassing(peer)}."
         )
-    return ServerUnreachable(f"Nothing answers at {peer.url}: start the model server, or give {peer.advice.address}.")
+    return ServerUnreachable(f"Nothing answers at {peer.url}: start its server, or correct {peer.advice.address}.")
 
 
 def _silent(peer: Peer, error: BaseException) -> AminiError:

@@ -13,7 +13,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agentless_mini.domain import canonical_json
-from agentless_mini.errors import EnvironmentFailed, ModelUnknown, UsageError, boundary
+from agentless_mini.errors import EnvironmentFailed, ModelUnknown, UsageError, boundary, printable
+from agentless_mini.installing import install_command
 from agentless_mini.serving.process import HOST, ServerPlan, choose_port
 from agentless_mini.serving.startup_log import Cause, LogReading
 
@@ -114,12 +115,16 @@ def has_vllm(settings: VllmSettings) -> bool:
 
 def _program(python: Path | None, model: str) -> tuple[str, ...]:
     if python is not None:
+        if not python.expanduser().is_file():
+            raise UsageError(f"There is no interpreter {printable(str(python))}: correct --python.")
         return (str(python.expanduser().absolute()), "-m", MODULE, f"--model={model}")
     if find_spec("vllm"):
         return (sys.executable, "-m", MODULE, f"--model={model}")
     if found := shutil.which("vllm"):
         return (found, "serve", model)
-    raise EnvironmentFailed("vLLM is not installed: install agentless-mini[vllm], or name an interpreter that has it.")
+    raise EnvironmentFailed(
+        f"vLLM is not installed: {install_command('vllm')}, or name an interpreter that has it (--python)."
+    )
 
 
 def _hardware(settings: VllmSettings, model: str, gpus: tuple[str, ...]) -> tuple[str, ...]:
@@ -231,7 +236,7 @@ READING = LogReading(
         _cause(
             r"No module named '?vllm",
             EnvironmentFailed,
-            "install agentless-mini[vllm], or name an interpreter that has vLLM",
+            "`pip install vllm` there, or name an interpreter that has vLLM",
         ),
         _cause(
             r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory|No available memory for the cache blocks"

@@ -61,7 +61,7 @@ def given_cases(settings: GivenSettings, snapshot: Snapshot, issue: Issue, harne
     Raises `UsageError` for a path that is no text file of the tree, a name that the runner cannot select, and an empty
     command.
     """
-    files = {file.path: file for file in snapshot.files if file.kind is FileKind.TEXT}
+    files = _texts(snapshot)
     own = [_own_case(said, files, harness.runner) for said in settings.tests]
     own += [_command_case(line) for line in settings.commands]
     ids = () if harness.runner in _OF_WHOLE_FILES else named_tests(issue, snapshot)
@@ -72,7 +72,21 @@ def given_cases(settings: GivenSettings, snapshot: Snapshot, issue: Issue, harne
     return tuple(cases.values())
 
 
-def _own_case(said: str, files: dict[str, SourceFile], runner: Runner) -> Case:
+def check_given(settings: GivenSettings, snapshot: Snapshot, runner: Runner | None) -> None:
+    """Raise `UsageError` as `given_cases` does for the user's tests; without a runner any name may be selected."""
+    if settings.tests:
+        files = _texts(snapshot)
+        for said in settings.tests:
+            _own_case(said, files, runner)
+    for line in settings.commands:
+        _command_case(line)
+
+
+def _texts(snapshot: Snapshot) -> dict[str, SourceFile]:
+    return {file.path: file for file in snapshot.files if file.kind is FileKind.TEXT}
+
+
+def _own_case(said: str, files: dict[str, SourceFile], runner: Runner | None) -> Case:
     file = said.partition("::")[0]
     path, mark, name = _id(said).partition("::")
     if path not in files:

@@ -32,8 +32,7 @@ def reached(task: Task, step: StepResult) -> Mapping[str, CaseResult]:
     record = record_of(task, step)
     if not record.begun and step.ending not in {Ending.OUT_OF_MEMORY, Ending.BOX_DIED, Ending.NOT_RUN}:
         return {case.id: _without_record(case, step, record.stopped) for case in task.cases}
-    found = {case.id: record.result_for(case.id) for case in task.cases}
-    return {name: result for name, result in found.items() if result is not None}
+    return record.results_for(case.id for case in task.cases)
 
 
 def settled(task: Task, step: StepResult) -> Mapping[str, CaseResult]:

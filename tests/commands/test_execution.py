@@ -147,7 +147,7 @@ def test_a_test_of_the_users_that_cannot_be_run_leaves_nothing_to_be_printed(hom
         passing = home.amini(*arguments(endpoint.url, *mine[:3], f"{mine[3][:-10]}nothing_costs_nothing", "-q"))
     assert (unbuilt.returncode, unbuilt.stdout) == (5, "")
     (line,) = unbuilt.stderr.splitlines()
-    assert "test_two_prices was not run, or did not fail before (The vote alone chose the patch." in line
+    assert "test_two_prices was not run, or did not fail before (The vote alone chooses the patch." in line
     assert (anyway.returncode, anyway.stdout[:10]) == (0, "diff --git")
     assert (passing.returncode, passing.stdout) == (5, "")
     assert "passes already" in passing.stderr

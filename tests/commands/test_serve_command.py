@@ -153,4 +153,4 @@ def test_a_killed_run_leaves_no_server_behind(box: Box) -> None:
 
 def test_without_vllm_the_sentence_says_what_to_install(home: Home) -> None:
     told = one_sentence(home.amini("repair", ".", "../issue.md", "--engine", "vllm").stderr.strip().split("\n")[-1])
-    assert "agentless-mini[vllm]" in told
+    assert "[vllm]" in told

@@ -11,6 +11,7 @@ import pytest
 
 from agentless_mini.domain import Decoding, Message, Role, SampleRequest, SamplingParams, Stage
 from agentless_mini.errors import UsageError
+from agentless_mini.learning.training_settings import GgufWeights
 from agentless_mini.ports import Sampler
 from agentless_mini.samplers.embedded import EmbeddedSampler, InProcessSettings
 from agentless_mini.serving.weights import Weights
@@ -72,12 +73,13 @@ async def answer(sampler: Sampler) -> tuple[str, int]:
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_llama_cpp_answers_as_transformers_does(tmp_path: Path, kind: str, tokenizer: Any) -> None:  # noqa: ANN401
     from agentless_mini.learning import export
-    from agentless_mini.learning.rollouts import Checkpoint, TransformersSampler
+    from agentless_mini.learning.checkpoints import Checkpoint
+    from agentless_mini.learning.rollouts import TransformersSampler
 
     base = needed_weights().path
     checkpoint = Checkpoint(str(random_model(tmp_path / "model", kind, tokenizer)))
-    made = export.export_gguf(checkpoint, base, tmp_path / "f32.gguf", export.Weights.F32)
-    small = export.export_gguf(checkpoint, base, tmp_path / "q8.gguf", export.Weights.Q8_0)
+    made = export.export_gguf(checkpoint, base, tmp_path / "f32.gguf", GgufWeights.F32)
+    small = export.export_gguf(checkpoint, base, tmp_path / "q8.gguf", GgufWeights.Q8_0)
     assert small.size < made.size / 2
 
     async def both() -> None:
@@ -95,24 +97,24 @@ def test_llama_cpp_answers_as_transformers_does(tmp_path: Path, kind: str, token
 
 def test_attention_to_a_window_alone_is_refused(model: Path, tmp_path: Path) -> None:
     from agentless_mini.learning import export
-    from agentless_mini.learning.rollouts import Checkpoint
+    from agentless_mini.learning.checkpoints import Checkpoint
 
     folder = tmp_path / "windowed"
     shutil.copytree(model, folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "mistral", "sliding_window": 64}))
     with pytest.raises(UsageError, match="cannot be written as GGUF"):
-        export.export_gguf(Checkpoint(str(folder)), tmp_path / "none.gguf", tmp_path / "x.gguf", export.Weights.F32)
+        export.export_gguf(Checkpoint(str(folder)), tmp_path / "none.gguf", tmp_path / "x.gguf", GgufWeights.F32)
 
 
 def test_a_base_of_another_vocabulary_is_refused(model: Path, tmp_path: Path) -> None:
     from agentless_mini.learning import export
-    from agentless_mini.learning.rollouts import Checkpoint
+    from agentless_mini.learning.checkpoints import Checkpoint
 
     with pytest.raises(UsageError, match="49152 tokens and the model 600"):
-        export.export_gguf(Checkpoint(str(model)), needed_weights().path, tmp_path / "x.gguf", export.Weights.F32)
+        export.export_gguf(Checkpoint(str(model)), needed_weights().path, tmp_path / "x.gguf", GgufWeights.F32)
     with pytest.raises(UsageError, match="no GGUF file"):
-        export.export_gguf(Checkpoint(str(model)), model / "config.json", tmp_path / "x.gguf", export.Weights.F32)
+        export.export_gguf(Checkpoint(str(model)), model / "config.json", tmp_path / "x.gguf", GgufWeights.F32)
     assert not (tmp_path / "x.gguf").exists()
 
 
@@ -122,8 +124,9 @@ def test_a_merged_adapter_answers_as_the_adapter_does(model: Path, tmp_path: Pat
     from peft import LoraConfig, get_peft_model
 
     from agentless_mini.learning import export
+    from agentless_mini.learning.checkpoints import find_checkpoint
     from agentless_mini.learning.libraries import quiet
-    from agentless_mini.learning.rollouts import TransformersSampler, find_checkpoint
+    from agentless_mini.learning.rollouts import TransformersSampler
 
     quiet()
     bare: Any = transformers.AutoModelForCausalLM.from_pretrained(str(model))
@@ -148,7 +151,7 @@ def test_a_merged_model_is_stored_as_its_base_is(model: Path, tmp_path: Path) ->
     import transformers
 
     from agentless_mini.learning import export
-    from agentless_mini.learning.rollouts import find_checkpoint
+    from agentless_mini.learning.checkpoints import find_checkpoint
 
     half: Any = transformers.AutoModelForCausalLM.from_pretrained(str(model), dtype=torch.bfloat16)
     half.save_pretrained(tmp_path / "half")
@@ -161,7 +164,7 @@ def test_a_reward_model_is_not_exported_as_one_that_answers(model: Path, tmp_pat
     import transformers
 
     from agentless_mini.learning import export
-    from agentless_mini.learning.rollouts import find_checkpoint
+    from agentless_mini.learning.checkpoints import find_checkpoint
 
     judge: Any = transformers.AutoModelForSequenceClassification.from_pretrained(str(model), num_labels=1)
     judge.save_pretrained(tmp_path / "judge")

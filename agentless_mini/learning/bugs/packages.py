@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
 from agentless_mini.sources import is_python
 
 LARGEST = 400_000
@@ -59,7 +59,7 @@ def _located(names: Sequence[str], python: str) -> dict[str, Any]:
     told = f"The interpreter {printable(python)} does not tell its packages"
     with boundary(
         {
-            OSError: lambda error: EnvironmentFailed(f"{told} ({printable(str(error))}): check --python."),
+            OSError: lambda error: UsageError(f"{told} ({reason(error)}): check --python."),
             subprocess.TimeoutExpired: lambda error: EnvironmentFailed(f"{told} in time: check --python."),
             ValueError: lambda error: EnvironmentFailed(f"{told}: name a Python 3.10 or newer with --python."),
         }

@@ -1,0 +1,199 @@
+"""Mistaken commands, as a newcomer makes them: one line on stderr, an exit code, and nothing on stdout.
+
+`golden/wrong_commands.txt` has what is typed after `$`, then the exit code and the line. It is run in this process
+through the console script's own entry, in a repository with `FILES_THERE` beside it. `{dead}` is an address where
+nobody listens, `{fake}` a server of the model "scripted", `{web}` one that is no model server; variables stand before
+`amini`.
+"""
+
+import os
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from agentless_mini import cli
+from agentless_mini.store import Store
+from tests.commands.running import FILES, ISSUE, VOTE_ALONE, Home, one_sentence, server
+from tests.gitrepo import git, make_repository, write_files
+
+DEAD = "http://127.0.0.1:9/v1"
+PAGES = {"/html/v1": (200, "<html>It works!</html>"), "/none/v1": (200, '{"data": []}'), "/key/v1": (401, "{}")}
+FILES_THERE = {
+    "issue.md": ISSUE.encode(),
+    "empty.md": b"\n",
+    "picture.png": b"\x89PNG\r\n\x1a\n\0\0\0",
+    "plain/x.txt": b"x\n",
+    "broken.toml": b"[repair\n",
+    "unknown.toml": b"[repair]\nsample = 3\n",
+    "typed.toml": b'[repair]\nsamples = "many"\n',
+    "prompts/localize.j2": b"{{ nothing_such }}",
+    "named/lokalize.j2": b"x",
+    "words.jsonl": b"words\n",
+    "row.jsonl": b'{"instance_id": "a__b-1"}\n',
+    "whole.jsonl": b'{"instance_id":"a__b-1","repo":"a/b","base_commit":"c","problem_statement":"p","patch":""}\n',
+    "words.parquet": b"words\n",
+}
+"""What lies beside the repository in which the commands are given."""
+
+_TEXT = (Path(__file__).parent / "golden" / "wrong_commands.txt").read_text("utf-8")
+TABLE = re.findall(r"^\$ (.+)\n(\d+ .+)$", _TEXT, re.MULTILINE)
+assert len(TABLE) == _TEXT.count("\n$ ") >= 60  # the tests below would pass without any
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A user's home, and the addresses that the commands name."""
+
+    home: Home
+    fake: str
+    web: str
+
+    def filled(self, text: str) -> str:
+        """Return a line of the table with what its names stand for in this scene."""
+        names = {"dead": DEAD, "fake": self.fake, "web": self.web, "root": self.home.root, "python": sys.executable}
+        return re.sub(r"\{(\w+)\}", lambda found: str(names.get(found[1], found[0])), text)
+
+
+class Pages(BaseHTTPRequestHandler):
+    """A server that is no model server, in several ways."""
+
+    def do_GET(self) -> None:
+        """Answer by the first folders of the path."""
+        status, page = PAGES.get(self.path.removesuffix("/models"), (404, "not here"))
+        self.send_response(status)
+        self.send_header("Content-Type", "text/html" if page.startswith("<") else "application/json")
+        self.end_headers()
+        self.wfile.write(page.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def pages() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as web:
+        thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{web.server_port}"
+        web.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    root = tmp_path_factory.mktemp("wrong")
+    write_files(root, {**FILES_THERE, "config/amini/config.toml": VOTE_ALONE.encode()})
+    (root / "new").mkdir()
+    git(root / "new", "init", "--quiet")
+    for name, version in (("old.sqlite", None), ("newer.sqlite", 999_999)):
+        Store.open(root / name).close()
+        if version:
+            with closing(sqlite3.connect(root / name)) as database:
+                database.execute(f"PRAGMA user_version = {version}")
+    with server() as fake, pages() as web:
+        yield Scene(Home(root, make_repository(root / "shop", FILES)), fake.url, web)
+
+
+@pytest.mark.parametrize(("typed", "told"), TABLE, ids=[typed for typed, _ in TABLE])
+def test_a_mistake_gets_one_line(
+    typed: str, told: str, scene: Scene, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    variables, words = split(scene.filled(typed))
+    for name in [name for name in os.environ if name.startswith(("AMINI_", "OPENAI_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {**scene.home.environment(), **variables}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(scene.home.repository)
+    with pytest.raises(SystemExit) as ended:
+        cli.app(words, prog_name="amini")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert re.sub(r"shop-[0-9a-f]{12}", "shop-{hash}", f"{ended.value.code} {one_sentence(err)}") == scene.filled(told)
+
+
+def split(typed: str) -> tuple[dict[str, str], list[str]]:
+    """Return the variables before `amini`, and the words after it."""
+    words = shlex.split(typed)
+    at = words.index("amini")
+    return dict(word.split("=", 1) for word in words[:at]), words[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "code", "line"),
+    [
+        ("<&-", 2, "The issue from the standard input is empty: say what goes wrong, and what should happen instead."),
+        (">&-", 2, "The standard output is closed: leave it open, or let amini repair write to a file with -o."),
+        ("<../issue.md >/dev/full", 3, f"Nothing answers at {DEAD}: start its server, or correct --base-url."),
+    ],
+)
+def test_a_process_that_was_started_oddly(scene: Scene, lacking: str, code: int, line: str) -> None:
+    command = shlex.join(scene.home.command("repair", ".", "-", "--base-url", DEAD))
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command} {lacking}"],
+        cwd=scene.home.repository,
+        env=scene.home.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, one_sentence(done.stderr)) == (code, line)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "repiar . ../issue.md",
+        "repair . ../issue.md -n 0",
+        "eval --dataset ../row.jsonl",
+        "learn export ../nowhere --merge ../merged",
+        "learn sft ../plain --model m --out ../trained --kind best",
+    ],
+)
+def test_a_mistake_is_told_before_libraries_are_loaded_that_take_seconds(scene: Scene, typed: str) -> None:
+    told = """
+import atexit, sys
+from agentless_mini import cli
+atexit.register(lambda: print(*sorted({"torch", "transformers", "ray", "swebench", "xllamacpp"} & set(sys.modules))))
+cli.app(sys.argv[1:], prog_name="amini")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", told, *shlex.split(typed)],
+        cwd=scene.home.repository,
+        env=scene.home.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "\n"), done.stderr
+
+
+def commands(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:  # noqa: ANN401 - click's
+    yield before
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*before, name))
+
+
+@pytest.mark.parametrize("words", list(commands(typer.main.get_command(cli.app))), ids=" ".join)
+def test_help_is_whole_at_80_columns(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        cli.app([*words, "--help"], prog_name="amini")
+    out, err = capfd.readouterr()
+    assert (ended.value.code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    assert "..." not in out.replace("]...", "").replace("}...", "")
+    assert "[[" not in out
