@@ -1,9 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from agentless_mini.domain import Event, Runner
-from agentless_mini.environments import Opened, SandboxKind, SandboxSettings, Unavailable
+from agentless_mini.environments import Opened, SandboxKind, SandboxSettings, Unavailable, foresee
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from tests.environments.samples import BARE
 from tests.environments.trees import opened, request, sentences
@@ -67,6 +68,27 @@ def test_an_image_needs_docker(tmp_path: Path) -> None:
             opened(request(BARE, tmp_path), SandboxSettings(kind=kind, image="x"), [])
     with pytest.raises(EnvironmentFailed, match="No Docker daemon answers"):
         opened(request(BARE, tmp_path), SandboxSettings(image="x"), [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"kind": "none"}, r"no test is run \(--sandbox none\)$"),
+        ({"kind": "unsafe-local"}, "tests run in no sandbox at all$"),
+        ({"kind": "local", "bubblewrap": "/nowhere/bwrap"}, "tests run in bubblewrap$"),
+        ({"image": "x"}, "tests run in Docker$"),
+        ({"bubblewrap": "/nowhere/bwrap"}, "no test is run, for there is no sandbox: No Docker daemon .*bubblewrap"),
+    ],
+)
+@pytest.mark.usefixtures("no_docker")
+def test_where_tests_will_run_is_foreseen_without_starting_anything(settings: dict[str, object], said: str) -> None:
+    assert re.match(said, foresee(SandboxSettings.model_validate(settings)))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_docker", "boxes")
+def test_where_docker_is_not_there_bubblewrap_is_foreseen() -> None:
+    assert foresee(SandboxSettings()) == "tests run in bubblewrap"
 
 
 @pytest.mark.slow
