@@ -76,6 +76,10 @@ class Outcome(enum.StrEnum):
     NOT_COLLECTED = "not-collected"  # there is no such test
 
 
+TOO_BUSY = "The machine was too busy to run it"
+"""How the message of a fault begins that is the machine's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What a test that did not pass ended with.

@@ -24,6 +24,7 @@ from agentless_mini.environments.build import build_job, identity_of, overlay_fi
 from agentless_mini.environments.dated import Builder, fitting
 from agentless_mini.environments.index import Index
 from agentless_mini.environments.pythons import Interpreter, choose_python
+from agentless_mini.environments.settings import SandboxKind
 from agentless_mini.environments.shelf import Manifest, Slot, hand_over, seal
 from agentless_mini.environments.work import Opened, Work, build_failed, packed, probe, require_usable
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, printable
@@ -166,7 +167,8 @@ async def open_boxed(work: Work) -> Opened:
     """Return a place in boxes of bubblewrap. Raises `EnvironmentFailed`."""
     if sys.platform != "linux":
         raise EnvironmentFailed("Bubblewrap needs Linux: use --sandbox docker.")
-    bubblewrap = await asyncio.to_thread(find_bubblewrap, work.settings.bubblewrap)
+    tried = work.settings.kind is not SandboxKind.LOCAL  # where there is no choice, the first box tells
+    bubblewrap = await asyncio.to_thread(lambda: find_bubblewrap(work.settings.bubblewrap, tried=tried))
     boxes = work.settings.boxes or boxes_here(work.settings.limits())
     return await _open(work, _Boxed(bubblewrap, work.index, boxes, work.hear))
 

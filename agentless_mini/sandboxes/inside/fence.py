@@ -45,6 +45,23 @@ def system(number: int, *arguments: int | bytes) -> int:
     return int(result)
 
 
+def restrict(handled: list[int], rules: list[tuple[str, int]]) -> None:
+    """Give up for good what Landlock handles, save the rights on what lies at or below these paths."""
+    prctl(NO_NEW_PRIVILEGES, 1)
+    asked = struct.pack("QQQ", *handled)
+    ruleset = system(CREATE_RULESET, asked, len(asked), 0)
+    for path, rights in rules:
+        try:
+            opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:  # not on this machine
+            continue
+        mask = -1 if stat.S_ISDIR(os.fstat(opened).st_mode) else FILE_RIGHTS
+        system(ADD_RULE, ruleset, 1, struct.pack("=Qi", rights & handled[0] & mask, opened), 0)
+        os.close(opened)
+    system(RESTRICT_SELF, ruleset, 0)
+    os.close(ruleset)
+
+
 class Gate:
     """What a process that is about to start a step and that process itself know each other by."""
 
@@ -54,20 +71,7 @@ class Gate:
 
     def close_in(self, fence: Message) -> None:
         """Put this process behind the fence for good, and send the runner what it hears of the process by."""
-        prctl(NO_NEW_PRIVILEGES, 1)
-        handled = struct.pack("QQQ", *fence["handled"])
-        ruleset = system(CREATE_RULESET, handled, len(handled), 0)
-        for path, rights in fence["rules"]:
-            try:
-                opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            except OSError:  # not on this machine
-                continue
-            mask = -1 if stat.S_ISDIR(os.fstat(opened).st_mode) else FILE_RIGHTS
-            rule = struct.pack("=Qi", rights & fence["handled"][0] & mask, opened)
-            system(ADD_RULE, ruleset, 1, rule, 0)
-            os.close(opened)
-        system(RESTRICT_SELF, ruleset, 0)
-        os.close(ruleset)
+        restrict(fence["handled"], fence["rules"])
         code = base64.b64decode(fence["filter"])
         held = ctypes.create_string_buffer(code, len(code))
         program = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(held))
@@ -85,8 +89,9 @@ class Gate:
         return Warden(job, array.array("i", told[0][2][:4])[0])
 
 
-def try_out(job: Message) -> None:
-    """Raise OSError where a fence cannot be put up here."""
+def begin(job: Message) -> None:
+    """Let the runner itself write no more than its steps may. Raise OSError where a fence cannot be put up here."""
+    restrict(job["fence"]["kept"], job["fence"]["own"])
     gate = Gate()
     child = os.fork()
     if not child:
@@ -121,8 +126,10 @@ class Call:
         while b"\0" not in read:
             if len(read) > 4096:
                 raise OSError(errno.ENAMETOOLONG, "too long")
-            size = 4096 - (address + len(read)) % 4096
-            read += self.memory(address + len(read), size)
+            more = self.memory(address + len(read), 4096 - (address + len(read)) % 4096)
+            if not more:
+                raise OSError(errno.EFAULT, "ended")
+            read += more
         return read.partition(b"\0")[0]
 
     def link(self, descriptor: int) -> str:
@@ -139,7 +146,7 @@ class Warden:
         self.listener = listener
         self.calls: dict[int, str] = {number: name for name, number in fence["calls"]}
         self.roots: list[str] = [os.path.realpath(path) for path in fence["writable"]]
-        self.shared = os.fsencode(job["scratch"]) + b"/shm/"
+        self.shared = os.open(job["scratch"] + "/shm", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         self.address: str = fence["address"]
         self.most: int = fence["pids"]
         self.processes, self.begun = 1, 0
@@ -156,6 +163,8 @@ class Warden:
                 value = getattr(self, "do_" + self.calls[call.number])(call)
             except OSError as error:
                 self.reply(call, 0, -(error.errno or errno.EPERM))
+            except (ValueError, ArithmeticError, struct.error):  # nonsense, or no memory of the process
+                self.reply(call, 0, -errno.EFAULT)
             else:
                 if value is not ...:
                     self.reply(call, value or 0, 0, go_on=value is None)
@@ -175,6 +184,7 @@ class Warden:
     def close(self) -> None:
         """Answer nothing more: whatever asks now, to fork above all, is refused."""
         os.close(self.listener)
+        os.close(self.shared)
         for kept in self.sockets.values():
             kept.close()
 
@@ -258,7 +268,8 @@ class Warden:
                 raise OSError(errno.ECONNREFUSED, "not in this box")
             self.join(name, copy, (self.address, port))
         else:
-            path = call.memory(call.arguments[1] + 2, min(call.signed(2), 110) - 2).partition(b"\0")[0]
+            size = max(0, min(call.signed(2), 110) - 2)
+            path = call.memory(call.arguments[1] + 2, size).partition(b"\0")[0]
             handle = self.opened(call, HERE, path, 0)
             try:
                 self.join(name, copy, f"/proc/self/fd/{handle}")
@@ -331,17 +342,18 @@ class Warden:
         return 0
 
     def in_shared(self, path: bytes) -> bytes | None:
-        """Return the box's own path for one in /dev/shm, None for others."""
+        """Return the name of a file in /dev/shm, None for other paths."""
         name = path[len(SHARED) :]
         plain = path.startswith(SHARED) and b"/" not in name and name not in (b"", b".", b"..")
-        return self.shared + name if plain else None
+        return name if plain else None
 
     def do_openat(self, call: Call) -> object:
         """Open shared memory in the box's own folder for it."""
-        path = self.in_shared(call.path(1))
-        if path is None:
+        name = self.in_shared(call.path(1))
+        if name is None:
             return None
-        handle = os.open(path, call.signed(2) | os.O_NOFOLLOW | os.O_CLOEXEC, call.arguments[3] & 0o777)
+        flags = call.signed(2) | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.open(name, flags, call.arguments[3] & 0o777, dir_fd=self.shared)
         try:
             return self.give(call, handle, bool(call.signed(2) & os.O_CLOEXEC))
         finally:
@@ -360,7 +372,7 @@ class Warden:
         source, target = self.in_shared(old), self.in_shared(new)
         if source is None or target is None:
             return None
-        os.link(source, target, follow_symlinks=False)
+        os.link(source, target, src_dir_fd=self.shared, dst_dir_fd=self.shared, follow_symlinks=False)
         return 0
 
     def do_unlink(self, call: Call) -> int | None:
@@ -376,7 +388,7 @@ class Warden:
         name = self.in_shared(path)
         if name is None:
             return None
-        os.unlink(name)
+        os.unlink(name, dir_fd=self.shared)
         return 0
 
 

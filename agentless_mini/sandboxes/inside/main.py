@@ -32,9 +32,10 @@ def main() -> None:
     become(job["uid"])
     try:
         if job["fence"]:
-            from agentless_mini.sandboxes.inside.fence import try_out
+            from agentless_mini.sandboxes.inside.fence import begin
 
-            try_out(job)
+            os.makedirs(job["scratch"] + "/shm", exist_ok=True)
+            begin(job)
         serve(stream, job)
     except Abandoned:
         pass
@@ -48,7 +49,7 @@ def serve(stream: IO[bytes], job: Message) -> None:
     """Do what the job says, and say what came of it."""
     root, scratch = job["folder"], job["scratch"]
     try:
-        for folder in (root, scratch, scratch + "/home", *((scratch + "/shm",) if job["fence"] else ())):
+        for folder in (root, scratch, scratch + "/home"):
             os.makedirs(folder, exist_ok=True)
         if job["fence"]:
             require_room(job)
