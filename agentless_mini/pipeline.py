@@ -241,7 +241,9 @@ async def _reproduce(
         session.watch(Note(note))
     generated = await reproduce(drafts, subject.issue, bench, settings.reproduce)
     kept = dict.fromkeys(one.outcome for one in generated if isinstance(one.outcome, Case))
-    return _Reproduction(Trials(bench, (*own, *kept), settings.regress), generated)
+    # So ranked, the tests that are given come before all others; and later rounds want to know what all tests say.
+    decides = settings.rank is Method.AGREEMENT and settings.evolve.rounds == 1 and settings.given != GivenSettings()
+    return _Reproduction(Trials(bench, (*own, *kept), settings.regress, given_first=decides), generated)
 
 
 async def _open(
