@@ -28,12 +28,13 @@ class Trials:
     """All tests of one issue, and what they say of its patches so far."""
 
     def __init__(
-        self, bench: Bench, reproducing: Sequence[Case], settings: RegressSettings, *, given_first: bool = False
+        self, bench: Bench, reproducing: Sequence[Case], settings: RegressSettings, *, given_first: int | None = None
     ) -> None:
         """Begin with the tests that reproduce the issue; nothing is run yet.
 
         With `given_first` the tests that are given run alone on all patches of the one round that there is, and the
-        others on those patches alone that pass as many of them as any does: no other could be chosen.
+        others on those patches alone that pass as many of them as any does: no other could be chosen. A number means
+        candidates that are ranked: so many are tried at a time, until one passes all tests; 0: all at once.
         """
         self._bench = bench
         self._reproducing = tuple(reproducing)
@@ -50,21 +51,47 @@ class Trials:
         """
         if not _touched(candidates):
             return None
-        if self._given_first and not self._companies:
+        if self._given_first is None or self._companies:
+            await self._others(candidates)
+        else:
             await self._add([case for case in self._reproducing if case.origin is Origin.GIVEN])
-            await self._run(candidates)
-            candidates = self._most_passing(candidates)
-        if touched := _touched(candidates):
-            await self._gather(touched)
-            await self._run(candidates)
+            await self._in_portions(candidates, (self._companies and self._given_first) or len(candidates))
         return self._execution()
 
-    async def _run(self, candidates: Sequence[Candidate]) -> None:
+    async def _in_portions(self, candidates: Sequence[Candidate], size: int) -> None:
+        """Try so many more candidates at a time, until one passes all tests."""
+        best: list[Candidate] = []  # whoever was among the best for a while meets all tests
+        for end in range(size, len(candidates) + size, size):
+            await self._run(self._companies[:1], candidates[:end])
+            best += self._most_passing(candidates[:end])
+            await self._others(best)
+            if end < len(candidates) and any(self._passes_all(one) for one in best):
+                self._bench.watch(
+                    Note(
+                        f"{len(candidates) - end} of {len(candidates)} samples, which the model finds less "
+                        "likely than one that passes all tests, were not tried."
+                    )
+                )
+                break
+
+    async def _others(self, candidates: Sequence[Candidate]) -> None:
+        """Run on the candidates all tests of what they touch."""
+        if touched := _touched(candidates):
+            await self._gather(touched)
+            await self._run(self._companies, candidates)
+
+    async def _run(self, companies: Sequence[_Company], candidates: Sequence[Candidate]) -> None:
         """Run on each distinct patch what it has not met."""
-        for company in self._companies:
+        for company in companies:
             owed = [one for one in candidates if _owed(one, company)]
             found = await execute(self._bench, owed, company.cases) if owed else ()
             company.verdicts.update({verdict.normal: verdict for verdict in found})
+
+    def _passes_all(self, candidate: Candidate) -> bool:
+        normal = candidate.outcome.normal if isinstance(candidate.outcome, Patch) else ""
+        said = [company.verdicts.get(normal) for company in self._companies]
+        pairs = zip(said, self._companies, strict=True)
+        return all(verdict is not None and len(verdict.passed()) == len(company.cases) for verdict, company in pairs)
 
     def _most_passing(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """Return the candidates that pass the most of the tests that were run; none where nothing passes any."""
