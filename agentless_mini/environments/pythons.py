@@ -1,5 +1,6 @@
 """The Python interpreters of this machine, and the one that suits a project: this one, those on PATH, and pyenv's."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -38,9 +39,8 @@ def choose_python(
     Raises `EnvironmentFailed` where there is none at all.
     """
     here = sys.version_info.minor
-    own = Path(getattr(sys, "_base_executable", sys.executable))
     found: dict[int, list[Path]] = {}
-    for minor, path in ((here, own), *_candidates(variables)):
+    for minor, path in ((here, _own()), *_candidates(variables)):
         if usable(path.resolve()):
             found.setdefault(minor, []).append(path)
     for minor in wish.ordered([minor for minor in found if minor >= OLDEST], here):
@@ -58,6 +58,11 @@ def choose_python(
     return interpreter, (f"The project asks for Python {asked}, which is not here: its tests run on 3.{here}.",)
 
 
+def _own() -> Path:
+    """Return the Python that runs this, not that of its virtual environment."""
+    return Path(getattr(sys, "_base_executable", sys.executable))
+
+
 def _candidates(variables: Mapping[str, str]) -> Iterator[tuple[int, Path]]:
     for folder in filter(None, variables.get("PATH", "").split(":")):
         for path in sorted(Path(folder).glob("python3.*")):
@@ -70,7 +75,13 @@ def _candidates(variables: Mapping[str, str]) -> Iterator[tuple[int, Path]]:
 
 
 def _look_at(path: Path) -> Interpreter | None:
-    """Return what a program is; None where it is no Python that can make virtual environments (a shim of pyenv's)."""
+    """Return what a program is; None where it is no Python that can make virtual environments (a shim of pyenv's).
+
+    What this one is needs no program to be started, in every run.
+    """
+    if path == _own():
+        can = all(importlib.util.find_spec(module) for module in ("venv", "ensurepip"))
+        return Interpreter(path.resolve(), sys.version_info[:3]) if can else None
     try:
         done = subprocess.run((path, "-I", "-c", _LOOK), capture_output=True, timeout=20, check=False)  # noqa: S603 - it is on the user's PATH
         executable, (major, minor, patch) = json.loads(done.stdout)

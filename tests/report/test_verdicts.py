@@ -96,6 +96,13 @@ def test_the_summary_has_a_row_for_each_distinct_patch_the_best_first(tmp_path: 
     assert text.index("passes 2 of 2 reproduction tests (1 of 1 given)") > text.index("refused")
 
 
+def test_what_was_not_run_on_a_patch_is_not_called_broken(tmp_path: Path) -> None:
+    tried, others = EXECUTION.verdicts[0], EXECUTION.verdicts[1:]
+    met = replace(EXECUTION, verdicts=(replace(tried, results=tried.results[:1]), *others))
+    text = shown(summary(decided(tmp_path, met, *REPAIRS), 1.0))
+    assert ["2/4", "a.py", "0/1", "not", "run", "not", "run"] in [line.split() for line in text.splitlines()]
+
+
 def test_the_chosen_patch_stands_first_by_whatever_method_it_was_chosen(tmp_path: Path) -> None:
     text = shown(summary(decided(tmp_path, EXECUTION, *REPAIRS, method=Method.VOTE), 1.0))
     assert text.index("* ") < text.index(" a.py  ") < text.index(" b.py  ")
