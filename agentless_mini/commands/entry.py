@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
+from rich.console import Console
 
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.repair import Output, Task, repair
-from agentless_mini.commands.terminal import people, require_stdout
+from agentless_mini.commands.terminal import people, require_stdout, without_passwords
 from agentless_mini.config import Config, load_config
 from agentless_mini.domain import Issue
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 from agentless_mini.gitcommand import GitCommand
 from agentless_mini.issue_sources import GitHub, literal_issue, read_issue
-from agentless_mini.repository import open_repository
+from agentless_mini.report.live import Lines
+from agentless_mini.repository import Repository, open_repository
 from agentless_mini.samplers.scoring import KEY_VARIABLE
 from agentless_mini.stages.given import GivenSettings
 from agentless_mini.store import Store
@@ -51,7 +53,7 @@ def run_repair(
     here = Path.cwd()
     if not (output.apply or output.quiet) and here != (top := top_of(here)) and _is_there(arguments.repository):
         people().print(f"note: git apply leaves out what lies outside of {here}: run it in {top}.", markup=False)
-    repository = open_repository(arguments.repository, arguments.rev, platformdirs.user_cache_path(APP) / "clones")
+    repository = _opened(arguments, output)
     own = GivenSettings(tests=arguments.failing_tests, commands=arguments.failing_commands)
     place = top_of(Path(arguments.repository)) if _is_there(arguments.repository) else None
     task = Task(issue, repository, config, arguments.files, own, place)
@@ -118,6 +120,16 @@ def _require_working_tree(arguments: RepairArguments) -> None:
     answer = GitCommand(where).ask("rev-parse", "--is-inside-work-tree")
     if answer.out.strip() == b"false":
         raise UsageError(f"{printable(where)} has no working tree for --apply: leave it out, or name one that has.")
+
+
+def _opened(arguments: RepairArguments, output: Output) -> Repository:
+    """Open the repository; that one is fetched, which may take minutes, is shown."""
+    cache = platformdirs.user_cache_path(APP) / "clones"
+    if _is_there(arguments.repository):
+        return open_repository(arguments.repository, arguments.rev, cache)
+    with Lines(Console(quiet=True) if output.quiet else people()) as lines:
+        lines.begin(f"Fetching {printable(*without_passwords((arguments.repository,)))}")
+        return open_repository(arguments.repository, arguments.rev, cache)
 
 
 def _is_there(repository: str) -> bool:
