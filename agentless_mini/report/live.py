@@ -183,7 +183,8 @@ class Lines:
         """Say what is going on, unless something was said a moment ago."""
         now = self.clock()
         if now - self._said >= SILENCE:
-            told = [line.said(now) for line in self._lines.values() if line.active and line.done != (line.total or -1)]
+            lines = list(self._lines.values())  # others may begin meanwhile: this is called in a thread of its own
+            told = [line.said(now) for line in lines if line.active and line.done != (line.total or -1)]
             self.plain(f"{'; '.join(told) or 'Working'} (for {clock_time(now - self._began)})")
 
     def _beat_on(self) -> None:
