@@ -8,9 +8,9 @@ import enum
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from agentless_mini.environments.settings import SandboxSettings
 from agentless_mini.errors import UsageError, boundary, printable
@@ -86,6 +86,8 @@ class Config(BaseModel):
     """[reproduce]: how reproduction tests are sampled and kept."""
     regress: RegressSettings = RegressSettings()
     """[regress]: which of the repository's own tests are run."""
+    generation: NonNegativeInt | Literal["newest", "new"] = "newest"
+    """Which answers to an issue are drawn or replayed: new ones (--fresh), the newest, or those of a number from 0."""
     rank: Method = Method.AGREEMENT
     """How the patch is chosen."""
     answer: MarkSettings = MarkSettings()

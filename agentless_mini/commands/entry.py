@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
+from rich.console import Console
 
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.repair import Output, Task, repair
-from agentless_mini.commands.terminal import people, require_stdout
+from agentless_mini.commands.terminal import noted, people, require_stdout
 from agentless_mini.config import Config, load_config
 from agentless_mini.domain import Issue
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
@@ -54,7 +55,8 @@ def run_repair(
     repository = open_repository(arguments.repository, arguments.rev, platformdirs.user_cache_path(APP) / "clones")
     own = GivenSettings(tests=arguments.failing_tests, commands=arguments.failing_commands)
     task = Task(issue, repository, config, arguments.files, own)
-    with Store.open(store or store_of(arguments.repository)) as opened:
+    waiting = noted(Console(quiet=True) if output.quiet else people())
+    with Store.open(store or store_of(arguments.repository), waiting) as opened:
         return repair(task, opened, output, this_machine())
 
 

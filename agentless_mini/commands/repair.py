@@ -6,14 +6,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from agentless_mini.commands.boxes import Yard, plan_boxes
-from agentless_mini.commands.chain import chain_of, identity, versions
+from agentless_mini.commands.chain import chain_of, identity, settled, versions
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import (
@@ -114,6 +114,8 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction]:
         around = Surroundings(parts.task.config, parts.machine, parts.store, stack, parts.progress)
         chosen = await choose_model(around)
         scoring, _ = await open_scorer(around.config.scorer, around) if around.config.evolve.scored else (None, None)
+        newest = parts.store.runs.newest_generation(chosen.name, parts.task.issue.text)
+        parts = replace(parts, task=replace(parts.task, config=settled(parts.task.config, newest)))
         run = parts.store.runs.begin(_start(parts, chosen))
         try:
             prediction = await _predict(parts, _Model(chosen, prompts, scoring), run, stack)
