@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from agentless_mini.domain import Case, Rejected, Stage
 from agentless_mini.errors import printable
+from agentless_mini.report.cells import Lines
 from agentless_mini.report.rounds import evolved, rounds_table, stopping
 from agentless_mini.report.verdicts import counts, patches_table, repairs
 from agentless_mini.store import ChoiceRecord, RunTrace, SampleRecord
@@ -37,20 +37,17 @@ class Tokens:
         )
 
 
-def summary(trace: RunTrace, seconds: float) -> RenderableType:
-    """Return the summary of a run that came to an end, `seconds` after it began.
-
-    It fits 80 columns but for lines of text, which a terminal breaks.
-    """
+def summary(trace: RunTrace, seconds: float | None, most: int | None = ROWS) -> RenderableType:
+    """Return the summary of a run, `seconds` after it began (None where it goes on), with at most so many patches."""
     notes = trace.prediction.notes if trace.prediction else ()
     drawn = [*_samples(trace), *_saved(trace), *_written(trace)]
     before = [*_files(trace), *(f"note       {note}" for note in notes), *drawn]
     after = [*_choice(trace), _spent(trace, seconds)]
-    return Group(_lines(before), *_rounds(trace), *_verdicts(trace), _lines(after))
+    return Group(_lines(before), *_rounds(trace), *_verdicts(trace, most), _lines(after))
 
 
-def _lines(lines: Iterable[str]) -> Text:
-    return Text("\n").join(Text(printable(line)) for line in lines)
+def _lines(lines: Iterable[str]) -> Lines:
+    return Lines(tuple(printable(line) for line in lines))
 
 
 def _files(trace: RunTrace) -> Iterator[str]:
@@ -98,22 +95,24 @@ def _fates(samples: Iterable[SampleRecord], title: str, valid: str) -> Iterator[
         yield f"rejected   {', '.join(f'{reason} {count}' for reason, count in reasons.most_common())}"
 
 
-def _verdicts(trace: RunTrace) -> Iterator[RenderableType]:
+def _verdicts(trace: RunTrace, most: int | None) -> Iterator[RenderableType]:
     execution = trace.prediction.execution if trace.prediction else None
     if execution is None or not execution.cases or not execution.verdicts:
         return
     patches = f"{len(execution.verdicts)} distinct patches" if len(execution.verdicts) > 1 else "one distinct patch"
     yield _lines([f"tests      {counts(execution.cases)}; on {patches}, the best first (* chosen):"])
-    shown, left = patches_table(trace, execution, ROWS)
+    shown, left = patches_table(trace, most)
     yield shown
     if left:
-        yield _lines([f"           ... {left} more (amini show {trace.run.id} has all)"])
+        yield _lines([f"           ... {left} more (amini show {trace.run.id} --all)"])
 
 
 def _choice(trace: RunTrace) -> Iterator[str]:
-    choice = trace.prediction.choice if trace.prediction else None
+    if trace.prediction is None:
+        return
+    choice = trace.prediction.choice
     if choice is None:
-        yield "patch      none: no sample became a valid patch (amini show tells why)"
+        yield f"patch      none: no sample became a valid patch (amini show {trace.run.id} --all tells why)"
         return
     yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
     trust = _trust(choice, len(repairs(trace)))
@@ -152,7 +151,7 @@ def _sum(counts: list[int | None]) -> str:
     return str(sum(told)) if len(told) == len(counts) else f"at least {sum(told)}"
 
 
-def _spent(trace: RunTrace, seconds: float) -> str:
+def _spent(trace: RunTrace, seconds: float | None) -> str:
     tokens = Tokens.of(trace.samples)
     replayed = sum(sample.replayed for sample in trace.samples)
     told = f", {replayed} of {len(trace.samples)} samples from the record" if replayed else ""
@@ -160,4 +159,5 @@ def _spent(trace: RunTrace, seconds: float) -> str:
     asked = f"{tokens.prompt} prompt tokens ({tokens.cached} cached), {tokens.answers} generated"
     if tokens == Tokens("unknown", "unknown", "unknown"):
         asked = "tokens are unknown: the server does not tell them"
-    return f"spent      {asked}, {seconds:.1f} s{told}{boxes if trace.boxes else ''}; run {trace.run.id}"
+    time = "" if seconds is None else f", {seconds:.1f} s"
+    return f"spent      {asked}{time}{told}{boxes if trace.boxes else ''}; run {trace.run.id}"
