@@ -8,7 +8,7 @@ import enum
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
@@ -86,8 +86,10 @@ class Config(BaseModel):
     """[reproduce]: how reproduction tests are sampled and kept."""
     regress: RegressSettings = RegressSettings()
     """[regress]: which of the repository's own tests are run."""
-    generation: NonNegativeInt | Literal["newest", "new"] = "newest"
-    """Which answers to an issue are drawn or replayed: new ones (--fresh), the newest, or those of a number from 0."""
+    fresh: bool = False
+    """Whether new answers are drawn, whatever is recorded."""
+    generation: NonNegativeInt | None = None
+    """Which of the answers to an issue are used without `fresh`, counted from 0; by default the newest."""
     rank: Method = Method.AGREEMENT
     """How the patch is chosen."""
     answer: MarkSettings = MarkSettings()

@@ -25,7 +25,7 @@ def chain_of(config: Config) -> ChainSettings:
 
     Each generation of answers has seeds of its own, so that a server draws others and the record keeps them apart.
     """
-    shift = SEEDS * config.generation if isinstance(config.generation, int) else 0
+    shift = SEEDS * (config.generation or 0)
 
     def seeded(settings: Seeded) -> Seeded:
         return settings.model_copy(update={"seed": (settings.seed + shift) % 2**31})
@@ -44,8 +44,8 @@ def chain_of(config: Config) -> ChainSettings:
 
 def settled(config: Config, newest: int) -> Config:
     """Return the settings with the number of the generation, where `newest` is the newest that is recorded."""
-    number = {"newest": newest, "new": newest + 1}.get(str(config.generation), config.generation)
-    return config.model_copy(update={"generation": number})
+    named = newest if config.generation is None else config.generation
+    return config.model_copy(update={"generation": newest + 1 if config.fresh else named})
 
 
 def identity(chosen: ChosenModel, config: Config) -> str:

@@ -59,7 +59,7 @@ class SamplingOptions:
     fresh: Annotated[
         bool,
         typer.Option("--fresh", help="Draw new answers; without it the newest recorded ones are used again."),
-        Setting("generation", "new"),
+        Setting("fresh"),
     ] = False
     stop_when: Annotated[
         float | None,

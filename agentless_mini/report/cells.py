@@ -17,7 +17,7 @@ GAP = 2
 LABEL = 11
 # The longest words that are shown whole in a table that is too wide: the first of these with which it fits.
 WORDS = (24, 16, 10)
-_NUMBER = re.compile(r"[\d.,:%/+-]+")
+_NUMBER = re.compile(r"[\d.,:%/+-]{1,32}")
 
 
 def escaped(text: str) -> str:

@@ -174,8 +174,7 @@ class RunLog:
 
 def generation_of(settings: str) -> int:
     """Return which generation of answers a run or an evaluation with these settings drew; the first is 0."""
-    number = json.loads(settings).get("generation", 0)
-    return number if isinstance(number, int) else 0
+    return json.loads(settings).get("generation") or 0
 
 
 def _run(row: Row) -> RunRecord:

@@ -113,7 +113,7 @@ def test_a_test_command_that_cannot_be_read_is_refused_before_anything_is_asked(
 def test_fresh_answers_are_drawn_for_every_instance_and_kept_for_the_runs_after(tmp_path: Path) -> None:
     with ScriptedServer(ServedModel(script=SCRIPT)) as server:
         of = evaluation(tmp_path / "e", server.url, 2, 5)
-        fresh = replace(of, config=of.config.model_copy(update={"generation": "new"}))
+        fresh = replace(of, config=of.config.model_copy(update={"fresh": True}))
         counts = []
         for one in (of, of, fresh, of):
             before = len(server.log.chats())

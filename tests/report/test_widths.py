@@ -103,6 +103,8 @@ def test_numbers_are_never_shortened_and_columns_stand_below_each_other() -> Non
     text = shown(told, 40)
     assert text.count("1,234,567,890,123,456") == 6
     assert text.count("tokens") == 6
+    row(told, "no number", *["1" * 500] * 6)
+    assert max(map(cell_len, shown(told, 40).splitlines())) <= 40
 
 
 def test_a_stream_that_has_only_ascii_gets_three_dots() -> None:
