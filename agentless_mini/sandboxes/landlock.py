@@ -59,10 +59,10 @@ _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _PROC = ("cpuinfo", "meminfo", "stat", "version", "uptime", "loadavg", "filesystems", "sys", "self")
 _MORE = ("/etc", "/sys/devices/system")  # programs that look into a file of /etc expect none or one that can be read
-_ALLOW, _ASK, _KILL, _ERROR = 0x7FFF0000, 0x7FC00000, 0x80000000, 0x00050000
+_ALLOW, _ASK, _ERROR = 0x7FFF0000, 0x7FC00000, 0x00050000
 _SLACK = 32  # threads that the user may start elsewhere meanwhile
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
-_THREAD, _NAMESPACES, _FAST_OPEN = 0x00010000, 0x7E020000, socket.MSG_FASTOPEN
+_THREAD, _NAMESPACES, _FAST_OPEN = 0x00010000, 0x7E020000, 0x20000000
 # The numbers of system calls, x86_64's and aarch64's; -1 where a machine lacks one.
 _CALLS = {
     "clone": (56, 220),

@@ -341,15 +341,19 @@ class Warden:
             os.close(handle)
         return 0
 
-    def in_shared(self, path: bytes) -> bytes | None:
-        """Return the name of a file in /dev/shm, None for other paths."""
+    def in_shared(self, call: Call, index: int) -> bytes | None:
+        """Return the name of a file in /dev/shm; None for what the kernel is to decide on: other paths, unread ones."""
+        try:
+            path = call.path(index)
+        except OSError:
+            return None
         name = path[len(SHARED) :]
         plain = path.startswith(SHARED) and b"/" not in name and name not in (b"", b".", b"..")
         return name if plain else None
 
     def do_openat(self, call: Call) -> object:
         """Open shared memory in the box's own folder for it."""
-        name = self.in_shared(call.path(1))
+        name = self.in_shared(call, 1)
         if name is None:
             return None
         flags = call.signed(2) | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -361,15 +365,14 @@ class Warden:
 
     def do_link(self, call: Call) -> int | None:
         """Give shared memory another name."""
-        return self.linked(call.path(0), call.path(1))
+        return self.linked(self.in_shared(call, 0), self.in_shared(call, 1))
 
     def do_linkat(self, call: Call) -> int | None:
         """Give shared memory another name."""
-        return self.linked(call.path(1), call.path(3))
+        return self.linked(self.in_shared(call, 1), self.in_shared(call, 3))
 
-    def linked(self, old: bytes, new: bytes) -> int | None:
+    def linked(self, source: bytes | None, target: bytes | None) -> int | None:
         """Make the link where both names are shared memory's."""
-        source, target = self.in_shared(old), self.in_shared(new)
         if source is None or target is None:
             return None
         os.link(source, target, src_dir_fd=self.shared, dst_dir_fd=self.shared, follow_symlinks=False)
@@ -377,15 +380,14 @@ class Warden:
 
     def do_unlink(self, call: Call) -> int | None:
         """Remove shared memory."""
-        return self.removed(call.path(0))
+        return self.removed(self.in_shared(call, 0))
 
     def do_unlinkat(self, call: Call) -> int | None:
         """Remove shared memory."""
-        return self.removed(call.path(1))
+        return self.removed(self.in_shared(call, 1))
 
-    def removed(self, path: bytes) -> int | None:
+    def removed(self, name: bytes | None) -> int | None:
         """Remove it where it is shared memory."""
-        name = self.in_shared(path)
         if name is None:
             return None
         os.unlink(name, dir_fd=self.shared)
