@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from agentless_mini.domain import EditTask, Excerpt, ShownFile
+from agentless_mini.domain import EditTask, Excerpt, Issue, ShownFile
 from agentless_mini.grammar import spoken_path
-from agentless_mini.lexical import terms
+from agentless_mini.lexical import mentions, terms
 from agentless_mini.sources import parse_python
 
 RUN = 40
@@ -48,8 +48,9 @@ def choose_regions(task: EditTask, budget: int, count: Count) -> tuple[Region, .
     """Return what to copy within `budget` tokens, in order of file and line; `count` counts the tokens of a text.
 
     The files share the budget in their order. A file that does not fit is copied function by function: first those
-    that the issue names (a traceback's "in name" does), then those that share the most telling words with it. Where
-    not even one function fits, the first lines of the best one are copied, as many as fit.
+    that the issue names (a traceback's "in name" does), then those that share the most telling words with it. Where it
+    writes names as code, these functions and those that they speak of are all. Where not even one function fits, the
+    first lines of the best one are copied, as many as fit.
     """
     chosen: list[Region] = []
     for file in task.files:
@@ -110,12 +111,15 @@ def _by_weight(functions: Sequence[_Function], issue: str) -> list[Region]:
     wanted = frozenset(terms(issue))
     shares = [frozenset(terms(function.region.text)) & wanted for function in functions]
     common = Counter(term for share in shares for term in share)
+    as_code = mentions(Issue(issue), ()).identifiers  # "update" in a sentence need not be the function
+    spoken_of = {word for one in functions if one.name in as_code for word in _NAME.findall(one.region.text)}
+    meant = [place for place, one in enumerate(functions) if one.name in spoken_of]
 
     def order(place: int) -> tuple[bool, float, int]:
         weight = sum(math.log(1 + len(functions) / common[term]) for term in sorted(shares[place]))
         return (functions[place].name not in named, -weight, place)
 
-    return [functions[place].region for place in sorted(range(len(functions)), key=order)]
+    return [functions[place].region for place in sorted(meant or range(len(functions)), key=order)]
 
 
 def _functions(region: Region) -> Iterable[_Function]:

@@ -63,6 +63,28 @@ def test_of_a_long_file_the_functions_that_the_issue_points_at_are_copied(issue:
     assert sorted(one.first for one in chosen) == [one.first for one in chosen]
 
 
+@pytest.mark.parametrize(
+    ("issue", "copied"),
+    [
+        ("`one_half` is wrong", ["one_half", "scaled"]),
+        ("one_half(4) is 3", ["one_half", "scaled"]),
+        ("`other` is wrong", ["other"]),
+        ("the other one is wrong", ["one_half", "scaled", "other"]),
+        ("`nowhere` is wrong", ["one_half", "scaled", "other"]),
+    ],
+)
+def test_of_functions_that_are_named_as_code_these_and_what_they_speak_of_are_copied(
+    issue: str, copied: list[str]
+) -> None:
+    text = "".join(
+        f"def {name}(x):\n    return {body}\n\n\n"
+        for name, body in (("one_half", "scaled(x, 0.5)"), ("scaled", "x * 2"), ("other", "x"))
+    )
+    task = EditTask(issue, (ShownFile("m.py", (Excerpt(1, text),), whole=True),))
+    chosen = choose_regions(task, 6, lines_of)
+    assert [one.text[4 : one.text.index("(")] for one in chosen] == copied
+
+
 def test_text_without_functions_is_copied_in_runs_of_lines() -> None:
     text = "".join(f"line {number} {'needle' if number == 70 else ''}\n" for number in range(120))
     task = EditTask("the needle", (ShownFile("m.txt", (Excerpt(1, text),), whole=True),))

@@ -35,6 +35,7 @@ class ImportGraph:
         }
         self._modules = Modules(self._texts)
         self._imports = {path: imports_of(text) for path, text in self._texts.items()}
+        self._homes: dict[tuple[str, str], str] = {}
         self._bound: dict[str, dict[str, Import]] = {}
         self._defined: dict[str, frozenset[str]] = {}
 
@@ -73,12 +74,15 @@ class ImportGraph:
 
     def _home(self, module: str, name: str) -> str:
         """Return the file that defines `name` of a module, following those that hand it on; for "" the module."""
-        for _ in range(MOST_HANDS):
-            further = self._handed_on(module, name)
-            if further is None:
-                break
-            module, name = further
-        return module
+        asked = module, name
+        if asked not in self._homes:
+            for _ in range(MOST_HANDS):
+                further = self._handed_on(module, name)
+                if further is None:
+                    break
+                module, name = further
+            self._homes[asked] = module
+        return self._homes[asked]
 
     def _handed_on(self, module: str, name: str) -> tuple[str, str] | None:
         """Return the module and name that a module's `name` comes from, or None where it is its own."""

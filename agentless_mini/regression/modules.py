@@ -39,7 +39,9 @@ class Modules:
 
     def absolute(self, name: str, importer: str) -> str | None:
         """Return the file that `import name` means in the file `importer`, or None where it is not of the tree."""
-        rivals = self._by_name.get(name, ())
+        rivals = self._by_name.get(name)
+        if rivals is None:
+            return None
         near = [(root, path) for root, path in rivals if importer.startswith(root)]
         if near:
             return max(near)[1]

@@ -24,6 +24,9 @@ _ATTRIBUTES = re.compile(r"(?:\.\w{1,64}){1,3}")
 _INSIDE_A_NAME = re.compile(r"[\w.]")
 _DEFINED = re.compile(r"^(?:(?:async[ \t]+def|def|class)[ \t]+(\w+)|(\w+)[ \t]*(?::[^=\n]*)?=(?!=))", re.MULTILINE)
 
+# What no line begins with that defines a name.
+_INNER = frozenset(" \t#\"'()[]{}@")
+
 STAR = "*"
 
 
@@ -70,7 +73,9 @@ def quoted_names(text: str) -> list[str]:
 
 def definitions_of(text: str) -> frozenset[str]:
     """Return the names that a file defines on its first level."""
-    return frozenset(function or variable for function, variable in _DEFINED.findall(text))
+    first_level = (line for line in text.split("\n") if line and line[0] not in _INNER)  # soon told, of most lines
+    found = (_DEFINED.match(line) for line in first_level)
+    return frozenset(match[1] or match[2] for match in found if match)
 
 
 def attributes_of(text: str, bound: frozenset[str]) -> list[str]:
