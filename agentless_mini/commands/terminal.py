@@ -74,10 +74,17 @@ class _Closed(io.RawIOBase):
         raise _stdout_closed()
 
 
+class _Results(Console):
+    """A console whose reader may have had enough, which `reported` tells by the exit code as for any other result."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def results() -> Console:
     """Return the console for a result that is text: stdout; piped, tables are as wide as they want to be."""
     narrow = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    return Console(soft_wrap=True, width=None if narrow else PIPED_WIDTH)
+    return _Results(soft_wrap=True, width=None if narrow else PIPED_WIDTH)
 
 
 def people() -> Console:

@@ -78,11 +78,11 @@ def test_a_failure_that_nobody_can_be_told_keeps_its_exit_code(home: Home) -> No
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
 
 
-@pytest.mark.parametrize("command", ["repair", "show"])
+@pytest.mark.parametrize("command", ["repair", "show 1", "show 1 --json"])
 def test_a_reader_that_has_had_enough_ends_a_command_quietly(home: Home, command: str) -> None:
     with server() as endpoint:
         through_a_shell(home, "", *words(endpoint, "--text", ISSUE))
-        arguments = words(endpoint, "--text", ISSUE, "--quiet") if command == "repair" else ("show", "1", "--json")
+        arguments = words(endpoint, "--text", ISSUE, "--quiet") if command == "repair" else tuple(command.split())
         read, write = os.pipe()
         os.close(read)
         done = subprocess.run(
