@@ -43,11 +43,11 @@ from agentless_mini.serving.process import Server
 from agentless_mini.serving.state import find_server
 from agentless_mini.serving.vllm import find_gpus, has_vllm
 
-LIMIT = 10.0
-"""Seconds for all looks together; what takes longer counts as missing."""
+LIMIT = 30.0
+"""Seconds for all looks together, which take three on an idle machine; what takes longer counts as missing."""
 ROOM = 2048 * MIB
 """Bytes that should be free for records, environments and a small model."""
-_HUB_LIMIT = 4.0
+_SILENCE = 5.0  # seconds that the hub or the model server may take to answer
 _NAMES = 12  # columns of the names, and of the word after them
 _WORDS = 9
 _LANDLOCK_CREATE_RULESET = 444  # the system call's number on every architecture that has it
@@ -250,6 +250,8 @@ def _endpoint(config: Config, machine: Machine) -> Finding:
             return Finding(ok=False, said=said)
         endpoint = endpoint.model_copy(update={"base_url": server.base_url, "model": endpoint.model or server.model})
 
+    endpoint = endpoint.model_copy(update={"timeout_s": _SILENCE})
+
     async def ask() -> Finding:
         sampler = OpenAISampler(endpoint, patience=Patience(0), environment=machine.environment)
         async with aclosing(sampler):
@@ -263,7 +265,7 @@ def _endpoint(config: Config, machine: Machine) -> Finding:
 def _hub(config: Config) -> Finding:
     request = urllib.request.Request(config.embedded.hub, method="HEAD")  # noqa: S310 - http, by the setting's pattern
     try:
-        urllib.request.urlopen(request, timeout=_HUB_LIMIT).close()  # noqa: S310 - likewise
+        urllib.request.urlopen(request, timeout=_SILENCE).close()  # noqa: S310 - likewise
     except urllib.error.HTTPError:  # it answers
         pass
     except (OSError, HTTPException) as error:
