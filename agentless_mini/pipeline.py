@@ -43,6 +43,8 @@ from agentless_mini.stages.trials import Trials
 
 # The issue may take this share of the window at most: the rest is for code and for the answer.
 ISSUE_SHARE = 4
+# Of rewrites of lines, which are ranked, so many are tried before it is looked whether one passes all tests.
+TRIED_AT_ONCE = 20
 
 
 class Until(enum.StrEnum):
@@ -241,7 +243,18 @@ async def _reproduce(
         session.watch(Note(note))
     generated = await reproduce(drafts, subject.issue, bench, settings.reproduce)
     kept = dict.fromkeys(one.outcome for one in generated if isinstance(one.outcome, Case))
-    return _Reproduction(Trials(bench, (*own, *kept), settings.regress), generated)
+    portion = await _given_first(session, settings)
+    return _Reproduction(Trials(bench, (*own, *kept), settings.regress, given_first=portion), generated)
+
+
+async def _given_first(session: Session, settings: ChainSettings) -> int | None:
+    """Return `Trials.given_first`: it is for the order in which given tests come before all others, and for one round.
+
+    Rewrites of lines come the likeliest first, so that few of them need be tried.
+    """
+    decides = settings.rank is Method.AGREEMENT and settings.evolve.rounds == 1 and settings.given != GivenSettings()
+    is_ranked = (await session.sampler.card()).decoding is Decoding.LINES
+    return (TRIED_AT_ONCE if is_ranked else 0) if decides else None
 
 
 async def _open(

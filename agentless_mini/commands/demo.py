@@ -43,7 +43,7 @@ FAILING = f"{TESTS}::DurationsTest::test_formats_one_of_a_unit"
 CANDIDATES = 50
 """Rewrites of the carried model that are tried: beyond, the benchmark of line rewriting solved nothing more."""
 ANSWERS = 10
-"""Answers of a named model: each costs as much as all rewrites together, and more of them are right."""
+"""Answers of a named model, each of which can cost as much as all rewrites together."""
 TESTS_TIMEOUT = 60.0
 
 
@@ -68,20 +68,22 @@ def demo(config: Config, model: str | None, keep: Path | None, machine: Machine)
         )
         with Store.open(Path(scratch) / "store.sqlite") as store:
             code = repair(task, store, Output(apply=True), machine)
-        tell(run_tests(folder, chosen.sandbox, machine, console), "after the repair", console)
+        tell(run_tests(folder, chosen.sandbox, machine, Console(quiet=True)), "after the repair", console)
     return code
 
 
 def settings_of(config: Config, model: str | None) -> Config:
     """Return the user's settings with what the demo is for: the carried model or a named one, inside amini.
 
-    What is about the user's own project is left out, and what the carried model cannot do: rounds, an early end, tests.
+    What is about the user's own project is left out, and what the carried model cannot do: rounds, an early end, tests,
+    a vote for files.
     """
     samples = ANSWERS if model else CANDIDATES
     changed: dict[str, object] = {
         "engine": Engine.EMBEDDED,
         "endpoint": EndpointSettings(model=model),
         "embedded": config.embedded.model_copy(update={"model": None}),
+        "localize": config.localize.model_copy(update={"samples": 0}),
         "repair": config.repair.model_copy(update={"samples": samples, "stop_when": None}),
         "reproduce": config.reproduce.model_copy(update={"samples": 0}),
         "evolve": EvolveSettings(),

@@ -16,6 +16,7 @@ from rich.text import Text
 from agentless_mini.branches import NewBranch, commit_message
 from agentless_mini.commands.boxes import Yard, plan_boxes
 from agentless_mini.commands.chain import chain_of, identity, versions
+from agentless_mini.commands.headline import amount, answerer
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
 from agentless_mini.commands.paths import given_here, tree_path
 from agentless_mini.commands.scorers import open_scorer
@@ -30,8 +31,16 @@ from agentless_mini.commands.terminal import (
 )
 from agentless_mini.config import Config
 from agentless_mini.domain import Issue, Note, Patch, Prediction, Reason, Rejected, Snapshot
-from agentless_mini.environments import SandboxKind, check_place
-from agentless_mini.errors import AminiError, EnvironmentFailed, ModelChanged, UsageError, boundary, reason
+from agentless_mini.environments import SandboxKind, check_place, foresee
+from agentless_mini.errors import (
+    AminiError,
+    EnvironmentFailed,
+    ModelChanged,
+    UsageError,
+    boundary,
+    printable,
+    reason,
+)
 from agentless_mini.pipeline import NO_SANDBOX, ChainSettings, check_named, resolve
 from agentless_mini.ports import PatchCheck, Sampler
 from agentless_mini.prompts import Prompts
@@ -105,11 +114,9 @@ def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
     began = time.monotonic()
     with LiveProgress(console) as progress:
         snapshot = task.repository.snapshot()
-        for note in task.repository.notes:
-            progress(Note(note))
         task = task.located(snapshot)
         check_named(_settings(task), snapshot, NO_SANDBOX)  # before a model is looked for
-        run, prediction, shown = asyncio.run(_run(_Parts(task, store, machine, snapshot, progress)))
+        run, prediction, shown = asyncio.run(_run(_Parts(task, store, machine, snapshot, progress, console)))
     if not output.quiet:
         told = summary(store.runs.trace(run), time.monotonic() - began)
         console.print(told, highlight=False, soft_wrap=False, crop=False)
@@ -149,6 +156,7 @@ class _Parts:
     machine: Machine
     snapshot: Snapshot
     progress: LiveProgress
+    console: Console
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +176,7 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
         scoring, _ = await open_scorer(around.config.scorer, around) if around.config.evolve.scored else (None, None)
         run = parts.store.runs.begin(_start(parts, chosen))
         try:
+            await _tell(parts, chosen, run)
             prediction = await _predict(parts, _Model(chosen, prompts, scoring), run, stack)
         except BaseException as error:
             status, code = _ending(error)
@@ -191,6 +200,16 @@ def _exit_code(task: Task, shown: Trust | None) -> int:
     if shown is None:
         return EXIT_NO_PATCH
     return EXIT_FOUND if shown.suffices(task.required) else EXIT_UNTRUSTED
+
+
+async def _tell(parts: _Parts, chosen: ChosenModel, run: RunId) -> None:
+    """Say who answers, and what of the tree was left out, before anything is spent."""
+    config, given = parts.task.config, len(parts.task.given.ids())
+    tests_run = await asyncio.to_thread(foresee, config.sandbox)
+    line = f"run {run}: {await answerer(chosen, config, parts.store)}; {amount(config, chosen, tests_run, given)}"
+    parts.console.print(Text(printable(line), style="bold"), highlight=False)
+    for note in parts.task.repository.notes:
+        parts.progress(Note(note))
 
 
 async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitStack) -> Prediction:

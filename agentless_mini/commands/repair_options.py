@@ -46,8 +46,13 @@ class SamplingOptions:
     ] = None
     max_tokens: Annotated[
         int | None,
-        typer.Option(help="Most tokens of one repair [8192, at most a quarter of the context]."),
+        typer.Option(
+            help="Most tokens of one answer, in every stage [repairs 8192, tests 4096, files 2048; at most a quarter "
+            "of the context]."
+        ),
         Setting("repair.max_tokens"),
+        Setting("localize.max_tokens"),
+        Setting("reproduce.max_tokens"),
     ] = None
     seed: Annotated[
         int | None,

@@ -207,6 +207,10 @@ def _fail(sentence: str, code: int) -> NoReturn:
     if os.environ.get("AMINI_DEBUG"):
         with contextlib.suppress(OSError):
             traceback.print_exc()
+    from agentless_mini.report.live import flowed
+
     console = people()
-    console.print(Text("amini: ", style="bold red"), Text(" ".join(sentence.split())), sep="", highlight=False)
+    told = Text(flowed(f"amini: {' '.join(sentence.split())}", console, 7))
+    told.stylize("bold red", 0, len("amini: "))
+    console.print(told, highlight=False)
     raise typer.Exit(code) from None

@@ -57,6 +57,7 @@ from agentless_mini.domain.sampling import (
 from agentless_mini.domain.scoring import SCORE_VERSION, RewardModel, ScoreRequest, ScoreRoute
 from agentless_mini.domain.source import FileKind, Issue, Snapshot, SourceFile
 from agentless_mini.domain.testing import (
+    TOO_BUSY,
     Case,
     CaseResult,
     Execution,
@@ -74,6 +75,7 @@ __all__ = [
     "KEY_VERSION",
     "MIB",
     "SCORE_VERSION",
+    "TOO_BUSY",
     "UNTOLD",
     "BoxDone",
     "BoxLimits",

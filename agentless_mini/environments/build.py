@@ -154,6 +154,7 @@ def read_build(result: JobResult, recipe: Recipe) -> Built:
     found = {file.path: file.data for file in step.results}
     ended = {
         Ending.TIMED_OUT: f"it took longer than {recipe.seconds:g} s",
+        Ending.STARVED: "the machine was too busy for it",
         Ending.OUT_OF_MEMORY: f"it used more than {recipe.memory // MIB} MiB of memory",
     }.get(step.ending, f"it ended with {step.status}")
     try:

@@ -26,6 +26,7 @@ from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandboxes.docker import DockerSandbox, capacity, connect
 from agentless_mini.sandboxes.images import Image, Making, find_image
 from agentless_mini.sandboxes.pulls import pull_image, require_pullable
+from agentless_mini.sandboxes.wire import Hear
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -110,11 +111,25 @@ async def _base(work: Work, client: "DockerClient") -> Image:
     if found is not None:
         return found
     work.note(f"Pulling the image {printable(name)}.")
-    stopped = threading.Event()
+    stopped, hear = threading.Event(), _in_loop(work.hear)
+
+    def tell(came: int, known: int) -> None:
+        hear(f"pulling, {came / 1e6:.0f} of {known / 1e6:.0f} MB")
+
     try:
-        return await asyncio.to_thread(pull_image, client, name, stopped)
+        return await asyncio.to_thread(pull_image, client, name, stopped, tell)
     finally:
         stopped.set()
+
+
+def _in_loop(hear: Hear) -> Hear:
+    """Return what other threads may call, to be heard in this one."""
+    loop = asyncio.get_running_loop()
+
+    def heard(line: str) -> None:
+        loop.call_soon_threadsafe(hear, line)
+
+    return heard
 
 
 def _base_name(settings: SandboxSettings, needs: Needs) -> str:
@@ -155,7 +170,7 @@ async def _built(work: Work, daemon: _Daemon, slot: Slot) -> tuple[Manifest, byt
         return not read_build(result, recipe).problem
 
     name = f"amini-env:{_key(work, daemon)[:32]}"
-    made = await daemon.sandbox.build(job, Making(name, recipe.path, is_worth))
+    made = await daemon.sandbox.build(job, Making(name, recipe.path, is_worth, _in_loop(work.hear)))
     built = read_build(made.result, recipe)
     require_usable(built, slot)
     notes = (*work.needs.notes, *built.notes, *work.dated_notes())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, ConsoleOptions
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
@@ -83,27 +83,28 @@ class Line:
             self._recorded = done
 
     def left(self, now: float) -> float | None:
-        """Return the seconds that are left by the pace until now, None where nothing tells."""
+        """Return the seconds that are left at the pace until now, None where nothing tells."""
         fresh, owed = self.done - self._recorded, self.total - self.done
-        if fresh <= 0 or owed <= 0:
-            return None
-        return max(0.0, (self._newest - self._began) / fresh * owed - (now - self._newest))
+        return (now - self._began) / fresh * owed if fresh > 0 and owed > 0 else None
+
+    def ran(self, now: float) -> str:
+        """Return for how long it has gone on, or went."""
+        return clock_time((self._newest if 0 < self.total <= self.done else now) - self._began)
 
     def said(self, now: float) -> str:
         """Return the line as a log has it."""
         counted = f"{self.done}/{self.total}" if self.total else f"{self.done or ''}"
         left = self.left(now)
         parts = [counted, self.detail, f"about {clock_time(left)} left" if left is not None else ""]
-        return f"{self.title}: {', '.join(part for part in parts if part) or clock_time(now - self._began)}"
+        return f"{self.title}: {', '.join(part for part in parts if part) or self.ran(now)}"
 
     def shown(self, now: float, width: int, *, unicode: bool = True) -> Text:
         """Return the line as a terminal of this width shows it; where it is narrow, without bar and details."""
-        left, ran = self.left(now), clock_time(now - self._began)
+        left, ran = self.left(now), self.ran(now)
         counted = f"{self.done}/{self.total}" if self.total else ""
         if width < ROOMY:
             paced = f"~{clock_time(left)}" if left is not None else ran
-            text = f"{self.title} {counted} {paced}" if counted else f"{self.title} {ran}"
-            return _row(f"{text} {self.detail}", width)
+            return _row(f"{self.title} {counted} {paced}" if counted else f"{self.title} {ran} {self.detail}", width)
         full = round(BAR * self.done / self.total) if self.total else 0
         on, off = "\u2501\u2500" if unicode else "=-"
         bar = on * full + off * (BAR - full) if self.total else " " * BAR
@@ -129,7 +130,7 @@ class Lines:
         self.console = console
         self.clock = clock
         self.moving = moves(console)
-        self._bars = Progress(_Column(self), console=console, transient=True, disable=not self.moving)
+        self._bars = _Bars(_Column(self), console=console, transient=True, disable=not self.moving)
         self._lines: dict[TaskID, Line] = {}
         self._notes: set[str] = set()
         self._began = self._said = clock()
@@ -182,12 +183,20 @@ class Lines:
         """Say what is going on, unless something was said a moment ago."""
         now = self.clock()
         if now - self._said >= SILENCE:
-            told = [line.said(now) for line in self._lines.values() if line.active and line.done != (line.total or -1)]
-            self.plain("; ".join(told) or f"Working for {clock_time(now - self._began)}")
+            lines = list(self._lines.values())  # others may begin meanwhile: this is called in a thread of its own
+            told = [line.said(now) for line in lines if line.active and line.done != (line.total or -1)]
+            self.plain(f"{'; '.join(told) or 'Working'} (for {clock_time(now - self._began)})")
 
     def _beat_on(self) -> None:
         while not self._stopped.wait(1.0):
             self.beat()
+
+
+class _Bars(Progress):
+    """Lines in the order of their titles, which begin with the number of their step."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(sorted(self.tasks, key=lambda task: task.description))
 
 
 class _Column(ProgressColumn):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 
-from agentless_mini.domain import Case, Rejected, Stage
+from agentless_mini.domain import TOO_BUSY, Case, Outcome, Rejected, Stage
 from agentless_mini.errors import printable
 from agentless_mini.report.live import Flowed
 from agentless_mini.report.rounds import evolved, rounds_table, stopping
@@ -110,6 +110,12 @@ def _verdicts(trace: RunTrace) -> Iterator[RenderableType]:
     yield shown
     if left:
         yield _lines([f"           ... {left} more (amini show {trace.run.id} has all)"])
+    ran = [result for verdict in execution.verdicts for result in verdict.results]
+    lost = [result for result in ran if result.outcome is Outcome.TIMEOUT]
+    if lost:
+        busy = sum(result.fault is not None and result.fault.message.startswith(TOO_BUSY) for result in lost)
+        why = f", {busy} as the machine was too busy: run again for these" if busy else ""
+        yield _lines([f"lost       {len(lost)} of {len(ran)} tests of patches ran out of time{why}"])
 
 
 def _choice(trace: RunTrace) -> Iterator[str]:

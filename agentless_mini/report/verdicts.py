@@ -123,13 +123,13 @@ def _headed(count: Totals) -> "Table":
 
 def _numbers(standing: Standing, count: Totals) -> Iterator[str]:
     parts = (
-        (len(standing.given), count.given),
-        (len(standing.generated), count.generated),
-        (count.regressions - len(standing.kept), count.regressions),
+        (len(standing.given), count.given, False),
+        (len(standing.generated), count.generated, standing.untried),
+        (count.regressions - len(standing.kept), count.regressions, standing.untried),
     )
-    for number, of in parts:
+    for number, of, is_untried in parts:
         if of:
-            yield "refused" if standing.refused else f"{number}/{of}"
+            yield "refused" if standing.refused else "not run" if is_untried else f"{number}/{of}"
 
 
 def _fault(result: CaseResult) -> str:

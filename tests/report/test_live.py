@@ -36,10 +36,10 @@ def test_what_is_left_follows_from_what_was_measured() -> None:
     assert line.left(101.0) is None
     line.advance(2, 104.0)
     assert line.left(104.0) == pytest.approx(16.0)
-    assert line.left(106.0) == pytest.approx(14.0)
-    assert line.left(500.0) == 0.0
+    assert line.left(106.0) == pytest.approx(24.0)  # nothing came since
     line.advance(10, 120.0)
     assert line.left(120.0) is None
+    assert line.ran(500.0) == "0:20"
 
 
 def test_what_comes_from_the_record_says_nothing_of_the_pace() -> None:
@@ -48,6 +48,15 @@ def test_what_comes_from_the_record_says_nothing_of_the_pace() -> None:
     assert line.left(5.0) is None
     line.advance(91, 10.0)
     assert line.left(10.0) == pytest.approx(90.0)
+
+
+def test_lines_stand_in_the_order_of_their_steps() -> None:
+    console = screen(80)
+    with Lines(console) as lines:
+        for title in ("3/5 Preparing the tests", "1/5 Finding the files"):
+            lines.begin(title, 2)
+    last = printed(console)
+    assert last.rindex("1/5 Finding") < last.rindex("3/5 Preparing")
 
 
 @pytest.mark.parametrize("width", [40, 80, 100])
@@ -91,9 +100,9 @@ def test_a_log_hears_of_the_work_where_nothing_else_is_said() -> None:
     clock.now += 1
     lines.beat()
     assert printed(console).splitlines() == [
-        "Working for 0:25",
+        "Working (for 0:25)",
         "something else",
-        "Sampling: 1/4, about 0:00 left",
+        "Sampling: 1/4, about 2:15 left (for 1:10)",
     ]
 
 
