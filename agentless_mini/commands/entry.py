@@ -16,7 +16,7 @@ from agentless_mini.commands.chain import chain_of
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.options import option_of
 from agentless_mini.commands.repair import Output, Task, repair
-from agentless_mini.commands.terminal import people, require_stdout, without_passwords
+from agentless_mini.commands.terminal import noted, people, require_stdout, without_passwords
 from agentless_mini.config import Config, load_config
 from agentless_mini.domain import Issue
 from agentless_mini.environments import SandboxKind
@@ -70,7 +70,8 @@ def run_repair(
     own = GivenSettings(tests=arguments.failing_tests, commands=arguments.failing_commands)
     place = top_of(Path(arguments.repository)) if _is_there(arguments.repository) else None
     task = Task(issue, repository, config, arguments.files, own, branch, place)
-    with Store.open(store or store_of(arguments.repository)) as opened:
+    waiting = noted(Console(quiet=True) if output.quiet else people())
+    with Store.open(store or store_of(arguments.repository), waiting) as opened:
         return repair(task, opened, output, this_machine())
 
 
