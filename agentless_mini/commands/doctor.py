@@ -4,7 +4,6 @@ Every look has a few seconds, all are taken side by side, and none fetches or st
 """
 
 import asyncio
-import ctypes
 import json
 import os
 import shutil
@@ -38,20 +37,20 @@ from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
 from agentless_mini.sandboxes.containers import translated
 from agentless_mini.sandboxes.docker import connect
 from agentless_mini.sandboxes.images import find_image
+from agentless_mini.sandboxes.landlock import find_landlock
+from agentless_mini.sandboxes.pulls import require_pullable
 from agentless_mini.serving.llama_library import load_library
 from agentless_mini.serving.process import Server
 from agentless_mini.serving.state import find_server
 from agentless_mini.serving.vllm import find_gpus, has_vllm
 
-LIMIT = 10.0
-"""Seconds for all looks together; what takes longer counts as missing."""
+LIMIT = 30.0
+"""Seconds for all looks together, which take three on an idle machine; what takes longer counts as missing."""
 ROOM = 2048 * MIB
 """Bytes that should be free for records, environments and a small model."""
-_HUB_LIMIT = 4.0
+_SILENCE = 5.0  # seconds that the hub or the model server may take to answer
 _NAMES = 12  # columns of the names, and of the word after them
 _WORDS = 9
-_LANDLOCK_CREATE_RULESET = 444  # the system call's number on every architecture that has it
-_LANDLOCK_VERSION = 1
 _USER_NAMESPACE = """
 import ctypes, os, sys
 user = os.geteuid()
@@ -137,7 +136,7 @@ def conclusion(found: Mapping[str, Finding], config: Config) -> Finding:
     """Say whether a repair with tests can run here, by what was found and the settings."""
     kind = config.sandbox.kind
     boxes: dict[SandboxKind, tuple[str, ...]] = {
-        SandboxKind.AUTO: ("docker", "bubblewrap"),
+        SandboxKind.AUTO: ("docker", "bubblewrap", "landlock"),
         SandboxKind.LOCAL: ("bubblewrap",),
         SandboxKind.UNSAFE: ("git",),  # nothing more
         SandboxKind.NONE: (),
@@ -178,12 +177,7 @@ def _docker(config: Config) -> Finding:
             answers = f"Docker {api.version()['Version']} answers"
         if find_image(client, image):
             return Finding(ok=True, said=f"{answers}, and has the image {image}.")
-        try:
-            with translated():
-                api.inspect_distribution(image)
-        except EnvironmentFailed:
-            said = f"{answers}, but the image {image} can neither be found nor pulled: name another with --image."
-            return Finding(ok=False, said=said)
+        require_pullable(client, image)
     return Finding(ok=True, said=f"{answers}, and can pull the image {image}.")
 
 
@@ -213,13 +207,7 @@ def _sysctl(name: str) -> str:
 
 
 def _landlock() -> Finding:
-    """Ask the kernel for the version of its interface."""
-    version = -1
-    if sys.platform == "linux":
-        version = ctypes.CDLL(None).syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)
-    if version > 0:
-        return Finding(ok=True, said=f"The kernel has Landlock, version {version} of its interface.")
-    return Finding(ok=False, said="The kernel has no Landlock, or it is switched off: use Docker or bubblewrap.")
+    return Finding(ok=True, said=f"The kernel has Landlock, version {find_landlock().version} of its interface.")
 
 
 def _gpu(machine: Machine) -> Finding:
@@ -250,6 +238,8 @@ def _endpoint(config: Config, machine: Machine) -> Finding:
             return Finding(ok=False, said=said)
         endpoint = endpoint.model_copy(update={"base_url": server.base_url, "model": endpoint.model or server.model})
 
+    endpoint = endpoint.model_copy(update={"timeout_s": _SILENCE})
+
     async def ask() -> Finding:
         sampler = OpenAISampler(endpoint, patience=Patience(0), environment=machine.environment)
         async with aclosing(sampler):
@@ -263,7 +253,7 @@ def _endpoint(config: Config, machine: Machine) -> Finding:
 def _hub(config: Config) -> Finding:
     request = urllib.request.Request(config.embedded.hub, method="HEAD")  # noqa: S310 - http, by the setting's pattern
     try:
-        urllib.request.urlopen(request, timeout=_HUB_LIMIT).close()  # noqa: S310 - likewise
+        urllib.request.urlopen(request, timeout=_SILENCE).close()  # noqa: S310 - likewise
     except urllib.error.HTTPError:  # it answers
         pass
     except (OSError, HTTPException) as error:

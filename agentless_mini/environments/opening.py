@@ -1,7 +1,6 @@
 """Chooses where tests run, and makes it ready."""
 
 import asyncio
-import subprocess
 from contextlib import AsyncExitStack
 
 from agentless_mini.domain import Phase, PhaseStarted, Runner, Snapshot
@@ -13,7 +12,7 @@ from agentless_mini.environments.virtual import open_boxed, open_fenced, open_un
 from agentless_mini.environments.work import Opened, PlaceRequest, Unavailable, Work
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, UsageError
 from agentless_mini.ports import Watch
-from agentless_mini.sandboxes.bubblewrap import find_bubblewrap, not_set_up
+from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
 from agentless_mini.sandboxes.daemon import require_daemon
 from agentless_mini.sandboxes.landlock import find_landlock
 from agentless_mini.sandboxes.scratch import Scratch, sweep_scratch
@@ -34,23 +33,19 @@ def foresee(settings: SandboxSettings) -> str:
         return f"{UNTESTED} (--sandbox none)"
     if kind is not SandboxKind.AUTO:
         return f"tests run in {_NAMES.get(kind, kind.capitalize())}"
-    looks = (("Docker", lambda _: require_daemon()), ("bubblewrap", _try_bubblewrap))
+    looks = (
+        ("Docker", require_daemon),
+        ("bubblewrap", lambda: find_bubblewrap(settings.bubblewrap)),
+        ("Landlock", find_landlock),
+    )
     for name, look in looks:
         try:
-            look(settings.bubblewrap)
+            look()
         except EnvironmentFailed as error:
             reasons.append(str(error))
         else:
             return f"tests run in {name}"
     return f"{UNTESTED}, for there is no sandbox: {' '.join(reasons)}"
-
-
-def _try_bubblewrap(program: str) -> None:
-    """Raise `EnvironmentFailed` where it is not there, or may not make the namespaces of a box."""
-    command = (find_bubblewrap(program).path, "--unshare-pid", "--ro-bind", "/", "/", "true")
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 - named by the user or found on PATH
-    if done.returncode:
-        raise not_set_up(done.stderr.strip())
 
 
 async def open_place(

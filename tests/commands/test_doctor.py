@@ -30,6 +30,8 @@ def found(*here: str) -> dict[str, Finding]:
         (("docker", "vllm"), {"engine": "vllm"}),
         (("docker", "embedded"), {"engine": "embedded", "sandbox.kind": "docker"}),
         (("bubblewrap", "embedded"), {"sandbox.kind": "local"}),
+        (("landlock", "embedded"), {}),
+        (("landlock", "embedded"), {"sandbox.kind": "landlock"}),
         (("embedded",), {"sandbox.kind": "unsafe-local"}),
         (("docker", "endpoint"), {"endpoint.base_url": "http://h/v1"}),
     ],
