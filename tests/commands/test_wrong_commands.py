@@ -135,7 +135,7 @@ def split(typed: str) -> tuple[dict[str, str], list[str]]:
     [
         ("<&-", 2, "The issue from the standard input is empty: say what goes wrong, and what should happen instead."),
         (">&-", 2, "The standard output is closed: leave it open, or let amini repair write to a file with -o."),
-        ("<../issue.md >/dev/full", 3, f"Nothing answers at {DEAD}: start its server, or correct --base-url."),
+        ("<../issue.md >/dev/full", 3, f"Nothing answers at {DEAD}: start the model server, or give --base-url."),
     ],
 )
 def test_a_process_that_was_started_oddly(scene: Scene, lacking: str, code: int, line: str) -> None:
