@@ -7,7 +7,7 @@ of the tree come of it. What a sentence merely mentions counts only where there 
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ _TYPOGRAPHY = str.maketrans("\u201c\u201d\u201e\u00ab\u00bb\u2018\u2019", '"""""
     }
 )
 
+_PATH = re.compile(r"[\w.\-]+(?:/[\w.\-]+)+")
 _NAME = re.compile(
     r"\[(?P<link>[^\[\]]{1,1000})\]\((?P<url>[^()\s]{0,1000})[^()]{0,100}\)"
     r"|(?P<marks>`{1,3})(?P<quoted>[^`]{1,1000})(?P=marks)|(?P<word>[^\s,;|`\"'<>*=]+)"
@@ -77,6 +78,16 @@ def read_paths(completion: Completion, tree: PathIndex, most: int, marks: Marks 
     found = (tuple(dict.fromkeys(paths)) for paths in _lists(text.split("\n"), _Finder(tree)))
     paths = next((paths for paths in found if paths), ())
     return paths[:most] or Rejected(Reason.BAD_PATH, "the answer names no file of the tree")
+
+
+def named_in(text: str, trees: Collection[str]) -> tuple[str, ...]:
+    """Return the distinct paths in a text that lie in one of the folders, which end in "/", in order."""
+    found = (path.removeprefix("./").rstrip(".") for path in _PATH.findall(text))
+    return tuple(dict.fromkeys(path for path in found if any(path[: at + 1] in trees for at in _slashes(path))))
+
+
+def _slashes(path: str) -> Iterator[int]:
+    return (at for at, letter in enumerate(path) if letter == "/")
 
 
 def _lists(lines: list[str], finder: "_Finder") -> Iterator[Iterable[str]]:

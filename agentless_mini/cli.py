@@ -3,6 +3,7 @@
 With `commands` this is the only composition root, and the only place that reads the environment.
 """
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from agentless_mini import __version__
 from agentless_mini.commands.evaluation_options import BenchmarkOptions, FleetOptions, ReportOptions
 from agentless_mini.commands.learn import learn
-from agentless_mini.commands.options import ConfigFile, StoreFile, expanded, settings_of
+from agentless_mini.commands.options import ConfigFile, StoreFile, expanded, settings_of, variables_of
 from agentless_mini.commands.repair_options import (
     EvolveOptions,
     ExecutionOptions,
@@ -20,6 +21,7 @@ from agentless_mini.commands.repair_options import (
     SamplingOptions,
     ServeOptions,
     SourceOptions,
+    TextOptions,
 )
 from agentless_mini.commands.usage import Commands
 
@@ -39,6 +41,8 @@ app.add_typer(learn)
 
 def main() -> None:
     """Run the command line; the console script's entry."""
+    # A command makes many objects that live as long as it does: looking through them so often finds next to nothing.
+    gc.set_threshold(50_000, 20, 50)
     app(prog_name="amini")
 
 
@@ -69,7 +73,8 @@ def repair(
 ) -> None:
     """Find the cause of an issue and print a patch for `git apply`.
 
-    Exit codes: 0 patch found, 1 no valid patch, 2 usage, 3 model server, 4 this machine, 130 interrupted.
+    Exit codes: 0 patch found, 1 no valid patch, 2 usage, 3 model server, 4 this machine, 5 the patch has not shown
+    what --require asks for, 130 interrupted.
     """
     from agentless_mini.commands.terminal import reported
 
@@ -81,7 +86,7 @@ def repair(
             tuple(given or ()) for given in (source.files, execution.failing_test, execution.failing_cmd)
         )
         arguments = RepairArguments(source.repository, source.issue, source.text, source.rev, files, tests, commands)
-        result = Output(output.as_json, output.output, output.apply, output.quiet)
+        result = Output(output.as_json, output.output, output.apply, output.quiet, output.commit)
         settings = (model.config, settings_of(sampling, evolution, model, execution))
         raise typer.Exit(run_repair(arguments, result, settings, output.store))
 
@@ -184,18 +189,79 @@ def serve(options: ServeOptions) -> None:
             start_server(options.model, settings, machine, output)
 
 
+@app.command(short_help="Look for what a repair with tests needs.")
+@expanded
+def doctor(model: ModelOptions, output: TextOptions) -> None:
+    """Look for what a repair with tests needs, and say what to do where it is missing. Nothing is fetched.
+
+    Exit codes: 0 a repair with tests can run here, 4 it cannot.
+    """
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.doctor import run_doctor
+        from agentless_mini.commands.entry import read_config, this_machine
+
+        settings = read_config(model.config, settings_of(model))
+        raise typer.Exit(run_doctor(settings, this_machine(), output.as_json))
+
+
+@app.command(name="config", short_help="Show every setting and where it comes from.")
+@expanded
+def effective(
+    sampling: SamplingOptions,
+    evolution: EvolveOptions,
+    model: ModelOptions,
+    execution: ExecutionOptions,
+    output: TextOptions,
+) -> None:
+    """Show every setting as it is in effect, and where it comes from: a default, the file, the environment, a flag."""
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.effective import show_settings
+
+        groups = (sampling, evolution, model, execution)
+        show_settings(model.config, settings_of(*groups), variables_of(*groups), output.as_json)
+
+
 @app.command(short_help="Repair a packaged sample with the embedded model.")
 def demo(
     keep: Annotated[
         Path | None, typer.Option(help="Make the repository here and leave it.", show_default=False)
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Another model than the carried one: a GGUF file, or OWNER/NAME of the hub.",
+        ),
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Repair a packaged sample with the embedded model, and run the sample's own tests on the result."""
+    """Repair a packaged sample with the embedded model, and run the sample's own tests on the result.
+
+    It takes about a minute, and fetches a model of 93 MB the first time. Exit codes: as repair's.
+    """
     from agentless_mini.commands.terminal import reported
 
     with reported():
         from agentless_mini.commands.demo import demo as run_demo
         from agentless_mini.commands.entry import read_config, this_machine
 
-        raise typer.Exit(run_demo(read_config(config, {"engine": "embedded"}), keep, this_machine()))
+        raise typer.Exit(run_demo(read_config(config, {}), model, keep, this_machine()))
+
+
+@app.command(name="help")
+def manual(
+    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="None lists the topics.")] = None,
+) -> None:
+    """Print the manual, or one topic of it."""
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        from agentless_mini.commands.manual import tell
+
+        tell(topic)

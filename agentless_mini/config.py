@@ -24,7 +24,7 @@ from agentless_mini.learning.training_settings import (
     SftSettings,
     SynthesizeSettings,
 )
-from agentless_mini.ranking import Method
+from agentless_mini.ranking import Level, Method
 from agentless_mini.samplers.embedded import InProcessSettings
 from agentless_mini.samplers.openai_api import EndpointSettings
 from agentless_mini.samplers.scoring import ScorerSettings
@@ -89,6 +89,8 @@ class Config(BaseModel):
     """[regress]: which of the repository's own tests are run."""
     rank: Method = Method.AGREEMENT
     """How the patch is chosen."""
+    require: Level | None = None
+    """What a patch must have shown to be printed; none: `given` where failing tests are given, else `any`."""
     answer: MarkSettings = MarkSettings()
     """[answer]: marks of one's own around what a model means as its answer: nothing else counts."""
     think: MarkSettings = MarkSettings()

@@ -11,7 +11,7 @@ It does not read anything itself and knows no repository: see `repository` for t
 import contextlib
 import os
 import re
-import tempfile
+import subprocess
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -21,7 +21,6 @@ from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, 
 OLDEST_GIT = (2, 31)
 
 _NOT_FOUND = 127  # what env(1) ends with where there is no such program
-_TOO_LONG = "Timeout: "  # how GitPython says that it killed git
 _VERDICTS = frozenset({0, 1, 128})  # git dies with 128 of a patch that it cannot read, and of much else
 _UNABLE = re.compile(
     r"^fatal: (cannot change to '|Out of memory|detected dubious ownership)"
@@ -111,13 +110,15 @@ class GitCommand:
         """
         command = ["env", *(f"--unset={name}" for name in _FORGOTTEN), *_VARIABLES, *self.variables]
         command += ["git", "-C", self.folder, *_OPTIONS, *self.options, *arguments]
-        status, out, words = _execute(command, stdin, self.limit)
-        if status == _NOT_FOUND:
+        with boundary({subprocess.TimeoutExpired: lambda _: self._too_long()}):
+            answer = _execute(command, stdin, self.limit)
+        if answer.status == _NOT_FOUND:
             raise _git_missing()
-        if status < 0 and words.startswith(_TOO_LONG):
-            took = f"git took more than {self.limit:g} s with {printable(self.folder)}"
-            raise RepositoryError(f"{took}: run `git fsck` and `git gc` there.")
-        return Answer(status, out, words)
+        return answer
+
+    def _too_long(self) -> RepositoryError:
+        took = f"git took more than {self.limit:g} s with {printable(self.folder)}"
+        return RepositoryError(f"{took}: run `git fsck` and `git gc` there.")
 
     def read(self, *arguments: str, stdin: bytes = b"") -> bytes:
         """Run git and return what it prints. Raises `RepositoryError` where it fails."""
@@ -197,25 +198,12 @@ _REFUSALS = (
 )
 
 
-def _execute(command: list[str], stdin: bytes, limit: float | None) -> tuple[int, bytes, str]:
-    """Run a program to its end, or to the limit, with GitPython, which gives git's messages in English."""
-    with boundary({ImportError: lambda _: _git_missing()}):
-        from git import Git, GitCommandNotFound
-    with (
-        boundary({GitCommandNotFound: lambda _: _git_missing(), OSError: _cannot_start}),
-        tempfile.TemporaryFile() as file,
-    ):
-        file.write(stdin)
-        file.seek(0)
-        return Git().execute(
-            command,
-            istream=file,
-            with_extended_output=True,
-            with_exceptions=False,
-            stdout_as_string=False,
-            strip_newline_in_stdout=False,
-            kill_after_timeout=limit,
-        )
+def _execute(command: list[str], stdin: bytes, limit: float | None) -> Answer:
+    """Run a program to its end, with git's messages in English. Raises `TimeoutExpired` at the limit."""
+    english = {**os.environ, "LANGUAGE": "C", "LC_ALL": "C"}
+    with boundary({FileNotFoundError: lambda _: _git_missing(), OSError: _cannot_start}):
+        done = subprocess.run(command, input=stdin, capture_output=True, timeout=limit, env=english, check=False)  # noqa: S603 - it is git
+    return Answer(done.returncode, done.stdout, done.stderr.decode("utf-8", "surrogateescape"))
 
 
 def _cannot_start(error: BaseException) -> EnvironmentFailed:

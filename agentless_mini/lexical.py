@@ -5,13 +5,13 @@ nothing of prompts or token budgets; see `context`.
 """
 
 import math
+import operator
 import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import PurePosixPath
 
 from agentless_mini.domain import FileKind, Issue, Runner, Snapshot, SourceFile
 
@@ -33,6 +33,8 @@ TEST_TOOLS = frozenset(
 )
 _NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
+# Every byte that is no letter of a word becomes a blank.
+_WORDS_ALONE = bytes(byte if re.fullmatch(rb"\w", bytes([byte])) else 32 for byte in range(256))
 # What a name longer than this is, is data; what a line of a traceback is, is bounded.
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{1,63}")
 _SUBWORD = re.compile(r"[A-Z]?[a-z]{2,63}|[A-Z]{2,63}(?![a-z])")
@@ -56,7 +58,7 @@ def is_test_path(path: str) -> bool:
 
     A folder `test` counts at the top only: below it may be a package for testing, such as `django.test`.
     """
-    parts = PurePosixPath(path).parts
+    parts = path.split("/")
     name = parts[-1]
     in_folder = "tests" in parts[:-1] or parts[0] == "test"
     return in_folder or name in {"conftest.py", "tests.py"} or bool(re.fullmatch(r"test_.*\.py|.*_tests?\.py", name))
@@ -204,31 +206,67 @@ def terms(text: str) -> list[str]:
 
 def _bm25(query: str, files: Sequence[SourceFile]) -> dict[str, float]:
     """Return each file's BM25 score for the query, divided by the best one's: in [0, 1]."""
-    wanted = frozenset(terms(query))
-    counts = {file.path: Counter(terms(_readable(file))) for file in files}
-    lengths = {path: count.total() for path, count in counts.items()}
+    vocabulary = _Vocabulary(frozenset(terms(query)))
+    counts, lengths = dict[str, Mapping[str, int]](), dict[str, int]()
+    for file in files:
+        counts[file.path], lengths[file.path] = vocabulary.counted(file)
     mean = sum(lengths.values()) / max(len(lengths), 1) or 1.0
-    document_frequency = Counter(term for count in counts.values() for term in wanted & count.keys())
+    document_frequency = Counter(term for count in counts.values() for term in count)
     scores = dict.fromkeys(counts, 0.0)
     for term in sorted(document_frequency):
         holding = document_frequency[term]
         rarity = math.log(1 + (len(files) - holding + 0.5) / (holding + 0.5))
         for path, count in counts.items():
-            if frequency := count[term]:
+            if frequency := count.get(term):
                 norm = SATURATION * (1 - LENGTH_WEIGHT + LENGTH_WEIGHT * lengths[path] / mean)
                 scores[path] += rarity * frequency * (SATURATION + 1) / (frequency + norm)
     best = max(scores.values(), default=0.0) or 1.0
     return {path: score / best for path, score in scores.items()}
 
 
-def _readable(file: SourceFile) -> str:
-    """Return path and contents for word counting only: undecodable bytes do not matter here."""
-    return f"{file.path}\n{file.data.decode(errors='replace')}"
+class _Vocabulary(dict[bytes, int]):
+    """The words of a tree by how many terms each is: a word is split once, wherever it stands.
+
+    `terms` never looks past what is no letter of a word, so that the terms of a text are those of its words.
+    """
+
+    def __init__(self, wanted: frozenset[str]) -> None:
+        self._wanted = wanted
+        self._hits: dict[bytes, tuple[str, ...]] = {}
+
+    def __missing__(self, word: bytes) -> int:
+        text = word.decode()
+        is_plain = text.isalpha() and text.islower() and 1 < len(text) < 64  # the most usual word is its own part
+        found = [text, text] if is_plain else terms(text)
+        if not self._wanted.isdisjoint(found):
+            self._hits[word] = tuple(term for term in found if term in self._wanted)
+        self[word] = len(found)
+        return len(found)
+
+    def counted(self, file: SourceFile) -> tuple[Mapping[str, int], int]:
+        """Return how often each wanted term that there is stands in path and contents, and the number of all terms."""
+        words = Counter((file.path.encode(errors="replace") + b"\n" + file.data).translate(_WORDS_ALONE).split())
+        length = sum(map(operator.mul, map(self.__getitem__, words), words.values()))
+        found = Counter[str]()
+        for word in self._hits.keys() & words.keys():
+            for term in self._hits[word]:
+                found[term] += words[word]
+        return found, length
 
 
 def _definition_bonus(files: Sequence[SourceFile], identifiers: frozenset[str]) -> Mapping[str, float]:
-    """Return what a file gains for defining names that the issue mentions: the rarer the name, the more; at most 1."""
-    defined = {file.path: identifiers & set(_DEFINITION.findall(_readable(file))) for file in files}
+    """Return what a file gains for defining names that the issue mentions: the rarer the name, the more; at most 1.
+
+    Undecodable bytes do not matter here.
+    """
+    sayings = [name.encode(errors="replace") for name in identifiers]
+    defined = {
+        # That a name is nowhere in a file is much sooner told than what the file defines.
+        file.path: identifiers.intersection(_DEFINITION.findall(file.data.decode(errors="replace")))
+        if any(said in file.data for said in sayings)
+        else frozenset[str]()
+        for file in files
+    }
     homes = Counter(name for names in defined.values() for name in names)
     return {path: min(1.0, sum(1 / homes[name] for name in sorted(names))) for path, names in defined.items()}
 

@@ -19,16 +19,20 @@ from agentless_mini.domain import (
     Localization,
     ModelCard,
     Note,
+    Phase,
+    Planned,
     Prediction,
     Snapshot,
+    Stage,
 )
 from agentless_mini.edits import Marks
 from agentless_mini.errors import NothingToEdit, UsageError
 from agentless_mini.lexical import Survey, survey
 from agentless_mini.ranking import Method, rank
+from agentless_mini.ranking.trusting import UNTESTED
 from agentless_mini.stages.bench import Bench, NoBench, Opening
 from agentless_mini.stages.evolve import BestFirst, Evolution, EvolveSettings, Selecting, evolve
-from agentless_mini.stages.given import GivenSettings, confirm, given_cases
+from agentless_mini.stages.given import GivenSettings, check_given, confirm, given_cases
 from agentless_mini.stages.localize import LocalizeSettings, given, localize
 from agentless_mini.stages.regress import RegressSettings
 from agentless_mini.stages.repair import RepairSettings, repair
@@ -39,6 +43,8 @@ from agentless_mini.stages.trials import Trials
 
 # The issue may take this share of the window at most: the rest is for code and for the answer.
 ISSUE_SHARE = 4
+# Of rewrites of lines, which are ranked, so many are tried before it is looked whether one passes all tests.
+TRIED_AT_ONCE = 20
 
 
 class Until(enum.StrEnum):
@@ -96,6 +102,25 @@ def check_rounds(settings: ChainSettings, card: ModelCard | None, opening: Openi
         raise UsageError("--select execution needs tests, and none is to be run: allow them, or select otherwise.")
 
 
+def check_named(settings: ChainSettings, snapshot: Snapshot, opening: Opening | NoBench) -> None:
+    """Raise `UsageError` where files or tests are named that the tree does not have, before anything is paid for."""
+    if settings.files:
+        given(settings.files, snapshot)
+    check_given(settings.given, snapshot, None if isinstance(opening, NoBench) else opening.harness.runner)
+
+
+def _steps(settings: ChainSettings, opening: Opening | NoBench) -> tuple[tuple[Stage | Phase, ...], ...]:
+    """Return the steps of a chain, in the order in which they begin to matter."""
+    steps: list[tuple[Stage | Phase, ...]] = [] if settings.files else [(Stage.LOCALIZE,)]
+    if settings.until is not Until.LOCALIZE:
+        steps.append((Stage.REPAIR, Stage.EVOLVE))
+    if settings.until is Until.TESTS and not isinstance(opening, NoBench):
+        steps.append((Stage.REPRODUCE, Phase.ENVIRONMENT, Phase.REPRODUCTION))
+        steps += [(Phase.REGRESSION,)] if settings.regress.budget else []
+        steps.append((Phase.EXECUTION,))
+    return tuple(steps)
+
+
 def _check_plain(settings: ChainSettings) -> None:
     if settings.evolve.rounds > 1:
         raise UsageError(
@@ -125,21 +150,22 @@ async def resolve(
     """Find the files and sample repairs, while tests are written and proven; run all tests on all patches; choose.
 
     This is mission section 1, and with more than one round section 3. Where `opening` gives no bench, the vote alone
-    chooses. What the stages have to note is in the prediction and is not told to `session.watch`.
-    Raises `NothingToEdit` where the tree holds no text file, `UsageError` for unknown files and tests and as
-    `check_rounds` does, `ContextTooSmall`, and what the sampler and the sandbox raise. No valid patch is a result:
-    `Prediction.choice` is None.
+    chooses. What the stages have to note is told to `session.watch` when it arises, and is in the prediction, once.
+    Raises `NothingToEdit` where the tree holds no text file, `UsageError` as `check_named` and `check_rounds` do,
+    `ContextTooSmall`, and what the sampler and the sandbox raise. No valid patch is a result: `Prediction.choice` is
+    None.
     """
-    notes: list[str] = []
+    notes: dict[str, None] = {}
 
     def watch(event: Event) -> None:
         if isinstance(event, Note):
-            notes.append(event.text)
-        else:
-            session.watch(event)
+            notes[event.text] = None
+        session.watch(event)
 
+    check_named(settings, snapshot, opening)
     marks = Marks(settings.answer.start, settings.answer.end, settings.think.start, settings.think.end)
     noting = replace(session, watch=watch, marks=marks)
+    watch(Planned(_steps(settings, opening)))
     subject = await _subject(issue, snapshot, noting, settings)
     if settings.until is Until.LOCALIZE:
         return Prediction(await _localize(subject, noting, settings), (), None, tuple(notes))
@@ -210,14 +236,25 @@ async def _reproduce(
     """Draft tests while the bench is opened; keep those that fail on the tree as it is because of the issue."""
     bench, drafts = await _open(subject, session, settings, opening)
     if isinstance(bench, NoBench):
-        session.watch(Note(f"The vote alone chose the patch. {bench.reason}"))
+        session.watch(Note(f"{UNTESTED} {bench.reason}"))
         return _Reproduction(None)
     own, notes = await confirm(given_cases(settings.given, subject.snapshot, subject.issue, bench.harness), bench)
     for note in notes:
         session.watch(Note(note))
     generated = await reproduce(drafts, subject.issue, bench, settings.reproduce)
     kept = dict.fromkeys(one.outcome for one in generated if isinstance(one.outcome, Case))
-    return _Reproduction(Trials(bench, (*own, *kept), settings.regress), generated)
+    portion = await _given_first(session, settings)
+    return _Reproduction(Trials(bench, (*own, *kept), settings.regress, given_first=portion), generated)
+
+
+async def _given_first(session: Session, settings: ChainSettings) -> int | None:
+    """Return `Trials.given_first`: it is for the order in which given tests come before all others, and for one round.
+
+    Rewrites of lines come the likeliest first, so that few of them need be tried.
+    """
+    decides = settings.rank is Method.AGREEMENT and settings.evolve.rounds == 1 and settings.given != GivenSettings()
+    is_ranked = (await session.sampler.card()).decoding is Decoding.LINES
+    return (TRIED_AT_ONCE if is_ranked else 0) if decides else None
 
 
 async def _open(
@@ -239,5 +276,5 @@ async def _execute(candidates: Sequence[Candidate], reproduction: _Reproduction,
     execution = await reproduction.trials.over(candidates) if reproduction.trials else None
     if execution is None or execution.cases:
         return execution
-    session.watch(Note("There is no test that could tell the patches apart: the vote alone chose."))
+    session.watch(Note("There is no test that could tell the patches apart: the vote alone chooses."))
     return None

@@ -43,8 +43,8 @@ class RecordedSandbox:
 
     Concurrent equal jobs are run once: the later call waits for the earlier, and takes over if that one fails or is
     cancelled. A failure is never recorded, and neither is a box that died without a limit of its own as the reason (it
-    was removed, or its daemon restarted): the run sees that result, the next run tries again. A box or a step that
-    ran out of memory or time is a result.
+    was removed, or its daemon restarted), or one for which the machine had no time: the run sees that result, the next
+    run tries again. A box or a step that ran out of memory or of its own time is a result.
     """
 
     def __init__(self, inner: Sandbox, store: Store) -> None:
@@ -98,8 +98,8 @@ class TracedSandbox:
 
 
 def is_conclusive(result: JobResult) -> bool:
-    """Tell whether the job would come to this again: it was refused, or its box did not die under it or before it."""
+    """Tell whether the job would come to this again: it was refused, or its box did not die and was not starved."""
     if result.refusal or not result.steps:
         return True
-    died = any(step.ending is Ending.BOX_DIED for step in result.steps)
-    return not died and result.steps[0].ending is not Ending.NOT_RUN
+    unlucky = any(step.ending in {Ending.BOX_DIED, Ending.STARVED} for step in result.steps)
+    return not unlucky and result.steps[0].ending is not Ending.NOT_RUN

@@ -26,7 +26,21 @@ from agentless_mini.errors import RepositoryError, printable
 from agentless_mini.gitcommand import Answer, GitCommand, Setting
 from agentless_mini.sandboxes.contents import of_commit, of_folder
 from agentless_mini.sandboxes.packs import Contents
-from agentless_mini.worktree import GITLINK, LARGE_OVER, LINK, DiskModes, Entry, decode_path, file_entry, read_worktree
+from agentless_mini.worktree import (
+    GITLINK,
+    HUGE_OVER,
+    LARGE_OVER,
+    LINK,
+    DiskModes,
+    Entry,
+    decode_path,
+    file_entry,
+    read_worktree,
+)
+
+_CACHES = ("__pycache__", ".egg-info", "_cache")
+"""How the names of folders end that tools make for themselves: nobody looks for a fault there."""
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +177,10 @@ class _WorkingTree:
             reading = read_worktree(top, [*self._tracked(), *loose], self._modes)
         except OSError as error:
             raise gitcommand.refusal(self._git.folder, os.strerror(error.errno or 0)) from error
-        self.notes = (*self._standing_notes, *_unreadable_note(reading.unreadable))
-        absent = {*map(decode_path, [*self._ignored(), *nested]), *reading.unreadable, *reading.special}
+        ignored, inner = [*map(decode_path, self._ignored())], [*map(decode_path, nested)]
+        unread = (*_unreadable_note(reading.unreadable), *_huge_note(reading.huge))
+        self.notes = (*self._standing_notes, *unread, *_skipped_note(reading.files, inner, ignored))
+        absent = {*ignored, *inner, *reading.unreadable, *reading.special, *reading.huge}
         return _snapshot(Path(self._git.folder).name, (self._git, self._commit), reading.files, absent)
 
     def contents(self) -> Contents:
@@ -210,8 +226,12 @@ class _CommitTree:
     def snapshot(self) -> Snapshot:
         listed = _names(self._git.read("ls-tree", "-r", "-z", "--long", "--full-tree", self._commit))
         rows = [_row(line) for line in listed]
+        huge = [decode_path(row.path) for row in rows if row.size > HUGE_OVER]
+        rows = [row for row in rows if row.size <= HUGE_OVER]
         contents = self._blobs({row.object_id for row in rows if row.is_read})
-        return _snapshot(self._name, (self._git, self._commit), [_committed(row, contents) for row in rows], ())
+        files = [_committed(row, contents) for row in rows]
+        self.notes = (*_huge_note(huge), *_skipped_note(files, (), ()))
+        return _snapshot(self._name, (self._git, self._commit), files, huge)
 
     def contents(self) -> Contents:
         return of_commit(self._git, self._commit)
@@ -297,3 +317,27 @@ def _unreadable_note(paths: tuple[str, ...]) -> tuple[str, ...]:
     if not paths:
         return ()
     return (f"Files that cannot be read are left out: {len(paths)}, the first of them {printable(paths[0])}.",)
+
+
+def _huge_note(paths: Iterable[str]) -> tuple[str, ...]:
+    told = _first_of(paths)
+    return (f"Files over {HUGE_OVER // 1024**2} MiB are left out, of the tests too: {told}.",) if told else ()
+
+
+def _skipped_note(files: Iterable[SourceFile], nested: Iterable[str], ignored: Iterable[str]) -> tuple[str, ...]:
+    """Return a sentence on the trees that are not looked into."""
+    trees = [name for name in ignored if name.endswith("/") and not name[:-1].endswith(_CACHES)]
+    submodules = _first_of(file.path for file in files if file.kind is FileKind.SUBMODULE)
+    inner, trees_told = _first_of(nested), _first_of(sorted(trees, key=lambda name: (name.count("/"), name)))
+    parts = [
+        *([f"submodules ({submodules})"] if submodules else []),
+        *([f"repositories inside this one ({inner})"] if inner else []),
+        *([f"what git ignores ({trees_told})"] if trees_told else []),
+    ]
+    return (f"Not looked into: {', '.join(parts)}.",) if parts else ()
+
+
+def _first_of(paths: Iterable[str]) -> str:
+    found = [printable(path) for path in paths]
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return ", ".join(found[:_NAMED]) + more

@@ -20,6 +20,8 @@ from agentless_mini.domain import FileKind, SourceFile
 
 # A text of 1 MiB is some 300,000 tokens, more than a prompt can show: what is larger is data or generated code.
 LARGE_OVER = 1024 * 1024
+# A larger file is in no snapshot: boxes get every file, and have a disk of a GiB. GitHub takes none.
+HUGE_OVER = 100 * 1024 * 1024
 # git's own rule, with its own number: a NUL byte in the first 8,000 bytes; rounded up to the page.
 BINARY_PREFIX = 8 * 1024
 
@@ -51,12 +53,14 @@ class DiskModes:
 class DiskReading:
     """What the disk holds of the names: the entries in order of path, and the names that it holds but does not give.
 
-    `unreadable` cannot be opened; `special` are sockets, FIFOs and devices. A name that is not there is in none.
+    `unreadable` cannot be opened; `special` are sockets, FIFOs and devices; `huge` are over `HUGE_OVER`. A name that is
+    not there is in none.
     """
 
     files: tuple[SourceFile, ...]
     unreadable: tuple[str, ...]
     special: tuple[str, ...]
+    huge: tuple[str, ...] = ()
 
 
 def read_worktree(top: bytes, entries: Iterable[Entry], modes: DiskModes) -> DiskReading:
@@ -64,6 +68,7 @@ def read_worktree(top: bytes, entries: Iterable[Entry], modes: DiskModes) -> Dis
     files: list[SourceFile] = []
     unreadable: list[str] = []
     special: list[str] = []
+    huge: list[str] = []
     with _Folders.below(top) as folders:
         # In order of raw bytes all names of a folder stand together, so that each folder is opened once.
         for entry in sorted(entries, key=lambda entry: entry.path):
@@ -71,10 +76,13 @@ def read_worktree(top: bytes, entries: Iterable[Entry], modes: DiskModes) -> Dis
                 files.extend(_read_entry(folders, entry, modes))
             except _Special:
                 special.append(decode_path(entry.path))
+            except _Huge:
+                huge.append(decode_path(entry.path))
             except OSError as error:
                 if error.errno not in _GONE:
                     unreadable.append(decode_path(entry.path))
-    return DiskReading(tuple(sorted(files, key=lambda file: file.path)), tuple(unreadable), tuple(special))
+    ordered = tuple(sorted(files, key=lambda file: file.path))
+    return DiskReading(ordered, tuple(unreadable), tuple(special), tuple(huge))
 
 
 def decode_path(raw: bytes) -> str:
@@ -97,6 +105,10 @@ def file_entry(path: bytes, mode: str, data: bytes) -> SourceFile:
 
 class _Special(Exception):
     """The name is a socket, a FIFO or a device."""
+
+
+class _Huge(Exception):
+    """The file is over `HUGE_OVER`."""
 
 
 class _Folders:
@@ -137,7 +149,7 @@ def _shared_length(one: list[bytes], other: list[bytes]) -> int:
 
 
 def _read_entry(folders: _Folders, entry: Entry, modes: DiskModes) -> Iterator[SourceFile]:
-    """Yield what stands at the name: nothing where it is a folder of files. Raises OSError and _Special."""
+    """Yield what stands at the name: nothing where it is a folder of files. Raises OSError, _Special, _Huge."""
     *parents, name = entry.path.split(b"/")
     folder = folders.enter(parents)
     info = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -147,6 +159,8 @@ def _read_entry(folders: _Folders, entry: Entry, modes: DiskModes) -> Iterator[S
     elif stat.S_ISLNK(info.st_mode) or (entry.mode == LINK and not modes.symlinks):
         yield SourceFile(decode_path(entry.path), LINK, FileKind.SYMLINK)
     elif stat.S_ISREG(info.st_mode):
+        if info.st_size > HUGE_OVER:
+            raise _Huge
         yield file_entry(entry.path, _mode(info, entry, modes), _read_file(folder, name))
     else:
         raise _Special

@@ -16,7 +16,7 @@ from agentless_mini.serving.weights import Weights, WeightsSettings, find_weight
 def carried_weights() -> Weights:
     """Return the carried model. Raises `AminiError` where it can neither be found nor fetched."""
     cache = Path(platformdirs.user_cache_dir("amini")) / "weights"
-    weights = find_weights(WeightsSettings(offline=True), cache, lambda sentence: None)
+    weights = find_weights(WeightsSettings(), cache, lambda sentence: None)
     return Weights(weights.path, weights.name, Decoding.LINES)
 
 

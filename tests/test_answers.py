@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.answers import read_paths
+from agentless_mini.answers import named_in, read_paths
 from agentless_mini.domain import Completion, Finish, Reason, Rejected
 from agentless_mini.lexical import PathIndex
 
@@ -333,3 +333,8 @@ def test_an_answer_without_files_says_why(text: str, finish: Finish, reason: Rea
     answer = read(text, finish=finish)
     assert isinstance(answer, Rejected)
     assert answer.reason is reason
+
+
+def test_paths_below_folders_are_found_in_a_text() -> None:
+    text = "See ./lib/a/x.py, `lib/a/x.py`, lib/ab/x.py, other/lib/a/x.py and build/x."
+    assert named_in(text, {"lib/a/", "build/"}) == ("lib/a/x.py", "build/x")

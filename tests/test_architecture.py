@@ -20,8 +20,9 @@ CORE = {
 # What is sent into boxes and runs there by itself: no part of the unit around it.
 BOXED = {"sandboxes/inside", "testing/inside"}
 ADAPTERS = {
-    "samplers", "serving", "store", "recording", "repository", "worktree", "gitcommand", "clones", "issue_sources",
-    "templates", "sandboxes", "environments", "recorded_sandbox", "recorded_scorer",
+    "branches", "samplers", "serving", "store", "recording", "repository", "worktree", "gitcommand", "clones",
+    "issue_sources",
+    "installing", "templates", "sandboxes", "environments", "recorded_sandbox", "recorded_scorer",
 }  # fmt: skip
 MAY_SEE = {
     **dict.fromkeys(CORE, CORE),
@@ -182,7 +183,7 @@ def test_only_the_command_line_reads_the_environment() -> None:
 
 
 # They hand the environment on to a process that they start; they read no setting from it.
-ENVIRONMENT_PASSED_ON = {"sandboxes/inside/steps.py"}
+ENVIRONMENT_PASSED_ON = {"gitcommand.py", "sandboxes/inside/steps.py"}
 
 
 def test_the_command_line_starts_without_heavy_libraries() -> None:

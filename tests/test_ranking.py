@@ -321,6 +321,15 @@ def test_the_choice_holds_the_numbers_of_its_reason() -> None:
     )  # fmt: skip
 
 
+def test_a_patch_that_met_the_given_tests_alone_comes_after_those_that_met_all() -> None:
+    told = execution("ugrr", {"a": "++--", "b": "----"})
+    short = replace(told.verdicts[1], results=told.verdicts[1].results[:1])
+    choice = rank(samples("bbba"), replace(told, verdicts=(told.verdicts[0], short)))
+    assert choice is not None
+    assert choice.patch.normal == "a"
+    assert (choice.passed, choice.broken) == (2, 2)
+
+
 def test_a_verdict_that_lacks_a_result_is_a_bug() -> None:
     short = replace(execution("gg", {"a": "++"}), verdicts=(Verdict("a", (CaseResult("t0.py", Outcome.PASS),)),))
     with pytest.raises(ValueError, match="shorter"):

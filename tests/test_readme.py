@@ -1,4 +1,4 @@
-"""What the README says is so: its commands, options, settings and exit codes."""
+"""What the README and the manual say is so: commands, options, settings and exit codes."""
 
 import re
 import shlex
@@ -14,7 +14,10 @@ from agentless_mini.commands import terminal
 from agentless_mini.config import Config, load_config
 
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "agentless_mini/docs"
+TOPICS = {path.stem: path.read_text() for path in sorted(DOCS.glob("*.md"))}
 README = (ROOT / "README.md").read_text()
+MANUAL = "\n".join([README, *TOPICS.values()])
 
 
 def help_of(*command: str) -> str:
@@ -23,8 +26,8 @@ def help_of(*command: str) -> str:
 
 
 def shell_lines() -> list[str]:
-    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    inline = re.findall(r"`((?:\.venv/bin/)?amini [^`]+)`", README)
+    blocks = re.findall(r"^```sh\n(.*?)^```", MANUAL, re.MULTILINE | re.DOTALL)
+    inline = re.findall(r"`((?:\.venv/bin/)?amini [^`]+)`", MANUAL)
     return [part for text in [*blocks, *inline] for line in text.splitlines() for part in line.split("&&")]
 
 
@@ -51,7 +54,7 @@ def test_every_option_of_a_command_is_one_that_its_help_names(command: tuple[str
 
 
 def test_the_settings_of_the_readme_are_settings(tmp_path: Path) -> None:
-    (text,) = re.findall(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(r"^```toml\n(.*?)^```", TOPICS["settings"], re.MULTILINE | re.DOTALL)
     (tmp_path / "config.toml").write_text(text)
     assert isinstance(load_config(tmp_path / "config.toml", {}), Config)
     said = tomllib.loads(text)
@@ -61,23 +64,53 @@ def test_the_settings_of_the_readme_are_settings(tmp_path: Path) -> None:
 
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:
-    told = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", TOPICS["exit-codes"], re.MULTILINE)}
     ours = {
         kind.exit_code
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.AminiError)
     }
-    assert told == ours | {terminal.EXIT_FOUND, terminal.EXIT_NO_PATCH, terminal.EXIT_BUG, terminal.EXIT_INTERRUPTED}
+    assert told == ours | {
+        terminal.EXIT_FOUND,
+        terminal.EXIT_NO_PATCH,
+        terminal.EXIT_UNTRUSTED,
+        terminal.EXIT_BUG,
+        terminal.EXIT_INTERRUPTED,
+    }
 
 
 def test_the_environment_variables_of_the_readme_are_read() -> None:
-    told = set(re.findall(r"`((?:AMINI|OPENAI|GITHUB)_[A-Z_]+)", README))
+    told = set(re.findall(r"`((?:AMINI|OPENAI|GITHUB)_[A-Z_]+)", MANUAL))
     sources = "".join(path.read_text() for path in (ROOT / "agentless_mini").rglob("*.py"))
     assert told
     assert {name for name in told if name not in sources} == set()
 
 
 def test_modules_that_the_readme_runs_exist() -> None:
-    for module in re.findall(r"python -m ([a-z_.]+)", README):
+    for module in re.findall(r"python -m ([a-z_.]+)", MANUAL):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+def test_the_readme_names_every_topic_and_stays_short() -> None:
+    assert set(re.findall(r"\(agentless_mini/docs/(\S+)\.md\)", README)) == set(TOPICS)
+    assert len(README.split()) <= 1300
+
+
+def test_a_topic_is_printed_as_it_is_written_where_nobody_sees_it() -> None:
+    told = subprocess.run([sys.executable, "-m", "agentless_mini", "help", "tests"], capture_output=True, check=True)
+    assert told.stdout == TOPICS["tests"].encode()
+
+
+def test_help_lists_all_topics() -> None:
+    listed = subprocess.run(
+        [sys.executable, "-m", "agentless_mini", "help"], capture_output=True, text=True, check=True
+    )
+    assert set(re.findall(r"amini help ([\w-]+)`", listed.stdout)) == set(TOPICS)
+
+
+def test_a_topic_that_is_not_there_is_answered_with_the_nearest() -> None:
+    asked = [sys.executable, "-m", "agentless_mini", "help", "rund"]
+    refused = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "did you mean rounds?" in refused.stderr

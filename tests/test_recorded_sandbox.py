@@ -98,6 +98,7 @@ CONCLUSIVE = {
 }
 DEAD = {
     "died": JobResult((exited(0), ended(Ending.BOX_DIED))),
+    "starved": JobResult((ended(Ending.STARVED), exited(0))),
     "died before the first step": JobResult((ended(Ending.NOT_RUN), ended(Ending.NOT_RUN))),
 }
 

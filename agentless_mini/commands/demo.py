@@ -1,6 +1,8 @@
 """`amini demo`: a packaged sample with a fault in it, repaired by the embedded model; its failing test chooses.
 
-Nothing is prepared: what the model answers is what is tried, and what the tests say is what is shown.
+Nothing is prepared: what the model answers is what is tried, and what the tests say is what is shown. It is the same
+everywhere, whatever model the settings name. Where no test can be run it ends before anything is fetched: the model
+alone would choose a wrong patch.
 """
 
 import asyncio
@@ -19,13 +21,15 @@ from agentless_mini.commands.boxes import Yard, open_bench
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import people, require_stdout
-from agentless_mini.config import Config
-from agentless_mini.domain import CaseResult, Event, Outcome
-from agentless_mini.environments import SandboxKind, SandboxSettings
+from agentless_mini.config import Config, Engine
+from agentless_mini.domain import CaseResult, Outcome
+from agentless_mini.environments import SandboxSettings
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
 from agentless_mini.issue_sources import literal_issue
+from agentless_mini.ports import Watch
+from agentless_mini.report.progress import LiveProgress
 from agentless_mini.repository import open_repository
-from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
+from agentless_mini.samplers.openai_api import EndpointSettings
 from agentless_mini.stages.bench import NoBench
 from agentless_mini.stages.evolve import EvolveSettings
 from agentless_mini.stages.execute import run_files
@@ -36,43 +40,55 @@ SAMPLE = Path(sample.__file__).parent
 TESTS = "test_durations.py"
 SOURCES = ("durations.py", TESTS)
 FAILING = f"{TESTS}::DurationsTest::test_formats_one_of_a_unit"
-CANDIDATES = 100
+CANDIDATES = 50
+"""Rewrites of the carried model that are tried: beyond, the benchmark of line rewriting solved nothing more."""
+ANSWERS = 10
+"""Answers of a named model, each of which can cost as much as all rewrites together."""
 TESTS_TIMEOUT = 60.0
 
 
-def demo(config: Config, keep: Path | None, machine: Machine) -> int:
-    """Repair the sample in a new repository (in `keep`, else one that is removed) and return `repair`'s exit code."""
+def demo(config: Config, model: str | None, keep: Path | None, machine: Machine) -> int:
+    """Repair the sample in a new repository (in `keep`, else one that is removed) and return `repair`'s exit code.
+
+    Raises `EnvironmentFailed` where its tests cannot be run, before a model is looked for.
+    """
     require_stdout()
     console = people()
-    chosen = settings_of(config)
+    chosen = settings_of(config, model)
     with tempfile.TemporaryDirectory(prefix="amini-demo-") as scratch:
         folder = make_repository(keep or Path(scratch) / "sample")
+        console.print(Text(f"A repository with a fault was made in {folder}.", style="bold"))
+        before = run_tests(folder, chosen.sandbox, machine, console)
         issue = literal_issue((SAMPLE / "issue.md").read_text(encoding="utf-8"), "the sample's issue.md")
-        console.print(Text(f"A repository with a fault was made in {folder}. The issue:\n", style="bold"))
+        console.print(Text("The issue:\n", style="bold"))
         console.print(Text(issue.text))
-        tell(run_tests(folder, chosen.sandbox, machine), "before the repair", console)
+        tell(before, "before the repair", console)
         task = Task(
             issue, open_repository(str(folder), None, machine.cache), chosen, given=GivenSettings(tests=(FAILING,))
         )
         with Store.open(Path(scratch) / "store.sqlite") as store:
             code = repair(task, store, Output(apply=True), machine)
-        tell(run_tests(folder, chosen.sandbox, machine), "after the repair", console)
+        tell(run_tests(folder, chosen.sandbox, machine, Console(quiet=True)), "after the repair", console)
     return code
 
 
-def settings_of(config: Config) -> Config:
-    """Return the user's settings with what the demo is for: many candidates, and the sandbox that starts at once.
+def settings_of(config: Config, model: str | None) -> Config:
+    """Return the user's settings with what the demo is for: the carried model or a named one, inside amini.
 
-    What the model of the demo cannot do, rounds and an early end, is left out.
+    What is about the user's own project is left out, and what the carried model cannot do: rounds, an early end, tests,
+    a vote for files.
     """
-    repaired = config.repair.model_copy(update={"samples": CANDIDATES, "stop_when": None})
-    changed: dict[str, object] = {"repair": repaired, "evolve": EvolveSettings()}
-    if config.sandbox.kind is SandboxKind.AUTO:
-        try:
-            find_bubblewrap(config.sandbox.bubblewrap)
-        except EnvironmentFailed:
-            return config.model_copy(update=changed)
-        changed["sandbox"] = config.sandbox.model_copy(update={"kind": SandboxKind.LOCAL})
+    samples = ANSWERS if model else CANDIDATES
+    changed: dict[str, object] = {
+        "engine": Engine.EMBEDDED,
+        "endpoint": EndpointSettings(model=model),
+        "embedded": config.embedded.model_copy(update={"model": None}),
+        "localize": config.localize.model_copy(update={"samples": 0}),
+        "repair": config.repair.model_copy(update={"samples": samples, "stop_when": None}),
+        "reproduce": config.reproduce.model_copy(update={"samples": 0}),
+        "evolve": EvolveSettings(),
+        "sandbox": config.sandbox.model_copy(update={"image": "", "setup": "", "test_command": ""}),
+    }
     return config.model_copy(update=changed)
 
 
@@ -95,31 +111,28 @@ def make_repository(folder: Path) -> Path:
     return folder
 
 
-def run_tests(folder: Path, settings: SandboxSettings, machine: Machine) -> tuple[CaseResult, ...] | NoBench:
-    """Run the sample's tests on the folder as it is, in a box; without one they are not run."""
-    return asyncio.run(_run_tests(folder, settings, machine))
+def run_tests(folder: Path, settings: SandboxSettings, machine: Machine, console: Console) -> tuple[CaseResult, ...]:
+    """Run the sample's tests on the folder as it is, in a box. Raises `EnvironmentFailed` where there is none."""
+    with LiveProgress(console) as progress:
+        results = asyncio.run(_run_tests(folder, settings, machine, progress))
+    if isinstance(results, NoBench):
+        raise EnvironmentFailed(
+            f"The demo chooses by the sample's failing test, so it needs a sandbox. {results.reason}"
+        )
+    return results
 
 
-async def _run_tests(folder: Path, settings: SandboxSettings, machine: Machine) -> tuple[CaseResult, ...] | NoBench:
+async def _run_tests(
+    folder: Path, settings: SandboxSettings, machine: Machine, watch: Watch
+) -> tuple[CaseResult, ...] | NoBench:
     async with AsyncExitStack() as stack:
         repository = open_repository(str(folder), None, machine.cache)
-        yard = Yard(settings, repository, repository.snapshot(), machine, stack)
-        try:
-            bench = await open_bench(yard, _ignore)
-        except EnvironmentFailed as error:
-            return NoBench(str(error))
+        bench = await open_bench(Yard(settings, repository, repository.snapshot(), machine, stack), watch)
         return bench if isinstance(bench, NoBench) else await run_files(bench, (TESTS,), TESTS_TIMEOUT)
 
 
-def _ignore(event: Event) -> None:
-    """Take an event that was told before, or will be."""
-
-
-def tell(results: tuple[CaseResult, ...] | NoBench, when: str, console: Console) -> None:
+def tell(results: tuple[CaseResult, ...], when: str, console: Console) -> None:
     """Say on the console how the tests went."""
-    if isinstance(results, NoBench):
-        console.print(Text(f"The sample's tests were not run {when}: {results.reason}", style="yellow"))
-        return
     counted = Counter(result.outcome for result in results)
     passed = set(counted) == {Outcome.PASS}
     said, style = ("pass", "bold green") if passed else ("FAIL", "bold red")

@@ -4,12 +4,13 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from agentless_mini.branches import has_changes, plan_branch
 from agentless_mini.commands.chain import chain_of
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.options import option_of
@@ -55,13 +56,18 @@ def run_repair(
     _require_place(output)
     if output.apply:
         _require_working_tree(arguments)
+    if output.commit is not None:
+        arguments = _at_a_commit(arguments, output)
     issue = _issue(arguments)
     here = Path.cwd()
     if not (output.apply or output.quiet) and here != (top := top_of(here)) and _is_there(arguments.repository):
         people().print(f"note: git apply leaves out what lies outside of {here}: run it in {top}.", markup=False)
     repository = open_repository(arguments.repository, arguments.rev, platformdirs.user_cache_path(APP) / "clones")
+    named = output.commit
+    branch = None if named is None else plan_branch(arguments.repository, named, arguments.rev or "HEAD")
     own = GivenSettings(tests=arguments.failing_tests, commands=arguments.failing_commands)
-    task = Task(issue, repository, config, arguments.files, own)
+    place = top_of(Path(arguments.repository)) if _is_there(arguments.repository) else None
+    task = Task(issue, repository, config, arguments.files, own, branch, place)
     with Store.open(store or store_of(arguments.repository)) as opened:
         return repair(task, opened, output, this_machine())
 
@@ -71,14 +77,22 @@ def read_config(path: Path | None, flags: Mapping[str, Any]) -> Config:
 
     OPENAI_API_KEY is no setting: it is for one address, and comes after a key of these settings (`OpenAISampler`).
     """
+    found = secrets()
+    keys = {name: key for name, (_, key) in found.items()}
+    typed = {name: option_of(name) for name in flags} | {name: variable for name, (variable, _) in found.items()}
+    return load_config(file_in_use(path), {**keys, **flags}, typed)
+
+
+def file_in_use(path: Path | None) -> Path | None:
+    """Return the file of settings: the one at `path`, else the user's own if there is one."""
     own = platformdirs.user_config_path(APP) / "config.toml"
-    key = os.environ.get("AMINI_API_KEY")
-    secret = {"endpoint.api_key": key} if key else {}
-    if scorer_key := os.environ.get(KEY_VARIABLE):
-        secret["scorer.api_key"] = scorer_key
-    typed = {name: option_of(name) for name in flags} | {"endpoint.api_key": "AMINI_API_KEY"}
-    typed["scorer.api_key"] = KEY_VARIABLE
-    return load_config(path or (own if own.is_file() else None), {**secret, **flags}, typed)
+    return path or (own if own.is_file() else None)
+
+
+def secrets() -> dict[str, tuple[str, str]]:
+    """Return the variables that hold keys, with what they hold, by the settings that they are put over."""
+    known = {"endpoint.api_key": "AMINI_API_KEY", "scorer.api_key": KEY_VARIABLE}
+    return {name: (variable, key) for name, variable in known.items() if (key := os.environ.get(variable))}
 
 
 def require_together(config: Config, flags: Mapping[str, Any]) -> None:
@@ -165,6 +179,17 @@ def _require_working_tree(arguments: RepairArguments) -> None:
         raise UsageError(f"{printable(where)} has no working tree for --apply: leave it out, or name one that has.")
 
 
+def _at_a_commit(arguments: RepairArguments, output: Output) -> RepairArguments:
+    """Have a commit repaired and tested, not the working tree: a branch starts at a commit."""
+    if output.apply:
+        raise UsageError("A patch of a commit cannot be applied to the working tree: leave out --apply or --commit.")
+    if not _is_there(arguments.repository):
+        raise UsageError("--commit makes a branch, and REPO is no folder: leave it out, or name a local clone.")
+    if arguments.rev is None and not output.quiet and has_changes(arguments.repository):
+        people().print("note: What is not committed is left out: --commit repairs HEAD.", style="yellow", markup=False)
+    return replace(arguments, rev=arguments.rev or "HEAD")
+
+
 def _is_there(repository: str) -> bool:
     try:
         return Path(repository).exists()
@@ -179,4 +204,6 @@ def _issue(arguments: RepairArguments) -> Issue:
         return literal_issue(arguments.text, "--text")
     if arguments.issue is None:
         raise UsageError("No issue is given after REPO: name a file, - for stdin, owner/name#12, or use --text.")
-    return read_issue(arguments.issue, sys.stdin.buffer, GitHub(token=os.environ.get("GITHUB_TOKEN", "")))
+    # GitHub's runners name the API of the server that they belong to.
+    api = os.environ.get("GITHUB_API_URL") or "https://api.github.com"
+    return read_issue(arguments.issue, sys.stdin.buffer, GitHub(api, os.environ.get("GITHUB_TOKEN", "")))

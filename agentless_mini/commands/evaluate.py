@@ -13,15 +13,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from agentless_mini.commands.chain import chain_of, identity, versions
+from agentless_mini.commands.headline import amount, answerer
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model, more_endpoints
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import EXIT_FOUND, people, without_passwords
 from agentless_mini.config import Config
 from agentless_mini.domain import Note, RewardModel
-from agentless_mini.environments import SandboxKind
-from agentless_mini.errors import EnvironmentFailed, ModelChanged
+from agentless_mini.environments import UNTESTED, SandboxKind
+from agentless_mini.errors import EnvironmentFailed, ModelChanged, printable
 from agentless_mini.evaluation.attempt import Assignment, Desk, attempt, grade_key, row_digest
 from agentless_mini.evaluation.grading import Grader
 from agentless_mini.evaluation.instances import Dataset, Instance
@@ -79,11 +81,12 @@ def evaluate(evaluation: Evaluation, machine: Machine, bedding: Bedding, console
 
     Raises `AminiError` and KeyboardInterrupt; whatever was paid for until then is recorded.
     """
+    console = console or people()
     with (
         Store.open(evaluation.folder / STORE) as store,
-        EvaluationProgress(console or people(), len(evaluation.instances)) as progress,
+        EvaluationProgress(console, len(evaluation.instances)) as progress,
     ):
-        parts = _Parts(evaluation, machine, store, progress, bedding)
+        parts = _Parts(evaluation, machine, store, progress, bedding, console)
         try:
             asyncio.run(_run(parts))
         finally:
@@ -101,6 +104,7 @@ class _Parts:
     store: Store
     progress: EvaluationProgress
     bedding: Bedding
+    console: Console
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,7 @@ async def _run(parts: _Parts) -> None:
         asked = _Asked(chosen, scoring, _settings(evaluation, judge))
         await _check(parts, _desk(parts, asked))
         _begin(parts, asked)
+        await _tell(parts, asked.chosen)
         beds = await parts.bedding(evaluation, chosen.name, stack, parts.progress)
         for again in range(2):
             try:
@@ -133,6 +138,17 @@ async def _run(parts: _Parts) -> None:
                     raise
         if beds.grader is not None and config.eval.grade is not Grading.NONE:
             await _summarise(parts, beds.grader)
+
+
+async def _tell(parts: _Parts, chosen: ChosenModel) -> None:
+    """Say who answers, before anything is spent."""
+    evaluation, config = parts.evaluation, parts.evaluation.config
+    tested = evaluation.until is Until.TESTS and config.sandbox.kind is not SandboxKind.NONE
+    asked = amount(config, chosen, "tests run in containers of their images" if tested else UNTESTED)
+    said = f"{len(evaluation.instances)} instances, {'files alone' if evaluation.until is Until.LOCALIZE else asked}"
+    who = await answerer(chosen, config, parts.store)
+    line = printable(f"evaluation {evaluation.folder.name}: {who}; {said}; recorded in {evaluation.folder}")
+    parts.console.print(Text(line, style="bold"), highlight=False)
 
 
 async def _attempt_all(parts: _Parts, asked: _Asked, beds: Testbeds) -> None:

@@ -10,6 +10,7 @@ from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import UsageError, printable
+from agentless_mini.learning.checkpoints import find_checkpoint
 from agentless_mini.learning.training_settings import GgufWeights
 from agentless_mini.serving.weights import WeightsSettings, find_weights
 
@@ -22,12 +23,11 @@ def run_export(options: ExportOptions, machine: Machine) -> None:
         raise UsageError("Nothing is to be written: give --merge DIR or --gguf FILE.")
     if options.weights not in tuple(GgufWeights):
         raise UsageError(f"There are no weights of the kind {options.weights!r}: use {', '.join(GgufWeights)}.")
-    if not Path(options.checkpoint).is_dir():  # before libraries that take seconds to load
-        raise UsageError(f"There is no folder {printable(options.checkpoint)}: name one that amini learn has made.")
-    from agentless_mini.learning import export
-    from agentless_mini.learning.rollouts import find_checkpoint
-
     checkpoint = find_checkpoint(options.checkpoint)
+    if options.base is not None and not options.base.is_file():
+        raise UsageError(f"There is no file {printable(str(options.base))}: name the GGUF file of the base model.")
+    from agentless_mini.learning import export
+
     if options.model is not None:
         checkpoint = dataclasses.replace(checkpoint, model=options.model)
     made: dict[str, object] = {}
@@ -42,7 +42,7 @@ def run_export(options: ExportOptions, machine: Machine) -> None:
 def _carried(machine: Machine) -> Path:
     """Return the carried model's file, whose tokenizer is the one of what is trained from it."""
     lines = Lines(console_of(quiet=False))
-    return find_weights(WeightsSettings(offline=True), machine.weights, lines.say).path
+    return find_weights(WeightsSettings(), machine.weights, lines.say).path
 
 
 def _told(exported: object) -> dict[str, object]:

@@ -11,12 +11,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from agentless_mini.commands.learn_trainer_options import TrainingOptions
 from agentless_mini.commands.models import Machine, Surroundings, choose_model
 from agentless_mini.commands.terminal import people
 from agentless_mini.config import Config
 from agentless_mini.domain import Event, Note
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
-from agentless_mini.learning.rows import Row, write_rows
+from agentless_mini.installing import install_command
+from agentless_mini.learning.checkpoints import ADAPTER_FILE, find_checkpoint
+from agentless_mini.learning.rows import SPLITS, Row, require_apart, require_rows, write_rows
 from agentless_mini.learning.training_settings import Tracker, TrainingSettings
 from agentless_mini.ports import Sampler
 from agentless_mini.recording import LazySampler, RecordedSampler
@@ -62,10 +65,26 @@ def require_training(settings: TrainingSettings | None = None) -> None:
     """Raise `UsageError` where the libraries of training, or what the settings want beside them, are not installed."""
     missing = [name for name in _TRAINING if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"Training needs {missing[0]}: pip install 'agentless-mini[train]'.")
+        raise UsageError(f"Training needs {missing[0]}: {install_command('train')}.")
     wants_trackio = settings is not None and settings.tracker is Tracker.TRACKIO
     if wants_trackio and importlib.util.find_spec(Tracker.TRACKIO) is None:
         raise UsageError("Metrics are to go to trackio, which is not here: pip install trackio, or use tensorboard.")
+
+
+def require_inputs(training: TrainingOptions, settings: TrainingSettings) -> None:
+    """Raise `UsageError` where the libraries, the data or a folder that is named cannot be used.
+
+    It comes before the libraries are imported, which takes a minute on a slow machine.
+    """
+    require_training(settings)
+    require_rows(training.data, SPLITS[0])
+    require_apart(training.data, training.out)
+    if training.out.exists() and not training.out.is_dir():
+        raise UsageError(f"{printable(str(training.out))} is no folder: name another --out.")
+    if training.model.startswith(("/", ".", "~")) and not Path(training.model).expanduser().is_dir():
+        raise UsageError(f"There is no folder {printable(training.model)}: name that of a model, or one of the hub.")
+    if settings.adapter is not None and not (settings.adapter / ADAPTER_FILE).is_file():
+        raise UsageError(f"There is no LoRA adapter in {printable(str(settings.adapter))}: name its folder.")
 
 
 def decide_precision() -> None:
@@ -106,9 +125,8 @@ def recorded_checkpoint(place: str, settings: TrainingSettings, store: Store, st
     The settings say on what it computes, and in which precision.
     """
     require_training()
-    from agentless_mini.learning.rollouts import TransformersSampler, find_checkpoint
-
     checkpoint = find_checkpoint(place)
+    from agentless_mini.learning.rollouts import TransformersSampler
 
     async def start() -> Sampler:
         sampler = TransformersSampler(checkpoint, precision=settings.precision, device=settings.device)

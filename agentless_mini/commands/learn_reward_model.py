@@ -7,7 +7,7 @@ from agentless_mini.commands.learn_models import (
     console_of,
     decide_precision,
     named_model,
-    require_training,
+    require_inputs,
     stdout_kept,
 )
 from agentless_mini.commands.learn_trainer_options import TrainingOptions
@@ -19,7 +19,7 @@ from agentless_mini.templates import load_prompts
 def run_reward_model(training: TrainingOptions, config: Config) -> None:
     """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
     require_stdout()
-    require_training(config.reward_model)
+    require_inputs(training, config.reward_model)
     decide_precision()
     lines = Lines(console_of(quiet=training.quiet))
     from agentless_mini.learning.reward_model import train_reward_model

@@ -8,7 +8,7 @@ from agentless_mini.commands.learn_models import (
     console_of,
     decide_precision,
     named_model,
-    require_training,
+    require_inputs,
     stdout_kept,
 )
 from agentless_mini.commands.learn_trainer_options import TrainingOptions
@@ -24,7 +24,7 @@ from agentless_mini.templates import load_prompts
 def run_rl(training: TrainingOptions, config: Config, machine: Machine) -> None:
     """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
     require_stdout()
-    require_training(config.rl)
+    require_inputs(training, config.rl)
     decide_precision()
     lines = Lines(console_of(quiet=training.quiet))
     from agentless_mini.learning.rl import train_rl

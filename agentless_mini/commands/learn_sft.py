@@ -16,7 +16,7 @@ from agentless_mini.commands.learn_models import (
     named_model,
     recorded_checkpoint,
     recorded_model,
-    require_training,
+    require_inputs,
     stdout_kept,
     write_parts,
 )
@@ -40,7 +40,7 @@ PARENTS = "parents"
 def run_sft(training: TrainingOptions, options: SftOptions, config: Config, machine: Machine) -> None:
     """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
     require_stdout()
-    require_training(config.sft)
+    require_inputs(training, config.sft)
     decide_precision()
     begun, lines, data = monotonic(), Lines(console_of(quiet=training.quiet)), training.data
     if options.parents_from is not None:

@@ -4,7 +4,6 @@ import asyncio
 import sys
 from collections import Counter
 from contextlib import AsyncExitStack
-from itertools import chain, islice
 from time import monotonic
 
 from agentless_mini.commands.learn_models import (
@@ -20,7 +19,7 @@ from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.config import Config
 from agentless_mini.domain import canonical_json
-from agentless_mini.learning.rows import read_rows, require_apart
+from agentless_mini.learning.rows import read_rows, require_apart, require_rows
 from agentless_mini.learning.synthesize import Teacher, synthesize
 from agentless_mini.store import Store
 from agentless_mini.templates import load_prompts
@@ -39,12 +38,11 @@ def run_synthesize(options: SynthesizeOptions, config: Config, machine: Machine)
 async def _run(options: SynthesizeOptions, config: Config, machine: Machine, counts: Counter[str]) -> None:
     lines = Lines(console_of(quiet=options.quiet))
     require_apart(options.data, options.out)
-    rows = read_rows(options.data)
-    first = list(islice(rows, 1))  # what cannot be read is said before anybody is asked
+    require_rows(options.data)
     made_folder(options.out)
     async with AsyncExitStack() as stack:
         store = stack.enter_context(Store.open(options.out / RECORD))
         sampler = await recorded_model(config, (machine, store, lines), stack)
         teacher = Teacher(sampler, load_prompts(config.prompts), config.synthesize)
-        explained = synthesize(chain(first, rows), teacher, counts)
+        explained = synthesize(read_rows(options.data), teacher, counts)
         await write_parts(options.out, explained, counts, lines)

@@ -5,10 +5,13 @@
     else a GPU and vLLM            a vLLM server, started for the run and stopped after it
     else                           the embedded model: llama.cpp's server under a grammar, or line rewriting in process
 
+Whoever used a server is given no other model in silence: where that of `amini serve` has ended by itself, or the latest
+run of the store asked a server that nothing names now, what is not in the record is an error that says how to go on.
 A model is started only when an answer of it is owed: a run that is all in the record starts nothing.
 """
 
 import asyncio
+import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -25,10 +28,19 @@ from agentless_mini.samplers.embedded import EmbeddedSampler
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
 from agentless_mini.serving.embedded import plan_embedded
 from agentless_mini.serving.process import Limits, Server, ServerPlan, running
-from agentless_mini.serving.state import find_server
+from agentless_mini.serving.state import NotRunning, find_server
 from agentless_mini.serving.vllm import find_gpus, has_vllm, plan_vllm, served_name
 from agentless_mini.serving.weights import find_weights
 from agentless_mini.store import Store
+
+VLLM = "vLLM"
+"""The name of the engine, as servers of it are recorded."""
+_HERE = "llama.cpp, inside amini"
+_FOR_THE_RUN = "vLLM, started for this run"
+_EMBEDDED = (
+    "No model server is named, so a small model inside amini answers, which seldom repairs real code: name a server "
+    "with --base-url, start one with `amini serve MODEL`, or say --engine embedded to mean it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +64,17 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class ChosenModel:
-    """A model by the name that identifies it in the store. `source` says for people where it runs."""
+    """A model by the name that identifies it in the store. `source` says for people where it runs.
+
+    Where asking it would start it `window` says what is known of its context window before, else it is "". `writes` is
+    False where it can write no test.
+    """
 
     name: str
     source: str
     sampler: Sampler
+    window: str = ""
+    writes: bool = True
 
 
 class Progress(Protocol):
@@ -95,23 +113,69 @@ async def choose_model(around: Surroundings) -> ChosenModel:
     config, machine = around.config, around.machine
     if config.endpoint.base_url is not None:
         return await _endpoint_model(config.endpoint, around)
-    if config.engine is Engine.AUTO and isinstance(server := find_server(machine.served), Server):
-        found = {"base_url": server.base_url, "model": config.endpoint.model or server.model}
-        return await _endpoint_model(config.endpoint.model_copy(update=found), around)
+    if config.engine is not Engine.EMBEDDED and (served := await _served_model(around)) is not None:
+        return served
     gpus = find_gpus(machine.environment.get("CUDA_VISIBLE_DEVICES"))
-    if config.engine is Engine.VLLM or (config.engine is Engine.AUTO and gpus and has_vllm(config.vllm)):
-        return _vllm_model(gpus, around)
-    return await _embedded_model(around)
+    takes_vllm = config.engine is Engine.VLLM or (config.engine is Engine.AUTO and gpus and has_vllm(config.vllm))
+    if config.engine is Engine.AUTO:
+        if (missed := _missed(around, takes_vllm=bool(takes_vllm))) is not None:
+            return missed
+        if not takes_vllm:
+            around.progress(Note(_EMBEDDED))
+    return _vllm_model(gpus, around) if takes_vllm else await _embedded_model(around)
+
+
+async def _served_model(around: Surroundings) -> ChosenModel | None:
+    """Return what `amini serve` serves, or served until its server ended by itself; None where there is neither."""
+    found = find_server(around.machine.served)
+    server = found if isinstance(found, Server) else found.ended
+    if server is None or (around.config.engine is Engine.VLLM and server.engine != VLLM):
+        return None
+    if isinstance(found, NotRunning):
+        return _gone(
+            server.model,
+            server.base_url,
+            f"{found.reason} Start it again with `amini serve`, name another with --base-url, take the embedded model "
+            "with --engine embedded, or forget it with `amini serve --stop`.",
+        )
+    settings = {"base_url": server.base_url, "model": around.config.endpoint.model or server.model}
+    return await _endpoint_model(around.config.endpoint.model_copy(update=settings), around)
+
+
+def _missed(around: Surroundings, *, takes_vllm: bool) -> ChosenModel | None:
+    """Return the model of the latest run where that asked a server, and something else would answer now."""
+    latest = around.store.runs.latest()
+    source = json.loads(latest.start.versions).get("model", _HERE) if latest else _HERE
+    if latest is None or source == _HERE or (takes_vllm and source == _FOR_THE_RUN):
+        return None
+    name = latest.start.model
+    return _gone(
+        name,
+        source,
+        f"The latest run here asked {name} ({source}), and no server is named now: name one with --base-url, start one "
+        "with `amini serve`, or choose what is to answer instead with --engine embedded or --engine vllm.",
+    )
+
+
+def _gone(name: str, source: str, sentence: str) -> ChosenModel:
+    """Return a model of which nothing is left but its answers in the record."""
+
+    async def refuse() -> Sampler:
+        raise ServerUnreachable(sentence)
+
+    return ChosenModel(name, source, LazySampler(refuse))
 
 
 def _vllm_model(gpus: tuple[str, ...], around: Surroundings) -> ChosenModel:
     name = around.config.endpoint.model or around.config.gpu_model
 
     async def start() -> Sampler:
-        return await _start(plan_vllm(name, around.config.vllm, gpus), Decoding.FREE, around)
+        return await _start(plan_vllm(name, around.config.vllm, gpus), around.config.endpoint.decoding, around)
 
     served = served_name(name, around.config.vllm)
-    return ChosenModel(served, "vLLM, started for this run", LazySampler(start))
+    tokens = around.config.vllm.max_model_len
+    window = f"window of {tokens} tokens" if tokens else "the model's own window"
+    return ChosenModel(served, _FOR_THE_RUN, LazySampler(start), window)
 
 
 async def _embedded_model(around: Surroundings) -> ChosenModel:
@@ -129,9 +193,14 @@ async def _embedded_model(around: Surroundings) -> ChosenModel:
                 EmbeddedSampler(weights, around.config.in_process, around.progress.tokens)
             )
         plan = plan_embedded(weights.path, weights.name, around.config.llama_cpp)
-        return await _start(plan, weights.decoding, around)
+        asked = around.config.endpoint.decoding
+        return await _start(plan, asked if asked is Decoding.GRAMMAR else weights.decoding, around)
 
-    return ChosenModel(weights.name, "llama.cpp, inside amini", LazySampler(start))
+    rewrites = weights.decoding is Decoding.LINES
+    tokens = around.config.in_process.context if rewrites else around.config.llama_cpp.context
+    return ChosenModel(
+        weights.name, _HERE, LazySampler(start), f"window of at most {tokens} tokens", writes=not rewrites
+    )
 
 
 async def _start(plan: ServerPlan, decoding: Decoding, around: Surroundings) -> Sampler:

@@ -95,6 +95,13 @@ def _typed(name: str, declared: Any) -> str:  # noqa: ANN401 - an option or an a
     return f"{typed} (or {declared.envvar})" if declared.envvar else typed
 
 
+def variables_of(*groups: Any) -> dict[str, str]:  # noqa: ANN401 - dataclasses of options
+    """Return the variables of the environment that options can come from, by the names of their settings."""
+    hints = [hint for group in groups for hint in get_type_hints(type(group), include_extras=True).values()]
+    found = [(_settings(hint), getattr(extra, "envvar", None)) for hint in hints for extra in hint.__metadata__]
+    return {setting.name: variable for settings, variable in found if variable for setting in settings}
+
+
 def _settings(hint: Any) -> list[Setting]:  # noqa: ANN401 - a type with its extras
     return [extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Setting)]
 

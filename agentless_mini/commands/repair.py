@@ -6,36 +6,52 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
+from agentless_mini.branches import NewBranch, commit_message
 from agentless_mini.commands.boxes import Yard, plan_boxes
 from agentless_mini.commands.chain import chain_of, identity, versions
+from agentless_mini.commands.headline import amount, answerer
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
+from agentless_mini.commands.paths import given_here, tree_path
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import (
     EXIT_BUG,
     EXIT_FOUND,
     EXIT_INTERRUPTED,
     EXIT_NO_PATCH,
+    EXIT_UNTRUSTED,
     people,
     without_passwords,
 )
 from agentless_mini.config import Config
-from agentless_mini.domain import Issue, Patch, Prediction, Reason, Rejected, Snapshot
-from agentless_mini.errors import AminiError, EnvironmentFailed, ModelChanged, boundary, reason
-from agentless_mini.pipeline import ChainSettings, resolve
-from agentless_mini.ports import PatchCheck
+from agentless_mini.domain import Issue, Note, Patch, Prediction, Reason, Rejected, Snapshot
+from agentless_mini.environments import SandboxKind, check_place, foresee
+from agentless_mini.errors import (
+    AminiError,
+    EnvironmentFailed,
+    ModelChanged,
+    UsageError,
+    boundary,
+    printable,
+    reason,
+)
+from agentless_mini.pipeline import NO_SANDBOX, ChainSettings, check_named, resolve
+from agentless_mini.ports import PatchCheck, Sampler
 from agentless_mini.prompts import Prompts
+from agentless_mini.ranking import Chosen, Level, Trust, trust
 from agentless_mini.recorded_scorer import traced_scoring
-from agentless_mini.recording import RecordedSampler, TracedSampler
+from agentless_mini.recording import LazySampler, RecordedSampler, TracedSampler
 from agentless_mini.report.document import run_document
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
 from agentless_mini.repository import Repository
+from agentless_mini.stages.bench import Opening
 from agentless_mini.stages.given import GivenSettings
 from agentless_mini.stages.score import Scoring
 from agentless_mini.stages.session import Session
@@ -47,7 +63,9 @@ from agentless_mini.templates import load_prompts
 class Task:
     """What is to be repaired, and the settings that it is done with.
 
-    `files` replaces localization where not empty, `given` has the user's own failing tests.
+    `files` replaces localization where not empty, `given` has the user's own failing tests, `branch` gets the patch.
+    `top` is the folder of the repository, None where it is not on this machine: paths of it may be written from where
+    the user stands.
     """
 
     issue: Issue
@@ -55,16 +73,35 @@ class Task:
     config: Config
     files: tuple[str, ...] = ()
     given: GivenSettings = field(default_factory=GivenSettings)
+    branch: NewBranch | None = None
+    top: Path | None = None
+
+    def located(self, snapshot: Snapshot) -> "Task":
+        """Return it with the paths as the tree has them. Raises `UsageError` where one may be two files."""
+        if self.top is None:
+            return self
+        here, names = Path.cwd(), {file.path for file in snapshot.files}
+        files = tuple(tree_path(said, names, self.top, here) for said in self.files)
+        return replace(self, files=files, given=given_here(self.given, snapshot, self.top, here))
+
+    @property
+    def required(self) -> Level:
+        """Return what a patch must have shown to be printed."""
+        return self.config.require or (Level.GIVEN if self.given.ids() else Level.ANY)
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where the result goes: a JSON document or the patch, to a file or stdout; `apply` changes the work tree too."""
+    """Where the result goes: a JSON document or the patch, to a file or stdout; `apply` changes the work tree too.
+
+    `commit` names a new branch for it.
+    """
 
     json: bool = False
     file: Path | None = None
     apply: bool = False
     quiet: bool = False
+    commit: str | None = None
 
 
 def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
@@ -72,20 +109,42 @@ def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
 
     Whatever happens, the run's end is recorded. Raises `AminiError` and KeyboardInterrupt.
     """
+    _require_tests(task)
     console = Console(quiet=True) if output.quiet else people()
     began = time.monotonic()
-    snapshot = task.repository.snapshot()
-    for note in task.repository.notes:
-        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
     with LiveProgress(console) as progress:
-        run, prediction = asyncio.run(_run(_Parts(task, store, machine, snapshot, progress)))
+        snapshot = task.repository.snapshot()
+        task = task.located(snapshot)
+        check_named(_settings(task), snapshot, NO_SANDBOX)  # before a model is looked for
+        run, prediction, shown = asyncio.run(_run(_Parts(task, store, machine, snapshot, progress, console)))
     if not output.quiet:
-        console.print(summary(store.runs.trace(run), time.monotonic() - began), highlight=False)
-    code = EXIT_NO_PATCH if prediction.choice is None else EXIT_FOUND
-    _emit(prediction, output, lambda: run_document(store.runs.trace(run)))
-    if output.apply and prediction.choice is not None:
-        task.repository.apply(prediction.choice.patch.diff)
-    return code
+        told = summary(store.runs.trace(run), time.monotonic() - began)
+        console.print(told, highlight=False, soft_wrap=False, crop=False)
+    patch = prediction.choice.patch.diff if prediction.choice and shown and shown.suffices(task.required) else None
+    _emit(patch, output, lambda: run_document(store.runs.trace(run)))
+    if output.apply and patch is not None:
+        task.repository.apply(patch)
+    if task.branch is not None and patch is not None:
+        message = commit_message(task.issue, f"{run} ({store.runs.trace(run).run.start.model})")
+        commit = task.branch.commit(snapshot.commit, patch, message)
+        told = f"The patch is commit {commit[:12]} on the branch {task.branch.name}."
+        console.print(told, markup=False, highlight=False)
+    if shown and (lacking := shown.lacks(task.required)):
+        advice = f"it is not printed; amini show {run} --patch 1 shows it, --require any prints it"
+        told = lacking if patch is not None else f"{lacking} (--require {task.required}): {advice}"
+        people().print(Text(f"not trusted: {told}.", style="bold red"), highlight=False)
+    return _exit_code(task, shown)
+
+
+def _require_tests(task: Task) -> None:
+    """Refuse what no patch could show, before anything is paid for."""
+    if task.required is Level.GIVEN and not task.given.ids():
+        raise UsageError("--require given needs a test of yours: give --failing-test or --failing-cmd.")
+    if task.required in {Level.GIVEN, Level.TESTS} and task.config.sandbox.kind is SandboxKind.NONE:
+        raise UsageError(
+            f"A patch is to show by tests that it can be trusted (--require {task.required}), and --sandbox none runs "
+            "none: leave out --sandbox none, or take whatever the vote chooses with --require any."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +156,7 @@ class _Parts:
     machine: Machine
     snapshot: Snapshot
     progress: LiveProgress
+    console: Console
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +168,7 @@ class _Model:
     scoring: Scoring | None = None
 
 
-async def _run(parts: _Parts) -> tuple[RunId, Prediction]:
+async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
     async with AsyncExitStack() as stack:
         prompts = load_prompts(parts.task.config.prompts)
         around = Surroundings(parts.task.config, parts.machine, parts.store, stack, parts.progress)
@@ -116,15 +176,40 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction]:
         scoring, _ = await open_scorer(around.config.scorer, around) if around.config.evolve.scored else (None, None)
         run = parts.store.runs.begin(_start(parts, chosen))
         try:
+            await _tell(parts, chosen, run)
             prediction = await _predict(parts, _Model(chosen, prompts, scoring), run, stack)
         except BaseException as error:
             status, code = _ending(error)
             parts.store.runs.finish(run, status, code)
             raise
+        prediction = replace(prediction, notes=(*parts.task.repository.notes, *prediction.notes))
         parts.store.runs.put_prediction(run, prediction)
-        code = EXIT_NO_PATCH if prediction.choice is None else EXIT_FOUND
-        parts.store.runs.finish(run, RunStatus.DONE, code)
-        return run, prediction
+        shown = _shown(parts.task, prediction)
+        parts.store.runs.finish(run, RunStatus.DONE, _exit_code(parts.task, shown))
+        return run, prediction, shown
+
+
+def _shown(task: Task, prediction: Prediction) -> Trust | None:
+    if (choice := prediction.choice) is None:
+        return None
+    chosen = Chosen(choice.patch.normal, choice.votes, choice.valid)
+    return trust(chosen, prediction.execution, task.given.ids(), prediction.notes)
+
+
+def _exit_code(task: Task, shown: Trust | None) -> int:
+    if shown is None:
+        return EXIT_NO_PATCH
+    return EXIT_FOUND if shown.suffices(task.required) else EXIT_UNTRUSTED
+
+
+async def _tell(parts: _Parts, chosen: ChosenModel, run: RunId) -> None:
+    """Say who answers, and what of the tree was left out, before anything is spent."""
+    config, given = parts.task.config, len(parts.task.given.ids())
+    tests_run = await asyncio.to_thread(foresee, config.sandbox)
+    line = f"run {run}: {await answerer(chosen, config, parts.store)}; {amount(config, chosen, tests_run, given)}"
+    parts.console.print(Text(printable(line), style="bold"), highlight=False)
+    for note in parts.task.repository.notes:
+        parts.progress(Note(note))
 
 
 async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitStack) -> Prediction:
@@ -132,9 +217,16 @@ async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitSta
     task, chosen = parts.task, model.chosen
     yard = Yard(task.config.sandbox, task.repository, parts.snapshot, parts.machine, stack)
     opening = plan_boxes(yard, parts.store, run)
+
+    async def ready() -> Sampler:
+        """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
+        if isinstance(opening, Opening):
+            await check_place(parts.snapshot, opening.harness.runner, task.config.sandbox)
+        return chosen.sampler
+
     for attempt in range(2):
         sampler = TracedSampler(
-            RecordedSampler(chosen.sampler, parts.store, identity(chosen, task.config)), parts.store, run
+            RecordedSampler(LazySampler(ready), parts.store, identity(chosen, task.config)), parts.store, run
         )
         session = Session(
             sampler,
@@ -179,9 +271,15 @@ def _start(parts: _Parts, chosen: ChosenModel) -> RunStart:
         tree=snapshot.digest,
         issue=parts.task.issue,
         command=without_passwords(sys.argv),
-        settings=parts.task.config.model_dump_json(),
+        settings=_recorded_settings(parts.task),
         versions=versions(chosen),
     )
+
+
+def _recorded_settings(task: Task) -> str:
+    """Return the settings as JSON, with what is required and the user's failing tests."""
+    values = task.config.model_dump(mode="json")
+    return json.dumps({**values, "require": task.required, "given": task.given.ids()})
 
 
 def _ending(error: BaseException) -> tuple[RunStatus, int]:
@@ -192,12 +290,9 @@ def _ending(error: BaseException) -> tuple[RunStatus, int]:
     return RunStatus.FAILED, EXIT_BUG
 
 
-def _emit(prediction: Prediction, output: Output, document: Callable[[], dict[str, Any]]) -> None:
+def _emit(patch: bytes | None, output: Output, document: Callable[[], dict[str, Any]]) -> None:
     """Write the result: the patch in its own bytes, or the document. Without a patch stdout stays empty."""
-    if output.json:
-        data = (json.dumps(document(), ensure_ascii=True, indent=2) + "\n").encode()
-    else:
-        data = prediction.choice.patch.diff if prediction.choice else b""
+    data = (json.dumps(document(), ensure_ascii=True, indent=2) + "\n").encode() if output.json else patch or b""
     if output.file is None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

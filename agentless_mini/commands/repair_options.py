@@ -46,8 +46,13 @@ class SamplingOptions:
     ] = None
     max_tokens: Annotated[
         int | None,
-        typer.Option(help="Most tokens of one repair [8192, at most a quarter of the context]."),
+        typer.Option(
+            help="Most tokens of one answer, in every stage [repairs 8192, tests 4096, files 2048; at most a quarter "
+            "of the context]."
+        ),
         Setting("repair.max_tokens"),
+        Setting("localize.max_tokens"),
+        Setting("reproduce.max_tokens"),
     ] = None
     seed: Annotated[
         int | None,
@@ -181,6 +186,16 @@ class ExecutionOptions:
     ] = None
     regression_budget: RegressionBudget = None
     rank: Rank = None
+    require: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="What a patch must have shown to be printed, else the exit code is 5. any: it applies. agreement: it "
+            "has over half of the votes. tests: it passes most tests that reproduce the issue and breaks no other. "
+            "given: it passes all of your failing tests. [any; given with --failing-test or --failing-cmd]",
+        ),
+        Setting("require"),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -190,8 +205,19 @@ class OutputOptions:
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document instead of the patch.")] = False
     apply: Annotated[bool, typer.Option("--apply", help="Apply the patch to the working tree as well.")] = False
+    commit: Annotated[
+        str | None,
+        typer.Option(metavar="BRANCH", help="Repair HEAD (or --rev), and commit the patch on this new branch as well."),
+    ] = None
     quiet: Quiet = False
     store: StoreFile = None
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How a command that asks no model tells its result."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from agentless_mini.commands.models import Machine
 from agentless_mini.commands.repair_options import ServeOptions
 from agentless_mini.commands.terminal import people
 from agentless_mini.config import Config, Engine
-from agentless_mini.domain import Decoding
 from agentless_mini.errors import ServerUnreachable, UsageError, printable
-from agentless_mini.report.progress import moves
+from agentless_mini.report.live import moves
 from agentless_mini.serving.embedded import plan_embedded
 from agentless_mini.serving.process import Limits, Server, ServerPlan, is_healthy
 from agentless_mini.serving.state import NotRunning, find_server, serve, stop_recorded
@@ -95,11 +94,11 @@ def plan_server(model: str | None, config: Config, machine: Machine) -> ServerPl
             "Only vLLM serves adapters: choose it with --engine vllm, or write a GGUF file with `amini learn export`."
         )
     settings = config.embedded.model_copy(update={"model": model} if model else {})
-    weights = find_weights(settings, machine.weights, lambda said: people().print(said, highlight=False))
-    if weights.decoding is Decoding.LINES:
+    if settings.model is None:
         raise UsageError(
             "The carried model rewrites lines inside amini repair and cannot be served: name a GGUF model."
         )
+    weights = find_weights(settings, machine.weights, lambda said: people().print(said, highlight=False))
     return plan_embedded(weights.path, weights.name, config.llama_cpp)
 
 

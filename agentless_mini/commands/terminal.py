@@ -5,6 +5,7 @@
 2    usage: bad options, no repository, no issue, a context too small
 3    the model server cannot be reached or fails
 4    this machine: disk, permission, store in use, a missing program
+5    a valid patch was found, but it has not shown what `--require` asks for, and is not printed
 70   a bug in amini
 130  interrupted by Ctrl-C, SIGTERM or the end of the terminal (SIGHUP)
 """
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 EXIT_FOUND = 0
 EXIT_NO_PATCH = 1
+EXIT_UNTRUSTED = 5
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
@@ -205,6 +207,10 @@ def _fail(sentence: str, code: int) -> NoReturn:
     if os.environ.get("AMINI_DEBUG"):
         with contextlib.suppress(OSError):
             traceback.print_exc()
+    from agentless_mini.report.live import flowed
+
     console = people()
-    console.print(Text("amini: ", style="bold red"), Text(" ".join(sentence.split())), sep="", highlight=False)
+    told = Text(flowed(f"amini: {' '.join(sentence.split())}", console, 7))
+    told.stylize("bold red", 0, len("amini: "))
+    console.print(told, highlight=False)
     raise typer.Exit(code) from None

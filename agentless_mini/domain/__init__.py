@@ -24,7 +24,17 @@ from agentless_mini.domain.box import (
     placed_files,
 )
 from agentless_mini.domain.canonical import canonical_json, plain
-from agentless_mini.domain.events import BoxDone, Event, Note, Phase, PhaseStarted, SampleDone, StageStarted
+from agentless_mini.domain.events import (
+    BoxDone,
+    Event,
+    Note,
+    Phase,
+    PhaseSaid,
+    PhaseStarted,
+    Planned,
+    SampleDone,
+    StageStarted,
+)
 from agentless_mini.domain.prediction import Choice, GeneratedCase, Prediction
 from agentless_mini.domain.repair import Candidate, Edit, FileChange, Localization, Patch, Reading, Reason, Rejected
 from agentless_mini.domain.sampling import (
@@ -47,6 +57,7 @@ from agentless_mini.domain.sampling import (
 from agentless_mini.domain.scoring import SCORE_VERSION, RewardModel, ScoreRequest, ScoreRoute
 from agentless_mini.domain.source import FileKind, Issue, Snapshot, SourceFile
 from agentless_mini.domain.testing import (
+    TOO_BUSY,
     Case,
     CaseResult,
     Execution,
@@ -64,6 +75,7 @@ __all__ = [
     "KEY_VERSION",
     "MIB",
     "SCORE_VERSION",
+    "TOO_BUSY",
     "UNTOLD",
     "BoxDone",
     "BoxLimits",
@@ -101,9 +113,11 @@ __all__ = [
     "PackedTree",
     "Patch",
     "Phase",
+    "PhaseSaid",
     "PhaseStarted",
     "Place",
     "PlacedFile",
+    "Planned",
     "Prediction",
     "Reading",
     "Reason",

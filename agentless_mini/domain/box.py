@@ -135,6 +135,7 @@ class Ending(enum.StrEnum):
     EXITED = "exited"  # by itself: with a status, or killed by a signal of its own
     TIMED_OUT = "timed-out"  # killed at its own limit or the box's
     OUT_OF_MEMORY = "out-of-memory"  # killed, or a process of it, for what it used of memory, /tmp and the tree
+    STARVED = "starved"  # killed long after its limit, in which the machine had no time for it
     BOX_DIED = "box-died"  # the box ended under it
     NOT_RUN = "not-run"  # the box's time or life was over before
 

@@ -33,12 +33,13 @@ class Note:
 
 
 class Phase(enum.StrEnum):
-    """What boxes are run for."""
+    """What is done outside of the model."""
 
     ENVIRONMENT = "environment"
     REPRODUCTION = "reproduction"
     REGRESSION = "regression"
     EXECUTION = "execution"
+    GRADING = "grading"  # by the official harness
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +58,19 @@ class BoxDone:
     outcomes: tuple[Outcome, ...] = ()
 
 
-Event = StageStarted | SampleDone | PhaseStarted | BoxDone | Note
+@dataclass(frozen=True, slots=True)
+class PhaseSaid:
+    """What a phase is at, in a line of foreign text: the last that a build said, or how much of an image has come."""
+
+    phase: Phase
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A chain begins that goes through these steps; what stands in one step may run side by side, and with others."""
+
+    steps: tuple[tuple[Stage | Phase, ...], ...]
+
+
+Event = Planned | StageStarted | SampleDone | PhaseStarted | PhaseSaid | BoxDone | Note

@@ -76,6 +76,10 @@ class Outcome(enum.StrEnum):
     NOT_COLLECTED = "not-collected"  # there is no such test
 
 
+TOO_BUSY = "The machine was too busy to run it"
+"""How the message of a fault begins that is the machine's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What a test that did not pass ended with.
@@ -105,6 +109,7 @@ class CaseResult:
 class Verdict:
     """What all cases say of one distinct patch, by its normal form, in the order of `Execution.cases`.
 
+    Where others passed more of the tests that are given, there may be the results of these alone, which come first.
     `refusal` says why the patch could not be put over the tree of the box; there are no results then.
     """
 

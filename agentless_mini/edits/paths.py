@@ -9,7 +9,7 @@ Nothing here touches a disk: a path is judged by its text and by the snapshot's 
 
 import re
 import unicodedata
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -355,10 +355,12 @@ class Names:
         return None
 
 
-def _parents(path: str) -> list[str]:
-    """Return the folders that a path lies in, the innermost first."""
-    cuts = [index for index, char in enumerate(path) if char == "/"]
-    return [path[:cut] for cut in reversed(cuts)]
+def _parents(path: str) -> Iterator[str]:
+    """Yield the folders that a path lies in, the innermost first."""
+    end = path.rfind("/")
+    while end >= 0:
+        yield path[:end]
+        end = path.rfind("/", 0, end)
 
 
 def _folded(path: str) -> str:

@@ -154,6 +154,7 @@ def read_build(result: JobResult, recipe: Recipe) -> Built:
     found = {file.path: file.data for file in step.results}
     ended = {
         Ending.TIMED_OUT: f"it took longer than {recipe.seconds:g} s",
+        Ending.STARVED: "the machine was too busy for it",
         Ending.OUT_OF_MEMORY: f"it used more than {recipe.memory // MIB} MiB of memory",
     }.get(step.ending, f"it ended with {step.status}")
     try:
@@ -190,7 +191,10 @@ def overlay_files(archive: bytes, snapshot: Snapshot) -> tuple[PlacedFile, ...]:
     The archive is not trusted: a path that is not clean or leads out of the tree is left out.
     """
     taken = {file.path for file in snapshot.files}
-    above = {path[:at] for path in taken for at, char in enumerate(path) if char == "/"}
+    above = set[str]()
+    for path in taken:
+        while (path := path.rpartition("/")[0]) and path not in above:
+            above.add(path)
     kept: dict[str, PlacedFile] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:

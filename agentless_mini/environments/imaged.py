@@ -17,13 +17,16 @@ from agentless_mini.domain import BoxUser, Environment, JobResult, Place
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.environments.build import Recipe, build_job, overlay_files, read_build
 from agentless_mini.environments.dated import Builder, fitting
+from agentless_mini.environments.needs import Needs
 from agentless_mini.environments.pythons import OLDEST
+from agentless_mini.environments.settings import SandboxSettings
 from agentless_mini.environments.shelf import Manifest, Slot
 from agentless_mini.environments.work import FOLDER, Opened, Work, build_failed, packed, probe, require_usable
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandboxes.docker import DockerSandbox, capacity, connect
 from agentless_mini.sandboxes.images import Image, Making, find_image
-from agentless_mini.sandboxes.pulls import pull_image
+from agentless_mini.sandboxes.pulls import pull_image, require_pullable
+from agentless_mini.sandboxes.wire import Hear
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -63,6 +66,17 @@ async def open_docker(work: Work, stack: AsyncExitStack) -> Opened:
     return Opened(sandbox, place, limits, manifest.notes)
 
 
+async def check_docker(settings: SandboxSettings, needs: Needs) -> None:
+    """Raise `EnvironmentFailed` where no daemon answers, or the image to start from is nowhere to be had."""
+    client = await _connected(1)
+    name = _base_name(settings, needs)
+    try:
+        if await asyncio.to_thread(find_image, client, name) is None:
+            await asyncio.to_thread(require_pullable, client, name)
+    finally:
+        client.close()
+
+
 def _slot(work: Work, daemon: _Daemon) -> Slot:
     return work.slot(_key(work, daemon))
 
@@ -92,22 +106,36 @@ def _let_go(connecting: "asyncio.Future[DockerClient]") -> None:
 
 async def _base(work: Work, client: "DockerClient") -> Image:
     """Return the image to start from, pulled if need be."""
-    name = work.settings.image or work.settings.base_image.replace("{version}", f"3.{_minor(work)}")
+    name = _base_name(work.settings, work.needs)
     found = await asyncio.to_thread(find_image, client, name)
     if found is not None:
         return found
     work.note(f"Pulling the image {printable(name)}.")
-    stopped = threading.Event()
+    stopped, hear = threading.Event(), _in_loop(work.hear)
+
+    def tell(came: int, known: int) -> None:
+        hear(f"pulling, {came / 1e6:.0f} of {known / 1e6:.0f} MB")
+
     try:
-        return await asyncio.to_thread(pull_image, client, name, stopped)
+        return await asyncio.to_thread(pull_image, client, name, stopped, tell)
     finally:
         stopped.set()
 
 
-def _minor(work: Work) -> int:
+def _in_loop(hear: Hear) -> Hear:
+    """Return what other threads may call, to be heard in this one."""
+    loop = asyncio.get_running_loop()
+
+    def heard(line: str) -> None:
+        loop.call_soon_threadsafe(hear, line)
+
+    return heard
+
+
+def _base_name(settings: SandboxSettings, needs: Needs) -> str:
     here = sys.version_info.minor
-    suitable = work.needs.python.ordered(range(OLDEST, max(_NEWEST, here) + 1), here)
-    return suitable[0] if suitable else here
+    suitable = needs.python.ordered(range(OLDEST, max(_NEWEST, here) + 1), here)
+    return settings.image or settings.base_image.replace("{version}", f"3.{suitable[0] if suitable else here}")
 
 
 def _key(work: Work, daemon: _Daemon) -> str:
@@ -142,7 +170,7 @@ async def _built(work: Work, daemon: _Daemon, slot: Slot) -> tuple[Manifest, byt
         return not read_build(result, recipe).problem
 
     name = f"amini-env:{_key(work, daemon)[:32]}"
-    made = await daemon.sandbox.build(job, Making(name, recipe.path, is_worth))
+    made = await daemon.sandbox.build(job, Making(name, recipe.path, is_worth, _in_loop(work.hear)))
     built = read_build(made.result, recipe)
     require_usable(built, slot)
     notes = (*work.needs.notes, *built.notes, *work.dated_notes())

@@ -1,20 +1,55 @@
 """Chooses where tests run, and makes it ready."""
 
 import asyncio
+import subprocess
 from contextlib import AsyncExitStack
 
-from agentless_mini.domain import Phase, PhaseStarted
-from agentless_mini.environments.imaged import open_docker
+from agentless_mini.domain import Phase, PhaseStarted, Runner, Snapshot
+from agentless_mini.environments.imaged import check_docker, open_docker
 from agentless_mini.environments.index import find_index
 from agentless_mini.environments.needs import needs_of
 from agentless_mini.environments.settings import SandboxKind, SandboxSettings
-from agentless_mini.environments.virtual import open_boxed, open_unboxed
+from agentless_mini.environments.virtual import open_boxed, open_fenced, open_unboxed
 from agentless_mini.environments.work import Opened, PlaceRequest, Unavailable, Work
-from agentless_mini.errors import EnvironmentFailed, UsageError
+from agentless_mini.errors import BuildFailed, EnvironmentFailed, UsageError
 from agentless_mini.ports import Watch
+from agentless_mini.sandboxes.bubblewrap import find_bubblewrap, not_set_up
+from agentless_mini.sandboxes.daemon import require_daemon
 from agentless_mini.sandboxes.scratch import Scratch, sweep_scratch
 
 _NOT_ASKED_FOR = "No test is run, as --sandbox none says."
+UNTESTED = "no test is run"
+"""The beginning of what `foresee` returns where none is."""
+_NAMES = {SandboxKind.LOCAL: "bubblewrap", SandboxKind.UNSAFE: "no sandbox at all"}
+
+
+def foresee(settings: SandboxSettings) -> str:
+    """Return in words where tests will run, or why none is run, by a look that starts nothing.
+
+    Raises `UsageError` as `open_place`.
+    """
+    kind, reasons = _kind(settings), []
+    if kind is SandboxKind.NONE:
+        return f"{UNTESTED} (--sandbox none)"
+    if kind is not SandboxKind.AUTO:
+        return f"tests run in {_NAMES.get(kind, kind.capitalize())}"
+    looks = (("Docker", lambda _: require_daemon()), ("bubblewrap", _try_bubblewrap))
+    for name, look in looks:
+        try:
+            look(settings.bubblewrap)
+        except EnvironmentFailed as error:
+            reasons.append(str(error))
+        else:
+            return f"tests run in {name}"
+    return f"{UNTESTED}, for there is no sandbox: {' '.join(reasons)}"
+
+
+def _try_bubblewrap(program: str) -> None:
+    """Raise `EnvironmentFailed` where it is not there, or may not make the namespaces of a box."""
+    command = (find_bubblewrap(program).path, "--unshare-pid", "--ro-bind", "/", "/", "true")
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 - named by the user or found on PATH
+    if done.returncode:
+        raise not_set_up(done.stderr.strip())
 
 
 async def open_place(
@@ -38,6 +73,18 @@ async def open_place(
     return await (_first_that_works(work, stack) if kind is SandboxKind.AUTO else _open(kind, work, stack))
 
 
+async def check_place(snapshot: Snapshot, runner: Runner, settings: SandboxSettings) -> None:
+    """Raise as `open_place` does where the way that was asked for cannot work, without building or pulling.
+
+    An image that is not here is looked for in its registry. Where the settings leave the choice, nothing is checked.
+    """
+    kind = _kind(settings)
+    if kind is SandboxKind.DOCKER:
+        await check_docker(settings, needs_of(snapshot, runner))
+    elif kind is SandboxKind.LOCAL:
+        await asyncio.to_thread(find_bubblewrap, settings.bubblewrap)
+
+
 def _kind(settings: SandboxSettings) -> SandboxKind:
     """Return what is asked for: an image leaves no choice."""
     if not settings.image:
@@ -58,6 +105,8 @@ async def _open(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> Opened:
             opened = await open_docker(work, own)
         elif kind is SandboxKind.LOCAL:
             opened = await open_boxed(work)
+        elif kind is SandboxKind.LANDLOCK:
+            opened = await open_fenced(work, own)
         else:
             opened = await open_unboxed(work, own)
         stack.push_async_exit(own.pop_all())
@@ -65,14 +114,17 @@ async def _open(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> Opened:
 
 
 async def _first_that_works(work: Work, stack: AsyncExitStack) -> Opened | Unavailable:
+    """Open the first way that works. A build that failed without Docker would fail behind Landlock just so."""
     reasons = []
-    for kind in (SandboxKind.DOCKER, SandboxKind.LOCAL):
+    ways = {SandboxKind.DOCKER: "Docker", SandboxKind.LOCAL: "bubblewrap", SandboxKind.LANDLOCK: "Landlock"}
+    names = [*ways.values(), ""]
+    for (kind, name), following in zip(ways.items(), names[1:], strict=True):
         try:
-            opened = await _open(kind, work, stack)
+            return await _open(kind, work, stack)
         except EnvironmentFailed as error:
             reasons.append(str(error))
-            if kind is SandboxKind.DOCKER:
-                work.note(f"Docker is not used, bubblewrap is tried instead. {error}")
-        else:
-            return opened
+            if kind is SandboxKind.LOCAL and isinstance(error, BuildFailed):
+                break
+            if following:
+                work.note(f"{name} is not used, {following} is tried instead. {error}")
     return Unavailable(f"No test is run, for there is no environment. {' '.join(dict.fromkeys(reasons))}")

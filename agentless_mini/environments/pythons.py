@@ -1,10 +1,11 @@
 """The Python interpreters of this machine, and the one that suits a project: this one, those on PATH, and pyenv's."""
 
+import importlib.util
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,28 +30,37 @@ class Interpreter:
     version: tuple[int, int, int]
 
 
-def choose_python(wish: Wish, variables: Mapping[str, str]) -> tuple[Interpreter, tuple[str, ...]]:
+def choose_python(
+    wish: Wish, variables: Mapping[str, str], usable: Callable[[Path], bool] = lambda path: True
+) -> tuple[Interpreter, tuple[str, ...]]:
     """Return the most suitable Python that can make virtual environments, and sentences on where it does not suit.
 
-    `variables` says where to look (PATH, PYENV_ROOT, HOME). Raises `EnvironmentFailed` where there is none at all.
+    `variables` says where to look (PATH, PYENV_ROOT, HOME); what is not `usable` by its real path is passed over.
+    Raises `EnvironmentFailed` where there is none at all.
     """
     here = sys.version_info.minor
-    found: dict[int, list[Path]] = {here: [Path(getattr(sys, "_base_executable", sys.executable))]}
-    for minor, path in _candidates(variables):
-        found.setdefault(minor, []).append(path)
-    usable = [minor for minor in found if minor >= OLDEST]
-    for minor in wish.ordered(usable, here):
+    found: dict[int, list[Path]] = {}
+    for minor, path in ((here, _own()), *_candidates(variables)):
+        if usable(path.resolve()):
+            found.setdefault(minor, []).append(path)
+    for minor in wish.ordered([minor for minor in found if minor >= OLDEST], here):
         for path in found[minor]:
             if (interpreter := _look_at(path)) is not None and interpreter.version[1] == minor:
                 return interpreter, ()
-    interpreter = _look_at(found[here][0])
+    last = found.get(here, [own])[0]
+    interpreter = _look_at(last)
     if interpreter is None:
         raise EnvironmentFailed(
-            f"{printable(str(found[here][0]))} cannot make virtual environments: install its venv and ensurepip "
+            f"{printable(str(last))} cannot make virtual environments: install its venv and ensurepip "
             "(package python3-venv), or use --sandbox docker."
         )
     asked = printable(" and ".join(wish.specifiers)[:80])
     return interpreter, (f"The project asks for Python {asked}, which is not here: its tests run on 3.{here}.",)
+
+
+def _own() -> Path:
+    """Return the Python that runs this, not that of its virtual environment."""
+    return Path(getattr(sys, "_base_executable", sys.executable))
 
 
 def _candidates(variables: Mapping[str, str]) -> Iterator[tuple[int, Path]]:
@@ -65,7 +75,13 @@ def _candidates(variables: Mapping[str, str]) -> Iterator[tuple[int, Path]]:
 
 
 def _look_at(path: Path) -> Interpreter | None:
-    """Return what a program is; None where it is no Python that can make virtual environments (a shim of pyenv's)."""
+    """Return what a program is; None where it is no Python that can make virtual environments (a shim of pyenv's).
+
+    What this one is needs no program to be started, in every run.
+    """
+    if path == _own():
+        can = all(importlib.util.find_spec(module) for module in ("venv", "ensurepip"))
+        return Interpreter(path.resolve(), sys.version_info[:3]) if can else None
     try:
         done = subprocess.run((path, "-I", "-c", _LOOK), capture_output=True, timeout=20, check=False)  # noqa: S603 - it is on the user's PATH
         executable, (major, minor, patch) = json.loads(done.stdout)

@@ -10,9 +10,10 @@ from agentless_mini.domain import MIB, BoxLimits
 class SandboxKind(enum.StrEnum):
     """What keeps the tests in."""
 
-    AUTO = "auto"  # Docker where it can be used, else bubblewrap, else nothing is run
+    AUTO = "auto"  # Docker where it can be used, else bubblewrap, else Landlock, else nothing is run
     DOCKER = "docker"
     LOCAL = "local"  # bubblewrap
+    LANDLOCK = "landlock"  # Landlock and seccomp, without namespaces
     UNSAFE = "unsafe-local"  # nothing
     NONE = "none"  # nothing is run
 
@@ -51,7 +52,7 @@ class SandboxSettings(BaseModel):
     build_memory_mib: int = Field(4096, ge=256)
     """Memory for the building of an environment."""
     bubblewrap: str = "bwrap"
-    """The program of bubblewrap."""
+    """The program of bubblewrap. By its usual name it is the system's, or that of the wheel where there is none."""
 
     def limits(self) -> BoxLimits:
         """Return what a box for tests may use."""

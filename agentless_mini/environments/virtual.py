@@ -1,4 +1,4 @@
-"""Virtual environments of this machine: built in a box of bubblewrap, or without one where the user says so.
+"""Virtual environments of this machine: built in a box of bubblewrap or Landlock, or without one on the user's word.
 
 The box of a build sees what every box sees, and beside it: the new environment's folder, which alone it can write; the
 network of this machine, so that it can also reach what listens on this machine; and folders that pip is configured to
@@ -8,10 +8,12 @@ take packages from. How much it writes into its folder is limited for each file,
 import asyncio
 import hashlib
 import os
+import re
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -22,9 +24,10 @@ from agentless_mini.environments.build import build_job, identity_of, overlay_fi
 from agentless_mini.environments.dated import Builder, fitting
 from agentless_mini.environments.index import Index
 from agentless_mini.environments.pythons import Interpreter, choose_python
+from agentless_mini.environments.settings import SandboxKind
 from agentless_mini.environments.shelf import Manifest, Slot, hand_over, seal
 from agentless_mini.environments.work import Opened, Work, build_failed, packed, probe, require_usable
-from agentless_mini.errors import BuildFailed, printable
+from agentless_mini.errors import BuildFailed, EnvironmentFailed, printable
 from agentless_mini.ports import Sandbox
 from agentless_mini.sandboxes.bubblewrap import (
     Access,
@@ -36,10 +39,14 @@ from agentless_mini.sandboxes.bubblewrap import (
     room_for,
 )
 from agentless_mini.sandboxes.capacity import boxes_here
+from agentless_mini.sandboxes.landlock import TREE, Landlock, LandlockSandbox, find_landlock, in_fence, is_open
 from agentless_mini.sandboxes.local import LocalSandbox, UnsafeLocal, in_box
 from agentless_mini.sandboxes.packs import Pack
+from agentless_mini.sandboxes.scratch import Scratch
+from agentless_mini.sandboxes.wire import Hear
 
 _SKELETON_SECONDS = 60
+_ROOTS_CACHE = Path("/var/cache/agentless-mini")
 
 
 class _Way(Protocol):
@@ -52,16 +59,26 @@ class _Way(Protocol):
 
     def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox: ...
 
+    def built(self, identity: str, folder: Path) -> VirtualEnvironment: ...
 
-@dataclass(frozen=True, slots=True)
-class _Boxed:
+
+class _InPlace:
+    """A way on which the tree always lies where it lay in the build."""
+
+    def built(self, identity: str, folder: Path) -> VirtualEnvironment:
+        return VirtualEnvironment(identity, folder)
+
+
+@dataclass(frozen=True)
+class _Boxed(_InPlace):
     bubblewrap: Bubblewrap
     index: Index
     boxes: int
+    hear: Hear
     name: str = "virtual environment"
 
     async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
-        room = room_for(job, environment)
+        room = replace(room_for(job, environment), hear=self.hear)
         if room.uid is not None:
             hand_over(environment.folder, room.uid)
         access = Access((environment.folder,), self.index.folders(), Network.HOST)
@@ -76,7 +93,64 @@ class _Boxed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Unboxed:
+class _Fenced:
+    landlock: Landlock
+    index: Index
+    boxes: int
+    hear: Hear
+    scratch: Scratch
+    name: str = "virtual environment for Landlock"
+
+    async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
+        room = replace(room_for(job, environment), hear=self.hear)
+        if room.uid is not None:
+            hand_over(environment.folder, room.uid)
+        access = Access((environment.folder,), self.index.folders(), Network.HOST)
+        result = await in_fence(self.landlock, job, pack, Box(room, environment, access), _builds(environment.folder))
+        if room.uid is not None:
+            hand_over(environment.folder, os.geteuid())
+        seal(environment.folder)
+        return result
+
+    def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox:
+        return LandlockSandbox(self.landlock, environments, packs, self._folder, self.boxes)
+
+    def built(self, identity: str, folder: Path) -> VirtualEnvironment:
+        return VirtualEnvironment(identity, folder, imported_folders(folder, _builds(folder) / TREE))
+
+    def _folder(self) -> Path:
+        """Return a folder for boxes, whose users may go through it."""
+        folder = self.scratch.file("")
+        folder.chmod(0o711)
+        return folder
+
+
+def _builds(environment: Path) -> Path:
+    """Return where the box of a build is: always at one place, since the project is installed with its path."""
+    return environment.parent / "box"
+
+
+def imported_folders(environment: Path, tree: Path) -> tuple[str, ...]:
+    """Return the folders that an environment imports from a tree at this path, relative to it.
+
+    They are read from what an installation for development leaves: lists of folders, and finders for packages.
+    """
+    found: dict[str, None] = {}
+    for path in sorted(environment.glob("lib/python*/site-packages/*")):
+        if path.suffix == ".pth":
+            folders = [Path(line) for line in path.read_text("utf-8", "replace").splitlines()]
+        elif path.name.startswith("__editable__") and path.suffix == ".py":
+            packages = re.findall(rf"'({re.escape(str(tree))}/[^']*)'", path.read_text("utf-8", "replace"))
+            folders = [Path(package).parent for package in packages]
+        else:
+            continue
+        inside = (folder.relative_to(tree) for folder in folders if folder.is_relative_to(tree))
+        found |= {str(folder): None for folder in inside if ".." not in folder.parts}
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Unboxed(_InPlace):
     work: Work
     folder: Path
     name: str = "virtual environment without a sandbox"
@@ -91,9 +165,25 @@ class _Unboxed:
 
 async def open_boxed(work: Work) -> Opened:
     """Return a place in boxes of bubblewrap. Raises `EnvironmentFailed`."""
-    bubblewrap = await asyncio.to_thread(find_bubblewrap, work.settings.bubblewrap)
+    if sys.platform != "linux":
+        raise EnvironmentFailed("Bubblewrap needs Linux: use --sandbox docker.")
+    tried = work.settings.kind is not SandboxKind.LOCAL  # where there is no choice, the first box tells
+    bubblewrap = await asyncio.to_thread(lambda: find_bubblewrap(work.settings.bubblewrap, tried=tried))
     boxes = work.settings.boxes or boxes_here(work.settings.limits())
-    return await _open(work, _Boxed(bubblewrap, work.index, boxes))
+    return await _open(work, _Boxed(bubblewrap, work.index, boxes, work.hear))
+
+
+async def open_fenced(work: Work, stack: AsyncExitStack) -> Opened:
+    """Return a place in boxes of Landlock. Root's are kept where other users may go. Raises `EnvironmentFailed`."""
+    landlock = await asyncio.to_thread(find_landlock)
+    boxes = work.settings.boxes or boxes_here(work.settings.limits())
+    scratch = Scratch()
+    stack.callback(scratch.close)
+    if os.geteuid() == 0 and not is_open(work.request.cache):
+        work = replace(work, request=replace(work.request, cache=_ROOTS_CACHE))
+    return await _open(
+        work, _Fenced(landlock, work.index, boxes, work.hear, scratch), is_open if os.geteuid() == 0 else _any
+    )
 
 
 async def open_unboxed(work: Work, stack: AsyncExitStack) -> Opened:
@@ -102,15 +192,19 @@ async def open_unboxed(work: Work, stack: AsyncExitStack) -> Opened:
     return await _open(work, _Unboxed(work, folder))
 
 
-async def _open(work: Work, way: _Way) -> Opened:
-    interpreter, notes = await asyncio.to_thread(choose_python, work.needs.python, work.request.variables)
+def _any(path: Path) -> bool:
+    return True
+
+
+async def _open(work: Work, way: _Way, usable: Callable[[Path], bool] = _any) -> Opened:
+    interpreter, notes = await asyncio.to_thread(choose_python, work.needs.python, work.request.variables, usable)
 
     def slot_of(work: Work) -> Slot:
         return work.slot(_key(work, way, interpreter))
 
     work, manifest = await fitting(work, Builder(slot_of, lambda work: _ready(work, way, slot_of(work), interpreter)))
     slot = slot_of(work)
-    environment = VirtualEnvironment(manifest.identity, slot.venv)
+    environment = way.built(manifest.identity, slot.venv)
     pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot))
     place = Place(Environment(manifest.identity, environment.python), packed(pack))
     sandbox = way.sandbox({manifest.identity: environment}, work.packs)
@@ -171,7 +265,7 @@ async def _fill(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) -> 
     if not _is_intact(slot, str(interpreter.path)):
         raise build_failed("its Python was replaced by another", slot)
     identity = identity_of(key, built)
-    environment = VirtualEnvironment(identity, slot.venv)
+    environment = way.built(identity, slot.venv)
     overlaid = await work.pack(overlay_files(built.overlay, work.request.snapshot))
     place = Place(Environment(identity, environment.python), packed(overlaid))
     sandbox = way.sandbox({identity: environment}, work.packs)

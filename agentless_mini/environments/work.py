@@ -1,7 +1,6 @@
 """What the ways to an environment share: what is asked for, what it needs, and the copies of the tree."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ from agentless_mini.domain import (
     JobResult,
     Note,
     PackedTree,
+    Phase,
+    PhaseSaid,
     Place,
     PlacedFile,
     Runner,
@@ -33,7 +34,6 @@ from agentless_mini.sandboxes.scratch import Scratch
 FOLDER = "/repo"
 _PROBE_SECONDS = 120.0
 _PACKAGES_PROBED = 3
-_MINUTE = 60.0
 _TRIAL = ".amini-probe"
 _TRIAL_FILES = (
     PlacedFile(f"{_TRIAL}/pytest.ini", b"[pytest]\n"),
@@ -130,25 +130,20 @@ class Work:
         """Tell people."""
         self.watch(Note(text))
 
+    def hear(self, line: str) -> None:
+        """Show people what the preparation is at."""
+        self.watch(PhaseSaid(Phase.ENVIRONMENT, line))
+
     def note_waiting(self) -> None:
         """Tell people that somebody else builds."""
         self.note("Another run builds this environment: waiting for it.")
 
     @asynccontextmanager
     async def building(self, what: str, slot: Slot) -> AsyncIterator[None]:
-        """Tell people that what is done meanwhile takes a while, and every minute that it goes on."""
+        """Tell people that what is done meanwhile takes a while."""
         self.note(f"Building {what} for the tests, once for these dependencies (log: {slot.log}).")
-        telling = asyncio.create_task(self._tell_minutes())
-        try:
-            yield
-        finally:
-            telling.cancel()
-
-    async def _tell_minutes(self) -> None:
-        most = self.settings.build_seconds / 60
-        for minutes in itertools.count(1):
-            await asyncio.sleep(_MINUTE)
-            self.note(f"Still building, after {minutes} min of at most {most:.0f}.")
+        yield
+        self.hear("built")
 
 
 def require_usable(built: Built, slot: Slot) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from agentless_mini.domain import Event, FileKind, Patch, PhaseStarted, Prediction, StageStarted
+from agentless_mini.domain import Event, FileKind, Patch, Phase, PhaseStarted, Prediction, StageStarted
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.errors import (
     AminiError,
@@ -50,7 +50,7 @@ from agentless_mini.store import (
 )
 
 GRADE_VERSION = "1"
-IMAGE, CONTEXT, GRADING = "image", "context", "grading"
+IMAGE, CONTEXT = "image", "context"
 """Where an attempt can fail, beside the stages and phases of the chain."""
 
 
@@ -172,7 +172,7 @@ async def _brought_to_its_end(task: Assignment, desk: Desk, beds: Testbeds, prog
         return known[0]
     async with beds.open(task.instance, progress) as bed:
         run, prediction = known or await _predict(task, desk, bed, progress)
-        progress.stage = GRADING
+        progress(PhaseStarted(Phase.GRADING))
         await together([_grade(patch, task, desk, bed) for patch in _owed(prediction, task, desk)])
     return run
 

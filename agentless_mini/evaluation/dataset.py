@@ -16,6 +16,7 @@ from typing import Any
 from agentless_mini.domain import Issue, canonical_json
 from agentless_mini.errors import UsageError, boundary, printable, reason
 from agentless_mini.evaluation.instances import NAME, Answer, Dataset, Instance
+from agentless_mini.installing import install_command
 
 Row = Mapping[str, Any]
 
@@ -172,7 +173,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
-        message = "Reading parquet needs the extra: pip install 'agentless-mini[eval]'."
+        message = f"Reading parquet needs the extra 'eval': {install_command('eval')}."
         raise UsageError(message) from error
     try:
         with parquet.ParquetFile(path) as file:

@@ -22,6 +22,7 @@ from agentless_mini.evaluation.instances import Answer
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.evaluation.predictions import official, slug, text_of
 from agentless_mini.evaluation.worker import HARNESS, Worker, WorkerDied
+from agentless_mini.installing import install_command
 from agentless_mini.sandboxes.docker import connect, sweep
 from agentless_mini.sandboxes.uninterrupted import uninterrupted
 
@@ -50,7 +51,7 @@ def require_harness() -> str:
     try:
         version = metadata.version("swebench")
     except metadata.PackageNotFoundError:
-        raise GradingFailed("swebench is not installed: pip install 'agentless-mini[eval]'.") from None
+        raise GradingFailed(f"swebench is not installed: {install_command('eval')}.") from None
     if shutil.which("docker") is None:
         raise GradingFailed("swebench needs the program docker, not only its daemon: install Docker's command line.")
     return version

@@ -19,6 +19,7 @@ from agentless_mini import __version__
 from agentless_mini.errors import EnvironmentFailed, NodeLost, boundary, printable
 from agentless_mini.evaluation.cluster import Machine
 from agentless_mini.evaluation.node import Link, MakeTestbeds, Node, Raised, Stopped
+from agentless_mini.installing import install_command
 from agentless_mini.sandboxes.uninterrupted import uninterrupted
 
 MOST_CALLS = 20_000  # under way on one node at once: every job of its testbeds, waiting for a box or not
@@ -212,7 +213,7 @@ def _no_cluster(address: str, error: BaseException) -> EnvironmentFailed:
 
 
 def _ray_missing() -> EnvironmentFailed:
-    return EnvironmentFailed("A cluster needs Ray: run `pip install 'agentless-mini[cluster]'` here and on each node.")
+    return EnvironmentFailed(f"A cluster needs Ray here and on each node: {install_command('cluster')}.")
 
 
 def _quote(error: BaseException) -> str:

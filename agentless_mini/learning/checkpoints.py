@@ -48,6 +48,7 @@ _WHOLE, _BLOCKS, _BLOCK = 2**26, 1024, 2**16
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "*config.json")
 _FOREIGN = "a model that is not of this training"
 _STATE = "trainer_state.json"
+ADAPTER_FILE = "adapter_config.json"
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -83,6 +84,36 @@ def weights_digest(folders: Sequence[Path]) -> str:
                     source.seek(at)
                     digest.update(source.read(_BLOCK))
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model on the hub or in a folder, with a LoRA adapter or without."""
+
+    model: str
+    adapter: Path | None = None
+
+    def name(self) -> str:
+        """Return a name that changes with the weights of what lies on this machine: answers are recorded under it."""
+        folders = [folder for folder in (Path(self.model), self.adapter) if folder is not None and folder.is_dir()]
+        last = Path(self.model).name if self.adapter is None else self.adapter.resolve().name
+        return f"{last}@{weights_digest(folders)[:12]}" if folders else self.model
+
+
+def find_checkpoint(place: str) -> Checkpoint:
+    """Return the checkpoint in a folder: an adapter with the base model that it names, or a whole model.
+
+    Raises `UsageError` for a folder that holds neither.
+    """
+    folder = Path(place)
+    if (folder / ADAPTER_FILE).is_file():
+        unreadable = f"The adapter in {printable(place)} names no base model: check its {ADAPTER_FILE}."
+        with boundary(dict.fromkeys((OSError, ValueError, KeyError), lambda error: UsageError(unreadable))):
+            base = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        return Checkpoint(str(base), folder)
+    if (folder / "config.json").is_file():
+        return Checkpoint(place)
+    raise UsageError(f"{printable(place)} holds no checkpoint: name a folder that amini learn has made, or an address.")
 
 
 def data_digest(data: Path) -> str:

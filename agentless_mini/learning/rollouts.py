@@ -10,7 +10,6 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import torch
@@ -26,8 +25,8 @@ from agentless_mini.domain import (
     SamplingParams,
     Usage,
 )
-from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
-from agentless_mini.learning.checkpoints import weights_digest
+from agentless_mini.errors import EnvironmentFailed, boundary
+from agentless_mini.learning.checkpoints import Checkpoint
 from agentless_mini.learning.decoding import Decoded, Decoder, Draw, ends_of
 from agentless_mini.learning.libraries import quiet
 from agentless_mini.learning.policies import loading, loading_adapter
@@ -36,41 +35,8 @@ from agentless_mini.learning.training_settings import Device, Precision
 
 Result = TypeVar("Result")
 
-_ADAPTER = "adapter_config.json"
 _GATHER_S = 0.02
 _ON_CPU, _ON_GPU = 32, 256
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A model on the hub or in a folder, with a LoRA adapter or without."""
-
-    model: str
-    adapter: Path | None = None
-
-    def name(self) -> str:
-        """Return a name that changes with the weights of what lies on this machine: answers are recorded under it."""
-        folders = [folder for folder in (Path(self.model), self.adapter) if folder is not None and folder.is_dir()]
-        last = Path(self.model).name if self.adapter is None else self.adapter.resolve().name
-        return f"{last}@{weights_digest(folders)[:12]}" if folders else self.model
-
-
-def find_checkpoint(place: str) -> Checkpoint:
-    """Return the checkpoint in a folder: an adapter with the base model that it names, or a whole model.
-
-    Raises `UsageError` for a folder that holds neither.
-    """
-    folder = Path(place)
-    if (folder / _ADAPTER).is_file():
-        import json
-
-        unreadable = f"The adapter in {printable(place)} names no base model: check its {_ADAPTER}."
-        with boundary(dict.fromkeys((OSError, ValueError, KeyError), lambda error: UsageError(unreadable))):
-            base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
-        return Checkpoint(str(base), folder)
-    if (folder / "config.json").is_file():
-        return Checkpoint(place)
-    raise UsageError(f"{printable(place)} holds no checkpoint: name a folder that amini learn has made, or an address.")
 
 
 class TransformersSampler:

@@ -8,6 +8,7 @@ It takes no row away and chooses none: see `curation` for that. Texts are UTF-8,
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits import Tree, write_answer
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.installing import install_command
 from agentless_mini.prompts import Attempt, Prompts
 
 SPLITS = ("train", "valid", "test")
@@ -120,6 +122,9 @@ def _data(text: str | None) -> bytes | None:
     return None if text is None else text.encode()
 
 
+_NAMES = [field.name for field in fields(Row)]
+
+
 # --- parquet ---------------------------------------------------------------------------------------------------------
 
 
@@ -147,11 +152,31 @@ def read_rows(path: Path) -> Iterator[Row]:
 
     Raises `UsageError` where there is none, or one that does not hold rows.
     """
+    for file in _some_files(path):
+        yield from _read(file)
+
+
+def require_rows(path: Path, split: str = "") -> None:
+    """Raise `UsageError` as `read_rows` does, and where there is no row (of a split, if one is named).
+
+    Nothing but the files' own descriptions is read, and of a split the one column.
+    """
+    files = _some_files(path)
+    counts = []
+    for file in files:
+        with _opened(file) as opened:
+            found = opened.read(columns=["split"]).column("split") if split else ()
+            counts.append(sum(value.as_py() == split for value in found) if split else opened.metadata.num_rows)
+    if not sum(counts):
+        of = f" of the split {split}" if split else ""
+        raise UsageError(f"{printable(str(path))} holds no row{of}: name other data.")
+
+
+def _some_files(path: Path) -> list[Path]:
     files = row_files(path)
     if not files:
         raise UsageError(f"There is no parquet file below {printable(str(path))}: name the output of a curation.")
-    for file in files:
-        yield from _read(file)
+    return files
 
 
 def row_files(path: Path) -> list[Path]:
@@ -174,18 +199,26 @@ def require_apart(data: Path, out: Path) -> None:
 
 
 def _read(path: Path) -> Iterator[Row]:
+    with _opened(path) as file:
+        for batch in file.iter_batches(batch_size=_READ_ROWS, columns=_NAMES):
+            yield from map(_row, batch.to_pylist())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file that has the columns of rows. What is wrong with it, or with what is read of it, is `UsageError`."""
+    if not path.exists():
+        raise UsageError(f"There is no {printable(str(path))}: name the output of a curation.")
     arrow, parquet = _pyarrow()
-    names = [field.name for field in fields(Row)]
     failures = (OSError, arrow.ArrowException, KeyError, TypeError)
     with (
         boundary(dict.fromkeys(failures, lambda error: _unreadable(path, error))),
         parquet.ParquetFile(path) as file,
     ):
-        lacking = set(names) - set(file.schema_arrow.names)
+        lacking = set(_NAMES) - set(file.schema_arrow.names)
         if lacking:
             raise KeyError(f"no column {sorted(lacking)[0]}")
-        for batch in file.iter_batches(batch_size=_READ_ROWS, columns=names):
-            yield from map(_row, batch.to_pylist())
+        yield file
 
 
 def _row(values: Mapping[str, Any]) -> Row:
@@ -225,7 +258,7 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise UsageError("Rows are kept in parquet: pip install 'agentless-mini[train]'.") from error
+        raise UsageError(f"Rows are kept in parquet: {install_command('train')}.") from error
     return pyarrow, parquet
 
 

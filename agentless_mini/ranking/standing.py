@@ -18,8 +18,8 @@ class Standing:
 
     `given`, `generated` and `kept` are the places in `Execution.cases` of what passes with it: tests that are given,
     generated ones, and regression tests. Whatever is no pass counts as broken, a skip too. A `refused` patch passes
-    nothing. `undefined` are the names that it uses undefined. `likeness` is its similarity to the others, in [0, 1],
-    where another has as many votes.
+    nothing; one that is `untried` met the tests that are given alone. `undefined` are the names that it uses undefined.
+    `likeness` is its similarity to the others, in [0, 1], where another has as many votes.
     """
 
     normal: str
@@ -29,6 +29,7 @@ class Standing:
     generated: frozenset[int] = frozenset()
     kept: frozenset[int] = frozenset()
     refused: bool = False
+    untried: bool = False
     undefined: tuple[str, ...] = ()
     likeness: float = 0.0
 
@@ -110,7 +111,8 @@ def poll(candidates: Sequence[Candidate], likeness: Likeness | None = None) -> t
 def standings(polled: Iterable[Standing], execution: Execution) -> tuple[Standing, ...]:
     """Return what the tests say of each distinct patch that has a verdict, in the order given.
 
-    Raises ValueError for a verdict that is not refused and has not one result for each case: that is a bug.
+    Raises ValueError for a verdict that is not refused and has not one result for each case, or for each that is given:
+    that is a bug.
     """
     verdicts = {verdict.normal: verdict for verdict in execution.verdicts}
     return tuple(_tested(one, verdicts[one.normal], execution) for one in polled if one.normal in verdicts)
@@ -119,8 +121,10 @@ def standings(polled: Iterable[Standing], execution: Execution) -> tuple[Standin
 def _tested(standing: Standing, verdict: Verdict, execution: Execution) -> Standing:
     if verdict.refusal:
         return replace(standing, refused=True)
+    given = tuple(case for case in execution.cases if case.origin is Origin.GIVEN)
+    tried = given if len(verdict.results) == len(given) else execution.cases
     passing: Mapping[Origin, set[int]] = {origin: set() for origin in Origin}
-    for place, (case, result) in enumerate(zip(execution.cases, verdict.results, strict=True)):
+    for place, (case, result) in enumerate(zip(tried, verdict.results, strict=True)):
         if result.outcome is Outcome.PASS:
             passing[case.origin].add(place)
     return replace(
@@ -128,4 +132,5 @@ def _tested(standing: Standing, verdict: Verdict, execution: Execution) -> Stand
         given=frozenset(passing[Origin.GIVEN]),
         generated=frozenset(passing[Origin.GENERATED]),
         kept=frozenset(passing[Origin.REGRESSION]),
+        untried=len(tried) < len(execution.cases),
     )

@@ -6,7 +6,7 @@ file's. Which tests really run a line is not known: nothing is executed here.
 
 import re
 from collections.abc import Collection, Mapping
-from pathlib import PurePosixPath
+from functools import lru_cache
 
 from agentless_mini.domain import FileKind, Snapshot, SourceFile
 from agentless_mini.lexical import is_test_path
@@ -29,15 +29,21 @@ def related_tests(snapshot: Snapshot, touched: Collection[str]) -> tuple[str, ..
 
     Empty where nothing in the tree tells. Touched paths that the tree does not have count by their names alone.
     """
-    reach, names = _reach(ImportGraph(snapshot.files), touched), Names(touched)
+    reach, names = _reach(_graph(snapshot), touched), Names(touched)
     tests = [file.path for file in snapshot.files if _holds_tests(file)]
     scores = {path: reach.get(path, 0.0) + names.likeness(path) for path in tests}
     return tuple(sorted((path for path in tests if scores[path] > 0), key=lambda path: (-scores[path], path)))
 
 
+@lru_cache(maxsize=1)
+def _graph(snapshot: Snapshot) -> ImportGraph:
+    """Return the graph of a tree; what was asked for last is kept, for a run asks more than once."""
+    return ImportGraph(snapshot.files)
+
+
 def _holds_tests(file: SourceFile) -> bool:
     """Tell whether a runner finds tests in a file: a folder of tests has data and scaffolding as well."""
-    named = _TEST_NAME.fullmatch(PurePosixPath(file.path).name) is not None
+    named = _TEST_NAME.fullmatch(file.path.rpartition("/")[2]) is not None
     return named and file.kind is FileKind.TEXT and is_test_path(file.path) and bool(_HOLDS_TESTS.search(file.data))
 
 

@@ -5,6 +5,7 @@ too, which costs a test run too many at worst, and a file that does not parse is
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 # Possessive and bounded, so that no text takes more than linear time: a list of names that is never closed is cut.
@@ -18,7 +19,9 @@ _STATEMENT = re.compile(
 )
 _COMMENT = re.compile(r"#[^\n]*+")
 _BOUND = re.compile(r"([\w.*]+)(?:\s+as\s+(\w+))?")
-_QUOTED = re.compile(r"""['"]([A-Za-z_]\w{0,63}(?:\.\w{1,64}){1,12})['"]""")
+_QUOTED = re.compile(r"""['"]([A-Za-z_]\w{0,63}+(?:\.\w{1,64}+){1,12}+)['"]""")
+_ATTRIBUTES = re.compile(r"(?:\.\w{1,64}){1,3}")
+_INSIDE_A_NAME = re.compile(r"[\w.]")
 _DEFINED = re.compile(r"^(?:(?:async[ \t]+def|def|class)[ \t]+(\w+)|(\w+)[ \t]*(?::[^=\n]*)?=(?!=))", re.MULTILINE)
 
 STAR = "*"
@@ -41,13 +44,23 @@ class Import:
 def imports_of(text: str) -> list[Import]:
     """Return what a file imports, wherever in it, in order."""
     found: list[Import] = []
-    for dots, module, names, modules in _STATEMENT.findall(text):
+    for dots, module, names, modules in _statements(text):
         if modules:
             found += [Import(0, name, "", alias or name) for name, alias in _BOUND.findall(modules)]
         else:
             listed = _BOUND.findall(_COMMENT.sub("", names))
             found += [Import(len(dots), module, name, alias or name) for name, alias in listed]
     return found
+
+
+def _statements(text: str) -> Iterator[tuple[str, ...]]:
+    """Yield the groups of the import statements. Only lines that have the word are looked at, which is much sooner."""
+    end = 0
+    for place in _places(text, "import"):
+        line = text.rfind("\n", 0, place) + 1
+        if line >= end and (statement := _STATEMENT.match(text, line)):
+            yield statement.groups("")
+            end = statement.end()
 
 
 def quoted_names(text: str) -> list[str]:
@@ -62,8 +75,18 @@ def definitions_of(text: str) -> frozenset[str]:
 
 def attributes_of(text: str, bound: frozenset[str]) -> list[str]:
     """Return the dotted names in a file that start with one of some bound names and go on."""
-    if not bound:
-        return []
-    heads = "|".join(re.escape(name) for name in sorted(bound, key=lambda name: (-len(name), name)))
-    used = re.compile(rf"(?<![\w.])(?:{heads})(?:\.\w{{1,64}}){{1,3}}")
-    return list(dict.fromkeys(used.findall(text)))
+    found: dict[int, str] = {}
+    for head in sorted(bound, key=len, reverse=True):  # of two that begin at one place, the longer is meant
+        for place in _places(text, f"{head}."):
+            used = _ATTRIBUTES.match(text, place + len(head))
+            if used and not (place and _INSIDE_A_NAME.match(text, place - 1)):
+                found.setdefault(place, head + used[0])
+    return list(dict.fromkeys(found[place] for place in sorted(found)))
+
+
+def _places(text: str, words: str) -> Iterator[int]:
+    """Yield where the words stand in the text."""
+    place = text.find(words)
+    while place >= 0:
+        yield place
+        place = text.find(words, place + 1)

@@ -11,7 +11,9 @@ from dataclasses import asdict
 from typing import Any
 
 from agentless_mini.domain import Case, Completion, Execution, Rejected, Verdict
+from agentless_mini.ranking import Level
 from agentless_mini.report.rounds import evolved, stopping
+from agentless_mini.report.verdicts import trust_of
 from agentless_mini.store import (
     PatchRecord,
     PromptRecord,
@@ -40,6 +42,8 @@ def run_document(
     stop early has `stopping`.
     `text` and `reasoning` are in the samples whose completions are given. `prediction.execution` is null where no
     test was run, or has every case, and for every distinct patch its outcomes and faults by the id of the case.
+    `trust` (null without a patch) has the `required` level, whether the patch is `printed`, the levels that it has
+    `shown`, and what it is `lacking` for the required one, or speaks against it, as a clause ("" for nothing).
     """
     answers = {(sample.key, sample.index): completion for sample, completion in completions}
     return {
@@ -48,6 +52,7 @@ def run_document(
         "samples": [_sample_values(sample, answers.get((sample.key, sample.index))) for sample in trace.samples],
         "boxes": [asdict(box) for box in trace.boxes],
         "prediction": _prediction_values(trace),
+        "trust": _trust_values(trace),
         **budget_values(trace),
     }
 
@@ -92,6 +97,18 @@ def _prediction_values(trace: RunTrace) -> dict[str, Any] | None:
         "choice": None if choice is None else {**asdict(choice), "patch": _patch_values(choice.patch)},
         "notes": list(prediction.notes),
         "execution": None if prediction.execution is None else _execution_values(prediction.execution),
+    }
+
+
+def _trust_values(trace: RunTrace) -> dict[str, Any] | None:
+    if (found := trust_of(trace)) is None:
+        return None
+    required, shown = found
+    return {
+        "required": required,
+        "printed": shown.suffices(required),
+        "shown": [level for level in Level if shown.suffices(level)],
+        "lacking": shown.lacks(required),
     }
 
 

@@ -10,13 +10,14 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from agentless_mini.domain import BoxDone, Event, Note, SampleDone
+from agentless_mini.domain import BoxDone, Event, Note, PhaseSaid, PhaseStarted, SampleDone, StageStarted
 from agentless_mini.ports import Watch
-from agentless_mini.report.cells import plain_text
-from agentless_mini.report.progress import moves
+from agentless_mini.report.live import Lines
 from agentless_mini.store import AttemptRecord, AttemptState
+
+_NAMED = 3
+"""Instances in work that a line names."""
 
 
 class EvaluationProgress:
@@ -27,22 +28,10 @@ class EvaluationProgress:
 
     def __init__(self, console: Console, instances: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Show on `console`, which should write to stderr."""
-        self._console = console
-        self._clock = clock
-        self._total = instances
-        self._bars = Progress(
-            TextColumn("Instances"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not moves(console),
-        )
-        self._bar = self._bars.add_task("", total=instances, detail="")
+        self._lines = Lines(console, clock)
+        self._line = self._lines.begin("Instances", instances)
         self._began = clock()
+        self._now: dict[str, str] = {}
         self._states: Counter[AttemptState] = Counter()
         self._resolved = 0
         self._samples = 0
@@ -52,14 +41,14 @@ class EvaluationProgress:
 
     def __enter__(self) -> Self:
         """Start showing."""
-        self._bars.start()
+        self._lines.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Clear the moving lines."""
-        self._bars.stop()
+        self._lines.__exit__(kind, error, trace)
 
     def __call__(self, event: Event) -> None:
         """Take in an event of no instance."""
@@ -67,6 +56,7 @@ class EvaluationProgress:
 
     def of(self, instance: str) -> Watch:
         """Return what is told of one instance's events."""
+        self._now[instance] = "begun"
         return lambda event: self._take(instance, event)
 
     def tokens(self, new: int) -> None:
@@ -75,19 +65,20 @@ class EvaluationProgress:
 
     def phase(self, what: str, seconds: float) -> None:
         """Show what a model server that is being started does, `seconds` after its start."""
-        self._bars.update(self._bar, detail=f"starting the model: {what} ({seconds:.0f} s)")
+        self._line.detail = f"starting the model: {what} ({seconds:.0f} s)"
 
     def ended(self, record: AttemptRecord, resolved: bool | None) -> None:
         """Count an instance that came to its end; `resolved` is None where it was not graded."""
+        self._now.pop(record.instance, None)
         self._states[record.state] += 1
         self._resolved += bool(resolved)
-        self._bars.update(self._bar, completed=self._states.total(), detail=self._detail())
-        if not moves(self._console):
-            said = {True: "resolved", False: "not resolved", None: record.state.value}[resolved]
-            place = f"{self._states.total()}/{self._total}"
-            self._console.print(plain_text(f"{record.instance}: {said} ({place}, {self._detail()})"), highlight=False)
+        self._line.advance(self._states.total(), self._lines.clock())
+        self._line.detail = f"{self._counts()}{self._running()}"
+        said = {True: "resolved", False: "not resolved", None: record.state.value}[resolved]
+        place = f"{self._states.total()}/{self._line.total}"
+        self._lines.plain(f"{record.instance}: {said} ({place}, {self._counts()})")
         if record.failure:
-            self._note(record.instance, f"{record.stage}: {record.failure}")
+            self._lines.note(f"{record.stage}: {record.failure}", record.instance)
 
     def _take(self, instance: str, event: Event) -> None:
         match event:
@@ -96,18 +87,25 @@ class EvaluationProgress:
                 self._valid += stage.repairs and rejected is None
             case BoxDone():
                 self._boxes += 1
+            case StageStarted(stage):
+                self._now[instance] = stage.value
+            case PhaseStarted(phase):
+                self._now[instance] = phase.value
+            case PhaseSaid(phase, text):
+                self._now[instance] = f"{phase.value}: {text}"
             case Note(text):
-                return self._note(instance, text)
+                return self._lines.note(text, instance)
             case _:
                 return None
-        return self._bars.update(self._bar, detail=self._detail())
+        self._line.detail = f"{self._counts()}{self._running()}"
+        return None
 
-    def _note(self, instance: str, text: str) -> None:
-        named = f"{instance}: {text}" if instance else text
-        self._console.print(plain_text(f"note: {named}"), style="yellow", highlight=False)
+    def _running(self) -> str:
+        now = [f"{name} ({what})" for name, what in [*self._now.items()][:_NAMED]]
+        return f", now {', '.join(now)}" if now else ""
 
-    def _detail(self) -> str:
-        seconds = self._clock() - self._began
+    def _counts(self) -> str:
+        seconds = self._lines.clock() - self._began
         failed = self._states[AttemptState.INFRASTRUCTURE]
         told = [
             f"{self._resolved} resolved",

@@ -1,4 +1,4 @@
-"""Live progress on stderr: which stage runs, samples and boxes done, tokens per second, what came of them so far.
+"""Live progress on stderr: which step runs, samples and boxes done, tokens per second, what came of them so far.
 
 On a terminal one moving line per stage; elsewhere (a dumb terminal too) a plain line now and then, fit for a log.
 Nothing here writes to stdout, and nothing of a model's text is shown.
@@ -11,30 +11,35 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
-from agentless_mini.domain import BoxDone, Event, Note, Outcome, Phase, PhaseStarted, SampleDone, Stage, StageStarted
+from agentless_mini.domain import (
+    BoxDone,
+    Event,
+    Note,
+    Outcome,
+    Phase,
+    PhaseSaid,
+    PhaseStarted,
+    Planned,
+    SampleDone,
+    Stage,
+    StageStarted,
+)
+from agentless_mini.report.live import Line, Lines
 
 # Without a terminal a line is written for each tenth of a stage.
 PLAIN_STEPS = 10
 TITLES = {
     Stage.LOCALIZE: "Finding the files",
     Stage.REPAIR: "Sampling repairs",
-    Stage.EVOLVE: "Evolving repairs",
+    Stage.EVOLVE: "Evolving, round",
     Stage.REPRODUCE: "Sampling tests",
+    Phase.ENVIRONMENT: "Preparing the tests",
+    Phase.REPRODUCTION: "Proving the tests",
+    Phase.REGRESSION: "Regression tests",
+    Phase.EXECUTION: "Testing the patches",
+    Phase.GRADING: "Grading",
 }
-WORK = {
-    Phase.ENVIRONMENT: "Preparing the environment of the tests",
-    Phase.REPRODUCTION: "Proving tests that reproduce the issue",
-    Phase.REGRESSION: "Running the repository's own tests",
-    Phase.EXECUTION: "Running the tests on the patches",
-}
-
-
-def moves(console: Console) -> bool:
-    """Tell whether lines on the console can move: it is a terminal, and one that is not dumb."""
-    return console.is_terminal and not console.is_dumb_terminal
 
 
 class LiveProgress:
@@ -45,152 +50,135 @@ class LiveProgress:
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         """Show on `console`, which should write to stderr."""
-        self._console = console
-        self._clock = clock
-        self._bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not moves(console),
-        )
-        self._tally: dict[Stage, _Tally] = {}
-        self._current: _Tally | None = None
+        self._lines = Lines(console, clock)
+        self._steps: tuple[tuple[Stage | Phase, ...], ...] = ()
+        self._samples: dict[Stage, _Samples] = {}
+        self._current: _Samples | None = None
         self._rounds = 0
-        self._starting: TaskID | None = None
-        self._work: dict[Phase, _Work] = {}
+        self._starting: Line | None = None
+        self._work: dict[Phase, _Boxes] = {}
 
     def __enter__(self) -> Self:
         """Start showing."""
-        self._bars.start()
+        self._lines.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Clear the moving lines."""
-        self._bars.stop()
+        self._lines.__exit__(kind, error, trace)
 
     def __call__(self, event: Event) -> None:
         """Take in one event."""
         match event:
+            case Planned(steps):
+                self._plan(steps)
             case StageStarted(stage, samples):
                 self._start(stage, samples)
             case SampleDone(stage, _, rejected):
-                self._count(self._tally[stage], valid=rejected is None)
+                self._count(self._samples[stage], valid=rejected is None)
             case PhaseStarted(phase, boxes):
                 self._begin(phase, boxes)
+            case PhaseSaid(phase, text):
+                self._boxes(phase).line.detail = text
             case BoxDone(phase, outcomes):
-                self._work[phase].add(outcomes)
-                self._show(self._work[phase])
+                self._work[phase].outcomes.update(outcomes)
+                self._box_done(self._work[phase])
             case Note(text):
-                self._console.print(Text(f"note: {text}", style="yellow"), highlight=False)
+                self._lines.note(text)
 
     def tokens(self, new: int) -> None:
         """Count tokens that have just been generated."""
         if self._current is not None:
             self._current.tokens += new
-            self._bars.update(self._current.bar, detail=self._detail(self._current))
+            self._detail(self._current)
 
     def phase(self, what: str, seconds: float) -> None:
         """Show what a model server that is being started does, `seconds` after its start."""
         if self._starting is None:
-            self._starting = self._bars.add_task("Starting the model", total=None, detail="")
-        self._bars.update(self._starting, detail=f"{what} ({seconds:.0f} s)")
+            self._starting = self._lines.begin("Starting the model")
+        self._starting.detail = f"{what} ({seconds:.0f} s)"
+
+    def _plan(self, steps: tuple[tuple[Stage | Phase, ...], ...]) -> None:
+        """Begin a chain; one that was begun before is not gone on with."""
+        for line in [*(one.line for one in self._samples.values()), *(one.line for one in self._work.values())]:
+            self._lines.end(line)
+        self._steps, self._samples, self._current, self._rounds, self._work = steps, {}, None, 0, {}
+
+    def _title(self, what: Stage | Phase) -> str:
+        title = f"{TITLES[what]} {self._rounds}" if what is Stage.EVOLVE else TITLES[what]
+        numbers = (number for number, step in enumerate(self._steps, 1) if what in step)
+        number = next(numbers, None)
+        return title if number is None else f"{number}/{len(self._steps)} {title}"
 
     def _start(self, stage: Stage, samples: int) -> None:
         if self._starting is not None:
-            self._bars.update(self._starting, visible=False)
+            self._lines.end(self._starting)
+        if stage is Stage.EVOLVE:  # it begins once for each round, of which the last alone is shown
+            self._rounds += 1
+            if (before := self._samples.get(stage)) is not None:
+                self._lines.end(before.line)
         title = self._title(stage)
-        bar = self._bars.add_task(title, total=samples, detail="")
-        self._current = self._tally[stage] = _Tally(title, samples, bar, self._clock())
-        self._plain(f"{title}: {samples} samples")
+        self._current = self._samples[stage] = _Samples(self._lines.begin(title, samples), self._lines.clock())
+        self._lines.plain(f"{title}: {_counted(samples, 'sample')}")
 
-    def _title(self, stage: Stage) -> str:
-        """Return the title of a stage. An evolution begins once for each round, of which the last alone is shown."""
-        if stage is Stage.REPAIR:  # also where a chain begins again
-            self._rounds = 0
-        if stage is not Stage.EVOLVE:
-            return TITLES[stage]
-        if (before := self._tally.get(stage)) is not None:
-            self._bars.update(before.bar, visible=False)
-        self._rounds += 1
-        return f"{TITLES[stage]}, round {self._rounds}"
+    def _count(self, samples: "_Samples", *, valid: bool) -> None:
+        samples.valid += valid
+        samples.line.advance(samples.line.done + 1, self._lines.clock())
+        self._detail(samples)
+        self._tell(samples.line)
 
-    def _count(self, tally: "_Tally", *, valid: bool) -> None:
-        tally.valid += valid
-        tally.rejected += not valid
-        self._bars.update(tally.bar, completed=tally.done, detail=self._detail(tally))
-        step = max(1, tally.samples // PLAIN_STEPS)
-        if tally.done % step == 0 or tally.done == tally.samples:
-            self._plain(f"{tally.title}: {tally.done}/{tally.samples}, {self._detail(tally)}")
+    def _detail(self, samples: "_Samples") -> None:
+        seconds = self._lines.clock() - samples.began
+        rate = f", {samples.tokens / seconds:.0f} tokens/s" if samples.tokens and seconds > 0 else ""
+        rejected = samples.line.done - samples.valid
+        samples.line.detail = f"{samples.valid} valid, {rejected} rejected{rate}"
+
+    def _boxes(self, phase: Phase) -> "_Boxes":
+        if phase not in self._work:
+            self._work[phase] = _Boxes(self._lines.begin(self._title(phase)))
+        return self._work[phase]
 
     def _begin(self, phase: Phase, boxes: int) -> None:
         """Show a phase. The environment is ready when another phase begins, and one may begin twice."""
         if phase is not Phase.ENVIRONMENT and (ready := self._work.get(Phase.ENVIRONMENT)):
-            self._bars.update(ready.bar, visible=False)
-        if phase not in self._work:
-            self._work[phase] = _Work(phase, self._bars.add_task(WORK[phase], total=None, detail=""))
-        work = self._work[phase]
-        work.boxes += boxes
-        self._bars.update(work.bar, total=work.boxes or None)
-        told = "1 box" if work.boxes == 1 else f"{work.boxes} boxes"
-        self._plain(f"{WORK[phase]}: {told}" if work.boxes else WORK[phase])
+            self._lines.end(ready.line)
+        line = self._boxes(phase).line
+        line.total += boxes
+        self._lines.plain(f"{line.title}: {_counted(line.total, 'box')}" if line.total else line.title)
 
-    def _show(self, work: "_Work") -> None:
-        self._bars.update(work.bar, completed=work.done, detail=work.detail)
-        step = max(1, work.boxes // PLAIN_STEPS)
-        if work.done % step == 0 or work.done == work.boxes:
-            counted = f"{work.done}/{work.boxes}" if work.boxes else f"{work.done}"
-            self._plain(f"{WORK[work.phase]}: {counted}, {work.detail}")
+    def _box_done(self, work: "_Boxes") -> None:
+        work.line.advance(work.line.done + 1, self._lines.clock())
+        # In the order in which the outcomes are declared.
+        told = (f"{work.outcomes[outcome]} {outcome}" for outcome in Outcome if work.outcomes[outcome])
+        work.line.detail = ", ".join(told) or "no test"
+        self._tell(work.line)
 
-    def _detail(self, tally: "_Tally") -> str:
-        seconds = self._clock() - tally.started
-        rate = f", {tally.tokens / seconds:.0f} tokens/s" if tally.tokens and seconds > 0 else ""
-        return f"{tally.valid} valid, {tally.rejected} rejected{rate}"
-
-    def _plain(self, line: str) -> None:
-        if not moves(self._console):
-            self._console.print(line, highlight=False, markup=False)
+    def _tell(self, line: Line) -> None:
+        step = max(1, line.total // PLAIN_STEPS)
+        if line.done % step == 0 or line.done == line.total:
+            self._lines.plain(line.said(self._lines.clock()))
 
 
-class _Tally:
-    """What a stage has done so far."""
+def _counted(number: int, word: str) -> str:
+    plural = {"box": "boxes", "sample": "samples"}[word]
+    return f"1 {word}" if number == 1 else f"{number} {plural}"
 
-    def __init__(self, title: str, samples: int, bar: TaskID, started: float) -> None:
-        self.title = title
-        self.samples = samples
-        self.bar = bar
-        self.started = started
+
+class _Samples:
+    """What a stage has drawn so far."""
+
+    def __init__(self, line: Line, began: float) -> None:
+        self.line = line
+        self.began = began
         self.valid = 0
-        self.rejected = 0
         self.tokens = 0
 
-    @property
-    def done(self) -> int:
-        return self.valid + self.rejected
 
-
-class _Work:
+class _Boxes:
     """What the boxes of a phase have done so far."""
 
-    def __init__(self, phase: Phase, bar: TaskID) -> None:
-        self.phase = phase
-        self.bar = bar
-        self.boxes = 0
-        self.done = 0
-        self._outcomes: Counter[Outcome] = Counter()
-
-    def add(self, outcomes: tuple[Outcome, ...]) -> None:
-        self.done += 1
-        self._outcomes.update(outcomes)
-
-    @property
-    def detail(self) -> str:
-        """Return how many tests ended in each way, in the order in which the outcomes are declared."""
-        told = (f"{self._outcomes[outcome]} {outcome}" for outcome in Outcome if self._outcomes[outcome])
-        return ", ".join(told) or "no test"
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.outcomes: Counter[Outcome] = Counter()

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from agentless_mini.domain import Case, Completion, Execution, Rejected, Stage
-from agentless_mini.ranking import counted_votes
+from agentless_mini.ranking import Level, counted_votes
 from agentless_mini.report.cells import heading, plain_text, row, table
 from agentless_mini.report.rounds import evolved, rounds_table, stopping
-from agentless_mini.report.verdicts import counts, faults_table, patches_table, refusals, tests_table
+from agentless_mini.report.verdicts import counts, faults_table, patches_table, refusals, tests_table, trust_of
 from agentless_mini.store import (
     PatchRecord,
     PredictionRecord,
@@ -98,7 +98,7 @@ def _run_parts(trace: RunTrace) -> "Iterator[RenderableType]":
     if prediction is not None:
         if prediction.execution is not None:
             yield from _execution_parts(prediction.execution, trace)
-        yield from _decision_parts(prediction)
+        yield from _decision_parts(prediction, trace)
 
 
 def _budget_parts(trace: RunTrace) -> "Iterator[RenderableType]":
@@ -112,15 +112,24 @@ def _budget_parts(trace: RunTrace) -> "Iterator[RenderableType]":
         )
 
 
-def _decision_parts(prediction: PredictionRecord) -> "Iterator[RenderableType]":
+def _decision_parts(prediction: PredictionRecord, trace: RunTrace) -> "Iterator[RenderableType]":
     choice = prediction.choice
     if choice is None:
         yield heading("no sample became a valid patch")
     else:
         yield heading(f"chosen patch: {choice.votes} of {choice.valid} votes, {choice.reason}")
+        yield from _trust_parts(trace)
         yield plain_text(_decoded(choice.patch.diff))
     for note in prediction.notes:
         yield plain_text(note)
+
+
+def _trust_parts(trace: RunTrace) -> "Iterator[RenderableType]":
+    required, shown = trust_of(trace) or (Level.ANY, None)
+    if shown is not None:
+        reached = ", ".join(level for level in Level if shown.suffices(level))
+        lacking = f"; not trusted: {shown.lacks(required)}" if shown.lacks(required) else ""
+        yield plain_text(f"trust: required {required}, shown {reached}{lacking}")
 
 
 def _files_table(prediction: PredictionRecord) -> "RenderableType":

@@ -1,19 +1,23 @@
-"""What `amini repair` says on stderr when it is done: files, rounds, tests, patches, confidence, tokens, time, cuts."""
+"""What `amini repair` says on stderr when it is done: files, rounds, tests, patches, confidence, tokens, time.
+
+Notes were shown when they arose, and are not repeated.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
-from agentless_mini.domain import Case, Rejected, Stage
+from agentless_mini.domain import TOO_BUSY, Case, Outcome, Rejected, Stage
 from agentless_mini.errors import printable
+from agentless_mini.report.live import Flowed
 from agentless_mini.report.rounds import evolved, rounds_table, stopping
 from agentless_mini.report.verdicts import counts, patches_table, repairs
 from agentless_mini.store import ChoiceRecord, RunTrace, SampleRecord
 
 ROWS = 12
+_INDENT = 11
 # A share of the votes from which a patch was right more often than not, in the runs that mission section 1.5 reports.
 SURE, LIKELY = 0.5, 0.25
 
@@ -40,17 +44,15 @@ class Tokens:
 def summary(trace: RunTrace, seconds: float) -> RenderableType:
     """Return the summary of a run that came to an end, `seconds` after it began.
 
-    It fits 80 columns but for lines of text, which a terminal breaks.
+    Lines of text are broken between words on a terminal.
     """
-    notes = trace.prediction.notes if trace.prediction else ()
-    drawn = [*_samples(trace), *_saved(trace), *_written(trace)]
-    before = [*_files(trace), *(f"note       {note}" for note in notes), *drawn]
+    before = [*_files(trace), *_samples(trace), *_saved(trace), *_written(trace)]
     after = [*_choice(trace), _spent(trace, seconds)]
     return Group(_lines(before), *_rounds(trace), *_verdicts(trace), _lines(after))
 
 
-def _lines(lines: Iterable[str]) -> Text:
-    return Text("\n").join(Text(printable(line)) for line in lines)
+def _lines(lines: Iterable[str]) -> Flowed:
+    return Flowed(map(printable, lines), _INDENT)
 
 
 def _files(trace: RunTrace) -> Iterator[str]:
@@ -108,6 +110,12 @@ def _verdicts(trace: RunTrace) -> Iterator[RenderableType]:
     yield shown
     if left:
         yield _lines([f"           ... {left} more (amini show {trace.run.id} has all)"])
+    ran = [result for verdict in execution.verdicts for result in verdict.results]
+    lost = [result for result in ran if result.outcome is Outcome.TIMEOUT]
+    if lost:
+        busy = sum(result.fault is not None and result.fault.message.startswith(TOO_BUSY) for result in lost)
+        why = f", {busy} as the machine was too busy: run again for these" if busy else ""
+        yield _lines([f"lost       {len(lost)} of {len(ran)} tests of patches ran out of time{why}"])
 
 
 def _choice(trace: RunTrace) -> Iterator[str]:

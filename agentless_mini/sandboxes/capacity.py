@@ -16,11 +16,13 @@ def boxes_for(cores: int, memory: int, limits: BoxLimits) -> int:
 
 def boxes_here(limits: BoxLimits) -> int:
     """Return how many boxes with these limits fit this machine as it is now."""
-    return boxes_for(len(os.sched_getaffinity(0)), _available(), limits)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return boxes_for(cores, _available(), limits)
 
 
 def _available() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
+    meminfo = Path("/proc/meminfo")
+    for line in meminfo.read_text().splitlines() if meminfo.exists() else ():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -8,10 +8,10 @@ from contextlib import suppress
 from agentless_mini.domain import Ending, Job, JobResult
 from agentless_mini.errors import AminiError, boundary, printable
 from agentless_mini.sandboxes.uninterrupted import uninterrupted
-from agentless_mini.sandboxes.wire import Garbled, Transcript
+from agentless_mini.sandboxes.wire import PATIENCE, SETTING_UP, Garbled, Hear, Transcript, too_slow
 
-SETTING_UP = 15.0
-"""Seconds that a box has beyond its own limit, to be set up in and to notice that its time is over."""
+NOTICING = 15.0
+"""Seconds that a box has beyond its own limit, to notice that its time is over."""
 LEAVING = 5.0
 """Seconds that a box has to end once its input is closed, before it is killed."""
 CHUNK = 1 << 16
@@ -30,15 +30,20 @@ class Child:
         self._descriptors = descriptors
         self._words = b""
 
-    async def serve(self, job: Job, sent: Iterator[bytes], complaint: Complaint) -> JobResult:
-        """Start it, do the job and end it, also when this is cancelled. Raises `EnvironmentFailed`."""
+    async def serve(self, job: Job, sent: Iterator[bytes], complaint: Complaint, hear: Hear | None = None) -> JobResult:
+        """Start it, do the job and end it, also when this is cancelled. Raises `EnvironmentFailed`.
+
+        `hear` is that of the box's room.
+        """
         process = await self._start(complaint)
         hearing = asyncio.create_task(self._hear(process))
         sending = asyncio.create_task(_send(process, sent))
-        transcript, ending = Transcript(job), Ending.BOX_DIED
+        transcript, ending = Transcript(job, hear), Ending.BOX_DIED
         try:
-            async with asyncio.timeout(job.limits.seconds + SETTING_UP):
+            async with asyncio.timeout(SETTING_UP) as clock:
                 await _listen(process, transcript)
+                clock.reschedule(asyncio.get_running_loop().time() + job.limits.seconds * PATIENCE + NOTICING)
+                await _listen(process, transcript, to_its_end=True)
         except TimeoutError:
             ending = Ending.TIMED_OUT
         except Garbled:
@@ -46,7 +51,8 @@ class Child:
         finally:
             await uninterrupted(_end(process, sending, hearing))
         if not transcript.ready and not transcript.complete:
-            raise _reason(sending) or complaint(self._last_line(process))
+            late = too_slow() if ending is Ending.TIMED_OUT else None
+            raise _reason(sending) or late or complaint(self._last_line(process))
         return transcript.result(ending)
 
     async def _start(self, complaint: Complaint) -> Process:
@@ -95,9 +101,13 @@ async def _send(process: Process, sent: Iterator[bytes]) -> None:
         raise
 
 
-async def _listen(process: Process, transcript: Transcript) -> None:
+async def _listen(process: Process, transcript: Transcript, *, to_its_end: bool = False) -> None:
+    """Listen until the box has its tree, or to its end."""
     assert process.stdout is not None  # noqa: S101 - asked for
-    while not transcript.complete and (data := await process.stdout.read(CHUNK)):
+    while not transcript.complete and (to_its_end or not transcript.ready):
+        data = await process.stdout.read(CHUNK)
+        if not data:
+            return
         transcript.feed(data)
 
 

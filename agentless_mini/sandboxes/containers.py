@@ -17,7 +17,7 @@ from agentless_mini.errors import EnvironmentFailed, boundary, printable
 from agentless_mini.sandboxes import owners
 from agentless_mini.sandboxes.inside import program
 from agentless_mini.sandboxes.packs import Pack
-from agentless_mini.sandboxes.wire import Garbled, Room, Transcript, compose
+from agentless_mini.sandboxes.wire import PATIENCE, SETTING_UP, Garbled, Hear, Room, Transcript, compose, too_slow
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -103,7 +103,7 @@ class Container:
         """
         with translated():
             try:
-                result = self._serve(job, compose(job, pack, room))
+                result = self._serve(job, compose(job, pack, room), room.hear)
                 if not self._aborted.is_set():
                     done(self._id, result)
                 return result
@@ -115,30 +115,32 @@ class Container:
         self._aborted.set()
         self._kill()
 
-    def _serve(self, job: Job, sent: Iterator[bytes]) -> JobResult:
+    def _serve(self, job: Job, sent: Iterator[bytes], hear: Hear | None) -> JobResult:
         api: Any = self._client.api  # it is not typed
         self._id = api.create_container_from_config(self._asked)["Id"]
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         line = api.attach_socket(self._id, params=params)
         try:
             # docker-py hands out a file object over the socket where there is no TLS, the socket itself where there is
-            with _Line(getattr(line, "_sock", line), time.monotonic() + job.limits.seconds + GRACE) as talk:
+            with _Line(getattr(line, "_sock", line), time.monotonic() + SETTING_UP) as talk:
                 if self._aborted.is_set():  # one that is never started would be listened to until its time is over
                     return Transcript(job).result(Ending.NOT_RUN)
                 api.start(self._id)
                 if self._aborted.is_set():  # it came when there was nothing to kill yet
                     self._kill()
-                return self._converse(job, sent, talk)
+                return self._converse(job, sent, talk, hear)
         finally:
             # The response owns the file object, which docker-py keeps alive by it.
             getattr(line, "_response", line).close()
 
-    def _converse(self, job: Job, sent: Iterator[bytes], talk: "_Line") -> JobResult:
-        transcript, ending = Transcript(job), Ending.BOX_DIED
+    def _converse(self, job: Job, sent: Iterator[bytes], talk: "_Line", hear: Hear | None) -> JobResult:
+        transcript, ending = Transcript(job, hear), Ending.BOX_DIED
         try:
             for chunk in sent:
                 talk.send(chunk)
             for data in talk.printed():
+                if not transcript.ready:
+                    talk.deadline = time.monotonic() + job.limits.seconds * PATIENCE + GRACE
                 transcript.feed(data)
                 if transcript.complete:
                     return transcript.result(ending)
@@ -149,6 +151,8 @@ class Container:
         self._kill()
         state = self._client.api.inspect_container(self._id)["State"]
         if not transcript.ready:
+            if ending is Ending.TIMED_OUT:
+                raise too_slow()
             raise _not_set_up(state, talk.words)
         return transcript.result(Ending.OUT_OF_MEMORY if state.get("OOMKilled") else ending)
 
@@ -190,7 +194,7 @@ class _Line:
 
     def __init__(self, line: socket.socket, deadline: float) -> None:
         self._line = line
-        self._deadline = deadline
+        self.deadline = deadline
         self.words = b""
 
     def __enter__(self) -> "_Line":
@@ -221,7 +225,7 @@ class _Line:
                     self.words = (self.words + body)[-WORDS_LIMIT:]
 
     def _left(self) -> float:
-        left = self._deadline - time.monotonic()
+        left = self.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
         return left

@@ -94,7 +94,7 @@ class DockerSandbox:
             if making.is_worth(result):
                 image[0] = commit(self._client, number, base, making)
 
-        room = Room(folder=job.tree.folder, rlimits=rlimits(job))
+        room = Room(folder=job.tree.folder, rlimits=rlimits(job), hear=making.hear)
         result = await self._to_the_end(container, lambda: container.serve(job, pack, room, keep))
         return Made(result, image[0])
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agentless_mini.domain import JobResult
 from agentless_mini.sandboxes import owners
 from agentless_mini.sandboxes.containers import translated
+from agentless_mini.sandboxes.wire import Hear
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -35,11 +36,15 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """An image to be made: its name with its tag, its PATH, and whether what came of the build is worth keeping."""
+    """An image to be made: its name with its tag, its PATH, and whether what came of the build is worth keeping.
+
+    `hear` follows what the build prints, from the thread that serves it.
+    """
 
     name: str
     path: str
     is_worth: Callable[[JobResult], bool]
+    hear: Hear | None = None
 
 
 @dataclass(frozen=True, slots=True)

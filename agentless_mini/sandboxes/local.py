@@ -73,7 +73,7 @@ class LocalSandbox:
 
     async def run(self, job: Job) -> JobResult:
         """Run a job in a fresh box, as `ports.Sandbox` says."""
-        pack, environment = _lookup(job, self._packs, self._environments)
+        pack, environment = lookup(job, self._packs, self._environments)
         async with self._slots:
             return await in_box(self._bubblewrap, job, pack, Box(room_for(job, environment), environment))
 
@@ -87,7 +87,7 @@ async def in_box(bubblewrap: Bubblewrap, job: Job, pack: Pack, box: Box) -> JobR
             arguments += ["--perms", "0644", "--ro-bind-data", str(file.fileno()), path]
         arguments += [*CLOSING, box.environment.python, "-I", "-S", "-c", program()]
         child = Child(tuple(arguments), tuple(file.fileno() for _, file in made))
-        return await child.serve(job, compose(job, pack, box.room), not_set_up)
+        return await child.serve(job, compose(job, pack, box.room), not_set_up, box.room.hear)
 
 
 class UnsafeLocal:
@@ -113,7 +113,7 @@ class UnsafeLocal:
 
     async def run(self, job: Job) -> JobResult:
         """Run a job in a new folder, which is removed afterwards, as `ports.Sandbox` says."""
-        pack, environment = _lookup(job, self._packs, self._environments)
+        pack, environment = lookup(job, self._packs, self._environments)
         self._warn("The tests run without a sandbox: they can read, change and send whatever you can.")
         self._started += 1
         scratch = self._folder / f"amini-unsafe-{os.getpid()}-{id(self)}-{self._started}"
@@ -130,9 +130,10 @@ def _not_started(words: str) -> EnvironmentFailed:
     return EnvironmentFailed(f"Steps cannot be run ({words}): see that the virtual environment's python works.")
 
 
-def _lookup(
+def lookup(
     job: Job, packs: Mapping[str, Pack], environments: Mapping[str, VirtualEnvironment]
 ) -> tuple[Pack, VirtualEnvironment]:
+    """Return the tree and the environment of a job. Raises `EnvironmentFailed` where they are not to be had here."""
     if sys.platform != "linux":
         raise EnvironmentFailed("Boxes without Docker need Linux: use --sandbox docker.")
     if not isinstance(job.tree, PackedTree):

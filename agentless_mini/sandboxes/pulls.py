@@ -74,6 +74,18 @@ def pull_image(client: "DockerClient", name: str, stopped: threading.Event, tell
     return found
 
 
+def require_pullable(client: "DockerClient", name: str) -> None:
+    """Raise `PullFailed` unless the registry says that it has an image for this machine's user. Nothing is pulled."""
+    from docker.errors import APIError
+
+    with translated():
+        try:
+            api: Any = client.api  # it is not typed
+            api.inspect_distribution(name)
+        except APIError as error:
+            raise _refused(name, str(error.explanation or error), error.status_code or 0) from error
+
+
 def _refused(name: str, reason: str, status: int = 0) -> PullFailed:
     said = reason.lower()
     if "toomanyrequests" in said or "too many requests" in said or status == _TOO_MANY:

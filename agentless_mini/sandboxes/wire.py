@@ -7,7 +7,7 @@ says anything unexpected counts as dead.
 import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,18 +16,32 @@ from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandboxes.packs import Pack
 
 MESSAGE_LIMIT = 1024 * 1024
+PATIENCE = 4.0
+"""How many times its limits a box may take where the machine has no time for it."""
+SETTING_UP = 120.0
+"""Seconds until a box must have its tree. They are not its own, so a slow machine is no reason to end it."""
 _BASE = (("LANG", "C.UTF-8"), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"))
+
+
+Hear = Callable[[str], None]
+"""Told the last line that a step has printed so far: foreign text. It must return quickly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A box as its adapter makes it. `uid` is what its runner becomes, where it starts as root to do so."""
+    """A box as its adapter makes it. `uid` is what its runner becomes, where it starts as root to do so.
+
+    `hear` follows what its steps print, where somebody wants to know. `fence` is what `inside.fence` keeps steps
+    behind, where nothing else does.
+    """
 
     folder: str
     scratch: str = "/tmp"  # noqa: S108 - the box's own
     rlimits: tuple[tuple[str, int], ...] = ()
     uid: int | None = None
     variables: tuple[tuple[str, str], ...] = ()
+    hear: Hear | None = None
+    fence: Mapping[str, Any] | None = None
 
 
 def rlimits(job: Job) -> tuple[tuple[str, int], ...]:
@@ -42,12 +56,15 @@ def compose(job: Job, pack: Pack, room: Room) -> Iterator[bytes]:
         "folder": room.folder,
         "scratch": room.scratch,
         "uid": room.uid,
+        "fence": room.fence,
         "rlimits": room.rlimits,
         "variables": {"HOME": f"{room.scratch}/home", "TMPDIR": room.scratch, **dict(_BASE), **dict(room.variables)},
         "memory": job.limits.memory,
         "seconds": job.limits.seconds,
+        "patience": PATIENCE,
         "output": job.limits.output,
         "result": job.limits.result,
+        "tells": room.hear is not None,
         "tree": [(entry.path, entry.mode, entry.size) for entry in pack.entries],
         "files": [(file.path, file.mode, None if file.data is None else len(file.data)) for file in job.files],
         "steps": [_described(step) for step in job.steps],
@@ -76,9 +93,10 @@ class Garbled(Exception):
 class Transcript:
     """What a box has said of a job so far."""
 
-    def __init__(self, job: Job) -> None:
-        """Begin with nothing."""
+    def __init__(self, job: Job, hear: Hear | None = None) -> None:
+        """Begin with nothing; `hear` is that of the box's room."""
         self._job = job
+        self._hear = hear
         self._waiting = b""
         self._steps: list[StepResult] = []
         self._refusal = ""
@@ -121,13 +139,18 @@ class Transcript:
         kind = message["kind"]
         if kind == "step" and self.ready:
             self._steps.append(_step_result(message, blob, self._job.steps[len(self._steps)]))
+        elif kind == "said" and self.ready and self._hear is not None:
+            self._hear(str(message["words"]))
         elif kind == "ready" and not self.ready:
             self.ready = True
         elif kind == "refused" and not self.ready:
             self._refusal = printable(str(message["words"]))
         elif kind == "failed" and not self.ready:
             words = printable(str(message["words"]))
-            raise EnvironmentFailed(f"The tree cannot be put into a box ({words}): allow boxes more disk space.")
+            raise EnvironmentFailed(
+                f"The tree cannot be put into a box ({words}): allow boxes more disk space, and memory for it "
+                "(disk_mib and memory_mib of [sandbox])."
+            )
         else:
             raise Garbled
 
@@ -150,3 +173,11 @@ def _step_result(message: dict[str, Any], blob: bytes, step: Step) -> StepResult
         files.append(ResultFile(path, blob[at : at + size]))
         at += size
     return replace(result, results=tuple(files))
+
+
+def too_slow() -> EnvironmentFailed:
+    """Return the error for a box that was not set up in time."""
+    return EnvironmentFailed(
+        f"A box did not have its tree within {SETTING_UP:g} s, so busy is the machine: run again with fewer boxes at "
+        "once (boxes in [sandbox])."
+    )

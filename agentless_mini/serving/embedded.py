@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.serving.llama_library import INSTALL, provide_openmp
 from agentless_mini.serving.process import HOST, ServerPlan, choose_port
 from agentless_mini.serving.startup_log import Cause, LogReading
 
@@ -62,9 +63,9 @@ READING = LogReading(
     ),
     causes=(
         Cause(
-            re.compile(r"No module named '?xllamacpp"),
+            re.compile(r"No module named '?xllamacpp|libgomp"),
             EnvironmentFailed,
-            "install agentless-mini[embedded]",
+            INSTALL,
         ),
         Cause(
             re.compile(r"failed to open|No such file|invalid magic|failed to load model|error loading model"),
@@ -84,6 +85,7 @@ READING = LogReading(
 def main() -> None:
     """Serve until told to stop; the system ends the process, which holds nothing that must be written back."""
     arguments = _parser().parse_args()
+    provide_openmp()
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()

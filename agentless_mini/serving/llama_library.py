@@ -3,24 +3,31 @@
 The wheel's Python module is not imported: only its shared object is opened, as a plain C library.
 """
 
+import contextlib
 import ctypes
 import functools
 import importlib.metadata
 import importlib.util
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.installing import install_command
 from agentless_mini.serving import llama_structs as c
 
-INSTALL = 'install the extra with `pip install "agentless-mini[embedded]"`'
+INSTALL = f"install the extra with {install_command('embedded')}"
 _ERROR_LEVEL = 4
 
-# How long a thread that waits for the others spins before it sleeps. The default is endless where there are as many
-# threads as cores. Measured on two cores: as fast as the default when idle, 3 to 12 times as fast beside other work.
-_SPINS = (b"GOMP_SPINCOUNT", b"1000")
+# How long a thread that waits for the others spins before it sleeps, for GNU's OpenMP and for LLVM's. The default is
+# endless where there are as many threads as cores. Measured on two cores: as fast as the default when idle, 3 to 12
+# times as fast beside other work.
+_SPINS = ((b"GOMP_SPINCOUNT", b"1000"), (b"KMP_BLOCKTIME", b"0"))
+
+_OPENMP = b"libgomp.so.1"
+_OPENMP_WHEEL = "cmeel-libomp"
 
 
 class _Log:
@@ -63,14 +70,52 @@ def load_library() -> Library:
 
 
 def _opened(path: Path) -> ctypes.CDLL:
-    process = ctypes.CDLL(None)
-    process.setenv(*_SPINS, 0)  # 0: what the user has set stays
+    provide_openmp()
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise EnvironmentFailed(
             f"llama.cpp cannot be loaded ({error}): install what is missing, or use --base-url."
         ) from error
+
+
+def provide_openmp() -> None:
+    """Load what the wheel links to and does not bring: OpenMP, the system's or else the one of a wheel.
+
+    Raises `EnvironmentFailed` where there is neither.
+    """
+    if sys.platform != "linux":
+        return
+    process = ctypes.CDLL(None)
+    for name, value in _SPINS:
+        process.setenv(name, value, 0)  # 0: what the user has set stays
+    with contextlib.suppress(OSError):
+        ctypes.CDLL(_OPENMP.decode())
+        return
+    try:
+        load_openmp_wheel()
+    except (OSError, LookupError, importlib.metadata.PackageNotFoundError) as error:
+        raise EnvironmentFailed(
+            f"llama.cpp needs {_OPENMP.decode()}, which is missing (Debian: libgomp1): {INSTALL}, or use --base-url."
+        ) from error
+
+
+class _LinkMap(ctypes.Structure):
+    """The head of what a handle of glibc's dlopen points to: `struct link_map` of link.h."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("name", ctypes.c_char_p))
+
+
+def load_openmp_wheel() -> None:
+    """Load LLVM's OpenMP out of its wheel, and have the loader know it as GNU's, whose functions it has as well.
+
+    It calls itself libomp.so, so that the loader would look for a libgomp.so.1 all the same: by a name in the list of
+    what is loaded it finds it. Raises `OSError` or `LookupError` where the wheel has none for this system.
+    """
+    files = importlib.metadata.files(_OPENMP_WHEEL) or ()
+    found = [file.locate() for file in files if file.name == _OPENMP.decode()]
+    library = ctypes.CDLL(str(found[0]))
+    ctypes.cast(library._handle, ctypes.POINTER(_LinkMap)).contents.name = _OPENMP
 
 
 def _shared_object() -> Path:

@@ -1,7 +1,8 @@
 """The record of the server that `amini serve` left running: written once it is healthy, read by whoever needs a model.
 
-One server for each folder of records. A record whose process is gone is removed by the one who finds it. This module
-decides nothing about how a server is started or stopped.
+One server for each folder of records. The record of one that has ended stays until it is stopped or another is started:
+whoever used it is told, and given no other model instead. This module decides nothing about how a server is started or
+stopped.
 """
 
 import asyncio
@@ -28,13 +29,14 @@ FORMAT: TypeAdapter[Server] = TypeAdapter(Server)
 
 @dataclass(frozen=True, slots=True)
 class NotRunning:
-    """There is no server. `reason` says in a sentence how that is known."""
+    """There is no server. `reason` says in a sentence how that is known, `ended` is the one that should be there."""
 
     reason: str
+    ended: Server | None = None
 
 
 def find_server(home: Path) -> Server | NotRunning:
-    """Return the server recorded in the folder `home` if its process still lives; remove the record if it does not.
+    """Return the server recorded in the folder `home` if its process still lives.
 
     Whether it answers is `process.is_healthy`'s to say. Raises `EnvironmentFailed` if the record cannot be read.
     """
@@ -46,9 +48,8 @@ def find_server(home: Path) -> Server | NotRunning:
     server = _parse(record, home)
     if is_alive(server.process):
         return server
-    _sweep(home, record)
     return NotRunning(
-        f"The server for {server.model} (process {server.process.pid}) has ended; its log is {server.log}."
+        f"The server for {server.model} (process {server.process.pid}) has ended; its log is {server.log}.", server
     )
 
 
@@ -76,11 +77,11 @@ def stop_recorded(home: Path, limits: Limits) -> Server | NotRunning:
 
     Raises `EnvironmentFailed` if it cannot be stopped.
     """
-    server = find_server(home)
-    if isinstance(server, Server):
-        stop(server, limits)
-        find_server(home)
-    return server
+    found = find_server(home)
+    if isinstance(found, Server):
+        stop(found, limits)
+    _forget(home, found if isinstance(found, Server) else found.ended)
+    return found
 
 
 def _parse(record: bytes, home: Path) -> Server:
@@ -96,10 +97,10 @@ def _write(home: Path, server: Server) -> None:
         fresh.replace(home / RECORD)
 
 
-def _sweep(home: Path, record: bytes) -> None:
-    """Remove a record that has become wrong, unless a start is under way or another record has taken its place."""
+def _forget(home: Path, server: Server | None) -> None:
+    """Remove the record of a server, unless a start is under way or another record has taken its place."""
     with suppress(FileNotFoundError), _readable(home), (home / LOCK).open("ab") as lock:
-        if _locked(lock) and (home / RECORD).read_bytes() == record:
+        if _locked(lock) and _parse((home / RECORD).read_bytes(), home) == server:
             (home / RECORD).unlink()
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import EnvironmentFailed, ModelUnknown, UsageError, boundary
+from agentless_mini.installing import install_command
 from agentless_mini.serving.process import HOST, ServerPlan, choose_port
 from agentless_mini.serving.startup_log import Cause, LogReading
 
@@ -119,7 +120,9 @@ def _program(python: Path | None, model: str) -> tuple[str, ...]:
         return (sys.executable, "-m", MODULE, f"--model={model}")
     if found := shutil.which("vllm"):
         return (found, "serve", model)
-    raise EnvironmentFailed("vLLM is not installed: install agentless-mini[vllm], or name an interpreter that has it.")
+    raise EnvironmentFailed(
+        f"vLLM is not installed: {install_command('vllm')}, or name an interpreter that has it (--python)."
+    )
 
 
 def _hardware(settings: VllmSettings, model: str, gpus: tuple[str, ...]) -> tuple[str, ...]:
@@ -231,7 +234,7 @@ READING = LogReading(
         _cause(
             r"No module named '?vllm",
             EnvironmentFailed,
-            "install agentless-mini[vllm], or name an interpreter that has vLLM",
+            "`pip install vllm` there, or name an interpreter that has vLLM",
         ),
         _cause(
             r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory|No available memory for the cache blocks"

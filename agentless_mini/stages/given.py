@@ -45,6 +45,10 @@ class GivenSettings(BaseModel):
     commands: tuple[str, ...] = ()
     """Command lines for `sh -c`, run at the top of the tree, whose status is not 0 while the issue exists."""
 
+    def ids(self) -> tuple[str, ...]:
+        """Return the ids of the cases that these tests and commands become."""
+        return (*map(_id, self.tests), *self.commands)
+
 
 @dataclass(frozen=True, slots=True)
 class NamedCase(Case):
@@ -57,7 +61,7 @@ def given_cases(settings: GivenSettings, snapshot: Snapshot, issue: Issue, harne
     Raises `UsageError` for a path that is no text file of the tree, a name that the runner cannot select, and an empty
     command.
     """
-    files = {file.path: file for file in snapshot.files if file.kind is FileKind.TEXT}
+    files = _texts(snapshot)
     own = [_own_case(said, files, harness.runner) for said in settings.tests]
     own += [_command_case(line) for line in settings.commands]
     ids = () if harness.runner in _OF_WHOLE_FILES else named_tests(issue, snapshot)
@@ -68,9 +72,23 @@ def given_cases(settings: GivenSettings, snapshot: Snapshot, issue: Issue, harne
     return tuple(cases.values())
 
 
-def _own_case(said: str, files: dict[str, SourceFile], runner: Runner) -> Case:
-    file, mark, name = said.partition("::")
-    path = PurePosixPath(file.replace("\\", "/")).as_posix()
+def check_given(settings: GivenSettings, snapshot: Snapshot, runner: Runner | None) -> None:
+    """Raise `UsageError` as `given_cases` does for the user's tests; without a runner any name may be selected."""
+    if settings.tests:
+        files = _texts(snapshot)
+        for said in settings.tests:
+            _own_case(said, files, runner)
+    for line in settings.commands:
+        _command_case(line)
+
+
+def _texts(snapshot: Snapshot) -> dict[str, SourceFile]:
+    return {file.path: file for file in snapshot.files if file.kind is FileKind.TEXT}
+
+
+def _own_case(said: str, files: dict[str, SourceFile], runner: Runner | None) -> Case:
+    file = said.partition("::")[0]
+    path, mark, name = _id(said).partition("::")
     if path not in files:
         message = (
             f"No text file of the repository is called {printable(file)!r}: give --failing-test PATH or PATH::NAME."
@@ -81,7 +99,12 @@ def _own_case(said: str, files: dict[str, SourceFile], runner: Runner) -> Case:
             f"The test {printable(said)!r} cannot be run by name here: give --failing-test {printable(path)} alone."
         )
         raise UsageError(message)
-    return Case(f"{path}{mark}{name}", Origin.GIVEN, path, files[path].data)
+    return Case(_id(said), Origin.GIVEN, path, files[path].data)
+
+
+def _id(said: str) -> str:
+    file, mark, name = said.partition("::")
+    return f"{PurePosixPath(file.replace(chr(92), '/')).as_posix()}{mark}{name}"
 
 
 def _command_case(line: str) -> Case:

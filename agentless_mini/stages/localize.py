@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentless_mini.answers import read_paths
+from agentless_mini.answers import named_in, read_paths
 from agentless_mini.context import Gauge, fit_tree
 from agentless_mini.domain import (
     Decoding,
@@ -27,6 +27,7 @@ from agentless_mini.domain import (
     Stage,
     StageStarted,
 )
+from agentless_mini.edits import answer_text
 from agentless_mini.errors import ContextTooSmall, UsageError, printable
 from agentless_mini.lexical import PathIndex, Survey, is_sayable
 from agentless_mini.prompts import Tree
@@ -74,7 +75,7 @@ async def localize(subject: Subject, session: Session, settings: LocalizeSetting
         Stage.LOCALIZE,
         session.instance,
     )
-    answers = await _ask(request, subject.survey, session, settings.most_files)
+    answers = await _ask(request, subject, session, settings.most_files)
     return _merge(answers, subject.survey, settings.most_files, len(draft.shown))
 
 
@@ -120,15 +121,32 @@ async def _prompt(subject: Subject, session: Session, settings: LocalizeSettings
     return await fit_prompt(session.sampler, room, draft)
 
 
-async def _ask(request: SampleRequest, found: Survey, session: Session, most: int) -> list[tuple[str, ...] | Rejected]:
+async def _ask(
+    request: SampleRequest, subject: Subject, session: Session, most: int
+) -> list[tuple[str, ...] | Rejected]:
     """Draw the samples; return what each says, in the order of their indices."""
     session.watch(StageStarted(Stage.LOCALIZE, len(request.indices)))
-    index = PathIndex(found.ranked)
+    index = PathIndex(subject.survey.ranked)
+    files, ignored = subject.snapshot.files, subject.snapshot.ignored
+    submodules = {f"{file.path}/" for file in files if file.kind is FileKind.SUBMODULE}
+    trees = submodules.union(name for name in ignored if name.endswith("/"))
     answers: dict[int, tuple[str, ...] | Rejected] = {}
+    skipped: dict[int, tuple[str, ...]] = {}
     async for completion in session.sampler.sample(request):
         answer = read_paths(completion, index, most, session.marks)
         answers[completion.index] = answer
+        said = answer_text(completion.text, session.marks)
+        if isinstance(said, str) and (outside := named_in(said, trees)):
+            skipped[completion.index] = outside
         session.watch(SampleDone(Stage.LOCALIZE, completion, answer if isinstance(answer, Rejected) else None))
+    if skipped:
+        first = skipped[min(skipped)][0]
+        session.watch(
+            Note(
+                f"{len(skipped)} of {len(answers)} answers name files that are not looked into (of a submodule, or "
+                f"ignored by git): {printable(first)}."
+            )
+        )
     return [answers[number] for number in sorted(answers)]
 
 

@@ -52,10 +52,11 @@ async def regress(bench: Bench, touched: Collection[str], settings: RegressSetti
 
 async def _passing(bench: Bench, paths: Sequence[str], settings: RegressSettings) -> tuple[Case, ...]:
     """Run test files until the budget is used up; return the tests that pass."""
-    left, ran, passed = settings.budget, 0, dict[str, CaseResult]()
+    left, ran, late, passed = settings.budget, 0, False, dict[str, CaseResult]()
     for some in _portions(paths):
         results = await run_files(bench, some, left)
         bench.watch(BoxDone(Phase.REGRESSION, tuple(result.outcome for result in results)))
+        late = late or not results
         passed |= {result.id: result for result in results if result.outcome is Outcome.PASS}
         ran += len(some)
         left -= _cost(some, results, left, settings.budget)
@@ -66,6 +67,13 @@ async def _passing(bench: Bench, paths: Sequence[str], settings: RegressSettings
             Note(
                 f"{len(paths) - ran} of {len(paths)} related test files were left out to keep within "
                 f"{settings.budget:g} seconds (--regression-budget)."
+            )
+        )
+    if late:
+        bench.watch(
+            Note(
+                "In some related test files no test came to its end: they have none, or too little time "
+                "(--regression-budget)."
             )
         )
     kept = _affordable(tuple(passed.values()), settings)

@@ -147,6 +147,11 @@ class RunLog:
         """Return all runs, the latest first."""
         return tuple(RunSummary(self._run(row[3:]), *row[:3]) for row in self._database.read(_SUMMARY))
 
+    def latest(self) -> RunRecord | None:
+        """Return the latest run, or None where there is none."""
+        rows = self._database.read(f"SELECT {_RUN} FROM runs ORDER BY id DESC LIMIT 1")  # noqa: S608 - constants alone
+        return self._run(rows[0]) if rows else None
+
     def trace(self, run: RunId) -> RunTrace:
         """Return a run with all that it used and decided. Raises `UsageError` if there is none of this number."""
         with self._database.snapshot():

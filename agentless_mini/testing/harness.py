@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 
 from agentless_mini.domain import Harness, Runner, Snapshot, SourceFile
 from agentless_mini.lexical import is_test_path
@@ -48,5 +47,6 @@ def _any(pattern: re.Pattern[bytes], files: list[SourceFile]) -> bool:
 
 def _python_path(paths: Iterable[str]) -> tuple[str, ...]:
     """Return the folders that hold packages: those that a build would look in come before the top."""
-    holding = {parts[0] for path in paths if len(parts := PurePosixPath(path).parts) == 3 and parts[2] == "__init__.py"}
+    packages = (path.split("/") for path in paths if path.endswith("/__init__.py"))
+    holding = {parts[0] for parts in packages if len(parts) == 3}
     return (*(root for root in _ROOTS if root in holding), ".")

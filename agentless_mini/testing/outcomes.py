@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from agentless_mini.domain import Case, CaseResult, Ending, Fault, Outcome, StepResult
+from agentless_mini.domain import TOO_BUSY, Case, CaseResult, Ending, Fault, Outcome, StepResult
 from agentless_mini.testing.plans import Task
 from agentless_mini.testing.records import MOST_TEXT, Record, read_record
 
@@ -11,6 +11,7 @@ CANNOT_RUN = 127
 _ENDINGS = {
     Ending.EXITED: (Outcome.ERROR, "It ended without a word of this test"),
     Ending.TIMED_OUT: (Outcome.TIMEOUT, "It took too long"),
+    Ending.STARVED: (Outcome.TIMEOUT, TOO_BUSY),
     Ending.NOT_RUN: (Outcome.TIMEOUT, "The time of the box was over before"),
     Ending.OUT_OF_MEMORY: (Outcome.ERROR, "It used more memory or disk than a box has"),
     Ending.BOX_DIED: (Outcome.ERROR, "The box ended under it"),
@@ -30,10 +31,9 @@ def reached(task: Task, step: StepResult) -> Mapping[str, CaseResult]:
         result = _of_command(step)
         return {} if result is None else {case.id: CaseResult(case.id, *result) for case in task.cases}
     record = record_of(task, step)
-    if not record.begun and step.ending not in {Ending.OUT_OF_MEMORY, Ending.BOX_DIED, Ending.NOT_RUN}:
+    if not record.begun and step.ending in {Ending.EXITED, Ending.TIMED_OUT}:
         return {case.id: _without_record(case, step, record.stopped) for case in task.cases}
-    found = {case.id: record.result_for(case.id) for case in task.cases}
-    return {name: result for name, result in found.items() if result is not None}
+    return record.results_for(case.id for case in task.cases)
 
 
 def settled(task: Task, step: StepResult) -> Mapping[str, CaseResult]:
@@ -43,7 +43,7 @@ def settled(task: Task, step: StepResult) -> Mapping[str, CaseResult]:
 
 
 def _of_command(step: StepResult) -> tuple[Outcome, float, Fault | None] | None:
-    if step.ending in {Ending.NOT_RUN, Ending.BOX_DIED}:
+    if step.ending in {Ending.NOT_RUN, Ending.BOX_DIED, Ending.STARVED}:
         return None
     if step.succeeded:
         return Outcome.PASS, step.seconds, None

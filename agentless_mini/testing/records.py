@@ -5,7 +5,8 @@ It does not tell a true record from one that a test wrote: see `testing`.
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,9 +45,15 @@ class Record:
         ended = CaseResult(self.running, Outcome.TIMEOUT if self.late else outcome, fault=Fault("", words))
         return replace(self, results=_merged((*self.results, ended)), running="", late=False)
 
-    def result_for(self, wanted: str) -> CaseResult | None:
-        """Return what came of a case: of all tests that it stands for. None where they were not reached."""
-        own = [result for result in self.results if covers(wanted, result.id)]
+    def results_for(self, wanted: Iterable[str]) -> Mapping[str, CaseResult]:
+        """Return what came of cases: of all tests that each stands for. Those that were not reached are left out."""
+        ids = sorted((result.id, place) for place, result in enumerate(self.results))
+        found = {name: self._result_for(name, ids) for name in wanted}
+        return {name: result for name, result in found.items() if result is not None}
+
+    def _result_for(self, wanted: str, ids: Sequence[tuple[str, int]]) -> CaseResult | None:
+        """Return what came of a case. `ids` are those of the results, in order, with the places of these."""
+        own = [self.results[place] for place in _covered(wanted, ids)]
         found = own or [result for result in self.results if covers(result.id, wanted)]
         if not found:
             return CaseResult(wanted, Outcome.NOT_COLLECTED) if self.done else None
@@ -55,6 +62,14 @@ class Record:
         if not ended:
             return None  # there may be more tests in it
         return CaseResult(wanted, worst.outcome, sum(result.seconds for result in found), worst.fault)
+
+
+def _covered(wanted: str, ids: Sequence[tuple[str, int]]) -> list[int]:
+    """Return the places of what `wanted` covers. Of ids in order, those that begin alike stand together."""
+    places: list[int] = []
+    for start, end in ((wanted, f"{wanted}\0"), (f"{wanted}::", f"{wanted}:;"), (f"{wanted}[", f"{wanted}\\")):
+        places += [place for _, place in ids[bisect_left(ids, (start, 0)) : bisect_left(ids, (end, 0))]]
+    return sorted(places)
 
 
 def covers(wanted: str, name: str) -> bool:

@@ -21,7 +21,8 @@ ROUNDS = 4
 
 def sampler_of(it: Experiment, name: str) -> Any:  # noqa: ANN401 - torch may be missing
     """Return the sampler of the base model, or of what was trained under a name."""
-    from agentless_mini.learning.rollouts import Checkpoint, TransformersSampler, find_checkpoint
+    from agentless_mini.learning.checkpoints import Checkpoint, find_checkpoint
+    from agentless_mini.learning.rollouts import TransformersSampler
 
     checkpoint = Checkpoint(it.model) if name == "base" else find_checkpoint(str(it.work / name))
     return TransformersSampler(checkpoint, at_once=64, precision=it.size.precision)

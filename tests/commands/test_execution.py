@@ -139,6 +139,31 @@ def test_the_users_own_test_chooses_without_any_written_one(home: Home) -> None:
     assert "There is no test" in absent.stderr
 
 
+def test_a_test_of_the_users_that_cannot_be_run_leaves_nothing_to_be_printed(home: Home) -> None:
+    mine = ("--tests", "0", "--failing-test", "tests/test_cart.py::CartTest::test_two_prices", "--quiet")
+    with server() as endpoint:
+        unbuilt = home.amini(*arguments(endpoint.url, *mine, "--setup", "false"))
+        anyway = home.amini(*arguments(endpoint.url, *mine, "--setup", "false", "--require", "any"))
+        passing = home.amini(*arguments(endpoint.url, *mine[:3], f"{mine[3][:-10]}nothing_costs_nothing", "-q"))
+    assert (unbuilt.returncode, unbuilt.stdout) == (5, "")
+    (line,) = unbuilt.stderr.splitlines()
+    assert "test_two_prices was not run, or did not fail before (The vote alone chooses the patch." in line
+    assert (anyway.returncode, anyway.stdout[:10]) == (0, "diff --git")
+    assert (passing.returncode, passing.stdout) == (5, "")
+    assert "passes already" in passing.stderr
+
+
+def test_what_the_tests_show_is_weighed_against_what_is_required(home: Home) -> None:
+    mine = ("--failing-test", "tests/test_cart.py::CartTest::test_two_prices", "--json")
+    with server() as endpoint:
+        trusted = home.amini(*arguments(endpoint.url, *mine))
+        voted = home.amini(*arguments(endpoint.url, *mine, "--rank", "vote", "--require", "tests"))
+    trust = {"required": "given", "printed": True, "shown": ["any", "agreement", "tests", "given"], "lacking": ""}
+    assert (trusted.returncode, json.loads(trusted.stdout)["trust"]) == (0, trust)
+    assert (voted.returncode, json.loads(voted.stdout)["trust"]["printed"]) == (5, False)
+    assert "it passes 1 of 2 reproduction tests (--require tests)" in voted.stderr.splitlines()[-1]
+
+
 def counting_bubblewrap(home: Home) -> Path:
     """Make a bubblewrap that writes down each box it starts, and the settings of the home that use it."""
     log, program = home.root / "boxes.log", home.root / "bwrap"

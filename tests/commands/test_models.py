@@ -2,17 +2,21 @@
 
 import json
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
+from agentless_mini.commands.options import settings_of
+from agentless_mini.commands.repair_options import SamplingOptions
 from agentless_mini.commands.serve import plan_server
-from agentless_mini.config import Config
-from agentless_mini.errors import UsageError
+from agentless_mini.config import Config, load_config
+from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.store import Store
 from tests.commands.test_scorers import Told
 from tests.samplers.contract import run
+from tests.store.building import START
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
@@ -25,12 +29,16 @@ def adapter(tmp_path: Path) -> Path:
     return folder
 
 
-def chosen(folder: Path, settings: dict[str, object]) -> ChosenModel:
+def chosen(folder: Path, settings: dict[str, object], told: Told | None = None, source: str = "") -> ChosenModel:
+    """Choose for a store whose latest run asked a model at `source`, where there was one."""
+
     async def work() -> ChosenModel:
         with Store.open(folder / "store.db") as store:
+            if source:
+                store.runs.begin(replace(START, model="org/coder", versions=json.dumps({"model": source})))
             async with AsyncExitStack() as stack:
                 config, machine = Config.model_validate(settings), Machine(folder, folder, NO_GPU)
-                return await choose_model(Surroundings(config, machine, store, stack, Told()))
+                return await choose_model(Surroundings(config, machine, store, stack, told or Told()))
 
     return run(work())
 
@@ -48,3 +56,40 @@ def test_an_adapter_is_not_left_out_where_llama_cpp_would_serve(tmp_path: Path, 
     config = Config.model_validate({"vllm": {"adapters": [adapter]}})
     with pytest.raises(UsageError, match="--engine vllm"):
         plan_server("org/coder", config, Machine(tmp_path, tmp_path, NO_GPU))
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> dict[str, object]:
+    (tmp_path / "small.gguf").touch()
+    return {"embedded": {"model": str(tmp_path / "small.gguf")}}
+
+
+def test_that_the_embedded_model_answers_is_said_unless_it_is_meant(tmp_path: Path, weights: dict[str, object]) -> None:
+    unmeant, meant = Told(), Told()
+    assert chosen(tmp_path, weights, unmeant).name == "small"
+    assert chosen(tmp_path, {**weights, "engine": "embedded"}, meant).name == "small"
+    (note,) = unmeant.notes
+    assert "name a server with --base-url" in note
+    assert "--engine embedded" in note
+    assert meant.notes == []
+
+
+@pytest.mark.parametrize("source", ["http://gpu:8000/v1", "vLLM, started for this run"])
+def test_where_a_server_was_asked_before_the_embedded_model_answers_only_if_it_is_meant(
+    tmp_path: Path, weights: dict[str, object], source: str
+) -> None:
+    found = chosen(tmp_path, weights, source=source)
+    assert (found.name, found.source) == ("org/coder", source)
+    with pytest.raises(ServerUnreachable, match=r"The latest run here asked org/coder .* --engine embedded"):
+        run(found.sampler.card())
+    assert chosen(tmp_path, {**weights, "engine": "embedded"}).name == "small"
+
+
+def test_where_the_embedded_model_answered_before_it_does_again(tmp_path: Path, weights: dict[str, object]) -> None:
+    assert chosen(tmp_path, weights, source="llama.cpp, inside amini").name == "small"
+
+
+def test_most_tokens_hold_for_every_stage() -> None:
+    given = settings_of(SamplingOptions(max_tokens=500))
+    config = load_config(None, given)
+    assert {part.max_tokens for part in (config.repair, config.localize, config.reproduce)} == {500}

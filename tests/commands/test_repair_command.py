@@ -31,6 +31,14 @@ def test_the_patch_alone_is_on_stdout_and_git_applies_it(home: Home) -> None:
     assert "\x1b" not in told
 
 
+def test_the_first_line_says_who_answers_and_what_is_asked_for(home: Home) -> None:
+    with server() as endpoint:
+        _, _, told = repair(home, endpoint, "--max-tokens", "300")
+        named = f"run 1: scripted ({endpoint.url}; window of 8192 tokens); 5 repairs, 0 new tests; no test is run"
+        assert {json.loads(chat.body)["max_tokens"] for chat in endpoint.log.chats()} == {300}
+    assert told.splitlines()[0] == f"{named} (--sandbox none)"
+
+
 def test_the_same_command_again_sends_no_request_and_gives_the_same_patch(home: Home) -> None:
     with server() as endpoint:
         first = repair(home, endpoint, "--model", "scripted")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.domain import Decoding
+from agentless_mini.store import Store
 from tests.commands.running import Home, one_sentence, script
 
 pytestmark = pytest.mark.skipif(
@@ -94,6 +96,37 @@ def test_repair_starts_a_server_for_its_own_duration(box: Box) -> None:
     assert servers(box) == []
 
 
+def test_who_used_a_server_that_is_gone_is_asked_for_it_and_given_no_other_model(box: Box) -> None:
+    box.amini("serve", "org/coder", "--engine", "vllm")
+    repair = ("repair", ".", "../issue.md", "--engine", "vllm", "-n")
+    served = box.amini(*repair, "5")
+    assert (served.returncode, len(box.calls())) == (0, 1), served.stderr  # it is used, and no other is started
+    os.kill(json.loads(box.amini("serve", "--status", "--json").stdout)["process"]["pid"], signal.SIGKILL)
+    recorded, owed = box.amini(*repair, "5"), box.amini(*repair, "9")
+    unnamed = box.amini("repair", ".", "../issue.md", "-n", "9")
+    assert (recorded.returncode, recorded.stdout) == (0, served.stdout)
+    for done in (owed, unnamed):
+        assert (done.returncode, done.stdout) == (3, "")
+        assert "The server for org/coder (process " in done.stderr.splitlines()[-1]
+        assert "has ended" in done.stderr.splitlines()[-1]
+        assert "Start it again with `amini serve`" in done.stderr.splitlines()[-1]
+    box.amini("serve", "--stop")
+    stopped = box.amini("repair", ".", "../issue.md", "-n", "9")
+    assert stopped.returncode == 3
+    assert "The latest run here asked org/coder (http://127.0.0.1:" in stopped.stderr.splitlines()[-1]
+    assert len(box.calls()) == 1
+
+
+def test_a_server_that_a_run_starts_decodes_as_the_user_says(box: Box) -> None:
+    arguments = ("repair", ".", "../issue.md", "-n", "5", "--engine", "vllm", "--model", "org/coder")
+    done = box.amini(*arguments, "--decoding", "grammar", "--store", "../s.sqlite")
+    assert done.returncode == 0, done.stderr
+    with Store.open_readonly(box.root / "s.sqlite") as store:
+        card = store.card("org/coder (context None, grammar)")
+    assert card is not None
+    assert card.decoding is Decoding.GRAMMAR
+
+
 def test_a_run_that_is_all_in_the_record_starts_nothing(box: Box) -> None:
     arguments = ("repair", ".", "../issue.md", "-n", "5", "--engine", "vllm", "--model", "org/coder")
     first, second = box.amini(*arguments), box.amini(*arguments)
@@ -120,4 +153,4 @@ def test_a_killed_run_leaves_no_server_behind(box: Box) -> None:
 
 def test_without_vllm_the_sentence_says_what_to_install(home: Home) -> None:
     told = one_sentence(home.amini("repair", ".", "../issue.md", "--engine", "vllm").stderr.strip().split("\n")[-1])
-    assert "agentless-mini[vllm]" in told
+    assert "[vllm]" in told

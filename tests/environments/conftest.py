@@ -1,16 +1,19 @@
 """What real builds need of the machine, or a reason to skip."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
 from agentless_mini.sandboxes.docker import connect
+from agentless_mini.sandboxes.landlock import find_landlock
 from tests.environments.base_image import base_image
 from tests.sandboxes.bench import children_left
 
@@ -39,6 +42,19 @@ def boxes(nothing_left: None) -> None:
         find_bubblewrap("bwrap")
     except EnvironmentFailed as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def open_cache(nothing_left: None) -> Iterator[Path]:
+    """Return a folder for environments that every user may go to, as root's boxes need it."""
+    try:
+        find_landlock()
+    except EnvironmentFailed as error:
+        pytest.skip(str(error))
+    folder = Path(tempfile.mkdtemp(prefix="amini-test-cache-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

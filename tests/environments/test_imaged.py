@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import BoxUser, Event, PackedTree, Runner, Step
+from agentless_mini.domain import BoxUser, Event, PackedTree, PhaseSaid, Runner, Step
 from agentless_mini.environments import Opened, SandboxSettings, open_place
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandboxes.docker import connect
@@ -34,6 +34,14 @@ def test_a_project_is_built_into_an_image_once(base: str, tmp_path: Path) -> Non
     again = opened(asked, settings(base_image=base), events)
     assert isinstance(again, Opened)
     assert (again.place, sentences(events)) == (first.place, [])
+
+
+def test_what_a_build_prints_is_heard_while_it_runs(base: str, tmp_path: Path) -> None:
+    events: list[Event] = []
+    asked = settings(base_image=base, setup="echo one; sleep 0.5; echo two")
+    opened(request(BARE, tmp_path, Runner.UNITTEST), asked, events)
+    lines = [event.text for event in events if isinstance(event, PhaseSaid)]
+    assert [line for line in lines if line in {"one", "two"}] == ["one", "two"]
 
 
 @pytest.mark.thorough

@@ -1,9 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from agentless_mini.domain import Event, Runner
-from agentless_mini.environments import Opened, SandboxKind, SandboxSettings, Unavailable
+from agentless_mini.environments import Opened, SandboxKind, SandboxSettings, Unavailable, foresee
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from tests.environments.samples import BARE
 from tests.environments.trees import opened, request, sentences
@@ -21,15 +22,34 @@ def test_none_is_a_place_too(tmp_path: Path) -> None:
     assert (events, list(tmp_path.iterdir())) == ([], [])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_docker")
-def test_where_the_choice_is_left_nothing_is_an_answer(tmp_path: Path) -> None:
-    settings = SandboxSettings(bubblewrap="/nowhere/bwrap")
+def test_where_the_choice_is_left_nothing_is_an_answer(open_cache: Path) -> None:
+    settings = SandboxSettings(bubblewrap="/nowhere/bwrap", setup="false")
     events: list[Event] = []
-    place = opened(request(BARE, tmp_path), settings, events)
+    place = opened(request(BARE, open_cache), settings, events)
     assert isinstance(place, Unavailable)
     assert "No Docker daemon answers" in place.reason
     assert "install it (package bubblewrap)" in place.reason
-    assert "Docker is not used" in sentences(events)[0]
+    assert "the setup command exited with 1" in place.reason
+    assert "Docker is not used, bubblewrap is tried instead. No Docker daemon" in sentences(events)[0]
+    assert "bubblewrap is not used, Landlock is tried instead. Bubblewrap" in sentences(events)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_docker")
+def test_landlock_is_taken_where_neither_docker_nor_bubblewrap_is_there(open_cache: Path) -> None:
+    settings = SandboxSettings(setup="true", bubblewrap="/nowhere/bwrap")
+    assert isinstance(opened(request(BARE, open_cache, Runner.UNITTEST), settings, []), Opened)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_docker", "boxes")
+def test_a_build_that_failed_in_bubblewrap_is_not_tried_again(tmp_path: Path) -> None:
+    events: list[Event] = []
+    place = opened(request(BARE, tmp_path, Runner.UNITTEST), SandboxSettings(setup="false"), events)
+    assert isinstance(place, Unavailable)
+    assert "Landlock" not in " ".join([place.reason, *sentences(events)])
 
 
 @pytest.mark.usefixtures("no_docker")
@@ -48,6 +68,27 @@ def test_an_image_needs_docker(tmp_path: Path) -> None:
             opened(request(BARE, tmp_path), SandboxSettings(kind=kind, image="x"), [])
     with pytest.raises(EnvironmentFailed, match="No Docker daemon answers"):
         opened(request(BARE, tmp_path), SandboxSettings(image="x"), [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"kind": "none"}, r"no test is run \(--sandbox none\)$"),
+        ({"kind": "unsafe-local"}, "tests run in no sandbox at all$"),
+        ({"kind": "local", "bubblewrap": "/nowhere/bwrap"}, "tests run in bubblewrap$"),
+        ({"image": "x"}, "tests run in Docker$"),
+        ({"bubblewrap": "/nowhere/bwrap"}, "no test is run, for there is no sandbox: No Docker daemon .*bubblewrap"),
+    ],
+)
+@pytest.mark.usefixtures("no_docker")
+def test_where_tests_will_run_is_foreseen_without_starting_anything(settings: dict[str, object], said: str) -> None:
+    assert re.match(said, foresee(SandboxSettings.model_validate(settings)))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_docker", "boxes")
+def test_where_docker_is_not_there_bubblewrap_is_foreseen() -> None:
+    assert foresee(SandboxSettings()) == "tests run in bubblewrap"
 
 
 @pytest.mark.slow

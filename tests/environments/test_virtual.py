@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import Ending, Event, PhaseStarted, Runner, Step
+from agentless_mini.domain import Ending, Event, PhaseSaid, PhaseStarted, Runner, Step
 from agentless_mini.environments import Opened, SandboxKind, SandboxSettings, open_place
 from agentless_mini.errors import EnvironmentFailed
 from tests.environments.samples import BARE, sample
@@ -22,6 +22,13 @@ TESTS = Step(("python", "-m", "pytest", "-q", "tests"))
 
 def with_setup(command: str, **more: float) -> SandboxSettings:
     return SandboxSettings.model_validate({"kind": "local", "boxes": 1, "setup": command, **more})
+
+
+def test_what_a_build_prints_is_heard_while_it_runs(tmp_path: Path) -> None:
+    events: list[Event] = []
+    opened(request(BARE, tmp_path, Runner.UNITTEST), with_setup("echo one; sleep 0.5; printf 'two\\n\\n'"), events)
+    lines = [event.text for event in events if isinstance(event, PhaseSaid)]
+    assert [line for line in lines if line in {"one", "two"}] == ["one", "two"]
 
 
 def said(step: str, settings: SandboxSettings, cache: Path) -> str:

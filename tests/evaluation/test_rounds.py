@@ -77,6 +77,15 @@ def test_each_instance_is_evolved_and_a_second_evaluation_pays_nothing(tmp_path:
     assert settings_of(tmp_path / "e")["evolve"]["rounds"] == 2
 
 
+def test_the_first_line_says_who_answers_what_is_asked_for_and_where_it_is_recorded(tmp_path: Path) -> None:
+    with served() as server:
+        _, told = heard(tmp_path / "e", server.url, {"evolve": EXECUTION})
+    said = f"evaluation e: scripted ({server.url}; window of 8192 tokens); {COUNT} instances, 2 rounds of 3 repairs, "
+    (line,) = [line for line in told.splitlines() if line.startswith("evaluation")]
+    assert line.startswith(said)
+    assert line.endswith(f"; tests run in containers of their images; recorded in {tmp_path / 'e'}")
+
+
 def test_without_rounds_and_bound_the_settings_are_those_of_older_evaluations(tmp_path: Path) -> None:
     with served() as server:
         evaluated(tmp_path / "e", server.url)

@@ -73,7 +73,8 @@ async def answer(sampler: Sampler) -> tuple[str, int]:
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_llama_cpp_answers_as_transformers_does(tmp_path: Path, kind: str, tokenizer: Any) -> None:  # noqa: ANN401
     from agentless_mini.learning import export
-    from agentless_mini.learning.rollouts import Checkpoint, TransformersSampler
+    from agentless_mini.learning.checkpoints import Checkpoint
+    from agentless_mini.learning.rollouts import TransformersSampler
 
     base = needed_weights().path
     checkpoint = Checkpoint(str(random_model(tmp_path / "model", kind, tokenizer)))
@@ -96,7 +97,7 @@ def test_llama_cpp_answers_as_transformers_does(tmp_path: Path, kind: str, token
 
 def test_attention_to_a_window_alone_is_refused(model: Path, tmp_path: Path) -> None:
     from agentless_mini.learning import export
-    from agentless_mini.learning.rollouts import Checkpoint
+    from agentless_mini.learning.checkpoints import Checkpoint
 
     folder = tmp_path / "windowed"
     shutil.copytree(model, folder)
@@ -108,7 +109,7 @@ def test_attention_to_a_window_alone_is_refused(model: Path, tmp_path: Path) -> 
 
 def test_a_base_of_another_vocabulary_is_refused(model: Path, tmp_path: Path) -> None:
     from agentless_mini.learning import export
-    from agentless_mini.learning.rollouts import Checkpoint
+    from agentless_mini.learning.checkpoints import Checkpoint
 
     with pytest.raises(UsageError, match="49152 tokens and the model 600"):
         export.export_gguf(Checkpoint(str(model)), needed_weights().path, tmp_path / "x.gguf", GgufWeights.F32)
@@ -123,8 +124,9 @@ def test_a_merged_adapter_answers_as_the_adapter_does(model: Path, tmp_path: Pat
     from peft import LoraConfig, get_peft_model
 
     from agentless_mini.learning import export
+    from agentless_mini.learning.checkpoints import find_checkpoint
     from agentless_mini.learning.libraries import quiet
-    from agentless_mini.learning.rollouts import TransformersSampler, find_checkpoint
+    from agentless_mini.learning.rollouts import TransformersSampler
 
     quiet()
     bare: Any = transformers.AutoModelForCausalLM.from_pretrained(str(model))
@@ -149,7 +151,7 @@ def test_a_merged_model_is_stored_as_its_base_is(model: Path, tmp_path: Path) ->
     import transformers
 
     from agentless_mini.learning import export
-    from agentless_mini.learning.rollouts import find_checkpoint
+    from agentless_mini.learning.checkpoints import find_checkpoint
 
     half: Any = transformers.AutoModelForCausalLM.from_pretrained(str(model), dtype=torch.bfloat16)
     half.save_pretrained(tmp_path / "half")
@@ -162,7 +164,7 @@ def test_a_reward_model_is_not_exported_as_one_that_answers(model: Path, tmp_pat
     import transformers
 
     from agentless_mini.learning import export
-    from agentless_mini.learning.rollouts import find_checkpoint
+    from agentless_mini.learning.checkpoints import find_checkpoint
 
     judge: Any = transformers.AutoModelForSequenceClassification.from_pretrained(str(model), num_labels=1)
     judge.save_pretrained(tmp_path / "judge")

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 
 
 def opened(folder: Path, at_once: int | None = None) -> AbstractAsyncContextManager[Sampler]:
-    from agentless_mini.learning.rollouts import Checkpoint, TransformersSampler
+    from agentless_mini.learning.checkpoints import Checkpoint
+    from agentless_mini.learning.rollouts import TransformersSampler
 
     return TransformersSampler(Checkpoint(str(folder)), at_once)
 
@@ -116,7 +117,8 @@ def test_an_adapter_answers_in_every_precision(model: Path, tmp_path: Path, prec
     import transformers
     from peft import LoraConfig, PeftModel, get_peft_model
 
-    from agentless_mini.learning.rollouts import Checkpoint, TransformersSampler
+    from agentless_mini.learning.checkpoints import Checkpoint
+    from agentless_mini.learning.rollouts import TransformersSampler
 
     bare = transformers.AutoModelForCausalLM.from_pretrained(str(model))
     adapted = get_peft_model(bare, LoraConfig(target_modules="all-linear", init_lora_weights=False))
@@ -138,7 +140,7 @@ def test_an_adapter_answers_in_every_precision(model: Path, tmp_path: Path, prec
 
 def test_a_folder_without_a_model_is_said(tmp_path: Path) -> None:
     tiny.need_training()
-    from agentless_mini.learning.rollouts import find_checkpoint
+    from agentless_mini.learning.checkpoints import find_checkpoint
 
     with pytest.raises(UsageError, match="holds no checkpoint"):
         find_checkpoint(str(tmp_path))

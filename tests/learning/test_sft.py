@@ -161,7 +161,8 @@ def served(model: Path, adapter: Path) -> ServerPlan:
 
 def asked(checkpoint: Path, row: Row) -> str:
     """Return what the checkpoint answers to a row's prompt."""
-    from agentless_mini.learning.rollouts import TransformersSampler, find_checkpoint
+    from agentless_mini.learning.checkpoints import find_checkpoint
+    from agentless_mini.learning.rollouts import TransformersSampler
 
     async def ask() -> str:
         async with TransformersSampler(find_checkpoint(str(checkpoint))) as sampler:

@@ -12,14 +12,16 @@ from agentless_mini.domain import (
     Note,
     Outcome,
     Phase,
+    PhaseSaid,
     PhaseStarted,
+    Planned,
     Reason,
     Rejected,
     SampleDone,
     Stage,
     StageStarted,
 )
-from agentless_mini.report.progress import TITLES, WORK, LiveProgress
+from agentless_mini.report.progress import TITLES, LiveProgress
 
 BAD = Rejected(Reason.NO_EDIT, "\x1b[31mnothing")
 
@@ -48,6 +50,7 @@ def test_without_a_terminal_a_line_is_written_for_each_tenth() -> None:
     assert len(lines) == 12
     assert lines[-1].startswith("Sampling repairs: 20/20, 15 valid, 5 rejected, ")
     assert lines[-1].endswith(" tokens/s")
+    assert lines[-2].endswith(" left")
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -62,11 +65,11 @@ def test_each_round_of_an_evolution_is_counted_by_itself(terminal: bool) -> None
     lines = stream.getvalue().strip().split("\n")
     if not terminal:
         assert lines == [
-            "Evolving repairs, round 1: 2 samples",
-            "Evolving repairs, round 1: 1/2, 1 valid, 0 rejected",
-            "Evolving repairs, round 1: 2/2, 2 valid, 0 rejected",
-            "Evolving repairs, round 2: 1 samples",
-            "Evolving repairs, round 2: 1/1, 1 valid, 0 rejected",
+            "Evolving, round 1: 2 samples",
+            "Evolving, round 1: 1/2, 1 valid, 0 rejected",
+            "Evolving, round 1: 2/2, 2 valid, 0 rejected",
+            "Evolving, round 2: 1 sample",
+            "Evolving, round 2: 1/1, 1 valid, 0 rejected",
         ]
     assert "round 1" not in lines[-1]
 
@@ -75,14 +78,37 @@ def test_a_chain_that_begins_again_counts_its_rounds_from_the_first() -> None:
     stream = io.StringIO()
     with LiveProgress(Console(file=stream, width=120)) as progress:
         for _ in range(2):
+            progress(Planned(((Stage.REPAIR, Stage.EVOLVE),)))
             progress(StageStarted(Stage.REPAIR, 1))
             progress(StageStarted(Stage.EVOLVE, 1))
-    assert stream.getvalue().splitlines() == ["Sampling repairs: 1 samples", "Evolving repairs, round 1: 1 samples"] * 2
+    assert stream.getvalue().splitlines() == ["1/1 Sampling repairs: 1 sample", "1/1 Evolving, round 1: 1 sample"] * 2
+
+
+def test_the_number_of_the_step_is_told() -> None:
+    stream = io.StringIO()
+    with LiveProgress(Console(file=stream, width=120)) as progress:
+        progress(Planned(((Stage.LOCALIZE,), (Stage.REPAIR,), (Stage.REPRODUCE, Phase.ENVIRONMENT))))
+        progress(StageStarted(Stage.REPAIR, 3))
+        progress(PhaseStarted(Phase.ENVIRONMENT))
+        progress(PhaseStarted(Phase.GRADING))
+    assert stream.getvalue().splitlines() == [
+        "2/3 Sampling repairs: 3 samples",
+        "3/3 Preparing the tests",
+        "Grading",
+    ]
+
+
+def test_what_a_build_says_is_shown_without_its_control_sequences() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, color_system=None, _environ={"TERM": "xterm"})
+    with LiveProgress(console) as progress:
+        progress(PhaseSaid(Phase.ENVIRONMENT, "Collecting\x1b[31m numpy"))
+    assert "Preparing the tests" in stream.getvalue()
+    assert "Collecting\\x1b[31m numpy" in stream.getvalue()
 
 
 def test_every_stage_has_a_title() -> None:
-    assert TITLES.keys() == set(Stage)
-    assert WORK.keys() == set(Phase)
+    assert TITLES.keys() == {*Stage, *Phase}
 
 
 def test_boxes_are_counted_with_what_their_tests_came_to() -> None:
@@ -95,12 +121,12 @@ def test_boxes_are_counted_with_what_their_tests_came_to() -> None:
         progress(BoxDone(Phase.REPRODUCTION, (Outcome.PASS,)))
         progress(BoxDone(Phase.REPRODUCTION))
     assert stream.getvalue().splitlines() == [
-        "Preparing the environment of the tests",
-        "Proving tests that reproduce the issue: 1 box",
-        "Proving tests that reproduce the issue: 1/1, 1 fail",
-        "Proving tests that reproduce the issue: 3 boxes",
-        "Proving tests that reproduce the issue: 2/3, 1 pass, 1 fail",
-        "Proving tests that reproduce the issue: 3/3, 1 pass, 1 fail",
+        "Preparing the tests",
+        "Proving the tests: 1 box",
+        "Proving the tests: 1/1, 1 fail",
+        "Proving the tests: 3 boxes",
+        "Proving the tests: 2/3, 1 pass, 1 fail",
+        "Proving the tests: 3/3, 1 pass, 1 fail",
     ]
 
 

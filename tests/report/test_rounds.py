@@ -71,7 +71,7 @@ def test_a_run_of_one_round_says_nothing_of_rounds(store: Store) -> None:
     plain = trace(store, PLAIN)
     assert (evolved(plain), stopping(plain)) == (None, None)
     assert "round" not in shown(summary(plain, 1.0)) + shown(run_view(plain), 120)
-    assert run_document(plain).keys() == {"run", "prompts", "samples", "boxes", "prediction"}
+    assert run_document(plain).keys() == {"run", "prompts", "samples", "boxes", "prediction", "trust"}
 
 
 def test_the_document_of_a_run_has_its_rounds(store: Store) -> None:

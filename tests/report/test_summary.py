@@ -28,7 +28,6 @@ def test_a_run_with_a_winner_by_vote(tmp_path: Path) -> None:
     assert lines(tmp_path, outcome, 1.25) == [
         "files      a.py, b?[31m.py (3 votes)",
         "files      c.py (no vote of the model)",
-        "note       Cut.",
         "samples    4: 3 valid (2 distinct), 1 rejected",
         "rejected   no-edit 1",
         "patch      a.py: so it is",

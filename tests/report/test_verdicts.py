@@ -96,6 +96,13 @@ def test_the_summary_has_a_row_for_each_distinct_patch_the_best_first(tmp_path: 
     assert text.index("passes 2 of 2 reproduction tests (1 of 1 given)") > text.index("refused")
 
 
+def test_what_was_not_run_on_a_patch_is_not_called_broken(tmp_path: Path) -> None:
+    tried, others = EXECUTION.verdicts[0], EXECUTION.verdicts[1:]
+    met = replace(EXECUTION, verdicts=(replace(tried, results=tried.results[:1]), *others))
+    text = shown(summary(decided(tmp_path, met, *REPAIRS), 1.0))
+    assert ["2/4", "a.py", "0/1", "not", "run", "not", "run"] in [line.split() for line in text.splitlines()]
+
+
 def test_the_chosen_patch_stands_first_by_whatever_method_it_was_chosen(tmp_path: Path) -> None:
     text = shown(summary(decided(tmp_path, EXECUTION, *REPAIRS, method=Method.VOTE), 1.0))
     assert text.index("* ") < text.index(" a.py  ") < text.index(" b.py  ")
@@ -167,6 +174,16 @@ def test_a_test_that_failed_without_a_word_is_listed_too(tmp_path: Path) -> None
     run = Execution((OLD,), (), (Verdict("a", (CaseResult(OLD.id, Outcome.TIMEOUT),)),))
     rows = [line.split() for line in shown(run_view(decided(tmp_path, run, patch("a"))), 300).splitlines()]
     assert [OLD.id, "timeout"] in rows
+
+
+def test_the_summary_says_what_was_lost_to_time(tmp_path: Path) -> None:
+    busy = Fault("", "The machine was too busy to run it.", "", 0)
+    late = (CaseResult(OLD.id, Outcome.TIMEOUT), CaseResult(WRITTEN.id, Outcome.TIMEOUT, fault=busy))
+    well = (CaseResult(OLD.id, Outcome.PASS), CaseResult(WRITTEN.id, Outcome.PASS))
+    run = Execution((OLD, WRITTEN), (), (Verdict("a", late), Verdict("b", well)))
+    text = shown(summary(decided(tmp_path, run, patch("a"), patch("b")), 1.0))
+    assert "lost       2 of 4 tests of patches ran out of time, 1 as the machine was too busy: run again" in text
+    assert "lost" not in shown(summary(decided(tmp_path, EXECUTION, *REPAIRS), 1.0))
 
 
 def test_a_shown_run_in_which_nothing_could_be_run_says_none(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from agentless_mini.domain import FileKind
 from agentless_mini.repository import open_repository
+from agentless_mini.worktree import HUGE_OVER
 from tests.gitrepo import commit_all, git, make_repository, write_files
 from tests.repository.reading import FILES, changing, contents, kinds, opened
 
@@ -80,6 +81,9 @@ def test_a_submodule_is_one_entry_and_a_repository_of_its_own(tmp_path: Path) ->
     for snapshot in (opened(top).snapshot(), opened(top, "HEAD").snapshot()):
         assert kinds(snapshot)["lib/inner"] == ("160000", FileKind.SUBMODULE)
         assert sorted(kinds(snapshot)) == [".gitmodules", "lib/inner", "o.py"]
+    for repository in (opened(top), opened(top, "HEAD")):
+        repository.snapshot()
+        assert repository.notes == ("Not looked into: submodules (lib/inner).",)
     assert contents(opened(top / "lib" / "inner").snapshot()) == {"i.py": b"i\n"}
     assert opened(top / "lib" / "inner").accepts(changing("i.py", b"i\n", b"j\n")).ok
     subprocess.run(["rm", "-r", "lib"], cwd=top, check=True)
@@ -89,9 +93,36 @@ def test_a_submodule_is_one_entry_and_a_repository_of_its_own(tmp_path: Path) ->
 def test_a_repository_inside_is_not_entered(tmp_path: Path) -> None:
     top = make_repository(tmp_path / "r", {"a": b"a"})
     make_repository(top / "deep" / "nested", {"n": b"n"})
-    snapshot = opened(top).snapshot()
+    repository = opened(top)
+    snapshot = repository.snapshot()
     assert contents(snapshot) == {"a": b"a"}
     assert snapshot.ignored == ("deep/nested/",)
+    assert repository.notes == ("Not looked into: repositories inside this one (deep/nested/).",)
+
+
+def test_trees_that_git_ignores_are_named_but_for_caches(tmp_path: Path) -> None:
+    ignored = ["build/", *(f"v{number}/" for number in range(5)), "src/__pycache__/", ".pytest_cache/", "log.txt"]
+    top = make_repository(tmp_path / "r", {"a": b"a", "src/b": b"b", ".gitignore": "\n".join(ignored).encode()})
+    write_files(top, {f"{name}x" if name.endswith("/") else name: b"x" for name in ignored})
+    repository = opened(top)
+    assert contents(repository.snapshot()).keys() == {"a", "src/b", ".gitignore"}
+    assert repository.notes == ("Not looked into: what git ignores (build/, v0/, v1/, v2/, v3/ and 1 more).",)
+
+
+def test_a_huge_file_is_left_out_and_named(tmp_path: Path) -> None:
+    top = make_repository(tmp_path / "r", {"a": b"a"})
+    for name, size in (("just", HUGE_OVER), ("big", HUGE_OVER + 1)):
+        with (top / name).open("wb") as file:
+            file.truncate(size)
+    repository = opened(top)
+    snapshot = repository.snapshot()
+    assert kinds(snapshot).keys() == {"a", "just"}
+    assert snapshot.ignored == ("big",)
+    assert repository.notes == ("Files over 100 MiB are left out, of the tests too: big.",)
+    (top / "just").unlink()
+    repository = opened(top, commit_all(top))
+    assert kinds(repository.snapshot()).keys() == {"a"}
+    assert repository.notes == ("Files over 100 MiB are left out, of the tests too: big.",)
 
 
 def test_a_linked_worktree_is_read_where_it_is(tmp_path: Path) -> None:

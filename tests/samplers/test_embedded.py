@@ -152,7 +152,7 @@ def test_closing_a_request_stops_the_work_at_once() -> None:
             return time.monotonic() - started, await collect(sampler, ask(Decoding.FREE, (0,), None))
 
     seconds, completions = run(closed())
-    assert seconds < 1.5
+    assert seconds < 5
     assert len(completions) == 1
 
 

@@ -15,7 +15,7 @@ from agentless_mini.domain import MIB, Ending, PackedTree, PlacedFile, Step
 from agentless_mini.repository import open_repository
 from agentless_mini.sandboxes.contents import of_folder
 from agentless_mini.sandboxes.packs import pack_snapshot
-from tests.sandboxes.bench import LIMITS, OK, Bench, printed, python
+from tests.sandboxes.bench import LATE, LIMITS, OK, Bench, printed, python
 
 HIGHEST = 2 * LIMITS.disk + 64 * MIB
 """Bytes that can be written in a box at all: the tree, /tmp, /dev/shm."""
@@ -37,14 +37,14 @@ class AttackSuite:
             "while True: pass"
         )
         loop, after = bench.run(python(code, seconds=0.5), OK).steps
-        assert (loop.ending, after.succeeded) == (Ending.TIMED_OUT, True)
-        assert loop.seconds < 2
+        assert (loop.ending in LATE, after.succeeded) == (True, True)
+        assert loop.seconds < 4
 
     def test_a_fork_bomb_is_bounded_and_swept(self, bench: Bench) -> None:
         code = "import os\nwhile True:\n  try: os.fork()\n  except OSError: open('full', 'w').close()"
         look = python("import os; print(os.path.exists('full'), len([p for p in os.listdir('/proc') if p.isdigit()]))")
         bomb, after = bench.run(python(code, seconds=2), look).steps
-        assert (bomb.ending, after.output.text()) == (Ending.TIMED_OUT, "True 2\n")
+        assert (bomb.ending in LATE, after.output.text()) == (True, "True 2\n")
 
     def test_a_memory_flood_ends_the_step_and_not_the_box(self, bench: Bench) -> None:
         flood, after = bench.run(python("held = []\nwhile True: held.append(bytearray(4_000_000))"), OK).steps
@@ -87,7 +87,7 @@ class AttackSuite:
     def test_an_output_flood_is_bounded(self, bench: Bench) -> None:
         code = "import os\nwhile True: os.write(1, b'\\xff\\x1b[2J' * 20000); os.write(2, bytes(60000))"
         flood, after = bench.run(python(code, seconds=1), OK).steps
-        assert (flood.ending, after.succeeded) == (Ending.TIMED_OUT, True)
+        assert (flood.ending in LATE, after.succeeded) == (True, True)
         assert len(flood.output.head) + len(flood.output.tail) == LIMITS.output
         assert flood.output.cut > 1_000_000
 
@@ -269,7 +269,8 @@ class AttackSuite:
         )
         tests = (PlacedFile("test_it.py", test), PlacedFile("conftest.py", None))
         step = Step(
-            ("python", "-m", "pytest", "-q", "--junitxml=.out.xml", "-p", "no:cacheprovider"), results=(".out.xml",)
+            ("python", "-m", "pytest", "-q", "--junitxml=.out.xml", "-p", "no:cacheprovider", "test_it.py"),
+            results=(".out.xml",),
         )
         (result,) = bench.run(step, files=(*patch, *tests)).steps
         assert result.status == 1

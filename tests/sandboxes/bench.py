@@ -10,6 +10,7 @@ from pathlib import Path
 from agentless_mini.domain import (
     MIB,
     BoxLimits,
+    Ending,
     Environment,
     FileKind,
     Job,
@@ -44,6 +45,8 @@ def python(code: str, *results: str, seconds: float = 10.0) -> Step:
 
 
 OK = python("print('ok')")
+LATE = {Ending.TIMED_OUT, Ending.STARVED}
+"""How what uses a processor to the end of its time may end: it is starved where the machine is busy otherwise."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
 """The adapters on the real thing, where this machine has it; a reason to skip where not."""
 
+import atexit
 import contextlib
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -15,6 +18,7 @@ from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.ports import Sandbox
 from agentless_mini.sandboxes.bubblewrap import Bubblewrap, VirtualEnvironment, find_bubblewrap
 from agentless_mini.sandboxes.docker import DockerSandbox, connect
+from agentless_mini.sandboxes.landlock import Landlock, LandlockSandbox, find_landlock
 from agentless_mini.sandboxes.local import LocalSandbox, UnsafeLocal
 from agentless_mini.sandboxes.packs import Pack
 from tests.sandboxes.bench import Bench, children_left
@@ -88,6 +92,54 @@ def local_bench(bubblewrap: Bubblewrap, tmp_path: Path) -> Iterator[Bench]:
 
     yield Bench(open_local, Environment("here"), tmp_path, left)
     assert left() == []
+
+
+@pytest.fixture(scope="session")
+def landlock() -> Landlock:
+    try:
+        return find_landlock()
+    except EnvironmentFailed as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def open_environment(tmp_path_factory: pytest.TempPathFactory) -> VirtualEnvironment:
+    """Return an environment that every user can enter: that of these tests, or one of the system's Python."""
+    behind = Path(sys.executable).resolve()
+    if os.geteuid() or all(folder.stat().st_mode & 0o001 for folder in behind.parents):
+        return HERE
+    python = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
+    if not python.exists():
+        pytest.skip(f"needs {python}, which other users than root can run")
+    venv = Path(tempfile.mkdtemp(prefix="amini-test-venv-", dir="/var/tmp"))
+    subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
+    site = Path(pytest.__file__).parents[1]
+    there = next(venv.glob("lib/python*/site-packages"))
+    shutil.copy(site / "py.py", there)
+    for name in ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments"):
+        shutil.copytree(site / name, there / name)
+    subprocess.run(["chmod", "-R", "a+rX", venv], check=True)
+    atexit.register(shutil.rmtree, venv)
+    return VirtualEnvironment("here", venv)
+
+
+@pytest.fixture
+def landlock_bench(landlock: Landlock, open_environment: VirtualEnvironment, tmp_path: Path) -> Iterator[Bench]:
+    folder = Path(tempfile.mkdtemp(prefix="amini-test-boxes-"))
+    folder.chmod(0o711)
+
+    @asynccontextmanager
+    async def open_landlock(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sandbox]:
+        yield LandlockSandbox(landlock, {"here": open_environment}, packs, lambda: folder, boxes)
+
+    before = set(children_left())
+
+    def left() -> list[str]:
+        return [name for name in children_left() if name not in before] + [path.name for path in folder.iterdir()]
+
+    yield Bench(open_landlock, Environment("here"), tmp_path, left)
+    assert left() == []
+    folder.rmdir()
 
 
 @pytest.fixture

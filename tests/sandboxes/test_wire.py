@@ -30,6 +30,7 @@ from agentless_mini.gitcommand import GitCommand
 from agentless_mini.repository import open_repository
 from agentless_mini.sandboxes import inside
 from agentless_mini.sandboxes.contents import of_commit, of_folder
+from agentless_mini.sandboxes.inside.steps import over
 from agentless_mini.sandboxes.packs import Pack, pack_snapshot
 from agentless_mini.sandboxes.wire import Garbled, Transcript, compose
 
@@ -59,6 +60,19 @@ def test_a_transcript_reads_what_comes_in_any_pieces() -> None:
         first, second = transcript.result(Ending.BOX_DIED).steps
         assert (first.status, first.output.head, first.results[0].data) == (0, b"o", b"xy")
         assert (second.ending, second.status) == (Ending.TIMED_OUT, None)
+
+
+def test_what_a_step_prints_is_heard_where_it_was_asked_for() -> None:
+    heard: list[str] = []
+    transcript = Transcript(JOB, heard.append)
+    transcript.feed(message(READY) + message({"kind": "said", "words": "Collecting numpy"}))
+    assert heard == ["Collecting numpy"]
+    with pytest.raises(Garbled):
+        transcript.feed(message({"kind": "said"}))
+    unasked = Transcript(JOB)
+    unasked.feed(message(READY))
+    with pytest.raises(Garbled):
+        unasked.feed(message({"kind": "said", "words": "x"}))
 
 
 def test_a_box_that_dies_takes_down_the_step_that_ran_and_those_after() -> None:
@@ -192,3 +206,18 @@ def test_a_folder_and_its_commit_make_one_pack(tmp_path: Path) -> None:
     (top / "binary").write_bytes(b"\0\3")
     changed = open_repository(str(top), None, cache).snapshot()
     assert pack_snapshot(changed, of_folder(top), tmp_path / "three").digest != one.digest
+
+
+@pytest.mark.parametrize(
+    ("taken", "waited", "had", "ending"),
+    [
+        (10.0, 0.0, 0.1, "timed-out"),  # it slept
+        (10.0, 0.0, 10.0, "timed-out"),  # it looped
+        (10.0, 9.0, 20.0, "timed-out"),  # many of it were in each other's way
+        (10.0, 7.0, 3.0, ""),  # others had the processors
+        (17.0, 7.0, 9.0, "timed-out"),  # it had its time by now
+        (40.0, 35.0, 4.0, "starved"),
+    ],
+)
+def test_a_step_is_owed_the_time_that_others_had(taken: float, waited: float, had: float, ending: str) -> None:
+    assert over(taken, 10.0, 4.0, waited, had) == ending

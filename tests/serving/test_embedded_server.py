@@ -32,7 +32,7 @@ def quiet(_: str, __: float) -> None:
 def weights(cache: Path) -> Path:
     """Return the carried model, wherever it is at hand."""
     try:
-        return find_weights(WeightsSettings(offline=True), cache, lambda _: None).path
+        return find_weights(WeightsSettings(), cache, lambda _: None).path
     except EnvironmentFailed as error:
         pytest.skip(str(error))
 

@@ -1,4 +1,6 @@
 import ctypes
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,25 @@ from tests.embedded_model import needed_weights
 pytestmark = pytest.mark.model
 
 TEXT = "def add(a, b):\n    return a + b\n\n# café 😀 <|im_end|>\n"
+
+
+ON_THE_WHEELS_OPENMP = """
+from pathlib import Path
+from agentless_mini.serving.llama_library import load_library, load_openmp_wheel
+load_openmp_wheel()
+print(load_library().version)
+print(*{line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "gomp" in line})
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the wheels of other systems link to no libgomp")
+def test_where_the_system_has_no_openmp_that_of_the_wheel_stands_in() -> None:
+    done = subprocess.run([sys.executable, "-c", ON_THE_WHEELS_OPENMP], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    version, libraries = done.stdout.splitlines()
+    assert version == load_library().version
+    assert libraries.endswith("/cmeel.prefix/lib/libgomp.so.1")
+    assert len(libraries.split()) == 1
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ CAUSES: list[tuple[str, type[AminiError], str]] = [
      "'https://huggingface.co/models'", ModelUnknown, "check the model's name"),
     ("OSError: We couldn't connect to 'https://huggingface.co' to load the files", EnvironmentFailed, "reach the hub"),
     ("/usr/bin/python: Error while finding module specification for 'vllm.entrypoints.openai.api_server' "
-     "(ModuleNotFoundError: No module named 'vllm')", EnvironmentFailed, "agentless-mini[vllm]"),
+     "(ModuleNotFoundError: No module named 'vllm')", EnvironmentFailed, "pip install vllm"),
     ("api_server.py: error: unrecognized arguments: --no-such-flag", UsageError, "flags after --"),
     ("RuntimeError: Failed to infer device type", EnvironmentFailed, "make the GPU visible"),
     ("ValueError: Total number of attention heads (9) must be divisible by tensor parallel size (4).", UsageError,

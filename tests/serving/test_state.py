@@ -45,13 +45,18 @@ def test_a_server_that_was_started_is_found_again_until_it_is_stopped(home: Path
     assert find_server(home) == stop_recorded(home, LIMITS) == NotRunning("No server was started.")
 
 
-def test_a_record_of_a_server_that_ended_is_removed(home: Path) -> None:
+def test_a_server_that_ended_by_itself_is_remembered_until_it_is_stopped_or_another_is_started(home: Path) -> None:
     server = asyncio.run(serve(plan(), home, LIMITS, quiet))
     stop(server, LIMITS)
     found = find_server(home)
     assert isinstance(found, NotRunning)
     assert f"fake (process {server.process.pid}) has ended; its log is {home / LOG}" in found.reason
-    assert not (home / RECORD).exists()
+    assert found.ended == server
+    assert find_server(home) == stop_recorded(home, LIMITS) == found
+    assert find_server(home) == NotRunning("No server was started.")
+    stop(asyncio.run(serve(plan(), home, LIMITS, quiet)), LIMITS)
+    again = asyncio.run(serve(plan(), home, LIMITS, quiet))
+    assert find_server(home) == again
 
 
 def test_a_process_under_a_recorded_number_that_is_another_is_left_alone(home: Path) -> None:
@@ -127,7 +132,7 @@ def test_a_stale_record_stays_while_another_start_is_under_way(home: Path) -> No
         starting = asyncio.create_task(serve(plan("--slow=1"), home, LIMITS, quiet))
         await asyncio.sleep(0.4)
         (home / RECORD).write_bytes(record)
-        assert isinstance(find_server(home), NotRunning)
+        assert isinstance(stop_recorded(home, LIMITS), NotRunning)
         assert (home / RECORD).read_bytes() == record
         assert find_server(home) != replace(await starting, model="another")
 

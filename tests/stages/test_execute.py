@@ -12,6 +12,7 @@ from agentless_mini.domain import (
     Ending,
     Environment,
     Event,
+    Fault,
     Job,
     JobResult,
     Origin,
@@ -181,6 +182,19 @@ def test_a_box_that_died_without_a_word_is_tried_once_more() -> None:
     dead = JobResult((StepResult(Ending.BOX_DIED),))
     sandbox = ScriptedBoxes(dead, dead)
     assert run(sandbox, *CASES[:2]) == [Outcome.ERROR, Outcome.TIMEOUT]
+
+
+def test_what_the_machine_had_no_time_for_is_tried_once_more() -> None:
+    text = BEGUN + "{'event': 'end', 'id': 'tests/test_add.py::test_add', 'outcome': 'pass', 'seconds': 1}\n"
+    sandbox = ScriptedBoxes(left(Ending.STARVED, ""), left(Ending.EXITED, text, 1), left(Ending.STARVED, ""))
+    results = asyncio.run(run_cases(bench(sandbox), None, CASES[:2]))
+    assert not isinstance(results, Refused)
+    assert [result.outcome for result in results] == [PASS, Outcome.TIMEOUT]
+    make = Case("make", Origin.GIVEN, command="make test")
+    busy = JobResult((StepResult(Ending.STARVED),))
+    assert run(ScriptedBoxes(busy, JobResult((StepResult(Ending.EXITED, 0),))), make) == [PASS]
+    (told,) = asyncio.run(run_cases(bench(ScriptedBoxes(busy, busy)), None, [make]))  # type: ignore[misc]
+    assert told.fault == Fault("", "The machine was too busy to run it.")
 
 
 MANY = tuple(case(f"tests/test_add.py::test_{number}") for number in range(20))

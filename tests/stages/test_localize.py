@@ -1,15 +1,19 @@
 """Localization: distinct lists, the issue's own names, trees that do not fit, models that are not asked."""
 
+from dataclasses import replace
+
 import pytest
 
 from agentless_mini.domain import (
     Decoding,
+    FileKind,
     Issue,
     Localization,
     ModelCard,
     Note,
     SampleDone,
     Snapshot,
+    SourceFile,
     Stage,
     StageStarted,
 )
@@ -132,3 +136,15 @@ def test_a_given_file_that_is_not_there_is_a_usage_error() -> None:
         given(["shop/card.py"], shop())
     with pytest.raises(UsageError, match=r"'lib/cart\.py'"):
         given(["shop/tax.py", "lib/cart.py"], shop())
+
+
+def test_votes_for_files_that_are_not_looked_into_are_told() -> None:
+    tree = shop(SourceFile("libs/money", "160000", FileKind.SUBMODULE))
+    tree = replace(tree, ignored=("build/", "notes.txt"))
+    cart, module = "```\nshop/cart.py\n```", "```\nshop/cart.py\n./libs/money/round.py\n```"
+    _, _, bench = ask(cart, module, "```\nbuild/lib/cart.py\n```", "libs/moneybag/x.py", snapshot=tree)
+    assert [event.text for event in bench.events if isinstance(event, Note)] == [
+        "2 of 4 answers name files that are not looked into (of a submodule, or ignored by git): libs/money/round.py."
+    ]
+    _, _, bench = ask("<think>\nlibs/money/round.py", snapshot=tree)
+    assert not [event for event in bench.events if isinstance(event, Note)]

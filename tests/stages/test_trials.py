@@ -1,7 +1,7 @@
 """Tests meet patches round by round: no patch meets one twice, and new files bring their own tests."""
 
 from agentless_mini.domain import Execution, Note, Outcome
-from tests.stages.trying import CART_TEST, SHOWS_IT, TAX_TEST, Bench, cart, ids, patch, tax
+from tests.stages.trying import CART_TEST, GIVEN, SHOWS_IT, TAX_TEST, Bench, cart, ids, patch, tax
 
 
 def test_a_rerun_over_the_same_patches_runs_nothing() -> None:
@@ -81,3 +81,53 @@ def test_the_limit_of_regression_tests_holds_over_all_rounds() -> None:
     bench = Bench(most=1)
     bench.over(cart(1))
     assert ids(bench.over(cart(1), tax(1))) == [SHOWS_IT.id, CART_TEST]
+
+
+def test_with_tests_that_are_given_the_others_run_on_the_patches_that_pass_the_most_of_them() -> None:
+    bench = Bench((GIVEN, SHOWS_IT), given_first=0)
+    execution = bench.over(cart(1), cart(13), None, tax(2))
+    assert ids(execution) == [GIVEN.id, SHOWS_IT.id, CART_TEST, TAX_TEST]
+    assert execution is not None
+    assert [(verdict.normal, len(verdict.results)) for verdict in execution.verdicts] == [
+        ("cart 1", 4), ("cart 13", 1), ("tax 2", 4),
+    ]  # fmt: skip
+    assert [name for changed, name in bench.met if changed == "# 13"] == [GIVEN.id]
+
+
+def test_where_no_patch_passes_what_is_given_nothing_else_is_run() -> None:
+    bench = Bench((GIVEN, SHOWS_IT), given_first=0)
+    execution = bench.over(cart(13), tax(13))
+    assert ids(execution) == [GIVEN.id]
+    assert {name for _, name in bench.met} == {GIVEN.id}
+
+
+def test_without_a_given_test_that_tells_something_all_run_on_all_patches() -> None:
+    bench, plain = Bench(given_first=0), Bench()
+    assert bench.over(cart(1), cart(13)) == plain.over(cart(1), cart(13))
+
+
+def test_of_ranked_patches_no_more_are_tried_once_one_passes_all_tests() -> None:
+    bench = Bench((GIVEN, SHOWS_IT), given_first=2)
+    execution = bench.over(cart(13), None, cart(131), cart(1), cart(2), cart(3))
+    assert execution is not None
+    assert [(verdict.normal, len(verdict.results)) for verdict in execution.verdicts] == [
+        ("cart 13", 1), ("cart 131", 1), ("cart 1", 3),
+    ]  # fmt: skip
+    said = "2 of 6 samples, which the model finds less likely than one that passes all tests, were not tried."
+    assert Note(said) in bench.events
+
+
+def test_of_ranked_patches_all_are_tried_where_none_passes_all_tests() -> None:
+    bench = Bench((GIVEN,), given_first=1)
+    execution = bench.over(cart(13), cart(131))
+    assert execution is not None
+    assert len(execution.verdicts) == 2
+
+
+def test_a_patch_that_was_among_the_best_for_a_while_meets_what_later_ones_bring() -> None:
+    bench = Bench((GIVEN,), given_first=1, refused=b"never")
+    bench.fails = {"test_cart": "# 1"}
+    execution = bench.over(cart(1), tax(2))
+    assert ids(execution) == [GIVEN.id, CART_TEST, TAX_TEST]
+    assert execution is not None
+    assert [len(verdict.results) for verdict in execution.verdicts] == [3, 3]

@@ -21,6 +21,7 @@ from tests.stages import boxes
 from tests.stages.workbench import CART, run, shop, text_file
 
 SHOWS_IT = Case("tests/test_new.py::test_it", Origin.GENERATED, "tests/test_new.py", b"def test_it(): ...\n")
+GIVEN = Case("tests/test_new.py::test_own", Origin.GIVEN, "tests/test_new.py", SHOWS_IT.data)
 CART_TEST, TAX_TEST = "tests/test_cart.py::test_cart", "tests/test_tax.py::test_tax"
 TREE = shop(
     text_file("tests/test_cart.py", "from shop.cart import total\n\n\ndef test_cart():\n    assert total([]) == 0\n"),
@@ -51,13 +52,18 @@ class Bench:
     """Boxes in which the new test fails without a patch, and every test fails with a patch to 13."""
 
     def __init__(
-        self, reproducing: tuple[Case, ...] = (SHOWS_IT,), refused: bytes = b"never", most: int = 1000
+        self,
+        reproducing: tuple[Case, ...] = (SHOWS_IT,),
+        refused: bytes = b"never",
+        most: int = 1000,
+        given_first: int | None = None,
     ) -> None:
         self.met: list[tuple[str, str]] = []
         self.jobs = 0
+        self.fails: dict[str, str] = {}
         self._refused = refused
         bench, _, self.events = boxes.bench(self._answer, TREE)
-        self.trials = Trials(bench, reproducing, RegressSettings(most=most))
+        self.trials = Trials(bench, reproducing, RegressSettings(most=most), given_first=given_first)
 
     def over(self, *outcomes: Patch | None) -> Execution | None:
         return run(self.trials.over(candidates(*outcomes)))
@@ -74,7 +80,8 @@ class Bench:
             self.met += [(changed.decode().strip(), name) for name in plan["wanted"]]
 
         def decide(name: str, code: str) -> boxes.Said:
-            return boxes.fails() if b"13" in changed or ("test_new" in name and not changed) else boxes.PASSES
+            broken = any(test in name and change in changed.decode() for test, change in self.fails.items())
+            return boxes.fails() if broken or b"13" in changed or ("test_new" in name and not changed) else boxes.PASSES
 
         return boxes.recording(decide)(_with_names(job, plan))
 

@@ -28,15 +28,19 @@ BEGUN: dict[str, object] = {"event": "begun"}
 DONE: dict[str, object] = {"event": "done"}
 
 
+def result_for(record: Record, wanted: str) -> CaseResult | None:
+    return record.results_for([wanted]).get(wanted)
+
+
 def outcome(record: Record, wanted: str) -> Outcome | None:
-    result = record.result_for(wanted)
+    result = result_for(record, wanted)
     return None if result is None else result.outcome
 
 
 def test_a_test_that_ended_has_its_result_and_others_are_not_there_or_not_reached() -> None:
     cut = record(BEGUN, start(A), end(A))
-    assert cut.result_for(A) == CaseResult(A, Outcome.PASS, 0.5)
-    assert cut.result_for(B) is None
+    assert result_for(cut, A) == CaseResult(A, Outcome.PASS, 0.5)
+    assert result_for(cut, B) is None
     assert outcome(record(BEGUN, start(A), end(A), DONE), B) is Outcome.NOT_COLLECTED
 
 
@@ -57,8 +61,9 @@ def test_a_process_that_ends_under_a_test_is_its_error_and_one_that_hangs_its_ti
 
 def test_a_step_that_is_killed_tells_of_the_test_that_was_running() -> None:
     cut = record(BEGUN, start(A)).cut_short(Outcome.ERROR, "words")
-    assert cut.result_for(A) == CaseResult(A, Outcome.ERROR, fault=Fault("", "words"))
-    assert record(start(A), end(A)).cut_short(Outcome.ERROR, "words").result_for(A) == CaseResult(A, Outcome.PASS, 0.5)
+    assert result_for(cut, A) == CaseResult(A, Outcome.ERROR, fault=Fault("", "words"))
+    ended = record(start(A), end(A)).cut_short(Outcome.ERROR, "words")
+    assert result_for(ended, A) == CaseResult(A, Outcome.PASS, 0.5)
 
 
 def test_a_file_is_what_its_tests_are_together() -> None:
@@ -152,6 +157,22 @@ def test_any_record_can_be_read(lines: list[bytes]) -> None:
     assert found.running == ""
     assert len({result.id for result in found.results}) == len(found.results)
     for wanted in (A, B, "tests/test_a.py"):
-        result = found.result_for(wanted)
+        result = result_for(found, wanted)
         assert result is None or (result.id == wanted and result.seconds >= 0)
         assert result is None or result.fault is None or result.fault.message.encode() is not None
+
+
+parts = st.sampled_from(["a.py", "::", "[", "]", "t", ":", "T", "\\", ";"])
+ids = st.lists(parts, min_size=1, max_size=6).map("".join)
+
+
+@given(st.lists(ids, max_size=12, unique=True), ids)
+def test_a_case_has_the_results_of_what_it_stands_for_and_else_of_what_stands_for_it(
+    names: list[str], wanted: str
+) -> None:
+    results = tuple(CaseResult(name, Outcome.PASS, 2.0**place) for place, name in enumerate(names))
+    found = Record(results, done=True).results_for([wanted])[wanted]
+    own = [result for result in results if covers(wanted, result.id)]
+    expected = own or [result for result in results if covers(result.id, wanted)]
+    assert found.seconds == sum(result.seconds for result in expected)
+    assert (found.outcome is Outcome.NOT_COLLECTED) == (not expected)

@@ -58,7 +58,7 @@ async def check_patch(row: Row, patch: Patch, opened: Opened) -> CheckVerdict:
     if result.refusal:
         return CheckVerdict.FAILED
     (step,) = result.steps
-    if step.ending in {Ending.BOX_DIED, Ending.NOT_RUN}:
+    if step.ending in {Ending.BOX_DIED, Ending.STARVED, Ending.NOT_RUN}:
         raise EnvironmentFailed(f"The box of {printable(row.id)} was lost: run again.")
     return CheckVerdict.PASSED if step.succeeded else CheckVerdict.FAILED
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agentless_mini.errors import AminiError, EnvironmentFailed, boundary, printable
+from agentless_mini.installing import install_command
 from agentless_mini.learning.curation.tasks import Doing, Task, done
 
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -100,7 +101,7 @@ def _edge() -> AbstractContextManager[None]:
 
 
 def _missing() -> EnvironmentFailed:
-    return EnvironmentFailed("A cluster needs Ray: run `pip install 'agentless-mini[cluster]'` here and on each node.")
+    return EnvironmentFailed(f"A cluster needs Ray here and on each node: {install_command('cluster')}.")
 
 
 def _no_cluster(address: str, error: BaseException) -> EnvironmentFailed:

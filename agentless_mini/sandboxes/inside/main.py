@@ -11,6 +11,7 @@ When its standard input closes nobody waits for the box any more, and it ends wi
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -18,6 +19,7 @@ import time
 from typing import IO
 
 from agentless_mini.sandboxes.inside.files import FOLDER, Refused, place, unpack
+from agentless_mini.sandboxes.inside.memory import stored
 from agentless_mini.sandboxes.inside.processes import alone, become, kill_all
 from agentless_mini.sandboxes.inside.steps import run_step
 from agentless_mini.sandboxes.inside.wire import Abandoned, Message, read, receive, say
@@ -29,13 +31,18 @@ def main() -> None:
     job = receive(stream)
     become(job["uid"])
     try:
+        if job["fence"]:
+            from agentless_mini.sandboxes.inside.fence import begin
+
+            os.makedirs(job["scratch"] + "/shm", exist_ok=True)
+            begin(job)
         serve(stream, job)
     except Abandoned:
         pass
     finally:
         kill_all()
         if not alone():
-            shutil.rmtree(job["scratch"], ignore_errors=True)
+            clear(job["scratch"])
 
 
 def serve(stream: IO[bytes], job: Message) -> None:
@@ -44,6 +51,8 @@ def serve(stream: IO[bytes], job: Message) -> None:
     try:
         for folder in (root, scratch, scratch + "/home"):
             os.makedirs(folder, exist_ok=True)
+        if job["fence"]:
+            require_room(job)
         unpack(stream, root, job["tree"])
         top = os.open(root, FOLDER)
         for path, mode, size in job["files"]:
@@ -55,5 +64,23 @@ def serve(stream: IO[bytes], job: Message) -> None:
     say({"kind": "ready"})
     end = time.monotonic() + job["seconds"]
     for step in job["steps"]:
-        run_step(job, step, top, end)
+        end += run_step(job, step, top, end)
     return None
+
+
+def require_room(job: Message) -> None:
+    """Raise OSError where the tree is larger than the box's share of the disk, and note how full that is."""
+    fence = job["fence"]
+    if sum(size for _, _, size in job["tree"]) > fence["disk"]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    fence["used"] = stored(job["scratch"])
+
+
+def clear(folder: str) -> None:
+    """Remove a folder, whatever rights were taken from those in it."""
+    for above, folders, _ in os.walk(folder):
+        for name in folders:
+            path = os.path.join(above, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from agentless_mini.sandboxes.inside.processes import fellows
+
+if TYPE_CHECKING:
+    from agentless_mini.sandboxes.inside.wire import Message
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 INODE = 1024  # bytes of the kernel's memory, about
@@ -26,7 +32,7 @@ def kills() -> int:
 def exceeds(limit: int, places: list[str]) -> bool:
     """Return whether the other processes and the file systems at `places` use more than `limit` bytes."""
     files = sum(map(stored, places))
-    resident = {pid: size(pid) for pid in os.listdir("/proc") if pid.isdigit() and int(pid) != os.getpid()}
+    resident = {pid: size(pid) for pid in map(str, fellows())}
     # What processes share is counted for each of them here, which is quick and mostly enough.
     if files + sum(resident.values()) <= limit:
         return False
@@ -39,6 +45,23 @@ def stored(place: str) -> int:
         found = os.statvfs(place)
         return (found.f_blocks - found.f_bfree) * found.f_frsize + (found.f_files - found.f_ffree) * INODE
     return 0
+
+
+def overflows(place: str, fence: Message) -> bool:
+    """Return whether more than `disk` bytes lie below a folder of a file system that others use, too.
+
+    It is only gone through where so much more is in use than when it was last, which is noted in `used`.
+    """
+    used = stored(place)
+    if used - fence["used"] <= fence["disk"]:
+        return False
+    own = 0
+    for folder, _, names in os.walk(place):
+        for name in names:
+            with suppress(OSError):
+                own += os.lstat(os.path.join(folder, name)).st_blocks * 512 + INODE
+    fence["used"] = used - own
+    return own > int(fence["disk"])
 
 
 def size(pid: str) -> int:

@@ -8,14 +8,19 @@ import select
 import signal
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from agentless_mini.sandboxes.inside.files import clear_result, read_result
-from agentless_mini.sandboxes.inside.memory import exceeds, kills
-from agentless_mini.sandboxes.inside.processes import PR_SET_DUMPABLE, STOPPING, alone, kill_all, prctl
+from agentless_mini.sandboxes.inside.memory import exceeds, kills, overflows
+from agentless_mini.sandboxes.inside.processes import PR_SET_DUMPABLE, STOPPING, alone, kill_all, prctl, waits
 from agentless_mini.sandboxes.inside.wire import Abandoned, Message, say
+
+if TYPE_CHECKING:
+    from agentless_mini.sandboxes.inside.fence import Gate, Warden
 
 TICK = 0.05  # seconds between two looks at the memory that is used
 CHUNK = 1 << 16
+TOLD = 200  # letters of a line
 NICE = 5  # so that the runner gets its turn whatever a step does
 OOM_SCORE = b"500"  # so that the kernel takes a step and not the runner
 CANNOT_RUN = 127
@@ -29,8 +34,9 @@ LEFT_BEHIND = ("LC_CTYPE", "PWD")
 class Bounded:
     """The beginning and the end of an output."""
 
-    def __init__(self, limit: int) -> None:
-        """Keep at most `limit` bytes."""
+    def __init__(self, limit: int, tells: bool = False) -> None:
+        """Keep at most `limit` bytes; `tells` is whether somebody wants to hear the last line."""
+        self.tells = tells
         self.half = limit // 2
         self.head = self.tail = b""
         self.cut = 0
@@ -46,17 +52,25 @@ class Bounded:
         self.tail += data[max(room, 0) :]
         self.cut += max(len(self.tail) - self.half, 0)
         self.tail = self.tail[-self.half :]
+        if self.tells and 0 < len(data) < CHUNK:  # who prints more than that at once is not to be followed
+            lines = [line.strip() for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
+            if lines:
+                say({"kind": "said", "words": lines[-1][:TOLD]})
         return bool(data)
 
 
-def run_step(job: Message, step: Message, top: int, end: float) -> None:
-    """Run a step and say what became of it. `end` is when the box's time is over, on the monotonic clock."""
+def run_step(job: Message, step: Message, top: int, end: float) -> float:
+    """Run a step and say what became of it. `end` is when the box's time is over, on the monotonic clock.
+
+    Return the seconds that it took beyond its limit, which the machine owed it.
+    """
     begun = time.monotonic()
     if begun >= end:
-        return say({"kind": "step", "ending": "not-run"})
+        say({"kind": "step", "ending": "not-run"})
+        return 0.0
     for path in step["results"]:
         clear_result(top, path)
-    output = Bounded(job["output"])
+    output = Bounded(job["output"], job["tells"])
     ending, status = execute(job, step, output, min(begun + step["seconds"], end))
     seconds = time.monotonic() - begun
     found = [(path, read_result(top, path, job["result"])) for path in step["results"]]
@@ -69,7 +83,8 @@ def run_step(job: Message, step: Message, top: int, end: float) -> None:
         "output": [len(output.head), len(output.tail), output.cut],
         "results": [(path, len(data)) for path, data in files],
     }
-    return say(message, output.head, output.tail, *(data for _, data in files))
+    say(message, output.head, output.tail, *(data for _, data in files))
+    return max(0.0, begun + seconds - min(begun + float(step["seconds"]), end))
 
 
 def execute(job: Message, step: Message, output: Bounded, deadline: float) -> tuple[str, int | None]:
@@ -78,9 +93,11 @@ def execute(job: Message, step: Message, output: Bounded, deadline: float) -> tu
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     try:
-        leader = start(job, step, writing)
+        leader, warden = start(job, step, writing)
         os.close(writing)
-        ending, status = watch(job, leader, (reading, output), deadline)
+        ending, status = watch(job, leader, (reading, output), deadline, warden)
+        if warden:
+            warden.close()
         kill_all()
         while output.read(reading):
             pass
@@ -89,7 +106,9 @@ def execute(job: Message, step: Message, output: Bounded, deadline: float) -> tu
     return ("out-of-memory", None) if kills() > killed_before else (ending, status)
 
 
-def watch(job: Message, leader: int, printed: tuple[int, Bounded], deadline: float) -> tuple[str, int | None]:
+def watch(
+    job: Message, leader: int, printed: tuple[int, Bounded], deadline: float, warden: Warden | None
+) -> tuple[str, int | None]:
     """Return how the program ended, or why it has to."""
     ended, ringing = os.pipe()
     os.set_blocking(ended, False)
@@ -97,39 +116,63 @@ def watch(job: Message, leader: int, printed: tuple[int, Bounded], deadline: flo
     signal.set_wakeup_fd(ringing, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     poll = select.poll()
-    for descriptor in (0, printed[0], ended):
+    for descriptor in (0, printed[0], ended, *((warden.listener,) if warden else ())):
         poll.register(descriptor, select.POLLIN)
-    look = 0.0
+    look, begun = 0.0, time.monotonic()
     try:
         while True:
             status = collect(leader)
             now = time.monotonic()
             if status is not None:
                 return "exited", status
-            if now >= deadline:
-                return "timed-out", None
+            ending = over(now - begun, deadline - begun, job["patience"], *waits()) if now >= deadline else ""
+            if ending:
+                return ending, None
             if now >= look:
                 look = now + TICK
-                if alone() and exceeds(job["memory"], [job["folder"], job["scratch"], SHARED]):
+                if exceeds_room(job):
                     return "out-of-memory", None
-            listen(poll, ended, printed)
+            listen(poll, ended, printed, warden)
     finally:
         signal.set_wakeup_fd(-1)
         os.close(ended)
         os.close(ringing)
 
 
-def listen(poll: select.poll, ended: int, printed: tuple[int, Bounded]) -> None:
-    """Wait a little, or until there is output or a process has ended. Raises Abandoned."""
+def over(taken: float, limit: float, patience: float, waited: float, had: float) -> str:
+    """Return how a step ends that has reached its limit, "" where the machine still owes it time.
+
+    It owes what a process of it `waited` for a processor, while all of them together `had` one for less than the limit.
+    """
+    if had >= limit or taken - waited >= limit:
+        return "timed-out"
+    return "starved" if taken >= limit * patience else ""
+
+
+def exceeds_room(job: Message) -> bool:
+    """Return whether the box uses more than it may of memory, or of the disk where it has no file system of its own."""
+    if alone():
+        return exceeds(job["memory"], [job["folder"], job["scratch"], SHARED])
+    fence = job["fence"]
+    return bool(fence) and (exceeds(job["memory"], []) or overflows(job["scratch"], fence))
+
+
+def listen(poll: select.poll, ended: int, printed: tuple[int, Bounded], warden: Warden | None) -> None:
+    """Wait a little, or until there is output, a call to answer, or a process has ended. Raises Abandoned."""
     reading, output = printed
-    for descriptor, _ in poll.poll(TICK * 1000):
+    for descriptor, happened in poll.poll(TICK * 1000):
         if descriptor == 0:  # nothing more is ever sent: it was closed
             raise Abandoned
         if descriptor == ended:
             with suppress(BlockingIOError):
                 os.read(ended, CHUNK)
-        elif not output.read(reading):
-            poll.unregister(reading)
+        elif descriptor == reading:
+            if not output.read(reading):
+                poll.unregister(reading)
+        elif warden and happened & select.POLLIN:
+            warden.answer()
+        else:  # no process is left behind the fence
+            poll.unregister(descriptor)
 
 
 def collect(leader: int) -> int | None:
@@ -145,13 +188,16 @@ def collect(leader: int) -> int | None:
     return status
 
 
-def start(job: Message, step: Message, output: int) -> int:
-    """Start the program of a step in a session of its own and return its number."""
+def start(job: Message, step: Message, output: int) -> tuple[int, Warden | None]:
+    """Start the program of a step in a session of its own; return its number, and who answers its calls."""
+    gate = gate_of(job)
     pid = os.fork()
     if pid:
-        return pid
+        return pid, gate.warden(job) if gate else None
     try:
         become_step(job, output)
+        if gate:
+            gate.close_in(job["fence"])
         variables = environment(job, step)
         os.chdir(os.path.join(job["folder"], step["folder"]))
         os.execvpe(step["argv"][0], step["argv"], variables)  # noqa: S606 - it is the box that is to contain it
@@ -159,6 +205,15 @@ def start(job: Message, step: Message, output: int) -> int:
         os.write(2, f"{step['argv'][:1]} cannot be run: {error}\n".encode("utf-8", "replace"))
     finally:
         os._exit(CANNOT_RUN)
+
+
+def gate_of(job: Message) -> Gate | None:
+    """Return the way through the fence, where there is one. It is imported here, for it takes other boxes time."""
+    if not job["fence"]:
+        return None
+    from agentless_mini.sandboxes.inside.fence import Gate
+
+    return Gate()
 
 
 def become_step(job: Message, output: int) -> None:

@@ -1,0 +1,300 @@
+"""`amini doctor`: what a repair with tests needs, whether it is here, and what to do where it is not.
+
+Every look has a few seconds, all are taken side by side, and none fetches or starts anything that stays.
+"""
+
+import asyncio
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import aclosing, closing, suppress
+from dataclasses import asdict, dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from agentless_mini.commands.models import Machine
+from agentless_mini.config import Config, Engine
+from agentless_mini.domain import MIB
+from agentless_mini.environments import SandboxKind
+from agentless_mini.errors import AminiError, EnvironmentFailed, printable
+from agentless_mini.gitcommand import GitCommand, require_recent_git
+from agentless_mini.installing import install_command
+from agentless_mini.samplers.connection import Patience
+from agentless_mini.samplers.openai_api import OpenAISampler
+from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
+from agentless_mini.sandboxes.containers import translated
+from agentless_mini.sandboxes.docker import connect
+from agentless_mini.sandboxes.images import find_image
+from agentless_mini.serving.llama_library import load_library
+from agentless_mini.serving.process import Server
+from agentless_mini.serving.state import find_server
+from agentless_mini.serving.vllm import find_gpus, has_vllm
+
+LIMIT = 10.0
+"""Seconds for all looks together; what takes longer counts as missing."""
+ROOM = 2048 * MIB
+"""Bytes that should be free for records, environments and a small model."""
+_HUB_LIMIT = 4.0
+_NAMES = 12  # columns of the names, and of the word after them
+_WORDS = 9
+_LANDLOCK_CREATE_RULESET = 444  # the system call's number on every architecture that has it
+_LANDLOCK_VERSION = 1
+_USER_NAMESPACE = """
+import ctypes, os, sys
+user = os.geteuid()
+if ctypes.CDLL(None, use_errno=True).unshare(0x10000000):
+    sys.exit(os.strerror(ctypes.get_errno()))
+try:
+    with open("/proc/self/uid_map", "w") as file:
+        file.write(f"0 {user} 1")
+except OSError as error:
+    sys.exit(error.strerror)
+"""
+# What switches them off where it has the first value, and the value that switches them on.
+_SWITCHES = {
+    "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),
+    "kernel.unprivileged_userns_clone": ("0", "1"),
+    "user.max_user_namespaces": ("0", "10000"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one look found: whether it is there, and in a sentence what it is or what to do."""
+
+    ok: bool
+    said: str
+
+
+Look = Callable[[], Finding]
+
+
+def run_doctor(config: Config, machine: Machine, as_json: bool) -> int:
+    """Write what is found to stdout, and return 0 where a repair with tests can run here, else 4."""
+    found = look_at_all(looks(config, machine), LIMIT)
+    found["repair"] = conclusion(found, config)
+    if as_json:
+        findings = [{"name": name, **asdict(finding)} for name, finding in found.items()]
+        sys.stdout.write(json.dumps({"schema": 1, "findings": findings}, indent=2) + "\n")
+    else:
+        _write(found)
+    return 0 if found["repair"].ok else EnvironmentFailed.exit_code
+
+
+def looks(config: Config, machine: Machine) -> dict[str, Look]:
+    """Return every look by what it is after, in the order in which they are told."""
+    return {
+        "git": _git,
+        "docker": lambda: _docker(config),
+        "bubblewrap": lambda: _bubblewrap(config),
+        "namespaces": _namespaces,
+        "landlock": _landlock,
+        "endpoint": lambda: _endpoint(config, machine),
+        "gpu": lambda: _gpu(machine),
+        "vllm": lambda: _vllm(config),
+        "embedded": _embedded,
+        "hub": lambda: _hub(config),
+        "cache": lambda: _disk(machine.cache),
+        "records": lambda: _disk(machine.state),
+    }
+
+
+def look_at_all(wanted: Mapping[str, Look], seconds: float) -> dict[str, Finding]:
+    """Take all looks side by side. One that has not ended after so many seconds is left behind."""
+    found: dict[str, Finding] = {}
+
+    def look(name: str) -> None:
+        try:
+            found[name] = wanted[name]()
+        except Exception as error:  # noqa: BLE001 - whatever keeps it from working is what is to be told
+            said = str(error) if isinstance(error, AminiError) else f"{type(error).__name__}: {printable(str(error))}"
+            found[name] = Finding(ok=False, said=said)
+
+    threads = [threading.Thread(target=look, args=(name,), daemon=True) for name in wanted]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    late = Finding(ok=False, said=f"It does not answer within {seconds:g} s: see what keeps it.")
+    return {name: found.get(name, late) for name in wanted}
+
+
+def conclusion(found: Mapping[str, Finding], config: Config) -> Finding:
+    """Say whether a repair with tests can run here, by what was found and the settings."""
+    kind = config.sandbox.kind
+    boxes: dict[SandboxKind, tuple[str, ...]] = {
+        SandboxKind.AUTO: ("docker", "bubblewrap"),
+        SandboxKind.LOCAL: ("bubblewrap",),
+        SandboxKind.UNSAFE: ("git",),  # nothing more
+        SandboxKind.NONE: (),
+    }
+    lacking = {
+        "git": found["git"].ok,
+        "a sandbox for the tests": any(found[name].ok for name in boxes.get(kind, (str(kind),))),
+        "a model that answers": _is_answered(found, config),
+        "room on the disk": found["cache"].ok and found["records"].ok,
+    }
+    missing = [what for what, is_there in lacking.items() if not is_there]
+    if missing:
+        return Finding(ok=False, said=f"A repair with tests cannot run here; it lacks {' and '.join(missing)}.")
+    return Finding(ok=True, said="A repair with tests can run here.")
+
+
+def _is_answered(found: Mapping[str, Finding], config: Config) -> bool:
+    """Tell whether a model is there, in the order in which a run chooses one."""
+    if config.endpoint.base_url:
+        return found["endpoint"].ok
+    if config.engine is Engine.VLLM:
+        return found["vllm"].ok
+    own = config.engine is Engine.AUTO and (found["endpoint"].ok or (found["gpu"].ok and found["vllm"].ok))
+    return own or found["embedded"].ok
+
+
+def _git() -> Finding:
+    require_recent_git()
+    return Finding(ok=True, said=GitCommand(".").read("version").decode("utf-8", "replace").strip())
+
+
+def _docker(config: Config) -> Finding:
+    """Look for a daemon, and ask it for the image without having it pulled."""
+    image = config.sandbox.image or config.sandbox.base_image.replace("{version}", f"3.{sys.version_info.minor}")
+    with closing(connect(1)) as client:
+        api: Any = client.api  # it is not typed
+        with translated():
+            answers = f"Docker {api.version()['Version']} answers"
+        if find_image(client, image):
+            return Finding(ok=True, said=f"{answers}, and has the image {image}.")
+        try:
+            with translated():
+                api.inspect_distribution(image)
+        except EnvironmentFailed:
+            said = f"{answers}, but the image {image} can neither be found nor pulled: name another with --image."
+            return Finding(ok=False, said=said)
+    return Finding(ok=True, said=f"{answers}, and can pull the image {image}.")
+
+
+def _bubblewrap(config: Config) -> Finding:
+    if sys.platform != "linux":
+        return Finding(ok=False, said="It needs Linux: use Docker.")
+    found = find_bubblewrap(config.sandbox.bubblewrap)
+    return Finding(ok=True, said=f"{found.path} {'.'.join(map(str, found.version))}")
+
+
+def _namespaces() -> Finding:
+    if sys.platform != "linux":
+        return Finding(ok=False, said="Linux alone has them: use Docker.")
+    done = subprocess.run((sys.executable, "-I", "-S", "-c", _USER_NAMESPACE), capture_output=True, check=False)  # noqa: S603 - a fixed program
+    if not done.returncode:
+        return Finding(ok=True, said="User namespaces can be made.")
+    switched_off = [f"`sysctl {name}={on}`" for name, (off, on) in _SWITCHES.items() if _sysctl(name) == off]
+    advice = f"as root, run {' and '.join(switched_off)}" if switched_off else "in a container, allow it to make some"
+    reason = printable(done.stderr.decode("utf-8", "replace").strip())
+    return Finding(ok=False, said=f"User namespaces cannot be made ({reason}): {advice}, or use Docker.")
+
+
+def _sysctl(name: str) -> str:
+    with suppress(OSError):
+        return Path("/proc/sys", *name.split(".")).read_text().strip()
+    return ""
+
+
+def _landlock() -> Finding:
+    """Ask the kernel for the version of its interface."""
+    version = -1
+    if sys.platform == "linux":
+        version = ctypes.CDLL(None).syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)
+    if version > 0:
+        return Finding(ok=True, said=f"The kernel has Landlock, version {version} of its interface.")
+    return Finding(ok=False, said="The kernel has no Landlock, or it is switched off: use Docker or bubblewrap.")
+
+
+def _gpu(machine: Machine) -> Finding:
+    gpus = find_gpus(machine.environment.get("CUDA_VISIBLE_DEVICES"))
+    if gpus:
+        return Finding(ok=True, said=f"{len(gpus)} to be used, the first {printable(gpus[0].partition(' (')[0])}.")
+    said = "nvidia-smi tells of none: name a server elsewhere with --base-url, or use the embedded model."
+    return Finding(ok=False, said=said)
+
+
+def _vllm(config: Config) -> Finding:
+    if has_vllm(config.vllm):
+        return Finding(ok=True, said="It is installed; `amini serve MODEL` starts it.")
+    return Finding(ok=False, said=f"It is not installed, and of use where there is a GPU: {install_command('vllm')}.")
+
+
+def _embedded() -> Finding:
+    return Finding(ok=True, said=f"llama.cpp {load_library().version} can be used.")
+
+
+def _endpoint(config: Config, machine: Machine) -> Finding:
+    """Ask the server that is named, else the one that `amini serve` left running."""
+    endpoint = config.endpoint
+    if endpoint.base_url is None:
+        server = find_server(machine.served)
+        if not isinstance(server, Server):
+            said = "None is named, and `amini serve` runs none: name one with --base-url or in the settings."
+            return Finding(ok=False, said=said)
+        endpoint = endpoint.model_copy(update={"base_url": server.base_url, "model": endpoint.model or server.model})
+
+    async def ask() -> Finding:
+        sampler = OpenAISampler(endpoint, patience=Patience(0), environment=machine.environment)
+        async with aclosing(sampler):
+            card = await sampler.card()
+        name = f"{endpoint.base_url} serves {printable(card.name)}"
+        return Finding(ok=True, said=f"{name} with a window of {card.context_window:,} tokens.")
+
+    return asyncio.run(ask())
+
+
+def _hub(config: Config) -> Finding:
+    request = urllib.request.Request(config.embedded.hub, method="HEAD")  # noqa: S310 - http, by the setting's pattern
+    try:
+        urllib.request.urlopen(request, timeout=_HUB_LIMIT).close()  # noqa: S310 - likewise
+    except urllib.error.HTTPError:  # it answers
+        pass
+    except (OSError, HTTPException) as error:
+        reason = printable(str(getattr(error, "reason", error)))
+        said = f"{config.embedded.hub} is not reached ({reason}): models that are not here yet cannot be fetched."
+        return Finding(ok=False, said=said)
+    return Finding(ok=True, said=f"{config.embedded.hub} answers.")
+
+
+def _disk(folder: Path) -> Finding:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if not os.access(there, os.W_OK):
+        return Finding(
+            ok=False, said=f"{there} cannot be written: change its permissions, XDG_CACHE_HOME or XDG_STATE_HOME."
+        )
+    said = f"{free / 1024**3:,.1f} GiB are free for {folder}"
+    if free < ROOM:
+        return Finding(ok=False, said=f"{said}: make room, {ROOM // 1024**3} GiB at least.")
+    return Finding(ok=True, said=f"{said}.")
+
+
+def _write(found: Mapping[str, Finding]) -> None:
+    """Write a line for each finding; on a terminal it is broken between words to fit."""
+    console = Console(soft_wrap=True)
+    indent = " " * (_NAMES + _WORDS)
+    for name, finding in found.items():
+        word = "ok" if finding.ok else "missing"
+        lines = [finding.said]
+        if console.is_terminal:
+            room = max(20, console.width - len(indent))
+            lines = textwrap.wrap(finding.said, room, break_long_words=False, break_on_hyphens=False)
+        head = Text(f"{name:{_NAMES}}") + Text(f"{word:{_WORDS}}", style="green" if finding.ok else "yellow")
+        console.print(head + Text(f"\n{indent}".join(lines)), highlight=False)

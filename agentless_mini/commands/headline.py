@@ -1,0 +1,32 @@
+"""The first line of a run: who answers and where, how much is asked for, and what runs the tests."""
+
+from agentless_mini.commands.chain import identity
+from agentless_mini.commands.models import ChosenModel
+from agentless_mini.config import Config
+from agentless_mini.environments import UNTESTED
+from agentless_mini.recording import RecordedSampler
+from agentless_mini.store import Store
+
+
+async def answerer(chosen: ChosenModel, config: Config, store: Store) -> str:
+    """Return the model, where it runs, and its window.
+
+    A server that is there is asked for its window where that is not in the record; none is started for it. Raises what
+    the server raises.
+    """
+    name = identity(chosen, config)
+    card = store.card(name)
+    if card is None and not chosen.window:
+        card = await RecordedSampler(chosen.sampler, store, name).card()
+    return f"{chosen.name} ({chosen.source}; {f'window of {card.context_window} tokens' if card else chosen.window})"
+
+
+def amount(config: Config, chosen: ChosenModel, tests_run: str, given: int = 0) -> str:
+    """Return how many samples and tests are asked for, `given` of these the user's own; `tests_run` is as `foresee`."""
+    rounds, each = config.evolve.rounds, config.evolve.per_round
+    repairs = f"{'at most ' if config.repair.stop_when else ''}{config.repair.samples} repairs"
+    if rounds > 1:
+        repairs = f"{rounds} rounds of {each or -(-config.repair.samples // rounds)} repairs"
+    written = config.reproduce.samples if chosen.writes and not tests_run.startswith(UNTESTED) else 0
+    own = f", {given} of yours" if given else ""
+    return f"{repairs}, {written} new tests{own}; {tests_run}"

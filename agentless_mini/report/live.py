@@ -1,0 +1,212 @@
+"""What progress is shown with: a moving line for each piece of work on a terminal, lines fit for a log elsewhere.
+
+Without a terminal (or on a dumb one) something is said at least every half minute. A note is said once, however often
+it is made. Nothing here writes to stdout.
+"""
+
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import Progress, ProgressColumn, Task, TaskID
+from rich.text import Text
+
+from agentless_mini.report.cells import plain_text
+
+SILENCE = 25.0
+"""Seconds without a line after which a log gets one; they are looked at every second or so."""
+BAR, ROOMY, TITLE = 10, 60, 23
+"""Cells of a bar, of a console that has room for one, and of the longest title."""
+_RECORDED = 0.5
+"""Seconds from the beginning of a line in which what is done came from the record, and says nothing of the pace."""
+
+
+def moves(console: Console) -> bool:
+    """Tell whether lines on the console can move: it is a terminal, and one that is not dumb."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def clock_time(seconds: float) -> str:
+    """Return a time as people read it: `0:42`, `12:05`, `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def flowed(line: str, console: Console, indent: int) -> str:
+    """Return a line as it is shown: on a terminal broken between words, what follows indented; in a log as it is."""
+    if not moves(console) or len(line) <= console.width:
+        return line
+    rest = " " * min(indent, console.width // 4)
+    lines = textwrap.wrap(line, console.width, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+class Flowed:
+    """Lines of text for a console, shown as `flowed` says unless it is printed with `soft_wrap`."""
+
+    def __init__(self, lines: Iterable[str], indent: int) -> None:
+        """Indent by so many cells what does not fit a line."""
+        self._lines = tuple(lines)
+        self._indent = indent
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """Yield the lines."""
+        for line in self._lines:
+            shown = line if options.no_wrap else flowed(line, console, self._indent)
+            yield Text(shown, no_wrap=True, overflow="ignore")
+
+
+class Line:
+    """One piece of work: its title, how much is done of how much (0: not known), and a few words on it."""
+
+    def __init__(self, title: str, total: int, began: float) -> None:
+        """Begin with nothing done, at `began` on the clock in seconds."""
+        self.title = title
+        self.total = total
+        self.done = 0
+        self.detail = ""
+        self.active = True
+        self._began = began
+        self._recorded = 0
+        self._newest = began
+
+    def advance(self, done: int, now: float) -> None:
+        """Count what is done so far."""
+        self.done = done
+        self._newest = now
+        if now - self._began < _RECORDED:
+            self._recorded = done
+
+    def left(self, now: float) -> float | None:
+        """Return the seconds that are left at the pace until now, None where nothing tells."""
+        fresh, owed = self.done - self._recorded, self.total - self.done
+        return (now - self._began) / fresh * owed if fresh > 0 and owed > 0 else None
+
+    def ran(self, now: float) -> str:
+        """Return for how long it has gone on, or went."""
+        return clock_time((self._newest if 0 < self.total <= self.done else now) - self._began)
+
+    def said(self, now: float) -> str:
+        """Return the line as a log has it."""
+        counted = f"{self.done}/{self.total}" if self.total else f"{self.done or ''}"
+        left = self.left(now)
+        parts = [counted, self.detail, f"about {clock_time(left)} left" if left is not None else ""]
+        return f"{self.title}: {', '.join(part for part in parts if part) or self.ran(now)}"
+
+    def shown(self, now: float, width: int, *, unicode: bool = True) -> Text:
+        """Return the line as a terminal of this width shows it; where it is narrow, without bar and details."""
+        left, ran = self.left(now), self.ran(now)
+        counted = f"{self.done}/{self.total}" if self.total else ""
+        if width < ROOMY:
+            paced = f"~{clock_time(left)}" if left is not None else ran
+            return _row(f"{self.title} {counted} {paced}" if counted else f"{self.title} {ran} {self.detail}", width)
+        full = round(BAR * self.done / self.total) if self.total else 0
+        on, off = "\u2501\u2500" if unicode else "=-"
+        bar = on * full + off * (BAR - full) if self.total else " " * BAR
+        paced = f"~{clock_time(left)} left" if left is not None else ran
+        return _row(f"{self.title:{TITLE}} {bar} {counted:>7} {paced:>10}  {self.detail}", width)
+
+
+def _row(text: str, width: int) -> Text:
+    row = plain_text(text.rstrip())
+    row.no_wrap = True
+    row.truncate(width, overflow="ellipsis")
+    return row
+
+
+class Lines:
+    """Moving lines on a terminal, and what is said above them, as a context manager: leaving it clears them.
+
+    Without a terminal it says what is going on (`beat`) where nothing else was said for a while.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        """Show on `console`, which should write to stderr."""
+        self.console = console
+        self.clock = clock
+        self.moving = moves(console)
+        self._bars = _Bars(_Column(self), console=console, transient=True, disable=not self.moving)
+        self._lines: dict[TaskID, Line] = {}
+        self._notes: set[str] = set()
+        self._began = self._said = clock()
+        self._stopped = threading.Event()
+        self._beating = threading.Thread(target=self._beat_on, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start showing."""
+        self._bars.start()
+        if not self.moving and not self.console.quiet:
+            self._beating.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Clear the moving lines."""
+        self._stopped.set()
+        self._bars.stop()
+
+    def begin(self, title: str, total: int = 0) -> Line:
+        """Add a line and return it."""
+        line = Line(title, total, self.clock())
+        self._lines[self._bars.add_task(title, total=None, line=line)] = line
+        return line
+
+    def end(self, line: Line) -> None:
+        """Take a line away: what it stands for is over."""
+        line.active = False
+        for task, found in self._lines.items():
+            if found is line:
+                self._bars.update(task, visible=False)
+
+    def plain(self, text: str) -> None:
+        """Say something where nothing moves."""
+        if not self.moving:
+            self._said = self.clock()
+            self.console.print(plain_text(text), highlight=False)
+
+    def note(self, text: str, about: str = "") -> None:
+        """Say a note, and of what it is; the same again is not said."""
+        if text in self._notes:
+            return
+        self._notes.add(text)
+        self._said = self.clock()
+        named = plain_text(f"note: {about}: {text}" if about else f"note: {text}").plain
+        self.console.print(Text(flowed(named, self.console, 6), style="yellow"), highlight=False)
+
+    def beat(self) -> None:
+        """Say what is going on, unless something was said a moment ago."""
+        now = self.clock()
+        if now - self._said >= SILENCE:
+            told = [line.said(now) for line in self._lines.values() if line.active and line.done != (line.total or -1)]
+            self.plain(f"{'; '.join(told) or 'Working'} (for {clock_time(now - self._began)})")
+
+    def _beat_on(self) -> None:
+        while not self._stopped.wait(1.0):
+            self.beat()
+
+
+class _Bars(Progress):
+    """Lines in the order of their titles, which begin with the number of their step."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(sorted(self.tasks, key=lambda task: task.description))
+
+
+class _Column(ProgressColumn):
+    """The whole of a line."""
+
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def render(self, task: Task) -> Text:
+        console = self._lines.console
+        line: Line = task.fields["line"]
+        unicode = console.encoding.startswith("utf")
+        return line.shown(self._lines.clock(), console.width, unicode=unicode)

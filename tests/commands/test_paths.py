@@ -1,0 +1,113 @@
+"""Paths as they are written from where the user stands, and what is checked before anything is asked."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.commands.paths import given_here, tree_path, tree_test
+from agentless_mini.errors import UsageError
+from agentless_mini.samplers.scripted_server import ScriptedServer
+from agentless_mini.stages.given import GivenSettings
+from tests.commands.running import VOTE_ALONE, Home, one_sentence, server
+from tests.stages.workbench import shop, text_file
+
+NAMES = {"app.py", "shop/app.py", "shop/cart.py", "tests/test_cart.py"}
+
+
+@pytest.mark.parametrize(
+    ("said", "folder", "meant"),
+    [
+        ("cart.py", "shop", "shop/cart.py"),
+        ("./cart.py", "shop", "shop/cart.py"),
+        (".\\cart.py", "shop", "shop/cart.py"),
+        ("shop/cart.py", "shop", "shop/cart.py"),
+        ("../tests/test_cart.py", "shop", "tests/test_cart.py"),
+        ("./app.py", "shop", "shop/app.py"),
+        ("../app.py", "shop", "app.py"),
+        ("app.py", "", "app.py"),
+        ("app.py", "tests", "app.py"),
+        ("shop/app.py", "..", "shop/app.py"),
+        ("tree/shop/app.py", "..", "shop/app.py"),
+        ("gone.py", "shop", "gone.py"),
+        ("../../elsewhere.py", "shop", "../../elsewhere.py"),
+    ],
+)
+def test_a_path_is_taken_from_where_the_user_stands_or_from_the_top(
+    said: str, folder: str, meant: str, tmp_path: Path
+) -> None:
+    top = tmp_path / "tree"
+    here = Path(os.path.normpath(top / folder))
+    here.mkdir(parents=True, exist_ok=True)
+    assert tree_path(said, NAMES, top, here) == meant
+    assert tree_test(f"{said}::test_a[x::y]", NAMES, top, here) == f"{meant}::test_a[x::y]"
+
+
+def test_an_absolute_path_is_taken(tmp_path: Path) -> None:
+    assert tree_path(f"{tmp_path}/app.py", NAMES, tmp_path, tmp_path / "shop") == "app.py"
+
+
+def test_what_may_be_two_files_is_asked_back(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is both shop/app\.py and app\.py of the repository: write \./app\.py"):
+        tree_path("app.py", NAMES, tmp_path, tmp_path / "shop")
+
+
+def test_a_command_runs_where_it_was_said(tmp_path: Path) -> None:
+    tree = shop(text_file("a b/x.py", ""))
+    given = GivenSettings(commands=("python x.py", ""))
+    assert given_here(given, tree, tmp_path, tmp_path / "a b").commands == ("cd 'a b'; python x.py", "")
+    for folder in (tmp_path, tmp_path / "empty", tmp_path.parent):
+        assert given_here(given, tree, tmp_path, folder).commands == given.commands
+
+
+def repaired(home: Home, folder: str, endpoint: ScriptedServer, *more: str) -> "subprocess.CompletedProcess[str]":
+    asked = ("repair", ".", str(home.root / "issue.md"), "--base-url", endpoint.url, "--model", "scripted", "-n", "2")
+    return subprocess.run(
+        home.command(*asked, *more),
+        cwd=home.repository / folder,
+        env=home.environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_files_and_output_are_relative_to_a_folder_of_the_repository(home: Home) -> None:
+    with server() as endpoint:
+        done = repaired(home, "shop", endpoint, "--files", "cart.py", "-o", "fix.patch")
+    assert done.returncode == 0, done.stderr
+    assert (home.repository / "shop" / "fix.patch").read_text().startswith("diff --git a/shop/cart.py")
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "told"),
+    [
+        (("--files", "gone.py"), 2, "gone.py"),
+        (("--failing-test", "gone.py::test_a"), 2, "gone.py"),
+        (("--failing-cmd", " "), 2, "--failing-cmd"),
+        (("--sandbox", "local"), 4, "Bubblewrap"),
+        (("--sandbox", "local", "--image", "python:3"), 2, "leave out --image"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_anything_is_asked(
+    home: Home, more: tuple[str, ...], code: int, told: str
+) -> None:
+    settings = home.root / "config" / "amini" / "config.toml"
+    settings.write_text(VOTE_ALONE + 'bubblewrap = "/nowhere/bwrap"\n')
+    with server() as endpoint:
+        done = repaired(home, "", endpoint, *more)
+        assert not endpoint.log.chats()
+    assert (done.returncode, done.stdout) == (code, "")
+    assert told in one_sentence(done.stderr.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_an_image_that_cannot_be_had_is_told_before_anything_is_asked(home: Home) -> None:
+    (home.root / "config" / "amini" / "config.toml").unlink()
+    with server() as endpoint:
+        done = repaired(home, "", endpoint, "--image", "localhost:9/none/such:1")
+        assert not endpoint.log.chats()
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "localhost:9/none/such:1 is not here and cannot be pulled" in done.stderr

@@ -1,0 +1,152 @@
+"""What progress is shown with: times that are left, lines that fit, and a log that never falls silent."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from agentless_mini.report.live import BAR, SILENCE, Flowed, Line, Lines, clock_time, flowed
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def screen(width: int, *, terminal: bool = True) -> Console:
+    return Console(
+        file=io.StringIO(), force_terminal=terminal, width=width, color_system=None, _environ={"TERM": "xterm"}
+    )
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_times_are_written_as_people_read_them() -> None:
+    assert [clock_time(seconds) for seconds in (4.4, 62, 3723)] == ["0:04", "1:02", "1:02:03"]
+
+
+def test_what_is_left_follows_from_what_was_measured() -> None:
+    line = Line("Sampling", 10, began=100.0)
+    assert line.left(101.0) is None
+    line.advance(2, 104.0)
+    assert line.left(104.0) == pytest.approx(16.0)
+    assert line.left(106.0) == pytest.approx(24.0)  # nothing came since
+    line.advance(10, 120.0)
+    assert line.left(120.0) is None
+    assert line.ran(500.0) == "0:20"
+
+
+def test_what_comes_from_the_record_says_nothing_of_the_pace() -> None:
+    line = Line("Sampling", 100, began=0.0)
+    line.advance(90, 0.1)
+    assert line.left(5.0) is None
+    line.advance(91, 10.0)
+    assert line.left(10.0) == pytest.approx(90.0)
+
+
+def test_lines_stand_in_the_order_of_their_steps() -> None:
+    console = screen(80)
+    with Lines(console) as lines:
+        for title in ("3/5 Preparing the tests", "1/5 Finding the files"):
+            lines.begin(title, 2)
+    last = printed(console)
+    assert last.rindex("1/5 Finding") < last.rindex("3/5 Preparing")
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_a_moving_line_keeps_to_its_row(width: int) -> None:
+    line = Line("5/5 Testing the patches", 100, began=0.0)
+    line.advance(30, 300.0)
+    line.detail = "400 pass, 20 fail, 3 error " + "x" * 100
+    shown = line.shown(300.0, width).plain
+    assert len(shown) <= width
+    assert shown.startswith("5/5 Testing the patches ")
+    assert "30/100" in shown
+    assert "~11:40" in shown
+    assert ("400 pass" in shown) == (width > 40)
+    assert ("\u2501" * 3 in shown) == (width > 40)
+    assert "\u2501" not in line.shown(300.0, width, unicode=False).plain
+
+
+def test_work_of_unknown_size_shows_for_how_long_it_goes_on() -> None:
+    line = Line("Preparing the tests", 0, began=0.0)
+    line.detail = "Collecting numpy"
+    assert line.shown(65.0, 40).plain == "Preparing the tests 1:05 Collecting num\u2026"
+    assert line.shown(65.0, 80).plain.split() == ["Preparing", "the", "tests", "1:05", "Collecting", "numpy"]
+    assert "\u2500" * BAR not in line.shown(65.0, 80).plain
+    assert line.said(65.0) == "Preparing the tests: Collecting numpy"
+
+
+def test_a_log_hears_of_the_work_where_nothing_else_is_said() -> None:
+    console, clock = screen(80, terminal=False), Clock()
+    lines = Lines(console, clock)
+    lines.beat()
+    clock.now = SILENCE
+    lines.beat()
+    work, over = lines.begin("Sampling", 4), lines.begin("Over")
+    lines.end(over)
+    work.advance(1, clock.now + 10)
+    clock.now += 20
+    lines.beat()
+    lines.plain("something else")
+    clock.now += SILENCE - 1
+    lines.beat()
+    clock.now += 1
+    lines.beat()
+    assert printed(console).splitlines() == [
+        "Working (for 0:25)",
+        "something else",
+        "Sampling: 1/4, about 2:15 left (for 1:10)",
+    ]
+
+
+def test_a_terminal_needs_no_such_line() -> None:
+    console, clock = screen(80), Clock()
+    with Lines(console, clock) as lines:
+        clock.now = 2 * SILENCE
+        lines.beat()
+    assert "Working" not in printed(console)
+
+
+def test_a_note_is_said_once() -> None:
+    console = screen(80, terminal=False)
+    with Lines(console) as lines:
+        lines.note("The tree was cut.")
+        lines.note("The tree was cut.", "acme__shop-1")
+        lines.note("It is slow.", "acme__shop-1")
+    assert printed(console).splitlines() == ["note: The tree was cut.", "note: acme__shop-1: It is slow."]
+
+
+def test_nothing_is_said_where_nothing_is_to_be_said() -> None:
+    console, clock = Console(file=io.StringIO(), quiet=True), Clock()
+    with Lines(console, clock) as lines:
+        clock.now = 2 * SILENCE
+        lines.beat()
+        lines.note("The tree was cut.")
+    assert not printed(console)
+
+
+def test_text_is_broken_between_words_on_a_terminal_alone() -> None:
+    text = "note       Left out of a prompt to fit the context: /a/very/long/path/that/nothing/can/break.py."
+    assert flowed(text, screen(40, terminal=False), 11) == text
+    assert flowed(text, screen(200), 11) == text
+    assert flowed(text, screen(40), 11).splitlines() == [
+        "note       Left out of a prompt to fit",
+        "          the context:",
+        "          /a/very/long/path/that/nothing/can/break.py.",
+    ]
+
+
+def test_lines_of_a_summary_flow() -> None:
+    console = screen(20)
+    told = Flowed(["patch      a/very/long/path/to/a.py: it won"], 5)
+    console.print(told, crop=False)
+    console.print(told, soft_wrap=True)
+    whole = "patch      a/very/long/path/to/a.py: it won"
+    assert printed(console).splitlines() == ["patch", "     a/very/long/path/to/a.py:", "     it won", whole]
