@@ -12,7 +12,7 @@ import typer
 from agentless_mini import __version__
 from agentless_mini.commands.evaluation_options import BenchmarkOptions, FleetOptions, ReportOptions
 from agentless_mini.commands.learn import learn
-from agentless_mini.commands.options import ConfigFile, StoreFile, expanded, settings_of, variables_of
+from agentless_mini.commands.options import ConfigFile, expanded, settings_of, variables_of
 from agentless_mini.commands.repair_options import (
     EvolveOptions,
     ExecutionOptions,
@@ -20,6 +20,7 @@ from agentless_mini.commands.repair_options import (
     OutputOptions,
     SamplingOptions,
     ServeOptions,
+    ShowOptions,
     SourceOptions,
     TextOptions,
 )
@@ -135,32 +136,16 @@ def report(options: ReportOptions) -> None:
 
 
 @app.command(short_help="List past runs, or open one.")
-def show(
-    run: Annotated[
-        int | None, typer.Argument(metavar="RUN", help="Number of a run; none lists them.", min=1, max=2**63 - 1)
-    ] = None,
-    repository: Annotated[
-        str, typer.Option("--repository", "-r", metavar="REPO", help="The repository whose runs are meant.")
-    ] = ".",
-    prompts: Annotated[bool, typer.Option("--prompts", help="Show the prompts as well.")] = False,
-    completions: Annotated[bool, typer.Option("--completions", help="Show the model's answers as well.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
-    store: StoreFile = None,
-) -> None:
-    """List past runs, or open one: files, samples, rejections, votes and the chosen patch."""
+@expanded
+def show(options: ShowOptions) -> None:
+    """List past runs, or open one: files, samples, votes, tests and the chosen patch, on one screen."""
     from agentless_mini.commands.terminal import reported
 
     with reported():
         from agentless_mini.commands.entry import store_of
-        from agentless_mini.commands.show import Wanted, show_run, show_runs
-        from agentless_mini.store import RunId
+        from agentless_mini.commands.show import run_show
 
-        wanted = Wanted(prompts, completions, as_json)
-        path = store or store_of(repository)
-        if run is None:
-            show_runs(path, wanted)
-        else:
-            show_run(path, RunId(run), wanted)
+        run_show(options, options.store or store_of(options.repository))
 
 
 @app.command()

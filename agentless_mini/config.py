@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from agentless_mini.environments.settings import SandboxSettings
 from agentless_mini.errors import UsageError, boundary, printable, reason
@@ -87,6 +87,10 @@ class Config(BaseModel):
     """[reproduce]: how reproduction tests are sampled and kept."""
     regress: RegressSettings = RegressSettings()
     """[regress]: which of the repository's own tests are run."""
+    fresh: bool = False
+    """Whether new answers are drawn, whatever is recorded."""
+    generation: NonNegativeInt | None = None
+    """Which of the answers to an issue are used without `fresh`, counted from 0; by default the newest."""
     rank: Method = Method.AGREEMENT
     """How the patch is chosen."""
     require: Level | None = None

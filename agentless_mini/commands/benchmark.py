@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ def run_eval(benchmark: BenchmarkOptions, fleet: FleetOptions, config: Config, m
     code = evaluate(evaluation, machine, bedding, Console(quiet=True) if fleet.quiet else people())
     if benchmark.submission is not None:
         submit(evaluation, benchmark.split or Path(dataset.name).stem, benchmark.submission)
-    sys.stdout.write(f"{evaluation.folder}\n")
+    sys.stdout.buffer.write(os.fsencode(evaluation.folder) + b"\n")
     return code
 
 

@@ -2,26 +2,50 @@
 
 import json
 import platform
+from typing import TypeVar
 
 from agentless_mini import __version__
 from agentless_mini.commands.models import ChosenModel
 from agentless_mini.config import Config
 from agentless_mini.domain import Decoding
 from agentless_mini.pipeline import ChainSettings
+from agentless_mini.stages.evolve import EvolveSettings
+from agentless_mini.stages.localize import LocalizeSettings
+from agentless_mini.stages.repair import RepairSettings
+from agentless_mini.stages.reproduce import ReproduceSettings
+
+SEEDS = 1_000_000
+"""Seeds from one generation of answers to the next."""
+
+Seeded = TypeVar("Seeded", LocalizeSettings, RepairSettings, EvolveSettings, ReproduceSettings)
 
 
 def chain_of(config: Config) -> ChainSettings:
-    """Return the settings of the chain's stages; what depends on the issue is the command's to add."""
+    """Return the settings of the chain's stages; what depends on the issue is the command's to add.
+
+    Each generation of answers has seeds of its own, so that a server draws others and the record keeps them apart.
+    """
+    shift = SEEDS * (config.generation or 0)
+
+    def seeded(settings: Seeded) -> Seeded:
+        return settings.model_copy(update={"seed": (settings.seed + shift) % 2**31})
+
     return ChainSettings(
-        localize=config.localize,
-        repair=config.repair,
-        evolve=config.evolve,
-        reproduce=config.reproduce,
+        localize=seeded(config.localize),
+        repair=seeded(config.repair),
+        evolve=seeded(config.evolve),
+        reproduce=seeded(config.reproduce),
         regress=config.regress,
         answer=config.answer,
         think=config.think,
         rank=config.rank,
     )
+
+
+def settled(config: Config, newest: int) -> Config:
+    """Return the settings with the number of the generation, where `newest` is the newest that is recorded."""
+    named = newest if config.generation is None else config.generation
+    return config.model_copy(update={"generation": newest + 1 if config.fresh else named})
 
 
 def identity(chosen: ChosenModel, config: Config) -> str:

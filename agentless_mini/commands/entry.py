@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
+from rich.console import Console
 
 from agentless_mini.branches import has_changes, plan_branch
 from agentless_mini.commands.chain import chain_of
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.options import option_of
 from agentless_mini.commands.repair import Output, Task, repair
-from agentless_mini.commands.terminal import people, require_stdout
+from agentless_mini.commands.terminal import noted, people, require_stdout, without_passwords
 from agentless_mini.config import Config, load_config
 from agentless_mini.domain import Issue
 from agentless_mini.environments import SandboxKind
@@ -23,7 +24,8 @@ from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, print
 from agentless_mini.gitcommand import GitCommand
 from agentless_mini.issue_sources import GitHub, literal_issue, read_issue
 from agentless_mini.pipeline import check_rounds
-from agentless_mini.repository import open_repository
+from agentless_mini.report.live import Lines
+from agentless_mini.repository import Repository, open_repository
 from agentless_mini.samplers.scoring import KEY_VARIABLE
 from agentless_mini.stages.bench import NoBench
 from agentless_mini.stages.given import GivenSettings
@@ -62,13 +64,14 @@ def run_repair(
     here = Path.cwd()
     if not (output.apply or output.quiet) and here != (top := top_of(here)) and _is_there(arguments.repository):
         people().print(f"note: git apply leaves out what lies outside of {here}: run it in {top}.", markup=False)
-    repository = open_repository(arguments.repository, arguments.rev, platformdirs.user_cache_path(APP) / "clones")
+    repository = _opened(arguments, output)
     named = output.commit
     branch = None if named is None else plan_branch(arguments.repository, named, arguments.rev or "HEAD")
     own = GivenSettings(tests=arguments.failing_tests, commands=arguments.failing_commands)
     place = top_of(Path(arguments.repository)) if _is_there(arguments.repository) else None
     task = Task(issue, repository, config, arguments.files, own, branch, place)
-    with Store.open(store or store_of(arguments.repository)) as opened:
+    waiting = noted(Console(quiet=True) if output.quiet else people())
+    with Store.open(store or store_of(arguments.repository), waiting) as opened:
         return repair(task, opened, output, this_machine())
 
 
@@ -188,6 +191,16 @@ def _at_a_commit(arguments: RepairArguments, output: Output) -> RepairArguments:
     if arguments.rev is None and not output.quiet and has_changes(arguments.repository):
         people().print("note: What is not committed is left out: --commit repairs HEAD.", style="yellow", markup=False)
     return replace(arguments, rev=arguments.rev or "HEAD")
+
+
+def _opened(arguments: RepairArguments, output: Output) -> Repository:
+    """Open the repository; that one is fetched, which may take minutes, is shown."""
+    cache = platformdirs.user_cache_path(APP) / "clones"
+    if _is_there(arguments.repository):
+        return open_repository(arguments.repository, arguments.rev, cache)
+    with Lines(Console(quiet=True) if output.quiet else people()) as lines:
+        lines.begin(f"Fetching {printable(*without_passwords((arguments.repository,)))}")
+        return open_repository(arguments.repository, arguments.rev, cache)
 
 
 def _is_there(repository: str) -> bool:

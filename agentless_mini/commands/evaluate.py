@@ -9,17 +9,17 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from agentless_mini.commands.chain import chain_of, identity, versions
+from agentless_mini.commands.chain import chain_of, identity, settled, versions
 from agentless_mini.commands.headline import amount, answerer
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model, more_endpoints
 from agentless_mini.commands.scorers import open_scorer
-from agentless_mini.commands.terminal import EXIT_FOUND, people, without_passwords
+from agentless_mini.commands.terminal import EXIT_FOUND, noted, people, without_passwords
 from agentless_mini.config import Config
 from agentless_mini.domain import Note, RewardModel
 from agentless_mini.environments import UNTESTED, SandboxKind
@@ -37,7 +37,7 @@ from agentless_mini.recording import RecordedSampler
 from agentless_mini.report.evaluation_progress import EvaluationProgress
 from agentless_mini.stages.evolve import UNSELECTED, EvolveSettings, Selecting
 from agentless_mini.stages.score import Scoring
-from agentless_mini.store import AttemptRecord, AttemptState, EvalStart, InstanceRecord, Store
+from agentless_mini.store import AttemptRecord, AttemptState, EvalStart, InstanceRecord, Store, generation_of
 from agentless_mini.templates import load_prompts
 from agentless_mini.testing.commands import harness_of_command
 
@@ -83,10 +83,12 @@ def evaluate(evaluation: Evaluation, machine: Machine, bedding: Bedding, console
     """
     console = console or people()
     with (
-        Store.open(evaluation.folder / STORE) as store,
+        Store.open(evaluation.folder / STORE, noted(console)) as store,
         EvaluationProgress(console, len(evaluation.instances)) as progress,
     ):
-        parts = _Parts(evaluation, machine, store, progress, bedding, console)
+        found = store.evals.find()
+        config = settled(evaluation.config, generation_of(found.settings) if found else 0)
+        parts = _Parts(replace(evaluation, config=config), machine, store, progress, bedding, console)
         try:
             asyncio.run(_run(parts))
         finally:
@@ -223,6 +225,8 @@ def _settings(evaluation: Evaluation, judge: RewardModel | None) -> str:
         del chain["evolve"]
     if config.repair.stop_when is None:
         del chain["repair"]["stop_when"]
+    if config.generation:
+        more["generation"] = config.generation
     if judge is not None:
         more["scorer"] = asdict(judge)
     return json.dumps({**chain, **more}, sort_keys=True)

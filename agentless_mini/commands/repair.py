@@ -15,7 +15,7 @@ from rich.text import Text
 
 from agentless_mini.branches import NewBranch, commit_message
 from agentless_mini.commands.boxes import Yard, plan_boxes
-from agentless_mini.commands.chain import chain_of, identity, versions
+from agentless_mini.commands.chain import chain_of, identity, settled, versions
 from agentless_mini.commands.headline import amount, answerer
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
 from agentless_mini.commands.paths import given_here, tree_path
@@ -174,6 +174,8 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
         around = Surroundings(parts.task.config, parts.machine, parts.store, stack, parts.progress)
         chosen = await choose_model(around)
         scoring, _ = await open_scorer(around.config.scorer, around) if around.config.evolve.scored else (None, None)
+        newest = parts.store.runs.newest_generation(chosen.name, parts.task.issue.text)
+        parts = replace(parts, task=replace(parts.task, config=settled(parts.task.config, newest)))
         run = parts.store.runs.begin(_start(parts, chosen))
         try:
             await _tell(parts, chosen, run)

@@ -62,6 +62,11 @@ class SamplingOptions:
         Setting("localize.seed"),
         Setting("reproduce.seed"),
     ] = None
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Draw new answers; without it the newest recorded ones are used again."),
+        Setting("fresh"),
+    ] = False
     stop_when: Annotated[
         float | None,
         typer.Option(metavar="BOUND", help="Stop once the vote is settled with this probability, such as 0.95."),
@@ -218,6 +223,29 @@ class TextOptions:
     """How a command that asks no model tells its result."""
 
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False
+
+
+@dataclass(frozen=True)
+class ShowOptions:
+    """Which run is shown, and how much of it."""
+
+    run: Annotated[
+        int | None, typer.Argument(metavar="RUN", help="Number of a run; none lists them.", min=1, max=2**63 - 1)
+    ] = None
+    repository: Annotated[
+        str, typer.Option("--repository", "-r", metavar="REPO", help="The repository whose runs are meant.")
+    ] = "."
+    every: Annotated[bool, typer.Option("--all", help="Show each sample, test and patch.")] = False
+    prompts: Annotated[bool, typer.Option("--prompts", help="Show the prompts as well.")] = False
+    completions: Annotated[bool, typer.Option("--completions", help="Show the model's answers as well.")] = False
+    patch: Annotated[
+        int | None, typer.Option(metavar="K", help="Write patch number K of the run, for git apply.", min=1)
+    ] = None
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the run as one page that needs no net.")] = (
+        None
+    )
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False
+    store: StoreFile = None
 
 
 @dataclass(frozen=True)

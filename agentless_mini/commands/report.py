@@ -11,8 +11,8 @@ from agentless_mini.commands.benchmark import folder_of
 from agentless_mini.commands.evaluate import STORE
 from agentless_mini.commands.evaluation_options import ReportOptions
 from agentless_mini.commands.models import Machine
-from agentless_mini.commands.terminal import people, require_stdout
-from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
+from agentless_mini.commands.terminal import require_stdout, results, write_page
+from agentless_mini.errors import UsageError, boundary, printable
 from agentless_mini.report.evaluation_cost import Prices
 from agentless_mini.report.evaluation_document import evaluation_documents, one_instance
 from agentless_mini.report.evaluation_tables import evaluation_tables
@@ -20,7 +20,7 @@ from agentless_mini.store import Store
 
 
 def run_report(options: ReportOptions, machine: Machine) -> None:
-    """Write the report: tables to stderr, JSON to stdout, the page to its file. Raises `AminiError`."""
+    """Write the report: tables or JSON to stdout, the page to its file. Raises `AminiError`."""
     with ExitStack() as stack:
         stores = [stack.enter_context(_open(name, machine)) for name in options.runs]
         if options.instance is not None:
@@ -32,7 +32,8 @@ def run_report(options: ReportOptions, machine: Machine) -> None:
         if options.as_json:
             _write(documents)
         else:
-            people().print(evaluation_tables(documents), highlight=False)
+            require_stdout()
+            results().print(evaluation_tables(documents), highlight=False)
 
 
 def _open(name: str, machine: Machine) -> Store:
@@ -59,12 +60,7 @@ def _write(documents: list[dict[str, Any]]) -> None:
 def _write_page(file: Path, documents: list[dict[str, Any]], stores: list[Store]) -> None:
     from agentless_mini.report.page import render_page
 
-    page = render_page(documents, [_in_depth(store) for store in stores])
-    name = printable(str(file))
-    with boundary(
-        {OSError: lambda error: EnvironmentFailed(f"{name} cannot be written ({reason(error)}): correct --html.")}
-    ):
-        file.write_text(page, encoding="ascii")
+    write_page(file, render_page(documents, [_in_depth(store) for store in stores]))
 
 
 def _in_depth(store: Store) -> Iterator[dict[str, Any]]:

@@ -120,5 +120,5 @@ def stop_server(machine: Machine) -> None:
 
 
 def _print(server: Server, output: ServeOutput) -> None:
-    said = json.dumps(asdict(server), default=str) if output.json else server.base_url
+    said = json.dumps({"schema": 1, **asdict(server)}, default=str) if output.json else server.base_url
     sys.stdout.write(said + "\n")

@@ -18,7 +18,8 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -26,7 +27,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from agentless_mini.errors import AminiError, EnvironmentFailed, UsageError
+from agentless_mini.errors import AminiError, EnvironmentFailed, UsageError, boundary, printable
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -36,6 +37,7 @@ EXIT_NO_PATCH = 1
 EXIT_UNTRUSTED = 5
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
+PIPED_WIDTH = 240
 
 _STDOUT = 1
 _STDERR = 2
@@ -72,16 +74,35 @@ class _Closed(io.RawIOBase):
         raise _stdout_closed()
 
 
+def results() -> Console:
+    """Return the console for a result that is text: stdout; piped, tables are as wide as they want to be."""
+    narrow = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(soft_wrap=True, width=None if narrow else PIPED_WIDTH)
+
+
 def people() -> Console:
     """Return the console for people: stderr, in colour only on a terminal and without NO_COLOR."""
     stream = io.BufferedWriter(_People())
     return Console(file=io.TextIOWrapper(stream, sys.stderr.encoding, "backslashreplace"), soft_wrap=True)
 
 
+def noted(console: Console) -> Callable[[str], None]:
+    """Return what tells people one thing that they should know, in a line of its own."""
+    return lambda text: console.print(f"note: {text}", style="yellow", markup=False, highlight=False)
+
+
 def require_stdout() -> None:
     """Raise `UsageError` where the process was started without a standard output, before anything is paid for."""
     if isinstance(sys.stdout.buffer, _Closed):
         raise _stdout_closed()
+
+
+def write_page(file: Path, page: str) -> None:
+    """Write a page to a file, and its address to people. Raises `EnvironmentFailed` where it cannot be written."""
+    unwritable = f"The page cannot be written to {printable(str(file))}"
+    with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({error}): name another file.")}):
+        file.write_text(page, encoding="ascii")
+    people().print(f"the page: {file.absolute().as_uri()}", markup=False, highlight=False)
 
 
 def without_passwords(arguments: Iterable[str]) -> tuple[str, ...]:
@@ -97,8 +118,8 @@ def reported() -> Iterator[None]:
     """Turn whatever ends a command early into one sentence on stderr and the documented exit code.
 
     SIGTERM and SIGHUP end a command as Ctrl-C does. Standard streams that the process was started without are stood in
-    for: an empty stdin, a stderr that nobody reads, a stdout that can only be refused. With AMINI_DEBUG set the
-    traceback is shown as well.
+    for: an empty stdin, a stderr that nobody reads, a stdout that can only be refused. What the encoding of stdout has
+    not is escaped. With AMINI_DEBUG set the traceback is shown as well.
     """
     _stand_in()
     with _ended_by_signals():
@@ -136,6 +157,8 @@ def _stand_in() -> None:
         sys.stdout = io.TextIOWrapper(_Closed(), write_through=True)
     if sys.stderr is None:
         sys.stderr = io.TextIOWrapper(io.BufferedWriter(_People()), "utf-8", "backslashreplace", line_buffering=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

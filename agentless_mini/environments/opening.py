@@ -15,6 +15,7 @@ from agentless_mini.errors import BuildFailed, EnvironmentFailed, UsageError
 from agentless_mini.ports import Watch
 from agentless_mini.sandboxes.bubblewrap import find_bubblewrap, not_set_up
 from agentless_mini.sandboxes.daemon import require_daemon
+from agentless_mini.sandboxes.landlock import find_landlock
 from agentless_mini.sandboxes.scratch import Scratch, sweep_scratch
 
 _NOT_ASKED_FOR = "No test is run, as --sandbox none says."
@@ -83,6 +84,8 @@ async def check_place(snapshot: Snapshot, runner: Runner, settings: SandboxSetti
         await check_docker(settings, needs_of(snapshot, runner))
     elif kind is SandboxKind.LOCAL:
         await asyncio.to_thread(find_bubblewrap, settings.bubblewrap)
+    elif kind is SandboxKind.LANDLOCK:
+        await asyncio.to_thread(find_landlock)
 
 
 def _kind(settings: SandboxSettings) -> SandboxKind:

@@ -47,7 +47,7 @@ def choose_python(
         for path in found[minor]:
             if (interpreter := _look_at(path)) is not None and interpreter.version[1] == minor:
                 return interpreter, ()
-    last = found.get(here, [own])[0]
+    last = found.get(here, [_own()])[0]
     interpreter = _look_at(last)
     if interpreter is None:
         raise EnvironmentFailed(

@@ -3,11 +3,21 @@
 Issue texts, model answers, paths and what tests print are not trusted.
 """
 
+import re
+import textwrap
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console, ConsoleOptions, RenderableType
     from rich.text import Text
+
+GAP = 2
+LABEL = 11
+# The longest words that are shown whole in a table that is too wide: the first of these with which it fits.
+WORDS = (24, 16, 10)
+_NUMBER = re.compile(r"[\d.,:%/+-]{1,32}")
 
 
 def escaped(text: str) -> str:
@@ -24,25 +34,66 @@ def escaped(text: str) -> str:
     )
 
 
-def table(*headings: str) -> "Table":
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of texts that fit the width they are shown in: lines end between words, and no number is cut.
+
+    Where a column is too narrow for a word, the word is shortened in its middle; where there are too many columns, they
+    stand in several tables below each other, the first column in each. `right` are the columns of numbers.
+    """
+
+    headings: tuple[str, ...]
+    right: frozenset[str]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
+        """Yield what the console shows."""
+        columns = list(zip(self.headings, *self.rows, strict=True))
+        mark = "..." if options.ascii_only else "\u2026"
+        for shown, widths in _laid_out(columns, options.max_width):
+            yield self._drawn([columns[at] for at in shown], widths, mark)
+
+    def _drawn(self, columns: Sequence[tuple[str, ...]], widths: Sequence[int], mark: str) -> "RenderableType":
+        from rich import box
+        from rich.table import Table as Drawn
+
+        drawn = Drawn(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+        fitted = [
+            [_fitted(cell, width, mark) for cell in column] for column, width in zip(columns, widths, strict=True)
+        ]
+        for (heading, *_), (name, *_), width in zip(fitted, columns, widths, strict=True):
+            drawn.add_column(heading, width=width, justify="right" if name in self.right else "left")
+        for cells in zip(*(column[1:] for column in fitted), strict=True):
+            drawn.add_row(*cells)
+        return drawn
+
+
+def table(*headings: str, right: Collection[str] = ()) -> Table:
     """Return an empty table with these headings, which are texts as those of `row`."""
-    from rich import box
-    from rich.table import Column, Table
-
-    return Table(*(Column(plain_text(text)) for text in headings), box=box.SIMPLE_HEAD)
+    return Table(tuple(map(escaped, headings)), frozenset(right))
 
 
-def headed(*names: str) -> "Table":
-    """Return an empty table with headings that are foreign text: the user names an evaluation."""
-    shown = table()
-    for name in names:
-        shown.add_column(plain_text(name))
-    return shown
-
-
-def row(table: "Table", *cells: str) -> None:
+def row(table: Table, *cells: str) -> None:
     """Add a row of texts."""
-    table.add_row(*(plain_text(cell) for cell in cells))
+    table.rows.append(tuple(escaped(cell).replace("\t", " ") for cell in cells))
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Lines that begin with a label of `indent` letters: a terminal breaks them between words, below their text."""
+
+    lines: tuple[str, ...]
+    indent: int = LABEL
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
+        """Yield what the console shows."""
+        from rich.text import Text
+
+        for line in map(escaped, self.lines):
+            label, text, rest = line[: self.indent], line[self.indent :], " " * self.indent
+            width = max(self.indent + 1, options.max_width) if console.is_terminal else len(line) + 1
+            words = textwrap.TextWrapper(width, label, rest, break_long_words=False, break_on_hyphens=False)
+            yield Text(words.fill(text) or label)
 
 
 def plain_text(text: str) -> "Text":
@@ -53,12 +104,77 @@ def plain_text(text: str) -> "Text":
 
 
 def heading(text: str) -> "Text":
-    """Return the title of what follows."""
+    """Return the title of what follows, a blank line before it."""
     from rich.text import Text
 
-    return Text(escaped(text), style="bold")
+    return Text(f"\n{escaped(text)}", style="bold")
 
 
 def percent(share: float | None) -> str:
     """Return a share as people read it, to a tenth of a percent."""
     return "-" if share is None else f"{share:.1%}"
+
+
+# --- widths ----------------------------------------------------------------------------------------------------------
+
+
+def _laid_out(columns: Sequence[tuple[str, ...]], room: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield tables: the places of the columns, of which the first is in each, and their widths in cells."""
+    for most in WORDS:
+        least = [_least(column, most) for column in columns]
+        if _width(least) <= room:
+            break
+    else:
+        least = [_least(column, min(WORDS[1], (room - GAP) // 2)) for column in columns]
+    shown = [0]
+    for at in range(1, len(columns)):
+        if len(shown) > 1 and _width([least[one] for one in (*shown, at)]) > room:
+            yield shown, _widths(columns, least, shown, room)
+            shown = [0]
+        shown.append(at)
+    yield shown, _widths(columns, least, shown, room)
+
+
+def _widths(columns: Sequence[tuple[str, ...]], least: Sequence[int], shown: Sequence[int], room: int) -> list[int]:
+    """Return the widths of the columns that are shown: the room left goes to those first that want least of it."""
+    widths = {at: least[at] for at in shown}
+    wanted = {at: max(0, max(map(_cells, "\n".join(columns[at]).split("\n"))) - least[at]) for at in shown}
+    spare = max(0, room - _width(list(widths.values())))
+    for left, at in enumerate(sorted(shown, key=lambda at: wanted[at]), -len(shown)):
+        more = min(wanted[at], spare // -left)
+        widths[at] += more
+        spare -= more
+    return list(widths.values())
+
+
+def _width(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _least(column: Sequence[str], most: int) -> int:
+    """Return the least width of a column whose words may be shortened to so many cells; numbers may not."""
+    words = (word for cell in column for word in cell.split())
+    return max((_cells(word) if _NUMBER.fullmatch(word) else min(_cells(word), most) for word in words), default=1)
+
+
+def _fitted(cell: str, width: int, mark: str) -> "Text":
+    from rich.text import Text
+
+    return Text(re.sub(r"\S+", lambda word: _shortened(word[0], width, mark), cell))
+
+
+def _shortened(word: str, width: int, mark: str) -> str:
+    """Return a word with its middle left out, so that it fills at most so many cells; more stays of its end."""
+    from rich.cells import set_cell_size
+
+    if _cells(word) <= width:
+        return word
+    kept = max(0, width - len(mark))
+    head, tail = set_cell_size(word, kept // 3), set_cell_size(word[::-1], kept - kept // 3)[::-1]
+    return f"{head}{mark}{tail}"[:width]
+
+
+def _cells(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)

@@ -1,5 +1,28 @@
 """A recorded run as plain values for `--json`: all that the store knows of it. It reads no store and prints nothing.
 
+`repair --json` and `show RUN --json` write these keys; those with ? are there where there is something of the kind:
+
+    .: schema, run, prompts, samples, boxes, prediction, evolution?, stopping?
+    run: id, start, started, status, finished, exit_code
+    run.start: model, instance, repository, commit, tree, issue, command, settings, versions
+    prompts.DIGEST[]: role, content
+    samples[]: key, index, stage, prompt, finish, usage, replayed, order, outcome, round, repeats, text?, reasoning?
+    samples[].usage: prompt_tokens, cached_tokens, completion_tokens
+    samples[].outcome: valid, normal?, paths?, diff?, undefined?, reason?, detail?,
+        id?, origin?, path?, data?, command?, votes?
+    boxes[]: key, environment, tree, files, steps, seconds, replayed
+    prediction: localization, choice, notes, execution
+    prediction.choice: patch, votes, valid, reason, passed, reproducing, broken, regressions
+    prediction.choice.patch: normal, paths, diff, undefined?
+    prediction.execution: cases, verdicts
+    prediction.execution.cases[]: id, origin, path, data, command, votes, before
+    prediction.execution.verdicts[]: normal, refusal, outcomes, seconds, faults
+
+`prompts` is empty without --prompts, and `text` and `reasoning` are there with --completions. `prediction` is null
+where the run came to none, its `choice` where no sample became a patch, its `execution` where no test was run.
+`outcome` is a patch, a test, or why there is neither (`reason`, `detail`). Times are seconds, or seconds since 1970.
+`show --json` writes `schema` and `runs`: of each the keys of `run`, and samples, votes and valid.
+
 Write it with `ensure_ascii`: a text may hold lone surrogates. Bytes that are UTF-8 are `{"encoding": "utf-8", "text":
 ...}`, any other `{"encoding": "base64", ...}`.
 """
@@ -23,6 +46,9 @@ from agentless_mini.store import (
     SampleRecord,
 )
 
+SCHEMA = 1
+"""Of every document: it grows where a key goes or changes its meaning, not where one is added."""
+
 
 def runs_document(summaries: Iterable[RunSummary]) -> dict[str, Any]:
     """Return the list of runs as JSON values, in the order given."""
@@ -30,7 +56,7 @@ def runs_document(summaries: Iterable[RunSummary]) -> dict[str, Any]:
         {**_run_values(summary.run), "samples": summary.samples, "votes": summary.votes, "valid": summary.valid}
         for summary in summaries
     ]
-    return {"runs": runs}
+    return {"schema": SCHEMA, "runs": runs}
 
 
 def run_document(
@@ -47,6 +73,7 @@ def run_document(
     """
     answers = {(sample.key, sample.index): completion for sample, completion in completions}
     return {
+        "schema": SCHEMA,
         "run": _run_values(trace.run),
         "prompts": {prompt.digest: [asdict(message) for message in prompt.messages] for prompt in prompts},
         "samples": [_sample_values(sample, answers.get((sample.key, sample.index))) for sample in trace.samples],

@@ -6,7 +6,7 @@ Of a run in rounds a point is the end of a round; a run without rounds beside it
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agentless_mini.report.cells import headed, percent, row
+from agentless_mini.report.cells import percent, row, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -90,7 +90,7 @@ def _curves(
     places = sorted({at for _, points in columns for at in points})
     if any(is_papers(document) for document in documents):
         columns = [*columns, (PAPER, paper)]
-    shown = headed(axis, *(name for name, _ in columns))
+    shown = table(axis, *(name for name, _ in columns))
     for at in places:
         row(shown, str(at), *(percent(points.get(at)) for _, points in columns))
     return shown

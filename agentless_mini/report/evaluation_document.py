@@ -1,5 +1,7 @@
 """The report of an evaluation as one JSON document, read from its store without a request: what `--json` prints.
 
+Its keys are schema, run, results and cost; several evaluations are a list of such documents.
+
 `results` is the same to the byte for an evaluation that was killed and resumed; what was paid for is in `cost`. Runs
 are read one after another, so memory grows with the instances and not with their samples.
 """
@@ -11,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agentless_mini.errors import UsageError, printable
+from agentless_mini.report.document import SCHEMA
 from agentless_mini.report.evaluation_cost import Prices, cost
 from agentless_mini.report.evaluation_facts import InstanceFacts, replay_of, solved
 from agentless_mini.report.evaluation_instance import instance_document
@@ -23,8 +26,6 @@ from agentless_mini.store import (
     RunTrace,
     Store,
 )
-
-SCHEMA = 1
 
 
 def evaluation_documents(stores: Sequence[Store], prices: Prices) -> list[dict[str, Any]]:

@@ -3,15 +3,29 @@
 It is what the page draws and `--json` prints. Texts are as they were recorded: whoever shows them escapes them.
 """
 
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agentless_mini.domain import Case, CaseResult, Execution, Rejected
+from agentless_mini.domain import Case, CaseResult, Completion, Execution, Rejected
 from agentless_mini.measures import curves
-from agentless_mini.report.document import budget_values
+from agentless_mini.report.document import SCHEMA, budget_values
 from agentless_mini.report.evaluation_facts import method_of, replay_of
 from agentless_mini.report.rounds import evolved
-from agentless_mini.store import AttemptRecord, InstanceRecord, PatchRecord, PredictionRecord, RunTrace
+from agentless_mini.report.show import outcome, run_facts, votes_of
+from agentless_mini.report.verdicts import distinct
+from agentless_mini.store import (
+    AttemptRecord,
+    InstanceRecord,
+    PatchRecord,
+    PredictionRecord,
+    PromptRecord,
+    RunTrace,
+    SampleRecord,
+)
+
+Answer = tuple[SampleRecord, Completion]
 
 
 def instance_document(
@@ -22,24 +36,67 @@ def instance_document(
     `verdicts` of a patch are the outcomes of `tests`, in their order; empty for a patch that was refused or not run.
     An evolution tells of each patch the `round` of its earliest sample and its `score`, null where it has none.
     """
-    prediction = trace.prediction if trace else None
     return {
+        "schema": SCHEMA,
         "id": record.id,
         "repo": record.repo,
         "difficulty": record.difficulty,
         "state": attempt.state.value if attempt else "",
         "stage": attempt.stage if attempt else "",
         "failure": attempt.failure if attempt else "",
-        "issue": trace.run.start.issue.text if trace else "",
         "gold_files": list(record.files),
+        "best_at_n": _best_at_n(trace, grades) if trace and trace.prediction else [],
+        **(_depth(trace, grades) if trace else _NOTHING),
+    }
+
+
+def run_instance(trace: RunTrace, prompts: Iterable[PromptRecord], completions: Iterable[Answer]) -> dict[str, Any]:
+    """Return all that is known of one run, for its page: as of an instance, with prompts and answers, without grades.
+
+    `facts` are names and texts. A sample is in `answers` with what became of it in words, and in `normal` as a patch.
+    """
+    votes = votes_of(trace)
+    return {
+        "id": f"run {trace.run.id}",
+        "facts": run_facts(trace.run)[:-1],  # the issue stands in full beside them
+        "settings": {name: json.loads(getattr(trace.run.start, name)) for name in ("settings", "versions")},
+        "prompts": {one.digest: [[said.role.value, said.content] for said in one.messages] for one in prompts},
+        "answers": [_answer(sample, completion, votes) for sample, completion in completions],
+        **_depth(trace, {}),
+    }
+
+
+def _depth(trace: RunTrace, grades: Mapping[str, bool]) -> dict[str, Any]:
+    """Return what an instance and a run are shown with alike."""
+    prediction = trace.prediction
+    return {
+        "issue": trace.run.start.issue.text,
         "files": _files(prediction) if prediction else [],
-        "patches": _patches(trace, grades) if trace else [],
+        "patches": _patches(trace, grades),
         "tests": _tests(prediction.execution) if prediction and prediction.execution else [],
-        "rejected": _rejected(trace) if trace else [],
+        "rejected": _rejected(trace),
         "choice": _choice(prediction, grades) if prediction else None,
-        "best_at_n": _best_at_n(trace, grades) if trace and prediction else [],
         "notes": list(prediction.notes) if prediction else [],
-        **(budget_values(trace) if trace else {}),
+        **budget_values(trace),
+    }
+
+
+_NOTHING: Mapping[str, Any] = {
+    "issue": "", "files": [], "patches": [], "tests": [], "rejected": [], "choice": None, "notes": [],
+}  # fmt: skip
+
+
+def _answer(sample: SampleRecord, completion: Completion, votes: Counter[str]) -> dict[str, Any]:
+    return {
+        "stage": sample.stage.value,
+        "prompt": sample.prompt,
+        "sample": sample.index if sample.order is None else sample.order,
+        "outcome": outcome(sample, votes),
+        "normal": sample.outcome.normal if isinstance(sample.outcome, PatchRecord) else None,
+        "finish": sample.finish.value,
+        "tokens": sample.usage.completion_tokens,
+        "reasoning": completion.reasoning,
+        "text": completion.text,
     }
 
 
@@ -49,7 +106,7 @@ def _files(prediction: PredictionRecord) -> list[dict[str, Any]]:
 
 
 def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]]:
-    """Return the distinct patches, most votes first, each by its earliest sample."""
+    """Return the distinct patches, the best first (`verdicts.distinct`), each by its earliest sample."""
     orders: dict[str, list[int]] = {}
     first: dict[str, PatchRecord] = {}
     for sample in trace.samples:
@@ -59,20 +116,19 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
     execution = trace.prediction.execution if trace.prediction else None
     verdicts = {verdict.normal: verdict for verdict in execution.verdicts} if execution else {}
     told = _of_rounds(trace)
-    ranked = sorted(first, key=lambda normal: (-len(orders[normal]), orders[normal][0]))
     return [
         {
             "normal": normal,
             "diff": first[normal].diff.decode("utf-8", "backslashreplace"),
             "paths": list(first[normal].paths),
-            "votes": len(orders[normal]),
+            "votes": votes,
             "orders": orders[normal],
             "resolved": grades.get(normal),
             "refusal": verdicts[normal].refusal if normal in verdicts else "",
             "verdicts": _outcomes(verdicts[normal].results) if normal in verdicts else [],
             **told.get(normal, {}),
         }
-        for normal in ranked
+        for normal, votes in ((one.normal, one.votes) for one in distinct(trace))
     ]
 
 

@@ -7,7 +7,7 @@ shown as -. Names are foreign text.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agentless_mini.report.cells import headed, heading, percent, plain_text, row, table
+from agentless_mini.report.cells import Lines, heading, percent, plain_text, row, table
 from agentless_mini.report.evaluation_curves import (
     IN_ROUNDS,
     ORIENTATION,
@@ -43,13 +43,13 @@ def _parts(documents: Sequence[Document]) -> "Iterator[RenderableType]":
     yield from _titled("resolved with the first n samples", over_samples(documents))
     if any(in_rounds(document) for document in documents):
         yield from _titled("resolved with the first n samples of round 0: plain sampling", over_first_round(documents))
-        yield plain_text(IN_ROUNDS)
+        yield Lines((IN_ROUNDS,), 0)
     if any("stopping" in document["results"] for document in documents):
-        yield plain_text(STOPPED)
+        yield Lines((STOPPED,), 0)
     yield from _rounds(documents)
     yield from _titled("resolved with the first test samples", over_tests(documents))
     if any(is_papers(document) for document in documents):
-        yield plain_text(ORIENTATION)
+        yield Lines((ORIENTATION,), 0)
     yield from _titled("resolved by vote share", _calibration(documents))
     yield from _titled("rejected samples", _rejected(documents))
     yield from _failures(documents)
@@ -95,7 +95,7 @@ Row = tuple[str, Callable[[Document], str]]
 
 
 def _rows(documents: Sequence[Document], rows: Iterable[Row], first: str = "") -> "RenderableType":
-    shown = headed(first, *(document["run"]["name"] for document in documents))
+    shown = table(first, *(document["run"]["name"] for document in documents))
     for name, value in rows:
         row(shown, name, *(value(document) for document in documents))
     return shown
@@ -177,7 +177,7 @@ def _bin(at: int, part: Mapping[str, Any]) -> Row:
 def _rejected(documents: Sequence[Document]) -> "RenderableType | None":
     counts = [{told["reason"]: told["count"] for told in one["results"]["format"]["rejected"]} for one in documents]
     reasons = dict.fromkeys(reason for told in counts for reason in told)
-    shown = headed("reason", *(document["run"]["name"] for document in documents))
+    shown = table("reason", *(document["run"]["name"] for document in documents))
     for reason in reasons:
         row(shown, reason, *(str(told.get(reason, 0)) for told in counts))
     return shown if reasons else None

@@ -7,11 +7,11 @@ it is made. Nothing here writes to stdout.
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, RenderableType
 from rich.progress import Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
@@ -44,21 +44,6 @@ def flowed(line: str, console: Console, indent: int) -> str:
     rest = " " * min(indent, console.width // 4)
     lines = textwrap.wrap(line, console.width, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines)
-
-
-class Flowed:
-    """Lines of text for a console, shown as `flowed` says unless it is printed with `soft_wrap`."""
-
-    def __init__(self, lines: Iterable[str], indent: int) -> None:
-        """Indent by so many cells what does not fit a line."""
-        self._lines = tuple(lines)
-        self._indent = indent
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        """Yield the lines."""
-        for line in self._lines:
-            shown = line if options.no_wrap else flowed(line, console, self._indent)
-            yield Text(shown, no_wrap=True, overflow="ignore")
 
 
 class Line:
@@ -183,7 +168,8 @@ class Lines:
         """Say what is going on, unless something was said a moment ago."""
         now = self.clock()
         if now - self._said >= SILENCE:
-            told = [line.said(now) for line in self._lines.values() if line.active and line.done != (line.total or -1)]
+            lines = list(self._lines.values())  # others may begin meanwhile: this is called in a thread of its own
+            told = [line.said(now) for line in lines if line.active and line.done != (line.total or -1)]
             self.plain(f"{'; '.join(told) or 'Working'} (for {clock_time(now - self._began)})")
 
     def _beat_on(self) -> None:

@@ -7,16 +7,12 @@ import enum
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentless_mini.domain import Execution
 from agentless_mini.measures import Round, rounds, shares_passed
-from agentless_mini.report.cells import row, table
+from agentless_mini.report.cells import Table, row, table
 from agentless_mini.store import RunTrace, recorded_prediction
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
 
 # From here on scores are written with an exponent.
 LARGE = 10_000.0
@@ -94,13 +90,10 @@ def round_values(one: Round) -> dict[str, Any]:
     return {"round": values.pop("number"), **values}
 
 
-def rounds_table(found: Sequence[Mapping[str, Any]]) -> "Table":
+def rounds_table(found: Sequence[Mapping[str, Any]]) -> Table:
     """Return rounds, as JSON values, one in a row, with the columns that they have."""
-    shown = table()
-    shown.show_edge = False
     columns = {name: told for name, told in _COLUMNS.items() if all(name in one for one in found)}
-    for name in columns:
-        shown.add_column(name, justify="right", no_wrap=True)
+    shown = table(*columns, right=columns)
     for one in found:
         row(shown, *(told(one[name]) for name, told in columns.items()))
     return shown

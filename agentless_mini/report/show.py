@@ -4,25 +4,35 @@ It reads no store and prints nothing: records in, renderables out. Issue texts, 
 trusted: none of them reaches a terminal as markup or as a control sequence.
 """
 
+import json
 import shlex
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import Case, Completion, Execution, Rejected, Stage
+from agentless_mini.domain import Case, Completion, Rejected, Stage
 from agentless_mini.ranking import Level, counted_votes
-from agentless_mini.report.cells import heading, plain_text, row, table
-from agentless_mini.report.rounds import evolved, rounds_table, stopping
-from agentless_mini.report.verdicts import counts, faults_table, patches_table, refusals, tests_table, trust_of
+from agentless_mini.report.cells import LABEL, Lines, Table, heading, plain_text, row, table
+from agentless_mini.report.summary import summary
+from agentless_mini.report.verdicts import (
+    faults_table,
+    groups,
+    patches_table,
+    refusals,
+    repairs,
+    tests_table,
+    trust_of,
+)
 from agentless_mini.store import (
     PatchRecord,
-    PredictionRecord,
     PromptRecord,
     RunRecord,
     RunSummary,
     RunTrace,
     SampleRecord,
+    generation_of,
     recorded_candidates,
 )
 
@@ -30,34 +40,83 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-DIGEST_LETTERS = 10
+DIGEST_LETTERS = 8
 TITLE_LETTERS = 80
+COMMAND_LETTERS = 400
+# What one screen has of the patches, of what fails with the chosen one, and of its diff.
+ROWS, FAULTS, DIFF_LINES = 8, 5, 12
 
 
-def runs_table(summaries: Iterable[RunSummary]) -> "RenderableType":
+def runs_table(summaries: Iterable[RunSummary]) -> Table:
     """Return the list of runs as a table, in the order given."""
-    shown = table("run", "started", "status", "repository", "model", "samples", "votes", "issue")
-    for summary in summaries:
-        run = summary.run
+    told = list(summaries)
+    several = len({one.run.start.repository for one in told}) > 1
+    shown = table(
+        "run",
+        "started (UTC)",
+        "status",
+        *(["repository"] if several else []),
+        "commit",
+        "model",
+        "samples",
+        "votes",
+        "issue",
+    )
+    for one in told:
+        run = one.run
         row(
             shown,
             str(run.id),
-            _moment(run.started),
+            _moment(run.started)[:16],
             run.status,
-            f"{run.start.repository}@{run.start.commit[:DIGEST_LETTERS]}",
+            *([run.start.repository] if several else []),
+            run.start.commit[:DIGEST_LETTERS],
             run.start.model,
-            str(summary.samples),
-            f"{summary.votes}/{summary.valid}" if summary.valid else "-",
+            str(one.samples),
+            f"{one.votes}/{one.valid}" if one.valid else "-",
             _first_line(run.start.issue.text)[:TITLE_LETTERS],
         )
     return shown
 
 
-def run_view(trace: RunTrace) -> "RenderableType":
-    """Return all of a run but its prompts and answers: where it started from, its samples, and how it was decided."""
+def run_view(trace: RunTrace, every: bool = False) -> "RenderableType":
+    """Return a run on one screen: where it started from, what it came to, and how the tests and the diff look.
+
+    With `every` it has each sample, test and patch, and all that it started from; prompts and answers it has not.
+    """
     from rich.console import Group
 
-    return Group(*_run_parts(trace))
+    seconds = None if trace.run.finished is None else trace.run.finished - trace.run.started
+    summed = summary(trace, seconds, None if every else ROWS)
+    more = f"more       amini show {trace.run.id} with --all, --patch K, --prompts, --completions or --html FILE"
+    rest = _started(trace) if every else [plain_text(""), Lines((more,))]
+    told = Lines(tuple(f"{name:<{LABEL}}{value}" for name, value in run_facts(trace.run)))
+    notes = trace.prediction.notes if trace.prediction else ()
+    noted = Lines(tuple(f"{'note':<{LABEL}}{note}" for note in notes))
+    return Group(
+        told,
+        noted,
+        summed,
+        *_trust(trace),
+        *_untested(trace, every),
+        *_tests(trace, every),
+        *_diff(trace, every),
+        *rest,
+    )
+
+
+def run_facts(run: RunRecord) -> list[tuple[str, str]]:
+    """Return what a run started from and how it ended, as names and one line each."""
+    start, fresh = run.start, generation_of(run.start.settings)
+    ended = "" if run.finished is None else f", {run.finished - run.started:.1f} s, exit code {run.exit_code}"
+    return [
+        ("run", f"{run.id}, {run.status}{ended}; started {_moment(run.started)}"),
+        ("command", textwrap.shorten(shlex.join(start.command), COMMAND_LETTERS, placeholder=" ...")),
+        ("model", start.model),
+        *([("answers", f"those of --fresh number {fresh}")] if fresh else []),
+        ("tree", f"{start.repository} at {start.commit[:DIGEST_LETTERS]}"),
+        ("issue", ": ".join(filter(None, (start.issue.source, _first_line(start.issue.text)[:TITLE_LETTERS])))),
+    ]
 
 
 def prompt_view(prompt: PromptRecord) -> "RenderableType":
@@ -82,122 +141,84 @@ def completion_view(sample: SampleRecord, completion: Completion) -> "Renderable
     return Group(title, *reasoning, plain_text(completion.text))
 
 
-def _run_parts(trace: RunTrace) -> "Iterator[RenderableType]":
-    yield heading(f"run {trace.run.id}")
-    yield _header(trace.run)
-    prediction = trace.prediction
-    if prediction is not None:
-        yield heading("files to edit")
-        yield _files_table(prediction)
-    if trace.samples:
-        yield heading("samples")
-        yield _samples_table(trace)
-    yield from _budget_parts(trace)
-    if trace.boxes:
-        yield heading(_boxes(trace))
-    if prediction is not None:
-        if prediction.execution is not None:
-            yield from _execution_parts(prediction.execution, trace)
-        yield from _decision_parts(prediction, trace)
-
-
-def _budget_parts(trace: RunTrace) -> "Iterator[RenderableType]":
-    found, told = evolved(trace), stopping(trace)
-    if found is not None:
-        yield heading(f"rounds (score: {found.scale.words})")
-        yield rounds_table(found.values()["rounds"])
-    if told is not None:
-        yield heading(
-            f"saved by stopping at a vote that is {told.bound:.0%} sure: {told.saved} of {told.wanted} samples"
-        )
-
-
-def _decision_parts(prediction: PredictionRecord, trace: RunTrace) -> "Iterator[RenderableType]":
-    choice = prediction.choice
-    if choice is None:
-        yield heading("no sample became a valid patch")
-    else:
-        yield heading(f"chosen patch: {choice.votes} of {choice.valid} votes, {choice.reason}")
-        yield from _trust_parts(trace)
-        yield plain_text(_decoded(choice.patch.diff))
-    for note in prediction.notes:
-        yield plain_text(note)
-
-
-def _trust_parts(trace: RunTrace) -> "Iterator[RenderableType]":
+def _trust(trace: RunTrace) -> "Iterator[RenderableType]":
     required, shown = trust_of(trace) or (Level.ANY, None)
     if shown is not None:
         reached = ", ".join(level for level in Level if shown.suffices(level))
         lacking = f"; not trusted: {shown.lacks(required)}" if shown.lacks(required) else ""
-        yield plain_text(f"trust: required {required}, shown {reached}{lacking}")
+        yield Lines((f"{'trust':<{LABEL}}required {required}, shown {reached}{lacking}",))
 
 
-def _files_table(prediction: PredictionRecord) -> "RenderableType":
-    shown = table("votes", "files, most important first")
-    for votes, paths in zip(prediction.localization.votes, prediction.localization.lists, strict=True):
-        row(shown, str(votes), "\n".join(paths))
-    return shown
+def _untested(trace: RunTrace, every: bool) -> "Iterator[RenderableType]":
+    """Yield the patches where the summary has no table of them: no test was run."""
+    execution = trace.prediction.execution if trace.prediction else None
+    if repairs(trace) and not (execution and execution.cases and execution.verdicts):
+        yield heading("patches, the best first (* chosen)")
+        yield from _some(*patches_table(trace, None if every else ROWS), trace)
 
 
-def _execution_parts(execution: Execution, trace: RunTrace) -> "Iterator[RenderableType]":
-    yield heading(f"tests: {counts(execution.cases) or 'none'}")
-    yield tests_table(execution)
-    yield heading("patches, the best first (* chosen)")
-    yield patches_table(trace, execution)[0]
-    yield from (plain_text(line) for line in refusals(execution))
+def _tests(trace: RunTrace, every: bool) -> "Iterator[RenderableType]":
+    prediction = trace.prediction
+    if prediction is None or prediction.execution is None:
+        return
+    execution, normal = prediction.execution, prediction.choice.patch.normal if prediction.choice else ""
+    yield heading("tests with the chosen patch")
+    yield Lines(tuple(groups(execution, normal)) if normal else ("there is none",))
+    faults, left = faults_table(execution, normal, None if every else FAULTS)
+    if faults.rows:
+        yield from _some(faults, left, trace)
+    yield from (plain_text(line) for line in list(refusals(execution))[: None if every else FAULTS])
+    if every:
+        yield heading("every test")
+        yield tests_table(execution, normal)
+
+
+def _some(shown: Table, left: int, trace: RunTrace) -> "Iterator[RenderableType]":
+    yield shown
+    if left:
+        yield plain_text(f"... {left} more (amini show {trace.run.id} --all)")
+
+
+def _diff(trace: RunTrace, every: bool) -> "Iterator[RenderableType]":
     choice = trace.prediction.choice if trace.prediction else None
-    failing = faults_table(execution, choice.patch.normal) if choice else None
-    if failing is not None:
-        yield heading("what does not pass with the chosen patch")
-        yield failing
+    if choice is None:
+        return
+    lines = _decoded(choice.patch.diff).removesuffix("\n").split("\n")
+    shown = lines if every or len(lines) <= DIFF_LINES + 1 else lines[:DIFF_LINES]
+    yield heading("chosen patch")
+    yield plain_text("\n".join(shown))
+    if len(shown) < len(lines):
+        yield plain_text(f"... {len(lines) - len(shown)} more lines (amini show {trace.run.id} --patch 1)")
 
 
-def _boxes(trace: RunTrace) -> str:
-    seconds = sum(box.seconds for box in trace.boxes)
-    replayed = sum(box.replayed for box in trace.boxes)
-    return f"boxes: {len(trace.boxes)}, {replayed} of them from the record; {seconds:.1f} s of tests"
+def _started(trace: RunTrace) -> "Iterator[RenderableType]":
+    """Yield what one screen leaves out of a run: its samples, and all that it started from."""
+    start = trace.run.start
+    if trace.samples:
+        yield heading("samples")
+        yield _samples_table(trace)
+    yield heading("issue")
+    yield plain_text(start.issue.text.strip())
+    yield heading("settings")
+    told = {"commit": start.commit, "tree": start.tree, **json.loads(start.versions), **json.loads(start.settings)}
+    yield Lines(tuple(f"{name:<{LABEL - 1}} {json.dumps(value)}" for name, value in told.items()))
 
 
-def _header(run: RunRecord) -> "RenderableType":
-    start = run.start
-    ended = "" if run.finished is None else f", {run.finished - run.started:.1f} s, exit code {run.exit_code}"
-    shown = table("", "")
-    shown.show_header = False
-    for name, value in (
-        ("status", f"{run.status}{ended}"),
-        ("started", _moment(run.started)),
-        ("command", shlex.join(start.command)),
-        ("model", start.model),
-        ("repository", f"{start.repository} at {start.commit}"),
-        ("tree", start.tree),
-        ("instance", start.instance),
-        ("issue", start.issue.source),
-        ("", start.issue.text.strip()),
-        ("settings", start.settings),
-        ("versions", start.versions),
-    ):
-        row(shown, name, value)
-    return shown
-
-
-def _samples_table(trace: RunTrace) -> "RenderableType":
-    votes = _votes(trace)
-    several = any(sample.round for sample in trace.samples)
-    shown = table(
-        "stage", *(["round"] if several else []), "order", "prompt", "sample", "tokens in", "out", "from", "outcome"
-    )
+def _samples_table(trace: RunTrace) -> Table:
+    votes = votes_of(trace)
+    several = ["round"] if any(sample.round for sample in trace.samples) else []
+    shown = table("stage", *several, "sample", "prompt", "in", "out", "from", "outcome", right=("in", "out"))
     for sample in trace.samples:
         row(
             shown,
             sample.stage,
             *([str(sample.round) if sample.stage.repairs else ""] if several else []),
-            "" if sample.order is None else str(sample.order),
+            str(sample.index if sample.order is None else sample.order),
             sample.prompt[:DIGEST_LETTERS],
-            str(sample.index),
             _tokens(sample.usage.prompt_tokens),
             _tokens(sample.usage.completion_tokens),
             "record" if sample.replayed else "model",
-            _outcome(sample, votes),
+            outcome(sample, votes),
         )
     return shown
 
@@ -206,7 +227,8 @@ def _tokens(count: int | None) -> str:
     return "not told" if count is None else str(count)
 
 
-def _outcome(sample: SampleRecord, votes: Counter[str]) -> str:
+def outcome(sample: SampleRecord, votes: Counter[str]) -> str:
+    """Return what became of a sample; `votes` are those of each patch of its run."""
     match sample.outcome:
         case PatchRecord(normal=normal, undefined=undefined):
             told = f"valid {normal[:DIGEST_LETTERS]}, {votes[normal]} of {votes.total()} votes"
@@ -219,7 +241,8 @@ def _outcome(sample: SampleRecord, votes: Counter[str]) -> str:
     return "" if sample.stage is Stage.LOCALIZE else "not judged"
 
 
-def _votes(trace: RunTrace) -> Counter[str]:
+def votes_of(trace: RunTrace) -> Counter[str]:
+    """Return the votes of each patch of a run by its normal form."""
     return Counter({standing.normal: standing.votes for standing in counted_votes(recorded_candidates(trace))})
 
 

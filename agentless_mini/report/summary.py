@@ -11,13 +11,12 @@ from rich.console import Group, RenderableType
 
 from agentless_mini.domain import TOO_BUSY, Case, Outcome, Rejected, Stage
 from agentless_mini.errors import printable
-from agentless_mini.report.live import Flowed
+from agentless_mini.report.cells import Lines
 from agentless_mini.report.rounds import evolved, rounds_table, stopping
 from agentless_mini.report.verdicts import counts, patches_table, repairs
 from agentless_mini.store import ChoiceRecord, RunTrace, SampleRecord
 
 ROWS = 12
-_INDENT = 11
 # A share of the votes from which a patch was right more often than not, in the runs that mission section 1.5 reports.
 SURE, LIKELY = 0.5, 0.25
 
@@ -41,18 +40,15 @@ class Tokens:
         )
 
 
-def summary(trace: RunTrace, seconds: float) -> RenderableType:
-    """Return the summary of a run that came to an end, `seconds` after it began.
-
-    Lines of text are broken between words on a terminal.
-    """
+def summary(trace: RunTrace, seconds: float | None, most: int | None = ROWS) -> RenderableType:
+    """Return the summary of a run, `seconds` after it began (None where it goes on), with at most so many patches."""
     before = [*_files(trace), *_samples(trace), *_saved(trace), *_written(trace)]
     after = [*_choice(trace), _spent(trace, seconds)]
-    return Group(_lines(before), *_rounds(trace), *_verdicts(trace), _lines(after))
+    return Group(_lines(before), *_rounds(trace), *_verdicts(trace, most), _lines(after))
 
 
-def _lines(lines: Iterable[str]) -> Flowed:
-    return Flowed(map(printable, lines), _INDENT)
+def _lines(lines: Iterable[str]) -> Lines:
+    return Lines(tuple(printable(line) for line in lines))
 
 
 def _files(trace: RunTrace) -> Iterator[str]:
@@ -100,16 +96,16 @@ def _fates(samples: Iterable[SampleRecord], title: str, valid: str) -> Iterator[
         yield f"rejected   {', '.join(f'{reason} {count}' for reason, count in reasons.most_common())}"
 
 
-def _verdicts(trace: RunTrace) -> Iterator[RenderableType]:
+def _verdicts(trace: RunTrace, most: int | None) -> Iterator[RenderableType]:
     execution = trace.prediction.execution if trace.prediction else None
     if execution is None or not execution.cases or not execution.verdicts:
         return
     patches = f"{len(execution.verdicts)} distinct patches" if len(execution.verdicts) > 1 else "one distinct patch"
     yield _lines([f"tests      {counts(execution.cases)}; on {patches}, the best first (* chosen):"])
-    shown, left = patches_table(trace, execution, ROWS)
+    shown, left = patches_table(trace, most)
     yield shown
     if left:
-        yield _lines([f"           ... {left} more (amini show {trace.run.id} has all)"])
+        yield _lines([f"           ... {left} more (amini show {trace.run.id} --all)"])
     ran = [result for verdict in execution.verdicts for result in verdict.results]
     lost = [result for result in ran if result.outcome is Outcome.TIMEOUT]
     if lost:
@@ -119,9 +115,11 @@ def _verdicts(trace: RunTrace) -> Iterator[RenderableType]:
 
 
 def _choice(trace: RunTrace) -> Iterator[str]:
-    choice = trace.prediction.choice if trace.prediction else None
+    if trace.prediction is None:
+        return
+    choice = trace.prediction.choice
     if choice is None:
-        yield "patch      none: no sample became a valid patch (amini show tells why)"
+        yield f"patch      none: no sample became a valid patch (amini show {trace.run.id} --all tells why)"
         return
     yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
     trust = _trust(choice, len(repairs(trace)))
@@ -160,7 +158,7 @@ def _sum(counts: list[int | None]) -> str:
     return str(sum(told)) if len(told) == len(counts) else f"at least {sum(told)}"
 
 
-def _spent(trace: RunTrace, seconds: float) -> str:
+def _spent(trace: RunTrace, seconds: float | None) -> str:
     tokens = Tokens.of(trace.samples)
     replayed = sum(sample.replayed for sample in trace.samples)
     told = f", {replayed} of {len(trace.samples)} samples from the record" if replayed else ""
@@ -168,4 +166,5 @@ def _spent(trace: RunTrace, seconds: float) -> str:
     asked = f"{tokens.prompt} prompt tokens ({tokens.cached} cached), {tokens.answers} generated"
     if tokens == Tokens("unknown", "unknown", "unknown"):
         asked = "tokens are unknown: the server does not tell them"
-    return f"spent      {asked}, {seconds:.1f} s{told}{boxes if trace.boxes else ''}; run {trace.run.id}"
+    time = "" if seconds is None else f", {seconds:.1f} s"
+    return f"spent      {asked}{time}{told}{boxes if trace.boxes else ''}; run {trace.run.id}"

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from agentless_mini.domain import Case, CaseResult, Execution, Origin, Outcome
 from agentless_mini.errors import printable
@@ -20,15 +19,10 @@ from agentless_mini.ranking import (
     totals,
     trust,
 )
-from agentless_mini.report.cells import row, table
-from agentless_mini.store import ChoiceRecord, PatchRecord, RunTrace, recorded_candidates
+from agentless_mini.report.cells import Table, row, table
+from agentless_mini.store import PatchRecord, RunTrace, recorded_candidates
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
-FILES_WIDTH = 34
-FAULT_LETTERS = 160
+FAULT_LETTERS, FEW_LETTERS = 160, 60
 NORMAL_LETTERS = 10
 
 
@@ -48,49 +42,76 @@ def trust_of(trace: RunTrace) -> tuple[Level, Trust] | None:
     return Level(settings.get("require") or Level.ANY), shown
 
 
-def patches_table(trace: RunTrace, execution: Execution, most: int | None = None) -> "tuple[Table, int]":
-    """Return the table patches x tests, the best patch first, and how many of its rows were left out.
+def distinct(trace: RunTrace) -> tuple[Standing, ...]:
+    """Return the distinct patches, the best first: number n of what is shown is at the place n - 1.
 
-    Columns are there for the kinds of tests that there are: how many of them pass, or break. The chosen patch is
-    marked and stands first, by whatever method it was chosen.
+    The chosen patch stands first, by whatever method it was chosen; those that were not tested come last, by votes.
     """
-    patches, count = repairs(trace), totals(execution)
+    execution = trace.prediction.execution if trace.prediction else None
     choice = trace.prediction.choice if trace.prediction else None
     polled = poll(recorded_candidates(trace))
-    found = _best_first(polled, execution, choice)
-    valid = sum(standing.votes for standing in polled)
-    result = _headed(count)
-    for standing in found[:most]:
+    found = list(ordered(standings(polled, execution), totals(execution), Method.AGREEMENT)) if execution else []
+    tested = {standing.normal for standing in found}
+    untested = [standing for standing in polled if standing.normal not in tested]
+    found += ordered(untested, Totals(), Method.VOTE)
+    return tuple(sorted(found, key=lambda standing: choice is None or standing.normal != choice.patch.normal))
+
+
+def patches_table(trace: RunTrace, most: int | None = None) -> tuple[Table, int]:
+    """Return the table patches x tests with the patches of `distinct`, and how many of its rows were left out.
+
+    Columns are there for the kinds of tests that there are: how many of them pass, or break.
+    """
+    patches, found = repairs(trace), distinct(trace)
+    execution = trace.prediction.execution if trace.prediction else None
+    choice = trace.prediction.choice if trace.prediction else None
+    count = totals(execution) if execution else Totals()
+    tested = {verdict.normal for verdict in execution.verdicts} if execution else set()
+    valid = sum(standing.votes for standing in found)
+    kinds = (("given", count.given), ("generated", count.generated), ("broken", count.regressions))
+    names = [name for name, there in kinds if there]
+    result = table("", "votes", "files", *names, right=names)
+    for number, standing in enumerate(found[:most], 1):
         chosen = choice is not None and choice.patch.normal == standing.normal
         files = printable(", ".join(patches[standing.first].paths))
-        votes = f"{standing.votes}/{valid}"
-        row(result, "*" if chosen else "", votes, files, *_numbers(standing, count))
+        numbers = _numbers(standing, count) if standing.normal in tested else ["-"] * len(names)
+        row(result, f"{number}{' *' if chosen else ''}", f"{standing.votes}/{valid}", files, *numbers)
     return result, len(found) - len(found[:most])
 
 
-def tests_table(execution: Execution) -> "RenderableType":
-    """Return one row for each case: where it is from, what came of it before any patch, and with how many it passes."""
+def tests_table(execution: Execution, normal: str) -> Table:
+    """Return one row for each case, those first that do not pass with the patch of this normal form ("" for none).
+
+    A row has where the test is from, what came of it before any patch and with that one, and with how many it passes.
+    """
     passing = Counter(id for verdict in execution.verdicts for id in verdict.passed())
     before = {result.id: result.outcome for result in execution.before}
-    result = table("test", "from", "votes", "before", "passes with")
-    for case in execution.cases:
-        told = before.get(case.id)
+    after = {result.id: result.outcome for result in _results(execution, normal)}
+    result = table("test", "from", "votes", "before", "after", "passes with")
+    for case in sorted(execution.cases, key=lambda case: after.get(case.id) is Outcome.PASS):
         votes = str(case.votes) if case.origin is Origin.GENERATED else ""
         passes = f"{passing[case.id]} of {len(execution.verdicts)}"
-        row(result, printable(case.id), case.origin, votes, told or "", passes)
+        told = before.get(case.id, ""), after.get(case.id, "")
+        row(result, printable(case.id), case.origin, votes, *told, passes)
     return result
 
 
-def faults_table(execution: Execution, normal: str) -> "RenderableType | None":
-    """Return what does not pass with the patch of this normal form and why, or None where all passes."""
-    results = [result for verdict in execution.verdicts if verdict.normal == normal for result in verdict.results]
-    failing = [result for result in results if result.outcome is not Outcome.PASS]
-    if not failing:
-        return None
+def groups(execution: Execution, normal: str) -> Iterator[str]:
+    """Yield how many cases of each origin pass with the patch of this normal form, groups with failures first."""
+    of = Counter(case.origin for case in execution.cases)
+    origin = {case.id: case.origin for case in execution.cases}
+    passed = Counter(origin[one.id] for one in _results(execution, normal) if one.outcome is Outcome.PASS)
+    for group in sorted((one for one in Origin if of[one]), key=lambda one: passed[one] == of[one]):
+        yield f"{group:<10} {passed[group]} of {of[group]} pass"
+
+
+def faults_table(execution: Execution, normal: str, most: int | None = None) -> tuple[Table, int]:
+    """Return what does not pass with the patch of this normal form and why, and how many rows were left out."""
+    failing = [result for result in _results(execution, normal) if result.outcome is not Outcome.PASS]
     shown = table("test", "outcome", "what it ended with")
-    for result in failing:
-        row(shown, printable(result.id), result.outcome, _fault(result))
-    return shown
+    for result in failing[:most]:
+        row(shown, printable(result.id), result.outcome, _fault(result, FEW_LETTERS if most else FAULT_LETTERS))
+    return shown, len(failing) - len(failing[:most])
 
 
 def refusals(execution: Execution) -> Iterator[str]:
@@ -106,21 +127,6 @@ def counts(cases: Iterable[Case]) -> str:
     return ", ".join(f"{number[origin]} {origin}" for origin in Origin if number[origin])
 
 
-def _best_first(polled: Iterable[Standing], execution: Execution, choice: ChoiceRecord | None) -> list[Standing]:
-    found = ordered(standings(polled, execution), totals(execution), Method.AGREEMENT)
-    return sorted(found, key=lambda standing: choice is None or standing.normal != choice.patch.normal)
-
-
-def _headed(count: Totals) -> "Table":
-    result = table("", "votes")
-    result.show_edge = False
-    result.add_column("files", max_width=FILES_WIDTH, no_wrap=True, overflow="ellipsis")
-    for heading, there in (("given", count.given), ("generated", count.generated), ("broken", count.regressions)):
-        if there:
-            result.add_column(heading, justify="right", no_wrap=True)
-    return result
-
-
 def _numbers(standing: Standing, count: Totals) -> Iterator[str]:
     parts = (
         (len(standing.given), count.given, False),
@@ -132,9 +138,13 @@ def _numbers(standing: Standing, count: Totals) -> Iterator[str]:
             yield "refused" if standing.refused else "not run" if is_untried else f"{number}/{of}"
 
 
-def _fault(result: CaseResult) -> str:
+def _results(execution: Execution, normal: str) -> tuple[CaseResult, ...]:
+    return next((verdict.results for verdict in execution.verdicts if verdict.normal == normal), ())
+
+
+def _fault(result: CaseResult, letters: int) -> str:
     if result.fault is None:
         return ""
     said = ": ".join(part for part in (result.fault.kind, result.fault.message) if part)
     place = f" ({result.fault.path}:{result.fault.line})" if result.fault.path else ""
-    return printable(" ".join(said.split())[:FAULT_LETTERS] + place)
+    return printable(" ".join(said.split())[:letters] + place)

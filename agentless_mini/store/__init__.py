@@ -27,7 +27,7 @@ from agentless_mini.store.records import (
     SampleRecord,
 )
 from agentless_mini.store.replaying import recorded_candidates, recorded_prediction
-from agentless_mini.store.runs import RunLog
+from agentless_mini.store.runs import RunLog, generation_of
 from agentless_mini.store.spending import Spending
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "SampleRecord",
     "Spending",
     "Store",
+    "generation_of",
     "recorded_candidates",
     "recorded_prediction",
 ]

@@ -11,7 +11,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +24,8 @@ LOCK_PAUSE_SECONDS = 0.02  # a reader that asks whether a run is alive holds the
 
 Value = str | bytes | int | float | None
 Row = tuple[Any, ...]
+Waiting = Callable[[str], None]
+"""Is told, in a sentence, whom a process waits for."""
 
 
 class Database:
@@ -36,16 +38,17 @@ class Database:
         self._lock = lock
 
     @classmethod
-    def create(cls, path: Path, migrations: tuple[str, ...]) -> Self:
+    def create(cls, path: Path, migrations: tuple[str, ...], waiting: Waiting | None = None) -> Self:
         """Open the file to write, made if it is missing, brought up to date, and locked for this process.
 
-        Raises `StoreBusy` if another process has it, `StoreError` if it cannot be used.
+        While another process has it, `waiting` is told so once and waited for; without it `StoreBusy` is raised.
+        Raises `StoreError` if it cannot be used.
         """
         with translated(path):
             path = _resolved(path)
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with contextlib.ExitStack() as undo:
-                lock = _lock(path)
+                lock = _lock(path, waiting)
                 undo.callback(os.close, lock)
                 if not path.exists():
                     path.touch(mode=0o600)  # it holds source code that may be private
@@ -191,14 +194,14 @@ def _lock_path(path: Path) -> Path:
     return path.with_name(path.name + ".lock")
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, waiting: Waiting | None) -> int:
     """Take the lock and return its descriptor; the kernel gives it back when the process ends, however it ends.
 
     The lock is on a file of its own, because SQLite keeps locks on the database that closing any descriptor drops.
     """
     descriptor = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        _flock(path, descriptor)
+        _flock(path, descriptor, waiting)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
     except BaseException:
@@ -207,15 +210,19 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _flock(path: Path, descriptor: int) -> None:
+def _flock(path: Path, descriptor: int, waiting: Waiting | None) -> None:
     for _ in range(LOCK_TRIES):
         try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(LOCK_PAUSE_SECONDS)
+        else:
+            return
     holder = os.pread(descriptor, 20, 0).decode("ascii", "replace")
     process = f" (process {holder})" if holder.isdigit() else ""
-    raise StoreBusy(
-        f"Another amini run{process} uses {named(path)}: wait for it, or give this one a record of its own "
-        "(--store; of eval: --out)."
-    )
+    busy = f"Another amini run{process} uses {named(path)}"
+    own = "give this one a record of its own (--store; of eval: --out)."
+    if waiting is None:
+        raise StoreBusy(f"{busy}: wait for it, or {own}")
+    waiting(f"{busy}: waiting for its end; to have both at once, {own}")
+    fcntl.flock(descriptor, fcntl.LOCK_EX)

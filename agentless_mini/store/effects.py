@@ -29,7 +29,7 @@ from agentless_mini.domain import (
     canonical_json,
 )
 from agentless_mini.errors import UsageError
-from agentless_mini.store.database import Database, text
+from agentless_mini.store.database import Database, Waiting, text
 from agentless_mini.store.evaluations import EvalLog
 from agentless_mini.store.failures import named
 from agentless_mini.store.packing import job_result, job_values, pack, result_values, unpack
@@ -54,13 +54,14 @@ class Store:
         self.scores = ScoreLog(database)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, waiting: Waiting | None = None) -> Self:
         """Open the store for a run, for this process alone, and make it if it is missing.
 
-        Runs that a killed process left open are marked as interrupted. Raises `StoreBusy` while another process has
-        it, `StoreError` if it cannot be used: no permission, full disk, damaged, another program's, a newer amini's.
+        Runs that a killed process left open are marked as interrupted. While another process has it, `waiting` is told
+        so and its end is waited for; without `waiting` that raises `StoreBusy`. Raises `StoreError` if it cannot be
+        used: no permission, full disk, damaged, another program's, a newer amini's.
         """
-        store = cls(Database.create(path, MIGRATIONS))
+        store = cls(Database.create(path, MIGRATIONS, waiting))
         store.runs.close_abandoned()
         return store
 

@@ -141,6 +141,11 @@ class RunLog:
         with self._database.transaction():
             put_prediction(self._database, run, prediction)
 
+    def newest_generation(self, model: str, issue: str) -> int:
+        """Return the largest `generation` in the settings of the runs of a model on an issue, 0 where there is none."""
+        rows = self._database.read("SELECT settings FROM runs WHERE model = ? AND issue = ?", (model, issue))
+        return max((generation_of(text(settings)) for (settings,) in rows), default=0)
+
     # --- read to be shown --------------------------------------------------------------------------------------------
 
     def summaries(self) -> tuple[RunSummary, ...]:
@@ -170,6 +175,11 @@ class RunLog:
         record = _run(row)
         killed = record.status is RunStatus.RUNNING and not self._database.held()
         return replace(record, status=RunStatus.INTERRUPTED) if killed else record
+
+
+def generation_of(settings: str) -> int:
+    """Return which generation of answers a run or an evaluation with these settings drew; the first is 0."""
+    return json.loads(settings).get("generation") or 0
 
 
 def _run(row: Row) -> RunRecord:

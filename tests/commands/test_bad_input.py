@@ -11,7 +11,6 @@ import pytest
 from agentless_mini.samplers.scripted_faults import Fault, FaultKind
 from agentless_mini.samplers.scripted_protocol import ServedModel
 from agentless_mini.samplers.scripted_server import ScriptedServer
-from agentless_mini.store import Store
 from tests.commands.running import Home, one_sentence, script, server
 from tests.gitrepo import git
 
@@ -96,19 +95,11 @@ def test_a_context_too_small_for_any_file(home: Home) -> None:
         assert "larger context" in failing(home, *arguments, code=2)
 
 
-def test_two_runs_at_once_on_one_store(home: Home, tmp_path: Path) -> None:
-    with Store.open(tmp_path / "store.sqlite"):
-        arguments = ("repair", ".", "../issue.md", "--base-url", NOBODY, "--store", "../store.sqlite")
-        told = failing(home, *arguments, code=4)
-    assert str(os.getpid()) in told
-    assert "--store" in told
-
-
 def test_a_store_that_is_none(home: Home, tmp_path: Path) -> None:
     (tmp_path / "store.sqlite").write_text("something else entirely, and long enough to be no header\n" * 100)
     arguments = ("repair", ".", "../issue.md", "--base-url", NOBODY, "--store", "../store.sqlite")
     assert "store.sqlite" in failing(home, *arguments, code=4)
-    assert "no store" in failing(home, "show", "--store", "../missing.sqlite", code=4)
+    assert "no store" in failing(home, "show", "1", "--store", "../missing.sqlite", code=4)
 
 
 @contextmanager

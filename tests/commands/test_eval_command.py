@@ -59,8 +59,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_report_is_tables_for_people_and_json_for_programs(home: Home, folder: Path) -> None:
     done = home.amini("report", str(folder))
-    assert (done.returncode, done.stdout) == (0, "")
-    assert "resolved" in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "resolved" in done.stdout
+    assert "\x1b" not in done.stdout
     done = home.amini("report", str(folder), "--json", "--price-prompt", "1", "--price-completion", "2")
     assert (done.returncode, done.stderr) == (0, "")
     document = json.loads(done.stdout)

@@ -11,8 +11,10 @@ from agentless_mini.errors import UsageError
 from agentless_mini.samplers.scripted_server import ScriptedServer
 from agentless_mini.stages.given import GivenSettings
 from tests.commands.running import VOTE_ALONE, Home, one_sentence, server
+from tests.gitrepo import write_files
 from tests.stages.workbench import shop, text_file
 
+NOT_LOOKED_INTO = "Not looked into: what git ignores (build/)."
 NAMES = {"app.py", "shop/app.py", "shop/cart.py", "tests/test_cart.py"}
 
 
@@ -75,9 +77,12 @@ def repaired(home: Home, folder: str, endpoint: ScriptedServer, *more: str) -> "
 
 
 def test_files_and_output_are_relative_to_a_folder_of_the_repository(home: Home) -> None:
+    write_files(home.repository, {".gitignore": b"build/\n", "build/cart.py": b"x = 1\n"})
     with server() as endpoint:
         done = repaired(home, "shop", endpoint, "--files", "cart.py", "-o", "fix.patch")
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count(NOT_LOOKED_INTO) == 1
+    assert NOT_LOOKED_INTO in home.amini("show", "1").stdout
     assert (home.repository / "shop" / "fix.patch").read_text().startswith("diff --git a/shop/cart.py")
 
 

@@ -23,7 +23,7 @@ from agentless_mini.ports import Watch
 from agentless_mini.samplers.openai_api import EndpointSettings
 from agentless_mini.samplers.scripted_protocol import ServedModel
 from agentless_mini.samplers.scripted_server import ScriptedServer
-from agentless_mini.store import GradeRecord, Store
+from agentless_mini.store import GradeRecord, Store, generation_of
 from tests.evaluation.bugs import resolves, tree
 from tests.evaluation.faked import SCRIPT, bedding, evaluation
 
@@ -108,3 +108,18 @@ def test_a_test_command_that_cannot_be_read_is_refused_before_anything_is_asked(
         with pytest.raises(UsageError, match="check the quotes"):
             settings_of(tmp_path / "e", server.url, sandbox={"test_command": "pytest 'x"})
         assert server.log.chats() == ()
+
+
+def test_fresh_answers_are_drawn_for_every_instance_and_kept_for_the_runs_after(tmp_path: Path) -> None:
+    with ScriptedServer(ServedModel(script=SCRIPT)) as server:
+        of = evaluation(tmp_path / "e", server.url, 2, 5)
+        fresh = replace(of, config=of.config.model_copy(update={"fresh": True}))
+        counts = []
+        for one in (of, of, fresh, of):
+            before = len(server.log.chats())
+            assert run(one) == 0
+            counts.append(len(server.log.chats()) - before)
+    assert counts == [counts[0], 0, counts[0], 0]
+    with Store.open_readonly(of.folder / "store.sqlite") as store:
+        assert generation_of(store.evals.start().settings) == 1
+        assert sorted(generation_of(one.run.start.settings) for one in store.runs.summaries()) == [0, 0, 1, 1]

@@ -58,7 +58,7 @@ def trace(folder: Path, outcome: Outcome) -> RunTrace:
         return store.runs.trace(run)
 
 
-def shown(view: RenderableType, width: int = 80) -> str:
+def shown(view: RenderableType, width: int = 200) -> str:
     """Return what a terminal of this width shows, without colours. The console breaks no lines, as that of stderr."""
     console = Console(
         file=io.StringIO(), width=width, color_system=None, force_terminal=True, legacy_windows=False, soft_wrap=True

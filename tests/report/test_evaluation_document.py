@@ -317,10 +317,10 @@ def test_an_evaluation_that_asked_nothing_has_no_ratio(store: Store) -> None:
 def test_one_instance_is_shown_in_depth(store: Store) -> None:
     evaluate(store, [Ran("i", "ba.bb", right="a", graded="b", tests="t.", passing=(("a", "t"),)), WRONG])
     told = json.loads(json.dumps(one_instance(store, "i")))
-    assert (told["id"], told["state"], told["issue"]) == ("i", "done", "i fails.")
+    assert (told["schema"], told["id"], told["state"], told["issue"]) == (1, "i", "done", "i fails.")
     assert told["files"] == [{"paths": ["a.py", "b.py"], "votes": 1}]
     assert told["tests"] == [{"id": "test_t.py", "origin": "generated", "votes": 1, "before": "fail"}]
-    common, rare = told["patches"]
+    rare, common = told["patches"]
     assert (common["normal"], common["votes"], common["orders"], common["resolved"]) == ("b", 3, [0, 3, 4], False)
     assert common["diff"] == "diff --git a/a.py b/a.py\n+b  # 0\n"
     assert (rare["normal"], rare["resolved"], rare["verdicts"], common["verdicts"]) == ("a", None, ["pass"], ["fail"])

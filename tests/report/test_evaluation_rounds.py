@@ -120,11 +120,11 @@ def test_the_tables_have_rounds_and_say_what_n_means(stores: Sequence[Store]) ->
     assert cells(text, "3") == ["3", "0.0%", "0.0%", "50.0%", "50.0%", "50.0%", "-"]
     assert cells(text[text.index("samples of round 0: plain sampling") :], "3") == ["3", "0.0%", "50.0%"]
     assert cells(text, "oracle of all samples")[1:] == ["100.0%", "100.0%"]
-    assert IN_ROUNDS in text
+    assert IN_ROUNDS in " ".join(text.split())
     assert STOPPED not in text
     assert "rounds of small (means; instances: 2; score: share of tests passed" in text
     assert cells(text, "0") == ["0", "3.0", "2.5", "1.5", "1.5", "0.500", "0.500", "1"]
-    assert IN_ROUNDS not in shown(evaluation_tables([other]), 200)
+    assert IN_ROUNDS not in " ".join(shown(evaluation_tables([other])).split())
 
 
 def test_samples_saved_are_summed_up(stores: Sequence[Store]) -> None:

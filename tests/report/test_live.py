@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from agentless_mini.report.live import BAR, SILENCE, Flowed, Line, Lines, clock_time, flowed
+from agentless_mini.report.live import BAR, SILENCE, Line, Lines, clock_time, flowed
 
 
 class Clock:
@@ -141,12 +141,3 @@ def test_text_is_broken_between_words_on_a_terminal_alone() -> None:
         "          the context:",
         "          /a/very/long/path/that/nothing/can/break.py.",
     ]
-
-
-def test_lines_of_a_summary_flow() -> None:
-    console = screen(20)
-    told = Flowed(["patch      a/very/long/path/to/a.py: it won"], 5)
-    console.print(told, crop=False)
-    console.print(told, soft_wrap=True)
-    whole = "patch      a/very/long/path/to/a.py: it won"
-    assert printed(console).splitlines() == ["patch", "     a/very/long/path/to/a.py:", "     it won", whole]

@@ -6,6 +6,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentless_mini.domain import Completion, Finish, Issue, Message, Role
 from agentless_mini.report import page as package
-from agentless_mini.report.page import render_page
+from agentless_mini.report.evaluation_instance import run_instance
+from agentless_mini.report.page import render_page, render_run
 from agentless_mini.report.page.blocks import json_block, packed_block
+from agentless_mini.store import PromptRecord
 from tests.report.browser import Page, find_chromium, started
 from tests.report.page_documents import HOSTILE, depth, evaluation, evolution, evolved_depth, row, unknown
+from tests.report.test_verdicts import EXECUTION, REPAIRS, decided
 
 ROWS = [row("django__django-9", True), row("django__django-10", False, confidence=0.25), row("sphinx__sphinx-1", False)]
 OTHERS = [row("django__django-9", False), row("django__django-10", True), row("sphinx__sphinx-1", False)]
@@ -90,6 +95,23 @@ def test_every_file_of_the_folder_is_in_the_page() -> None:
     files = [*folder.glob("script/*.js"), folder / "page.css"]
     assert len(files) > 10
     assert [file.name for file in files if file.read_text() not in text] == []
+
+
+def test_the_page_of_a_run_holds_no_markup_of_the_run(tmp_path: Path) -> None:
+    text = render_run(run_of(tmp_path, HOSTILE))
+    assert text.isascii()
+    assert len(scripts(text)) == 3
+    assert "<img" not in text
+
+
+def run_of(folder: Path, text: str) -> dict[str, Any]:
+    """Return a run of two patches and three tests with `text` wherever foreign text stands."""
+    told = decided(folder, EXECUTION, *REPAIRS)
+    start = replace(told.run.start, issue=Issue(text, text), model=text, command=(text,), repository=text)
+    told = replace(told, run=replace(told.run, start=start))
+    asked = {one.prompt: PromptRecord(one.prompt, (Message(Role.USER, text),), None) for one in told.samples}
+    answers = [(one, Completion(one.index, text, Finish.LENGTH, text)) for one in told.samples]
+    return run_instance(told, asked.values(), answers)
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------
@@ -263,6 +285,44 @@ def test_hostile_text_stays_text(browser: Page, tmp_path: Path, fragment: str) -
     assert not set(shown) & {"\u202e", "\x1b", "\ud800"}
     assert browser.value("[window.owned ?? null, document.querySelectorAll('img').length]") == [None, 0]
     assert browser.complaints == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_of_a_run_shows_it_as_an_instance_with_prompts_and_answers(
+    browser: Page, tmp_path: Path, width: int, scheme: str
+) -> None:
+    path = tmp_path / "run.html"
+    path.write_text(render_run(run_of(tmp_path, HOSTILE)), encoding="ascii")
+    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    browser.complaints.clear()
+    browser.requests.clear()
+    browser.open(path)
+    browser.until("document.querySelector('#depth-of-0 .matrix')")
+    for shown_then in (".card details", ".card details .issue"):  # what is in one is made when it is opened
+        browser.value("document.querySelectorAll('.card, .card details').forEach(one => { one.open = true; })")
+        browser.until(f"document.querySelector('{shown_then}')")
+    assert browser.value("document.title") == "amini: run 1"
+    assert browser.texts(".patches thead th")[:3] == ["patch", "votes", ""]
+    assert browser.texts(".patches tbody th") == ["P1 chosen", "P2", "P3"]
+    assert browser.texts(".matrix .dot, .gold, .missed, nav") == []
+    assert [text.split(":")[0] for text in browser.texts(".part > .card > summary")] == ["repair", "reproduce"]
+    assert "P1" in " ".join(browser.texts(".card details > summary"))
+    browser.click(".patches tbody tr:nth-child(2) button")
+    assert browser.texts(".chosen-diff option:checked") == ["P2, 2 votes"]
+    shown = str(browser.value("document.body.innerText"))
+    assert "<img src=x onerror" in shown
+    assert not set(shown) & {"\u202e", "\x1b", "\ud800"}
+    assert browser.value("[window.owned ?? null, document.querySelectorAll('img').length]") == [None, 0]
+    assert browser.value("document.documentElement.scrollWidth <= innerWidth")
+    light = browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert light == (scheme == "light")
+    assert browser.complaints == []
+    assert {url for url in browser.requests if url != "about:blank"} == {path.as_uri()}
+    browser.call("Emulation.clearDeviceMetricsOverride")
+    browser.call("Emulation.setEmulatedMedia", features=[])
 
 
 @pytest.mark.slow

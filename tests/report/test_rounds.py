@@ -71,7 +71,7 @@ def test_a_run_of_one_round_says_nothing_of_rounds(store: Store) -> None:
     plain = trace(store, PLAIN)
     assert (evolved(plain), stopping(plain)) == (None, None)
     assert "round" not in shown(summary(plain, 1.0)) + shown(run_view(plain), 120)
-    assert run_document(plain).keys() == {"run", "prompts", "samples", "boxes", "prediction", "trust"}
+    assert run_document(plain).keys() == {"schema", "run", "prompts", "samples", "boxes", "prediction", "trust"}
 
 
 def test_the_document_of_a_run_has_its_rounds(store: Store) -> None:
@@ -84,7 +84,7 @@ def test_the_document_of_a_run_has_its_rounds(store: Store) -> None:
 def test_what_stopping_early_saved_is_told(store: Store) -> None:
     ended = trace(store, Ran("i", "aaaa", stop_when=0.95, wanted=16))
     assert "saved 12 of 16 samples: it was to stop once the vote is 95% sure" in lines(shown(summary(ended, 1.0)))
-    assert "saved by stopping at a vote that is 95% sure: 12 of 16 samples" in lines(shown(run_view(ended), 120))
+    assert "saved 12 of 16 samples: it was to stop once the vote is 95% sure" in lines(shown(run_view(ended)))
     assert run_document(ended)["stopping"] == {"bound": 0.95, "wanted": 16, "drawn": 4, "saved": 12}
 
 

@@ -3,8 +3,11 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +17,9 @@ from rich.console import Console, RenderableType
 from agentless_mini.domain import (
     UNTOLD,
     Completion,
+    Environment,
     Finish,
+    ImageTree,
     Issue,
     Localization,
     Message,
@@ -25,10 +30,12 @@ from agentless_mini.domain import (
     Usage,
     canonical_json,
 )
+from agentless_mini.report import document as module
 from agentless_mini.report.cells import escaped
 from agentless_mini.report.document import run_document, runs_document
 from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
 from agentless_mini.store import (
+    BoxRecord,
     ChoiceRecord,
     PatchRecord,
     PredictionRecord,
@@ -41,6 +48,7 @@ from agentless_mini.store import (
     RunTrace,
     SampleRecord,
 )
+from tests.report.test_verdicts import EXECUTION, REPAIRS, decided
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m[bold red]\u202egnp.\r\x00\ud800"
 PATCH = PatchRecord(b"diff --git a/a.py b/a.py\n-x = 1\n+x = 2\n", "abcdef0123456789", ("a.py",))
@@ -87,29 +95,29 @@ def row(text: str, *cells: str) -> str:
 def test_the_list_says_what_each_run_was_and_how_it_ended() -> None:
     waiting = replace(RUN, id=RunId(8), status=RunStatus.INTERRUPTED, finished=None, exit_code=None)
     text = shown(runs_table([RunSummary(waiting, 3, 0, 0), RunSummary(RUN, 12, 4, 9)]))
-    assert "2023-11-14 22:13:20Z" in text
-    assert "It fails." in row(text, "7", "done", "project@c0ffeec0ff", "smol", "12", "4/9")
+    assert "2023-11-14 22:13" in text
+    assert "It fails." in row(text, "7", "done", "c0ffeec0", "smol", "12", "4/9")
     assert text.index(row(text, "8", "interrupted", "3", "-")) < text.index(row(text, "7", "done"))
 
 
 def test_a_run_is_shown_with_all_that_it_started_from() -> None:
-    text = shown(run_view(TRACE))
-    assert "done, 12.5 s, exit code 0" in text
-    for said in ("amini repair .", "smol", START.commit, START.tree, "issue.md", "Really.", START.settings, "0.1.0"):
+    text = shown(run_view(TRACE, every=True))
+    assert "done, 12.5 s, exit code 0; started 2023-11-14 22:13:20Z" in text
+    for said in ("amini repair .", "smol", START.commit, START.tree, "issue.md", "Really.", "samples    10", "0.1.0"):
         assert said in text
+    assert START.tree not in shown(run_view(TRACE))
 
 
 def test_a_run_is_shown_with_its_files_its_samples_and_its_choice() -> None:
-    text = shown(run_view(TRACE))
-    assert row(text, "3", "a.py")
-    assert row(text, "1", "c.py")
-    assert row(text, "localize", "l0catel0ca", "11", "12", "record")
-    assert "valid abcdef0123, 1 of 2 votes" in row(
-        text, "repair", "0", "d1gestd1ge", "21", "22", "model", "abcdef0123,"
-    )
+    text = shown(run_view(TRACE, every=True))
+    assert "files      a.py, b.py (3 votes)" in text
+    assert row(text, "localize", "l0catel0", "11", "12", "record")
+    assert "valid abcdef01, 1 of 2 votes" in row(text, "repair", "0", "d1gestd1", "21", "22", "model", "abcdef01,")
     assert "search-not-found: no line says x = 3" in row(text, "repair", "2", "search-not-found:")
     assert "not judged" in row(text, "repair", "3", "judged")
-    assert "chosen patch: 1 of 2 votes, the earliest" in text
+    assert row(text, "1", "*", "1/2", "a.py")
+    assert row(text, "2", "1/2", "a.py")
+    assert "patch      a.py: the earliest" in text
     assert "+x = 2" in text
     assert "the tree was cut" in text
 
@@ -122,22 +130,29 @@ def test_a_run_without_a_choice_or_without_an_end_says_so() -> None:
     text = shown(run_view(RunTrace(begun, (), None)))
     assert "running" in text
     assert "exit code" not in text
-    assert "patch" not in text
+    assert "patch  " not in text
+    assert "chosen patch" not in text
 
 
 def test_a_prompt_and_an_answer_are_shown_as_they_were() -> None:
     text = shown(prompt_view(PROMPT))
     assert [line.strip() for line in text.splitlines()] == [
-        "prompt d1gestd1ge",
+        "",
+        "prompt d1gestd1",
+        "",
         "system",
         "You repair.",
+        "",
         "user",
         "Fix it.",
     ]
     assert [line.strip() for line in shown(completion_view(SAMPLE, ANSWER)).splitlines()] == [
-        "repair sample 0 of prompt d1gestd1ge, ended by stop",
+        "",
+        "repair sample 0 of prompt d1gestd1, ended by stop",
+        "",
         "reasoning",
         "The reasoning.",
+        "",
         "answer",
         "The answer.",
     ]
@@ -158,7 +173,7 @@ HOSTILE_TRACE = RunTrace(
 )
 VIEWS: dict[str, Callable[[], RenderableType]] = {
     "list": lambda: runs_table([RunSummary(HOSTILE_TRACE.run, 1, 1, 1)]),
-    "run": lambda: run_view(HOSTILE_TRACE),
+    "run": lambda: run_view(HOSTILE_TRACE, every=True),
     "prompt": lambda: prompt_view(replace(PROMPT, messages=(Message(Role.USER, HOSTILE),))),
     "completion": lambda: completion_view(SAMPLE, replace(ANSWER, text=HOSTILE, reasoning=HOSTILE)),
 }
@@ -231,6 +246,39 @@ def test_the_document_of_hostile_texts_is_json_of_plain_ascii() -> None:
     assert json.loads(text)["run"]["start"]["issue"]["text"] == HOSTILE
 
 
+def documented() -> dict[str, tuple[set[str], set[str]]]:
+    """Return the keys that there must be, and those that may be, of each object that the docstring names."""
+    found = re.findall(r"^    ([\w.\[\]]+): (.+)$", (module.__doc__ or "").replace(",\n        ", ", "), re.MULTILINE)
+    keys = {path.strip("."): names.split(", ") for path, names in found}
+    return {
+        path: ({name for name in names if "?" not in name}, {name.rstrip("?") for name in names})
+        for path, names in keys.items()
+    }
+
+
+def objects(document: dict[str, Any], path: str) -> list[dict[str, Any]]:
+    """Return all that stands at a path of the docstring."""
+    found: list[Any] = [document]
+    for part in path.split(".") if path else []:
+        name = part.removesuffix("[]")
+        found = [value for one in found for value in (one.values() if name == "DIGEST" else [one[name]])]
+        if part.endswith("[]"):
+            found = [value for one in found for value in one]
+        found = [value for value in found if value is not None]
+    return found
+
+
+def test_the_keys_that_are_documented_are_the_ones_there_are(tmp_path: Path) -> None:
+    box = BoxRecord("k", Environment("sha256:1"), ImageTree("/r"), (), (("pytest",),), 2.0, replayed=True)
+    tested = replace(decided(tmp_path, EXECUTION, *REPAIRS), boxes=(box,))
+    documents = [run_document(TRACE, [PROMPT], [(SAMPLE, ANSWER)]), run_document(tested)]
+    assert len(documented()) == 14
+    for path, (always, known) in documented().items():
+        there = [one.keys() for document in documents for one in objects(document, path)]
+        assert there, path
+        assert all(always <= keys <= known for keys in there), path
+
+
 def test_the_document_of_the_list_counts_samples_and_votes() -> None:
     (entry,) = json.loads(canonical_json(runs_document([RunSummary(RUN, 12, 4, 9)])))["runs"]
     assert (entry["id"], entry["samples"], entry["votes"], entry["valid"]) == (7, 12, 4, 9)
@@ -238,6 +286,6 @@ def test_the_document_of_the_list_counts_samples_and_votes() -> None:
 
 def test_tokens_that_the_server_did_not_tell_are_not_shown_as_none_at_all() -> None:
     told = replace(TRACE, samples=(replace(SAMPLE, usage=UNTOLD),))
-    assert shown(run_view(told)).count("not told") == 2
+    assert shown(run_view(told, every=True)).count("not told") == 2
     usage = run_document(told)["samples"][0]["usage"]
     assert usage == {"prompt_tokens": None, "cached_tokens": None, "completion_tokens": None}

@@ -38,7 +38,7 @@ def test_a_run_with_a_winner_by_vote(tmp_path: Path) -> None:
 
 def test_a_run_without_a_valid_sample(tmp_path: Path) -> None:
     told = lines(tmp_path, Outcome((BAD,), None))
-    assert "patch      none: no sample became a valid patch (amini show tells why)" in told
+    assert "patch      none: no sample became a valid patch (amini show 1 --all tells why)" in told
     assert not [line for line in told if "confidence" in line]
 
 

@@ -28,6 +28,7 @@ from agentless_mini.ranking import Method, rank
 from agentless_mini.report.document import run_document
 from agentless_mini.report.show import run_view
 from agentless_mini.report.summary import summary
+from agentless_mini.report.verdicts import distinct
 from agentless_mini.store import BoxRecord, RunTrace
 from tests.report.building import Outcome as RunOutcome
 from tests.report.building import shown, trace
@@ -89,9 +90,9 @@ def test_the_summary_has_a_row_for_each_distinct_patch_the_best_first(tmp_path: 
     rows = [line.split() for line in table if line.strip()]
     assert rows[0] == ["votes", "files", "given", "generated", "broken"]
     assert rows[2:5] == [
-        ["*", "1/4", "b.py", "1/1", "1/1", "1/1"],
-        ["2/4", "a.py", "0/1", "0/1", "0/1"],
-        ["1/4", "c.py", "refused", "refused", "refused"],
+        ["1", "*", "1/4", "b.py", "1/1", "1/1", "1/1"],
+        ["2", "2/4", "a.py", "0/1", "0/1", "0/1"],
+        ["3", "1/4", "c.py", "refused", "refused", "refused"],
     ]
     assert text.index("passes 2 of 2 reproduction tests (1 of 1 given)") > text.index("refused")
 
@@ -128,11 +129,12 @@ def test_many_patches_and_long_paths_stay_within_80_columns_and_few_lines(tmp_pa
     run = Execution(cases, (), tuple(Verdict(normal, results) for normal in normals))
     repairs = [patch(normal, f"package/中/{'long' * 20}/{normal}.py", "b\x1b[31m.py") for normal in normals]
     told = summary(decided(tmp_path, run, *repairs), 1.0)
-    lines = shown(told).splitlines()
-    table = lines[next(at for at, line in enumerate(lines) if "chosen" in line) + 1 : -3]
+    lines = shown(told, 80).splitlines()
+    first, last = (next(at for at, line in enumerate(lines) if said in line) for said in ("chosen", "488"))
+    table = lines[first + 1 : last + 1]
     assert max(cell_len(line) for line in table) <= 80
-    assert len(table) < 20
-    assert "           ... 488 more (amini show 1 has all)" in table
+    assert len(table) < 32
+    assert table[-1] == "           ... 488 more (amini show 1 --all)"
     assert "0/300" in table[4]
 
 
@@ -140,22 +142,35 @@ def test_boxes_are_counted_in_the_cost(tmp_path: Path) -> None:
     box = BoxRecord("k", Environment("sha256:1"), ImageTree("/r"), (), (("pytest",),), 2.0, replayed=True)
     run = replace(decided(tmp_path, EXECUTION, *REPAIRS), boxes=(box, replace(box, replayed=False)))
     assert "2 boxes (1 from the record); run 1" in shown(summary(run, 1.0))
-    assert "boxes: 2, 1 of them from the record; 4.0 s of tests" in shown(run_view(run))
+
+
+def test_patches_without_a_verdict_are_numbered_after_the_others(tmp_path: Path) -> None:
+    only = Execution((OLD,), (), (Verdict("a", (CaseResult(OLD.id, Outcome.PASS),)),))
+    told = decided(tmp_path, only, patch("b"), patch("c"), patch("c"), patch("a"))
+    assert [one.normal for one in distinct(told)] == ["a", "c", "b"]
+    rows = [line.split() for line in shown(run_view(told)).splitlines()]
+    assert ["2", "2/4", "c.py", "-"] in rows
 
 
 # --- amini show ------------------------------------------------------------------------------------------------------
 
 
 def test_a_shown_run_has_its_tests_with_their_fate_and_what_the_chosen_patch_fails(tmp_path: Path) -> None:
-    text = shown(run_view(decided(tmp_path, EXECUTION, *REPAIRS)), 300)
+    text = shown(run_view(decided(tmp_path, EXECUTION, *REPAIRS), every=True), 300)
     assert "test tests/test_issue.py, written by 3" in text
     assert "other-fault: ImportError" in text
-    assert "tests: 1 given, 1 generated, 1 regression" in text
-    rows = [line.split() for line in text.splitlines()]
-    assert ["tests/test_user.py::test_it", "given", "fail", "1", "of", "3"] in rows
-    assert ["tests/test_issue.py", "generated", "3", "error", "1", "of", "3"] in rows
-    assert ["tests/test_old.py::test_a", "regression", "1", "of", "3"] in rows
-    assert "what does not pass with the chosen patch" in text
+    told = [line.split() for line in text[text.index("tests with the chosen patch") :].splitlines()]
+    assert told[1:4] == [
+        ["regression", "0", "of", "1", "pass"],
+        ["given", "1", "of", "1", "pass"],
+        ["generated", "1", "of", "1", "pass"],
+    ]
+    rows = [line.split() for line in text[text.index("every test") :].splitlines()]
+    assert rows[3:6] == [
+        ["tests/test_old.py::test_a", "regression", "fail", "1", "of", "3"],
+        ["tests/test_user.py::test_it", "given", "fail", "pass", "1", "of", "3"],
+        ["tests/test_issue.py", "generated", "3", "error", "pass", "1", "of", "3"],
+    ]
     assert "AssertionError: 1 != 2 xxx" in text
     assert "xxx (pkg/a.py:7)" in text
     assert "refused c: its folder is a symlink" in text
@@ -165,9 +180,11 @@ def test_a_shown_run_has_its_tests_with_their_fate_and_what_the_chosen_patch_fai
 def test_a_shown_run_lists_every_patch(tmp_path: Path) -> None:
     normals = [f"{number:04}" for number in range(30)]
     run = Execution((OLD,), (), tuple(Verdict(normal, (CaseResult(OLD.id, Outcome.PASS),)) for normal in normals))
-    text = shown(run_view(decided(tmp_path, run, *map(patch, normals))), 200)
-    assert text.count(" 0/1") == 30
-    assert "what does not pass" not in text
+    told = decided(tmp_path, run, *map(patch, normals))
+    assert shown(run_view(told, every=True)).count(" 0/1") == 30
+    assert shown(run_view(told)).count(" 0/1") == 8
+    assert "... 22 more (amini show 1 --all)" in shown(run_view(told))
+    assert [one.normal for one in distinct(told)][:2] == ["0000", "0001"]
 
 
 def test_a_test_that_failed_without_a_word_is_listed_too(tmp_path: Path) -> None:
@@ -187,8 +204,8 @@ def test_the_summary_says_what_was_lost_to_time(tmp_path: Path) -> None:
 
 
 def test_a_shown_run_in_which_nothing_could_be_run_says_none(tmp_path: Path) -> None:
-    text = shown(run_view(decided(tmp_path, Execution((), (), ()), Rejected(Reason.NO_EDIT, ""))), 200)
-    assert "tests: none" in text
+    text = shown(run_view(decided(tmp_path, Execution((), (), ()), Rejected(Reason.NO_EDIT, ""))))
+    assert "tests with the chosen patch\nthere is none\n" in text
 
 
 def test_nothing_that_a_test_or_path_says_reaches_the_terminal(tmp_path: Path) -> None:
@@ -196,7 +213,7 @@ def test_nothing_that_a_test_or_path_says_reaches_the_terminal(tmp_path: Path) -
     fault = Fault(HOSTILE, HOSTILE, HOSTILE, 1)
     results = (CaseResult(HOSTILE, Outcome.FAIL, 0.0, fault),)
     run = decided(tmp_path, Execution((case,), results, (Verdict("a", results),)), patch("a", HOSTILE))
-    for text in (shown(summary(run, 1.0)), shown(run_view(run), 3000)):
+    for text in (shown(summary(run, 1.0)), shown(run_view(run, every=True), 3000)):
         plain = text.replace("\x1b[1m", "").replace("\x1b[0m", "")
         assert not set(plain) & {"\x1b", "\x07", "\x9b", "\u202e", "\r", "\x00", "\ud800"}
     assert canonical_json(run_document(run)).isascii()

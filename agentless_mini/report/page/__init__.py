@@ -1,4 +1,4 @@
-"""Evaluations as one HTML page that needs no network: the documents of `amini report` go in, the page comes out.
+"""Evaluations, or one run, as one HTML page that needs no network: documents go in, the page comes out.
 
 It reads no store and computes no figure of its own: that is done before it, or, for intervals of single bars and for
 comparisons of runs, in `script/`. Nothing of the documents gets into the markup. They stand in data blocks, from where
@@ -20,7 +20,7 @@ _FOLDER = Path(__file__).parent
 # In the order in which they build on each other; together they are one script.
 _SCRIPTS = (
     "dom", "format", "state", "axes", "lines", "bars", "curves", "rounds", "groups", "charts", "runs", "rows", "table",
-    "diff", "matrix", "instance", "main",
+    "diff", "matrix", "answers", "instance", "run", "main",
 )  # fmt: skip
 
 
@@ -30,12 +30,22 @@ def render_page(documents: Sequence[Mapping[str, Any]], instances: Sequence[Iter
     `instances` has for each evaluation what is shown of single instances in depth, read one by one; an evaluation
     may have none, or only some. The same documents come to the same page, which is ASCII: any stream can write it.
     """
+    return _rendered(**_blocks(documents, instances))
+
+
+def render_run(instance: Mapping[str, Any]) -> str:
+    """Return the page on one run, which is shown as an instance is (`evaluation_instance.run_instance`)."""
+    data = json_block({"documents": [], "depth": [], "run": True})
+    return _rendered(data=data, depth=[("depth-0-0", packed_block(instance))])
+
+
+def _rendered(**blocks: object) -> str:
     script, style = _script(), _read("page.css")
     return _template().render(
         policy=_policy(script, style),
         style=Markup(style),  # noqa: S704 - a file of this package
         script=Markup(script),  # noqa: S704 - files of this package
-        **_blocks(documents, instances),
+        **blocks,
     )
 
 

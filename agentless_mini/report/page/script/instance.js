@@ -20,15 +20,24 @@ async function showInstance(place, { runs, depth }, row, neighbours) {
     navigation(neighbours),
     element("h1", {}, visible(row.id)),
     element("p", {}, visible([row.repo, row.difficulty].filter(Boolean).join(" \u00b7 "))),
-    known(issue)
-      ? disclosure("Issue", () => element("div", { class: "issue" }, visible(issue.replaceAll("\r\n", "\n"))), {
-          open: true,
-          class: "card",
-        })
-      : "",
+    known(issue) ? issueCard(issue) : "",
     ...runs.map((run, at) => runSection(run, at, row.runs[at], found[at], runs.length > 1)),
   );
   scrollTo(0, 0);
+}
+
+function issueCard(issue) {
+  return disclosure("Issue", () => textBlock(issue), { open: true, class: "card" });
+}
+
+/** Returns foreign text as it is written. */
+function textBlock(text) {
+  return element("div", { class: "issue" }, visible(text.replaceAll("\r\n", "\n")));
+}
+
+/** Returns whether there is a true patch that files and patches are held against: not so of a run on a user's issue. */
+function isGraded(instance) {
+  return known(instance.gold_files);
 }
 
 function navigation([before, after]) {
@@ -104,6 +113,7 @@ function depthOf(instance) {
     instance.best_at_n?.length
       ? part("Chosen among the first n samples", element("div", { class: "scroll" }, growthTable(instance)))
       : null,
+    instance.answers?.length ? part("Prompts and answers", ...answersView(instance)) : null,
     instance.rejected.length ? part("Rejected samples", ...rejectedView(instance.rejected)) : null,
     instance.notes.length
       ? part(
@@ -122,14 +132,14 @@ function part(title, ...content) {
   return element("div", { class: "part" }, element("h3", {}, title), content);
 }
 
-function choiceText({ choice }) {
-  if (!choice) return element("p", {}, "No patch was chosen: no sample was valid.");
+function choiceText({ choice, patches }) {
+  if (!choice) return element("p", {}, patches.length ? "No patch was chosen." : "No patch was chosen: no sample was valid.");
   const share = known(choice.share) ? ` It has ${percent(choice.share)} of the votes.` : "";
   return element("p", {}, `The chosen patch ${visible(choice.reason)}.${share}`);
 }
 
 /** Files by list, the true ones marked; then those that no list has. */
-function filesTable({ files, gold_files: gold }) {
+function filesTable({ files, gold_files: gold = [] }) {
   const shown = (path) =>
     element(
       "li",
@@ -140,7 +150,7 @@ function filesTable({ files, gold_files: gold }) {
     );
   const missed = gold.filter((path) => !files.some((list) => list.paths.includes(path)));
   const rows = files.map((list, at) => [at + 1, list.votes, element("ul", { class: "paths" }, list.paths.map(shown))]);
-  const table = plainTable(["list", "votes", "files (\u2713: the true patch changes it)"], rows, { class: "files" });
+  const table = plainTable(["list", "votes", `files${gold.length ? " (\u2713: the true patch changes it)" : ""}`], rows, { class: "files" });
   return [
     element("div", { class: "scroll" }, table),
     missed.length ? element("p", { class: "missed" }, `In no list: ${visible(missed.join(", "))}`) : null,
@@ -152,12 +162,13 @@ function patchesView(instance, chosen, choose) {
     votes = instance.patches.reduce((sum, patch) => sum + patch.votes, 0);
   const counts = testCounts(instance),
     rounds = instance.evolution ? ["round", "score"] : [],
-    head = ["patch", "resolved", "votes", "", ...rounds, ...counts.map(({ title }) => title), "files"];
+    graded = isGraded(instance),
+    head = ["patch", ...(graded ? ["resolved"] : []), "votes", "", ...rounds, ...counts.map(({ title }) => title), "files"];
   const more = capped(
     instance.patches.map((patch, at) => ({ patch, at })),
     PATCH_ROWS,
     body,
-    ({ patch, at }) => patchRow(patch, at, { chosen, choose, votes, rounds, counts }),
+    ({ patch, at }) => patchRow(patch, at, { chosen, choose, votes, rounds, counts, graded }),
   );
   return [
     element(
@@ -198,7 +209,7 @@ function testCounts({ tests }) {
     .filter(({ places }) => places.length);
 }
 
-function patchRow(patch, at, { chosen, choose, votes, rounds, counts }) {
+function patchRow(patch, at, { chosen, choose, votes, rounds, counts, graded }) {
   const passed = (places) => places.filter((place) => patch.verdicts[place] === "pass").length;
   const numbers = counts.map(({ places, broken }) =>
     element(
@@ -220,12 +231,14 @@ function patchRow(patch, at, { chosen, choose, votes, rounds, counts }) {
       element("button", { type: "button", click: () => choose(at) }, `P${at + 1}`),
       patch.normal === chosen ? " chosen" : "",
     ),
-    element(
-      "td",
-      {},
-      element("span", { class: `dot ${verdictClass(patch.resolved)}` }, verdictSign(patch.resolved)),
-      { true: " yes", false: " no" }[patch.resolved] ?? " not graded",
-    ),
+    graded
+      ? element(
+          "td",
+          {},
+          element("span", { class: `dot ${verdictClass(patch.resolved)}` }, verdictSign(patch.resolved)),
+          { true: " yes", false: " no" }[patch.resolved] ?? " not graded",
+        )
+      : null,
     element(
       "td",
       {

@@ -40,7 +40,11 @@ function backToOverview() {
   scrollTo(0, overviewAt);
 }
 
-drawOverview();
 serveTooltips();
-addEventListener("hashchange", follow);
-follow();
+if (DATA.run) {
+  showRun(byId("instance"));
+} else {
+  drawOverview();
+  addEventListener("hashchange", follow);
+  follow();
+}

@@ -25,7 +25,7 @@ function matrixView(instance, chosen, choose) {
     element(
       "div",
       { class: "scroll" },
-      element("table", { class: "matrix" }, matrixHead(patches, chosen, choose), body),
+      element("table", { class: "matrix" }, matrixHead(patches, chosen, choose, isGraded(instance)), body),
     ),
     more,
     element("p", { class: "note" }, matrixNote(instance, patches, same)),
@@ -44,14 +44,15 @@ function matrixNote(instance, patches, same) {
   return parts.join(" ");
 }
 
-function matrixHead(patches, chosen, choose) {
+function matrixHead(patches, chosen, choose, graded) {
   const cells = patches.map((patch, at) =>
     element(
       "th",
-      { scope: "col", class: patch.normal === chosen ? "chosen" : null, "data-tip": patchTip(patch, at, chosen) },
+      { scope: "col", class: patch.normal === chosen ? "chosen" : null, "data-tip": patchTip(patch, at, chosen, graded) },
       element("button", { type: "button", click: () => choose(at) }, `P${at + 1}`),
-      element("br"),
-      element("span", { class: `dot ${verdictClass(patch.resolved)}` }, verdictSign(patch.resolved)),
+      graded
+        ? [element("br"), element("span", { class: `dot ${verdictClass(patch.resolved)}` }, verdictSign(patch.resolved))]
+        : null,
     ),
   );
   return element(
@@ -68,9 +69,9 @@ function matrixHead(patches, chosen, choose) {
   );
 }
 
-function patchTip(patch, at, chosen) {
-  const told = { true: "resolved", false: "not resolved" }[patch.resolved] ?? "not graded";
-  return `P${at + 1}: ${plural(patch.votes, "vote")}, ${told}${patch.normal === chosen ? ", chosen" : ""}${patch.refusal ? `\nrefused: ${visible(patch.refusal)}` : ""}`;
+function patchTip(patch, at, chosen, graded) {
+  const told = graded ? `, ${{ true: "resolved", false: "not resolved" }[patch.resolved] ?? "not graded"}` : "";
+  return `P${at + 1}: ${plural(patch.votes, "vote")}${told}${patch.normal === chosen ? ", chosen" : ""}${patch.refusal ? `\nrefused: ${visible(patch.refusal)}` : ""}`;
 }
 
 function verdictClass(resolved) {

@@ -223,7 +223,7 @@ function settingsTable(runs) {
     differs(name) ? element("mark", {}, visible(name)) : visible(name),
     ...flat.map((settings) => visible(settings.get(name) ?? NOTHING)),
   ]);
-  return plainTable(["", ...runs.map((run, at) => `${letter(at)} ${visible(run.run.name)}`)], rows, {
+  return plainTable(["", ...runs.map((run, at) => `${runs.length > 1 ? `${letter(at)} ` : ""}${visible(run.run.name)}`)], rows, {
     class: "settings",
   });
 }

@@ -1,0 +1,111 @@
+"""`amini show`: the list, one run on a screen, its patches as bytes, its page; and what every command says anywhere."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.commands.running import Home, one_sentence, server
+from tests.gitrepo import git
+
+ISSUE = "The total of a cart leaves out its first price: na\xefve \u201cquotes\u201d \u2026 \u4e2d\n"
+NARROW = ({"PYTHONIOENCODING": "ascii:strict"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"})
+OTHERS = ({"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "cp1252:strict"}, {"LC_ALL": "C"})
+
+
+@pytest.fixture
+def ran(home: Home) -> Home:
+    """Return a home in which one run is recorded."""
+    with server() as endpoint:
+        done = home.amini("repair", ".", "--text", ISSUE, "--base-url", endpoint.url, "-n", "5")
+    assert done.returncode == 0, done.stderr
+    return home
+
+
+def test_without_runs_there_are_no_runs_yet(home: Home) -> None:
+    done = home.amini("show")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("no runs yet in ")
+    assert json.loads(home.amini("show", "--json").stdout) == {"schema": 1, "runs": []}
+
+
+def test_a_run_is_shown_with_numbered_patches_each_of_which_applies(ran: Home) -> None:
+    text = ran.amini("show", "1").stdout
+    rows = [line.split() for line in text.splitlines()]
+    assert ["1", "*", "3/4", "shop/cart.py"] in rows
+    assert ["2", "1/4", "shop/cart.py"] in rows
+    for number, line in (("1", "+    for price in prices:"), ("2", "+    result = 1")):
+        patch = ran.amini("show", "1", "--patch", number).stdout
+        assert line in patch.splitlines()
+        git(ran.repository, "apply", "--check", stdin=patch.encode())
+    chosen = json.loads(ran.amini("show", "1", "--json").stdout)["prediction"]["choice"]["patch"]["diff"]["text"]
+    assert ran.amini("show", "1", "--patch", "1").stdout == chosen
+
+
+def test_what_cannot_be_shown_is_refused(ran: Home) -> None:
+    for words in (("1", "--patch", "3"), ("--patch", "1"), ("--html", "x"), ("1", "--patch", "1", "--json"), ("2",)):
+        done = ran.amini("show", *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert one_sentence(done.stderr)
+
+
+def test_the_page_of_a_run_is_written_to_its_file(ran: Home) -> None:
+    done = ran.amini("show", "1", "--html", "../run.html")
+    assert (done.returncode, done.stdout) == (0, "")
+    page = (ran.root / "run.html").read_text(encoding="ascii")
+    assert page.startswith("<!DOCTYPE html>")
+    assert done.stderr == f"the page: {(ran.repository / '../run.html').as_uri()}\n"
+    refused = ran.amini("show", "1", "--html", "..")
+    assert refused.returncode == 4
+    assert "cannot be written" in one_sentence(refused.stderr)
+
+
+def said(home: Home, encoding: dict[str, str], *words: str) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        home.command(*words),
+        cwd=home.repository,
+        env=home.environment(encoding),
+        capture_output=True,
+        text=True,
+        encoding="ascii",
+        errors="replace",
+        check=False,
+    )
+    assert done.returncode in {0, 2, 3}, (words, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert "codec" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize("encoding", OTHERS, ids=lambda one: " ".join(one.values()))
+def test_a_run_is_shown_in_any_locale(ran: Home, encoding: dict[str, str]) -> None:
+    assert "na" in said(ran, encoding, "show", "1").stdout
+
+
+@pytest.mark.parametrize("encoding", NARROW, ids=lambda one: " ".join(one.values()))
+def test_every_command_speaks_where_there_is_nothing_but_ascii(ran: Home, encoding: dict[str, str]) -> None:
+    issue, page = "../issue-\u4e2d.md", "../seite-\u4e2d.html"
+    (ran.repository / issue).write_text(ISSUE, encoding="utf-8")
+    with server() as endpoint:
+        asked = "--base-url", endpoint.url, "-n", "2"
+        patch = said(ran, encoding, "repair", ".", issue, *asked).stdout
+        git(ran.repository, "apply", "--check", stdin=patch.encode())
+        assert json.loads(said(ran, encoding, "repair", ".", issue, *asked, "--json").stdout)["schema"] == 1
+        said(ran, encoding, "repair", ".", "--text", ISSUE, *asked, "--files", "caf\xe9.py")
+    assert "\\u201cquotes" in said(ran, encoding, "show", "1").stdout
+    said(ran, encoding, "show", "1", "--html", page)
+    assert Path(ran.repository / page).exists()
+    for words in (
+        ("repair", ".", "nothing-\u4e2d.md"),
+        ("repair", ".", "--text", ISSUE, "--config", "\u4e2d.toml"),
+        ("show",),
+        ("show", "--store", "../\u4e2d.sqlite"),
+        ("show", "1", "--all", "--prompts", "--completions"),
+        ("report", "\u4e2d"),
+        ("serve", "--status"),
+        ("eval", "--dataset", "\u4e2d.jsonl"),
+        ("\u4e2d",),
+        ("repair", "--help"),
+    ):
+        said(ran, encoding, *words)
