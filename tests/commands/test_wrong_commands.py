@@ -120,7 +120,9 @@ def test_a_mistake_gets_one_line(
         cli.app(words, prog_name="amini")
     out, err = capfd.readouterr()
     assert out == ""
-    assert re.sub(r"shop-[0-9a-f]{12}", "shop-{hash}", f"{ended.value.code} {one_sentence(err)}") == scene.filled(told)
+    assert re.sub(
+        r"-[0-9a-f]{12}\.sqlite", "-{hash}.sqlite", f"{ended.value.code} {one_sentence(err)}"
+    ) == scene.filled(told)
 
 
 def split(typed: str) -> tuple[dict[str, str], list[str]]:
