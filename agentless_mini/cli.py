@@ -162,9 +162,9 @@ def serve(options: ServeOptions) -> None:
         flags["vllm.adapters"] = [str(path.resolve()) for path in options.adapter]
     with reported():
         from agentless_mini.commands.entry import read_config, this_machine
-        from agentless_mini.commands.serve import ServeOutput, require_one_job, start_server, stop_server, tell_status
+        from agentless_mini.commands.serve import ServeOutput, require_usable, start_server, stop_server, tell_status
 
-        require_one_job(options)
+        require_usable(options)
         settings, machine, output = read_config(options.config, flags), this_machine(), ServeOutput(options.as_json)
         if options.stop:
             stop_server(machine)

@@ -112,13 +112,14 @@ def _from_file(what: str) -> Issue:
         ValueError: lambda _: IssueError(f"{name} is no file name: name a file, or give the text with --text."),
     }
     with boundary(translation), Path(what).open("rb") as file:
-        return _from_bytes(_read_limited(file, name), name)
+        data = _read_limited(file, name)
+    if b"\0" in data and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise IssueError(f"{name} holds no text: name a file of plain text or Markdown.")
+    return _from_bytes(data, name)
 
 
 def _from_bytes(data: bytes, source: str) -> Issue:
     mark, encoding = next((pair for pair in _BYTE_ORDER_MARKS if data.startswith(pair[0])), (b"", "utf-8"))
-    if encoding == "utf-8" and b"\0" in data:
-        raise IssueError(f"The issue from {source} is no text: name a file of plain text or Markdown.")
     return literal_issue(data[len(mark) :].decode(encoding, "replace"), source)
 
 

@@ -148,8 +148,10 @@ def _require_words(arguments: RepairArguments) -> None:
             raise UsageError(f"{name} is empty: say what is meant, or see whether a variable of the shell is.")
     first, second = printable(arguments.repository), printable(arguments.issue or ".")
     is_file = os.path.isfile(arguments.repository)  # noqa: PTH113 - false for what cannot be looked at or is no path
-    if is_file and (Path(second).is_dir() or (arguments.issue is None and arguments.text is None)):
-        raise UsageError(f"{first} is a file, and REPO comes before ISSUE: write amini repair {second} {first}.")
+    names_issue = ("#" in first or "/issues/" in first) and not _is_there(arguments.repository)
+    alone = arguments.issue is None and arguments.text is None
+    if (is_file or names_issue) and (alone or (arguments.issue and os.path.isdir(arguments.issue))):  # noqa: PTH112
+        raise UsageError(f"{first} is no repository, and REPO comes before ISSUE: write amini repair {second} {first}.")
 
 
 def _require_place(output: Output) -> None:

@@ -60,10 +60,12 @@ class ServeOutput:
     json: bool = False
 
 
-def require_one_job(options: ServeOptions) -> None:
-    """Raise `UsageError` where the options ask for two things at once, or for what is no flag of vLLM."""
+def require_usable(options: ServeOptions) -> None:
+    """Raise `UsageError` where the options ask for two things at once, or name what cannot be used."""
     if [options.stop, options.status, options.model is not None].count(True) > 1:
         raise UsageError("MODEL, --stop and --status are three things to do: give one of them.")
+    if options.python is not None and not options.python.expanduser().is_file():
+        raise UsageError(f"There is no interpreter {printable(str(options.python))}: correct --python.")
     if options.extra and not options.extra[0].startswith("-"):
         raise UsageError(f"{printable(options.extra[0])} is no flag of vLLM: name one model, and put flags after --.")
 

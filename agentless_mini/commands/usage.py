@@ -14,7 +14,12 @@ from agentless_mini.errors import AminiError, UsageError, printable
 # What click raises for mistakes of the user; of its exceptions typer offers this one alone.
 _Misused: type[Any] = typer.BadParameter.__bases__[0]
 _NOTHING_BUT_HELP = "NoArgsIsHelpError"
-_WORDS = {"a valid integer": "a whole number", "a valid number": "a number", "greater than or equal to": "at least"}
+_WORDS = {
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+}
 _PLAIN = re.compile("|".join(_WORDS))
 _EXTRA = re.compile(r"Got unexpected extra argument\S* \((.*)\)")
 

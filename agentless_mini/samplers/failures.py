@@ -228,7 +228,7 @@ def _connection(peer: Peer, error: BaseException, what: str) -> AminiError:
             f"The proxy {_named(peer.proxy)} does not lead to {peer.url} ({quote(error.__cause__ or error, ())}): "
             f"start or correct it, or {_bypassing(peer)}."
         )
-    return ServerUnreachable(f"Nothing answers at {peer.url}: start its server, or correct {peer.advice.address}.")
+    return ServerUnreachable(f"Nothing answers at {peer.url}: start the model server, or give {peer.advice.address}.")
 
 
 def _silent(peer: Peer, error: BaseException) -> AminiError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agentless_mini.domain import canonical_json
-from agentless_mini.errors import EnvironmentFailed, ModelUnknown, UsageError, boundary, printable
+from agentless_mini.errors import EnvironmentFailed, ModelUnknown, UsageError, boundary
 from agentless_mini.installing import install_command
 from agentless_mini.serving.process import HOST, ServerPlan, choose_port
 from agentless_mini.serving.startup_log import Cause, LogReading
@@ -115,8 +115,6 @@ def has_vllm(settings: VllmSettings) -> bool:
 
 def _program(python: Path | None, model: str) -> tuple[str, ...]:
     if python is not None:
-        if not python.expanduser().is_file():
-            raise UsageError(f"There is no interpreter {printable(str(python))}: correct --python.")
         return (str(python.expanduser().absolute()), "-m", MODULE, f"--model={model}")
     if find_spec("vllm"):
         return (sys.executable, "-m", MODULE, f"--model={model}")

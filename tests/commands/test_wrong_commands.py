@@ -120,7 +120,9 @@ def test_a_mistake_gets_one_line(
         cli.app(words, prog_name="amini")
     out, err = capfd.readouterr()
     assert out == ""
-    assert re.sub(r"shop-[0-9a-f]{12}", "shop-{hash}", f"{ended.value.code} {one_sentence(err)}") == scene.filled(told)
+    assert re.sub(
+        r"-[0-9a-f]{12}\.sqlite", "-{hash}.sqlite", f"{ended.value.code} {one_sentence(err)}"
+    ) == scene.filled(told)
 
 
 def split(typed: str) -> tuple[dict[str, str], list[str]]:
@@ -135,7 +137,7 @@ def split(typed: str) -> tuple[dict[str, str], list[str]]:
     [
         ("<&-", 2, "The issue from the standard input is empty: say what goes wrong, and what should happen instead."),
         (">&-", 2, "The standard output is closed: leave it open, or let amini repair write to a file with -o."),
-        ("<../issue.md >/dev/full", 3, f"Nothing answers at {DEAD}: start its server, or correct --base-url."),
+        ("<../issue.md >/dev/full", 3, f"Nothing answers at {DEAD}: start the model server, or give --base-url."),
     ],
 )
 def test_a_process_that_was_started_oddly(scene: Scene, lacking: str, code: int, line: str) -> None:

@@ -160,7 +160,7 @@ def test_nobody_at_the_address_is_told_at_once() -> None:
         async with OpenAISampler(EndpointSettings(base_url=url), patience=patience) as sampler:
             await sampler.card()
 
-    with nobody() as url, pytest.raises(ServerUnreachable, match=rf"Nothing answers at {url}: start its server"):
+    with nobody() as url, pytest.raises(ServerUnreachable, match=rf"Nothing answers at {url}: start the model server"):
         run(asked(url))
     assert clock.waits == []
 
