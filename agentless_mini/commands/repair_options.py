@@ -169,7 +169,9 @@ class ExecutionOptions:
         typer.Option("--failing-cmd", metavar="CMD", help="A command that fails because of the issue."),
     ] = None
     sandbox: Annotated[
-        str | None, typer.Option(help="Where tests run: auto, docker, local, landlock or none [auto]."), Setting("sandbox.kind")
+        str | None,
+        typer.Option(help="Where tests run: auto, docker, local, landlock or none [auto]."),
+        Setting("sandbox.kind"),
     ] = None
     unsafe_local: Annotated[
         bool,
