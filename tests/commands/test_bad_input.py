@@ -91,7 +91,7 @@ def test_waiting_for_a_server_is_told_while_it_lasts(home: Home) -> None:
 
 def test_a_context_too_small_for_any_file(home: Home) -> None:
     with ScriptedServer(ServedModel(script=script(), context_window=256)) as endpoint:
-        arguments = ("repair", ".", "../issue.md", "--base-url", endpoint.url, "--files", "shop/cart.py")
+        arguments = ("repair", ".", "../issue.md", "--base-url", endpoint.url, "--files", "shop/cart.py", "-q")
         assert "larger context" in failing(home, *arguments, code=2)
 
 
