@@ -36,7 +36,7 @@ def test_flags_come_before_the_file_and_the_file_before_the_defaults(tmp_path: P
         ("", {"repair.temperature": "hot"}, r"must be a number: correct it\.$"),
         ("", {"repair.match": "fuzzy"}, r"must be 'strict' or 'loose': correct it\.$"),
         ("", {"endpoint.model": 7}, r"must be a text: correct it\.$"),
-        ("", {"embedded.offline": "perhaps"}, r"must be true or false: correct it\.$"),
+        ("", {"evolve.self_evolving": "perhaps"}, r"must be true or false: correct it\.$"),
         ("", {"vllm.adapters": 1}, r"must be a list: correct it\.$"),
         ("", {"prompts": 1}, r"must be a path: correct it\.$"),
         ("", {"endpoint.decoding": "lines"}, r"is not valid: line rewriting .* choose 'free' or 'grammar'\.$"),

@@ -20,7 +20,7 @@ def tell(topic: str | None) -> None:
     known = topics()
     if topic is not None and topic not in known:
         near = difflib.get_close_matches(topic, known, 1)
-        meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+        meant = f"did you mean {near[0]}?" if near else "`amini help` lists them."
         raise UsageError(f"The manual has no topic {topic!r}: {meant}")
     text = known[topic] if topic else _contents(known)
     if not sys.stdout.isatty():

@@ -2,7 +2,7 @@
 
 `repair --json` and `show RUN --json` write these keys; those with ? are there where there is something of the kind:
 
-    .: schema, run, prompts, samples, boxes, prediction, evolution?, stopping?
+    .: schema, run, prompts, samples, boxes, prediction, trust?, evolution?, stopping?
     run: id, start, started, status, finished, exit_code
     run.start: model, instance, repository, commit, tree, issue, command, settings, versions
     prompts.DIGEST[]: role, content
