@@ -119,7 +119,7 @@ def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
         run, prediction, shown = asyncio.run(_run(_Parts(task, store, machine, snapshot, progress, console)))
     if not output.quiet:
         told = summary(store.runs.trace(run), time.monotonic() - began)
-        console.print(told, highlight=False, soft_wrap=False, crop=False)
+        console.print(told, highlight=False)
     patch = prediction.choice.patch.diff if prediction.choice and shown and shown.suffices(task.required) else None
     _emit(patch, output, lambda: run_document(store.runs.trace(run)))
     if output.apply and patch is not None:

@@ -31,7 +31,7 @@ def dataset(home: Home) -> str:
         (("--dataset", "{d}", "--shard", "3/2"), 2, "3/2 is no part of a whole"),
         (("--dataset", "{d}", "--stages", "dance"), 2, "There is no stage dance"),
         (("--dataset", "{d}", "--sandbox", "local"), 2, "Docker images"),
-        (("--dataset", "{d}", "--grade", "twice"), 2, "eval.grade"),
+        (("--dataset", "{d}", "--grade", "twice"), 2, "--grade"),
         (("--dataset", "{d}", "--base-url", "http://127.0.0.1:9/v1"), 3, "http://127.0.0.1:9/v1"),
     ],
 )

@@ -129,10 +129,10 @@ def test_a_bound_saves_samples_and_says_how_many(home: Home) -> None:
     [
         (("--stop-when", "0.9"), "--stop-when foresees samples that are all drawn alike"),
         (("--select", "execution"), "--select execution needs tests"),
-        (("--select", "reward-model"), "No reward model is chosen: set scorer.base_url"),
-        (("--select", "best"), "The setting evolve.select"),
-        (("--stop-when", "1"), "The setting repair.stop_when"),
-        (("--parents", "0"), "The setting evolve.parents"),
+        (("--select", "reward-model"), "--select reward-model needs a server that scores"),
+        (("--select", "best"), "--select must be"),
+        (("--stop-when", "1"), "--stop-when must be less than 1.0"),
+        (("--parents", "0"), "--parents must be at least 1"),
     ],
 )
 def test_what_does_not_go_together_is_a_usage_error_before_anything_is_asked(

@@ -101,7 +101,7 @@ def test_what_was_not_run_on_a_patch_is_not_called_broken(tmp_path: Path) -> Non
     tried, others = EXECUTION.verdicts[0], EXECUTION.verdicts[1:]
     met = replace(EXECUTION, verdicts=(replace(tried, results=tried.results[:1]), *others))
     text = shown(summary(decided(tmp_path, met, *REPAIRS), 1.0))
-    assert ["2/4", "a.py", "0/1", "not", "run", "not", "run"] in [line.split() for line in text.splitlines()]
+    assert ["2", "2/4", "a.py", "0/1", "not", "run", "not", "run"] in [line.split() for line in text.splitlines()]
 
 
 def test_the_chosen_patch_stands_first_by_whatever_method_it_was_chosen(tmp_path: Path) -> None:
