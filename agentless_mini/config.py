@@ -107,8 +107,8 @@ class Config(BaseModel):
     """[scorer]: the reward model that selects what later rounds are shown."""
     engine: Engine = Engine.AUTO
     """Who answers where no endpoint is named."""
-    gpu_model: str = "Qwen/Qwen2.5-Coder-7B-Instruct"
-    """The model that vLLM serves where none is named."""
+    gpu_model: str | None = None
+    """The model that vLLM serves where no other is named. There is no default: it would be gigabytes unasked."""
     vllm: VllmSettings = VllmSettings()
     """[vllm]: how vLLM is started."""
     embedded: WeightsSettings = WeightsSettings()

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from agentless_mini.config import Config, Engine
 from agentless_mini.domain import Decoding, Event, Note
-from agentless_mini.errors import ServerUnreachable
+from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.ports import Sampler
 from agentless_mini.recording import LazySampler
 from agentless_mini.samplers.balanced import BalancedSampler
@@ -168,6 +168,11 @@ def _gone(name: str, source: str, sentence: str) -> ChosenModel:
 
 def _vllm_model(gpus: tuple[str, ...], around: Surroundings) -> ChosenModel:
     name = around.config.endpoint.model or around.config.gpu_model
+    if name is None:
+        raise UsageError(
+            "vLLM is to serve a model, and none is named: name one with --model or gpu_model in the settings, or take "
+            "the embedded model with --engine embedded."
+        )
 
     async def start() -> Sampler:
         return await _start(plan_vllm(name, around.config.vllm, gpus), around.config.endpoint.decoding, around)

@@ -88,7 +88,10 @@ def plan_server(model: str | None, config: Config, machine: Machine) -> ServerPl
     """Plan vLLM where it is asked for or there is a GPU, else llama.cpp's server on GGUF weights."""
     gpus = find_gpus(machine.environment.get("CUDA_VISIBLE_DEVICES"))
     if config.engine is Engine.VLLM or (config.engine is Engine.AUTO and gpus):
-        return plan_vllm(model or config.gpu_model, config.vllm, gpus)
+        name = model or config.gpu_model
+        if name is None:
+            raise UsageError("No model is named: give one of the hub, such as Qwen/Qwen2.5-Coder-7B-Instruct.")
+        return plan_vllm(name, config.vllm, gpus)
     if config.vllm.adapters:
         raise UsageError(
             "Only vLLM serves adapters: choose it with --engine vllm, or write a GGUF file with `amini learn export`."

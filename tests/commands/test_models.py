@@ -52,6 +52,14 @@ def test_a_run_on_an_adapter_is_recorded_under_its_name_not_under_that_of_its_ba
     assert chosen(tmp_path, {**base, "vllm": {**python, "adapters": [adapter]}}).name == "rl"
 
 
+def test_vllm_fetches_no_model_that_nobody_named(tmp_path: Path) -> None:
+    python: dict[str, object] = {"engine": "vllm", "vllm": {"python": "/opt/vllm/bin/python"}}
+    with pytest.raises(UsageError, match="name one with --model"):
+        chosen(tmp_path, python)
+    with pytest.raises(UsageError, match="No model is named"):
+        plan_server(None, Config.model_validate(python), Machine(tmp_path, tmp_path, NO_GPU))
+
+
 def test_an_adapter_is_not_left_out_where_llama_cpp_would_serve(tmp_path: Path, adapter: Path) -> None:
     config = Config.model_validate({"vllm": {"adapters": [adapter]}})
     with pytest.raises(UsageError, match="--engine vllm"):
