@@ -18,8 +18,8 @@ GATES = (("ruff", "check", "."), ("ruff", "format", "--check", "."))
 TYPES = ("mypy",)
 MEASURED_UNITS = sorted(CORE)
 FOLDER = Path(__file__).parent
-# A unit's tests are tests/test_UNIT.py or the folder tests/UNIT; some of `edits` are named for a part of it.
-PARTS = ("answer_shapes", "loose_matching", "normal_form", "patches", "written_answers")
+# A unit's tests are tests/test_UNIT.py or the folder tests/UNIT; some of `edits` and `ranking` are named for a part.
+PARTS = ("answer_shapes", "loose_matching", "normal_form", "patches", "trust", "written_answers")
 PLACES = [FOLDER / name for unit in MEASURED_UNITS for name in (f"test_{unit}.py", unit)]
 PLACES += [FOLDER / f"test_{part}.py" for part in PARTS]
 CORE_TESTS = sorted(str(path.relative_to(FOLDER.parent)) for path in PLACES if path.exists())

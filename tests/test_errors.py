@@ -10,6 +10,7 @@ from agentless_mini.errors import (
     UsageError,
     boundary,
     printable,
+    reason,
 )
 
 TABLE: Translation = {
@@ -48,3 +49,9 @@ def test_without_a_failure_nothing_happens() -> None:
 
 def test_foreign_text_is_made_printable() -> None:
     assert printable("a\x1b[31m\nb\udcff\u00e9") == "a?[31m?b?\u00e9"
+
+
+def test_why_something_failed_is_told_without_numbers_and_paths() -> None:
+    assert reason(OSError(2, "No such file", "/a/b")) == "No such file"
+    assert reason(ValueError("no\nnumber")) == "no?number"
+    assert reason(KeyboardInterrupt()) == "KeyboardInterrupt"

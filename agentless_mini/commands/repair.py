@@ -48,6 +48,7 @@ from agentless_mini.ranking import Chosen, Level, Trust, trust
 from agentless_mini.recorded_scorer import traced_scoring
 from agentless_mini.recording import LazySampler, RecordedSampler, TracedSampler
 from agentless_mini.report.document import run_document
+from agentless_mini.report.live import flowed
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
 from agentless_mini.repository import Repository
@@ -132,7 +133,8 @@ def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
     if shown and (lacking := shown.lacks(task.required)):
         advice = f"it is not printed; amini show {run} --patch 1 shows it, --require any prints it"
         told = lacking if patch is not None else f"{lacking} (--require {task.required}): {advice}"
-        people().print(Text(f"not trusted: {told}.", style="bold red"), highlight=False)
+        trusting = people()
+        trusting.print(Text(flowed(f"not trusted: {told}.", trusting, 4), style="bold red"), highlight=False)
     return _exit_code(task, shown)
 
 
@@ -209,7 +211,7 @@ async def _tell(parts: _Parts, chosen: ChosenModel, run: RunId) -> None:
     config, given = parts.task.config, len(parts.task.given.ids())
     tests_run = await asyncio.to_thread(foresee, config.sandbox)
     line = f"run {run}: {await answerer(chosen, config, parts.store)}; {amount(config, chosen, tests_run, given)}"
-    parts.console.print(Text(printable(line), style="bold"), highlight=False)
+    parts.console.print(Text(flowed(printable(line), parts.console, 4), style="bold"), highlight=False)
     for note in parts.task.repository.notes:
         parts.progress(Note(note))
 
