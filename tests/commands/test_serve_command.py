@@ -136,7 +136,7 @@ def test_a_run_that_is_all_in_the_record_starts_nothing(box: Box) -> None:
 
 def test_a_killed_run_leaves_no_server_behind(box: Box) -> None:
     environment = box.environment({"PATH": f"{box.root / 'bin'}:{os.environ['PATH']}"})
-    command = box.command("repair", ".", "../issue.md", "-n", "5", "--engine", "vllm")
+    command = box.command("repair", ".", "../issue.md", "-n", "5", "--engine", "vllm", "-m", "org/coder")
     process = subprocess.Popen(
         command, cwd=box.repository, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -152,5 +152,6 @@ def test_a_killed_run_leaves_no_server_behind(box: Box) -> None:
 
 
 def test_without_vllm_the_sentence_says_what_to_install(home: Home) -> None:
-    told = one_sentence(home.amini("repair", ".", "../issue.md", "--engine", "vllm").stderr.strip().split("\n")[-1])
+    words = ("repair", ".", "../issue.md", "--engine", "vllm", "-m", "org/coder")
+    told = one_sentence(home.amini(*words).stderr.strip().split("\n")[-1])
     assert "[vllm]" in told

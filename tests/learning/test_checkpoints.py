@@ -88,7 +88,7 @@ def test_other_data_is_another_training(tmp_path: Path, data: Path) -> None:
 
 
 def test_data_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="There is nothing at"):
         identity("sft", "m", tmp_path / "none.parquet", SETTINGS, "p")
 
 

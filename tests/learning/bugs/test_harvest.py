@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.errors import EnvironmentFailed, UsageError
+from agentless_mini.errors import UsageError
 from agentless_mini.learning.bugs.cutting import NotCut, cut
 from agentless_mini.learning.bugs.harvest import Subject, harvest
 from agentless_mini.learning.bugs.modules import Module, parse_module
@@ -180,5 +180,5 @@ def test_what_is_neither_installed_nor_a_folder_is_refused() -> None:
 
     with pytest.raises(UsageError, match="no-such-thing is no package of"):
         read_packages(["no-such-thing"], sys.executable)
-    with pytest.raises(EnvironmentFailed, match="check --python"):
+    with pytest.raises(UsageError, match="check --python"):
         read_packages(["json"], "/nowhere/python")
