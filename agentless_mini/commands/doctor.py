@@ -31,6 +31,7 @@ from agentless_mini.environments import SandboxKind
 from agentless_mini.errors import AminiError, EnvironmentFailed, printable
 from agentless_mini.gitcommand import GitCommand, require_recent_git
 from agentless_mini.installing import install_command
+from agentless_mini.model.embedded.library import load_library
 from agentless_mini.samplers.connection import Patience
 from agentless_mini.samplers.openai_api import OpenAISampler
 from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
@@ -39,7 +40,6 @@ from agentless_mini.sandboxes.docker import connect
 from agentless_mini.sandboxes.images import find_image
 from agentless_mini.sandboxes.landlock import find_landlock
 from agentless_mini.sandboxes.pulls import require_pullable
-from agentless_mini.serving.llama_library import load_library
 from agentless_mini.serving.process import Server
 from agentless_mini.serving.state import find_server
 from agentless_mini.serving.vllm import find_gpus, has_vllm

@@ -12,7 +12,7 @@ from agentless_mini.domain import canonical_json
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.learning.checkpoints import find_checkpoint
 from agentless_mini.learning.training_settings import GgufWeights
-from agentless_mini.serving.weights import WeightsSettings, find_weights
+from agentless_mini.model.embedded.weights import WeightsSettings, find_weights
 
 
 def run_export(options: ExportOptions, machine: Machine) -> None:

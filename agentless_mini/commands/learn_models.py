@@ -113,9 +113,9 @@ def named_model(model: str) -> str:
 
 
 async def recorded_model(config: Config, around: tuple[Machine, Store, Lines], stack: AsyncExitStack) -> Sampler:
-    """Return the model that the settings choose, with the store before it."""
+    """Return the model that the settings choose to write texts, with the store before it."""
     machine, store, lines = around
-    chosen = await choose_model(Surroundings(config, machine, store, stack, lines))
+    chosen = await choose_model(Surroundings(config, machine, store, stack, lines), to_write=True)
     return RecordedSampler(chosen.sampler, store, chosen.name)
 
 

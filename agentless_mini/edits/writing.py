@@ -37,6 +37,11 @@ def write_answer(changes: Sequence[FileChange]) -> str | Rejected:
     return refused[0] if refused else _fenced(said)
 
 
+def write_edit(name: str, search: str, replace: str) -> str:
+    """Return an answer of one edit of the file that goes by `name` in answers."""
+    return _fenced(_written(name, Reading(search, replace), WIDTH))
+
+
 def _fenced(said: str) -> str:
     return f"{_FENCE}\n{said}{_FENCE}\n"
 

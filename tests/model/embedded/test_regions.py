@@ -1,7 +1,7 @@
 import pytest
 
 from agentless_mini.domain import EditTask, Excerpt, ShownFile
-from agentless_mini.line_regions import Region, choose_regions, named_rows, parse
+from agentless_mini.model.embedded.regions import Region, choose_regions, named_rows, parse
 
 
 def shown(path: str, text: str) -> EditTask:

@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agentless_mini.domain import Message, Role
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.serving.llama import Aborted, Context, Model, Rows, Shape
-from agentless_mini.serving.llama_library import check_defaults, load_library
-from agentless_mini.serving.llama_structs import CONTEXT_DEFAULTS, MODEL_DEFAULTS, ContextParams, ModelParams
+from agentless_mini.model.embedded.library import (
+    CONTEXT_DEFAULTS,
+    MODEL_DEFAULTS,
+    ContextParams,
+    ModelParams,
+    check_defaults,
+    load_library,
+)
+from agentless_mini.model.embedded.llama import Aborted, Context, Model, Row
 from tests.embedded_model import needed_weights
 
 pytestmark = pytest.mark.model
@@ -22,7 +27,7 @@ TEXT = "def add(a, b):\n    return a + b\n\n# café 😀 <|im_end|>\n"
 
 ON_THE_WHEELS_OPENMP = """
 from pathlib import Path
-from agentless_mini.serving.llama_library import load_library, load_openmp_wheel
+from agentless_mini.model.embedded.library import load_library, load_openmp_wheel
 load_openmp_wheel()
 print(load_library().version)
 print(*{line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "gomp" in line})
@@ -48,13 +53,13 @@ def model() -> Iterator[Model]:
 
 @pytest.fixture
 def context(model: Model) -> Iterator[Context]:
-    context = Context(model, Shape(tokens=512, sequences=4, batch=256, threads=1))
+    context = Context(model, tokens=512, sequences=4, batch=256, threads=1)
     yield context
     context.close()
 
 
-def plain(tokens: list[int], sequence: int = 0, start: int = 0) -> Rows:
-    return Rows.of([(token, start + at, sequence, True) for at, token in enumerate(tokens)])
+def plain(tokens: list[int], sequence: int = 0, start: int = 0) -> list[Row]:
+    return [(token, start + at, (sequence,), True) for at, token in enumerate(tokens)]
 
 
 def test_the_layouts_have_the_sizes_of_the_pinned_header() -> None:
@@ -81,15 +86,6 @@ def test_a_file_that_is_no_model_is_an_error(content: bytes, tmp_path: Path) -> 
 def test_the_pieces_of_plain_text_add_up_to_it(model: Model) -> None:
     tokens = model.tokenize(TEXT)
     assert b"".join(model.piece(token) for token in tokens) == TEXT.encode()
-    assert not any(model.ends_answer(token) for token in tokens)
-
-
-def test_a_chat_is_written_by_the_models_template(model: Model) -> None:
-    messages = (Message(Role.SYSTEM, "Be brief."), Message(Role.USER, "Hi \0 \udcff"))
-    text = model.chat_text(messages)
-    assert text.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi \N{REPLACEMENT CHARACTER} ?")
-    assert text.endswith("<|im_start|>assistant\n")
-    assert model.tokenize_chat(messages)[0] != model.tokenize(text)[0]
 
 
 def test_sequences_share_a_prefix_and_score_as_if_they_were_alone(model: Model, context: Context) -> None:
@@ -100,15 +96,29 @@ def test_sequences_share_a_prefix_and_score_as_if_they_were_alone(model: Model, 
     for sequence in (1, 2):
         context.share(0, sequence, 10)
     rest = tokens[10:]
-    both = Rows.of([(token, 10 + at, sequence, True) for sequence in (1, 2) for at, token in enumerate(rest)])
+    both: list[Row] = [(token, 10 + at, (sequence,), True) for sequence in (1, 2) for at, token in enumerate(rest)]
     forked = context.decode(both)
     assert forked.shape == (2 * len(rest), model.vocabulary_size)
     assert np.abs(forked[: len(rest)] - alone[10:]).max() < 0.35
     assert (forked[: len(rest)].argmax(axis=1) == alone[10:].argmax(axis=1)).mean() > 0.9
-    context.forget(1, 0)
+    context.forget(1)
     context.share(0, 1, 5)
     again = context.decode(plain(tokens[5:10], sequence=1, start=5))
     assert np.abs(again - alone[5:10]).max() < 0.35
+
+
+def test_a_token_may_belong_to_several_sequences_that_part_after_it(model: Model, context: Context) -> None:
+    tokens = model.tokenize(TEXT)
+    context.decode(plain(tokens[:10]))
+    for sequence in (1, 2):
+        context.share(0, sequence, 10)
+    other = model.tokenize(" x")[0]
+    said: list[Row] = [(tokens[10], 10, (1, 2), True), (tokens[11], 11, (1,), True), (other, 11, (2,), True)]
+    together = context.decode(said).copy()
+    for rows, found in (([tokens[10], tokens[11]], together[:2]), ([tokens[10], other], together[[0, 2]])):
+        context.forget(3)
+        context.share(0, 3, 10)
+        assert np.abs(context.decode(plain(rows, sequence=3, start=10)) - found).max() < 0.35
 
 
 def test_the_same_batches_give_the_same_logits(model: Model, context: Context) -> None:
@@ -122,23 +132,23 @@ def test_only_wanted_logits_come_back_in_the_order_of_the_batch(model: Model, co
     tokens = model.tokenize(TEXT)[:8]
     every = context.decode(plain(tokens)).copy()
     context.clear()
-    some = context.decode(Rows.of([(token, at, 0, at in (2, 5)) for at, token in enumerate(tokens)]))
+    some = context.decode([(token, at, (0,), at in (2, 5)) for at, token in enumerate(tokens)])
     assert np.abs(some - every[[2, 5]]).max() < 0.35
     context.clear()
-    assert context.decode(Rows.of([(token, at, 0, False) for at, token in enumerate(tokens)])).shape[0] == 0
+    assert context.decode([(token, at, (0,), False) for at, token in enumerate(tokens)]).shape[0] == 0
 
 
 def test_a_full_cache_is_an_error(model: Model, context: Context) -> None:
     token = model.tokenize("x")[0]
-    context.decode(Rows.of([(token, at, 0, False) for at in range(256)]))
-    context.decode(Rows.of([(token, at, 0, False) for at in range(256, 512)]))
+    context.decode([(token, at, (0,), False) for at in range(256)])
+    context.decode([(token, at, (0,), False) for at in range(256, 512)])
     with pytest.raises(EnvironmentFailed, match="failed on a batch"):
-        context.decode(Rows.of([(token, 512, 0, False)]))
+        context.decode([(token, 512, (0,), False)])
 
 
 def test_a_decode_can_be_stopped_from_another_thread_and_the_context_used_again(model: Model, context: Context) -> None:
     token = model.tokenize("x")[0]
-    long = Rows.of([(token, at, 0, True) for at in range(256)])
+    long: list[Row] = [(token, at, (0,), True) for at in range(256)]
     timer = threading.Timer(0.05, context.stop.set)
     timer.start()
     with pytest.raises(Aborted):
@@ -151,7 +161,7 @@ def test_a_decode_can_be_stopped_from_another_thread_and_the_context_used_again(
     assert len(context.decode(plain(model.tokenize("fine"))))
 
 
-def decode_for_ever(context: Context, rows: Rows) -> None:
+def decode_for_ever(context: Context, rows: list[Row]) -> None:
     while True:
         context.clear()
         context.decode(rows)
@@ -159,4 +169,4 @@ def decode_for_ever(context: Context, rows: Rows) -> None:
 
 def test_a_context_that_does_not_fit_is_an_error(model: Model) -> None:
     with pytest.raises(EnvironmentFailed, match="--context"):
-        Context(model, Shape(tokens=512, sequences=100_000, batch=64, threads=1))
+        Context(model, tokens=512, sequences=100_000, batch=64, threads=1)

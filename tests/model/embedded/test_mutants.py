@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import agentless_mini
-from agentless_mini.line_mutants import Mutant, mutants
-from agentless_mini.line_regions import Region
+from agentless_mini.model.embedded.mutants import Mutant, mutants
+from agentless_mini.model.embedded.regions import Region
 
 PACKAGE = Path(agentless_mini.__file__).parent
 
@@ -91,12 +91,27 @@ def test_long_lines_have_no_mutants_and_many_names_few() -> None:
     assert "return a8" not in said(f"def f():\n{rows}    return a7\n")
 
 
-def test_what_is_no_python_has_no_mutants() -> None:
+def test_what_should_be_python_and_does_not_parse_has_no_mutants() -> None:
     assert said("int x = 1;\n") == set()
-    assert said("x = 1\n", "m.c") == set()
 
 
-@pytest.mark.parametrize("name", ["line_edits.py", "serving/llama.py", "sample/durations.py"])
+@pytest.mark.parametrize(
+    ("code", "wanted"),
+    [
+        (
+            "if (a < b && !c) {\n",
+            ["if (a <= b && !c) {", "if (a < b || !c) {", "if (a < b && c) {", "if (b < b && !c) {"],
+        ),
+        ("for (i = 0; i < n; i++)\n", ["for (i = 1; i < n; i++)", "for (i = 0; i < n - 1; i++)"]),
+        ("x += min(a, 1);\n", ["x -= min(a, 1);", "x += max(a, 1);", "x += min(a, 2);", "x += min(a + 1, 1);"]),
+        ("return true;\n", ["return false;"]),
+    ],
+)
+def test_other_languages_have_mutants_by_their_looks(code: str, wanted: list[str]) -> None:
+    assert set(wanted) <= said(code, "m.c")
+
+
+@pytest.mark.parametrize("name", ["ranking/order.py", "model/embedded/llama.py", "sample/durations.py"])
 def test_mutants_are_distinct_lines_and_most_of_them_parse(name: str) -> None:
     text = (PACKAGE / name).read_text()
     rows = text.split("\n")

@@ -14,9 +14,9 @@ import platformdirs
 import pytest
 
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.serving.embedded import EmbeddedSettings, plan_embedded
+from agentless_mini.model.embedded.weights import WeightsSettings, find_weights
+from agentless_mini.serving.llama_server import EmbeddedSettings, plan_embedded
 from agentless_mini.serving.process import Limits, Server, start, stop
-from agentless_mini.serving.weights import WeightsSettings, find_weights
 
 LIMITS = Limits(start=60.0, grace=5.0)
 pytestmark = [

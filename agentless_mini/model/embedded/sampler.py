@@ -1,0 +1,186 @@
+"""The embedded model as a sampler: sample i of a repair is the mutant of rank i, as an ordinary answer.
+
+One worker thread does all that asks the model, so the event loop stays free; closing a request stops its work.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agentless_mini.domain import (
+    Completion,
+    Decoding,
+    EditTask,
+    Finish,
+    Message,
+    ModelCard,
+    SampleRequest,
+    ShownFile,
+    Usage,
+)
+from agentless_mini.edits.writing import write_edit
+from agentless_mini.errors import UsageError
+from agentless_mini.grammar import spoken_path
+from agentless_mini.model.embedded.library import WHEEL_VERSION
+from agentless_mini.model.embedded.llama import Aborted, Context, Model
+from agentless_mini.model.embedded.regions import shown_rows
+from agentless_mini.model.embedded.scoring import SEQUENCES, LineScorer, Ranking, Rewrite
+from agentless_mini.model.embedded.weights import Weights
+
+_BATCH = 512
+_TURN = 4  # tokens of a chat's template for each message, about
+NO_MORE = "There are no more rewrites of a line."
+
+
+class InProcessSettings(BaseModel):
+    """How the model runs inside this process."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    context: int = Field(default=8192, ge=512)
+    """Context window in tokens, all samples together; the model's own where that is smaller."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads to compute with; by default one for each core this process may use. Another number may round
+    differently, and so change the order of rewrites that score alike."""
+    copy_tokens: int = Field(default=1500, ge=64)
+    """Most tokens of code that line rewriting copies; what the issue points at least is left out."""
+
+
+class EmbeddedSampler:
+    """Answers repairs with a model in this process. See `ports.Sampler` for the contract of its methods.
+
+    Beyond the last mutant it says that there are no more. The ranking of a task is computed once and kept; its tokens
+    are booked on the first sample of the request that computed it. It does not depend on the sampling parameters.
+
+    `on_tokens` is told, in the worker thread, of each number of newly decoded tokens. Use it as an async context
+    manager, or call `aclose`.
+    """
+
+    def __init__(
+        self, weights: Weights, settings: InProcessSettings, on_tokens: Callable[[int], None] = lambda tokens: None
+    ) -> None:
+        """Prepare; the weights are loaded when they are first needed."""
+        self._weights, self._settings, self._on_tokens = weights, settings, on_tokens
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="llama.cpp")
+        self._loaded: Context | None = None
+        self._rankings: dict[EditTask, Ranking] = {}
+
+    async def card(self) -> ModelCard:
+        """Return the model as its file describes it. Raises `EnvironmentFailed` where it cannot be loaded."""
+        context = await asyncio.wrap_future(self._worker.submit(self._context))
+        return ModelCard(self._weights.name, context.tokens, Decoding.LINES, "llama.cpp", WHEEL_VERSION)
+
+    async def count_tokens(self, messages: tuple[Message, ...]) -> int:
+        """Return the tokens of the messages by the model's own tokenizer, with some for a template."""
+        texts = [message.content for message in messages]
+
+        def count() -> int:
+            return sum(len(self._context().model.tokenize(text)) + _TURN for text in texts)
+
+        return await asyncio.wrap_future(self._worker.submit(count))
+
+    async def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
+        """Yield each wanted sample. Raises `EnvironmentFailed`, and `UsageError` for what is no repair."""
+        if not request.indices:
+            return
+        task, stop = request.task, threading.Event()
+        if task is None or request.decoding is not Decoding.LINES:
+            raise UsageError("A model that rewrites lines answers repairs alone: name a GGUF model with --model.")
+        work = self._worker.submit(self._ranked, task, stop)
+        try:
+            ranking, usage = await asyncio.wrap_future(work)
+        finally:
+            stop.set()
+            await _ended(work)
+        for index in request.indices:
+            is_there = index < len(ranking.rewrites)
+            text = render(task, ranking.rewrites[index]) if is_there else NO_MORE
+            yield Completion(index, text, Finish.STOP, usage=usage)
+            usage = Usage()
+
+    async def aclose(self) -> None:
+        """Wait for the work under way, which a closed request has stopped, and free the memory."""
+        await asyncio.to_thread(self._worker.shutdown)
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded.model.close()
+            self._loaded = None
+
+    async def __aenter__(self) -> Self:
+        """Return the sampler, which is closed when the block ends."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free the memory."""
+        await self.aclose()
+
+    # --- in the worker thread ---------------------------------------------------------------------------------------
+
+    def _context(self) -> Context:
+        if self._loaded is None:
+            model = Model(self._weights.path)
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            tokens = min(self._settings.context, model.trained_context)
+            self._loaded = Context(model, tokens, SEQUENCES, _BATCH, self._settings.threads or cores)
+        return self._loaded
+
+    def _ranked(self, task: EditTask, stop: threading.Event) -> tuple[Ranking, Usage]:
+        if task in self._rankings:
+            return self._rankings[task], Usage()
+        context = self._context()
+        context.stop = stop
+        room = (context.tokens - _BATCH) // 3
+        ranking = LineScorer(context, self._on_tokens).rank(task, min(self._settings.copy_tokens, room))
+        self._rankings[task] = ranking
+        return ranking, Usage(ranking.prompt_tokens, 0, ranking.mutant_tokens)
+
+
+async def _ended(work: "Future[tuple[Ranking, Usage]]") -> None:
+    """Wait until work that was told to stop has done so; its outcome was seen, or is no longer wanted."""
+    if not work.cancel():
+        with contextlib.suppress(Aborted):
+            await asyncio.wrap_future(work)
+
+
+# --- a rewrite as an answer ----------------------------------------------------------------------------------------
+
+
+def render(task: EditTask, rewrite: Rewrite) -> str:
+    """Return the rewrite as an answer in the edit format.
+
+    SEARCH is the old line, with as many neighbouring lines as it takes to stand in the shown file once.
+    """
+    file = next(file for file in task.files if file.path == rewrite.region.path)
+    number = rewrite.region.first + rewrite.row
+    excerpt = next(one for one in file.excerpts if one.first <= number < one.first + one.text.count("\n") + 1)
+    rows, row = shown_rows(excerpt), number - excerpt.first
+    low, high = _unique_run(rows, row, file)
+    new = [*rows[low:row], rewrite.text, *rows[row + 1 : high]]
+    search, replace = ("".join(f"{line}\n" for line in side) for side in (rows[low:high], new))
+    return write_edit(spoken_path(file.path), search, replace)
+
+
+def _unique_run(rows: Sequence[str], row: int, file: ShownFile) -> tuple[int, int]:
+    """Return the run of rows around `row` that stands once in what is shown of the file.
+
+    Of a file that is shown in part it has at least a neighbour on each side: what is not shown may repeat the line.
+    """
+    shown = [shown_rows(excerpt) for excerpt in file.excerpts]
+
+    def occurrences(run: Sequence[str]) -> int:
+        return sum(one[at : at + len(run)] == run for one in shown for at in range(len(one) - len(run) + 1))
+
+    least = 0 if file.whole else 1
+    low, high = max(row - least, 0), min(row + 1 + least, len(rows))
+    while occurrences(rows[low:high]) > 1 and (low, high) != (0, len(rows)):
+        low, high = max(low - 1, 0), min(high + 1, len(rows))
+    return low, high
