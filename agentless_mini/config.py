@@ -116,7 +116,7 @@ class Config(BaseModel):
     llama_cpp: EmbeddedSettings = EmbeddedSettings()
     """[llama_cpp]: how llama.cpp's server is started, for embedded models that write edits."""
     in_process: InProcessSettings = InProcessSettings()
-    """[in_process]: how a model that rewrites lines runs inside amini."""
+    """[in_process]: how a model that ranks changes of lines runs inside amini."""
     eval: EvaluationSettings = EvaluationSettings()
     """[eval]: how instances of a benchmark are attempted and graded."""
     curate: CurateSettings = CurateSettings()

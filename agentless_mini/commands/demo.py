@@ -41,7 +41,7 @@ TESTS = "test_durations.py"
 SOURCES = ("durations.py", TESTS)
 FAILING = f"{TESTS}::DurationsTest::test_formats_one_of_a_unit"
 CANDIDATES = 50
-"""Rewrites of the carried model that are tried: beyond, the benchmark of line rewriting solved nothing more."""
+"""Changes that the carried model ranks best and that are tried; 100 solved one more of 12 bugs in the benchmark."""
 ANSWERS = 10
 """Answers of a named model, each of which can cost as much as all rewrites together."""
 TESTS_TIMEOUT = 60.0

@@ -12,7 +12,6 @@ import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,6 @@ _ERROR_LEVEL = 4
 _SPINS = ((b"GOMP_SPINCOUNT", b"1000"), (b"KMP_BLOCKTIME", b"0"))
 _OPENMP = b"libgomp.so.1"
 _OPENMP_WHEEL = "cmeel-libomp"
-
-# --- layouts and prototypes ----------------------------------------------------------------------------------------
 
 _P, _S, _I, _U, _F, _B, _Z = c.c_void_p, c.c_char_p, c.c_int32, c.c_uint32, c.c_float, c.c_bool, c.c_size_t
 _TYPES: Mapping[str, Any] = {"ptr": _P, "int": _I, "uint": _U, "float": _F, "bool": _B, "size": _Z}
@@ -77,28 +74,17 @@ LogCallback = c.CFUNCTYPE(None, c.c_int, c.c_char_p, c.c_void_p)
 AbortCallback = c.CFUNCTYPE(c.c_bool, c.c_void_p)
 
 PROTOTYPES: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
-    "llama_version": (_S, ()),
-    "llama_backend_init": (None, ()),
-    "llama_log_set": (None, (LogCallback, _P)),
-    "llama_model_default_params": (ModelParams, ()),
-    "llama_context_default_params": (ContextParams, ()),
-    "llama_model_load_from_file": (_P, (_S, ModelParams)),
-    "llama_model_free": (None, (_P,)),
-    "llama_model_get_vocab": (_P, (_P,)),
-    "llama_model_n_ctx_train": (_I, (_P,)),
-    "llama_init_from_model": (_P, (_P, ContextParams)),
-    "llama_free": (None, (_P,)),
-    "llama_get_memory": (_P, (_P,)),
-    "llama_memory_clear": (None, (_P, _B)),
-    "llama_memory_seq_cp": (None, (_P, _I, _I, _I, _I)),
-    "llama_memory_seq_rm": (_B, (_P, _I, _I, _I)),
-    "llama_decode": (_I, (_P, Batch)),
-    "llama_get_logits_ith": (_P, (_P, _I)),
-    "llama_set_abort_callback": (None, (_P, AbortCallback, _P)),
-    "llama_vocab_n_tokens": (_I, (_P,)),
-    "llama_tokenize": (_I, (_P, _S, _I, _P, _I, _B, _B)),
+    "llama_version": (_S, ()), "llama_backend_init": (None, ()), "llama_log_set": (None, (LogCallback, _P)),
+    "llama_model_default_params": (ModelParams, ()), "llama_context_default_params": (ContextParams, ()),
+    "llama_model_load_from_file": (_P, (_S, ModelParams)), "llama_model_free": (None, (_P,)),
+    "llama_model_get_vocab": (_P, (_P,)), "llama_model_n_ctx_train": (_I, (_P,)),
+    "llama_init_from_model": (_P, (_P, ContextParams)), "llama_free": (None, (_P,)), "llama_get_memory": (_P, (_P,)),
+    "llama_memory_clear": (None, (_P, _B)), "llama_memory_seq_cp": (None, (_P, _I, _I, _I, _I)),
+    "llama_memory_seq_rm": (_B, (_P, _I, _I, _I)), "llama_decode": (_I, (_P, Batch)),
+    "llama_get_logits_ith": (_P, (_P, _I)), "llama_set_abort_callback": (None, (_P, AbortCallback, _P)),
+    "llama_vocab_n_tokens": (_I, (_P,)), "llama_tokenize": (_I, (_P, _S, _I, _P, _I, _B, _B)),
     "llama_token_to_piece": (_I, (_P, _I, _P, _I, _I, _B)),
-}
+}  # fmt: skip
 
 # What a fresh library answers where the layouts above are right; a shifted field shows at once.
 MODEL_DEFAULTS: Mapping[str, object] = {
@@ -113,28 +99,19 @@ CONTEXT_DEFAULTS: Mapping[str, object] = {
 }  # fmt: skip
 
 
-# --- loading -------------------------------------------------------------------------------------------------------
+class Library:
+    """The loaded library: `call` has every function of `PROTOTYPES` as an attribute. It is quiet."""
 
-
-class _Log:
-    """Keeps the library quiet and remembers its last complaint for the sentence of an error."""
-
-    def __init__(self) -> None:
-        self.last_error = ""
-        self.callback = LogCallback(self._take)
+    def __init__(self, call: Any) -> None:  # noqa: ANN401 - ctypes gives functions no types
+        """Initialise it once, from now on with its last complaint at hand, for the sentence of an error."""
+        self.call, self.version, self.last_error = call, call.llama_version().decode(), ""
+        self._callback = LogCallback(self._take)
+        call.llama_log_set(self._callback, None)
+        call.llama_backend_init()
 
     def _take(self, level: int, text: bytes | None, _data: object) -> None:
         if level == _ERROR_LEVEL and text:
             self.last_error = " ".join(text.decode(errors="replace").split())[:200]
-
-
-@dataclass(frozen=True, slots=True)
-class Library:
-    """The loaded library: `call` has every function of `PROTOTYPES` as an attribute."""
-
-    call: Any
-    version: str
-    log: _Log
 
 
 @functools.cache
@@ -154,17 +131,13 @@ def load_library() -> Library:
             f"llama.cpp cannot be loaded ({error}): install what is missing, or use --base-url."
         ) from error
     for name, (result, arguments) in PROTOTYPES.items():
-        try:
-            function = getattr(library, name)
-        except AttributeError as error:
-            raise EnvironmentFailed(f"The llama.cpp in {WHEEL} does not export {name}: {INSTALL}.") from error
+        function = getattr(library, name, None)
+        if function is None:
+            raise EnvironmentFailed(f"The llama.cpp in {WHEEL} does not export {name}: {INSTALL}.")
         function.restype, function.argtypes = result, list(arguments)
     check_defaults(library.llama_model_default_params(), MODEL_DEFAULTS)
     check_defaults(library.llama_context_default_params(), CONTEXT_DEFAULTS)
-    log = _Log()
-    library.llama_log_set(log.callback, None)
-    library.llama_backend_init()
-    return Library(library, library.llama_version().decode(), log)
+    return Library(library)
 
 
 def _shared_object() -> Path:

@@ -36,7 +36,7 @@ class Model:
         call = self._call = self.library.call
         self.handle = call.llama_model_load_from_file(str(path).encode(), call.llama_model_default_params())
         if not self.handle:
-            reason = self.library.log.last_error or "no reason given"
+            reason = self.library.last_error or "no reason given"
             raise EnvironmentFailed(f"llama.cpp cannot load {path} ({reason}): give another file with --model.")
         self._vocab = call.llama_model_get_vocab(self.handle)
         self.vocabulary_size: int = call.llama_vocab_n_tokens(self._vocab)

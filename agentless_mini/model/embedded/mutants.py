@@ -1,9 +1,8 @@
 """Changes that people make to one line: operators, constants, names in scope, arguments, calls around a value.
 
-Why it exists: a tiny model judges a change better than it comes upon one. So the changes that mutation testing and
-studies of one-line fixes name are written down here, as text, and the model ranks them. Nothing is judged here, and
-types are not looked at: many mutants are nonsense, and some do not parse. What is around an expression is not looked
-at either: `a + b` in the place of `a` may regroup what stands next to it, and the result is a change like any other.
+They are those that mutation testing and studies of one-line fixes name. Nothing is judged here, and types are not
+looked at: many mutants are nonsense, and some do not parse. Nor is what is around an expression: `a + b` in the place
+of `a` may regroup what stands next to it, and the result is a change like any other.
 """
 
 import ast
@@ -11,7 +10,6 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
@@ -98,8 +96,7 @@ def _lookalikes(rows: Sequence[str]) -> Iterator[Mutant]:
             yield from (Mutant(number, row[: found.start()] + other + row[found.end() :]) for other in others)
 
 
-@dataclass(frozen=True, slots=True)
-class _Words:
+class _Words(NamedTuple):
     """The rows that a tree was parsed from, as bytes: the tree counts columns in UTF-8. Nodes stand in one row."""
 
     rows: tuple[bytes, ...]
@@ -112,20 +109,21 @@ class _Words:
         """Return what stands between two columns of the expression's row."""
         return self.rows[node.lineno - 1][start:end].decode(errors="replace")
 
-    def changed(self, node: ast.expr | ast.stmt, text: str, start: int = -1, end: int = -1) -> Mutant:
-        """Return the row with a text in the place of a node, or between two columns of its row."""
-        row = self.rows[node.lineno - 1]
-        start, end = (node.col_offset, _end(node)) if start < 0 else (start, end)
-        new = row[:start] + text.encode(errors="replace") + row[end:]
-        return Mutant(node.lineno - 1, new.decode(errors="replace"))
+    def put(self, line: int, start: int, end: int, text: str) -> Mutant:
+        """Return a row, from 1, with a text in the place of what stands between two columns."""
+        new = self.rows[line - 1][:start] + text.encode(errors="replace") + self.rows[line - 1][end:]
+        return Mutant(line - 1, new.decode(errors="replace"))
+
+    def changed(self, node: ast.expr | ast.stmt, text: str) -> Mutant:
+        """Return the row with a text in the place of a node."""
+        return self.put(node.lineno, node.col_offset, _end(node), text)
 
 
 def _end(node: ast.expr | ast.stmt) -> int:
     return node.end_col_offset or 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Scope:
+class _Scope(NamedTuple):
     """The nodes of one function, or of the module and its classes but for their functions, and what it can speak of.
 
     `names` are variables, `functions` callables of the region, `attributes` pairs of a name and an attribute of it,
@@ -173,9 +171,6 @@ def _most_used(names: Iterable[_Used], most: int = MOST_NAMES) -> tuple[_Used, .
     return tuple(sorted(counts, key=lambda name: (-counts[name], name))[:most])
 
 
-# --- statements and expressions ------------------------------------------------------------------------------------
-
-
 def _changed(node: ast.AST, scope: _Scope, words: _Words) -> Iterator[Mutant]:
     if isinstance(node, ast.stmt | ast.expr) and len(words.rows[node.lineno - 1]) > WIDEST:
         return
@@ -192,9 +187,8 @@ def _changed(node: ast.AST, scope: _Scope, words: _Words) -> Iterator[Mutant]:
         case ast.Assign(targets=[*_, target], value=value) | ast.AugAssign(target=target, value=value):
             if target.end_lineno == value.lineno:
                 start, end = _end(target), value.col_offset
-                gap = words.between(value, start, end)
-                for other in _ASSIGNMENTS:
-                    yield words.changed(value, _ASSIGNMENT.sub(other, gap, count=1), start, end)
+                texts = (_ASSIGNMENT.sub(one, words.between(value, start, end), count=1) for one in _ASSIGNMENTS)
+                yield from (words.put(value.lineno, start, end, text) for text in texts)
 
 
 def _others(node: ast.expr, scope: _Scope, words: _Words) -> Iterator[str]:

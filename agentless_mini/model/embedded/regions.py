@@ -49,8 +49,13 @@ class Region:
 
     def part(self, start: int, end: int) -> "Region":
         """Return some of its rows, 0-based, without the one at `end`."""
-        rows = self.text.removesuffix("\n").split("\n")[start:end]
-        return Region(self.path, self.first + start, "\n".join(rows) + "\n")
+        return Region(self.path, self.first + start, "\n".join(self.text.split("\n")[start:end]) + "\n")
+
+    def parts(self) -> Iterator[tuple[str, "Region"]]:
+        """Split it into its functions, with their names; one that has none into nameless runs of 40 lines."""
+        rows = self.text.count("\n")
+        spans = list(self.functions) or [("", at, min(at + RUN, rows)) for at in range(0, rows, RUN)]
+        yield from ((name, self.part(start, end)) for name, start, end in spans)
 
 
 def parse(text: str) -> ast.Module | None:
@@ -86,33 +91,23 @@ def choose_regions(task: EditTask, budget: int, count: Count) -> tuple[Region, .
             continue
         whole = [Region(file.path, one.first, "\n".join(shown_rows(one)) + "\n") for one in file.excerpts]
         if sum(count(region.text) for region in whole) > budget:
-            whole = _best_functions(whole, task.issue, budget, count, reserve=not chosen)
+            parts = [part for region in whole for part in region.parts()]
+            whole = _fitting(_by_weight(parts, task.issue), budget, count, reserve=not chosen)
         chosen += whole
         budget -= sum(count(region.text) for region in whole)
     return tuple(chosen)
 
 
-def _best_functions(whole: Sequence[Region], issue: str, budget: int, count: Count, *, reserve: bool) -> list[Region]:
-    ordered = _by_weight([function for region in whole for function in _functions(region)], issue)
+def _fitting(ordered: Sequence[Region], budget: int, count: Count, *, reserve: bool) -> list[Region]:
     chosen: list[Region] = []
     for region in ordered:
         if (cost := count(region.text)) <= budget:
             chosen.append(region)
             budget -= cost
     if not chosen and reserve:
-        start, rows = ordered[0], ordered[0].text.count("\n")
-        while rows and count(start.text) > budget:
-            rows -= 1
-            start = start.part(0, rows)
-        chosen = [start] if rows else []
+        starts = (ordered[0].part(0, rows) for rows in range(ordered[0].text.count("\n"), 0, -1))
+        chosen = [start for start in starts if count(start.text) <= budget][:1]
     return sorted(chosen, key=lambda region: region.first)
-
-
-def _functions(region: Region) -> Iterator[tuple[str, Region]]:
-    """Split a region into its functions, with their names; one that has none into nameless runs of 40 lines."""
-    rows = region.text.count("\n")
-    spans = list(region.functions) or [("", at, min(at + RUN, rows)) for at in range(0, rows, RUN)]
-    yield from ((name, region.part(start, end)) for name, start, end in spans)
 
 
 def _by_weight(functions: Sequence[tuple[str, Region]], issue: str) -> list[Region]:

@@ -7,9 +7,8 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,7 +21,6 @@ from agentless_mini.domain import (
     Message,
     ModelCard,
     SampleRequest,
-    ShownFile,
     Usage,
 )
 from agentless_mini.edits.writing import write_edit
@@ -97,8 +95,10 @@ class EmbeddedSampler:
         try:
             ranking, usage = await asyncio.wrap_future(work)
         finally:
-            stop.set()
-            await _ended(work)
+            stop.set()  # of work that was told to stop, the outcome was seen or is no longer wanted
+            if not work.cancel():
+                with contextlib.suppress(Aborted):
+                    await asyncio.wrap_future(work)
         for index in request.indices:
             is_there = index < len(ranking.rewrites)
             text = render(task, ranking.rewrites[index]) if is_there else NO_MORE
@@ -117,9 +117,7 @@ class EmbeddedSampler:
         """Return the sampler, which is closed when the block ends."""
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *ended: object) -> None:
         """Free the memory."""
         await self.aclose()
 
@@ -144,16 +142,6 @@ class EmbeddedSampler:
         return ranking, Usage(ranking.prompt_tokens, 0, ranking.mutant_tokens)
 
 
-async def _ended(work: "Future[tuple[Ranking, Usage]]") -> None:
-    """Wait until work that was told to stop has done so; its outcome was seen, or is no longer wanted."""
-    if not work.cancel():
-        with contextlib.suppress(Aborted):
-            await asyncio.wrap_future(work)
-
-
-# --- a rewrite as an answer ----------------------------------------------------------------------------------------
-
-
 def render(task: EditTask, rewrite: Rewrite) -> str:
     """Return the rewrite as an answer in the edit format.
 
@@ -161,26 +149,18 @@ def render(task: EditTask, rewrite: Rewrite) -> str:
     """
     file = next(file for file in task.files if file.path == rewrite.region.path)
     number = rewrite.region.first + rewrite.row
-    excerpt = next(one for one in file.excerpts if one.first <= number < one.first + one.text.count("\n") + 1)
-    rows, row = shown_rows(excerpt), number - excerpt.first
-    low, high = _unique_run(rows, row, file)
-    new = [*rows[low:row], rewrite.text, *rows[row + 1 : high]]
-    search, replace = ("".join(f"{line}\n" for line in side) for side in (rows[low:high], new))
-    return write_edit(spoken_path(file.path), search, replace)
-
-
-def _unique_run(rows: Sequence[str], row: int, file: ShownFile) -> tuple[int, int]:
-    """Return the run of rows around `row` that stands once in what is shown of the file.
-
-    Of a file that is shown in part it has at least a neighbour on each side: what is not shown may repeat the line.
-    """
-    shown = [shown_rows(excerpt) for excerpt in file.excerpts]
-
-    def occurrences(run: Sequence[str]) -> int:
-        return sum(one[at : at + len(run)] == run for one in shown for at in range(len(one) - len(run) + 1))
-
+    shown = {excerpt.first: shown_rows(excerpt) for excerpt in file.excerpts}
+    first = max(first for first in shown if first <= number)
+    rows, row = shown[first], number - first
+    # What is not shown of a file may repeat the line: then at least its neighbours are taken along.
     least = 0 if file.whole else 1
-    low, high = max(row - least, 0), min(row + 1 + least, len(rows))
-    while occurrences(rows[low:high]) > 1 and (low, high) != (0, len(rows)):
-        low, high = max(low - 1, 0), min(high + 1, len(rows))
-    return low, high
+    while True:
+        low, high = max(row - least, 0), min(row + 1 + least, len(rows))
+        run = rows[low:high]
+        places = (one[at : at + len(run)] == run for one in shown.values() for at in range(len(one) - len(run) + 1))
+        if sum(places) <= 1 or run == rows:
+            break
+        least += 1
+    new = [*rows[low:row], rewrite.text, *rows[row + 1 : high]]
+    search, replace = ("".join(f"{line}\n" for line in side) for side in (run, new))
+    return write_edit(spoken_path(file.path), search, replace)

@@ -72,9 +72,6 @@ Node = tuple[int, tuple[int, ...]]
 """A place in the text, and some tokens of a fork from there on."""
 
 
-# --- what needs no model -------------------------------------------------------------------------------------------
-
-
 def write_passage(issue: str, regions: Sequence[Region]) -> list[Piece]:
     """Write the regions before the fix, the issue as comments, and the same regions after the fix."""
     said = "".join(f"\n# {line}".rstrip() for line in ["Issue:", *issue.strip().splitlines()])
@@ -183,9 +180,6 @@ def packed(forks: Iterable[Fork], most: int, batch: int) -> Iterator[tuple[list[
             nodes.setdefault(node, []).append(len(group))
     if group:
         yield group, nodes
-
-
-# --- what asks the model -------------------------------------------------------------------------------------------
 
 
 class LineScorer:

