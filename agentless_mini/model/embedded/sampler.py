@@ -57,8 +57,7 @@ class EmbeddedSampler:
     Beyond the last mutant it says that there are no more. The ranking of a task is computed once and kept; its tokens
     are booked on the first sample of the request that computed it. It does not depend on the sampling parameters.
 
-    `on_tokens` is told, in the worker thread, of each number of newly decoded tokens. Use it as an async context
-    manager, or call `aclose`.
+    `on_tokens` is told, in the worker thread, of newly decoded tokens. It is an async context manager; or call `aclose`.
     """
 
     def __init__(
@@ -120,8 +119,6 @@ class EmbeddedSampler:
     async def __aexit__(self, *ended: object) -> None:
         """Free the memory."""
         await self.aclose()
-
-    # --- in the worker thread ---------------------------------------------------------------------------------------
 
     def _context(self) -> Context:
         if self._loaded is None:

@@ -40,7 +40,7 @@ from tests.samplers.contract import SamplerContract, collect, run
 
 pytestmark = pytest.mark.model
 
-CODE = "def is_even(number):\n    return number % 2 == 1\n\n\ndef is_odd(number):\n    return number % 2 == 1\n"
+CODE = "def is_even(number):\n    return number % 2 == 1\n"
 TASK = EditTask("is_even(2) is False and is_even(3) is True.", (ShownFile("even.py", (Excerpt(1, CODE),), whole=True),))
 SMALL = InProcessSettings(context=2048, threads=1)
 
@@ -113,7 +113,7 @@ def test_sample_i_is_the_rewrite_of_rank_i_and_a_valid_edit() -> None:
             pieces = [await collect(sampler, ask((index,))) for index in (0, 11, 5)]
             return [whole, *pieces, await collect(sampler, ask((100_000,)))]
 
-    whole, *pieces, (beyond,) = run(several())
+    whole, *pieces, (beyond,) = asyncio.run(several())
     outcomes = [read_answer(completion, tree(TASK)) for completion in whole]
     assert all(isinstance(outcome, Patch) for outcome in outcomes)
     assert len({outcome.normal for outcome in outcomes if isinstance(outcome, Patch)}) == 12
@@ -121,7 +121,7 @@ def test_sample_i_is_the_rewrite_of_rank_i_and_a_valid_edit() -> None:
     prompt, answer = whole[0].usage.prompt_tokens or 0, whole[0].usage.completion_tokens or 0
     assert sum(told) == prompt + answer
     assert all(completion.usage == Usage() for completion in [*whole[1:], *(piece for (piece,) in pieces)])
-    assert answer > prompt > 100
+    assert answer > prompt > 50
     assert beyond.finish is Finish.STOP
     rejected = read_answer(beyond, tree(TASK))
     assert isinstance(rejected, Rejected)
@@ -135,8 +135,8 @@ def test_two_processes_rank_alike() -> None:
         async with EmbeddedSampler(needed_weights(), InProcessSettings(context=2048, threads=1)) as sampler:
             return [one.text for one in await collect(sampler, ask(tuple(range(400))))]
 
-    first = run(texts())
-    assert run(texts()) == first
+    first = asyncio.run(texts())
+    assert asyncio.run(texts()) == first
     assert any("+    return number % 2 == 0" in diff_of(text) for text in first)
 
 
@@ -169,7 +169,7 @@ def test_closing_a_request_stops_the_work_at_once() -> None:
                     await task
             return time.monotonic() - started, await collect(sampler, ask((2,)))
 
-    seconds, completions = run(closed())
+    seconds, completions = asyncio.run(closed())
     assert seconds < 5
     assert len(completions) == 1
 
@@ -185,7 +185,7 @@ def test_the_event_loop_stays_free_while_the_model_works() -> None:
                 count += 1
             return count
 
-    assert run(ticks()) > 20
+    assert asyncio.run(ticks()) > 20
 
 
 @pytest.mark.parametrize(
