@@ -3,6 +3,7 @@
 Nothing is trained here.
 """
 
+import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,14 @@ from safetensors import SafetensorError
 
 from agentless_mini.errors import ModelUnknown, UsageError, boundary, printable
 from agentless_mini.learning.training_settings import Device, Precision, TrainingSettings, Tuning
+
+
+def quiet() -> None:
+    """Let transformers and its kin say errors alone: no bars, no reports of what was loaded."""
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    # TRL and peft use a name that transformers has renamed.
+    warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
 
 
 def on_cpu(settings: TrainingSettings) -> bool:
@@ -35,6 +44,13 @@ def load_tokenizer(model: str) -> Any:  # noqa: ANN401 - transformers' tokenizer
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def ends_of(model: Any, tokenizer: Any) -> frozenset[int]:  # noqa: ANN401 - as above
+    """Return the tokens that end an answer: the tokenizer's, and those of the model's own settings, as servers do."""
+    said = getattr(model.generation_config, "eos_token_id", None)
+    others = [said] if isinstance(said, int) else said or []
+    return frozenset({int(tokenizer.eos_token_id), *map(int, others)})
 
 
 def load_policy(name: str, settings: TrainingSettings) -> tuple[Any, LoraConfig | None]:
@@ -129,8 +145,3 @@ def loading_adapter(adapter: Path, model: str) -> AbstractContextManager[None]:
 
 def _line(error: BaseException) -> str:
     return printable(" ".join(str(error).split()))[:200]
-
-
-def bare(model: Any) -> Any:  # noqa: ANN401 - transformers' models have no common type
-    """Return the causal model itself, without adapters around it."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model

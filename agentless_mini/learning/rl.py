@@ -21,10 +21,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from agentless_mini.errors import UsageError
 from agentless_mini.learning import policies, training
-from agentless_mini.learning.answer_head import score_answers_only
 from agentless_mini.learning.checkpoints import ROLLOUTS_FILE
-from agentless_mini.learning.decoding import ends_of
-from agentless_mini.learning.group_rollouts import group_rollouts
 from agentless_mini.learning.patch_scores import PatchScores
 from agentless_mini.learning.rewarding import Answer, Measure, Rewarding, read_rollout, read_row, reasons, row_text
 from agentless_mini.learning.rows import Row
@@ -60,18 +57,15 @@ def train_rl(task: Task, settings: RlSettings, checking: Measure | None = None) 
     model, peft = policies.load_policy(task.model, settings)
     measure = _measure(task, settings, checking)
     rewarding = Rewarding(settings.reward, measure, settings.format_weight, settings.seed)
-    generation, cpu = _generation(settings), policies.on_cpu(settings)
+    generation = _generation(settings)
     trainer = GRPOTrainer(
         model,
-        reward_funcs=_reward_function(rewarding, task, settings, ends_of(model, tokenizer)),
+        reward_funcs=_reward_function(rewarding, task, settings, policies.ends_of(model, tokenizer)),
         args=_configuration(task, settings, generation),
         train_dataset=data,
         processing_class=tokenizer,
         peft_config=peft,
-        rollout_func=group_rollouts(tokenizer, settings) if cpu else None,
     )
-    if cpu:
-        score_answers_only(policies.bare(trainer.model), settings.temperature)
     return training.run(trainer, task, settings, seen)
 
 

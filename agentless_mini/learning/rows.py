@@ -1,6 +1,6 @@
 """What a model learns from: one repair each, and how it is shown, answered and kept in parquet.
 
-A row is what the curation of pull requests and the generator of bugs make, and what every trainer reads. Its prompt is
+A row is what the curation of pull requests makes, and what every trainer reads. Its prompt is
 the very prompt of inference, and its answer is in the format that inference reads.
 
 It takes no row away and chooses none: see `curation` for that. Texts are UTF-8, with their own newlines.
@@ -53,7 +53,7 @@ class RowFile:
 class Row:
     """One repair to learn from.
 
-    `id` is stable: "owner/name#12" of a pull request, "package@version:path:function:digest" of a made-up bug. `issue`
+    `id` is stable: "owner/name#12" of a pull request. `issue`
     is the text as the model sees it, `conversation` what was said of it, in order of time. `files` are the changed
     ones, then the others, sorted within each. `merged_at` is ISO 8601 in UTC, "" where there is no date. `licence` is
     an SPDX name, "" where unknown. `parents` are unified diffs of earlier attempts that the prompt shows. `check` is a

@@ -13,7 +13,6 @@ from trl import SFTConfig, SFTTrainer
 
 from agentless_mini.errors import UsageError
 from agentless_mini.learning import policies, training
-from agentless_mini.learning.answer_head import score_answers_only
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.texts import ChatTokens, examples, write_examples
 from agentless_mini.learning.training import Outcome, Seen, Task
@@ -43,8 +42,6 @@ def train_sft(task: Task, settings: SftSettings) -> Outcome:
     model, peft = policies.load_policy(task.model, settings)
     config = SFTConfig(**training.arguments(task, settings), max_length=None)
     trainer = SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer, peft_config=peft)
-    if policies.on_cpu(settings):
-        score_answers_only(policies.bare(trainer.model))
     return training.run(trainer, task, settings, seen)
 
 

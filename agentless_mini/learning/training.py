@@ -23,8 +23,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 from agentless_mini.learning import cards, checkpoints
-from agentless_mini.learning.libraries import quiet
-from agentless_mini.learning.policies import in_bfloat16, on_cpu, rank_of
+from agentless_mini.learning.policies import in_bfloat16, on_cpu, quiet, rank_of
 from agentless_mini.learning.rows import Row, read_rows, require_apart
 from agentless_mini.learning.training_settings import Tracker, TrainingSettings
 from agentless_mini.prompts import Prompts

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.learning DATA WORK --model MODEL [--size smoke|cpu|gpu] STAGE...
 
-DATA is the output of `amini learn bugs` (train.parquet, test.parquet of other packages), WORK the folder of the
+DATA is what `tests.benchmarks.bugs` makes (train.parquet, test.parquet of other packages), WORK the folder of the
 experiment. Each stage is one command, goes on where it was, and stops after `--minutes`:
 
     classical       supervised fine-tuning of the base model

@@ -53,7 +53,7 @@ def test_it_starts_from_the_policy_with_its_adapter(model: Path, tmp_path: Path,
     import transformers
     from peft import LoraConfig, get_peft_model
 
-    from agentless_mini.learning.libraries import quiet
+    from agentless_mini.learning.policies import quiet
 
     quiet()
     bare: Any = transformers.AutoModelForCausalLM.from_pretrained(str(model))
