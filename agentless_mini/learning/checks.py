@@ -6,11 +6,10 @@ and repairs are foreign code: each distinct patch gets a box of its own. A patch
 """
 
 import asyncio
-import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self
 
 from agentless_mini.domain import Ending, Job, Patch, PlacedFile, Runner, Snapshot, Step, placed_files
 from agentless_mini.environments import Opened, PlaceRequest, SandboxKind, SandboxSettings, Unavailable, open_place
@@ -18,8 +17,7 @@ from agentless_mini.errors import EnvironmentFailed, UsageError, printable
 from agentless_mini.learning.rows import Row
 from agentless_mini.ports import Watch
 
-Result = TypeVar("Result")
-Opening = Callable[[AsyncExitStack], Awaitable[Opened]]
+Opening = Callable[[AsyncExitStack], Coroutine[Any, Any, Opened]]
 
 _PROGRAM = ".amini-check.py"
 _SECONDS = 10.0
@@ -61,24 +59,22 @@ async def check_patch(row: Row, patch: Patch, opened: Opened) -> bool:
 
 
 class Checks:
-    """Runs checks in the place that `opening` opens. Use it as a context manager.
+    """Runs checks, by ordinary calls as a trainer's rewards are, in the place that `opening` opens: a context manager.
 
-    A trainer's reward functions are ordinary ones and a sandbox is asked by coroutines, so a thread runs these.
+    It has an event loop of its own, so it is not for use within one.
     """
 
     def __init__(self, opening: Opening) -> None:
         """Prepare; the place is opened when the block is entered."""
         self._opening = opening
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="checks", daemon=True)
+        self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
         self._opened: Opened | None = None
 
     def __enter__(self) -> Self:
         """Open the place. Raises `EnvironmentFailed` where there is none."""
-        self._thread.start()
         try:
-            self._opened = self._wait(self._opening(self._stack))
+            self._opened = self._runner.run(self._opening(self._stack))
         except BaseException:
             self.__exit__()
             raise
@@ -86,10 +82,8 @@ class Checks:
 
     def __exit__(self, *ended: object) -> None:
         """Close the place."""
-        self._wait(self._stack.aclose())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._runner.run(self._stack.aclose())
+        self._runner.close()
 
     def values(self, asked: Sequence[tuple[Row, Patch]]) -> list[float | None]:
         """Return what the check of each row says of the patch; None where its box was lost, or there is no check."""
@@ -97,7 +91,7 @@ class Checks:
         async def every() -> list[float | None]:
             return list(await asyncio.gather(*(self._value(row, patch) for row, patch in asked)))
 
-        return self._wait(every())
+        return self._runner.run(every())
 
     async def _value(self, row: Row, patch: Patch) -> float | None:
         if self._opened is None or not row.check:
@@ -106,9 +100,3 @@ class Checks:
             return float(await check_patch(row, patch, self._opened))
         except EnvironmentFailed:
             return None  # infrastructure is not the answer's fault
-
-    def _wait(self, work: Awaitable[Result]) -> Result:
-        async def done() -> Result:
-            return await work
-
-        return asyncio.run_coroutine_threadsafe(done(), self._loop).result()

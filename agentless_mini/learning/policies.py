@@ -58,7 +58,7 @@ def load_policy(name: str, settings: TrainingSettings) -> tuple[Any, LoraConfig 
     with loading(name):
         model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=weights_dtype(settings))
     if settings.adapter is not None:
-        model = _with_adapter(model, settings.adapter, (name, settings))
+        model = _with_adapter(model, settings.adapter, name, settings)
     if settings.tuning is Tuning.FULL:
         freeze_lower(model, settings)
     fresh = settings.tuning is Tuning.LORA and settings.adapter is None
@@ -71,21 +71,15 @@ def weights_dtype(settings: TrainingSettings) -> torch.dtype:
     return torch.bfloat16 if half else torch.float32
 
 
-def _with_adapter(model: Any, adapter: Path, how: tuple[str, TrainingSettings]) -> Any:  # noqa: ANN401 - as above
-    name, settings = how
+def _with_adapter(model: Any, adapter: Path, name: str, settings: TrainingSettings) -> Any:  # noqa: ANN401 - as above
     with loading_adapter(adapter, name):
         adapted = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
     if settings.tuning is Tuning.FULL:
         return adapted.merge_and_unload()
-    rank = rank_of(adapted)
+    rank = adapted.peft_config["default"].r
     if "rank" in settings.model_fields_set and settings.rank != rank:
         raise UsageError(f"The adapter in {printable(str(adapter))} has the rank {rank}: leave out rank, or set that.")
     return adapted
-
-
-def rank_of(adapted: Any) -> int:  # noqa: ANN401 - as above
-    """Return the rank of the adapters of a model that has some."""
-    return int(adapted.peft_config["default"].r)
 
 
 def lora(model: Any, settings: TrainingSettings, kind: str) -> LoraConfig:  # noqa: ANN401 - as above
@@ -106,11 +100,6 @@ def freeze_lower(model: Any, settings: TrainingSettings) -> None:  # noqa: ANN40
     model.requires_grad_(False)
     for layer in layers[first:]:
         layer.requires_grad_(True)
-    if in_bfloat16(settings):
-        # What is computed in half precision is otherwise rounded again for every sequence: a fifth of a step on a CPU.
-        for part in layers[:first].modules():
-            if isinstance(part, torch.nn.Linear):
-                part.to(torch.bfloat16)
 
 
 def _layers(model: Any, upper: int) -> tuple[Any, int]:  # noqa: ANN401 - as above

@@ -5,6 +5,7 @@ draws from a stream of random numbers of its own, so it does not depend on what 
 """
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -95,7 +96,7 @@ class TransformersSampler:
             self._waiting = [item for item in self._waiting if item not in batch]
             answers: Sequence[Completion | BaseException]
             try:
-                answers = await self._computed(lambda batch=batch, params=params: self._answers(batch, params))  # type: ignore[misc]
+                answers = await self._computed(functools.partial(self._answers, batch, params))
             except Exception as error:  # noqa: BLE001 - told to everybody who waits for this batch
                 answers = [error] * len(batch)
             for item, answer in zip(batch, answers, strict=True):
@@ -147,10 +148,15 @@ class TransformersSampler:
                     lambda *now, **more: torch.tensor([one.asked.closed for one in batch], device=device)
                 ],
             )[:, longest:].tolist()
-        return [
-            _completion(item.index, tokens, len(prompt), params, ends, loaded.tokenizer)
-            for item, tokens, prompt in zip(batch, said, prompts, strict=True)
-        ]
+        answers = []
+        for item, tokens, prompt in zip(batch, said, prompts, strict=True):
+            end = next((place for place, token in enumerate(tokens) if token in ends), None)
+            text = str(loaded.tokenizer.decode(tokens[:end], skip_special_tokens=True))
+            cuts = [place for stop in params.stop if (place := text.find(stop)) >= 0]
+            finish = Finish.LENGTH if end is None and not cuts else Finish.STOP
+            usage = Usage(len(prompt), 0, len(tokens[:end]))
+            answers.append(Completion(item.index, text[: min(cuts, default=None)], finish, usage=usage))
+        return answers
 
 
 @dataclass(eq=False, slots=True)
@@ -186,26 +192,12 @@ class _Drawing(transformers.LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: Any, scores: Any) -> Any:  # noqa: ANN401 - transformers calls it
         if self._params.temperature == 0:
             return scores
-        likely, tokens = (scores.float() / self._params.temperature).softmax(-1).sort(-1, descending=True)
-        likely = likely.masked_fill(likely.cumsum(-1) - likely >= self._params.top_p, 0)
+        likely = (scores.float() / self._params.temperature).softmax(-1)
+        if self._params.top_p < 1:
+            ordered, tokens = likely.sort(-1, descending=True)
+            unlikely = ordered.cumsum(-1) - ordered >= self._params.top_p
+            likely = likely.masked_fill(unlikely.gather(1, tokens.argsort(-1)), 0)
         summed = likely.cumsum(-1)
-        places = torch.searchsorted(summed, self._numbers[:, self._step, None] * summed[:, -1:])
+        drawn = torch.searchsorted(summed, self._numbers[:, self._step, None] * summed[:, -1:], right=True)
         self._step += 1
-        drawn = tokens.gather(1, places.clamp(max=scores.shape[-1] - 1))
-        return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
-
-
-def _completion(
-    index: int,
-    tokens: list[int],
-    prompt: int,
-    params: SamplingParams,
-    ends: frozenset[int],
-    tokenizer: Any,  # noqa: ANN401 - transformers' tokenizers have no common type
-) -> Completion:
-    end = next((place for place, token in enumerate(tokens) if token in ends), None)
-    text = str(tokenizer.decode(tokens[:end], skip_special_tokens=True))
-    cuts = [place for stop in params.stop if (place := text.find(stop)) >= 0]
-    finish = Finish.LENGTH if end is None and not cuts else Finish.STOP
-    usage = Usage(prompt, 0, len(tokens[:end]))
-    return Completion(index, text[: min(cuts)] if cuts else text, finish, usage=usage)
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn.clamp(max=scores.shape[-1] - 1), 0.0)
