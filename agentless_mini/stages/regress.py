@@ -4,7 +4,6 @@ The most related test files are run first, some at a time, until the budget is u
 as its process says, not by a clock, so that a rerun over recorded boxes asks for the same boxes again.
 """
 
-import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,7 +40,9 @@ async def regress(bench: Bench, touched: Collection[str], settings: RegressSetti
     """
     if settings.budget == 0:
         return ()
-    found = await asyncio.to_thread(related_tests, bench.snapshot, frozenset(touched))
+    of = frozenset(touched)
+    given = (bench.snapshot.digest, *sorted(of))
+    found = await bench.derive("related tests", given, lambda: related_tests(bench.snapshot, of))
     related = [path for path in found if runs_here(path, bench.harness.runner)]
     if not related:
         bench.watch(Note("No test of the repository is related to the files that the patches touch."))
