@@ -24,6 +24,7 @@ import pytest
 import typer
 
 from agentless_mini import cli
+from agentless_mini.learning.rows import Row, write_rows
 from agentless_mini.store import Store
 from tests.commands.running import FILES, ISSUE, VOTE_ALONE, Home, one_sentence, server
 from tests.gitrepo import git, make_repository, write_files
@@ -97,6 +98,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     write_files(root, {**FILES_THERE, "config/amini/config.toml": VOTE_ALONE.encode()})
     (root / "new").mkdir()
     git(root / "new", "init", "--quiet")
+    write_rows(root / "rows.parquet", [Row("a", "r", "", "i", "", (), "", "", "", "train")])
     for name, version in (("old.sqlite", None), ("newer.sqlite", 999_999)):
         Store.open(root / name).close()
         if version:
@@ -161,13 +163,15 @@ def test_a_process_that_was_started_oddly(scene: Scene, lacking: str, code: int,
         "eval --dataset ../row.jsonl",
         "learn export ../nowhere --merge ../merged",
         "learn sft ../plain --model m --out ../trained --kind best",
+        "learn rl ../rows.parquet --model m --out ../trained --reward tests",
     ],
 )
 def test_a_mistake_is_told_before_libraries_are_loaded_that_take_seconds(scene: Scene, typed: str) -> None:
     told = """
 import atexit, sys
 from agentless_mini import cli
-atexit.register(lambda: print(*sorted({"torch", "transformers", "ray", "swebench", "xllamacpp"} & set(sys.modules))))
+slow = {"torch", "transformers", "trl", "ray", "swebench", "xllamacpp"}
+atexit.register(lambda: print(*sorted(slow & set(sys.modules))))
 cli.app(sys.argv[1:], prog_name="amini")
 """
     done = subprocess.run(
