@@ -1,6 +1,6 @@
 """Which files an issue points at, told without a model: the paths and names it mentions, and BM25 over file contents.
 
-It joins the model's own choice (mission section 1.1), so that a tree larger than the context still works. It knows
+It joins the model's own choice of Agentless Mini, so that a tree larger than the context still works. It knows
 nothing of prompts or token budgets; see `context`.
 """
 

@@ -1,4 +1,4 @@
-"""The existing test file that a prompt for a new test shows (mission section 1.3), and how much of it.
+"""The existing test file that a prompt for a new test shows, and how much of it.
 
 It is chosen without a model: by the files that the issue points at and by the issue's words. One rule cuts it: of a
 file that is too long its beginning is shown (imports, fixtures, the first tests), up to the end of a definition.

@@ -1,4 +1,4 @@
-"""Which of a repository's own tests matter for the files that patches touch (mission section 1.4), told by reading.
+"""Which of a repository's own tests matter for the files that patches touch, told by reading.
 
 What counts is that a test imports a touched file, or imports what imports it, and that its name or folder is like the
 file's. Which tests really run a line is not known: nothing is executed here.

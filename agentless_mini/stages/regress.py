@@ -1,4 +1,6 @@
-"""Choose the repository's own tests that no patch may break (mission section 1.4): they pass before any patch, twice.
+"""Choose the repository's own tests that no patch may break: they pass before any patch, twice.
+
+After "Agentless Mini" of SWE-RL (arXiv 2502.18449).
 
 The most related test files are run first, some at a time, until the budget is used up. What a test may take is counted
 as its process says, not by a clock, so that a rerun over recorded boxes asks for the same boxes again.
