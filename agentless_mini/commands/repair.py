@@ -47,8 +47,8 @@ from agentless_mini.prompts import Prompts
 from agentless_mini.ranking import Chosen, Level, Trust, trust
 from agentless_mini.recorded_scorer import traced_scoring
 from agentless_mini.recording import LazySampler, RecordedSampler, TracedSampler
+from agentless_mini.report.cells import flowed
 from agentless_mini.report.document import run_document
-from agentless_mini.report.live import flowed
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
 from agentless_mini.repository import Repository

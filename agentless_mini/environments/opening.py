@@ -132,5 +132,5 @@ async def _first_that_works(work: Work, stack: AsyncExitStack) -> Opened | Unava
             if kind is SandboxKind.LOCAL and isinstance(error, BuildFailed):
                 break
             if following:
-                work.note(f"{name} is not used, {following} is tried instead. {error}")
+                work.note(f"Trying {following} instead of {name}. {error}")
     return Unavailable(f"No test is run, for there is no environment. {' '.join(dict.fromkeys(reasons))}")

@@ -35,8 +35,8 @@ def test_where_the_choice_is_left_nothing_is_an_answer(open_cache: Path) -> None
     assert "No Docker daemon answers" in place.reason
     assert "install it (package bubblewrap)" in place.reason
     assert "the setup command exited with 1" in place.reason
-    assert "Docker is not used, bubblewrap is tried instead. No Docker daemon" in sentences(events)[0]
-    assert "bubblewrap is not used, Landlock is tried instead. Bubblewrap" in sentences(events)[1]
+    assert "Trying bubblewrap instead of Docker. No Docker daemon" in sentences(events)[0]
+    assert "Trying Landlock instead of bubblewrap. Bubblewrap" in sentences(events)[1]
 
 
 @pytest.mark.slow
