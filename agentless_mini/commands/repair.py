@@ -177,7 +177,7 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
         chosen = await choose_model(around)
         scoring, _ = await open_scorer(around.config.scorer, around) if around.config.evolve.scored else (None, None)
         newest = parts.store.runs.newest_generation(chosen.name, parts.task.issue.text)
-        parts = replace(parts, task=replace(parts.task, config=settled(parts.task.config, newest)))
+        parts = replace(parts, task=replace(parts.task, config=settled(parts.task.config, newest, chosen)))
         run = parts.store.runs.begin(_start(parts, chosen))
         try:
             await _tell(parts, chosen, run)
