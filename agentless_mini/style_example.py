@@ -22,8 +22,11 @@ MOST_LOOKED_INTO = 50
 _NO_TESTS = frozenset({"conftest.py", "__init__.py", "setup.py"})
 
 
-def style_examples(issue: Issue, snapshot: Snapshot, found: Survey) -> tuple[SourceFile, ...]:
-    """Return the likeliest test files, best first: those that the issue names, then by relation and words together."""
+def style_examples(issue: Issue, snapshot: Snapshot, found: Survey) -> tuple[str, ...]:
+    """Return the paths of the likeliest test files, best first.
+
+    Those that the issue names come before all others, which are ordered by relation and words together.
+    """
     tests = {file.path: file for file in snapshot.files if _may_be(file)}
     if not tests:
         return ()
@@ -36,7 +39,7 @@ def style_examples(issue: Issue, snapshot: Snapshot, found: Survey) -> tuple[Sou
             scores[path] += 1 / place
     by_score = sorted(scores, key=lambda path: -scores[path])  # sorted() leaves equals as the issue's words have them
     ordered = dict.fromkeys([*named.paths, *by_score])
-    return tuple(tests[path] for path in list(ordered)[:MOST_LOOKED_INTO])
+    return tuple(ordered)[:MOST_LOOKED_INTO]
 
 
 def first_with_tests(files: Sequence[SourceFile], runner: Runner) -> SourceFile | None:

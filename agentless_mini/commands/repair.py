@@ -239,6 +239,7 @@ async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitSta
             parts.progress,
             _instance(parts.snapshot),
             traced_scoring(model.scoring, parts.store, run) if model.scoring else None,
+            derive=parts.store.derive,
         )
         try:
             return await resolve(task.issue, parts.snapshot, session, _settings(task), opening)

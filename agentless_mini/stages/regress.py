@@ -6,7 +6,6 @@ The most related test files are run first, some at a time, until the budget is u
 as its process says, not by a clock, so that a rerun over recorded boxes asks for the same boxes again.
 """
 
-import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -45,7 +44,9 @@ async def regress(
     """
     if settings.budget == 0:
         return ()
-    found = await asyncio.to_thread(related_tests, bench.snapshot, frozenset(touched))
+    of = frozenset(touched)
+    given = (bench.snapshot.digest, *sorted(of))
+    found = await bench.derive("related tests", given, lambda: related_tests(bench.snapshot, of))
     related = [path for path in dict.fromkeys((*own, *found)) if runs_here(path, bench.harness.runner)]
     if not related:
         bench.watch(Note("No test of the repository is related to the files that the patches touch."))
