@@ -149,8 +149,9 @@ async def resolve(
 ) -> Prediction:
     """Find the files and sample repairs, while tests are written and proven; run all tests on all patches; choose.
 
-    This is mission section 1, and with more than one round section 3. Where `opening` gives no bench, the vote alone
-    chooses. What the stages have to note is told to `session.watch` when it arises, and is in the prediction, once.
+    This is Agentless Mini (SWE-RL, arXiv 2502.18449), and with more than one round EvoScale (Satori-SWE, arXiv
+    2505.23604). Where `opening` gives no bench, the vote alone chooses. What the stages have to note is told to
+    `session.watch` when it arises, and is in the prediction, once.
     Raises `NothingToEdit` where the tree holds no text file, `UsageError` as `check_named` and `check_rounds` do,
     `ContextTooSmall`, and what the sampler and the sandbox raise. No valid patch is a result: `Prediction.choice` is
     None.

@@ -1,4 +1,6 @@
-"""Sample tests that show the issue, and keep those that really fail because of it (mission section 1.3).
+"""Sample tests that show the issue, and keep those that really fail because of it.
+
+After "Agentless Mini" of SWE-RL (arXiv 2502.18449).
 
 Sampling needs no box and running needs no model, so they are two steps: the first can go on while an environment is
 built. All samples share one prompt. Each distinct test runs alone, in a box of its own, so that none of them can make
