@@ -48,7 +48,7 @@ HOMES = {
     "pyarrow": {"evaluation", "learning"},
     "xllamacpp": {"serving"},
     "numpy": {"model", "learning"},
-    "huggingface_hub": {"model"},
+    "huggingface_hub": {"serving"},
     "rich": {"report", "cli", "commands"},
     "typer": {"cli", "commands"},
     **{name: {"learning"} for name in ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "gguf")},

@@ -48,7 +48,11 @@ class Lines:
     def __call__(self, event: Event) -> None:
         """Tell a note."""
         if isinstance(event, Note):
-            self.say(f"note: {event.text}")
+            self.note(event.text)
+
+    def note(self, said: str) -> None:
+        """Tell what people should know."""
+        self.say(f"note: {said}")
 
     def say(self, said: str) -> None:
         """Tell a sentence."""
@@ -112,9 +116,10 @@ def named_model(model: str) -> str:
     return str(folder.resolve()) if folder.is_dir() else model
 
 
-async def recorded_model(config: Config, around: tuple[Machine, Store, Lines], stack: AsyncExitStack) -> Sampler:
+async def recorded_model(
+    config: Config, machine: Machine, store: Store, lines: Lines, stack: AsyncExitStack
+) -> Sampler:
     """Return the model that the settings choose to write texts, with the store before it."""
-    machine, store, lines = around
     chosen = await choose_model(Surroundings(config, machine, store, stack, lines), to_write=True)
     return RecordedSampler(chosen.sampler, store, chosen.name)
 

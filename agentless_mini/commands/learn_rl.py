@@ -16,8 +16,7 @@ from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.config import Config
 from agentless_mini.environments import Opened
-from agentless_mini.learning.bugs.place import PlainRequest, open_plain
-from agentless_mini.learning.checks import Checks
+from agentless_mini.learning.checks import Checks, open_plain
 from agentless_mini.templates import load_prompts
 
 
@@ -27,21 +26,18 @@ def run_rl(training: TrainingOptions, config: Config, machine: Machine) -> None:
     require_inputs(training, config.rl)
     decide_precision()
     lines = Lines(console_of(quiet=training.quiet))
-    from agentless_mini.learning.rl import train_rl
-    from agentless_mini.learning.training import Task, is_first
 
-    task = Task("rl", named_model(training.model), training.data, training.out, load_prompts(config.prompts), lines.say)
+    async def opening(stack: AsyncExitStack) -> Opened:
+        return await open_plain(config.sandbox, machine.cache, machine.environment, lines, stack)
+
     with stdout_kept(), ExitStack() as stack:
-        checking = None
-        if config.rl.runs_checks:
-            checking = stack.enter_context(_checks(config, machine, lines)).values
+        # Before the libraries are imported, which takes a minute on a slow machine.
+        checking = stack.enter_context(Checks(opening)).values if config.rl.runs_checks else None
+        from agentless_mini.learning.rl import train_rl
+        from agentless_mini.learning.training import Task, is_first
+
+        prompts = load_prompts(config.prompts)
+        task = Task("rl", named_model(training.model), training.data, training.out, prompts, lines.say)
         outcome = train_rl(task, config.rl, checking)
     if is_first():
         sys.stdout.write(outcome.document() + "\n")
-
-
-def _checks(config: Config, machine: Machine, lines: Lines) -> Checks:
-    async def opening(stack: AsyncExitStack) -> Opened:
-        return await open_plain(PlainRequest(config.sandbox, machine.cache, machine.environment), lines, stack)
-
-    return Checks(opening)

@@ -57,7 +57,7 @@ class EmbeddedSampler:
     Beyond the last mutant it says that there are no more. The ranking of a task is computed once and kept; its tokens
     are booked on the first sample of the request that computed it. It does not depend on the sampling parameters.
 
-    `on_tokens` is told, in the worker thread, of newly decoded tokens. It is an async context manager; or call `aclose`.
+    `on_tokens` is told, in the worker thread, of newly decoded tokens. An async context manager, or call `aclose`.
     """
 
     def __init__(

