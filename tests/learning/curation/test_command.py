@@ -83,7 +83,7 @@ def test_a_model_names_the_relevant_files_and_is_asked_once(home: Home, tmp_path
 
 def shards(folder: Path) -> int:
     """Count the files of shards, while files and folders come and go."""
-    return sum(".sqlite" in name for _, _, names in os.walk(folder) for name in names)
+    return sum(".parquet" in name for _, _, names in os.walk(folder) for name in names)
 
 
 @pytest.mark.thorough
