@@ -224,11 +224,9 @@ class NearDuplicates:
         for part in parts:
             own = numpy.fromfile(part / "marks", numpy.uint32).reshape(-1, MARK + 1)
             marks.append(own)
-            if own[:, 0].any():
-                hashes = numpy.asarray(numpy.memmap(part / "shingles", numpy.uint32, "r"))
-                shingles += numpy.split(hashes, own[:, 0].cumsum()[:-1])
-            else:
-                shingles += [numpy.array([], numpy.uint32)] * len(own)
+            some = own[:, 0].any()  # an empty file cannot be mapped
+            hashes = numpy.asarray(numpy.memmap(part / "shingles", numpy.uint32, "r") if some else [], numpy.uint32)
+            shingles += numpy.split(hashes, own[:, 0].cumsum()[:-1])[: len(own)]
         return cls(numpy.concatenate(marks), shingles, similar)
 
 

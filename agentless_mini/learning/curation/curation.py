@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable
 from agentless_mini.learning.curation.collecting import collect, shard_part
 from agentless_mini.learning.curation.events import part_of, shard_events
 from agentless_mini.learning.curation.filters import funnel
@@ -29,7 +29,7 @@ from agentless_mini.learning.curation.history import Mirrors
 from agentless_mini.learning.curation.joined import engine, engine_failures
 from agentless_mini.learning.curation.relevance import Finding
 from agentless_mini.learning.curation.settings import CurateSettings
-from agentless_mini.learning.curation.workers import Doing, Task, remove
+from agentless_mini.learning.curation.workers import Doing, Task, forget
 from agentless_mini.learning.rows import SPLITS
 
 SHARDS = "3"  # the version of what shards hold: another one means that they are made again
@@ -58,15 +58,8 @@ def curate(curation: Curation, doing: Doing, progress: Progress) -> dict[str, An
     Raises `UsageError` where events or mirrors cannot be read, or another curation has the folder, `EnvironmentFailed`
     where the output cannot be written.
     """
-    with (
-        boundary(
-            {
-                OSError: _no_room,
-                **dict.fromkeys((json.JSONDecodeError, *engine_failures()), partial(_damaged, curation.out)),
-            }
-        ),
-        _alone(curation.out),
-    ):
+    failures: Translation = dict.fromkeys((json.JSONDecodeError, *engine_failures()), partial(_damaged, curation.out))
+    with boundary({OSError: _no_room, **failures}), _alone(curation.out):
         events, parts = _plan(curation)
         for name, tasks in (("events", events), ("parts", parts)):
             left = [task for task in tasks if not task.shard.exists()]
@@ -76,7 +69,7 @@ def curate(curation: Curation, doing: Doing, progress: Progress) -> dict[str, An
                 progress(name, done, len(tasks))
             for folder in {task.shard.parent for task in tasks}:
                 for half in folder.glob("*.partial"):  # of killed processes; all shards are whole by now
-                    remove(half)
+                    forget(half)
         progress("splits", 0, 1)
         found = _collected(curation, [task.shard for task in events], [task.shard for task in parts])
         progress("splits", 1, 1)
@@ -186,8 +179,8 @@ def _put_aside(file: TextIO, counts: Counter[str], place: str, reason: str, star
 
 
 def _damaged(out: Path, error: BaseException) -> EnvironmentFailed:
-    work = printable(str(out / "work"))
-    return EnvironmentFailed(f"A shard cannot be used ({error}): free some room, or delete {work} and run this again.")
+    work, said = printable(str(out / "work")), printable(str(error))
+    return EnvironmentFailed(f"A shard cannot be used ({said}): free some room, or delete {work} and run this again.")
 
 
 def _no_room(error: BaseException) -> EnvironmentFailed:

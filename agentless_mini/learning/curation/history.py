@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from agentless_mini.clones import REMOTE_HEAD, bring_up_to_date, copy_of, remote_of
 from agentless_mini.errors import RepositoryError, Unreachable, printable
@@ -24,8 +25,7 @@ SQUASHED = re.compile(r"\(#([1-9][0-9]{0,8})\)\s*$")
 MERGED = re.compile(r"Merge (?:pull request|PR) #([1-9][0-9]{0,8})\b")
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """A commit: its parents, when it was made (ISO 8601, UTC), what it says."""
 
     id: str
@@ -34,8 +34,7 @@ class Commit:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(NamedTuple):
     """A file that differs between two commits: blob ids ("" where it does not exist) and modes; -1 lines: binary."""
 
     path: bytes
@@ -167,7 +166,9 @@ class History:
         Raises `RepositoryError` where neither names a commit (the branch is gone), or the history is cut (shallow).
         """
         if not self._tip:
-            self._tip = next(filter(None, map(self._resolved, (REMOTE_HEAD, "HEAD"))), "")
+            asked = ("rev-parse", "--verify", "--quiet")
+            tips = (self._git.ask(*asked, f"{name}^{{commit}}").out.decode().strip() for name in (REMOTE_HEAD, "HEAD"))
+            self._tip = next(filter(None, tips), "")
             shown = printable(str(self.folder))
             if not self._tip:
                 raise RepositoryError(f"HEAD of {shown} names no commit: point it at a branch (`git symbolic-ref`).")
@@ -175,23 +176,14 @@ class History:
                 raise RepositoryError(f"{shown} is a shallow clone: run `git fetch --unshallow` there.")
         return self._tip
 
-    def _resolved(self, name: str) -> str:
-        return self._git.ask("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").out.decode().strip()
-
     def merged_as(self, number: int) -> str:
-        """Return the commit on the tip's first parents that says it merges the pull request of a number, or ""."""
+        """Return the oldest commit on the tip's first parents that says it merges a pull request, or ""."""
         if self._numbers is None:
-            self._numbers = dict(self._numbered())
+            out = self._git.read("log", "--first-parent", "--format=%H %s", self.tip(), "--")
+            lines = (line.partition(" ") for line in out.decode("utf-8", "replace").split("\n"))
+            told = ((MERGED.match(subject) or SQUASHED.search(subject), name) for name, _, subject in lines)
+            self._numbers = {int(said[1]): name for said, name in told if said}
         return self._numbers.get(number, "")
-
-    def _numbered(self) -> Iterator[tuple[int, str]]:
-        """Yield numbers and commits, the newest first: of two that say the same the oldest counts."""
-        out = self._git.read("log", "--first-parent", "--format=%H %s", self.tip(), "--")
-        for line in out.decode("utf-8", "replace").split("\n"):
-            name, _, subject = line.partition(" ")
-            said = MERGED.match(subject) or SQUASHED.search(subject)
-            if said:
-                yield int(said[1]), name
 
     def _objects(self, ids: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
         """Yield the name, kind and data of each object that is there."""
@@ -206,9 +198,9 @@ class History:
                 at += size + 1
 
     def _batch(self, how: str, names: Sequence[str]) -> bytes:
-        if not names:
-            return b""
-        return self._git.read("cat-file", how, stdin="".join(f"{name}\n" for name in names).encode())
+        return (
+            b"" if not names else self._git.read("cat-file", how, stdin="".join(f"{name}\n" for name in names).encode())
+        )
 
 
 def is_squash(commit: Commit) -> bool:
@@ -222,14 +214,10 @@ def _commit(name: str, data: bytes) -> Commit:
     said_parents = (line[7:].decode("ascii", "replace") for line in lines if line.startswith(b"parent "))
     parents = tuple(parent for parent in said_parents if COMMIT_ID.fullmatch(parent))
     said = next((line.split() for line in lines if line.startswith(b"committer ")), [])
-    return Commit(name, parents, _date(said[-2] if len(said) > 2 else b""), message.decode("utf-8", "replace"))
-
-
-def _date(said: bytes) -> str:
-    try:
-        return datetime.fromtimestamp(max(int(said), 0), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return ""
+    at = ""
+    with suppress(ValueError, OverflowError, OSError, IndexError):
+        at = datetime.fromtimestamp(max(int(said[1:][-2]), 0), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Commit(name, parents, at, message.decode("utf-8", "replace"))
 
 
 def _differences(out: bytes, afters: Sequence[str]) -> list[tuple[Changed, ...]]:
@@ -244,20 +232,15 @@ def _differences(out: bytes, afters: Sequence[str]) -> list[tuple[Changed, ...]]
             found.append({})
             at += 1
         elif field.startswith(b":"):
-            found[-1][fields[at + 1]] = _changed(field, fields[at + 1])
+            old_mode, new_mode, *ids, _ = field[1:].decode().split(" ")
+            before, after = ("" if set(name) == {"0"} else name for name in ids)
+            found[-1][fields[at + 1]] = Changed(fields[at + 1], before, after, (old_mode, new_mode), 0)
             at += 2
         else:
             added, removed, path = field.split(b"\t", 2)
             lines = -1 if added == b"-" else int(added) + int(removed)
-            known = found[-1][path]
-            found[-1][path] = Changed(path, known.before, known.after, known.modes, lines)
+            found[-1][path] = found[-1][path]._replace(lines=lines)
             at += 1
     if len(found) != len(waiting):
         raise RepositoryError(f"git does not tell the changes of {printable(afters[-1])}: run `git fsck` there.")
     return [tuple(one.values()) for one in found]
-
-
-def _changed(field: bytes, path: bytes) -> Changed:
-    old_mode, new_mode, before, after, _ = field[1:].decode().split(" ")
-    ids = ["" if set(name) == {"0"} else name for name in (before, after)]
-    return Changed(path, ids[0], ids[1], (old_mode, new_mode), 0)

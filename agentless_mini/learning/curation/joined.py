@@ -16,7 +16,7 @@ from agentless_mini.installing import install_command
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_MEMORY = "128MB"  # what is more goes to the disk
+_MEMORY = "256MB"  # what is more goes to the disk
 _AT_ONCE = 256  # pull requests
 
 _JOIN = (
@@ -101,11 +101,7 @@ class Said(NamedTuple):
 def engine() -> Iterator["DuckDBPyConnection"]:
     """Open an empty database on disk, which is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="amini-join-") as folder:
-        settings = {
-            "threads": 1,
-            "memory_limit": _MEMORY,
-            "temp_directory": folder,
-        }
+        settings = {"threads": 1, "memory_limit": _MEMORY, "temp_directory": folder}
         with _duckdb().connect(str(Path(folder, "join.duckdb")), config=settings) as database:
             yield database
 

@@ -28,6 +28,8 @@ from agentless_mini.learning.curation.joined import engine_failures
 
 CONNECT_TIMEOUT = 10.0  # seconds
 _QUOTED = 300  # characters of a foreign message
+_DIED = "A process of the curation died ({error}): give it more memory, or fewer --workers."
+_UNDONE = "The cluster could not do its part ({error}): see `ray status`, and run this again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,12 @@ Doing = Callable[[Sequence[Task]], Iterator[Path]]
 def done(task: Task) -> Path:
     """Do a task and return its shard, which is on the disk: a machine that stops must not leave one that is torn."""
     half = task.shard.with_name(f"{task.shard.name}.{platform.node()}-{os.getpid()}.partial")
-    with boundary(dict.fromkeys((OSError, *engine_failures()), lambda error: _unwritten(task.shard, error))):
+    room = (
+        f"{printable(str(task.shard))} cannot be made ({{error}}): free some room there and in {tempfile.gettempdir()}."
+    )
+    with boundary(dict.fromkeys((OSError, *engine_failures()), partial(_failed, room))):
         task.shard.parent.mkdir(parents=True, exist_ok=True)
-        remove(half)
+        forget(half)
         task.make(half)
         for path in half.iterdir() if half.is_dir() else (half,):
             with path.open("rb") as file:
@@ -56,12 +61,9 @@ def done(task: Task) -> Path:
     return task.shard
 
 
-def remove(path: Path) -> None:
+def forget(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def one_by_one(tasks: Sequence[Task]) -> Iterator[Path]:
@@ -74,7 +76,10 @@ def in_processes(workers: int) -> Doing:
 
     def do(tasks: Sequence[Task]) -> Iterator[Path]:
         context = multiprocessing.get_context("spawn")
-        with boundary({BrokenProcessPool: _died}), ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
+        with (
+            boundary({BrokenProcessPool: partial(_failed, _DIED)}),
+            ProcessPoolExecutor(workers, context, _end_with_parent) as pool,
+        ):
             running = [pool.submit(done, task) for task in tasks]
             try:
                 for future in as_completed(running):
@@ -103,11 +108,13 @@ def on_ray(address: str, workers: int) -> Iterator[Doing]:
 
     Raises `EnvironmentFailed` where there is no Ray or no cluster.
     """
-    with boundary({ImportError: lambda _: _missing()}):
+    missing = f"A cluster needs Ray here and on each node: {install_command('cluster')}."
+    with boundary({ImportError: lambda _: EnvironmentFailed(missing)}):
         import ray
         from ray.exceptions import RayError
     failures = (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError, AssertionError)
-    with boundary(dict.fromkeys(failures, lambda error: _no_cluster(address, error))):
+    none = f"No Ray cluster can be used at {printable(address)} ({{error}}): run `ray start` here too."
+    with boundary(dict.fromkeys(failures, partial(_failed, none))):
         host, colon, port = address.rpartition(":")
         if colon and port.isdecimal():  # where nothing listens Ray tries for a minute and then ends the process
             socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()
@@ -118,7 +125,7 @@ def on_ray(address: str, workers: int) -> Iterator[Doing]:
 
     def do(tasks: Sequence[Task]) -> Iterator[Path]:
         left, waiting = list(reversed(tasks)), list[Any]()
-        with boundary({RayError: _failed}):
+        with boundary({RayError: partial(_failed, _UNDONE)}):
             while left or waiting:
                 while left and (workers == 1 or len(waiting) < workers):
                     waiting.append(remote.remote(left.pop()))
@@ -143,24 +150,5 @@ def _answer(task: Task) -> tuple[Path, str]:
         return task.shard, str(error)
 
 
-def _unwritten(shard: Path, error: BaseException) -> EnvironmentFailed:
-    said, place = printable(str(error)), printable(str(shard))
-    return EnvironmentFailed(f"{place} cannot be made ({said}): free some room there and in {tempfile.gettempdir()}.")
-
-
-def _died(error: BaseException) -> EnvironmentFailed:
-    return EnvironmentFailed(f"A process of the curation died ({error}): give it more memory, or fewer --workers.")
-
-
-def _missing() -> EnvironmentFailed:
-    return EnvironmentFailed(f"A cluster needs Ray here and on each node: {install_command('cluster')}.")
-
-
-def _no_cluster(address: str, error: BaseException) -> EnvironmentFailed:
-    said = printable(" ".join(str(error).split()))[:_QUOTED]
-    return EnvironmentFailed(f"No Ray cluster can be used at {printable(address)} ({said}): run `ray start` here too.")
-
-
-def _failed(error: BaseException) -> EnvironmentFailed:
-    said = printable(str(error).strip().rpartition("\n")[2])[:_QUOTED]
-    return EnvironmentFailed(f"The cluster could not do its part ({said}): see `ray status`, and run this again.")
+def _failed(said: str, error: BaseException) -> EnvironmentFailed:
+    return EnvironmentFailed(said.replace("{error}", printable(str(error).strip().rpartition("\n")[2])[:_QUOTED]))
