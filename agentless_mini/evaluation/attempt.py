@@ -193,7 +193,9 @@ async def _predict(task: Assignment, desk: Desk, bed: Testbed, progress: _Progre
     with _ended(desk.store, run):
         sampler = TracedSampler(desk.sampler, desk.store, run)
         scoring = traced_scoring(desk.scoring, desk.store, run) if desk.scoring else None
-        session = Session(sampler, desk.prompts, tree.check, progress, task.instance.id, scoring)
+        session = Session(
+            sampler, desk.prompts, tree.check, progress, task.instance.id, scoring, derive=desk.store.derive
+        )
         opening = _recorded(bed.opening(tree.snapshot), desk.store, run)
         chain, notes = _chain(task, desk, tree)
         prediction = await resolve(task.instance.issue, tree.snapshot, session, chain, opening)

@@ -4,6 +4,7 @@ Only effects are kept: a sample, a sandbox run, a token count, a model's card. A
 never recorded.
 """
 
+import functools
 import hashlib
 import json
 import time
@@ -29,6 +30,7 @@ from agentless_mini.domain import (
     canonical_json,
 )
 from agentless_mini.errors import UsageError
+from agentless_mini.ports import Find, derive_anew
 from agentless_mini.store.database import Database, Waiting, text
 from agentless_mini.store.evaluations import EvalLog
 from agentless_mini.store.failures import named
@@ -38,6 +40,18 @@ from agentless_mini.store.runs import RunLog
 from agentless_mini.store.schema import MIGRATIONS
 from agentless_mini.store.scores import ScoreLog
 from agentless_mini.store.spending import read_usage, usage_values
+
+# Of a tree of 7,000 files one is some 60 kB.
+MOST_DERIVED = 100
+
+
+@functools.cache
+def _code() -> str:
+    """Return what changes with the code of this package: what older code derived is not taken for the newer's."""
+    package = Path(__file__).parent.parent
+    files = sorted(path for path in package.rglob("*.py"))
+    states = [(str(path.relative_to(package)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(canonical_json(states).encode()).hexdigest()
 
 
 class Store:
@@ -105,6 +119,19 @@ class Store:
             )
             for answer, finish, reasoning, *tokens in rows:
                 yield Completion(index, text(answer), Finish(finish), text(reasoning), read_usage(*tokens))
+
+    # --- what was derived --------------------------------------------------------------------------------------------
+
+    async def derive(self, rule: str, given: tuple[str, ...], find: Find) -> tuple[str, ...]:
+        """Return what `find` finds, or what the same code found for the same before: a `Derive`."""
+        key = hashlib.sha256(canonical_json([rule, _code(), given]).encode(errors="surrogatepass")).hexdigest()
+        for (packed,) in self._database.read("SELECT paths FROM derived WHERE key = ?", (key,)):
+            return tuple(unpack(packed))
+        paths = await derive_anew(rule, given, find)
+        with self._database.transaction():
+            self._database.write("INSERT OR REPLACE INTO derived (key, paths) VALUES (?, ?)", (key, pack(paths)))
+            self._database.write("DELETE FROM derived WHERE id <= (SELECT max(id) FROM derived) - ?", (MOST_DERIVED,))
+        return paths
 
     def put_request(self, request: SampleRequest) -> str:
         """Record what is asked, if it is new, and return its key. To be called before its first `put_sample`."""

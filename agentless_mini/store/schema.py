@@ -9,6 +9,8 @@ What was paid for:
 * `token_counts`  one counted chat: digest of model and messages, tokens.
 * `cards`         the last card seen of a model; `endpoints` the last model that an address served.
 * `scores`        what a reward model gave one patch: key (model, prompt, patch).
+* `derived`       paths of a tree that a rule found: key (the rule, the code it is of, a tree, an issue or paths), the
+                  newest few. It saves time alone, so that it is not said which run used it.
 * `boxes`         one sandbox run: key (`Job.key`), what was run for people to look at, what came of it, its seconds.
 
 What was done with it:
@@ -34,7 +36,7 @@ What an evaluation adds, where the store is one's:
 * `attempts`      how far each instance came: the run that decided it, or where and why it failed.
 * `grades`        what the official harness said of a patch: key (instance's row and diff).
 
-Columns named for structured values hold JSON; `boxes`, `generated`, `executions` and `verdicts` pack it, see
+Columns named for structured values hold JSON; `boxes`, `derived`, `generated`, `executions` and `verdicts` pack it, see
 `packing`. Times are seconds since 1970. Text that is no valid Unicode (a lone
 surrogate in a model's answer) is stored as a BLOB: see `database.text`.
 """
@@ -211,4 +213,5 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE outcomes ADD COLUMN repeats INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE patches ADD COLUMN undefined TEXT NOT NULL DEFAULT '[]';
     """,
+    "CREATE TABLE derived (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, paths NOT NULL);",
 )

@@ -1,5 +1,6 @@
 """What was paid for comes back as it was, under the identity of what was asked."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from agentless_mini.domain import (
     Usage,
 )
 from agentless_mini.errors import StoreError, UsageError
-from agentless_mini.store import Store
+from agentless_mini.ports import Find
+from agentless_mini.store import Store, effects
 from tests.store.building import HOSTILE, TASK, record, request
 
 
@@ -156,3 +158,51 @@ def test_keys_are_equal_if_and_only_if_the_same_is_asked(one: SampleRequest, two
 def test_keys_of_unrelated_requests_differ_where_the_requests_do(one: SampleRequest, two: SampleRequest) -> None:
     same = replace(two, stage=one.stage, instance=one.instance, indices=one.indices) == one
     assert (one.key() == two.key()) == same
+
+
+def test_what_the_same_code_derived_from_the_same_is_not_found_again(path: Path) -> None:
+    asked: list[str] = []
+
+    def find(*paths: str) -> Find:
+        def found() -> tuple[str, ...]:
+            asked.append(paths[0])
+            return paths
+
+        return found
+
+    async def derived(store: Store) -> list[tuple[str, ...]]:
+        return [
+            await store.derive("related tests", ("tree", "a.py"), find("b.py", "\udcff.py")),
+            await store.derive("related tests", ("tree", "c.py"), find("d.py")),
+            await store.derive("candidate files", ("tree", "a.py"), find("e.py")),
+        ]
+
+    with Store.open(path) as store:
+        first = asyncio.run(derived(store))
+    with Store.open(path) as store:
+        assert asyncio.run(derived(store)) == first == [("b.py", "\udcff.py"), ("d.py",), ("e.py",)]
+    assert asked == ["b.py", "d.py", "e.py"]
+
+
+def test_the_store_keeps_the_newest_few_of_what_was_derived(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effects, "MOST_DERIVED", 2)
+    asked: list[str] = []
+
+    async def derive(store: Store, tree: str) -> None:
+        def found() -> tuple[str, ...]:
+            asked.append(tree)
+            return (tree,)
+
+        await store.derive("rule", (tree,), found)
+
+    with Store.open(path) as store:
+        for tree in ("one", "two", "three", "three", "two", "one"):
+            asyncio.run(derive(store, tree))
+    assert asked == ["one", "two", "three", "one"]
+
+
+def test_what_other_code_derived_does_not_count(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.open(path) as store:
+        assert asyncio.run(store.derive("rule", ("tree",), lambda: ("old",))) == ("old",)
+        monkeypatch.setattr(effects, "_code", lambda: "other")
+        assert asyncio.run(store.derive("rule", ("tree",), lambda: ("new",))) == ("new",)

@@ -37,7 +37,7 @@ def test_what_is_no_number_is_recorded_neither_alone_nor_in_part(store: Store) -
     assert store.scores.recorded(["a", "b"]) == {}
 
 
-@settings(deadline=None, max_examples=20)  # each opens a store
+@settings(max_examples=20)  # each opens a store
 @given(st.dictionaries(st.text("abc", min_size=1), st.floats(allow_nan=False, allow_infinity=False), max_size=5))
 def test_every_finite_number_comes_back(scores: dict[str, float]) -> None:
     with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "store.db") as store:

@@ -1,4 +1,6 @@
-"""From GitHub's public events and clones to rows that a model learns from: the data curation of SWE-RL, section 2.
+"""From GitHub's public events and clones to rows that a model learns from.
+
+After "Raw pull request data curation" of SWE-RL (arXiv 2502.18449).
 
     events (hourly .json.gz)  -> event shards       one for each file, sorted by the part that the owner belongs to
     event shards + mirrors    -> parts              join, filters, git, rows

@@ -1,4 +1,4 @@
-"""What needs no repository: the filters of SWE-RL, section 2, the issues that a text closes, the licence of a text.
+"""What needs no repository: the filters of SWE-RL, the issues that a text closes, the licence of a text.
 
 Rows must never come from the repositories that SWE-bench and its kin are made of. They are told by name, by the history
 of forks that events give, and by the first commits that all clones of them share.

@@ -1,6 +1,6 @@
 """Finds files that matter to an issue though its repair leaves them as they are.
 
-Without them a model that learns from rows learns to edit everything it is shown (SWE-RL, section 2). What is found by a
+Without them a model that learns from rows learns to edit everything it is shown (arXiv 2502.18449). What is found by a
 model comes through the Sampler port, so that its answers can be recorded and a run that goes on pays for none twice.
 """
 
@@ -39,7 +39,7 @@ Finding = Callable[[Path], AbstractContextManager[Relevance]]
 
 @dataclass(frozen=True, slots=True)
 class SampledRelevance:
-    """Finds the files that localization names (Agentless, section 3.1) and the repair leaves alone, `most` at most.
+    """Finds the files that localization names and the repair leaves alone, `most` at most.
 
     The sampler of the session is asked from the event loop of the runner.
     """
