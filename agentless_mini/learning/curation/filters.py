@@ -19,47 +19,42 @@ from agentless_mini.learning.curation.joined import Pull
 from agentless_mini.learning.curation.settings import CurateSettings, Oracle
 from agentless_mini.lexical import CODE_SUFFIX, is_test_path
 
-BENCHMARKS: Mapping[str, tuple[str, ...]] = {
-    "SWE-bench": (
-        "astropy/astropy", "django/django", "matplotlib/matplotlib", "mwaskom/seaborn", "pallets/flask",
-        "psf/requests", "pydata/xarray", "pylint-dev/pylint", "pytest-dev/pytest", "scikit-learn/scikit-learn",
-        "sphinx-doc/sphinx", "sympy/sympy",
-    ),
-    "names that they had before": (
-        "kennethreitz/requests", "mitsuhiko/flask", "pycqa/astroid", "pycqa/pylint", "requests/requests",
-        "6to5/6to5", "akaszynski/pyvista", "alanmcruickshank/sqlfluff", "antirez/redis", "apache/incubator-druid",
-        "apache/lucene-solr", "bbatsov/rubocop", "carbon-design-system/carbon-components",
-        "charliermarsh/ruff", "chjj/marked", "cppformat/cppformat", "darcymason/pydicom", "developit/preact",
-        "druid-io/druid", "fabpot/php-cs-fixer", "facebook/immutable-js", "friendsofphp/php-cs-fixer",
-        "ibm/carbon-components", "immutable-js-oss/immutable-js", "isagalaev/highlight.js", "jlongster/prettier",
-        "krausefx/fastlane", "leaverou/prism", "llk/scratch-gui", "lmccart/p5.js", "mholt/caddy", "mojombo/jekyll",
-        "mzabriskie/axios", "netflix/rxjava", "nnnick/chart.js", "openlayers/ol3", "rubocop-hq/rubocop",
-        "rzwitserloot/lombok", "spf13/hugo", "stedolan/jq", "stympy/faker", "tkh44/emotion",
-        "vuejs/vue-next",
-    ),
-    "SWE-bench dev": (
-        "marshmallow-code/marshmallow", "pvlib/pvlib-python", "pydicom/pydicom", "pylint-dev/astroid",
-        "pyvista/pyvista", "sqlfluff/sqlfluff",
-    ),
-    "SWE-bench Multilingual": (
-        "apache/druid", "apache/lucene", "astral-sh/ruff", "axios/axios", "babel/babel", "briannesbitt/carbon",
-        "burntsushi/ripgrep", "caddyserver/caddy", "facebook/docusaurus", "faker-ruby/faker", "fastlane/fastlane",
-        "fluent/fluentd", "fmtlib/fmt", "gin-gonic/gin", "gohugoio/hugo", "google/gson", "hashicorp/terraform",
-        "immutable-js/immutable-js", "javaparser/javaparser", "jekyll/jekyll", "jordansissel/fpm", "jqlang/jq",
-        "laravel/framework", "micropython/micropython", "mrdoob/three.js", "nlohmann/json", "nushell/nushell",
-        "php-cs-fixer/php-cs-fixer", "phpoffice/phpspreadsheet", "preactjs/preact", "projectlombok/lombok",
-        "prometheus/prometheus", "reactivex/rxjava", "redis/redis", "rubocop/rubocop", "sharkdp/bat",
-        "tokio-rs/axum", "tokio-rs/tokio", "uutils/coreutils", "valkey-io/valkey", "vuejs/core",
-    ),
-    "SWE-bench Multimodal": (
-        "alibaba-fusion/next", "automattic/wp-calypso", "bpmn-io/bpmn-js", "carbon-design-system/carbon",
-        "chartjs/chart.js", "cypress-io/cypress", "diegomura/react-pdf", "emotion-js/emotion", "eslint/eslint",
-        "googlechrome/lighthouse", "grommet/grommet", "highlightjs/highlight.js", "markedjs/marked",
-        "openlayers/openlayers", "plotly/plotly.js", "prettier/prettier", "prismjs/prism", "processing/p5.js",
-        "quarto-dev/quarto-cli", "scratchfoundation/scratch-gui",
-    ),
-}  # fmt: skip
-NAMES = frozenset(name for names in BENCHMARKS.values() for name in names)
+BENCHMARKS: Mapping[str, str] = {
+    "SWE-bench": """
+        astropy/astropy django/django matplotlib/matplotlib mwaskom/seaborn pallets/flask psf/requests pydata/xarray
+        pylint-dev/pylint pytest-dev/pytest scikit-learn/scikit-learn sphinx-doc/sphinx sympy/sympy
+    """,
+    "names that they had before": """
+        kennethreitz/requests mitsuhiko/flask pycqa/astroid pycqa/pylint requests/requests 6to5/6to5
+        akaszynski/pyvista alanmcruickshank/sqlfluff antirez/redis apache/incubator-druid apache/lucene-solr
+        bbatsov/rubocop carbon-design-system/carbon-components charliermarsh/ruff chjj/marked cppformat/cppformat
+        darcymason/pydicom developit/preact druid-io/druid fabpot/php-cs-fixer facebook/immutable-js
+        friendsofphp/php-cs-fixer ibm/carbon-components immutable-js-oss/immutable-js isagalaev/highlight.js
+        jlongster/prettier krausefx/fastlane leaverou/prism llk/scratch-gui lmccart/p5.js mholt/caddy mojombo/jekyll
+        mzabriskie/axios netflix/rxjava nnnick/chart.js openlayers/ol3 rubocop-hq/rubocop rzwitserloot/lombok
+        spf13/hugo stedolan/jq stympy/faker tkh44/emotion vuejs/vue-next
+    """,
+    "SWE-bench dev": """
+        marshmallow-code/marshmallow pvlib/pvlib-python pydicom/pydicom pylint-dev/astroid pyvista/pyvista
+        sqlfluff/sqlfluff
+    """,
+    "SWE-bench Multilingual": """
+        apache/druid apache/lucene astral-sh/ruff axios/axios babel/babel briannesbitt/carbon burntsushi/ripgrep
+        caddyserver/caddy facebook/docusaurus faker-ruby/faker fastlane/fastlane fluent/fluentd fmtlib/fmt
+        gin-gonic/gin gohugoio/hugo google/gson hashicorp/terraform immutable-js/immutable-js javaparser/javaparser
+        jekyll/jekyll jordansissel/fpm jqlang/jq laravel/framework micropython/micropython mrdoob/three.js
+        nlohmann/json nushell/nushell php-cs-fixer/php-cs-fixer phpoffice/phpspreadsheet preactjs/preact
+        projectlombok/lombok prometheus/prometheus reactivex/rxjava redis/redis rubocop/rubocop sharkdp/bat
+        tokio-rs/axum tokio-rs/tokio uutils/coreutils valkey-io/valkey vuejs/core
+    """,
+    "SWE-bench Multimodal": """
+        alibaba-fusion/next automattic/wp-calypso bpmn-io/bpmn-js carbon-design-system/carbon chartjs/chart.js
+        cypress-io/cypress diegomura/react-pdf emotion-js/emotion eslint/eslint googlechrome/lighthouse
+        grommet/grommet highlightjs/highlight.js markedjs/marked openlayers/openlayers plotly/plotly.js
+        prettier/prettier prismjs/prism processing/p5.js quarto-dev/quarto-cli scratchfoundation/scratch-gui
+    """,
+}
+NAMES = frozenset(name for names in BENCHMARKS.values() for name in names.split())
 
 # First commits of some of them; those of matplotlib and scikit-learn are not known here.
 ROOTS = frozenset(
