@@ -46,6 +46,8 @@ Doing = Callable[[Sequence[Task]], Iterator[Path]]
 
 def done(task: Task) -> Path:
     """Do a task and return its shard, which is on the disk: a machine that stops must not leave one that is torn."""
+    if task.shard.exists():  # a cluster asks again where the answer was lost
+        return task.shard
     half = task.shard.with_name(f"{task.shard.name}.{platform.node()}-{os.getpid()}.partial")
     room = (
         f"{printable(str(task.shard))} cannot be made ({{error}}): free some room there and in {tempfile.gettempdir()}."

@@ -30,7 +30,8 @@ from tests.learning.curation.world import (
     trimmed_event,
 )
 
-pytest.importorskip("pyarrow", reason="pyarrow is not installed (the extra 'train')")
+for library in ("pyarrow", "duckdb", "datasketch"):
+    pytest.importorskip(library, reason="a library is not installed (the extra 'train')")
 
 
 # --- joins -----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from tests.evaluation.cluster_nodes import ray_nodes
 from tests.learning.curation.test_curation import many
 from tests.learning.curation.world import FIXED, World, issue_event, pull_event, rows_of, small_world
 
-pytest.importorskip("pyarrow", reason="pyarrow is not installed (the extra 'train')")
+for library in ("pyarrow", "duckdb", "datasketch"):
+    pytest.importorskip(library, reason="a library is not installed (the extra 'train')")
 
 
 @pytest.fixture

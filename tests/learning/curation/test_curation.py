@@ -34,7 +34,8 @@ from tests.learning.curation.world import (
     user,
 )
 
-pytest.importorskip("pyarrow", reason="pyarrow is not installed (the extra 'train')")
+for library in ("pyarrow", "duckdb", "datasketch"):
+    pytest.importorskip(library, reason="a library is not installed (the extra 'train')")
 
 
 def test_a_pull_request_becomes_a_row(tmp_path: Path) -> None:
