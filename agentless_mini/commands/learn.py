@@ -18,14 +18,14 @@ from agentless_mini.commands.usage import Commands
 learn = typer.Typer(
     name="learn",
     cls=Commands,
-    help="Makes data to learn from and trains models on it, in the prompts and the format of repairs.",
-    short_help="Make data to learn from, and train models on it.",
+    help="Makes training data and trains models, with the prompts and the edit format of repairs.",
+    short_help="Make training data and train models.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
-@learn.command(short_help="Make rows to learn from of merged pull requests.")
+@learn.command(short_help="Make rows from merged pull requests.")
 @expanded
 def curate(options: CurateOptions, model: ModelOptions) -> None:
     """Make rows to learn from of merged pull requests: GH Archive's events, joined with clones.

@@ -21,7 +21,7 @@ def run_show(options: ShowOptions, path: Path) -> None:
     """List the runs of a store on stdout, or show one. Raises `AminiError`."""
     ways = [options.patch is not None, options.html is not None, options.as_json, options.every]
     if sum(ways) > 1 or (options.run is None and (options.patch or options.html)):
-        raise UsageError("A run is shown in one way: name its number and one of --all, --patch, --html and --json.")
+        raise UsageError("--all, --patch, --html and --json exclude each other: give one, and the number of a run.")
     if options.html is None:
         require_stdout()
     if options.run is None:
