@@ -230,7 +230,7 @@ class ExportOptions:
     ] = None
     base: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="GGUF file of the base model; by default the carried model's."),
+        typer.Option(metavar="FILE", help="GGUF file of the base model; by default the embedded model's."),
     ] = None
     weights: Annotated[
         str, typer.Option(help="How a GGUF file stores matrices: q8_0, f16 or f32.", show_default=False)
