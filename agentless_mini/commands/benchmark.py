@@ -99,7 +99,7 @@ def _selection(benchmark: BenchmarkOptions) -> Selection:
 def _until(stage: str, kind: SandboxKind) -> Until:
     """Return the last stage; without a sandbox it comes before the tests."""
     if stage not in {until.value for until in Until}:
-        raise UsageError(f"There is no stage {printable(stage)} to end at: name {', '.join(Until)} with --stages.")
+        raise UsageError(f"There is no stage {printable(stage)}: give one of {', '.join(Until)} to --stages.")
     if kind not in {SandboxKind.AUTO, SandboxKind.DOCKER, SandboxKind.NONE}:
         raise UsageError("Benchmark instances run in Docker: leave --sandbox out, or give docker or none.")
     return Until.REPAIR if kind is SandboxKind.NONE and Until(stage) is Until.TESTS else Until(stage)
