@@ -89,7 +89,9 @@ def _selection(benchmark: BenchmarkOptions) -> Selection:
     if benchmark.shard is not None:
         found = _SHARD.fullmatch(benchmark.shard)
         if found is None or int(found[1]) > int(found[2]):
-            raise UsageError(f"{printable(benchmark.shard)} is no part of a whole: write --shard 2/8 for the second.")
+            raise UsageError(
+                f"{printable(benchmark.shard)} is not one of N parts: write --shard 2/8 for the second of 8."
+            )
         shard = (int(found[1]), int(found[2]))
     return Selection(ids, shard, benchmark.limit)
 
@@ -97,9 +99,9 @@ def _selection(benchmark: BenchmarkOptions) -> Selection:
 def _until(stage: str, kind: SandboxKind) -> Until:
     """Return the last stage; without a sandbox it comes before the tests."""
     if stage not in {until.value for until in Until}:
-        raise UsageError(f"There is no stage {printable(stage)} to end at: name {', '.join(Until)} with --stages.")
+        raise UsageError(f"There is no stage {printable(stage)}: give one of {', '.join(Until)} to --stages.")
     if kind not in {SandboxKind.AUTO, SandboxKind.DOCKER, SandboxKind.NONE}:
-        raise UsageError("The instances of a benchmark are Docker images: leave --sandbox out, or take docker or none.")
+        raise UsageError("Benchmark instances run in Docker: leave --sandbox out, or give docker or none.")
     return Until.REPAIR if kind is SandboxKind.NONE and Until(stage) is Until.TESTS else Until(stage)
 
 

@@ -40,7 +40,7 @@ _HERE = "llama.cpp, inside amini"
 _FOR_THE_RUN = "vLLM, started for this run"
 _EMBEDDED = (
     "No model server is named, so a small model inside amini answers, which seldom repairs real code: name a server "
-    "with --base-url, start one with `amini serve MODEL`, or say --engine embedded to mean it."
+    "with --base-url, start one with `amini serve MODEL`, or give --engine embedded to accept the small one."
 )
 
 
@@ -173,7 +173,7 @@ def _vllm_model(gpus: tuple[str, ...], around: Surroundings) -> ChosenModel:
     name = around.config.endpoint.model or around.config.gpu_model
     if name is None:
         raise UsageError(
-            "vLLM is to serve a model, and none is named: name one with --model or gpu_model in the settings, or take "
+            "No model is named for vLLM: name one with --model or gpu_model in the settings, or take "
             "the embedded model with --engine embedded."
         )
 

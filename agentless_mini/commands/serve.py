@@ -63,7 +63,7 @@ class ServeOutput:
 def require_usable(options: ServeOptions) -> None:
     """Raise `UsageError` where the options ask for two things at once, or name what cannot be used."""
     if [options.stop, options.status, options.model is not None].count(True) > 1:
-        raise UsageError("MODEL, --stop and --status are three things to do: give one of them.")
+        raise UsageError("MODEL, --stop and --status exclude each other: give only one.")
     if options.python is not None and not options.python.expanduser().is_file():
         raise UsageError(f"There is no interpreter {printable(str(options.python))}: correct --python.")
     if options.extra and not options.extra[0].startswith("-"):
@@ -98,9 +98,7 @@ def plan_server(model: str | None, config: Config, machine: Machine) -> ServerPl
         )
     settings = config.embedded.model_copy(update={"model": model} if model else {})
     if settings.model is None:
-        raise UsageError(
-            "The carried model rewrites lines inside amini repair and cannot be served: name a GGUF model."
-        )
+        raise UsageError("The embedded model works only inside amini repair and cannot be served: name a GGUF model.")
     weights = find_weights(settings, machine.weights, lambda said: people().print(said, highlight=False))
     return plan_embedded(weights.path, weights.name, config.llama_cpp)
 

@@ -31,7 +31,7 @@ async def open_plain(
     Raises `EnvironmentFailed` where there is none, and `UsageError` for `--sandbox none`: checks are foreign code.
     """
     if settings.kind is SandboxKind.NONE:
-        raise UsageError("Checks are foreign code, which needs a sandbox: leave out --sandbox none.")
+        raise UsageError("Checks run untrusted code, which needs a sandbox: leave out --sandbox none.")
     nothing = Snapshot("python", "", "", ())
     asked = PlaceRequest(nothing, lambda files: iter(()), folder, variables, Runner.COMMAND)
     opened = await open_place(asked, settings, watch, stack)

@@ -125,7 +125,7 @@ def test_most_tokens_hold_for_every_stage() -> None:
 
 def test_the_carried_model_is_asked_for_more_repairs_where_nobody_says_how_many() -> None:
     cases: tuple[tuple[bool, dict[str, int], int, str], ...] = (
-        (False, {}, 50, "50 repairs (the carried model's default), 0 new tests; no test is run"),
+        (False, {}, 50, "50 repairs (the embedded model's default), 0 new tests; no test is run"),
         (False, {"repair.samples": 7}, 7, "7 repairs, 0 new tests; no test is run"),
         (False, {"repair.samples": 10}, 10, "10 repairs, 0 new tests; no test is run"),
         (True, {}, 10, "10 repairs, 0 new tests; no test is run"),
