@@ -17,7 +17,7 @@ from rich.text import Text
 
 from agentless_mini.commands.chain import chain_of, identity, settled, versions
 from agentless_mini.commands.headline import amount, answerer
-from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model, more_endpoints
+from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import EXIT_FOUND, noted, people, without_passwords
 from agentless_mini.config import Config
@@ -52,7 +52,7 @@ _OF_THE_SANDBOX = {"kind", "test_command", "case_seconds", "box_seconds", "memor
 class Evaluation:
     """What is evaluated: instances of a dataset, by these settings, kept in `folder`.
 
-    `oracle` shows the model the files that the true fix touches, `endpoints` are more servers of the same model.
+    `oracle` shows the model the files that the true fix touches.
     """
 
     dataset: Dataset
@@ -61,7 +61,6 @@ class Evaluation:
     config: Config
     until: Until = Until.TESTS
     oracle: bool = False
-    endpoints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +122,6 @@ async def _run(parts: _Parts) -> None:
     async with AsyncExitStack() as stack:
         around = Surroundings(config, parts.machine, parts.store, stack, parts.progress)
         chosen = await choose_model(around)
-        chosen = await more_endpoints(chosen, evaluation.endpoints, around)
         scored = config.evolve.scored and evaluation.until is not Until.LOCALIZE
         scoring, judge = await open_scorer(config.scorer, around) if scored else (None, None)
         asked = _Asked(chosen, scoring, _settings(evaluation, judge))

@@ -23,7 +23,6 @@ from agentless_mini.domain import Decoding, Event, Note
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.ports import Sampler
 from agentless_mini.recording import LazySampler
-from agentless_mini.samplers.balanced import BalancedSampler
 from agentless_mini.samplers.embedded import EmbeddedSampler
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
 from agentless_mini.serving.embedded import plan_embedded
@@ -253,18 +252,3 @@ async def _served(sampler: OpenAISampler, address: str, around: Surroundings) ->
         return recalled
     around.store.put_endpoint_model(address, name)
     return name
-
-
-async def more_endpoints(chosen: ChosenModel, addresses: tuple[str, ...], around: Surroundings) -> ChosenModel:
-    """Return the model with more servers of it, each prompt asked of one of them."""
-    if not addresses:
-        return chosen
-    servers = {chosen.source: chosen.sampler}
-    for address in addresses:
-        endpoint = around.config.endpoint.model_copy(update={"base_url": address, "model": chosen.name})
-        servers[address] = await _asking(endpoint, around)
-
-    def tell(said: str) -> None:
-        around.progress(Note(said))
-
-    return ChosenModel(chosen.name, ", ".join(servers), BalancedSampler(servers, tell))
