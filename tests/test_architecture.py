@@ -98,6 +98,11 @@ def test_every_module_imports_only_what_lies_below_it() -> None:
     assert wrong == []
 
 
+def test_the_product_imports_no_tests() -> None:
+    named = {name.split(".")[0]: path for _, path in modules() for name in imports(path)}
+    assert "tests" not in named, named["tests"]
+
+
 def test_the_core_does_no_io_and_has_no_clock() -> None:
     wrong = [
         f"{path.name} imports {name}"

@@ -24,8 +24,8 @@ from agentless_mini.domain import (
 from agentless_mini.errors import AminiError, EnvironmentFailed, StoreError
 from agentless_mini.ports import Sandbox
 from agentless_mini.recorded_sandbox import LazySandbox, RecordedSandbox, TracedSandbox
-from agentless_mini.sandboxes.scripted import ScriptedSandbox, each_step, ended, exited, refusing
 from agentless_mini.store import BoxRecord, RunStart, Store
+from tests.fakes.sandbox import ScriptedSandbox, each_step, ended, exited, refusing
 
 JOB = Job(
     Environment("sha256:1"),

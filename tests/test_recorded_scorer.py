@@ -13,8 +13,8 @@ from agentless_mini.domain import RewardModel, ScoreRequest, ScoreRoute
 from agentless_mini.errors import ServerFailed, ServerUnreachable, StoreError
 from agentless_mini.ports import Scorer
 from agentless_mini.recorded_scorer import LazyScorer, RecordedScorer
-from agentless_mini.samplers.scripted_scores import ScoreOutage, ScoreRule, ScriptedScorer
 from agentless_mini.store import Store
+from tests.fakes.model import ScoreOutage, ScoreRule, ScriptedScorer
 from tests.samplers.contract import run
 from tests.samplers.scorer_contract import RULES, ScorerContract
 

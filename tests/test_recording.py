@@ -17,8 +17,8 @@ from agentless_mini.domain import (
 from agentless_mini.errors import ModelChanged, ServerFailed, ServerUnreachable, StoreError
 from agentless_mini.ports import Sampler
 from agentless_mini.recording import LazySampler, RecordedSampler, TracedSampler
-from agentless_mini.samplers.scripted import Outage, ScriptedSampler
 from agentless_mini.store import RunStart, Store
+from tests.fakes.model import Outage, ScriptedSampler
 from tests.gated import (
     CARD,
     MESSAGES,

@@ -8,8 +8,8 @@ from pathlib import Path
 from agentless_mini.domain import Completion, Issue, SampleRequest
 from agentless_mini.ports import Sampler
 from agentless_mini.recording import LazySampler, RecordedSampler, TracedSampler
-from agentless_mini.samplers.scripted import Script, ScriptedSampler
 from agentless_mini.store import RunStart, Store
+from tests.fakes.model import Script, ScriptedSampler
 from tests.samplers.contract import SamplerContract
 
 START = RunStart("scripted", "contract", "project", "c", "t", Issue("It fails."))

@@ -8,8 +8,8 @@ import pytest
 
 from agentless_mini.errors import ServerFailed
 from agentless_mini.recording import RecordedSampler
-from agentless_mini.samplers.scripted import Outage, ScriptedSampler
 from agentless_mini.store import Store
+from tests.fakes.model import Outage, ScriptedSampler
 from tests.gated import (
     MODEL,
     SCRIPT,

@@ -58,7 +58,7 @@ def main() -> None:
         folder.mkdir()
         script = Path(name, "script.json")
         script.write_text(SCRIPT.model_dump_json())
-        command = [sys.executable, "-m", "agentless_mini.samplers.scripted_server", "--script", str(script)]
+        command = [sys.executable, "-m", "tests.fakes.server", "--script", str(script)]
         command += ["--stream-interval", "8"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
             try:

@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from agentless_mini.samplers.scripted_server import ScriptedServer
 from agentless_mini.store import Store
 from tests.commands.running import Home, server
+from tests.fakes.server import ScriptedServer
 
 
 def repaired(home: Home, endpoint: ScriptedServer, *more: str) -> tuple[int, dict[str, Any]]:

@@ -12,11 +12,10 @@ from agentless_mini.config import Config
 from agentless_mini.domain import Event, FileChange, Issue, Note, Patch
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.samplers.scoring import ScorerSettings
-from agentless_mini.samplers.scripted import Script
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_scores import ScoreRule
-from agentless_mini.samplers.scripted_server import ScriptedServer
 from agentless_mini.store import Store
+from tests.fakes.model import ScoreRule, Script
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
 from tests.samplers.contract import run
 
 SERVED = ServedModel(script=Script(rules=(), scores=(ScoreRule(contains="good", score=1.0), ScoreRule(score=0.0))))

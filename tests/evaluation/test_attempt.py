@@ -30,16 +30,16 @@ from agentless_mini.errors import (
 )
 from agentless_mini.evaluation.attempt import wanted_grades
 from agentless_mini.evaluation.instances import Instance
-from agentless_mini.evaluation.scripted import ScriptedTestbeds
 from agentless_mini.evaluation.settings import Grading
 from agentless_mini.pipeline import ChainSettings, Until
 from agentless_mini.ranking import Method, vote
-from agentless_mini.samplers.scripted import Script, ScriptedSampler
-from agentless_mini.sandboxes.scripted import ScriptedSandbox
 from agentless_mini.stages.repair import RepairSettings
 from agentless_mini.store import AttemptRecord, AttemptState, RunId, Store, recorded_prediction
 from tests.evaluation.bugs import HIDDEN, resolves, tree
 from tests.evaluation.desks import assignments, brought, dataset, desk, open_store, sampler
+from tests.fakes.model import Script, ScriptedSampler
+from tests.fakes.sandbox import ScriptedSandbox
+from tests.fakes.testbeds import ScriptedTestbeds
 from tests.stages import boxes
 from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 

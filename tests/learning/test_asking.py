@@ -15,9 +15,9 @@ from agentless_mini.learning.synthesize import Teacher, reasoning_of, synthesize
 from agentless_mini.learning.training_settings import SynthesizeSettings
 from agentless_mini.ports import Sampler
 from agentless_mini.recording import RecordedSampler
-from agentless_mini.samplers.scripted import Script, ScriptedSampler
 from agentless_mini.store import Store
 from agentless_mini.templates import load_prompts
+from tests.fakes.model import Script, ScriptedSampler
 from tests.gated import GatedSampler
 from tests.learning import tiny
 

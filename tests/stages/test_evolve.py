@@ -9,10 +9,10 @@ import pytest
 from agentless_mini.domain import Candidate, ModelCard, Stage, StageStarted
 from agentless_mini.errors import ServerFailed
 from agentless_mini.recording import RecordedSampler
-from agentless_mini.samplers.scripted import Outage, ScriptedSampler
 from agentless_mini.stages.evolve import Evolution, EvolveSettings, Selecting, evolve
 from agentless_mini.stages.repair import RepairSettings, repair
 from agentless_mini.store import Store
+from tests.fakes.model import Outage, ScriptedSampler
 from tests.stages.evolving import CARD, ONE, TWO, Evolving, best, evolved, script, start, starts
 from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, subject
 

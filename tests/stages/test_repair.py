@@ -9,10 +9,10 @@ import pytest
 from agentless_mini.domain import Candidate, Decoding, Localization, ModelCard, Note, Patch, Reason, Rejected, Snapshot
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.recording import RecordedSampler
-from agentless_mini.samplers.scripted import Script, ScriptedSampler
 from agentless_mini.stages.repair import RepairSettings, repair
 from agentless_mini.stopping import decided
 from agentless_mini.store import Store
+from tests.fakes.model import Script, ScriptedSampler
 from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, subject, text_file
 
 CARD = ModelCard("scripted", 8192)

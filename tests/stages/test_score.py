@@ -8,9 +8,9 @@ import pytest
 from agentless_mini.domain import FileChange, Issue, Patch, RewardModel, ScoreRoute
 from agentless_mini.errors import ServerFailed
 from agentless_mini.prompts import Prompts
-from agentless_mini.samplers.scripted_scores import ScoreRule, ScriptedScorer
 from agentless_mini.stages.score import LONGEST, answer_text, scoring_of
 from agentless_mini.templates import load_prompts
+from tests.fakes.model import ScoreRule, ScriptedScorer
 from tests.samplers.contract import run
 
 ISSUE = Issue("\nThe total leaves out the first price.\n\n", "issue.md")

@@ -19,7 +19,7 @@ from agentless_mini.learning.bugs.packages import Package
 from agentless_mini.learning.bugs.probing import Prober
 from agentless_mini.learning.bugs.settings import BugsSettings
 from agentless_mini.learning.rows import Row, RowFile
-from agentless_mini.sandboxes.scripted import ScriptedSandbox, ended, exited, refusing
+from tests.fakes.sandbox import ScriptedSandbox, ended, exited, refusing
 from tests.learning.bugs.materials import RANGES, package
 
 SETTINGS = BugsSettings(max_bytes=1200, held_out=("kept",))

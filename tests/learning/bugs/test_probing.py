@@ -10,7 +10,7 @@ from agentless_mini.domain import BoxLimits, Ending, Environment, Job, JobResult
 from agentless_mini.environments import Opened
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.learning.bugs.probing import BOX, Probe, Prober, Seen, Trial
-from agentless_mini.sandboxes.scripted import Answering, ScriptedSandbox, ended, exited, refusing
+from tests.fakes.sandbox import Answering, ScriptedSandbox, ended, exited, refusing
 
 RESULT = f"{BOX}/result.json"
 PLACE = Place(Environment("here"), PackedTree("0" * 64))

@@ -18,10 +18,10 @@ from agentless_mini.learning.curation.relevance import (
     quiet_session,
 )
 from agentless_mini.recording import RecordedSampler
-from agentless_mini.samplers.scripted import Script, ScriptedSampler
 from agentless_mini.stages.localize import LocalizeSettings
 from agentless_mini.store import Store
 from agentless_mini.templates import load_prompts
+from tests.fakes.model import Script, ScriptedSampler
 from tests.gitrepo import commit_all, git, make_repository, write_files
 
 FILES = {

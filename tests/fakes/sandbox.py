@@ -1,8 +1,4 @@
-"""A sandbox that answers from a function: the public fake of the sandbox port, in which nothing runs.
-
-It exists so that stages, the store and users' own code are tested against known results. It keeps no limit and places
-no file: what a job would have come to is what the function says.
-"""
+"""A sandbox that answers from a function. Nothing runs in it, no limit is kept and no file is placed."""
 
 import asyncio
 from collections.abc import Callable, Mapping

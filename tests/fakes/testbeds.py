@@ -1,7 +1,4 @@
-"""Testbeds that say what they are told: the public fake of `ports.Testbeds`, without Docker and without swebench.
-
-It exists so that evaluations, and users' own code around them, are tested against known grades.
-"""
+"""Testbeds (`evaluation.ports.Testbeds`) that say what they are told, without Docker and without swebench."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager

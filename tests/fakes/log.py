@@ -1,24 +1,19 @@
 """What the scripted server remembers: each request, each sample that it delivered, each client that left early.
 
-It exists so that tests can say what was sent and what was paid for. It keeps the log in memory and, where a path is
-given, as JSON lines that survive the server.
+Tests say with it what was sent and what was paid for.
 """
 
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
-
-from agentless_mini.domain import canonical_json
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One request. For chats `prompt` is the digest of the messages and `samples` the seed of each choice asked for.
 
-    `headers` are those that came with it, by name in small letters. They and the body are not written to the file.
+    `headers` are those that came with it, by name in small letters.
     """
 
     path: str
@@ -49,14 +44,12 @@ class Log:
     end, `peak` is the largest number of requests that were in flight at once.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Keep a log; append it to `path` as JSON lines too where one is given."""
+    def __init__(self) -> None:
         self.requests: list[Seen] = []
         self.deliveries: list[Delivered] = []
         self.left: list[int] = []
         self.peak = 0
         self._in_flight = 0
-        self._path = path
         self._lock = threading.Lock()
 
     def chats(self) -> tuple[Seen, ...]:
@@ -71,8 +64,6 @@ class Log:
             self.requests.append(seen)
             self._in_flight += 1
             self.peak = max(self.peak, self._in_flight)
-            said = {name: value for name, value in asdict(seen).items() if name not in {"body", "headers"}}
-            self._write("request", {"number": number, **said})
         try:
             yield number
         finally:
@@ -83,15 +74,8 @@ class Log:
         """Note that a sample was sent to its end."""
         with self._lock:
             self.deliveries.append(delivered)
-            self._write("delivered", asdict(delivered))
 
     def leave(self, number: int) -> None:
         """Note that the client of a request closed the connection before the end."""
         with self._lock:
             self.left.append(number)
-            self._write("left", {"request": number})
-
-    def _write(self, event: str, entry: dict[str, Any]) -> None:
-        if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(canonical_json({"event": event, **entry}) + "\n")

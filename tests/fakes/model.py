@@ -1,22 +1,19 @@
-"""A sampler that answers from a script: the public fake of the model port, without network, model or randomness.
+"""A sampler and a scorer that answer from a script, without network, model or randomness.
 
-It exists so that stages, the store and users' own code are tested against known answers. The same script file drives
-the scripted HTTP server (`scripted_server`). It does not imitate a model's tokenizer: its tokens are short words.
+The same script drives the scripted HTTP server (`server`). It does not imitate a tokenizer: its tokens are short words.
 """
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from agentless_mini.domain import Completion, Finish, Message, ModelCard, SampleRequest, Stage, Usage
-from agentless_mini.errors import AminiError, ServerFailed, UsageError
-from agentless_mini.samplers.scripted_scores import ScoreRule, score_of
+from agentless_mini.domain import Completion, Finish, Message, ModelCard, SampleRequest, ScoreRequest, Stage, Usage
+from agentless_mini.errors import AminiError, ServerFailed
 
 _TOKEN = re.compile(r"\s?\w{1,8}|\s?[^\w\s]|\s+")
 _TOKENS_PER_MESSAGE = 4
@@ -78,6 +75,31 @@ class Rule(BaseModel):
         return asked_by and bool(self.answers) and any(self.contains in content for content in contents)
 
 
+class ScoreRule(BaseModel):
+    """The score of the answers that contain a text, to prompts that contain a text (any if empty)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    score: FiniteFloat
+    """What they get."""
+    contains: str = ""
+    """A text that the answer must contain."""
+    prompt_contains: str = ""
+    """A text that the prompt must contain."""
+
+    def fits(self, prompt: str, answer: str) -> bool:
+        """Return whether this rule scores such an answer to such a prompt."""
+        return self.contains in answer and self.prompt_contains in prompt
+
+
+def score_of(rules: Iterable[ScoreRule], prompt: str, answer: str) -> float:
+    """Return the score by the first rule that fits. Raises `ServerFailed` where none does."""
+    for rule in rules:
+        if rule.fits(prompt, answer):
+            return rule.score
+    raise ServerFailed("The script has no score for this answer: add a rule to it.")
+
+
 class Script(BaseModel):
     """What a fake model answers: a deterministic function of (prompt, index), given by the first rule that fits."""
 
@@ -95,22 +117,12 @@ class Script(BaseModel):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a script from JSON: `{"rules": [{"stage": "repair", "contains": "", "answers": [{"text": "..."}]}]}`.
-
-        Raises `UsageError` where the file cannot be read or says something else.
-        """
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise UsageError(f"The script {path} cannot be read ({error.strerror}): check its path.") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the top"
-            raise UsageError(f"The script {path} is not valid at {place}: {first['msg']}.") from error
+        """Read a script from JSON: `{"rules": [{"stage": "repair", "contains": "", "answers": [{"text": "..."}]}]}`."""
+        return cls.model_validate_json(path.read_bytes())
 
     def dump(self, path: Path) -> None:
         """Write the script as the JSON that `load` reads."""
-        path.write_text(json.dumps(self.model_dump(mode="json"), indent=2), encoding="utf-8")
+        path.write_text(self.model_dump_json(indent=2), encoding="utf-8")
 
     def answer(self, stage: str, contents: tuple[str, ...], index: int) -> Answer:
         """Return the answer to sample `index` (its seed included) of a prompt with these message contents.
@@ -182,3 +194,30 @@ class ScriptedSampler:
         prompt = count_pieces(contents) if index == request.indices[0] else 0
         usage = Usage(prompt_tokens=prompt, completion_tokens=answer.tokens())
         return Completion(index, answer.text, answer.finish, answer.reasoning, usage)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOutage:
+    """A planned failure: call number `call` of `scores` (from 0) raises `error`."""
+
+    call: int
+    error: AminiError
+
+
+class ScriptedScorer:
+    """Scores every answer by the first rule that fits. `requests` is what it was asked, in order."""
+
+    def __init__(self, *rules: ScoreRule, outages: tuple[ScoreOutage, ...] = ()) -> None:
+        """Score by these rules; `outages` plan failures."""
+        self.requests: list[ScoreRequest] = []
+        self._rules = rules
+        self._outages = {outage.call: outage.error for outage in outages}
+
+    async def scores(self, request: ScoreRequest) -> tuple[float, ...]:
+        """Return the rules' scores. Raises a planned outage; `ServerFailed` without a rule."""
+        error = self._outages.get(len(self.requests))
+        self.requests.append(request)
+        await asyncio.sleep(0)
+        if error is not None:
+            raise error
+        return tuple(score_of(self._rules, request.prompt, answer) for answer in request.answers)

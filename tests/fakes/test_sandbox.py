@@ -6,7 +6,7 @@ import pytest
 
 from agentless_mini.domain import Ending, Environment, Job, JobResult, Output, PackedTree, ResultFile, Step, StepResult
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.sandboxes.scripted import Answering, ScriptedSandbox, each_step, ended, exited, refusing
+from tests.fakes.sandbox import Answering, ScriptedSandbox, each_step, ended, exited, refusing
 
 JOB = Job(Environment("here"), PackedTree("d" * 64), (), (Step(("a",)), Step(("b",))))
 

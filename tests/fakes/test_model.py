@@ -1,4 +1,4 @@
-"""The scripted sampler: the contract, and that its answers are a function of prompt and index."""
+"""The scripted sampler and scorer: their contracts, and that answers are a function of prompt and index."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,12 +8,24 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from agentless_mini.domain import Completion, Finish, Stage
-from agentless_mini.errors import ServerFailed, UsageError
-from agentless_mini.ports import Sampler
-from agentless_mini.samplers.scripted import Answer, Outage, Rule, Script, ScriptedSampler, pieces
+from agentless_mini.errors import ServerFailed
+from agentless_mini.ports import Sampler, Scorer
+from tests.fakes.model import (
+    Answer,
+    Outage,
+    Rule,
+    ScoreOutage,
+    ScoreRule,
+    Script,
+    ScriptedSampler,
+    ScriptedScorer,
+    pieces,
+)
 from tests.samplers.contract import SamplerContract, ask, collect, run, until_error
+from tests.samplers.scorer_contract import RULES, ScorerContract
 
 
 class TestContract(SamplerContract):
@@ -83,24 +95,42 @@ def test_an_outage_comes_after_the_samples_before_it() -> None:
 
 
 def test_a_script_is_the_same_after_writing_and_reading(tmp_path: Path) -> None:
-    script = Script(rules=(Rule(stage=Stage.REPAIR, answers=(Answer(text="\u00e9\n", finish=Finish.LENGTH),)),))
+    rules = (Rule(stage=Stage.REPAIR, answers=(Answer(text="\u00e9\n", finish=Finish.LENGTH),)),)
+    script = Script(rules=rules, scores=RULES)
     script.dump(tmp_path / "script.json")
     assert Script.load(tmp_path / "script.json") == script
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [("{", "not valid at the top"), ('{"rules": [{"answer": []}]}', "rules.0"), ('{"rules": 3}', "not valid at rules")],
-)
-def test_a_script_that_says_something_else_is_an_error(tmp_path: Path, content: str, said: str) -> None:
-    path = tmp_path / "script.json"
-    path.write_text(content)
-    with pytest.raises(UsageError, match=said):
-        Script.load(path)
-    with pytest.raises(UsageError, match="cannot be read"):
-        Script.load(tmp_path / "missing.json")
 
 
 @given(st.text())
 def test_the_pieces_of_a_text_join_to_the_text(text: str) -> None:
     assert "".join(pieces(text)) == text
+
+
+class TestScorerContract(ScorerContract):
+    @asynccontextmanager
+    async def scorer(self) -> AsyncIterator[Scorer]:
+        yield ScriptedScorer(*RULES)
+
+
+def test_an_answer_without_a_rule_is_an_error() -> None:
+    with pytest.raises(ServerFailed, match="no score for this answer"):
+        run(ScriptedScorer(RULES[0]).scores(ScorerContract().ask("bad")))
+
+
+def test_an_outage_happens_once_where_it_is_planned_and_requests_are_remembered() -> None:
+    scorer = ScriptedScorer(*RULES, outages=(ScoreOutage(1, ServerFailed("It fails: wait.")),))
+    request = ScorerContract().ask("good")
+    assert run(scorer.scores(request)) == (2.5,)
+    with pytest.raises(ServerFailed, match="It fails"):
+        run(scorer.scores(request))
+    assert run(scorer.scores(request)) == (2.5,)
+    assert scorer.requests == [request] * 3
+
+
+def test_a_script_scores_by_the_first_rule_that_fits() -> None:
+    assert Script(rules=(), scores=RULES).score("another prompt", "answer") == 7.0
+
+
+def test_a_score_that_is_not_finite_is_no_rule() -> None:
+    with pytest.raises(ValidationError):
+        ScoreRule(score=float("nan"))

@@ -1,7 +1,4 @@
-"""How the scripted server misbehaves: a schedule of faults as data, and what each does to an answer.
-
-It exists so that a test names the trouble it wants instead of building it. It opens no socket.
-"""
+"""How the scripted server misbehaves: a schedule of faults as data, and what each does to an answer."""
 
 import enum
 import threading
@@ -12,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from agentless_mini.domain import canonical_json
-from agentless_mini.samplers.scripted_protocol import Json, StreamEvent, error_body
+from tests.fakes.protocol import Json, StreamEvent, error_body
 
 CHAT = "/v1/chat/completions"
 GARBAGE = b"\xff\xfe\x00garbage\xc3\x28\r\n\r\n"

@@ -1,32 +1,34 @@
-"""How the scripted server answers a connection: the request is logged, then met with its fault or with the script.
+"""A real HTTP server that answers from a script in the OpenAI-compatible protocol, and misbehaves on command.
 
-It exists apart from `scripted_server`, which starts and stops the server. What is said is in `scripted_protocol`.
+Each request is logged, then met with its fault or with the script. The answer to choice k of a request with seed s is
+the script's answer s + k, so it is a function of prompt and seed, as on vLLM and llama.cpp. It does not imitate a
+model's speed, tokenizer or batching.
+
+    python -m tests.fakes.server --script script.json
 """
 
+import argparse
+import signal
+import socket
+import sys
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 from pydantic import ValidationError
 
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import AminiError
-from agentless_mini.samplers import scripted_protocol as protocol
-from agentless_mini.samplers import scripted_score_pages as scored
-from agentless_mini.samplers.scripted import count_pieces
-from agentless_mini.samplers.scripted_faults import (
-    CHAT,
-    Fault,
-    FaultKind,
-    FaultPlan,
-    Frame,
-    Hangup,
-    frames,
-    refusal,
-    spoiled_body,
-)
-from agentless_mini.samplers.scripted_log import Delivered, Log, Seen
-from agentless_mini.samplers.scripted_protocol import ChatRequest, Dialect, Json, Reply, ServedModel
+from tests.fakes import protocol
+from tests.fakes.faults import CHAT, Fault, FaultKind, FaultPlan, Frame, Hangup, frames, refusal, spoiled_body
+from tests.fakes.log import Delivered, Log, Seen
+from tests.fakes.model import Script, count_pieces
+from tests.fakes.protocol import ChatRequest, Dialect, Json, Reply, ServedModel
 
 DEFAULT_MAX_TOKENS = 1 << 20  # of a request that sets no limit: no scripted answer is longer
 
@@ -138,8 +140,8 @@ class Handler(BaseHTTPRequestHandler):
         pages = {"/v1/models": protocol.models_body, "/health": protocol.health_body}
         if model.dialect is Dialect.VLLM:
             pages |= {"/version": protocol.version_body}
-            if self.path in scored.PAGES:
-                return scored.page_body(model, self.path, body)
+            if self.path in protocol.PAGES:
+                return protocol.page_body(model, self.path, body)
         if model.dialect is Dialect.LLAMA_CPP:
             pages |= {"/props": protocol.props_body}
         if self.path in pages:
@@ -194,3 +196,96 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+
+class ScriptedServer:
+    """The server, running between `__enter__` and `__exit__` on this machine.
+
+    `log` holds what it was asked and what it delivered.
+    """
+
+    def __init__(
+        self,
+        model: ServedModel,
+        faults: tuple[Fault, ...] = (),
+        delay: float = 0.0,
+        port: int = 0,
+    ) -> None:
+        """Serve `model` on `port` (0: any free one), with planned `faults` and `delay` seconds for each token."""
+        self.log = Log()
+        self._http = _Http(("127.0.0.1", port), Play(model, FaultPlan(faults), delay, self.log))
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Return the base URL that a client is given."""
+        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    def __enter__(self) -> Self:
+        """Start to answer."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop: nothing listens any more, and open connections are cut."""
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+        self._http.cut_connections()
+
+
+class _Http(PlayServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], play: Play) -> None:
+        self.play = play
+        self._open: set[socket.socket] = set()
+        super().__init__(address, Handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Remember a connection."""
+        connection, address = super().get_request()
+        self._open.add(connection)
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - the base class's signature
+        """Forget a connection that is over."""
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def cut_connections(self) -> None:
+        """End the connections that clients keep open."""
+        for connection in tuple(self._open):
+            with suppress(OSError):  # it ended by itself meanwhile
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the base class's signature
+        """Say nothing of clients that leave: kill tests are made of them. Anything else is shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve a script until SIGTERM or SIGINT; print the base URL, one line, on stdout."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fakes.server", description=__doc__)
+    parser.add_argument("--script", type=Path, required=True, help="the answers, as JSON (see `model.Script`)")
+    parser.add_argument("--port", type=int, default=0, help="0: any free port")
+    parser.add_argument("--model", default="scripted", help="the name to serve it under")
+    parser.add_argument("--stream-interval", type=int, default=1, help="tokens in one event of a stream")
+    options = parser.parse_args(arguments)
+    script = Script.load(options.script)
+    model = ServedModel(script=script, name=options.model, stream_interval=options.stream_interval)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with ScriptedServer(model, port=options.port) as server:
+        sys.stdout.write(server.url + "\n")
+        sys.stdout.flush()
+        stop.wait()
+
+
+if __name__ == "__main__":
+    main()

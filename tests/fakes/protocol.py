@@ -1,12 +1,12 @@
 """What the scripted server says, as data: the bodies and stream events of the OpenAI-compatible protocol.
 
-It exists apart from `scripted_server` so that the protocol can be read without sockets and threads. It knows the three
-kinds of server that the sampler meets: vLLM, llama.cpp, and one that offers the protocol and nothing else.
+It plays the three kinds of server that the sampler meets: vLLM (with its scoring pages), llama.cpp, and one that offers
+the protocol and nothing else.
 """
 
 import enum
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agentless_mini.domain import Finish, canonical_json
 from agentless_mini.errors import ServerFailed
 from agentless_mini.samplers.refusals import Part
-from agentless_mini.samplers.scripted import Answer, Script, count_pieces, pieces
+from tests.fakes.model import Answer, Script, count_pieces, pieces
 
 Json = dict[str, Any]
 
@@ -41,7 +41,7 @@ class ServedModel(BaseModel):
     name: str = "scripted"
     """The name under which it is served."""
     context_window: int = 8192
-    """Prompt and answer together, in tokens (`scripted.pieces`)."""
+    """Prompt and answer together, in tokens (`model.pieces`)."""
     dialect: Dialect = Dialect.VLLM
     """The kind of server."""
     slots: int = 4
@@ -335,3 +335,57 @@ def _overflow(window: int, prompt: int, asked: int) -> str:
         f"This model's maximum context length is {window} tokens. However, you requested {asked} output tokens and "
         f"your prompt contains {prompt} input tokens."
     )
+
+
+Row = Callable[[int, float], Json]
+"""A row of a page, from the index of a text and its score."""
+
+
+class _Pairs(BaseModel):
+    text_1: str
+    text_2: str | tuple[str, ...]
+
+    def texts(self) -> tuple[tuple[str, str], ...]:
+        seconds = (self.text_2,) if isinstance(self.text_2, str) else self.text_2
+        return tuple((self.text_1, second) for second in seconds)
+
+
+class _Chat(BaseModel):
+    messages: tuple[WireMessage, ...]
+
+    def texts(self) -> tuple[tuple[str, str], ...]:
+        *before, last = self.messages
+        return (("\n".join(message.content for message in before), last.content),)
+
+
+def _score_row(index: int, score: float) -> Json:
+    return {"index": index, "object": "score", "score": score}
+
+
+def _classify_row(index: int, score: float) -> Json:
+    return {"index": index, "label": "LABEL_0", "probs": [score], "num_classes": 1}
+
+
+def _pooling_row(index: int, score: float) -> Json:
+    """Return a row of numbers for each token, of which the last counts."""
+    return {"index": index, "object": "pooling", "data": [[0.0], [score]]}
+
+
+PAGES: Mapping[str, tuple[type[_Pairs] | type[_Chat], Row]] = {
+    "/score": (_Pairs, _score_row),
+    "/v1/score": (_Pairs, _score_row),
+    "/classify": (_Chat, _classify_row),
+    "/pooling": (_Chat, _pooling_row),
+}
+"""The form of what comes in and of a row that goes out, by path."""
+
+
+def page_body(model: ServedModel, path: str, body: bytes) -> Json:
+    """Return the body of a scoring page. Raises `ServerFailed` where the script has no score for a text."""
+    form, row = PAGES[path]
+    texts = form.model_validate_json(body).texts()
+    scores = [model.script.score(prompt, answer) for prompt, answer in texts]
+    tokens = count_pieces(text for pair in texts for text in pair)
+    usage: Json = {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0}
+    rows = [row(index, score) for index, score in enumerate(scores)]
+    return {"object": "list", "model": model.name, "data": rows, "usage": usage}
