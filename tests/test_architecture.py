@@ -20,9 +20,9 @@ CORE = {
 # What is sent into boxes and runs there by itself: no part of the unit around it.
 BOXED = {"sandboxes/inside", "testing/inside"}
 ADAPTERS = {
-    "branches", "samplers", "serving", "store", "recording", "repository", "worktree", "gitcommand", "clones",
+    "branches", "samplers", "serving", "record", "repository", "worktree", "gitcommand", "clones",
     "issue_sources",
-    "installing", "templates", "sandboxes", "environments", "recorded_sandbox", "recorded_scorer",
+    "installing", "templates", "sandboxes", "environments",
 }  # fmt: skip
 MAY_SEE = {
     **dict.fromkeys(CORE, CORE),
@@ -32,7 +32,7 @@ MAY_SEE = {
     "testing": CORE | {"testing"},  # it reads what it sends into boxes from the package
     "stages": CORE | {"ports", "stages", "testing"},
     "pipeline": CORE | {"ports", "stages", "testing"},
-    "report": CORE | {"ports", "store", "report"},
+    "report": CORE | {"ports", "record", "report"},
     "evaluation": CORE | ADAPTERS | {"ports", "stages", "testing", "pipeline", "evaluation"},
     "learning": CORE | ADAPTERS | {"ports", "stages", "testing", "pipeline", "learning"},
 }

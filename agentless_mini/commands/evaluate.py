@@ -33,11 +33,18 @@ from agentless_mini.evaluation.schedule import evaluate as attempt_all
 from agentless_mini.evaluation.settings import Grading
 from agentless_mini.pipeline import NO_SANDBOX, Until, check_rounds
 from agentless_mini.ports import Watch
-from agentless_mini.recording import RecordedSampler
+from agentless_mini.record import (
+    AttemptRecord,
+    AttemptState,
+    EvalStart,
+    InstanceRecord,
+    RecordedSampler,
+    Store,
+    generation_of,
+)
 from agentless_mini.report.evaluation_progress import EvaluationProgress
 from agentless_mini.stages.evolve import UNSELECTED, EvolveSettings, Selecting
 from agentless_mini.stages.score import Scoring
-from agentless_mini.store import AttemptRecord, AttemptState, EvalStart, InstanceRecord, Store, generation_of
 from agentless_mini.templates import load_prompts
 from agentless_mini.testing.commands import harness_of_command
 
@@ -197,7 +204,7 @@ def _desk(parts: _Parts, asked: _Asked) -> Desk:
     config, chosen = parts.evaluation.config, asked.chosen
     return Desk(
         store=parts.store,
-        sampler=RecordedSampler(chosen.sampler, parts.store, identity(chosen, config)),
+        sampler=RecordedSampler(chosen.start, parts.store, identity(chosen, config)),
         prompts=load_prompts(config.prompts),
         chain=chain_of(config).model_copy(update={"until": parts.evaluation.until}),
         grading=config.eval.grade,

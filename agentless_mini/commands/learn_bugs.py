@@ -29,8 +29,7 @@ from agentless_mini.learning.bugs.place import PlainRequest, open_plain
 from agentless_mini.learning.bugs.probing import Prober
 from agentless_mini.learning.bugs.splits import held_out_first, unmatched
 from agentless_mini.learning.rows import SPLITS, write_rows
-from agentless_mini.recorded_sandbox import RecordedSandbox
-from agentless_mini.store import Store
+from agentless_mini.record import RecordedSandbox, Store
 
 RECORD = "record.sqlite"
 FUNNEL = "funnel.json"

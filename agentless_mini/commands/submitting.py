@@ -10,7 +10,7 @@ from agentless_mini.domain import Case, Rejected, Stage
 from agentless_mini.evaluation.attempt import grade_key, row_digest
 from agentless_mini.evaluation.grading import Grader, GradingSettings
 from agentless_mini.evaluation.submission import SubmissionFacts, Submitted, write_submission
-from agentless_mini.store import AttemptRecord, PatchRecord, RunTrace, SampleRecord, Store
+from agentless_mini.record import AttemptRecord, PatchRecord, RunTrace, SampleRecord, Store
 
 
 def submit(evaluation: Evaluation, split: str, folder: Path) -> None:

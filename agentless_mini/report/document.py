@@ -35,9 +35,7 @@ from typing import Any
 
 from agentless_mini.domain import Case, Completion, Execution, Rejected, Verdict
 from agentless_mini.ranking import Level
-from agentless_mini.report.rounds import evolved, stopping
-from agentless_mini.report.verdicts import trust_of
-from agentless_mini.store import (
+from agentless_mini.record import (
     PatchRecord,
     PromptRecord,
     RunRecord,
@@ -45,6 +43,8 @@ from agentless_mini.store import (
     RunTrace,
     SampleRecord,
 )
+from agentless_mini.report.rounds import evolved, stopping
+from agentless_mini.report.verdicts import trust_of
 
 SCHEMA = 1
 """Of every document: it grows where a key goes or changes its meaning, not where one is added."""

@@ -13,12 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agentless_mini.errors import UsageError, printable
-from agentless_mini.report.document import SCHEMA
-from agentless_mini.report.evaluation_cost import Prices, cost
-from agentless_mini.report.evaluation_facts import InstanceFacts, replay_of, solved
-from agentless_mini.report.evaluation_instance import instance_document
-from agentless_mini.report.evaluation_results import results
-from agentless_mini.store import (
+from agentless_mini.record import (
     AttemptRecord,
     EvalStart,
     GradeRecord,
@@ -26,6 +21,11 @@ from agentless_mini.store import (
     RunTrace,
     Store,
 )
+from agentless_mini.report.document import SCHEMA
+from agentless_mini.report.evaluation_cost import Prices, cost
+from agentless_mini.report.evaluation_facts import InstanceFacts, replay_of, solved
+from agentless_mini.report.evaluation_instance import instance_document
+from agentless_mini.report.evaluation_results import results
 
 
 def evaluation_documents(stores: Sequence[Store], prices: Prices) -> list[dict[str, Any]]:

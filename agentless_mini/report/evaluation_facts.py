@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from agentless_mini.domain import Rejected
 from agentless_mini.measures import Curve, Found, Replay, curves, found
 from agentless_mini.ranking import Method
-from agentless_mini.report.rounds import Evolved, Stopping, evolved, stopping
-from agentless_mini.store import (
+from agentless_mini.record import (
     AttemptRecord,
     AttemptState,
     InstanceRecord,
@@ -22,6 +21,7 @@ from agentless_mini.store import (
     RunTrace,
     recorded_prediction,
 )
+from agentless_mini.report.rounds import Evolved, Stopping, evolved, stopping
 
 Known = bool | None
 """Whether a patch resolves its issue; None where that is not known."""

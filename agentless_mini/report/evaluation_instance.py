@@ -10,12 +10,7 @@ from typing import Any
 
 from agentless_mini.domain import Case, CaseResult, Completion, Execution, Rejected
 from agentless_mini.measures import curves
-from agentless_mini.report.document import SCHEMA, budget_values
-from agentless_mini.report.evaluation_facts import method_of, replay_of
-from agentless_mini.report.rounds import evolved
-from agentless_mini.report.show import outcome, run_facts, votes_of
-from agentless_mini.report.verdicts import distinct
-from agentless_mini.store import (
+from agentless_mini.record import (
     AttemptRecord,
     InstanceRecord,
     PatchRecord,
@@ -24,6 +19,11 @@ from agentless_mini.store import (
     RunTrace,
     SampleRecord,
 )
+from agentless_mini.report.document import SCHEMA, budget_values
+from agentless_mini.report.evaluation_facts import method_of, replay_of
+from agentless_mini.report.rounds import evolved
+from agentless_mini.report.show import outcome, run_facts, votes_of
+from agentless_mini.report.verdicts import distinct
 
 Answer = tuple[SampleRecord, Completion]
 

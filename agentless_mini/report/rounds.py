@@ -11,8 +11,8 @@ from typing import Any
 
 from agentless_mini.domain import Execution
 from agentless_mini.measures import Round, rounds, shares_passed
+from agentless_mini.record import RunTrace, recorded_prediction
 from agentless_mini.report.cells import Table, row, table
-from agentless_mini.store import RunTrace, recorded_prediction
 
 # From here on scores are written with an exponent.
 LARGE = 10_000.0

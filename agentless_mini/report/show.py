@@ -14,6 +14,16 @@ from typing import TYPE_CHECKING
 
 from agentless_mini.domain import Case, Completion, Rejected, Stage
 from agentless_mini.ranking import Level, counted_votes
+from agentless_mini.record import (
+    PatchRecord,
+    PromptRecord,
+    RunRecord,
+    RunSummary,
+    RunTrace,
+    SampleRecord,
+    generation_of,
+    recorded_candidates,
+)
 from agentless_mini.report.cells import LABEL, Lines, Table, heading, plain_text, row, table
 from agentless_mini.report.summary import summary
 from agentless_mini.report.verdicts import (
@@ -24,16 +34,6 @@ from agentless_mini.report.verdicts import (
     repairs,
     tests_table,
     trust_of,
-)
-from agentless_mini.store import (
-    PatchRecord,
-    PromptRecord,
-    RunRecord,
-    RunSummary,
-    RunTrace,
-    SampleRecord,
-    generation_of,
-    recorded_candidates,
 )
 
 if TYPE_CHECKING:

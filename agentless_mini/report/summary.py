@@ -11,10 +11,10 @@ from rich.console import Group, RenderableType
 
 from agentless_mini.domain import TOO_BUSY, Case, Outcome, Rejected, Stage
 from agentless_mini.errors import printable
+from agentless_mini.record import ChoiceRecord, RunTrace, SampleRecord
 from agentless_mini.report.cells import Lines
 from agentless_mini.report.rounds import evolved, rounds_table, stopping
 from agentless_mini.report.verdicts import counts, patches_table, repairs
-from agentless_mini.store import ChoiceRecord, RunTrace, SampleRecord
 
 ROWS = 12
 # A share of the votes from which a patch was right more often than not, in the runs that mission section 1.5 reports.

@@ -19,8 +19,8 @@ from agentless_mini.ranking import (
     totals,
     trust,
 )
+from agentless_mini.record import PatchRecord, RunTrace, recorded_candidates
 from agentless_mini.report.cells import Table, row, table
-from agentless_mini.store import PatchRecord, RunTrace, recorded_candidates
 
 FAULT_LETTERS, FEW_LETTERS = 160, 60
 NORMAL_LETTERS = 10

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from tests.evaluation.faked import SCRIPT
 
 

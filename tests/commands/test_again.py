@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from tests.commands.running import Home, server
 from tests.fakes.server import ScriptedServer
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.record import Store
 from agentless_mini.sandboxes.docker import connect
-from agentless_mini.store import Store
 from tests.commands.running import LOCALIZED, Home
 from tests.fakes.model import Answer, Rule, Script
 from tests.fakes.protocol import ServedModel

@@ -13,10 +13,10 @@ from agentless_mini.commands.repair_options import SamplingOptions
 from agentless_mini.commands.serve import plan_server
 from agentless_mini.config import Config, load_config
 from agentless_mini.errors import ServerUnreachable, UsageError
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from tests.commands.test_scorers import Told
+from tests.record.building import START
 from tests.samplers.contract import run
-from tests.store.building import START
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
@@ -87,7 +87,7 @@ def test_where_a_server_was_asked_before_the_embedded_model_answers_only_if_it_i
     found = chosen(tmp_path, weights, source=source)
     assert (found.name, found.source) == ("org/coder", source)
     with pytest.raises(ServerUnreachable, match=r"The latest run here asked org/coder .* --engine embedded"):
-        run(found.sampler.card())
+        run(found.start())
     assert chosen(tmp_path, {**weights, "engine": "embedded"}).name == "small"
 
 

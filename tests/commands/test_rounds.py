@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from tests.commands import test_execution as execution
 from tests.commands.running import LOCALIZED, VOTE_ALONE, Home, one_sentence
 from tests.fakes.model import Answer, Rule, ScoreRule, Script

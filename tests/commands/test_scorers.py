@@ -11,8 +11,8 @@ from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.config import Config
 from agentless_mini.domain import Event, FileChange, Issue, Note, Patch
 from agentless_mini.errors import ServerUnreachable, UsageError
+from agentless_mini.record import Store
 from agentless_mini.samplers.scoring import ScorerSettings
-from agentless_mini.store import Store
 from tests.fakes.model import ScoreRule, Script
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer

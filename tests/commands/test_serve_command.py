@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Decoding
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from tests.commands.running import Home, one_sentence, script
 
 pytestmark = pytest.mark.skipif(

@@ -24,7 +24,7 @@ import pytest
 import typer
 
 from agentless_mini import cli
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from tests.commands.running import FILES, ISSUE, VOTE_ALONE, Home, one_sentence, server
 from tests.gitrepo import git, make_repository, write_files
 

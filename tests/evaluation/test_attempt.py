@@ -33,8 +33,8 @@ from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.settings import Grading
 from agentless_mini.pipeline import ChainSettings, Until
 from agentless_mini.ranking import Method, vote
+from agentless_mini.record import AttemptRecord, AttemptState, RunId, Store, recorded_prediction
 from agentless_mini.stages.repair import RepairSettings
-from agentless_mini.store import AttemptRecord, AttemptState, RunId, Store, recorded_prediction
 from tests.evaluation.bugs import HIDDEN, resolves, tree
 from tests.evaluation.desks import assignments, brought, dataset, desk, open_store, sampler
 from tests.fakes.model import Script, ScriptedSampler

@@ -19,8 +19,8 @@ from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessPr
 from agentless_mini.evaluation.predictions import read_predictions
 from agentless_mini.evaluation.settings import EvaluationSettings, Grading
 from agentless_mini.ports import Watch
+from agentless_mini.record import GradeRecord, Store, generation_of
 from agentless_mini.samplers.openai_api import EndpointSettings
-from agentless_mini.store import GradeRecord, Store, generation_of
 from tests.evaluation.bugs import resolves, tree
 from tests.evaluation.faked import SCRIPT, bedding, evaluation
 from tests.fakes.protocol import ServedModel

@@ -18,7 +18,7 @@ from agentless_mini.evaluation.instances import Dataset
 from agentless_mini.evaluation.ports import Testbeds as Beds  # pytest would collect it
 from agentless_mini.evaluation.ray_cluster import ray_cluster
 from agentless_mini.evaluation.schedule import evaluate
-from agentless_mini.store import AttemptRecord, AttemptState, Store, recorded_prediction
+from agentless_mini.record import AttemptRecord, AttemptState, Store, recorded_prediction
 from tests.evaluation.cluster_beds import BedsOf, Unloadable, noted
 from tests.evaluation.cluster_nodes import RayNode, ray_nodes
 from tests.evaluation.desks import assignments, dataset, desk, open_store, sampler

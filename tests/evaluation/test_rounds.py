@@ -14,10 +14,10 @@ from agentless_mini.commands.models import Machine
 from agentless_mini.config import Config
 from agentless_mini.environments import SandboxKind
 from agentless_mini.errors import UsageError
+from agentless_mini.record import AttemptRecord, RunId, Store
 from agentless_mini.samplers.scoring import ScorerSettings
 from agentless_mini.stages.evolve import UNSELECTED, EvolveSettings, Selecting
 from agentless_mini.stages.repair import RepairSettings
-from agentless_mini.store import AttemptRecord, RunId, Store
 from tests.evaluation.desks import FILES, TEST
 from tests.evaluation.faked import bedding, evaluation
 from tests.fakes.model import Answer, Rule, ScoreRule, Script

@@ -5,15 +5,17 @@ The same script drives the scripted HTTP server (`server`). It does not imitate 
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from agentless_mini.domain import Completion, Finish, Message, ModelCard, SampleRequest, ScoreRequest, Stage, Usage
 from agentless_mini.errors import AminiError, ServerFailed
+
+T = TypeVar("T")
 
 _TOKEN = re.compile(r"\s?\w{1,8}|\s?[^\w\s]|\s+")
 _TOKENS_PER_MESSAGE = 4
@@ -221,3 +223,12 @@ class ScriptedScorer:
         if error is not None:
             raise error
         return tuple(score_of(self._rules, request.prompt, answer) for answer in request.answers)
+
+
+def ready(made: T) -> Callable[[], Awaitable[T]]:
+    """Return what returns something that is there already, where the thing could have to be started."""
+
+    async def start() -> T:
+        return made
+
+    return start

@@ -30,11 +30,7 @@ from agentless_mini.domain import (
     Usage,
     canonical_json,
 )
-from agentless_mini.report import document as module
-from agentless_mini.report.cells import escaped
-from agentless_mini.report.document import run_document, runs_document
-from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
-from agentless_mini.store import (
+from agentless_mini.record import (
     BoxRecord,
     ChoiceRecord,
     PatchRecord,
@@ -48,6 +44,10 @@ from agentless_mini.store import (
     RunTrace,
     SampleRecord,
 )
+from agentless_mini.report import document as module
+from agentless_mini.report.cells import escaped
+from agentless_mini.report.document import run_document, runs_document
+from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
 from tests.report.test_verdicts import EXECUTION, REPAIRS, decided
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m[bold red]\u202egnp.\r\x00\ud800"

@@ -25,11 +25,11 @@ from agentless_mini.domain import (
     canonical_json,
 )
 from agentless_mini.ranking import Method, rank
+from agentless_mini.record import BoxRecord, RunTrace
 from agentless_mini.report.document import run_document
 from agentless_mini.report.show import run_view
 from agentless_mini.report.summary import summary
 from agentless_mini.report.verdicts import distinct
-from agentless_mini.store import BoxRecord, RunTrace
 from tests.report.building import Outcome as RunOutcome
 from tests.report.building import shown, trace
 

@@ -16,9 +16,9 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import ModelChanged, ServerFailed, ServerUnreachable, StoreError
 from agentless_mini.ports import Sampler
-from agentless_mini.recording import LazySampler, RecordedSampler, TracedSampler
-from agentless_mini.store import RunStart, Store
-from tests.fakes.model import Outage, ScriptedSampler
+from agentless_mini.record import RecordedSampler, RunStart, Store
+from agentless_mini.record.effects import chat_key, token_counts
+from tests.fakes.model import Outage, ScriptedSampler, ready
 from tests.gated import (
     CARD,
     MESSAGES,
@@ -42,8 +42,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def test_a_finished_run_is_answered_again_without_one_question(store: Store) -> None:
-    first, second = ScriptedSampler(SCRIPT), LazySampler(unreachable)
-    recorded = RecordedSampler(first, store, MODEL)
+    first, second = ScriptedSampler(SCRIPT), unreachable
+    recorded = RecordedSampler(ready(first), store, MODEL)
     card, tokens = asyncio.run(recorded.card()), asyncio.run(recorded.count_tokens(MESSAGES))
     texts = answers(recorded, 0, 1, 2)
     again = RecordedSampler(second, store, MODEL)
@@ -54,8 +54,8 @@ def test_a_finished_run_is_answered_again_without_one_question(store: Store) -> 
 
 def test_only_what_is_owed_is_asked_and_in_one_request(store: Store) -> None:
     inner = ScriptedSampler(SCRIPT)
-    answers(RecordedSampler(inner, store, MODEL), 1, 3)
-    assert answers(RecordedSampler(inner, store, MODEL), 0, 1, 2, 3, 4) == {
+    answers(RecordedSampler(ready(inner), store, MODEL), 1, 3)
+    assert answers(RecordedSampler(ready(inner), store, MODEL), 0, 1, 2, 3, 4) == {
         0: "zero",
         1: "one",
         2: "two",
@@ -67,7 +67,7 @@ def test_only_what_is_owed_is_asked_and_in_one_request(store: Store) -> None:
 
 def test_another_prompt_is_owed_again(store: Store) -> None:
     inner = ScriptedSampler(SCRIPT)
-    recorded = RecordedSampler(inner, store, MODEL)
+    recorded = RecordedSampler(ready(inner), store, MODEL)
     answers(recorded, 0)
     asyncio.run(collect(recorded, request(0, content="Fix it otherwise.")))
     assert len(inner.requests) == 2
@@ -77,21 +77,21 @@ def test_a_completion_is_replayed_as_it_came(store: Store) -> None:
     async def all_of(sampler: Sampler) -> list[Completion]:
         return [completion async for completion in sampler.sample(request(0, 1))]
 
-    fresh = asyncio.run(all_of(RecordedSampler(ScriptedSampler(SCRIPT), store, MODEL)))
-    assert asyncio.run(all_of(RecordedSampler(LazySampler(unreachable), store, MODEL))) == fresh
+    fresh = asyncio.run(all_of(RecordedSampler(ready(ScriptedSampler(SCRIPT)), store, MODEL)))
+    assert asyncio.run(all_of(RecordedSampler(unreachable, store, MODEL))) == fresh
     assert fresh[0].usage.prompt_tokens
 
 
 def test_each_sample_is_in_the_store_before_it_is_seen(store: Store) -> None:
     async def watch() -> None:
-        async for completion in RecordedSampler(ScriptedSampler(SCRIPT), store, MODEL).sample(request(0, 1, 2)):
+        async for completion in RecordedSampler(ready(ScriptedSampler(SCRIPT)), store, MODEL).sample(request(0, 1, 2)):
             assert store.get_sample(request(0).key(), completion.index) == completion
 
     asyncio.run(watch())
 
 
 def test_no_samples_wanted_is_no_question(store: Store) -> None:
-    assert answers(RecordedSampler(LazySampler(unreachable), store, MODEL)) == {}
+    assert answers(RecordedSampler(unreachable, store, MODEL)) == {}
 
 
 # --- failure ---------------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def test_no_samples_wanted_is_no_question(store: Store) -> None:
 
 def test_a_failure_is_not_recorded_and_what_came_before_it_is_seen_and_kept(store: Store) -> None:
     inner = ScriptedSampler(SCRIPT, outages=(Outage(0, ServerFailed("The server failed."), after=2),))
-    recorded, seen = RecordedSampler(inner, store, MODEL), []
+    recorded, seen = RecordedSampler(ready(inner), store, MODEL), []
 
     async def watch() -> None:
         async for completion in recorded.sample(request(0, 1, 2, 3)):
@@ -117,7 +117,7 @@ def test_a_store_that_cannot_be_written_is_found_before_anything_is_paid_for(sto
     inner = ScriptedSampler(SCRIPT)
     store.put_card(MODEL, asyncio.run(inner.card()))
     with Store.open_readonly(tmp_path / "store.db") as readonly, pytest.raises(StoreError):
-        answers(RecordedSampler(inner, readonly, MODEL), 0)
+        answers(RecordedSampler(ready(inner), readonly, MODEL), 0)
     assert inner.requests == []
 
 
@@ -126,7 +126,7 @@ def test_a_sampler_that_breaks_its_contract_is_a_bug_and_not_an_endless_loop(
     store: Store, yielded: tuple[int, ...]
 ) -> None:
     with pytest.raises((RuntimeError, KeyError)):
-        answers(RecordedSampler(OffByOne(*yielded), store, MODEL), 0, 1)
+        answers(RecordedSampler(ready(OffByOne(*yielded)), store, MODEL), 0, 1)
     assert store.recorded(request(0).key()) == frozenset(yielded) & {0}
 
 
@@ -151,7 +151,7 @@ class CountdownSampler(ScriptedSampler):
 
 
 def test_an_iterator_that_cannot_be_closed_is_read_to_its_end(store: Store) -> None:
-    assert answers(RecordedSampler(CountdownSampler(SCRIPT), store, MODEL), 0, 1) == {0: "", 1: ""}
+    assert answers(RecordedSampler(ready(CountdownSampler(SCRIPT)), store, MODEL), 0, 1) == {0: "", 1: ""}
 
 
 # --- the model -------------------------------------------------------------------------------------------------------
@@ -164,9 +164,9 @@ def test_a_changed_model_is_told_before_anything_is_paid_for_until_the_run_is_pl
     store: Store, changed: str
 ) -> None:
     store.put_card(MODEL, CARD)
-    store.put_count(MODEL, MESSAGES, 1)
+    store.put_value(token_counts(MODEL), chat_key(MODEL, MESSAGES), 1)
     inner = ScriptedSampler(SCRIPT, CHANGES[changed])
-    recorded = RecordedSampler(inner, store, MODEL)
+    recorded = RecordedSampler(ready(inner), store, MODEL)
 
     async def run() -> None:
         assert await recorded.card() == CARD
@@ -187,21 +187,21 @@ def test_a_changed_model_is_told_before_anything_is_paid_for_until_the_run_is_pl
 def test_a_changed_model_is_told_even_where_nobody_asked_for_the_card(store: Store) -> None:
     store.put_card(MODEL, CARD)
     with pytest.raises(ModelChanged):
-        answers(RecordedSampler(ScriptedSampler(SCRIPT, CHANGES["window"]), store, MODEL), 0)
+        answers(RecordedSampler(ready(ScriptedSampler(SCRIPT, CHANGES["window"])), store, MODEL), 0)
 
 
 def test_another_revision_of_the_engine_is_recorded_and_no_reason_to_plan_again(store: Store) -> None:
     store.put_card(MODEL, CARD)
     newer = replace(CARD, engine="vllm", revision="2")
-    recorded = RecordedSampler(ScriptedSampler(SCRIPT, newer), store, MODEL)
+    recorded = RecordedSampler(ready(ScriptedSampler(SCRIPT, newer)), store, MODEL)
     assert asyncio.run(recorded.card()) == CARD
     assert answers(recorded, 0) == {0: "zero"}
     assert store.card(MODEL) == newer
 
 
 def test_a_model_that_is_recorded_in_full_is_not_compared(store: Store) -> None:
-    answers(RecordedSampler(ScriptedSampler(SCRIPT), store, MODEL), 0)
-    changed = RecordedSampler(ScriptedSampler(SCRIPT, CHANGES["window"]), store, MODEL)
+    answers(RecordedSampler(ready(ScriptedSampler(SCRIPT)), store, MODEL), 0)
+    changed = RecordedSampler(ready(ScriptedSampler(SCRIPT, CHANGES["window"])), store, MODEL)
     assert answers(changed, 0) == {0: "zero"}
 
 
@@ -216,28 +216,28 @@ def test_a_model_is_started_once_and_only_when_something_is_owed(store: Store) -
         started.append(ScriptedSampler(SCRIPT))
         return started[-1]
 
-    async def run(lazy: LazySampler) -> None:
-        recorded = RecordedSampler(lazy, store, MODEL)
+    async def run() -> None:
+        recorded = RecordedSampler(start, store, MODEL)
         await asyncio.gather(*(collect(recorded, request(0, content=str(i))) for i in range(5)), recorded.card())
 
-    asyncio.run(run(LazySampler(start)))
+    asyncio.run(run())
     assert len(started) == 1
-    asyncio.run(run(LazySampler(start)))
+    asyncio.run(run())
     assert len(started) == 1
 
 
-def test_a_start_that_failed_is_tried_again_by_the_next_call() -> None:
+def test_a_start_that_failed_is_tried_again_by_the_next_call(store: Store) -> None:
     starts: list[Callable[[], Awaitable[Sampler]]] = [unreachable]
 
     async def start() -> Sampler:
         return await starts.pop()() if starts else ScriptedSampler(SCRIPT)
 
     async def run() -> None:
-        lazy = LazySampler(start)
+        recorded = RecordedSampler(start, store, MODEL)
         with pytest.raises(ServerUnreachable):
-            await lazy.card()
-        assert await lazy.count_tokens(MESSAGES) == await ScriptedSampler(SCRIPT).count_tokens(MESSAGES)
-        assert await collect(lazy, request(1)) == {1: "one"}
+            await recorded.card()
+        assert await recorded.count_tokens(MESSAGES) == await ScriptedSampler(SCRIPT).count_tokens(MESSAGES)
+        assert await collect(recorded, request(1)) == {1: "one"}
 
     asyncio.run(run())
 
@@ -247,11 +247,11 @@ def test_a_start_that_failed_is_tried_again_by_the_next_call() -> None:
 
 def test_a_run_is_linked_with_what_it_used_and_what_was_replayed(store: Store) -> None:
     start = RunStart(MODEL, "local", "project", "c", "t", Issue("It fails."))
-    recorded = RecordedSampler(ScriptedSampler(SCRIPT), store, MODEL)
+    recorded = RecordedSampler(ready(ScriptedSampler(SCRIPT)), store, MODEL)
 
     async def run(*indices: int) -> list[tuple[int, bool]]:
         number = store.runs.begin(start)
-        traced = TracedSampler(recorded, store, number)
+        traced = recorded.of(number)
         assert await traced.card() == await recorded.card()
         assert await traced.count_tokens(MESSAGES) == await recorded.count_tokens(MESSAGES)
         async for completion in traced.sample(request(*indices)):

@@ -10,7 +10,7 @@ from agentless_mini.domain import (
     Rejected,
     Stage,
 )
-from agentless_mini.store.records import ChoiceRecord, PatchRecord, RunTrace
+from agentless_mini.record.records import ChoiceRecord, PatchRecord, RunTrace
 
 
 def recorded_prediction(trace: RunTrace) -> Prediction | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 
 
 @pytest.fixture

@@ -21,12 +21,12 @@ from agentless_mini.domain import (
     canonical_json,
 )
 from agentless_mini.errors import UsageError
-from agentless_mini.store.database import Database, Row, text
-from agentless_mini.store.decisions import put_candidate, put_prediction, read_patches, read_prediction
-from agentless_mini.store.executions import read_case
-from agentless_mini.store.failures import named
-from agentless_mini.store.packing import environment, tree, unpack
-from agentless_mini.store.records import (
+from agentless_mini.record.database import Database, Row, text
+from agentless_mini.record.decisions import put_candidate, put_prediction, read_patches, read_prediction
+from agentless_mini.record.executions import read_case
+from agentless_mini.record.failures import named
+from agentless_mini.record.packing import environment, tree, unpack
+from agentless_mini.record.records import (
     BoxRecord,
     PatchRecord,
     RunId,
@@ -37,7 +37,7 @@ from agentless_mini.store.records import (
     RunTrace,
     SampleRecord,
 )
-from agentless_mini.store.spending import read_usage
+from agentless_mini.record.spending import read_usage
 
 _RUN = (
     "runs.id, runs.started, runs.status, runs.finished, runs.exit_code, model, instance, repository, commit_id, tree,"

@@ -14,16 +14,17 @@ from agentless_mini.domain import (
     Finish,
 )
 from agentless_mini.errors import StoreBusy, StoreError
-from agentless_mini.store import RunStatus, Store
-from agentless_mini.store.database import Database
-from tests.store.building import START, python, record, request
+from agentless_mini.record import Kind, RunStatus, Store
+from agentless_mini.record.database import Database
+from tests.record.building import START, python, record, request
 
+NUMBER = Kind[int]("number")
 CHILD = """
     import os, sys
     from pathlib import Path
     from agentless_mini.domain import Completion, Finish
-    from agentless_mini.store import Store
-    from tests.store.building import request
+    from agentless_mini.record import Store
+    from tests.record.building import request
     os.write(1, b"ready\\n")
     with Store.open(Path(sys.argv[1])) as store:
         asked = request("p" * 5000)
@@ -94,7 +95,7 @@ def test_a_store_is_for_its_owner_alone(store: Store, path: Path) -> None:
 def test_a_reader_cannot_write(path: Path) -> None:
     Store.open(path).close()
     with Store.open_readonly(path) as store, pytest.raises(StoreError, match="cannot be opened or written"):
-        store.put_count("model", (), 1)
+        store.put_value(NUMBER, "key", 1)
 
 
 def test_a_reader_sees_what_a_killed_process_left_in_the_log(path: Path, tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_another_program_that_holds_the_file_is_named_as_the_cause(path: Path) -
         other.execute("BEGIN IMMEDIATE")
         store._database._connection.execute("PRAGMA busy_timeout = 10")  # the default would wait for 5 seconds
         with pytest.raises(StoreBusy, match="Another program"):
-            store.put_count("model", (), 1)
+            store.put_value(NUMBER, "key", 1)
 
 
 def foreign(path: Path) -> None:
@@ -178,12 +179,12 @@ def test_reading_where_there_is_no_store_says_how_one_is_made(path: Path) -> Non
 def test_a_path_of_any_characters_works_and_is_named_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "odd \n?%23#'\x1b[31m\udcff" / "store.db"
     with Store.open(path) as store:
-        store.put_count("model", (), 3)
+        store.put_value(NUMBER, "key", 3)
         with pytest.raises(StoreBusy) as caught:
             Store.open(path)
     assert str(caught.value).isprintable()
     with Store.open_readonly(path) as store:
-        assert store.get_count("model", ()) == 3
+        assert store.value(NUMBER, "key") == 3
 
 
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:

@@ -31,11 +31,11 @@ from agentless_mini.domain import (
     Stage,
     Verdict,
 )
-from agentless_mini.store import RunStatus, Store
-from agentless_mini.store.database import Database
-from agentless_mini.store.packing import case_of, case_result, case_values, outcome_values, pack, unpack
-from agentless_mini.store.schema import MIGRATIONS
-from tests.store.building import HOSTILE, START, patch, record, request
+from agentless_mini.record import RunStatus, Store
+from agentless_mini.record.database import Database
+from agentless_mini.record.packing import case_of, case_result, case_values, outcome_values, pack, unpack
+from agentless_mini.record.schema import MIGRATIONS
+from tests.record.building import HOSTILE, START, patch, record, request
 
 NOWHERE = Localization((), ())
 KEPT = Case("tests/test_issue_0.py", Origin.GENERATED, "tests/test_issue_0.py", b"assert \xff\0\n" * 500, votes=2)

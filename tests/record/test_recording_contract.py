@@ -1,4 +1,4 @@
-"""The recording samplers keep the contract of the port, over an empty store and over one that holds every answer."""
+"""The recorded samplers keep the contract of the port, over an empty record and over one that holds every answer."""
 
 import tempfile
 from collections.abc import AsyncIterator
@@ -7,8 +7,7 @@ from pathlib import Path
 
 from agentless_mini.domain import Completion, Issue, SampleRequest
 from agentless_mini.ports import Sampler
-from agentless_mini.recording import LazySampler, RecordedSampler, TracedSampler
-from agentless_mini.store import RunStart, Store
+from agentless_mini.record import RecordedSampler, RunStart, Store
 from tests.fakes.model import Script, ScriptedSampler
 from tests.samplers.contract import SamplerContract
 
@@ -20,10 +19,9 @@ async def started() -> Sampler:
 
 
 @asynccontextmanager
-async def recording(outermost: type[TracedSampler] = TracedSampler) -> AsyncIterator[Sampler]:
+async def recording(kind: type[RecordedSampler] = RecordedSampler) -> AsyncIterator[Sampler]:
     with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "store.db") as store:
-        recorded = RecordedSampler(LazySampler(started), store, "scripted")
-        yield outermost(recorded, store, store.runs.begin(START))
+        yield kind(started, store, "scripted", store.runs.begin(START))
 
 
 class TestFresh(SamplerContract):
@@ -33,7 +31,7 @@ class TestFresh(SamplerContract):
             yield sampler
 
 
-class SecondTime(TracedSampler):
+class SecondTime(RecordedSampler):
     """Asks for everything once before it answers: what it answers is a replay."""
 
     async def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
@@ -48,9 +46,3 @@ class TestReplayed(SamplerContract):
     async def sampler(self) -> AsyncIterator[Sampler]:
         async with recording(SecondTime) as sampler:
             yield sampler
-
-
-class TestLazy(SamplerContract):
-    @asynccontextmanager
-    async def sampler(self) -> AsyncIterator[Sampler]:
-        yield LazySampler(started)

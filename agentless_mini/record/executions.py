@@ -1,9 +1,9 @@
 """What the tests of a run were and said: written with its prediction, read to be shown. See `schema` for the tables."""
 
 from agentless_mini.domain import Case, Execution, GeneratedCase, Verdict
-from agentless_mini.store.database import Database, text
-from agentless_mini.store.packing import Packed, case_of, case_result, case_values, outcome_values, pack, unpack
-from agentless_mini.store.records import RunId
+from agentless_mini.record.database import Database, text
+from agentless_mini.record.packing import Packed, case_of, case_result, case_values, outcome_values, pack, unpack
+from agentless_mini.record.records import RunId
 
 
 def put_generated(database: Database, run: RunId, generated: GeneratedCase) -> None:

@@ -23,8 +23,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import AminiError, EnvironmentFailed, StoreError
 from agentless_mini.ports import Sandbox
-from agentless_mini.recorded_sandbox import LazySandbox, RecordedSandbox, TracedSandbox
-from agentless_mini.store import BoxRecord, RunStart, Store
+from agentless_mini.record import BoxRecord, RecordedSandbox, RunStart, Store
 from tests.fakes.sandbox import ScriptedSandbox, each_step, ended, exited, refusing
 
 JOB = Job(
@@ -45,8 +44,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-async def nowhere() -> Sandbox:
-    raise EnvironmentFailed("No daemon answers: start Docker.")
+NOWHERE = ScriptedSandbox(lambda _: EnvironmentFailed("No daemon answers: start Docker."))
 
 
 def run(sandbox: Sandbox, *jobs: Job) -> list[JobResult]:
@@ -61,7 +59,7 @@ def run(sandbox: Sandbox, *jobs: Job) -> list[JobResult]:
 
 def test_a_job_that_is_recorded_is_answered_without_a_sandbox_as_it_came(store: Store) -> None:
     assert run(RecordedSandbox(ScriptedSandbox(lambda _: FULL), store), JOB) == [FULL]
-    assert run(RecordedSandbox(LazySandbox(nowhere), store), JOB) == [FULL]
+    assert run(RecordedSandbox(NOWHERE, store), JOB) == [FULL]
 
 
 def test_a_result_is_in_the_store_when_it_is_seen_and_small_enough_there(store: Store, tmp_path: Path) -> None:
@@ -113,7 +111,7 @@ def test_what_came_of_a_job_is_recorded_however_bad_it_is(store: Store, kind: st
 def test_a_box_that_died_is_seen_by_all_who_wait_for_it_and_not_recorded(store: Store, kind: str) -> None:
     inner = ScriptedSandbox(lambda _: DEAD[kind])
     number = store.runs.begin(START)
-    assert run(TracedSandbox(RecordedSandbox(inner, store), store, number), JOB, JOB) == [DEAD[kind]] * 2
+    assert run(RecordedSandbox(inner, store, number), JOB, JOB) == [DEAD[kind]] * 2
     assert len(inner.jobs) == 1
     assert store.get_box(JOB.key()) is None
     assert store.runs.trace(number).boxes == ()
@@ -206,51 +204,18 @@ def test_a_failure_is_told_to_everyone_who_tries(store: Store) -> None:
     asyncio.run(scene())
 
 
-# --- a sandbox that must be started ----------------------------------------------------------------------------------
-
-
-def test_a_sandbox_is_started_once_and_only_when_something_is_owed(store: Store) -> None:
-    started: list[Sandbox] = []
-
-    async def start() -> Sandbox:
-        await asyncio.sleep(0)
-        started.append(ScriptedSandbox(each_step(exited())))
-        return started[-1]
-
-    jobs = [replace(JOB, tree=ImageTree(f"/{number}")) for number in range(4)]
-    run(RecordedSandbox(LazySandbox(start), store), *jobs)
-    assert len(started) == 1
-    run(RecordedSandbox(LazySandbox(start), store), *jobs)
-    assert len(started) == 1
-
-
-def test_a_start_that_failed_is_tried_again_by_the_next_job() -> None:
-    starts = [nowhere]
-
-    async def start() -> Sandbox:
-        return await starts.pop()() if starts else ScriptedSandbox(each_step(exited()))
-
-    async def scene() -> None:
-        lazy = LazySandbox(start)
-        with pytest.raises(EnvironmentFailed):
-            await lazy.run(JOB)
-        assert await lazy.run(JOB) == JobResult((exited(), exited()))
-
-    asyncio.run(scene())
-
-
 # --- the trace -------------------------------------------------------------------------------------------------------
 
 START = RunStart("model", "local", "project", "c", "t", Issue("It fails."))
 
 
 def test_a_run_is_linked_with_the_boxes_that_it_used_and_what_was_replayed(store: Store) -> None:
-    recorded = RecordedSandbox(ScriptedSandbox(lambda _: FULL), store)
+    inner = ScriptedSandbox(lambda _: FULL)
     image = replace(JOB, tree=ImageTree("/testbed"), files=())
     first, second = store.runs.begin(START), store.runs.begin(START)
-    run(TracedSandbox(recorded, store, first), JOB)
-    run(TracedSandbox(recorded, store, second), image)
-    run(TracedSandbox(recorded, store, second), JOB, JOB)
+    run(RecordedSandbox(inner, store, first), JOB)
+    run(RecordedSandbox(inner, store, second), image)
+    run(RecordedSandbox(inner, store, second), JOB, JOB)
     assert [box.replayed for box in store.runs.trace(first).boxes] == [False]
     fresh, replayed = store.runs.trace(second).boxes
     steps = (("python", "-c", "x" * 200), ("python", "-V"))

@@ -23,8 +23,9 @@ from agentless_mini.domain import (
     Usage,
 )
 from agentless_mini.errors import StoreError, UsageError
-from agentless_mini.store import Store
-from tests.store.building import HOSTILE, TASK, record, request
+from agentless_mini.record import Store
+from agentless_mini.record.effects import chat_key, token_counts
+from tests.record.building import HOSTILE, TASK, record, request
 
 
 def test_a_sample_comes_back_as_it_was_recorded(store: Store) -> None:
@@ -74,13 +75,11 @@ def test_a_prompt_that_nobody_asked_is_a_usage_error(store: Store) -> None:
 
 
 def test_token_counts_belong_to_a_model_and_its_messages(store: Store) -> None:
-    messages = request().messages
-    store.put_count("model", messages, 17)
-    assert store.get_count("model", messages) == 17
-    assert store.get_count("other", messages) is None
-    assert store.get_count("model", messages[::-1]) is None
-    store.put_count("model", messages, 18)
-    assert store.get_count("model", messages) == 18
+    messages, kind = request().messages, token_counts("model \ud800")
+    store.put_value(kind, chat_key("model \ud800", messages), 17)
+    assert store.value(kind, chat_key("model \ud800", messages)) == 17
+    assert store.value(kind, chat_key("model \ud800", messages[::-1])) is None
+    assert store.value(token_counts("other"), chat_key("other", messages)) is None
 
 
 def test_a_card_comes_back_under_the_name_that_was_asked_for(store: Store) -> None:
@@ -91,15 +90,15 @@ def test_a_card_comes_back_under_the_name_that_was_asked_for(store: Store) -> No
 
 
 def test_another_card_forgets_the_counts_of_that_model_alone(store: Store) -> None:
-    messages, card = request().messages, ModelCard("model", 4096)
+    card = ModelCard("model", 4096)
     store.put_card("model", card)
-    store.put_count("model", messages, 17)
-    store.put_count("other", messages, 18)
+    store.put_value(token_counts("model"), "key", 17)
+    store.put_value(token_counts("other"), "key", 18)
     store.put_card("model", card)
-    assert store.get_count("model", messages) == 17
+    assert store.value(token_counts("model"), "key") == 17
     store.put_card("model", replace(card, revision="2"))
-    assert store.get_count("model", messages) is None
-    assert store.get_count("other", messages) == 18
+    assert store.value(token_counts("model"), "key") is None
+    assert store.value(token_counts("other"), "key") == 18
 
 
 def test_an_address_is_remembered_with_the_model_it_served_last(store: Store) -> None:

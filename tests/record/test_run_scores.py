@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from agentless_mini.domain import Issue, Patch
-from agentless_mini.recorded_scorer import traced_scoring
-from agentless_mini.store import Store
-from tests.store.building import START, patch
+from agentless_mini.record import Store, traced_scoring
+from tests.record.building import START, patch
 
 
 async def lengths(issue: Issue, patches: Sequence[Patch]) -> Mapping[str, float]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.errors import AminiError, StoreError
-from agentless_mini.store import Store
-from tests.store.building import START, python
+from agentless_mini.record import Store
+from tests.record.building import START, python
 
 
 def without_privileges(action: Callable[[], object]) -> str:
@@ -79,8 +79,8 @@ FILL = """
     from pathlib import Path
     from agentless_mini.domain import Completion, Finish
     from agentless_mini.errors import StoreError
-    from agentless_mini.store import Store
-    from tests.store.building import request
+    from agentless_mini.record import Store
+    from tests.record.building import request
     path, limit = Path(sys.argv[1]) / "store.db", sys.argv[2]
     if limit == "disk":
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", sys.argv[1]], check=True)

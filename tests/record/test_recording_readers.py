@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.errors import ServerFailed
-from agentless_mini.recording import RecordedSampler
-from agentless_mini.store import Store
-from tests.fakes.model import Outage, ScriptedSampler
+from agentless_mini.record import RecordedSampler, Store
+from tests.fakes.model import Outage, ScriptedSampler, ready
 from tests.gated import (
     MODEL,
     SCRIPT,
@@ -32,7 +31,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def test_concurrent_calls_for_one_sample_pay_once(store: Store) -> None:
     async def both() -> None:
         inner = GatedSampler(0, 1, 2)
-        recorded = RecordedSampler(inner, store, MODEL)
+        recorded = RecordedSampler(ready(inner), store, MODEL)
         one = asyncio.create_task(collect(recorded, request(0, 1)))
         await inner.asked.get()
         two = asyncio.create_task(collect(recorded, request(0, 1, 2)))
@@ -48,7 +47,7 @@ def test_concurrent_calls_for_one_sample_pay_once(store: Store) -> None:
 def test_a_call_that_has_nothing_to_pay_for_waits_for_the_one_that_pays(store: Store) -> None:
     async def waiting() -> None:
         inner = GatedSampler(0, 1)
-        recorded = RecordedSampler(inner, store, MODEL)
+        recorded = RecordedSampler(ready(inner), store, MODEL)
         payer = asyncio.create_task(collect(recorded, request(0, 1)))
         await inner.asked.get()
         first, both = (asyncio.create_task(collect(recorded, request(*indices))) for indices in ((0,), (0, 1)))
@@ -67,7 +66,7 @@ def test_a_call_that_has_nothing_to_pay_for_waits_for_the_one_that_pays(store: S
 def test_many_readers_of_overlapping_samples_get_all_and_pay_each_once(store: Store) -> None:
     async def many() -> None:
         inner = ScriptedSampler(SCRIPT)
-        recorded = RecordedSampler(inner, store, MODEL)
+        recorded = RecordedSampler(ready(inner), store, MODEL)
         wanted = [tuple(sorted({i % 5, (i * 3) % 5, (i * 7 + 2) % 5})) for i in range(30)]
         got = await asyncio.gather(*(collect(recorded, request(*indices)) for indices in wanted))
         assert [tuple(sorted(answer)) for answer in got] == wanted
@@ -80,7 +79,7 @@ def test_a_reader_that_pauses_holds_nobody_up_and_loses_nothing(store: Store) ->
     async def pausing() -> None:
         inner = GatedSampler(0, 1, 2)
         inner.open(0, 1, 2)
-        recorded = RecordedSampler(inner, store, MODEL)
+        recorded = RecordedSampler(ready(inner), store, MODEL)
         slow = generator(recorded, request(0, 1, 2))
         assert (await anext(slow)).index == 0
         assert await collect(recorded, request(1, 2)) == {1: "answer 1", 2: "answer 2"}
@@ -93,7 +92,7 @@ def test_a_reader_that_pauses_holds_nobody_up_and_loses_nothing(store: Store) ->
 def test_closing_early_stops_what_is_in_flight_and_another_reader_takes_over(store: Store) -> None:
     async def closing() -> None:
         inner = GatedSampler(0, 1)
-        recorded = RecordedSampler(inner, store, MODEL)
+        recorded = RecordedSampler(ready(inner), store, MODEL)
         first = generator(recorded, request(0, 1))
         inner.open(0)
         assert (await anext(first)).index == 0
@@ -112,7 +111,7 @@ def test_closing_while_replaying_stops_what_is_in_flight(store: Store) -> None:
     async def closing() -> None:
         inner = GatedSampler(0, 1)
         inner.open(0)
-        recorded = RecordedSampler(inner, store, MODEL)
+        recorded = RecordedSampler(ready(inner), store, MODEL)
         await collect(recorded, request(0))
         stream = generator(recorded, request(0, 1))
         await anext(stream)
@@ -127,7 +126,7 @@ def test_closing_while_replaying_stops_what_is_in_flight(store: Store) -> None:
 def test_a_cancelled_reader_leaves_nothing_claimed(store: Store, steps: int) -> None:
     async def cancelling() -> None:
         inner = GatedSampler(0, 1)
-        recorded = RecordedSampler(inner, store, MODEL)
+        recorded = RecordedSampler(ready(inner), store, MODEL)
         reader = asyncio.create_task(collect(recorded, request(0, 1)))
         for _ in range(steps):
             await asyncio.sleep(0)
@@ -144,7 +143,7 @@ def test_a_cancelled_reader_leaves_nothing_claimed(store: Store, steps: int) -> 
 def test_a_reader_that_waited_for_a_call_that_failed_asks_itself(store: Store) -> None:
     async def failing() -> None:
         inner = ScriptedSampler(SCRIPT, outages=(Outage(0, ServerFailed("The server failed.")),))
-        recorded = RecordedSampler(inner, store, MODEL)
+        recorded = RecordedSampler(ready(inner), store, MODEL)
         one, two = await asyncio.gather(
             collect(recorded, request(0)), collect(recorded, request(0)), return_exceptions=True
         )

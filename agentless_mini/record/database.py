@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from agentless_mini.errors import StoreBusy, StoreError
-from agentless_mini.store.failures import named, translated
+from agentless_mini.record.failures import named, translated
 
 APPLICATION_ID = 0x616D696E  # "amin": tells a store from other programs' databases
 LOCK_TRIES = 10

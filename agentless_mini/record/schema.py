@@ -6,9 +6,8 @@ What was paid for:
 * `requests`      a prompt put to a model in one way: key (`SampleRequest.key`), model, prompt, parameters, decoding.
 * `samples`       one answer: (key, idx), which stage and instance paid for it, the text, its tokens, when it arrived.
                   `untold` adds up 1, 2 and 4 where the tokens of prompt, cache and answer (then 0) are not known.
-* `token_counts`  one counted chat: digest of model and messages, tokens.
-* `cards`         the last card seen of a model; `endpoints` the last model that an address served.
-* `scores`        what a reward model gave one patch: key (model, prompt, patch).
+* `memo`          any other value by kind and key, packed: `tokens MODEL` (a counted chat), `card` (the last one seen of
+                  a model), `endpoint` (the last model that an address served), `score` (of a reward model).
 * `boxes`         one sandbox run: key (`Job.key`), what was run for people to look at, what came of it, its seconds.
 
 What was done with it:
@@ -210,5 +209,19 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE outcomes ADD COLUMN repeats INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE patches ADD COLUMN undefined TEXT NOT NULL DEFAULT '[]';
+    """,
+    """
+    CREATE TABLE memo (
+        kind TEXT NOT NULL, key TEXT NOT NULL, value NOT NULL, created REAL NOT NULL, PRIMARY KEY (kind, key)
+    );
+    INSERT INTO memo SELECT 'tokens ' || model, digest, CAST(tokens AS TEXT), 0 FROM token_counts
+        WHERE typeof(model) = 'text';
+    INSERT INTO memo SELECT 'card', model, card, 0 FROM cards;
+    INSERT INTO memo SELECT 'endpoint', address, json_quote(model), 0 FROM endpoints WHERE typeof(model) = 'text';
+    INSERT INTO memo SELECT 'score', key, printf('%!.17g', score), created FROM scores;
+    DROP TABLE token_counts;
+    DROP TABLE cards;
+    DROP TABLE endpoints;
+    DROP TABLE scores;
     """,
 )

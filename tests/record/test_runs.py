@@ -23,8 +23,8 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import UsageError
 from agentless_mini.ranking import counted_votes
-from agentless_mini.store import PatchRecord, RunId, RunStatus, Store, recorded_prediction
-from tests.store.building import HOSTILE, START, patch, record, request
+from agentless_mini.record import PatchRecord, RunId, RunStatus, Store, recorded_prediction
+from tests.record.building import HOSTILE, START, patch, record, request
 
 
 def test_a_run_comes_back_with_all_that_it_used_and_decided(store: Store) -> None:

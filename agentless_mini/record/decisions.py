@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from agentless_mini.domain import Candidate, Choice, Localization, Patch, Prediction, canonical_json
-from agentless_mini.store.database import Database, text
-from agentless_mini.store.executions import put_execution, put_generated, read_execution
-from agentless_mini.store.records import ChoiceRecord, PatchRecord, PredictionRecord, RunId
+from agentless_mini.record.database import Database, text
+from agentless_mini.record.executions import put_execution, put_generated, read_execution
+from agentless_mini.record.records import ChoiceRecord, PatchRecord, PredictionRecord, RunId
 
 _PATCHES = """
     SELECT digest, diff, normal, paths, undefined FROM patches

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.domain import UNTOLD, Completion, Finish, Usage
-from agentless_mini.store import RunStatus, Store
-from agentless_mini.store.database import Database
-from agentless_mini.store.schema import MIGRATIONS
-from agentless_mini.store.spending import Spending, covered
-from tests.store.building import START, record, request
+from agentless_mini.record import RunStatus, Store
+from agentless_mini.record.database import Database
+from agentless_mini.record.schema import MIGRATIONS
+from agentless_mini.record.spending import Spending, covered
+from tests.record.building import START, record, request
 
 
 def test_nothing_was_paid_for_at_first(store: Store) -> None:

@@ -19,7 +19,7 @@ from agentless_mini.domain import (
     ShownFile,
     Stage,
 )
-from agentless_mini.store import RunStart, Store
+from agentless_mini.record import RunStart, Store
 
 HOSTILE = "a\x00b\x1b[31m\ud800\n'); DROP TABLE samples; --\r\n中"
 TASK = EditTask("it fails", (ShownFile("a\udcff.py", (Excerpt(3, "x = 1\n"),), whole=False),))

@@ -8,9 +8,9 @@ import time
 
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import UsageError, printable
-from agentless_mini.store.database import Database, Row, text
-from agentless_mini.store.failures import named
-from agentless_mini.store.records import (
+from agentless_mini.record.database import Database, Row, text
+from agentless_mini.record.failures import named
+from agentless_mini.record.records import (
     AttemptRecord,
     AttemptState,
     EvalStart,
@@ -18,7 +18,7 @@ from agentless_mini.store.records import (
     InstanceRecord,
     RunId,
 )
-from agentless_mini.store.spending import Spending, spending
+from agentless_mini.record.spending import Spending, spending
 
 _GRADES = "SELECT key, instance, normal, diff, resolved, applied, report, version, seconds FROM grades"
 _ATTEMPTS = "SELECT instance, run, state, stage, failure, seconds FROM attempts"

@@ -12,9 +12,9 @@ import pytest
 from agentless_mini.domain import RewardModel, ScoreRequest, ScoreRoute
 from agentless_mini.errors import ServerFailed, ServerUnreachable, StoreError
 from agentless_mini.ports import Scorer
-from agentless_mini.recorded_scorer import LazyScorer, RecordedScorer
-from agentless_mini.store import Store
-from tests.fakes.model import ScoreOutage, ScoreRule, ScriptedScorer
+from agentless_mini.record import RecordedScorer, Store, Values
+from agentless_mini.record.effects import SCORE
+from tests.fakes.model import ScoreOutage, ScoreRule, ScriptedScorer, ready
 from tests.samplers.contract import run
 from tests.samplers.scorer_contract import RULES, ScorerContract
 
@@ -48,37 +48,31 @@ class SecondTime:
         return await self._inner.scores(request)
 
 
-class TestLazy(ScorerContract):
-    @asynccontextmanager
-    async def scorer(self) -> AsyncIterator[Scorer]:
-        yield LazyScorer(started)
-
-
 class TestFresh(ScorerContract):
     @asynccontextmanager
     async def scorer(self) -> AsyncIterator[Scorer]:
         with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "store.db") as store:
-            yield RecordedScorer(LazyScorer(started), store)
+            yield RecordedScorer(started, store)
 
 
 class TestReplayed(ScorerContract):
     @asynccontextmanager
     async def scorer(self) -> AsyncIterator[Scorer]:
         with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "store.db") as store:
-            yield SecondTime(RecordedScorer(LazyScorer(started), store))
+            yield SecondTime(RecordedScorer(started, store))
 
 
 # --- replay ----------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_recorded_is_answered_without_a_scorer(store: Store) -> None:
-    assert run(RecordedScorer(ScriptedScorer(*RULES), store).scores(REQUEST)) == SCORES
-    assert run(RecordedScorer(LazyScorer(nowhere), store).scores(REQUEST)) == SCORES
+    assert run(RecordedScorer(ready(ScriptedScorer(*RULES)), store).scores(REQUEST)) == SCORES
+    assert run(RecordedScorer(nowhere, store).scores(REQUEST)) == SCORES
 
 
 def test_only_what_is_owed_is_asked_for_and_equal_answers_once(store: Store) -> None:
     inner = ScriptedScorer(*RULES)
-    recorded = RecordedScorer(inner, store)
+    recorded = RecordedScorer(ready(inner), store)
     run(recorded.scores(replace(REQUEST, answers=("bad",))))
     assert run(recorded.scores(REQUEST)) == SCORES
     assert [request.answers for request in inner.requests] == [("bad",), ("good", "neither")]
@@ -94,36 +88,30 @@ def test_only_what_is_owed_is_asked_for_and_equal_answers_once(store: Store) -> 
 )
 def test_another_question_is_asked(store: Store, other: ScoreRequest) -> None:
     inner = ScriptedScorer(*RULES)
-    recorded = RecordedScorer(inner, store)
+    recorded = RecordedScorer(ready(inner), store)
     run(recorded.scores(REQUEST))
     run(recorded.scores(other))
     assert len(inner.requests) == 2
-
-
-def test_a_recorded_score_stays_as_it_is(store: Store) -> None:
-    run(RecordedScorer(ScriptedScorer(*RULES), store).scores(REQUEST))
-    store.scores.put("scripted", dict.fromkeys(REQUEST.keys(), 9.0))
-    assert run(RecordedScorer(LazyScorer(nowhere), store).scores(REQUEST)) == SCORES
 
 
 # --- what is recorded ------------------------------------------------------------------------------------------------
 
 
 def test_a_failure_is_not_recorded(store: Store) -> None:
-    recorded = RecordedScorer(ScriptedScorer(*RULES, outages=(ScoreOutage(0, FAILED),)), store)
+    recorded = RecordedScorer(ready(ScriptedScorer(*RULES, outages=(ScoreOutage(0, FAILED),))), store)
     with pytest.raises(ServerFailed):
         run(recorded.scores(REQUEST))
-    assert store.scores.recorded(REQUEST.keys()) == {}
+    assert not Values(store, SCORE).there(REQUEST.keys())
     assert run(recorded.scores(REQUEST)) == SCORES
 
 
 def test_what_came_before_a_failure_is_kept(store: Store) -> None:
     inner = ScriptedScorer(*RULES, outages=(ScoreOutage(1, FAILED),))
-    recorded = RecordedScorer(inner, store)
+    recorded = RecordedScorer(ready(inner), store)
     many = replace(REQUEST, answers=tuple(f"answer {number}" for number in range(40)))
     with pytest.raises(ServerFailed):
         run(recorded.scores(many))
-    kept = len(store.scores.recorded(many.keys()))
+    kept = len(Values(store, SCORE).there(many.keys()))
     assert 0 < kept < 40
     assert run(recorded.scores(many)) == (0.125,) * 40
     assert len(inner.requests[-1].answers) == 40 - kept
@@ -131,13 +119,12 @@ def test_what_came_before_a_failure_is_kept(store: Store) -> None:
 
 def test_a_score_that_cannot_be_recorded_is_not_seen(tmp_path: Path, store: Store) -> None:
     with Store.open_readonly(tmp_path / "store.db") as readonly, pytest.raises(StoreError):
-        run(RecordedScorer(ScriptedScorer(*RULES), readonly).scores(REQUEST))
+        run(RecordedScorer(ready(ScriptedScorer(*RULES)), readonly).scores(REQUEST))
 
 
 def test_no_answer_reaches_nobody(store: Store) -> None:
     none = replace(REQUEST, answers=())
-    assert run(LazyScorer(nowhere).scores(none)) == ()
-    assert run(RecordedScorer(LazyScorer(nowhere), store).scores(none)) == ()
+    assert run(RecordedScorer(nowhere, store).scores(none)) == ()
 
 
 # --- equal answers at once -------------------------------------------------------------------------------------------
@@ -162,7 +149,7 @@ class GatedScorer:
 def test_an_answer_that_is_on_its_way_is_waited_for(store: Store) -> None:
     async def scene() -> None:
         inner = GatedScorer()
-        recorded = RecordedScorer(inner, store)
+        recorded = RecordedScorer(ready(inner), store)
         first = asyncio.create_task(recorded.scores(replace(REQUEST, answers=("a", "bb"))))
         second = asyncio.create_task(recorded.scores(replace(REQUEST, answers=("bb", "ccc"))))
         assert [await inner.asked.get(), await inner.asked.get()] == [("a", "bb"), ("ccc",)]
@@ -176,7 +163,7 @@ def test_an_answer_that_is_on_its_way_is_waited_for(store: Store) -> None:
 def test_who_is_cancelled_hands_over_to_one_who_waits(store: Store) -> None:
     async def scene() -> None:
         inner = GatedScorer()
-        recorded = RecordedScorer(inner, store)
+        recorded = RecordedScorer(ready(inner), store)
         first, *others = (asyncio.create_task(recorded.scores(replace(REQUEST, answers=("a",)))) for _ in range(4))
         await inner.asked.get()
         first.cancel()
@@ -194,7 +181,7 @@ def test_a_failure_is_told_to_everyone_who_tries(store: Store) -> None:
         inner = GatedScorer()
         inner.error = FAILED
         inner.gate.set()
-        recorded = RecordedScorer(inner, store)
+        recorded = RecordedScorer(ready(inner), store)
         told = await asyncio.gather(*(recorded.scores(REQUEST) for _ in range(3)), return_exceptions=True)
         assert [type(error) for error in told] == [ServerFailed] * 3
 
@@ -204,7 +191,7 @@ def test_a_failure_is_told_to_everyone_who_tries(store: Store) -> None:
 # --- a scorer that must be reached -----------------------------------------------------------------------------------
 
 
-def test_a_scorer_is_made_once_and_after_a_failure_again() -> None:
+def test_a_scorer_is_made_once_and_after_a_failure_again(store: Store) -> None:
     starts: list[str] = []
 
     async def start() -> Scorer:
@@ -215,10 +202,10 @@ def test_a_scorer_is_made_once_and_after_a_failure_again() -> None:
         return ScriptedScorer(ScoreRule(score=1.0))
 
     async def scene() -> None:
-        lazy = LazyScorer(start)
+        recorded = RecordedScorer(start, store)
         with pytest.raises(ServerFailed):
-            await lazy.scores(REQUEST)
-        assert await asyncio.gather(*(lazy.scores(REQUEST) for _ in range(3))) == [(1.0,) * 4] * 3
+            await recorded.scores(REQUEST)
+        assert await asyncio.gather(*(recorded.scores(REQUEST) for _ in range(3))) == [(1.0,) * 4] * 3
 
     run(scene())
     assert len(starts) == 2

@@ -1,17 +1,17 @@
 """`Store`: the effects already paid for, looked up by what was asked.
 
-Only effects are kept: a sample, a sandbox run, a token count, a model's card. A failure has no method here, so it is
-never recorded.
+Samples and sandbox runs have tables of their own, which runs are joined with. Everything else is a `Kind` of value by
+key. A failure has no method here, so it is never recorded.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from agentless_mini.domain import (
     Completion,
@@ -27,17 +27,19 @@ from agentless_mini.domain import (
     SampleRequest,
     ShownFile,
     canonical_json,
+    plain,
 )
 from agentless_mini.errors import UsageError
-from agentless_mini.store.database import Database, Waiting, text
-from agentless_mini.store.evaluations import EvalLog
-from agentless_mini.store.failures import named
-from agentless_mini.store.packing import job_result, job_values, pack, result_values, unpack
-from agentless_mini.store.records import PromptRecord
-from agentless_mini.store.runs import RunLog
-from agentless_mini.store.schema import MIGRATIONS
-from agentless_mini.store.scores import ScoreLog
-from agentless_mini.store.spending import read_usage, usage_values
+from agentless_mini.record.database import Database, Waiting, text
+from agentless_mini.record.evaluations import EvalLog
+from agentless_mini.record.failures import named
+from agentless_mini.record.packing import job_result, job_values, pack, result_values, unpack
+from agentless_mini.record.records import PromptRecord
+from agentless_mini.record.runs import RunLog
+from agentless_mini.record.schema import MIGRATIONS
+from agentless_mini.record.spending import read_usage, usage_values
+
+V = TypeVar("V")
 
 
 class Store:
@@ -51,7 +53,6 @@ class Store:
         self._database = database
         self.runs = RunLog(database)
         self.evals = EvalLog(database)
-        self.scores = ScoreLog(database)
 
     @classmethod
     def open(cls, path: Path, waiting: Waiting | None = None) -> Self:
@@ -151,6 +152,10 @@ class Store:
 
     # --- sandbox runs ------------------------------------------------------------------------------------------------
 
+    def has_box(self, key: str) -> bool:
+        """Return whether the job with this key was run."""
+        return bool(self._database.read("SELECT 1 FROM boxes WHERE key = ?", (key,)))
+
     def get_box(self, key: str) -> JobResult | None:
         """Return what came of the job with this key, or None where it is still to be run."""
         rows = self._database.read("SELECT result FROM boxes WHERE key = ?", (key,))
@@ -164,27 +169,26 @@ class Store:
             (key, pack(job_values(job)), pack(result_values(result)), seconds, time.time()),
         )
 
-    # --- token counts ------------------------------------------------------------------------------------------------
+    # --- values by key -----------------------------------------------------------------------------------------------
 
-    def get_count(self, model: str, messages: tuple[Message, ...]) -> int | None:
-        """Return how many tokens the messages were counted to fill, or None where they were not counted."""
-        rows = self._database.read("SELECT tokens FROM token_counts WHERE digest = ?", (_chat(model, messages),))
-        return next((tokens for (tokens,) in rows), None)
+    def has(self, kind: str, key: str) -> bool:
+        """Return whether a value of a kind is there."""
+        return bool(self._database.read("SELECT 1 FROM memo WHERE kind = ? AND key = ?", (kind, key)))
 
-    def put_count(self, model: str, messages: tuple[Message, ...], tokens: int) -> None:
-        """Record how many tokens the messages fill."""
+    def value(self, kind: "Kind[V]", key: str) -> V | None:
+        """Return the value of a key, or None where none is recorded."""
+        rows = self._database.read("SELECT value FROM memo WHERE kind = ? AND key = ?", (kind.name, key))
+        return next((kind.load(unpack(value)) for (value,) in rows), None)
+
+    def put_value(self, kind: "Kind[V]", key: str, value: V) -> None:
+        """Record the value of a key, in place of one that is there."""
         self._database.write(
-            "INSERT OR REPLACE INTO token_counts VALUES (?, ?, ?)", (_chat(model, messages), model, tokens)
+            "INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", (kind.name, key, pack(kind.dump(value)), time.time())
         )
-
-    # --- models ------------------------------------------------------------------------------------------------------
 
     def card(self, model: str) -> ModelCard | None:
         """Return the last card seen of the model that is asked for by this name, or None."""
-        for (body,) in self._database.read("SELECT card FROM cards WHERE model = ?", (model,)):
-            fields = json.loads(body)
-            return ModelCard(**{**fields, "decoding": Decoding(fields["decoding"])})
-        return None
+        return self.value(_CARD, model)
 
     def put_card(self, model: str, card: ModelCard) -> None:
         """Record a model's card. If it differs from the one before, the token counts made under that one are forgotten.
@@ -194,22 +198,77 @@ class Store:
         if self.card(model) == card:
             return
         with self._database.transaction():
-            self._database.write("DELETE FROM token_counts WHERE model = ?", (model,))
-            self._database.write("INSERT OR REPLACE INTO cards VALUES (?, ?)", (model, canonical_json(asdict(card))))
+            self._database.write("DELETE FROM memo WHERE kind = ?", (token_counts(model).name,))
+            self.put_value(_CARD, model, card)
 
     def endpoint_model(self, address: str) -> str | None:
         """Return the model that this address served when it was last asked, or None."""
-        rows = self._database.read("SELECT model FROM endpoints WHERE address = ?", (address,))
-        return next((text(model) for (model,) in rows), None)
+        return self.value(_ENDPOINT, address)
 
     def put_endpoint_model(self, address: str, model: str) -> None:
         """Record which model an address serves."""
-        self._database.write("INSERT OR REPLACE INTO endpoints VALUES (?, ?)", (address, model))
+        self.put_value(_ENDPOINT, address, model)
 
 
-def _chat(model: str, messages: tuple[Message, ...]) -> str:
+def _same(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    return value
+
+
+@dataclass(frozen=True)
+class Kind(Generic[V]):
+    """A kind of value that is remembered by key. `dump` and `load` are its way to JSON and back."""
+
+    name: str
+    dump: Callable[[V], Any] = _same
+    load: Callable[[Any], V] = _same
+
+
+def _card_of(fields: dict[str, Any]) -> ModelCard:
+    return ModelCard(**{**fields, "decoding": Decoding(fields["decoding"])})
+
+
+SCORE = Kind[float]("score")
+"""What a reward model gave an answer, by `ScoreRequest.keys`."""
+_CARD = Kind[ModelCard]("card", plain, _card_of)
+_ENDPOINT = Kind[str]("endpoint")
+
+
+def token_counts(model: str) -> Kind[int]:
+    """Return the kind of the token counts of a model, by `chat_key`."""
+    return Kind(f"tokens {model}")
+
+
+def stable_key(*what: Any) -> str:  # noqa: ANN401 - JSON values
+    """Return the identity of what a value hangs on: the SHA-256 of its canonical JSON, in hex."""
+    return hashlib.sha256(canonical_json(what).encode()).hexdigest()
+
+
+def chat_key(model: str, messages: tuple[Message, ...]) -> str:
     """Return the identity of a token count."""
-    return hashlib.sha256(canonical_json([model, [asdict(message) for message in messages]]).encode()).hexdigest()
+    return stable_key(model, plain(messages))
+
+
+@dataclass(frozen=True, slots=True)
+class Values(Generic[V]):
+    """The values of one kind, as a shelf for a memo (`memo.Shelf`)."""
+
+    store: Store
+    kind: Kind[V]
+
+    def there(self, keys: Collection[str]) -> Collection[str]:
+        """Return those of the keys whose values are recorded."""
+        return [key for key in keys if self.store.has(self.kind.name, key)]
+
+    def get(self, key: str) -> V:
+        """Return a value that is there."""
+        found = self.store.value(self.kind, key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def put(self, key: str, value: V) -> None:
+        """Record a value."""
+        self.store.put_value(self.kind, key, value)
 
 
 def _prompt(digest: str, body: str) -> PromptRecord:

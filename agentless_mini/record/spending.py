@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agentless_mini.domain import Usage
-from agentless_mini.store.database import Database
+from agentless_mini.record.database import Database
 
 _UNTOLD_PROMPT, _UNTOLD_CACHED, _UNTOLD_ANSWER = 1, 2, 4
 _TOKENS = """
