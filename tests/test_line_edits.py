@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from agentless_mini.domain import Completion as Answer
 from agentless_mini.domain import EditTask, Excerpt, FileKind, Finish, Patch, ShownFile, Snapshot, SourceFile
-from agentless_mini.edits import Tree, read_answer
+from agentless_mini.edits import Tree, changed_files, read_answer
 from agentless_mini.line_edits import Novelty, Rewrite, ranked, render
 from agentless_mini.line_regions import Region, choose_regions
 from agentless_mini.line_rewriting import Kind
@@ -74,7 +74,7 @@ def applied(task: EditTask, rewrite: Rewrite, data: bytes) -> bytes:
     tree = Tree.of(Snapshot("", "", "", (SourceFile(path, "100644", FileKind.TEXT, data),)))
     outcome = read_answer(Answer(0, render(task, rewrite), Finish.STOP), tree)
     assert isinstance(outcome, Patch), outcome
-    (change,) = outcome.changes
+    (change,) = changed_files(outcome, tree.entries)
     assert change.after is not None
     return change.after
 

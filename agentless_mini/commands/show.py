@@ -9,7 +9,7 @@ from agentless_mini.commands.terminal import people, require_stdout, results, wr
 from agentless_mini.domain import Completion
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.record import PromptRecord, RunId, RunSummary, RunTrace, SampleRecord, Store
-from agentless_mini.record.failures import translated
+from agentless_mini.record.database import translated
 from agentless_mini.report.document import run_document, runs_document
 from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
 from agentless_mini.report.verdicts import distinct, repairs

@@ -42,7 +42,6 @@ from agentless_mini.record import (
     RunStart,
     RunStatus,
     Store,
-    recorded_prediction,
     traced_scoring,
 )
 from agentless_mini.stages.bench import Bench, NoBench, Opening
@@ -180,7 +179,7 @@ async def _brought_to_its_end(task: Assignment, desk: Desk, beds: Testbeds, prog
 def _predicted(task: Assignment, desk: Desk) -> tuple[RunId, Prediction] | None:
     """Return the run that decided the instance in this evaluation, with what it decided, where there is one."""
     run = desk.store.evals.decided(task.instance.id)
-    found = recorded_prediction(desk.store.runs.trace(run)) if run is not None else None
+    found = desk.store.runs.trace(run).prediction if run is not None else None
     return None if run is None or found is None else (run, found)
 
 

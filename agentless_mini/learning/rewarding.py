@@ -87,7 +87,7 @@ class Rewarding:
             return self._tested(answers)
         if self._kind is Kind.SHAPED:
             return self._shaped(answers)
-        return [reward(answer.outcome, _oracle(answer.row), self._kind) for answer in answers]
+        return [reward(answer.outcome, _oracle(answer.row), _tree(answer.row), self._kind) for answer in answers]
 
     def _tested(self, answers: Sequence[Answer]) -> list[float | None]:
         """Return what the checks say, -1 for what is no patch."""
@@ -95,7 +95,7 @@ class Rewarding:
         return [
             told[answer.row.id, answer.outcome.normal]
             if isinstance(answer.outcome, Patch)
-            else reward(answer.outcome, _oracle(answer.row))
+            else reward(answer.outcome, _oracle(answer.row), _tree(answer.row))
             for answer in answers
         ]
 
@@ -137,7 +137,7 @@ class Rewarding:
 
 def similarities(asked: Sequence[tuple[Row, Patch]]) -> list[float | None]:
     """Measure patches by how like the oracle they are."""
-    return [reward(patch, _oracle(row)) for row, patch in asked]
+    return [reward(patch, _oracle(row), _tree(row)) for row, patch in asked]
 
 
 def _potential(row: Row, outcome: Outcome, told: Told) -> float | None:

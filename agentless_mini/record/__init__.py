@@ -7,18 +7,14 @@ outcome, its `evals` how far the instances of an evaluation came. `schema` docum
 
 from agentless_mini.record.effects import Kind, Store, Values, stable_key
 from agentless_mini.record.evaluations import EvalLog
-from agentless_mini.record.memo import Memo, Once
-from agentless_mini.record.ports import RecordedSampler, RecordedSandbox, RecordedScorer, traced_scoring
+from agentless_mini.record.memo import Memo, Once, RecordedSampler, RecordedSandbox, RecordedScorer, traced_scoring
 from agentless_mini.record.records import (
     AttemptRecord,
     AttemptState,
     BoxRecord,
-    ChoiceRecord,
     EvalStart,
     GradeRecord,
     InstanceRecord,
-    PatchRecord,
-    PredictionRecord,
     PromptRecord,
     RunId,
     RunRecord,
@@ -27,16 +23,14 @@ from agentless_mini.record.records import (
     RunSummary,
     RunTrace,
     SampleRecord,
+    Spending,
 )
-from agentless_mini.record.replaying import recorded_candidates, recorded_prediction
 from agentless_mini.record.runs import RunLog, generation_of
-from agentless_mini.record.spending import Spending
 
 __all__ = [
     "AttemptRecord",
     "AttemptState",
     "BoxRecord",
-    "ChoiceRecord",
     "EvalLog",
     "EvalStart",
     "GradeRecord",
@@ -44,8 +38,6 @@ __all__ = [
     "Kind",
     "Memo",
     "Once",
-    "PatchRecord",
-    "PredictionRecord",
     "PromptRecord",
     "RecordedSampler",
     "RecordedSandbox",
@@ -62,8 +54,6 @@ __all__ = [
     "Store",
     "Values",
     "generation_of",
-    "recorded_candidates",
-    "recorded_prediction",
     "stable_key",
     "traced_scoring",
 ]

@@ -30,14 +30,12 @@ from agentless_mini.domain import (
     plain,
 )
 from agentless_mini.errors import UsageError
-from agentless_mini.record.database import Database, Waiting, text
+from agentless_mini.record.database import Database, Waiting, named, text
 from agentless_mini.record.evaluations import EvalLog
-from agentless_mini.record.failures import named
-from agentless_mini.record.packing import job_result, job_values, pack, result_values, unpack
+from agentless_mini.record.packing import job_result, job_values, pack, read_usage, result_values, unpack, usage_values
 from agentless_mini.record.records import PromptRecord
 from agentless_mini.record.runs import RunLog
 from agentless_mini.record.schema import MIGRATIONS
-from agentless_mini.record.spending import read_usage, usage_values
 
 V = TypeVar("V")
 

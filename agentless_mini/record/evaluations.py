@@ -1,15 +1,16 @@
-"""`EvalLog`: which instances an evaluation has, how far each came, and what the official harness said of their patches.
+"""`EvalLog`: which instances an evaluation has, how far each came, what the official harness said, what it all cost.
 
 A store holds one evaluation at most. It decides nothing: `evaluation` writes it, reports read it.
 """
 
 import json
 import time
+from collections.abc import Iterable
+from dataclasses import astuple
 
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import UsageError, printable
-from agentless_mini.record.database import Database, Row, text
-from agentless_mini.record.failures import named
+from agentless_mini.record.database import Database, Row, named, text
 from agentless_mini.record.records import (
     AttemptRecord,
     AttemptState,
@@ -17,11 +18,35 @@ from agentless_mini.record.records import (
     GradeRecord,
     InstanceRecord,
     RunId,
+    Spending,
 )
-from agentless_mini.record.spending import Spending, spending
 
 _GRADES = "SELECT key, instance, normal, diff, resolved, applied, report, version, seconds FROM grades"
 _ATTEMPTS = "SELECT instance, run, state, stage, failure, seconds FROM attempts"
+_TOKENS = """
+    SELECT coalesce(sum(prompt_tokens), 0), coalesce(sum(cached_tokens), 0), coalesce(sum(completion_tokens), 0),
+        coalesce(sum(untold & 1 > 0), 0), coalesce(sum(untold & 2 > 0), 0), coalesce(sum(untold & 4 > 0), 0)
+    FROM samples
+"""
+# What samples of a prompt share is booked on one of them in each request, so the largest is the prompt's.
+_DISTINCT = """
+    SELECT coalesce(sum(tokens), 0)
+    FROM (SELECT max(prompt_tokens) AS tokens FROM samples JOIN requests USING (key) GROUP BY prompt)
+"""
+# A run that was killed has no end: the last of what it paid for stands for that.
+_RUNS = """
+    SELECT started, coalesce(finished, max(
+        started,
+        coalesce((SELECT max(created) FROM run_samples JOIN samples USING (key, idx) WHERE run = runs.id), started),
+        coalesce((SELECT max(created) FROM run_boxes JOIN boxes USING (key) WHERE run = runs.id), started)))
+    FROM runs
+"""
+# A run asks the model from its start on, and runs tests on patches once it has them all.
+_ASKING = """
+    SELECT started, max(created) FROM runs JOIN run_samples ON run = runs.id JOIN samples USING (key, idx)
+    WHERE created >= started GROUP BY runs.id
+"""
+_GRADED = "SELECT created - seconds, created FROM grades"
 
 
 class EvalLog:
@@ -74,33 +99,14 @@ class EvalLog:
         self._database.write(
             "INSERT OR REPLACE INTO attempts VALUES (?1,"
             " coalesce(?2, (SELECT run FROM attempts WHERE instance = ?1 AND ?3 = ?7)), ?3, ?4, ?5, ?6)",
-            (
-                attempt.instance,
-                attempt.run,
-                attempt.state.value,
-                attempt.stage,
-                attempt.failure,
-                attempt.seconds,
-                AttemptState.INFRASTRUCTURE.value,
-            ),
+            (*astuple(attempt), AttemptState.INFRASTRUCTURE),
         )
 
     def put_grade(self, grade: GradeRecord) -> None:
         """Record what the official harness said of a patch. A grade that is there stays as it is."""
         self._database.write(
             "INSERT INTO grades VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (
-                grade.key,
-                grade.instance,
-                grade.normal,
-                grade.diff,
-                grade.resolved,
-                grade.applied,
-                grade.report,
-                grade.version,
-                grade.seconds,
-                time.time(),
-            ),
+            (*astuple(grade), time.time()),
         )
 
     # --- read --------------------------------------------------------------------------------------------------------
@@ -177,8 +183,15 @@ class EvalLog:
         )
 
     def spending(self) -> Spending:
-        """Return all that was paid for in the store, by this command and all before it."""
-        return spending(self._database)
+        """Sum up all that was paid for in the store, by this command and all before it, as it is at one moment."""
+        with self._database.snapshot():
+            ((prompt, cached, answered, *untold),) = self._database.read(_TOKENS)
+            ((distinct,),) = self._database.read(_DISTINCT)
+            ((boxes,),) = self._database.read("SELECT coalesce(sum(seconds), 0) FROM boxes")
+            ((grading,),) = self._database.read("SELECT coalesce(sum(seconds), 0) FROM grades")
+            working, asking = [*self._database.read(_RUNS), *self._database.read(_GRADED)], self._database.read(_ASKING)
+        seconds = float(boxes), float(grading), covered(working), covered(asking)
+        return Spending(prompt, cached, answered, distinct, *seconds, *untold)
 
 
 def _attempt(row: Row) -> AttemptRecord:
@@ -197,3 +210,15 @@ def _differing(found: EvalStart, start: EvalStart) -> str:
     if found.fingerprint != start.fingerprint:
         return f"another dataset ({printable(found.dataset)})"
     return f"another model ({printable(found.model)})" if found.model != start.model else ""
+
+
+# --- what was paid for ------------------------------------------------------------------------------------------------
+
+
+def covered(spans: Iterable[tuple[float, ...]]) -> float:
+    """Return how much time is in at least one of the spans, each a beginning and an end."""
+    total, reached = 0.0, float("-inf")
+    for beginning, end in sorted(spans):
+        total += max(0.0, end - max(beginning, reached))
+        reached = max(reached, end)
+    return total

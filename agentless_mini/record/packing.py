@@ -1,4 +1,4 @@
-"""What the store writes of sandbox runs and verdicts, as JSON and back: bytes as base64, compressed where that pays.
+"""What the record writes of values, and back: JSON with bytes as base64, compressed where that pays, and columns.
 
 A packed value is a text (plain JSON) or bytes (JSON compressed by zlib). It knows no table.
 """
@@ -25,6 +25,7 @@ from agentless_mini.domain import (
     PackedTree,
     ResultFile,
     StepResult,
+    Usage,
     canonical_json,
     plain,
 )
@@ -32,6 +33,7 @@ from agentless_mini.domain import (
 COMPRESSED_FROM = 1024
 ARGUMENT_LETTERS = 200
 MESSAGE_LETTERS = 500
+_UNTOLD_PROMPT, _UNTOLD_CACHED, _UNTOLD_ANSWER = 1, 2, 4
 
 Packed = str | bytes
 
@@ -45,6 +47,25 @@ def pack(value: Any) -> Packed:  # noqa: ANN401 - any JSON value
 def unpack(packed: Packed) -> Any:  # noqa: ANN401 - any JSON value
     """Return the value that was packed."""
     return json.loads(packed if isinstance(packed, str) else zlib.decompress(packed))
+
+
+# --- samples --------------------------------------------------------------------------------------------------------
+
+
+def usage_values(usage: Usage) -> tuple[int, int, int, int]:
+    """Return usage as the columns of `samples` have it: tokens of prompt, cache and answer, and which are not known."""
+    prompt, cached, answer = usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens
+    marks = ((prompt, _UNTOLD_PROMPT), (cached, _UNTOLD_CACHED), (answer, _UNTOLD_ANSWER))
+    return prompt or 0, cached or 0, answer or 0, sum(mark for tokens, mark in marks if tokens is None)
+
+
+def read_usage(prompt: int, cached: int, answer: int, untold: int) -> Usage:
+    """Return the usage that `usage_values` made columns of."""
+    return Usage(
+        None if untold & _UNTOLD_PROMPT else prompt,
+        None if untold & _UNTOLD_CACHED else cached,
+        None if untold & _UNTOLD_ANSWER else answer,
+    )
 
 
 # --- sandbox runs ----------------------------------------------------------------------------------------------------

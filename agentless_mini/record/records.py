@@ -1,23 +1,22 @@
-"""What the store remembers of runs, as frozen values: what a run started from, what it used, and how it ended.
-
-They differ from the domain's types where the store keeps less: a recorded patch is its diff, without the files.
-"""
+"""What the record tells of runs and evaluations, as frozen values: what one started from, used, and came to."""
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NewType
 
 from agentless_mini.domain import (
+    Candidate,
     Case,
     EditTask,
     Environment,
-    Execution,
     Finish,
     ImageTree,
     Issue,
-    Localization,
     Message,
     PackedTree,
+    Patch,
+    Prediction,
     Rejected,
     Stage,
     Usage,
@@ -85,19 +84,6 @@ class PromptRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class PatchRecord:
-    """A recorded patch: `diff` as `git apply` reads it, `normal` equal where two count as one vote, paths sorted.
-
-    `undefined` are the names that it uses undefined.
-    """
-
-    diff: bytes
-    normal: str
-    paths: tuple[str, ...]
-    undefined: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class SampleRecord:
     """A sample as a run used it, without its text (`Store.get_sample`) and prompt (`Store.prompt`).
 
@@ -114,7 +100,7 @@ class SampleRecord:
     usage: Usage
     replayed: bool
     order: int | None
-    outcome: PatchRecord | Case | Rejected | None
+    outcome: Patch | Case | Rejected | None
     round: int = 0
     repeats: bool = False
 
@@ -137,45 +123,57 @@ class BoxRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceRecord:
-    """The winner, as in `domain.Choice`."""
-
-    patch: PatchRecord
-    votes: int
-    valid: int
-    reason: str
-    passed: int = 0
-    reproducing: int = 0
-    broken: int = 0
-    regressions: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PredictionRecord:
-    """How a run was decided. `choice` is None where no sample became a valid patch.
-
-    `execution` is None where nothing could be run; the messages of its faults are cut to 500 characters.
-    """
-
-    localization: Localization
-    choice: ChoiceRecord | None
-    notes: tuple[str, ...]
-    execution: Execution | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class RunTrace:
     """A run with its samples, by stage (those of an evolution after the repairs that it goes on from) and order.
 
-    `prediction` is None where it did not come that far. `boxes` are in the order in which it got their results.
-    `scores` are what a reward model gave patches, by normal form; it was not asked of all.
+    `prediction` is None where it did not come that far; the messages of its faults are cut to 500 characters. `boxes`
+    are in the order in which it got their results. `scores` are what a reward model gave patches, by normal form; it
+    was not asked of all.
     """
 
     run: RunRecord
     samples: tuple[SampleRecord, ...]
-    prediction: PredictionRecord | None
+    prediction: Prediction | None
     boxes: tuple[BoxRecord, ...] = ()
     scores: tuple[tuple[str, float], ...] = ()
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Return what became of the samples of repairs, in order of sample, whether the run was decided or not."""
+        return recorded_candidates(self.samples)
+
+
+def recorded_candidates(samples: Sequence[SampleRecord]) -> tuple[Candidate, ...]:
+    """Return those of the samples that became a patch, or the reason why not."""
+    return tuple(
+        Candidate(one.key, one.index, one.order, one.outcome, one.round, one.repeats)
+        for one in samples
+        if one.stage.repairs and one.order is not None and isinstance(one.outcome, Patch | Rejected)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """Tokens and seconds. `distinct_tokens` are those of each distinct prompt once.
+
+    Tokens are sums of what servers told; `untold_prompts`, `untold_cached` and `untold_answers` count the samples whose
+    server did not tell.
+
+    `box_seconds` and `grading_seconds` are sums over boxes and grades, which run side by side; `wall_seconds` is the
+    time in which at least one instance was worked on, pauses between commands left out. `model_seconds` is the part of
+    it in which one waited for samples at least: from the start of a run to the last sample that was not recorded yet.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    distinct_tokens: int = 0
+    box_seconds: float = 0.0
+    grading_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    model_seconds: float = 0.0
+    untold_prompts: int = 0
+    untold_cached: int = 0
+    untold_answers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,32 +3,46 @@
 It decides nothing and asks nothing: it is written as a run goes on, and read by `amini show`.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from agentless_mini.domain import (
     Candidate,
     Case,
+    Choice,
+    Execution,
     Finish,
+    GeneratedCase,
     Issue,
+    Localization,
+    Patch,
     Prediction,
     Reason,
     Rejected,
     Stage,
+    Verdict,
     canonical_json,
 )
 from agentless_mini.errors import UsageError
-from agentless_mini.record.database import Database, Row, text
-from agentless_mini.record.decisions import put_candidate, put_prediction, read_patches, read_prediction
-from agentless_mini.record.executions import read_case
-from agentless_mini.record.failures import named
-from agentless_mini.record.packing import environment, tree, unpack
+from agentless_mini.record.database import Database, Row, named, text
+from agentless_mini.record.packing import (
+    Packed,
+    case_of,
+    case_result,
+    case_values,
+    environment,
+    outcome_values,
+    pack,
+    read_usage,
+    tree,
+    unpack,
+)
 from agentless_mini.record.records import (
     BoxRecord,
-    PatchRecord,
     RunId,
     RunRecord,
     RunStart,
@@ -36,8 +50,8 @@ from agentless_mini.record.records import (
     RunSummary,
     RunTrace,
     SampleRecord,
+    recorded_candidates,
 )
-from agentless_mini.record.spending import read_usage
 
 _RUN = (
     "runs.id, runs.started, runs.status, runs.finished, runs.exit_code, model, instance, repository, commit_id, tree,"
@@ -64,6 +78,10 @@ _BOXES = """
     SELECT key, job, seconds,
         EXISTS (SELECT 1 FROM run_boxes AS earlier WHERE earlier.key = used.key AND earlier.run < used.run)
     FROM run_boxes AS used JOIN boxes USING (key) WHERE run = ? ORDER BY used.rowid
+"""
+_PATCHES = """
+    SELECT digest, diff, normal, paths, undefined FROM patches
+    WHERE digest IN (SELECT patch FROM outcomes WHERE run = ?1 UNION SELECT patch FROM predictions WHERE run = ?1)
 """
 
 
@@ -134,12 +152,12 @@ class RunLog:
     def put_candidate(self, run: RunId, candidate: Candidate) -> None:
         """Record what became of a recorded sample."""
         with self._database.transaction():
-            put_candidate(self._database, run, candidate)
+            _put_candidate(self._database, run, candidate)
 
     def put_prediction(self, run: RunId, prediction: Prediction) -> None:
         """Record how a run was decided, with all of its candidates, its tests, and what these say."""
         with self._database.transaction():
-            put_prediction(self._database, run, prediction)
+            _put_prediction(self._database, run, prediction)
 
     def newest_generation(self, model: str, issue: str) -> int:
         """Return the largest `generation` in the settings of the runs of a model on an issue, 0 where there is none."""
@@ -163,11 +181,14 @@ class RunLog:
             rows = self._database.read(f"SELECT {_RUN} FROM runs WHERE id = ?", (run,))  # noqa: S608 - constants alone
             if not rows:
                 raise UsageError(f"There is no run {run} in {named(self._database.path)}: amini show lists the runs.")
-            patches = read_patches(self._database, run)
+            patches = {
+                digest: Patch(diff, normal, tuple(json.loads(paths)), tuple(json.loads(undefined)))
+                for digest, diff, normal, paths, undefined in self._database.read(_PATCHES, (run,))
+            }
             samples = tuple(_sample(row, patches) for row in self._database.read(_SAMPLES, (run,)))
             boxes = tuple(_box(row) for row in self._database.read(_BOXES, (run,)))
             scores = self._database.read("SELECT normal, score FROM run_scores WHERE run = ? ORDER BY normal", (run,))
-            decided = read_prediction(self._database, run, patches)
+            decided = _prediction(self._database, run, samples, patches)
             return RunTrace(self._run(rows[0]), samples, decided, boxes, tuple((name, score) for name, score in scores))
 
     def _run(self, row: Row) -> RunRecord:
@@ -199,7 +220,7 @@ def _run(row: Row) -> RunRecord:
     return RunRecord(number, start, started, RunStatus(status), finished, exit_code)
 
 
-def _sample(row: Row, patches: dict[str, PatchRecord]) -> SampleRecord:
+def _sample(row: Row, patches: dict[str, Patch]) -> SampleRecord:
     key, index, stage, prompt, finish, asked, cached, answered, untold, replayed, order, of_round, repeats, *outcome = (
         row
     )
@@ -209,12 +230,12 @@ def _sample(row: Row, patches: dict[str, PatchRecord]) -> SampleRecord:
     )
 
 
-def _outcome(columns: Sequence[Any], patches: dict[str, PatchRecord]) -> PatchRecord | Case | Rejected | None:
+def _outcome(columns: Sequence[Any], patches: dict[str, Patch]) -> Patch | Case | Rejected | None:
     patch, test, reason, detail = columns
     if patch:
         return patches[patch]
     if test:
-        return read_case(test)
+        return case_of(unpack(test))
     return Rejected(Reason(reason), text(detail)) if reason else None
 
 
@@ -230,3 +251,145 @@ def _box(row: Row) -> BoxRecord:
         seconds,
         bool(replayed),
     )
+
+
+# --- how a run was decided -------------------------------------------------------------------------------------------
+
+
+def _put_candidate(database: Database, run: RunId, candidate: Candidate) -> None:
+    """Record what became of a recorded sample."""
+    outcome = candidate.outcome
+    values: tuple[str | None, str | None, str | None]
+    if isinstance(outcome, Patch):
+        values = _put_patch(database, outcome), None, None
+    else:
+        values = None, outcome.reason.value, outcome.detail
+    database.write(
+        "INSERT OR REPLACE INTO outcomes (run, key, idx, ord, round, repeats, patch, reason, detail)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (run, candidate.request, candidate.index, candidate.order, candidate.round, candidate.repeats, *values),
+    )
+
+
+def _put_prediction(database: Database, run: RunId, prediction: Prediction) -> None:
+    """Record how a run was decided, with its candidates, its tests and what they say. To be called in a transaction."""
+    for candidate in prediction.candidates:
+        _put_candidate(database, run, candidate)
+    for generated in prediction.generated:
+        _put_generated(database, run, generated)
+    if prediction.execution is not None:
+        _put_execution(database, run, prediction.execution)
+    database.write(
+        "INSERT OR REPLACE INTO predictions (run, localization, notes, patch, votes, valid, reason,"
+        " passed, reproducing, broken, regressions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            run,
+            canonical_json(asdict(prediction.localization)),
+            canonical_json(prediction.notes),
+            *_choice_values(database, prediction.choice),
+        ),
+    )
+
+
+def _prediction(
+    database: Database, run: RunId, samples: Sequence[SampleRecord], patches: dict[str, Patch]
+) -> Prediction | None:
+    """Return what a run came to, or None where it was not decided."""
+    rows = database.read(
+        "SELECT localization, notes, patch, votes, valid, reason, passed, reproducing, broken, regressions"
+        " FROM predictions WHERE run = ?",
+        (run,),
+    )
+    for localization, notes, patch, votes, valid, reason, *tested in rows:
+        return Prediction(
+            _localization(json.loads(localization)),
+            recorded_candidates(samples),
+            Choice(patches[patch], votes, valid, text(reason), *tested) if patch else None,
+            tuple(json.loads(notes)),
+            tuple(
+                GeneratedCase(one.key, one.index, one.order, one.outcome)
+                for one in samples
+                if one.stage is Stage.REPRODUCE and one.order is not None and isinstance(one.outcome, Case | Rejected)
+            ),
+            _execution(database, run),
+        )
+    return None
+
+
+def _choice_values(database: Database, choice: Choice | None) -> tuple[str | int | None, ...]:
+    if choice is None:
+        return None, 0, 0, "", 0, 0, 0, 0
+    tested = choice.passed, choice.reproducing, choice.broken, choice.regressions
+    return _put_patch(database, choice.patch), choice.votes, choice.valid, choice.reason, *tested
+
+
+def _put_patch(database: Database, patch: Patch) -> str:
+    """Record a patch once and return its digest. The normal form is in it: how it is made may change."""
+    paths, undefined = canonical_json(patch.paths), canonical_json(patch.undefined)
+    told = undefined.encode() if patch.undefined else b""
+    digest = hashlib.sha256(patch.normal.encode() + b"\0" + told + patch.diff).hexdigest()
+    database.write(
+        "INSERT INTO patches (digest, diff, normal, paths, undefined) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (digest, patch.diff, patch.normal, paths, undefined),
+    )
+    return digest
+
+
+def _localization(fields: dict[str, Any]) -> Localization:
+    return Localization(
+        tuple(tuple(paths) for paths in fields["lists"]),
+        tuple(fields["votes"]),
+        tuple(fields["named"]),
+        fields["tree_shown"],
+        fields["tree_total"],
+    )
+
+
+# --- what its tests said ---------------------------------------------------------------------------------------------
+
+
+def _put_generated(database: Database, run: RunId, generated: GeneratedCase) -> None:
+    """Record what became of a sampled test."""
+    outcome = generated.outcome
+    values: tuple[Packed | None, str | None, str | None]
+    if isinstance(outcome, Case):
+        values = pack(case_values(outcome)), None, None
+    else:
+        values = None, outcome.reason.value, outcome.detail
+    database.write(
+        "INSERT OR REPLACE INTO generated VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (run, generated.request, generated.index, generated.order, *values),
+    )
+
+
+def _put_execution(database: Database, run: RunId, execution: Execution) -> None:
+    """Record what the tests say of each distinct patch, in place of what is recorded of this run."""
+    database.write("DELETE FROM verdicts WHERE run = ?", (run,))
+    database.write(
+        "INSERT OR REPLACE INTO executions VALUES (?, ?, ?)",
+        (
+            run,
+            pack([case_values(case) for case in execution.cases]),
+            pack([outcome_values(result) for result in execution.before]),
+        ),
+    )
+    for order, verdict in enumerate(execution.verdicts):
+        results = pack([outcome_values(result) for result in verdict.results])
+        database.write(
+            "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?)", (run, order, verdict.normal, verdict.refusal, results)
+        )
+
+
+def _execution(database: Database, run: RunId) -> Execution | None:
+    """Return what the tests said, or None where none was run."""
+    for cases, before in database.read("SELECT cases, before FROM executions WHERE run = ?", (run,)):
+        rows = database.read("SELECT normal, refusal, results FROM verdicts WHERE run = ? ORDER BY ord", (run,))
+        return Execution(
+            tuple(case_of(values) for values in unpack(cases)),
+            tuple(case_result(values) for values in unpack(before)),
+            tuple(
+                Verdict(normal, tuple(case_result(values) for values in unpack(results)), text(refusal))
+                for normal, refusal, results in rows
+            ),
+        )
+    return None

@@ -9,7 +9,6 @@ from agentless_mini.domain import (
     Completion,
     EditTask,
     Excerpt,
-    FileChange,
     Issue,
     Message,
     Patch,
@@ -48,7 +47,7 @@ def request(content: str = "Fix it.", *indices: int) -> SampleRequest:
 
 
 def patch(diff: bytes = b"diff --git a/a.py b/a.py\n", normal: str = "n" * 64) -> Patch:
-    return Patch((FileChange("a.py", b"x = 1\n", b"x = 2\n", "100644"),), diff, normal)
+    return Patch(diff, normal, ("a.py",))
 
 
 def record(store: Store, asked: SampleRequest, *completions: Completion) -> str:

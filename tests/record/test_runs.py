@@ -23,7 +23,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import UsageError
 from agentless_mini.ranking import counted_votes
-from agentless_mini.record import PatchRecord, RunId, RunStatus, Store, recorded_prediction
+from agentless_mini.record import RunId, RunStatus, Store
 from tests.record.building import HOSTILE, START, patch, record, request
 
 
@@ -48,11 +48,10 @@ def test_a_run_comes_back_with_all_that_it_used_and_decided(store: Store) -> Non
     assert (trace.run.start, trace.run.status, trace.run.exit_code) == (START, RunStatus.DONE, 0)
     assert trace.run.finished is not None
     assert trace.run.started <= trace.run.finished <= time.time()
-    chosen = PatchRecord(valid.diff, valid.normal, ("a.py",))
     assert [sample.outcome for sample in trace.samples] == [
-        chosen,
+        valid,
         Rejected(Reason.NOT_FOUND, HOSTILE),
-        replace(chosen, diff=b"diff \xff\r\n"),
+        replace(valid, diff=b"diff \xff\r\n"),
     ]
     assert [(sample.order, sample.index, sample.replayed) for sample in trace.samples] == [
         (0, 0, False),
@@ -64,7 +63,7 @@ def test_a_run_comes_back_with_all_that_it_used_and_decided(store: Store) -> Non
     assert trace.prediction is not None
     assert (trace.prediction.localization, trace.prediction.notes) == (localization, ("the tree was cut",))
     assert trace.prediction.choice is not None
-    assert (trace.prediction.choice.patch, trace.prediction.choice.votes) == (chosen, 2)
+    assert trace.prediction.choice == choice
     (summary,) = store.runs.summaries()
     assert (summary.run, summary.samples, summary.votes, summary.valid) == (trace.run, 3, 2, 2)
 
@@ -77,12 +76,9 @@ def test_what_the_vote_goes_by_comes_back(store: Store) -> None:
     for index in range(2):
         store.runs.link(run, key, index)
     store.runs.put_prediction(run, Prediction(Localization((), ()), candidates, Choice(unsound, 1, 1, "one")))
-    told = recorded_prediction(store.runs.trace(run))
+    told = store.runs.trace(run).prediction
     assert told is not None
-    assert [(one.repeats, replace(unsound, changes=()) == one.outcome) for one in told.candidates] == [
-        (False, True),
-        (True, True),
-    ]
+    assert told.candidates == candidates
     assert counted_votes(told.candidates) == counted_votes(candidates)
     assert told.choice is not None
     assert told.choice.patch.undefined == unsound.undefined

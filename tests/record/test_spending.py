@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.domain import UNTOLD, Completion, Finish, Usage
-from agentless_mini.record import RunStatus, Store
+from agentless_mini.record import RunStatus, Spending, Store
 from agentless_mini.record.database import Database
+from agentless_mini.record.evaluations import covered
 from agentless_mini.record.schema import MIGRATIONS
-from agentless_mini.record.spending import Spending, covered
 from tests.record.building import START, record, request
 
 

@@ -14,7 +14,6 @@ from agentless_mini.domain import (
     Environment,
     Execution,
     Fault,
-    FileChange,
     ImageTree,
     Origin,
     Outcome,
@@ -45,8 +44,7 @@ BEFORE = (
 
 
 def patch(normal: str, *paths: str) -> Patch:
-    changes = tuple(FileChange(path, b"x = 1\n", b"x = 2\n", "100644") for path in paths or (f"{normal}.py",))
-    return Patch(changes, f"diff {normal}\n".encode(), normal)
+    return Patch(f"diff {normal}\n".encode(), normal, paths or (f"{normal}.py",))
 
 
 def verdict(normal: str, *outcomes: Outcome, fault: Fault | None = None) -> Verdict:

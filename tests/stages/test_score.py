@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import FileChange, Issue, Patch, RewardModel, ScoreRoute
+from agentless_mini.domain import Issue, Patch, RewardModel, ScoreRoute
 from agentless_mini.errors import ServerFailed
 from agentless_mini.prompts import Prompts
 from agentless_mini.stages.score import LONGEST, answer_text, scoring_of
@@ -30,7 +30,7 @@ def scored(
 
 
 def patch(normal: str, diff: bytes) -> Patch:
-    return Patch((FileChange("a.py", b"", b"x", "100644"),), diff, normal)
+    return Patch(diff, normal, ("a.py",))
 
 
 def test_each_normal_form_is_scored_once_by_its_first_patch() -> None:

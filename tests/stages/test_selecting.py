@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from agentless_mini.domain import Candidate, FileChange, Issue, Patch, Reason, Rejected
+from agentless_mini.domain import Candidate, Issue, Patch, Reason, Rejected
 from agentless_mini.errors import UsageError
 from agentless_mini.pipeline import ChainSettings
 from agentless_mini.ranking import Method, rank
@@ -34,7 +34,7 @@ def best(select: BestFirst, drawn: Sequence[Candidate]) -> list[str]:
 
 
 def patch(normal: str) -> Patch:
-    return Patch((FileChange("shop/cart.py", b"", b"x", "100644"),), normal.encode(), normal)
+    return Patch(normal.encode(), normal, ("shop/cart.py",))
 
 
 class Judge:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 
 from agentless_mini.domain import Completion, Ending, Finish, Job, Patch, PlacedFile, Rejected, Step, placed_files
-from agentless_mini.edits import read_answer
+from agentless_mini.edits import changed_files, read_answer
 from agentless_mini.environments import Opened
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.learning.bugs.observations import Observation
@@ -54,7 +54,8 @@ async def evaluate_row(row: Row, answers: Sequence[str], opened: Opened) -> tupl
 
 async def check_patch(row: Row, patch: Patch, opened: Opened) -> CheckVerdict:
     """Return what the row's check says of a patch, in a box of its own. Raises `EnvironmentFailed`."""
-    result = await opened.sandbox.run(check_job(row, placed_files(patch), opened))
+    patched = placed_files(changed_files(patch, row.tree().entries))
+    result = await opened.sandbox.run(check_job(row, patched, opened))
     if result.refusal:
         return CheckVerdict.FAILED
     (step,) = result.steps

@@ -189,7 +189,8 @@ def test_equal_patches_share_a_box_and_others_do_not() -> None:
 
 
 def patch() -> Patch:
-    return make_patch([FileChange("demo/a.py", b"a", b"b", "100644")], Forms())
+    before = row().files[0].before or ""
+    return make_patch([FileChange("demo/a.py", before.encode(), b"b", "100644")], Forms())
 
 
 @pytest.mark.parametrize("ending", [Ending.BOX_DIED, Ending.NOT_RUN])
