@@ -1,6 +1,6 @@
 """Model text -> a list of files. (Edits have a module of their own: `edits`.)
 
-A list is read as a person reads it (mission section 1.1): one path on each line or several, as JSON, in a table, in
+A list is read as a person reads it: one path on each line or several, as JSON, in a table, in
 tags, with bullets, numbers, labels, links, quotes and remarks around them, as written in another checkout. Only files
 of the tree come of it. What a sentence merely mentions counts only where there is no list.
 """

@@ -1,6 +1,6 @@
 """Which files an issue points at, told without a model: the paths and names it mentions, and BM25 over file contents.
 
-It joins the model's own choice (mission section 1.1), so that a tree larger than the context still works. It knows
+It joins the model's own choice of Agentless Mini, so that a tree larger than the context still works. It knows
 nothing of prompts or token budgets; see `context`.
 """
 
@@ -41,6 +41,7 @@ _SUBWORD = re.compile(r"[A-Z]?[a-z]{2,63}|[A-Z]{2,63}(?![a-z])")
 _FRAME = re.compile(r'File "([^"\n]{1,400})", line (\d{1,7})')
 _PATH = re.compile(r"([\w.\-+@]{1,120}(?:[/\\][\w.\-+@]{1,120}){0,30})(?::(\d{1,7}))?")
 _MODULE = re.compile(r"[A-Za-z_]\w{0,63}(?:\.[A-Za-z_]\w{0,63}){1,12}")
+_DEFINES_TESTS = re.compile(rb"^(?:(?:async[ \t]+)?def[ \t]+test|class[ \t]+\w+\(.*TestCase)", re.MULTILINE)
 _DEFINITION = re.compile(r"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+(\w+)", re.MULTILINE)
 
 
@@ -56,12 +57,20 @@ class Mentions:
 def is_test_path(path: str) -> bool:
     """Tell whether a path is a test by pytest's, unittest's and django's naming.
 
-    A folder `test` counts at the top only: below it may be a package for testing, such as `django.test`.
+    A folder or file `test` counts at the top only: below it may be code for testing, such as `django.test`. What such a
+    file defines tells, see `is_test_file`.
     """
     parts = path.split("/")
     name = parts[-1]
     in_folder = "tests" in parts[:-1] or parts[0] == "test"
-    return in_folder or name in {"conftest.py", "tests.py"} or bool(re.fullmatch(r"test_.*\.py|.*_tests?\.py", name))
+    named = path == "test.py" or name in {"conftest.py", "tests.py"}
+    return in_folder or named or bool(re.fullmatch(r"test_.*\.py|.*_tests?\.py", name))
+
+
+def is_test_file(file: SourceFile) -> bool:
+    """Tell whether a file is a test by its path, or as a `test.py` of a package by what it defines."""
+    defines = file.path.endswith("/test.py") and _DEFINES_TESTS.search(file.data) is not None
+    return defines or is_test_path(file.path)
 
 
 def runs_here(path: str, runner: Runner) -> bool:
@@ -87,7 +96,7 @@ def candidate_files(snapshot: Snapshot) -> tuple[SourceFile, ...]:
     texts = tuple(file for file in snapshot.files if file.kind is FileKind.TEXT and is_sayable(file.path))
     if is_test_tool(snapshot):
         return texts
-    return tuple(file for file in texts if not is_test_path(file.path)) or texts
+    return tuple(file for file in texts if not is_test_file(file)) or texts
 
 
 def is_sayable(path: str) -> bool:

@@ -115,7 +115,7 @@ def _in_rounds(rewrites: Iterable[Rewrite]) -> list[Rewrite]:
 
 
 def render(task: EditTask, rewrite: Rewrite) -> str:
-    """Return the rewrite as an answer in the edit format (mission section 2).
+    """Return the rewrite as an answer in the edit format.
 
     SEARCH is the old line, with as many neighbouring lines as it takes to stand in the shown file once.
     """

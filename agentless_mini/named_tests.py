@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from agentless_mini.domain import FileKind, Issue, Snapshot, SourceFile
-from agentless_mini.lexical import PathIndex, is_sayable, is_test_path
+from agentless_mini.lexical import PathIndex, is_sayable, is_test_file
 from agentless_mini.sources import parse_python
 
 # An issue that quotes the log of a broken build names hundreds; they are no reproduction of one fault.
@@ -31,9 +31,7 @@ def named_tests(issue: Issue, snapshot: Snapshot) -> tuple[str, ...]:
 
 
 def _may_be(file: SourceFile) -> bool:
-    return (
-        file.kind is FileKind.TEXT and file.path.endswith(".py") and is_test_path(file.path) and is_sayable(file.path)
-    )
+    return file.kind is FileKind.TEXT and file.path.endswith(".py") and is_test_file(file) and is_sayable(file.path)
 
 
 def _with_paths(issue: Issue, files: dict[str, SourceFile]) -> Iterator[str]:

@@ -27,7 +27,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits import Marks
 from agentless_mini.errors import NothingToEdit, UsageError
-from agentless_mini.lexical import Survey, survey
+from agentless_mini.lexical import Survey, candidate_files, mentions, rank_files
 from agentless_mini.ranking import Method, rank
 from agentless_mini.ranking.trusting import UNTESTED
 from agentless_mini.stages.bench import Bench, NoBench, Opening
@@ -149,8 +149,9 @@ async def resolve(
 ) -> Prediction:
     """Find the files and sample repairs, while tests are written and proven; run all tests on all patches; choose.
 
-    This is mission section 1, and with more than one round section 3. Where `opening` gives no bench, the vote alone
-    chooses. What the stages have to note is told to `session.watch` when it arises, and is in the prediction, once.
+    This is Agentless Mini (SWE-RL, arXiv 2502.18449), and with more than one round EvoScale (Satori-SWE, arXiv
+    2505.23604). Where `opening` gives no bench, the vote alone chooses. What the stages have to note is told to
+    `session.watch` when it arises, and is in the prediction, once.
     Raises `NothingToEdit` where the tree holds no text file, `UsageError` as `check_named` and `check_rounds` do,
     `ContextTooSmall`, and what the sampler and the sandbox raise. No valid patch is a result: `Prediction.choice` is
     None.
@@ -188,15 +189,18 @@ async def resolve(
 
 
 async def _subject(issue: Issue, snapshot: Snapshot, session: Session, settings: ChainSettings) -> Subject:
-    found: Survey = await asyncio.to_thread(survey, issue, snapshot)
-    if not found.ranked and not settings.files:
+    files = candidate_files(snapshot)
+    named = await asyncio.to_thread(mentions, issue, files)
+    given = (snapshot.digest, snapshot.name, issue.text)
+    ranked = await session.derive("candidate files", given, lambda: rank_files(issue, files, named))
+    if not ranked and not settings.files:
         message = f"The repository {snapshot.name!r} holds no text file to repair: check --rev and the path."
         raise NothingToEdit(message)
     card = await session.sampler.card()
     shown = fit_issue(issue, card.context_window // ISSUE_SHARE, Gauge())
     if shown is not issue:
         session.watch(Note("The middle of the issue was left out to fit the context."))
-    return Subject(shown, snapshot, found)
+    return Subject(shown, snapshot, Survey(ranked, named))
 
 
 async def _repair(
@@ -238,6 +242,7 @@ async def _reproduce(
     if isinstance(bench, NoBench):
         session.watch(Note(f"{UNTESTED} {bench.reason}"))
         return _Reproduction(None)
+    bench = replace(bench, derive=session.derive)
     own, notes = await confirm(given_cases(settings.given, subject.snapshot, subject.issue, bench.harness), bench)
     for note in notes:
         session.watch(Note(note))

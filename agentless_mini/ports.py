@@ -1,6 +1,7 @@
 """The effects that a run pays for, as Protocols: stages call them, adapters implement them."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from agentless_mini.domain import (
@@ -21,6 +22,20 @@ Watch = Callable[[Event], None]
 
 PatchCheck = Callable[[Patch], Patch | Rejected]
 """Returns the patch if git accepts it on the tree of the run, else why not. May block for milliseconds."""
+
+Find = Callable[[], tuple[str, ...]]
+"""Finds paths of a tree by reading it, which can take a second of computing."""
+
+Derive = Callable[[str, tuple[str, ...], Find], Awaitable[tuple[str, ...]]]
+"""Returns what `find` finds: the rule's name and all that the rule depends on (a tree by its digest) come before it.
+
+What was found by the same rule for the same may be returned instead, so that a rerun need not read the tree again.
+"""
+
+
+async def derive_anew(_rule: str, _given: tuple[str, ...], find: Find) -> tuple[str, ...]:
+    """Find it, in a thread: the `Derive` that keeps nothing."""
+    return await asyncio.to_thread(find)
 
 
 class Sampler(Protocol):

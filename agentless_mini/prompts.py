@@ -102,7 +102,7 @@ class Prompts:
         self.digest = hashlib.sha256(canonical_json(dict(templates)).encode()).hexdigest()
 
     def localize(self, issue: Issue, tree: Tree, most: int) -> tuple[Message, ...]:
-        """Ask for at most `most` paths of the tree (mission section 1.1)."""
+        """Ask for at most `most` paths of the tree."""
         complete = len(tree.paths) == tree.total
         body = self._templates["localize"].render(
             repository=tree.repository, paths=tree.paths, total=tree.total, complete=complete, most=most
@@ -110,14 +110,14 @@ class Prompts:
         return self._messages(issue, body)
 
     def repair(self, issue: Issue, repository: str, files: tuple[ShownFile, ...]) -> tuple[Message, ...]:
-        """Ask for reasoning, then edits in the format of mission section 2, given the files as shown."""
+        """Ask for reasoning, then edits in the SEARCH/REPLACE format, given the files as shown."""
         fenced = tuple(_fenced(file) for file in files)
         partial = not all(file.whole for file in files)
         body = self._templates["repair"].render(repository=repository, files=fenced, partial=partial)
         return self._messages(issue, body)
 
     def evolve(self, asked: tuple[Message, ...], attempts: tuple[Attempt, ...]) -> tuple[Message, ...]:
-        """Show what was answered to a repair prompt and ask for a better answer (mission section 3).
+        """Show what was answered to a repair prompt and ask for a better answer (Satori-SWE, arXiv 2505.23604).
 
         `asked` is that prompt: it stays the beginning, byte for byte, so that a server reuses it. The attempts are
         shown in their order; either all have a problem or none.
@@ -132,7 +132,7 @@ class Prompts:
         return self._templates["score"].render(issue=issue.text.strip()).strip()
 
     def reproduce(self, issue: Issue, wanted: NewTest) -> tuple[Message, ...]:
-        """Ask for a test file that fails while the issue exists (mission section 1.3)."""
+        """Ask for a test file that fails while the issue exists."""
         body = self._templates["reproduce"].render(
             repository=wanted.repository,
             runner=wanted.runner.value,
@@ -143,7 +143,7 @@ class Prompts:
         return self._messages(issue, body)
 
     def synthesize(self, asked: tuple[Message, ...], answer: str) -> tuple[Message, ...]:
-        """Ask a teacher for the reasoning that leads to a known answer of a repair prompt (mission section 5)."""
+        """Ask a teacher for the reasoning that leads to a known answer of a repair prompt."""
         body = self._templates["synthesize"].render(answer=answer.strip())
         return (*asked[:-1], Message(asked[-1].role, asked[-1].content + body))
 

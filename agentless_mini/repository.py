@@ -280,9 +280,9 @@ def _row(line: bytes) -> _Row:
 
 def _committed(row: _Row, contents: dict[str, bytes]) -> SourceFile:
     if row.is_read:
-        return file_entry(row.path, row.mode, contents[row.object_id])
+        return file_entry(row.path, row.mode, contents[row.object_id], row.size)
     kind = {LINK: FileKind.SYMLINK, GITLINK: FileKind.SUBMODULE}.get(row.mode, FileKind.LARGE)
-    return SourceFile(decode_path(row.path), row.mode, kind)
+    return SourceFile(decode_path(row.path), row.mode, kind, size=row.size if kind is FileKind.LARGE else 0)
 
 
 def _snapshot(name: str, base: tuple[GitCommand, str], files: Iterable[SourceFile], absent: Iterable[str]) -> Snapshot:

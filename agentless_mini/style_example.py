@@ -1,4 +1,4 @@
-"""The existing test file that a prompt for a new test shows (mission section 1.3), and how much of it.
+"""The existing test file that a prompt for a new test shows, and how much of it.
 
 It is chosen without a model: by the files that the issue points at and by the issue's words. One rule cuts it: of a
 file that is too long its beginning is shown (imports, fixtures, the first tests), up to the end of a definition.
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from agentless_mini.context import OVERHEAD_BYTES, Gauge, Source
 from agentless_mini.domain import Excerpt, FileKind, Issue, Runner, ShownFile, Snapshot, SourceFile
-from agentless_mini.lexical import Survey, is_sayable, is_test_path, mentions, rank_files, runs_here
+from agentless_mini.lexical import Survey, is_sayable, is_test_file, mentions, rank_files, runs_here
 from agentless_mini.regression import related_tests
 from agentless_mini.sources import parse_python
 from agentless_mini.written_tests import holds_test
@@ -22,8 +22,11 @@ MOST_LOOKED_INTO = 50
 _NO_TESTS = frozenset({"conftest.py", "__init__.py", "setup.py"})
 
 
-def style_examples(issue: Issue, snapshot: Snapshot, found: Survey) -> tuple[SourceFile, ...]:
-    """Return the likeliest test files, best first: those that the issue names, then by relation and words together."""
+def style_examples(issue: Issue, snapshot: Snapshot, found: Survey) -> tuple[str, ...]:
+    """Return the paths of the likeliest test files, best first.
+
+    Those that the issue names come before all others, which are ordered by relation and words together.
+    """
     tests = {file.path: file for file in snapshot.files if _may_be(file)}
     if not tests:
         return ()
@@ -36,7 +39,7 @@ def style_examples(issue: Issue, snapshot: Snapshot, found: Survey) -> tuple[Sou
             scores[path] += 1 / place
     by_score = sorted(scores, key=lambda path: -scores[path])  # sorted() leaves equals as the issue's words have them
     ordered = dict.fromkeys([*named.paths, *by_score])
-    return tuple(tests[path] for path in list(ordered)[:MOST_LOOKED_INTO])
+    return tuple(ordered)[:MOST_LOOKED_INTO]
 
 
 def first_with_tests(files: Sequence[SourceFile], runner: Runner) -> SourceFile | None:
@@ -54,7 +57,7 @@ def _is_of_an_app(path: str) -> bool:
 def _may_be(file: SourceFile) -> bool:
     name = file.path.rsplit("/", 1)[-1]
     is_code = file.kind is FileKind.TEXT and name.endswith(".py") and name not in _NO_TESTS
-    return is_code and is_test_path(file.path) and is_sayable(file.path)
+    return is_code and is_test_file(file) and is_sayable(file.path)
 
 
 def fit_example(source: Source, budget: int, gauge: Gauge) -> ShownFile | None:

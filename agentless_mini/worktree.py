@@ -97,10 +97,12 @@ def kind_of(data: bytes) -> FileKind:
     return FileKind.BINARY if b"\0" in data[:BINARY_PREFIX] else FileKind.TEXT
 
 
-def file_entry(path: bytes, mode: str, data: bytes) -> SourceFile:
-    """Build the entry of a file with these contents, which only a TEXT keeps."""
+def file_entry(path: bytes, mode: str, data: bytes, size: int) -> SourceFile:
+    """Build the entry of a file that begins with `data`, which only a TEXT keeps: of that it is all."""
     kind = kind_of(data)
-    return SourceFile(decode_path(path), mode, kind, data if kind is FileKind.TEXT else b"")
+    if kind is FileKind.TEXT:
+        return SourceFile(decode_path(path), mode, kind, data)
+    return SourceFile(decode_path(path), mode, kind, size=size)
 
 
 class _Special(Exception):
@@ -161,7 +163,7 @@ def _read_entry(folders: _Folders, entry: Entry, modes: DiskModes) -> Iterator[S
     elif stat.S_ISREG(info.st_mode):
         if info.st_size > HUGE_OVER:
             raise _Huge
-        yield file_entry(entry.path, _mode(info, entry, modes), _read_file(folder, name))
+        yield file_entry(entry.path, _mode(info, entry, modes), _read_file(folder, name), info.st_size)
     else:
         raise _Special
 

@@ -1,4 +1,4 @@
-"""Model text -> a reproduction test (mission section 1.3), placed where the repository's own tests lie.
+"""Model text -> a reproduction test, placed where the repository's own tests lie.
 
 Tests that differ in comments, docstrings and formatting alone have one name and are one test: its name is made of its
 normal form. What the model says is parsed and never imported or run here, and never chooses a path.

@@ -7,8 +7,13 @@ Files with tests that take long come first, so that no process is left alone wit
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 LEVELS = ("slow", "thorough")
+
+# No test may depend on how fast the machine is.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # pytest shows what differs in an assertion of test modules alone, unless told.
 pytest.register_assert_rewrite("tests.sandboxes.contract", "tests.samplers.contract")

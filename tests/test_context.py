@@ -131,6 +131,15 @@ def test_a_long_issue_keeps_its_start_and_its_end() -> None:
     assert fit_issue(issue, 10_000, GAUGE) is issue
 
 
+def test_of_a_long_issue_two_thirds_are_its_start_and_one_its_end() -> None:
+    text = "".join(f"{n:05}" for n in range(600))  # 3,000 characters, of which a fifth fits
+    head, said, tail = fit_issue(Issue(text), GAUGE.tokens(text) // 5, GAUGE).text.split("\n")
+    assert (len(head), len(tail)) == (400, 200)
+    assert text.startswith(head)
+    assert text.endswith(tail)
+    assert said == "[... 2400 characters of the issue are not shown ...]"
+
+
 @pytest.mark.parametrize(
     ("letters", "shown"),
     [

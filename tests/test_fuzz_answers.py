@@ -158,7 +158,7 @@ def test_10000_mutated_answers_become_patches_that_apply_or_reasons(repository: 
 
 
 @given(st.lists(st.sampled_from(PIECES + EDITS), max_size=25).map("".join), st.sampled_from(Matching))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_of_the_formats_pieces_is_read(repository: Path, text: str, matching: Matching) -> None:
     judge(repository, text, matching)
     judge(repository, f"```\n### docs/b.txt\n<<<<<<< SEARCH\n{text}=======\n{text}>>>>>>> REPLACE\n", matching)
@@ -166,7 +166,6 @@ def test_any_text_of_the_formats_pieces_is_read(repository: Path, text: str, mat
 
 
 @given(st.text(), st.sampled_from(Matching))
-@settings(deadline=None)
 def test_any_text_is_read(repository: Path, text: str, matching: Matching) -> None:
     judge(repository, text, matching)
     judge(repository, fenced(edit(text.replace("\n", " ") or "n", "", "x\n")), matching)

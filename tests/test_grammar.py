@@ -179,7 +179,7 @@ def answers(draw: st.DrawFn) -> tuple[EditTask, str]:
     return EditTask("", (whole("a.txt", text),)), answer("a.txt", search, replace)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(answers())
 def test_what_is_accepted_applies_and_what_applies_is_accepted(drawn: tuple[EditTask, str]) -> None:
     task, text = drawn

@@ -5,7 +5,16 @@ import time
 import pytest
 
 from agentless_mini.domain import FileKind, Issue, Snapshot, SourceFile
-from agentless_mini.lexical import PathIndex, candidate_files, is_test_path, mentions, rank_files, survey, terms
+from agentless_mini.lexical import (
+    PathIndex,
+    candidate_files,
+    is_test_file,
+    is_test_path,
+    mentions,
+    rank_files,
+    survey,
+    terms,
+)
 
 
 def text_file(path: str, text: str = "x = 1\n") -> SourceFile:
@@ -31,10 +40,28 @@ def snapshot(*files: SourceFile, name: str = "shop") -> Snapshot:
         ("pkg/testing.py", False),
         ("pkg/contest.py", False),
         ("latest.py", False),
+        ("test.py", True),
+        ("pkg/test.py", False),
     ],
 )
 def test_test_files_are_told_by_their_names(path: str, expected: bool) -> None:
     assert is_test_path(path) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("def test_total():\n    assert total([]) == 0\n", True),
+        ("async def test_total(): ...\n", True),
+        ("class Totals(unittest.TestCase):\n    def test_total(self): ...\n", True),
+        ("class test(Command):\n    def test_suite(self): ...\n", False),  # as setuptools.command.test
+        ("def run_tests(): ...\n", False),
+    ],
+)
+def test_a_test_py_in_a_package_is_told_by_what_it_defines(text: str, expected: bool) -> None:
+    assert is_test_file(text_file("pkg/test.py", text)) is expected
+    assert is_test_file(text_file("pkg/testing.py", text)) is False
+    assert is_test_file(text_file("test.py", "")) is True
 
 
 def test_candidates_leave_out_tests_binaries_links_and_names_that_no_prompt_can_carry() -> None:

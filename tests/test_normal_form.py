@@ -561,7 +561,7 @@ def test_a_star_import_makes_every_name_unsure() -> None:
 
 
 @given(st.text("ab=( )\n:#\"'\\", max_size=60), st.text("ab=( )\n:#\"'\\", max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_has_a_form(before: str, after: str) -> None:
     for path in ("a.py", "a.js", "a.yaml", "a.txt", "a.md"):
         Forms().of(path, after.encode(), before.encode())

@@ -115,7 +115,7 @@ def contents(draw: st.DrawFn) -> bytes:
 
 
 @given(before=st.none() | contents(), after=st.none() | contents(), name=st.sampled_from(NAMES))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_git_makes_the_very_bytes_of_any_change(
     repository: Path, before: bytes | None, after: bytes | None, name: str
 ) -> None:

@@ -94,6 +94,12 @@ def test_the_folder_that_packages_lie_in_does_not_matter(root: str, package: tup
     assert related(snapshot, f"{root}shop/cart.py") == ["a"]
 
 
+def test_a_file_called_test_holds_tests_at_the_top_and_in_a_package() -> None:
+    used = f"from shop import cart\n{TEST}"
+    snapshot = tree(shop__="", shop__cart="", shop__test=used, shop__tests=used, test=used, shop__command__test="x = 1")
+    assert set(related_tests(snapshot, ["shop/cart.py"])) == {"shop/test.py", "shop/tests.py", "test.py"}
+
+
 def test_the_nearer_a_test_the_earlier_it_comes() -> None:
     snapshot = tree(
         shop__="",
@@ -148,7 +154,7 @@ def test_what_holds_no_test_is_not_run() -> None:
         shop__cart="",
         tests__test_data="import shop.cart",
         tests__cart="import shop.cart\n" + TEST,
-        shop__test="import shop.cart\n" + TEST,
+        shop__test="import shop.cart\nclass test(Command):\n    def test_suite(self): ...\n",
         tests__test_case="import shop.cart, unittest\nclass A(unittest.TestCase): ...",
     )
     assert related(snapshot, "shop/cart.py") == ["case"]

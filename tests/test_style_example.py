@@ -21,7 +21,8 @@ GAUGE = Gauge(1.0)
 
 def chosen(*files: SourceFile, issue: Issue = ISSUE, runner: Runner = Runner.PYTEST) -> list[str]:
     snapshot = shop(*files)
-    likely = style_examples(issue, snapshot, survey(issue, snapshot))
+    held = snapshot.by_path()
+    likely = [held[path] for path in style_examples(issue, snapshot, survey(issue, snapshot))]
     first = first_with_tests(likely, runner)
     assert first is None or first in likely
     return [first.path] if first else []

@@ -67,7 +67,7 @@ def changes_of_a_file(draw: st.DrawFn, path: str) -> FileChange:
 
 
 @given(st.tuples(*(changes_of_a_file(path) for path in ("a.txt", "b c.txt", " d"))))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_changes_come_back_byte_for_byte_and_git_agrees(repository: Path, changes: tuple[FileChange, ...]) -> None:
     patch = came_back(changes)
     before = {item.path: item.before for item in changes if item.before is not None}

@@ -14,6 +14,8 @@ from agentless_mini.stages.localize import LocalizeSettings
 from agentless_mini.stages.repair import RepairSettings
 from agentless_mini.stages.reproduce import ReproduceSettings
 
+REWRITES = 50
+"""Repairs by the carried model where nobody says how many: with more, its benchmark solved nothing more."""
 SEEDS = 1_000_000
 """Seeds from one generation of answers to the next."""
 
@@ -42,10 +44,16 @@ def chain_of(config: Config) -> ChainSettings:
     )
 
 
-def settled(config: Config, newest: int) -> Config:
-    """Return the settings with the number of the generation, where `newest` is the newest that is recorded."""
+def settled(config: Config, newest: int, chosen: ChosenModel | None = None) -> Config:
+    """Return the settings with the number of the generation, where `newest` is the newest that is recorded.
+
+    Where nobody said how many repairs are sampled, a model that rewrites lines has a default of its own.
+    """
     named = newest if config.generation is None else config.generation
-    return config.model_copy(update={"generation": newest + 1 if config.fresh else named})
+    update: dict[str, object] = {"generation": newest + 1 if config.fresh else named}
+    if chosen is not None and not chosen.writes and "samples" not in config.repair.model_fields_set:
+        update["repair"] = config.repair.model_copy(update={"samples": REWRITES})
+    return config.model_copy(update=update)
 
 
 def identity(chosen: ChosenModel, config: Config) -> str:

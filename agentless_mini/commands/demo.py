@@ -18,6 +18,7 @@ from rich.text import Text
 
 from agentless_mini import sample
 from agentless_mini.commands.boxes import Yard, open_bench
+from agentless_mini.commands.chain import REWRITES
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import people, require_stdout
@@ -40,8 +41,6 @@ SAMPLE = Path(sample.__file__).parent
 TESTS = "test_durations.py"
 SOURCES = ("durations.py", TESTS)
 FAILING = f"{TESTS}::DurationsTest::test_formats_one_of_a_unit"
-CANDIDATES = 50
-"""Rewrites of the carried model that are tried: beyond, the benchmark of line rewriting solved nothing more."""
 ANSWERS = 10
 """Answers of a named model, each of which can cost as much as all rewrites together."""
 TESTS_TIMEOUT = 60.0
@@ -78,7 +77,7 @@ def settings_of(config: Config, model: str | None) -> Config:
     What is about the user's own project is left out, and what the carried model cannot do: rounds, an early end, tests,
     a vote for files.
     """
-    samples = ANSWERS if model else CANDIDATES
+    samples = ANSWERS if model else REWRITES
     changed: dict[str, object] = {
         "engine": Engine.EMBEDDED,
         "endpoint": EndpointSettings(model=model),

@@ -1,6 +1,6 @@
 """The first line of a run: who answers and where, how much is asked for, and what runs the tests."""
 
-from agentless_mini.commands.chain import identity
+from agentless_mini.commands.chain import REWRITES, identity
 from agentless_mini.commands.models import ChosenModel
 from agentless_mini.config import Config
 from agentless_mini.environments import UNTESTED
@@ -24,6 +24,8 @@ def amount(config: Config, chosen: ChosenModel, tests_run: str, given: int = 0) 
     """Return how many samples and tests are asked for, `given` of these the user's own; `tests_run` is as `foresee`."""
     rounds, each = config.evolve.rounds, config.evolve.per_round
     repairs = f"{'at most ' if config.repair.stop_when else ''}{config.repair.samples} repairs"
+    if not chosen.writes and config.repair.samples == REWRITES:
+        repairs += " (the carried model's default)"
     if rounds > 1:
         repairs = f"{rounds} rounds of {each or -(-config.repair.samples // rounds)} repairs"
     written = config.reproduce.samples if chosen.writes and not tests_run.startswith(UNTESTED) else 0

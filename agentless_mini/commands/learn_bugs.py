@@ -18,7 +18,7 @@ from rich.text import Text
 from agentless_mini.commands.learn_models import made_folder
 from agentless_mini.commands.learn_options import BugsOptions
 from agentless_mini.commands.models import Machine
-from agentless_mini.commands.terminal import people, require_stdout
+from agentless_mini.commands.terminal import noted, people, require_stdout
 from agentless_mini.config import Config
 from agentless_mini.domain import Event, Note
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
@@ -67,7 +67,7 @@ async def _made(
     async with AsyncExitStack() as stack:
         request = PlainRequest(config.sandbox, machine.cache, machine.environment)
         opened = await open_plain(request, tell, stack)
-        store = stack.enter_context(Store.open(options.out / RECORD))
+        store = stack.enter_context(Store.open(options.out / RECORD, noted(console)))
         recorded = replace(opened, sandbox=RecordedSandbox(opened.sandbox, store))
         maker = Maker(config.bugs, Prober(recorded, config.bugs.batch), funnel)
         found: list[Task] = []

@@ -47,7 +47,11 @@ class Lines:
     def __call__(self, event: Event) -> None:
         """Tell a note."""
         if isinstance(event, Note):
-            self.say(f"note: {event.text}")
+            self.note(event.text)
+
+    def note(self, said: str) -> None:
+        """Tell what people should know."""
+        self.say(f"note: {said}")
 
     def say(self, said: str) -> None:
         """Tell a sentence."""

@@ -27,21 +27,18 @@ def run_rl(training: TrainingOptions, config: Config, machine: Machine) -> None:
     require_inputs(training, config.rl)
     decide_precision()
     lines = Lines(console_of(quiet=training.quiet))
-    from agentless_mini.learning.rl import train_rl
-    from agentless_mini.learning.training import Task, is_first
 
-    task = Task("rl", named_model(training.model), training.data, training.out, load_prompts(config.prompts), lines.say)
-    with stdout_kept(), ExitStack() as stack:
-        checking = None
-        if config.rl.runs_checks:
-            checking = stack.enter_context(_checks(config, machine, lines)).values
-        outcome = train_rl(task, config.rl, checking)
-    if is_first():
-        sys.stdout.write(outcome.document() + "\n")
-
-
-def _checks(config: Config, machine: Machine, lines: Lines) -> Checks:
     async def opening(stack: AsyncExitStack) -> Opened:
         return await open_plain(PlainRequest(config.sandbox, machine.cache, machine.environment), lines, stack)
 
-    return Checks(opening)
+    with stdout_kept(), ExitStack() as stack:
+        # Before the libraries are imported, which takes a minute on a slow machine.
+        checking = stack.enter_context(Checks(opening)).values if config.rl.runs_checks else None
+        from agentless_mini.learning.rl import train_rl
+        from agentless_mini.learning.training import Task, is_first
+
+        prompts = load_prompts(config.prompts)
+        task = Task("rl", named_model(training.model), training.data, training.out, prompts, lines.say)
+        outcome = train_rl(task, config.rl, checking)
+    if is_first():
+        sys.stdout.write(outcome.document() + "\n")

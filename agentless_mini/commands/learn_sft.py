@@ -78,7 +78,7 @@ async def _bred(training: TrainingOptions, place: str, config: Config, around: t
     out = made_folder(training.out / PARENTS)
     counts: Counter[str] = Counter()
     async with AsyncExitStack() as stack:
-        store = stack.enter_context(Store.open(training.out / RECORD))
+        store = stack.enter_context(Store.open(training.out / RECORD, lines.note))
         if place.startswith(("http://", "https://")):
             endpoint = config.endpoint.model_copy(update={"base_url": place})
             asked = config.model_copy(update={"endpoint": endpoint})

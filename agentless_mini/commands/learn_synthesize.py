@@ -41,7 +41,7 @@ async def _run(options: SynthesizeOptions, config: Config, machine: Machine, cou
     require_rows(options.data)
     made_folder(options.out)
     async with AsyncExitStack() as stack:
-        store = stack.enter_context(Store.open(options.out / RECORD))
+        store = stack.enter_context(Store.open(options.out / RECORD, lines.note))
         sampler = await recorded_model(config, (machine, store, lines), stack)
         teacher = Teacher(sampler, load_prompts(config.prompts), config.synthesize)
         explained = synthesize(read_rows(options.data), teacher, counts)

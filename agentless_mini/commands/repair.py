@@ -45,9 +45,17 @@ from agentless_mini.pipeline import NO_SANDBOX, ChainSettings, check_named, reso
 from agentless_mini.ports import PatchCheck, Sampler
 from agentless_mini.prompts import Prompts
 from agentless_mini.ranking import Chosen, Level, Trust, trust
-from agentless_mini.record import RecordedSampler, RunId, RunStart, RunStatus, Store, traced_scoring
+from agentless_mini.record import (
+    RecordedSampler,
+    RunId,
+    RunStart,
+    RunStatus,
+    Store,
+    recorded_derive,
+    traced_scoring,
+)
+from agentless_mini.report.cells import flowed
 from agentless_mini.report.document import run_document
-from agentless_mini.report.live import flowed
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
 from agentless_mini.repository import Repository
@@ -175,7 +183,7 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
         chosen = await choose_model(around)
         scoring, _ = await open_scorer(around.config.scorer, around) if around.config.evolve.scored else (None, None)
         newest = parts.store.runs.newest_generation(chosen.name, parts.task.issue.text)
-        parts = replace(parts, task=replace(parts.task, config=settled(parts.task.config, newest)))
+        parts = replace(parts, task=replace(parts.task, config=settled(parts.task.config, newest, chosen)))
         run = parts.store.runs.begin(_start(parts, chosen))
         try:
             await _tell(parts, chosen, run)
@@ -235,6 +243,7 @@ async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitSta
             parts.progress,
             _instance(parts.snapshot),
             traced_scoring(model.scoring, parts.store, run) if model.scoring else None,
+            derive=recorded_derive(parts.store),
         )
         try:
             return await resolve(task.issue, parts.snapshot, session, _settings(task), opening)

@@ -38,7 +38,9 @@ class SamplingOptions:
     """How many answers are drawn, and how."""
 
     samples: Annotated[
-        int | None, typer.Option("--samples", "-n", help="Repairs sampled [10]."), Setting("repair.samples")
+        int | None,
+        typer.Option("--samples", "-n", help="Repairs sampled [10; 50 by the carried model]."),
+        Setting("repair.samples"),
     ] = None
     localize_samples: Annotated[
         int | None, typer.Option(help="Localizations sampled [4]."), Setting("localize.samples")

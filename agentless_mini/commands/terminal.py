@@ -237,7 +237,7 @@ def _fail(sentence: str, code: int) -> NoReturn:
     if os.environ.get("AMINI_DEBUG"):
         with contextlib.suppress(OSError):
             traceback.print_exc()
-    from agentless_mini.report.live import flowed
+    from agentless_mini.report.cells import flowed
 
     console = people()
     told = Text(flowed(f"amini: {' '.join(sentence.split())}", console, 7))

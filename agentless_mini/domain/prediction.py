@@ -34,7 +34,7 @@ class Choice:
 
     @property
     def share(self) -> float:
-        """Return the vote share in (0, 1], the confidence of mission section 1.5."""
+        """Return the vote share in (0, 1], which is the confidence."""
         return self.votes / self.valid
 
 

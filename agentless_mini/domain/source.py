@@ -28,13 +28,15 @@ class SourceFile:
     """One entry of a tree.
 
     `path` is relative, with `/`; bytes of a name that are not UTF-8 are surrogate escapes. `mode` is git's, in octal
-    ("100644", "100755", "120000", "160000"). `data` holds the exact bytes of a TEXT file and is empty for the others.
+    ("100644", "100755", "120000", "160000"). `data` holds the exact bytes of a TEXT file and is empty for the others;
+    `size` counts those of a BINARY or LARGE one.
     """
 
     path: str
     mode: str
     kind: FileKind
     data: bytes = b""
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Model text -> edits -> patch -> normal form: the one parser and the one applier (mission section 2).
+"""Model text -> edits -> patch -> normal form: the one parser and the one applier.
 
 Inference, evaluation and training read answers through this package and nothing else. It is pure: it opens no file,
 runs no git, and what a model says is never evaluated, expanded or passed on as a command.

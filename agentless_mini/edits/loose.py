@@ -1,4 +1,4 @@
-"""Looser matching, for models that copy carelessly: an option, off in training (mission section 2).
+"""Looser matching, for models that copy carelessly: an option, off in training.
 
 Six levels, each tried only where the one before finds nothing, each of use only where it finds exactly one place:
 blanks at the ends of lines are ignored; then blank lines, too; the whole SEARCH is indented otherwise (the replacement

@@ -1,4 +1,4 @@
-"""A model's answer -> edits (mission section 2).
+"""A model's answer -> edits.
 
 An edit is a line `### path`, `<<<<<<< SEARCH`, the lines to find, `=======`, the lines to put there,
 `>>>>>>> REPLACE`. It is read inside a fenced block, as models are asked, and outside of one; one without a path of its

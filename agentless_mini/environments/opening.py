@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from agentless_mini.domain import Phase, PhaseStarted, Runner, Snapshot
+from agentless_mini.domain import MIB, Phase, PhaseStarted, Runner, Snapshot
 from agentless_mini.environments.imaged import check_docker, open_docker
 from agentless_mini.environments.index import find_index
 from agentless_mini.environments.needs import needs_of
@@ -16,10 +16,13 @@ from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
 from agentless_mini.sandboxes.daemon import require_daemon
 from agentless_mini.sandboxes.landlock import find_landlock
 from agentless_mini.sandboxes.scratch import Scratch, sweep_scratch
+from agentless_mini.sandboxes.wire import no_room
 
 _NOT_ASKED_FOR = "No test is run, as --sandbox none says."
 UNTESTED = "no test is run"
 """The beginning of what `foresee` returns where none is."""
+_PAGE = 4096
+"""What a file in a box takes is counted in pages of at least this size."""
 _NAMES = {SandboxKind.LOCAL: "bubblewrap", SandboxKind.UNSAFE: "no sandbox at all"}
 
 
@@ -70,11 +73,16 @@ async def open_place(
 
 
 async def check_place(snapshot: Snapshot, runner: Runner, settings: SandboxSettings) -> None:
-    """Raise as `open_place` does where the way that was asked for cannot work, without building or pulling.
+    """Raise as `open_place` or a box of it where the way that was asked for cannot work, without building or pulling.
 
-    An image that is not here is looked for in its registry. Where the settings leave the choice, nothing is checked.
+    The tree has to fit into a box. An image that is not here is looked for in its registry. Where the settings leave
+    the choice, nothing is checked.
     """
     kind = _kind(settings)
+    if kind in {SandboxKind.DOCKER, SandboxKind.LOCAL, SandboxKind.LANDLOCK}:
+        pages = sum(-(-max(file.size, len(file.data)) // _PAGE) for file in snapshot.files)
+        if (needed := -(-pages * _PAGE // MIB)) > settings.disk_mib:
+            raise no_room(f"{needed} MiB of files, and room for {settings.disk_mib} MiB")
     if kind is SandboxKind.DOCKER:
         await check_docker(settings, needs_of(snapshot, runner))
     elif kind is SandboxKind.LOCAL:
@@ -124,5 +132,5 @@ async def _first_that_works(work: Work, stack: AsyncExitStack) -> Opened | Unava
             if kind is SandboxKind.LOCAL and isinstance(error, BuildFailed):
                 break
             if following:
-                work.note(f"{name} is not used, {following} is tried instead. {error}")
+                work.note(f"Trying {following} instead of {name}. {error}")
     return Unavailable(f"No test is run, for there is no environment. {' '.join(dict.fromkeys(reasons))}")

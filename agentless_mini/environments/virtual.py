@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -22,7 +23,6 @@ from agentless_mini.domain import Environment, Job, JobResult, Place
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.environments.build import build_job, identity_of, overlay_files, read_build
 from agentless_mini.environments.dated import Builder, fitting
-from agentless_mini.environments.index import Index
 from agentless_mini.environments.pythons import Interpreter, choose_python
 from agentless_mini.environments.settings import SandboxKind
 from agentless_mini.environments.shelf import Manifest, Slot, hand_over, seal
@@ -43,7 +43,6 @@ from agentless_mini.sandboxes.landlock import TREE, Landlock, LandlockSandbox, f
 from agentless_mini.sandboxes.local import LocalSandbox, UnsafeLocal, in_box
 from agentless_mini.sandboxes.packs import Pack
 from agentless_mini.sandboxes.scratch import Scratch
-from agentless_mini.sandboxes.wire import Hear
 
 _SKELETON_SECONDS = 60
 _ROOTS_CACHE = Path("/var/cache/agentless-mini")
@@ -70,47 +69,51 @@ class _InPlace:
 
 
 @dataclass(frozen=True)
-class _Boxed(_InPlace):
-    bubblewrap: Bubblewrap
-    index: Index
-    boxes: int
-    hear: Hear
-    name: str = "virtual environment"
+class _InBoxes(_InPlace, ABC):
+    """A way whose build is one box that can write the environment alone, and reach the network."""
+
+    work: Work
+
+    @property
+    def boxes(self) -> int:
+        settings = self.work.settings
+        return settings.boxes or boxes_here(settings.limits())
+
+    @abstractmethod
+    async def run(self, job: Job, pack: Pack, box: Box) -> JobResult: ...
 
     async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
-        room = replace(room_for(job, environment), hear=self.hear)
+        room = replace(room_for(job, environment), hear=self.work.hear)
         if room.uid is not None:
             hand_over(environment.folder, room.uid)
-        access = Access((environment.folder,), self.index.folders(), Network.HOST)
-        result = await in_box(self.bubblewrap, job, pack, Box(room, environment, access))
+        access = Access((environment.folder,), self.work.index.folders(), Network.HOST)
+        result = await self.run(job, pack, Box(room, environment, access))
         if room.uid is not None:
             hand_over(environment.folder, os.geteuid())
         seal(environment.folder)
         return result
+
+
+@dataclass(frozen=True)
+class _Boxed(_InBoxes):
+    bubblewrap: Bubblewrap
+    name: str = "virtual environment"
+
+    async def run(self, job: Job, pack: Pack, box: Box) -> JobResult:
+        return await in_box(self.bubblewrap, job, pack, box)
 
     def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox:
         return LocalSandbox(self.bubblewrap, environments, packs, self.boxes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Fenced:
+@dataclass(frozen=True)
+class _Fenced(_InBoxes):
     landlock: Landlock
-    index: Index
-    boxes: int
-    hear: Hear
     scratch: Scratch
     name: str = "virtual environment for Landlock"
 
-    async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
-        room = replace(room_for(job, environment), hear=self.hear)
-        if room.uid is not None:
-            hand_over(environment.folder, room.uid)
-        access = Access((environment.folder,), self.index.folders(), Network.HOST)
-        result = await in_fence(self.landlock, job, pack, Box(room, environment, access), _builds(environment.folder))
-        if room.uid is not None:
-            hand_over(environment.folder, os.geteuid())
-        seal(environment.folder)
-        return result
+    async def run(self, job: Job, pack: Pack, box: Box) -> JobResult:
+        return await in_fence(self.landlock, job, pack, box, _builds(box.environment.folder))
 
     def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox:
         return LandlockSandbox(self.landlock, environments, packs, self._folder, self.boxes)
@@ -169,21 +172,17 @@ async def open_boxed(work: Work) -> Opened:
         raise EnvironmentFailed("Bubblewrap needs Linux: use --sandbox docker.")
     tried = work.settings.kind is not SandboxKind.LOCAL  # where there is no choice, the first box tells
     bubblewrap = await asyncio.to_thread(lambda: find_bubblewrap(work.settings.bubblewrap, tried=tried))
-    boxes = work.settings.boxes or boxes_here(work.settings.limits())
-    return await _open(work, _Boxed(bubblewrap, work.index, boxes, work.hear))
+    return await _open(work, _Boxed(work, bubblewrap))
 
 
 async def open_fenced(work: Work, stack: AsyncExitStack) -> Opened:
     """Return a place in boxes of Landlock. Root's are kept where other users may go. Raises `EnvironmentFailed`."""
     landlock = await asyncio.to_thread(find_landlock)
-    boxes = work.settings.boxes or boxes_here(work.settings.limits())
     scratch = Scratch()
     stack.callback(scratch.close)
     if os.geteuid() == 0 and not is_open(work.request.cache):
         work = replace(work, request=replace(work.request, cache=_ROOTS_CACHE))
-    return await _open(
-        work, _Fenced(landlock, work.index, boxes, work.hear, scratch), is_open if os.geteuid() == 0 else _any
-    )
+    return await _open(work, _Fenced(work, landlock, scratch), is_open if os.geteuid() == 0 else _any)
 
 
 async def open_unboxed(work: Work, stack: AsyncExitStack) -> Opened:

@@ -42,6 +42,7 @@ from agentless_mini.record import (
     RunStart,
     RunStatus,
     Store,
+    recorded_derive,
     traced_scoring,
 )
 from agentless_mini.stages.bench import Bench, NoBench, Opening
@@ -191,7 +192,15 @@ async def _predict(task: Assignment, desk: Desk, bed: Testbed, progress: _Progre
     run = desk.store.runs.begin(_start(task, desk, tree))
     with _ended(desk.store, run):
         scoring = traced_scoring(desk.scoring, desk.store, run) if desk.scoring else None
-        session = Session(desk.sampler.of(run), desk.prompts, tree.check, progress, task.instance.id, scoring)
+        session = Session(
+            desk.sampler.of(run),
+            desk.prompts,
+            tree.check,
+            progress,
+            task.instance.id,
+            scoring,
+            derive=recorded_derive(desk.store),
+        )
         opening = _recorded(bed.opening(tree.snapshot), desk.store, run)
         chain, notes = _chain(task, desk, tree)
         prediction = await resolve(task.instance.issue, tree.snapshot, session, chain, opening)

@@ -1,6 +1,6 @@
 """The instances of a benchmark, in two parts that never meet in the chain: what it may know, and the answer.
 
-Mission section 4: nothing of the patch, the test patch, the lists of tests, the hints or the evaluation script reaches
+Nothing of the patch, the test patch, the lists of tests, the hints or the evaluation script reaches
 a prompt or a stage that runs tests.
 """
 

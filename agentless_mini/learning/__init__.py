@@ -1,1 +1,1 @@
-"""Learning from pull requests and made-up bugs (mission section 5): rows, curation, rewards, trainers."""
+"""Learning from pull requests and made-up bugs, after SWE-RL and Satori-SWE: rows, curation, rewards, trainers."""

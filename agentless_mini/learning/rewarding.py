@@ -1,7 +1,7 @@
 """Rollouts of TRL -> rewards: one number for each answer, None where nobody can tell.
 
 An answer is read by the reader of inference on the tree of its row. A shaped reward is by how much the potential of
-the answer is above that of one of the patches that its prompt shows, less the format penalty (mission section 5). The
+the answer is above that of one of the patches that its prompt shows, less the format penalty (arXiv 2505.23604). The
 potential is any that measures patches: `similarities`, the rows' checks, a reward model. What is no patch has the least
 potential, 0; what nobody can tell has none, and so has the reward that hangs on it.
 """

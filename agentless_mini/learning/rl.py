@@ -1,4 +1,7 @@
-"""Reinforcement learning on rows (mission section 5): GRPO, rewarded by similarity, equality, tests, or shaping.
+"""Reinforcement learning on rows: GRPO, rewarded by similarity, equality, tests, or shaping.
+
+After "Reward modeling" of SWE-RL (arXiv 2502.18449) and "Large-scale RL for Self-Evolution" of Satori-SWE (arXiv
+2505.23604).
 
     similarity, discrete, tests    SWE-RL: the prompt of a repair
     shaped                         Satori's third step: the prompt shows earlier patches, which the row must have;

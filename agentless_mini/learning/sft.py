@@ -1,4 +1,4 @@
-"""Supervised fine-tuning (mission section 5): classical, and by mutation, on prompts that show earlier patches.
+"""Supervised fine-tuning (Satori, arXiv 2505.23604): classical, and by mutation, on prompts that show earlier patches.
 
 The loss is on the answer alone. Both kinds start from the same base, as Satori's do: the mutation model is not trained
 from the classical one, it is shown that one's patches.

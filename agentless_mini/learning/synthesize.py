@@ -1,4 +1,4 @@
-"""A teacher writes the reasoning of rows (mission section 5): shown the answer, it explains how one comes to it.
+"""A teacher writes the reasoning of rows: shown the answer, it explains how one comes to it.
 
 The reasoning is kept only if the edits that follow it come to the oracle, by normal form: a teacher that loses the
 thread is not believed. Rows that have a reasoning are passed on as they are.

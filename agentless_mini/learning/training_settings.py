@@ -44,7 +44,7 @@ class Tracker(enum.StrEnum):
 
 
 class SftKind(enum.StrEnum):
-    """What a supervised example shows (mission section 5, Satori 1 and 2)."""
+    """What a supervised example shows (Satori-SWE, arXiv 2505.23604, "Small-scale Mutation SFT")."""
 
     CLASSICAL = "classical"  # issue and code
     MUTATION = "mutation"  # issue, code and earlier patches

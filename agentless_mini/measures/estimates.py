@@ -8,7 +8,7 @@ from typing import Protocol
 RESAMPLES = 2000
 LEVEL = 0.95
 
-# The bins of mission section 1.5, by vote share: under a quarter, up to a half, more.
+# The bins of vote shares: under a quarter, up to a half, more.
 QUARTER, HALF = 0.25, 0.5
 
 
@@ -73,7 +73,7 @@ class Bin:
 
 
 def calibration(answers: Iterable[tuple[float, bool]]) -> tuple[Bin, ...]:
-    """Sort answers, each a vote share and whether it is right, into the bins of mission section 1.5.
+    """Sort answers, each a vote share and whether it is right, into the bins of vote shares.
 
     A share of exactly a quarter or a half is in the middle bin.
     """

@@ -11,7 +11,7 @@ a true smaller run:
 One prefix, in the order of the samples, and no mean over random subsets: the subsets would choose patches that no
 other way chooses, each of which had to be graded. So a point has the noise of its draw.
 
-Of an evolution (mission section 3) only whole rounds are a smaller run: the first t are what `--rounds t` draws with as
+Of an evolution only whole rounds are a smaller run: the first t are what `--rounds t` draws with as
 many samples a round. Their samples are not exchangeable, since the later ones were shown earlier ones; only those of
 the first round are samples as any run without evolution draws them.
 """
@@ -119,7 +119,7 @@ class Curves:
 
 
 def curves(replay: Replay, method: Method, more: Collection[int] = ()) -> Curves:
-    """Rank the run again at each point of the curves of mission section 6, or at the end of each round.
+    """Rank the run again at each point of the curves of SWE-RL's analysis of more samples, or at the end of each round.
 
     `more` are further numbers of samples to do so at, where the run has no rounds and drew more.
     """

@@ -1,4 +1,4 @@
-"""What each round of an evolution brought (mission section 3), and how good its patches are. It chooses nothing.
+"""What each round of an evolution brought (Satori, arXiv 2505.23604), and how good its patches are. It chooses nothing.
 
 A run without evolution is one round.
 """

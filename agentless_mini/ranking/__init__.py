@@ -1,8 +1,8 @@
 """Candidates -> the chosen patch, and why: a pure function of what is known.
 
-Without execution the choice is the majority vote over normalised patches, with it dual execution agreement (mission
-section 1.5). `standing` counts the votes of each patch and what the tests say of it, `likeness` tells equals apart,
-`order` says which is better, `choosing` takes the best and gives the reason, `trusting` says what it has shown.
+Without execution the choice is the majority vote over normalised patches, with it dual execution agreement (CodeT,
+arXiv 2207.10397). `standing` counts the votes of each patch and what the tests say of it, `likeness` tells equals
+apart, `order` says which is better, `choosing` takes the best and gives the reason, `trusting` says what it has shown.
 Nothing here runs a test.
 """
 

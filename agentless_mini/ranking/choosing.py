@@ -23,7 +23,7 @@ def vote(candidates: Sequence[Candidate]) -> Choice | None:
 def rank(
     candidates: Sequence[Candidate], execution: Execution | None, method: Method = Method.AGREEMENT
 ) -> Choice | None:
-    """Return the best candidate after mission section 1.5, or None where none is valid.
+    """Return the best candidate, or None where none is valid.
 
     A patch without a verdict is left out, unless there is none at all, or no test: then the vote over all valid
     candidates decides. Where the tests do not tell the patches apart every method comes to the vote, and the reason

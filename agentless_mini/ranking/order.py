@@ -15,7 +15,7 @@ class Method(enum.StrEnum):
     """How the patch is chosen among those that were executed."""
 
     VOTE = "vote"  # most samples, whatever the tests say
-    AGREEMENT = "agreement"  # dual execution agreement: mission section 1.5, after CodeT
+    AGREEMENT = "agreement"  # dual execution agreement, after CodeT (arXiv 2207.10397)
     SCORES = "scores"  # Kimi-Dev: share of fail-to-pass plus share of pass-to-pass
     CONSISTENCY = "consistency"  # SWE-Swiss: the vote, with likeness, among those that pass most tests
 

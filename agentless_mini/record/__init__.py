@@ -7,7 +7,15 @@ outcome, its `evals` how far the instances of an evaluation came. `schema` docum
 
 from agentless_mini.record.effects import Kind, Store, Values, stable_key
 from agentless_mini.record.evaluations import EvalLog
-from agentless_mini.record.memo import Memo, Once, RecordedSampler, RecordedSandbox, RecordedScorer, traced_scoring
+from agentless_mini.record.memo import (
+    Memo,
+    Once,
+    RecordedSampler,
+    RecordedSandbox,
+    RecordedScorer,
+    recorded_derive,
+    traced_scoring,
+)
 from agentless_mini.record.records import (
     AttemptRecord,
     AttemptState,
@@ -54,6 +62,7 @@ __all__ = [
     "Store",
     "Values",
     "generation_of",
+    "recorded_derive",
     "stable_key",
     "traced_scoring",
 ]

@@ -179,10 +179,16 @@ class Store:
         return next((kind.load(unpack(value)) for (value,) in rows), None)
 
     def put_value(self, kind: "Kind[V]", key: str, value: V) -> None:
-        """Record the value of a key, in place of one that is there."""
-        self._database.write(
-            "INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", (kind.name, key, pack(kind.dump(value)), time.time())
-        )
+        """Record the value of a key, in place of one that is there; of a kind with a limit the oldest go."""
+        values = kind.name, key, pack(kind.dump(value)), time.time()
+        with self._database.transaction():
+            self._database.write("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", values)
+            if kind.most:
+                self._database.write(
+                    "DELETE FROM memo WHERE kind = ?1 AND rowid NOT IN"
+                    " (SELECT rowid FROM memo WHERE kind = ?1 ORDER BY rowid DESC LIMIT ?2)",
+                    (kind.name, kind.most),
+                )
 
     def card(self, model: str) -> ModelCard | None:
         """Return the last card seen of the model that is asked for by this name, or None."""
@@ -197,7 +203,7 @@ class Store:
             return
         with self._database.transaction():
             self._database.write("DELETE FROM memo WHERE kind = ?", (token_counts(model).name,))
-            self.put_value(_CARD, model, card)
+        self.put_value(_CARD, model, card)
 
     def endpoint_model(self, address: str) -> str | None:
         """Return the model that this address served when it was last asked, or None."""
@@ -214,11 +220,15 @@ def _same(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 @dataclass(frozen=True)
 class Kind(Generic[V]):
-    """A kind of value that is remembered by key. `dump` and `load` are its way to JSON and back."""
+    """A kind of value that is remembered by key. `dump` and `load` are its way to JSON and back.
+
+    `most` is how many are kept, the newest; 0: all.
+    """
 
     name: str
     dump: Callable[[V], Any] = _same
     load: Callable[[Any], V] = _same
+    most: int = 0
 
 
 def _card_of(fields: dict[str, Any]) -> ModelCard:
@@ -227,6 +237,8 @@ def _card_of(fields: dict[str, Any]) -> ModelCard:
 
 SCORE = Kind[float]("score")
 """What a reward model gave an answer, by `ScoreRequest.keys`."""
+PATHS = Kind[tuple[str, ...]]("paths", list, tuple, most=100)
+"""Paths of a tree that a rule found, by the rule, its code, and what it was given; of a large tree some 60 kB each."""
 _CARD = Kind[ModelCard]("card", plain, _card_of)
 _ENDPOINT = Kind[str]("endpoint")
 

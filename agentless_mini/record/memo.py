@@ -12,6 +12,7 @@ only where something is owed. With a `run` it notes in the record what that run 
 
 import asyncio
 import copy
+import functools
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -26,6 +27,7 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from agentless_mini.domain import (
@@ -41,8 +43,8 @@ from agentless_mini.domain import (
     ScoreRequest,
 )
 from agentless_mini.errors import ModelChanged
-from agentless_mini.ports import Sampler, Sandbox, Scorer
-from agentless_mini.record.effects import SCORE, Store, Values, chat_key, token_counts
+from agentless_mini.ports import Derive, Find, Sampler, Sandbox, Scorer, derive_anew
+from agentless_mini.record.effects import PATHS, SCORE, Store, Values, chat_key, stable_key, token_counts
 from agentless_mini.record.records import RunId
 
 K = TypeVar("K", bound=Hashable)
@@ -331,6 +333,24 @@ def traced_scoring(scoring: Scoring, store: Store, run: RunId) -> Scoring:
         return found
 
     return scores
+
+
+def recorded_derive(store: Store) -> Derive:
+    """Return the `Derive` that takes what the same code derived from the same before."""
+    memo, shelf = Memo[str, tuple[str, ...]](), Values(store, PATHS)
+
+    async def derive(rule: str, given: tuple[str, ...], find: Find) -> tuple[str, ...]:
+        return await memo.one(shelf, stable_key(rule, code_state(), given), lambda: derive_anew(rule, given, find))
+
+    return derive
+
+
+@functools.cache
+def code_state(package: Path = Path(__file__).parent.parent) -> str:
+    """Return what changes with the code of this package: what older code derived is not taken for the newer's."""
+    files = sorted(package.rglob("*.py"))
+    states = [(str(path.relative_to(package)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return stable_key(states)
 
 
 def is_conclusive(result: JobResult) -> bool:

@@ -7,7 +7,8 @@ What was paid for:
 * `samples`       one answer: (key, idx), which stage and instance paid for it, the text, its tokens, when it arrived.
                   `untold` adds up 1, 2 and 4 where the tokens of prompt, cache and answer (then 0) are not known.
 * `memo`          any other value by kind and key, packed: `tokens MODEL` (a counted chat), `card` (the last one seen of
-                  a model), `endpoint` (the last model that an address served), `score` (of a reward model).
+                  a model), `endpoint` (the last model that an address served), `score` (of a reward model), `paths`
+                  (of a tree, as a rule found them; the newest few).
 * `boxes`         one sandbox run: key (`Job.key`), what was run for people to look at, what came of it, its seconds.
 
 What was done with it:
@@ -33,7 +34,7 @@ What an evaluation adds, where the store is one's:
 * `attempts`      how far each instance came: the run that decided it, or where and why it failed.
 * `grades`        what the official harness said of a patch: key (instance's row and diff).
 
-Columns named for structured values hold JSON; `boxes`, `generated`, `executions` and `verdicts` pack it, see
+Columns named for structured values hold JSON; `boxes`, `memo`, `generated`, `executions` and `verdicts` pack it, see
 `packing`. Times are seconds since 1970. Text that is no valid Unicode (a lone
 surrogate in a model's answer) is stored as a BLOB: see `database.text`.
 """
@@ -210,6 +211,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE outcomes ADD COLUMN repeats INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE patches ADD COLUMN undefined TEXT NOT NULL DEFAULT '[]';
     """,
+    "CREATE TABLE derived (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, paths NOT NULL);",
     """
     CREATE TABLE memo (
         kind TEXT NOT NULL, key TEXT NOT NULL, value NOT NULL, created REAL NOT NULL, PRIMARY KEY (kind, key)
@@ -223,5 +225,6 @@ MIGRATIONS: tuple[str, ...] = (
     DROP TABLE cards;
     DROP TABLE endpoints;
     DROP TABLE scores;
+    DROP TABLE derived;
     """,
 )

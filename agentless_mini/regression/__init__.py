@@ -1,4 +1,4 @@
-"""Which of a repository's own tests matter for the files that patches touch (mission section 1.4), told by reading.
+"""Which of a repository's own tests matter for the files that patches touch, told by reading.
 
 What counts is that a test imports a touched file, or imports what imports it, and that its name or folder is like the
 file's. Which tests really run a line is not known: nothing is executed here.
@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 
 from agentless_mini.domain import FileKind, Snapshot, SourceFile
-from agentless_mini.lexical import is_test_path
+from agentless_mini.lexical import is_test_file
 from agentless_mini.regression.graph import ImportGraph
 from agentless_mini.regression.names import Names
 
@@ -44,7 +44,7 @@ def _graph(snapshot: Snapshot) -> ImportGraph:
 def _holds_tests(file: SourceFile) -> bool:
     """Tell whether a runner finds tests in a file: a folder of tests has data and scaffolding as well."""
     named = _TEST_NAME.fullmatch(file.path.rpartition("/")[2]) is not None
-    return named and file.kind is FileKind.TEXT and is_test_path(file.path) and bool(_HOLDS_TESTS.search(file.data))
+    return named and file.kind is FileKind.TEXT and is_test_file(file) and bool(_HOLDS_TESTS.search(file.data))
 
 
 def _reach(graph: ImportGraph, touched: Collection[str]) -> Mapping[str, float]:

@@ -17,6 +17,8 @@ GAP = 2
 LABEL = 11
 # The longest words that are shown whole in a table that is too wide: the first of these with which it fits.
 WORDS = (24, 16, 10)
+SHORT = 5
+_PARTS = re.compile(r"[^/]*/|[^/]+")
 _NUMBER = re.compile(r"[\d.,:%/+-]{1,32}")
 
 
@@ -78,9 +80,25 @@ def row(table: Table, *cells: str) -> None:
     table.rows.append(tuple(escaped(cell).replace("\t", " ") for cell in cells))
 
 
+def flowed(line: str, console: "Console", indent: int) -> str:
+    """Return a line as it is shown: on a terminal broken between words, what follows indented; in a log as it is."""
+    if not console.is_terminal or len(line) <= console.width:
+        return line
+    return _Wrapper(console.width, subsequent_indent=" " * min(indent, console.width // 4)).fill(line)
+
+
+class _Wrapper(textwrap.TextWrapper):
+    """Breaks lines between words. A word that is longer than a line, as a path may be, is broken after a slash."""
+
+    def _split(self, text: str) -> list[str]:
+        words = re.findall(r"\s+|\S+", text)
+        most = self.width - len(self.subsequent_indent)
+        return [part for word in words for part in (_PARTS.findall(word) if len(word) > most else [word])]
+
+
 @dataclass(frozen=True, slots=True)
-class Lines:
-    """Lines that begin with a label of `indent` letters: a terminal breaks them between words, below their text."""
+class Labelled:
+    """Lines that begin with a label of `indent` letters, flowed below their text."""
 
     lines: tuple[str, ...]
     indent: int = LABEL
@@ -89,11 +107,7 @@ class Lines:
         """Yield what the console shows."""
         from rich.text import Text
 
-        for line in map(escaped, self.lines):
-            label, text, rest = line[: self.indent], line[self.indent :], " " * self.indent
-            width = max(self.indent + 1, options.max_width) if console.is_terminal else len(line) + 1
-            words = textwrap.TextWrapper(width, label, rest, break_long_words=False, break_on_hyphens=False)
-            yield Text(words.fill(text) or label)
+        yield from (Text(flowed(line, console, self.indent)) for line in map(escaped, self.lines))
 
 
 def plain_text(text: str) -> "Text":
@@ -152,8 +166,11 @@ def _width(widths: Sequence[int]) -> int:
 
 
 def _least(column: Sequence[str], most: int) -> int:
-    """Return the least width of a column whose words may be shortened to so many cells; numbers may not."""
-    words = (word for cell in column for word in cell.split())
+    """Return the least width of a column whose words may be shortened to so many cells; numbers may not.
+
+    What fits in `SHORT` cells is one word, such as a number and its mark.
+    """
+    words = (word for cell in column for word in ([cell] if _cells(cell) <= SHORT else cell.split()))
     return max((_cells(word) if _NUMBER.fullmatch(word) else min(_cells(word), most) for word in words), default=1)
 
 

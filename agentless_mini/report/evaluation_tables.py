@@ -7,7 +7,7 @@ shown as -. Names are foreign text.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agentless_mini.report.cells import Lines, heading, percent, plain_text, row, table
+from agentless_mini.report.cells import Labelled, heading, percent, plain_text, row, table
 from agentless_mini.report.evaluation_curves import (
     IN_ROUNDS,
     ORIENTATION,
@@ -43,13 +43,13 @@ def _parts(documents: Sequence[Document]) -> "Iterator[RenderableType]":
     yield from _titled("resolved with the first n samples", over_samples(documents))
     if any(in_rounds(document) for document in documents):
         yield from _titled("resolved with the first n samples of round 0: plain sampling", over_first_round(documents))
-        yield Lines((IN_ROUNDS,), 0)
+        yield Labelled((IN_ROUNDS,), 0)
     if any("stopping" in document["results"] for document in documents):
-        yield Lines((STOPPED,), 0)
+        yield Labelled((STOPPED,), 0)
     yield from _rounds(documents)
     yield from _titled("resolved with the first test samples", over_tests(documents))
     if any(is_papers(document) for document in documents):
-        yield Lines((ORIENTATION,), 0)
+        yield Labelled((ORIENTATION,), 0)
     yield from _titled("resolved by vote share", _calibration(documents))
     yield from _titled("rejected samples", _rejected(documents))
     yield from _failures(documents)

@@ -4,7 +4,6 @@ Without a terminal (or on a dumb one) something is said at least every half minu
 it is made. Nothing here writes to stdout.
 """
 
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.progress import Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
-from agentless_mini.report.cells import plain_text
+from agentless_mini.report.cells import flowed, plain_text
 
 SILENCE = 25.0
 """Seconds without a line after which a log gets one; they are looked at every second or so."""
@@ -35,15 +34,6 @@ def clock_time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def flowed(line: str, console: Console, indent: int) -> str:
-    """Return a line as it is shown: on a terminal broken between words, what follows indented; in a log as it is."""
-    if not moves(console) or len(line) <= console.width:
-        return line
-    rest = " " * min(indent, console.width // 4)
-    lines = textwrap.wrap(line, console.width, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(lines)
 
 
 class Line:

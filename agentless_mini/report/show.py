@@ -22,7 +22,7 @@ from agentless_mini.record import (
     SampleRecord,
     generation_of,
 )
-from agentless_mini.report.cells import LABEL, Lines, Table, heading, plain_text, row, table
+from agentless_mini.report.cells import LABEL, Labelled, Table, heading, plain_text, row, table
 from agentless_mini.report.summary import summary
 from agentless_mini.report.verdicts import (
     faults_table,
@@ -87,10 +87,10 @@ def run_view(trace: RunTrace, every: bool = False) -> "RenderableType":
     seconds = None if trace.run.finished is None else trace.run.finished - trace.run.started
     summed = summary(trace, seconds, None if every else ROWS)
     more = f"more       amini show {trace.run.id} with --all, --patch K, --prompts, --completions or --html FILE"
-    rest = _started(trace) if every else [plain_text(""), Lines((more,))]
-    told = Lines(tuple(f"{name:<{LABEL}}{value}" for name, value in run_facts(trace.run)))
+    rest = _started(trace) if every else [plain_text(""), Labelled((more,))]
+    told = Labelled(tuple(f"{name:<{LABEL}}{value}" for name, value in run_facts(trace.run)))
     notes = trace.prediction.notes if trace.prediction else ()
-    noted = Lines(tuple(f"{'note':<{LABEL}}{note}" for note in notes))
+    noted = Labelled(tuple(f"{'note':<{LABEL}}{note}" for note in notes))
     return Group(
         told,
         noted,
@@ -144,7 +144,7 @@ def _trust(trace: RunTrace) -> "Iterator[RenderableType]":
     if shown is not None:
         reached = ", ".join(level for level in Level if shown.suffices(level))
         lacking = f"; not trusted: {shown.lacks(required)}" if shown.lacks(required) else ""
-        yield Lines((f"{'trust':<{LABEL}}required {required}, shown {reached}{lacking}",))
+        yield Labelled((f"{'trust':<{LABEL}}required {required}, shown {reached}{lacking}",))
 
 
 def _untested(trace: RunTrace, every: bool) -> "Iterator[RenderableType]":
@@ -161,7 +161,7 @@ def _tests(trace: RunTrace, every: bool) -> "Iterator[RenderableType]":
         return
     execution, normal = prediction.execution, prediction.choice.patch.normal if prediction.choice else ""
     yield heading("tests with the chosen patch")
-    yield Lines(tuple(groups(execution, normal)) if normal else ("there is none",))
+    yield Labelled(tuple(groups(execution, normal)) if normal else ("there is none",))
     faults, left = faults_table(execution, normal, None if every else FAULTS)
     if faults.rows:
         yield from _some(faults, left, trace)
@@ -199,7 +199,7 @@ def _started(trace: RunTrace) -> "Iterator[RenderableType]":
     yield plain_text(start.issue.text.strip())
     yield heading("settings")
     told = {"commit": start.commit, "tree": start.tree, **json.loads(start.versions), **json.loads(start.settings)}
-    yield Lines(tuple(f"{name:<{LABEL - 1}} {json.dumps(value)}" for name, value in told.items()))
+    yield Labelled(tuple(f"{name:<{LABEL - 1}} {json.dumps(value)}" for name, value in told.items()))
 
 
 def _samples_table(trace: RunTrace) -> Table:

@@ -12,12 +12,12 @@ from rich.console import Group, RenderableType
 from agentless_mini.domain import TOO_BUSY, Case, Choice, Outcome, Rejected, Stage
 from agentless_mini.errors import printable
 from agentless_mini.record import RunTrace, SampleRecord
-from agentless_mini.report.cells import Lines
+from agentless_mini.report.cells import Labelled
 from agentless_mini.report.rounds import evolved, rounds_table, stopping
 from agentless_mini.report.verdicts import counts, patches_table, repairs
 
 ROWS = 12
-# A share of the votes from which a patch was right more often than not, in the runs that mission section 1.5 reports.
+# A share of the votes from which a patch was right more often than not, in three public runs of a 32B model.
 SURE, LIKELY = 0.5, 0.25
 
 
@@ -47,8 +47,8 @@ def summary(trace: RunTrace, seconds: float | None, most: int | None = ROWS) -> 
     return Group(_lines(before), *_rounds(trace), *_verdicts(trace, most), _lines(after))
 
 
-def _lines(lines: Iterable[str]) -> Lines:
-    return Lines(tuple(printable(line) for line in lines))
+def _lines(lines: Iterable[str]) -> Labelled:
+    return Labelled(tuple(printable(line) for line in lines))
 
 
 def _files(trace: RunTrace) -> Iterator[str]:

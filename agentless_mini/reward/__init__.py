@@ -1,4 +1,4 @@
-"""What an answer is worth: the rewards of SWE-RL and Satori-SWE (mission section 5).
+"""What an answer is worth: the rewards of SWE-RL and Satori-SWE (arXiv 2502.18449, 2505.23604).
 
 An answer is read by `edits.read_answer`, the reader of inference: what is rewarded is what `amini repair` would apply.
 `read_diff` is the one other reader, for models that are to answer in unified diffs; it hands what it read to the same

@@ -1,4 +1,4 @@
-"""An outcome -> its reward, its format penalty, and the shaped reward of Satori (mission section 5).
+"""An outcome -> its reward, its format penalty, and the shaped reward of Satori (arXiv 2505.23604).
 
 | outcome of an answer                                                   | reward       | F    |
 |------------------------------------------------------------------------|--------------|------|

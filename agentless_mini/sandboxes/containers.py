@@ -251,5 +251,5 @@ def translated() -> Any:  # noqa: ANN401 - a context manager
 def _failed(error: BaseException) -> EnvironmentFailed:
     return EnvironmentFailed(
         f"Docker does not do what it is asked ({printable(str(error))}): see that the daemon runs and `docker info` "
-        "answers; `amini repair --sandbox local` does without."
+        "answers; --sandbox local does without."
     )

@@ -28,5 +28,5 @@ def _absent(path: str, error: BaseException) -> EnvironmentFailed:
         return EnvironmentFailed(f"You may not use the Docker daemon at {printable(path)}: join the group docker.")
     return EnvironmentFailed(
         f"No Docker daemon answers at {printable(path)} ({printable(str(error))}): start it; "
-        "`amini repair --sandbox local` does without."
+        "--sandbox local does without."
     )

@@ -146,11 +146,7 @@ class Transcript:
         elif kind == "refused" and not self.ready:
             self._refusal = printable(str(message["words"]))
         elif kind == "failed" and not self.ready:
-            words = printable(str(message["words"]))
-            raise EnvironmentFailed(
-                f"The tree cannot be put into a box ({words}): allow boxes more disk space, and memory for it "
-                "(disk_mib and memory_mib of [sandbox])."
-            )
+            raise no_room(printable(str(message["words"])))
         else:
             raise Garbled
 
@@ -173,6 +169,14 @@ def _step_result(message: dict[str, Any], blob: bytes, step: Step) -> StepResult
         files.append(ResultFile(path, blob[at : at + size]))
         at += size
     return replace(result, results=tuple(files))
+
+
+def no_room(words: str) -> EnvironmentFailed:
+    """Return the error for a tree that does not fit into a box."""
+    return EnvironmentFailed(
+        f"The tree cannot be put into a box ({words}): allow boxes more disk space, and memory for it (disk_mib and "
+        "memory_mib of [sandbox])."
+    )
 
 
 def too_slow() -> EnvironmentFailed:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from agentless_mini.domain import BoxLimits, Harness, Place, Snapshot
-from agentless_mini.ports import Sandbox, Watch
+from agentless_mini.ports import Derive, Sandbox, Watch, derive_anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Bench:
     watch: Watch
     limits: BoxLimits = field(default_factory=BoxLimits)
     case_seconds: float = 60.0
+    derive: Derive = derive_anew
 
 
 @dataclass(frozen=True, slots=True)

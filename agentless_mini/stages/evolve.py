@@ -1,4 +1,4 @@
-"""EvoScale (mission section 3): the budget of samples is spent in rounds, and each round is shown earlier patches.
+"""EvoScale (arXiv 2505.23604): the budget of samples is spent in rounds, and each round is shown earlier patches.
 
 Round 0 samples plainly. A later prompt is a repair prompt with patches after it, asking for a review of each and a
 better repair. The repair prompts leave an eighth of the window to the patches; these have all that is left, and are

@@ -4,6 +4,7 @@ They are taken as the tree has them before any patch, so that no patch can chang
 found out in a box (`confirm`); nothing is run before.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -33,6 +34,8 @@ from agentless_mini.stages.execute import Refused, run_cases
 
 # These run a file as a whole and know nothing of what is in it.
 _OF_WHOLE_FILES = frozenset({Runner.SCRIPT, Runner.COMMAND})
+# Of a Python file: classes and a function (a doctest's name is dotted), then what pytest calls the parameters.
+_NAME = re.compile(r"[\w.]+(?:::[\w.]+)*(?:\[.*\])?", re.DOTALL)
 
 
 class GivenSettings(BaseModel):
@@ -94,7 +97,8 @@ def _own_case(said: str, files: dict[str, SourceFile], runner: Runner | None) ->
             f"No text file of the repository is called {printable(file)!r}: give --failing-test PATH or PATH::NAME."
         )
         raise UsageError(message)
-    if mark and (runner in _OF_WHOLE_FILES or not name):
+    selectable = name and (_NAME.fullmatch(name) or not path.endswith(".py"))
+    if mark and (runner in _OF_WHOLE_FILES or not selectable):
         message = (
             f"The test {printable(said)!r} cannot be run by name here: give --failing-test {printable(path)} alone."
         )

@@ -1,4 +1,4 @@
-"""Find the files to edit (mission section 1.1), on file level only.
+"""Find the files to edit, on file level only (SWE-RL, arXiv 2502.18449, "Agentless Mini").
 
 The reference draws each sample over a tree in another order; here all samples share one prompt with one order, so that
 a server computes it once, and sampling at a temperature gives the variety. The paths that the issue names join every

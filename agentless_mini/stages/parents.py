@@ -1,4 +1,4 @@
-"""Which earlier samples a round of evolution shows (mission section 3), and how much of each. It asks nothing.
+"""Which earlier samples a round of EvoScale shows (arXiv 2505.23604), and how much of each. It asks nothing.
 
 No two parents are of one normal form, and an answer that became no patch is a parent only while there is no patch.
 """

@@ -1,17 +1,18 @@
-"""Choose the repository's own tests that no patch may break (mission section 1.4): they pass before any patch, twice.
+"""Choose the repository's own tests that no patch may break: they pass before any patch, twice.
+
+After "Agentless Mini" of SWE-RL (arXiv 2502.18449).
 
 The most related test files are run first, some at a time, until the budget is used up. What a test may take is counted
 as its process says, not by a clock, so that a rerun over recorded boxes asks for the same boxes again.
 """
 
-import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentless_mini.domain import BoxDone, Case, CaseResult, Note, Origin, Outcome, Phase, PhaseStarted, Snapshot
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.lexical import is_test_tool, runs_here
+from agentless_mini.lexical import is_test_path, is_test_tool, runs_here
 from agentless_mini.regression import related_tests
 from agentless_mini.stages.bench import Bench
 from agentless_mini.stages.execute import Refused, run_cases, run_files
@@ -33,16 +34,20 @@ class RegressSettings(BaseModel):
     """Most tests."""
 
 
-async def regress(bench: Bench, touched: Collection[str], settings: RegressSettings) -> tuple[Case, ...]:
+async def regress(
+    bench: Bench, touched: Collection[str], settings: RegressSettings, own: Iterable[str] = ()
+) -> tuple[Case, ...]:
     """Return the repository's tests that matter for the touched paths and pass on the tree as it is, each by itself.
 
-    Most related files first. Their contents are the tree's: what a patch does to test files is undone in every box.
-    Raises what the sandbox raises.
+    The files of the user's tests (`own`) come first, then the most related. Their contents are the tree's: what a patch
+    does to test files is undone in every box. Raises what the sandbox raises.
     """
     if settings.budget == 0:
         return ()
-    found = await asyncio.to_thread(related_tests, bench.snapshot, frozenset(touched))
-    related = [path for path in found if runs_here(path, bench.harness.runner)]
+    of = frozenset(touched)
+    given = (bench.snapshot.digest, *sorted(of))
+    found = await bench.derive("related tests", given, lambda: related_tests(bench.snapshot, of))
+    related = [path for path in dict.fromkeys((*own, *found)) if runs_here(path, bench.harness.runner)]
     if not related:
         bench.watch(Note("No test of the repository is related to the files that the patches touch."))
         return ()
@@ -101,11 +106,12 @@ def _affordable(results: Sequence[CaseResult], settings: RegressSettings) -> Ite
 
 
 def _as_cases(tests: Iterable[str], snapshot: Snapshot) -> Iterator[Case]:
-    """Make cases of tests. In a tool for tests a patch of test files is not undone, so theirs are put there again."""
-    held = snapshot.by_path() if is_test_tool(snapshot) else {}
+    """Make cases of tests. Where a patch of their file would not be undone (`guards`), it is put there again."""
+    held, is_tool = snapshot.by_path(), is_test_tool(snapshot)
     for test in tests:
         path = test.partition("::")[0]
-        yield Case(test, Origin.REGRESSION, path, held[path].data if path in held else None)
+        again = path in held and (is_tool or not is_test_path(path))
+        yield Case(test, Origin.REGRESSION, path, held[path].data if again else None)
 
 
 async def _passing_again(cases: tuple[Case, ...], bench: Bench) -> tuple[Case, ...]:

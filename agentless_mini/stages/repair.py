@@ -1,4 +1,4 @@
-"""Sample full-file repairs (mission section 1.2): the prompts, one for each distinct file list.
+"""Sample full-file repairs (SWE-RL, arXiv 2502.18449, "Agentless Mini"): the prompts, one for each distinct file list.
 
 Sample i goes to prompt i modulo their number, so more samples later only add to the ones that are there. Within
 the prompts the files stand in one order for all, the most wanted first, so that prompts share what they can of their
@@ -48,7 +48,7 @@ class RepairSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     samples: int = Field(10, ge=1, le=100_000)
-    """Repairs sampled, over all file lists (the paper: 500)."""
+    """Repairs sampled, over all file lists (the paper: 500). `amini repair` gives the carried model 50."""
     temperature: float = Field(1.0, ge=0, le=2)
     """Sampling temperature."""
     max_tokens: int = Field(8192, ge=1)

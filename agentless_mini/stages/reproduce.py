@@ -1,11 +1,12 @@
-"""Sample tests that show the issue, and keep those that really fail because of it (mission section 1.3).
+"""Sample tests that show the issue, and keep those that really fail because of it.
+
+After "Agentless Mini" of SWE-RL (arXiv 2502.18449).
 
 Sampling needs no box and running needs no model, so they are two steps: the first can go on while an environment is
 built. All samples share one prompt. Each distinct test runs alone, in a box of its own, so that none of them can make
 another one fail.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -79,8 +80,11 @@ async def draft_cases(
     card = await session.sampler.card()
     if settings.samples == 0 or card.decoding is Decoding.LINES:
         return ()
-    likely = await asyncio.to_thread(style_examples, subject.issue, subject.snapshot, subject.survey)
-    example = first_with_tests(likely, harness.runner)
+    issue, snapshot, found = subject.issue, subject.snapshot, subject.survey
+    given = (snapshot.digest, snapshot.name, issue.text)
+    likely = await session.derive("style examples", given, lambda: style_examples(issue, snapshot, found))
+    held = snapshot.by_path()
+    example = first_with_tests([held[path] for path in likely], harness.runner)
     shelf = Shelf(_folder(example, harness.runner), Names.of(subject.snapshot), harness.runner)
     answer = answer_room(settings.max_tokens, card.context_window)
     drafter = _Drafter(subject, session, shelf, example, card.context_window // EXAMPLE_SHARE)

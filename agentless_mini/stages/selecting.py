@@ -1,4 +1,4 @@
-"""Selectors of evolution (mission section 3): which patches of all rounds so far are the best."""
+"""Selectors of EvoScale (Satori-SWE, arXiv 2505.23604): which patches of all rounds so far are the best."""
 
 from collections.abc import Awaitable, Callable, Sequence
 

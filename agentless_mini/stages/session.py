@@ -12,7 +12,7 @@ from agentless_mini.domain import Issue, Message, Snapshot
 from agentless_mini.edits import KNOWN, Marks
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.lexical import Survey
-from agentless_mini.ports import PatchCheck, Sampler, Watch
+from agentless_mini.ports import Derive, PatchCheck, Sampler, Watch, derive_anew
 from agentless_mini.prompts import Prompts
 from agentless_mini.stages.score import Scoring
 
@@ -45,6 +45,7 @@ class Session:
     instance: str
     scoring: Scoring | None = None
     marks: Marks = KNOWN
+    derive: Derive = derive_anew
 
 
 class MarkSettings(BaseModel):

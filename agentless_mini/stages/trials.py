@@ -130,7 +130,9 @@ class Trials:
         if most <= 0:
             return ()
         left = {"budget": max(0.0, self._settings.budget - sum(there)), "most": most}
-        return await regress(self._asking(), touched - self._touched, self._settings.model_copy(update=left))
+        own = () if self._touched else [case.path for case in self._reproducing if case.origin is Origin.GIVEN]
+        settings = self._settings.model_copy(update=left)
+        return await regress(self._asking(), touched - self._touched, settings, filter(None, own))
 
     def _asking(self) -> Bench:
         """Return the bench. What is noted of tests that come later holds for the files that bring them alone."""

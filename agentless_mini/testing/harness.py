@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from agentless_mini.domain import Harness, Runner, Snapshot, SourceFile
-from agentless_mini.lexical import is_test_path
+from agentless_mini.lexical import is_test_file
 from agentless_mini.testing.commands import harness_of_command
 
 _DJANGO = "tests/runtests.py"
@@ -36,7 +36,7 @@ def harness_of(snapshot: Snapshot, test_command: str = "") -> Harness:
 
 
 def _is_unittest(snapshot: Snapshot) -> bool:
-    tests = [file for file in snapshot.files if is_test_path(file.path) and file.path.endswith(".py")]
+    tests = [file for file in snapshot.files if is_test_file(file) and file.path.endswith(".py")]
     told = [file for file in snapshot.files if _CONFIGURATION.fullmatch(file.path)]
     return _any(_UNITTEST, tests) and not _any(_PYTEST, [*tests, *told])
 

@@ -7,7 +7,6 @@ import json
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,13 +83,13 @@ def read_record(data: bytes) -> Record:
     for event in _events(data):
         kind, name = event["event"], event["id"]
         if kind == "start":
-            record = replace(record, running=name, late=False, begun=True)
+            record = Record((), name, begun=True, done=record.done, stopped=record.stopped)  # sooner than replace()
         elif kind == "late":
             record = replace(record, late=True)
         elif kind == "end" and (result := _result(event)) is not None:
             results.append(result)
         if kind in {"end", "read"} and name == record.running:
-            record = replace(record, running="", late=False)
+            record = Record((), begun=record.begun, done=record.done, stopped=record.stopped)
         record, ended = _of_process(record, event)
         results += ended
     return replace(record, results=_merged(results))
@@ -126,9 +125,14 @@ def _events(data: bytes) -> Iterator[Mapping[str, Any]]:
 
 def _is_text(value: object, most: int) -> bool:
     """Tell whether it is a text that a path can be written as."""
-    with suppress(UnicodeEncodeError):
-        return isinstance(value, str) and len(value.encode("utf-8", "surrogateescape")) <= most
-    return False
+    if not isinstance(value, str):
+        return False
+    if value.isascii():
+        return len(value) <= most
+    try:
+        return len(value.encode("utf-8", "surrogateescape")) <= most
+    except UnicodeEncodeError:
+        return False
 
 
 def _result(event: Mapping[str, Any]) -> CaseResult | None:

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from agentless_mini.learning.rows import Row, write_rows
 from agentless_mini.record import Store
 from tests.commands.running import Home, server
 from tests.fakes.server import ScriptedServer
@@ -78,3 +79,19 @@ def test_a_run_waits_for_another_that_has_the_record_and_says_so(home: Home, tmp
             patch, _ = second.communicate(timeout=120)
     assert second.returncode == 0
     assert "for price in prices:" in patch
+
+
+def test_learning_waits_for_the_record_as_well(home: Home, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.parquet", [Row("a", "r", "", "i", "", (), "", "", "", "train")])
+    held = Store.open(tmp_path / "out" / "record.sqlite")
+    words = ("learn", "synthesize", "../rows.parquet", "--out", "../out", "--base-url", "http://127.0.0.1:9/v1")
+    with subprocess.Popen(
+        home.command(*words), cwd=home.repository, env=home.environment(), stderr=subprocess.PIPE, text=True
+    ) as second:
+        assert second.stderr is not None
+        said = second.stderr.readline()
+        held.close()
+        _, rest = second.communicate(timeout=120)
+    assert said.startswith("note: Another amini run (process ")
+    assert "waiting for its end" in said
+    assert (second.returncode, "Nothing answers at" in rest) == (3, True)

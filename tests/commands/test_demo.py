@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from agentless_mini.commands.demo import ANSWERS, CANDIDATES, FAILING, SAMPLE, make_repository, run_tests, settings_of
+from agentless_mini.commands.chain import REWRITES
+from agentless_mini.commands.demo import ANSWERS, FAILING, SAMPLE, make_repository, run_tests, settings_of
 from agentless_mini.commands.models import Machine
 from agentless_mini.config import Config, Engine, load_config
 from agentless_mini.domain import Outcome
@@ -45,7 +46,7 @@ def test_the_demo_is_the_same_whatever_the_settings_say_of_models_and_projects()
     chosen = settings_of(load_config(None, mine), None)
     assert (chosen.engine, chosen.endpoint, chosen.embedded) == (Engine.EMBEDDED, Config().endpoint, Config().embedded)
     assert (chosen.evolve, chosen.sandbox) == (Config().evolve, Config().sandbox)
-    assert (chosen.repair.samples, chosen.repair.stop_when) == (CANDIDATES, None)
+    assert (chosen.repair.samples, chosen.repair.stop_when) == (REWRITES, None)
     named = settings_of(load_config(None, mine), "owner/other")
     assert (named.endpoint.base_url, named.endpoint.model, named.repair.samples) == (None, "owner/other", ANSWERS)
 

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.commands.chain import settled
+from agentless_mini.commands.headline import amount
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
 from agentless_mini.commands.options import settings_of
 from agentless_mini.commands.repair_options import SamplingOptions
 from agentless_mini.commands.serve import plan_server
 from agentless_mini.config import Config, load_config
+from agentless_mini.environments import UNTESTED
 from agentless_mini.errors import ServerUnreachable, UsageError
-from agentless_mini.record import Store
+from agentless_mini.ports import Sampler
+from agentless_mini.record import Once, Store
 from tests.commands.test_scorers import Told
 from tests.record.building import START
 from tests.samplers.contract import run
@@ -99,3 +103,21 @@ def test_most_tokens_hold_for_every_stage() -> None:
     given = settings_of(SamplingOptions(max_tokens=500))
     config = load_config(None, given)
     assert {part.max_tokens for part in (config.repair, config.localize, config.reproduce)} == {500}
+
+
+def test_the_carried_model_is_asked_for_more_repairs_where_nobody_says_how_many() -> None:
+    cases: tuple[tuple[bool, dict[str, int], int, str], ...] = (
+        (False, {}, 50, "50 repairs (the carried model's default), 0 new tests; no test is run"),
+        (False, {"repair.samples": 7}, 7, "7 repairs, 0 new tests; no test is run"),
+        (False, {"repair.samples": 10}, 10, "10 repairs, 0 new tests; no test is run"),
+        (True, {}, 10, "10 repairs, 0 new tests; no test is run"),
+    )
+    for writes, said, samples, told in cases:
+        model = ChosenModel("small", "here", Once(nobody), writes=writes)
+        config = settled(load_config(None, said), 0, model)
+        assert config.repair.samples == samples
+        assert amount(config, model, UNTESTED) == told
+
+
+async def nobody() -> Sampler:
+    raise AssertionError

@@ -1,13 +1,16 @@
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
 
 from agentless_mini.domain import Event, Runner
-from agentless_mini.environments import Opened, SandboxKind, SandboxSettings, Unavailable, foresee
+from agentless_mini.environments import Opened, SandboxKind, SandboxSettings, Unavailable, check_place, foresee
 from agentless_mini.errors import EnvironmentFailed, UsageError
+from agentless_mini.repository import open_repository
 from tests.environments.samples import BARE
 from tests.environments.trees import opened, request, sentences
+from tests.gitrepo import commit_all, make_repository
 
 
 @pytest.fixture
@@ -32,8 +35,8 @@ def test_where_the_choice_is_left_nothing_is_an_answer(open_cache: Path) -> None
     assert "No Docker daemon answers" in place.reason
     assert "install it (package bubblewrap)" in place.reason
     assert "the setup command exited with 1" in place.reason
-    assert "Docker is not used, bubblewrap is tried instead. No Docker daemon" in sentences(events)[0]
-    assert "bubblewrap is not used, Landlock is tried instead. Bubblewrap" in sentences(events)[1]
+    assert "Trying bubblewrap instead of Docker. No Docker daemon" in sentences(events)[0]
+    assert "Trying Landlock instead of bubblewrap. Bubblewrap" in sentences(events)[1]
 
 
 @pytest.mark.slow
@@ -99,3 +102,25 @@ def test_where_docker_is_not_there_bubblewrap_is_foreseen() -> None:
 def test_bubblewrap_is_taken_where_docker_is_not_there(tmp_path: Path) -> None:
     place = opened(request(BARE, tmp_path, Runner.UNITTEST), SandboxSettings(setup="true"), [])
     assert isinstance(place, Opened)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("kind", [SandboxKind.DOCKER, SandboxKind.LOCAL, SandboxKind.LANDLOCK])
+@pytest.mark.usefixtures("no_docker")
+def test_a_tree_that_does_not_fit_is_told_before_anything_is_opened(
+    kind: SandboxKind, committed: bool, tmp_path: Path
+) -> None:
+    top = make_repository(tmp_path / "r", {"a": b"a", "b.bin": b"\0" * 1000})
+    for name in ("one", "two", "three"):
+        with (top / name).open("wb") as file:
+            file.truncate(6 * 1024**2)
+    snapshot = open_repository(str(top), commit_all(top) if committed else None, tmp_path).snapshot()
+    settings = SandboxSettings(kind=kind, disk_mib=18, bubblewrap="/nowhere/bwrap")
+    told = r"cannot be put into a box \(19 MiB of files, and room for 18 MiB\): allow boxes more disk space"
+    with pytest.raises(EnvironmentFailed, match=told):
+        asyncio.run(check_place(snapshot, Runner.PYTEST, settings))
+    for kind_that_takes_it in (SandboxKind.UNSAFE, SandboxKind.AUTO):
+        asyncio.run(check_place(snapshot, Runner.PYTEST, settings.model_copy(update={"kind": kind_that_takes_it})))
+    if kind is not SandboxKind.LANDLOCK:
+        with pytest.raises(EnvironmentFailed, match=r"No Docker daemon answers|package bubblewrap"):
+            asyncio.run(check_place(snapshot, Runner.PYTEST, settings.model_copy(update={"disk_mib": 19})))

@@ -47,7 +47,7 @@ rows = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(rows, max_size=6))
 def test_rows_come_back_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, written: list[Row]) -> None:
     path = tmp_path_factory.mktemp("rows") / "rows.parquet"

@@ -11,43 +11,61 @@ from hypothesis import strategies as st
 
 from agentless_mini.domain import Decoding, ModelCard
 from agentless_mini.errors import StoreError
-from agentless_mini.record import Kind, Memo, Store, Values, stable_key
+from agentless_mini.ports import Find
+from agentless_mini.record import Kind, Memo, Store, Values, recorded_derive
 from agentless_mini.record.database import Database
-from agentless_mini.record.effects import SCORE, token_counts
+from agentless_mini.record.effects import PATHS, SCORE, token_counts
+from agentless_mini.record.memo import code_state
 from agentless_mini.record.schema import MIGRATIONS
-from tests.record.building import HOSTILE
-
-RANKING = Kind[tuple[str, ...]]("ranking", list, tuple)
 
 
-def test_a_derived_value_is_computed_once_and_comes_back_as_it_was(path: Path) -> None:
-    computed: list[str] = []
+def test_what_the_same_code_derived_from_the_same_is_not_found_again(path: Path) -> None:
+    asked: list[str] = []
 
-    async def compute() -> tuple[str, ...]:
-        computed.append(HOSTILE)
-        return "a.py", HOSTILE
+    def find(*paths: str) -> Find:
+        def found() -> tuple[str, ...]:
+            asked.append(paths[0])
+            return paths
 
-    def ranked(store: Store, issue: str) -> tuple[str, ...]:
-        async def both() -> tuple[tuple[str, ...], ...]:
-            memo = Memo[str, tuple[str, ...]]()
-            shelf, key = Values(store, RANKING), stable_key(issue, "digest of the tree")
-            return tuple(await asyncio.gather(*(memo.one(shelf, key, compute) for _ in range(2))))
+        return found
 
-        one, other = asyncio.run(both())
-        assert one == other
-        return one
+    async def derived(store: Store) -> list[tuple[str, ...]]:
+        derive = recorded_derive(store)
+        found = await asyncio.gather(
+            derive("related tests", ("tree", "a.py"), find("b.py", "\udcff.py")),
+            derive("related tests", ("tree", "a.py"), find("b.py", "\udcff.py")),
+            derive("related tests", ("tree", "c.py"), find("d.py")),
+            derive("candidate files", ("tree", "a.py"), find("e.py")),
+        )
+        return [*found]
 
     for _ in range(2):
         with Store.open(path) as store:
-            assert ranked(store, "It fails.") == ("a.py", HOSTILE)
-    assert len(computed) == 1
-    with Store.open(path) as store:
-        ranked(store, "Another issue.")
-    assert len(computed) == 2
+            found = asyncio.run(derived(store))
+        assert found == [("b.py", "\udcff.py")] * 2 + [("d.py",), ("e.py",)]
+        assert sorted(asked) == ["b.py", "d.py", "e.py"]
+
+
+def test_of_a_kind_with_a_limit_the_newest_are_kept(store: Store) -> None:
+    few, other = Kind[int]("few", most=2), Kind[int]("other")
+    store.put_value(other, "key", 0)
+    for number in range(4):
+        store.put_value(few, f"key {number}", number)
+    assert [store.value(few, f"key {number}") for number in range(4)] == [None, None, 2, 3]
+    assert store.value(other, "key") == 0
+
+
+def test_what_other_code_derived_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    first = code_state(tmp_path)
+    assert code_state(tmp_path) == first
+    (tmp_path / "a.py").write_text("x = 22\n")
+    code_state.cache_clear()
+    assert code_state(tmp_path) != first
 
 
 def test_kinds_do_not_mix(store: Store) -> None:
-    store.put_value(RANKING, "key", ("a",))
+    store.put_value(PATHS, "key", ("a",))
     assert store.value(Kind[int]("number"), "key") is None
     with pytest.raises(KeyError):
         Values(store, Kind[int]("number")).get("key")

@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from agentless_mini.report.live import BAR, SILENCE, Line, Lines, clock_time, flowed
+from agentless_mini.report.cells import flowed
+from agentless_mini.report.live import BAR, SILENCE, Line, Lines, clock_time
 
 
 class Clock:
@@ -138,6 +139,17 @@ def test_text_is_broken_between_words_on_a_terminal_alone() -> None:
     assert flowed(text, screen(200), 11) == text
     assert flowed(text, screen(40), 11).splitlines() == [
         "note       Left out of a prompt to fit",
-        "          the context:",
-        "          /a/very/long/path/that/nothing/can/break.py.",
+        "          the context: /a/very/long/",
+        "          path/that/nothing/can/",
+        "          break.py.",
     ]
+
+
+@pytest.mark.parametrize("width", [10, 30, 40, 60])
+def test_what_is_longer_than_a_line_is_broken_after_a_slash_or_where_the_line_ends(width: int) -> None:
+    log = "/root/.cache/agentless-mini/environments/4436b89eb3c58bf44436d86794ee4c05/build.log"
+    lines = flowed(f"note: Building it (log: {log}).", screen(width), 6).splitlines()
+    assert max(map(len, lines)) <= width
+    assert "".join(line.strip() for line in lines).endswith(f"{log}).")
+    if width >= 40:
+        assert all(line.endswith(("/", "(log:", ").", "it")) for line in lines)

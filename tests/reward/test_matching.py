@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.reward import matching
@@ -47,13 +47,11 @@ def test_2000_random_pairs_have_difflibs_ratio() -> None:
 
 
 @given(st.text("ab\n", max_size=100), st.text("ab\n", max_size=100), st.sampled_from([0, 40, 400]))
-@settings(deadline=None)
 def test_any_pair_has_difflibs_ratio(a: str, b: str, small: int) -> None:
     assert ratio(a, b, small) == by_difflib(a, b)
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.text("ab", min_size=1, max_size=4), st.text("ab", max_size=4))
-@settings(deadline=None)
 def test_repetition_has_difflibs_ratio(m: int, n: int, left: str, right: str) -> None:
     assert ratio(left * m, (left + right) * n, 0) == by_difflib(left * m, (left + right) * n)
 

@@ -159,7 +159,6 @@ LINES = st.lists(st.sampled_from(["a", "b", "c", " x", "-", "+y", "\\ z", "--- q
 
 
 @given(LINES, LINES, st.booleans(), st.booleans())
-@settings(deadline=None)
 def test_a_patch_of_inference_is_read_back(old: list[str], new: list[str], is_open: bool, was_open: bool) -> None:
     before, after = (
         "\n".join(lines) + ("" if is_bare else "\n") for lines, is_bare in ((old, was_open), (new, is_open))
@@ -210,7 +209,7 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_of_a_diffs_pieces_is_read(repository: Path, text: str) -> None:
     for answer in (text, f"--- a/same.txt\n+++ b/same.txt\n@@ -1,2 +1,2 @@\n x\n-y\n+Y\n{text}"):
         outcome = said(answer)

@@ -228,3 +228,10 @@ def test_the_gains_of_the_rounds_add_up_to_the_last_potential_less_the_first() -
     potentials = [0.125, 0.5, 0.25, 1.0]
     gains = [shaped(value, parent, 0.0, 1.0) for parent, value in pairwise(potentials)]
     assert sum(gain for gain in gains if gain is not None) == 0.875
+
+
+def test_comparisons_that_are_kept_are_those_of_one_file() -> None:
+    oracle = Oracle([change("a.py", b"x = 2\n"), change("b.py", b"y = 2\n")])
+    one, other = [change("a.py", b"x = 2\n")], [change("b.py", b"x = 2\n")]
+    assert oracle.similarity(one) == similarity(one, [change("a.py", b"x = 2\n"), change("b.py", b"y = 2\n")]) == 0.5
+    assert oracle.similarity(other) < 0.5

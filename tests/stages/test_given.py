@@ -75,6 +75,10 @@ def test_a_test_of_the_users_is_taken_with_the_file_as_it_is_now(said: str, id_:
         "",
         "::test_total",
         "tests/test_cart.py::",
+        "tests/test_cart.py::TestCart::test_x[",
+        "tests/test_cart.py::TestCart:test_x",
+        "tests/test_cart.py::TestCart::",
+        "tests/test_cart.py::the total",
         "tests/\x07.py",
     ],
 )

@@ -180,6 +180,19 @@ def test_the_tests_of_a_tool_for_tests_bring_their_own_text(name: str, data: byt
     )
 
 
+def test_the_files_of_the_users_tests_come_first_whatever_they_are_called() -> None:
+    checks = text_file("checks/sums.py", CODE)
+    place, _, _ = bench(
+        knowing({"checks/sums.py::a": ("pass", 0.1), f"{CART}::b": ("pass", 0.1)}),
+        shop(checks, text_file(CART, CODE), text_file("tests/test_other.py", "def test_two(): ...\n")),
+    )
+    cases = run(regress(place, ["shop/cart.py"], RegressSettings(), own=["checks/sums.py", CART]))
+    assert cases == (
+        Case("checks/sums.py::a", Origin.REGRESSION, "checks/sums.py", checks.data),  # a patch could change it
+        Case(f"{CART}::b", Origin.REGRESSION, CART),
+    )
+
+
 def test_a_tree_over_which_nothing_can_be_put_is_an_error() -> None:
     answer, refused = knowing(in_cart(a=("pass", 0.1))), refusing("tests is a symlink")
     boxes = iter([answer, refused])

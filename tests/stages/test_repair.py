@@ -72,6 +72,15 @@ def test_prompts_show_their_files_in_one_common_order() -> None:
     assert one[:shared] == two[:shared]
 
 
+def test_of_files_with_as_many_votes_the_one_that_a_list_has_earliest_comes_first() -> None:
+    files = [text_file(f"{name}.py", f"{name} = 1\n") for name in "ab"]
+    lists = Localization((("shop/cart.py", "a.py", "b.py"), ("b.py", "a.py")), (1, 1))
+    _, sampler, _ = draw(FIX, localization=lists, samples=2, snapshot=shop(*files))
+    first, second = (request.messages[1].content for request in sampler.requests)
+    assert first.index("### b.py") < first.index("### a.py") < first.index("### shop/cart.py")
+    assert second.index("### b.py") < second.index("### a.py")
+
+
 def test_no_more_prompts_than_samples() -> None:
     _, sampler, _ = draw(FIX, localization=TWO, samples=1)
     assert len(sampler.requests) == 1

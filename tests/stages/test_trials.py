@@ -1,6 +1,6 @@
 """Tests meet patches round by round: no patch meets one twice, and new files bring their own tests."""
 
-from agentless_mini.domain import Execution, Note, Outcome
+from agentless_mini.domain import Case, Execution, Note, Origin, Outcome
 from tests.stages.trying import CART_TEST, GIVEN, SHOWS_IT, TAX_TEST, Bench, cart, ids, patch, tax
 
 
@@ -58,6 +58,14 @@ def test_without_a_patch_nothing_is_run() -> None:
     bench = Bench()
     assert bench.over(None, None) is None
     assert bench.jobs == 0
+
+
+def test_the_other_tests_of_a_given_tests_file_are_met_by_all_patches_once() -> None:
+    bench = Bench((Case(TAX_TEST.replace("test_tax", "test_own"), Origin.GIVEN, "tests/test_tax.py", b""),))
+    first = bench.over(cart(1))
+    assert ids(first) == [TAX_TEST, CART_TEST]
+    bench.over(cart(1), tax(1))
+    assert len(bench.met) == len(set(bench.met)) == 2 + 2
 
 
 def test_without_a_test_there_is_nothing_to_tell() -> None:

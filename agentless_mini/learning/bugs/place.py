@@ -28,7 +28,7 @@ async def open_plain(request: PlainRequest, watch: Watch, stack: AsyncExitStack)
     Raises `EnvironmentFailed` where there is none, and `UsageError` for `--sandbox none`: checks are foreign code.
     """
     if request.settings.kind is SandboxKind.NONE:
-        raise UsageError("Tasks are made of what foreign code does, which needs a sandbox: leave out --sandbox none.")
+        raise UsageError("Checks are foreign code, which needs a sandbox: leave out --sandbox none.")
     asked = PlaceRequest(_NOTHING, _contents, request.folder, request.variables, Runner.COMMAND)
     opened = await open_place(asked, request.settings, watch, stack)
     if isinstance(opened, Unavailable):

@@ -1,4 +1,6 @@
-"""From GitHub's public events and clones to rows that a model learns from (mission section 5, SWE-RL data).
+"""From GitHub's public events and clones to rows that a model learns from.
+
+After "Raw pull request data curation" of SWE-RL (arXiv 2502.18449).
 
     events (hourly .json.gz)  -> event shards       one for each file, filed by the owner of the repository
     event shards + mirrors    -> row shards         one for each part of the owners: join, filters, git, rows

@@ -1,4 +1,4 @@
-"""The filters of mission section 5 that need no repository but what is known of a pull request and its changes."""
+"""The filters of pull requests that need no repository but what is known of a pull request and its changes."""
 
 import re
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Finds files that matter to an issue though its repair leaves them as they are.
 
-Without them a model that learns from rows learns to edit everything it is shown (mission section 5). What is found by a
+Without them a model that learns from rows learns to edit everything it is shown (arXiv 2502.18449). What is found by a
 model comes through the Sampler port, so that its answers can be recorded and a run that goes on pays for none twice.
 """
 
@@ -63,7 +63,7 @@ class LexicalRelevance:
 
 
 class SampledRelevance:
-    """Finds the files that localization names (mission section 1.1) and the repair leaves alone."""
+    """Finds the files that localization names and the repair leaves alone."""
 
     def __init__(self, session: Session, settings: LocalizeSettings, most: int, runner: asyncio.Runner) -> None:
         """Ask the sampler of a session, from the event loop of the runner, for `most` files at most."""

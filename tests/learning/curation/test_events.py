@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentless_mini.learning.curation.events import Malformed, is_bot, read_event
@@ -137,7 +137,7 @@ names = st.sampled_from(["payload", "repo", "created_at", "pull_request", "issue
 kinds = st.sampled_from(["PullRequestEvent", "IssuesEvent", "IssueCommentEvent", "ForkEvent", "PullRequestReviewEvent"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(kinds, st.dictionaries(names, values), st.dictionaries(names, values))
 def test_nothing_but_malformed_comes_of_any_values(kind: str, outer: dict[str, Any], inner: dict[str, Any]) -> None:
     for made in (

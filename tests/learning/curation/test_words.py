@@ -205,7 +205,7 @@ def test_families_join_over_names_and_first_commits(tmp_path: Path) -> None:
         assert families.of("x/alone") == "x/alone"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20))
 def test_families_are_the_connected_ones(pairs: list[tuple[int, int]]) -> None:
     groups = [{number} for number in range(10)]
