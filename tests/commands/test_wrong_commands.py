@@ -37,7 +37,7 @@ PAGES = {
     "/none/v1/models": (200, '{"data": []}'),
     "/key/v1/models": (401, "{}"),
     "/version": (200, '{"ApiVersion": "1.44"}'),
-    "/v1.44/info": (200, "{}"),
+    "/v1.44/info": (200, '{"NCPU": 2, "MemTotal": 8000000000}'),
     "/v1.44/images/example.org/none:1/json": (404, '{"message": "No such image"}'),
     "/v1.44/distribution/example.org/none:1/json": (404, '{"message": "manifest unknown"}'),
 }
