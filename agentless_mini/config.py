@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from agentless_mini.environments.settings import SandboxSettings
 from agentless_mini.errors import UsageError, boundary, printable, reason
 from agentless_mini.evaluation.settings import EvaluationSettings
-from agentless_mini.learning.bugs.settings import BugsSettings
 from agentless_mini.learning.curation.settings import CurateSettings
 from agentless_mini.learning.training_settings import (
     RewardModelSettings,
@@ -121,8 +120,6 @@ class Config(BaseModel):
     """[eval]: how instances of a benchmark are attempted and graded."""
     curate: CurateSettings = CurateSettings()
     """[curate]: how pull requests become rows to learn from."""
-    bugs: BugsSettings = BugsSettings()
-    """[bugs]: which functions repair tasks are made of, and how many."""
     synthesize: SynthesizeSettings = SynthesizeSettings()
     """[synthesize]: how a teacher writes the reasoning of rows."""
     sft: SftSettings = SftSettings()

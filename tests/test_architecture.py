@@ -54,6 +54,8 @@ HOMES = {
     **{name: {"learning"} for name in ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "gguf")},
     "swebench": {"evaluation"},
     "ray": {"evaluation", "learning"},
+    "duckdb": {"learning"},
+    "datasketch": {"learning"},
 }
 IO_MODULES = {
     "os", "sys", "io", "subprocess", "multiprocessing", "concurrent", "socket", "ssl", "select", "signal", "asyncio",

@@ -2,7 +2,7 @@
 
 import typer
 
-from agentless_mini.commands.learn_options import BugsOptions, CurateOptions
+from agentless_mini.commands.learn_options import CurateOptions
 from agentless_mini.commands.learn_trainer_options import (
     ExportOptions,
     RewardModelOptions,
@@ -39,26 +39,6 @@ def curate(options: CurateOptions, model: ModelOptions) -> None:
         from agentless_mini.commands.learn_curate import run_curate
 
         run_curate(options, read_config(model.config, settings_of(options, model)), this_machine())
-
-
-@learn.command(short_help="Make repair tasks of working code.")
-@expanded
-def bugs(options: BugsOptions) -> None:
-    """Make single-file repair tasks of working code: a fault put in, an issue from what it does, and a check.
-
-    Foreign code runs in boxes alone. The same command again goes on where it was. A JSON document on stdout says what
-    came of it.
-    """
-    from agentless_mini.commands.terminal import reported
-
-    with reported():
-        from agentless_mini.commands.entry import read_config, this_machine
-        from agentless_mini.commands.learn_bugs import run_bugs
-
-        flags = settings_of(options)
-        if options.held_out:
-            flags["bugs.held_out"] = [name for name in options.held_out.split(",") if name]
-        run_bugs(options, read_config(options.config, flags), this_machine())
 
 
 @learn.command(short_help="Let a teacher write the reasoning of rows.")

@@ -115,9 +115,10 @@ def named_model(model: str) -> str:
     return str(folder.resolve()) if folder.is_dir() else model
 
 
-async def recorded_model(config: Config, around: tuple[Machine, Store, Lines], stack: AsyncExitStack) -> Sampler:
+async def recorded_model(
+    config: Config, machine: Machine, store: Store, lines: Lines, stack: AsyncExitStack
+) -> Sampler:
     """Return the model that the settings choose, with the store before it."""
-    machine, store, lines = around
     chosen = await choose_model(Surroundings(config, machine, store, stack, lines))
     return RecordedSampler(chosen.start, store, chosen.name)
 

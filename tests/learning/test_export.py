@@ -125,7 +125,7 @@ def test_a_merged_adapter_answers_as_the_adapter_does(model: Path, tmp_path: Pat
 
     from agentless_mini.learning import export
     from agentless_mini.learning.checkpoints import find_checkpoint
-    from agentless_mini.learning.libraries import quiet
+    from agentless_mini.learning.policies import quiet
     from agentless_mini.learning.rollouts import TransformersSampler
 
     quiet()
