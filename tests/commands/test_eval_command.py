@@ -8,11 +8,11 @@ import pytest
 
 from agentless_mini.commands.evaluate import evaluate
 from agentless_mini.commands.models import Machine
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_server import ScriptedServer
 from tests.commands.running import Home, one_sentence
 from tests.evaluation.bugs import rows
 from tests.evaluation.faked import SCRIPT, bedding, evaluation
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
 
 
 def dataset(home: Home) -> str:
