@@ -226,7 +226,7 @@ def applied(task: EditTask, rewrite: Rewrite, data: bytes) -> bytes:
     tree = Tree.of(Snapshot("", "", "", (SourceFile(path, "100644", FileKind.TEXT, data),)))
     outcome = read_answer(Completion(0, render(task, rewrite), Finish.STOP), tree)
     assert isinstance(outcome, Patch), outcome
-    (change,) = changed_files(outcome, tree.files)
+    (change,) = changed_files(outcome, tree.entries)
     assert change.after is not None
     return change.after
 
