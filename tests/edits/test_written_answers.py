@@ -162,9 +162,9 @@ def test_a_large_file_is_written_in_seconds() -> None:
 
 
 def test_one_edit_stands_in_a_fence_that_none_of_its_new_lines_closes() -> None:
-    replace = 'TEXT = """\n````\n"""'
-    answer = write_edit("a.py", "TEXT = ''", replace)
+    new = 'TEXT = """\n````\n"""\n'
+    answer = write_edit("a.py", "TEXT = ''\n", new)
     assert answer.startswith("`````\n### a.py\n")
     assert answer.endswith("\n`````\n")
     (change,) = applied(answer, {"a.py": b"TEXT = ''\n"})
-    assert change.after == f"{replace}\n".encode()
+    assert change.after == new.encode()
