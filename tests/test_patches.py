@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agentless_mini.domain import FileChange
 from agentless_mini.edits import Forms, make_patch
-from agentless_mini.edits.alignment import Region, differing, partners
+from agentless_mini.edits.lines import Region, differing, partners
 from tests.edit_cases import git_applied
 from tests.gitrepo import git
 

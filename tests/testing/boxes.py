@@ -26,8 +26,8 @@ from agentless_mini.domain import (
     SourceFile,
     Verdict,
 )
-from agentless_mini.edits.normal_form import Forms
-from agentless_mini.edits.patches import make_patch
+from agentless_mini.edits.forms import Forms
+from agentless_mini.edits.writing import make_patch
 from agentless_mini.sandboxes.bubblewrap import VirtualEnvironment, find_bubblewrap
 from agentless_mini.sandboxes.local import LocalSandbox
 from agentless_mini.sandboxes.packs import pack_snapshot
