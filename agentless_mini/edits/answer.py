@@ -27,17 +27,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from agentless_mini.domain import Edit, Reading, Reason, Rejected
-from agentless_mini.edits.markers import (
-    CLOSES,
-    NO_NEWLINE,
-    OPENS,
-    WIDTH,
-    Marker,
-    closing,
-    dividers,
-    edit_bodies,
-    markers,
-)  # fmt: skip
+from agentless_mini.edits.markers import CLOSES, NO_NEWLINE, OPENS, WIDTH, Marker, closing, dividers, markers
 from agentless_mini.edits.paths import Paths, Said
 
 MOST_DIVIDERS = 64
@@ -117,7 +107,7 @@ KNOWN = Marks()
 def answer_text(text: str, marks: Marks = KNOWN) -> str | Rejected:
     """Return the answer within what a model said; `Rejected` as TRUNCATED, or as NO_EDIT where its mark is missing.
 
-    If every line of it ends in `\r\n` it is read as if all ended in `\n`; otherwise a `\r` is text.
+    If every line of it ends in CR LF it is read as if all ended in LF; otherwise a CR is text.
     """
     spoken = _without_thinking(text, marks)
     return spoken if isinstance(spoken, Rejected) else _solution(spoken, marks)
@@ -233,8 +223,14 @@ class _Inside:
         self._text = text
         self.lines = text.split("\n")
         self.in_edit = bytearray(len(self.lines))
-        for first, last in edit_bodies(self.lines):
-            self.in_edit[first : last + 1] = b"\1" * (last + 1 - first)
+        found, place = markers(self.lines), 0
+        while place < len(found):
+            last = closing(found, place) if found[place].kind == OPENS else 0
+            if last and dividers(found, place, last)[0]:
+                first, stop = found[place].at + 1, found[last].at
+                self.in_edit[first:stop] = b"\1" * (stop - first)
+                place = last
+            place += 1
         self._line = self._at = 0
 
     def counts(self, place: int) -> bool:

@@ -13,7 +13,7 @@ the file. A line counts as left over only if it is new, and the file has none li
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from agentless_mini.domain import Edit, Reading, Reason, Rejected
@@ -107,18 +107,6 @@ def dividers(found: Sequence[Marker], place: int, last: int) -> tuple[list[Marke
     return (alike, True) if alike else (inside, False)
 
 
-def edit_bodies(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Yield (first, last) of the lines between the outer markers of each complete edit."""
-    found = markers(lines)
-    place = 0
-    while place < len(found):
-        last = closing(found, place) if found[place].kind == OPENS else 0
-        if last and dividers(found, place, last)[0]:
-            yield found[place].at + 1, found[last].at - 1
-            place = last
-        place += 1
-
-
 # --- what is left over -----------------------------------------------------------------------------------------------
 
 # Text for people: a line of equals signs is a heading there, three dots are three dots, and fences come in pairs.
@@ -143,24 +131,23 @@ _WORD = re.compile(r"[a-z]+")
 _PLAIN = re.compile(r"[A-Za-z\s.,…⋮()\[\]{}<>\"'-]*")
 # A comment of nothing but these words stands for code if it has one of the first kind and one of the second, or is one
 # of the third.
-_KEPT = {
-    "rest", "remaining", "remainder", "existing", "unchanged", "omitted", "unmodified", "snip", "snipped", "elided",
-    "truncated", "identical",
-}  # fmt: skip
-_CODE = {
-    "code", "file", "function", "functions", "method", "methods", "class", "classes", "implementation", "logic",
-    "import", "imports", "body", "content", "contents", "lines", "tests", "module", "statements", "remains",
-    "docstring", "docstrings", "documentation", "args", "arguments", "parameters", "comments",
-}  # fmt: skip
 _ALONE = {"unchanged", "unmodified", "omitted", "snip", "snipped", "elided", "truncated"}
-_FILLERS = {
-    "the", "of", "other", "as", "before", "above", "below", "here", "stays", "stay", "remains", "remain", "is", "are",
-    "and", "your", "keep", "kept", "for", "brevity", "goes", "go", "continues", "everything", "else", "more", "no",
-    "changes", "change", "in", "this", "section", "part", "parts", "definitions", "variables", "fields", "attributes",
-    "properties", "etc", "all", "from", "with", "without", "any", "modification", "modifications", "to", "be", "it",
-    "a", "that", "was", "will", "not", "shown", "way", "exactly", "same", "previous", "original", "line", "test", "so",
-    "on", "leave", "continue", "note",
-}  # fmt: skip
+_KEPT = _ALONE | {"rest", "remaining", "remainder", "existing", "identical"}
+_CODE = set(
+    _WORD.findall(
+        "code file function functions method methods class classes implementation logic import imports body content "
+        "contents lines tests module statements remains docstring docstrings documentation args arguments parameters "
+        "comments"
+    )
+)
+_FILLERS = set(
+    _WORD.findall(
+        "the of other as before above below here stays stay remains remain is are and your keep kept for brevity goes "
+        "go continues everything else more no changes change in this section part parts definitions variables fields "
+        "attributes properties etc all from with without any modification modifications to be it a that was will not "
+        "shown way exactly same previous original line test so on leave continue note"
+    )
+)
 _VOCABULARY = _KEPT | _CODE | _FILLERS
 _SAID_SO = re.compile(
     r"(?:\w+ )?as (?:before|is)|(?:note: )?(?:the )?rest (?:of|is)\b.*|.*\bsnip"

@@ -55,7 +55,7 @@ class Piece:
     text: bytes
     indent: bytes
     inner: bytes
-    digests: tuple[bytes, ...]
+    digests: bytes
     names: frozenset[str]
     global_names: frozenset[str]
 
@@ -63,11 +63,11 @@ class Piece:
     def of(cls, text: bytes, statements: Sequence[ast.stmt], indent: bytes = b"", inner: bytes = b"") -> "Piece":
         """Return a piece of these statements; a header's is the class with a member that says nothing."""
         if inner:
-            digests: tuple[bytes, ...] = (_said(statements[0], b"class", {"body"}),)
+            digests = _said(statements[0], b"class", {"body"})
         elif indent:
-            digests = tuple(_said(statement, b"1") for statement in statements)
+            digests = b"".join(_said(statement, b"1") for statement in statements)
         else:
-            digests = tuple(digest for statement in statements for digest in _digests(statement))
+            digests = b"".join(map(_digests, statements))
         names = bound(statements)
         return cls(text, indent, inner, digests, names, bound(statements, own=False) if indent else names)
 
@@ -88,7 +88,7 @@ class Module:
     @cached_property
     def digest(self) -> str:
         """Return the digest of all that it says."""
-        return hashlib.sha256(b"python\n" + b"".join(one for piece in self.pieces for one in piece.digests)).hexdigest()
+        return hashlib.sha256(b"python\n" + b"".join([piece.digests for piece in self.pieces])).hexdigest()
 
     @cached_property
     def text(self) -> bytes:
@@ -106,16 +106,17 @@ class Module:
         return {(piece.text, piece.indent, piece.inner): place for place, piece in enumerate(self.pieces)}
 
     @cached_property
-    def headers(self) -> list[int]:
-        """Return for each piece the place of the header of its class, its own where it is in none."""
-        headers: list[int] = []
-        for place, piece in enumerate(self.pieces):
-            headers.append(headers[-1] if piece.indent else place)
-        return headers
+    def _top(self) -> list[int]:
+        return [place for place, piece in enumerate(self.pieces) if not piece.indent]
+
+    def members(self, place: int) -> range:
+        """Return the places of all members of a class, given that of one."""
+        at = bisect_left(self._top, place)
+        return range(self._top[at - 1] + 1, [*self._top, len(self.pieces)][at])
 
     def undefined_at(self, place: int, known: Collection[str]) -> set[str]:
         """Return the names that a piece uses undefined where the module binds the known ones."""
-        piece, header = self.pieces[place], self.headers[place]
+        piece = self.pieces[place]
         if piece.indent:
             found = _parsed_members(piece.text, piece.indent)
         else:
@@ -123,12 +124,12 @@ class Module:
         statements = [] if isinstance(found, Broken) else found
         if not piece.indent:
             return undefined(statements, known)
-        members = (at for at in range(header + 1, len(self.pieces)) if self.headers[at] == header)
-        return undefined((), known, [({name for at in members for name in self.pieces[at].names}, statements)])
+        siblings = {name for at in self.members(place) for name in self.pieces[at].names}
+        return undefined((), known, [(siblings, statements)])
 
     def undefined_before(self, names: Collection[str]) -> set[str]:
         """Return the names that it uses undefined, where it mentions any of these."""
-        known = {name for piece in self.pieces for name in piece.global_names}
+        known = set().union(*[piece.global_names for piece in self.pieces])
         for place in (places := self.mentions(names)):
             if place not in self._undefined:
                 self._undefined[place] = self.undefined_at(place, known)
@@ -267,7 +268,7 @@ class _Reader:
             if not isinstance(found, Broken):
                 self._add(found, stop, indent)
                 return None
-            is_sure = stop >= self._sure and found.problem and _is_final(found)
+            is_sure = stop >= self._sure(indent) and found.problem and _is_final(found)
             if is_sure or (not indent and stop == len(self._data)):
                 return _moved_fault(found, self._data.count(b"\n", 0, self._at))
             if indent and (stop == len(self._data) or not self._data.startswith((b" ", b"\t"), stop)):
@@ -281,15 +282,13 @@ class _Reader:
             count *= 2
             stop = self._stop(indent, count)
 
-    @cached_property
-    def _sure(self) -> int:
-        """Return where a whole piece ends that stands behind all changes: a fault before it is one of the file."""
-        before, starts = self._base.text, self._base.starts
+    def _sure(self, indent: bytes) -> int:
+        """Return where a piece like this ends that stands behind all changes: a fault before it is one of the file."""
+        before, starts = self._base.text, [*self._base.starts, len(self._base.text)]
         _, tail = shared_ends(before, self._data)
-        place = bisect_left(starts, len(before) - tail)
-        if place == len(starts):
-            return len(self._data) + 1
-        return [*starts, len(before)][place + 1] + len(self._data) - len(before)
+        first = bisect_left(starts, len(before) - tail)
+        stops = (starts[at + 1] for at in range(first, len(starts) - 1) if self._base.pieces[at].indent == indent)
+        return next(stops, len(before) + 1) + len(self._data) - len(before)
 
 
 def _is_final(broken: Broken) -> bool:
@@ -321,17 +320,17 @@ def _moved_fault(broken: Broken, lines: int) -> Broken:
     """Add to the lines that a fault tells of."""
     if _REFUSED in broken.problem:
         return broken
-    return Broken(_LINE.sub(lambda found: f"line {int(found[1]) + lines}", broken.problem))
+    return Broken(_LINE.sub(lambda found: f"line {max(1, int(found[1]) + lines)}", broken.problem))
 
 
 # --- digests ---------------------------------------------------------------------------------------------------------
 
 
-def _digests(statement: ast.stmt) -> tuple[bytes, ...]:
+def _digests(statement: ast.stmt) -> bytes:
     """Return the digest of a statement, of a class that of its header and those of its members."""
     if not isinstance(statement, ast.ClassDef):
-        return (_said(statement, b"0"),)
-    return (_said(statement, b"class", {"body"}), *(_said(member, b"1") for member in statement.body))
+        return _said(statement, b"0")
+    return _said(statement, b"class", {"body"}) + b"".join(_said(member, b"1") for member in statement.body)
 
 
 def _said(statement: ast.stmt, kind: bytes, without: Collection[str] = ()) -> bytes:
@@ -359,24 +358,20 @@ def newly_undefined(module: Module, version: Module) -> set[str]:
     parsed = version.parsed
     if len(version.data) > MOST_CHECKED and len(parsed) == len(version.pieces):
         return set()
-    kept = [piece for place, piece in enumerate(version.pieces) if place not in parsed]
-    known = {name for piece in kept for name in piece.global_names}
-    top = [one for place, statements in parsed.items() if not version.pieces[place].indent for one in statements]
-    classes: dict[int, tuple[set[str], list[ast.stmt]]] = {}
-    for place, header in enumerate(version.headers):
-        siblings, members = classes.setdefault(header, (set(), []))
-        if place in parsed and place != header:
-            members.extend(parsed[place])
-        elif place != header:
-            siblings.update(version.pieces[place].names)
-    found = undefined(top, known, [(siblings, members) for siblings, members in classes.values() if members])
+    known = set().union(*[piece.global_names for at, piece in enumerate(version.pieces) if at not in parsed])
+    top = [one for at, statements in parsed.items() if not version.pieces[at].indent for one in statements]
+    members = []
+    for places in dict.fromkeys(version.members(at) for at in parsed if version.pieces[at].indent):
+        siblings = set().union(*[version.pieces[at].names for at in places if at not in parsed])
+        members.append((siblings, [one for at in places if at in parsed for one in parsed[at]]))
+    found = undefined(top, known, members)
     known |= bound(top)
-    same = set(map(id, kept))
-    gone = {name for piece in module.pieces if id(piece) not in same for name in piece.global_names} - known
+    kept = set(map(id, version.pieces))
+    gone = set().union(*[piece.global_names for piece in module.pieces if id(piece) not in kept]) - known
     gone -= bound(statement for statements in parsed.values() for statement in statements)
     if gone:
-        again = [place for place in module.mentions(gone) if id(module.pieces[place]) in same]
-        told = {name for place in again for name in module.undefined_at(place, known)}
+        again = [at for at in module.mentions(gone) if id(module.pieces[at]) in kept]
+        told = {name for at in again for name in module.undefined_at(at, known)}
         found |= told if STAR in gone else told & gone
     return found - module.undefined_before(found) if found else found
 
