@@ -13,13 +13,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.learn_options import CurateOptions
 from agentless_mini.commands.models import Machine, Surroundings, choose_model
 from agentless_mini.commands.terminal import people, require_stdout
-from agentless_mini.config import Config
 from agentless_mini.domain import Event
 from agentless_mini.learning.curation.curation import Curation, curate
-from agentless_mini.learning.curation.on_ray import on_ray
 from agentless_mini.learning.curation.relevance import (
     Finding,
     Relevance,
@@ -28,10 +27,9 @@ from agentless_mini.learning.curation.relevance import (
     quiet_session,
 )
 from agentless_mini.learning.curation.settings import Relevant
-from agentless_mini.learning.curation.tasks import Doing, in_processes
-from agentless_mini.recording import RecordedSampler
-from agentless_mini.store import Store
-from agentless_mini.templates import load_prompts
+from agentless_mini.learning.curation.workers import Doing, in_processes, on_ray
+from agentless_mini.record import RecordedSampler, Store
+from agentless_mini.settings import Config
 
 _STEPS = {"events": "Reading events", "parts": "Making rows", "splits": "Collecting rows"}
 
@@ -89,7 +87,7 @@ class ModelFinding:
             try:
                 chosen = runner.run(choose_model(around))
                 session = quiet_session(
-                    RecordedSampler(chosen.sampler, store, chosen.name), load_prompts(self.config.prompts)
+                    RecordedSampler(chosen.start, store, chosen.name), load_prompts(self.config.prompts)
                 )
                 yield SampledRelevance(session, self.config.localize, self.config.curate.most_relevant, runner)
             finally:

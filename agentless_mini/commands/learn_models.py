@@ -14,7 +14,6 @@ from rich.text import Text
 from agentless_mini.commands.learn_trainer_options import TrainingOptions
 from agentless_mini.commands.models import Machine, Surroundings, choose_model
 from agentless_mini.commands.terminal import people
-from agentless_mini.config import Config
 from agentless_mini.domain import Event, Note
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
 from agentless_mini.installing import install_command
@@ -22,8 +21,8 @@ from agentless_mini.learning.checkpoints import ADAPTER_FILE, find_checkpoint
 from agentless_mini.learning.rows import SPLITS, Row, require_apart, require_rows, write_rows
 from agentless_mini.learning.training_settings import Tracker, TrainingSettings
 from agentless_mini.ports import Sampler
-from agentless_mini.recording import LazySampler, RecordedSampler
-from agentless_mini.store import Store
+from agentless_mini.record import RecordedSampler, Store
+from agentless_mini.settings import Config
 
 RECORD = "record.sqlite"
 PART_ROWS = 256
@@ -116,11 +115,12 @@ def named_model(model: str) -> str:
     return str(folder.resolve()) if folder.is_dir() else model
 
 
-async def recorded_model(config: Config, around: tuple[Machine, Store, Lines], stack: AsyncExitStack) -> Sampler:
-    """Return the model that the settings choose, with the store before it."""
-    machine, store, lines = around
-    chosen = await choose_model(Surroundings(config, machine, store, stack, lines))
-    return RecordedSampler(chosen.sampler, store, chosen.name)
+async def recorded_model(
+    config: Config, machine: Machine, store: Store, lines: Lines, stack: AsyncExitStack
+) -> Sampler:
+    """Return the model that the settings choose to write texts, with the store before it."""
+    chosen = await choose_model(Surroundings(config, machine, store, stack, lines), to_write=True)
+    return RecordedSampler(chosen.start, store, chosen.name)
 
 
 def recorded_checkpoint(place: str, settings: TrainingSettings, store: Store, stack: AsyncExitStack) -> Sampler:
@@ -136,7 +136,7 @@ def recorded_checkpoint(place: str, settings: TrainingSettings, store: Store, st
         sampler = TransformersSampler(checkpoint, precision=settings.precision, device=settings.device)
         return await stack.enter_async_context(sampler)
 
-    return RecordedSampler(LazySampler(start), store, checkpoint.name())
+    return RecordedSampler(start, store, checkpoint.name())
 
 
 def made_folder(out: Path) -> Path:

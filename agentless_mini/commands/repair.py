@@ -13,7 +13,14 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from agentless_mini.branches import NewBranch, commit_message
+from agentless_mini.chain.bench import Opening
+from agentless_mini.chain.given import GivenSettings
+from agentless_mini.chain.pipeline import NO_SANDBOX, ChainSettings, check_named, resolve
+from agentless_mini.chain.prompts import Prompts
+from agentless_mini.chain.ranking import Chosen, Level, Trust, trust
+from agentless_mini.chain.score import Scoring
+from agentless_mini.chain.session import Session
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.boxes import Yard, plan_boxes
 from agentless_mini.commands.chain import chain_of, identity, settled, versions
 from agentless_mini.commands.headline import amount, answerer
@@ -29,9 +36,8 @@ from agentless_mini.commands.terminal import (
     people,
     without_passwords,
 )
-from agentless_mini.config import Config
 from agentless_mini.domain import Issue, Note, Patch, Prediction, Reason, Rejected, Snapshot
-from agentless_mini.environments import SandboxKind, check_place, foresee
+from agentless_mini.environment import SandboxKind, check_place, foresee
 from agentless_mini.errors import (
     AminiError,
     EnvironmentFailed,
@@ -41,23 +47,23 @@ from agentless_mini.errors import (
     printable,
     reason,
 )
-from agentless_mini.pipeline import NO_SANDBOX, ChainSettings, check_named, resolve
 from agentless_mini.ports import PatchCheck, Sampler
-from agentless_mini.prompts import Prompts
-from agentless_mini.ranking import Chosen, Level, Trust, trust
-from agentless_mini.recorded_scorer import traced_scoring
-from agentless_mini.recording import LazySampler, RecordedSampler, TracedSampler
+from agentless_mini.record import (
+    RecordedSampler,
+    RunId,
+    RunStart,
+    RunStatus,
+    Store,
+    recorded_derive,
+    traced_scoring,
+)
 from agentless_mini.report.cells import flowed
 from agentless_mini.report.document import run_document
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
-from agentless_mini.repository import Repository
-from agentless_mini.stages.bench import Opening
-from agentless_mini.stages.given import GivenSettings
-from agentless_mini.stages.score import Scoring
-from agentless_mini.stages.session import Session
-from agentless_mini.store import RunId, RunStart, RunStatus, Store
-from agentless_mini.templates import load_prompts
+from agentless_mini.repository.branches import NewBranch, commit_message
+from agentless_mini.repository.opening import Repository
+from agentless_mini.settings import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +150,8 @@ def _require_tests(task: Task) -> None:
         raise UsageError("--require given needs a test of yours: give --failing-test or --failing-cmd.")
     if task.required in {Level.GIVEN, Level.TESTS} and task.config.sandbox.kind is SandboxKind.NONE:
         raise UsageError(
-            f"A patch is to show by tests that it can be trusted (--require {task.required}), and --sandbox none runs "
-            "none: leave out --sandbox none, or take whatever the vote chooses with --require any."
+            f"--require {task.required} needs tests, and --sandbox none runs none: leave out --sandbox none, or let "
+            "the vote choose with --require any."
         )
 
 
@@ -226,12 +232,10 @@ async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitSta
         """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
         if isinstance(opening, Opening):
             await check_place(parts.snapshot, opening.harness.runner, task.config.sandbox)
-        return chosen.sampler
+        return await chosen.start()
 
     for attempt in range(2):
-        sampler = TracedSampler(
-            RecordedSampler(LazySampler(ready), parts.store, identity(chosen, task.config)), parts.store, run
-        )
+        sampler = RecordedSampler(ready, parts.store, identity(chosen, task.config), run)
         session = Session(
             sampler,
             model.prompts,
@@ -239,7 +243,7 @@ async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitSta
             parts.progress,
             _instance(parts.snapshot),
             traced_scoring(model.scoring, parts.store, run) if model.scoring else None,
-            derive=parts.store.derive,
+            derive=recorded_derive(parts.store),
         )
         try:
             return await resolve(task.issue, parts.snapshot, session, _settings(task), opening)

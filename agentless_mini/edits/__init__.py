@@ -8,7 +8,7 @@ from agentless_mini.domain import Completion, Finish, Patch, Reason, Rejected
 from agentless_mini.edits.answer import KNOWN, Marks, answer_text, parse_edits
 from agentless_mini.edits.applying import Matching, Tree, apply_edits
 from agentless_mini.edits.forms import Forms
-from agentless_mini.edits.writing import candidate_patch, make_patch, write_answer
+from agentless_mini.edits.writing import candidate_patch, changed_files, make_patch, write_answer
 
 __all__ = [
     "KNOWN",
@@ -19,6 +19,7 @@ __all__ = [
     "answer_text",
     "apply_edits",
     "candidate_patch",
+    "changed_files",
     "make_patch",
     "parse_edits",
     "read_answer",

@@ -18,7 +18,7 @@ from agentless_mini.edits.lines import MOST_PLACES, Lines, Match, differing, par
 from agentless_mini.edits.loose import LOOSE_LEVELS, MOST_FOUND
 from agentless_mini.edits.markers import left_over
 from agentless_mini.edits.paths import Names, Paths
-from agentless_mini.sources import SourceText, contents, decode, is_python, new_text, split_lines
+from agentless_mini.edits.sources import SourceText, contents, decode, is_python, new_text, split_lines
 
 MOST_LOOSE = 32
 """Edits of an answer that are looked for loosely, which takes its time."""

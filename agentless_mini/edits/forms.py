@@ -30,8 +30,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from agentless_mini.edits.lines import shared_ends
+from agentless_mini.edits.sources import is_python
 from agentless_mini.edits.statements import Broken, Module, module_of, newly_undefined
-from agentless_mini.sources import is_python
 
 if TYPE_CHECKING:
     from tree_sitter import Language, Tree

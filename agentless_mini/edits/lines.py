@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import AnyStr, NamedTuple
 
 from agentless_mini.domain import Reading, Reason, Rejected
-from agentless_mini.sources import content, contents, dominant_terminator, split_lines, terminator
+from agentless_mini.edits.sources import content, contents, dominant_terminator, split_lines, terminator
 
 MOST_PAIRS = 100_000  # of lines up to which difflib is asked: some milliseconds at worst
 MOST_PLACES = 1000

@@ -20,7 +20,7 @@ from itertools import islice, pairwise, takewhile
 from agentless_mini.domain import Reading
 from agentless_mini.edits.lines import Lines, Match, Region, differing, occurrences, shared_ends
 from agentless_mini.edits.markers import is_elision
-from agentless_mini.sources import content, contents, split_lines, terminator
+from agentless_mini.edits.sources import content, contents, split_lines, terminator
 
 NEAR = 0.9  # length-weighted mean of the lines' difflib ratios
 CLEARLY = 0.05  # by which the best place must be nearer than any other

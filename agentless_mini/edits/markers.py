@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from agentless_mini.domain import Edit, Reading, Reason, Rejected
 from agentless_mini.edits.lines import Lines
-from agentless_mini.sources import contents, split_lines
+from agentless_mini.edits.sources import contents, split_lines
 
 WIDTH = 7
 MOST_WIDTH = 32

@@ -19,7 +19,7 @@ from itertools import accumulate
 from tokenize import detect_encoding
 
 from agentless_mini.edits.lines import shared_ends
-from agentless_mini.sources import parse_python, silence_compiler
+from agentless_mini.edits.sources import parse_python, silence_compiler
 
 MOST_CHECKED = 256 * 1024
 """Bytes of a file of which all names are looked up, where a part does not tell."""

@@ -9,7 +9,8 @@ terminator and replacing that. Each file's edits are read and applied here once,
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, product
 
 from agentless_mini.domain import FileChange, FileKind, Patch, Reading, Reason, Rejected, Snapshot, SourceFile
@@ -19,7 +20,7 @@ from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.lines import Lines, Region, differing, shared_ends, strict_matches
 from agentless_mini.edits.markers import MOST_WIDTH, NO_NEWLINE, WIDTH, marker_width
 from agentless_mini.edits.paths import Paths, Said, clean_path
-from agentless_mini.sources import content, contents, decode, split_lines, terminator
+from agentless_mini.edits.sources import content, contents, decode, split_lines, terminator
 
 CONTEXT = 3
 _ESCAPES = {7: r"\a", 8: r"\b", 9: r"\t", 10: r"\n", 11: r"\v", 12: r"\f", 13: r"\r", 34: '\\"', 92: r"\\"}
@@ -46,7 +47,7 @@ def make_patch(changes: Sequence[FileChange], forms: Forms) -> Patch:
             undefined.update(form.undefined)
         if before != after:
             normal.update(f"{len(change.path)} {change.path} {after}\n".encode("utf-8", "surrogatepass"))
-    return Patch(ordered, diff, normal.hexdigest(), tuple(sorted(undefined)))
+    return Patch(diff, normal.hexdigest(), tuple(change.path for change in ordered), tuple(sorted(undefined)))
 
 
 def candidate_patch(changes: Sequence[FileChange], forms: Forms) -> Patch | Rejected:
@@ -54,8 +55,58 @@ def candidate_patch(changes: Sequence[FileChange], forms: Forms) -> Patch | Reje
     patch = make_patch(changes, forms)
     if patch.normal != _NOTHING:
         return patch
-    paths = ", ".join(change.path for change in patch.changes)
-    return Rejected(Reason.NO_EFFECT, f"only comments, blank lines or formatting change in {paths}")
+    return Rejected(Reason.NO_EFFECT, f"only comments, blank lines or formatting change in {', '.join(patch.paths)}")
+
+
+# --- the diff, read back -------------------------------------------------------------------------------------------
+
+# No line of a file begins like these: each has a sign before it.
+_FILE = re.compile(rb"^diff --git .*\n", re.MULTILINE)
+_HUNK = re.compile(rb"@@ -(\d+)(?:,(\d+))? ")
+_MODE = re.compile(rb"(new|deleted) file mode (\d+)\n")
+
+
+def changed_files(patch: Patch, entries: Mapping[str, SourceFile]) -> tuple[FileChange, ...]:
+    """Return what a patch makes of the files of its tree, in the order of its paths; `entries` are the tree's.
+
+    Raises `ValueError` where the patch was made for another tree.
+    """
+    _, *diffs = _FILE.split(patch.diff)
+    return tuple(_changed(path, diff, entries.get(path)) for path, diff in zip(patch.paths, diffs, strict=True))
+
+
+def _changed(path: str, diff: bytes, entry: SourceFile | None) -> FileChange:
+    said = _MODE.match(diff)
+    kind, mode = (said[1], said[2].decode()) if said else (b"", "")
+    if (kind == b"new") != (entry is None):
+        raise ValueError(f"the patch is of another tree: {path} is {'' if entry else 'not '}there")
+    before = None if entry is None else entry.data
+    after = b"".join(_patched(_lines(before or b""), _lines(diff), path))
+    return FileChange(path, before, None if kind == b"deleted" else after, entry.mode if entry else mode)
+
+
+def _patched(before: Sequence[bytes], diff: Sequence[bytes], path: str) -> Sequence[bytes]:
+    """Return the lines that the hunks of a file leave."""
+    after: list[bytes] = []
+    at, first = 0, next((number for number, line in enumerate(diff) if _HUNK.match(line)), len(diff))
+    sign = b""
+    for line in diff[first:]:
+        if hunk := _HUNK.match(line):
+            start = int(hunk[1]) - (hunk[2] != b"0")
+            after += before[at:start]
+            at = start
+        elif line.startswith(b"\\"):
+            if sign == b"+":
+                after[-1] = after[-1][:-1]
+        elif line.startswith(b"+"):
+            after.append(line[1:])
+        else:
+            if at >= len(before) or before[at].removesuffix(b"\n") != line[1:-1]:
+                raise ValueError(f"the patch is of another tree: line {at + 1} of {path} is another one")
+            after += before[at : at + 1] if line.startswith(b" ") else []
+            at += 1
+        sign = line[:1]
+    return [*after, *before[at:]]
 
 
 # --- the diff ------------------------------------------------------------------------------------------------------
@@ -154,6 +205,13 @@ def write_answer(changes: Sequence[FileChange]) -> str | Rejected:
             return block
         said.append(block)
     return _fenced("".join(said))
+
+
+def write_edit(name: str, search: str, replace: str) -> str:
+    """Return an answer of one edit of the file that goes by `name` in answers, in a fence that no new line closes."""
+    taken = [line.strip() for line in replace.split("\n") if line.strip().startswith(_FENCE)]
+    fence = "`" * max([len(_FENCE), *(1 + len(line) for line in taken)])
+    return f"{fence}\n{_written(name, Reading(search, replace), WIDTH)}{fence}\n"
 
 
 def _fenced(said: str) -> str:

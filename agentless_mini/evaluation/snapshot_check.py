@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from agentless_mini.domain import FileKind, Patch, Reason, Rejected, Snapshot, SourceFile
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary
-from agentless_mini.gitcommand import Answer, GitCommand, verdict
 from agentless_mini.ports import PatchCheck
+from agentless_mini.repository.gitcommand import Answer, GitCommand, verdict
 
 _ATTRIBUTES = ".gitattributes"
 _NOWHERE = "amini-does-not-know-the-target"  # where a symlink leads makes no difference: git follows none
@@ -31,7 +31,7 @@ def snapshot_check(snapshot: Snapshot) -> PatchCheck:
     attributes = tuple(file for path, file in files.items() if PurePosixPath(path).name == _ATTRIBUTES)
 
     def check(patch: Patch) -> Patch | Rejected:
-        names = {name for change in patch.changes for name in _way_to(change.path)}
+        names = {name for path in patch.paths for name in _way_to(path)}
         with (
             boundary({OSError: _no_scratch}),
             tempfile.TemporaryDirectory(prefix="amini-check-") as scratch,

@@ -23,6 +23,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agentless_mini.chain.drawing import Draws
+from agentless_mini.chain.session import Session
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import (
     Completion,
     Event,
@@ -39,10 +42,7 @@ from agentless_mini.domain import (
     SourceFile,
     Stage,
 )
-from agentless_mini.edits import Matching, Tree, read_answer
-from agentless_mini.stages.drawing import Draws
-from agentless_mini.stages.session import Session
-from agentless_mini.templates import load_prompts
+from agentless_mini.edits import Matching, Tree, changed_files, read_answer
 
 LIBRARY = ("argparse.py", "typing.py", "tkinter/__init__.py", "_pydecimal.py")
 TESTS = ("test/test_descr.py", "test/datetimetester.py", "test/test_socket.py")
@@ -180,12 +180,13 @@ def each(tree: Tree, answers: Sequence[str]) -> Iterator[float]:
         yield time.process_time() - began
 
 
-def peer(outcomes: Sequence[Patch | Rejected]) -> Iterator[float]:
+def peer(tree: Tree, outcomes: Sequence[Patch | Rejected]) -> Iterator[float]:
     """Yield the processor seconds of parsing and digesting whole files, for each patch."""
     for outcome in outcomes:
         if isinstance(outcome, Patch):
+            changes = changed_files(outcome, tree.entries)
             began = time.process_time()
-            for change in outcome.changes:
+            for change in changes:
                 hashlib.sha256(ast.dump(ast.parse(change.after or b"")).encode()).hexdigest()
             yield time.process_time() - began
 
@@ -226,7 +227,7 @@ def read(found: Measured) -> Iterator[str]:
 
 
 def compared(tree: Snapshot, answers: Sequence[str], outcomes: Sequence[Patch | Rejected]) -> Iterator[str]:
-    ours, whole = list(each(Tree.of(tree), answers)), list(peer(outcomes))
+    ours, whole = list(each(Tree.of(tree), answers)), list(peer(Tree.of(tree), outcomes))
     first = len(tree.files)
     yield f"CPU ms of an answer alone, the first of each file: {spread(ours[:first])}"
     yield f"CPU ms of an answer alone, those after it: {spread(ours[first:])}"

@@ -1,9 +1,9 @@
 """`amini repair --commit BRANCH`: the patch is on a new branch, and nothing else of the repository has changed."""
 
+from tests.chain.workbench import edit
 from tests.commands.running import Home, one_sentence, server
 from tests.commands.test_bad_input import NOBODY
 from tests.gitrepo import git, write_files
-from tests.stages.workbench import edit
 
 FIXED = b"    for price in prices:\n"
 
@@ -25,7 +25,7 @@ def test_the_patch_is_a_commit_on_a_new_branch(home: Home) -> None:
     assert [line for line in shown if not line.startswith("index ")] == done.stdout.splitlines()
     said = git(home.repository, "log", "-1", "--format=%B", "fix/1").decode()
     assert said == "The total of a cart leaves out its first price.\n\nAmini-Run: 1 (scripted)\n\n"
-    assert "not committed is left out" in done.stderr
+    assert "Uncommitted changes are left out" in done.stderr
     commit = git(home.repository, "rev-parse", "fix/1").decode()[:12]
     assert done.stderr.endswith(f"The patch is commit {commit} on the branch fix/1.\n")
 

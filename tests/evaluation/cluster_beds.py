@@ -16,12 +16,12 @@ from agentless_mini.domain import Job, JobResult, Note, Snapshot
 from agentless_mini.errors import AminiError, EnvironmentFailed, ImageUnavailable
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.ports import Testbed, Testbeds
-from agentless_mini.evaluation.scripted import ScriptedTestbeds
 from agentless_mini.ports import Watch
-from agentless_mini.sandboxes.scripted import ScriptedSandbox
+from tests.chain.boxes import PASSES, fails, recording
+from tests.chain.workbench import shop
 from tests.evaluation.bugs import resolves
-from tests.stages.boxes import PASSES, fails, recording
-from tests.stages.workbench import shop
+from tests.fakes.sandbox import ScriptedSandbox
+from tests.fakes.testbeds import ScriptedTestbeds
 
 HANGS = "hangs"
 """A job whose first step has this argument never ends by itself."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
+from agentless_mini.chain.ranking import vote
+from agentless_mini.chain.stopping import DISCOUNT, INVALID, decided
 from agentless_mini.domain import Candidate, Patch, Reason, Rejected
-from agentless_mini.ranking import vote
-from agentless_mini.stopping import DISCOUNT, INVALID, decided
 from tests.evolution.policy import Policy
 
 INVALID_ANSWER = -1
@@ -53,7 +53,7 @@ def candidates(drawn: Sequence[int]) -> list[Candidate]:
 def _outcome(patch: int) -> Patch | Rejected:
     if patch == INVALID_ANSWER:
         return Rejected(Reason.NO_EDIT, "nothing")
-    return Patch((), str(patch).encode(), str(patch))
+    return Patch(str(patch).encode(), str(patch), ())
 
 
 def _winner(some: Sequence[Candidate]) -> str:

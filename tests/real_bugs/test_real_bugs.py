@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.chain.ranking import Method
 from agentless_mini.domain import Completion, Finish, Patch, PlacedFile, placed_files
 from agentless_mini.edits import Tree, read_answer
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.ranking import Method
-from agentless_mini.repository import open_repository
-from agentless_mini.sandboxes.bubblewrap import VirtualEnvironment, find_bubblewrap
+from agentless_mini.repository.opening import open_repository
+from agentless_mini.sandbox.bubblewrap import VirtualEnvironment, find_bubblewrap
 from tests.benchmarks.real_bugs import try_bug
 from tests.real_bugs import (
     GOLD,
@@ -101,9 +101,9 @@ def test_the_fix_alone_fixes_and_the_tests_are_worth_what_they_should(
     )
     runs = (bug.tests, *((file.path,) for file in generated))
     written = (*checkout.judges(), *generated)
-    trials = [Trial(written, runs), Trial((*placed_files(checkout.gold().patch), *written), runs)]
+    trials = [Trial(written, runs), Trial((*placed_files(checkout.gold().changes), *written), runs)]
     wrongs = checkout.wrongs()
-    trials += [Trial((*placed_files(wrong.patch), *checkout.judges()), (bug.tests,)) for wrong in wrongs]
+    trials += [Trial((*placed_files(wrong.changes), *checkout.judges()), (bug.tests,)) for wrong in wrongs]
     (faulty, *faulty_generated), (fixed, *fixed_generated), *others = outcomes(checkout, trials, place)
     assert (faulty, fixed) == (Outcome.FAILED, Outcome.PASSED)
     assert _unlike_their_quality(bug, faulty_generated, fixed_generated) == []

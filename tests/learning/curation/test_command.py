@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.learning.rows import RowFile
-from agentless_mini.samplers.scripted import Answer, Rule, Script
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_server import ScriptedServer
 from tests.commands.running import Home, one_sentence
 from tests.evaluation.cluster_nodes import ray_nodes
+from tests.fakes.model import Answer, Rule, Script
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
 from tests.learning.curation.test_curation import many
 from tests.learning.curation.world import FIXED, World, issue_event, pull_event, rows_of, small_world
 
-pytest.importorskip("pyarrow", reason="pyarrow is not installed (the extra 'train')")
+for library in ("pyarrow", "duckdb", "datasketch"):
+    pytest.importorskip(library, reason="a library is not installed (the extra 'train')")
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_model_names_the_relevant_files_and_is_asked_once(home: Home, tmp_path
 
 def shards(folder: Path) -> int:
     """Count the files of shards, while files and folders come and go."""
-    return sum(".sqlite" in name for _, _, names in os.walk(folder) for name in names)
+    return sum(".parquet" in name for _, _, names in os.walk(folder) for name in names)
 
 
 @pytest.mark.thorough
