@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from agentless_mini.domain import Edit, Reading, Reason, Rejected
 from agentless_mini.edits.markers import CLOSES, NO_NEWLINE, OPENS, WIDTH, Marker, closing, dividers, markers
-from agentless_mini.edits.paths import Paths, Said
+from agentless_mini.edits.paths import Lead, Paths
 
 MOST_DIVIDERS = 64
 MOST_EDITS = 1000
@@ -124,9 +124,9 @@ def parse_edits(text: str, paths: Paths, marks: Marks = KNOWN) -> tuple[Edit, ..
     answer = _solution(spoken, marks)
     if isinstance(answer, Rejected):
         return answer
-    edits = _Reader(answer, paths).edits()
+    edits = _EditReader(answer, paths).edits()
     if not edits and not marks.answer_start:  # what is marked as the answer may be an example in prose
-        edits = _Reader(spoken, paths).edits()
+        edits = _EditReader(spoken, paths).edits()
     return edits or Rejected(Reason.NO_EDIT, "the answer holds no edit")
 
 
@@ -306,7 +306,7 @@ def _run(line: str, places: Iterable[tuple[int, int]]) -> int:
 # --- edits -----------------------------------------------------------------------------------------------------------
 
 
-class _Reader:
+class _EditReader:
     """Reads the edits of an answer, each under the path that stands before it."""
 
     def __init__(self, answer: str, paths: Paths) -> None:
@@ -341,12 +341,12 @@ class _Reader:
             place += 1
         return tuple(edits)
 
-    def _pass(self, first: int, opening: Marker) -> list[Said]:
+    def _pass(self, first: int, opening: Marker) -> list[Lead]:
         """Take note of the lines before an edit; return those that may say its path, the nearest first.
 
         Code that is shown in a fence of its own is none of them.
         """
-        names: list[Said] = []
+        names: list[Lead] = []
         shown = len(names)
         has_prose = False
         for at in range(first, opening.at):
@@ -358,18 +358,18 @@ class _Reader:
                 if closes and not (len(names) == shown + 1 and names[-1].line.startswith("#")):
                     del names[max(shown - 1, 0) :]
                 elif not closes:
-                    names.append(Said(fence[2], is_info=True))
+                    names.append(Lead(fence[2], is_info=True))
                     shown = len(names)
                 self._fence = "" if closes else fence[1]
             elif line:
                 has_prose = has_prose or not line.startswith("#")
-                names.append(Said(line))
+                names.append(Lead(line))
         self._block += has_prose
         headings = [one for one in names[:-MOST_NAMES] if one.line.startswith("#")]
-        rest = [Said(opening.rest)] if opening.rest else []
+        rest = [Lead(opening.rest)] if opening.rest else []
         return [*rest, *reversed(names[-MOST_NAMES:]), *reversed(headings)]
 
-    def _edit(self, found: Sequence[Marker], place: int, last: int, names: list[Said]) -> Edit | Rejected:
+    def _edit(self, found: Sequence[Marker], place: int, last: int, names: list[Lead]) -> Edit | Rejected:
         """Return the edit between two markers."""
         opening, lines = found[place], self._lines
         inside, alike = dividers(found, place, last)

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 
 from agentless_mini.domain import Edit, FileChange, FileKind, Reading, Reason, Rejected, Snapshot, SourceFile
 from agentless_mini.edits.forms import Forms
-from agentless_mini.edits.lines import MOST_PLACES, Lines, Match, differing, partners, splice, strict_matches
+from agentless_mini.edits.lines import MOST_PLACES, FileLines, Match, differing, partners, splice, strict_matches
 from agentless_mini.edits.loose import LOOSE_LEVELS, MOST_FOUND
 from agentless_mini.edits.markers import left_over
-from agentless_mini.edits.paths import Names, Paths
+from agentless_mini.edits.paths import Paths, TakenNames
 from agentless_mini.edits.sources import SourceText, contents, decode, is_python, new_text, split_lines
 
 MOST_LOOSE = 32
@@ -48,7 +48,7 @@ class Tree:
     """
 
     entries: Mapping[str, SourceFile]
-    names: Names
+    names: TakenNames
     paths: Paths
     forms: Forms = field(default_factory=Forms)
 
@@ -56,7 +56,7 @@ class Tree:
     def of(cls, snapshot: Snapshot) -> "Tree":
         """Return the tree of a snapshot."""
         entries = snapshot.by_path()
-        return cls(entries, Names.of(snapshot), Paths(entries, snapshot.name))
+        return cls(entries, TakenNames.of(snapshot), Paths(entries, snapshot.name))
 
 
 def apply_edits(
@@ -83,13 +83,13 @@ class _Drafts:
         self._tree = tree
         self._matching = matching
         self._drafts: dict[str, _Draft] = {}
-        self._created = Names()
+        self._created = TakenNames()
         self._loose = 0
 
-    def original(self, path: str) -> Lines:
+    def original(self, path: str) -> FileLines:
         """Return the lines of a file of the tree, none where it has none."""
         draft = self._draft(path)
-        return Lines([]) if isinstance(draft, Rejected) else draft.original
+        return FileLines([]) if isinstance(draft, Rejected) else draft.original
 
     def apply(self, edit: Edit) -> Rejected | None:
         """Carry out one edit; return why it cannot be, None where it is done."""
@@ -194,7 +194,7 @@ class _Draft:
     def __init__(self, source: SourceText, exists: bool) -> None:
         self.source = source
         self.exists = exists
-        self.original = self.file = Lines(split_lines(source.text))
+        self.original = self.file = FileLines(split_lines(source.text))
         # Where each line stood at first, None for a new one.
         self.origins: list[int | None] = list(range(len(self.file.lines)))
         # What edits have changed of the original, and the block of the last one.
@@ -204,7 +204,7 @@ class _Draft:
     def write(self, source: SourceText, exists: bool) -> None:
         """Put a new text in the place of no line."""
         self.source, self.exists = source, exists
-        self.file = Lines(split_lines(source.text))
+        self.file = FileLines(split_lines(source.text))
         self.origins = [None] * len(self.file.lines)
 
     def put(self, match: Match) -> Rejected | None:
@@ -217,7 +217,7 @@ class _Draft:
         kept = partners(old, new)
         moved = [self.origins[match.start + kept[at]] if at in kept else None for at in range(len(new))]
         self.origins[match.start : match.stop] = moved
-        self.file, self.exists = Lines(lines), bool(lines)
+        self.file, self.exists = FileLines(lines), bool(lines)
         return None
 
     def merge(self, edit: Edit, placed: "Placed") -> Rejected | None:
@@ -251,7 +251,7 @@ class _Draft:
             if origins[begin:end] != list(range(start, stop)):
                 return False
             changed[begin:end], origins[begin:end] = new, [None] * len(new)
-        self.file, self.origins, self.exists = Lines(changed), origins, bool(changed)
+        self.file, self.origins, self.exists = FileLines(changed), origins, bool(changed)
         return True
 
 
@@ -266,7 +266,7 @@ class Placed:
     reading: Reading
 
 
-def place(edit: Edit, file: Lines, matching: Matching) -> Placed | Rejected:
+def place(edit: Edit, file: FileLines, matching: Matching) -> Placed | Rejected:
     """Return where the edit replaces lines of a file that has some.
 
     Of several readings the one with the longest SEARCH that matches is taken. `Rejected` as EXISTS where SEARCH is
@@ -289,14 +289,14 @@ def place(edit: Edit, file: Lines, matching: Matching) -> Placed | Rejected:
     return Rejected(Reason.NOT_FOUND, f"SEARCH is not found in {edit.path}: {_hint(possible[-1], file)}")
 
 
-def _fits_otherwise(found: Match, reading: Reading, readings: Sequence[Reading], file: Lines) -> bool:
+def _fits_otherwise(found: Match, reading: Reading, readings: Sequence[Reading], file: FileLines) -> bool:
     """Tell whether the same lines, indented otherwise, stand elsewhere: nothing says which are meant."""
     said = [line.strip() for line in split_lines(reading.search)]
     others = [one for one in readings if [line.strip() for line in split_lines(one.search)] == said]
     return any(match.start != found.start for one in others for match in strict_matches(one, file))
 
 
-def _hint(reading: Reading, file: Lines) -> str:
+def _hint(reading: Reading, file: FileLines) -> str:
     """Say in a clause what keeps the SEARCH from matching."""
     known = set(file.contents)
     lines = enumerate(contents(split_lines(reading.search)), 1)
@@ -314,7 +314,7 @@ def _hint(reading: Reading, file: Lines) -> str:
 # --- the edits that count --------------------------------------------------------------------------------------------
 
 
-def _counting(edits: Sequence[Edit], original: Callable[[str], Lines], matching: Matching) -> list[Edit]:
+def _counting(edits: Sequence[Edit], original: Callable[[str], FileLines], matching: Matching) -> list[Edit]:
     """Return the edits that count, in their order. `original` gives the lines of a file as it was.
 
     Places are looked for loosely only where edits are so few that all of them are looked for so.
@@ -335,7 +335,7 @@ def _counting(edits: Sequence[Edit], original: Callable[[str], Lines], matching:
     return [edit for at, edit in enumerate(edits) if at not in superseded]
 
 
-def _superseded(places: Sequence[int], edits: Sequence[Edit], file: Lines, matching: Matching) -> set[int]:
+def _superseded(places: Sequence[int], edits: Sequence[Edit], file: FileLines, matching: Matching) -> set[int]:
     """Return which of the edits of one file change nothing but what edits of later blocks change, too."""
     superseded: set[int] = set()
     later: dict[int, tuple[int, _Span]] = {}
@@ -357,7 +357,7 @@ def _superseded(places: Sequence[int], edits: Sequence[Edit], file: Lines, match
     return superseded
 
 
-def _reach(edit: Edit, file: Lines, matching: Matching) -> tuple[_Span | None, set[int]]:
+def _reach(edit: Edit, file: FileLines, matching: Matching) -> tuple[_Span | None, set[int]]:
     """Return the lines [start, stop) that an edit finds in a file, None for no one place, and what it changes.
 
     Line n of the file is 2n + 1, and the place before it, where lines may be added, 2n.

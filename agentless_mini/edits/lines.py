@@ -24,7 +24,7 @@ MOST_PAIRS = 100_000  # of lines up to which difflib is asked: some milliseconds
 MOST_PLACES = 1000
 
 
-class Region(NamedTuple):
+class Difference(NamedTuple):
     """Lines [a_start, a_stop) of one side stand where the other has [b_start, b_stop)."""
 
     a_start: int
@@ -33,17 +33,17 @@ class Region(NamedTuple):
     b_stop: int
 
 
-def differing(a: Sequence[AnyStr], b: Sequence[AnyStr]) -> list[Region]:
+def differing(a: Sequence[AnyStr], b: Sequence[AnyStr]) -> list[Difference]:
     """Return the regions in which two sequences differ, ascending, with at least one equal line between any two."""
-    found: list[Region] = []
-    waiting = [Region(0, len(a), 0, len(b))]
+    found: list[Difference] = []
+    waiting = [Difference(0, len(a), 0, len(b))]
     while waiting:
         a_start, a_stop, b_start, b_stop = waiting.pop()
         while a_start < a_stop and b_start < b_stop and a[a_start] == b[b_start]:
             a_start, b_start = a_start + 1, b_start + 1
         while a_start < a_stop and b_start < b_stop and a[a_stop - 1] == b[b_stop - 1]:
             a_stop, b_stop = a_stop - 1, b_stop - 1
-        region = Region(a_start, a_stop, b_start, b_stop)
+        region = Difference(a_start, a_stop, b_start, b_stop)
         if a_start == a_stop or b_start == b_stop:
             if a_start < a_stop or b_start < b_stop:
                 found.append(region)
@@ -52,18 +52,18 @@ def differing(a: Sequence[AnyStr], b: Sequence[AnyStr]) -> list[Region]:
         if chain:
             begins = [(a_start, b_start), *((one + 1, other + 1) for one, other in chain)]
             ends = [*chain, (a_stop, b_stop)]
-            between = [Region(i, j, k, m) for (i, k), (j, m) in zip(begins, ends, strict=True)]
+            between = [Difference(i, j, k, m) for (i, k), (j, m) in zip(begins, ends, strict=True)]
             waiting.extend(reversed(between))
         elif (a_stop - a_start) * (b_stop - b_start) > MOST_PAIRS:
             found.append(region)
         else:
             codes = SequenceMatcher(None, a[a_start:a_stop], b[b_start:b_stop], autojunk=False).get_opcodes()
             unlike = [code for code in codes if code[0] != "equal"]
-            found += [Region(a_start + i, a_start + j, b_start + k, b_start + m) for _, i, j, k, m in unlike]
+            found += [Difference(a_start + i, a_start + j, b_start + k, b_start + m) for _, i, j, k, m in unlike]
     return found
 
 
-def _anchors(a: Sequence[AnyStr], b: Sequence[AnyStr], region: Region) -> list[tuple[int, int]]:
+def _anchors(a: Sequence[AnyStr], b: Sequence[AnyStr], region: Difference) -> list[tuple[int, int]]:
     """Return the longest ascending chain of pairs of equal lines that either side holds once in the region."""
     a_start, a_stop, b_start, b_stop = region
     a_counts, b_counts = Counter(a[a_start:a_stop]), Counter(b[b_start:b_stop])
@@ -93,7 +93,7 @@ def partners(a: Sequence[AnyStr], b: Sequence[AnyStr]) -> dict[int, int]:
     """Return for each line of `b` that is aligned with an equal line of `a`: index in `b` -> index in `a`."""
     pairs: dict[int, int] = {}
     a_next = b_next = 0
-    for region in (*differing(a, b), Region(len(a), len(a), len(b), len(b))):
+    for region in (*differing(a, b), Difference(len(a), len(a), len(b), len(b))):
         pairs.update(zip(range(b_next, region.b_start), range(a_next, region.a_start), strict=True))
         a_next, b_next = region.a_stop, region.b_stop
     return pairs
@@ -119,7 +119,7 @@ def _shared(equal: Callable[[int, int], bool], most: int) -> int:
 # --- where lines stand -----------------------------------------------------------------------------------------------
 
 
-class Lines:
+class FileLines:
     """The lines of a file, each with its terminator, and the text in which runs of them are looked for."""
 
     def __init__(self, lines: list[str]) -> None:
@@ -162,14 +162,14 @@ class Match:
     replace: tuple[str, ...]
     ends_open: bool = False
 
-    def changed(self, file: Lines) -> list[tuple[int, int, tuple[str, ...]]]:
+    def changed(self, file: FileLines) -> list[tuple[int, int, tuple[str, ...]]]:
         """Return which lines [start, stop) of the file change, and what stands there then, without terminators."""
         new = contents(self.replace)
         regions = differing(file.contents[self.start : self.stop], new)
         return [(self.start + a, self.start + b, tuple(new[c:d])) for a, b, c, d in regions]
 
 
-def strict_matches(reading: Reading, file: Lines) -> list[Match]:
+def strict_matches(reading: Reading, file: FileLines) -> list[Match]:
     """Return every place where the SEARCH of a reading stands, at most some 1,000. It must have a line."""
     search = split_lines(reading.search)
     replace = tuple(split_lines(reading.replace))
@@ -188,7 +188,7 @@ def strict_matches(reading: Reading, file: Lines) -> list[Match]:
 
 
 def occurrences(wanted: Sequence[str], text: str) -> Iterator[int]:
-    """Yield the index of each run of lines equal to those wanted in a text such as `Lines.text`."""
+    """Yield the index of each run of lines equal to those wanted in a text such as `FileLines.text`."""
     needle = "\n".join(("", *wanted, ""))
     at, line, passed = text.find(needle), 0, 0
     for _ in range(MOST_PLACES):

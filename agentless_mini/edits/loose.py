@@ -18,7 +18,7 @@ from functools import partial
 from itertools import islice, pairwise, takewhile
 
 from agentless_mini.domain import Reading
-from agentless_mini.edits.lines import Lines, Match, Region, differing, occurrences, shared_ends
+from agentless_mini.edits.lines import Difference, FileLines, Match, differing, occurrences, shared_ends
 from agentless_mini.edits.markers import is_elision
 from agentless_mini.edits.sources import content, contents, split_lines, terminator
 
@@ -43,7 +43,7 @@ class _Search:
 
     search: list[str]
     replace: list[str]
-    file: Lines
+    file: FileLines
     search_open: bool
     replace_open: bool
 
@@ -52,7 +52,7 @@ class _Search:
         """Return which lines of SEARCH are not blank."""
         return [index for index, line in enumerate(self.search) if line.strip()]
 
-    def regions(self, places: Mapping[int, int]) -> list[Region]:
+    def regions(self, places: Mapping[int, int]) -> list[Difference]:
         """Return where SEARCH and REPLACE differ, but for blank lines alone where SEARCH has not those of the file."""
         regions = differing(self.search, self.replace)
         if _is_run(places, len(self.search)):
@@ -94,7 +94,7 @@ class _Search:
             new[-1] = content(new[-1])
         return Match(start, stop, tuple(new), self.search_open)
 
-    def _span(self, region: Region, places: Mapping[int, int]) -> tuple[int, int]:
+    def _span(self, region: Difference, places: Mapping[int, int]) -> tuple[int, int]:
         """Return which lines of the file a region of SEARCH is; an empty run, where nothing of it is in the file."""
         there = [places[index] for index in range(region.a_start, region.a_stop) if index in places]
         if there:
@@ -105,7 +105,7 @@ class _Search:
         chosen = after if before is None or (blank_before and after is not None) else before
         return (chosen or 0, chosen or 0)
 
-    def _with_blanks(self, lines: list[str], region: Region, at: int, places: Mapping[int, int]) -> list[str]:
+    def _with_blanks(self, lines: list[str], region: Difference, at: int, places: Mapping[int, int]) -> list[str]:
         """Return new lines that take the place of as many old ones, with the file's blank lines between these."""
         there = [places[index] for index in range(region.a_start, region.a_stop) if index in places]
         if len(there) != region.a_stop - region.a_start or len(there) != len(lines):
@@ -259,7 +259,7 @@ def _are_meant(wanted: _Search, places: Mapping[int, int]) -> bool:
     return not slips or not _have_rivals(slips, wanted.file)
 
 
-def _have_rivals(slips: Sequence[tuple[str, int]], file: Lines) -> bool:
+def _have_rivals(slips: Sequence[tuple[str, int]], file: FileLines) -> bool:
     """Tell whether for one of the lines with a slip another line of the file may be meant as well."""
     texts = [line.strip() for line in file.contents]
     bares = [_bare(text) for text in texts]
@@ -387,8 +387,8 @@ def _parts(lines: Sequence[str]) -> list[list[str]]:
     return parts
 
 
-def _level(places: Callable[[_Search], Iterator[Match | None]]) -> Callable[[Reading, Lines], list[Match]]:
-    def matches(reading: Reading, file: Lines) -> list[Match]:
+def _level(places: Callable[[_Search], Iterator[Match | None]]) -> Callable[[Reading, FileLines], list[Match]]:
+    def matches(reading: Reading, file: FileLines) -> list[Match]:
         search, replace = split_lines(reading.search), split_lines(reading.replace)
         search_open, replace_open = (bool(side) and not terminator(side[-1]) for side in (search, replace))
         found = places(_Search(contents(search), contents(replace), file, search_open, replace_open))

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agentless_mini.domain import Edit, Reading, Reason, Rejected
-from agentless_mini.edits.lines import Lines
+from agentless_mini.edits.lines import FileLines
 from agentless_mini.edits.sources import contents, split_lines
 
 WIDTH = 7
@@ -198,7 +198,7 @@ def _words(text: str) -> set[str]:
     return words if _PLAIN.fullmatch(text) and words <= _VOCABULARY else set()
 
 
-def left_over(edit: Edit, reading: Reading, file: Lines) -> Rejected | None:
+def left_over(edit: Edit, reading: Reading, file: FileLines) -> Rejected | None:
     """Return why an edit, read so, is not to be applied; None where its new lines may be what they say."""
     if not edit.fence:  # its text is taken as it is
         return None

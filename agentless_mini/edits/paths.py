@@ -96,7 +96,7 @@ def _problem(path: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Lead:
     """A line that stands before an edit; `info` is what stands behind the opening of a fence instead."""
 
     line: str
@@ -133,7 +133,7 @@ class Paths:
             found.setdefault(path.rpartition("/")[2], []).append(path)
         return found
 
-    def of(self, said: Sequence[Said], creates: bool, created: Collection[str], before: str) -> str | Rejected:
+    def of(self, said: Sequence[Lead], creates: bool, created: Collection[str], before: str) -> str | Rejected:
         """Return the path that lines name, the nearest to the edit first, or the one of the edit before.
 
         A line that is a path counts before one that mentions it, wherever they stand. `creates` tells that the edit may
@@ -159,12 +159,12 @@ class Paths:
                 return _unnamed(line, next((path for path in mentioned if path not in known), ""))
         return before if before and not creates else _unnamed(heading, "")
 
-    def is_example(self, said: Sequence[Said]) -> bool:
+    def is_example(self, said: Sequence[Lead]) -> bool:
         """Tell whether an edit stands below the path that the prompt gives as an example."""
         heading = next((one.line for one in said if _HEADING.match(one.line)), "")
         return _peeled(heading.lstrip("# "))[0].startswith(_EXAMPLE) and _EXAMPLE.rstrip("/") not in self._folders
 
-    def _whole(self, one: Said, creates: bool, known: Container[str]) -> str | Rejected | None:
+    def _whole(self, one: Lead, creates: bool, known: Container[str]) -> str | Rejected | None:
         """Return the path that a line is, None for any other line."""
         if one.is_info:
             words = re.split(r"[\s:={}\"',]+", one.line[:_MOST_LETTERS])
@@ -293,7 +293,7 @@ def _peeled(said: str) -> tuple[str, bool]:
     return said, is_labelled
 
 
-class Names:
+class TakenNames:
     """The names that are taken, as a file system sees them that may not tell upper from lower case."""
 
     def __init__(self, files: Iterable[str] = ()) -> None:
@@ -305,7 +305,7 @@ class Names:
             self.add(path)
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> "Names":
+    def of(cls, snapshot: Snapshot) -> "TakenNames":
         """Return the names of a snapshot. What git ignores is taken too, and nothing can be created in it."""
         return cls([file.path for file in snapshot.files] + [path.rstrip("/") for path in snapshot.ignored])
 

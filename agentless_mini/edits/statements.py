@@ -44,7 +44,7 @@ _HEADER = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class CodePiece:
     """Whole lines of a file: comments and blank lines, and the statements that end in it.
 
     `indent` is that of the members of a class, b"" for what stands at the top. The header of a class is a piece, and
@@ -60,7 +60,7 @@ class Piece:
     global_names: frozenset[str]
 
     @classmethod
-    def of(cls, text: bytes, statements: Sequence[ast.stmt], indent: bytes = b"", inner: bytes = b"") -> "Piece":
+    def of(cls, text: bytes, statements: Sequence[ast.stmt], indent: bytes = b"", inner: bytes = b"") -> "CodePiece":
         """Return a piece of these statements; a header's is the class with a member that says nothing."""
         if inner:
             digests = _said(statements[0], b"class", {"body"})
@@ -81,7 +81,7 @@ class Module:
 
     data: bytes
     is_plain: bool
-    pieces: Sequence[Piece]
+    pieces: Sequence[CodePiece]
     parsed: Mapping[int, Sequence[ast.stmt]]
     _undefined: dict[int, set[str]] = field(default_factory=dict)
 
@@ -156,9 +156,9 @@ def module_of(data: bytes, base: Module | None = None) -> Module | Broken:
     It says the same as if all of it were parsed; only the words for a fault may be others.
     """
     if _is_plain(data):
-        return _Reader(data, base if base and base.is_plain else Module(b"", True, (), {})).module()
+        return _PieceReader(data, base if base and base.is_plain else Module(b"", True, (), {})).module()
     body = _parsed(data, is_plain=False)
-    return body if isinstance(body, Broken) else Module(data, False, (Piece.of(data, body),), {0: body})
+    return body if isinstance(body, Broken) else Module(data, False, (CodePiece.of(data, body),), {0: body})
 
 
 def _is_plain(data: bytes) -> bool:
@@ -182,14 +182,14 @@ def _tokens(indent: bytes) -> re.Pattern[bytes]:
     return re.compile(_STRINGS + start, re.MULTILINE | re.DOTALL)
 
 
-class _Reader:
+class _PieceReader:
     """Takes a plain file apart into pieces, and parses those that another version of it has not."""
 
     def __init__(self, data: bytes, base: Module) -> None:
         self._whole_data = data
         self._data = data.removeprefix(BOM_UTF8)
         self._base = base
-        self._pieces: list[Piece] = []
+        self._pieces: list[CodePiece] = []
         self._parsed: dict[int, Sequence[ast.stmt]] = {}
         self._at = 0
         self._class = -1  # where a class begins that is to be parsed as a whole
@@ -211,7 +211,7 @@ class _Reader:
 
     def _add(self, statements: Sequence[ast.stmt], stop: int, indent: bytes = b"", inner: bytes = b"") -> None:
         self._parsed[len(self._pieces)] = statements
-        self._pieces.append(Piece.of(self._data[self._at : stop], statements, indent, inner))
+        self._pieces.append(CodePiece.of(self._data[self._at : stop], statements, indent, inner))
         self._at = stop
 
     def _indent(self) -> bytes:
@@ -268,7 +268,9 @@ class _Reader:
             if not isinstance(found, Broken):
                 self._add(found, stop, indent)
                 return None
-            is_sure = stop >= self._sure(indent) and found.problem and _is_final(found)
+            # No statement behind it could mend a fault: only a string goes on over whole statements.
+            may_end = any(words in found.problem for words in ("unterminated triple-quoted", _REFUSED))
+            is_sure = found.problem and not may_end and stop >= self._sure(indent)
             if is_sure or (not indent and stop == len(self._data)):
                 return _moved_fault(found, self._data.count(b"\n", 0, self._at))
             if indent and (stop == len(self._data) or not self._data.startswith((b" ", b"\t"), stop)):
@@ -289,11 +291,6 @@ class _Reader:
         first = bisect_left(starts, len(before) - tail)
         stops = (starts[at + 1] for at in range(first, len(starts) - 1) if self._base.pieces[at].indent == indent)
         return next(stops, len(before) + 1) + len(self._data) - len(before)
-
-
-def _is_final(broken: Broken) -> bool:
-    """Tell whether no statement after it could mend the fault: only a string goes on over whole statements."""
-    return not any(words in broken.problem for words in ("unterminated triple-quoted", _REFUSED))
 
 
 def _parsed_members(source: bytes, indent: bytes) -> list[ast.stmt] | Broken:

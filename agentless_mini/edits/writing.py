@@ -17,9 +17,9 @@ from agentless_mini.domain import FileChange, FileKind, Patch, Reading, Reason, 
 from agentless_mini.edits.answer import parse_edits
 from agentless_mini.edits.applying import Tree, apply_edits
 from agentless_mini.edits.forms import Forms
-from agentless_mini.edits.lines import Lines, Region, differing, shared_ends, strict_matches
+from agentless_mini.edits.lines import Difference, FileLines, differing, shared_ends, strict_matches
 from agentless_mini.edits.markers import MOST_WIDTH, NO_NEWLINE, WIDTH, marker_width
-from agentless_mini.edits.paths import Paths, Said, clean_path
+from agentless_mini.edits.paths import Lead, Paths, clean_path
 from agentless_mini.edits.sources import content, contents, decode, split_lines, terminator
 
 CONTEXT = 3
@@ -125,7 +125,7 @@ def _file_diff(change: FileChange) -> Iterator[bytes]:
         end = b"\t\n" if " " in change.path else b"\n"  # where a name with blanks ends would be unclear
         yield b"--- %b%b" % ((b"/dev/null", b"\n") if change.before is None else (old, end))
         yield b"+++ %b%b" % ((b"/dev/null", b"\n") if change.after is None else (new, end))
-        hunk: list[Region] = []
+        hunk: list[Difference] = []
         for region in regions:
             if hunk and region.a_start - hunk[-1].a_stop > 2 * CONTEXT:  # their context would not touch
                 yield from _hunk(hunk, before, after, skipped)
@@ -149,13 +149,15 @@ def _around(before: bytes, after: bytes) -> tuple[int, list[bytes], list[bytes]]
     return before.count(b"\n", 0, start), _lines(before[start:stop]), _lines(after[start : len(after) - kept])
 
 
-def _hunk(regions: Sequence[Region], before: Sequence[bytes], after: Sequence[bytes], skipped: int) -> Iterator[bytes]:
+def _hunk(
+    regions: Sequence[Difference], before: Sequence[bytes], after: Sequence[bytes], skipped: int
+) -> Iterator[bytes]:
     lead = min(CONTEXT, regions[0].a_start)
     tail = min(CONTEXT, len(before) - regions[-1].a_stop)
     at, a_stop = regions[0].a_start - lead, regions[-1].a_stop + tail
     b_start, b_stop = regions[0].b_start - lead, regions[-1].b_stop + tail
     yield b"@@ -%b +%b @@\n" % (_range(skipped + at, skipped + a_stop), _range(skipped + b_start, skipped + b_stop))
-    for region in (*regions, Region(a_stop, a_stop, b_stop, b_stop)):
+    for region in (*regions, Difference(a_stop, a_stop, b_stop, b_stop)):
         yield from (_line(b" ", line) for line in before[at : region.a_start])
         yield from (_line(b"-", line) for line in before[region.a_start : region.a_stop])
         yield from (_line(b"+", line) for line in after[region.b_start : region.b_stop])
@@ -223,7 +225,7 @@ def _file_edits(change: FileChange) -> str | Rejected:
     path = change.path
     there = () if change.before is None else (path,)  # also where the file is created anew
     ways = (path, f"`{path}`", f"File: `{path}`") if clean_path(f"`{path}`") == path else ()
-    name = next((said for said in ways if Paths(there).of([Said(f"### {said}")], True, there, "") == path), "")
+    name = next((said for said in ways if Paths(there).of([Lead(f"### {said}")], True, there, "") == path), "")
     if not name:
         return Rejected(Reason.BAD_PATH, f"the format cannot name the file {path!r}")
     outcome = Rejected(Reason.ENCODING, f"the format cannot say the new bytes of {path}")
@@ -293,24 +295,24 @@ def _small_edits(before: Sequence[str], after: Sequence[str]) -> list[Reading]:
     That ends at the latest with the whole file, whose place is unique. It must have a line.
     """
     waiting = differing(before, after)[::-1]
-    done: list[tuple[Region, Reading]] = []
+    done: list[tuple[Difference, Reading]] = []
     while waiting:
         region = waiting.pop()
-        previous = done[-1][0] if done else Region(0, 0, 0, 0)
+        previous = done[-1][0] if done else Difference(0, 0, 0, 0)
         following = waiting[-1].a_start if waiting else len(before)
         reading = _unique(before, after, region, previous, following)
         if reading:
             done.append((region, reading))
         elif waiting:
-            waiting.append(Region(region.a_start, waiting[-1].a_stop, region.b_start, waiting.pop().b_stop))
+            waiting.append(Difference(region.a_start, waiting[-1].a_stop, region.b_start, waiting.pop().b_stop))
         else:
             first, _ = done.pop()
-            waiting.append(Region(first.a_start, region.a_stop, first.b_start, region.b_stop))
+            waiting.append(Difference(first.a_start, region.a_stop, first.b_start, region.b_stop))
     return [reading for _, reading in done]
 
 
 def _unique(
-    before: Sequence[str], after: Sequence[str], region: Region, previous: Region, following: int
+    before: Sequence[str], after: Sequence[str], region: Difference, previous: Difference, following: int
 ) -> Reading | None:
     """Return the smallest edit whose SEARCH stands once in the file as the edits before it leave it; None for none.
 
@@ -322,7 +324,7 @@ def _unique(
         tail = min(context, following - region.a_stop)
         search = before[region.a_start - lead : region.a_stop + tail]
         reading = _reading(search, after[region.b_start - lead : region.b_stop + tail])
-        if search and len(strict_matches(reading, Lines(current))) == 1:
+        if search and len(strict_matches(reading, FileLines(current))) == 1:
             return reading
     return None
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agentless_mini.domain import FileChange, Patch, Reason, Rejected
 from agentless_mini.edits import Forms, candidate_patch, make_patch
 from agentless_mini.edits.forms import LANGUAGES, Parsed, Unread, language_of, parsed
-from agentless_mini.edits.statements import Broken, Module, Piece, module_of
+from agentless_mini.edits.statements import Broken, CodePiece, Module, module_of
 from tests.edits.edit_cases import edit, fenced, read
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
@@ -147,7 +147,7 @@ def versions(modules: list[bytes], number: int) -> Iterator[tuple[bytes, bytes]]
 def whole_digest(data: bytes) -> str | None:
     """Return the digest of a file, parsed by one call; None of one that does not parse."""
     try:
-        return Module(data, True, (Piece.of(data, ast.parse(data).body),), {}).digest
+        return Module(data, True, (CodePiece.of(data, ast.parse(data).body),), {}).digest
     except (SyntaxError, ValueError):
         return None
 
