@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentless_mini.domain import FileChange, FileKind, Issue, Patch, Rejected
-from agentless_mini.edits.normal_form import Forms
-from agentless_mini.edits.patches import make_patch
+from agentless_mini.edits.forms import Forms
+from agentless_mini.edits.writing import make_patch
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.evaluation.copied_tree import is_of_tree, read_copy
 from agentless_mini.evaluation.extracting import extract
