@@ -93,8 +93,9 @@ def evaluate(evaluation: Evaluation, machine: Machine, bedding: Bedding, console
             asyncio.run(_run(parts))
         finally:
             _write_predictions(parts)
-        failed = [one for one in store.evals.attempts() if one.state is AttemptState.INFRASTRUCTURE]
-    return EnvironmentFailed.exit_code if failed else EXIT_FOUND
+        asked = {one.id for one in evaluation.instances}
+        failed = {one.instance for one in store.evals.attempts() if one.state is AttemptState.INFRASTRUCTURE}
+    return EnvironmentFailed.exit_code if failed & asked else EXIT_FOUND
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,7 @@ def _desk(parts: _Parts, asked: _Asked) -> Desk:
         settings=asked.settings,
         versions=versions(chosen),
         scoring=asked.scoring,
+        grade_seconds=config.eval.grade_seconds,
     )
 
 

@@ -5,6 +5,7 @@ What is recorded is not paid for again: an instance that is predicted and graded
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -72,6 +73,7 @@ class Desk:
     settings: str = "{}"
     versions: str = "{}"
     scoring: Scoring | None = None
+    grade_seconds: int = 1800
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +267,13 @@ def _recorded(opening: Opening | NoBench, store: Store, run: RunId) -> Opening |
 
 
 def _owed(prediction: Prediction, task: Assignment, desk: Desk) -> tuple[Patch, ...]:
-    wanted = wanted_grades(prediction, desk.grading, desk.chain.rank)
-    return tuple(patch for patch in wanted if desk.store.evals.get_grade(grade_key(task.row, patch.diff)) is None)
+    """Return what is still to be graded: what never was, and what timed out when its tests were given less time."""
+
+    def is_owed(patch: Patch) -> bool:
+        grade = desk.store.evals.get_grade(grade_key(task.row, patch.diff))
+        return grade is None or json.loads(grade.report).get("timeout", desk.grade_seconds) < desk.grade_seconds
+
+    return tuple(filter(is_owed, wanted_grades(prediction, desk.grading, desk.chain.rank)))
 
 
 async def _grade(patch: Patch, task: Assignment, desk: Desk, bed: Testbed) -> None:

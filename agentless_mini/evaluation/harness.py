@@ -79,7 +79,7 @@ class Harness:
             run_instance(make_test_spec(row), prediction, client, request["run"], limit)
         finally:
             client.remove_all()
-        return {**_verdict(folder, row["instance_id"]), "seconds": round(time.monotonic() - started, 3)}
+        return {**_verdict(folder, row["instance_id"], limit), "seconds": round(time.monotonic() - started, 3)}
 
     def summarise(self, request: SummaryRequest) -> Reply:
         """Write the official summary of the reports that lie in the run's folder, and name its file."""
@@ -141,16 +141,18 @@ def _forget_inconclusive(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _verdict(folder: Path, instance: str) -> Reply:
+def _verdict(folder: Path, instance: str, limit: int) -> Reply:
     """Say what came of an evaluation, from the files that it leaves."""
     log = _text(folder / "run_instance.log")
     report = _text(folder / "report.json")
     if report:
         return _reported(json.loads(report), instance)
     if _NOT_APPLIED.search(log):
-        return _unreported("The patch does not apply.", applied=False)
+        report = json.dumps({"error": "The patch does not apply."})
+        return {"resolved": False, "applied": False, "report": report}
     if _TIMED_OUT.search(_text(folder / "test_output.txt")):
-        return _unreported("The tests did not end within the time limit.", applied=True)
+        report = json.dumps({"error": "The tests did not end within the time limit.", "timeout": limit})
+        return {"resolved": False, "applied": True, "report": report}
     return {"failure": f"swebench could not grade {instance}: {_reason(log)} Its log is {folder / 'run_instance.log'}."}
 
 
@@ -161,10 +163,6 @@ def _reported(report: dict[str, Any], instance: str) -> Reply:
         return {"failure": f"swebench blames the environment of {instance}, not the patch: {printable(reason)}."}
     text = json.dumps(report, sort_keys=True)
     return {"resolved": found["resolved"], "applied": found["patch_successfully_applied"], "report": text}
-
-
-def _unreported(reason: str, *, applied: bool) -> Reply:
-    return {"resolved": False, "applied": applied, "report": json.dumps({"error": reason})}
 
 
 def _reason(log: str) -> str:

@@ -77,8 +77,14 @@ def write_submission(
         folder.mkdir(parents=True, exist_ok=True)
         write_predictions(folder / FILE, facts.model, {name: part.diff for name, part in parts.items()})
         lacking = [name for name, part in sorted(parts.items()) if not _copy_logs(part, folder / "logs" / name)]
+        told = set()
         for name, text in trajectories:
             _write(folder / "trajs" / f"{name}.md", text, "backslashreplace")
+            told.add(name)
+        for name in facts.repos.keys() - parts.keys():  # of an earlier submission
+            shutil.rmtree(folder / "logs" / name, ignore_errors=True)
+        for name in facts.repos.keys() - told:
+            (folder / "trajs" / f"{name}.md").unlink(missing_ok=True)
         if not (folder / "metadata.yaml").exists():
             _write(folder / "metadata.yaml", metadata(facts))
         readme = folder / "README.md"

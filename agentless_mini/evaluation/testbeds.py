@@ -22,10 +22,10 @@ from agentless_mini.errors import BuildFailed, GradingFailed, printable
 from agentless_mini.evaluation.conda import Activated, activated
 from agentless_mini.evaluation.copied_tree import copy_tree
 from agentless_mini.evaluation.derived import Deriver
-from agentless_mini.evaluation.images import Images, ImageSettings
+from agentless_mini.evaluation.images import Images, PulledImages
 from agentless_mini.evaluation.instances import Answer, Instance
 from agentless_mini.evaluation.ports import Grade, Tree
-from agentless_mini.evaluation.pulled_images import PulledImages
+from agentless_mini.evaluation.settings import ImageSettings
 from agentless_mini.ports import Watch
 from agentless_mini.sandboxes.docker import DockerSandbox, capacity, connect
 from agentless_mini.sandboxes.images import Image, daemon_name

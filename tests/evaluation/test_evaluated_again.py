@@ -77,6 +77,36 @@ def test_where_nothing_is_predicted_nothing_is_summed_up(tmp_path: Path) -> None
     assert read_predictions(of.folder / "all_preds.jsonl") == {}
 
 
+def test_the_exit_code_counts_the_instances_that_were_asked_for(tmp_path: Path) -> None:
+    with ScriptedServer(ServedModel(script=SCRIPT)) as server:
+        of = evaluation(tmp_path / "e", server.url, 2, 5)
+        assert run(of, grading(frozenset({of.instances[0].image}))) == 4
+        assert run(replace(of, instances=of.instances[1:])) == 0
+        assert run(of) == 0
+
+
+def test_a_grading_that_timed_out_is_tried_again_with_more_time_alone(tmp_path: Path) -> None:
+    def with_limit(of: Evaluation, seconds: int) -> Evaluation:
+        settings = EvaluationSettings(grade=Grading.CHOSEN, grade_seconds=seconds)
+        return replace(of, config=of.config.model_copy(update={"eval": settings}))
+
+    with ScriptedServer(ServedModel(script=SCRIPT)) as server:
+        of = evaluation(tmp_path / "e", server.url, 1, 5)
+        run(graded(of, Grading.NONE))
+        (name,) = of.dataset.answers
+        (diff,) = read_predictions(of.folder / "all_preds.jsonl").values()
+        key = grade_key(row_digest(of.dataset.answers[name].row), diff)
+        report = json.dumps({"error": "The tests did not end within the time limit.", "timeout": 5})
+        with Store.open(of.folder / "store.sqlite") as store:
+            store.evals.put_grade(GradeRecord(key, name, "n", "d", False, True, report, "5", 1.0))
+        found = []
+        for seconds in (5, 4, 6):
+            assert run(with_limit(of, seconds)) == 0
+            with Store.open_readonly(of.folder / "store.sqlite") as store:
+                found.append([grade.resolved for grade in store.evals.grades()])
+    assert found == [[False], [False], [True]]
+
+
 # --- the settings ----------------------------------------------------------------------------------------------------
 
 

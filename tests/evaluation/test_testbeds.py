@@ -16,9 +16,9 @@ from agentless_mini.environments.settings import SandboxSettings
 from agentless_mini.errors import EnvironmentFailed, GradingFailed, ImageUnavailable
 from agentless_mini.evaluation import ports
 from agentless_mini.evaluation.derived import wanted_pytest
-from agentless_mini.evaluation.images import ImageSettings
 from agentless_mini.evaluation.instances import Answer, Instance
 from agentless_mini.evaluation.ports import Grade
+from agentless_mini.evaluation.settings import ImageSettings
 from agentless_mini.evaluation.testbeds import YardSettings, open_testbeds
 from agentless_mini.sandboxes.docker import connect
 from agentless_mini.sandboxes.images import daemon_name
