@@ -9,13 +9,12 @@ from agentless_mini.commands.evaluate import OFFICIAL, Bedding, Beds, Evaluation
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import Note
 from agentless_mini.environments.index import CERTIFICATES
-from agentless_mini.evaluation.cluster import ClusterTestbeds
+from agentless_mini.evaluation.cluster import ClusterTestbeds, ray_cluster
+from agentless_mini.evaluation.dataset import Answer
 from agentless_mini.evaluation.grading import Grader, GradingSettings
-from agentless_mini.evaluation.instances import Answer
 from agentless_mini.evaluation.ports import Testbeds
-from agentless_mini.evaluation.ray_cluster import ray_cluster
 from agentless_mini.evaluation.settings import EvaluationSettings
-from agentless_mini.evaluation.testbeds import YardSettings, open_testbeds
+from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds
 from agentless_mini.ports import Watch
 
 _PLACES = {"HOME", "XDG_CONFIG_HOME", *CERTIFICATES}
@@ -61,7 +60,7 @@ def _grader(evaluation: Evaluation, model: str) -> Grader:
 class _NodeBeds:
     """Makes the testbeds of the node that it was sent to."""
 
-    yard: YardSettings
+    yard: HostSettings
     answers: Mapping[str, Answer] = field(repr=False)
     grading: GradingSettings
     folder: Path
@@ -77,11 +76,11 @@ def _grading(settings: EvaluationSettings, model: str) -> GradingSettings:
     return GradingSettings(model, settings.graders, settings.grade_seconds)
 
 
-def yard_of(evaluation: Evaluation, machine: Machine) -> YardSettings:
+def yard_of(evaluation: Evaluation, machine: Machine) -> HostSettings:
     """Return how the testbeds of a machine are kept. Of the variables it has those that lead to packages alone."""
     config = evaluation.config
     named = {name: value for name, value in machine.environment.items() if _is_of_packages(name)}
-    return YardSettings(config.eval.images, config.sandbox, machine.state, named)
+    return HostSettings(config.eval.images, config.sandbox, machine.state, named)
 
 
 def _is_of_packages(name: str) -> bool:

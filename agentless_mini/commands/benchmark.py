@@ -19,10 +19,9 @@ from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.config import Config
 from agentless_mini.environments.settings import SandboxKind
 from agentless_mini.errors import UsageError, boundary, printable
-from agentless_mini.evaluation.dataset import Selection, dataset_of, read_dataset, selected
-from agentless_mini.evaluation.hub import SPLITS, dataset_rows
-from agentless_mini.evaluation.instances import Dataset
-from agentless_mini.evaluation.predictions import slug
+from agentless_mini.evaluation.dataset import SPLITS, Dataset, dataset_of, read_dataset, selected
+from agentless_mini.evaluation.grading import dataset_rows
+from agentless_mini.evaluation.submission import slug
 from agentless_mini.pipeline import Until
 from agentless_mini.samplers.addresses import checked_address
 from agentless_mini.samplers.openai_api import EndpointSettings
@@ -36,11 +35,12 @@ def run_eval(benchmark: BenchmarkOptions, fleet: FleetOptions, config: Config, m
     require_stdout()
     if benchmark.out is not None and benchmark.out.exists() and not benchmark.out.is_dir():
         raise UsageError(f"{printable(str(benchmark.out))} is a file: name a folder with --out.")
-    selection, until = _selection(benchmark), _until(benchmark.stages, config.sandbox.kind)
+    ids = tuple(name.strip() for name in (benchmark.instances or "").split(",") if name.strip())
+    shard, until = _shard(benchmark.shard), _until(benchmark.stages, config.sandbox.kind)
     dataset = _dataset(benchmark, machine)
     evaluation = Evaluation(
         dataset=dataset,
-        instances=selected(dataset, selection),
+        instances=selected(dataset, ids, shard, benchmark.limit),
         folder=(benchmark.out or _folder(dataset, config, machine, benchmark)).absolute(),
         config=config,
         until=until,
@@ -83,15 +83,11 @@ async def _of_hub(name: str, folder: Path) -> Dataset:
     return dataset_of(name, [json.loads(row) async for row in dataset_rows(SPLITS[name], folder)])
 
 
-def _selection(benchmark: BenchmarkOptions) -> Selection:
-    ids = tuple(name.strip() for name in (benchmark.instances or "").split(",") if name.strip())
-    shard = (1, 1)
-    if benchmark.shard is not None:
-        found = _SHARD.fullmatch(benchmark.shard)
-        if found is None or int(found[1]) > int(found[2]):
-            raise UsageError(f"{printable(benchmark.shard)} is no part of a whole: write --shard 2/8 for the second.")
-        shard = (int(found[1]), int(found[2]))
-    return Selection(ids, shard, benchmark.limit)
+def _shard(text: str | None) -> tuple[int, int]:
+    found = _SHARD.fullmatch("1/1" if text is None else text)
+    if found is None or int(found[1]) > int(found[2]):
+        raise UsageError(f"{printable(str(text))} is no part of a whole: write --shard 2/8 for the second.")
+    return int(found[1]), int(found[2])
 
 
 def _until(stage: str, kind: SandboxKind) -> Until:

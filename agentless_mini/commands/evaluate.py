@@ -25,12 +25,12 @@ from agentless_mini.domain import Note, RewardModel
 from agentless_mini.environments import UNTESTED, SandboxKind
 from agentless_mini.errors import EnvironmentFailed, ModelChanged, printable
 from agentless_mini.evaluation.attempt import Assignment, Desk, attempt, grade_key, row_digest
+from agentless_mini.evaluation.dataset import Dataset, Instance
 from agentless_mini.evaluation.grading import Grader
-from agentless_mini.evaluation.instances import Dataset, Instance
 from agentless_mini.evaluation.ports import Testbeds
-from agentless_mini.evaluation.predictions import write_predictions
 from agentless_mini.evaluation.schedule import evaluate as attempt_all
 from agentless_mini.evaluation.settings import Grading
+from agentless_mini.evaluation.submission import write_predictions
 from agentless_mini.pipeline import NO_SANDBOX, Until, check_rounds
 from agentless_mini.ports import Watch
 from agentless_mini.recording import RecordedSampler

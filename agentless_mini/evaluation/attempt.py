@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from agentless_mini.domain import Event, FileKind, Patch, Phase, PhaseStarted, Prediction, StageStarted
+from agentless_mini.domain import Event, FileKind, Patch, Phase, PhaseStarted, Prediction, Snapshot, StageStarted
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.errors import (
     AminiError,
@@ -24,9 +24,10 @@ from agentless_mini.errors import (
     StoreBusy,
     StoreError,
 )
-from agentless_mini.evaluation.instances import Instance
-from agentless_mini.evaluation.ports import Grade, Testbed, Testbeds, Tree
+from agentless_mini.evaluation.dataset import Instance
+from agentless_mini.evaluation.ports import Testbed, Testbeds
 from agentless_mini.evaluation.settings import Grading
+from agentless_mini.evaluation.tree import snapshot_check
 from agentless_mini.lexical import is_sayable
 from agentless_mini.measures import Replay, choices, curves
 from agentless_mini.pipeline import ChainSettings, resolve
@@ -96,24 +97,21 @@ async def attempt(task: Assignment, desk: Desk, beds: Testbeds, watch: Watch) ->
     (`UsageError`), a node that was lost (`NodeLost`: try again). The seconds of earlier attempts count where this one
     goes on from their prediction.
     """
-    progress = _Progress(watch, _spent(task, desk))
+    store, name = desk.store, task.instance.id
+    found = store.evals.attempt(name)
+    progress = _Progress(watch, found.seconds if found is not None and found.run is not None else 0.0)
     try:
         run = await _brought_to_its_end(task, desk, beds, progress)
-        record = AttemptRecord(task.instance.id, run, AttemptState.DONE)
+        record = AttemptRecord(name, run, AttemptState.DONE)
     except (NodeLost, StoreError, StoreBusy):
         raise
-    except (EnvironmentFailed, ServerFailed) as error:
-        record = _failed(task, AttemptState.INFRASTRUCTURE, progress, error)
-        # Where its grades alone failed, the prediction stays.
-        record = replace(record, run=desk.store.evals.decided(task.instance.id))
+    except (EnvironmentFailed, ServerFailed) as error:  # where its grades alone failed, the prediction stays
+        stage = IMAGE if isinstance(error, ImageUnavailable) else progress.stage
+        record = AttemptRecord(name, store.evals.decided(name), AttemptState.INFRASTRUCTURE, stage, str(error))
     except (ContextTooSmall, NothingToEdit) as error:  # the chain cannot do it
-        record = _failed(task, AttemptState.FAILED, progress, error)
+        stage = CONTEXT if isinstance(error, ContextTooSmall) else progress.stage
+        record = AttemptRecord(name, None, AttemptState.FAILED, stage, str(error))
     return replace(record, seconds=progress.seconds)
-
-
-def _spent(task: Assignment, desk: Desk) -> float:
-    found = desk.store.evals.attempt(task.instance.id)
-    return found.seconds if found is not None and found.run is not None else 0.0
 
 
 def row_digest(row: str) -> str:
@@ -123,7 +121,8 @@ def row_digest(row: str) -> str:
 
 def grade_key(row: str, diff: bytes) -> str:
     """Return the identity of a graded patch: of the row's digest and the patch's bytes."""
-    return hashlib.sha256(canonical_json([GRADE_VERSION, row, _digest(diff)]).encode()).hexdigest()
+    key = [GRADE_VERSION, row, hashlib.sha256(diff).hexdigest()]
+    return hashlib.sha256(canonical_json(key).encode()).hexdigest()
 
 
 def wanted_grades(prediction: Prediction, grading: Grading, method: Method) -> tuple[Patch, ...]:
@@ -163,27 +162,17 @@ class _Progress:
         self._watch(event)
 
 
-def _failed(task: Assignment, state: AttemptState, progress: _Progress, error: AminiError) -> AttemptRecord:
-    stage = {ContextTooSmall: CONTEXT, ImageUnavailable: IMAGE}.get(type(error), progress.stage)
-    return AttemptRecord(task.instance.id, None, state, stage, str(error))
-
-
 async def _brought_to_its_end(task: Assignment, desk: Desk, beds: Testbeds, progress: _Progress) -> RunId:
-    known = _predicted(task, desk)
-    if known is not None and not _owed(known[1], task, desk):
-        return known[0]
+    run = desk.store.evals.decided(task.instance.id)
+    prediction = recorded_prediction(desk.store.runs.trace(run)) if run is not None else None
+    if run is not None and prediction is not None and not _owed(prediction, task, desk):
+        return run
     async with beds.open(task.instance, progress) as bed:
-        run, prediction = known or await _predict(task, desk, bed, progress)
+        if run is None or prediction is None:
+            run, prediction = await _predict(task, desk, bed, progress)
         progress(PhaseStarted(Phase.GRADING))
         await together([_grade(patch, task, desk, bed) for patch in _owed(prediction, task, desk)])
     return run
-
-
-def _predicted(task: Assignment, desk: Desk) -> tuple[RunId, Prediction] | None:
-    """Return the run that decided the instance in this evaluation, with what it decided, where there is one."""
-    run = desk.store.evals.decided(task.instance.id)
-    found = recorded_prediction(desk.store.runs.trace(run)) if run is not None else None
-    return None if run is None or found is None else (run, found)
 
 
 # --- the prediction --------------------------------------------------------------------------------------------------
@@ -191,16 +180,27 @@ def _predicted(task: Assignment, desk: Desk) -> tuple[RunId, Prediction] | None:
 
 async def _predict(task: Assignment, desk: Desk, bed: Testbed, progress: _Progress) -> tuple[RunId, Prediction]:
     tree = await bed.tree()
-    run = desk.store.runs.begin(_start(task, desk, tree))
+    start = RunStart(
+        model=desk.model,
+        instance=task.instance.id,
+        repository=task.instance.repo,
+        commit=task.instance.base_commit,
+        tree=tree.digest,
+        issue=task.instance.issue,
+        command=desk.command,
+        settings=desk.settings,
+        versions=desk.versions,
+    )
+    run = desk.store.runs.begin(start)
     with _ended(desk.store, run):
         sampler = TracedSampler(desk.sampler, desk.store, run)
         scoring = traced_scoring(desk.scoring, desk.store, run) if desk.scoring else None
         session = Session(
-            sampler, desk.prompts, tree.check, progress, task.instance.id, scoring, derive=desk.store.derive
+            sampler, desk.prompts, snapshot_check(tree), progress, task.instance.id, scoring, derive=desk.store.derive
         )
-        opening = _recorded(bed.opening(tree.snapshot), desk.store, run)
+        opening = _recorded(bed.opening(tree), desk.store, run)
         chain, notes = _chain(task, desk, tree)
-        prediction = await resolve(task.instance.issue, tree.snapshot, session, chain, opening)
+        prediction = await resolve(task.instance.issue, tree, session, chain, opening)
         prediction = replace(prediction, notes=(*notes, *prediction.notes))
         desk.store.runs.put_prediction(run, prediction)
     # Before the grades, which may fail: the prediction is paid for.
@@ -209,31 +209,17 @@ async def _predict(task: Assignment, desk: Desk, bed: Testbed, progress: _Progre
     return run, prediction
 
 
-def _chain(task: Assignment, desk: Desk, tree: Tree) -> tuple[ChainSettings, tuple[str, ...]]:
+def _chain(task: Assignment, desk: Desk, tree: Snapshot) -> tuple[ChainSettings, tuple[str, ...]]:
     """Return the settings for this tree, and notes on files that were named for it and cannot be shown."""
     if task.files is None:
         return desk.chain, ()
-    texts = {file.path for file in tree.snapshot.files if file.kind is FileKind.TEXT and is_sayable(file.path)}
+    texts = {file.path for file in tree.files if file.kind is FileKind.TEXT and is_sayable(file.path)}
     files = tuple(path for path in task.files if path in texts)
     if not files:
         return desk.chain, ("No file that was named can be shown as text: the model was asked for files.",)
     less = len(task.files) - len(files)
     notes = (f"Files that were named and cannot be shown as text were left out: {less}.",) if less else ()
     return desk.chain.model_copy(update={"files": files}), notes
-
-
-def _start(task: Assignment, desk: Desk, tree: Tree) -> RunStart:
-    return RunStart(
-        model=desk.model,
-        instance=task.instance.id,
-        repository=task.instance.repo,
-        commit=task.instance.base_commit,
-        tree=tree.snapshot.digest,
-        issue=task.instance.issue,
-        command=desk.command,
-        settings=desk.settings,
-        versions=desk.versions,
-    )
 
 
 @contextmanager
@@ -277,13 +263,13 @@ def _owed(prediction: Prediction, task: Assignment, desk: Desk) -> tuple[Patch, 
 
 
 async def _grade(patch: Patch, task: Assignment, desk: Desk, bed: Testbed) -> None:
-    grade: Grade = await bed.grade(patch.diff)
+    grade = await bed.grade(patch.diff)
     desk.store.evals.put_grade(
         GradeRecord(
             key=grade_key(task.row, patch.diff),
             instance=task.instance.id,
             normal=patch.normal,
-            diff=_digest(patch.diff),
+            diff=hashlib.sha256(patch.diff).hexdigest(),
             resolved=grade.resolved,
             applied=grade.applied,
             report=grade.report,
@@ -291,7 +277,3 @@ async def _grade(patch: Patch, task: Assignment, desk: Desk, bed: Testbed) -> No
             seconds=grade.seconds,
         )
     )
-
-
-def _digest(diff: bytes) -> str:
-    return hashlib.sha256(diff).hexdigest()

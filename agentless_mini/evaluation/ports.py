@@ -9,17 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agentless_mini.domain import Snapshot
-from agentless_mini.evaluation.instances import Instance
-from agentless_mini.ports import PatchCheck, Watch
+from agentless_mini.evaluation.dataset import Instance
+from agentless_mini.ports import Watch
 from agentless_mini.stages.bench import NoBench, Opening
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """The tree that an instance is repaired on, and git's word on whether a patch applies to it."""
-
-    snapshot: Snapshot
-    check: PatchCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +32,7 @@ class Grade:
 class Testbed(Protocol):
     """The image of one instance, held while it is open. All methods may be called concurrently."""
 
-    async def tree(self) -> Tree:
+    async def tree(self) -> Snapshot:
         """Return the files of /testbed, without any history. Raises `EnvironmentFailed`."""
         ...
 

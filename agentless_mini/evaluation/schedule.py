@@ -10,7 +10,7 @@ from statistics import fmean
 
 from agentless_mini.errors import EnvironmentFailed, NodeLost, printable
 from agentless_mini.evaluation.attempt import Assignment
-from agentless_mini.evaluation.instances import Instance
+from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.stages.session import together
 from agentless_mini.store import AttemptRecord, AttemptState
 
@@ -30,26 +30,24 @@ async def evaluate(tasks: Sequence[Assignment], workers: int, attempting: Attemp
     `attempting` raises, but for lost nodes. Whatever is raised, all others are cancelled first.
     """
     line = _Line(tasks)
-    await together([_work(line, attempting, told) for _ in range(min(workers, len(tasks)))])
 
+    async def work() -> None:
+        while (task := line.next()) is not None:
+            record = await _tried(task, attempting)
+            told(record)
+            line.learn(task, record)
 
-async def _work(line: "_Line", attempting: Attempting, told: Told) -> None:
-    while (task := line.next()) is not None:
-        record = await _tried(task, attempting)
-        told(record)
-        line.learn(task, record)
+    await together([work() for _ in range(min(workers, len(tasks)))])
 
 
 async def _tried(task: Assignment, attempting: Attempting) -> AttemptRecord:
-    for _ in range(NODE_TRIES - 1):
+    lost = ""
+    for _ in range(NODE_TRIES):
         try:
             return await attempting(task)
-        except NodeLost:
-            continue
-    try:
-        return await attempting(task)
-    except NodeLost as error:
-        return AttemptRecord(task.instance.id, None, AttemptState.INFRASTRUCTURE, "node", str(error))
+        except NodeLost as error:
+            lost = str(error)
+    return AttemptRecord(task.instance.id, None, AttemptState.INFRASTRUCTURE, "node", lost)
 
 
 class _Line:

@@ -8,8 +8,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from agentless_mini.domain import Environment, ImageTree, Place, Snapshot
 from agentless_mini.errors import ImageUnavailable
-from agentless_mini.evaluation.instances import Instance
-from agentless_mini.evaluation.ports import Grade, Testbed, Tree
+from agentless_mini.evaluation.dataset import Instance
+from agentless_mini.evaluation.ports import Grade, Testbed
 from agentless_mini.ports import Sandbox, Watch
 from agentless_mini.stages.bench import Bench, NoBench, Opening
 from agentless_mini.testing import harness_of
@@ -77,8 +77,8 @@ class _ScriptedTestbed:
         self._beds = beds
         self._instance = instance
 
-    async def tree(self) -> Tree:
-        return Tree(self._beds.snapshot(self._instance), lambda patch: patch)
+    async def tree(self) -> Snapshot:
+        return self._beds.snapshot(self._instance)
 
     def opening(self, snapshot: Snapshot) -> Opening | NoBench:
         return self._beds.bench(snapshot)

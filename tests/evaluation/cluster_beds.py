@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agentless_mini.domain import Job, JobResult, Note, Snapshot
 from agentless_mini.errors import AminiError, EnvironmentFailed, ImageUnavailable
-from agentless_mini.evaluation.instances import Instance
+from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.evaluation.ports import Testbed, Testbeds
 from agentless_mini.evaluation.scripted import ScriptedTestbeds
 from agentless_mini.ports import Watch

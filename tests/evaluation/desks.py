@@ -5,8 +5,7 @@ from pathlib import Path
 
 from agentless_mini.domain import Event, ModelCard
 from agentless_mini.evaluation.attempt import Assignment, Desk, attempt, row_digest
-from agentless_mini.evaluation.dataset import dataset_of
-from agentless_mini.evaluation.instances import Dataset
+from agentless_mini.evaluation.dataset import Dataset, dataset_of
 from agentless_mini.evaluation.ports import Testbeds
 from agentless_mini.evaluation.settings import Grading
 from agentless_mini.pipeline import ChainSettings

@@ -29,7 +29,7 @@ from agentless_mini.errors import (
     UsageError,
 )
 from agentless_mini.evaluation.attempt import wanted_grades
-from agentless_mini.evaluation.instances import Instance
+from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.evaluation.scripted import ScriptedTestbeds
 from agentless_mini.evaluation.settings import Grading
 from agentless_mini.pipeline import ChainSettings, Until

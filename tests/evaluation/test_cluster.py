@@ -12,11 +12,10 @@ import pytest
 from agentless_mini import __version__
 from agentless_mini.domain import Ending, Environment, Event, ImageTree, Issue, Job, Note, Runner, Step
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, NodeLost
-from agentless_mini.evaluation.cluster import ClusterTestbeds, Machine
-from agentless_mini.evaluation.instances import Instance
-from agentless_mini.evaluation.node import Link, MakeTestbeds, Node
+from agentless_mini.evaluation.cluster import ClusterTestbeds, Machine, require_same
+from agentless_mini.evaluation.dataset import Instance
+from agentless_mini.evaluation.node import Link, MakeTestbeds, Node, Raised
 from agentless_mini.evaluation.ports import Testbed as Bed  # pytest would collect it as a test
-from agentless_mini.evaluation.ray_cluster import require_same
 from agentless_mini.stages.bench import Bench, NoBench
 from tests.evaluation.bugs import resolves
 from tests.evaluation.cluster_beds import HANGS, BedsOf, noted, tree
@@ -46,7 +45,7 @@ def ignore(event: Event) -> None:
 
 async def benched(testbed: Bed) -> Bench:
     """Read the tree of a testbed and open its bench."""
-    opening = testbed.opening((await testbed.tree()).snapshot)
+    opening = testbed.opening(await testbed.tree())
     assert not isinstance(opening, NoBench)
     bench = await opening.open(ignore)
     assert isinstance(bench, Bench)
@@ -84,9 +83,9 @@ def using(folder: Path, use: Callable[[Bed], Awaitable[Result]], **settings: Any
 def test_a_tree_a_box_and_a_grade_come_back_from_the_node(tmp_path: Path) -> None:
     async def use(testbed: Bed) -> None:
         seen = await testbed.tree()
-        assert seen.snapshot == tree(instance())
+        assert seen == tree(instance())
         bench = await benched(testbed)
-        assert (bench.harness.runner, bench.snapshot) == (Runner.PYTEST, seen.snapshot)
+        assert (bench.harness.runner, bench.snapshot) == (Runner.PYTEST, seen)
         result = await bench.sandbox.run(job())
         assert [step.ending for step in result.steps] == [Ending.EXITED]
         diff = b"+    for price in prices:\n"
@@ -168,7 +167,9 @@ def test_a_call_that_is_stopped_before_it_comes_never_begins() -> None:
         await node.stop(7)
         return await node.do(7, "no such method", ())
 
-    assert type(run(overtaken())).__name__ == "Stopped"
+    answer = run(overtaken())
+    assert isinstance(answer, Raised)
+    assert isinstance(answer.error, NodeLost)
 
 
 def test_instances_are_spread_over_nodes_and_no_node_has_more_than_its_beds(tmp_path: Path) -> None:

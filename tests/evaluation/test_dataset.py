@@ -15,7 +15,7 @@ from agentless_mini.domain import FileChange
 from agentless_mini.edits.normal_form import Forms
 from agentless_mini.edits.patches import make_patch
 from agentless_mini.errors import UsageError
-from agentless_mini.evaluation.dataset import Selection, dataset_of, read_dataset, selected
+from agentless_mini.evaluation.dataset import dataset_of, read_dataset, selected
 from tests.evaluation.bugs import HIDDEN, row, rows
 
 
@@ -163,14 +163,14 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 @given(st.integers(1, 20), st.integers(1, 7), st.integers(0, 5))
 def test_shards_are_parts_of_the_whole(count: int, of: int, limit: int) -> None:
     dataset = dataset_of("d", rows(count))
-    shards = [selected(dataset, Selection(shard=(which, of))) for which in range(1, of + 1)]
+    shards = [selected(dataset, shard=(which, of)) for which in range(1, of + 1)]
     assert sorted(one.id for shard in shards for one in shard) == sorted(dataset.answers)
-    first = selected(dataset, Selection(limit=limit))
+    first = selected(dataset, limit=limit)
     assert first == dataset.instances[: limit or None]
 
 
 def test_instances_are_chosen_by_name() -> None:
     dataset = dataset_of("d", rows())
-    assert [one.id for one in selected(dataset, Selection(ids=("acme__shop-2",)))] == ["acme__shop-2"]
+    assert [one.id for one in selected(dataset, ("acme__shop-2",))] == ["acme__shop-2"]
     with pytest.raises(UsageError, match="no instance nowhere-1"):
-        selected(dataset, Selection(ids=("nowhere-1",)))
+        selected(dataset, ("nowhere-1",))

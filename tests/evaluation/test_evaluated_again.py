@@ -16,7 +16,6 @@ from agentless_mini.config import Config
 from agentless_mini.errors import UsageError
 from agentless_mini.evaluation.attempt import grade_key, row_digest
 from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessProgram
-from agentless_mini.evaluation.predictions import read_predictions
 from agentless_mini.evaluation.scripted import ScriptedTestbeds
 from agentless_mini.evaluation.settings import EvaluationSettings, Grading
 from agentless_mini.ports import Watch
@@ -24,7 +23,7 @@ from agentless_mini.samplers.openai_api import EndpointSettings
 from agentless_mini.samplers.scripted_protocol import ServedModel
 from agentless_mini.samplers.scripted_server import ScriptedServer
 from agentless_mini.store import GradeRecord, Store, generation_of
-from tests.evaluation.bugs import resolves, tree
+from tests.evaluation.bugs import read_predictions, resolves, tree
 from tests.evaluation.faked import SCRIPT, bedding, evaluation
 
 ROOT = Path(__file__).parents[2]

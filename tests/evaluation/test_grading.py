@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from agentless_mini.errors import AminiError, EnvironmentFailed, GradingFailed
-from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessProgram, run_of
-from agentless_mini.evaluation.hub import dataset_rows
-from agentless_mini.evaluation.instances import Answer
+from agentless_mini.evaluation.dataset import Answer
+from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessProgram, dataset_rows, run_of
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.sandboxes.docker import connect
 from agentless_mini.serving.process_table import processes

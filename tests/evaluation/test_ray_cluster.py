@@ -13,10 +13,9 @@ import pytest
 from agentless_mini.domain import Prediction
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.evaluation.attempt import Assignment, attempt
-from agentless_mini.evaluation.cluster import ClusterTestbeds
-from agentless_mini.evaluation.instances import Dataset
+from agentless_mini.evaluation.cluster import ClusterTestbeds, ray_cluster
+from agentless_mini.evaluation.dataset import Dataset
 from agentless_mini.evaluation.ports import Testbeds as Beds  # pytest would collect it
-from agentless_mini.evaluation.ray_cluster import ray_cluster
 from agentless_mini.evaluation.schedule import evaluate
 from agentless_mini.store import AttemptRecord, AttemptState, Store, recorded_prediction
 from tests.evaluation.cluster_beds import BedsOf, Unloadable, noted

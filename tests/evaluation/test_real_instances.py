@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.evaluation.grading import Grader, GradingSettings
-from agentless_mini.evaluation.hub import dataset_rows
+from agentless_mini.evaluation.grading import Grader, GradingSettings, dataset_rows
 from agentless_mini.sandboxes.docker import connect
 from agentless_mini.sandboxes.images import find_image
 from tests.evaluation.grading_image import NOWHERE, require_swebench

@@ -7,8 +7,8 @@ import pytest
 import yaml  # type: ignore[import-untyped] # it comes with pre-commit
 
 from agentless_mini.errors import GradingFailed
-from agentless_mini.evaluation.predictions import read_predictions
 from agentless_mini.evaluation.submission import BEGIN, END, LOGS, SubmissionFacts, Submitted, write_submission
+from tests.evaluation.bugs import read_predictions
 
 IDS = {"django__django-1": "django/django", "django__django-2": "django/django", "psf__requests-3": "psf/requests"}
 FACTS = SubmissionFacts("org/model", "verified", 10, IDS, {"swebench": "5.0.2", "agentless-mini": "0.1.0"})

@@ -1,25 +1,22 @@
 import asyncio
-import gc
 import os
 import subprocess
-import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import Case, FileChange, Issue, Origin, Outcome, Patch
+from agentless_mini.domain import Case, FileChange, Issue, Origin, Outcome
 from agentless_mini.edits.normal_form import Forms
 from agentless_mini.edits.patches import make_patch
 from agentless_mini.environments.settings import SandboxSettings
 from agentless_mini.errors import EnvironmentFailed, GradingFailed, ImageUnavailable
 from agentless_mini.evaluation import ports
-from agentless_mini.evaluation.derived import wanted_pytest
-from agentless_mini.evaluation.instances import Answer, Instance
+from agentless_mini.evaluation.dataset import Answer, Instance
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.evaluation.settings import ImageSettings
-from agentless_mini.evaluation.testbeds import YardSettings, open_testbeds
+from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds, wanted_pytest
 from agentless_mini.sandboxes.docker import connect
 from agentless_mini.sandboxes.images import daemon_name
 from agentless_mini.stages.bench import Bench, NoBench
@@ -60,7 +57,7 @@ class Yard:
         """Do the work on the testbed of an instance with this image."""
 
         async def run() -> None:
-            settings = YardSettings(ImageSettings(min_free_gib=0), SANDBOX, self.state, self.variables)
+            settings = HostSettings(ImageSettings(min_free_gib=0), SANDBOX, self.state, self.variables)
             answers = {"a__b-1": Answer('{"instance_id": "a__b-1"}', "", ())}
             async with open_testbeds(settings, answers, self.grader) as beds, beds.open(instance(image), print) as bed:
                 await work(bed)
@@ -85,18 +82,16 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
 
 
 async def bench_of(bed: ports.Testbed) -> Bench | NoBench:
-    opening = bed.opening((await bed.tree()).snapshot)
+    opening = bed.opening(await bed.tree())
     assert not isinstance(opening, NoBench)
     return await opening.open(print)
 
 
-def test_the_tree_is_that_of_the_image_and_git_checks_patches_on_it(yard: Yard) -> None:
+def test_the_tree_is_that_of_the_image(yard: Yard) -> None:
     async def work(bed: ports.Testbed) -> None:
         tree = await bed.tree()
-        assert tree is await bed.tree()
-        assert {file.path: file.data for file in tree.snapshot.files} == SOURCES
-        assert tree.snapshot.ignored == ("built/",)
-        assert isinstance(tree.check(FIXED), Patch)
+        assert {file.path: file.data for file in tree.files} == SOURCES
+        assert tree.ignored == ("built/",)
 
     yard.with_bed(bed_image(Holds.PYTEST), work)
 
@@ -171,7 +166,7 @@ def test_a_testbed_that_is_closed_leaves_what_another_of_its_image_uses(yard: Ya
     case = Case("cat built", Origin.GIVEN, command="test -s built/extension.so")
 
     async def run() -> None:
-        settings = YardSettings(ImageSettings(min_free_gib=0), SANDBOX, yard.state, yard.variables)
+        settings = HostSettings(ImageSettings(min_free_gib=0), SANDBOX, yard.state, yard.variables)
         image = bed_image(Holds.PYTEST)
         async with open_testbeds(settings, {}, yard.grader) as beds, beds.open(instance(image), print) as bed:
             bench = await bench_of(bed)
@@ -225,22 +220,9 @@ def test_a_patch_is_graded_by_the_row_of_its_instance(yard: Yard) -> None:
     assert yard.grader.asked == [('{"instance_id": "a__b-1"}', b"diff")]
 
 
-def test_a_tree_is_let_go_once_patches_are_graded_and_copied_again_when_asked_for(yard: Yard) -> None:
-    async def work(bed: ports.Testbed) -> None:
-        seen = weakref.ref((await bed.tree()).check)
-        assert seen() is not None
-        await bed.grade(b"diff")
-        await asyncio.sleep(0)  # what the loop is at holds it until then
-        gc.collect()
-        assert seen() is None
-        assert isinstance((await bed.tree()).check(FIXED), Patch)
-
-    yard.with_bed(bed_image(Holds.PYTEST), work)
-
-
 def test_an_instance_without_a_row_is_not_graded(yard: Yard) -> None:
     async def run() -> None:
-        settings = YardSettings(ImageSettings(min_free_gib=0), SANDBOX, yard.state, {})
+        settings = HostSettings(ImageSettings(min_free_gib=0), SANDBOX, yard.state, {})
         async with (
             open_testbeds(settings, {}, yard.grader) as beds,
             beds.open(instance(bed_image(Holds.PYTEST)), print) as bed,
