@@ -14,13 +14,13 @@ PACKAGE = Path(agentless_mini.__file__).parent
 # The pure core: `python -m tests` measures the coverage of these.
 CORE = {
     "domain", "errors", "edits", "sources", "answers", "context", "lexical", "prompts", "ranking", "grammar",
-    "line_rewriting", "line_regions", "line_edits", "line_mutants", "regression", "written_tests",
+    "regression", "written_tests",
     "named_tests", "reproduction", "style_example", "measures", "stopping", "reward",
 }  # fmt: skip
 # What is sent into boxes and runs there by itself: no part of the unit around it.
 BOXED = {"sandboxes/inside", "testing/inside"}
 ADAPTERS = {
-    "branches", "samplers", "serving", "store", "recording", "repository", "worktree", "gitcommand", "clones",
+    "branches", "model", "samplers", "serving", "store", "recording", "repository", "worktree", "gitcommand", "clones",
     "issue_sources",
     "installing", "templates", "sandboxes", "environments", "recorded_sandbox", "recorded_scorer",
 }  # fmt: skip
@@ -47,13 +47,15 @@ HOMES = {
     "cydifflib": {"reward"},
     "pyarrow": {"evaluation", "learning"},
     "xllamacpp": {"serving"},
-    "numpy": {"serving", "samplers", "line_rewriting", "learning"},
+    "numpy": {"model", "learning"},
     "huggingface_hub": {"serving"},
     "rich": {"report", "cli", "commands"},
     "typer": {"cli", "commands"},
     **{name: {"learning"} for name in ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "gguf")},
     "swebench": {"evaluation"},
     "ray": {"evaluation", "learning"},
+    "duckdb": {"learning"},
+    "datasketch": {"learning"},
 }
 IO_MODULES = {
     "os", "sys", "io", "subprocess", "multiprocessing", "concurrent", "socket", "ssl", "select", "signal", "asyncio",

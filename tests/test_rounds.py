@@ -158,10 +158,10 @@ LINES = replace(CARD, decoding=Decoding.LINES)
     ("card", "settings", "opening", "words"),
     [
         (LINES, chain(EvolveSettings(rounds=2)), None, r"leave out --rounds \(evolve\.rounds\)"),
-        (LINES, chain(EvolveSettings(), repair=RepairSettings(stop_when=0.9)), None, "--stop-when foresees"),
+        (LINES, chain(EvolveSettings(), repair=RepairSettings(stop_when=0.9)), None, "--stop-when does not apply"),
         (CARD, chain(EXECUTION), NONE, "--select execution needs tests"),
         (CARD, chain(EXECUTION, until=Until.REPAIR), None, "--select execution needs tests"),
-        (CARD, chain(EvolveSettings(rounds=2), repair=RepairSettings(stop_when=0.9)), None, "--stop-when foresees"),
+        (CARD, chain(EvolveSettings(rounds=2), repair=RepairSettings(stop_when=0.9)), None, "--stop-when cannot"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_asked(

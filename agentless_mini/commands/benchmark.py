@@ -86,16 +86,16 @@ async def _of_hub(name: str, folder: Path) -> Dataset:
 def _shard(text: str | None) -> tuple[int, int]:
     found = _SHARD.fullmatch("1/1" if text is None else text)
     if found is None or int(found[1]) > int(found[2]):
-        raise UsageError(f"{printable(str(text))} is no part of a whole: write --shard 2/8 for the second.")
+        raise UsageError(f"{printable(str(text))} is not one of N parts: write --shard 2/8 for the second of 8.")
     return int(found[1]), int(found[2])
 
 
 def _until(stage: str, kind: SandboxKind) -> Until:
     """Return the last stage; without a sandbox it comes before the tests."""
     if stage not in {until.value for until in Until}:
-        raise UsageError(f"There is no stage {printable(stage)} to end at: name {', '.join(Until)} with --stages.")
+        raise UsageError(f"There is no stage {printable(stage)}: give one of {', '.join(Until)} to --stages.")
     if kind not in {SandboxKind.AUTO, SandboxKind.DOCKER, SandboxKind.NONE}:
-        raise UsageError("The instances of a benchmark are Docker images: leave --sandbox out, or take docker or none.")
+        raise UsageError("Benchmark instances run in Docker: leave --sandbox out, or give docker or none.")
     return Until.REPAIR if kind is SandboxKind.NONE and Until(stage) is Until.TESTS else Until(stage)
 
 

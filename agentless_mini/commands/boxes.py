@@ -30,7 +30,7 @@ class Yard:
 def plan_boxes(yard: Yard, store: Store, run: RunId) -> Opening | NoBench:
     """Return how the boxes of a run are opened and recorded, or why there are none. Nothing is started."""
     if yard.settings.kind is SandboxKind.NONE:
-        return NoBench("No test was run, as --sandbox none says.")
+        return NoBench("No test was run because of --sandbox none.")
     opener = _Opener(yard)
 
     async def recorded(watch: Watch) -> Bench | NoBench:

@@ -94,7 +94,7 @@ def settings_of(config: Config, model: str | None) -> Config:
 def make_repository(folder: Path) -> Path:
     """Make a git repository of the sample's module and tests, with one commit, in a new folder."""
     name = printable(str(folder))
-    taken = UsageError(f"--keep makes a new folder, and {name} is there or below a file: name another one.")
+    taken = UsageError(f"--keep needs a new folder, and {name} exists or is below a file: name another one.")
     cannot: Translation = {
         **dict.fromkeys((FileExistsError, NotADirectoryError), lambda _: taken),
         OSError: lambda error: EnvironmentFailed(f"The folder {name} cannot be made ({reason(error)}): name another."),

@@ -26,7 +26,7 @@ def amount(config: Config, chosen: ChosenModel, tests_run: str, given: int = 0) 
     rounds, each = config.evolve.rounds, config.evolve.per_round
     repairs = f"{'at most ' if config.repair.stop_when else ''}{config.repair.samples} repairs"
     if not chosen.writes and config.repair.samples == REWRITES:
-        repairs += " (the carried model's default)"
+        repairs += " (the embedded model's default)"
     if rounds > 1:
         repairs = f"{rounds} rounds of {each or -(-config.repair.samples // rounds)} repairs"
     written = config.reproduce.samples if chosen.writes and not tests_run.startswith(UNTESTED) else 0

@@ -19,7 +19,6 @@ from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.config import Config
 from agentless_mini.domain import Event
 from agentless_mini.learning.curation.curation import Curation, curate
-from agentless_mini.learning.curation.on_ray import on_ray
 from agentless_mini.learning.curation.relevance import (
     Finding,
     Relevance,
@@ -28,7 +27,7 @@ from agentless_mini.learning.curation.relevance import (
     quiet_session,
 )
 from agentless_mini.learning.curation.settings import Relevant
-from agentless_mini.learning.curation.tasks import Doing, in_processes
+from agentless_mini.learning.curation.workers import Doing, in_processes, on_ray
 from agentless_mini.recording import RecordedSampler
 from agentless_mini.store import Store
 from agentless_mini.templates import load_prompts

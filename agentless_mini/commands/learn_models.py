@@ -116,10 +116,11 @@ def named_model(model: str) -> str:
     return str(folder.resolve()) if folder.is_dir() else model
 
 
-async def recorded_model(config: Config, around: tuple[Machine, Store, Lines], stack: AsyncExitStack) -> Sampler:
-    """Return the model that the settings choose, with the store before it."""
-    machine, store, lines = around
-    chosen = await choose_model(Surroundings(config, machine, store, stack, lines))
+async def recorded_model(
+    config: Config, machine: Machine, store: Store, lines: Lines, stack: AsyncExitStack
+) -> Sampler:
+    """Return the model that the settings choose to write texts, with the store before it."""
+    chosen = await choose_model(Surroundings(config, machine, store, stack, lines), to_write=True)
     return RecordedSampler(chosen.sampler, store, chosen.name)
 
 

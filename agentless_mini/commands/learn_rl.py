@@ -16,8 +16,7 @@ from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.config import Config
 from agentless_mini.environments import Opened
-from agentless_mini.learning.bugs.place import PlainRequest, open_plain
-from agentless_mini.learning.checks import Checks
+from agentless_mini.learning.checks import Checks, open_plain
 from agentless_mini.templates import load_prompts
 
 
@@ -29,7 +28,7 @@ def run_rl(training: TrainingOptions, config: Config, machine: Machine) -> None:
     lines = Lines(console_of(quiet=training.quiet))
 
     async def opening(stack: AsyncExitStack) -> Opened:
-        return await open_plain(PlainRequest(config.sandbox, machine.cache, machine.environment), lines, stack)
+        return await open_plain(config.sandbox, machine.cache, machine.environment, lines, stack)
 
     with stdout_kept(), ExitStack() as stack:
         # Before the libraries are imported, which takes a minute on a slow machine.

@@ -26,8 +26,8 @@ from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.config import Config
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import UsageError, printable
+from agentless_mini.learning.asking import with_parents
 from agentless_mini.learning.checkpoints import PARENTS_FILE, claim, data_digest
-from agentless_mini.learning.parents import Breeding, with_parents
 from agentless_mini.learning.rows import SPLITS, read_rows, require_apart
 from agentless_mini.learning.training_settings import SftKind, SftSettings
 from agentless_mini.ports import Sampler
@@ -45,14 +45,14 @@ def run_sft(training: TrainingOptions, options: SftOptions, config: Config, mach
     begun, lines, data = monotonic(), Lines(console_of(quiet=training.quiet)), training.data
     if options.parents_from is not None:
         if config.sft.kind is not SftKind.MUTATION:
-            raise UsageError("Parents are shown to the kind mutation alone: add --kind mutation.")
+            raise UsageError("Parents are used only with --kind mutation: add it.")
         if int(machine.environment.get("WORLD_SIZE", "1")) > 1:
             parents = printable(str(training.out / PARENTS))
             raise UsageError(
                 "Parents are sampled by one process: run this once with --steps 1 and without accelerate launch, then "
                 f"without --parents-from on {parents}."
             )
-        data = asyncio.run(_bred(training, options.parents_from, config, (machine, lines)))
+        data = asyncio.run(_bred(training, options.parents_from, config, machine, lines))
     from agentless_mini.learning.sft import train_sft
     from agentless_mini.learning.training import Task, is_first
 
@@ -71,9 +71,8 @@ async def _source(sampler: Sampler, training: TrainingOptions, settings: SftSett
     return canonical_json({"model": model, "data": data_digest(training.data), "prompts": prompts, "asked": asked})
 
 
-async def _bred(training: TrainingOptions, place: str, config: Config, around: tuple[Machine, Lines]) -> Path:
+async def _bred(training: TrainingOptions, place: str, config: Config, machine: Machine, lines: Lines) -> Path:
     """Write the rows with parents sampled from a checkpoint or an endpoint, and return their folder."""
-    machine, lines = around
     require_apart(training.data, training.out)
     out = made_folder(training.out / PARENTS)
     counts: Counter[str] = Counter()
@@ -82,12 +81,12 @@ async def _bred(training: TrainingOptions, place: str, config: Config, around: t
         if place.startswith(("http://", "https://")):
             endpoint = config.endpoint.model_copy(update={"base_url": place})
             asked = config.model_copy(update={"endpoint": endpoint})
-            sampler = await recorded_model(asked, (machine, store, lines), stack)
+            sampler = await recorded_model(asked, machine, store, lines, stack)
         else:
             sampler = recorded_checkpoint(place, config.sft, store, stack)
         settings, prompts = config.sft, load_prompts(config.prompts)
         claim(training.out, await _source(sampler, training, settings, prompts.digest), PARENTS_FILE)
-        breeding = Breeding(sampler, prompts, settings.parent_samples, settings.parent_tokens, settings.seed)
         learned = (row for row in read_rows(training.data) if row.split == SPLITS[0])
-        await write_parts(out, with_parents(learned, breeding, counts), counts, lines)
+        how = (settings.parent_samples, settings.parent_tokens, settings.seed)
+        await write_parts(out, with_parents(learned, sampler, prompts, counts, *how), counts, lines)
     return out

@@ -19,8 +19,8 @@ from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.config import Config
 from agentless_mini.domain import canonical_json
+from agentless_mini.learning.asking import synthesize
 from agentless_mini.learning.rows import read_rows, require_apart, require_rows
-from agentless_mini.learning.synthesize import Teacher, synthesize
 from agentless_mini.store import Store
 from agentless_mini.templates import load_prompts
 
@@ -42,7 +42,7 @@ async def _run(options: SynthesizeOptions, config: Config, machine: Machine, cou
     made_folder(options.out)
     async with AsyncExitStack() as stack:
         store = stack.enter_context(Store.open(options.out / RECORD, lines.note))
-        sampler = await recorded_model(config, (machine, store, lines), stack)
-        teacher = Teacher(sampler, load_prompts(config.prompts), config.synthesize)
-        explained = synthesize(read_rows(options.data), teacher, counts)
+        sampler = await recorded_model(config, machine, store, lines, stack)
+        prompts = load_prompts(config.prompts)
+        explained = synthesize(read_rows(options.data), sampler, prompts, config.synthesize, counts)
         await write_parts(options.out, explained, counts, lines)

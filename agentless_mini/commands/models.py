@@ -3,7 +3,8 @@
     --base-url                     that endpoint
     else a running `amini serve`   its endpoint
     else a GPU and vLLM            a vLLM server, started for the run and stopped after it
-    else                           the embedded model: llama.cpp's server under a grammar, or line rewriting in process
+    else                           the embedded model: changes of lines that it ranks inside amini, or a larger one that
+                                   writes edits under a grammar, on llama.cpp's server
 
 Whoever used a server is given no other model in silence: where that of `amini serve` has ended by itself, or the latest
 run of the store asked a server that nothing names now, what is not in the record is an error that says how to go on.
@@ -21,16 +22,16 @@ from typing import Protocol
 from agentless_mini.config import Config, Engine
 from agentless_mini.domain import Decoding, Event, Note
 from agentless_mini.errors import ServerUnreachable, UsageError
+from agentless_mini.model.embedded.sampler import EmbeddedSampler
+from agentless_mini.model.embedded.weights import find_weights
 from agentless_mini.ports import Sampler
 from agentless_mini.recording import LazySampler
 from agentless_mini.samplers.balanced import BalancedSampler
-from agentless_mini.samplers.embedded import EmbeddedSampler
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
-from agentless_mini.serving.embedded import plan_embedded
+from agentless_mini.serving.llama_server import plan_embedded
 from agentless_mini.serving.process import Limits, Server, ServerPlan, running
 from agentless_mini.serving.state import NotRunning, find_server
 from agentless_mini.serving.vllm import find_gpus, has_vllm, plan_vllm, served_name
-from agentless_mini.serving.weights import find_weights
 from agentless_mini.store import Store
 
 VLLM = "vLLM"
@@ -39,7 +40,7 @@ _HERE = "llama.cpp, inside amini"
 _FOR_THE_RUN = "vLLM, started for this run"
 _EMBEDDED = (
     "No model server is named, so a small model inside amini answers, which seldom repairs real code: name a server "
-    "with --base-url, start one with `amini serve MODEL`, or say --engine embedded to mean it."
+    "with --base-url, start one with `amini serve MODEL`, or give --engine embedded to accept the small one."
 )
 
 
@@ -104,8 +105,10 @@ class Surroundings:
     progress: Progress
 
 
-async def choose_model(around: Surroundings) -> ChosenModel:
+async def choose_model(around: Surroundings, *, to_write: bool = False) -> ChosenModel:
     """Choose by the module's list, without starting anything.
+
+    With `to_write` what is asked is not a repair: then the carried model answers freely, on llama.cpp's server.
 
     Raises `ModelError` where an endpoint must be asked for its model's name and does not answer, `EnvironmentFailed`
     where vLLM is asked for and not installed, or the embedded model cannot be had.
@@ -122,7 +125,7 @@ async def choose_model(around: Surroundings) -> ChosenModel:
             return missed
         if not takes_vllm:
             around.progress(Note(_EMBEDDED))
-    return _vllm_model(gpus, around) if takes_vllm else await _embedded_model(around)
+    return _vllm_model(gpus, around) if takes_vllm else await _embedded_model(around, to_write=to_write)
 
 
 async def _served_model(around: Surroundings) -> ChosenModel | None:
@@ -170,7 +173,7 @@ def _vllm_model(gpus: tuple[str, ...], around: Surroundings) -> ChosenModel:
     name = around.config.endpoint.model or around.config.gpu_model
     if name is None:
         raise UsageError(
-            "vLLM is to serve a model, and none is named: name one with --model or gpu_model in the settings, or take "
+            "No model is named for vLLM: name one with --model or gpu_model in the settings, or take "
             "the embedded model with --engine embedded."
         )
 
@@ -183,7 +186,7 @@ def _vllm_model(gpus: tuple[str, ...], around: Surroundings) -> ChosenModel:
     return ChosenModel(served, _FOR_THE_RUN, LazySampler(start), window)
 
 
-async def _embedded_model(around: Surroundings) -> ChosenModel:
+async def _embedded_model(around: Surroundings, *, to_write: bool) -> ChosenModel:
     named = around.config.endpoint.model
     settings = around.config.embedded.model_copy(update={"model": named} if named else {})
 
@@ -191,17 +194,18 @@ async def _embedded_model(around: Surroundings) -> ChosenModel:
         around.progress(Note(said))
 
     weights = await asyncio.to_thread(find_weights, settings, around.machine.weights, tell)
+    rewrites = weights.decoding is Decoding.LINES and not to_write
+    decoding = Decoding.FREE if weights.decoding is Decoding.LINES else weights.decoding
 
     async def start() -> Sampler:
-        if weights.decoding is Decoding.LINES:
+        if rewrites:
             return await around.stack.enter_async_context(
                 EmbeddedSampler(weights, around.config.in_process, around.progress.tokens)
             )
         plan = plan_embedded(weights.path, weights.name, around.config.llama_cpp)
         asked = around.config.endpoint.decoding
-        return await _start(plan, asked if asked is Decoding.GRAMMAR else weights.decoding, around)
+        return await _start(plan, asked if asked is Decoding.GRAMMAR else decoding, around)
 
-    rewrites = weights.decoding is Decoding.LINES
     tokens = around.config.in_process.context if rewrites else around.config.llama_cpp.context
     return ChosenModel(
         weights.name, _HERE, LazySampler(start), f"window of at most {tokens} tokens", writes=not rewrites

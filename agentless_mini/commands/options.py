@@ -74,7 +74,7 @@ def settings_of(*groups: Any) -> dict[str, Any]:  # noqa: ANN401 - dataclasses o
                 said = extra.value or value
                 if given.setdefault(extra.name, said) != said:
                     both = f"{option_of(extra.name)} and --{name.replace('_', '-')}"
-                    raise UsageError(f"{both} say different things: leave one of them out.")
+                    raise UsageError(f"{both} contradict each other: leave one of them out.")
     return given
 
 
@@ -115,7 +115,7 @@ StoreFile = Annotated[
 ]
 RegressionBudget = Annotated[
     float | None,
-    typer.Option(metavar="SECONDS", help="Most time of regression tests for one patch [60]."),
+    typer.Option(metavar="SECONDS", help="Most time of regression tests for each patch [60]."),
     Setting("regress.budget"),
 ]
 Rank = Annotated[
@@ -123,4 +123,4 @@ Rank = Annotated[
     typer.Option(help="How the patch is chosen: agreement, consistency, scores or vote [agreement]."),
     Setting("rank"),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on stderr.")]

@@ -144,8 +144,8 @@ def _require_tests(task: Task) -> None:
         raise UsageError("--require given needs a test of yours: give --failing-test or --failing-cmd.")
     if task.required in {Level.GIVEN, Level.TESTS} and task.config.sandbox.kind is SandboxKind.NONE:
         raise UsageError(
-            f"A patch is to show by tests that it can be trusted (--require {task.required}), and --sandbox none runs "
-            "none: leave out --sandbox none, or take whatever the vote chooses with --require any."
+            f"--require {task.required} needs tests, and --sandbox none runs none: leave out --sandbox none, or let "
+            "the vote choose with --require any."
         )
 
 

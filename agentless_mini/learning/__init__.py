@@ -1,1 +1,1 @@
-"""Learning from pull requests and made-up bugs, after SWE-RL and Satori-SWE: rows, curation, rewards, trainers."""
+"""Learning from pull requests, as SWE-RL and Satori-SWE do: rows, curation, rewards, trainers."""

@@ -142,17 +142,13 @@ def claim(out: Path, said: str, run_file: str = RUN_FILE) -> None:
         file = out / run_file
         if file.exists() and file.read_text(encoding="utf-8").strip() == said:
             return
-        if _is_taken(out):
+        taken = ("config.json", ADAPTER_FILE, "checkpoint-*")  # it would be overwritten, or trained on
+        if any(next(out.glob(name), None) for name in taken):
             differ = "another training (model, data, settings or prompts differ)" if file.exists() else _FOREIGN
             raise UsageError(f"{name} holds {differ}: name another --out.")
         partial = file.with_name(f".{file.name}.partial")  # a torn one would make the folder another training's
         partial.write_text(said + "\n", encoding="utf-8")
         partial.replace(file)
-
-
-def _is_taken(out: Path) -> bool:
-    """Return whether a model or checkpoints lie in a folder: they would be overwritten, or trained on."""
-    return any(next(out.glob(name), None) for name in ("config.json", "adapter_config.json", "checkpoint-*"))
 
 
 def last_checkpoint(out: Path) -> Path | None:
@@ -172,7 +168,10 @@ def _is_whole(checkpoint: Path) -> bool:
 
 @dataclass(slots=True)
 class Stop:
-    """Whether a training should stop after the step under way: its time is up, or somebody asked for it."""
+    """Whether a training should stop after the step under way: its time is up, or somebody asked for it.
+
+    The deadline is on the monotonic clock.
+    """
 
     deadline: float | None = None
     asked: bool = False
@@ -202,8 +201,3 @@ class Stop:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-
-
-def deadline_of(minutes: float | None, begun: float) -> float | None:
-    """Return when the minutes that a run may take since it began are over, on the monotonic clock."""
-    return None if minutes is None else begun + 60 * minutes

@@ -1,40 +1,80 @@
-"""The rows' own checks as a potential: 1 for a patch that passes, 0 for one that does not, in a sandbox.
+"""The rows' own checks as a potential: 1 for a patch that passes, 0 for one that does not, None where a box was lost.
 
-A trainer's reward functions are ordinary ones, a sandbox is asked by coroutines: a thread of its own runs these.
+A check is one Python program that needs the standard library and the row's files. It runs in the folder of the
+repaired files and exits with 0 if the repair is right; a repair that exits, hangs or takes too much is wrong. Checks
+and repairs are foreign code: each distinct patch gets a box of its own. A patch that reads the check is not found out.
 """
 
 import asyncio
-import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Self, TypeVar
+from pathlib import Path
+from typing import Any, Self
 
-from agentless_mini.domain import Patch
-from agentless_mini.environments import Opened
-from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.learning.bugs.checking import CheckVerdict, check_patch
+from agentless_mini.domain import Ending, Job, Patch, PlacedFile, Runner, Snapshot, Step, placed_files
+from agentless_mini.environments import Opened, PlaceRequest, SandboxKind, SandboxSettings, Unavailable, open_place
+from agentless_mini.errors import EnvironmentFailed, UsageError, printable
 from agentless_mini.learning.rows import Row
+from agentless_mini.ports import Watch
 
-Result = TypeVar("Result")
-Opening = Callable[[AsyncExitStack], Awaitable[Opened]]
+Opening = Callable[[AsyncExitStack], Coroutine[Any, Any, Opened]]
+
+_PROGRAM = ".amini-check.py"
+_SECONDS = 10.0
+
+
+async def open_plain(
+    settings: SandboxSettings, folder: Path, variables: Mapping[str, str], watch: Watch, stack: AsyncExitStack
+) -> Opened:
+    """Return a place with Python and no repository, until `stack` is closed. Environments are kept below `folder`.
+
+    Raises `EnvironmentFailed` where there is none, and `UsageError` for `--sandbox none`: checks are foreign code.
+    """
+    if settings.kind is SandboxKind.NONE:
+        raise UsageError("Checks run untrusted code, which needs a sandbox: leave out --sandbox none.")
+    nothing = Snapshot("python", "", "", ())
+    asked = PlaceRequest(nothing, lambda files: iter(()), folder, variables, Runner.COMMAND)
+    opened = await open_place(asked, settings, watch, stack)
+    if isinstance(opened, Unavailable):
+        raise EnvironmentFailed(opened.reason)
+    return opened
+
+
+async def check_patch(row: Row, patch: Patch, opened: Opened) -> bool:
+    """Return whether the row's check passes on a patch, in a box of its own.
+
+    Raises `EnvironmentFailed` where the machine does not do its part: that is no verdict.
+    """
+    before = (PlacedFile(file.path, file.before.encode()) for file in row.files if file.before is not None)
+    files = (*before, *placed_files(patch), PlacedFile(_PROGRAM, row.check.encode()))
+    step = Step(("python", "-I", "-B", _PROGRAM), seconds=_SECONDS)
+    place = opened.place
+    result = await opened.sandbox.run(Job(place.environment, place.tree, files, (step,), opened.limits))
+    if result.refusal:
+        return False
+    (ended,) = result.steps
+    if ended.ending in {Ending.BOX_DIED, Ending.STARVED, Ending.NOT_RUN}:
+        raise EnvironmentFailed(f"The box of {printable(row.id)} was lost: run again.")
+    return ended.succeeded
 
 
 class Checks:
-    """Runs checks in the place that `opening` opens. Use it as a context manager."""
+    """Runs checks, by ordinary calls as a trainer's rewards are, in the place that `opening` opens: a context manager.
+
+    It has an event loop of its own, so it is not for use within one.
+    """
 
     def __init__(self, opening: Opening) -> None:
         """Prepare; the place is opened when the block is entered."""
         self._opening = opening
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="checks", daemon=True)
+        self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
         self._opened: Opened | None = None
 
     def __enter__(self) -> Self:
         """Open the place. Raises `EnvironmentFailed` where there is none."""
-        self._thread.start()
         try:
-            self._opened = self._wait(self._opening(self._stack))
+            self._opened = self._runner.run(self._opening(self._stack))
         except BaseException:
             self.__exit__()
             raise
@@ -42,28 +82,21 @@ class Checks:
 
     def __exit__(self, *ended: object) -> None:
         """Close the place."""
-        self._wait(self._stack.aclose())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._runner.run(self._stack.aclose())
+        self._runner.close()
 
     def values(self, asked: Sequence[tuple[Row, Patch]]) -> list[float | None]:
         """Return what the check of each row says of the patch; None where its box was lost, or there is no check."""
-        return self._wait(self._values(asked))
 
-    async def _values(self, asked: Sequence[tuple[Row, Patch]]) -> list[float | None]:
-        return list(await asyncio.gather(*(self._value(row, patch) for row, patch in asked)))
+        async def every() -> list[float | None]:
+            return list(await asyncio.gather(*(self._value(row, patch) for row, patch in asked)))
+
+        return self._runner.run(every())
 
     async def _value(self, row: Row, patch: Patch) -> float | None:
         if self._opened is None or not row.check:
             return None
         try:
-            return float(await check_patch(row, patch, self._opened) is CheckVerdict.PASSED)
+            return float(await check_patch(row, patch, self._opened))
         except EnvironmentFailed:
             return None  # infrastructure is not the answer's fault
-
-    def _wait(self, work: Awaitable[Result]) -> Result:
-        async def done() -> Result:
-            return await work
-
-        return asyncio.run_coroutine_threadsafe(done(), self._loop).result()

@@ -3,6 +3,7 @@
 Nothing is trained here.
 """
 
+import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,14 @@ from safetensors import SafetensorError
 
 from agentless_mini.errors import ModelUnknown, UsageError, boundary, printable
 from agentless_mini.learning.training_settings import Device, Precision, TrainingSettings, Tuning
+
+
+def quiet() -> None:
+    """Let transformers and its kin say errors alone: no bars, no reports of what was loaded."""
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    # TRL and peft use a name that transformers has renamed.
+    warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
 
 
 def on_cpu(settings: TrainingSettings) -> bool:
@@ -37,12 +46,19 @@ def load_tokenizer(model: str) -> Any:  # noqa: ANN401 - transformers' tokenizer
     return tokenizer
 
 
+def ends_of(model: Any, tokenizer: Any) -> frozenset[int]:  # noqa: ANN401 - as above
+    """Return the tokens that end an answer: the tokenizer's, and those of the model's own settings, as servers do."""
+    said = getattr(model.generation_config, "eos_token_id", None)
+    others = [said] if isinstance(said, int) else said or []
+    return frozenset({int(tokenizer.eos_token_id), *map(int, others)})
+
+
 def load_policy(name: str, settings: TrainingSettings) -> tuple[Any, LoraConfig | None]:
     """Return the causal model to train, and the adapters to add where it has none. Raises `ModelUnknown`."""
     with loading(name):
         model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype=weights_dtype(settings))
     if settings.adapter is not None:
-        model = _with_adapter(model, settings.adapter, (name, settings))
+        model = _with_adapter(model, settings.adapter, name, settings)
     if settings.tuning is Tuning.FULL:
         freeze_lower(model, settings)
     fresh = settings.tuning is Tuning.LORA and settings.adapter is None
@@ -55,21 +71,15 @@ def weights_dtype(settings: TrainingSettings) -> torch.dtype:
     return torch.bfloat16 if half else torch.float32
 
 
-def _with_adapter(model: Any, adapter: Path, how: tuple[str, TrainingSettings]) -> Any:  # noqa: ANN401 - as above
-    name, settings = how
+def _with_adapter(model: Any, adapter: Path, name: str, settings: TrainingSettings) -> Any:  # noqa: ANN401 - as above
     with loading_adapter(adapter, name):
         adapted = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
     if settings.tuning is Tuning.FULL:
         return adapted.merge_and_unload()
-    rank = rank_of(adapted)
+    rank = adapted.peft_config["default"].r
     if "rank" in settings.model_fields_set and settings.rank != rank:
         raise UsageError(f"The adapter in {printable(str(adapter))} has the rank {rank}: leave out rank, or set that.")
     return adapted
-
-
-def rank_of(adapted: Any) -> int:  # noqa: ANN401 - as above
-    """Return the rank of the adapters of a model that has some."""
-    return int(adapted.peft_config["default"].r)
 
 
 def lora(model: Any, settings: TrainingSettings, kind: str) -> LoraConfig:  # noqa: ANN401 - as above
@@ -90,11 +100,6 @@ def freeze_lower(model: Any, settings: TrainingSettings) -> None:  # noqa: ANN40
     model.requires_grad_(False)
     for layer in layers[first:]:
         layer.requires_grad_(True)
-    if in_bfloat16(settings):
-        # What is computed in half precision is otherwise rounded again for every sequence: a fifth of a step on a CPU.
-        for part in layers[:first].modules():
-            if isinstance(part, torch.nn.Linear):
-                part.to(torch.bfloat16)
 
 
 def _layers(model: Any, upper: int) -> tuple[Any, int]:  # noqa: ANN401 - as above
@@ -129,8 +134,3 @@ def loading_adapter(adapter: Path, model: str) -> AbstractContextManager[None]:
 
 def _line(error: BaseException) -> str:
     return printable(" ".join(str(error).split()))[:200]
-
-
-def bare(model: Any) -> Any:  # noqa: ANN401 - transformers' models have no common type
-    """Return the causal model itself, without adapters around it."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model

@@ -6,8 +6,14 @@
 The patches are the oracle and the row's parents; how good a parent is, the reward of SWE-RL says. What is written is a
 whole model for sequence classification with one number, which vLLM serves as it is: its prompts are those of
 `stages.score`, in the model's own chat template. Adapters are merged, for vLLM serves none on such a head.
+
+`PatchScores` asks such a model in this process, as a potential for shaped rewards. Its number, which has no bounds, is
+put between 0 and 1 by the logistic function, for what is no patch is worth 0. Of a model that was trained on pairs that
+is the chance of being the better one beside a patch whose number is 0; of one that was trained on right and wrong
+patches, the chance of being right.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,27 +21,27 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import torch
 import transformers
-from datasets import Dataset
+from accelerate import PartialState
 from peft import PeftModel, get_peft_model
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 from trl import RewardConfig, RewardTrainer
 
+from agentless_mini.context import without_middle
 from agentless_mini.domain import Issue, Message, Patch, Role
 from agentless_mini.edits import make_patch
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 from agentless_mini.learning import policies, training
 from agentless_mini.learning.rows import Row
-from agentless_mini.learning.texts import KEPT, TOO_LONG, ChatTokens, write_pairs
+from agentless_mini.learning.texts import KEPT, TOO_LONG, ChatTokens
 from agentless_mini.learning.training import Outcome, Seen, Task
 from agentless_mini.learning.training_settings import Preference, RewardModelSettings, Tuning
 from agentless_mini.prompts import Prompts
 from agentless_mini.reward import Oracle, apply_diff, reward
+from agentless_mini.stages.score import LONGEST, answer_text
 
-EXAMPLES_FILE = "patches.arrow"
 NO_PAIR = "without patches to compare"
-COLUMNS = {Preference.PAIRWISE: ("chosen_ids", "rejected_ids"), Preference.BINARY: ("input_ids", "label")}
-
-_LONGEST = 16_000  # characters of an issue, and of a patch: of longer ones the selector leaves out the middle
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +57,16 @@ def train_reward_model(task: Task, settings: RewardModelSettings) -> Outcome:
 
     Raises as `sft.train_sft`.
     """
-    training.prepare(task, settings)
-    if (before := training.ended(task, settings)) is not None:
+    if (before := training.prepare(task, settings)) is not None:
         return before
     seen = Seen()
     tokenizer = policies.load_tokenizer(task.model)
-    _pad_with_another(tokenizer)
+    if tokenizer.pad_token == tokenizer.eos_token:  # the score is read at the last token that is no padding
+        others = (tokenizer.unk_token, tokenizer.bos_token)
+        tokenizer.pad_token = next((one for one in others if one and one != tokenizer.eos_token), tokenizer.pad_token)
     found = examples(training.training_rows(task, seen), task.prompts, ChatTokens(tokenizer), settings, seen)
-    path = task.out / EXAMPLES_FILE
-    training.written_once(path, lambda place: write_pairs(place, found, COLUMNS[settings.kind]))
-    data = Dataset.from_file(str(path))
-    training.require_some(seen, len(data))
-    task.say(f"{len(data)} examples; {dict(seen.rows)}")
+    columns = ("chosen_ids", "rejected_ids") if settings.kind is Preference.PAIRWISE else ("input_ids", "label")
+    data = training.dataset(task, seen, found, columns)
     trainer = _trainer(task, settings, data, tokenizer)
     return training.run(trainer, task, settings, seen, lambda model: _write_whole(model, task.out))
 
@@ -101,7 +105,7 @@ def examples(
 
     made: list[dict[str, Sequence[float]]]
     for row in rows:
-        found = tuple(one for one in judged(row) if max(len(one.diff), len(row.issue)) <= _LONGEST)
+        found = tuple(one for one in judged(row) if max(len(one.diff), len(row.issue)) <= LONGEST)
         if len(found) < 2:
             seen.rows[NO_PAIR] += 1
             continue
@@ -115,13 +119,6 @@ def examples(
         yield from short
 
 
-def _pad_with_another(tokenizer: Any) -> None:  # noqa: ANN401 - transformers' tokenizers have no common type
-    """Pad with a token that ends no turn: the score is read at the last token that is no padding."""
-    if tokenizer.pad_token == tokenizer.eos_token:
-        others = (tokenizer.unk_token, tokenizer.bos_token)
-        tokenizer.pad_token = next((one for one in others if one and one != tokenizer.eos_token), tokenizer.pad_token)
-
-
 def _trainer(task: Task, settings: RewardModelSettings, data: Any, tokenizer: Any) -> Any:  # noqa: ANN401 - as above
     with policies.loading(task.model):
         model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -131,8 +128,9 @@ def _trainer(task: Task, settings: RewardModelSettings, data: Any, tokenizer: An
     adapters = policies.lora(model, settings, "SEQ_CLS") if settings.tuning is Tuning.LORA else None
     if adapters is not None:
         adapters.modules_to_save = ["score"]
-    if settings.adapter is not None:
-        _take_in(model, task.model, settings)
+    if settings.adapter is not None:  # all but the head is the policy: the base with the adapter to start from merged
+        policy, _ = policies.load_policy(task.model, settings.model_copy(update={"tuning": Tuning.FULL}))
+        model.base_model.load_state_dict(policy.base_model.state_dict())
     if settings.tuning is Tuning.FULL:
         policies.freeze_lower(model, settings)
         model.score.requires_grad_(True)
@@ -153,12 +151,6 @@ def _trainer(task: Task, settings: RewardModelSettings, data: Any, tokenizer: An
     )
 
 
-def _take_in(model: Any, base: str, settings: RewardModelSettings) -> None:  # noqa: ANN401 - as above
-    """Give the model, but for its head, the weights of the policy: the base with the adapter to start from merged."""
-    policy, _ = policies.load_policy(base, settings.model_copy(update={"tuning": Tuning.FULL}))
-    model.base_model.load_state_dict(policy.base_model.state_dict())
-
-
 def _write_whole(model: Any, out: Path) -> None:  # noqa: ANN401 - as above
     """Put the whole model in the place of the adapters; one without adapters is there, perhaps of many processes."""
     if isinstance(model, PeftModel):
@@ -168,3 +160,61 @@ def _write_whole(model: Any, out: Path) -> None:  # noqa: ANN401 - as above
         model.save_pretrained(out)
     model.config.problem_type = None
     model.config.save_pretrained(out)
+
+
+class PatchScores:
+    """Scores patches for their rows, `at_once` sequences in a batch, without a server. It is a `rewarding.Measure`."""
+
+    def __init__(self, folder: Path, prompts: Prompts, at_once: int) -> None:
+        """Load the model to where this process trains.
+
+        Raises `ModelUnknown` for a folder without a model, `UsageError` for a model that is no reward model.
+        """
+        tokenizer = policies.load_tokenizer(str(folder))
+        self._tokens = ChatTokens(tokenizer)
+        device = PartialState().device
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        with policies.loading(str(folder)):
+            model, about = transformers.AutoModelForSequenceClassification.from_pretrained(
+                folder, dtype=dtype, output_loading_info=True
+            )
+        if about["missing_keys"] or model.config.num_labels != 1:  # a head that is missing would be drawn at random
+            name = printable(str(folder))
+            raise UsageError(f"{name} holds no reward model with one number: name what amini learn reward-model made.")
+        self._model = model.to(device).eval()
+        if self._model.config.pad_token_id is None:
+            self._model.config.pad_token_id = int(tokenizer.pad_token_id)
+        self._prompts, self._at_once = prompts, at_once
+
+    def __call__(self, asked: Sequence[tuple[Row, Patch]], /) -> list[float | None]:
+        """Return a number in [0, 1] for each patch, None where it is too long for the model.
+
+        Raises `EnvironmentFailed` where memory does not suffice.
+        """
+        chats = [
+            self._tokens.chat(
+                score_messages(self._prompts, without_middle(row.issue.strip(), LONGEST), answer_text(patch))
+            )
+            for row, patch in asked
+        ]
+        window = getattr(self._model.config, "max_position_embeddings", math.inf)
+        fitting = sorted((at for at, chat in enumerate(chats) if len(chat) <= window), key=lambda at: len(chats[at]))
+        values: list[float | None] = [None] * len(chats)
+        for first in range(0, len(fitting), self._at_once):
+            places = fitting[first : first + self._at_once]
+            for at, value in zip(places, self._scores([chats[at] for at in places]), strict=True):
+                values[at] = value
+        return values
+
+    def _scores(self, chats: Sequence[Sequence[int]]) -> Iterator[float | None]:
+        """Yield the values of chats of about one length. The model reads its number at the last token of each."""
+        longest, padding = max(map(len, chats)), self._model.config.pad_token_id
+        ids = torch.tensor([[*chat, *[padding] * (longest - len(chat))] for chat in chats])
+        mask = torch.arange(longest)[None] < torch.tensor([len(chat) for chat in chats])[:, None]
+        device = self._model.device
+        large = "The reward model's memory does not suffice: set a smaller rl.batch, or a smaller scorer."
+        with boundary({torch.OutOfMemoryError: lambda error: EnvironmentFailed(large)}), torch.inference_mode():
+            said = self._model(input_ids=ids.to(device), attention_mask=mask.long().to(device)).logits
+            numbers = torch.sigmoid(said[:, 0].double()).tolist()
+        for number in numbers:
+            yield number if math.isfinite(number) else None

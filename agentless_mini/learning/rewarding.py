@@ -1,14 +1,14 @@
 """Rollouts of TRL -> rewards: one number for each answer, None where nobody can tell.
 
 An answer is read by the reader of inference on the tree of its row. A shaped reward is by how much the potential of
-the answer is above that of one of the patches that its prompt shows, less the format penalty (arXiv 2505.23604). The
-potential is any that measures patches: `similarities`, the rows' checks, a reward model. What is no patch has the least
-potential, 0; what nobody can tell has none, and so has the reward that hangs on it.
+the answer is above that of one of the patches that its prompt shows, less the format penalty (Satori-SWE). The
+potential is any that measures patches: `similarities`, the rows' checks, a reward model. What is no patch has the
+least potential, 0; what nobody can tell has none, and so has the reward that hangs on it.
 """
 
 import functools
 import json
-from collections import ChainMap, Counter
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
@@ -78,31 +78,29 @@ class Rewarding:
     def __init__(self, kind: Kind, measure: Measure | None = None, weight: float = 1.0, seed: int = 0) -> None:
         """Reward for what `kind` says."""
         self._kind, self._weight, self._seed = kind, weight, seed
-        self._measure = measure or (similarities if kind is Kind.SHAPED else _untold)
+        untold: Measure = lambda asked: [None] * len(asked)  # noqa: E731 - it has no name to say
+        self._measure = measure or (similarities if kind is Kind.SHAPED else untold)
         self._remembered: dict[Key, float | None] = {}
 
     def values(self, answers: Sequence[Answer]) -> list[float | None]:
-        """Return the reward of each answer."""
-        if self._kind is Kind.TESTS:
-            return self._tested(answers)
+        """Return the reward of each answer; by tests what is no patch has -1."""
         if self._kind is Kind.SHAPED:
             return self._shaped(answers)
-        return [reward(answer.outcome, _oracle(answer.row), self._kind) for answer in answers]
-
-    def _tested(self, answers: Sequence[Answer]) -> list[float | None]:
-        """Return what the checks say, -1 for what is no patch."""
-        told = self._told((answer.row, answer.outcome) for answer in answers)
+        told = self._told((one.row, one.outcome) for one in answers) if self._kind is Kind.TESTS else {}
+        kind = Kind.SIMILARITY if self._kind is Kind.TESTS else self._kind  # of what is no patch
         return [
-            told[answer.row.id, answer.outcome.normal]
-            if isinstance(answer.outcome, Patch)
-            else reward(answer.outcome, _oracle(answer.row))
-            for answer in answers
+            told[one.row.id, one.outcome.normal]
+            if self._kind is Kind.TESTS and isinstance(one.outcome, Patch)
+            else reward(one.outcome, _oracle(one.row), kind)
+            for one in answers
         ]
 
     def _shaped(self, answers: Sequence[Answer]) -> list[float | None]:
         parents = [(answer.row, self._parent(answer.row)) for answer in answers]
         told = self._told([*((answer.row, answer.outcome) for answer in answers), *parents])
-        self._remember(parents, told)
+        for row, parent in parents:  # they come again; what could not be told may be the next time
+            if isinstance(parent, Patch) and (value := told[row.id, parent.normal]) is not None:
+                self._remembered[row.id, parent.normal] = value
         return [
             shaped(
                 _potential(answer.row, answer.outcome, told),
@@ -118,14 +116,7 @@ class Rewarding:
         distinct = {(row.id, outcome.normal): (row, outcome) for row, outcome in asked if isinstance(outcome, Patch)}
         new = {key: pair for key, pair in distinct.items() if key not in self._remembered}
         values = self._measure(list(new.values())) if new else []
-        return ChainMap(dict(zip(new, values, strict=True)), self._remembered)
-
-    def _remember(self, parents: Iterable[tuple[Row, Outcome]], told: Told) -> None:
-        """Keep what was told of parents, which come again; what could not be told may be the next time."""
-        for row, parent in parents:
-            value = _potential(row, parent, told)
-            if isinstance(parent, Patch) and value is not None:
-                self._remembered[row.id, parent.normal] = value
+        return {**self._remembered, **dict(zip(new, values, strict=True))}
 
     def _parent(self, row: Row) -> Outcome:
         """Return the patch that a row's answers are compared with, drawn by the seed; None without any."""
@@ -150,10 +141,6 @@ def _potential(row: Row, outcome: Outcome, told: Told) -> float | None:
 @functools.lru_cache(_KEPT)
 def _read_parent(row: Row, place: int) -> Patch | Rejected:
     return apply_diff(row.parents[place], _tree(row))
-
-
-def _untold(asked: Sequence[tuple[Row, Patch]]) -> list[float | None]:
-    return [None] * len(asked)
 
 
 def reasons(answers: Sequence[Answer]) -> Counter[str]:

@@ -1,41 +1,30 @@
 """A checkpoint as a sampler, by transformers and without a server: see `ports.Sampler` for the contract.
 
-What is asked for concurrently is decoded together, as far as the sampling parameters agree. One thread computes all:
-each that does has its own helpers from OpenMP, and with more of them than cores, none waits ready for the next product.
+Requests that come at the same time are generated as one batch, as far as their sampling parameters agree. Each sample
+draws from a stream of random numbers of its own, so it does not depend on what it is batched with, but for rounding.
 """
 
 import asyncio
 import functools
-import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 import torch
 import transformers
 from peft import PeftModel
 
-from agentless_mini.domain import (
-    Completion,
-    Finish,
-    Message,
-    ModelCard,
-    SampleRequest,
-    SamplingParams,
-    Usage,
-)
+from agentless_mini.domain import Completion, Finish, Message, ModelCard, SampleRequest, SamplingParams, Usage
 from agentless_mini.errors import EnvironmentFailed, boundary
 from agentless_mini.learning.checkpoints import Checkpoint
-from agentless_mini.learning.decoding import Decoded, Decoder, Draw, ends_of
-from agentless_mini.learning.libraries import quiet
-from agentless_mini.learning.policies import loading, loading_adapter
+from agentless_mini.learning.policies import ends_of, load_tokenizer, loading, loading_adapter, quiet
 from agentless_mini.learning.texts import ChatTokens
 from agentless_mini.learning.training_settings import Device, Precision
 
 Result = TypeVar("Result")
 
-_GATHER_S = 0.02
+_GATHER_S = 0.02  # how long requests are waited for that may share a batch
 _ON_CPU, _ON_GPU = 32, 256
 
 
@@ -50,8 +39,9 @@ class TransformersSampler:
         device: Device = Device.AUTO,
     ) -> None:
         """Prepare; the weights are loaded when they are first needed. `at_once` is the most sequences in a batch."""
-        self._checkpoint, self._precision = checkpoint, precision
+        self._checkpoint = checkpoint
         self._gpu = device is Device.AUTO and torch.cuda.is_available()
+        self._half = self._gpu if precision is Precision.AUTO else precision is Precision.BFLOAT16
         self._at_once = at_once or (_ON_GPU if self._gpu else _ON_CPU)
         self._loaded: _Loaded | None = None
         self._waiting: list[_Item] = []
@@ -60,30 +50,27 @@ class TransformersSampler:
 
     async def card(self) -> ModelCard:
         """Return the model as its configuration describes it. Raises `ModelUnknown`."""
-        loaded = await self._computed(self._model)
-        name, version = self._checkpoint.name(), transformers.__version__
-        return ModelCard(name, loaded.window, engine="transformers", revision=version)
+        window = int((await self._computed(self._ready)).model.config.max_position_embeddings)
+        return ModelCard(self._checkpoint.name(), window, engine="transformers", revision=transformers.__version__)
 
     async def count_tokens(self, messages: tuple[Message, ...]) -> int:
         """Return the tokens of the chat by the model's own tokenizer and template."""
-        loaded = await self._computed(self._model)
-        return len(loaded.tokens.prompt(messages))
+        return len((await self._computed(self._ready)).tokens.prompt(messages))
 
     async def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
-        """Yield each wanted sample as soon as it ends. Raises `EnvironmentFailed` where memory does not suffice."""
-        answers = asyncio.Queue[Completion | BaseException]()
-        asked = _Asked(request, answers, asyncio.get_running_loop(), threading.Event())
+        """Yield each wanted sample when its batch ends. Raises `EnvironmentFailed` where memory does not suffice."""
+        asked = _Asked(request)
         self._waiting += [_Item(asked, index) for index in request.indices]
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._serve())
         try:
             for _ in request.indices:
-                answer = await answers.get()
+                answer = await asked.answers.get()
                 if isinstance(answer, BaseException):
                     raise answer
                 yield answer
         finally:
-            asked.closed.set()
+            asked.closed = True
             self._waiting = [item for item in self._waiting if item.asked is not asked]
 
     async def aclose(self) -> None:
@@ -107,43 +94,76 @@ class TransformersSampler:
             params = self._waiting[0].asked.request.params
             batch = [item for item in self._waiting if item.asked.request.params == params][: self._at_once]
             self._waiting = [item for item in self._waiting if item not in batch]
+            answers: Sequence[Completion | BaseException]
             try:
-                await self._computed(functools.partial(self._answer, batch, params))
+                answers = await self._computed(functools.partial(self._answers, batch, params))
             except Exception as error:  # noqa: BLE001 - told to everybody who waits for this batch
-                for item in batch:
-                    item.asked.answers.put_nowait(error)
+                answers = [error] * len(batch)
+            for item, answer in zip(batch, answers, strict=True):
+                item.asked.answers.put_nowait(answer)
 
     async def _computed(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    # --- in a worker thread -----------------------------------------------------------------------------------------
+    # --- in the worker thread ----------------------------------------------------------------------------------------
 
-    def _answer(self, batch: "list[_Item]", params: SamplingParams) -> None:
-        loaded = self._model()
-        prompts = {id(item.asked): loaded.tokens.prompt(item.asked.request.messages) for item in batch}
-        draws = [Draw(prompts[id(item.asked)], params.seed + item.index) for item in batch]
-        large = "The model's memory does not suffice: ask for fewer samples at once, or a shorter context."
-        with boundary({torch.OutOfMemoryError: lambda error: EnvironmentFailed(large)}):
-            for place, said in loaded.decoder.decode(
-                draws, params, lambda place: not batch[place].asked.closed.is_set()
-            ):
-                item = batch[place]
-                item.asked.hand_over(_completion(item.index, said, len(draws[place].prompt), params, loaded))
-
-    def _model(self) -> "_Loaded":
-        self._loaded = self._loaded or _load(self._checkpoint, self._precision, gpu=self._gpu)
+    def _ready(self) -> "_Loaded":
+        if self._loaded is None:
+            checkpoint, dtype = self._checkpoint, torch.bfloat16 if self._half else torch.float32
+            quiet()
+            tokenizer = load_tokenizer(checkpoint.model)
+            with loading(checkpoint.model):
+                model: Any = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.model, dtype=dtype)
+            if checkpoint.adapter is not None:
+                with loading_adapter(checkpoint.adapter, checkpoint.model):
+                    model = PeftModel.from_pretrained(model, str(checkpoint.adapter))
+                # Merged into weights in half precision, the smallest of its changes would be rounded away.
+                model = model if self._half else model.merge_and_unload()
+            model = model.to("cuda" if self._gpu else "cpu", dtype).eval()
+            self._loaded = _Loaded(model, tokenizer, ChatTokens(tokenizer))
         return self._loaded
 
+    def _answers(self, batch: "list[_Item]", params: SamplingParams) -> list[Completion]:
+        loaded = self._ready()
+        prompts = [loaded.tokens.prompt(item.asked.request.messages) for item in batch]
+        longest, ends, device = max(map(len, prompts)), ends_of(loaded.model, loaded.tokenizer), loaded.model.device
+        padding = loaded.tokenizer.pad_token_id
+        padded = [[padding] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+        mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        drawing = _Drawing(params, [params.seed + item.index for item in batch], device)
+        large = "The model's memory does not suffice: ask for fewer samples at once, or a shorter context."
+        with boundary({torch.OutOfMemoryError: lambda error: EnvironmentFailed(large)}), torch.inference_mode():
+            said = loaded.model.generate(
+                input_ids=torch.tensor(padded, device=device),
+                attention_mask=torch.tensor(mask, device=device),
+                generation_config=transformers.GenerationConfig(
+                    max_new_tokens=params.max_tokens,
+                    do_sample=False,
+                    repetition_penalty=1.0,
+                    eos_token_id=sorted(ends),
+                    pad_token_id=padding,
+                ),
+                logits_processor=[drawing],
+                stopping_criteria=[
+                    lambda *now, **more: torch.tensor([one.asked.closed for one in batch], device=device)
+                ],
+            )[:, longest:].tolist()
+        answers = []
+        for item, tokens, prompt in zip(batch, said, prompts, strict=True):
+            end = next((place for place, token in enumerate(tokens) if token in ends), None)
+            text = str(loaded.tokenizer.decode(tokens[:end], skip_special_tokens=True))
+            cuts = [place for stop in params.stop if (place := text.find(stop)) >= 0]
+            finish = Finish.LENGTH if end is None and not cuts else Finish.STOP
+            usage = Usage(len(prompt), 0, len(tokens[:end]))
+            answers.append(Completion(item.index, text[: min(cuts, default=None)], finish, usage=usage))
+        return answers
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(eq=False, slots=True)
 class _Asked:
     request: SampleRequest
-    answers: "asyncio.Queue[Completion | BaseException]"
-    loop: asyncio.AbstractEventLoop
-    closed: threading.Event
-
-    def hand_over(self, answer: Completion) -> None:
-        self.loop.call_soon_threadsafe(self.answers.put_nowait, answer)
+    answers: "asyncio.Queue[Completion | BaseException]" = field(default_factory=asyncio.Queue)
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,35 +174,30 @@ class _Item:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    decoder: Decoder
-    tokens: ChatTokens
+    model: Any
     tokenizer: Any
-    window: int
+    tokens: ChatTokens
 
 
-def _load(checkpoint: Checkpoint, precision: Precision, *, gpu: bool) -> _Loaded:
-    half = gpu if precision is Precision.AUTO else precision is Precision.BFLOAT16
-    dtype = torch.bfloat16 if half else torch.float32
-    quiet()
-    with loading(checkpoint.model):
-        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(checkpoint.model)
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.model, dtype=dtype)
-    if checkpoint.adapter is not None:
-        with loading_adapter(checkpoint.adapter, checkpoint.model):
-            model = PeftModel.from_pretrained(model, str(checkpoint.adapter))
-        # Merged into weights in half precision, the smallest of its changes would be rounded away.
-        model = model if half else model.merge_and_unload()
-    model = model.to("cuda" if gpu else "cpu", dtype).eval()
-    return _Loaded(
-        Decoder(model, ends_of(model, tokenizer), int(tokenizer.eos_token_id)),
-        ChatTokens(tokenizer),
-        tokenizer,
-        int(model.config.max_position_embeddings),
-    )
+class _Drawing(transformers.LogitsProcessor):  # type: ignore[misc]
+    """Draws each sequence's token from its own seed: the only token left possible is the one that was drawn.
 
+    transformers draws a whole batch from one stream, so that a sample would depend on its neighbours.
+    """
 
-def _completion(index: int, said: Decoded, prompt: int, params: SamplingParams, loaded: _Loaded) -> Completion:
-    text = str(loaded.tokenizer.decode(said.tokens, skip_special_tokens=True))
-    cuts = [place for stop in params.stop if (place := text.find(stop)) >= 0]
-    finish = Finish.STOP if said.ended or cuts else Finish.LENGTH
-    return Completion(index, text[: min(cuts)] if cuts else text, finish, usage=Usage(prompt, 0, len(said.tokens)))
+    def __init__(self, params: SamplingParams, seeds: Sequence[int], device: torch.device) -> None:
+        numbers = [torch.rand(params.max_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        self._params, self._numbers, self._step = params, torch.stack(numbers).to(device), 0
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:  # noqa: ANN401 - transformers calls it
+        if self._params.temperature == 0:
+            return scores
+        likely = (scores.float() / self._params.temperature).softmax(-1)
+        if self._params.top_p < 1:
+            ordered, tokens = likely.sort(-1, descending=True)
+            unlikely = ordered.cumsum(-1) - ordered >= self._params.top_p
+            likely = likely.masked_fill(unlikely.gather(1, tokens.argsort(-1)), 0)
+        summed = likely.cumsum(-1)
+        drawn = torch.searchsorted(summed, self._numbers[:, self._step, None] * summed[:, -1:], right=True)
+        self._step += 1
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn.clamp(max=scores.shape[-1] - 1), 0.0)

@@ -1,13 +1,13 @@
 """What a model learns from: one repair each, and how it is shown, answered and kept in parquet.
 
-A row is what the curation of pull requests and the generator of bugs make, and what every trainer reads. Its prompt is
+A row is what the curation of pull requests makes, and what every trainer reads. Its prompt is
 the very prompt of inference, and its answer is in the format that inference reads.
 
 It takes no row away and chooses none: see `curation` for that. Texts are UTF-8, with their own newlines.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -25,7 +25,7 @@ from agentless_mini.domain import (
     SourceFile,
 )
 from agentless_mini.edits import Tree, write_answer
-from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable
 from agentless_mini.installing import install_command
 from agentless_mini.prompts import Attempt, Prompts
 
@@ -53,7 +53,7 @@ class RowFile:
 class Row:
     """One repair to learn from.
 
-    `id` is stable: "owner/name#12" of a pull request, "package@version:path:function:digest" of a made-up bug. `issue`
+    `id` is stable: "owner/name#12" of a pull request. `issue`
     is the text as the model sees it, `conversation` what was said of it, in order of time. `files` are the changed
     ones, then the others, sorted within each. `merged_at` is ISO 8601 in UTC, "" where there is no date. `licence` is
     an SPDX name, "" where unknown. `parents` are unified diffs of earlier attempts that the prompt shows. `check` is a
@@ -96,8 +96,11 @@ class Row:
 
         The files stand in an order drawn from the row's id: their place must not tell which of them change.
         """
-        name = self.repo.rpartition("/")[2]
-        asked = prompts.repair(Issue(self.issue, self.id), name, tuple(self._shown()))
+        files = sorted(self.files, key=lambda file: hashlib.sha256(f"{self.id} {file.path}".encode()).digest())
+        shown = (
+            ShownFile(file.path, (Excerpt(1, file.before),), whole=True) for file in files if file.before is not None
+        )
+        asked = prompts.repair(Issue(self.issue, self.id), self.repo.rpartition("/")[2], tuple(shown))
         return prompts.evolve(asked, tuple(map(Attempt, self.parents))) if self.parents else asked
 
     def answer(self) -> str:
@@ -111,11 +114,6 @@ class Row:
         if not self.reasoning:
             return edits
         return f"<think>\n{self.reasoning.strip()}\n</think>\n<solution>\n{edits}</solution>"
-
-    def _shown(self) -> Iterator[ShownFile]:
-        for file in sorted(self.files, key=lambda file: hashlib.sha256(f"{self.id} {file.path}".encode()).digest()):
-            if file.before is not None:
-                yield ShownFile(file.path, (Excerpt(1, file.before),), whole=True)
 
 
 def _data(text: str | None) -> bytes | None:
@@ -137,7 +135,16 @@ def write_rows(path: Path, rows: Iterable[Row]) -> int:
     arrow, parquet = _pyarrow()
     partial = path.with_name(f".{path.name}.partial")
     count = 0
-    with boundary({OSError: lambda error: _unwritable(path, error), UnicodeError: _no_unicode}):
+    name = printable(str(path))
+    failures: Translation = {
+        OSError: lambda error: EnvironmentFailed(
+            f"{name} cannot be written ({printable(str(error))}): free some room, or name another."
+        ),
+        UnicodeError: lambda error: UsageError(
+            f"A row holds text that is not Unicode ({printable(str(error))}): leave it out."
+        ),
+    }
+    with boundary(failures):
         path.parent.mkdir(parents=True, exist_ok=True)
         with parquet.ParquetWriter(partial, _schema(arrow), compression="zstd") as writer:
             for group in _groups(rows):
@@ -153,7 +160,11 @@ def read_rows(path: Path) -> Iterator[Row]:
     Raises `UsageError` where there is none, or one that does not hold rows.
     """
     for file in _some_files(path):
-        yield from _read(file)
+        with _opened(file) as opened:
+            for batch in opened.iter_batches(batch_size=_READ_ROWS, columns=_NAMES):
+                for values in batch.to_pylist():
+                    files = tuple(RowFile(**one) for one in values["files"])
+                    yield Row(**{**values, "files": files, "parents": tuple(values["parents"])})
 
 
 def require_rows(path: Path, split: str = "") -> None:
@@ -198,21 +209,20 @@ def require_apart(data: Path, out: Path) -> None:
         raise UsageError(f"{printable(str(out))} lies in the folder of the data: name another --out.")
 
 
-def _read(path: Path) -> Iterator[Row]:
-    with _opened(path) as file:
-        for batch in file.iter_batches(batch_size=_READ_ROWS, columns=_NAMES):
-            yield from map(_row, batch.to_pylist())
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a file that has the columns of rows. What is wrong with it, or with what is read of it, is `UsageError`."""
+    name = printable(str(path))
     if not path.exists():
-        raise UsageError(f"There is no {printable(str(path))}: name the output of a curation.")
+        raise UsageError(f"There is no {name}: name the output of a curation.")
     arrow, parquet = _pyarrow()
-    failures = (OSError, arrow.ArrowException, KeyError, TypeError)
+
+    def unreadable(error: BaseException) -> UsageError:
+        said = printable(" ".join(str(error).split()))
+        return UsageError(f"{name} holds no rows of amini ({said}): name the output of a curation.")
+
     with (
-        boundary(dict.fromkeys(failures, lambda error: _unreadable(path, error))),
+        boundary(dict.fromkeys((OSError, arrow.ArrowException, KeyError, TypeError), unreadable)),
         parquet.ParquetFile(path) as file,
     ):
         lacking = set(_NAMES) - set(file.schema_arrow.names)
@@ -221,29 +231,18 @@ def _opened(path: Path) -> Iterator[Any]:
         yield file
 
 
-def _row(values: Mapping[str, Any]) -> Row:
-    files = tuple(RowFile(file["path"], file["before"], file["after"]) for file in values["files"])
-    return Row(**{**values, "files": files, "parents": tuple(values["parents"])})
-
-
 def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
     """Yield runs of rows of some megabytes each."""
     group: list[Row] = []
     size = 0
     for row in rows:
         group.append(row)
-        size += row_bytes(row)
+        size += sum(len(file.before or "") + len(file.after or "") for file in row.files) + len(row.conversation)
         if size >= _GROUP_BYTES or len(group) == _GROUP_ROWS:
             yield group
             group, size = [], 0
     if group:
         yield group
-
-
-def row_bytes(row: Row) -> int:
-    """Return about how many bytes the texts of a row take."""
-    texts = sum(len(file.before or "") + len(file.after or "") for file in row.files)
-    return texts + len(row.issue) + len(row.conversation) + len(row.reasoning) + sum(map(len, row.parents))
 
 
 def _schema(arrow: Any) -> Any:  # noqa: ANN401 - pyarrow has no types
@@ -260,17 +259,3 @@ def _pyarrow() -> tuple[Any, Any]:
     except ImportError as error:
         raise UsageError(f"Rows are kept in parquet: {install_command('train')}.") from error
     return pyarrow, parquet
-
-
-def _unwritable(path: Path, error: BaseException) -> EnvironmentFailed:
-    said = printable(str(error))
-    return EnvironmentFailed(f"{printable(str(path))} cannot be written ({said}): free some room, or name another.")
-
-
-def _no_unicode(error: BaseException) -> UsageError:
-    return UsageError(f"A row holds text that is not Unicode ({printable(str(error))}): leave it out.")
-
-
-def _unreadable(path: Path, error: BaseException) -> UsageError:
-    said = printable(" ".join(str(error).split()))
-    return UsageError(f"{printable(str(path))} holds no rows of amini ({said}): name the output of a curation.")

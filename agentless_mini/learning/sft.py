@@ -1,25 +1,25 @@
 """Supervised fine-tuning (Satori, arXiv 2505.23604): classical, and by mutation, on prompts that show earlier patches.
 
-The loss is on the answer alone. Both kinds start from the same base, as Satori's do: the mutation model is not trained
-from the classical one, it is shown that one's patches.
+The loss is on the answer alone: the labels of the prompt are `IGNORED`. Both kinds start from the same base, as
+Satori's do: the mutation model is not trained from the classical one, it is shown that one's patches.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from random import Random
+from typing import Any
 
-from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from agentless_mini.errors import UsageError
 from agentless_mini.learning import policies, training
-from agentless_mini.learning.answer_head import score_answers_only
 from agentless_mini.learning.rows import Row
-from agentless_mini.learning.texts import ChatTokens, examples, write_examples
+from agentless_mini.learning.texts import IGNORED, KEPT, TOO_LONG, ChatTokens
 from agentless_mini.learning.training import Outcome, Seen, Task
 from agentless_mini.learning.training_settings import SftKind, SftSettings
+from agentless_mini.prompts import Prompts
 
-EXAMPLES_FILE = "examples.arrow"
 NO_PARENTS = "without parents"
 
 
@@ -28,23 +28,16 @@ def train_sft(task: Task, settings: SftSettings) -> Outcome:
 
     Raises `UsageError` for data or a folder that cannot be used, `ModelUnknown` for the model.
     """
-    training.prepare(task, settings)
-    if (before := training.ended(task, settings)) is not None:
+    if (before := training.prepare(task, settings)) is not None:
         return before
     seen = Seen()
     tokenizer = policies.load_tokenizer(task.model)
-    chosen = shown_rows(training.training_rows(task, seen), settings, seen)
-    found = examples(chosen, task.prompts, ChatTokens(tokenizer), settings.max_tokens, seen.rows)
-    path = task.out / EXAMPLES_FILE
-    training.written_once(path, lambda place: write_examples(place, found))
-    data = Dataset.from_file(str(path))
-    training.require_some(seen, len(data))
-    task.say(f"{len(data)} examples; {dict(seen.rows)}")
+    rows = shown_rows(training.training_rows(task, seen), settings, seen)
+    found = examples(rows, task.prompts, ChatTokens(tokenizer), settings.max_tokens, seen.rows)
+    data = training.dataset(task, seen, found, ("input_ids", "labels"))
     model, peft = policies.load_policy(task.model, settings)
     config = SFTConfig(**training.arguments(task, settings), max_length=None)
     trainer = SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer, peft_config=peft)
-    if policies.on_cpu(settings):
-        score_answers_only(policies.bare(trainer.model))
     return training.run(trainer, task, settings, seen)
 
 
@@ -70,3 +63,20 @@ def some_parents(row: Row, most: int, seed: int) -> tuple[str, ...]:
     """Return at most `most` of a row's parents in an order that the seed and the row's id decide."""
     draw = Random(f"{seed} {row.id}")  # noqa: S311 - for a choice that can be repeated, not for a secret
     return tuple(draw.sample(row.parents, min(most, len(row.parents))))
+
+
+def examples(
+    rows: Iterable[Row], prompts: Prompts, tokens: ChatTokens, most: int, counts: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the examples of at most `most` tokens; `counts` says what became of each row."""
+    for row in rows:
+        try:
+            answer = row.answer()
+        except UsageError:
+            counts["no answer"] += 1
+            continue
+        one = tokens.example(row.messages(prompts), answer)
+        is_long = len(one.prompt) + len(one.answer) > most
+        counts[TOO_LONG if is_long else KEPT] += 1
+        if not is_long:
+            yield {"input_ids": one.prompt + one.answer, "labels": (IGNORED,) * len(one.prompt) + one.answer}

@@ -1,26 +1,23 @@
 """Rows -> the tokens that a trainer sees: the model's own chat template around the very prompt of inference.
 
-Only the answer is learned: the labels of the prompt are `IGNORED`. What is too long is left out and counted, never
-cut, for a cut prompt lacks code that the answer edits. Examples lie in an Arrow file that is mapped into memory.
+What is too long is left out and counted, never cut, for a cut prompt lacks code that the answer edits. Examples lie in
+an Arrow file that is mapped into memory.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 
 from agentless_mini.domain import Message
-from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable
-from agentless_mini.learning.rows import Row
-from agentless_mini.prompts import Prompts
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 
 IGNORED = -100
 KEPT = "kept"
 TOO_LONG = "too long"
-NO_ANSWER = "no answer"
 
 _GROUP = 256
 
@@ -51,19 +48,20 @@ class ChatTokens:
 
     def chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return a whole chat, as a model that scores it is shown it."""
-        return self._tokens(self._text(messages, opening=False))
+        return self._tokens(self._text(messages))
 
     def example(self, messages: Sequence[Message], answer: str) -> Example:
         """Return the chat and its answer. The two are apart, as the answer begins anew at inference."""
-        asked = self._text(messages, opening=True)
-        whole = self._text((*messages, _Answer(answer)), opening=False)
+        asked, whole = self._text(messages, opening=True), self._text(messages, answer)
         end = str(self._tokenizer.eos_token)
         said = whole.removeprefix(asked) if whole.startswith(asked) else answer + end
         closed = said[: said.rfind(end)] if end in said else said
         return Example(self._tokens(asked), (*self._tokens(closed), int(self._tokenizer.eos_token_id)))
 
-    def _text(self, messages: Sequence["Message | _Answer"], *, opening: bool) -> str:
-        chat = [{"role": message.role, "content": message.content} for message in messages]
+    def _text(self, messages: Sequence[Message], answer: str | None = None, *, opening: bool = False) -> str:
+        chat = [{"role": str(message.role), "content": message.content} for message in messages]
+        if answer is not None:
+            chat.append({"role": "assistant", "content": answer})
         with boundary({TemplateError: _refused}):
             return str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=opening))
 
@@ -77,83 +75,22 @@ def _refused(error: BaseException) -> UsageError:
     return UsageError(f"The model's chat template refuses a system message ({said}): choose a model that takes one.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    content: str
-    role: str = "assistant"
+def write_examples(path: Path, found: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write examples as such columns, a group at a time. Raises `EnvironmentFailed` where they cannot be written.
 
-
-def examples(
-    rows: Iterable[Row], prompts: Prompts, tokens: ChatTokens, most: int, counts: Counter[str]
-) -> Iterator[Example]:
-    """Yield the examples of at most `most` tokens; `counts` says what became of each row."""
-    for row in rows:
-        try:
-            answer = row.answer()
-        except UsageError:
-            counts[NO_ANSWER] += 1
-            continue
-        example = tokens.example(row.messages(prompts), answer)
-        is_long = len(example.prompt) + len(example.answer) > most
-        counts[TOO_LONG if is_long else KEPT] += 1
-        if not is_long:
-            yield example
-
-
-def write_examples(path: Path, found: Iterable[Example]) -> None:
-    """Write examples as the columns `input_ids` and `labels`, a group at a time."""
-    columns = ("input_ids", "labels")
-    _write(path, ({"input_ids": one.prompt + one.answer, "labels": _labels(one)} for one in found), columns)
-
-
-def write_prompts(path: Path, found: Iterable[tuple[str, Sequence[Message]]]) -> None:
-    """Write chats without answers as the columns `prompt` and `row` (the row's id)."""
-    chats = (
-        {"prompt": [{"role": one.role.value, "content": one.content} for one in messages], "row": row}
-        for row, messages in found
-    )
-    _write(path, chats, ("prompt", "row"))
-
-
-def write_pairs(path: Path, found: Iterable[Mapping[str, Sequence[float]]], columns: tuple[str, ...]) -> None:
-    """Write what a reward model learns from."""
-    _write(path, found, columns)
-
-
-def _labels(example: Example) -> tuple[int, ...]:
-    return (IGNORED,) * len(example.prompt) + example.answer
-
-
-def _write(path: Path, found: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> None:
+    A "row" is text, a "prompt" a chat, a "label" numbers, every other column tokens.
+    """
     import pyarrow as pa
 
-    name = printable(str(path))
-    full: Translation = {
-        OSError: lambda error: EnvironmentFailed(f"{name} cannot be written ({error}): free some room.")
-    }
-    with boundary(full), path.open("wb") as sink:
-        schema = pa.schema([(column, _type(column, pa)) for column in columns])
-        with pa.ipc.new_stream(sink, schema) as stream:
-            for group in _groups(found):
-                stream.write_batch(pa.RecordBatch.from_pylist(group, schema))
-
-
-def _type(column: str, arrow: Any) -> Any:  # noqa: ANN401 - pyarrow has no types
-    if column == "row":
-        return arrow.string()
-    if column == "label":
-        return arrow.list_(arrow.float32())
-    if column == "prompt":
-        return arrow.list_(arrow.struct([("role", arrow.string()), ("content", arrow.string())]))
-    return arrow.list_(arrow.int32())
-
-
-def _groups(found: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    group: list[Mapping[str, Any]] = []
-    for one in found:
-        group.append(one)
-        if len(group) == _GROUP:
-            yield group
-            group = []
-    if group:
-        yield group
+    chat = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    kinds = {"row": pa.string(), "prompt": chat, "label": pa.list_(pa.float32())}
+    schema = pa.schema([(column, kinds.get(column, pa.list_(pa.int32()))) for column in columns])
+    full = f"{printable(str(path))} cannot be written"
+    waiting = iter(found)
+    with (
+        boundary({OSError: lambda error: EnvironmentFailed(f"{full} ({error}): free some room.")}),
+        path.open("wb") as sink,
+        pa.ipc.new_stream(sink, schema) as stream,
+    ):
+        while group := list(islice(waiting, _GROUP)):
+            stream.write_batch(pa.RecordBatch.from_pylist(group, schema))

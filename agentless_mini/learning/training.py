@@ -1,14 +1,15 @@
-"""What the trainers share: rows, the arguments of transformers' trainer, and a run that can be stopped and resumed.
+"""What the trainers share: data, arguments, a run that can be stopped and resumed, and the card of what came of it.
 
 One process for each GPU, started by accelerate, or a single one. What is printed and written is the first process's.
 """
 
+import importlib.metadata
 import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,26 +17,27 @@ from typing import Any
 import torch
 import transformers
 from accelerate import PartialState
+from datasets import Dataset
 from peft import PeftModel
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
+from agentless_mini import __version__
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
-from agentless_mini.learning import cards, checkpoints
-from agentless_mini.learning.libraries import quiet
-from agentless_mini.learning.policies import in_bfloat16, on_cpu, rank_of
-from agentless_mini.learning.rows import Row, read_rows, require_apart
+from agentless_mini.learning import checkpoints
+from agentless_mini.learning.policies import in_bfloat16, on_cpu, quiet
+from agentless_mini.learning.rows import SPLITS, Row, read_rows, require_apart
+from agentless_mini.learning.texts import write_examples
 from agentless_mini.learning.training_settings import Tracker, TrainingSettings
 from agentless_mini.prompts import Prompts
 
 Tell = Callable[[str], None]
 
-TRAIN = "train"
-OTHER_SPLIT = "of another split"
-
+_EXAMPLES_FILE = "examples.arrow"
 _PATIENCE = timedelta(hours=6)  # for the others, while the first process turns rows into tokens
 _LARGE = "The memory does not suffice for a step: set a smaller batch, or fewer max_tokens."
+_LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +82,7 @@ class Outcome:
 
     def document(self) -> str:
         """Return it as one JSON document."""
-        return canonical_json(
-            {
-                "out": str(self.out),
-                "steps": self.steps,
-                "finished": self.finished,
-                "seconds": round(self.seconds, 2),
-                "loss": self.loss,
-                "rows": dict(self.rows),
-            }
-        )
+        return canonical_json({**asdict(self), "out": str(self.out), "seconds": round(self.seconds, 2)})
 
 
 def is_first() -> bool:
@@ -97,8 +90,11 @@ def is_first() -> bool:
     return bool(PartialState().is_main_process)
 
 
-def prepare(task: Task, settings: TrainingSettings) -> None:
-    """Make the folder this training's, and seed what is drawn. Raises `UsageError` where it is another's."""
+def prepare(task: Task, settings: TrainingSettings) -> Outcome | None:
+    """Make the folder this training's, and seed what is drawn; return how it ended before, None if there is more to do.
+
+    Raises `UsageError` where the folder is another's.
+    """
     PartialState(cpu=on_cpu(settings), timeout=_PATIENCE)
     quiet()
     require_apart(task.data, task.out)
@@ -107,16 +103,42 @@ def prepare(task: Task, settings: TrainingSettings) -> None:
     with PartialState().main_process_first():
         checkpoints.claim(task.out, said)
     transformers.set_seed(settings.seed)
+    try:
+        done = json.loads((task.out / checkpoints.DONE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return Outcome(**{**done["outcome"], "out": task.out}) if done["wanted"] == _wanted(settings) else None
+
+
+def _wanted(settings: TrainingSettings) -> list[float | None]:
+    return [settings.steps, settings.epochs]
 
 
 def training_rows(task: Task, seen: Seen) -> Iterator[Row]:
-    """Yield the rows of the split `train`; the others are counted."""
+    """Yield the rows of the split for training; the others are counted."""
     for row in read_rows(task.data):
-        if row.split == TRAIN:
+        if row.split == SPLITS[0]:
             seen.licences[row.licence or "unknown"] += 1
             yield row
         else:
-            seen.rows[OTHER_SPLIT] += 1
+            seen.rows["of another split"] += 1
+
+
+def dataset(task: Task, seen: Seen, found: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Dataset:
+    """Return the examples, mapped into memory: the first process writes what all will read.
+
+    Raises `UsageError` where no row is left to learn from.
+    """
+    path = task.out / _EXAMPLES_FILE
+    with PartialState().main_process_first():
+        if is_first():
+            write_examples(path, found, columns)
+    data = Dataset.from_file(str(path))
+    if not len(data):
+        left = ", ".join(f"{number} {reason}" for reason, number in seen.rows.items() if number) or "there are none"
+        raise UsageError(f"No row is left to learn from ({left}): name other data, or allow more tokens.")
+    task.say(f"{len(data)} examples; {dict(seen.rows)}")
+    return data
 
 
 def arguments(task: Task, settings: TrainingSettings) -> dict[str, Any]:
@@ -174,26 +196,19 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         numbers = {name: value for name, value in logs.items() if isinstance(value, int | float)}
         with (self._task.out / checkpoints.METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": state.global_step, **numbers}) + "\n")
-        self._task.say(f"step {state.global_step} of {state.max_steps}: {_shown(numbers)}")
+        wanted = ("loss", "reward", "mean_token_accuracy", "accuracy", "learning_rate", "epoch")
+        shown = ", ".join(f"{name} {numbers[name]:.4g}" for name in wanted if name in numbers)
+        self._task.say(f"step {state.global_step} of {state.max_steps}: {shown}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:  # noqa: ANN401 - as above
-        if _agreed(self._stop.wanted):
+        wanted = self._stop.wanted
+        if PartialState().num_processes > 1:  # all must stop at the same step, whichever wants to
+            flags = torch.tensor([int(wanted)], device=PartialState().device)
+            torch.distributed.all_reduce(flags)
+            wanted = bool(flags.item())
+        if wanted:
             control.should_save = True
             control.should_training_stop = True
-
-
-def _agreed(wanted: bool) -> bool:
-    """Return whether any process wants to stop: all must do so at the same step."""
-    if PartialState().num_processes == 1:
-        return wanted
-    flags = torch.tensor([int(wanted)], device=PartialState().device)
-    torch.distributed.all_reduce(flags)
-    return bool(flags.item())
-
-
-def _shown(numbers: Mapping[str, float]) -> str:
-    wanted = ("loss", "reward", "mean_token_accuracy", "accuracy", "learning_rate", "epoch")
-    return ", ".join(f"{name} {numbers[name]:.4g}" for name in wanted if name in numbers)
 
 
 def run(
@@ -208,7 +223,7 @@ def run(
     `write` may put another form of the model in place of what the trainer writes. Where a signal stops it there is a
     checkpoint, and `KeyboardInterrupt` is raised.
     """
-    stop = checkpoints.Stop(checkpoints.deadline_of(settings.minutes, task.begun))
+    stop = checkpoints.Stop(None if settings.minutes is None else task.begun + 60 * settings.minutes)
     watch = _Watch(task, stop)
     for kind in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(kind)
@@ -217,7 +232,13 @@ def run(
     if checkpoint is not None:
         task.say(f"Going on from {printable(str(checkpoint))}.")
     made = None if checkpoint is None else TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-    if checkpoint is not None and made is not None and _is_at_the_end(made, _owed(trainer)):
+    steps = made and trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())[-1]
+    if made is not None and made.global_step > steps:
+        raise UsageError(
+            f"This training has made {made.global_step} steps and {steps} are asked for: ask for more, or start in "
+            "another --out."
+        )
+    if made is not None and made.global_step == steps:
         trainer._load_from_checkpoint(str(checkpoint))  # train() would make one step more
         trainer.state = made
         watch.loss = next((line["loss"] for line in reversed(made.log_history) if "loss" in line), None)
@@ -239,59 +260,55 @@ def run(
     return outcome
 
 
-def _owed(trainer: Any) -> int:  # noqa: ANN401 - as above
-    """Return the steps of a whole training."""
-    steps: int = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())[-1]
-    return steps
-
-
-def _is_at_the_end(made: TrainerState, owed: int) -> bool:
-    """Return whether a checkpoint is of the last step. Raises `UsageError` where it is of a later one."""
-    if made.global_step > owed:
-        raise UsageError(
-            f"This training has made {made.global_step} steps and {owed} are asked for: ask for more, or start in "
-            "another --out."
-        )
-    return bool(made.global_step == owed)
-
-
-def ended(task: Task, settings: TrainingSettings) -> Outcome | None:
-    """Return how this training ended when it was run before, None where there is more to do."""
-    try:
-        said = json.loads((task.out / checkpoints.DONE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if said["wanted"] != _wanted(settings):
-        return None
-    return Outcome(**{**said["outcome"], "out": task.out})
-
-
-def _wanted(settings: TrainingSettings) -> list[float | None]:
-    return [settings.steps, settings.epochs]
-
-
 def _describe(trainer: Any, task: Task, settings: TrainingSettings, seen: Seen) -> None:  # noqa: ANN401 - as above
+    """Write the card of the model: from what and how it was made, and what it must not be taken for.
+
+    It states what is known and leaves blank what is not: scores are added by whoever measures them.
+    """
     said = settings.model_dump(mode="json")
     if isinstance(trainer.model, PeftModel):
-        said["rank"] = rank_of(trainer.model)  # of an adapter to start from
+        said["rank"] = trainer.model.peft_config["default"].r  # of an adapter to start from
     device = "a CPU" if on_cpu(settings) else f"{PartialState().num_processes} x {torch.cuda.get_device_name()}"
-    about = (task.command, task.model, _named(task.data), said, seen.rows, seen.licences)
-    cards.write_card(task.out, cards.Card(*about, trainer.state.global_step, device))
+    is_reward_model = task.command == "reward-model"  # which is written whole
+    library = "peft" if said.get("tuning") == "lora" and not is_reward_model else "transformers"
+    model, data = printable(task.model), printable(f"{task.data}, SHA-256 {checkpoints.data_digest(task.data)}")
+    (task.out / "README.md").write_text(
+        f"---\nbase_model: {json.dumps(task.model)}\nlibrary_name: {library}\n"
+        f"tags: [agentless-mini, {task.command}]\n---\n\n"
+        f"# {printable(Path(task.model).name)} after `amini learn {task.command}`\n\n"
+        f"Base model: {model}. {trainer.state.global_step} steps on {printable(device)}.\n\n"
+        f"## Data\n\n{data}\n\n{_table(seen.rows, 'row', 'number')}\n"
+        f"## Licences of the data\n\n{_table(seen.licences, 'licence', 'rows')}\n"
+        f"The base model's own licence holds as well.\n\n"
+        f"## Settings\n\n{_table(said, 'setting', 'value')}\n"
+        f"## Versions\n\n{_table(_versions(), 'package', 'version')}\n"
+        f"## Limits\n\n{_SCORES if is_reward_model else _REPAIRS}\nResults: none are stated here.\n",
+        encoding="utf-8",
+    )
 
 
-def _named(data: Path) -> str:
-    return f"{data}, SHA-256 {checkpoints.data_digest(data)}"
+_REPAIRS = (
+    "It proposes patches; it does not know whether they are right. It was trained on the prompts of\n"
+    "agentless-mini and answers in its edit format."
+)
+_SCORES = (
+    "It scores patches that it is shown with an issue; it sees neither code nor tests. It was trained on the prompt\n"
+    "of agentless-mini and on patches of one model: of others its scores may mean less."
+)
 
 
-def require_some(seen: Seen, kept: int) -> None:
-    """Raise `UsageError` where no row is left to learn from."""
-    if not kept:
-        left = ", ".join(f"{number} {reason}" for reason, number in seen.rows.items() if number) or "there are none"
-        raise UsageError(f"No row is left to learn from ({left}): name other data, or allow more tokens.")
+def _versions() -> dict[str, str]:
+    """Return the versions of what trains, as far as it is installed."""
+    found = {"agentless-mini": __version__}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
-def written_once(path: Path, write: Callable[[Path], None]) -> None:
-    """Let the first process write a file that all will read."""
-    with PartialState().main_process_first():
-        if is_first():
-            write(path)
+def _table(values: Mapping[str, Any], name: str, value: str) -> str:
+    cells = ((printable(str(one)).replace("|", "\\|") for one in pair) for pair in values.items())
+    rows = "".join(f"| {key} | {found} |\n" for key, found in cells)
+    return f"| {name} | {value} |\n|---|---|\n{rows}"

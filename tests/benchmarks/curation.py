@@ -31,10 +31,9 @@ from zlib import crc32
 from agentless_mini.gitcommand import GitCommand
 from agentless_mini.learning.curation.curation import Curation, curate
 from agentless_mini.learning.curation.history import MERGED, SQUASHED, Commit, History
-from agentless_mini.learning.curation.on_ray import on_ray
 from agentless_mini.learning.curation.relevance import WithoutModel
 from agentless_mini.learning.curation.settings import CurateSettings
-from agentless_mini.learning.curation.tasks import one_by_one
+from agentless_mini.learning.curation.workers import on_ray, one_by_one
 from agentless_mini.learning.rows import read_rows
 
 FILES = 24

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.learning DATA WORK --model MODEL [--size smoke|cpu|gpu] STAGE...
 
-DATA is the output of `amini learn bugs` (train.parquet, test.parquet of other packages), WORK the folder of the
+DATA is what `tests.benchmarks.bugs` makes (train.parquet, test.parquet of other packages), WORK the folder of the
 experiment. Each stage is one command, goes on where it was, and stops after `--minutes`:
 
     classical       supervised fine-tuning of the base model
@@ -31,7 +31,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from agentless_mini.learning.parents import Breeding, with_parents
+from agentless_mini.learning.asking import with_parents
 from agentless_mini.learning.rows import Row, read_rows, write_rows
 from agentless_mini.learning.training_settings import (
     RewardModelSettings,
@@ -121,9 +121,9 @@ def breed(it: Experiment) -> None:
 
     async def made() -> list[Row]:
         async with sampler_of(it, "classical") as sampler:
-            breeding = Breeding(sampler, prompts(), it.size.parents + 1, it.size.answer_tokens, temperature=TEMPERATURE)
             rows = islice(read_rows(_training_data(it, bred=False)), it.size.bred_rows)
-            return [row async for row in with_parents(rows, breeding, counts)]
+            asked = (it.size.parents + 1, it.size.answer_tokens, 0, TEMPERATURE)
+            return [row async for row in with_parents(rows, sampler, prompts(), counts, *asked)]
 
     counts: Counter[str] = Counter()
     write_rows(it.work / "parents.parquet", asyncio.run(made()))

@@ -15,8 +15,7 @@ import platformdirs
 from agentless_mini.domain import Completion, Finish, Patch
 from agentless_mini.edits import Matching, read_answer
 from agentless_mini.environments import Opened, SandboxSettings
-from agentless_mini.learning.bugs.place import PlainRequest, open_plain
-from agentless_mini.learning.checks import Checks
+from agentless_mini.learning.checks import Checks, open_plain
 from agentless_mini.learning.rows import Row
 from agentless_mini.measures.estimates import bootstrap, mean, pass_at_k
 from agentless_mini.reward import Oracle
@@ -29,7 +28,7 @@ def score(it: Experiment) -> None:
 
     async def opening(stack: AsyncExitStack) -> Opened:
         cache = platformdirs.user_cache_path("amini")
-        return await open_plain(PlainRequest(SandboxSettings(), cache, dict(os.environ)), lambda event: None, stack)
+        return await open_plain(SandboxSettings(), cache, dict(os.environ), lambda event: None, stack)
 
     rows = {row.id: row for row in it.rows("test")}
     with Checks(opening) as checks:

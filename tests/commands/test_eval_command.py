@@ -28,7 +28,7 @@ def dataset(home: Home) -> str:
         (("--split", "tiny"), 2, "There is no split tiny"),
         (("--dataset", "nowhere.jsonl"), 2, "The dataset nowhere.jsonl cannot be read"),
         (("--dataset", "{d}", "--instances", "acme__shop-9"), 2, "has no instance acme__shop-9"),
-        (("--dataset", "{d}", "--shard", "3/2"), 2, "3/2 is no part of a whole"),
+        (("--dataset", "{d}", "--shard", "3/2"), 2, "3/2 is not one of N parts"),
         (("--dataset", "{d}", "--stages", "dance"), 2, "There is no stage dance"),
         (("--dataset", "{d}", "--sandbox", "local"), 2, "Docker images"),
         (("--dataset", "{d}", "--grade", "twice"), 2, "--grade"),

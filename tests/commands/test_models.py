@@ -34,7 +34,9 @@ def adapter(tmp_path: Path) -> Path:
     return folder
 
 
-def chosen(folder: Path, settings: dict[str, object], told: Told | None = None, source: str = "") -> ChosenModel:
+def chosen(
+    folder: Path, settings: dict[str, object], told: Told | None = None, source: str = "", *, to_write: bool = False
+) -> ChosenModel:
     """Choose for a store whose latest run asked a model at `source`, where there was one."""
 
     async def work() -> ChosenModel:
@@ -43,7 +45,9 @@ def chosen(folder: Path, settings: dict[str, object], told: Told | None = None, 
                 store.runs.begin(replace(START, model="org/coder", versions=json.dumps({"model": source})))
             async with AsyncExitStack() as stack:
                 config, machine = Config.model_validate(settings), Machine(folder, folder, NO_GPU)
-                return await choose_model(Surroundings(config, machine, store, stack, told or Told()))
+                return await choose_model(
+                    Surroundings(config, machine, store, stack, told or Told()), to_write=to_write
+                )
 
     return run(work())
 
@@ -100,6 +104,19 @@ def test_where_the_embedded_model_answered_before_it_does_again(tmp_path: Path, 
     assert chosen(tmp_path, weights, source="llama.cpp, inside amini").name == "small"
 
 
+def test_a_model_that_ranks_lines_is_served_where_texts_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "small.gguf").touch()
+    settings: dict[str, object] = {
+        "engine": "embedded",
+        "embedded": {"model": str(tmp_path / "small.gguf"), "decoding": "lines"},
+        "in_process": {"context": 1024},
+        "llama_cpp": {"context": 2048},
+    }
+    repairs, texts = chosen(tmp_path, settings), chosen(tmp_path, settings, to_write=True)
+    assert (repairs.writes, repairs.window) == (False, "window of at most 1024 tokens")
+    assert (texts.writes, texts.window) == (True, "window of at most 2048 tokens")
+
+
 def test_most_tokens_hold_for_every_stage() -> None:
     given = settings_of(SamplingOptions(max_tokens=500))
     config = load_config(None, given)
@@ -108,7 +125,7 @@ def test_most_tokens_hold_for_every_stage() -> None:
 
 def test_the_carried_model_is_asked_for_more_repairs_where_nobody_says_how_many() -> None:
     cases: tuple[tuple[bool, dict[str, int], int, str], ...] = (
-        (False, {}, 50, "50 repairs (the carried model's default), 0 new tests; no test is run"),
+        (False, {}, 50, "50 repairs (the embedded model's default), 0 new tests; no test is run"),
         (False, {"repair.samples": 7}, 7, "7 repairs, 0 new tests; no test is run"),
         (False, {"repair.samples": 10}, 10, "10 repairs, 0 new tests; no test is run"),
         (True, {}, 10, "10 repairs, 0 new tests; no test is run"),

@@ -127,7 +127,7 @@ def test_a_bound_saves_samples_and_says_how_many(home: Home) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("--stop-when", "0.9"), "--stop-when foresees samples that are all drawn alike"),
+        (("--stop-when", "0.9"), "--stop-when cannot be combined with --rounds"),
         (("--select", "execution"), "--select execution needs tests"),
         (("--select", "reward-model"), "--select reward-model needs a server that scores"),
         (("--select", "best"), "--select must be"),

@@ -100,7 +100,7 @@ def test_without_rounds_and_bound_the_settings_are_those_of_older_evaluations(tm
     ("settings", "words"),
     [
         ({"sandbox": {"kind": SandboxKind.NONE}, "evolve": EXECUTION}, "--select execution needs tests"),
-        ({"repair": RepairSettings(stop_when=0.9), "evolve": EXECUTION}, "--stop-when foresees"),
+        ({"repair": RepairSettings(stop_when=0.9), "evolve": EXECUTION}, "--stop-when cannot"),
         ({"evolve": EvolveSettings(rounds=2, select=Selecting.REWARD_MODEL)}, "set scorer.base_url"),
     ],
 )

@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Completion, Finish, ModelCard
-from agentless_mini.learning.asking import in_turn
-from agentless_mini.learning.parents import Breeding, with_parents
+from agentless_mini.learning.asking import in_turn, reasoning_of, synthesize, with_parents
 from agentless_mini.learning.rows import Row
-from agentless_mini.learning.synthesize import Teacher, reasoning_of, synthesize
 from agentless_mini.learning.training_settings import SynthesizeSettings
 from agentless_mini.ports import Sampler
 from agentless_mini.recording import RecordedSampler
@@ -31,10 +29,10 @@ def taught(edits: str, why: str = WHY) -> str:
 
 def explained(rows: list[Row], sampler: Sampler, **more: int) -> tuple[list[Row], dict[str, int]]:
     counts: Counter[str] = Counter()
-    teacher = Teacher(sampler, load_prompts(None), SynthesizeSettings(**more))
+    settings = SynthesizeSettings(**more)
 
     async def all_rows() -> list[Row]:
-        return [row async for row in synthesize(rows, teacher, counts)]
+        return [row async for row in synthesize(rows, sampler, load_prompts(None), settings, counts)]
 
     return asyncio.run(all_rows()), dict(counts)
 
@@ -87,10 +85,9 @@ def test_a_rerun_asks_nothing(tmp_path: Path) -> None:
 
 def bred(rows: list[Row], sampler: Sampler, samples: int) -> tuple[list[Row], dict[str, int]]:
     counts: Counter[str] = Counter()
-    breeding = Breeding(sampler, load_prompts(None), samples, 512)
 
     async def all_rows() -> list[Row]:
-        return [row async for row in with_parents(rows, breeding, counts)]
+        return [row async for row in with_parents(rows, sampler, load_prompts(None), counts, samples, 512)]
 
     return asyncio.run(all_rows()), dict(counts)
 

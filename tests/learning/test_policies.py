@@ -42,17 +42,6 @@ def test_of_all_weights_those_of_the_last_layers_alone_are_trained(model: Path) 
     assert all(name.startswith("model.layers.1.") for name in trained)
 
 
-def test_frozen_products_are_rounded_once_where_they_are_computed_in_half_precision(model: Path) -> None:
-    from agentless_mini.learning.policies import load_policy
-
-    settings = UPPER.model_copy(update={"tuning": Tuning.FULL, "precision": Precision.BFLOAT16})
-    loaded, _ = load_policy(str(model), settings)
-    halved = {name for name, weights in loaded.named_parameters() if str(weights.dtype) == "torch.bfloat16"}
-    assert halved
-    assert all(name.startswith("model.layers.0.") and "_proj." in name for name in halved)
-    assert str(loaded.dtype) == "torch.float32"
-
-
 @pytest.mark.parametrize("tuning", list(Tuning))
 def test_more_layers_than_there_are_cannot_be_trained(model: Path, tuning: Tuning) -> None:
     from agentless_mini.learning.policies import load_policy

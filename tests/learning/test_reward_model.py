@@ -3,14 +3,19 @@
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentless_mini.errors import UsageError
+from agentless_mini.domain import Patch
+from agentless_mini.edits import make_patch
+from agentless_mini.errors import ModelUnknown, UsageError
+from agentless_mini.learning.rewarding import Measure
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.training_settings import Device, Preference, RewardModelSettings, Tuning
+from agentless_mini.stages.score import answer_text
 from agentless_mini.templates import load_prompts
 from tests.learning import tiny
 
@@ -53,7 +58,7 @@ def test_it_starts_from_the_policy_with_its_adapter(model: Path, tmp_path: Path,
     import transformers
     from peft import LoraConfig, get_peft_model
 
-    from agentless_mini.learning.libraries import quiet
+    from agentless_mini.learning.policies import quiet
 
     quiet()
     bare: Any = transformers.AutoModelForCausalLM.from_pretrained(str(model))
@@ -91,8 +96,8 @@ def test_an_adapter_that_is_not_there_is_said(model: Path, tmp_path: Path, bred:
         train(model, tiny.write_data(tmp_path, bred), settings)
 
 
-def score(folder: Path, row: Row, padding: int = 0) -> float:
-    """Return what the model on disk says of a row's oracle, read at the last token of the chat."""
+def score(folder: Path, row: Row, diff: str = "", padding: int = 0) -> float:
+    """Return what the model on disk says of a patch, or of a row's oracle, read at the last token of the chat."""
     import torch
     import transformers
 
@@ -101,7 +106,8 @@ def score(folder: Path, row: Row, padding: int = 0) -> float:
 
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
     model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
-    tokens = ChatTokens(tokenizer).chat(score_messages(load_prompts(None), row.issue, judged(row)[0].diff))
+    said = score_messages(load_prompts(None), row.issue, diff or judged(row)[0].diff)
+    tokens = ChatTokens(tokenizer).chat(said)
     with torch.no_grad():
         ids = torch.tensor([[*tokens, *[model.config.pad_token_id] * padding]])
         return float(
@@ -129,3 +135,43 @@ def test_rows_without_other_patches_are_left_out(model: Path, tmp_path: Path, br
     made = list(reward_model.examples([*bred[:2], *rows[2:]], load_prompts(None), tokens, SMALL, seen))
     assert len(made) == 2
     assert seen.rows == Counter({"kept": 2, "without patches to compare": 6})
+
+
+# --- the model as a potential ---
+
+
+def scores(folder: Path, at_once: int = 3) -> Measure:
+    from agentless_mini.learning.reward_model import PatchScores
+
+    return PatchScores(folder, load_prompts(None), at_once)
+
+
+def asked(rows: list[Row]) -> list[tuple[Row, Patch]]:
+    return [
+        (replace(row, issue=row.issue + " again" * number), make_patch(row.oracle(), row.tree().forms))
+        for number, row in enumerate(rows)
+    ]
+
+
+def test_a_score_is_the_logistic_of_the_models_number_alone_and_in_company(scorer: Path, rows: list[Row]) -> None:
+    wanted = [1 / (1 + math.exp(-score(scorer, row, answer_text(patch)))) for row, patch in asked(rows)]
+    assert len({round(value, 4) for value in wanted}) > 1
+    for at_once in (1, 3, 100):
+        assert scores(scorer, at_once)(asked(rows)) == pytest.approx(wanted, abs=1e-5)
+    assert scores(scorer)([]) == []
+
+
+def test_what_is_too_long_for_the_model_cannot_be_told(scorer: Path, rows: list[Row]) -> None:
+    (row, patch), other = asked(rows)[:2]
+    told = scores(scorer)([(replace(row, issue="x " * 7_000), patch), other])
+    assert told[0] is None
+    assert told[1] is not None
+
+
+def test_a_model_that_was_not_trained_to_score_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no reward model"):
+        scores(model)
+    with pytest.raises(UsageError, match="one number"):
+        scores(tiny.write_scorer(model, tmp_path / "two", numbers=2))
+    with pytest.raises(ModelUnknown):
+        scores(tmp_path / "none")

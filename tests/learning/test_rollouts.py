@@ -49,25 +49,6 @@ def test_a_sample_is_the_same_alone_and_in_company(model: Path) -> None:
     run(drawn())
 
 
-@pytest.mark.parametrize("most", [1, 40, 10_000])
-def test_prompts_of_any_lengths_are_answered_as_each_alone(
-    model: Path, monkeypatch: pytest.MonkeyPatch, most: int
-) -> None:
-    import transformers
-
-    from agentless_mini.learning import decoding
-
-    monkeypatch.setattr(decoding, "_PIECE", most)
-    decoder = decoding.Decoder(transformers.AutoModelForCausalLM.from_pretrained(model).eval(), frozenset({0}), 0)
-    lengths = (9, 3, 3, 17, 1, 12)
-    draws = [decoding.Draw(tuple(range(5, 5 + length)), seed) for seed, length in enumerate((*lengths, *lengths))]
-    params = SamplingParams(12)
-    together = dict(decoder.decode(draws, params))
-    assert [together[place] for place in range(len(draws))] == [
-        said for draw in draws for _, said in decoder.decode([draw], params)
-    ]
-
-
 def test_the_likeliest_answer_is_what_transformers_generates(model: Path) -> None:
     import torch
     import transformers
@@ -129,7 +110,7 @@ def test_an_adapter_answers_in_every_precision(model: Path, tmp_path: Path, prec
         async with TransformersSampler(Checkpoint(str(model), tmp_path / "adapter"), precision=precision) as sampler:
             (with_it,) = await collect(sampler, greedy)
             # Half precision would round away what is merged into it.
-            is_apart = sampler._loaded is not None and isinstance(sampler._loaded.decoder._model, PeftModel)
+            is_apart = sampler._loaded is not None and isinstance(sampler._loaded.model, PeftModel)
             assert is_apart == (precision is Precision.BFLOAT16)
         async with TransformersSampler(Checkpoint(str(model)), precision=precision) as sampler:
             (without,) = await collect(sampler, greedy)

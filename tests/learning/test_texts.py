@@ -11,7 +11,7 @@ import pytest
 from agentless_mini.domain import Message, Role
 from agentless_mini.errors import UsageError
 from agentless_mini.learning.rows import Row
-from agentless_mini.learning.texts import IGNORED, ChatTokens, Example, examples, write_examples
+from agentless_mini.learning.texts import IGNORED, ChatTokens, write_examples
 from agentless_mini.templates import load_prompts
 from tests.learning import tiny
 
@@ -72,7 +72,10 @@ def test_a_model_without_a_chat_template_is_refused() -> None:
         ChatTokens(Bare())
 
 
-def found(rows: list[Row], most: int) -> tuple[list[Example], dict[str, int]]:
+def found(rows: list[Row], most: int) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    tiny.need_training()
+    from agentless_mini.learning.sft import examples
+
     counts: Counter[str] = Counter()
     return list(examples(rows, load_prompts(None), ChatTokens(Letters()), most, counts)), dict(counts)
 
@@ -90,6 +93,7 @@ def test_a_template_that_refuses_system_messages_is_said() -> None:
         ChatTokens(Refusing()).prompt(ASKED)
 
 
+@pytest.mark.slow
 def test_what_is_too_long_is_left_out_and_counted() -> None:
     rows = tiny.rows(3)
     rows[1] = replace(rows[1], issue=rows[1].issue + " very much" * 1000)
@@ -98,16 +102,24 @@ def test_what_is_too_long_is_left_out_and_counted() -> None:
     assert len(kept) == 2
 
 
+@pytest.mark.slow
 def test_what_the_format_cannot_say_is_left_out_and_counted() -> None:
     unchanged = replace(tiny.rows(1)[0].files[0], path="a\nb.py")
     row = replace(tiny.rows(1)[0], files=(unchanged,))
     assert found([row], 8000) == ([], {"no answer": 1})
 
 
-def test_only_the_answer_is_learned(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_only_the_answer_is_learned() -> None:
+    ((one,), _) = found(tiny.rows(1), 8000)
+    answer = tiny.rows(1)[0].answer() + "$"
+    assert spelled(one["input_ids"]).endswith(answer)
+    assert one["labels"] == (IGNORED,) * (len(one["input_ids"]) - len(answer)) + tuple(map(ord, answer))
+
+
+def test_examples_come_back_as_they_were_written(tmp_path: Path) -> None:
     pyarrow: Any = pytest.importorskip("pyarrow")
-    write_examples(tmp_path / "x.arrow", iter([Example((1, 2, 3), (4, 5))]))
+    written = [{"input_ids": [number, 2], "label": [0.5]} for number in range(600)]
+    write_examples(tmp_path / "x.arrow", iter(written), ("input_ids", "label"))
     with pyarrow.ipc.open_stream(tmp_path / "x.arrow") as stream:
-        assert stream.read_all().to_pylist() == [
-            {"input_ids": [1, 2, 3, 4, 5], "labels": [IGNORED, IGNORED, IGNORED, 4, 5]}
-        ]
+        assert stream.read_all().to_pylist() == written

@@ -2,9 +2,9 @@
 
 After "Raw pull request data curation" of SWE-RL (arXiv 2502.18449).
 
-    events (hourly .json.gz)  -> event shards       one for each file, filed by the owner of the repository
-    event shards + mirrors    -> row shards         one for each part of the owners: join, filters, git, rows
-    row shards                -> train, valid, test near-duplicates out, splits by family of forks, parquet
+    events (hourly .json.gz)  -> event shards       one for each file, sorted by the part that the owner belongs to
+    event shards + mirrors    -> parts              join, filters, git, rows
+    parts                     -> train, valid, test near-duplicates out, splits by family of forks, parquet
 
 A shard has its name once it is whole, so a killed run goes on at the first that is missing. The first two steps are
 lists of tasks that know nothing of each other: they run here or on Ray. What is left out is counted by name (`Step`),

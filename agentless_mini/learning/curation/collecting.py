@@ -1,132 +1,324 @@
-"""All shards of rows -> train, valid and test: near-duplicates go, families stay together, parquet is written.
+"""The rows of each part of the owners, and then of all: near-duplicates go, families of forks stay together.
 
-It reads the shards in the order of their parts, so its result does not hang on who made them. What it has to remember
-of all rows lies in a temporary database; of the rows themselves one group is in memory at a time.
+A part is a folder:
+
+    rows.parquet     its rows, whose splits are not yet known
+    marks            of each the number of its shingles, and its MinHash
+    shingles         of each the hashes of its shingles
+    forks.parquet    which repositories were forked from which
+    told.json        its pull requests, how many each step left out, what could not be read, the kin of repositories
+
+Parts are read in their order, so what comes of them does not hang on who made them.
+
+Near-duplicates are rows whose issue and change are almost the same, as backports and forks make them. A row is the set
+of its shingles: runs of three words of the issue and of the lines that the change adds and removes. datasketch's index
+finds the rows that may be similar; of those whose MinHashes do not tell of another the shingles are compared, so the
+similarity of Jaccard that decides is exact.
+
+Repositories are of one family where they have a first commit in common, or events say that one was forked from the
+other. A family is known by the least first commit of its members, or by the least name in lower case where none is
+known: more input can join families, but does not rename one whose members are cloned.
 """
 
+import hashlib
 import json
+import re
 import shutil
-import sqlite3
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from agentless_mini.learning.curation.duplicates import MarkIndex
-from agentless_mini.learning.curation.event_shards import connect, part_of
-from agentless_mini.learning.curation.exclusions import NAMES
-from agentless_mini.learning.curation.families import Families, split_of
-from agentless_mini.learning.curation.row_shards import aside_of, open_shard
+from agentless_mini.errors import RepositoryError, printable
+from agentless_mini.learning.curation.events import part_of
+from agentless_mini.learning.curation.filters import NAMES, LeftOut, Step, before_the_mirror, is_benchmark_fork
+from agentless_mini.learning.curation.history import History, Mirrors
+from agentless_mini.learning.curation.joined import Joined, Pull, engine
+from agentless_mini.learning.curation.pulls import RowMaker
+from agentless_mini.learning.curation.relevance import Finding, Relevance
 from agentless_mini.learning.curation.settings import CurateSettings
-from agentless_mini.learning.curation.steps import Step
-from agentless_mini.learning.rows import SPLITS, Row, write_rows
+from agentless_mini.learning.rows import SPLITS, Row, RowFile, read_rows, write_rows
 
-_SCHEMA = "CREATE TABLE kept (split TEXT, shard INTEGER, number INTEGER, PRIMARY KEY (split, shard, number))"
+MARK, BANDS, DEPTH = (
+    128,
+    32,
+    4,
+)  # numbers of a MinHash: at a similarity of 0.8 all but one of 10 million pairs share a band
+SURE = 0.15  # four standard errors of the similarity that two MinHashes tell
+WORDS = 3
+MOST_SHINGLES = 20_000
+AT_ONCE = 32  # pull requests
 
 
-class Collector:
-    """Collects the shards of a curation into a folder."""
+def shard_part(
+    part: int, listed: Path, mirrors: Mirrors, settings: CurateSettings, finding: Finding, record: Path, shard: Path
+) -> None:
+    """Write the folder of a part. `listed` names the shards of events, `record` keeps what a model says."""
+    events = [listed.parent / "events" / name for name in listed.read_text("utf-8").split()]
+    record.parent.mkdir(parents=True, exist_ok=True)
+    shard.mkdir()
+    with (
+        engine() as database,
+        finding(record) as relevance,
+        (shard / "marks").open("wb") as marks,
+        (shard / "shingles").open("wb") as shingles,
+    ):
+        known = Joined(database, events, part)
+        known.write_forks(shard / "forks.parquet")
+        work = _Part(known, mirrors, settings, relevance)
+        work.note_benchmarks(part)
+        write_rows(shard / "rows.parquet", _marked(work.rows(), marks, shingles))
+    (shard / "told.json").write_text(json.dumps(work.told), "utf-8")
 
-    def __init__(self, shards: Sequence[Path], out: Path, settings: CurateSettings) -> None:
-        """Collect `shards`, in the order of their parts."""
-        self._shards = tuple(shards)
-        self._out = out
+
+class _Part:
+    """Passes the pull requests of a part through the filters."""
+
+    def __init__(self, known: Joined, mirrors: Mirrors, settings: CurateSettings, relevance: Relevance) -> None:
+        self._known = known
+        self._mirrors = mirrors
         self._settings = settings
+        self._relevance = relevance
+        self._left_out: Counter[str] = Counter()
+        self.told: dict[str, Any] = {"pulls": 0, "left_out": self._left_out, "rejected": [], "kin": {}}
 
-    def collect(self) -> Counter[str]:
-        """Write the splits; return the rows in each by its name, and what was left out by its step."""
-        with (
-            tempfile.TemporaryDirectory(prefix="amini-collect-") as folder,
-            closing(connect(Path(folder, "collect.sqlite"))) as database,
-        ):
-            database.execute(_SCHEMA)
-            counts = self._choose(database, self._families(database))
-            for split in SPLITS:
-                self._write(database, split)
-        return counts
+    def note_benchmarks(self, part: int) -> None:
+        """Note the first commits of the benchmarks' repositories that have a mirror: they tell forks of them."""
+        for name in sorted(NAMES):
+            folder = self._mirrors.kept(name) if part_of(name, self._settings.partitions) == part else None
+            if folder is not None:
+                try:
+                    self.told["kin"][name] = History(folder).roots()
+                except RepositoryError as error:
+                    self._put_aside(name, Step.MIRROR_BROKEN, str(error))
 
-    def _families(self, database: sqlite3.Connection) -> Families:
-        families = Families(database)
-        for path in self._shards:
-            with open_shard(path) as shard:
-                for repo, kin in shard.repos():
-                    families.join(repo, kin)
-                    for origin in (name for name in kin if "/" in name):
-                        self._join_origins(families, origin.lower())
-        return families
-
-    def _join_origins(self, families: Families, repo: str) -> None:
-        """Join a repository with what it was forked from, and that with its own: any part may know of it."""
-        seen = {repo}
-        while True:
-            with open_shard(self._shards[part_of(repo, len(self._shards))]) as shard:
-                origin = shard.origin(repo)
-            if not origin or origin in seen:
-                return
-            families.join(repo, [origin])
-            seen.add(origin)
-            repo = origin
-
-    def _choose(self, database: sqlite3.Connection, families: Families) -> Counter[str]:
-        """Note which rows are kept, and in which split."""
-        index = MarkIndex(database, self._settings.similar)
-        barred = {families.of(name) for name in NAMES}
-        counts: Counter[str] = Counter(dict.fromkeys(SPLITS, 0))
-        for place, path in enumerate(self._shards):
-            with open_shard(path) as shard:
-                for one in shard.kept():
-                    family = families.of(one.repo)
-                    if family in barred:
-                        counts[Step.BENCHMARK_FORK] += 1
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows, and count what is left out."""
+        for repo in self._known.repos():
+            maker: RowMaker | LeftOut | None = None
+            promising = self._promising(repo)
+            while pulls := dict(islice(promising, AT_ONCE)):
+                maker = maker or self._maker(repo)
+                found = maker.rows(pulls) if isinstance(maker, RowMaker) else dict.fromkeys(pulls, maker)
+                for number, outcome in found.items():
+                    if isinstance(outcome, Row):
+                        yield outcome
                         continue
-                    if not index.is_new(one.mark):
-                        counts[Step.DUPLICATE] += 1
-                        continue
-                    split = split_of(family, self._settings)
-                    counts[split] += 1
-                    database.execute("INSERT INTO kept VALUES (?, ?, ?)", (split, place, one.number))
-        return counts
+                    self._left_out[outcome.step] += 1
+                    if outcome.step in {Step.UNREADABLE, Step.MIRROR_BROKEN} and outcome.detail:
+                        self._put_aside(f"{repo}#{number}", outcome.step, outcome.detail)
 
-    def _write(self, database: sqlite3.Connection, split: str) -> None:
-        """Write a split as files of at most so many rows; the folder takes the place of the one before when whole."""
-        partial, folder = self._out / f".{split}.partial", self._out / split
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        rows, number = self._rows(database, split), 0
-        while (first := next(rows, None)) is not None:
-            write_rows(partial / f"{number:05}.parquet", _first(first, rows, self._settings.rows_per_file))
-            number += 1
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+    def _promising(self, repo: str) -> Iterator[tuple[int, Pull]]:
+        """Yield the pull requests that events say nothing against."""
+        for number, pull in self._known.pulls(repo):
+            self.told["pulls"] += 1
+            if step := before_the_mirror(repo, pull):
+                self._left_out[step] += 1
+            else:
+                yield number, pull
 
-    def _rows(self, database: sqlite3.Connection, split: str) -> Iterator[Row]:
-        for place, path in enumerate(self._shards):
-            asked = "SELECT number FROM kept WHERE split = ? AND shard = ? ORDER BY number"
-            with open_shard(path) as shard:
-                for (number,) in database.execute(asked, (split, place)):
-                    yield replace(shard.row(number), split=split)
+    def _maker(self, repo: str) -> RowMaker | LeftOut:
+        """Open the mirror, or return why the repository is left out."""
+        former = self._known.former(repo)
+        folder = next(filter(None, map(self._mirrors.find, (repo, *former))), None)
+        if folder is None:
+            return LeftOut(Step.NO_MIRROR)
+        history = History(folder)
+        try:
+            roots = history.roots()
+        except RepositoryError as error:
+            self._put_aside(repo, Step.MIRROR_BROKEN, str(error))
+            return LeftOut(Step.MIRROR_BROKEN)
+        origins = (*self._known.origins(repo), *former)
+        if is_benchmark_fork(repo, origins=origins, said=self._known.is_fork(repo), roots=roots):
+            return LeftOut(Step.BENCHMARK_FORK)
+        self.told["kin"][repo] = (*roots, *origins)
+        return RowMaker(repo, self._known, history, self._settings, self._relevance)
 
-
-def write_aside(shards: Sequence[Path], path: Path) -> Counter[str]:
-    """Write what could not be read for these shards as JSON lines; return how much of it there is by reason."""
-    counts: Counter[str] = Counter()
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for shard in shards:
-            for one in aside_of(shard):
-                counts[one.reason] += 1
-                file.write(json.dumps({"place": one.place, "reason": one.reason, "start": one.start}) + "\n")
-    partial.rename(path)
-    return counts
+    def _put_aside(self, place: str, step: Step, detail: str) -> None:
+        self.told["rejected"].append((place, step, printable(detail)[:200]))
 
 
-def _first(first: Row, rest: Iterator[Row], most: int) -> Iterator[Row]:
-    """Yield a row and at most so many in all of those after it."""
-    yield first
-    for _ in range(most - 1):
-        row = next(rest, None)
-        if row is None:
-            return
+def _marked(rows: Iterable[Row], marks: BinaryIO, shingles: BinaryIO) -> Iterator[Row]:
+    for row in rows:
+        for array, file in zip(mark_of(row), (marks, shingles), strict=True):
+            file.write(array.tobytes())
         yield row
+
+
+# --- near-duplicates -------------------------------------------------------------------------------------------------
+
+
+def mark_of(row: Row) -> tuple[Any, Any]:
+    """Return the mark of a row, the number of its shingles and a MinHash of them, and their hashes, sorted."""
+    import numpy
+    from datasketch import MinHash, sha1_hash32
+
+    words = _words(row.issue)
+    for file in row.files:
+        words += [word for line in _changed_lines(file) for word in _words(line)]
+    words = words[:MOST_SHINGLES]
+    runs = {" ".join(words[at : at + WORDS]) for at in range(max(1, len(words) - WORDS + 1))} if words else set()
+    hashes = numpy.unique(numpy.array([sha1_hash32(run.encode("utf-8", "replace")) for run in runs], numpy.uint32))
+    sketch = MinHash(MARK, hashfunc=int, scheme="affine32")
+    sketch.update_batch(hashes)
+    return numpy.array([len(hashes), *sketch.hashvalues], numpy.uint32), hashes
+
+
+def _changed_lines(file: RowFile) -> Iterator[str]:
+    """Yield the lines that only one side has, counted, in the order of the sides."""
+    before, after = ((text or "").split("\n") for text in (file.before, file.after))
+    for side, other in ((before, after), (after, before)):
+        own = Counter(side) - Counter(other)
+        for line in side:
+            if own[line] > 0:
+                own[line] -= 1
+                yield line
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+|[^\w\s]", text.lower())
+
+
+class NearDuplicates:
+    """Tells which of some rows, given in order, are like one that was kept before."""
+
+    def __init__(self, marks: Any, shingles: Sequence[Any], similar: float) -> None:  # noqa: ANN401 - an array
+        """Compare rows by all marks and the shingles of each; from a similarity of `similar` on they are alike."""
+        from datasketch import LeanMinHash, MinHashLSH
+
+        self._marks = marks
+        self._shingles = shingles
+        self._similar = similar
+        self._index = MinHashLSH(num_perm=MARK, params=(BANDS, DEPTH))
+        self._sketch = LeanMinHash
+
+    def is_new(self, number: int) -> bool:
+        """Tell whether no row that was kept is similar to one, and keep this one if so."""
+        mark = self._marks[number, 1:]
+        sketch = self._sketch(seed=1, hashvalues=mark, scheme="affine32")
+        near = self._index.query(sketch)
+        if near:
+            told = (self._marks[near, 1:] == mark).mean(axis=1)
+            likely = (one for one, estimate in zip(near, told, strict=True) if estimate >= self._similar - SURE)
+            if any(self._jaccard(number, one) >= self._similar for one in likely):
+                return False
+        self._index.insert(number, sketch, check_duplication=False)
+        return True
+
+    def _jaccard(self, one: int, other: int) -> float:
+        import numpy
+
+        both = numpy.intersect1d(self._shingles[one], self._shingles[other], assume_unique=True).size
+        every = len(self._shingles[one]) + len(self._shingles[other]) - both
+        return float(both / every) if every else 1.0
+
+    @classmethod
+    def of(cls, parts: Sequence[Path], similar: float) -> "NearDuplicates":
+        """Compare the rows of parts, whose shingles stay on the disk."""
+        import numpy
+
+        marks, shingles = [], []
+        for part in parts:
+            own = numpy.fromfile(part / "marks", numpy.uint32).reshape(-1, MARK + 1)
+            marks.append(own)
+            some = own[:, 0].any()  # an empty file cannot be mapped
+            hashes = numpy.asarray(numpy.memmap(part / "shingles", numpy.uint32, "r") if some else [], numpy.uint32)
+            shingles += numpy.split(hashes, own[:, 0].cumsum()[:-1])[: len(own)]
+        return cls(numpy.concatenate(marks), shingles, similar)
+
+
+# --- families and splits ---------------------------------------------------------------------------------------------
+
+
+class Families:
+    """Repositories and first commits, joined as they are told of: a forest of union and find."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._parents: dict[str, str] = {}
+
+    def join(self, repo: str, kin: Iterable[str]) -> None:
+        """Say that a repository is of one family with others: repositories by name, or first commits by id.
+
+        Names hold a "/" and ids do not; of the two an id becomes the family's.
+        """
+        for other in kin:
+            one, two = sorted((self.of(repo), self.of(other)), key=lambda name: ("/" in name, name))
+            if one != two:
+                self._parents[two] = one
+
+    def of(self, repo: str) -> str:
+        """Return the name of the family of a repository."""
+        name = repo.lower()
+        while (parent := self._parents.get(name)) is not None:
+            self._parents[name] = self._parents.get(parent, parent)
+            name = parent
+        return name
+
+
+def _families(parts: Sequence[Path], told: Iterable[Mapping[str, Any]]) -> Families:
+    """Join repositories with their kin, and these with what they were forked from, which any part may know."""
+    families = Families()
+    names: set[str] = set()
+    for one in told:
+        for repo, kin in one["kin"].items():
+            families.join(repo, kin)
+            names.update(other.lower() for other in kin if "/" in other)
+    if names:
+        asked = """
+            WITH RECURSIVE fork AS MATERIALIZED (SELECT * FROM read_parquet($parts)),
+            up(name) AS (SELECT unnest($names) UNION SELECT origin FROM up JOIN fork USING (name))
+            SELECT name, origin FROM fork SEMI JOIN up USING (name)
+        """
+        with engine() as database:
+            given = {"parts": [str(part / "forks.parquet") for part in parts], "names": sorted(names)}
+            for name, origin in database.execute(asked, given).fetchall():
+                families.join(name, [origin])
+    return families
+
+
+def split_of(family: str, settings: CurateSettings) -> str:
+    """Return the split of a family: by its name and the seed. More input moves no row unless families join."""
+    digest = hashlib.sha256(f"{settings.seed} {family}".encode()).digest()
+    place = int.from_bytes(digest[:8]) / 2**64
+    if place < settings.test:
+        return "test"
+    return "valid" if place < settings.test + settings.valid else "train"
+
+
+def collect(parts: Sequence[Path], told: Iterable[Mapping[str, Any]], out: Path, settings: CurateSettings) -> list[str]:
+    """Write train, valid and test; return of each row of the parts its split, or the step that left it out."""
+    families = _families(parts, told)
+    barred = {families.of(name) for name in NAMES}
+    duplicates = NearDuplicates.of(parts, settings.similar)
+    became: list[str] = []
+    with engine() as database:
+        rows = database.execute("SELECT repo FROM read_parquet($1)", [[str(part / "rows.parquet") for part in parts]])
+        while some := rows.fetchmany(10_000):
+            for (repo,) in some:
+                family = families.of(repo)
+                if family in barred:
+                    became.append(Step.BENCHMARK_FORK)
+                elif duplicates.is_new(len(became)):
+                    became.append(split_of(family, settings))
+                else:
+                    became.append(Step.DUPLICATE)
+    for split in SPLITS:
+        every = chain.from_iterable(read_rows(part / "rows.parquet") for part in parts)
+        own = (replace(row, split=split) for row, one in zip(every, became, strict=True) if one == split)
+        _write(out, split, own, settings.rows_per_file)
+    return became
+
+
+def _write(out: Path, split: str, rows: Iterator[Row], most: int) -> None:
+    """Write a split as files of at most so many rows; the folder takes the place of the one before when whole."""
+    partial, folder = out / f".{split}.partial", out / split
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for number, first in enumerate(rows):
+        write_rows(partial / f"{number:05}.parquet", chain([first], islice(rows, most - 1)))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)

@@ -13,26 +13,26 @@ Nothing here is distributed but the tasks.
 import fcntl
 import hashlib
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
-from agentless_mini.learning.curation.collecting import Collector, write_aside
-from agentless_mini.learning.curation.event_shards import part_of
-from agentless_mini.learning.curation.mirrors import Mirrors
+from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable
+from agentless_mini.learning.curation.collecting import collect, shard_part
+from agentless_mini.learning.curation.events import part_of, shard_events
+from agentless_mini.learning.curation.filters import funnel
+from agentless_mini.learning.curation.history import Mirrors
+from agentless_mini.learning.curation.joined import engine, engine_failures
 from agentless_mini.learning.curation.relevance import Finding
-from agentless_mini.learning.curation.row_shards import PULLS, counts_of
 from agentless_mini.learning.curation.settings import CurateSettings
-from agentless_mini.learning.curation.steps import Step, counted, funnel
-from agentless_mini.learning.curation.tasks import Doing, EventTask, PartTask, Task, forget_partial, owed
+from agentless_mini.learning.curation.workers import Doing, Task, forget
 from agentless_mini.learning.rows import SPLITS
 
-SHARDS = "2"  # the version of what shards hold: another one means that they are made again
+SHARDS = "3"  # the version of what shards hold: another one means that they are made again
 
 _ENDS = (".json.gz", ".json", ".jsonl")
 
@@ -58,15 +58,20 @@ def curate(curation: Curation, doing: Doing, progress: Progress) -> dict[str, An
     Raises `UsageError` where events or mirrors cannot be read, or another curation has the folder, `EnvironmentFailed`
     where the output cannot be written.
     """
-    with (
-        boundary({OSError: _no_room, sqlite3.Error: lambda error: _damaged(curation.out, error)}),
-        _alone(curation.out),
-    ):
-        plan = _Plan.of(curation)
-        _do("events", plan.events, doing, progress)
-        _do("parts", plan.parts, doing, progress)
+    failures: Translation = dict.fromkeys((json.JSONDecodeError, *engine_failures()), partial(_damaged, curation.out))
+    with boundary({OSError: _no_room, **failures}), _alone(curation.out):
+        events, parts = _plan(curation)
+        for name, tasks in (("events", events), ("parts", parts)):
+            left = [task for task in tasks if not task.shard.exists()]
+            done = len(tasks) - len(left)
+            progress(name, done, len(tasks))
+            for done, _ in enumerate(doing(left), done + 1):  # noqa: B020
+                progress(name, done, len(tasks))
+            for folder in {task.shard.parent for task in tasks}:
+                for half in folder.glob("*.partial"):  # of killed processes; all shards are whole by now
+                    forget(half)
         progress("splits", 0, 1)
-        found = _collected(curation, plan)
+        found = _collected(curation, [task.shard for task in events], [task.shard for task in parts])
         progress("splits", 1, 1)
         return found
 
@@ -83,42 +88,33 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """The tasks of a curation."""
-
-    events: tuple[EventTask, ...]
-    parts: tuple[PartTask, ...]
-
-    @classmethod
-    def of(cls, curation: Curation) -> "_Plan":
-        """Name the shards by all that they hang on, and write the list of those of events."""
-        work, settings = curation.out.absolute() / "work", curation.settings
-        events = tuple(_event_task(path, work, settings.partitions) for path in _found(curation.events))
-        if not curation.mirrors.is_dir():
-            raise UsageError(f"{printable(str(curation.mirrors))} is no folder of mirrors: check --mirrors.")
-        names = "\n".join(sorted({task.shard.name for task in events}))
-        place = work / f"parts-{_digest(SHARDS, names, _settings(curation), str(curation.mirrors.absolute()))}"
-        place.mkdir(parents=True, exist_ok=True)
-        listed = work / f"{place.name}.txt"
-        listed.write_text(names, "utf-8")
-        mirrors = Mirrors(curation.mirrors.absolute(), work / "clones", settings.clone_from)
-        answers = work / f"answers-{settings.partitions}"
-        states = _states(mirrors, settings.partitions)
-        parts = (
-            PartTask(part, listed, place / name, mirrors, settings, curation.finding, answers / f"{part:05}.sqlite")
-            for part in range(settings.partitions)
-            for name in (f"{part:05}-{_digest(*states[part])}.sqlite",)
-        )
-        return cls(events, tuple(parts))
-
-
-def _states(mirrors: Mirrors, parts: int) -> dict[int, list[str]]:
-    """Return what is known of the mirrors of each part without opening them."""
-    states: dict[int, list[str]] = {part: [] for part in range(parts)}
+def _plan(curation: Curation) -> tuple[list[Task], list[Task]]:
+    """Return the tasks. Shards are named by all that they hang on; the list of those of events is written."""
+    work, settings = curation.out.absolute() / "work", curation.settings
+    events = []
+    for path in _found(curation.events):
+        facts = path.stat()
+        name = _digest(SHARDS, str(path), str(facts.st_size), str(facts.st_mtime_ns), str(settings.partitions))
+        events.append(Task(work / "events" / f"{name}.parquet", partial(shard_events, path, settings.partitions)))
+    if not curation.mirrors.is_dir():
+        raise UsageError(f"{printable(str(curation.mirrors))} is no folder of mirrors: check --mirrors.")
+    names = "\n".join(sorted({task.shard.name for task in events}))
+    place = work / f"parts-{_digest(SHARDS, names, _settings(curation), str(curation.mirrors.absolute()))}"
+    place.mkdir(parents=True, exist_ok=True)
+    listed = work / f"{place.name}.txt"
+    listed.write_text(names, "utf-8")
+    mirrors = Mirrors(curation.mirrors.absolute(), work / "clones", settings.clone_from)
+    states: dict[int, list[str]] = {part: [] for part in range(settings.partitions)}
     for owner, state in mirrors.states():
-        states[part_of(owner, parts)].append(state)
-    return states
+        states[part_of(owner, settings.partitions)].append(state)
+    answers = work / f"answers-{settings.partitions}"
+    return events, [
+        Task(
+            place / f"{part:05}-{_digest(*states[part])}",
+            partial(shard_part, part, listed, mirrors, settings, curation.finding, answers / f"{part:05}.sqlite"),
+        )
+        for part in range(settings.partitions)
+    ]
 
 
 def _found(paths: Sequence[Path]) -> list[Path]:
@@ -133,12 +129,6 @@ def _found(paths: Sequence[Path]) -> list[Path]:
     return sorted(found)
 
 
-def _event_task(path: Path, work: Path, parts: int) -> EventTask:
-    facts = path.stat()
-    name = _digest(SHARDS, str(path), str(facts.st_size), str(facts.st_mtime_ns), str(parts))
-    return EventTask(path, work / "events" / f"{name}.sqlite", parts)
-
-
 def _settings(curation: Curation) -> str:
     """Return what rows hang on, of the settings: not what only says how the work is done, or comes after it."""
     later = {"workers", "rows_per_file", "valid", "test", "seed", "similar"}
@@ -149,41 +139,48 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
-def _do(name: str, tasks: Sequence[Task], doing: Doing, progress: Progress) -> None:
-    left = owed(tasks)
-    done = len(tasks) - len(left)
-    progress(name, done, len(tasks))
-    for _ in doing(left):
-        done += 1
-        progress(name, done, len(tasks))
-    forget_partial(tasks)
-
-
-def _collected(curation: Curation, plan: _Plan) -> dict[str, Any]:
-    shards = [task.shard for task in plan.parts]
-    events = [task.shard for task in plan.events]
-    left_out = sum((counts_of(shard) for shard in shards), Counter[str]())
-    pulls = left_out.pop(PULLS, 0)
-    rows = Collector(shards, curation.out, curation.settings).collect()
-    for step in (Step.BENCHMARK_FORK, Step.DUPLICATE):
-        left_out[step] += rows.pop(step, 0)
+def _collected(curation: Curation, events: Sequence[Path], parts: Sequence[Path]) -> dict[str, Any]:
+    told = [json.loads((part / "told.json").read_text("utf-8")) for part in parts]
+    became = Counter(collect(parts, told, curation.out, curation.settings))
+    left_out = sum((Counter(one["left_out"]) for one in told), Counter[str]()) + became
+    pulls = sum(one["pulls"] for one in told)
+    seen: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
+    half = curation.out / ".rejected.jsonl.partial"
+    with engine() as database, half.open("w", encoding="utf-8") as file:
+        for shard in events:
+            asked = "SELECT kind, repo, uid, body, number FROM read_parquet($1) WHERE part = -1 ORDER BY kind, number"
+            found = database.execute(asked, [str(shard)])
+            while row := found.fetchone():
+                if row[0] == "seen":
+                    seen[row[2]] += row[4]
+                else:
+                    _put_aside(file, rejected, *row[1:4])
+        for one in (one for each in told for one in each["rejected"]):
+            _put_aside(file, rejected, *one)
+    half.rename(curation.out / "rejected.jsonl")
     document = {
-        "events": counted(sum((counts_of(shard, "seen") for shard in events), Counter[str]())),
-        "rejected": counted(write_aside([*events, *shards], curation.out / "rejected.jsonl")),
+        "events": dict(sorted(seen.items())),
+        "rejected": dict(sorted(rejected.items())),
         "pulls": pulls,
         "steps": funnel(pulls, left_out),
-        "rows": {split: rows[split] for split in SPLITS},
+        "rows": {split: became[split] for split in SPLITS},
         "settings": json.loads(_settings(curation)),
     }
-    partial = curation.out / ".funnel.json.partial"
-    partial.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
-    partial.rename(curation.out / "funnel.json")
+    half = curation.out / ".funnel.json.partial"
+    half.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    half.rename(curation.out / "funnel.json")
     return document
 
 
+def _put_aside(file: TextIO, counts: Counter[str], place: str, reason: str, start: str) -> None:
+    counts[reason] += 1
+    file.write(json.dumps({"place": place, "reason": reason, "start": start}) + "\n")
+
+
 def _damaged(out: Path, error: BaseException) -> EnvironmentFailed:
-    work = printable(str(out / "work"))
-    return EnvironmentFailed(f"A shard cannot be used ({error}): free some room, or delete {work} and run this again.")
+    work, said = printable(str(out / "work")), printable(str(error))
+    return EnvironmentFailed(f"A shard cannot be used ({said}): free some room, or delete {work} and run this again.")
 
 
 def _no_room(error: BaseException) -> EnvironmentFailed:

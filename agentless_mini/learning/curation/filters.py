@@ -1,18 +1,81 @@
-"""The filters of pull requests that need no repository but what is known of a pull request and its changes."""
+"""What needs no repository: the filters of SWE-RL, the issues that a text closes, the licence of a text.
 
+Rows must never come from the repositories that SWE-bench and its kin are made of. They are told by name, by the history
+of forks that events give, and by the first commits that all clones of them share.
+A licence is told from the text of its file by phrases that only it has, as an SPDX name; another is "other". What it
+allows, and what single files say, is not looked at.
+"""
+
+import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
 from agentless_mini.edits.paths import clean_path
 from agentless_mini.learning.curation.events import is_bot
-from agentless_mini.learning.curation.exclusions import is_benchmark
 from agentless_mini.learning.curation.history import GITLINK, LINK, Changed
-from agentless_mini.learning.curation.records import PullFacts
+from agentless_mini.learning.curation.joined import Pull
 from agentless_mini.learning.curation.settings import CurateSettings, Oracle
-from agentless_mini.learning.curation.steps import Step
 from agentless_mini.lexical import CODE_SUFFIX, is_test_path
 
+BENCHMARKS: Mapping[str, str] = {
+    "SWE-bench": """
+        astropy/astropy django/django matplotlib/matplotlib mwaskom/seaborn pallets/flask psf/requests pydata/xarray
+        pylint-dev/pylint pytest-dev/pytest scikit-learn/scikit-learn sphinx-doc/sphinx sympy/sympy
+    """,
+    "names that they had before": """
+        kennethreitz/requests mitsuhiko/flask pycqa/astroid pycqa/pylint requests/requests 6to5/6to5
+        akaszynski/pyvista alanmcruickshank/sqlfluff antirez/redis apache/incubator-druid apache/lucene-solr
+        bbatsov/rubocop carbon-design-system/carbon-components charliermarsh/ruff chjj/marked cppformat/cppformat
+        darcymason/pydicom developit/preact druid-io/druid fabpot/php-cs-fixer facebook/immutable-js
+        friendsofphp/php-cs-fixer ibm/carbon-components immutable-js-oss/immutable-js isagalaev/highlight.js
+        jlongster/prettier krausefx/fastlane leaverou/prism llk/scratch-gui lmccart/p5.js mholt/caddy mojombo/jekyll
+        mzabriskie/axios netflix/rxjava nnnick/chart.js openlayers/ol3 rubocop-hq/rubocop rzwitserloot/lombok
+        spf13/hugo stedolan/jq stympy/faker tkh44/emotion vuejs/vue-next
+    """,
+    "SWE-bench dev": """
+        marshmallow-code/marshmallow pvlib/pvlib-python pydicom/pydicom pylint-dev/astroid pyvista/pyvista
+        sqlfluff/sqlfluff
+    """,
+    "SWE-bench Multilingual": """
+        apache/druid apache/lucene astral-sh/ruff axios/axios babel/babel briannesbitt/carbon burntsushi/ripgrep
+        caddyserver/caddy facebook/docusaurus faker-ruby/faker fastlane/fastlane fluent/fluentd fmtlib/fmt
+        gin-gonic/gin gohugoio/hugo google/gson hashicorp/terraform immutable-js/immutable-js javaparser/javaparser
+        jekyll/jekyll jordansissel/fpm jqlang/jq laravel/framework micropython/micropython mrdoob/three.js
+        nlohmann/json nushell/nushell php-cs-fixer/php-cs-fixer phpoffice/phpspreadsheet preactjs/preact
+        projectlombok/lombok prometheus/prometheus reactivex/rxjava redis/redis rubocop/rubocop sharkdp/bat
+        tokio-rs/axum tokio-rs/tokio uutils/coreutils valkey-io/valkey vuejs/core
+    """,
+    "SWE-bench Multimodal": """
+        alibaba-fusion/next automattic/wp-calypso bpmn-io/bpmn-js carbon-design-system/carbon chartjs/chart.js
+        cypress-io/cypress diegomura/react-pdf emotion-js/emotion eslint/eslint googlechrome/lighthouse
+        grommet/grommet highlightjs/highlight.js markedjs/marked openlayers/openlayers plotly/plotly.js
+        prettier/prettier prismjs/prism processing/p5.js quarto-dev/quarto-cli scratchfoundation/scratch-gui
+    """,
+}
+NAMES = frozenset(name for names in BENCHMARKS.values() for name in names.split())
+
+# First commits of some of them; those of matplotlib and scikit-learn are not known here.
+ROOTS = frozenset(
+    {
+        "03ac1a4cb269188ffef9adc7a7d896c91946731a",  # astropy
+        "d5b68f2fbddb8587ab8fe56e3069d81821adf222",
+        "d6ded0e91bcdd2a8f7a221f6a5552a33fe545359",  # django
+        "36dd99374a1d6857af7652a9fb832a712a066e16",  # seaborn
+        "33850c0ebd23ae615e6823993d441f46d80b1ff0",  # flask
+        "e7615cbc6b4af5985c4e0d4848a426e2d35f79c3",  # requests
+        "1edf5101afba0965cb814c548afc22bc3cecb205",  # xarray or pylint, with the three below
+        "4becf6f9e596b45401680c4947e2d92c953d5e08",
+        "136e2ac0b26753196b7a1cfd5ba2efbdf7cad81f",
+        "f6202cb597237e5ad78904771bcbc03e01f39b27",
+        "6b135c83be8cef769dbc860a4706a95603d01d09",  # pytest
+        "5992a8ef21424d7571305a8d7e2a3431ee7e1e23",
+        "6219bccc477caba671e7c4a3a92a6626b33d5006",  # sphinx
+        "9d3fa8b4d4963c059c139f3860b8cc1d611adbae",  # sympy
+        "99b21ff58ad2e2ba83172512d7f513a7c37e50c3",
+    }
+)
 LOCK_FILES = frozenset(
     {"package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml", "bun.lock", "bun.lockb", "deno.lock"}
     | {"poetry.lock", "pipfile.lock", "pdm.lock", "uv.lock", "pixi.lock", "conda-lock.yml", "cargo.lock", "go.sum"}
@@ -29,9 +92,107 @@ _BUMP = re.compile(
     r"|^\w+\(deps(?:-dev)?\)",
     re.IGNORECASE,
 )
+_SHORT_NAMES = frozenset(name.rpartition("/")[2] for name in NAMES)
+_REFERENCE = (
+    r"(?:(?P<repo>[A-Za-z0-9_][\w-]*/[\w.-]+)?#|GH-|https?://github\.com/(?P<of>[A-Za-z0-9_][\w-]*/[\w.-]+)/issues/)"
+    r"(?P<number>[1-9][0-9]{0,8})\b"
+)
+_CLOSING = re.compile(
+    rf"\b(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?)\b:?\s+(?:(?:the\s+)?(?:issues?|bugs?)\s+)?{_REFERENCE}"
+    r"(?P<more>(?:\s*(?:,|and|&)\s*(?:[\w-]+/[\w.-]+)?#[1-9][0-9]{0,8}\b)*)",
+    re.IGNORECASE,
+)
+_MORE = re.compile(r"(?:(?P<repo>[\w-]+/[\w.-]+))?#(?P<number>[1-9][0-9]{0,8})")
+# What is never closed goes on to the end, as GitHub shows it.
+_NO_WORDS = re.compile(r"```.*?(?:```|\Z)|<!--.*?(?:-->|\Z)|`[^`\n]{1,200}`", re.DOTALL)
+MOST_LINKS = 5
+LICENCE_FILES = tuple(
+    stem + suffix
+    for stem in ("LICENSE", "LICENCE", "COPYING", "License", "license")
+    for suffix in ("", ".txt", ".md", ".rst")
+)
+_PHRASES = (
+    ("AGPL-3.0", "gnu affero general public license version 3"),
+    ("LGPL-3.0", "gnu lesser general public license version 3"),
+    ("LGPL-2.1", "gnu lesser general public license version 2.1"),
+    ("GPL-3.0", "gnu general public license version 3"),
+    ("GPL-2.0", "gnu general public license version 2"),
+    ("Apache-2.0", "apache license version 2.0"),
+    ("MPL-2.0", "mozilla public license version 2.0"),
+    ("EPL-2.0", "eclipse public license - v 2.0"),
+    ("BSL-1.0", "boost software license - version 1.0"),
+    ("Unlicense", "free and unencumbered software released into the public domain"),
+    ("CC0-1.0", "cc0 1.0 universal"),
+    ("PSF-2.0", "python software foundation license version 2"),
+    ("BSD-3-Clause", "neither the name of"),
+    ("BSD-3-Clause", "may not be used to endorse or promote products"),
+    ("BSD-2-Clause", "redistributions in binary form must reproduce the above copyright"),
+    ("ISC", "permission to use, copy, modify, and/or distribute this software for any purpose with or without fee"),
+    ("ISC", "permission to use, copy, modify, and distribute this software for any purpose with or without fee"),
+    ("MIT", "permission is hereby granted, free of charge, to any person obtaining a copy"),
+    ("Apache-2.0", "licensed under the apache license, version 2.0"),
+    ("MIT", "the mit license"),
+)
 
 
-def before_the_mirror(repo: str, pull: PullFacts) -> Step | None:
+class Step(enum.StrEnum):
+    """Why a pull request is no row, in the order in which it is asked."""
+
+    NOT_MERGED = "not-merged"
+    BENCHMARK = "benchmark"  # a repository of SWE-bench
+    BOT = "bot"
+    VERSION_BUMP = "version-bump"
+    NO_MIRROR = "no-mirror"
+    BENCHMARK_FORK = "benchmark-fork"
+    COMMIT_MISSING = "commit-missing"  # the mirror lacks the merge commit or its parents
+    HISTORY_UNCLEAR = "history-unclear"  # what it changed cannot be told: an octopus, a rebase of unknown length
+    EMPTY = "empty"
+    LOCK_FILES_ONLY = "lock-files-only"
+    HUGE = "huge"
+    NO_CODE = "no-code"
+    NOTHING_TO_EDIT = "nothing-to-edit"  # it only creates files: no prompt could show anything
+    NO_ISSUE = "no-issue"
+    ISSUE_UNKNOWN = "issue-unknown"  # the events tell nothing of the linked issue, or nothing before the merge
+    UNREADABLE = "unreadable"  # binary, a link, a submodule, not UTF-8, a path that leaves the tree
+    UNSAYABLE = "unsayable"  # the edit format cannot say the change: Python that does not parse
+    MIRROR_BROKEN = "mirror-broken"  # git failed on what the mirror has of it
+    DUPLICATE = "duplicate"
+
+
+class LeftOut(Exception):
+    """Why a pull request is no row; `detail` is for the record of what could not be read."""
+
+    def __init__(self, step: Step, detail: str = "") -> None:
+        """Leave it out at a step."""
+        super().__init__(step)
+        self.step = step
+        self.detail = detail
+
+
+def funnel(pulls: int, left_out: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return the steps in order, each with how many it left out and how many went on."""
+    steps, kept = [], pulls
+    for step in Step:
+        kept -= left_out.get(step, 0)
+        steps.append({"step": step.value, "left_out": left_out.get(step, 0), "kept": kept})
+    return steps
+
+
+def is_benchmark(repo: str) -> bool:
+    """Tell whether a repository is one of a benchmark, by its name."""
+    return repo.lower() in NAMES
+
+
+def is_benchmark_fork(repo: str, *, origins: Iterable[str], said: bool, roots: Iterable[str]) -> bool:
+    """Tell whether a repository is a fork of one: by the origins that events name, or by a first commit.
+
+    `said` is that an event calls it a fork of an unknown repository; then the same short name is enough.
+    """
+    by_name = said and repo.rpartition("/")[2].lower() in _SHORT_NAMES
+    return by_name or any(map(is_benchmark, origins)) or not ROOTS.isdisjoint(roots)
+
+
+def before_the_mirror(repo: str, pull: Pull) -> Step | None:
     """Return why a pull request is left out by what events say of it, None where it is not."""
     if pull.merged is False:
         return Step.NOT_MERGED
@@ -90,3 +251,35 @@ def _is_code(path: str) -> bool:
 
 def _path(one: Changed) -> str:
     return one.path.decode("utf-8", "surrogateescape")
+
+
+class Link(NamedTuple):
+    """An issue by repository and number."""
+
+    repo: str
+    number: int
+
+
+def closing_links(texts: Iterable[str], repo: str) -> tuple[Link, ...]:
+    """Return the issues that the texts of a pull request of `repo` close, in order, each once, `MOST_LINKS` at most.
+
+    Code and HTML comments, as templates leave them, do not count; nor does a plain mention. "fixes #1, #2" is
+    read as both, as people mean it, though GitHub closes the first alone.
+    """
+    found: dict[Link, None] = {}
+    for text in texts:
+        for match in _CLOSING.finditer(_NO_WORDS.sub(" ", text)):
+            found[Link(match["repo"] or match["of"] or repo, int(match["number"]))] = None
+            for more in _MORE.finditer(match["more"]):
+                found[Link(more["repo"] or repo, int(more["number"]))] = None
+    return tuple(found)[:MOST_LINKS]
+
+
+def licence_of(data: bytes) -> str:
+    """Return the SPDX name of the licence that a file holds."""
+    text = _plain(data[:200_000].decode("utf-8", "replace"))
+    return next((name for name, phrase in _PHRASES if _plain(phrase) in text), "other")
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\s,]+", " ", text.lower())

@@ -1,19 +1,22 @@
-"""What a mirror knows: commits, what changed between two of them, contents. git is asked for many at once.
+"""The mirror of a repository, and what it knows: commits, what changed between two of them, contents.
 
 A mirror is somebody else's repository: git runs by `gitcommand`, with its folder named, on plumbing alone. Nothing in
-the mirror is run and nothing in it is written.
+the mirror is run and nothing in it is written. git is asked for many objects at once.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from agentless_mini.clones import REMOTE_HEAD
-from agentless_mini.errors import RepositoryError, printable
+from agentless_mini.clones import REMOTE_HEAD, bring_up_to_date, copy_of, remote_of
+from agentless_mini.errors import RepositoryError, Unreachable, printable
 from agentless_mini.gitcommand import GitCommand
-from agentless_mini.learning.curation.records import COMMIT_ID
+from agentless_mini.learning.curation.events import COMMIT_ID
 
 LINK, GITLINK = "120000", "160000"
 CALL_LIMIT = 600.0  # seconds: what git does here takes seconds in the largest repositories that are whole
@@ -22,8 +25,7 @@ SQUASHED = re.compile(r"\(#([1-9][0-9]{0,8})\)\s*$")
 MERGED = re.compile(r"Merge (?:pull request|PR) #([1-9][0-9]{0,8})\b")
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """A commit: its parents, when it was made (ISO 8601, UTC), what it says."""
 
     id: str
@@ -32,8 +34,7 @@ class Commit:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(NamedTuple):
     """A file that differs between two commits: blob ids ("" where it does not exist) and modes; -1 lines: binary."""
 
     path: bytes
@@ -41,6 +42,62 @@ class Changed:
     after: str
     modes: tuple[str, str]
     lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrors:
+    """Clones by `owner/name`. Names have passed `events.REPO_NAME`.
+
+    A mirror is `owner+name`, `owner/name` or `owner__name` in `folder`, each with or without `.git` after it, as given
+    or in lower case: a bare repository, or a folder that holds one as `repo` or `.git`. Where there is none and
+    `clone_from` is an address, `clone_from/owner/name` is cloned into `cache` and kept there.
+    """
+
+    folder: Path
+    cache: Path
+    clone_from: str = ""
+
+    def find(self, repo: str) -> Path | None:
+        """Return the git directory of a repository, None where there is none and none can be cloned."""
+        return self.kept(repo) or (self._cloned(repo) if self.clone_from else None)
+
+    def kept(self, repo: str) -> Path | None:
+        """Return the git directory of a repository in the folder of mirrors, None where there is none."""
+        for place in self._places(repo):
+            for folder in (place, place / "repo", place / ".git"):
+                if (folder / "HEAD").is_file() and (folder / "objects").is_dir():
+                    return folder.absolute()
+        return None
+
+    def states(self) -> Iterator[tuple[str, str]]:
+        """Yield the owners of mirrors, each with what changes when one comes, goes, or a bare one is fetched."""
+        with os.scandir(self.folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                with suppress(OSError):  # it went meanwhile
+                    owner = re.split(r"\+|__", entry.name)[0]
+                    yield owner, f"{entry.name} {entry.stat().st_mtime_ns}"
+
+    def _places(self, repo: str) -> Iterator[Path]:
+        for spelled in dict.fromkeys((repo, repo.lower())):
+            owner, _, name = spelled.partition("/")
+            for stem in (f"{owner}+{name}", f"{owner}/{name}", f"{owner}__{name}"):
+                yield self.folder / stem
+                yield self.folder / f"{stem}.git"
+
+    def _cloned(self, repo: str) -> Path | None:
+        """Clone a repository, or bring its clone up to date; one that cannot be is used as it is.
+
+        None where there is none to clone: gone, private or renamed, as many repositories in old events are. Raises
+        `Unreachable` where that is not known, for then the repository is owed.
+        """
+        remote = remote_of(f"{self.clone_from.rstrip('/')}/{repo}")
+        copy = copy_of(remote, self.cache).absolute()
+        try:
+            return bring_up_to_date(remote, None, self.cache).absolute()
+        except RepositoryError as error:
+            if isinstance(error, Unreachable) and not copy.exists():
+                raise
+            return copy if copy.exists() else None
 
 
 class History:
@@ -109,7 +166,9 @@ class History:
         Raises `RepositoryError` where neither names a commit (the branch is gone), or the history is cut (shallow).
         """
         if not self._tip:
-            self._tip = next(filter(None, map(self._resolved, (REMOTE_HEAD, "HEAD"))), "")
+            asked = ("rev-parse", "--verify", "--quiet")
+            tips = (self._git.ask(*asked, f"{name}^{{commit}}").out.decode().strip() for name in (REMOTE_HEAD, "HEAD"))
+            self._tip = next(filter(None, tips), "")
             shown = printable(str(self.folder))
             if not self._tip:
                 raise RepositoryError(f"HEAD of {shown} names no commit: point it at a branch (`git symbolic-ref`).")
@@ -117,23 +176,14 @@ class History:
                 raise RepositoryError(f"{shown} is a shallow clone: run `git fetch --unshallow` there.")
         return self._tip
 
-    def _resolved(self, name: str) -> str:
-        return self._git.ask("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").out.decode().strip()
-
     def merged_as(self, number: int) -> str:
-        """Return the commit on the tip's first parents that says it merges the pull request of a number, or ""."""
+        """Return the oldest commit on the tip's first parents that says it merges a pull request, or ""."""
         if self._numbers is None:
-            self._numbers = dict(self._numbered())
+            out = self._git.read("log", "--first-parent", "--format=%H %s", self.tip(), "--")
+            lines = (line.partition(" ") for line in out.decode("utf-8", "replace").split("\n"))
+            told = ((MERGED.match(subject) or SQUASHED.search(subject), name) for name, _, subject in lines)
+            self._numbers = {int(said[1]): name for said, name in told if said}
         return self._numbers.get(number, "")
-
-    def _numbered(self) -> Iterator[tuple[int, str]]:
-        """Yield numbers and commits, the newest first: of two that say the same the oldest counts."""
-        out = self._git.read("log", "--first-parent", "--format=%H %s", self.tip(), "--")
-        for line in out.decode("utf-8", "replace").split("\n"):
-            name, _, subject = line.partition(" ")
-            said = MERGED.match(subject) or SQUASHED.search(subject)
-            if said:
-                yield int(said[1]), name
 
     def _objects(self, ids: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
         """Yield the name, kind and data of each object that is there."""
@@ -148,9 +198,9 @@ class History:
                 at += size + 1
 
     def _batch(self, how: str, names: Sequence[str]) -> bytes:
-        if not names:
-            return b""
-        return self._git.read("cat-file", how, stdin="".join(f"{name}\n" for name in names).encode())
+        return (
+            b"" if not names else self._git.read("cat-file", how, stdin="".join(f"{name}\n" for name in names).encode())
+        )
 
 
 def is_squash(commit: Commit) -> bool:
@@ -164,14 +214,10 @@ def _commit(name: str, data: bytes) -> Commit:
     said_parents = (line[7:].decode("ascii", "replace") for line in lines if line.startswith(b"parent "))
     parents = tuple(parent for parent in said_parents if COMMIT_ID.fullmatch(parent))
     said = next((line.split() for line in lines if line.startswith(b"committer ")), [])
-    return Commit(name, parents, _date(said[-2] if len(said) > 2 else b""), message.decode("utf-8", "replace"))
-
-
-def _date(said: bytes) -> str:
-    try:
-        return datetime.fromtimestamp(max(int(said), 0), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return ""
+    at = ""
+    with suppress(ValueError, OverflowError, OSError, IndexError):
+        at = datetime.fromtimestamp(max(int(said[1:][-2]), 0), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Commit(name, parents, at, message.decode("utf-8", "replace"))
 
 
 def _differences(out: bytes, afters: Sequence[str]) -> list[tuple[Changed, ...]]:
@@ -186,20 +232,15 @@ def _differences(out: bytes, afters: Sequence[str]) -> list[tuple[Changed, ...]]
             found.append({})
             at += 1
         elif field.startswith(b":"):
-            found[-1][fields[at + 1]] = _changed(field, fields[at + 1])
+            old_mode, new_mode, *ids, _ = field[1:].decode().split(" ")
+            before, after = ("" if set(name) == {"0"} else name for name in ids)
+            found[-1][fields[at + 1]] = Changed(fields[at + 1], before, after, (old_mode, new_mode), 0)
             at += 2
         else:
             added, removed, path = field.split(b"\t", 2)
             lines = -1 if added == b"-" else int(added) + int(removed)
-            known = found[-1][path]
-            found[-1][path] = Changed(path, known.before, known.after, known.modes, lines)
+            found[-1][path] = found[-1][path]._replace(lines=lines)
             at += 1
     if len(found) != len(waiting):
         raise RepositoryError(f"git does not tell the changes of {printable(afters[-1])}: run `git fsck` there.")
     return [tuple(one.values()) for one in found]
-
-
-def _changed(field: bytes, path: bytes) -> Changed:
-    old_mode, new_mode, before, after, _ = field[1:].decode().split(" ")
-    ids = ["" if set(name) == {"0"} else name for name in (before, after)]
-    return Changed(path, ids[0], ids[1], (old_mode, new_mode), 0)

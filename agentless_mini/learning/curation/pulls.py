@@ -1,103 +1,239 @@
-"""From what events and the mirror say of a merged pull request to the words of a row: its issues, its conversation."""
+"""The merged pull requests of one repository -> rows, or the steps that leave them out.
+
+Which two commits say what a pull request did, at the merge base and after:
+
+merge commit   the merge base of its two parents, and the second parent: what the author wrote, no one else's work
+squash         the merge commit's parent, and the merge commit
+rebase         the commit as many steps back as there were commits; told from a squash by the numbers of files and lines
+
+A merge commit that no event names is looked for by the number that its subject tells. The history of a fork tells those
+of its origin as well, so it must be of the time of the events. Pull requests come a few at a time, so that git is asked
+for many at once and memory does not grow with them.
+"""
 
 import heapq
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from agentless_mini.learning.curation.history import Commit, History
-from agentless_mini.learning.curation.joined import Joined, Said
-from agentless_mini.learning.curation.links import Link, closing_links
-from agentless_mini.learning.curation.records import PullFacts, Text
-from agentless_mini.learning.curation.spans import MOST_COMMITS, Span
-from agentless_mini.learning.curation.steps import Step
+from agentless_mini.domain import Issue, Rejected
+from agentless_mini.edits import write_answer
+from agentless_mini.errors import RepositoryError
+from agentless_mini.learning.curation.filters import (
+    LICENCE_FILES,
+    LeftOut,
+    Link,
+    Step,
+    by_changes,
+    by_title,
+    closing_links,
+    licence_of,
+    unreadable,
+    wanted_files,
+)  # fmt: skip
+from agentless_mini.learning.curation.history import Changed, Commit, History, is_squash
+from agentless_mini.learning.curation.joined import Joined, Pull
+from agentless_mini.learning.curation.relevance import Relevance, Wish
+from agentless_mini.learning.curation.settings import CurateSettings
+from agentless_mini.learning.rows import Row, RowFile
 
+MOST_COMMITS = 250
 MOST_CONVERSATION = 200_000  # characters
+SLACK = timedelta(days=7)  # between a merge and its commit's date: clocks differ, and merges wait to be pushed
 _NUMBER = re.compile(r"\s*\(#\d+\)\s*$")
 _MERGE_SUBJECT = re.compile(r"Merge (?:pull request|PR) #\d+\b")
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
-    """What was said: the pull request's title, the issues' text, and the conversation until the merge."""
+class Span(NamedTuple):
+    """What a pull request did: commits before and after, the merge commit, and the changed files."""
 
-    title: str
-    issue: str
-    conversation: str
-    merged_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """A merged pull request and what it did."""
-
-    repo: str
-    number: int
-    pull: PullFacts
-    span: Span
-
-    @property
-    def merged_at(self) -> str:
-        """Return when it was merged: as events say, else the date of the merge commit."""
-        return self.pull.merged_at or self.span.merge.at
+    base: str
+    after: str
+    merge: Commit
+    changes: tuple[Changed, ...]
 
 
-def story(known: Joined, history: History, merged: Merged) -> Story | Step:
-    """Return what was said of a pull request, or `Step` where no issue that it closes is known."""
-    title, body = _words(merged.pull, merged.span.merge)
-    texts = (title, body, merged.span.merge.message)
-    links = closing_links(texts, merged.repo) or _linked_in_commits(history, merged)
-    if not links:
-        return Step.NO_ISSUE
-    found = {link: issue for link in links if (issue := _open_before(known, link, merged.merged_at))}
-    if not found:
-        return Step.ISSUE_UNKNOWN
-    told = "\n\n".join(map(_issue_text, found.values()))
-    return Story(title, told, _conversation(known, merged, tuple(found)), merged.merged_at)
+class RowMaker:
+    """Makes the rows of one repository."""
+
+    def __init__(
+        self, repo: str, known: Joined, history: History, settings: CurateSettings, relevance: Relevance
+    ) -> None:
+        """Read words from what the events tell, and contents from the history."""
+        self._repo = repo
+        self._known = known
+        self._history = history
+        self._settings = settings
+        self._relevance = relevance
+        self._licences: dict[str, str] = {}
+
+    def rows(self, pulls: Mapping[int, Pull]) -> dict[int, Row | LeftOut]:
+        """Return the row of each pull request, whose split is not yet known, or why there is none."""
+        try:
+            merges = self._merges(pulls)
+            ways = {number: self._ways(merge, pulls[number]) for number, merge in merges.items()}
+            pairs = list(dict.fromkeys(pair for found in ways.values() for pair in found))
+            changes = dict(zip(pairs, self._history.changes(pairs), strict=True))
+            found: dict[int, Row | LeftOut] = {}
+            for number, pull in pulls.items():
+                try:
+                    if number not in merges:
+                        raise LeftOut(Step.NOT_MERGED if pull.merged is None else Step.COMMIT_MISSING)
+                    real = {way: tuple(c for c in changes[way] if c.before != c.after) for way in ways[number]}
+                    found[number] = self._row(number, pull, _chosen(merges[number], pull, real))
+                except LeftOut as left_out:
+                    found[number] = left_out
+        except RepositoryError as error:
+            if len(pulls) == 1:
+                return dict.fromkeys(pulls, LeftOut(Step.MIRROR_BROKEN, str(error)))
+            # One commit that git cannot read is no reason to lose the others.
+            return {number: one for n in pulls for number, one in self.rows({n: pulls[n]}).items()}
+        return found
+
+    def _merges(self, pulls: Mapping[int, Pull]) -> dict[int, Commit]:
+        """Return the merge commits that the mirror has: those that events name, else those that name the number."""
+        known = self._history.commits([pull.merge for pull in pulls.values() if pull.merge])
+        told = {number: self._history.merged_as(number) for number, pull in pulls.items() if pull.merge not in known}
+        numbered = self._history.commits([name for name in told.values() if name])
+        fitting = {
+            number: numbered[name]
+            for number, name in told.items()
+            if name in numbered and _fits(numbered[name], pulls[number])
+        }
+        return {number: known[pull.merge] for number, pull in pulls.items() if pull.merge in known} | fitting
+
+    def _ways(self, merge: Commit, pull: Pull) -> list[tuple[str, str]]:
+        """Return the possible (before, after), the likeliest first."""
+        if len(merge.parents) == 2:
+            base = self._history.merge_base(*merge.parents)
+            return [(base, merge.parents[1])] if base else []
+        if len(merge.parents) != 1:
+            return []
+        rebased = self._history.ancestor(merge.id, pull.commits) if 1 < pull.commits <= MOST_COMMITS else ""
+        return [(base, merge.id) for base in (merge.parents[0], rebased) if base]
+
+    def _row(self, number: int, pull: Pull, span: Span) -> Row:
+        if step := by_changes(span.changes, self._settings):
+            raise LeftOut(step)
+        title, issues = self._words(pull, span)
+        if step := by_title(title):
+            raise LeftOut(step)
+        name = f"{self._repo}#{number}"
+        merged_at = pull.merged_at or span.merge.at
+        changed = self._changed(wanted_files(span.changes, self._settings.oracle))
+        text = "\n\n".join(issues.values())
+        wish = Wish(self._history.folder, span.base, Issue(text, name), frozenset(file.path for file in changed))
+        row = Row(
+            id=name,
+            repo=self._repo,
+            title=title,
+            issue=text,
+            conversation=self._conversation((*issues, Link(self._repo, number)), merged_at),
+            files=(*changed, *self._unmodified(span.base, self._relevance(wish))),
+            base=span.base,
+            merged_at=merged_at,
+            licence=self._licence(span.base),
+            split="",
+        )
+        outcome = write_answer(row.oracle())
+        if isinstance(outcome, Rejected):
+            raise LeftOut(Step.UNSAYABLE, outcome.detail)
+        return row
+
+    def _words(self, pull: Pull, span: Span) -> tuple[str, dict[Link, str]]:
+        """Return the title and the issues that are closed and were open before the merge: later ones may tell of it.
+
+        Where no event tells title and body they are those that GitHub writes into merge commits.
+        """
+        title, body = pull.title, pull.body
+        if not title:
+            subject, _, rest = span.merge.message.partition("\n")
+            if _MERGE_SUBJECT.match(subject):
+                subject, _, rest = rest.strip().partition("\n")
+            title, body = _NUMBER.sub("", subject.strip()), rest.strip()
+        links = closing_links((title, body, span.merge.message), self._repo) or closing_links(
+            self._history.messages(span.base, span.after, MOST_COMMITS), self._repo
+        )
+        if not links:
+            raise LeftOut(Step.NO_ISSUE)
+        found = {}
+        for link in links:
+            issue = self._known.issue(*link)
+            if issue and issue.title.strip() and issue.created_at < (pull.merged_at or span.merge.at):
+                found[link] = f"{issue.title.strip()}\n\n{issue.body.strip()}".strip().replace("\r\n", "\n")
+        if not found:
+            raise LeftOut(Step.ISSUE_UNKNOWN)
+        return title, found
+
+    def _conversation(self, threads: Sequence[Link], until: str) -> str:
+        """Return what people said until the merge, in order of time."""
+        pieces: list[str] = []
+        room = MOST_CONVERSATION
+        for one in heapq.merge(*(self._known.said(*link) for link in threads), key=lambda said: said.at):
+            place = f" on {one.place}" if one.place else ""
+            body = one.body.strip().replace("\r\n", "\n")
+            pieces.append(f"{one.login or 'somebody'}{place}, {one.at}:\n{body}")
+            room -= len(pieces[-1])
+            if one.at > until or room < 0:
+                pieces.pop()
+                break
+        return "\n\n".join(pieces)
+
+    def _changed(self, wanted: Sequence[Changed]) -> tuple[RowFile, ...]:
+        """Return the changed files, sorted by path."""
+        for one in wanted:
+            if why := unreadable(one):
+                raise LeftOut(Step.UNREADABLE, f"{one.path!r}: {why}")
+        ids = [name for one in wanted for name in (one.before, one.after) if name]
+        if sum(size for _, size in self._history.found(ids).values()) > self._settings.most_bytes:
+            raise LeftOut(Step.HUGE)
+        texts = {name: text for name, data in self._history.blobs(ids).items() if (text := _text(data)) is not None}
+        if lacking := sorted(set(ids) - texts.keys()):
+            raise LeftOut(Step.UNREADABLE, f"{lacking[0]}: not UTF-8, or missing")
+        files = (RowFile(one.path.decode(), texts.get(one.before), texts.get(one.after)) for one in wanted)
+        return tuple(sorted(files, key=lambda file: file.path))
+
+    def _unmodified(self, base: str, paths: Sequence[str]) -> tuple[RowFile, ...]:
+        """Return relevant files as they are, sorted by path, those that are too large or no text left out."""
+        sizes = self._history.found([f"{base}:{path}" for path in paths])
+        fitting = {spec: name for spec, (name, size) in sizes.items() if size <= self._settings.most_bytes}
+        data = self._history.blobs(list(dict.fromkeys(fitting.values())))
+        texts = {spec.partition(":")[2]: _text(data[name]) for spec, name in fitting.items() if name in data}
+        return tuple(RowFile(path, text, text) for path, text in sorted(texts.items()) if text is not None)
+
+    def _licence(self, base: str) -> str:
+        """Return the licence at a commit; its text is read once for each text."""
+        found = self._history.found([f"{base}:{name}" for name in LICENCE_FILES])
+        name, size = next(iter(found.values()), ("", 0))
+        if name and name not in self._licences:
+            self._licences[name] = licence_of(self._history.blobs([name])[name]) if size < 10**6 else "other"
+        return self._licences.get(name, "")
 
 
-def _words(pull: PullFacts, merge: Commit) -> tuple[str, str]:
-    """Return title and body; where no event tells them those that GitHub writes into merge commits."""
-    if pull.title:
-        return pull.title, pull.body
-    subject, _, rest = merge.message.partition("\n")
-    if _MERGE_SUBJECT.match(subject):
-        subject, _, rest = rest.strip().partition("\n")
-    return _NUMBER.sub("", subject.strip()), rest.strip()
+def _fits(merge: Commit, pull: Pull) -> bool:
+    """Tell whether a commit is of the time of a pull request."""
+    if not merge.at:
+        return False
+    at, since, until = map(datetime.fromisoformat, (merge.at, pull.since or merge.at, pull.merged_at or merge.at))
+    return since - at <= SLACK and at - until <= SLACK
 
 
-def _linked_in_commits(history: History, merged: Merged) -> tuple[Link, ...]:
-    span = merged.span
-    return closing_links(history.messages(span.base, span.after, MOST_COMMITS), merged.repo)
+def _chosen(merge: Commit, pull: Pull, ways: Mapping[tuple[str, str], tuple[Changed, ...]]) -> Span:
+    """Choose among the ways: by the number of files, by that of lines, by a subject that tells of a squash."""
+    fitting = [way for way, changes in ways.items() if len(ways) == 1 or len(changes) == pull.changed_files]
+    if len(fitting) > 1:
+        fitting = [way for way in fitting if sum(max(c.lines, 0) for c in ways[way]) == pull.lines] or fitting
+    if len(fitting) != 1 and is_squash(merge):
+        fitting = list(ways)[:1]
+    if len(fitting) != 1:
+        raise LeftOut(Step.HISTORY_UNCLEAR)
+    return Span(*fitting[0], merge, ways[fitting[0]])
 
 
-def _open_before(known: Joined, link: Link, moment: str) -> Text | None:
-    """Return an issue with words that was there before a moment; what came later may tell of the repair."""
-    issue = known.issue(link.repo, link.number)
-    return issue if issue and issue.title.strip() and issue.created_at < moment else None
-
-
-def _issue_text(issue: Text) -> str:
-    return f"{issue.title.strip()}\n\n{issue.body.strip()}".strip().replace("\r\n", "\n")
-
-
-def _conversation(known: Joined, merged: Merged, issues: tuple[Link, ...]) -> str:
-    """Return what people said of the issues and the pull request until it was merged, in order of time."""
-    threads = [known.said(link.repo, link.number) for link in (*issues, Link(merged.repo, merged.number))]
-    pieces: list[str] = []
-    room = MOST_CONVERSATION
-    for piece in _pieces(heapq.merge(*threads, key=lambda said: said.at), merged.merged_at):
-        room -= len(piece)
-        if room < 0:
-            break
-        pieces.append(piece)
-    return "\n\n".join(pieces)
-
-
-def _pieces(said: Iterator[Said], until: str) -> Iterator[str]:
-    for one in said:
-        if one.at > until:
-            return
-        place = f" on {one.comment.place}" if one.comment.place else ""
-        body = one.comment.body.strip().replace("\r\n", "\n")
-        yield f"{one.comment.login or 'somebody'}{place}, {one.at}:\n{body}"
+def _text(data: bytes) -> str | None:
+    """Return the text of a file that is one: UTF-8 without a NUL."""
+    try:
+        return None if b"\0" in data else data.decode()
+    except UnicodeDecodeError:
+        return None

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
-from agentless_mini.domain import Event, Issue, Patch, Snapshot
+from agentless_mini.domain import Issue, Snapshot
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.lexical import is_sayable, survey
 from agentless_mini.ports import Sampler
@@ -31,73 +30,51 @@ class Wish:
     changed: frozenset[str]
 
 
-class Relevance(Protocol):
-    """A way to find relevant but unmodified files."""
-
-    def paths(self, wish: Wish) -> tuple[str, ...]:
-        """Return paths of the tree that are not among the changed, the likeliest first."""
-        ...
-
+Relevance = Callable[[Wish], tuple[str, ...]]
+"""Finds paths of the tree that are not among the changed, the likeliest first."""
 
 Finding = Callable[[Path], AbstractContextManager[Relevance]]
 """Opens a way to find files, for one task, whose record may lie at the path. It is sent to other processes."""
 
 
-class NoRelevance:
-    """Finds none."""
-
-    def paths(self, wish: Wish) -> tuple[str, ...]:
-        """Return nothing."""
-        return ()
-
-
 @dataclass(frozen=True, slots=True)
-class LexicalRelevance:
-    """Finds the likeliest files of the lexical ranking of localization, without a model."""
-
-    most: int
-
-    def paths(self, wish: Wish) -> tuple[str, ...]:
-        """Return the first of the ranking that the repair leaves alone."""
-        return _others(survey(wish.issue, _snapshot(wish)).ranked, wish, self.most)
-
-
 class SampledRelevance:
-    """Finds the files that localization names and the repair leaves alone."""
+    """Finds the files that localization names and the repair leaves alone, `most` at most.
 
-    def __init__(self, session: Session, settings: LocalizeSettings, most: int, runner: asyncio.Runner) -> None:
-        """Ask the sampler of a session, from the event loop of the runner, for `most` files at most."""
-        self._session = session
-        self._settings = settings
-        self._most = most
-        self._runner = runner
+    The sampler of the session is asked from the event loop of the runner.
+    """
 
-    def paths(self, wish: Wish) -> tuple[str, ...]:
+    session: Session
+    settings: LocalizeSettings
+    most: int
+    runner: asyncio.Runner
+
+    def __call__(self, wish: Wish) -> tuple[str, ...]:
         """Return what the lists name, those with more votes first; none where the issue leaves no room for a tree."""
         snapshot = _snapshot(wish)
         subject = Subject(wish.issue, snapshot, survey(wish.issue, snapshot))
-        session = replace(self._session, instance=wish.issue.source)
+        session = replace(self.session, instance=wish.issue.source)
         try:
-            found = self._runner.run(localize(subject, session, self._settings))
+            found = self.runner.run(localize(subject, session, self.settings))
         except ContextTooSmall:
             return ()
         named = dict.fromkeys(path for paths in found.lists for path in paths)
-        return _others(tuple(named), wish, self._most)
+        return _others(tuple(named), wish, self.most)
 
 
 @dataclass(frozen=True, slots=True)
 class WithoutModel:
-    """Opens what needs no model: `most` files of the lexical ranking, none where it is 0."""
+    """Opens what needs no model: the first `most` files of localization's lexical ranking, none where it is 0."""
 
     most: int
 
     @contextmanager
-    def _open(self) -> Iterator[Relevance]:
-        yield LexicalRelevance(self.most) if self.most else NoRelevance()
-
-    def __call__(self, record: Path) -> AbstractContextManager[Relevance]:
+    def __call__(self, record: Path) -> Iterator[Relevance]:
         """Open it; nothing is recorded."""
-        return self._open()
+        yield self._lexical if self.most else lambda _: ()
+
+    def _lexical(self, wish: Wish) -> tuple[str, ...]:
+        return _others(survey(wish.issue, _snapshot(wish)).ranked, wish, self.most)
 
 
 def _snapshot(wish: Wish) -> Snapshot:
@@ -110,12 +87,4 @@ def _others(paths: tuple[str, ...], wish: Wish, most: int) -> tuple[str, ...]:
 
 def quiet_session(sampler: Sampler, prompts: Prompts) -> Session:
     """Return a session that checks no patch, for there is none, and tells nobody what happens."""
-    return Session(sampler, prompts, _accepted, _untold, "")
-
-
-def _accepted(patch: Patch) -> Patch:
-    return patch
-
-
-def _untold(event: Event) -> None:
-    pass
+    return Session(sampler, prompts, lambda patch: patch, lambda event: None, "")

@@ -7,9 +7,9 @@ import pytest
 
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.learning.curation.curation import curate
+from agentless_mini.learning.curation.filters import Step
 from agentless_mini.learning.curation.settings import CurateSettings
-from agentless_mini.learning.curation.steps import Step
-from agentless_mini.learning.curation.tasks import one_by_one
+from agentless_mini.learning.curation.workers import one_by_one
 from tests.gitrepo import git
 from tests.learning.curation.test_curation import many
 from tests.learning.curation.world import (
@@ -30,7 +30,8 @@ from tests.learning.curation.world import (
     trimmed_event,
 )
 
-pytest.importorskip("pyarrow", reason="pyarrow is not installed (the extra 'train')")
+for library in ("pyarrow", "duckdb", "datasketch"):
+    pytest.importorskip(library, reason="a library is not installed (the extra 'train')")
 
 
 # --- joins -----------------------------------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ def test_two_curations_do_not_write_to_one_folder(tmp_path: Path) -> None:
 def test_a_shard_that_is_damaged_is_a_sentence(tmp_path: Path) -> None:
     world = small_world(tmp_path)
     world.curate()
-    for shard in (tmp_path / "out" / "work").glob("parts-*/*.sqlite"):
+    for shard in (tmp_path / "out" / "work").glob("parts-*/*/rows.parquet"):
         shard.write_bytes(b"")
     with pytest.raises(EnvironmentFailed, match="and run this again"):
         world.curate()

@@ -20,7 +20,8 @@ from tests.evaluation.cluster_nodes import ray_nodes
 from tests.learning.curation.test_curation import many
 from tests.learning.curation.world import FIXED, World, issue_event, pull_event, rows_of, small_world
 
-pytest.importorskip("pyarrow", reason="pyarrow is not installed (the extra 'train')")
+for library in ("pyarrow", "duckdb", "datasketch"):
+    pytest.importorskip(library, reason="a library is not installed (the extra 'train')")
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_model_names_the_relevant_files_and_is_asked_once(home: Home, tmp_path
 
 def shards(folder: Path) -> int:
     """Count the files of shards, while files and folders come and go."""
-    return sum(".sqlite" in name for _, _, names in os.walk(folder) for name in names)
+    return sum(".parquet" in name for _, _, names in os.walk(folder) for name in names)
 
 
 @pytest.mark.thorough

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agentless_mini.errors import UsageError
+from agentless_mini.learning.curation.filters import Step
 from agentless_mini.learning.curation.settings import CurateSettings, Oracle
-from agentless_mini.learning.curation.steps import Step
-from agentless_mini.learning.curation.tasks import Task, in_processes, one_by_one
+from agentless_mini.learning.curation.workers import Task, in_processes, one_by_one
 from agentless_mini.learning.rows import Row, RowFile
 from tests.gitrepo import git
 from tests.learning.curation.world import (
@@ -34,7 +34,8 @@ from tests.learning.curation.world import (
     user,
 )
 
-pytest.importorskip("pyarrow", reason="pyarrow is not installed (the extra 'train')")
+for library in ("pyarrow", "duckdb", "datasketch"):
+    pytest.importorskip(library, reason="a library is not installed (the extra 'train')")
 
 
 def test_a_pull_request_becomes_a_row(tmp_path: Path) -> None:

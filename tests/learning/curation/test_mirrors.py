@@ -8,10 +8,8 @@ import pytest
 
 from agentless_mini.domain import Issue
 from agentless_mini.errors import RepositoryError, Unreachable
-from agentless_mini.learning.curation.history import History
-from agentless_mini.learning.curation.mirrors import Mirrors
+from agentless_mini.learning.curation.history import History, Mirrors
 from agentless_mini.learning.curation.relevance import (
-    LexicalRelevance,
     SampledRelevance,
     Wish,
     WithoutModel,
@@ -125,9 +123,9 @@ def wish(folder: Path) -> Wish:
 
 
 def test_the_lexical_ranking_names_files_that_are_not_changed(tmp_path: Path) -> None:
-    assert LexicalRelevance(1).paths(wish(tmp_path)) == ("double.py",)
-    with WithoutModel(0)(tmp_path) as none:
-        assert none.paths(wish(tmp_path / "again")) == ()
+    with WithoutModel(1)(tmp_path) as lexical, WithoutModel(0)(tmp_path) as none:
+        assert lexical(wish(tmp_path)) == ("double.py",)
+        assert none(wish(tmp_path / "again")) == ()
 
 
 def test_a_model_is_asked_once_and_recorded(tmp_path: Path) -> None:
@@ -136,5 +134,5 @@ def test_a_model_is_asked_once_and_recorded(tmp_path: Path) -> None:
         with Store.open(tmp_path / "store.sqlite") as store, asyncio.Runner() as runner:
             session = quiet_session(RecordedSampler(sampler, store, "scripted"), load_prompts(None))
             found = SampledRelevance(session, LocalizeSettings(samples=1), 2, runner)
-            assert found.paths(asked) == ("other.py", "double.py")
+            assert found(asked) == ("other.py", "double.py")
     assert len(sampler.requests) == 1

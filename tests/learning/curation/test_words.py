@@ -1,23 +1,29 @@
 """What is told by words alone: links, titles of bumps, lock files, licences, benchmarks, splits."""
 
-import sqlite3
 import time
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentless_mini.learning.curation.exclusions import NAMES, ROOTS, is_benchmark, is_benchmark_fork
-from agentless_mini.learning.curation.families import Families, split_of
-from agentless_mini.learning.curation.filters import before_the_mirror, by_changes, is_lock_file, unreadable
+from agentless_mini.learning.curation.collecting import Families, split_of
+from agentless_mini.learning.curation.filters import (
+    NAMES,
+    ROOTS,
+    Link,
+    Step,
+    before_the_mirror,
+    by_changes,
+    closing_links,
+    is_benchmark,
+    is_benchmark_fork,
+    is_lock_file,
+    licence_of,
+    unreadable,
+)
 from agentless_mini.learning.curation.history import Changed
-from agentless_mini.learning.curation.licences import licence_of
-from agentless_mini.learning.curation.links import Link, closing_links
-from agentless_mini.learning.curation.records import PullFacts
+from agentless_mini.learning.curation.joined import Pull
 from agentless_mini.learning.curation.settings import CurateSettings, Oracle
-from agentless_mini.learning.curation.steps import Step
 
 
 @pytest.mark.parametrize(
@@ -75,7 +81,7 @@ def test_there_are_not_more_links_than_that() -> None:
     ],
 )
 def test_bumps_are_known_by_their_titles(title: str) -> None:
-    assert before_the_mirror("a/b", PullFacts(True, title=title)) is Step.VERSION_BUMP
+    assert before_the_mirror("a/b", Pull(True, title=title)) is Step.VERSION_BUMP
 
 
 @pytest.mark.parametrize(
@@ -89,19 +95,19 @@ def test_bumps_are_known_by_their_titles(title: str) -> None:
     ],
 )
 def test_other_titles_are_no_bumps(title: str) -> None:
-    assert before_the_mirror("a/b", PullFacts(True, title=title)) is None
+    assert before_the_mirror("a/b", Pull(True, title=title)) is None
 
 
 @pytest.mark.parametrize(
     "pull",
     [
-        PullFacts(True, bot=True),
-        PullFacts(True, login="renovate[bot]"),
-        PullFacts(None, branch="dependabot/npm_and_yarn/x"),
-        PullFacts(True, title="automerge of the day"),
+        Pull(True, bot=True),
+        Pull(True, login="renovate[bot]"),
+        Pull(None, branch="dependabot/npm_and_yarn/x"),
+        Pull(True, title="automerge of the day"),
     ],
 )
-def test_what_programs_made_is_left_out(pull: PullFacts) -> None:
+def test_what_programs_made_is_left_out(pull: Pull) -> None:
     assert before_the_mirror("a/b", pull) is Step.BOT
 
 
@@ -188,34 +194,32 @@ def test_forks_of_benchmarks_are_known_by_origin_name_and_first_commit() -> None
     assert not is_benchmark_fork("a/django", origins=["c/d"], said=False, roots=["0" * 40])
 
 
-def test_families_join_over_names_and_first_commits(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "kin.sqlite")) as database:
-        families = Families(database)
-        families.join("z/one", ["root1"])
-        families.join("y/two", ["root2"])
-        families.join("B/three", ["root1", "root3"])
-        assert families.of("Z/One") == families.of("b/three") == "root1"
-        assert families.of("y/two") == "root2"
-        families.join("a/four", ["root2"])
-        assert families.of("a/four") == "root2"
-        families.join("a/four", ["y/two", "root3"])
-        assert {families.of(name) for name in ("z/one", "y/two", "b/three", "a/four", "root2")} == {"root1"}
-        families.join("a/five", ["a/six"])
-        assert families.of("a/six") == "a/five"
-        assert families.of("x/alone") == "x/alone"
+def test_families_join_over_names_and_first_commits() -> None:
+    families = Families()
+    families.join("z/one", ["root1"])
+    families.join("y/two", ["root2"])
+    families.join("B/three", ["root1", "root3"])
+    assert families.of("Z/One") == families.of("b/three") == "root1"
+    assert families.of("y/two") == "root2"
+    families.join("a/four", ["root2"])
+    assert families.of("a/four") == "root2"
+    families.join("a/four", ["y/two", "root3"])
+    assert {families.of(name) for name in ("z/one", "y/two", "b/three", "a/four", "root2")} == {"root1"}
+    families.join("a/five", ["a/six"])
+    assert families.of("a/six") == "a/five"
+    assert families.of("x/alone") == "x/alone"
 
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20))
 def test_families_are_the_connected_ones(pairs: list[tuple[int, int]]) -> None:
     groups = [{number} for number in range(10)]
-    with closing(sqlite3.connect(":memory:")) as database:
-        families = Families(database)
-        for one, two in pairs:
-            families.join(f"o/{one}", [f"o/{two}"])
-            joined = next(g for g in groups if one in g) | next(g for g in groups if two in g)
-            groups = [group for group in groups if not group & joined] + [joined]
-        assert all(families.of(f"o/{n}") == f"o/{min(group)}" for group in groups for n in group)
+    families = Families()
+    for one, two in pairs:
+        families.join(f"o/{one}", [f"o/{two}"])
+        joined = next(g for g in groups if one in g) | next(g for g in groups if two in g)
+        groups = [group for group in groups if not group & joined] + [joined]
+    assert all(families.of(f"o/{n}") == f"o/{min(group)}" for group in groups for n in group)
 
 
 def test_splits_have_their_shares_and_hang_on_name_and_seed_alone() -> None:
