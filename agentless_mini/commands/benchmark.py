@@ -10,12 +10,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agentless_mini.commands.bedding import cluster_beds, docker_beds
 from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, evaluate
 from agentless_mini.commands.evaluation_options import BenchmarkOptions, FleetOptions
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.submitting import submit
 from agentless_mini.commands.terminal import people, require_stdout
+from agentless_mini.commands.testbeds import cluster_testbeds, docker_testbeds
 from agentless_mini.config import Config
 from agentless_mini.environments.settings import SandboxKind
 from agentless_mini.errors import UsageError, boundary, printable
@@ -47,8 +47,8 @@ def run_eval(benchmark: BenchmarkOptions, fleet: FleetOptions, config: Config, m
         oracle=benchmark.oracle_files,
         endpoints=tuple(map(_address, fleet.endpoint or ())),
     )
-    bedding = cluster_beds(fleet.cluster, machine) if fleet.cluster else docker_beds(machine)
-    code = evaluate(evaluation, machine, bedding, Console(quiet=True) if fleet.quiet else people())
+    open_testbeds = cluster_testbeds(fleet.cluster, machine) if fleet.cluster else docker_testbeds(machine)
+    code = evaluate(evaluation, machine, open_testbeds, Console(quiet=True) if fleet.quiet else people())
     if benchmark.submission is not None:
         submit(evaluation, benchmark.split or Path(dataset.name).stem, benchmark.submission)
     sys.stdout.buffer.write(os.fsencode(evaluation.folder) + b"\n")

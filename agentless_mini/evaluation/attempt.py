@@ -57,7 +57,7 @@ IMAGE, CONTEXT = "image", "context"
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class EvalContext:
     """What the attempts of an evaluation share.
 
     `sampler` and `scoring` record in `store` what they are asked. `settings` are those of the chain as text, for the
@@ -89,7 +89,7 @@ class Assignment:
     files: tuple[str, ...] | None = None
 
 
-async def attempt(task: Assignment, desk: Desk, beds: Testbeds, watch: Watch) -> AttemptRecord:
+async def attempt(task: Assignment, context: EvalContext, testbeds: Testbeds, watch: Watch) -> AttemptRecord:
     """Bring an instance to its end and return how far it came, which the caller records.
 
     What keeps the whole evaluation from going on is raised: a store that cannot be written, a model server that is
@@ -97,11 +97,11 @@ async def attempt(task: Assignment, desk: Desk, beds: Testbeds, watch: Watch) ->
     (`UsageError`), a node that was lost (`NodeLost`: try again). The seconds of earlier attempts count where this one
     goes on from their prediction.
     """
-    store, name = desk.store, task.instance.id
+    store, name = context.store, task.instance.id
     found = store.evals.attempt(name)
     progress = _Progress(watch, found.seconds if found is not None and found.run is not None else 0.0)
     try:
-        run = await _brought_to_its_end(task, desk, beds, progress)
+        run = await _brought_to_its_end(task, context, testbeds, progress)
         record = AttemptRecord(name, run, AttemptState.DONE)
     except (NodeLost, StoreError, StoreBusy):
         raise
@@ -162,64 +162,72 @@ class _Progress:
         self._watch(event)
 
 
-async def _brought_to_its_end(task: Assignment, desk: Desk, beds: Testbeds, progress: _Progress) -> RunId:
-    run = desk.store.evals.decided(task.instance.id)
-    prediction = recorded_prediction(desk.store.runs.trace(run)) if run is not None else None
-    if run is not None and prediction is not None and not _owed(prediction, task, desk):
+async def _brought_to_its_end(task: Assignment, context: EvalContext, testbeds: Testbeds, progress: _Progress) -> RunId:
+    run = context.store.evals.decided(task.instance.id)
+    prediction = recorded_prediction(context.store.runs.trace(run)) if run is not None else None
+    if run is not None and prediction is not None and not _owed(prediction, task, context):
         return run
-    async with beds.open(task.instance, progress) as bed:
+    async with testbeds.open(task.instance, progress) as testbed:
         if run is None or prediction is None:
-            run, prediction = await _predict(task, desk, bed, progress)
+            run, prediction = await _predict(task, context, testbed, progress)
         progress(PhaseStarted(Phase.GRADING))
-        await together([_grade(patch, task, desk, bed) for patch in _owed(prediction, task, desk)])
+        await together([_grade(patch, task, context, testbed) for patch in _owed(prediction, task, context)])
     return run
 
 
 # --- the prediction --------------------------------------------------------------------------------------------------
 
 
-async def _predict(task: Assignment, desk: Desk, bed: Testbed, progress: _Progress) -> tuple[RunId, Prediction]:
-    tree = await bed.tree()
+async def _predict(
+    task: Assignment, context: EvalContext, testbed: Testbed, progress: _Progress
+) -> tuple[RunId, Prediction]:
+    tree = await testbed.tree()
     start = RunStart(
-        model=desk.model,
+        model=context.model,
         instance=task.instance.id,
         repository=task.instance.repo,
         commit=task.instance.base_commit,
         tree=tree.digest,
         issue=task.instance.issue,
-        command=desk.command,
-        settings=desk.settings,
-        versions=desk.versions,
+        command=context.command,
+        settings=context.settings,
+        versions=context.versions,
     )
-    run = desk.store.runs.begin(start)
-    with _ended(desk.store, run):
-        sampler = TracedSampler(desk.sampler, desk.store, run)
-        scoring = traced_scoring(desk.scoring, desk.store, run) if desk.scoring else None
+    run = context.store.runs.begin(start)
+    with _ended(context.store, run):
+        sampler = TracedSampler(context.sampler, context.store, run)
+        scoring = traced_scoring(context.scoring, context.store, run) if context.scoring else None
         session = Session(
-            sampler, desk.prompts, snapshot_check(tree), progress, task.instance.id, scoring, derive=desk.store.derive
+            sampler,
+            context.prompts,
+            snapshot_check(tree),
+            progress,
+            task.instance.id,
+            scoring,
+            derive=context.store.derive,
         )
-        opening = _recorded(bed.opening(tree), desk.store, run)
-        chain, notes = _chain(task, desk, tree)
+        opening = _recorded(testbed.opening(tree), context.store, run)
+        chain, notes = _chain(task, context, tree)
         prediction = await resolve(task.instance.issue, tree, session, chain, opening)
         prediction = replace(prediction, notes=(*notes, *prediction.notes))
-        desk.store.runs.put_prediction(run, prediction)
+        context.store.runs.put_prediction(run, prediction)
     # Before the grades, which may fail: the prediction is paid for.
     predicted = AttemptRecord(task.instance.id, run, AttemptState.PREDICTED, seconds=progress.seconds)
-    desk.store.evals.put_attempt(predicted)
+    context.store.evals.put_attempt(predicted)
     return run, prediction
 
 
-def _chain(task: Assignment, desk: Desk, tree: Snapshot) -> tuple[ChainSettings, tuple[str, ...]]:
+def _chain(task: Assignment, context: EvalContext, tree: Snapshot) -> tuple[ChainSettings, tuple[str, ...]]:
     """Return the settings for this tree, and notes on files that were named for it and cannot be shown."""
     if task.files is None:
-        return desk.chain, ()
+        return context.chain, ()
     texts = {file.path for file in tree.files if file.kind is FileKind.TEXT and is_sayable(file.path)}
     files = tuple(path for path in task.files if path in texts)
     if not files:
-        return desk.chain, ("No file that was named can be shown as text: the model was asked for files.",)
+        return context.chain, ("No file that was named can be shown as text: the model was asked for files.",)
     less = len(task.files) - len(files)
     notes = (f"Files that were named and cannot be shown as text were left out: {less}.",) if less else ()
-    return desk.chain.model_copy(update={"files": files}), notes
+    return context.chain.model_copy(update={"files": files}), notes
 
 
 @contextmanager
@@ -252,19 +260,19 @@ def _recorded(opening: Opening | NoBench, store: Store, run: RunId) -> Opening |
 # --- the grades ------------------------------------------------------------------------------------------------------
 
 
-def _owed(prediction: Prediction, task: Assignment, desk: Desk) -> tuple[Patch, ...]:
+def _owed(prediction: Prediction, task: Assignment, context: EvalContext) -> tuple[Patch, ...]:
     """Return what is still to be graded: what never was, and what timed out when its tests were given less time."""
 
     def is_owed(patch: Patch) -> bool:
-        grade = desk.store.evals.get_grade(grade_key(task.row, patch.diff))
-        return grade is None or json.loads(grade.report).get("timeout", desk.grade_seconds) < desk.grade_seconds
+        grade = context.store.evals.get_grade(grade_key(task.row, patch.diff))
+        return grade is None or json.loads(grade.report).get("timeout", context.grade_seconds) < context.grade_seconds
 
-    return tuple(filter(is_owed, wanted_grades(prediction, desk.grading, desk.chain.rank)))
+    return tuple(filter(is_owed, wanted_grades(prediction, context.grading, context.chain.rank)))
 
 
-async def _grade(patch: Patch, task: Assignment, desk: Desk, bed: Testbed) -> None:
-    grade = await bed.grade(patch.diff)
-    desk.store.evals.put_grade(
+async def _grade(patch: Patch, task: Assignment, context: EvalContext, testbed: Testbed) -> None:
+    grade = await testbed.grade(patch.diff)
+    context.store.evals.put_grade(
         GradeRecord(
             key=grade_key(task.row, patch.diff),
             instance=task.instance.id,

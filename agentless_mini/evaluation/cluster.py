@@ -22,7 +22,7 @@ from typing import Any, Protocol, Self, TypeVar, TypeVarTuple, cast
 from agentless_mini import __version__
 from agentless_mini.errors import EnvironmentFailed, NodeLost, boundary, printable
 from agentless_mini.evaluation.dataset import Instance
-from agentless_mini.evaluation.node import Link, MakeTestbeds, Node, Raised, open_remote
+from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink, Raised, open_remote
 from agentless_mini.evaluation.ports import Testbed
 from agentless_mini.installing import install_command
 from agentless_mini.ports import Watch
@@ -39,7 +39,7 @@ Arguments = TypeVarTuple("Arguments")
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class ClusterMachine:
     """A machine of a cluster. `name` is for people."""
 
     id: str
@@ -49,11 +49,11 @@ class Machine:
 class Cluster(Protocol):
     """Machines that come and go, and a way to put a `Node` on each."""
 
-    async def machines(self) -> tuple[Machine, ...]:
+    async def machines(self) -> tuple[ClusterMachine, ...]:
         """Return those that are there now. Raises `EnvironmentFailed` where the cluster itself is gone."""
         ...
 
-    async def enlist(self, machine: Machine, make: MakeTestbeds) -> Link:
+    async def enlist(self, machine: ClusterMachine, make: MakeTestbeds) -> NodeLink:
         """Return the way to a new node on a machine, which has been started.
 
         Raises `NodeLost` where the machine is gone meanwhile, and what else is an `EnvironmentFailed` where it cannot
@@ -66,8 +66,8 @@ class Cluster(Protocol):
 class _Member:
     """A node that is used: how many testbeds are open on it, and the images that it has had open."""
 
-    machine: Machine
-    link: Link
+    machine: ClusterMachine
+    link: NodeLink
     open: int = 0
     images: set[str] = field(default_factory=set)
 
@@ -75,17 +75,17 @@ class _Member:
 class ClusterTestbeds:
     """The testbeds of the nodes of a cluster. See `ports.Testbeds`. Use it as an async context manager.
 
-    An instance goes to a node that has had its image, else to the one with the fewest open; `beds` are open on a node
-    at once at most. `tell` is given a sentence when a node joins, is left out or is lost.
+    An instance goes to a node that has had its image, else to the one with the fewest open; `most` are open on a
+    node at once at most. `tell` is given a sentence when a node joins, is left out or is lost.
     """
 
     def __init__(
-        self, cluster: Cluster, make: MakeTestbeds, beds: int, tell: Callable[[str], None] = lambda said: None
+        self, cluster: Cluster, make: MakeTestbeds, most: int, tell: Callable[[str], None] = lambda said: None
     ) -> None:
         """Put the testbeds of `make` on every machine of `cluster`."""
         self._cluster = cluster
         self._make = make
-        self._beds = beds
+        self._most = most
         self._tell = tell
         self._members: dict[str, _Member] = {}
         self._joining: dict[str, asyncio.Task[None]] = {}
@@ -140,7 +140,7 @@ class ClusterTestbeds:
     async def _place(self, image: str) -> _Member:
         """Return a node with a place for one more, which is taken."""
         while True:
-            free = [member for member in self._members.values() if member.open < self._beds]
+            free = [member for member in self._members.values() if member.open < self._most]
             if free:
                 best = min(free, key=lambda one: (image not in one.images, one.open, one.machine.name))
                 best.open += 1
@@ -169,7 +169,7 @@ class ClusterTestbeds:
         for name in there.keys() - self._members.keys() - self._joining.keys() - self._left_out.keys():
             self._joining[name] = asyncio.create_task(self._join(there[name]))
 
-    async def _join(self, machine: Machine) -> None:
+    async def _join(self, machine: ClusterMachine) -> None:
         try:
             link = await self._cluster.enlist(machine, self._make)
             self._members[machine.id] = _Member(machine, link)
@@ -202,7 +202,7 @@ class ClusterTestbeds:
         return EnvironmentFailed(f"No node of the cluster can be used: see `ray status`. {reasons}".strip())
 
 
-async def _finish(link: Link) -> None:
+async def _finish(link: NodeLink) -> None:
     with suppress(NodeLost):
         await link.call(Node.finish)
 
@@ -211,7 +211,7 @@ async def _finish(link: Link) -> None:
 
 
 @asynccontextmanager
-async def ray_cluster(address: str) -> AsyncIterator["RayCluster"]:
+async def ray_cluster(address: str) -> AsyncIterator[Cluster]:
     """Connect to the cluster at an address (`HOST:PORT`, or `auto`), and leave it at the end.
 
     What is printed on standard output meanwhile goes to standard error.
@@ -245,15 +245,15 @@ async def ray_cluster(address: str) -> AsyncIterator["RayCluster"]:
     try:
         # Ray prints what it thinks of lost nodes, whatever it was told about logs; standard output is for results.
         with redirect_stdout(sys.stderr):
-            yield RayCluster()
+            yield _RayCluster()
     finally:
         await uninterrupted(asyncio.to_thread(ray.shutdown))
 
 
-class RayCluster:
+class _RayCluster:
     """The cluster that this process is connected to: `Cluster`."""
 
-    async def machines(self) -> tuple[Machine, ...]:
+    async def machines(self) -> tuple[ClusterMachine, ...]:
         """Return the machines that Ray takes to be alive."""
         import ray
 
@@ -264,9 +264,9 @@ class RayCluster:
         with boundary({Exception: gone}):
             rows: list[dict[str, Any]] = await asyncio.to_thread(ray.nodes)
         alive = [(f"{row['NodeManagerHostname']} {row['NodeID'][:6]}", row["NodeID"]) for row in rows if row["Alive"]]
-        return tuple(Machine(node, name) for name, node in sorted(alive))
+        return tuple(ClusterMachine(node, name) for name, node in sorted(alive))
 
-    async def enlist(self, machine: Machine, make: MakeTestbeds) -> Link:
+    async def enlist(self, machine: ClusterMachine, make: MakeTestbeds) -> NodeLink:
         """Start an actor there, once the machine is known to have the same amini."""
         import ray
         from ray.exceptions import RayTaskError
@@ -291,7 +291,7 @@ class RayCluster:
 class _RayLink:
     """The way to an actor that is a `Node`. It ends when nobody holds it any more, and with this process."""
 
-    machine: Machine
+    machine: ClusterMachine
     actor: Any
 
     @property
@@ -336,7 +336,7 @@ def _facts() -> Callable[[], tuple[str, str]]:
     return facts
 
 
-def require_same(machine: Machine, version: str, python: str) -> None:
+def require_same(machine: ClusterMachine, version: str, python: str) -> None:
     """Raise `EnvironmentFailed` where a machine has another amini ("": none) or another minor version of Python."""
     own = platform.python_version()
     if version == __version__ and python.rpartition(".")[0] == own.rpartition(".")[0]:
@@ -348,7 +348,7 @@ def require_same(machine: Machine, version: str, python: str) -> None:
     )
 
 
-def _edge(machine: Machine) -> AbstractContextManager[None]:
+def _edge(machine: ClusterMachine) -> AbstractContextManager[None]:
     """Return the boundary of calls to a machine: what Ray raises where it is gone, or has no room, becomes ours."""
     from ray import exceptions
 

@@ -1,4 +1,4 @@
-"""The instances of a benchmark, each parted in two that never meet in the chain: what it may know, and the answer.
+"""The instances of a benchmark, each parted in two that never meet: what the chain may know, and the solution.
 
 Nothing of the patch, the test patch, the lists of tests, the hints or the evaluation script reaches a prompt or a stage
 that runs tests. A row is a mapping with the columns of SWE-bench. Files are read here: parquet, JSON (a list) and JSON
@@ -47,32 +47,30 @@ class Instance:
     base_commit: str
     issue: Issue
     image: str
-    version: str = ""
     created: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Solution:
     """What only the official harness and the report may see.
 
-    `row` is the dataset's whole row as JSON, `patch` the true fix, `files` the paths that exist before it and that it
-    touches, sorted.
+    `row` is the dataset's whole row as JSON, `files` the paths that exist before the true fix and that it touches,
+    sorted.
     """
 
     row: str = field(repr=False)
-    patch: str = field(repr=False)
     files: tuple[str, ...] = field(repr=False)
     difficulty: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Instances in order of id, and the answers by id. `fingerprint` is the SHA-256 of all rows, in hex."""
+    """Instances in order of id, and their solutions by id. `fingerprint` is the SHA-256 of all rows, in hex."""
 
     name: str
     fingerprint: str
     instances: tuple[Instance, ...]
-    answers: Mapping[str, Answer] = field(repr=False)
+    solutions: Mapping[str, Solution] = field(repr=False)
 
 
 def read_dataset(path: Path) -> Dataset:
@@ -97,11 +95,11 @@ def dataset_of(name: str, rows: Iterable[Row]) -> Dataset:
     """
     with boundary({RecursionError: lambda _: UsageError(f"A row of {printable(name)} is nested too deeply: see it.")}):
         parted = sorted((_parted(_plain(row)) for row in rows), key=lambda pair: pair[0].id)
-    answers = {instance.id: answer for instance, answer in parted}
-    if not answers or len(answers) < len(parted):
+    solutions = {instance.id: solution for instance, solution in parted}
+    if not solutions or len(solutions) < len(parted):
         raise UsageError(f"The dataset {printable(name)} is empty or has an instance twice: check the file.")
-    total = hashlib.sha256("\n".join(answer.row for answer in answers.values()).encode("utf-8", "surrogatepass"))
-    return Dataset(name, total.hexdigest(), tuple(instance for instance, _ in parted), answers)
+    total = hashlib.sha256("\n".join(one.row for one in solutions.values()).encode("utf-8", "surrogatepass"))
+    return Dataset(name, total.hexdigest(), tuple(instance for instance, _ in parted), solutions)
 
 
 def selected(
@@ -111,7 +109,7 @@ def selected(
 
     `shard` is (i, n): the i-th (from 1) of n parts, dealt out like cards. Raises `UsageError` for an unknown id.
     """
-    unknown = sorted(set(ids) - dataset.answers.keys())
+    unknown = sorted(set(ids) - dataset.solutions.keys())
     if unknown:
         shown = ", ".join(printable(name) for name in unknown[:5])
         raise UsageError(f"The dataset {printable(dataset.name)} has no instance {shown}: check --instances.")
@@ -120,7 +118,7 @@ def selected(
     return chosen[: limit or None]
 
 
-def _parted(row: Row) -> tuple[Instance, Answer]:
+def _parted(row: Row) -> tuple[Instance, Solution]:
     lacking = [name for name in NEEDED if not isinstance(row.get(name), str)]
     if lacking:
         named = _shown(row.get("instance_id", "without a name"))
@@ -137,16 +135,14 @@ def _parted(row: Row) -> tuple[Instance, Answer]:
         base_commit=row["base_commit"],
         issue=Issue(text, name),
         image=str(row.get("image") or f"swebench/sweb.eval.x86_64.{name.lower().replace('__', '_1776_')}:latest"),
-        version=str(row.get("version") or ""),
         created=str(row.get("created_at") or ""),
     )
-    answer = Answer(
+    solution = Solution(
         row=canonical_json(row),
-        patch=row["patch"],
         files=_files(name, row["patch"]),
         difficulty=str(row.get("difficulty") or ""),
     )
-    return instance, answer
+    return instance, solution
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a row

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Self
 
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.errors import AminiError, GradingFailed, boundary, printable
-from agentless_mini.evaluation.dataset import Answer
+from agentless_mini.evaluation.dataset import Solution
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.evaluation.submission import official, slug, text_of
 from agentless_mini.installing import install_command
@@ -54,7 +54,7 @@ class GradingSettings:
     timeout: int = 1800
 
 
-def require_harness() -> str:
+def _require_harness() -> str:
     """Return the version of swebench. Raises `GradingFailed` where it, or the program `docker`, is not installed."""
     try:
         version = metadata.version("swebench")
@@ -65,7 +65,7 @@ def require_harness() -> str:
     return version
 
 
-def sweep_gradings() -> None:
+def _sweep_gradings() -> None:
     """Remove the containers of gradings, and other boxes, whose process is dead. Raises `EnvironmentFailed`."""
     client = connect(1)
     try:
@@ -82,8 +82,8 @@ class HarnessProgram:
     """
 
     command: tuple[str, ...] = HARNESS
-    version: Callable[[], str] = require_harness
-    sweep: Callable[[], None] = sweep_gradings
+    version: Callable[[], str] = _require_harness
+    sweep: Callable[[], None] = _sweep_gradings
 
 
 SWEBENCH = HarnessProgram()
@@ -132,24 +132,24 @@ class Grader:
             reply = await self._tried({**request, "timeout": self._settings.timeout})
         return Grade(reply["resolved"], reply["applied"], reply["report"], self._version, reply["seconds"])
 
-    async def summarise(self, answers: Mapping[str, Answer], diffs: Mapping[str, bytes]) -> Path | None:
+    async def summarise(self, solutions: Mapping[str, Solution], diffs: Mapping[str, bytes]) -> Path | None:
         """Let the harness write its summary of what is submitted, by instance id, and return its file.
 
-        There is none where nothing is submitted: the harness needs a prediction. To it, an instance in `answers` that
+        There is none where nothing is submitted: the harness needs a prediction. To it, an instance in `solutions` that
         is not in `diffs` is incomplete, an empty patch is not resolved, a patch whose logs are missing is an error.
         """
         if not diffs:
             return None
         model = slug(self._settings.model)
-        run = hashlib.sha256(canonical_json(sorted(answers)).encode()).hexdigest()[:12]
+        run = hashlib.sha256(canonical_json(sorted(solutions)).encode()).hexdigest()[:12]
         for name, diff in diffs.items():
             if diff:  # its logs are seen as those of its instance in the run that is summarised
-                logs, summarised = self.logs(answers[name].row, diff), self._folder / _LOGS / run / model / name
+                logs, summarised = self.logs(solutions[name].row, diff), self._folder / _LOGS / run / model / name
                 summarised.parent.mkdir(parents=True, exist_ok=True)
                 summarised.unlink(missing_ok=True)
                 summarised.symlink_to(Path("..", "..", *logs.parts[-3:]))
         predictions = {name: official(name, model, diff) for name, diff in sorted(diffs.items())}
-        request = {"kind": "summarise", "run": run, "instances": sorted(answers), "predictions": predictions}
+        request = {"kind": "summarise", "run": run, "instances": sorted(solutions), "predictions": predictions}
         reply = await self._tried(request)
         return self._folder / str(reply["file"])
 

@@ -45,14 +45,13 @@ _ERROR = re.compile(r" - ERROR - (.*)|EvaluationError: (?:Error in evaluation fo
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
-"""One file, `grading`, writes the requests and reads the replies: see the methods of `Harness`."""
+"""One file, `grading`, writes the requests and reads the replies: see the methods of `_Swebench`."""
 
 
-class Ending:
+class _Termination:
     """SIGTERM as an exception in the main thread, so that `finally` is reached; a critical section holds it back."""
 
     def __init__(self) -> None:
-        """Make it; `install` begins."""
         self._held = False
         self._asked = False
 
@@ -87,7 +86,7 @@ class Ending:
         raise SystemExit(0)
 
 
-class OwnedClient:
+class _OwnedClient:
     """What swebench gets as a Docker client, so that no container of it is ever left behind.
 
     It is the real client but for the creation of containers: each has a label that says which process made it, by which
@@ -96,8 +95,7 @@ class OwnedClient:
     runs in a container changes.
     """
 
-    def __init__(self, client: "DockerClient", ending: Ending) -> None:
-        """Wrap a client that answers."""
+    def __init__(self, client: "DockerClient", ending: _Termination) -> None:
         self._client = client
         self._ending = ending
         self._owner = owners.myself()
@@ -105,7 +103,6 @@ class OwnedClient:
         self.containers = self
 
     def get(self, name: str) -> Any:  # noqa: ANN401 - the SDK's containers
-        """Return the container of this name, as the SDK does."""
         return self._client.containers.get(name)
 
     def create(self, name: str, **asked: Any) -> Any:  # noqa: ANN401 - the SDK's arguments
@@ -122,13 +119,12 @@ class OwnedClient:
             remove(self._client, found["Id"])
 
 
-class Harness:
+class _Swebench:
     """Answers requests by swebench."""
 
-    def __init__(self, ending: Ending) -> None:
-        """Reach no daemon before something is to be graded."""
+    def __init__(self, ending: _Termination) -> None:
         self._ending = ending
-        self._client: OwnedClient | None = None
+        self._client: _OwnedClient | None = None
 
     def grade(self, request: Request) -> Reply:
         """Grade a patch; an older report of the same run that says something is returned as it is.
@@ -145,7 +141,7 @@ class Harness:
             "model_name_or_path": request["model"],
             "model_patch": request["diff"],
         }
-        folder = logs_of(request["run"], request["model"], row["instance_id"])
+        folder = _logs_of(request["run"], request["model"], row["instance_id"])
         _forget_inconclusive(folder)
         client, limit = self._connected(), request["timeout"]
         started = time.monotonic()
@@ -178,17 +174,17 @@ class Harness:
         if self._client is not None:
             self._client.remove_all()
 
-    def _connected(self) -> OwnedClient:
+    def _connected(self) -> _OwnedClient:
         if self._client is None:
             import docker
 
             require_daemon()
             with translated():
-                self._client = OwnedClient(docker.from_env(timeout=CLIENT_TIMEOUT), self._ending)
+                self._client = _OwnedClient(docker.from_env(timeout=CLIENT_TIMEOUT), self._ending)
         return self._client
 
 
-def logs_of(run: str, model: str, instance: str) -> Path:
+def _logs_of(run: str, model: str, instance: str) -> Path:
     """Return where swebench puts the logs of an instance, below the folder it runs in. Raises `GradingFailed`."""
     parts = (run, model.replace("/", "__"), instance)
     unfit = next((part for part in parts if not NAME.fullmatch(part)), None)
@@ -246,7 +242,7 @@ def _write(answer: BinaryIO, reply: Reply) -> None:
     answer.flush()
 
 
-def _answered(harness: Harness, request: Request, answer: BinaryIO) -> Reply:
+def _answered(harness: _Swebench, request: Request, answer: BinaryIO) -> Reply:
     """Answer one request. What goes wrong in it is an answer too: another request may fare better."""
     try:
         match request.pop("kind"):
@@ -269,8 +265,8 @@ def main() -> None:
     """Answer requests until stdin ends or SIGTERM comes, and leave no container."""
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    ending, requests = Ending(), queue.SimpleQueue[bytes]()
-    harness = Harness(ending)
+    ending, requests = _Termination(), queue.SimpleQueue[bytes]()
+    harness = _Swebench(ending)
 
     def read() -> None:
         for line in sys.stdin.buffer:

@@ -6,6 +6,7 @@ still has the recorded id and that nobody holds is ever removed.
 """
 
 import asyncio
+import concurrent.futures
 import fcntl
 import shutil
 import threading
@@ -36,7 +37,7 @@ RECORD = "images.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class PullPatience:
     """Seconds to wait: before each retry, before each retry while the registry limits us, and between two reports.
 
     A pull that reports no progress for `silent` seconds is given up.
@@ -52,13 +53,17 @@ class Images:
     """The images of a Docker daemon, for one evaluation. All of it is used from one event loop."""
 
     def __init__(
-        self, client: "DockerClient", settings: ImageSettings, pulled: "PulledImages", patience: Patience | None = None
+        self,
+        client: "DockerClient",
+        settings: ImageSettings,
+        pulled: "PulledImages",
+        patience: PullPatience | None = None,
     ) -> None:
         """Use a client that answers."""
         self._client = client
         self._settings = settings
         self._pulled = pulled
-        self._patience = patience or Patience()
+        self._patience = patience or PullPatience()
         self._wanted: Counter[str] = Counter()
         self._ours: set[str] = set()
         """Images on the record that are in use here: they may go when they are released."""
@@ -152,7 +157,7 @@ class Images:
 
     async def _pull(self, name: str, watch: Watch) -> Image:
         watch(Note(f"Pulling the image {printable(name)}."))
-        stopped, progress = threading.Event(), _Progress()
+        stopped, progress = threading.Event(), _PullProgress()
 
         def pull_and_record() -> Image:
             image = pull_image(self._client, name, stopped, progress)
@@ -209,7 +214,7 @@ _ADVICE = {
 }
 
 
-class _Progress:
+class _PullProgress:
     """How far a pull has come."""
 
     def __init__(self) -> None:
@@ -231,28 +236,19 @@ class _Progress:
 
 def _in_thread(work: Callable[[], Image]) -> "asyncio.Future[Image]":
     """Do blocking work in a thread that does not keep this process from ending, as those of asyncio do."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Image] = loop.create_future()
-
-    def settle(image: Image | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if image is not None:
-            done.set_result(image)
-        elif error is not None:
-            done.set_exception(error)
+    done: concurrent.futures.Future[Image] = concurrent.futures.Future()
 
     def run() -> None:
-        image, failed = None, None
-        try:
-            image = work()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the work is awaited
-            failed = error
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(settle, image, failed)
+        with suppress(concurrent.futures.InvalidStateError):  # nobody waits any more
+            try:
+                done.set_result(work())
+            except concurrent.futures.InvalidStateError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - it is raised where the work is awaited
+                done.set_exception(error)
 
     threading.Thread(target=run, name="amini-pull", daemon=True).start()
-    return done
+    return asyncio.wrap_future(done)
 
 
 # --- the record of pulled images -------------------------------------------------------------------------------------

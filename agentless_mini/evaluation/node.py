@@ -28,7 +28,7 @@ Arguments = TypeVarTuple("Arguments")
 
 
 @dataclass(frozen=True, slots=True)
-class ReadyBench:
+class _ReadyBench:
     """What a driver must know of a test environment that stays on its node."""
 
     place: Place
@@ -44,7 +44,7 @@ class Raised:
     error: AminiError
 
 
-class Link(Protocol):
+class NodeLink(Protocol):
     """A way to a node. `name` is for people."""
 
     @property
@@ -150,7 +150,7 @@ class Node:
         held.opening = held.opened().opening(snapshot)
         return snapshot, held.opening if isinstance(held.opening, NoBench) else held.opening.harness
 
-    async def open_bench(self, name: str) -> ReadyBench | NoBench:
+    async def open_bench(self, name: str) -> _ReadyBench | NoBench:
         """Open the test environment of a testbed whose tree has been read."""
         held = self._held[name]
         if held.opening is None or isinstance(held.opening, NoBench):
@@ -159,7 +159,7 @@ class Node:
         if isinstance(bench, NoBench):
             return bench
         held.bench = bench
-        return ReadyBench(bench.place, bench.harness, bench.limits, bench.case_seconds)
+        return _ReadyBench(bench.place, bench.harness, bench.limits, bench.case_seconds)
 
     async def run(self, name: str, job: Job) -> JobResult:
         """Run a job in the test environment of a testbed."""
@@ -187,7 +187,7 @@ _numbers = itertools.count()
 
 
 @asynccontextmanager
-async def open_remote(link: Link, instance: Instance, watch: Watch) -> AsyncIterator[Testbed]:
+async def open_remote(link: NodeLink, instance: Instance, watch: Watch) -> AsyncIterator[Testbed]:
     """Hold a testbed on the node at the other end. `watch` is told what happens there, while it is held.
 
     Raises what the node's testbeds raise, and `NodeLost`.
@@ -212,22 +212,20 @@ async def open_remote(link: Link, instance: Instance, watch: Watch) -> AsyncIter
     hearing = asyncio.create_task(hear())
     try:
         await link.call(Node.open, name, instance)
-        yield RemoteTestbed(link, name)
+        yield _RemoteTestbed(link, name)
     finally:
         await uninterrupted(close())
 
 
-class RemoteTestbed:
+class _RemoteTestbed:
     """A testbed that is held on a node: `ports.Testbed`, and the sandbox of its tests. All may raise `NodeLost`."""
 
-    def __init__(self, link: Link, name: str) -> None:
-        """Use the testbed that the node has open under this name."""
+    def __init__(self, link: NodeLink, name: str) -> None:
         self._link = link
         self._name = name
         self._opening: Opening | NoBench | None = None
 
     async def tree(self) -> Snapshot:
-        """Return the files of the testbed."""
         snapshot, harness = await self._link.call(Node.tree, self._name)
 
         async def open_bench(watch: Watch) -> Bench | NoBench:
@@ -250,5 +248,4 @@ class RemoteTestbed:
         return await self._link.call(Node.run, self._name, job)
 
     async def grade(self, diff: bytes) -> Grade:
-        """Let the official harness grade a patch on the node."""
         return await self._link.call(Node.grade, self._name, diff)

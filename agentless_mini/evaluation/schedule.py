@@ -29,13 +29,13 @@ async def evaluate(tasks: Sequence[Assignment], workers: int, attempting: Attemp
     Raises `EnvironmentFailed` where nothing but failures of the infrastructure came for a while, and what
     `attempting` raises, but for lost nodes. Whatever is raised, all others are cancelled first.
     """
-    line = _Line(tasks)
+    queue = _Queue(tasks)
 
     async def work() -> None:
-        while (task := line.next()) is not None:
+        while (task := queue.next()) is not None:
             record = await _tried(task, attempting)
             told(record)
-            line.learn(task, record)
+            queue.learn(task, record)
 
     await together([work() for _ in range(min(workers, len(tasks)))])
 
@@ -50,7 +50,7 @@ async def _tried(task: Assignment, attempting: Attempting) -> AttemptRecord:
     return AttemptRecord(task.instance.id, None, AttemptState.INFRASTRUCTURE, "node", lost)
 
 
-class _Line:
+class _Queue:
     """What is left, by the time it is expected to take.
 
     That is the mean of its repository so far. A repository of which nothing is known comes first, the longest issue of

@@ -73,8 +73,8 @@ class ScriptedTestbeds:
 class _ScriptedTestbed:
     """One instance of it."""
 
-    def __init__(self, beds: ScriptedTestbeds, instance: Instance) -> None:
-        self._beds = beds
+    def __init__(self, testbeds: ScriptedTestbeds, instance: Instance) -> None:
+        self._beds = testbeds
         self._instance = instance
 
     async def tree(self) -> Snapshot:

@@ -42,9 +42,9 @@ from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.environments.index import CERTIFICATES, Index, find_index
 from agentless_mini.environments.settings import SandboxSettings
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, GradingFailed, printable
-from agentless_mini.evaluation.dataset import Answer, Instance
+from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.images import Images, PulledImages
-from agentless_mini.evaluation.ports import Grade
+from agentless_mini.evaluation.ports import Grade, Testbeds
 from agentless_mini.evaluation.settings import ImageSettings
 from agentless_mini.evaluation.tree import FOLDER, read_tree
 from agentless_mini.ports import Sandbox, Watch
@@ -66,7 +66,7 @@ REPOSITORY = "amini-testbed"
 """The name of derived images; the tag says what went into one."""
 
 
-class Grader(Protocol):
+class GradesPatches(Protocol):
     """Who grades: the official harness, in processes of its own."""
 
     async def grade(self, row: str, diff: bytes) -> Grade:
@@ -89,8 +89,8 @@ class HostSettings:
 
 @asynccontextmanager
 async def open_testbeds(
-    settings: HostSettings, answers: Mapping[str, Answer], grader: Grader
-) -> AsyncIterator["DockerTestbeds"]:
+    settings: HostSettings, solutions: Mapping[str, Solution], grader: GradesPatches
+) -> AsyncIterator[Testbeds]:
     """Give the testbeds of this machine. Containers that dead runs left are removed first, and none is left at the end.
 
     Raises `EnvironmentFailed` where no Docker daemon answers.
@@ -104,10 +104,10 @@ async def open_testbeds(
         await sandbox.sweep()
         record = PulledImages(settings.state / PULLED / await asyncio.to_thread(daemon_name, client))
         images = Images(client, settings.images, record)
-        yield DockerTestbeds(client, sandbox, images, settings, answers, grader)
+        yield _DockerTestbeds(client, sandbox, images, settings, solutions, grader)
 
 
-class DockerTestbeds:
+class _DockerTestbeds:
     """`ports.Testbeds` on one Docker daemon: see `open_testbeds`."""
 
     def __init__(
@@ -116,10 +116,10 @@ class DockerTestbeds:
         sandbox: DockerSandbox,
         images: Images,
         settings: HostSettings,
-        answers: Mapping[str, Answer],
-        grader: Grader,
+        solutions: Mapping[str, Solution],
+        grader: GradesPatches,
     ) -> None:
-        """Keep what all testbeds share; `answers` are for grading alone."""
+        """Keep what all testbeds share; `solutions` are for grading alone."""
         self.client = client
         self.sandbox = sandbox
         self.images = images
@@ -127,16 +127,15 @@ class DockerTestbeds:
         self.grader = grader
         self.users: Counter[str] = Counter()
         """How many testbeds have started containers from an image, by its id."""
-        self._answers = answers
+        self._solutions = solutions
         self._index = find_index(settings.variables)
         self._deriving = asyncio.Lock()
 
     @asynccontextmanager
-    async def open(self, instance: Instance, watch: Watch) -> AsyncIterator["DockerTestbed"]:
-        """Hold the image of an instance, as `ports.Testbeds` says."""
+    async def open(self, instance: Instance, watch: Watch) -> AsyncIterator["_DockerTestbed"]:
         async with self.images.held(instance.image, watch) as image:
-            answer = self._answers.get(instance.id)
-            testbed = DockerTestbed(self, instance, image, answer.row if answer else "")
+            solution = self._solutions.get(instance.id)
+            testbed = _DockerTestbed(self, instance, image, solution.row if solution else "")
             try:
                 yield testbed
             finally:
@@ -158,20 +157,17 @@ class DockerTestbeds:
             made = await self.sandbox.build(job, Making(name, base.path or _PATH, _is_installed))
         if made.image:
             return name, made.image
-        said = made.result.refusal or made.result.steps[0].output.text()
-        lines = [line for line in said.splitlines() if line.strip()]
-        reason = printable(lines[-1].strip()[:200]) if lines else "it says nothing"
+        reason = printable(made.result.refusal[:200]) or _last_line(made.result.steps[0])
         raise BuildFailed(
             f"pytest could not be installed in the image ({reason}): see that a package index can be reached, or "
             "install it in the image."
         )
 
 
-class DockerTestbed:
+class _DockerTestbed:
     """One image that is held: `ports.Testbed`."""
 
-    def __init__(self, shared: DockerTestbeds, instance: Instance, image: Image, row: str) -> None:
-        """Start nothing. `row` is "" where nothing is to be graded."""
+    def __init__(self, shared: _DockerTestbeds, instance: Instance, image: Image, row: str) -> None:
         self._shared = shared
         self._instance = instance
         self._image = image
@@ -179,7 +175,6 @@ class DockerTestbed:
         self._used: set[str] = set()
 
     async def tree(self) -> Snapshot:
-        """Return the files of /testbed."""
         return await asyncio.to_thread(read_tree, self._shared.client, self._image.id, self._instance)
 
     def opening(self, snapshot: Snapshot) -> Opening | NoBench:
@@ -200,7 +195,6 @@ class DockerTestbed:
         return Opening(harness, open_bench)
 
     async def grade(self, diff: bytes) -> Grade:
-        """Let the official harness grade a patch."""
         if not self._row:
             raise GradingFailed(f"There is no row of {printable(self._instance.id)} to grade by: see the dataset.")
         return await self._shared.grader.grade(self._row, diff)
@@ -212,7 +206,7 @@ class DockerTestbed:
             if not self._shared.users[image]:
                 await self._shared.sandbox.forget(image)
 
-    async def _ready(self, runner: Runner, watch: Watch) -> "Activated":
+    async def _ready(self, runner: Runner, watch: Watch) -> "_Activated":
         """Return how tests are run in the image. Raises `BuildFailed` where they cannot be started."""
         found = await self._activated(self._image.id, runner)
         name = printable(self._instance.id)
@@ -229,11 +223,11 @@ class DockerTestbed:
             )
         return found
 
-    async def _activated(self, image: str, runner: Runner) -> "Activated":
+    async def _activated(self, image: str, runner: Runner) -> "_Activated":
         if image not in self._used:
             self._used.add(image)
             self._shared.users[image] += 1
-        return await activated(self._shared.sandbox, image, runner, self._shared.settings.limits())
+        return await _activate(self._shared.sandbox, image, runner, self._shared.settings.limits())
 
 
 # --- how tests are started in an image -------------------------------------------------------------------------------
@@ -248,7 +242,7 @@ _MOST, _LONGEST = 100, 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Activated:
+class _Activated:
     """An image whose containers start: how, and the variables of the tests' environment.
 
     `problem` says why the tests do not start there, "" where they do.
@@ -259,7 +253,7 @@ class Activated:
     problem: str = ""
 
 
-async def activated(sandbox: Sandbox, image: str, runner: Runner, limits: BoxLimits) -> Activated:
+async def _activate(sandbox: Sandbox, image: str, runner: Runner, limits: BoxLimits) -> _Activated:
     """Return how tests are run in an image, by the first way in which a box starts and its environment is found.
 
     Raises `EnvironmentFailed` where there is none.
@@ -279,10 +273,10 @@ async def activated(sandbox: Sandbox, image: str, runner: Runner, limits: BoxLim
             continue
         shown = None if result.refusal else _variables(result.steps[0])
         if shown is not None:
-            return Activated(environment, shown, "" if result.steps[1].succeeded else _last_line(result.steps[1]))
+            return _Activated(environment, shown, "" if result.steps[1].succeeded else _last_line(result.steps[1]))
         failures.append(result.refusal or _last_line(result.steps[0]))
     raise EnvironmentFailed(
-        f"The environment in the image cannot be activated ({failures[0]}): see that "
+        f"The environment in the image cannot be _activate ({failures[0]}): see that "
         f"`{ACTIVATE}` works in it, as in the images of SWE-bench."
     )
 

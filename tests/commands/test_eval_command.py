@@ -12,7 +12,7 @@ from agentless_mini.samplers.scripted_protocol import ServedModel
 from agentless_mini.samplers.scripted_server import ScriptedServer
 from tests.commands.running import Home, one_sentence
 from tests.evaluation.bugs import rows
-from tests.evaluation.faked import SCRIPT, bedding, evaluation
+from tests.evaluation.faked import SCRIPT, evaluation, open_scripted
 
 
 def dataset(home: Home) -> str:
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an evaluation of three instances that has come to its end."""
     top = tmp_path_factory.mktemp("evaluation")
     with ScriptedServer(ServedModel(script=SCRIPT)) as server:
-        assert evaluate(evaluation(top / "run", server.url, 3, 5), Machine(top, top, {}), bedding) == 0
+        assert evaluate(evaluation(top / "run", server.url, 3, 5), Machine(top, top, {}), open_scripted) == 0
     return top / "run"
 
 

@@ -7,7 +7,7 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from agentless_mini.commands.evaluate import Beds, Evaluation, evaluate
+from agentless_mini.commands.evaluate import Evaluation, Opened, evaluate
 from agentless_mini.commands.models import Machine
 from agentless_mini.config import Config
 from agentless_mini.domain import Job, JobResult
@@ -22,8 +22,8 @@ from agentless_mini.sandboxes.scripted import ScriptedSandbox
 from agentless_mini.stages.localize import LocalizeSettings
 from agentless_mini.stages.repair import RepairSettings
 from agentless_mini.stages.reproduce import ReproduceSettings
+from tests.evaluation.attempts import FILES, TEST
 from tests.evaluation.bugs import resolves, rows, tree
-from tests.evaluation.desks import FILES, TEST
 from tests.stages import boxes
 from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 
@@ -44,8 +44,8 @@ def answer(job: Job) -> JobResult | AminiError:
     return boxes.recording(lambda name, code: said)(job)
 
 
-async def bedding(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Beds:
-    return Beds(ScriptedTestbeds(tree, resolves, ScriptedSandbox(answer)))
+async def open_scripted(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
+    return Opened(ScriptedTestbeds(tree, resolves, ScriptedSandbox(answer)))
 
 
 def evaluation(folder: Path, url: str, count: int, samples: int) -> Evaluation:
@@ -63,7 +63,7 @@ def evaluation(folder: Path, url: str, count: int, samples: int) -> Evaluation:
 def main() -> int:
     folder, url, count, samples = sys.argv[1:]
     machine = Machine(Path(folder) / "state", Path(folder) / "cache", {})
-    return evaluate(evaluation(Path(folder), url, int(count), int(samples)), machine, bedding)
+    return evaluate(evaluation(Path(folder), url, int(count), int(samples)), machine, open_scripted)
 
 
 if __name__ == "__main__":

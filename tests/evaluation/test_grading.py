@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agentless_mini.errors import AminiError, EnvironmentFailed, GradingFailed
-from agentless_mini.evaluation.dataset import Answer
+from agentless_mini.evaluation.dataset import Solution
 from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessProgram, dataset_rows, run_of
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.sandboxes.docker import connect
@@ -151,7 +151,7 @@ def test_a_patch_that_is_not_utf8_is_graded_as_it_is_submitted(tmp_path: Path) -
 
 
 def test_without_a_prediction_there_is_no_summary(tmp_path: Path) -> None:
-    assert scripted(tmp_path, lambda grader: grader.summarise({"none": Answer(ROW, "", ())}, {})) is None
+    assert scripted(tmp_path, lambda grader: grader.summarise({"none": Solution(ROW, ())}, {})) is None
     assert not (tmp_path / "notes").exists()
 
 
@@ -185,7 +185,7 @@ def test_the_official_verdicts_and_the_official_summary_of_them(tmp_path: Path, 
         rows = {name: row(image, instance_id=name) for name in ("amini__tiny-1", "amini__tiny-2", "amini__tiny-3")}
         grades = [await grader.grade(rows["amini__tiny-1"], diff) for diff in (GOLD, WRONG, NOWHERE)]
         grades.append(await grader.grade(rows["amini__tiny-2"], NOWHERE))
-        answers = {name: Answer(text, "", ()) for name, text in rows.items()} | {"amini__tiny-4": Answer(ROW, "", ())}
+        answers = {name: Solution(text, ()) for name, text in rows.items()} | {"amini__tiny-4": Solution(ROW, ())}
         chosen = {"amini__tiny-1": GOLD, "amini__tiny-2": NOWHERE, "amini__tiny-3": b""}
         await grader.summarise(answers, {**chosen, "amini__tiny-1": WRONG})
         return grades, await grader.summarise(answers, chosen)

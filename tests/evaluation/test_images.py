@@ -10,16 +10,16 @@ import pytest
 
 from agentless_mini.domain import Event, Note
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable
-from agentless_mini.evaluation.images import Images, Patience, PulledImages
+from agentless_mini.evaluation.images import Images, PulledImages, PullPatience
 from agentless_mini.evaluation.settings import ImageSettings
 from agentless_mini.sandboxes.docker import connect
 from agentless_mini.sandboxes.images import find_image
-from tests.evaluation.beds_registry import Registry, open_registry
+from tests.evaluation.registry import Registry, open_registry
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-SHORT = Patience(again=(0.05, 0.05), limited=(0.1, 0.1, 0.1), told=0.2)
+SHORT = PullPatience(again=(0.05, 0.05), limited=(0.1, 0.1, 0.1), told=0.2)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ class Told:
 
 @pytest.fixture
 def images(client: "DockerClient", tmp_path: Path) -> Callable[..., Images]:
-    def make(keep: int | None = None, free: float = 0.0, patience: Patience = SHORT) -> Images:
+    def make(keep: int | None = None, free: float = 0.0, patience: PullPatience = SHORT) -> Images:
         settings = ImageSettings(keep_images=keep, min_free_gib=free)
         return Images(client, settings, PulledImages(tmp_path), patience)
 
@@ -182,7 +182,7 @@ def test_a_daemon_that_is_silent_for_too_long_is_not_waited_for(
     registry.silent.set()
 
     async def work() -> None:
-        async with images(patience=Patience(again=(0.01,), limited=(), silent=0.5)).held(name, Told()):
+        async with images(patience=PullPatience(again=(0.01,), limited=(), silent=0.5)).held(name, Told()):
             pass
 
     with pytest.raises(ImageUnavailable, match=r"nothing came for 0\.5 s"):

@@ -22,8 +22,8 @@ from agentless_mini.samplers.scripted_server import ScriptedServer
 from agentless_mini.stages.evolve import UNSELECTED, EvolveSettings, Selecting
 from agentless_mini.stages.repair import RepairSettings
 from agentless_mini.store import AttemptRecord, RunId, Store
-from tests.evaluation.desks import FILES, TEST
-from tests.evaluation.faked import bedding, evaluation
+from tests.evaluation.attempts import FILES, TEST
+from tests.evaluation.faked import evaluation, open_scripted
 from tests.stages.workbench import FIX, NONSENSE, WRONG
 
 COUNT = 3
@@ -46,7 +46,7 @@ def heard(folder: Path, url: str, settings: Mapping[str, object]) -> tuple[int, 
     config = Config.model_validate({**dict(plain.config), **settings})
     machine = Machine(folder / "state", folder / "cache", {})
     told = io.StringIO()
-    code = evaluate(replace(plain, config=config), machine, bedding, Console(file=told, width=500))
+    code = evaluate(replace(plain, config=config), machine, open_scripted, Console(file=told, width=500))
     return code, told.getvalue()
 
 
