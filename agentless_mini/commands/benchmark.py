@@ -18,13 +18,11 @@ from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.commands.testbeds import cluster_testbeds, docker_testbeds
 from agentless_mini.config import Config
 from agentless_mini.environments.settings import SandboxKind
-from agentless_mini.errors import UsageError, boundary, printable
+from agentless_mini.errors import UsageError, printable
 from agentless_mini.evaluation.dataset import SPLITS, Dataset, dataset_of, read_dataset, selected
 from agentless_mini.evaluation.grading import dataset_rows
 from agentless_mini.evaluation.submission import slug
 from agentless_mini.pipeline import Until
-from agentless_mini.samplers.addresses import checked_address
-from agentless_mini.samplers.openai_api import EndpointSettings
 
 EVALS = "evals"
 _SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
@@ -45,7 +43,6 @@ def run_eval(benchmark: BenchmarkOptions, fleet: FleetOptions, config: Config, m
         config=config,
         until=until,
         oracle=benchmark.oracle_files,
-        endpoints=tuple(map(_address, fleet.endpoint or ())),
     )
     open_testbeds = cluster_testbeds(fleet.cluster, machine) if fleet.cluster else docker_testbeds(machine)
     code = evaluate(evaluation, machine, open_testbeds, Console(quiet=True) if fleet.quiet else people())
@@ -53,11 +50,6 @@ def run_eval(benchmark: BenchmarkOptions, fleet: FleetOptions, config: Config, m
         submit(evaluation, benchmark.split or Path(dataset.name).stem, benchmark.submission)
     sys.stdout.buffer.write(os.fsencode(evaluation.folder) + b"\n")
     return code
-
-
-def _address(url: str) -> str:
-    with boundary({ValueError: lambda error: UsageError(f"--endpoint is not valid: {error}.")}):
-        return checked_address(url, EndpointSettings.key_variable)
 
 
 def folder_of(name: str, machine: Machine) -> Path:

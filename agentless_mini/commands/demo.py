@@ -28,6 +28,7 @@ from agentless_mini.environments import SandboxSettings
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
 from agentless_mini.issue_sources import literal_issue
 from agentless_mini.ports import Watch
+from agentless_mini.record import Store
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.repository import open_repository
 from agentless_mini.samplers.openai_api import EndpointSettings
@@ -35,7 +36,6 @@ from agentless_mini.stages.bench import NoBench
 from agentless_mini.stages.evolve import EvolveSettings
 from agentless_mini.stages.execute import run_files
 from agentless_mini.stages.given import GivenSettings
-from agentless_mini.store import Store
 
 SAMPLE = Path(sample.__file__).parent
 TESTS = "test_durations.py"

@@ -24,12 +24,12 @@ from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, print
 from agentless_mini.gitcommand import GitCommand
 from agentless_mini.issue_sources import GitHub, literal_issue, read_issue
 from agentless_mini.pipeline import check_rounds
+from agentless_mini.record import Store
 from agentless_mini.report.live import Lines
 from agentless_mini.repository import Repository, open_repository
 from agentless_mini.samplers.scoring import KEY_VARIABLE
 from agentless_mini.stages.bench import NoBench
 from agentless_mini.stages.given import GivenSettings
-from agentless_mini.store import Store
 from agentless_mini.testing.commands import harness_of_command
 
 APP = "amini"

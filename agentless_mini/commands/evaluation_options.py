@@ -55,9 +55,6 @@ class FleetOptions:
         typer.Option(metavar="GIB", help="Space that pulling leaves on Docker's disk [20]."),
         Setting("eval.images.min_free_gib"),
     ] = None
-    endpoint: Annotated[
-        list[str] | None, typer.Option("--endpoint", metavar="URL", help="Another server of the model (repeatable).")
-    ] = None
     cluster: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Ray cluster whose nodes run tests and grade.")
     ] = None

@@ -4,8 +4,7 @@ from agentless_mini.commands.chain import REWRITES, identity
 from agentless_mini.commands.models import ChosenModel
 from agentless_mini.config import Config
 from agentless_mini.environments import UNTESTED
-from agentless_mini.recording import RecordedSampler
-from agentless_mini.store import Store
+from agentless_mini.record import RecordedSampler, Store
 
 
 async def answerer(chosen: ChosenModel, config: Config, store: Store) -> str:
@@ -17,7 +16,7 @@ async def answerer(chosen: ChosenModel, config: Config, store: Store) -> str:
     name = identity(chosen, config)
     card = store.card(name)
     if card is None and not chosen.window:
-        card = await RecordedSampler(chosen.sampler, store, name).card()
+        card = await RecordedSampler(chosen.start, store, name).card()
     return f"{chosen.name} ({chosen.source}; {f'window of {card.context_window} tokens' if card else chosen.window})"
 
 

@@ -31,7 +31,7 @@ from agentless_mini.learning.checkpoints import PARENTS_FILE, claim, data_digest
 from agentless_mini.learning.rows import SPLITS, read_rows, require_apart
 from agentless_mini.learning.training_settings import SftKind, SftSettings
 from agentless_mini.ports import Sampler
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from agentless_mini.templates import load_prompts
 
 PARENTS = "parents"

@@ -25,14 +25,12 @@ from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.model.embedded.sampler import EmbeddedSampler
 from agentless_mini.model.embedded.weights import find_weights
 from agentless_mini.ports import Sampler
-from agentless_mini.recording import LazySampler
-from agentless_mini.samplers.balanced import BalancedSampler
+from agentless_mini.record import Once, Store
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
 from agentless_mini.serving.llama_server import plan_embedded
 from agentless_mini.serving.process import Limits, Server, ServerPlan, running
 from agentless_mini.serving.state import NotRunning, find_server
 from agentless_mini.serving.vllm import find_gpus, has_vllm, plan_vllm, served_name
-from agentless_mini.store import Store
 
 VLLM = "vLLM"
 """The name of the engine, as servers of it are recorded."""
@@ -67,13 +65,13 @@ class Machine:
 class ChosenModel:
     """A model by the name that identifies it in the store. `source` says for people where it runs.
 
-    Where asking it would start it `window` says what is known of its context window before, else it is "". `writes` is
-    False where it can write no test.
+    `start` returns what can be asked. Where that would start the model `window` says what is known of its context
+    window before, else it is "". `writes` is False where it can write no test.
     """
 
     name: str
     source: str
-    sampler: Sampler
+    start: Once[Sampler]
     window: str = ""
     writes: bool = True
 
@@ -166,7 +164,7 @@ def _gone(name: str, source: str, sentence: str) -> ChosenModel:
     async def refuse() -> Sampler:
         raise ServerUnreachable(sentence)
 
-    return ChosenModel(name, source, LazySampler(refuse))
+    return ChosenModel(name, source, Once(refuse))
 
 
 def _vllm_model(gpus: tuple[str, ...], around: Surroundings) -> ChosenModel:
@@ -183,7 +181,7 @@ def _vllm_model(gpus: tuple[str, ...], around: Surroundings) -> ChosenModel:
     served = served_name(name, around.config.vllm)
     tokens = around.config.vllm.max_model_len
     window = f"window of {tokens} tokens" if tokens else "the model's own window"
-    return ChosenModel(served, _FOR_THE_RUN, LazySampler(start), window)
+    return ChosenModel(served, _FOR_THE_RUN, Once(start), window)
 
 
 async def _embedded_model(around: Surroundings, *, to_write: bool) -> ChosenModel:
@@ -207,9 +205,7 @@ async def _embedded_model(around: Surroundings, *, to_write: bool) -> ChosenMode
         return await _start(plan, asked if asked is Decoding.GRAMMAR else decoding, around)
 
     tokens = around.config.in_process.context if rewrites else around.config.llama_cpp.context
-    return ChosenModel(
-        weights.name, _HERE, LazySampler(start), f"window of at most {tokens} tokens", writes=not rewrites
-    )
+    return ChosenModel(weights.name, _HERE, Once(start), f"window of at most {tokens} tokens", writes=not rewrites)
 
 
 async def _start(plan: ServerPlan, decoding: Decoding, around: Surroundings) -> Sampler:
@@ -237,16 +233,14 @@ async def _endpoint_model(endpoint: EndpointSettings, around: Surroundings) -> C
     """Ask for a model by name; without one, ask the server which it serves, or recall what it served last."""
     address = str(endpoint.base_url)
 
-    async def connect() -> OpenAISampler:
+    async def connect() -> Sampler:
         return await _asking(endpoint, around)
 
-    if endpoint.model is not None:
-        return ChosenModel(endpoint.model, address, LazySampler(connect))
-    sampler = await connect()
-    return ChosenModel(await _served(sampler, address, around), address, sampler)
+    start = Once(connect)
+    return ChosenModel(endpoint.model or await _served(await start(), address, around), address, start)
 
 
-async def _served(sampler: OpenAISampler, address: str, around: Surroundings) -> str:
+async def _served(sampler: Sampler, address: str, around: Surroundings) -> str:
     try:
         name = (await sampler.card()).name
     except ServerUnreachable:
@@ -257,18 +251,3 @@ async def _served(sampler: OpenAISampler, address: str, around: Surroundings) ->
         return recalled
     around.store.put_endpoint_model(address, name)
     return name
-
-
-async def more_endpoints(chosen: ChosenModel, addresses: tuple[str, ...], around: Surroundings) -> ChosenModel:
-    """Return the model with more servers of it, each prompt asked of one of them."""
-    if not addresses:
-        return chosen
-    servers = {chosen.source: chosen.sampler}
-    for address in addresses:
-        endpoint = around.config.endpoint.model_copy(update={"base_url": address, "model": chosen.name})
-        servers[address] = await _asking(endpoint, around)
-
-    def tell(said: str) -> None:
-        around.progress(Note(said))
-
-    return ChosenModel(chosen.name, ", ".join(servers), BalancedSampler(servers, tell))

@@ -8,6 +8,11 @@ import typer
 
 from agentless_mini.commands.options import ConfigFile, Quiet, Rank, RegressionBudget, Setting, StoreFile
 
+ONE_SERVER = (
+    "--base-url names one server: put several behind one address with vLLM's --data-parallel-size or its router, see "
+    "`amini help models`."
+)
+
 
 @dataclass(frozen=True)
 class SourceOptions:
@@ -113,9 +118,11 @@ class ModelOptions:
     """Who is asked."""
 
     base_url: Annotated[
-        str | None,
-        typer.Option(envvar="AMINI_BASE_URL", help="OpenAI-compatible endpoint, such as http://host:8000/v1."),
-        Setting("endpoint.base_url"),
+        list[str] | None,
+        typer.Option(
+            envvar="AMINI_BASE_URL", metavar="TEXT", help="OpenAI-compatible endpoint, such as http://host:8000/v1."
+        ),
+        Setting("endpoint.base_url", single=ONE_SERVER),
     ] = None
     model: Annotated[
         str | None, typer.Option("--model", "-m", envvar="AMINI_MODEL", help="Model to ask."), Setting("endpoint.model")

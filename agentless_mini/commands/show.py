@@ -8,11 +8,11 @@ from agentless_mini.commands.repair_options import ShowOptions
 from agentless_mini.commands.terminal import people, require_stdout, results, write_page
 from agentless_mini.domain import Completion
 from agentless_mini.errors import UsageError, printable
+from agentless_mini.record import PromptRecord, RunId, RunSummary, RunTrace, SampleRecord, Store
+from agentless_mini.record.database import translated
 from agentless_mini.report.document import run_document, runs_document
 from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
 from agentless_mini.report.verdicts import distinct, repairs
-from agentless_mini.store import PromptRecord, RunId, RunSummary, RunTrace, SampleRecord, Store
-from agentless_mini.store.failures import translated
 
 Answers = list[tuple[SampleRecord, Completion]]
 

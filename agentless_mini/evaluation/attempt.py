@@ -31,25 +31,25 @@ from agentless_mini.evaluation.tree import snapshot_check
 from agentless_mini.lexical import is_sayable
 from agentless_mini.measures import Replay, choices, curves
 from agentless_mini.pipeline import ChainSettings, resolve
-from agentless_mini.ports import Sampler, Watch
+from agentless_mini.ports import Watch
 from agentless_mini.prompts import Prompts
 from agentless_mini.ranking import Method
-from agentless_mini.recorded_sandbox import RecordedSandbox, TracedSandbox
-from agentless_mini.recorded_scorer import traced_scoring
-from agentless_mini.recording import TracedSampler
-from agentless_mini.stages.bench import Bench, NoBench, Opening
-from agentless_mini.stages.score import Scoring
-from agentless_mini.stages.session import Session, together
-from agentless_mini.store import (
+from agentless_mini.record import (
     AttemptRecord,
     AttemptState,
     GradeRecord,
+    RecordedSampler,
+    RecordedSandbox,
     RunId,
     RunStart,
     RunStatus,
     Store,
-    recorded_prediction,
+    recorded_derive,
+    traced_scoring,
 )
+from agentless_mini.stages.bench import Bench, NoBench, Opening
+from agentless_mini.stages.score import Scoring
+from agentless_mini.stages.session import Session, together
 
 GRADE_VERSION = "1"
 IMAGE, CONTEXT = "image", "context"
@@ -65,7 +65,7 @@ class EvalContext:
     """
 
     store: Store
-    sampler: Sampler
+    sampler: RecordedSampler
     prompts: Prompts
     chain: ChainSettings
     grading: Grading
@@ -164,7 +164,7 @@ class _Progress:
 
 async def _brought_to_its_end(task: Assignment, context: EvalContext, testbeds: Testbeds, progress: _Progress) -> RunId:
     run = context.store.evals.decided(task.instance.id)
-    prediction = recorded_prediction(context.store.runs.trace(run)) if run is not None else None
+    prediction = context.store.runs.trace(run).prediction if run is not None else None
     if run is not None and prediction is not None and not _owed(prediction, task, context):
         return run
     async with testbeds.open(task.instance, progress) as testbed:
@@ -195,16 +195,15 @@ async def _predict(
     )
     run = context.store.runs.begin(start)
     with _ended(context.store, run):
-        sampler = TracedSampler(context.sampler, context.store, run)
         scoring = traced_scoring(context.scoring, context.store, run) if context.scoring else None
         session = Session(
-            sampler,
+            context.sampler.of(run),
             context.prompts,
             snapshot_check(tree),
             progress,
             task.instance.id,
             scoring,
-            derive=context.store.derive,
+            derive=recorded_derive(context.store),
         )
         opening = _recorded(testbed.opening(tree), context.store, run)
         chain, notes = _chain(task, context, tree)
@@ -252,7 +251,7 @@ def _recorded(opening: Opening | NoBench, store: Store, run: RunId) -> Opening |
         bench = await inner(watch)
         if isinstance(bench, NoBench):
             return bench
-        return replace(bench, sandbox=TracedSandbox(RecordedSandbox(bench.sandbox, store), store, run))
+        return replace(bench, sandbox=RecordedSandbox(bench.sandbox, store, run))
 
     return Opening(opening.harness, opened)
 

@@ -276,7 +276,7 @@ async def _activate(sandbox: Sandbox, image: str, runner: Runner, limits: BoxLim
             return _Activated(environment, shown, "" if result.steps[1].succeeded else _last_line(result.steps[1]))
         failures.append(result.refusal or _last_line(result.steps[0]))
     raise EnvironmentFailed(
-        f"The environment in the image cannot be _activate ({failures[0]}): see that "
+        f"The environment in the image cannot be activated ({failures[0]}): see that "
         f"`{ACTIVATE}` works in it, as in the images of SWE-bench."
     )
 

@@ -221,8 +221,7 @@ def snapshot_check(snapshot: Snapshot) -> PatchCheck:
     attributes = tuple(file for path, file in files.items() if PurePosixPath(path).name == ".gitattributes")
 
     def check(patch: Patch) -> Patch | Rejected:
-        paths = [change.path for change in patch.changes]
-        names = {name for path in paths for name in (path, *map(str, PurePosixPath(path).parents))}
+        names = {name for path in patch.paths for name in (path, *map(str, PurePosixPath(path).parents))}
         with boundary({OSError: _no_scratch}), tempfile.TemporaryDirectory(prefix="amini-check-") as scratch:
             # The least that git takes for a repository, so that it looks for none above and heeds attributes.
             for part in ("objects", "refs"):

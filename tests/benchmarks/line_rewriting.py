@@ -25,7 +25,7 @@ from agentless_mini.domain import (
     Snapshot,
     SourceFile,
 )
-from agentless_mini.edits import Tree, read_answer
+from agentless_mini.edits import Tree, changed_files, read_answer
 from agentless_mini.model.embedded.llama import Context, Model
 from agentless_mini.model.embedded.mutants import mutants
 from agentless_mini.model.embedded.regions import Region
@@ -62,10 +62,11 @@ class Outcome:
 def applied(task: EditTask, bug: Bug, rewrite: Rewrite) -> str:
     """Return the module as a rewrite leaves it, by the project's own parser and applier."""
     file = SourceFile(f"{bug.name}.py", "100644", FileKind.TEXT, bug.code.encode())
-    outcome = read_answer(Completion(0, render(task, rewrite), Finish.STOP), Tree.of(Snapshot("", "", "", (file,))))
+    tree = Tree.of(Snapshot("", "", "", (file,)))
+    outcome = read_answer(Completion(0, render(task, rewrite), Finish.STOP), tree)
     if not isinstance(outcome, Patch):
         raise SystemExit(f"A rewrite of {bug.name} is no patch: {outcome.reason}")
-    return (outcome.changes[0].after or b"").decode()
+    return (changed_files(outcome, tree.entries)[0].after or b"").decode()
 
 
 def measure(bug: Bug, context: Context) -> Outcome:

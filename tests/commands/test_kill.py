@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from agentless_mini.domain import Stage
-from agentless_mini.samplers.scripted_log import Seen
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from tests.commands.running import Home, one_sentence, server
+from tests.fakes.log import Seen
 from tests.stages.workbench import FIX, SAME_FIX, WRONG
 
 SAMPLES = 8

@@ -17,11 +17,10 @@ from agentless_mini.config import Config, load_config
 from agentless_mini.environments import UNTESTED
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.ports import Sampler
-from agentless_mini.recording import LazySampler
-from agentless_mini.store import Store
+from agentless_mini.record import Once, Store
 from tests.commands.test_scorers import Told
+from tests.record.building import START
 from tests.samplers.contract import run
-from tests.store.building import START
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
@@ -96,7 +95,7 @@ def test_where_a_server_was_asked_before_the_embedded_model_answers_only_if_it_i
     found = chosen(tmp_path, weights, source=source)
     assert (found.name, found.source) == ("org/coder", source)
     with pytest.raises(ServerUnreachable, match=r"The latest run here asked org/coder .* --engine embedded"):
-        run(found.sampler.card())
+        run(found.start())
     assert chosen(tmp_path, {**weights, "engine": "embedded"}).name == "small"
 
 
@@ -131,7 +130,7 @@ def test_the_carried_model_is_asked_for_more_repairs_where_nobody_says_how_many(
         (True, {}, 10, "10 repairs, 0 new tests; no test is run"),
     )
     for writes, said, samples, told in cases:
-        model = ChosenModel("small", "here", LazySampler(nobody), writes=writes)
+        model = ChosenModel("small", "here", Once(nobody), writes=writes)
         config = settled(load_config(None, said), 0, model)
         assert config.repair.samples == samples
         assert amount(config, model, UNTESTED) == told

@@ -17,7 +17,7 @@ from agentless_mini.evaluation.cluster import ClusterTestbeds, ray_cluster
 from agentless_mini.evaluation.dataset import Dataset
 from agentless_mini.evaluation.ports import Testbeds as Beds  # pytest would collect it
 from agentless_mini.evaluation.schedule import evaluate
-from agentless_mini.store import AttemptRecord, AttemptState, Store, recorded_prediction
+from agentless_mini.record import AttemptRecord, AttemptState, Store
 from tests.evaluation.attempts import assignments, context, dataset, open_store, sampler
 from tests.evaluation.cluster_nodes import RayNode, ray_nodes
 from tests.evaluation.cluster_testbeds import MakesTestbeds, Unloadable, noted
@@ -48,7 +48,7 @@ def results(store: Store, of: Dataset) -> Results:
     found: Results = {}
     for record in store.evals.attempts():
         run = store.evals.decided(record.instance)
-        prediction = recorded_prediction(store.runs.trace(run)) if run is not None else None
+        prediction = store.runs.trace(run).prediction if run is not None else None
         resolved = tuple(grade.resolved for grade in store.evals.grades() if grade.instance == record.instance)
         found[record.instance] = (record.state, prediction, resolved)
     assert found.keys() == {one.id for one in of.instances}

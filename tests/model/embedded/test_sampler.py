@@ -28,7 +28,7 @@ from agentless_mini.domain import (
     Stage,
     Usage,
 )
-from agentless_mini.edits import Tree, read_answer
+from agentless_mini.edits import Tree, changed_files, read_answer
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.model.embedded.regions import Region, choose_regions
 from agentless_mini.model.embedded.sampler import EmbeddedSampler, InProcessSettings, render
@@ -226,7 +226,7 @@ def applied(task: EditTask, rewrite: Rewrite, data: bytes) -> bytes:
     tree = Tree.of(Snapshot("", "", "", (SourceFile(path, "100644", FileKind.TEXT, data),)))
     outcome = read_answer(Completion(0, render(task, rewrite), Finish.STOP), tree)
     assert isinstance(outcome, Patch), outcome
-    (change,) = outcome.changes
+    (change,) = changed_files(outcome, tree.entries)
     assert change.after is not None
     return change.after
 
