@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from agentless_mini.errors import AminiError, GradingFailed, printable
 from agentless_mini.evaluation.dataset import NAME
-from agentless_mini.sandboxes import owners
-from agentless_mini.sandboxes.containers import remove, translated
-from agentless_mini.sandboxes.daemon import require_daemon
+from agentless_mini.sandbox import owners
+from agentless_mini.sandbox.containers import remove, translated
+from agentless_mini.sandbox.daemon import require_daemon
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -24,10 +24,10 @@ from agentless_mini.domain import MIB, Note
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, boundary, printable
 from agentless_mini.evaluation.settings import ImageSettings
 from agentless_mini.ports import Watch
-from agentless_mini.sandboxes import owners
-from agentless_mini.sandboxes.images import Image, data_root, find_image, remove_image
-from agentless_mini.sandboxes.pulls import Obstacle, PullFailed, pull_image
-from agentless_mini.sandboxes.uninterrupted import uninterrupted
+from agentless_mini.sandbox import owners
+from agentless_mini.sandbox.images import Image, data_root, find_image, remove_image
+from agentless_mini.sandbox.pulls import Obstacle, PullFailed, pull_image
+from agentless_mini.sandbox.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -12,13 +12,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
+from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.domain import BoxLimits, Event, Harness, Job, JobResult, Place, Snapshot
 from agentless_mini.errors import AminiError, NodeLost
 from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.evaluation.ports import Grade, Testbed, Testbeds
 from agentless_mini.ports import Watch
-from agentless_mini.sandboxes.uninterrupted import uninterrupted
-from agentless_mini.stages.bench import Bench, NoBench, Opening
+from agentless_mini.sandbox.uninterrupted import uninterrupted
 
 MakeTestbeds = Callable[[], AbstractAsyncContextManager[Testbeds]]
 """Makes the testbeds of the machine that it is called on. It is sent there: it must be possible to pickle it."""

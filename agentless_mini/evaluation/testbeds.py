@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.domain import (
     MIB,
     BoxLimits,
@@ -39,8 +40,8 @@ from agentless_mini.domain import (
     StepResult,
 )
 from agentless_mini.domain.canonical import canonical_json
-from agentless_mini.environments.index import CERTIFICATES, Index, find_index
-from agentless_mini.environments.settings import SandboxSettings
+from agentless_mini.environment.index import CERTIFICATES, Index, find_index
+from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, GradingFailed, printable
 from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.images import Images, PulledImages
@@ -48,10 +49,9 @@ from agentless_mini.evaluation.ports import Grade, Testbeds
 from agentless_mini.evaluation.settings import ImageSettings
 from agentless_mini.evaluation.tree import FOLDER, read_tree
 from agentless_mini.ports import Sandbox, Watch
-from agentless_mini.sandboxes.docker import DockerSandbox, capacity, connect
-from agentless_mini.sandboxes.images import Image, Making, daemon_name, find_image
-from agentless_mini.sandboxes.uninterrupted import uninterrupted
-from agentless_mini.stages.bench import Bench, NoBench, Opening
+from agentless_mini.sandbox.docker import DockerSandbox, capacity, connect
+from agentless_mini.sandbox.images import Image, Making, daemon_name, find_image
+from agentless_mini.sandbox.uninterrupted import uninterrupted
 from agentless_mini.testing import harness_of
 
 if TYPE_CHECKING:

@@ -20,11 +20,11 @@ from typing import IO, TYPE_CHECKING, Any
 from agentless_mini.domain import MIB, FileKind, Patch, Reason, Rejected, Snapshot, SourceFile
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
 from agentless_mini.evaluation.dataset import Instance
-from agentless_mini.gitcommand import GitCommand, verdict
 from agentless_mini.ports import PatchCheck
-from agentless_mini.repository import open_repository
-from agentless_mini.sandboxes.image_files import folder_archive
-from agentless_mini.sandboxes.scratch import Scratch
+from agentless_mini.repository.gitcommand import GitCommand, verdict
+from agentless_mini.repository.opening import open_repository
+from agentless_mini.sandbox.image_files import folder_archive
+from agentless_mini.sandbox.scratch import Scratch
 
 if TYPE_CHECKING:
     from docker import DockerClient

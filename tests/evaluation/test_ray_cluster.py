@@ -18,11 +18,11 @@ from agentless_mini.evaluation.dataset import Dataset
 from agentless_mini.evaluation.ports import Testbeds as Beds  # pytest would collect it
 from agentless_mini.evaluation.schedule import evaluate
 from agentless_mini.record import AttemptRecord, AttemptState, Store
+from tests.chain.workbench import FIX, NONSENSE, WRONG
 from tests.evaluation.attempts import assignments, context, dataset, open_store, sampler
 from tests.evaluation.cluster_nodes import RayNode, ray_nodes
 from tests.evaluation.cluster_testbeds import MakesTestbeds, Unloadable, noted
 from tests.evaluation.test_cluster import ignore, instance, until
-from tests.stages.workbench import FIX, NONSENSE, WRONG
 
 pytest.importorskip("ray", reason="Ray is not installed (the extra 'cluster')")
 pytestmark = pytest.mark.thorough
