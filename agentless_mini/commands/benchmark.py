@@ -68,11 +68,8 @@ def _dataset(benchmark: BenchmarkOptions, machine: Machine) -> Dataset:
         raise UsageError(f"There is no split {printable(name)}: name {', '.join(SPLITS)}, or a file with --dataset.")
     folder = machine.cache / OFFICIAL
     folder.mkdir(parents=True, exist_ok=True)
-    return asyncio.run(_of_hub(name, folder))
-
-
-async def _of_hub(name: str, folder: Path) -> Dataset:
-    return dataset_of(name, [json.loads(row) async for row in dataset_rows(SPLITS[name], folder)])
+    rows = asyncio.run(dataset_rows(SPLITS[name], folder))
+    return dataset_of(name, map(json.loads, rows))
 
 
 def _shard(text: str | None) -> tuple[int, int]:

@@ -90,12 +90,11 @@ class Assignment:
 
 
 async def attempt(task: Assignment, context: EvalContext, testbeds: Testbeds, watch: Watch) -> AttemptRecord:
-    """Bring an instance to its end and return how far it came, which the caller records.
+    """Attempt an instance and return how far it came; the caller records that.
 
-    What keeps the whole evaluation from going on is raised: a store that cannot be written, a model server that is
-    gone (`ModelError`, but for a server that fails at this instance), what the user gave and nothing can be done with
-    (`UsageError`), a node that was lost (`NodeLost`: try again). The seconds of earlier attempts count where this one
-    goes on from their prediction.
+    Raises what ends the whole evaluation: a record that cannot be written, a model server that is gone (`ModelError`,
+    but not one that fails at this instance alone), unusable input (`UsageError`); and `NodeLost`, after which the
+    caller tries again. Where an attempt continues from an earlier prediction, the earlier seconds are added.
     """
     store, name = context.store, task.instance.id
     found = store.evals.attempt(name)
@@ -115,7 +114,7 @@ async def attempt(task: Assignment, context: EvalContext, testbeds: Testbeds, wa
 
 
 def row_digest(row: str) -> str:
-    """Return the digest of an instance's whole row, which its grades hang on."""
+    """Return the digest of an instance's whole row, which its grades depend on."""
     return hashlib.sha256(row.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -142,7 +141,7 @@ def wanted_grades(prediction: Prediction, grading: Grading, method: Method) -> t
 
 
 class _Progress:
-    """Passes on what happens, and remembers in which stage and since when: it is told where the attempt fails."""
+    """Passes events on and keeps the current stage and the seconds, for the record of the attempt."""
 
     def __init__(self, watch: Watch, spent: float) -> None:
         self._watch = watch

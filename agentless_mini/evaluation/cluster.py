@@ -152,7 +152,7 @@ class ClusterTestbeds:
             await self._changed.wait()
 
     async def _watch(self) -> None:
-        """Look who is there, again and again."""
+        """Keep track of the machines that are there."""
         while self._gone is None:
             await asyncio.sleep(LOOK_EVERY)
             try:
@@ -189,11 +189,11 @@ class ClusterTestbeds:
     def _lose(self, member: _Member) -> None:
         if self._members.get(member.machine.id) is member:
             del self._members[member.machine.id]
-            self._tell(f"The node {printable(member.machine.name)} is lost; what it had open is opened elsewhere.")
+            self._tell(f"The node {printable(member.machine.name)} is lost; its instances move to other nodes.")
             self._wake()
 
     def _wake(self) -> None:
-        """Let all who wait for a place look again."""
+        """Wake all that wait for a place."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -243,7 +243,7 @@ async def ray_cluster(address: str) -> AsyncIterator[Cluster]:
             ray.init, address=address, log_to_driver=False, logging_level=logging.CRITICAL, namespace="amini"
         )
     try:
-        # Ray prints what it thinks of lost nodes, whatever it was told about logs; standard output is for results.
+        # Ray prints about lost nodes on standard output, which is for results, whatever it was told about logs.
         with redirect_stdout(sys.stderr):
             yield _RayCluster()
     finally:

@@ -1,7 +1,7 @@
 """Grades patches by the official harness, in processes of their own; has it write its summary, and load datasets.
 
-What is a result and what is a failure is told by `harness`; here is who may run when, and how a process is started,
-asked and ended. Requests and answers are lines of JSON. Nothing is recorded but what swebench writes into its folder.
+`harness` decides what is a result and what a failure; this decides what runs when, and starts, asks and ends the
+processes. Requests and answers are lines of JSON. Nothing is recorded but what swebench writes into its folder.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -36,7 +36,7 @@ SLACK = 900.0
 GRACE = 20.0
 """Seconds that a process which is asked to end has to remove its container."""
 _LINE = 1 << 30
-"""Bytes of one answer: the dataset's largest rows have some hundreds of kilobytes, a report less."""
+"""Bytes of one answer: a dataset has some tens of megabytes, a report less."""
 _VERSION = 1
 _LOGS = Path("logs", "run_evaluation")
 
@@ -76,9 +76,9 @@ def _sweep_gradings() -> None:
 
 @dataclass(frozen=True, slots=True)
 class HarnessProgram:
-    """What grades: a program that answers as `harness` does, a look at what it needs, and how to clear up after it.
+    """The program that grades, which answers as `harness` does.
 
-    `version` raises `GradingFailed` where the program cannot be run.
+    `version` returns its version and raises `GradingFailed` where it cannot run; `sweep` removes what dead ones left.
     """
 
     command: tuple[str, ...] = HARNESS
@@ -182,7 +182,7 @@ class Grader:
         except BaseException as error:
             await uninterrupted(self._end(worker))
             if isinstance(error, TimeoutError):
-                raise GradingFailed("The grading process does not answer: see whether Docker does.") from error
+                raise GradingFailed("The grading process does not answer: check that Docker does.") from error
             raise
         self._idle.append(worker)
         if "failure" in reply:
@@ -201,8 +201,8 @@ def run_of(row: str, diff: bytes) -> str:
     return digest.hexdigest()[:24]
 
 
-async def dataset_rows(name: str, folder: Path) -> AsyncIterator[str]:
-    """Yield the rows of a dataset's test split, each as JSON, as swebench's own loader gives them.
+async def dataset_rows(name: str, folder: Path) -> list[str]:
+    """Return the rows of a dataset's test split, each as JSON, as swebench's own loader gives them.
 
     `name` is one of the hub, or a file: .parquet, .json or .jsonl. The harness runs and keeps its log in `folder`; the
     hub's client has a cache of its own. Raises `GradingFailed` where it cannot be loaded.
@@ -210,16 +210,14 @@ async def dataset_rows(name: str, folder: Path) -> AsyncIterator[str]:
     worker = await _Worker.start(folder, HARNESS)
     try:
         reply = await worker.ask({"kind": "rows", "name": name})
-        while "row" in reply:
-            yield str(reply["row"])
-            reply = await worker.next_answer()
-        if "failure" in reply:
-            raise GradingFailed(
-                f"The dataset {printable(name)} cannot be loaded: {reply['failure']} "
-                "Look at the network, or give the dataset's file with --dataset."
-            )
     finally:
         await uninterrupted(worker.end())
+    if "failure" in reply:
+        raise GradingFailed(
+            f"The dataset {printable(name)} cannot be loaded: {reply['failure']} "
+            "Check the network, or give the dataset's file with --dataset."
+        )
+    return list(reply["rows"])
 
 
 # --- a process of the harness -----------------------------------------------------------------------------------------
@@ -259,16 +257,12 @@ class _Worker:
         return cls(process, folder)
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request and return its first answer. Raises `_WorkerDied`."""
+        """Send a request and return the answer. Raises `_WorkerDied`."""
         stdin = self._process.stdin
-        with suppress(ConnectionError):  # its death is told by the missing answer
+        with suppress(ConnectionError):  # the missing answer shows that it died
             if stdin is not None:
                 stdin.write(json.dumps(request).encode() + b"\n")
                 await stdin.drain()
-        return await self.next_answer()
-
-    async def next_answer(self) -> dict[str, Any]:
-        """Return a further answer to the request that was sent. Raises `_WorkerDied`."""
         stdout = self._process.stdout
         line = await stdout.readline() if stdout is not None else b""
         if not line.endswith(b"\n"):

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from agentless_mini.errors import AminiError, GradingFailed, printable
 from agentless_mini.evaluation.dataset import NAME
@@ -161,13 +161,11 @@ class _Swebench:
         instances = [{"instance_id": name} for name in request["instances"]]
         return {"file": str(make_run_report(request["predictions"], instances, request["run"]))}
 
-    def rows(self, request: Request, answer: BinaryIO) -> Reply:
-        """Write the rows of a dataset, as swebench loads it, one a line."""
+    def rows(self, request: Request) -> Reply:
+        """Return the rows of the dataset `name`, each as JSON, as swebench loads it."""
         from swebench.harness.utils import load_swebench_dataset
 
-        for row in load_swebench_dataset(request["name"], "test"):
-            _write(answer, {"row": json.dumps(row, default=str)})
-        return {"end": True}
+        return {"rows": [json.dumps(row, default=str) for row in load_swebench_dataset(request["name"], "test")]}
 
     def close(self) -> None:
         """Remove whatever container is left."""
@@ -237,12 +235,7 @@ def _text(path: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def _write(answer: BinaryIO, reply: Reply) -> None:
-    answer.write(json.dumps(reply).encode() + b"\n")
-    answer.flush()
-
-
-def _answered(harness: _Swebench, request: Request, answer: BinaryIO) -> Reply:
+def _answered(harness: _Swebench, request: Request) -> Reply:
     """Answer one request. What goes wrong in it is an answer too: another request may fare better."""
     try:
         match request.pop("kind"):
@@ -251,7 +244,7 @@ def _answered(harness: _Swebench, request: Request, answer: BinaryIO) -> Reply:
             case "summarise":
                 return harness.summarise(request)
             case "rows":
-                return harness.rows(request, answer)
+                return harness.rows(request)
             case other:
                 return {"failure": f"The harness knows no request {other!r}."}
     except AminiError as error:
@@ -277,7 +270,9 @@ def main() -> None:
     threading.Thread(target=read, daemon=True).start()
     try:
         while True:
-            _write(answer, _answered(harness, json.loads(requests.get()), answer))
+            reply = _answered(harness, json.loads(requests.get()))
+            answer.write(json.dumps(reply).encode() + b"\n")
+            answer.flush()
     except SystemExit:
         harness.close()
     except BaseException:

@@ -143,14 +143,14 @@ class Images:
                     f"The image {shown} is not here and cannot be pulled ({failed.reason}): {_ADVICE[failed.obstacle]}."
                 )
             if not is_limited:
-                watch(Note(f"The image {shown} did not come ({failed.reason}): trying again in {pause:g} s."))
+                watch(Note(f"The image {shown} could not be pulled ({failed.reason}): trying again in {pause:g} s."))
                 await asyncio.sleep(pause)
             elif clock() >= self._limited_until:  # else another pull has said so
                 self._limited_until = clock() + pause
                 told = f"{pause / 60:g} minutes" if pause >= 60 else f"{pause:g} s"
                 watch(
                     Note(
-                        f"The registry takes no more requests for now ({failed.reason}): trying again in {told}; "
+                        f"The registry takes no more requests at the moment ({failed.reason}): trying again in {told}; "
                         "`docker login` raises the limit."
                     )
                 )
@@ -181,18 +181,18 @@ class Images:
         return image
 
     async def _require_room(self, name: str, watch: Watch) -> None:
-        """Return when there is room for an image. Waits for held ones where that may make some."""
+        """Make room for an image: remove unused ones, then wait for those that are in use here."""
         while await asyncio.to_thread(self._is_short):
             released = self._released
             removed = await asyncio.to_thread(self._pulled.evict, lambda _: not self._is_short(), self._remove)
             if removed:
-                watch(Note(f"Images that were pulled before and are not in use were removed, to make room: {removed}."))
+                watch(Note(f"Removed unused images that amini had pulled, to make room: {removed}."))
             if not await asyncio.to_thread(self._is_short):
                 return
             if not self._ours - {name}:
                 raise ImageUnavailable(
-                    f"The image {printable(name)} is not pulled, for less than {self._settings.min_free_gib:g} GiB are "
-                    "free on Docker's disk: make room (`docker system df` shows what takes it), or lower min_free_gib."
+                    f"The image {printable(name)} is not pulled because less than {self._settings.min_free_gib:g} GiB "
+                    "are free on Docker's disk: make room (see `docker system df`), or lower --min-free."
                 )
             await released.wait()
 

@@ -1,7 +1,7 @@
 """What an evaluation needs of a machine that has the images of a benchmark, as Protocols.
 
-Docker on this machine is one adapter, the nodes of a cluster are another. What is paid for through them (boxes, grades)
-is recorded by who calls them.
+Docker on this machine is one adapter, the nodes of a cluster are another. The caller records what is paid for through
+them (test runs and grades).
 """
 
 from contextlib import AbstractAsyncContextManager
@@ -52,9 +52,9 @@ class Testbeds(Protocol):
     """Where the images of instances are."""
 
     def open(self, instance: Instance, watch: Watch) -> AbstractAsyncContextManager[Testbed]:
-        """Hold the image of an instance, which is fetched where it is not there. May wait for a place.
+        """Hold the image of an instance, pulling it if it is missing. May wait for capacity.
 
         Raises `ImageUnavailable` and other kinds of `EnvironmentFailed`: failures of the infrastructure, never wrong
-        answers. `NodeLost`, then or at any call while it is open, says that another try will be elsewhere.
+        answers. `NodeLost`, here or from any call while it is open, means that a retry goes to another machine.
         """
         ...

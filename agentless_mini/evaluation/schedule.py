@@ -1,6 +1,6 @@
 """Many instances: which comes next, how many at once, and what is tried again.
 
-The sampling of one overlaps the boxes and grades of others. It knows an instance only as something to be attempted.
+The sampling of one overlaps the tests and gradings of others. This knows an instance only as something to be attempted.
 """
 
 import re
@@ -15,19 +15,19 @@ from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.record import AttemptRecord, AttemptState
 
 NODE_TRIES = 3
-"""An instance whose node was lost so often is left: it may be what ends the nodes."""
+"""How often an instance is tried whose node is lost: the instance itself may be what crashes nodes."""
 SICK = 5
-"""After so many failures of the infrastructure on end, each of another instance, nothing more is begun."""
+"""After this many failures of the infrastructure in a row, all for one reason, the evaluation ends."""
 
 Attempting = Callable[[Assignment], Awaitable[AttemptRecord]]
 Told = Callable[[AttemptRecord], None]
 
 
 async def evaluate(tasks: Sequence[Assignment], workers: int, attempting: Attempting, told: Told) -> None:
-    """Attempt all, `workers` at once, those that are expected to take longest first. `told` learns of each end.
+    """Attempt all, `workers` at once, those that are expected to take longest first. `told` is given each record.
 
-    Raises `EnvironmentFailed` where nothing but failures of the infrastructure came for a while, and what
-    `attempting` raises, but for lost nodes. Whatever is raised, all others are cancelled first.
+    Raises `EnvironmentFailed` after `SICK` equal failures in a row, and whatever `attempting` raises except `NodeLost`;
+    all other attempts are cancelled first.
     """
     queue = _Queue(tasks)
 
@@ -51,10 +51,10 @@ async def _tried(task: Assignment, attempting: Attempting) -> AttemptRecord:
 
 
 class _Queue:
-    """What is left, by the time it is expected to take.
+    """The instances that are left, those that are expected to take longest first.
 
-    That is the mean of its repository so far. A repository of which nothing is known comes first, the longest issue of
-    it, so that soon something is known of all: their costs differ tenfold.
+    Expected is the mean of the repository so far. Repositories without one come first, each with its longest issue,
+    because their costs differ tenfold.
     """
 
     def __init__(self, tasks: Sequence[Assignment]) -> None:
@@ -77,7 +77,7 @@ class _Queue:
         return task
 
     def learn(self, task: Assignment, record: AttemptRecord) -> None:
-        """Take in how long an instance took. Raises `EnvironmentFailed` where nothing works any more."""
+        """Take note of how an instance ended. Raises `EnvironmentFailed` after `SICK` equal failures in a row."""
         if record.state is not AttemptState.INFRASTRUCTURE:
             self._reasons.clear()
             self._taken.setdefault(task.instance.repo, []).append(record.seconds)
@@ -91,7 +91,7 @@ class _Queue:
 
 
 def _reason(instance: Instance, record: AttemptRecord) -> str:
-    """Return what failed and why, alike for two instances that failed alike: without their own names, and numbers."""
+    """Return the failure without the instance's names and without numbers, so that like failures are equal."""
     image = printable(instance.image)
     text = record.failure
     for name in (image, image.rpartition(":")[0], image.rpartition(":")[0].partition("/")[2], instance.id):

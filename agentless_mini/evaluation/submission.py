@@ -96,7 +96,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a submission lacks: predictions, their grades, and of the logs of these some file."""
+    """The instances that lack a prediction, a grade, or some file of the logs."""
 
     missing: tuple[str, ...]
     ungraded: tuple[str, ...]

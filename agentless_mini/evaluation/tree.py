@@ -72,7 +72,7 @@ def read_copy(top: Path, instance: Instance) -> Snapshot:
 
 
 def _make_repository(top: Path) -> None:
-    """Make `.git` what git needs to take the index, which is let go where it cannot be used."""
+    """Make of `.git` the least that git needs to read the index; an index that git cannot read is removed."""
     home = top / ".git"
     for kept in (home / "index", home / "info" / "exclude"):
         if kept.is_symlink():  # git would follow it
@@ -242,7 +242,7 @@ def snapshot_check(snapshot: Snapshot) -> PatchCheck:
 
 
 def _write_source(path: Path, file: SourceFile) -> None:
-    """Write an entry: a text as it is, and of the others, which no patch can change, what keeps their name taken."""
+    """Write a text as it is; of other files, which no patch can change, write what keeps their name taken."""
     path.parent.mkdir(parents=True, exist_ok=True)
     match file.kind:
         case FileKind.SYMLINK:

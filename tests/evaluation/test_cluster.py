@@ -234,7 +234,7 @@ def test_a_lost_node_is_told_to_all_that_it_had_open_and_they_find_another(tmp_p
             return await asyncio.gather(*(work(number) for number in range(4)))
 
     assert run(lose()) == ["b"] * 4
-    assert [one for one in said if "lost" in one] == ["The node a is lost; what it had open is opened elsewhere."]
+    assert [one for one in said if "lost" in one] == ["The node a is lost; its instances move to other nodes."]
 
 
 @pytest.mark.slow

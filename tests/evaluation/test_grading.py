@@ -309,16 +309,12 @@ def workers_of(parent: int) -> list[int]:
 # --- the rows of a dataset -------------------------------------------------------------------------------------------
 
 
-async def rows_of(name: str, folder: Path) -> list[str]:
-    return [text async for text in dataset_rows(name, folder)]
-
-
 @pytest.mark.slow
 def test_a_file_is_loaded_as_the_harness_loads_it(tmp_path: Path) -> None:
     require_swebench()
     written = [row("one", instance_id="a__b-1"), row("two", instance_id="a__b-2", patch="é\u2028")]
     (tmp_path / "rows.jsonl").write_text("".join(text + "\n" for text in written))
-    loaded = asyncio.run(rows_of(str(tmp_path / "rows.jsonl"), tmp_path / "official"))
+    loaded = asyncio.run(dataset_rows(str(tmp_path / "rows.jsonl"), tmp_path / "official"))
     assert [json.loads(text) for text in loaded] == [json.loads(text) for text in written]
 
 
@@ -326,6 +322,6 @@ def test_a_file_is_loaded_as_the_harness_loads_it(tmp_path: Path) -> None:
 def test_a_dataset_that_cannot_be_had_is_told_in_one_sentence(tmp_path: Path) -> None:
     require_swebench()
     with pytest.raises(EnvironmentFailed, match="--dataset") as failed:
-        asyncio.run(rows_of(str(tmp_path / "nowhere.json"), tmp_path))
+        asyncio.run(dataset_rows(str(tmp_path / "nowhere.json"), tmp_path))
     assert isinstance(failed.value, AminiError)
     assert "\n" not in str(failed.value)

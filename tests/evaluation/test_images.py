@@ -140,7 +140,7 @@ def test_a_registry_in_trouble_is_tried_again(registry: Registry, images: Callab
             pass
 
     asyncio.run(work())
-    assert any("did not come" in line for line in told.lines)
+    assert any("could not be pulled" in line for line in told.lines)
 
 
 def test_an_image_that_no_registry_has_is_an_error_at_once(registry: Registry, images: Callable[..., Images]) -> None:
@@ -258,7 +258,7 @@ def test_where_room_is_short_pulled_images_go_and_then_it_is_an_error(
     with pytest.raises(ImageUnavailable, match=r"less than 1e\+09 GiB are free"):
         asyncio.run(work())
     assert find_image(client, old) is None
-    assert any("removed, to make room: 1" in line for line in told.lines)
+    assert any("to make room: 1" in line for line in told.lines)
 
 
 def test_a_short_disk_is_waited_for_while_an_image_is_in_use_that_may_go(

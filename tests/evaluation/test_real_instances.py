@@ -23,7 +23,7 @@ async def instances(folder: Path) -> dict[str, str]:
     """Return the rows whose image is there, by instance id."""
     client = connect(1)
     try:
-        rows = [row async for row in dataset_rows(os.environ["AMINI_SWEBENCH_ROWS"], folder)]
+        rows = await dataset_rows(os.environ["AMINI_SWEBENCH_ROWS"], folder)
         found = [row for row in rows if find_image(client, json.loads(row)["image"]) is not None]
     finally:
         client.close()
