@@ -34,7 +34,7 @@ from agentless_mini.evaluation.settings import Grading
 from agentless_mini.pipeline import NO_SANDBOX, Until, check_rounds
 from agentless_mini.ports import Watch
 from agentless_mini.recording import RecordedSampler
-from agentless_mini.report.evaluation_progress import EvaluationProgress
+from agentless_mini.report.progress import EvaluationProgress
 from agentless_mini.stages.evolve import UNSELECTED, EvolveSettings, Selecting
 from agentless_mini.stages.score import Scoring
 from agentless_mini.store import AttemptRecord, AttemptState, EvalStart, InstanceRecord, Store, generation_of

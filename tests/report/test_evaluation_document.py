@@ -22,8 +22,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import UsageError
 from agentless_mini.ranking import Method
-from agentless_mini.report.evaluation_cost import Prices
-from agentless_mini.report.evaluation_document import evaluation_document, one_instance
+from agentless_mini.report.evaluation_document import Prices, evaluation_document, one_instance
 from agentless_mini.report.evaluation_tables import evaluation_tables
 from agentless_mini.store import AttemptRecord, AttemptState, RunStatus, Store
 from tests.report.building import shown
