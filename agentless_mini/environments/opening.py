@@ -18,7 +18,7 @@ from agentless_mini.sandboxes.landlock import find_landlock
 from agentless_mini.sandboxes.scratch import Scratch, sweep_scratch
 from agentless_mini.sandboxes.wire import no_room
 
-_NOT_ASKED_FOR = "No test is run, as --sandbox none says."
+_NOT_ASKED_FOR = "No test is run because of --sandbox none."
 UNTESTED = "no test is run"
 """The beginning of what `foresee` returns where none is."""
 _PAGE = 4096

@@ -33,18 +33,17 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from agentless_mini.domain import Case, Completion, Rejected, Verdict
+from agentless_mini.domain import Case, Completion, Patch, Rejected, Verdict
 from agentless_mini.ranking import Level
-from agentless_mini.report.rounds import evolved, stopping
-from agentless_mini.report.verdicts import trust_of
-from agentless_mini.store import (
-    PatchRecord,
+from agentless_mini.record import (
     PromptRecord,
     RunRecord,
     RunSummary,
     RunTrace,
     SampleRecord,
 )
+from agentless_mini.report.rounds import evolved, stopping
+from agentless_mini.report.verdicts import trust_of
 
 SCHEMA = 1
 """Of every document: it grows where a key goes or changes its meaning, not where one is added."""
@@ -100,7 +99,7 @@ def _run_values(run: RunRecord) -> dict[str, Any]:
 def _sample_values(sample: SampleRecord, completion: Completion | None) -> dict[str, Any]:
     outcome: dict[str, Any] | None = None
     match sample.outcome:
-        case PatchRecord() as patch:
+        case Patch() as patch:
             outcome = {"valid": True, **_patch_values(patch)}
         case Case() as case:
             outcome = {"valid": True, **_case_values(case)}
@@ -155,7 +154,7 @@ def _verdict_values(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _patch_values(patch: PatchRecord) -> dict[str, Any]:
+def _patch_values(patch: Patch) -> dict[str, Any]:
     values = {"normal": patch.normal, "paths": list(patch.paths), "diff": _bytes_values(patch.diff)}
     return {**values, "undefined": list(patch.undefined)} if patch.undefined else values
 

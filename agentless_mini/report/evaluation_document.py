@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from agentless_mini.domain import Patch
 from agentless_mini.errors import UsageError, printable
+from agentless_mini.record import AttemptRecord, EvalStart, RunTrace, Spending, Store
 from agentless_mini.report.document import SCHEMA
 from agentless_mini.report.evaluation_instance import instance_document
 from agentless_mini.report.evaluation_results import InstanceFacts, replay_of, results, solved
-from agentless_mini.store import AttemptRecord, EvalStart, PatchRecord, RunTrace, Spending, Store
 
 MILLION = 1_000_000
 HOUR = 3600
@@ -102,7 +103,7 @@ def _read(store: Store, attempt: AttemptRecord | None) -> tuple[RunTrace | None,
     trace = store.runs.trace(attempt.run)
     by_diff = {record.diff: record for record in store.evals.grades(attempt.instance)}
     grades = {record.normal: record.resolved for record in reversed(by_diff.values())}
-    patches = [sample.outcome for sample in trace.samples if isinstance(sample.outcome, PatchRecord)]
+    patches = [sample.outcome for sample in trace.samples if isinstance(sample.outcome, Patch)]
     earliest = {patch.normal: hashlib.sha256(patch.diff).hexdigest() for patch in reversed(patches)}
     return trace, grades | {normal: by_diff[diff].resolved for normal, diff in earliest.items() if diff in by_diff}
 

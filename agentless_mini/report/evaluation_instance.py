@@ -8,21 +8,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agentless_mini.domain import Completion, Rejected
+from agentless_mini.domain import Completion, Patch, Rejected
 from agentless_mini.measures import curves
+from agentless_mini.record import (
+    AttemptRecord,
+    InstanceRecord,
+    PromptRecord,
+    RunTrace,
+    SampleRecord,
+)
 from agentless_mini.report.document import SCHEMA, budget_values
 from agentless_mini.report.evaluation_results import method_of, replay_of
 from agentless_mini.report.rounds import evolved
 from agentless_mini.report.show import outcome, run_facts, votes_of
 from agentless_mini.report.verdicts import distinct
-from agentless_mini.store import (
-    AttemptRecord,
-    InstanceRecord,
-    PatchRecord,
-    PromptRecord,
-    RunTrace,
-    SampleRecord,
-)
 
 _NOTHING: Mapping[str, Any] = {
     "issue": "", "files": [], "patches": [], "tests": [], "rejected": [], "choice": None, "notes": [],
@@ -84,7 +83,7 @@ def _answer(sample: SampleRecord, completion: Completion, votes: Counter[str]) -
         "prompt": sample.prompt,
         "sample": sample.index if sample.order is None else sample.order,
         "outcome": outcome(sample, votes),
-        "normal": sample.outcome.normal if isinstance(sample.outcome, PatchRecord) else None,
+        "normal": sample.outcome.normal if isinstance(sample.outcome, Patch) else None,
         "finish": sample.finish.value,
         "tokens": sample.usage.completion_tokens,
         "reasoning": completion.reasoning,
@@ -132,9 +131,9 @@ def _depth(trace: RunTrace, grades: Mapping[str, bool]) -> dict[str, Any]:
 
 def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]]:
     """Return the distinct patches, the best first (`verdicts.distinct`), each by its earliest sample."""
-    found: dict[str, tuple[PatchRecord, int, list[int]]] = {}
+    found: dict[str, tuple[Patch, int, list[int]]] = {}
     for sample in trace.samples:
-        if isinstance(patch := sample.outcome, PatchRecord) and sample.order is not None:
+        if isinstance(patch := sample.outcome, Patch) and sample.order is not None:
             found.setdefault(patch.normal, (patch, sample.round, []))[2].append(sample.order)
     execution = trace.prediction.execution if trace.prediction else None
     verdicts = {verdict.normal: verdict for verdict in execution.verdicts} if execution else {}

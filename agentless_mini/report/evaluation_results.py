@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from agentless_mini.domain import Rejected
+from agentless_mini.domain import Patch, Rejected
 from agentless_mini.measures import (
     Curve,
     Found,
@@ -31,15 +31,13 @@ from agentless_mini.measures import (
     points_of_tests,
 )
 from agentless_mini.ranking import Method
-from agentless_mini.report.rounds import Evolved, Stopping, evolution_values, evolved, stopping, stopping_values
-from agentless_mini.store import (
+from agentless_mini.record import (
     AttemptRecord,
     AttemptState,
     InstanceRecord,
-    PatchRecord,
     RunTrace,
-    recorded_prediction,
 )
+from agentless_mini.report.rounds import Evolved, Stopping, evolution_values, evolved, stopping, stopping_values
 
 SEED = 0
 FAILURES = frozenset({AttemptState.FAILED, AttemptState.INFRASTRUCTURE})
@@ -118,7 +116,7 @@ class InstanceFacts:
 
 def replay_of(trace: RunTrace) -> Replay:
     """Return a recorded run that came to its decision, to be ranked again."""
-    prediction = recorded_prediction(trace)
+    prediction = trace.prediction
     return Replay.of(prediction) if prediction else Replay(())
 
 
@@ -168,7 +166,7 @@ def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = 
 
 
 def _normals(outcomes: Iterable[object]) -> Counter[str]:
-    return Counter(outcome.normal for outcome in outcomes if isinstance(outcome, PatchRecord))
+    return Counter(outcome.normal for outcome in outcomes if isinstance(outcome, Patch))
 
 
 def _any_right(trace: RunTrace, grades: Mapping[str, bool], end: int) -> Known:

@@ -25,8 +25,8 @@ from agentless_mini.domain import (
     StageStarted,
 )
 from agentless_mini.ports import Watch
+from agentless_mini.record import AttemptRecord, AttemptState
 from agentless_mini.report.live import Line, Lines
-from agentless_mini.store import AttemptRecord, AttemptState
 
 # Without a terminal a line is written for each tenth of a stage.
 PLAIN_STEPS = 10

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from agentless_mini.measures import Round, mean, rounds, shares_passed
+from agentless_mini.record import RunTrace
 from agentless_mini.report.cells import Table, row, table
-from agentless_mini.store import RunTrace, recorded_prediction
 
 COUNTS = ("round", "samples", "valid", "distinct", "new")
 # From here on scores are written with an exponent.
@@ -69,7 +69,7 @@ class Stopping:
 
 def evolved(trace: RunTrace) -> Evolved | None:
     """Return the rounds of a run, None where it has but one, or came to no decision."""
-    decided = recorded_prediction(trace) if any(sample.round for sample in trace.samples) else None
+    decided = trace.prediction if any(sample.round for sample in trace.samples) else None
     if decided is None:
         return None
     passed = shares_passed(decided.execution) if decided.execution and not trace.scores else {}
@@ -82,7 +82,7 @@ def stopping(trace: RunTrace) -> Stopping | None:
     """Return what the run saved, None where its samples were not to stop early, or it drew or decided nothing."""
     repair = json.loads(trace.run.start.settings).get("repair", {})
     bound = repair.get("stop_when")
-    decided = recorded_prediction(trace) if bound is not None else None
+    decided = trace.prediction if bound is not None else None
     drawn = len(decided.candidates) if decided else 0
     return Stopping(bound, repair["samples"], drawn) if drawn else None
 

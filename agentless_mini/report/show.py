@@ -13,9 +13,17 @@ from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
 
-from agentless_mini.domain import Case, Completion, Rejected, Stage
+from agentless_mini.domain import Case, Completion, Patch, Rejected, Stage
 from agentless_mini.errors import printable
 from agentless_mini.ranking import Level, counted_votes
+from agentless_mini.record import (
+    PromptRecord,
+    RunRecord,
+    RunSummary,
+    RunTrace,
+    SampleRecord,
+    generation_of,
+)
 from agentless_mini.report.cells import LABEL, Labelled, Table, heading, plain_text, row, table
 from agentless_mini.report.summary import summary
 from agentless_mini.report.verdicts import (
@@ -25,16 +33,6 @@ from agentless_mini.report.verdicts import (
     repairs,
     tests_table,
     trust_of,
-)
-from agentless_mini.store import (
-    PatchRecord,
-    PromptRecord,
-    RunRecord,
-    RunSummary,
-    RunTrace,
-    SampleRecord,
-    generation_of,
-    recorded_candidates,
 )
 
 DIGEST_LETTERS, NORMAL_LETTERS = 8, 10
@@ -203,7 +201,7 @@ def _samples_table(trace: RunTrace) -> Table:
 def outcome(sample: SampleRecord, votes: Counter[str]) -> str:
     """Return what became of a sample; `votes` are those of each patch of its run."""
     match sample.outcome:
-        case PatchRecord(normal=normal, undefined=undefined):
+        case Patch(normal=normal, undefined=undefined):
             repeats = ", repeats another answer" if sample.repeats else ""
             unsound = f", uses undefined names: {' '.join(undefined)}" if undefined else ""
             return f"valid {normal[:DIGEST_LETTERS]}, {votes[normal]} of {votes.total()} votes{repeats}{unsound}"
@@ -216,7 +214,7 @@ def outcome(sample: SampleRecord, votes: Counter[str]) -> str:
 
 def votes_of(trace: RunTrace) -> Counter[str]:
     """Return the votes of each patch of a run by its normal form."""
-    return Counter({standing.normal: standing.votes for standing in counted_votes(recorded_candidates(trace))})
+    return Counter({standing.normal: standing.votes for standing in counted_votes(trace.candidates())})
 
 
 def _moment(seconds: float) -> str:
