@@ -14,7 +14,7 @@ from pathlib import Path
 import pydantic
 
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
-from agentless_mini.sandboxes import owners
+from agentless_mini.sandbox import owners
 
 RECORD = "images.json"
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from agentless_mini.domain import Ending, Job, Patch, PlacedFile, Runner, Snapshot, Step, placed_files
 from agentless_mini.edits import changed_files
-from agentless_mini.environments import Opened, PlaceRequest, SandboxKind, SandboxSettings, Unavailable, open_place
+from agentless_mini.environment import Opened, PlaceRequest, SandboxKind, SandboxSettings, Unavailable, open_place
 from agentless_mini.errors import EnvironmentFailed, UsageError, printable
 from agentless_mini.learning.rows import Row
 from agentless_mini.ports import Watch

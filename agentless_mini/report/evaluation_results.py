@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from agentless_mini.domain import Patch, Rejected
-from agentless_mini.measures import (
+from agentless_mini.chain.measures import (
     Curve,
     Found,
     Replay,
@@ -30,7 +29,8 @@ from agentless_mini.measures import (
     points_of_samples,
     points_of_tests,
 )
-from agentless_mini.ranking import Method
+from agentless_mini.chain.ranking import Method
+from agentless_mini.domain import Patch, Rejected
 from agentless_mini.record import (
     AttemptRecord,
     AttemptState,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from agentless_mini.measures import Round, mean, rounds, shares_passed
+from agentless_mini.chain.measures import Round, mean, rounds, shares_passed
 from agentless_mini.record import RunTrace
 from agentless_mini.report.cells import Table, row, table
 

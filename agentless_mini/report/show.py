@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
 
+from agentless_mini.chain.ranking import Level, counted_votes
 from agentless_mini.domain import Case, Completion, Patch, Rejected, Stage
 from agentless_mini.errors import printable
-from agentless_mini.ranking import Level, counted_votes
 from agentless_mini.record import (
     PromptRecord,
     RunRecord,

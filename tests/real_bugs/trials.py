@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentless_mini.domain import Environment, Job, JobResult, PackedTree, PlacedFile, Step, StepResult
-from agentless_mini.repository import open_repository
-from agentless_mini.sandboxes.bubblewrap import Bubblewrap, VirtualEnvironment
-from agentless_mini.sandboxes.contents import of_folder
-from agentless_mini.sandboxes.local import LocalSandbox
-from agentless_mini.sandboxes.packs import pack_snapshot
+from agentless_mini.repository.opening import open_repository
+from agentless_mini.sandbox.bubblewrap import Bubblewrap, VirtualEnvironment
+from agentless_mini.sandbox.contents import of_folder
+from agentless_mini.sandbox.local import LocalSandbox
+from agentless_mini.sandbox.packs import pack_snapshot
 from tests.real_bugs.checkout import Checkout
 
 BOXES = 2

@@ -1,0 +1,285 @@
+"""Virtual environments of this machine: built in a box of bubblewrap or Landlock, or without one on the user's word.
+
+The box of a build sees what every box sees, and beside it: the new environment's folder, which alone it can write; the
+network of this machine, so that it can also reach what listens on this machine; and folders that pip is configured to
+take packages from. How much it writes into its folder is limited for each file, not for all of them.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+from agentless_mini.domain import Environment, Job, JobResult, Place
+from agentless_mini.domain.canonical import canonical_json
+from agentless_mini.environment.build import build_job, identity_of, overlay_files, read_build
+from agentless_mini.environment.dated import Builder, fitting
+from agentless_mini.environment.pythons import Interpreter, choose_python
+from agentless_mini.environment.settings import SandboxKind
+from agentless_mini.environment.shelf import Manifest, Slot, hand_over, seal
+from agentless_mini.environment.work import Opened, Work, build_failed, packed, probe, require_usable
+from agentless_mini.errors import BuildFailed, EnvironmentFailed, printable
+from agentless_mini.ports import Sandbox
+from agentless_mini.sandbox.bubblewrap import (
+    Access,
+    Box,
+    Bubblewrap,
+    Network,
+    VirtualEnvironment,
+    find_bubblewrap,
+    room_for,
+)
+from agentless_mini.sandbox.capacity import boxes_here
+from agentless_mini.sandbox.landlock import TREE, Landlock, LandlockSandbox, find_landlock, in_fence, is_open
+from agentless_mini.sandbox.local import LocalSandbox, UnsafeLocal, in_box
+from agentless_mini.sandbox.packs import Pack
+from agentless_mini.sandbox.scratch import Scratch
+
+_SKELETON_SECONDS = 60
+_ROOTS_CACHE = Path("/var/cache/agentless-mini")
+
+
+class _Way(Protocol):
+    """How code of the environment is run: in boxes or not. `name` tells their environments apart."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult: ...
+
+    def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox: ...
+
+    def built(self, identity: str, folder: Path) -> VirtualEnvironment: ...
+
+
+class _InPlace:
+    """A way on which the tree always lies where it lay in the build."""
+
+    def built(self, identity: str, folder: Path) -> VirtualEnvironment:
+        return VirtualEnvironment(identity, folder)
+
+
+@dataclass(frozen=True)
+class _InBoxes(_InPlace, ABC):
+    """A way whose build is one box that can write the environment alone, and reach the network."""
+
+    work: Work
+
+    @property
+    def boxes(self) -> int:
+        settings = self.work.settings
+        return settings.boxes or boxes_here(settings.limits())
+
+    @abstractmethod
+    async def run(self, job: Job, pack: Pack, box: Box) -> JobResult: ...
+
+    async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
+        room = replace(room_for(job, environment), hear=self.work.hear)
+        if room.uid is not None:
+            hand_over(environment.folder, room.uid)
+        access = Access((environment.folder,), self.work.index.folders(), Network.HOST)
+        result = await self.run(job, pack, Box(room, environment, access))
+        if room.uid is not None:
+            hand_over(environment.folder, os.geteuid())
+        seal(environment.folder)
+        return result
+
+
+@dataclass(frozen=True)
+class _Boxed(_InBoxes):
+    bubblewrap: Bubblewrap
+    name: str = "virtual environment"
+
+    async def run(self, job: Job, pack: Pack, box: Box) -> JobResult:
+        return await in_box(self.bubblewrap, job, pack, box)
+
+    def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox:
+        return LocalSandbox(self.bubblewrap, environments, packs, self.boxes)
+
+
+@dataclass(frozen=True)
+class _Fenced(_InBoxes):
+    landlock: Landlock
+    scratch: Scratch
+    name: str = "virtual environment for Landlock"
+
+    async def run(self, job: Job, pack: Pack, box: Box) -> JobResult:
+        return await in_fence(self.landlock, job, pack, box, _builds(box.environment.folder))
+
+    def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox:
+        return LandlockSandbox(self.landlock, environments, packs, self._folder, self.boxes)
+
+    def built(self, identity: str, folder: Path) -> VirtualEnvironment:
+        return VirtualEnvironment(identity, folder, imported_folders(folder, _builds(folder) / TREE))
+
+    def _folder(self) -> Path:
+        """Return a folder for boxes, whose users may go through it."""
+        folder = self.scratch.file("")
+        folder.chmod(0o711)
+        return folder
+
+
+def _builds(environment: Path) -> Path:
+    """Return where the box of a build is: always at one place, since the project is installed with its path."""
+    return environment.parent / "box"
+
+
+def imported_folders(environment: Path, tree: Path) -> tuple[str, ...]:
+    """Return the folders that an environment imports from a tree at this path, relative to it.
+
+    They are read from what an installation for development leaves: lists of folders, and finders for packages.
+    """
+    found: dict[str, None] = {}
+    for path in sorted(environment.glob("lib/python*/site-packages/*")):
+        if path.suffix == ".pth":
+            folders = [Path(line) for line in path.read_text("utf-8", "replace").splitlines()]
+        elif path.name.startswith("__editable__") and path.suffix == ".py":
+            packages = re.findall(rf"'({re.escape(str(tree))}/[^']*)'", path.read_text("utf-8", "replace"))
+            folders = [Path(package).parent for package in packages]
+        else:
+            continue
+        inside = (folder.relative_to(tree) for folder in folders if folder.is_relative_to(tree))
+        found |= {str(folder): None for folder in inside if ".." not in folder.parts}
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Unboxed(_InPlace):
+    work: Work
+    folder: Path
+    name: str = "virtual environment without a sandbox"
+
+    async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
+        environments = {job.environment.identity: environment}
+        return await self.sandbox(environments, {pack.digest: pack}).run(job)
+
+    def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox:
+        return UnsafeLocal(environments, packs, self.folder, self.work.note)
+
+
+async def open_boxed(work: Work) -> Opened:
+    """Return a place in boxes of bubblewrap. Raises `EnvironmentFailed`."""
+    if sys.platform != "linux":
+        raise EnvironmentFailed("Bubblewrap needs Linux: use --sandbox docker.")
+    tried = work.settings.kind is not SandboxKind.LOCAL  # where there is no choice, the first box tells
+    bubblewrap = await asyncio.to_thread(lambda: find_bubblewrap(work.settings.bubblewrap, tried=tried))
+    return await _open(work, _Boxed(work, bubblewrap))
+
+
+async def open_fenced(work: Work, stack: AsyncExitStack) -> Opened:
+    """Return a place in boxes of Landlock. Root's are kept where other users may go. Raises `EnvironmentFailed`."""
+    landlock = await asyncio.to_thread(find_landlock)
+    scratch = Scratch()
+    stack.callback(scratch.close)
+    if os.geteuid() == 0 and not is_open(work.request.cache):
+        work = replace(work, request=replace(work.request, cache=_ROOTS_CACHE))
+    return await _open(work, _Fenced(work, landlock, scratch), is_open if os.geteuid() == 0 else _any)
+
+
+async def open_unboxed(work: Work, stack: AsyncExitStack) -> Opened:
+    """Return a place without any box; what it runs is warned of each time. Raises `EnvironmentFailed`."""
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="amini-unsafe-", ignore_cleanup_errors=True)))
+    return await _open(work, _Unboxed(work, folder))
+
+
+def _any(path: Path) -> bool:
+    return True
+
+
+async def _open(work: Work, way: _Way, usable: Callable[[Path], bool] = _any) -> Opened:
+    interpreter, notes = await asyncio.to_thread(choose_python, work.needs.python, work.request.variables, usable)
+
+    def slot_of(work: Work) -> Slot:
+        return work.slot(_key(work, way, interpreter))
+
+    work, manifest = await fitting(work, Builder(slot_of, lambda work: _ready(work, way, slot_of(work), interpreter)))
+    slot = slot_of(work)
+    environment = way.built(manifest.identity, slot.venv)
+    pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot))
+    place = Place(Environment(manifest.identity, environment.python), packed(pack))
+    sandbox = way.sandbox({manifest.identity: environment}, work.packs)
+    return Opened(sandbox, place, work.settings.limits(), (*notes, *manifest.notes))
+
+
+async def _ready(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) -> Manifest:
+    async with slot.locked(work.note_waiting):
+        manifest = slot.read()
+        if manifest is None or not _is_intact(slot, manifest.behind):
+            async with work.building(f"a {way.name} (Python {'.'.join(map(str, interpreter.version))})", slot):
+                manifest = await _build(work, way, slot, interpreter)
+    return manifest
+
+
+def _key(work: Work, way: _Way, interpreter: Interpreter) -> str:
+    asked = [way.name, work.needs.digest, work.settings.setup, str(interpreter.path), *map(str, interpreter.version)]
+    return hashlib.sha256(canonical_json([*asked, work.request.version, work.until]).encode()).hexdigest()
+
+
+def _is_intact(slot: Slot, behind: str) -> bool:
+    """Tell whether its Python is the one that it was made from: else a box would be shown another folder."""
+    python = slot.venv / "bin" / "python"
+    return os.access(python, os.X_OK) and str(python.resolve()) == behind
+
+
+async def _build(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) -> Manifest:
+    slot.clear()
+    try:
+        await asyncio.to_thread(_make_skeleton, interpreter, slot)
+        return await _fill(work, way, slot, interpreter)
+    except BaseException:
+        slot.clear()
+        raise
+
+
+def _make_skeleton(interpreter: Interpreter, slot: Slot) -> None:
+    """Make the folders and links of a virtual environment, in which nothing foreign takes part."""
+    command = (interpreter.path, "-I", "-m", "venv", "--without-pip", slot.venv)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SKELETON_SECONDS)  # noqa: S603 - it is a Python of the user's
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise build_failed(str(error), slot) from error
+    if done.returncode:
+        slot.write_log(done.stdout + done.stderr)
+        raise build_failed(f"{interpreter.path} -m venv exited with {done.returncode}", slot)
+
+
+async def _fill(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) -> Manifest:
+    pack = await work.pack()
+    key = _key(work, way, interpreter)
+    unfinished = VirtualEnvironment(key, slot.venv)
+    recipe = work.recipe(unfinished.python)
+    built = read_build(
+        await way.build(build_job(recipe, Environment(key, unfinished.python), packed(pack)), pack, unfinished), recipe
+    )
+    require_usable(built, slot)
+    if not _is_intact(slot, str(interpreter.path)):
+        raise build_failed("its Python was replaced by another", slot)
+    identity = identity_of(key, built)
+    environment = way.built(identity, slot.venv)
+    overlaid = await work.pack(overlay_files(built.overlay, work.request.snapshot))
+    place = Place(Environment(identity, environment.python), packed(overlaid))
+    sandbox = way.sandbox({identity: environment}, work.packs)
+    notes = await probe(work, sandbox, place, lambda problem: _unusable(built.log, problem, slot))
+    manifest = Manifest(
+        identity=identity,
+        python=environment.python,
+        behind=str(interpreter.path),
+        notes=(*work.needs.notes, *built.notes, *work.dated_notes(), *notes),
+        lacking=built.lacking + len(notes),
+    )
+    slot.keep(manifest, built.overlay)
+    return manifest
+
+
+def _unusable(log: str, problem: str, slot: Slot) -> BuildFailed:
+    slot.write_log(f"{log}\n\nAfterwards {printable(problem)}\n")
+    return build_failed(problem, slot)

@@ -1,0 +1,139 @@
+"""The files of the tree: written once, replaced by those of a patch, and read back, without following one symlink."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import contextmanager, suppress
+from typing import IO, Any, Iterator  # noqa: UP035 - collections.abc has no generic Iterator before Python 3.9
+
+from agentless_mini.sandbox.inside.wire import read
+
+CHUNK = 1 << 20
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+
+
+class Refused(Exception):
+    """A file cannot be placed."""
+
+
+def raw(path: str) -> bytes:
+    """Return a path in its own bytes."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def bits(mode: str) -> int:
+    """Return the permissions of git's mode."""
+    return 0o755 if mode == "100755" else 0o644
+
+
+def unpack(stream: IO[bytes], root: str, entries: list[list[Any]]) -> None:
+    """Write the tree into an empty folder. Symlinks come last, so that nothing is written through one."""
+    top, made, links = raw(root) + b"/", set(), []
+    for path, mode, size in entries:
+        full = top + raw(path)
+        folder = os.path.dirname(full)
+        if folder not in made:
+            os.makedirs(folder, exist_ok=True)
+            made.add(folder)
+        if mode == "040000":
+            os.makedirs(full, exist_ok=True)
+        elif mode == "120000":
+            links.append((read(stream, size), full))
+        else:
+            copy(stream, os.open(full, CREATE, bits(mode)), size)
+    for target, full in links:
+        os.symlink(target, full)
+
+
+def copy(stream: IO[bytes], descriptor: int, size: int) -> None:
+    """Write so many bytes of the stream into an open file, and close it."""
+    with os.fdopen(descriptor, "wb") as file:
+        while size:
+            data = read(stream, min(size, CHUNK))
+            file.write(data)
+            size -= len(data)
+
+
+def place(top: int, path: str, mode: str, data: bytes | None) -> None:
+    """Put a file there, or take it away with the folders that it leaves empty, as git does. Raises Refused."""
+    try:
+        parts = split(path)
+        if data is None:
+            remove(top, parts)
+        else:
+            put(top, parts, mode, data)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise Refused(f"{path!r} cannot be put there: {error.strerror}") from error
+
+
+def split(path: str) -> list[bytes]:
+    """Return the names on a path that stays in the tree and out of its git folder. Raises Refused."""
+    try:
+        parts = raw(path).split(b"/")
+    except UnicodeEncodeError as error:
+        raise Refused(f"{path!r} is not a path") from error
+    if any(part in (b"", b".", b"..") or part.lower() == b".git" or b"\0" in part for part in parts):
+        raise Refused(f"{path!r} is not a path inside the tree")
+    return parts
+
+
+@contextmanager
+def folders(top: int, parts: list[bytes], make: bool) -> Iterator[list[int]]:
+    """Open the folders on a way, from the top down, and where it is wanted make them. Raises OSError at a link."""
+    opened = [os.dup(top)]
+    try:
+        for part in parts:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(part, 0o755, dir_fd=opened[-1])
+            opened.append(os.open(part, FOLDER, dir_fd=opened[-1]))
+        yield opened
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def put(top: int, parts: list[bytes], mode: str, data: bytes) -> None:
+    """Write a new file in the place of whatever file or link is there."""
+    with folders(top, parts[:-1], make=True) as opened:
+        with suppress(FileNotFoundError):
+            os.unlink(parts[-1], dir_fd=opened[-1])
+        with os.fdopen(os.open(parts[-1], CREATE, bits(mode), dir_fd=opened[-1]), "wb") as file:
+            file.write(data)
+
+
+def remove(top: int, parts: list[bytes]) -> None:
+    """Take a file away, and the folders that are empty then. Nothing to do where it is not there."""
+    with suppress(FileNotFoundError), folders(top, parts[:-1], make=False) as opened:
+        os.unlink(parts[-1], dir_fd=opened[-1])
+        with suppress(OSError):  # it is not empty
+            for depth in reversed(range(len(opened) - 1)):
+                os.rmdir(parts[depth], dir_fd=opened[depth])
+
+
+def clear_result(top: int, path: str) -> None:
+    """Make the folder of a result file, and remove the file that lies in its place."""
+    with suppress(OSError, Refused):
+        parts = split(path)
+        with folders(top, parts[:-1], make=True) as opened:
+            os.unlink(parts[-1], dir_fd=opened[-1])
+
+
+def read_result(top: int, path: str, limit: int) -> bytes | None:
+    """Return the bytes of a regular file of at most `limit`, None where there is none such."""
+    with suppress(OSError, Refused):
+        parts = split(path)
+        with folders(top, parts[:-1], make=False) as opened:
+            descriptor = os.open(parts[-1], READ, dir_fd=opened[-1])
+            with os.fdopen(descriptor, "rb") as file:
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    data = file.read(limit + 1)
+                    return data if len(data) <= limit else None
+    return None
