@@ -26,7 +26,7 @@ HOUR = 3600
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a million tokens and an hour of a container cost, in one currency; None where that is not known.
+    """What a million tokens and an hour of a box cost, in one currency; None where that is not known.
 
     `prompt` is for tokens that the server computes, `cached` for those from its cache; without it they cost the same.
     """

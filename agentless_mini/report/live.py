@@ -94,7 +94,7 @@ def _row(text: str, width: int) -> Text:
     return row
 
 
-class Lines:
+class ProgressLines:
     """Moving lines on a terminal, and notes above them, as a context manager: leaving it clears them.
 
     Without a terminal it writes what is going on (`beat`) where nothing else was written for a while.

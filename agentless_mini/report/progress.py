@@ -26,7 +26,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.ports import Watch
 from agentless_mini.record import AttemptRecord, AttemptState
-from agentless_mini.report.live import Line, Lines
+from agentless_mini.report.live import Line, ProgressLines
 
 # Without a terminal a line is written for each tenth of a stage.
 PLAIN_STEPS = 10
@@ -47,7 +47,7 @@ _NAMED = 3
 
 @dataclass(slots=True)
 class _Work:
-    """What a stage has drawn, or the containers of a phase have done, so far."""
+    """What a stage has drawn, or the boxes of a phase have done, so far."""
 
     line: Line
     began: float
@@ -56,7 +56,7 @@ class _Work:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
 
 
-class LiveProgress(Lines):
+class LiveProgress(ProgressLines):
     """A `Watch` that shows the events of a run, as a context manager: leaving it clears the moving lines.
 
     `tokens` may be called with the number of new tokens, from any thread, to keep the rate moving between samples.
@@ -154,7 +154,7 @@ def _counted(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
-class EvaluationProgress(Lines):
+class EvaluationProgress(ProgressLines):
     """Shows how far an evaluation is, as a context manager: leaving it clears the moving lines.
 
     It is a `Watch` for what belongs to no instance; `of` returns that of one. Without a terminal it writes a line for

@@ -136,11 +136,9 @@ def _sum(counts: list[int | None]) -> str:
 
 
 def _spent(trace: RunTrace, seconds: float | None) -> str:
-    usages = [sample.usage for sample in trace.samples]
     prompt, cached, answers = (
-        _sum([usage.prompt_tokens for usage in usages]),
-        _sum([usage.cached_tokens for usage in usages]),
-        _sum([usage.completion_tokens for usage in usages]),
+        _sum([getattr(sample.usage, name) for sample in trace.samples])
+        for name in ("prompt_tokens", "cached_tokens", "completion_tokens")
     )
     replayed = sum(sample.replayed for sample in trace.samples)
     parts = [

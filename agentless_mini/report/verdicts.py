@@ -57,7 +57,7 @@ def distinct(trace: RunTrace) -> tuple[Standing, ...]:
 def patches_table(trace: RunTrace, most: int | None = None) -> tuple[Table, int]:
     """Return the table patches x tests with the patches of `distinct`, and how many of its rows were left out.
 
-    Columns are there for the kinds of tests that there are: how many of them pass, or break.
+    It has a column for each kind of tests that were run: how many of them pass, or break.
     """
     patches, found = repairs(trace), distinct(trace)
     execution = trace.prediction.execution if trace.prediction else None
@@ -65,28 +65,23 @@ def patches_table(trace: RunTrace, most: int | None = None) -> tuple[Table, int]
     count = totals(execution) if execution else Totals()
     tested = {verdict.normal for verdict in execution.verdicts} if execution else set()
     valid = sum(standing.votes for standing in found)
-    kinds = {"given": count.given, "generated": count.generated, "broken": count.regressions}
-    names = [name for name, of in kinds.items() if of]
+    kinds = ("given", count.given), ("generated", count.generated), ("broken", count.regressions)
+    names = [name for name, of in kinds if of]
     result = table("", "votes", "files", *names, right=names)
     for number, standing in enumerate(found[:most], 1):
         chosen = choice is not None and choice.patch.normal == standing.normal
         files = printable(", ".join(patches[standing.first].paths))
-        passed = {
-            "given": len(standing.given),
-            "generated": len(standing.generated),
-            "broken": count.regressions - len(standing.kept),
+        cells = {
+            "given": f"{len(standing.given)}/{count.given}",
+            "generated": f"{len(standing.generated)}/{count.generated}",
+            "broken": f"{count.regressions - len(standing.kept)}/{count.regressions}",
         }
-        cells = [
-            "-"
-            if standing.normal not in tested
-            else "refused"
-            if standing.refused
-            else "not run"
-            if standing.untried and name != "given"
-            else f"{passed[name]}/{kinds[name]}"
-            for name in names
-        ]
-        row(result, f"{number}{' *' if chosen else ''}", f"{standing.votes}/{valid}", files, *cells)
+        if standing.untried:
+            cells |= {"generated": "not run", "broken": "not run"}
+        if standing.refused or standing.normal not in tested:
+            cells = dict.fromkeys(cells, "refused" if standing.refused else "-")
+        shown = (cells[name] for name in names)
+        row(result, f"{number}{' *' if chosen else ''}", f"{standing.votes}/{valid}", files, *shown)
     return result, len(found) - len(found[:most])
 
 

@@ -48,7 +48,7 @@ const FACTS = [
     "time",
     ({ cost }) => {
       const [model, boxes, grading] = [cost.model_seconds, cost.sandbox_seconds, cost.grading_seconds].map(duration);
-      return [duration(cost.wall_seconds), small(`model ${model}, containers ${boxes}, grading ${grading}`)];
+      return [duration(cost.wall_seconds), small(`model ${model}, boxes ${boxes}, grading ${grading}`)];
     },
   ],
   ["price", priceCell],
