@@ -61,7 +61,7 @@ UNKNOWN: Marks = ((0, None),)
 class Solved:
     """What a run that came to its decision shows: few numbers, however many samples and tests there were.
 
-    `samples` and `valid` count repairs, `distinct` patches. `chosen` is a normal form, "" where no sample is valid, and
+    `samples` and `valid` count repairs, `distinct` patches. `chosen` is a normal form, None where no sample is valid, and
     `share` its share of the votes. `rejected` counts reasons. `plain` has the numbers of samples and of correct ones
     (None where a valid one is not graded) for pass@k: of an evolution those of its first round, since the estimator
     takes samples to be exchangeable, and later ones depend on earlier ones. `over_plain` is the curve of that round,
@@ -72,8 +72,8 @@ class Solved:
     samples: int
     valid: int
     distinct: int
-    rejected: tuple[tuple[str, int], ...]
-    chosen: str
+    rejected: Counter[str]
+    chosen: str | None
     share: float | None
     resolved: Known
     over_samples: Marks
@@ -136,11 +136,9 @@ def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = 
     first = [one.outcome for one in trace.samples if one.stage.repairs and one.outcome and not one.round]
     normals, plain = _normals(outcomes), _normals(first)
     correct = sum(plain[one] for one in plain if grades[one]) if plain.keys() <= grades.keys() else None
-    reasons = Counter(outcome.reason.value for outcome in outcomes if isinstance(outcome, Rejected))
     replay = replay_of(trace)
     drawn = curves(replay, method_of(trace), more)
     choice = trace.prediction.choice
-    chosen = choice.patch.normal if choice else ""
 
     def known(curve: Curve) -> Marks:
         return tuple((at, False if patch is None else grades.get(patch.normal)) for at, patch in curve)
@@ -150,10 +148,10 @@ def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = 
         samples=len(outcomes),
         valid=normals.total(),
         distinct=len(normals),
-        rejected=tuple(sorted(reasons.items())),
-        chosen=chosen,
+        rejected=Counter(one.reason.value for one in outcomes if isinstance(one, Rejected)),
+        chosen=choice.patch.normal if choice else None,
         share=choice.votes / choice.valid if choice else None,
-        resolved=(grades.get(chosen) if choice else False) if outcomes else None,
+        resolved=(grades.get(choice.patch.normal) if choice else False) if outcomes else None,
         over_samples=known(drawn.samples) if outcomes else UNKNOWN,
         over_tests=known(drawn.tests) if outcomes else UNKNOWN,
         by_vote=known(drawn.votes) if outcomes else UNKNOWN,
@@ -271,9 +269,7 @@ def _localization(shares: Sequence[Found]) -> dict[str, Any]:
 
 def _format(solved: Sequence[Solved]) -> dict[str, Any]:
     samples, valid = sum(one.samples for one in solved), sum(one.valid for one in solved)
-    reasons: Counter[str] = Counter()
-    for one in solved:
-        reasons.update(dict(one.rejected))
+    reasons = sum((one.rejected for one in solved), Counter[str]())
     rejected = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     return {
         "samples": samples,
@@ -368,5 +364,5 @@ def _instance(one: InstanceFacts) -> dict[str, Any]:
         "recall": share.first if share else None,
         "gold_files": list(one.record.files),
         "files": [list(paths) for paths in solved.lists] if solved else [],
-        "chosen": (solved.chosen or None) if solved else None,
+        "chosen": solved.chosen if solved else None,
     }

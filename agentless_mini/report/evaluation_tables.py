@@ -26,13 +26,13 @@ ORIENTATION = (
     "The paper's numbers are those of another model, for orientation; agents on small open models have passed them."
 )
 IN_ROUNDS = (
-    "Of a run in rounds n grows by whole rounds: the choice among the samples of the first ones, as a run that ended "
-    "there makes it. Its later samples were shown earlier ones, so plain sampling, reranked alike, and pass@k, an "
-    "estimate for samples drawn alike, are of round 0 alone: name a run without rounds beside it for larger n."
+    "For a run in rounds, n grows by whole rounds: each row is the choice of a run that stops there. Later rounds saw "
+    "earlier patches, so plain sampling, reranked alike, and pass@k are known for round 0 only: for larger n, name a "
+    "run without rounds beside it."
 )
 STOPPED = (
-    "Where sampling stopped early, larger n stand for what was drawn, and pass@k is no fair estimate: when to stop "
-    "depended on the samples."
+    "Where sampling stopped early, larger n have the samples drawn until then, and pass@k is biased: the samples "
+    "decided when to stop."
 )
 # The end of a curve's name, its part of the results, and its number and value there.
 CURVES = (
@@ -223,7 +223,7 @@ def _cost(documents: Sequence[Document]) -> RenderableType:
             known, untold = document["cost"][name], document["cost"]["untold"].get(name, 0)
             if not untold:
                 return "-" if known is None else write(known)
-            return "not told" if known is None else f"at least {write(known)} (not told of {untold} samples)"
+            return "unknown" if known is None else f"at least {write(known)} (unknown for {untold} samples)"
 
         return cell
 

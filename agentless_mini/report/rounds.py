@@ -30,8 +30,8 @@ class Scale(enum.StrEnum):
         """Return what it is for people."""
         return {
             Scale.REWARD_MODEL: "what the reward model gave; it is not asked after the last round",
-            Scale.TESTS: "share of tests passed, the mean of those of reproducing and of regression tests",
-            Scale.NONE: "there is none, since neither tests nor a reward model said anything",
+            Scale.TESTS: "share of tests passed, the mean over reproducing and regression tests",
+            Scale.NONE: "none, since no test and no reward model scored a patch",
         }[self]
 
 

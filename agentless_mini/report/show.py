@@ -191,7 +191,7 @@ def _samples_table(trace: RunTrace) -> Table:
             *([str(sample.round) if sample.stage.repairs else ""] if several else []),
             str(sample.index if sample.order is None else sample.order),
             sample.prompt[:DIGEST_LETTERS],
-            *("not told" if number is None else str(number) for number in tokens),
+            *("unknown" if number is None else str(number) for number in tokens),
             "record" if sample.replayed else "model",
             outcome(sample, votes),
         )

@@ -48,7 +48,7 @@ def _samples(trace: RunTrace) -> Iterator[str]:
     valid = f"{len(patches)} valid ({len({patch.normal for patch in patches})} distinct)"
     yield from _fates((one for one in trace.samples if one.stage.repairs), "samples   ", valid)
     if (found := stopping(trace)) is not None:
-        goal = f"it was to stop once the vote is {found.bound:.0%} sure"
+        goal = f"sampling stops once the vote is {found.bound:.0%} sure"
         yield f"saved      {found.saved} of {found.wanted} samples: {goal}"
     if drawn := [sample for sample in trace.samples if sample.stage is Stage.REPRODUCE]:
         kept = [sample.outcome.id for sample in drawn if isinstance(sample.outcome, Case)]
@@ -96,7 +96,7 @@ def _choice(trace: RunTrace) -> Iterator[str]:
         return
     choice = trace.prediction.choice
     if choice is None:
-        yield f"patch      none: no sample became a valid patch (amini show {trace.run.id} --all tells why)"
+        yield f"patch      none: no sample became a valid patch (amini show {trace.run.id} --all has the reasons)"
         return
     yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
     trust = _trust(choice, len(repairs(trace)))
@@ -142,7 +142,7 @@ def _spent(trace: RunTrace, seconds: float | None) -> str:
     )
     replayed = sum(sample.replayed for sample in trace.samples)
     parts = [
-        "tokens are unknown: the server does not tell them"
+        "tokens are unknown: the server does not report them"
         if {prompt, cached, answers} == {"unknown"}
         else f"{prompt} prompt tokens ({cached} cached), {answers} generated",
         "" if seconds is None else f"{seconds:.1f} s",

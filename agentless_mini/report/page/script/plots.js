@@ -13,13 +13,13 @@ const ROUND_METHODS = [
 ];
 const OVER_TESTS = { name: "rerank", key: "best_at_tests", value: "rate", shape: "circle" };
 const IN_ROUNDS =
-  "Of a run in rounds a point is the end of a round: what a run that ended there chooses. Its later samples were shown earlier ones, so plain sampling is known from its round 0 alone; a run without rounds beside it has the rest.";
+  "For a run in rounds, each point is the end of a round: the choice of a run that stops there. Later rounds saw earlier patches, so only round 0 is plain sampling; for more samples, compare with a run without rounds.";
 const STOPPED =
-  "Where sampling stopped early, larger n stand for what was drawn, and pass@k is no fair estimate: when to stop depended on the samples.";
+  "Where sampling stopped early, larger n have the samples drawn until then, and pass@k is biased: the samples decided when to stop.";
 const SCORES = {
-  tests: "Scores: share of tests passed, the mean of those of reproducing and of regression tests.",
+  tests: "Scores: share of tests passed, the mean over reproducing and regression tests.",
   "reward-model": "Scores: what the reward model gave; it is not asked after the last round.",
-  none: "There are no scores: there was neither a test nor a reward model.",
+  none: "There are no scores, since no test and no reward model scored a patch.",
 };
 const PARTS = [
   { name: "valid", key: "valid", shape: "circle" },
@@ -45,7 +45,7 @@ function charts(runs) {
         label: "instances",
         list: (run) => run.results.failures,
         name: (item) => `${item.stage || "unknown"} (${item.state})`,
-        note: "Infrastructure failures are no wrong answers: the rates leave them out.",
+        note: "Infrastructure failures are not wrong answers, so the rates leave them out.",
         whole: (run) => run.results.instances,
       }),
       countsBy(runs, {
@@ -164,7 +164,7 @@ function calibration(runs) {
   }));
   return linesPlot({
     id: "calibration",
-    title: "Calibration: vote share of the chosen patch and what it is worth",
+    title: "Calibration: how often a patch with this vote share is right",
     series,
     legend: legend(runEntries(runs)),
     extra: (x, y) => bins(runs, x, y),
@@ -174,7 +174,7 @@ function calibration(runs) {
       ticks: [0, 0.25, 0.5, 0.75, 1],
       write: (tick) => 100 * tick,
     },
-    note: "Dotted: a vote share that is the probability itself. Numbers at the bottom: instances in the bin. Whiskers: 95 % intervals (Wilson).",
+    note: "Dotted: where the vote share equals the share that is right. Numbers at the bottom: instances in the bin. Whiskers: 95 % intervals (Wilson).",
     headings: ["run", "vote share", "instances", "resolved", "rate", "95 %"],
     rows: series.flatMap(({ points }) => points.map((point) => point.row)),
   });
@@ -217,7 +217,7 @@ function byRound(runs) {
     legend: methodLegend(runs, parts),
     across: { label: "round" },
     up: "share (%)",
-    note: `Means over instances, of scores over those that have one in the round. Valid, distinct and new: of the samples of a round. ${scales}`,
+    note: `Means over instances; scores over the instances that have one in the round. Valid, distinct and new are shares of a round's samples. ${scales}`,
     headings: ["run", ...ROUND_HEADINGS],
     rows: shown.flatMap(({ at, told }) => roundRows(told.rounds).map((row) => [runName(runs, at), ...row])),
   });
