@@ -61,11 +61,11 @@ UNKNOWN: Marks = ((0, None),)
 class Solved:
     """What a run that came to its decision shows: few numbers, however many samples and tests there were.
 
-    `samples` and `valid` count repairs, `distinct` patches. `chosen` is a normal form, None where no sample is valid, and
-    `share` its share of the votes. `rejected` counts reasons. `plain` has the numbers of samples and of correct ones
-    (None where a valid one is not graded) for pass@k: of an evolution those of its first round, since the estimator
-    takes samples to be exchangeable, and later ones depend on earlier ones. `over_plain` is the curve of that round,
-    `by_oracle` has for the end of each round whether any sample so far is right; both are empty without rounds.
+    `samples` and `valid` count repairs, `distinct` patches. `chosen` is a normal form, None where no sample is valid,
+    and `share` its share of the votes. `rejected` counts reasons. `plain` has the numbers of samples and of correct
+    ones (None where a valid one is not graded) for pass@k: of an evolution those of its first round, since the
+    estimator takes samples to be exchangeable, and later ones depend on earlier ones. `over_plain` is the curve of that
+    round, `by_oracle` has for the end of each round whether any sample so far is right; both are empty without rounds.
     """
 
     lists: tuple[tuple[str, ...], ...]
