@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.domain import FileChange
-from agentless_mini.edits.normal_form import Forms
-from agentless_mini.edits.patches import make_patch
+from agentless_mini.edits.forms import Forms
+from agentless_mini.edits.writing import make_patch
 from agentless_mini.errors import UsageError
 from agentless_mini.evaluation.dataset import dataset_of, read_dataset, selected
 from tests.evaluation.bugs import HIDDEN, row, rows

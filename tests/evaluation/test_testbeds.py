@@ -10,8 +10,8 @@ import pytest
 from agentless_mini.chain.bench import Bench, NoBench
 from agentless_mini.chain.execute import run_cases, run_files
 from agentless_mini.domain import Case, FileChange, Issue, Origin, Outcome
-from agentless_mini.edits.normal_form import Forms
-from agentless_mini.edits.patches import make_patch
+from agentless_mini.edits.forms import Forms
+from agentless_mini.edits.writing import make_patch
 from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.errors import EnvironmentFailed, GradingFailed, ImageUnavailable
 from agentless_mini.evaluation import ports
