@@ -32,8 +32,7 @@ from agentless_mini.installing import install_command
 from agentless_mini.model.connection import Patience
 from agentless_mini.model.embedded.library import load_library
 from agentless_mini.model.openai_api import OpenAISampler
-from agentless_mini.model.process import Server
-from agentless_mini.model.state import find_server
+from agentless_mini.model.process import Server, find_server
 from agentless_mini.model.vllm import find_gpus, has_vllm
 from agentless_mini.repository.gitcommand import GitCommand, require_recent_git
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap

@@ -25,8 +25,7 @@ from agentless_mini.model.embedded.sampler import EmbeddedSampler
 from agentless_mini.model.embedded.weights import find_weights
 from agentless_mini.model.llama_server import plan_embedded
 from agentless_mini.model.openai_api import EndpointSettings, OpenAISampler
-from agentless_mini.model.process import Limits, Server, ServerPlan, running
-from agentless_mini.model.state import NotRunning, find_server
+from agentless_mini.model.process import Limits, NotRunning, Server, ServerPlan, find_server, running
 from agentless_mini.model.vllm import find_gpus, has_vllm, plan_vllm, served_name
 from agentless_mini.ports import Sampler
 from agentless_mini.record import Once, Store

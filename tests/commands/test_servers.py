@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agentless_mini.model.refusals import Part
+from agentless_mini.model.failures import Part
 from tests.chain.workbench import FIX
 from tests.commands.running import LOCALIZED, Home, one_sentence, script, server
 from tests.fakes.faults import Fault, FaultKind
