@@ -24,8 +24,7 @@ from agentless_mini import clones, gitcommand, worktree
 from agentless_mini.domain import FileKind, Snapshot, SourceFile
 from agentless_mini.errors import RepositoryError, printable
 from agentless_mini.gitcommand import Answer, GitCommand, Setting
-from agentless_mini.sandboxes.contents import of_commit, of_folder
-from agentless_mini.sandboxes.packs import Contents
+from agentless_mini.sandboxes.packs import Contents, of_commit, of_folder
 from agentless_mini.worktree import (
     GITLINK,
     HUGE_OVER,

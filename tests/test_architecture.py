@@ -185,7 +185,7 @@ def test_only_the_command_line_reads_the_environment() -> None:
 
 
 # They hand the environment on to a process that they start; they read no setting from it.
-ENVIRONMENT_PASSED_ON = {"gitcommand.py", "sandboxes/inside/steps.py"}
+ENVIRONMENT_PASSED_ON = {"gitcommand.py", "sandboxes/inside/runner.py"}
 
 
 def test_the_command_line_starts_without_heavy_libraries() -> None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import Note, Snapshot
-from agentless_mini.environments import PlaceRequest, SandboxKind, SandboxSettings, Unavailable, open_place
+from agentless_mini.environments.opening import open_place
+from agentless_mini.environments.settings import SandboxKind, SandboxSettings
+from agentless_mini.environments.work import PlaceRequest, Unavailable
 from agentless_mini.errors import BuildFailed
 from agentless_mini.ports import Watch
 from agentless_mini.recorded_sandbox import RecordedSandbox, TracedSandbox

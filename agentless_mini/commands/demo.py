@@ -24,7 +24,7 @@ from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.config import Config, Engine
 from agentless_mini.domain import CaseResult, Outcome
-from agentless_mini.environments import SandboxSettings
+from agentless_mini.environments.settings import SandboxSettings
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
 from agentless_mini.issue_sources import literal_issue
 from agentless_mini.ports import Watch

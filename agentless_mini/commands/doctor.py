@@ -27,7 +27,7 @@ from rich.text import Text
 from agentless_mini.commands.models import Machine
 from agentless_mini.config import Config, Engine
 from agentless_mini.domain import MIB
-from agentless_mini.environments import SandboxKind
+from agentless_mini.environments.settings import SandboxKind
 from agentless_mini.errors import AminiError, EnvironmentFailed, printable
 from agentless_mini.gitcommand import GitCommand, require_recent_git
 from agentless_mini.installing import install_command
@@ -36,9 +36,8 @@ from agentless_mini.samplers.openai_api import OpenAISampler
 from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
 from agentless_mini.sandboxes.containers import translated
 from agentless_mini.sandboxes.docker import connect
-from agentless_mini.sandboxes.images import find_image
+from agentless_mini.sandboxes.images import find_image, require_pullable
 from agentless_mini.sandboxes.landlock import find_landlock
-from agentless_mini.sandboxes.pulls import require_pullable
 from agentless_mini.serving.llama_library import load_library
 from agentless_mini.serving.process import Server
 from agentless_mini.serving.state import find_server

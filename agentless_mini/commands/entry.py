@@ -19,7 +19,7 @@ from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import noted, people, require_stdout, without_passwords
 from agentless_mini.config import Config, load_config
 from agentless_mini.domain import Issue
-from agentless_mini.environments import SandboxKind
+from agentless_mini.environments.settings import SandboxKind
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
 from agentless_mini.gitcommand import GitCommand
 from agentless_mini.issue_sources import GitHub, literal_issue, read_issue

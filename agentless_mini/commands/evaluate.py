@@ -22,7 +22,8 @@ from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import EXIT_FOUND, noted, people, without_passwords
 from agentless_mini.config import Config
 from agentless_mini.domain import Note, RewardModel
-from agentless_mini.environments import UNTESTED, SandboxKind
+from agentless_mini.environments.opening import UNTESTED
+from agentless_mini.environments.settings import SandboxKind
 from agentless_mini.errors import EnvironmentFailed, ModelChanged, printable
 from agentless_mini.evaluation.attempt import Assignment, Desk, attempt, grade_key, row_digest
 from agentless_mini.evaluation.grading import Grader

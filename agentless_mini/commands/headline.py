@@ -3,7 +3,7 @@
 from agentless_mini.commands.chain import REWRITES, identity
 from agentless_mini.commands.models import ChosenModel
 from agentless_mini.config import Config
-from agentless_mini.environments import UNTESTED
+from agentless_mini.environments.opening import UNTESTED
 from agentless_mini.recording import RecordedSampler
 from agentless_mini.store import Store
 

@@ -15,7 +15,7 @@ from agentless_mini.commands.learn_trainer_options import TrainingOptions
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.config import Config
-from agentless_mini.environments import Opened
+from agentless_mini.environments.work import Opened
 from agentless_mini.learning.checks import Checks, open_plain
 from agentless_mini.templates import load_prompts
 

@@ -31,7 +31,8 @@ from agentless_mini.commands.terminal import (
 )
 from agentless_mini.config import Config
 from agentless_mini.domain import Issue, Note, Patch, Prediction, Reason, Rejected, Snapshot
-from agentless_mini.environments import SandboxKind, check_place, foresee
+from agentless_mini.environments.opening import check_place, foresee
+from agentless_mini.environments.settings import SandboxKind
 from agentless_mini.errors import (
     AminiError,
     EnvironmentFailed,

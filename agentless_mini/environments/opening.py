@@ -8,17 +8,16 @@ from agentless_mini.environments.imaged import check_docker, open_docker
 from agentless_mini.environments.index import find_index
 from agentless_mini.environments.needs import needs_of
 from agentless_mini.environments.settings import SandboxKind, SandboxSettings
-from agentless_mini.environments.virtual import open_boxed, open_fenced, open_unboxed
+from agentless_mini.environments.virtual import open_bubblewrap, open_landlock, open_unsafe
 from agentless_mini.environments.work import Opened, PlaceRequest, Unavailable, Work
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, UsageError
 from agentless_mini.ports import Watch
 from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
-from agentless_mini.sandboxes.daemon import require_daemon
+from agentless_mini.sandboxes.containers import require_daemon
+from agentless_mini.sandboxes.host import Scratch, sweep_scratch
 from agentless_mini.sandboxes.landlock import find_landlock
-from agentless_mini.sandboxes.scratch import Scratch, sweep_scratch
 from agentless_mini.sandboxes.wire import no_room
 
-_NOT_ASKED_FOR = "No test is run, as --sandbox none says."
 UNTESTED = "no test is run"
 """The beginning of what `foresee` returns where none is."""
 _PAGE = 4096
@@ -62,13 +61,15 @@ async def open_place(
     each other, and `RepositoryError` where the tree cannot be read any more.
     """
     if settings.kind is SandboxKind.NONE:
-        return Unavailable(_NOT_ASKED_FOR)
+        return Unavailable("No test is run, as --sandbox none says.")
     kind = _kind(settings)
     watch(PhaseStarted(Phase.ENVIRONMENT))
     await asyncio.to_thread(sweep_scratch)
     scratch = Scratch()
     stack.callback(scratch.close)
-    work = await asyncio.to_thread(_work, request, settings, watch, scratch)
+    needs = await asyncio.to_thread(needs_of, request.snapshot, request.runner)
+    index = await asyncio.to_thread(find_index, request.variables)
+    work = Work(request, settings, watch, needs, index, scratch)
     return await (_first_that_works(work, stack) if kind is SandboxKind.AUTO else _open(kind, work, stack))
 
 
@@ -100,21 +101,16 @@ def _kind(settings: SandboxSettings) -> SandboxKind:
     raise UsageError(f"An image needs Docker: leave out --image, or --sandbox {settings.kind}.")
 
 
-def _work(request: PlaceRequest, settings: SandboxSettings, watch: Watch, scratch: Scratch) -> Work:
-    needs = needs_of(request.snapshot, request.runner)
-    return Work(request, settings, watch, needs, find_index(request.variables), scratch)
-
-
 async def _open(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> Opened:
     async with AsyncExitStack() as own:
         if kind is SandboxKind.DOCKER:
             opened = await open_docker(work, own)
         elif kind is SandboxKind.LOCAL:
-            opened = await open_boxed(work)
+            opened = await open_bubblewrap(work)
         elif kind is SandboxKind.LANDLOCK:
-            opened = await open_fenced(work, own)
+            opened = await open_landlock(work, own)
         else:
-            opened = await open_unboxed(work, own)
+            opened = await open_unsafe(work, own)
         stack.push_async_exit(own.pop_all())
         return opened
 

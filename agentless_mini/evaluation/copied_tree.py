@@ -17,7 +17,7 @@ from agentless_mini.evaluation.ports import Tree
 from agentless_mini.gitcommand import GitCommand
 from agentless_mini.ports import PatchCheck
 from agentless_mini.repository import Repository, open_repository
-from agentless_mini.sandboxes.image_files import folder_archive
+from agentless_mini.sandboxes.images import folder_archive
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -20,9 +20,17 @@ from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, printable
 from agentless_mini.evaluation.pulled_images import PulledImages
 from agentless_mini.evaluation.pulling import GIB, PATIENT, Limit, Patience, Progress, in_thread
 from agentless_mini.ports import Watch
-from agentless_mini.sandboxes.images import Image, data_root, find_image, remove_image
-from agentless_mini.sandboxes.pulls import Obstacle, PullFailed, Tell, pull_image
-from agentless_mini.sandboxes.uninterrupted import uninterrupted
+from agentless_mini.sandboxes.host import uninterrupted
+from agentless_mini.sandboxes.images import (
+    Image,
+    Obstacle,
+    PullFailed,
+    Tell,
+    data_root,
+    find_image,
+    pull_image,
+    remove_image,
+)
 
 if TYPE_CHECKING:
     from docker import DockerClient

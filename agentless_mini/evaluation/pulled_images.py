@@ -14,7 +14,7 @@ from pathlib import Path
 import pydantic
 
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
-from agentless_mini.sandboxes import owners
+from agentless_mini.sandboxes import host
 
 RECORD = "images.json"
 
@@ -46,7 +46,7 @@ class PulledImages:
     def __init__(self, folder: Path) -> None:
         """Touch nothing yet."""
         self._folder = folder
-        self._owner = owners.myself()
+        self._owner = host.myself()
 
     def add(self, name: str, identity: str) -> None:
         """Take note of an image that was pulled, by its name and the daemon's id, and hold it."""
@@ -108,7 +108,7 @@ class PulledImages:
         except (FileNotFoundError, pydantic.ValidationError):
             return {}
         for image in records.values():
-            image.holders = [holder for holder in image.holders if not owners.is_dead(holder)]
+            image.holders = [holder for holder in image.holders if not host.is_dead(holder)]
         return records
 
 

@@ -16,7 +16,7 @@ from agentless_mini.evaluation.node import Link, Node
 from agentless_mini.evaluation.ports import Grade, Testbed, Tree
 from agentless_mini.evaluation.snapshot_check import snapshot_check
 from agentless_mini.ports import Watch
-from agentless_mini.sandboxes.uninterrupted import uninterrupted
+from agentless_mini.sandboxes.host import uninterrupted
 from agentless_mini.stages.bench import Bench, NoBench, Opening
 
 _numbers = itertools.count()

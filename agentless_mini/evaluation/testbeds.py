@@ -28,9 +28,8 @@ from agentless_mini.evaluation.ports import Grade, Tree
 from agentless_mini.evaluation.pulled_images import PulledImages
 from agentless_mini.ports import Watch
 from agentless_mini.sandboxes.docker import DockerSandbox, capacity, connect
+from agentless_mini.sandboxes.host import Scratch, uninterrupted
 from agentless_mini.sandboxes.images import Image, daemon_name
-from agentless_mini.sandboxes.scratch import Scratch
-from agentless_mini.sandboxes.uninterrupted import uninterrupted
 from agentless_mini.stages.bench import Bench, NoBench, Opening
 from agentless_mini.testing import harness_of
 

@@ -33,7 +33,8 @@ import platformdirs
 
 from agentless_mini.domain import FileChange, Job, PlacedFile, Step
 from agentless_mini.edits import make_patch
-from agentless_mini.environments import Opened, SandboxSettings
+from agentless_mini.environments.settings import SandboxSettings
+from agentless_mini.environments.work import Opened
 from agentless_mini.learning.checks import check_patch, open_plain
 from agentless_mini.learning.rows import Row, RowFile, write_rows
 from agentless_mini.line_mutants import mutants

@@ -14,7 +14,8 @@ import platformdirs
 
 from agentless_mini.domain import Completion, Finish, Patch
 from agentless_mini.edits import Matching, read_answer
-from agentless_mini.environments import Opened, SandboxSettings
+from agentless_mini.environments.settings import SandboxSettings
+from agentless_mini.environments.work import Opened
 from agentless_mini.learning.checks import Checks, open_plain
 from agentless_mini.learning.rows import Row
 from agentless_mini.measures.estimates import bootstrap, mean, pass_at_k

@@ -20,9 +20,9 @@ from agentless_mini.ports import Watch
 from agentless_mini.ranking import Method, rank
 from agentless_mini.repository import open_repository
 from agentless_mini.samplers.scripted import SCRIPTED_CARD, Answer, Rule, Script, ScriptedSampler
-from agentless_mini.sandboxes.bubblewrap import VirtualEnvironment, find_bubblewrap
-from agentless_mini.sandboxes.capacity import boxes_here
-from agentless_mini.sandboxes.local import LocalSandbox
+from agentless_mini.sandboxes.bubblewrap import BubblewrapSandbox, find_bubblewrap
+from agentless_mini.sandboxes.host import boxes_here
+from agentless_mini.sandboxes.local import VirtualEnvironment
 from agentless_mini.sandboxes.packs import pack_snapshot
 from agentless_mini.stages.bench import Bench, Opening
 from agentless_mini.stages.regress import RegressSettings
@@ -77,7 +77,7 @@ async def _resolve(checkout: Checkout, here: VirtualEnvironment, folder: Path) -
     async def bench(watch: Watch) -> Bench:
         limits = BoxLimits()
         environments, packs = {here.identity: here}, {pack.digest: pack}
-        sandbox = LocalSandbox(find_bubblewrap("bwrap"), environments, packs, boxes_here(limits))
+        sandbox = BubblewrapSandbox(find_bubblewrap("bwrap"), environments, packs, boxes_here(limits))
         place = Place(Environment(here.identity, here.python), PackedTree(pack.digest))
         return Bench(sandbox, place, harness, snapshot, watch, limits)
 

@@ -47,10 +47,10 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits import Forms, make_patch
 from agentless_mini.ports import Sandbox
-from agentless_mini.sandboxes.bubblewrap import VirtualEnvironment, find_bubblewrap
-from agentless_mini.sandboxes.capacity import boxes_here
+from agentless_mini.sandboxes.bubblewrap import BubblewrapSandbox, find_bubblewrap
 from agentless_mini.sandboxes.docker import DockerSandbox, connect
-from agentless_mini.sandboxes.local import LocalSandbox
+from agentless_mini.sandboxes.host import boxes_here
+from agentless_mini.sandboxes.local import VirtualEnvironment
 from agentless_mini.sandboxes.packs import Pack, pack_snapshot
 from agentless_mini.stages.bench import Bench
 from agentless_mini.stages.execute import execute
@@ -220,7 +220,7 @@ async def compare(work: Work, client: DockerClient, image: str) -> int:
     packs, tests = {work.pack.digest: work.pack}, [case.id for case in work.cases]
     with plain_environment() as here:
         docker = DockerSandbox(client, packs, work.boxes)
-        local = LocalSandbox(find_bubblewrap("bwrap"), {"here": here}, packs, work.boxes)
+        local = BubblewrapSandbox(find_bubblewrap("bwrap"), {"here": here}, packs, work.boxes)
         in_docker, in_local = Environment(image), Environment("here", here.python)
         for name, idle in (("docker", idle_box(work, docker, in_docker)), ("local", idle_box(work, local, in_local))):
             sys.stdout.write(f"{await idle:.2f} s for a box of {name} that does nothing\n")

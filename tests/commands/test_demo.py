@@ -12,7 +12,7 @@ from agentless_mini.commands.demo import ANSWERS, FAILING, SAMPLE, make_reposito
 from agentless_mini.commands.models import Machine
 from agentless_mini.config import Config, Engine, load_config
 from agentless_mini.domain import Outcome
-from agentless_mini.environments import SandboxKind, SandboxSettings
+from agentless_mini.environments.settings import SandboxKind, SandboxSettings
 from tests.commands.running import Home
 from tests.embedded_model import needed_weights
 from tests.gitrepo import git

@@ -14,7 +14,7 @@ from agentless_mini.commands.options import settings_of
 from agentless_mini.commands.repair_options import SamplingOptions
 from agentless_mini.commands.serve import plan_server
 from agentless_mini.config import Config, load_config
-from agentless_mini.environments import UNTESTED
+from agentless_mini.environments.opening import UNTESTED
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.ports import Sampler
 from agentless_mini.recording import LazySampler

@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Event, Runner
-from agentless_mini.environments.dated import Builder, fitting, last_day
+from agentless_mini.environments.build import Manifest, Slot
 from agentless_mini.environments.index import Index
 from agentless_mini.environments.needs import needs_of
 from agentless_mini.environments.settings import SandboxSettings
-from agentless_mini.environments.shelf import Manifest, Slot
-from agentless_mini.environments.work import PlaceRequest, Work, build_failed
+from agentless_mini.environments.work import PlaceRequest, Work, build_failed, fitting, last_day
 from agentless_mini.errors import BuildFailed
-from agentless_mini.sandboxes.scratch import Scratch
+from agentless_mini.sandboxes.host import Scratch
 from tests.environments.samples import BARE
 from tests.environments.trees import nothing_held, sentences
 
@@ -36,7 +35,7 @@ class Yard:
 
     def chosen(self) -> str:
         """Return the day of the environment that serves; `notes` are the sentences on it."""
-        work, manifest = asyncio.run(fitting(self.work, Builder(self._slot, self._ready)))
+        work, manifest = asyncio.run(fitting(self.work, self._slot, self._ready))
         self.notes = manifest.notes
         assert manifest.identity == work.until
         return work.until

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Event, Runner, Step
-from agentless_mini.environments import Opened, SandboxKind, SandboxSettings
+from agentless_mini.environments.settings import SandboxKind, SandboxSettings
 from agentless_mini.environments.virtual import imported_folders
+from agentless_mini.environments.work import Opened
 from tests.environments.samples import BARE, sample
 from tests.environments.trees import opened, request, run_there, sentences, tree
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from agentless_mini.environments import UNTESTED, SandboxKind, SandboxSettings, foresee
+from agentless_mini.environments.opening import UNTESTED, foresee
+from agentless_mini.environments.settings import SandboxKind, SandboxSettings
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandboxes.landlock import find_landlock
 

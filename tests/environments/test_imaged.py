@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import BoxUser, Event, PackedTree, PhaseSaid, Runner, Step
-from agentless_mini.environments import Opened, SandboxSettings, open_place
+from agentless_mini.environments.opening import open_place
+from agentless_mini.environments.settings import SandboxSettings
+from agentless_mini.environments.work import Opened
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandboxes.docker import connect
 from tests.environments.samples import BARE, sample

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Event, Runner
-from agentless_mini.environments import Opened, SandboxKind, SandboxSettings, Unavailable, check_place, foresee
+from agentless_mini.environments.opening import check_place, foresee
+from agentless_mini.environments.settings import SandboxKind, SandboxSettings
+from agentless_mini.environments.work import Opened, Unavailable
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.repository import open_repository
 from tests.environments.samples import BARE

@@ -1,8 +1,7 @@
 import sys
 from pathlib import Path
 
-from agentless_mini.environments.pythons import choose_python
-from agentless_mini.environments.versions import Wish
+from agentless_mini.environments.pythons import Wish, choose_python
 
 HERE = sys.version_info.minor
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.environments.shelf import Manifest, Slot, seal
+from agentless_mini.environments.build import Manifest, Slot, seal
 from agentless_mini.errors import EnvironmentFailed
 
 WHOLE = Manifest(identity="i", python="python", notes=("a note",))

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.environments.versions import Wish, classified_minors
+from agentless_mini.environments.pythons import Wish, classified_minors
 
 
 @pytest.mark.parametrize(

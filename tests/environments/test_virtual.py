@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Ending, Event, PhaseSaid, PhaseStarted, Runner, Step
-from agentless_mini.environments import Opened, SandboxKind, SandboxSettings, open_place
+from agentless_mini.environments.opening import open_place
+from agentless_mini.environments.settings import SandboxKind, SandboxSettings
+from agentless_mini.environments.work import Opened
 from agentless_mini.errors import EnvironmentFailed
 from tests.environments.samples import BARE, sample
 from tests.environments.trees import opened, request, run_there, sentences, tree

@@ -8,7 +8,7 @@ from agentless_mini.environments.index import Index
 from agentless_mini.environments.needs import needs_of
 from agentless_mini.environments.settings import SandboxSettings
 from agentless_mini.environments.work import PlaceRequest, Work
-from agentless_mini.sandboxes.scratch import Scratch
+from agentless_mini.sandboxes.host import Scratch
 from tests.environments.samples import BARE
 from tests.environments.trees import nothing_held
 

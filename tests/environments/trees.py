@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from agentless_mini.domain import Event, FileKind, Job, JobResult, Note, Runner, Snapshot, SourceFile, Step
-from agentless_mini.environments import Opened, PlaceRequest, SandboxSettings, Unavailable, open_place
 from agentless_mini.environments.needs import Needs, needs_of
+from agentless_mini.environments.opening import open_place
+from agentless_mini.environments.settings import SandboxSettings
+from agentless_mini.environments.work import Opened, PlaceRequest, Unavailable
 
 T = TypeVar("T")
 

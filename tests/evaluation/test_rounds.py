@@ -12,7 +12,7 @@ from rich.console import Console
 from agentless_mini.commands.evaluate import evaluate
 from agentless_mini.commands.models import Machine
 from agentless_mini.config import Config
-from agentless_mini.environments import SandboxKind
+from agentless_mini.environments.settings import SandboxKind
 from agentless_mini.errors import UsageError
 from agentless_mini.samplers.scoring import ScorerSettings
 from agentless_mini.samplers.scripted import Answer, Rule, Script

@@ -13,8 +13,7 @@ import pytest
 
 from agentless_mini.domain import MIB, Ending, PackedTree, PlacedFile, Step
 from agentless_mini.repository import open_repository
-from agentless_mini.sandboxes.contents import of_folder
-from agentless_mini.sandboxes.packs import pack_snapshot
+from agentless_mini.sandboxes.packs import of_folder, pack_snapshot
 from tests.sandboxes.bench import LATE, LIMITS, OK, Bench, printed, python
 
 HIGHEST = 2 * LIMITS.disk + 64 * MIB

@@ -16,10 +16,10 @@ import pytest
 from agentless_mini.domain import Environment
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.ports import Sandbox
-from agentless_mini.sandboxes.bubblewrap import Bubblewrap, VirtualEnvironment, find_bubblewrap
+from agentless_mini.sandboxes.bubblewrap import Bubblewrap, BubblewrapSandbox, find_bubblewrap
 from agentless_mini.sandboxes.docker import DockerSandbox, connect
 from agentless_mini.sandboxes.landlock import Landlock, LandlockSandbox, find_landlock
-from agentless_mini.sandboxes.local import LocalSandbox, UnsafeLocal
+from agentless_mini.sandboxes.local import UnsafeLocal, VirtualEnvironment
 from agentless_mini.sandboxes.packs import Pack
 from tests.sandboxes.bench import Bench, children_left
 from tests.sandboxes.image import image_id
@@ -83,7 +83,7 @@ def docker_bench(image: str, tmp_path: Path) -> Iterator[Bench]:
 def local_bench(bubblewrap: Bubblewrap, tmp_path: Path) -> Iterator[Bench]:
     @asynccontextmanager
     async def open_local(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sandbox]:
-        yield LocalSandbox(bubblewrap, {"here": HERE}, packs, boxes)
+        yield BubblewrapSandbox(bubblewrap, {"here": HERE}, packs, boxes)
 
     before = set(children_left())
 

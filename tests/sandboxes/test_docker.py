@@ -10,10 +10,9 @@ import pytest
 
 from agentless_mini.domain import MIB, BoxLimits, BoxUser, ImageTree, PlacedFile
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.sandboxes import owners
-from agentless_mini.sandboxes.capacity import boxes_for
+from agentless_mini.sandboxes import host
 from agentless_mini.sandboxes.docker import capacity, connect, sweep
-from agentless_mini.sandboxes.scratch import sweep_scratch
+from agentless_mini.sandboxes.host import boxes_for, sweep_scratch
 from tests.sandboxes.attacks import AttackSuite
 from tests.sandboxes.bench import LIMITS, OK, Bench, printed, python
 from tests.sandboxes.conftest import containers, copies
@@ -99,8 +98,8 @@ class TestDocker(SandboxContract, AttackSuite):
     def test_runs_that_sweep_at_once_do_not_hinder_each_other(self, image: str) -> None:
         client = connect(8)
         with subprocess.Popen(["true"]) as owner:
-            dead = f"{owners.myself().split()[0]} {owner.pid} 1"
-        labels = {owners.LABEL: "1", owners.OWNER: dead}
+            dead = f"{host.myself().split()[0]} {owner.pid} 1"
+        labels = {host.LABEL: "1", host.OWNER: dead}
         try:
             client.containers.run(image, ["python", "-c", "import time; time.sleep(60)"], detach=True, labels=labels)
             with ThreadPoolExecutor(8) as runs:

@@ -11,8 +11,7 @@ import pytest
 
 from agentless_mini.domain import ImageTree
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.sandboxes.bubblewrap import Bubblewrap, find_bubblewrap
-from agentless_mini.sandboxes.local import LocalSandbox
+from agentless_mini.sandboxes.bubblewrap import Bubblewrap, BubblewrapSandbox, find_bubblewrap
 from agentless_mini.serving.process_table import processes
 from tests.sandboxes.attacks import AttackSuite
 from tests.sandboxes.bench import OK, Bench, children_left, printed, python
@@ -53,11 +52,11 @@ class TestLocal(SandboxContract, AttackSuite):
             "import sys, contextlib\nfrom pathlib import Path\n"
             "from agentless_mini.domain import Environment\n"
             "from agentless_mini.sandboxes.bubblewrap import find_bubblewrap\n"
-            "from agentless_mini.sandboxes.local import LocalSandbox\n"
+            "from agentless_mini.sandboxes.bubblewrap import BubblewrapSandbox\n"
             "from tests.sandboxes.bench import Bench, python\nfrom tests.sandboxes.conftest import HERE\n"
             "@contextlib.asynccontextmanager\n"
             "async def opening(packs, boxes):\n"
-            "    yield LocalSandbox(find_bubblewrap('bwrap'), {'here': HERE}, packs, boxes)\n"
+            "    yield BubblewrapSandbox(find_bubblewrap('bwrap'), {'here': HERE}, packs, boxes)\n"
             "bench = Bench(opening, Environment('here'), Path(sys.argv[1]), list)\n"
             f"bench.run(python('import time; {marker}', seconds=60))\n"
         )
@@ -123,7 +122,7 @@ def test_a_bubblewrap_that_may_not_make_namespaces_is_an_error(tmp_path: Path, l
         find_bubblewrap(str(refusing))
     import asyncio
 
-    sandbox = LocalSandbox(Bubblewrap(str(refusing), (0, 8)), {"here": HERE}, local_bench.packs, 1)
+    sandbox = BubblewrapSandbox(Bubblewrap(str(refusing), (0, 8)), {"here": HERE}, local_bench.packs, 1)
     with pytest.raises(EnvironmentFailed, match=r"setting up uid map: Permission denied.*--sandbox docker"):
         asyncio.run(sandbox.run(local_bench.job(OK)))
 

@@ -29,9 +29,8 @@ from agentless_mini.domain import (
 from agentless_mini.gitcommand import GitCommand
 from agentless_mini.repository import open_repository
 from agentless_mini.sandboxes import inside
-from agentless_mini.sandboxes.contents import of_commit, of_folder
-from agentless_mini.sandboxes.inside.steps import over
-from agentless_mini.sandboxes.packs import Pack, pack_snapshot
+from agentless_mini.sandboxes.inside.runner import over
+from agentless_mini.sandboxes.packs import Pack, of_commit, of_folder, pack_snapshot
 from agentless_mini.sandboxes.wire import Garbled, Transcript, compose
 
 JOB = Job(

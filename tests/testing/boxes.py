@@ -28,8 +28,8 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits.normal_form import Forms
 from agentless_mini.edits.patches import make_patch
-from agentless_mini.sandboxes.bubblewrap import VirtualEnvironment, find_bubblewrap
-from agentless_mini.sandboxes.local import LocalSandbox
+from agentless_mini.sandboxes.bubblewrap import BubblewrapSandbox, find_bubblewrap
+from agentless_mini.sandboxes.local import VirtualEnvironment
 from agentless_mini.sandboxes.packs import pack_snapshot
 from agentless_mini.stages.bench import Bench
 from agentless_mini.stages.execute import Refused, execute, run_cases, run_files
@@ -71,7 +71,7 @@ class Boxes:
     def bench(self, files: Mapping[str, str]) -> Bench:
         snapshot = tree(files)
         pack = pack_snapshot(snapshot, lambda held: iter(()), self.folder / "body")
-        sandbox = LocalSandbox(find_bubblewrap("bwrap"), {"here": HERE}, {pack.digest: pack}, 2)
+        sandbox = BubblewrapSandbox(find_bubblewrap("bwrap"), {"here": HERE}, {pack.digest: pack}, 2)
         place = Place(Environment("here", HERE.python), PackedTree(pack.digest))
         harness = self.harness or harness_of(snapshot)
         return Bench(sandbox, place, harness, snapshot, self.events.append, self.limits, self.case_seconds)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from agentless_mini.sandboxes.inside.processes import descendants, prctl
 
 if TYPE_CHECKING:
-    from agentless_mini.sandboxes.inside.wire import Message
+    from agentless_mini.sandboxes.inside.files import Message
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 RECEIVE, SEND, ADD_DESCRIPTOR = 0xC0502100, 0xC0182101, 0x40182103

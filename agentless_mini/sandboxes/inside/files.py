@@ -1,20 +1,55 @@
-"""The files of the tree: written once, replaced by those of a patch, and read back, without following one symlink."""
+"""What comes into the box and goes out of it: messages, and the files of the tree.
+
+A job is a description and the contents that it counts. Every message is two lengths of four bytes, a JSON object, and
+the blobs that it counts; the other end is `sandboxes.wire`. The tree is written once, its files are replaced by those
+of a patch, and results are read back, without following one symlink.
+"""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
+import struct
 from contextlib import contextmanager, suppress
 from typing import IO, Any, Iterator  # noqa: UP035 - collections.abc has no generic Iterator before Python 3.9
-
-from agentless_mini.sandboxes.inside.wire import read
 
 CHUNK = 1 << 20
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+Message = Any  # a JSON object
+
+
+class Abandoned(Exception):
+    """Nobody waits for the box any more."""
+
+
+def receive(stream: IO[bytes]) -> Message:
+    """Read the job's description; the contents that it lists follow it."""
+    (size,) = struct.unpack(">I", read(stream, 4))
+    return json.loads(read(stream, size))
+
+
+def read(stream: IO[bytes], size: int) -> bytes:
+    """Read so many bytes. Raises Abandoned where they end before."""
+    data = stream.read(size)
+    if len(data) < size:
+        raise Abandoned
+    return data
+
+
+def say(message: Message, *blobs: bytes) -> None:
+    """Write one message with its blobs. Raises Abandoned where nobody reads it."""
+    text = json.dumps(message).encode()
+    data = memoryview(b"".join((struct.pack(">II", len(text), sum(map(len, blobs))), text, *blobs)))
+    try:
+        while data:
+            data = data[os.write(1, data) :]
+    except BrokenPipeError as error:
+        raise Abandoned from error
 
 
 class Refused(Exception):
