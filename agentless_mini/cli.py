@@ -74,8 +74,8 @@ def repair(
 ) -> None:
     """Find the cause of an issue and print a patch for `git apply`.
 
-    Exit codes: 0 patch found, 1 no valid patch, 2 usage, 3 model server, 4 this machine, 5 the patch has not shown
-    what --require asks for, 130 interrupted.
+    Exit codes: 0 patch found, 1 no valid patch, 2 usage, 3 model server, 4 this machine, 5 the best patch does not meet
+    --require, 130 interrupted.
     """
     from agentless_mini.commands.terminal import reported
 
@@ -103,8 +103,8 @@ def evaluate(
 ) -> None:
     """Repair the instances of SWE-bench, have the official harness grade them, and print the evaluation's folder.
 
-    The same command again goes on where it was. Exit codes: 0 all instances ended, 4 some failed for the
-    infrastructure, others as repair's.
+    The same command again continues where it stopped. Exit codes: 0 all instances ended, 4 some failed because of the
+    infrastructure, otherwise as for repair.
     """
     from agentless_mini.commands.terminal import reported
 
@@ -124,7 +124,7 @@ def evaluate(
 def report(options: ReportOptions) -> None:
     """Report evaluations: resolved with its interval, curves over samples and tests, failures, cost.
 
-    Nothing is asked and nothing is run: all of it comes from the record.
+    No model is asked and no test is run: everything comes from the record.
     """
     from agentless_mini.commands.terminal import reported
 
@@ -174,10 +174,10 @@ def serve(options: ServeOptions) -> None:
             start_server(options.model, settings, machine, output)
 
 
-@app.command(short_help="Look for what a repair with tests needs.")
+@app.command(short_help="Check what a repair with tests needs.")
 @expanded
 def doctor(model: ModelOptions, output: TextOptions) -> None:
-    """Look for what a repair with tests needs, and say what to do where it is missing. Nothing is fetched.
+    """Check what a repair with tests needs, and say what to do about what is missing. Nothing is downloaded.
 
     Exit codes: 0 a repair with tests can run here, 4 it cannot.
     """
@@ -191,7 +191,7 @@ def doctor(model: ModelOptions, output: TextOptions) -> None:
         raise typer.Exit(run_doctor(settings, this_machine(), output.as_json))
 
 
-@app.command(name="config", short_help="Show every setting and where it comes from.")
+@app.command(name="config", short_help="Show every setting and its source.")
 @expanded
 def effective(
     sampling: SamplingOptions,
@@ -200,7 +200,7 @@ def effective(
     execution: ExecutionOptions,
     output: TextOptions,
 ) -> None:
-    """Show every setting as it is in effect, and where it comes from: a default, the file, the environment, a flag."""
+    """Show the effective value of every setting and its source: a default, the file, the environment or a flag."""
     from agentless_mini.commands.terminal import reported
 
     with reported():
@@ -213,7 +213,7 @@ def effective(
 @app.command(short_help="Repair a packaged sample with the embedded model.")
 def demo(
     keep: Annotated[
-        Path | None, typer.Option(help="Make the repository here and leave it.", show_default=False)
+        Path | None, typer.Option(help="Make the repository in this new folder, and keep it.", show_default=False)
     ] = None,
     model: Annotated[
         str | None,
@@ -221,14 +221,14 @@ def demo(
             "--model",
             "-m",
             metavar="MODEL",
-            help="Another model than the carried one: a GGUF file, or OWNER/NAME of the hub.",
+            help="Another model than the default: a GGUF file, or OWNER/NAME on the hub.",
         ),
     ] = None,
     config: ConfigFile = None,
 ) -> None:
     """Repair a packaged sample with the embedded model, and run the sample's own tests on the result.
 
-    It takes about a minute, and fetches a model of 93 MB the first time. Exit codes: as repair's.
+    It takes about a minute, and downloads a model of 93 MB the first time. Exit codes as for repair.
     """
     from agentless_mini.commands.terminal import reported
 
@@ -241,7 +241,7 @@ def demo(
 
 @app.command(name="help")
 def manual(
-    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="None lists the topics.")] = None,
+    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="Without one, the topics are listed.")] = None,
 ) -> None:
     """Print the manual, or one topic of it."""
     from agentless_mini.commands.terminal import reported

@@ -23,13 +23,13 @@ from agentless_mini.learning.training_settings import (
     SftSettings,
     SynthesizeSettings,
 )
+from agentless_mini.model.embedded.sampler import InProcessSettings
+from agentless_mini.model.embedded.weights import WeightsSettings
 from agentless_mini.ranking import Level, Method
-from agentless_mini.samplers.embedded import InProcessSettings
 from agentless_mini.samplers.openai_api import EndpointSettings
 from agentless_mini.samplers.scoring import ScorerSettings
-from agentless_mini.serving.embedded import EmbeddedSettings
+from agentless_mini.serving.llama_server import EmbeddedSettings
 from agentless_mini.serving.vllm import VllmSettings
-from agentless_mini.serving.weights import WeightsSettings
 from agentless_mini.stages.evolve import EvolveSettings
 from agentless_mini.stages.localize import LocalizeSettings
 from agentless_mini.stages.regress import RegressSettings
@@ -115,7 +115,7 @@ class Config(BaseModel):
     llama_cpp: EmbeddedSettings = EmbeddedSettings()
     """[llama_cpp]: how llama.cpp's server is started, for embedded models that write edits."""
     in_process: InProcessSettings = InProcessSettings()
-    """[in_process]: how a model that rewrites lines runs inside amini."""
+    """[in_process]: how a model that ranks changes of lines runs inside amini."""
     eval: EvaluationSettings = EvaluationSettings()
     """[eval]: how instances of a benchmark are attempted and graded."""
     curate: CurateSettings = CurateSettings()

@@ -96,10 +96,10 @@ def check_rounds(settings: ChainSettings, card: ModelCard | None, opening: Openi
     if settings.evolve.rounds == 1:
         return
     if settings.repair.stop_when is not None:
-        raise UsageError("--stop-when foresees samples that are all drawn alike: leave it out, or --rounds.")
+        raise UsageError("--stop-when cannot be combined with --rounds: leave one of them out.")
     untested = isinstance(opening, NoBench) or settings.until is Until.REPAIR
     if untested and settings.evolve.select is Selecting.EXECUTION:
-        raise UsageError("--select execution needs tests, and none is to be run: allow them, or select otherwise.")
+        raise UsageError("--select execution needs tests, and none will be run: allow them, or select otherwise.")
 
 
 def check_named(settings: ChainSettings, snapshot: Snapshot, opening: Opening | NoBench) -> None:
@@ -124,12 +124,12 @@ def _steps(settings: ChainSettings, opening: Opening | NoBench) -> tuple[tuple[S
 def _check_plain(settings: ChainSettings) -> None:
     if settings.evolve.rounds > 1:
         raise UsageError(
-            "This model rewrites lines and cannot be shown patches: leave out --rounds (evolve.rounds), or ask another."
+            "This model cannot be shown patches: leave out --rounds (evolve.rounds), or use another model."
         )
     if settings.repair.stop_when is not None:
         raise UsageError(
-            "--stop-when foresees samples that are all drawn alike, and this model ranks its rewrites: "
-            "leave it out (repair.stop_when), or ask another."
+            "This model ranks changes instead of sampling, so --stop-when does not apply: leave it out "
+            "(repair.stop_when), or use another model."
         )
 
 
@@ -281,5 +281,5 @@ async def _execute(candidates: Sequence[Candidate], reproduction: _Reproduction,
     execution = await reproduction.trials.over(candidates) if reproduction.trials else None
     if execution is None or execution.cases:
         return execution
-    session.watch(Note("There is no test that could tell the patches apart: the vote alone chooses."))
+    session.watch(Note("No test distinguishes the patches, so the vote chooses."))
     return None

@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
-from agentless_mini.domain import Patch, Rejected
-from agentless_mini.edits import Matching
+from agentless_mini.domain import FileKind, Patch, Rejected, SourceFile
+from agentless_mini.edits import Matching, changed_files
 from tests.edit_cases import edit, fenced, read
 
 WORD = re.compile(r"[A-Za-z_]\w{2,}")
@@ -470,18 +470,19 @@ def _is_off(copy: Copy) -> bool:
     if isinstance(outcome, Rejected):
         return True
     said_exactly = copy.search == copy.lines[copy.start - copy.before : copy.stop + copy.after]
-    return said_exactly and not copy.is_gone and judge(copy, _after(outcome)) is not Verdict.RIGHT
+    return said_exactly and not copy.is_gone and judge(copy, _after(outcome, copy)) is not Verdict.RIGHT
 
 
-def _after(patch: Patch) -> list[str]:
+def _after(patch: Patch, copy: Copy) -> list[str]:
     """Return the lines of the one file that a patch changes."""
-    return (patch.changes[0].after or b"").decode().split("\n")[:-1]
+    (change,) = changed_files(patch, {copy.path: SourceFile(copy.path, "100644", FileKind.TEXT, copy.data)})
+    return (change.after or b"").decode().split("\n")[:-1]
 
 
 def is_true(copy: Copy) -> bool:
     """Tell whether the edit can be applied strictly, and does what it should."""
     outcome = read(copy.answer, {copy.path: copy.data})
-    return isinstance(outcome, Patch) and _after(outcome) == copy.truth
+    return isinstance(outcome, Patch) and _after(outcome, copy) == copy.truth
 
 
 def verdict(copy: Copy) -> str:
@@ -489,4 +490,4 @@ def verdict(copy: Copy) -> str:
     outcome = read(copy.answer, {copy.path: copy.data}, Matching.LOOSE)
     if isinstance(outcome, Rejected):
         return "rejected"
-    return judge(copy, _after(outcome))
+    return judge(copy, _after(outcome, copy))

@@ -9,7 +9,7 @@ import pytest
 
 from agentless_mini.domain import Decoding
 from agentless_mini.errors import AminiError
-from agentless_mini.serving.weights import Weights, WeightsSettings, find_weights
+from agentless_mini.model.embedded.weights import Weights, WeightsSettings, find_weights
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import ServerUnreachable
 from agentless_mini.ports import Sampler
-from agentless_mini.samplers.scripted import Script
+from tests.fakes.model import Script
 
 MODEL = "scripted"
 CARD = ModelCard(MODEL, 8192)

@@ -76,11 +76,11 @@ def modules_of(program: str) -> int:
 
 def repair(*options: str) -> dict[str, int]:
     """Return how many files and functions one repair enters, and how many modules of ours it imports."""
-    from agentless_mini.samplers.scripted import Answer, Rule, Script
-    from agentless_mini.samplers.scripted_protocol import ServedModel
-    from agentless_mini.samplers.scripted_server import ScriptedServer
     from tests.commands.running import LOCALIZED, Home
     from tests.commands.test_execution import FILES, SHOWS_IT
+    from tests.fakes.model import Answer, Rule, Script
+    from tests.fakes.protocol import ServedModel
+    from tests.fakes.server import ScriptedServer
     from tests.gitrepo import make_repository
     from tests.stages.workbench import FIX, WRONG
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from agentless_mini.domain import Completion, Finish, Patch, Reason, Rejected
-from agentless_mini.edits import Marks, Matching, Tree, read_answer
+from agentless_mini.edits import Marks, Matching, Tree, changed_files, read_answer
 from tests.edit_cases import edit, fenced, snapshot
 
 CODE = "x = 1\ny = 2\nz = 3\n"
@@ -404,7 +404,8 @@ def became(answer: str, matching: Matching, marks: Marks | None = None) -> Expec
     tree = Tree.of(snapshot(FILES))
     outcome = read_answer(Completion(0, answer, Finish.STOP), tree, matching, marks or Marks())
     if isinstance(outcome, Patch):
-        return {change.path: None if change.after is None else change.after.decode() for change in outcome.changes}
+        made = changed_files(outcome, tree.entries)
+        return {change.path: None if change.after is None else change.after.decode() for change in made}
     return outcome
 
 

@@ -14,15 +14,15 @@ PACKAGE = Path(agentless_mini.__file__).parent
 # The pure core: `python -m tests` measures the coverage of these.
 CORE = {
     "domain", "errors", "edits", "sources", "answers", "context", "lexical", "prompts", "ranking", "grammar",
-    "line_rewriting", "line_regions", "line_edits", "line_mutants", "regression", "written_tests",
+    "regression", "written_tests",
     "named_tests", "reproduction", "style_example", "measures", "stopping", "reward",
 }  # fmt: skip
 # What is sent into boxes and runs there by itself: no part of the unit around it.
 BOXED = {"sandboxes/inside", "testing/inside"}
 ADAPTERS = {
-    "branches", "samplers", "serving", "store", "recording", "repository", "worktree", "gitcommand", "clones",
+    "branches", "model", "samplers", "serving", "record", "repository", "worktree", "gitcommand", "clones",
     "issue_sources",
-    "installing", "templates", "sandboxes", "environments", "recorded_sandbox", "recorded_scorer",
+    "installing", "templates", "sandboxes", "environments",
 }  # fmt: skip
 MAY_SEE = {
     **dict.fromkeys(CORE, CORE),
@@ -32,7 +32,7 @@ MAY_SEE = {
     "testing": CORE | {"testing"},  # it reads what it sends into boxes from the package
     "stages": CORE | {"ports", "stages", "testing"},
     "pipeline": CORE | {"ports", "stages", "testing"},
-    "report": CORE | {"ports", "store", "report"},
+    "report": CORE | {"ports", "record", "report"},
     "evaluation": CORE | ADAPTERS | {"ports", "stages", "testing", "pipeline", "evaluation"},
     "learning": CORE | ADAPTERS | {"ports", "stages", "testing", "pipeline", "learning"},
 }
@@ -47,7 +47,7 @@ HOMES = {
     "cydifflib": {"reward"},
     "pyarrow": {"evaluation", "learning"},
     "xllamacpp": {"serving"},
-    "numpy": {"serving", "samplers", "line_rewriting", "learning"},
+    "numpy": {"model", "learning"},
     "huggingface_hub": {"serving"},
     "rich": {"report", "cli", "commands"},
     "typer": {"cli", "commands"},
@@ -98,6 +98,11 @@ def test_every_module_imports_only_what_lies_below_it() -> None:
         and name.split(".")[1] not in MAY_SEE[unit] | {unit, "__version__"}
     ]  # fmt: skip
     assert wrong == []
+
+
+def test_the_product_imports_no_tests() -> None:
+    named = {name.split(".")[0]: path for _, path in modules() for name in imports(path)}
+    assert "tests" not in named, named["tests"]
 
 
 def test_the_core_does_no_io_and_has_no_clock() -> None:

@@ -20,7 +20,6 @@ from agentless_mini.domain import (
     Outcome,
     Output,
     PackedTree,
-    Patch,
     PlacedFile,
     RewardModel,
     Role,
@@ -111,7 +110,7 @@ def test_whole_and_broken_seconds_are_the_same_job() -> None:
 
 def test_a_patch_is_placed_file_by_file_and_what_it_deletes_is_taken_away() -> None:
     changes = (FileChange("a.py", b"old", b"new", "100755"), FileChange("b.py", b"old", None, "100644"))
-    placed = placed_files(Patch(changes, b"", ""))
+    placed = placed_files(changes)
     assert placed == (PlacedFile("a.py", b"new", "100755"), PlacedFile("b.py", None))
 
 

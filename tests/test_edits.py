@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agentless_mini.domain import Completion, Edit, FileKind, Finish, Patch, Reading, Reason, Rejected, SourceFile
-from agentless_mini.edits import Tree, answer_text, parse_edits, read_answer
+from agentless_mini.edits import Tree, answer_text, changed_files, parse_edits, read_answer
 from agentless_mini.edits.paths import Paths
 from tests.edit_cases import after, edit, fenced, read, rejected, snapshot
 
@@ -361,9 +361,10 @@ def test_edits_that_change_nothing_are_no_patch() -> None:
 
 
 def test_a_change_keeps_the_mode_of_its_file() -> None:
-    outcome = read(fenced(GOOD), {"a.py": SourceFile("a.py", "100755", FileKind.TEXT, FILES["a.py"])})
+    files = {"a.py": SourceFile("a.py", "100755", FileKind.TEXT, FILES["a.py"])}
+    outcome = read(fenced(GOOD), files)
     assert isinstance(outcome, Patch)
-    assert outcome.changes[0].mode == "100755"
+    assert changed_files(outcome, files)[0].mode == "100755"
 
 
 # --- not one byte more -----------------------------------------------------------------------------------------------

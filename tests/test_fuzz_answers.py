@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentless_mini.domain import FileKind, Patch, Rejected, SourceFile
-from agentless_mini.edits import Matching, Tree
+from agentless_mini.edits import Matching, Tree, changed_files
 from tests.edit_cases import edit, fenced, git_applied, read, snapshot
 from tests.gitrepo import git
 
@@ -65,15 +65,15 @@ def judge(repository: Path, answer: str, matching: Matching) -> str:
         assert "\n" not in outcome.detail
         return outcome.reason.value
     check_paths(outcome)
-    expected = FILES | {change.path: change.after for change in outcome.changes}
+    expected = FILES | {change.path: change.after for change in changed_files(outcome, TREE.entries)}
     applied = git_applied(repository, FILES, outcome.diff)
     assert applied == {path: data for path, data in expected.items() if data is not None}
     return "patch"
 
 
 def check_paths(patch: Patch) -> None:
-    for change in patch.changes:
-        parts = PurePosixPath(change.path).parts
+    for path in patch.paths:
+        parts = PurePosixPath(path).parts
         assert not {"..", ".", "/"} & {*parts}
         assert parts[0].casefold() not in {".git", "link", "build", "secret.env"}
 

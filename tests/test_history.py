@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Completion, FileChange, FileKind, Finish, Patch, Snapshot, SourceFile
-from agentless_mini.edits import Forms, Tree, read_answer, write_answer
+from agentless_mini.edits import Forms, Tree, changed_files, read_answer, write_answer
 
 REPOSITORIES = [Path(path) for path in os.environ.get("AMINI_HISTORY_REPOS", "").split(":") if path]
 COMMITS = int(os.environ.get("AMINI_HISTORY_COMMITS", "200"))
@@ -135,11 +135,13 @@ def fault_of(history: History, commit: str, changes: list[FileChange]) -> str:
     answer = write_answer(changes)
     if not isinstance(answer, str):
         return f"not written: {answer}"
-    outcome = read_answer(Completion(0, answer, Finish.STOP), Tree.of(snapshot_of(history, commit, changes)))
+    tree = Tree.of(snapshot_of(history, commit, changes))
+    outcome = read_answer(Completion(0, answer, Finish.STOP), tree)
     if not isinstance(outcome, Patch):
         return f"not read: {outcome}"
     expected = {change.path: (change.before, change.after) for change in changes}
-    if {change.path: (change.before, change.after) for change in outcome.changes} != expected:
+    made = changed_files(outcome, tree.entries)
+    if {change.path: (change.before, change.after) for change in made} != expected:
         return "other bytes"
     history.git("read-tree", f"{commit}^1")
     history.git("apply", "--cached", "--check", "-", stdin=outcome.diff)

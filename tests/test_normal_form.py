@@ -599,4 +599,4 @@ def test_a_change_beside_one_of_no_effect_is_a_patch() -> None:
     edits = edit("a.py", "x = 1\n", "x = 1  # one\n"), edit("a.js", "f();\n", "g();\n")
     outcome = read(fenced(*edits), CODE)
     assert isinstance(outcome, Patch)
-    assert [item.path for item in outcome.changes] == ["a.js", "a.py"]
+    assert outcome.paths == ("a.js", "a.py")

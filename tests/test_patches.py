@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentless_mini.domain import FileChange
-from agentless_mini.edits import Forms, make_patch
+from agentless_mini.domain import FileChange, FileKind, SourceFile
+from agentless_mini.edits import Forms, changed_files, make_patch
 from agentless_mini.edits.alignment import Region, differing, partners
 from tests.edit_cases import git_applied
 from tests.gitrepo import git
@@ -34,11 +34,21 @@ def change(path: str, before: bytes | None, after: bytes | None) -> FileChange:
     return FileChange(path, before, after, "100644")
 
 
+def entries(changes: Sequence[FileChange]) -> dict[str, SourceFile]:
+    return {
+        item.path: SourceFile(item.path, item.mode, FileKind.TEXT, item.before)
+        for item in changes
+        if item.before is not None
+    }
+
+
 def check(repository: Path, changes: Sequence[FileChange]) -> None:
     """Let git apply the patch to the files before, and compare with the files after."""
     before = {item.path: item.before for item in changes if item.before is not None}
     expected = {item.path: item.after for item in changes if item.after is not None}
-    assert git_applied(repository, before, make_patch(changes, Forms()).diff) == expected
+    patch = make_patch(changes, Forms())
+    assert git_applied(repository, before, patch.diff) == expected
+    assert changed_files(patch, entries(changes)) == tuple(sorted(changes, key=lambda item: item.path))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,7 +68,7 @@ def test_git_understands_every_name_in_every_form(repository: Path, name: str) -
 def test_a_patch_of_several_files_is_sorted_by_path(repository: Path) -> None:
     changes = [change("b", b"1\n", b"2\n"), change("a", None, b""), change("c/d", b"1", None)]
     patch = make_patch(changes, Forms())
-    assert [item.path for item in patch.changes] == ["a", "b", "c/d"]
+    assert patch.paths == ("a", "b", "c/d")
     check(repository, changes)
 
 
@@ -155,3 +165,19 @@ def test_a_large_file_is_compared_in_no_time() -> None:
 
 def test_small_files_without_unique_lines_are_compared_by_difflib() -> None:
     assert differing("xxyy", "yyxx") == [Region(0, 0, 0, 2), Region(2, 4, 4, 4)]
+
+
+@pytest.mark.parametrize(
+    ("made_of", "there"),
+    [
+        (change("a", b"1\n2\n", b"1\n3\n"), b"1\n4\n"),
+        (change("a", b"1\n2\n", b"1\n3\n"), b"1\n"),
+        (change("a", b"1\n2\n", b"1\n3\n"), None),
+        (change("a", b"1\n", None), b"2\n"),
+        (change("a", None, b"1\n"), b"1\n"),
+    ],
+)
+def test_a_patch_of_another_tree_changes_nothing_in_silence(made_of: FileChange, there: bytes | None) -> None:
+    patch = make_patch([made_of], Forms())
+    with pytest.raises(ValueError, match="of another tree"):
+        changed_files(patch, entries([change("a", there, None)]))

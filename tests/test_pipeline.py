@@ -9,11 +9,11 @@ from agentless_mini.errors import AminiError, EnvironmentFailed, NothingToEdit, 
 from agentless_mini.pipeline import ChainSettings, resolve
 from agentless_mini.ports import Watch
 from agentless_mini.ranking import Method
-from agentless_mini.samplers.scripted import Answer, Rule, Script, ScriptedSampler
-from agentless_mini.sandboxes.scripted import Answering
 from agentless_mini.stages import bench as benches
 from agentless_mini.stages.repair import RepairSettings
 from agentless_mini.stages.reproduce import ReproduceSettings
+from tests.fakes.model import Answer, Rule, Script, ScriptedSampler
+from tests.fakes.sandbox import Answering
 from tests.stages import boxes
 from tests.stages.workbench import FIX, ISSUE, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, text_file
 

@@ -31,7 +31,7 @@ ORIGINS = {"u": Origin.GIVEN, "g": Origin.GENERATED, "r": Origin.REGRESSION}
 
 
 def patch(normal: str, diff: str) -> Patch:
-    return Patch((), diff.encode(), normal)
+    return Patch(diff.encode(), normal, ())
 
 
 def candidates(*outcomes: Patch | Rejected) -> list[Candidate]:

@@ -9,9 +9,6 @@ from agentless_mini.domain import Decoding, Job, JobResult, ModelCard, Predictio
 from agentless_mini.errors import AminiError, UsageError
 from agentless_mini.pipeline import ChainSettings, Until, resolve
 from agentless_mini.ports import Watch
-from agentless_mini.samplers.scripted import Answer, Rule, Script, ScriptedSampler
-from agentless_mini.samplers.scripted_scores import ScoreRule, ScriptedScorer
-from agentless_mini.sandboxes.scripted import ScriptedSandbox
 from agentless_mini.stages import bench as benches
 from agentless_mini.stages.bench import NoBench, Opening
 from agentless_mini.stages.evolve import EvolveSettings, Selecting
@@ -19,6 +16,8 @@ from agentless_mini.stages.repair import RepairSettings
 from agentless_mini.stages.reproduce import ReproduceSettings
 from agentless_mini.stages.score import scoring_of
 from agentless_mini.templates import load_prompts
+from tests.fakes.model import Answer, Rule, ScoreRule, Script, ScriptedSampler, ScriptedScorer
+from tests.fakes.sandbox import ScriptedSandbox
 from tests.stages import boxes
 from tests.stages.evolving import start, starts
 from tests.stages.workbench import FIX, ISSUE, NONSENSE, WRONG, Bench, run, shop, text_file
@@ -158,10 +157,10 @@ LINES = replace(CARD, decoding=Decoding.LINES)
     ("card", "settings", "opening", "words"),
     [
         (LINES, chain(EvolveSettings(rounds=2)), None, r"leave out --rounds \(evolve\.rounds\)"),
-        (LINES, chain(EvolveSettings(), repair=RepairSettings(stop_when=0.9)), None, "--stop-when foresees"),
+        (LINES, chain(EvolveSettings(), repair=RepairSettings(stop_when=0.9)), None, "--stop-when does not apply"),
         (CARD, chain(EXECUTION), NONE, "--select execution needs tests"),
         (CARD, chain(EXECUTION, until=Until.REPAIR), None, "--select execution needs tests"),
-        (CARD, chain(EvolveSettings(rounds=2), repair=RepairSettings(stop_when=0.9)), None, "--stop-when foresees"),
+        (CARD, chain(EvolveSettings(rounds=2), repair=RepairSettings(stop_when=0.9)), None, "--stop-when cannot"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_asked(

@@ -25,7 +25,7 @@ def samples(normals: str) -> list[Candidate]:
             "key",
             at,
             at,
-            Rejected(Reason.NO_EDIT, "nothing") if normal == "." else Patch((), f"{normal}{at}".encode(), normal),
+            Rejected(Reason.NO_EDIT, "nothing") if normal == "." else Patch(f"{normal}{at}".encode(), normal, ()),
         )
         for at, normal in enumerate(normals)
     ]

@@ -18,14 +18,12 @@ from agentless_mini.commands.submitting import submit
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.config import Config
 from agentless_mini.environments.settings import SandboxKind
-from agentless_mini.errors import UsageError, boundary, printable
+from agentless_mini.errors import UsageError, printable
 from agentless_mini.evaluation.dataset import Selection, dataset_of, read_dataset, selected
 from agentless_mini.evaluation.hub import SPLITS, dataset_rows
 from agentless_mini.evaluation.instances import Dataset
 from agentless_mini.evaluation.predictions import slug
 from agentless_mini.pipeline import Until
-from agentless_mini.samplers.addresses import checked_address
-from agentless_mini.samplers.openai_api import EndpointSettings
 
 EVALS = "evals"
 _SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
@@ -45,7 +43,6 @@ def run_eval(benchmark: BenchmarkOptions, fleet: FleetOptions, config: Config, m
         config=config,
         until=until,
         oracle=benchmark.oracle_files,
-        endpoints=tuple(map(_address, fleet.endpoint or ())),
     )
     bedding = cluster_beds(fleet.cluster, machine) if fleet.cluster else docker_beds(machine)
     code = evaluate(evaluation, machine, bedding, Console(quiet=True) if fleet.quiet else people())
@@ -53,11 +50,6 @@ def run_eval(benchmark: BenchmarkOptions, fleet: FleetOptions, config: Config, m
         submit(evaluation, benchmark.split or Path(dataset.name).stem, benchmark.submission)
     sys.stdout.buffer.write(os.fsencode(evaluation.folder) + b"\n")
     return code
-
-
-def _address(url: str) -> str:
-    with boundary({ValueError: lambda error: UsageError(f"--endpoint is not valid: {error}.")}):
-        return checked_address(url, EndpointSettings.key_variable)
 
 
 def folder_of(name: str, machine: Machine) -> Path:
@@ -89,7 +81,9 @@ def _selection(benchmark: BenchmarkOptions) -> Selection:
     if benchmark.shard is not None:
         found = _SHARD.fullmatch(benchmark.shard)
         if found is None or int(found[1]) > int(found[2]):
-            raise UsageError(f"{printable(benchmark.shard)} is no part of a whole: write --shard 2/8 for the second.")
+            raise UsageError(
+                f"{printable(benchmark.shard)} is not one of N parts: write --shard 2/8 for the second of 8."
+            )
         shard = (int(found[1]), int(found[2]))
     return Selection(ids, shard, benchmark.limit)
 
@@ -97,9 +91,9 @@ def _selection(benchmark: BenchmarkOptions) -> Selection:
 def _until(stage: str, kind: SandboxKind) -> Until:
     """Return the last stage; without a sandbox it comes before the tests."""
     if stage not in {until.value for until in Until}:
-        raise UsageError(f"There is no stage {printable(stage)} to end at: name {', '.join(Until)} with --stages.")
+        raise UsageError(f"There is no stage {printable(stage)}: give one of {', '.join(Until)} to --stages.")
     if kind not in {SandboxKind.AUTO, SandboxKind.DOCKER, SandboxKind.NONE}:
-        raise UsageError("The instances of a benchmark are Docker images: leave --sandbox out, or take docker or none.")
+        raise UsageError("Benchmark instances run in Docker: leave --sandbox out, or give docker or none.")
     return Until.REPAIR if kind is SandboxKind.NONE and Until(stage) is Until.TESTS else Until(stage)
 
 

@@ -11,10 +11,9 @@ from agentless_mini.environments.settings import SandboxKind, SandboxSettings
 from agentless_mini.environments.work import PlaceRequest, Unavailable
 from agentless_mini.errors import BuildFailed
 from agentless_mini.ports import Watch
-from agentless_mini.recorded_sandbox import RecordedSandbox, TracedSandbox
+from agentless_mini.record import RecordedSandbox, RunId, Store
 from agentless_mini.repository import Repository
 from agentless_mini.stages.bench import Bench, NoBench, Opening
-from agentless_mini.store import RunId, Store
 from agentless_mini.testing import harness_of
 
 
@@ -32,14 +31,14 @@ class Yard:
 def plan_boxes(yard: Yard, store: Store, run: RunId) -> Opening | NoBench:
     """Return how the boxes of a run are opened and recorded, or why there are none. Nothing is started."""
     if yard.settings.kind is SandboxKind.NONE:
-        return NoBench("No test was run, as --sandbox none says.")
+        return NoBench("No test was run because of --sandbox none.")
     opener = _Opener(yard)
 
     async def recorded(watch: Watch) -> Bench | NoBench:
         bench = await opener.open(watch)
         if isinstance(bench, NoBench):
             return bench
-        return replace(bench, sandbox=TracedSandbox(RecordedSandbox(bench.sandbox, store), store, run), watch=watch)
+        return replace(bench, sandbox=RecordedSandbox(bench.sandbox, store, run), watch=watch)
 
     return Opening(harness_of(yard.snapshot, yard.settings.test_command), recorded)
 

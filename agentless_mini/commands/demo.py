@@ -28,6 +28,7 @@ from agentless_mini.environments.settings import SandboxSettings
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
 from agentless_mini.issue_sources import literal_issue
 from agentless_mini.ports import Watch
+from agentless_mini.record import Store
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.repository import open_repository
 from agentless_mini.samplers.openai_api import EndpointSettings
@@ -35,7 +36,6 @@ from agentless_mini.stages.bench import NoBench
 from agentless_mini.stages.evolve import EvolveSettings
 from agentless_mini.stages.execute import run_files
 from agentless_mini.stages.given import GivenSettings
-from agentless_mini.store import Store
 
 SAMPLE = Path(sample.__file__).parent
 TESTS = "test_durations.py"
@@ -94,7 +94,7 @@ def settings_of(config: Config, model: str | None) -> Config:
 def make_repository(folder: Path) -> Path:
     """Make a git repository of the sample's module and tests, with one commit, in a new folder."""
     name = printable(str(folder))
-    taken = UsageError(f"--keep makes a new folder, and {name} is there or below a file: name another one.")
+    taken = UsageError(f"--keep needs a new folder, and {name} exists or is below a file: name another one.")
     cannot: Translation = {
         **dict.fromkeys((FileExistsError, NotADirectoryError), lambda _: taken),
         OSError: lambda error: EnvironmentFailed(f"The folder {name} cannot be made ({reason(error)}): name another."),

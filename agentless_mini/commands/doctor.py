@@ -31,6 +31,7 @@ from agentless_mini.environments.settings import SandboxKind
 from agentless_mini.errors import AminiError, EnvironmentFailed, printable
 from agentless_mini.gitcommand import GitCommand, require_recent_git
 from agentless_mini.installing import install_command
+from agentless_mini.model.embedded.library import load_library
 from agentless_mini.samplers.connection import Patience
 from agentless_mini.samplers.openai_api import OpenAISampler
 from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
@@ -38,7 +39,6 @@ from agentless_mini.sandboxes.containers import translated
 from agentless_mini.sandboxes.docker import connect
 from agentless_mini.sandboxes.images import find_image, require_pullable
 from agentless_mini.sandboxes.landlock import find_landlock
-from agentless_mini.serving.llama_library import load_library
 from agentless_mini.serving.process import Server
 from agentless_mini.serving.state import find_server
 from agentless_mini.serving.vllm import find_gpus, has_vllm
@@ -189,7 +189,7 @@ def _bubblewrap(config: Config) -> Finding:
 
 def _namespaces() -> Finding:
     if sys.platform != "linux":
-        return Finding(ok=False, said="Linux alone has them: use Docker.")
+        return Finding(ok=False, said="Only Linux has them: use Docker.")
     done = subprocess.run((sys.executable, "-I", "-S", "-c", _USER_NAMESPACE), capture_output=True, check=False)  # noqa: S603 - a fixed program
     if not done.returncode:
         return Finding(ok=True, said="User namespaces can be made.")
@@ -213,14 +213,14 @@ def _gpu(machine: Machine) -> Finding:
     gpus = find_gpus(machine.environment.get("CUDA_VISIBLE_DEVICES"))
     if gpus:
         return Finding(ok=True, said=f"{len(gpus)} to be used, the first {printable(gpus[0].partition(' (')[0])}.")
-    said = "nvidia-smi tells of none: name a server elsewhere with --base-url, or use the embedded model."
+    said = "nvidia-smi lists none: name a server elsewhere with --base-url, or use the embedded model."
     return Finding(ok=False, said=said)
 
 
 def _vllm(config: Config) -> Finding:
     if has_vllm(config.vllm):
         return Finding(ok=True, said="It is installed; `amini serve MODEL` starts it.")
-    return Finding(ok=False, said=f"It is not installed, and of use where there is a GPU: {install_command('vllm')}.")
+    return Finding(ok=False, said=f"It is not installed, and useful only with a GPU: {install_command('vllm')}.")
 
 
 def _embedded() -> Finding:
@@ -257,7 +257,7 @@ def _hub(config: Config) -> Finding:
         pass
     except (OSError, HTTPException) as error:
         reason = printable(str(getattr(error, "reason", error)))
-        said = f"{config.embedded.hub} is not reached ({reason}): models that are not here yet cannot be fetched."
+        said = f"{config.embedded.hub} is not reached ({reason}): new models cannot be downloaded."
         return Finding(ok=False, said=said)
     return Finding(ok=True, said=f"{config.embedded.hub} answers.")
 

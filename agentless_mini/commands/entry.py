@@ -24,12 +24,12 @@ from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, print
 from agentless_mini.gitcommand import GitCommand
 from agentless_mini.issue_sources import GitHub, literal_issue, read_issue
 from agentless_mini.pipeline import check_rounds
+from agentless_mini.record import Store
 from agentless_mini.report.live import Lines
 from agentless_mini.repository import Repository, open_repository
 from agentless_mini.samplers.scoring import KEY_VARIABLE
 from agentless_mini.stages.bench import NoBench
 from agentless_mini.stages.given import GivenSettings
-from agentless_mini.store import Store
 from agentless_mini.testing.commands import harness_of_command
 
 APP = "amini"
@@ -63,7 +63,9 @@ def run_repair(
     issue = _issue(arguments)
     here = Path.cwd()
     if not (output.apply or output.quiet) and here != (top := top_of(here)) and _is_there(arguments.repository):
-        people().print(f"note: git apply leaves out what lies outside of {here}: run it in {top}.", markup=False)
+        people().print(
+            f"note: In {here}, git apply ignores changes outside of this folder: run it in {top}.", markup=False
+        )
     repository = _opened(arguments, output)
     named = output.commit
     branch = None if named is None else plan_branch(arguments.repository, named, arguments.rev or "HEAD")
@@ -108,7 +110,7 @@ def require_together(config: Config, flags: Mapping[str, Any]) -> None:
         raise UsageError("--select reward-model needs a server that scores: set base_url in [scorer] of the settings.")
     of_rounds = [name for name in flags if name in {"evolve.parents", "evolve.per_round", "evolve.select"}]
     if of_rounds and config.evolve.rounds == 1 and "evolve.rounds" not in flags:
-        raise UsageError(f"{option_of(of_rounds[0])} is about several rounds, and there is one: add --rounds.")
+        raise UsageError(f"{option_of(of_rounds[0])} has no effect without several rounds: add --rounds.")
     if "sandbox.image" in flags and config.sandbox.kind not in {SandboxKind.AUTO, SandboxKind.DOCKER}:
         raise UsageError(f"--image is for Docker, and the sandbox is {config.sandbox.kind}: leave one of them out.")
 
@@ -145,7 +147,7 @@ def _require_words(arguments: RepairArguments) -> None:
     }
     for name, given in words.items():
         if any(word is not None and not word.strip() for word in given):
-            raise UsageError(f"{name} is empty: say what is meant, or see whether a variable of the shell is.")
+            raise UsageError(f"{name} is empty: give a value, or check the shell variable that you used.")
     first, second = printable(arguments.repository), printable(arguments.issue or ".")
     is_file = os.path.isfile(arguments.repository)  # noqa: PTH113 - false for what cannot be looked at or is no path
     names_issue = ("#" in first or "/issues/" in first) and not _is_there(arguments.repository)
@@ -189,7 +191,9 @@ def _at_a_commit(arguments: RepairArguments, output: Output) -> RepairArguments:
     if not _is_there(arguments.repository):
         raise UsageError("--commit makes a branch, and REPO is no folder: leave it out, or name a local clone.")
     if arguments.rev is None and not output.quiet and has_changes(arguments.repository):
-        people().print("note: What is not committed is left out: --commit repairs HEAD.", style="yellow", markup=False)
+        people().print(
+            "note: Uncommitted changes are left out, because --commit repairs HEAD.", style="yellow", markup=False
+        )
     return replace(arguments, rev=arguments.rev or "HEAD")
 
 

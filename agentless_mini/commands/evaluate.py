@@ -17,7 +17,7 @@ from rich.text import Text
 
 from agentless_mini.commands.chain import chain_of, identity, settled, versions
 from agentless_mini.commands.headline import amount, answerer
-from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model, more_endpoints
+from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import EXIT_FOUND, noted, people, without_passwords
 from agentless_mini.config import Config
@@ -34,11 +34,18 @@ from agentless_mini.evaluation.schedule import evaluate as attempt_all
 from agentless_mini.evaluation.settings import Grading
 from agentless_mini.pipeline import NO_SANDBOX, Until, check_rounds
 from agentless_mini.ports import Watch
-from agentless_mini.recording import RecordedSampler
+from agentless_mini.record import (
+    AttemptRecord,
+    AttemptState,
+    EvalStart,
+    InstanceRecord,
+    RecordedSampler,
+    Store,
+    generation_of,
+)
 from agentless_mini.report.evaluation_progress import EvaluationProgress
 from agentless_mini.stages.evolve import UNSELECTED, EvolveSettings, Selecting
 from agentless_mini.stages.score import Scoring
-from agentless_mini.store import AttemptRecord, AttemptState, EvalStart, InstanceRecord, Store, generation_of
 from agentless_mini.templates import load_prompts
 from agentless_mini.testing.commands import harness_of_command
 
@@ -53,7 +60,7 @@ _OF_THE_SANDBOX = {"kind", "test_command", "case_seconds", "box_seconds", "memor
 class Evaluation:
     """What is evaluated: instances of a dataset, by these settings, kept in `folder`.
 
-    `oracle` shows the model the files that the true fix touches, `endpoints` are more servers of the same model.
+    `oracle` shows the model the files that the true fix touches.
     """
 
     dataset: Dataset
@@ -62,7 +69,6 @@ class Evaluation:
     config: Config
     until: Until = Until.TESTS
     oracle: bool = False
-    endpoints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,6 @@ async def _run(parts: _Parts) -> None:
     async with AsyncExitStack() as stack:
         around = Surroundings(config, parts.machine, parts.store, stack, parts.progress)
         chosen = await choose_model(around)
-        chosen = await more_endpoints(chosen, evaluation.endpoints, around)
         scored = config.evolve.scored and evaluation.until is not Until.LOCALIZE
         scoring, judge = await open_scorer(config.scorer, around) if scored else (None, None)
         asked = _Asked(chosen, scoring, _settings(evaluation, judge))
@@ -200,7 +205,7 @@ def _desk(parts: _Parts, asked: _Asked) -> Desk:
     config, chosen = parts.evaluation.config, asked.chosen
     return Desk(
         store=parts.store,
-        sampler=RecordedSampler(chosen.sampler, parts.store, identity(chosen, config)),
+        sampler=RecordedSampler(chosen.start, parts.store, identity(chosen, config)),
         prompts=load_prompts(config.prompts),
         chain=chain_of(config).model_copy(update={"until": parts.evaluation.until}),
         grading=config.eval.grade,

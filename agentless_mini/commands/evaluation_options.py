@@ -18,10 +18,10 @@ class BenchmarkOptions:
     ] = None
     dataset: Annotated[Path | None, typer.Option(help="Instances in a file: parquet, json or jsonl.")] = None
     instances: Annotated[str | None, typer.Option(metavar="A,B", help="Only these instances, by id.")] = None
-    limit: Annotated[int, typer.Option(help="Only the first so many; 0: all.", min=0, show_default=False)] = 0
+    limit: Annotated[int, typer.Option(help="Only the first N instances; 0 means all.", min=0, show_default=False)] = 0
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only the I-th of N equal parts.")] = None
     oracle_files: Annotated[
-        bool, typer.Option("--oracle-files", help="Show the model the files of the true fix, without localization.")
+        bool, typer.Option("--oracle-files", help="Give the model the files of the true fix; do not localize.")
     ] = False
     stages: Annotated[
         str, typer.Option(metavar="STAGE", help="The last stage: localize, repair or tests.", show_default=False)
@@ -47,16 +47,13 @@ class FleetOptions:
     graders: Annotated[int | None, typer.Option(help="Patches graded at once [2]."), Setting("eval.graders")] = None
     keep_images: Annotated[
         int | None,
-        typer.Option(help="Most pulled images to keep; the one not used for longest goes [all]."),
+        typer.Option(help="Most pulled images to keep; the least recently used goes first [all]."),
         Setting("eval.images.keep_images"),
     ] = None
     min_free: Annotated[
         float | None,
         typer.Option(metavar="GIB", help="Space that pulling leaves on Docker's disk [20]."),
         Setting("eval.images.min_free_gib"),
-    ] = None
-    endpoint: Annotated[
-        list[str] | None, typer.Option("--endpoint", metavar="URL", help="Another server of the model (repeatable).")
     ] = None
     cluster: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Ray cluster whose nodes run tests and grade.")
@@ -78,7 +75,7 @@ class ReportOptions:
 
     runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Folders of evaluations, or their names.")]
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one page with plots that needs no net.")] = (
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one page with plots that works offline.")] = (
         None
     )
     instance: Annotated[str | None, typer.Option(metavar="ID", help="Write one instance in depth, as JSON.")] = None

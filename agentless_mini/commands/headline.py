@@ -4,8 +4,7 @@ from agentless_mini.commands.chain import REWRITES, identity
 from agentless_mini.commands.models import ChosenModel
 from agentless_mini.config import Config
 from agentless_mini.environments.opening import UNTESTED
-from agentless_mini.recording import RecordedSampler
-from agentless_mini.store import Store
+from agentless_mini.record import RecordedSampler, Store
 
 
 async def answerer(chosen: ChosenModel, config: Config, store: Store) -> str:
@@ -17,7 +16,7 @@ async def answerer(chosen: ChosenModel, config: Config, store: Store) -> str:
     name = identity(chosen, config)
     card = store.card(name)
     if card is None and not chosen.window:
-        card = await RecordedSampler(chosen.sampler, store, name).card()
+        card = await RecordedSampler(chosen.start, store, name).card()
     return f"{chosen.name} ({chosen.source}; {f'window of {card.context_window} tokens' if card else chosen.window})"
 
 
@@ -26,7 +25,7 @@ def amount(config: Config, chosen: ChosenModel, tests_run: str, given: int = 0) 
     rounds, each = config.evolve.rounds, config.evolve.per_round
     repairs = f"{'at most ' if config.repair.stop_when else ''}{config.repair.samples} repairs"
     if not chosen.writes and config.repair.samples == REWRITES:
-        repairs += " (the carried model's default)"
+        repairs += " (the embedded model's default)"
     if rounds > 1:
         repairs = f"{rounds} rounds of {each or -(-config.repair.samples // rounds)} repairs"
     written = config.reproduce.samples if chosen.writes and not tests_run.startswith(UNTESTED) else 0

@@ -18,19 +18,19 @@ from agentless_mini.commands.usage import Commands
 learn = typer.Typer(
     name="learn",
     cls=Commands,
-    help="Makes data to learn from and trains models on it, in the prompts and the format of repairs.",
-    short_help="Make data to learn from, and train models on it.",
+    help="Makes training data and trains models, with the prompts and the edit format of repairs.",
+    short_help="Make training data and train models.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
-@learn.command(short_help="Make rows to learn from of merged pull requests.")
+@learn.command(short_help="Make rows from merged pull requests.")
 @expanded
 def curate(options: CurateOptions, model: ModelOptions) -> None:
-    """Make rows to learn from of merged pull requests: GH Archive's events, joined with clones.
+    """Make rows from merged pull requests: GH Archive's events, joined with clones.
 
-    The same command again goes on where it was. A JSON document on stdout says what came of it.
+    The same command again continues where it stopped. The result on stdout is a JSON document.
     """
     from agentless_mini.commands.terminal import reported
 
@@ -44,9 +44,9 @@ def curate(options: CurateOptions, model: ModelOptions) -> None:
 @learn.command(short_help="Let a teacher write the reasoning of rows.")
 @expanded
 def synthesize(options: SynthesizeOptions, model: ModelOptions) -> None:
-    """Let a teacher write the reasoning of rows, kept only where its edits come to the known repair.
+    """Let a teacher write the reasoning of rows, kept only if its edits make the known repair.
 
-    What it answered is recorded in the folder: the same command again goes on where it was.
+    Its answers are recorded in the folder: the same command again continues where it stopped.
     """
     from agentless_mini.commands.terminal import reported
 
@@ -60,9 +60,9 @@ def synthesize(options: SynthesizeOptions, model: ModelOptions) -> None:
 @learn.command(short_help="Fine-tune a model on rows.")
 @expanded
 def sft(training: TrainingOptions, options: SftOptions) -> None:
-    """Fine-tune a model on rows: issue and code, or with earlier patches as well, to the true repair.
+    """Fine-tune a model on rows: from issue and code, and earlier patches if wanted, to the true repair.
 
-    The same command again goes on from the last checkpoint; Ctrl-C and SIGTERM leave one.
+    The same command again continues from the last checkpoint; Ctrl-C and SIGTERM write one.
     """
     from agentless_mini.commands.terminal import reported
 
@@ -78,7 +78,7 @@ def sft(training: TrainingOptions, options: SftOptions) -> None:
 def rl(training: TrainingOptions, options: RlOptions) -> None:
     """Train a model on its own answers to rows (GRPO), rewarded by similarity, equality, tests or shaping.
 
-    The same command again goes on from the last checkpoint; Ctrl-C and SIGTERM leave one.
+    The same command again continues from the last checkpoint; Ctrl-C and SIGTERM write one.
     """
     from agentless_mini.commands.terminal import reported
 
@@ -92,9 +92,9 @@ def rl(training: TrainingOptions, options: RlOptions) -> None:
 @learn.command(name="reward-model", short_help="Train a model that scores patches.")
 @expanded
 def reward_model(training: TrainingOptions, options: RewardModelOptions) -> None:
-    """Train a model that scores patches, for the selector of later rounds; vLLM serves it as it is.
+    """Train a model that scores patches, as the selector of later rounds; vLLM can serve it.
 
-    The same command again goes on from the last checkpoint; Ctrl-C and SIGTERM leave one.
+    The same command again continues from the last checkpoint; Ctrl-C and SIGTERM write one.
     """
     from agentless_mini.commands.terminal import reported
 

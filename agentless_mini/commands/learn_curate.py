@@ -28,8 +28,7 @@ from agentless_mini.learning.curation.relevance import (
 )
 from agentless_mini.learning.curation.settings import Relevant
 from agentless_mini.learning.curation.workers import Doing, in_processes, on_ray
-from agentless_mini.recording import RecordedSampler
-from agentless_mini.store import Store
+from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.templates import load_prompts
 
 _STEPS = {"events": "Reading events", "parts": "Making rows", "splits": "Collecting rows"}
@@ -88,7 +87,7 @@ class ModelFinding:
             try:
                 chosen = runner.run(choose_model(around))
                 session = quiet_session(
-                    RecordedSampler(chosen.sampler, store, chosen.name), load_prompts(self.config.prompts)
+                    RecordedSampler(chosen.start, store, chosen.name), load_prompts(self.config.prompts)
                 )
                 yield SampledRelevance(session, self.config.localize, self.config.curate.most_relevant, runner)
             finally:

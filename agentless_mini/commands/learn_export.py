@@ -12,7 +12,7 @@ from agentless_mini.domain import canonical_json
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.learning.checkpoints import find_checkpoint
 from agentless_mini.learning.training_settings import GgufWeights
-from agentless_mini.serving.weights import WeightsSettings, find_weights
+from agentless_mini.model.embedded.weights import WeightsSettings, find_weights
 
 
 def run_export(options: ExportOptions, machine: Machine) -> None:
@@ -20,7 +20,7 @@ def run_export(options: ExportOptions, machine: Machine) -> None:
     require_stdout()
     require_training()
     if options.merge is None and options.gguf is None:
-        raise UsageError("Nothing is to be written: give --merge DIR or --gguf FILE.")
+        raise UsageError("There is nothing to write: give --merge DIR or --gguf FILE.")
     if options.weights not in tuple(GgufWeights):
         raise UsageError(f"There are no weights of the kind {options.weights!r}: use {', '.join(GgufWeights)}.")
     checkpoint = find_checkpoint(options.checkpoint)

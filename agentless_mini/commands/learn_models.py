@@ -22,8 +22,7 @@ from agentless_mini.learning.checkpoints import ADAPTER_FILE, find_checkpoint
 from agentless_mini.learning.rows import SPLITS, Row, require_apart, require_rows, write_rows
 from agentless_mini.learning.training_settings import Tracker, TrainingSettings
 from agentless_mini.ports import Sampler
-from agentless_mini.recording import LazySampler, RecordedSampler
-from agentless_mini.store import Store
+from agentless_mini.record import RecordedSampler, Store
 
 RECORD = "record.sqlite"
 PART_ROWS = 256
@@ -119,9 +118,9 @@ def named_model(model: str) -> str:
 async def recorded_model(
     config: Config, machine: Machine, store: Store, lines: Lines, stack: AsyncExitStack
 ) -> Sampler:
-    """Return the model that the settings choose, with the store before it."""
-    chosen = await choose_model(Surroundings(config, machine, store, stack, lines))
-    return RecordedSampler(chosen.sampler, store, chosen.name)
+    """Return the model that the settings choose to write texts, with the store before it."""
+    chosen = await choose_model(Surroundings(config, machine, store, stack, lines), to_write=True)
+    return RecordedSampler(chosen.start, store, chosen.name)
 
 
 def recorded_checkpoint(place: str, settings: TrainingSettings, store: Store, stack: AsyncExitStack) -> Sampler:
@@ -137,7 +136,7 @@ def recorded_checkpoint(place: str, settings: TrainingSettings, store: Store, st
         sampler = TransformersSampler(checkpoint, precision=settings.precision, device=settings.device)
         return await stack.enter_async_context(sampler)
 
-    return RecordedSampler(LazySampler(start), store, checkpoint.name())
+    return RecordedSampler(start, store, checkpoint.name())
 
 
 def made_folder(out: Path) -> Path:

@@ -20,7 +20,7 @@ class CurateOptions:
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the rows.")]
     clone: Annotated[
         bool,
-        typer.Option("--clone", help="Clone from GitHub what is not among the mirrors."),
+        typer.Option("--clone", help="Clone missing repositories from GitHub."),
         Setting("curate.clone_from", "https://github.com"),
     ] = False
     relevant: Annotated[
@@ -36,10 +36,10 @@ class CurateOptions:
     seed: Annotated[int | None, typer.Option(help="Seed of the splits [0]."), Setting("curate.seed")] = None
     workers: Annotated[
         int | None,
-        typer.Option(help="Processes here, or tasks on the cluster, at once [1]."),
+        typer.Option(help="Parallel processes, or tasks on the cluster [1]."),
         Setting("curate.workers"),
     ] = None
     cluster: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Work on this Ray cluster: HOST:PORT, or auto.")
     ] = None
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on stderr.")] = False

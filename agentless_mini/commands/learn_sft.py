@@ -31,7 +31,7 @@ from agentless_mini.learning.checkpoints import PARENTS_FILE, claim, data_digest
 from agentless_mini.learning.rows import SPLITS, read_rows, require_apart
 from agentless_mini.learning.training_settings import SftKind, SftSettings
 from agentless_mini.ports import Sampler
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from agentless_mini.templates import load_prompts
 
 PARENTS = "parents"
@@ -45,7 +45,7 @@ def run_sft(training: TrainingOptions, options: SftOptions, config: Config, mach
     begun, lines, data = monotonic(), Lines(console_of(quiet=training.quiet)), training.data
     if options.parents_from is not None:
         if config.sft.kind is not SftKind.MUTATION:
-            raise UsageError("Parents are shown to the kind mutation alone: add --kind mutation.")
+            raise UsageError("Parents are used only with --kind mutation: add it.")
         if int(machine.environment.get("WORLD_SIZE", "1")) > 1:
             parents = printable(str(training.out / PARENTS))
             raise UsageError(

@@ -21,7 +21,7 @@ from agentless_mini.config import Config
 from agentless_mini.domain import canonical_json
 from agentless_mini.learning.asking import synthesize
 from agentless_mini.learning.rows import read_rows, require_apart, require_rows
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from agentless_mini.templates import load_prompts
 
 

@@ -39,14 +39,14 @@ class TrainingOptions:
     ] = None
     upper_layers: Annotated[
         int | None,
-        typer.Option(help="Train only so many of the last layers; by default all."),
+        typer.Option(help="Train only the last N layers; by default all."),
         Setting("sft.upper_layers"),
         Setting("rl.upper_layers"),
         Setting("reward_model.upper_layers"),
     ] = None
     precision: Annotated[
         str | None,
-        typer.Option(help="What is computed in: auto, float32 or bfloat16 [auto: bfloat16 on GPUs]."),
+        typer.Option(help="Number format: auto, float32 or bfloat16 [auto: bfloat16 on GPUs]."),
         Setting("sft.precision"),
         Setting("rl.precision"),
         Setting("reward_model.precision"),
@@ -81,7 +81,7 @@ class TrainingOptions:
     ] = None
     accumulate: Annotated[
         int | None,
-        typer.Option(help="Such batches that make a step [4, rl: 8]."),
+        typer.Option(help="Batches in one step [4, rl: 8]."),
         Setting("sft.accumulate"),
         Setting("rl.accumulate"),
         Setting("reward_model.accumulate"),
@@ -102,14 +102,14 @@ class TrainingOptions:
     ] = None
     minutes: Annotated[
         float | None,
-        typer.Option(help="Stop with a checkpoint after so many minutes; the same command goes on."),
+        typer.Option(help="Stop with a checkpoint after N minutes; the same command continues."),
         Setting("sft.minutes"),
         Setting("rl.minutes"),
         Setting("reward_model.minutes"),
     ] = None
     tracker: Annotated[
         str | None,
-        typer.Option(help="Where metrics go as well: tensorboard, trackio or none [tensorboard]."),
+        typer.Option(help="Where metrics are also written: tensorboard, trackio or none [tensorboard]."),
         Setting("sft.tracker"),
         Setting("rl.tracker"),
         Setting("reward_model.tracker"),
@@ -123,7 +123,7 @@ class TrainingOptions:
     ] = None
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of everything that is drawn [0]."),
+        typer.Option(help="Seed of all random choices [0]."),
         Setting("sft.seed"),
         Setting("rl.seed"),
         Setting("reward_model.seed"),
@@ -131,7 +131,7 @@ class TrainingOptions:
     prompts: Annotated[
         Path | None, typer.Option(help="Folder of prompt templates that replace packaged ones."), Setting("prompts")
     ] = None
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on stderr.")] = False
     config: ConfigFile = None
 
 
@@ -159,7 +159,7 @@ class RlOptions:
     ] = None
     potential: Annotated[
         str | None,
-        typer.Option(help="What a shaped reward is the gain of: similarity, tests or reward-model [similarity]."),
+        typer.Option(help="Potential whose gain is the shaped reward: similarity, tests or reward-model [similarity]."),
         Setting("rl.potential"),
     ] = None
     scorer: Annotated[
@@ -211,7 +211,7 @@ class SynthesizeOptions:
         int | None, typer.Option(help="Most tokens of an answer [4096]."), Setting("synthesize.max_tokens")
     ] = None
     seed: Annotated[int | None, typer.Option(help="Seed of the first try [0]."), Setting("synthesize.seed")] = None
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on stderr.")] = False
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class ExportOptions:
     ] = None
     base: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="GGUF file of the base model; by default the carried model's."),
+        typer.Option(metavar="FILE", help="GGUF file of the base model; by default the embedded model's."),
     ] = None
     weights: Annotated[
         str, typer.Option(help="How a GGUF file stores matrices: q8_0, f16 or f32.", show_default=False)

@@ -3,7 +3,8 @@
     --base-url                     that endpoint
     else a running `amini serve`   its endpoint
     else a GPU and vLLM            a vLLM server, started for the run and stopped after it
-    else                           the embedded model: llama.cpp's server under a grammar, or line rewriting in process
+    else                           the embedded model: changes of lines that it ranks inside amini, or a larger one that
+                                   writes edits under a grammar, on llama.cpp's server
 
 Whoever used a server is given no other model in silence: where that of `amini serve` has ended by itself, or the latest
 run of the store asked a server that nothing names now, what is not in the record is an error that says how to go on.
@@ -21,17 +22,15 @@ from typing import Protocol
 from agentless_mini.config import Config, Engine
 from agentless_mini.domain import Decoding, Event, Note
 from agentless_mini.errors import ServerUnreachable, UsageError
+from agentless_mini.model.embedded.sampler import EmbeddedSampler
+from agentless_mini.model.embedded.weights import find_weights
 from agentless_mini.ports import Sampler
-from agentless_mini.recording import LazySampler
-from agentless_mini.samplers.balanced import BalancedSampler
-from agentless_mini.samplers.embedded import EmbeddedSampler
+from agentless_mini.record import Once, Store
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
-from agentless_mini.serving.embedded import plan_embedded
+from agentless_mini.serving.llama_server import plan_embedded
 from agentless_mini.serving.process import Limits, Server, ServerPlan, running
 from agentless_mini.serving.state import NotRunning, find_server
 from agentless_mini.serving.vllm import find_gpus, has_vllm, plan_vllm, served_name
-from agentless_mini.serving.weights import find_weights
-from agentless_mini.store import Store
 
 VLLM = "vLLM"
 """The name of the engine, as servers of it are recorded."""
@@ -39,7 +38,7 @@ _HERE = "llama.cpp, inside amini"
 _FOR_THE_RUN = "vLLM, started for this run"
 _EMBEDDED = (
     "No model server is named, so a small model inside amini answers, which seldom repairs real code: name a server "
-    "with --base-url, start one with `amini serve MODEL`, or say --engine embedded to mean it."
+    "with --base-url, start one with `amini serve MODEL`, or give --engine embedded to accept the small one."
 )
 
 
@@ -66,13 +65,13 @@ class Machine:
 class ChosenModel:
     """A model by the name that identifies it in the store. `source` says for people where it runs.
 
-    Where asking it would start it `window` says what is known of its context window before, else it is "". `writes` is
-    False where it can write no test.
+    `start` returns what can be asked. Where that would start the model `window` says what is known of its context
+    window before, else it is "". `writes` is False where it can write no test.
     """
 
     name: str
     source: str
-    sampler: Sampler
+    start: Once[Sampler]
     window: str = ""
     writes: bool = True
 
@@ -104,8 +103,10 @@ class Surroundings:
     progress: Progress
 
 
-async def choose_model(around: Surroundings) -> ChosenModel:
+async def choose_model(around: Surroundings, *, to_write: bool = False) -> ChosenModel:
     """Choose by the module's list, without starting anything.
+
+    With `to_write` what is asked is not a repair: then the carried model answers freely, on llama.cpp's server.
 
     Raises `ModelError` where an endpoint must be asked for its model's name and does not answer, `EnvironmentFailed`
     where vLLM is asked for and not installed, or the embedded model cannot be had.
@@ -122,7 +123,7 @@ async def choose_model(around: Surroundings) -> ChosenModel:
             return missed
         if not takes_vllm:
             around.progress(Note(_EMBEDDED))
-    return _vllm_model(gpus, around) if takes_vllm else await _embedded_model(around)
+    return _vllm_model(gpus, around) if takes_vllm else await _embedded_model(around, to_write=to_write)
 
 
 async def _served_model(around: Surroundings) -> ChosenModel | None:
@@ -163,14 +164,14 @@ def _gone(name: str, source: str, sentence: str) -> ChosenModel:
     async def refuse() -> Sampler:
         raise ServerUnreachable(sentence)
 
-    return ChosenModel(name, source, LazySampler(refuse))
+    return ChosenModel(name, source, Once(refuse))
 
 
 def _vllm_model(gpus: tuple[str, ...], around: Surroundings) -> ChosenModel:
     name = around.config.endpoint.model or around.config.gpu_model
     if name is None:
         raise UsageError(
-            "vLLM is to serve a model, and none is named: name one with --model or gpu_model in the settings, or take "
+            "No model is named for vLLM: name one with --model or gpu_model in the settings, or take "
             "the embedded model with --engine embedded."
         )
 
@@ -180,10 +181,10 @@ def _vllm_model(gpus: tuple[str, ...], around: Surroundings) -> ChosenModel:
     served = served_name(name, around.config.vllm)
     tokens = around.config.vllm.max_model_len
     window = f"window of {tokens} tokens" if tokens else "the model's own window"
-    return ChosenModel(served, _FOR_THE_RUN, LazySampler(start), window)
+    return ChosenModel(served, _FOR_THE_RUN, Once(start), window)
 
 
-async def _embedded_model(around: Surroundings) -> ChosenModel:
+async def _embedded_model(around: Surroundings, *, to_write: bool) -> ChosenModel:
     named = around.config.endpoint.model
     settings = around.config.embedded.model_copy(update={"model": named} if named else {})
 
@@ -191,21 +192,20 @@ async def _embedded_model(around: Surroundings) -> ChosenModel:
         around.progress(Note(said))
 
     weights = await asyncio.to_thread(find_weights, settings, around.machine.weights, tell)
+    rewrites = weights.decoding is Decoding.LINES and not to_write
+    decoding = Decoding.FREE if weights.decoding is Decoding.LINES else weights.decoding
 
     async def start() -> Sampler:
-        if weights.decoding is Decoding.LINES:
+        if rewrites:
             return await around.stack.enter_async_context(
                 EmbeddedSampler(weights, around.config.in_process, around.progress.tokens)
             )
         plan = plan_embedded(weights.path, weights.name, around.config.llama_cpp)
         asked = around.config.endpoint.decoding
-        return await _start(plan, asked if asked is Decoding.GRAMMAR else weights.decoding, around)
+        return await _start(plan, asked if asked is Decoding.GRAMMAR else decoding, around)
 
-    rewrites = weights.decoding is Decoding.LINES
     tokens = around.config.in_process.context if rewrites else around.config.llama_cpp.context
-    return ChosenModel(
-        weights.name, _HERE, LazySampler(start), f"window of at most {tokens} tokens", writes=not rewrites
-    )
+    return ChosenModel(weights.name, _HERE, Once(start), f"window of at most {tokens} tokens", writes=not rewrites)
 
 
 async def _start(plan: ServerPlan, decoding: Decoding, around: Surroundings) -> Sampler:
@@ -233,16 +233,14 @@ async def _endpoint_model(endpoint: EndpointSettings, around: Surroundings) -> C
     """Ask for a model by name; without one, ask the server which it serves, or recall what it served last."""
     address = str(endpoint.base_url)
 
-    async def connect() -> OpenAISampler:
+    async def connect() -> Sampler:
         return await _asking(endpoint, around)
 
-    if endpoint.model is not None:
-        return ChosenModel(endpoint.model, address, LazySampler(connect))
-    sampler = await connect()
-    return ChosenModel(await _served(sampler, address, around), address, sampler)
+    start = Once(connect)
+    return ChosenModel(endpoint.model or await _served(await start(), address, around), address, start)
 
 
-async def _served(sampler: OpenAISampler, address: str, around: Surroundings) -> str:
+async def _served(sampler: Sampler, address: str, around: Surroundings) -> str:
     try:
         name = (await sampler.card()).name
     except ServerUnreachable:
@@ -253,18 +251,3 @@ async def _served(sampler: OpenAISampler, address: str, around: Surroundings) ->
         return recalled
     around.store.put_endpoint_model(address, name)
     return name
-
-
-async def more_endpoints(chosen: ChosenModel, addresses: tuple[str, ...], around: Surroundings) -> ChosenModel:
-    """Return the model with more servers of it, each prompt asked of one of them."""
-    if not addresses:
-        return chosen
-    servers = {chosen.source: chosen.sampler}
-    for address in addresses:
-        endpoint = around.config.endpoint.model_copy(update={"base_url": address, "model": chosen.name})
-        servers[address] = await _asking(endpoint, around)
-
-    def tell(said: str) -> None:
-        around.progress(Note(said))
-
-    return ChosenModel(chosen.name, ", ".join(servers), BalancedSampler(servers, tell))

@@ -23,10 +23,14 @@ from agentless_mini.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The dotted name of a setting that an option goes before. A flag puts `value` there where it has one."""
+    """The dotted name of a setting that an option goes before. A flag puts `value` there where it has one.
+
+    An option with `single` is parsed as a list, so that giving it twice is noticed: `single` says why it is refused.
+    """
 
     name: str
     value: str = ""
+    single: str = ""
 
 
 _GROUPS: list[type] = []  # of all commands, for the names of their options
@@ -62,7 +66,7 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
 def settings_of(*groups: Any) -> dict[str, Any]:  # noqa: ANN401 - dataclasses of options
     """Return what was given of options that stand for settings, by the settings' dotted names.
 
-    Raises `UsageError` where two options say different things of one setting.
+    Raises `UsageError` where two options say different things of one setting, or one is given twice that may not be.
     """
     given: dict[str, Any] = {}
     for group in groups:
@@ -71,10 +75,12 @@ def settings_of(*groups: Any) -> dict[str, Any]:  # noqa: ANN401 - dataclasses o
             if value is None or value is False or value == []:
                 continue
             for extra in _settings(hint):
-                said = extra.value or value
+                if extra.single and len(value) > 1:
+                    raise UsageError(extra.single)
+                said = value[0] if extra.single else extra.value or value
                 if given.setdefault(extra.name, said) != said:
                     both = f"{option_of(extra.name)} and --{name.replace('_', '-')}"
-                    raise UsageError(f"{both} say different things: leave one of them out.")
+                    raise UsageError(f"{both} contradict each other: leave one of them out.")
     return given
 
 
@@ -115,7 +121,7 @@ StoreFile = Annotated[
 ]
 RegressionBudget = Annotated[
     float | None,
-    typer.Option(metavar="SECONDS", help="Most time of regression tests for one patch [60]."),
+    typer.Option(metavar="SECONDS", help="Most time of regression tests for each patch [60]."),
     Setting("regress.budget"),
 ]
 Rank = Annotated[
@@ -123,4 +129,4 @@ Rank = Annotated[
     typer.Option(help="How the patch is chosen: agreement, consistency, scores or vote [agreement]."),
     Setting("rank"),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on stderr.")]

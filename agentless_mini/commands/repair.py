@@ -46,8 +46,15 @@ from agentless_mini.pipeline import NO_SANDBOX, ChainSettings, check_named, reso
 from agentless_mini.ports import PatchCheck, Sampler
 from agentless_mini.prompts import Prompts
 from agentless_mini.ranking import Chosen, Level, Trust, trust
-from agentless_mini.recorded_scorer import traced_scoring
-from agentless_mini.recording import LazySampler, RecordedSampler, TracedSampler
+from agentless_mini.record import (
+    RecordedSampler,
+    RunId,
+    RunStart,
+    RunStatus,
+    Store,
+    recorded_derive,
+    traced_scoring,
+)
 from agentless_mini.report.cells import flowed
 from agentless_mini.report.document import run_document
 from agentless_mini.report.progress import LiveProgress
@@ -57,7 +64,6 @@ from agentless_mini.stages.bench import Opening
 from agentless_mini.stages.given import GivenSettings
 from agentless_mini.stages.score import Scoring
 from agentless_mini.stages.session import Session
-from agentless_mini.store import RunId, RunStart, RunStatus, Store
 from agentless_mini.templates import load_prompts
 
 
@@ -145,8 +151,8 @@ def _require_tests(task: Task) -> None:
         raise UsageError("--require given needs a test of yours: give --failing-test or --failing-cmd.")
     if task.required in {Level.GIVEN, Level.TESTS} and task.config.sandbox.kind is SandboxKind.NONE:
         raise UsageError(
-            f"A patch is to show by tests that it can be trusted (--require {task.required}), and --sandbox none runs "
-            "none: leave out --sandbox none, or take whatever the vote chooses with --require any."
+            f"--require {task.required} needs tests, and --sandbox none runs none: leave out --sandbox none, or let "
+            "the vote choose with --require any."
         )
 
 
@@ -227,12 +233,10 @@ async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitSta
         """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
         if isinstance(opening, Opening):
             await check_place(parts.snapshot, opening.harness.runner, task.config.sandbox)
-        return chosen.sampler
+        return await chosen.start()
 
     for attempt in range(2):
-        sampler = TracedSampler(
-            RecordedSampler(LazySampler(ready), parts.store, identity(chosen, task.config)), parts.store, run
-        )
+        sampler = RecordedSampler(ready, parts.store, identity(chosen, task.config), run)
         session = Session(
             sampler,
             model.prompts,
@@ -240,7 +244,7 @@ async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitSta
             parts.progress,
             _instance(parts.snapshot),
             traced_scoring(model.scoring, parts.store, run) if model.scoring else None,
-            derive=parts.store.derive,
+            derive=recorded_derive(parts.store),
         )
         try:
             return await resolve(task.issue, parts.snapshot, session, _settings(task), opening)

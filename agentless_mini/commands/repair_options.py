@@ -8,6 +8,11 @@ import typer
 
 from agentless_mini.commands.options import ConfigFile, Quiet, Rank, RegressionBudget, Setting, StoreFile
 
+ONE_SERVER = (
+    "--base-url names one server: put several behind one address with vLLM's --data-parallel-size or its router, see "
+    "`amini help models`."
+)
+
 
 @dataclass(frozen=True)
 class SourceOptions:
@@ -34,7 +39,7 @@ class SamplingOptions:
 
     samples: Annotated[
         int | None,
-        typer.Option("--samples", "-n", help="Repairs sampled [10; 50 by the carried model]."),
+        typer.Option("--samples", "-n", help="Repairs sampled [10; 50 with the embedded model]."),
         Setting("repair.samples"),
     ] = None
     localize_samples: Annotated[
@@ -66,12 +71,12 @@ class SamplingOptions:
     ] = None
     fresh: Annotated[
         bool,
-        typer.Option("--fresh", help="Draw new answers; without it the newest recorded ones are used again."),
+        typer.Option("--fresh", help="Sample new answers instead of reusing recorded ones."),
         Setting("fresh"),
     ] = False
     stop_when: Annotated[
         float | None,
-        typer.Option(metavar="BOUND", help="Stop once the vote is settled with this probability, such as 0.95."),
+        typer.Option(metavar="BOUND", help="Stop when the vote is decided with this probability, such as 0.95."),
         Setting("repair.stop_when"),
     ] = None
     match: Annotated[
@@ -98,7 +103,7 @@ class EvolveOptions:
     ] = None
     select: Annotated[
         str | None,
-        typer.Option(help="What a round is shown: random, execution or reward-model [random]."),
+        typer.Option(help="How a round's parents are chosen: random, execution or reward-model [random]."),
         Setting("evolve.select"),
     ] = None
     self_evolving: Annotated[
@@ -113,9 +118,11 @@ class ModelOptions:
     """Who is asked."""
 
     base_url: Annotated[
-        str | None,
-        typer.Option(envvar="AMINI_BASE_URL", help="OpenAI-compatible endpoint, such as http://host:8000/v1."),
-        Setting("endpoint.base_url"),
+        list[str] | None,
+        typer.Option(
+            envvar="AMINI_BASE_URL", metavar="TEXT", help="OpenAI-compatible endpoint, such as http://host:8000/v1."
+        ),
+        Setting("endpoint.base_url", single=ONE_SERVER),
     ] = None
     model: Annotated[
         str | None, typer.Option("--model", "-m", envvar="AMINI_MODEL", help="Model to ask."), Setting("endpoint.model")
@@ -135,19 +142,19 @@ class ModelOptions:
     ] = None
     answer_start: Annotated[
         str | None,
-        typer.Option(metavar="MARK", help="What the model puts before its answer, if nothing else is to count."),
+        typer.Option(metavar="MARK", help="Mark before the model's answer; everything outside is ignored."),
         Setting("answer.start"),
     ] = None
     answer_end: Annotated[
-        str | None, typer.Option(metavar="MARK", help="What the model puts after its answer."), Setting("answer.end")
+        str | None, typer.Option(metavar="MARK", help="Mark after the model's answer."), Setting("answer.end")
     ] = None
     think_start: Annotated[
         str | None,
-        typer.Option(metavar="MARK", help="What the model puts before its thinking, if that is a mark of its own."),
+        typer.Option(metavar="MARK", help="Mark before the model's thinking, if not a known one."),
         Setting("think.start"),
     ] = None
     think_end: Annotated[
-        str | None, typer.Option(metavar="MARK", help="What the model puts after its thinking."), Setting("think.end")
+        str | None, typer.Option(metavar="MARK", help="Mark after the model's thinking."), Setting("think.end")
     ] = None
     in_flight: Annotated[
         int | None, typer.Option(help="Most requests in flight at once."), Setting("endpoint.max_in_flight")
@@ -181,16 +188,16 @@ class ExecutionOptions:
         Setting("sandbox.kind", "unsafe-local"),
     ] = False
     image: Annotated[
-        str | None, typer.Option(help="Docker image that has all the tests need."), Setting("sandbox.image")
+        str | None, typer.Option(help="Docker image with everything that the tests need."), Setting("sandbox.image")
     ] = None
     setup: Annotated[
         str | None,
-        typer.Option(metavar="CMD", help="Sets up the environment, instead of the project's files."),
+        typer.Option(metavar="CMD", help="Command that sets up the environment, instead of the project's files."),
         Setting("sandbox.setup"),
     ] = None
     test_cmd: Annotated[
         str | None,
-        typer.Option(metavar="CMD", help="Runs tests; {tests} stands for their paths, else they come last."),
+        typer.Option(metavar="CMD", help="Command that runs tests; their paths replace {tests} or come last."),
         Setting("sandbox.test_command"),
     ] = None
     regression_budget: RegressionBudget = None
@@ -199,7 +206,7 @@ class ExecutionOptions:
         str | None,
         typer.Option(
             metavar="LEVEL",
-            help="What a patch must have shown to be printed, else the exit code is 5. any: it applies. agreement: it "
+            help="What a patch must meet to be printed; otherwise the exit code is 5. any: it applies. agreement: it "
             "has over half of the votes. tests: it passes most tests that reproduce the issue and breaks no other. "
             "given: it passes all of your failing tests. [any; given with --failing-test or --failing-cmd]",
         ),
@@ -234,10 +241,11 @@ class ShowOptions:
     """Which run is shown, and how much of it."""
 
     run: Annotated[
-        int | None, typer.Argument(metavar="RUN", help="Number of a run; none lists them.", min=1, max=2**63 - 1)
+        int | None,
+        typer.Argument(metavar="RUN", help="Number of a run; without it, all are listed.", min=1, max=2**63 - 1),
     ] = None
     repository: Annotated[
-        str, typer.Option("--repository", "-r", metavar="REPO", help="The repository whose runs are meant.")
+        str, typer.Option("--repository", "-r", metavar="REPO", help="The repository whose runs are shown.")
     ] = "."
     every: Annotated[bool, typer.Option("--all", help="Show each sample, test and patch.")] = False
     prompts: Annotated[bool, typer.Option("--prompts", help="Show the prompts as well.")] = False
@@ -245,7 +253,7 @@ class ShowOptions:
     patch: Annotated[
         int | None, typer.Option(metavar="K", help="Write patch number K of the run, for git apply.", min=1)
     ] = None
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the run as one page that needs no net.")] = (
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the run as one page that works offline.")] = (
         None
     )
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False

@@ -7,7 +7,7 @@ settings do not say it.
 from agentless_mini.commands.models import Surroundings
 from agentless_mini.domain import Note, RewardModel
 from agentless_mini.errors import ServerUnreachable, UsageError
-from agentless_mini.recorded_scorer import LazyScorer, RecordedScorer
+from agentless_mini.record import Once, RecordedScorer
 from agentless_mini.samplers.scoring import HttpScorer, ScorerSettings
 from agentless_mini.stages.score import Scoring, scoring_of
 from agentless_mini.templates import load_prompts
@@ -31,12 +31,9 @@ async def open_scorer(settings: ScorerSettings, around: Surroundings) -> tuple[S
         made = HttpScorer(settings, tell=tell, environment=around.machine.environment)
         return await around.stack.enter_async_context(made)
 
-    if settings.model is not None:
-        recorded, model = RecordedScorer(LazyScorer(connect), around.store), settings.reward_model(settings.model)
-        return scoring_of(recorded, model, prompts), model
-    scorer = await connect()
-    model = settings.reward_model(await _served(scorer, settings.base_url, around))
-    return scoring_of(RecordedScorer(scorer, around.store), model, prompts), model
+    start = Once(connect)
+    model = settings.reward_model(settings.model or await _served(await start(), settings.base_url, around))
+    return scoring_of(RecordedScorer(start, around.store), model, prompts), model
 
 
 async def _served(scorer: HttpScorer, address: str, around: Surroundings) -> str:

@@ -15,12 +15,12 @@ from agentless_mini.commands.repair_options import ServeOptions
 from agentless_mini.commands.terminal import people
 from agentless_mini.config import Config, Engine
 from agentless_mini.errors import ServerUnreachable, UsageError, printable
+from agentless_mini.model.embedded.weights import find_weights
 from agentless_mini.report.live import moves
-from agentless_mini.serving.embedded import plan_embedded
+from agentless_mini.serving.llama_server import plan_embedded
 from agentless_mini.serving.process import Limits, Server, ServerPlan, is_healthy
 from agentless_mini.serving.state import NotRunning, find_server, serve, stop_recorded
 from agentless_mini.serving.vllm import find_gpus, plan_vllm
-from agentless_mini.serving.weights import find_weights
 
 
 class StartProgress(AbstractContextManager["StartProgress"]):
@@ -63,7 +63,7 @@ class ServeOutput:
 def require_usable(options: ServeOptions) -> None:
     """Raise `UsageError` where the options ask for two things at once, or name what cannot be used."""
     if [options.stop, options.status, options.model is not None].count(True) > 1:
-        raise UsageError("MODEL, --stop and --status are three things to do: give one of them.")
+        raise UsageError("MODEL, --stop and --status exclude each other: give only one.")
     if options.python is not None and not options.python.expanduser().is_file():
         raise UsageError(f"There is no interpreter {printable(str(options.python))}: correct --python.")
     if options.extra and not options.extra[0].startswith("-"):
@@ -98,9 +98,7 @@ def plan_server(model: str | None, config: Config, machine: Machine) -> ServerPl
         )
     settings = config.embedded.model_copy(update={"model": model} if model else {})
     if settings.model is None:
-        raise UsageError(
-            "The carried model rewrites lines inside amini repair and cannot be served: name a GGUF model."
-        )
+        raise UsageError("The embedded model works only inside amini repair and cannot be served: name a GGUF model.")
     weights = find_weights(settings, machine.weights, lambda said: people().print(said, highlight=False))
     return plan_embedded(weights.path, weights.name, config.llama_cpp)
 

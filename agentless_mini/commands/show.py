@@ -8,11 +8,11 @@ from agentless_mini.commands.repair_options import ShowOptions
 from agentless_mini.commands.terminal import people, require_stdout, results, write_page
 from agentless_mini.domain import Completion
 from agentless_mini.errors import UsageError, printable
+from agentless_mini.record import PromptRecord, RunId, RunSummary, RunTrace, SampleRecord, Store
+from agentless_mini.record.database import translated
 from agentless_mini.report.document import run_document, runs_document
 from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
 from agentless_mini.report.verdicts import distinct, repairs
-from agentless_mini.store import PromptRecord, RunId, RunSummary, RunTrace, SampleRecord, Store
-from agentless_mini.store.failures import translated
 
 Answers = list[tuple[SampleRecord, Completion]]
 
@@ -21,7 +21,7 @@ def run_show(options: ShowOptions, path: Path) -> None:
     """List the runs of a store on stdout, or show one. Raises `AminiError`."""
     ways = [options.patch is not None, options.html is not None, options.as_json, options.every]
     if sum(ways) > 1 or (options.run is None and (options.patch or options.html)):
-        raise UsageError("A run is shown in one way: name its number and one of --all, --patch, --html and --json.")
+        raise UsageError("--all, --patch, --html and --json exclude each other: give one, and the number of a run.")
     if options.html is None:
         require_stdout()
     if options.run is None:
@@ -73,7 +73,7 @@ def _patch(trace: RunTrace, number: int) -> bytes:
     if number > len(found):
         told = f"has {len(found)} distinct patches" if found else "has no patch"
         raise UsageError(
-            f"Run {trace.run.id} {told}, and none of number {number}: amini show {trace.run.id} lists them."
+            f"Run {trace.run.id} {told}, so there is no patch {number}: amini show {trace.run.id} lists them."
         )
     choice = trace.prediction.choice if trace.prediction else None
     if choice is not None and choice.patch.normal == found[number - 1].normal:

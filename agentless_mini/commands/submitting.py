@@ -6,11 +6,11 @@ from pathlib import Path
 
 from agentless_mini.commands.evaluate import OFFICIAL, STORE, Evaluation
 from agentless_mini.commands.terminal import people
-from agentless_mini.domain import Case, Rejected, Stage
+from agentless_mini.domain import Case, Patch, Rejected, Stage
 from agentless_mini.evaluation.attempt import grade_key, row_digest
 from agentless_mini.evaluation.grading import Grader, GradingSettings
 from agentless_mini.evaluation.submission import SubmissionFacts, Submitted, write_submission
-from agentless_mini.store import AttemptRecord, PatchRecord, RunTrace, SampleRecord, Store
+from agentless_mini.record import AttemptRecord, RunTrace, SampleRecord, Store
 
 
 def submit(evaluation: Evaluation, split: str, folder: Path) -> None:
@@ -80,7 +80,7 @@ def _lines(store: Store, attempt: AttemptRecord) -> Iterator[str]:
 
 def _told(sample: SampleRecord) -> str:
     match sample.outcome:
-        case PatchRecord(normal=normal):
+        case Patch(normal=normal):
             became = f"patch {normal[:12]}"
         case Case(id=name):
             became = f"test {name}"

@@ -139,7 +139,7 @@ def reported() -> Iterator[None]:
             _fail(str(error), error.exit_code)
         except KeyboardInterrupt:
             _fail(
-                "Interrupted: what was paid for is recorded, and the same command goes on from there.",
+                "Interrupted: everything so far is recorded, and the same command continues from there.",
                 EXIT_INTERRUPTED,
             )
         except (OSError, MemoryError) as error:
@@ -206,7 +206,7 @@ def _fail_here(error: OSError | MemoryError) -> NoReturn:
     if isinstance(error, BrokenPipeError) and _nobody_reads_stdout():
         raise typer.Exit(EnvironmentFailed.exit_code) from None
     _fail(
-        f"This machine does not let amini go on ({_said(error)}): free room or memory and try again.",
+        f"amini cannot continue on this machine ({_said(error)}): free disk space or memory, and try again.",
         EnvironmentFailed.exit_code,
     )
 

@@ -102,8 +102,8 @@ def _complaint(error: Any, command: str) -> str:  # noqa: ANN401 - an exception 
         return f"{_name(error.param)} {wrong}: correct it"
     if extra := _EXTRA.fullmatch(said):
         takes = any(parameter.param_type_name == "argument" for parameter in parameters)
-        hint = "put a text of several words in quotes" if takes else "it takes options alone"
-        return f"{command} has no use for {extra[1]!r}: {hint}"
+        hint = "put a text of several words in quotes" if takes else "it takes only options"
+        return f"{command} does not expect {extra[1]!r}: {hint}"
     return f"{said}: correct it"
 
 

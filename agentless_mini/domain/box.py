@@ -2,10 +2,11 @@
 
 import enum
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agentless_mini.domain.canonical import canonical_json, plain
-from agentless_mini.domain.repair import Patch
+from agentless_mini.domain.repair import FileChange
 
 JOB_VERSION = "1"
 MIB = 1024 * 1024
@@ -124,9 +125,9 @@ class Job:
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
 
 
-def placed_files(patch: Patch) -> tuple[PlacedFile, ...]:
-    """Return what puts a patch over the tree that it was made for."""
-    return tuple(PlacedFile(change.path, change.after, change.mode) for change in patch.changes)
+def placed_files(changes: Sequence[FileChange]) -> tuple[PlacedFile, ...]:
+    """Return what puts changes over the tree that they are of."""
+    return tuple(PlacedFile(change.path, change.after, change.mode) for change in changes)
 
 
 class Ending(enum.StrEnum):

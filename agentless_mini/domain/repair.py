@@ -79,16 +79,17 @@ class FileChange:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A change of at least one byte.
+    """A change of at least one byte: made of an answer, voted on, run in boxes, recorded and graded in this one shape.
 
-    `diff` is what `git apply` reads: a git patch in the files' own bytes. `normal` is a digest that is equal for
-    patches that differ in comments, blank lines and formatting alone. `changes` is sorted by path. `undefined` are the
-    names, sorted, that Python files use undefined with it and did not without it.
+    `diff` is all of it: a git patch in the files' own bytes, as `git apply` reads it; what it makes of the files of its
+    tree is told by `edits.changed_files`. `normal` is a digest that is equal for patches that differ in comments, blank
+    lines and formatting alone. `paths` are those of the changed files, sorted. `undefined` are the names, sorted, that
+    Python files use undefined with it and did not without it.
     """
 
-    changes: tuple[FileChange, ...]
     diff: bytes
     normal: str
+    paths: tuple[str, ...]
     undefined: tuple[str, ...] = ()
 
 

@@ -9,7 +9,7 @@ from agentless_mini.edits.answer import KNOWN, Marks, answer_text
 from agentless_mini.edits.applying import Tree, apply_edits
 from agentless_mini.edits.normal_form import Forms
 from agentless_mini.edits.parsing import Matching, parse_edits
-from agentless_mini.edits.patches import candidate_patch, make_patch
+from agentless_mini.edits.patches import candidate_patch, changed_files, make_patch
 from agentless_mini.edits.writing import write_answer
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "answer_text",
     "apply_edits",
     "candidate_patch",
+    "changed_files",
     "make_patch",
     "parse_edits",
     "read_answer",

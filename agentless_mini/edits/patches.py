@@ -1,12 +1,13 @@
-"""Changed files -> a git patch: what `git apply` reads, in the files' own bytes, and its normal form.
+"""Changed files -> a git patch: what `git apply` reads, in the files' own bytes, and its normal form; and back.
 
 Names are quoted as git quotes them. No index lines: `git apply` needs none for text.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
-from agentless_mini.domain import FileChange, Patch, Reason, Rejected
+from agentless_mini.domain import FileChange, Patch, Reason, Rejected, SourceFile
 from agentless_mini.edits.alignment import Region, differing, shared_ends
 from agentless_mini.edits.markers import NO_NEWLINE
 from agentless_mini.edits.normal_form import Form, Forms
@@ -21,7 +22,7 @@ def make_patch(changes: Sequence[FileChange], forms: Forms) -> Patch:
     ordered = tuple(sorted(changes, key=_path))
     diff = b"".join(piece for change in ordered for piece in _file_diff(change))
     undefined = {name for change in ordered if change.after is not None for name in _form(change, forms).undefined}
-    return Patch(ordered, diff, _normal(ordered, forms), tuple(sorted(undefined)))
+    return Patch(diff, _normal(ordered, forms), tuple(map(_path, ordered)), tuple(sorted(undefined)))
 
 
 def candidate_patch(changes: Sequence[FileChange], forms: Forms) -> Patch | Rejected:
@@ -29,8 +30,16 @@ def candidate_patch(changes: Sequence[FileChange], forms: Forms) -> Patch | Reje
     patch = make_patch(changes, forms)
     if patch.normal != _NOTHING:
         return patch
-    paths = ", ".join(change.path for change in patch.changes)
-    return Rejected(Reason.NO_EFFECT, f"only comments, blank lines or formatting change in {paths}")
+    return Rejected(Reason.NO_EFFECT, f"only comments, blank lines or formatting change in {', '.join(patch.paths)}")
+
+
+def changed_files(patch: Patch, entries: Mapping[str, SourceFile]) -> tuple[FileChange, ...]:
+    """Return what a patch makes of the files of its tree, in the order of its paths; `entries` are the tree's.
+
+    Raises `ValueError` where the patch was made for another tree.
+    """
+    _, *diffs = _FILE.split(patch.diff)
+    return tuple(_changed(path, diff, entries.get(path)) for path, diff in zip(patch.paths, diffs, strict=True))
 
 
 def _path(change: FileChange) -> str:
@@ -57,6 +66,48 @@ _NOTHING = hashlib.sha256().hexdigest()
 def _form(change: FileChange, forms: Forms) -> Form:
     """Return the form of the file afterwards, which exists."""
     return forms.of(change.path, change.after or b"", change.before or b"")
+
+
+# --- the diff, read back -------------------------------------------------------------------------------------------
+
+# No line of a file begins like these: each has a sign before it.
+_FILE = re.compile(rb"^diff --git .*\n", re.MULTILINE)
+_HUNK = re.compile(rb"@@ -(\d+)(?:,(\d+))? ")
+_MODE = re.compile(rb"(new|deleted) file mode (\d+)\n")
+
+
+def _changed(path: str, diff: bytes, entry: SourceFile | None) -> FileChange:
+    said = _MODE.match(diff)
+    kind, mode = (said[1], said[2].decode()) if said else (b"", "")
+    if (kind == b"new") != (entry is None):
+        raise ValueError(f"the patch is of another tree: {path} is {'' if entry else 'not '}there")
+    before = None if entry is None else entry.data
+    after = b"".join(_patched(_lines(before or b""), _lines(diff), path))
+    return FileChange(path, before, None if kind == b"deleted" else after, entry.mode if entry else mode)
+
+
+def _patched(before: Sequence[bytes], diff: Sequence[bytes], path: str) -> Sequence[bytes]:
+    """Return the lines that the hunks of a file leave."""
+    after: list[bytes] = []
+    at, first = 0, next((number for number, line in enumerate(diff) if _HUNK.match(line)), len(diff))
+    sign = b""
+    for line in diff[first:]:
+        if hunk := _HUNK.match(line):
+            start = int(hunk[1]) - (hunk[2] != b"0")
+            after += before[at:start]
+            at = start
+        elif line.startswith(b"\\"):
+            if sign == b"+":
+                after[-1] = after[-1][:-1]
+        elif line.startswith(b"+"):
+            after.append(line[1:])
+        else:
+            if at >= len(before) or before[at].removesuffix(b"\n") != line[1:-1]:
+                raise ValueError(f"the patch is of another tree: line {at + 1} of {path} is another one")
+            after += before[at : at + 1] if line.startswith(b" ") else []
+            at += 1
+        sign = line[:1]
+    return [*after, *before[at:]]
 
 
 # --- the diff ------------------------------------------------------------------------------------------------------

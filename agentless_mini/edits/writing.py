@@ -37,6 +37,13 @@ def write_answer(changes: Sequence[FileChange]) -> str | Rejected:
     return refused[0] if refused else _fenced(said)
 
 
+def write_edit(name: str, search: str, replace: str) -> str:
+    """Return an answer of one edit of the file that goes by `name` in answers, in a fence that no new line closes."""
+    taken = [line.strip() for line in replace.split("\n") if line.strip().startswith(_FENCE)]
+    fence = "`" * max([len(_FENCE), *(1 + len(line) for line in taken)])
+    return f"{fence}\n{_written(name, Reading(search, replace), WIDTH)}{fence}\n"
+
+
 def _fenced(said: str) -> str:
     return f"{_FENCE}\n{said}{_FENCE}\n"
 

@@ -61,7 +61,7 @@ async def open_place(
     each other, and `RepositoryError` where the tree cannot be read any more.
     """
     if settings.kind is SandboxKind.NONE:
-        return Unavailable("No test is run, as --sandbox none says.")
+        return Unavailable("No test is run because of --sandbox none.")
     kind = _kind(settings)
     watch(PhaseStarted(Phase.ENVIRONMENT))
     await asyncio.to_thread(sweep_scratch)

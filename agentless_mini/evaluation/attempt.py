@@ -29,25 +29,25 @@ from agentless_mini.evaluation.settings import Grading
 from agentless_mini.lexical import is_sayable
 from agentless_mini.measures import Replay, choices, curves
 from agentless_mini.pipeline import ChainSettings, resolve
-from agentless_mini.ports import Sampler, Watch
+from agentless_mini.ports import Watch
 from agentless_mini.prompts import Prompts
 from agentless_mini.ranking import Method
-from agentless_mini.recorded_sandbox import RecordedSandbox, TracedSandbox
-from agentless_mini.recorded_scorer import traced_scoring
-from agentless_mini.recording import TracedSampler
-from agentless_mini.stages.bench import Bench, NoBench, Opening
-from agentless_mini.stages.score import Scoring
-from agentless_mini.stages.session import Session, together
-from agentless_mini.store import (
+from agentless_mini.record import (
     AttemptRecord,
     AttemptState,
     GradeRecord,
+    RecordedSampler,
+    RecordedSandbox,
     RunId,
     RunStart,
     RunStatus,
     Store,
-    recorded_prediction,
+    recorded_derive,
+    traced_scoring,
 )
+from agentless_mini.stages.bench import Bench, NoBench, Opening
+from agentless_mini.stages.score import Scoring
+from agentless_mini.stages.session import Session, together
 
 GRADE_VERSION = "1"
 IMAGE, CONTEXT = "image", "context"
@@ -63,7 +63,7 @@ class Desk:
     """
 
     store: Store
-    sampler: Sampler
+    sampler: RecordedSampler
     prompts: Prompts
     chain: ChainSettings
     grading: Grading
@@ -180,7 +180,7 @@ async def _brought_to_its_end(task: Assignment, desk: Desk, beds: Testbeds, prog
 def _predicted(task: Assignment, desk: Desk) -> tuple[RunId, Prediction] | None:
     """Return the run that decided the instance in this evaluation, with what it decided, where there is one."""
     run = desk.store.evals.decided(task.instance.id)
-    found = recorded_prediction(desk.store.runs.trace(run)) if run is not None else None
+    found = desk.store.runs.trace(run).prediction if run is not None else None
     return None if run is None or found is None else (run, found)
 
 
@@ -191,10 +191,15 @@ async def _predict(task: Assignment, desk: Desk, bed: Testbed, progress: _Progre
     tree = await bed.tree()
     run = desk.store.runs.begin(_start(task, desk, tree))
     with _ended(desk.store, run):
-        sampler = TracedSampler(desk.sampler, desk.store, run)
         scoring = traced_scoring(desk.scoring, desk.store, run) if desk.scoring else None
         session = Session(
-            sampler, desk.prompts, tree.check, progress, task.instance.id, scoring, derive=desk.store.derive
+            desk.sampler.of(run),
+            desk.prompts,
+            tree.check,
+            progress,
+            task.instance.id,
+            scoring,
+            derive=recorded_derive(desk.store),
         )
         opening = _recorded(bed.opening(tree.snapshot), desk.store, run)
         chain, notes = _chain(task, desk, tree)
@@ -256,7 +261,7 @@ def _recorded(opening: Opening | NoBench, store: Store, run: RunId) -> Opening |
         bench = await inner(watch)
         if isinstance(bench, NoBench):
             return bench
-        return replace(bench, sandbox=TracedSandbox(RecordedSandbox(bench.sandbox, store), store, run))
+        return replace(bench, sandbox=RecordedSandbox(bench.sandbox, store, run))
 
     return Opening(opening.harness, opened)
 

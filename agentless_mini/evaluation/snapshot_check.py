@@ -31,7 +31,7 @@ def snapshot_check(snapshot: Snapshot) -> PatchCheck:
     attributes = tuple(file for path, file in files.items() if PurePosixPath(path).name == _ATTRIBUTES)
 
     def check(patch: Patch) -> Patch | Rejected:
-        names = {name for change in patch.changes for name in _way_to(change.path)}
+        names = {name for path in patch.paths for name in _way_to(path)}
         with (
             boundary({OSError: _no_scratch}),
             tempfile.TemporaryDirectory(prefix="amini-check-") as scratch,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from agentless_mini.domain import Ending, Job, Patch, PlacedFile, Runner, Snapshot, Step, placed_files
+from agentless_mini.edits import changed_files
 from agentless_mini.environments.opening import open_place
 from agentless_mini.environments.settings import SandboxKind, SandboxSettings
 from agentless_mini.environments.work import Opened, PlaceRequest, Unavailable
@@ -33,7 +34,7 @@ async def open_plain(
     Raises `EnvironmentFailed` where there is none, and `UsageError` for `--sandbox none`: checks are foreign code.
     """
     if settings.kind is SandboxKind.NONE:
-        raise UsageError("Checks are foreign code, which needs a sandbox: leave out --sandbox none.")
+        raise UsageError("Checks run untrusted code, which needs a sandbox: leave out --sandbox none.")
     nothing = Snapshot("python", "", "", ())
     asked = PlaceRequest(nothing, lambda files: iter(()), folder, variables, Runner.COMMAND)
     opened = await open_place(asked, settings, watch, stack)
@@ -48,7 +49,7 @@ async def check_patch(row: Row, patch: Patch, opened: Opened) -> bool:
     Raises `EnvironmentFailed` where the machine does not do its part: that is no verdict.
     """
     before = (PlacedFile(file.path, file.before.encode()) for file in row.files if file.before is not None)
-    files = (*before, *placed_files(patch), PlacedFile(_PROGRAM, row.check.encode()))
+    files = (*before, *placed_files(changed_files(patch, row.tree().entries)), PlacedFile(_PROGRAM, row.check.encode()))
     step = Step(("python", "-I", "-B", _PROGRAM), seconds=_SECONDS)
     place = opened.place
     result = await opened.sandbox.run(Job(place.environment, place.tree, files, (step,), opened.limits))

@@ -77,7 +77,7 @@ def judged(row: Row) -> tuple[Judged, ...]:
     truth = make_patch(row.oracle(), tree.forms)
     patches: dict[str, Judged] = {}
     for outcome in (truth, *(apply_diff(parent, tree) for parent in row.parents)):
-        value = reward(outcome, oracle)
+        value = reward(outcome, oracle, tree)
         if isinstance(outcome, Patch) and value is not None:
             patches.setdefault(outcome.normal, Judged(outcome.diff.decode("utf-8", "replace"), value))
     return tuple(sorted(patches.values(), key=lambda one: (-one.value, one.diff)))

@@ -91,7 +91,7 @@ class Rewarding:
         return [
             told[one.row.id, one.outcome.normal]
             if self._kind is Kind.TESTS and isinstance(one.outcome, Patch)
-            else reward(one.outcome, _oracle(one.row), kind)
+            else reward(one.outcome, _oracle(one.row), _tree(one.row), kind)
             for one in answers
         ]
 
@@ -128,7 +128,7 @@ class Rewarding:
 
 def similarities(asked: Sequence[tuple[Row, Patch]]) -> list[float | None]:
     """Measure patches by how like the oracle they are."""
-    return [reward(patch, _oracle(row)) for row, patch in asked]
+    return [reward(patch, _oracle(row), _tree(row)) for row, patch in asked]
 
 
 def _potential(row: Row, outcome: Outcome, told: Told) -> float | None:

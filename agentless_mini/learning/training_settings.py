@@ -87,7 +87,7 @@ class TrainingSettings(BaseModel):
     """Train only so many of the last layers; none: all. Nothing is computed backward below them. An adapter to start
     from keeps its own."""
     precision: Precision = Precision.AUTO
-    """What is computed in: auto, float32 or bfloat16."""
+    """Number format: auto, float32 or bfloat16."""
     adapter: Path | None = None
     """Folder of a LoRA adapter to start from: it is trained on, or merged where all weights are trained."""
     steps: int | None = Field(None, ge=1)
@@ -113,7 +113,7 @@ class TrainingSettings(BaseModel):
     log_every: int = Field(5, ge=1)
     """Steps between lines of metrics."""
     minutes: float | None = Field(None, gt=0)
-    """Stop with a checkpoint after so many minutes; the same command goes on."""
+    """Stop with a checkpoint after N minutes; the same command continues."""
     tracker: Tracker = Tracker.TENSORBOARD
     """Where metrics go beside standard error: tensorboard, trackio or none."""
     device: Device = Device.AUTO
@@ -143,7 +143,7 @@ class RlSettings(TrainingSettings):
     reward: Kind = Kind.SIMILARITY
     """What a rollout is rewarded for: similarity, discrete, tests or shaped."""
     potential: Potential = Potential.SIMILARITY
-    """What a shaped reward is the gain of: similarity, tests or reward-model."""
+    """Potential whose gain is the shaped reward: similarity, tests or reward-model."""
     scorer: Path | None = None
     """Folder of the reward model for that potential."""
     group: int = Field(8, ge=2)

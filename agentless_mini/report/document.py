@@ -33,18 +33,17 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from agentless_mini.domain import Case, Completion, Execution, Rejected, Verdict
+from agentless_mini.domain import Case, Completion, Execution, Patch, Rejected, Verdict
 from agentless_mini.ranking import Level
-from agentless_mini.report.rounds import evolved, stopping
-from agentless_mini.report.verdicts import trust_of
-from agentless_mini.store import (
-    PatchRecord,
+from agentless_mini.record import (
     PromptRecord,
     RunRecord,
     RunSummary,
     RunTrace,
     SampleRecord,
 )
+from agentless_mini.report.rounds import evolved, stopping
+from agentless_mini.report.verdicts import trust_of
 
 SCHEMA = 1
 """Of every document: it grows where a key goes or changes its meaning, not where one is added."""
@@ -103,9 +102,9 @@ def _sample_values(sample: SampleRecord, completion: Completion | None) -> dict[
     return {**asdict(sample), "outcome": _outcome_values(sample.outcome), **texts}
 
 
-def _outcome_values(outcome: PatchRecord | Case | Rejected | None) -> dict[str, Any] | None:
+def _outcome_values(outcome: Patch | Case | Rejected | None) -> dict[str, Any] | None:
     match outcome:
-        case PatchRecord():
+        case Patch():
             return {"valid": True, **_patch_values(outcome)}
         case Case():
             return {"valid": True, **_case_values(outcome)}
@@ -161,7 +160,7 @@ def _verdict_values(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _patch_values(patch: PatchRecord) -> dict[str, Any]:
+def _patch_values(patch: Patch) -> dict[str, Any]:
     values = {"normal": patch.normal, "paths": list(patch.paths), "diff": _bytes_values(patch.diff)}
     return {**values, "undefined": list(patch.undefined)} if patch.undefined else values
 

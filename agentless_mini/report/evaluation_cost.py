@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from agentless_mini.store import Spending
+from agentless_mini.record import Spending
 
 MILLION = 1_000_000
 HOUR = 3600

@@ -12,20 +12,20 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from agentless_mini.domain import Patch
 from agentless_mini.errors import UsageError, printable
+from agentless_mini.record import (
+    AttemptRecord,
+    EvalStart,
+    GradeRecord,
+    RunTrace,
+    Store,
+)
 from agentless_mini.report.document import SCHEMA
 from agentless_mini.report.evaluation_cost import Prices, cost
 from agentless_mini.report.evaluation_facts import InstanceFacts, replay_of, solved
 from agentless_mini.report.evaluation_instance import instance_document
 from agentless_mini.report.evaluation_results import results
-from agentless_mini.store import (
-    AttemptRecord,
-    EvalStart,
-    GradeRecord,
-    PatchRecord,
-    RunTrace,
-    Store,
-)
 
 
 def evaluation_documents(stores: Sequence[Store], prices: Prices) -> list[dict[str, Any]]:
@@ -100,7 +100,7 @@ def _graded(trace: RunTrace, records: Iterable[GradeRecord]) -> dict[str, bool]:
 
 
 def _by_earliest(trace: RunTrace, by_diff: Mapping[str, GradeRecord]) -> dict[str, bool]:
-    patches = [sample.outcome for sample in trace.samples if isinstance(sample.outcome, PatchRecord)]
+    patches = [sample.outcome for sample in trace.samples if isinstance(sample.outcome, Patch)]
     earliest = {patch.normal: hashlib.sha256(patch.diff).hexdigest() for patch in reversed(patches)}
     return {normal: by_diff[diff].resolved for normal, diff in earliest.items() if diff in by_diff}
 

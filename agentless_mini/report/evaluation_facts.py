@@ -9,19 +9,16 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from agentless_mini.domain import Rejected
+from agentless_mini.domain import Patch, Prediction, Rejected
 from agentless_mini.measures import Curve, Found, Replay, curves, found
 from agentless_mini.ranking import Method
-from agentless_mini.report.rounds import Evolved, Stopping, evolved, stopping
-from agentless_mini.store import (
+from agentless_mini.record import (
     AttemptRecord,
     AttemptState,
     InstanceRecord,
-    PatchRecord,
-    PredictionRecord,
     RunTrace,
-    recorded_prediction,
 )
+from agentless_mini.report.rounds import Evolved, Stopping, evolved, stopping
 
 Known = bool | None
 """Whether a patch resolves its issue; None where that is not known."""
@@ -96,7 +93,7 @@ class InstanceFacts:
 
 def replay_of(trace: RunTrace) -> Replay:
     """Return a recorded run that came to its decision, to be ranked again."""
-    prediction = recorded_prediction(trace)
+    prediction = trace.prediction
     return Replay.of(prediction) if prediction else Replay(())
 
 
@@ -141,7 +138,7 @@ def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = 
 
 
 def _normals(outcomes: Iterable[object]) -> Counter[str]:
-    return Counter(outcome.normal for outcome in outcomes if isinstance(outcome, PatchRecord))
+    return Counter(outcome.normal for outcome in outcomes if isinstance(outcome, Patch))
 
 
 def _correct(normals: Counter[str], grades: Mapping[str, bool]) -> int | None:
@@ -165,12 +162,12 @@ def _known(curve: Curve, grades: Mapping[str, bool]) -> Marks:
     return tuple((at, False if patch is None else grades.get(patch.normal)) for at, patch in curve)
 
 
-def _chosen(prediction: PredictionRecord) -> tuple[str, float | None]:
+def _chosen(prediction: Prediction) -> tuple[str, float | None]:
     choice = prediction.choice
     return (choice.patch.normal, choice.votes / choice.valid) if choice else ("", None)
 
 
-def _resolved(prediction: PredictionRecord, grades: Mapping[str, bool]) -> Known:
+def _resolved(prediction: Prediction, grades: Mapping[str, bool]) -> Known:
     return grades.get(prediction.choice.patch.normal) if prediction.choice else False
 
 

@@ -8,22 +8,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agentless_mini.domain import Case, CaseResult, Completion, Execution, Rejected
+from agentless_mini.domain import Case, CaseResult, Completion, Execution, Patch, Prediction, Rejected
 from agentless_mini.measures import curves
+from agentless_mini.record import (
+    AttemptRecord,
+    InstanceRecord,
+    PromptRecord,
+    RunTrace,
+    SampleRecord,
+)
 from agentless_mini.report.document import SCHEMA, budget_values
 from agentless_mini.report.evaluation_facts import method_of, replay_of
 from agentless_mini.report.rounds import evolved
 from agentless_mini.report.show import outcome, run_facts, votes_of
 from agentless_mini.report.verdicts import distinct
-from agentless_mini.store import (
-    AttemptRecord,
-    InstanceRecord,
-    PatchRecord,
-    PredictionRecord,
-    PromptRecord,
-    RunTrace,
-    SampleRecord,
-)
 
 Answer = tuple[SampleRecord, Completion]
 
@@ -92,7 +90,7 @@ def _answer(sample: SampleRecord, completion: Completion, votes: Counter[str]) -
         "prompt": sample.prompt,
         "sample": sample.index if sample.order is None else sample.order,
         "outcome": outcome(sample, votes),
-        "normal": sample.outcome.normal if isinstance(sample.outcome, PatchRecord) else None,
+        "normal": sample.outcome.normal if isinstance(sample.outcome, Patch) else None,
         "finish": sample.finish.value,
         "tokens": sample.usage.completion_tokens,
         "reasoning": completion.reasoning,
@@ -100,7 +98,7 @@ def _answer(sample: SampleRecord, completion: Completion, votes: Counter[str]) -
     }
 
 
-def _files(prediction: PredictionRecord) -> list[dict[str, Any]]:
+def _files(prediction: Prediction) -> list[dict[str, Any]]:
     located = prediction.localization
     return [{"paths": list(paths), "votes": votes} for paths, votes in zip(located.lists, located.votes, strict=True)]
 
@@ -108,9 +106,9 @@ def _files(prediction: PredictionRecord) -> list[dict[str, Any]]:
 def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]]:
     """Return the distinct patches, the best first (`verdicts.distinct`), each by its earliest sample."""
     orders: dict[str, list[int]] = {}
-    first: dict[str, PatchRecord] = {}
+    first: dict[str, Patch] = {}
     for sample in trace.samples:
-        if isinstance(sample.outcome, PatchRecord) and sample.order is not None:
+        if isinstance(sample.outcome, Patch) and sample.order is not None:
             orders.setdefault(sample.outcome.normal, []).append(sample.order)
             first.setdefault(sample.outcome.normal, sample.outcome)
     execution = trace.prediction.execution if trace.prediction else None
@@ -138,7 +136,7 @@ def _of_rounds(trace: RunTrace) -> dict[str, dict[str, Any]]:
     if found is None:
         return {}
     drawn = [(one.outcome, one.round) for one in reversed(trace.samples)]
-    earliest = {patch.normal: number for patch, number in drawn if isinstance(patch, PatchRecord)}
+    earliest = {patch.normal: number for patch, number in drawn if isinstance(patch, Patch)}
     return {normal: {"round": number, "score": found.scores.get(normal)} for normal, number in earliest.items()}
 
 
@@ -163,7 +161,7 @@ def _rejected(trace: RunTrace) -> list[dict[str, Any]]:
     ]
 
 
-def _choice(prediction: PredictionRecord, grades: Mapping[str, bool]) -> dict[str, Any] | None:
+def _choice(prediction: Prediction, grades: Mapping[str, bool]) -> dict[str, Any] | None:
     choice = prediction.choice
     if choice is None:
         return None

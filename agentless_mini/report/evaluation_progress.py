@@ -13,8 +13,8 @@ from rich.console import Console
 
 from agentless_mini.domain import BoxDone, Event, Note, PhaseSaid, PhaseStarted, SampleDone, StageStarted
 from agentless_mini.ports import Watch
+from agentless_mini.record import AttemptRecord, AttemptState
 from agentless_mini.report.live import Lines
-from agentless_mini.store import AttemptRecord, AttemptState
 
 _NAMED = 3
 """Instances in work that a line names."""

@@ -22,9 +22,9 @@ from agentless_mini.measures import (
     points_of_samples,
     points_of_tests,
 )
+from agentless_mini.record import AttemptState
 from agentless_mini.report.evaluation_facts import UNKNOWN, InstanceFacts, Known, Marks, Solved, at
 from agentless_mini.report.evaluation_rounds import evolution_values, stopping_values
-from agentless_mini.store import AttemptState
 
 SEED = 0
 FAILURES = frozenset({AttemptState.FAILED, AttemptState.INFRASTRUCTURE})

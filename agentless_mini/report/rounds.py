@@ -11,8 +11,8 @@ from typing import Any
 
 from agentless_mini.domain import Execution
 from agentless_mini.measures import Round, rounds, shares_passed
+from agentless_mini.record import RunTrace
 from agentless_mini.report.cells import Table, row, table
-from agentless_mini.store import RunTrace, recorded_prediction
 
 # From here on scores are written with an exponent.
 LARGE = 10_000.0
@@ -68,7 +68,7 @@ class Stopping:
 
 def evolved(trace: RunTrace) -> Evolved | None:
     """Return the rounds of a run, None where it has but one, or came to no decision."""
-    decided = recorded_prediction(trace) if any(sample.round for sample in trace.samples) else None
+    decided = trace.prediction if any(sample.round for sample in trace.samples) else None
     if decided is None:
         return None
     scale, scores = _scores(trace, decided.execution)
@@ -79,7 +79,7 @@ def stopping(trace: RunTrace) -> Stopping | None:
     """Return what the run was spared, None where its samples were not to stop early, or it drew or decided nothing."""
     repair = json.loads(trace.run.start.settings).get("repair", {})
     bound = repair.get("stop_when")
-    decided = recorded_prediction(trace) if bound is not None else None
+    decided = trace.prediction if bound is not None else None
     drawn = len(decided.candidates) if decided else 0
     return Stopping(bound, repair["samples"], drawn) if drawn else None
 

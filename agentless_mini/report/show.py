@@ -12,8 +12,16 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import Case, Completion, Rejected, Stage
+from agentless_mini.domain import Case, Completion, Patch, Rejected, Stage
 from agentless_mini.ranking import Level, counted_votes
+from agentless_mini.record import (
+    PromptRecord,
+    RunRecord,
+    RunSummary,
+    RunTrace,
+    SampleRecord,
+    generation_of,
+)
 from agentless_mini.report.cells import LABEL, Labelled, Table, heading, plain_text, row, table
 from agentless_mini.report.summary import summary
 from agentless_mini.report.verdicts import (
@@ -24,16 +32,6 @@ from agentless_mini.report.verdicts import (
     repairs,
     tests_table,
     trust_of,
-)
-from agentless_mini.store import (
-    PatchRecord,
-    PromptRecord,
-    RunRecord,
-    RunSummary,
-    RunTrace,
-    SampleRecord,
-    generation_of,
-    recorded_candidates,
 )
 
 if TYPE_CHECKING:
@@ -230,7 +228,7 @@ def _tokens(count: int | None) -> str:
 def outcome(sample: SampleRecord, votes: Counter[str]) -> str:
     """Return what became of a sample; `votes` are those of each patch of its run."""
     match sample.outcome:
-        case PatchRecord(normal=normal, undefined=undefined):
+        case Patch(normal=normal, undefined=undefined):
             told = f"valid {normal[:DIGEST_LETTERS]}, {votes[normal]} of {votes.total()} votes"
             unsound = f", uses undefined names: {' '.join(undefined)}" if undefined else ""
             return f"{told}{', repeats another answer' if sample.repeats else ''}{unsound}"
@@ -243,7 +241,7 @@ def outcome(sample: SampleRecord, votes: Counter[str]) -> str:
 
 def votes_of(trace: RunTrace) -> Counter[str]:
     """Return the votes of each patch of a run by its normal form."""
-    return Counter({standing.normal: standing.votes for standing in counted_votes(recorded_candidates(trace))})
+    return Counter({standing.normal: standing.votes for standing in counted_votes(trace.candidates())})
 
 
 def _moment(seconds: float) -> str:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 
-from agentless_mini.domain import TOO_BUSY, Case, Outcome, Rejected, Stage
+from agentless_mini.domain import TOO_BUSY, Case, Choice, Outcome, Rejected, Stage
 from agentless_mini.errors import printable
+from agentless_mini.record import RunTrace, SampleRecord
 from agentless_mini.report.cells import Labelled
 from agentless_mini.report.rounds import evolved, rounds_table, stopping
 from agentless_mini.report.verdicts import counts, patches_table, repairs
-from agentless_mini.store import ChoiceRecord, RunTrace, SampleRecord
 
 ROWS = 12
 # A share of the votes from which a patch was right more often than not, in three public runs of a 32B model.
@@ -126,7 +126,7 @@ def _choice(trace: RunTrace) -> Iterator[str]:
     yield f"confidence {choice.votes / choice.valid:.0%} of the votes, {trust}{_proof(choice)}"
 
 
-def _proof(choice: ChoiceRecord) -> str:
+def _proof(choice: Choice) -> str:
     if not choice.reproducing + choice.regressions:
         return "; it was chosen by vote alone, no test was run"
     if choice.reproducing and not choice.passed:
@@ -136,7 +136,7 @@ def _proof(choice: ChoiceRecord) -> str:
     return "" if choice.reproducing else "; no test shows that it repairs the issue"
 
 
-def _trust(choice: ChoiceRecord, valid: int) -> str:
+def _trust(choice: Choice, valid: int) -> str:
     """Say what speaks for the patch: tests that it passes, where there are any, more than samples that agree."""
     if choice.passed:
         return f"tests chose it: {choice.passed} of {choice.reproducing} that failed pass with it"

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from agentless_mini.domain import Case, CaseResult, Execution, Origin, Outcome
+from agentless_mini.domain import Case, CaseResult, Execution, Origin, Outcome, Patch
 from agentless_mini.errors import printable
 from agentless_mini.ranking import (
     Chosen,
@@ -19,17 +19,17 @@ from agentless_mini.ranking import (
     totals,
     trust,
 )
+from agentless_mini.record import RunTrace
 from agentless_mini.report.cells import Table, row, table
-from agentless_mini.store import PatchRecord, RunTrace, recorded_candidates
 
 FAULT_LETTERS, FEW_LETTERS = 160, 60
 NORMAL_LETTERS = 10
 
 
-def repairs(trace: RunTrace) -> tuple[PatchRecord, ...]:
+def repairs(trace: RunTrace) -> tuple[Patch, ...]:
     """Return the valid patches, one for each sample, the earliest first."""
     patches = (sample.outcome for sample in trace.samples if sample.stage.repairs)
-    return tuple(patch for patch in patches if isinstance(patch, PatchRecord))
+    return tuple(patch for patch in patches if isinstance(patch, Patch))
 
 
 def trust_of(trace: RunTrace) -> tuple[Level, Trust] | None:
@@ -49,7 +49,7 @@ def distinct(trace: RunTrace) -> tuple[Standing, ...]:
     """
     execution = trace.prediction.execution if trace.prediction else None
     choice = trace.prediction.choice if trace.prediction else None
-    polled = poll(recorded_candidates(trace))
+    polled = poll(trace.candidates())
     found = list(ordered(standings(polled, execution), totals(execution), Method.AGREEMENT)) if execution else []
     tested = {standing.normal for standing in found}
     untested = [standing for standing in polled if standing.normal not in tested]

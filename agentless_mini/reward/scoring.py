@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from agentless_mini.domain import Patch, Reason, Rejected
+from agentless_mini.edits import Tree, changed_files
 from agentless_mini.reward.similarity import Oracle
 
 WORST = -1.0
@@ -57,8 +58,8 @@ class Kind(enum.StrEnum):
     SHAPED = "shaped"  # what any potential gained over the attempts that the prompt shows
 
 
-def reward(outcome: Patch | Rejected, oracle: Oracle, kind: Kind = Kind.SIMILARITY) -> float | None:
-    """Return SWE-RL's reward of an answer to the oracle's row, in [-1, 1], None where it has none.
+def reward(outcome: Patch | Rejected, oracle: Oracle, tree: Tree, kind: Kind = Kind.SIMILARITY) -> float | None:
+    """Return SWE-RL's reward of an answer to the oracle's row, whose tree it is, in [-1, 1], None where it has none.
 
     `kind` is SIMILARITY, DIFF or DISCRETE; the others need more than an oracle.
     """
@@ -66,7 +67,8 @@ def reward(outcome: Patch | Rejected, oracle: Oracle, kind: Kind = Kind.SIMILARI
         return None
     if isinstance(outcome, Rejected):
         return WORST
-    return _MEASURES[kind](oracle, outcome)
+    changes = changed_files(outcome, tree.entries)
+    return oracle.equality(changes) if kind is Kind.DISCRETE else oracle.similarity(changes)
 
 
 def format_penalty(outcome: Patch | Rejected, costs: Mapping[Reason, float] = COSTS) -> float:
@@ -84,14 +86,3 @@ def shaped(value: float | None, parent: float | None, penalty: float, weight: fl
     if value is None or parent is None:
         return None
     return value - parent - weight * penalty
-
-
-def _similarity(oracle: Oracle, patch: Patch) -> float:
-    return oracle.similarity(patch.changes)
-
-
-def _equality(oracle: Oracle, patch: Patch) -> float:
-    return oracle.equality(patch.changes)
-
-
-_MEASURES = {Kind.SIMILARITY: _similarity, Kind.DIFF: _similarity, Kind.DISCRETE: _equality}

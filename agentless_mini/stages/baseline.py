@@ -29,6 +29,6 @@ async def baseline(bench: Bench, cases: Sequence[Case]) -> tuple[tuple[Case, ...
     ]
     if len(told) < len(cases):
         bench.watch(
-            Note(f"{len(cases) - len(told)} tests were left out: together with others they say something else.")
+            Note(f"Tests whose result depends on which tests run with them were dropped: {len(cases) - len(told)}.")
         )
     return tuple(case for case, _ in told), tuple(result for _, result in told)

@@ -23,6 +23,7 @@ from agentless_mini.domain import (
     Verdict,
     placed_files,
 )
+from agentless_mini.edits import changed_files
 from agentless_mini.stages.bench import Bench
 from agentless_mini.stages.session import together
 from agentless_mini.testing import guards
@@ -141,9 +142,10 @@ def _files(patch: Patch | None, cases: Sequence[Case], bench: Bench) -> tuple[Pl
     tests = tuple(PlacedFile(path, data) for path, data in written.items())
     if patch is None:
         return tests
+    changes = changed_files(patch, bench.snapshot.by_path())
     kept = {case.path or case.id.partition("::")[0] for case in cases if case.data is None}
-    undone = (PlacedFile(change.path, change.before, change.mode) for change in patch.changes if change.path in kept)
-    return (*placed_files(patch), *guards(bench.snapshot, patch), *undone, *tests)
+    undone = (PlacedFile(change.path, change.before, change.mode) for change in changes if change.path in kept)
+    return (*placed_files(changes), *guards(bench.snapshot, changes), *undone, *tests)
 
 
 Reading = Callable[[Task, StepResult], Mapping[str, CaseResult]]

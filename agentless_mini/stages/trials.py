@@ -161,7 +161,7 @@ class Trials:
 
 def _touched(candidates: Sequence[Candidate]) -> frozenset[str]:
     patches = (one.outcome for one in candidates if isinstance(one.outcome, Patch))
-    return frozenset(change.path for patch in patches for change in patch.changes)
+    return frozenset(path for patch in patches for path in patch.paths)
 
 
 def _owed(candidate: Candidate, company: _Company) -> bool:

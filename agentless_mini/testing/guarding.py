@@ -4,9 +4,10 @@ It tells by names alone. A configuration that holds more than that of the tests 
 left as the patch has it, and so is what a patch makes of the code under test.
 """
 
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from agentless_mini.domain import FileChange, Patch, PlacedFile, Snapshot
+from agentless_mini.domain import FileChange, PlacedFile, Snapshot
 from agentless_mini.lexical import is_test_path, is_test_tool
 from agentless_mini.testing.plans import BOX, PROGRAMS
 
@@ -15,16 +16,14 @@ _NAMES = frozenset({"conftest.py", "pytest.ini", ".pytest.ini", "sitecustomize.p
 _RUNNERS = frozenset({"pytest", "_pytest", "pluggy", "unittest", "runpy", "json", "signal", *PROGRAMS})
 
 
-def guards(snapshot: Snapshot, patch: Patch) -> tuple[PlacedFile, ...]:
-    """Return what undoes a patch's changes of tests and of what runs them, to be placed after the patch's own files.
+def guards(snapshot: Snapshot, changes: Sequence[FileChange]) -> tuple[PlacedFile, ...]:
+    """Return what undoes a patch's `changes` of tests and of what runs them, to be placed after the patch's own files.
 
     Files of the tree get their old content, new ones are taken away. The files of a repository that is itself a tool
     for tests are only undone where their name leaves no doubt: what looks like a test there may be what is repaired.
     """
     tool = is_test_tool(snapshot)
-    return tuple(
-        PlacedFile(change.path, change.before, change.mode) for change in patch.changes if _is_guarded(change, tool)
-    )
+    return tuple(PlacedFile(change.path, change.before, change.mode) for change in changes if _is_guarded(change, tool))
 
 
 def _is_guarded(change: FileChange, tool: bool) -> bool:

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentless_mini.domain import FileKind, Patch, Rejected, SourceFile
-from agentless_mini.edits import Matching, Tree
+from agentless_mini.edits import Matching, Tree, changed_files
 from tests.edit_cases import read, snapshot
 
 Files = Mapping[str, bytes | None]
@@ -77,12 +77,13 @@ def verdict(answer: Answer, matching: Matching) -> tuple[str, str]:
         return ("rejected" if answer.expected == "files" else "refused"), f"{outcome.reason}: {outcome.detail}"
     if answer.expected == "rejected":
         return "WRONG", "is a patch, and is to be rejected"
-    other = _differing(outcome, answer.reference)
+    other = _differing(outcome, answer)
     return ("WRONG", f"differs in {', '.join(other)}") if other else ("equal", "")
 
 
-def _differing(patch: Patch, reference: Files) -> list[str]:
-    got = {change.path: change.after for change in patch.changes}
+def _differing(patch: Patch, answer: Answer) -> list[str]:
+    got = {change.path: change.after for change in changed_files(patch, answer.tree.entries)}
+    reference = answer.reference
     return sorted(path for path in got.keys() | reference.keys() if got.get(path, b"") != reference.get(path, b""))
 
 

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.bugs OUT PACKAGE... [--held-out A,B] [--seed N]
 
 PACKAGE is importable here. A module's function is cut out with what it needs of its module, calls of it are made up and
-observed in boxes on the right file twice, mutants of its lines (`line_mutants`, the ones that repair uses) once. Where
+observed in boxes on the right file twice, mutants of its lines (those that the embedded model ranks) once. Where
 some calls come to something else, that is a row: the issue shows some of these calls, the check has all. Each check is
 run on the faulty and on the right file before the row counts. Nobody's intention is known: what the right file does is
 right. OUT/train.parquet and, of the packages that are held out, OUT/test.parquet; no function body is in both.
@@ -37,8 +37,8 @@ from agentless_mini.environments.settings import SandboxSettings
 from agentless_mini.environments.work import Opened
 from agentless_mini.learning.checks import check_patch, open_plain
 from agentless_mini.learning.rows import Row, RowFile, write_rows
-from agentless_mini.line_mutants import mutants
-from agentless_mini.line_regions import Region
+from agentless_mini.model.embedded.mutants import mutants
+from agentless_mini.model.embedded.regions import Region
 from agentless_mini.sources import parse_python
 
 # Modules that touch nothing outside of the process, know no clock and draw nothing by chance.

@@ -167,13 +167,12 @@ def _selector(it: Experiment) -> Callable[[Row, str], float]:
 
 def rewrite(it: Experiment) -> None:
     """Write the rewrites of lines that the embedded model likes best, as its sampler gives them."""
-    from agentless_mini.line_edits import ranked, render
-    from agentless_mini.samplers.embedded import InProcessSettings
-    from agentless_mini.serving.line_scoring import FORKS_AT_ONCE, LineScorer
-    from agentless_mini.serving.llama import Context, Model, Shape
+    from agentless_mini.model.embedded.llama import Context, Model
+    from agentless_mini.model.embedded.sampler import InProcessSettings, render
+    from agentless_mini.model.embedded.scoring import SEQUENCES, LineScorer
     from tests.embedded_model import carried_weights
 
-    context = Context(Model(carried_weights().path), Shape(8192, FORKS_AT_ONCE + 1, 512, 2))
+    context = Context(Model(carried_weights().path), 8192, SEQUENCES, 512, 2)
     path = it.work / "answers" / f"{LINES}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     had = {line["row"] for line in lines(path)}
@@ -181,8 +180,8 @@ def rewrite(it: Experiment) -> None:
         if row.id not in had:
             shown = (ShownFile(one.path, (Excerpt(1, one.before or ""),), whole=True) for one in row.files)
             task = EditTask(row.issue, tuple(shown))
-            scored = LineScorer(context, lambda tokens: None).score(task, InProcessSettings().copy_tokens)
-            best = ranked(scored.regions, scored.rewrites)[: it.size.samples]
+            ranking = LineScorer(context, lambda tokens: None).rank(task, InProcessSettings().copy_tokens)
+            best = ranking.rewrites[: it.size.samples]
             _append(path, row.id, [[Completion(0, render(task, one), Finish.STOP) for one in best]])
     told(f"{LINES}: {len(list(lines(path)))} rows")
 

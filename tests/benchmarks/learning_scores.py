@@ -59,7 +59,7 @@ def _scored(
     verdicts = dict(zip(distinct, checks.values([(row, patch) for patch in distinct.values()]), strict=True))
     return [
         [
-            [1.0, reward_of(one, oracle), verdicts[one.normal]] if isinstance(one, Patch) else [0.0, -1.0, 0.0]
+            [1.0, reward_of(one, oracle, tree), verdicts[one.normal]] if isinstance(one, Patch) else [0.0, -1.0, 0.0]
             for one in group
         ]
         for group in outcomes

@@ -1,17 +1,17 @@
-"""Measures line rewriting with the carried model on one-line bugs, against mutants in random order.
+"""Measures the embedded model on one-line bugs, against the same mutants in random order.
 
 Run with `python -m tests.benchmarks.line_rewriting [NAME ...]`. Every candidate is executed. It prints the rank of the
-first candidate that passes, and how many bugs are solved within the first 1, 5, 20, 50 and 100: by the order that a
-user gets, by that of its two halves (what the model came upon, and the mutants that it was asked about), and by two
-sets of mutants in random order, without a model.
+first candidate that passes, how many bugs are solved within the first 1, 5, 20, 50 and 100 (with 95 % intervals by
+Wilson), and the time: of the clock, and of the processors.
 
 The bugs in `line_bugs/` were written before anything was measured on them, and nothing was tuned to them.
 """
 
+import math
 import statistics
 import sys
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from agentless_mini.domain import (
@@ -25,16 +25,13 @@ from agentless_mini.domain import (
     Snapshot,
     SourceFile,
 )
-from agentless_mini.edits import Tree, read_answer
-from agentless_mini.line_edits import Novelty, Rewrite, ranked, render
-from agentless_mini.line_mutants import mutants as line_mutants
-from agentless_mini.line_regions import Region
-from agentless_mini.line_rewriting import Kind
-from agentless_mini.samplers.embedded import InProcessSettings
-from agentless_mini.serving.line_scoring import FORKS_AT_ONCE, LineScorer
-from agentless_mini.serving.llama import Context, Model, Shape
+from agentless_mini.edits import Tree, changed_files, read_answer
+from agentless_mini.model.embedded.llama import Context, Model
+from agentless_mini.model.embedded.mutants import mutants
+from agentless_mini.model.embedded.regions import Region
+from agentless_mini.model.embedded.sampler import InProcessSettings, render
+from agentless_mini.model.embedded.scoring import SEQUENCES, LineScorer, Rewrite, form
 from tests.benchmarks.line_checks import Bug, load_bugs, passing
-from tests.benchmarks.mutants import mutants
 from tests.embedded_model import carried_weights
 
 WITHIN = (1, 5, 20, 50, 100)
@@ -51,61 +48,52 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one bug: 1-based ranks of the first passing candidate, 0 for none."""
+    """What became of one bug: the 1-based rank of the first passing candidate, 0 for none."""
 
     bug: str
     rank: int
-    found_rank: int
-    mutant_rank: int
     candidates: int
     tokens: int
     seconds: float
-    line_mutants: Peer
-    ast_mutants: Peer
+    cpu_seconds: float
+    random: Peer
 
 
 def applied(task: EditTask, bug: Bug, rewrite: Rewrite) -> str:
     """Return the module as a rewrite leaves it, by the project's own parser and applier."""
     file = SourceFile(f"{bug.name}.py", "100644", FileKind.TEXT, bug.code.encode())
-    outcome = read_answer(Completion(0, render(task, rewrite), Finish.STOP), Tree.of(Snapshot("", "", "", (file,))))
+    tree = Tree.of(Snapshot("", "", "", (file,)))
+    outcome = read_answer(Completion(0, render(task, rewrite), Finish.STOP), tree)
     if not isinstance(outcome, Patch):
         raise SystemExit(f"A rewrite of {bug.name} is no patch: {outcome.reason}")
-    return (outcome.changes[0].after or b"").decode()
+    return (changed_files(outcome, tree.entries)[0].after or b"").decode()
 
 
 def measure(bug: Bug, context: Context) -> Outcome:
-    """Rank the rewrites and execute them all, and every mutant."""
+    """Rank the mutants and execute them all, those that the model was not asked about, too."""
     task = EditTask(bug.issue, (ShownFile(f"{bug.name}.py", (Excerpt(1, bug.code),), whole=True),))
-    started = time.monotonic()
-    scored = LineScorer(context, lambda tokens: None).score(task, InProcessSettings().copy_tokens)
-    order = ranked(scored.regions, scored.rewrites)
-    seconds = time.monotonic() - started
-    halves = [
-        ranked(scored.regions, [one for one in scored.rewrites if (one.kind is Kind.MUTANT) == is_mutant])
-        for is_mutant in (False, True)
-    ]
-    versions = {rewrite: applied(task, bug, rewrite) for one in (order, *halves) for rewrite in one}
-    good = {code for code, ok in zip(versions.values(), passing(bug, list(versions.values())), strict=True) if ok}
-    rank, found_rank, mutant_rank = (_first_in(good, [versions[one] for one in each]) for each in (order, *halves))
-    tokens = scored.prompt_tokens + scored.fork_tokens
-    peers = [_peer(bug, versions) for versions in (_line_mutants(bug), mutants(bug.code))]
-    return Outcome(bug.name, rank, found_rank, mutant_rank, len(order), tokens, seconds, *peers)
+    started, begun = time.monotonic(), time.process_time()
+    ranking = LineScorer(context, lambda tokens: None).rank(task, InProcessSettings().copy_tokens)
+    seconds, cpu_seconds = time.monotonic() - started, time.process_time() - begun
+    passed = passing(bug, [applied(task, bug, one) for one in ranking.rewrites])
+    rank = passed.index(True) + 1 if True in passed else 0
+    every = _mutants(bug)
+    peer = Peer(len(every), sum(passing(bug, every)))
+    tokens = ranking.prompt_tokens + ranking.mutant_tokens
+    return Outcome(bug.name, rank, len(ranking.rewrites), tokens, seconds, cpu_seconds, peer)
 
 
-def _first_in(good: Collection[str], versions: Sequence[str]) -> int:
-    return next((rank for rank, code in enumerate(versions, 1) if code in good), 0)
-
-
-def _line_mutants(bug: Bug) -> list[str]:
+def _mutants(bug: Bug) -> list[str]:
+    """Return the module with each mutant that parses and is new."""
     region = Region(f"{bug.name}.py", 1, bug.code)
-    novelty = Novelty([region])
     rows = bug.code.split("\n")
-    every = [Rewrite(region, one.row, one.text) for one in line_mutants(region)]
-    return ["\n".join([*rows[: one.row], one.text, *rows[one.row + 1 :]]) for one in every if novelty.admits(one)]
-
-
-def _peer(bug: Bug, versions: Sequence[str]) -> Peer:
-    return Peer(len(versions), sum(passing(bug, versions)))
+    forms = {(row, form(region, row)): "" for row in range(len(rows))}
+    found = {
+        (one.row, name): "\n".join([*rows[: one.row], one.text, *rows[one.row + 1 :]])
+        for one in mutants(region)
+        if (name := form(region, one.row, one.text)) is not None
+    }
+    return [code for key, code in found.items() if key not in forms]
 
 
 def expected_within(peers: Iterable[Peer], count: int) -> float:
@@ -121,7 +109,7 @@ def expected_within(peers: Iterable[Peer], count: int) -> float:
 
 def main(names: Sequence[str]) -> None:
     bugs = load_bugs(names)
-    context = Context(Model(carried_weights().path), Shape(8192, FORKS_AT_ONCE + 1, 512, THREADS))
+    context = Context(Model(carried_weights().path), 8192, SEQUENCES, 512, THREADS)
     outcomes = []
     for bug in bugs:
         outcomes.append(measure(bug, context))
@@ -131,30 +119,30 @@ def main(names: Sequence[str]) -> None:
 
 
 def report(outcomes: Sequence[Outcome]) -> None:
-    lines = [f"{len(outcomes)} bugs", "within" + " " * 22 + "".join(f"{count:>6}" for count in WITHIN) + "   all"]
-    lines.append(_row("rewrites", [one.rank for one in outcomes]))
-    lines.append(_row("  what the model came upon", [one.found_rank for one in outcomes]))
-    lines.append(_row("  mutants by the model", [one.mutant_rank for one in outcomes]))
-    lines.append(_peer_row("  mutants in random order", [one.line_mutants for one in outcomes]))
-    lines.append(_peer_row("AST mutants, random order", [one.ast_mutants for one in outcomes]))
+    total = len(outcomes)
+    solved = [sum(0 < one.rank <= count for one in outcomes) for count in (*WITHIN, sys.maxsize)]
+    peers = [expected_within([one.random for one in outcomes], count) for count in (*WITHIN, 100_000)]
+    lines = [f"{total} bugs", "within" + " " * 18 + "".join(f"{count:>12}" for count in WITHIN) + "         all"]
+    lines.append(f"{'ranked by the model':24}" + "".join(f"{count:>12}" for count in solved))
+    lines.append(f"{'  95 %, of all':24}" + "".join(f"{_interval(count, total):>12}" for count in solved))
+    lines.append(f"{'in random order':24}" + "".join(f"{count:>12.1f}" for count in peers))
     for name, values in (
         ("seconds", [one.seconds for one in outcomes]),
+        ("CPU seconds", [one.cpu_seconds for one in outcomes]),
         ("tokens", [one.tokens for one in outcomes]),
         ("candidates", [one.candidates for one in outcomes]),
-        ("mutants", [one.line_mutants.candidates for one in outcomes]),
+        ("mutants", [one.random.candidates for one in outcomes]),
     ):
         lines.append(f"{name} per file: median {statistics.median(values):.0f}, {min(values):.0f} to {max(values):.0f}")
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _row(name: str, ranks: Sequence[int]) -> str:
-    solved = [sum(0 < rank <= count for rank in ranks) for count in (*WITHIN, sys.maxsize)]
-    return f"{name:28}" + "".join(f"{count:>6}" for count in solved)
-
-
-def _peer_row(name: str, peers: Sequence[Peer]) -> str:
-    solved = [expected_within(peers, count) for count in (*WITHIN, 100_000)]
-    return f"{name:28}" + "".join(f"{count:>6.1f}" for count in solved)
+def _interval(count: int, total: int, z: float = 1.96) -> str:
+    """Return the interval of Wilson of a share, as counts."""
+    share, scale = count / total, 1 + z * z / total
+    middle = (share + z * z / (2 * total)) / scale
+    width = z / scale * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return f"{total * max(middle - width, 0):.1f}-{total * min(middle + width, 1):.1f}"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from tests.evaluation.faked import SCRIPT
 
 
@@ -58,7 +58,7 @@ def main() -> None:
         folder.mkdir()
         script = Path(name, "script.json")
         script.write_text(SCRIPT.model_dump_json())
-        command = [sys.executable, "-m", "agentless_mini.samplers.scripted_server", "--script", str(script)]
+        command = [sys.executable, "-m", "tests.fakes.server", "--script", str(script)]
         command += ["--stream-interval", "8"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
             try:

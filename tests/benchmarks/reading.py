@@ -39,7 +39,7 @@ from agentless_mini.domain import (
     SourceFile,
     Stage,
 )
-from agentless_mini.edits import Matching, Tree, read_answer
+from agentless_mini.edits import Matching, Tree, changed_files, read_answer
 from agentless_mini.stages.drawing import Draws
 from agentless_mini.stages.session import Session
 from agentless_mini.templates import load_prompts
@@ -180,12 +180,13 @@ def each(tree: Tree, answers: Sequence[str]) -> Iterator[float]:
         yield time.process_time() - began
 
 
-def peer(outcomes: Sequence[Patch | Rejected]) -> Iterator[float]:
+def peer(tree: Tree, outcomes: Sequence[Patch | Rejected]) -> Iterator[float]:
     """Yield the processor seconds of parsing and digesting whole files, for each patch."""
     for outcome in outcomes:
         if isinstance(outcome, Patch):
+            changes = changed_files(outcome, tree.entries)
             began = time.process_time()
-            for change in outcome.changes:
+            for change in changes:
                 hashlib.sha256(ast.dump(ast.parse(change.after or b"")).encode()).hexdigest()
             yield time.process_time() - began
 
@@ -226,7 +227,7 @@ def read(found: Measured) -> Iterator[str]:
 
 
 def compared(tree: Snapshot, answers: Sequence[str], outcomes: Sequence[Patch | Rejected]) -> Iterator[str]:
-    ours, whole = list(each(Tree.of(tree), answers)), list(peer(outcomes))
+    ours, whole = list(each(Tree.of(tree), answers)), list(peer(Tree.of(tree), outcomes))
     first = len(tree.files)
     yield f"CPU ms of an answer alone, the first of each file: {spread(ours[:first])}"
     yield f"CPU ms of an answer alone, those after it: {spread(ours[first:])}"

@@ -19,7 +19,6 @@ from agentless_mini.pipeline import ChainSettings, resolve
 from agentless_mini.ports import Watch
 from agentless_mini.ranking import Method, rank
 from agentless_mini.repository import open_repository
-from agentless_mini.samplers.scripted import SCRIPTED_CARD, Answer, Rule, Script, ScriptedSampler
 from agentless_mini.sandboxes.bubblewrap import BubblewrapSandbox, find_bubblewrap
 from agentless_mini.sandboxes.host import boxes_here
 from agentless_mini.sandboxes.local import VirtualEnvironment
@@ -31,6 +30,7 @@ from agentless_mini.stages.reproduce import ReproduceSettings
 from agentless_mini.stages.session import Session
 from agentless_mini.templates import load_prompts
 from agentless_mini.testing import harness_of
+from tests.fakes.model import SCRIPTED_CARD, Answer, Rule, Script, ScriptedSampler
 from tests.real_bugs import GOLD, Bug, Checkout, environment, fetch, load_bugs
 from tests.real_bugs import Answer as Offered
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from agentless_mini.domain import FileChange, FileKind, Rejected
-from agentless_mini.edits import Tree
+from agentless_mini.edits import Tree, changed_files
 from agentless_mini.reward import Oracle, reward
 from tests.benchmarks.answers import answers as real_answers
 from tests.edit_cases import read
@@ -124,10 +124,11 @@ def read_theirs(reference: Reference, case: Case) -> Reading:
 def read_ours(case: Case) -> Reading:
     """Return what this project makes of an answer."""
     outcome = read(tagged(case), case.tree)
-    value = reward(outcome, Oracle(case.oracle))
+    value = reward(outcome, Oracle(case.oracle), case.tree)
     if isinstance(outcome, Rejected):
         return Reading(value, {}, f"{outcome.reason}: {outcome.detail}")
-    return Reading(value, {change.path: (change.after or b"").decode() for change in outcome.changes}, "")
+    made = changed_files(outcome, case.tree.entries)
+    return Reading(value, {change.path: (change.after or b"").decode() for change in made}, "")
 
 
 def differ(theirs: Reading, ours: Reading) -> bool:

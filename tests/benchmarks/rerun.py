@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 
 from agentless_mini.lexical import is_test_path
-from agentless_mini.samplers.scripted import Answer, Rule, Script
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_server import ScriptedServer
+from tests.fakes.model import Answer, Rule, Script
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
 from tests.stages.workbench import edit
 
 READ_ALL = """

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentless_mini.samplers.scripted import Answer, Rule, Script
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_server import ScriptedServer
+from tests.fakes.model import Answer, Rule, Script
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
 from tests.gitrepo import ISOLATED
 from tests.stages.workbench import CART, FIX, NONSENSE, SAME_FIX, WRONG
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from agentless_mini.learning.rows import Row, write_rows
-from agentless_mini.samplers.scripted_server import ScriptedServer
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from tests.commands.running import Home, server
+from tests.fakes.server import ScriptedServer
 
 
 def repaired(home: Home, endpoint: ScriptedServer, *more: str) -> tuple[int, dict[str, Any]]:

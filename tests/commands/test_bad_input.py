@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.samplers.scripted_faults import Fault, FaultKind
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_server import ScriptedServer
 from tests.commands.running import Home, one_sentence, script, server
+from tests.fakes.faults import Fault, FaultKind
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
 from tests.gitrepo import git
 
 NOBODY = "http://127.0.0.1:9/v1"

@@ -25,7 +25,7 @@ def test_the_patch_is_a_commit_on_a_new_branch(home: Home) -> None:
     assert [line for line in shown if not line.startswith("index ")] == done.stdout.splitlines()
     said = git(home.repository, "log", "-1", "--format=%B", "fix/1").decode()
     assert said == "The total of a cart leaves out its first price.\n\nAmini-Run: 1 (scripted)\n\n"
-    assert "not committed is left out" in done.stderr
+    assert "Uncommitted changes are left out" in done.stderr
     commit = git(home.repository, "rev-parse", "fix/1").decode()[:12]
     assert done.stderr.endswith(f"The patch is commit {commit} on the branch fix/1.\n")
 

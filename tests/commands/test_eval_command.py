@@ -8,11 +8,11 @@ import pytest
 
 from agentless_mini.commands.evaluate import evaluate
 from agentless_mini.commands.models import Machine
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_server import ScriptedServer
 from tests.commands.running import Home, one_sentence
 from tests.evaluation.bugs import rows
 from tests.evaluation.faked import SCRIPT, bedding, evaluation
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
 
 
 def dataset(home: Home) -> str:
@@ -28,7 +28,7 @@ def dataset(home: Home) -> str:
         (("--split", "tiny"), 2, "There is no split tiny"),
         (("--dataset", "nowhere.jsonl"), 2, "The dataset nowhere.jsonl cannot be read"),
         (("--dataset", "{d}", "--instances", "acme__shop-9"), 2, "has no instance acme__shop-9"),
-        (("--dataset", "{d}", "--shard", "3/2"), 2, "3/2 is no part of a whole"),
+        (("--dataset", "{d}", "--shard", "3/2"), 2, "3/2 is not one of N parts"),
         (("--dataset", "{d}", "--stages", "dance"), 2, "There is no stage dance"),
         (("--dataset", "{d}", "--sandbox", "local"), 2, "Docker images"),
         (("--dataset", "{d}", "--grade", "twice"), 2, "--grade"),

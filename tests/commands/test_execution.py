@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.samplers.scripted import Answer, Rule, Script
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_server import ScriptedServer
+from agentless_mini.record import Store
 from agentless_mini.sandboxes.docker import connect
-from agentless_mini.store import Store
 from tests.commands.running import LOCALIZED, Home
+from tests.fakes.model import Answer, Rule, Script
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
 from tests.gitrepo import make_repository
 from tests.sandboxes.image import image_id
 from tests.stages.workbench import CART, FIX, WRONG, edit

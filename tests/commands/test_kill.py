@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from agentless_mini.domain import Stage
-from agentless_mini.samplers.scripted_log import Seen
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from tests.commands.running import Home, one_sentence, server
+from tests.fakes.log import Seen
 from tests.stages.workbench import FIX, SAME_FIX, WRONG
 
 SAMPLES = 8
@@ -90,7 +90,7 @@ def test_interrupted_it_says_so_keeps_what_it_has_and_leaves_no_request_running(
         process.send_signal(sent)
         printed, told = process.communicate(timeout=20)
         assert (process.returncode, printed) == (130, "")
-        assert "the same command goes on from there" in one_sentence(told.strip().split("\n")[-1])
+        assert "the same command continues from there" in one_sentence(told.strip().split("\n")[-1])
         assert {pair for pair in recorded(home) if pair[0] == "localize"} == {("localize", n) for n in range(4)}
         with Store.open_readonly(home.root / "s.sqlite") as store:
             (summary,) = store.runs.summaries()

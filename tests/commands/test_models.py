@@ -17,11 +17,10 @@ from agentless_mini.config import Config, load_config
 from agentless_mini.environments.opening import UNTESTED
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.ports import Sampler
-from agentless_mini.recording import LazySampler
-from agentless_mini.store import Store
+from agentless_mini.record import Once, Store
 from tests.commands.test_scorers import Told
+from tests.record.building import START
 from tests.samplers.contract import run
-from tests.store.building import START
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
@@ -34,7 +33,9 @@ def adapter(tmp_path: Path) -> Path:
     return folder
 
 
-def chosen(folder: Path, settings: dict[str, object], told: Told | None = None, source: str = "") -> ChosenModel:
+def chosen(
+    folder: Path, settings: dict[str, object], told: Told | None = None, source: str = "", *, to_write: bool = False
+) -> ChosenModel:
     """Choose for a store whose latest run asked a model at `source`, where there was one."""
 
     async def work() -> ChosenModel:
@@ -43,7 +44,9 @@ def chosen(folder: Path, settings: dict[str, object], told: Told | None = None, 
                 store.runs.begin(replace(START, model="org/coder", versions=json.dumps({"model": source})))
             async with AsyncExitStack() as stack:
                 config, machine = Config.model_validate(settings), Machine(folder, folder, NO_GPU)
-                return await choose_model(Surroundings(config, machine, store, stack, told or Told()))
+                return await choose_model(
+                    Surroundings(config, machine, store, stack, told or Told()), to_write=to_write
+                )
 
     return run(work())
 
@@ -92,12 +95,25 @@ def test_where_a_server_was_asked_before_the_embedded_model_answers_only_if_it_i
     found = chosen(tmp_path, weights, source=source)
     assert (found.name, found.source) == ("org/coder", source)
     with pytest.raises(ServerUnreachable, match=r"The latest run here asked org/coder .* --engine embedded"):
-        run(found.sampler.card())
+        run(found.start())
     assert chosen(tmp_path, {**weights, "engine": "embedded"}).name == "small"
 
 
 def test_where_the_embedded_model_answered_before_it_does_again(tmp_path: Path, weights: dict[str, object]) -> None:
     assert chosen(tmp_path, weights, source="llama.cpp, inside amini").name == "small"
+
+
+def test_a_model_that_ranks_lines_is_served_where_texts_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "small.gguf").touch()
+    settings: dict[str, object] = {
+        "engine": "embedded",
+        "embedded": {"model": str(tmp_path / "small.gguf"), "decoding": "lines"},
+        "in_process": {"context": 1024},
+        "llama_cpp": {"context": 2048},
+    }
+    repairs, texts = chosen(tmp_path, settings), chosen(tmp_path, settings, to_write=True)
+    assert (repairs.writes, repairs.window) == (False, "window of at most 1024 tokens")
+    assert (texts.writes, texts.window) == (True, "window of at most 2048 tokens")
 
 
 def test_most_tokens_hold_for_every_stage() -> None:
@@ -108,13 +124,13 @@ def test_most_tokens_hold_for_every_stage() -> None:
 
 def test_the_carried_model_is_asked_for_more_repairs_where_nobody_says_how_many() -> None:
     cases: tuple[tuple[bool, dict[str, int], int, str], ...] = (
-        (False, {}, 50, "50 repairs (the carried model's default), 0 new tests; no test is run"),
+        (False, {}, 50, "50 repairs (the embedded model's default), 0 new tests; no test is run"),
         (False, {"repair.samples": 7}, 7, "7 repairs, 0 new tests; no test is run"),
         (False, {"repair.samples": 10}, 10, "10 repairs, 0 new tests; no test is run"),
         (True, {}, 10, "10 repairs, 0 new tests; no test is run"),
     )
     for writes, said, samples, told in cases:
-        model = ChosenModel("small", "here", LazySampler(nobody), writes=writes)
+        model = ChosenModel("small", "here", Once(nobody), writes=writes)
         config = settled(load_config(None, said), 0, model)
         assert config.repair.samples == samples
         assert amount(config, model, UNTESTED) == told

@@ -8,9 +8,9 @@ import pytest
 
 from agentless_mini.commands.paths import given_here, tree_path, tree_test
 from agentless_mini.errors import UsageError
-from agentless_mini.samplers.scripted_server import ScriptedServer
 from agentless_mini.stages.given import GivenSettings
 from tests.commands.running import VOTE_ALONE, Home, one_sentence, server
+from tests.fakes.server import ScriptedServer
 from tests.gitrepo import write_files
 from tests.stages.workbench import shop, text_file
 

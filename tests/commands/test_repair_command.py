@@ -5,8 +5,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from agentless_mini.samplers.scripted_server import ScriptedServer
 from tests.commands.running import ISSUE, VOTE_ALONE, Home, server
+from tests.fakes.server import ScriptedServer
 from tests.gitrepo import git, write_files
 from tests.stages.workbench import FIX, NONSENSE, edit
 

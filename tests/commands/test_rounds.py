@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.samplers.scripted import Answer, Rule, Script
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_scores import ScoreRule
-from agentless_mini.samplers.scripted_server import ScriptedServer
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from tests.commands import test_execution as execution
 from tests.commands.running import LOCALIZED, VOTE_ALONE, Home, one_sentence
+from tests.fakes.model import Answer, Rule, ScoreRule, Script
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
 from tests.gitrepo import make_repository
 from tests.stages.evolving import start, starts
 from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG
@@ -127,7 +126,7 @@ def test_a_bound_saves_samples_and_says_how_many(home: Home) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("--stop-when", "0.9"), "--stop-when foresees samples that are all drawn alike"),
+        (("--stop-when", "0.9"), "--stop-when cannot be combined with --rounds"),
         (("--select", "execution"), "--select execution needs tests"),
         (("--select", "reward-model"), "--select reward-model needs a server that scores"),
         (("--select", "best"), "--select must be"),

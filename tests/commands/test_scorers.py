@@ -9,20 +9,17 @@ import pytest
 from agentless_mini.commands.models import Machine, Surroundings
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.config import Config
-from agentless_mini.domain import Event, FileChange, Issue, Note, Patch
+from agentless_mini.domain import Event, Issue, Note, Patch
 from agentless_mini.errors import ServerUnreachable, UsageError
+from agentless_mini.record import Store
 from agentless_mini.samplers.scoring import ScorerSettings
-from agentless_mini.samplers.scripted import Script
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_scores import ScoreRule
-from agentless_mini.samplers.scripted_server import ScriptedServer
-from agentless_mini.store import Store
+from tests.fakes.model import ScoreRule, Script
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
 from tests.samplers.contract import run
 
 SERVED = ServedModel(script=Script(rules=(), scores=(ScoreRule(contains="good", score=1.0), ScoreRule(score=0.0))))
-PATCHES = [
-    Patch((FileChange("a.py", b"", word, "100644"),), b"+" + word + b"\n", word.decode()) for word in (b"good", b"bad")
-]
+PATCHES = [Patch(f"+{word}\n".encode(), word, ("a.py",)) for word in ("good", "bad")]
 SCORES = {"good": 1.0, "bad": 0.0}
 
 

@@ -14,17 +14,19 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Decoding
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from tests.commands.running import Home, one_sentence, script
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is not None, reason="a real vLLM is installed here and would be started instead"
 )
 
+ROOT = str(Path(__file__).parents[2])
 VLLM = """#!{python}
 import re, sys
 from pathlib import Path
-from agentless_mini.samplers.scripted_server import main
+sys.path.insert(0, {root!r})
+from tests.fakes.server import main
 Path({calls!r}).open("a").write(" ".join(sys.argv[1:]) + "\\n")
 given = dict(re.findall(r"--([a-z-]+)=(\\S+)", " ".join(sys.argv)))
 sys.argv = ["scripted", "--script", {script!r}, "--port", given["port"], "--model", given["served-model-name"]]
@@ -49,7 +51,7 @@ def box(home: Home) -> Iterator[Box]:
     program = home.root / "bin/vllm"
     program.parent.mkdir()
     calls, answers = str(home.root / "calls"), str(home.root / "script.json")
-    program.write_text(VLLM.format(python=sys.executable, calls=calls, script=answers))
+    program.write_text(VLLM.format(python=sys.executable, root=ROOT, calls=calls, script=answers))
     program.chmod(0o755)
     box = Box(home.root, home.repository)
     yield box

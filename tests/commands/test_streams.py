@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.samplers.scripted_server import ScriptedServer
-from agentless_mini.store import Store
+from agentless_mini.record import Store
 from tests.commands.running import ISSUE, Home, one_sentence, server
+from tests.fakes.server import ScriptedServer
 from tests.gitrepo import git
 
 

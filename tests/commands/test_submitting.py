@@ -10,14 +10,14 @@ from agentless_mini.commands.evaluate import Beds, Evaluation, evaluate
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.submitting import submit
 from agentless_mini.config import Config
-from agentless_mini.evaluation.scripted import ScriptedTestbeds
 from agentless_mini.evaluation.settings import EvaluationSettings, Grading
 from agentless_mini.ports import Watch
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_server import ScriptedServer
 from agentless_mini.stages.evolve import EvolveSettings
 from tests.evaluation.bugs import resolves, tree
 from tests.evaluation.faked import SCRIPT, bedding, evaluation
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
+from tests.fakes.testbeds import ScriptedTestbeds
 
 
 def submitted(folder: Path, **settings: object) -> str:

@@ -25,10 +25,10 @@ import typer
 
 from agentless_mini import cli
 from agentless_mini.learning.rows import Row, write_rows
-from agentless_mini.samplers.scripted_server import ScriptedServer
-from agentless_mini.store import Store
-from agentless_mini.store.schema import MIGRATIONS
+from agentless_mini.record import Store
+from agentless_mini.record.schema import MIGRATIONS
 from tests.commands.running import FILES, ISSUE, VOTE_ALONE, Home, one_sentence, server
+from tests.fakes.server import ScriptedServer
 from tests.gitrepo import git, make_repository, write_files
 
 DEAD = "http://127.0.0.1:9/v1"
@@ -37,7 +37,7 @@ PAGES = {
     "/none/v1/models": (200, '{"data": []}'),
     "/key/v1/models": (401, "{}"),
     "/version": (200, '{"ApiVersion": "1.44"}'),
-    "/v1.44/info": (200, "{}"),
+    "/v1.44/info": (200, '{"NCPU": 2, "MemTotal": 8000000000}'),
     "/v1.44/images/example.org/none:1/json": (404, '{"message": "No such image"}'),
     "/v1.44/distribution/example.org/none:1/json": (404, '{"message": "manifest unknown"}'),
 }

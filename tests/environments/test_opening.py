@@ -23,7 +23,7 @@ def no_docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_none_is_a_place_too(tmp_path: Path) -> None:
     events: list[Event] = []
     place = opened(request(BARE, tmp_path), SandboxSettings(kind=SandboxKind.NONE), events)
-    assert place == Unavailable("No test is run, as --sandbox none says.")
+    assert place == Unavailable("No test is run because of --sandbox none.")
     assert (events, list(tmp_path.iterdir())) == ([], [])
 
 

@@ -16,10 +16,10 @@ from agentless_mini.domain import Job, JobResult, Note, Snapshot
 from agentless_mini.errors import AminiError, EnvironmentFailed, ImageUnavailable
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.ports import Testbed, Testbeds
-from agentless_mini.evaluation.scripted import ScriptedTestbeds
 from agentless_mini.ports import Watch
-from agentless_mini.sandboxes.scripted import ScriptedSandbox
 from tests.evaluation.bugs import resolves
+from tests.fakes.sandbox import ScriptedSandbox
+from tests.fakes.testbeds import ScriptedTestbeds
 from tests.stages.boxes import PASSES, fails, recording
 from tests.stages.workbench import shop
 

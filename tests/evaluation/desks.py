@@ -11,13 +11,12 @@ from agentless_mini.evaluation.ports import Testbeds
 from agentless_mini.evaluation.settings import Grading
 from agentless_mini.pipeline import ChainSettings
 from agentless_mini.ports import Sampler
-from agentless_mini.recording import RecordedSampler
-from agentless_mini.samplers.scripted import Answer, Rule, Script, ScriptedSampler
+from agentless_mini.record import AttemptRecord, InstanceRecord, RecordedSampler, Store
 from agentless_mini.stages.repair import RepairSettings
 from agentless_mini.stages.reproduce import ReproduceSettings
-from agentless_mini.store import AttemptRecord, InstanceRecord, Store
 from agentless_mini.templates import load_prompts
 from tests.evaluation.bugs import rows
+from tests.fakes.model import Answer, Rule, Script, ScriptedSampler, ready
 
 FILES = Rule(stage="localize", answers=(Answer(text="```\nshop/cart.py\n```"),))
 TEST = "```python\nfrom shop.cart import total\n\n\ndef test_total():\n    assert total([1, 2]) == 3\n```"
@@ -39,7 +38,7 @@ def assignments(of: Dataset) -> list[Assignment]:
 
 def desk(store: Store, asked: Sampler, grading: Grading = Grading.CHOSEN, chain: ChainSettings | None = None) -> Desk:
     settings = chain or ChainSettings(repair=RepairSettings(samples=4), reproduce=ReproduceSettings(samples=2))
-    recorded = RecordedSampler(asked, store, "scripted")
+    recorded = RecordedSampler(ready(asked), store, "scripted")
     return Desk(store, recorded, load_prompts(None), settings, grading, "scripted")
 
 

@@ -30,16 +30,16 @@ from agentless_mini.errors import (
 )
 from agentless_mini.evaluation.attempt import wanted_grades
 from agentless_mini.evaluation.instances import Instance
-from agentless_mini.evaluation.scripted import ScriptedTestbeds
 from agentless_mini.evaluation.settings import Grading
 from agentless_mini.pipeline import ChainSettings, Until
 from agentless_mini.ranking import Method, vote
-from agentless_mini.samplers.scripted import Script, ScriptedSampler
-from agentless_mini.sandboxes.scripted import ScriptedSandbox
+from agentless_mini.record import AttemptRecord, AttemptState, RunId, Store
 from agentless_mini.stages.repair import RepairSettings
-from agentless_mini.store import AttemptRecord, AttemptState, RunId, Store, recorded_prediction
 from tests.evaluation.bugs import HIDDEN, resolves, tree
 from tests.evaluation.desks import assignments, brought, dataset, desk, open_store, sampler
+from tests.fakes.model import Script, ScriptedSampler
+from tests.fakes.sandbox import ScriptedSandbox
+from tests.fakes.testbeds import ScriptedTestbeds
 from tests.stages import boxes
 from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 
@@ -190,7 +190,7 @@ def test_the_chain_ends_where_it_was_told_to(store: Store, until: Until, candida
     bed, sandbox = with_tests()
     record, _ = brought(TASK, desk(store, sampler(FIX), chain=chain), bed)
     assert record.run is not None
-    prediction = recorded_prediction(store.runs.trace(record.run))
+    prediction = store.runs.trace(record.run).prediction
     assert prediction is not None
     assert (len(prediction.candidates), prediction.execution, sandbox.jobs) == (candidates, None, [])
     assert prediction.localization.lists == (("shop/cart.py",),)
@@ -238,7 +238,7 @@ def test_nothing_of_the_answer_reaches_a_prompt_a_box_or_the_record_of_the_run(s
 
 
 def candidate(order: int, normal: str) -> Candidate:
-    return Candidate("key", order, order, Patch((), f"diff {order}".encode(), normal))
+    return Candidate("key", order, order, Patch(f"diff {order}".encode(), normal, ()))
 
 
 def test_what_is_graded_of_a_prediction() -> None:

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from agentless_mini.evaluation.predictions import read_predictions
+from agentless_mini.record import Store
 from agentless_mini.report.evaluation_document import evaluation_document
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_server import ScriptedServer
-from agentless_mini.store import Store
 from tests.evaluation.faked import SCRIPT
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
 
 COUNT, SAMPLES = 9, 5
 

@@ -17,15 +17,15 @@ from agentless_mini.errors import UsageError
 from agentless_mini.evaluation.attempt import grade_key, row_digest
 from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessProgram
 from agentless_mini.evaluation.predictions import read_predictions
-from agentless_mini.evaluation.scripted import ScriptedTestbeds
 from agentless_mini.evaluation.settings import EvaluationSettings, Grading
 from agentless_mini.ports import Watch
+from agentless_mini.record import GradeRecord, Store, generation_of
 from agentless_mini.samplers.openai_api import EndpointSettings
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_server import ScriptedServer
-from agentless_mini.store import GradeRecord, Store, generation_of
 from tests.evaluation.bugs import resolves, tree
 from tests.evaluation.faked import SCRIPT, bedding, evaluation
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
+from tests.fakes.testbeds import ScriptedTestbeds
 
 ROOT = Path(__file__).parents[2]
 COMMAND = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.evaluation.summary_program")

@@ -18,7 +18,7 @@ from agentless_mini.evaluation.instances import Dataset
 from agentless_mini.evaluation.ports import Testbeds as Beds  # pytest would collect it
 from agentless_mini.evaluation.ray_cluster import ray_cluster
 from agentless_mini.evaluation.schedule import evaluate
-from agentless_mini.store import AttemptRecord, AttemptState, Store, recorded_prediction
+from agentless_mini.record import AttemptRecord, AttemptState, Store
 from tests.evaluation.cluster_beds import BedsOf, Unloadable, noted
 from tests.evaluation.cluster_nodes import RayNode, ray_nodes
 from tests.evaluation.desks import assignments, dataset, desk, open_store, sampler
@@ -49,7 +49,7 @@ def results(store: Store, of: Dataset) -> Results:
     found: Results = {}
     for record in store.evals.attempts():
         run = store.evals.decided(record.instance)
-        prediction = recorded_prediction(store.runs.trace(run)) if run is not None else None
+        prediction = store.runs.trace(run).prediction if run is not None else None
         resolved = tuple(grade.resolved for grade in store.evals.grades() if grade.instance == record.instance)
         found[record.instance] = (record.state, prediction, resolved)
     assert found.keys() == {one.id for one in of.instances}

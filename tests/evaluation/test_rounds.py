@@ -14,16 +14,15 @@ from agentless_mini.commands.models import Machine
 from agentless_mini.config import Config
 from agentless_mini.environments.settings import SandboxKind
 from agentless_mini.errors import UsageError
+from agentless_mini.record import AttemptRecord, RunId, Store
 from agentless_mini.samplers.scoring import ScorerSettings
-from agentless_mini.samplers.scripted import Answer, Rule, Script
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_scores import ScoreRule
-from agentless_mini.samplers.scripted_server import ScriptedServer
 from agentless_mini.stages.evolve import UNSELECTED, EvolveSettings, Selecting
 from agentless_mini.stages.repair import RepairSettings
-from agentless_mini.store import AttemptRecord, RunId, Store
 from tests.evaluation.desks import FILES, TEST
 from tests.evaluation.faked import bedding, evaluation
+from tests.fakes.model import Answer, Rule, ScoreRule, Script
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
 from tests.stages.workbench import FIX, NONSENSE, WRONG
 
 COUNT = 3
@@ -100,7 +99,7 @@ def test_without_rounds_and_bound_the_settings_are_those_of_older_evaluations(tm
     ("settings", "words"),
     [
         ({"sandbox": {"kind": SandboxKind.NONE}, "evolve": EXECUTION}, "--select execution needs tests"),
-        ({"repair": RepairSettings(stop_when=0.9), "evolve": EXECUTION}, "--stop-when foresees"),
+        ({"repair": RepairSettings(stop_when=0.9), "evolve": EXECUTION}, "--stop-when cannot"),
         ({"evolve": EvolveSettings(rounds=2, select=Selecting.REWARD_MODEL)}, "set scorer.base_url"),
     ],
 )

@@ -11,7 +11,7 @@ from agentless_mini.errors import EnvironmentFailed, NodeLost, StoreError
 from agentless_mini.evaluation.attempt import Assignment
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.schedule import NODE_TRIES, SICK, Attempting, evaluate
-from agentless_mini.store import AttemptRecord, AttemptState
+from agentless_mini.record import AttemptRecord, AttemptState
 
 
 def task(name: str, repo: str = "a/a", length: int = 1) -> Assignment:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import FileChange, Patch, Rejected, Snapshot
+from agentless_mini.domain import Patch, Rejected, Snapshot
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.evaluation.snapshot_check import snapshot_check
 from agentless_mini.repository import Repository, open_repository
@@ -44,7 +44,7 @@ def opened(top: Path) -> tuple[Repository, Snapshot]:
 
 
 def patch(diff: bytes, *paths: str) -> Patch:
-    return Patch(tuple(FileChange(path, b"", b"", "100644") for path in paths), diff, "normal")
+    return Patch(diff, "normal", tuple(paths))
 
 
 def changed(top: Path, **files: bytes) -> bytes:

@@ -2,10 +2,10 @@
 
 from agentless_mini.domain import Localization, ModelCard, Stage
 from agentless_mini.lexical import survey
-from agentless_mini.samplers.scripted import Script, ScriptedSampler
 from agentless_mini.stages.session import Subject
 from tests.benchmarks.prefill import LISTS, fresh_issue, library
 from tests.benchmarks.prefill_rounds import PatchesFirst, ScriptedAnswers, distinct_tokens, draw_rounds
+from tests.fakes.model import Script, ScriptedSampler
 from tests.stages.workbench import run
 
 

@@ -53,7 +53,7 @@ def candidates(drawn: Sequence[int]) -> list[Candidate]:
 def _outcome(patch: int) -> Patch | Rejected:
     if patch == INVALID_ANSWER:
         return Rejected(Reason.NO_EDIT, "nothing")
-    return Patch((), str(patch).encode(), str(patch))
+    return Patch(str(patch).encode(), str(patch), ())
 
 
 def _winner(some: Sequence[Candidate]) -> str:

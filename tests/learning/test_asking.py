@@ -12,10 +12,9 @@ from agentless_mini.learning.asking import in_turn, reasoning_of, synthesize, wi
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.training_settings import SynthesizeSettings
 from agentless_mini.ports import Sampler
-from agentless_mini.recording import RecordedSampler
-from agentless_mini.samplers.scripted import Script, ScriptedSampler
-from agentless_mini.store import Store
+from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.templates import load_prompts
+from tests.fakes.model import Script, ScriptedSampler, ready
 from tests.gated import GatedSampler
 from tests.learning import tiny
 
@@ -79,8 +78,9 @@ def test_a_prompt_beyond_the_window_is_not_asked() -> None:
 
 def test_a_rerun_asks_nothing(tmp_path: Path) -> None:
     with Store.open(tmp_path / "store.sqlite") as store:
-        first = explained([ROW], RecordedSampler(ScriptedSampler(Script.of(taught(ROW.answer()))), store, "scripted"))
-        assert explained([ROW], RecordedSampler(GatedSampler(), store, "scripted")) == first
+        sampler = ScriptedSampler(Script.of(taught(ROW.answer())))
+        first = explained([ROW], RecordedSampler(ready(sampler), store, "scripted"))
+        assert explained([ROW], RecordedSampler(ready(GatedSampler()), store, "scripted")) == first
 
 
 def bred(rows: list[Row], sampler: Sampler, samples: int) -> tuple[list[Row], dict[str, int]]:

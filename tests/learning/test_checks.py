@@ -9,7 +9,7 @@ from agentless_mini.edits import make_patch
 from agentless_mini.environments.work import Opened
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.learning.checks import Checks
-from agentless_mini.sandboxes.scripted import Answering, ScriptedSandbox, each_step, ended, exited, refusing
+from tests.fakes.sandbox import Answering, ScriptedSandbox, each_step, ended, exited, refusing
 from tests.learning import tiny
 
 ROW = tiny.rows(1, check="raise SystemExit(0)")[0]

@@ -1,7 +1,6 @@
 """A checkpoint as a GGUF file: llama.cpp and transformers say the same, token by token."""
 
 import asyncio
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from agentless_mini.domain import Decoding, Message, Role, SampleRequest, SamplingParams, Stage
+from agentless_mini.domain import Message, Role, SampleRequest, SamplingParams, Stage
 from agentless_mini.errors import UsageError
 from agentless_mini.learning.training_settings import GgufWeights
 from agentless_mini.ports import Sampler
-from agentless_mini.samplers.embedded import EmbeddedSampler, InProcessSettings
-from agentless_mini.serving.weights import Weights
+from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
+from agentless_mini.serving.llama_server import EmbeddedSettings, plan_embedded
+from agentless_mini.serving.process import Limits, running
 from tests.embedded_model import needed_weights
 from tests.learning import tiny
 
@@ -70,6 +70,16 @@ async def answer(sampler: Sampler) -> tuple[str, int]:
     return said[0], await sampler.count_tokens(ASKED.messages)
 
 
+async def served_answer(weights: Path, folder: Path) -> tuple[str, int]:
+    """Return the answer of llama.cpp's server on a GGUF file."""
+    plan = plan_embedded(weights, "tiny", EmbeddedSettings(context=512, parallel=1))
+    limits = Limits(start=60.0, grace=5.0)
+    async with running(plan, folder / f"{weights.stem}.log", limits, lambda phase, seconds: None) as server:
+        settings = EndpointSettings(base_url=server.base_url, model="tiny")
+        async with OpenAISampler(settings) as sampler:
+            return await answer(sampler)
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_llama_cpp_answers_as_transformers_does(tmp_path: Path, kind: str, tokenizer: Any) -> None:  # noqa: ANN401
     from agentless_mini.learning import export
@@ -85,12 +95,8 @@ def test_llama_cpp_answers_as_transformers_does(tmp_path: Path, kind: str, token
     async def both() -> None:
         async with TransformersSampler(checkpoint) as sampler:
             theirs = await answer(sampler)
-        weights = Weights(made.path, "tiny", Decoding.FREE)
-        async with EmbeddedSampler(weights, InProcessSettings(context=512)) as embedded:
-            assert await answer(embedded) == theirs
-        weights = dataclasses.replace(weights, path=small.path)
-        async with EmbeddedSampler(weights, InProcessSettings(context=512)) as embedded:
-            assert (await answer(embedded))[1] == theirs[1]
+        assert await served_answer(made.path, tmp_path) == theirs
+        assert (await served_answer(small.path, tmp_path))[1] == theirs[1]
 
     asyncio.run(both())
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.learning.rows import Row, read_rows
-from agentless_mini.samplers.scripted import Answer, Rule, Script
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_server import ScriptedServer
+from tests.fakes.model import Answer, Rule, Script
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
 from tests.learning import tiny
 
 pytestmark = pytest.mark.slow

@@ -31,7 +31,7 @@ BAD = Rejected(Reason.NO_EDIT, "nothing")
 
 def samples(normals: str) -> tuple[Candidate, ...]:
     """Return a candidate for each letter, its normal form; a dot is one that was rejected."""
-    outcomes = [BAD if one == "." else Patch((), f"{one}{at}".encode(), one) for at, one in enumerate(normals)]
+    outcomes = [BAD if one == "." else Patch(f"{one}{at}".encode(), one, ()) for at, one in enumerate(normals)]
     return tuple(Candidate("key", at, at, outcome) for at, outcome in enumerate(outcomes))
 
 
@@ -138,7 +138,7 @@ def test_nothing_drawn_is_nothing_chosen() -> None:
 def large(seed: int, n: int, tests: int, old: int) -> Prediction:
     rng = Random(seed)  # noqa: S311 - drawn again alike, not for secrets
     normals = [f"{int(rng.paretovariate(0.5)):x}" for _ in range(n)]
-    candidates = tuple(Candidate("k", at, at, Patch((), b"d", normal)) for at, normal in enumerate(normals))
+    candidates = tuple(Candidate("k", at, at, Patch(b"d", normal, ())) for at, normal in enumerate(normals))
     drafts = generated(*range(tests))
     cases = [
         *(one.outcome for one in drafts if isinstance(one.outcome, Case)),

@@ -20,7 +20,7 @@ def drawn(*letters: str) -> tuple[Candidate, ...]:
     found: list[Candidate] = []
     for number, part in enumerate(letters):
         for letter in part:
-            outcome = BAD if letter == "." else Patch((), f"{letter}{len(found)}".encode(), letter)
+            outcome = BAD if letter == "." else Patch(f"{letter}{len(found)}".encode(), letter, ())
             found.append(Candidate("key", len(found), len(found), outcome, number))
     return tuple(found)
 

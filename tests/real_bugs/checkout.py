@@ -25,6 +25,7 @@ class Answer:
 
     kind: str
     patch: Patch
+    changes: tuple[FileChange, ...]
     text: str
 
 
@@ -95,7 +96,9 @@ class Checkout:
         ]
         said = write_answer(changes)
         assert not isinstance(said, Rejected), f"{self.bug.name}, {kind}: {said}"
-        return Answer(kind, make_patch(changes, Forms()), f"The cause lies in {changes[0].path}.\n\n{said}")
+        return Answer(
+            kind, make_patch(changes, Forms()), tuple(changes), f"The cause lies in {changes[0].path}.\n\n{said}"
+        )
 
 
 def shuffled(things: Sequence[T], seed: str) -> tuple[T, ...]:

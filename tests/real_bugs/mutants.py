@@ -1,6 +1,6 @@
 """Small changes of some lines of a Python file, in a fixed order: what is left to be wrong where releases run out.
 
-Unlike `benchmarks.mutants` it keeps the file's own text, so that the patch is as small as a model's.
+The file keeps its own text, so that the patch is as small as a model's.
 """
 
 import ast

@@ -102,9 +102,9 @@ def test_the_fix_alone_fixes_and_the_tests_are_worth_what_they_should(
     )
     runs = (bug.tests, *((file.path,) for file in generated))
     written = (*checkout.judges(), *generated)
-    trials = [Trial(written, runs), Trial((*placed_files(checkout.gold().patch), *written), runs)]
+    trials = [Trial(written, runs), Trial((*placed_files(checkout.gold().changes), *written), runs)]
     wrongs = checkout.wrongs()
-    trials += [Trial((*placed_files(wrong.patch), *checkout.judges()), (bug.tests,)) for wrong in wrongs]
+    trials += [Trial((*placed_files(wrong.changes), *checkout.judges()), (bug.tests,)) for wrong in wrongs]
     (faulty, *faulty_generated), (fixed, *fixed_generated), *others = outcomes(checkout, trials, place)
     assert (faulty, fixed) == (Outcome.FAILED, Outcome.PASSED)
     assert _unlike_their_quality(bug, faulty_generated, fixed_generated) == []

@@ -21,8 +21,8 @@ from agentless_mini.domain import (
     Stage,
     Usage,
 )
-from agentless_mini.store import RunTrace, Store
-from tests.store.building import START, record, request
+from agentless_mini.record import RunTrace, Store
+from tests.record.building import START, record, request
 
 
 @dataclass(frozen=True)

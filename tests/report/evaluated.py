@@ -27,7 +27,7 @@ from agentless_mini.domain import (
     Verdict,
 )
 from agentless_mini.ranking import Method, rank
-from agentless_mini.store import (
+from agentless_mini.record import (
     AttemptRecord,
     AttemptState,
     EvalStart,
@@ -37,7 +37,7 @@ from agentless_mini.store import (
     RunStatus,
     Store,
 )
-from tests.store.building import START, patch, record, request
+from tests.record.building import START, patch, record, request
 
 EVAL = EvalStart("small", "SWE-bench/Some", "f" * 64, "model", '{"grade":"all"}', '{"amini":"0.1.0"}', 1_700_000_000.0)
 BAD = Rejected(Reason.NOT_FOUND, "no line says x = 3")

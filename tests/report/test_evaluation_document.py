@@ -22,13 +22,13 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import UsageError
 from agentless_mini.ranking import Method
+from agentless_mini.record import AttemptRecord, AttemptState, RunStatus, Store
 from agentless_mini.report.evaluation_cost import Prices
 from agentless_mini.report.evaluation_document import evaluation_document, one_instance
 from agentless_mini.report.evaluation_tables import evaluation_tables
-from agentless_mini.store import AttemptRecord, AttemptState, RunStatus, Store
+from tests.record.building import START, record, request
 from tests.report.building import shown
 from tests.report.evaluated import EVAL, Ran, draw, evaluate, grade, put_done, put_instance, put_run
-from tests.store.building import START, record, request
 
 RIGHT = Ran("one__one-1", "aab.", right="a")
 WRONG = Ran("one__one-2", "abb.", right="a", lists=(("b.py",), ("a.py",)))

@@ -5,8 +5,8 @@ import io
 from rich.console import Console
 
 from agentless_mini.domain import BoxDone, Completion, Finish, Note, Phase, Reason, Rejected, SampleDone, Stage
+from agentless_mini.record import AttemptRecord, AttemptState
 from agentless_mini.report.evaluation_progress import EvaluationProgress
-from agentless_mini.store import AttemptRecord, AttemptState
 
 SAMPLE = Completion(0, "text", Finish.STOP)
 

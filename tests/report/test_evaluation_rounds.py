@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from agentless_mini.record import AttemptRecord, AttemptState, Store
 from agentless_mini.report.evaluation_cost import Prices
 from agentless_mini.report.evaluation_curves import IN_ROUNDS, STOPPED
 from agentless_mini.report.evaluation_document import evaluation_document, evaluation_documents, one_instance
 from agentless_mini.report.evaluation_tables import evaluation_tables
-from agentless_mini.store import AttemptRecord, AttemptState, Store
+from tests.record.building import START
 from tests.report.building import shown
 from tests.report.evaluated import Ran, evaluate, put_instance
 from tests.report.test_evaluation_tables import cells, named
-from tests.store.building import START
 
 # The chosen patch by round: a (wrong), then b (right, it passes both tests).
 BETTER = Ran("i-1", "aa.bbb", right="b", tests="tu", passing=(("a", "t"), ("b", "tu")), per_round=3)

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.domain import Completion, Finish, Issue, Message, Role
+from agentless_mini.record import PromptRecord
 from agentless_mini.report import page as package
 from agentless_mini.report.evaluation_instance import run_instance
 from agentless_mini.report.page import render_page, render_run
 from agentless_mini.report.page.blocks import json_block, packed_block
-from agentless_mini.store import PromptRecord
 from tests.report.browser import Page, find_chromium, started
 from tests.report.page_documents import HOSTILE, depth, evaluation, evolution, evolved_depth, row, unknown
 from tests.report.test_verdicts import EXECUTION, REPAIRS, decided

@@ -16,6 +16,7 @@ from rich.console import Console, RenderableType
 
 from agentless_mini.domain import (
     UNTOLD,
+    Choice,
     Completion,
     Environment,
     Finish,
@@ -23,6 +24,8 @@ from agentless_mini.domain import (
     Issue,
     Localization,
     Message,
+    Patch,
+    Prediction,
     Reason,
     Rejected,
     Role,
@@ -30,15 +33,8 @@ from agentless_mini.domain import (
     Usage,
     canonical_json,
 )
-from agentless_mini.report import document as module
-from agentless_mini.report.cells import escaped
-from agentless_mini.report.document import run_document, runs_document
-from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
-from agentless_mini.store import (
+from agentless_mini.record import (
     BoxRecord,
-    ChoiceRecord,
-    PatchRecord,
-    PredictionRecord,
     PromptRecord,
     RunId,
     RunRecord,
@@ -48,10 +44,14 @@ from agentless_mini.store import (
     RunTrace,
     SampleRecord,
 )
+from agentless_mini.report import document as module
+from agentless_mini.report.cells import escaped
+from agentless_mini.report.document import run_document, runs_document
+from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
 from tests.report.test_verdicts import EXECUTION, REPAIRS, decided
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m[bold red]\u202egnp.\r\x00\ud800"
-PATCH = PatchRecord(b"diff --git a/a.py b/a.py\n-x = 1\n+x = 2\n", "abcdef0123456789", ("a.py",))
+PATCH = Patch(b"diff --git a/a.py b/a.py\n-x = 1\n+x = 2\n", "abcdef0123456789", ("a.py",))
 START = RunStart(
     "smol",
     "local",
@@ -70,9 +70,10 @@ SAMPLE = SampleRecord("k" * 64, 0, Stage.REPAIR, PROMPT.digest, Finish.STOP, Usa
 OTHER = replace(SAMPLE, index=1, order=1, outcome=replace(PATCH, normal="9876543210fedcba", diff=b"caf\xe9\n"))
 REFUSED = replace(SAMPLE, index=2, order=2, outcome=Rejected(Reason.NOT_FOUND, "no line says x = 3"))
 OPEN = replace(SAMPLE, index=3, order=None, outcome=None)
-PREDICTION = PredictionRecord(
+PREDICTION = Prediction(
     Localization((("a.py", "b.py"), ("c.py",)), (3, 1)),
-    ChoiceRecord(PATCH, 1, 2, "the earliest"),
+    (),
+    Choice(PATCH, 1, 2, "the earliest"),
     ("the tree was cut",),
 )
 TRACE = RunTrace(RUN, (LOCATED, SAMPLE, OTHER, REFUSED, OPEN), PREDICTION)
@@ -164,12 +165,12 @@ def test_a_prompt_and_an_answer_are_shown_as_they_were() -> None:
 hostile_start = replace(
     START, model=HOSTILE, instance=HOSTILE, repository=HOSTILE, issue=Issue(HOSTILE, HOSTILE), command=(HOSTILE,)
 )
-hostile_patch = PatchRecord(HOSTILE.encode("utf-8", "surrogatepass"), HOSTILE, (HOSTILE,))
+hostile_patch = Patch(HOSTILE.encode("utf-8", "surrogatepass"), HOSTILE, (HOSTILE,))
 hostile_sample = replace(SAMPLE, outcome=Rejected(Reason.MALFORMED, HOSTILE))
 HOSTILE_TRACE = RunTrace(
     replace(RUN, start=hostile_start),
     (hostile_sample, replace(SAMPLE, index=1, outcome=hostile_patch)),
-    PredictionRecord(Localization(((HOSTILE,),), (1,)), ChoiceRecord(hostile_patch, 1, 1, HOSTILE), (HOSTILE,)),
+    Prediction(Localization(((HOSTILE,),), (1,)), (), Choice(hostile_patch, 1, 1, HOSTILE), (HOSTILE,)),
 )
 VIEWS: dict[str, Callable[[], RenderableType]] = {
     "list": lambda: runs_table([RunSummary(HOSTILE_TRACE.run, 1, 1, 1)]),

@@ -7,8 +7,8 @@ import pytest
 
 from agentless_mini.domain import UNTOLD, Case, Choice, Origin, Patch, Reason, Rejected, Usage
 from agentless_mini.report.summary import summary
+from tests.record.building import patch
 from tests.report.building import Outcome, shown, trace
-from tests.store.building import patch
 
 BAD = Rejected(Reason.NO_EDIT, "nothing")
 

@@ -14,7 +14,6 @@ from agentless_mini.domain import (
     Environment,
     Execution,
     Fault,
-    FileChange,
     ImageTree,
     Origin,
     Outcome,
@@ -25,11 +24,11 @@ from agentless_mini.domain import (
     canonical_json,
 )
 from agentless_mini.ranking import Method, rank
+from agentless_mini.record import BoxRecord, RunTrace
 from agentless_mini.report.document import run_document
 from agentless_mini.report.show import run_view
 from agentless_mini.report.summary import summary
 from agentless_mini.report.verdicts import distinct
-from agentless_mini.store import BoxRecord, RunTrace
 from tests.report.building import Outcome as RunOutcome
 from tests.report.building import shown, trace
 
@@ -45,8 +44,7 @@ BEFORE = (
 
 
 def patch(normal: str, *paths: str) -> Patch:
-    changes = tuple(FileChange(path, b"x = 1\n", b"x = 2\n", "100644") for path in paths or (f"{normal}.py",))
-    return Patch(changes, f"diff {normal}\n".encode(), normal)
+    return Patch(f"diff {normal}\n".encode(), normal, paths or (f"{normal}.py",))
 
 
 def verdict(normal: str, *outcomes: Outcome, fault: Fault | None = None) -> Verdict:

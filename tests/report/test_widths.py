@@ -10,13 +10,13 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from agentless_mini.domain import Case, CaseResult, Execution, Fault, FileChange, Origin, Outcome, Patch, Verdict
+from agentless_mini.domain import Case, CaseResult, Execution, Fault, Origin, Outcome, Patch, Verdict
+from agentless_mini.record import AttemptRecord, AttemptState, RunSummary, RunTrace, Store
 from agentless_mini.report.cells import LABEL, row, table
 from agentless_mini.report.evaluation_document import evaluation_document
 from agentless_mini.report.evaluation_tables import evaluation_tables
 from agentless_mini.report.show import run_view, runs_table
 from agentless_mini.report.summary import summary
-from agentless_mini.store import AttemptRecord, AttemptState, RunSummary, RunTrace, Store
 from tests.report.building import shown
 from tests.report.evaluated import Ran, evaluate, put_instance
 from tests.report.test_verdicts import decided
@@ -31,10 +31,7 @@ FAULT = Fault("AssertionError", f"expected 12345 in {LONG} but there was nothing
 
 
 def run(folder: Path) -> RunTrace:
-    patches = [
-        Patch((FileChange(f"{LONG}/module_{at}.py", b"", b"x", "100644"),), b"+x\n" * 60, f"{at:04}")
-        for at in range(40)
-    ]
+    patches = [Patch(b"+x\n" * 60, f"{at:04}", (f"{LONG}/module_{at}.py",)) for at in range(40)]
     results = tuple(
         CaseResult(case.id, Outcome.FAIL if at % 3 else Outcome.PASS, 0.1, FAULT if at % 3 else None)
         for at, case in enumerate(CASES)

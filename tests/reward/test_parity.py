@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Completion, FileChange, Finish, Patch, Rejected
-from agentless_mini.edits import read_answer
+from agentless_mini.edits import changed_files, read_answer
 from agentless_mini.reward import Oracle, apply_diff, reward, similarity
 from tests.gitrepo import git, write_files
 from tests.reward.answers import WAYS, Problem, problem, sources
@@ -40,12 +40,12 @@ def test_what_is_rewarded_is_what_git_makes_of_the_patch(answers: list[Answered]
     became: Counter[str] = Counter()
     values = []
     for number, (_, given, outcome) in enumerate(answers):
-        value = reward(outcome, Oracle(given.oracle))
+        value = reward(outcome, Oracle(given.oracle), given.tree)
         became[outcome.reason.value if isinstance(outcome, Rejected) else "patch"] += 1
         assert (value == -1.0) == isinstance(outcome, Rejected)
         if isinstance(outcome, Patch):
             changes = applied(tmp_path, f"{number:03}", given, outcome)
-            assert changes == outcome.changes
+            assert changes == changed_files(outcome, given.tree.entries)
             assert value == similarity(changes, given.oracle)
             values.append(value)
     log.info(
@@ -75,7 +75,7 @@ def test_the_same_patches_as_unified_diffs_have_the_same_reward(answers: list[An
         if isinstance(outcome, Patch):
             again = apply_diff(outcome.diff.decode(), given.tree)
             assert isinstance(again, Patch)
-            assert again.changes == outcome.changes
+            assert (again.diff, again.normal) == (outcome.diff, outcome.normal)
             read += 1
     assert read > ANSWERS / 3
 
@@ -83,4 +83,4 @@ def test_the_same_patches_as_unified_diffs_have_the_same_reward(answers: list[An
 def test_the_right_answers_have_the_highest_reward(answers: list[Answered]) -> None:
     for way, given, outcome in answers:
         if way in {"right", "in_one_fence", "without_language", "wrapped", "whole_file"} and isinstance(outcome, Patch):
-            assert reward(outcome, Oracle(given.oracle)) == 1.0
+            assert reward(outcome, Oracle(given.oracle), given.tree) == 1.0

@@ -47,7 +47,7 @@ def answer(*blocks: str) -> str:
 
 
 def value(text: str) -> float | None:
-    return reward(read(text, TREE), ORACLE)
+    return reward(read(text, TREE), ORACLE, TREE)
 
 
 def test_edits_of_several_files_with_and_without_a_language_that_make_the_oracle_are_worth_one() -> None:
@@ -108,6 +108,6 @@ POEMS_ORACLE = Oracle([change("poem.txt", POEM, b"Roses are Red\nviolets are blu
 def test_a_unified_diff_is_worth_what_it_shares_with_the_oracle(diffs: list[str], least: float, most: float) -> None:
     outcome = read_diff(Completion(0, "".join(diffs), Finish.STOP), TREE)
     assert isinstance(outcome, Patch), outcome
-    value = reward(outcome, POEMS_ORACLE, Kind.DIFF)
+    value = reward(outcome, POEMS_ORACLE, TREE, Kind.DIFF)
     assert value is not None
     assert least <= value <= most

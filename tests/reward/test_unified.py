@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentless_mini.domain import Completion, FileChange, FileKind, Finish, Patch, Reason, Rejected, SourceFile
-from agentless_mini.edits import Forms, Tree, make_patch
+from agentless_mini.edits import Forms, Tree, changed_files, make_patch
 from agentless_mini.reward import Kind, Oracle, apply_diff, read_diff, reward
 from tests.edit_cases import git_applied, snapshot
 from tests.gitrepo import git
@@ -111,8 +111,9 @@ REJECTED = [
 def test_a_diff_becomes_a_patch(answer: str, expected: dict[str, bytes | None]) -> None:
     outcome = said(answer)
     assert isinstance(outcome, Patch), outcome
-    assert {change.path: change.after for change in outcome.changes} == expected
-    assert reward(outcome, Oracle(outcome.changes), Kind.DIFF) == 1.0
+    changes = changed_files(outcome, TREE.entries)
+    assert {change.path: change.after for change in changes} == expected
+    assert reward(outcome, Oracle(changes), TREE, Kind.DIFF) == 1.0
 
 
 @pytest.mark.parametrize(("answer", "reason"), [case[1:] for case in REJECTED], ids=[case[0] for case in REJECTED])
@@ -121,7 +122,7 @@ def test_what_is_no_diff_of_the_tree_is_worth_minus_one(answer: str, reason: Rea
     assert isinstance(outcome, Rejected)
     assert outcome.reason is reason
     assert "\n" not in outcome.detail
-    assert reward(outcome, Oracle([FileChange("a.py", FILES["a.py"], CHANGED, "100644")]), Kind.DIFF) == -1.0
+    assert reward(outcome, Oracle([FileChange("a.py", FILES["a.py"], CHANGED, "100644")]), TREE, Kind.DIFF) == -1.0
 
 
 LONG = "".join(f"{number}\n" for number in range(20_000))
@@ -165,12 +166,13 @@ def test_a_patch_of_inference_is_read_back(old: list[str], new: list[str], is_op
     change = FileChange("t.txt", before.encode(), after.encode(), "100644")
     if before != after and before and after:
         diff = make_patch([change], Forms()).diff.decode()
-        outcome = apply_diff(diff, Tree.of(snapshot({"t.txt": before.encode()})))
+        tree = Tree.of(snapshot({"t.txt": before.encode()}))
+        outcome = apply_diff(diff, tree)
         if isinstance(outcome, Rejected):
             assert outcome.reason is Reason.NO_EFFECT
             assert [line for line in old if line.strip()] == [line for line in new if line.strip()]
         else:
-            assert outcome.changes == (change,)
+            assert changed_files(outcome, tree.entries) == (change,)
 
 
 @pytest.mark.parametrize("path", ["caf\u00e9 \u8336.txt", 'a"b.txt', "a c/d e.txt"])
@@ -179,7 +181,7 @@ def test_a_path_that_git_quotes_is_read_back(path: str, before: bytes | None, af
     patch = make_patch([FileChange(path, before, after, "100644")], Forms())
     outcome = apply_diff(patch.diff.decode(), Tree.of(snapshot({} if before is None else {path: before})))
     assert isinstance(outcome, Patch), outcome
-    assert outcome.changes == patch.changes
+    assert outcome == patch
 
 
 @pytest.mark.parametrize("path", [r"a\b.txt", r"\377.txt", r"\303.txt"])
@@ -212,6 +214,6 @@ def test_any_text_of_a_diffs_pieces_is_read(repository: Path, text: str) -> None
     for answer in (text, f"--- a/same.txt\n+++ b/same.txt\n@@ -1,2 +1,2 @@\n x\n-y\n+Y\n{text}"):
         outcome = said(answer)
         if isinstance(outcome, Patch):
-            expected = FILES | {change.path: change.after for change in outcome.changes}
+            expected = FILES | {change.path: change.after for change in changed_files(outcome, TREE.entries)}
             applied = git_applied(repository, FILES, outcome.diff)
             assert applied == {path: data for path, data in expected.items() if data is not None}

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from agentless_mini.domain import Completion, FileChange, FileKind, Finish, Patch, Reason, Rejected, SourceFile
-from agentless_mini.edits import Tree, read_answer
+from agentless_mini.edits import Tree, changed_files, read_answer
 from agentless_mini.reward import (
     COSTS,
     Kind,
@@ -137,10 +137,11 @@ OF_TESTS = {Reason.NO_TEST, Reason.NOT_REPRODUCED, Reason.OTHER_FAULT, Reason.SU
 def test_a_patch_has_its_similarity(answer: str, oracle: list[FileChange], expected: Fraction) -> None:
     outcome = read(answer, TREE)
     assert isinstance(outcome, Patch), outcome
-    value = reward(outcome, Oracle(oracle))
+    value = reward(outcome, Oracle(oracle), TREE)
     assert value == pytest.approx(float(expected), abs=1e-15)
-    assert value == reward(outcome, Oracle(oracle), Kind.DIFF) == similarity(outcome.changes, oracle)
-    assert reward(outcome, Oracle(oracle), Kind.DISCRETE) == float(expected == 1)
+    assert value == reward(outcome, Oracle(oracle), TREE, Kind.DIFF)
+    assert value == similarity(changed_files(outcome, TREE.entries), oracle)
+    assert reward(outcome, Oracle(oracle), TREE, Kind.DISCRETE) == float(expected == 1)
     assert format_penalty(outcome) == 0.0
 
 
@@ -149,33 +150,33 @@ def test_a_rejected_answer_is_worth_minus_one(answer: str, reason: Reason) -> No
     outcome = read(answer, TREE)
     assert isinstance(outcome, Rejected)
     assert outcome.reason is reason
-    assert {reward(outcome, Oracle([A]), kind) for kind in (Kind.SIMILARITY, Kind.DISCRETE, Kind.DIFF)} == {-1.0}
+    assert {reward(outcome, Oracle([A]), TREE, kind) for kind in (Kind.SIMILARITY, Kind.DISCRETE, Kind.DIFF)} == {-1.0}
     assert format_penalty(outcome) == 1.0
 
 
 def test_an_answer_cut_off_by_the_token_limit_is_worth_minus_one() -> None:
     outcome = read_answer(Completion(0, fenced(RIGHT), Finish.LENGTH), TREE)
-    assert reward(outcome, Oracle([A])) == -1.0
+    assert reward(outcome, Oracle([A]), TREE) == -1.0
 
 
 def test_an_answer_that_the_server_withheld_has_no_reward() -> None:
     outcome = read_answer(Completion(0, fenced(RIGHT), Finish.FILTER), TREE)
-    assert reward(outcome, Oracle([A])) is None
+    assert reward(outcome, Oracle([A]), TREE) is None
     assert format_penalty(outcome) == 0.0
 
 
 def test_every_reason_is_an_answers_own_fault_or_has_no_reward() -> None:
     assert COSTS.keys() | OF_TESTS | {Reason.WITHHELD} == {*Reason}
     for reason in Reason:
-        assert (reward(Rejected(reason, ""), Oracle([A])) == -1.0) == (reason in COSTS)
+        assert (reward(Rejected(reason, ""), Oracle([A]), TREE) == -1.0) == (reason in COSTS)
 
 
 def test_without_a_change_to_compare_with_there_is_no_reward() -> None:
     unchanged = change("b.py", b"y = 1\n")
     assert not Oracle([unchanged])
     for oracle in (Oracle([]), Oracle([unchanged])):
-        assert reward(read(fenced(RIGHT), TREE), oracle) is None
-        assert reward(read("", TREE), oracle) is None
+        assert reward(read(fenced(RIGHT), TREE), oracle, TREE) is None
+        assert reward(read("", TREE), oracle, TREE) is None
     assert similarity([], []) == 1.0
     assert similarity([A], []) == similarity([], [A]) == 0.0
 

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from agentless_mini.domain import RewardModel, ScoreRequest, ScoreRoute
 from agentless_mini.samplers.connection import Patience
 from agentless_mini.samplers.scoring import HttpScorer, ScorerSettings
-from agentless_mini.samplers.scripted import Script
-from agentless_mini.samplers.scripted_protocol import ServedModel
+from tests.fakes.model import Script
+from tests.fakes.protocol import ServedModel
 from tests.samplers.contract import run
 from tests.samplers.scorer_contract import RULES, SCORES
 from tests.samplers.served import Clock

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 
 from agentless_mini.domain import RewardModel, ScoreRequest
 from agentless_mini.ports import Scorer
-from agentless_mini.samplers.scripted_scores import ScoreRule
+from tests.fakes.model import ScoreRule
 from tests.samplers.contract import run
 
 RULES = (

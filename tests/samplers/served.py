@@ -10,9 +10,9 @@ from agentless_mini.domain import Completion, ModelCard, SampleRequest
 from agentless_mini.errors import AminiError
 from agentless_mini.samplers.connection import Patience
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
-from agentless_mini.samplers.scripted import Script
-from agentless_mini.samplers.scripted_protocol import Dialect, ServedModel
-from agentless_mini.samplers.scripted_server import ScriptedServer
+from tests.fakes.model import Script
+from tests.fakes.protocol import Dialect, ServedModel
+from tests.fakes.server import ScriptedServer
 from tests.samplers.contract import ask, collect, run, until_error
 
 TEXTS = ["zero answer", "one answer, longer than the others", "two", "three answers here"]

@@ -12,9 +12,9 @@ from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, Server
 from agentless_mini.samplers.connection import LONGEST_BACKOFF, Patience
 from agentless_mini.samplers.draws import Slots
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
-from agentless_mini.samplers.scripted_faults import Fault, FaultKind
-from agentless_mini.samplers.scripted_protocol import Dialect
-from agentless_mini.samplers.scripted_server import ScriptedServer
+from tests.fakes.faults import Fault, FaultKind
+from tests.fakes.protocol import Dialect
+from tests.fakes.server import ScriptedServer
 from tests.samplers.contract import ask, collect, run, until_error
 from tests.samplers.served import SCRIPT, TEXTS, Clock, card, draw, draw_until_error, served, texts, using
 

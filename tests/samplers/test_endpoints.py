@@ -12,10 +12,10 @@ import pytest
 from agentless_mini.domain import Decoding, Message, ModelCard, Role
 from agentless_mini.errors import ModelError, ModelUnknown, ServerFailed
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
-from agentless_mini.samplers.scripted import count_pieces
-from agentless_mini.samplers.scripted_faults import CHAT, Fault, FaultKind
-from agentless_mini.samplers.scripted_protocol import Dialect
-from agentless_mini.samplers.scripted_server import ScriptedServer
+from tests.fakes.faults import CHAT, Fault, FaultKind
+from tests.fakes.model import count_pieces
+from tests.fakes.protocol import Dialect
+from tests.fakes.server import ScriptedServer
 from tests.samplers.contract import run
 from tests.samplers.served import Clock, card, draw, served, using
 

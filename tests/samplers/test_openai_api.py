@@ -18,9 +18,9 @@ from agentless_mini.grammar import edit_grammar
 from agentless_mini.ports import Sampler
 from agentless_mini.samplers.connection import Address, Connection, Patience
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
-from agentless_mini.samplers.scripted import Answer, Rule, Script, count_pieces
-from agentless_mini.samplers.scripted_protocol import Dialect
-from agentless_mini.samplers.scripted_server import ScriptedServer
+from tests.fakes.model import Answer, Rule, Script, count_pieces
+from tests.fakes.protocol import Dialect
+from tests.fakes.server import ScriptedServer
 from tests.samplers.contract import SamplerContract, ask, collect, run
 from tests.samplers.scored import answering
 from tests.samplers.served import TEXTS, draw, from_seed_0, opened, served, texts, using

@@ -17,9 +17,9 @@ from agentless_mini.errors import AminiError, ServerFailed, boundary
 from agentless_mini.samplers import failures
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
 from agentless_mini.samplers.refusals import Habits, Part, folded, refused, without
-from agentless_mini.samplers.scripted_faults import Fault, FaultKind
-from agentless_mini.samplers.scripted_protocol import Dialect, ServedModel
-from agentless_mini.samplers.scripted_server import ScriptedServer
+from tests.fakes.faults import Fault, FaultKind
+from tests.fakes.protocol import Dialect, ServedModel
+from tests.fakes.server import ScriptedServer
 from tests.samplers.contract import collect, run
 from tests.samplers.served import SCRIPT, TEXTS, draw_until_error, from_seed_0, served, texts
 

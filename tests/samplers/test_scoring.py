@@ -15,9 +15,9 @@ from agentless_mini.domain import RewardModel, ScoreRoute
 from agentless_mini.errors import ModelUnknown, ServerFailed, ServerUnreachable, UsageError
 from agentless_mini.ports import Scorer
 from agentless_mini.samplers.scoring import HttpScorer, ScorerSettings
-from agentless_mini.samplers.scripted_faults import Fault, FaultKind
-from agentless_mini.samplers.scripted_protocol import Dialect
-from agentless_mini.samplers.scripted_server import ScriptedServer
+from tests.fakes.faults import Fault, FaultKind
+from tests.fakes.protocol import Dialect
+from tests.fakes.server import ScriptedServer
 from tests.samplers.contract import run
 from tests.samplers.scored import SERVED, asking, opened, score
 from tests.samplers.scorer_contract import SCORES, ScorerContract

@@ -10,8 +10,8 @@ from agentless_mini.domain import ScoreRoute
 from agentless_mini.errors import AminiError, ServerFailed, UsageError
 from agentless_mini.samplers.connection import Address
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
-from agentless_mini.samplers.scripted_faults import Fault, FaultKind
-from agentless_mini.samplers.scripted_server import ScriptedServer
+from tests.fakes.faults import Fault, FaultKind
+from tests.fakes.server import ScriptedServer
 from tests.samplers.contract import run
 from tests.samplers.scored import SERVED, answering, asking, score
 from tests.samplers.served import Clock

@@ -6,8 +6,8 @@ import pytest
 
 from agentless_mini.samplers.connection import Patience
 from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
-from agentless_mini.samplers.scripted_faults import Fault, FaultKind
-from agentless_mini.samplers.scripted_server import ScriptedServer
+from tests.fakes.faults import Fault, FaultKind
+from tests.fakes.server import ScriptedServer
 from tests.samplers.contract import run, until_error
 from tests.samplers.served import Clock, from_seed_0, served
 

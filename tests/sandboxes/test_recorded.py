@@ -9,16 +9,15 @@ import pytest
 
 from agentless_mini.domain import Issue, Job, JobResult
 from agentless_mini.ports import Sandbox
-from agentless_mini.recorded_sandbox import LazySandbox, RecordedSandbox, TracedSandbox
+from agentless_mini.record import RecordedSandbox, RunStart, Store
 from agentless_mini.sandboxes.packs import Pack
-from agentless_mini.store import RunStart, Store
 from tests.sandboxes.bench import Bench
 from tests.sandboxes.contract import SandboxContract
 
 START = RunStart("scripted", "contract", "project", "c", "t", Issue("It fails."))
 
 
-class SecondTime(TracedSandbox):
+class SecondTime(RecordedSandbox):
     """Runs every job once before it answers: what it answers is a replay."""
 
     async def run(self, job: Job) -> JobResult:
@@ -26,24 +25,19 @@ class SecondTime(TracedSandbox):
         return await super().run(job)
 
 
-def recording(bench: Bench, folder: Path, outermost: type[TracedSandbox]) -> Bench:
+def recording(bench: Bench, folder: Path, kind: type[RecordedSandbox]) -> Bench:
     @asynccontextmanager
     async def opening(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sandbox]:
         async with bench.opening(packs, boxes) as inner:
-
-            async def start() -> Sandbox:
-                return inner
-
             with Store.open(folder / "store.db") as store:
-                recorded = RecordedSandbox(LazySandbox(start), store)
-                yield outermost(recorded, store, store.runs.begin(START))
+                yield kind(inner, store, store.runs.begin(START))
 
     return replace(bench, opening=opening)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("outermost", [TracedSandbox, SecondTime])
+@pytest.mark.parametrize("kind", [RecordedSandbox, SecondTime])
 class TestRecorded(SandboxContract):
     @pytest.fixture
-    def bench(self, local_bench: Bench, tmp_path: Path, outermost: type[TracedSandbox]) -> Bench:
-        return recording(local_bench, tmp_path, outermost)
+    def bench(self, local_bench: Bench, tmp_path: Path, kind: type[RecordedSandbox]) -> Bench:
+        return recording(local_bench, tmp_path, kind)

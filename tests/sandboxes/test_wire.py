@@ -21,7 +21,6 @@ from agentless_mini.domain import (
     ImageTree,
     Job,
     PackedTree,
-    Patch,
     PlacedFile,
     Step,
     placed_files,
@@ -146,7 +145,7 @@ def test_a_key_changes_with_all_that_a_job_depends_on_and_nothing_else() -> None
 
 def test_a_patch_is_placed_file_by_file() -> None:
     changes = (FileChange("a", b"1", b"2", "100755"), FileChange("b", b"1", None, "100644"))
-    assert placed_files(Patch(changes, b"", "")) == (PlacedFile("a", b"2", "100755"), PlacedFile("b", None, "100644"))
+    assert placed_files(changes) == (PlacedFile("a", b"2", "100755"), PlacedFile("b", None, "100644"))
 
 
 def test_the_program_of_a_box_is_python_3_7() -> None:

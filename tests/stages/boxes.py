@@ -19,8 +19,8 @@ from agentless_mini.domain import (
     StepResult,
 )
 from agentless_mini.ports import Sandbox
-from agentless_mini.sandboxes.scripted import Answering, ScriptedSandbox, exited
 from agentless_mini.stages.bench import Bench
+from tests.fakes.sandbox import Answering, ScriptedSandbox, exited
 
 PYTEST = Harness(Runner.PYTEST, ("python", "-m", "pytest"))
 PLACE = Place(Environment("here"), PackedTree("d" * 64))

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from agentless_mini.domain import Candidate, Localization, ModelCard, Note, Patch, SampleRequest, Stage
-from agentless_mini.samplers.scripted import Answer, Rule, Script, ScriptedSampler
 from agentless_mini.stages.evolve import BestFirst, Evolution, EvolveSettings, evolve
 from agentless_mini.stages.repair import RepairSettings
+from tests.fakes.model import Answer, Rule, Script, ScriptedSampler
 from tests.stages.workbench import Bench, edit, run, shop, subject
 
 CARD = ModelCard("scripted", 8192)

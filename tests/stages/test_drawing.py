@@ -20,9 +20,9 @@ from agentless_mini.domain import (
     Stage,
 )
 from agentless_mini.edits import Marks, Matching, Tree
-from agentless_mini.samplers.scripted import Script, ScriptedSampler
 from agentless_mini.stages import drawing
 from agentless_mini.stages.drawing import Drawn, Draws
+from tests.fakes.model import Script, ScriptedSampler
 from tests.stages.workbench import FIX, NONSENSE, WRONG, Bench, run, shop
 
 NO_EDIT = Rejected(Reason.NO_EDIT, "no")

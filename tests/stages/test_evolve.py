@@ -8,11 +8,10 @@ import pytest
 
 from agentless_mini.domain import Candidate, ModelCard, Stage, StageStarted
 from agentless_mini.errors import ServerFailed
-from agentless_mini.recording import RecordedSampler
-from agentless_mini.samplers.scripted import Outage, ScriptedSampler
+from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.stages.evolve import Evolution, EvolveSettings, Selecting, evolve
 from agentless_mini.stages.repair import RepairSettings, repair
-from agentless_mini.store import Store
+from tests.fakes.model import Outage, ScriptedSampler, ready
 from tests.stages.evolving import CARD, ONE, TWO, Evolving, best, evolved, script, start, starts
 from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, subject
 
@@ -168,7 +167,7 @@ def test_a_run_that_failed_in_a_later_round_asks_only_for_what_is_missing(tmp_pa
     settings = Evolution(RepairSettings(samples=6), EvolveSettings(rounds=3, seed=1))
 
     def brought(sampler: ScriptedSampler, store: Store) -> tuple[Candidate, ...]:
-        session = Bench(RecordedSampler(sampler, store, "scripted")).session
+        session = Bench(RecordedSampler(ready(sampler), store, "scripted")).session
         return run(evolve(subject(shop()), ONE, session, settings, None))
 
     def asked(sampler: ScriptedSampler) -> list[tuple[str, int]]:

@@ -5,9 +5,9 @@ import pytest
 from agentless_mini.domain import Localization, Message, ModelCard, Note, Patch, Reason, Rejected
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.samplers.endpoints import estimate
-from agentless_mini.samplers.scripted import Script, ScriptedSampler
 from agentless_mini.stages.evolve import Evolution, EvolveSettings, evolve
 from agentless_mini.stages.repair import RepairSettings
+from tests.fakes.model import Script, ScriptedSampler
 from tests.stages.evolving import CARD, Evolving, added, best, evolved, script, start, starts
 from tests.stages.workbench import FIX, NONSENSE, Bench, edit, run, shop, subject, text_file
 

@@ -23,8 +23,8 @@ from agentless_mini.domain import (
     StepResult,
 )
 from agentless_mini.errors import EnvironmentFailed, UsageError
-from agentless_mini.sandboxes.scripted import Answering, each_step, exited, refusing
 from agentless_mini.stages.given import GivenSettings, NamedCase, confirm, given_cases
+from tests.fakes.sandbox import Answering, each_step, exited, refusing
 from tests.stages.boxes import PASSES, PYTEST, Said, bench, fails, recording
 from tests.stages.workbench import ISSUE, run, shop, text_file
 

@@ -18,8 +18,8 @@ from agentless_mini.domain import (
     StageStarted,
 )
 from agentless_mini.errors import ContextTooSmall, ServerFailed, UsageError
-from agentless_mini.samplers.scripted import Outage, Script, ScriptedSampler
 from agentless_mini.stages.localize import LocalizeSettings, given, localize
+from tests.fakes.model import Outage, Script, ScriptedSampler
 from tests.stages.workbench import ISSUE, Bench, run, shop, subject, text_file
 
 CARD = ModelCard("scripted", 8192)

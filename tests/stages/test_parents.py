@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.context import Gauge, without_middle
-from agentless_mini.domain import Candidate, FileChange, Patch, Reason, Rejected
+from agentless_mini.domain import Candidate, Patch, Reason, Rejected
 from agentless_mini.prompts import Attempt
 from agentless_mini.stages.drawing import Drawn
 from agentless_mini.stages.parents import (
@@ -37,7 +37,7 @@ def drawn_of(of: list[list[str]]) -> list[Drawn]:
 def outcome(normal: str) -> Patch | Rejected:
     if not normal:
         return Rejected(Reason.NO_EDIT, "it says nothing")
-    return Patch((FileChange("a.py", b"", b"x", "100644"),), b"+" + normal.encode() + b"\n", normal)
+    return Patch(b"+" + normal.encode() + b"\n", normal, ("a.py",))
 
 
 def normals(parents: tuple[Drawn, ...]) -> list[str]:
@@ -127,5 +127,5 @@ def test_what_is_shown_of_an_answer_and_its_problem_is_bounded() -> None:
 
 
 def test_a_patch_that_is_no_text_is_shown_escaped() -> None:
-    patch = Patch((FileChange("a.py", b"", b"x", "100644"),), b"+caf\xe9 \xc3\xa9\n", "n")
+    patch = Patch(b"+caf\xe9 \xc3\xa9\n", "n", ("a.py",))
     assert attempts_of([Drawn(Candidate("k", 0, 0, patch), "")]) == (Attempt("+caf\\xe9 é\n"),)

@@ -24,8 +24,8 @@ from agentless_mini.domain import (
     StepResult,
 )
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.sandboxes.scripted import Answering, exited, refusing
 from agentless_mini.stages.regress import FILES_AT_ONCE, RegressSettings, regress
+from tests.fakes.sandbox import Answering, exited, refusing
 from tests.stages.boxes import bench
 from tests.stages.workbench import run, shop, text_file
 from tests.testing.boxes import Boxes

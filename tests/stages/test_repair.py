@@ -8,11 +8,10 @@ import pytest
 
 from agentless_mini.domain import Candidate, Decoding, Localization, ModelCard, Note, Patch, Reason, Rejected, Snapshot
 from agentless_mini.errors import ContextTooSmall
-from agentless_mini.recording import RecordedSampler
-from agentless_mini.samplers.scripted import Script, ScriptedSampler
+from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.stages.repair import RepairSettings, repair
 from agentless_mini.stopping import decided
-from agentless_mini.store import Store
+from tests.fakes.model import Script, ScriptedSampler, ready
 from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, subject, text_file
 
 CARD = ModelCard("scripted", 8192)
@@ -260,7 +259,7 @@ def test_a_bounded_run_is_replayed_from_the_record(tmp_path: Path) -> None:
 
         def brought() -> tuple[int, int]:
             sampler = ScriptedSampler(Script.of(FIX, WRONG, FIX), CARD)
-            session = Bench(RecordedSampler(sampler, store, "scripted")).session
+            session = Bench(RecordedSampler(ready(sampler), store, "scripted")).session
             return len(run(repair(subject(shop()), TWO, session, settings))), len(sampler.requests)
 
         first, second = brought(), brought()

@@ -28,9 +28,9 @@ from agentless_mini.domain import (
     StageStarted,
 )
 from agentless_mini.errors import ContextTooSmall, EnvironmentFailed, ServerFailed
-from agentless_mini.samplers.scripted import Outage, Script, ScriptedSampler
-from agentless_mini.sandboxes.scripted import Answering, refusing
 from agentless_mini.stages.reproduce import ReproduceSettings, draft_cases, reproduce
+from tests.fakes.model import Outage, Script, ScriptedSampler
+from tests.fakes.sandbox import Answering, refusing
 from tests.stages.boxes import PASSES, PYTEST, Said, bench, fails, recording
 from tests.stages.workbench import ISSUE, Bench, run, shop, subject, text_file
 

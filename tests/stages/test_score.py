@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import FileChange, Issue, Patch, RewardModel, ScoreRoute
+from agentless_mini.domain import Issue, Patch, RewardModel, ScoreRoute
 from agentless_mini.errors import ServerFailed
 from agentless_mini.prompts import Prompts
-from agentless_mini.samplers.scripted_scores import ScoreRule, ScriptedScorer
 from agentless_mini.stages.score import LONGEST, answer_text, scoring_of
 from agentless_mini.templates import load_prompts
+from tests.fakes.model import ScoreRule, ScriptedScorer
 from tests.samplers.contract import run
 
 ISSUE = Issue("\nThe total leaves out the first price.\n\n", "issue.md")
@@ -30,7 +30,7 @@ def scored(
 
 
 def patch(normal: str, diff: bytes) -> Patch:
-    return Patch((FileChange("a.py", b"", b"x", "100644"),), diff, normal)
+    return Patch(diff, normal, ("a.py",))
 
 
 def test_each_normal_form_is_scored_once_by_its_first_patch() -> None:

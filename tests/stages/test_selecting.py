@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from agentless_mini.domain import Candidate, FileChange, Issue, Patch, Reason, Rejected
+from agentless_mini.domain import Candidate, Issue, Patch, Reason, Rejected
 from agentless_mini.errors import UsageError
 from agentless_mini.pipeline import ChainSettings
 from agentless_mini.ranking import Method, rank
-from agentless_mini.samplers.scripted import Script, ScriptedSampler
 from agentless_mini.stages.evolve import BestFirst
 from agentless_mini.stages.selecting import by_execution, by_reward
 from agentless_mini.stages.session import Session
 from agentless_mini.stages.trials import Trials
+from tests.fakes.model import Script, ScriptedSampler
 from tests.stages import trying as trials
 from tests.stages import workbench
 from tests.stages.workbench import ISSUE, run
@@ -34,7 +34,7 @@ def best(select: BestFirst, drawn: Sequence[Candidate]) -> list[str]:
 
 
 def patch(normal: str) -> Patch:
-    return Patch((FileChange("shop/cart.py", b"", b"x", "100644"),), normal.encode(), normal)
+    return Patch(normal.encode(), normal, ("shop/cart.py",))
 
 
 class Judge:

@@ -7,8 +7,8 @@ import pytest
 from agentless_mini.context import Gauge
 from agentless_mini.domain import Message, Role
 from agentless_mini.errors import ContextTooSmall, ServerFailed
-from agentless_mini.samplers.scripted import Script, ScriptedSampler
 from agentless_mini.stages.session import Draft, answer_room, fit_prompt, together
+from tests.fakes.model import Script, ScriptedSampler
 from tests.stages.workbench import run
 
 

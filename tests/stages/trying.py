@@ -1,6 +1,7 @@
 """Boxes that tests of trials run in: patches are told apart by a number, and a patch to 13 fails every test."""
 
 import json
+from dataclasses import replace
 
 from agentless_mini.domain import (
     Candidate,
@@ -14,11 +15,12 @@ from agentless_mini.domain import (
     Reason,
     Rejected,
 )
+from agentless_mini.edits import Forms, make_patch
 from agentless_mini.errors import AminiError
 from agentless_mini.stages.regress import RegressSettings
 from agentless_mini.stages.trials import Trials
 from tests.stages import boxes
-from tests.stages.workbench import CART, run, shop, text_file
+from tests.stages.workbench import run, shop, text_file
 
 SHOWS_IT = Case("tests/test_new.py::test_it", Origin.GENERATED, "tests/test_new.py", b"def test_it(): ...\n")
 GIVEN = Case("tests/test_new.py::test_own", Origin.GIVEN, "tests/test_new.py", SHOWS_IT.data)
@@ -39,8 +41,8 @@ def tax(value: int) -> Patch:
 
 
 def patch(path: str, text: str, normal: str) -> Patch:
-    before = CART.encode() if path == "shop/cart.py" else b"RATE = 0.2\n"
-    return Patch((FileChange(path, before, text.encode(), "100644"),), text.encode(), normal)
+    before = {file.path: file.data for file in TREE.files}.get(path)
+    return replace(make_patch([FileChange(path, before, text.encode(), "100644")], Forms()), normal=normal)
 
 
 def candidates(*outcomes: Patch | None) -> list[Candidate]:

@@ -3,6 +3,7 @@
 import pytest
 
 from agentless_mini.domain import Harness, PlacedFile, Runner
+from agentless_mini.edits import changed_files
 from agentless_mini.errors import UsageError
 from agentless_mini.testing import guards, harness_of
 from agentless_mini.testing.commands import command_for
@@ -100,7 +101,7 @@ AFTER: dict[str, str | None] = {
 
 def test_what_a_patch_does_to_tests_is_undone() -> None:
     snapshot = tree(BEFORE)
-    placed = guards(snapshot, patch_of(snapshot, AFTER))
+    placed = guards(snapshot, changed_files(patch_of(snapshot, AFTER), snapshot.by_path()))
     left = {"shop/cart.py", "shop/more.py", "setup.cfg"}
     assert {file.path for file in placed} == set(AFTER) - left
     back = {file.path: file.data for file in placed if file.data is not None}
@@ -110,4 +111,4 @@ def test_what_a_patch_does_to_tests_is_undone() -> None:
 def test_in_a_tool_for_tests_only_what_is_beyond_doubt_is_undone() -> None:
     snapshot = tree({"src/_pytest/test_a.py": "old\n"}, name="pytest")
     patch = patch_of(snapshot, {"src/_pytest/test_a.py": "new\n", "src/_pytest/new.py": "n\n", "conftest.py": "n\n"})
-    assert guards(snapshot, patch) == (PlacedFile("conftest.py", None),)
+    assert guards(snapshot, changed_files(patch, snapshot.by_path())) == (PlacedFile("conftest.py", None),)

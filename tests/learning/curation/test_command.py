@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.learning.rows import RowFile
-from agentless_mini.samplers.scripted import Answer, Rule, Script
-from agentless_mini.samplers.scripted_protocol import ServedModel
-from agentless_mini.samplers.scripted_server import ScriptedServer
 from tests.commands.running import Home, one_sentence
 from tests.evaluation.cluster_nodes import ray_nodes
+from tests.fakes.model import Answer, Rule, Script
+from tests.fakes.protocol import ServedModel
+from tests.fakes.server import ScriptedServer
 from tests.learning.curation.test_curation import many
 from tests.learning.curation.world import FIXED, World, issue_event, pull_event, rows_of, small_world
 

@@ -15,11 +15,10 @@ from agentless_mini.learning.curation.relevance import (
     WithoutModel,
     quiet_session,
 )
-from agentless_mini.recording import RecordedSampler
-from agentless_mini.samplers.scripted import Script, ScriptedSampler
+from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.stages.localize import LocalizeSettings
-from agentless_mini.store import Store
 from agentless_mini.templates import load_prompts
+from tests.fakes.model import Script, ScriptedSampler, ready
 from tests.gitrepo import commit_all, git, make_repository, write_files
 
 FILES = {
@@ -132,7 +131,7 @@ def test_a_model_is_asked_once_and_recorded(tmp_path: Path) -> None:
     asked, sampler = wish(tmp_path), ScriptedSampler(Script.of("```\nhalf.py\nother.py\ndouble.py\n```"))
     for _ in range(2):
         with Store.open(tmp_path / "store.sqlite") as store, asyncio.Runner() as runner:
-            session = quiet_session(RecordedSampler(sampler, store, "scripted"), load_prompts(None))
+            session = quiet_session(RecordedSampler(ready(sampler), store, "scripted"), load_prompts(None))
             found = SampledRelevance(session, LocalizeSettings(samples=1), 2, runner)
             assert found(asked) == ("other.py", "double.py")
     assert len(sampler.requests) == 1

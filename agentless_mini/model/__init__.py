@@ -1,0 +1,1 @@
+"""Models: what asks them and what runs them."""

@@ -1,0 +1,295 @@
+"""`Store`: the effects already paid for, looked up by what was asked.
+
+Samples and sandbox runs have tables of their own, which runs are joined with. Everything else is a `Kind` of value by
+key. A failure has no method here, so it is never recorded.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from agentless_mini.domain import (
+    Completion,
+    Decoding,
+    EditTask,
+    Excerpt,
+    Finish,
+    Job,
+    JobResult,
+    Message,
+    ModelCard,
+    Role,
+    SampleRequest,
+    ShownFile,
+    canonical_json,
+    plain,
+)
+from agentless_mini.errors import UsageError
+from agentless_mini.record.database import Database, Waiting, named, text
+from agentless_mini.record.evaluations import EvalLog
+from agentless_mini.record.packing import job_result, job_values, pack, read_usage, result_values, unpack, usage_values
+from agentless_mini.record.records import PromptRecord
+from agentless_mini.record.runs import RunLog
+from agentless_mini.record.schema import MIGRATIONS
+
+V = TypeVar("V")
+
+
+class Store:
+    """An open store, to be used from one thread. Each `put_...` has reached the file when it returns.
+
+    Every method raises `StoreError` if the file cannot be used.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """Use an open database; `open` and `open_readonly` make one."""
+        self._database = database
+        self.runs = RunLog(database)
+        self.evals = EvalLog(database)
+
+    @classmethod
+    def open(cls, path: Path, waiting: Waiting | None = None) -> Self:
+        """Open the store for a run, for this process alone, and make it if it is missing.
+
+        Runs that a killed process left open are marked as interrupted. While another process has it, `waiting` is told
+        so and its end is waited for; without `waiting` that raises `StoreBusy`. Raises `StoreError` if it cannot be
+        used: no permission, full disk, damaged, another program's, a newer amini's.
+        """
+        store = cls(Database.create(path, MIGRATIONS, waiting))
+        store.runs.close_abandoned()
+        return store
+
+    @classmethod
+    def open_readonly(cls, path: Path) -> Self:
+        """Open the store to look at, also while a run is using it. Raises `StoreError` if there is none."""
+        return cls(Database.view(path, MIGRATIONS))
+
+    def __enter__(self) -> Self:
+        """Return the open store."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and let other runs use it."""
+        self._database.close()
+
+    # --- samples -----------------------------------------------------------------------------------------------------
+
+    def recorded(self, key: str) -> frozenset[int]:
+        """Return the indices of the samples that are there of a request."""
+        rows = self._database.read("SELECT idx FROM samples WHERE key = ?", (key,))
+        return frozenset(index for (index,) in rows)
+
+    def get_sample(self, key: str, index: int) -> Completion | None:
+        """Return a sample of the request with this key, or None where it is still owed."""
+        return next(self.replay(key, (index,)), None)
+
+    def replay(self, key: str, indices: Iterable[int]) -> Iterator[Completion]:
+        """Yield those of the samples that are there, in the order given, each read when it is its turn."""
+        for index in indices:
+            rows = self._database.read(
+                "SELECT text, finish, reasoning, prompt_tokens, cached_tokens, completion_tokens, untold"
+                " FROM samples WHERE key = ? AND idx = ?",
+                (key, index),
+            )
+            for answer, finish, reasoning, *tokens in rows:
+                yield Completion(index, text(answer), Finish(finish), text(reasoning), read_usage(*tokens))
+
+    def put_request(self, request: SampleRequest) -> str:
+        """Record what is asked, if it is new, and return its key. To be called before its first `put_sample`."""
+        prompt, key = request.prompt_digest(), request.key()
+        params = canonical_json(asdict(request.params))
+        with self._database.transaction():
+            self._database.write(
+                "INSERT INTO prompts VALUES (?, ?) ON CONFLICT DO NOTHING", (prompt, request.prompt_body())
+            )
+            self._database.write(
+                "INSERT INTO requests VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (key, request.model, prompt, params, request.decoding.value),
+            )
+        return key
+
+    def put_sample(self, key: str, request: SampleRequest, completion: Completion) -> None:
+        """Record a sample of the request that `put_request` gave this key. A sample that is there stays as it is."""
+        prompt_tokens, cached_tokens, completion_tokens, untold = usage_values(completion.usage)
+        self._database.write(
+            "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                key,
+                completion.index,
+                request.stage.value,
+                request.instance,
+                completion.text,
+                completion.reasoning,
+                completion.finish.value,
+                prompt_tokens,
+                cached_tokens,
+                completion_tokens,
+                time.time(),
+                untold,
+            ),
+        )
+
+    def prompt(self, digest: str) -> PromptRecord:
+        """Return the prompt with this digest. Raises `UsageError` if there is none."""
+        for (body,) in self._database.read("SELECT body FROM prompts WHERE digest = ?", (digest,)):
+            return _prompt(digest, body)
+        raise UsageError(
+            f"There is no prompt {digest} in {named(self._database.path)}: amini show RUN names those of a run."
+        )
+
+    # --- sandbox runs ------------------------------------------------------------------------------------------------
+
+    def has_box(self, key: str) -> bool:
+        """Return whether the job with this key was run."""
+        return bool(self._database.read("SELECT 1 FROM boxes WHERE key = ?", (key,)))
+
+    def get_box(self, key: str) -> JobResult | None:
+        """Return what came of the job with this key, or None where it is still to be run."""
+        rows = self._database.read("SELECT result FROM boxes WHERE key = ?", (key,))
+        return next((job_result(unpack(result)) for (result,) in rows), None)
+
+    def put_box(self, key: str, job: Job, result: JobResult) -> None:
+        """Record what came of a job. A result that is there stays as it is."""
+        seconds = sum(step.seconds for step in result.steps)
+        self._database.write(
+            "INSERT INTO boxes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (key, pack(job_values(job)), pack(result_values(result)), seconds, time.time()),
+        )
+
+    # --- values by key -----------------------------------------------------------------------------------------------
+
+    def has(self, kind: str, key: str) -> bool:
+        """Return whether a value of a kind is there."""
+        return bool(self._database.read("SELECT 1 FROM memo WHERE kind = ? AND key = ?", (kind, key)))
+
+    def value(self, kind: "Kind[V]", key: str) -> V | None:
+        """Return the value of a key, or None where none is recorded."""
+        rows = self._database.read("SELECT value FROM memo WHERE kind = ? AND key = ?", (kind.name, key))
+        return next((kind.load(unpack(value)) for (value,) in rows), None)
+
+    def put_value(self, kind: "Kind[V]", key: str, value: V) -> None:
+        """Record the value of a key, in place of one that is there; of a kind with a limit the oldest go."""
+        values = kind.name, key, pack(kind.dump(value)), time.time()
+        with self._database.transaction():
+            self._database.write("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", values)
+            if kind.most:
+                self._database.write(
+                    "DELETE FROM memo WHERE kind = ?1 AND rowid NOT IN"
+                    " (SELECT rowid FROM memo WHERE kind = ?1 ORDER BY rowid DESC LIMIT ?2)",
+                    (kind.name, kind.most),
+                )
+
+    def card(self, model: str) -> ModelCard | None:
+        """Return the last card seen of the model that is asked for by this name, or None."""
+        return self.value(_CARD, model)
+
+    def put_card(self, model: str, card: ModelCard) -> None:
+        """Record a model's card. If it differs from the one before, the token counts made under that one are forgotten.
+
+        Another engine, revision or window may come with another tokenizer or chat template; counting is cheap.
+        """
+        if self.card(model) == card:
+            return
+        with self._database.transaction():
+            self._database.write("DELETE FROM memo WHERE kind = ?", (token_counts(model).name,))
+        self.put_value(_CARD, model, card)
+
+    def endpoint_model(self, address: str) -> str | None:
+        """Return the model that this address served when it was last asked, or None."""
+        return self.value(_ENDPOINT, address)
+
+    def put_endpoint_model(self, address: str, model: str) -> None:
+        """Record which model an address serves."""
+        self.put_value(_ENDPOINT, address, model)
+
+
+def _same(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    return value
+
+
+@dataclass(frozen=True)
+class Kind(Generic[V]):
+    """A kind of value that is remembered by key. `dump` and `load` are its way to JSON and back.
+
+    `most` is how many are kept, the newest; 0: all.
+    """
+
+    name: str
+    dump: Callable[[V], Any] = _same
+    load: Callable[[Any], V] = _same
+    most: int = 0
+
+
+def _card_of(fields: dict[str, Any]) -> ModelCard:
+    return ModelCard(**{**fields, "decoding": Decoding(fields["decoding"])})
+
+
+SCORE = Kind[float]("score")
+"""What a reward model gave an answer, by `ScoreRequest.keys`."""
+PATHS = Kind[tuple[str, ...]]("paths", list, tuple, most=100)
+"""Paths of a tree that a rule found, by the rule, its code, and what it was given; of a large tree some 60 kB each."""
+_CARD = Kind[ModelCard]("card", plain, _card_of)
+_ENDPOINT = Kind[str]("endpoint")
+
+
+def token_counts(model: str) -> Kind[int]:
+    """Return the kind of the token counts of a model, by `chat_key`."""
+    return Kind(f"tokens {model}")
+
+
+def stable_key(*what: Any) -> str:  # noqa: ANN401 - JSON values
+    """Return the identity of what a value hangs on: the SHA-256 of its canonical JSON, in hex."""
+    return hashlib.sha256(canonical_json(what).encode()).hexdigest()
+
+
+def chat_key(model: str, messages: tuple[Message, ...]) -> str:
+    """Return the identity of a token count."""
+    return stable_key(model, plain(messages))
+
+
+@dataclass(frozen=True, slots=True)
+class Values(Generic[V]):
+    """The values of one kind, as a shelf for a memo (`memo.Shelf`)."""
+
+    store: Store
+    kind: Kind[V]
+
+    def there(self, keys: Collection[str]) -> Collection[str]:
+        """Return those of the keys whose values are recorded."""
+        return [key for key in keys if self.store.has(self.kind.name, key)]
+
+    def get(self, key: str) -> V:
+        """Return a value that is there."""
+        found = self.store.value(self.kind, key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def put(self, key: str, value: V) -> None:
+        """Record a value."""
+        self.store.put_value(self.kind, key, value)
+
+
+def _prompt(digest: str, body: str) -> PromptRecord:
+    fields = json.loads(body)
+    messages = tuple(Message(Role(message["role"]), message["content"]) for message in fields["messages"])
+    return PromptRecord(digest, messages, _task(fields["task"]) if fields["task"] else None)
+
+
+def _task(fields: dict[str, Any]) -> EditTask:
+    files = tuple(
+        ShownFile(file["path"], tuple(Excerpt(**excerpt) for excerpt in file["excerpts"]), file["whole"])
+        for file in fields["files"]
+    )
+    return EditTask(fields["issue"], files)

@@ -1,0 +1,85 @@
+"""Testbeds (`evaluation.ports.Testbeds`) that say what they are told, without Docker and without swebench."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from agentless_mini.domain import Environment, ImageTree, Place, Snapshot
+from agentless_mini.errors import ImageUnavailable
+from agentless_mini.evaluation.instances import Instance
+from agentless_mini.evaluation.ports import Grade, Testbed, Tree
+from agentless_mini.ports import Sandbox, Watch
+from agentless_mini.stages.bench import Bench, NoBench, Opening
+from agentless_mini.testing import harness_of
+
+Trees = Callable[[Instance], Snapshot]
+Verdicts = Callable[[Instance, bytes], bool]
+"""Says whether a patch of an instance resolves it."""
+
+
+class ScriptedTestbeds:
+    """Beds with the tree that `trees` returns; `sandbox` runs the tests, None: none are run; `resolves` grades.
+
+    `opened` and `graded` have what was asked for, in order; images whose name is in `missing` cannot be had. Every
+    patch applies.
+    """
+
+    def __init__(
+        self, trees: Trees, resolves: Verdicts, sandbox: Sandbox | None = None, missing: frozenset[str] = frozenset()
+    ) -> None:
+        """Answer by these functions."""
+        self._trees = trees
+        self._resolves = resolves
+        self._sandbox = sandbox
+        self._missing = missing
+        self.opened: list[str] = []
+        self.graded: list[tuple[str, bytes]] = []
+
+    def open(self, instance: Instance, watch: Watch) -> AbstractAsyncContextManager[Testbed]:
+        """Hold nothing, but where the image is missing."""
+        return self._open(instance)
+
+    @asynccontextmanager
+    async def _open(self, instance: Instance) -> AsyncIterator[Testbed]:
+        if instance.image in self._missing:
+            raise ImageUnavailable(f"There is no image {instance.image}: script one.")
+        self.opened.append(instance.id)
+        yield _ScriptedTestbed(self, instance)
+
+    def snapshot(self, instance: Instance) -> Snapshot:
+        """Return the instance's tree."""
+        return self._trees(instance)
+
+    def bench(self, snapshot: Snapshot) -> Opening | NoBench:
+        """Return how tests run."""
+        sandbox, harness = self._sandbox, harness_of(snapshot)
+        if sandbox is None:
+            return NoBench("The script has no sandbox.")
+
+        async def opened(watch: Watch) -> Bench | NoBench:
+            place = Place(Environment(snapshot.digest), ImageTree("/testbed"))
+            return Bench(sandbox, place, harness, snapshot, watch)
+
+        return Opening(harness, opened)
+
+    def verdict(self, instance: Instance, diff: bytes) -> bool:
+        """Return whether the patch resolves the instance."""
+        self.graded.append((instance.id, diff))
+        return self._resolves(instance, diff)
+
+
+class _ScriptedTestbed:
+    """One instance of it."""
+
+    def __init__(self, beds: ScriptedTestbeds, instance: Instance) -> None:
+        self._beds = beds
+        self._instance = instance
+
+    async def tree(self) -> Tree:
+        return Tree(self._beds.snapshot(self._instance), lambda patch: patch)
+
+    def opening(self, snapshot: Snapshot) -> Opening | NoBench:
+        return self._beds.bench(snapshot)
+
+    async def grade(self, diff: bytes) -> Grade:
+        resolved = self._beds.verdict(self._instance, diff)
+        return Grade(resolved, applied=True, report="{}", version="scripted", seconds=0.0)

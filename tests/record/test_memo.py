@@ -1,0 +1,124 @@
+"""What `Memo` promises, of values of any kind; the ports' own tests show the same of models, sandboxes and scorers."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentless_mini.domain import Decoding, ModelCard
+from agentless_mini.errors import StoreError
+from agentless_mini.ports import Find
+from agentless_mini.record import Kind, Memo, Store, Values, recorded_derive
+from agentless_mini.record.database import Database
+from agentless_mini.record.effects import PATHS, SCORE, token_counts
+from agentless_mini.record.memo import code_state
+from agentless_mini.record.schema import MIGRATIONS
+
+
+def test_what_the_same_code_derived_from_the_same_is_not_found_again(path: Path) -> None:
+    asked: list[str] = []
+
+    def find(*paths: str) -> Find:
+        def found() -> tuple[str, ...]:
+            asked.append(paths[0])
+            return paths
+
+        return found
+
+    async def derived(store: Store) -> list[tuple[str, ...]]:
+        derive = recorded_derive(store)
+        found = await asyncio.gather(
+            derive("related tests", ("tree", "a.py"), find("b.py", "\udcff.py")),
+            derive("related tests", ("tree", "a.py"), find("b.py", "\udcff.py")),
+            derive("related tests", ("tree", "c.py"), find("d.py")),
+            derive("candidate files", ("tree", "a.py"), find("e.py")),
+        )
+        return [*found]
+
+    for _ in range(2):
+        with Store.open(path) as store:
+            found = asyncio.run(derived(store))
+        assert found == [("b.py", "\udcff.py")] * 2 + [("d.py",), ("e.py",)]
+        assert sorted(asked) == ["b.py", "d.py", "e.py"]
+
+
+def test_of_a_kind_with_a_limit_the_newest_are_kept(store: Store) -> None:
+    few, other = Kind[int]("few", most=2), Kind[int]("other")
+    store.put_value(other, "key", 0)
+    for number in range(4):
+        store.put_value(few, f"key {number}", number)
+    assert [store.value(few, f"key {number}") for number in range(4)] == [None, None, 2, 3]
+    assert store.value(other, "key") == 0
+
+
+def test_what_other_code_derived_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    first = code_state(tmp_path)
+    assert code_state(tmp_path) == first
+    (tmp_path / "a.py").write_text("x = 22\n")
+    code_state.cache_clear()
+    assert code_state(tmp_path) != first
+
+
+def test_kinds_do_not_mix(store: Store) -> None:
+    store.put_value(PATHS, "key", ("a",))
+    assert store.value(Kind[int]("number"), "key") is None
+    with pytest.raises(KeyError):
+        Values(store, Kind[int]("number")).get("key")
+
+
+def test_what_arrives_is_recorded_and_seen_before_the_failure_that_follows(store: Store) -> None:
+    shelf, seen = Values(store, Kind[int]("number")), []
+
+    async def pay(keys: tuple[str, ...]) -> AsyncGenerator[tuple[str, int], None]:
+        yield keys[0], 1
+        raise ValueError("no more")
+
+    async def scene() -> None:
+        async for key, _ in Memo[str, int]().each(shelf, ["a", "b", "a"], pay):
+            seen.append(key)
+
+    with pytest.raises(ValueError, match="no more"):
+        asyncio.run(scene())
+    assert seen == shelf.there(["a", "b"]) == ["a"]
+
+
+def test_a_value_that_cannot_be_recorded_is_not_seen(path: Path) -> None:
+    Store.open(path).close()
+
+    async def compute() -> int:
+        return 1
+
+    with Store.open_readonly(path) as store, pytest.raises(StoreError):
+        asyncio.run(Memo[str, int]().one(Values(store, Kind[int]("number")), "key", compute))
+
+
+@settings(deadline=None, max_examples=20)  # each opens a store
+@given(st.dictionaries(st.text("abc", min_size=1), st.floats(allow_nan=False, allow_infinity=False), max_size=5))
+def test_every_finite_number_comes_back(scores: dict[str, float]) -> None:
+    with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "store.db") as store:
+        for key, score in scores.items():
+            store.put_value(SCORE, key, score)
+        assert {key: store.value(SCORE, key) for key in scores} == scores
+
+
+def test_what_an_older_amini_kept_in_tables_of_its_own_is_still_there(path: Path) -> None:
+    database = Database.create(path, MIGRATIONS[:6])
+    card = '{"context_window":4096,"decoding":"lines","engine":"e","exact_counts":true,"name":"m","revision":""}'
+    database.write("INSERT INTO token_counts VALUES ('digest', 'm', 17)")
+    database.write("INSERT INTO token_counts VALUES ('other', ?, 18)", ("m \ud800",))
+    database.write("INSERT INTO cards VALUES ('m', ?)", (card,))
+    database.write("INSERT INTO endpoints VALUES ('http://h/v1', 'a \"model\"')")
+    database.write("INSERT INTO endpoints VALUES ('http://i/v1', ?)", ("\ud800",))
+    database.write("INSERT INTO scores VALUES ('key', 'm', ?, 5.0)", (0.1 + 0.2,))
+    database.close()
+    with Store.open(path) as store:
+        assert store.value(token_counts("m"), "digest") == 17
+        assert store.card("m") == ModelCard("m", 4096, Decoding.LINES, "e")
+        assert store.endpoint_model("http://h/v1") == 'a "model"'
+        assert store.endpoint_model("http://i/v1") is None
+        assert store.value(SCORE, "key") == 0.1 + 0.2

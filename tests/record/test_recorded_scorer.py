@@ -1,0 +1,211 @@
+"""A score that is recorded is not asked for again; what is asked for is recorded before anybody sees it."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import RewardModel, ScoreRequest, ScoreRoute
+from agentless_mini.errors import ServerFailed, ServerUnreachable, StoreError
+from agentless_mini.ports import Scorer
+from agentless_mini.record import RecordedScorer, Store, Values
+from agentless_mini.record.effects import SCORE
+from tests.fakes.model import ScoreOutage, ScoreRule, ScriptedScorer, ready
+from tests.samplers.contract import run
+from tests.samplers.scorer_contract import RULES, ScorerContract
+
+REQUEST = ScoreRequest(RewardModel("scripted"), "prompt", ("good", "bad", "good", "neither"))
+SCORES = (2.5, -30.0, 2.5, 0.125)
+FAILED = ServerFailed("The model server fails: wait.")
+
+
+async def started() -> Scorer:
+    return ScriptedScorer(*RULES)
+
+
+async def nowhere() -> Scorer:
+    raise ServerUnreachable("Nothing answers: start the model server.")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "store.db") as opened:
+        yield opened
+
+
+class SecondTime:
+    """Asks for everything once before it answers: what it answers is a replay."""
+
+    def __init__(self, inner: Scorer) -> None:
+        self._inner = inner
+
+    async def scores(self, request: ScoreRequest) -> tuple[float, ...]:
+        await self._inner.scores(request)
+        return await self._inner.scores(request)
+
+
+class TestFresh(ScorerContract):
+    @asynccontextmanager
+    async def scorer(self) -> AsyncIterator[Scorer]:
+        with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "store.db") as store:
+            yield RecordedScorer(started, store)
+
+
+class TestReplayed(ScorerContract):
+    @asynccontextmanager
+    async def scorer(self) -> AsyncIterator[Scorer]:
+        with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "store.db") as store:
+            yield SecondTime(RecordedScorer(started, store))
+
+
+# --- replay ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_recorded_is_answered_without_a_scorer(store: Store) -> None:
+    assert run(RecordedScorer(ready(ScriptedScorer(*RULES)), store).scores(REQUEST)) == SCORES
+    assert run(RecordedScorer(nowhere, store).scores(REQUEST)) == SCORES
+
+
+def test_only_what_is_owed_is_asked_for_and_equal_answers_once(store: Store) -> None:
+    inner = ScriptedScorer(*RULES)
+    recorded = RecordedScorer(ready(inner), store)
+    run(recorded.scores(replace(REQUEST, answers=("bad",))))
+    assert run(recorded.scores(REQUEST)) == SCORES
+    assert [request.answers for request in inner.requests] == [("bad",), ("good", "neither")]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(REQUEST, prompt="another"),
+        replace(REQUEST, model=RewardModel("n")),
+        replace(REQUEST, model=RewardModel("scripted", ScoreRoute.POOLING)),
+    ],
+)
+def test_another_question_is_asked(store: Store, other: ScoreRequest) -> None:
+    inner = ScriptedScorer(*RULES)
+    recorded = RecordedScorer(ready(inner), store)
+    run(recorded.scores(REQUEST))
+    run(recorded.scores(other))
+    assert len(inner.requests) == 2
+
+
+# --- what is recorded ------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_is_not_recorded(store: Store) -> None:
+    recorded = RecordedScorer(ready(ScriptedScorer(*RULES, outages=(ScoreOutage(0, FAILED),))), store)
+    with pytest.raises(ServerFailed):
+        run(recorded.scores(REQUEST))
+    assert not Values(store, SCORE).there(REQUEST.keys())
+    assert run(recorded.scores(REQUEST)) == SCORES
+
+
+def test_what_came_before_a_failure_is_kept(store: Store) -> None:
+    inner = ScriptedScorer(*RULES, outages=(ScoreOutage(1, FAILED),))
+    recorded = RecordedScorer(ready(inner), store)
+    many = replace(REQUEST, answers=tuple(f"answer {number}" for number in range(40)))
+    with pytest.raises(ServerFailed):
+        run(recorded.scores(many))
+    kept = len(Values(store, SCORE).there(many.keys()))
+    assert 0 < kept < 40
+    assert run(recorded.scores(many)) == (0.125,) * 40
+    assert len(inner.requests[-1].answers) == 40 - kept
+
+
+def test_a_score_that_cannot_be_recorded_is_not_seen(tmp_path: Path, store: Store) -> None:
+    with Store.open_readonly(tmp_path / "store.db") as readonly, pytest.raises(StoreError):
+        run(RecordedScorer(ready(ScriptedScorer(*RULES)), readonly).scores(REQUEST))
+
+
+def test_no_answer_reaches_nobody(store: Store) -> None:
+    none = replace(REQUEST, answers=())
+    assert run(RecordedScorer(nowhere, store).scores(none)) == ()
+
+
+# --- equal answers at once -------------------------------------------------------------------------------------------
+
+
+class GatedScorer:
+    """Answers when its gate is opened."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.asked = asyncio.Queue[tuple[str, ...]]()
+        self.error: Exception | None = None
+
+    async def scores(self, request: ScoreRequest) -> tuple[float, ...]:
+        self.asked.put_nowait(request.answers)
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return tuple(float(len(answer)) for answer in request.answers)
+
+
+def test_an_answer_that_is_on_its_way_is_waited_for(store: Store) -> None:
+    async def scene() -> None:
+        inner = GatedScorer()
+        recorded = RecordedScorer(ready(inner), store)
+        first = asyncio.create_task(recorded.scores(replace(REQUEST, answers=("a", "bb"))))
+        second = asyncio.create_task(recorded.scores(replace(REQUEST, answers=("bb", "ccc"))))
+        assert [await inner.asked.get(), await inner.asked.get()] == [("a", "bb"), ("ccc",)]
+        inner.gate.set()
+        assert (await first, await second) == ((1.0, 2.0), (2.0, 3.0))
+        assert inner.asked.empty()
+
+    run(scene())
+
+
+def test_who_is_cancelled_hands_over_to_one_who_waits(store: Store) -> None:
+    async def scene() -> None:
+        inner = GatedScorer()
+        recorded = RecordedScorer(ready(inner), store)
+        first, *others = (asyncio.create_task(recorded.scores(replace(REQUEST, answers=("a",)))) for _ in range(4))
+        await inner.asked.get()
+        first.cancel()
+        await asyncio.wait([first])
+        await inner.asked.get()
+        inner.gate.set()
+        assert await asyncio.gather(*others) == [(1.0,)] * 3
+        assert inner.asked.empty()
+
+    run(scene())
+
+
+def test_a_failure_is_told_to_everyone_who_tries(store: Store) -> None:
+    async def scene() -> None:
+        inner = GatedScorer()
+        inner.error = FAILED
+        inner.gate.set()
+        recorded = RecordedScorer(ready(inner), store)
+        told = await asyncio.gather(*(recorded.scores(REQUEST) for _ in range(3)), return_exceptions=True)
+        assert [type(error) for error in told] == [ServerFailed] * 3
+
+    run(scene())
+
+
+# --- a scorer that must be reached -----------------------------------------------------------------------------------
+
+
+def test_a_scorer_is_made_once_and_after_a_failure_again(store: Store) -> None:
+    starts: list[str] = []
+
+    async def start() -> Scorer:
+        starts.append("start")
+        await asyncio.sleep(0)
+        if len(starts) == 1:
+            raise FAILED
+        return ScriptedScorer(ScoreRule(score=1.0))
+
+    async def scene() -> None:
+        recorded = RecordedScorer(start, store)
+        with pytest.raises(ServerFailed):
+            await recorded.scores(REQUEST)
+        assert await asyncio.gather(*(recorded.scores(REQUEST) for _ in range(3))) == [(1.0,) * 4] * 3
+
+    run(scene())
+    assert len(starts) == 2

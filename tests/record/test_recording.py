@@ -1,0 +1,262 @@
+"""What is recorded is not asked again; what is asked is recorded before anybody sees it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import (
+    Completion,
+    Decoding,
+    Finish,
+    Issue,
+    SampleRequest,
+)
+from agentless_mini.errors import ModelChanged, ServerFailed, ServerUnreachable, StoreError
+from agentless_mini.ports import Sampler
+from agentless_mini.record import RecordedSampler, RunStart, Store
+from agentless_mini.record.effects import chat_key, token_counts
+from tests.fakes.model import Outage, ScriptedSampler, ready
+from tests.gated import (
+    CARD,
+    MESSAGES,
+    MODEL,
+    SCRIPT,
+    OffByOne,
+    answers,
+    collect,
+    request,
+    unreachable,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "store.db") as opened:
+        yield opened
+
+
+# --- replay ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_answered_again_without_one_question(store: Store) -> None:
+    first, second = ScriptedSampler(SCRIPT), unreachable
+    recorded = RecordedSampler(ready(first), store, MODEL)
+    card, tokens = asyncio.run(recorded.card()), asyncio.run(recorded.count_tokens(MESSAGES))
+    texts = answers(recorded, 0, 1, 2)
+    again = RecordedSampler(second, store, MODEL)
+    assert asyncio.run(again.card()) == card
+    assert asyncio.run(again.count_tokens(MESSAGES)) == tokens
+    assert answers(again, 0, 1, 2) == texts == {0: "zero", 1: "one", 2: "two"}
+
+
+def test_only_what_is_owed_is_asked_and_in_one_request(store: Store) -> None:
+    inner = ScriptedSampler(SCRIPT)
+    answers(RecordedSampler(ready(inner), store, MODEL), 1, 3)
+    assert answers(RecordedSampler(ready(inner), store, MODEL), 0, 1, 2, 3, 4) == {
+        0: "zero",
+        1: "one",
+        2: "two",
+        3: "three",
+        4: "four",
+    }
+    assert [asked.indices for asked in inner.requests] == [(1, 3), (0, 2, 4)]
+
+
+def test_another_prompt_is_owed_again(store: Store) -> None:
+    inner = ScriptedSampler(SCRIPT)
+    recorded = RecordedSampler(ready(inner), store, MODEL)
+    answers(recorded, 0)
+    asyncio.run(collect(recorded, request(0, content="Fix it otherwise.")))
+    assert len(inner.requests) == 2
+
+
+def test_a_completion_is_replayed_as_it_came(store: Store) -> None:
+    async def all_of(sampler: Sampler) -> list[Completion]:
+        return [completion async for completion in sampler.sample(request(0, 1))]
+
+    fresh = asyncio.run(all_of(RecordedSampler(ready(ScriptedSampler(SCRIPT)), store, MODEL)))
+    assert asyncio.run(all_of(RecordedSampler(unreachable, store, MODEL))) == fresh
+    assert fresh[0].usage.prompt_tokens
+
+
+def test_each_sample_is_in_the_store_before_it_is_seen(store: Store) -> None:
+    async def watch() -> None:
+        async for completion in RecordedSampler(ready(ScriptedSampler(SCRIPT)), store, MODEL).sample(request(0, 1, 2)):
+            assert store.get_sample(request(0).key(), completion.index) == completion
+
+    asyncio.run(watch())
+
+
+def test_no_samples_wanted_is_no_question(store: Store) -> None:
+    assert answers(RecordedSampler(unreachable, store, MODEL)) == {}
+
+
+# --- failure ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_is_not_recorded_and_what_came_before_it_is_seen_and_kept(store: Store) -> None:
+    inner = ScriptedSampler(SCRIPT, outages=(Outage(0, ServerFailed("The server failed."), after=2),))
+    recorded, seen = RecordedSampler(ready(inner), store, MODEL), []
+
+    async def watch() -> None:
+        async for completion in recorded.sample(request(0, 1, 2, 3)):
+            seen.append(completion.index)
+
+    with pytest.raises(ServerFailed):
+        asyncio.run(watch())
+    assert seen == [0, 1]
+    assert store.recorded(request(0).key()) == {0, 1}
+    assert answers(recorded, 0, 1, 2, 3) == {0: "zero", 1: "one", 2: "two", 3: "three"}
+    assert [asked.indices for asked in inner.requests] == [(0, 1, 2, 3), (2, 3)]
+
+
+def test_a_store_that_cannot_be_written_is_found_before_anything_is_paid_for(store: Store, tmp_path: Path) -> None:
+    inner = ScriptedSampler(SCRIPT)
+    store.put_card(MODEL, asyncio.run(inner.card()))
+    with Store.open_readonly(tmp_path / "store.db") as readonly, pytest.raises(StoreError):
+        answers(RecordedSampler(ready(inner), readonly, MODEL), 0)
+    assert inner.requests == []
+
+
+@pytest.mark.parametrize("yielded", [(0,), (0, 0), (0, 7), ()])
+def test_a_sampler_that_breaks_its_contract_is_a_bug_and_not_an_endless_loop(
+    store: Store, yielded: tuple[int, ...]
+) -> None:
+    with pytest.raises((RuntimeError, KeyError)):
+        answers(RecordedSampler(ready(OffByOne(*yielded)), store, MODEL), 0, 1)
+    assert store.recorded(request(0).key()) == frozenset(yielded) & {0}
+
+
+class Countdown:
+    """An iterator of completions that cannot be closed."""
+
+    def __init__(self, indices: tuple[int, ...]) -> None:
+        self.left = list(indices)
+
+    def __aiter__(self) -> "Countdown":
+        return self
+
+    async def __anext__(self) -> Completion:
+        if not self.left:
+            raise StopAsyncIteration
+        return Completion(self.left.pop(), "", Finish.STOP)
+
+
+class CountdownSampler(ScriptedSampler):
+    def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
+        return Countdown(request.indices)
+
+
+def test_an_iterator_that_cannot_be_closed_is_read_to_its_end(store: Store) -> None:
+    assert answers(RecordedSampler(ready(CountdownSampler(SCRIPT)), store, MODEL), 0, 1) == {0: "", 1: ""}
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+CHANGES = {"window": replace(CARD, context_window=4096), "decoding": replace(CARD, decoding=Decoding.LINES)}
+
+
+@pytest.mark.parametrize("changed", CHANGES)
+def test_a_changed_model_is_told_before_anything_is_paid_for_until_the_run_is_planned_again(
+    store: Store, changed: str
+) -> None:
+    store.put_card(MODEL, CARD)
+    store.put_value(token_counts(MODEL), chat_key(MODEL, MESSAGES), 1)
+    inner = ScriptedSampler(SCRIPT, CHANGES[changed])
+    recorded = RecordedSampler(ready(inner), store, MODEL)
+
+    async def run() -> None:
+        assert await recorded.card() == CARD
+        for _ in range(2):
+            with pytest.raises(ModelChanged, match="run the same command again"):
+                await collect(recorded, request(0))
+        with pytest.raises(ModelChanged):
+            await recorded.count_tokens(MESSAGES)
+        assert inner.requests == []
+        assert await recorded.card() == CHANGES[changed]
+        assert await recorded.count_tokens(MESSAGES) == await inner.count_tokens(MESSAGES)
+        assert await collect(recorded, request(0)) == {0: "zero"}
+
+    asyncio.run(run())
+    assert store.card(MODEL) == CHANGES[changed]
+
+
+def test_a_changed_model_is_told_even_where_nobody_asked_for_the_card(store: Store) -> None:
+    store.put_card(MODEL, CARD)
+    with pytest.raises(ModelChanged):
+        answers(RecordedSampler(ready(ScriptedSampler(SCRIPT, CHANGES["window"])), store, MODEL), 0)
+
+
+def test_another_revision_of_the_engine_is_recorded_and_no_reason_to_plan_again(store: Store) -> None:
+    store.put_card(MODEL, CARD)
+    newer = replace(CARD, engine="vllm", revision="2")
+    recorded = RecordedSampler(ready(ScriptedSampler(SCRIPT, newer)), store, MODEL)
+    assert asyncio.run(recorded.card()) == CARD
+    assert answers(recorded, 0) == {0: "zero"}
+    assert store.card(MODEL) == newer
+
+
+def test_a_model_that_is_recorded_in_full_is_not_compared(store: Store) -> None:
+    answers(RecordedSampler(ready(ScriptedSampler(SCRIPT)), store, MODEL), 0)
+    changed = RecordedSampler(ready(ScriptedSampler(SCRIPT, CHANGES["window"])), store, MODEL)
+    assert answers(changed, 0) == {0: "zero"}
+
+
+# --- a model that must be started ------------------------------------------------------------------------------------
+
+
+def test_a_model_is_started_once_and_only_when_something_is_owed(store: Store) -> None:
+    started: list[ScriptedSampler] = []
+
+    async def start() -> Sampler:
+        await asyncio.sleep(0)
+        started.append(ScriptedSampler(SCRIPT))
+        return started[-1]
+
+    async def run() -> None:
+        recorded = RecordedSampler(start, store, MODEL)
+        await asyncio.gather(*(collect(recorded, request(0, content=str(i))) for i in range(5)), recorded.card())
+
+    asyncio.run(run())
+    assert len(started) == 1
+    asyncio.run(run())
+    assert len(started) == 1
+
+
+def test_a_start_that_failed_is_tried_again_by_the_next_call(store: Store) -> None:
+    starts: list[Callable[[], Awaitable[Sampler]]] = [unreachable]
+
+    async def start() -> Sampler:
+        return await starts.pop()() if starts else ScriptedSampler(SCRIPT)
+
+    async def run() -> None:
+        recorded = RecordedSampler(start, store, MODEL)
+        with pytest.raises(ServerUnreachable):
+            await recorded.card()
+        assert await recorded.count_tokens(MESSAGES) == await ScriptedSampler(SCRIPT).count_tokens(MESSAGES)
+        assert await collect(recorded, request(1)) == {1: "one"}
+
+    asyncio.run(run())
+
+
+# --- the trace -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_linked_with_what_it_used_and_what_was_replayed(store: Store) -> None:
+    start = RunStart(MODEL, "local", "project", "c", "t", Issue("It fails."))
+    recorded = RecordedSampler(ready(ScriptedSampler(SCRIPT)), store, MODEL)
+
+    async def run(*indices: int) -> list[tuple[int, bool]]:
+        number = store.runs.begin(start)
+        traced = recorded.of(number)
+        assert await traced.card() == await recorded.card()
+        assert await traced.count_tokens(MESSAGES) == await recorded.count_tokens(MESSAGES)
+        async for completion in traced.sample(request(*indices)):
+            assert completion.index in {sample.index for sample in store.runs.trace(number).samples}
+        return [(sample.index, sample.replayed) for sample in store.runs.trace(number).samples]
+
+    assert asyncio.run(run(0, 2)) == [(0, False), (2, False)]
+    assert asyncio.run(run(0, 1, 2)) == [(0, True), (2, True), (1, False)]
