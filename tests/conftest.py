@@ -16,7 +16,7 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 # pytest shows what differs in an assertion of test modules alone, unless told.
-pytest.register_assert_rewrite("tests.sandboxes.contract", "tests.samplers.contract")
+pytest.register_assert_rewrite("tests.sandbox.contract", "tests.model.contract")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -64,7 +64,7 @@ def numbers() -> dict[str, float]:
         "function_lines_median": statistics.median(long),
         "function_lines_p90": long[len(long) * 9 // 10],
         "function_lines_max": long[-1],
-        "modules_imported_by_settings": modules_of("import agentless_mini.config"),
+        "modules_imported_by_settings": modules_of("import agentless_mini.settings"),
     }
 
 
@@ -76,13 +76,13 @@ def modules_of(program: str) -> int:
 
 def repair(*options: str) -> dict[str, int]:
     """Return how many files and functions one repair enters, and how many modules of ours it imports."""
+    from tests.chain.workbench import FIX, WRONG
     from tests.commands.running import LOCALIZED, Home
     from tests.commands.test_execution import FILES, SHOWS_IT
     from tests.fakes.model import Answer, Rule, Script
     from tests.fakes.protocol import ServedModel
     from tests.fakes.server import ScriptedServer
     from tests.gitrepo import make_repository
-    from tests.stages.workbench import FIX, WRONG
 
     rules = (
         LOCALIZED,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from agentless_mini.config import Config, Engine, load_config
 from agentless_mini.edits import Matching
 from agentless_mini.errors import UsageError
+from agentless_mini.settings import Config, Engine, load_config
 
 
 def test_flags_come_before_the_file_and_the_file_before_the_defaults(tmp_path: Path) -> None:

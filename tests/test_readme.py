@@ -11,7 +11,7 @@ import pytest
 
 from agentless_mini import errors
 from agentless_mini.commands import terminal
-from agentless_mini.config import Config, load_config
+from agentless_mini.settings import Config, load_config
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "agentless_mini/docs"

@@ -8,7 +8,7 @@ from pathlib import Path
 from agentless_mini.commands.evaluate import OFFICIAL, Bedding, Beds, Evaluation
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import Note
-from agentless_mini.environments.index import CERTIFICATES
+from agentless_mini.environment.index import CERTIFICATES
 from agentless_mini.evaluation.cluster import ClusterTestbeds
 from agentless_mini.evaluation.grading import Grader, GradingSettings
 from agentless_mini.evaluation.instances import Answer

@@ -4,16 +4,16 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
+from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import Note, Snapshot
-from agentless_mini.environments.opening import open_place
-from agentless_mini.environments.settings import SandboxKind, SandboxSettings
-from agentless_mini.environments.work import PlaceRequest, Unavailable
+from agentless_mini.environment.opening import open_place
+from agentless_mini.environment.settings import SandboxKind, SandboxSettings
+from agentless_mini.environment.work import PlaceRequest, Unavailable
 from agentless_mini.errors import BuildFailed
 from agentless_mini.ports import Watch
 from agentless_mini.record import RecordedSandbox, RunId, Store
-from agentless_mini.repository import Repository
-from agentless_mini.stages.bench import Bench, NoBench, Opening
+from agentless_mini.repository.opening import Repository
 from agentless_mini.testing import harness_of
 
 

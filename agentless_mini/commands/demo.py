@@ -16,26 +16,26 @@ import git
 from rich.console import Console
 from rich.text import Text
 
-from agentless_mini import sample
+from agentless_mini.chain.bench import NoBench
+from agentless_mini.chain.evolve import EvolveSettings
+from agentless_mini.chain.execute import run_files
+from agentless_mini.chain.given import GivenSettings
+from agentless_mini.commands import sample
 from agentless_mini.commands.boxes import Yard, open_bench
 from agentless_mini.commands.chain import REWRITES
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import people, require_stdout
-from agentless_mini.config import Config, Engine
 from agentless_mini.domain import CaseResult, Outcome
-from agentless_mini.environments.settings import SandboxSettings
+from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
-from agentless_mini.issue_sources import literal_issue
+from agentless_mini.model.openai_api import EndpointSettings
 from agentless_mini.ports import Watch
 from agentless_mini.record import Store
 from agentless_mini.report.progress import LiveProgress
-from agentless_mini.repository import open_repository
-from agentless_mini.samplers.openai_api import EndpointSettings
-from agentless_mini.stages.bench import NoBench
-from agentless_mini.stages.evolve import EvolveSettings
-from agentless_mini.stages.execute import run_files
-from agentless_mini.stages.given import GivenSettings
+from agentless_mini.repository.issue_sources import literal_issue
+from agentless_mini.repository.opening import open_repository
+from agentless_mini.settings import Config, Engine
 
 SAMPLE = Path(sample.__file__).parent
 TESTS = "test_durations.py"

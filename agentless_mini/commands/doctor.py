@@ -25,23 +25,23 @@ from rich.console import Console
 from rich.text import Text
 
 from agentless_mini.commands.models import Machine
-from agentless_mini.config import Config, Engine
 from agentless_mini.domain import MIB
-from agentless_mini.environments.settings import SandboxKind
+from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import AminiError, EnvironmentFailed, printable
-from agentless_mini.gitcommand import GitCommand, require_recent_git
 from agentless_mini.installing import install_command
+from agentless_mini.model.connection import Patience
 from agentless_mini.model.embedded.library import load_library
-from agentless_mini.samplers.connection import Patience
-from agentless_mini.samplers.openai_api import OpenAISampler
-from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
-from agentless_mini.sandboxes.containers import translated
-from agentless_mini.sandboxes.docker import connect
-from agentless_mini.sandboxes.images import find_image, require_pullable
-from agentless_mini.sandboxes.landlock import find_landlock
-from agentless_mini.serving.process import Server
-from agentless_mini.serving.state import find_server
-from agentless_mini.serving.vllm import find_gpus, has_vllm
+from agentless_mini.model.openai_api import OpenAISampler
+from agentless_mini.model.process import Server
+from agentless_mini.model.state import find_server
+from agentless_mini.model.vllm import find_gpus, has_vllm
+from agentless_mini.repository.gitcommand import GitCommand, require_recent_git
+from agentless_mini.sandbox.bubblewrap import find_bubblewrap
+from agentless_mini.sandbox.containers import translated
+from agentless_mini.sandbox.docker import connect
+from agentless_mini.sandbox.images import find_image, require_pullable
+from agentless_mini.sandbox.landlock import find_landlock
+from agentless_mini.settings import Config, Engine
 
 LIMIT = 30.0
 """Seconds for all looks together, which take three on an idle machine; what takes longer counts as missing."""

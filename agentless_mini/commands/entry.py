@@ -11,25 +11,25 @@ from typing import Any
 import platformdirs
 from rich.console import Console
 
-from agentless_mini.branches import has_changes, plan_branch
+from agentless_mini.chain.bench import NoBench
+from agentless_mini.chain.given import GivenSettings
+from agentless_mini.chain.pipeline import check_rounds
 from agentless_mini.commands.chain import chain_of
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.options import option_of
 from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import noted, people, require_stdout, without_passwords
-from agentless_mini.config import Config, load_config
 from agentless_mini.domain import Issue
-from agentless_mini.environments.settings import SandboxKind
+from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
-from agentless_mini.gitcommand import GitCommand
-from agentless_mini.issue_sources import GitHub, literal_issue, read_issue
-from agentless_mini.pipeline import check_rounds
+from agentless_mini.model.scoring import KEY_VARIABLE
 from agentless_mini.record import Store
 from agentless_mini.report.live import Lines
-from agentless_mini.repository import Repository, open_repository
-from agentless_mini.samplers.scoring import KEY_VARIABLE
-from agentless_mini.stages.bench import NoBench
-from agentless_mini.stages.given import GivenSettings
+from agentless_mini.repository.branches import has_changes, plan_branch
+from agentless_mini.repository.gitcommand import GitCommand
+from agentless_mini.repository.issue_sources import GitHub, literal_issue, read_issue
+from agentless_mini.repository.opening import Repository, open_repository
+from agentless_mini.settings import Config, load_config
 from agentless_mini.testing.commands import harness_of_command
 
 APP = "amini"

@@ -15,15 +15,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from agentless_mini.chain.evolve import UNSELECTED, EvolveSettings, Selecting
+from agentless_mini.chain.pipeline import NO_SANDBOX, Until, check_rounds
+from agentless_mini.chain.score import Scoring
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.chain import chain_of, identity, settled, versions
 from agentless_mini.commands.headline import amount, answerer
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import EXIT_FOUND, noted, people, without_passwords
-from agentless_mini.config import Config
 from agentless_mini.domain import Note, RewardModel
-from agentless_mini.environments.opening import UNTESTED
-from agentless_mini.environments.settings import SandboxKind
+from agentless_mini.environment.opening import UNTESTED
+from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import EnvironmentFailed, ModelChanged, printable
 from agentless_mini.evaluation.attempt import Assignment, Desk, attempt, grade_key, row_digest
 from agentless_mini.evaluation.grading import Grader
@@ -32,7 +35,6 @@ from agentless_mini.evaluation.ports import Testbeds
 from agentless_mini.evaluation.predictions import write_predictions
 from agentless_mini.evaluation.schedule import evaluate as attempt_all
 from agentless_mini.evaluation.settings import Grading
-from agentless_mini.pipeline import NO_SANDBOX, Until, check_rounds
 from agentless_mini.ports import Watch
 from agentless_mini.record import (
     AttemptRecord,
@@ -44,9 +46,7 @@ from agentless_mini.record import (
     generation_of,
 )
 from agentless_mini.report.evaluation_progress import EvaluationProgress
-from agentless_mini.stages.evolve import UNSELECTED, EvolveSettings, Selecting
-from agentless_mini.stages.score import Scoring
-from agentless_mini.templates import load_prompts
+from agentless_mini.settings import Config
 from agentless_mini.testing.commands import harness_of_command
 
 STORE, PREDICTIONS, OFFICIAL = "store.sqlite", "all_preds.jsonl", "official"

@@ -13,10 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.learn_options import CurateOptions
 from agentless_mini.commands.models import Machine, Surroundings, choose_model
 from agentless_mini.commands.terminal import people, require_stdout
-from agentless_mini.config import Config
 from agentless_mini.domain import Event
 from agentless_mini.learning.curation.curation import Curation, curate
 from agentless_mini.learning.curation.relevance import (
@@ -29,7 +29,7 @@ from agentless_mini.learning.curation.relevance import (
 from agentless_mini.learning.curation.settings import Relevant
 from agentless_mini.learning.curation.workers import Doing, in_processes, on_ray
 from agentless_mini.record import RecordedSampler, Store
-from agentless_mini.templates import load_prompts
+from agentless_mini.settings import Config
 
 _STEPS = {"events": "Reading events", "parts": "Making rows", "splits": "Collecting rows"}
 

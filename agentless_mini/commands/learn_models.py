@@ -14,7 +14,6 @@ from rich.text import Text
 from agentless_mini.commands.learn_trainer_options import TrainingOptions
 from agentless_mini.commands.models import Machine, Surroundings, choose_model
 from agentless_mini.commands.terminal import people
-from agentless_mini.config import Config
 from agentless_mini.domain import Event, Note
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
 from agentless_mini.installing import install_command
@@ -23,6 +22,7 @@ from agentless_mini.learning.rows import SPLITS, Row, require_apart, require_row
 from agentless_mini.learning.training_settings import Tracker, TrainingSettings
 from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, Store
+from agentless_mini.settings import Config
 
 RECORD = "record.sqlite"
 PART_ROWS = 256

@@ -2,6 +2,7 @@
 
 import sys
 
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.learn_models import (
     Lines,
     console_of,
@@ -12,8 +13,7 @@ from agentless_mini.commands.learn_models import (
 )
 from agentless_mini.commands.learn_trainer_options import TrainingOptions
 from agentless_mini.commands.terminal import require_stdout
-from agentless_mini.config import Config
-from agentless_mini.templates import load_prompts
+from agentless_mini.settings import Config
 
 
 def run_reward_model(training: TrainingOptions, config: Config) -> None:

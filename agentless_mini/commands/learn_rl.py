@@ -3,6 +3,7 @@
 import sys
 from contextlib import AsyncExitStack, ExitStack
 
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.learn_models import (
     Lines,
     console_of,
@@ -14,10 +15,9 @@ from agentless_mini.commands.learn_models import (
 from agentless_mini.commands.learn_trainer_options import TrainingOptions
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
-from agentless_mini.config import Config
-from agentless_mini.environments.work import Opened
+from agentless_mini.environment.work import Opened
 from agentless_mini.learning.checks import Checks, open_plain
-from agentless_mini.templates import load_prompts
+from agentless_mini.settings import Config
 
 
 def run_rl(training: TrainingOptions, config: Config, machine: Machine) -> None:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic
 
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.learn_models import (
     RECORD,
     Lines,
@@ -23,7 +24,6 @@ from agentless_mini.commands.learn_models import (
 from agentless_mini.commands.learn_trainer_options import SftOptions, TrainingOptions
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
-from agentless_mini.config import Config
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.learning.asking import with_parents
@@ -32,7 +32,7 @@ from agentless_mini.learning.rows import SPLITS, read_rows, require_apart
 from agentless_mini.learning.training_settings import SftKind, SftSettings
 from agentless_mini.ports import Sampler
 from agentless_mini.record import Store
-from agentless_mini.templates import load_prompts
+from agentless_mini.settings import Config
 
 PARENTS = "parents"
 

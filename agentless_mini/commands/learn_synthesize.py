@@ -6,6 +6,7 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from time import monotonic
 
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.learn_models import (
     RECORD,
     Lines,
@@ -17,12 +18,11 @@ from agentless_mini.commands.learn_models import (
 from agentless_mini.commands.learn_trainer_options import SynthesizeOptions
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
-from agentless_mini.config import Config
 from agentless_mini.domain import canonical_json
 from agentless_mini.learning.asking import synthesize
 from agentless_mini.learning.rows import read_rows, require_apart, require_rows
 from agentless_mini.record import Store
-from agentless_mini.templates import load_prompts
+from agentless_mini.settings import Config
 
 
 def run_synthesize(options: SynthesizeOptions, config: Config, machine: Machine) -> None:

@@ -19,18 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from agentless_mini.config import Config, Engine
 from agentless_mini.domain import Decoding, Event, Note
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.model.embedded.sampler import EmbeddedSampler
 from agentless_mini.model.embedded.weights import find_weights
+from agentless_mini.model.llama_server import plan_embedded
+from agentless_mini.model.openai_api import EndpointSettings, OpenAISampler
+from agentless_mini.model.process import Limits, Server, ServerPlan, running
+from agentless_mini.model.state import NotRunning, find_server
+from agentless_mini.model.vllm import find_gpus, has_vllm, plan_vllm, served_name
 from agentless_mini.ports import Sampler
 from agentless_mini.record import Once, Store
-from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
-from agentless_mini.serving.llama_server import plan_embedded
-from agentless_mini.serving.process import Limits, Server, ServerPlan, running
-from agentless_mini.serving.state import NotRunning, find_server
-from agentless_mini.serving.vllm import find_gpus, has_vllm, plan_vllm, served_name
+from agentless_mini.settings import Config, Engine
 
 VLLM = "vLLM"
 """The name of the engine, as servers of it are recorded."""

@@ -13,7 +13,14 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from agentless_mini.branches import NewBranch, commit_message
+from agentless_mini.chain.bench import Opening
+from agentless_mini.chain.given import GivenSettings
+from agentless_mini.chain.pipeline import NO_SANDBOX, ChainSettings, check_named, resolve
+from agentless_mini.chain.prompts import Prompts
+from agentless_mini.chain.ranking import Chosen, Level, Trust, trust
+from agentless_mini.chain.score import Scoring
+from agentless_mini.chain.session import Session
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.boxes import Yard, plan_boxes
 from agentless_mini.commands.chain import chain_of, identity, settled, versions
 from agentless_mini.commands.headline import amount, answerer
@@ -29,10 +36,9 @@ from agentless_mini.commands.terminal import (
     people,
     without_passwords,
 )
-from agentless_mini.config import Config
 from agentless_mini.domain import Issue, Note, Patch, Prediction, Reason, Rejected, Snapshot
-from agentless_mini.environments.opening import check_place, foresee
-from agentless_mini.environments.settings import SandboxKind
+from agentless_mini.environment.opening import check_place, foresee
+from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import (
     AminiError,
     EnvironmentFailed,
@@ -42,10 +48,7 @@ from agentless_mini.errors import (
     printable,
     reason,
 )
-from agentless_mini.pipeline import NO_SANDBOX, ChainSettings, check_named, resolve
 from agentless_mini.ports import PatchCheck, Sampler
-from agentless_mini.prompts import Prompts
-from agentless_mini.ranking import Chosen, Level, Trust, trust
 from agentless_mini.record import (
     RecordedSampler,
     RunId,
@@ -59,12 +62,9 @@ from agentless_mini.report.cells import flowed
 from agentless_mini.report.document import run_document
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
-from agentless_mini.repository import Repository
-from agentless_mini.stages.bench import Opening
-from agentless_mini.stages.given import GivenSettings
-from agentless_mini.stages.score import Scoring
-from agentless_mini.stages.session import Session
-from agentless_mini.templates import load_prompts
+from agentless_mini.repository.branches import NewBranch, commit_message
+from agentless_mini.repository.opening import Repository
+from agentless_mini.settings import Config
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ Nothing is sent until a score is owed that is not recorded. Only the model's nam
 settings do not say it.
 """
 
+from agentless_mini.chain.score import Scoring, scoring_of
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.models import Surroundings
 from agentless_mini.domain import Note, RewardModel
 from agentless_mini.errors import ServerUnreachable, UsageError
+from agentless_mini.model.scoring import HttpScorer, ScorerSettings
 from agentless_mini.record import Once, RecordedScorer
-from agentless_mini.samplers.scoring import HttpScorer, ScorerSettings
-from agentless_mini.stages.score import Scoring, scoring_of
-from agentless_mini.templates import load_prompts
 
 
 async def open_scorer(settings: ScorerSettings, around: Surroundings) -> tuple[Scoring, RewardModel]:

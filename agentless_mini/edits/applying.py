@@ -17,7 +17,7 @@ from agentless_mini.edits.normal_form import Forms
 from agentless_mini.edits.parsing import Matching
 from agentless_mini.edits.paths import Names, Paths
 from agentless_mini.edits.placing import MOST_LOOSE, Placed, place
-from agentless_mini.sources import SourceText, contents, decode, is_python, new_text, split_lines
+from agentless_mini.edits.sources import SourceText, contents, decode, is_python, new_text, split_lines
 
 NEW_FILE_MODE = "100644"
 _BOM = "\ufeff"

@@ -21,7 +21,7 @@ from agentless_mini.domain import Reading
 from agentless_mini.edits.alignment import Region, differing
 from agentless_mini.edits.leftovers import is_elision
 from agentless_mini.edits.matching import Lines, Match, occurrences
-from agentless_mini.sources import content, contents, split_lines, terminator
+from agentless_mini.edits.sources import content, contents, split_lines, terminator
 
 NEAR = 0.9  # length-weighted mean of the lines' difflib ratios
 CLEARLY = 0.05  # by which the best place must be nearer than any other

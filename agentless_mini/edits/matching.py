@@ -11,7 +11,7 @@ from functools import cached_property
 
 from agentless_mini.domain import Reading, Reason, Rejected
 from agentless_mini.edits.alignment import differing, partners
-from agentless_mini.sources import content, contents, dominant_terminator, split_lines, terminator
+from agentless_mini.edits.sources import content, contents, dominant_terminator, split_lines, terminator
 
 MOST_PLACES = 1000
 

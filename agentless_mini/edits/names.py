@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Collection, Iterable, Sequence
 
-from agentless_mini.sources import parse_python, silence_compiler
+from agentless_mini.edits.sources import parse_python, silence_compiler
 
 STAR = "*"
 """Stands for the names that `from ... import *` binds, which nobody knows."""

@@ -18,8 +18,8 @@ from itertools import groupby
 
 from agentless_mini.edits.languages import UNSURE, Parsed, Unread, language_of, parsed
 from agentless_mini.edits.names import STAR, bound, undefined
+from agentless_mini.edits.sources import is_python
 from agentless_mini.edits.statements import Broken, Module, Version, module_of, statements_at, version_of
-from agentless_mini.sources import is_python
 
 MOST_CHECKED = 256 * 1024
 """Bytes of a file of which all names are looked up, where a part does not tell."""

@@ -7,7 +7,7 @@ from agentless_mini.domain import Edit, Reading, Reason, Rejected
 from agentless_mini.edits.loose import LOOSE_LEVELS, MOST_FOUND
 from agentless_mini.edits.matching import MOST_PLACES, Lines, Match, strict_matches
 from agentless_mini.edits.parsing import Matching
-from agentless_mini.sources import contents, split_lines
+from agentless_mini.edits.sources import contents, split_lines
 
 # So many edits of an answer are looked for loosely, which takes its time.
 MOST_LOOSE = 32

@@ -18,7 +18,7 @@ from tokenize import detect_encoding
 
 from agentless_mini.edits.alignment import Region, shared_ends
 from agentless_mini.edits.names import bound
-from agentless_mini.sources import parse_python
+from agentless_mini.edits.sources import parse_python
 
 _LONE_RETURN = re.compile(rb"\r(?!\n)")
 _LINE = re.compile(r"\bline (\d+)")

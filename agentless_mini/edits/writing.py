@@ -16,7 +16,7 @@ from agentless_mini.edits.markers import MOST_WIDTH, NO_NEWLINE, WIDTH, marker_w
 from agentless_mini.edits.matching import Lines, strict_matches
 from agentless_mini.edits.parsing import parse_edits
 from agentless_mini.edits.paths import Paths, Said, clean_path
-from agentless_mini.sources import SourceText, content, contents, decode, split_lines, terminator
+from agentless_mini.edits.sources import SourceText, content, contents, decode, split_lines, terminator
 
 _CONTEXT = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)
 _BOM = "\ufeff"

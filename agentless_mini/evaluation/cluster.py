@@ -17,7 +17,7 @@ from agentless_mini.evaluation.node import Link, MakeTestbeds, Node
 from agentless_mini.evaluation.ports import Testbed
 from agentless_mini.evaluation.remote import open_remote
 from agentless_mini.ports import Watch
-from agentless_mini.sandboxes.host import uninterrupted
+from agentless_mini.sandbox.host import uninterrupted
 
 LOOK_EVERY = 2.0  # seconds between two looks at who is in the cluster
 WAIT_FOR_NODES = 120.0  # seconds without any usable node after which an evaluation is given up

@@ -14,10 +14,10 @@ from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, 
 from agentless_mini.evaluation.extracting import Parts, extract
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.ports import Tree
-from agentless_mini.gitcommand import GitCommand
 from agentless_mini.ports import PatchCheck
-from agentless_mini.repository import Repository, open_repository
-from agentless_mini.sandboxes.images import folder_archive
+from agentless_mini.repository.gitcommand import GitCommand
+from agentless_mini.repository.opening import Repository, open_repository
+from agentless_mini.sandbox.images import folder_archive
 
 if TYPE_CHECKING:
     from docker import DockerClient

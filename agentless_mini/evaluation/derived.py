@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from agentless_mini.domain import MIB, BoxLimits, BoxUser, Environment, ImageTree, Job, JobResult, Step
 from agentless_mini.domain.canonical import canonical_json
-from agentless_mini.environments.index import CERTIFICATES, Index
+from agentless_mini.environment.index import CERTIFICATES, Index
 from agentless_mini.errors import BuildFailed, printable
 from agentless_mini.evaluation.conda import ACTIVATE
 from agentless_mini.evaluation.copied_tree import FOLDER
-from agentless_mini.sandboxes.docker import DockerSandbox
-from agentless_mini.sandboxes.images import Image, Making, find_image
+from agentless_mini.sandbox.docker import DockerSandbox
+from agentless_mini.sandbox.images import Image, Making, find_image
 
 if TYPE_CHECKING:
     from docker import DockerClient

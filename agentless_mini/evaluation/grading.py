@@ -23,8 +23,8 @@ from agentless_mini.evaluation.ports import Grade
 from agentless_mini.evaluation.predictions import official, slug, text_of
 from agentless_mini.evaluation.worker import HARNESS, Worker, WorkerDied
 from agentless_mini.installing import install_command
-from agentless_mini.sandboxes.docker import connect, sweep
-from agentless_mini.sandboxes.host import uninterrupted
+from agentless_mini.sandbox.docker import connect, sweep
+from agentless_mini.sandbox.host import uninterrupted
 
 TRIES = 2
 SLACK = 900.0

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, TypedDict
 from agentless_mini.errors import AminiError, GradingFailed, printable
 from agentless_mini.evaluation.instances import NAME
 from agentless_mini.evaluation.owned_containers import Ending, OwnedClient
-from agentless_mini.sandboxes.containers import require_daemon, translated
+from agentless_mini.sandbox.containers import require_daemon, translated
 
 CLIENT_TIMEOUT = 1800
 """Seconds without a word that an answer of the daemon may take; a silent test run is one."""

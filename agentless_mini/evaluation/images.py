@@ -20,8 +20,8 @@ from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, printable
 from agentless_mini.evaluation.pulled_images import PulledImages
 from agentless_mini.evaluation.pulling import GIB, PATIENT, Limit, Patience, Progress, in_thread
 from agentless_mini.ports import Watch
-from agentless_mini.sandboxes.host import uninterrupted
-from agentless_mini.sandboxes.images import (
+from agentless_mini.sandbox.host import uninterrupted
+from agentless_mini.sandbox.images import (
     Image,
     Obstacle,
     PullFailed,

@@ -10,11 +10,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, TypeVarTuple
 
+from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.domain import BoxLimits, Event, Harness, Job, JobResult, Place, Snapshot
 from agentless_mini.errors import AminiError
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.ports import Grade, Testbed, Testbeds
-from agentless_mini.stages.bench import Bench, NoBench, Opening
 
 MakeTestbeds = Callable[[], AbstractAsyncContextManager[Testbeds]]
 """Makes the testbeds of the machine that it is called on. It is sent there: it must be possible to pickle it."""

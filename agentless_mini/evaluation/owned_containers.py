@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from agentless_mini.sandboxes import host
-from agentless_mini.sandboxes.containers import remove
+from agentless_mini.sandbox import host
+from agentless_mini.sandbox.containers import remove
 
 if TYPE_CHECKING:
     from docker import DockerClient

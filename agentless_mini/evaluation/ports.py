@@ -8,10 +8,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from agentless_mini.chain.bench import NoBench, Opening
 from agentless_mini.domain import Snapshot
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.ports import PatchCheck, Watch
-from agentless_mini.stages.bench import NoBench, Opening
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pydantic
 
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
-from agentless_mini.sandboxes import host
+from agentless_mini.sandbox import host
 
 RECORD = "images.json"
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from agentless_mini.domain import MIB
-from agentless_mini.sandboxes.images import Image
+from agentless_mini.sandbox.images import Image
 
 GIB = 1024 * MIB
 

@@ -20,7 +20,7 @@ from agentless_mini.errors import EnvironmentFailed, NodeLost, boundary, printab
 from agentless_mini.evaluation.cluster import Machine
 from agentless_mini.evaluation.node import Link, MakeTestbeds, Node, Raised, Stopped
 from agentless_mini.installing import install_command
-from agentless_mini.sandboxes.host import uninterrupted
+from agentless_mini.sandbox.host import uninterrupted
 
 MOST_CALLS = 20_000  # under way on one node at once: every job of its testbeds, waiting for a box or not
 CONNECT_TIMEOUT = 10.0  # seconds

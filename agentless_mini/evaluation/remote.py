@@ -9,6 +9,7 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.domain import Job, JobResult, Snapshot
 from agentless_mini.errors import NodeLost
 from agentless_mini.evaluation.instances import Instance
@@ -16,8 +17,7 @@ from agentless_mini.evaluation.node import Link, Node
 from agentless_mini.evaluation.ports import Grade, Testbed, Tree
 from agentless_mini.evaluation.snapshot_check import snapshot_check
 from agentless_mini.ports import Watch
-from agentless_mini.sandboxes.host import uninterrupted
-from agentless_mini.stages.bench import Bench, NoBench, Opening
+from agentless_mini.sandbox.host import uninterrupted
 
 _numbers = itertools.count()
 

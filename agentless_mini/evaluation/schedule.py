@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from statistics import fmean
 
+from agentless_mini.chain.session import together
 from agentless_mini.errors import EnvironmentFailed, NodeLost, printable
 from agentless_mini.evaluation.attempt import Assignment
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.record import AttemptRecord, AttemptState
-from agentless_mini.stages.session import together
 
 NODE_TRIES = 3
 """An instance whose node was lost so often is left: it may be what ends the nodes."""

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from agentless_mini.domain import FileKind, Patch, Reason, Rejected, Snapshot, SourceFile
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary
-from agentless_mini.gitcommand import Answer, GitCommand, verdict
 from agentless_mini.ports import PatchCheck
+from agentless_mini.repository.gitcommand import Answer, GitCommand, verdict
 
 _ATTRIBUTES = ".gitattributes"
 _NOWHERE = "amini-does-not-know-the-target"  # where a symlink leads makes no difference: git follows none

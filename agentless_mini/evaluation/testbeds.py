@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.domain import Note, Phase, PhaseStarted, Runner, Snapshot
-from agentless_mini.environments.index import find_index
-from agentless_mini.environments.settings import SandboxSettings
+from agentless_mini.environment.index import find_index
+from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.errors import BuildFailed, GradingFailed, printable
 from agentless_mini.evaluation.conda import Activated, activated
 from agentless_mini.evaluation.copied_tree import copy_tree
@@ -27,10 +28,9 @@ from agentless_mini.evaluation.instances import Answer, Instance
 from agentless_mini.evaluation.ports import Grade, Tree
 from agentless_mini.evaluation.pulled_images import PulledImages
 from agentless_mini.ports import Watch
-from agentless_mini.sandboxes.docker import DockerSandbox, capacity, connect
-from agentless_mini.sandboxes.host import Scratch, uninterrupted
-from agentless_mini.sandboxes.images import Image, daemon_name
-from agentless_mini.stages.bench import Bench, NoBench, Opening
+from agentless_mini.sandbox.docker import DockerSandbox, capacity, connect
+from agentless_mini.sandbox.host import Scratch, uninterrupted
+from agentless_mini.sandbox.images import Image, daemon_name
 from agentless_mini.testing import harness_of
 
 if TYPE_CHECKING:

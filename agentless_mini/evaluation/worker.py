@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from agentless_mini.errors import GradingFailed, boundary
-from agentless_mini.sandboxes.host import uninterrupted
+from agentless_mini.sandbox.host import uninterrupted
 
 HARNESS = (sys.executable, "-X", "utf8", "-P", "-m", "agentless_mini.evaluation.harness")
 LOG = "worker.log"

@@ -14,13 +14,13 @@ from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
+from agentless_mini.chain.prompts import Prompts
 from agentless_mini.domain import Completion, Message, Patch, SampleRequest, SamplingParams, Stage
 from agentless_mini.edits import answer_text, make_patch, read_answer
 from agentless_mini.errors import UsageError
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.training_settings import SynthesizeSettings
 from agentless_mini.ports import Sampler
-from agentless_mini.prompts import Prompts
 
 Result = TypeVar("Result")
 

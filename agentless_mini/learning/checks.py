@@ -13,9 +13,9 @@ from typing import Any, Self
 
 from agentless_mini.domain import Ending, Job, Patch, PlacedFile, Runner, Snapshot, Step, placed_files
 from agentless_mini.edits import changed_files
-from agentless_mini.environments.opening import open_place
-from agentless_mini.environments.settings import SandboxKind, SandboxSettings
-from agentless_mini.environments.work import Opened, PlaceRequest, Unavailable
+from agentless_mini.environment.opening import open_place
+from agentless_mini.environment.settings import SandboxKind, SandboxSettings
+from agentless_mini.environment.work import Opened, PlaceRequest, Unavailable
 from agentless_mini.errors import EnvironmentFailed, UsageError, printable
 from agentless_mini.learning.rows import Row
 from agentless_mini.ports import Watch

@@ -28,18 +28,18 @@ from peft import PeftModel, get_peft_model
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 from trl import RewardConfig, RewardTrainer
 
-from agentless_mini.context import without_middle
+from agentless_mini.chain.context import without_middle
+from agentless_mini.chain.prompts import Prompts
+from agentless_mini.chain.score import LONGEST, answer_text
 from agentless_mini.domain import Issue, Message, Patch, Role
 from agentless_mini.edits import make_patch
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 from agentless_mini.learning import policies, training
+from agentless_mini.learning.reward import Oracle, apply_diff, reward
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.texts import KEPT, TOO_LONG, ChatTokens
 from agentless_mini.learning.training import Outcome, Seen, Task
 from agentless_mini.learning.training_settings import Preference, RewardModelSettings, Tuning
-from agentless_mini.prompts import Prompts
-from agentless_mini.reward import Oracle, apply_diff, reward
-from agentless_mini.stages.score import LONGEST, answer_text
 
 NO_PAIR = "without patches to compare"
 

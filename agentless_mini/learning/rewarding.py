@@ -16,8 +16,8 @@ from typing import Any
 
 from agentless_mini.domain import Completion, Finish, Patch, Rejected
 from agentless_mini.edits import read_answer
+from agentless_mini.learning.reward import COSTS, Kind, Oracle, apply_diff, format_penalty, reward, shaped
 from agentless_mini.learning.rows import Row, RowFile
-from agentless_mini.reward import COSTS, Kind, Oracle, apply_diff, format_penalty, reward, shaped
 
 Measure = Callable[[Sequence[tuple[Row, Patch]]], list[float | None]]
 """Returns how good each patch is for its row, in [0, 1], None where it cannot tell."""

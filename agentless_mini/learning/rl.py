@@ -21,10 +21,12 @@ from typing import Any
 from accelerate import PartialState
 from trl import GRPOConfig, GRPOTrainer
 
+from agentless_mini.chain.prompts import Prompts
 from agentless_mini.domain import Message
 from agentless_mini.errors import UsageError
 from agentless_mini.learning import policies, training
 from agentless_mini.learning.checkpoints import ROLLOUTS_FILE
+from agentless_mini.learning.reward import Kind
 from agentless_mini.learning.reward_model import PatchScores
 from agentless_mini.learning.rewarding import Answer, Measure, Rewarding, read_rollout, read_row, reasons, row_text
 from agentless_mini.learning.rows import Row
@@ -32,8 +34,6 @@ from agentless_mini.learning.sft import NO_PARENTS, some_parents
 from agentless_mini.learning.texts import KEPT, TOO_LONG, ChatTokens
 from agentless_mini.learning.training import Outcome, Seen, Task
 from agentless_mini.learning.training_settings import Generation, RlSettings
-from agentless_mini.prompts import Prompts
-from agentless_mini.reward import Kind
 
 _SHOWN_PARENTS = 5
 

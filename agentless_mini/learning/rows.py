@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from agentless_mini.chain.prompts import Attempt, Prompts
 from agentless_mini.domain import (
     Excerpt,
     FileChange,
@@ -27,7 +28,6 @@ from agentless_mini.domain import (
 from agentless_mini.edits import Tree, write_answer
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable
 from agentless_mini.installing import install_command
-from agentless_mini.prompts import Attempt, Prompts
 
 SPLITS = ("train", "valid", "test")
 

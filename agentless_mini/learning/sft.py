@@ -12,13 +12,13 @@ from typing import Any
 
 from trl import SFTConfig, SFTTrainer
 
+from agentless_mini.chain.prompts import Prompts
 from agentless_mini.errors import UsageError
 from agentless_mini.learning import policies, training
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.texts import IGNORED, KEPT, TOO_LONG, ChatTokens
 from agentless_mini.learning.training import Outcome, Seen, Task
 from agentless_mini.learning.training_settings import SftKind, SftSettings
-from agentless_mini.prompts import Prompts
 
 NO_PARENTS = "without parents"
 

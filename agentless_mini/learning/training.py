@@ -23,6 +23,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from transformers.trainer import TRAINER_STATE_NAME
 
 from agentless_mini import __version__
+from agentless_mini.chain.prompts import Prompts
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 from agentless_mini.learning import checkpoints
@@ -30,7 +31,6 @@ from agentless_mini.learning.policies import in_bfloat16, on_cpu, quiet
 from agentless_mini.learning.rows import SPLITS, Row, read_rows, require_apart
 from agentless_mini.learning.texts import write_examples
 from agentless_mini.learning.training_settings import Tracker, TrainingSettings
-from agentless_mini.prompts import Prompts
 
 Tell = Callable[[str], None]
 

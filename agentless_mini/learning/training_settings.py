@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from agentless_mini.reward import Kind
+from agentless_mini.learning.reward import Kind
 
 
 class Tuning(enum.StrEnum):

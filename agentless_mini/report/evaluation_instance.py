@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from agentless_mini.chain.measures import curves
 from agentless_mini.domain import Case, CaseResult, Completion, Execution, Patch, Prediction, Rejected
-from agentless_mini.measures import curves
 from agentless_mini.record import (
     AttemptRecord,
     InstanceRecord,

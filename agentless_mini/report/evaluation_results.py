@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from random import Random
 from typing import Any
 
-from agentless_mini.measures import (
+from agentless_mini.chain.measures import (
     Interval,
     bootstrap,
     calibration,

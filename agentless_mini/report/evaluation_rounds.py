@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from agentless_mini.measures import Round, mean
+from agentless_mini.chain.measures import Round, mean
 from agentless_mini.report.rounds import Evolved, Scale, Stopping
 
 COUNTS = ("samples", "valid", "distinct", "new")

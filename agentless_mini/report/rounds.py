@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from agentless_mini.chain.measures import Round, rounds, shares_passed
 from agentless_mini.domain import Execution
-from agentless_mini.measures import Round, rounds, shares_passed
 from agentless_mini.record import RunTrace
 from agentless_mini.report.cells import Table, row, table
 

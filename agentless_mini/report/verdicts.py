@@ -4,9 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from agentless_mini.domain import Case, CaseResult, Execution, Origin, Outcome, Patch
-from agentless_mini.errors import printable
-from agentless_mini.ranking import (
+from agentless_mini.chain.ranking import (
     Chosen,
     Level,
     Method,
@@ -19,6 +17,8 @@ from agentless_mini.ranking import (
     totals,
     trust,
 )
+from agentless_mini.domain import Case, CaseResult, Execution, Origin, Outcome, Patch
+from agentless_mini.errors import printable
 from agentless_mini.record import RunTrace
 from agentless_mini.report.cells import Table, row, table
 

@@ -7,8 +7,8 @@ left as the patch has it, and so is what a patch makes of the code under test.
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from agentless_mini.chain.lexical import is_test_path, is_test_tool
 from agentless_mini.domain import FileChange, PlacedFile, Snapshot
-from agentless_mini.lexical import is_test_path, is_test_tool
 from agentless_mini.testing.plans import BOX, PROGRAMS
 
 _NAMES = frozenset({"conftest.py", "pytest.ini", ".pytest.ini", "sitecustomize.py", "usercustomize.py"})

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable
 
+from agentless_mini.chain.lexical import is_test_file
 from agentless_mini.domain import Harness, Runner, Snapshot, SourceFile
-from agentless_mini.lexical import is_test_file
 from agentless_mini.testing.commands import harness_of_command
 
 _DJANGO = "tests/runtests.py"

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from agentless_mini.domain import FileKind, Patch, Rejected, SourceFile
 from agentless_mini.edits import Matching, Tree, changed_files
-from tests.edit_cases import read, snapshot
+from tests.edits.edit_cases import read, snapshot
 
 Files = Mapping[str, bytes | None]
 

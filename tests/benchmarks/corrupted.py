@@ -5,7 +5,7 @@
 Each REPOSITORY is a git repository, bare or not, with its history; together they should hold several of the languages
 Python, JavaScript or TypeScript, C, Go and Rust, which have equal shares of the copies. An edit is one hunk of a
 commit, with up to four lines around it, on the file as it was; it is taken if it can be applied strictly. It is then
-corrupted as models do (tests/corruptions.py has the kinds), and another one is if the copy can still be applied
+corrupted as models do (tests/edits/corruptions.py has the kinds), and another one is if the copy can still be applied
 strictly and comes out right. The same clones, count and seed give the same copies.
 
 The oracle knows which lines of the file the true edit replaces, and by what. An application is WRONG if a line that
@@ -29,8 +29,8 @@ from pathlib import Path
 
 from agentless_mini.domain import Patch
 from agentless_mini.edits import Matching
-from tests.corruptions import Copy, Verdict, copy_of, corrupted, is_true, verdict
-from tests.edit_cases import read
+from tests.edits.corruptions import Copy, Verdict, copy_of, corrupted, is_true, verdict
+from tests.edits.edit_cases import read
 
 LANGUAGES = {"py": "Python", "js": "JavaScript", "ts": "JavaScript", "mjs": "JavaScript", "tsx": "JavaScript",
              "c": "C", "h": "C", "go": "Go", "rs": "Rust"}  # fmt: skip

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from agentless_mini.learning.asking import with_parents
+from agentless_mini.learning.reward import Kind
 from agentless_mini.learning.rows import Row, read_rows, write_rows
 from agentless_mini.learning.training_settings import (
     RewardModelSettings,
@@ -40,7 +41,6 @@ from agentless_mini.learning.training_settings import (
     SftSettings,
     Tuning,
 )
-from agentless_mini.reward import Kind
 from tests.benchmarks.learning_answers import at_random, best_of, draw, pick, rewrite, sampler_of
 from tests.benchmarks.learning_experiment import SIZES, TEMPERATURE, Experiment, prompts, told
 from tests.benchmarks.learning_scores import report, score

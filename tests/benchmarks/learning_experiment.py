@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agentless_mini.chain.prompts import Prompts
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.learning.rows import Row, read_rows
 from agentless_mini.learning.training_settings import Precision
-from agentless_mini.prompts import Prompts
-from agentless_mini.templates import load_prompts
 
 SEED = 20261121
 TEMPERATURE = 0.6  # at 1 so small a model seldom copies a line without a slip

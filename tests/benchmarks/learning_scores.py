@@ -12,15 +12,15 @@ from typing import Any
 
 import platformdirs
 
+from agentless_mini.chain.measures.estimates import bootstrap, mean, pass_at_k
 from agentless_mini.domain import Completion, Finish, Patch
 from agentless_mini.edits import Matching, read_answer
-from agentless_mini.environments.settings import SandboxSettings
-from agentless_mini.environments.work import Opened
+from agentless_mini.environment.settings import SandboxSettings
+from agentless_mini.environment.work import Opened
 from agentless_mini.learning.checks import Checks, open_plain
+from agentless_mini.learning.reward import Oracle
+from agentless_mini.learning.reward import reward as reward_of
 from agentless_mini.learning.rows import Row
-from agentless_mini.measures.estimates import bootstrap, mean, pass_at_k
-from agentless_mini.reward import Oracle
-from agentless_mini.reward import reward as reward_of
 from tests.benchmarks.learning_experiment import LINES, Experiment, draws, lines, told
 
 

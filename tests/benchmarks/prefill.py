@@ -33,6 +33,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from agentless_mini.chain.lexical import survey
+from agentless_mini.chain.repair import RepairSettings, repair
+from agentless_mini.chain.session import Session, Subject, together
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import (
     Completion,
     Excerpt,
@@ -48,14 +52,10 @@ from agentless_mini.domain import (
     SourceFile,
     Stage,
 )
-from agentless_mini.lexical import survey
+from agentless_mini.model.openai_api import EndpointSettings, OpenAISampler
+from agentless_mini.model.process import Limits, running
+from agentless_mini.model.vllm import VllmSettings, find_gpus, plan_vllm
 from agentless_mini.ports import Sampler
-from agentless_mini.samplers.openai_api import EndpointSettings, OpenAISampler
-from agentless_mini.serving.process import Limits, running
-from agentless_mini.serving.vllm import VllmSettings, find_gpus, plan_vllm
-from agentless_mini.stages.repair import RepairSettings, repair
-from agentless_mini.stages.session import Session, Subject, together
-from agentless_mini.templates import load_prompts
 from tests.benchmarks.prefill_rounds import PatchesFirst, ScriptedAnswers, distinct_tokens, draw_rounds
 
 SAMPLES = 32

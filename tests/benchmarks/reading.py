@@ -23,6 +23,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agentless_mini.chain.drawing import Draws
+from agentless_mini.chain.session import Session
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import (
     Completion,
     Event,
@@ -40,9 +43,6 @@ from agentless_mini.domain import (
     Stage,
 )
 from agentless_mini.edits import Matching, Tree, changed_files, read_answer
-from agentless_mini.stages.drawing import Draws
-from agentless_mini.stages.session import Session
-from agentless_mini.templates import load_prompts
 
 LIBRARY = ("argparse.py", "typing.py", "tkinter/__init__.py", "_pydecimal.py")
 TESTS = ("test/test_descr.py", "test/datetimetester.py", "test/test_socket.py")

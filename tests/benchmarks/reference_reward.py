@@ -3,7 +3,7 @@
     python -m tests.benchmarks.reference_reward FILE [--answers FOLDER] [--generated 300] [--list]
 
 FILE is `src/swerl/core/reward.py` of a checkout of facebookresearch/swe-rl, which is not part of this project; it needs
-`unidiff`. The generated answers are those of tests/reward/answers.py; FOLDER holds real ones as tests/benchmarks/
+`unidiff`. The generated answers are those of tests/learning/reward/answers.py; FOLDER holds real ones as tests/benchmarks/
 answers.py reads them. The reference wants `<think>` and `<solution>` once each: an answer without these is put between
 them for both. Both read each answer on the same files and compare it with the same oracle: the true change of a
 generated answer, the reference result of a real one, else a change of its first file's first line.
@@ -26,10 +26,10 @@ from typing import Protocol, cast
 
 from agentless_mini.domain import FileChange, FileKind, Rejected
 from agentless_mini.edits import Tree, changed_files
-from agentless_mini.reward import Oracle, reward
+from agentless_mini.learning.reward import Oracle, reward
 from tests.benchmarks.answers import answers as real_answers
-from tests.edit_cases import read
-from tests.reward.answers import WAYS, problem, sources
+from tests.edits.edit_cases import read
+from tests.learning.reward.answers import WAYS, problem, sources
 
 SEED = 20_250_523
 TAGS = ("<think>", "</think>", "<solution>", "</solution>")

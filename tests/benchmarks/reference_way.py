@@ -17,7 +17,7 @@ import pytest
 from docker import DockerClient
 
 from agentless_mini.domain import Patch
-from tests.sandboxes import image
+from tests.sandbox import image
 
 FOLDER, ENVIRONMENT = "/testbed", "/opt/venv"
 ACTIVATE = f"""\

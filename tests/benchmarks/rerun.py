@@ -18,11 +18,11 @@ import threading
 import time
 from pathlib import Path
 
-from agentless_mini.lexical import is_test_path
+from agentless_mini.chain.lexical import is_test_path
+from tests.chain.workbench import edit
 from tests.fakes.model import Answer, Rule, Script
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
-from tests.stages.workbench import edit
 
 READ_ALL = """
 import hashlib, subprocess

@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agentless_mini.domain import FileChange
-from agentless_mini.reward import Oracle, matching
-from tests.reward.answers import sources
+from agentless_mini.learning.reward import Oracle, matching
+from tests.learning.reward.answers import sources
 
 LINES = 1_500
 ROLLOUTS = {50: 16, 100: 8, 200: 4, 400: 2}

@@ -28,6 +28,8 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
+from agentless_mini.chain.bench import Bench
+from agentless_mini.chain.execute import execute
 from agentless_mini.domain import (
     BoxLimits,
     Candidate,
@@ -47,16 +49,14 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits import Forms, make_patch
 from agentless_mini.ports import Sandbox
-from agentless_mini.sandboxes.bubblewrap import BubblewrapSandbox, find_bubblewrap
-from agentless_mini.sandboxes.docker import DockerSandbox, connect
-from agentless_mini.sandboxes.host import boxes_here
-from agentless_mini.sandboxes.local import VirtualEnvironment
-from agentless_mini.sandboxes.packs import Pack, pack_snapshot
-from agentless_mini.stages.bench import Bench
-from agentless_mini.stages.execute import execute
+from agentless_mini.sandbox.bubblewrap import BubblewrapSandbox, find_bubblewrap
+from agentless_mini.sandbox.docker import DockerSandbox, connect
+from agentless_mini.sandbox.host import boxes_here
+from agentless_mini.sandbox.local import VirtualEnvironment
+from agentless_mini.sandbox.packs import Pack, pack_snapshot
 from agentless_mini.testing import harness_of
 from tests.benchmarks import reference_way
-from tests.sandboxes.image import PACKAGES, image_id
+from tests.sandbox.image import PACKAGES, image_id
 
 PROJECT, SHA256 = "toolz==0.12.1", "ecca342664893f177a13dac0e6b41cbd8ac25a358e5f215316d43e2100224f4d"
 PATCHES, TESTS, BAR, IDLE_BOXES, TURN = 20, 15, 10.0, 10, 5

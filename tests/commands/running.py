@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.chain.workbench import CART, FIX, NONSENSE, SAME_FIX, WRONG
 from tests.fakes.model import Answer, Rule, Script
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
 from tests.gitrepo import ISOLATED
-from tests.stages.workbench import CART, FIX, NONSENSE, SAME_FIX, WRONG
 
 FILES = {"shop/cart.py": CART.encode(), "shop/tax.py": b"RATE = 0.2\n", "tests/test_cart.py": b"import shop.cart\n"}
 ISSUE = "The total of a cart leaves out its first price.\n"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.chain.workbench import NONSENSE
 from tests.commands.running import Home, server
 from tests.gitrepo import git
-from tests.stages.workbench import NONSENSE
-from tests.test_issue_sources import Reply, serve
+from tests.repository.test_issue_sources import Reply, serve
 
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github" / "actions" / "repair"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.chain.workbench import FIX, WRONG, edit
 from tests.commands.running import Home, server
 from tests.gitrepo import git
-from tests.stages.workbench import FIX, WRONG, edit
 
 HEAD = "def total(prices):\n"
 LOOP = "    for price in prices[1:]:\n"

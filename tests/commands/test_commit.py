@@ -1,9 +1,9 @@
 """`amini repair --commit BRANCH`: the patch is on a new branch, and nothing else of the repository has changed."""
 
+from tests.chain.workbench import edit
 from tests.commands.running import Home, one_sentence, server
 from tests.commands.test_bad_input import NOBODY
 from tests.gitrepo import git, write_files
-from tests.stages.workbench import edit
 
 FIXED = b"    for price in prices:\n"
 

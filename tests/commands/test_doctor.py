@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from agentless_mini.commands.doctor import Finding, conclusion, look_at_all
-from agentless_mini.config import Config, load_config
 from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.settings import Config, load_config
 from tests.commands.running import Home, server
 
 HERE, MISSING = Finding(ok=True, said="It is here."), Finding(ok=False, said="It is not here: install it.")

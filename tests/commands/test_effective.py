@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agentless_mini.commands.effective import leaves, shown
-from agentless_mini.config import Config
+from agentless_mini.settings import Config
 from tests.commands.running import Home, one_sentence
 
 FILE = '[repair]\nsamples = 7\n[endpoint]\nmodel = "of the file"\nheaders = {X-Gate = "s3cret"}\n'

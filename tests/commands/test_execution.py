@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.record import Store
-from agentless_mini.sandboxes.docker import connect
+from agentless_mini.sandbox.docker import connect
+from tests.chain.workbench import CART, FIX, WRONG, edit
 from tests.commands.running import LOCALIZED, Home
 from tests.fakes.model import Answer, Rule, Script
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
 from tests.gitrepo import make_repository
-from tests.sandboxes.image import image_id
-from tests.stages.workbench import CART, FIX, WRONG, edit
+from tests.sandbox.image import image_id
 
 BWRAP = shutil.which("bwrap")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BWRAP is None, reason="bubblewrap is not installed")]

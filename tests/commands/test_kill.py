@@ -10,9 +10,9 @@ import pytest
 
 from agentless_mini.domain import Stage
 from agentless_mini.record import Store
+from tests.chain.workbench import FIX, SAME_FIX, WRONG
 from tests.commands.running import Home, one_sentence, server
 from tests.fakes.log import Seen
-from tests.stages.workbench import FIX, SAME_FIX, WRONG
 
 SAMPLES = 8
 REPAIRS = (WRONG, SAME_FIX, FIX, WRONG, FIX)

@@ -8,7 +8,7 @@ import pytest
 from tests.commands import as_on_macos
 from tests.commands.running import Home, one_sentence, server
 from tests.gitrepo import git
-from tests.sandboxes.image import image_id
+from tests.sandbox.image import image_id
 
 
 def amini(home: Home, *arguments: str) -> "subprocess.CompletedProcess[str]":

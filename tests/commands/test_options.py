@@ -68,7 +68,7 @@ assert len(GROUPS) >= 10  # the test below would pass without any
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)
 def test_every_setting_that_an_option_names_exists(group: "type[DataclassInstance]") -> None:
-    from agentless_mini.config import Config
+    from agentless_mini.settings import Config
 
     hints = get_type_hints(group, include_extras=True)
     for field in fields(group):

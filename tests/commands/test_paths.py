@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.chain.given import GivenSettings
 from agentless_mini.commands.paths import given_here, tree_path, tree_test
 from agentless_mini.errors import UsageError
-from agentless_mini.stages.given import GivenSettings
+from tests.chain.workbench import shop, text_file
 from tests.commands.running import VOTE_ALONE, Home, one_sentence, server
 from tests.fakes.server import ScriptedServer
 from tests.gitrepo import write_files
-from tests.stages.workbench import shop, text_file
 
 NOT_LOOKED_INTO = "Not looked into: what git ignores (build/)."
 NAMES = {"app.py", "shop/app.py", "shop/cart.py", "tests/test_cart.py"}

@@ -5,10 +5,10 @@ import re
 import subprocess
 from pathlib import Path
 
+from tests.chain.workbench import FIX, NONSENSE, edit
 from tests.commands.running import ISSUE, VOTE_ALONE, Home, server
 from tests.fakes.server import ScriptedServer
 from tests.gitrepo import git, write_files
-from tests.stages.workbench import FIX, NONSENSE, edit
 
 PRICES = "    for price in prices:\n"
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from tests.chain.workbench import FIX, WRONG, edit
 from tests.commands.running import Home, one_sentence, server
-from tests.stages.workbench import FIX, WRONG, edit
 
 DIVIDED = tuple(edit("    return result\n", f"    return result + {number}\n") for number in range(1, 6))
 

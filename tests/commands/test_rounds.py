@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.record import Store
+from tests.chain.evolving import start, starts
+from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 from tests.commands import test_execution as execution
 from tests.commands.running import LOCALIZED, VOTE_ALONE, Home, one_sentence
 from tests.fakes.model import Answer, Rule, ScoreRule, Script
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
 from tests.gitrepo import make_repository
-from tests.stages.evolving import start, starts
-from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 
 GOLDEN = Path(__file__).parent / "golden" / "rounds.txt"
 SCORES = (

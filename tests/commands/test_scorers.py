@@ -8,15 +8,15 @@ import pytest
 
 from agentless_mini.commands.models import Machine, Surroundings
 from agentless_mini.commands.scorers import open_scorer
-from agentless_mini.config import Config
 from agentless_mini.domain import Event, Issue, Note, Patch
 from agentless_mini.errors import ServerUnreachable, UsageError
+from agentless_mini.model.scoring import ScorerSettings
 from agentless_mini.record import Store
-from agentless_mini.samplers.scoring import ScorerSettings
+from agentless_mini.settings import Config
 from tests.fakes.model import ScoreRule, Script
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
-from tests.samplers.contract import run
+from tests.model.contract import run
 
 SERVED = ServedModel(script=Script(rules=(), scores=(ScoreRule(contains="good", score=1.0), ScoreRule(score=0.0))))
 PATCHES = [Patch(f"+{word}\n".encode(), word, ("a.py",)) for word in ("good", "bad")]

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from agentless_mini.samplers.refusals import Part
+from agentless_mini.model.refusals import Part
+from tests.chain.workbench import FIX
 from tests.commands.running import LOCALIZED, Home, one_sentence, script, server
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.model import Answer, Rule, Script
 from tests.fakes.protocol import Dialect, ServedModel
 from tests.fakes.server import ScriptedServer
-from tests.stages.workbench import FIX
 
 REPAIR = ("repair", ".", "../issue.md", "-n", "2")
 

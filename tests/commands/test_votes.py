@@ -1,7 +1,7 @@
 """What the votes mean, through the real command: comments are none, one answer is one, equals are told apart."""
 
+from tests.chain.workbench import FIX, WRONG, edit
 from tests.commands.running import Home, server
-from tests.stages.workbench import FIX, WRONG, edit
 
 HEAD = "def total(prices):\n"
 COMMENTS = (

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from tests.gitrepo import commit_all, make_repository
-from tests.sandboxes.image import PACKAGES, PREFIX, add, add_folder, add_link, as_root, contents, libraries, version
+from tests.sandbox.image import PACKAGES, PREFIX, add, add_folder, add_link, as_root, contents, libraries, version
 
 ROOT = "/opt/miniconda3"
 BIN = f"{ROOT}/envs/testbed/bin"

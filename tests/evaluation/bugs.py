@@ -8,7 +8,7 @@ from typing import Any
 
 from agentless_mini.domain import Snapshot
 from agentless_mini.evaluation.instances import Instance
-from tests.stages.workbench import shop
+from tests.chain.workbench import shop
 
 GOLD = """\
 diff --git a/shop/cart.py b/shop/cart.py

@@ -17,11 +17,11 @@ from agentless_mini.errors import AminiError, EnvironmentFailed, ImageUnavailabl
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.ports import Testbed, Testbeds
 from agentless_mini.ports import Watch
+from tests.chain.boxes import PASSES, fails, recording
+from tests.chain.workbench import shop
 from tests.evaluation.bugs import resolves
 from tests.fakes.sandbox import ScriptedSandbox
 from tests.fakes.testbeds import ScriptedTestbeds
-from tests.stages.boxes import PASSES, fails, recording
-from tests.stages.workbench import shop
 
 HANGS = "hangs"
 """A job whose first step has this argument never ends by itself."""

@@ -7,25 +7,25 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from agentless_mini.chain.localize import LocalizeSettings
+from agentless_mini.chain.repair import RepairSettings
+from agentless_mini.chain.reproduce import ReproduceSettings
 from agentless_mini.commands.evaluate import Beds, Evaluation, evaluate
 from agentless_mini.commands.models import Machine
-from agentless_mini.config import Config
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import AminiError
 from agentless_mini.evaluation.dataset import dataset_of
 from agentless_mini.evaluation.settings import EvaluationSettings, Grading
+from agentless_mini.model.openai_api import EndpointSettings
 from agentless_mini.ports import Watch
-from agentless_mini.samplers.openai_api import EndpointSettings
-from agentless_mini.stages.localize import LocalizeSettings
-from agentless_mini.stages.repair import RepairSettings
-from agentless_mini.stages.reproduce import ReproduceSettings
+from agentless_mini.settings import Config
+from tests.chain import boxes
+from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 from tests.evaluation.bugs import resolves, rows, tree
 from tests.evaluation.desks import FILES, TEST
 from tests.fakes.model import Answer, Rule, Script
 from tests.fakes.sandbox import ScriptedSandbox
 from tests.fakes.testbeds import ScriptedTestbeds
-from tests.stages import boxes
-from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 
 REPAIRS = (WRONG, WRONG, FIX, NONSENSE, SAME_FIX)
 SCRIPT = Script(

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.sandboxes.docker import connect
+from agentless_mini.sandbox.docker import connect
 from tests.gitrepo import make_repository
-from tests.sandboxes.image import add, add_folder, as_root, libraries
+from tests.sandbox.image import add, add_folder, as_root, libraries
 
 PROGRAMS = ("bash", "git", "tail", "cat", "grep", "sleep", "mkdir", "rm", "kill", "touch")
 TEST = b"""\

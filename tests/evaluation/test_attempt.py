@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.chain.pipeline import ChainSettings, Until
+from agentless_mini.chain.ranking import Method, vote
+from agentless_mini.chain.repair import RepairSettings
 from agentless_mini.domain import (
     Candidate,
     FileKind,
@@ -31,17 +34,14 @@ from agentless_mini.errors import (
 from agentless_mini.evaluation.attempt import wanted_grades
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.settings import Grading
-from agentless_mini.pipeline import ChainSettings, Until
-from agentless_mini.ranking import Method, vote
 from agentless_mini.record import AttemptRecord, AttemptState, RunId, Store
-from agentless_mini.stages.repair import RepairSettings
+from tests.chain import boxes
+from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 from tests.evaluation.bugs import HIDDEN, resolves, tree
 from tests.evaluation.desks import assignments, brought, dataset, desk, open_store, sampler
 from tests.fakes.model import Script, ScriptedSampler
 from tests.fakes.sandbox import ScriptedSandbox
 from tests.fakes.testbeds import ScriptedTestbeds
-from tests.stages import boxes
-from tests.stages.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 
 DATA = dataset()
 TASK = assignments(DATA)[0]

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from agentless_mini import __version__
+from agentless_mini.chain.bench import Bench, NoBench
 from agentless_mini.domain import Ending, Environment, Event, ImageTree, Issue, Job, Note, Runner, Step
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, NodeLost
 from agentless_mini.evaluation.cluster import ClusterTestbeds, Machine
@@ -17,7 +18,6 @@ from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.node import Link, MakeTestbeds, Node
 from agentless_mini.evaluation.ports import Testbed as Bed  # pytest would collect it as a test
 from agentless_mini.evaluation.ray_cluster import require_same
-from agentless_mini.stages.bench import Bench, NoBench
 from tests.evaluation.bugs import resolves
 from tests.evaluation.cluster_beds import HANGS, BedsOf, noted, tree
 from tests.evaluation.cluster_links import LocalCluster, LocalLink

@@ -12,15 +12,15 @@ from rich.console import Console
 
 from agentless_mini.commands.evaluate import OFFICIAL, Bedding, Beds, Evaluation, evaluate
 from agentless_mini.commands.models import Machine
-from agentless_mini.config import Config
 from agentless_mini.errors import UsageError
 from agentless_mini.evaluation.attempt import grade_key, row_digest
 from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessProgram
 from agentless_mini.evaluation.predictions import read_predictions
 from agentless_mini.evaluation.settings import EvaluationSettings, Grading
+from agentless_mini.model.openai_api import EndpointSettings
 from agentless_mini.ports import Watch
 from agentless_mini.record import GradeRecord, Store, generation_of
-from agentless_mini.samplers.openai_api import EndpointSettings
+from agentless_mini.settings import Config
 from tests.evaluation.bugs import resolves, tree
 from tests.evaluation.faked import SCRIPT, bedding, evaluation
 from tests.fakes.protocol import ServedModel

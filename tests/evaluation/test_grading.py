@@ -19,8 +19,8 @@ from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessPr
 from agentless_mini.evaluation.hub import dataset_rows
 from agentless_mini.evaluation.instances import Answer
 from agentless_mini.evaluation.ports import Grade
-from agentless_mini.sandboxes.docker import connect
-from agentless_mini.serving.process_table import processes
+from agentless_mini.model.process_table import processes
+from agentless_mini.sandbox.docker import connect
 from tests.evaluation.grading_image import GOLD, NOWHERE, SLOW, WRONG, require_swebench, row, tiny_image
 
 MODEL = GradingSettings("org/model")

@@ -12,8 +12,8 @@ from agentless_mini.errors import EnvironmentFailed, ImageUnavailable
 from agentless_mini.evaluation.images import Images, ImageSettings
 from agentless_mini.evaluation.pulled_images import PulledImages
 from agentless_mini.evaluation.pulling import Patience
-from agentless_mini.sandboxes.docker import connect
-from agentless_mini.sandboxes.images import find_image
+from agentless_mini.sandbox.docker import connect
+from agentless_mini.sandbox.images import find_image
 from tests.evaluation.beds_registry import Registry, open_registry
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from agentless_mini.evaluation.ports import Testbeds as Beds  # pytest would col
 from agentless_mini.evaluation.ray_cluster import ray_cluster
 from agentless_mini.evaluation.schedule import evaluate
 from agentless_mini.record import AttemptRecord, AttemptState, Store
+from tests.chain.workbench import FIX, NONSENSE, WRONG
 from tests.evaluation.cluster_beds import BedsOf, Unloadable, noted
 from tests.evaluation.cluster_nodes import RayNode, ray_nodes
 from tests.evaluation.desks import assignments, dataset, desk, open_store, sampler
 from tests.evaluation.test_cluster import ignore, instance, until
-from tests.stages.workbench import FIX, NONSENSE, WRONG
 
 pytest.importorskip("ray", reason="Ray is not installed (the extra 'cluster')")
 pytestmark = pytest.mark.thorough

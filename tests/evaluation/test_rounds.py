@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from agentless_mini.chain.evolve import UNSELECTED, EvolveSettings, Selecting
+from agentless_mini.chain.repair import RepairSettings
 from agentless_mini.commands.evaluate import evaluate
 from agentless_mini.commands.models import Machine
-from agentless_mini.config import Config
-from agentless_mini.environments.settings import SandboxKind
+from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import UsageError
+from agentless_mini.model.scoring import ScorerSettings
 from agentless_mini.record import AttemptRecord, RunId, Store
-from agentless_mini.samplers.scoring import ScorerSettings
-from agentless_mini.stages.evolve import UNSELECTED, EvolveSettings, Selecting
-from agentless_mini.stages.repair import RepairSettings
+from agentless_mini.settings import Config
+from tests.chain.workbench import FIX, NONSENSE, WRONG
 from tests.evaluation.desks import FILES, TEST
 from tests.evaluation.faked import bedding, evaluation
 from tests.fakes.model import Answer, Rule, ScoreRule, Script
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
-from tests.stages.workbench import FIX, NONSENSE, WRONG
 
 COUNT = 3
 SAID = (("reproduce", (TEST,)), ("repair", (WRONG, FIX, WRONG)), ("evolve", (FIX, NONSENSE)))

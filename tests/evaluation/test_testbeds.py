@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.chain.bench import Bench, NoBench
+from agentless_mini.chain.execute import run_cases, run_files
 from agentless_mini.domain import Case, FileChange, Issue, Origin, Outcome, Patch
 from agentless_mini.edits.normal_form import Forms
 from agentless_mini.edits.patches import make_patch
-from agentless_mini.environments.settings import SandboxSettings
+from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.errors import EnvironmentFailed, GradingFailed, ImageUnavailable
 from agentless_mini.evaluation import ports
 from agentless_mini.evaluation.derived import wanted_pytest
@@ -20,14 +22,12 @@ from agentless_mini.evaluation.images import ImageSettings
 from agentless_mini.evaluation.instances import Answer, Instance
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.evaluation.testbeds import YardSettings, open_testbeds
-from agentless_mini.sandboxes.docker import connect
-from agentless_mini.sandboxes.images import daemon_name
-from agentless_mini.stages.bench import Bench, NoBench
-from agentless_mini.stages.execute import run_cases, run_files
-from tests.environments.conftest import package_index
+from agentless_mini.sandbox.docker import connect
+from agentless_mini.sandbox.images import daemon_name
+from tests.environment.conftest import package_index
 from tests.evaluation.beds_image import SOURCES, Holds, bed_image
 from tests.evaluation.beds_registry import open_registry
-from tests.sandboxes.conftest import containers, copies
+from tests.sandbox.conftest import containers, copies
 
 __all__ = ["package_index"]
 

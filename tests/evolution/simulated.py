@@ -12,6 +12,12 @@ from functools import cache
 from random import Random
 from typing import Protocol
 
+from agentless_mini.chain.evolve import EvolveSettings, Selecting
+from agentless_mini.chain.pipeline import ChainSettings, Until, resolve
+from agentless_mini.chain.prompts import Prompts
+from agentless_mini.chain.repair import RepairSettings
+from agentless_mini.chain.session import Session
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import (
     Completion,
     FileKind,
@@ -25,12 +31,6 @@ from agentless_mini.domain import (
     SourceFile,
     Stage,
 )
-from agentless_mini.pipeline import ChainSettings, Until, resolve
-from agentless_mini.prompts import Prompts
-from agentless_mini.stages.evolve import EvolveSettings, Selecting
-from agentless_mini.stages.repair import RepairSettings
-from agentless_mini.stages.session import Session
-from agentless_mini.templates import load_prompts
 
 FILE = "answer.py"
 LINE = "LEVEL, FORM = None, None\n"

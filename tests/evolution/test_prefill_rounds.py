@@ -1,12 +1,12 @@
 """What the prefill benchmark measures with rounds: scripted patches, prompts that share their beginning, and a trie."""
 
+from agentless_mini.chain.lexical import survey
+from agentless_mini.chain.session import Subject
 from agentless_mini.domain import Localization, ModelCard, Stage
-from agentless_mini.lexical import survey
-from agentless_mini.stages.session import Subject
 from tests.benchmarks.prefill import LISTS, fresh_issue, library
 from tests.benchmarks.prefill_rounds import PatchesFirst, ScriptedAnswers, distinct_tokens, draw_rounds
+from tests.chain.workbench import run
 from tests.fakes.model import Script, ScriptedSampler
-from tests.stages.workbench import run
 
 
 def drawn(way: type[ScriptedAnswers]) -> ScriptedAnswers:

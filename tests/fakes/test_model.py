@@ -24,8 +24,8 @@ from tests.fakes.model import (
     ScriptedScorer,
     pieces,
 )
-from tests.samplers.contract import SamplerContract, ask, collect, run, until_error
-from tests.samplers.scorer_contract import RULES, ScorerContract
+from tests.model.contract import SamplerContract, ask, collect, run, until_error
+from tests.model.scorer_contract import RULES, ScorerContract
 
 
 class TestContract(SamplerContract):

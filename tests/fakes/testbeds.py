@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.domain import Environment, ImageTree, Place, Snapshot
 from agentless_mini.errors import ImageUnavailable
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.ports import Grade, Testbed, Tree
 from agentless_mini.ports import Sandbox, Watch
-from agentless_mini.stages.bench import Bench, NoBench, Opening
 from agentless_mini.testing import harness_of
 
 Trees = Callable[[Instance], Snapshot]

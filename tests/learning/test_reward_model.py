@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from agentless_mini.chain.score import answer_text
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Patch
 from agentless_mini.edits import make_patch
 from agentless_mini.errors import ModelUnknown, UsageError
 from agentless_mini.learning.rewarding import Measure
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.training_settings import Device, Preference, RewardModelSettings, Tuning
-from agentless_mini.stages.score import answer_text
-from agentless_mini.templates import load_prompts
 from tests.learning import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")]

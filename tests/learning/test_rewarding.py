@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from agentless_mini.domain import Patch
+from agentless_mini.learning.reward import Kind, apply_diff
 from agentless_mini.learning.rewarding import Answer, Rewarding, read_rollout, read_row, reasons, row_text
 from agentless_mini.learning.rows import Row
-from agentless_mini.reward import Kind, apply_diff
 from tests.learning import tiny
 
 ROW = replace(tiny.rows(1)[0], parents=(tiny.wrong_patch(tiny.rows(1)[0]),))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Patch
 from agentless_mini.errors import UsageError
+from agentless_mini.learning.reward import Kind
 from agentless_mini.learning.rewarding import Measure
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.training_settings import Device, Generation, Potential, Precision, RlSettings
-from agentless_mini.reward import Kind
-from agentless_mini.templates import load_prompts
 from tests.learning import tiny
 
 pytestmark = pytest.mark.slow

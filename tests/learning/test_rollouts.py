@@ -12,7 +12,7 @@ from agentless_mini.errors import ModelUnknown, UsageError
 from agentless_mini.learning.training_settings import Precision
 from agentless_mini.ports import Sampler
 from tests.learning import tiny
-from tests.samplers.contract import SamplerContract, ask, collect, run
+from tests.model.contract import SamplerContract, ask, collect, run
 
 pytestmark = pytest.mark.slow
 

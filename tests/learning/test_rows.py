@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Completion, Finish, Patch
 from agentless_mini.edits import changed_files, read_answer
 from agentless_mini.errors import UsageError
 from agentless_mini.learning.rows import Row, RowFile, read_rows, require_apart, row_files, write_rows
-from agentless_mini.templates import load_prompts
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed (the extra 'train')")
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import SamplingParams
 from agentless_mini.errors import EnvironmentFailed, ModelUnknown, UsageError
 from agentless_mini.learning.asking import answers
 from agentless_mini.learning.rows import Row, write_rows
 from agentless_mini.learning.training_settings import Precision, SftKind, SftSettings, Tuning
-from agentless_mini.serving.process import ServerPlan
-from agentless_mini.serving.vllm import VllmSettings, plan_vllm
-from agentless_mini.templates import load_prompts
+from agentless_mini.model.process import ServerPlan
+from agentless_mini.model.vllm import VllmSettings, plan_vllm
 from tests.learning import tiny
 
 pytestmark = pytest.mark.slow

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Message, Role
 from agentless_mini.errors import UsageError
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.texts import IGNORED, ChatTokens, write_examples
-from agentless_mini.templates import load_prompts
 from tests.learning import tiny
 
 ASKED = (Message(Role.SYSTEM, "Be brief."), Message(Role.USER, "1 + 1?"))

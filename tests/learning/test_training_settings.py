@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from agentless_mini.learning.reward import Kind
 from agentless_mini.learning.training_settings import Generation, Potential, RlSettings
-from agentless_mini.reward import Kind
 
 
 @pytest.mark.parametrize(

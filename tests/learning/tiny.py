@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from agentless_mini.chain.templates import load_prompts
 from agentless_mini.learning.rows import Row, RowFile, write_rows
-from agentless_mini.templates import load_prompts
 
 CONTEXT = 2048
 VOCABULARY = 600

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.chain.ranking import Method
 from agentless_mini.domain import Completion, Finish, Patch, PlacedFile, placed_files
 from agentless_mini.edits import Tree, read_answer
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.ranking import Method
-from agentless_mini.repository import open_repository
-from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
-from agentless_mini.sandboxes.local import VirtualEnvironment
+from agentless_mini.repository.opening import open_repository
+from agentless_mini.sandbox.bubblewrap import find_bubblewrap
+from agentless_mini.sandbox.local import VirtualEnvironment
 from tests.benchmarks.real_bugs import try_bug
 from tests.real_bugs import (
     GOLD,

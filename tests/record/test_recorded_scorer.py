@@ -15,8 +15,8 @@ from agentless_mini.ports import Scorer
 from agentless_mini.record import RecordedScorer, Store, Values
 from agentless_mini.record.effects import SCORE
 from tests.fakes.model import ScoreOutage, ScoreRule, ScriptedScorer, ready
-from tests.samplers.contract import run
-from tests.samplers.scorer_contract import RULES, ScorerContract
+from tests.model.contract import run
+from tests.model.scorer_contract import RULES, ScorerContract
 
 REQUEST = ScoreRequest(RewardModel("scripted"), "prompt", ("good", "bad", "good", "neither"))
 SCORES = (2.5, -30.0, 2.5, 0.125)

@@ -9,7 +9,7 @@ from agentless_mini.domain import Completion, Issue, SampleRequest
 from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, RunStart, Store
 from tests.fakes.model import Script, ScriptedSampler
-from tests.samplers.contract import SamplerContract
+from tests.model.contract import SamplerContract
 
 START = RunStart("scripted", "contract", "project", "c", "t", Issue("It fails."))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.chain.ranking import counted_votes
 from agentless_mini.domain import (
     Candidate,
     Choice,
@@ -22,7 +23,6 @@ from agentless_mini.domain import (
     Usage,
 )
 from agentless_mini.errors import UsageError
-from agentless_mini.ranking import counted_votes
 from agentless_mini.record import RunId, RunStatus, Store
 from tests.record.building import HOSTILE, START, patch, record, request
 

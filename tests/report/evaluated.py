@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from agentless_mini.chain.ranking import Method, rank
 from agentless_mini.domain import (
     Candidate,
     Case,
@@ -26,7 +27,6 @@ from agentless_mini.domain import (
     Usage,
     Verdict,
 )
-from agentless_mini.ranking import Method, rank
 from agentless_mini.record import (
     AttemptRecord,
     AttemptState,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agentless_mini.chain.ranking import Method
 from agentless_mini.domain import (
     UNTOLD,
     Completion,
@@ -21,7 +22,6 @@ from agentless_mini.domain import (
     Usage,
 )
 from agentless_mini.errors import UsageError
-from agentless_mini.ranking import Method
 from agentless_mini.record import AttemptRecord, AttemptState, RunStatus, Store
 from agentless_mini.report.evaluation_cost import Prices
 from agentless_mini.report.evaluation_document import evaluation_document, one_instance

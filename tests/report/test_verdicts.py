@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from agentless_mini.chain.ranking import Method, rank
 from agentless_mini.domain import (
     Candidate,
     Case,
@@ -23,7 +24,6 @@ from agentless_mini.domain import (
     Verdict,
     canonical_json,
 )
-from agentless_mini.ranking import Method, rank
 from agentless_mini.record import BoxRecord, RunTrace
 from agentless_mini.report.document import run_document
 from agentless_mini.report.show import run_view

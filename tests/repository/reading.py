@@ -9,7 +9,7 @@ import pytest
 
 from agentless_mini.domain import FileKind, Snapshot
 from agentless_mini.errors import AminiError, RepositoryError
-from agentless_mini.repository import Repository, open_repository
+from agentless_mini.repository.opening import Repository, open_repository
 
 CACHE = Path("/nonexistent/cache")
 FILES = {"README.md": b"hello\n", "src/a.py": b"a = 1\n", "src/b.py": b"b = 2\n"}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.branches import commit_message, has_changes, plan_branch
 from agentless_mini.domain import Issue
 from agentless_mini.errors import AminiError, EnvironmentFailed, RepositoryError, UsageError
+from agentless_mini.repository.branches import commit_message, has_changes, plan_branch
 from tests.gitrepo import ISOLATED, commit_all, git, make_repository, write_files
 from tests.repository.reading import changing, everything_below
 

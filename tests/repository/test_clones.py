@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.repository import Repository, open_repository
+from agentless_mini.repository.opening import Repository, open_repository
 from tests.gitrepo import commit_all, git, make_repository, write_files
 from tests.repository.reading import FILES, changing, contents, error_of, opened
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import FileKind
-from agentless_mini.repository import Acceptance
-from agentless_mini.worktree import BINARY_PREFIX, LARGE_OVER
+from agentless_mini.repository.opening import Acceptance
+from agentless_mini.repository.worktree import BINARY_PREFIX, LARGE_OVER
 from tests.gitrepo import commit_all, git, make_repository, write_files
 from tests.repository.reading import FILES, contents, error_of, kinds, opened
 

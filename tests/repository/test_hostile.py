@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.repository import Acceptance
+from agentless_mini.repository.opening import Acceptance
 from tests.gitrepo import git, make_repository, write_files
 from tests.repository.reading import (
     FILES,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.repository import Acceptance
+from agentless_mini.repository.opening import Acceptance
 from tests.gitrepo import commit_all, git, make_repository, write_files
 from tests.repository.reading import FILES, changing, contents, creating, error_of, everything_below, opened
 

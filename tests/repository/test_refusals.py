@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.gitcommand import GitCommand
-from agentless_mini.repository import open_repository
+from agentless_mini.repository.gitcommand import GitCommand
+from agentless_mini.repository.opening import open_repository
 from tests.gitrepo import git, make_repository
 from tests.repository.reading import CACHE, FILES, error_of, opened
 
@@ -66,7 +66,7 @@ def test_a_call_that_takes_too_long_is_ended_and_told(tmp_path: Path, monkeypatc
 
 
 def test_a_fresh_process_without_git_is_told_to_install_it(tmp_path: Path) -> None:
-    code = "from agentless_mini.repository import *; open_repository('.', None, Path('x'))"
+    code = "from agentless_mini.repository.opening import *; open_repository('.', None, Path('x'))"
     finished = subprocess.run(
         [sys.executable, "-c", code], env={"PATH": str(tmp_path)}, capture_output=True, check=False
     )

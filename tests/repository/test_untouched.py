@@ -34,7 +34,7 @@ def test_a_temporary_index_goes_with_its_repository(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from agentless_mini.repository import open_repository
+from agentless_mini.repository.opening import open_repository
 scratch, top = map(Path, sys.argv[1:])
 first, second = (open_repository(str(top), "HEAD", scratch) for _ in range(2))
 assert len(list(scratch.iterdir())) == 2

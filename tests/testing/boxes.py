@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agentless_mini.chain.bench import Bench
+from agentless_mini.chain.execute import Refused, execute, run_cases, run_files
 from agentless_mini.domain import (
     MIB,
     BoxLimits,
@@ -28,11 +30,9 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits.normal_form import Forms
 from agentless_mini.edits.patches import make_patch
-from agentless_mini.sandboxes.bubblewrap import BubblewrapSandbox, find_bubblewrap
-from agentless_mini.sandboxes.local import VirtualEnvironment
-from agentless_mini.sandboxes.packs import pack_snapshot
-from agentless_mini.stages.bench import Bench
-from agentless_mini.stages.execute import Refused, execute, run_cases, run_files
+from agentless_mini.sandbox.bubblewrap import BubblewrapSandbox, find_bubblewrap
+from agentless_mini.sandbox.local import VirtualEnvironment
+from agentless_mini.sandbox.packs import pack_snapshot
 from agentless_mini.testing import harness_of
 
 HERE = VirtualEnvironment("here", Path(sys.prefix))

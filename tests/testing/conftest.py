@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.sandboxes.bubblewrap import find_bubblewrap
+from agentless_mini.sandbox.bubblewrap import find_bubblewrap
 from tests.testing.boxes import Boxes
 
 

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from agentless_mini.chain.lexical import CODE_SUFFIX, is_test_path
 from agentless_mini.edits.paths import clean_path
 from agentless_mini.learning.curation.events import is_bot
 from agentless_mini.learning.curation.history import GITLINK, LINK, Changed
 from agentless_mini.learning.curation.joined import Pull
 from agentless_mini.learning.curation.settings import CurateSettings, Oracle
-from agentless_mini.lexical import CODE_SUFFIX, is_test_path
 
 BENCHMARKS: Mapping[str, str] = {
     "SWE-bench": """

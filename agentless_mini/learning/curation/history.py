@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from agentless_mini.clones import REMOTE_HEAD, bring_up_to_date, copy_of, remote_of
 from agentless_mini.errors import RepositoryError, Unreachable, printable
-from agentless_mini.gitcommand import GitCommand
 from agentless_mini.learning.curation.events import COMMIT_ID
+from agentless_mini.repository.clones import REMOTE_HEAD, bring_up_to_date, copy_of, remote_of
+from agentless_mini.repository.gitcommand import GitCommand
 
 LINK, GITLINK = "120000", "160000"
 CALL_LIMIT = 600.0  # seconds: what git does here takes seconds in the largest repositories that are whole

@@ -10,14 +10,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agentless_mini.chain.lexical import is_sayable, survey
+from agentless_mini.chain.localize import LocalizeSettings, localize
+from agentless_mini.chain.prompts import Prompts
+from agentless_mini.chain.session import Session, Subject
 from agentless_mini.domain import Issue, Snapshot
 from agentless_mini.errors import ContextTooSmall
-from agentless_mini.lexical import is_sayable, survey
 from agentless_mini.ports import Sampler
-from agentless_mini.prompts import Prompts
-from agentless_mini.repository import open_repository
-from agentless_mini.stages.localize import LocalizeSettings, localize
-from agentless_mini.stages.session import Session, Subject
+from agentless_mini.repository.opening import open_repository
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from agentless_mini.chain.lexical import mentions, terms
 from agentless_mini.domain import EditTask, Excerpt, Issue
-from agentless_mini.grammar import spoken_path
-from agentless_mini.lexical import mentions, terms
-from agentless_mini.sources import parse_python
+from agentless_mini.edits.sources import parse_python
+from agentless_mini.model.grammar import spoken_path
 
 RUN = 40
 _NAME = re.compile(r"[A-Za-z_]\w*")

@@ -25,12 +25,12 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits.writing import write_edit
 from agentless_mini.errors import UsageError
-from agentless_mini.grammar import spoken_path
 from agentless_mini.model.embedded.library import WHEEL_VERSION
 from agentless_mini.model.embedded.llama import Aborted, Context, Model
 from agentless_mini.model.embedded.regions import shown_rows
 from agentless_mini.model.embedded.scoring import SEQUENCES, LineScorer, Ranking, Rewrite
 from agentless_mini.model.embedded.weights import Weights
+from agentless_mini.model.grammar import spoken_path
 
 _BATCH = 512
 _TURN = 4  # tokens of a chat's template for each message, about

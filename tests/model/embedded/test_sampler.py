@@ -36,7 +36,7 @@ from agentless_mini.model.embedded.scoring import Rewrite
 from agentless_mini.model.embedded.weights import Weights
 from agentless_mini.ports import Sampler
 from tests.embedded_model import needed_weights
-from tests.samplers.contract import SamplerContract, collect, run
+from tests.model.contract import SamplerContract, collect, run
 
 pytestmark = pytest.mark.model
 

@@ -1,0 +1,167 @@
+"""Whether more samples could still change the winner of the vote: the rule of an adaptive budget.
+
+The model is a Pitman-Yor urn. After n valid answers a patch with v of them comes next with weight v - d, and a patch
+not seen yet with weight c + d * (patches seen); an invalid answer is one more kind, with as much weight as there were,
+and 1. With c = 1, d = 1/2 that is a Dirichlet posterior over the patches seen, all others together and the invalid
+ones: the share of valid answers is uniform at first, and new patches keep coming as the square root of the samples,
+as they do. The discount d is also what a leader loses that leads by luck.
+
+The probability that the leader of now is the winner of the whole budget is bounded from below, without chance: one,
+less the exact probability of each rival to overtake it, less what new patches may do. Those are counted by their mean
+number, each given all the draws that are left.
+
+It says nothing of what tests would choose, nor of likeness, which decides where no two samples agree. The promise is a
+mean over the urn's policies, and holds for as many looks as are taken; where two patches are nearly equally likely, the
+winner of a budget is luck, and is kept less often.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from agentless_mini.chain.ranking import counted_votes
+from agentless_mini.domain import Candidate, Rejected
+
+CONCENTRATION = 1.0
+DISCOUNT = 0.5
+INVALID = 1.0
+"""The weight of invalid answers before any was seen."""
+NEGLIGIBLE = 1e-9
+"""A sum of chances that is too small to be told one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The votes of each distinct patch, that of the earliest sample first, and the number of invalid answers."""
+
+    votes: tuple[int, ...]
+    invalid: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Race:
+    """An urn with the weights of the leader, of a rival and of all else. The rival wins once it is `lead` ahead."""
+
+    leader: float
+    rival: float
+    rest: float
+    lead: int
+
+    @property
+    def pair(self) -> float:
+        return self.leader + self.rival
+
+
+def tally(candidates: Iterable[Candidate]) -> Tally:
+    """Return the votes as `ranking.vote` counts them: by normal form, the smallest `order` first.
+
+    What uses undefined names cannot win where anything else is there, and counts as invalid then.
+    """
+    drawn = tuple(candidates)
+    polled = counted_votes(drawn)
+    standing = [one for one in polled if not one.undefined] or list(polled)
+    invalid = sum(isinstance(one.outcome, Rejected) for one in drawn)
+    below = sum(one.votes for one in polled) - sum(one.votes for one in standing)
+    return Tally(tuple(one.votes for one in standing), invalid + below)
+
+
+def decided(candidates: Iterable[Candidate], left: int, bound: float) -> bool:
+    """Return whether the winner of the vote stays the winner of `left` more samples with probability `bound` at least.
+
+    The candidates must be a whole beginning of the run (`order` 0 to n - 1), or a tie is broken by who answers first.
+    """
+    return stays(tally(candidates), left) >= bound
+
+
+def stays(drawn: Tally, left: int) -> float:
+    """Return a lower bound, in [0, 1], of the probability that the leader stays the leader after `left` more samples.
+
+    0 where no answer is valid and more are to come, 1 where none is to come or none could change the winner.
+    """
+    if not left:
+        return 1.0
+    if not drawn.votes:
+        return 0.0
+    risk = _of_seen(drawn, left) + _unseen(drawn, left) * _overtakes(_newcomer(drawn), left - 1)
+    return max(0.0, 1.0 - risk)
+
+
+def _of_seen(drawn: Tally, left: int) -> float:
+    """Return the sum of the chances of all rivals; once they are negligible the best of the rest stands for them."""
+    risk, others = 0.0, len(drawn.votes) - 1
+    for race, count in _rivals(drawn):
+        chance = _overtakes(race, left)
+        if others * chance < NEGLIGIBLE:
+            return risk + others * chance
+        risk += count * chance
+        others -= count
+    return risk
+
+
+def _rivals(drawn: Tally) -> Iterator[tuple[_Race, int]]:
+    """Yield the distinct races of the leader, those with the best chances first, and how many rivals are in each."""
+    best = max(drawn.votes)
+    leader = drawn.votes.index(best)  # the earliest of equals, as in the vote
+    alike: Counter[tuple[int, int]] = Counter()
+    for place, votes in enumerate(drawn.votes):
+        if place != leader:
+            alike[votes, best - votes + (place > leader)] += 1  # an earlier rival wins a tie
+    for (votes, lead), count in sorted(alike.items(), key=lambda item: (-item[0][0], item[0][1])):
+        yield _race(best, votes, lead, _weight(drawn)), count
+
+
+def _newcomer(drawn: Tally) -> _Race:
+    """Return the race of a patch whose first vote is the next sample."""
+    best = max(drawn.votes)
+    return _race(best, 1, best, _weight(drawn) + 1)
+
+
+def _race(best: int, votes: int, lead: int, total: float) -> _Race:
+    leader, rival = best - DISCOUNT, votes - DISCOUNT
+    return _Race(leader, rival, total - leader - rival, lead)
+
+
+def _weight(drawn: Tally) -> float:
+    return sum(drawn.votes) + CONCENTRATION + drawn.invalid + INVALID
+
+
+def _unseen(drawn: Tally, left: int) -> float:
+    """Return the mean number of new patches among the valid ones of `left` samples."""
+    weight = sum(drawn.votes) + CONCENTRATION
+    valid = left * weight / _weight(drawn)
+    growth = _rising(weight + DISCOUNT, valid) - _rising(weight, valid)
+    return (len(drawn.votes) + CONCENTRATION / DISCOUNT) * math.expm1(growth)
+
+
+def _rising(start: float, steps: float) -> float:
+    """Return the logarithm of the rising factorial start * (start + 1) * ..., of so many factors."""
+    return math.lgamma(start + steps) - math.lgamma(start)
+
+
+def _overtakes(race: _Race, left: int) -> float:
+    """Return the exact probability that of `left` draws the rival gets `lead` more than the leader, or still more.
+
+    The draws that go to either are Beta-binomial, and so is the leader's part of them. Of m such draws the leader may
+    have (m - lead) // 2 at most; that probability is carried from m to m + 1, so the whole takes O(left).
+    """
+    behind = 0.0
+    terms = []
+    for draws in range(race.lead, left + 1):
+        most = (draws - race.lead) // 2
+        if draws > race.lead:
+            before = (draws - 1 - race.lead) // 2
+            passes = (race.leader + before) / (race.pair + draws - 1)
+            behind -= _share(before, draws - 1, race.leader, race.rival) * passes
+        if (draws - race.lead) % 2 == 0:
+            behind += _share(most, draws, race.leader, race.rival)
+        terms.append(_share(draws, left, race.pair, race.rest) * behind)
+    return max(0.0, math.fsum(terms))
+
+
+def _share(hits: int, draws: int, one: float, other: float) -> float:
+    """Return the Beta-binomial probability of `hits` in so many draws from an urn of two weights."""
+    misses = draws - hits
+    ways = math.lgamma(draws + 1) - math.lgamma(hits + 1) - math.lgamma(misses + 1)
+    both = _rising(one, hits) + _rising(other, misses) - _rising(one + other, draws)
+    return math.exp(ways + both)

@@ -1,0 +1,175 @@
+"""The scorer for reward models over HTTP: the pages /score, /classify and /pooling of vLLM, and of servers like it.
+
+It turns the answers to be scored into requests and the pages that come back into numbers. Waiting and trying again are
+the business of `connection`, what goes wrong that of `failures`. What the numbers mean is the model's.
+
+    score     {"text_1": prompt, "text_2": [answers]}                -> {"data": [{"index", "score"}]}
+    classify  {"messages": [prompt as user, answer as assistant]}    -> {"data": [{"index", "probs": [...]}]}
+    pooling   the same                                               -> {"data": [{"index", "data": [...]}]}
+
+/score takes many answers in a request. The other two take one chat in a request, to which the server applies the
+model's own chat template; the server batches what is in flight.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
+
+from agentless_mini.domain import Message, RewardModel, Role, ScoreRequest, ScoreRoute
+from agentless_mini.errors import AminiError, ServerFailed, UsageError, boundary
+from agentless_mini.model.addresses import ServerSettings
+from agentless_mini.model.connection import Address, Body, Connection, Patience
+from agentless_mini.model.endpoints import wire_messages, wire_text
+from agentless_mini.model.failures import Advice
+from agentless_mini.model.score_pages import BadScores, read_scores
+
+KEY_VARIABLE = "AMINI_SCORER_API_KEY"
+ADVICE = Advice(
+    address="scorer.base_url",
+    model="scorer.model and scorer.route",
+    key=KEY_VARIABLE,
+    window="serve it with a larger window, or choose another reward model",
+    load="scorer.max_in_flight",
+    timeout="[scorer] timeout_s",
+)
+
+
+class ScorerSettings(ServerSettings):
+    """Where a reward model is served and how it is asked."""
+
+    key_variable = KEY_VARIABLE
+
+    route: ScoreRoute = ScoreRoute.SCORE
+    """The page that is asked: score (a cross-encoder), classify or pooling (a model that reads chats)."""
+    label: int | None = Field(default=None, ge=0)
+    """Of several numbers for an answer (classify, pooling), the place of the one that counts, from 0."""
+    batch: int = Field(default=16, gt=0)
+    """Answers in one request to /score; the other pages take one."""
+    max_in_flight: int = Field(default=16, gt=0)
+    """Requests in flight at once."""
+
+    @field_validator("label")
+    @classmethod
+    def _has_numbers(cls, label: int | None, others: ValidationInfo) -> int | None:
+        if label is not None and others.data.get("route") is ScoreRoute.SCORE:
+            raise ValueError("/score gives one number: leave the label out, or choose the route classify or pooling")
+        return label
+
+    def reward_model(self, name: str) -> RewardModel:
+        """Return the model of this name as these settings ask it."""
+        return RewardModel(name, self.route, self.label)
+
+
+class HttpScorer:
+    """Asks one server. See `ports.Scorer` for the contract of its methods.
+
+    Of a model that gives one number, the raw one is asked for (`use_activation`: a sigmoid makes all high rewards
+    equal); of several, what the server makes of them. `tell` is told in a sentence of each wait before another
+    attempt, `environment` is that of the process (a proxy that it names is told in errors). Use it as an async context
+    manager, or call `aclose`.
+    """
+
+    def __init__(
+        self,
+        settings: ScorerSettings,
+        patience: Patience | None = None,
+        tell: Callable[[str], None] = lambda said: None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Prepare to ask the server of `settings`; `patience` replaces its retries and waits (for tests).
+
+        Raises `UsageError` where no `base_url` is set.
+        """
+        if settings.base_url is None:
+            raise UsageError("No reward model is chosen: set scorer.base_url to the address of its server.")
+        headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+        key = settings.api_key.get_secret_value()
+        address = Address(settings.base_url, key, headers, settings.timeout_s, ADVICE, environment)
+        self._batch = settings.batch
+        self._connection = Connection(address, patience or Patience(settings.retries), tell)
+        self._slots = asyncio.Semaphore(settings.max_in_flight)
+
+    async def served(self) -> str:
+        """Return the name of the first model that the server lists."""
+        url = f"{self._connection.address.api}/models"
+        with self._reading("/v1/models"):
+            models = (await self._connection.get(url, _Models)).data
+        if not models:
+            raise ServerFailed(f"The server at {self._connection.address.api} lists no model: set scorer.model.")
+        return models[0].id
+
+    async def scores(self, request: ScoreRequest) -> tuple[float, ...]:
+        """Return the scores of the answers. Where one request fails, those that are in flight are given up."""
+        tasks = [asyncio.create_task(self._part(part)) for part in _parts(request, self._batch)]
+        try:
+            return tuple(score for scores in await asyncio.gather(*tasks) for score in scores)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Close the connections to the server."""
+        await self._connection.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return the scorer, which is closed when the block ends."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections to the server."""
+        await self.aclose()
+
+    async def _part(self, part: ScoreRequest) -> tuple[float, ...]:
+        page = f"/{part.model.route.value}"
+        async with self._slots:
+            with self._reading(page):
+                answer = await self._connection.post(self._connection.address.root + page, _body(part), _Page)
+                return read_scores(answer.data, part.model, len(part.answers))
+
+    def _reading(self, page: str) -> AbstractContextManager[None]:
+        """Return the boundary at which a page that says something else than scores becomes an error of ours."""
+        place = f"The reward model's server at {self._connection.address.root} answers {page} with"
+
+        def unusable(error: BaseException) -> AminiError:
+            what = error if isinstance(error, BadScores) else "what cannot be read"
+            return ServerFailed(f"{place} {what}: check scorer.route, scorer.label and the model that is served.")
+
+        # A number of too many digits and lists in lists without end are no JSON errors, but errors all the same.
+        return boundary({ValueError: unusable, RecursionError: unusable})
+
+
+class _Page(BaseModel):
+    data: list[object]
+
+
+class _Model(BaseModel):
+    id: str
+
+
+class _Models(BaseModel):
+    data: tuple[_Model, ...]
+
+
+def _parts(request: ScoreRequest, batch: int) -> Iterator[ScoreRequest]:
+    """Yield what is asked in one request each."""
+    most = batch if request.model.route is ScoreRoute.SCORE else 1
+    for start in range(0, len(request.answers), most):
+        yield replace(request, answers=request.answers[start : start + most])
+
+
+def _body(part: ScoreRequest) -> Body:
+    model = part.model
+    if model.route is ScoreRoute.SCORE:
+        answers = [wire_text(answer) for answer in part.answers]
+        return {"model": model.name, "text_1": wire_text(part.prompt), "text_2": answers}
+    chat = (Message(Role.USER, part.prompt), Message(Role.ASSISTANT, part.answers[0]))
+    raw = {"use_activation": False} if model.label is None else {}
+    return {"model": model.name, "messages": wire_messages(chat), **raw}

@@ -1,1 +1,0 @@
-"""Samplers: adapters of the port `Sampler`."""

@@ -1,0 +1,181 @@
+"""What a box is sent, and what is believed of what it says. The other end runs in the box: `inside.wire`.
+
+It does no I/O: an adapter moves the bytes. What a box says is foreign input: it is bounded and checked, and a box that
+says anything unexpected counts as dead.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from agentless_mini.domain import Ending, Job, JobResult, Output, ResultFile, Step, StepResult
+from agentless_mini.errors import EnvironmentFailed, printable
+from agentless_mini.sandbox.packs import Pack
+
+MESSAGE_LIMIT = 1024 * 1024
+PATIENCE = 4.0
+"""How many times its limits a box may take where the machine has no time for it."""
+SETTING_UP = 120.0
+"""Seconds until a box must have its tree. They are not its own, so a slow machine is no reason to end it."""
+_BASE = (("LANG", "C.UTF-8"), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"))
+
+Hear = Callable[[str], None]
+"""Told the last line that a step has printed so far: foreign text. It must return quickly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A box as its adapter makes it. `uid` is what its runner becomes, where it starts as root to do so.
+
+    `hear` follows what its steps print, where somebody wants to know. `fence` is what `inside.fence` keeps steps
+    behind, where nothing else does.
+    """
+
+    folder: str
+    scratch: str = "/tmp"  # noqa: S108 - the box's own
+    rlimits: tuple[tuple[str, int], ...] = ()
+    uid: int | None = None
+    variables: tuple[tuple[str, str], ...] = ()
+    hear: Hear | None = None
+    fence: Mapping[str, Any] | None = None
+
+
+def rlimits(job: Job) -> tuple[tuple[str, int], ...]:
+    """Return the limits on each process that every box has, by their names in `resource`."""
+    limits = job.limits
+    return (("CORE", 0), ("FSIZE", limits.disk), ("NOFILE", 4096), ("AS", 4 * limits.memory))
+
+
+def compose(job: Job, pack: Pack, room: Room) -> Iterator[bytes]:
+    """Yield what the box is sent."""
+    message = {
+        "folder": room.folder,
+        "scratch": room.scratch,
+        "uid": room.uid,
+        "fence": room.fence,
+        "rlimits": room.rlimits,
+        "variables": {"HOME": f"{room.scratch}/home", "TMPDIR": room.scratch, **dict(_BASE), **dict(room.variables)},
+        "memory": job.limits.memory,
+        "seconds": job.limits.seconds,
+        "patience": PATIENCE,
+        "output": job.limits.output,
+        "result": job.limits.result,
+        "tells": room.hear is not None,
+        "tree": [(entry.path, entry.mode, entry.size) for entry in pack.entries],
+        "files": [(file.path, file.mode, None if file.data is None else len(file.data)) for file in job.files],
+        "steps": [asdict(step) for step in job.steps],
+    }
+    text = json.dumps(message).encode()
+    yield struct.pack(">I", len(text)) + text
+    yield from pack.chunks()
+    yield b"".join(file.data for file in job.files if file.data is not None)
+
+
+class Garbled(Exception):
+    """The runner in the box violated the protocol, or somebody spoke for it."""
+
+
+class Transcript:
+    """What a box has said of a job so far."""
+
+    def __init__(self, job: Job, hear: Hear | None = None) -> None:
+        """Begin with nothing; `hear` is that of the box's room."""
+        self._job = job
+        self._hear = hear
+        self._waiting = b""
+        self._steps: list[StepResult] = []
+        self._refusal = ""
+        self.ready = False
+
+    @property
+    def complete(self) -> bool:
+        """Return whether nothing more is to come."""
+        return bool(self._refusal) or (self.ready and len(self._steps) == len(self._job.steps))
+
+    def feed(self, data: bytes) -> None:
+        """Take what the box wrote. Raises Garbled, and `EnvironmentFailed` where it could not be set up."""
+        self._waiting += data
+        while not self.complete and len(self._waiting) >= 8:
+            size, blobs = struct.unpack(">II", self._waiting[:8])
+            if size > MESSAGE_LIMIT or blobs > self._most():
+                raise Garbled
+            if len(self._waiting) < 8 + size + blobs:
+                return
+            text, blob = self._waiting[8 : 8 + size], self._waiting[8 + size : 8 + size + blobs]
+            self._waiting = self._waiting[8 + size + blobs :]
+            try:
+                self._take(json.loads(text), blob)
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                raise Garbled from error
+
+    def result(self, interrupted: Ending) -> JobResult:
+        """Return the result of a box that has ended; the step that it ended under ended as `interrupted`."""
+        missing = len(self._job.steps) - len(self._steps)
+        rest = [StepResult(Ending.NOT_RUN)] * missing
+        if rest and self.ready:
+            rest[0] = StepResult(interrupted)
+        return JobResult((*self._steps, *rest), self._refusal)
+
+    def _most(self) -> int:
+        most = max((len(step.results) for step in self._job.steps), default=0)
+        return self._job.limits.output + most * self._job.limits.result
+
+    def _take(self, message: dict[str, Any], blob: bytes) -> None:
+        kind = message["kind"]
+        if kind == "step" and self.ready:
+            self._steps.append(_step_result(message, blob, self._job.steps[len(self._steps)]))
+        elif kind == "said" and self.ready and self._hear is not None:
+            self._hear(str(message["words"]))
+        elif kind == "ready" and not self.ready:
+            self.ready = True
+        elif kind == "refused" and not self.ready:
+            self._refusal = printable(str(message["words"]))
+        elif kind == "failed" and not self.ready:
+            raise no_room(printable(str(message["words"])))
+        else:
+            raise Garbled
+
+
+def _step_result(message: dict[str, Any], blob: bytes, step: Step) -> StepResult:
+    ending = Ending(message["ending"])
+    if ending is Ending.NOT_RUN:
+        return StepResult(ending)
+    seconds = float(message["seconds"])
+    status = int(message["status"]) if ending is Ending.EXITED else None
+    head, tail, cut = (int(value) for value in message["output"])
+    sizes = [int(size) for _, size in message["results"]]
+    paths = [str(path) for path, _ in message["results"]]
+    wellformed = min(head, tail, cut, *sizes, 0) == 0 and head + tail + sum(sizes) == len(blob)
+    if not wellformed or not set(paths) <= set(step.results) or not math.isfinite(seconds):
+        raise Garbled
+    files, at = [], head + tail
+    for path, size in zip(paths, sizes, strict=True):
+        files.append(ResultFile(path, blob[at : at + size]))
+        at += size
+    output = Output(blob[:head], blob[head : head + tail], cut)
+    return StepResult(ending, status, output, tuple(files), seconds)
+
+
+def last_line(words: bytes) -> str:
+    """Return the last line of what a box printed that says something, fit to be shown; "" where none does."""
+    lines = [line for line in words.decode("utf-8", "replace").splitlines() if line.strip()]
+    return printable(lines[-1]) if lines else ""
+
+
+def no_room(words: str) -> EnvironmentFailed:
+    """Return the error for a tree that does not fit into a box."""
+    return EnvironmentFailed(
+        f"The tree cannot be put into a box ({words}): allow boxes more disk space, and memory for it (disk_mib and "
+        "memory_mib of [sandbox])."
+    )
+
+
+def too_slow() -> EnvironmentFailed:
+    """Return the error for a box that was not set up in time."""
+    return EnvironmentFailed(
+        f"A box did not have its tree within {SETTING_UP:g} s, so busy is the machine: run again with fewer boxes at "
+        "once (boxes in [sandbox])."
+    )

@@ -1,1 +1,0 @@
-"""Start, find and stop a model server."""

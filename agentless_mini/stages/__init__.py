@@ -1,1 +1,0 @@
-"""Stages: async functions from data to data."""

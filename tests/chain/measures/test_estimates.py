@@ -1,0 +1,143 @@
+"""The statistics of an evaluation, against brute force where that can be had."""
+
+import math
+import time
+from itertools import combinations
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentless_mini.chain.measures import bootstrap, calibration, mean, pass_at_k, points_of_samples, points_of_tests
+
+shares = st.floats(0, 1)
+
+
+def dice(seed: int) -> Random:
+    return Random(seed)  # noqa: S311 - drawn again alike, not for secrets
+
+
+def test_the_mean_of_nothing_is_not_known() -> None:
+    assert mean([]) is None
+    assert mean([0.1] * 10) == 0.1
+
+
+# --- the interval ----------------------------------------------------------------------------------------------------
+
+
+def test_no_values_have_no_interval() -> None:
+    assert bootstrap([], dice(0)) is None
+
+
+@given(st.lists(shares, min_size=1, max_size=30), st.integers())
+def test_the_interval_contains_the_mean_and_lies_among_the_values(values: list[float], seed: int) -> None:
+    interval, middle = bootstrap(values, dice(seed), 500), mean(values)
+    assert interval is not None
+    assert middle is not None
+    assert min(values) - 1e-12 <= interval.low <= middle + 1e-12
+    assert middle - 1e-12 <= interval.high <= max(values) + 1e-12
+
+
+@given(st.lists(shares, min_size=1, max_size=30), st.randoms(use_true_random=False))
+def test_the_order_of_the_values_makes_no_difference(values: list[float], shuffled: Random) -> None:
+    other = list(values)
+    shuffled.shuffle(other)
+    assert bootstrap(values, dice(3), 100) == bootstrap(other, dice(3), 100)
+
+
+def test_more_of_the_same_instances_have_a_narrower_interval() -> None:
+    widths = []
+    for copies in (1, 4, 16, 64):
+        interval = bootstrap([0.0, 0.0, 0.0, 1.0, 1.0] * copies, dice(1))
+        assert interval is not None
+        widths.append(interval.high - interval.low)
+    assert widths == sorted(widths, reverse=True)
+    assert 0 < widths[-1] < widths[0] / 4
+
+
+def test_of_500_instances_with_41_percent_the_interval_is_that_of_the_binomial_distribution() -> None:
+    interval = bootstrap([1.0] * 205 + [0.0] * 295, dice(0))
+    assert interval is not None
+    spread = 1.96 * math.sqrt(0.41 * 0.59 / 500)
+    assert interval.low == pytest.approx(0.41 - spread, abs=0.004)
+    assert interval.high == pytest.approx(0.41 + spread, abs=0.004)
+
+
+def test_500_instances_are_resampled_in_seconds() -> None:
+    started = time.process_time()
+    bootstrap([1.0] * 205 + [0.0] * 295, dice(0))
+    assert time.process_time() - started < 2
+
+
+# --- pass@k ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 9), st.data())
+def test_pass_at_k_is_the_share_of_the_ways_to_draw_that_hold_a_right_sample(samples: int, data: st.DataObject) -> None:
+    correct, k = data.draw(st.integers(0, samples)), data.draw(st.integers(1, samples))
+    ways = list(combinations(range(samples), k))
+    hits = sum(any(sample < correct for sample in way) for way in ways)
+    assert pass_at_k(samples, correct, k) == pytest.approx(hits / len(ways))
+
+
+@given(st.integers(1, 600), st.data())
+def test_pass_at_k_grows_with_k_from_the_share_to_certainty(samples: int, data: st.DataObject) -> None:
+    correct = data.draw(st.integers(0, samples))
+    k = data.draw(st.integers(1, samples))
+    assert pass_at_k(samples, correct, 1) == pytest.approx(correct / samples)
+    assert pass_at_k(samples, correct, k) <= pass_at_k(samples, correct, min(samples, k + 1)) <= 1
+    assert pass_at_k(samples, correct, samples) == (correct > 0)
+
+
+def test_pass_at_k_of_many_samples_keeps_its_digits() -> None:
+    assert pass_at_k(500, 1, 250) == 0.5
+    assert pass_at_k(500, 1, 500) == 1.0
+    assert pass_at_k(100_000, 1, 1) == 1e-5
+
+
+def test_more_than_all_samples_are_all_of_them() -> None:
+    assert pass_at_k(3, 1, 10) == 1.0
+    assert pass_at_k(3, 0, 10) == 0.0
+
+
+@pytest.mark.parametrize(("samples", "correct", "k"), [(3, 4, 1), (3, -1, 1), (3, 1, 0)])
+def test_what_cannot_be_counted_is_refused(samples: int, correct: int, k: int) -> None:
+    with pytest.raises(ValueError, match="pass@"):
+        pass_at_k(samples, correct, k)
+
+
+# --- confidence ------------------------------------------------------------------------------------------------------
+
+
+def test_answers_are_sorted_by_vote_share_and_the_middle_has_both_its_ends() -> None:
+    told = calibration([(0.1, True), (0.24, False), (0.25, True), (0.5, False), (0.51, True), (1.0, True)])
+    assert [(one.low, one.high, one.count, one.right) for one in told] == [
+        (0.0, 0.25, 2, 1),
+        (0.25, 0.5, 2, 1),
+        (0.5, 1.0, 2, 2),
+    ]
+
+
+@given(st.lists(st.tuples(shares, st.booleans())))
+def test_no_answer_is_lost(answers: list[tuple[float, bool]]) -> None:
+    told = calibration(answers)
+    assert sum(one.count for one in told) == len(answers)
+    assert sum(one.right for one in told) == sum(right for _, right in answers)
+
+
+# --- where curves are drawn ------------------------------------------------------------------------------------------
+
+
+def test_curves_are_drawn_where_the_papers_draw_them() -> None:
+    assert points_of_samples(500) == (1, 2, 5, 10, 20, 40, 80, 160, 320, 500)
+    assert points_of_tests(30) == (0, 1, 5, 10, 20, 30)
+    assert points_of_tests(100) == (0, 1, 5, 10, 20, 30, 60, 100)
+
+
+@given(st.integers(0, 100_000))
+def test_points_ascend_to_the_whole(most: int) -> None:
+    for points in (points_of_samples(most), points_of_tests(most)):
+        assert list(points) == sorted(set(points))
+        assert points[-1] == most
+        assert len(points) < 25

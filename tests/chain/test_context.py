@@ -1,0 +1,190 @@
+"""What fits a budget: trees, files, windows, issues."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentless_mini.chain.context import Fitted, Gauge, Source, fit_files, fit_issue, fit_tree, without_middle
+from agentless_mini.chain.lexical import Mentions
+from agentless_mini.domain import Issue, ShownFile
+
+NOTHING = Mentions((), (), frozenset())
+GAUGE = Gauge(0.25)
+
+FUNCTION = '''
+@decorated
+def function_{n}(value):
+    """Do number {n}."""
+    first = value + {n}
+    second = first * 2
+    third = second - 1
+    return third
+'''
+MODULE = (
+    "import os\n"
+    + "".join(FUNCTION.format(n=n) for n in range(60))
+    + ("\n\nclass Box:\n    kind = 1\n\n    def special_case(self):\n" + "        pass\n" * 12)
+)
+
+
+def shown_text(file: ShownFile) -> str:
+    return "".join(excerpt.text for excerpt in file.excerpts)
+
+
+def cost(fitted: Fitted, gauge: Gauge = GAUGE) -> int:
+    return sum(gauge.tokens(shown_text(file)) for file in fitted.files)
+
+
+def test_a_gauge_corrects_itself_by_the_servers_count() -> None:
+    assert Gauge(0.3).corrected(estimated=300, counted=400).tokens_per_byte > 0.4
+    assert Gauge(0.3).corrected(estimated=300, counted=150).tokens_per_byte < 0.16
+    assert Gauge(0.9).corrected(estimated=1, counted=100).tokens_per_byte == 1.0
+
+
+def test_a_tree_that_fits_is_shown_whole_and_one_that_does_not_is_cut_after_the_likeliest() -> None:
+    ranked = ("z.py", "a.py", "m.py")
+    assert fit_tree(ranked, 100, GAUGE) == ("a.py", "m.py", "z.py")
+    assert fit_tree(ranked, 4, GAUGE) == ("a.py", "z.py")
+    assert fit_tree(ranked, 0, GAUGE) == ()
+
+
+def test_what_fits_is_shown_whole_and_in_the_given_order() -> None:
+    fitted = fit_files([Source("b.py", "b = 1\n"), Source("a.py", "a = 1\n")], NOTHING, 1000, GAUGE)
+    assert [(file.path, file.whole, shown_text(file)) for file in fitted.files] == [
+        ("b.py", True, "b = 1\n"),
+        ("a.py", True, "a = 1\n"),
+    ]
+    assert fitted.left_out == fitted.windowed == ()
+
+
+def test_the_least_important_files_are_left_out_first() -> None:
+    sources = [Source(f"{n}.py", "x = 1\n" * 100) for n in range(4)]
+    fitted = fit_files(sources, NOTHING, 400, GAUGE)
+    assert [file.path for file in fitted.files] == ["0.py", "1.py"]
+    assert fitted.left_out == ("2.py", "3.py")
+
+
+def test_a_file_that_does_not_fit_alone_is_shown_around_what_the_issue_names() -> None:
+    named = Mentions((), (("m.py", 200),), frozenset({"function_7", "special_case"}))
+    fitted = fit_files([Source("m.py", MODULE), Source("n.py", "y = 1\n")], named, 500, GAUGE)
+    text = shown_text(fitted.files[0])
+    assert "def function_7(" in text
+    assert "@decorated\ndef function_7(" in text
+    assert "def special_case(" in text
+    assert MODULE.split("\n")[199] in text
+    assert not fitted.files[0].whole
+    assert fitted.windowed == ("m.py",)
+    assert fitted.left_out == ("n.py",)
+
+
+def test_a_definition_larger_than_the_room_is_shown_around_its_heaviest_line() -> None:
+    body = "".join(f"    step_{n} = {n}\n" for n in range(400))
+    source = Source("m.py", f"def long():\n{body}")
+    fitted = fit_files([source], Mentions((), (("m.py", 300),), frozenset()), 300, GAUGE)
+    (excerpt,) = fitted.files[0].excerpts
+    assert excerpt.first < 300 < excerpt.first + excerpt.text.count("\n")
+
+
+def test_a_file_that_is_no_python_is_cut_into_runs_of_lines() -> None:
+    text = "def (:\n" + "".join(f"line {n}\n" for n in range(500))
+    fitted = fit_files([Source("m.txt", text)], Mentions((), (("m.txt", 250),), frozenset()), 300, GAUGE)
+    assert "line 248\n" in shown_text(fitted.files[0])
+
+
+def test_no_window_at_all_where_there_is_room_for_none() -> None:
+    assert fit_files([Source("m.py", MODULE)], NOTHING, 20, GAUGE).files == ()
+
+
+@given(
+    st.lists(st.text(alphabet="ab \n:", max_size=400), min_size=1, max_size=4),
+    st.integers(0, 400),
+    st.sampled_from([0.1, 0.3, 1.0]),
+)
+def test_what_is_shown_keeps_to_the_budget_and_to_the_file(texts: list[str], budget: int, ratio: float) -> None:
+    gauge = Gauge(ratio)
+    sources = [Source(f"{n}.py", text) for n, text in enumerate(texts)]
+    fitted = fit_files(sources, NOTHING, budget, gauge)
+    assert cost(fitted, gauge) <= budget
+    by_path = {source.path: source.text for source in sources}
+    for file in fitted.files:
+        lines = (by_path[file.path] + "\n").split("\n")
+        for excerpt in file.excerpts:
+            here = excerpt.text.split("\n")[:-1]
+            assert lines[excerpt.first - 1 : excerpt.first - 1 + len(here)] == here
+
+
+def test_a_tree_is_cut_to_its_likeliest_paths_in_reading_order() -> None:
+    assert fit_tree(["c.py", "a.py", "b.py"], 4, Gauge(0.4)) == ("a.py", "c.py")
+    assert fit_tree(["c.py"], 0, GAUGE) == ()
+
+
+def test_a_long_issue_keeps_its_start_and_its_end() -> None:
+    issue = Issue("START " + "x " * 5000 + " END", "issue.md")
+    cut = fit_issue(issue, 300, GAUGE)
+    assert cut.text.startswith("START")
+    assert cut.text.endswith("END")
+    assert "characters of the issue are not shown" in cut.text
+    assert GAUGE.tokens(cut.text) < 330
+    assert cut.source == "issue.md"
+    assert fit_issue(issue, 10_000, GAUGE) is issue
+
+
+def test_of_a_long_issue_two_thirds_are_its_start_and_one_its_end() -> None:
+    text = "".join(f"{n:05}" for n in range(600))  # 3,000 characters, of which a fifth fits
+    head, said, tail = fit_issue(Issue(text), GAUGE.tokens(text) // 5, GAUGE).text.split("\n")
+    assert (len(head), len(tail)) == (400, 200)
+    assert text.startswith(head)
+    assert text.endswith(tail)
+    assert said == "[... 2400 characters of the issue are not shown ...]"
+
+
+@pytest.mark.parametrize(
+    ("letters", "shown"),
+    [
+        (10, "0123456789"),
+        (9, "0123\n[... 2 characters are not shown ...]\n6789"),
+        (4, "01\n[... 6 characters are not shown ...]\n89"),
+        (1, "\n[... 10 characters are not shown ...]\n"),
+    ],
+)
+def test_of_a_text_that_is_too_long_both_ends_are_shown(letters: int, shown: str) -> None:
+    assert without_middle("0123456789", letters) == shown
+
+
+def test_a_long_literal_is_cut_in_linear_time() -> None:
+    def seconds(lines: int) -> float:
+        text = "DATA = {\n" + "".join(f'    "k{n}": {n},\n' for n in range(lines)) + "}\n"
+        began = time.process_time()
+        fitted = fit_files([Source("m.py", text)], NOTHING, lines * 2, GAUGE)
+        spent = time.process_time() - began
+        assert fitted.windowed == ("m.py",)
+        return spent
+
+    assert seconds(80_000) < 24 * max(seconds(10_000), 0.02)
+
+
+def test_a_file_is_weighed_once_for_all_rounds_of_a_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+
+    def definitions(text: str) -> list[range]:
+        parsed.append(text)
+        return []
+
+    monkeypatch.setattr("agentless_mini.chain.context._definitions", definitions)
+    source = Source("m.py", MODULE + "# once\n")
+    for budget in (300, 400, 500):
+        assert fit_files([source], NOTHING, budget, GAUGE).windowed == ("m.py",)
+    assert parsed == [source.text]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [("data.json", '{"a": [\n' + "1,\n" * 900 + "1]}\n"), ("m.py", "x = 1\n" * 170_000)]
+)
+def test_only_python_of_a_size_that_people_write_is_parsed(
+    path: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("agentless_mini.chain.context._definitions")
+    (excerpt,) = fit_files([Source(path, text)], NOTHING, 300, GAUGE).files[0].excerpts
+    assert excerpt.text.count("\n") > 40

@@ -1,0 +1,152 @@
+"""The chain of one issue, end to end over the scripted sampler."""
+
+import asyncio
+
+import pytest
+
+from agentless_mini.chain import bench as benches
+from agentless_mini.chain.pipeline import ChainSettings, resolve
+from agentless_mini.chain.ranking import Method
+from agentless_mini.chain.repair import RepairSettings
+from agentless_mini.chain.reproduce import ReproduceSettings
+from agentless_mini.domain import Case, Issue, Job, JobResult, ModelCard, Note, Prediction, Snapshot
+from agentless_mini.errors import AminiError, EnvironmentFailed, NothingToEdit, UsageError
+from agentless_mini.ports import Watch
+from tests.chain import boxes
+from tests.chain.workbench import FIX, ISSUE, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, text_file
+from tests.fakes.model import Answer, Rule, Script, ScriptedSampler
+from tests.fakes.sandbox import Answering
+
+FILES = Rule(stage="localize", answers=(Answer(text="```\nshop/cart.py\n```"),))
+
+
+def solve(*repairs: str, issue: Issue = ISSUE, settings: ChainSettings | None = None) -> tuple[Prediction, Bench]:
+    script = Script(rules=(FILES, Rule(answers=tuple(Answer(text=text) for text in repairs))))
+    bench = Bench(ScriptedSampler(script, ModelCard("scripted", 8192)))
+    chain = settings or ChainSettings(repair=RepairSettings(samples=len(repairs)))
+    return run(resolve(issue, shop(), bench.session, chain)), bench
+
+
+def test_the_change_that_most_samples_agree_on_is_chosen() -> None:
+    prediction, _ = solve(WRONG, FIX, NONSENSE, SAME_FIX)
+    assert prediction.choice is not None
+    assert (prediction.choice.votes, prediction.choice.valid) == (2, 3)
+    assert b"+    for price in prices:\n" in prediction.choice.patch.diff
+    assert len(prediction.candidates) == 4
+    assert prediction.localization.lists == (("shop/cart.py",),)
+
+
+def test_no_valid_sample_is_a_result_without_a_choice() -> None:
+    prediction, _ = solve(NONSENSE, NONSENSE)
+    assert prediction.choice is None
+    assert len(prediction.candidates) == 2
+
+
+def test_given_files_skip_localization() -> None:
+    settings = ChainSettings(files=("shop/cart.py",), repair=RepairSettings(samples=1))
+    prediction, _ = solve(FIX, settings=settings)
+    assert prediction.localization.votes == (0,)
+    with pytest.raises(UsageError, match="nowhere"):
+        solve(FIX, settings=ChainSettings(files=("nowhere.py",)))
+
+
+def test_an_issue_longer_than_its_share_loses_its_middle_and_says_so() -> None:
+    prediction, bench = solve(FIX, issue=Issue(ISSUE.text + "log line\n" * 5000))
+    assert "The middle of the issue was left out to fit the context." in prediction.notes
+    told = [event.text for event in bench.events if isinstance(event, Note)]
+    assert tuple(dict.fromkeys(told)) == prediction.notes
+
+
+def test_a_tree_without_text_files_is_an_error() -> None:
+    bench = Bench(ScriptedSampler(Script.of(FIX)))
+    with pytest.raises(NothingToEdit, match="no text file"):
+        run(resolve(ISSUE, Snapshot("empty", "c" * 40, "d" * 64, ()), bench.session, ChainSettings()))
+
+
+def test_the_same_script_gives_the_same_prediction() -> None:
+    assert solve(WRONG, FIX, SAME_FIX)[0] == solve(WRONG, FIX, SAME_FIX)[0]
+
+
+# --- with tests ----------------------------------------------------------------------------------------------------
+
+OWN = "tests/test_cart.py"
+SHOWS_IT = "```python\nfrom shop.cart import total\n\n\ndef test_first():\n    assert total([2]) == 2\n```\n"
+PASSES = "```python\nfrom shop.cart import total\n\n\ndef test_nothing():\n    assert total([]) == 0\n```\n"
+
+
+def run_with_tests(*repairs: str, method: Method = Method.AGREEMENT, answer: Answering | None = None) -> Prediction:
+    """Run the chain in boxes in which the generated test `SHOWS_IT` passes with FIX alone."""
+    rules = [Rule(stage=stage, answers=tuple(Answer(text=text) for text in texts)) for stage, texts in (
+        ("repair", repairs), ("reproduce", (SHOWS_IT, PASSES)),
+    )]  # fmt: skip
+    sampler = ScriptedSampler(Script(rules=(FILES, *rules)), ModelCard("scripted", 8192))
+    snapshot = shop(text_file(OWN, "from shop.cart import total\n\n\ndef test_own():\n    assert total([]) == 0\n"))
+    session = Bench(sampler).session
+    opened, _, _ = boxes.bench(answer or fixed_by_the_fix, snapshot)
+
+    async def open_bench(watch: Watch) -> benches.Bench:
+        return opened
+
+    settings = ChainSettings(
+        repair=RepairSettings(samples=len(repairs)), reproduce=ReproduceSettings(samples=2), rank=method
+    )
+    opening = benches.Opening(boxes.PYTEST, open_bench)
+    return run(resolve(ISSUE, snapshot, session, settings, opening))
+
+
+def fixed_by_the_fix(job: Job) -> JobResult | AminiError:
+    cart = next((file.data or b"" for file in job.files if file.path == "shop/cart.py"), b"")
+
+    def decide(name: str, code: str) -> boxes.Said:
+        if "test_first" in code and b"in prices:" not in cart:
+            return boxes.fails()
+        return boxes.PASSES
+
+    return boxes.recording(decide)(job)
+
+
+def test_the_test_that_shows_the_issue_outweighs_the_vote() -> None:
+    prediction = run_with_tests(WRONG, WRONG, WRONG, FIX)
+    assert prediction.choice is not None
+    assert b"+    for price in prices:\n" in prediction.choice.patch.diff
+    assert (prediction.choice.passed, prediction.choice.reproducing, prediction.choice.votes) == (1, 1, 1)
+    assert prediction.execution is not None
+    assert len(prediction.execution.verdicts) == 2
+    assert [type(one.outcome) is Case for one in prediction.generated] == [True, False]
+
+
+def test_the_vote_stands_where_it_is_asked_for() -> None:
+    prediction = run_with_tests(WRONG, WRONG, WRONG, FIX, method=Method.VOTE)
+    assert prediction.choice is not None
+    assert prediction.choice.votes == 3
+
+
+def test_a_sandbox_that_breaks_ends_the_run_with_its_own_error() -> None:
+    def broken(job: Job) -> JobResult:
+        raise EnvironmentFailed("The daemon is gone: start it.")
+
+    with pytest.raises(EnvironmentFailed, match="The daemon is gone"):
+        run_with_tests(FIX, answer=broken)
+
+
+def test_without_a_bench_no_test_is_sampled_and_a_note_says_so() -> None:
+    prediction, _ = solve(FIX)
+    assert prediction.execution is None
+    assert prediction.generated == ()
+    assert "The vote alone chooses the patch. No sandbox was asked for." in prediction.notes
+
+
+def test_repairs_are_sampled_while_the_bench_is_being_opened() -> None:
+    asked: list[str] = []
+
+    async def slow(watch: Watch) -> benches.NoBench:
+        while "repair" not in asked:  # would wait for ever if the chain did
+            asked.extend(request.stage.value for request in sampler.requests)
+            await asyncio.sleep(0)
+        return benches.NoBench("Nothing can be built.")
+
+    sampler = ScriptedSampler(Script(rules=(FILES, Rule(answers=(Answer(text=FIX),)))))
+    opening = benches.Opening(boxes.PYTEST, slow)
+    prediction = run(resolve(ISSUE, shop(), Bench(sampler).session, ChainSettings(), opening))
+    assert prediction.choice is not None
+    assert "The vote alone chooses the patch. Nothing can be built." in prediction.notes

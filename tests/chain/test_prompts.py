@@ -1,0 +1,177 @@
+"""The templates: declared variables are the used ones, prompts share their beginning, values are never templates."""
+
+from collections.abc import Mapping
+from itertools import takewhile
+from pathlib import Path
+
+import jinja2
+import jinja2.meta
+import pytest
+
+from agentless_mini.chain.prompts import VARIABLES, Attempt, NewTest, Prompts, Tree
+from agentless_mini.chain.templates import load_prompts
+from agentless_mini.domain import Excerpt, Issue, Message, Role, Runner, ShownFile
+from agentless_mini.errors import UsageError
+
+FOLDER = Path(__file__).parent.parent / "prompts"
+ISSUE = Issue("It {{ 7 * 7 }} breaks {% raise %}")
+
+
+def sources() -> Mapping[str, str]:
+    return {path.stem: path.read_text() for path in FOLDER.glob("*.j2")}
+
+
+def whole(path: str, text: str) -> ShownFile:
+    return ShownFile(path, (Excerpt(1, text),), whole=True)
+
+
+def common_start(one: str, other: str) -> str:
+    pairs = zip(one, other, strict=False)
+    return "".join(left for left, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+@pytest.fixture
+def prompts() -> Prompts:
+    return load_prompts(None)
+
+
+def test_every_file_is_used_and_uses_exactly_its_declared_variables() -> None:
+    environment = jinja2.Environment(autoescape=True)
+    used = {name: jinja2.meta.find_undeclared_variables(environment.parse(text)) for name, text in sources().items()}
+    assert used == dict(VARIABLES)
+
+
+def test_values_are_never_read_as_templates(prompts: Prompts) -> None:
+    messages = prompts.repair(ISSUE, "{{ repository }}", (whole("{{ x }}.py", "{{ 1 + 1 }}"),))
+    assert "{{ 7 * 7 }} breaks {% raise %}" in messages[1].content
+    assert "{{ 1 + 1 }}" in messages[1].content
+    assert "### {{ x }}.py" in messages[1].content
+
+
+def test_localization_and_repair_begin_alike_up_to_the_end_of_the_issue(prompts: Prompts) -> None:
+    localize = prompts.localize(ISSUE, Tree("shop", ("a.py",), 1), 5)
+    repair = prompts.repair(ISSUE, "shop", (whole("a.py", "x = 1\n"),))
+    assert localize[0] == repair[0]
+    assert localize[0].role is Role.SYSTEM
+    common = common_start(localize[1].content, repair[1].content)
+    assert common.rstrip().endswith("--- END ISSUE ---\n\nThese are")
+
+
+def test_repair_prompts_share_the_files_that_they_begin_with(prompts: Prompts) -> None:
+    first, second, third = (whole(f"{n}.py", f"x = {n}\n" * 50) for n in range(3))
+    one = prompts.repair(ISSUE, "shop", (first, second))[1].content
+    other = prompts.repair(ISSUE, "shop", (first, third))[1].content
+    assert len(common_start(one, other)) > one.index("### 1.py") - 1
+
+
+def test_the_reproduction_prompt_begins_like_the_others_up_to_the_end_of_the_issue(prompts: Prompts) -> None:
+    repair = prompts.repair(ISSUE, "shop", (whole("a.py", "x = 1\n"),))
+    reproduce = prompts.reproduce(ISSUE, NewTest("shop", Runner.PYTEST, "tests", whole("tests/a.py", "x = 1\n")))
+    assert repair[0] == reproduce[0]
+    common = common_start(repair[1].content, reproduce[1].content)
+    assert common.rstrip().endswith("--- END ISSUE ---\n\nTh")
+
+
+def test_a_prompt_of_evolution_begins_with_the_whole_repair_prompt_and_numbers_the_attempts(prompts: Prompts) -> None:
+    repair = prompts.repair(ISSUE, "shop", (whole("a.py", "x = 1\n"),))
+    evolve = prompts.evolve(repair, (Attempt("+one\r\n"), Attempt("+```\n+{{ two }}\n")))
+    assert evolve[0] == repair[0]
+    added = evolve[1].content.removeprefix(repair[1].content)
+    assert len(added) < len(evolve[1].content)
+    assert "\n### Attempt 1\n```diff\n+one\n```\n" in added
+    assert "\n### Attempt 2\n````diff\n+```\n+{{ two }}\n````\n" in added
+    for words in ("First review each attempt", "Then analyse the issue", "give it as edits inside one fenced block"):
+        assert words in added
+
+
+def test_answers_that_were_rejected_say_why_and_are_called_answers(prompts: Prompts) -> None:
+    asked = (Message(Role.USER, "Repair it.\n"),)
+    (message,) = prompts.evolve(asked, (Attempt("No.", "no-edit: it says nothing"),))
+    assert "\n### Answer 1\n```\nNo.\n```\nIt was rejected: no-edit: it says nothing\n" in message.content
+    assert "ttempt" not in message.content
+
+
+@pytest.mark.parametrize(
+    ("runner", "words"),
+    [
+        (Runner.PYTEST, "def test_what_the_issue_describes():"),
+        (Runner.UNITTEST, "class IssueTests(unittest.TestCase):"),
+        (Runner.DJANGO, "from django.test import TestCase"),
+        (Runner.SCRIPT, "It is run by `python`, as a program"),
+        (Runner.COMMAND, "the repository's own test command"),
+    ],
+)
+def test_a_test_is_asked_for_as_its_runner_wants_it(prompts: Prompts, runner: Runner, words: str) -> None:
+    content = prompts.reproduce(ISSUE, NewTest("{{ shop }}", runner, "tests/{% x %}"))[1].content
+    assert words in content
+    assert "of the repository {{ shop }}" in content
+    assert "in the folder tests/{% x %}" in content
+    assert "existing test file of" not in content
+
+
+def test_an_example_of_style_is_fenced_and_says_whether_it_is_complete(prompts: Prompts) -> None:
+    test = whole("tests/a.py", "TEXT = '''\n```\n'''\n")
+    content = prompts.reproduce(ISSUE, NewTest("shop", Runner.PYTEST, "", test))[1].content
+    assert "This is an existing test file" in content
+    assert "### tests/a.py\n````\nTEXT = '''\n```\n'''\n````\n" in content
+    assert "at the top of the repository" in content
+    part = ShownFile("tests/a.py", (Excerpt(1, "x = 1\n"),), whole=False)
+    content = prompts.reproduce(ISSUE, NewTest("shop", Runner.PYTEST, "", part))[1].content
+    assert "This is the beginning of an existing test file" in content
+    assert "x = 1\n[... the rest of the file is not shown ...]\n```\n" in content
+
+
+def test_the_tree_says_whether_it_is_complete(prompts: Prompts) -> None:
+    complete = prompts.localize(ISSUE, Tree("shop", ("a.py", "b.py"), 2), 3)[1].content
+    cut = prompts.localize(ISSUE, Tree("shop", ("a.py", "b.py"), 900), 3)[1].content
+    assert "These are all source files" in complete
+    assert "\na.py\nb.py\n--- END FILES ---" in complete
+    assert "the 2 likeliest of 900 source files" in cut
+    assert "at most 3 paths" in cut
+
+
+def test_a_file_is_fenced_by_more_back_ticks_than_it_holds(prompts: Prompts) -> None:
+    content = prompts.repair(ISSUE, "shop", (whole("README.md", "````\ncode\n````\n"),))[1].content
+    assert "### README.md\n`````\n````\ncode\n````\n`````\n" in content
+
+
+def test_gaps_between_windows_are_marked(prompts: Prompts) -> None:
+    file = ShownFile("a.py", (Excerpt(3, "c\nd\n"), Excerpt(9, "i\n")), whole=False)
+    content = prompts.repair(ISSUE, "shop", (file,))[1].content
+    assert "[... lines 1 to 2 are not shown ...]\nc\nd\n[... lines 5 to 8 are not shown ...]\ni\n```" in content
+    assert "The file is shown in part." in content
+
+
+def test_carriage_returns_at_line_ends_are_not_shown(prompts: Prompts) -> None:
+    assert "\r" not in prompts.repair(ISSUE, "shop", (whole("a.py", "x = 1\r\ny = 2\r\n"),))[1].content
+
+
+def test_a_users_folder_replaces_single_templates(tmp_path: Path) -> None:
+    (tmp_path / "system.j2").write_text("You are a plumber.")
+    messages = load_prompts(tmp_path).repair(ISSUE, "shop", ())
+    assert messages[0].content == "You are a plumber."
+    assert "--- BEGIN ISSUE ---" in messages[1].content
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("repair.j2", "{% if %}", "not valid Jinja"),
+        ("repair.j2", "{{ answer }}", "not valid Jinja"),
+        ("issue.j2", "{{ issue.a.b }}", "not valid Jinja"),
+        ("issue.j2", "{% include 'x' %}", "not valid Jinja"),
+        ("repiar.j2", "x", "no prompt called 'repiar'"),
+        ("notes.txt", "x", "holds no template"),
+    ],
+)
+def test_a_users_folder_with_a_mistake_is_answered_by_one_sentence(
+    tmp_path: Path, name: str, text: str, words: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=words):
+        load_prompts(tmp_path)
+
+
+def test_a_missing_folder_is_answered_by_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="check --prompts"):
+        load_prompts(tmp_path / "nowhere")

@@ -1,0 +1,239 @@
+"""The repository's own tests that every patch meets: related, passing, twice, within the budget."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.chain.regress import FILES_AT_ONCE, RegressSettings, regress
+from agentless_mini.domain import (
+    BoxDone,
+    Case,
+    Event,
+    Harness,
+    Job,
+    JobResult,
+    Note,
+    Origin,
+    Outcome,
+    Phase,
+    PhaseStarted,
+    Runner,
+    Snapshot,
+    Step,
+    StepResult,
+)
+from agentless_mini.errors import EnvironmentFailed
+from tests.chain.boxes import bench
+from tests.chain.workbench import run, shop, text_file
+from tests.fakes.sandbox import Answering, exited, refusing
+from tests.testing.boxes import Boxes
+
+Known = Mapping[str, tuple[str, float]]
+"""What comes of each test, and the seconds that it says it takes."""
+
+DJANGO = Harness(Runner.DJANGO, ("python", "tests/runtests.py"))
+CART = "tests/test_cart.py"
+CODE = "from shop import cart\ndef test_one(): ...\n"
+SHOP = shop(text_file(CART, CODE), text_file("tests/test_other.py", "def test_two(): ...\n"))
+
+
+def knowing(*boxes: Known) -> Answering:
+    """Answer each box in turn with what is known of the tests that it wants; the last answers all that follow."""
+    left = list(boxes)
+
+    def answer(job: Job) -> JobResult:
+        known = left.pop(0) if len(left) > 1 else left[0]
+        files = {file.path: file.data or b"" for file in job.files}
+        return JobResult(tuple(told(step, json.loads(files[step.argv[-1]])["wanted"], known) for step in job.steps))
+
+    return answer
+
+
+def told(step: Step, wanted: list[str], known: Known) -> StepResult:
+    ended = {
+        name: known[name] for name in known if any(name == want or name.startswith(f"{want}::") for want in wanted)
+    }
+    events = [{"event": "end", "id": id, "outcome": said, "seconds": took} for id, (said, took) in ended.items()]
+    lines = [json.dumps(event) for event in [{"event": "begun", "id": ""}, *events, {"event": "done", "id": ""}]]
+    return exited(0, results={step.results[0]: "\n".join(lines).encode()})
+
+
+def chosen(
+    answer: Answering, snapshot: Snapshot = SHOP, settings: RegressSettings | None = None
+) -> tuple[list[str], list[Job], list[Event]]:
+    """Return the names of the chosen tests, the boxes that it took, and what was told."""
+    place, sandbox, events = bench(answer, snapshot)
+    cases = run(regress(place, {"shop/cart.py"}, settings or RegressSettings()))
+    assert {case.origin for case in cases} <= {Origin.REGRESSION}
+    return [case.id.rpartition("::")[2] for case in cases], sandbox.jobs, events
+
+
+def notes(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Note)]
+
+
+def in_cart(**tests: tuple[str, float]) -> Known:
+    return {f"{CART}::{name}": said for name, said in tests.items()}
+
+
+def test_only_what_passes_before_any_patch_is_kept() -> None:
+    known = in_cart(
+        a=("pass", 0.1), b=("fail", 0.1), c=("error", 0.1), d=("skip", 0.0), e=("timeout", 1.0), f=("pass", 0)
+    )
+    names, jobs, events = chosen(knowing(known))
+    assert names == ["a", "f"]
+    assert len(jobs) == 2
+    assert events[0] == PhaseStarted(Phase.REGRESSION)
+    assert events[-1] == BoxDone(Phase.REGRESSION, (Outcome.PASS, Outcome.PASS))
+    assert notes(events) == []
+
+
+def test_what_does_not_pass_again_is_dropped() -> None:
+    first = in_cart(a=("pass", 0.1), b=("pass", 0.1), c=("pass", 0.1))
+    names, jobs, events = chosen(knowing(first, in_cart(a=("fail", 0.1), b=("pass", 0.1), c=("skip", 0.1))))
+    assert names == ["b"]
+    assert notes(events) == ["2 of 3 regression tests were dropped: they do not pass every time."]
+    assert jobs[0].key() != jobs[1].key()
+
+
+def test_the_second_time_is_another_box_even_where_it_runs_the_same() -> None:
+    snapshot = shop(text_file(CART, CODE))
+    _, (first, second), _ = chosen(knowing({CART: ("pass", 0.1)}), snapshot)
+    assert first.key() != second.key()
+    assert ("AMINI_ATTEMPT", "1") in second.steps[0].variables
+
+
+def test_unrelated_tests_are_not_run() -> None:
+    names, jobs, events = chosen(knowing({}), shop(text_file("tests/test_other.py", "def test_two(): ...\n")))
+    assert (names, jobs) == ([], [])
+    assert notes(events) == ["No test of the repository is related to the files that the patches touch."]
+
+
+def test_without_a_budget_nothing_is_run() -> None:
+    assert chosen(knowing({}), settings=RegressSettings(budget=0)) == ([], [], [])
+
+
+def test_where_nothing_passes_there_is_no_second_time() -> None:
+    names, jobs, events = chosen(knowing(in_cart(a=("fail", 0.1))))
+    assert (names, len(jobs)) == ([], 1)
+    assert "None of the related tests passes" in notes(events)[0]
+
+
+def many_files(count: int) -> Snapshot:
+    return shop(*(text_file(f"tests/test_{number:03}.py", CODE) for number in range(count)))
+
+
+def each_file(count: int, seconds: float) -> Known:
+    return {f"tests/test_{number:03}.py::one": ("pass", seconds) for number in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kept", "boxes"),
+    [
+        (0.0, 80, 10),  # each box is counted with a tenth of the budget
+        (1.0, 60, 8),  # eight seconds for a box
+        (100.0, 0, 1),
+    ],
+)
+def test_files_are_run_some_at_a_time_until_the_budget_is_used_up(seconds: float, kept: int, boxes: int) -> None:
+    settings = RegressSettings(budget=60)
+    names, jobs, events = chosen(knowing(each_file(200, seconds)), many_files(200), settings)
+    again = 1 if kept else 0
+    assert (len(names), len(jobs)) == (kept, boxes + again)
+    left_out = 200 - boxes * FILES_AT_ONCE
+    assert notes(events)[0].startswith(f"{left_out} of 200 related test files were left out")
+
+
+def test_a_box_has_what_is_left_of_the_budget() -> None:
+    _, jobs, _ = chosen(knowing(each_file(16, 2.0)), many_files(16), RegressSettings(budget=60))
+    assert [job.limits.seconds for job in jobs[:2]] == [60, 44]
+
+
+def test_a_box_that_was_cut_off_is_counted_with_all_of_its_time() -> None:
+    names, jobs, events = chosen(knowing({}), many_files(24))
+    assert (names, len(jobs)) == ([], 1)
+    assert notes(events)[0].startswith("16 of 24 related test files")
+    half_of_it = each_file(FILES_AT_ONCE // 2, 1.0)
+    _, jobs, _ = chosen(knowing(half_of_it), many_files(24), RegressSettings(budget=64))
+    assert [job.limits.seconds for job in jobs[:2]] == [64, 64 - 4 - 30]
+
+
+def test_there_are_no_more_tests_than_wanted() -> None:
+    known = in_cart(**{f"t{number}": ("pass", 0.0) for number in range(10)})
+    names, _, _ = chosen(knowing(known), settings=RegressSettings(most=4))
+    assert names == ["t0", "t1", "t2", "t3"]
+
+
+def test_a_slow_test_is_left_out_and_a_quick_one_after_it_is_not() -> None:
+    known = in_cart(a=("pass", 4.0), b=("pass", 9.0), c=("pass", 5.0))
+    assert chosen(knowing(known), settings=RegressSettings(budget=10))[0] == ["a", "c"]
+
+
+@pytest.mark.parametrize(("name", "data"), [("shop", None), ("pytest-shop", CODE.encode())])
+def test_the_tests_of_a_tool_for_tests_bring_their_own_text(name: str, data: bytes | None) -> None:
+    snapshot = Snapshot(name, SHOP.commit, SHOP.digest, SHOP.files)
+    place, _, _ = bench(knowing(in_cart(a=("pass", 0.1))), snapshot)
+    assert run(regress(place, ["shop/cart.py"], RegressSettings())) == (
+        Case(f"{CART}::a", Origin.REGRESSION, CART, data),
+    )
+
+
+def test_the_files_of_the_users_tests_come_first_whatever_they_are_called() -> None:
+    checks = text_file("checks/sums.py", CODE)
+    place, _, _ = bench(
+        knowing({"checks/sums.py::a": ("pass", 0.1), f"{CART}::b": ("pass", 0.1)}),
+        shop(checks, text_file(CART, CODE), text_file("tests/test_other.py", "def test_two(): ...\n")),
+    )
+    cases = run(regress(place, ["shop/cart.py"], RegressSettings(), own=["checks/sums.py", CART]))
+    assert cases == (
+        Case("checks/sums.py::a", Origin.REGRESSION, "checks/sums.py", checks.data),  # a patch could change it
+        Case(f"{CART}::b", Origin.REGRESSION, CART),
+    )
+
+
+def test_a_tree_over_which_nothing_can_be_put_is_an_error() -> None:
+    answer, refused = knowing(in_cart(a=("pass", 0.1))), refusing("tests is a symlink")
+    boxes = iter([answer, refused])
+    place, _, _ = bench(lambda job: next(boxes)(job), SHOP)
+    with pytest.raises(EnvironmentFailed, match="tests is a symlink"):
+        run(regress(place, ["shop/cart.py"], RegressSettings()))
+
+
+TREE = {
+    "shop/__init__.py": "from shop.cart import total\n",
+    "shop/cart.py": "def total(prices):\n    return sum(prices)\n",
+    "tests/test_cart.py": (
+        "import os, pytest, shop\n"
+        "def test_passes(): assert shop.total([1, 2]) == 3\n"
+        "def test_fails(): assert shop.total([1, 2]) == 4\n"
+        "@pytest.mark.parametrize('n', [1, 2])\n"
+        "def test_each(n): assert shop.total([n]) == n\n"
+        "def test_flaky(): assert 'AMINI_ATTEMPT' not in os.environ\n"
+    ),
+    "tests/test_broken.py": "import shop.nothing\ndef test_one(): ...\n",
+    "tests/test_other.py": "def test_two(): assert False\n",
+}
+
+
+@pytest.mark.slow
+def test_in_real_boxes_what_passes_twice_is_kept(tmp_path: Path) -> None:
+    boxes = Boxes(tmp_path)
+    try:
+        place = boxes.bench(TREE)
+    except EnvironmentFailed as error:
+        pytest.skip(str(error))
+    cases = run(regress(place, ["shop/cart.py"], RegressSettings()))
+    assert [case.id for case in cases] == [
+        f"{CART}::{name}" for name in ("test_passes", "test_each[1]", "test_each[2]")
+    ]
+    assert notes(boxes.events) == ["1 of 4 regression tests were dropped: they do not pass every time."]
+
+
+def test_tests_of_django_that_want_another_database_are_left_out() -> None:
+    files = (text_file("tests/gis_tests/tests.py", CODE), text_file("tests/shop/tests.py", CODE))
+    place, sandbox, _ = bench(knowing({"tests/shop/tests.py::a": ("pass", 0.1)}), shop(*files), DJANGO)
+    cases = run(regress(place, {"shop/cart.py"}, RegressSettings()))
+    assert [case.path for case in cases] == ["tests/shop/tests.py"]
+    assert not [job for job in sandbox.jobs if b"gis_tests" in b"".join(file.data or b"" for file in job.files)]

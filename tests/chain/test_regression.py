@@ -1,0 +1,256 @@
+"""Related tests are found through imports and names, in an order that does not depend on anything but the tree."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentless_mini.chain.regression import related_tests
+from agentless_mini.chain.regression.names import Names, subject_of
+from agentless_mini.chain.regression.statements import Import, attributes_of, imports_of
+from agentless_mini.domain import FileKind, Snapshot, SourceFile
+
+TEST = "def test_it():\n    pass\n"
+
+
+def tree(**texts: str | bytes) -> Snapshot:
+    """Make a tree of Python files: `a__b` stands for a/b.py, `a__` for a/__init__.py."""
+    named = {
+        (name.replace("__", "/") + ("__init__" if name.endswith("__") else "")) + ".py": texts[name] for name in texts
+    }
+    data = {path: text.encode() if isinstance(text, str) else text for path, text in named.items()}
+    files = tuple(SourceFile(path, "100644", FileKind.TEXT, data[path]) for path in sorted(data))
+    return Snapshot("shop", "c" * 40, "d" * 64, files)
+
+
+def related(snapshot: Snapshot, *touched: str) -> list[str]:
+    return [path.removeprefix("tests/test_").removesuffix(".py") for path in related_tests(snapshot, touched)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import shop.cart",
+        "import os, shop.cart as c",
+        "from shop import cart",
+        "from shop import (tax,  # (both)\n    cart as c,\n)",
+        "from shop import tax, \\\n    cart",
+        "from shop.cart import total",
+        "def late():\n    from shop.cart import *",
+        "    patched = mock.patch('shop.cart.total')",
+        "module = import_module('shop.cart')",
+        "from shop import total",
+        "import shop\nshop.total([])",
+        "import shop as s\nx = s.cart.total",
+        "from shop import prices\nprices.total",
+        "try:\n    import shop.cart\nexcept ImportError: this does not parse(",
+    ],
+)
+def test_a_file_that_uses_the_touched_one_is_related(line: str) -> None:
+    snapshot = tree(
+        shop__="from .prices import *\nfrom .tax import rate\n",
+        shop__prices="from shop.cart import total\nfrom .nowhere import nothing\n",
+        shop__cart="def total(prices): ...\n",
+        shop__tax="rate = 1\n",
+        tests__test_a=f"{line}\n{TEST}",
+        tests__test_b=f"import os\n{TEST}",
+    )
+    assert related(snapshot, "shop/cart.py") == ["a"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import shop_cart",
+        "import cart",  # somewhere in a folder of scripts, but not in that of the test
+        "from ....shop import cart",
+        "from shop import tax",
+        "import shop\nshop.rate",
+        "text = 'cart'",
+        "text = 'shop'",
+        "x = 'os.path'",
+        "# from shop import cart",
+    ],
+)
+def test_a_file_that_does_not_is_not(line: str) -> None:
+    snapshot = tree(
+        shop__="from .tax import rate\n",
+        shop__cart="def total(prices): ...\n",
+        shop__tax="rate = 1\n",
+        scripts__cart="",
+        tests__test_a=f"{line}\n{TEST}",
+    )
+    assert related(snapshot, "shop/cart.py", "scripts/cart.py") == []
+
+
+@pytest.mark.parametrize("root", ["src/", "lib/", "python/", "packages/one/src/", ""])
+@pytest.mark.parametrize("package", [("shop/__init__.py",), ()])
+def test_the_folder_that_packages_lie_in_does_not_matter(root: str, package: tuple[str, ...]) -> None:
+    files = {f"{root}shop/cart.py": "", "tests/test_a.py": f"import shop.cart\n{TEST}"} | {
+        f"{root}{path}": "" for path in package
+    }
+    snapshot = Snapshot(
+        "shop", "", "", tuple(SourceFile(path, "100644", FileKind.TEXT, files[path].encode()) for path in sorted(files))
+    )
+    assert related(snapshot, f"{root}shop/cart.py") == ["a"]
+
+
+def test_a_file_called_test_holds_tests_at_the_top_and_in_a_package() -> None:
+    used = f"from shop import cart\n{TEST}"
+    snapshot = tree(shop__="", shop__cart="", shop__test=used, shop__tests=used, test=used, shop__command__test="x = 1")
+    assert set(related_tests(snapshot, ["shop/cart.py"])) == {"shop/test.py", "shop/tests.py", "test.py"}
+
+
+def test_the_nearer_a_test_the_earlier_it_comes() -> None:
+    snapshot = tree(
+        shop__="",
+        shop__cart="",
+        shop__till="import shop.cart",
+        shop__door="import shop.till",
+        shop__street="import shop.door",
+        shop__town="import shop.street",
+        tests__test_a=f"import shop.town\n{TEST}",  # too far
+        tests__test_b=f"import shop.street\n{TEST}",
+        tests__test_c=f"import shop.door\n{TEST}",
+        tests__test_d=f"import shop.till\n{TEST}",
+        tests__test_e=f"import shop.cart\n{TEST}",
+        tests__test_f=f"import shop.cart, shop.till, shop.door\n{TEST}",  # about more than the cart
+        tests__test_cart=f"import shop.cart\n{TEST}",
+    )
+    assert related(snapshot, "shop/cart.py") == ["cart", "e", "f", "d", "c", "b"]
+
+
+def test_what_a_conftest_uses_the_tests_around_it_use() -> None:
+    snapshot = tree(shop__cart="", tests__conftest="import shop.cart", tests__deep__test_a=TEST, other__test_b=TEST)
+    assert related_tests(snapshot, ["shop/cart.py"]) == ("tests/deep/test_a.py",)
+
+
+def test_users_of_a_package_are_related_to_what_it_runs_first() -> None:
+    snapshot = tree(shop__="", shop__cart="", tests__test_a=f"from shop.cart import x\n{TEST}", tests__test_b=TEST)
+    assert related(snapshot, "shop/__init__.py") == ["a"]
+
+
+def test_a_module_beside_the_test_is_meant_before_one_elsewhere() -> None:
+    snapshot = tree(
+        one__tools="", one__test_a=f"import tools\n{TEST}", two__tools="", two__test_b=f"import tools\n{TEST}"
+    )
+    assert related_tests(snapshot, ["two/tools.py"])[0] == "two/test_b.py"
+    assert "one/test_a.py" not in related_tests(snapshot, ["two/tools.py"])
+
+
+def test_names_that_are_handed_on_in_a_circle_end_somewhere() -> None:
+    snapshot = tree(
+        shop__="from .a import x",
+        shop__a="from .b import x",
+        shop__b="from shop.a import x",
+        tests__test_c=f"from shop import x, y\n{TEST}",
+        tests__test_d="from .test_d import x\n" + TEST,
+    )
+    assert related(snapshot, "shop/b.py") == ["c"]
+    assert related(snapshot, "tests/test_d.py") == ["d", "c"]
+
+
+def test_what_holds_no_test_is_not_run() -> None:
+    snapshot = tree(
+        shop__cart="",
+        tests__test_data="import shop.cart",
+        tests__cart="import shop.cart\n" + TEST,
+        shop__test="import shop.cart\nclass test(Command):\n    def test_suite(self): ...\n",
+        tests__test_case="import shop.cart, unittest\nclass A(unittest.TestCase): ...",
+    )
+    assert related(snapshot, "shop/cart.py") == ["case"]
+
+
+def test_files_that_cannot_be_read_as_text_are_read_as_far_as_they_can() -> None:
+    snapshot = tree(shop__cart=b"\xff\xfe", tests__test_a=b"# \xe9\nimport shop.cart\n" + TEST.encode())
+    link = SourceFile("shop/link.py", "120000", FileKind.SYMLINK)
+    files = (*snapshot.files, link)
+    assert related(Snapshot("shop", "", "", files), "shop/cart.py") == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("test", "touched"),
+    [
+        ("tests/test_cart.py", "shop/cart.py"),
+        ("tests/cart_test.py", "shop/_cart.py"),
+        ("tests/test_cart_total.py", "shop/cart.py"),
+        ("tests/cart/tests.py", "shop/cart/__init__.py"),
+        ("tests/cart_tests/tests.py", "shop/cart.py"),
+        ("tests/test_cart.py", "templates/cart.html"),
+        ("shop/tests/test_any.py", "shop/cart.py"),
+        ("tests/test_main.py", "shop/main/__main__.py"),
+    ],
+)
+def test_a_likeness_of_names_is_a_relation(test: str, touched: str) -> None:
+    files = (
+        SourceFile("shop/cart.py", "100644", FileKind.TEXT),
+        SourceFile(test, "100644", FileKind.TEXT, TEST.encode()),
+    )
+    assert related_tests(Snapshot("shop", "", "", tuple(sorted(files, key=lambda file: file.path))), [touched]) == (
+        test,
+    )
+
+
+def test_the_same_name_is_more_than_a_like_one_and_in_a_folder_of_that_name_most() -> None:
+    names = Names(["shop/food/cart.py"])
+    tests = ["tests/food/test_cart.py", "tests/test_cart.py", "tests/test_cart_total.py", "tests/test_tax.py"]
+    likeness = [names.likeness(test) for test in tests]
+    assert likeness == sorted(likeness, reverse=True)
+    assert len(set(likeness)) == len(tests)
+    assert likeness[-1] == Names([]).likeness("tests/test_cart.py") == 0.0
+
+
+def test_a_name_that_says_nothing_is_like_none() -> None:
+    assert [subject_of(path) for path in ("tests.py", "tests/__init__.py", "__init__.py", "a/_Cart_.py")] == [
+        "",
+        "",
+        "",
+        "cart",
+    ]
+    assert Names(["tests.py"]).likeness("other/tests.py") == 0.0
+    assert Names(["---.py"]).likeness("tests/test_a.py") == 0.0
+
+
+def test_statements_are_read_as_python_reads_them() -> None:
+    text = "import a.b as c, d; x = 1\nfrom .. import e\nfrom .f import (g, # h\n i as j\n)\n"
+    text += "  from k import *\nimportant = 1\n"
+    assert imports_of(text) == [
+        Import(0, "a.b", "", "c"),
+        Import(0, "d", "", "d"),
+        Import(2, "", "e", "e"),
+        Import(1, "f", "g", "g"),
+        Import(1, "f", "i", "j"),
+        Import(0, "k", "*", "*"),
+    ]
+
+
+def test_attributes_are_those_of_the_whole_name() -> None:
+    text = "c.total(x) + a.b.rate; dc.total; x.c.total; c. total"
+    assert attributes_of(text, frozenset({"c", "a.b"})) == ["c.total", "a.b.rate"]
+    assert attributes_of(text, frozenset()) == []
+
+
+def test_a_list_of_names_that_is_never_closed_takes_no_longer() -> None:
+    assert imports_of("from a import (\n" * 200_000)
+    assert imports_of("from a import b" + ", b" * 100_000)
+    assert imports_of("import " + "\\\n" * 100_000) == []
+    assert not imports_of(" " * 1_000_000 + "from")
+
+
+pieces = st.sampled_from(
+    ["import ", "from ", " as ", "shop", ".", "..", "cart", "(", ")", ",", "\n", "\\\n", "#", "*", "'", " ", "\0", "é"]
+)
+
+
+@given(st.lists(pieces, max_size=40).map("".join), st.lists(pieces, max_size=40).map("".join))
+def test_any_text_is_a_file_of_some_tree(one: str, other: str) -> None:
+    files = {
+        "shop__": one,
+        "shop__cart": other,
+        "tests__test_a": one + "\n" + TEST,
+        "tests__test_b": other + "\n" + TEST,
+    }
+    snapshot = tree(**files)
+    touched = ["shop/cart.py", "shop/__init__.py", "new.py"]
+    found = related_tests(snapshot, touched)
+    assert found == related_tests(snapshot, touched[::-1])
+    assert set(found) <= {"tests/test_a.py", "tests/test_b.py"}

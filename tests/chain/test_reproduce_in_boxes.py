@@ -1,0 +1,120 @@
+"""Reproduction tests and the user's own, for real: in boxes of bubblewrap, with pytest and unittest."""
+
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.chain.bench import Bench
+from agentless_mini.chain.given import GivenSettings, confirm, given_cases
+from agentless_mini.chain.reproduce import ReproduceSettings, reproduce
+from agentless_mini.chain.written_tests import Shelf, read_test
+from agentless_mini.domain import Case, Completion, Finish, GeneratedCase, Harness, Issue, Reason, Rejected, Runner
+from agentless_mini.edits.paths import Names
+from agentless_mini.errors import EnvironmentFailed, UsageError
+from agentless_mini.sandbox.bubblewrap import find_bubblewrap
+from tests.chain.workbench import CART, run
+from tests.testing.boxes import Boxes
+
+pytestmark = pytest.mark.slow
+
+FILES = {
+    "shop/__init__.py": "",
+    "shop/cart.py": CART + "\n\ndef parse(text):\n    from decimal import Decimalx\n    return Decimalx(text)\n",
+    "tests/__init__.py": "",
+    "tests/conftest.py": "import pytest\n\n\n@pytest.fixture\ndef prices():\n    return [1, 2]\n",
+    "tests/test_cart.py": "from shop.cart import total\n\n\ndef test_none():\n    assert total([]) == 0\n\n\n"
+    "def test_all(prices):\n    assert total(prices) == 3\n",
+}
+ISSUE = Issue("total() leaves out the first price; test_all shows it. Also parse('1') ends with an ImportError.")
+HEAD = "import pytest\nfrom shop import cart\nfrom shop.cart import total\n\n\n"
+
+
+def in_test(*lines: str) -> str:
+    return HEAD + "def test_it(prices):\n" + "".join(f"    {line}\n" for line in lines)
+
+
+# Each box starts a runner of its own, so only that is tried here which a runner decides.
+REPRODUCING = {
+    "an assertion": in_test("assert total(prices) == 3"),
+    "nothing raised": in_test("with pytest.raises(IndexError):", "    total([])"),
+    "an import error of the code's that the issue names": in_test("assert cart.parse('1') == 1"),
+    "one of several": in_test("assert True") + "\n\ndef test_more():\n    assert total([1]) == 1\n",
+}
+PASSING = {
+    "it is skipped": in_test("pytest.skip('not now')"),
+    "an expected failure": HEAD + "@pytest.mark.xfail\ndef test_it():\n    assert total([1]) == 1\n",
+}
+OTHERWISE = {
+    "a missing module": "import shopping\n\n\ndef test_it():\n    assert shopping.total([1]) == 1\n",
+    "a missing name": "from shop.cart import sum_up\n\n\ndef test_it():\n    assert sum_up([1]) == 1\n",
+    "an unknown fixture": HEAD + "def test_it(basket):\n    assert total(basket) == 3\n",
+    "a broken fixture": HEAD + "@pytest.fixture\ndef cart():\n    raise ValueError\n\n\ndef test_it(cart):\n    pass\n",
+    "a strict surprise": HEAD + "@pytest.mark.xfail(strict=True)\ndef test_it():\n    assert total([]) == 0\n",
+    "no end": in_test("while True: pass"),
+    "the end of its process": "import os\nfrom shop.cart import total\n\n\ndef test_it():\n    os._exit(1)\n",
+    "nothing to collect": HEAD + "def make():\n    def test_it():\n        assert total([1]) == 1\n",
+    "a coroutine": HEAD + "async def test_it():\n    assert total([1]) == 1\n",
+}
+CLASS = (
+    "import unittest\nfrom shop.cart import total\n\n\nclass IssueTests(unittest.TestCase):\n    def test_it(self):\n"
+)
+
+
+@pytest.fixture
+def boxes(tmp_path: Path) -> Boxes:
+    try:
+        find_bubblewrap("bwrap")
+    except EnvironmentFailed as error:
+        pytest.skip(str(error))
+    return Boxes(tmp_path, case_seconds=1.0)
+
+
+def drafts(bench: Bench, codes: dict[str, str]) -> dict[str, Case | Rejected]:
+    shelf = Shelf("tests", Names.of(bench.snapshot), bench.harness.runner)
+    answers = [Completion(number, f"```python\n{code}```", Finish.STOP) for number, code in enumerate(codes.values())]
+    read = [GeneratedCase("r", one.index, one.index, read_test(one, shelf)) for one in answers]
+    assert all(isinstance(one.outcome, Case) for one in read), read
+    settled = run(reproduce(read, ISSUE, bench, ReproduceSettings()))
+    return dict(zip(codes, (one.outcome for one in settled), strict=True))
+
+
+def test_what_fails_because_of_the_issue_is_told_from_what_fails_otherwise(boxes: Boxes) -> None:
+    found = drafts(boxes.bench(FILES), REPRODUCING | PASSING | OTHERWISE)
+    reasons = {name: one.reason if isinstance(one, Rejected) else None for name, one in found.items()}
+    assert reasons == {
+        **dict.fromkeys(REPRODUCING),
+        **dict.fromkeys(PASSING, Reason.NOT_REPRODUCED),
+        **dict.fromkeys(OTHERWISE, Reason.OTHER_FAULT),
+    }
+
+
+def test_with_unittest_it_is_the_same(boxes: Boxes) -> None:
+    boxes.harness = Harness(Runner.UNITTEST, ("python", "-m", "unittest"))
+    found = drafts(
+        boxes.bench(FILES),
+        {
+            "fails": CLASS + "        self.assertEqual(total([1]), 1)\n",
+            "passes": CLASS + "        self.assertEqual(total([]), 0)\n",
+            "unknown": CLASS + "        self.assertEqual(totals([1]), 1)\n",
+        },
+    )
+    reasons = [one.reason if isinstance(one, Rejected) else None for one in found.values()]
+    assert reasons == [None, Reason.NOT_REPRODUCED, Reason.OTHER_FAULT]
+
+
+def test_given_and_named_tests_are_confirmed(boxes: Boxes) -> None:
+    bench = boxes.bench(FILES)
+    settings = GivenSettings(
+        tests=("tests/test_cart.py", "tests/test_cart.py::test_none"), commands=("python -c 'import shop.gone'",)
+    )
+    kept, notes = run(confirm(given_cases(settings, bench.snapshot, ISSUE, bench.harness), bench))
+    assert [case.id for case in kept] == ["tests/test_cart.py", settings.commands[0], "tests/test_cart.py::test_all"]
+    assert len(notes) == 1
+    assert "tests/test_cart.py::test_none passes already" in notes[0]
+
+
+def test_a_given_test_that_is_not_there_is_told(boxes: Boxes) -> None:
+    bench = boxes.bench(FILES)
+    cases = given_cases(GivenSettings(tests=("tests/test_cart.py::test_gone",)), bench.snapshot, ISSUE, bench.harness)
+    with pytest.raises(UsageError, match="test_gone"):
+        run(confirm(cases, bench))

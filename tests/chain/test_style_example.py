@@ -1,0 +1,89 @@
+"""The example of style: which file it is, and how much of it is shown."""
+
+import ast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentless_mini.chain.context import Gauge, Source
+from agentless_mini.chain.lexical import survey
+from agentless_mini.chain.style_example import first_with_tests, fit_example, style_examples
+from agentless_mini.domain import Issue, Runner, SourceFile
+from tests.chain.workbench import ISSUE, shop, text_file
+
+CART = text_file(
+    "tests/test_cart.py", "from shop.cart import total\n\n\ndef test_total():\n    assert total([0, 1]) == 1\n"
+)
+TAX = text_file("tests/test_tax.py", "from shop.tax import RATE\n\n\ndef test_rate():\n    assert RATE == 0.2\n")
+GAUGE = Gauge(1.0)
+
+
+def chosen(*files: SourceFile, issue: Issue = ISSUE, runner: Runner = Runner.PYTEST) -> list[str]:
+    snapshot = shop(*files)
+    held = snapshot.by_path()
+    likely = [held[path] for path in style_examples(issue, snapshot, survey(issue, snapshot))]
+    first = first_with_tests(likely, runner)
+    assert first is None or first in likely
+    return [first.path] if first else []
+
+
+def test_it_is_the_test_of_the_file_that_the_issue_is_about() -> None:
+    assert chosen(TAX, CART) == ["tests/test_cart.py"]
+    assert chosen(TAX, CART, issue=Issue("The RATE of the tax should be 0.25.")) == ["tests/test_tax.py"]
+
+
+def test_a_test_file_that_the_issue_names_comes_first() -> None:
+    assert chosen(TAX, CART, issue=Issue("total leaves out a price, unlike what tests/test_tax.py says")) == [TAX.path]
+
+
+def test_files_without_tests_for_the_runner_are_passed_over() -> None:
+    broken = text_file("tests/test_cart_total.py", "total total cart def test_total(:\n")
+    helper = text_file("tests/cart.py", "from shop.cart import total  # total of a cart, first price\n")
+    assert chosen(broken, helper, CART) == [CART.path]
+    assert chosen(CART, runner=Runner.UNITTEST) == []
+    assert chosen(text_file("tests/conftest.py", "def test_total(): ...\n")) == []
+    assert chosen() == []
+
+
+PLACES = ("tests/test_total.py", "tests/gis_tests/cart/tests.py", "tests/cart/tests.py", "docs/tests/x/test_a.py")
+
+
+def test_for_django_it_lies_in_the_folder_of_an_app() -> None:
+    text = "from django.test import TestCase\n\n\nclass T(TestCase):\n    def test_total(self): ...\n"
+    files = [text_file(path, text) for path in PLACES]
+    assert chosen(*files, runner=Runner.DJANGO) == ["tests/cart/tests.py"]
+
+
+LONG = "import os\n\n\n" + "".join(f"def test_{n}():\n    assert {n} == {n}\n\n\n" for n in range(50))
+METHODS = "class TestMany:\n" + "".join(f"    def test_{n}(self):\n        assert {n}\n\n" for n in range(50))
+
+
+def test_a_file_that_fits_is_shown_whole() -> None:
+    shown = fit_example(Source("t.py", LONG), 10_000, GAUGE)
+    assert shown is not None
+    assert (shown.whole, shown.excerpts[0].text) == (True, LONG)
+
+
+@pytest.mark.parametrize("text", [LONG, METHODS])
+def test_of_a_long_file_the_beginning_is_shown_up_to_the_end_of_a_definition(text: str) -> None:
+    shown = fit_example(Source("t.py", text), 600, GAUGE)
+    assert shown is not None
+    assert not shown.whole
+    (excerpt,) = shown.excerpts
+    assert text.startswith(excerpt.text)
+    assert excerpt.text.count("def test_") > 5
+    assert ast.dump(ast.parse(excerpt.text))[:40] == ast.dump(ast.parse(text))[:40]
+
+
+def test_where_not_even_a_statement_fits_nothing_is_shown() -> None:
+    assert fit_example(Source("t.py", f"def test_a():\n    {'x' * 900}\n"), 300, GAUGE) is None
+    assert fit_example(Source("t.py", "def broken(:\n" * 100), 300, GAUGE) is None
+
+
+@given(st.integers(0, 4000), st.sampled_from([LONG, METHODS]))
+def test_it_keeps_to_the_budget_and_cuts_where_python_ends(budget: int, text: str) -> None:
+    shown = fit_example(Source("t.py", text), budget, GAUGE)
+    if shown is not None:
+        assert GAUGE.tokens(shown.excerpts[0].text) <= budget
+        ast.parse(shown.excerpts[0].text)

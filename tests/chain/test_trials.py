@@ -1,0 +1,141 @@
+"""Tests meet patches round by round: no patch meets one twice, and new files bring their own tests."""
+
+from agentless_mini.domain import Case, Execution, Note, Origin, Outcome
+from tests.chain.trying import CART_TEST, GIVEN, SHOWS_IT, TAX_TEST, Bench, cart, ids, patch, tax
+
+
+def test_a_rerun_over_the_same_patches_runs_nothing() -> None:
+    bench = Bench()
+    first = bench.over(cart(1), None, cart(13))
+    jobs = bench.jobs
+    assert ids(first) == [SHOWS_IT.id, CART_TEST]
+    assert bench.over(cart(1), None, cart(13)) == first
+    assert bench.jobs == jobs
+
+
+def test_later_patches_meet_the_tests_and_the_earlier_ones_do_not_meet_them_again() -> None:
+    bench = Bench()
+    bench.over(cart(1))
+    before = bench.jobs
+    execution = bench.over(cart(1), cart(2), None, cart(2), cart(3))
+    assert bench.jobs == before + 2
+    assert len(bench.met) == len(set(bench.met)) == 3 * 2
+    assert execution is not None
+    assert [verdict.normal for verdict in execution.verdicts] == ["cart 1", "cart 2", "cart 3"]
+
+
+def test_new_files_bring_their_regression_tests_which_all_patches_meet() -> None:
+    bench = Bench()
+    first = bench.over(cart(1))
+    second = bench.over(cart(1), tax(1), tax(13))
+    assert ids(first) == [SHOWS_IT.id, CART_TEST]
+    assert ids(second) == [SHOWS_IT.id, CART_TEST, TAX_TEST]
+    assert len(bench.met) == len(set(bench.met)) == 3 * 3
+    assert second is not None
+    assert [len(verdict.results) for verdict in second.verdicts] == [3, 3, 3]
+    assert len(second.before) == 3
+    assert {result.outcome for result in second.verdicts[2].results} == {Outcome.FAIL}
+
+
+def test_all_rounds_at_once_come_to_the_same_verdicts() -> None:
+    whole, parts = Bench(), Bench()
+    parts.over(cart(1))
+    parts.over(cart(1), cart(13))
+    assert parts.over(cart(1), cart(13), cart(2)) == whole.over(cart(1), cart(13), cart(2))
+
+
+def test_a_patch_that_cannot_be_put_over_the_tree_is_refused_once_and_for_all_tests() -> None:
+    bench = Bench(refused=b"RATE = 7")
+    bench.over(cart(1), tax(7))
+    execution = bench.over(cart(1), tax(7), cart(2))
+    assert execution is not None
+    assert [(verdict.refusal, bool(verdict.results)) for verdict in execution.verdicts] == [
+        ("", True), ("it does not fit", False), ("", True),
+    ]  # fmt: skip
+
+
+def test_without_a_patch_nothing_is_run() -> None:
+    bench = Bench()
+    assert bench.over(None, None) is None
+    assert bench.jobs == 0
+
+
+def test_the_other_tests_of_a_given_tests_file_are_met_by_all_patches_once() -> None:
+    bench = Bench((Case(TAX_TEST.replace("test_tax", "test_own"), Origin.GIVEN, "tests/test_tax.py", b""),))
+    first = bench.over(cart(1))
+    assert ids(first) == [TAX_TEST, CART_TEST]
+    bench.over(cart(1), tax(1))
+    assert len(bench.met) == len(set(bench.met)) == 2 + 2
+
+
+def test_without_a_test_there_is_nothing_to_tell() -> None:
+    bench = Bench(reproducing=())
+    execution = bench.over(patch("shop/none.py", "x", "none"))
+    assert execution == Execution((), (), ())
+    assert Note("No test of the repository is related to the files that the patches touch.") in bench.events
+
+
+def test_what_is_noted_of_the_tests_of_later_patches_is_not_said_of_all() -> None:
+    bench = Bench()
+    bench.over(cart(1))
+    assert not [event for event in bench.events if isinstance(event, Note)]
+    bench.over(cart(1), patch("shop/none.py", "x", "none"))
+    assert [event.text for event in bench.events if isinstance(event, Note)] == [
+        "Of what later rounds touch: No test of the repository is related to the files that the patches touch."
+    ]
+
+
+def test_the_limit_of_regression_tests_holds_over_all_rounds() -> None:
+    bench = Bench(most=1)
+    bench.over(cart(1))
+    assert ids(bench.over(cart(1), tax(1))) == [SHOWS_IT.id, CART_TEST]
+
+
+def test_with_tests_that_are_given_the_others_run_on_the_patches_that_pass_the_most_of_them() -> None:
+    bench = Bench((GIVEN, SHOWS_IT), given_first=0)
+    execution = bench.over(cart(1), cart(13), None, tax(2))
+    assert ids(execution) == [GIVEN.id, SHOWS_IT.id, CART_TEST, TAX_TEST]
+    assert execution is not None
+    assert [(verdict.normal, len(verdict.results)) for verdict in execution.verdicts] == [
+        ("cart 1", 4), ("cart 13", 1), ("tax 2", 4),
+    ]  # fmt: skip
+    assert [name for changed, name in bench.met if changed == "# 13"] == [GIVEN.id]
+
+
+def test_where_no_patch_passes_what_is_given_nothing_else_is_run() -> None:
+    bench = Bench((GIVEN, SHOWS_IT), given_first=0)
+    execution = bench.over(cart(13), tax(13))
+    assert ids(execution) == [GIVEN.id]
+    assert {name for _, name in bench.met} == {GIVEN.id}
+
+
+def test_without_a_given_test_that_tells_something_all_run_on_all_patches() -> None:
+    bench, plain = Bench(given_first=0), Bench()
+    assert bench.over(cart(1), cart(13)) == plain.over(cart(1), cart(13))
+
+
+def test_of_ranked_patches_no_more_are_tried_once_one_passes_all_tests() -> None:
+    bench = Bench((GIVEN, SHOWS_IT), given_first=2)
+    execution = bench.over(cart(13), None, cart(131), cart(1), cart(2), cart(3))
+    assert execution is not None
+    assert [(verdict.normal, len(verdict.results)) for verdict in execution.verdicts] == [
+        ("cart 13", 1), ("cart 131", 1), ("cart 1", 3),
+    ]  # fmt: skip
+    said = "2 of 6 samples, which the model finds less likely than one that passes all tests, were not tried."
+    assert Note(said) in bench.events
+
+
+def test_of_ranked_patches_all_are_tried_where_none_passes_all_tests() -> None:
+    bench = Bench((GIVEN,), given_first=1)
+    execution = bench.over(cart(13), cart(131))
+    assert execution is not None
+    assert len(execution.verdicts) == 2
+
+
+def test_a_patch_that_was_among_the_best_for_a_while_meets_what_later_ones_bring() -> None:
+    bench = Bench((GIVEN,), given_first=1, refused=b"never")
+    bench.fails = {"test_cart": "# 1"}
+    execution = bench.over(cart(1), tax(2))
+    assert ids(execution) == [GIVEN.id, CART_TEST, TAX_TEST]
+    assert execution is not None
+    assert [len(verdict.results) for verdict in execution.verdicts] == [3, 3]

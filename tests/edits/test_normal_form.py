@@ -1,0 +1,602 @@
+"""What a file says apart from its form: equal for comments and formatting alone, cheap for one version of many."""
+
+import ast
+import random
+import re
+import sysconfig
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentless_mini.domain import FileChange, Patch, Reason, Rejected
+from agentless_mini.edits import Forms, candidate_patch, make_patch
+from agentless_mini.edits.languages import LANGUAGES, Parsed, Unread, language_of, parsed
+from agentless_mini.edits.statements import Broken, Module, Version, module_of, statements_of, version_of
+from tests.edits.edit_cases import edit, fenced, read
+
+STDLIB = Path(sysconfig.get_path("stdlib"))
+
+
+def change(path: str, before: bytes | None, after: bytes | None) -> FileChange:
+    return FileChange(path, before, after, "100644")
+
+
+def normal(*changes: FileChange) -> str:
+    return make_patch(changes, Forms()).normal
+
+
+def of(after: bytes | None, path: str = "a.py", before: bytes | None = b"x = 1\n") -> str:
+    return normal(change(path, before, after))
+
+
+def undefined(before: bytes, after: bytes, path: str = "a.py") -> tuple[str, ...]:
+    return make_patch([change(path, before, after)], Forms()).undefined
+
+
+# --- Python ----------------------------------------------------------------------------------------------------------
+
+
+def test_comments_blank_lines_and_formatting_do_not_count_in_python() -> None:
+    assert of(b"x = [1,2]\n") == of(b"# why\n\nx = [\n    1,\n    2,\n]  # so\n") == of(b"x = [1,2]\r\n")
+    assert len({of(b"x = 2\n"), of(b"x = 3\n"), of(b"x = 2\n", "b.py"), of(None), of(b"", before=None)}) == 5
+
+
+def test_a_docstring_is_a_value_and_counts() -> None:
+    assert of(b'"""a"""\n') != of(b'"""b"""\n')
+
+
+def test_python_that_this_interpreter_cannot_parse_is_text() -> None:
+    old = b"def f():\n  print 'x'\n"
+    other = of(b"def f():\n  print 'y'\n", before=old)
+    assert other == of(b"def f():\n\n  print 'y' \n", before=old)
+    assert other != of(b"def f():\n  print 'y' # a\n", before=old)
+    assert other != of(b"def f():\n  pass\nprint 'y'\n", before=old)  # indentation counts
+    assert candidate_patch([change("a.py", old, b"\n" + old)], Forms()) == Rejected(
+        Reason.NO_EFFECT, "only comments, blank lines or formatting change in a.py"
+    )
+
+
+def test_a_file_whose_meaning_stays_does_not_count() -> None:
+    real, remark = change("a.py", b"x = 1\n", b"x = 2\n"), change("b.py", b"y = 1\n", b"y = 1  # one\n")
+    assert normal(real, remark) == normal(real)
+    assert normal(remark) != normal(real)
+
+
+def test_an_empty_file_is_not_no_file() -> None:
+    assert len({of(None, before=b""), of(b"", before=None), of(b"x", before=None), of(b"x", before=b"")}) == 4 - (
+        of(b"x", before=None) == of(b"x", before=b"")
+    )
+
+
+def test_forms_are_worked_out_once() -> None:
+    forms = Forms()
+    assert forms.of("a.py", b"x = 1\n", b"x = 2\n") is forms.of("b.py", b"x = 1\n", b"x = 2\n")
+    assert forms.of("a.py", b"x = 1\n").digest != forms.of("a.txt", b"x = 1\n").digest
+
+
+def test_python_that_is_deep_is_compared_as_python() -> None:
+    deep = [f"x = {'1+' * 1500}{last}\n".encode() for last in (1, 2)]
+    assert [Forms().of("a.py", data).problem for data in deep] == ["", ""]
+    assert of(deep[0]) == of(deep[0].replace(b"+", b" + ")) != of(deep[1])
+
+
+def test_surrogates_in_names_and_strings_are_no_obstacle() -> None:
+    assert of(b"x = '\\ud800'\n", "byte\udcff.py") != of(b"x = '\\ud801'\n", "byte\udcff.py")
+
+
+def test_a_number_of_many_digits_is_no_obstacle() -> None:
+    assert of(b"x = 0x" + b"f" * 9000 + b"\n") != of(b"x = 0x" + b"f" * 8999 + b"e\n")
+
+
+# --- a version of a module -------------------------------------------------------------------------------------------
+
+MODULES = [
+    b"",
+    b"# only a comment\n",
+    b"x = 1",
+    b"\xef\xbb\xbfx = 1\ny = 2\n\nz = 3\n",
+    b"# coding: latin-1\nx = '\xe9'\ny = 2\n",
+    b"x = 1 \\\n\ny = 2\nclass A:\n  x = 1\n  def f(self): pass\n\n  y = 2 \\\n\nz = 3\n",
+    b"class A: x = 1; y = 2\nclass B:\n\tdef f(s):\n\t\tpass\n\n\tdef g(s):\n\t\tpass\nif 1:\n  a=1\nelse:\n  b=2\n",
+    b'# coding: utf8\nx = 1\ny = 2; z = """\n"""; w = 0\n@\\\nfoo\ndef f(): pass\n'
+    b"class B:\n    @\\\n  foo\n    def g(self): pass\n",
+    b"\x0cclass C(\n  D\n):\n    '''doc\n\n    '''\n\n    # why\n    @e\n    def f(self):\n"
+    b"        return 1\n    # end\n\n\ndef g():\n    pass\n",
+]
+JUNK = [
+    "(", ")", '"""', "'''", "else:\n", "    return 1\n", "  x\n", "@dec\n", "x = 1 \\\n", "x = 1; y = 2\n",
+    "def f():\n", "# c \\\n", "\n", "\t\n",
+    "\f", "    else:\n", "try:\n", "    pass\n", "f'{", "#coding: latin-1\n", "\\\n", "\r",
+    "    # hi\n", "    @x\n", "class A:\n", "\ufeff", "\0", "é", "]", "{", "barry_as_FLUFL",
+]  # fmt: skip
+
+
+def altered(data: bytes, dice: random.Random) -> bytes:
+    """Return a version of a file, broken as often as not."""
+    lines = data.splitlines(keepends=True)
+    for _ in range(dice.choice([1, 1, 2, 4])):
+        at = dice.randrange(len(lines) + 1)
+        match dice.randrange(5):
+            case 0:
+                del lines[at : at + dice.choice([1, 2, 5])]
+            case 1:
+                lines.insert(at, dice.choice(JUNK).encode())
+            case 2:
+                begin = dice.randrange(len(lines) + 1)
+                lines[at:at] = lines[begin : begin + dice.choice([1, 3])]
+            case 3 if at < len(lines):
+                cut = dice.randrange(len(lines[at]) + 1)
+                lines[at] = lines[at][:cut] + dice.choice(JUNK).encode() + lines[at][cut + dice.randrange(3) :]
+            case 4 if at < len(lines):
+                lines[at] = lines[at].replace(b"1", b"2").replace(b"  ", b" ", 1)
+    return b"".join(lines)
+
+
+def versions(modules: list[bytes], number: int) -> Iterator[tuple[bytes, bytes]]:
+    dice = random.Random(7)  # noqa: S311 - not for secrets
+    for _ in range(number):
+        data = dice.choice(modules)
+        data = data.replace(b"\n", b"\r\n") if dice.random() < 0.2 else data
+        yield data, altered(data, dice)
+
+
+def check_whole(data: bytes) -> None:
+    """Compare the statements of a file, parsed piece by piece, with those that one call of the parser gives."""
+    told = statements_of(data)
+    try:
+        wanted = ast.parse(data).body
+    except (SyntaxError, ValueError):
+        assert isinstance(told, Broken), data
+        return
+    assert not isinstance(told, Broken), (data, told)
+    assert ast.dump(ast.Module(told, [])) == ast.dump(ast.Module(wanted, [])), data
+    assert list(lines(told)) == list(lines(wanted)), data
+
+
+def lines(statements: list[ast.stmt]) -> Iterator[tuple[int, int | None]]:
+    for one in statements:
+        yield one.lineno, one.end_lineno
+        yield from ((node.lineno, node.end_lineno) for node in getattr(one, "decorator_list", ()))
+        yield from lines(one.body) if isinstance(one, ast.ClassDef) else ()
+
+
+def check_versions(modules: list[bytes], number: int) -> None:
+    """Compare a version as it is told from its module with the whole of it parsed; many must be told from parts."""
+    parts = broken = 0
+    known: dict[bytes, Module | Broken] = {}
+    for before, after in versions(modules, number):
+        module = known.setdefault(before, module_of(before)) if before in known else module_of(before)
+        known[before] = module
+        if isinstance(module, Module):
+            check_whole(after)
+            version, whole = version_of(module, after), module_of(after)
+            told, wanted = (None if isinstance(one, Broken) else one.digest for one in (version, whole))
+            assert told == wanted, (before, after)
+            parts += not isinstance(version, Broken) and sum(one.end - one.begin for one in version.parts) < len(
+                module.spans
+            )
+            broken += isinstance(version, Broken)
+    assert parts > number / 20
+    assert broken > number / 5
+
+
+def test_a_version_of_a_module_is_told_as_if_all_of_it_were_parsed() -> None:
+    check_versions(MODULES, 3000)
+
+
+FAR = b"".join(
+    b"def f%d():\n    return %d\n\n\nclass A%d:\n    x = %d\n\n    def f(self):\n        return 0\n\n    y = 2\n\n\n"
+    % (at, at, at, at)
+    for at in range(9)
+)
+
+
+def whole_digest(data: bytes) -> str | None:
+    """Return the digest of a file that is not told from another, None of one that does not parse."""
+    check_whole(data)
+    whole = module_of(data)
+    return whole.digest if isinstance(whole, Module) else None
+
+
+def told(before: bytes, after: bytes) -> Version | Broken:
+    module = module_of(before)
+    assert isinstance(module, Module)
+    version = version_of(module, after)
+    assert (None if isinstance(version, Broken) else version.digest) == whole_digest(after), (before, after)
+    return version
+
+
+def test_several_changes_are_told_each_by_itself() -> None:
+    after = FAR.replace(b"x = 2\n", b"x = 3\n    z = 4\n").replace(b"return 5\n", b"pass\n").replace(b"A8:", b"A8(A1):")
+    version = told(FAR, after)
+    assert isinstance(version, Version)
+    assert sum(len(part.statements) for part in version.parts) < 10
+    assert len(version.parts) == 3
+
+
+def test_the_last_of_a_hundred_edits_are_told_together() -> None:
+    before = b"".join(b"x%d = 1\n\ny%d = 1\n\nz%d = 1\n\n" % (at, at, at) for at in range(90))
+    version = told(before, re.sub(rb"(x\d+) = 1", rb"\1 = 2", before))
+    assert isinstance(version, Version)
+    assert 10 < len(version.parts) < 90
+
+
+@pytest.mark.parametrize(("opens", "closes"), [('"""', '"""'), ("(", ")"), ("[", "]"), ("'''\n", "'''"), ("{", "}")])
+def test_what_one_change_opens_another_may_close(opens: str, closes: str) -> None:
+    for end in ("\n\n", ",\n\n"):
+        before = "".join(f"x{at}{end}" for at in range(9))
+        after = before.replace("x2", f"x2; y = {opens}x2").replace("x7", f"x7{closes}; x7")
+        for version in (after, after.replace("x4", "x4 + 1"), after.replace(closes, "")):
+            told(before.encode(), version.encode())
+
+
+def test_many_changes_to_a_module_are_told_as_if_all_of_it_were_parsed() -> None:
+    dice, apart = random.Random(3), 0  # noqa: S311 - not for secrets
+    for _ in range(500):
+        lines = FAR.splitlines(keepends=True)
+        for _ in range(dice.choice([2, 3, 6])):
+            at = dice.randrange(len(lines))
+            new = dice.choice([*JUNK, *["    z = 1\n", "z = 1\n", ""] * 9]).encode()
+            lines[at] = dice.choice([lines[at] + new, new + lines[at], new])
+        version = told(FAR, b"".join(lines))
+        apart += isinstance(version, Version) and len(version.parts) > 1
+    assert apart > 30
+
+
+HOSTILE_LINES = (
+    "x\n", "(\n", '"""\n', "'\\''\n", "@a\n", "class A:\n", "class A:\n x\n", "class A(\n", "\\\n", "'''\\\n", ":#",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["", "\n", "(", '"""', "\\"])
+def test_the_statements_of_hostile_text_are_found_in_seconds(end: str) -> None:
+    begun = time.process_time()
+    for line in HOSTILE_LINES:
+        text = line * (40_000 // len(line))
+        statements_of(f"{text}{end}".encode())
+        statements_of(f"class A:\n {text}{end}".replace("\n", "\n ").encode())
+    assert time.process_time() - begun < 10
+
+
+@pytest.mark.slow
+def test_a_version_of_a_real_module_is_told_as_if_all_of_them_were_parsed() -> None:
+    names = (
+        "heapq.py",
+        "dataclasses.py",
+        "enum.py",
+        "textwrap.py",
+        "argparse.py",
+        "typing.py",
+        "collections/__init__.py",
+    )
+    check_versions([(STDLIB / name).read_bytes() for name in names], 600)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "problem"),
+    [
+        (
+            b"x = 1\n\n\ny = 2\n\n\nz = 3\n\n\nw = 4\n",
+            b"x = 1\n\n\ny = 2\n\n\nz = (\n\n\nw = 4\n",
+            "line 7: '(' was never closed",
+        ),
+        (
+            b"class A:\n    a = 1\n    b = 2\n    c = 3\n    d = 4\n    e = 5\n",
+            b"class A:\n    a = 1\n    b = 2\n    if c:\n    d = 4\n    e = 5\n",
+            "line 5: expected an indented block after 'if' statement on line 4",
+        ),
+    ],
+)
+def test_a_fault_is_told_with_its_line_in_the_whole_file(before: bytes, after: bytes, problem: str) -> None:
+    assert Forms().of("a.py", after, before).problem == problem
+
+
+PLAIN = b"".join(b"x%d = %d\n\n" % (at, at) for at in range(9))
+
+
+@pytest.mark.parametrize(
+    ("after", "problem"),
+    [
+        (PLAIN.replace(b"x4 = 4", b"x4 = '\xff'"), "line 9: "),
+        (PLAIN.replace(b"x4 = 4", b"x4 = " + b"-" * 100_000 + b"1"), "line 1: the parser refuses the file"),
+        (PLAIN.replace(b"x4 = 4\n\nx5", b"x4 = 4 x5"), "line 9: invalid syntax"),
+        (PLAIN.replace(b"4\n", b'"""\n'), "line 9: unterminated triple-quoted string literal"),
+        (PLAIN.replace(b"4\n\n", b"4"), "line 9: invalid decimal literal"),
+    ],
+)
+def test_what_a_part_does_not_tell_the_whole_does(after: bytes, problem: str) -> None:
+    assert Forms().of("a.py", after, PLAIN).problem.startswith(problem)
+
+
+def test_a_version_of_a_long_module_costs_a_part_of_the_whole() -> None:
+    data = b"".join(b"def f%d(a):\n    b = a + %d\n    return b\n\n\n" % (at, at) for at in range(1500))
+    data += b"class A:\n" + b"".join(b"    def f%d(self):\n        return %d\n\n" % (at, at) for at in range(1500))
+    versions = [data.replace(b"a + %d\n" % at, b"a - 1\n") for at in range(100, 600, 100)]
+    versions += [data.replace(b"        return %d\n" % at, b"        return 0\n") for at in range(100, 600, 100)]
+    forms = Forms()
+    forms.of("a.py", data)
+    forms.of("a.py", data.replace(b"a + 700\n", b"a - 1\n"), data)  # pyflakes is imported
+
+    def seconds(form: Callable[[bytes], object]) -> float:
+        begun = time.process_time()
+        for version in versions:
+            form(version)
+        return time.process_time() - begun
+
+    assert seconds(lambda version: forms.of("a.py", version, data)) < seconds(lambda v: Forms().of("a.py", v)) / 2
+
+
+# --- other text ------------------------------------------------------------------------------------------------------
+
+
+def test_blanks_at_the_end_and_blank_lines_do_not_count_in_text() -> None:
+    assert of(b"a b\n c\n", "a.txt") == of(b"a b \r\n\n c", "a.txt")
+    for other in (b"a\nb  c\n", b" a b\n c\n", b"a  b\n c\n", b"a b\nc\n", b"a b\n\tc\n"):
+        assert of(b"a b\n c\n", "a.txt") != of(other, "a.txt")
+
+
+def test_a_blank_line_counts_in_markup_and_several_are_one() -> None:
+    assert of(b"a\n\nb\n", "a.md") == of(b"\na \n\n\nb", "a.md") != of(b"a\nb\n", "a.md")
+    assert of(b"a  \nb\n", "a.md") != of(b"a\nb\n", "a.md")
+    assert of(b"a  \nb\n", "a.rst") == of(b"a\nb\n", "a.rst")
+
+
+SAMPLES = {
+    "a.js": (b"// a\nfunction f(a) {\n  return a; // b\n}\n", b"function f(a) {\n    /* c\n d */\n\n  return a;\n}\n"),
+    "a.ts": (b"let a: number = 1;\n", b"// x\nlet a: number = 1;  \n"),
+    "a.tsx": (b"const a = <b>c</b>;\n", b"// x\nconst a = <b>c</b>;\n"),
+    "a.go": (b"package a\n\nfunc f() {\n\tg()\n}\n", b"package a\nfunc f() {\n    // x\n    g()\n}\n"),
+    "a.rs": (b"fn f() { g(); }\n", b"// x\nfn f() { g(); }\n"),
+    "a.c": (b"int f(void) { return 1; }\n", b"int f(void) { return 1; } /* x */\n"),
+    "a.cpp": (b"int f() { return 1; }\n", b"int f() { return 1; } // x\n"),
+    "a.cs": (b"class A { int a; }\n", b"// x\nclass A { int a; }\n"),
+    "a.rb": (b"def f\n  1\nend\n", b"# x\ndef f\n    1\nend\n"),
+    "a.php": (b"<?php\nf();\n", b"<?php\n# x\nf();\n"),
+    "a.kt": (b"fun f() { g() }\n", b"// x\nfun f() { g() }\n"),
+    "a.css": (b"a { b: c; }\n", b"/* x */\na { b: c; }\n"),
+    "a.scss": (b"a { b: c; }\n", b"// x\na { b: c; }\n"),
+    "a.json": (b'{"a": 1}\n', b'\n  {"a": 1}\n'),
+    "a.toml": (b"a = 1\n", b"# x\na = 1\n"),
+}
+
+
+@pytest.mark.parametrize("path", SAMPLES)
+def test_comments_and_blank_lines_do_not_count_where_a_grammar_knows_them(path: str) -> None:
+    plain, dressed = SAMPLES[path]
+    assert of(plain, path, b"") == of(dressed, path, b"")
+    outcome = candidate_patch([change(path, plain, dressed)], Forms())
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason is Reason.NO_EFFECT
+
+
+@pytest.mark.parametrize(
+    "dressed", [b"f(a, b);\n", b"f(a, /* c */ b);\n", b"/* c */ f(a, b); // d\n", b"f(a, b); /* c\n d */ // e\n"]
+)
+def test_a_comment_between_code_leaves_a_blank(dressed: bytes) -> None:
+    assert of(dressed, "a.js", b"") == of(b"f(a, b);\n", "a.js", b"")
+
+
+def test_every_grammar_has_a_sample() -> None:
+    assert {language_of(path) for path in SAMPLES} == set(LANGUAGES.values())
+
+
+KEPT = [
+    ("a.yaml", b"a:\n  b: 1\n", b"a:\nb: 1\n"),
+    ("Makefile", b"a:\n\tb\n", b"a:\n    b\n"),
+    ("a.pyx", b"cdef f():\n  a\nb\n", b"cdef f():\n  a\n  b\n"),
+    ("a.js", b"a = `b\n\nc`;\n", b"a = `b\nc`;\n"),
+    ("a.js", b"a = `b\n  c`;\n", b"a = `b\nc`;\n"),
+    ("a.js", b"a = `b // c`;\n", b"a = `b`;\n"),
+    ("a.js", b"a - -b;\n", b"a --b;\n"),
+    ("a.js", b"a\n(b)\n", b"a(b)\n"),
+    ("a.jsx", b"a = <b>\n  c  d\n</b>;\n", b"a = <b>\n  c d\n</b>;\n"),
+    ("a.js", b"// eslint-disable\na;\n", b"a;\n"),
+    ("a.ts", b"// @ts-ignore\na;\n", b"a;\n"),
+    ("a.go", b"//go:build linux\n\npackage a\n", b"package a\n"),
+    ("a.go", b'package a\n\n// int f();\nimport "C"\n', b'package a\n\nimport "C"\n'),
+    ("a_test.go", b"package a\n\nfunc ExampleF() {\n\t// Output:\n\t// 1\n}\n", b"package a\n\nfunc ExampleF() {\n}\n"),
+    ("a.rs", b"/// ```\n/// f();\n/// ```\nfn f() {}\n", b"fn f() {}\n"),
+    ("a.rb", b"# frozen_string_literal: true\na\n", b"a\n"),
+    ("a.rb", b"a = <<~B\n  c\n\n  # d\nB\n", b"a = <<~B\n  c\nB\n"),
+    ("a.sh", b"#!/bin/sh\na\n", b"a\n"),
+    ("a.php", b"<?php\n/** @Route(1) */\nf();\n", b"<?php\nf();\n"),
+    ("a.php", b"<b>\n\n  c</b>\n<?php\nf();\n", b"<b>\nc</b>\n<?php\nf();\n"),
+    ("a.c", b'char *a = "b\\\n\\\nc";\n', b'char *a = "b\\\nc";\n'),
+    ("README.rst", b".. a comment\n\nb\n", b"b\n"),
+    ("a.html", b"<!-- a --><b>c</b>\n", b"<b>c</b>\n"),
+]
+
+
+@pytest.mark.parametrize(("path", "one", "other"), KEPT)
+def test_what_can_carry_meaning_counts(path: str, one: bytes, other: bytes) -> None:
+    assert of(one, path, b"") != of(other, path, b"")
+    assert isinstance(candidate_patch([change(path, one, other)], Forms()), Patch)
+
+
+def test_a_file_that_a_grammar_cannot_read_is_text() -> None:
+    broken = b"function (\n"
+    assert of(broken + b"a // b\n", "a.js", broken) != of(broken + b"a\n", "a.js", broken)
+    assert Forms().of("a.js", broken + b"(", broken).problem == ""
+
+
+def test_a_file_that_parsed_before_must_parse_with_the_place_of_the_fault() -> None:
+    before = b"function f() {\n  return 1;\n}\n" * 40
+    after = before.replace(b"return 1;", b"return (1;", 1)
+    assert Forms().of("a.js", after, before).problem == "near line 2"
+    assert Forms().of("a.c", b"int a(\n", b"int a;\n").problem == ""  # a macro may end it
+    late = before + b"function g() {\n"
+    assert Forms().of("a.js", late, before).problem.startswith("near line 12")
+
+
+@pytest.mark.parametrize("path", SAMPLES)
+def test_a_version_of_a_file_with_a_grammar_is_told_as_if_all_of_it_were_parsed(path: str) -> None:
+    language, dice = language_of(path), random.Random(path)  # noqa: S311 - not for secrets
+    plain, dressed = SAMPLES[path]
+    joint = b"" if language in {"json", "toml", "php", "go"} else plain
+    pieces = [*plain.splitlines(keepends=True), *dressed.splitlines(keepends=True), b"\n", b"  \n"]
+    for _ in range(60):
+        before = plain + joint + dressed if joint else plain
+        base = parsed(language, before)
+        assert isinstance(base, Parsed), before
+        lines = before.splitlines(keepends=True)
+        at = dice.randrange(len(lines) + 1)
+        lines[at : at + dice.randrange(2)] = [dice.choice(pieces)]
+        version, whole = parsed(language, b"".join(lines), base), parsed(language, b"".join(lines))
+        assert isinstance(version, Unread) == isinstance(whole, Unread)
+        if isinstance(version, Parsed) and isinstance(whole, Parsed):
+            assert version.lines == whole.lines
+
+
+HOSTILE = [
+    b"(", b"[", b"{", b"<", b"a(", b"a<", b"a?", b"- ", b"a: ", b'"', b"'", b"`${", b"$(", b'"#{', b"<a>", b"%w(",
+    b"<<A\n", b"/*", b'r#"', b"@", b"\\\n", b"\0", b"\xff", b'R"(', b"[[", b"#if a\n", b"|a", b"a*b(", b"if a {", b"a,",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("language", sorted(set(LANGUAGES.values())))
+def test_hostile_text_costs_a_grammar_no_more_than_seconds(language: str) -> None:
+    begun = time.process_time()
+    for piece in HOSTILE:
+        parsed(language, piece * (20_000 // len(piece)))
+        parsed(language, b"\n".join([piece * 90] * 20))
+    parsed(language, b"".join(b" " * depth + b"a:\n" for depth in range(200)))
+    assert parsed(language, b" " * (600 * 1024)) == Unread()
+    assert time.process_time() - begun < 20
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+SHOP = (
+    b"import os\n\nRATE = 1\n\n\nclass Cart:\n    def total(self):\n        return RATE\n\n"
+    b"    def tax(self):\n        return RATE\n\n\ndef f():\n    total = os.sep\n    return total\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        (b"return RATE\n\n    def", b"return rate\n\n    def", ("rate",)),
+        (b"return RATE\n\n    def", b"return len(os.sep)\n\n    def", ()),
+        (b"return RATE\n\n    def", b"return tax(self)\n\n    def", ("tax",)),  # a method is no name
+        (b"total = os.sep", b"total = total + 1", ("total",)),  # used before it is bound
+        (b"return total", b"return result", ("result",)),
+        (b"import os\n", b"", ("os",)),
+        (b"import os\n", b"from os import *\n", ()),
+        (b"import os\n", b"import sys\n", ("os",)),
+        (b"RATE = 1", b"RATE = _('a')", ()),
+        (b"RATE = 1", b"RATE = two", ("two",)),
+        (b"RATE = 1\n", b"RATE = 1\nX = [y for y in (1, 2)]\n", ()),
+        (b"def f():\n", b"def f():\n    global NEW\n    NEW = 1\n", ()),
+    ],
+)
+def test_names_that_a_patch_uses_undefined_are_told(old: bytes, new: bytes, names: tuple[str, ...]) -> None:
+    assert old in SHOP
+    assert undefined(SHOP, SHOP.replace(old, new, 1)) == names
+
+
+def test_names_that_were_undefined_before_are_not_the_patch_s_doing() -> None:
+    before = SHOP + b"\n\ndef g():\n    return injected\n"
+    assert undefined(before, before.replace(b"return RATE", b"return injected")) == ()
+    assert undefined(before, before.replace(b"return RATE", b"return missing")) == ("missing",)
+
+
+def test_names_that_match_binds_are_known() -> None:
+    cases = b"    case [one, *two]:\n        pass\n    case {'a': 1, **three}:\n        pass\n    case int() as four:\n"
+    before = SHOP + b"\nmatch SHOP:\n" + cases + b"        pass\ntry:\n    pass\nexcept OSError as five:\n    pass\n"
+    new = b"return (one, two, three, four, five, six)"
+    assert undefined(before, before.replace(b"return RATE", new, 1)) == ("six",)
+
+
+def test_the_names_of_a_file_are_looked_up_once() -> None:
+    forms = Forms()
+    for name in (b"one", b"two", b"total", b"total ** 2"):
+        after = SHOP.replace(b"return RATE", b"return " + name, 1)
+        assert forms.of("a.py", after, SHOP).undefined == (name.decode().split()[0],)
+
+
+def test_of_a_file_that_is_large_and_of_a_piece_nothing_is_told() -> None:
+    large = b"X = [\n" + b"    1,\n" * 40_000 + b"]\n"
+    assert undefined(large, large.replace(b"1,", b"missing,", 1)) == ()
+
+
+def test_names_of_a_new_file_are_looked_up_and_stubs_are_not() -> None:
+    new = make_patch([change("new.py", None, b"def f():\n    return x\n")], Forms())
+    assert new.undefined == ("x",)
+    assert undefined(b"x: int\n", b"x: later\n", "a.pyi") == ()
+    assert make_patch([change("a.py", SHOP, None)], Forms()).undefined == ()
+
+
+def test_names_in_annotations_that_the_compiler_warns_of_are_told() -> None:
+    after = SHOP.replace(b"def f():", b"def f(a: \"missing['\\\\d']\" = 1):")
+    assert undefined(SHOP, after) == ("missing",)
+
+
+def test_names_that_a_star_import_bound_are_told_once_it_is_gone() -> None:
+    before = b"from os import *\n\n" + SHOP + b"\n\ndef g():\n    return sep\n"
+    assert undefined(before, before.replace(b"from os import *\n", b"")) == ("sep",)
+
+
+def test_names_of_several_changes_are_told_of_each_other() -> None:
+    before = (
+        SHOP
+        + b"\n\nclass Till:\n    rate = RATE\n\n    def f(self):\n        return RATE\n\n\ndef g():\n    return RATE\n"
+    )
+    after = before.replace(b"RATE = 1", b"RATE = 1\nMORE = 2").replace(b"rate = RATE", b"rate = MORE\n    two = rate")
+    assert undefined(before, after.replace(b"def g():\n    return RATE", b"def g():\n    return MORE")) == ()
+    assert undefined(before, after.replace(b"def g():\n    return RATE", b"def g():\n    return two")) == ("two",)
+
+
+def test_names_of_a_file_in_another_encoding_are_told() -> None:
+    before = b"# coding: latin-1\nx = '\xe9'\n\n\ndef f():\n    return injected\n"
+    assert undefined(before, before.replace(b"x =", b"y =") + b"\nz = injected, x\n") == ("x",)
+
+
+def test_a_star_import_makes_every_name_unsure() -> None:
+    before = b"from os import *\n\n" + SHOP
+    assert undefined(before, before.replace(b"return RATE", b"return missing")) == ()
+
+
+@given(st.text("ab=( )\n:#\"'\\", max_size=60), st.text("ab=( )\n:#\"'\\", max_size=60))
+@settings(max_examples=300)
+def test_any_text_has_a_form(before: str, after: str) -> None:
+    for path in ("a.py", "a.js", "a.yaml", "a.txt", "a.md"):
+        Forms().of(path, after.encode(), before.encode())
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+CODE = {"a.js": b"f();\n", "a.py": b'"""Doc."""\nx = 1\n', "README.md": b"# A\n", "bad.js": b"f(;\n"}
+
+
+@pytest.mark.parametrize(
+    ("path", "search", "replace", "reason"),
+    [
+        ("a.py", "x = 1\n", "x = 1  # one\n", Reason.NO_EFFECT),
+        ("a.py", "x = 1\n", "\nx = (1)\n", Reason.NO_EFFECT),
+        ("a.js", "f();\n", "f(); // g\n", Reason.NO_EFFECT),
+        ("README.md", "# A\n", "# A \n", Reason.NO_EFFECT),
+        ("a.js", "f();\n", "f(;\n", Reason.SYNTAX),
+        ("a.py", '"""Doc."""\n', '"""Document."""\n', None),
+        ("README.md", "# A\n", "# B\n", None),
+        ("README.md", "# A\n", "# A\n\nb\n", None),
+        ("bad.js", "f(;\n", "g(;\n", None),
+        ("new.js", "", "f(;\n", None),  # no version of it shows that its grammar can read it
+        ("new.py", "", "# nothing yet\n", None),
+    ],
+)
+def test_answers_of_no_effect_and_those_that_break_a_file_are_rejected(
+    path: str, search: str, replace: str, reason: Reason | None
+) -> None:
+    outcome = read(fenced(edit(path, search, replace)), CODE)
+    assert (outcome.reason if isinstance(outcome, Rejected) else None) is reason
+
+
+def test_a_change_beside_one_of_no_effect_is_a_patch() -> None:
+    edits = edit("a.py", "x = 1\n", "x = 1  # one\n"), edit("a.js", "f();\n", "g();\n")
+    outcome = read(fenced(*edits), CODE)
+    assert isinstance(outcome, Patch)
+    assert outcome.paths == ("a.js", "a.py")

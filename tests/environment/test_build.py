@@ -1,0 +1,188 @@
+import io
+import json
+import tarfile
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentless_mini.domain import (
+    MIB,
+    BoxUser,
+    Ending,
+    Environment,
+    JobResult,
+    Output,
+    PackedTree,
+    ResultFile,
+    Runner,
+    StepResult,
+)
+from agentless_mini.environment.build import (
+    PLACE,
+    Built,
+    Recipe,
+    build_job,
+    identity_of,
+    overlay_files,
+    read_build,
+)
+from agentless_mini.environment.index import Index
+from agentless_mini.environment.needs import needs_of
+from tests.environment.trees import needs, tree
+
+TREE = tree({"setup.py": "", "pkg/__init__.py": "", "link": ""})
+RECIPE = Recipe(
+    needs_of(TREE, Runner.PYTEST), "", Index((("index-url", "https://host/simple"),), (), b"CERT"), "python"
+)
+WELL = {"failed": [], "editable": True, "problem": "", "frozen": ["a==1"], "left_out": 0}
+
+
+def archive(*members: tarfile.TarInfo | str, data: bytes = b"x") -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for member in members:
+            entry = tarfile.TarInfo(member) if isinstance(member, str) else member
+            if entry.isfile():
+                entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data) if entry.isfile() else None)
+    return out.getvalue()
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = kind, target
+    return entry
+
+
+def result(report: object, overlay: bytes = b"", ending: Ending = Ending.EXITED, status: int | None = 0) -> JobResult:
+    files = (
+        ResultFile(f"{PLACE}/report.json", json.dumps(report).encode()),
+        ResultFile(f"{PLACE}/overlay.tar", overlay),
+    )
+    return JobResult((StepResult(ending, status, Output(b"said"), files),))
+
+
+def test_the_job_has_the_plan_the_certificates_and_roots_rights_in_an_image() -> None:
+    job = build_job(RECIPE, Environment("image", "python3"), PackedTree("tree"))
+    files = {file.path: file.data for file in job.files}
+    plan = json.loads(files[f"{PLACE}/plan.json"] or b"")
+    assert (plan["project"], plan["module"], plan["setup"]) == (True, "pytest", "")
+    assert files[f"{PLACE}/certificates.pem"] == b"CERT"
+    assert job.environment == Environment("image", "python3", BoxUser.ROOT)
+    (step,) = job.steps
+    variables = dict(step.variables)
+    assert variables["PIP_INDEX_URL"] == "https://host/simple"
+    assert variables["SETUPTOOLS_SCM_PRETEND_VERSION"] == "99.0.0"
+    assert step.seconds < job.limits.seconds
+
+
+def test_what_fails_is_told_in_sentences() -> None:
+    built = read_build(
+        result({**WELL, "failed": ["a", "b\n", *"cdefg"], "editable": False, "left_out": 30 * MIB}), RECIPE
+    )
+    assert (built.problem, built.lacking) == ("", 1)
+    assert built.notes == (
+        "The project itself could not be installed; it is imported from its folder.",
+        "Could not be installed: a, b?, c, d, e and 2 more.",
+        "What the build wrote into the tree is left out, for it is 30 MiB.",
+    )
+
+
+@pytest.mark.parametrize(("failed", "lacking"), [([], 0), (["iniconfig", "c"], 0), (["iniconfig", "zope"], 1)])
+def test_an_environment_is_lacking_where_nothing_that_is_wanted_is_there(failed: list[str], lacking: int) -> None:
+    wanting = replace(RECIPE, needs=needs(requirements__txt="iniconfig\nzope\n"))
+    assert wanting.needs.install == ("iniconfig", "zope")
+    assert read_build(result({**WELL, "failed": failed}), wanting).lacking == lacking
+
+
+@pytest.mark.parametrize(
+    ("came", "problem"),
+    [
+        (result({**WELL, "problem": "pytest cannot be installed"}), "pytest cannot be installed"),
+        (result(WELL, ending=Ending.TIMED_OUT, status=None), "it took longer than 900 s"),
+        (result(WELL, ending=Ending.OUT_OF_MEMORY, status=None), "it used more than 4096 MiB of memory"),
+        (result(WELL, status=-9), "it ended with -9"),
+        (result({"failed": 1}, status=3), "it ended with 3"),
+        (result([]), "it ended with 0"),
+        (result({**WELL, "frozen": ["x"] * 9999}), "it ended with 0"),
+        (JobResult((), "a link"), "files cannot be placed: a link"),
+    ],
+)
+def test_a_build_that_failed_has_a_problem(came: JobResult, problem: str) -> None:
+    assert read_build(came, RECIPE).problem == problem
+
+
+def test_new_files_are_kept_and_those_of_the_tree_win() -> None:
+    program = tarfile.TarInfo("pkg/fast.so")
+    program.mode = 0o755
+    found = overlay_files(archive("pkg/_version.py", program, "setup.py", "thing.egg-info/PKG-INFO"), TREE)
+    assert [(file.path, file.mode, file.data) for file in found] == [
+        ("pkg/_version.py", "100644", b"x"),
+        ("pkg/fast.so", "100755", b"x"),
+        ("thing.egg-info/PKG-INFO", "100644", b"x"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../out", "/etc/x", "a/../../x", "a//b", "./a", ".git/hooks/x", "A/.GIT/x", "pkg", "link/through", "setup.py/x",
+        f"{PLACE}/x", "",
+    ],
+)  # fmt: skip
+def test_a_path_that_is_not_free_and_clean_is_left_out(name: str) -> None:
+    assert [file.path for file in overlay_files(archive(name, "free"), TREE)] == ["free"]
+
+
+def test_what_is_no_plain_file_is_left_out() -> None:
+    kinds = [
+        special("l", tarfile.SYMTYPE, "/etc/passwd"),
+        special("h", tarfile.LNKTYPE, "free"),
+        special("f", tarfile.FIFOTYPE),
+        special("d", tarfile.DIRTYPE),
+        special("c", tarfile.CHRTYPE),
+    ]
+    assert [file.path for file in overlay_files(archive(*kinds, "free"), TREE)] == ["free"]
+
+
+def test_a_file_below_another_of_the_archive_is_left_out() -> None:
+    assert [file.path for file in overlay_files(archive("a/b", "a", "c"), TREE)] == ["a", "c"]
+
+
+def test_a_size_that_is_not_true_takes_no_memory() -> None:
+    huge = tarfile.TarInfo("huge")
+    huge.size = 1 << 40
+    sparse = tarfile.TarInfo("sparse")
+    sparse.type, sparse.size = tarfile.GNUTYPE_SPARSE, 1 << 40
+    for entry in (huge, sparse):
+        overlay_files(entry.tobuf() + b"\0" * 1024, TREE)
+
+
+@given(st.binary(max_size=2000))
+def test_any_bytes_are_taken_for_an_archive(data: bytes) -> None:
+    assert isinstance(overlay_files(data, TREE), tuple)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_any_json_is_taken_for_a_report(report: object) -> None:
+    assert isinstance(read_build(result(report), RECIPE), Built)
+
+
+def test_the_identity_is_that_of_what_was_built() -> None:
+    built = Built("", b"tar", ("a==1",))
+    assert identity_of("k", built) == identity_of("k", Built("", b"tar", ("a==1",), ("note",), "log"))
+    others = {identity_of("l", built), identity_of("k", Built("", b"", ("a==1",))), identity_of("k", Built("", b"tar"))}
+    assert len({*others, identity_of("k", built)}) == 4
+
+
+def test_a_setup_command_stands_for_the_installation() -> None:
+    recipe = Recipe(needs(), "make deps", Index(), "python")
+    plan = json.loads(build_job(recipe, Environment("e"), PackedTree("t")).files[0].data or b"")
+    assert plan["setup"] == "make deps"
+    assert read_build(result({**WELL, "editable": False}), recipe).notes == ()

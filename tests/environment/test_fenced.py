@@ -1,0 +1,76 @@
+"""Environments without namespaces: built and used behind Landlock."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import Event, Runner, Step
+from agentless_mini.environment.settings import SandboxKind, SandboxSettings
+from agentless_mini.environment.virtual import imported_folders
+from agentless_mini.environment.work import Opened
+from tests.environment.samples import BARE, sample
+from tests.environment.trees import opened, request, run_there, sentences, tree
+
+LANDLOCK = SandboxSettings(kind=SandboxKind.LANDLOCK, boxes=1)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("package_index")
+def test_a_project_is_built_once_and_imported_from_each_box(open_cache: Path) -> None:
+    tests = Step(("python", "-m", "pytest", "-q", "tests"))
+    where = Step(("python", "-c", "import sampleproj, os; print(os.path.relpath(sampleproj.__file__))"), folder="tests")
+    result, first = run_there(request(sample(), open_cache), LANDLOCK, tests, where)
+    assert result.steps[0].succeeded, result.steps[0].output.text()
+    assert result.steps[1].output.text() == "../sampleproj/__init__.py\n"
+    events: list[Event] = []
+    again = opened(request(sample(), open_cache), LANDLOCK, events)
+    assert isinstance(again, Opened)
+    assert (again.identity, sentences(events)) == (first.identity, [])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("package_index")
+def test_a_project_with_its_code_in_src_is_imported_from_there(open_cache: Path) -> None:
+    files = {
+        "pyproject.toml": "[build-system]\nrequires = ['setuptools']\nbuild-backend = 'setuptools.build_meta'\n"
+        "[project]\nname = 'thing'\nversion = '1'\n",
+        "src/thing/__init__.py": "",
+    }
+    step = Step(("python", "-c", "import thing, os; print(os.path.relpath(thing.__file__))"))
+    result, _ = run_there(request(tree(files), open_cache, Runner.UNITTEST), LANDLOCK, step)
+    assert result.steps[0].output.text() == "src/thing/__init__.py\n"
+
+
+@pytest.mark.slow
+def test_a_build_sees_and_changes_nothing_of_this_machine(open_cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hidden")
+    home = Path.home()
+    setup = f"cat {tmp_path}/secret; env; touch {tmp_path}/w {home}/written /usr/written ../../written; echo over; true"
+    settings = LANDLOCK.model_copy(update={"setup": setup})
+    os.environ["AMINI_TEST_UNSEEN"] = "unseen"
+    try:
+        assert isinstance(opened(request(BARE, open_cache, Runner.UNITTEST), settings, []), Opened)
+    finally:
+        del os.environ["AMINI_TEST_UNSEEN"]
+    log = next(open_cache.glob("environments/*/build.log")).read_text()
+    assert "over" in log
+    assert "hidden" not in log
+    assert "unseen" not in log
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+    assert not (home / "written").exists()
+    assert sorted(path.name for path in next(open_cache.glob("environments/*/venv")).parent.iterdir()) == [
+        "build.log",
+        "environment.json",
+        "overlay.tar",
+        "venv",
+    ]
+
+
+def test_what_is_imported_is_read_from_what_an_installation_leaves(tmp_path: Path) -> None:
+    site = tmp_path / "lib/python3.11/site-packages"
+    site.mkdir(parents=True)
+    (site / "a.pth").write_text("/box/tree/src\n/elsewhere\nimport x\n/box/tree\n/box/tree/../up\n")
+    (site / "__editable___b_finder.py").write_text("MAPPING = {'b': '/box/tree/lib/b', 'c': '/other/c'}\n")
+    (site / "other.py").write_text("'/box/tree/no/b'")
+    assert imported_folders(tmp_path, Path("/box/tree")) == ("lib", "src", ".")

@@ -1,0 +1,125 @@
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import BoxUser, Event, PackedTree, PhaseSaid, Runner, Step
+from agentless_mini.environment.opening import open_place
+from agentless_mini.environment.settings import SandboxSettings
+from agentless_mini.environment.work import Opened
+from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.sandbox.docker import connect
+from tests.environment.samples import BARE, sample
+from tests.environment.trees import opened, request, run_there, sentences
+from tests.sandbox.conftest import containers
+
+pytestmark = pytest.mark.slow
+
+
+def settings(**given: str | float) -> SandboxSettings:
+    return SandboxSettings.model_validate({"kind": "docker", "boxes": 1, **given})
+
+
+@pytest.mark.usefixtures("package_index")
+def test_a_project_is_built_into_an_image_once(base: str, tmp_path: Path) -> None:
+    asked = request(sample(), tmp_path)
+    steps = (Step(("python", "-m", "pytest", "-q", "tests")), Step(("touch", "/opt/amini/x")))
+    result, first = run_there(asked, settings(base_image=base), *steps)
+    assert result.steps[0].succeeded, result.steps[0].output.text()
+    assert not result.steps[1].succeeded
+    assert first.identity.startswith("sha256:")
+    assert first.notes == ("Could not be installed: iniconfig>=9999.",)
+    events: list[Event] = []
+    again = opened(asked, settings(base_image=base), events)
+    assert isinstance(again, Opened)
+    assert (again.place, sentences(events)) == (first.place, [])
+
+
+def test_what_a_build_prints_is_heard_while_it_runs(base: str, tmp_path: Path) -> None:
+    events: list[Event] = []
+    asked = settings(base_image=base, setup="echo one; sleep 2; echo two")
+    opened(request(BARE, tmp_path, Runner.UNITTEST), asked, events)
+    lines = [event.text for event in events if isinstance(event, PhaseSaid)]
+    assert list(dict.fromkeys(line for line in lines if line in {"one", "two"})) == ["one", "two"]
+
+
+@pytest.mark.thorough
+def test_a_setup_command_and_what_the_image_keeps_of_it(base: str, tmp_path: Path) -> None:
+    asked = request(BARE, tmp_path, Runner.UNITTEST)
+    command = (
+        "echo $PIP_INDEX_URL > /opt/kept; echo 41 > made_here.py; "
+        "python -c 'import sys; print(sys.prefix)' >> /opt/kept"
+    )
+    asked = replace(asked, variables={"PIP_INDEX_URL": "https://me:p4ssphr4se@host/simple"})
+    code = "print(open('/opt/kept').read(), open('made_here.py').read(), open('module.py').read())"
+    result, place = run_there(asked, settings(base_image=base, setup=command), Step(("python", "-c", code)))
+    assert result.steps[0].output.text().split() == [
+        "https://me:p4ssphr4se@host/simple",
+        "/opt/amini/venv",
+        "41",
+        "VALUE",
+        "=",
+        "41",
+    ]
+    client = connect(1)
+    try:
+        kept = client.images.get(place.identity)
+        assert "p4ssphr4se" not in str(kept.attrs), "the image does not tell the settings of the build"
+        assert kept.labels["amini"] == "1"
+        assert kept.labels["amini.owner"] == ""
+        assert kept.tags[0].startswith("amini-env:")
+    finally:
+        client.close()
+
+
+@pytest.mark.thorough
+def test_an_image_as_it_is(base: str, tmp_path: Path) -> None:
+    result, place = run_there(
+        request(BARE, tmp_path), settings(image=base), Step(("python", "-m", "pytest", "--version"))
+    )
+    assert result.steps[0].succeeded
+    assert isinstance(place.place.tree, PackedTree)
+    assert (place.place.tree.folder, place.place.environment.user) == ("/repo", BoxUser.NOBODY)
+    client = connect(1)
+    try:
+        assert place.identity == client.images.get(base).id
+    finally:
+        client.close()
+
+
+@pytest.mark.thorough
+def test_an_image_with_a_setup_command_run_in_it(base: str, tmp_path: Path) -> None:
+    asked = request(BARE, tmp_path, Runner.UNITTEST)
+    command = "for folder in /usr/local/lib/python3.*; do echo 'LATE = 1' > $folder/late.py; done"
+    result, _ = run_there(asked, settings(image=base, setup=command), Step(("python", "-c", "import late, module")))
+    assert result.steps[0].succeeded, result.steps[0].output.text()
+
+
+@pytest.mark.thorough
+def test_an_image_that_cannot_be_had_or_has_no_runner_is_an_error(base: str, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFailed, match=r"nowhere\.invalid/none.*cannot be pulled"):
+        opened(request(BARE, tmp_path), settings(image="nowhere.invalid/none:1"), [])
+    with pytest.raises(EnvironmentFailed, match=r"exited with 3; see .*build\.log"):
+        opened(request(BARE, tmp_path), settings(base_image=base, setup="exit 3"), [])
+
+
+def test_a_cancelled_build_leaves_no_container(base: str, tmp_path: Path) -> None:
+    asked = request(BARE, tmp_path, Runner.UNITTEST)
+
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            building = asyncio.create_task(
+                open_place(asked, settings(base_image=base, setup="sleep 60"), lambda event: None, stack)
+            )
+            while not await asyncio.to_thread(containers, os.getpid(), "running"):
+                await asyncio.sleep(0.1)
+                assert not building.done()
+            building.cancel()
+            await asyncio.wait([building])
+            assert building.cancelled()
+
+    asyncio.run(run())
+    assert containers(os.getpid()) == []

@@ -1,0 +1,267 @@
+import asyncio
+import os
+import sys
+import zipfile
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import Ending, Event, PhaseSaid, PhaseStarted, Runner, Step
+from agentless_mini.environment.opening import open_place
+from agentless_mini.environment.settings import SandboxKind, SandboxSettings
+from agentless_mini.environment.work import Opened
+from agentless_mini.errors import EnvironmentFailed
+from tests.environment.samples import BARE, sample
+from tests.environment.trees import opened, request, run_there, sentences, tree
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("boxes")]
+
+LOCAL = SandboxSettings(kind=SandboxKind.LOCAL, boxes=1)
+TESTS = Step(("python", "-m", "pytest", "-q", "tests"))
+
+
+def with_setup(command: str, **more: float) -> SandboxSettings:
+    return SandboxSettings.model_validate({"kind": "local", "boxes": 1, "setup": command, **more})
+
+
+def test_what_a_build_prints_is_heard_while_it_runs(tmp_path: Path) -> None:
+    events: list[Event] = []
+    opened(request(BARE, tmp_path, Runner.UNITTEST), with_setup("echo one; sleep 0.5; printf 'two\\n\\n'"), events)
+    lines = [event.text for event in events if isinstance(event, PhaseSaid)]
+    assert [line for line in lines if line in {"one", "two"}] == ["one", "two"]
+
+
+def said(step: str, settings: SandboxSettings, cache: Path) -> str:
+    result, _ = run_there(request(BARE, cache, Runner.UNITTEST), settings, Step(("sh", "-c", step)))
+    return result.steps[0].output.text()
+
+
+@pytest.mark.usefixtures("package_index")
+def test_a_project_is_built_once_with_what_its_build_writes(tmp_path: Path) -> None:
+    result, first = run_there(request(sample(), tmp_path), LOCAL, TESTS, Step(("cat", "sampleproj/_version.py")))
+    assert result.steps[0].succeeded, result.steps[0].output.text()
+    assert "99.0.0" in result.steps[1].output.text()
+    assert first.notes == ("Could not be installed: iniconfig>=9999.",)
+    log = next(tmp_path.glob("environments/*/build.log")).read_text()
+    assert "-m pip install" in log
+    assert "--editable=.[test]" in log
+    assert "Successfully installed" in log
+
+    events: list[Event] = []
+    again = opened(request(sample(), tmp_path), LOCAL, events)
+    assert isinstance(again, Opened)
+    assert (again.identity, again.place, again.notes) == (first.identity, first.place, first.notes)
+    assert sentences(events) == []
+    assert [type(event) for event in events] == [PhaseStarted]
+
+    changed = sample(new__py="x = 1", sampleproj___version__py="version = 'own'\n")
+    result, other = run_there(request(changed, tmp_path), LOCAL, Step(("cat", "new.py", "sampleproj/_version.py")))
+    assert other.identity == first.identity, "the same dependencies are the same environment"
+    assert other.place.tree != first.place.tree
+
+
+@pytest.mark.usefixtures("package_index")
+@pytest.mark.thorough
+def test_a_project_that_cannot_be_installed_is_imported_from_its_folder(tmp_path: Path) -> None:
+    files = {
+        "setup.py": "from setuptools import setup\nexit('not today')\nsetup(install_requires=['iniconfig'])\n",
+        "src/thing/__init__.py": "import iniconfig\n",
+    }
+    asked = request(tree(files), tmp_path, Runner.UNITTEST)
+    step = Step(("python", "-c", "import thing"), python_path=("src",))
+    result, place = run_there(asked, LOCAL, step)
+    assert result.steps[0].succeeded
+    assert place.notes == ("The project itself could not be installed; it is imported from its folder.",)
+
+
+def wheel(folder: Path, name: str, version: str) -> None:
+    """Write the smallest distribution that pip installs."""
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", f"VERSION = {version!r}\n")
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+
+
+def test_what_contradicts_the_project_is_left_out_and_changes_nothing(tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for name, version in (("alpha", "1"), ("alpha", "2"), ("beta", "1"), ("gamma", "1"), ("gamma", "2")):
+        wheel(wheels, name, version)
+    files = {
+        # Without an index nothing builds the project: what it declares is installed.
+        "setup.py": "from setuptools import setup\nsetup(name='thing', install_requires=['alpha>=2'])\n",
+        "requirements/tests.txt": "alpha==1\ngamma==1\nbeta\n",
+        "requirements/dev.txt": "gamma==2\n",
+    }
+    asked = request(tree(files), tmp_path / "cache", Runner.UNITTEST)
+    told = {
+        "PATH": os.environ["PATH"],
+        "PIP_CONFIG_FILE": "/dev/null",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels),
+    }
+    step = Step(("python", "-c", "import alpha, beta, gamma; print(alpha.VERSION, beta.VERSION, gamma.VERSION)"))
+    result, place = run_there(replace(asked, variables=told), LOCAL, step)
+    assert result.steps[0].output.text().split() == ["2", "1", "1"]
+    assert place.notes[-1] == "Could not be installed: alpha==1, gamma==2."
+    assert "Left out, for it does not fit" in next(tmp_path.glob("cache/environments/*/build.log")).read_text()
+
+
+@pytest.mark.usefixtures("package_index")
+@pytest.mark.thorough
+def test_an_old_tree_gets_the_packages_of_its_time(tmp_path: Path) -> None:
+    code = "from importlib.metadata import version\nassert version('iniconfig') < '2', 'too new'\n"
+    asked = request(tree({"requirements.txt": "iniconfig\n", "thing/__init__.py": code}), tmp_path, Runner.UNITTEST)
+    asked = replace(asked, until="2022-06-01T12:00:00+02:00")
+    result, place = run_there(asked, LOCAL, Step(("python", "-c", "import thing")))
+    assert result.steps[0].succeeded
+    assert place.notes == ("Its packages are those of 2022-06-01, the day of the tree.",)
+    events: list[Event] = []
+    again = opened(asked, LOCAL, events)
+    assert isinstance(again, Opened)
+    assert (again.identity, sentences(events)) == (place.identity, [])
+
+
+def test_an_old_tree_gets_packages_of_today_where_no_others_can_be_had(tmp_path: Path) -> None:
+    told = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1"}
+    asked = replace(request(BARE, tmp_path, Runner.UNITTEST), variables=told, until="2022-06-01")
+    place = opened(asked, LOCAL, [])
+    assert isinstance(place, Opened)
+    assert place.notes == ("Its packages are those of today; those of 2022-06-01, the day of the tree, do not do.",)
+
+
+@pytest.mark.usefixtures("package_index")
+@pytest.mark.thorough
+def test_an_old_pytest_that_reads_no_test_on_this_python_is_no_environment(tmp_path: Path) -> None:
+    asked = request(tree({"requirements.txt": "pytest\n", "thing/__init__.py": ""}), tmp_path)
+    result, place = run_there(replace(asked, until="2019-12-01"), LOCAL, Step(("python", "-m", "pytest", "--version")))
+    assert result.steps[0].succeeded
+    assert place.notes == ("Its packages are those of today; those of 2019-12-01, the day of the tree, do not do.",)
+
+
+def test_a_failing_build_names_its_log_and_leaves_nothing_else(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFailed, match=r"the setup command exited with 3; see .*build\.log\): give --image"):
+        opened(request(BARE, tmp_path, Runner.UNITTEST), with_setup("echo it is broken >&2; exit 3"), [])
+    (log,) = tmp_path.glob("environments/*/*")
+    assert "it is broken" in log.read_text()
+    assert "$ sh -c echo it is broken" in log.read_text()
+
+
+@pytest.mark.thorough
+def test_a_build_in_which_tests_cannot_be_started_fails(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFailed, match=r"cannot be started: .*No module named '?pytest.*build\.log"):
+        opened(request(BARE, tmp_path), with_setup("true"), [])
+    assert not [*tmp_path.glob("environments/*/venv")]
+
+
+@pytest.mark.thorough
+def test_a_build_ends_at_its_time(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFailed, match=r"it took longer than 8 s"):
+        opened(request(BARE, tmp_path, Runner.UNITTEST), with_setup("sleep 60", build_seconds=8), [])
+
+
+@pytest.mark.thorough
+def test_a_cancelled_build_leaves_nothing_and_the_next_one_works(tmp_path: Path) -> None:
+    asked = request(BARE, tmp_path, Runner.UNITTEST)
+    setup = with_setup("sleep 3; echo done")
+
+    def has_pip() -> bool:
+        return bool([*tmp_path.glob("environments/*/venv/bin/pip")])
+
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            building = asyncio.create_task(open_place(asked, setup, lambda event: None, stack))
+            while not await asyncio.to_thread(has_pip):
+                await asyncio.sleep(0.05)
+                assert not building.done()
+            building.cancel()
+            await asyncio.wait([building])
+            assert building.cancelled()
+
+    asyncio.run(run())
+    assert [path.name for path in tmp_path.glob("environments/*/*")] == []
+    assert isinstance(opened(asked, setup, []), Opened)
+
+
+def test_a_half_built_environment_is_built_anew(tmp_path: Path) -> None:
+    asked, settings = request(BARE, tmp_path, Runner.UNITTEST), with_setup("echo ran")
+    first = opened(asked, settings, [])
+    assert isinstance(first, Opened)
+    (folder,) = (path for path in tmp_path.glob("environments/*") if path.is_dir())
+    (folder / "environment.json").unlink()
+    (folder / "venv/stale").touch()
+    events: list[Event] = []
+    assert isinstance(opened(asked, settings, events), Opened)
+    assert len(sentences(events)) == 1
+    assert not (folder / "venv/stale").exists()
+
+
+def test_a_build_sees_and_changes_nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hidden")
+    home = Path.home()
+    setup = with_setup(
+        f"cat {secret}; ls {home}/.ssh {home}/.bashrc; env; ls {tmp_path}; touch {tmp_path}/written {home}/written "
+        "/usr/written /etc/written ../written; echo over; true"
+    )
+    monkeypatch.setenv("AMINI_TEST", "unseen")
+    assert isinstance(opened(request(BARE, tmp_path / "cache", Runner.UNITTEST), setup, []), Opened)
+    log = next(tmp_path.glob("cache/environments/*/build.log")).read_text()
+    assert "over" in log
+    assert "hidden" not in log
+    assert "unseen" not in log
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "secret"]
+    assert not (home / "written").exists()
+
+
+@pytest.mark.thorough
+def test_a_build_cannot_have_another_folder_shown_to_tests(tmp_path: Path) -> None:
+    setup = with_setup(f"ln -sf {tmp_path}/a/b/c $VIRTUAL_ENV/bin/python")
+    with pytest.raises(EnvironmentFailed, match="its Python was replaced"):
+        opened(request(BARE, tmp_path, Runner.UNITTEST), setup, [])
+
+
+@pytest.mark.thorough
+def test_what_a_build_leaves_cannot_run_as_its_owner(tmp_path: Path) -> None:
+    setup = with_setup(
+        "cp /bin/sh $VIRTUAL_ENV/bin/own && chmod 6755 $VIRTUAL_ENV/bin/own && ls -l $VIRTUAL_ENV/bin/own"
+    )
+    assert isinstance(opened(request(BARE, tmp_path, Runner.UNITTEST), setup, []), Opened)
+    own = next(tmp_path.glob("environments/*/venv/bin/own")).stat()
+    assert (own.st_mode & 0o7777, own.st_uid) == (0o755, os.geteuid())
+
+
+@pytest.mark.thorough
+def test_tests_cannot_write_into_the_environment_or_reach_the_network(tmp_path: Path) -> None:
+    step = (
+        "touch $VIRTUAL_ENV/x || echo kept; python -c 'import socket; socket.create_connection((\"1.1.1.1\", 53), 2)'"
+    )
+    text = said(step, with_setup("true"), tmp_path)
+    assert "kept" in text
+    assert "unreachable" in text
+
+
+@pytest.mark.thorough
+def test_without_a_sandbox_it_is_warned_each_time(tmp_path: Path) -> None:
+    settings = SandboxSettings(kind=SandboxKind.UNSAFE, setup="echo ran")
+    events: list[Event] = []
+    place = opened(request(BARE, tmp_path, Runner.UNITTEST), settings, events)
+    assert isinstance(place, Opened)
+    warnings = [text for text in sentences(events) if "run without a sandbox" in text]
+    assert len(warnings) == 2, "the build and the probe"
+    code = "import module, sys; print(module.VALUE, sys.prefix)"
+    result, _ = run_there(request(BARE, tmp_path, Runner.UNITTEST), settings, Step(("python", "-c", code)))
+    assert result.steps[0].ending is Ending.EXITED
+    assert result.steps[0].output.text().startswith("41 " + str(tmp_path))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the sample asks for another Python than this one")
+def test_a_missing_python_is_told(tmp_path: Path) -> None:
+    files = {"setup.cfg": "[options]\npython_requires = <3.7\n"}
+    place = opened(request(tree(files), tmp_path, Runner.UNITTEST), with_setup("true"), [])
+    assert isinstance(place, Opened)
+    assert "asks for Python <3.7" in place.notes[0]

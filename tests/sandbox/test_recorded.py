@@ -1,0 +1,43 @@
+"""The recording sandbox keeps the contract of the port, over a real adapter and over a store that holds the results."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.domain import Issue, Job, JobResult
+from agentless_mini.ports import Sandbox
+from agentless_mini.record import RecordedSandbox, RunStart, Store
+from agentless_mini.sandbox.packs import Pack
+from tests.sandbox.bench import Bench
+from tests.sandbox.contract import SandboxContract
+
+START = RunStart("scripted", "contract", "project", "c", "t", Issue("It fails."))
+
+
+class SecondTime(RecordedSandbox):
+    """Runs every job once before it answers: what it answers is a replay."""
+
+    async def run(self, job: Job) -> JobResult:
+        await super().run(job)
+        return await super().run(job)
+
+
+def recording(bench: Bench, folder: Path, kind: type[RecordedSandbox]) -> Bench:
+    @asynccontextmanager
+    async def opening(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sandbox]:
+        async with bench.opening(packs, boxes) as inner:
+            with Store.open(folder / "store.db") as store:
+                yield kind(inner, store, store.runs.begin(START))
+
+    return replace(bench, opening=opening)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [RecordedSandbox, SecondTime])
+class TestRecorded(SandboxContract):
+    @pytest.fixture
+    def bench(self, local_bench: Bench, tmp_path: Path, kind: type[RecordedSandbox]) -> Bench:
+        return recording(local_bench, tmp_path, kind)
