@@ -3,10 +3,10 @@
     python -m tests.benchmarks.reference_reward FILE [--answers FOLDER] [--generated 300] [--list]
 
 FILE is `src/swerl/core/reward.py` of a checkout of facebookresearch/swe-rl, which is not part of this project; it needs
-`unidiff`. The generated answers are those of tests/learning/reward/answers.py; FOLDER holds real ones as tests/benchmarks/
-answers.py reads them. The reference wants `<think>` and `<solution>` once each: an answer without these is put between
-them for both. Both read each answer on the same files and compare it with the same oracle: the true change of a
-generated answer, the reference result of a real one, else a change of its first file's first line.
+`unidiff`. The generated answers are those of tests/learning/reward/answers.py; FOLDER holds real ones as
+tests/benchmarks/answers.py reads them. The reference wants `<think>` and `<solution>` once each: an answer without
+these is put between them for both. Both read each answer on the same files and compare it with the same oracle: the
+true change of a generated answer, the reference result of a real one, else a change of its first file's first line.
 
 A difference is one of the files that result, of whether the answer is rejected, or of the reward by more than 1e-12. It
 is put down to the first cause in `CAUSES` that holds; the text there says why this project reads otherwise. Exit code
