@@ -37,7 +37,7 @@ from agentless_mini.commands.terminal import (
     without_passwords,
 )
 from agentless_mini.domain import Issue, Note, Patch, Prediction, Reason, Rejected, Snapshot
-from agentless_mini.environment.opening import check_place, foresee
+from agentless_mini.environment.opening import check_environment, foresee
 from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import (
     AminiError,
@@ -232,7 +232,7 @@ async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitSta
     async def ready() -> Sampler:
         """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
         if isinstance(opening, Opening):
-            await check_place(parts.snapshot, opening.harness.runner, task.config.sandbox)
+            await check_environment(parts.snapshot, opening.harness.runner, task.config.sandbox)
         return await chosen.start()
 
     for attempt in range(2):

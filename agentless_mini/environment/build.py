@@ -259,7 +259,7 @@ class Manifest(pydantic.BaseModel):
 
 
 class Slot:
-    """The place of one environment. What it is asked to write raises `EnvironmentFailed` where the disk refuses."""
+    """Where one environment is kept. What it is asked to write raises `EnvironmentFailed` where the disk refuses."""
 
     def __init__(self, folder: Path) -> None:
         """Touch nothing yet."""

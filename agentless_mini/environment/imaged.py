@@ -37,7 +37,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class _Daemon:
-    """What a place is made with: a client, the boxes on it, and the image to start from."""
+    """What a test environment is made with: a client, the boxes on it, and the image to start from."""
 
     client: "DockerClient"
     sandbox: DockerSandbox
@@ -50,7 +50,7 @@ class _Daemon:
 
 
 async def open_docker(work: Work, stack: AsyncExitStack) -> Opened:
-    """Return a place in containers. Raises `EnvironmentFailed`."""
+    """Return a test environment in containers. Raises `EnvironmentFailed`."""
     limits = work.settings.limits()
     client = await _connected(work.settings.boxes or os.cpu_count() or 1)
     room = await asyncio.to_thread(capacity, client, limits)

@@ -159,7 +159,7 @@ def imported_folders(environment: Path, tree: Path) -> tuple[str, ...]:
 
 
 async def open_bubblewrap(work: Work) -> Opened:
-    """Return a place in boxes of bubblewrap. Raises `EnvironmentFailed`."""
+    """Return a test environment in boxes of bubblewrap. Raises `EnvironmentFailed`."""
     if sys.platform != "linux":
         raise EnvironmentFailed("Bubblewrap needs Linux: use --sandbox docker.")
     tried = work.settings.kind is not SandboxKind.LOCAL  # where there is no choice, the first box tells
@@ -168,7 +168,10 @@ async def open_bubblewrap(work: Work) -> Opened:
 
 
 async def open_landlock(work: Work, stack: AsyncExitStack) -> Opened:
-    """Return a place in boxes of Landlock. Root's are kept where other users may go. Raises `EnvironmentFailed`."""
+    """Return a test environment in boxes of Landlock. Raises `EnvironmentFailed`.
+
+    Root's environments are kept where other users may go.
+    """
     landlock = await asyncio.to_thread(find_landlock)
     scratch = Scratch()
     stack.callback(scratch.close)
@@ -179,7 +182,7 @@ async def open_landlock(work: Work, stack: AsyncExitStack) -> Opened:
 
 
 async def open_unsafe(work: Work, stack: AsyncExitStack) -> Opened:
-    """Return a place without any box; what it runs is warned of each time. Raises `EnvironmentFailed`."""
+    """Return a test environment without any box, which warns of each job. Raises `EnvironmentFailed`."""
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="amini-unsafe-", ignore_cleanup_errors=True)))
     return await _open(work, _Unsafe(work, "virtual environment without a sandbox", folder))
 

@@ -49,7 +49,7 @@ _TRIAL_FILES = (
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceRequest:
+class EnvironmentRequest:
     """A tree whose tests are to be run.
 
     `contents` reads the files of which the snapshot has no contents. Environments are kept in `cache`. `variables` are
@@ -69,7 +69,7 @@ class PlaceRequest:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A place for tests. `notes` are sentences for people on what it lacks."""
+    """A test environment that is ready. `notes` are sentences for people on what it lacks."""
 
     sandbox: Sandbox
     place: Place
@@ -91,12 +91,12 @@ class Unavailable:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One request on its way to a place, with the copies of its tree by digest.
+    """One request while its test environment is made, with the copies of its tree by digest.
 
     No package is taken that came after the day `until`, where it is not empty.
     """
 
-    request: PlaceRequest
+    request: EnvironmentRequest
     settings: SandboxSettings
     watch: Watch
     needs: Needs

@@ -151,24 +151,17 @@ def of_commit(git: GitCommand, commit: str) -> Contents:
     """Read from a commit's tree: its blobs as they are, no attribute or filter applied. Raises `RepositoryError`."""
 
     def read(files: tuple[SourceFile, ...]) -> Iterator[bytes]:
-        small = [file for file in files if file.kind is not FileKind.LARGE]
-        batch = iter(_blobs(git, [ids[file.path] for file in small])) if (ids := _ids(git, commit)) else iter(())
+        rows = git.read("ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0")[:-1]
+        pairs = (row.partition(b"\t") for row in rows)
+        ids = {path.decode("utf-8", "surrogateescape"): head.split()[2].decode() for head, _, path in pairs}
+        small = "".join(f"{ids[file.path]}\n" for file in files if file.kind is not FileKind.LARGE)
+        out, at = git.read("cat-file", "--batch", stdin=small.encode()), 0
         for file in files:
-            yield git.read("cat-file", "blob", ids[file.path]) if file.kind is FileKind.LARGE else next(batch)
+            if file.kind is FileKind.LARGE:
+                yield git.read("cat-file", "blob", ids[file.path])
+                continue
+            end = out.index(b"\n", at)
+            at = end + 1 + int(out[at:end].split()[2]) + 1
+            yield out[end + 1 : at - 1]
 
     return read
-
-
-def _ids(git: GitCommand, commit: str) -> dict[str, str]:
-    rows = git.read("ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0")[:-1]
-    pairs = (row.partition(b"\t") for row in rows)
-    return {path.decode("utf-8", "surrogateescape"): head.split()[2].decode() for head, _, path in pairs}
-
-
-def _blobs(git: GitCommand, ids: list[str]) -> Iterator[bytes]:
-    out, at = git.read("cat-file", "--batch", stdin="".join(f"{name}\n" for name in ids).encode()), 0
-    while at < len(out):
-        end = out.index(b"\n", at)
-        size = int(out[at:end].split()[2])
-        yield out[end + 1 : end + 1 + size]
-        at = end + 1 + size + 1

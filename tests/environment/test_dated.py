@@ -10,7 +10,7 @@ from agentless_mini.environment.build import Manifest, Slot
 from agentless_mini.environment.index import Index
 from agentless_mini.environment.needs import needs_of
 from agentless_mini.environment.settings import SandboxSettings
-from agentless_mini.environment.work import PlaceRequest, Work, build_failed, fitting, last_day
+from agentless_mini.environment.work import EnvironmentRequest, Work, build_failed, fitting, last_day
 from agentless_mini.errors import BuildFailed
 from agentless_mini.sandbox.host import Scratch
 from tests.environment.samples import BARE
@@ -19,7 +19,7 @@ from tests.environment.trees import nothing_held, sentences
 DAY = "2020-05-04"
 
 
-class Yard:
+class Builds:
     """Builds nothing: `today` and `then` say how many packages each environment lacks, -1 where it is unfit."""
 
     def __init__(
@@ -29,7 +29,7 @@ class Yard:
         self.built: list[str] = []
         self.events: list[Event] = []
         self.notes: tuple[str, ...] = ()
-        asked = PlaceRequest(BARE, nothing_held, cache, {}, Runner.UNITTEST, until=until)
+        asked = EnvironmentRequest(BARE, nothing_held, cache, {}, Runner.UNITTEST, until=until)
         needs = needs_of(BARE, Runner.UNITTEST)
         self.work = Work(asked, settings or SandboxSettings(), self.events.append, needs, Index(), scratch)
 
@@ -64,52 +64,52 @@ def scratch() -> Iterator[Scratch]:
 
 
 @pytest.fixture
-def yard(tmp_path: Path, scratch: Scratch) -> Yard:
-    return Yard(tmp_path, scratch)
+def builds(tmp_path: Path, scratch: Scratch) -> Builds:
+    return Builds(tmp_path, scratch)
 
 
-def test_those_of_the_trees_time_serve_where_nothing_lacks(yard: Yard) -> None:
-    yard.today = 1
-    assert (yard.chosen(), yard.built, yard.events) == (DAY, [DAY], [])
+def test_those_of_the_trees_time_serve_where_nothing_lacks(builds: Builds) -> None:
+    builds.today = 1
+    assert (builds.chosen(), builds.built, builds.events) == (DAY, [DAY], [])
 
 
 def test_a_young_tree_gets_packages_of_today(tmp_path: Path, scratch: Scratch) -> None:
-    yard = Yard(tmp_path, scratch, until="")
-    assert (yard.chosen(), yard.built, yard.events, yard.notes) == ("", [""], [], ())
+    builds = Builds(tmp_path, scratch, until="")
+    assert (builds.chosen(), builds.built, builds.events, builds.notes) == ("", [""], [], ())
 
 
 @pytest.mark.parametrize("then", [1, -1])
-def test_those_of_today_serve_where_they_are_better_and_are_taken_at_once_then(yard: Yard, then: int) -> None:
-    yard.then = then
-    assert yard.chosen() == ""
-    assert yard.notes == (f"Its packages are those of today; those of {DAY}, the day of the tree, do not do.",)
-    told = yard.notes
-    assert (yard.chosen(), yard.notes) == ("", told)
-    assert yard.built == [DAY, ""]
-    assert len(sentences(yard.events)) == 1
-    assert DAY in sentences(yard.events)[0]
+def test_those_of_today_serve_where_they_are_better_and_are_taken_at_once_then(builds: Builds, then: int) -> None:
+    builds.then = then
+    assert builds.chosen() == ""
+    assert builds.notes == (f"Its packages are those of today; those of {DAY}, the day of the tree, do not do.",)
+    told = builds.notes
+    assert (builds.chosen(), builds.notes) == ("", told)
+    assert builds.built == [DAY, ""]
+    assert len(sentences(builds.events)) == 1
+    assert DAY in sentences(builds.events)[0]
 
 
-def test_what_an_old_tree_is_told_a_young_one_is_not(yard: Yard, tmp_path: Path, scratch: Scratch) -> None:
-    yard.then = -1
-    assert yard.chosen() == ""
-    young = Yard(tmp_path, scratch, until="")
+def test_what_an_old_tree_is_told_a_young_one_is_not(builds: Builds, tmp_path: Path, scratch: Scratch) -> None:
+    builds.then = -1
+    assert builds.chosen() == ""
+    young = Builds(tmp_path, scratch, until="")
     assert (young.chosen(), young.built, young.notes) == ("", [], ())
 
 
 @pytest.mark.parametrize("today", [2, 3, -1])
-def test_those_that_are_no_better_are_tried_once(yard: Yard, today: int) -> None:
-    yard.then, yard.today = 2, today
-    assert yard.chosen() == DAY
-    assert yard.chosen() == DAY
-    assert yard.built == [DAY, ""]
+def test_those_that_are_no_better_are_tried_once(builds: Builds, today: int) -> None:
+    builds.then, builds.today = 2, today
+    assert builds.chosen() == DAY
+    assert builds.chosen() == DAY
+    assert builds.built == [DAY, ""]
 
 
-def test_where_neither_works_that_of_today_is_told(yard: Yard) -> None:
-    yard.today = yard.then = -1
+def test_where_neither_works_that_of_today_is_told(builds: Builds) -> None:
+    builds.today = builds.then = -1
     with pytest.raises(BuildFailed, match="the tests cannot be started: no"):
-        yard.chosen()
-    assert yard.built == [DAY, ""]
+        builds.chosen()
+    assert builds.built == [DAY, ""]
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_where_neither_works_that_of_today_is_told(yard: Yard) -> None:
 def test_the_day_counts_where_it_is_long_ago(
     tmp_path: Path, scratch: Scratch, until: str, today: date, day: str
 ) -> None:
-    assert last_day(Yard(tmp_path, scratch, until=until).work, today) == day
+    assert last_day(Builds(tmp_path, scratch, until=until).work, today) == day
 
 
 @pytest.mark.parametrize("settings", [SandboxSettings(setup="make"), SandboxSettings(image="own")])
 def test_what_the_user_chose_has_no_day(tmp_path: Path, scratch: Scratch, settings: SandboxSettings) -> None:
-    assert last_day(Yard(tmp_path, scratch, settings).work, date(2021, 1, 1)) == ""
+    assert last_day(Builds(tmp_path, scratch, settings).work, date(2021, 1, 1)) == ""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import BoxUser, Event, PackedTree, PhaseSaid, Runner, Step
-from agentless_mini.environment.opening import open_place
+from agentless_mini.environment.opening import open_environment
 from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.environment.work import Opened
 from agentless_mini.errors import EnvironmentFailed
@@ -112,7 +112,7 @@ def test_a_cancelled_build_leaves_no_container(base: str, tmp_path: Path) -> Non
     async def run() -> None:
         async with AsyncExitStack() as stack:
             building = asyncio.create_task(
-                open_place(asked, settings(base_image=base, setup="sleep 60"), lambda event: None, stack)
+                open_environment(asked, settings(base_image=base, setup="sleep 60"), lambda event: None, stack)
             )
             while not await asyncio.to_thread(containers, os.getpid(), "running"):
                 await asyncio.sleep(0.1)

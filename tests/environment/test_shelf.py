@@ -63,7 +63,7 @@ def test_one_builds_and_the_others_wait(slot: Slot) -> None:
     assert (sorted(inside), told) == ([0, 1, 2], ["waits", "waits"])
 
 
-def test_a_cancelled_wait_gives_the_place_up(slot: Slot) -> None:
+def test_a_cancelled_wait_gives_the_lock_up(slot: Slot) -> None:
     async def wait() -> None:
         async with slot.locked(lambda: None):
             pytest.fail("it was taken")

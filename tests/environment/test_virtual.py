@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Ending, Event, PhaseSaid, PhaseStarted, Runner, Step
-from agentless_mini.environment.opening import open_place
+from agentless_mini.environment.opening import open_environment
 from agentless_mini.environment.settings import SandboxKind, SandboxSettings
 from agentless_mini.environment.work import Opened
 from agentless_mini.errors import EnvironmentFailed
@@ -174,7 +174,7 @@ def test_a_cancelled_build_leaves_nothing_and_the_next_one_works(tmp_path: Path)
 
     async def run() -> None:
         async with AsyncExitStack() as stack:
-            building = asyncio.create_task(open_place(asked, setup, lambda event: None, stack))
+            building = asyncio.create_task(open_environment(asked, setup, lambda event: None, stack))
             while not await asyncio.to_thread(has_pip):
                 await asyncio.sleep(0.05)
                 assert not building.done()

@@ -7,7 +7,7 @@ from agentless_mini.domain import Event, Note, Phase, PhaseSaid, Runner
 from agentless_mini.environment.index import Index
 from agentless_mini.environment.needs import needs_of
 from agentless_mini.environment.settings import SandboxSettings
-from agentless_mini.environment.work import PlaceRequest, Work
+from agentless_mini.environment.work import EnvironmentRequest, Work
 from agentless_mini.sandbox.host import Scratch
 from tests.environment.samples import BARE
 from tests.environment.trees import nothing_held
@@ -15,7 +15,7 @@ from tests.environment.trees import nothing_held
 
 def test_a_build_is_told_with_its_log_and_what_it_says(tmp_path: Path) -> None:
     events: list[Event] = []
-    asked = PlaceRequest(BARE, nothing_held, tmp_path, {}, Runner.UNITTEST)
+    asked = EnvironmentRequest(BARE, nothing_held, tmp_path, {}, Runner.UNITTEST)
     scratch = Scratch()
     work = Work(asked, SandboxSettings(), events.append, needs_of(BARE, Runner.UNITTEST), Index(), scratch)
 

@@ -363,35 +363,29 @@ class Warden:
         finally:
             os.close(handle)
 
-    def do_link(self, call: Call) -> int | None:
-        """Give shared memory another name."""
-        return self.linked(self.in_shared(call, 0), self.in_shared(call, 1))
+    def do_link(self, call: Call, source: int = 0, target: int = 1) -> int | None:
+        """Give shared memory another name; the two are arguments at these places."""
+        old, new = self.in_shared(call, source), self.in_shared(call, target)
+        if old is None or new is None:
+            return None
+        os.link(old, new, src_dir_fd=self.shared, dst_dir_fd=self.shared, follow_symlinks=False)
+        return 0
 
     def do_linkat(self, call: Call) -> int | None:
         """Give shared memory another name."""
-        return self.linked(self.in_shared(call, 1), self.in_shared(call, 3))
+        return self.do_link(call, 1, 3)
 
-    def linked(self, source: bytes | None, target: bytes | None) -> int | None:
-        """Make the link where both names are shared memory's."""
-        if source is None or target is None:
-            return None
-        os.link(source, target, src_dir_fd=self.shared, dst_dir_fd=self.shared, follow_symlinks=False)
-        return 0
-
-    def do_unlink(self, call: Call) -> int | None:
+    def do_unlink(self, call: Call, index: int = 0) -> int | None:
         """Remove shared memory."""
-        return self.removed(self.in_shared(call, 0))
-
-    def do_unlinkat(self, call: Call) -> int | None:
-        """Remove shared memory."""
-        return self.removed(self.in_shared(call, 1))
-
-    def removed(self, name: bytes | None) -> int | None:
-        """Remove it where it is shared memory."""
+        name = self.in_shared(call, index)
         if name is None:
             return None
         os.unlink(name, dir_fd=self.shared)
         return 0
+
+    def do_unlinkat(self, call: Call) -> int | None:
+        """Remove shared memory."""
+        return self.do_unlink(call, 1)
 
 
 def set_mode(handle: int, mode: int) -> int:

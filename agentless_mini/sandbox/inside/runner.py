@@ -188,7 +188,7 @@ def execute(job: Message, step: Message, output: Bounded, deadline: float) -> tu
     try:
         leader, warden = start(job, step, writing)
         os.close(writing)
-        ending, status = watch(job, leader, (reading, output), deadline, warden)
+        ending, status = watch(job, leader, reading, output, deadline, warden)
         if warden:
             warden.close()
         kill_all()
@@ -200,16 +200,16 @@ def execute(job: Message, step: Message, output: Bounded, deadline: float) -> tu
 
 
 def watch(
-    job: Message, leader: int, printed: tuple[int, Bounded], deadline: float, warden: Warden | None
+    job: Message, leader: int, reading: int, output: Bounded, deadline: float, warden: Warden | None
 ) -> tuple[str, int | None]:
-    """Return how the program ended, or why it has to."""
+    """Return how the program ended, or why it has to. What it prints comes from the descriptor `reading`."""
     ended, ringing = os.pipe()
     os.set_blocking(ended, False)
     os.set_blocking(ringing, False)
     signal.set_wakeup_fd(ringing, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     poll = select.poll()
-    for descriptor in (0, printed[0], ended, *((warden.listener,) if warden else ())):
+    for descriptor in (0, reading, ended, *((warden.listener,) if warden else ())):
         poll.register(descriptor, select.POLLIN)
     look, begun = 0.0, time.monotonic()
     try:
@@ -225,7 +225,7 @@ def watch(
                 look = now + TICK
                 if exceeds_room(job):
                     return "out-of-memory", None
-            listen(poll, ended, printed, warden)
+            listen(poll, ended, reading, output, warden)
     finally:
         signal.set_wakeup_fd(-1)
         os.close(ended)
@@ -250,9 +250,8 @@ def exceeds_room(job: Message) -> bool:
     return bool(fence) and (exceeds(job["memory"], []) or overflows(job["scratch"], fence))
 
 
-def listen(poll: select.poll, ended: int, printed: tuple[int, Bounded], warden: Warden | None) -> None:
+def listen(poll: select.poll, ended: int, reading: int, output: Bounded, warden: Warden | None) -> None:
     """Wait a little, or until there is output, a call to answer, or a process has ended. Raises Abandoned."""
-    reading, output = printed
     for descriptor, happened in poll.poll(TICK * 1000):
         if descriptor == 0:  # nothing more is ever sent: it was closed
             raise Abandoned
@@ -283,7 +282,11 @@ def collect(leader: int) -> int | None:
 
 def start(job: Message, step: Message, output: int) -> tuple[int, Warden | None]:
     """Start the program of a step in a session of its own; return its number, and who answers its calls."""
-    gate = gate_of(job)
+    gate: Gate | None = None
+    if job["fence"]:
+        from agentless_mini.sandbox.inside.fence import Gate  # here, since to load it takes other boxes time
+
+        gate = Gate()
     pid = os.fork()
     if pid:
         return pid, gate.warden(job) if gate else None
@@ -298,15 +301,6 @@ def start(job: Message, step: Message, output: int) -> tuple[int, Warden | None]
         os.write(2, f"{step['argv'][:1]} cannot be run: {error}\n".encode("utf-8", "replace"))
     finally:
         os._exit(CANNOT_RUN)
-
-
-def gate_of(job: Message) -> Gate | None:
-    """Return the way through the fence, where there is one. It is imported here, for it takes other boxes time."""
-    if not job["fence"]:
-        return None
-    from agentless_mini.sandbox.inside.fence import Gate
-
-    return Gate()
 
 
 def become_step(job: Message, output: int) -> None:
