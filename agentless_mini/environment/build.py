@@ -93,7 +93,7 @@ class Built:
 
 
 class _Report(pydantic.BaseModel):
-    """What the program in the box says of its work. Nothing hangs on it but sentences and the name of the result."""
+    """What the installer reports. Only sentences for people and the name of the result depend on it."""
 
     failed: list[str] = pydantic.Field(max_length=2000)
     editable: bool

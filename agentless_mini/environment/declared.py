@@ -263,15 +263,15 @@ class Listed:
 
 def read_requirements(texts: Mapping[str, str], path: str, found: Listed) -> None:
     """Add what the file at `path` lists, and the files that it refers to. A file counts once, whatever refers to it."""
-    _Reader(texts, found, found.requirements).read(path)
+    _Requirements(texts, found, found.requirements).read(path)
 
 
 def add_lines(texts: Mapping[str, str], text: str, found: Listed) -> None:
     """Add requirement lines that stand in another file at the top of the tree (tox.ini, say)."""
-    _Reader(texts, found, found.requirements).take(text, "")
+    _Requirements(texts, found, found.requirements).take(text, "")
 
 
-class _Reader:
+class _Requirements:
     def __init__(self, texts: Mapping[str, str], found: Listed, target: list[str]) -> None:
         self._texts = texts
         self._found = found
@@ -300,7 +300,7 @@ class _Reader:
             case "-r" | "--requirement":
                 self._follow(value, folder)
             case "-c" | "--constraint":
-                _Reader(self._texts, self._found, self._found.constraints)._follow(value, folder)
+                _Requirements(self._texts, self._found, self._found.constraints)._follow(value, folder)
             case "-e" | "--editable":
                 self._take_requirement(value, folder)
             case "--pre" | "--no-index":

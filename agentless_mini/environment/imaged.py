@@ -23,7 +23,7 @@ from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.environment.work import FOLDER, Opened, Work, build_failed, fitting, packed, probe, require_usable
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandbox.docker import DockerSandbox, capacity, connect
-from agentless_mini.sandbox.images import Image, Making, find_image, pull_image, require_pullable
+from agentless_mini.sandbox.images import Image, find_image, pull_image, require_pullable
 from agentless_mini.sandbox.wire import Hear
 
 if TYPE_CHECKING:
@@ -167,12 +167,12 @@ async def _built(work: Work, daemon: _Daemon, slot: Slot) -> tuple[Manifest, byt
         return not read_build(result, recipe).problem
 
     name = f"amini-env:{_key(work, daemon)[:32]}"
-    made = await daemon.sandbox.build(job, Making(name, recipe.path, is_worth, _in_loop(work.hear)))
-    built = read_build(made.result, recipe)
+    result, image = await daemon.sandbox.build(job, name, recipe.path, is_worth, _in_loop(work.hear))
+    built = read_build(result, recipe)
     require_usable(built, slot)
     manifest = Manifest(
-        identity=made.image,
-        image=made.image,
+        identity=image,
+        image=image,
         python=recipe.python,
         user=BoxUser.NOBODY,
         notes=(*work.needs.notes, *built.notes, *work.dated_notes()),

@@ -23,7 +23,7 @@ from agentless_mini.environment.declared import (
     read_requirements,
     tox_requirements,
 )
-from agentless_mini.environment.pythons import Wish
+from agentless_mini.environment.pythons import PythonRequirement
 from agentless_mini.errors import printable
 
 VERSION = "2"
@@ -62,7 +62,7 @@ class Needs:
     names all of the tree that a build depends on.
     """
 
-    python: Wish
+    python: PythonRequirement
     project: bool
     extras: tuple[str, ...]
     install: tuple[str, ...]
@@ -89,7 +89,7 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     install = once((*declared.tests, *listed.requirements))
     named = {_name(text) for text in (*own, *install)}
     return Needs(
-        Wish(declared.python, (int(version[1]),) if version else declared.tested),
+        PythonRequirement(declared.python, (int(version[1]),) if version else declared.tested),
         declared.project,
         once((*tests, *listed.extras)),
         (*install, *(name for name in plugins if name not in named)),

@@ -27,7 +27,7 @@ _LOOK = (
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PythonRequirement:
     """What a project says of Python: its specifiers (all hold) and the minor versions of 3 that it is tested on."""
 
     specifiers: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ class Interpreter:
 
 
 def choose_python(
-    wish: Wish, variables: Mapping[str, str], usable: Callable[[Path], bool] | None = None
+    wish: PythonRequirement, variables: Mapping[str, str], usable: Callable[[Path], bool] | None = None
 ) -> tuple[Interpreter, tuple[str, ...]]:
     """Return the most suitable Python that can make virtual environments, and sentences on where it does not suit.
 

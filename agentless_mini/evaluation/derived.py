@@ -15,7 +15,7 @@ from agentless_mini.errors import BuildFailed, printable
 from agentless_mini.evaluation.conda import ACTIVATE
 from agentless_mini.evaluation.copied_tree import FOLDER
 from agentless_mini.sandbox.docker import DockerSandbox
-from agentless_mini.sandbox.images import Image, Making, find_image
+from agentless_mini.sandbox.images import Image, find_image
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -52,11 +52,11 @@ class Deriver:
             found = await asyncio.to_thread(find_image, self._client, name)
             if found is not None:
                 return name, found.id
-            making = Making(name, base.path or _PATH, is_worth)
-            made = await self._sandbox.build(self._job(base, python, wanted), making)
-        if not made.image:
-            raise _failed(made.result)
-        return name, made.image
+            job = self._job(base, python, wanted)
+            result, image = await self._sandbox.build(job, name, base.path or _PATH, is_worth)
+        if not image:
+            raise _failed(result)
+        return name, image
 
     def _job(self, base: Image, python: str, wanted: str) -> Job:
         told = {**dict(self._index.variables()), "PIP_ROOT_USER_ACTION": "ignore", "PIP_NO_CACHE_DIR": "1"}

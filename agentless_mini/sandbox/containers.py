@@ -135,12 +135,12 @@ class Container:
                 api.start(self._id)
                 if self._aborted.is_set():  # it came when there was nothing to kill yet
                     self._kill()
-                return self._converse(job, sent, _Line(talking, time.monotonic() + SETTING_UP), hear)
+                return self._converse(job, sent, _Stream(talking, time.monotonic() + SETTING_UP), hear)
         finally:
             # The response owns the file object, which docker-py keeps alive by it.
             getattr(line, "_response", line).close()
 
-    def _converse(self, job: Job, sent: Iterator[bytes], talk: "_Line", hear: Hear | None) -> JobResult:
+    def _converse(self, job: Job, sent: Iterator[bytes], talk: "_Stream", hear: Hear | None) -> JobResult:
         transcript, ending = Transcript(job, hear), Ending.BOX_DIED
         try:
             for chunk in sent:
@@ -193,7 +193,7 @@ def remove(client: "DockerClient", container: str) -> bool:
     return True
 
 
-class _Line:
+class _Stream:
     """The attached streams of a container: what is written is its input; what is read are frames of its two outputs."""
 
     def __init__(self, line: socket.socket, deadline: float) -> None:

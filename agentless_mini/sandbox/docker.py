@@ -42,9 +42,9 @@ from agentless_mini.sandbox.host import (
     sweep_scratch,
     uninterrupted,
 )
-from agentless_mini.sandbox.images import Made, Making, build_settings, commit, folder_archive, require_image
+from agentless_mini.sandbox.images import build_settings, commit, folder_archive, require_image
 from agentless_mini.sandbox.packs import Pack, pack_tar
-from agentless_mini.sandbox.wire import Room, rlimits
+from agentless_mini.sandbox.wire import Hear, Room, rlimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,23 +82,28 @@ class DockerSandbox:
             room = Room(folder=job.tree.folder, rlimits=rlimits(job))
             return await self._to_the_end(container, lambda: container.serve(job, pack, room))
 
-    async def build(self, job: Job, making: Making) -> Made:
+    async def build(
+        self, job: Job, name: str, path: str, is_worth: "Callable[[JobResult], bool]", hear: Hear | None = None
+    ) -> tuple[JobResult, str]:
         """Run a job in a container that has a network and can be written, and make an image of it.
 
-        Raises as `run`; when it is cancelled, the container is removed before it returns.
+        The image gets the name, with its tag, and the PATH. Return what came of the job and the id of the image, ""
+        where the result was not worth keeping it. `hear` follows what the job prints, from another thread. Raises as
+        `run`; when it is cancelled, the container is removed before it returns.
         """
         pack = await self._pack(job)
         base = await self._in_thread(lambda: require_image(self._client, job.environment.identity))
         asked = build_settings(settings(job, job.tree.folder, list(base.volumes), self._owner))
-        container, image = Container(self._client, asked), [""]
+        container, image = Container(self._client, asked), ""
 
         def keep(number: str, result: JobResult) -> None:
-            if making.is_worth(result):
-                image[0] = commit(self._client, number, base, making)
+            nonlocal image
+            if is_worth(result):
+                image = commit(self._client, number, base, name, path)
 
-        room = Room(folder=job.tree.folder, rlimits=rlimits(job), hear=making.hear)
+        room = Room(folder=job.tree.folder, rlimits=rlimits(job), hear=hear)
         result = await self._to_the_end(container, lambda: container.serve(job, pack, room, keep))
-        return Made(result, image[0])
+        return result, image
 
     async def forget(self, image: str) -> None:
         """Remove the copies of trees that came out of an image. No job on it may be running or waiting."""
@@ -107,13 +112,10 @@ class DockerSandbox:
             if isinstance(pack, Pack):
                 await self._in_thread(partial(pack.body.unlink, missing_ok=True))
 
-    async def sweep(self) -> int:
-        """Remove the containers and copies of trees of runs that are dead, and return how many containers.
-
-        Raises `EnvironmentFailed`.
-        """
+    async def sweep(self) -> None:
+        """Remove the containers and copies of trees of runs that are dead. Raises `EnvironmentFailed`."""
         sweep_scratch()
-        return await self._in_thread(lambda: sweep(self._client))
+        await self._in_thread(lambda: sweep(self._client))
 
     async def aclose(self) -> None:
         """Let go of threads, connections and copies of trees. No job may be running."""

@@ -13,11 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agentless_mini.domain import JobResult
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandbox.containers import engine, translated
 from agentless_mini.sandbox.host import LABEL, OWNER, myself
-from agentless_mini.sandbox.wire import Hear
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -37,27 +35,6 @@ class Image:
     path: str = ""
     folder: str = ""
     user: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Making:
-    """An image to be made: its name with its tag, its PATH, and whether what came of the build is worth keeping.
-
-    `hear` follows what the build prints, from the thread that serves it.
-    """
-
-    name: str
-    path: str
-    is_worth: Callable[[JobResult], bool]
-    hear: Hear | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What came of a build, and the id of the image, "" where it was not worth keeping."""
-
-    result: JobResult
-    image: str
 
 
 def find_image(client: "DockerClient", name: str) -> Image | None:
@@ -118,21 +95,21 @@ def build_settings(asked: dict[str, Any]) -> dict[str, Any]:
     return {**asked, "HostConfig": host}
 
 
-def commit(client: "DockerClient", container: str, base: Image, making: Making) -> str:
-    """Keep a container as an image that starts as its base does, and return its id.
+def commit(client: "DockerClient", container: str, base: Image, name: str, path: str) -> str:
+    """Keep a container as an image with a name and a PATH that starts as its base does, and return its id.
 
     The image that had the name goes. To be called in `translated`.
     """
     from docker.errors import APIError
 
-    before = find_image(client, making.name)
-    repository, _, tag = making.name.rpartition(":")
+    before = find_image(client, name)
+    repository, _, tag = name.rpartition(":")
     changes = [
         "ENTRYPOINT []",
         "CMD []",
         f"WORKDIR {base.folder or '/'}",
         f"USER {base.user or 'root'}",
-        f"ENV PATH={making.path}",
+        f"ENV PATH={path}",
         # Not the owner of the container, lest others that are made from the image be swept.
         f'LABEL {LABEL}=1 {OWNER}=""',
     ]

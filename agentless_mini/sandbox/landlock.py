@@ -1,7 +1,7 @@
 """Runs jobs on this machine where no namespace can be made: in containers, where a system or its AppArmor refuses them.
 
-Landlock says which files a step sees, seccomp which calls it makes, and `inside.fence` makes those that need a look at
-what they are about. What is guaranteed, as far as the kernel keeps its word:
+Landlock says which files a step sees, seccomp which calls it makes, and `inside.fence` makes those calls whose
+arguments must be checked first. What is guaranteed, as far as the kernel keeps its word:
 
 * Of this machine's files a step can read /usr and the like, what of /etc its user may, a little of /proc, the virtual
   environment and its Python. It can write those of its box alone: a private copy of the tree, and a folder for HOME,
@@ -14,14 +14,14 @@ what they are about. What is guaranteed, as far as the kernel keeps its word:
 
 What is not, beside what `bubblewrap` says of memory, CPU time and the kernel:
 
-* The names, sizes and times of all files that the user can reach, the settings in /etc, the processors and the load of
-  the machine are seen. /tmp is the machine's: a test that writes there by that name fails. There are no terminals.
-* The disk is a watch's, as memory is: a box can write more than its limit in the twentieth of a second before it is
-  ended, and who uses the disk beside it slows the watch.
-* Other users and boxes of this machine can connect to what a box listens at. They are not shown where.
+* A step sees the names, sizes and times of all files that the user can reach, the settings in /etc, the processors and
+  the load of the machine. /tmp is the machine's: a test that writes there by that name fails. There are no terminals.
+* The disk is watched, as memory is: a box can exceed its limit for a twentieth of a second before it is ended, and
+  other users of the disk slow the watch.
+* Other users and boxes of this machine can connect to the ports at which a box listens, but are not told them.
 * Threads are limited by the user's count at the start of the box, which others' change. As root it is exact.
-* Run by other than root, a box has that user's number: a hole in Landlock is a hole to the user's files. Locks can
-  be laid on files that can be read.
+* Without root, a box runs under the user's own number: a hole in Landlock is a hole to the user's files. Files that
+  can be read can be locked.
 * If the runner itself is killed from outside, what it ran may go on without it.
 """
 

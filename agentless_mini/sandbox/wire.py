@@ -1,7 +1,7 @@
-"""What a box is sent, and what is believed of what it says. The other end runs in the box: `inside.wire`.
+"""The messages between a sandbox and the runner in a box. The other end is `inside.files`.
 
-It does no I/O: an adapter moves the bytes. What a box says is foreign input: it is bounded and checked, and a box that
-says anything unexpected counts as dead.
+It does no I/O: an adapter moves the bytes. What comes from a box is foreign input: it is bounded and checked, and a box
+that breaks the protocol counts as dead.
 """
 
 import json
@@ -17,9 +17,9 @@ from agentless_mini.sandbox.packs import Pack
 
 MESSAGE_LIMIT = 1024 * 1024
 PATIENCE = 4.0
-"""How many times its limits a box may take where the machine has no time for it."""
+"""How many times its own limit a box may take on a machine that is too busy."""
 SETTING_UP = 120.0
-"""Seconds until a box must have its tree. They are not its own, so a slow machine is no reason to end it."""
+"""Seconds until a box must have its tree. They do not count as its own time."""
 _BASE = (("LANG", "C.UTF-8"), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"))
 
 Hear = Callable[[str], None]
@@ -79,7 +79,7 @@ class Garbled(Exception):
 
 
 class Transcript:
-    """What a box has said of a job so far."""
+    """What the runner has reported of a job so far."""
 
     def __init__(self, job: Job, hear: Hear | None = None) -> None:
         """Begin with nothing; `hear` is that of the box's room."""
@@ -176,6 +176,6 @@ def no_room(words: str) -> EnvironmentFailed:
 def too_slow() -> EnvironmentFailed:
     """Return the error for a box that was not set up in time."""
     return EnvironmentFailed(
-        f"A box did not have its tree within {SETTING_UP:g} s, so busy is the machine: run again with fewer boxes at "
+        f"The machine is too busy (a box did not have its tree within {SETTING_UP:g} s): run again with fewer boxes at "
         "once (boxes in [sandbox])."
     )

@@ -1,3 +1,5 @@
+"""Which sandbox is taken, and what is said where none is, before tests run and when they would."""
+
 import asyncio
 import re
 from pathlib import Path
@@ -10,6 +12,7 @@ from agentless_mini.environment.settings import SandboxKind, SandboxSettings
 from agentless_mini.environment.work import Opened, Unavailable
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.repository.opening import open_repository
+from agentless_mini.sandbox.landlock import find_landlock
 from tests.environment.samples import BARE
 from tests.environment.trees import opened, request, sentences
 from tests.gitrepo import commit_all, make_repository
@@ -79,6 +82,7 @@ def test_an_image_needs_docker(tmp_path: Path) -> None:
     ("settings", "said"),
     [
         ({"kind": "none"}, r"no test is run \(--sandbox none\)$"),
+        ({"kind": "landlock"}, "tests run in Landlock$"),
         ({"kind": "unsafe-local"}, "tests run in no sandbox at all$"),
         ({"kind": "local", "bubblewrap": "/nowhere/bwrap"}, "tests run in bubblewrap$"),
         ({"image": "x"}, "tests run in Docker$"),
@@ -128,3 +132,16 @@ def test_a_tree_that_does_not_fit_is_told_before_anything_is_opened(
     if kind is not SandboxKind.LANDLOCK:
         with pytest.raises(EnvironmentFailed, match=r"No Docker daemon answers|package bubblewrap"):
             asyncio.run(check_environment(snapshot, Runner.PYTEST, settings.model_copy(update={"disk_mib": 19})))
+
+
+def landlock() -> str:
+    try:
+        find_landlock()
+    except EnvironmentFailed as error:
+        return str(error)
+    return "tests run in Landlock"
+
+
+def test_without_docker_and_bubblewrap_landlock_is_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
+    assert landlock() in foresee(SandboxSettings(bubblewrap="/bin/false"))

@@ -63,7 +63,7 @@ def restrict(handled: list[int], rules: list[tuple[str, int]]) -> None:
 
 
 class Gate:
-    """What a process that is about to start a step and that process itself know each other by."""
+    """The line by which a process that goes behind the fence hands the runner what its calls are heard on."""
 
     def __init__(self) -> None:
         """Make it before the fork."""
@@ -138,10 +138,10 @@ class Call:
 
 
 class Warden:
-    """Answers the calls of one step that the filter hands over. What it raises as OSError the step gets."""
+    """Answers the calls of one step that the filter hands over; an OSError that it raises is what the call returns."""
 
     def __init__(self, job: Message, listener: int) -> None:
-        """Begin with what is told of a step that is closed in."""
+        """Begin with the listener of a step that is behind the fence."""
         fence = job["fence"]
         self.listener = listener
         self.calls: dict[int, str] = {number: name for name, number in fence["calls"]}

@@ -52,7 +52,7 @@ def say(message: Message, *blobs: bytes) -> None:
         raise Abandoned from error
 
 
-class Refused(Exception):
+class NotPlaced(Exception):
     """A file cannot be placed."""
 
 
@@ -95,7 +95,7 @@ def copy(stream: IO[bytes], descriptor: int, size: int) -> None:
 
 
 def place(top: int, path: str, mode: str, data: bytes | None) -> None:
-    """Put a file there, or take it away with the folders that it leaves empty, as git does. Raises Refused."""
+    """Put a file there, or take it away with the folders that it leaves empty, as git does. Raises NotPlaced."""
     try:
         parts = split(path)
         if data is None:
@@ -105,17 +105,17 @@ def place(top: int, path: str, mode: str, data: bytes | None) -> None:
     except OSError as error:
         if error.errno in FULL:
             raise
-        raise Refused(f"{path!r} cannot be put there: {error.strerror}") from error
+        raise NotPlaced(f"{path!r} cannot be put there: {error.strerror}") from error
 
 
 def split(path: str) -> list[bytes]:
-    """Return the names on a path that stays in the tree and out of its git folder. Raises Refused."""
+    """Return the names on a path that stays in the tree and out of its git folder. Raises NotPlaced."""
     try:
         parts = raw(path).split(b"/")
     except UnicodeEncodeError as error:
-        raise Refused(f"{path!r} is not a path") from error
+        raise NotPlaced(f"{path!r} is not a path") from error
     if any(part in (b"", b".", b"..") or part.lower() == b".git" or b"\0" in part for part in parts):
-        raise Refused(f"{path!r} is not a path inside the tree")
+        raise NotPlaced(f"{path!r} is not a path inside the tree")
     return parts
 
 
@@ -155,7 +155,7 @@ def remove(top: int, parts: list[bytes]) -> None:
 
 def clear_result(top: int, path: str) -> None:
     """Make the folder of a result file, and remove the file that lies in its place."""
-    with suppress(OSError, Refused):
+    with suppress(OSError, NotPlaced):
         parts = split(path)
         with folders(top, parts[:-1], make=True) as opened:
             os.unlink(parts[-1], dir_fd=opened[-1])
@@ -163,7 +163,7 @@ def clear_result(top: int, path: str) -> None:
 
 def read_result(top: int, path: str, limit: int) -> bytes | None:
     """Return the bytes of a regular file of at most `limit`, None where there is none such."""
-    with suppress(OSError, Refused):
+    with suppress(OSError, NotPlaced):
         parts = split(path)
         with folders(top, parts[:-1], make=False) as opened:
             descriptor = os.open(parts[-1], READ, dir_fd=opened[-1])

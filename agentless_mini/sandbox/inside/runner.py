@@ -26,7 +26,7 @@ from agentless_mini.sandbox.inside.files import (
     FOLDER,
     Abandoned,
     Message,
-    Refused,
+    NotPlaced,
     clear_result,
     place,
     read,
@@ -95,7 +95,7 @@ def serve(stream: IO[bytes], job: Message) -> None:
         top = os.open(root, FOLDER)
         for path, mode, size in job["files"]:
             place(top, path, mode, None if size is None else read(stream, size))
-    except Refused as error:
+    except NotPlaced as error:
         return say({"kind": "refused", "words": str(error)})
     except OSError as error:
         return say({"kind": "failed", "words": str(error)})
