@@ -131,7 +131,7 @@ class Work:
 
     def dated_notes(self) -> tuple[str, ...]:
         """Return a sentence for people on the day of the packages, where they are not those of today."""
-        return (f"Its packages are those of {self.until}, the day of the tree.",) if self.until else ()
+        return (f"It has the packages of {self.until}, the day of the tree.",) if self.until else ()
 
     def note(self, text: str) -> None:
         """Tell people."""
@@ -212,7 +212,7 @@ def _checks(needs: Needs) -> tuple[tuple[tuple[str, ...], str], ...]:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return printable(lines[-1][:200] if lines else "it says nothing")
+    return printable(lines[-1][:200] if lines else "no output")
 
 
 def packed(pack: Pack, folder: str = FOLDER) -> PackedTree:
@@ -238,11 +238,11 @@ async def fitting(
         then = await ready(dated)
     except BuildFailed:
         log = printable(str(slot(dated).log))
-        dated.note(f"Packages as of {until}, the day of the tree, do not do (log: {log}): taking those of today.")
+        dated.note(f"The packages of {until}, the day of the tree, do not work (log: {log}): trying today's.")
         return work, _told(_won(slot(work), await ready(work), until), until)
     if not then.lacking or _has_won(slot(dated), until):
         return dated, then
-    dated.note(f"The tree lacks something with the packages of {until}, its day: trying those of today.")
+    dated.note(f"Something is missing with the packages of {until}, the day of the tree: trying today's.")
     try:
         today = await ready(work)
     except BuildFailed:
@@ -278,5 +278,5 @@ def _won(slot: Slot, manifest: Manifest, until: str) -> Manifest:
 
 def _told(manifest: Manifest, until: str) -> Manifest:
     """Return it with a sentence for people; it is not kept, since younger trees may share the environment."""
-    sentence = f"Its packages are those of today; those of {until}, the day of the tree, do not do."
+    sentence = f"It has today's packages, for those of {until}, the day of the tree, do not work."
     return manifest.model_copy(update={"notes": (*manifest.notes, sentence)})

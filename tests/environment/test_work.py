@@ -103,7 +103,7 @@ def test_a_young_tree_gets_packages_of_today(tmp_path: Path, scratch: Scratch) -
 def test_those_of_today_serve_where_they_are_better_and_are_taken_at_once_then(builds: Builds, then: int) -> None:
     builds.then = then
     assert builds.chosen() == ""
-    assert builds.notes == (f"Its packages are those of today; those of {DAY}, the day of the tree, do not do.",)
+    assert builds.notes == (f"It has today's packages, for those of {DAY}, the day of the tree, do not work.",)
     told = builds.notes
     assert (builds.chosen(), builds.notes) == ("", told)
     assert builds.built == [DAY, ""]

@@ -1,9 +1,9 @@
 """The fence around a step in a box without namespaces: Landlock, seccomp, and the calls that are done for the step.
 
-A step may not make sockets, connect them, change modes and times, or open /dev/shm by itself: the kernel hands these
-calls to the runner (seccomp's user notification), which looks at what is asked for and does it on what it has looked
-at. What a step could exchange between the look and the deed is thus never used. It may not fork without the runner
-either, so that nothing of it can when its time is over. What is allowed is decided outside: see `sandboxes.landlock`.
+A step may not make sockets, connect them, change modes and times, or open /dev/shm on its own: the kernel hands these
+calls to the runner (seccomp's user notification), which checks what is asked for and does it on the very object that it
+checked, so that nothing that a step swaps in between is ever used. It may not fork without the runner either, and so
+cannot when its time is over. What is allowed is decided outside: see `sandbox.landlock`.
 """
 
 from __future__ import annotations

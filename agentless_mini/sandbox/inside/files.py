@@ -1,7 +1,7 @@
 """What comes into the box and goes out of it: messages, and the files of the tree.
 
 A job is a description and the contents that it counts. Every message is two lengths of four bytes, a JSON object, and
-the blobs that it counts; the other end is `sandboxes.wire`. The tree is written once, its files are replaced by those
+the blobs that it counts; the other end is `sandbox.wire`. The tree is written once, its files are replaced by those
 of a patch, and results are read back, without following one symlink.
 """
 
