@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import BoxUser, Environment, JobResult, Place
+from agentless_mini.domain import BoxUser, Environment, JobResult, PackedTree, Place
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.environment.build import Manifest, Slot, build_job, overlay_files, read_build
 from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.pythons import OLDEST
 from agentless_mini.environment.settings import SandboxSettings
-from agentless_mini.environment.work import FOLDER, Opened, Work, build_failed, fitting, packed, probe, require_usable
+from agentless_mini.environment.work import FOLDER, Opened, Work, build_failed, fitting, probe, require_usable
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandbox.docker import DockerSandbox, capacity, connect
 from agentless_mini.sandbox.images import Image, find_image, pull_image, require_pullable
@@ -60,7 +60,7 @@ async def open_docker(work: Work, stack: AsyncExitStack) -> Opened:
     daemon = _Daemon(client, sandbox, await _base(work, client))
     work, manifest = await fitting(work, lambda work: _slot(work, daemon), lambda work: _ready(work, daemon))
     pack = await work.pack(overlay_files(_slot(work, daemon).overlay(), work.request.snapshot))
-    place = Place(_environment(manifest), packed(pack, daemon.folder))
+    place = Place(_environment(manifest), PackedTree(pack.digest, daemon.folder))
     return Opened(sandbox, place, limits, manifest.notes)
 
 
@@ -161,7 +161,7 @@ async def _built(work: Work, daemon: _Daemon, slot: Slot) -> tuple[Manifest, byt
     else:
         recipe = replace(work.recipe(f"{VENV}/bin/python"), make=VENV, path=f"{VENV}/bin:{path}")
     base = Environment(daemon.base.id, "python3")
-    job = build_job(recipe, base, packed(await work.pack(), daemon.folder))
+    job = build_job(recipe, base, PackedTree((await work.pack()).digest, daemon.folder))
 
     def is_worth(result: JobResult) -> bool:
         return not read_build(result, recipe).problem
@@ -191,7 +191,7 @@ async def _probed(work: Work, daemon: _Daemon, slot: Slot, manifest: Manifest, o
     first: EnvironmentFailed | None = None
     for user, python in product((BoxUser.NOBODY, BoxUser.ROOT), pythons):
         way = manifest.model_copy(update={"python": python, "user": user})
-        place = Place(_environment(way), packed(pack, daemon.folder))
+        place = Place(_environment(way), PackedTree(pack.digest, daemon.folder))
         try:
             notes = await probe(work, daemon.sandbox, place, lambda problem: build_failed(problem, slot))
         except EnvironmentFailed as error:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from agentless_mini.domain import Environment, Job, JobResult, Place
+from agentless_mini.domain import Environment, Job, JobResult, PackedTree, Place
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.environment.build import (
     Manifest,
@@ -33,7 +33,7 @@ from agentless_mini.environment.build import (
 )
 from agentless_mini.environment.pythons import Interpreter, choose_python
 from agentless_mini.environment.settings import SandboxKind
-from agentless_mini.environment.work import Opened, Work, build_failed, fitting, packed, probe, require_usable
+from agentless_mini.environment.work import Opened, Work, build_failed, fitting, probe, require_usable
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.ports import Sandbox
 from agentless_mini.sandbox.bubblewrap import Bubblewrap, BubblewrapSandbox, find_bubblewrap, run_in_bubblewrap
@@ -97,7 +97,7 @@ class _Landlock(_Way):
         return await _build_in_box(self.work, job, environment, run)
 
     def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox:
-        return LandlockSandbox(self.landlock, environments, packs, self._folder, self.boxes)
+        return LandlockSandbox(self.landlock, environments, packs, self.boxes, self._folder)
 
     def built(self, identity: str, folder: Path) -> VirtualEnvironment:
         return VirtualEnvironment(identity, folder, imported_folders(folder, _builds(folder) / TREE))
@@ -117,7 +117,7 @@ class _Unsafe(_Way):
         return await self.sandbox({job.environment.identity: environment}, {pack.digest: pack}).run(job)
 
     def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox:
-        return UnsafeLocal(environments, packs, self.folder, self.work.note)
+        return UnsafeLocal(environments, packs, self.boxes, self.folder, self.work.note)
 
 
 async def _build_in_box(
@@ -197,7 +197,7 @@ async def _open(work: Work, way: _Way, usable: Callable[[Path], bool] | None = N
     slot = slot_of(work)
     environment = way.built(manifest.identity, slot.venv)
     pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot))
-    place = Place(Environment(manifest.identity, environment.python), packed(pack))
+    place = Place(Environment(manifest.identity, environment.python), PackedTree(pack.digest))
     sandbox = way.sandbox({manifest.identity: environment}, work.packs)
     return Opened(sandbox, place, work.settings.limits(), (*notes, *manifest.notes))
 
@@ -245,7 +245,7 @@ async def _fill(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) -> 
     key = _key(work, way, interpreter)
     unfinished = VirtualEnvironment(key, slot.venv)
     recipe = work.recipe(unfinished.python)
-    job = build_job(recipe, Environment(key, unfinished.python), packed(pack))
+    job = build_job(recipe, Environment(key, unfinished.python), PackedTree(pack.digest))
     built = read_build(await way.build(job, pack, unfinished), recipe)
     require_usable(built, slot)
     if not _is_intact(slot, str(interpreter.path)):
@@ -253,7 +253,7 @@ async def _fill(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) -> 
     identity = identity_of(key, built)
     environment = way.built(identity, slot.venv)
     overlaid = await work.pack(overlay_files(built.overlay, work.request.snapshot))
-    place = Place(Environment(identity, environment.python), packed(overlaid))
+    place = Place(Environment(identity, environment.python), PackedTree(overlaid.digest))
     sandbox = way.sandbox({identity: environment}, work.packs)
 
     def unusable(problem: str) -> EnvironmentFailed:

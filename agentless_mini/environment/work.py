@@ -18,7 +18,6 @@ from agentless_mini.domain import (
     BoxLimits,
     Job,
     Note,
-    PackedTree,
     Phase,
     PhaseSaid,
     Place,
@@ -213,11 +212,6 @@ def _checks(needs: Needs) -> tuple[tuple[tuple[str, ...], str], ...]:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return printable(lines[-1][:200] if lines else "no output")
-
-
-def packed(pack: Pack, folder: str = FOLDER) -> PackedTree:
-    """Return the tree of a copy as jobs name it."""
-    return PackedTree(pack.digest, folder)
 
 
 async def fitting(

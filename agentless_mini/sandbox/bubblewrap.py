@@ -24,7 +24,6 @@ What is not, beside what `docker` says of kernels, of a test's word about itself
 * There is no filter on system calls, so that more of the kernel can be reached than from a Docker container.
 """
 
-import asyncio
 import hashlib
 import os
 import re
@@ -40,7 +39,7 @@ from pathlib import Path
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
 from agentless_mini.sandbox.inside import program
-from agentless_mini.sandbox.local import SYSTEM, Box, VirtualEnvironment, lookup, room_for, serve
+from agentless_mini.sandbox.local import SYSTEM, Box, LocalSandbox, VirtualEnvironment, room_for, serve
 from agentless_mini.sandbox.packs import Pack
 
 SHM = 64 * 1024 * 1024
@@ -129,8 +128,8 @@ def _not_set_up(words: str) -> EnvironmentFailed:
     )
 
 
-class BubblewrapSandbox:
-    """Boxes of bubblewrap, at most `boxes` at once. See the module for what they keep in.
+class BubblewrapSandbox(LocalSandbox):
+    """Boxes of bubblewrap. See the module for what they keep in.
 
     The event loop must run in the main thread: a box ends with the thread that started it.
     """
@@ -142,17 +141,13 @@ class BubblewrapSandbox:
         packs: Mapping[str, Pack],
         boxes: int,
     ) -> None:
-        """Use a program that was found (`find_bubblewrap`). The mappings are by identity and may grow later."""
+        """Use a program that was found (`find_bubblewrap`)."""
+        super().__init__(environments, packs, boxes)
         self._bubblewrap = bubblewrap
-        self._environments = environments
-        self._packs = packs
-        self._slots = asyncio.Semaphore(boxes)
 
-    async def run(self, job: Job) -> JobResult:
-        """Run a job in a fresh box, as `ports.Sandbox` says."""
-        pack, environment = lookup(job, self._packs, self._environments)
-        async with self._slots:
-            return await run_in_bubblewrap(self._bubblewrap, job, pack, Box(room_for(job, environment), environment))
+    async def run_in(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
+        """Run a job in a box that is made for it."""
+        return await run_in_bubblewrap(self._bubblewrap, job, pack, Box(room_for(job, environment), environment))
 
 
 async def run_in_bubblewrap(bubblewrap: Bubblewrap, job: Job, pack: Pack, box: Box) -> JobResult:

@@ -25,7 +25,6 @@ What is not, beside what `bubblewrap` says of memory, CPU time and the kernel:
 * If the runner itself is killed from outside, what it ran may go on without it.
 """
 
-import asyncio
 import base64
 import ctypes
 import errno
@@ -42,7 +41,7 @@ from pathlib import Path
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
 from agentless_mini.sandbox.inside import program
-from agentless_mini.sandbox.local import SYSTEM, Box, VirtualEnvironment, lookup, room_for, serve
+from agentless_mini.sandbox.local import SYSTEM, Box, LocalSandbox, VirtualEnvironment, room_for, serve
 from agentless_mini.sandbox.packs import Pack
 from agentless_mini.sandbox.wire import Room
 
@@ -157,32 +156,28 @@ def _not_set_up(words: str) -> EnvironmentFailed:
     return _unusable(printable(words), "see that containers allow Landlock and seccomp")
 
 
-class LandlockSandbox:
-    """Boxes behind a fence of Landlock and seccomp, at most `boxes` at once. See the module for what they keep in."""
+class LandlockSandbox(LocalSandbox):
+    """Boxes behind a fence of Landlock and seccomp. See the module for what they keep in."""
 
     def __init__(
         self,
         landlock: Landlock,
         environments: Mapping[str, VirtualEnvironment],
         packs: Mapping[str, Pack],
-        folder: Callable[[], Path],
         boxes: int,
+        folder: Callable[[], Path],
     ) -> None:
-        """Keep boxes below the folder, which is asked for with the first. The mappings may grow later."""
+        """Keep boxes below the folder, which is asked for with the first."""
+        super().__init__(environments, packs, boxes)
         self._landlock = landlock
-        self._environments = environments
-        self._packs = packs
         self._folder = folder
-        self._slots = asyncio.Semaphore(boxes)
 
-    async def run(self, job: Job) -> JobResult:
-        """Run a job in a fresh box, as `ports.Sandbox` says."""
-        pack, environment = lookup(job, self._packs, self._environments)
-        async with self._slots:
-            with boundary({OSError: lambda error: _not_set_up(str(error))}):
-                folder = self._folder() / f"box-{secrets.token_hex(8)}"
-            box = Box(room_for(job, environment), environment)
-            return await run_in_landlock(self._landlock, job, pack, box, folder)
+    async def run_in(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
+        """Run a job in a box that is made for it."""
+        with boundary({OSError: lambda error: _not_set_up(str(error))}):
+            folder = self._folder() / f"box-{secrets.token_hex(8)}"
+        box = Box(room_for(job, environment), environment)
+        return await run_in_landlock(self._landlock, job, pack, box, folder)
 
 
 async def run_in_landlock(landlock: Landlock, job: Job, pack: Pack, box: Box, folder: Path) -> JobResult:

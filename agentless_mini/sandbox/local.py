@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import sys
+from abc import ABC, abstractmethod
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -96,22 +97,35 @@ def room_for(job: Job, environment: VirtualEnvironment) -> Room:
     return Room(job.tree.folder, rlimits=limits, uid=uid, variables=variables)
 
 
-def lookup(
-    job: Job, packs: Mapping[str, Pack], environments: Mapping[str, VirtualEnvironment]
-) -> tuple[Pack, VirtualEnvironment]:
-    """Return the tree and the environment of a job. Raises `EnvironmentFailed` where they are not here."""
-    if sys.platform != "linux":
-        raise EnvironmentFailed("Boxes without Docker need Linux: use --sandbox docker.")
-    if not isinstance(job.tree, PackedTree):
-        raise EnvironmentFailed(f"The tree {job.tree.folder} is in an image: use --sandbox docker.")
-    if job.tree.digest not in packs:
-        raise EnvironmentFailed(f"There is no tree {job.tree.digest} to put into a box: pack it first.")
-    if job.environment.identity not in environments:
-        raise EnvironmentFailed(f"There is no virtual environment {job.environment.identity} here: build it first.")
-    return packs[job.tree.digest], environments[job.environment.identity]
+class LocalSandbox(ABC):
+    """Jobs in child processes on this machine, at most `boxes` at once. An adapter says how a box is made."""
+
+    def __init__(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack], boxes: int) -> None:
+        """Take environments by identity and trees by digest. The mappings may grow later."""
+        self._environments = environments
+        self._packs = packs
+        self._slots = asyncio.Semaphore(boxes)
+
+    async def run(self, job: Job) -> JobResult:
+        """Run a job in a fresh box, as `ports.Sandbox` says."""
+        if sys.platform != "linux":
+            raise EnvironmentFailed("Boxes without Docker need Linux: use --sandbox docker.")
+        if not isinstance(job.tree, PackedTree):
+            raise EnvironmentFailed(f"The tree {job.tree.folder} is in an image: use --sandbox docker.")
+        pack, environment = self._packs.get(job.tree.digest), self._environments.get(job.environment.identity)
+        if pack is None:
+            raise EnvironmentFailed(f"There is no tree {job.tree.digest} to put into a box: pack it first.")
+        if environment is None:
+            raise EnvironmentFailed(f"There is no virtual environment {job.environment.identity} here: build it first.")
+        async with self._slots:
+            return await self.run_in(job, pack, environment)
+
+    @abstractmethod
+    async def run_in(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
+        """Run a job in a box that is made for it, with this tree and environment."""
 
 
-class UnsafeLocal:
+class UnsafeLocal(LocalSandbox):
     """No box at all: steps run as this user, with this user's files and network, and only a time limit.
 
     Their variables and working folder are their own, their output is bounded, and what they start is ended with them
@@ -122,19 +136,18 @@ class UnsafeLocal:
         self,
         environments: Mapping[str, VirtualEnvironment],
         packs: Mapping[str, Pack],
+        boxes: int,
         folder: Path,
         warn: Callable[[str], None],
     ) -> None:
         """Put trees below `folder`, and call `warn` with a sentence before each job."""
-        self._environments = environments
-        self._packs = packs
+        super().__init__(environments, packs, boxes)
         self._folder = folder
         self._warn = warn
         self._started = 0
 
-    async def run(self, job: Job) -> JobResult:
-        """Run a job in a new folder, which is removed afterwards, as `ports.Sandbox` says."""
-        pack, environment = lookup(job, self._packs, self._environments)
+    async def run_in(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
+        """Run a job in a new folder, which is removed afterwards."""
         self._warn("The tests run without a sandbox: they can read, change and send whatever you can.")
         self._started += 1
         scratch = self._folder / f"amini-unsafe-{os.getpid()}-{id(self)}-{self._started}"

@@ -130,7 +130,7 @@ def landlock_adapter(landlock: Landlock, entered_environment: VirtualEnvironment
 
     @asynccontextmanager
     async def open_landlock(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sandbox]:
-        yield LandlockSandbox(landlock, {"here": entered_environment}, packs, lambda: folder, boxes)
+        yield LandlockSandbox(landlock, {"here": entered_environment}, packs, boxes, lambda: folder)
 
     before = set(children_left())
 
@@ -151,7 +151,7 @@ def warnings_given() -> list[str]:
 def unsafe_adapter(tmp_path: Path, warnings_given: list[str]) -> Iterator[Adapter]:
     @asynccontextmanager
     async def open_unsafe(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sandbox]:
-        yield UnsafeLocal({"here": HERE}, packs, tmp_path, warnings_given.append)
+        yield UnsafeLocal({"here": HERE}, packs, boxes, tmp_path, warnings_given.append)
 
     before = set(children_left())
 

@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,12 @@ class TestUnsafe:
         assert [result.ending.value for result in result.steps] == ["exited", "timed-out", "exited"]
         assert len(warnings_given) == 1
         assert "without a sandbox" in warnings_given[0]
+
+    def test_no_more_run_at_once_than_are_asked_for(self, unsafe_adapter: Adapter) -> None:
+        step = python("import time; begun = time.monotonic(); time.sleep(0.3); print(begun, time.monotonic())")
+        results = unsafe_adapter.run_jobs(*(unsafe_adapter.job(step) for _ in range(3)), boxes=1)
+        times = sorted(tuple(map(float, printed(result).split())) for result in results)
+        assert all(earlier[1] <= later[0] for earlier, later in pairwise(times))
 
     def test_what_a_step_started_ends_with_it_in_other_sessions_too(self, unsafe_adapter: Adapter) -> None:
         marker = f"time.sleep(60 + 1e-300 * {time.time_ns()})"
