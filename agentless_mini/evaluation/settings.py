@@ -4,8 +4,6 @@ import enum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentless_mini.evaluation.images import ImageSettings
-
 
 class Grading(enum.StrEnum):
     """Which patches of an instance the official harness grades."""
@@ -14,6 +12,19 @@ class Grading(enum.StrEnum):
     CHOSEN = "chosen"  # the one that was chosen
     CURVE = "curve"  # whatever a smaller run, of fewer samples or tests, would have chosen as well
     ALL = "all"  # every distinct valid one: pass@k is exact then
+
+
+class ImageSettings(BaseModel):
+    """How images are pulled and kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keep_images: int | None = Field(None, ge=0)
+    """The most pulled images that are kept; all of them where it is not set."""
+    min_free_gib: float = Field(20.0, ge=0)
+    """The room that has to be free on Docker's disk before an image is pulled."""
+    pulls: int = Field(2, ge=1)
+    """Images that are pulled at once."""
 
 
 class EvaluationSettings(BaseModel):
