@@ -28,7 +28,8 @@ MAY_SEE = {
     "testing": CORE | {"testing"},  # it reads what it sends into boxes from the package
     "chain": CORE | {"ports", "chain", "testing"},
     "report": CORE | {"ports", "record", "report"},
-    "evaluation": CORE | ADAPTERS | {"ports", "chain", "testing", "evaluation"},
+    "evaluation": CORE | ADAPTERS | {"ports", "chain", "testing", "run", "evaluation"},
+    "run": CORE | {"ports", "chain", "record", "run"},
     "learning": CORE | ADAPTERS | {"ports", "chain", "testing", "learning"},
 }
 UNITS = CORE | BOXED | ADAPTERS | MAY_SEE.keys()
