@@ -196,7 +196,7 @@ def test_only_the_command_line_reads_the_environment() -> None:
 
 
 # They hand the environment on to a process that they start; they read no setting from it.
-ENVIRONMENT_PASSED_ON = {"repository/gitcommand.py", "sandbox/inside/steps.py"}
+ENVIRONMENT_PASSED_ON = {"repository/gitcommand.py", "sandbox/inside/runner.py"}
 
 
 def test_the_command_line_starts_without_heavy_libraries() -> None:

@@ -7,7 +7,9 @@ from functools import partial
 from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import Note, Snapshot
-from agentless_mini.environment import PlaceRequest, SandboxKind, SandboxSettings, Unavailable, open_place
+from agentless_mini.environment.opening import open_environment
+from agentless_mini.environment.settings import SandboxKind, SandboxSettings
+from agentless_mini.environment.work import EnvironmentRequest, Unavailable
 from agentless_mini.errors import BuildFailed
 from agentless_mini.ports import Watch
 from agentless_mini.repository.opening import Repository
@@ -35,16 +37,16 @@ def plan_boxes(yard: Yard) -> Opening | NoBench:
 async def open_bench(yard: Yard, watch: Watch) -> Bench | NoBench:
     """Open the boxes of a tree, unrecorded, until the yard's stack is closed.
 
-    A project whose needs cannot be installed has none; the vote is left then. Raises what `open_place` raises where
-    the sandbox that was asked for does not work.
+    A project whose needs cannot be installed has none; the vote is left then. Raises as `open_environment` where the
+    sandbox that was asked for does not work.
     """
     harness = harness_of(yard.snapshot, yard.settings.test_command)
     contents, machine = yard.repository.contents(), yard.machine
-    request = PlaceRequest(
+    request = EnvironmentRequest(
         yard.snapshot, contents, machine.cache, machine.environment, harness.runner, until=yard.snapshot.day
     )
     try:
-        opened = await open_place(request, yard.settings, watch, yard.stack)
+        opened = await open_environment(request, yard.settings, watch, yard.stack)
     except BuildFailed as error:
         return NoBench(str(error))
     if isinstance(opened, Unavailable):

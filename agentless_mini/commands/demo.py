@@ -27,7 +27,7 @@ from agentless_mini.commands.models import Machine
 from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.domain import CaseResult, Outcome
-from agentless_mini.environment import SandboxSettings
+from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
 from agentless_mini.model.openai_api import EndpointSettings
 from agentless_mini.ports import Watch

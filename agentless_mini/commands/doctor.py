@@ -26,7 +26,7 @@ from rich.text import Text
 
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import MIB
-from agentless_mini.environment import SandboxKind
+from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import AminiError, EnvironmentFailed, printable
 from agentless_mini.installing import install_command
 from agentless_mini.model.connection import Patience
@@ -38,9 +38,8 @@ from agentless_mini.repository.gitcommand import GitCommand, require_recent_git
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap
 from agentless_mini.sandbox.containers import translated
 from agentless_mini.sandbox.docker import connect
-from agentless_mini.sandbox.images import find_image
+from agentless_mini.sandbox.images import find_image, require_pullable
 from agentless_mini.sandbox.landlock import find_landlock
-from agentless_mini.sandbox.pulls import require_pullable
 from agentless_mini.settings import Config, Engine
 
 LIMIT = 30.0

@@ -20,7 +20,7 @@ from agentless_mini.commands.options import option_of
 from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import noted, people, require_stdout, without_passwords
 from agentless_mini.domain import Issue
-from agentless_mini.environment import SandboxKind
+from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
 from agentless_mini.model.scoring import KEY_VARIABLE
 from agentless_mini.record import Store

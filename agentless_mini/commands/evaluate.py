@@ -25,7 +25,8 @@ from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, c
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import EXIT_FOUND, noted, people, without_passwords
 from agentless_mini.domain import Note, RewardModel
-from agentless_mini.environment import UNTESTED, SandboxKind
+from agentless_mini.environment.opening import UNTESTED
+from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import EnvironmentFailed, ModelChanged, printable
 from agentless_mini.evaluation.attempt import Assignment, EvalContext, attempt, grade_key, row_digest
 from agentless_mini.evaluation.dataset import Dataset, Instance

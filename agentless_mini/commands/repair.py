@@ -33,7 +33,8 @@ from agentless_mini.commands.terminal import (
     without_passwords,
 )
 from agentless_mini.domain import Issue, Note, Patch, Prediction, Reason, Rejected, Snapshot
-from agentless_mini.environment import SandboxKind, check_place, foresee
+from agentless_mini.environment.opening import check_environment, foresee
+from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import (
     EnvironmentFailed,
     UsageError,
@@ -177,7 +178,7 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
         async def ready() -> Sampler:
             """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
             if isinstance(opening, Opening):
-                await check_place(snapshot, opening.harness.runner, task.config.sandbox)
+                await check_environment(snapshot, opening.harness.runner, task.config.sandbox)
             return await chosen.start()
 
         def session(run: RunId) -> Session:

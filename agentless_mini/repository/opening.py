@@ -35,8 +35,7 @@ from agentless_mini.repository.worktree import (
     file_entry,
     read_worktree,
 )
-from agentless_mini.sandbox.contents import of_commit, of_folder
-from agentless_mini.sandbox.packs import Contents
+from agentless_mini.sandbox.packs import Contents, of_commit, of_folder
 
 _CACHES = ("__pycache__", ".egg-info", "_cache")
 """How the names of folders end that tools make for themselves: nobody looks for a fault there."""

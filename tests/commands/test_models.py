@@ -13,7 +13,7 @@ from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, c
 from agentless_mini.commands.options import settings_of
 from agentless_mini.commands.repair_options import SamplingOptions
 from agentless_mini.commands.serve import plan_server
-from agentless_mini.environment import UNTESTED
+from agentless_mini.environment.opening import UNTESTED
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.ports import Sampler
 from agentless_mini.record import Once, Store

@@ -13,7 +13,7 @@ from agentless_mini.chain.evolve import UNSELECTED, EvolveSettings, Selecting
 from agentless_mini.chain.repair import RepairSettings
 from agentless_mini.commands.evaluate import evaluate
 from agentless_mini.commands.models import Machine
-from agentless_mini.environment import SandboxKind
+from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import UsageError
 from agentless_mini.model.scoring import ScorerSettings
 from agentless_mini.record import AttemptRecord, RunId, Store
