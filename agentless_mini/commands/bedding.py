@@ -14,9 +14,9 @@ from agentless_mini.evaluation.grading import Grader, GradingSettings
 from agentless_mini.evaluation.instances import Answer
 from agentless_mini.evaluation.ports import Testbeds
 from agentless_mini.evaluation.ray_cluster import ray_cluster
-from agentless_mini.evaluation.settings import EvaluationSettings
 from agentless_mini.evaluation.testbeds import YardSettings, open_testbeds
 from agentless_mini.ports import Watch
+from agentless_mini.settings.run import EvaluationSettings
 
 _PLACES = {"HOME", "XDG_CONFIG_HOME", *CERTIFICATES}
 

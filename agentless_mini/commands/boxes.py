@@ -1,4 +1,7 @@
-"""Where the tests of a run are run: opened when they are needed, recorded like answers."""
+"""Where the tests of a run are run: opened when they are needed, recorded like answers.
+
+The environment and the sandboxes are a fifth of the package, and imported only where tests run.
+"""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -7,11 +10,11 @@ from dataclasses import dataclass, replace
 from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import Note, Snapshot
-from agentless_mini.environment import PlaceRequest, SandboxKind, SandboxSettings, Unavailable, open_place
 from agentless_mini.errors import BuildFailed
 from agentless_mini.ports import Watch
 from agentless_mini.record import RecordedSandbox, RunId, Store
 from agentless_mini.repository.opening import Repository
+from agentless_mini.settings.run import UNTESTED, SandboxKind, SandboxSettings
 from agentless_mini.testing import harness_of
 
 
@@ -24,6 +27,15 @@ class Yard:
     snapshot: Snapshot
     machine: Machine
     stack: AsyncExitStack
+
+
+def foreseen(settings: SandboxSettings) -> str:
+    """Return in words where tests will run, or why none is run. Raises `UsageError` where settings contradict."""
+    if settings.kind is SandboxKind.NONE:
+        return f"{UNTESTED} (--sandbox none)"
+    from agentless_mini.environment import foresee
+
+    return foresee(settings)
 
 
 def plan_boxes(yard: Yard, store: Store, run: RunId) -> Opening | NoBench:
@@ -62,6 +74,8 @@ async def open_bench(yard: Yard, watch: Watch) -> Bench | NoBench:
     A project whose needs cannot be installed has none; the vote is left then. Raises what `open_place` raises where
     the sandbox that was asked for does not work.
     """
+    from agentless_mini.environment import PlaceRequest, Unavailable, open_place
+
     harness = harness_of(yard.snapshot, yard.settings.test_command)
     contents, machine = yard.repository.contents(), yard.machine
     request = PlaceRequest(

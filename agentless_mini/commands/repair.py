@@ -14,14 +14,13 @@ from rich.console import Console
 from rich.text import Text
 
 from agentless_mini.chain.bench import Opening
-from agentless_mini.chain.given import GivenSettings
-from agentless_mini.chain.pipeline import NO_SANDBOX, ChainSettings, check_named, resolve
+from agentless_mini.chain.pipeline import NO_SANDBOX, check_named, resolve
 from agentless_mini.chain.prompts import Prompts
-from agentless_mini.chain.ranking import Chosen, Level, Trust, trust
+from agentless_mini.chain.ranking import Chosen, Trust, trust
 from agentless_mini.chain.score import Scoring
 from agentless_mini.chain.session import Session
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.commands.boxes import Yard, plan_boxes
+from agentless_mini.commands.boxes import Yard, foreseen, plan_boxes
 from agentless_mini.commands.chain import chain_of, identity, settled, versions
 from agentless_mini.commands.headline import amount, answerer
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
@@ -36,8 +35,7 @@ from agentless_mini.commands.terminal import (
     people,
     without_passwords,
 )
-from agentless_mini.domain import Issue, Note, Patch, Prediction, Reason, Rejected, Snapshot
-from agentless_mini.environment import SandboxKind, check_place, foresee
+from agentless_mini.domain import Issue, Level, Note, Patch, Prediction, Reason, Rejected, Snapshot
 from agentless_mini.errors import (
     AminiError,
     EnvironmentFailed,
@@ -58,12 +56,12 @@ from agentless_mini.record import (
     traced_scoring,
 )
 from agentless_mini.report.cells import flowed
-from agentless_mini.report.document import run_document
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
 from agentless_mini.repository.branches import NewBranch, commit_message
 from agentless_mini.repository.opening import Repository
 from agentless_mini.settings import Config
+from agentless_mini.settings.run import ChainSettings, GivenSettings, SandboxKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
         told = summary(store.runs.trace(run), time.monotonic() - began)
         console.print(told, highlight=False)
     patch = prediction.choice.patch.diff if prediction.choice and shown and shown.suffices(task.required) else None
-    _emit(patch, output, lambda: run_document(store.runs.trace(run)))
+    _emit(patch, output, lambda: _document(store, run))
     if output.apply and patch is not None:
         task.repository.apply(patch)
     if task.branch is not None and patch is not None:
@@ -206,6 +204,12 @@ def _shown(task: Task, prediction: Prediction) -> Trust | None:
     return trust(chosen, prediction.execution, task.given.ids(), prediction.notes)
 
 
+def _document(store: Store, run: RunId) -> dict[str, Any]:
+    from agentless_mini.report.document import run_document
+
+    return run_document(store.runs.trace(run))
+
+
 def _exit_code(task: Task, shown: Trust | None) -> int:
     if shown is None:
         return EXIT_NO_PATCH
@@ -215,7 +219,7 @@ def _exit_code(task: Task, shown: Trust | None) -> int:
 async def _tell(parts: _Parts, chosen: ChosenModel, run: RunId) -> None:
     """Say who answers, and what of the tree was left out, before anything is spent."""
     config, given = parts.task.config, len(parts.task.given.ids())
-    tests_run = await asyncio.to_thread(foresee, config.sandbox)
+    tests_run = await asyncio.to_thread(foreseen, config.sandbox)
     line = f"run {run}: {await answerer(chosen, config, parts.store)}; {amount(config, chosen, tests_run, given)}"
     parts.console.print(Text(flowed(printable(line), parts.console, 4), style="bold"), highlight=False)
     for note in parts.task.repository.notes:
@@ -231,6 +235,8 @@ async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitSta
     async def ready() -> Sampler:
         """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
         if isinstance(opening, Opening):
+            from agentless_mini.environment import check_place
+
             await check_place(parts.snapshot, opening.harness.runner, task.config.sandbox)
         return await chosen.start()
 

@@ -20,7 +20,8 @@ from agentless_mini.model.process import Limits, Server, ServerPlan, is_healthy
 from agentless_mini.model.state import NotRunning, find_server, serve, stop_recorded
 from agentless_mini.model.vllm import find_gpus, plan_vllm
 from agentless_mini.report.live import moves
-from agentless_mini.settings import Config, Engine
+from agentless_mini.settings import Config
+from agentless_mini.settings.model import Engine
 
 
 class StartProgress(AbstractContextManager["StartProgress"]):

@@ -4,11 +4,11 @@ Inference, evaluation and training read answers through this package and nothing
 runs no git, and what a model says is never evaluated, expanded or passed on as a command.
 """
 
-from agentless_mini.domain import Completion, Finish, Patch, Reason, Rejected
+from agentless_mini.domain import Completion, Finish, Matching, Patch, Reason, Rejected
 from agentless_mini.edits.answer import KNOWN, Marks, answer_text
 from agentless_mini.edits.applying import Tree, apply_edits
 from agentless_mini.edits.normal_form import Forms
-from agentless_mini.edits.parsing import Matching, parse_edits
+from agentless_mini.edits.parsing import parse_edits
 from agentless_mini.edits.patches import candidate_patch, changed_files, make_patch
 from agentless_mini.edits.writing import write_answer
 
@@ -16,7 +16,6 @@ __all__ = [
     "KNOWN",
     "Forms",
     "Marks",
-    "Matching",
     "Tree",
     "answer_text",
     "apply_edits",

@@ -8,13 +8,12 @@ Nothing is written anywhere: the outcome is a value.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from agentless_mini.domain import Edit, FileChange, FileKind, Reading, Reason, Rejected, Snapshot, SourceFile
+from agentless_mini.domain import Edit, FileChange, FileKind, Matching, Reading, Reason, Rejected, Snapshot, SourceFile
 from agentless_mini.edits.alignment import Region, differing, partners
 from agentless_mini.edits.counting import counting
 from agentless_mini.edits.leftovers import left_over
 from agentless_mini.edits.matching import Lines, Match, changed_by, splice
 from agentless_mini.edits.normal_form import Forms
-from agentless_mini.edits.parsing import Matching
 from agentless_mini.edits.paths import Names, Paths
 from agentless_mini.edits.placing import MOST_LOOSE, Placed, place
 from agentless_mini.edits.sources import SourceText, contents, decode, is_python, new_text, split_lines

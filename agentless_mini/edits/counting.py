@@ -6,9 +6,8 @@ edit one place of a file, each as the file was, the last one counts, if it chang
 
 from collections.abc import Callable, Sequence
 
-from agentless_mini.domain import Edit, Rejected
+from agentless_mini.domain import Edit, Matching, Rejected
 from agentless_mini.edits.matching import Lines, changed_by
-from agentless_mini.edits.parsing import Matching
 from agentless_mini.edits.placing import MOST_LOOSE, place
 
 _Span = tuple[int, int]

@@ -10,7 +10,6 @@ divider lines divides, whether a last line `\\ No newline at end of file` is tex
 the line before it has no terminator, and whether blanks before the markers stand before its text, too.
 """
 
-import enum
 import re
 from collections.abc import Iterator, Sequence
 
@@ -30,13 +29,6 @@ _REMARK = re.compile(
     r"[\s>:*`.\-]*|\((?:lines?|block|old|original|existing|current)\b[^()]*\)|<\|.*\|>|(?:lines?|block)\s+\d[\d\s,\u2013-]*",
     re.IGNORECASE,
 )
-
-
-class Matching(enum.StrEnum):
-    """How closely an answer must keep to the lines of the file."""
-
-    STRICT = "strict"  # SEARCH equal to whole lines
-    LOOSE = "loose"  # SEARCH may differ in blanks, blank lines, indentation, or slightly
 
 
 def parse_edits(text: str, paths: Paths, marks: Marks = KNOWN) -> tuple[Edit, ...] | Rejected:

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from agentless_mini.domain import Edit, Reading, Reason, Rejected
+from agentless_mini.domain import Edit, Matching, Reading, Reason, Rejected
 from agentless_mini.edits.loose import LOOSE_LEVELS, MOST_FOUND
 from agentless_mini.edits.matching import MOST_PLACES, Lines, Match, strict_matches
-from agentless_mini.edits.parsing import Matching
 from agentless_mini.edits.sources import contents, split_lines
 
 # So many edits of an answer are looked for loosely, which takes its time.

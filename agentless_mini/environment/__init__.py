@@ -9,16 +9,12 @@ What is not: that a build is the same tomorrow. It takes what the index has toda
 Whoever installs a package trusts its code with the tests' verdicts, and with what the build's network reaches.
 """
 
-from agentless_mini.environment.opening import UNTESTED, check_place, foresee, open_place
-from agentless_mini.environment.settings import SandboxKind, SandboxSettings
+from agentless_mini.environment.opening import check_place, foresee, open_place
 from agentless_mini.environment.work import Opened, PlaceRequest, Unavailable
 
 __all__ = [
-    "UNTESTED",
     "Opened",
     "PlaceRequest",
-    "SandboxKind",
-    "SandboxSettings",
     "Unavailable",
     "check_place",
     "foresee",

@@ -19,7 +19,6 @@ from agentless_mini.environment.build import Recipe, build_job, overlay_files, r
 from agentless_mini.environment.dated import Builder, fitting
 from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.pythons import OLDEST
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.environment.shelf import Manifest, Slot
 from agentless_mini.environment.work import FOLDER, Opened, Work, build_failed, packed, probe, require_usable
 from agentless_mini.errors import EnvironmentFailed, printable
@@ -27,6 +26,7 @@ from agentless_mini.sandbox.docker import DockerSandbox, capacity, connect
 from agentless_mini.sandbox.images import Image, Making, find_image
 from agentless_mini.sandbox.pulls import pull_image, require_pullable
 from agentless_mini.sandbox.wire import Hear
+from agentless_mini.settings.run import SandboxSettings
 
 if TYPE_CHECKING:
     from docker import DockerClient

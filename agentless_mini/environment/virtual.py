@@ -24,7 +24,6 @@ from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.environment.build import build_job, identity_of, overlay_files, read_build
 from agentless_mini.environment.dated import Builder, fitting
 from agentless_mini.environment.pythons import Interpreter, choose_python
-from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.environment.shelf import Manifest, Slot, hand_over, seal
 from agentless_mini.environment.work import Opened, Work, build_failed, packed, probe, require_usable
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, printable
@@ -43,6 +42,7 @@ from agentless_mini.sandbox.landlock import TREE, Landlock, LandlockSandbox, fin
 from agentless_mini.sandbox.local import LocalSandbox, UnsafeLocal, in_box
 from agentless_mini.sandbox.packs import Pack
 from agentless_mini.sandbox.scratch import Scratch
+from agentless_mini.settings.run import SandboxKind
 
 _SKELETON_SECONDS = 60
 _ROOTS_CACHE = Path("/var/cache/agentless-mini")

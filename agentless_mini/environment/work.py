@@ -24,12 +24,12 @@ from agentless_mini.domain import (
 from agentless_mini.environment.build import Built, Recipe
 from agentless_mini.environment.index import Index
 from agentless_mini.environment.needs import Needs
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.environment.shelf import Slot
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, printable
 from agentless_mini.ports import Sandbox, Watch
 from agentless_mini.sandbox.packs import Contents, Pack, pack_snapshot
 from agentless_mini.sandbox.scratch import Scratch
+from agentless_mini.settings.run import SandboxSettings
 
 FOLDER = "/repo"
 _PROBE_SECONDS = 120.0

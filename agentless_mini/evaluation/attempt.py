@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.chain.lexical import is_sayable
 from agentless_mini.chain.measures import Replay, choices, curves
-from agentless_mini.chain.pipeline import ChainSettings, resolve
+from agentless_mini.chain.pipeline import resolve
 from agentless_mini.chain.prompts import Prompts
-from agentless_mini.chain.ranking import Method
 from agentless_mini.chain.score import Scoring
 from agentless_mini.chain.session import Session, together
-from agentless_mini.domain import Event, FileKind, Patch, Phase, PhaseStarted, Prediction, StageStarted
+from agentless_mini.domain import Event, FileKind, Method, Patch, Phase, PhaseStarted, Prediction, StageStarted
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.errors import (
     AminiError,
@@ -33,7 +32,6 @@ from agentless_mini.errors import (
 )
 from agentless_mini.evaluation.instances import Instance
 from agentless_mini.evaluation.ports import Grade, Testbed, Testbeds, Tree
-from agentless_mini.evaluation.settings import Grading
 from agentless_mini.ports import Watch
 from agentless_mini.record import (
     AttemptRecord,
@@ -48,6 +46,7 @@ from agentless_mini.record import (
     recorded_derive,
     traced_scoring,
 )
+from agentless_mini.settings.run import ChainSettings, Grading
 
 GRADE_VERSION = "1"
 IMAGE, CONTEXT = "image", "context"

@@ -13,8 +13,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from agentless_mini.domain import Note
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, printable
 from agentless_mini.evaluation.pulled_images import PulledImages
@@ -23,22 +21,10 @@ from agentless_mini.ports import Watch
 from agentless_mini.sandbox.images import Image, data_root, find_image, remove_image
 from agentless_mini.sandbox.pulls import Obstacle, PullFailed, Tell, pull_image
 from agentless_mini.sandbox.uninterrupted import uninterrupted
+from agentless_mini.settings.run import ImageSettings
 
 if TYPE_CHECKING:
     from docker import DockerClient
-
-
-class ImageSettings(BaseModel):
-    """How images are pulled and kept."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    keep_images: int | None = Field(None, ge=0)
-    """The most pulled images that are kept; all of them where it is not set."""
-    min_free_gib: float = Field(20.0, ge=0)
-    """The room that has to be free on Docker's disk before an image is pulled."""
-    pulls: int = Field(2, ge=1)
-    """Images that are pulled at once."""
 
 
 class Images:

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Protocol
 from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.domain import Note, Phase, PhaseStarted, Runner, Snapshot
 from agentless_mini.environment.index import find_index
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.errors import BuildFailed, GradingFailed, printable
 from agentless_mini.evaluation.conda import Activated, activated
 from agentless_mini.evaluation.copied_tree import copy_tree
 from agentless_mini.evaluation.derived import Deriver
-from agentless_mini.evaluation.images import Images, ImageSettings
+from agentless_mini.evaluation.images import Images
 from agentless_mini.evaluation.instances import Answer, Instance
 from agentless_mini.evaluation.ports import Grade, Tree
 from agentless_mini.evaluation.pulled_images import PulledImages
@@ -32,6 +31,7 @@ from agentless_mini.sandbox.docker import DockerSandbox, capacity, connect
 from agentless_mini.sandbox.images import Image, daemon_name
 from agentless_mini.sandbox.scratch import Scratch
 from agentless_mini.sandbox.uninterrupted import uninterrupted
+from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from agentless_mini.testing import harness_of
 
 if TYPE_CHECKING:

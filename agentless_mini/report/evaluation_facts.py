@@ -10,8 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from agentless_mini.chain.measures import Curve, Found, Replay, curves, found
-from agentless_mini.chain.ranking import Method
-from agentless_mini.domain import Patch, Prediction, Rejected
+from agentless_mini.domain import Method, Patch, Prediction, Rejected
 from agentless_mini.record import (
     AttemptRecord,
     AttemptState,

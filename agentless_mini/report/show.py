@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from agentless_mini.chain.ranking import Level, counted_votes
-from agentless_mini.domain import Case, Completion, Patch, Rejected, Stage
+from agentless_mini.chain.ranking import counted_votes
+from agentless_mini.domain import Case, Completion, Level, Patch, Rejected, Stage
 from agentless_mini.record import (
     PromptRecord,
     RunRecord,

@@ -4,20 +4,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from agentless_mini.chain.ranking import (
-    Chosen,
-    Level,
-    Method,
-    Standing,
-    Totals,
-    Trust,
-    ordered,
-    poll,
-    standings,
-    totals,
-    trust,
-)
-from agentless_mini.domain import Case, CaseResult, Execution, Origin, Outcome, Patch
+from agentless_mini.chain.ranking import Chosen, Standing, Totals, Trust, ordered, poll, standings, totals, trust
+from agentless_mini.domain import Case, CaseResult, Execution, Level, Method, Origin, Outcome, Patch
 from agentless_mini.errors import printable
 from agentless_mini.record import RunTrace
 from agentless_mini.report.cells import Table, row, table

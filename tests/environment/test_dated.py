@@ -9,11 +9,11 @@ from agentless_mini.domain import Event, Runner
 from agentless_mini.environment.dated import Builder, fitting, last_day
 from agentless_mini.environment.index import Index
 from agentless_mini.environment.needs import needs_of
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.environment.shelf import Manifest, Slot
 from agentless_mini.environment.work import PlaceRequest, Work, build_failed
 from agentless_mini.errors import BuildFailed
 from agentless_mini.sandbox.scratch import Scratch
+from agentless_mini.settings.run import SandboxSettings
 from tests.environment.samples import BARE
 from tests.environment.trees import nothing_held, sentences
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from agentless_mini.environment import UNTESTED, SandboxKind, SandboxSettings, foresee
+from agentless_mini.environment import foresee
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandbox.landlock import find_landlock
+from agentless_mini.settings.run import UNTESTED, SandboxKind, SandboxSettings
 
 
 def landlock() -> str:

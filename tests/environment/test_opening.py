@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Event, Runner
-from agentless_mini.environment import Opened, SandboxKind, SandboxSettings, Unavailable, check_place, foresee
+from agentless_mini.environment import Opened, Unavailable, check_place, foresee
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.repository.opening import open_repository
+from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from tests.environment.samples import BARE
 from tests.environment.trees import opened, request, sentences
 from tests.gitrepo import commit_all, make_repository

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Ending, Event, PhaseSaid, PhaseStarted, Runner, Step
-from agentless_mini.environment import Opened, SandboxKind, SandboxSettings, open_place
+from agentless_mini.environment import Opened, open_place
 from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from tests.environment.samples import BARE, sample
 from tests.environment.trees import opened, request, run_there, sentences, tree
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from agentless_mini.domain import Event, Note, Phase, PhaseSaid, Runner
 from agentless_mini.environment.index import Index
 from agentless_mini.environment.needs import needs_of
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.environment.work import PlaceRequest, Work
 from agentless_mini.sandbox.scratch import Scratch
+from agentless_mini.settings.run import SandboxSettings
 from tests.environment.samples import BARE
 from tests.environment.trees import nothing_held
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from agentless_mini.domain import Event, FileKind, Job, JobResult, Note, Runner, Snapshot, SourceFile, Step
-from agentless_mini.environment import Opened, PlaceRequest, SandboxSettings, Unavailable, open_place
+from agentless_mini.environment import Opened, PlaceRequest, Unavailable, open_place
 from agentless_mini.environment.needs import Needs, needs_of
+from agentless_mini.settings.run import SandboxSettings
 
 T = TypeVar("T")
 

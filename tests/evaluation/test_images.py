@@ -9,11 +9,12 @@ import pytest
 
 from agentless_mini.domain import Event, Note
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable
-from agentless_mini.evaluation.images import Images, ImageSettings
+from agentless_mini.evaluation.images import Images
 from agentless_mini.evaluation.pulled_images import PulledImages
 from agentless_mini.evaluation.pulling import Patience
 from agentless_mini.sandbox.docker import connect
 from agentless_mini.sandbox.images import find_image
+from agentless_mini.settings.run import ImageSettings
 from tests.evaluation.beds_registry import Registry, open_registry
 
 if TYPE_CHECKING:

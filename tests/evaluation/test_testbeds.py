@@ -14,16 +14,15 @@ from agentless_mini.chain.execute import run_cases, run_files
 from agentless_mini.domain import Case, FileChange, Issue, Origin, Outcome, Patch
 from agentless_mini.edits.normal_form import Forms
 from agentless_mini.edits.patches import make_patch
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.errors import EnvironmentFailed, GradingFailed, ImageUnavailable
 from agentless_mini.evaluation import ports
 from agentless_mini.evaluation.derived import wanted_pytest
-from agentless_mini.evaluation.images import ImageSettings
 from agentless_mini.evaluation.instances import Answer, Instance
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.evaluation.testbeds import YardSettings, open_testbeds
 from agentless_mini.sandbox.docker import connect
 from agentless_mini.sandbox.images import daemon_name
+from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from tests.environment.conftest import package_index
 from tests.evaluation.beds_image import SOURCES, Holds, bed_image
 from tests.evaluation.beds_registry import open_registry

@@ -23,18 +23,8 @@ from typing import Self
 
 from agentless_mini.chain.measures.estimates import points_of_samples, points_of_tests
 from agentless_mini.chain.measures.rounds import round_ends
-from agentless_mini.chain.ranking import (
-    Likeness,
-    Method,
-    Standing,
-    Totals,
-    ordered,
-    poll,
-    standings,
-    totals,
-    valid_patches,
-)
-from agentless_mini.domain import Candidate, Case, Execution, GeneratedCase, Origin, Patch, Prediction
+from agentless_mini.chain.ranking import Likeness, Standing, Totals, ordered, poll, standings, totals, valid_patches
+from agentless_mini.domain import Candidate, Case, Execution, GeneratedCase, Method, Origin, Patch, Prediction
 
 
 class Replay:

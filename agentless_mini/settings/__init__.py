@@ -1,11 +1,11 @@
-"""The settings of a run: the user's file, then flags. An unknown key is an error, never ignored.
+"""The settings: the user's file, then flags. An unknown key is an error, never ignored.
 
-Each section's model stands beside the stage or adapter that it sets. A file in the repository under repair is never
-read: its contents are not trusted, and a setting can name the server that everything is sent to.
+The sections are in `run`, `model` and `learning`. The rooms import theirs from there; none of them imports a room. A
+file in the repository under repair is never read: its contents are not trusted, and a setting can name the server that
+everything is sent to.
 """
 
 import difflib
-import enum
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,29 +13,34 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
-from agentless_mini.chain.evolve import EvolveSettings
-from agentless_mini.chain.localize import LocalizeSettings
-from agentless_mini.chain.ranking import Level, Method
-from agentless_mini.chain.regress import RegressSettings
-from agentless_mini.chain.repair import RepairSettings
-from agentless_mini.chain.reproduce import ReproduceSettings
-from agentless_mini.chain.session import MarkSettings
-from agentless_mini.environment.settings import SandboxSettings
+from agentless_mini.domain import Level, Method
 from agentless_mini.errors import UsageError, boundary, printable, reason
-from agentless_mini.evaluation.settings import EvaluationSettings
-from agentless_mini.learning.curation.settings import CurateSettings
-from agentless_mini.learning.training_settings import (
+from agentless_mini.settings.learning import (
+    CurateSettings,
     RewardModelSettings,
     RlSettings,
     SftSettings,
     SynthesizeSettings,
 )
-from agentless_mini.model.embedded.sampler import InProcessSettings
-from agentless_mini.model.embedded.weights import WeightsSettings
-from agentless_mini.model.llama_server import EmbeddedSettings
-from agentless_mini.model.openai_api import EndpointSettings
-from agentless_mini.model.scoring import ScorerSettings
-from agentless_mini.model.vllm import VllmSettings
+from agentless_mini.settings.model import (
+    EmbeddedSettings,
+    EndpointSettings,
+    Engine,
+    InProcessSettings,
+    ScorerSettings,
+    VllmSettings,
+    WeightsSettings,
+)
+from agentless_mini.settings.run import (
+    EvaluationSettings,
+    EvolveSettings,
+    LocalizeSettings,
+    MarkSettings,
+    RegressSettings,
+    RepairSettings,
+    ReproduceSettings,
+    SandboxSettings,
+)
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -61,14 +66,6 @@ _KINDS = {
     "dict": "a table of names and values",
     "model": "a table, written as [NAME] with keys below",
 }
-
-
-class Engine(enum.StrEnum):
-    """Who answers where no endpoint is named."""
-
-    AUTO = "auto"  # a running `amini serve`, else vLLM where there is a GPU, else the embedded model
-    VLLM = "vllm"
-    EMBEDDED = "embedded"
 
 
 class Config(BaseModel):
