@@ -209,4 +209,4 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 def test_the_settings_and_a_repair_without_tests_import_no_more_than_they_did() -> None:
     assert modules_of("import agentless_mini.settings") <= 16
-    assert modules_of("import agentless_mini.cli, agentless_mini.commands.entry") <= 141
+    assert modules_of("import agentless_mini.cli, agentless_mini.commands.entry") <= 133

@@ -40,7 +40,7 @@ from agentless_mini.domain import (
     Stage,
     StageStarted,
 )
-from agentless_mini.edits.paths import Names
+from agentless_mini.edits.paths import TakenNames
 from agentless_mini.edits.sources import decode
 from agentless_mini.settings.run import ReproduceSettings
 
@@ -67,7 +67,7 @@ async def draft_cases(
     likely = await session.derive("style examples", given, lambda: style_examples(issue, snapshot, found))
     held = snapshot.by_path()
     example = first_with_tests([held[path] for path in likely], harness.runner)
-    shelf = Shelf(_folder(example, harness.runner), Names.of(subject.snapshot), harness.runner)
+    shelf = Shelf(_folder(example, harness.runner), TakenNames.of(subject.snapshot), harness.runner)
     answer = answer_room(settings.max_tokens, card.context_window)
     drafter = _Drafter(subject, session, shelf, example, card.context_window // EXAMPLE_SHARE)
     draft = await fit_prompt(session.sampler, card.context_window - answer, drafter.draft)

@@ -9,8 +9,8 @@ from agentless_mini.chain.prompts import VARIABLES, Attempt, NewTest, Prompts, T
 from agentless_mini.domain import Excerpt, Issue, Runner, ShownFile
 from agentless_mini.errors import UsageError, boundary
 
-_PACKAGED = Path(__file__).parent / "_prompts"
-_CHECKOUT = Path(__file__).parent.parent / "prompts"
+_PACKAGED = Path(__file__).parent.parent / "_prompts"
+_CHECKOUT = Path(__file__).parents[2] / "prompts"
 
 
 def load_prompts(folder: Path | None) -> Prompts:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from agentless_mini.domain import Case, Completion, Finish, Origin, Reason, Rejected, Runner
 from agentless_mini.edits import KNOWN, Marks, answer_text
-from agentless_mini.edits.paths import Names
+from agentless_mini.edits.paths import TakenNames
 from agentless_mini.edits.sources import parse_python
 
 PREFIX = "test_amini_"
@@ -34,7 +34,7 @@ class Shelf:
     """Where new tests are put: a folder of the tree ("" is its top), the names that are taken, and what runs them."""
 
     folder: str
-    taken: Names
+    taken: TakenNames
     runner: Runner
 
 

@@ -10,17 +10,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agentless_mini.commands.bedding import cluster_beds, docker_beds
 from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, evaluate
 from agentless_mini.commands.evaluation_options import BenchmarkOptions, FleetOptions
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.submitting import submit
 from agentless_mini.commands.terminal import people, require_stdout
+from agentless_mini.commands.testbeds import cluster_testbeds, docker_testbeds
 from agentless_mini.errors import UsageError, printable
-from agentless_mini.evaluation.dataset import Selection, dataset_of, read_dataset, selected
-from agentless_mini.evaluation.hub import SPLITS, dataset_rows
-from agentless_mini.evaluation.instances import Dataset
-from agentless_mini.evaluation.predictions import slug
+from agentless_mini.evaluation.dataset import SPLITS, Dataset, dataset_of, read_dataset, selected
+from agentless_mini.evaluation.grading import dataset_rows
+from agentless_mini.evaluation.submission import slug
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import SandboxKind, Until
 
@@ -33,18 +32,19 @@ def run_eval(benchmark: BenchmarkOptions, fleet: FleetOptions, config: Config, m
     require_stdout()
     if benchmark.out is not None and benchmark.out.exists() and not benchmark.out.is_dir():
         raise UsageError(f"{printable(str(benchmark.out))} is a file: name a folder with --out.")
-    selection, until = _selection(benchmark), _until(benchmark.stages, config.sandbox.kind)
+    ids = tuple(name.strip() for name in (benchmark.instances or "").split(",") if name.strip())
+    shard, until = _shard(benchmark.shard), _until(benchmark.stages, config.sandbox.kind)
     dataset = _dataset(benchmark, machine)
     evaluation = Evaluation(
         dataset=dataset,
-        instances=selected(dataset, selection),
+        instances=selected(dataset, ids, shard, benchmark.limit),
         folder=(benchmark.out or _folder(dataset, config, machine, benchmark)).absolute(),
         config=config,
         until=until,
         oracle=benchmark.oracle_files,
     )
-    bedding = cluster_beds(fleet.cluster, machine) if fleet.cluster else docker_beds(machine)
-    code = evaluate(evaluation, machine, bedding, Console(quiet=True) if fleet.quiet else people())
+    open_testbeds = cluster_testbeds(fleet.cluster, machine) if fleet.cluster else docker_testbeds(machine)
+    code = evaluate(evaluation, machine, open_testbeds, Console(quiet=True) if fleet.quiet else people())
     if benchmark.submission is not None:
         submit(evaluation, benchmark.split or Path(dataset.name).stem, benchmark.submission)
     sys.stdout.buffer.write(os.fsencode(evaluation.folder) + b"\n")
@@ -67,24 +67,15 @@ def _dataset(benchmark: BenchmarkOptions, machine: Machine) -> Dataset:
         raise UsageError(f"There is no split {printable(name)}: name {', '.join(SPLITS)}, or a file with --dataset.")
     folder = machine.cache / OFFICIAL
     folder.mkdir(parents=True, exist_ok=True)
-    return asyncio.run(_of_hub(name, folder))
+    rows = asyncio.run(dataset_rows(SPLITS[name], folder))
+    return dataset_of(name, map(json.loads, rows))
 
 
-async def _of_hub(name: str, folder: Path) -> Dataset:
-    return dataset_of(name, [json.loads(row) async for row in dataset_rows(SPLITS[name], folder)])
-
-
-def _selection(benchmark: BenchmarkOptions) -> Selection:
-    ids = tuple(name.strip() for name in (benchmark.instances or "").split(",") if name.strip())
-    shard = (1, 1)
-    if benchmark.shard is not None:
-        found = _SHARD.fullmatch(benchmark.shard)
-        if found is None or int(found[1]) > int(found[2]):
-            raise UsageError(
-                f"{printable(benchmark.shard)} is not one of N parts: write --shard 2/8 for the second of 8."
-            )
-        shard = (int(found[1]), int(found[2]))
-    return Selection(ids, shard, benchmark.limit)
+def _shard(text: str | None) -> tuple[int, int]:
+    found = _SHARD.fullmatch("1/1" if text is None else text)
+    if found is None or int(found[1]) > int(found[2]):
+        raise UsageError(f"{printable(str(text))} is not one of N parts: write --shard 2/8 for the second of 8.")
+    return int(found[1]), int(found[2])
 
 
 def _until(stage: str, kind: SandboxKind) -> Until:

@@ -26,12 +26,12 @@ from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import EXIT_FOUND, noted, people, without_passwords
 from agentless_mini.domain import Note, RewardModel
 from agentless_mini.errors import EnvironmentFailed, ModelChanged, printable
-from agentless_mini.evaluation.attempt import Assignment, Desk, attempt, grade_key, row_digest
+from agentless_mini.evaluation.attempt import Assignment, EvalContext, attempt, grade_key, row_digest
+from agentless_mini.evaluation.dataset import Dataset, Instance
 from agentless_mini.evaluation.grading import Grader
-from agentless_mini.evaluation.instances import Dataset, Instance
 from agentless_mini.evaluation.ports import Testbeds
-from agentless_mini.evaluation.predictions import write_predictions
 from agentless_mini.evaluation.schedule import evaluate as attempt_all
+from agentless_mini.evaluation.submission import write_predictions
 from agentless_mini.ports import Watch
 from agentless_mini.record import (
     AttemptRecord,
@@ -70,18 +70,20 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class Beds:
+class Opened:
     """Where instances are attempted; `grader` writes the official summary, and there is none where it is None."""
 
     testbeds: Testbeds
     grader: Grader | None = None
 
 
-Bedding = Callable[[Evaluation, str, AsyncExitStack, Watch], Awaitable[Beds]]
-"""Opens the beds of an evaluation of a model, until the stack is closed."""
+OpenTestbeds = Callable[[Evaluation, str, AsyncExitStack, Watch], Awaitable[Opened]]
+"""Opens the testbeds of an evaluation of a model, until the stack is closed."""
 
 
-def evaluate(evaluation: Evaluation, machine: Machine, bedding: Bedding, console: Console | None = None) -> int:
+def evaluate(
+    evaluation: Evaluation, machine: Machine, open_testbeds: OpenTestbeds, console: Console | None = None
+) -> int:
     """Attempt the instances, write the predictions and the official summary, and return the exit code.
 
     Raises `AminiError` and KeyboardInterrupt; whatever was paid for until then is recorded.
@@ -93,13 +95,14 @@ def evaluate(evaluation: Evaluation, machine: Machine, bedding: Bedding, console
     ):
         found = store.evals.find()
         config = settled(evaluation.config, generation_of(found.settings) if found else 0)
-        parts = _Parts(replace(evaluation, config=config), machine, store, progress, bedding, console)
+        parts = _Parts(replace(evaluation, config=config), machine, store, progress, open_testbeds, console)
         try:
             asyncio.run(_run(parts))
         finally:
             _write_predictions(parts)
-        failed = [one for one in store.evals.attempts() if one.state is AttemptState.INFRASTRUCTURE]
-    return EnvironmentFailed.exit_code if failed else EXIT_FOUND
+        asked = {one.id for one in evaluation.instances}
+        failed = {one.instance for one in store.evals.attempts() if one.state is AttemptState.INFRASTRUCTURE}
+    return EnvironmentFailed.exit_code if failed & asked else EXIT_FOUND
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ class _Parts:
     machine: Machine
     store: Store
     progress: EvaluationProgress
-    bedding: Bedding
+    open_testbeds: OpenTestbeds
     console: Console
 
 
@@ -131,19 +134,19 @@ async def _run(parts: _Parts) -> None:
         scored = config.evolve.scored and evaluation.until is not Until.LOCALIZE
         scoring, judge = await open_scorer(config.scorer, around) if scored else (None, None)
         asked = _Asked(chosen, scoring, _settings(evaluation, judge))
-        await _check(parts, _desk(parts, asked))
+        await _check(parts, _context(parts, asked))
         _begin(parts, asked)
         await _tell(parts, asked.chosen)
-        beds = await parts.bedding(evaluation, chosen.name, stack, parts.progress)
+        testbeds = await parts.open_testbeds(evaluation, chosen.name, stack, parts.progress)
         for again in range(2):
             try:
-                await _attempt_all(parts, asked, beds.testbeds)
+                await _attempt_all(parts, asked, testbeds.testbeds)
                 break
             except ModelChanged:  # planned again once, with the card of the model that is served now
                 if again:
                     raise
-        if beds.grader is not None and config.eval.grade is not Grading.NONE:
-            await _summarise(parts, beds.grader)
+        if testbeds.grader is not None and config.eval.grade is not Grading.NONE:
+            await _summarise(parts, testbeds.grader)
 
 
 async def _tell(parts: _Parts, chosen: ChosenModel) -> None:
@@ -157,11 +160,11 @@ async def _tell(parts: _Parts, chosen: ChosenModel) -> None:
     parts.console.print(Text(line, style="bold"), highlight=False)
 
 
-async def _attempt_all(parts: _Parts, asked: _Asked, beds: Testbeds) -> None:
-    desk, written = _desk(parts, asked), time.monotonic()
+async def _attempt_all(parts: _Parts, asked: _Asked, testbeds: Testbeds) -> None:
+    context, written = _context(parts, asked), time.monotonic()
 
     async def attempting(task: Assignment) -> AttemptRecord:
-        return await attempt(task, desk, beds, parts.progress.of(task.instance.id))
+        return await attempt(task, context, testbeds, parts.progress.of(task.instance.id))
 
     def ended(record: AttemptRecord) -> None:
         nonlocal written
@@ -174,15 +177,15 @@ async def _attempt_all(parts: _Parts, asked: _Asked, beds: Testbeds) -> None:
     await attempt_all(_tasks(parts.evaluation), parts.evaluation.config.eval.workers, attempting, ended)
 
 
-async def _check(parts: _Parts, desk: Desk) -> None:
+async def _check(parts: _Parts, context: EvalContext) -> None:
     """Refuse what no instance could be attempted with, before any is and before anything is forgotten."""
     sandbox = parts.evaluation.config.sandbox
     if sandbox.test_command:
         harness_of_command(sandbox.test_command, ())
-    if desk.chain.evolve.rounds > 1 or desk.chain.repair.stop_when is not None:
+    if context.chain.evolve.rounds > 1 or context.chain.repair.stop_when is not None:
         untested = sandbox.kind is SandboxKind.NONE
-        check_rounds(desk.chain, await desk.sampler.card(), NO_SANDBOX if untested else None)
-        _warn(desk.chain.evolve, parts.progress)
+        check_rounds(context.chain, await context.sampler.card(), NO_SANDBOX if untested else None)
+        _warn(context.chain.evolve, parts.progress)
 
 
 def _warn(settings: EvolveSettings, watch: Watch) -> None:
@@ -192,16 +195,16 @@ def _warn(settings: EvolveSettings, watch: Watch) -> None:
 
 
 def _tasks(evaluation: Evaluation) -> list[Assignment]:
-    answers = evaluation.dataset.answers
+    solutions = evaluation.dataset.solutions
     return [
-        Assignment(one, row_digest(answers[one.id].row), answers[one.id].files if evaluation.oracle else None)
+        Assignment(one, row_digest(solutions[one.id].row), solutions[one.id].files if evaluation.oracle else None)
         for one in evaluation.instances
     ]
 
 
-def _desk(parts: _Parts, asked: _Asked) -> Desk:
+def _context(parts: _Parts, asked: _Asked) -> EvalContext:
     config, chosen = parts.evaluation.config, asked.chosen
-    return Desk(
+    return EvalContext(
         store=parts.store,
         sampler=RecordedSampler(chosen.start, parts.store, identity(chosen, config)),
         prompts=load_prompts(config.prompts),
@@ -212,6 +215,7 @@ def _desk(parts: _Parts, asked: _Asked) -> Desk:
         settings=asked.settings,
         versions=versions(chosen),
         scoring=asked.scoring,
+        grade_seconds=config.eval.grade_seconds,
     )
 
 
@@ -249,7 +253,7 @@ def _begin(parts: _Parts, asked: _Asked) -> None:
         )
     )
     for one in evaluation.instances:
-        answer = dataset.answers[one.id]
+        answer = dataset.solutions[one.id]
         parts.store.evals.put_instance(
             InstanceRecord(one.id, one.repo, answer.difficulty, one.created, answer.files, one.image)
         )
@@ -263,7 +267,7 @@ def _resolved(parts: _Parts, record: AttemptRecord) -> bool | None:
     if record.state is AttemptState.INFRASTRUCTURE:
         return None
     diff = parts.store.evals.submitted(record.instance).get(record.instance, b"")
-    row = row_digest(parts.evaluation.dataset.answers[record.instance].row)
+    row = row_digest(parts.evaluation.dataset.solutions[record.instance].row)
     grade = parts.store.evals.get_grade(grade_key(row, diff))
     return grade.resolved if grade else (None if diff else False)
 
@@ -277,7 +281,7 @@ def _write_predictions(parts: _Parts) -> None:
 async def _summarise(parts: _Parts, grader: Grader) -> None:
     """Have the harness write its own summary of all instances that were ever selected."""
     dataset, evals = parts.evaluation.dataset, parts.store.evals
-    known = {record.id: dataset.answers[record.id] for record in evals.instances()}
+    known = {record.id: dataset.solutions[record.id] for record in evals.instances()}
     submitted = evals.submitted()
     for name, diff in submitted.items():
         grade = evals.get_grade(grade_key(row_digest(known[name].row), diff))

@@ -46,7 +46,7 @@ def _parts(evaluation: Evaluation, store: Store) -> dict[str, Submitted]:
     grader = Grader(evaluation.folder / OFFICIAL, GradingSettings(model))  # asked where logs are, never to grade
     parts = {}
     for name, diff in store.evals.submitted().items():
-        row = evaluation.dataset.answers[name].row
+        row = evaluation.dataset.solutions[name].row
         grade = store.evals.get_grade(grade_key(row_digest(row), diff))
         resolved = grade.resolved if grade else None if diff else False
         parts[name] = Submitted(diff, resolved, grader.logs(row, diff))

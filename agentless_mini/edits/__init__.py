@@ -5,12 +5,10 @@ runs no git, and what a model says is never evaluated, expanded or passed on as 
 """
 
 from agentless_mini.domain import Completion, Finish, Matching, Patch, Reason, Rejected
-from agentless_mini.edits.answer import KNOWN, Marks, answer_text
+from agentless_mini.edits.answer import KNOWN, Marks, answer_text, parse_edits
 from agentless_mini.edits.applying import Tree, apply_edits
-from agentless_mini.edits.normal_form import Forms
-from agentless_mini.edits.parsing import parse_edits
-from agentless_mini.edits.patches import candidate_patch, changed_files, make_patch
-from agentless_mini.edits.writing import write_answer
+from agentless_mini.edits.forms import Forms
+from agentless_mini.edits.writing import candidate_patch, changed_files, make_patch, write_answer
 
 __all__ = [
     "KNOWN",

@@ -1,4 +1,4 @@
-"""What a model said -> the part of it that is its answer: not its thinking, and nothing where it was cut off.
+"""What a model said -> its answer, without its thinking -> the edits that it asks for.
 
 Thinking is dropped, with the drafts in it, whatever marks it: `<think>`, `<thought>`, `<reasoning>` and their like,
 `◁think▷` (Kimi), `[THINK]` (Magistral, Devstral), `<seed:think>`, the channels of gpt-oss (also where the server left
@@ -9,16 +9,31 @@ Where there is a `<solution>`, `<answer>` or the like, the last one is the answe
 The repository's own text may hold these marks, and prose may mention them. So a mark counts only outside of complete
 edits; an opening one only at the beginning or the end of its line (blanks and other marks aside), a closing one
 anywhere but directly after a quote or a back-tick.
+
+An edit is a line `### path`, `<<<<<<< SEARCH`, the lines to find, `=======`, the lines to put there,
+`>>>>>>> REPLACE`. It is read inside a fenced block, as models are asked, and outside of one; one without a path of its
+own has that of the edit before. What stands between the markers is text, fences and `###` lines included. One
+incomplete edit makes the whole answer malformed: half a change is worse than none.
+
+Where what looks alike may mean two things, the file decides, so an edit may have several readings: which of several
+divider lines divides, whether a last line `\\ No newline at end of file` is text or says, as in a unified diff, that
+the line before it has no terminator, and whether blanks before the markers stand before its text, too.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from agentless_mini.domain import Reason, Rejected
-from agentless_mini.edits.markers import edit_bodies
+from agentless_mini.domain import Edit, Reading, Reason, Rejected
+from agentless_mini.edits.markers import CLOSES, NO_NEWLINE, OPENS, WIDTH, Marker, closing, dividers, markers
+from agentless_mini.edits.paths import Lead, Paths
+
+MOST_DIVIDERS = 64
+MOST_EDITS = 1000
+MOST_NAMES = 8
+"""Lines before an edit, the nearest ones, that may say its path."""
 
 _THINKING = (
     r"(?:\w+[_-])?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion|ing)?|analysis|scratch_?pad|cot|plan(?:ning)?"
@@ -63,6 +78,14 @@ _TURN_END = re.compile(
 )
 _LAST_TOKENS = re.compile(rf"(?:\s|{_TOKEN})+\Z")
 _FIRST_TOKENS = re.compile(rf"\ufeff?(?:{_TOKEN}\s*)+")
+_CHANNELLED = re.compile(r"<\|channel\|>|assistant\s*final|\A\s*analysis")
+
+_FENCE = re.compile(r"(`{3,}|~{3,})([^`]*)")
+# What may follow SEARCH on its line without being code: "(lines 3-5)", ":", ">", a fence, a special token.
+_REMARK = re.compile(
+    r"[\s>:*`.\-]*|\((?:lines?|block|old|original|existing|current)\b[^()]*\)|<\|.*\|>|(?:lines?|block)\s+\d[\d\s,\u2013-]*",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +104,36 @@ class Marks:
 KNOWN = Marks()
 
 
-class _Mark(NamedTuple):
-    """A mark that counts, and its place in the text."""
-
-    closes: bool
-    start: int
-    stop: int
-
-
 def answer_text(text: str, marks: Marks = KNOWN) -> str | Rejected:
     """Return the answer within what a model said; `Rejected` as TRUNCATED, or as NO_EDIT where its mark is missing.
 
-    If every line of it ends in `\\r\\n` it is read as if all ended in `\\n`; otherwise a `\\r` is text.
+    If every line of it ends in CR LF it is read as if all ended in LF; otherwise a CR is text.
     """
-    spoken = without_thinking(text, marks)
-    return spoken if isinstance(spoken, Rejected) else solution(spoken, marks)
+    spoken = _without_thinking(text, marks)
+    return spoken if isinstance(spoken, Rejected) else _solution(spoken, marks)
 
 
-def without_thinking(text: str, marks: Marks = KNOWN) -> str | Rejected:
+def parse_edits(text: str, paths: Paths, marks: Marks = KNOWN) -> tuple[Edit, ...] | Rejected:
+    """Return the edits of an answer in its order, at least one.
+
+    `Rejected` as TRUNCATED, NO_EDIT, MALFORMED or BAD_PATH. The time that it takes grows linearly with the answer.
+    """
+    spoken = _without_thinking(text, marks)
+    if isinstance(spoken, Rejected):
+        return spoken
+    answer = _solution(spoken, marks)
+    if isinstance(answer, Rejected):
+        return answer
+    edits = _EditReader(answer, paths).edits()
+    if not edits and not marks.answer_start:  # what is marked as the answer may be an example in prose
+        edits = _EditReader(spoken, paths).edits()
+    return edits or Rejected(Reason.NO_EDIT, "the answer holds no edit")
+
+
+# --- the answer ------------------------------------------------------------------------------------------------------
+
+
+def _without_thinking(text: str, marks: Marks) -> str | Rejected:
     """Return what a model said without its thinking, and without the tokens at both ends that no reader should see."""
     if text.count("\r\n") == text.count("\n"):
         text = text.replace("\r\n", "\n")
@@ -117,10 +152,17 @@ def without_thinking(text: str, marks: Marks = KNOWN) -> str | Rejected:
         is_open = not mark.closes
     if is_open:
         return Rejected(Reason.TRUNCATED, "its thinking is opened and not closed: the answer was cut off")
-    return _trimmed(_first_turn(_after_headings("".join(kept) + text[start:])))
+    text = _after_headings("".join(kept) + text[start:])
+    turns = (text[: end.start()] for end in _counted(_TURN_END, text))
+    text = next(filter(str.strip, turns), text)  # what follows a turn is made up
+    end = _LAST_TOKENS.search(text[-2000:])
+    if end and end[0].strip():
+        text = text[: len(text[:-2000]) + end.start()] + "\n"
+    begin = _FIRST_TOKENS.match(text)
+    return (text[begin.end() :] if begin else text).removeprefix("\ufeff")
 
 
-def solution(text: str, marks: Marks = KNOWN) -> str | Rejected:
+def _solution(text: str, marks: Marks) -> str | Rejected:
     """Return the last part of the text that is marked as the answer, all of it where none is.
 
     `Rejected` as NO_EDIT where the user's own mark of the answer is missing.
@@ -142,50 +184,24 @@ def solution(text: str, marks: Marks = KNOWN) -> str | Rejected:
     return text[start:] if is_open else last
 
 
-def _first_turn(text: str) -> str:
-    """Return what stands before the first token that ends a turn: what follows it is made up."""
-    if not _TURN_END.search(text):
-        return text
-    inside = _Inside(text)
-    ends = (end.start() for end in _TURN_END.finditer(text) if inside.counts(end.start()))
-    return next((text[:end] for end in ends if text[:end].strip()), text)
-
-
-def _trimmed(text: str) -> str:
-    end = _LAST_TOKENS.search(text[-2000:])
-    if end and end[0].strip():
-        text = text[: len(text[:-2000]) + end.start()] + "\n"
-    begin = _FIRST_TOKENS.match(text)
-    return (text[begin.end() :] if begin else text).removeprefix("\ufeff")
-
-
-# --- channels --------------------------------------------------------------------------------------------------------
-
-
 def _final_channel(text: str) -> str | Rejected:
     """Return the messages of gpt-oss's final channel, or the text where it has no channels."""
     if not _CHANNELLED.search(text):
         return text
-    inside = _Inside(text)
-    found = [match for match in _HARMONY.finditer(text) if inside.counts(match.start())]
-    if found:
+    if found := _counted(_HARMONY, text):
         ends = [*(match.start() for match in found[1:]), len(text)]
         finals = [text[match.end() : end] for match, end in zip(found, ends, strict=True) if match[1] == "final"]
         if not finals:
             return Rejected(Reason.TRUNCATED, f"the answer ends in the channel {found[-1][1]}: it was cut off")
-        return "\n".join(map(_message, finals))
+        # The marks of a message's end stand in its text before the last line of it.
+        stops = [next((end.start() for end in _counted(_MESSAGE_END, said)), len(said)) for said in finals]
+        return "\n".join(said[:stop] for said, stop in zip(finals, stops, strict=True))
     marks = (_BARE_FINAL, _SPACED_FINAL) if _SPACED_ANALYSIS.match(text) else (_BARE_FINAL,)
-    places = sorted((match.start(), match.end()) for mark in marks for match in mark.finditer(text))
-    inside = _Inside(text)
-    bare = [stop for start, stop in places if inside.counts(start)]
-    if bare:
-        return text[bare[-1] :]
+    if bare := [match.span() for mark in marks for match in _counted(mark, text)]:
+        return text[max(bare)[1] :]
     if _BARE_ANALYSIS.match(text):
         return Rejected(Reason.TRUNCATED, "the answer ends in the channel analysis: it was cut off")
     return text
-
-
-_CHANNELLED = re.compile(r"<\|channel\|>|assistant\s*final|\A\s*analysis")
 
 
 def _after_headings(text: str) -> str:
@@ -193,16 +209,11 @@ def _after_headings(text: str) -> str:
     thought = _THOUGHT_HEADING.search(text)
     if not thought:
         return text
-    inside = _Inside(text)
-    answers = [match for match in _ANSWER_HEADING.finditer(text) if inside.counts(match.start())]
-    later = [match.end() for match in answers if match.start() > thought.end()]
+    later = [match.end() for match in _counted(_ANSWER_HEADING, text) if match.start() > thought.end()]
     return text[later[-1] :] if later and _Inside(text).counts(thought.start()) else text
 
 
-def _message(text: str) -> str:
-    """Return a message without the marks at its end; those in its text stand before the last line of it."""
-    inside = _Inside(text)
-    return next((text[: end.start()] for end in _MESSAGE_END.finditer(text) if inside.counts(end.start())), text)
+# --- marks -----------------------------------------------------------------------------------------------------------
 
 
 class _Inside:
@@ -210,11 +221,16 @@ class _Inside:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        lines = text.split("\n")
-        self.lines = lines
-        self.in_edit = bytearray(len(lines))
-        for first, last in edit_bodies(lines):
-            self.in_edit[first : last + 1] = b"\1" * (last + 1 - first)
+        self.lines = text.split("\n")
+        self.in_edit = bytearray(len(self.lines))
+        found, place = markers(self.lines), 0
+        while place < len(found):
+            last = closing(found, place) if found[place].kind == OPENS else 0
+            if last and dividers(found, place, last)[0]:
+                first, stop = found[place].at + 1, found[last].at
+                self.in_edit[first:stop] = b"\1" * (stop - first)
+                place = last
+            place += 1
         self._line = self._at = 0
 
     def counts(self, place: int) -> bool:
@@ -224,13 +240,30 @@ class _Inside:
         return not self.in_edit[self._line] and not _is_quoted(self._text, place)
 
 
-# --- marks -----------------------------------------------------------------------------------------------------------
+def _counted(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """Return the matches in a text that count."""
+    if not pattern.search(text):
+        return []
+    inside = _Inside(text)
+    return [match for match in pattern.finditer(text) if inside.counts(match.start())]
+
+
+def _is_quoted(text: str, place: int) -> bool:
+    """Tell whether a quote or a back-tick stands directly before a place; a fence is none."""
+    return text[place - 1 : place] in _QUOTES and not text.startswith("```", max(place - 3, 0))
+
+
+class _Mark(NamedTuple):
+    """A mark of thinking or of the answer that counts, and its place in the text."""
+
+    closes: bool
+    start: int
+    stop: int
 
 
 @lru_cache(maxsize=16)
 def _thinking(start: str, end: str) -> re.Pattern[str]:
-    never = "(?!)"
-    own = (re.escape(start) or never, re.escape(end) or never)
+    own = (re.escape(start) or "(?!)", re.escape(end) or "(?!)")
     return _marks_of(_THINKING, *_MORE_WAYS, own)
 
 
@@ -244,34 +277,20 @@ def _marks_of(name: str, *more: tuple[str, str]) -> re.Pattern[str]:
 _ANSWERS = _marks_of(_ANSWER)
 
 
-def _marks_in(text: str, pattern: re.Pattern[str]) -> list[_Mark]:
-    """Return the marks that count."""
-    if not pattern.search(text):
-        return []
-    inside = _Inside(text)
-    found: list[_Mark] = []
+def _marks_in(text: str, pattern: re.Pattern[str]) -> Iterator[_Mark]:
+    """Yield the marks that count."""
+    inside = _Inside(text if pattern.search(text) else "")
     offset = 0
     for line, in_edit in zip(inside.lines, inside.in_edit, strict=True):
-        if not in_edit:
-            found.extend(_marks_of_line(line, offset, pattern))
+        marks = [] if in_edit else list(pattern.finditer(line))
+        leading = _run(line, (mark.span() for mark in marks))
+        trailing = _run(line[::-1], ((len(line) - mark.end(), len(line) - mark.start()) for mark in reversed(marks)))
+        for index, mark in enumerate(marks):
+            closes = mark["closes"] is not None
+            at_edge = index < leading or index >= len(marks) - trailing
+            if at_edge or (closes and not _is_quoted(line, mark.start())):
+                yield _Mark(closes, offset + mark.start(), offset + mark.end())
         offset += len(line) + 1
-    return found
-
-
-def _marks_of_line(line: str, offset: int, pattern: re.Pattern[str]) -> Iterator[_Mark]:
-    marks = list(pattern.finditer(line))
-    leading = _run(line, [(mark.start(), mark.end()) for mark in marks])
-    trailing = _run(line[::-1], [(len(line) - mark.end(), len(line) - mark.start()) for mark in reversed(marks)])
-    for index, mark in enumerate(marks):
-        closes = mark["closes"] is not None
-        at_edge = index < leading or index >= len(marks) - trailing
-        if at_edge or (closes and not _is_quoted(line, mark.start())):
-            yield _Mark(closes, offset + mark.start(), offset + mark.end())
-
-
-def _is_quoted(text: str, place: int) -> bool:
-    """Tell whether a quote or a back-tick stands directly before a place; a fence is none."""
-    return text[place - 1 : place] in _QUOTES and not text.startswith("```", max(place - 3, 0))
 
 
 def _run(line: str, places: Iterable[tuple[int, int]]) -> int:
@@ -282,3 +301,134 @@ def _run(line: str, places: Iterable[tuple[int, int]]) -> int:
             break
         count, end = count + 1, stop
     return count
+
+
+# --- edits -----------------------------------------------------------------------------------------------------------
+
+
+class _EditReader:
+    """Reads the edits of an answer, each under the path that stands before it."""
+
+    def __init__(self, answer: str, paths: Paths) -> None:
+        self._lines = answer.split("\n")
+        self._paths = paths
+        self._path = ""
+        self._created: set[str] = set()
+        self._block = 0
+        self._fence = ""
+
+    def edits(self) -> tuple[Edit, ...] | Rejected:
+        found = markers(self._lines)
+        edits: list[Edit] = []
+        place = passed = 0
+        while place < len(found):
+            marker = found[place]
+            if marker.kind == OPENS:
+                last = closing(found, place)
+                if not last:
+                    return _malformed(f"the edit in line {marker.at + 1} is not closed by {'>' * marker.width} REPLACE")
+                names = self._pass(passed, marker)
+                if not self._paths.is_example(names):  # the prompt's own, quoted
+                    edit = self._edit(found, place, last, names)
+                    if isinstance(edit, Rejected):
+                        return edit
+                    edits.append(edit)
+                if len(edits) > MOST_EDITS:
+                    return _malformed(f"the answer has more than {MOST_EDITS} edits")
+                place, passed = last, found[last].at + 1
+            elif marker.kind == CLOSES and not marker.prefix and marker.width >= WIDTH:
+                return _malformed(f"line {marker.at + 1} closes an edit that nothing opened")
+            place += 1
+        return tuple(edits)
+
+    def _pass(self, first: int, opening: Marker) -> list[Lead]:
+        """Take note of the lines before an edit; return those that may say its path, the nearest first.
+
+        Code that is shown in a fence of its own is none of them.
+        """
+        names: list[Lead] = []
+        shown = len(names)
+        has_prose = False
+        for at in range(first, opening.at):
+            line = self._lines[at].removeprefix(opening.beside).strip()
+            fence = _FENCE.fullmatch(line)
+            if fence:
+                has_prose = True
+                closes = bool(self._fence) and not fence[2].strip() and fence[1].startswith(self._fence)
+                if closes and not (len(names) == shown + 1 and names[-1].line.startswith("#")):
+                    del names[max(shown - 1, 0) :]
+                elif not closes:
+                    names.append(Lead(fence[2], is_info=True))
+                    shown = len(names)
+                self._fence = "" if closes else fence[1]
+            elif line:
+                has_prose = has_prose or not line.startswith("#")
+                names.append(Lead(line))
+        self._block += has_prose
+        headings = [one for one in names[:-MOST_NAMES] if one.line.startswith("#")]
+        rest = [Lead(opening.rest)] if opening.rest else []
+        return [*rest, *reversed(names[-MOST_NAMES:]), *reversed(headings)]
+
+    def _edit(self, found: Sequence[Marker], place: int, last: int, names: list[Lead]) -> Edit | Rejected:
+        """Return the edit between two markers."""
+        opening, lines = found[place], self._lines
+        inside, alike = dividers(found, place, last)
+        if not 0 < len(inside) <= (MOST_DIVIDERS if alike else 1):
+            return _malformed(f"the edit in line {opening.at + 1} has {len(inside)} lines {'=' * opening.width}")
+        at, stop = opening.at + 1, found[last].at
+        readings = [
+            reading
+            for divider in inside
+            for search, replace in _sides(lines[at : divider.at], lines[divider.at + 1 : stop], opening)
+            for reading in _readings(search, replace, () if alike else (lines[divider.at],))
+        ]
+        creates = any(not reading.search.strip() for reading in readings)
+        path = self._paths.of(names, creates, self._created, self._path)
+        if isinstance(path, Rejected):
+            return path
+        if opening.rest and not _REMARK.fullmatch(opening.rest) and not _is_path(opening.rest, path):
+            return _malformed(f"line {opening.at + 1} has text after SEARCH: {opening.rest[:80]!r}")
+        self._path = path
+        if creates:
+            self._created.add(path)
+        is_wide = opening.width > WIDTH + 1 or any(marker.width == WIDTH for marker in found[place + 1 : last])
+        is_literal = opening.width > WIDTH and is_wide and found[last].matches(opening)
+        return Edit(path, tuple(readings), self._block, "" if is_literal else self._fence or "```")
+
+
+def _sides(search: list[str], replace: list[str], opening: Marker) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield the two sides of an edit as they stand, and without what stands before each line and each marker."""
+    beside = opening.beside
+    indented = bool(beside) and all(line.startswith(beside) for line in (*search, *replace) if line.strip())
+    creates = not any(map(str.strip, search))
+    if not indented or not (beside.strip() or creates):
+        yield search, replace
+    if indented:
+        yield [line.removeprefix(beside) for line in search], [line.removeprefix(beside) for line in replace]
+
+
+def _is_path(rest: str, path: str) -> bool:
+    """Tell whether what follows SEARCH is the path of the edit, or ends in it after a word such as "in"."""
+    words = rest.replace("\\", "/").strip("`'\"()[]:").split()
+    return not words or (
+        words[-1].endswith(path) and all(word.lower() in {"in", "of", "for", "from", "file"} for word in words[:-1])
+    )
+
+
+def _readings(search: Sequence[str], replace: Sequence[str], unless: tuple[str, ...]) -> Iterator[Reading]:
+    """Yield the ways to read the two sides: the note on the missing newline as text, if that may be, and as a note.
+
+    Alone it is text: there is no line of which it says something.
+    """
+    texts = ["".join(f"{line}\n" for line in side) for side in (search, replace)]
+    noted = [
+        "\n".join(side[:-1]) if len(side) > 1 and side[-1] == NO_NEWLINE else text
+        for side, text in zip((search, replace), texts, strict=True)
+    ]
+    if noted[0] != texts[0]:
+        yield Reading(texts[0], texts[1], unless)
+    yield Reading(noted[0], noted[1], unless)
+
+
+def _malformed(detail: str) -> Rejected:
+    return Rejected(Reason.MALFORMED, detail)

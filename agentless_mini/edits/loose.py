@@ -18,26 +18,18 @@ from functools import partial
 from itertools import islice, pairwise, takewhile
 
 from agentless_mini.domain import Reading
-from agentless_mini.edits.alignment import Region, differing
-from agentless_mini.edits.leftovers import is_elision
-from agentless_mini.edits.matching import Lines, Match, occurrences
+from agentless_mini.edits.lines import Difference, FileLines, Match, differing, occurrences, shared_ends
+from agentless_mini.edits.markers import is_elision
 from agentless_mini.edits.sources import content, contents, split_lines, terminator
 
 NEAR = 0.9  # length-weighted mean of the lines' difflib ratios
 CLEARLY = 0.05  # by which the best place must be nearer than any other
 # What bounds the search for near matches, and with it the time that a hostile answer can take.
-MOST_WINDOWS = 5
-MOST_REPEATS = 50
-MOST_NEAR_LINES = 200
-LONGEST_NEAR_LINE = 200
-MOST_SLIPS = 8
+MOST_WINDOWS, MOST_REPEATS, MOST_NEAR_LINES, LONGEST_NEAR_LINE, MOST_SLIPS = 5, 50, 200, 200, 8
 MOST_FOUND = 2
-# Fewer lines say too little where blanks between them are not looked at.
-FEWEST = 3
-# Fewer lines at another depth may well be another place's; lines without any indentation have lost it.
-FEWEST_DEEPER = 7
-# A shorter word may well be another one.
-SHORTEST_SLIP = 4
+FEWEST = 3  # fewer lines say too little where blanks between them are not looked at
+FEWEST_DEEPER = 7  # fewer at another depth may well be another place's; without any indentation they have lost it
+SHORTEST_SLIP = 4  # a shorter word may well be another one
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _SUBWORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^A-Za-z]+")
@@ -46,12 +38,12 @@ _Indent = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    """A reading and a file; `search` and `replace` are without terminators."""
+class _Search:
+    """A reading that is looked for in a file; `search` and `replace` are without terminators."""
 
     search: list[str]
     replace: list[str]
-    file: Lines
+    file: FileLines
     search_open: bool
     replace_open: bool
 
@@ -60,7 +52,7 @@ class _Task:
         """Return which lines of SEARCH are not blank."""
         return [index for index, line in enumerate(self.search) if line.strip()]
 
-    def regions(self, places: Mapping[int, int]) -> list[Region]:
+    def regions(self, places: Mapping[int, int]) -> list[Difference]:
         """Return where SEARCH and REPLACE differ, but for blank lines alone where SEARCH has not those of the file."""
         regions = differing(self.search, self.replace)
         if _is_run(places, len(self.search)):
@@ -82,9 +74,12 @@ class _Task:
         new: list[str] = []
         at = start
         regions = self.regions(places)
-        if not regions or not all(self._is_bounded(region, places) for region in regions):
+        if not regions:
             return None
         for region in regions:
+            for beside in (range(region.a_start - 1, -1, -1), range(region.a_stop, len(self.search))):
+                if any(index not in places for index in takewhile(lambda one: not self.search[one].strip(), beside)):
+                    return None
             begin, end = self._span(region, places)
             lines: list[str] = []
             for line in self.replace[region.b_start : region.b_stop]:
@@ -99,15 +94,7 @@ class _Task:
             new[-1] = content(new[-1])
         return Match(start, stop, tuple(new), self.search_open)
 
-    def _is_bounded(self, region: Region, places: Mapping[int, int]) -> bool:
-        """Tell whether the file has all blank lines that SEARCH has beside a region."""
-        for beside in (range(region.a_start - 1, -1, -1), range(region.a_stop, len(self.search))):
-            blank = takewhile(lambda at: not self.search[at].strip(), beside)
-            if any(at not in places for at in blank):
-                return False
-        return True
-
-    def _span(self, region: Region, places: Mapping[int, int]) -> tuple[int, int]:
+    def _span(self, region: Difference, places: Mapping[int, int]) -> tuple[int, int]:
         """Return which lines of the file a region of SEARCH is; an empty run, where nothing of it is in the file."""
         there = [places[index] for index in range(region.a_start, region.a_stop) if index in places]
         if there:
@@ -118,7 +105,7 @@ class _Task:
         chosen = after if before is None or (blank_before and after is not None) else before
         return (chosen or 0, chosen or 0)
 
-    def _with_blanks(self, lines: list[str], region: Region, at: int, places: Mapping[int, int]) -> list[str]:
+    def _with_blanks(self, lines: list[str], region: Difference, at: int, places: Mapping[int, int]) -> list[str]:
         """Return new lines that take the place of as many old ones, with the file's blank lines between these."""
         there = [places[index] for index in range(region.a_start, region.a_stop) if index in places]
         if len(there) != region.a_stop - region.a_start or len(there) != len(lines):
@@ -130,46 +117,35 @@ class _Task:
         return mixed
 
 
-def _on_task(level: Callable[[_Task], Iterator[Match | None]]) -> Callable[[Reading, Lines], list[Match]]:
-    def matches(reading: Reading, file: Lines) -> list[Match]:
-        search, replace = split_lines(reading.search), split_lines(reading.replace)
-        search_open, replace_open = (bool(side) and not terminator(side[-1]) for side in (search, replace))
-        task = _Task(contents(search), contents(replace), file, search_open, replace_open)
-        found = (match for match in level(task) if match)
-        return list(islice(found, MOST_FOUND)) if any(map(_WORD.search, search)) else []
-
-    return matches
-
-
 # --- the same lines up to blanks -----------------------------------------------------------------------------------
 
 
-def _alike(task: _Task, key: Callable[[str], str], with_blank_lines: bool) -> Iterator[Match | None]:
+def _alike(wanted: _Search, key: Callable[[str], str], with_blank_lines: bool) -> Iterator[Match | None]:
     """Yield where the lines of SEARCH stand, compared by `key`; with or without the blank lines between them."""
-    spoken = task.spoken
-    there = [index for index, line in enumerate(task.file.contents) if line.strip()]
-    text = "\n".join(("", *(key(task.file.contents[index]) for index in there), ""))
-    for start in occurrences([key(task.search[index]) for index in spoken], text):
-        places = _placed(task, spoken, there[start : start + len(spoken)])
-        pairs = [(task.search[at], task.file.contents[places[at]]) for at in spoken]
-        if _is_run(places, len(task.search)) == with_blank_lines and _is_whole(task, places):
+    spoken = wanted.spoken
+    there = [index for index, line in enumerate(wanted.file.contents) if line.strip()]
+    text = "\n".join(("", *(key(wanted.file.contents[index]) for index in there), ""))
+    for start in occurrences([key(wanted.search[index]) for index in spoken], text):
+        places = _placed(wanted, spoken, there[start : start + len(spoken)])
+        pairs = [(wanted.search[at], wanted.file.contents[places[at]]) for at in spoken]
+        if _is_run(places, len(wanted.search)) == with_blank_lines and _is_whole(wanted, places):
             indent = _indent(pairs)
-            if indent and (len(spoken) >= FEWEST or with_blank_lines) and not _is_half_indented(task, pairs):
-                yield task.match(places, indent)
+            if indent and (len(spoken) >= FEWEST or with_blank_lines) and not _is_half_indented(wanted, pairs):
+                yield wanted.match(places, indent)
 
 
-def _is_whole(task: _Task, places: Mapping[int, int]) -> bool:
+def _is_whole(wanted: _Search, places: Mapping[int, int]) -> bool:
     """Tell whether the file has the blank lines, if any, with which SEARCH begins and ends."""
-    ends = {0, len(task.search) - 1}
+    ends = {0, len(wanted.search) - 1}
     return ends <= places.keys() and all(
-        task.search[at].strip() or task.search[at] == task.file.contents[places[at]] for at in ends
+        wanted.search[at].strip() or wanted.search[at] == wanted.file.contents[places[at]] for at in ends
     )
 
 
-def _is_half_indented(task: _Task, pairs: Sequence[tuple[str, str]]) -> bool:
+def _is_half_indented(wanted: _Search, pairs: Sequence[tuple[str, str]]) -> bool:
     """Tell whether REPLACE has a line as the file indents it, which SEARCH indents otherwise: which is meant?"""
     shifted = {line for said, line in pairs if said.rstrip() != line.rstrip()}
-    return not shifted.isdisjoint(task.replace)
+    return not shifted.isdisjoint(wanted.replace)
 
 
 def _is_run(places: Mapping[int, int], count: int) -> bool:
@@ -177,19 +153,19 @@ def _is_run(places: Mapping[int, int], count: int) -> bool:
     return len(places) == count == max(places.values()) - min(places.values()) + 1
 
 
-def _placed(task: _Task, spoken: Sequence[int], found: Sequence[int]) -> dict[int, int]:
+def _placed(wanted: _Search, spoken: Sequence[int], found: Sequence[int]) -> dict[int, int]:
     """Return where in the file each line of SEARCH stands, given where those do that are not blank.
 
     A blank line of SEARCH is one of the file's between the same two lines, as far as there are any; one at either end
     is the blank line next to it.
     """
-    lines = task.file.contents
+    lines = wanted.file.contents
     places = dict(zip(spoken, found, strict=True))
     for (one, other), (begin, end) in zip(pairwise(spoken), pairwise(found), strict=True):
         places.update(zip(range(one + 1, other), range(begin + 1, end), strict=False))
     for step, index, place in ((-1, spoken[0], found[0]), (1, spoken[-1], found[-1])):
         index, place = index + step, place + step
-        while 0 <= index < len(task.search) and 0 <= place < len(lines) and not lines[place].strip():
+        while 0 <= index < len(wanted.search) and 0 <= place < len(lines) and not lines[place].strip():
             places[index] = place
             index, place = index + step, place + step
     return places
@@ -202,7 +178,7 @@ def _indent(pairs: Sequence[tuple[str, str]]) -> _Indent | None:
     """
     known = {(_blanks(said), _blanks(line)) for said, line in pairs}
     if all(said == there for said, there in known):
-        return _unchanged
+        return str
     said, there = min(known, key=lambda pair: len(pair[0]))
     words = sum(bool(_WORD.search(line)) for line, _ in pairs)
     if said and len(set(said + there)) == 1 and words < FEWEST_DEEPER:
@@ -224,10 +200,6 @@ def _blanks(line: str) -> str:
     return line[: len(line) - len(line.lstrip())]
 
 
-def _unchanged(line: str) -> str:
-    return line
-
-
 def _shifted(take: str, put: str, line: str, every: bool = False) -> str | None:
     """Return a line with one prefix in the stead of another, or with all of its indentation translated."""
     if not every:
@@ -240,16 +212,16 @@ def _shifted(take: str, put: str, line: str, every: bool = False) -> str | None:
 # --- nearly the same lines -----------------------------------------------------------------------------------------
 
 
-def _near(task: _Task) -> Iterator[Match | None]:
+def _near(wanted: _Search) -> Iterator[Match | None]:
     """Yield the place where nearly the SEARCH stands: half of its lines as they are, and all that are changed."""
-    spoken = task.spoken
-    there = [index for index, line in enumerate(task.file.contents) if line.strip()]
+    spoken = wanted.spoken
+    there = [index for index, line in enumerate(wanted.file.contents) if line.strip()]
     if not FEWEST <= len(spoken) <= MOST_NEAR_LINES or any(
-        is_elision(line) and not task.file.holds(line) for line in task.search
+        is_elision(line) and not wanted.file.holds(line) for line in wanted.search
     ):
         return
-    said = [task.search[index].strip() for index in spoken]
-    lines = [task.file.contents[index].strip() for index in there]
+    said = [wanted.search[index].strip() for index in spoken]
+    lines = [wanted.file.contents[index].strip() for index in there]
     starts = _windows(said, lines)
     # Ratios cost far more than equality, and fewer equal lines are refused below in any case.
     least = max((len(said) + 1) // 2, len(said) - MOST_SLIPS)
@@ -261,49 +233,50 @@ def _near(task: _Task) -> Iterator[Match | None]:
     start = -rated[0][1]
     found = there[start : start + len(spoken)]
     same = [at for at, line in enumerate(said) if line == lines[start + at]]
-    places = _placed(task, spoken, found)
-    if 2 * len(same) < len(said) or not _is_whole(task, places) or not _are_meant(task, places):
+    places = _placed(wanted, spoken, found)
+    if 2 * len(same) < len(said) or not _is_whole(wanted, places) or not _are_meant(wanted, places):
         return
-    pairs = [(task.search[spoken[at]], task.file.contents[found[at]]) for at in same]
+    pairs = [(wanted.search[spoken[at]], wanted.file.contents[found[at]]) for at in same]
     indent = _indent(pairs)
-    if indent and not _is_half_indented(task, pairs):
-        yield task.match(places, indent)
+    if indent and not _is_half_indented(wanted, pairs):
+        yield wanted.match(places, indent)
 
 
-def _are_meant(task: _Task, places: Mapping[int, int]) -> bool:
+def _are_meant(wanted: _Search, places: Mapping[int, int]) -> bool:
     """Tell whether each line that is not the file's own has but a slip in it, and no other line may be meant.
 
     A line that is changed must say the same word for word: else the slip might be what is to be written.
     """
     slips: list[tuple[str, int]] = []
-    changed = {at for region in task.regions(places) for at in range(region.a_start, region.a_stop)}
+    changed = {at for region in wanted.regions(places) for at in range(region.a_start, region.a_stop)}
     for index, place in places.items():
-        said, line = task.search[index].strip(), task.file.contents[place].strip()
+        said, line = wanted.search[index].strip(), wanted.file.contents[place].strip()
         if said != line:
             is_slip = _tokens(said) == _tokens(line) if index in changed else _is_slip(said, line)
             if len(slips) == MOST_SLIPS or not is_slip:
                 return False
             slips.append((said, place))
-    return not slips or not _have_rivals(slips, task.file)
+    return not slips or not _have_rivals(slips, wanted.file)
 
 
-def _have_rivals(slips: Sequence[tuple[str, int]], file: Lines) -> bool:
+def _have_rivals(slips: Sequence[tuple[str, int]], file: FileLines) -> bool:
     """Tell whether for one of the lines with a slip another line of the file may be meant as well."""
-    lines = [(at, line.strip(), _bare(line.strip())) for at, line in enumerate(file.contents)]
+    texts = [line.strip() for line in file.contents]
+    bares = [_bare(text) for text in texts]
     for said, place in slips:
         bare = _bare(said)
         half = max(len(bare) // 2 - 1, 0)
         head, tail = bare[:half], bare[len(bare) - half :]
         # A slip has two letters at most, so one of the halves is the same; this is all that most lines cost.
         near = (
-            line
-            for at, line, other in lines
+            at
+            for at, other in enumerate(bares)
             if -1 <= len(other) - len(bare) <= 1
             and (other.startswith(head) or other.endswith(tail))
             and at != place
-            and _shared(bare, other) + _shared(bare[::-1], other[::-1]) >= len(bare) - 2
+            and sum(shared_ends(bare, other)) >= len(bare) - 2
         )
-        if any(_is_slip(said, line) for line in near):
+        if any(_is_slip(said, texts[at]) for at in near):
             return True
     return False
 
@@ -311,15 +284,6 @@ def _have_rivals(slips: Sequence[tuple[str, int]], file: Lines) -> bool:
 def _bare(line: str) -> str:
     """Return what of a line counts where slips are told: its tokens, joined."""
     return "".join(line.rstrip(",;").split()).replace('"', "'")
-
-
-def _shared(one: str, other: str) -> int:
-    """Return how many characters two texts begin with alike."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if one[:middle] == other[:middle] else (low, middle - 1)
-    return low
 
 
 def _is_slip(said: str, line: str) -> bool:
@@ -377,30 +341,24 @@ def _similarity(said: Sequence[str], lines: Sequence[str]) -> float:
     """Return how alike the SEARCH and the lines that begin there are, in [0, 1]."""
     same = total = 0.0
     for one, other in zip(said, lines, strict=False):
-        weight = len(one) + len(other)
-        same += weight * _ratio(one, other)
-        total += weight
+        total += len(one) + len(other)
+        if one == other:
+            same += len(one) + len(other)
+        elif max(len(one), len(other)) <= LONGEST_NEAR_LINE:
+            same += (len(one) + len(other)) * SequenceMatcher(None, one, other, autojunk=False).ratio()
     return same / total
-
-
-def _ratio(said: str, line: str) -> float:
-    if said == line:
-        return 1.0
-    if max(len(said), len(line)) > LONGEST_NEAR_LINE:
-        return 0.0
-    return SequenceMatcher(None, said, line, autojunk=False).ratio()
 
 
 # --- code that both sides leave out --------------------------------------------------------------------------------
 
 
-def _elided(task: _Task) -> Iterator[Match | None]:
+def _elided(wanted: _Search) -> Iterator[Match | None]:
     """Yield the place of a SEARCH that leaves out code where REPLACE leaves it out, too: what it shows stands once."""
-    parts, new_parts = _parts(task.search), _parts(task.replace)
+    parts, new_parts = _parts(wanted.search), _parts(wanted.replace)
     has_ends = all(part and part[0].strip() and part[-1].strip() for part in parts)
     if len(parts) != len(new_parts) or len(parts) < 2 or not has_ends:
         return
-    text = "\n".join(("", *map(str.rstrip, task.file.contents), ""))
+    text = "\n".join(("", *map(str.rstrip, wanted.file.contents), ""))
     places = [list(islice(occurrences([line.rstrip() for line in part], text), 2)) for part in parts]
     if any(len(found) != 1 for found in places):
         return
@@ -409,13 +367,13 @@ def _elided(task: _Task) -> Iterator[Match | None]:
     if any(start <= stop for start, stop in zip(starts[1:], stops, strict=False)):
         return
     new: list[str] = []
-    elisions = [line for line in task.search if is_elision(line)]
+    elisions = [line for line in wanted.search if is_elision(line)]
     for index, part in enumerate(new_parts):
-        left_out = task.file.lines[stops[index] : starts[index + 1]] if index + 1 < len(parts) else []
+        left_out = wanted.file.lines[stops[index] : starts[index + 1]] if index + 1 < len(parts) else []
         if any(line.strip() and len(_blanks(line)) < len(_blanks(elisions[index])) for line in left_out):
             return  # it would reach from one definition into another
         new += [*(f"{line}\n" for line in part), *left_out]
-    yield Match(starts[0], stops[-1], tuple(new), task.search_open)
+    yield Match(starts[0], stops[-1], tuple(new), wanted.search_open)
 
 
 def _parts(lines: Sequence[str]) -> list[list[str]]:
@@ -429,9 +387,19 @@ def _parts(lines: Sequence[str]) -> list[list[str]]:
     return parts
 
 
+def _level(places: Callable[[_Search], Iterator[Match | None]]) -> Callable[[Reading, FileLines], list[Match]]:
+    def matches(reading: Reading, file: FileLines) -> list[Match]:
+        search, replace = split_lines(reading.search), split_lines(reading.replace)
+        search_open, replace_open = (bool(side) and not terminator(side[-1]) for side in (search, replace))
+        found = places(_Search(contents(search), contents(replace), file, search_open, replace_open))
+        return list(islice(filter(None, found), MOST_FOUND)) if any(map(_WORD.search, search)) else []
+
+    return matches
+
+
 LOOSE_LEVELS = tuple(
-    _on_task(level)
-    for level in (
+    _level(places)
+    for places in (
         partial(_alike, key=str.rstrip, with_blank_lines=True),
         partial(_alike, key=str.rstrip, with_blank_lines=False),
         partial(_alike, key=str.strip, with_blank_lines=True),

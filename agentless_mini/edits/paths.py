@@ -31,17 +31,7 @@ _LABEL = re.compile(
 )
 _LEAD = re.compile(r"(?:[-*+•>→]|\d{1,3}[.)]|\(\d{1,3}\)|step\s+\d+\s*[:.)-])\s+", re.IGNORECASE)
 _TAIL = re.compile(r"(?:\s+#+|\s+\([^()]*\)|:\d+(?:-\d+)?|#L\d+(?:-L?\d+)?|::[\w.:]+|[:;.,\u200b]|(?<=\w)/)\Z")
-_PAIRS = (
-    ("`", "`"),
-    ("'", "'"),
-    ('"', '"'),
-    ("**", "**"),
-    ("__", "__"),
-    ("*", "*"),
-    ("<", ">"),
-    ("(", ")"),
-    ("[", "]"),
-)
+_PAIRS = [(mark, mark) for mark in ("`", "'", '"', "**", "__", "*")] + [("<", ">"), ("(", ")"), ("[", "]")]
 _WRAPPED = re.compile(
     r"\[([^\[\]]+)\]\([^()]*\)|<\w+>([^<>]+)</\w+>|<\w+\s+\w+=[\"']([^\"'<>]+)[\"']\s*/?>|\|([^|]+)\|"
 )
@@ -69,8 +59,7 @@ _EXAMPLE = "path/to/"
 _INSTALLED = "site-packages"  # what lies there is a copy, not the tree
 _TREES = {"testbed", "workspace", "repo", "app"}  # where containers have the repository
 _MOST_LETTERS = 2000
-# So many lines before an edit are taken to speak of it where an edit before it has a path.
-_NEAR = 2
+_NEAR = 2  # lines before an edit that are taken to speak of it where an edit before it has a path
 
 
 def clean_path(said: str) -> str | Rejected:
@@ -97,19 +86,17 @@ def _problem(path: str) -> str:
         (any(part in {"", ".", ".."} for part in parts), "is no plain relative path"),
         (_git_folder(path), "lies in git's own folder"),
     )
-    return next((problem for broken, problem in rules if broken), "") or _size_problem(path)
-
-
-def _size_problem(path: str) -> str:
+    if problem := next((problem for broken, problem in rules if broken), ""):
+        return problem
     try:
-        sizes = [len(part.encode()) for part in path.split("/")]
+        sizes = [len(part.encode()) for part in parts]
     except UnicodeEncodeError:
         return "is not valid Unicode"
     return "is too long" if max(sizes) > MOST_BYTES_OF_NAME or sum(sizes) + len(sizes) > MOST_BYTES else ""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Lead:
     """A line that stands before an edit; `info` is what stands behind the opening of a fence instead."""
 
     line: str
@@ -146,7 +133,7 @@ class Paths:
             found.setdefault(path.rpartition("/")[2], []).append(path)
         return found
 
-    def of(self, said: Sequence[Said], creates: bool, created: Collection[str], before: str) -> str | Rejected:
+    def of(self, said: Sequence[Lead], creates: bool, created: Collection[str], before: str) -> str | Rejected:
         """Return the path that lines name, the nearest to the edit first, or the one of the edit before.
 
         A line that is a path counts before one that mentions it, wherever they stand. `creates` tells that the edit may
@@ -172,18 +159,17 @@ class Paths:
                 return _unnamed(line, next((path for path in mentioned if path not in known), ""))
         return before if before and not creates else _unnamed(heading, "")
 
-    def is_example(self, said: Sequence[Said]) -> bool:
+    def is_example(self, said: Sequence[Lead]) -> bool:
         """Tell whether an edit stands below the path that the prompt gives as an example."""
         heading = next((one.line for one in said if _HEADING.match(one.line)), "")
         return _peeled(heading.lstrip("# "))[0].startswith(_EXAMPLE) and _EXAMPLE.rstrip("/") not in self._folders
 
-    def _whole(self, one: Said, creates: bool, known: Container[str]) -> str | Rejected | None:
+    def _whole(self, one: Lead, creates: bool, known: Container[str]) -> str | Rejected | None:
         """Return the path that a line is, None for any other line."""
         if one.is_info:
-            words = [
-                word for word in re.split(r"[\s:={}\"',]+", one.line[:_MOST_LETTERS]) if "." in word or "/" in word
-            ]
-            found = [path for word in words if isinstance(path := self._path(word, creates, known), str)]
+            words = re.split(r"[\s:={}\"',]+", one.line[:_MOST_LETTERS])
+            paths = (self._path(word, creates, known) for word in words if "." in word or "/" in word)
+            found = [path for path in paths if isinstance(path, str)]
             return next((path for path in reversed(found) if creates or path in known), None)
         text = one.line[:_MOST_LETTERS].strip()
         heading = _HEADING.match(text)
@@ -219,7 +205,7 @@ class Paths:
             return below or Rejected(Reason.BAD_PATH, f"{path[:200]!r} is absolute")
         for lead in ("a/", "b/", f"{self._repository}/"):
             rest = path.removeprefix(lead)
-            is_known = _parent(rest) in self._folders or (lead == f"{self._repository}/" and "/" not in rest)
+            is_known = rest.rpartition("/")[0] in self._folders or (lead == f"{self._repository}/" and "/" not in rest)
             if rest != path and is_known and lead[:-1] not in self._folders:
                 path = rest
         return path if is_labelled or self._is_named(path) else None
@@ -227,11 +213,10 @@ class Paths:
     def _is_named(self, path: str) -> bool:
         """Tell whether a word is written as a file is, with a suffix that files have, or as a folder of the tree."""
         folder, _, name = path.rpartition("/")
-        suffix = _SUFFIX.fullmatch(name)
-        said = suffix["suffix"] or "" if suffix else ""
-        has_suffix = _SUFFIXES.fullmatch(said) is not None and bool(
-            folder or not _WEAK.fullmatch(said) or not name.islower()
-        )
+        found = _SUFFIX.fullmatch(name)
+        suffix = found["suffix"] if found else ""
+        is_weak = not folder and name.islower() and _WEAK.fullmatch(suffix)
+        has_suffix = bool(_SUFFIXES.fullmatch(suffix)) and not is_weak
         is_file = has_suffix or name.lower() in _FILE_NAMES or path in self._folders
         return is_file and "://" not in path and path.lower() not in _PRODUCTS
 
@@ -249,7 +234,8 @@ class Paths:
         parts = path.strip("/").split("/")
         for cut in range(1, len(parts) if _INSTALLED not in parts else 1):
             rest = "/".join(parts[cut:])
-            if _parent(rest) in self._folders or ("/" not in rest and parts[cut - 1] in {*_TREES, self._repository}):
+            folder, _, _ = rest.rpartition("/")
+            if folder in self._folders or ("/" not in rest and parts[cut - 1] in {*_TREES, self._repository}):
                 return rest
         return None
 
@@ -307,11 +293,7 @@ def _peeled(said: str) -> tuple[str, bool]:
     return said, is_labelled
 
 
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]
-
-
-class Names:
+class TakenNames:
     """The names that are taken, as a file system sees them that may not tell upper from lower case."""
 
     def __init__(self, files: Iterable[str] = ()) -> None:
@@ -323,7 +305,7 @@ class Names:
             self.add(path)
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> "Names":
+    def of(cls, snapshot: Snapshot) -> "TakenNames":
         """Return the names of a snapshot. What git ignores is taken too, and nothing can be created in it."""
         return cls([file.path for file in snapshot.files] + [path.rstrip("/") for path in snapshot.ignored])
 

@@ -1,9 +1,10 @@
-"""A Python file as a run of statements, each with its span and a digest of what it says.
+"""A Python file as a run of statements, each with a digest of what it says and the names that it binds.
 
-An answer changes a few lines of a file that a thousand others change too. So the file that stands in the tree is
-parsed once, and of a changed version only the statements around each change: text that parses by itself between two
-whole statements parses there, and says the same. The digest of a file is that of the digests of its statements, so it
-does not depend on the way. Members of a class are statements of their own, for classes are long.
+An answer changes a few lines of a file that a thousand others change too. So a file is parsed piece by piece: whole
+lines that parse by themselves leave no string and no bracket open, so what follows them says what it says alone. Of a
+changed version only the pieces are parsed that the file in the tree has not; those that it has are known. The digest of
+a file is that of the digests of its statements, so it does not depend on the way. Members of a class are statements of
+their own, for classes are long. Undefined names are those that pyflakes tells.
 """
 
 import ast
@@ -11,20 +12,23 @@ import hashlib
 import re
 from bisect import bisect_left, bisect_right
 from codecs import BOM_UTF8
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, pairwise
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from itertools import accumulate
 from tokenize import detect_encoding
 
-from agentless_mini.edits.alignment import Region, shared_ends
-from agentless_mini.edits.names import bound
-from agentless_mini.edits.sources import parse_python
+from agentless_mini.edits.lines import shared_ends
+from agentless_mini.edits.sources import parse_python, silence_compiler
+
+MOST_CHECKED = 256 * 1024
+"""Bytes of a file of which all names are looked up, where a part does not tell."""
+STAR = "*"
+"""Stands for the names that `from ... import *` binds, which nobody knows."""
+_INJECTED = {"_"}  # gettext installs it into the builtins
 
 _LONE_RETURN = re.compile(rb"\r(?!\n)")
 _LINE = re.compile(r"\bline (\d+)")
-_FAR = 4  # spans: changes that touch fewer are parsed as one
-_MOST_REGIONS = 50
-_NEXT, _SOON = 5, 50_000  # how many spans behind a change are looked for again, and within how many bytes
 _REFUSED = "the parser refuses the file"
 # What hides the beginnings of lines: comments, strings and, outside of them, a newline behind a backslash.
 _STRINGS = (
@@ -32,7 +36,6 @@ _STRINGS = (
     + b"".join([rb"|%b{3}(?:[^\\%b]+|\\.|%b(?!%b%b))*(?:%b{3}|\\?\Z)".replace(b"%b", quote) for quote in (b"'", b'"')])
     + b"".join([rb"|%b(?:[^\\\n%b]+|\\.)*%b?".replace(b"%b", quote) for quote in (b"'", b'"')])
 )
-_FLAGS = re.MULTILINE | re.DOTALL
 # A class up to the indentation of its first member; its decorators are before it.
 _HEADER = re.compile(
     rb"((?:(?:[@# \t\f\r][^\n]*)?\n)*class\b(?s:.{0,2000}?):[ \t]*(?:#[^\n]*)?\r?\n)"
@@ -41,51 +44,103 @@ _HEADER = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """A run of whole lines: comments and blank lines, and the statements that end in it.
+class CodePiece:
+    """Whole lines of a file: comments and blank lines, and the statements that end in it.
 
-    It begins where the span before ends, and ends at byte `stop`. `first` is where its first statement begins, `names`
-    are those that the statements bind. A class is the span of its header, the `header`-th of all, and those of its
-    members up to the `last`, indented by `indent`; any other span is a group of its own.
+    `indent` is that of the members of a class, b"" for what stands at the top. The header of a class is a piece, and
+    `inner` the indentation of the members that follow it. `names` are those that the statements bind in their scope,
+    `global_names` those that they bind in the module.
     """
 
-    first: int
-    stop: int
-    digests: tuple[bytes, ...]
+    text: bytes
+    indent: bytes
+    inner: bytes
+    digests: bytes
     names: frozenset[str]
-    header: int
-    last: int
-    indent: str = ""
+    global_names: frozenset[str]
+
+    @classmethod
+    def of(cls, text: bytes, statements: Sequence[ast.stmt], indent: bytes = b"", inner: bytes = b"") -> "CodePiece":
+        """Return a piece of these statements; a header's is the class with a member that says nothing."""
+        if inner:
+            digests = _said(statements[0], b"class", {"body"})
+        elif indent:
+            digests = b"".join(_said(statement, b"1") for statement in statements)
+        else:
+            digests = b"".join(map(_digests, statements))
+        names = bound(statements)
+        return cls(text, indent, inner, digests, names, bound(statements, own=False) if indent else names)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Module:
-    """A Python file that parses. Without `spans` it cannot be taken apart."""
+    """A Python file that parses. One that is not plain is a single piece.
+
+    `parsed` are the statements of the pieces that were parsed of this version, by their places.
+    """
 
     data: bytes
-    digest: str
-    spans: tuple[Span, ...]
+    is_plain: bool
+    pieces: Sequence[CodePiece]
+    parsed: Mapping[int, Sequence[ast.stmt]]
+    _undefined: dict[int, set[str]] = field(default_factory=dict)
 
+    @cached_property
+    def digest(self) -> str:
+        """Return the digest of all that it says."""
+        return hashlib.sha256(b"python\n" + b"".join([piece.digests for piece in self.pieces])).hexdigest()
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Statements that were parsed of another version of a module.
+    @cached_property
+    def text(self) -> bytes:
+        """Return the text of its pieces."""
+        return self.data.removeprefix(BOM_UTF8) if self.is_plain else self.data
 
-    They stand where its spans [begin, end) stood: in their class if `member`, else at the top.
-    """
+    @cached_property
+    def starts(self) -> list[int]:
+        """Return where each piece begins in the text."""
+        return list(accumulate((len(piece.text) for piece in self.pieces[:-1]), initial=0))[: len(self.pieces)]
 
-    statements: tuple[ast.stmt, ...]
-    begin: int
-    end: int
-    member: bool = False
+    @cached_property
+    def places(self) -> dict[tuple[bytes, bytes, bytes], int]:
+        """Return which piece stands where, by its text and indentations."""
+        return {(piece.text, piece.indent, piece.inner): place for place, piece in enumerate(self.pieces)}
 
+    @cached_property
+    def _top(self) -> list[int]:
+        return [place for place, piece in enumerate(self.pieces) if not piece.indent]
 
-@dataclass(frozen=True, slots=True)
-class Version:
-    """Another version of a module: its digest, and in their order the parts of it that were parsed."""
+    def members(self, place: int) -> range:
+        """Return the places of all members of a class, given that of one."""
+        at = bisect_left(self._top, place)
+        return range(self._top[at - 1] + 1, [*self._top, len(self.pieces)][at])
 
-    digest: str
-    parts: tuple[Part, ...]
+    def undefined_at(self, place: int, known: Collection[str]) -> set[str]:
+        """Return the names that a piece uses undefined where the module binds the known ones."""
+        piece = self.pieces[place]
+        if piece.indent:
+            found = _parsed_members(piece.text, piece.indent)
+        else:
+            found = _parsed(piece.text + piece.inner + (b"0" if piece.inner else b""), self.is_plain)
+        statements = [] if isinstance(found, Broken) else found
+        if not piece.indent:
+            return undefined(statements, known)
+        siblings = {name for at in self.members(place) for name in self.pieces[at].names}
+        return undefined((), known, [(siblings, statements)])
+
+    def undefined_before(self, names: Collection[str]) -> set[str]:
+        """Return the names that it uses undefined, where it mentions any of these."""
+        known = set().union(*[piece.global_names for piece in self.pieces])
+        for place in (places := self.mentions(names)):
+            if place not in self._undefined:
+                self._undefined[place] = self.undefined_at(place, known)
+        return {name for place in places for name in self._undefined[place]}
+
+    def mentions(self, names: Collection[str]) -> list[int]:
+        """Return the pieces that may mention any of the names; all where a name can be written in other ways."""
+        if not all(name.isidentifier() and name.isascii() for name in names):
+            return list(range(len(self.pieces)))
+        words = re.compile(rb"\b(?:%b)\b" % "|".join(names).encode())
+        return sorted({bisect_right(self.starts, found.start()) - 1 for found in words.finditer(self.text)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,37 +150,15 @@ class Broken:
     problem: str
 
 
-def module_of(data: bytes) -> Module | Broken:
-    """Return a file, all of it parsed."""
-    body = statements_of(data)
-    if isinstance(body, Broken):
-        return body
-    if not _is_plain(data):
-        return Module(data, _digest(body), ())
-    spans = tuple(_spans(data, body))
-    return Module(data, _joined(digest for span in spans for digest in span.digests), spans)
+def module_of(data: bytes, base: Module | None = None) -> Module | Broken:
+    """Return a file. As a version of `base` it has pieces of that, the rest of it parsed, and only what differs costs.
 
-
-def version_of(module: Module, data: bytes) -> Version | Broken:
-    """Return another version of a module, as if all of it were parsed; only the words for a fault may be others."""
-    found = _Change(module, data).parsed() if module.spans and _is_plain(data) else None
-    if found is not None:
-        return found
-    body = statements_of(data)
-    return body if isinstance(body, Broken) else Version(_digest(body), (Part(tuple(body), 0, len(module.spans)),))
-
-
-def statements_at(module: Module, place: int) -> list[ast.stmt]:
-    """Return the statements of a span; of the header of a class the class, with no member that says anything."""
-    if not module.spans:
-        found = statements_of(module.data)
-    else:
-        span = module.spans[place]
-        text = module.data[module.spans[place - 1].stop if place else 0 : span.stop].removeprefix(BOM_UTF8)
-        if place == span.header < span.last:
-            text += f"{span.indent}0".encode()
-        found = _parsed_in_pieces(text, span.indent.encode() if place > span.header else b"")
-    return [] if isinstance(found, Broken) else found
+    It says the same as if all of it were parsed; only the words for a fault may be others.
+    """
+    if _is_plain(data):
+        return _PieceReader(data, base if base and base.is_plain else Module(b"", True, (), {})).module()
+    body = _parsed(data, is_plain=False)
+    return body if isinstance(body, Broken) else Module(data, False, (CodePiece.of(data, body),), {0: body})
 
 
 def _is_plain(data: bytes) -> bool:
@@ -139,119 +172,162 @@ def _is_plain(data: bytes) -> bool:
     return encoding in {"utf-8", "utf8", "utf-8-sig"} and not _LONE_RETURN.search(data) and not flufl
 
 
-def statements_of(data: bytes) -> list[ast.stmt] | Broken:
-    """Return the statements of a file, or why it does not parse.
-
-    A plain file is parsed piece by piece, for no other thread runs while the parser does. Only its statements, the
-    members of its classes and the decorators of both tell the lines of the file then.
-    """
-    if not _is_plain(data):
-        return _parsed(data)
-    return _parsed_in_pieces(data.removeprefix(BOM_UTF8))
+# --- pieces ----------------------------------------------------------------------------------------------------------
 
 
-# --- parsing ---------------------------------------------------------------------------------------------------------
+@lru_cache(maxsize=64)
+def _tokens(indent: bytes) -> re.Pattern[bytes]:
+    """Return what finds the beginnings of statements that are indented so, or not at all: these are in a group."""
+    start = rb"|^((?:%b)?)(?=[^\s#)\]}\\])(?!(?:else|elif|except|finally)\b)" % indent
+    return re.compile(_STRINGS + start, re.MULTILINE | re.DOTALL)
 
 
-def _parsed(source: bytes | str) -> list[ast.stmt] | Broken:
+class _PieceReader:
+    """Takes a plain file apart into pieces, and parses those that another version of it has not."""
+
+    def __init__(self, data: bytes, base: Module) -> None:
+        self._whole_data = data
+        self._data = data.removeprefix(BOM_UTF8)
+        self._base = base
+        self._pieces: list[CodePiece] = []
+        self._parsed: dict[int, Sequence[ast.stmt]] = {}
+        self._at = 0
+        self._class = -1  # where a class begins that is to be parsed as a whole
+
+    def module(self) -> Module | Broken:
+        """Return all of it, or why it does not parse."""
+        while self._at < len(self._data):
+            indent = self._indent()
+            header = None if indent or self._at == self._class else _HEADER.match(self._data, self._at)
+            stop = header.end(1) if header else self._stop(indent, 1)
+            known = self._base.places.get((self._data[self._at : stop], indent, header[2] if header else b""))
+            if known is not None:
+                self._take(known)
+            elif header:
+                self._open_class(header)
+            elif fault := self._parse(indent, stop):
+                return fault
+        return Module(self._whole_data, True, self._pieces, self._parsed)
+
+    def _add(self, statements: Sequence[ast.stmt], stop: int, indent: bytes = b"", inner: bytes = b"") -> None:
+        self._parsed[len(self._pieces)] = statements
+        self._pieces.append(CodePiece.of(self._data[self._at : stop], statements, indent, inner))
+        self._at = stop
+
+    def _indent(self) -> bytes:
+        """Return the indentation of the next piece: a class ends where a line is not indented."""
+        last = self._pieces[-1] if self._pieces else None
+        if last is None or (last.indent and not self._data.startswith((b" ", b"\t"), self._at)):
+            return b""
+        return last.indent or last.inner
+
+    def _stop(self, indent: bytes, count: int) -> int:
+        """Return where so many pieces end, the next included, or the class or the file does."""
+        is_first, is_decorated = True, False
+        for found in _tokens(indent).finditer(self._data, self._at):
+            if found[1] is None:
+                continue
+            if indent and not found[1]:
+                return found.start()
+            if not is_first and not is_decorated:
+                count -= 1
+                if not count:
+                    return found.start()
+            is_first, is_decorated = False, self._data.startswith(b"@", found.end())
+        return len(self._data)
+
+    def _take(self, place: int) -> None:
+        """Take over the piece of the base, and those behind it as long as the two files are equal."""
+        before, starts = self._base.text, self._base.starts
+        shared, _ = shared_ends(before[starts[place] :], self._data[self._at :])
+        same = starts[place] + shared
+        if same == len(before) and self._at + shared == len(self._data):
+            stop = len(starts)
+        else:  # only the line behind a piece tells where it ends
+            stop = max(bisect_right(starts, same) - 2, place + 1)
+        self._pieces += self._base.pieces[place:stop]
+        self._at += (starts[stop] if stop < len(starts) else len(before)) - starts[place]
+
+    def _open_class(self, header: re.Match[bytes]) -> None:
+        found = _parsed(header[1] + header[2] + b"0")
+        match found:
+            case [ast.ClassDef(body=[ast.Expr()])]:
+                self._add(found, header.end(1), inner=header[2])
+            case _:
+                self._class = self._at
+
+    def _parse(self, indent: bytes, stop: int) -> Broken | None:
+        """Parse the next piece; return why that cannot be, None where it is done, or the class is to be parsed whole.
+
+        A piece that does not parse is tried twice as long: that takes no more than some times the whole.
+        """
+        count = 1
+        while True:
+            text = self._data[self._at : stop]
+            found = _parsed_members(text, indent) if indent else _parsed(text)
+            if not isinstance(found, Broken):
+                self._add(found, stop, indent)
+                return None
+            # No statement behind it could mend a fault: only a string goes on over whole statements.
+            may_end = any(words in found.problem for words in ("unterminated triple-quoted", _REFUSED))
+            is_sure = found.problem and not may_end and stop >= self._sure(indent)
+            if is_sure or (not indent and stop == len(self._data)):
+                return _moved_fault(found, self._data.count(b"\n", 0, self._at))
+            if indent and (stop == len(self._data) or not self._data.startswith((b" ", b"\t"), stop)):
+                last = self._pieces.pop()
+                while last.indent:
+                    self._at -= len(last.text)
+                    last = self._pieces.pop()
+                self._class = self._at = self._at - len(last.text)
+                self._parsed = {at: found for at, found in self._parsed.items() if at < len(self._pieces)}
+                return None
+            count *= 2
+            stop = self._stop(indent, count)
+
+    def _sure(self, indent: bytes) -> int:
+        """Return where a piece like this ends that stands behind all changes: a fault before it is one of the file."""
+        before, starts = self._base.text, [*self._base.starts, len(self._base.text)]
+        _, tail = shared_ends(before, self._data)
+        first = bisect_left(starts, len(before) - tail)
+        stops = (starts[at + 1] for at in range(first, len(starts) - 1) if self._base.pieces[at].indent == indent)
+        return next(stops, len(before) + 1) + len(self._data) - len(before)
+
+
+def _parsed_members(source: bytes, indent: bytes) -> list[ast.stmt] | Broken:
+    """Return the statements of lines that are indented; a fault without words where they are not all."""
+    body = _parsed(b"class _:\n%b0\n%b" % (indent, source))
+    match body:
+        case Broken():
+            return _moved_fault(body, -2)
+        case [ast.ClassDef(body=[_, *members])] if members:
+            return members
+    return Broken("")
+
+
+def _parsed(source: bytes, is_plain: bool = True) -> list[ast.stmt] | Broken:
     try:
-        return parse_python(source).body
+        return parse_python(source.decode() if is_plain else source).body
     except SyntaxError as error:
         return Broken(f"line {error.lineno or 1}: {error.msg}")
     except (ValueError, RecursionError, MemoryError) as error:
         return Broken(f"line 1: {_REFUSED} ({type(error).__name__})")
 
 
-def _parsed_in_pieces(data: bytes, indent: bytes = b"") -> list[ast.stmt] | Broken:
-    """Return the statements of whole lines of a plain file; those of a class if they are indented.
-
-    Text that parses alone leaves no string and no bracket open, so what follows it says what it says alone. A piece
-    that does not parse is tried twice as long: that takes no more than some times the whole.
-    """
-    tokens = re.compile(_STRINGS + rb"|(^%b(?=[^\s#)\]}\\])(?!(?:else|elif|except|finally)\b))" % indent, _FLAGS)
-    found_starts = [found for found in tokens.finditer(data) if found[1] is not None]
-    decorated = [data.startswith(b"@", found.end()) for found in found_starts]
-    starts = [0, *(found.start() for found, late in zip(found_starts[1:], decorated, strict=False) if not late)]
-    statements: list[ast.stmt] = []
-    at = line = 0
-    while at < len(starts):
-        count = 1
-        while True:
-            piece = data[starts[at] : starts[at + count] if at + count < len(starts) else len(data)]
-            found = _parsed_members(piece, indent) if indent else _parsed_class(piece) or _parsed(piece.decode())
-            if not isinstance(found, Broken):
-                break
-            if at + count >= len(starts):
-                return _moved_fault(found, line)
-            count *= 2
-        statements.extend(_moved(found, line))
-        line += piece.count(b"\n")
-        at += count
-    return statements
-
-
-def _parsed_class(piece: bytes) -> list[ast.stmt] | None:
-    """Return the class that begins the piece, its members parsed one by one; None where that is not all."""
-    header = _HEADER.match(piece)
-    if not header:
-        return None
-    found = _parsed(f"{header[1].decode()}{header[2].decode()}0")
-    members = _parsed_in_pieces(piece[header.end(1) :], header[2])
-    match found, members:
-        case [[ast.ClassDef(body=[ast.Expr()]) as statement], [*_, last]]:
-            lines = header[1].count(b"\n")
-            statement.body = _moved(members, lines)
-            statement.end_lineno = last.end_lineno
-            return [statement]
-    return None
-
-
-def _parsed_members(source: bytes, indent: bytes) -> list[ast.stmt] | Broken:
-    """Return the statements of lines that are indented; a fault without words where they are not all."""
-    body = _parsed(f"class _:\n{indent.decode()}0\n{source.decode()}")
-    if isinstance(body, Broken):
-        return _moved_fault(body, -2)
-    match body:
-        case [ast.ClassDef(body=[_, *members])] if members:
-            return _moved(members, -2)
-    return Broken("")
-
-
-def _moved(statements: list[ast.stmt], lines: int) -> list[ast.stmt]:
-    """Add to the lines of statements, of their decorators, and of the members of classes."""
-    todo: list[ast.stmt | ast.expr] = [*statements]
-    while todo:
-        node = todo.pop()
-        node.lineno += lines
-        node.end_lineno = (node.end_lineno or 0) + lines
-        todo.extend(getattr(node, "decorator_list", ()))
-        todo.extend(node.body if isinstance(node, ast.ClassDef) else ())
-    return statements
-
-
 def _moved_fault(broken: Broken, lines: int) -> Broken:
     """Add to the lines that a fault tells of."""
     if _REFUSED in broken.problem:
         return broken
-    return Broken(_LINE.sub(lambda found: f"line {int(found[1]) + lines}", broken.problem))
+    return Broken(_LINE.sub(lambda found: f"line {max(1, int(found[1]) + lines)}", broken.problem))
 
 
 # --- digests ---------------------------------------------------------------------------------------------------------
 
 
-def _digest(body: Sequence[ast.stmt]) -> str:
-    return _joined(digest for statement in body for digest in _digests(statement))
-
-
-def _joined(digests: Iterable[bytes]) -> str:
-    return hashlib.sha256(b"python\n" + b"".join(digests)).hexdigest()
-
-
-def _digests(statement: ast.stmt) -> tuple[bytes, ...]:
+def _digests(statement: ast.stmt) -> bytes:
     """Return the digest of a statement, of a class that of its header and those of its members."""
     if not isinstance(statement, ast.ClassDef):
-        return (_said(statement, b"0"),)
-    return (_said(statement, b"class", {"body"}), *(_said(member, b"1") for member in statement.body))
+        return _said(statement, b"0")
+    return _said(statement, b"class", {"body"}) + b"".join(_said(member, b"1") for member in statement.body)
 
 
 def _said(statement: ast.stmt, kind: bytes, without: Collection[str] = ()) -> bytes:
@@ -271,209 +347,93 @@ def _said(statement: ast.stmt, kind: bytes, without: Collection[str] = ()) -> by
     return hashlib.sha256(kind + "\n".join(said).encode()).digest()
 
 
-# --- spans -----------------------------------------------------------------------------------------------------------
+# --- names -----------------------------------------------------------------------------------------------------------
 
 
-def _spans(data: bytes, body: Sequence[ast.stmt]) -> Iterator[Span]:
-    """Yield the spans of a plain file. Statements that share a line, or one that is continued, are one span."""
-    lines = _Lines(data)
-    place = stop = 0
-    for run in lines.runs(body):
-        members = lines.members(run)
-        last = place + len(members)
-        if members:
-            indent = lines.indent(members[0])
-            stop = lines.start(members[0])
-            yield Span(lines.start(run), stop, _digests(run[0])[:1], bound(run), place, last, indent)
-            for member in members:
-                stop = lines.stop(member)
-                digests = tuple(_said(statement, b"1") for statement in member)
-                yield Span(lines.start(member), stop, digests, bound(member), place, last, indent)
-        else:
-            stop = lines.stop(run)
-            digests = tuple(digest for statement in run for digest in _digests(statement))
-            yield Span(lines.start(run), stop, digests, bound(run), place, place)
-        place = last + 1
-    if stop < len(data):
-        yield Span(len(data), len(data), (), frozenset(), place, place)
+def newly_undefined(module: Module, version: Module) -> set[str]:
+    """Return the names that a version uses undefined and the module does not."""
+    parsed = version.parsed
+    if len(version.data) > MOST_CHECKED and len(parsed) == len(version.pieces):
+        return set()
+    known = set().union(*[piece.global_names for at, piece in enumerate(version.pieces) if at not in parsed])
+    top = [one for at, statements in parsed.items() if not version.pieces[at].indent for one in statements]
+    members = []
+    for places in dict.fromkeys(version.members(at) for at in parsed if version.pieces[at].indent):
+        siblings = set().union(*[version.pieces[at].names for at in places if at not in parsed])
+        members.append((siblings, [one for at in places if at in parsed for one in parsed[at]]))
+    found = undefined(top, known, members)
+    known |= bound(top)
+    kept = set(map(id, version.pieces))
+    gone = set().union(*[piece.global_names for piece in module.pieces if id(piece) not in kept]) - known
+    gone -= bound(statement for statements in parsed.values() for statement in statements)
+    if gone:
+        again = [at for at in module.mentions(gone) if id(module.pieces[at]) in kept]
+        told = {name for at in again for name in module.undefined_at(at, known)}
+        found |= told if STAR in gone else told & gone
+    return found - module.undefined_before(found) if found else found
 
 
-class _Lines:
-    """Where the statements of a plain file stand."""
+def bound(statements: Iterable[ast.stmt], own: bool = True) -> frozenset[str]:
+    """Return the names that the statements bind in their own scope, and those that functions in them bind globally.
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._starts = [0, *(newline.end() for newline in re.finditer(rb"\n", data))]
-
-    def runs(self, statements: Sequence[ast.stmt]) -> list[list[ast.stmt]]:
-        """Return the statements, those together that cannot be parted between lines."""
-        runs: list[list[ast.stmt]] = []
-        for statement in statements:
-            end = _end(runs[-1]) if runs else 0
-            if runs and (_begin(statement) <= end or self._line(end).endswith(b"\\")):
-                runs[-1].append(statement)
-            else:
-                runs.append([statement])
-        return runs
-
-    def members(self, run: Sequence[ast.stmt]) -> list[list[ast.stmt]]:
-        """Return the runs in a class, none of anything else, and none where the class stands in one line."""
-        (statement, *others) = run
-        if others or not isinstance(statement, ast.ClassDef):
-            return []
-        begin = _begin(statement.body[0])
-        text = self._line(begin)
-        blanks = len(text) - len(text.lstrip(b" \t"))
-        decorated = text.startswith(b"@", blanks) and begin < statement.body[0].lineno
-        starts = decorated or (begin == statement.body[0].lineno and statement.body[0].col_offset == blanks)
-        return self.runs(statement.body) if starts and not self._line(begin - 1).endswith(b"\\") else []
-
-    def indent(self, run: Sequence[ast.stmt]) -> str:
-        """Return the blanks before the first statement."""
-        text = self._line(_begin(run[0]))
-        return text[: len(text) - len(text.lstrip(b" \t"))].decode()
-
-    def start(self, run: Sequence[ast.stmt]) -> int:
-        """Return where the line of the first statement begins."""
-        return self._starts[_begin(run[0]) - 1]
-
-    def stop(self, run: Sequence[ast.stmt]) -> int:
-        """Return where the line after the last statement begins."""
-        end = _end(run)
-        return self._starts[end] if end < len(self._starts) else len(self._data)
-
-    def _line(self, number: int) -> bytes:
-        """Return a line, counted from 1, without its end."""
-        stop = self._starts[number] if number < len(self._starts) else len(self._data)
-        return self._data[self._starts[number - 1] : stop].rstrip(b"\r\n")
+    Where the scope is a class, `own` leaves out the first.
+    """
+    names: set[str] = set()
+    todo: list[tuple[ast.AST, bool]] = [(statement, own) for statement in statements]
+    while todo:
+        node, own = todo.pop()
+        if isinstance(node, ast.Global):
+            names.update(node.names)
+        elif own:
+            names.update(_binds(node))
+        inner = own and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda)
+        if inner or isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
+            todo.extend((child, inner) for child in ast.iter_child_nodes(node))
+    return frozenset(names)
 
 
-def _begin(statement: ast.stmt) -> int:
-    """Return the line of a statement or of its first decorator."""
-    decorators = getattr(statement, "decorator_list", ())
-    return min(statement.lineno, *(decorator.lineno for decorator in decorators)) if decorators else statement.lineno
+def _binds(node: ast.AST) -> Iterable[str]:
+    """Return the names that a node binds by itself."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return (name,)
+        case ast.Import(names=aliases):
+            return (alias.asname or alias.name.partition(".")[0] for alias in aliases)
+        case ast.ImportFrom(names=aliases):
+            return (alias.asname or alias.name for alias in aliases)
+        case ast.Name(id=name, ctx=ast.Store()):
+            return (name,)
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            return (name,)
+        case ast.MatchMapping(rest=str(name)):
+            return (name,)
+    return ()
 
 
-def _end(run: Sequence[ast.stmt]) -> int:
-    return run[-1].end_lineno or run[-1].lineno
+def undefined(
+    statements: Sequence[ast.stmt],
+    known: Collection[str] = (),
+    members: Iterable[tuple[Collection[str], Sequence[ast.stmt]]] = (),
+) -> set[str]:
+    """Return the names that statements use though nothing binds them, or before a function of its own does.
 
+    `known` are bound elsewhere in the module. `members` are statements of classes, and what others in each bind.
+    Nothing is told of code that pyflakes cannot follow, or where a star import may bind whatever is used.
+    """
+    from pyflakes.checker import Checker
+    from pyflakes.messages import UndefinedLocal, UndefinedName
 
-# --- versions --------------------------------------------------------------------------------------------------------
-
-
-class _Change:
-    """A module and another version of it, to be parsed around what differs. Regions are of bytes."""
-
-    def __init__(self, module: Module, data: bytes) -> None:
-        self._module = module
-        self._data = data
-        self._stops = [span.stop for span in module.spans]
-        head, tail = shared_ends(module.data, data)
-        self._region = Region(head, len(module.data) - tail, head, len(data) - tail)
-
-    def parsed(self) -> Version | Broken | None:
-        """Return the version, or why it does not parse; None where only the whole of it can tell."""
-        if parts := self._apart():
-            return self._version(parts)
-        tries = self._tries(self._region)
-        while True:  # the last of them tells: it ends with a whole line
-            begin, end, member, sure = next(tries)
-            found = self._part(self._region, begin, end, member)
-            if isinstance(found, Part):
-                return self._version([found])
-            if sure and found and found.problem:
-                whole = (begin, end) == (0, len(self._stops))
-                return found if whole or _is_final(found) else None
-
-    def _apart(self) -> list[Part]:
-        """Return what stands around each of several changes, none where one of them does not parse by itself."""
-        regions = self._regions()
-        parts: list[Part] = []
-        for at, region in enumerate(regions, 1):
-            limit = self._spans(regions[at])[0] if at < len(regions) else len(self._stops)
-            done = parts[-1].end if parts else 0
-            tries = (
-                self._part(region, begin, end, member)
-                for begin, end, member, _ in self._tries(region)
-                if done <= begin and end <= limit
-            )
-            part = next((found for found in tries if isinstance(found, Part)), None)
-            if not part:
-                return []
-            parts.append(part)
-        return parts
-
-    def _regions(self) -> list[Region]:
-        """Return the regions that differ, no two in one span; none where that is a single one."""
-        begin, end = self._spans(self._region)
-        regions = list(self._differing()) if end - begin >= _FAR else []
-        return regions if len(regions) > 1 else []
-
-    def _differing(self) -> Iterator[Region]:
-        """Yield regions that differ; a span that is found again soon behind where one begins is its end."""
-        old, new = self._module.data, self._data
-        a, a_stop, b, b_stop = self._region
-        for _ in range(_MOST_REGIONS):
-            place = bisect_left(self._stops, a)
-            for start, stop in pairwise(self._stops[place : place + _NEXT]):
-                found = new.find(old[start:stop], b, min(b + _SOON, b_stop))
-                if stop <= a_stop and found >= 0:
-                    yield Region(a, start, b, found)
-                    break
-            else:
-                break
-            shared, _ = shared_ends(old[start:a_stop], new[found:b_stop])
-            a, b = start + shared, found + shared
-        yield Region(a, a_stop, b, b_stop)
-
-    def _spans(self, region: Region) -> tuple[int, int]:
-        """Return the spans [begin, end) that a region touches."""
-        last = len(self._stops) - 1
-        begin = min(bisect_right(self._stops, region.a_start), last)
-        if region.a_start <= self._module.spans[begin].first:  # what stands before a statement may go on with the last
-            begin = max(0, begin - 1)
-        return begin, max(begin, min(bisect_left(self._stops, region.a_stop), last)) + 1
-
-    def _tries(self, region: Region) -> Iterator[tuple[int, int, bool, bool]]:
-        """Yield which spans to parse: [begin, end), whether in their class, and whether a fault there is one of all.
-
-        It is one of all where a whole statement that did not change stands on both sides.
-        """
-        spans = self._module.spans
-        begin, end = self._spans(region)
-        header, last = spans[begin].header, spans[end - 1].last
-        if header == spans[end - 1].header < begin:
-            yield begin, end, True, False
-            if header < begin - 1 and end <= last:
-                yield begin - 1, end + 1, True, True
-        yield header, last + 1, False, False
-        yield spans[max(0, header - 1)].header, spans[min(last + 1, len(spans) - 1)].last + 1, False, True
-
-    def _part(self, region: Region, begin: int, end: int, member: bool) -> Part | Broken | None:
-        """Return what now stands in these spans; None where it does not end with a line."""
-        start = (self._stops[begin - 1] if begin else 0) + region.b_start - region.a_start
-        stop = self._stops[end - 1] + region.b_stop - region.a_stop
-        text = self._data[start:stop]
-        if end < len(self._stops) and text and not text.endswith(b"\n"):
-            return None
-        indent = self._module.spans[begin].indent.encode() if member else b""
-        found = _parsed_in_pieces(text if begin else text.removeprefix(BOM_UTF8), indent)
-        if isinstance(found, Broken):
-            return _moved_fault(found, self._data.count(b"\n", 0, start))
-        return Part(tuple(found), begin, end, member)
-
-    def _version(self, parts: Sequence[Part]) -> Version:
-        spans, done = self._module.spans, 0
-        said: list[bytes] = []
-        for part in parts:
-            said.extend(chain.from_iterable(span.digests for span in spans[done : part.begin]))
-            for one in part.statements:
-                said.extend([_said(one, b"1")] if part.member else _digests(one))
-            done = part.end
-        said.extend(chain.from_iterable(span.digests for span in spans[done:]))
-        return Version(_joined(said), tuple(parts))
-
-
-def _is_final(broken: Broken) -> bool:
-    """Tell whether no statement after it could mend the fault: only a string goes on over whole statements."""
-    return not any(words in broken.problem for words in ("unterminated triple-quoted", _REFUSED))
+    if STAR in known:
+        return set()
+    body = list(statements)
+    for siblings, inside in members:
+        (wrapper,) = parse_python(f"class _:\n    {' = '.join(sorted({'_', *siblings}))} = None").body
+        wrapper.body.extend(inside)  # type: ignore[attr-defined]
+        body.append(wrapper)
+    try:
+        silence_compiler()  # it parses annotations that are strings
+        checker = Checker(ast.Module(body, []), builtins={*known, *_INJECTED})
+    except RecursionError:
+        return set()
+    told = (one for one in checker.messages if isinstance(one, UndefinedName | UndefinedLocal))
+    return {str(one.message_args[0]) for one in told}

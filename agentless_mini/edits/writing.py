@@ -1,27 +1,196 @@
-"""A change -> an answer that asks for it: the inverse of the parser, for training data and for tests.
+"""Changed files -> a git patch, in the files' own bytes; and -> an answer that asks for them, the parser's inverse.
 
-Edits are as small as they can be: the changed lines, with as many unchanged ones around them as make their place
-unique. What such edits cannot say (other terminators, another byte order mark) is said by removing every line and
-creating the file anew, or, to keep its encoding, by leaving one line without a terminator and replacing that. Each
-file's edits are read and applied here once, so an answer that is returned works.
+The patch is what `git apply` reads: names are quoted as git quotes them, and no index lines, which text does not need.
+
+An answer's edits, for training data and for tests, are as small as they can be: the changed lines, with as many
+unchanged ones around them as make their place unique. What such edits cannot say (other terminators, another byte order
+mark) is said by removing every line and creating the file anew, or, to keep its encoding, by leaving one line without a
+terminator and replacing that. Each file's edits are read and applied here once, so an answer that is returned works.
 """
 
-from collections.abc import Sequence
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, product
 
-from agentless_mini.domain import FileChange, FileKind, Reading, Reason, Rejected, Snapshot, SourceFile
-from agentless_mini.edits.alignment import Region, differing
+from agentless_mini.domain import FileChange, FileKind, Patch, Reading, Reason, Rejected, Snapshot, SourceFile
+from agentless_mini.edits.answer import parse_edits
 from agentless_mini.edits.applying import Tree, apply_edits
+from agentless_mini.edits.forms import Forms
+from agentless_mini.edits.lines import Difference, FileLines, differing, shared_ends, strict_matches
 from agentless_mini.edits.markers import MOST_WIDTH, NO_NEWLINE, WIDTH, marker_width
-from agentless_mini.edits.matching import Lines, strict_matches
-from agentless_mini.edits.parsing import parse_edits
-from agentless_mini.edits.paths import Paths, Said, clean_path
-from agentless_mini.edits.sources import SourceText, content, contents, decode, split_lines, terminator
+from agentless_mini.edits.paths import Lead, Paths, clean_path
+from agentless_mini.edits.sources import content, contents, decode, split_lines, terminator
 
-_CONTEXT = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)
+CONTEXT = 3
+_ESCAPES = {7: r"\a", 8: r"\b", 9: r"\t", 10: r"\n", 11: r"\v", 12: r"\f", 13: r"\r", 34: '\\"', 92: r"\\"}
+_NOTHING = hashlib.sha256().hexdigest()
+_WIDER = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)  # lines of context around a SEARCH that are tried
 _BOM = "\ufeff"
 _STAND_IN = "x"
 _FENCE = "```"
+
+
+def make_patch(changes: Sequence[FileChange], forms: Forms) -> Patch:
+    """Return the patch of at least one changed file, each named once. `forms` is the memory that a tree keeps."""
+    ordered = tuple(sorted(changes, key=lambda change: change.path))
+    diff = b"".join(piece for change in ordered for piece in _file_diff(change))
+    normal = hashlib.sha256()  # of what files say afterwards that say something else than before
+    undefined: set[str] = set()
+    for change in ordered:
+        before = after = "nothing"
+        if change.before is not None:
+            before = forms.of(change.path, change.before).digest
+        if change.after is not None:
+            form = forms.of(change.path, change.after, change.before or b"")
+            after = form.digest
+            undefined.update(form.undefined)
+        if before != after:
+            normal.update(f"{len(change.path)} {change.path} {after}\n".encode("utf-8", "surrogatepass"))
+    return Patch(diff, normal.hexdigest(), tuple(change.path for change in ordered), tuple(sorted(undefined)))
+
+
+def candidate_patch(changes: Sequence[FileChange], forms: Forms) -> Patch | Rejected:
+    """Return the patch of an answer's changes: none where comments, blank lines and formatting are all that changes."""
+    patch = make_patch(changes, forms)
+    if patch.normal != _NOTHING:
+        return patch
+    return Rejected(Reason.NO_EFFECT, f"only comments, blank lines or formatting change in {', '.join(patch.paths)}")
+
+
+# --- the diff, read back -------------------------------------------------------------------------------------------
+
+# No line of a file begins like these: each has a sign before it.
+_FILE = re.compile(rb"^diff --git .*\n", re.MULTILINE)
+_HUNK = re.compile(rb"@@ -(\d+)(?:,(\d+))? ")
+_MODE = re.compile(rb"(new|deleted) file mode (\d+)\n")
+
+
+def changed_files(patch: Patch, entries: Mapping[str, SourceFile]) -> tuple[FileChange, ...]:
+    """Return what a patch makes of the files of its tree, in the order of its paths; `entries` are the tree's.
+
+    Raises `ValueError` where the patch was made for another tree.
+    """
+    _, *diffs = _FILE.split(patch.diff)
+    return tuple(_changed(path, diff, entries.get(path)) for path, diff in zip(patch.paths, diffs, strict=True))
+
+
+def _changed(path: str, diff: bytes, entry: SourceFile | None) -> FileChange:
+    said = _MODE.match(diff)
+    kind, mode = (said[1], said[2].decode()) if said else (b"", "")
+    if (kind == b"new") != (entry is None):
+        raise ValueError(f"the patch is of another tree: {path} is {'' if entry else 'not '}there")
+    before = None if entry is None else entry.data
+    after = b"".join(_patched(_lines(before or b""), _lines(diff), path))
+    return FileChange(path, before, None if kind == b"deleted" else after, entry.mode if entry else mode)
+
+
+def _patched(before: Sequence[bytes], diff: Sequence[bytes], path: str) -> Sequence[bytes]:
+    """Return the lines that the hunks of a file leave."""
+    after: list[bytes] = []
+    at, first = 0, next((number for number, line in enumerate(diff) if _HUNK.match(line)), len(diff))
+    sign = b""
+    for line in diff[first:]:
+        if hunk := _HUNK.match(line):
+            start = int(hunk[1]) - (hunk[2] != b"0")
+            after += before[at:start]
+            at = start
+        elif line.startswith(b"\\"):
+            if sign == b"+":
+                after[-1] = after[-1][:-1]
+        elif line.startswith(b"+"):
+            after.append(line[1:])
+        else:
+            if at >= len(before) or before[at].removesuffix(b"\n") != line[1:-1]:
+                raise ValueError(f"the patch is of another tree: line {at + 1} of {path} is another one")
+            after += before[at : at + 1] if line.startswith(b" ") else []
+            at += 1
+        sign = line[:1]
+    return [*after, *before[at:]]
+
+
+# --- the diff ------------------------------------------------------------------------------------------------------
+
+
+def _file_diff(change: FileChange) -> Iterator[bytes]:
+    old, new = _quoted("a/", change.path), _quoted("b/", change.path)
+    yield b"diff --git %b %b\n" % (old, new)
+    if change.before is None:
+        yield b"new file mode %b\n" % change.mode.encode()
+    if change.after is None:
+        yield b"deleted file mode %b\n" % change.mode.encode()
+    skipped, before, after = _around(change.before or b"", change.after or b"")
+    regions = differing(before, after)
+    if regions:
+        end = b"\t\n" if " " in change.path else b"\n"  # where a name with blanks ends would be unclear
+        yield b"--- %b%b" % ((b"/dev/null", b"\n") if change.before is None else (old, end))
+        yield b"+++ %b%b" % ((b"/dev/null", b"\n") if change.after is None else (new, end))
+        hunk: list[Difference] = []
+        for region in regions:
+            if hunk and region.a_start - hunk[-1].a_stop > 2 * CONTEXT:  # their context would not touch
+                yield from _hunk(hunk, before, after, skipped)
+                hunk = []
+            hunk.append(region)
+        yield from _hunk(hunk, before, after, skipped)
+
+
+def _around(before: bytes, after: bytes) -> tuple[int, list[bytes], list[bytes]]:
+    """Return the lines of both from the context of their first difference to that of their last, and how many before.
+
+    Most of a long file is not even split into lines.
+    """
+    head, tail = shared_ends(before, after)
+    start, stop = head, len(before) - tail
+    for _ in range(CONTEXT + 1):  # the first time to the beginning of the line that differs
+        start = before.rfind(b"\n", 0, max(0, start - 1)) + 1
+    for _ in range(CONTEXT + 1):
+        stop = before.find(b"\n", stop) + 1 or len(before)
+    kept = len(before) - stop
+    return before.count(b"\n", 0, start), _lines(before[start:stop]), _lines(after[start : len(after) - kept])
+
+
+def _hunk(
+    regions: Sequence[Difference], before: Sequence[bytes], after: Sequence[bytes], skipped: int
+) -> Iterator[bytes]:
+    lead = min(CONTEXT, regions[0].a_start)
+    tail = min(CONTEXT, len(before) - regions[-1].a_stop)
+    at, a_stop = regions[0].a_start - lead, regions[-1].a_stop + tail
+    b_start, b_stop = regions[0].b_start - lead, regions[-1].b_stop + tail
+    yield b"@@ -%b +%b @@\n" % (_range(skipped + at, skipped + a_stop), _range(skipped + b_start, skipped + b_stop))
+    for region in (*regions, Difference(a_stop, a_stop, b_stop, b_stop)):
+        yield from (_line(b" ", line) for line in before[at : region.a_start])
+        yield from (_line(b"-", line) for line in before[region.a_start : region.a_stop])
+        yield from (_line(b"+", line) for line in after[region.b_start : region.b_stop])
+        at = region.a_stop
+
+
+def _range(start: int, stop: int) -> bytes:
+    """Return a hunk's range as unified diffs count: from 1, an empty range by the line before it."""
+    count = stop - start
+    return b"%d" % (start + 1) if count == 1 else b"%d,%d" % (start + 1 if count else start, count)
+
+
+def _line(sign: bytes, line: bytes) -> bytes:
+    return sign + line if line.endswith(b"\n") else sign + line + b"\n" + NO_NEWLINE.encode() + b"\n"
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Return the lines with their newlines; only the last may have none."""
+    *whole, rest = data.split(b"\n")
+    lines = [line + b"\n" for line in whole]
+    return [*lines, rest] if rest else lines
+
+
+def _quoted(prefix: str, path: str) -> bytes:
+    """Return the name in double quotes with escapes if it holds anything but plain ASCII, as git writes it."""
+    name = (prefix + path).encode("utf-8", "surrogateescape")
+    if all(0x20 <= byte < 0x7F and byte not in _ESCAPES for byte in name):
+        return name
+    plain = (_ESCAPES.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03o}") for byte in name)
+    return f'"{"".join(plain)}"'.encode()
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
 
 
 def write_answer(changes: Sequence[FileChange]) -> str | Rejected:
@@ -31,10 +200,13 @@ def write_answer(changes: Sequence[FileChange]) -> str | Rejected:
     ENCODING where the format cannot say the new bytes: none but those of UTF-8, of the encoding that the file has, and
     of one that a Python file declares.
     """
-    blocks = [_file_edits(change) for change in changes]
-    refused = [block for block in blocks if isinstance(block, Rejected)]
-    said = "".join(block for block in blocks if isinstance(block, str))
-    return refused[0] if refused else _fenced(said)
+    said: list[str] = []
+    for change in changes:
+        block = _file_edits(change)
+        if isinstance(block, Rejected):
+            return block
+        said.append(block)
+    return _fenced("".join(said))
 
 
 def write_edit(name: str, search: str, replace: str) -> str:
@@ -50,28 +222,21 @@ def _fenced(said: str) -> str:
 
 def _file_edits(change: FileChange) -> str | Rejected:
     """Return the first way to say a change that gives its very bytes."""
-    known = Paths(() if change.before is None else (change.path,))
-    names = [
-        said for said in (change.path, f"`{change.path}`", f"File: `{change.path}`") if _is_read(said, change, known)
-    ]
-    if not names:
-        return Rejected(Reason.BAD_PATH, f"the format cannot name the file {change.path!r}")
-    outcome = Rejected(Reason.ENCODING, f"the format cannot say the new bytes of {change.path}")
+    path = change.path
+    there = () if change.before is None else (path,)  # also where the file is created anew
+    ways = (path, f"`{path}`", f"File: `{path}`") if clean_path(f"`{path}`") == path else ()
+    name = next((said for said in ways if Paths(there).of([Lead(f"### {said}")], True, there, "") == path), "")
+    if not name:
+        return Rejected(Reason.BAD_PATH, f"the format cannot name the file {path!r}")
+    outcome = Rejected(Reason.ENCODING, f"the format cannot say the new bytes of {path}")
     # Wider markers say that lines which look left over are meant.
     for readings, width in product(_ways(change), (WIDTH, WIDTH + 2)):
-        said = "".join(_written(names[0], reading, width) for reading in readings)
+        said = "".join(_written(name, reading, width) for reading in readings)
         result = _applied(said, change)
         if result == change.after:
             return said
         outcome = result if isinstance(result, Rejected) and result.reason is Reason.SYNTAX else outcome
     return outcome
-
-
-def _is_read(said: str, change: FileChange, known: Paths) -> bool:
-    """Tell whether a name is read as the path, also where the file is created, or created anew."""
-    created = () if change.before is None else (change.path,)
-    is_valid = clean_path(f"`{change.path}`") == change.path
-    return is_valid and known.of([Said(f"### {said}")], True, created, "") == change.path
 
 
 def _applied(said: str, change: FileChange) -> bytes | Rejected | None:
@@ -85,15 +250,12 @@ def _applied(said: str, change: FileChange) -> bytes | Rejected | None:
 
 def _written(name: str, reading: Reading, least: int) -> str:
     """Return one edit, its markers of at least that width, and wide enough to tell them from the text."""
-    search, replace = (_with_note(side) for side in (reading.search, reading.replace))
+    sides = (reading.search, reading.replace)
+    search, replace = (side if side.endswith("\n") or not side else f"{side}\n{NO_NEWLINE}\n" for side in sides)
     taken = {marker_width(line) for line in (search + replace).split("\n")}
     width = next((width for width in range(least, MOST_WIDTH) if width not in taken), MOST_WIDTH)
     head, divider, foot = "<" * width + " SEARCH", "=" * width, ">" * width + " REPLACE"
     return f"### {name}\n{head}\n{search}{divider}\n{replace}{foot}\n"
-
-
-def _with_note(side: str) -> str:
-    return side if side.endswith("\n") or not side else f"{side}\n{NO_NEWLINE}\n"
 
 
 # --- the ways to say a change of one file --------------------------------------------------------------------------
@@ -106,22 +268,14 @@ def _ways(change: FileChange) -> list[list[Reading]]:
     removal = [_reading(lines, [])]
     if change.after is None:
         return [removal]
-    new = _in_the_manner_of(old, change.after)
-    creation = _whole("", _created(SourceFile(change.path, change.mode, FileKind.TEXT, change.after)))
+    # What cannot be read as the old bytes are, edits cannot say either.
+    new = change.after.decode(old.encoding, "replace").removeprefix(_BOM if old.bom else "")
+    made = decode(SourceFile(change.path, change.mode, FileKind.TEXT, change.after))
+    creation = _whole("", _BOM + made.text if made.bom else made.text)
     stand_in = f"{_STAND_IN}\n"
     rewriting = [_reading(lines, [stand_in]), Reading(stand_in, _STAND_IN), *_whole(_STAND_IN, new)]
     first = _small_edits(lines, split_lines(new)) if lines else creation
     return [first, removal + creation, rewriting]
-
-
-def _in_the_manner_of(old: SourceText, data: bytes) -> str:
-    """Return the text of new bytes, read as the old ones are; what cannot be read so, edits cannot say either."""
-    return data.decode(old.encoding, "replace").removeprefix(_BOM if old.bom else "")
-
-
-def _created(file: SourceFile) -> str:
-    source = decode(file)
-    return _BOM + source.text if source.bom else source.text
 
 
 def _whole(search: str, text: str) -> list[Reading]:
@@ -135,53 +289,42 @@ def _whole(search: str, text: str) -> list[Reading]:
     return [Reading(search, f"{text.removesuffix(last)}{stand_in}\n"), Reading(f"{stand_in}\n", last)]
 
 
-def _plain(lines: Sequence[str]) -> str:
-    """Return lines as an answer says them: with `\\n`, but for a `\\r\\n` without which their text would be lost."""
-    return "".join(line if _spelled(line) else content(line) + "\n" for line in lines)
-
-
-def _spelled(line: str) -> bool:
-    return content(line).endswith("\r") and terminator(line) == "\r\n"
-
-
 def _small_edits(before: Sequence[str], after: Sequence[str]) -> list[Reading]:
     """Return an edit for each region that differs; regions whose place cannot be made unique are joined.
 
     That ends at the latest with the whole file, whose place is unique. It must have a line.
     """
     waiting = differing(before, after)[::-1]
-    done: list[tuple[Region, Reading]] = []
+    done: list[tuple[Difference, Reading]] = []
     while waiting:
         region = waiting.pop()
-        previous = done[-1][0] if done else Region(0, 0, 0, 0)
+        previous = done[-1][0] if done else Difference(0, 0, 0, 0)
         following = waiting[-1].a_start if waiting else len(before)
-        reading = _unique(before, after, region, (previous, following))
+        reading = _unique(before, after, region, previous, following)
         if reading:
             done.append((region, reading))
         elif waiting:
-            waiting.append(_joined(region, waiting.pop()))
+            waiting.append(Difference(region.a_start, waiting[-1].a_stop, region.b_start, waiting.pop().b_stop))
         else:
-            waiting.append(_joined(done.pop()[0], region))
+            first, _ = done.pop()
+            waiting.append(Difference(first.a_start, region.a_stop, first.b_start, region.b_stop))
     return [reading for _, reading in done]
 
 
-def _joined(first: Region, second: Region) -> Region:
-    return Region(first.a_start, second.a_stop, first.b_start, second.b_stop)
+def _unique(
+    before: Sequence[str], after: Sequence[str], region: Difference, previous: Difference, following: int
+) -> Reading | None:
+    """Return the smallest edit whose SEARCH stands once in the file as the edits before it leave it; None for none.
 
-
-def _unique(before: Sequence[str], after: Sequence[str], region: Region, around: tuple[Region, int]) -> Reading | None:
-    """Return the smallest edit whose SEARCH stands once in the file as the edits before it leave it.
-
-    `around` is the region edited before, and the line where the next begins. None where there is no such edit.
+    `previous` is the region edited before, `following` the line where the next begins.
     """
-    previous, following = around
     current = [*after[: previous.b_stop], *before[previous.a_stop :]]
-    for context in (*_CONTEXT, len(before)):
+    for context in (*_WIDER, len(before)):
         lead = min(context, region.a_start - previous.a_stop)
         tail = min(context, following - region.a_stop)
         search = before[region.a_start - lead : region.a_stop + tail]
         reading = _reading(search, after[region.b_start - lead : region.b_stop + tail])
-        if search and len(strict_matches(reading, Lines(current))) == 1:
+        if search and len(strict_matches(reading, FileLines(current))) == 1:
             return reading
     return None
 
@@ -193,9 +336,10 @@ def _reading(search: Sequence[str], replace: Sequence[str]) -> Reading:
     """
     ends = [side[-1] for side in (search, replace) if side and not terminator(side[-1])]
     is_said = len(ends) == 1 or any(end.endswith("\r") for end in ends)
-    said = _open if is_said else _plain
-    return Reading(said(search), said(replace))
+    return Reading(_text(search, is_said), _text(replace, is_said))
 
 
-def _open(lines: Sequence[str]) -> str:
-    return _plain(lines).removesuffix("\n") if lines and not terminator(lines[-1]) else _plain(lines)
+def _text(lines: Sequence[str], may_be_open: bool) -> str:
+    """Return lines as an answer says them: with `\n`, but for a `\\r\\n` without which their text would be lost."""
+    said = "".join(line if line.endswith("\r\r\n") else content(line) + "\n" for line in lines)
+    return said.removesuffix("\n") if may_be_open and lines and not terminator(lines[-1]) else said

@@ -5,6 +5,7 @@ What is recorded is not paid for again: an instance that is predicted and graded
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,17 @@ from agentless_mini.chain.pipeline import resolve
 from agentless_mini.chain.prompts import Prompts
 from agentless_mini.chain.score import Scoring
 from agentless_mini.chain.session import Session, together
-from agentless_mini.domain import Event, FileKind, Method, Patch, Phase, PhaseStarted, Prediction, StageStarted
+from agentless_mini.domain import (
+    Event,
+    FileKind,
+    Method,
+    Patch,
+    Phase,
+    PhaseStarted,
+    Prediction,
+    Snapshot,
+    StageStarted,
+)
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.errors import (
     AminiError,
@@ -30,8 +41,9 @@ from agentless_mini.errors import (
     StoreBusy,
     StoreError,
 )
-from agentless_mini.evaluation.instances import Instance
-from agentless_mini.evaluation.ports import Grade, Testbed, Testbeds, Tree
+from agentless_mini.evaluation.dataset import Instance
+from agentless_mini.evaluation.ports import Testbed, Testbeds
+from agentless_mini.evaluation.tree import snapshot_check
 from agentless_mini.ports import Watch
 from agentless_mini.record import (
     AttemptRecord,
@@ -54,7 +66,7 @@ IMAGE, CONTEXT = "image", "context"
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class EvalContext:
     """What the attempts of an evaluation share.
 
     `sampler` and `scoring` record in `store` what they are asked. `settings` are those of the chain as text, for the
@@ -71,6 +83,7 @@ class Desk:
     settings: str = "{}"
     versions: str = "{}"
     scoring: Scoring | None = None
+    grade_seconds: int = 1800
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,42 +98,39 @@ class Assignment:
     files: tuple[str, ...] | None = None
 
 
-async def attempt(task: Assignment, desk: Desk, beds: Testbeds, watch: Watch) -> AttemptRecord:
-    """Bring an instance to its end and return how far it came, which the caller records.
+async def attempt(task: Assignment, context: EvalContext, testbeds: Testbeds, watch: Watch) -> AttemptRecord:
+    """Attempt an instance and return how far it came; the caller records that.
 
-    What keeps the whole evaluation from going on is raised: a store that cannot be written, a model server that is
-    gone (`ModelError`, but for a server that fails at this instance), what the user gave and nothing can be done with
-    (`UsageError`), a node that was lost (`NodeLost`: try again). The seconds of earlier attempts count where this one
-    goes on from their prediction.
+    Raises what ends the whole evaluation: a record that cannot be written, a model server that is gone (`ModelError`,
+    but not one that fails at this instance alone), unusable input (`UsageError`); and `NodeLost`, after which the
+    caller tries again. Where an attempt continues from an earlier prediction, the earlier seconds are added.
     """
-    progress = _Progress(watch, _spent(task, desk))
+    store, name = context.store, task.instance.id
+    found = store.evals.attempt(name)
+    progress = _Progress(watch, found.seconds if found is not None and found.run is not None else 0.0)
     try:
-        run = await _brought_to_its_end(task, desk, beds, progress)
-        record = AttemptRecord(task.instance.id, run, AttemptState.DONE)
+        run = await _brought_to_its_end(task, context, testbeds, progress)
+        record = AttemptRecord(name, run, AttemptState.DONE)
     except (NodeLost, StoreError, StoreBusy):
         raise
-    except (EnvironmentFailed, ServerFailed) as error:
-        record = _failed(task, AttemptState.INFRASTRUCTURE, progress, error)
-        # Where its grades alone failed, the prediction stays.
-        record = replace(record, run=desk.store.evals.decided(task.instance.id))
+    except (EnvironmentFailed, ServerFailed) as error:  # where its grades alone failed, the prediction stays
+        stage = IMAGE if isinstance(error, ImageUnavailable) else progress.stage
+        record = AttemptRecord(name, store.evals.decided(name), AttemptState.INFRASTRUCTURE, stage, str(error))
     except (ContextTooSmall, NothingToEdit) as error:  # the chain cannot do it
-        record = _failed(task, AttemptState.FAILED, progress, error)
+        stage = CONTEXT if isinstance(error, ContextTooSmall) else progress.stage
+        record = AttemptRecord(name, None, AttemptState.FAILED, stage, str(error))
     return replace(record, seconds=progress.seconds)
 
 
-def _spent(task: Assignment, desk: Desk) -> float:
-    found = desk.store.evals.attempt(task.instance.id)
-    return found.seconds if found is not None and found.run is not None else 0.0
-
-
 def row_digest(row: str) -> str:
-    """Return the digest of an instance's whole row, which its grades hang on."""
+    """Return the digest of an instance's whole row, which its grades depend on."""
     return hashlib.sha256(row.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def grade_key(row: str, diff: bytes) -> str:
     """Return the identity of a graded patch: of the row's digest and the patch's bytes."""
-    return hashlib.sha256(canonical_json([GRADE_VERSION, row, _digest(diff)]).encode()).hexdigest()
+    key = [GRADE_VERSION, row, hashlib.sha256(diff).hexdigest()]
+    return hashlib.sha256(canonical_json(key).encode()).hexdigest()
 
 
 def wanted_grades(prediction: Prediction, grading: Grading, method: Method) -> tuple[Patch, ...]:
@@ -140,7 +150,7 @@ def wanted_grades(prediction: Prediction, grading: Grading, method: Method) -> t
 
 
 class _Progress:
-    """Passes on what happens, and remembers in which stage and since when: it is told where the attempt fails."""
+    """Passes events on and keeps the current stage and the seconds, for the record of the attempt."""
 
     def __init__(self, watch: Watch, spent: float) -> None:
         self._watch = watch
@@ -160,82 +170,71 @@ class _Progress:
         self._watch(event)
 
 
-def _failed(task: Assignment, state: AttemptState, progress: _Progress, error: AminiError) -> AttemptRecord:
-    stage = {ContextTooSmall: CONTEXT, ImageUnavailable: IMAGE}.get(type(error), progress.stage)
-    return AttemptRecord(task.instance.id, None, state, stage, str(error))
-
-
-async def _brought_to_its_end(task: Assignment, desk: Desk, beds: Testbeds, progress: _Progress) -> RunId:
-    known = _predicted(task, desk)
-    if known is not None and not _owed(known[1], task, desk):
-        return known[0]
-    async with beds.open(task.instance, progress) as bed:
-        run, prediction = known or await _predict(task, desk, bed, progress)
+async def _brought_to_its_end(task: Assignment, context: EvalContext, testbeds: Testbeds, progress: _Progress) -> RunId:
+    run = context.store.evals.decided(task.instance.id)
+    prediction = context.store.runs.trace(run).prediction if run is not None else None
+    if run is not None and prediction is not None and not _owed(prediction, task, context):
+        return run
+    async with testbeds.open(task.instance, progress) as testbed:
+        if run is None or prediction is None:
+            run, prediction = await _predict(task, context, testbed, progress)
         progress(PhaseStarted(Phase.GRADING))
-        await together([_grade(patch, task, desk, bed) for patch in _owed(prediction, task, desk)])
+        await together([_grade(patch, task, context, testbed) for patch in _owed(prediction, task, context)])
     return run
-
-
-def _predicted(task: Assignment, desk: Desk) -> tuple[RunId, Prediction] | None:
-    """Return the run that decided the instance in this evaluation, with what it decided, where there is one."""
-    run = desk.store.evals.decided(task.instance.id)
-    found = desk.store.runs.trace(run).prediction if run is not None else None
-    return None if run is None or found is None else (run, found)
 
 
 # --- the prediction --------------------------------------------------------------------------------------------------
 
 
-async def _predict(task: Assignment, desk: Desk, bed: Testbed, progress: _Progress) -> tuple[RunId, Prediction]:
-    tree = await bed.tree()
-    run = desk.store.runs.begin(_start(task, desk, tree))
-    with _ended(desk.store, run):
-        scoring = traced_scoring(desk.scoring, desk.store, run) if desk.scoring else None
-        session = Session(
-            desk.sampler.of(run),
-            desk.prompts,
-            tree.check,
-            progress,
-            task.instance.id,
-            scoring,
-            derive=recorded_derive(desk.store),
-        )
-        opening = _recorded(bed.opening(tree.snapshot), desk.store, run)
-        chain, notes = _chain(task, desk, tree)
-        prediction = await resolve(task.instance.issue, tree.snapshot, session, chain, opening)
-        prediction = replace(prediction, notes=(*notes, *prediction.notes))
-        desk.store.runs.put_prediction(run, prediction)
-    # Before the grades, which may fail: the prediction is paid for.
-    predicted = AttemptRecord(task.instance.id, run, AttemptState.PREDICTED, seconds=progress.seconds)
-    desk.store.evals.put_attempt(predicted)
-    return run, prediction
-
-
-def _chain(task: Assignment, desk: Desk, tree: Tree) -> tuple[ChainSettings, tuple[str, ...]]:
-    """Return the settings for this tree, and notes on files that were named for it and cannot be shown."""
-    if task.files is None:
-        return desk.chain, ()
-    texts = {file.path for file in tree.snapshot.files if file.kind is FileKind.TEXT and is_sayable(file.path)}
-    files = tuple(path for path in task.files if path in texts)
-    if not files:
-        return desk.chain, ("No file that was named can be shown as text: the model was asked for files.",)
-    less = len(task.files) - len(files)
-    notes = (f"Files that were named and cannot be shown as text were left out: {less}.",) if less else ()
-    return desk.chain.model_copy(update={"files": files}), notes
-
-
-def _start(task: Assignment, desk: Desk, tree: Tree) -> RunStart:
-    return RunStart(
-        model=desk.model,
+async def _predict(
+    task: Assignment, context: EvalContext, testbed: Testbed, progress: _Progress
+) -> tuple[RunId, Prediction]:
+    tree = await testbed.tree()
+    start = RunStart(
+        model=context.model,
         instance=task.instance.id,
         repository=task.instance.repo,
         commit=task.instance.base_commit,
-        tree=tree.snapshot.digest,
+        tree=tree.digest,
         issue=task.instance.issue,
-        command=desk.command,
-        settings=desk.settings,
-        versions=desk.versions,
+        command=context.command,
+        settings=context.settings,
+        versions=context.versions,
     )
+    run = context.store.runs.begin(start)
+    with _ended(context.store, run):
+        scoring = traced_scoring(context.scoring, context.store, run) if context.scoring else None
+        session = Session(
+            context.sampler.of(run),
+            context.prompts,
+            snapshot_check(tree),
+            progress,
+            task.instance.id,
+            scoring,
+            derive=recorded_derive(context.store),
+        )
+        opening = _recorded(testbed.opening(tree), context.store, run)
+        chain, notes = _chain(task, context, tree)
+        prediction = await resolve(task.instance.issue, tree, session, chain, opening)
+        prediction = replace(prediction, notes=(*notes, *prediction.notes))
+        context.store.runs.put_prediction(run, prediction)
+    # Before the grades, which may fail: the prediction is paid for.
+    predicted = AttemptRecord(task.instance.id, run, AttemptState.PREDICTED, seconds=progress.seconds)
+    context.store.evals.put_attempt(predicted)
+    return run, prediction
+
+
+def _chain(task: Assignment, context: EvalContext, tree: Snapshot) -> tuple[ChainSettings, tuple[str, ...]]:
+    """Return the settings for this tree, and notes on files that were named for it and cannot be shown."""
+    if task.files is None:
+        return context.chain, ()
+    texts = {file.path for file in tree.files if file.kind is FileKind.TEXT and is_sayable(file.path)}
+    files = tuple(path for path in task.files if path in texts)
+    if not files:
+        return context.chain, ("No file that was named can be shown as text: the model was asked for files.",)
+    less = len(task.files) - len(files)
+    notes = (f"Files that were named and cannot be shown as text were left out: {less}.",) if less else ()
+    return context.chain.model_copy(update={"files": files}), notes
 
 
 @contextmanager
@@ -268,19 +267,24 @@ def _recorded(opening: Opening | NoBench, store: Store, run: RunId) -> Opening |
 # --- the grades ------------------------------------------------------------------------------------------------------
 
 
-def _owed(prediction: Prediction, task: Assignment, desk: Desk) -> tuple[Patch, ...]:
-    wanted = wanted_grades(prediction, desk.grading, desk.chain.rank)
-    return tuple(patch for patch in wanted if desk.store.evals.get_grade(grade_key(task.row, patch.diff)) is None)
+def _owed(prediction: Prediction, task: Assignment, context: EvalContext) -> tuple[Patch, ...]:
+    """Return what is still to be graded: what never was, and what timed out when its tests were given less time."""
+
+    def is_owed(patch: Patch) -> bool:
+        grade = context.store.evals.get_grade(grade_key(task.row, patch.diff))
+        return grade is None or json.loads(grade.report).get("timeout", context.grade_seconds) < context.grade_seconds
+
+    return tuple(filter(is_owed, wanted_grades(prediction, context.grading, context.chain.rank)))
 
 
-async def _grade(patch: Patch, task: Assignment, desk: Desk, bed: Testbed) -> None:
-    grade: Grade = await bed.grade(patch.diff)
-    desk.store.evals.put_grade(
+async def _grade(patch: Patch, task: Assignment, context: EvalContext, testbed: Testbed) -> None:
+    grade = await testbed.grade(patch.diff)
+    context.store.evals.put_grade(
         GradeRecord(
             key=grade_key(task.row, patch.diff),
             instance=task.instance.id,
             normal=patch.normal,
-            diff=_digest(patch.diff),
+            diff=hashlib.sha256(patch.diff).hexdigest(),
             resolved=grade.resolved,
             applied=grade.applied,
             report=grade.report,
@@ -288,7 +292,3 @@ async def _grade(patch: Patch, task: Assignment, desk: Desk, bed: Testbed) -> No
             seconds=grade.seconds,
         )
     )
-
-
-def _digest(diff: bytes) -> str:
-    return hashlib.sha256(diff).hexdigest()

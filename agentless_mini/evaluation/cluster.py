@@ -1,30 +1,45 @@
 """The testbeds of many machines, as one: each instance goes to a node, which holds its image in testbeds of its own.
 
-The chain, the store and the model's client stay in the driver; boxes, images and grades are on the nodes. A node that
-is lost takes what it was doing with it (`NodeLost`), one that joins is used. `ray_cluster` says how nodes are reached.
+The chain, the record and the model's client stay in the driver; tests, images and grades are on the nodes. A node that
+is lost takes what it was doing with it (`NodeLost`), one that joins is used.
+
+The cluster is one of Ray that is running already: this starts none, installs nothing and sends no code, since every
+machine has the same amini. Ray asks nobody for a password: whoever reaches its ports runs programs on its machines, so
+a cluster belongs on a network that is trusted. The driver must run on one of the machines.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+import itertools
+import logging
+import platform
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TypeVar, TypeVarTuple, cast
 
-from agentless_mini.errors import EnvironmentFailed, NodeLost, printable
-from agentless_mini.evaluation.instances import Instance
-from agentless_mini.evaluation.node import Link, MakeTestbeds, Node
+from agentless_mini import __version__
+from agentless_mini.errors import EnvironmentFailed, NodeLost, boundary, printable
+from agentless_mini.evaluation.dataset import Instance
+from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink, Raised, open_remote
 from agentless_mini.evaluation.ports import Testbed
-from agentless_mini.evaluation.remote import open_remote
+from agentless_mini.installing import install_command
 from agentless_mini.ports import Watch
 from agentless_mini.sandbox.uninterrupted import uninterrupted
 
 LOOK_EVERY = 2.0  # seconds between two looks at who is in the cluster
 WAIT_FOR_NODES = 120.0  # seconds without any usable node after which an evaluation is given up
+MOST_CALLS = 20_000  # under way on one node at once: every job of its testbeds, whether it has a container or waits
+CONNECT_TIMEOUT = 10.0  # seconds
+_QUOTED = 300  # characters of a foreign message
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class ClusterMachine:
     """A machine of a cluster. `name` is for people."""
 
     id: str
@@ -34,11 +49,11 @@ class Machine:
 class Cluster(Protocol):
     """Machines that come and go, and a way to put a `Node` on each."""
 
-    async def machines(self) -> tuple[Machine, ...]:
+    async def machines(self) -> tuple[ClusterMachine, ...]:
         """Return those that are there now. Raises `EnvironmentFailed` where the cluster itself is gone."""
         ...
 
-    async def enlist(self, machine: Machine, make: MakeTestbeds) -> Link:
+    async def enlist(self, machine: ClusterMachine, make: MakeTestbeds) -> NodeLink:
         """Return the way to a new node on a machine, which has been started.
 
         Raises `NodeLost` where the machine is gone meanwhile, and what else is an `EnvironmentFailed` where it cannot
@@ -51,8 +66,8 @@ class Cluster(Protocol):
 class _Member:
     """A node that is used: how many testbeds are open on it, and the images that it has had open."""
 
-    machine: Machine
-    link: Link
+    machine: ClusterMachine
+    link: NodeLink
     open: int = 0
     images: set[str] = field(default_factory=set)
 
@@ -60,17 +75,17 @@ class _Member:
 class ClusterTestbeds:
     """The testbeds of the nodes of a cluster. See `ports.Testbeds`. Use it as an async context manager.
 
-    An instance goes to a node that has had its image, else to the one with the fewest open; `beds` are open on a node
-    at once at most. `tell` is given a sentence when a node joins, is left out or is lost.
+    An instance goes to a node that has had its image, else to the one with the fewest open; `most` are open on a
+    node at once at most. `tell` is given a sentence when a node joins, is left out or is lost.
     """
 
     def __init__(
-        self, cluster: Cluster, make: MakeTestbeds, beds: int, tell: Callable[[str], None] = lambda said: None
+        self, cluster: Cluster, make: MakeTestbeds, most: int, tell: Callable[[str], None] = lambda said: None
     ) -> None:
         """Put the testbeds of `make` on every machine of `cluster`."""
         self._cluster = cluster
         self._make = make
-        self._beds = beds
+        self._most = most
         self._tell = tell
         self._members: dict[str, _Member] = {}
         self._joining: dict[str, asyncio.Task[None]] = {}
@@ -102,7 +117,7 @@ class ClusterTestbeds:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await uninterrupted(asyncio.gather(*map(_finish, self._members.values())))
+        await uninterrupted(asyncio.gather(*(_finish(member.link) for member in self._members.values())))
 
     @asynccontextmanager
     async def open(self, instance: Instance, watch: Watch) -> AsyncIterator[Testbed]:
@@ -125,7 +140,7 @@ class ClusterTestbeds:
     async def _place(self, image: str) -> _Member:
         """Return a node with a place for one more, which is taken."""
         while True:
-            free = [member for member in self._members.values() if member.open < self._beds]
+            free = [member for member in self._members.values() if member.open < self._most]
             if free:
                 best = min(free, key=lambda one: (image not in one.images, one.open, one.machine.name))
                 best.open += 1
@@ -137,7 +152,7 @@ class ClusterTestbeds:
             await self._changed.wait()
 
     async def _watch(self) -> None:
-        """Look who is there, again and again."""
+        """Keep track of the machines that are there."""
         while self._gone is None:
             await asyncio.sleep(LOOK_EVERY)
             try:
@@ -154,34 +169,31 @@ class ClusterTestbeds:
         for name in there.keys() - self._members.keys() - self._joining.keys() - self._left_out.keys():
             self._joining[name] = asyncio.create_task(self._join(there[name]))
 
-    async def _join(self, machine: Machine) -> None:
+    async def _join(self, machine: ClusterMachine) -> None:
         try:
             link = await self._cluster.enlist(machine, self._make)
             self._members[machine.id] = _Member(machine, link)
             self._tell(f"The node {printable(machine.name)} joins the evaluation.")
         except NodeLost:  # it is tried again if it is still there when we look
             pass
-        except EnvironmentFailed as error:
-            self._leave_out(machine, str(error))
         except Exception as error:  # noqa: BLE001 - Ray's own, or of what is sent: the other nodes do not depend on it
             said = printable(f"{type(error).__name__}: {error}")
-            self._leave_out(machine, f"It cannot be started ({said}): see the logs of Ray.")
+            is_ours = isinstance(error, EnvironmentFailed)
+            reason = str(error) if is_ours else f"It cannot be started ({said}): see the logs of Ray."
+            self._left_out[machine.id] = reason
+            self._tell(f"The node {printable(machine.name)} is left out. {reason}")
         finally:
             del self._joining[machine.id]
             self._wake()
 
-    def _leave_out(self, machine: Machine, reason: str) -> None:
-        self._left_out[machine.id] = reason
-        self._tell(f"The node {printable(machine.name)} is left out. {reason}")
-
     def _lose(self, member: _Member) -> None:
         if self._members.get(member.machine.id) is member:
             del self._members[member.machine.id]
-            self._tell(f"The node {printable(member.machine.name)} is lost; what it had open is opened elsewhere.")
+            self._tell(f"The node {printable(member.machine.name)} is lost; its instances move to other nodes.")
             self._wake()
 
     def _wake(self) -> None:
-        """Let all who wait for a place look again."""
+        """Wake all that wait for a place."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -190,6 +202,178 @@ class ClusterTestbeds:
         return EnvironmentFailed(f"No node of the cluster can be used: see `ray status`. {reasons}".strip())
 
 
-async def _finish(member: _Member) -> None:
+async def _finish(link: NodeLink) -> None:
     with suppress(NodeLost):
-        await member.link.call(Node.finish)
+        await link.call(Node.finish)
+
+
+# --- Ray -------------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def ray_cluster(address: str) -> AsyncIterator[Cluster]:
+    """Connect to the cluster at an address (`HOST:PORT`, or `auto`), and leave it at the end.
+
+    What is printed on standard output meanwhile goes to standard error.
+    Raises `EnvironmentFailed` where there is no Ray, no cluster, or one of another version.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        message = f"A cluster needs Ray here and on each node: {install_command('cluster')}."
+        raise EnvironmentFailed(message) from error
+
+    def no_cluster(error: BaseException) -> EnvironmentFailed:
+        return EnvironmentFailed(
+            f"No Ray cluster can be used at {printable(address)} ({_quote(error)}): run `ray start` on this machine as "
+            "well, with the same Ray and Python as on its head."
+        )
+
+    unreachable = (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError, AssertionError)
+    with boundary(dict.fromkeys(unreachable, no_cluster)):
+        # Told at once where nothing listens: Ray tries for a minute and then ends the process.
+        host, colon, port = address.rpartition(":")
+        if colon and port.isdecimal():
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                _, writer = await asyncio.open_connection(host, int(port))
+            writer.close()
+            await writer.wait_closed()
+        # In a thread, where it cannot take over our handling of SIGTERM.
+        await asyncio.to_thread(
+            ray.init, address=address, log_to_driver=False, logging_level=logging.CRITICAL, namespace="amini"
+        )
+    try:
+        # Ray prints about lost nodes on standard output, which is for results, whatever it was told about logs.
+        with redirect_stdout(sys.stderr):
+            yield _RayCluster()
+    finally:
+        await uninterrupted(asyncio.to_thread(ray.shutdown))
+
+
+class _RayCluster:
+    """The cluster that this process is connected to: `Cluster`."""
+
+    async def machines(self) -> tuple[ClusterMachine, ...]:
+        """Return the machines that Ray takes to be alive."""
+        import ray
+
+        def gone(error: BaseException) -> EnvironmentFailed:
+            said = f"The cluster does not answer any more ({_quote(error)})"
+            return EnvironmentFailed(f"{said}: start it, and run this again.")
+
+        with boundary({Exception: gone}):
+            rows: list[dict[str, Any]] = await asyncio.to_thread(ray.nodes)
+        alive = [(f"{row['NodeManagerHostname']} {row['NodeID'][:6]}", row["NodeID"]) for row in rows if row["Alive"]]
+        return tuple(ClusterMachine(node, name) for name, node in sorted(alive))
+
+    async def enlist(self, machine: ClusterMachine, make: MakeTestbeds) -> NodeLink:
+        """Start an actor there, once the machine is known to have the same amini."""
+        import ray
+        from ray.exceptions import RayTaskError
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        def unusable(error: BaseException) -> EnvironmentFailed:
+            last = printable(str(error).strip().rpartition("\n")[2])
+            return EnvironmentFailed(f"The node {printable(machine.name)} cannot be used ({last}): see its logs.")
+
+        remote: Any = ray.remote  # whose overloads know fewer options than it does
+        there = {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(machine.id, soft=False)}
+        with _edge(machine), boundary({RayTaskError: unusable}):
+            found = await remote(max_retries=0, **there)(_facts()).remote()
+            require_same(machine, *found)
+            acting = remote(max_restarts=0, max_task_retries=0, max_concurrency=MOST_CALLS, **there)(Node)
+            link = _RayLink(machine, acting.remote())
+            await link.call(Node.start, make)
+            return link
+
+
+@dataclass(frozen=True, slots=True)
+class _RayLink:
+    """The way to an actor that is a `Node`. It ends when nobody holds it any more, and with this process."""
+
+    machine: ClusterMachine
+    actor: Any
+
+    @property
+    def name(self) -> str:
+        return self.machine.name
+
+    async def call(self, method: "Callable[[Node, *Arguments], Awaitable[Result]]", *arguments: *Arguments) -> Result:
+        number = next(_numbers)
+        answering = asyncio.ensure_future(self._answer(self.actor.do.remote(number, method.__name__, arguments)))
+        try:
+            answer = await asyncio.shield(answering)
+        except asyncio.CancelledError:
+            await uninterrupted(self._stop(number, answering))
+            raise
+        if isinstance(answer, Raised):
+            raise answer.error
+        return cast("Result", answer)
+
+    async def _answer(self, reference: Awaitable[object]) -> object:
+        with _edge(self.machine):
+            return await reference
+
+    async def _stop(self, number: int, answering: asyncio.Future[object]) -> None:
+        await asyncio.gather(self._answer(self.actor.stop.remote(number)), answering, return_exceptions=True)
+
+
+_numbers = itertools.count()
+
+
+def _facts() -> Callable[[], tuple[str, str]]:
+    """Return a function that says what amini and which Python a machine has: sent as code, so that it needs neither."""
+
+    def facts() -> tuple[str, str]:
+        import platform
+
+        try:
+            from agentless_mini import __version__ as version
+        except ImportError:
+            version = ""
+        return version, platform.python_version()
+
+    return facts
+
+
+def require_same(machine: ClusterMachine, version: str, python: str) -> None:
+    """Raise `EnvironmentFailed` where a machine has another amini ("": none) or another minor version of Python."""
+    own = platform.python_version()
+    if version == __version__ and python.rpartition(".")[0] == own.rpartition(".")[0]:
+        return
+    found = f"amini {printable(version)}" if version else "no amini"
+    raise EnvironmentFailed(
+        f"The node {printable(machine.name)} has {found} on Python {printable(python)}, and here it is {__version__} "
+        f"on {own}: install the same there."
+    )
+
+
+def _edge(machine: ClusterMachine) -> AbstractContextManager[None]:
+    """Return the boundary of calls to a machine: what Ray raises where it is gone, or has no room, becomes ours."""
+    from ray import exceptions
+
+    node = f"The node {printable(machine.name)}"
+
+    def lost(error: BaseException) -> NodeLost:
+        return NodeLost(f"{node} is gone ({_quote(error)}): see Ray's logs there.")
+
+    def scarce(error: BaseException) -> EnvironmentFailed:
+        return EnvironmentFailed(f"{node} has too little room for Ray ({_quote(error)}): free some memory or disk.")
+
+    gone = (
+        exceptions.RayActorError,
+        exceptions.NodeDiedError,
+        exceptions.WorkerCrashedError,
+        exceptions.ObjectLostError,
+        exceptions.TaskUnschedulableError,
+        exceptions.ActorUnschedulableError,
+        exceptions.RpcError,
+        exceptions.LocalRayletDiedError,
+    )
+    full = (exceptions.ObjectStoreFullError, exceptions.OutOfDiskError, exceptions.OutOfMemoryError)
+    return boundary({**dict.fromkeys(gone, lost), **dict.fromkeys(full, scarce)})
+
+
+def _quote(error: BaseException) -> str:
+    line = printable(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
+    return line if len(line) <= _QUOTED else line[:_QUOTED] + "..."

@@ -1,52 +1,76 @@
-"""Reads a benchmark's rows and parts each in two: what the chain may know, and the answer.
+"""The instances of a benchmark, each parted in two that never meet: what the chain may know, and the solution.
 
-A row is a mapping with the columns of SWE-bench. Files are read here: parquet, JSON (a list) and JSON lines; names on
-the hub are read by the official package, see `hub`.
+Nothing of the patch, the test patch, the lists of tests, the hints or the evaluation script reaches a prompt or a stage
+that runs tests. A row is a mapping with the columns of SWE-bench. Files are read here: parquet, JSON (a list) and JSON
+lines; names on the hub are read by the official package, see `grading.dataset_rows`.
 """
 
 import hashlib
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agentless_mini.domain import Issue, canonical_json
 from agentless_mini.errors import UsageError, boundary, printable, reason
-from agentless_mini.evaluation.instances import NAME, Answer, Dataset, Instance
 from agentless_mini.installing import install_command
 
 Row = Mapping[str, Any]
 
-NEEDED = ("instance_id", "repo", "base_commit", "problem_statement", "patch")
-_ESCAPE = re.compile(rb"\\([abfnrtv\"\\]|[0-3][0-7]{2})")
-_ESCAPED = {
-    b"a": b"\a",
-    b"b": b"\b",
-    b"f": b"\f",
-    b"n": b"\n",
-    b"r": b"\r",
-    b"t": b"\t",
-    b"v": b"\v",
-    b'"': b'"',
-    b"\\": b"\\",
+SPLITS = {
+    "verified": "SWE-bench/SWE-bench_Verified",
+    "lite": "SWE-bench/SWE-bench_Lite",
+    "full": "SWE-bench/SWE-bench",
+    "multilingual": "SWE-bench/SWE-bench_Multilingual",
 }
+"""The names of `--split`, and those of the hub."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}")
+"""What an instance can be called: its name is one of folders, files and containers."""
+NEEDED = ("instance_id", "repo", "base_commit", "problem_statement", "patch")
 _SEEN = 60
-"""Characters of a wrong id that are told."""
+"""Characters of a wrong id that a message shows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Which instances of a dataset are meant: those with these ids (none: all), of these one shard, of it the first.
+class Instance:
+    """What the chain may know of an instance.
 
-    `shard` is (i, n): the i-th (from 1) of n parts, dealt out like cards. `limit` 0 is no limit.
+    `repo` is `owner/name`, `image` the name of the Docker image that has its tree at /testbed. `created` is the ISO
+    time of the issue, "" where the dataset does not say.
     """
 
-    ids: tuple[str, ...] = ()
-    shard: tuple[int, int] = (1, 1)
-    limit: int = 0
+    id: str
+    repo: str
+    base_commit: str
+    issue: Issue
+    image: str
+    created: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """What only the official harness and the report may see.
+
+    `row` is the dataset's whole row as JSON, `files` the paths that exist before the true fix and that it touches,
+    sorted.
+    """
+
+    row: str = field(repr=False)
+    files: tuple[str, ...] = field(repr=False)
+    difficulty: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Instances in order of id, and their solutions by id. `fingerprint` is the SHA-256 of all rows, in hex."""
+
+    name: str
+    fingerprint: str
+    instances: tuple[Instance, ...]
+    solutions: Mapping[str, Solution] = field(repr=False)
 
 
 def read_dataset(path: Path) -> Dataset:
@@ -71,27 +95,30 @@ def dataset_of(name: str, rows: Iterable[Row]) -> Dataset:
     """
     with boundary({RecursionError: lambda _: UsageError(f"A row of {printable(name)} is nested too deeply: see it.")}):
         parted = sorted((_parted(_plain(row)) for row in rows), key=lambda pair: pair[0].id)
-    instances = tuple(instance for instance, _ in parted)
-    ids = [instance.id for instance in instances]
-    if not ids or len(set(ids)) < len(ids):
+    solutions = {instance.id: solution for instance, solution in parted}
+    if not solutions or len(solutions) < len(parted):
         raise UsageError(f"The dataset {printable(name)} is empty or has an instance twice: check the file.")
-    total = hashlib.sha256("\n".join(answer.row for _, answer in parted).encode("utf-8", "surrogatepass"))
-    return Dataset(name, total.hexdigest(), instances, {one.id: answer for one, answer in parted})
+    total = hashlib.sha256("\n".join(one.row for one in solutions.values()).encode("utf-8", "surrogatepass"))
+    return Dataset(name, total.hexdigest(), tuple(instance for instance, _ in parted), solutions)
 
 
-def selected(dataset: Dataset, selection: Selection) -> tuple[Instance, ...]:
-    """Return the instances that are meant, in order of id. Raises `UsageError` for an id that the dataset lacks."""
-    unknown = sorted(set(selection.ids) - dataset.answers.keys())
+def selected(
+    dataset: Dataset, ids: tuple[str, ...] = (), shard: tuple[int, int] = (1, 1), limit: int = 0
+) -> tuple[Instance, ...]:
+    """Return the instances with these ids (none: all), of these one shard, of it the first `limit` (0: all), by id.
+
+    `shard` is (i, n): the i-th (from 1) of n parts, dealt out like cards. Raises `UsageError` for an unknown id.
+    """
+    unknown = sorted(set(ids) - dataset.solutions.keys())
     if unknown:
         shown = ", ".join(printable(name) for name in unknown[:5])
         raise UsageError(f"The dataset {printable(dataset.name)} has no instance {shown}: check --instances.")
-    wanted: Collection[str] = selection.ids or dataset.answers.keys()
-    which, of = selection.shard
-    meant = tuple(instance for instance in dataset.instances if instance.id in wanted)[which - 1 :: of]
-    return meant[: selection.limit or None]
+    which, of = shard
+    chosen = tuple(one for one in dataset.instances if not ids or one.id in ids)[which - 1 :: of]
+    return chosen[: limit or None]
 
 
-def _parted(row: Row) -> tuple[Instance, Answer]:
+def _parted(row: Row) -> tuple[Instance, Solution]:
     lacking = [name for name in NEEDED if not isinstance(row.get(name), str)]
     if lacking:
         named = _shown(row.get("instance_id", "without a name"))
@@ -107,17 +134,15 @@ def _parted(row: Row) -> tuple[Instance, Answer]:
         repo=row["repo"],
         base_commit=row["base_commit"],
         issue=Issue(text, name),
-        image=str(row.get("image") or _image(name)),
-        version=str(row.get("version") or ""),
+        image=str(row.get("image") or f"swebench/sweb.eval.x86_64.{name.lower().replace('__', '_1776_')}:latest"),
         created=str(row.get("created_at") or ""),
     )
-    answer = Answer(
+    solution = Solution(
         row=canonical_json(row),
-        patch=row["patch"],
         files=_files(name, row["patch"]),
         difficulty=str(row.get("difficulty") or ""),
     )
-    return instance, answer
+    return instance, solution
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a row
@@ -138,35 +163,26 @@ def _shown(name: object) -> str:
     return printable(str(name)[:_SEEN])
 
 
-def _image(name: str) -> str:
-    """Return the name that SWE-bench gives the image of an instance where the row has none."""
-    return f"swebench/sweb.eval.x86_64.{name.lower().replace('__', '_1776_')}:latest"
-
-
 def _files(name: str, patch: str) -> tuple[str, ...]:
     """Return the files that a patch touches and that are there before it, sorted."""
     from unidiff.errors import UnidiffParseError
     from unidiff.patch import PatchSet
 
     try:
-        touched = PatchSet(patch)
-    except UnidiffParseError as error:
+        sources = {_unquoted(file.source_file) for file in PatchSet(patch) if not file.is_added_file}
+    except (UnidiffParseError, ValueError) as error:
         message = f"The patch of {printable(name)} in the dataset cannot be read ({error}): check the file."
         raise UsageError(message) from error
-    sources = {_unquoted(file.source_file).removeprefix("a/") for file in touched if not file.is_added_file}
-    return tuple(sorted(sources))
+    return tuple(sorted(source.removeprefix("a/") for source in sources))
 
 
 def _unquoted(name: str) -> str:
-    """Return the name that git wrote, in double quotes and with escapes where it is no plain ASCII."""
+    """Return the name that git wrote, in double quotes and with C's escapes where it is no plain ASCII."""
     if not (len(name) > 1 and name[0] == name[-1] == '"'):
         return name
-    plain = _ESCAPE.sub(lambda found: _unescaped(found[1]), name[1:-1].encode("utf-8", "surrogatepass"))
-    return plain.decode("utf-8", "surrogateescape")
-
-
-def _unescaped(said: bytes) -> bytes:
-    return _ESCAPED.get(said) or bytes([int(said, 8)])
+    # Python's escapes include those that git writes; a byte that is none stands for itself, as in Latin-1.
+    raw = name[1:-1].encode("utf-8", "surrogatepass").decode("unicode_escape").encode("latin-1")
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -185,7 +201,8 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 def _json_rows(text: str, shown: str) -> Iterator[Row]:
     try:
-        rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in _lines(text)]
+        lines = filter(str.strip, text.split("\n"))
+        rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in lines]
     except (ValueError, RecursionError) as error:
         message = f"The dataset {shown} is neither a JSON list nor JSON lines ({error}): check --dataset."
         raise UsageError(message) from error
@@ -193,7 +210,3 @@ def _json_rows(text: str, shown: str) -> Iterator[Row]:
         if not isinstance(row, dict):
             raise UsageError(f"The dataset {shown} has a row that is no object: check --dataset.")
         yield row
-
-
-def _lines(text: str) -> Iterator[str]:
-    return (line for line in text.split("\n") if line.strip())

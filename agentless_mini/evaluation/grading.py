@@ -1,34 +1,42 @@
-"""Grades patches by the official harness, in processes of their own, and has it write its summary.
+"""Grades patches by the official harness, in processes of their own; has it write its summary, and load datasets.
 
-What is a result and what is a failure is told by `harness`; here is who may run when. Nothing is recorded but what
-swebench writes into its folder.
+`harness` decides what is a result and what a failure; this decides what runs when, and starts, asks and ends the
+processes. Requests and answers are lines of JSON. Nothing is recorded but what swebench writes into its folder.
 """
 
 import asyncio
 import hashlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from agentless_mini.domain.canonical import canonical_json
-from agentless_mini.errors import AminiError, GradingFailed
-from agentless_mini.evaluation.instances import Answer
+from agentless_mini.errors import AminiError, GradingFailed, boundary, printable
+from agentless_mini.evaluation.dataset import Solution
 from agentless_mini.evaluation.ports import Grade
-from agentless_mini.evaluation.predictions import official, slug, text_of
-from agentless_mini.evaluation.worker import HARNESS, Worker, WorkerDied
+from agentless_mini.evaluation.submission import official, slug, text_of
 from agentless_mini.installing import install_command
 from agentless_mini.sandbox.docker import connect, sweep
 from agentless_mini.sandbox.uninterrupted import uninterrupted
 
+HARNESS = (sys.executable, "-X", "utf8", "-P", "-m", "agentless_mini.evaluation.harness")
+LOG = "worker.log"
 TRIES = 2
 SLACK = 900.0
 """Seconds that a grading may take beyond the limit of its tests: for the daemon, which has the image."""
+GRACE = 20.0
+"""Seconds that a process which is asked to end has to remove its container."""
+_LINE = 1 << 30
+"""Bytes of one answer: a dataset has some tens of megabytes, a report less."""
 _VERSION = 1
 _LOGS = Path("logs", "run_evaluation")
 
@@ -46,7 +54,7 @@ class GradingSettings:
     timeout: int = 1800
 
 
-def require_harness() -> str:
+def _require_harness() -> str:
     """Return the version of swebench. Raises `GradingFailed` where it, or the program `docker`, is not installed."""
     try:
         version = metadata.version("swebench")
@@ -57,7 +65,7 @@ def require_harness() -> str:
     return version
 
 
-def sweep_gradings() -> None:
+def _sweep_gradings() -> None:
     """Remove the containers of gradings, and other boxes, whose process is dead. Raises `EnvironmentFailed`."""
     client = connect(1)
     try:
@@ -68,14 +76,14 @@ def sweep_gradings() -> None:
 
 @dataclass(frozen=True, slots=True)
 class HarnessProgram:
-    """What grades: a program that answers as `harness` does, a look at what it needs, and how to clear up after it.
+    """The program that grades, which answers as `harness` does.
 
-    `version` raises `GradingFailed` where the program cannot be run.
+    `version` returns its version and raises `GradingFailed` where it cannot run; `sweep` removes what dead ones left.
     """
 
     command: tuple[str, ...] = HARNESS
-    version: Callable[[], str] = require_harness
-    sweep: Callable[[], None] = sweep_gradings
+    version: Callable[[], str] = _require_harness
+    sweep: Callable[[], None] = _sweep_gradings
 
 
 SWEBENCH = HarnessProgram()
@@ -94,7 +102,7 @@ class Grader:
         self._folder = folder.absolute()
         self._settings = settings
         self._places = asyncio.Semaphore(settings.workers)
-        self._idle: list[Worker] = []
+        self._idle: list[_Worker] = []
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def __aenter__(self) -> Self:
@@ -113,7 +121,7 @@ class Grader:
         """Return the harness's verdict on a patch of the instance that `row` describes, as JSON.
 
         A patch without a byte to apply is not run: the harness counts it as not resolved. Raises `GradingFailed` for
-        what is not the patch's fault. A patch that is not UTF-8 is graded as it is submitted: see `predictions`.
+        what is not the patch's fault. A patch that is not UTF-8 is graded as it is submitted: see `text_of`.
         """
         text = text_of(diff)
         if not text.strip():
@@ -124,23 +132,24 @@ class Grader:
             reply = await self._tried({**request, "timeout": self._settings.timeout})
         return Grade(reply["resolved"], reply["applied"], reply["report"], self._version, reply["seconds"])
 
-    async def summarise(self, answers: Mapping[str, Answer], diffs: Mapping[str, bytes]) -> Path | None:
+    async def summarise(self, solutions: Mapping[str, Solution], diffs: Mapping[str, bytes]) -> Path | None:
         """Let the harness write its summary of what is submitted, by instance id, and return its file.
 
-        There is none where nothing is submitted: the harness cannot do without a prediction.
-
-        Who is in `answers` and not in `diffs` is incomplete to it, an empty patch not resolved, and a patch whose logs
-        are not in the folder an error.
+        There is none where nothing is submitted: the harness needs a prediction. To it, an instance in `solutions` that
+        is not in `diffs` is incomplete, an empty patch is not resolved, a patch whose logs are missing is an error.
         """
         if not diffs:
             return None
         model = slug(self._settings.model)
-        run = hashlib.sha256(canonical_json(sorted(answers)).encode()).hexdigest()[:12]
+        run = hashlib.sha256(canonical_json(sorted(solutions)).encode()).hexdigest()[:12]
         for name, diff in diffs.items():
-            if diff:
-                _link(self.logs(answers[name].row, diff), self._folder / _LOGS / run / model / name)
+            if diff:  # its logs are seen as those of its instance in the run that is summarised
+                logs, summarised = self.logs(solutions[name].row, diff), self._folder / _LOGS / run / model / name
+                summarised.parent.mkdir(parents=True, exist_ok=True)
+                summarised.unlink(missing_ok=True)
+                summarised.symlink_to(Path("..", "..", *logs.parts[-3:]))
         predictions = {name: official(name, model, diff) for name, diff in sorted(diffs.items())}
-        request = {"kind": "summarise", "run": run, "instances": sorted(answers), "predictions": predictions}
+        request = {"kind": "summarise", "run": run, "instances": sorted(solutions), "predictions": predictions}
         reply = await self._tried(request)
         return self._folder / str(reply["file"])
 
@@ -160,25 +169,27 @@ class Grader:
     async def _tried(self, request: dict[str, Any]) -> dict[str, Any]:
         async with self._places:
             for _ in range(TRIES - 1):
-                with suppress(WorkerDied):
+                with suppress(_WorkerDied):
                     return await self._asked(request)
             return await self._asked(request)
 
     async def _asked(self, request: dict[str, Any]) -> dict[str, Any]:
         """Ask a worker that is idle, or a new one. One that did not answer is never asked again."""
-        worker = self._idle.pop() if self._idle else await Worker.start(self._folder, self._program.command)
+        worker = self._idle.pop() if self._idle else await _Worker.start(self._folder, self._program.command)
         try:
             async with asyncio.timeout(self._settings.timeout + SLACK):
                 reply = await worker.ask(request)
         except BaseException as error:
             await uninterrupted(self._end(worker))
             if isinstance(error, TimeoutError):
-                raise GradingFailed("The grading process does not answer: see whether Docker does.") from error
+                raise GradingFailed("The grading process does not answer: check that Docker does.") from error
             raise
         self._idle.append(worker)
-        return told(reply)
+        if "failure" in reply:
+            raise GradingFailed(str(reply["failure"]))
+        return reply
 
-    async def _end(self, worker: Worker) -> None:
+    async def _end(self, worker: "_Worker") -> None:
         await worker.end()
         with suppress(AminiError):  # the next grading, or the next evaluation, tries again
             await asyncio.to_thread(self._program.sweep)
@@ -190,15 +201,93 @@ def run_of(row: str, diff: bytes) -> str:
     return digest.hexdigest()[:24]
 
 
-def told(reply: dict[str, Any]) -> dict[str, Any]:
-    """Return a worker's answer. Raises `GradingFailed` where it is a failure."""
+async def dataset_rows(name: str, folder: Path) -> list[str]:
+    """Return the rows of a dataset's test split, each as JSON, as swebench's own loader gives them.
+
+    `name` is one of the hub, or a file: .parquet, .json or .jsonl. The harness runs and keeps its log in `folder`; the
+    hub's client has a cache of its own. Raises `GradingFailed` where it cannot be loaded.
+    """
+    worker = await _Worker.start(folder, HARNESS)
+    try:
+        reply = await worker.ask({"kind": "rows", "name": name})
+    finally:
+        await uninterrupted(worker.end())
     if "failure" in reply:
-        raise GradingFailed(str(reply["failure"]))
-    return reply
+        raise GradingFailed(
+            f"The dataset {printable(name)} cannot be loaded: {reply['failure']} "
+            "Check the network, or give the dataset's file with --dataset."
+        )
+    return list(reply["rows"])
 
 
-def _link(logs: Path, summarised: Path) -> None:
-    """Let the logs of a patch be seen as those of its instance in the run that is summarised."""
-    summarised.parent.mkdir(parents=True, exist_ok=True)
-    summarised.unlink(missing_ok=True)
-    summarised.symlink_to(Path("..", "..", *logs.parts[-3:]))
+# --- a process of the harness -----------------------------------------------------------------------------------------
+
+
+class _WorkerDied(GradingFailed):
+    """The process ended while it was asked something."""
+
+
+class _Worker:
+    """A process that runs the official harness in `folder`, and answers one request after another.
+
+    It has a session of its own, so that Ctrl-C in a terminal reaches who started it and not it.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, folder: Path) -> None:
+        self._process = process
+        self._folder = folder
+
+    @classmethod
+    async def start(cls, folder: Path, command: tuple[str, ...]) -> "_Worker":
+        """Start a process. What it prints is added to the log in the folder. Raises `GradingFailed`."""
+
+        def refused(error: BaseException) -> GradingFailed:
+            return GradingFailed(f"The grading process cannot be started in {folder}: {error}.")
+
+        with boundary({OSError: refused}), _log(folder) as log:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                limit=_LINE,
+            )
+        return cls(process, folder)
+
+    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send a request and return the answer. Raises `_WorkerDied`."""
+        stdin = self._process.stdin
+        with suppress(ConnectionError):  # the missing answer shows that it died
+            if stdin is not None:
+                stdin.write(json.dumps(request).encode() + b"\n")
+                await stdin.drain()
+        stdout = self._process.stdout
+        line = await stdout.readline() if stdout is not None else b""
+        if not line.endswith(b"\n"):
+            raise _WorkerDied(f"The grading process ended before it answered: see {self._folder / LOG}.")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    async def end(self) -> None:
+        """End it and wait until it is gone, with whatever it runs. It is killed where it does not end in time."""
+        self._signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(GRACE):
+                await self._process.wait()
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+            await self._process.wait()
+        finally:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+
+def _log(folder: Path) -> BinaryIO:
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / LOG).open("ab")

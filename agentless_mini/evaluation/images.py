@@ -1,49 +1,78 @@
-"""Gets the images of instances: found on this machine, or pulled; and removes those that it pulled, when room is short.
+"""The images of instances: found on this machine, or pulled; and removed when room is short, if amini pulled them.
 
-A pull is tried again, and a registry that takes no more requests for a while is waited for, by all pulls together. An
-image that is held is never removed, and neither is one that this did not pull: see `pulled_images`.
+A pull is tried again, and a registry that limits its requests is waited for, by all pulls together. `PulledImages` is
+the record of what was pulled and who holds it, shared by all evaluations on a daemon: only an image that is on it, that
+still has the recorded id and that nobody holds is ever removed.
 """
 
 import asyncio
+import concurrent.futures
+import fcntl
 import shutil
 import threading
+import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import Note
-from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, printable
-from agentless_mini.evaluation.pulled_images import PulledImages
-from agentless_mini.evaluation.pulling import GIB, PATIENT, Limit, Patience, Progress, in_thread
+import pydantic
+
+from agentless_mini.domain import MIB, Note
+from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, boundary, printable
 from agentless_mini.ports import Watch
+from agentless_mini.sandbox import owners
 from agentless_mini.sandbox.images import Image, data_root, find_image, remove_image
-from agentless_mini.sandbox.pulls import Obstacle, PullFailed, Tell, pull_image
+from agentless_mini.sandbox.pulls import Obstacle, PullFailed, pull_image
 from agentless_mini.sandbox.uninterrupted import uninterrupted
 from agentless_mini.settings.run import ImageSettings
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
+GIB = 1024 * MIB
+RECORD = "images.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PullPatience:
+    """Seconds to wait: before each retry, before each retry while the registry limits us, and between two reports.
+
+    A pull that reports no progress for `silent` seconds is given up.
+    """
+
+    again: tuple[float, ...] = (2.0, 10.0, 60.0)
+    limited: tuple[float, ...] = (60.0, 300.0, 900.0, *(1800.0,) * 12)  # Docker Hub counts over six hours
+    told: float = 30.0
+    silent: float = 600.0
+
 
 class Images:
     """The images of a Docker daemon, for one evaluation. All of it is used from one event loop."""
 
     def __init__(
-        self, client: "DockerClient", settings: ImageSettings, pulled: PulledImages, patience: Patience = PATIENT
+        self,
+        client: "DockerClient",
+        settings: ImageSettings,
+        pulled: "PulledImages",
+        patience: PullPatience | None = None,
     ) -> None:
         """Use a client that answers."""
         self._client = client
         self._settings = settings
         self._pulled = pulled
-        self._patience = patience
+        self._patience = patience or PullPatience()
         self._wanted: Counter[str] = Counter()
         self._ours: set[str] = set()
+        """Images on the record that are in use here: they may go when they are released."""
         self._each: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """Held while an image is found, pulled or released."""
         self._pulls = asyncio.Semaphore(settings.pulls)
         self._released = asyncio.Event()
-        self._limit = Limit()
+        self._limited_until = 0.0
+        """When the registry may be asked again, by the clock of the event loop."""
 
     @asynccontextmanager
     async def held(self, name: str, watch: Watch) -> AsyncIterator[Image]:
@@ -62,16 +91,21 @@ class Images:
         await asyncio.to_thread(self._pulled.derive, name, derived)
 
     async def _find(self, name: str) -> Image | None:
-        if await asyncio.to_thread(self._pulled.hold, name):  # first, lest another evaluation remove it meanwhile
+        # First, lest another evaluation remove it meanwhile; to its end, lest it come after the release.
+        holding = asyncio.ensure_future(asyncio.to_thread(self._pulled.hold, name))
+        await uninterrupted(holding)
+        if holding.result():
             self._ours.add(name)
         return await asyncio.to_thread(find_image, self._client, name)
 
     async def _let_go(self, name: str) -> None:
-        if self._wanted[name]:
+        if self._wanted[name]:  # whoever wants it may hold the lock for as long as a pull takes
             return
-        if name in self._ours:
-            self._ours.discard(name)
+        async with self._each[name]:
+            if self._wanted[name]:
+                return
             await asyncio.to_thread(self._pulled.release, name)
+            self._ours.discard(name)
         self._released.set()
         self._released = asyncio.Event()
         keep = self._settings.keep_images
@@ -89,8 +123,11 @@ class Images:
     async def _fetch(self, name: str, watch: Watch) -> Image:
         """Pull an image, again and again where that may help."""
         again, limited = iter(self._patience.again), iter(self._patience.limited)
+        clock = asyncio.get_running_loop().time
+        shown = printable(name)
         while True:
-            await self._limit.over()
+            while (left := self._limited_until - clock()) > 0:  # noqa: ASYNC110 - it may be put off
+                await asyncio.sleep(left)
             async with self._pulls:
                 await self._require_room(name, watch)
                 try:
@@ -99,28 +136,37 @@ class Images:
                     failed = error
                 except EnvironmentFailed as error:  # the daemon broke off
                     failed = PullFailed(name, str(error), Obstacle.OTHER)
-            pause = next(limited if failed.obstacle is Obstacle.LIMITED else again, None)
+            is_limited = failed.obstacle is Obstacle.LIMITED
+            pause = next(limited if is_limited else again, None)
             if pause is None or failed.obstacle in {Obstacle.UNKNOWN, Obstacle.FULL}:
-                raise _unavailable(name, failed)
-            self._say_waiting(failed, pause, (name, watch))
-            await asyncio.sleep(0 if failed.obstacle is Obstacle.LIMITED else pause)
-
-    def _say_waiting(self, failed: PullFailed, pause: float, what: tuple[str, Watch]) -> None:
-        name, watch = what
-        if failed.obstacle is not Obstacle.LIMITED:
-            watch(Note(f"The image {printable(name)} did not come ({failed.reason}): trying again in {pause:g} s."))
-        elif self._limit.extend(pause):
-            watch(
-                Note(
-                    f"The registry takes no more requests for now ({failed.reason}): trying again in "
-                    f"{_duration(pause)}; `docker login` raises the limit."
+                raise ImageUnavailable(
+                    f"The image {shown} is not here and cannot be pulled ({failed.reason}): {_ADVICE[failed.obstacle]}."
                 )
-            )
+            if not is_limited:
+                watch(Note(f"The image {shown} could not be pulled ({failed.reason}): trying again in {pause:g} s."))
+                await asyncio.sleep(pause)
+            elif clock() >= self._limited_until:  # else another pull has said so
+                self._limited_until = clock() + pause
+                told = f"{pause / 60:g} minutes" if pause >= 60 else f"{pause:g} s"
+                watch(
+                    Note(
+                        f"The registry takes no more requests at the moment ({failed.reason}): trying again in {told}; "
+                        "`docker login` raises the limit."
+                    )
+                )
 
     async def _pull(self, name: str, watch: Watch) -> Image:
         watch(Note(f"Pulling the image {printable(name)}."))
-        stopped, progress = threading.Event(), Progress()
-        pulling = in_thread(lambda: self._pull_and_record(name, stopped, progress))
+        stopped, progress = threading.Event(), _PullProgress()
+
+        def pull_and_record() -> Image:
+            image = pull_image(self._client, name, stopped, progress)
+            self._pulled.add(name, image.id)
+            return image
+
+        # On the record before it comes: another evaluation that finds the image must be able to hold it.
+        await uninterrupted(asyncio.to_thread(self._pulled.expect, name))
+        pulling = _in_thread(pull_and_record)
         pause = min(self._patience.told, self._patience.silent)
         try:
             while not (await asyncio.wait([pulling], timeout=pause))[0]:
@@ -134,24 +180,19 @@ class Images:
         self._ours.add(name)
         return image
 
-    def _pull_and_record(self, name: str, stopped: threading.Event, tell: Tell) -> Image:
-        image = pull_image(self._client, name, stopped, tell)
-        self._pulled.add(name, image.id)
-        return image
-
     async def _require_room(self, name: str, watch: Watch) -> None:
-        """Return when there is room for an image. Waits for held ones where that may make some."""
+        """Make room for an image: remove unused ones, then wait for those that are in use here."""
         while await asyncio.to_thread(self._is_short):
             released = self._released
             removed = await asyncio.to_thread(self._pulled.evict, lambda _: not self._is_short(), self._remove)
             if removed:
-                watch(Note(f"Images that were pulled before and are not in use were removed, to make room: {removed}."))
+                watch(Note(f"Removed unused images that amini had pulled, to make room: {removed}."))
             if not await asyncio.to_thread(self._is_short):
                 return
             if not self._ours - {name}:
                 raise ImageUnavailable(
-                    f"The image {printable(name)} is not pulled, for less than {self._settings.min_free_gib:g} GiB are "
-                    "free on Docker's disk: make room (`docker system df` shows what takes it), or lower min_free_gib."
+                    f"The image {printable(name)} is not pulled because less than {self._settings.min_free_gib:g} GiB "
+                    "are free on Docker's disk: make room (see `docker system df`), or lower --min-free."
                 )
             await released.wait()
 
@@ -165,17 +206,163 @@ class Images:
         return False
 
 
-def _unavailable(name: str, failed: PullFailed) -> ImageUnavailable:
-    advice = {
-        Obstacle.LIMITED: "log in with `docker login`, or try later",
-        Obstacle.UNKNOWN: "see that the name is right, or build the image on this machine",
-        Obstacle.FULL: "make room on Docker's disk",
-        Obstacle.OTHER: "see that the registry can be reached, and try again",
-    }[failed.obstacle]
-    return ImageUnavailable(
-        f"The image {printable(name)} is not here and cannot be pulled ({failed.reason}): {advice}."
+_ADVICE = {
+    Obstacle.LIMITED: "log in with `docker login`, or try later",
+    Obstacle.UNKNOWN: "see that the name is right, or build the image on this machine",
+    Obstacle.FULL: "make room on Docker's disk",
+    Obstacle.OTHER: "see that the registry can be reached, and try again",
+}
+
+
+class _PullProgress:
+    """How far a pull has come."""
+
+    def __init__(self) -> None:
+        self._began = self._last = time.monotonic()
+        self._came = self._known = 0
+
+    def __call__(self, came: int, known: int) -> None:
+        """Take note, as `sandboxes.pulls.Tell`."""
+        self._last, self._came, self._known = time.monotonic(), came, known
+
+    def __str__(self) -> str:
+        seconds = time.monotonic() - self._began
+        return f"{self._came / GIB:.1f} of {self._known / GIB:.1f} GiB, {seconds:.0f} s"
+
+    def silence(self) -> float:
+        """Return for how many seconds nothing was heard."""
+        return time.monotonic() - self._last
+
+
+def _in_thread(work: Callable[[], Image]) -> "asyncio.Future[Image]":
+    """Do blocking work in a thread that does not keep this process from ending, as those of asyncio do."""
+    done: concurrent.futures.Future[Image] = concurrent.futures.Future()
+
+    def run() -> None:
+        with suppress(concurrent.futures.InvalidStateError):  # nobody waits any more
+            try:
+                done.set_result(work())
+            except concurrent.futures.InvalidStateError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - it is raised where the work is awaited
+                done.set_exception(error)
+
+    threading.Thread(target=run, name="amini-pull", daemon=True).start()
+    return asyncio.wrap_future(done)
+
+
+# --- the record of pulled images -------------------------------------------------------------------------------------
+
+
+class PulledImage(pydantic.BaseModel):
+    """When an image was last wanted (seconds since 1970), the processes that hold it, and the images made from it.
+
+    `id` is the daemon's, "" until the image has come.
+    """
+
+    id: str = ""
+    used: float = 0.0
+    holders: list[str] = []
+    derived: list[str] = []
+
+
+_Records = dict[str, PulledImage]
+_FORMAT: pydantic.TypeAdapter[_Records] = pydantic.TypeAdapter(_Records)
+
+Remove = Callable[[str, str | None], bool]
+"""Removes the image of a name if it has this id (None: any), and returns whether there is no such image then."""
+
+
+class PulledImages:
+    """The record, one JSON file in a folder of the user's. Its methods wait for its lock, which is held for seconds.
+
+    An image is removed under that lock. A holder that died no longer counts, and a file that cannot be read is taken
+    for an empty one: the images stay then.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Touch nothing yet."""
+        self._folder = folder
+        self._owner = owners.myself()
+
+    def expect(self, name: str) -> None:
+        """Hold an image that is about to be pulled."""
+        with self._locked() as records:
+            self._hold(records.setdefault(name, PulledImage()))
+
+    def add(self, name: str, identity: str) -> None:
+        """Record the daemon's id of an image that was pulled. Who gave up waiting for it no longer holds it."""
+        with self._locked() as records:
+            image = records.setdefault(name, PulledImage())
+            image.id, image.used = identity, time.time()
+
+    def hold(self, name: str) -> bool:
+        """Keep an image from being removed. False where it is not in the record: no one here would remove it."""
+        with self._locked() as records:
+            if name in records:
+                self._hold(records[name])
+            return name in records
+
+    def release(self, name: str) -> None:
+        """Let it be removed again, if it is held."""
+        with self._locked() as records:
+            if name in records and self._owner in records[name].holders:
+                records[name].used = time.time()
+                records[name].holders.remove(self._owner)
+
+    def derive(self, name: str, derived: str) -> None:
+        """Take note of an image that was made from one, and goes with it."""
+        with self._locked() as records:
+            if name in records and derived not in records[name].derived:
+                records[name].derived.append(derived)
+
+    def evict(self, enough: Callable[[int], bool], remove: Remove) -> int:
+        """Remove images that nobody holds, least recently wanted first, until so few are left that it is `enough`.
+
+        Returns how many were removed.
+        """
+        with self._locked() as records:
+            before = len(records)
+            for name in sorted(records, key=lambda name: records[name].used):
+                if enough(len(records)):
+                    break
+                image = records[name]
+                if image.holders:
+                    continue
+                if all(remove(derived, None) for derived in image.derived) and remove(name, image.id):
+                    del records[name]
+            return before - len(records)
+
+    def _hold(self, image: PulledImage) -> None:
+        image.used = time.time()
+        if self._owner not in image.holders:
+            image.holders.append(self._owner)
+
+    @contextmanager
+    def _locked(self) -> Iterator[_Records]:
+        with boundary({OSError: _refused}):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with (self._folder / f"{RECORD}.lock").open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                records = self._read()
+                yield records
+                half = self._folder / f"{RECORD}.half"
+                half.write_bytes(_FORMAT.dump_json(records))
+                half.replace(self._folder / RECORD)
+
+    def _read(self) -> _Records:
+        try:
+            records = _FORMAT.validate_json((self._folder / RECORD).read_bytes())
+        except (FileNotFoundError, pydantic.ValidationError):
+            return {}
+        for image in records.values():
+            image.holders = [holder for holder in image.holders if not owners.is_dead(holder)]
+        # What was expected and never came is forgotten.
+        return {name: image for name, image in records.items() if image.id or image.holders}
+
+
+def _refused(error: BaseException) -> EnvironmentFailed:
+    return EnvironmentFailed(
+        f"The record of pulled images cannot be kept ({printable(str(error))}): make room, or set XDG_STATE_HOME to "
+        "another place."
     )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} s"

@@ -1,40 +1,35 @@
-"""What runs on each machine of a cluster: that machine's own testbeds, held open for a driver elsewhere.
+"""Both ends of a testbed on another machine: `Node` runs there and holds it open, `open_remote` is what a driver sees.
 
-Every method takes and returns what can be sent. A call has a number, by which it can be stopped: what was under way for
-it has been taken down when `stop` returns. How calls travel is the business of `cluster`; nothing is recorded here.
+Every method of a node takes and returns what can be sent. A call has a number, by which it can be stopped: what was
+under way for it has been taken down when `stop` returns. Trees, test runs and grades come back as values, so that what
+records effects wraps the ports here as it wraps local ones. How calls travel is the business of `cluster`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, TypeVarTuple
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.domain import BoxLimits, Event, Harness, Job, JobResult, Place, Snapshot
-from agentless_mini.errors import AminiError
-from agentless_mini.evaluation.instances import Instance
+from agentless_mini.errors import AminiError, NodeLost
+from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.evaluation.ports import Grade, Testbed, Testbeds
+from agentless_mini.ports import Watch
+from agentless_mini.sandbox.uninterrupted import uninterrupted
 
 MakeTestbeds = Callable[[], AbstractAsyncContextManager[Testbeds]]
 """Makes the testbeds of the machine that it is called on. It is sent there: it must be possible to pickle it."""
 
-Held = TypeVar("Held")
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 
 @dataclass(frozen=True, slots=True)
-class SeenTree:
-    """The files of a testbed, and how its tests will run."""
-
-    snapshot: Snapshot
-    harness: Harness | NoBench
-
-
-@dataclass(frozen=True, slots=True)
-class ReadyBench:
-    """What a driver must know of a bench that stays on its node."""
+class _ReadyBench:
+    """What a driver must know of a test environment that stays on its node."""
 
     place: Place
     harness: Harness
@@ -49,12 +44,7 @@ class Raised:
     error: AminiError
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """A call that was stopped."""
-
-
-class Link(Protocol):
+class NodeLink(Protocol):
     """A way to a node. `name` is for people."""
 
     @property
@@ -70,53 +60,20 @@ class Link(Protocol):
         ...
 
 
-class Holding(Generic[Held]):
-    """A context that is held open by a task of its own, because calls that open and close it are different tasks."""
+@dataclass(slots=True)
+class _Held:
+    """A testbed that a driver has open, and the events that it has not heard; None is the last."""
 
-    def __init__(self, context: AbstractAsyncContextManager[Held]) -> None:
-        """Begin to open the context."""
-        self._context = context
-        self._opened: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
-        self._closing = asyncio.Event()
-        self._task = asyncio.create_task(self._hold())
+    events: asyncio.Queue[Event | None] = field(default_factory=asyncio.Queue)
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    testbed: Testbed | None = None
+    opening: Opening | NoBench | None = None
+    bench: Bench | None = None
 
-    async def opened(self) -> Held:
-        """Return what the context gives, or raise what opening it raises. Cancelling it gives the opening up."""
-        either: list[asyncio.Future[Any]] = [self._opened, self._task]
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            raise
-        if not self._opened.done():
-            await self._task
-        return self._opened.result()
-
-    async def close(self) -> None:
-        """Close the context, and raise what closing it raises."""
-        self._closing.set()
-        await self._task
-
-    async def _hold(self) -> None:
-        async with self._context as held:
-            self._opened.set_result(held)
-            await self._closing.wait()
-
-
-class _Bed:
-    """One testbed that a driver has open, and what there is to tell about it; None ends the telling."""
-
-    def __init__(self) -> None:
-        self.telling: asyncio.Queue[Event | None] = asyncio.Queue()
-        self.holding: Holding[Testbed] | None = None
-        self.opening: Opening | NoBench | None = None
-        self.bench: Bench | None = None
-
-    async def testbed(self) -> Testbed:
-        if self.holding is None:
+    def opened(self) -> Testbed:
+        if self.testbed is None:
             raise ValueError("this testbed is not open")
-        return await self.holding.opened()
+        return self.testbed
 
 
 class Node:
@@ -124,21 +81,23 @@ class Node:
 
     def __init__(self) -> None:
         """Do nothing yet."""
-        self._testbeds: Holding[Testbeds] | None = None
-        self._beds: dict[str, _Bed] = {}
+        self._testbeds: Testbeds | None = None
+        self._stack = AsyncExitStack()
+        self._held: dict[str, _Held] = {}
         self._calls: dict[int, asyncio.Task[Any]] = {}
         self._stopped: set[int] = set()
 
     async def do(self, call: int, method: str, arguments: tuple[object, ...]) -> object:
-        """Call a method by its name; return what it returns, `Raised` or `Stopped`."""
-        if call in self._stopped:  # arguments that travel long are overtaken
+        """Call a method by its name; return what it returns, or `Raised`."""
+        stopped = Raised(NodeLost("The node has stopped a call: run the same command again."))
+        if call in self._stopped:  # a stop can overtake arguments that travel long
             self._stopped.discard(call)
-            return Stopped()
+            return stopped
         task = self._calls[call] = asyncio.create_task(getattr(self, method)(*arguments))
         await asyncio.wait([task])
         del self._calls[call]
         if task.cancelled():
-            return Stopped()
+            return stopped
         if isinstance(error := task.exception(), AminiError):
             return Raised(type(error)(*error.args))  # without what caused it, which may not be possible to send
         return task.result()
@@ -153,78 +112,140 @@ class Node:
 
     async def start(self, make: MakeTestbeds) -> None:
         """Make the testbeds. Raises what making them raises."""
-        self._testbeds = Holding(make())
-        await self._testbeds.opened()
+        self._testbeds = await self._stack.enter_async_context(make())
 
     async def finish(self) -> None:
         """Close the testbeds that are still open, and what made them."""
-        for name in tuple(self._beds):
+        for name in tuple(self._held):
             await self.close(name)
-        if self._testbeds is not None:
-            await self._testbeds.close()
+        await self._stack.aclose()
 
-    async def take(self, bed: str) -> None:
-        """Take a name for a testbed that is about to be opened: from now on there may be something to tell of it."""
-        self._beds[bed] = _Bed()
+    async def take(self, name: str) -> None:
+        """Take a name for a testbed that is about to be opened: from now on its events can be heard."""
+        self._held[name] = _Held()
 
-    async def open(self, bed: str, instance: Instance) -> None:
+    async def open(self, name: str, instance: Instance) -> None:
         """Open a testbed under a name that is taken. Raises what the testbeds raise; nothing is open then."""
         if self._testbeds is None:
             raise ValueError("this node has not been started")
-        testbeds = await self._testbeds.opened()
-        own = self._beds[bed]
-        holding = Holding(testbeds.open(instance, own.telling.put_nowait))
-        await holding.opened()
-        own.holding = holding
+        held = self._held[name]
+        held.testbed = await held.stack.enter_async_context(self._testbeds.open(instance, held.events.put_nowait))
 
-    async def hear(self, bed: str) -> tuple[Event, ...]:
-        """Wait until there is something to tell of a testbed and return it; () once it is closed and all is told."""
-        telling = self._beds[bed].telling
-        events = [await telling.get()]
-        while events[-1] is not None and not telling.empty():
-            events.append(telling.get_nowait())
+    async def hear(self, name: str) -> tuple[Event, ...]:
+        """Wait for events of a testbed and return them; () once it is closed and all are told."""
+        waiting = self._held[name].events
+        events = [await waiting.get()]
+        while events[-1] is not None and not waiting.empty():
+            events.append(waiting.get_nowait())
         if events == [None]:
-            del self._beds[bed]
+            del self._held[name]
         elif events[-1] is None:
-            telling.put_nowait(None)
+            waiting.put_nowait(None)
         return tuple(event for event in events if event is not None)
 
-    async def tree(self, bed: str) -> SeenTree:
-        """Return the files of a testbed."""
-        own = self._beds[bed]
-        testbed = await own.testbed()
-        snapshot = (await testbed.tree()).snapshot
-        own.opening = testbed.opening(snapshot)
-        return SeenTree(snapshot, own.opening if isinstance(own.opening, NoBench) else own.opening.harness)
+    async def tree(self, name: str) -> tuple[Snapshot, Harness | NoBench]:
+        """Return the files of a testbed, and how its tests will run."""
+        held = self._held[name]
+        snapshot = await held.opened().tree()
+        held.opening = held.opened().opening(snapshot)
+        return snapshot, held.opening if isinstance(held.opening, NoBench) else held.opening.harness
 
-    async def open_bench(self, bed: str) -> ReadyBench | NoBench:
-        """Make the boxes of a testbed whose tree has been read."""
-        own = self._beds[bed]
-        if own.opening is None or isinstance(own.opening, NoBench):
+    async def open_bench(self, name: str) -> _ReadyBench | NoBench:
+        """Open the test environment of a testbed whose tree has been read."""
+        held = self._held[name]
+        if held.opening is None or isinstance(held.opening, NoBench):
             raise ValueError("the tree of this testbed has not been read, or has no tests")
-        bench = await own.opening.open(own.telling.put_nowait)
+        bench = await held.opening.open(held.events.put_nowait)
         if isinstance(bench, NoBench):
             return bench
-        own.bench = bench
-        return ReadyBench(bench.place, bench.harness, bench.limits, bench.case_seconds)
+        held.bench = bench
+        return _ReadyBench(bench.place, bench.harness, bench.limits, bench.case_seconds)
 
-    async def run(self, bed: str, job: Job) -> JobResult:
-        """Run a job in a box of the bench."""
-        bench = self._beds[bed].bench
+    async def run(self, name: str, job: Job) -> JobResult:
+        """Run a job in the test environment of a testbed."""
+        bench = self._held[name].bench
         if bench is None:
-            raise ValueError("the bench of this testbed has not been opened")
+            raise ValueError("the test environment of this testbed has not been opened")
         return await bench.sandbox.run(job)
 
-    async def grade(self, bed: str, diff: bytes) -> Grade:
+    async def grade(self, name: str, diff: bytes) -> Grade:
         """Let the official harness grade a patch."""
-        return await (await self._beds[bed].testbed()).grade(diff)
+        return await self._held[name].opened().grade(diff)
 
-    async def close(self, bed: str) -> None:
+    async def close(self, name: str) -> None:
         """Close a testbed, if it was opened. Its name is free again once `hear` has said all."""
-        own = self._beds[bed]
-        holding, own.holding = own.holding, None
+        held = self._held[name]
         try:
-            if holding is not None:
-                await holding.close()
+            await held.stack.aclose()
         finally:
-            own.telling.put_nowait(None)
+            held.events.put_nowait(None)
+
+
+# --- the driver's end ------------------------------------------------------------------------------------------------
+
+_numbers = itertools.count()
+
+
+@asynccontextmanager
+async def open_remote(link: NodeLink, instance: Instance, watch: Watch) -> AsyncIterator[Testbed]:
+    """Hold a testbed on the node at the other end. `watch` is told what happens there, while it is held.
+
+    Raises what the node's testbeds raise, and `NodeLost`.
+    """
+    name = f"{instance.id}#{next(_numbers)}"
+
+    async def hear() -> None:
+        while events := await link.call(Node.hear, name):
+            for event in events:
+                watch(event)
+
+    async def close() -> None:
+        """Close it and hear the last of it. A node that is gone has closed what it had."""
+        try:
+            await link.call(Node.close, name)
+            await hearing
+        except NodeLost:
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
+
+    await link.call(Node.take, name)
+    hearing = asyncio.create_task(hear())
+    try:
+        await link.call(Node.open, name, instance)
+        yield _RemoteTestbed(link, name)
+    finally:
+        await uninterrupted(close())
+
+
+class _RemoteTestbed:
+    """A testbed that is held on a node: `ports.Testbed`, and the sandbox of its tests. All may raise `NodeLost`."""
+
+    def __init__(self, link: NodeLink, name: str) -> None:
+        self._link = link
+        self._name = name
+        self._opening: Opening | NoBench | None = None
+
+    async def tree(self) -> Snapshot:
+        snapshot, harness = await self._link.call(Node.tree, self._name)
+
+        async def open_bench(watch: Watch) -> Bench | NoBench:
+            ready = await self._link.call(Node.open_bench, self._name)
+            if isinstance(ready, NoBench):
+                return ready
+            return Bench(self, ready.place, ready.harness, snapshot, watch, ready.limits, ready.case_seconds)
+
+        self._opening = harness if isinstance(harness, NoBench) else Opening(harness, open_bench)
+        return snapshot
+
+    def opening(self, snapshot: Snapshot) -> Opening | NoBench:
+        """Return how tests are run on the node, for the tree that was read from this testbed."""
+        if self._opening is None:
+            raise ValueError(f"read the tree of this testbed first: {snapshot.digest} comes from elsewhere")
+        return self._opening
+
+    async def run(self, job: Job) -> JobResult:
+        """Run a job in a container of the node. When it is cancelled, that is removed before it returns."""
+        return await self._link.call(Node.run, self._name, job)
+
+    async def grade(self, diff: bytes) -> Grade:
+        return await self._link.call(Node.grade, self._name, diff)

@@ -1,7 +1,7 @@
 """What an evaluation needs of a machine that has the images of a benchmark, as Protocols.
 
-Docker on this machine is one adapter, the nodes of a cluster are another. What is paid for through them (boxes, grades)
-is recorded by who calls them.
+Docker on this machine is one adapter, the nodes of a cluster are another. The caller records what is paid for through
+them (test runs and grades).
 """
 
 from contextlib import AbstractAsyncContextManager
@@ -10,16 +10,8 @@ from typing import Protocol
 
 from agentless_mini.chain.bench import NoBench, Opening
 from agentless_mini.domain import Snapshot
-from agentless_mini.evaluation.instances import Instance
-from agentless_mini.ports import PatchCheck, Watch
-
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """The tree that an instance is repaired on, and git's word on whether a patch applies to it."""
-
-    snapshot: Snapshot
-    check: PatchCheck
+from agentless_mini.evaluation.dataset import Instance
+from agentless_mini.ports import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +32,7 @@ class Grade:
 class Testbed(Protocol):
     """The image of one instance, held while it is open. All methods may be called concurrently."""
 
-    async def tree(self) -> Tree:
+    async def tree(self) -> Snapshot:
         """Return the files of /testbed, without any history. Raises `EnvironmentFailed`."""
         ...
 
@@ -60,9 +52,9 @@ class Testbeds(Protocol):
     """Where the images of instances are."""
 
     def open(self, instance: Instance, watch: Watch) -> AbstractAsyncContextManager[Testbed]:
-        """Hold the image of an instance, which is fetched where it is not there. May wait for a place.
+        """Hold the image of an instance, pulling it if it is missing. May wait for capacity.
 
         Raises `ImageUnavailable` and other kinds of `EnvironmentFailed`: failures of the infrastructure, never wrong
-        answers. `NodeLost`, then or at any call while it is open, says that another try will be elsewhere.
+        answers. `NodeLost`, here or from any call while it is open, means that a retry goes to another machine.
         """
         ...

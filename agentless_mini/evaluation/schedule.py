@@ -1,6 +1,6 @@
 """Many instances: which comes next, how many at once, and what is tried again.
 
-The sampling of one overlaps the boxes and grades of others. It knows an instance only as something to be attempted.
+The sampling of one overlaps the tests and gradings of others. This knows an instance only as something to be attempted.
 """
 
 import re
@@ -11,52 +11,50 @@ from statistics import fmean
 from agentless_mini.chain.session import together
 from agentless_mini.errors import EnvironmentFailed, NodeLost, printable
 from agentless_mini.evaluation.attempt import Assignment
-from agentless_mini.evaluation.instances import Instance
+from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.record import AttemptRecord, AttemptState
 
 NODE_TRIES = 3
-"""An instance whose node was lost so often is left: it may be what ends the nodes."""
+"""How often an instance is tried whose node is lost: the instance itself may be what crashes nodes."""
 SICK = 5
-"""After so many failures of the infrastructure on end, each of another instance, nothing more is begun."""
+"""After this many failures of the infrastructure in a row, all for one reason, the evaluation ends."""
 
 Attempting = Callable[[Assignment], Awaitable[AttemptRecord]]
 Told = Callable[[AttemptRecord], None]
 
 
 async def evaluate(tasks: Sequence[Assignment], workers: int, attempting: Attempting, told: Told) -> None:
-    """Attempt all, `workers` at once, those that are expected to take longest first. `told` learns of each end.
+    """Attempt all, `workers` at once, those that are expected to take longest first. `told` is given each record.
 
-    Raises `EnvironmentFailed` where nothing but failures of the infrastructure came for a while, and what
-    `attempting` raises, but for lost nodes. Whatever is raised, all others are cancelled first.
+    Raises `EnvironmentFailed` after `SICK` equal failures in a row, and whatever `attempting` raises except `NodeLost`;
+    all other attempts are cancelled first.
     """
-    line = _Line(tasks)
-    await together([_work(line, attempting, told) for _ in range(min(workers, len(tasks)))])
+    queue = _Queue(tasks)
 
+    async def work() -> None:
+        while (task := queue.next()) is not None:
+            record = await _tried(task, attempting)
+            told(record)
+            queue.learn(task, record)
 
-async def _work(line: "_Line", attempting: Attempting, told: Told) -> None:
-    while (task := line.next()) is not None:
-        record = await _tried(task, attempting)
-        told(record)
-        line.learn(task, record)
+    await together([work() for _ in range(min(workers, len(tasks)))])
 
 
 async def _tried(task: Assignment, attempting: Attempting) -> AttemptRecord:
-    for _ in range(NODE_TRIES - 1):
+    lost = ""
+    for _ in range(NODE_TRIES):
         try:
             return await attempting(task)
-        except NodeLost:
-            continue
-    try:
-        return await attempting(task)
-    except NodeLost as error:
-        return AttemptRecord(task.instance.id, None, AttemptState.INFRASTRUCTURE, "node", str(error))
+        except NodeLost as error:
+            lost = str(error)
+    return AttemptRecord(task.instance.id, None, AttemptState.INFRASTRUCTURE, "node", lost)
 
 
-class _Line:
-    """What is left, by the time it is expected to take.
+class _Queue:
+    """The instances that are left, those that are expected to take longest first.
 
-    That is the mean of its repository so far. A repository of which nothing is known comes first, the longest issue of
-    it, so that soon something is known of all: their costs differ tenfold.
+    Expected is the mean of the repository so far. Repositories without one come first, each with its longest issue,
+    because their costs differ tenfold.
     """
 
     def __init__(self, tasks: Sequence[Assignment]) -> None:
@@ -79,7 +77,7 @@ class _Line:
         return task
 
     def learn(self, task: Assignment, record: AttemptRecord) -> None:
-        """Take in how long an instance took. Raises `EnvironmentFailed` where nothing works any more."""
+        """Take note of how an instance ended. Raises `EnvironmentFailed` after `SICK` equal failures in a row."""
         if record.state is not AttemptState.INFRASTRUCTURE:
             self._reasons.clear()
             self._taken.setdefault(task.instance.repo, []).append(record.seconds)
@@ -93,7 +91,7 @@ class _Line:
 
 
 def _reason(instance: Instance, record: AttemptRecord) -> str:
-    """Return what failed and why, alike for two instances that failed alike: without their own names, and numbers."""
+    """Return the failure without the instance's names and without numbers, so that like failures are equal."""
     image = printable(instance.image)
     text = record.failure
     for name in (image, image.rpartition(":")[0], image.rpartition(":")[0].partition("/")[2], instance.id):

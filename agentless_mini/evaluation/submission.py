@@ -1,4 +1,6 @@
-"""`--submission DIR`: what github.com/SWE-bench/experiments asks for, ready to be put under `evaluation/<split>/`.
+"""What is submitted: the predictions in the official form and, for `--submission DIR`, all that goes with them.
+
+The folder has what github.com/SWE-bench/experiments asks for, ready to be put under `evaluation/<split>/`.
 
     README.md        what was run and what came of it, and the checklist
     metadata.yaml    how the leaderboard shows it; what only a person knows says TO FILL IN
@@ -11,6 +13,7 @@ comments that enclose its results. Nothing is sent anywhere.
 """
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -18,12 +21,50 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentless_mini.errors import GradingFailed, boundary, printable
-from agentless_mini.evaluation.predictions import FILE, slug, write_predictions
 
+FILE = "all_preds.jsonl"
 LOGS = ("patch.diff", "report.json", "test_output.txt", "eval.sh", "run_instance.log")
 BEGIN = "<!-- amini: results -->"
 END = "<!-- amini: end of results -->"
 TO_FILL_IN = "TO FILL IN"
+
+
+def slug(model: str) -> str:
+    """Return a model's name as a submission has it: one that can also name a folder and part of a container."""
+    kept = re.sub(r"[^A-Za-z0-9_.+-]+", "-", model.replace("/", "__")).strip("-.")
+    return kept[:100] or "model"
+
+
+def official(instance: str, model: str, diff: bytes) -> dict[str, str]:
+    """Return a prediction as swebench reads it."""
+    return {"instance_id": instance, "model_name_or_path": slug(model), "model_patch": text_of(diff)}
+
+
+def text_of(diff: bytes) -> str:
+    """Return a patch as text, which is all that swebench takes.
+
+    Bytes that are no UTF-8 become U+FFFD: where they are in a line that the patch needs to find, it does not apply.
+    """
+    return diff.decode(errors="replace")
+
+
+def write_predictions(path: Path, model: str, diffs: Mapping[str, bytes]) -> None:
+    """Write what is submitted by instance id, in their order, over what was there; whole or not at all.
+
+    An empty patch stands for an instance without one. Raises `GradingFailed`.
+    """
+    lines = [json.dumps(official(name, model, diff)) + "\n" for name, diff in sorted(diffs.items())]
+
+    def refused(error: BaseException) -> GradingFailed:
+        return GradingFailed(f"The predictions cannot be written to {path}: {error}.")
+
+    fresh = path.with_name(f".{path.name}.new")
+    with boundary({OSError: refused}):
+        fresh.write_text("".join(lines), encoding="ascii")
+        fresh.replace(path)
+
+
+# --- the submission --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +96,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a submission lacks: predictions, their grades, and of the logs of these some file."""
+    """The instances that lack a prediction, a grade, or some file of the logs."""
 
     missing: tuple[str, ...]
     ungraded: tuple[str, ...]
@@ -67,7 +108,8 @@ def write_submission(
 ) -> Written:
     """Write a submission of the instances in `parts`, by id. Raises `GradingFailed` where it cannot be written.
 
-    `trajectories` gives (instance id, Markdown), one at a time.
+    `trajectories` gives (instance id, Markdown), one at a time. What an earlier submission of the split had of other
+    instances is removed.
     """
 
     def refused(error: BaseException) -> GradingFailed:
@@ -76,21 +118,23 @@ def write_submission(
     with boundary({OSError: refused}):
         folder.mkdir(parents=True, exist_ok=True)
         write_predictions(folder / FILE, facts.model, {name: part.diff for name, part in parts.items()})
+        for name in facts.repos.keys() | parts.keys():
+            shutil.rmtree(folder / "logs" / name, ignore_errors=True)
+            (folder / "trajs" / f"{name}.md").unlink(missing_ok=True)
         lacking = [name for name, part in sorted(parts.items()) if not _copy_logs(part, folder / "logs" / name)]
         for name, text in trajectories:
             _write(folder / "trajs" / f"{name}.md", text, "backslashreplace")
         if not (folder / "metadata.yaml").exists():
-            _write(folder / "metadata.yaml", metadata(facts))
+            _write(folder / "metadata.yaml", _metadata(facts))
         readme = folder / "README.md"
         before = readme.read_bytes().decode("utf-8", "surrogateescape") if readme.exists() else _readme(facts)
-        _write(readme, _renewed(before, results(facts, parts)), "surrogateescape")
+        _write(readme, _renewed(before, _results(facts, parts)), "surrogateescape")
     return Written(tuple(sorted(facts.repos.keys() - parts.keys())), _ungraded(parts), tuple(lacking))
 
 
-def metadata(facts: SubmissionFacts) -> str:
+def _metadata(facts: SubmissionFacts) -> str:
     """Return metadata.yaml. Its values are JSON strings, which are YAML too."""
     blank = json.dumps(TO_FILL_IN)
-    attempts = "1" if facts.attempts == 1 else "2+"
     return f"""\
 info:
   name: {json.dumps(f"agentless-mini + {facts.model}")}
@@ -107,50 +151,40 @@ tags:
   os_model: {blank}
   os_system: true
   system:
-    attempts: {json.dumps(attempts)}
+    attempts: {json.dumps("1" if facts.attempts == 1 else "2+")}
 """
 
 
-def results(facts: SubmissionFacts, parts: Mapping[str, Submitted]) -> str:
+def _results(facts: SubmissionFacts, parts: Mapping[str, Submitted]) -> str:
     """Return the part of the README that follows from the evaluation."""
-    total = len(facts.repos)
+
+    def share(count: int, of: int) -> str:
+        return f"{100 * count / of:.2f}%" if of else "none"
+
+    total, ungraded = len(facts.repos), len(_ungraded(parts))
     resolved = Counter(facts.repos[name] for name, part in parts.items() if part.resolved)
     lines = [
-        f"Resolved {resolved.total()} of {total} instances ({_share(resolved.total(), total)}); "
+        f"Resolved {resolved.total()} of {total} instances ({share(resolved.total(), total)}); "
         f"{len(parts)} have a prediction, {sum(not part.diff for part in parts.values())} of them an empty one.",
         "",
-        *(
-            f"* {printable(repo)}: {resolved[repo]}/{size} ({_share(resolved[repo], size)})"
-            for repo, size in _sizes(facts)
-        ),
-        "",
-        *_warnings(facts, parts),
-        "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(facts.versions.items())) + ".",
     ]
+    for repo, size in sorted(Counter(facts.repos.values()).items()):
+        lines.append(f"* {printable(repo)}: {resolved[repo]}/{size} ({share(resolved[repo], size)})")
+    lines.append("")
+    if facts.oracle_files:
+        lines += ["**Not eligible: the model was told which files the true fix changes (--oracle-files).**", ""]
+    if len(parts) < total:
+        lines += [f"**Not complete: {total - len(parts)} instances have no prediction.**", ""]
+    if ungraded:
+        lines += [f"**Not complete: {ungraded} predictions are not graded, and not counted as resolved.**", ""]
+    lines.append(
+        "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(facts.versions.items())) + "."
+    )
     return "\n".join(lines)
-
-
-def _sizes(facts: SubmissionFacts) -> list[tuple[str, int]]:
-    return sorted(Counter(facts.repos.values()).items())
-
-
-def _share(count: int, total: int) -> str:
-    return f"{100 * count / total:.2f}%" if total else "none"
 
 
 def _ungraded(parts: Mapping[str, Submitted]) -> tuple[str, ...]:
     return tuple(sorted(name for name, part in parts.items() if part.resolved is None))
-
-
-def _warnings(facts: SubmissionFacts, parts: Mapping[str, Submitted]) -> list[str]:
-    told, total = [], len(facts.repos)
-    if facts.oracle_files:
-        told.append("**Not eligible: the model was told which files the true fix changes (--oracle-files).**")
-    if len(parts) < total:
-        told.append(f"**Not complete: {total - len(parts)} instances have no prediction.**")
-    if ungraded := _ungraded(parts):
-        told.append(f"**Not complete: {len(ungraded)} predictions are not graded, and not counted as resolved.**")
-    return [line for warning in told for line in (warning, "")]
 
 
 def _readme(facts: SubmissionFacts) -> str:
@@ -196,7 +230,6 @@ def _renewed(readme: str, told: str) -> str:
 
 def _copy_logs(part: Submitted, target: Path) -> bool:
     """Copy what the harness wrote of a prediction, and tell whether all of it was there. An empty one has no logs."""
-    shutil.rmtree(target, ignore_errors=True)
     if not part.diff:
         return True
     found = [name for name in LOGS if (part.logs / name).is_file()]

@@ -1,35 +1,54 @@
-"""Testbeds on this machine's Docker: all instances share its boxes.
+"""Testbeds on this machine's Docker: images of instances that are held, and how tests are run in them.
 
-An instance's image is held while its testbed is open. Its tree is copied out once, when it is asked for; the boxes take
-theirs from the image itself, so that what was built in it is there. The rows that the official harness needs go to the
+All testbeds share one sandbox. The containers of tests start from the image itself, so that what was built in it is
+there. The rows that the official harness needs go to the
 grader alone.
+
+An image has its Pythons in the way that SWE-bench lays them out, and what its evaluation scripts call, which is not
+pytest everywhere: where it is missing it is installed in a derived image. Nothing that a container says is believed but
+variables of a bounded number and size, which hold in other containers of the same image alone.
 """
 
 import asyncio
+import hashlib
 import itertools
 import os
+import re
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from agentless_mini.chain.bench import Bench, NoBench, Opening
-from agentless_mini.domain import Note, Phase, PhaseStarted, Runner, Snapshot
-from agentless_mini.environment.index import find_index
-from agentless_mini.errors import BuildFailed, GradingFailed, printable
-from agentless_mini.evaluation.conda import Activated, activated
-from agentless_mini.evaluation.copied_tree import copy_tree
-from agentless_mini.evaluation.derived import Deriver
-from agentless_mini.evaluation.images import Images
-from agentless_mini.evaluation.instances import Answer, Instance
-from agentless_mini.evaluation.ports import Grade, Tree
-from agentless_mini.evaluation.pulled_images import PulledImages
-from agentless_mini.ports import Watch
+from agentless_mini.domain import (
+    MIB,
+    BoxLimits,
+    BoxUser,
+    Environment,
+    ImageTree,
+    Job,
+    JobResult,
+    Note,
+    Phase,
+    PhaseStarted,
+    Place,
+    Runner,
+    Snapshot,
+    Step,
+    StepResult,
+)
+from agentless_mini.domain.canonical import canonical_json
+from agentless_mini.environment.index import CERTIFICATES, Index, find_index
+from agentless_mini.errors import BuildFailed, EnvironmentFailed, GradingFailed, printable
+from agentless_mini.evaluation.dataset import Instance, Solution
+from agentless_mini.evaluation.images import Images, PulledImages
+from agentless_mini.evaluation.ports import Grade, Testbeds
+from agentless_mini.evaluation.tree import FOLDER, read_tree
+from agentless_mini.ports import Sandbox, Watch
 from agentless_mini.sandbox.docker import DockerSandbox, capacity, connect
-from agentless_mini.sandbox.images import Image, daemon_name
-from agentless_mini.sandbox.scratch import Scratch
+from agentless_mini.sandbox.images import Image, Making, daemon_name, find_image
 from agentless_mini.sandbox.uninterrupted import uninterrupted
 from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from agentless_mini.testing import harness_of
@@ -37,12 +56,16 @@ from agentless_mini.testing import harness_of
 if TYPE_CHECKING:
     from docker import DockerClient
 
-
 PULLED = "images"
 """The folder with the records of pulled images, one for each daemon, in that for records."""
+ACTIVATE = "source /opt/miniconda3/bin/activate && conda activate testbed"
+PYTHONS = ("/opt/miniconda3/bin/python", "python3", "/opt/miniconda3/envs/testbed/bin/python")
+"""What can start the program that runs in a container: the tests' own Python comes last, for it may be too old."""
+REPOSITORY = "amini-testbed"
+"""The name of derived images; the tag says what went into one."""
 
 
-class Grader(Protocol):
+class GradesPatches(Protocol):
     """Who grades: the official harness, in processes of its own."""
 
     async def grade(self, row: str, diff: bytes) -> Grade:
@@ -51,8 +74,8 @@ class Grader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class YardSettings:
-    """How the testbeds of this machine are kept. `state` is the user's folder for records.
+class HostSettings:
+    """How the testbeds of a machine are kept. `state` is the user's folder for records.
 
     `variables` are the user's, which tell where packages are found.
     """
@@ -63,90 +86,100 @@ class YardSettings:
     variables: Mapping[str, str] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Yard:
-    """What all testbeds share."""
-
-    client: "DockerClient"
-    sandbox: DockerSandbox
-    images: Images
-    deriver: Deriver
-    settings: SandboxSettings
-    grader: Grader
-    users: Counter[str] = field(default_factory=Counter)
-    """How many testbeds have started boxes from an image, by its id."""
-
-
 @asynccontextmanager
 async def open_testbeds(
-    settings: YardSettings, answers: Mapping[str, Answer], grader: Grader
-) -> AsyncIterator["DockerTestbeds"]:
+    settings: HostSettings, solutions: Mapping[str, Solution], grader: GradesPatches
+) -> AsyncIterator[Testbeds]:
     """Give the testbeds of this machine. Containers that dead runs left are removed first, and none is left at the end.
 
     Raises `EnvironmentFailed` where no Docker daemon answers.
     """
-    limits = settings.sandbox.limits()
     async with AsyncExitStack() as stack:
         client = await asyncio.to_thread(connect, settings.sandbox.boxes or os.cpu_count() or 1)
         stack.callback(client.close)
-        room = await asyncio.to_thread(capacity, client, limits)
+        room = await asyncio.to_thread(capacity, client, settings.sandbox.limits())
         sandbox = DockerSandbox(client, {}, settings.sandbox.boxes or room)
         stack.push_async_callback(sandbox.aclose)
         await sandbox.sweep()
-        pulled = PulledImages(settings.state / PULLED / await asyncio.to_thread(daemon_name, client))
-        images = Images(client, settings.images, pulled)
-        deriver = Deriver(client, sandbox, find_index(settings.variables))
-        yield DockerTestbeds(_Yard(client, sandbox, images, deriver, settings.sandbox, grader), answers)
+        record = PulledImages(settings.state / PULLED / await asyncio.to_thread(daemon_name, client))
+        images = Images(client, settings.images, record)
+        yield _DockerTestbeds(client, sandbox, images, settings, solutions, grader)
 
 
-class DockerTestbeds:
+class _DockerTestbeds:
     """`ports.Testbeds` on one Docker daemon: see `open_testbeds`."""
 
-    def __init__(self, yard: _Yard, answers: Mapping[str, Answer]) -> None:
-        """Keep what is shared; `answers` are for grading alone."""
-        self._yard = yard
-        self._answers = answers
+    def __init__(
+        self,
+        client: "DockerClient",
+        sandbox: DockerSandbox,
+        images: Images,
+        settings: HostSettings,
+        solutions: Mapping[str, Solution],
+        grader: GradesPatches,
+    ) -> None:
+        """Keep what all testbeds share; `solutions` are for grading alone."""
+        self.client = client
+        self.sandbox = sandbox
+        self.images = images
+        self.settings = settings.sandbox
+        self.grader = grader
+        self.users: Counter[str] = Counter()
+        """How many testbeds have started containers from an image, by its id."""
+        self._solutions = solutions
+        self._index = find_index(settings.variables)
+        self._deriving = asyncio.Lock()
 
     @asynccontextmanager
-    async def open(self, instance: Instance, watch: Watch) -> AsyncIterator["DockerTestbed"]:
-        """Hold the image of an instance, as `ports.Testbeds` says."""
-        async with self._yard.images.held(instance.image, watch) as image:
-            answer = self._answers.get(instance.id)
-            bed = DockerTestbed(self._yard, instance, image, answer.row if answer else "")
+    async def open(self, instance: Instance, watch: Watch) -> AsyncIterator["_DockerTestbed"]:
+        async with self.images.held(instance.image, watch) as image:
+            solution = self._solutions.get(instance.id)
+            testbed = _DockerTestbed(self, instance, image, solution.row if solution else "")
             try:
-                yield bed
+                yield testbed
             finally:
-                await uninterrupted(bed.aclose())
+                await uninterrupted(testbed.aclose())
+
+    async def with_pytest(self, base: Image, python: str, day: str) -> tuple[str, str]:
+        """Return the name and the id of the image with the pytest of a day in it. `python` starts containers there.
+
+        It is built once however many ask for it, with the network and the user's package index, and kept by the daemon.
+        Raises `BuildFailed` where pytest cannot be installed, and `EnvironmentFailed`.
+        """
+        wanted = wanted_pytest(day)
+        name = f"{REPOSITORY}:{hashlib.sha256(canonical_json(['1', base.id, wanted]).encode()).hexdigest()[:32]}"
+        async with self._deriving:
+            found = await asyncio.to_thread(find_image, self.client, name)
+            if found is not None:
+                return name, found.id
+            job = _installing(self._index, Environment(base.id, python, BoxUser.ROOT), wanted)
+            made = await self.sandbox.build(job, Making(name, base.path or _PATH, _is_installed))
+        if made.image:
+            return name, made.image
+        reason = printable(made.result.refusal[:200]) or _last_line(made.result.steps[0])
+        raise BuildFailed(
+            f"pytest could not be installed in the image ({reason}): see that a package index can be reached, or "
+            "install it in the image."
+        )
 
 
-class DockerTestbed:
+class _DockerTestbed:
     """One image that is held: `ports.Testbed`."""
 
-    def __init__(self, yard: _Yard, instance: Instance, image: Image, row: str) -> None:
-        """Start nothing. `row` is "" where nothing is to be graded."""
-        self._yard = yard
+    def __init__(self, shared: _DockerTestbeds, instance: Instance, image: Image, row: str) -> None:
+        self._shared = shared
         self._instance = instance
         self._image = image
         self._row = row
-        self._scratch = Scratch()
         self._used: set[str] = set()
-        self._tree: Tree | None = None
-        self._copying = asyncio.Lock()
-        self._copies = itertools.count()
 
-    async def tree(self) -> Tree:
-        """Return the files of /testbed; they are copied once, and not kept in memory once patches are graded."""
-        async with self._copying:
-            if self._tree is None:
-                top = self._scratch.file(f"tree{next(self._copies)}")
-                instance, image, client = self._instance, self._image.id, self._yard.client
-                self._tree = await asyncio.to_thread(lambda: copy_tree(client, image, instance, top))
-            return self._tree
+    async def tree(self) -> Snapshot:
+        return await asyncio.to_thread(read_tree, self._shared.client, self._image.id, self._instance)
 
     def opening(self, snapshot: Snapshot) -> Opening | NoBench:
-        """Return how the tests are run. Where the image lacks pytest, one is derived from it when the bench opens."""
-        harness = harness_of(snapshot, self._yard.settings.test_command)
-        settings = self._yard.settings
+        """Return how the tests are run. Where the image lacks pytest, one is derived from it when they are opened."""
+        settings, sandbox = self._shared.settings, self._shared.sandbox
+        harness = harness_of(snapshot, settings.test_command)
 
         async def open_bench(watch: Watch) -> Bench | NoBench:
             watch(PhaseStarted(Phase.ENVIRONMENT))
@@ -154,53 +187,140 @@ class DockerTestbed:
                 ready = await self._ready(harness.runner, watch)
             except BuildFailed as error:
                 return NoBench(str(error))
-            own = ready.harness(harness)
-            return Bench(
-                self._yard.sandbox, ready.place, own, snapshot, watch, settings.limits(), settings.case_seconds
-            )
+            place = Place(ready.environment, ImageTree(FOLDER))
+            own = replace(harness, variables=ready.variables)
+            return Bench(sandbox, place, own, snapshot, watch, settings.limits(), settings.case_seconds)
 
         return Opening(harness, open_bench)
 
     async def grade(self, diff: bytes) -> Grade:
-        """Let the official harness grade a patch."""
         if not self._row:
             raise GradingFailed(f"There is no row of {printable(self._instance.id)} to grade by: see the dataset.")
-        self._tree = None  # many wait here for the grader, and a tree has tens of megabytes
-        return await self._yard.grader.grade(self._row, diff)
+        return await self._shared.grader.grade(self._row, diff)
 
     async def aclose(self) -> None:
-        """Remove the copies of the tree."""
+        """Let go what the sandbox keeps of images that no other testbed uses."""
         for image in self._used:
-            self._yard.users[image] -= 1
-            if not self._yard.users[image]:
-                await self._yard.sandbox.forget(image)
-        await asyncio.to_thread(self._scratch.close)
+            self._shared.users[image] -= 1
+            if not self._shared.users[image]:
+                await self._shared.sandbox.forget(image)
 
-    async def _ready(self, runner: Runner, watch: Watch) -> Activated:
+    async def _ready(self, runner: Runner, watch: Watch) -> "_Activated":
         """Return how tests are run in the image. Raises `BuildFailed` where they cannot be started."""
-        yard = self._yard
         found = await self._activated(self._image.id, runner)
-        if not found.problem:
-            return found
-        if runner is not Runner.PYTEST:
-            raise _unstartable(self._instance, found.problem)
-        watch(Note(f"The image of {printable(self._instance.id)} has no pytest: it is installed in a copy of it."))
-        name, derived = await yard.deriver.with_pytest(self._image, found.environment.python, self._instance.created)
-        await yard.images.note_derived(self._instance.image, name)
-        found = await self._activated(derived, runner)
+        name = printable(self._instance.id)
+        if found.problem and runner is Runner.PYTEST:
+            watch(Note(f"The image of {name} has no pytest: it is installed in a copy of it."))
+            python, day = found.environment.python, self._instance.created
+            derived, identity = await self._shared.with_pytest(self._image, python, day)
+            await self._shared.images.note_derived(self._instance.image, derived)
+            found = await self._activated(identity, runner)
         if found.problem:
-            raise _unstartable(self._instance, found.problem)
+            raise BuildFailed(
+                f"The tests of {name} cannot be started in its image ({found.problem}): the vote decides; --test-cmd "
+                "may name another way."
+            )
         return found
 
-    async def _activated(self, image: str, runner: Runner) -> Activated:
+    async def _activated(self, image: str, runner: Runner) -> "_Activated":
         if image not in self._used:
             self._used.add(image)
-            self._yard.users[image] += 1
-        return await activated(self._yard.sandbox, image, runner, self._yard.settings.limits())
+            self._shared.users[image] += 1
+        return await _activate(self._shared.sandbox, image, runner, self._shared.settings.limits())
 
 
-def _unstartable(instance: Instance, problem: str) -> BuildFailed:
-    return BuildFailed(
-        f"The tests of {printable(instance.id)} cannot be started in its image ({problem}): the vote decides; "
-        "--test-cmd may name another way."
+# --- how tests are started in an image -------------------------------------------------------------------------------
+
+_BEFORE, _AFTER = ".amini-box/before", ".amini-box/after"
+_SHOW = f"mkdir -p .amini-box && env -0 > {_BEFORE} && {ACTIVATE} && env -0 > {_AFTER}"
+_SECONDS = 120.0
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OWN = frozenset({"_", "PWD", "OLDPWD", "SHLVL", "PS1", "PYTHONPATH"})
+_MOST, _LONGEST = 100, 8192
+"""The most variables that are taken over, and the most characters of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Activated:
+    """An image whose containers start: how, and the variables of the tests' environment.
+
+    `problem` says why the tests do not start there, "" where they do.
+    """
+
+    environment: Environment
+    variables: tuple[tuple[str, str], ...]
+    problem: str = ""
+
+
+async def _activate(sandbox: Sandbox, image: str, runner: Runner, limits: BoxLimits) -> _Activated:
+    """Return how tests are run in an image, by the first way in which a box starts and its environment is found.
+
+    Raises `EnvironmentFailed` where there is none.
+    """
+    starting = {Runner.PYTEST: "python -m pytest --version", Runner.COMMAND: ":"}.get(runner, "python -c ''")
+    steps = (
+        Step(("bash", "-c", _SHOW), seconds=_SECONDS, results=(_BEFORE, _AFTER)),
+        Step(("bash", "-c", f"{ACTIVATE} && {starting}"), seconds=_SECONDS),
     )
+    failures = []
+    for user, python in itertools.product((BoxUser.NOBODY, BoxUser.ROOT), PYTHONS):
+        environment = Environment(image, python, user)
+        try:
+            result = await sandbox.run(Job(environment, ImageTree(FOLDER), (), steps, limits))
+        except EnvironmentFailed as error:
+            failures.append(str(error))
+            continue
+        shown = None if result.refusal else _variables(result.steps[0])
+        if shown is not None:
+            return _Activated(environment, shown, "" if result.steps[1].succeeded else _last_line(result.steps[1]))
+        failures.append(result.refusal or _last_line(result.steps[0]))
+    raise EnvironmentFailed(
+        f"The environment in the image cannot be activated ({failures[0]}): see that "
+        f"`{ACTIVATE}` works in it, as in the images of SWE-bench."
+    )
+
+
+def _variables(step: StepResult) -> tuple[tuple[str, str], ...] | None:
+    """Return what the activation set, sorted by name; None where it failed."""
+    if not step.succeeded or len(step.results) != 2:
+        return None
+    before, after = (dict(_read(file.data)) for file in step.results)
+    return tuple(sorted(pair for pair in after.items() if before.get(pair[0]) != pair[1])[:_MOST])
+
+
+def _read(data: bytes) -> Iterator[tuple[str, str]]:
+    for entry in data.decode("utf-8", "replace").split("\0"):
+        name, _, value = entry.partition("=")
+        if _NAME.fullmatch(name) and name not in _OWN and len(value) <= _LONGEST:
+            yield name, value
+
+
+def _last_line(step: StepResult) -> str:
+    lines = [line.strip() for line in step.output.text().splitlines() if line.strip()]
+    return printable(lines[-1][:200]) if lines else f"it ended with {step.status}"
+
+
+# When new major versions of pytest came. A project is written for the one of its time, and 7 is the oldest that works
+# with all of Python 3.7 to 3.12.
+_MAJORS = (("2024-01-27", "pytest<8"), ("2025-11-08", "pytest<9"))
+_BUNDLE = ".amini-build/certificates.pem"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def wanted_pytest(day: str) -> str:
+    """Return which pytest is installed for a tree of that day (ISO form), as pip has it; "" is taken for long ago."""
+    return next((wanted for came, wanted in _MAJORS if day < came), "pytest")
+
+
+def _installing(index: Index, environment: Environment, wanted: str) -> Job:
+    variables = {**dict(index.variables()), "PIP_ROOT_USER_ACTION": "ignore", "PIP_NO_CACHE_DIR": "1"}
+    if index.certificates:
+        variables |= dict.fromkeys(CERTIFICATES, f"{FOLDER}/{_BUNDLE}")
+    command = ("bash", "-c", f"{ACTIVATE} && python -m pip install '{wanted}'")
+    step = Step(command, seconds=600.0, variables=tuple(sorted(variables.items())))
+    limits = BoxLimits(memory=4096 * MIB, pids=1024, disk=2048 * MIB, seconds=605.0)
+    return Job(environment, ImageTree(FOLDER), index.placed(_BUNDLE), (step,), limits)
+
+
+def _is_installed(result: JobResult) -> bool:
+    return not result.refusal and result.steps[0].succeeded

@@ -103,9 +103,12 @@ class EvalLog:
         )
 
     def put_grade(self, grade: GradeRecord) -> None:
-        """Record what the official harness said of a patch. A grade that is there stays as it is."""
+        """Record what the official harness said of a patch. A grade that is there stays, unless its tests timed out."""
         self._database.write(
-            "INSERT INTO grades VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO grades VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
+            " resolved = excluded.resolved, applied = excluded.applied, report = excluded.report,"
+            " version = excluded.version, seconds = excluded.seconds"
+            " WHERE json_extract(grades.report, '$.timeout') IS NOT NULL",
             (*astuple(grade), time.time()),
         )
 

@@ -13,7 +13,7 @@ from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Excerpt, Issue, Message, Role, Runner, ShownFile
 from agentless_mini.errors import UsageError
 
-FOLDER = Path(__file__).parent.parent / "prompts"
+FOLDER = Path(__file__).parents[2] / "prompts"
 ISSUE = Issue("It {{ 7 * 7 }} breaks {% raise %}")
 
 

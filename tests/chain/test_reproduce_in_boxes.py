@@ -9,7 +9,7 @@ from agentless_mini.chain.given import confirm, given_cases
 from agentless_mini.chain.reproduce import reproduce
 from agentless_mini.chain.written_tests import Shelf, read_test
 from agentless_mini.domain import Case, Completion, Finish, GeneratedCase, Harness, Issue, Reason, Rejected, Runner
-from agentless_mini.edits.paths import Names
+from agentless_mini.edits.paths import TakenNames
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap
 from agentless_mini.settings.run import GivenSettings, ReproduceSettings
@@ -71,7 +71,7 @@ def boxes(tmp_path: Path) -> Boxes:
 
 
 def drafts(bench: Bench, codes: dict[str, str]) -> dict[str, Case | Rejected]:
-    shelf = Shelf("tests", Names.of(bench.snapshot), bench.harness.runner)
+    shelf = Shelf("tests", TakenNames.of(bench.snapshot), bench.harness.runner)
     answers = [Completion(number, f"```python\n{code}```", Finish.STOP) for number, code in enumerate(codes.values())]
     read = [GeneratedCase("r", one.index, one.index, read_test(one, shelf)) for one in answers]
     assert all(isinstance(one.outcome, Case) for one in read), read

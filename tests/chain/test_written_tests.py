@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from agentless_mini.chain.written_tests import MOST_FENCES, Shelf, holds_test, read_test
 from agentless_mini.domain import Case, Completion, FileKind, Finish, Origin, Reason, Rejected, Runner, Snapshot
 from agentless_mini.domain import SourceFile as File
-from agentless_mini.edits.paths import Names
+from agentless_mini.edits.paths import TakenNames
 
 TEST = "from shop import total\n\n\ndef test_total():\n    assert total([1, 2]) == 3\n"
 TEST_CASE = (
     "import unittest\n\n\nclass Totals(unittest.TestCase):\n    def test_it(self):\n        self.assertTrue(False)\n"
 )
-SHELF = Shelf("tests", Names(["tests/test_cart.py"]), Runner.PYTEST)
+SHELF = Shelf("tests", TakenNames(["tests/test_cart.py"]), Runner.PYTEST)
 
 
 def answer(text: str, finish: Finish = Finish.STOP) -> Completion:
@@ -151,13 +151,13 @@ def test_a_file_that_does_not_parse_holds_no_test() -> None:
 def test_a_name_that_the_tree_has_is_not_taken() -> None:
     first = case(fenced(TEST))
     taken = Snapshot("x", "", "", (File(first.path, "100644", FileKind.TEXT),), ("tests/build/",))
-    second = case(fenced(TEST), replace(SHELF, taken=Names.of(taken)))
+    second = case(fenced(TEST), replace(SHELF, taken=TakenNames.of(taken)))
     assert second.path.startswith(first.path.removesuffix(".py"))
     assert second.path != first.path
 
 
 def test_a_folder_that_cannot_hold_a_file_is_told() -> None:
-    read = read_test(answer(fenced(TEST)), replace(SHELF, taken=Names(["tests"])))
+    read = read_test(answer(fenced(TEST)), replace(SHELF, taken=TakenNames(["tests"])))
     assert isinstance(read, Rejected)
     assert read.reason is Reason.BAD_PATH
 

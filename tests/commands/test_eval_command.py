@@ -10,7 +10,7 @@ from agentless_mini.commands.evaluate import evaluate
 from agentless_mini.commands.models import Machine
 from tests.commands.running import Home, one_sentence
 from tests.evaluation.bugs import rows
-from tests.evaluation.faked import SCRIPT, bedding, evaluation
+from tests.evaluation.faked import SCRIPT, evaluation, open_scripted
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
 
@@ -30,7 +30,7 @@ def dataset(home: Home) -> str:
         (("--dataset", "{d}", "--instances", "acme__shop-9"), 2, "has no instance acme__shop-9"),
         (("--dataset", "{d}", "--shard", "3/2"), 2, "3/2 is not one of N parts"),
         (("--dataset", "{d}", "--stages", "dance"), 2, "There is no stage dance"),
-        (("--dataset", "{d}", "--sandbox", "local"), 2, "Docker images"),
+        (("--dataset", "{d}", "--sandbox", "local"), 2, "run in Docker"),
         (("--dataset", "{d}", "--grade", "twice"), 2, "--grade"),
         (("--dataset", "{d}", "--base-url", "http://127.0.0.1:9/v1"), 3, "http://127.0.0.1:9/v1"),
     ],
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an evaluation of three instances that has come to its end."""
     top = tmp_path_factory.mktemp("evaluation")
     with ScriptedServer(ServedModel(script=SCRIPT)) as server:
-        assert evaluate(evaluation(top / "run", server.url, 3, 5), Machine(top, top, {}), bedding) == 0
+        assert evaluate(evaluation(top / "run", server.url, 3, 5), Machine(top, top, {}), open_scripted) == 0
     return top / "run"
 
 

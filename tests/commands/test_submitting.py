@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.commands.evaluate import Beds, Evaluation, evaluate
+from agentless_mini.commands.evaluate import Evaluation, Opened, evaluate
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.submitting import submit
 from agentless_mini.ports import Watch
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import EvaluationSettings, EvolveSettings, Grading
 from tests.evaluation.bugs import resolves, tree
-from tests.evaluation.faked import SCRIPT, bedding, evaluation
+from tests.evaluation.faked import SCRIPT, evaluation, open_scripted
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
 from tests.fakes.testbeds import ScriptedTestbeds
@@ -24,7 +24,7 @@ def submitted(folder: Path, **settings: object) -> str:
     with ScriptedServer(ServedModel(script=SCRIPT)) as server:
         plain = evaluation(folder / "e", server.url, 2, 1)
         of: Evaluation = replace(plain, config=Config.model_validate({**dict(plain.config), **settings}))
-        evaluate(of, Machine(folder, folder, {}), bedding)
+        evaluate(of, Machine(folder, folder, {}), open_scripted)
     submit(of, "verified", folder / "s")
     return (folder / "s" / "README.md").read_text(encoding="utf-8")
 
@@ -48,8 +48,8 @@ def test_the_samples_of_all_rounds_are_attempts(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_without_a_prediction_has_a_submission_that_says_so(tmp_path: Path) -> None:
-    async def nowhere(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Beds:
-        return Beds(ScriptedTestbeds(tree, resolves, missing=frozenset({"acme/1:latest", "acme/2:latest"})))
+    async def nowhere(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
+        return Opened(ScriptedTestbeds(tree, resolves, missing=frozenset({"acme/1:latest", "acme/2:latest"})))
 
     with ScriptedServer(ServedModel(script=SCRIPT)) as server:
         of = evaluation(tmp_path / "e", server.url, 2, 1)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from agentless_mini.domain import FileChange, Patch, Reason, Rejected
 from agentless_mini.edits import Forms, candidate_patch, make_patch
-from agentless_mini.edits.languages import LANGUAGES, Parsed, Unread, language_of, parsed
-from agentless_mini.edits.statements import Broken, Module, Version, module_of, statements_of, version_of
+from agentless_mini.edits.forms import LANGUAGES, Parsed, Unread, language_of, parsed
+from agentless_mini.edits.statements import Broken, CodePiece, Module, module_of
 from tests.edits.edit_cases import edit, fenced, read
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
@@ -144,41 +144,37 @@ def versions(modules: list[bytes], number: int) -> Iterator[tuple[bytes, bytes]]
         yield data, altered(data, dice)
 
 
-def check_whole(data: bytes) -> None:
-    """Compare the statements of a file, parsed piece by piece, with those that one call of the parser gives."""
-    told = statements_of(data)
+def whole_digest(data: bytes) -> str | None:
+    """Return the digest of a file, parsed by one call; None of one that does not parse."""
     try:
-        wanted = ast.parse(data).body
+        return Module(data, True, (CodePiece.of(data, ast.parse(data).body),), {}).digest
     except (SyntaxError, ValueError):
-        assert isinstance(told, Broken), data
-        return
-    assert not isinstance(told, Broken), (data, told)
-    assert ast.dump(ast.Module(told, [])) == ast.dump(ast.Module(wanted, [])), data
-    assert list(lines(told)) == list(lines(wanted)), data
+        return None
 
 
-def lines(statements: list[ast.stmt]) -> Iterator[tuple[int, int | None]]:
-    for one in statements:
-        yield one.lineno, one.end_lineno
-        yield from ((node.lineno, node.end_lineno) for node in getattr(one, "decorator_list", ()))
-        yield from lines(one.body) if isinstance(one, ast.ClassDef) else ()
+def told(module: Module, data: bytes) -> Module | Broken:
+    """Return a version of a module; from its pieces and of all of it parsed the digest is the same."""
+    version, alone = module_of(data, module), module_of(data)
+    digests = [None if isinstance(one, Broken) else one.digest for one in (version, alone)]
+    assert digests == [whole_digest(data)] * 2, (module.data, data)
+    return version
+
+
+def module(data: bytes) -> Module:
+    found = module_of(data)
+    assert isinstance(found, Module)
+    return found
 
 
 def check_versions(modules: list[bytes], number: int) -> None:
     """Compare a version as it is told from its module with the whole of it parsed; many must be told from parts."""
     parts = broken = 0
-    known: dict[bytes, Module | Broken] = {}
+    known = {data: module_of(data) for data in [*modules, *(data.replace(b"\n", b"\r\n") for data in modules)]}
     for before, after in versions(modules, number):
-        module = known.setdefault(before, module_of(before)) if before in known else module_of(before)
-        known[before] = module
-        if isinstance(module, Module):
-            check_whole(after)
-            version, whole = version_of(module, after), module_of(after)
-            told, wanted = (None if isinstance(one, Broken) else one.digest for one in (version, whole))
-            assert told == wanted, (before, after)
-            parts += not isinstance(version, Broken) and sum(one.end - one.begin for one in version.parts) < len(
-                module.spans
-            )
+        base = known[before]
+        if isinstance(base, Module):
+            version = told(base, after)
+            parts += isinstance(version, Module) and len(version.parsed) < len(version.pieces)
             broken += isinstance(version, Broken)
     assert parts > number / 20
     assert broken > number / 5
@@ -195,34 +191,19 @@ FAR = b"".join(
 )
 
 
-def whole_digest(data: bytes) -> str | None:
-    """Return the digest of a file that is not told from another, None of one that does not parse."""
-    check_whole(data)
-    whole = module_of(data)
-    return whole.digest if isinstance(whole, Module) else None
-
-
-def told(before: bytes, after: bytes) -> Version | Broken:
-    module = module_of(before)
-    assert isinstance(module, Module)
-    version = version_of(module, after)
-    assert (None if isinstance(version, Broken) else version.digest) == whole_digest(after), (before, after)
-    return version
-
-
 def test_several_changes_are_told_each_by_itself() -> None:
     after = FAR.replace(b"x = 2\n", b"x = 3\n    z = 4\n").replace(b"return 5\n", b"pass\n").replace(b"A8:", b"A8(A1):")
-    version = told(FAR, after)
-    assert isinstance(version, Version)
-    assert sum(len(part.statements) for part in version.parts) < 10
-    assert len(version.parts) == 3
+    version = told(module(FAR), after)
+    assert isinstance(version, Module)
+    assert sum(map(len, version.parsed.values())) < 10
+    assert len(version.parsed) == 4
 
 
-def test_the_last_of_a_hundred_edits_are_told_together() -> None:
+def test_of_many_edits_only_what_they_touch_is_parsed() -> None:
     before = b"".join(b"x%d = 1\n\ny%d = 1\n\nz%d = 1\n\n" % (at, at, at) for at in range(90))
-    version = told(before, re.sub(rb"(x\d+) = 1", rb"\1 = 2", before))
-    assert isinstance(version, Version)
-    assert 10 < len(version.parts) < 90
+    version = told(module(before), re.sub(rb"(x\d+) = 1", rb"\1 = 2", before))
+    assert isinstance(version, Module)
+    assert len(version.parsed) == 90
 
 
 @pytest.mark.parametrize(("opens", "closes"), [('"""', '"""'), ("(", ")"), ("[", "]"), ("'''\n", "'''"), ("{", "}")])
@@ -231,19 +212,19 @@ def test_what_one_change_opens_another_may_close(opens: str, closes: str) -> Non
         before = "".join(f"x{at}{end}" for at in range(9))
         after = before.replace("x2", f"x2; y = {opens}x2").replace("x7", f"x7{closes}; x7")
         for version in (after, after.replace("x4", "x4 + 1"), after.replace(closes, "")):
-            told(before.encode(), version.encode())
+            told(module(before.encode()), version.encode())
 
 
 def test_many_changes_to_a_module_are_told_as_if_all_of_it_were_parsed() -> None:
-    dice, apart = random.Random(3), 0  # noqa: S311 - not for secrets
+    dice, apart, far = random.Random(3), 0, module(FAR)  # noqa: S311 - not for secrets
     for _ in range(500):
         lines = FAR.splitlines(keepends=True)
         for _ in range(dice.choice([2, 3, 6])):
             at = dice.randrange(len(lines))
             new = dice.choice([*JUNK, *["    z = 1\n", "z = 1\n", ""] * 9]).encode()
             lines[at] = dice.choice([lines[at] + new, new + lines[at], new])
-        version = told(FAR, b"".join(lines))
-        apart += isinstance(version, Version) and len(version.parts) > 1
+        version = told(far, b"".join(lines))
+        apart += isinstance(version, Module) and len(version.parsed) > 1
     assert apart > 30
 
 
@@ -257,8 +238,8 @@ def test_the_statements_of_hostile_text_are_found_in_seconds(end: str) -> None:
     begun = time.process_time()
     for line in HOSTILE_LINES:
         text = line * (40_000 // len(line))
-        statements_of(f"{text}{end}".encode())
-        statements_of(f"class A:\n {text}{end}".replace("\n", "\n ").encode())
+        module_of(f"{text}{end}".encode())
+        module_of(f"class A:\n {text}{end}".replace("\n", "\n ").encode())
     assert time.process_time() - begun < 10
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agentless_mini.domain import FileChange, FileKind, SourceFile
 from agentless_mini.edits import Forms, changed_files, make_patch
-from agentless_mini.edits.alignment import Region, differing, partners
+from agentless_mini.edits.lines import Difference, differing, partners
 from tests.edits.edit_cases import git_applied
 from tests.gitrepo import git
 
@@ -126,7 +126,7 @@ def test_git_makes_the_very_bytes_of_any_change(
 # --- the alignment ---------------------------------------------------------------------------------------------------
 
 
-def rebuilt(a: Sequence[str], b: Sequence[str], regions: Sequence[Region]) -> list[str]:
+def rebuilt(a: Sequence[str], b: Sequence[str], regions: Sequence[Difference]) -> list[str]:
     lines: list[str] = []
     at = 0
     for region in regions:
@@ -148,7 +148,7 @@ def test_the_regions_turn_one_side_into_the_other_and_never_touch(a: list[str], 
 
 
 def test_lines_moved_past_each_other_keep_the_longest_run() -> None:
-    assert differing("abcdef", "efabcd") == [Region(0, 0, 0, 2), Region(4, 6, 6, 6)]
+    assert differing("abcdef", "efabcd") == [Difference(0, 0, 0, 2), Difference(4, 6, 6, 6)]
 
 
 def test_a_large_file_is_compared_in_no_time() -> None:
@@ -164,7 +164,7 @@ def test_a_large_file_is_compared_in_no_time() -> None:
 
 
 def test_small_files_without_unique_lines_are_compared_by_difflib() -> None:
-    assert differing("xxyy", "yyxx") == [Region(0, 0, 0, 2), Region(2, 4, 4, 4)]
+    assert differing("xxyy", "yyxx") == [Difference(0, 0, 0, 2), Difference(2, 4, 4, 4)]
 
 
 @pytest.mark.parametrize(

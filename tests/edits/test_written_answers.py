@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from agentless_mini.domain import FileChange, Patch, Reason, Rejected
 from agentless_mini.edits import Forms, make_patch, write_answer
+from agentless_mini.edits.writing import write_edit
 from tests.edits.edit_cases import applied, edit, fenced, git_applied
 from tests.gitrepo import git
 
@@ -158,3 +159,12 @@ def test_a_large_file_is_written_in_seconds() -> None:
     begun = time.process_time()
     came_back([change("f.txt", "".join(lines).encode(), "".join(edited).encode())])
     assert time.process_time() - begun < 10
+
+
+def test_one_edit_stands_in_a_fence_that_none_of_its_new_lines_closes() -> None:
+    new = 'TEXT = """\n````\n"""\n'
+    answer = write_edit("a.py", "TEXT = ''\n", new)
+    assert answer.startswith("`````\n### a.py\n")
+    assert answer.endswith("\n`````\n")
+    (change,) = applied(answer, {"a.py": b"TEXT = ''\n"})
+    assert change.after == new.encode()

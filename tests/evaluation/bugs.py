@@ -4,10 +4,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from agentless_mini.domain import Snapshot
-from agentless_mini.evaluation.instances import Instance
+from agentless_mini.evaluation.dataset import Instance
 from tests.chain.workbench import shop
 
 GOLD = """\
@@ -55,3 +56,9 @@ def tree(instance: Instance) -> Snapshot:
 
 def resolves(instance: Instance, diff: bytes) -> bool:
     return b"+    for price in prices:\n" in diff
+
+
+def read_predictions(path: Path) -> dict[str, bytes]:
+    """Return the patches of a file of predictions by instance id: all of them text."""
+    found = [json.loads(line) for line in path.read_text(encoding="ascii").split("\n") if line]
+    return {line["instance_id"]: line["model_patch"].encode() for line in found}

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, TypeVarTuple, cast
 
 from agentless_mini.errors import EnvironmentFailed, NodeLost
-from agentless_mini.evaluation.cluster import Machine
-from agentless_mini.evaluation.node import Link, MakeTestbeds, Node, Raised
+from agentless_mini.evaluation.cluster import ClusterMachine
+from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink, Raised
 from agentless_mini.sandbox.uninterrupted import uninterrupted
 
 Result = TypeVar("Result")
@@ -64,10 +64,10 @@ class LocalCluster:
         self._names.discard(name)
         self.links[name].lose()
 
-    async def machines(self) -> tuple[Machine, ...]:
-        return tuple(Machine(name, name) for name in sorted(self._names))
+    async def machines(self) -> tuple[ClusterMachine, ...]:
+        return tuple(ClusterMachine(name, name) for name in sorted(self._names))
 
-    async def enlist(self, machine: Machine, make: MakeTestbeds) -> Link:
+    async def enlist(self, machine: ClusterMachine, make: MakeTestbeds) -> NodeLink:
         if machine.id in self._broken:
             raise self._trouble
         link = self.links[machine.id] = LocalLink(machine.name)

@@ -7,7 +7,7 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from agentless_mini.commands.evaluate import Beds, Evaluation, evaluate
+from agentless_mini.commands.evaluate import Evaluation, Opened, evaluate
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import AminiError
@@ -18,8 +18,8 @@ from agentless_mini.settings.model import EndpointSettings
 from agentless_mini.settings.run import EvaluationSettings, Grading, LocalizeSettings, RepairSettings, ReproduceSettings
 from tests.chain import boxes
 from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG
+from tests.evaluation.attempts import FILES, TEST
 from tests.evaluation.bugs import resolves, rows, tree
-from tests.evaluation.desks import FILES, TEST
 from tests.fakes.model import Answer, Rule, Script
 from tests.fakes.sandbox import ScriptedSandbox
 from tests.fakes.testbeds import ScriptedTestbeds
@@ -41,8 +41,8 @@ def answer(job: Job) -> JobResult | AminiError:
     return boxes.recording(lambda name, code: said)(job)
 
 
-async def bedding(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Beds:
-    return Beds(ScriptedTestbeds(tree, resolves, ScriptedSandbox(answer)))
+async def open_scripted(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
+    return Opened(ScriptedTestbeds(tree, resolves, ScriptedSandbox(answer)))
 
 
 def evaluation(folder: Path, url: str, count: int, samples: int) -> Evaluation:
@@ -60,7 +60,7 @@ def evaluation(folder: Path, url: str, count: int, samples: int) -> Evaluation:
 def main() -> int:
     folder, url, count, samples = sys.argv[1:]
     machine = Machine(Path(folder) / "state", Path(folder) / "cache", {})
-    return evaluate(evaluation(Path(folder), url, int(count), int(samples)), machine, bedding)
+    return evaluate(evaluation(Path(folder), url, int(count), int(samples)), machine, open_scripted)
 
 
 if __name__ == "__main__":

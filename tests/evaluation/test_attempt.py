@@ -31,13 +31,13 @@ from agentless_mini.errors import (
     UsageError,
 )
 from agentless_mini.evaluation.attempt import wanted_grades
-from agentless_mini.evaluation.instances import Instance
+from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.record import AttemptRecord, AttemptState, RunId, Store
 from agentless_mini.settings.run import ChainSettings, Grading, RepairSettings, Until
 from tests.chain import boxes
 from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG
+from tests.evaluation.attempts import assignments, brought, context, dataset, open_store, sampler
 from tests.evaluation.bugs import HIDDEN, resolves, tree
-from tests.evaluation.desks import assignments, brought, dataset, desk, open_store, sampler
 from tests.fakes.model import Script, ScriptedSampler
 from tests.fakes.sandbox import ScriptedSandbox
 from tests.fakes.testbeds import ScriptedTestbeds
@@ -52,12 +52,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def beds() -> ScriptedTestbeds:
+def scripted() -> ScriptedTestbeds:
     return ScriptedTestbeds(tree, resolves)
 
 
 def with_tests() -> tuple[ScriptedTestbeds, ScriptedSandbox]:
-    """Return beds whose tests pass where the patch mends the cart: the tree as it is fails what a model wrote."""
+    """Return testbeds whose tests pass where the patch mends the cart: the tree as it is fails what a model wrote."""
 
     def answer(job: Job) -> JobResult | AminiError:
         mended = any(b"for price in prices:" in (file.data or b"") for file in job.files if file.path == "shop/cart.py")
@@ -69,55 +69,55 @@ def with_tests() -> tuple[ScriptedTestbeds, ScriptedSandbox]:
 
 
 def test_an_instance_is_predicted_and_its_choice_graded(store: Store) -> None:
-    bed = beds()
-    record, _ = brought(TASK, desk(store, sampler(WRONG, FIX, NONSENSE, SAME_FIX)), bed)
+    testbed = scripted()
+    record, _ = brought(TASK, context(store, sampler(WRONG, FIX, NONSENSE, SAME_FIX)), testbed)
     assert (record.state, record.run) == (AttemptState.DONE, 1)
     (grade,) = store.evals.grades()
     assert (grade.instance, grade.resolved, grade.version) == (TASK.instance.id, True, "scripted")
-    assert store.evals.submitted() == {TASK.instance.id: bed.graded[0][1]}
+    assert store.evals.submitted() == {TASK.instance.id: testbed.graded[0][1]}
 
 
 def test_tests_choose_against_the_vote(store: Store) -> None:
-    bed, _ = with_tests()
-    brought(TASK, desk(store, sampler(WRONG, WRONG, FIX, NONSENSE)), bed)
+    testbed, _ = with_tests()
+    brought(TASK, context(store, sampler(WRONG, WRONG, FIX, NONSENSE)), testbed)
     assert [grade.resolved for grade in store.evals.grades()] == [True]
 
 
 def test_a_second_attempt_opens_no_bed_and_asks_nothing(store: Store) -> None:
-    brought(TASK, desk(store, sampler(FIX)), beds())
-    again, asked = beds(), sampler(WRONG)
-    record, events = brought(TASK, desk(store, asked), again)
+    brought(TASK, context(store, sampler(FIX)), scripted())
+    again, asked = scripted(), sampler(WRONG)
+    record, events = brought(TASK, context(store, asked), again)
     assert (record.state, record.run, again.opened, events) == (AttemptState.DONE, 1, [], [])
 
 
 def test_what_is_graded_can_be_asked_for_later_without_predicting_again(store: Store) -> None:
     asked = sampler(WRONG, FIX, SAME_FIX, NONSENSE)
-    brought(TASK, desk(store, asked, Grading.NONE), beds())
+    brought(TASK, context(store, asked, Grading.NONE), scripted())
     assert store.evals.grades() == ()
-    later = beds()
-    brought(TASK, desk(store, sampler(NONSENSE), Grading.ALL), later)
+    later = scripted()
+    brought(TASK, context(store, sampler(NONSENSE), Grading.ALL), later)
     assert later.opened == [TASK.instance.id]
     assert sorted(grade.resolved for grade in store.evals.grades()) == [False, True]
     assert len(store.runs.summaries()) == 1
 
 
 def test_an_attempt_that_was_cut_off_pays_only_for_what_it_owes(store: Store) -> None:
-    bed, sandbox = with_tests()
-    brought(TASK, desk(store, sampler(WRONG, FIX)), bed)
+    testbed, sandbox = with_tests()
+    brought(TASK, context(store, sampler(WRONG, FIX)), testbed)
     paid = len(sandbox.jobs)
     with store._database.transaction():  # as if killed before the end was recorded
         store._database.write("DELETE FROM attempts")
     again, idle = with_tests()
-    brought(TASK, desk(store, sampler(NONSENSE)), again)
+    brought(TASK, context(store, sampler(NONSENSE)), again)
     assert (paid > 0, idle.jobs, again.graded) == (True, [], [])
 
 
 def test_an_image_that_cannot_be_had_is_no_wrong_answer(store: Store) -> None:
-    bed = ScriptedTestbeds(tree, resolves, missing=frozenset({TASK.instance.image}))
-    record, _ = brought(TASK, desk(store, sampler(FIX)), bed)
+    testbed = ScriptedTestbeds(tree, resolves, missing=frozenset({TASK.instance.image}))
+    record, _ = brought(TASK, context(store, sampler(FIX)), testbed)
     assert (record.state, record.stage, record.run) == (AttemptState.INFRASTRUCTURE, "image", None)
     assert store.evals.submitted() == {}
-    record, _ = brought(TASK, desk(store, sampler(FIX)), beds())
+    record, _ = brought(TASK, context(store, sampler(FIX)), scripted())
     assert record.state is AttemptState.DONE
 
 
@@ -125,15 +125,15 @@ def test_a_grading_that_fails_keeps_the_prediction(store: Store) -> None:
     def broken(instance: Instance, diff: bytes) -> bool:
         raise GradingFailed("The daemon is gone: start it.")
 
-    record, _ = brought(TASK, desk(store, sampler(FIX)), ScriptedTestbeds(tree, broken))
+    record, _ = brought(TASK, context(store, sampler(FIX)), ScriptedTestbeds(tree, broken))
     assert (record.state, record.stage, record.run) == (AttemptState.INFRASTRUCTURE, "grading", 1)
-    brought(TASK, desk(store, sampler(NONSENSE)), beds())
+    brought(TASK, context(store, sampler(NONSENSE)), scripted())
     assert [grade.resolved for grade in store.evals.grades()] == [True]
 
 
 def test_an_issue_that_no_context_fits_is_a_wrong_answer(store: Store) -> None:
     tiny = ScriptedSampler(Script.of(FIX), ModelCard("scripted", 60))
-    record, _ = brought(TASK, desk(store, tiny), beds())
+    record, _ = brought(TASK, context(store, tiny), scripted())
     assert (record.state, record.stage) == (AttemptState.FAILED, "context")
     assert store.evals.submitted() == {TASK.instance.id: b""}
 
@@ -142,25 +142,25 @@ def test_a_tree_without_text_is_a_wrong_answer(store: Store) -> None:
     def empty(instance: Instance) -> Snapshot:
         return replace(tree(instance), files=())
 
-    record, _ = brought(TASK, desk(store, sampler(FIX)), ScriptedTestbeds(empty, resolves))
+    record, _ = brought(TASK, context(store, sampler(FIX)), ScriptedTestbeds(empty, resolves))
     assert record.state is AttemptState.FAILED
 
 
 def test_a_prediction_outlives_a_node_that_is_lost_while_it_is_graded(store: Store) -> None:
-    brought(TASK, desk(store, sampler(FIX), Grading.NONE), beds())
+    brought(TASK, context(store, sampler(FIX), Grading.NONE), scripted())
     lost = AttemptRecord(TASK.instance.id, None, AttemptState.INFRASTRUCTURE, "node", "The node is gone.")
     store.evals.put_attempt(lost)
     assert store.evals.attempt(TASK.instance.id) == replace(lost, run=RunId(1))
     assert len(store.evals.submitted()) == 1
-    brought(TASK, desk(store, sampler(NONSENSE)), beds())
+    brought(TASK, context(store, sampler(NONSENSE)), scripted())
     assert [grade.resolved for grade in store.evals.grades()] == [True]
 
 
 def test_an_instance_that_is_brought_from_the_record_took_what_it_took_at_first(store: Store) -> None:
-    brought(TASK, desk(store, sampler(FIX)), beds())
+    brought(TASK, context(store, sampler(FIX)), scripted())
     (first,) = store.evals.attempts()
     store.evals.put_attempt(replace(first, seconds=90.0))
-    again, _ = brought(TASK, desk(store, sampler(FIX)), beds())
+    again, _ = brought(TASK, context(store, sampler(FIX)), scripted())
     assert 90.0 <= again.seconds < 91.0
 
 
@@ -172,22 +172,22 @@ def test_what_stops_an_evaluation_is_raised(store: Store, error: Exception) -> N
         raise error
 
     with pytest.raises(type(error)):
-        brought(TASK, desk(store, sampler(FIX)), ScriptedTestbeds(tree, broken))
+        brought(TASK, context(store, sampler(FIX)), ScriptedTestbeds(tree, broken))
 
 
 def test_a_server_that_fails_at_one_instance_is_a_failure_of_the_infrastructure(store: Store) -> None:
     def broken(instance: Instance, diff: bytes) -> bool:
         raise ServerFailed("It answers 500.")
 
-    record, _ = brought(TASK, desk(store, sampler(FIX)), ScriptedTestbeds(tree, broken))
+    record, _ = brought(TASK, context(store, sampler(FIX)), ScriptedTestbeds(tree, broken))
     assert record.state is AttemptState.INFRASTRUCTURE
 
 
 @pytest.mark.parametrize(("until", "candidates"), [(Until.LOCALIZE, 0), (Until.REPAIR, 2)])
 def test_the_chain_ends_where_it_was_told_to(store: Store, until: Until, candidates: int) -> None:
     chain = ChainSettings(repair=RepairSettings(samples=2), until=until)
-    bed, sandbox = with_tests()
-    record, _ = brought(TASK, desk(store, sampler(FIX), chain=chain), bed)
+    testbed, sandbox = with_tests()
+    record, _ = brought(TASK, context(store, sampler(FIX), chain=chain), testbed)
     assert record.run is not None
     prediction = store.runs.trace(record.run).prediction
     assert prediction is not None
@@ -196,7 +196,7 @@ def test_the_chain_ends_where_it_was_told_to(store: Store, until: Until, candida
 
 
 def test_oracle_files_replace_localization(store: Store) -> None:
-    record, _ = brought(replace(TASK, files=("shop/tax.py", "gone.py")), desk(store, sampler(NONSENSE)), beds())
+    record, _ = brought(replace(TASK, files=("shop/tax.py", "gone.py")), context(store, sampler(NONSENSE)), scripted())
     assert record.run is not None
     trace = store.runs.trace(record.run)
     assert trace.prediction is not None
@@ -211,7 +211,7 @@ def test_oracle_files_of_which_none_can_be_shown_are_noted(store: Store, files: 
         return replace(found, files=(SourceFile("a.png", "100644", FileKind.BINARY), *found.files))
 
     task = replace(TASK, files=files)
-    record, _ = brought(task, desk(store, sampler(FIX)), ScriptedTestbeds(with_picture, resolves))
+    record, _ = brought(task, context(store, sampler(FIX)), ScriptedTestbeds(with_picture, resolves))
     assert record.run is not None
     prediction = store.runs.trace(record.run).prediction
     assert prediction is not None
@@ -220,10 +220,10 @@ def test_oracle_files_of_which_none_can_be_shown_are_noted(store: Store, files: 
 
 
 def test_nothing_of_the_answer_reaches_a_prompt_a_box_or_the_record_of_the_run(store: Store) -> None:
-    bed, sandbox = with_tests()
-    at = desk(store, sampler(WRONG, FIX, NONSENSE, SAME_FIX), Grading.ALL)
+    testbed, sandbox = with_tests()
+    at = context(store, sampler(WRONG, FIX, NONSENSE, SAME_FIX), Grading.ALL)
     for task in assignments(DATA):
-        brought(task, at, bed)
+        brought(task, at, testbed)
     assert len(sandbox.jobs) > 6
     told = "".join(repr(job) for job in sandbox.jobs)
     for record in store.evals.attempts():
@@ -232,7 +232,7 @@ def test_nothing_of_the_answer_reaches_a_prompt_a_box_or_the_record_of_the_run(s
         told += repr(trace)
         told += "".join(repr(store.prompt(sample.prompt)) for sample in trace.samples)
     assert "leaves out its first price" in told
-    assert all(f"MARKER-{name}" in DATA.answers[TASK.instance.id].row for name in HIDDEN)
+    assert all(f"MARKER-{name}" in DATA.solutions[TASK.instance.id].row for name in HIDDEN)
     assert "MARKER" not in told
 
 

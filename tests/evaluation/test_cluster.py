@@ -13,14 +13,13 @@ from agentless_mini import __version__
 from agentless_mini.chain.bench import Bench, NoBench
 from agentless_mini.domain import Ending, Environment, Event, ImageTree, Issue, Job, Note, Runner, Step
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, NodeLost
-from agentless_mini.evaluation.cluster import ClusterTestbeds, Machine
-from agentless_mini.evaluation.instances import Instance
-from agentless_mini.evaluation.node import Link, MakeTestbeds, Node
+from agentless_mini.evaluation.cluster import ClusterMachine, ClusterTestbeds, require_same
+from agentless_mini.evaluation.dataset import Instance
+from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink, Raised
 from agentless_mini.evaluation.ports import Testbed as Bed  # pytest would collect it as a test
-from agentless_mini.evaluation.ray_cluster import require_same
 from tests.evaluation.bugs import resolves
-from tests.evaluation.cluster_beds import HANGS, BedsOf, noted, tree
 from tests.evaluation.cluster_links import LocalCluster, LocalLink
+from tests.evaluation.cluster_testbeds import HANGS, MakesTestbeds, noted, tree
 
 Result = TypeVar("Result")
 
@@ -46,7 +45,7 @@ def ignore(event: Event) -> None:
 
 async def benched(testbed: Bed) -> Bench:
     """Read the tree of a testbed and open its bench."""
-    opening = testbed.opening((await testbed.tree()).snapshot)
+    opening = testbed.opening(await testbed.tree())
     assert not isinstance(opening, NoBench)
     bench = await opening.open(ignore)
     assert isinstance(bench, Bench)
@@ -64,16 +63,16 @@ async def until(holds: Callable[[], object]) -> None:
 
 @asynccontextmanager
 async def over(
-    cluster: LocalCluster, make: BedsOf, beds: int = 2, said: list[str] | None = None
+    cluster: LocalCluster, make: MakesTestbeds, most: int = 2, said: list[str] | None = None
 ) -> AsyncIterator[ClusterTestbeds]:
-    async with ClusterTestbeds(cluster, make, beds, (said if said is not None else []).append) as testbeds:
+    async with ClusterTestbeds(cluster, make, most, (said if said is not None else []).append) as testbeds:
         yield testbeds
 
 
 def using(folder: Path, use: Callable[[Bed], Awaitable[Result]], **settings: Any) -> Result:  # noqa: ANN401
     async def used() -> Result:
         async with (
-            over(LocalCluster("a"), BedsOf(folder, **settings)) as testbeds,
+            over(LocalCluster("a"), MakesTestbeds(folder, **settings)) as testbeds,
             testbeds.open(instance(), ignore) as testbed,
         ):
             return await use(testbed)
@@ -84,9 +83,9 @@ def using(folder: Path, use: Callable[[Bed], Awaitable[Result]], **settings: Any
 def test_a_tree_a_box_and_a_grade_come_back_from_the_node(tmp_path: Path) -> None:
     async def use(testbed: Bed) -> None:
         seen = await testbed.tree()
-        assert seen.snapshot == tree(instance())
+        assert seen == tree(instance())
         bench = await benched(testbed)
-        assert (bench.harness.runner, bench.snapshot) == (Runner.PYTEST, seen.snapshot)
+        assert (bench.harness.runner, bench.snapshot) == (Runner.PYTEST, seen)
         result = await bench.sandbox.run(job())
         assert [step.ending for step in result.steps] == [Ending.EXITED]
         diff = b"+    for price in prices:\n"
@@ -103,7 +102,7 @@ def test_what_happens_on_a_node_is_heard_in_order_to_the_last_word(tmp_path: Pat
     events: list[Event] = []
 
     async def heard() -> None:
-        async with over(LocalCluster("a"), BedsOf(tmp_path)) as testbeds:
+        async with over(LocalCluster("a"), MakesTestbeds(tmp_path)) as testbeds:
             async with testbeds.open(instance(1), events.append):
                 await until(lambda: events)
             assert events == [Note("Pulling acme/1:latest."), Note("Closing acme/1:latest.")]
@@ -115,7 +114,9 @@ def test_an_image_that_cannot_be_had_is_told_and_raised_as_it_is_on_the_node(tmp
     events: list[Event] = []
 
     async def missing() -> None:
-        async with over(LocalCluster("a"), BedsOf(tmp_path, missing=frozenset({"acme/1:latest"})), 1) as testbeds:
+        async with over(
+            LocalCluster("a"), MakesTestbeds(tmp_path, missing=frozenset({"acme/1:latest"})), 1
+        ) as testbeds:
             for _ in range(2):  # its place is free again
                 with pytest.raises(ImageUnavailable, match="There is no image acme/1:latest"):
                     async with testbeds.open(instance(1), events.append):
@@ -143,7 +144,7 @@ def test_a_cancelled_job_has_left_no_box_when_it_returns(tmp_path: Path) -> None
 
 def test_a_cancelled_opening_holds_nothing(tmp_path: Path) -> None:
     async def cancel() -> None:
-        async with over(LocalCluster("a"), BedsOf(tmp_path, seconds=0.3), 1) as testbeds:
+        async with over(LocalCluster("a"), MakesTestbeds(tmp_path, seconds=0.3), 1) as testbeds:
 
             async def hold() -> None:
                 async with testbeds.open(instance(), ignore):
@@ -168,7 +169,9 @@ def test_a_call_that_is_stopped_before_it_comes_never_begins() -> None:
         await node.stop(7)
         return await node.do(7, "no such method", ())
 
-    assert type(run(overtaken())).__name__ == "Stopped"
+    answer = run(overtaken())
+    assert isinstance(answer, Raised)
+    assert isinstance(answer.error, NodeLost)
 
 
 def test_instances_are_spread_over_nodes_and_no_node_has_more_than_its_beds(tmp_path: Path) -> None:
@@ -185,7 +188,7 @@ def test_instances_are_spread_over_nodes_and_no_node_has_more_than_its_beds(tmp_
                 await asyncio.sleep(0.02)
                 open_now -= 1
 
-        async with over(cluster, BedsOf(tmp_path), 2) as testbeds:
+        async with over(cluster, MakesTestbeds(tmp_path), 2) as testbeds:
             await asyncio.gather(*(hold(testbeds, number) for number in range(20)))
             where.extend(cluster.links)
         return where
@@ -197,7 +200,7 @@ def test_instances_are_spread_over_nodes_and_no_node_has_more_than_its_beds(tmp_
 def test_an_instance_goes_where_its_image_has_been(tmp_path: Path) -> None:
     async def twice() -> list[str]:
         names = []
-        async with over(LocalCluster("a", "b"), BedsOf(tmp_path), 2) as testbeds:
+        async with over(LocalCluster("a", "b"), MakesTestbeds(tmp_path), 2) as testbeds:
             async with testbeds.open(instance(1), ignore), testbeds.open(instance(2), ignore):
                 pass
             for number in (1, 2, 2, 1):
@@ -213,7 +216,7 @@ def test_a_lost_node_is_told_to_all_that_it_had_open_and_they_find_another(tmp_p
 
     async def lose() -> list[str]:
         cluster = LocalCluster("a", "b")
-        async with over(cluster, BedsOf(tmp_path), 4, said) as testbeds:
+        async with over(cluster, MakesTestbeds(tmp_path), 4, said) as testbeds:
 
             async def work(number: int) -> str:
                 async with testbeds.open(instance(number), ignore) as testbed:
@@ -231,14 +234,14 @@ def test_a_lost_node_is_told_to_all_that_it_had_open_and_they_find_another(tmp_p
             return await asyncio.gather(*(work(number) for number in range(4)))
 
     assert run(lose()) == ["b"] * 4
-    assert [one for one in said if "lost" in one] == ["The node a is lost; what it had open is opened elsewhere."]
+    assert [one for one in said if "lost" in one] == ["The node a is lost; its instances move to other nodes."]
 
 
 @pytest.mark.slow
 def test_a_node_that_joins_is_used_and_waited_for_where_all_are_lost(tmp_path: Path) -> None:
     async def join() -> str:
         cluster = LocalCluster("a")
-        async with over(cluster, BedsOf(tmp_path), 1) as testbeds:
+        async with over(cluster, MakesTestbeds(tmp_path), 1) as testbeds:
             async with AsyncExitStack() as stack:
                 testbed = await stack.enter_async_context(testbeds.open(instance(), ignore))
                 cluster.lose("a")
@@ -263,7 +266,7 @@ def test_a_node_that_cannot_be_used_is_left_out_and_said(tmp_path: Path) -> None
     said: list[str] = []
 
     async def use() -> str:
-        async with over(LocalCluster("a", "b", broken=frozenset({"a"})), BedsOf(tmp_path), 1, said) as testbeds:
+        async with over(LocalCluster("a", "b", broken=frozenset({"a"})), MakesTestbeds(tmp_path), 1, said) as testbeds:
             return await _name(testbeds)
 
     assert run(use()) == "b"
@@ -275,7 +278,7 @@ def test_a_node_on_which_something_unforeseen_fails_is_left_out_too(tmp_path: Pa
     cluster = LocalCluster("a", "b", broken=frozenset({"a"}), trouble=TypeError("cannot pickle\x1b"))
 
     async def work() -> None:
-        async with over(cluster, BedsOf(tmp_path), said=said) as testbeds, testbeds.open(instance(), ignore):
+        async with over(cluster, MakesTestbeds(tmp_path), said=said) as testbeds, testbeds.open(instance(), ignore):
             pass
 
     run(work())
@@ -284,13 +287,13 @@ def test_a_node_on_which_something_unforeseen_fails_is_left_out_too(tmp_path: Pa
 
 def test_a_beginning_that_is_cancelled_leaves_no_node_and_no_task(tmp_path: Path) -> None:
     class Slow(LocalCluster):
-        async def enlist(self, machine: Machine, make: MakeTestbeds) -> Link:
+        async def enlist(self, machine: ClusterMachine, make: MakeTestbeds) -> NodeLink:
             if machine.id == "b":
                 await asyncio.Event().wait()
             return await super().enlist(machine, make)
 
     async def begun() -> None:
-        async with over(Slow("a", "b"), BedsOf(tmp_path)):
+        async with over(Slow("a", "b"), MakesTestbeds(tmp_path)):
             raise AssertionError
 
     async def work() -> None:
@@ -307,7 +310,7 @@ def test_a_beginning_that_is_cancelled_leaves_no_node_and_no_task(tmp_path: Path
 
 def test_a_cluster_without_a_usable_node_is_an_error_with_the_reasons(tmp_path: Path) -> None:
     async def use() -> None:
-        async with over(LocalCluster("a", "b"), BedsOf(tmp_path, fails=True)):
+        async with over(LocalCluster("a", "b"), MakesTestbeds(tmp_path, fails=True)):
             raise AssertionError
 
     with pytest.raises(EnvironmentFailed) as caught:
@@ -317,7 +320,7 @@ def test_a_cluster_without_a_usable_node_is_an_error_with_the_reasons(tmp_path: 
 
 
 def test_a_node_must_have_the_same_amini_and_minor_version_of_python() -> None:
-    machine, python = Machine("1", "vm 1"), platform.python_version()
+    machine, python = ClusterMachine("1", "vm 1"), platform.python_version()
     require_same(machine, __version__, python)
     require_same(machine, __version__, python.rpartition(".")[0] + ".99")
     for version, other in ((__version__, "3.99.0"), ("0.0.1", python), ("", python)):

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.domain import FileChange
-from agentless_mini.edits.normal_form import Forms
-from agentless_mini.edits.patches import make_patch
+from agentless_mini.edits.forms import Forms
+from agentless_mini.edits.writing import make_patch
 from agentless_mini.errors import UsageError
-from agentless_mini.evaluation.dataset import Selection, dataset_of, read_dataset, selected
+from agentless_mini.evaluation.dataset import dataset_of, read_dataset, selected
 from tests.evaluation.bugs import HIDDEN, row, rows
 
 
@@ -23,7 +23,7 @@ def test_an_instance_has_nothing_of_the_answer() -> None:
     dataset = dataset_of("shop", rows())
     told = repr(dataset.instances) + repr(dataset)
     assert not [name for name in HIDDEN if f"MARKER-{name}" in told]
-    answer = dataset.answers["acme__shop-1"]
+    answer = dataset.solutions["acme__shop-1"]
     assert answer.files == ("shop/cart.py",)
     assert all(f"MARKER-{name}" in answer.row for name in HIDDEN)
 
@@ -31,13 +31,13 @@ def test_an_instance_has_nothing_of_the_answer() -> None:
 def test_files_that_the_true_fix_creates_are_not_there_to_be_found() -> None:
     created = "diff --git a/new.py b/new.py\nnew file mode 100644\n--- /dev/null\n+++ b/new.py\n@@ -0,0 +1 @@\n+x = 1\n"
     dataset = dataset_of("shop", [{**row(), "patch": row()["patch"] + created}])
-    assert dataset.answers["acme__shop-1"].files == ("shop/cart.py",)
+    assert dataset.solutions["acme__shop-1"].files == ("shop/cart.py",)
 
 
 @pytest.mark.parametrize("name", ["caf\u00e9.py", "a b.py", 'a"b.py', "a\\b.py", "a\tb.py", "\udce9.py"])
 def test_names_that_git_quotes_are_read(name: str) -> None:
     patch = make_patch([FileChange(f"shop/{name}", b"a\n", b"b\n", "100644")], Forms()).diff.decode()
-    (answer,) = dataset_of("shop", [{**row(), "patch": patch}]).answers.values()
+    (answer,) = dataset_of("shop", [{**row(), "patch": patch}]).solutions.values()
     assert answer.files == (f"shop/{name}",)
 
 
@@ -73,8 +73,8 @@ def test_columns_that_json_does_not_know_are_text_and_no_number_is_none(tmp_path
     }
     parquet.write_table(pyarrow.Table.from_pylist([odd]), tmp_path / "d.parquet")
     read = read_dataset(tmp_path / "d.parquet")
-    assert [(one.created, one.version) for one in read.instances] == [("2023-01-02 03:04:05", "")]
-    kept = json.loads(read.answers["acme__shop-1"].row)
+    assert [one.created for one in read.instances] == ["2023-01-02 03:04:05"]
+    kept = json.loads(read.solutions["acme__shop-1"].row)
     assert (kept["version"], kept["blob"]) == (None, "b'\\xe9'")
     assert kept["deep"] == {"days": ["2023-01-02 03:04:05"], "lengths": [None]}
 
@@ -163,14 +163,14 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 @given(st.integers(1, 20), st.integers(1, 7), st.integers(0, 5))
 def test_shards_are_parts_of_the_whole(count: int, of: int, limit: int) -> None:
     dataset = dataset_of("d", rows(count))
-    shards = [selected(dataset, Selection(shard=(which, of))) for which in range(1, of + 1)]
-    assert sorted(one.id for shard in shards for one in shard) == sorted(dataset.answers)
-    first = selected(dataset, Selection(limit=limit))
+    shards = [selected(dataset, shard=(which, of)) for which in range(1, of + 1)]
+    assert sorted(one.id for shard in shards for one in shard) == sorted(dataset.solutions)
+    first = selected(dataset, limit=limit)
     assert first == dataset.instances[: limit or None]
 
 
 def test_instances_are_chosen_by_name() -> None:
     dataset = dataset_of("d", rows())
-    assert [one.id for one in selected(dataset, Selection(ids=("acme__shop-2",)))] == ["acme__shop-2"]
+    assert [one.id for one in selected(dataset, ("acme__shop-2",))] == ["acme__shop-2"]
     with pytest.raises(UsageError, match="no instance nowhere-1"):
-        selected(dataset, Selection(ids=("nowhere-1",)))
+        selected(dataset, ("nowhere-1",))

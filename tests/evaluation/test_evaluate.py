@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from agentless_mini.evaluation.predictions import read_predictions
 from agentless_mini.record import Store
 from agentless_mini.report.evaluation_document import evaluation_document
+from tests.evaluation.bugs import read_predictions
 from tests.evaluation.faked import SCRIPT
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer

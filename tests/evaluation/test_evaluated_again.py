@@ -10,19 +10,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from agentless_mini.commands.evaluate import OFFICIAL, Bedding, Beds, Evaluation, evaluate
+from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, Opened, OpenTestbeds, evaluate
 from agentless_mini.commands.models import Machine
 from agentless_mini.errors import UsageError
 from agentless_mini.evaluation.attempt import grade_key, row_digest
 from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessProgram
-from agentless_mini.evaluation.predictions import read_predictions
 from agentless_mini.ports import Watch
 from agentless_mini.record import GradeRecord, Store, generation_of
 from agentless_mini.settings import Config
 from agentless_mini.settings.model import EndpointSettings
 from agentless_mini.settings.run import EvaluationSettings, Grading
-from tests.evaluation.bugs import resolves, tree
-from tests.evaluation.faked import SCRIPT, bedding, evaluation
+from tests.evaluation.bugs import read_predictions, resolves, tree
+from tests.evaluation.faked import SCRIPT, evaluation, open_scripted
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
 from tests.fakes.testbeds import ScriptedTestbeds
@@ -32,19 +31,19 @@ COMMAND = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.evaluation.
 ALL_GONE = frozenset({"acme/1:latest", "acme/2:latest"})
 
 
-def grading(missing: frozenset[str] = frozenset()) -> Bedding:
-    async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Beds:
+def grading(missing: frozenset[str] = frozenset()) -> OpenTestbeds:
+    async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
         (evaluation.folder / OFFICIAL).mkdir(exist_ok=True)
         program = HarnessProgram(COMMAND, lambda: "5", lambda: None)
         grader = Grader(evaluation.folder / OFFICIAL, GradingSettings(model), program)
-        return Beds(ScriptedTestbeds(tree, resolves, missing=missing), await stack.enter_async_context(grader))
+        return Opened(ScriptedTestbeds(tree, resolves, missing=missing), await stack.enter_async_context(grader))
 
     return opened
 
 
-def run(of: Evaluation, beds: Bedding = bedding) -> int:
+def run(of: Evaluation, testbeds: OpenTestbeds = open_scripted) -> int:
     machine = Machine(of.folder / "state", of.folder / "cache", {})
-    return evaluate(of, machine, beds, Console(file=io.StringIO()))
+    return evaluate(of, machine, testbeds, Console(file=io.StringIO()))
 
 
 def graded(of: Evaluation, grade: Grading) -> Evaluation:
@@ -55,7 +54,7 @@ def test_only_what_the_harness_reported_of_an_instance_is_put_among_its_reports(
     with ScriptedServer(ServedModel(script=SCRIPT)) as server:
         of = evaluation(tmp_path / "e", server.url, 2, 5)
         run(graded(of, Grading.NONE))
-        reported, timed_out = sorted(of.dataset.answers)
+        reported, timed_out = sorted(of.dataset.solutions)
         diffs = read_predictions(of.folder / "all_preds.jsonl")
         reports = {
             reported: json.dumps({reported: {"resolved": True}}),
@@ -63,7 +62,7 @@ def test_only_what_the_harness_reported_of_an_instance_is_put_among_its_reports(
         }
         with Store.open(of.folder / "store.sqlite") as store:
             for name, report in reports.items():
-                key = grade_key(row_digest(of.dataset.answers[name].row), diffs[name])
+                key = grade_key(row_digest(of.dataset.solutions[name].row), diffs[name])
                 store.evals.put_grade(GradeRecord(key, name, name, "d", name == reported, True, report, "5", 1.0))
         assert run(graded(of, Grading.CHOSEN), grading()) == 0
     assert json.loads((of.folder / OFFICIAL / "summary.json").read_text()) == {reported: {reported: {"resolved": True}}}
@@ -75,6 +74,36 @@ def test_where_nothing_is_predicted_nothing_is_summed_up(tmp_path: Path) -> None
         assert run(of, grading(ALL_GONE)) == 4
     assert not (of.folder / OFFICIAL / "summary.json").exists()
     assert read_predictions(of.folder / "all_preds.jsonl") == {}
+
+
+def test_the_exit_code_counts_the_instances_that_were_asked_for(tmp_path: Path) -> None:
+    with ScriptedServer(ServedModel(script=SCRIPT)) as server:
+        of = evaluation(tmp_path / "e", server.url, 2, 5)
+        assert run(of, grading(frozenset({of.instances[0].image}))) == 4
+        assert run(replace(of, instances=of.instances[1:])) == 0
+        assert run(of) == 0
+
+
+def test_a_grading_that_timed_out_is_tried_again_with_more_time_alone(tmp_path: Path) -> None:
+    def with_limit(of: Evaluation, seconds: int) -> Evaluation:
+        settings = EvaluationSettings(grade=Grading.CHOSEN, grade_seconds=seconds)
+        return replace(of, config=of.config.model_copy(update={"eval": settings}))
+
+    with ScriptedServer(ServedModel(script=SCRIPT)) as server:
+        of = evaluation(tmp_path / "e", server.url, 1, 5)
+        run(graded(of, Grading.NONE))
+        (name,) = of.dataset.solutions
+        (diff,) = read_predictions(of.folder / "all_preds.jsonl").values()
+        key = grade_key(row_digest(of.dataset.solutions[name].row), diff)
+        report = json.dumps({"error": "The tests did not end within the time limit.", "timeout": 5})
+        with Store.open(of.folder / "store.sqlite") as store:
+            store.evals.put_grade(GradeRecord(key, name, "n", "d", False, True, report, "5", 1.0))
+        found = []
+        for seconds in (5, 4, 6):
+            assert run(with_limit(of, seconds)) == 0
+            with Store.open_readonly(of.folder / "store.sqlite") as store:
+                found.append([grade.resolved for grade in store.evals.grades()])
+    assert found == [[False], [False], [True]]
 
 
 # --- the settings ----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,18 +10,16 @@ import pytest
 
 from agentless_mini.domain import Event, Note
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable
-from agentless_mini.evaluation.images import Images
-from agentless_mini.evaluation.pulled_images import PulledImages
-from agentless_mini.evaluation.pulling import Patience
+from agentless_mini.evaluation.images import Images, PulledImages, PullPatience
 from agentless_mini.sandbox.docker import connect
 from agentless_mini.sandbox.images import find_image
 from agentless_mini.settings.run import ImageSettings
-from tests.evaluation.beds_registry import Registry, open_registry
+from tests.evaluation.registry import Registry, open_registry
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-SHORT = Patience(again=(0.05, 0.05), limited=(0.1, 0.1, 0.1), told=0.2)
+SHORT = PullPatience(again=(0.05, 0.05), limited=(0.1, 0.1, 0.1), told=0.2)
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ class Told:
 
 @pytest.fixture
 def images(client: "DockerClient", tmp_path: Path) -> Callable[..., Images]:
-    def make(keep: int | None = None, free: float = 0.0, patience: Patience = SHORT) -> Images:
+    def make(keep: int | None = None, free: float = 0.0, patience: PullPatience = SHORT) -> Images:
         settings = ImageSettings(keep_images=keep, min_free_gib=free)
         return Images(client, settings, PulledImages(tmp_path), patience)
 
@@ -141,7 +140,7 @@ def test_a_registry_in_trouble_is_tried_again(registry: Registry, images: Callab
             pass
 
     asyncio.run(work())
-    assert any("did not come" in line for line in told.lines)
+    assert any("could not be pulled" in line for line in told.lines)
 
 
 def test_an_image_that_no_registry_has_is_an_error_at_once(registry: Registry, images: Callable[..., Images]) -> None:
@@ -183,7 +182,7 @@ def test_a_daemon_that_is_silent_for_too_long_is_not_waited_for(
     registry.silent.set()
 
     async def work() -> None:
-        async with images(patience=Patience(again=(0.01,), limited=(), silent=0.5)).held(name, Told()):
+        async with images(patience=PullPatience(again=(0.01,), limited=(), silent=0.5)).held(name, Told()):
             pass
 
     with pytest.raises(ImageUnavailable, match=r"nothing came for 0\.5 s"):
@@ -259,7 +258,7 @@ def test_where_room_is_short_pulled_images_go_and_then_it_is_an_error(
     with pytest.raises(ImageUnavailable, match=r"less than 1e\+09 GiB are free"):
         asyncio.run(work())
     assert find_image(client, old) is None
-    assert any("removed, to make room: 1" in line for line in told.lines)
+    assert any("to make room: 1" in line for line in told.lines)
 
 
 def test_a_short_disk_is_waited_for_while_an_image_is_in_use_that_may_go(
@@ -292,6 +291,7 @@ def test_a_holder_that_died_holds_nothing_and_a_broken_record_is_an_empty_one(tm
     pulled = PulledImages(tmp_path)
     record = tmp_path / "images.json"
     record.write_text("{")
+    pulled.expect("mine")
     pulled.add("mine", "sha256:1")
     stored = json.loads(record.read_bytes())
     namespace = stored["mine"]["holders"][0].partition(" ")[0]
@@ -308,3 +308,92 @@ def test_a_holder_that_died_holds_nothing_and_a_broken_record_is_an_empty_one(tm
     pulled.release("mine")
     assert pulled.evict(lambda _: False, lambda *_: False) == 0
     assert list(json.loads(record.read_bytes())) == ["mine"]
+
+
+def holders(folder: Path, name: str) -> list[str]:
+    """Return who holds an image, as the record has it."""
+    found: list[str] = json.loads((folder / "images.json").read_bytes())[name]["holders"]
+    return found
+
+
+class Hindered(PulledImages):
+    """A record in which one method, in its thread, waits for `go`, half a second at most."""
+
+    def __init__(self, folder: Path, method: str) -> None:
+        super().__init__(folder)
+        self._method = method
+        self.begun, self.go, self.over = threading.Event(), threading.Event(), threading.Event()
+
+    def _wait(self, method: str) -> None:
+        if method == self._method:
+            self.go.clear()
+            self.begun.set()
+            self.go.wait(0.5)
+
+    def hold(self, name: str) -> bool:
+        found = super().hold(name)
+        self.go.set()
+        return found
+
+    def add(self, name: str, identity: str) -> None:
+        self._wait("add")
+        super().add(name, identity)
+        self.over.set()
+
+    def release(self, name: str) -> None:
+        self._wait("release")
+        super().release(name)
+
+
+def test_an_image_is_on_record_before_it_has_come(
+    registry: Registry, images: Callable[..., Images], tmp_path: Path
+) -> None:
+    """Another evaluation that finds it a moment before it is recorded would not hold it."""
+    name = registry.add("coming")
+    registry.silent.set()
+
+    async def work() -> None:
+        holding = asyncio.ensure_future(_hold(images(), name))
+        while registry.asked == 0:  # noqa: ASYNC110 - the daemon's request sets no event
+            await asyncio.sleep(0.01)
+        assert len(holders(tmp_path, name)) == 1
+        holding.cancel()
+        await asyncio.wait([holding])
+        assert await asyncio.to_thread(PulledImages(tmp_path).evict, lambda left: left == 0, lambda *_: True) == 0
+
+    asyncio.run(work())
+
+
+def test_an_image_that_is_let_go_and_wanted_again_at_once_is_held(
+    client: "DockerClient", registry: Registry, images: Callable[..., Images], tmp_path: Path
+) -> None:
+    name = registry.add("again")
+    asyncio.run(_hold(images(), name))
+    record = Hindered(tmp_path, "release")
+    held = Images(client, ImageSettings(), record, SHORT)
+
+    async def work() -> None:
+        first = asyncio.ensure_future(_hold(held, name))
+        await asyncio.to_thread(record.begun.wait)
+        async with held.held(name, Told()):
+            await first
+            assert len(holders(tmp_path, name)) == 1
+
+    asyncio.run(work())
+
+
+def test_an_image_that_comes_after_it_was_given_up_is_held_by_nobody(
+    client: "DockerClient", registry: Registry, tmp_path: Path
+) -> None:
+    name, record = registry.add("late"), Hindered(tmp_path, "add")
+
+    async def work() -> None:
+        holding = asyncio.ensure_future(_hold(Images(client, ImageSettings(min_free_gib=0), record, SHORT), name))
+        await asyncio.to_thread(record.begun.wait)
+        holding.cancel()
+        await asyncio.wait([holding])
+        record.go.set()
+        await asyncio.to_thread(record.over.wait)
+        assert holders(tmp_path, name) == []
+
+    asyncio.run(work())

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.errors import GradingFailed
-from agentless_mini.evaluation.predictions import FILE, read_predictions, slug, write_predictions
+from agentless_mini.evaluation.submission import FILE, slug, write_predictions
+from tests.evaluation.bugs import read_predictions
 
 DIFF = "--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n-é\r\n+\u2028\n".encode()
 

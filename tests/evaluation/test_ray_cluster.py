@@ -13,23 +13,22 @@ import pytest
 from agentless_mini.domain import Prediction
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.evaluation.attempt import Assignment, attempt
-from agentless_mini.evaluation.cluster import ClusterTestbeds
-from agentless_mini.evaluation.instances import Dataset
+from agentless_mini.evaluation.cluster import ClusterTestbeds, ray_cluster
+from agentless_mini.evaluation.dataset import Dataset
 from agentless_mini.evaluation.ports import Testbeds as Beds  # pytest would collect it
-from agentless_mini.evaluation.ray_cluster import ray_cluster
 from agentless_mini.evaluation.schedule import evaluate
 from agentless_mini.record import AttemptRecord, AttemptState, Store
 from tests.chain.workbench import FIX, NONSENSE, WRONG
-from tests.evaluation.cluster_beds import BedsOf, Unloadable, noted
+from tests.evaluation.attempts import assignments, context, dataset, open_store, sampler
 from tests.evaluation.cluster_nodes import RayNode, ray_nodes
-from tests.evaluation.desks import assignments, dataset, desk, open_store, sampler
+from tests.evaluation.cluster_testbeds import MakesTestbeds, Unloadable, noted
 from tests.evaluation.test_cluster import ignore, instance, until
 
 pytest.importorskip("ray", reason="Ray is not installed (the extra 'cluster')")
 pytestmark = pytest.mark.thorough
 
 Results = dict[str, tuple[AttemptState, Prediction | None, tuple[bool, ...]]]
-BEDS = 2
+MOST = 2
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +38,8 @@ def nodes() -> Iterator[tuple[str, list[RayNode]]]:
 
 
 @asynccontextmanager
-async def clustered(address: str, make: BedsOf, said: list[str]) -> AsyncIterator[ClusterTestbeds]:
-    async with ray_cluster(address) as cluster, ClusterTestbeds(cluster, make, BEDS, said.append) as testbeds:
+async def clustered(address: str, make: MakesTestbeds, said: list[str]) -> AsyncIterator[ClusterTestbeds]:
+    async with ray_cluster(address) as cluster, ClusterTestbeds(cluster, make, MOST, said.append) as testbeds:
         yield testbeds
 
 
@@ -56,23 +55,23 @@ def results(store: Store, of: Dataset) -> Results:
     return found
 
 
-async def evaluated(store: Store, of: Dataset, beds: Beds) -> None:
-    at = desk(store, sampler(FIX, WRONG, NONSENSE, FIX))
+async def evaluated(store: Store, of: Dataset, testbeds: Beds) -> None:
+    at = context(store, sampler(FIX, WRONG, NONSENSE, FIX))
 
     async def attempting(task: Assignment) -> AttemptRecord:
-        return await attempt(task, at, beds, ignore)
+        return await attempt(task, at, testbeds, ignore)
 
-    await evaluate(assignments(of), 3 * BEDS, attempting, store.evals.put_attempt)
+    await evaluate(assignments(of), 3 * MOST, attempting, store.evals.put_attempt)
 
 
 def without_a_cluster(folder: Path, of: Dataset) -> Results:
-    async def local(testbeds: AbstractAsyncContextManager[Beds], store: Store) -> None:
-        async with testbeds as beds:
-            await evaluated(store, of, beds)
+    async def local(opening: AbstractAsyncContextManager[Beds], store: Store) -> None:
+        async with opening as testbeds:
+            await evaluated(store, of, testbeds)
 
     folder.mkdir()
     with open_store(folder / "store.db", of) as store:
-        asyncio.run(local(BedsOf(folder)(), store))
+        asyncio.run(local(MakesTestbeds(folder)(), store))
         return results(store, of)
 
 
@@ -82,8 +81,8 @@ def test_an_evaluation_over_three_nodes_comes_to_the_same_as_without_a_cluster(
     of, said = dataset(12), list[str]()
 
     async def over_nodes(store: Store) -> None:
-        async with clustered(nodes[0], BedsOf(tmp_path, seconds=0.05), said) as beds:
-            await evaluated(store, of, beds)
+        async with clustered(nodes[0], MakesTestbeds(tmp_path, seconds=0.05), said) as testbeds:
+            await evaluated(store, of, testbeds)
 
     with open_store(tmp_path / "store.db", of) as store:
         asyncio.run(over_nodes(store))
@@ -116,8 +115,8 @@ def test_a_node_that_is_killed_half_way_changes_no_result_and_nothing_recorded_i
         recorded.update(key for _, key in noted(tmp_path, "boxes") if store.get_box(key) is not None)
 
     async def over_nodes(store: Store) -> None:
-        async with clustered(nodes[0], BedsOf(tmp_path, seconds=0.3), said) as beds:
-            await asyncio.gather(evaluated(store, of, beds), kill(store))
+        async with clustered(nodes[0], MakesTestbeds(tmp_path, seconds=0.3), said) as testbeds:
+            await asyncio.gather(evaluated(store, of, testbeds), kill(store))
 
     with open_store(tmp_path / "store.db", of) as store:
         asyncio.run(over_nodes(store))
@@ -134,11 +133,11 @@ def test_a_node_that_joins_is_used(nodes: tuple[str, list[RayNode]], tmp_path: P
     said: list[str] = []
 
     async def join() -> None:
-        async with clustered(nodes[0], BedsOf(tmp_path), said) as beds:
+        async with clustered(nodes[0], MakesTestbeds(tmp_path), said) as testbeds:
             before = len(said)
             nodes[1].append(await asyncio.to_thread(RayNode, f"--address={nodes[0]}"))
             await until(lambda: len(said) > before)
-            held = [beds.open(instance(number), ignore) for number in range(BEDS * len(said))]
+            held = [testbeds.open(instance(number), ignore) for number in range(MOST * len(said))]
             for one in held:
                 await one.__aenter__()
             for one in held:
@@ -152,12 +151,12 @@ def test_a_node_that_joins_is_used(nodes: tuple[str, list[RayNode]], tmp_path: P
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda folder: BedsOf(folder, fails=True), "No Docker daemon answers: start it"),
+        (lambda folder: MakesTestbeds(folder, fails=True), "No Docker daemon answers: start it"),
         (Unloadable, r"The node .* cannot be used \(.*its module is not there"),
     ],
 )
 def test_what_cannot_be_read_or_made_on_any_node_is_a_sentence(
-    nodes: tuple[str, list[RayNode]], tmp_path: Path, make: Callable[[Path], BedsOf], reason: str
+    nodes: tuple[str, list[RayNode]], tmp_path: Path, make: Callable[[Path], MakesTestbeds], reason: str
 ) -> None:
     async def failing() -> None:
         async with clustered(nodes[0], make(tmp_path), []):

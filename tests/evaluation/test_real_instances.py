@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.evaluation.grading import Grader, GradingSettings
-from agentless_mini.evaluation.hub import dataset_rows
+from agentless_mini.evaluation.grading import Grader, GradingSettings, dataset_rows
 from agentless_mini.sandbox.docker import connect
 from agentless_mini.sandbox.images import find_image
 from tests.evaluation.grading_image import NOWHERE, require_swebench
@@ -24,7 +23,7 @@ async def instances(folder: Path) -> dict[str, str]:
     """Return the rows whose image is there, by instance id."""
     client = connect(1)
     try:
-        rows = [row async for row in dataset_rows(os.environ["AMINI_SWEBENCH_ROWS"], folder)]
+        rows = await dataset_rows(os.environ["AMINI_SWEBENCH_ROWS"], folder)
         found = [row for row in rows if find_image(client, json.loads(row)["image"]) is not None]
     finally:
         client.close()

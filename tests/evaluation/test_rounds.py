@@ -18,8 +18,8 @@ from agentless_mini.settings import Config
 from agentless_mini.settings.model import ScorerSettings
 from agentless_mini.settings.run import EvolveSettings, RepairSettings, SandboxKind, Selecting
 from tests.chain.workbench import FIX, NONSENSE, WRONG
-from tests.evaluation.desks import FILES, TEST
-from tests.evaluation.faked import bedding, evaluation
+from tests.evaluation.attempts import FILES, TEST
+from tests.evaluation.faked import evaluation, open_scripted
 from tests.fakes.model import Answer, Rule, ScoreRule, Script
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
@@ -44,7 +44,7 @@ def heard(folder: Path, url: str, settings: Mapping[str, object]) -> tuple[int, 
     config = Config.model_validate({**dict(plain.config), **settings})
     machine = Machine(folder / "state", folder / "cache", {})
     told = io.StringIO()
-    code = evaluate(replace(plain, config=config), machine, bedding, Console(file=told, width=500))
+    code = evaluate(replace(plain, config=config), machine, open_scripted, Console(file=told, width=500))
     return code, told.getvalue()
 
 

@@ -7,8 +7,8 @@ import pytest
 import yaml  # type: ignore[import-untyped] # it comes with pre-commit
 
 from agentless_mini.errors import GradingFailed
-from agentless_mini.evaluation.predictions import read_predictions
 from agentless_mini.evaluation.submission import BEGIN, END, LOGS, SubmissionFacts, Submitted, write_submission
+from tests.evaluation.bugs import read_predictions
 
 IDS = {"django__django-1": "django/django", "django__django-2": "django/django", "psf__requests-3": "psf/requests"}
 FACTS = SubmissionFacts("org/model", "verified", 10, IDS, {"swebench": "5.0.2", "agentless-mini": "0.1.0"})
@@ -99,6 +99,18 @@ def test_what_a_person_wrote_stays_and_the_results_are_renewed(folder: Path, par
     assert told.endswith("Thanks.\n")
     assert "Resolved 2 of 3" in told
     assert "Resolved 1 of 3" not in told
+
+
+def test_what_is_no_longer_part_of_a_submission_goes_and_other_files_stay(
+    folder: Path, parts: dict[str, Submitted]
+) -> None:
+    write_submission(folder, FACTS, parts, [(name, "# It\n") for name in parts])
+    for mine in ("logs/notes", "trajs/notes.md"):
+        (folder / mine).write_text("mine")
+    del parts["psf__requests-3"]
+    write_submission(folder, FACTS, parts, [(name, "# It\n") for name in parts])
+    kept = sorted(str(path.relative_to(folder)) for part in ("logs", "trajs") for path in (folder / part).iterdir())
+    assert kept == ["logs/django__django-1", "logs/notes", *(f"trajs/{name}.md" for name in parts), "trajs/notes.md"]
 
 
 def test_results_whose_place_is_gone_are_put_at_the_end(folder: Path, parts: dict[str, Submitted]) -> None:

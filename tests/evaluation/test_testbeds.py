@@ -1,8 +1,6 @@
 import asyncio
-import gc
 import os
 import subprocess
-import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,21 +9,20 @@ import pytest
 
 from agentless_mini.chain.bench import Bench, NoBench
 from agentless_mini.chain.execute import run_cases, run_files
-from agentless_mini.domain import Case, FileChange, Issue, Origin, Outcome, Patch
-from agentless_mini.edits.normal_form import Forms
-from agentless_mini.edits.patches import make_patch
+from agentless_mini.domain import Case, FileChange, Issue, Origin, Outcome
+from agentless_mini.edits.forms import Forms
+from agentless_mini.edits.writing import make_patch
 from agentless_mini.errors import EnvironmentFailed, GradingFailed, ImageUnavailable
 from agentless_mini.evaluation import ports
-from agentless_mini.evaluation.derived import wanted_pytest
-from agentless_mini.evaluation.instances import Answer, Instance
+from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.ports import Grade
-from agentless_mini.evaluation.testbeds import YardSettings, open_testbeds
+from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds, wanted_pytest
 from agentless_mini.sandbox.docker import connect
 from agentless_mini.sandbox.images import daemon_name
 from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from tests.environment.conftest import package_index
-from tests.evaluation.beds_image import SOURCES, Holds, bed_image
-from tests.evaluation.beds_registry import open_registry
+from tests.evaluation.registry import open_registry
+from tests.evaluation.testbed_image import SOURCES, Holds, instance_image
 from tests.sandbox.conftest import containers, copies
 
 __all__ = ["package_index"]
@@ -48,21 +45,24 @@ class Graded:
 
 
 @dataclass
-class Yard:
+class LocalHost:
     """Opens testbeds of this machine."""
 
     state: Path
     variables: dict[str, str]
     grader: Graded = field(default_factory=Graded)
 
-    def with_bed(self, image: str, work: Callable[[ports.Testbed], Awaitable[None]]) -> None:
+    def with_testbed(self, image: str, work: Callable[[ports.Testbed], Awaitable[None]]) -> None:
         """Do the work on the testbed of an instance with this image."""
 
         async def run() -> None:
-            settings = YardSettings(ImageSettings(min_free_gib=0), SANDBOX, self.state, self.variables)
-            answers = {"a__b-1": Answer('{"instance_id": "a__b-1"}', "", ())}
-            async with open_testbeds(settings, answers, self.grader) as beds, beds.open(instance(image), print) as bed:
-                await work(bed)
+            settings = HostSettings(ImageSettings(min_free_gib=0), SANDBOX, self.state, self.variables)
+            answers = {"a__b-1": Solution('{"instance_id": "a__b-1"}', ())}
+            async with (
+                open_testbeds(settings, answers, self.grader) as testbeds,
+                testbeds.open(instance(image), print) as testbed,
+            ):
+                await work(testbed)
 
         asyncio.run(run())
 
@@ -72,37 +72,35 @@ def instance(image: str) -> Instance:
 
 
 @pytest.fixture
-def yard(tmp_path: Path) -> Iterator[Yard]:
+def host(tmp_path: Path) -> Iterator[LocalHost]:
     try:
         connect(1).close()
     except EnvironmentFailed as error:
         pytest.skip(str(error))
     trees = copies(os.getpid())
-    yield Yard(tmp_path, dict(os.environ))
+    yield LocalHost(tmp_path, dict(os.environ))
     assert containers(os.getpid()) == []
     assert set(copies(os.getpid())) <= set(trees)
 
 
-async def bench_of(bed: ports.Testbed) -> Bench | NoBench:
-    opening = bed.opening((await bed.tree()).snapshot)
+async def bench_of(testbed: ports.Testbed) -> Bench | NoBench:
+    opening = testbed.opening(await testbed.tree())
     assert not isinstance(opening, NoBench)
     return await opening.open(print)
 
 
-def test_the_tree_is_that_of_the_image_and_git_checks_patches_on_it(yard: Yard) -> None:
-    async def work(bed: ports.Testbed) -> None:
-        tree = await bed.tree()
-        assert tree is await bed.tree()
-        assert {file.path: file.data for file in tree.snapshot.files} == SOURCES
-        assert tree.snapshot.ignored == ("built/",)
-        assert isinstance(tree.check(FIXED), Patch)
+def test_the_tree_is_that_of_the_image(host: LocalHost) -> None:
+    async def work(testbed: ports.Testbed) -> None:
+        tree = await testbed.tree()
+        assert {file.path: file.data for file in tree.files} == SOURCES
+        assert tree.ignored == ("built/",)
 
-    yard.with_bed(bed_image(Holds.PYTEST), work)
+    host.with_testbed(instance_image(Holds.PYTEST), work)
 
 
-def test_tests_run_in_the_environment_of_the_image(yard: Yard) -> None:
-    async def work(bed: ports.Testbed) -> None:
-        bench = await bench_of(bed)
+def test_tests_run_in_the_environment_of_the_image(host: LocalHost) -> None:
+    async def work(testbed: ports.Testbed) -> None:
+        bench = await bench_of(testbed)
         assert isinstance(bench, Bench)
         variables = dict(bench.harness.variables)
         assert variables["FROM_CONDA"] == "two\nlines"
@@ -116,49 +114,49 @@ def test_tests_run_in_the_environment_of_the_image(yard: Yard) -> None:
         assert isinstance(after, tuple)
         assert (before[0].outcome, after[0].outcome) == (Outcome.FAIL, Outcome.PASS)
 
-    yard.with_bed(bed_image(Holds.PYTEST), work)
+    host.with_testbed(instance_image(Holds.PYTEST), work)
 
 
-def test_what_was_built_in_the_image_is_in_its_boxes(yard: Yard) -> None:
-    async def work(bed: ports.Testbed) -> None:
-        bench = await bench_of(bed)
+def test_what_was_built_in_the_image_is_in_its_boxes(host: LocalHost) -> None:
+    async def work(testbed: ports.Testbed) -> None:
+        bench = await bench_of(testbed)
         assert isinstance(bench, Bench)
         case = Case("cat built", Origin.GIVEN, command="test -s built/extension.so && test ! -e .git")
         results = await run_cases(bench, None, [case])
         assert isinstance(results, tuple)
         assert results[0].outcome is Outcome.PASS
 
-    yard.with_bed(bed_image(Holds.PYTEST), work)
+    host.with_testbed(instance_image(Holds.PYTEST), work)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("package_index")
-def test_pytest_is_installed_once_where_the_image_lacks_it(yard: Yard) -> None:
+def test_pytest_is_installed_once_where_the_image_lacks_it(host: LocalHost) -> None:
     used = []
 
-    async def work(bed: ports.Testbed) -> None:
-        bench = await bench_of(bed)
+    async def work(testbed: ports.Testbed) -> None:
+        bench = await bench_of(testbed)
         assert isinstance(bench, Bench)
         used.append(bench.place.environment.identity)
         found = await run_files(bench, ("tests/test_calc.py",), 60)
         assert [result.outcome for result in found] == [Outcome.FAIL]
 
-    image = bed_image(Holds.PIP)
+    image = instance_image(Holds.PIP)
     try:
-        yard.with_bed(image, work)
-        yard.with_bed(image, work)
+        host.with_testbed(image, work)
+        host.with_testbed(image, work)
         assert len(set(used)) == 1
     finally:
         subprocess.run(["docker", "rmi", *set(used)], capture_output=True)
 
 
-def test_where_pytest_cannot_be_installed_there_is_no_bench(yard: Yard) -> None:
-    async def work(bed: ports.Testbed) -> None:
-        bench = await bench_of(bed)
+def test_where_pytest_cannot_be_installed_there_is_no_bench(host: LocalHost) -> None:
+    async def work(testbed: ports.Testbed) -> None:
+        bench = await bench_of(testbed)
         assert isinstance(bench, NoBench)
         assert "pytest could not be installed in the image" in bench.reason
 
-    yard.with_bed(bed_image(Holds.NOTHING), work)
+    host.with_testbed(instance_image(Holds.NOTHING), work)
 
 
 def copied() -> set[Path]:
@@ -166,18 +164,21 @@ def copied() -> set[Path]:
     return {copy for folder in copies(os.getpid()) for copy in Path(folder).iterdir()}
 
 
-def test_a_testbed_that_is_closed_leaves_what_another_of_its_image_uses(yard: Yard) -> None:
+def test_a_testbed_that_is_closed_leaves_what_another_of_its_image_uses(host: LocalHost) -> None:
     case = Case("cat built", Origin.GIVEN, command="test -s built/extension.so")
 
     async def run() -> None:
-        settings = YardSettings(ImageSettings(min_free_gib=0), SANDBOX, yard.state, yard.variables)
-        image = bed_image(Holds.PYTEST)
-        async with open_testbeds(settings, {}, yard.grader) as beds, beds.open(instance(image), print) as bed:
-            bench = await bench_of(bed)
+        settings = HostSettings(ImageSettings(min_free_gib=0), SANDBOX, host.state, host.variables)
+        image = instance_image(Holds.PYTEST)
+        async with (
+            open_testbeds(settings, {}, host.grader) as testbeds,
+            testbeds.open(instance(image), print) as testbed,
+        ):
+            bench = await bench_of(testbed)
             assert isinstance(bench, Bench)
             await run_cases(bench, None, [case])
             before = copied()
-            async with beds.open(instance(image), print) as other:
+            async with testbeds.open(instance(image), print) as other:
                 await bench_of(other)
             assert copied() == before
             results = await run_cases(bench, None, [case])
@@ -187,88 +188,75 @@ def test_a_testbed_that_is_closed_leaves_what_another_of_its_image_uses(yard: Ya
     asyncio.run(run())
 
 
-def test_an_image_without_its_environment_is_an_error(yard: Yard) -> None:
-    async def work(bed: ports.Testbed) -> None:
-        await bench_of(bed)
+def test_an_image_without_its_environment_is_an_error(host: LocalHost) -> None:
+    async def work(testbed: ports.Testbed) -> None:
+        await bench_of(testbed)
 
     with pytest.raises(EnvironmentFailed, match="cannot be activated"):
-        yard.with_bed(bed_image(Holds.NO_CONDA), work)
+        host.with_testbed(instance_image(Holds.NO_CONDA), work)
 
 
-def test_an_image_that_cannot_be_had_is_an_error_of_its_own(yard: Yard) -> None:
-    async def work(bed: ports.Testbed) -> None:
+def test_an_image_that_cannot_be_had_is_an_error_of_its_own(host: LocalHost) -> None:
+    async def work(testbed: ports.Testbed) -> None:
         raise AssertionError
 
     with open_registry() as registry, pytest.raises(ImageUnavailable):
-        yard.with_bed(f"{registry.address}/absent:latest", work)
+        host.with_testbed(f"{registry.address}/absent:latest", work)
 
 
-def test_an_image_without_a_tree_is_an_error(yard: Yard) -> None:
-    async def work(bed: ports.Testbed) -> None:
-        await bed.tree()
+def test_an_image_without_a_tree_is_an_error(host: LocalHost) -> None:
+    async def work(testbed: ports.Testbed) -> None:
+        await testbed.tree()
 
     with open_registry() as registry:
         name = registry.add("empty")
         try:
             with pytest.raises(EnvironmentFailed, match="/testbed"):
-                yard.with_bed(name, work)
+                host.with_testbed(name, work)
         finally:
             subprocess.run(["docker", "rmi", name], capture_output=True)
 
 
-def test_a_patch_is_graded_by_the_row_of_its_instance(yard: Yard) -> None:
-    async def work(bed: ports.Testbed) -> None:
-        assert (await bed.grade(b"diff")).resolved
+def test_a_patch_is_graded_by_the_row_of_its_instance(host: LocalHost) -> None:
+    async def work(testbed: ports.Testbed) -> None:
+        assert (await testbed.grade(b"diff")).resolved
 
-    yard.with_bed(bed_image(Holds.PYTEST), work)
-    assert yard.grader.asked == [('{"instance_id": "a__b-1"}', b"diff")]
-
-
-def test_a_tree_is_let_go_once_patches_are_graded_and_copied_again_when_asked_for(yard: Yard) -> None:
-    async def work(bed: ports.Testbed) -> None:
-        seen = weakref.ref((await bed.tree()).check)
-        assert seen() is not None
-        await bed.grade(b"diff")
-        await asyncio.sleep(0)  # what the loop is at holds it until then
-        gc.collect()
-        assert seen() is None
-        assert isinstance((await bed.tree()).check(FIXED), Patch)
-
-    yard.with_bed(bed_image(Holds.PYTEST), work)
+    host.with_testbed(instance_image(Holds.PYTEST), work)
+    assert host.grader.asked == [('{"instance_id": "a__b-1"}', b"diff")]
 
 
-def test_an_instance_without_a_row_is_not_graded(yard: Yard) -> None:
+def test_an_instance_without_a_row_is_not_graded(host: LocalHost) -> None:
     async def run() -> None:
-        settings = YardSettings(ImageSettings(min_free_gib=0), SANDBOX, yard.state, {})
+        settings = HostSettings(ImageSettings(min_free_gib=0), SANDBOX, host.state, {})
         async with (
-            open_testbeds(settings, {}, yard.grader) as beds,
-            beds.open(instance(bed_image(Holds.PYTEST)), print) as bed,
+            open_testbeds(settings, {}, host.grader) as testbeds,
+            testbeds.open(instance(instance_image(Holds.PYTEST)), print) as testbed,
         ):
-            await bed.grade(b"diff")
+            await testbed.grade(b"diff")
 
     with pytest.raises(GradingFailed, match="no row of a__b-1"):
         asyncio.run(run())
 
 
-def test_each_daemon_has_a_record_of_its_own_of_pulled_images(yard: Yard) -> None:
-    async def work(bed: ports.Testbed) -> None:
-        (record,) = yard.state.rglob("images.json")
-        assert record.parent == yard.state / "images" / daemon_name(client)
+def test_each_daemon_has_a_record_of_its_own_of_pulled_images(host: LocalHost) -> None:
+    async def work(testbed: ports.Testbed) -> None:
+        (record,) = host.state.rglob("images.json")
+        assert record.parent == host.state / "images" / daemon_name(client)
 
     client = connect(1)
-    yard.with_bed(bed_image(Holds.PYTEST), work)
+    host.with_testbed(instance_image(Holds.PYTEST), work)
     client.close()
 
 
-def test_a_testbed_that_is_cancelled_leaves_nothing(yard: Yard) -> None:
-    async def work(bed: ports.Testbed) -> None:
-        bench = await bench_of(bed)
+def test_a_testbed_that_is_cancelled_leaves_nothing(host: LocalHost) -> None:
+    async def work(testbed: ports.Testbed) -> None:
+        bench = await bench_of(testbed)
         assert isinstance(bench, Bench)
         case = Case("sleep", Origin.GIVEN, command="while :; do :; done")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(run_cases(bench, None, [case]), 2)
 
-    yard.with_bed(bed_image(Holds.PYTEST), work)
+    host.with_testbed(instance_image(Holds.PYTEST), work)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.domain import Environment, ImageTree, Place, Snapshot
 from agentless_mini.errors import ImageUnavailable
-from agentless_mini.evaluation.instances import Instance
-from agentless_mini.evaluation.ports import Grade, Testbed, Tree
+from agentless_mini.evaluation.dataset import Instance
+from agentless_mini.evaluation.ports import Grade, Testbed
 from agentless_mini.ports import Sandbox, Watch
 from agentless_mini.testing import harness_of
 
@@ -17,10 +17,9 @@ Verdicts = Callable[[Instance, bytes], bool]
 
 
 class ScriptedTestbeds:
-    """Beds with the tree that `trees` returns; `sandbox` runs the tests, None: none are run; `resolves` grades.
+    """Testbeds with the tree that `trees` returns; `sandbox` runs the tests, None: none are run; `resolves` grades.
 
-    `opened` and `graded` have what was asked for, in order; images whose name is in `missing` cannot be had. Every
-    patch applies.
+    `opened` and `graded` have what was asked for, in order; images whose name is in `missing` cannot be had.
     """
 
     def __init__(
@@ -70,16 +69,16 @@ class ScriptedTestbeds:
 class _ScriptedTestbed:
     """One instance of it."""
 
-    def __init__(self, beds: ScriptedTestbeds, instance: Instance) -> None:
-        self._beds = beds
+    def __init__(self, testbeds: ScriptedTestbeds, instance: Instance) -> None:
+        self._testbeds = testbeds
         self._instance = instance
 
-    async def tree(self) -> Tree:
-        return Tree(self._beds.snapshot(self._instance), lambda patch: patch)
+    async def tree(self) -> Snapshot:
+        return self._testbeds.snapshot(self._instance)
 
     def opening(self, snapshot: Snapshot) -> Opening | NoBench:
-        return self._beds.bench(snapshot)
+        return self._testbeds.bench(snapshot)
 
     async def grade(self, diff: bytes) -> Grade:
-        resolved = self._beds.verdict(self._instance, diff)
+        resolved = self._testbeds.verdict(self._instance, diff)
         return Grade(resolved, applied=True, report="{}", version="scripted", seconds=0.0)

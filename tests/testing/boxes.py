@@ -28,8 +28,8 @@ from agentless_mini.domain import (
     SourceFile,
     Verdict,
 )
-from agentless_mini.edits.normal_form import Forms
-from agentless_mini.edits.patches import make_patch
+from agentless_mini.edits.forms import Forms
+from agentless_mini.edits.writing import make_patch
 from agentless_mini.sandbox.bubblewrap import VirtualEnvironment, find_bubblewrap
 from agentless_mini.sandbox.local import LocalSandbox
 from agentless_mini.sandbox.packs import pack_snapshot

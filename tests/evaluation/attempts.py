@@ -5,9 +5,8 @@ from pathlib import Path
 
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Event, ModelCard
-from agentless_mini.evaluation.attempt import Assignment, Desk, attempt, row_digest
-from agentless_mini.evaluation.dataset import dataset_of
-from agentless_mini.evaluation.instances import Dataset
+from agentless_mini.evaluation.attempt import Assignment, EvalContext, attempt, row_digest
+from agentless_mini.evaluation.dataset import Dataset, dataset_of
 from agentless_mini.evaluation.ports import Testbeds
 from agentless_mini.ports import Sampler
 from agentless_mini.record import AttemptRecord, InstanceRecord, RecordedSampler, Store
@@ -30,25 +29,29 @@ def dataset(count: int = 3) -> Dataset:
 
 
 def assignments(of: Dataset) -> list[Assignment]:
-    return [Assignment(one, row_digest(of.answers[one.id].row)) for one in of.instances]
+    return [Assignment(one, row_digest(of.solutions[one.id].row)) for one in of.instances]
 
 
-def desk(store: Store, asked: Sampler, grading: Grading = Grading.CHOSEN, chain: ChainSettings | None = None) -> Desk:
+def context(
+    store: Store, asked: Sampler, grading: Grading = Grading.CHOSEN, chain: ChainSettings | None = None
+) -> EvalContext:
     settings = chain or ChainSettings(repair=RepairSettings(samples=4), reproduce=ReproduceSettings(samples=2))
     recorded = RecordedSampler(ready(asked), store, "scripted")
-    return Desk(store, recorded, load_prompts(None), settings, grading, "scripted")
+    return EvalContext(store, recorded, load_prompts(None), settings, grading, "scripted")
 
 
 def open_store(path: Path, of: Dataset) -> Store:
     store = Store.open(path)
     for one in of.instances:
-        store.evals.put_instance(InstanceRecord(one.id, one.repo, "", one.created, of.answers[one.id].files, one.image))
+        store.evals.put_instance(
+            InstanceRecord(one.id, one.repo, "", one.created, of.solutions[one.id].files, one.image)
+        )
     return store
 
 
-def brought(task: Assignment, at: Desk, beds: Testbeds) -> tuple[AttemptRecord, list[Event]]:
+def brought(task: Assignment, at: EvalContext, testbeds: Testbeds) -> tuple[AttemptRecord, list[Event]]:
     """Attempt one and record it, as the command does."""
     events: list[Event] = []
-    record = asyncio.run(attempt(task, at, beds, events.append))
+    record = asyncio.run(attempt(task, at, testbeds, events.append))
     at.store.evals.put_attempt(record)
     return record, events

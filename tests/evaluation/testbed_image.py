@@ -41,12 +41,12 @@ class Holds(enum.Enum):
     NO_CONDA = "no conda"
 
 
-def bed_image(holds: Holds) -> str:
+def instance_image(holds: Holds) -> str:
     """Return the name of the image, made where the daemon does not have it."""
     said = hashlib.sha256(
         f"{ACTIVATE} {SOURCES} {sys.version} {Path(__file__).stat().st_mtime_ns}".encode()
     ).hexdigest()
-    name = f"amini-test-bed:{holds.value.replace(' ', '-')}-{said[:16]}"
+    name = f"amini-test-testbed:{holds.value.replace(' ', '-')}-{said[:16]}"
     if subprocess.run(["docker", "image", "inspect", name], capture_output=True).returncode:
         _build(holds, name)
     return name

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agentless_mini.domain import Job, JobResult, Note, Snapshot
 from agentless_mini.errors import AminiError, EnvironmentFailed, ImageUnavailable
-from agentless_mini.evaluation.instances import Instance
+from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.evaluation.ports import Testbed, Testbeds
 from agentless_mini.ports import Watch
 from tests.chain.boxes import PASSES, fails, recording
@@ -37,7 +37,7 @@ def answer(job: Job) -> JobResult | AminiError:
 
 
 @dataclass(frozen=True, slots=True)
-class BedsOf:
+class MakesTestbeds:
     """Makes the testbeds of a machine. What happens is appended to files in `notes`, one for each kind."""
 
     notes: Path
@@ -54,15 +54,15 @@ class BedsOf:
         if self.fails:
             raise EnvironmentFailed("No Docker daemon answers: start it.")
         self.note("made", "testbeds")
-        beds = ScriptedTestbeds(tree, resolves, _NotingSandbox(self), self.missing)
+        testbeds = ScriptedTestbeds(tree, resolves, _NotingSandbox(self), self.missing)
         try:
-            yield _Noting(self, beds)
+            yield _Noting(self, testbeds)
         finally:
             self.note("unmade", "testbeds")
 
 
 class _NotingSandbox:
-    def __init__(self, settings: BedsOf) -> None:
+    def __init__(self, settings: MakesTestbeds) -> None:
         self._settings = settings
         self._inner = ScriptedSandbox(answer)
 
@@ -78,7 +78,7 @@ class _NotingSandbox:
 
 
 class _Noting:
-    def __init__(self, settings: BedsOf, inner: Testbeds) -> None:
+    def __init__(self, settings: MakesTestbeds, inner: Testbeds) -> None:
         self._settings = settings
         self._inner = inner
 
@@ -106,7 +106,7 @@ def noted(folder: Path, kind: str) -> list[tuple[int, str]]:
     return [(int(process), what) for process, what in pairs]
 
 
-class Unloadable(BedsOf):
+class Unloadable(MakesTestbeds):
     """Can be sent, but not be read where it arrives."""
 
     def __reduce__(self) -> tuple[object, ...]:

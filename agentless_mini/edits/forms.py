@@ -1,9 +1,15 @@
-"""What a grammar says of a file that is not Python: whether it parses, and which of its lines count.
+"""A digest of what a file says, equal for files that differ in comments, blank lines and formatting alone.
 
-A comment does not count, unless a tool reads it (`//go:build`, `# frozen_string_literal: true`). A blank line, the
-blanks at the end of a line and those at its beginning do not count either, for none of these languages gives
-indentation a meaning, unless they stand inside a token: a string over several lines is kept as it is. Blanks between
-tokens count.
+Python is compared by its syntax tree (`statements`), docstrings included: a docstring is a value of the program. A file
+that its grammar reads is compared by the lines that count in it. A comment does not count there, unless a tool reads it
+(`//go:build`, `# frozen_string_literal: true`). Neither do blank lines, nor the blanks at both ends of a line, for none
+of these languages gives indentation a meaning, unless they stand inside a token: a string over several lines is kept as
+it is. Blanks between tokens count.
+
+Other text, and Python that this interpreter cannot parse, is compared line by line without the blanks at the end of
+lines and without blank lines; comments count, and blanks at the beginning may carry meaning. In markup a blank line
+parts paragraphs: it counts, and several are as one. A changed file is compared as the file that it was: text, where
+that did not parse.
 
 The grammars are tree-sitter's, in C, and what they read is hostile: on some texts a parser takes minutes, gigabytes or
 the process. So a text is parsed only while it has `MOST_BYTES`, no control characters and no more than `MOST_DEPTH`
@@ -12,20 +18,26 @@ an answer that is read again is read alike. Trees are walked, never recursed. Le
 crashed on hostile text, or took it all memory (Bash, Java, Lua, Python, Scala, Swift, YAML).
 """
 
+import hashlib
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from agentless_mini.edits.alignment import shared_ends
+from agentless_mini.edits.lines import shared_ends
+from agentless_mini.edits.sources import is_python
+from agentless_mini.edits.statements import Broken, Module, module_of, newly_undefined
 
 if TYPE_CHECKING:
     from tree_sitter import Language, Tree
+
+_MARKUP = (".md", ".markdown", ".mdx", ".rst", ".adoc", ".asciidoc", ".tex", ".textile", ".org")
+_HARD_BREAKS = (".md", ".markdown", ".mdx")  # two blanks end a line in these
 
 MOST_BYTES = 256 * 1024
 MOST_DEPTH = 100
@@ -75,6 +87,19 @@ _READ_WHOLLY = {"go": re.compile(rb'^import "C"|^func Example', re.MULTILINE)}
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """The digest of a file, and what speaks against it as a version of another.
+
+    `problem` is why it does not parse though the other did, or though it is new and Python: one line with a line's
+    number, else "". `undefined` are the names that it uses undefined, and the other did not.
+    """
+
+    digest: str
+    problem: str = ""
+    undefined: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Parsed:
     """A file that its grammar reads without an error.
 
@@ -95,6 +120,83 @@ class Unread:
     line: int = 0
 
 
+class Forms:
+    """The forms of files, each worked out once: samples of one prompt share what they start from and often agree.
+
+    For one thread at a time: what it remembers is not guarded.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no form known."""
+        self._forms: dict[tuple[str, bytes, bytes | None], Form] = {}
+        self._modules: dict[bytes, Module | Broken] = {}
+        self._parsed: dict[tuple[str, bytes], Parsed | Unread] = {}
+
+    def of(self, path: str, data: bytes, before: bytes | None = None) -> Form:
+        """Return the form of a file with these bytes at that path, as a version of what stood there before.
+
+        A new file is a version of an empty one.
+        """
+        key = (path.rpartition("/")[2].rpartition(".")[2].lower(), hashlib.sha256(data).digest(), before)
+        if key not in self._forms:
+            made = self._of_python if is_python(path) else self._of_other
+            self._forms[key] = made(path, data, before)
+        return self._forms[key]
+
+    def _of_python(self, path: str, data: bytes, before: bytes | None) -> Form:
+        base = data if before is None else before
+        if base not in self._modules:
+            found = module_of(base)
+            self._modules[base] = found if isinstance(found, Broken) else replace(found, parsed={})
+        module = self._modules[base]
+        if isinstance(module, Broken):
+            return self._of_other(path, data, before)
+        if before is None:
+            return Form(module.digest)
+        version = module_of(data, module)
+        if isinstance(version, Broken):
+            return Form(_text(path, data), version.problem)
+        names = set() if path.endswith(".pyi") else newly_undefined(module, version)
+        return Form(version.digest, undefined=tuple(sorted(names)))
+
+    def _of_other(self, path: str, data: bytes, before: bytes | None) -> Form:
+        language = language_of(path)
+        base = self._read(language, before) if language and before else None
+        if not language or isinstance(base, Unread):
+            return Form(_text(path, data))
+        found = parsed(language, data, base) if base else self._read(language, data)
+        if isinstance(found, Unread):
+            is_fault = found.line and language not in UNSURE
+            return Form(_text(path, data), f"near line {found.line}" if is_fault else "")
+        return Form(_digest(language, found.lines))
+
+    def _read(self, language: str, data: bytes) -> Parsed | Unread:
+        key = language, hashlib.sha256(data).digest()
+        if key not in self._parsed:
+            self._parsed[key] = parsed(language, data)
+        return self._parsed[key]
+
+
+def _text(path: str, data: bytes) -> str:
+    lines = [line.rstrip() for line in data.split(b"\n")]
+    if not path.lower().endswith(_MARKUP):
+        return _digest("text", (line for line in lines if line))
+    if path.lower().endswith(_HARD_BREAKS):
+        lines = [
+            line + b"  " if line and whole.rstrip(b"\r").endswith(b"  ") else line
+            for line, whole in zip(lines, data.split(b"\n"), strict=True)
+        ]
+    blocks = (block for is_blank, block in groupby(lines, lambda line: not line) if not is_blank)
+    return _digest("markup", (b"\n".join(block) + b"\n\n" for block in blocks))
+
+
+def _digest(kind: str, lines: Iterable[bytes | None]) -> str:
+    return hashlib.sha256(kind.encode() + b"\n" + b"\n".join(line for line in lines if line is not None)).hexdigest()
+
+
+# --- grammars --------------------------------------------------------------------------------------------------------
+
+
 def language_of(path: str) -> str:
     """Return the name of the grammar for the file at a path, "" where there is none."""
     return LANGUAGES.get(path.rpartition("/")[2].rpartition(".")[2].lower(), "")
@@ -107,7 +209,10 @@ def parsed(language: str, data: bytes, base: Parsed | None = None) -> Parsed | U
     if len(data) > MOST_BYTES or not _is_harmless(data[head:stop]):
         return Unread()
     starts = (0, *(newline.end() for newline in _NEWLINE.finditer(data)))
-    old = _edited(base, starts, head, stop, len(data)) if base else None
+    old = base.tree.copy() if base else None
+    if base and old:  # the place that differs is marked, for the parser to begin from
+        old_stop = len(base.data) - tail
+        old.edit(head, old_stop, stop, _point(starts, head), _point(base.starts, old_stop), _point(starts, stop))
     tree = _tree(language, data, old)
     if isinstance(tree, int):
         return Unread(data.count(b"\n", 0, max(tree, head)) + 1 if tree >= 0 else 0)
@@ -144,15 +249,6 @@ def _is_harmless(text: bytes) -> bool:
         if max(depth, angles) > MOST_DEPTH:
             return False
     return True
-
-
-def _edited(base: Parsed, starts: Sequence[int], head: int, stop: int, size: int) -> "Tree":
-    """Return the tree of `base` with the place that differs marked, for the parser to begin from."""
-    old_stop = len(base.data) - (size - stop)
-    tree = base.tree.copy()
-    begin, old_end, new_end = _point(starts, head), _point(base.starts, old_stop), _point(starts, stop)
-    tree.edit(head, old_stop, stop, begin, old_end, new_end)
-    return tree
 
 
 def _point(starts: Sequence[int], place: int) -> tuple[int, int]:
@@ -214,10 +310,11 @@ def _lines(language: str, data: bytes, tree: "Tree", starts: Sequence[int], want
     bounds = [*starts[wanted.start : wanted.stop + 1], len(data)][: len(wanted) + 1]
     cuts: dict[int, list[tuple[int, int]]] = {}
     inside: set[int] = set()  # the lines that begin within a token
-    wholly = _reads_wholly(language, data)
+    wholly, always = _reads_wholly(language, data), _READ_ALWAYS.get(language, _DIRECTIVE)
     for is_comment, begin, end in _marks(tree, data, bounds[0], bounds[-1]):
         first, last = bisect_right(starts, begin) - 1, bisect_right(starts, end - 1) - 1
-        if is_comment and not wholly and not _is_read(language, data[begin:end]):
+        comment = data[begin:end]
+        if is_comment and not (wholly or always.match(comment) or _DIRECTIVE.match(comment)):
             for line in range(first, last + 1):
                 cuts.setdefault(line, []).append((begin, end))
         else:
@@ -261,12 +358,6 @@ def _marks(tree: "Tree", data: bytes, start: int, stop: int) -> Iterator[tuple[b
             if not cursor.goto_parent():
                 return
             begin = start
-
-
-def _is_read(language: str, comment: bytes) -> bool:
-    """Tell whether a tool reads the comment."""
-    always = _READ_ALWAYS.get(language)
-    return bool((always and always.match(comment)) or _DIRECTIVE.match(comment))
 
 
 def _reads_wholly(language: str, data: bytes) -> bool:

@@ -1,5 +1,4 @@
 import io
-import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,14 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentless_mini.domain import FileChange, FileKind, Issue, Patch, Rejected
-from agentless_mini.edits.normal_form import Forms
-from agentless_mini.edits.patches import make_patch
+from agentless_mini.domain import FileKind, Issue
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.evaluation.copied_tree import is_of_tree, read_copy
-from agentless_mini.evaluation.extracting import extract
-from agentless_mini.evaluation.instances import Instance
-from tests.evaluation.sick_git import DEATHS, no_git, sick_git
+from agentless_mini.evaluation.dataset import Instance
+from agentless_mini.evaluation.tree import extract, read_copy
 from tests.gitrepo import commit_all, git, make_repository
 
 INSTANCE = Instance("a__b-1", "a/b", "c" * 40, Issue("It breaks."), "image", created="2024-05-06T07:08:09Z")
@@ -41,7 +36,7 @@ def pieces(data: bytes, size: int = 1000) -> Iterator[bytes]:
 
 
 def unpack(data: bytes, top: Path) -> None:
-    extract(pieces(data), top, is_of_tree)
+    extract(pieces(data), top)
 
 
 def packed(folder: Path) -> bytes:
@@ -71,7 +66,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_a_copy_has_what_git_lists_in_the_image(checkout: Path, tmp_path: Path) -> None:
     unpack(packed(checkout), tmp_path / "copy")
-    snapshot = read_copy(tmp_path / "copy", INSTANCE).snapshot
+    snapshot = read_copy(tmp_path / "copy", INSTANCE)
     listed = git(checkout, "ls-files", "--cached", "--others", "--exclude-standard", "-z").decode().split("\0")
     assert [file.path for file in snapshot.files] == sorted(filter(None, listed))
     assert {file.path: file.data for file in snapshot.files if file.kind is FileKind.TEXT} == {
@@ -91,31 +86,6 @@ def test_a_copy_has_nothing_of_the_history(checkout: Path, tmp_path: Path) -> No
     assert git(copied, "cat-file", "--batch-all-objects", "--batch-check").count(b"\n") == 2
 
 
-def test_git_says_whether_a_patch_applies(checkout: Path, tmp_path: Path) -> None:
-    unpack(packed(checkout), tmp_path / "copy")
-    tree = read_copy(tmp_path / "copy", INSTANCE)
-    fitting = make_patch([FileChange("a.py", b"x = 1\n", b"x = 2\n", "100644")], Forms())
-    other = make_patch([FileChange("a.py", b"q = 1\n", b"q = 2\n", "100644")], Forms())
-    assert isinstance(tree.check(fitting), Patch)
-    assert isinstance(tree.check(other), Rejected)
-
-
-@pytest.mark.parametrize("death", [*DEATHS, "the tree is gone", "git is gone"])
-def test_where_git_comes_to_no_verdict_no_patch_is_refused(
-    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, death: str
-) -> None:
-    unpack(packed(checkout), tmp_path / "copy")
-    tree = read_copy(tmp_path / "copy", INSTANCE)
-    if death in DEATHS:
-        sick_git(tmp_path / "bin", death, monkeypatch)
-    elif death == "git is gone":
-        no_git(monkeypatch)
-    else:
-        shutil.rmtree(tmp_path / "copy")
-    with pytest.raises(EnvironmentFailed):
-        tree.check(make_patch([FileChange("a.py", b"x = 1\n", b"x = 2\n", "100644")], Forms()))
-
-
 @pytest.mark.parametrize("index", [None, b"", b"DIRC broken"])
 def test_without_an_index_that_git_can_use_all_files_count_that_are_not_ignored(
     checkout: Path, tmp_path: Path, index: bytes | None
@@ -125,7 +95,7 @@ def test_without_an_index_that_git_can_use_all_files_count_that_are_not_ignored(
     else:
         (checkout / ".git/index").write_bytes(index)
     unpack(packed(checkout), tmp_path / "copy")
-    snapshot = read_copy(tmp_path / "copy", INSTANCE).snapshot
+    snapshot = read_copy(tmp_path / "copy", INSTANCE)
     assert [file.path for file in snapshot.files] == [
         ".gitignore", "a.py", "data", "link", "loose.py", "pkg/b.py", "run.sh"
     ]  # fmt: skip
@@ -135,7 +105,7 @@ def test_an_index_that_points_elsewhere_is_no_index(checkout: Path, tmp_path: Pa
     (checkout / ".git/index").rename(tmp_path / "index")
     (checkout / ".git/index").symlink_to(tmp_path / "index")
     unpack(packed(checkout), tmp_path / "copy")
-    assert "forced.so" not in read_copy(tmp_path / "copy", INSTANCE).snapshot.by_path()
+    assert "forced.so" not in read_copy(tmp_path / "copy", INSTANCE).by_path()
 
 
 def test_a_copy_that_git_cannot_read_is_an_error(tmp_path: Path) -> None:
@@ -152,7 +122,7 @@ def test_what_the_user_ignores_everywhere_counts_here(
     (tmp_path / "config").write_text(f"[core]\n\texcludesFile = {tmp_path}/mine\n[commit]\n\tgpgSign = true\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "config"))
     unpack(packed(checkout), tmp_path / "copy")
-    assert "loose.py" in read_copy(tmp_path / "copy", INSTANCE).snapshot.by_path()
+    assert "loose.py" in read_copy(tmp_path / "copy", INSTANCE).by_path()
 
 
 # --- what comes out of an image is not trusted ---------------------------------------------------------------------

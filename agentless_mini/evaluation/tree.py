@@ -1,0 +1,258 @@
+"""The tree of an instance: read out of its image without its history, and git's verdict on patches of it.
+
+Nothing of the image's `.git` is taken but the index, which says what is tracked, and `info/exclude`: the copy is a
+repository of its own with one empty commit. Where git cannot use that index, all files count that are not ignored. The
+tar file of an image is foreign: no path leads out of the copy, and no symlink is followed.
+"""
+
+import io
+import os
+import shutil
+import stat
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any
+
+from agentless_mini.domain import MIB, FileKind, Patch, Reason, Rejected, Snapshot, SourceFile
+from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
+from agentless_mini.evaluation.dataset import Instance
+from agentless_mini.ports import PatchCheck
+from agentless_mini.repository.gitcommand import GitCommand, verdict
+from agentless_mini.repository.opening import open_repository
+from agentless_mini.sandbox.image_files import folder_archive
+from agentless_mini.sandbox.scratch import Scratch
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+FOLDER = "/testbed"
+"""Where an image has its tree."""
+LIMIT = 8192 * MIB
+"""Bytes of all files of a tree together."""
+_GIT = b".git"
+_KEPT = {(_GIT, b"index"), (_GIT, b"info", b"exclude")}
+# What users have set for their own repositories does not decide what belongs to this one.
+_CONFIG = (
+    "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tfilemode = true\n\tsymlinks = true\n"
+    "\tautocrlf = false\n\texcludesFile =\n\tattributesFile =\n[user]\n\tname = amini\n\temail = amini@localhost\n"
+    "[commit]\n\tgpgSign = false\n"
+)
+_NO_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's own name for a tree without a file
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+Parts = tuple[bytes, ...]
+"""A path below the archive's top folder."""
+
+
+def read_tree(client: "DockerClient", image: str, instance: Instance) -> Snapshot:
+    """Return the tree of an instance, from a copy out of its image that is removed again.
+
+    Raises `EnvironmentFailed` where it cannot be copied, or git cannot read the copy.
+    """
+    with closing(Scratch()) as scratch, folder_archive(client, image, FOLDER) as chunks:
+        top = scratch.file("tree")
+        extract(chunks, top)
+        return read_copy(top, instance)
+
+
+def read_copy(top: Path, instance: Instance) -> Snapshot:
+    """Return the tree of an instance from its extracted files. Raises `EnvironmentFailed`."""
+    try:
+        with boundary({OSError: _refused}):
+            _make_repository(top)
+        found = open_repository(str(top), None, top).snapshot()
+    except RepositoryError as error:  # the user named no repository: the machine or the image is to blame
+        raise _refused(error) from error
+    return replace(found, name=instance.repo, commit=instance.base_commit, day=instance.created[:10])
+
+
+def _make_repository(top: Path) -> None:
+    """Make of `.git` the least that git needs to read the index; an index that git cannot read is removed."""
+    home = top / ".git"
+    for kept in (home / "index", home / "info" / "exclude"):
+        if kept.is_symlink():  # git would follow it
+            kept.unlink()
+    for folder in ("objects", "refs", "info"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    (home / "config").write_text(_CONFIG)
+    (home / "HEAD").write_text("ref: refs/heads/main\n")
+    git = GitCommand(str(top))
+    git.read("hash-object", "-w", "-t", "tree", "--stdin")
+    commit = git.read("commit-tree", "-m", "The files of an image", _NO_TREE).decode().strip()
+    git.read("update-ref", "refs/heads/main", commit)
+    if git.ask("ls-files", "--stage").status:
+        with suppress(FileNotFoundError):
+            (home / "index").unlink()
+
+
+def _refused(error: BaseException) -> EnvironmentFailed:
+    return EnvironmentFailed(
+        f"The copy of the tree cannot be used ({printable(str(error))}): see that there is room on the disk, and that "
+        "git is not older than 2.31."
+    )
+
+
+# --- the archive of an image -----------------------------------------------------------------------------------------
+
+
+def extract(chunks: Iterator[bytes], top: Path) -> None:
+    """Write the entries of a tar file that belong to a tree, less its one top folder, below `top`, which is made.
+
+    Files, symlinks and hard links are made; folders only where something lies in them; devices, FIFOs and sockets are
+    not, nor what git keeps, but what tells which files it tracks. Of two entries with one path the later one counts.
+    Owners, times and all of the permissions but "may be executed" are not taken over. Raises `EnvironmentFailed`.
+    """
+    with (
+        boundary(dict.fromkeys((tarfile.TarError, OSError, EOFError), _failed)),
+        _opened(top) as folder,
+        tarfile.open(fileobj=io.BufferedReader(_Stream(chunks), MIB), mode="r|", errors="surrogateescape") as archive,
+    ):
+        size = 0
+        for entry in archive:
+            parts = _parts(entry.name)
+            if not parts or (_GIT in parts and parts not in _KEPT):
+                continue
+            size += entry.size if entry.isfile() else 0
+            if size > LIMIT:
+                raise _failed(ValueError(f"its files are larger than {LIMIT // MIB} MiB"))
+            with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):  # in the way of another entry
+                _write_entry(folder, archive, entry, parts)
+
+
+def _parts(name: str) -> Parts:
+    """Return the path of an entry below the top folder, empty where there is none or it leads elsewhere."""
+    parts = [part for part in os.fsencode(name).split(b"/")[1:] if part not in {b"", b"."}]
+    return () if b".." in parts or any(b"\0" in part for part in parts) else tuple(parts)
+
+
+def _write_entry(top: int, archive: tarfile.TarFile, entry: tarfile.TarInfo, parts: Parts) -> None:
+    if not (entry.isfile() or entry.issym() or entry.islnk()):
+        return
+    with _parent(top, parts) as folder:
+        name = parts[-1]
+        source = _parts(entry.linkname) if entry.islnk() else ()
+        if entry.islnk() and (not source or source == parts):
+            return
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+        if entry.issym():
+            os.symlink(os.fsencode(entry.linkname), name, dir_fd=folder)
+        elif entry.islnk():
+            with _parent(top, source) as beside:
+                if not stat.S_ISDIR(os.stat(source[-1], dir_fd=beside, follow_symlinks=False).st_mode):
+                    os.link(source[-1], name, src_dir_fd=beside, dst_dir_fd=folder, follow_symlinks=False)
+        else:
+            data: IO[bytes] | None = archive.extractfile(entry)
+            mode = 0o755 if entry.mode & stat.S_IXUSR else 0o644
+            with os.fdopen(os.open(name, _NEW_FILE, mode, dir_fd=folder), "wb") as file:
+                if data is not None:
+                    shutil.copyfileobj(data, file, MIB)
+
+
+@contextmanager
+def _opened(top: Path) -> Iterator[int]:
+    top.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(top, _OPEN_FOLDER)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _parent(top: int, parts: Parts) -> Iterator[int]:
+    """Give the folder of a path, made where it is not there. Raises OSError where a symlink or a file is on the way."""
+    folder = os.dup(top)
+    try:
+        for part in parts[:-1]:
+            with suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=folder)
+            inner = os.open(part, _OPEN_FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        yield folder
+    finally:
+        os.close(folder)
+
+
+class _Stream(io.RawIOBase):
+    """The pieces as a file that can only be read on."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, room: Any, /) -> int:  # noqa: ANN401 - whatever has a buffer
+        self._rest = self._rest or next(filter(None, self._chunks), b"")
+        part, self._rest = self._rest[: len(room)], self._rest[len(room) :]
+        room[: len(part)] = part
+        return len(part)
+
+
+def _failed(error: BaseException) -> EnvironmentFailed:
+    return EnvironmentFailed(
+        f"The tree cannot be copied out of the image ({printable(str(error))}): make room on the disk, or see that the "
+        "image is whole."
+    )
+
+
+# --- git's verdict on patches --------------------------------------------------------------------
+
+
+def snapshot_check(snapshot: Snapshot) -> PatchCheck:
+    """Return the check of patches against this tree, which several threads may call.
+
+    Each check puts what git looks at (the files that the patch names, whatever stands in the way of a new one, and
+    `.gitattributes`) into a scratch folder and runs `git apply --check` there. The rest of the tree, which may have
+    thousands of files, is never written, and nothing is kept between two checks.
+
+    The check raises `EnvironmentFailed` where there is no room for its folder, or no git that answers.
+    """
+    files = snapshot.by_path()
+    folders = {str(folder) for path in files for folder in PurePosixPath(path).parents}
+    attributes = tuple(file for path, file in files.items() if PurePosixPath(path).name == ".gitattributes")
+
+    def check(patch: Patch) -> Patch | Rejected:
+        names = {name for path in patch.paths for name in (path, *map(str, PurePosixPath(path).parents))}
+        with boundary({OSError: _no_scratch}), tempfile.TemporaryDirectory(prefix="amini-check-") as scratch:
+            # The least that git takes for a repository, so that it looks for none above and heeds attributes.
+            for part in ("objects", "refs"):
+                (Path(scratch) / ".git" / part).mkdir(parents=True)
+            (Path(scratch) / ".git/HEAD").write_text("ref: refs/heads/none\n")
+            (Path(scratch) / ".git/config").write_text(_CONFIG)
+            for name in sorted(names & folders):
+                Path(scratch, name).mkdir(parents=True, exist_ok=True)
+            for file in (*attributes, *(files[name] for name in sorted(names & files.keys()))):
+                _write_source(Path(scratch, file.path), file)
+            try:
+                answer = verdict(GitCommand(scratch).ask("apply", "--check", "-", stdin=patch.diff))
+            except RepositoryError as error:  # the user named no repository: the machine is to blame
+                raise EnvironmentFailed(str(error)) from error
+        return Rejected(Reason.REFUSED_BY_GIT, answer.complaint) if answer.status else patch
+
+    return check
+
+
+def _write_source(path: Path, file: SourceFile) -> None:
+    """Write a text as it is; of other files, which no patch can change, write what keeps their name taken."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match file.kind:
+        case FileKind.SYMLINK:
+            path.symlink_to("amini-does-not-know-the-target")  # git follows none
+        case FileKind.SUBMODULE:
+            path.mkdir(exist_ok=True)
+        case _:
+            path.write_bytes(file.data)
+            os.chmod(path, 0o755 if file.mode == "100755" else 0o644)  # noqa: PTH101 - a name may hold any byte
+
+
+def _no_scratch(error: BaseException) -> EnvironmentFailed:
+    return EnvironmentFailed(f"A patch cannot be checked ({error}): free some space in the folder for temporary files.")
