@@ -8,9 +8,10 @@ import enum
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from agentless_mini.domain import RewardKind
+from agentless_mini.settings.run import Section
 
 
 class Tuning(enum.StrEnum):
@@ -74,10 +75,10 @@ class Potential(enum.StrEnum):
     REWARD_MODEL = "reward-model"  # one that `amini learn reward-model` has trained
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(Section):
     """What all trainers have in common."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     tuning: Tuning = Tuning.LORA
     """Which weights are trained: lora or full."""
@@ -208,10 +209,8 @@ class RewardModelSettings(TrainingSettings):
     """Most pairs of one row."""
 
 
-class SynthesizeSettings(BaseModel):
+class SynthesizeSettings(Section):
     """How a teacher writes the reasoning of examples."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     samples: int = Field(4, ge=1)
     """Most tries for a row; it stops at the first that reproduces the oracle."""
@@ -248,10 +247,8 @@ class Relevant(enum.StrEnum):
     MODEL = "model"  # localization itself
 
 
-class CurateSettings(BaseModel):
+class CurateSettings(Section):
     """How pull requests become rows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     oracle: Oracle = Oracle.CODE
     """Which changed files a row is about: code or all."""

@@ -10,28 +10,27 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from agentless_mini.domain import Decoding, RewardModel, ScoreRoute
+from agentless_mini.settings.run import Section
 
 _ADDRESS = "write it as http://HOST:PORT/v1"
-
-
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
-class ServerSettings(BaseModel):
+class ServerSettings(Section):
     """Where a model is served, and how patient its clients are."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     key_variable: ClassVar[str]
     """The variable of the environment that holds the key."""
 
     base_url: str | None = None
-    """Address of the API, such as http://localhost:8000/v1 (/v1 is added where no path is given); None: not chosen."""
+    """Address of the API, such as http://localhost:8000/v1 (/v1 is added where it has no path)."""
     model: str | None = None
-    """Name of the served model; None: the first that the server lists."""
+    """Name of the model to ask; by default the first that the server lists."""
     api_key: SecretStr = SecretStr("none")
     """Key of the API. Local servers accept anything."""
     retries: int = Field(default=5, ge=0)
@@ -102,7 +101,7 @@ class EndpointSettings(ServerSettings):
     key_variable = "AMINI_API_KEY"
 
     context_window: int | None = Field(default=None, gt=0)
-    """Tokens of prompt and answer together; None: as the server says. The smaller of the two counts."""
+    """Context window in tokens; by default as the server says. The smaller of the two counts."""
     decoding: Decoding = Decoding.FREE
     """How answers to repair prompts are decoded: free, or under a grammar (vLLM and llama.cpp)."""
     max_in_flight: int = Field(default=32, gt=0)
@@ -158,10 +157,8 @@ class Engine(enum.StrEnum):
     EMBEDDED = "embedded"
 
 
-class VllmSettings(BaseModel):
+class VllmSettings(Section):
     """How vLLM is started."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     python: Path | None = None
     """Interpreter of the virtual environment that has vLLM; by default this one's, else the `vllm` on the PATH."""
@@ -183,10 +180,8 @@ class VllmSettings(BaseModel):
     """More flags for vLLM, verbatim and last, so that they win; paths among them must be absolute."""
 
 
-class WeightsSettings(BaseModel):
+class WeightsSettings(Section):
     """Which weights are wanted and where they may come from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str | None = None
     """Path of a GGUF file, or OWNER/NAME or OWNER/NAME:FILE.gguf on the hub; None: the carried model."""
@@ -196,10 +191,8 @@ class WeightsSettings(BaseModel):
     """Address of the hub."""
 
 
-class EmbeddedSettings(BaseModel):
+class EmbeddedSettings(Section):
     """How llama.cpp's server is started."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     port: int | None = Field(default=None, ge=1, le=65535)
     """Port to listen on; by default a free one."""
@@ -211,10 +204,8 @@ class EmbeddedSettings(BaseModel):
     """Threads to compute with; by default as llama.cpp finds fit."""
 
 
-class InProcessSettings(BaseModel):
+class InProcessSettings(Section):
     """How the model runs inside this process."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     context: int = Field(default=8192, ge=512)
     """Context window in tokens, all samples together; the model's own where that is smaller."""

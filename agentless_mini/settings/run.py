@@ -8,13 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from agentless_mini.domain import MIB, BoxLimits, Matching, Method
 
 
-class LocalizeSettings(BaseModel):
+class Section(BaseModel):
+    """A part of the settings. Its validator is built when it is first used: `--help` needs none of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class LocalizeSettings(Section):
     """How the files to edit are found."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     samples: int = Field(4, ge=0, le=1000)
-    """Answers drawn; 0 takes the lexical ranking alone."""
+    """Localizations sampled; 0 takes the lexical ranking alone."""
     temperature: float = Field(1.0, ge=0, le=2)
     """Sampling temperature."""
     max_tokens: int = Field(2048, ge=1)
@@ -25,23 +29,21 @@ class LocalizeSettings(BaseModel):
     """Seed of the first sample."""
 
 
-class RepairSettings(BaseModel):
+class RepairSettings(Section):
     """How repairs are sampled and read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     samples: int = Field(10, ge=1, le=100_000)
-    """Repairs sampled, over all file lists (the paper: 500). `amini repair` gives the carried model 50."""
+    """Repairs sampled, over all file lists (the paper: 500); by default 50 with the embedded model."""
     temperature: float = Field(1.0, ge=0, le=2)
     """Sampling temperature."""
     max_tokens: int = Field(8192, ge=1)
     """Most tokens of one answer, reasoning included; never more than a quarter of the context."""
     match: Matching = Matching.STRICT
-    """How SEARCH lines are found in a file."""
+    """How SEARCH lines are found in a file: strict or loose."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of the first sample of each prompt."""
     stop_when: float | None = Field(None, ge=0.5, lt=1)
-    """Sample no further once the winner of the vote stays the winner with this probability; none: sample all."""
+    """Stop sampling when the vote is decided with this probability, such as 0.95; by default never."""
 
 
 class Selecting(enum.StrEnum):
@@ -52,21 +54,19 @@ class Selecting(enum.StrEnum):
     REWARD_MODEL = "reward-model"  # those that a reward model scores highest, of all rounds
 
 
-class EvolveSettings(BaseModel):
+class EvolveSettings(Section):
     """How the samples are spread over rounds, and what a round is shown of those before."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     rounds: int = Field(1, ge=1, le=1000)
-    """Rounds; 1: all repairs are sampled plainly, and nothing else of this section counts."""
+    """Rounds of repairs, each shown earlier ones; 1: all are sampled plainly, and the rest here is not used."""
     parents: int = Field(5, ge=1, le=100)
     """Most patches that a round is shown (the paper: 5)."""
     per_round: int | None = Field(None, ge=1, le=100_000)
-    """Repairs sampled in each round; none: repair.samples divided by the rounds, rounded up (the paper: 5)."""
+    """Repairs sampled in each round (the paper: 5); by default those in all divided by the rounds, rounded up."""
     select: Selecting = Selecting.RANDOM
-    """Which patches a round is shown."""
+    """Which patches a round is shown: random, execution or reward-model."""
     self_evolving: bool = False
-    """Whether the model is trained to evolve its own samples without a selector."""
+    """The model is trained to evolve its own samples without a selector."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of the choice and of the order of what is shown."""
 
@@ -80,13 +80,11 @@ class EvolveSettings(BaseModel):
         return self.per_round or -(-samples // self.rounds)
 
 
-class ReproduceSettings(BaseModel):
+class ReproduceSettings(Section):
     """How reproduction tests are sampled and kept."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     samples: int = Field(10, ge=0, le=10_000)
-    """Tests sampled; 0 writes none."""
+    """Reproduction tests sampled; 0 writes none."""
     temperature: float = Field(1.0, ge=0, le=2)
     """Sampling temperature."""
     max_tokens: int = Field(4096, ge=1)
@@ -97,10 +95,8 @@ class ReproduceSettings(BaseModel):
     """Seed of the first sample."""
 
 
-class RegressSettings(BaseModel):
+class RegressSettings(Section):
     """Which of the repository's own tests are run on every patch."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     budget: float = Field(60.0, ge=0, le=86400)
     """Most seconds that the tests may take together, on one patch; 0: none is run."""
@@ -108,10 +104,8 @@ class RegressSettings(BaseModel):
     """Most tests."""
 
 
-class GivenSettings(BaseModel):
+class GivenSettings(Section):
     """The user's own failing tests."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tests: tuple[str, ...] = ()
     """Tests that fail while the issue exists: PATH, or PATH::NAME as pytest writes it."""
@@ -129,10 +123,8 @@ def case_id(said: str) -> str:
     return f"{PurePosixPath(file.replace(chr(92), '/')).as_posix()}{mark}{name}"
 
 
-class MarkSettings(BaseModel):
+class MarkSettings(Section):
     """Marks that a model puts around a part of what it says, beside those that are known; none: only those."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     start: str = ""
     """What stands before it."""
@@ -148,26 +140,24 @@ class Until(enum.StrEnum):
     TESTS = "tests"  # tests choose: all of it
 
 
-class ChainSettings(BaseModel):
+class ChainSettings(Section):
     """The settings of the chain's stages."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    localize: LocalizeSettings = LocalizeSettings()
+    localize: LocalizeSettings = Field(default_factory=LocalizeSettings)
     """File localization."""
-    repair: RepairSettings = RepairSettings()
+    repair: RepairSettings = Field(default_factory=RepairSettings)
     """Repair sampling."""
-    evolve: EvolveSettings = EvolveSettings()
+    evolve: EvolveSettings = Field(default_factory=EvolveSettings)
     """Rounds of repair sampling."""
-    reproduce: ReproduceSettings = ReproduceSettings()
+    reproduce: ReproduceSettings = Field(default_factory=ReproduceSettings)
     """Sampling of reproduction tests."""
-    regress: RegressSettings = RegressSettings()
+    regress: RegressSettings = Field(default_factory=RegressSettings)
     """Selection of regression tests."""
-    given: GivenSettings = GivenSettings()
+    given: GivenSettings = Field(default_factory=GivenSettings)
     """The user's own failing tests."""
-    answer: MarkSettings = MarkSettings()
+    answer: MarkSettings = Field(default_factory=MarkSettings)
     """The model's marks of its answer."""
-    think: MarkSettings = MarkSettings()
+    think: MarkSettings = Field(default_factory=MarkSettings)
     """The model's marks of its thinking."""
     rank: Method = Method.AGREEMENT
     """How the patch is chosen."""
@@ -191,13 +181,11 @@ class SandboxKind(enum.StrEnum):
     NONE = "none"  # nothing is run
 
 
-class SandboxSettings(BaseModel):
+class SandboxSettings(Section):
     """How tests are run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     kind: SandboxKind = SandboxKind.AUTO
-    """What keeps the tests in."""
+    """Where tests run: auto, docker, local (bubblewrap), landlock, unsafe-local or none."""
     image: str = ""
     """A Docker image that has all that the tests need, instead of one that is built."""
     setup: str = ""
@@ -238,15 +226,13 @@ class SandboxSettings(BaseModel):
         )
 
 
-class ImageSettings(BaseModel):
+class ImageSettings(Section):
     """How images are pulled and kept."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     keep_images: int | None = Field(None, ge=0)
-    """The most pulled images that are kept; all of them where it is not set."""
+    """Most pulled images to keep, the least recently used goes first; by default all."""
     min_free_gib: float = Field(20.0, ge=0)
-    """The room that has to be free on Docker's disk before an image is pulled."""
+    """GiB that have to be free on Docker's disk before an image is pulled."""
     pulls: int = Field(2, ge=1)
     """Images that are pulled at once."""
 
@@ -260,10 +246,8 @@ class Grading(enum.StrEnum):
     ALL = "all"  # every distinct valid one: pass@k is exact then
 
 
-class EvaluationSettings(BaseModel):
+class EvaluationSettings(Section):
     """How instances are attempted and graded. Nothing here changes an answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     workers: int = Field(8, ge=1, le=1000)
     """Instances attempted at once: the sampling of some overlaps the tests of others. Each holds its tree in memory."""
@@ -273,5 +257,5 @@ class EvaluationSettings(BaseModel):
     """Patches graded at once."""
     grade_seconds: int = Field(1800, ge=1)
     """The longest that the tests of one grading may take; swebench's own limit is 1,800."""
-    images: ImageSettings = ImageSettings()
+    images: ImageSettings = Field(default_factory=ImageSettings)
     """[eval.images]: how images are pulled and kept."""
