@@ -26,11 +26,14 @@ What a model answers is never an error: see `domain.Rejected`. Anything else tha
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
 
 class AminiError(Exception):
     """A failure that a person can act on. `str()` of it is one sentence that says what to try next."""
 
-    exit_code = 70
+    exit_code = EXIT_BUG
 
 
 class UsageError(AminiError):

@@ -79,8 +79,8 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
         terminal.EXIT_FOUND,
         terminal.EXIT_NO_PATCH,
         terminal.EXIT_UNTRUSTED,
-        terminal.EXIT_BUG,
-        terminal.EXIT_INTERRUPTED,
+        errors.EXIT_BUG,
+        errors.EXIT_INTERRUPTED,
     }
 
 
@@ -119,3 +119,11 @@ def test_a_topic_that_is_not_there_is_answered_with_the_nearest() -> None:
     refused = subprocess.run(asked, capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "did you mean rounds?" in refused.stderr
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    named = set(re.findall(r"`([a-z_]+/?(?:[a-z_]+/?)*(?:\.py)?)`", TOPICS["architecture"]))
+    paths = {name for name in named if "/" in name or name.endswith(".py")}
+    assert len(paths) > 20
+    homes = (ROOT, ROOT / "agentless_mini", *(ROOT / "agentless_mini").iterdir())
+    assert {path for path in paths if not any((home / path).exists() for home in homes)} == set()

@@ -1,18 +1,17 @@
-"""Where the tests of a run are run: opened when they are needed, recorded like answers.
+"""Where the tests of a run are run: opened when they are needed.
 
 The environment and the sandboxes are a fifth of the package, and imported only where tests run.
 """
 
-import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import Note, Snapshot
 from agentless_mini.errors import BuildFailed
 from agentless_mini.ports import Watch
-from agentless_mini.record import RecordedSandbox, RunId, Store
 from agentless_mini.repository.opening import Repository
 from agentless_mini.settings.run import UNTESTED, SandboxKind, SandboxSettings
 from agentless_mini.testing import harness_of
@@ -38,34 +37,11 @@ def foreseen(settings: SandboxSettings) -> str:
     return foresee(settings)
 
 
-def plan_boxes(yard: Yard, store: Store, run: RunId) -> Opening | NoBench:
-    """Return how the boxes of a run are opened and recorded, or why there are none. Nothing is started."""
+def plan_boxes(yard: Yard) -> Opening | NoBench:
+    """Return how the boxes of a run are opened, or why there are none. Nothing is started."""
     if yard.settings.kind is SandboxKind.NONE:
         return NoBench("No test was run because of --sandbox none.")
-    opener = _Opener(yard)
-
-    async def recorded(watch: Watch) -> Bench | NoBench:
-        bench = await opener.open(watch)
-        if isinstance(bench, NoBench):
-            return bench
-        return replace(bench, sandbox=RecordedSandbox(bench.sandbox, store, run), watch=watch)
-
-    return Opening(harness_of(yard.snapshot, yard.settings.test_command), recorded)
-
-
-class _Opener:
-    """Opens a bench once, however often a run is planned again."""
-
-    def __init__(self, yard: Yard) -> None:
-        self._yard = yard
-        self._opened: Bench | NoBench | None = None
-        self._opening = asyncio.Lock()
-
-    async def open(self, watch: Watch) -> Bench | NoBench:
-        async with self._opening:
-            if self._opened is None:
-                self._opened = await open_bench(self._yard, watch)
-            return self._opened
+    return Opening(harness_of(yard.snapshot, yard.settings.test_command), partial(open_bench, yard))
 
 
 async def open_bench(yard: Yard, watch: Watch) -> Bench | NoBench:

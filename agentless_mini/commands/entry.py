@@ -21,7 +21,7 @@ from agentless_mini.commands.terminal import noted, people, require_stdout, with
 from agentless_mini.domain import Issue
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
 from agentless_mini.record import Store
-from agentless_mini.report.live import Lines
+from agentless_mini.report.live import ProgressLines
 from agentless_mini.repository.branches import has_changes, plan_branch
 from agentless_mini.repository.gitcommand import GitCommand
 from agentless_mini.repository.issue_sources import GitHub, literal_issue, read_issue
@@ -201,7 +201,7 @@ def _opened(arguments: RepairArguments, output: Output) -> Repository:
     cache = platformdirs.user_cache_path(APP) / "clones"
     if _is_there(arguments.repository):
         return open_repository(arguments.repository, arguments.rev, cache)
-    with Lines(Console(quiet=True) if output.quiet else people()) as lines:
+    with ProgressLines(Console(quiet=True) if output.quiet else people()) as lines:
         lines.begin(f"Fetching {printable(*without_passwords((arguments.repository,)))}")
         return open_repository(arguments.repository, arguments.rev, cache)
 

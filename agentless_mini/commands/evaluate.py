@@ -42,7 +42,7 @@ from agentless_mini.record import (
     Store,
     generation_of,
 )
-from agentless_mini.report.evaluation_progress import EvaluationProgress
+from agentless_mini.report.progress import EvaluationProgress
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import UNTESTED, EvolveSettings, Grading, SandboxKind, Selecting, Until
 from agentless_mini.testing.commands import harness_of_command

@@ -14,10 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from agentless_mini.chain.bench import Opening
-from agentless_mini.chain.pipeline import NO_SANDBOX, check_named, resolve
-from agentless_mini.chain.prompts import Prompts
+from agentless_mini.chain.pipeline import NO_SANDBOX, check_named
 from agentless_mini.chain.ranking import Chosen, Trust, trust
-from agentless_mini.chain.score import Scoring
 from agentless_mini.chain.session import Session
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.boxes import Yard, foreseen, plan_boxes
@@ -27,9 +25,7 @@ from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, c
 from agentless_mini.commands.paths import given_here, tree_path
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import (
-    EXIT_BUG,
     EXIT_FOUND,
-    EXIT_INTERRUPTED,
     EXIT_NO_PATCH,
     EXIT_UNTRUSTED,
     people,
@@ -37,9 +33,7 @@ from agentless_mini.commands.terminal import (
 )
 from agentless_mini.domain import Issue, Level, Note, Patch, Prediction, Reason, Rejected, Snapshot
 from agentless_mini.errors import (
-    AminiError,
     EnvironmentFailed,
-    ModelChanged,
     UsageError,
     boundary,
     printable,
@@ -50,7 +44,6 @@ from agentless_mini.record import (
     RecordedSampler,
     RunId,
     RunStart,
-    RunStatus,
     Store,
     recorded_derive,
     traced_scoring,
@@ -60,6 +53,7 @@ from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
 from agentless_mini.repository.branches import NewBranch, commit_message
 from agentless_mini.repository.opening import Repository
+from agentless_mini.run import recorded_run
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import ChainSettings, GivenSettings, SandboxKind
 
@@ -165,36 +159,53 @@ class _Parts:
     console: Console
 
 
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """Who is asked, and in which words."""
-
-    chosen: ChosenModel
-    prompts: Prompts
-    scoring: Scoring | None = None
-
-
 async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
+    store, snapshot = parts.store, parts.snapshot
     async with AsyncExitStack() as stack:
         prompts = load_prompts(parts.task.config.prompts)
-        around = Surroundings(parts.task.config, parts.machine, parts.store, stack, parts.progress)
+        around = Surroundings(parts.task.config, parts.machine, store, stack, parts.progress)
         chosen = await choose_model(around)
         scoring, _ = await open_scorer(around.config.scorer, around) if around.config.evolve.scored else (None, None)
-        newest = parts.store.runs.newest_generation(chosen.name, parts.task.issue.text)
-        parts = replace(parts, task=replace(parts.task, config=settled(parts.task.config, newest, chosen)))
-        run = parts.store.runs.begin(_start(parts, chosen))
-        try:
+        newest = store.runs.newest_generation(chosen.name, parts.task.issue.text)
+        task = replace(parts.task, config=settled(parts.task.config, newest, chosen))
+        parts = replace(parts, task=task)
+        yard = Yard(task.config.sandbox, task.repository, snapshot, parts.machine, stack)
+        opening = plan_boxes(yard)
+
+        async def ready() -> Sampler:
+            """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
+            if isinstance(opening, Opening):
+                from agentless_mini.environment import check_place
+
+                await check_place(snapshot, opening.harness.runner, task.config.sandbox)
+            return await chosen.start()
+
+        def session(run: RunId) -> Session:
+            return Session(
+                RecordedSampler(ready, store, identity(chosen, task.config), run),
+                prompts,
+                _check(task.repository),
+                parts.progress,
+                _instance(snapshot),
+                traced_scoring(scoring, store, run) if scoring else None,
+                derive=recorded_derive(store),
+            )
+
+        async def begun(run: RunId) -> tuple[str, ...]:
             await _tell(parts, chosen, run)
-            prediction = await _predict(parts, _Model(chosen, prompts, scoring), run, stack)
-        except BaseException as error:
-            status, code = _ending(error)
-            parts.store.runs.finish(run, status, code)
-            raise
-        prediction = replace(prediction, notes=(*parts.task.repository.notes, *prediction.notes))
-        parts.store.runs.put_prediction(run, prediction)
-        shown = _shown(parts.task, prediction)
-        parts.store.runs.finish(run, RunStatus.DONE, _exit_code(parts.task, shown))
-        return run, prediction, shown
+            return task.repository.notes
+
+        run, prediction = await recorded_run(
+            store,
+            _start(parts, chosen),
+            snapshot,
+            session,
+            opening,
+            _settings(task),
+            begun,
+            lambda prediction: _exit_code(task, _shown(task, prediction)),
+        )
+        return run, prediction, _shown(task, prediction)
 
 
 def _shown(task: Task, prediction: Prediction) -> Trust | None:
@@ -202,12 +213,6 @@ def _shown(task: Task, prediction: Prediction) -> Trust | None:
         return None
     chosen = Chosen(choice.patch.normal, choice.votes, choice.valid)
     return trust(chosen, prediction.execution, task.given.ids(), prediction.notes)
-
-
-def _document(store: Store, run: RunId) -> dict[str, Any]:
-    from agentless_mini.report.document import run_document
-
-    return run_document(store.runs.trace(run))
 
 
 def _exit_code(task: Task, shown: Trust | None) -> int:
@@ -224,40 +229,6 @@ async def _tell(parts: _Parts, chosen: ChosenModel, run: RunId) -> None:
     parts.console.print(Text(flowed(printable(line), parts.console, 4), style="bold"), highlight=False)
     for note in parts.task.repository.notes:
         parts.progress(Note(note))
-
-
-async def _predict(parts: _Parts, model: _Model, run: RunId, stack: AsyncExitStack) -> Prediction:
-    """Run the chain; once more from the start if the served model turns out to differ from the recorded one."""
-    task, chosen = parts.task, model.chosen
-    yard = Yard(task.config.sandbox, task.repository, parts.snapshot, parts.machine, stack)
-    opening = plan_boxes(yard, parts.store, run)
-
-    async def ready() -> Sampler:
-        """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
-        if isinstance(opening, Opening):
-            from agentless_mini.environment import check_place
-
-            await check_place(parts.snapshot, opening.harness.runner, task.config.sandbox)
-        return await chosen.start()
-
-    for attempt in range(2):
-        sampler = RecordedSampler(ready, parts.store, identity(chosen, task.config), run)
-        session = Session(
-            sampler,
-            model.prompts,
-            _check(task.repository),
-            parts.progress,
-            _instance(parts.snapshot),
-            traced_scoring(model.scoring, parts.store, run) if model.scoring else None,
-            derive=recorded_derive(parts.store),
-        )
-        try:
-            return await resolve(task.issue, parts.snapshot, session, _settings(task), opening)
-        except ModelChanged:
-            if attempt:
-                raise
-            parts.store.runs.unlink(run)
-    raise AssertionError  # the loop returns or raises
 
 
 def _settings(task: Task) -> ChainSettings:
@@ -297,12 +268,10 @@ def _recorded_settings(task: Task) -> str:
     return json.dumps({**values, "require": task.required, "given": task.given.ids()})
 
 
-def _ending(error: BaseException) -> tuple[RunStatus, int]:
-    if isinstance(error, AminiError):
-        return RunStatus.FAILED, error.exit_code
-    if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
-        return RunStatus.INTERRUPTED, EXIT_INTERRUPTED
-    return RunStatus.FAILED, EXIT_BUG
+def _document(store: Store, run: RunId) -> dict[str, Any]:
+    from agentless_mini.report.document import run_document
+
+    return run_document(store.runs.trace(run))
 
 
 def _emit(patch: bytes | None, output: Output, document: Callable[[], dict[str, Any]]) -> None:

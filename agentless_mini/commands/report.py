@@ -14,8 +14,7 @@ from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout, results, write_page
 from agentless_mini.errors import UsageError, boundary, printable
 from agentless_mini.record import Store
-from agentless_mini.report.evaluation_cost import Prices
-from agentless_mini.report.evaluation_document import evaluation_documents, one_instance
+from agentless_mini.report.evaluation_document import Prices, evaluation_documents, one_instance
 from agentless_mini.report.evaluation_tables import evaluation_tables
 
 

@@ -27,7 +27,15 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from agentless_mini.errors import AminiError, EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.errors import (
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    AminiError,
+    EnvironmentFailed,
+    UsageError,
+    boundary,
+    printable,
+)
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -35,8 +43,6 @@ if TYPE_CHECKING:
 EXIT_FOUND = 0
 EXIT_NO_PATCH = 1
 EXIT_UNTRUSTED = 5
-EXIT_BUG = 70
-EXIT_INTERRUPTED = 130
 PIPED_WIDTH = 240
 
 _STDOUT = 1

@@ -3,18 +3,13 @@
 What is recorded is not paid for again: an instance that is predicted and graded does not even need its image.
 """
 
-import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.chain.lexical import is_sayable
 from agentless_mini.chain.measures import Replay, choices, curves
-from agentless_mini.chain.pipeline import resolve
 from agentless_mini.chain.prompts import Prompts
 from agentless_mini.chain.score import Scoring
 from agentless_mini.chain.session import Session, together
@@ -31,7 +26,6 @@ from agentless_mini.domain import (
 )
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.errors import (
-    AminiError,
     ContextTooSmall,
     EnvironmentFailed,
     ImageUnavailable,
@@ -50,14 +44,13 @@ from agentless_mini.record import (
     AttemptState,
     GradeRecord,
     RecordedSampler,
-    RecordedSandbox,
     RunId,
     RunStart,
-    RunStatus,
     Store,
     recorded_derive,
     traced_scoring,
 )
+from agentless_mini.run import recorded_run
 from agentless_mini.settings.run import ChainSettings, Grading
 
 GRADE_VERSION = "1"
@@ -138,11 +131,11 @@ def wanted_grades(prediction: Prediction, grading: Grading, method: Method) -> t
     if grading is Grading.NONE or prediction.choice is None:
         return ()
     chosen = prediction.choice.patch
-    more: Iterable[Patch] = ()
+    more: tuple[Patch, ...] = ()
     if grading is Grading.CURVE:
-        more = choices(curves(Replay.of(prediction), method))
+        more = tuple(choices(curves(Replay.of(prediction), method)))
     elif grading is Grading.ALL:
-        more = (one.outcome for one in prediction.candidates if isinstance(one.outcome, Patch))
+        more = tuple(one.outcome for one in prediction.candidates if isinstance(one.outcome, Patch))
     distinct: dict[str, Patch] = {}
     for patch in (chosen, *more):
         distinct.setdefault(patch.normal, patch)
@@ -201,26 +194,27 @@ async def _predict(
         settings=context.settings,
         versions=context.versions,
     )
-    run = context.store.runs.begin(start)
-    with _ended(context.store, run):
-        scoring = traced_scoring(context.scoring, context.store, run) if context.scoring else None
-        session = Session(
+    store = context.store
+    chain, notes = _chain(task, context, tree)
+
+    def session(run: RunId) -> Session:
+        return Session(
             context.sampler.of(run),
             context.prompts,
             snapshot_check(tree),
             progress,
             task.instance.id,
-            scoring,
-            derive=recorded_derive(context.store),
+            traced_scoring(context.scoring, store, run) if context.scoring else None,
+            derive=recorded_derive(store),
         )
-        opening = _recorded(testbed.opening(tree), context.store, run)
-        chain, notes = _chain(task, context, tree)
-        prediction = await resolve(task.instance.issue, tree, session, chain, opening)
-        prediction = replace(prediction, notes=(*notes, *prediction.notes))
-        context.store.runs.put_prediction(run, prediction)
+
+    async def begun(_run: RunId) -> tuple[str, ...]:
+        return notes
+
+    run, prediction = await recorded_run(store, start, tree, session, testbed.opening(tree), chain, begun, lambda _: 0)
     # Before the grades, which may fail: the prediction is paid for.
     predicted = AttemptRecord(task.instance.id, run, AttemptState.PREDICTED, seconds=progress.seconds)
-    context.store.evals.put_attempt(predicted)
+    store.evals.put_attempt(predicted)
     return run, prediction
 
 
@@ -235,33 +229,6 @@ def _chain(task: Assignment, context: EvalContext, tree: Snapshot) -> tuple[Chai
     less = len(task.files) - len(files)
     notes = (f"Files that were named and cannot be shown as text were left out: {less}.",) if less else ()
     return context.chain.model_copy(update={"files": files}), notes
-
-
-@contextmanager
-def _ended(store: Store, run: RunId) -> Iterator[None]:
-    """Record how the run ended, whatever happens."""
-    try:
-        yield
-    except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt | asyncio.CancelledError | NodeLost)
-        code = error.exit_code if isinstance(error, AminiError) else 130 if interrupted else 70
-        store.runs.finish(run, RunStatus.INTERRUPTED if interrupted else RunStatus.FAILED, code)
-        raise
-    store.runs.finish(run, RunStatus.DONE, 0)
-
-
-def _recorded(opening: Opening | NoBench, store: Store, run: RunId) -> Opening | NoBench:
-    if isinstance(opening, NoBench):
-        return opening
-    inner = opening.open
-
-    async def opened(watch: Watch) -> Bench | NoBench:
-        bench = await inner(watch)
-        if isinstance(bench, NoBench):
-            return bench
-        return replace(bench, sandbox=RecordedSandbox(bench.sandbox, store, run))
-
-    return Opening(opening.harness, opened)
 
 
 # --- the grades ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What reports are laid out with: tables and texts into which foreign text goes as it is, never as markup or control.
+"""Tables and texts of reports. Foreign text is shown as it is, never as markup or as a control sequence.
 
 Issue texts, model answers, paths and what tests print are not trusted.
 """
@@ -7,11 +7,12 @@ import re
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType
-    from rich.text import Text
+from rich import box
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.table import Table as Drawn
+from rich.text import Text
 
 GAP = 2
 LABEL = 11
@@ -29,10 +30,10 @@ def escaped(text: str) -> str:
     writing, lone surrogates, and blanks that only look like one (`\\xa0`), at which a SEARCH block fails.
     """
     return "".join(
-        character
-        if character.isprintable() or character in "\n\t"
-        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in text
+        letter
+        if letter.isprintable() or letter in "\n\t"
+        else letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for letter in text
     )
 
 
@@ -48,26 +49,20 @@ class Table:
     right: frozenset[str]
     rows: list[tuple[str, ...]] = field(default_factory=list)
 
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Yield what the console shows."""
         columns = list(zip(self.headings, *self.rows, strict=True))
         mark = "..." if options.ascii_only else "\u2026"
-        for shown, widths in _laid_out(columns, options.max_width):
-            yield self._drawn([columns[at] for at in shown], widths, mark)
-
-    def _drawn(self, columns: Sequence[tuple[str, ...]], widths: Sequence[int], mark: str) -> "RenderableType":
-        from rich import box
-        from rich.table import Table as Drawn
-
-        drawn = Drawn(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
-        fitted = [
-            [_fitted(cell, width, mark) for cell in column] for column, width in zip(columns, widths, strict=True)
-        ]
-        for (heading, *_), (name, *_), width in zip(fitted, columns, widths, strict=True):
-            drawn.add_column(heading, width=width, justify="right" if name in self.right else "left")
-        for cells in zip(*(column[1:] for column in fitted), strict=True):
-            drawn.add_row(*cells)
-        return drawn
+        for places, widths in _laid_out(columns, options.max_width):
+            shown = list(zip(places, widths, strict=True))
+            drawn = Drawn(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+            for at, width in shown:
+                heading = self.headings[at]
+                is_right = heading in self.right
+                drawn.add_column(_fitted(heading, width, mark), width=width, justify="right" if is_right else "left")
+            for cells in self.rows:
+                drawn.add_row(*(_fitted(cells[at], width, mark) for at, width in shown))
+            yield drawn
 
 
 def table(*headings: str, right: Collection[str] = ()) -> Table:
@@ -80,7 +75,7 @@ def row(table: Table, *cells: str) -> None:
     table.rows.append(tuple(escaped(cell).replace("\t", " ") for cell in cells))
 
 
-def flowed(line: str, console: "Console", indent: int) -> str:
+def flowed(line: str, console: Console, indent: int) -> str:
     """Return a line as it is shown: on a terminal broken between words, what follows indented; in a log as it is."""
     if not console.is_terminal or len(line) <= console.width:
         return line
@@ -103,24 +98,18 @@ class Labelled:
     lines: tuple[str, ...]
     indent: int = LABEL
 
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Yield what the console shows."""
-        from rich.text import Text
-
         yield from (Text(flowed(line, console, self.indent)) for line in map(escaped, self.lines))
 
 
-def plain_text(text: str) -> "Text":
+def plain_text(text: str) -> Text:
     """Return what is shown exactly as it is written: no markup, no control sequence."""
-    from rich.text import Text
-
     return Text(escaped(text))
 
 
-def heading(text: str) -> "Text":
+def heading(text: str) -> Text:
     """Return the title of what follows, a blank line before it."""
-    from rich.text import Text
-
     return Text(f"\n{escaped(text)}", style="bold")
 
 
@@ -152,7 +141,7 @@ def _laid_out(columns: Sequence[tuple[str, ...]], room: int) -> Iterator[tuple[l
 def _widths(columns: Sequence[tuple[str, ...]], least: Sequence[int], shown: Sequence[int], room: int) -> list[int]:
     """Return the widths of the columns that are shown: the room left goes to those first that want least of it."""
     widths = {at: least[at] for at in shown}
-    wanted = {at: max(0, max(map(_cells, "\n".join(columns[at]).split("\n"))) - least[at]) for at in shown}
+    wanted = {at: max(0, max(map(cell_len, "\n".join(columns[at]).split("\n"))) - least[at]) for at in shown}
     spare = max(0, room - _width(list(widths.values())))
     for left, at in enumerate(sorted(shown, key=lambda at: wanted[at]), -len(shown)):
         more = min(wanted[at], spare // -left)
@@ -170,28 +159,19 @@ def _least(column: Sequence[str], most: int) -> int:
 
     What fits in `SHORT` cells is one word, such as a number and its mark.
     """
-    words = (word for cell in column for word in ([cell] if _cells(cell) <= SHORT else cell.split()))
-    return max((_cells(word) if _NUMBER.fullmatch(word) else min(_cells(word), most) for word in words), default=1)
+    words = (word for cell in column for word in ([cell] if cell_len(cell) <= SHORT else cell.split()))
+    return max((cell_len(word) if _NUMBER.fullmatch(word) else min(cell_len(word), most) for word in words), default=1)
 
 
-def _fitted(cell: str, width: int, mark: str) -> "Text":
-    from rich.text import Text
+def _fitted(cell: str, width: int, mark: str) -> Text:
+    """Return a cell whose longer words have their middle left out, so that each fits; more stays of their end."""
 
-    return Text(re.sub(r"\S+", lambda word: _shortened(word[0], width, mark), cell))
+    def shortened(match: re.Match[str]) -> str:
+        word = match[0]
+        if cell_len(word) <= width:
+            return word
+        kept = max(0, width - len(mark))
+        head, tail = set_cell_size(word, kept // 3), set_cell_size(word[::-1], kept - kept // 3)[::-1]
+        return f"{head}{mark}{tail}"[:width]
 
-
-def _shortened(word: str, width: int, mark: str) -> str:
-    """Return a word with its middle left out, so that it fills at most so many cells; more stays of its end."""
-    from rich.cells import set_cell_size
-
-    if _cells(word) <= width:
-        return word
-    kept = max(0, width - len(mark))
-    head, tail = set_cell_size(word, kept // 3), set_cell_size(word[::-1], kept - kept // 3)[::-1]
-    return f"{head}{mark}{tail}"[:width]
-
-
-def _cells(text: str) -> int:
-    from rich.cells import cell_len
-
-    return cell_len(text)
+    return Text(re.sub(r"\S+", shortened, cell))

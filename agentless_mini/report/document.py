@@ -33,7 +33,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from agentless_mini.domain import Case, Completion, Execution, Level, Patch, Rejected, Verdict
+from agentless_mini.domain import Case, Completion, Level, Patch, Rejected, Verdict
 from agentless_mini.record import (
     PromptRecord,
     RunRecord,
@@ -62,10 +62,9 @@ def run_document(
 ) -> dict[str, Any]:
     """Return a run as JSON values: prompts by digest, samples, boxes, and how it was decided (`prediction`, or null).
 
-    A run in rounds has them in `evolution` (see `measures.Round`; `score` says what their scores are), one that was to
-    stop early has `stopping`.
-    `text` and `reasoning` are in the samples whose completions are given. `prediction.execution` is null where no
-    test was run, or has every case, and for every distinct patch its outcomes and faults by the id of the case.
+    A run in rounds has them in `evolution` (see `measures.Round`; `score` names their scores), one that was to stop
+    early has `stopping`.
+    `text` and `reasoning` are in the samples whose completions are given.
     `trust` (null without a patch) has the `required` level, whether the patch is `printed`, the levels that it has
     `shown`, and what it is `lacking` for the required one, or speaks against it, as a clause ("" for nothing).
     """
@@ -97,19 +96,16 @@ def _run_values(run: RunRecord) -> dict[str, Any]:
 
 
 def _sample_values(sample: SampleRecord, completion: Completion | None) -> dict[str, Any]:
+    outcome: dict[str, Any] | None = None
+    match sample.outcome:
+        case Patch() as patch:
+            outcome = {"valid": True, **_patch_values(patch)}
+        case Case() as case:
+            outcome = {"valid": True, **_case_values(case)}
+        case Rejected(reason, detail):
+            outcome = {"valid": False, "reason": reason, "detail": detail}
     texts = {"text": completion.text, "reasoning": completion.reasoning} if completion else {}
-    return {**asdict(sample), "outcome": _outcome_values(sample.outcome), **texts}
-
-
-def _outcome_values(outcome: Patch | Case | Rejected | None) -> dict[str, Any] | None:
-    match outcome:
-        case Patch():
-            return {"valid": True, **_patch_values(outcome)}
-        case Case():
-            return {"valid": True, **_case_values(outcome)}
-        case Rejected(reason=reason, detail=detail):
-            return {"valid": False, "reason": reason, "detail": detail}
-    return None
+    return {**asdict(sample), "outcome": outcome, **texts}
 
 
 def _prediction_values(trace: RunTrace) -> dict[str, Any] | None:
@@ -117,11 +113,17 @@ def _prediction_values(trace: RunTrace) -> dict[str, Any] | None:
     if prediction is None:
         return None
     choice = prediction.choice
+    execution = prediction.execution
+    before = {result.id: result.outcome for result in execution.before} if execution else {}
     return {
         "localization": asdict(prediction.localization),
-        "choice": None if choice is None else {**asdict(choice), "patch": _patch_values(choice.patch)},
+        "choice": choice and {**asdict(choice), "patch": _patch_values(choice.patch)},
         "notes": list(prediction.notes),
-        "execution": None if prediction.execution is None else _execution_values(prediction.execution),
+        "execution": execution
+        and {
+            "cases": [{**_case_values(case), "before": before.get(case.id)} for case in execution.cases],
+            "verdicts": [_verdict_values(verdict) for verdict in execution.verdicts],
+        },
     }
 
 
@@ -134,14 +136,6 @@ def _trust_values(trace: RunTrace) -> dict[str, Any] | None:
         "printed": shown.suffices(required),
         "shown": [level for level in Level if shown.suffices(level)],
         "lacking": shown.lacks(required),
-    }
-
-
-def _execution_values(execution: Execution) -> dict[str, Any]:
-    before = {result.id: result.outcome for result in execution.before}
-    return {
-        "cases": [{**_case_values(case), "before": before.get(case.id)} for case in execution.cases],
-        "verdicts": [_verdict_values(verdict) for verdict in execution.verdicts],
     }
 
 

@@ -8,30 +8,39 @@ are read one after another, so memory grows with the instances and not with thei
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from agentless_mini.domain import Patch
 from agentless_mini.errors import UsageError, printable
-from agentless_mini.record import (
-    AttemptRecord,
-    EvalStart,
-    GradeRecord,
-    RunTrace,
-    Store,
-)
+from agentless_mini.record import AttemptRecord, EvalStart, RunTrace, Spending, Store
 from agentless_mini.report.document import SCHEMA
-from agentless_mini.report.evaluation_cost import Prices, cost
-from agentless_mini.report.evaluation_facts import InstanceFacts, replay_of, solved
 from agentless_mini.report.evaluation_instance import instance_document
-from agentless_mini.report.evaluation_results import results
+from agentless_mini.report.evaluation_results import InstanceFacts, replay_of, results, solved
+
+MILLION = 1_000_000
+HOUR = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a million tokens and an hour of a box cost, in one currency; None where that is not known.
+
+    `prompt` is for tokens that the server computes, `cached` for those from its cache; without it they cost the same.
+    """
+
+    prompt: float | None = None
+    cached: float | None = None
+    completion: float | None = None
+    box_hour: float | None = None
 
 
 def evaluation_documents(stores: Sequence[Store], prices: Prices) -> list[dict[str, Any]]:
     """Return the reports of evaluations that are shown side by side.
 
-    Where one is in rounds, best@N of the others is told at the ends of its rounds, too: at equal budgets. Raises as
+    Where one is in rounds, the others have best@N at the ends of its rounds, too: at equal budgets. Raises as
     `evaluation_document`.
     """
     budgets = sorted({end for store in stores for end in _round_ends(store)})
@@ -40,7 +49,7 @@ def evaluation_documents(stores: Sequence[Store], prices: Prices) -> list[dict[s
 
 def evaluation_document(
     store: Store,
-    prices: Prices = Prices(),  # noqa: B008 - frozen
+    prices: Prices = Prices(),
     budgets: Collection[int] = (),
 ) -> dict[str, Any]:
     """Return the report of the store's evaluation, also while it is going on.
@@ -52,8 +61,8 @@ def evaluation_document(
     return {
         "schema": SCHEMA,
         "run": _run(start, store.evals.grade_versions()),
-        "results": results(facts(store, budgets), budgets),
-        "cost": cost(store.evals.spending(), prices),
+        "results": results(_facts(store, budgets), budgets),
+        "cost": _cost(store.evals.spending(), prices),
     }
 
 
@@ -67,7 +76,7 @@ def one_instance(store: Store, name: str) -> dict[str, Any]:
     raise UsageError(f"The evaluation has no instance {printable(name)}: amini report without --instance lists them.")
 
 
-def facts(store: Store, budgets: Collection[int] = ()) -> Iterator[InstanceFacts]:
+def _facts(store: Store, budgets: Collection[int]) -> Iterator[InstanceFacts]:
     """Yield what the report needs of each instance, in order of id, one run in memory at a time."""
     attempts = {attempt.instance: attempt for attempt in store.evals.attempts()}
     for record in store.evals.instances():
@@ -85,24 +94,18 @@ def _round_ends(store: Store) -> tuple[int, ...]:
 
 
 def _read(store: Store, attempt: AttemptRecord | None) -> tuple[RunTrace | None, dict[str, bool]]:
-    """Return the run that decided an instance, and which of its patches are right, by normal form."""
+    """Return the run that decided an instance, and which of its patches are right, by normal form.
+
+    The grade of the earliest sample's own diff counts before any other's.
+    """
     if attempt is None or attempt.run is None:
         return None, {}
     trace = store.runs.trace(attempt.run)
-    return trace, _graded(trace, store.evals.grades(attempt.instance))
-
-
-def _graded(trace: RunTrace, records: Iterable[GradeRecord]) -> dict[str, bool]:
-    """Return what is known by normal form. The grade of the earliest sample's own diff counts before any other's."""
-    by_diff = {record.diff: record for record in records}
-    by_normal = {record.normal: record.resolved for record in reversed(by_diff.values())}
-    return {**by_normal, **_by_earliest(trace, by_diff)}
-
-
-def _by_earliest(trace: RunTrace, by_diff: Mapping[str, GradeRecord]) -> dict[str, bool]:
+    by_diff = {record.diff: record for record in store.evals.grades(attempt.instance)}
+    grades = {record.normal: record.resolved for record in reversed(by_diff.values())}
     patches = [sample.outcome for sample in trace.samples if isinstance(sample.outcome, Patch)]
     earliest = {patch.normal: hashlib.sha256(patch.diff).hexdigest() for patch in reversed(patches)}
-    return {normal: by_diff[diff].resolved for normal, diff in earliest.items() if diff in by_diff}
+    return trace, grades | {normal: by_diff[diff].resolved for normal, diff in earliest.items() if diff in by_diff}
 
 
 def _run(start: EvalStart, graded: Sequence[str]) -> dict[str, Any]:
@@ -115,3 +118,56 @@ def _run(start: EvalStart, graded: Sequence[str]) -> dict[str, Any]:
         "settings": json.loads(start.settings),
         "started": datetime.fromtimestamp(start.started, UTC).isoformat(timespec="seconds"),
     }
+
+
+def _cost(spent: Spending, prices: Prices) -> dict[str, Any]:
+    """Return the object `cost`: everything paid for, over all commands that worked on the evaluation.
+
+    Tokens are sums of what servers reported, null where they reported none; `untold` counts the samples without a
+    report. `prefill_ratio` is what the server computed of prompts, over what it would compute if no two shared anything
+    and none came twice; null where some of that is not reported. `model_seconds` is wall-clock time in which samples
+    were waited for (see `Spending`). The price is null where none is given, and so is a part without a price.
+    """
+    computed = spent.prompt_tokens - spent.cached_tokens
+    all_told = spent.distinct_tokens and not spent.untold_prompts and not spent.untold_cached
+    return {
+        "prompt_tokens": _told(spent.prompt_tokens, spent.untold_prompts),
+        "cached_tokens": _told(spent.cached_tokens, spent.untold_cached),
+        "completion_tokens": _told(spent.completion_tokens, spent.untold_answers),
+        "distinct_prompt_tokens": _told(spent.distinct_tokens, spent.untold_prompts),
+        "untold": {
+            "prompt_tokens": spent.untold_prompts,
+            "cached_tokens": spent.untold_cached,
+            "completion_tokens": spent.untold_answers,
+        },
+        "prefill_ratio": computed / spent.distinct_tokens if all_told else None,
+        "model_seconds": spent.model_seconds,
+        "sandbox_seconds": spent.box_seconds,
+        "grading_seconds": spent.grading_seconds,
+        "wall_seconds": spent.wall_seconds,
+        "price": None if prices == Prices() else _priced(spent, prices),
+    }
+
+
+def _told(tokens: int, untold: int) -> int | None:
+    return None if untold and not tokens else tokens
+
+
+def _priced(spent: Spending, prices: Prices) -> dict[str, float | None]:
+    """Return what each part costs, null where its price or some of its tokens are not known, and the sum of the others.
+
+    What servers do not report as coming from their cache counts as computed.
+    """
+
+    def times(price: float | None, amount: float, untold: int = 0) -> float | None:
+        return None if price is None or untold else price * amount
+
+    cached = prices.prompt if prices.cached is None else prices.cached
+    computed = (spent.prompt_tokens - spent.cached_tokens) / MILLION
+    parts = {
+        "prompt": times(prices.prompt, computed, spent.untold_prompts),
+        "cached": times(cached, spent.cached_tokens / MILLION, spent.untold_prompts),
+        "completion": times(prices.completion, spent.completion_tokens / MILLION, spent.untold_answers),
+        "boxes": times(prices.box_hour, spent.box_seconds / HOUR),
+    }
+    return {**parts, "total": sum(part for part in parts.values() if part is not None)}

@@ -1,91 +1,240 @@
 """The results of an evaluation as plain values: the same to the byte however often it was killed and resumed.
 
 Nothing in them depends on time, on the order in which anything arrived, or on numbers of runs. Infrastructure failures
-and instances that are still under way are counted apart: they are no wrong answers. A rate is null where one of its
-patches was not graded, since those that were are no fair sample of all.
+and unfinished instances are counted separately: they are no wrong answers. No patch is graded here: one that is not
+graded is unknown (None), neither right nor wrong. A rate with an unknown patch is null, since the graded ones are no
+fair sample of all.
 
-What is told of rounds and of an adaptive budget is there only where an evaluation has them. The curves over samples of
-an evolution have a point for the end of each round, where N samples are what a shorter evolution would have drawn.
+Rounds and early stopping are there only where an evaluation has them. The curves over samples of an evolution have a
+point for the end of each round, where N samples are what a shorter evolution would have drawn.
 """
 
+import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from agentless_mini.chain.measures import (
-    Interval,
+    Curve,
+    Found,
+    Replay,
     bootstrap,
     calibration,
+    curves,
+    found,
     mean,
     pass_at_k,
     points_of_samples,
     points_of_tests,
 )
-from agentless_mini.record import AttemptState
-from agentless_mini.report.evaluation_facts import UNKNOWN, InstanceFacts, Known, Marks, Solved, at
-from agentless_mini.report.evaluation_rounds import evolution_values, stopping_values
+from agentless_mini.domain import Method, Patch, Rejected
+from agentless_mini.record import (
+    AttemptRecord,
+    AttemptState,
+    InstanceRecord,
+    RunTrace,
+)
+from agentless_mini.report.rounds import Evolved, Stopping, evolution_values, evolved, stopping, stopping_values
 
 SEED = 0
 FAILURES = frozenset({AttemptState.FAILED, AttemptState.INFRASTRUCTURE})
 # How SWE-bench Verified says how long a fix takes; any other follow by name.
 DIFFICULTIES = ("<15 min fix", "15 min - 1 hour", "1-4 hours", ">4 hours")
 
+Known = bool | None
+"""Whether a patch resolves its issue; None where that is not known."""
+
+Marks = tuple[tuple[int, Known], ...]
+"""Whether the patch is right that is chosen with so many samples or tests, ascending."""
+
+NEVER: Marks = ((0, False),)
+UNKNOWN: Marks = ((0, None),)
+
+
+# --- one instance ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """What a run that came to its decision shows: few numbers, however many samples and tests there were.
+
+    `samples` and `valid` count repairs, `distinct` patches. `chosen` is a normal form, None where no sample is valid,
+    and `share` its share of the votes. `rejected` counts reasons. `plain` has the numbers of samples and of correct
+    ones (None where a valid one is not graded) for pass@k: of an evolution those of its first round, since the
+    estimator takes samples to be exchangeable, and later ones depend on earlier ones. `over_plain` is the curve of that
+    round, `by_oracle` has for the end of each round whether any sample so far is right; both are empty without rounds.
+    """
+
+    lists: tuple[tuple[str, ...], ...]
+    samples: int
+    valid: int
+    distinct: int
+    rejected: Counter[str]
+    chosen: str | None
+    share: float | None
+    resolved: Known
+    over_samples: Marks
+    over_tests: Marks
+    by_vote: Marks
+    plain: tuple[int, int | None]
+    over_plain: Marks = ()
+    by_oracle: Marks = ()
+    evolved: Evolved | None = None
+    stopping: Stopping | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceFacts:
+    """One instance. `attempt` is None before its turn came, `solved` where no run came to its decision."""
+
+    record: InstanceRecord
+    attempt: AttemptRecord | None = None
+    solved: Solved | None = None
+
+    @property
+    def judged(self) -> bool:
+        """Return whether it counts: it came to its end, grades and all, and no infrastructure failed."""
+        return self.attempt is not None and self.attempt.state in {AttemptState.DONE, AttemptState.FAILED}
+
+    @property
+    def resolved(self) -> Known:
+        """Return whether the chosen patch is right. No valid patch is wrong, and so is a chain that failed."""
+        if self.attempt is None or not self.judged:
+            return None
+        if self.attempt.state is AttemptState.FAILED:
+            return False
+        return self.solved.resolved if self.solved else None
+
+    @property
+    def found(self) -> Found | None:
+        """Return how many of the true fix's files the localization named, or None where there was none to compare."""
+        return found(self.solved.lists, self.record.files) if self.solved else None
+
+
+def replay_of(trace: RunTrace) -> Replay:
+    """Return a recorded run that came to its decision, to be ranked again."""
+    prediction = trace.prediction
+    return Replay.of(prediction) if prediction else Replay(())
+
+
+def method_of(trace: RunTrace) -> Method:
+    """Return how the run chose."""
+    return Method(json.loads(trace.run.start.settings).get("rank", Method.AGREEMENT))
+
+
+def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = ()) -> Solved | None:
+    """Read a run, with what is known of its patches by normal form; None where it came to no decision.
+
+    `more` are numbers of samples at which its curve is wanted, too (see `measures.curves`).
+    """
+    if trace.prediction is None:
+        return None
+    outcomes = [sample.outcome for sample in trace.samples if sample.stage.repairs and sample.outcome]
+    first = [one.outcome for one in trace.samples if one.stage.repairs and one.outcome and not one.round]
+    normals, plain = _normals(outcomes), _normals(first)
+    correct = sum(plain[one] for one in plain if grades[one]) if plain.keys() <= grades.keys() else None
+    replay = replay_of(trace)
+    drawn = curves(replay, method_of(trace), more)
+    choice = trace.prediction.choice
+
+    def known(curve: Curve) -> Marks:
+        return tuple((at, False if patch is None else grades.get(patch.normal)) for at, patch in curve)
+
+    return Solved(
+        lists=trace.prediction.localization.lists,
+        samples=len(outcomes),
+        valid=normals.total(),
+        distinct=len(normals),
+        rejected=Counter(one.reason.value for one in outcomes if isinstance(one, Rejected)),
+        chosen=choice.patch.normal if choice else None,
+        share=choice.votes / choice.valid if choice else None,
+        resolved=(grades.get(choice.patch.normal) if choice else False) if outcomes else None,
+        over_samples=known(drawn.samples) if outcomes else UNKNOWN,
+        over_tests=known(drawn.tests) if outcomes else UNKNOWN,
+        by_vote=known(drawn.votes) if outcomes else UNKNOWN,
+        plain=(len(first), correct),
+        over_plain=known(drawn.plain),
+        by_oracle=tuple((end, _any_right(trace, grades, end)) for end in replay.ends),
+        evolved=evolved(trace),
+        stopping=stopping(trace),
+    )
+
+
+def _normals(outcomes: Iterable[object]) -> Counter[str]:
+    return Counter(outcome.normal for outcome in outcomes if isinstance(outcome, Patch))
+
+
+def _any_right(trace: RunTrace, grades: Mapping[str, bool], end: int) -> Known:
+    drawn = _normals(one.outcome for one in trace.samples if one.order is not None and one.order < end)
+    known = {grades.get(normal) for normal in drawn}
+    return True if True in known else None if None in known else False
+
+
+# --- all instances ---------------------------------------------------------------------------------------------------
+
 
 def results(facts: Iterable[InstanceFacts], budgets: Collection[int] = ()) -> dict[str, Any]:
     """Return the object `results` of the document, whatever the order of the facts.
 
-    `budgets` are numbers of samples for which the facts were asked, beside those at which curves are drawn anyhow.
+    `budgets` are numbers of samples for which the facts were asked, beside those at which curves are always drawn.
     """
     every = sorted(facts, key=lambda one: one.record.id)
     judged = [one for one in every if one.judged]
+    solved = [one.solved for one in judged if one.solved]
+    known = [one.resolved for one in judged]
+    failures = Counter(
+        (one.attempt.stage, one.attempt.state.value) for one in every if one.attempt and one.attempt.state in FAILURES
+    )
     return {
         "instances": len(every),
         "attempted": sum(one.attempt is not None for one in every),
         "done": sum(one.attempt is not None and one.attempt.state is AttemptState.DONE for one in every),
-        "graded": sum(one.resolved is not None for one in judged),
-        "resolved": _resolved(judged),
+        "graded": len(known) - known.count(None),
+        "resolved": {"count": known.count(True), "of": len(known), **_rate(known)},
         "by_repo": _grouped("repo", judged, lambda one: one.record.repo, str),
         "by_difficulty": _grouped("difficulty", judged, lambda one: one.record.difficulty, _how_hard),
-        "localization": _localization(judged),
-        "format": _format(judged),
+        "localization": _localization([share for one in judged if (share := one.found) is not None]),
+        "format": _format(solved),
         "pass_at_k": _pass_at_k(judged),
         "best_at_n": _over_samples(judged, lambda one: one.over_samples, budgets),
         "best_at_tests": _over_tests(judged),
         "vote_at_n": _over_samples(judged, lambda one: one.by_vote, budgets),
-        "calibration": _calibration(judged),
-        "failures": _failures(every),
-        **_of_rounds(judged),
-        **_of_stopping(judged),
+        "calibration": [
+            {
+                "low": part.low,
+                "high": part.high,
+                "instances": part.count,
+                "resolved": part.right,
+                "rate": part.right / part.count if part.count else None,
+            }
+            for part in calibration(
+                (one.share, one.resolved) for one in solved if one.share is not None and one.resolved is not None
+            )
+        ],
+        "failures": [
+            {"stage": stage, "state": state, "count": count} for (stage, state), count in sorted(failures.items())
+        ],
+        **_of_rounds(judged, [one.evolved for one in solved if one.evolved]),
+        **({"stopping": stopping_values(saved)} if (saved := [one.stopping for one in solved if one.stopping]) else {}),
         "per_instance": [_instance(one) for one in every],
     }
 
 
-# --- shares ----------------------------------------------------------------------------------------------------------
-
-
-def _rate(known: Sequence[Known]) -> float | None:
+def _share(known: Sequence[Known]) -> float | None:
     """Return the share of what is right, or None while one of them is unknown."""
     return None if None in known else mean([float(one is True) for one in known])
 
 
-def _interval(known: Sequence[Known]) -> dict[str, float | None]:
-    told = None if None in known else bootstrap([float(one is True) for one in known], _dice())
-    return _ends(told)
+def _rate(known: Sequence[Known]) -> dict[str, float | None]:
+    """Return the rate and its interval, null while one is unknown.
 
-
-def _ends(interval: Interval | None) -> dict[str, float | None]:
-    return {"low": interval.low if interval else None, "high": interval.high if interval else None}
-
-
-def _dice() -> Random:
-    """Return the same dice for each interval: none depends on which others were computed before it."""
-    return Random(SEED)  # noqa: S311 - drawn again alike, not for secrets
-
-
-def _resolved(judged: Sequence[InstanceFacts]) -> dict[str, Any]:
-    known = [one.resolved for one in judged]
-    return {"count": known.count(True), "of": len(known), "rate": _rate(known), **_interval(known)}
+    Each interval has fresh dice: none depends on which others were computed before it.
+    """
+    dice = Random(SEED)  # noqa: S311 - drawn again alike, not for secrets
+    ends = None if None in known else bootstrap([float(one is True) for one in known], dice)
+    return {"rate": _share(known), "low": ends.low if ends else None, "high": ends.high if ends else None}
 
 
 def _grouped(
@@ -98,7 +247,7 @@ def _grouped(
     for one in judged:
         groups.setdefault(group(one), []).append(one.resolved)
     return [
-        {name: key, "instances": len(known), "resolved": known.count(True), "rate": _rate(known)}
+        {name: key, "instances": len(known), "resolved": known.count(True), "rate": _share(known)}
         for key, known in sorted(groups.items(), key=lambda item: order(item[0]))
     ]
 
@@ -107,26 +256,19 @@ def _how_hard(difficulty: str) -> tuple[int, str]:
     return (DIFFICULTIES.index(difficulty) if difficulty in DIFFICULTIES else len(DIFFICULTIES)), difficulty
 
 
-# --- stages ----------------------------------------------------------------------------------------------------------
-
-
-def _localization(judged: Sequence[InstanceFacts]) -> dict[str, Any]:
-    shares = [share for one in judged if (share := one.found()) is not None]
+def _localization(shares: Sequence[Found]) -> dict[str, Any]:
     return {
         "instances": len(shares),
         "recall": mean([share.first for share in shares]),
         "recall_any": mean([share.anywhere for share in shares]),
-        "all_found": mean([float(share.all_in_first) for share in shares]),
-        "all_found_any": mean([float(share.all_anywhere) for share in shares]),
+        "all_found": mean([float(share.first == 1) for share in shares]),
+        "all_found_any": mean([float(share.anywhere == 1) for share in shares]),
     }
 
 
-def _format(judged: Sequence[InstanceFacts]) -> dict[str, Any]:
-    drawn = [one.solved for one in judged if one.solved]
-    samples, valid = sum(one.samples for one in drawn), sum(one.valid for one in drawn)
-    reasons: Counter[str] = Counter()
-    for one in drawn:
-        reasons.update(dict(one.rejected))
+def _format(solved: Sequence[Solved]) -> dict[str, Any]:
+    samples, valid = sum(one.samples for one in solved), sum(one.valid for one in solved)
+    reasons = sum((one.rejected for one in solved), Counter[str]())
     rejected = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     return {
         "samples": samples,
@@ -134,12 +276,6 @@ def _format(judged: Sequence[InstanceFacts]) -> dict[str, Any]:
         "rate": valid / samples if samples else None,
         "rejected": [{"reason": reason, "count": count} for reason, count in rejected],
     }
-
-
-def _failures(every: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
-    attempts = [one.attempt for one in every if one.attempt and one.attempt.state in FAILURES]
-    counts = Counter((attempt.stage, attempt.state.value) for attempt in attempts)
-    return [{"stage": stage, "state": state, "count": count} for (stage, state), count in sorted(counts.items())]
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------
@@ -156,12 +292,6 @@ def _over_samples(
     most = _most(judged, marks)
     ends = {end for one in judged if one.solved for end, _ in one.solved.by_oracle}
     points = ends or {*points_of_samples(most), *(n for n in budgets if n < most)}
-    return _along(judged, marks, points)
-
-
-def _along(
-    judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks], points: Iterable[int]
-) -> list[dict[str, Any]]:
     return [{"n": n, **_point(judged, marks, n)} for n in sorted(points) if n]
 
 
@@ -171,9 +301,10 @@ def _over_tests(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
 
 
 def _point(judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks], point: int) -> dict[str, Any]:
-    known = [at(marks(one.solved) if one.solved else one.missing, point) for one in judged]
-    graded = 1 - known.count(None) / len(known)
-    return {"rate": _rate(known), **_interval(known), "graded": graded}
+    """Return what is known at a point of a curve: of each instance that of its last mark up to it, or nothing."""
+    missing = ((marks(one.solved) if one.solved else UNKNOWN if one.resolved is None else NEVER) for one in judged)
+    known = [next((right for at, right in reversed(curve) if at <= point), None) for curve in missing]
+    return {**_rate(known), "graded": 1 - known.count(None) / len(known)}
 
 
 def _pass_at_k(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
@@ -182,9 +313,8 @@ def _pass_at_k(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
     The estimator takes samples to be exchangeable. Those of an evolution are not, so that of it the first round alone
     counts: `oracle_at_n` has the others. Those of a run that stopped once its vote was decided are not quite, either.
     """
-    drawn = [one.solved.plain if one.solved else _none_right(one) for one in judged]
+    drawn = [one.solved.plain if one.solved else (0, 0 if one.resolved is False else None) for one in judged]
     most = max((samples for samples, _ in drawn), default=0)
-    points = [k for k in points_of_samples(most) if k]
     exact = all(correct is not None for _, correct in drawn)
     return [
         {
@@ -192,62 +322,32 @@ def _pass_at_k(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
             "value": mean([pass_at_k(samples, correct or 0, k) for samples, correct in drawn]) if exact else None,
             "exact": exact,
         }
-        for k in points
+        for k in points_of_samples(most)
+        if k
     ]
 
 
-def _of_rounds(judged: Sequence[InstanceFacts]) -> dict[str, Any]:
-    """Return what is told of an evolution alone: its rounds, the oracle at their ends, and the curve of plain samples.
+def _of_rounds(judged: Sequence[InstanceFacts], found: Sequence[Evolved]) -> dict[str, Any]:
+    """Return what an evolution alone has: its rounds, the oracle at their ends, and the curve of plain samples.
 
     Plain are the samples of the first round, so that `plain_at_n` ends with it.
     """
-    found = [one.solved.evolved for one in judged if one.solved and one.solved.evolved]
     if not found:
         return {}
-    plain = points_of_samples(_most(judged, _plain))
+
+    def plain(one: Solved) -> Marks:
+        return one.over_plain or UNKNOWN
+
+    points = points_of_samples(_most(judged, plain))
     return {
         "evolution": evolution_values(found),
         "oracle_at_n": _over_samples(judged, lambda one: one.by_oracle or UNKNOWN),
-        "plain_at_n": _along(judged, _plain, plain),
+        "plain_at_n": [{"n": n, **_point(judged, plain, n)} for n in points if n],
     }
 
 
-def _plain(one: Solved) -> Marks:
-    return one.over_plain or UNKNOWN
-
-
-def _of_stopping(judged: Sequence[InstanceFacts]) -> dict[str, Any]:
-    found = [one.solved.stopping for one in judged if one.solved and one.solved.stopping]
-    return {"stopping": stopping_values(found)} if found else {}
-
-
-def _none_right(one: InstanceFacts) -> tuple[int, int | None]:
-    return 0, (0 if one.resolved is False else None)
-
-
-def _calibration(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
-    told = [
-        (one.solved.share, one.solved.resolved)
-        for one in judged
-        if one.solved and one.solved.share is not None and one.solved.resolved is not None
-    ]
-    return [
-        {
-            "low": part.low,
-            "high": part.high,
-            "instances": part.count,
-            "resolved": part.right,
-            "rate": part.right / part.count if part.count else None,
-        }
-        for part in calibration(told)
-    ]
-
-
-# --- one row for each instance ---------------------------------------------------------------------------------------
-
-
 def _instance(one: InstanceFacts) -> dict[str, Any]:
-    solved, share = one.solved, one.found()
+    solved, share = one.solved, one.found
     return {
         "id": one.record.id,
         "repo": one.record.repo,
@@ -263,5 +363,5 @@ def _instance(one: InstanceFacts) -> dict[str, Any]:
         "recall": share.first if share else None,
         "gold_files": list(one.record.files),
         "files": [list(paths) for paths in solved.lists] if solved else [],
-        "chosen": (solved.chosen or None) if solved else None,
+        "chosen": solved.chosen if solved else None,
     }

@@ -1,27 +1,27 @@
-"""What progress is shown with: a moving line for each piece of work on a terminal, lines fit for a log elsewhere.
+"""Progress on a console: a moving line for each piece of work on a terminal, lines fit for a log elsewhere.
 
-Without a terminal (or on a dumb one) something is said at least every half minute. A note is said once, however often
-it is made. Nothing here writes to stdout.
+Without a terminal (or on a dumb one) a line is written at least every half minute. A note is written once, however
+often it is made. Nothing here writes to stdout.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, RenderableType
-from rich.progress import Progress, ProgressColumn, Task, TaskID
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.text import Text
 
 from agentless_mini.report.cells import flowed, plain_text
 
 SILENCE = 25.0
-"""Seconds without a line after which a log gets one; they are looked at every second or so."""
+"""Seconds without a line after which a log gets one."""
 BAR, ROOMY, TITLE = 10, 60, 23
 """Cells of a bar, of a console that has room for one, and of the longest title."""
 _RECORDED = 0.5
-"""Seconds from the beginning of a line in which what is done came from the record, and says nothing of the pace."""
+"""What is done within so many seconds of the beginning came from the record and is left out of the pace."""
 
 
 def moves(console: Console) -> bool:
@@ -58,7 +58,7 @@ class Line:
             self._recorded = done
 
     def left(self, now: float) -> float | None:
-        """Return the seconds that are left at the pace until now, None where nothing tells."""
+        """Return the seconds that are left at the pace until now, None where there is none yet."""
         fresh, owed = self.done - self._recorded, self.total - self.done
         return (now - self._began) / fresh * owed if fresh > 0 and owed > 0 else None
 
@@ -71,7 +71,7 @@ class Line:
         counted = f"{self.done}/{self.total}" if self.total else f"{self.done or ''}"
         left = self.left(now)
         parts = [counted, self.detail, f"about {clock_time(left)} left" if left is not None else ""]
-        return f"{self.title}: {', '.join(part for part in parts if part) or self.ran(now)}"
+        return f"{self.title}: {', '.join(filter(None, parts)) or self.ran(now)}"
 
     def shown(self, now: float, width: int, *, unicode: bool = True) -> Text:
         """Return the line as a terminal of this width shows it; where it is narrow, without bar and details."""
@@ -94,10 +94,10 @@ def _row(text: str, width: int) -> Text:
     return row
 
 
-class Lines:
-    """Moving lines on a terminal, and what is said above them, as a context manager: leaving it clears them.
+class ProgressLines:
+    """Moving lines on a terminal, and notes above them, as a context manager: leaving it clears them.
 
-    Without a terminal it says what is going on (`beat`) where nothing else was said for a while.
+    Without a terminal it writes what is going on (`beat`) where nothing else was written for a while.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -105,8 +105,8 @@ class Lines:
         self.console = console
         self.clock = clock
         self.moving = moves(console)
-        self._bars = _Bars(_Column(self), console=console, transient=True, disable=not self.moving)
-        self._lines: dict[TaskID, Line] = {}
+        self._live = Live(self, console=console, transient=True, refresh_per_second=10)
+        self._lines: list[Line] = []
         self._notes: set[str] = set()
         self._began = self._said = clock()
         self._stopped = threading.Event()
@@ -114,8 +114,9 @@ class Lines:
 
     def __enter__(self) -> Self:
         """Start showing."""
-        self._bars.start()
-        if not self.moving and not self.console.quiet:
+        if self.moving:
+            self._live.start(refresh=True)
+        elif not self.console.quiet:
             self._beating.start()
         return self
 
@@ -124,29 +125,28 @@ class Lines:
     ) -> None:
         """Clear the moving lines."""
         self._stopped.set()
-        self._bars.stop()
+        self._live.stop()
 
     def begin(self, title: str, total: int = 0) -> Line:
         """Add a line and return it."""
         line = Line(title, total, self.clock())
-        self._lines[self._bars.add_task(title, total=None, line=line)] = line
+        self._lines.append(line)
+        self._refresh()
         return line
 
     def end(self, line: Line) -> None:
         """Take a line away: what it stands for is over."""
         line.active = False
-        for task, found in self._lines.items():
-            if found is line:
-                self._bars.update(task, visible=False)
+        self._refresh()
 
     def plain(self, text: str) -> None:
-        """Say something where nothing moves."""
+        """Write a line where nothing moves."""
         if not self.moving:
             self._said = self.clock()
             self.console.print(plain_text(text), highlight=False)
 
     def note(self, text: str, about: str = "") -> None:
-        """Say a note, and of what it is; the same again is not said."""
+        """Write a note and what it is about; the same note is not written again."""
         if text in self._notes:
             return
         self._notes.add(text)
@@ -155,34 +155,22 @@ class Lines:
         self.console.print(Text(flowed(named, self.console, 6), style="yellow"), highlight=False)
 
     def beat(self) -> None:
-        """Say what is going on, unless something was said a moment ago."""
+        """Write what is going on, unless something was written a moment ago."""
         now = self.clock()
         if now - self._said >= SILENCE:
-            lines = list(self._lines.values())  # others may begin meanwhile: this is called in a thread of its own
-            told = [line.said(now) for line in lines if line.active and line.done != (line.total or -1)]
-            self.plain(f"{'; '.join(told) or 'Working'} (for {clock_time(now - self._began)})")
+            running = [line.said(now) for line in self._lines if line.active and line.done != (line.total or -1)]
+            self.plain(f"{'; '.join(running) or 'Working'} (for {clock_time(now - self._began)})")
+
+    def __rich__(self) -> RenderableType:
+        """Return the lines in the order of their titles, which begin with the number of their step."""
+        now, unicode = self.clock(), self.console.encoding.startswith("utf")
+        lines = sorted((line for line in self._lines if line.active), key=lambda line: line.title)
+        return Group(*(line.shown(now, self.console.width, unicode=unicode) for line in lines))
+
+    def _refresh(self) -> None:
+        if self._live.is_started:
+            self._live.refresh()
 
     def _beat_on(self) -> None:
         while not self._stopped.wait(1.0):
             self.beat()
-
-
-class _Bars(Progress):
-    """Lines in the order of their titles, which begin with the number of their step."""
-
-    def get_renderables(self) -> Iterator[RenderableType]:
-        yield self.make_tasks_table(sorted(self.tasks, key=lambda task: task.description))
-
-
-class _Column(ProgressColumn):
-    """The whole of a line."""
-
-    def __init__(self, lines: Lines) -> None:
-        super().__init__()
-        self._lines = lines
-
-    def render(self, task: Task) -> Text:
-        console = self._lines.console
-        line: Line = task.fields["line"]
-        unicode = console.encoding.startswith("utf")
-        return line.shown(self._lines.clock(), console.width, unicode=unicode)

@@ -1,14 +1,13 @@
-"""Live progress on stderr: which step runs, samples and boxes done, tokens per second, what came of them so far.
+"""Live progress on stderr, of one run and of an evaluation: what is done, at what pace, and what came of it so far.
 
-On a terminal one moving line per stage; elsewhere (a dumb terminal too) a plain line now and then, fit for a log.
-Nothing here writes to stdout, and nothing of a model's text is shown.
+On a terminal moving lines; elsewhere (a dumb terminal too) a plain line now and then, fit for a log. Nothing here
+writes to stdout, and nothing of a model's text is shown.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
+from dataclasses import dataclass, field
 
 from rich.console import Console
 
@@ -25,11 +24,13 @@ from agentless_mini.domain import (
     Stage,
     StageStarted,
 )
-from agentless_mini.report.live import Line, Lines
+from agentless_mini.ports import Watch
+from agentless_mini.record import AttemptRecord, AttemptState
+from agentless_mini.report.live import Line, ProgressLines
 
 # Without a terminal a line is written for each tenth of a stage.
 PLAIN_STEPS = 10
-TITLES = {
+TITLES: dict[Stage | Phase, str] = {
     Stage.LOCALIZE: "Finding the files",
     Stage.REPAIR: "Sampling repairs",
     Stage.EVOLVE: "Evolving, round",
@@ -40,145 +41,195 @@ TITLES = {
     Phase.EXECUTION: "Testing the patches",
     Phase.GRADING: "Grading",
 }
+_NAMED = 3
+"""Unfinished instances that the line of an evaluation names."""
 
 
-class LiveProgress:
-    """A `Watch` that shows what it is told, as a context manager: leaving it clears the moving lines.
+@dataclass(slots=True)
+class _Work:
+    """What a stage has drawn, or the boxes of a phase have done, so far."""
+
+    line: Line
+    began: float
+    valid: int = 0
+    tokens: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+
+
+class LiveProgress(ProgressLines):
+    """A `Watch` that shows the events of a run, as a context manager: leaving it clears the moving lines.
 
     `tokens` may be called with the number of new tokens, from any thread, to keep the rate moving between samples.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         """Show on `console`, which should write to stderr."""
-        self._lines = Lines(console, clock)
+        super().__init__(console, clock)
         self._steps: tuple[tuple[Stage | Phase, ...], ...] = ()
-        self._samples: dict[Stage, _Samples] = {}
-        self._current: _Samples | None = None
+        self._work: dict[Stage | Phase, _Work] = {}
+        self._sampling: _Work | None = None
         self._rounds = 0
         self._starting: Line | None = None
-        self._work: dict[Phase, _Boxes] = {}
-
-    def __enter__(self) -> Self:
-        """Start showing."""
-        self._lines.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Clear the moving lines."""
-        self._lines.__exit__(kind, error, trace)
 
     def __call__(self, event: Event) -> None:
         """Take in one event."""
         match event:
-            case Planned(steps):
-                self._plan(steps)
+            case Planned(steps):  # a chain begins; one that was begun before does not go on
+                for work in self._work.values():
+                    self.end(work.line)
+                self._steps, self._work, self._sampling, self._rounds = steps, {}, None, 0
             case StageStarted(stage, samples):
                 self._start(stage, samples)
             case SampleDone(stage, _, rejected):
-                self._count(self._samples[stage], valid=rejected is None)
+                work = self._work[stage]
+                work.valid += rejected is None
+                self._advance(work)
+                self._describe_samples(work)
+                self._log(work.line)
             case PhaseStarted(phase, boxes):
-                self._begin(phase, boxes)
+                if phase is not Phase.ENVIRONMENT and (ready := self._work.get(Phase.ENVIRONMENT)):
+                    self.end(ready.line)
+                line = self._phase_work(phase).line
+                line.total += boxes  # a phase may begin twice
+                self.plain(f"{line.title}: {_counted(line.total, 'box', 'boxes')}" if line.total else line.title)
             case PhaseSaid(phase, text):
-                self._boxes(phase).line.detail = text
+                self._phase_work(phase).line.detail = text
             case BoxDone(phase, outcomes):
-                self._work[phase].outcomes.update(outcomes)
-                self._box_done(self._work[phase])
+                work = self._work[phase]
+                work.outcomes.update(outcomes)
+                self._advance(work)
+                counts = (f"{work.outcomes[outcome]} {outcome}" for outcome in Outcome if work.outcomes[outcome])
+                work.line.detail = ", ".join(counts) or "no test"
+                self._log(work.line)
             case Note(text):
-                self._lines.note(text)
+                self.note(text)
 
     def tokens(self, new: int) -> None:
         """Count tokens that have just been generated."""
-        if self._current is not None:
-            self._current.tokens += new
-            self._detail(self._current)
+        if self._sampling is not None:
+            self._sampling.tokens += new
+            self._describe_samples(self._sampling)
 
     def phase(self, what: str, seconds: float) -> None:
         """Show what a model server that is being started does, `seconds` after its start."""
         if self._starting is None:
-            self._starting = self._lines.begin("Starting the model")
+            self._starting = self.begin("Starting the model")
         self._starting.detail = f"{what} ({seconds:.0f} s)"
-
-    def _plan(self, steps: tuple[tuple[Stage | Phase, ...], ...]) -> None:
-        """Begin a chain; one that was begun before is not gone on with."""
-        for line in [*(one.line for one in self._samples.values()), *(one.line for one in self._work.values())]:
-            self._lines.end(line)
-        self._steps, self._samples, self._current, self._rounds, self._work = steps, {}, None, 0, {}
 
     def _title(self, what: Stage | Phase) -> str:
         title = f"{TITLES[what]} {self._rounds}" if what is Stage.EVOLVE else TITLES[what]
-        numbers = (number for number, step in enumerate(self._steps, 1) if what in step)
-        number = next(numbers, None)
+        number = next((number for number, step in enumerate(self._steps, 1) if what in step), None)
         return title if number is None else f"{number}/{len(self._steps)} {title}"
 
     def _start(self, stage: Stage, samples: int) -> None:
         if self._starting is not None:
-            self._lines.end(self._starting)
-        if stage is Stage.EVOLVE:  # it begins once for each round, of which the last alone is shown
+            self.end(self._starting)
+        if stage is Stage.EVOLVE:  # it begins once for each round, and only the last is shown
             self._rounds += 1
-            if (before := self._samples.get(stage)) is not None:
-                self._lines.end(before.line)
+            if (before := self._work.get(stage)) is not None:
+                self.end(before.line)
         title = self._title(stage)
-        self._current = self._samples[stage] = _Samples(self._lines.begin(title, samples), self._lines.clock())
-        self._lines.plain(f"{title}: {_counted(samples, 'sample')}")
+        self._sampling = self._work[stage] = _Work(self.begin(title, samples), self.clock())
+        self.plain(f"{title}: {_counted(samples, 'sample', 'samples')}")
 
-    def _count(self, samples: "_Samples", *, valid: bool) -> None:
-        samples.valid += valid
-        samples.line.advance(samples.line.done + 1, self._lines.clock())
-        self._detail(samples)
-        self._tell(samples.line)
-
-    def _detail(self, samples: "_Samples") -> None:
-        seconds = self._lines.clock() - samples.began
-        rate = f", {samples.tokens / seconds:.0f} tokens/s" if samples.tokens and seconds > 0 else ""
-        rejected = samples.line.done - samples.valid
-        samples.line.detail = f"{samples.valid} valid, {rejected} rejected{rate}"
-
-    def _boxes(self, phase: Phase) -> "_Boxes":
+    def _phase_work(self, phase: Phase) -> _Work:
         if phase not in self._work:
-            self._work[phase] = _Boxes(self._lines.begin(self._title(phase)))
+            self._work[phase] = _Work(self.begin(self._title(phase)), self.clock())
         return self._work[phase]
 
-    def _begin(self, phase: Phase, boxes: int) -> None:
-        """Show a phase. The environment is ready when another phase begins, and one may begin twice."""
-        if phase is not Phase.ENVIRONMENT and (ready := self._work.get(Phase.ENVIRONMENT)):
-            self._lines.end(ready.line)
-        line = self._boxes(phase).line
-        line.total += boxes
-        self._lines.plain(f"{line.title}: {_counted(line.total, 'box')}" if line.total else line.title)
+    def _advance(self, work: _Work) -> None:
+        work.line.advance(work.line.done + 1, self.clock())
 
-    def _box_done(self, work: "_Boxes") -> None:
-        work.line.advance(work.line.done + 1, self._lines.clock())
-        # In the order in which the outcomes are declared.
-        told = (f"{work.outcomes[outcome]} {outcome}" for outcome in Outcome if work.outcomes[outcome])
-        work.line.detail = ", ".join(told) or "no test"
-        self._tell(work.line)
+    def _describe_samples(self, work: _Work) -> None:
+        seconds = self.clock() - work.began
+        rate = f", {work.tokens / seconds:.0f} tokens/s" if work.tokens and seconds > 0 else ""
+        work.line.detail = f"{work.valid} valid, {work.line.done - work.valid} rejected{rate}"
 
-    def _tell(self, line: Line) -> None:
-        step = max(1, line.total // PLAIN_STEPS)
-        if line.done % step == 0 or line.done == line.total:
-            self._lines.plain(line.said(self._lines.clock()))
+    def _log(self, line: Line) -> None:
+        if line.done % max(1, line.total // PLAIN_STEPS) == 0 or line.done == line.total:
+            self.plain(line.said(self.clock()))
 
 
-def _counted(number: int, word: str) -> str:
-    plural = {"box": "boxes", "sample": "samples"}[word]
-    return f"1 {word}" if number == 1 else f"{number} {plural}"
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
-class _Samples:
-    """What a stage has drawn so far."""
+class EvaluationProgress(ProgressLines):
+    """Shows how far an evaluation is, as a context manager: leaving it clears the moving lines.
 
-    def __init__(self, line: Line, began: float) -> None:
-        self.line = line
-        self.began = began
-        self.valid = 0
-        self.tokens = 0
+    It is a `Watch` for what belongs to no instance; `of` returns that of one. Without a terminal it writes a line for
+    each instance that ended. `tokens` may be called from any thread.
+    """
 
+    def __init__(self, console: Console, instances: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Show on `console`, which should write to stderr."""
+        super().__init__(console, clock)
+        self._line = self.begin("Instances", instances)
+        self._now: dict[str, str] = {}
+        self._states: Counter[AttemptState] = Counter()
+        self._resolved = self._samples = self._valid = self._boxes = self._tokens = 0
 
-class _Boxes:
-    """What the boxes of a phase have done so far."""
+    def __call__(self, event: Event) -> None:
+        """Take in an event of no instance."""
+        self._take("", event)
 
-    def __init__(self, line: Line) -> None:
-        self.line = line
-        self.outcomes: Counter[Outcome] = Counter()
+    def of(self, instance: str) -> Watch:
+        """Return the `Watch` for the events of one instance."""
+        self._now[instance] = "begun"
+        return lambda event: self._take(instance, event)
+
+    def tokens(self, new: int) -> None:
+        """Count tokens that have just been generated."""
+        self._tokens += new
+
+    def phase(self, what: str, seconds: float) -> None:
+        """Show what a model server that is being started does, `seconds` after its start."""
+        self._line.detail = f"starting the model: {what} ({seconds:.0f} s)"
+
+    def ended(self, record: AttemptRecord, resolved: bool | None) -> None:
+        """Count an instance that came to its end; `resolved` is None where it was not graded."""
+        self._now.pop(record.instance, None)
+        self._states[record.state] += 1
+        self._resolved += bool(resolved)
+        done = self._states.total()
+        self._line.advance(done, self.clock())
+        self._describe()
+        outcome = {True: "resolved", False: "not resolved", None: record.state.value}[resolved]
+        self.plain(f"{record.instance}: {outcome} ({done}/{self._line.total}, {self._counts()})")
+        if record.failure:
+            self.note(f"{record.stage}: {record.failure}", record.instance)
+
+    def _take(self, instance: str, event: Event) -> None:
+        match event:
+            case SampleDone(stage, _, rejected):
+                self._samples += 1
+                self._valid += stage.repairs and rejected is None
+            case BoxDone():
+                self._boxes += 1
+            case StageStarted(stage):
+                self._now[instance] = stage.value
+            case PhaseStarted(phase):
+                self._now[instance] = phase.value
+            case PhaseSaid(phase, text):
+                self._now[instance] = f"{phase.value}: {text}"
+            case Note(text):
+                self.note(text, instance)
+                return
+            case _:
+                return
+        self._describe()
+
+    def _describe(self) -> None:
+        now = [f"{name} ({what})" for name, what in [*self._now.items()][:_NAMED]]
+        self._line.detail = ", now ".join(filter(None, (self._counts(), ", ".join(now))))
+
+    def _counts(self) -> str:
+        seconds = self.clock() - self._began
+        failed = self._states[AttemptState.INFRASTRUCTURE]
+        parts = [
+            f"{self._resolved} resolved",
+            *([f"{failed} failed for the infrastructure"] if failed else []),
+            f"{self._samples} samples, {self._valid} valid patches, {self._boxes} boxes",
+            *([f"{self._tokens / seconds:.0f} tokens/s"] if self._tokens and seconds > 0 else []),
+        ]
+        return ", ".join(parts)

@@ -1,19 +1,19 @@
-"""The rounds of one run, and what an adaptive budget left out of it: as plain values, and as a table for people.
+"""Rounds of an evolution, and what early stopping saved: of one run, over the runs of an evaluation, and as a table.
 
-Which patches a prompt was shown is not told: it stands in the prompt (`amini show --prompts`).
+Which patches a prompt was shown stands in the prompt (`amini show --prompts`).
 """
 
 import enum
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from agentless_mini.chain.measures import Round, rounds, shares_passed
-from agentless_mini.domain import Execution
+from agentless_mini.chain.measures import Round, mean, rounds, shares_passed
 from agentless_mini.record import RunTrace
 from agentless_mini.report.cells import Table, row, table
 
+COUNTS = ("round", "samples", "valid", "distinct", "new")
 # From here on scores are written with an exponent.
 LARGE = 10_000.0
 
@@ -23,21 +23,21 @@ class Scale(enum.StrEnum):
 
     REWARD_MODEL = "reward-model"  # what the reward model gave that selected them
     TESTS = "tests"  # shares of tests passed (`measures.shares_passed`)
-    NONE = "none"  # nothing tells which patch is better
+    NONE = "none"  # there was neither
 
     @property
     def words(self) -> str:
         """Return what it is for people."""
         return {
             Scale.REWARD_MODEL: "what the reward model gave; it is not asked after the last round",
-            Scale.TESTS: "share of tests passed, the mean of those of reproducing and of regression tests",
-            Scale.NONE: "there is none, since neither tests nor a reward model said anything",
+            Scale.TESTS: "share of tests passed, the mean over reproducing and regression tests",
+            Scale.NONE: "none, since no test and no reward model scored a patch",
         }[self]
 
 
 @dataclass(frozen=True, slots=True)
 class Evolved:
-    """An evolution that came to its decision: its rounds, and the score of each patch by normal form."""
+    """The rounds of a run that came to its decision, and the score of each patch by normal form."""
 
     scale: Scale
     rounds: tuple[Round, ...]
@@ -45,7 +45,8 @@ class Evolved:
 
     def values(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {"score": self.scale.value, "rounds": [round_values(one) for one in self.rounds]}
+        rounds = [asdict(one) for one in self.rounds]
+        return {"score": self.scale.value, "rounds": [{"round": one.pop("number"), **one} for one in rounds]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,14 @@ def evolved(trace: RunTrace) -> Evolved | None:
     decided = trace.prediction if any(sample.round for sample in trace.samples) else None
     if decided is None:
         return None
-    scale, scores = _scores(trace, decided.execution)
+    passed = shares_passed(decided.execution) if decided.execution and not trace.scores else {}
+    scale = Scale.REWARD_MODEL if trace.scores else Scale.TESTS if passed else Scale.NONE
+    scores = dict(trace.scores) or passed
     return Evolved(scale, rounds(decided.candidates, scores), scores)
 
 
 def stopping(trace: RunTrace) -> Stopping | None:
-    """Return what the run was spared, None where its samples were not to stop early, or it drew or decided nothing."""
+    """Return what the run saved, None where its samples were not to stop early, or it drew or decided nothing."""
     repair = json.loads(trace.run.start.settings).get("repair", {})
     bound = repair.get("stop_when")
     decided = trace.prediction if bound is not None else None
@@ -84,42 +87,61 @@ def stopping(trace: RunTrace) -> Stopping | None:
     return Stopping(bound, repair["samples"], drawn) if drawn else None
 
 
-def round_values(one: Round) -> dict[str, Any]:
-    """Return a round as JSON values."""
-    values = asdict(one)
-    return {"round": values.pop("number"), **values}
+def evolution_values(found: Sequence[Evolved]) -> dict[str, Any]:
+    """Return the object `evolution` of the results of an evaluation: means over instances, round by round.
+
+    A score is the mean over the instances that have one in the round, of which there are `scored`: those with a valid
+    patch, all scored. So the scores of two rounds need not be of the same instances.
+    """
+    by_number: dict[int, list[Round]] = {}
+    for one in found:
+        for drawn in one.rounds:
+            by_number.setdefault(drawn.number, []).append(drawn)
+    # Instances share their selector, so those that have a scale have the same.
+    scale = next((one.scale for one in found if one.scale is not Scale.NONE), Scale.NONE)
+    return {
+        "instances": len(found),
+        "score": scale.value,
+        "rounds": [
+            {
+                "round": number,
+                **{name: mean([float(getattr(one, name)) for one in drawn]) for name in COUNTS[1:]},
+                "best": mean([one.best for one in drawn if one.best is not None]),
+                "mean": mean([one.mean for one in drawn if one.mean is not None]),
+                "scored": sum(one.best is not None for one in drawn),
+            }
+            for number, drawn in sorted(by_number.items())
+        ],
+    }
+
+
+def stopping_values(found: Sequence[Stopping]) -> dict[str, Any]:
+    """Return the object `stopping` of the results: samples over all instances, of which `stopped` ended early."""
+    wanted, saved = sum(one.wanted for one in found), sum(one.saved for one in found)
+    return {
+        "bound": found[0].bound,
+        "instances": len(found),
+        "stopped": sum(one.saved > 0 for one in found),
+        "wanted": wanted,
+        "drawn": sum(one.drawn for one in found),
+        "saved": saved,
+        "share": saved / wanted,
+    }
 
 
 def rounds_table(found: Sequence[Mapping[str, Any]]) -> Table:
-    """Return rounds, as JSON values, one in a row, with the columns that they have."""
-    columns = {name: told for name, told in _COLUMNS.items() if all(name in one for one in found)}
+    """Return rounds, as JSON values, one in a row, with the columns that they have.
+
+    Means of counts have one digit after the point, scores three, or large ones four digits in all.
+    """
+    columns = [name for name in (*COUNTS, "best", "mean", "scored") if all(name in one for one in found)]
     shown = table(*columns, right=columns)
     for one in found:
-        row(shown, *(told(one[name]) for name, told in columns.items()))
+        row(shown, *(_number(one[name], digits=3 if name in {"best", "mean"} else 1) for name in columns))
     return shown
 
 
-def _count(number: float) -> str:
-    """Return a count, or a mean of counts to a tenth."""
-    return str(number) if isinstance(number, int) else f"{number:.1f}"
-
-
-def _score(value: float | None) -> str:
-    """Return a score to three digits after the point, or a large one to four digits in all."""
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if abs(value) < LARGE else f"{value:.4g}"
-
-
-_COLUMNS: Mapping[str, Callable[[Any], str]] = {
-    **dict.fromkeys(("round", "samples", "valid", "distinct", "new"), _count),
-    **dict.fromkeys(("best", "mean"), _score),
-    "scored": _count,
-}
-
-
-def _scores(trace: RunTrace, execution: Execution | None) -> tuple[Scale, Mapping[str, float]]:
-    if trace.scores:
-        return Scale.REWARD_MODEL, dict(trace.scores)
-    passed = shares_passed(execution) if execution else {}
-    return (Scale.TESTS, passed) if passed else (Scale.NONE, {})
+def _number(value: float | None, digits: int) -> str:
+    if value is None or isinstance(value, int):
+        return "-" if value is None else str(value)
+    return f"{value:.4g}" if digits == 3 and abs(value) >= LARGE else f"{value:.{digits}f}"

@@ -1,4 +1,4 @@
-"""What `amini show` says of recorded runs to people, as rich renderables; `document` says it to programs.
+"""What `amini show` shows people of recorded runs, as rich renderables; `document` is for programs.
 
 It reads no store and prints nothing: records in, renderables out. Issue texts, model answers and paths are not
 trusted: none of them reaches a terminal as markup or as a control sequence.
@@ -10,10 +10,12 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
 
 from agentless_mini.chain.ranking import counted_votes
 from agentless_mini.domain import Case, Completion, Level, Patch, Rejected, Stage
+from agentless_mini.errors import printable
 from agentless_mini.record import (
     PromptRecord,
     RunRecord,
@@ -28,17 +30,12 @@ from agentless_mini.report.verdicts import (
     faults_table,
     groups,
     patches_table,
-    refusals,
     repairs,
     tests_table,
     trust_of,
 )
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-
-DIGEST_LETTERS = 8
+DIGEST_LETTERS, NORMAL_LETTERS = 8, 10
 TITLE_LETTERS = 80
 COMMAND_LETTERS = 400
 # What one screen has of the patches, of what fails with the chosen one, and of its diff.
@@ -47,59 +44,43 @@ ROWS, FAULTS, DIFF_LINES = 8, 5, 12
 
 def runs_table(summaries: Iterable[RunSummary]) -> Table:
     """Return the list of runs as a table, in the order given."""
-    told = list(summaries)
-    several = len({one.run.start.repository for one in told}) > 1
-    shown = table(
-        "run",
-        "started (UTC)",
-        "status",
-        *(["repository"] if several else []),
-        "commit",
-        "model",
-        "samples",
-        "votes",
-        "issue",
-    )
-    for one in told:
-        run = one.run
+    found = list(summaries)
+    several = ["repository"] if len({one.run.start.repository for one in found}) > 1 else []
+    shown = table("run", "started (UTC)", "status", *several, "commit", "model", "samples", "votes", "issue")
+    for one in found:
+        run, start = one.run, one.run.start
         row(
             shown,
             str(run.id),
             _moment(run.started)[:16],
             run.status,
-            *([run.start.repository] if several else []),
-            run.start.commit[:DIGEST_LETTERS],
-            run.start.model,
+            *([start.repository] if several else []),
+            start.commit[:DIGEST_LETTERS],
+            start.model,
             str(one.samples),
             f"{one.votes}/{one.valid}" if one.valid else "-",
-            _first_line(run.start.issue.text)[:TITLE_LETTERS],
+            _first_line(start.issue.text)[:TITLE_LETTERS],
         )
     return shown
 
 
-def run_view(trace: RunTrace, every: bool = False) -> "RenderableType":
+def run_view(trace: RunTrace, every: bool = False) -> RenderableType:
     """Return a run on one screen: where it started from, what it came to, and how the tests and the diff look.
 
     With `every` it has each sample, test and patch, and all that it started from; prompts and answers it has not.
     """
-    from rich.console import Group
-
     seconds = None if trace.run.finished is None else trace.run.finished - trace.run.started
-    summed = summary(trace, seconds, None if every else ROWS)
-    more = f"more       amini show {trace.run.id} with --all, --patch K, --prompts, --completions or --html FILE"
-    rest = _started(trace) if every else [plain_text(""), Labelled((more,))]
-    told = Labelled(tuple(f"{name:<{LABEL}}{value}" for name, value in run_facts(trace.run)))
     notes = trace.prediction.notes if trace.prediction else ()
-    noted = Labelled(tuple(f"{'note':<{LABEL}}{note}" for note in notes))
+    lines = [*run_facts(trace.run), *(("note", note) for note in notes)]
+    more = f"more       amini show {trace.run.id} with --all, --patch K, --prompts, --completions or --html FILE"
     return Group(
-        told,
-        noted,
-        summed,
+        Labelled(tuple(f"{name:<{LABEL}}{value}" for name, value in lines)),
+        summary(trace, seconds, None if every else ROWS),
         *_trust(trace),
         *_untested(trace, every),
         *_tests(trace, every),
         *_diff(trace, every),
-        *rest,
+        *(_started(trace) if every else (plain_text(""), Labelled((more,)))),
     )
 
 
@@ -117,29 +98,24 @@ def run_facts(run: RunRecord) -> list[tuple[str, str]]:
     ]
 
 
-def prompt_view(prompt: PromptRecord) -> "RenderableType":
+def prompt_view(prompt: PromptRecord) -> RenderableType:
     """Return a prompt as it was sent, message by message."""
-    from rich.console import Group
-
     title = heading(f"prompt {prompt.digest[:DIGEST_LETTERS]}")
     parts = [part for message in prompt.messages for part in (heading(message.role), plain_text(message.content))]
     return Group(title, *parts)
 
 
-def completion_view(sample: SampleRecord, completion: Completion) -> "RenderableType":
+def completion_view(sample: SampleRecord, completion: Completion) -> RenderableType:
     """Return an answer as it came, the reasoning before it."""
-    from rich.console import Group
-
-    title = heading(
-        f"{sample.stage} sample {sample.index} of prompt {sample.prompt[:DIGEST_LETTERS]}, ended by {sample.finish}"
+    prompt, reasoning = sample.prompt[:DIGEST_LETTERS], completion.reasoning
+    return Group(
+        heading(f"{sample.stage} sample {sample.index} of prompt {prompt}, ended by {sample.finish}"),
+        *([heading("reasoning"), plain_text(reasoning), heading("answer")] if reasoning else []),
+        plain_text(completion.text),
     )
-    reasoning = (
-        [heading("reasoning"), plain_text(completion.reasoning), heading("answer")] if completion.reasoning else []
-    )
-    return Group(title, *reasoning, plain_text(completion.text))
 
 
-def _trust(trace: RunTrace) -> "Iterator[RenderableType]":
+def _trust(trace: RunTrace) -> Iterator[RenderableType]:
     required, shown = trust_of(trace) or (Level.ANY, None)
     if shown is not None:
         reached = ", ".join(level for level in Level if shown.suffices(level))
@@ -147,7 +123,7 @@ def _trust(trace: RunTrace) -> "Iterator[RenderableType]":
         yield Labelled((f"{'trust':<{LABEL}}required {required}, shown {reached}{lacking}",))
 
 
-def _untested(trace: RunTrace, every: bool) -> "Iterator[RenderableType]":
+def _untested(trace: RunTrace, every: bool) -> Iterator[RenderableType]:
     """Yield the patches where the summary has no table of them: no test was run."""
     execution = trace.prediction.execution if trace.prediction else None
     if repairs(trace) and not (execution and execution.cases and execution.verdicts):
@@ -155,33 +131,34 @@ def _untested(trace: RunTrace, every: bool) -> "Iterator[RenderableType]":
         yield from _some(*patches_table(trace, None if every else ROWS), trace)
 
 
-def _tests(trace: RunTrace, every: bool) -> "Iterator[RenderableType]":
+def _tests(trace: RunTrace, every: bool) -> Iterator[RenderableType]:
     prediction = trace.prediction
     if prediction is None or prediction.execution is None:
         return
     execution, normal = prediction.execution, prediction.choice.patch.normal if prediction.choice else ""
     yield heading("tests with the chosen patch")
-    yield Labelled(tuple(groups(execution, normal)) if normal else ("there is none",))
+    yield Labelled(groups(execution, normal) if normal else ("there is none",))
     faults, left = faults_table(execution, normal, None if every else FAULTS)
     if faults.rows:
         yield from _some(faults, left, trace)
-    yield from (plain_text(line) for line in list(refusals(execution))[: None if every else FAULTS])
+    for verdict in [one for one in execution.verdicts if one.refusal][: None if every else FAULTS]:
+        yield plain_text(printable(f"refused {verdict.normal[:NORMAL_LETTERS]}: {verdict.refusal}"))
     if every:
         yield heading("every test")
         yield tests_table(execution, normal)
 
 
-def _some(shown: Table, left: int, trace: RunTrace) -> "Iterator[RenderableType]":
+def _some(shown: Table, left: int, trace: RunTrace) -> Iterator[RenderableType]:
     yield shown
     if left:
         yield plain_text(f"... {left} more (amini show {trace.run.id} --all)")
 
 
-def _diff(trace: RunTrace, every: bool) -> "Iterator[RenderableType]":
+def _diff(trace: RunTrace, every: bool) -> Iterator[RenderableType]:
     choice = trace.prediction.choice if trace.prediction else None
     if choice is None:
         return
-    lines = _decoded(choice.patch.diff).removesuffix("\n").split("\n")
+    lines = choice.patch.diff.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n")
     shown = lines if every or len(lines) <= DIFF_LINES + 1 else lines[:DIFF_LINES]
     yield heading("chosen patch")
     yield plain_text("\n".join(shown))
@@ -189,7 +166,7 @@ def _diff(trace: RunTrace, every: bool) -> "Iterator[RenderableType]":
         yield plain_text(f"... {len(lines) - len(shown)} more lines (amini show {trace.run.id} --patch 1)")
 
 
-def _started(trace: RunTrace) -> "Iterator[RenderableType]":
+def _started(trace: RunTrace) -> Iterator[RenderableType]:
     """Yield what one screen leaves out of a run: its samples, and all that it started from."""
     start = trace.run.start
     if trace.samples:
@@ -198,8 +175,8 @@ def _started(trace: RunTrace) -> "Iterator[RenderableType]":
     yield heading("issue")
     yield plain_text(start.issue.text.strip())
     yield heading("settings")
-    told = {"commit": start.commit, "tree": start.tree, **json.loads(start.versions), **json.loads(start.settings)}
-    yield Labelled(tuple(f"{name:<{LABEL - 1}} {json.dumps(value)}" for name, value in told.items()))
+    used = {"commit": start.commit, "tree": start.tree, **json.loads(start.versions), **json.loads(start.settings)}
+    yield Labelled(tuple(f"{name:<{LABEL - 1}} {json.dumps(value)}" for name, value in used.items()))
 
 
 def _samples_table(trace: RunTrace) -> Table:
@@ -207,31 +184,27 @@ def _samples_table(trace: RunTrace) -> Table:
     several = ["round"] if any(sample.round for sample in trace.samples) else []
     shown = table("stage", *several, "sample", "prompt", "in", "out", "from", "outcome", right=("in", "out"))
     for sample in trace.samples:
+        tokens = sample.usage.prompt_tokens, sample.usage.completion_tokens
         row(
             shown,
             sample.stage,
             *([str(sample.round) if sample.stage.repairs else ""] if several else []),
             str(sample.index if sample.order is None else sample.order),
             sample.prompt[:DIGEST_LETTERS],
-            _tokens(sample.usage.prompt_tokens),
-            _tokens(sample.usage.completion_tokens),
+            *("unknown" if number is None else str(number) for number in tokens),
             "record" if sample.replayed else "model",
             outcome(sample, votes),
         )
     return shown
 
 
-def _tokens(count: int | None) -> str:
-    return "not told" if count is None else str(count)
-
-
 def outcome(sample: SampleRecord, votes: Counter[str]) -> str:
     """Return what became of a sample; `votes` are those of each patch of its run."""
     match sample.outcome:
         case Patch(normal=normal, undefined=undefined):
-            told = f"valid {normal[:DIGEST_LETTERS]}, {votes[normal]} of {votes.total()} votes"
+            repeats = ", repeats another answer" if sample.repeats else ""
             unsound = f", uses undefined names: {' '.join(undefined)}" if undefined else ""
-            return f"{told}{', repeats another answer' if sample.repeats else ''}{unsound}"
+            return f"valid {normal[:DIGEST_LETTERS]}, {votes[normal]} of {votes.total()} votes{repeats}{unsound}"
         case Case(id=id, votes=count):
             return f"test {id}, written by {count}"
         case Rejected(reason=reason, detail=detail):
@@ -250,7 +223,3 @@ def _moment(seconds: float) -> str:
 
 def _first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
-
-
-def _decoded(diff: bytes) -> str:
-    return diff.decode("utf-8", "backslashreplace")

@@ -1,50 +1,33 @@
-"""What `amini repair` says on stderr when it is done: files, rounds, tests, patches, confidence, tokens, time.
+"""The summary of a run on stderr: files, rounds, tests, patches, confidence, tokens, time.
 
 Notes were shown when they arose, and are not repeated.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 
-from agentless_mini.domain import TOO_BUSY, Case, Choice, Outcome, Rejected, Stage
+from agentless_mini.domain import TOO_BUSY, Case, Choice, Origin, Outcome, Rejected, Stage
 from agentless_mini.errors import printable
 from agentless_mini.record import RunTrace, SampleRecord
 from agentless_mini.report.cells import Labelled
 from agentless_mini.report.rounds import evolved, rounds_table, stopping
-from agentless_mini.report.verdicts import counts, patches_table, repairs
+from agentless_mini.report.verdicts import patches_table, repairs
 
 ROWS = 12
 # A share of the votes from which a patch was right more often than not, in three public runs of a 32B model.
 SURE, LIKELY = 0.5, 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Tokens of a run, in words: of prompts, of these taken from the server's cache, and of answers."""
-
-    prompt: str
-    cached: str
-    answers: str
-
-    @classmethod
-    def of(cls, samples: Iterable[SampleRecord]) -> "Tokens":
-        """Sum up what the samples were booked."""
-        usages = [sample.usage for sample in samples]
-        return cls(
-            _sum([usage.prompt_tokens for usage in usages]),
-            _sum([usage.cached_tokens for usage in usages]),
-            _sum([usage.completion_tokens for usage in usages]),
-        )
-
-
 def summary(trace: RunTrace, seconds: float | None, most: int | None = ROWS) -> RenderableType:
     """Return the summary of a run, `seconds` after it began (None where it goes on), with at most so many patches."""
-    before = [*_files(trace), *_samples(trace), *_saved(trace), *_written(trace)]
-    after = [*_choice(trace), _spent(trace, seconds)]
-    return Group(_lines(before), *_rounds(trace), *_verdicts(trace, most), _lines(after))
+    return Group(
+        _lines([*_files(trace), *_samples(trace)]),
+        *_rounds(trace),
+        *_verdicts(trace, most),
+        _lines([*_choice(trace), _spent(trace, seconds)]),
+    )
 
 
 def _lines(lines: Iterable[str]) -> Labelled:
@@ -56,20 +39,20 @@ def _files(trace: RunTrace) -> Iterator[str]:
         return
     localization = trace.prediction.localization
     for votes, paths in zip(localization.votes, localization.lists, strict=True):
-        told = f"{votes} votes" if votes else "no vote of the model"
-        yield f"files      {', '.join(paths)} ({told})"
+        by = f"{votes} votes" if votes else "no vote of the model"
+        yield f"files      {', '.join(paths)} ({by})"
 
 
 def _samples(trace: RunTrace) -> Iterator[str]:
     patches = repairs(trace)
-    told = f"{len(patches)} valid ({len({patch.normal for patch in patches})} distinct)"
-    yield from _fates((one for one in trace.samples if one.stage.repairs), "samples   ", told)
-
-
-def _saved(trace: RunTrace) -> Iterator[str]:
-    told = stopping(trace)
-    if told is not None:
-        yield f"saved      {told.saved} of {told.wanted} samples: it was to stop once the vote is {told.bound:.0%} sure"
+    valid = f"{len(patches)} valid ({len({patch.normal for patch in patches})} distinct)"
+    yield from _fates((one for one in trace.samples if one.stage.repairs), "samples   ", valid)
+    if (found := stopping(trace)) is not None:
+        goal = f"sampling stops once the vote is {found.bound:.0%} sure"
+        yield f"saved      {found.saved} of {found.wanted} samples: {goal}"
+    if drawn := [sample for sample in trace.samples if sample.stage is Stage.REPRODUCE]:
+        kept = [sample.outcome.id for sample in drawn if isinstance(sample.outcome, Case)]
+        yield from _fates(drawn, "new tests ", f"{len(kept)} reproduce the issue ({len(set(kept))} distinct)")
 
 
 def _rounds(trace: RunTrace) -> Iterator[RenderableType]:
@@ -77,14 +60,6 @@ def _rounds(trace: RunTrace) -> Iterator[RenderableType]:
     if found is not None:
         yield _lines([f"rounds     {len(found.rounds)}; score: {found.scale.words}"])
         yield rounds_table(found.values()["rounds"])
-
-
-def _written(trace: RunTrace) -> Iterator[str]:
-    kept = [sample.outcome.id for sample in trace.samples if isinstance(sample.outcome, Case)]
-    told = f"{len(kept)} reproduce the issue ({len(set(kept))} distinct)"
-    drawn = [sample for sample in trace.samples if sample.stage is Stage.REPRODUCE]
-    if drawn:
-        yield from _fates(drawn, "new tests ", told)
 
 
 def _fates(samples: Iterable[SampleRecord], title: str, valid: str) -> Iterator[str]:
@@ -101,7 +76,9 @@ def _verdicts(trace: RunTrace, most: int | None) -> Iterator[RenderableType]:
     if execution is None or not execution.cases or not execution.verdicts:
         return
     patches = f"{len(execution.verdicts)} distinct patches" if len(execution.verdicts) > 1 else "one distinct patch"
-    yield _lines([f"tests      {counts(execution.cases)}; on {patches}, the best first (* chosen):"])
+    number = Counter(case.origin for case in execution.cases)
+    counts = ", ".join(f"{number[origin]} {origin}" for origin in Origin if number[origin])
+    yield _lines([f"tests      {counts}; on {patches}, the best first (* chosen):"])
     shown, left = patches_table(trace, most)
     yield shown
     if left:
@@ -119,7 +96,7 @@ def _choice(trace: RunTrace) -> Iterator[str]:
         return
     choice = trace.prediction.choice
     if choice is None:
-        yield f"patch      none: no sample became a valid patch (amini show {trace.run.id} --all tells why)"
+        yield f"patch      none: no sample became a valid patch (amini show {trace.run.id} --all has the reasons)"
         return
     yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
     trust = _trust(choice, len(repairs(trace)))
@@ -151,20 +128,25 @@ def _trust(choice: Choice, valid: int) -> str:
 
 
 def _sum(counts: list[int | None]) -> str:
-    """Return the sum of what servers told; never 0 where that is only not known."""
-    told = [count for count in counts if count is not None]
-    if len(told) < len(counts) and not any(told):
-        return "unknown"
-    return str(sum(told)) if len(told) == len(counts) else f"at least {sum(told)}"
+    """Return the sum of what servers reported; never 0 where that is only not known."""
+    known = [count for count in counts if count is not None]
+    if len(known) == len(counts):
+        return str(sum(known))
+    return f"at least {sum(known)}" if any(known) else "unknown"
 
 
 def _spent(trace: RunTrace, seconds: float | None) -> str:
-    tokens = Tokens.of(trace.samples)
+    prompt, cached, answers = (
+        _sum([getattr(sample.usage, name) for sample in trace.samples])
+        for name in ("prompt_tokens", "cached_tokens", "completion_tokens")
+    )
     replayed = sum(sample.replayed for sample in trace.samples)
-    told = f", {replayed} of {len(trace.samples)} samples from the record" if replayed else ""
-    boxes = f", {len(trace.boxes)} boxes ({sum(box.replayed for box in trace.boxes)} from the record)"
-    asked = f"{tokens.prompt} prompt tokens ({tokens.cached} cached), {tokens.answers} generated"
-    if tokens == Tokens("unknown", "unknown", "unknown"):
-        asked = "tokens are unknown: the server does not tell them"
-    time = "" if seconds is None else f", {seconds:.1f} s"
-    return f"spent      {asked}{time}{told}{boxes if trace.boxes else ''}; run {trace.run.id}"
+    parts = [
+        "tokens are unknown: the server does not report them"
+        if {prompt, cached, answers} == {"unknown"}
+        else f"{prompt} prompt tokens ({cached} cached), {answers} generated",
+        "" if seconds is None else f"{seconds:.1f} s",
+        f"{replayed} of {len(trace.samples)} samples from the record" if replayed else "",
+        f"{len(trace.boxes)} boxes ({sum(box.replayed for box in trace.boxes)} from the record)" if trace.boxes else "",
+    ]
+    return f"spent      {', '.join(filter(None, parts))}; run {trace.run.id}"

@@ -1,17 +1,15 @@
-"""What the tests say of the patches, as tables for people. It ranks nothing: the order is that of `ranking`."""
+"""The test results of the patches, as tables for people, in the order of `ranking`."""
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
 
 from agentless_mini.chain.ranking import Chosen, Standing, Totals, Trust, ordered, poll, standings, totals, trust
-from agentless_mini.domain import Case, CaseResult, Execution, Level, Method, Origin, Outcome, Patch
+from agentless_mini.domain import CaseResult, Execution, Level, Method, Origin, Outcome, Patch
 from agentless_mini.errors import printable
 from agentless_mini.record import RunTrace
 from agentless_mini.report.cells import Table, row, table
 
 FAULT_LETTERS, FEW_LETTERS = 160, 60
-NORMAL_LETTERS = 10
 
 
 def repairs(trace: RunTrace) -> tuple[Patch, ...]:
@@ -40,15 +38,14 @@ def distinct(trace: RunTrace) -> tuple[Standing, ...]:
     polled = poll(trace.candidates())
     found = list(ordered(standings(polled, execution), totals(execution), Method.AGREEMENT)) if execution else []
     tested = {standing.normal for standing in found}
-    untested = [standing for standing in polled if standing.normal not in tested]
-    found += ordered(untested, Totals(), Method.VOTE)
+    found += ordered([standing for standing in polled if standing.normal not in tested], Totals(), Method.VOTE)
     return tuple(sorted(found, key=lambda standing: choice is None or standing.normal != choice.patch.normal))
 
 
 def patches_table(trace: RunTrace, most: int | None = None) -> tuple[Table, int]:
     """Return the table patches x tests with the patches of `distinct`, and how many of its rows were left out.
 
-    Columns are there for the kinds of tests that there are: how many of them pass, or break.
+    It has a column for each kind of tests that were run: how many of them pass, or break.
     """
     patches, found = repairs(trace), distinct(trace)
     execution = trace.prediction.execution if trace.prediction else None
@@ -56,22 +53,28 @@ def patches_table(trace: RunTrace, most: int | None = None) -> tuple[Table, int]
     count = totals(execution) if execution else Totals()
     tested = {verdict.normal for verdict in execution.verdicts} if execution else set()
     valid = sum(standing.votes for standing in found)
-    kinds = (("given", count.given), ("generated", count.generated), ("broken", count.regressions))
-    names = [name for name, there in kinds if there]
+    kinds = ("given", count.given), ("generated", count.generated), ("broken", count.regressions)
+    names = [name for name, of in kinds if of]
     result = table("", "votes", "files", *names, right=names)
     for number, standing in enumerate(found[:most], 1):
         chosen = choice is not None and choice.patch.normal == standing.normal
         files = printable(", ".join(patches[standing.first].paths))
-        numbers = _numbers(standing, count) if standing.normal in tested else ["-"] * len(names)
-        row(result, f"{number}{' *' if chosen else ''}", f"{standing.votes}/{valid}", files, *numbers)
+        cells = {
+            "given": f"{len(standing.given)}/{count.given}",
+            "generated": f"{len(standing.generated)}/{count.generated}",
+            "broken": f"{count.regressions - len(standing.kept)}/{count.regressions}",
+        }
+        if standing.untried:
+            cells |= {"generated": "not run", "broken": "not run"}
+        if standing.refused or standing.normal not in tested:
+            cells = dict.fromkeys(cells, "refused" if standing.refused else "-")
+        shown = (cells[name] for name in names)
+        row(result, f"{number}{' *' if chosen else ''}", f"{standing.votes}/{valid}", files, *shown)
     return result, len(found) - len(found[:most])
 
 
 def tests_table(execution: Execution, normal: str) -> Table:
-    """Return one row for each case, those first that do not pass with the patch of this normal form ("" for none).
-
-    A row has where the test is from, what came of it before any patch and with that one, and with how many it passes.
-    """
+    """Return one row for each case, those first that do not pass with the patch of this normal form ("" for none)."""
     passing = Counter(id for verdict in execution.verdicts for id in verdict.passed())
     before = {result.id: result.outcome for result in execution.before}
     after = {result.id: result.outcome for result in _results(execution, normal)}
@@ -79,18 +82,17 @@ def tests_table(execution: Execution, normal: str) -> Table:
     for case in sorted(execution.cases, key=lambda case: after.get(case.id) is Outcome.PASS):
         votes = str(case.votes) if case.origin is Origin.GENERATED else ""
         passes = f"{passing[case.id]} of {len(execution.verdicts)}"
-        told = before.get(case.id, ""), after.get(case.id, "")
-        row(result, printable(case.id), case.origin, votes, *told, passes)
+        row(result, printable(case.id), case.origin, votes, before.get(case.id, ""), after.get(case.id, ""), passes)
     return result
 
 
-def groups(execution: Execution, normal: str) -> Iterator[str]:
-    """Yield how many cases of each origin pass with the patch of this normal form, groups with failures first."""
-    of = Counter(case.origin for case in execution.cases)
+def groups(execution: Execution, normal: str) -> tuple[str, ...]:
+    """Return how many cases of each origin pass with the patch of this normal form, groups with failures first."""
     origin = {case.id: case.origin for case in execution.cases}
+    of = Counter(origin.values())
     passed = Counter(origin[one.id] for one in _results(execution, normal) if one.outcome is Outcome.PASS)
-    for group in sorted((one for one in Origin if of[one]), key=lambda one: passed[one] == of[one]):
-        yield f"{group:<10} {passed[group]} of {of[group]} pass"
+    every = sorted((one for one in Origin if of[one]), key=lambda one: passed[one] == of[one])
+    return tuple(f"{group:<10} {passed[group]} of {of[group]} pass" for group in every)
 
 
 def faults_table(execution: Execution, normal: str, most: int | None = None) -> tuple[Table, int]:
@@ -102,30 +104,6 @@ def faults_table(execution: Execution, normal: str, most: int | None = None) -> 
     return shown, len(failing) - len(failing[:most])
 
 
-def refusals(execution: Execution) -> Iterator[str]:
-    """Yield why each patch that was refused could not be put over the tree of its box."""
-    for verdict in execution.verdicts:
-        if verdict.refusal:
-            yield printable(f"refused {verdict.normal[:NORMAL_LETTERS]}: {verdict.refusal}")
-
-
-def counts(cases: Iterable[Case]) -> str:
-    """Return how many cases there are of each origin, those that there are: '1 given, 41 regression'."""
-    number = Counter(case.origin for case in cases)
-    return ", ".join(f"{number[origin]} {origin}" for origin in Origin if number[origin])
-
-
-def _numbers(standing: Standing, count: Totals) -> Iterator[str]:
-    parts = (
-        (len(standing.given), count.given, False),
-        (len(standing.generated), count.generated, standing.untried),
-        (count.regressions - len(standing.kept), count.regressions, standing.untried),
-    )
-    for number, of, is_untried in parts:
-        if of:
-            yield "refused" if standing.refused else "not run" if is_untried else f"{number}/{of}"
-
-
 def _results(execution: Execution, normal: str) -> tuple[CaseResult, ...]:
     return next((verdict.results for verdict in execution.verdicts if verdict.normal == normal), ())
 
@@ -133,6 +111,6 @@ def _results(execution: Execution, normal: str) -> tuple[CaseResult, ...]:
 def _fault(result: CaseResult, letters: int) -> str:
     if result.fault is None:
         return ""
-    said = ": ".join(part for part in (result.fault.kind, result.fault.message) if part)
+    text = ": ".join(filter(None, (result.fault.kind, result.fault.message)))
     place = f" ({result.fault.path}:{result.fault.line})" if result.fault.path else ""
-    return printable(" ".join(said.split())[:letters] + place)
+    return printable(" ".join(text.split())[:letters] + place)

@@ -12,7 +12,7 @@ from typing import Any
 
 import platformdirs
 
-from agentless_mini.chain.measures.estimates import bootstrap, mean, pass_at_k
+from agentless_mini.chain.measures import bootstrap, mean, pass_at_k
 from agentless_mini.domain import Completion, Finish, Matching, Patch
 from agentless_mini.edits import read_answer
 from agentless_mini.environment import Opened

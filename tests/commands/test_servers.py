@@ -128,10 +128,10 @@ def test_a_server_that_tells_no_usage_is_not_said_to_have_used_none(home: Home) 
     with odd(tells_usage=False) as endpoint:
         done = home.amini(*REPAIR, "--base-url", endpoint.url, "--json", "--store", "../s.sqlite")
     assert done.returncode == 0, done.stderr
-    assert "tokens are unknown: the server does not tell them" in done.stderr
+    assert "tokens are unknown: the server does not report them" in done.stderr
     usages = [sample["usage"] for sample in json.loads(done.stdout)["samples"]]
     assert {tuple(usage.values()) for usage in usages} == {(None, None, None)}
-    assert "not told" in home.amini("show", "1", "--all", "--store", "../s.sqlite").stdout
+    assert "unknown" in home.amini("show", "1", "--all", "--store", "../s.sqlite").stdout
 
 
 BIG = "\n\n".join(f"def f{n}(x):\n    return x + {n}  # adds up prices of the cart number {n}" for n in range(600))

@@ -47,7 +47,7 @@ def notes(folder: Path) -> list[list[str]]:
 
 
 async def until(found: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not found():  # noqa: ASYNC110 - what happens in other processes sets no event
             await asyncio.sleep(0.05)
 

@@ -23,8 +23,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import UsageError
 from agentless_mini.record import AttemptRecord, AttemptState, RunStatus, Store
-from agentless_mini.report.evaluation_cost import Prices
-from agentless_mini.report.evaluation_document import evaluation_document, one_instance
+from agentless_mini.report.evaluation_document import Prices, evaluation_document, one_instance
 from agentless_mini.report.evaluation_tables import evaluation_tables
 from tests.record.building import START, record, request
 from tests.report.building import shown
@@ -377,7 +376,7 @@ def test_tokens_that_a_server_does_not_tell_are_null_and_their_samples_counted(s
     assert (some["prompt_tokens"], some["cached_tokens"], some["completion_tokens"]) == (100, None, 7)
     assert (some["prefill_ratio"], some["price"]["prompt"]) == (None, None)
     text = shown(evaluation_tables([evaluation_document(store, prices)]), 120)
-    assert "at least 100 (not told of 1 samples)" in text
+    assert "at least 100 (unknown for 1 samples)" in text
     assert "at least 0.00" in text
 
 

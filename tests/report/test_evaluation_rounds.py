@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from agentless_mini.record import AttemptRecord, AttemptState, Store
-from agentless_mini.report.evaluation_cost import Prices
-from agentless_mini.report.evaluation_curves import IN_ROUNDS, STOPPED
-from agentless_mini.report.evaluation_document import evaluation_document, evaluation_documents, one_instance
-from agentless_mini.report.evaluation_tables import evaluation_tables
+from agentless_mini.report.evaluation_document import Prices, evaluation_document, evaluation_documents, one_instance
+from agentless_mini.report.evaluation_tables import IN_ROUNDS, STOPPED, evaluation_tables
 from tests.record.building import START
 from tests.report.building import shown
 from tests.report.evaluated import Ran, evaluate, put_instance

@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 
 from agentless_mini.record import AttemptRecord, AttemptState, Store
-from agentless_mini.report.evaluation_cost import Prices
-from agentless_mini.report.evaluation_curves import PAPER
-from agentless_mini.report.evaluation_document import evaluation_document
-from agentless_mini.report.evaluation_tables import evaluation_tables
+from agentless_mini.report.evaluation_document import Prices, evaluation_document
+from agentless_mini.report.evaluation_tables import PAPER, evaluation_tables
 from tests.report.building import shown
 from tests.report.evaluated import EVAL, Ran, evaluate, put_instance
 

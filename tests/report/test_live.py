@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from agentless_mini.report.cells import flowed
-from agentless_mini.report.live import BAR, SILENCE, Line, Lines, clock_time
+from agentless_mini.report.live import BAR, SILENCE, Line, ProgressLines, clock_time
 
 
 class Clock:
@@ -53,7 +53,7 @@ def test_what_comes_from_the_record_says_nothing_of_the_pace() -> None:
 
 def test_lines_stand_in_the_order_of_their_steps() -> None:
     console = screen(80)
-    with Lines(console) as lines:
+    with ProgressLines(console) as lines:
         for title in ("3/5 Preparing the tests", "1/5 Finding the files"):
             lines.begin(title, 2)
     last = printed(console)
@@ -86,7 +86,7 @@ def test_work_of_unknown_size_shows_for_how_long_it_goes_on() -> None:
 
 def test_a_log_hears_of_the_work_where_nothing_else_is_said() -> None:
     console, clock = screen(80, terminal=False), Clock()
-    lines = Lines(console, clock)
+    lines = ProgressLines(console, clock)
     lines.beat()
     clock.now = SILENCE
     lines.beat()
@@ -109,7 +109,7 @@ def test_a_log_hears_of_the_work_where_nothing_else_is_said() -> None:
 
 def test_a_terminal_needs_no_such_line() -> None:
     console, clock = screen(80), Clock()
-    with Lines(console, clock) as lines:
+    with ProgressLines(console, clock) as lines:
         clock.now = 2 * SILENCE
         lines.beat()
     assert "Working" not in printed(console)
@@ -117,7 +117,7 @@ def test_a_terminal_needs_no_such_line() -> None:
 
 def test_a_note_is_said_once() -> None:
     console = screen(80, terminal=False)
-    with Lines(console) as lines:
+    with ProgressLines(console) as lines:
         lines.note("The tree was cut.")
         lines.note("The tree was cut.", "acme__shop-1")
         lines.note("It is slow.", "acme__shop-1")
@@ -126,7 +126,7 @@ def test_a_note_is_said_once() -> None:
 
 def test_nothing_is_said_where_nothing_is_to_be_said() -> None:
     console, clock = Console(file=io.StringIO(), quiet=True), Clock()
-    with Lines(console, clock) as lines:
+    with ProgressLines(console, clock) as lines:
         clock.now = 2 * SILENCE
         lines.beat()
         lines.note("The tree was cut.")

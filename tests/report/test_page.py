@@ -18,8 +18,7 @@ from agentless_mini.domain import Completion, Finish, Issue, Message, Role
 from agentless_mini.record import PromptRecord
 from agentless_mini.report import page as package
 from agentless_mini.report.evaluation_instance import run_instance
-from agentless_mini.report.page import render_page, render_run
-from agentless_mini.report.page.blocks import json_block, packed_block
+from agentless_mini.report.page import json_block, packed_block, render_page, render_run
 from tests.report.browser import Page, find_chromium, started
 from tests.report.page_documents import HOSTILE, depth, evaluation, evolution, evolved_depth, row, unknown
 from tests.report.test_verdicts import EXECUTION, REPAIRS, decided
@@ -93,7 +92,7 @@ def test_every_file_of_the_folder_is_in_the_page() -> None:
     text = render_page([])
     folder = Path(package.__file__).parent
     files = [*folder.glob("script/*.js"), folder / "page.css"]
-    assert len(files) > 10
+    assert len(files) == 10
     assert [file.name for file in files if file.read_text() not in text] == []
 
 
@@ -170,8 +169,23 @@ def test_the_overview_has_all_plots_with_the_values_of_both_runs(shown: Page) ->
 
 
 @pytest.mark.slow
+def test_at_the_width_of_a_phone_both_runs_are_in_sight_and_each_cell_names_its_run(shown: Page) -> None:
+    shown.call("Emulation.setDeviceMetricsOverride", width=390, height=900, deviceScaleFactor=1, mobile=False)
+    try:
+        ends = shown.value("[...document.querySelectorAll('.runs td')].map(e => e.getBoundingClientRect().right)")
+        assert isinstance(ends, list)
+        assert len(ends) == 2 * 13
+        assert max(ends) <= 390
+        name = "getComputedStyle(document.querySelector('.runs td:last-child'), '::before').content"
+        assert shown.value(name) in {'"B"', "attr(data-run)"}
+        assert shown.value("document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        shown.call("Emulation.clearDeviceMetricsOverride")
+
+
+@pytest.mark.slow
 def test_runs_are_compared_by_the_instances_that_both_have(shown: Page) -> None:
-    assert shown.texts("#pairs tbody tr > *") == ["A and B", "3", "0", "1", "1", "1", "p = 1.000"]
+    assert shown.texts(".pairs tbody tr > *") == ["A and B", "3", "0", "1", "1", "1", "p = 1.000"]
     assert shown.texts(".instances tr.differs b") == ["only A", "only B"]
 
 

@@ -34,7 +34,7 @@ def lines(text: str) -> list[str]:
 
 def test_the_summary_has_a_row_for_each_round(store: Store) -> None:
     told = lines(shown(summary(trace(store, TESTED), 1.0)))
-    at = told.index("rounds 3; score: share of tests passed, the mean of those of reproducing and of regression tests")
+    at = told.index("rounds 3; score: share of tests passed, the mean over reproducing and regression tests")
     assert told[at + 1] == "round samples valid distinct new best mean"
     assert told[at + 3 : at + 6] == ["0 2 1 1 1 0.500 0.500", "1 2 2 1 1 1.000 1.000", "2 2 2 2 1 1.000 0.500"]
     assert max(len(line) for line in shown(summary(trace(store, TESTED), 1.0)).splitlines()[at + 1 : at + 6]) <= 80
@@ -83,8 +83,8 @@ def test_the_document_of_a_run_has_its_rounds(store: Store) -> None:
 
 def test_what_stopping_early_saved_is_told(store: Store) -> None:
     ended = trace(store, Ran("i", "aaaa", stop_when=0.95, wanted=16))
-    assert "saved 12 of 16 samples: it was to stop once the vote is 95% sure" in lines(shown(summary(ended, 1.0)))
-    assert "saved 12 of 16 samples: it was to stop once the vote is 95% sure" in lines(shown(run_view(ended)))
+    assert "saved 12 of 16 samples: sampling stops once the vote is 95% sure" in lines(shown(summary(ended, 1.0)))
+    assert "saved 12 of 16 samples: sampling stops once the vote is 95% sure" in lines(shown(run_view(ended)))
     assert run_document(ended)["stopping"] == {"bound": 0.95, "wanted": 16, "drawn": 4, "saved": 12}
 
 

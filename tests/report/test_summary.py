@@ -38,7 +38,7 @@ def test_a_run_with_a_winner_by_vote(tmp_path: Path) -> None:
 
 def test_a_run_without_a_valid_sample(tmp_path: Path) -> None:
     told = lines(tmp_path, Outcome((BAD,), None))
-    assert "patch      none: no sample became a valid patch (amini show 1 --all tells why)" in told
+    assert "patch      none: no sample became a valid patch (amini show 1 --all has the reasons)" in told
     assert not [line for line in told if "confidence" in line]
 
 
@@ -90,10 +90,10 @@ def test_regression_tests_alone_are_said_to_prove_no_repair(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("usages", "spent"),
     [
-        ((UNTOLD, UNTOLD), "tokens are unknown: the server does not tell them, 1.0 s; run 1"),
+        ((UNTOLD, UNTOLD), "tokens are unknown: the server does not report them, 1.0 s; run 1"),
         ((Usage(9, None, 4), Usage(0, 0, 5)), "9 prompt tokens (unknown cached), 9 generated, 1.0 s; run 1"),
         ((Usage(9, 3, 4), UNTOLD), "at least 9 prompt tokens (at least 3 cached), at least 4 generated, 1.0 s; run 1"),
-        ((UNTOLD, Usage(0, 0, 0)), "tokens are unknown: the server does not tell them, 1.0 s; run 1"),
+        ((UNTOLD, Usage(0, 0, 0)), "tokens are unknown: the server does not report them, 1.0 s; run 1"),
     ],
 )
 def test_tokens_that_are_not_told_are_never_none(tmp_path: Path, usages: tuple[Usage, ...], spent: str) -> None:

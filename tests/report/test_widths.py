@@ -1,4 +1,4 @@
-"""No table, and no line of the summary, is broken inside a word, however narrow the terminal is."""
+"""Tables hold texts, never markup, and nothing is broken inside a word, however narrow the terminal is."""
 
 import io
 import re
@@ -123,3 +123,11 @@ def test_a_stream_that_has_only_ascii_gets_three_dots() -> None:
     text = file.read()
     assert "a/very/l...t/does/not/fit.py" in text
     assert "\\u" not in text
+
+
+def test_headings_and_cells_are_shown_as_they_are_written() -> None:
+    told = table("[red]a[/red]", "b\x1b[31m")
+    row(told, "[blue]c", "d")
+    lines = [line.split() for line in shown(told, 60).splitlines()]
+    assert ["[red]a[/red]", "b\\x1b[31m"] in lines
+    assert ["[blue]c", "d"] in lines

@@ -1,12 +1,14 @@
 """Evaluations, or one run, as one HTML page that needs no network: documents go in, the page comes out.
 
-It reads no store and computes no figure of its own: that is done before it, or, for intervals of single bars and for
-comparisons of runs, in `script/`. Nothing of the documents gets into the markup. They stand in data blocks, from where
-the script takes them as text; a policy in the page forbids any other script, style, connection and image.
+It reads no store. The only figures that it computes itself are intervals of single bars and comparisons of runs, in
+`script/`. Foreign text never becomes markup: it stands in data blocks, from where the script takes it as text. A policy
+in the page forbids any other script, style, connection and image.
 """
 
 import base64
 import hashlib
+import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,45 +16,19 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from agentless_mini.report.page.blocks import json_block, packed_block
-
 _FOLDER = Path(__file__).parent
 # In the order in which they build on each other; together they are one script.
-_SCRIPTS = (
-    "dom", "format", "state", "axes", "lines", "bars", "curves", "rounds", "groups", "charts", "runs", "rows", "table",
-    "diff", "matrix", "answers", "instance", "run", "main",
-)  # fmt: skip
+_SCRIPTS = ("dom", "format", "plot", "plots", "runs", "table", "matrix", "instance", "main")
+# JSON may spell these as escapes anywhere in a text. The end of a block, a comment and an entity need one of them.
+_ESCAPES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&"}
 
 
 def render_page(documents: Sequence[Mapping[str, Any]], instances: Sequence[Iterable[Mapping[str, Any]]] = ()) -> str:
     """Return the page on these evaluations, side by side in their order.
 
-    `instances` has for each evaluation what is shown of single instances in depth, read one by one; an evaluation
-    may have none, or only some. The same documents come to the same page, which is ASCII: any stream can write it.
+    `instances` has for each evaluation the documents of single instances, read one by one; an evaluation may have none,
+    or only some. Equal documents give equal pages, all in ASCII: any stream can write them.
     """
-    return _rendered(**_blocks(documents, instances))
-
-
-def render_run(instance: Mapping[str, Any]) -> str:
-    """Return the page on one run, which is shown as an instance is (`evaluation_instance.run_instance`)."""
-    data = json_block({"documents": [], "depth": [], "run": True})
-    return _rendered(data=data, depth=[("depth-0-0", packed_block(instance))])
-
-
-def _rendered(**blocks: object) -> str:
-    script, style = _script(), _read("page.css")
-    return _template().render(
-        policy=_policy(script, style),
-        style=Markup(style),  # noqa: S704 - a file of this package
-        script=Markup(script),  # noqa: S704 - files of this package
-        **blocks,
-    )
-
-
-def _blocks(
-    documents: Sequence[Mapping[str, Any]], instances: Sequence[Iterable[Mapping[str, Any]]]
-) -> dict[str, object]:
-    """Return the data: what every view needs at once, and one packed block for each instance in depth."""
     known: list[list[str]] = []
     packed: list[tuple[str, Markup]] = []
     for run, found in enumerate(instances):
@@ -60,28 +36,50 @@ def _blocks(
         for instance in found:
             packed.append((f"depth-{run}-{len(known[run])}", packed_block(instance)))
             known[run].append(str(instance["id"]))
-    return {"data": json_block({"documents": [*documents], "depth": known}), "depth": packed}
+    return _rendered({"documents": [*documents], "depth": known}, packed)
 
 
-def _script() -> str:
+def render_run(instance: Mapping[str, Any]) -> str:
+    """Return the page on one run, which is shown as an instance is (`evaluation_instance.run_instance`)."""
+    return _rendered({"documents": [], "depth": [], "run": True}, [("depth-0-0", packed_block(instance))])
+
+
+def json_block(value: Mapping[str, Any]) -> Markup:
+    """Return the value as JSON in ASCII without `<`, `>` and `&`; lone surrogates and U+2028 are escapes in it.
+
+    In a `<script>` block of data no browser runs it or parses it as markup, whatever text is in it.
+    """
+    return Markup(_json(value).translate(_ESCAPES))  # noqa: S704 - nothing is left in it that ends the block
+
+
+def packed_block(value: Mapping[str, Any]) -> Markup:
+    """Return the value as base64 of zlib of JSON, for what is read only when someone asks for it."""
+    packed = zlib.compress(_json(value).encode("ascii"), 9)
+    return Markup(base64.b64encode(packed).decode("ascii"))  # noqa: S704 - letters, digits, +, / and =
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+def _rendered(data: Mapping[str, Any], depth: Sequence[tuple[str, Markup]]) -> str:
+    """Return the page: what every view needs at once, and one packed block for each instance in depth."""
     parts = "\n".join(_read(f"script/{name}.js") for name in _SCRIPTS)
-    return f'(() => {{\n"use strict";\n{parts}}})();\n'
+    script, style = f'(() => {{\n"use strict";\n{parts}}})();\n', _read("page.css")
+    allowed = f"script-src '{_digest(script)}'; style-src '{_digest(style)}'"
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(_read("template.html.j2")).render(
+        policy=f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'",
+        style=Markup(style),  # noqa: S704 - a file of this package
+        script=Markup(script),  # noqa: S704 - files of this package
+        data=json_block(data),
+        depth=depth,
+    )
 
 
 def _read(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
 
 
-def _policy(script: str, style: str) -> str:
-    """Return the content security policy: this script and this style, and nothing else."""
-    allowed = f"script-src '{_digest(script)}'; style-src '{_digest(style)}'"
-    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
-
-
 def _digest(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(_read("template.html.j2"))

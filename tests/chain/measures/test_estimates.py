@@ -9,9 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.measures import bootstrap, calibration, mean, pass_at_k, points_of_samples, points_of_tests
+from agentless_mini.chain.measures import (
+    Found,
+    bootstrap,
+    calibration,
+    found,
+    mean,
+    pass_at_k,
+    points_of_samples,
+    points_of_tests,
+)
 
 shares = st.floats(0, 1)
+paths = st.sampled_from("abcdef")
 
 
 def dice(seed: int) -> Random:
@@ -141,3 +151,19 @@ def test_points_ascend_to_the_whole(most: int) -> None:
         assert list(points) == sorted(set(points))
         assert points[-1] == most
         assert len(points) < 25
+
+
+# --- localization ----------------------------------------------------------------------------------------------------
+
+
+def test_files_found_are_shares_of_the_first_list_and_of_all_lists() -> None:
+    assert found([["a", "x"], ["b"]], ["a", "b"]) == Found(0.5, 1.0)
+    assert found([], ["a"]) == Found(0.0, 0.0)
+    assert found([["a"]], []) is None
+
+
+@given(st.lists(st.lists(paths)), st.sets(paths, min_size=1))
+def test_a_recall_is_a_share_and_more_lists_find_no_less(lists: list[list[str]], gold: set[str]) -> None:
+    share = found(lists, gold)
+    assert share is not None
+    assert 0 <= share.first <= share.anywhere <= 1

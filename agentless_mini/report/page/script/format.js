@@ -1,4 +1,4 @@
-// Numbers for people, and the little statistics that compare what is shown side by side.
+// Numbers for people, and the statistics that compare what is shown side by side.
 
 const NOTHING = "\u2013";
 
@@ -8,6 +8,10 @@ function known(value) {
 
 function percent(share, digits = 1) {
   return known(share) ? `${(100 * share).toFixed(digits)} %` : NOTHING;
+}
+
+function range(low, high, digits = 1) {
+  return `${percent(low, digits)} to ${percent(high, digits)}`;
 }
 
 function count(number) {
@@ -21,12 +25,8 @@ function decimal(number, digits = 2) {
 /** Returns a large number in three digits: 1.25 M. */
 function brief(number) {
   if (!known(number)) return NOTHING;
-  const [unit, name] = [
-    [1e9, "G"],
-    [1e6, "M"],
-    [1e3, "k"],
-  ].find(([size]) => number >= size) ?? [1, ""];
-  return name ? `${(number / unit).toPrecision(3)} ${name}` : String(Math.round(number));
+  const [unit, name] = [[1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([size]) => number >= size) ?? [];
+  return name ? `${(number / unit).toPrecision(3)}\u00a0${name}` : String(Math.round(number));
 }
 
 function duration(seconds) {
@@ -49,9 +49,9 @@ function wilson(successes, trials) {
   if (!trials) return [null, null];
   const z = 1.959964,
     share = successes / trials,
-    norm = 1 + (z * z) / trials;
-  const middle = (share + (z * z) / (2 * trials)) / norm;
-  const half = (z / norm) * Math.sqrt((share * (1 - share)) / trials + (z * z) / (4 * trials * trials));
+    norm = 1 + (z * z) / trials,
+    middle = (share + (z * z) / (2 * trials)) / norm,
+    half = (z / norm) * Math.sqrt((share * (1 - share)) / trials + (z * z) / (4 * trials * trials));
   return [Math.max(0, middle - half), Math.min(1, middle + half)];
 }
 
@@ -66,8 +66,4 @@ function mcnemar(onlyFirst, onlySecond) {
     term += Math.log(trials - hits) - Math.log(hits + 1);
   }
   return Math.min(1, 2 * total);
-}
-
-function chance(p) {
-  return p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
 }

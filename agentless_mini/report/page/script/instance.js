@@ -1,4 +1,4 @@
-// One instance in depth: the issue once, then what each run made of it.
+// One instance in depth: the issue once, then what each run made of it: files, patches, answers.
 
 const PATCH_ROWS = 12;
 
@@ -6,8 +6,8 @@ const PATCH_ROWS = 12;
 async function unpacked(run, place) {
   const block = place < 0 ? null : byId(`depth-${run}-${place}`);
   if (!block) return null;
-  const bytes = Uint8Array.from(atob(block.textContent), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const bytes = Uint8Array.from(atob(block.textContent), (letter) => letter.charCodeAt(0)),
+    stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   return JSON.parse(await new Response(stream).text());
 }
 
@@ -18,308 +18,225 @@ async function showInstance(place, { runs, depth }, row, neighbours) {
   const issue = found.find(known)?.issue;
   place.replaceChildren(
     navigation(neighbours),
-    element("h1", {}, visible(row.id)),
-    element("p", {}, visible([row.repo, row.difficulty].filter(Boolean).join(" \u00b7 "))),
+    el("h1", visible(row.id)),
+    el("p", visible([row.repo, row.difficulty].filter(Boolean).join(" \u00b7 "))),
     known(issue) ? issueCard(issue) : "",
-    ...runs.map((run, at) => runSection(run, at, row.runs[at], found[at], runs.length > 1)),
+    ...runs.map((run, at) => runSection(runs, at, row.runs[at], found[at])),
   );
   scrollTo(0, 0);
 }
 
+/** Shows the page of one run, as an instance of an evaluation is shown. */
+async function showRun(place) {
+  const run = await unpacked(0, 0);
+  document.title = `amini: ${visible(run.id)}`;
+  place.replaceChildren(
+    el("h1", visible(run.id)),
+    el("dl.facts", run.facts.map(([name, text]) => el("div", el("dt", visible(name)), el("dd", visible(text))))),
+    issueCard(run.issue),
+    el("section.depth.c0", { id: "depth-of-0" }, depthOf(run)),
+    disclosure("Settings and versions", () => settingsTable([{ run: { ...run.settings, name: run.id } }])),
+  );
+  place.hidden = false;
+}
+
 function issueCard(issue) {
-  return disclosure("Issue", () => textBlock(issue), { open: true, class: "card" });
+  return disclosure("Issue", () => textBlock(issue), "details.card", { open: true });
 }
 
 /** Returns foreign text as it is written. */
 function textBlock(text) {
-  return element("div", { class: "issue" }, visible(text.replaceAll("\r\n", "\n")));
-}
-
-/** Returns whether there is a true patch that files and patches are held against: not so of a run on a user's issue. */
-function isGraded(instance) {
-  return known(instance.gold_files);
+  return el("div.issue", visible(text.replaceAll("\r\n", "\n")));
 }
 
 function navigation([before, after]) {
-  const link = (id, text) => (id ? element("a", { href: address({ instance: id }) }, text) : null);
-  return element(
-    "nav",
-    { "aria-label": "instances" },
-    element("a", { href: address({ instance: "" }), id: "back" }, "\u2190 all instances"),
-    link(before, "previous"),
-    link(after, "next"),
-  );
+  const link = (id, text) => (id ? el("a", { href: address({ instance: id }) }, text) : null),
+    back = el("a", { href: address({ instance: "" }), id: "back" }, "\u2190 all instances");
+  return el("nav", { "aria-label": "instances" }, back, link(before, "previous"), link(after, "next"));
 }
 
-function runSection(run, at, item, instance, several) {
-  const title = element(
-    "h2",
-    { class: `run c${at % COLORS}` },
-    several ? element("span", { class: "chip" }, letter(at)) : null,
-    visible(run.run.name),
-    " ",
-    badge(item),
+function runSection(runs, at, item, instance) {
+  const chip = runs.length > 1 ? el("span.chip", letter(at)) : null,
+    absent = item ? "The report holds nothing more of this instance." : "This run has no such instance.";
+  return el(
+    "section.depth",
+    { id: `depth-of-${at}` },
+    el(`h2.run.c${at % COLORS}`, chip, visible(runs[at].run.name), " ", badge(item)),
+    item?.failure ? el("p.message", visible(item.failure)) : null,
+    instance ? depthOf(instance) : el("p.note", absent),
   );
-  const parts = instance
-    ? depthOf(instance)
-    : [
-        element(
-          "p",
-          { class: "note" },
-          item ? "The report holds nothing more of this instance." : "This run has no such instance.",
-        ),
-      ];
-  return element("section", { class: "depth", id: `depth-of-${at}` }, title, failureText(item), ...parts);
-}
-
-function failureText(item) {
-  return item?.failure ? element("p", { class: "message" }, visible(item.failure)) : null;
 }
 
 function depthOf(instance) {
-  const chosen = instance.choice?.normal,
-    place = element("div", { class: "chosen-diff" });
-  const choose = (at) => place.replaceChildren(...patchView(instance.patches, at, chosen, choose));
-  if (instance.patches.length)
-    choose(
-      Math.max(
-        0,
-        instance.patches.findIndex((patch) => patch.normal === chosen),
-      ),
-    );
+  const { patches, tests, evolution, best_at_n: growth, answers, rejected, notes } = instance,
+    chosen = instance.choice?.normal,
+    place = el("div.chosen-diff");
+  const show = (at) => place.replaceChildren(...patchView(patches, at, chosen, show));
+  const choose = (at) => {
+    show(at);
+    place.scrollIntoView({ block: "nearest" });
+  };
+  const part = (title, there, make) => (there ? el("div.part", el("h3", title), make()) : null);
+  if (patches.length) show(Math.max(0, patches.findIndex((patch) => patch.normal === chosen)));
   return [
     choiceText(instance),
-    part("Files", filesTable(instance)),
-    instance.patches.length
-      ? part(
-          "Patches",
-          ...patchesView(instance, chosen, (at) => {
-            choose(at);
-            place.scrollIntoView({ block: "nearest" });
-          }),
-        )
-      : null,
+    part("Files", true, () => filesTable(instance)),
+    part("Patches", patches.length, () => patchesView(instance, chosen, choose)),
     place,
-    instance.tests.length
-      ? part(
-          "Tests",
-          ...matrixView(instance, chosen, (at) => {
-            choose(at);
-            place.scrollIntoView({ block: "nearest" });
-          }),
-        )
-      : null,
-    instance.evolution ? part("Rounds", ...instanceRounds(instance.evolution)) : null,
-    instance.best_at_n?.length
-      ? part("Chosen among the first n samples", element("div", { class: "scroll" }, growthTable(instance)))
-      : null,
-    instance.answers?.length ? part("Prompts and answers", ...answersView(instance)) : null,
-    instance.rejected.length ? part("Rejected samples", ...rejectedView(instance.rejected)) : null,
-    instance.notes.length
-      ? part(
-          "Notes",
-          element(
-            "ul",
-            {},
-            instance.notes.map((note) => element("li", {}, visible(note))),
-          ),
-        )
-      : null,
-  ].filter(known);
-}
-
-function part(title, ...content) {
-  return element("div", { class: "part" }, element("h3", {}, title), content);
+    part("Tests", tests.length, () => matrixView(instance, chosen, choose)),
+    part("Rounds", evolution, () => [
+      plainTable("table.growth", ROUND_HEADINGS, roundRows(evolution.rounds)),
+      el("p.note", SCORES[evolution.score]),
+    ]),
+    part("Chosen among the first n samples", growth?.length, () => growthTable(growth, patches)),
+    part("Prompts and answers", answers?.length, () => answersView(instance)),
+    part("Rejected samples", rejected.length, () => rejectedView(rejected)),
+    part("Notes", notes.length, () => el("ul", notes.map((note) => el("li", visible(note))))),
+  ];
 }
 
 function choiceText({ choice, patches }) {
-  if (!choice) return element("p", {}, patches.length ? "No patch was chosen." : "No patch was chosen: no sample was valid.");
+  if (!choice) return el("p", `No patch was chosen${patches.length ? "" : ": no sample was valid"}.`);
   const share = known(choice.share) ? ` It has ${percent(choice.share)} of the votes.` : "";
-  return element("p", {}, `The chosen patch ${visible(choice.reason)}.${share}`);
+  return el("p", `The chosen patch ${visible(choice.reason)}.${share}`);
 }
 
 /** Files by list, the true ones marked; then those that no list has. */
 function filesTable({ files, gold_files: gold = [] }) {
-  const shown = (path) =>
-    element(
-      "li",
-      {},
-      gold.includes(path)
-        ? element("b", { class: "gold", "data-tip": "the true patch changes it" }, `\u2713 ${visible(path)}`)
-        : visible(path),
-    );
-  const missed = gold.filter((path) => !files.some((list) => list.paths.includes(path)));
-  const rows = files.map((list, at) => [at + 1, list.votes, element("ul", { class: "paths" }, list.paths.map(shown))]);
-  const table = plainTable(["list", "votes", `files${gold.length ? " (\u2713: the true patch changes it)" : ""}`], rows, { class: "files" });
+  const tip = { "data-tip": "the true patch changes it" };
+  const name = (path) => (gold.includes(path) ? el("b.gold", tip, `\u2713 ${visible(path)}`) : visible(path));
+  const list = (paths) => el("ul.paths", paths.map((path) => el("li", name(path))));
+  const rows = files.map(({ paths, votes }, at) => [at + 1, votes, list(paths)]),
+    missed = gold.filter((path) => !files.some(({ paths }) => paths.includes(path))),
+    title = `files${gold.length ? " (\u2713: the true patch changes it)" : ""}`;
   return [
-    element("div", { class: "scroll" }, table),
-    missed.length ? element("p", { class: "missed" }, `In no list: ${visible(missed.join(", "))}`) : null,
+    plainTable("table.files", ["list", "votes", title], rows),
+    missed.length ? el("p.missed", `In no list: ${visible(missed.join(", "))}`) : null,
   ];
 }
 
 function patchesView(instance, chosen, choose) {
-  const body = element("tbody"),
-    votes = instance.patches.reduce((sum, patch) => sum + patch.votes, 0);
-  const counts = testCounts(instance),
-    rounds = instance.evolution ? ["round", "score"] : [],
-    graded = isGraded(instance),
-    head = ["patch", ...(graded ? ["resolved"] : []), "votes", "", ...rounds, ...counts.map(({ title }) => title), "files"];
-  const more = capped(
-    instance.patches.map((patch, at) => ({ patch, at })),
-    PATCH_ROWS,
-    body,
-    ({ patch, at }) => patchRow(patch, at, { chosen, choose, votes, rounds, counts, graded }),
-  );
-  return [
-    element(
-      "div",
-      { class: "scroll" },
-      element(
-        "table",
-        { class: "patches" },
-        element(
-          "thead",
-          {},
-          element(
-            "tr",
-            {},
-            head.map((text) => element("th", { scope: "col" }, text)),
-          ),
-        ),
-        body,
-      ),
-    ),
-    more,
+  const { patches, tests, evolution, gold_files: gold } = instance,
+    body = el("tbody"),
+    votes = patches.reduce((sum, patch) => sum + patch.votes, 0),
+    titles = { given: "given passed", generated: "generated passed", regression: "regression broken" },
+    there = Object.keys(titles).filter((origin) => tests.some((test) => test.origin === origin));
+  const head = [
+    "patch",
+    ...(gold ? ["resolved"] : []), // a run on a user's issue has no true patch to be compared with
+    "votes",
+    "",
+    ...(evolution ? ["round", "score"] : []),
+    ...there.map((origin) => titles[origin]),
+    "files",
   ];
+  const rowOf = (patch, at) => {
+    const isChosen = patch.normal === chosen,
+      samples = `samples ${patch.orders.slice(0, 40).join(", ")}${patch.orders.length > 40 ? ", \u2026" : ""}`,
+      word = { true: " yes", false: " no" }[patch.resolved] ?? " not graded",
+      button = el("button", { type: "button", click: () => choose(at) }, `P${at + 1}`);
+    return el(
+      isChosen ? "tr.chosen" : "tr",
+      el("th", { scope: "row" }, button, isChosen ? " chosen" : ""),
+      gold ? el("td", verdictDot(patch.resolved), word) : null,
+      el("td.number", { "data-tip": samples }, patch.votes),
+      el("td", shareBar(patch.votes / votes)),
+      evolution ? [patch.round, decimal(patch.score, 3)].map((text) => el("td.number", text)) : null,
+      there.map((origin) => el("td.number", passedText(patch, tests, origin))),
+      el("td", visible(patch.paths?.join(", "))),
+    );
+  };
+  const more = capped(patches.map((patch, at) => [patch, at]), PATCH_ROWS, body, ([patch, at]) => rowOf(patch, at));
+  return [el("div.scroll", el("table.patches", headRow(head), body)), more];
 }
 
-/** Returns what is counted of each patch, for the kinds of tests that there are. */
-function testCounts({ tests }) {
-  const kinds = [
-    ["given", "given passed"],
-    ["generated", "generated passed"],
-    ["regression", "regression broken"],
-  ];
-  return kinds
-    .map(([origin, title]) => ({
-      title,
-      places: tests.flatMap((test, at) => (test.origin === origin ? [at] : [])),
-      broken: origin === "regression",
-    }))
-    .filter(({ places }) => places.length);
+/** Returns how many of the tests of an origin pass with the patch; of regression tests, how many break. */
+function passedText(patch, tests, origin) {
+  if (!patch.verdicts.length) return patch.refusal ? "refused" : NOTHING;
+  const told = patch.verdicts.filter((verdict, at) => tests[at].origin === origin),
+    passed = told.filter((verdict) => verdict === "pass").length;
+  return `${origin === "regression" ? told.length - passed : passed} / ${told.length}`;
 }
 
-function patchRow(patch, at, { chosen, choose, votes, rounds, counts, graded }) {
-  const passed = (places) => places.filter((place) => patch.verdicts[place] === "pass").length;
-  const numbers = counts.map(({ places, broken }) =>
-    element(
-      "td",
-      { class: "number" },
-      patch.verdicts.length
-        ? `${broken ? places.length - passed(places) : passed(places)} / ${places.length}`
-        : patch.refusal
-          ? "refused"
-          : NOTHING,
-    ),
-  );
-  return element(
-    "tr",
-    { class: patch.normal === chosen ? "chosen" : null },
-    element(
-      "th",
-      { scope: "row" },
-      element("button", { type: "button", click: () => choose(at) }, `P${at + 1}`),
-      patch.normal === chosen ? " chosen" : "",
-    ),
-    graded
-      ? element(
-          "td",
-          {},
-          element("span", { class: `dot ${verdictClass(patch.resolved)}` }, verdictSign(patch.resolved)),
-          { true: " yes", false: " no" }[patch.resolved] ?? " not graded",
-        )
-      : null,
-    element(
-      "td",
-      {
-        class: "number",
-        "data-tip": `samples ${patch.orders.slice(0, 40).join(", ")}${patch.orders.length > 40 ? ", \u2026" : ""}`,
-      },
-      patch.votes,
-    ),
-    element("td", {}, shareBar(patch.votes / votes)),
-    rounds.length
-      ? [patch.round, decimal(patch.score, 3)].map((text) => element("td", { class: "number" }, text))
-      : null,
-    numbers,
-    element("td", {}, visible(patch.paths?.join(", "))),
-  );
+function verdictDot(resolved) {
+  const [kind, sign] = { true: ["yes", "\u2713"], false: ["no", "\u2717"] }[resolved] ?? ["none", "?"];
+  return el(`span.dot.${kind}`, sign);
 }
 
 function shareBar(share) {
-  return drawn(
-    "svg",
-    { class: "share", viewBox: "0 0 90 10", "data-tip": `${percent(share)} of the votes` },
-    drawn("rect", { class: "whole", width: 90, height: 10 }),
-    drawn("rect", { class: "part", width: 90 * share, height: 10 }),
+  return el(
+    "svg.share",
+    { viewBox: "0 0 90 10", "data-tip": `${percent(share)} of the votes` },
+    el("rect.whole", { width: 90, height: 10 }),
+    el("rect.part", { width: 90 * share, height: 10 }),
   );
 }
 
 /** Returns the diff of one patch, with a list to take another. */
-function patchView(patches, at, chosen, choose) {
+function patchView(patches, at, chosen, show) {
+  const name = (patch, place) =>
+    `P${place + 1}${patch.normal === chosen ? " (chosen)" : ""}, ${plural(patch.votes, "vote")}`;
   const options = patches.map((patch, place) =>
-    element(
-      "option",
-      { value: place, selected: place === at },
-      `P${place + 1}${patch.normal === chosen ? " (chosen)" : ""}, ${plural(patch.votes, "vote")}`,
-    ),
+    el("option", { value: place, selected: place === at }, name(patch, place)),
   );
-  const list = element(
-    "select",
-    { "aria-label": "patch", change: (event) => choose(Number(event.target.value)) },
-    options,
-  );
-  const refusal = patches[at].refusal
-    ? element("p", { class: "message" }, `It was not tested: ${visible(patches[at].refusal)}`)
-    : null;
-  return [element("h3", {}, "Diff of ", list), refusal, ...diffView(patches[at].diff)].filter(known);
+  const change = (event) => show(Number(event.target.value)),
+    { refusal, diff } = patches[at];
+  return [
+    el("h3", "Diff of ", el("select", { "aria-label": "patch", change }, options)),
+    refusal ? el("p.message", `It was not tested: ${visible(refusal)}`) : null,
+    ...diffView(diff),
+  ].filter(known);
 }
 
-function growthTable({ best_at_n: points, patches }) {
-  const name = (normal) => {
+function growthTable(points, patches) {
+  const name = ({ normal }) => {
     const at = patches.findIndex((patch) => patch.normal === normal);
     return at < 0 ? NOTHING : `P${at + 1}`;
   };
-  return plainTable(
-    ["n", ...points.map((point) => point.n)],
-    [
-      ["patch", ...points.map((point) => name(point.normal))],
-      [
-        "resolved",
-        ...points.map((point) =>
-          element("span", { class: `dot ${verdictClass(point.resolved)}` }, verdictSign(point.resolved)),
-        ),
-      ],
-    ],
-    { class: "growth" },
-  );
+  return plainTable("table.growth", ["n", ...points.map((point) => point.n)], [
+    ["patch", ...points.map(name)],
+    ["resolved", ...points.map((point) => verdictDot(point.resolved))],
+  ]);
+}
+
+/** Returns the items in lists by a key, in the order of first appearance. */
+function groupedBy(items, key) {
+  const groups = new Map();
+  for (const item of items) groups.set(key(item), [...(groups.get(key(item)) ?? []), item]);
+  return [...groups];
 }
 
 function rejectedView(rejected) {
-  const reasons = new Map();
-  for (const sample of rejected) reasons.set(sample.reason, [...(reasons.get(sample.reason) ?? []), sample]);
-  return [...reasons]
-    .sort((a, b) => b[1].length - a[1].length)
-    .map(([reason, samples]) =>
-      disclosure(`${visible(reason)}: ${plural(samples.length, "sample")}`, () =>
-        element(
-          "div",
-          { class: "scroll" },
-          plainTable(
-            ["sample", "detail"],
-            samples.map((sample) => [sample.order, visible(sample.detail)]),
-          ),
-        ),
-      ),
+  const reasons = groupedBy(rejected, (sample) => sample.reason).sort((a, b) => b[1].length - a[1].length);
+  const details = (samples) => samples.map((sample) => [sample.order, visible(sample.detail)]);
+  return reasons.map(([reason, samples]) =>
+    disclosure(`${visible(reason)}: ${plural(samples.length, "sample")}`, () =>
+      plainTable("table", ["sample", "detail"], details(samples)),
+    ),
+  );
+}
+
+/** Returns what was asked in one run and what was answered: prompts by stage, each with its samples. */
+function answersView({ answers, prompts, patches }) {
+  return groupedBy(answers, ({ stage, prompt }) => `${stage} ${prompt}`).map(([, group]) => {
+    const [{ stage, prompt }] = group;
+    return disclosure(
+      `${visible(stage)}: ${plural(group.length, "answer")} to prompt ${visible(prompt).slice(0, 8)}`,
+      () => [
+        ...(prompts[prompt] ?? []).map(([role, text]) => disclosure(`prompt: ${visible(role)}`, () => textBlock(text))),
+        ...group.map((answer) => answerView(answer, patches)),
+      ],
+      "details.card",
     );
+  });
+}
+
+function answerView({ sample, outcome, normal, finish, tokens, reasoning, text }, patches) {
+  const at = patches.findIndex((patch) => patch.normal === normal),
+    told = [at < 0 ? "" : `P${at + 1}`, outcome, known(tokens) ? plural(tokens, "token") : ""],
+    ended = finish === "stop" ? "" : `ended by ${finish}`;
+  return disclosure(`answer ${sample}: ${visible([...told, ended].filter(Boolean).join(", "))}`, () => [
+    ...(reasoning ? [disclosure("reasoning", () => textBlock(reasoning))] : []),
+    textBlock(text),
+  ]);
 }

@@ -11,7 +11,6 @@ function drawOverview() {
   byId("subtitle").textContent = [...new Set(RUNS.map(({ run }) => visible(run.dataset)))].join(", ");
   byId("runs").replaceChildren(...runsView(RUNS));
   byId("plots").replaceChildren(...charts(RUNS));
-  byId("instances").replaceChildren(...instancesView(RUNS, ROWS));
 }
 
 let overviewAt = 0;
@@ -19,25 +18,22 @@ let overviewAt = 0;
 /** Shows the overview or the instance that the address names. */
 function follow() {
   const id = view().get("instance"),
-    row = ROWS.find((one) => one.id === id);
-  const [overview, place] = [byId("overview"), byId("instance")];
+    row = ROWS.find((one) => one.id === id),
+    [overview, place] = [byId("overview"), byId("instance")];
   if (!overview.hidden) overviewAt = scrollY;
   overview.hidden = Boolean(id);
   place.hidden = !id;
-  if (!id) return backToOverview();
-  if (!row)
-    return place.replaceChildren(
-      navigation([]),
-      element("p", { class: "message" }, `There is no instance ${visible(id)} in this report.`),
-    );
-  const shown = shownRows(ROWS, columns(RUNS)).map((one) => one.id),
-    at = shown.indexOf(id);
-  return showInstance(place, { runs: RUNS, depth: DATA.depth }, row, at < 0 ? [] : [shown[at - 1], shown[at + 1]]);
-}
-
-function backToOverview() {
-  byId("instances").replaceChildren(...instancesView(RUNS, ROWS));
-  scrollTo(0, overviewAt);
+  if (!id) {
+    byId("instances").replaceChildren(...instancesView(RUNS, ROWS));
+    scrollTo(0, overviewAt);
+  } else if (!row) {
+    const absent = `There is no instance ${visible(id)} in this report.`;
+    place.replaceChildren(navigation([]), el("p.message", absent));
+  } else {
+    const shown = shownRows(ROWS, columns(RUNS)).map((one) => one.id),
+      at = shown.indexOf(id);
+    showInstance(place, { runs: RUNS, depth: DATA.depth }, row, at < 0 ? [] : [shown[at - 1], shown[at + 1]]);
+  }
 }
 
 serveTooltips();

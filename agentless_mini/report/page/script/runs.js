@@ -1,14 +1,16 @@
 // The runs side by side: one column each, then who resolved what the other did not, then their settings.
 
 function runsView(runs) {
+  const several = runs.length > 1,
+    differ = new Set(runs.map(({ run }) => run.fingerprint)).size > 1;
+  const told = "These runs are of different data: compare them by the instances that they share.";
   return [
-    ...(runs.length > 1
-      ? [element("div", { class: "scroll" }, runsTable(runs)), ...sameData(runs), pairsTable(runs)]
-      : [factsOf(runs[0])]),
-    disclosure("Settings and versions", () => element("div", { class: "scroll" }, settingsTable(runs))),
+    ...(several ? [runsTable(runs), differ ? el("p.message", told) : "", pairsTable(runs)] : [factsOf(runs[0])]),
+    disclosure("Settings and versions", () => settingsTable(runs)),
   ];
 }
 
+// Names and cells; a fact that has a third part is left out where that is so of no run.
 const FACTS = [
   ["resolved", resolvedCell],
   ["dataset", ({ run }) => [visible(run.dataset), small(`fingerprint ${visible(run.fingerprint).slice(0, 12)}`)]],
@@ -23,90 +25,57 @@ const FACTS = [
   ],
   [
     "infrastructure failures",
-    ({ results }) => count(total(results.failures.filter((item) => item.state === "infrastructure"))),
+    ({ results: { failures } }) =>
+      count(failures.reduce((sum, item) => sum + (item.state === "infrastructure" ? item.count : 0), 0)),
   ],
-  [
-    "localization: recall of files",
-    ({ results: { localization: found } }) => [
-      percent(found.recall),
-      small(`${percent(found.recall_any)} in any list`),
-    ],
-  ],
-  [
-    "localization: all files found",
-    ({ results: { localization: found } }) => [
-      percent(found.all_found),
-      small(`${percent(found.all_found_any)} in any list`),
-    ],
-  ],
+  ["localization: recall of files", foundCell("recall", "recall_any")],
+  ["localization: all files found", foundCell("all_found", "all_found_any")],
   [
     "valid samples",
     ({ results: { format } }) => [percent(format.rate), small(`${count(format.valid)} of ${count(format.samples)}`)],
   ],
-  ["oracle (pass@k)", ({ results }) => oracleCell(results)],
-  ["samples saved by stopping early", ({ results }) => savedCell(results.stopping), ({ results }) => results.stopping],
+  ["oracle (pass@k)", oracleCell],
+  ["samples saved by stopping early", savedCell, ({ results }) => results.stopping],
   [
     "tokens",
     ({ cost }) => [
       `${brief(cost.prompt_tokens)} prompt, ${brief(cost.completion_tokens)} completion`,
       small(`${brief(cost.cached_tokens)} of the prompt cached; prefill ratio ${decimal(cost.prefill_ratio)}`),
-      ...(isUntold(cost) ? [small("sums of what the server told: some samples came without")] : []),
+      isUntold(cost) ? small("the server did not report the tokens of some samples: these are not in the sums") : null,
     ],
   ],
   [
     "time",
-    ({ cost }) => [
-      duration(cost.wall_seconds),
-      small(
-        `model ${duration(cost.model_seconds)}, boxes ${duration(cost.sandbox_seconds)}, grading ${duration(cost.grading_seconds)}`,
-      ),
-    ],
+    ({ cost }) => {
+      const [model, boxes, grading] = [cost.model_seconds, cost.sandbox_seconds, cost.grading_seconds].map(duration);
+      return [duration(cost.wall_seconds), small(`model ${model}, boxes ${boxes}, grading ${grading}`)];
+    },
   ],
-  ["price", ({ cost }) => priceCell(cost)],
+  ["price", priceCell],
 ];
 
-/** Returns the facts that there are of some run: one that has a third part is left out where that is so of none. */
 function factsFor(runs) {
   return FACTS.filter(([, , there]) => !there || runs.some(there));
 }
 
 function small(text) {
-  return element("small", {}, text);
-}
-
-function total(items) {
-  return items.reduce((sum, item) => sum + item.count, 0);
+  return el("small", text);
 }
 
 /** Returns the facts of a single run, which has nothing to stand beside. */
 function factsOf(run) {
-  return element(
-    "dl",
-    { class: "facts" },
-    factsFor([run]).map(([name, cell]) =>
-      element("div", {}, element("dt", {}, name), element("dd", {}, cell(run, intervalScope([run])))),
-    ),
-  );
+  const scope = intervalScope([run]),
+    facts = factsFor([run]).map(([name, cell]) => el("div", el("dt", name), el("dd", cell(run, scope))));
+  return el("dl.facts", facts);
 }
 
 function runsTable(runs) {
   const scope = intervalScope(runs);
-  const heading = (run, at) =>
-    element(
-      "span",
-      { class: `run c${at % COLORS}` },
-      element("span", { class: "chip" }, letter(at)),
-      visible(run.run.name),
-    );
-  return plainTable(
-    ["", ...runs.map(heading)],
-    factsFor(runs).map(([name, cell]) => [name, ...runs.map((run) => cellOf(cell(run, scope)))]),
-    { class: "runs" },
-  );
-}
-
-function cellOf(content) {
-  return element("span", {}, ...[content].flat());
+  const heading = (run, at) => el(`span.run.c${at % COLORS}`, el("span.chip", letter(at)), visible(run.run.name));
+  // Where the screen is narrow, cells stand below each other, each with the letter of its run.
+  const cellOf = (run, at, cell) => el(`td.c${at % COLORS}`, { "data-run": letter(at) }, cell(run, scope));
+  const rows = factsFor(runs).map(([name, cell]) => [name, ...runs.map((run, at) => cellOf(run, at, cell))]);
+  return plainTable("table.runs", ["", ...runs.map(heading)], rows);
 }
 
 /** Returns the range in which the intervals of all runs are drawn, so that they can be compared by eye. */
@@ -116,48 +85,42 @@ function intervalScope(runs) {
 }
 
 function resolvedCell({ results: { resolved } }, scope) {
-  const interval = known(resolved.low) ? `95 %: ${percent(resolved.low)} to ${percent(resolved.high)}` : "";
+  const { count: number, of, rate, low, high } = resolved,
+    told = `${count(number)} of ${count(of)}`,
+    x = scale(scope, [0, 160]);
+  const bar = () =>
+    el(
+      "svg.interval",
+      { viewBox: "0 0 160 12", "aria-hidden": "true" },
+      el("line.grid", { x1: 0, x2: 160, y1: 6, y2: 6 }),
+      el("line.range", { x1: x(low), x2: x(high), y1: 6, y2: 6 }),
+      el("circle.middle", { cx: x(rate), cy: 6, r: 4 }),
+    );
   return [
-    element("strong", { class: "big" }, percent(resolved.rate)),
-    small(
-      `${known(resolved.rate) ? "" : "at least "}${count(resolved.count)} of ${count(resolved.of)}${known(resolved.rate) ? "" : ", not all graded"}`,
-    ),
-    known(resolved.low) ? intervalBar(resolved, scope) : null,
-    small(interval),
+    el("strong.big", percent(rate)),
+    small(known(rate) ? told : `at least ${told}, not all graded`),
+    known(low) ? [bar(), small(`95 %: ${range(low, high)}`)] : small(""),
   ];
 }
 
-function intervalBar({ rate, low, high }, scope) {
-  const x = scale(scope, [0, 160]);
-  return drawn(
-    "svg",
-    { class: "interval", viewBox: "0 0 160 12", "aria-hidden": "true" },
-    drawn("line", { class: "grid", x1: 0, x2: 160, y1: 6, y2: 6 }),
-    drawn("line", { class: "range", x1: x(low), x2: x(high), y1: 6, y2: 6 }),
-    drawn("circle", { class: "middle", cx: x(rate), cy: 6, r: 4 }),
-  );
+function foundCell(first, any) {
+  return ({ results: { localization: found } }) => [percent(found[first]), small(`${percent(found[any])} in any list`)];
 }
 
-function oracleCell({ pass_at_k: points, oracle_at_n: ends }) {
-  if (!ends) return passAtCell(points);
-  const last = ends[ends.length - 1];
-  return [`any of ${last.n} `, element("b", {}, percent(last.rate)), small("of round 0:"), passAtCell(points)];
+function oracleCell({ results: { pass_at_k: points, oracle_at_n: ends } }) {
+  const exact = points.filter((point) => known(point.value)),
+    shown = exact.length ? [...new Set([exact[0], exact.at(-1)])] : [];
+  const told = shown.length
+    ? shown.map((point) => el("span.pair", `pass@${point.k} `, el("b", percent(point.value))))
+    : [NOTHING, small("not every patch was graded")];
+  const last = ends?.at(-1);
+  return last ? [`any of ${last.n} `, el("b", percent(last.rate)), small("of round 0:"), told] : told;
 }
 
-function savedCell(stopping) {
+function savedCell({ results: { stopping } }) {
   if (!stopping) return NOTHING;
-  return [
-    percent(stopping.share),
-    small(`${count(stopping.saved)} of ${count(stopping.wanted)}; ${count(stopping.stopped)} of ${plural(stopping.instances, "instance")} ended early`),
-  ];
-}
-
-function passAtCell(points) {
-  const exact = points.filter((point) => known(point.value));
-  if (!exact.length) return [NOTHING, small("not every patch was graded")];
-  return [...new Set([exact[0], exact[exact.length - 1]])].map((point) =>
-    element("span", { class: "pair" }, `pass@${point.k} `, element("b", {}, percent(point.value))),
-  );
+  const ended = `${count(stopping.stopped)} of ${plural(stopping.instances, "instance")} ended early`;
+  return [percent(stopping.share), small(`${count(stopping.saved)} of ${count(stopping.wanted)}; ${ended}`)];
 }
 
 /** Returns whether some samples came without a number of tokens. */
@@ -165,67 +128,44 @@ function isUntold({ untold }) {
   return Boolean(untold && (untold.prompt_tokens || untold.completion_tokens));
 }
 
-function priceCell(cost) {
-  const { price } = cost;
-  if (!price) return NOTHING;
-  const parts = Object.entries(price)
-    .filter(([name]) => name !== "total")
-    .map(([name, value]) => `${visible(name)} ${decimal(value)}`);
-  return [`${isUntold(cost) ? "at least " : ""}${decimal(price.total)}`, small(parts.join(", "))];
-}
-
-function sameData(runs) {
-  if (new Set(runs.map(({ run }) => run.fingerprint)).size < 2) return [];
-  return [
-    element(
-      "p",
-      { class: "message" },
-      "These runs are of different data: compare them by the instances that they share.",
-    ),
-  ];
+function priceCell({ cost }) {
+  if (!cost.price) return NOTHING;
+  const { total, ...parts } = cost.price,
+    told = Object.entries(parts).map(([name, value]) => `${visible(name)} ${decimal(value)}`);
+  return [`${isUntold(cost) ? "at least " : ""}${decimal(total)}`, small(told.join(", "))];
 }
 
 /** Returns how each later run stands to the first one, over the instances that both have graded. */
 function pairsTable(runs) {
-  const verdicts = runs.map(({ results }) => new Map(results.per_instance.map((item) => [item.id, item.resolved])));
-  const rows = runs.slice(1).map((run, at) => pairRow(verdicts[0], verdicts[at + 1], letter(at + 1)));
+  const verdicts = ({ results }) => new Map(results.per_instance.map(({ id, resolved }) => [id, resolved]));
+  const [first, ...others] = runs.map(verdicts);
   const headings = [
-    "pair",
-    "graded by both",
-    "both resolved",
-    "only the first",
-    "only the second",
-    "neither",
-    "McNemar's exact test",
+    "pair", "graded by both", "both resolved", "only the first", "only the second", "neither", "McNemar's exact test",
   ];
-  return element("div", { class: "scroll" }, plainTable(headings, rows, { class: "pairs", id: "pairs" }));
-}
-
-function pairRow(first, second, name) {
-  const shared = [...first.keys()].filter((id) => known(first.get(id)) && known(second.get(id)));
-  const number = (a, b) => shared.filter((id) => first.get(id) === a && second.get(id) === b).length;
-  const onlyFirst = number(true, false),
-    onlySecond = number(false, true);
-  return [
-    `A and ${name}`,
-    ...[shared.length, number(true, true), onlyFirst, onlySecond, number(false, false)].map(count),
-    chance(mcnemar(onlyFirst, onlySecond)),
-  ];
+  const rows = others.map((second, at) => {
+    const shared = [...first.keys()].filter((id) => known(first.get(id)) && known(second.get(id)));
+    const number = (a, b) => shared.filter((id) => first.get(id) === a && second.get(id) === b).length;
+    const [onlyFirst, onlySecond] = [number(true, false), number(false, true)],
+      p = mcnemar(onlyFirst, onlySecond);
+    return [
+      `A and ${letter(at + 1)}`,
+      ...[shared.length, number(true, true), onlyFirst, onlySecond, number(false, false)].map(count),
+      p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`,
+    ];
+  });
+  return plainTable("table.pairs", headings, rows);
 }
 
 /** Returns every setting and version; what differs between the runs is marked and stands first. */
 function settingsTable(runs) {
-  const flat = runs.map(({ run }) => new Map([...leaves(run.settings, ""), ...leaves(run.versions, "version of ")]));
-  const names = [...new Set(flat.flatMap((settings) => [...settings.keys()]))];
+  const flat = runs.map(({ run }) => new Map([...leaves(run.settings, ""), ...leaves(run.versions, "version of ")])),
+    names = [...new Set(flat.flatMap((settings) => [...settings.keys()]))];
   const differs = (name) => new Set(flat.map((settings) => settings.get(name))).size > 1;
-  const ordered = [...names.filter(differs), ...names.filter((name) => !differs(name))];
-  const rows = ordered.map((name) => [
-    differs(name) ? element("mark", {}, visible(name)) : visible(name),
+  const rows = [...names.filter(differs), ...names.filter((name) => !differs(name))].map((name) => [
+    differs(name) ? el("mark", visible(name)) : visible(name),
     ...flat.map((settings) => visible(settings.get(name) ?? NOTHING)),
   ]);
-  return plainTable(["", ...runs.map((run, at) => `${runs.length > 1 ? `${letter(at)} ` : ""}${visible(run.run.name)}`)], rows, {
-    class: "settings",
-  });
+  return plainTable("table.settings", ["", ...runs.map((run, at) => runName(runs, at))], rows);
 }
 
 function leaves(value, name) {

@@ -1,228 +1,194 @@
-// The table of instances: columns, filters, sorting.
+// The table of instances: what each run came to, how the runs differ; its columns, filters and order.
 
-/** Returns the columns: {key, title, value, cell, run?, hint?}; those of a run repeat for each. */
+/** Returns one row for each instance of any run: {id, repo, difficulty, runs: [what the run has of it, if any]}. */
+function instanceRows(runs) {
+  const rows = new Map();
+  runs.forEach((run, at) =>
+    run.results.per_instance.forEach((item) => {
+      const { id, repo, difficulty } = item;
+      if (!rows.has(id)) rows.set(id, { id, repo, difficulty, runs: runs.map(() => undefined) });
+      rows.get(id).runs[at] = item;
+    }),
+  );
+  return [...rows.values()];
+}
+
+/** Returns who resolved it: "all", "none", "only-1" (by its place), "some", or "unknown" where a run does not say. */
+function verdictOf(row) {
+  const told = row.runs.map((item) => item?.resolved);
+  if (!told.every(known)) return "unknown";
+  const winners = told.flatMap((resolved, at) => (resolved ? [at] : []));
+  if (winners.length === told.length) return "all";
+  return ["none", `only-${winners[0]}`][winners.length] ?? "some";
+}
+
+function verdictText(row) {
+  const verdict = verdictOf(row);
+  if (verdict.startsWith("only-")) return `only ${letter(Number(verdict.slice(5)))}`;
+  if (verdict === "some") return row.runs.flatMap((item, at) => (item.resolved ? [letter(at)] : [])).join(", ");
+  return verdict === "all" && row.runs.length === 2 ? "both" : verdict;
+}
+
+function differing(row) {
+  return /^only|^some/.test(verdictOf(row));
+}
+
+/** Returns one word on what a run came to with an instance; it is what filters by state know. */
+function stateOf(item) {
+  if (!item) return "absent";
+  if (item.state !== "done") return item.state || "not attempted";
+  return known(item.resolved) ? "graded" : "ungraded";
+}
+
+function badge(item) {
+  const state = stateOf(item);
+  if (state === "graded") return item.resolved ? el("span.badge.yes", "resolved") : el("span.badge.no", "not resolved");
+  if (!item?.state || state === "ungraded") return el("span.badge.none", state);
+  const tip = visible([item.stage, item.failure].filter(Boolean).join(": ")) || null,
+    kind = state === "infrastructure" ? "infra" : "failed";
+  return el(`span.badge.${kind}`, { "data-tip": tip }, visible([state, item.stage].filter(Boolean).join(": ")));
+}
+
+// --- columns ---------------------------------------------------------------------------------------------------------
+
+/** Returns the columns: {key, title, value, cell, run?, number?, hint?}; those of a run repeat for each. */
 function columns(runs) {
-  const several = runs.length > 1;
-  const text = (name, title) => ({ key: name, title, value: (row) => row[name], cell: (row) => visible(row[name]) });
-  const shared = [
-    {
-      ...text("id", "instance"),
-      cell: (row) => element("a", { href: address({ instance: row.id }) }, visible(row.id)),
-    },
+  const text = (key, title) => ({ key, title, value: (row) => row[key], cell: (row) => visible(row[key]) });
+  const link = (row) => el("a", { href: address({ instance: row.id }) }, visible(row.id)),
+    resolvers = (row) => (differing(row) ? el("b", verdictText(row)) : verdictText(row)),
+    several = runs.length > 1;
+  return [
+    { ...text("id", "instance"), cell: link },
     text("repo", "repository"),
     text("difficulty", "difficulty"),
+    ...(several ? [{ key: "difference", title: "resolved by", value: verdictText, cell: resolvers }] : []),
+    ...runs.flatMap((run, at) => runColumns(at, several)),
   ];
-  const difference = {
-    key: "difference",
-    title: "resolved by",
-    value: verdictText,
-    cell: (row) => (differing(row) ? element("b", {}, verdictText(row)) : verdictText(row)),
-  };
-  return [...shared, ...(several ? [difference] : []), ...runs.flatMap((run, at) => runColumns(at, several))];
 }
 
-const SCORE = new Map([
-  ["resolved", 5],
-  ["not resolved", 4],
-  ["ungraded", 3],
-  ["failed", 2],
-  ["infrastructure", 1],
-]);
+/** The best outcomes have the highest numbers. */
+function rankOf(item) {
+  const last = ["infrastructure", "failed", "ungraded", "graded"].indexOf(stateOf(item));
+  return last < 0 ? undefined : last + Number(item.resolved === true);
+}
 
-function runColumns(at, several) {
-  const prefix = several ? `${letter(at)} ` : "";
-  const score = (item) =>
-    item &&
-    SCORE.get(
-      item.state !== "done"
-        ? item.state
-        : !known(item.resolved)
-          ? "ungraded"
-          : item.resolved
-            ? "resolved"
-            : "not resolved",
-    );
+function runColumns(run, several) {
+  const prefix = several ? `${letter(run)} ` : "";
   const number = (key, title, hint, write) => ({
-    key: `${key}-${at}`,
+    key: `${key}-${run}`,
     title: prefix + title,
     hint,
-    run: at,
+    run,
     number: true,
-    value: (row) => row.runs[at]?.[key],
-    cell: (row) => write(row.runs[at]?.[key], row.runs[at]),
+    value: (row) => row.runs[run]?.[key],
+    cell: (row) => write(row.runs[run]?.[key], row.runs[run]),
   });
+  const whole = (share) => percent(share, 0),
+    ofSamples = (value, item) => (item ? `${value} / ${item.samples}` : NOTHING),
+    outcome = { value: (row) => rankOf(row.runs[run]), cell: (row) => badge(row.runs[run]) };
   return [
-    {
-      key: `outcome-${at}`,
-      title: `${prefix}outcome`,
-      run: at,
-      value: (row) => score(row.runs[at]),
-      cell: (row) => badge(row.runs[at]),
-    },
-    number("confidence", "vote share", "votes of the chosen patch among the valid samples", (value) =>
-      percent(value, 0),
-    ),
-    number("valid", "valid", "valid samples of all", (value, item) => (item ? `${value} / ${item.samples}` : NOTHING)),
+    { key: `outcome-${run}`, title: `${prefix}outcome`, run, ...outcome },
+    number("confidence", "vote share", "votes of the chosen patch among the valid samples", whole),
+    number("valid", "valid", "valid samples of all", ofSamples),
     ...(several ? [] : [number("distinct", "distinct", "patches that differ in more than formatting", count)]),
-    number("recall", "recall", "share of the true files in the first list", (value) => percent(value, 0)),
+    number("recall", "recall", "share of the true files in the first list", whole),
   ];
 }
+
+// --- the table -------------------------------------------------------------------------------------------------------
 
 /** Returns the table with its filters. Every change of them is kept in the address. */
 function instancesView(runs, rows) {
   const all = columns(runs),
-    body = element("tbody"),
-    counted = element("p", { id: "counted", role: "status" });
-  const draw = () => {
-    const shown = shownRows(rows, all);
-    body.replaceChildren(...shown.map((row) => rowOf(row, all)));
-    counted.textContent = `${count(shown.length)} of ${plural(rows.length, "instance")}`;
+    body = el("tbody"),
+    counted = el("p", { id: "counted", role: "status" });
+  const kind = (tag, { run, number }) => `${tag}${known(run) ? `.run.c${run % COLORS}` : ""}${number ? ".number" : ""}`;
+  const rowOf = (row) => el(differing(row) ? "tr.differs" : "tr", all.map((one) => el(kind("td", one), one.cell(row))));
+  const heading = (column) => {
+    const click = () => {
+      sortBy(column);
+      draw();
+    };
+    const button = { type: "button", "data-sort": column.key, "data-tip": column.hint, click };
+    return el(kind("th", column), { scope: "col" }, el("button", button, column.title));
   };
-  const head = element(
-    "tr",
-    {},
-    all.map((column) =>
-      headingOf(column, () => {
-        markSorted(head, all);
-        draw();
-      }),
-    ),
-  );
-  markSorted(head, all);
+  const head = el("tr", all.map(heading));
+  const draw = () => {
+    const shown = shownRows(rows, all),
+      now = view(),
+      direction = now.get("order") === "desc" ? "descending" : "ascending";
+    body.replaceChildren(...shown.map(rowOf));
+    counted.textContent = `${count(shown.length)} of ${plural(rows.length, "instance")}`;
+    all.forEach(({ key }, at) =>
+      head.children[at].setAttribute("aria-sort", key === (now.get("sort") ?? "id") ? direction : "none"),
+    );
+  };
   draw();
-  return [
-    filtersOf(runs, rows, draw),
-    counted,
-    element(
-      "div",
-      { class: "scroll" },
-      element("table", { class: "instances", id: "instances-table" }, element("thead", {}, head), body),
-    ),
-  ];
+  const table = el("table.instances", { id: "instances-table" }, el("thead", head), body);
+  return [filtersOf(runs, rows, draw), counted, el("div.scroll", table)];
+}
+
+/** A first click on a number sorts the largest first, on a text the first of the alphabet. */
+function sortBy({ key, number, run }) {
+  const now = view(),
+    same = (now.get("sort") ?? "id") === key,
+    down = same ? now.get("order") !== "desc" : number || known(run);
+  remember({ sort: key, order: down ? "desc" : "" });
 }
 
 /** Returns the rows as the address filters and sorts them: what the table shows, and what "next" leads through. */
 function shownRows(rows, all) {
   const filters = view(),
-    column = all.find((one) => one.key === filters.get("sort")) ?? all[0];
-  return sorted(kept(rows, filters), column.value, filters.get("order") === "desc");
+    { value } = all.find((one) => one.key === filters.get("sort")) ?? all[0],
+    direction = filters.get("order") === "desc" ? -1 : 1,
+    found = rows.filter((row) => isKept(row, filters));
+  const order = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b);
+  // What has no value stands last either way.
+  const [named, empty] = [found.filter((row) => known(value(row))), found.filter((row) => !known(value(row)))];
+  return [...named.sort((a, b) => order(value(a), value(b)) * direction), ...empty];
 }
 
-function rowOf(row, all) {
-  return element(
-    "tr",
-    { class: differing(row) ? "differs" : null },
-    all.map((column) => element("td", { class: classOf(column) }, column.cell(row))),
-  );
-}
-
-function classOf(column) {
+function isKept(row, filters) {
+  const verdict = filters.get("resolved");
   return (
-    [known(column.run) ? `run c${column.run % COLORS}` : "", column.number ? "number" : ""].join(" ").trim() || null
-  );
-}
-
-/** A first click on a number sorts the largest first, on a text the first of the alphabet. */
-function headingOf(column, changed) {
-  const click = () => {
-    const now = view(),
-      same = (now.get("sort") ?? "id") === column.key,
-      down = now.get("order") === "desc";
-    remember({ sort: column.key, order: (same ? !down : column.number || known(column.run)) ? "desc" : "" });
-    changed();
-  };
-  return element(
-    "th",
-    { scope: "col", class: classOf(column) },
-    element("button", { type: "button", "data-sort": column.key, "data-tip": column.hint, click }, column.title),
-  );
-}
-
-function markSorted(head, all) {
-  const now = view(),
-    direction = now.get("order") === "desc" ? "descending" : "ascending";
-  all.forEach((column, at) =>
-    head.children[at].setAttribute("aria-sort", column.key === (now.get("sort") ?? "id") ? direction : "none"),
+    row.id.toLowerCase().includes((filters.get("text") ?? "").toLowerCase()) &&
+    [undefined, row.repo].includes(filters.get("repo")) &&
+    [undefined, row.difficulty].includes(filters.get("difficulty")) &&
+    (!filters.has("state") || row.runs.some((item) => stateOf(item) === filters.get("state"))) &&
+    (!verdict || verdict === verdictOf(row) || (verdict === "differs" && differing(row)))
   );
 }
 
 function filtersOf(runs, rows, draw) {
-  const values = (read) =>
-    [...new Set(rows.flatMap(read))]
-      .filter(Boolean)
-      .sort()
-      .map((value) => [value, visible(value)]);
-  const search = element("input", {
-    type: "search",
-    id: "filter-text",
-    placeholder: "part of a name",
-    value: view().get("text"),
-    input: (event) => {
-      remember({ text: event.target.value });
-      draw();
-    },
-  });
-  return element(
-    "form",
-    { class: "filters", role: "search", submit: (event) => event.preventDefault() },
-    element("label", {}, "instance", search),
-    choice(
-      "repo",
-      "repository",
-      values((row) => row.repo),
-      draw,
-    ),
-    choice(
-      "difficulty",
-      "difficulty",
-      values((row) => row.difficulty),
-      draw,
-    ),
-    choice(
-      "state",
-      "state",
-      values((row) => row.runs.map(stateOf)),
-      draw,
-    ),
-    choice("resolved", "resolved", verdictOptions(runs), draw),
+  const now = view();
+  const changed = (key) => (event) => {
+    remember({ [key]: event.target.value });
+    draw();
+  };
+  const choice = (key, title, options) => {
+    const made = [["", "any"], ...options].map(([value, text]) =>
+      el("option", { value, selected: value === (now.get(key) ?? "") }, text),
+    );
+    return el("label", title, el("select", { id: `filter-${key}`, change: changed(key) }, made));
+  };
+  const values = (read) => {
+    const found = [...new Set(rows.flatMap(read))].filter(Boolean).sort();
+    return found.map((value) => [value, visible(value)]);
+  };
+  const search = { type: "search", id: "filter-text", placeholder: "part of a name", value: now.get("text") };
+  return el(
+    "form.filters",
+    { role: "search", submit: (event) => event.preventDefault() },
+    el("label", "instance", el("input", { ...search, input: changed("text") })),
+    choice("repo", "repository", values((row) => row.repo)),
+    choice("difficulty", "difficulty", values((row) => row.difficulty)),
+    choice("state", "state", values((row) => row.runs.map(stateOf))),
+    choice("resolved", "resolved", verdictOptions(runs)),
   );
 }
 
 function verdictOptions(runs) {
-  if (runs.length === 1)
-    return [
-      ["all", "resolved"],
-      ["none", "not resolved"],
-      ["unknown", "unknown"],
-    ];
-  return [
-    ["differs", "runs differ"],
-    ...runs.map((run, at) => [`only-${at}`, `only by ${letter(at)}`]),
-    ["all", "by all"],
-    ["none", "by none"],
-    ["unknown", "unknown"],
-  ];
-}
-
-function choice(key, title, options, draw) {
-  const now = view().get(key) ?? "";
-  const made = [["", "any"], ...options].map(([value, text]) =>
-    element("option", { value, selected: value === now }, text),
-  );
-  return element(
-    "label",
-    {},
-    title,
-    element(
-      "select",
-      {
-        id: `filter-${key}`,
-        change: (event) => {
-          remember({ [key]: event.target.value });
-          draw();
-        },
-      },
-      made,
-    ),
-  );
+  if (runs.length === 1) return [["all", "resolved"], ["none", "not resolved"], ["unknown", "unknown"]];
+  const single = runs.map((run, at) => [`only-${at}`, `only by ${letter(at)}`]);
+  return [["differs", "runs differ"], ...single, ["all", "by all"], ["none", "by none"], ["unknown", "unknown"]];
 }

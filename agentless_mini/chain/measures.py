@@ -1,0 +1,308 @@
+"""What an evaluation measures: estimates, localization, curves over samples and tests, and rounds of an evolution.
+
+These are pure functions: nothing here grades a patch or reads a store.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Protocol, Self
+
+from agentless_mini.chain.ranking import Likeness, Standing, Totals, ordered, poll, standings, totals, valid_patches
+from agentless_mini.chain.ranking.order import score
+from agentless_mini.domain import Candidate, Case, Execution, GeneratedCase, Method, Origin, Patch, Prediction
+
+RESAMPLES = 2000
+LEVEL = 0.95
+# The bins of vote shares: under a quarter, up to a half, more.
+QUARTER, HALF = 0.25, 0.5
+
+
+# --- estimates -------------------------------------------------------------------------------------------------------
+
+
+class Resampler(Protocol):
+    """What draws with replacement: a `random.Random` of the caller's, with its own seed."""
+
+    def choices(self, population: Sequence[float], *, k: int) -> list[float]:
+        """Return `k` of the population, each drawn from all of it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Where a mean lies, both ends included."""
+
+    low: float
+    high: float
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean, rounded once, or None of no values."""
+    return math.fsum(values) / len(values) if values else None
+
+
+def bootstrap(values: Iterable[float], rng: Resampler, resamples: int = RESAMPLES) -> Interval | None:
+    """Return the 95 % percentile bootstrap interval of the mean (Efron 1979), or None of no values.
+
+    Each resample draws as many values as there are, with replacement. The order of `values` makes no difference. The
+    interval covers the choice of instances, not the noise of the model's samples.
+    """
+    population = sorted(values)
+    if not population:
+        return None
+    size = len(population)
+    means = sorted(math.fsum(rng.choices(population, k=size)) / size for _ in range(resamples))
+    cut = int(resamples * (1 - LEVEL) / 2)
+    return Interval(means[cut], means[-1 - cut])
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """Return the chance that at least one of k samples is correct, of which `correct` of `samples` are.
+
+    The unbiased estimator of Chen et al. 2021 (arXiv 2107.03374), 1 - C(n - c, k) / C(n, k), in whole numbers up to
+    the one division. A k above `samples` counts as all of them. Raises ValueError unless 0 <= correct <= samples and
+    k is positive.
+    """
+    if not 0 <= correct <= samples or k < 1:
+        raise ValueError(f"pass@{k} of {correct} in {samples}")
+    k = min(k, samples)
+    ways = math.comb(samples, k)
+    return (ways - math.comb(samples - correct, k)) / ways
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Answers with a confidence between `low` and `high`: how many there are, and how many of these are right."""
+
+    low: float
+    high: float
+    count: int
+    right: int
+
+
+def calibration(answers: Iterable[tuple[float, bool]]) -> tuple[Bin, ...]:
+    """Sort answers, each a vote share and whether it is right, into the bins of vote shares.
+
+    A share of exactly a quarter or a half is in the middle bin.
+    """
+    bins: tuple[list[bool], list[bool], list[bool]] = [], [], []
+    for share, right in answers:
+        bins[(share >= QUARTER) + (share > HALF)].append(right)
+    edges = (0.0, QUARTER, HALF, 1.0)
+    return tuple(Bin(edges[at], edges[at + 1], len(found), sum(found)) for at, found in enumerate(bins))
+
+
+def points_of_samples(most: int) -> tuple[int, ...]:
+    """Return the numbers of samples at which curves are drawn: 1, 2, 5, 10, then doubled; and `most`, the last."""
+    return _up_to(most, [1, 2, 5], 10)
+
+
+def points_of_tests(most: int) -> tuple[int, ...]:
+    """Return the numbers of tests at which curves are drawn: 0, 1, 5, 10, 20, 30, then doubled; and `most`."""
+    return _up_to(most, [0, 1, 5, 10, 20], 30)
+
+
+def _up_to(most: int, points: list[int], doubled: int) -> tuple[int, ...]:
+    while doubled < most:
+        points.append(doubled)
+        doubled *= 2
+    return (*(point for point in points if point < most), most)
+
+
+# --- localization ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Shares of the gold files, in [0, 1]: those in the first list, and those in any list."""
+
+    first: float
+    anywhere: float
+
+
+def found(lists: Sequence[Sequence[str]], gold: Collection[str]) -> Found | None:
+    """Compare lists of files, the most wanted first, with the files that the true fix touches.
+
+    None where it touches no file. Files that it creates count as missed unless a list names them.
+    """
+    if not gold:
+        return None
+    wanted = frozenset(gold)
+    first, anywhere = frozenset(lists[0] if lists else ()), frozenset(path for paths in lists for path in paths)
+    return Found(len(wanted & first) / len(wanted), len(wanted & anywhere) / len(wanted))
+
+
+# --- curves ----------------------------------------------------------------------------------------------------------
+
+
+class Replay:
+    """A finished run, to be ranked again in part: which patch a smaller run would have chosen (best@N).
+
+    The smaller run has the first n samples and the first t test samples. Samples are dealt over prompts, so the first n
+    are what `-n n` draws with this localization. It differs from a true smaller run in three ways:
+
+    * Its regression tests are those of the whole run, which were picked by what all patches touch.
+    * Reproducing tests that the whole run dropped, as surplus or since their result depends on which tests run with
+      them, are missing here, too.
+    * It is one prefix and no mean over random subsets, since their choices would all have to be graded. So a point has
+      the noise of its draw.
+
+    Of an evolution only whole rounds are a smaller run: later samples were shown earlier ones, so the samples of the
+    first round alone are exchangeable. `samples` and `tests` are how many of each the run drew. `ends` has the samples
+    up to the end of each round of an evolution, and is empty without one.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        generated: Sequence[GeneratedCase] = (),
+        execution: Execution | None = None,
+    ) -> None:
+        """Take what `Prediction` has, the candidates in any order."""
+        by_order = sorted(candidates, key=lambda candidate: candidate.order)
+        self.samples = by_order[-1].order + 1 if by_order else 0
+        ends = round_ends(by_order)
+        self.ends = ends if len(ends) > 1 else ()
+        self.tests = max((case.order + 1 for case in generated), default=0)
+        self._valid = [one for one in by_order if isinstance(one.outcome, Patch)]
+        self._orders = [one.order for one in self._valid]
+        self._patches = valid_patches(self._valid)
+        self._likeness = Likeness()
+        known = standings(poll(self._valid, self._likeness), execution) if execution else ()
+        self._tested = {one.normal: one for one in known}
+        self._totals = totals(execution) if execution else Totals()
+        # The earliest sample that wrote each generated test, by the test's place in the execution.
+        earliest: dict[str, int] = {}
+        for one in generated:
+            if isinstance(one.outcome, Case):
+                earliest[one.outcome.id] = min(one.order, earliest.get(one.outcome.id, one.order))
+        cases = enumerate(execution.cases if execution else ())
+        self._drawn = {at: earliest.get(case.id, 0) for at, case in cases if case.origin is Origin.GENERATED}
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> Self:
+        """Return the replay of a run as the pipeline ended it."""
+        return cls(prediction.candidates, prediction.generated, prediction.execution)
+
+    def choice(self, samples: int, tests: int, method: Method) -> Patch | None:
+        """Return what `ranking.rank` chooses with the first samples and test samples, or None where none is valid."""
+        valid = bisect_left(self._orders, samples)
+        if not valid:
+            return None
+        polled = poll(self._valid[:valid], self._likeness)
+        kept = frozenset(place for place, order in self._drawn.items() if order < tests)
+        count = Totals(self._totals.given, len(kept), self._totals.regressions)
+        known = [self._standing(one, kept) for one in polled if one.normal in self._tested]
+        if not known or not count.reproducing + count.regressions:
+            alone = method if method is Method.CONSISTENCY else Method.VOTE
+            return self._patches[ordered(polled, Totals(), alone)[0].first]
+        return self._patches[ordered(known, count, method)[0].first]
+
+    def _standing(self, voted: Standing, kept: frozenset[int]) -> Standing:
+        """Return a patch with its votes so far and its test results; places of tests stay those of the run."""
+        full = self._tested[voted.normal]
+        return replace(voted, given=full.given, generated=full.generated & kept, kept=full.kept, refused=full.refused)
+
+
+Curve = tuple[tuple[int, Patch | None], ...]
+"""What was chosen with how many, ascending; the last is the whole run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """What one run chose: by its method over samples (all tests) and over tests (all samples), and by vote alone.
+
+    Of an evolution `samples` and `votes` have a point for the end of each round, and `plain` is the curve over the
+    samples of its first round by its method; else `plain` is empty. `tests` takes tests away from the choice only: what
+    an evolution was shown stays.
+    """
+
+    samples: Curve
+    tests: Curve
+    votes: Curve
+    plain: Curve = ()
+
+
+def curves(replay: Replay, method: Method, more: Collection[int] = ()) -> Curves:
+    """Rank the run again at each point of the curves of SWE-RL's analysis of more samples, or at the end of each round.
+
+    `more` are further numbers of samples to do so at, where the run has no rounds and drew more.
+    """
+    usual = points_of_samples(replay.samples)
+    over_samples = replay.ends or sorted({*usual, *(point for point in more if 0 < point < usual[-1])})
+    over_plain = points_of_samples(replay.ends[0]) if replay.ends else ()
+    return Curves(
+        tuple((n, replay.choice(n, replay.tests, method)) for n in over_samples),
+        tuple((t, replay.choice(replay.samples, t, method)) for t in points_of_tests(replay.tests)),
+        tuple((n, replay.choice(n, replay.tests, Method.VOTE)) for n in over_samples),
+        tuple((n, replay.choice(n, replay.tests, method)) for n in over_plain),
+    )
+
+
+def choices(drawn: Curves) -> tuple[Patch, ...]:
+    """Return each patch that is chosen anywhere on the curves once, the whole run's choice first.
+
+    A patch stands for its normal form: it is that of the earliest sample.
+    """
+    points = [*reversed(drawn.samples), *drawn.tests, *drawn.votes, *drawn.plain]
+    return tuple({patch.normal: patch for _, patch in points if patch is not None}.values())
+
+
+# --- rounds ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a round of an evolution brought (Satori, arXiv 2505.23604), and how good its patches are.
+
+    Rounds count from 0; a run without evolution is one round. `valid` counts samples, `distinct` their normal forms,
+    `new` those of no earlier round. `best` and `mean` are over the scores of the valid samples, so that a patch counts
+    as often as it was sampled. They are None where a valid sample has no score, and where none is valid.
+    """
+
+    number: int
+    samples: int
+    valid: int
+    distinct: int
+    new: int
+    best: float | None
+    mean: float | None
+
+
+def rounds(candidates: Iterable[Candidate], scores: Mapping[str, float]) -> tuple[Round, ...]:
+    """Return the rounds of a run in their order, with scores by normal form, the higher the better."""
+    result, seen = [], set[str]()
+    for number, drawn in _by_round(candidates):
+        normals = [one.outcome.normal for one in drawn if isinstance(one.outcome, Patch)]
+        scored = [scores[normal] for normal in normals] if scores.keys() >= set(normals) else []
+        new = len(set(normals) - seen)
+        best = max(scored, default=None)
+        result.append(Round(number, len(drawn), len(normals), len(set(normals)), new, best, mean(scored)))
+        seen.update(normals)
+    return tuple(result)
+
+
+def round_ends(candidates: Iterable[Candidate]) -> tuple[int, ...]:
+    """Return how many samples a run had drawn at the end of each round, ascending; none of a run that drew nothing."""
+    return tuple(max(one.order for one in drawn) + 1 for _, drawn in _by_round(candidates))
+
+
+def shares_passed(execution: Execution) -> dict[str, float]:
+    """Return the share of tests that pass with each patch, in [0, 1], by normal form; empty where there is no test.
+
+    It is the mean of two shares, of the reproducing tests and of the regression tests (of one, where there is none of
+    the other kind): the score of `Method.SCORES`, over its most. A patch that was refused passes nothing.
+    """
+    count = totals(execution)
+    kinds = bool(count.reproducing) + bool(count.regressions)
+    each = (Standing(verdict.normal, 1, place) for place, verdict in enumerate(execution.verdicts))
+    known = standings(each, execution) if kinds else ()
+    return {standing.normal: float(score(standing, count) / kinds) for standing in known}
+
+
+def _by_round(candidates: Iterable[Candidate]) -> list[tuple[int, Sequence[Candidate]]]:
+    by_order = sorted(candidates, key=lambda one: (one.round, one.order))
+    return [(number, tuple(drawn)) for number, drawn in groupby(by_order, key=lambda one: one.round)]
