@@ -1,7 +1,4 @@
-"""Where the tests of a run are run: opened when they are needed.
-
-The environment and the sandboxes are a fifth of the package, and imported only where tests run.
-"""
+"""Where the tests of a run are run: opened when they are needed."""
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -32,7 +29,7 @@ def foreseen(settings: SandboxSettings) -> str:
     """Return in words where tests will run, or why none is run. Raises `UsageError` where settings contradict."""
     if settings.kind is SandboxKind.NONE:
         return f"{UNTESTED} (--sandbox none)"
-    from agentless_mini.environment import foresee
+    from agentless_mini.environment.opening import foresee
 
     return foresee(settings)
 
@@ -47,18 +44,19 @@ def plan_boxes(yard: Yard) -> Opening | NoBench:
 async def open_bench(yard: Yard, watch: Watch) -> Bench | NoBench:
     """Open the boxes of a tree, unrecorded, until the yard's stack is closed.
 
-    A project whose needs cannot be installed has none; the vote is left then. Raises what `open_place` raises where
-    the sandbox that was asked for does not work.
+    A project whose needs cannot be installed has none; the vote is left then. Raises as `open_environment` where the
+    sandbox that was asked for does not work.
     """
-    from agentless_mini.environment import PlaceRequest, Unavailable, open_place
+    from agentless_mini.environment.opening import open_environment
+    from agentless_mini.environment.work import EnvironmentRequest, Unavailable
 
     harness = harness_of(yard.snapshot, yard.settings.test_command)
     contents, machine = yard.repository.contents(), yard.machine
-    request = PlaceRequest(
+    request = EnvironmentRequest(
         yard.snapshot, contents, machine.cache, machine.environment, harness.runner, until=yard.snapshot.day
     )
     try:
-        opened = await open_place(request, yard.settings, watch, yard.stack)
+        opened = await open_environment(request, yard.settings, watch, yard.stack)
     except BuildFailed as error:
         return NoBench(str(error))
     if isinstance(opened, Unavailable):

@@ -15,7 +15,7 @@ from agentless_mini.commands.learn_models import (
 from agentless_mini.commands.learn_trainer_options import TrainingOptions
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
-from agentless_mini.environment import Opened
+from agentless_mini.environment.work import Opened
 from agentless_mini.learning.checks import Checks, open_plain
 from agentless_mini.settings import Config
 

@@ -8,8 +8,7 @@
 
 Whoever used a server is given no other model in silence: where that of `amini serve` has ended by itself, or the latest
 run of the store asked a server that nothing names now, what is not in the record is an error that says how to go on.
-A model is started only when an answer of it is owed: a run that is all in the record starts nothing. What starts and
-runs models is imported where it is used: a run that names its endpoint needs none of it.
+A model is started only when an answer of it is owed: a run that is all in the record starts nothing.
 """
 
 import asyncio
@@ -129,8 +128,7 @@ async def choose_model(around: Surroundings, *, to_write: bool = False) -> Chose
 
 async def _served_model(around: Surroundings) -> ChosenModel | None:
     """Return what `amini serve` serves, or served until its server ended by itself; None where there is neither."""
-    from agentless_mini.model.process import Server
-    from agentless_mini.model.state import NotRunning, find_server
+    from agentless_mini.model.process import NotRunning, Server, find_server
 
     found = find_server(around.machine.served)
     server = found if isinstance(found, Server) else found.ended

@@ -175,9 +175,9 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
         async def ready() -> Sampler:
             """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
             if isinstance(opening, Opening):
-                from agentless_mini.environment import check_place
+                from agentless_mini.environment.opening import check_environment
 
-                await check_place(snapshot, opening.harness.runner, task.config.sandbox)
+                await check_environment(snapshot, opening.harness.runner, task.config.sandbox)
             return await chosen.start()
 
         def session(run: RunId) -> Session:

@@ -16,8 +16,16 @@ from agentless_mini.commands.terminal import people
 from agentless_mini.errors import ServerUnreachable, UsageError, printable
 from agentless_mini.model.embedded.weights import find_weights
 from agentless_mini.model.llama_server import plan_embedded
-from agentless_mini.model.process import Limits, Server, ServerPlan, is_healthy
-from agentless_mini.model.state import NotRunning, find_server, serve, stop_recorded
+from agentless_mini.model.process import (
+    Limits,
+    NotRunning,
+    Server,
+    ServerPlan,
+    find_server,
+    is_healthy,
+    serve,
+    stop_recorded,
+)
 from agentless_mini.model.vllm import find_gpus, plan_vllm
 from agentless_mini.report.live import moves
 from agentless_mini.settings import Config

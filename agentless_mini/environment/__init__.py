@@ -8,15 +8,3 @@ build that fails or is interrupted is not kept, its log is.
 What is not: that a build is the same tomorrow. It takes what the index has today, within what the repository asks for.
 Whoever installs a package trusts its code with the tests' verdicts, and with what the build's network reaches.
 """
-
-from agentless_mini.environment.opening import check_place, foresee, open_place
-from agentless_mini.environment.work import Opened, PlaceRequest, Unavailable
-
-__all__ = [
-    "Opened",
-    "PlaceRequest",
-    "Unavailable",
-    "check_place",
-    "foresee",
-    "open_place",
-]

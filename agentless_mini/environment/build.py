@@ -1,14 +1,30 @@
-"""The job that builds an environment, and what came of it. It moves no bytes: a builder runs the job in a box.
+"""The job that builds an environment, what came of it, and where that is kept between runs.
 
-The box has the network, since packages come from there. Everything that it says comes from the code that it installed:
-it is bounded and checked here, and a later box without network shows whether the environment works.
+The box of a build has the network, since packages come from there. Everything that it says comes from the code that it
+installed: it is bounded and checked here, and a later box without network shows whether the environment works.
+
+What is built is kept in a folder named by what went into it, below the cache's folder of environments:
+
+<folder>/environment.json   what was built; written last, so that what has none is half-built
+<folder>/overlay.tar        files that the build brought into the tree
+<folder>/venv/              the virtual environment, where it is one
+<folder>/build.log          what the build printed, kept where it failed too
+<folder>.lock               held while one run builds, so that another waits instead of building as well
 """
 
+import asyncio
+import fcntl
 import hashlib
 import io
 import json
+import os
+import shutil
+import stat
 import tarfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pydantic
 
@@ -26,12 +42,12 @@ from agentless_mini.domain import (
     Step,
 )
 from agentless_mini.environment.index import CERTIFICATES, Index
-from agentless_mini.environment.inside import program
 from agentless_mini.environment.needs import Needs
-from agentless_mini.errors import printable
+from agentless_mini.errors import EnvironmentFailed, boundary, printable
 
 PLACE = ".amini-build"
 OVERLAY_LIMIT = 24 * MIB
+_LOOK_AGAIN = 0.2  # seconds
 _FAILURES_SHOWN = 5
 _REPORT, _OVERLAY, _BUNDLE = f"{PLACE}/report.json", f"{PLACE}/overlay.tar", f"{PLACE}/certificates.pem"
 
@@ -77,7 +93,7 @@ class Built:
 
 
 class _Report(pydantic.BaseModel):
-    """What the program in the box says of its work. Nothing hangs on it but sentences and the name of the result."""
+    """What the installer reports. Only sentences for people and the name of the result depend on it."""
 
     failed: list[str] = pydantic.Field(max_length=2000)
     editable: bool
@@ -111,17 +127,12 @@ def build_job(recipe: Recipe, environment: Environment, tree: PackedTree) -> Job
         *recipe.index.placed(_BUNDLE),
     )
     step = Step(
-        (environment.python, "-I", "-c", program()),
+        (environment.python, "-I", "-c", Path(__file__).with_name("installer.py").read_text("utf-8")),
         seconds=recipe.seconds,
         results=(_REPORT, _OVERLAY),
         variables=_variables(recipe),
     )
-    environment = Environment(environment.identity, environment.python, BoxUser.ROOT)
-    return Job(environment, tree, files, (step,), _limits(recipe))
-
-
-def _limits(recipe: Recipe) -> BoxLimits:
-    return BoxLimits(
+    limits = BoxLimits(
         memory=recipe.memory,
         pids=1024,
         disk=max(1024 * MIB, recipe.memory // 2),
@@ -129,6 +140,8 @@ def _limits(recipe: Recipe) -> BoxLimits:
         output=4 * MIB,
         result=OVERLAY_LIMIT + 8 * MIB,
     )
+    environment = Environment(environment.identity, environment.python, BoxUser.ROOT)
+    return Job(environment, tree, files, (step,), limits)
 
 
 def _variables(recipe: Recipe) -> tuple[tuple[str, str], ...]:
@@ -164,17 +177,14 @@ def read_build(result: JobResult, recipe: Recipe) -> Built:
     if not step.succeeded or report.problem:
         return Built(printable(report.problem[:200]) or ended, log=log)
     wanted = set(recipe.needs.install)
-    lacking = _is_bare(report, recipe) + (bool(wanted) and wanted <= set(report.failed))
-    return Built("", found.get(_OVERLAY, b""), tuple(report.frozen), _notes(report, recipe), log, lacking)
+    is_bare = recipe.needs.project and not recipe.setup and not report.editable
+    lacking = is_bare + (bool(wanted) and wanted <= set(report.failed))
+    return Built("", found.get(_OVERLAY, b""), tuple(report.frozen), _notes(report, is_bare), log, lacking)
 
 
-def _is_bare(report: _Report, recipe: Recipe) -> bool:
-    return recipe.needs.project and not recipe.setup and not report.editable
-
-
-def _notes(report: _Report, recipe: Recipe) -> tuple[str, ...]:
+def _notes(report: _Report, is_bare: bool) -> tuple[str, ...]:
     notes = []
-    if _is_bare(report, recipe):
+    if is_bare:
         notes.append("The project itself could not be installed; it is imported from its folder.")
     if report.failed:
         shown = ", ".join(printable(name[:60]) for name in report.failed[:_FAILURES_SHOWN])
@@ -229,3 +239,105 @@ def identity_of(key: str, built: Built) -> str:
     """Return the name of what was built: the same packages and files for the same needs are the same environment."""
     parts = [key, built.frozen, hashlib.sha256(built.overlay).hexdigest()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+class Manifest(pydantic.BaseModel):
+    """What was built: the identity that jobs give it, and how its Python is called and which one is behind it.
+
+    `image` is the id of the image and `user` who runs tests in it, where it is one. `lacking` counts what tests
+    will miss there, and `tried` is the day for whose trees it was chosen over another, with other packages.
+    """
+
+    identity: str
+    python: str
+    behind: str = ""
+    image: str = ""
+    user: str = ""
+    notes: tuple[str, ...] = ()
+    lacking: int = 0
+    tried: str = ""
+
+
+class Slot:
+    """Where one environment is kept. What it is asked to write raises `EnvironmentFailed` where the disk refuses."""
+
+    def __init__(self, folder: Path) -> None:
+        """Touch nothing yet."""
+        self._folder = folder
+        self.venv = folder / "venv"
+        self.log = folder / "build.log"
+
+    @asynccontextmanager
+    async def locked(self, waiting: Callable[[], None]) -> AsyncIterator[None]:
+        """Keep other runs away; `waiting` is called once where another one has to finish first."""
+        with boundary({OSError: _refused}):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = self._folder.with_suffix(".lock").open("ab")
+        with lock:
+            if not _taken(lock.fileno()):
+                waiting()
+                while not _taken(lock.fileno()):  # noqa: ASYNC110 - another process tells nothing
+                    await asyncio.sleep(_LOOK_AGAIN)
+            yield
+
+    def read(self) -> Manifest | None:
+        """Return what is here; None where it is nothing whole."""
+        try:
+            return Manifest.model_validate_json((self._folder / "environment.json").read_bytes())
+        except (OSError, pydantic.ValidationError):
+            return None
+
+    def overlay(self) -> bytes:
+        """Return the archive of the files that the build brought into the tree."""
+        with boundary({OSError: _refused}):
+            return (self._folder / "overlay.tar").read_bytes()
+
+    def clear(self) -> None:
+        """Remove what is here, save the log."""
+        (self._folder / "environment.json").unlink(missing_ok=True)
+        shutil.rmtree(self.venv, ignore_errors=True)
+
+    def write_log(self, text: str) -> None:
+        """Keep what the build said."""
+        with boundary({OSError: _refused}):
+            self.log.write_text(text, "utf-8", errors="replace")
+
+    def keep(self, manifest: Manifest, overlay: bytes) -> None:
+        """Take note that the environment is whole."""
+        with boundary({OSError: _refused}):
+            (self._folder / "overlay.tar").write_bytes(overlay)
+            half = self._folder / "environment.json.half"
+            half.write_text(manifest.model_dump_json(), "utf-8")
+            half.replace(self._folder / "environment.json")
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _refused(error: BaseException) -> EnvironmentFailed:
+    return EnvironmentFailed(
+        f"The folder of environments cannot be used ({printable(str(error))}): make room, or set XDG_CACHE_HOME to "
+        "another place."
+    )
+
+
+def hand_over(folder: Path, uid: int) -> None:
+    """Make all below a folder, and itself, another user's. No box may be writing there."""
+    for _, folders, files, top in os.fwalk(folder):
+        os.chown(top, uid, uid)
+        for name in (*folders, *files):
+            os.chown(name, uid, uid, dir_fd=top, follow_symlinks=False)
+
+
+def seal(folder: Path) -> None:
+    """Take from the programs below a folder, which a box has written, the right to run as their owner."""
+    for _, _, files, top in os.fwalk(folder):
+        for name in files:
+            mode = os.stat(name, dir_fd=top, follow_symlinks=False).st_mode
+            if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
+                os.chmod(name, stat.S_IMODE(mode) & 0o777, dir_fd=top)

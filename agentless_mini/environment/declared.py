@@ -1,10 +1,31 @@
-"""What the files of a project declare, in one form, whichever file and tool it was written for."""
+"""What the files of a project declare, in one form, whichever file and tool it was written for.
 
+Read are pyproject.toml (the standard tables, and those of poetry, pdm, uv and hatch as far as tests need them),
+setup.cfg, tox.ini, what setup.py says in literals, and requirement files. Nothing is run, and nothing outside of the
+tree is read. What setup.py computes, and what pip would do with a requirement, shows in the box that builds.
+"""
+
+import ast
+import configparser
+import posixpath
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agentless_mini.environment.pythons import classified_minors
 
 TEST_WORDS = frozenset({"test", "tests", "testing", "dev", "develop"})
+FILES_LIMIT, LINES_LIMIT, LINE_LIMIT, SIZE_LIMIT = 40, 600, 500, 256 * 1024
+Table = Mapping[str, object]
+_NESTING = 8
+_FACTORS = re.compile(r"!?[\w.-]+(?:,[\w.!-]+)*:\s")
+_OPTION = re.compile(r"(?P<name>--[a-z-]+|-[rceif])(?:\s*=\s*|\s+|(?<=^-[rceif])|\Z)(?P<value>.*)", re.DOTALL)
+_PER_LINE = re.compile(r"\s--(?:hash|config-settings?|global-option|install-option)[=\s].*", re.DOTALL)
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+_LOCAL = re.compile(r"(?P<path>[^\[\];]*?)(?:\[(?P<extras>[\w.,\s-]*)\])?\s*(?:;.*)?")
+_ARCHIVE = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2")
+_NAMED = re.compile(r"[A-Za-z0-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +50,318 @@ def merged(parts: Iterable[Declared]) -> Declared:
     all_parts = tuple(parts)
     return Declared(
         any(part.project for part in all_parts),
-        _once(text for part in all_parts for text in part.python),
+        once(text for part in all_parts for text in part.python),
         tuple(sorted({minor for part in all_parts for minor in part.tested})),
-        _once(text for part in all_parts for text in part.dependencies),
+        once(text for part in all_parts for text in part.dependencies),
         tuple(dict(extra for part in all_parts for extra in part.extras).items()),
-        _once(text for part in all_parts for text in part.tests),
+        once(text for part in all_parts for text in part.tests),
     )
 
 
-def _once(texts: Iterable[str]) -> tuple[str, ...]:
+def once(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return each of the texts once, in their order."""
     return tuple(dict.fromkeys(texts))
 
 
 def is_for_tests(name: str) -> bool:
     """Tell whether the name of an extra, a group or a file is one for tests or development."""
     return not TEST_WORDS.isdisjoint(re.split(r"[-_.\s]+", name.lower()))
+
+
+def of_pyproject(text: str) -> Declared:
+    """Return what the file declares. One that is no TOML declares nothing."""
+    try:
+        top = tomllib.loads(text)
+    except (ValueError, RecursionError):
+        return Declared()
+    project = _table(top, "project")
+    poetry = _table(top, "tool", "poetry")
+    python = (project.get("requires-python"), _table(poetry, "dependencies").get("python"))
+    optional = _table(project, "optional-dependencies")
+    return Declared(
+        project=bool(project.get("name")) or "build-system" in top or bool(poetry),
+        python=tuple(text for text in python if isinstance(text, str)),
+        tested=classified_minors((*_strings(project.get("classifiers")), *_strings(poetry.get("classifiers")))),
+        dependencies=(*_strings(project.get("dependencies")), *_of_poetry(_table(poetry, "dependencies"))),
+        extras=tuple((name, _strings(listed)) for name, listed in optional.items()),
+        tests=tuple(_test_groups(top)),
+    )
+
+
+def _table(top: Table, *keys: str) -> Table:
+    for key in keys:
+        inner = top.get(key)
+        top = inner if isinstance(inner, dict) else {}
+    return top
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def _test_groups(top: Table) -> Iterator[str]:
+    groups = _table(top, "dependency-groups")
+    for name in filter(is_for_tests, groups):
+        yield from _group(groups, name, ())
+    for name, listed in _table(top, "tool", "pdm", "dev-dependencies").items():
+        yield from _strings(listed) if is_for_tests(name) else ()
+    yield from _strings(_table(top, "tool", "uv").get("dev-dependencies"))
+    for name in ("default", *filter(is_for_tests, _table(top, "tool", "hatch", "envs"))):
+        environment = _table(top, "tool", "hatch", "envs", name)
+        yield from _strings(environment.get("dependencies")) + _strings(environment.get("extra-dependencies"))
+    poetry = _table(top, "tool", "poetry")
+    yield from _of_poetry(_table(poetry, "dev-dependencies"))
+    for name in filter(is_for_tests, _table(poetry, "group")):
+        yield from _of_poetry(_table(poetry, "group", name, "dependencies"))
+
+
+def _group(groups: Table, name: str, way: tuple[str, ...]) -> Iterator[str]:
+    """Yield a group of PEP 735 with the groups that it includes, which may not go round in circles."""
+    listed = groups.get(name)
+    if name in way or len(way) > _NESTING or not isinstance(listed, list):
+        return
+    for item in listed:
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict) and isinstance(included := item.get("include-group"), str):
+            yield from _group(groups, included, (*way, name))
+
+
+def _of_poetry(table: Table) -> Iterator[str]:
+    """Yield poetry's dependencies as requirements, upper bounds left out; others than an index has are left out."""
+    for name, asked in table.items():
+        if name == "python":
+            continue
+        if isinstance(asked, dict) and not asked.get("optional") and isinstance(asked.get("version"), str):
+            extras = f"[{','.join(_strings(asked.get('extras')))}]" if asked.get("extras") else ""
+            yield f"{name}{extras}{_lower_bound(str(asked['version']))}"
+        elif isinstance(asked, str):
+            yield f"{name}{_lower_bound(asked)}"
+
+
+def _lower_bound(version: str) -> str:
+    match = re.fullmatch(r"(?P<sign>[\^~]|>=|~=|==)?\s*(?P<number>\d+(?:\.\d+)*)\b.*", version.strip())
+    if match is None:
+        return ""
+    return f"=={match['number']}" if match["sign"] in {None, "=="} and "*" not in version else f">={match['number']}"
+
+
+def of_setup_py(text: str) -> Declared:
+    """Return what the call of `setup` says in literals and in names that the module binds to literals once."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # written for Python 2, or not to be parsed
+        return Declared(project=True)
+    known = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    given: dict[str, ast.expr] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and "setup" in {getattr(node.func, "id", ""), getattr(node.func, "attr", "")}:
+            given.update((keyword.arg, keyword.value) for keyword in node.keywords if keyword.arg)
+    read = _Literals(known)
+    return Declared(
+        project=True,
+        python=read.strings(given.get("python_requires"))[:1],
+        tested=classified_minors(read.strings(given.get("classifiers"))),
+        dependencies=read.strings(given.get("install_requires")),
+        extras=read.extras(given.get("extras_require")),
+        tests=read.strings(given.get("tests_require")),
+    )
+
+
+class _Literals:
+    """Strings out of expressions, as far as they are written down."""
+
+    def __init__(self, known: Mapping[str, ast.expr]) -> None:
+        self._known = known
+
+    def strings(self, node: ast.expr | None, depth: int = 0) -> tuple[str, ...]:
+        """Return the strings of a string, list, tuple, set or sum of these; what is none of them gives none."""
+        match node:
+            case ast.Constant(value=str(text)):
+                return tuple(line.strip() for line in text.splitlines() if line.strip())
+            case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) if depth < 8:
+                return tuple(text for item in items for text in self.strings(item, depth + 1))
+            case ast.BinOp(left=left, op=ast.Add(), right=right) if depth < 8:
+                return self.strings(left, depth + 1) + self.strings(right, depth + 1)
+            case ast.Name(id=name) if depth < 8:
+                return self.strings(self._known.get(name), depth + 1)
+        return ()
+
+    def extras(self, node: ast.expr | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Return the extras of a dictionary by their literal names."""
+        if isinstance(node, ast.Name):
+            node = self._known.get(node.id)
+        if not isinstance(node, ast.Dict):
+            return ()
+        pairs = zip(node.keys, node.values, strict=True)
+        named = ((key.value, value) for key, value in pairs if isinstance(key, ast.Constant))
+        return tuple((name, self.strings(value)) for name, value in named if isinstance(name, str))
+
+
+def of_setup_cfg(text: str) -> Declared:
+    """Return what setuptools reads in setup.cfg; `file:` and `attr:` references are left to it."""
+    config = _parsed(text)
+    names = ("metadata", "options", "options.extras_require")
+    metadata, options, extras = (config[name] if config.has_section(name) else {} for name in names)
+    return Declared(
+        project="name" in metadata,
+        python=_listed(options.get("python_requires", ""))[:1],
+        tested=classified_minors(_listed(metadata.get("classifiers", metadata.get("classifier", "")))),
+        dependencies=_listed(options.get("install_requires", "")),
+        extras=tuple((name, _listed(value)) for name, value in extras.items()),
+        tests=_listed(options.get("tests_require", "")),
+    )
+
+
+def tox_requirements(text: str) -> tuple[str, ...]:
+    """Return the lines of deps in [testenv] that count for every factor, for a requirement file at the top."""
+    config = _parsed(text)
+    kinds = ((name, *name.partition(":")[::2]) for name in config.sections())
+    sections = [name for name, kind, own in kinds if kind == "testenv" and (name == kind or is_for_tests(own))]
+    lines = (line for name in sections for line in config[name].get("deps", "").splitlines())
+    plain = (line.strip().replace("{toxinidir}/", "").replace("{tox_root}/", "") for line in lines)
+    return tuple(line for line in plain if line and not _FACTORS.match(line) and "{" not in line)
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    if value.startswith(("file:", "attr:")):
+        return ()
+    separated = value if "\n" in value.strip() else value.replace(";", "\n") if " ;" not in value else value
+    return tuple(line.strip() for line in separated.splitlines() if line.strip() and not line.strip().startswith("#"))
+
+
+def _parsed(text: str) -> configparser.RawConfigParser:
+    config = configparser.RawConfigParser(strict=False)
+    try:
+        config.read_string(text)
+    except configparser.Error:
+        return configparser.RawConfigParser()
+    return config
+
+
+@dataclass(slots=True)
+class Listed:
+    """What requirement files come to. `extras` are those of the project itself, where a file installs it.
+
+    `options` are arguments for pip (where to look for packages), `outside` the lines left out because they lead out
+    of the tree, `paths` the files that were read.
+    """
+
+    requirements: list[str] = field(default_factory=list)
+    constraints: list[str] = field(default_factory=list)
+    options: list[str] = field(default_factory=list)
+    extras: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+
+
+def read_requirements(texts: Mapping[str, str], path: str, found: Listed) -> None:
+    """Add what the file at `path` lists, and the files that it refers to. A file counts once, whatever refers to it."""
+    _Requirements(texts, found, found.requirements).read(path)
+
+
+def add_lines(texts: Mapping[str, str], text: str, found: Listed) -> None:
+    """Add requirement lines that stand in another file at the top of the tree (tox.ini, say)."""
+    _Requirements(texts, found, found.requirements).take(text, "")
+
+
+class _Requirements:
+    def __init__(self, texts: Mapping[str, str], found: Listed, target: list[str]) -> None:
+        self._texts = texts
+        self._found = found
+        self._target = target
+
+    def read(self, path: str) -> None:
+        text = self._texts.get(path)
+        if text is None or path in self._found.paths or len(self._found.paths) >= FILES_LIMIT:
+            return
+        self._found.paths.append(path)
+        if len(text) <= SIZE_LIMIT:
+            self.take(text, posixpath.dirname(path))
+
+    def take(self, text: str, folder: str) -> None:
+        for line in _lines(text):
+            if len(self._target) >= LINES_LIMIT:
+                return
+            option = _OPTION.fullmatch(line)
+            if option is None:
+                self._take_requirement(line, folder)
+            else:
+                self._take_option(option["name"], option["value"].strip(), folder)
+
+    def _take_option(self, name: str, value: str, folder: str) -> None:
+        match name:
+            case "-r" | "--requirement":
+                self._follow(value, folder)
+            case "-c" | "--constraint":
+                _Requirements(self._texts, self._found, self._found.constraints)._follow(value, folder)
+            case "-e" | "--editable":
+                self._take_requirement(value, folder)
+            case "--pre" | "--no-index":
+                self._found.options.append(name)
+            case "-i" | "--index-url":
+                self._take_address("--index-url", value)
+            case "--extra-index-url":
+                self._take_address(name, value)
+            case "-f" | "--find-links" if "://" in value:
+                self._take_address("--find-links", value)
+            case "-f" | "--find-links":
+                if (path := inside(folder, value)) is not None:
+                    self._found.options += ["--find-links", path]
+                else:
+                    self._found.outside.append(value)
+
+    def _follow(self, value: str, folder: str) -> None:
+        path = inside(folder, value)
+        if path is None:
+            self._found.outside.append(value)
+        else:
+            self.read(path)
+
+    def _take_address(self, option: str, value: str) -> None:
+        if value.startswith(("https://", "http://")):
+            self._found.options += [option, value]
+
+    def _take_requirement(self, line: str, folder: str) -> None:
+        if _is_path(line):
+            self._take_path(line, folder)
+        elif _NAMED.match(line) and len(line) <= LINE_LIMIT:
+            self._target.append(line)
+
+    def _take_path(self, line: str, folder: str) -> None:
+        match = _LOCAL.fullmatch(line.removeprefix("file:"))
+        path = inside(folder, match["path"].strip()) if match else None
+        if match is None or path is None:
+            self._found.outside.append(line)
+        elif path == ".":
+            self._found.extras += [name.strip() for name in (match["extras"] or "").split(",") if name.strip()]
+        else:
+            self._target.append(f"./{path}" + (f"[{match['extras']}]" if match["extras"] else ""))
+
+
+def inside(folder: str, value: str) -> str | None:
+    """Return the path in the tree that a reference from a folder of it means, None where it leads out."""
+    path = posixpath.normpath(posixpath.join(folder, value))
+    if not value or "\0" in value or value.startswith(("~", "$")) or path.startswith(("../", "/")) or path == "..":
+        return None
+    return path
+
+
+def _is_path(line: str) -> bool:
+    if "://" in line and not line.startswith("file:"):
+        return False
+    bare = line.partition(";")[0].strip()
+    return line.startswith((".", "/", "~", "file:")) or bare.endswith(_ARCHIVE) or ("/" in bare and "@" not in bare)
+
+
+def _lines(text: str) -> Iterator[str]:
+    for line in re.sub(r"\\\r?\n", " ", text).splitlines():
+        stripped = _PER_LINE.sub("", _COMMENT.sub("", line)).strip()
+        if stripped and stripped.isprintable():
+            yield stripped

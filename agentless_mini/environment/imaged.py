@@ -11,20 +11,18 @@ import sys
 import threading
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import BoxUser, Environment, JobResult, Place
+from agentless_mini.domain import BoxUser, Environment, JobResult, PackedTree, Place
 from agentless_mini.domain.canonical import canonical_json
-from agentless_mini.environment.build import Recipe, build_job, overlay_files, read_build
-from agentless_mini.environment.dated import Builder, fitting
+from agentless_mini.environment.build import Manifest, Slot, build_job, overlay_files, read_build
 from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.pythons import OLDEST
-from agentless_mini.environment.shelf import Manifest, Slot
-from agentless_mini.environment.work import FOLDER, Opened, Work, build_failed, packed, probe, require_usable
+from agentless_mini.environment.work import FOLDER, Opened, Work, build_failed, fitting, probe, require_usable
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandbox.docker import DockerSandbox, capacity, connect
-from agentless_mini.sandbox.images import Image, Making, find_image
-from agentless_mini.sandbox.pulls import pull_image, require_pullable
+from agentless_mini.sandbox.images import Image, find_image, pull_image, require_pullable
 from agentless_mini.sandbox.wire import Hear
 from agentless_mini.settings.run import SandboxSettings
 
@@ -39,7 +37,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class _Daemon:
-    """What a place is made with: a client, the boxes on it, and the image to start from."""
+    """What a test environment is made with: a client, the boxes on it, and the image to start from."""
 
     client: "DockerClient"
     sandbox: DockerSandbox
@@ -52,7 +50,7 @@ class _Daemon:
 
 
 async def open_docker(work: Work, stack: AsyncExitStack) -> Opened:
-    """Return a place in containers. Raises `EnvironmentFailed`."""
+    """Return a test environment in containers. Raises `EnvironmentFailed`."""
     limits = work.settings.limits()
     client = await _connected(work.settings.boxes or os.cpu_count() or 1)
     room = await asyncio.to_thread(capacity, client, limits)
@@ -60,9 +58,9 @@ async def open_docker(work: Work, stack: AsyncExitStack) -> Opened:
     stack.push_async_callback(sandbox.aclose)
     await sandbox.sweep()
     daemon = _Daemon(client, sandbox, await _base(work, client))
-    work, manifest = await fitting(work, Builder(lambda work: _slot(work, daemon), lambda work: _ready(work, daemon)))
+    work, manifest = await fitting(work, lambda work: _slot(work, daemon), lambda work: _ready(work, daemon))
     pack = await work.pack(overlay_files(_slot(work, daemon).overlay(), work.request.snapshot))
-    place = Place(_environment(manifest), packed(pack, daemon.folder))
+    place = Place(_environment(manifest), PackedTree(pack.digest, daemon.folder))
     return Opened(sandbox, place, limits, manifest.notes)
 
 
@@ -85,7 +83,7 @@ async def _ready(work: Work, daemon: _Daemon) -> Manifest:
     slot = _slot(work, daemon)
     async with slot.locked(work.note_waiting):
         manifest = slot.read()
-        if manifest is None or not await _is_there(daemon, manifest):
+        if manifest is None or await asyncio.to_thread(find_image, daemon.client, manifest.image) is None:
             manifest = await _prepare(work, daemon, slot)
     return manifest
 
@@ -147,83 +145,68 @@ def _key(work: Work, daemon: _Daemon) -> str:
     return hashlib.sha256(canonical_json(asked).encode()).hexdigest()
 
 
-async def _is_there(daemon: _Daemon, manifest: Manifest) -> bool:
-    found = await asyncio.to_thread(find_image, daemon.client, manifest.image)
-    return found is not None
-
-
 async def _prepare(work: Work, daemon: _Daemon, slot: Slot) -> Manifest:
     slot.clear()
     if work.settings.image and not work.settings.setup:
         candidate = Manifest(identity=daemon.base.id, image=daemon.base.id, python="python3", user=BoxUser.NOBODY)
-        return await _probed(work, daemon, slot, (candidate, b""))
+        return await _probed(work, daemon, slot, candidate, b"")
     async with work.building(f"an image on {printable(work.settings.image or 'a base image')}", slot):
-        return await _probed(work, daemon, slot, await _built(work, daemon, slot))
+        return await _probed(work, daemon, slot, *await _built(work, daemon, slot))
 
 
 async def _built(work: Work, daemon: _Daemon, slot: Slot) -> tuple[Manifest, bytes]:
-    recipe = _recipe(work, daemon)
+    path = daemon.base.path or _PATH
+    if work.settings.image:
+        recipe = replace(work.recipe("python3"), is_fresh=False, path=path)
+    else:
+        recipe = replace(work.recipe(f"{VENV}/bin/python"), make=VENV, path=f"{VENV}/bin:{path}")
     base = Environment(daemon.base.id, "python3")
-    job = build_job(recipe, base, packed(await work.pack(), daemon.folder))
+    job = build_job(recipe, base, PackedTree((await work.pack()).digest, daemon.folder))
 
     def is_worth(result: JobResult) -> bool:
         return not read_build(result, recipe).problem
 
     name = f"amini-env:{_key(work, daemon)[:32]}"
-    made = await daemon.sandbox.build(job, Making(name, recipe.path, is_worth, _in_loop(work.hear)))
-    built = read_build(made.result, recipe)
+    result, image = await daemon.sandbox.build(job, name, recipe.path, is_worth, _in_loop(work.hear))
+    built = read_build(result, recipe)
     require_usable(built, slot)
-    notes = (*work.needs.notes, *built.notes, *work.dated_notes())
     manifest = Manifest(
-        identity=made.image,
-        image=made.image,
+        identity=image,
+        image=image,
         python=recipe.python,
         user=BoxUser.NOBODY,
-        notes=notes,
+        notes=(*work.needs.notes, *built.notes, *work.dated_notes()),
         lacking=built.lacking,
     )
     return manifest, built.overlay
 
 
-def _recipe(work: Work, daemon: _Daemon) -> Recipe:
-    path = daemon.base.path or _PATH
-    if work.settings.image:
-        return replace(work.recipe("python3"), is_fresh=False, path=path)
-    return replace(work.recipe(f"{VENV}/bin/python"), make=VENV, path=f"{VENV}/bin:{path}")
+async def _probed(work: Work, daemon: _Daemon, slot: Slot, manifest: Manifest, overlay: bytes) -> Manifest:
+    """Keep the environment as the first of several ways to use it in which the tests can be started.
 
-
-async def _probed(work: Work, daemon: _Daemon, slot: Slot, made: tuple[Manifest, bytes]) -> Manifest:
-    """Keep the environment as the first of several ways to use it in which the tests can be started."""
-    manifest, overlay = made
+    Who runs the tests in an image, and by which name of Python, is tried in this order.
+    """
     pack = await work.pack(overlay_files(overlay, work.request.snapshot))
-    failures = []
-    for way in _ways(manifest):
-        place = Place(_environment(way), packed(pack, daemon.folder))
+    pythons = dict.fromkeys((manifest.python, "python3", "python"))
+    first: EnvironmentFailed | None = None
+    for user, python in product((BoxUser.NOBODY, BoxUser.ROOT), pythons):
+        way = manifest.model_copy(update={"python": python, "user": user})
+        place = Place(_environment(way), PackedTree(pack.digest, daemon.folder))
         try:
             notes = await probe(work, daemon.sandbox, place, lambda problem: build_failed(problem, slot))
         except EnvironmentFailed as error:
-            failures.append(error)
+            first = first or error
             continue
         whole = way.model_copy(update={"notes": (*way.notes, *notes), "lacking": way.lacking + len(notes)})
         slot.keep(whole, overlay)
         return whole
-    raise _unusable(work, failures[0])
-
-
-def _ways(manifest: Manifest) -> tuple[Manifest, ...]:
-    """Return who could run the tests in an image, and by which name of Python, the best first."""
-    pythons = dict.fromkeys((manifest.python, "python3", "python"))
-    users = (BoxUser.NOBODY, BoxUser.ROOT)
-    return tuple(manifest.model_copy(update={"python": python, "user": user}) for user in users for python in pythons)
-
-
-def _unusable(work: Work, first: EnvironmentFailed) -> EnvironmentFailed:
+    assert first is not None  # noqa: S101 - nothing was tried else
     if work.settings.image and not work.settings.setup:
-        return EnvironmentFailed(
+        raise EnvironmentFailed(
             f"The tests cannot be run in the image {printable(work.settings.image)}: install what they need there with "
             f"--setup, or name another image. ({first})"
         )
-    return first
+    raise first
 
 
 def _environment(manifest: Manifest) -> Environment:

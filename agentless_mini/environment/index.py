@@ -1,8 +1,8 @@
 """Where pip finds packages, as the user's variables and pip's own configuration files say, for a build in a box.
 
-Passed on are: which indexes and folders, the hosts to trust, the certificates, the time limits, and the proxies. With
-them goes what they contain: a build runs foreign code, which can read the password of an index or a proxy and send it
-away. Use an address without one where that matters.
+Passed on are the indexes and folders, the hosts to trust, the certificates, the time limits and the proxies, with the
+passwords that they contain: a build runs foreign code, which can read and send them away. Use addresses without
+passwords where that matters.
 """
 
 import configparser

@@ -11,11 +11,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from agentless_mini.domain import FileKind, Runner, Snapshot, SourceFile
-from agentless_mini.environment.declared import Declared, is_for_tests, merged
-from agentless_mini.environment.pyproject import of_pyproject
-from agentless_mini.environment.requirements import Listed, add_lines, read_requirements
-from agentless_mini.environment.setup_files import of_setup_cfg, of_setup_py, tox_requirements
-from agentless_mini.environment.versions import Wish
+from agentless_mini.environment.declared import (
+    Listed,
+    add_lines,
+    is_for_tests,
+    merged,
+    of_pyproject,
+    of_setup_cfg,
+    of_setup_py,
+    once,
+    read_requirements,
+    tox_requirements,
+)
+from agentless_mini.environment.pythons import PythonRequirement
 from agentless_mini.errors import printable
 
 VERSION = "2"
@@ -54,7 +62,7 @@ class Needs:
     names all of the tree that a build depends on.
     """
 
-    python: Wish
+    python: PythonRequirement
     project: bool
     extras: tuple[str, ...]
     install: tuple[str, ...]
@@ -70,21 +78,23 @@ class Needs:
 def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     """Read the needs off a tree."""
     texts = {file.path: file.data.decode("utf-8", "replace") for file in snapshot.files if _may_be_read(file)}
-    declared = merged(_declarations(texts))
+    readers = {"pyproject.toml": of_pyproject, "setup.cfg": of_setup_cfg, "setup.py": of_setup_py}
+    declared = merged(read(texts[path]) for path, read in readers.items() if path in texts)
     listed = _listed(texts)
+    version = re.match(r"\s*3\.(\d{1,2})\b", texts.get(".python-version", ""))
     tests = [name for name, _ in declared.extras if is_for_tests(name)]
     for_tests = (text for name, group in declared.extras if name in tests for text in group)
     plugins = _plugins(texts) if runner is Runner.PYTEST else ()
     own = (*declared.dependencies, *for_tests)
-    install = _once((*declared.tests, *listed.requirements))
+    install = once((*declared.tests, *listed.requirements))
     named = {_name(text) for text in (*own, *install)}
     return Needs(
-        Wish(declared.python, _minor_of(texts) or declared.tested),
+        PythonRequirement(declared.python, (int(version[1]),) if version else declared.tested),
         declared.project,
-        _once((*tests, *listed.extras)),
+        once((*tests, *listed.extras)),
         (*install, *(name for name in plugins if name not in named)),
-        _once(own),
-        _once(listed.constraints),
+        once(own),
+        once(listed.constraints),
         tuple(listed.options),
         tuple(_packages(snapshot.files)),
         "pytest" if runner is Runner.PYTEST else "",
@@ -95,18 +105,9 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     )
 
 
-def _once(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(texts))
-
-
 def _may_be_read(file: SourceFile) -> bool:
     name = posixpath.basename(file.path)
     return file.kind is FileKind.TEXT and (name in _CONFIGURATION or name.endswith((".txt", ".in", ".pip")))
-
-
-def _declarations(texts: Mapping[str, str]) -> Iterator[Declared]:
-    readers = {"pyproject.toml": of_pyproject, "setup.cfg": of_setup_cfg, "setup.py": of_setup_py}
-    yield from (read(texts[path]) for path, read in readers.items() if path in texts)
 
 
 def _listed(texts: Mapping[str, str]) -> Listed:
@@ -147,12 +148,7 @@ def _plugins(texts: Mapping[str, str]) -> tuple[str, ...]:
     """Return the plugins without which pytest would not take the options that are configured for every call."""
     configured = "\n".join(texts.get(path, "") for path in ("pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"))
     options = "\n".join(match[0] for match in _SETTINGS.finditer(configured))
-    return _once(plugin for pattern, plugin in _PLUGINS if re.search(pattern, options))
-
-
-def _minor_of(texts: Mapping[str, str]) -> tuple[int, ...]:
-    match = re.match(r"\s*3\.(\d{1,2})\b", texts.get(".python-version", ""))
-    return (int(match[1]),) if match else ()
+    return once(plugin for pattern, plugin in _PLUGINS if re.search(pattern, options))
 
 
 def _name(requirement: str) -> str:

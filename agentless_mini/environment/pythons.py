@@ -1,25 +1,99 @@
-"""The Python interpreters of this machine, and the one that suits a project: this one, those on PATH, and pyenv's."""
+"""Which Python suits a project, by what it declares, of those on this machine: this one, those on PATH, and pyenv's.
+
+Minor versions of Python 3 are compared, patch versions are not.
+"""
 
 import importlib.util
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentless_mini.environment.versions import Wish
 from agentless_mini.errors import EnvironmentFailed, printable
 
 OLDEST = 7
 """The oldest minor version of Python 3 that can run a box."""
+_CLAUSE = re.compile(r"(?P<sign>===|==|~=|!=|<=|>=|<|>|\^|~)?\s*v?(?P<numbers>\d+(?:\.(?:\d+|[*xX]))*)[\w.+-]*")
+_CLASSIFIER = re.compile(r"Programming Language :: Python :: 3\.(\d{1,2})\Z")
 _NAME = re.compile(r"python3\.(\d{1,2})")
 _VERSION = re.compile(r"3\.(\d{1,2})(?:\.\d+)?")
 _LOOK = (
     "import sys, json, venv, ensurepip\n"
     "print(json.dumps([getattr(sys, '_base_executable', sys.executable), list(sys.version_info[:3])]))"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class PythonRequirement:
+    """What a project says of Python: its specifiers (all hold) and the minor versions of 3 that it is tested on."""
+
+    specifiers: tuple[str, ...] = ()
+    tested: tuple[int, ...] = ()
+
+    def allows(self, minor: int) -> bool:
+        """Return whether some patch version of 3.`minor` satisfies every specifier. What cannot be read allows all."""
+        return all(_satisfies(specifier, minor) for specifier in self.specifiers)
+
+    def ordered(self, available: Collection[int], here: int) -> tuple[int, ...]:
+        """Return those of the available minor versions that are allowed, the most suitable first.
+
+        The one `here` comes first if it is tested, or nothing is said of tests; then tested ones, the newest first;
+        then newer ones, the oldest first, for little has changed in them; then the rest, the newest first.
+        """
+        newest = max(self.tested, default=here)
+
+        def place(minor: int) -> tuple[int, int]:
+            if minor == here and (not self.tested or here in self.tested):
+                return 0, 0
+            if minor in self.tested:
+                return 1, -minor
+            return (2, minor) if minor > newest else (3, -minor)
+
+        return tuple(sorted((minor for minor in set(available) if self.allows(minor)), key=place))
+
+
+def classified_minors(classifiers: Collection[str]) -> tuple[int, ...]:
+    """Return the minor versions of 3 that trove classifiers name, ascending."""
+    found = (_CLASSIFIER.fullmatch(line.strip()) for line in classifiers)
+    return tuple(sorted({int(match[1]) for match in found if match}))
+
+
+def _satisfies(specifier: str, minor: int) -> bool:
+    joined = re.sub(r"([<>=!~^])\s+(?=\d)", r"\1", specifier)
+    # Poetry writes alternatives with "||".
+    return any(
+        all(_clause_holds(clause, minor) for clause in re.split(r"[,\s]+(?=[<>=!~^\d])", way.strip()) if clause)
+        for way in joined.split("||")
+    )
+
+
+def _clause_holds(clause: str, minor: int) -> bool:
+    match = _CLAUSE.fullmatch(clause.strip())
+    if match is None:
+        return True
+    numbers = [int(number) for number in match["numbers"].split(".") if number.isdecimal()]
+    return _compare(match["sign"] or "==", numbers, (3, minor), wild="*" in clause or "x" in clause.lower())
+
+
+def _compare(sign: str, asked: list[int], version: tuple[int, int], *, wild: bool) -> bool:
+    """Compare by the first two numbers, in favour of the version where a third one would decide."""
+    base = tuple(asked[:2])
+    prefix = version[: len(base)]
+    # How many of its numbers a compatible version must share.
+    shared = 2 if (sign, len(asked)) in {("~=", 3), ("~", 2), ("~", 3)} else 1
+    holds = {
+        "==": prefix == base,
+        "===": prefix == base,
+        "!=": not (wild and prefix == base),
+        ">=": prefix >= base,
+        ">": prefix >= base,
+        "<=": prefix <= base,
+        "<": prefix < base or (prefix == base and len(asked) > len(base)),
+    }
+    return holds.get(sign, prefix >= base and version[:shared] == tuple(asked[:shared]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +105,7 @@ class Interpreter:
 
 
 def choose_python(
-    wish: Wish, variables: Mapping[str, str], usable: Callable[[Path], bool] = lambda path: True
+    wish: PythonRequirement, variables: Mapping[str, str], usable: Callable[[Path], bool] | None = None
 ) -> tuple[Interpreter, tuple[str, ...]]:
     """Return the most suitable Python that can make virtual environments, and sentences on where it does not suit.
 
@@ -41,7 +115,7 @@ def choose_python(
     here = sys.version_info.minor
     found: dict[int, list[Path]] = {}
     for minor, path in ((here, _own()), *_candidates(variables)):
-        if usable(path.resolve()):
+        if usable is None or usable(path.resolve()):
             found.setdefault(minor, []).append(path)
     for minor in wish.ordered([minor for minor in found if minor >= OLDEST], here):
         for path in found[minor]:

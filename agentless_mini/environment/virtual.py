@@ -12,111 +12,92 @@ import re
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
 
-from agentless_mini.domain import Environment, Job, JobResult, Place
+from agentless_mini.domain import Environment, Job, JobResult, PackedTree, Place
 from agentless_mini.domain.canonical import canonical_json
-from agentless_mini.environment.build import build_job, identity_of, overlay_files, read_build
-from agentless_mini.environment.dated import Builder, fitting
-from agentless_mini.environment.pythons import Interpreter, choose_python
-from agentless_mini.environment.shelf import Manifest, Slot, hand_over, seal
-from agentless_mini.environment.work import Opened, Work, build_failed, packed, probe, require_usable
-from agentless_mini.errors import BuildFailed, EnvironmentFailed, printable
-from agentless_mini.ports import Sandbox
-from agentless_mini.sandbox.bubblewrap import (
-    Access,
-    Box,
-    Bubblewrap,
-    Network,
-    VirtualEnvironment,
-    find_bubblewrap,
-    room_for,
+from agentless_mini.environment.build import (
+    Manifest,
+    Slot,
+    build_job,
+    hand_over,
+    identity_of,
+    overlay_files,
+    read_build,
+    seal,
 )
-from agentless_mini.sandbox.capacity import boxes_here
-from agentless_mini.sandbox.landlock import TREE, Landlock, LandlockSandbox, find_landlock, in_fence, is_open
-from agentless_mini.sandbox.local import LocalSandbox, UnsafeLocal, in_box
+from agentless_mini.environment.pythons import Interpreter, choose_python
+from agentless_mini.environment.work import Opened, Work, build_failed, fitting, probe, require_usable
+from agentless_mini.errors import EnvironmentFailed, printable
+from agentless_mini.ports import Sandbox
+from agentless_mini.sandbox.bubblewrap import Bubblewrap, BubblewrapSandbox, find_bubblewrap, run_in_bubblewrap
+from agentless_mini.sandbox.host import Scratch, boxes_here
+from agentless_mini.sandbox.landlock import (
+    TREE,
+    Landlock,
+    LandlockSandbox,
+    find_landlock,
+    is_open,
+    run_in_landlock,
+)
+from agentless_mini.sandbox.local import Box, UnsafeLocal, VirtualEnvironment, room_for
 from agentless_mini.sandbox.packs import Pack
-from agentless_mini.sandbox.scratch import Scratch
 from agentless_mini.settings.run import SandboxKind
 
 _SKELETON_SECONDS = 60
 _ROOTS_CACHE = Path("/var/cache/agentless-mini")
 
 
-class _Way(Protocol):
-    """How code of the environment is run: in boxes or not. `name` tells their environments apart."""
-
-    @property
-    def name(self) -> str: ...
-
-    async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult: ...
-
-    def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox: ...
-
-    def built(self, identity: str, folder: Path) -> VirtualEnvironment: ...
-
-
-class _InPlace:
-    """A way on which the tree always lies where it lay in the build."""
-
-    def built(self, identity: str, folder: Path) -> VirtualEnvironment:
-        return VirtualEnvironment(identity, folder)
-
-
 @dataclass(frozen=True)
-class _InBoxes(_InPlace, ABC):
-    """A way whose build is one box that can write the environment alone, and reach the network."""
+class _Way(ABC):
+    """How code of the environment is run: in boxes or not. `name` keeps the environments of different ways apart."""
 
     work: Work
+    name: str
+
+    @abstractmethod
+    async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult: ...
+
+    @abstractmethod
+    def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox: ...
+
+    def built(self, identity: str, folder: Path) -> VirtualEnvironment:
+        """Return what jobs name; in their boxes the tree lies where it lay in the build."""
+        return VirtualEnvironment(identity, folder)
 
     @property
     def boxes(self) -> int:
-        settings = self.work.settings
-        return settings.boxes or boxes_here(settings.limits())
+        return self.work.settings.boxes or boxes_here(self.work.settings.limits())
 
-    @abstractmethod
-    async def run(self, job: Job, pack: Pack, box: Box) -> JobResult: ...
+
+@dataclass(frozen=True)
+class _Bubblewrap(_Way):
+    bubblewrap: Bubblewrap
 
     async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
-        room = replace(room_for(job, environment), hear=self.work.hear)
-        if room.uid is not None:
-            hand_over(environment.folder, room.uid)
-        access = Access((environment.folder,), self.work.index.folders(), Network.HOST)
-        result = await self.run(job, pack, Box(room, environment, access))
-        if room.uid is not None:
-            hand_over(environment.folder, os.geteuid())
-        seal(environment.folder)
-        return result
-
-
-@dataclass(frozen=True)
-class _Boxed(_InBoxes):
-    bubblewrap: Bubblewrap
-    name: str = "virtual environment"
-
-    async def run(self, job: Job, pack: Pack, box: Box) -> JobResult:
-        return await in_box(self.bubblewrap, job, pack, box)
+        run = partial(run_in_bubblewrap, self.bubblewrap, job, pack)
+        return await _build_in_box(self.work, job, environment, run)
 
     def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox:
-        return LocalSandbox(self.bubblewrap, environments, packs, self.boxes)
+        return BubblewrapSandbox(self.bubblewrap, environments, packs, self.boxes)
 
 
 @dataclass(frozen=True)
-class _Fenced(_InBoxes):
+class _Landlock(_Way):
     landlock: Landlock
     scratch: Scratch
-    name: str = "virtual environment for Landlock"
 
-    async def run(self, job: Job, pack: Pack, box: Box) -> JobResult:
-        return await in_fence(self.landlock, job, pack, box, _builds(box.environment.folder))
+    async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
+        run = partial(run_in_landlock, self.landlock, job, pack, folder=_builds(environment.folder))
+        return await _build_in_box(self.work, job, environment, run)
 
     def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox:
-        return LandlockSandbox(self.landlock, environments, packs, self._folder, self.boxes)
+        return LandlockSandbox(self.landlock, environments, packs, self.boxes, self._folder)
 
     def built(self, identity: str, folder: Path) -> VirtualEnvironment:
         return VirtualEnvironment(identity, folder, imported_folders(folder, _builds(folder) / TREE))
@@ -126,6 +107,31 @@ class _Fenced(_InBoxes):
         folder = self.scratch.file("")
         folder.chmod(0o711)
         return folder
+
+
+@dataclass(frozen=True)
+class _Unsafe(_Way):
+    folder: Path
+
+    async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
+        return await self.sandbox({job.environment.identity: environment}, {pack.digest: pack}).run(job)
+
+    def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox:
+        return UnsafeLocal(environments, packs, self.boxes, self.folder, self.work.note)
+
+
+async def _build_in_box(
+    work: Work, job: Job, environment: VirtualEnvironment, run: Callable[[Box], Awaitable[JobResult]]
+) -> JobResult:
+    """Run a build in a box that can write the environment alone, and reach the network."""
+    room = replace(room_for(job, environment), hear=work.hear)
+    if room.uid is not None:
+        hand_over(environment.folder, room.uid)
+    result = await run(Box(room, environment, (environment.folder,), work.index.folders(), online=True))
+    if room.uid is not None:
+        hand_over(environment.folder, os.geteuid())
+    seal(environment.folder)
+    return result
 
 
 def _builds(environment: Path) -> Path:
@@ -152,60 +158,46 @@ def imported_folders(environment: Path, tree: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True)
-class _Unboxed(_InPlace):
-    work: Work
-    folder: Path
-    name: str = "virtual environment without a sandbox"
-
-    async def build(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
-        environments = {job.environment.identity: environment}
-        return await self.sandbox(environments, {pack.digest: pack}).run(job)
-
-    def sandbox(self, environments: Mapping[str, VirtualEnvironment], packs: Mapping[str, Pack]) -> Sandbox:
-        return UnsafeLocal(environments, packs, self.folder, self.work.note)
-
-
-async def open_boxed(work: Work) -> Opened:
-    """Return a place in boxes of bubblewrap. Raises `EnvironmentFailed`."""
+async def open_bubblewrap(work: Work) -> Opened:
+    """Return a test environment in boxes of bubblewrap. Raises `EnvironmentFailed`."""
     if sys.platform != "linux":
         raise EnvironmentFailed("Bubblewrap needs Linux: use --sandbox docker.")
     tried = work.settings.kind is not SandboxKind.LOCAL  # where there is no choice, the first box tells
     bubblewrap = await asyncio.to_thread(lambda: find_bubblewrap(work.settings.bubblewrap, tried=tried))
-    return await _open(work, _Boxed(work, bubblewrap))
+    return await _open(work, _Bubblewrap(work, "virtual environment", bubblewrap))
 
 
-async def open_fenced(work: Work, stack: AsyncExitStack) -> Opened:
-    """Return a place in boxes of Landlock. Root's are kept where other users may go. Raises `EnvironmentFailed`."""
+async def open_landlock(work: Work, stack: AsyncExitStack) -> Opened:
+    """Return a test environment in boxes of Landlock. Raises `EnvironmentFailed`.
+
+    Root's environments are kept where other users may go.
+    """
     landlock = await asyncio.to_thread(find_landlock)
     scratch = Scratch()
     stack.callback(scratch.close)
     if os.geteuid() == 0 and not is_open(work.request.cache):
         work = replace(work, request=replace(work.request, cache=_ROOTS_CACHE))
-    return await _open(work, _Fenced(work, landlock, scratch), is_open if os.geteuid() == 0 else _any)
+    way = _Landlock(work, "virtual environment for Landlock", landlock, scratch)
+    return await _open(work, way, usable=is_open if os.geteuid() == 0 else None)
 
 
-async def open_unboxed(work: Work, stack: AsyncExitStack) -> Opened:
-    """Return a place without any box; what it runs is warned of each time. Raises `EnvironmentFailed`."""
+async def open_unsafe(work: Work, stack: AsyncExitStack) -> Opened:
+    """Return a test environment without any box, which warns of each job. Raises `EnvironmentFailed`."""
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="amini-unsafe-", ignore_cleanup_errors=True)))
-    return await _open(work, _Unboxed(work, folder))
+    return await _open(work, _Unsafe(work, "virtual environment without a sandbox", folder))
 
 
-def _any(path: Path) -> bool:
-    return True
-
-
-async def _open(work: Work, way: _Way, usable: Callable[[Path], bool] = _any) -> Opened:
+async def _open(work: Work, way: _Way, usable: Callable[[Path], bool] | None = None) -> Opened:
     interpreter, notes = await asyncio.to_thread(choose_python, work.needs.python, work.request.variables, usable)
 
     def slot_of(work: Work) -> Slot:
         return work.slot(_key(work, way, interpreter))
 
-    work, manifest = await fitting(work, Builder(slot_of, lambda work: _ready(work, way, slot_of(work), interpreter)))
+    work, manifest = await fitting(work, slot_of, lambda work: _ready(work, way, slot_of(work), interpreter))
     slot = slot_of(work)
     environment = way.built(manifest.identity, slot.venv)
     pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot))
-    place = Place(Environment(manifest.identity, environment.python), packed(pack))
+    place = Place(Environment(manifest.identity, environment.python), PackedTree(pack.digest))
     sandbox = way.sandbox({manifest.identity: environment}, work.packs)
     return Opened(sandbox, place, work.settings.limits(), (*notes, *manifest.notes))
 
@@ -215,7 +207,13 @@ async def _ready(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) ->
         manifest = slot.read()
         if manifest is None or not _is_intact(slot, manifest.behind):
             async with work.building(f"a {way.name} (Python {'.'.join(map(str, interpreter.version))})", slot):
-                manifest = await _build(work, way, slot, interpreter)
+                slot.clear()
+                try:
+                    await asyncio.to_thread(_make_skeleton, interpreter, slot)
+                    return await _fill(work, way, slot, interpreter)
+                except BaseException:
+                    slot.clear()
+                    raise
     return manifest
 
 
@@ -228,16 +226,6 @@ def _is_intact(slot: Slot, behind: str) -> bool:
     """Tell whether its Python is the one that it was made from: else a box would be shown another folder."""
     python = slot.venv / "bin" / "python"
     return os.access(python, os.X_OK) and str(python.resolve()) == behind
-
-
-async def _build(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) -> Manifest:
-    slot.clear()
-    try:
-        await asyncio.to_thread(_make_skeleton, interpreter, slot)
-        return await _fill(work, way, slot, interpreter)
-    except BaseException:
-        slot.clear()
-        raise
 
 
 def _make_skeleton(interpreter: Interpreter, slot: Slot) -> None:
@@ -257,18 +245,22 @@ async def _fill(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) -> 
     key = _key(work, way, interpreter)
     unfinished = VirtualEnvironment(key, slot.venv)
     recipe = work.recipe(unfinished.python)
-    built = read_build(
-        await way.build(build_job(recipe, Environment(key, unfinished.python), packed(pack)), pack, unfinished), recipe
-    )
+    job = build_job(recipe, Environment(key, unfinished.python), PackedTree(pack.digest))
+    built = read_build(await way.build(job, pack, unfinished), recipe)
     require_usable(built, slot)
     if not _is_intact(slot, str(interpreter.path)):
         raise build_failed("its Python was replaced by another", slot)
     identity = identity_of(key, built)
     environment = way.built(identity, slot.venv)
     overlaid = await work.pack(overlay_files(built.overlay, work.request.snapshot))
-    place = Place(Environment(identity, environment.python), packed(overlaid))
+    place = Place(Environment(identity, environment.python), PackedTree(overlaid.digest))
     sandbox = way.sandbox({identity: environment}, work.packs)
-    notes = await probe(work, sandbox, place, lambda problem: _unusable(built.log, problem, slot))
+
+    def unusable(problem: str) -> EnvironmentFailed:
+        slot.write_log(f"{built.log}\n\nAfterwards {printable(problem)}\n")
+        return build_failed(problem, slot)
+
+    notes = await probe(work, sandbox, place, unusable)
     manifest = Manifest(
         identity=identity,
         python=environment.python,
@@ -278,8 +270,3 @@ async def _fill(work: Work, way: _Way, slot: Slot, interpreter: Interpreter) -> 
     )
     slot.keep(manifest, built.overlay)
     return manifest
-
-
-def _unusable(log: str, problem: str, slot: Slot) -> BuildFailed:
-    slot.write_log(f"{log}\n\nAfterwards {printable(problem)}\n")
-    return build_failed(problem, slot)

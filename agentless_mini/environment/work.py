@@ -1,18 +1,23 @@
-"""What the ways to an environment share: what is asked for, what it needs, and the copies of the tree."""
+"""What Docker and virtual environments share: what is asked for, the copies of the tree, the first test run there.
+
+An old tree seldom says below which versions of its dependencies it works, and one that meets later releases may well
+start and fail in half of its tests. So the packages of its time come first. Those of today stand in where the others
+cannot be had (no uv for this machine, an index that does not say when a package came) or lack more. Both are decided by
+what was built, never by guessing at versions.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
 from pathlib import Path
 
 from agentless_mini.domain import (
     MIB,
     BoxLimits,
     Job,
-    JobResult,
     Note,
-    PackedTree,
     Phase,
     PhaseSaid,
     Place,
@@ -21,17 +26,18 @@ from agentless_mini.domain import (
     Snapshot,
     Step,
 )
-from agentless_mini.environment.build import Built, Recipe
+from agentless_mini.environment.build import Built, Manifest, Recipe, Slot
 from agentless_mini.environment.index import Index
 from agentless_mini.environment.needs import Needs
-from agentless_mini.environment.shelf import Slot
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, printable
 from agentless_mini.ports import Sandbox, Watch
+from agentless_mini.sandbox.host import Scratch
 from agentless_mini.sandbox.packs import Contents, Pack, pack_snapshot
-from agentless_mini.sandbox.scratch import Scratch
 from agentless_mini.settings.run import SandboxSettings
 
 FOLDER = "/repo"
+_OLD = timedelta(days=180)
+"""A younger tree is taken to work with what its authors have today."""
 _PROBE_SECONDS = 120.0
 _PACKAGES_PROBED = 3
 _TRIAL = ".amini-probe"
@@ -42,7 +48,7 @@ _TRIAL_FILES = (
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceRequest:
+class EnvironmentRequest:
     """A tree whose tests are to be run.
 
     `contents` reads the files of which the snapshot has no contents. Environments are kept in `cache`. `variables` are
@@ -62,7 +68,7 @@ class PlaceRequest:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A place for tests. `notes` are sentences for people on what it lacks."""
+    """A test environment that is ready. `notes` are sentences for people on what it lacks."""
 
     sandbox: Sandbox
     place: Place
@@ -84,12 +90,12 @@ class Unavailable:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One request on its way to a place, with the copies of its tree by digest.
+    """One request while its test environment is made, with the copies of its tree by digest.
 
     No package is taken that came after the day `until`, where it is not empty.
     """
 
-    request: PlaceRequest
+    request: EnvironmentRequest
     settings: SandboxSettings
     watch: Watch
     needs: Needs
@@ -124,7 +130,7 @@ class Work:
 
     def dated_notes(self) -> tuple[str, ...]:
         """Return a sentence for people on the day of the packages, where they are not those of today."""
-        return (f"Its packages are those of {self.until}, the day of the tree.",) if self.until else ()
+        return (f"It has the packages of {self.until}, the day of the tree.",) if self.until else ()
 
     def note(self, text: str) -> None:
         """Tell people."""
@@ -161,11 +167,27 @@ def build_failed(problem: str, slot: Slot) -> BuildFailed:
     )
 
 
-def probe_job(work: Work, place: Place) -> Job:
-    """Return a job that starts what runs the tests, by the name that it has on the PATH, and makes the checks."""
-    commands = (_start(work), *(argv for argv, _ in _checks(work.needs)))
-    steps = (Step(argv, seconds=_PROBE_SECONDS, python_path=(".", "src")) for argv in commands)
-    return Job(place.environment, place.tree, _TRIAL_FILES, tuple(steps), work.settings.limits())
+async def probe(
+    work: Work, sandbox: Sandbox, place: Place, refused: Callable[[str], EnvironmentFailed]
+) -> tuple[str, ...]:
+    """Return what is lacking in an environment, as sentences, by a job that starts what runs the tests.
+
+    Raises what `refused` makes where no test can be started.
+    """
+    checks = _checks(work.needs)
+    commands = (_start(work), *(argv for argv, _ in checks))
+    steps = tuple(Step(argv, seconds=_PROBE_SECONDS, python_path=(".", "src")) for argv in commands)
+    result = await sandbox.run(Job(place.environment, place.tree, _TRIAL_FILES, steps, work.settings.limits()))
+    if result.refusal:
+        raise refused(result.refusal)
+    first, *others = result.steps
+    if not first.succeeded:
+        raise refused(f"the tests cannot be started: {_last_line(first.output.text())}")
+    return tuple(
+        f"{complaint} ({_last_line(step.output.text())})."
+        for (_, complaint), step in zip(checks, others, strict=False)
+        if not step.succeeded
+    )
 
 
 def _start(work: Work) -> tuple[str, ...]:
@@ -187,38 +209,68 @@ def _checks(needs: Needs) -> tuple[tuple[tuple[str, ...], str], ...]:
     return tuple(checks)
 
 
-def probe_problem(result: JobResult) -> str:
-    """Return why tests cannot be run there, "" where they can."""
-    if result.refusal:
-        return result.refusal
-    first = result.steps[0]
-    return "" if first.succeeded else f"the tests cannot be started: {_last_line(first.output.text())}"
-
-
-def probe_notes(result: JobResult, needs: Needs) -> tuple[str, ...]:
-    """Return sentences on what is lacking there."""
-    return tuple(
-        f"{complaint} ({_last_line(step.output.text())})."
-        for (_, complaint), step in zip(_checks(needs), result.steps[1:], strict=False)
-        if not step.succeeded
-    )
-
-
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return printable(lines[-1][:200] if lines else "it says nothing")
+    return printable(lines[-1][:200] if lines else "no output")
 
 
-async def probe(
-    work: Work, sandbox: Sandbox, place: Place, refused: Callable[[str], EnvironmentFailed]
-) -> tuple[str, ...]:
-    """Return what is lacking in a place, as sentences. Raises what `refused` makes where no test can be started."""
-    result = await sandbox.run(probe_job(work, place))
-    if problem := probe_problem(result):
-        raise refused(problem)
-    return probe_notes(result, work.needs)
+async def fitting(
+    work: Work, slot: Callable[[Work], Slot], ready: Callable[[Work], Awaitable[Manifest]]
+) -> tuple[Work, Manifest]:
+    """Return the environment that serves, and what it was made for: with packages of the tree's time, or of today.
+
+    `slot` says where one is kept, `ready` builds it where it is not there. What came of a comparison is kept, and
+    nothing is built for it twice. Raises what `ready` raises for packages of today where it makes neither.
+    """
+    until = last_day(work, date.today())
+    if not until:
+        return work, await ready(work)
+    dated = replace(work, until=until)
+    if _has_won(slot(work), until):
+        return work, _told(await ready(work), until)
+    try:
+        then = await ready(dated)
+    except BuildFailed:
+        log = printable(str(slot(dated).log))
+        dated.note(f"The packages of {until}, the day of the tree, do not work (log: {log}): trying today's.")
+        return work, _told(_won(slot(work), await ready(work), until), until)
+    if not then.lacking or _has_won(slot(dated), until):
+        return dated, then
+    dated.note(f"Something is missing with the packages of {until}, the day of the tree: trying today's.")
+    try:
+        today = await ready(work)
+    except BuildFailed:
+        today = then
+    if today.lacking >= then.lacking:
+        return dated, _won(slot(dated), then, until)
+    slot(dated).clear()
+    return work, _told(_won(slot(work), today, until), until)
 
 
-def packed(pack: Pack, folder: str = FOLDER) -> PackedTree:
-    """Return the tree of a copy as jobs name it."""
-    return PackedTree(pack.digest, folder)
+def last_day(work: Work, today: date) -> str:
+    """Return the day of the tree in ISO form, "" where the tree is young or what is installed is not chosen here."""
+    if work.settings.image or work.settings.setup:
+        return ""
+    try:
+        day = date.fromisoformat(work.request.until[:10])
+    except ValueError:  # none is given, or the commit was dated by a clock that was wrong
+        return ""
+    return day.isoformat() if today - day > _OLD else ""
+
+
+def _has_won(slot: Slot, until: str) -> bool:
+    kept = slot.read()
+    return kept is not None and kept.tried == until
+
+
+def _won(slot: Slot, manifest: Manifest, until: str) -> Manifest:
+    """Keep that this one serves the trees of a day."""
+    won = manifest.model_copy(update={"tried": until})
+    slot.keep(won, slot.overlay())
+    return won
+
+
+def _told(manifest: Manifest, until: str) -> Manifest:
+    """Return it with a sentence for people; it is not kept, since younger trees may share the environment."""
+    sentence = f"It has today's packages, for those of {until}, the day of the tree, do not work."
+    return manifest.model_copy(update={"notes": (*manifest.notes, sentence)})

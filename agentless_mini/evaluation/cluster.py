@@ -26,7 +26,7 @@ from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink, Raised,
 from agentless_mini.evaluation.ports import Testbed
 from agentless_mini.installing import install_command
 from agentless_mini.ports import Watch
-from agentless_mini.sandbox.uninterrupted import uninterrupted
+from agentless_mini.sandbox.host import uninterrupted
 
 LOOK_EVERY = 2.0  # seconds between two looks at who is in the cluster
 WAIT_FOR_NODES = 120.0  # seconds without any usable node after which an evaluation is given up

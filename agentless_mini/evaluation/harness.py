@@ -28,9 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentless_mini.errors import AminiError, GradingFailed, printable
 from agentless_mini.evaluation.dataset import NAME
-from agentless_mini.sandbox import owners
-from agentless_mini.sandbox.containers import remove, translated
-from agentless_mini.sandbox.daemon import require_daemon
+from agentless_mini.sandbox import host
+from agentless_mini.sandbox.containers import remove, require_daemon, translated
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -98,7 +97,7 @@ class _OwnedClient:
     def __init__(self, client: "DockerClient", ending: _Termination) -> None:
         self._client = client
         self._ending = ending
-        self._owner = owners.myself()
+        self._owner = host.myself()
         self.images = client.images
         self.containers = self
 
@@ -107,14 +106,14 @@ class _OwnedClient:
 
     def create(self, name: str, **asked: Any) -> Any:  # noqa: ANN401 - the SDK's arguments
         """Create a container with an owner. It is known to the daemon, or was never made, when a signal is heard."""
-        labels = {owners.LABEL: "1", owners.OWNER: self._owner}
+        labels = {host.LABEL: "1", host.OWNER: self._owner}
         own = f"{name}.{secrets.token_hex(4)}"
         with self._ending.held():
             return self._client.containers.create(name=own, labels=labels, stop_signal="SIGKILL", **asked)
 
     def remove_all(self) -> None:
         """Remove what this process made and is still there."""
-        mine = {"label": f"{owners.OWNER}={self._owner}"}
+        mine = {"label": f"{host.OWNER}={self._owner}"}
         for found in self._client.api.containers(all=True, filters=mine):
             remove(self._client, found["Id"])
 

@@ -23,10 +23,9 @@ import pydantic
 from agentless_mini.domain import MIB, Note
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, boundary, printable
 from agentless_mini.ports import Watch
-from agentless_mini.sandbox import owners
-from agentless_mini.sandbox.images import Image, data_root, find_image, remove_image
-from agentless_mini.sandbox.pulls import Obstacle, PullFailed, pull_image
-from agentless_mini.sandbox.uninterrupted import uninterrupted
+from agentless_mini.sandbox import host
+from agentless_mini.sandbox.host import uninterrupted
+from agentless_mini.sandbox.images import Image, Obstacle, PullFailed, data_root, find_image, pull_image, remove_image
 from agentless_mini.settings.run import ImageSettings
 
 if TYPE_CHECKING:
@@ -283,7 +282,7 @@ class PulledImages:
     def __init__(self, folder: Path) -> None:
         """Touch nothing yet."""
         self._folder = folder
-        self._owner = owners.myself()
+        self._owner = host.myself()
 
     def expect(self, name: str) -> None:
         """Hold an image that is about to be pulled."""
@@ -356,7 +355,7 @@ class PulledImages:
         except (FileNotFoundError, pydantic.ValidationError):
             return {}
         for image in records.values():
-            image.holders = [holder for holder in image.holders if not owners.is_dead(holder)]
+            image.holders = [holder for holder in image.holders if not host.is_dead(holder)]
         # What was expected and never came is forgotten.
         return {name: image for name, image in records.items() if image.id or image.holders}
 

@@ -18,7 +18,7 @@ from agentless_mini.errors import AminiError, NodeLost
 from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.evaluation.ports import Grade, Testbed, Testbeds
 from agentless_mini.ports import Watch
-from agentless_mini.sandbox.uninterrupted import uninterrupted
+from agentless_mini.sandbox.host import uninterrupted
 
 MakeTestbeds = Callable[[], AbstractAsyncContextManager[Testbeds]]
 """Makes the testbeds of the machine that it is called on. It is sent there: it must be possible to pickle it."""

@@ -48,8 +48,8 @@ from agentless_mini.evaluation.ports import Grade, Testbeds
 from agentless_mini.evaluation.tree import FOLDER, read_tree
 from agentless_mini.ports import Sandbox, Watch
 from agentless_mini.sandbox.docker import DockerSandbox, capacity, connect
-from agentless_mini.sandbox.images import Image, Making, daemon_name, find_image
-from agentless_mini.sandbox.uninterrupted import uninterrupted
+from agentless_mini.sandbox.host import uninterrupted
+from agentless_mini.sandbox.images import Image, daemon_name, find_image
 from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from agentless_mini.testing import harness_of
 
@@ -153,10 +153,10 @@ class _DockerTestbeds:
             if found is not None:
                 return name, found.id
             job = _installing(self._index, Environment(base.id, python, BoxUser.ROOT), wanted)
-            made = await self.sandbox.build(job, Making(name, base.path or _PATH, _is_installed))
-        if made.image:
-            return name, made.image
-        reason = printable(made.result.refusal[:200]) or _last_line(made.result.steps[0])
+            result, image = await self.sandbox.build(job, name, base.path or _PATH, _is_installed)
+        if image:
+            return name, image
+        reason = printable(result.refusal[:200]) or _last_line(result.steps[0])
         raise BuildFailed(
             f"pytest could not be installed in the image ({reason}): see that a package index can be reached, or "
             "install it in the image."

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 from agentless_mini.domain import Ending, Job, Patch, PlacedFile, Runner, Snapshot, Step, placed_files
 from agentless_mini.edits import changed_files
-from agentless_mini.environment import Opened, PlaceRequest, Unavailable, open_place
+from agentless_mini.environment.opening import open_environment
+from agentless_mini.environment.work import EnvironmentRequest, Opened, Unavailable
 from agentless_mini.errors import EnvironmentFailed, UsageError, printable
 from agentless_mini.learning.rows import Row
 from agentless_mini.ports import Watch
@@ -35,8 +36,8 @@ async def open_plain(
     if settings.kind is SandboxKind.NONE:
         raise UsageError("Checks run untrusted code, which needs a sandbox: leave out --sandbox none.")
     nothing = Snapshot("python", "", "", ())
-    asked = PlaceRequest(nothing, lambda files: iter(()), folder, variables, Runner.COMMAND)
-    opened = await open_place(asked, settings, watch, stack)
+    asked = EnvironmentRequest(nothing, lambda files: iter(()), folder, variables, Runner.COMMAND)
+    opened = await open_environment(asked, settings, watch, stack)
     if isinstance(opened, Unavailable):
         raise EnvironmentFailed(opened.reason)
     return opened

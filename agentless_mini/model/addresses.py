@@ -7,10 +7,11 @@ programs' variables say (a proxy, OpenAI's key) is looked up here too, for the a
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 OPENAI = "https://api.openai.com/v1"
+LEAST_SECRET = 4  # letters: shorter values of headers are numbers and names, and stand in many a message
 
 
 def is_loopback(url: str) -> bool:
@@ -46,8 +47,58 @@ def proxy_before(url: str, environment: Mapping[str, str]) -> Proxy | None:
     for kind in (f"{parts.scheme}_proxy", "all_proxy"):
         for name in (kind, kind.upper()):
             if environment.get(name):
-                return Proxy(_without_password(environment[name]), name)
+                scheme, separator, rest = environment[name].rpartition("://")
+                return Proxy(scheme + separator + rest.rpartition("@")[2], name)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What people can turn where a server does not do its part: the names of settings and options.
+
+    `withheld` is the variable whose key was not sent as it is meant for another address, "" where there is none.
+    """
+
+    address: str = "--base-url"
+    model: str = "--model"
+    key: str = "AMINI_API_KEY"
+    window: str = "pass --context N with the window that it has"
+    load: str = "max_in_flight"
+    timeout: str = "[endpoint] timeout_s"
+    withheld: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the server is and how to get in: `api` ends in /v1 or the like, `root` is what is above it.
+
+    `environment` is that of the process, which the SDK and its HTTP client read by themselves. `is_openai` lets them
+    send what OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS hold.
+    """
+
+    api: str
+    key: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    timeout_s: float
+    advice: Advice = Advice()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    is_openai: bool = False
+
+    @property
+    def root(self) -> str:
+        """Return the address of the server's own pages, which are no part of the protocol."""
+        return self.api.removesuffix("/v1")
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """Return the proxy through which the server is asked."""
+        return proxy_before(self.api, self.environment)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return what no message may show, the longest first: the words of the key and of the headers."""
+        words = {word for value in (self.key, *self.headers.values()) for word in value.split()}
+        return tuple(sorted((word for word in words if len(word) >= LEAST_SECRET), key=lambda word: (-len(word), word)))
 
 
 def belongs_to_openai(url: str, environment: Mapping[str, str]) -> bool:
@@ -73,15 +124,6 @@ def _origin(url: str) -> tuple[str, str, int | None] | None:
     """Return scheme, host and port of an address; None of what is none."""
     try:
         parts = urlsplit(url.strip())
-        return parts.scheme, parts.hostname or "", parts.port or _usual_port(parts)
+        return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError:
         return None
-
-
-def _usual_port(parts: SplitResult) -> int | None:
-    return {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.rpartition("://")
-    return scheme + separator + rest.rpartition("@")[2]

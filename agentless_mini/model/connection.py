@@ -16,18 +16,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from agentless_mini.errors import AminiError, ServerUnreachable, UsageError, boundary, printable
-from agentless_mini.model.addresses import Proxy, is_loopback, proxy_before
-from agentless_mini.model.failures import (
-    SAMPLER_ADVICE,
-    Advice,
-    Peer,
-    StreamEnded,
-    can_pass,
-    status,
-    translation,
-    wait_asked_for,
-)
-from agentless_mini.model.refusals import refused
+from agentless_mini.model.addresses import Address, is_loopback
+from agentless_mini.model.failures import StreamEnded, can_pass, refused, status, translation, wait_asked_for
 from agentless_mini.model.streams import Event, whole_events
 
 Page = TypeVar("Page", bound=BaseModel)
@@ -36,7 +26,6 @@ Body = Mapping[str, object]
 FIRST_WAIT = 1.0  # seconds before the second attempt; doubled before each further one
 LONGEST_BACKOFF = 60.0
 CONNECT_TIMEOUT = 10.0
-LEAST_SECRET = 4  # letters: shorter values of headers are numbers and names, and stand in many a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,73 +44,29 @@ class Patience:
         return min(LONGEST_BACKOFF, FIRST_WAIT * 2.0 ** (failures - 1)) * (1 - 0.25 * self.jitter.random())
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where the server is and how to get in: `api` ends in /v1 or the like, `root` is what is above it.
-
-    `environment` is that of the process, which the SDK and its HTTP client read by themselves. `is_openai` lets them
-    send what OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS hold.
-    """
-
-    api: str
-    key: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
-    timeout_s: float
-    advice: Advice = SAMPLER_ADVICE
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    is_openai: bool = False
-
-    @property
-    def root(self) -> str:
-        """Return the address of the server's own pages, which are no part of the protocol."""
-        return self.api.removesuffix("/v1")
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Return what no message may show, the longest first: the words of the key and of the headers."""
-        words = {word for value in (self.key, *self.headers.values()) for word in value.split()}
-        return tuple(sorted((word for word in words if len(word) >= LEAST_SECRET), key=lambda word: (-len(word), word)))
-
-
-class Waits:
-    """Tells of the waits before further attempts: of each cause when it first comes, and when it lasts.
-
-    `tell` is given one sentence per cause and number of failures in a row, however many requests meet it: a server
-    that refuses a hundred requests at once is one sentence.
-    """
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        """Give sentences for people to `tell`."""
-        self._tell = tell
-        self._most: dict[str, int] = {}
-
-    def waiting(self, cause: str, seconds: float, attempt: tuple[int, int]) -> None:
-        """Take in a wait of `seconds` before an attempt, its number and the most that are made."""
-        if attempt[0] > self._most.get(cause, 0):
-            self._most[cause] = attempt[0]
-            self._tell(f"{cause}; trying again in {seconds:.0f} s ({attempt[0]} of {attempt[1]}).")
-
-
 class Connection:
-    """A server at an address. Until it has answered once, a refused connection is final: nobody is there."""
+    """A server at an address. Until it has answered once, a refused connection is final: nobody is there.
+
+    Each wait before a further attempt is told when it first comes of its cause and when it lasts: one sentence for each
+    cause and number of failures in a row, however many requests meet it.
+    """
 
     def __init__(self, address: Address, patience: Patience, tell: Callable[[str], None]) -> None:
-        """Connect to `address` when something is asked; `tell` of waits, as `Waits` does."""
+        """Connect to `address` when something is asked; `tell` people in a sentence of waits and smaller loads."""
         import openai
 
         self.address = address
         self._patience = patience
         self._tell = tell
-        self._waits = Waits(tell)
+        self._told: dict[str, int] = {}
         self._answered = False
-        self._proxy = proxy_before(address.api, address.environment)
         self._client = openai.AsyncOpenAI(
             base_url=address.api,
             api_key=address.key,
             default_headers=dict(address.headers),
             max_retries=0,
             timeout=openai.Timeout(address.timeout_s, connect=CONNECT_TIMEOUT),
-            http_client=_http_client(address, self._proxy),
+            http_client=_http_client(address),
         )
 
     async def get(self, url: str, page: type[Page]) -> Page:
@@ -150,7 +95,8 @@ class Connection:
             )
             self._answered = True
             try:
-                if _is_whole(stream.response):
+                kind = str(stream.response.headers.get("content-type", "")).partition(";")[0]
+                if kind.strip().lower() == "application/json":
                     for event in whole_events(await _page(stream.response)):
                         yield event
                     return
@@ -166,7 +112,9 @@ class Connection:
             raise error
         seconds = max(self._patience.wait(failures), wait_asked_for(error))
         cause = f"The model server at {self.address.api} {_cause(error, self.address)}"
-        self._waits.waiting(cause, seconds, (failures, self._patience.retries))
+        if failures > self._told.get(cause, 0):
+            self._told[cause] = failures
+            self._tell(f"{cause}; trying again in {seconds:.0f} s ({failures} of {self._patience.retries}).")
         await self._patience.sleep(seconds)
 
     def tell_fewer(self, most: int) -> None:
@@ -176,8 +124,7 @@ class Connection:
 
     def edge(self) -> AbstractContextManager[None]:
         """Return the boundary at which whatever goes wrong with this server becomes ours."""
-        peer = Peer(self.address.api, self.address.advice, self.address.timeout_s, self._proxy)
-        return boundary(translation(peer, self.address.secrets))
+        return boundary(translation(self.address))
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -198,7 +145,7 @@ class Connection:
                 await self.recover(error, failures)
 
 
-def _http_client(address: Address, proxy: Proxy | None) -> Any:  # noqa: ANN401 - openai 2 has httpx's, openai 3 httpx2's
+def _http_client(address: Address) -> Any:  # noqa: ANN401 - openai 2 has httpx's, openai 3 httpx2's
     """Return a client that goes no further than the address: no redirects, no proxies to this machine, no other's keys.
 
     Raises `UsageError` for a proxy that the environment names and nobody can use.
@@ -226,12 +173,9 @@ def _http_client(address: Address, proxy: Proxy | None) -> Any:  # noqa: ANN401 
     except Exception as error:
         if not isinstance(error, ValueError | ImportError) and type(error).__name__ != "InvalidURL":
             raise
+        proxy = address.proxy
         name = f"{proxy.variable} ({printable(proxy.url)})" if proxy else "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
         raise UsageError(f"The proxy in {name} cannot be used: write it as http://HOST:PORT, or unset it.") from error
-
-
-def _is_whole(response: Any) -> bool:  # noqa: ANN401 - as above
-    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower() == "application/json"
 
 
 async def _page(response: Any) -> object:  # noqa: ANN401 - as above

@@ -1,25 +1,36 @@
 """What a model server is: its models, context window, engine, and its own way to count tokens and take a grammar.
 
 It exists because the OpenAI protocol leaves these out, and every server fills the gap differently. vLLM and llama.cpp
-are known by name; of any other server only what its list of models says is used.
+are known by name; of any other server only what its list of models says is used. Ollama, LM Studio and others drop what
+does not fit their context and answer as if nothing were amiss: `PromptCheck` finds them by what they say to have read.
 """
 
 import enum
+import hashlib
 import re
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from agentless_mini.domain import Decoding, Message, ModelCard
-from agentless_mini.errors import ModelError, ModelUnknown, UsageError
-from agentless_mini.model.connection import Connection
-from agentless_mini.model.failures import is_absent
-from agentless_mini.model.refusals import Habits, Wire, folded
+from agentless_mini.domain import Decoding, Message, ModelCard, Usage
+from agentless_mini.errors import ModelError, ModelUnknown, ServerFailed, UsageError
+from agentless_mini.model.connection import Connection, Page
+from agentless_mini.model.failures import Habits, Wire, folded, is_absent
 
 _PROBE = ({"role": "user", "content": "x"},)
 _ESTIMATED_PIECE = re.compile(r" ?[a-z]+| ?[A-Z]|[ ]+|.", re.DOTALL)  # a blank belongs to the word after it
 _ESTIMATED_TEMPLATE = 96  # tokens: templates may open with a system prompt of their own
 _ESTIMATED_TURN = 16
+FEWEST_CLEAR = 256  # tokens: the rest of a prompt that was cached may be as short
+REMEMBERED, OPENING = 64, 65_536  # earlier prompts, and the characters of each, that a prompt is compared with
+_RUN = re.compile("[A-Za-z\u0080-\U0010ffff]+|[0-9]+")
+
+_ADVICE = (
+    "raise its context (Ollama: OLLAMA_CONTEXT_LENGTH or num_ctx, llama.cpp: -c, LM Studio: the context length) "
+    "or pass --context with what it has; answers to cut prompts are recorded: with the same prompts use another --store"
+)
 
 
 class Engine(enum.StrEnum):
@@ -48,15 +59,6 @@ class Endpoint:
     max_choices: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the user says of the model; None is left to the server."""
-
-    model: str | None = None
-    window: int | None = None
-    decoding: Decoding = Decoding.FREE
-
-
 class _Meta(BaseModel):
     n_ctx: int | None = None
 
@@ -77,15 +79,8 @@ class _Entry(BaseModel):
 
     def window(self) -> int | None:
         """Return the context window, where the entry says it."""
-        said = (
-            self.max_model_len,
-            self.meta and self.meta.n_ctx,
-            self.loaded_context_length,
-            self.context_length,
-            self.context_window,
-            self.max_context_length,
-        )
-        return next((window for window in said if window), None)
+        own = self.max_model_len or (self.meta and self.meta.n_ctx) or self.loaded_context_length
+        return own or self.context_length or self.context_window or self.max_context_length or None
 
 
 class _Models(BaseModel):
@@ -93,15 +88,11 @@ class _Models(BaseModel):
 
 
 class _Version(BaseModel):
-    version: str
-
-
-class _SlotSettings(BaseModel):
-    n_ctx: int | None = None
+    version: str = ""
 
 
 class _Props(BaseModel):
-    default_generation_settings: _SlotSettings = _SlotSettings()
+    default_generation_settings: _Meta = _Meta()
     total_slots: int | None = None
     build_info: str = ""
 
@@ -118,23 +109,37 @@ class _Tokens(BaseModel):
     tokens: tuple[int, ...]
 
 
-async def discover(connection: Connection, wanted: Wanted) -> Endpoint:
-    """Return what the server is: the wanted model (else the first that it serves), with at most the wanted window.
+async def discover(connection: Connection, name: str | None, window: int | None, decoding: Decoding) -> Endpoint:
+    """Return what the server is: the named model (else the first that it serves), with at most the given window.
 
     Raises `ModelUnknown` where it does not serve the model, `ModelError` where nobody says how long its context is.
     """
-    models = await connection.get(f"{connection.address.api}/models", _Models)
-    entry = _find(models, wanted.model, connection.address.api)
+    api = connection.address.api
+    models = (await connection.get(f"{api}/models", _Models)).data
+    if not models:
+        raise ModelUnknown(f"The server at {api} serves no model: load one, or check --base-url.")
+    entry = next((entry for entry in models if name is None or name in (entry.id, *(entry.aliases or ()))), None)
+    if entry is None:
+        served = ", ".join(entry.id for entry in models[:10])
+        raise ModelUnknown(f"The server at {api} does not serve {name!r}: give --model one of {served}.")
     engine = {"vllm": Engine.VLLM, "llamacpp": Engine.LLAMA_CPP}.get(entry.owned_by or "", Engine.OTHER)
-    props = await _props(connection) if engine is Engine.LLAMA_CPP else _Props()
-    learned = entry.window() or _window_of_parent(models, entry) or props.default_generation_settings.n_ctx
+    props = await _page(connection, "props", _Props()) if engine is Engine.LLAMA_CPP else _Props()
+    # vLLM does not repeat the window of the base model for LoRA adapters.
+    of_parent = next((other.window() for other in models if other.id == entry.parent), None)
+    learned = entry.window() or of_parent or props.default_generation_settings.n_ctx
+    windows = [tokens for tokens in (learned, window) if tokens]
+    if not windows:
+        raise ModelError(
+            f"The server does not say how long the context of {entry.id} is: pass --context with its tokens."
+        )
     counting = await _counting(connection, entry.id)
+    version = await _page(connection, "version", _Version()) if engine is Engine.VLLM else _Version()
     card = ModelCard(
         name=entry.id,
-        context_window=_least(learned, wanted.window, entry.id),
-        decoding=wanted.decoding,
+        context_window=min(windows),
+        decoding=decoding,
         engine=engine.value,
-        revision=await _vllm_version(connection) if engine is Engine.VLLM else props.build_info,
+        revision=version.version or props.build_info,
         exact_counts=counting is not Counting.BY_ESTIMATE,
     )
     return Endpoint(card, engine, counting, props.total_slots)
@@ -171,8 +176,8 @@ def estimate(messages: tuple[Message, ...]) -> int:
     blanks. By SmolLM2's tokenizer that is 1.5 to 2.5 times the truth for 150 source files, and still not less than it
     for base64, hexadecimal digits and random marks. It is no bound for text that is made to defeat it.
     """
-    turns = sum(_ESTIMATED_TURN + _estimate(message.content) for message in messages)
-    return _ESTIMATED_TEMPLATE + turns
+    pieces = (piece for message in messages for piece in _ESTIMATED_PIECE.findall(message.content))
+    return _ESTIMATED_TEMPLATE + _ESTIMATED_TURN * len(messages) + sum(map(_estimated, pieces))
 
 
 def grammar_body(engine: Engine, grammar: str) -> dict[str, object]:
@@ -184,46 +189,14 @@ def grammar_body(engine: Engine, grammar: str) -> dict[str, object]:
     raise UsageError("Decoding under a grammar needs vLLM or llama.cpp as the server: choose free decoding.")
 
 
-def _find(models: _Models, name: str | None, url: str) -> _Entry:
-    if not models.data:
-        raise ModelUnknown(f"The server at {url} serves no model: load one, or check --base-url.")
-    if name is None:
-        return models.data[0]
-    for entry in models.data:
-        if name == entry.id or name in (entry.aliases or ()):
-            return entry
-    served = ", ".join(entry.id for entry in models.data[:10])
-    raise ModelUnknown(f"The server at {url} does not serve {name!r}: give --model one of {served}.")
-
-
-def _window_of_parent(models: _Models, entry: _Entry) -> int | None:
-    """Return the window of the base model: vLLM does not repeat it for LoRA adapters."""
-    return next((other.window() for other in models.data if other.id == entry.parent), None)
-
-
-def _least(learned: int | None, given: int | None, model: str) -> int:
-    windows = [window for window in (learned, given) if window]
-    if not windows:
-        raise ModelError(f"The server does not say how long the context of {model} is: pass --context with its tokens.")
-    return min(windows)
-
-
-async def _props(connection: Connection) -> _Props:
+async def _page(connection: Connection, name: str, default: Page) -> Page:
+    """Return a page of the server's own, `default` where a gateway before it has no such page."""
     try:
-        return await connection.get(f"{connection.address.root}/props", _Props)
+        return await connection.get(f"{connection.address.root}/{name}", type(default))
     except ModelError as error:
         if not is_absent(error):
             raise
-        return _Props()
-
-
-async def _vllm_version(connection: Connection) -> str:
-    try:
-        return (await connection.get(f"{connection.address.root}/version", _Version)).version
-    except ModelError as error:
-        if not is_absent(error):
-            raise
-        return ""
+        return default
 
 
 async def _counting(connection: Connection, model: str) -> Counting:
@@ -248,12 +221,95 @@ async def _count(connection: Connection, counting: Counting, model: str, message
     return len((await connection.post(f"{root}/tokenize", body, _Tokens)).tokens)
 
 
-def _estimate(text: str) -> int:
-    return sum(_piece(piece) for piece in _ESTIMATED_PIECE.findall(text))
-
-
-def _piece(piece: str) -> int:
+def _estimated(piece: str) -> int:
     word = piece.lstrip(" ")
     if not word:
         return -(-len(piece) // 4)
     return -(-len(word) // 2) if word.isascii() else len(word.encode("utf-8", "replace"))
+
+
+def fewest_tokens(text: str) -> int:
+    """Return a lower bound of the tokens of a text: nine tenths of its runs of letters and of digits.
+
+    A tokenizer that splits at words, as all common ones do, has a token at least for each run, and others for marks and
+    blanks; a tenth is left for one that joins some. Of 1,500 source and text files, by tokenizers of 32,000, 100,000
+    and 131,000 tokens, runs were 41 to 54 % of the tokens in the median and 78 % at most, of short Vietnamese 94 %.
+    """
+    return sum(1 for _ in _RUN.finditer(text)) * 9 // 10
+
+
+class PromptCheck:
+    """What one server read of each prompt. The first that it cut is told, and `most` of them in a row are an error.
+
+    A prompt was cut where the server says to have read
+
+    * clearly fewer tokens than its own tokenizer counted before: less than 9 in 10, and 64 more less, or
+    * where it does not count, fewer than any tokenizer makes of the text (`fewest_tokens`).
+
+    Some servers tell only what they computed anew. So tokens that are told to be cached are added; where none are, what
+    opens like an earlier prompt counts as cached, and fewer than 256 tokens say nothing. A prompt that was read whole
+    may look cut in one case: where another process left its beginning in the cache of such a server.
+
+    In a row: with none between them that was read whole and is at least as long as what was read of a cut one. With
+    `most` 0 it is never an error. Of each prompt the first reading counts.
+    """
+
+    def __init__(self, tell: Callable[[str], None], place: str, most: int) -> None:
+        """Give a sentence on the server at `place` to `tell`."""
+        self._tell = tell
+        self._place = place
+        self._most = most
+        self._counts: dict[bytes, int] = {}
+        self._seen: set[bytes] = set()
+        self._openings: deque[str] = deque(maxlen=REMEMBERED)
+        self._cut = 0
+        self._is_told = False
+        self._longest_cut = 0
+
+    def counted(self, messages: tuple[Message, ...], tokens: int) -> None:
+        """Take in what the server's own tokenizer counts."""
+        self._counts[_digest(messages)] = tokens
+
+    def read(self, messages: tuple[Message, ...], usage: Usage) -> None:
+        """Take in what the server says to have read. Raises `ServerFailed` where it cuts one prompt after another."""
+        told, digest = usage.prompt_tokens, _digest(messages)
+        if not told or digest in self._seen:
+            return
+        self._seen.add(digest)
+        text = "\n".join(message.content for message in messages)
+        counted = self._counts.get(digest)
+        whole = fewest_tokens(text) if counted is None else counted * 9 // 10 - 64
+        if usage.cached_tokens is not None:
+            is_cut = told + usage.cached_tokens < whole
+        else:
+            fresh = text[max((_common(text, opening) for opening in self._openings), default=0) :]
+            least = fewest_tokens(fresh) if counted is None else whole * len(fresh) // max(1, len(text))
+            is_cut = FEWEST_CLEAR <= told < least
+        self._openings.append(text[:OPENING])
+        if not is_cut:
+            self._cut = 0 if told >= max(whole, self._longest_cut) else self._cut
+            return
+        self._cut += 1
+        self._longest_cut = max(self._longest_cut, told)
+        cuts = f"The model server at {self._place} cuts prompts in silence"
+        sent = f"{counted}" if counted is not None else f"at least {whole}"
+        how = f"(it read {told} tokens of a prompt of {sent}): {_ADVICE}."
+        if self._most and self._cut >= self._most:
+            raise ServerFailed(f"{cuts}, {self._cut} in a row {how}")
+        if not self._is_told:
+            self._is_told = True
+            self._tell(f"{cuts} {how}")
+
+
+def _digest(messages: tuple[Message, ...]) -> bytes:
+    said = "\0".join(f"{message.role}\0{message.content}" for message in messages)
+    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).digest()
+
+
+def _common(text: str, other: str) -> int:
+    """Return the length of the longest common beginning; all of `text` where the whole, cut `other` is one."""
+    low, high = 0, min(len(text), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if text.startswith(other[:middle]) else (low, middle - 1)
+    return len(text) if low == OPENING else low

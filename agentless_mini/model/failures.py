@@ -1,19 +1,23 @@
 """What goes wrong between amini and a model server: foreign exceptions -> ours, and whether trying again can help.
 
-The one place where exceptions of the openai SDK and of what lies under it are translated. Nothing here sends anything.
+The one place where exceptions of the openai SDK and of what lies under it are translated. It also reads from a refusal
+which part of a request a server does not take: servers that "speak the OpenAI protocol" each take another part of it,
+and say so in words of their own. That part is left out from then on. What is asked stays the same, the same texts in
+the same order, so the key of a sample does not change. Nothing here sends anything.
 """
 
+import enum
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable, Translation, printable
-from agentless_mini.model.addresses import Proxy
+from agentless_mini.model.addresses import Address
 
 LONGEST_WAIT = 300.0  # seconds that a server may ask for with Retry-After
 _QUOTED = 300  # characters of a foreign message
@@ -24,14 +28,26 @@ _WORTH_RETRYING = {
     HTTPStatus.TOO_EARLY,
     HTTPStatus.TOO_MANY_REQUESTS,
 }
-_REFUSED = {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}
-_OVERFLOW_WORDS = (
-    "context length",
-    "context size",
-    "context window",
-    "maximum context",
-    "exceed_context",
-    "max_model_len",
+_OVERFLOW = re.compile("context (length|size|window)|maximum context|exceed_context|max_model_len", re.IGNORECASE)
+
+_LOCKED = "The model server at {url} wants a key ({said}): set {advice.key} to one that it accepts{withheld}."
+_NO_MODEL = "The model server at {url} does not serve this model ({said}): check {advice.model}."
+_NO_PAGE = "The server at {url} does not speak the OpenAI protocol there ({said}): check {advice.address}."
+_TOO_LONG = "A prompt is too long for the model at {url} ({said}): {advice.window}."
+_REFUSED = "The model server at {url} refuses the request ({said}): check {advice.model} and its options."
+_OVERLOADED = "The model server at {url} is over its limit ({said}): try later, or lower {advice.load}."
+_REDIRECTS = (
+    "The server at {url} redirects ({code}), which would hand the key on: put the address that it leads to into "
+    "{advice.address}."
+)
+_FAILING = "The model server at {url} fails ({said}): see its log, and run the same command again{proxied}."
+_GARBLED = "The server at {url} does not speak the OpenAI protocol ({said}): check {advice.address}."
+_BROKEN = "The model server at {url} broke the connection: see its log, and run the same command again."
+_NOBODY = "Nothing answers at {url}: start the model server, or give {advice.address}."
+_NO_WAY = "The proxy {proxy} does not lead to {url} ({cause}): start or correct it, or {bypass}."
+_SILENT = (
+    "The model server at {url} was silent for longer than {seconds:g} s: raise {advice.timeout} if it only works long, "
+    "lower {advice.load} if it has too much at once, or see its log."
 )
 
 
@@ -39,61 +55,62 @@ class StreamEnded(Exception):
     """The stream came to an orderly end before the answer did. The sampler raises it itself, to have it translated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """What people can turn where a server does not do its part: the names of settings and options.
-
-    `withheld` is the variable whose key was not sent as it is meant for another address, "" where there is none.
-    """
-
-    address: str = "--base-url"
-    model: str = "--model"
-    key: str = "AMINI_API_KEY"
-    window: str = "pass --context N with the window that it has"
-    load: str = "max_in_flight"
-    timeout: str = "[endpoint] timeout_s"
-    withheld: str = ""
-
-
-SAMPLER_ADVICE = Advice()
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What messages say of a server: its address, what to turn, the seconds it may be silent, a proxy before it."""
-
-    url: str
-    advice: Advice = SAMPLER_ADVICE
-    timeout_s: float = 600.0
-    proxy: Proxy | None = None
-
-    def by_proxy(self) -> str:
-        """Return a hint for answers that may be a proxy's, "" where there is none."""
-        if self.proxy is None:
-            return ""
-        return f" (or {_bypassing(self)}, if it is the answer of the proxy {_named(self.proxy)})"
-
-
-def translation(peer: Peer, secrets: tuple[str, ...]) -> Translation:
-    """Return the table for a server; none of the `secrets` ever appears in a message."""
+def translation(address: Address) -> Translation:
+    """Return the table for the server at an address; none of its secrets ever appears in a message."""
     import openai
 
-    def quoted(build: Callable[[Peer, str], AminiError]) -> Callable[[BaseException], AminiError]:
-        return lambda error: build(peer, quote(error, secrets))
+    def told(sentence: str, error: BaseException, kind: type[AminiError] = ServerFailed) -> AminiError:
+        proxy, advice = address.proxy, address.advice
+        named = f"{printable(proxy.url)} of {proxy.variable}" if proxy else ""
+        bypass = f"add {urlsplit(address.api).hostname} to NO_PROXY"
+        proxied = f" (or {bypass}, if it is the answer of the proxy {named})" if proxy else ""
+        unsent = f"; {advice.withheld} was not sent, as it is meant for another address" if advice.withheld else ""
+        words = {
+            "url": address.api,
+            "advice": advice,
+            "said": quote(error, address.secrets),
+            "cause": quote(error.__cause__ or error, ()),
+            "code": getattr(error, "status_code", 0),
+            "seconds": address.timeout_s,
+            "proxy": named,
+            "bypass": bypass,
+            "proxied": proxied,
+            "withheld": unsent or proxied,
+        }
+        return kind(sentence.format(**words))
 
+    def plain(sentence: str) -> Callable[[BaseException], AminiError]:
+        return lambda error: told(sentence, error)
+
+    def not_found(error: BaseException) -> AminiError:
+        is_model = "model" in quote(error, address.secrets).lower()
+        return told(_NO_MODEL, error, ModelUnknown) if is_model else told(_NO_PAGE, error)
+
+    def refused(error: BaseException) -> AminiError:
+        return told(_TOO_LONG if is_overflow(quote(error, ())) else _REFUSED, error)
+
+    def answered(error: BaseException) -> AminiError:
+        redirects = HTTPStatus.MULTIPLE_CHOICES <= getattr(error, "status_code", 0) < HTTPStatus.BAD_REQUEST
+        return told(_REDIRECTS if redirects else _FAILING, error)
+
+    def unanswered(error: BaseException) -> AminiError:
+        if type(error.__cause__).__name__ in _NO_CONNECTION:  # by name: openai 2 uses httpx, openai 3 httpx2
+            return told(_NO_WAY if address.proxy else _NOBODY, error, ServerUnreachable)
+        return told(_SILENT if isinstance(error, openai.APITimeoutError) else _BROKEN, error)
+
+    garbled = (json.JSONDecodeError, UnicodeError, ValidationError, RecursionError)
     return {
-        openai.AuthenticationError: quoted(_locked),
-        openai.PermissionDeniedError: quoted(_locked),
-        openai.NotFoundError: quoted(_not_found),
-        openai.BadRequestError: quoted(_refused),
-        openai.UnprocessableEntityError: quoted(_refused),
-        openai.RateLimitError: quoted(_overloaded),
-        openai.APIStatusError: lambda error: _answered(peer, error, quote(error, secrets)),
-        openai.APITimeoutError: lambda error: _silent(peer, error),
-        openai.APIConnectionError: lambda error: _connection(peer, error, "broke the connection"),
-        openai.OpenAIError: quoted(_failing),
-        StreamEnded: quoted(_failing),
-        **dict.fromkeys((json.JSONDecodeError, UnicodeError, ValidationError, RecursionError), quoted(_garbled)),
+        openai.AuthenticationError: plain(_LOCKED),
+        openai.PermissionDeniedError: plain(_LOCKED),
+        openai.NotFoundError: not_found,
+        openai.BadRequestError: refused,
+        openai.UnprocessableEntityError: refused,
+        openai.RateLimitError: plain(_OVERLOADED),
+        openai.APIStatusError: answered,
+        openai.APIConnectionError: unanswered,
+        openai.OpenAIError: plain(_FAILING),
+        StreamEnded: plain(_FAILING),
+        **dict.fromkeys(garbled, plain(_GARBLED)),
     }
 
 
@@ -117,7 +134,7 @@ def can_pass(error: AminiError) -> bool:
 def is_refusal(error: AminiError) -> bool:
     """Return whether the server refused the request as it is, for a reason other than its length."""
     cause = error.__cause__
-    return cause is not None and status(error) in _REFUSED and not is_overflow(quote(cause, ()))
+    return cause is not None and status(error) in {400, 422} and not is_overflow(quote(cause, ()))
 
 
 def is_silent(error: AminiError) -> bool:
@@ -153,7 +170,7 @@ def quote(error: BaseException, secrets: tuple[str, ...]) -> str:
 
 
 def _words(error: BaseException) -> str:
-    """Return what an exception says. What it shows of a page is left out: a secret may be cut in two there."""
+    """Return what an exception says, without what it shows of a page: a secret may be cut in two there."""
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -162,88 +179,149 @@ def _words(error: BaseException) -> str:
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
-def _locked(peer: Peer, said: str) -> AminiError:
-    wants = f"The model server at {peer.url} wants a key ({said}): set {peer.advice.key} to one that it accepts"
-    if peer.advice.withheld:
-        return ServerFailed(f"{wants}; {peer.advice.withheld} was not sent, as it is meant for another address.")
-    return ServerFailed(f"{wants}{peer.by_proxy()}.")
-
-
-def _not_found(peer: Peer, said: str) -> AminiError:
-    if "model" in said.lower():
-        return ModelUnknown(
-            f"The model server at {peer.url} does not serve this model ({said}): check {peer.advice.model}."
-        )
-    return ServerFailed(
-        f"The server at {peer.url} does not speak the OpenAI protocol there ({said}): check {peer.advice.address}."
-    )
-
-
 def is_overflow(said: str) -> bool:
     """Return whether a server's words are about a prompt that is too long for the model."""
-    return any(word in said.lower() for word in _OVERFLOW_WORDS)
+    return _OVERFLOW.search(said) is not None
 
 
-def _refused(peer: Peer, said: str) -> AminiError:
+Wire = tuple[dict[str, str], ...]
+"""Messages as the protocol spells them."""
+
+
+class Part(enum.StrEnum):
+    """What a server may refuse. A field that is refused together with a later one is given up first."""
+
+    SYSTEM = "system"
+    STREAM_OPTIONS = "stream_options"
+    SEED = "seed"
+    TOP_P = "top_p"
+    TEMPERATURE = "temperature"
+    MAX_TOKENS = "max_tokens"
+    N = "n"
+
+
+_TOLD = {
+    Part.SYSTEM: "takes no system message: its text is sent at the head of the user's message",
+    Part.STREAM_OPTIONS: "takes no stream_options: they are left out, and it may not tell how many tokens it used",
+    Part.SEED: "takes no seed: it is left out, so that the same run on another record draws other samples",
+    Part.TOP_P: "takes no top_p, or none beside temperature: it is left out, and its own counts",
+    Part.TEMPERATURE: "takes no temperature but its own: it is left out, and samples may differ less or more",
+    Part.MAX_TOKENS: "wants max_completion_tokens: max_tokens is sent under that name",
+    Part.N: "takes no n: it is left out, and each sample asked for by itself",
+}
+
+_STATUSES = {
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.INTERNAL_SERVER_ERROR,  # llama.cpp where a chat template raises, gateways that pass a refusal on
+    HTTPStatus.NOT_IMPLEMENTED,
+}
+# What goes before or after a field's name in a refusal, as OpenAI, Azure, Mistral, vLLM, TensorRT-LLM, NIM, TGI,
+# Fireworks, Bedrock, Vertex and LiteLLM word it.
+_REFUSES = re.compile(
+    r"unsupported|unrecogni[sz]ed|unknown|unexpected|extraneous|deprecated|extra[_ ](?:forbidden|inputs|fields)"
+    r"|\bnot (?:\w+ ){0,2}(?:supported|permitted|allowed|enabled|accepted|available)"
+    r"|(?:\bnot|n't) (?:\w+ ){0,2}(?:support|accept|allow|permit)"
+    r"|cannot (?:both )?be (?:specified|set|used)|additional propert|only\b.{0,40}?\b(?:is|are) (?:supported|allowed)",
+    re.IGNORECASE,
+)
+# A chat template (Gemma's, older Mistrals'), or a model behind an API, that has no system message.
+_NO_SYSTEM = re.compile(
+    r"(?:system|developer) (?:role|message|prompt|instruction)s?\b.{0,40}?(?:\bnot\b|n't\b|unsupported)"
+    r"|(?:\bnot|n't) (?:\w+ ){0,2}(?:support|accept|allow|permit)\w*.{0,20}?\bsystem\b"
+    r"|unsupported.{0,20}?\bsystem\b|(?:unexpected|invalid|unknown)[^.]{0,20}? role\b.{0,10}?\bsystem\b"
+    r"|roles must alternate|must start with a user|only user and assistant roles",
+    re.IGNORECASE,
+)
+_ECHOES = {"input", "ctx", "url", "callstack", "request", "body"}  # keys under which a server repeats what it was sent
+_MOST_SAID = 4000  # characters of a refusal that are read
+_DEEPEST = 6
+
+
+def refused(error: AminiError) -> Part | None:
+    """Return the part of the request that an error behind `failures.translation` refuses, None where it names none."""
+    cause = error.__cause__
+    if cause is None or status(error) not in _STATUSES:
+        return None
+    body = getattr(cause, "body", None)
+    said = " ".join(_texts(body if body is not None else str(cause), _DEEPEST))[:_MOST_SAID]
     if is_overflow(said):
-        return ServerFailed(f"A prompt is too long for the model at {peer.url} ({said}): {peer.advice.window}.")
-    return ServerFailed(
-        f"The model server at {peer.url} refuses the request ({said}): check {peer.advice.model} and its options."
-    )
+        return None
+    if _NO_SYSTEM.search(said):
+        return Part.SYSTEM
+    if not _REFUSES.search(said):
+        return None
+    param = str(getattr(cause, "param", None) or "").rpartition(".")[2]
+    fields = [part for part in Part if part is not Part.SYSTEM]
+    for names in (lambda part: part.value == param, lambda part: _marks(said, part), lambda part: _says(said, part)):
+        if named := next(filter(names, fields), None):
+            return named
+    return None
 
 
-def _overloaded(peer: Peer, said: str) -> AminiError:
-    return ServerFailed(
-        f"The model server at {peer.url} is over its limit ({said}): try later, or lower {peer.advice.load}."
-    )
+class Habits:
+    """What one model of one server is spared. `gone` grows by a part with each refusal, and `tell` is told of it."""
+
+    def __init__(self, tell: Callable[[str], None], place: str) -> None:
+        """Give sentences on the server at `place` to `tell`."""
+        self.gone: frozenset[Part] = frozenset()
+        self._tell = tell
+        self._place = place
+
+    def learn(self, error: AminiError, spared: frozenset[Part]) -> bool:
+        """Return whether a request that was sent without `spared` may be taken now that one part more is left out."""
+        part = refused(error)
+        if part is None or part in spared:
+            return False
+        if part not in self.gone:
+            self.gone |= {part}
+            self._tell(f"The model server at {self._place} {_TOLD[part]}.")
+        return True
 
 
-def _answered(peer: Peer, error: BaseException, said: str) -> AminiError:
-    code = getattr(error, "status_code", 0)
-    if not HTTPStatus.MULTIPLE_CHOICES <= code < HTTPStatus.BAD_REQUEST:
-        return _failing(peer, said)
-    return ServerFailed(
-        f"The server at {peer.url} redirects ({code}), which would hand the key on: "
-        f"put the address that it leads to into {peer.advice.address}."
-    )
+def without(body: Mapping[str, object], gone: frozenset[Part]) -> dict[str, object]:
+    """Return the body of a chat without the parts that are gone: left out, renamed, or moved."""
+    left = {name: value for name, value in body.items() if name not in gone}
+    if Part.MAX_TOKENS in gone:
+        left["max_completion_tokens"] = body["max_tokens"]
+    return left
 
 
-def _failing(peer: Peer, said: str) -> AminiError:
-    return ServerFailed(
-        f"The model server at {peer.url} fails ({said}): see its log, and run the same command again{peer.by_proxy()}."
-    )
+def folded(messages: Wire, gone: frozenset[Part]) -> Wire:
+    """Return the messages; where system messages are gone, with their texts at the head of the first of the others."""
+    system = [message["content"] for message in messages if message["role"] == "system"]
+    if Part.SYSTEM not in gone or not system:
+        return messages
+    first, *others = [message for message in messages if message["role"] != "system"] or [{"role": "user"}]
+    said = [*system, *([first["content"]] if "content" in first else [])]
+    return ({**first, "content": "\n\n".join(said)}, *others)
 
 
-def _garbled(peer: Peer, said: str) -> AminiError:
-    return ServerFailed(
-        f"The server at {peer.url} does not speak the OpenAI protocol ({said}): check {peer.advice.address}."
-    )
+def _marks(said: str, part: Part) -> bool:
+    """Return whether a refusal has the name of a field between marks, or as a path or a comparison."""
+    return re.search(rf"['\"`\[]{part}['\"`\]]|-> {part}\b|\b{part} ?(?:=|>|must be)", said) is not None
 
 
-def _connection(peer: Peer, error: BaseException, what: str) -> AminiError:
-    if type(error.__cause__).__name__ not in _NO_CONNECTION:  # by name: openai 2 uses httpx, openai 3 httpx2
-        return ServerFailed(f"The model server at {peer.url} {what}: see its log, and run the same command again.")
-    if peer.proxy is not None:
-        return ServerUnreachable(
-            f"The proxy {_named(peer.proxy)} does not lead to {peer.url} ({quote(error.__cause__ or error, ())}): "
-            f"start or correct it, or {_bypassing(peer)}."
-        )
-    return ServerUnreachable(f"Nothing answers at {peer.url}: start the model server, or give {peer.advice.address}.")
+def _says(said: str, part: Part) -> bool:
+    """Return whether a refusal has the name of a field as a word."""
+    return len(part.value) > 1 and re.search(rf"\b{part}\b", said) is not None
 
 
-def _silent(peer: Peer, error: BaseException) -> AminiError:
-    if type(error.__cause__).__name__ in _NO_CONNECTION:
-        return _connection(peer, error, "")
-    return ServerFailed(
-        f"The model server at {peer.url} was silent for longer than {peer.timeout_s:g} s: raise "
-        f"{peer.advice.timeout} if it only works long, lower {peer.advice.load} if it has too much at once, or see "
-        "its log."
-    )
-
-
-def _named(proxy: Proxy) -> str:
-    return f"{printable(proxy.url)} of {proxy.variable}"
-
-
-def _bypassing(peer: Peer) -> str:
-    return f"add {urlsplit(peer.url).hostname} to NO_PROXY"
+def _texts(said: object, depth: int) -> Iterator[str]:
+    """Yield the texts of an error's body, which may be JSON too; those of a list (a field's path) between marks."""
+    if isinstance(said, str) and depth and said[:1] in {"{", "["} and len(said) <= _MOST_SAID:
+        try:
+            inner = json.loads(said)
+        except ValueError:
+            yield said
+        else:
+            yield from _texts(inner, depth - 1)
+    elif isinstance(said, str):
+        yield said[:_MOST_SAID]
+    elif isinstance(said, Mapping) and depth:
+        for name, value in said.items():
+            if name not in _ECHOES:
+                yield from _texts(value, depth - 1)
+    elif isinstance(said, list) and depth:
+        for value in said[:20]:
+            yield from ([f"'{value}'"] if isinstance(value, str) else _texts(value, depth - 1))

@@ -5,15 +5,13 @@ and so needs no compiler. This module plans that process and is it.
 """
 
 import json
-import re
 import signal
 import sys
 from pathlib import Path
 
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.model.embedded.library import INSTALL, provide_openmp
-from agentless_mini.model.process import HOST, ServerPlan, choose_port
-from agentless_mini.model.startup_log import Cause, LogReading
+from agentless_mini.model.process import HOST, LogReading, ServerPlan, choose_port
 from agentless_mini.settings.model import EmbeddedSettings
 
 
@@ -30,21 +28,23 @@ def plan_embedded(weights: Path, name: str, settings: EmbeddedSettings) -> Serve
 
 READING = LogReading(
     phases=(
-        (re.compile(r"listening on|model loaded"), "opening the server"),
-        (re.compile(r"n_slots|warming up"), "warming up"),
-        (re.compile(r"loading model"), "loading the weights"),
+        ("listening on|model loaded", "opening the server"),
+        ("n_slots|warming up", "warming up"),
+        ("loading model", "loading the weights"),
     ),
-    causes=tuple(
-        Cause(re.compile(said), EnvironmentFailed, remedy)
-        for said, remedy in (
-            (r"No module named '?xllamacpp|libgomp", INSTALL),
-            (
-                r"failed to open|No such file|invalid magic|failed to load model|error loading model",
-                "check that the weights are a whole GGUF file",
-            ),
-            (r"failed to allocate|unable to allocate|bad_alloc", "lower the context or the samples decoded at once"),
-            (r"couldn't bind|Address already in use", "choose another port"),
-        )
+    causes=(
+        ("No module named '?xllamacpp|libgomp", EnvironmentFailed, INSTALL),
+        (
+            "failed to open|No such file|invalid magic|failed to load model|error loading model",
+            EnvironmentFailed,
+            "check that the weights are a whole GGUF file",
+        ),
+        (
+            "failed to allocate|unable to allocate|bad_alloc",
+            EnvironmentFailed,
+            "lower the context or the samples decoded at once",
+        ),
+        ("couldn't bind|Address already in use", EnvironmentFailed, "choose another port"),
     ),
 )
 

@@ -1,13 +1,14 @@
 """The sampler for every OpenAI-compatible endpoint: vLLM, llama.cpp, gateways, hosted models.
 
 It turns the samples that are wanted of a prompt into as few streamed requests as possible, so that the server prefills
-once. What differs between servers is in `endpoints` and `streams`, drawing in `draws`, what goes wrong in `failures`.
+once, streams them side by side, and asks again for what is owed. What differs between servers is in `endpoints` and
+`streams`, what goes wrong in `failures`. It records nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
 from typing import Self
 from urllib.parse import quote
@@ -15,15 +16,13 @@ from urllib.parse import quote
 from pydantic import SecretStr
 
 from agentless_mini.domain import Completion, Decoding, EditTask, Finish, Message, ModelCard, SampleRequest
-from agentless_mini.errors import UsageError
-from agentless_mini.model.addresses import belongs_to_openai
-from agentless_mini.model.connection import Address, Connection, Patience
-from agentless_mini.model.cut_prompts import PromptCheck
-from agentless_mini.model.draws import Ask, Draws, Limits, Slots
-from agentless_mini.model.endpoints import Endpoint, Engine, Wanted, count, discover, grammar_body, wire_messages
-from agentless_mini.model.failures import SAMPLER_ADVICE
+from agentless_mini.errors import AminiError, UsageError
+from agentless_mini.model.addresses import Address, Advice, belongs_to_openai
+from agentless_mini.model.connection import Body, Connection, Patience
+from agentless_mini.model.endpoints import Endpoint, Engine, PromptCheck, count, discover, grammar_body, wire_messages
+from agentless_mini.model.failures import Habits, Part, StreamEnded, folded, is_refusal, is_silent, refused, without
 from agentless_mini.model.grammar import edit_grammar
-from agentless_mini.model.refusals import Habits
+from agentless_mini.model.streams import Assembly
 from agentless_mini.settings.model import EndpointSettings, checked_key
 
 _PRINTABLE = " !\"#$&'()*+,-./:;<=>?@[]^_`{|}~"
@@ -45,8 +44,8 @@ class OpenAISampler:
 
     `on_tokens` is told of each number of new tokens as they stream in (events, where the server does not count),
     `tell` in a sentence of what people should know of the server: each wait before another attempt, once for each cause
-    and number of failures in a row, and, once, each part of a request that it does not take (`refusals`), a prompt that
-    it cut (`cut_prompts`), and an answer that it took for reasoning.
+    and number of failures in a row, and, once, each part of a request that it does not take (`failures`), a prompt that
+    it cut (`endpoints`), and an answer that it took for reasoning.
     `environment` is that of the process: where the settings have no key, that of OPENAI_API_KEY is sent to the address
     that it is meant for (`addresses.belongs_to_openai`) and to no other; a proxy that it names is told in errors.
     Use it as an async context manager, or call `aclose`.
@@ -68,7 +67,7 @@ class OpenAISampler:
         self._on_tokens = on_tokens
         self._tell = tell
         self._connection = Connection(_address(settings, environment), patience or Patience(settings.retries), tell)
-        self._limits = Limits(Slots(settings.max_in_flight), settings.max_samples_per_request)
+        self._slots = Slots(settings.max_in_flight, settings.max_samples_per_request)
         self._discovery = asyncio.Lock()
         self._found: Endpoint | None = None
         self._habits: dict[str, Habits] = {}
@@ -98,12 +97,14 @@ class OpenAISampler:
         another, and what `ports.Sampler` says.
         """
         endpoint = await self._endpoint()
-        messages, seed = wire_messages(request.messages), request.params.seed
-        ask = Ask(_body(request, endpoint.engine), _headers(request), seed, messages)
-        draws = Draws(self._connection, self._limits, self._habits_of(request.model), ask, self._on_tokens)
-        async with aclosing(draws.of(request.indices)) as completions:
+        habits, body = self._habits_of(request.model), _body(request, endpoint.engine)
+        draws = _Draws(self._connection, self._slots, habits, self._on_tokens, request, body)
+        async with aclosing(draws.completions()) as completions:
             async for completion in completions:
-                self._look_at(completion)
+                if completion.finish is Finish.STOP and completion.reasoning.strip() and not completion.text.strip():
+                    if not self._told_reasoning:
+                        self._tell(_ALL_REASONING.format(self._connection.address.api))
+                    self._told_reasoning = True
                 self._prompts.read(request.messages, completion.usage)
                 yield completion
 
@@ -121,23 +122,164 @@ class OpenAISampler:
         """Close the connections to the server."""
         await self.aclose()
 
-    def _look_at(self, completion: Completion) -> None:
-        """Tell once of an answer that the server took for reasoning, whole."""
-        if completion.finish is Finish.STOP and completion.reasoning.strip() and not completion.text.strip():
-            if not self._told_reasoning:
-                self._tell(_ALL_REASONING.format(self._connection.address.api))
-            self._told_reasoning = True
-
     def _habits_of(self, model: str) -> Habits:
         return self._habits.setdefault(model, Habits(self._tell, self._connection.address.api))
 
     async def _endpoint(self) -> Endpoint:
         async with self._discovery:
             if self._found is None:
-                wanted = Wanted(self._settings.model, self._settings.context_window, self._settings.decoding)
-                self._found = await discover(self._connection, wanted)
-                self._limits.at_most(self._found.max_choices or self._limits.choices)
+                chosen = self._settings
+                found = await discover(self._connection, chosen.model, chosen.context_window, chosen.decoding)
+                self._slots.choices = min(self._slots.choices, found.max_choices or self._slots.choices)
+                self._found = found
             return self._found
+
+
+class Slots:
+    """What one server bears, shared by all draws, as an asynchronous context manager: one request in flight.
+
+    `most` is how many there may be at once, fewer from the moment that a server under load falls silent; `choices` how
+    many choices a request may ask for, as learned so far; `tells_usage` whether the server told the tokens of the last
+    request that ended well, None before the first.
+    """
+
+    def __init__(self, most: int, choices: int = 1) -> None:
+        """Allow `most` requests of `choices` at first."""
+        self.most = most
+        self.choices = choices
+        self.tells_usage: bool | None = None
+        self._free = asyncio.Semaphore(most)
+        self._used = 0
+        self._owed = 0
+
+    async def __aenter__(self) -> int:
+        """Wait for a free slot; return how many there are."""
+        await self._free.acquire()
+        self._used += 1
+        return self.most
+
+    async def __aexit__(self, *_: object) -> None:
+        """Free the slot, or keep it back where there are to be fewer."""
+        self._used -= 1
+        if self._owed:
+            self._owed -= 1
+        else:
+            self._free.release()
+
+    async def halve(self, allowed: int) -> bool:
+        """Allow half of what was in flight, after a request that began while `allowed` were has given up its slot.
+
+        Returns whether that is fewer. Of the requests that fail together only the first counts.
+        """
+        fewer = max(1, (self._used + 1) // 2)
+        if allowed != self.most or not self._used:
+            return False
+        for _ in range(self.most - fewer):
+            if self._free.locked():
+                self._owed += 1
+            else:
+                await self._free.acquire()
+        self.most = fewer
+        return True
+
+
+def runs(indices: tuple[int, ...], longest: int) -> Iterator[tuple[int, ...]]:
+    """Yield the indices, which ascend, as runs of consecutive ones, none longer than `longest`."""
+    start = 0
+    for end in range(1, len(indices) + 1):
+        is_last = end == len(indices) or indices[end] != indices[end - 1] + 1
+        if is_last or end - start == longest:
+            yield indices[start:end]
+            start = end
+
+
+@dataclass
+class _Draws:
+    """The draws of one prompt, so that a retry never draws a sample twice nor changes its seed.
+
+    Each run of samples is a task of its own; what they finish goes through one queue. `body` is the request without its
+    messages and its share of samples: sample i is drawn with the seed of the request + i. `on_tokens` is told of new
+    tokens as they come.
+    """
+
+    connection: Connection
+    slots: Slots
+    habits: Habits
+    on_tokens: Callable[[int], None]
+    request: SampleRequest
+    body: Body
+    _done: asyncio.Queue[Completion | BaseException] = field(default_factory=asyncio.Queue)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def completions(self) -> AsyncGenerator[Completion, None]:
+        """Yield each sample once when it is finished. Closing the iterator ends all requests.
+
+        Raises `ModelError` where a run is given up; what was finished before has been yielded.
+        """
+        try:
+            self._start(self.request.indices, 0)
+            for _ in self.request.indices:
+                item = await self._done.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, indices: tuple[int, ...], failures: int) -> None:
+        for run in runs(indices, self.slots.choices):
+            task = asyncio.create_task(self._draw(run, failures))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._done.put_nowait(error)
+
+    async def _draw(self, run: tuple[int, ...], failures: int) -> None:
+        """Ask for a run; start again for what is still owed of it after a failure."""
+        assembly, gone, allowed = Assembly(run, self.slots.tells_usage), self.habits.gone, 0
+        try:
+            async with self.slots as allowed:
+                gone = self.habits.gone
+                if len(run) <= self.slots.choices:  # else less was learned while this run waited: it is split
+                    await self._stream(run, gone, assembly)
+        except AminiError as error:
+            if len(run) > 1 and is_refusal(error) and refused(error) in {Part.N, None}:
+                self.slots.choices = 1
+            elif not self.habits.learn(error, gone):
+                failures = 1 if assembly.given else failures + 1
+                if is_silent(error) and await self.slots.halve(allowed):
+                    self.connection.tell_fewer(self.slots.most)
+                await self.connection.recover(error, failures)
+        owed = tuple(index for index in run if index not in assembly.given)
+        self._start(owed, failures)
+
+    async def _stream(self, run: tuple[int, ...], gone: frozenset[Part], assembly: Assembly) -> None:
+        """Ask for a run without the parts that are gone; hand on what is finished, also where the stream breaks."""
+        messages = folded(wire_messages(self.request.messages), gone)
+        share = {"messages": messages, "n": len(run), "seed": self.request.params.seed + run[0]}
+        try:
+            body = without({**self.body, **share}, gone)
+            async with aclosing(self.connection.events(body, _headers(self.request))) as events:
+                async for event in events:
+                    before = assembly.streamed
+                    for completion in assembly.feed(event):
+                        self._done.put_nowait(completion)
+                    if assembly.streamed > before:
+                        self.on_tokens(assembly.streamed - before)
+        finally:
+            for completion in assembly.rest():
+                self._done.put_nowait(completion)
+        if assembly.ignored() and assembly.given:
+            self.slots.choices = 1
+        if assembly.unfinished() or not assembly.given:
+            with self.connection.edge():
+                raise StreamEnded("the stream ended before the answer did")
+        self.slots.tells_usage = assembly.told
 
 
 def _address(settings: EndpointSettings, environment: Mapping[str, str]) -> Address:
@@ -151,7 +293,7 @@ def _address(settings: EndpointSettings, environment: Mapping[str, str]) -> Addr
         except ValueError as error:
             raise UsageError(f"The key in {OPENAI_KEY} is not valid: {error}.") from None
     headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
-    advice = replace(SAMPLER_ADVICE, withheld=OPENAI_KEY if found and not is_openai else "")
+    advice = Advice(withheld=OPENAI_KEY if found and not is_openai else "")
     secret = key.get_secret_value()
     return Address(settings.base_url, secret, headers, settings.timeout_s, advice, environment, is_openai)
 

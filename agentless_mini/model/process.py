@@ -1,37 +1,85 @@
-"""Starts a model server as a process of its own, waits until it is healthy, and stops it with all that it started.
+"""Starts a model server as a process of its own, waits until it is healthy, records it, and stops it with its children.
 
-A server runs in its own session, under a guard that ends it when the run that started it dies. Its standard output goes
-to a log, and its working folder is the log's: never the repository, whose files Python would import from there. Which
-program it is and how its log reads is the engines' business; which server runs at the moment is written down elsewhere.
+A server runs in its own session, under a guard (`process_table`) that ends it when the run that started it dies. Its
+standard output goes to a log, and its working folder is the log's: never the repository, whose files Python would
+import from there. Which program it is and how its log reads is the engines' business.
+
+The server that `amini serve` left running is recorded once it is healthy: one for each folder of records. The record of
+one that has ended stays until it is stopped or another is started: whoever used it is told, and given no other model.
 """
 
 import asyncio
+import fcntl
 import os
+import re
 import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from agentless_mini.errors import EnvironmentFailed, ServerUnreachable, UsageError, boundary
-from agentless_mini.model.guard import KEEP
-from agentless_mini.model.process_table import Family, Process, find_process, is_alive
-from agentless_mini.model.startup_log import LogReading
+from pydantic import TypeAdapter, ValidationError
+
+from agentless_mini.errors import AminiError, EnvironmentFailed, ServerUnreachable, UsageError, boundary
+from agentless_mini.model.process_table import KEEP, Family, Process, find_process, is_alive
 
 HOST = "127.0.0.1"
 POLL = 0.2
 ANSWER_LIMIT = 2.0
 KILL_LIMIT = 10.0
+RECORD, LOCK, LOG = "server.json", "server.lock", "server.log"
+TAIL = 256 * 1024
+QUOTED = 300
+COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+PREFIX = re.compile(r"^(\(\S+ pid=\d+\) )?(\w+ \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]*\] )?")
+CALM = re.compile(r"^(\(\S+ pid=\d+\) )?(INFO|DEBUG|WARNING)\b")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+RAISED = re.compile(r"^[\w.]*(Error|Exception|Interrupt|Exit|NotFound): \S|^(\w+: )?error: \S", re.IGNORECASE)
+REPEATED = re.compile(r"[Ss]ee (the )?(root cause|stack trace)|stack trace above|EngineDeadError|WorkerProc")
 
 Progress = Callable[[str, float], None]
 """Told what the server is doing and the seconds since it was started, a few times a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogReading:
+    """How the log of one engine is read.
+
+    `phases` are regular expressions with what they show to be going on, in the order in which an engine passes them;
+    the last line of the log that shows one counts. `causes` are the known ways of failing: an expression of the lines
+    that show one, the exception for it, what to try next. They are tried in order.
+    """
+
+    phases: tuple[tuple[str, str], ...]
+    causes: tuple[tuple[str, type[AminiError], str], ...]
+
+    def phase(self, log: Path) -> str:
+        """Return what the server is doing, in a few words."""
+        shown = (phase for line in reversed(tail(log)) for pattern, phase in self.phases if re.search(pattern, line))
+        return next(shown, "starting")
+
+    def failure(self, engine: str, log: Path) -> AminiError:
+        """Return why a server ended before it was ready: the log's last meaningful line, and what to try next."""
+        lines = tuple(PREFIX.sub("", line) for line in tail(log) if not CALM.search(line))
+        for pattern, kind, advice in self.causes:
+            if shown := [line for line in lines if re.search(pattern, line)]:
+                return kind(_told(engine, shown[-1], log, advice))
+        # The last line that names an error of its own, else one that names an error, else the last one.
+        raised = [line for line in lines if RAISED.search(line)]
+        fresh = [line for line in raised if not REPEATED.search(line)]
+        last = (fresh or raised or list(lines) or ["it wrote nothing"])[-1]
+        return EnvironmentFailed(_told(engine, last, log, "read the log for what led there"))
+
+
+def _told(engine: str, line: str, log: Path, advice: str) -> str:
+    return f'{engine} ended while it was starting ("{line[:QUOTED]}", log: {log}): {advice}.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +138,10 @@ async def start(plan: ServerPlan, log: Path, limits: Limits, progress: Progress)
     guard, server = await _bring_up(plan, log, limits, progress)
     try:
         with boundary({BrokenPipeError: lambda _: plan.reading.failure(plan.engine, log)}):
-            _let_go(guard)
+            if guard.stdin is not None:
+                with guard.stdin as pipe:
+                    pipe.write(KEEP)
+        guard.returncode = 0  # it need not be waited for: else Popen warns, when it is collected, that it still runs
     except BaseException:
         _end(guard, limits)
         raise
@@ -149,7 +200,7 @@ async def _bring_up(plan: ServerPlan, log: Path, limits: Limits, progress: Progr
     guard = _launch(plan.command, log)
     try:
         process = find_process(guard.pid)
-        await _until_healthy(guard, (plan, log), limits, progress)
+        await _until_healthy(guard, plan, log, limits, progress)
         if process is None or guard.poll() is not None:
             raise plan.reading.failure(plan.engine, log)
     except BaseException:
@@ -162,9 +213,14 @@ def _launch(command: tuple[str, ...], log: Path) -> Guard:
     def refused(error: BaseException) -> EnvironmentFailed:
         return EnvironmentFailed(f"No process can be started for the server ({error}): free memory or processes.")
 
-    with _begin_log(command, log) as output, boundary({OSError: refused}):
+    unwritable = f"The log {log} cannot be written"
+    with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({error}): make room or choose another.")}):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(f"{shlex.join(command)}\n".encode(errors="surrogateescape"))
+        output = log.open("ab")
+    with output, boundary({OSError: refused}):
         return subprocess.Popen(  # noqa: S603 - an argument list that an engine's plan put together
-            (sys.executable, "-P", "-m", "agentless_mini.model.guard", *command),
+            (sys.executable, "-P", "-m", "agentless_mini.model.process_table", *command),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -173,16 +229,7 @@ def _launch(command: tuple[str, ...], log: Path) -> Guard:
         )
 
 
-def _begin_log(command: tuple[str, ...], log: Path) -> BinaryIO:
-    unwritable = f"The log {log} cannot be written"
-    with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({error}): make room or choose another.")}):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_bytes(f"{shlex.join(command)}\n".encode(errors="surrogateescape"))
-        return log.open("ab")
-
-
-async def _until_healthy(guard: Guard, started: tuple[ServerPlan, Path], limits: Limits, progress: Progress) -> None:
-    plan, log = started
+async def _until_healthy(guard: Guard, plan: ServerPlan, log: Path, limits: Limits, progress: Progress) -> None:
     begun = time.monotonic()
     while guard.poll() is None:
         if await _answers(plan.port):
@@ -211,14 +258,6 @@ async def _answers(port: int) -> bool:
         return False
 
 
-def _let_go(guard: Guard) -> None:
-    """Tell the guard that the server may stay, and this process that it need not wait for the guard."""
-    if guard.stdin is not None:
-        with guard.stdin as pipe:
-            pipe.write(KEEP)
-    guard.returncode = 0  # else Popen warns, when it is collected, about a child that still runs
-
-
 def _end(guard: Guard, limits: Limits) -> None:
     """Stop a server of this process, and wait for its guard."""
     try:
@@ -230,3 +269,119 @@ def _end(guard: Guard, limits: Limits) -> None:
             with suppress(BrokenPipeError):  # what was to be said to a guard that is gone
                 guard.stdin.close()
         guard.wait()
+
+
+def tail(log: Path) -> tuple[str, ...]:
+    """Return the last lines of a log that hold text, without colours and control characters."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ()
+    lines = (UNPRINTABLE.sub(" ", COLOURS.sub("", line)).strip() for line in re.split(r"[\r\n]+", text))
+    return tuple(line for line in lines if line)
+
+
+FORMAT: TypeAdapter[Server] = TypeAdapter(Server)
+
+
+@dataclass(frozen=True, slots=True)
+class NotRunning:
+    """There is no server. `reason` says in a sentence how that is known, `ended` is the one that should be there."""
+
+    reason: str
+    ended: Server | None = None
+
+
+def find_server(home: Path) -> Server | NotRunning:
+    """Return the server recorded in the folder `home` if its process still lives.
+
+    Whether it answers is `is_healthy`'s to say. Raises `EnvironmentFailed` if the record cannot be read.
+    """
+    try:
+        with _readable(home):
+            record = (home / RECORD).read_bytes()
+    except FileNotFoundError:
+        return NotRunning("No server was started.")
+    server = _parse(record, home)
+    if is_alive(server.process):
+        return server
+    return NotRunning(
+        f"The server for {server.model} (process {server.process.pid}) has ended; its log is {server.log}.", server
+    )
+
+
+async def serve(plan: ServerPlan, home: Path, limits: Limits, progress: Progress) -> Server:
+    """Start a server that outlives this process, and record it in the folder `home`.
+
+    While another start in the same folder is under way this one waits. Raises `UsageError` if a server runs already,
+    and what `start` raises; then and when cancelled, nothing is left running.
+    """
+    begun = time.monotonic()
+    with _open_lock(home) as lock:
+        while not _locked(lock):
+            progress("waiting for another start", time.monotonic() - begun)
+            await asyncio.sleep(POLL)
+        found = find_server(home)
+        if isinstance(found, Server):
+            raise UsageError(f"A server for {found.model} runs already at {found.base_url}: use it, or stop it first.")
+        server = await start(plan, home / LOG, limits, progress)
+        try:
+            with _readable(home):
+                fresh = home / f"{RECORD}.new"
+                fresh.write_bytes(FORMAT.dump_json(server))
+                fresh.replace(home / RECORD)
+        except BaseException:
+            stop(server, limits)
+            raise
+        return server
+
+
+def stop_recorded(home: Path, limits: Limits) -> Server | NotRunning:
+    """Stop the recorded server, forget it, and return which it was.
+
+    Raises `EnvironmentFailed` if it cannot be stopped.
+    """
+    found = find_server(home)
+    if isinstance(found, Server):
+        stop(found, limits)
+    ended = found if isinstance(found, Server) else found.ended
+    # Not where a start is under way or another record has taken its place.
+    with suppress(FileNotFoundError), _readable(home), (home / LOCK).open("ab") as lock:
+        if _locked(lock) and _parse((home / RECORD).read_bytes(), home) == ended:
+            (home / RECORD).unlink()
+    return found
+
+
+def _parse(record: bytes, home: Path) -> Server:
+    unknown = f"The record {home / RECORD} is not one of this version: delete it once its server is stopped."
+    with boundary({ValidationError: lambda _: EnvironmentFailed(unknown)}):
+        return FORMAT.validate_json(record)
+
+
+def _open_lock(home: Path) -> BinaryIO:
+    with _readable(home):
+        home.mkdir(parents=True, exist_ok=True)
+        return (home / LOCK).open("ab")
+
+
+def _locked(lock: BinaryIO) -> bool:
+    """Return whether the lock is held now; it is given back when the file is closed, by the system at the latest."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _readable(home: Path) -> Iterator[None]:
+    """Translate what the file system refuses; that a file is not there is for the caller."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        advice = "free the disk, or correct its permissions"
+        raise EnvironmentFailed(f"The record of servers in {home} cannot be used ({error}): {advice}.") from error

@@ -1,12 +1,21 @@
-"""The processes of this machine, as far as stopping a server needs them: who is alive, whose child, since when.
+"""The processes of this machine (who is alive, whose child, since when), and the guard that ends a family of them.
 
 A number alone says little, since numbers are used again: a process is known by its number and its birth, and is sent no
-signal on its number alone. This module starts nothing and knows nothing of servers.
+signal on its number alone.
+
+The guard stands above a model server, so that no server outlives the run that started it. It is started as
+`python -m agentless_mini.model.process_table COMMAND...` with a pipe on its standard input, runs the command and ends
+as it ends. The other end of the pipe is held by the run: a byte says that the server may stay for good, the end of the
+pipe without one says that the run is gone, however it went, and then the server is stopped too. This works wherever
+there are pipes: no system's own way to notice a parent's death is needed.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +25,13 @@ from agentless_mini.errors import EnvironmentFailed, boundary
 
 PAUSE = 0.05
 PROC = Path("/proc")
+PR_SET_CHILD_SUBREAPER = 36
+KEEP = b"k"
+"""Written by the run once the server is to outlive it."""
+GRACE = 10.0
+"""Seconds that a server whose run is gone has to stop."""
+REMAINDER_GRACE = 2.0
+"""Seconds that the processes left by a server that ended have to do so too."""
 PS = ("/bin/ps", "-A", "-o", "pid=,ppid=,pgid=,stat=,lstart=")
 
 
@@ -87,8 +103,13 @@ class Family:
 def from_proc() -> tuple[Process, ...]:
     """Read the table from Linux's /proc; the birth is the boot's identity and the clock ticks since then."""
     boot = _read(PROC / "sys" / "kernel" / "random" / "boot_id").strip()
-    stats = (_read(folder / "stat") for folder in PROC.iterdir() if folder.name.isdecimal())
-    return tuple(_of_stat(stat, boot) for stat in stats if stat and _state(stat) not in "ZX")
+    found = []
+    for folder in PROC.iterdir():
+        if folder.name.isdecimal() and (stat := _read(folder / "stat")):
+            state, parent, group, *others = stat.rpartition(")")[2].split()
+            if state not in "ZX":
+                found.append(Process(int(folder.name), int(parent), int(group), f"{boot}/{others[16]}"))
+    return tuple(found)
 
 
 def _read(path: Path) -> str:
@@ -96,15 +117,6 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:  # it ended between the listing and now
         return ""
-
-
-def _state(stat: str) -> str:
-    return stat.rpartition(")")[2].split()[0]
-
-
-def _of_stat(stat: str, boot: str) -> Process:
-    fields = stat.rpartition(")")[2].split()
-    return Process(int(stat.partition(" ")[0]), int(fields[1]), int(fields[2]), f"{boot}/{fields[19]}")
 
 
 def from_ps() -> tuple[Process, ...]:
@@ -122,3 +134,48 @@ def from_ps() -> tuple[Process, ...]:
         for pid, parent, group, state, birth in rows
         if state[0] not in "ZX"
     )
+
+
+def main() -> int:
+    """Guard the command of the arguments, and return its exit code as a shell would give it."""
+    if sys.platform == "linux":  # become the parent of whatever below this process loses its own
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    myself = processes()[os.getpid()]
+    family = Family(myself, spared=frozenset({myself.pid}))
+    child = _run(sys.argv[1:])
+    threading.Thread(target=_watch, args=(child, family), daemon=True).start()
+    code = child.wait()
+    family.wait(REMAINDER_GRACE)
+    family.kill()
+    return code if code >= 0 else 128 - code
+
+
+def _run(command: list[str]) -> subprocess.Popen[bytes]:
+    """Start the command, and from now on pass on to it what this process is asked to do."""
+    running: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
+
+    def pass_on(number: int, _frame: object) -> None:
+        if running:
+            running[0].send_signal(number)
+        else:
+            early.append(number)
+
+    for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(kind, pass_on)
+    running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))  # noqa: S603 - the run's own argument list
+    for number in early:
+        running[0].send_signal(number)
+    return running[0]
+
+
+def _watch(child: subprocess.Popen[bytes], family: Family) -> None:
+    if os.read(sys.stdin.fileno(), 1) == KEEP:
+        return
+    child.terminate()
+    family.wait(GRACE)
+    family.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,8 @@
 """The scorer for reward models over HTTP: the pages /score, /classify and /pooling of vLLM, and of servers like it.
 
-It turns the answers to be scored into requests and the pages that come back into numbers. Waiting and trying again are
-the business of `connection`, what goes wrong that of `failures`. What the numbers mean is the model's.
+It turns the answers to be scored into requests and the pages that come back into numbers. Nothing that a page says is
+trusted: it may hold anything that JSON can. Waiting and trying again are the business of `connection`, what goes wrong
+that of `failures`. What the numbers mean is the model's.
 
     score     {"text_1": prompt, "text_2": [answers]}                -> {"data": [{"index", "score"}]}
     classify  {"messages": [prompt as user, answer as assistant]}    -> {"data": [{"index", "probs": [...]}]}
@@ -12,7 +13,8 @@ model's own chat template; the server batches what is in flight.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
@@ -20,12 +22,11 @@ from typing import Self
 
 from pydantic import BaseModel
 
-from agentless_mini.domain import Message, Role, ScoreRequest, ScoreRoute
+from agentless_mini.domain import Message, RewardModel, Role, ScoreRequest, ScoreRoute
 from agentless_mini.errors import AminiError, ServerFailed, UsageError, boundary
-from agentless_mini.model.connection import Address, Body, Connection, Patience
+from agentless_mini.model.addresses import Address, Advice
+from agentless_mini.model.connection import Body, Connection, Patience
 from agentless_mini.model.endpoints import wire_messages, wire_text
-from agentless_mini.model.failures import Advice
-from agentless_mini.model.score_pages import BadScores, read_scores
 from agentless_mini.settings.model import ScorerSettings
 
 ADVICE = Advice(
@@ -36,6 +37,11 @@ ADVICE = Advice(
     load="scorer.max_in_flight",
     timeout="[scorer] timeout_s",
 )
+
+# The most that a score may be: models give numbers of 32 bits at most, and sums of these stay finite.
+LARGEST = 3.5e38
+
+_FIELDS = {ScoreRoute.SCORE: "score", ScoreRoute.CLASSIFY: "probs", ScoreRoute.POOLING: "data"}
 
 
 class HttpScorer:
@@ -78,7 +84,9 @@ class HttpScorer:
 
     async def scores(self, request: ScoreRequest) -> tuple[float, ...]:
         """Return the scores of the answers. Where one request fails, those that are in flight are given up."""
-        tasks = [asyncio.create_task(self._part(part)) for part in _parts(request, self._batch)]
+        most = self._batch if request.model.route is ScoreRoute.SCORE else 1
+        shares = (request.answers[start : start + most] for start in range(0, len(request.answers), most))
+        tasks = [asyncio.create_task(self._part(replace(request, answers=share))) for share in shares]
         try:
             return tuple(score for scores in await asyncio.gather(*tasks) for score in scores)
         finally:
@@ -131,13 +139,6 @@ class _Models(BaseModel):
     data: tuple[_Model, ...]
 
 
-def _parts(request: ScoreRequest, batch: int) -> Iterator[ScoreRequest]:
-    """Yield what is asked in one request each."""
-    most = batch if request.model.route is ScoreRoute.SCORE else 1
-    for start in range(0, len(request.answers), most):
-        yield replace(request, answers=request.answers[start : start + most])
-
-
 def _body(part: ScoreRequest) -> Body:
     model = part.model
     if model.route is ScoreRoute.SCORE:
@@ -146,3 +147,50 @@ def _body(part: ScoreRequest) -> Body:
     chat = (Message(Role.USER, part.prompt), Message(Role.ASSISTANT, part.answers[0]))
     raw = {"use_activation": False} if model.label is None else {}
     return {"model": model.name, "messages": wire_messages(chat), **raw}
+
+
+class BadScores(ValueError):
+    """The page has no usable scores. The words are ours alone: nothing of the page is quoted."""
+
+
+def read_scores(rows: Sequence[object], model: RewardModel, count: int) -> tuple[float, ...]:
+    """Return the scores of `count` answers from the rows of a page, in the order of their `index`.
+
+    Raises `BadScores` where the rows are not one for each answer, or a score is no number that a model can give.
+    """
+    scores: dict[int, float] = {}
+    for row in rows:
+        if not isinstance(row, dict) or not isinstance(index := row.get("index"), int) or isinstance(index, bool):
+            raise BadScores("a row without an index")
+        scores[index] = _score(row.get(_FIELDS[model.route]), model)
+    if len(rows) != count or scores.keys() != set(range(count)):
+        raise BadScores(f"{len(rows)} rows that are not one for each of {count} texts")
+    return tuple(scores[index] for index in range(count))
+
+
+def _score(value: object, model: RewardModel) -> float:
+    if model.route is ScoreRoute.SCORE:
+        return _number(value)
+    numbers = value
+    if model.route is ScoreRoute.POOLING and isinstance(value, list) and value and isinstance(value[-1], list):
+        numbers = value[-1]  # a model that gives some for each token: those of the last one
+    if not isinstance(numbers, list) or not numbers:
+        raise BadScores("no list of numbers for a text")
+    if model.label is None and len(numbers) > 1:
+        raise BadScores(f"{len(numbers)} numbers for a text and no scorer.label to say which one counts")
+    place = model.label or 0
+    if place >= len(numbers):
+        raise BadScores(f"{len(numbers)} numbers for a text and none at scorer.label {place}")
+    return _number(numbers[place])
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadScores("something that is no number")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise BadScores("a number that is too large") from None
+    if not math.isfinite(number) or abs(number) > LARGEST:
+        raise BadScores("a number that is too large" if math.isfinite(number) else "a number that is not finite")
+    return number

@@ -199,7 +199,8 @@ class Assembly:
         choice.reasoning.append(thought)
         self._count(choice, event, 1 if said or thought else 0)
         if part.finish_reason and part.finish_reason not in _BROKEN:
-            choice.finish = _finish(part.finish_reason)
+            withheld = Finish.FILTER if part.finish_reason in _WITHHELD else Finish.STOP
+            choice.finish = Finish.LENGTH if part.finish_reason in _LENGTH else withheld
             self._finished += 1
             self._held.append(part.index)
 
@@ -241,9 +242,3 @@ class Assembly:
         index, finish = self._indices[number], choice.finish or Finish.STOP
         self.given.add(index)
         return Completion(index, "".join(choice.text), finish, "".join(choice.reasoning), usage)
-
-
-def _finish(reason: str) -> Finish:
-    if reason in _LENGTH:
-        return Finish.LENGTH
-    return Finish.FILTER if reason in _WITHHELD else Finish.STOP

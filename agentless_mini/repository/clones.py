@@ -92,8 +92,12 @@ def bring_up_to_date(remote: Remote, rev: str | None, cache: Path) -> Path:
     A full commit id that the copy already holds is not asked for again, so that it can be used without a network.
     Raises `RepositoryError` where the remote cannot be read, `EnvironmentFailed` where the cache cannot be written.
     """
+
+    def failed(error: BaseException) -> EnvironmentFailed:
+        return EnvironmentFailed(f"The clone cannot be kept ({error}): free disk space, or name another cache folder.")
+
     copy = copy_of(remote, cache)
-    with boundary({OSError: _cache_failed}), _alone(copy.with_suffix(".lock")):
+    with boundary({OSError: failed}), _alone(copy.with_suffix(".lock")):
         if not copy.exists():
             _clone(remote, copy)
         elif not _holds(copy, rev):
@@ -152,10 +156,6 @@ def _alone(lock: Path) -> Iterator[None]:
     with lock.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _cache_failed(error: BaseException) -> EnvironmentFailed:
-    return EnvironmentFailed(f"The clone cannot be kept ({error}): free disk space, or name another cache folder.")
 
 
 def _refusal(url: str, answer: Answer) -> RepositoryError:

@@ -110,15 +110,22 @@ class GitCommand:
         """
         command = ["env", *(f"--unset={name}" for name in _FORGOTTEN), *_VARIABLES, *self.variables]
         command += ["git", "-C", self.folder, *_OPTIONS, *self.options, *arguments]
-        with boundary({subprocess.TimeoutExpired: lambda _: self._too_long()}):
-            answer = _execute(command, stdin, self.limit)
-        if answer.status == _NOT_FOUND:
-            raise _git_missing()
-        return answer
+        english = {**os.environ, "LANGUAGE": "C", "LC_ALL": "C"}
 
-    def _too_long(self) -> RepositoryError:
-        took = f"git took more than {self.limit:g} s with {printable(self.folder)}"
-        return RepositoryError(f"{took}: run `git fsck` and `git gc` there.")
+        def too_long(_: BaseException) -> RepositoryError:
+            took = f"git took more than {self.limit:g} s with {printable(self.folder)}"
+            return RepositoryError(f"{took}: run `git fsck` and `git gc` there.")
+
+        def cannot_start(error: BaseException) -> EnvironmentFailed:
+            return EnvironmentFailed(f"git cannot be started ({error}): free some memory or disk space.")
+
+        with boundary({subprocess.TimeoutExpired: too_long, FileNotFoundError: _missing, OSError: cannot_start}):
+            done = subprocess.run(  # noqa: S603 - it is git
+                command, input=stdin, capture_output=True, timeout=self.limit, env=english, check=False
+            )
+        if done.returncode == _NOT_FOUND:
+            raise _missing()
+        return Answer(done.returncode, done.stdout, done.stderr.decode("utf-8", "surrogateescape"))
 
     def read(self, *arguments: str, stdin: bytes = b"") -> bytes:
         """Run git and return what it prints. Raises `RepositoryError` where it fails."""
@@ -139,7 +146,12 @@ class GitCommand:
 def settings(git: GitCommand) -> tuple[Setting, ...]:
     """Return git's configuration as it holds in the folder, later values over earlier ones."""
     fields = git.read("config", "--list", "--show-scope", "-z").split(b"\0")[:-1]
-    return tuple(_setting(scope, entry) for scope, entry in zip(fields[::2], fields[1::2], strict=True))
+    found = []
+    for scope, entry in zip(fields[::2], fields[1::2], strict=True):
+        key, equals, value = entry.decode("utf-8", "surrogateescape").partition("\n")
+        # git reads a key that stands alone as true.
+        found.append(Setting(key, value if equals else "true", scope.decode() in _TRUSTED_SCOPES))
+    return tuple(found)
 
 
 def without_filters(git: GitCommand, configured: tuple[Setting, ...]) -> tuple[GitCommand, tuple[str, ...]]:
@@ -198,26 +210,8 @@ _REFUSALS = (
 )
 
 
-def _execute(command: list[str], stdin: bytes, limit: float | None) -> Answer:
-    """Run a program to its end, with git's messages in English. Raises `TimeoutExpired` at the limit."""
-    english = {**os.environ, "LANGUAGE": "C", "LC_ALL": "C"}
-    with boundary({FileNotFoundError: lambda _: _git_missing(), OSError: _cannot_start}):
-        done = subprocess.run(command, input=stdin, capture_output=True, timeout=limit, env=english, check=False)  # noqa: S603 - it is git
-    return Answer(done.returncode, done.stdout, done.stderr.decode("utf-8", "surrogateescape"))
-
-
-def _cannot_start(error: BaseException) -> EnvironmentFailed:
-    return EnvironmentFailed(f"git cannot be started ({error}): free some memory or disk space.")
-
-
-def _git_missing() -> RepositoryError:
+def _missing(_: BaseException | None = None) -> RepositoryError:
     return RepositoryError("git is not installed or not in the PATH: install git and try again.")
-
-
-def _setting(scope: bytes, entry: bytes) -> Setting:
-    key, equals, value = entry.decode("utf-8", "surrogateescape").partition("\n")
-    # git reads a key that stands alone as true.
-    return Setting(key, value if equals else "true", scope.decode() in _TRUSTED_SCOPES)
 
 
 def day_of(git: GitCommand, commit: str) -> str:

@@ -147,19 +147,15 @@ def _ask(path: str, source: str, github: GitHub) -> bytes:
     """Return the body of GitHub's answer."""
     if not github.api.startswith(("https://", "http://")):
         raise IssueError(f"{printable(github.api)} is no address of GitHub's API: use one that begins with https://.")
-    headers = {**_HEADERS, **_authorization(github.token.strip())}
+    token = github.token.strip()
+    if not (token.isascii() and token.isprintable()):  # checked here: the HTTP library would quote it in its complaint
+        raise IssueError("GITHUB_TOKEN holds characters that no token has: copy it again, or unset it.")
+    headers = {**_HEADERS, **({"Authorization": f"Bearer {token}"} if token else {})}
     failures = (OSError, http.client.HTTPException, ValueError)
     with boundary(dict.fromkeys(failures, lambda error: _failure(error, source))):
         request = urllib.request.Request(f"{github.api.rstrip('/')}/{path}", headers=headers)  # noqa: S310 - see above
         with urllib.request.build_opener(_SameServer).open(request, timeout=github.timeout) as response:
             return _read_limited(response, source)
-
-
-def _authorization(token: str) -> dict[str, str]:
-    # Checked here, because the HTTP library would quote the token in its complaint.
-    if not (token.isascii() and token.isprintable()):
-        raise IssueError("GITHUB_TOKEN holds characters that no token has: copy it again, or unset it.")
-    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 class _SameServer(urllib.request.HTTPRedirectHandler):
@@ -168,7 +164,7 @@ class _SameServer(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
-        if _server(newurl) != _server(req.full_url):
+        if urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:  # scheme and host
             raise urllib.error.URLError(f"it redirects to another server, {urlsplit(newurl).hostname}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -180,11 +176,6 @@ class _SameServer(urllib.request.HTTPRedirectHandler):
             return super().http_error_302(req, fp, code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
-
-
-def _server(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
 
 
 def _failure(error: BaseException, source: str) -> IssueError:

@@ -35,12 +35,12 @@ from agentless_mini.repository.worktree import (
     file_entry,
     read_worktree,
 )
-from agentless_mini.sandbox.contents import of_commit, of_folder
-from agentless_mini.sandbox.packs import Contents
+from agentless_mini.sandbox.packs import Contents, of_commit, of_folder
 
 _CACHES = ("__pycache__", ".egg-info", "_cache")
 """How the names of folders end that tools make for themselves: nobody looks for a fault there."""
 _NAMED = 5
+_LINKS = {LINK: FileKind.SYMLINK, GITLINK: FileKind.SUBMODULE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,11 @@ class _WorkingTree:
         self._git, filters = gitcommand.without_filters(git, configured)
         self._commit = commit
         self._modes = DiskModes(_is_on(configured, "core.filemode"), _is_on(configured, "core.symlinks"))
-        self._standing_notes = tuple(_filter_note(name) for name in filters)
+        self._standing_notes = tuple(
+            f"The repository configures the filter {printable(name)!r}, which is not run here: "
+            "`git apply` may refuse a patch of the files that it is for."
+            for name in filters
+        )
         self.notes = self._standing_notes
 
     def snapshot(self) -> Snapshot:
@@ -178,10 +182,18 @@ class _WorkingTree:
         except OSError as error:
             raise gitcommand.refusal(self._git.folder, os.strerror(error.errno or 0)) from error
         ignored, inner = [*map(decode_path, self._ignored())], [*map(decode_path, nested)]
-        unread = (*_unreadable_note(reading.unreadable), *_huge_note(reading.huge))
-        self.notes = (*self._standing_notes, *unread, *_skipped_note(reading.files, inner, ignored))
+        unread: tuple[str, ...] = ()
+        if paths := reading.unreadable:
+            first = printable(paths[0])
+            unread = (f"Files that cannot be read are left out: {len(paths)}, the first of them {first}.",)
+        self.notes = (
+            *self._standing_notes,
+            *unread,
+            *_huge_note(reading.huge),
+            *_skipped_note(reading.files, inner, ignored),
+        )
         absent = {*ignored, *inner, *reading.unreadable, *reading.special, *reading.huge}
-        return _snapshot(Path(self._git.folder).name, (self._git, self._commit), reading.files, absent)
+        return _snapshot(Path(self._git.folder).name, self._git, self._commit, reading.files, absent)
 
     def contents(self) -> Contents:
         return of_folder(Path(self._git.folder))
@@ -225,13 +237,29 @@ class _CommitTree:
 
     def snapshot(self) -> Snapshot:
         listed = _names(self._git.read("ls-tree", "-r", "-z", "--long", "--full-tree", self._commit))
-        rows = [_row(line) for line in listed]
-        huge = [decode_path(row.path) for row in rows if row.size > HUGE_OVER]
-        rows = [row for row in rows if row.size <= HUGE_OVER]
-        contents = self._blobs({row.object_id for row in rows if row.is_read})
-        files = [_committed(row, contents) for row in rows]
+        rows, huge, read = [], [], set()
+        for line in listed:
+            head, _, path = line.partition(b"\t")
+            mode, _, object_id, said = head.decode().split()
+            if said != "-" and not said.isdecimal():
+                missing = f"Objects of the commit are missing ({object_id})"
+                raise RepositoryError(f"{missing}: fetch them, or see `git fsck`.")
+            size = 0 if said == "-" else int(said)
+            if size > HUGE_OVER:
+                huge.append(decode_path(path))
+                continue
+            rows.append((path, mode, object_id, size))
+            if mode not in _LINKS and size <= LARGE_OVER:
+                read.add(object_id)
+        contents, files = self._blobs(read), []
+        for path, mode, object_id, size in rows:
+            if mode not in _LINKS and size <= LARGE_OVER:
+                files.append(file_entry(path, mode, contents[object_id], size))
+            else:
+                kind = _LINKS.get(mode, FileKind.LARGE)
+                files.append(SourceFile(decode_path(path), mode, kind, size=size if kind is FileKind.LARGE else 0))
         self.notes = (*_huge_note(huge), *_skipped_note(files, (), ()))
-        return _snapshot(self._name, (self._git, self._commit), files, huge)
+        return _snapshot(self._name, self._git, self._commit, files, huge)
 
     def contents(self) -> Contents:
         return of_commit(self._git, self._commit)
@@ -256,37 +284,7 @@ class _CommitTree:
         return contents
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A line of `git ls-tree --long`."""
-
-    path: bytes
-    mode: str
-    object_id: str
-    size: int
-
-    @property
-    def is_read(self) -> bool:
-        return self.mode not in {LINK, GITLINK} and self.size <= LARGE_OVER
-
-
-def _row(line: bytes) -> _Row:
-    head, _, path = line.partition(b"\t")
-    mode, _, object_id, size = head.decode().split()
-    if size != "-" and not size.isdecimal():
-        raise RepositoryError(f"Objects of the commit are missing ({object_id}): fetch them, or see `git fsck`.")
-    return _Row(path, mode, object_id, 0 if size == "-" else int(size))
-
-
-def _committed(row: _Row, contents: dict[str, bytes]) -> SourceFile:
-    if row.is_read:
-        return file_entry(row.path, row.mode, contents[row.object_id], row.size)
-    kind = {LINK: FileKind.SYMLINK, GITLINK: FileKind.SUBMODULE}.get(row.mode, FileKind.LARGE)
-    return SourceFile(decode_path(row.path), row.mode, kind, size=row.size if kind is FileKind.LARGE else 0)
-
-
-def _snapshot(name: str, base: tuple[GitCommand, str], files: Iterable[SourceFile], absent: Iterable[str]) -> Snapshot:
-    git, commit = base
+def _snapshot(name: str, git: GitCommand, commit: str, files: Iterable[SourceFile], absent: Iterable[str]) -> Snapshot:
     ordered = tuple(sorted(files, key=lambda file: file.path))
     day = gitcommand.day_of(git, commit)
     return Snapshot(printable(name), commit, worktree.digest(ordered), ordered, tuple(sorted(absent)), day)
@@ -304,19 +302,6 @@ def _is_on(configured: tuple[Setting, ...], key: str) -> bool:
     """Read a switch of git's that is on by default."""
     values = [setting.value for setting in configured if setting.key == key]
     return not values or values[-1].lower() not in {"false", "no", "off", "0", ""}
-
-
-def _filter_note(name: str) -> str:
-    return (
-        f"The repository configures the filter {printable(name)!r}, which is not run here: "
-        "`git apply` may refuse a patch of the files that it is for."
-    )
-
-
-def _unreadable_note(paths: tuple[str, ...]) -> tuple[str, ...]:
-    if not paths:
-        return ()
-    return (f"Files that cannot be read are left out: {len(paths)}, the first of them {printable(paths[0])}.",)
 
 
 def _huge_note(paths: Iterable[str]) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ It does not decide what belongs to the tree: git's lists of names do, see `repos
 
 import errno
 import hashlib
-import itertools
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -132,7 +131,8 @@ class _Folders:
 
     def enter(self, names: list[bytes]) -> int:
         """Return the descriptor of the folder with these names, from the top down. Raises OSError."""
-        self._leave(_shared_length(names, self._names))
+        while names[: len(self._names)] != self._names:
+            self._leave(len(self._names) - 1)
         for name in names[len(self._names) :]:
             self._open.append(os.open(name, _FOLDER_FLAGS, dir_fd=self._open[-1]))
             self._names.append(name)
@@ -142,12 +142,6 @@ class _Folders:
         while len(self._names) > depth:
             os.close(self._open.pop())
             self._names.pop()
-
-
-def _shared_length(one: list[bytes], other: list[bytes]) -> int:
-    """Count the names with which both begin."""
-    pairs = zip(one, other, strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _read_entry(folders: _Folders, entry: Entry, modes: DiskModes) -> Iterator[SourceFile]:
@@ -163,15 +157,11 @@ def _read_entry(folders: _Folders, entry: Entry, modes: DiskModes) -> Iterator[S
     elif stat.S_ISREG(info.st_mode):
         if info.st_size > HUGE_OVER:
             raise _Huge
-        yield file_entry(entry.path, _mode(info, entry, modes), _read_file(folder, name), info.st_size)
+        runs = info.st_mode & stat.S_IXUSR if modes.executable else entry.mode == EXECUTABLE
+        data = _read_file(folder, name)
+        yield file_entry(entry.path, EXECUTABLE if runs else REGULAR, data, info.st_size)
     else:
         raise _Special
-
-
-def _mode(info: os.stat_result, entry: Entry, modes: DiskModes) -> str:
-    if modes.executable:
-        return EXECUTABLE if info.st_mode & stat.S_IXUSR else REGULAR
-    return EXECUTABLE if entry.mode == EXECUTABLE else REGULAR
 
 
 def _read_file(folder: int, name: bytes) -> bytes:
@@ -179,16 +169,11 @@ def _read_file(folder: int, name: bytes) -> bytes:
     with os.fdopen(os.open(name, _FILE_FLAGS, dir_fd=folder), "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise _Special
-        return _drain(file.fileno())
-
-
-def _drain(descriptor: int) -> bytes:
-    """Read to the end or the limit: one call may return less than is asked for."""
-    parts, wanted = [], LARGE_OVER + 1
-    while wanted and (part := os.read(descriptor, wanted)):
-        parts.append(part)
-        wanted -= len(part)
-    return b"".join(parts)
+        parts, wanted = [], LARGE_OVER + 1
+        while wanted and (part := file.read(wanted)):  # one call may return less than is asked for
+            parts.append(part)
+            wanted -= len(part)
+        return b"".join(parts)
 
 
 def digest(files: tuple[SourceFile, ...]) -> str:

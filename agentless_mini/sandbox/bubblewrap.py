@@ -1,34 +1,50 @@
-"""The command line that makes a box with bubblewrap, and the files of the system that are seen in it.
+"""Runs jobs on this machine in boxes made by bubblewrap, a fresh one for each. No daemon and no image is needed.
 
-A box for a job has nothing else. One that builds an environment reaches more: see `Access`.
+What is guaranteed, as far as the kernel keeps its word:
 
-Nothing is started here, save one empty box, to see that the program can make any.
+* Namespaces of its own: processes, network (a loopback alone), IPC, host name, mounts, and users; as root, instead of
+  a user namespace, a user number that nobody else has. No capability, no new privilege.
+* Of this machine's files the box sees /usr and the like, a few of /etc, the virtual environment and its Python, all
+  read-only; no home, no /tmp, no variable of this process, no terminal. What a job writes lies in memory, has a size,
+  and is gone with the box: nothing reaches the next box.
+* A step ends at its time limit with all processes that it started, whatever session they are in; the box ends at its
+  own, and when this process dies.
+* A step's status and time are measured by a process that no step can end, trace or write to (see `inside.runner`).
+  Output is bounded while it is read, and nothing of it is believed.
+
+What is not, beside what `docker` says of kernels, of a test's word about itself, and of fairness:
+
+* Memory is no hard limit of the kernel's: a watch ends a step twenty times a second, at most what is written in such a
+  time too late, and four times the limit is the most that one process can have mapped. What is in no process and no
+  file system (a memfd that is written to, a detached shared segment) is not seen by the watch.
+* CPU time is limited by the wall clock alone: a box may use every core. `BoxLimits.cpus` only counts in how many boxes
+  run at once.
+* Processes are limited by the user's count: exact in a user namespace on Linux 5.14 or newer, and as root; on older
+  kernels processes of the same user outside count too.
+* There is no filter on system calls, so that more of the kernel can be reached than from a Docker container.
 """
 
-import enum
 import hashlib
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
 
-from agentless_mini.domain import Job
+from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
-from agentless_mini.sandbox.wire import Room, rlimits
+from agentless_mini.sandbox.inside import program
+from agentless_mini.sandbox.local import SYSTEM, Box, LocalSandbox, VirtualEnvironment, room_for, serve
+from agentless_mini.sandbox.packs import Pack
 
 SHM = 64 * 1024 * 1024
 NOBODY = 65534
-_MADE_UP = (0x60000000, 0x7FFFFFFF)
 _USERNS_LIMIT = (0, 8)  # the version that brought --disable-userns
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _ETC = (
     "/etc/alternatives",
     "/etc/ca-certificates",
@@ -54,56 +70,6 @@ _BUNDLED = {
 
 
 @dataclass(frozen=True, slots=True)
-class VirtualEnvironment:
-    """A virtual environment on this machine, by the identity that jobs give it. It is seen in the box, read-only.
-
-    `imported` are the folders of the tree that it is to import from, where the tree lies elsewhere than in its build.
-    """
-
-    identity: str
-    folder: Path
-    imported: tuple[str, ...] = ()
-
-    @property
-    def python(self) -> str:
-        """Return the path of its interpreter."""
-        return str(self.folder / "bin" / "python")
-
-    def prefixes(self) -> tuple[Path, ...]:
-        """Return the folders that it needs: its own, and that of the Python that it was made from."""
-        behind = (self.folder / "bin" / "python").resolve().parent.parent
-        return tuple(dict.fromkeys((self.folder, behind)))
-
-
-class Network(enum.Enum):
-    """What a box reaches."""
-
-    NONE = "none"
-    HOST = "host"  # the network of this machine: other machines, and what listens on this one
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What of this machine a box has beside its own: folders to write or to read, and a network."""
-
-    writable: tuple[Path, ...] = ()
-    readable: tuple[Path, ...] = ()
-    network: Network = Network.NONE
-
-
-SEALED = Access()
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A box as bubblewrap is to make it: the room in it, the environment that is seen there, and what it reaches."""
-
-    room: Room
-    environment: VirtualEnvironment
-    access: Access = SEALED
-
-
-@dataclass(frozen=True, slots=True)
 class Bubblewrap:
     """The program, by its path and version."""
 
@@ -120,25 +86,21 @@ def find_bubblewrap(program: str, *, tried: bool = True) -> Bubblewrap:
     program = bundled or program
     missing = f"Bubblewrap ({printable(program)}) cannot be run"
     with boundary({OSError: lambda error: EnvironmentFailed(f"{missing} ({error}): {_INSTALL}.")}):
-        done = _said(program, "--version")
+        done = _run(program, "--version")
         found = re.search(r"(\d+)\.(\d+)", done.stdout)
         if done.returncode or found is None:
             raise EnvironmentFailed(f"{missing} (it does not tell its version): {_INSTALL}.")
     if tried:
-        _try_out(program)
+        user = () if os.geteuid() == 0 else ("--unshare-user",)
+        namespaces = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", *user)
+        view = ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
+        done = _run(program, *namespaces, *view, "/bin/sh", "-c", ":")
+        if done.returncode:
+            raise _not_set_up((done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1])
     return Bubblewrap(program, (int(found[1]), int(found[2])))
 
 
-def _try_out(program: str) -> None:
-    user = () if os.geteuid() == 0 else ("--unshare-user",)
-    namespaces = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", *user)
-    view = ("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
-    done = _said(program, *namespaces, *view, "/bin/sh", "-c", ":")
-    if done.returncode:
-        raise not_set_up((done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1])
-
-
-def _said(*command: str) -> "subprocess.CompletedProcess[str]":
+def _run(*command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603 - named by the user, found on PATH, or known by its hash
 
 
@@ -158,7 +120,7 @@ def _bundled() -> str | None:
     return str(program)
 
 
-def not_set_up(words: str) -> EnvironmentFailed:
+def _not_set_up(words: str) -> EnvironmentFailed:
     """Return the error for a box that bubblewrap, or the Python in it, could not set up."""
     return EnvironmentFailed(
         f"A box cannot be set up with bubblewrap ({printable(words)}): allow user namespaces to it (see the README), "
@@ -166,78 +128,82 @@ def not_set_up(words: str) -> EnvironmentFailed:
     )
 
 
-def room_for(job: Job, environment: VirtualEnvironment) -> Room:
-    """Return the box for a job.
+class BubblewrapSandbox(LocalSandbox):
+    """Boxes of bubblewrap. See the module for what they keep in.
 
-    As root there is no user namespace: the root in it would be this machine's, without capabilities but with the files.
-    The runner becomes a user that nobody is, instead, a new one for each box.
+    The event loop must run in the main thread: a box ends with the thread that started it.
     """
-    low, high = _MADE_UP
-    uid = low + secrets.randbelow(high - low) if os.geteuid() == 0 else None
-    path = f"{environment.folder}/bin:/usr/local/bin:/usr/bin:/bin"
-    limits = (*rlimits(job), ("NPROC", job.limits.pids + 1))
-    variables = (("PATH", path), ("VIRTUAL_ENV", str(environment.folder)))
-    return Room(job.tree.folder, rlimits=limits, uid=uid, variables=variables)
+
+    def __init__(
+        self,
+        bubblewrap: Bubblewrap,
+        environments: Mapping[str, VirtualEnvironment],
+        packs: Mapping[str, Pack],
+        boxes: int,
+    ) -> None:
+        """Use a program that was found (`find_bubblewrap`)."""
+        super().__init__(environments, packs, boxes)
+        self._bubblewrap = bubblewrap
+
+    async def run_in(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
+        """Run a job in a box that is made for it."""
+        return await run_in_bubblewrap(self._bubblewrap, job, pack, Box(room_for(job, environment), environment))
 
 
-CLOSING = ("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--")
-"""The arguments that come last: no mount point can be made after them."""
+async def run_in_bubblewrap(bubblewrap: Bubblewrap, job: Job, pack: Pack, box: Box) -> JobResult:
+    """Run a job in a box that is made for it. Raises `EnvironmentFailed` where it cannot be made."""
+    arguments, descriptors = [*_view(bubblewrap, job, box)], []
+    with ExitStack() as files:
+        for path, text in _etc_files(box).items():
+            file = files.enter_context(tempfile.TemporaryFile())
+            file.write(text.encode())
+            file.seek(0)
+            descriptors.append(file.fileno())
+            arguments += ["--perms", "0644", "--ro-bind-data", str(file.fileno()), path]
+        # These come last: no mount point can be made after them.
+        arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]
+        arguments += [box.environment.python, "-I", "-S", "-c", program()]
+        return await serve(tuple(arguments), job, pack, box.room, _not_set_up, tuple(descriptors))
 
 
-def command(program: Bubblewrap, job: Job, box: Box) -> Iterator[str]:
-    """Yield the arguments up to those for `etc_files`, after which come CLOSING and what is to run in the box."""
-    yield from (program.path, "--die-with-parent", "--new-session", "--as-pid-1", "--clearenv", "--hostname", "box")
+def _view(bubblewrap: Bubblewrap, job: Job, box: Box) -> Iterator[str]:
+    """Yield the arguments that make the box: its namespaces, and what it sees."""
+    yield from (bubblewrap.path, "--die-with-parent", "--new-session", "--as-pid-1", "--clearenv", "--hostname", "box")
     yield from ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
-    yield from ("--unshare-net",) if box.access.network is Network.NONE else ()
+    yield from () if box.online else ("--unshare-net",)
     yield from ("--cap-drop", "ALL")
     if box.room.uid is not None:
         yield from ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
     else:
         yield from ("--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY))
-        yield from ("--disable-userns",) if program.version >= _USERNS_LIMIT else ()
-    yield from _system()
+        yield from ("--disable-userns",) if bubblewrap.version >= _USERNS_LIMIT else ()
+    for name in filter(os.path.lexists, SYSTEM):
+        path = Path(name)
+        yield from ("--symlink", str(path.readlink()), name) if path.is_symlink() else ("--ro-bind", name, name)
+    for name in filter(os.path.exists, _ETC):
+        yield from _bound("--ro-bind", Path(name))
     yield from ("--proc", "/proc", "--dev", "/dev")
     disk = job.limits.disk
     for folder, size in (("/dev/shm", SHM), ("/tmp", disk), (box.room.folder, disk)):  # noqa: S108 - the box's own
         yield from ("--perms", "1777", "--size", str(size), "--tmpfs", folder)
-    yield from _reached(box)
-
-
-def _system() -> Iterator[str]:
-    for path in filter(os.path.lexists, SYSTEM):
-        yield from _seen(Path(path))
-    for name in filter(os.path.exists, _ETC):
-        yield from _way_to(Path(name))
-        yield from ("--ro-bind", name, name)
-
-
-def _reached(box: Box) -> Iterator[str]:
-    for path in (*box.environment.prefixes(), *box.access.readable):
+    for path in (*box.environment.prefixes(), *box.readable):
         if not path.is_relative_to("/usr"):
-            yield from _way_to(path)
-            yield from ("--ro-bind", str(path), str(path))
-    for path in box.access.writable:
-        yield from _way_to(path)
-        yield from ("--bind", str(path), str(path))
+            yield from _bound("--ro-bind", path)
+    for path in box.writable:
+        yield from _bound("--bind", path)
 
 
-def _way_to(path: Path) -> Iterator[str]:
-    """Make the folders above a mount point. Bubblewrap would close those that it makes by the way to all but root."""
+def _bound(option: str, path: Path) -> Iterator[str]:
+    """Show a path, and make the folders above it: bubblewrap would close those that it makes to all but root."""
     for above in reversed(path.parents[:-1]):
         yield from ("--perms", "0755", "--dir", str(above))
+    yield from (option, str(path), str(path))
 
 
-def _seen(path: Path) -> Iterator[str]:
-    if path.is_symlink():
-        yield from ("--symlink", str(path.readlink()), str(path))
-    else:
-        yield from ("--ro-bind", str(path), str(path))
+def _etc_files(box: Box) -> dict[str, str]:
+    """Return the made-up files of /etc by their path in the box: nobody of this machine is named in them.
 
-
-def etc_files(box: Box) -> tuple[tuple[str, IO[bytes]], ...]:
-    """Return the made-up files of /etc, open, by their path in the box: nobody of this machine is named in them.
-
-    A box that is on the network finds its way there as this machine does.
+    A box that is online finds its way there as this machine does.
     """
     uid = NOBODY if box.room.uid is None else box.room.uid
     texts = {
@@ -246,13 +212,6 @@ def etc_files(box: Box) -> tuple[tuple[str, IO[bytes]], ...]:
         "/etc/hosts": "127.0.0.1 localhost box\n::1 localhost\n",
         "/etc/resolv.conf": "",
     }
-    if box.access.network is Network.HOST:
+    if box.online:
         texts |= {name: Path(name).read_text() for name in ("/etc/hosts", "/etc/resolv.conf") if Path(name).exists()}
-    return tuple((path, _open(text)) for path, text in texts.items())
-
-
-def _open(text: str) -> IO[bytes]:
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asks for it closes it
-    file.write(text.encode())
-    file.seek(0)
-    return file
+    return texts

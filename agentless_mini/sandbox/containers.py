@@ -9,15 +9,25 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from agentless_mini.domain import BoxUser, Ending, Job, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
-from agentless_mini.sandbox import owners
+from agentless_mini.sandbox.host import LABEL, OWNER
 from agentless_mini.sandbox.inside import program
 from agentless_mini.sandbox.packs import Pack
-from agentless_mini.sandbox.wire import PATIENCE, SETTING_UP, Garbled, Hear, Room, Transcript, compose, too_slow
+from agentless_mini.sandbox.wire import (
+    PATIENCE,
+    SETTING_UP,
+    Garbled,
+    Hear,
+    Room,
+    Transcript,
+    compose,
+    last_line,
+    too_slow,
+)
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -59,7 +69,7 @@ def settings(job: Job, folder: str, volumes: list[str], owner: str) -> dict[str,
         "AttachStdout": True,
         "AttachStderr": True,
         "Healthcheck": {"Test": ["NONE"]},
-        "Labels": {owners.LABEL: "1", owners.OWNER: owner},
+        "Labels": {LABEL: "1", OWNER: owner},
         "HostConfig": {
             "NetworkMode": "none",
             "CapDrop": ["ALL"],
@@ -82,10 +92,6 @@ Done = Callable[[str, JobResult], None]
 """Told the id of a container when its job is done, and what came of it."""
 
 
-def _nothing(container: str, result: JobResult) -> None:
-    """Leave the container to its removal."""
-
-
 class Container:
     """A box of Docker's for one job. `serve` is called once, from a thread; `abort` from any other."""
 
@@ -96,7 +102,7 @@ class Container:
         self._id = ""
         self._aborted = threading.Event()
 
-    def serve(self, job: Job, pack: Pack, room: Room, done: Done = _nothing) -> JobResult:
+    def serve(self, job: Job, pack: Pack, room: Room, done: Done | None = None) -> JobResult:
         """Create the container, do the job in it and remove it. Raises `EnvironmentFailed`.
 
         `done` is called before it is removed, unless it was aborted.
@@ -104,11 +110,12 @@ class Container:
         with translated():
             try:
                 result = self._serve(job, compose(job, pack, room), room.hear)
-                if not self._aborted.is_set():
+                if done and not self._aborted.is_set():
                     done(self._id, result)
                 return result
             finally:
-                self._remove()
+                if self._id:
+                    remove(self._client, self._id)
 
     def abort(self) -> None:
         """End the box at once: `serve` returns soon after."""
@@ -116,24 +123,24 @@ class Container:
         self._kill()
 
     def _serve(self, job: Job, sent: Iterator[bytes], hear: Hear | None) -> JobResult:
-        api: Any = self._client.api  # it is not typed
+        api = engine(self._client)
         self._id = api.create_container_from_config(self._asked)["Id"]
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         line = api.attach_socket(self._id, params=params)
         try:
             # docker-py hands out a file object over the socket where there is no TLS, the socket itself where there is
-            with _Line(getattr(line, "_sock", line), time.monotonic() + SETTING_UP) as talk:
+            with closing(getattr(line, "_sock", line)) as talking:
                 if self._aborted.is_set():  # one that is never started would be listened to until its time is over
                     return Transcript(job).result(Ending.NOT_RUN)
                 api.start(self._id)
                 if self._aborted.is_set():  # it came when there was nothing to kill yet
                     self._kill()
-                return self._converse(job, sent, talk, hear)
+                return self._converse(job, sent, _Stream(talking, time.monotonic() + SETTING_UP), hear)
         finally:
             # The response owns the file object, which docker-py keeps alive by it.
             getattr(line, "_response", line).close()
 
-    def _converse(self, job: Job, sent: Iterator[bytes], talk: "_Line", hear: Hear | None) -> JobResult:
+    def _converse(self, job: Job, sent: Iterator[bytes], talk: "_Stream", hear: Hear | None) -> JobResult:
         transcript, ending = Transcript(job, hear), Ending.BOX_DIED
         try:
             for chunk in sent:
@@ -149,11 +156,15 @@ class Container:
         except (Garbled, ConnectionError):  # it hung up: its state says why
             pass
         self._kill()
-        state = self._client.api.inspect_container(self._id)["State"]
+        state = engine(self._client).inspect_container(self._id)["State"]
         if not transcript.ready:
             if ending is Ending.TIMED_OUT:
                 raise too_slow()
-            raise _not_set_up(state, talk.words)
+            said = printable(state.get("Error") or "") or last_line(talk.words)
+            reason = said or f"status {state.get('ExitCode')}"
+            raise EnvironmentFailed(
+                f"A box cannot be set up in the image ({reason}): it needs Python 3.7 or newer, with ctypes."
+            )
         return transcript.result(Ending.OUT_OF_MEMORY if state.get("OOMKilled") else ending)
 
     def _kill(self) -> None:
@@ -161,11 +172,12 @@ class Container:
 
         if self._id:
             with suppress(APIError):  # it has ended, or not begun
-                self._client.api.kill(self._id)
+                engine(self._client).kill(self._id)
 
-    def _remove(self) -> None:
-        if self._id:
-            remove(self._client, self._id)
+
+def engine(client: "DockerClient") -> Any:  # noqa: ANN401 - it is not typed
+    """Return the Engine's API, as the SDK has it."""
+    return client.api
 
 
 def remove(client: "DockerClient", container: str) -> bool:
@@ -173,7 +185,7 @@ def remove(client: "DockerClient", container: str) -> bool:
     from docker.errors import APIError
 
     try:
-        client.api.remove_container(container, v=True, force=True)
+        engine(client).remove_container(container, v=True, force=True)
     except APIError as error:
         if error.status_code not in {_GONE, _BEING_REMOVED}:
             raise
@@ -181,27 +193,13 @@ def remove(client: "DockerClient", container: str) -> bool:
     return True
 
 
-def _not_set_up(state: dict[str, Any], words: bytes) -> EnvironmentFailed:
-    lines = [line for line in words.decode("utf-8", "replace").splitlines() if line.strip()]
-    reason = printable(state.get("Error") or (lines[-1] if lines else f"status {state.get('ExitCode')}"))
-    return EnvironmentFailed(
-        f"A box cannot be set up in the image ({reason}): it needs Python 3.7 or newer, with ctypes."
-    )
-
-
-class _Line:
+class _Stream:
     """The attached streams of a container: what is written is its input; what is read are frames of its two outputs."""
 
     def __init__(self, line: socket.socket, deadline: float) -> None:
         self._line = line
         self.deadline = deadline
         self.words = b""
-
-    def __enter__(self) -> "_Line":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._line.close()
 
     def send(self, data: bytes) -> None:
         """Write it all. Raises TimeoutError at the deadline, ConnectionError where the box has ended."""
@@ -252,4 +250,31 @@ def _failed(error: BaseException) -> EnvironmentFailed:
     return EnvironmentFailed(
         f"Docker does not do what it is asked ({printable(str(error))}): see that the daemon runs and `docker info` "
         "answers; --sandbox local does without."
+    )
+
+
+def require_daemon() -> None:
+    """Raise `EnvironmentFailed` where nothing listens at the socket that DOCKER_HOST names. Other addresses pass.
+
+    It is called before the SDK, which leaves a socket open where no daemon listens.
+    """
+    from docker.utils import kwargs_from_env
+
+    address = kwargs_from_env().get("base_url") or "unix:///var/run/docker.sock"
+    if not address.startswith("unix://"):
+        return
+    path = address.removeprefix("unix://")
+    with (
+        boundary({OSError: lambda error: _absent(path, error), ValueError: lambda error: _absent(path, error)}),
+        socket.socket(socket.AF_UNIX) as line,
+    ):
+        line.connect(path)
+
+
+def _absent(path: str, error: BaseException) -> EnvironmentFailed:
+    if isinstance(error, PermissionError):
+        return EnvironmentFailed(f"You may not use the Docker daemon at {printable(path)}: join the group docker.")
+    return EnvironmentFailed(
+        f"No Docker daemon answers at {printable(path)} ({printable(str(error))}): start it; "
+        "--sandbox local does without."
     )

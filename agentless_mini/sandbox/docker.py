@@ -9,7 +9,7 @@ What is guaranteed, as far as the kernel and the daemon keep their word:
 * Memory (files and all processes together, no swap), processes and CPU time are limited by control groups. A step
   ends at its time limit with all processes that it started, whatever session they are in; the container ends at its
   own. If this process dies, the container ends by itself; `sweep` removes what is left of it.
-* A step's status and time are measured by a process that no step can end, trace or write to (see `inside.main`).
+* A step's status and time are measured by a process that no step can end, trace or write to (see `inside.runner`).
   Output is bounded while it is read, and nothing of it is believed.
 
 What is not:
@@ -27,20 +27,24 @@ import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from agentless_mini.domain import BoxLimits, ImageTree, Job, JobResult
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.sandbox import owners
-from agentless_mini.sandbox.capacity import boxes_for
-from agentless_mini.sandbox.containers import Container, remove, settings, translated
-from agentless_mini.sandbox.daemon import require_daemon
-from agentless_mini.sandbox.image_files import folder_archive
-from agentless_mini.sandbox.images import Made, Making, build_settings, commit, find_image
+from agentless_mini.sandbox.containers import Container, remove, require_daemon, settings, translated
+from agentless_mini.sandbox.host import (
+    LABEL,
+    OWNER,
+    Scratch,
+    boxes_for,
+    is_dead,
+    myself,
+    sweep_scratch,
+    uninterrupted,
+)
+from agentless_mini.sandbox.images import build_settings, commit, folder_archive, require_image
 from agentless_mini.sandbox.packs import Pack, pack_tar
-from agentless_mini.sandbox.scratch import Scratch, sweep_scratch
-from agentless_mini.sandbox.uninterrupted import uninterrupted
-from agentless_mini.sandbox.wire import Room, rlimits
+from agentless_mini.sandbox.wire import Hear, Room, rlimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +67,7 @@ class DockerSandbox:
         self._packs = packs
         self._slots = asyncio.Semaphore(boxes)
         self._threads = ThreadPoolExecutor(boxes + _STEADY, thread_name_prefix="amini-box")
-        self._owner = owners.myself()
+        self._owner = myself()
         self._scratch = Scratch()
         self._trees: dict[tuple[str, str], asyncio.Task[Pack]] = {}
         self._volumes: dict[str, list[str]] = {}
@@ -78,25 +82,28 @@ class DockerSandbox:
             room = Room(folder=job.tree.folder, rlimits=rlimits(job))
             return await self._to_the_end(container, lambda: container.serve(job, pack, room))
 
-    async def build(self, job: Job, making: Making) -> Made:
+    async def build(
+        self, job: Job, name: str, path: str, is_worth: "Callable[[JobResult], bool]", hear: Hear | None = None
+    ) -> tuple[JobResult, str]:
         """Run a job in a container that has a network and can be written, and make an image of it.
 
-        Raises as `run`; when it is cancelled, the container is removed before it returns.
+        The image gets the name, with its tag, and the PATH. Return what came of the job and the id of the image, ""
+        where the result was not worth keeping it. `hear` follows what the job prints, from another thread. Raises as
+        `run`; when it is cancelled, the container is removed before it returns.
         """
         pack = await self._pack(job)
-        base = await self._in_thread(lambda: find_image(self._client, job.environment.identity))
-        if base is None:
-            raise EnvironmentFailed(f"Docker does not have the image {job.environment.identity}: pull it.")
+        base = await self._in_thread(lambda: require_image(self._client, job.environment.identity))
         asked = build_settings(settings(job, job.tree.folder, list(base.volumes), self._owner))
-        container, image = Container(self._client, asked), [""]
+        container, image = Container(self._client, asked), ""
 
         def keep(number: str, result: JobResult) -> None:
-            if making.is_worth(result):
-                image[0] = commit(self._client, number, base, making)
+            nonlocal image
+            if is_worth(result):
+                image = commit(self._client, number, base, name, path)
 
-        room = Room(folder=job.tree.folder, rlimits=rlimits(job), hear=making.hear)
+        room = Room(folder=job.tree.folder, rlimits=rlimits(job), hear=hear)
         result = await self._to_the_end(container, lambda: container.serve(job, pack, room, keep))
-        return Made(result, image[0])
+        return result, image
 
     async def forget(self, image: str) -> None:
         """Remove the copies of trees that came out of an image. No job on it may be running or waiting."""
@@ -105,13 +112,10 @@ class DockerSandbox:
             if isinstance(pack, Pack):
                 await self._in_thread(partial(pack.body.unlink, missing_ok=True))
 
-    async def sweep(self) -> int:
-        """Remove the containers and copies of trees of runs that are dead, and return how many containers.
-
-        Raises `EnvironmentFailed`.
-        """
+    async def sweep(self) -> None:
+        """Remove the containers and copies of trees of runs that are dead. Raises `EnvironmentFailed`."""
         sweep_scratch()
-        return await self._in_thread(lambda: sweep(self._client))
+        await self._in_thread(lambda: sweep(self._client))
 
     async def aclose(self) -> None:
         """Let go of threads, connections and copies of trees. No job may be running."""
@@ -137,10 +141,7 @@ class DockerSandbox:
     def _volumes_of(self, image: str) -> list[str]:
         """Return the folders for which the image wants volumes: unlimited places to write, were they granted."""
         if image not in self._volumes:
-            with translated():
-                api: Any = self._client.api  # it is not typed
-                config = api.inspect_image(image)["Config"] or {}
-            self._volumes[image] = sorted(config.get("Volumes") or {})
+            self._volumes[image] = list(require_image(self._client, image).volumes)
         return self._volumes[image]
 
     async def _pack(self, job: Job) -> Pack:
@@ -204,6 +205,6 @@ def capacity(client: "DockerClient", limits: BoxLimits) -> int:
 def sweep(client: "DockerClient") -> int:
     """Remove the containers of runs that are dead, and return how many. Raises `EnvironmentFailed`."""
     with translated():
-        listed = client.api.containers(all=True, filters={"label": f"{owners.LABEL}=1"})
-        dead = [found["Id"] for found in listed if owners.is_dead(found["Labels"].get(owners.OWNER, ""))]
+        listed = client.api.containers(all=True, filters={"label": f"{LABEL}=1"})
+        dead = [found["Id"] for found in listed if is_dead(found["Labels"].get(OWNER, ""))]
         return sum(remove(client, container) for container in dead)

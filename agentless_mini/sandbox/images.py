@@ -1,25 +1,28 @@
-"""Docker images: found, removed, and made from the container in which an environment was built.
+"""Docker images: found, pulled, removed, read, and made from the container in which an environment was built.
 
 The container of a build is less shut in than that of a test, since packages come from the network and are installed as
 root: it is on the daemon's default network, its system can be written, and it has those capabilities that package
 managers need. It has nothing of this machine, its limits on memory, processes and time, and no new privileges.
 """
 
+import enum
 import hashlib
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agentless_mini.domain import JobResult
-from agentless_mini.sandbox import owners
-from agentless_mini.sandbox.containers import translated
-from agentless_mini.sandbox.wire import Hear
+from agentless_mini.errors import EnvironmentFailed, printable
+from agentless_mini.sandbox.containers import engine, translated
+from agentless_mini.sandbox.host import LABEL, OWNER, myself
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-_IN_USE = 409
+_SEEN = 300
+"""Characters of a reason that are told."""
+_IN_USE, _TOO_MANY = 409, 429
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID")
 
 
@@ -34,35 +37,13 @@ class Image:
     user: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Making:
-    """An image to be made: its name with its tag, its PATH, and whether what came of the build is worth keeping.
-
-    `hear` follows what the build prints, from the thread that serves it.
-    """
-
-    name: str
-    path: str
-    is_worth: Callable[[JobResult], bool]
-    hear: Hear | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What came of a build, and the id of the image, "" where it was not worth keeping."""
-
-    result: JobResult
-    image: str
-
-
 def find_image(client: "DockerClient", name: str) -> Image | None:
     """Return the image with a name or id, None where the daemon has none. Raises `EnvironmentFailed`."""
     from docker.errors import ImageNotFound
 
     with translated():
         try:
-            api: Any = client.api  # it is not typed
-            found = api.inspect_image(name)
+            found = engine(client).inspect_image(name)
         except ImageNotFound:
             return None
     config = found.get("Config") or {}
@@ -72,14 +53,21 @@ def find_image(client: "DockerClient", name: str) -> Image | None:
     return Image(found["Id"], volumes, variables.get("PATH", ""), folder, user)
 
 
+def require_image(client: "DockerClient", name: str) -> Image:
+    """Return the image with a name or id. Raises `EnvironmentFailed`, also where the daemon has none."""
+    found = find_image(client, name)
+    if found is None:
+        raise EnvironmentFailed(f"Docker does not have the image {printable(name)}: pull it.")
+    return found
+
+
 def remove_image(client: "DockerClient", name: str) -> bool:
     """Remove an image unless a container uses it, and return whether it is gone. Raises `EnvironmentFailed`."""
     from docker.errors import APIError, ImageNotFound
 
     with translated():
         try:
-            api: Any = client.api  # it is not typed
-            api.remove_image(name)
+            engine(client).remove_image(name)
         except ImageNotFound:
             return True
         except APIError as error:
@@ -107,27 +95,133 @@ def build_settings(asked: dict[str, Any]) -> dict[str, Any]:
     return {**asked, "HostConfig": host}
 
 
-def commit(client: "DockerClient", container: str, base: Image, making: Making) -> str:
-    """Keep a container as an image that starts as its base does, and return its id.
+def commit(client: "DockerClient", container: str, base: Image, name: str, path: str) -> str:
+    """Keep a container as an image with a name and a PATH that starts as its base does, and return its id.
 
     The image that had the name goes. To be called in `translated`.
     """
     from docker.errors import APIError
 
-    before = find_image(client, making.name)
-    repository, _, tag = making.name.rpartition(":")
+    before = find_image(client, name)
+    repository, _, tag = name.rpartition(":")
     changes = [
         "ENTRYPOINT []",
         "CMD []",
         f"WORKDIR {base.folder or '/'}",
         f"USER {base.user or 'root'}",
-        f"ENV PATH={making.path}",
+        f"ENV PATH={path}",
         # Not the owner of the container, lest others that are made from the image be swept.
-        f'LABEL {owners.LABEL}=1 {owners.OWNER}=""',
+        f'LABEL {LABEL}=1 {OWNER}=""',
     ]
-    api: Any = client.api  # it is not typed
+    api = engine(client)
     made = str(api.commit(container, repository=repository, tag=tag, changes=changes)["Id"])
     if before is not None and before.id != made:
         with suppress(APIError):  # something of another run still uses it
             api.remove_image(before.id)
     return made
+
+
+@contextmanager
+def folder_archive(client: "DockerClient", image: str, folder: str) -> Iterator[Iterator[bytes]]:
+    """Give the pieces of a tar file of a folder of the image, below its one top folder. Raises `EnvironmentFailed`.
+
+    Nothing of the image is run: they come out of a container that is never started, and is removed at the end.
+    """
+    with translated():
+        api, labels = engine(client), {LABEL: "1", OWNER: myself()}
+        container = api.create_container(image, ["none"], entrypoint=[], labels=labels)["Id"]
+        try:
+            chunks, _ = api.get_archive(container, folder)
+            yield chunks
+        finally:
+            api.remove_container(container, v=True, force=True)
+
+
+Tell = Callable[[int, int], None]
+"""Told, from the thread that pulls, how many bytes have come and how many are known to be coming."""
+
+
+class Obstacle(enum.Enum):
+    """What keeps an image away."""
+
+    LIMITED = "limited"  # the registry takes no more requests for a while
+    UNKNOWN = "unknown"  # the registry has no such image, or not for us
+    FULL = "full"  # there is no room for it
+    OTHER = "other"  # a connection, a registry in trouble: it may pass
+
+
+class PullFailed(EnvironmentFailed):
+    """An image is not here and was not pulled; `reason` says why in short."""
+
+    def __init__(self, name: str, reason: str, obstacle: Obstacle) -> None:
+        """Say so, and what to try."""
+        self.reason = printable(reason.strip())[:_SEEN].rstrip(".")
+        self.obstacle = obstacle
+        super().__init__(
+            f"The image {printable(name)} is not here and cannot be pulled ({self.reason}): pull it, or name another "
+            "with --image."
+        )
+
+
+def pull_image(client: "DockerClient", name: str, stopped: threading.Event, tell: Tell | None = None) -> Image:
+    """Pull an image, until `stopped` is set, which is looked at whenever the daemon says something.
+
+    Raises `PullFailed`, or `EnvironmentFailed` where the daemon does not answer.
+    """
+    from docker.errors import APIError
+    from docker.utils import parse_repository_tag
+
+    repository, tag = parse_repository_tag(name)
+    layers: dict[str, tuple[int, int]] = {}
+    with translated():
+        try:
+            for told in engine(client).pull(repository, tag=tag or "latest", stream=True, decode=True):
+                if stopped.is_set():
+                    raise PullFailed(name, "interrupted", Obstacle.OTHER)
+                if "error" in told:
+                    raise _refused(name, str(told["error"]))
+                _count(layers, told)
+                if tell:
+                    tell(sum(came for came, _ in layers.values()), sum(known for _, known in layers.values()))
+        except APIError as error:
+            raise _refused(name, str(error.explanation or error), error.status_code or 0) from error
+    found = find_image(client, name)
+    if found is None:
+        raise PullFailed(name, "it is not there afterwards", Obstacle.OTHER)
+    return found
+
+
+def require_pullable(client: "DockerClient", name: str) -> None:
+    """Raise `PullFailed` unless the registry says that it has an image for this machine's user. Nothing is pulled."""
+    from docker.errors import APIError
+
+    with translated():
+        try:
+            engine(client).inspect_distribution(name)
+        except APIError as error:
+            raise _refused(name, str(error.explanation or error), error.status_code or 0) from error
+
+
+def _refused(name: str, reason: str, status: int = 0) -> PullFailed:
+    said = reason.lower()
+    if "toomanyrequests" in said or "too many requests" in said or status == _TOO_MANY:
+        obstacle = Obstacle.LIMITED
+    elif "no space left" in said:
+        obstacle = Obstacle.FULL
+    elif 400 <= status < 500 or any(sign in said for sign in _FINAL):
+        obstacle = Obstacle.UNKNOWN
+    else:
+        obstacle = Obstacle.OTHER
+    return PullFailed(name, reason, obstacle)
+
+
+_FINAL = ("manifest unknown", "not found", "access denied", "unauthorized", "no matching manifest", "invalid reference")
+
+
+def _count(layers: dict[str, tuple[int, int]], told: dict[str, Any]) -> None:
+    """Note how many bytes of each layer have come and are known, by what the daemon says of one."""
+    detail, layer = told.get("progressDetail") or {}, str(told.get("id", ""))
+    if told.get("status") == "Downloading" and isinstance(detail.get("total"), int):
+        layers[layer] = (int(detail.get("current", 0)), detail["total"])
+    elif told.get("status") in {"Download complete", "Pull complete"} and layer in layers:
+        layers[layer] = (layers[layer][1],) * 2

@@ -1,7 +1,7 @@
 """Runs jobs on this machine where no namespace can be made: in containers, where a system or its AppArmor refuses them.
 
-Landlock says which files a step sees, seccomp which calls it makes, and `inside.fence` makes those that need a look at
-what they are about. What is guaranteed, as far as the kernel keeps its word:
+Landlock says which files a step sees, seccomp which calls it makes, and `inside.fence` makes those calls whose
+arguments must be checked first. What is guaranteed, as far as the kernel keeps its word:
 
 * Of this machine's files a step can read /usr and the like, what of /etc its user may, a little of /proc, the virtual
   environment and its Python. It can write those of its box alone: a private copy of the tree, and a folder for HOME,
@@ -12,20 +12,19 @@ what they are about. What is guaranteed, as far as the kernel keeps its word:
 * A step ends at its time limit with all processes that it started, whatever session they are in. The box's folder is
   removed then. Its status and time are measured, and its output bounded, by a process that no step can reach.
 
-What is not, beside what `sandboxes.local` says of memory, CPU time and the kernel:
+What is not, beside what `bubblewrap` says of memory, CPU time and the kernel:
 
-* The names, sizes and times of all files that the user can reach, the settings in /etc, the processors and the load of
-  the machine are seen. /tmp is the machine's: a test that writes there by that name fails. There are no terminals.
-* The disk is a watch's, as memory is: a box can write more than its limit in the twentieth of a second before it is
-  ended, and who uses the disk beside it slows the watch.
-* Other users and boxes of this machine can connect to what a box listens at. They are not shown where.
+* A step sees the names, sizes and times of all files that the user can reach, the settings in /etc, the processors and
+  the load of the machine. /tmp is the machine's: a test that writes there by that name fails. There are no terminals.
+* The disk is watched, as memory is: a box can exceed its limit for a twentieth of a second before it is ended, and
+  other users of the disk slow the watch.
+* Other users and boxes of this machine can connect to the ports at which a box listens, but are not told them.
 * Threads are limited by the user's count at the start of the box, which others' change. As root it is exact.
-* Run by other than root, a box has that user's number: a hole in Landlock is a hole to the user's files. Locks can
-  be laid on files that can be read.
+* Without root, a box runs under the user's own number: a hole in Landlock is a hole to the user's files. Files that
+  can be read can be locked.
 * If the runner itself is killed from outside, what it ran may go on without it.
 """
 
-import asyncio
 import base64
 import ctypes
 import errno
@@ -35,18 +34,16 @@ import shutil
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
-from agentless_mini.sandbox.bubblewrap import SYSTEM, Access, Box, Network, VirtualEnvironment, room_for
-from agentless_mini.sandbox.children import Child
 from agentless_mini.sandbox.inside import program
-from agentless_mini.sandbox.local import lookup
+from agentless_mini.sandbox.local import SYSTEM, Box, LocalSandbox, VirtualEnvironment, room_for, serve
 from agentless_mini.sandbox.packs import Pack
-from agentless_mini.sandbox.wire import Room, compose
+from agentless_mini.sandbox.wire import Room
 
 TREE = "tree"
 """Where a box has the tree, in its folder."""
@@ -116,6 +113,11 @@ _UNSEEN = (
     *((132, -1), (235, -1), (261, -1)),  # utime, utimes, futimesat
 )
 _TRUNCATE = (76, 45)
+# What the fence does for a step under the call's own name.
+_ASKED = (
+    *("socket", "bind", "connect", "openat", "link", "linkat", "unlink", "unlinkat"),
+    *("chmod", "fchmod", "fchmodat", "utimensat"),
+)
 _FORKING, _SIGNALS = ("clone", "fork", "vfork"), ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, 16)  # and netlink, by which the C library looks up addresses
 
@@ -154,41 +156,37 @@ def _not_set_up(words: str) -> EnvironmentFailed:
     return _unusable(printable(words), "see that containers allow Landlock and seccomp")
 
 
-class LandlockSandbox:
-    """Boxes behind a fence of Landlock and seccomp, at most `boxes` at once. See the module for what they keep in."""
+class LandlockSandbox(LocalSandbox):
+    """Boxes behind a fence of Landlock and seccomp. See the module for what they keep in."""
 
     def __init__(
         self,
         landlock: Landlock,
         environments: Mapping[str, VirtualEnvironment],
         packs: Mapping[str, Pack],
-        folder: Callable[[], Path],
         boxes: int,
+        folder: Callable[[], Path],
     ) -> None:
-        """Keep boxes below the folder, which is asked for with the first. The mappings may grow later."""
+        """Keep boxes below the folder, which is asked for with the first."""
+        super().__init__(environments, packs, boxes)
         self._landlock = landlock
-        self._environments = environments
-        self._packs = packs
         self._folder = folder
-        self._slots = asyncio.Semaphore(boxes)
 
-    async def run(self, job: Job) -> JobResult:
-        """Run a job in a fresh box, as `ports.Sandbox` says."""
-        pack, environment = lookup(job, self._packs, self._environments)
-        async with self._slots:
-            with boundary({OSError: lambda error: _not_set_up(str(error))}):
-                folder = self._folder() / f"box-{secrets.token_hex(8)}"
-            box = Box(room_for(job, environment), environment)
-            return await in_fence(self._landlock, job, pack, box, folder)
+    async def run_in(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
+        """Run a job in a box that is made for it."""
+        with boundary({OSError: lambda error: _not_set_up(str(error))}):
+            folder = self._folder() / f"box-{secrets.token_hex(8)}"
+        box = Box(room_for(job, environment), environment)
+        return await run_in_landlock(self._landlock, job, pack, box, folder)
 
 
-async def in_fence(landlock: Landlock, job: Job, pack: Pack, box: Box, folder: Path) -> JobResult:
+async def run_in_landlock(landlock: Landlock, job: Job, pack: Pack, box: Box, folder: Path) -> JobResult:
     """Run a job in a box in this folder, which is made and removed. Raises `EnvironmentFailed` where it cannot be."""
     room = _room(landlock, job, box, folder)
     arguments = ("/usr/bin/env", "-i", sys.executable, "-I", "-S", "-c", program(fenced=True))
     try:
         _make(folder, room.uid)
-        return await Child(arguments, ()).serve(job, compose(job, pack, room), _not_set_up, room.hear)
+        return await serve(arguments, job, pack, room, _not_set_up)
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # the runner does it, unless it was killed
 
@@ -202,25 +200,36 @@ def _make(folder: Path, uid: int | None) -> None:
 
 
 def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
-    """Return the box's room, fenced in. Processes are counted by the fence, threads by the kernel."""
+    """Return the box's room, fenced in. The fence counts processes, the kernel threads."""
     root = box.room.uid is not None
     if root:
         for path in (*box.environment.prefixes(), folder.parent):
             _require_open(path)
-    there = 1 if root else _threads() + _SLACK
-    limits = {**dict(box.room.rlimits), "NPROC": there + job.limits.pids}
     tree = str(folder / TREE)
-    packages = [str(Path(tree, path)) for path in box.environment.imported]
-    variables = {**dict(box.room.variables), **({"PYTHONPATH": os.pathsep.join(packages)} if packages else {})}
+    variables = dict(box.room.variables)
+    if box.environment.imported:
+        variables["PYTHONPATH"] = os.pathsep.join(str(Path(tree, path)) for path in box.environment.imported)
+    threads = 1 if root else _threads() + _SLACK
+    # What Landlock is to see to: files, TCP, and signals and sockets beyond the box.
+    files = (1 << _FILE_RIGHTS.get(landlock.version, 16)) - 1
+    handled = (files, 3 if landlock.version >= 4 and not box.online else 0, 3 if landlock.version >= SCOPED else 0)
+    written = [(str(path), (1 << 16) - 1 & _NO_DEVICES) for path in (folder, *box.writable)]
+    network = ("/etc/resolv.conf",) if box.online else ()
+    proc = (f"/proc/{name}" for name in _PROC)
+    read = (*SYSTEM, *_MORE, *network, *proc, *box.environment.prefixes(), *box.readable)
+    devices = [(path, _USE) for path in _DEVICES]
+    column = _MACHINES[landlock.machine][1]
+    asked = [(name, name) for name in _ASKED]
+    asked += [("fork", name) for name in _FORKING] + [("signal", name) for name in _SIGNALS]
     fence = {
-        "handled": _handled(landlock, box.access),
-        "rules": [*_rules(box, folder)],
-        "kept": (_handled(landlock, box.access)[0] & ~_READ, 0, 0),
-        "own": [*_written(box, folder), *((path, _USE) for path in ("/proc", *_DEVICES))],
-        "filter": base64.b64encode(filter_of(landlock, box.access, root)).decode(),
-        "seccomp": _number(landlock, "seccomp"),
-        "calls": [(name, number) for name, number in _asked(landlock)],
-        "writable": [str(folder), *map(str, box.access.writable)],
+        "handled": handled,
+        "rules": [*((str(path), _READ) for path in read), *devices, *written],
+        "kept": (files & ~_READ, 0, 0),
+        "own": [*written, ("/proc", _USE), *devices],
+        "filter": base64.b64encode(filter_of(landlock, box.online, root)).decode(),
+        "seccomp": _CALLS["seccomp"][column],
+        "calls": [(does, _CALLS[name][column]) for does, name in asked],
+        "writable": [str(folder), *map(str, box.writable)],
         "address": f"127.{16 + secrets.randbelow(200)}.{secrets.randbelow(256)}.{1 + secrets.randbelow(254)}",
         "pids": job.limits.pids,
         "disk": job.limits.disk,
@@ -229,7 +238,7 @@ def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
         box.room,
         folder=tree,
         scratch=str(folder),
-        rlimits=tuple(limits.items()),
+        rlimits=tuple({**dict(box.room.rlimits), "NPROC": threads + job.limits.pids}.items()),
         variables=tuple(variables.items()),
         fence=fence,
     )
@@ -265,41 +274,6 @@ def _threads() -> int:
     return count
 
 
-def _handled(landlock: Landlock, access: Access) -> tuple[int, int, int]:
-    """Return what Landlock is to see to: files, TCP, and what reaches beyond the box without either."""
-    files = (1 << _FILE_RIGHTS.get(landlock.version, 16)) - 1
-    network = 3 if landlock.version >= 4 and access.network is Network.NONE else 0
-    return files, network, 3 if landlock.version >= SCOPED else 0
-
-
-def _rules(box: Box, folder: Path) -> Iterator[tuple[str, int]]:
-    network = ("/etc/resolv.conf",) if box.access.network is Network.HOST else ()
-    proc = (f"/proc/{name}" for name in _PROC)
-    for path in (*SYSTEM, *_MORE, *network, *proc, *box.environment.prefixes(), *box.access.readable):
-        yield str(path), _READ
-    for path in _DEVICES:
-        yield path, _USE
-    yield from _written(box, folder)
-
-
-def _written(box: Box, folder: Path) -> Iterator[tuple[str, int]]:
-    for path in (folder, *box.access.writable):
-        yield str(path), (1 << 16) - 1 & _NO_DEVICES
-
-
-def _number(landlock: Landlock, name: str) -> int:
-    return _CALLS[name][_MACHINES[landlock.machine][1]]
-
-
-def _asked(landlock: Landlock) -> Iterator[tuple[str, int]]:
-    """Yield what the fence does at a call, and the call's number."""
-    names = ["socket", "bind", "connect", "openat", "link", "linkat", "unlink", "unlinkat"]
-    names += ["chmod", "fchmod", "fchmodat", "utimensat"]
-    yield from ((name, _number(landlock, name)) for name in names)
-    yield from (("fork", _number(landlock, name)) for name in _FORKING)
-    yield from (("signal", _number(landlock, name)) for name in _SIGNALS)
-
-
 class _Filter:
     """A program for seccomp, rule by rule; the first that holds decides."""
 
@@ -333,7 +307,7 @@ class _Filter:
         return b"".join(struct.pack("=HBBI", *line) for line in (*self._code, (0x06, 0, 0, _ALLOW)))
 
 
-def filter_of(landlock: Landlock, access: Access, root: bool) -> bytes:
+def filter_of(landlock: Landlock, online: bool, root: bool) -> bytes:
     """Return the program that decides on the calls of a step: allowed, refused, or handed over to the runner."""
     made = _Filter(landlock)
     for absent in _ABSENT:
@@ -352,7 +326,7 @@ def filter_of(landlock: Landlock, access: Access, root: bool) -> bytes:
             made.rule(name, _ASK)
         made.rule("fcntl", refused, 1, 0xFFFFFFFF, (8, 15))  # whom a descriptor signals
     _shared_memory(made)
-    _sockets(made, access)
+    _sockets(made, online)
     return made.code()
 
 
@@ -388,13 +362,13 @@ def _shared_memory(made: _Filter) -> None:
     made.rule("unlinkat", _ASK, 0, 0xFFFFFFFF, (-100 & 0xFFFFFFFF,))
 
 
-def _sockets(made: _Filter, access: Access) -> None:
+def _sockets(made: _Filter, online: bool) -> None:
     """Hand sockets over, or with the network allow those of it; nothing is sent where it was not connected to."""
     for name, argument in (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)):
         made.rule(name, _ERROR | errno.EOPNOTSUPP, argument, _FAST_OPEN, (_FAST_OPEN,))
     made.rule("socketpair", _ALLOW, 1, 0xF, (socket.SOCK_STREAM, socket.SOCK_SEQPACKET))
     made.rule("socketpair", _ERROR | errno.EAFNOSUPPORT)
-    if access.network is Network.HOST:
+    if online:
         made.rule("socket", _ALLOW, 0, 0xFFFFFFFF, _FAMILIES)
         made.rule("socket", _ERROR | errno.EAFNOSUPPORT)
     else:

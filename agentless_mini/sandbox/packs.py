@@ -1,25 +1,28 @@
 """A tree as boxes are given it: every file's bytes in one file, with a list of what lies where in it. No history.
 
 A `Snapshot` has the contents of text alone; a box needs all of them, binary and large files and the targets of
-symlinks too. They are read once for a run and sent into each box from here.
+symlinks too. They are read once for a run, from the working tree, the commit or the image, and sent into each box.
 """
 
 import hashlib
 import json
+import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from agentless_mini.domain import FileKind, PlacedFile, Snapshot, SourceFile
-from agentless_mini.errors import EnvironmentFailed, boundary
+from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
+from agentless_mini.repository.gitcommand import GitCommand
 
 FOLDER, LINK, REGULAR, EXECUTABLE = "040000", "120000", "100644", "100755"
 CHUNK = 1 << 20
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 Contents = Callable[[tuple[SourceFile, ...]], Iterator[bytes]]
-"""Returns what is in each of these files, in their order; of a symlink its target. See `contents`."""
+"""Returns what is in each of these files, in their order; of a symlink its target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,13 @@ class Pack:
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the body. Raises `EnvironmentFailed` where it is gone."""
-        with boundary({OSError: _lost}), self.body.open("rb") as file:
+        lost = "The copy of the tree cannot be read"
+        with (
+            boundary({OSError: lambda error: EnvironmentFailed(f"{lost} ({error}): run again.")}),
+            self.body.open("rb") as file,
+        ):
             while chunk := file.read(CHUNK):
                 yield chunk
-
-
-def _lost(error: BaseException) -> EnvironmentFailed:
-    return EnvironmentFailed(f"The copy of the tree cannot be read ({error}): run again.")
 
 
 def pack_snapshot(snapshot: Snapshot, contents: Contents, body: Path, overlay: tuple[PlacedFile, ...] = ()) -> Pack:
@@ -55,18 +58,18 @@ def pack_snapshot(snapshot: Snapshot, contents: Contents, body: Path, overlay: t
 
     Raises `EnvironmentFailed` where that cannot be, and as `contents`.
     """
-    held = [file for file in snapshot.files if file.kind not in {FileKind.TEXT, FileKind.SUBMODULE}]
-    read = contents(tuple(held))
-    beside = ((file.path, file.mode, (file.data or b"",)) for file in overlay)
-    return _write(chain(_entries(snapshot.files, read), beside), body)
+    held = tuple(file for file in snapshot.files if file.kind not in {FileKind.TEXT, FileKind.SUBMODULE})
 
+    def entries() -> Iterator[tuple[str, str, Iterable[bytes]]]:
+        read = contents(held)
+        for file in snapshot.files:
+            if file.kind is FileKind.SUBMODULE:
+                yield file.path, FOLDER, ()
+            else:
+                yield file.path, file.mode, (file.data if file.kind is FileKind.TEXT else next(read),)
+        yield from ((file.path, file.mode, (file.data or b"",)) for file in overlay)
 
-def _entries(files: Iterable[SourceFile], read: Iterator[bytes]) -> Iterator[tuple[str, str, Iterable[bytes]]]:
-    for file in files:
-        if file.kind is FileKind.SUBMODULE:
-            yield file.path, FOLDER, ()
-        else:
-            yield file.path, file.mode, (file.data if file.kind is FileKind.TEXT else next(read),)
+    return _write(entries(), body)
 
 
 def pack_tar(archive: Path, body: Path) -> Pack:
@@ -111,3 +114,54 @@ def _write(files: Iterable[tuple[str, str, Iterable[bytes]]], body: Path) -> Pac
             entries.append(PackEntry(path, mode, out.tell() - begin))
     total.update(json.dumps([(entry.path, entry.mode, entry.size) for entry in entries]).encode())
     return Pack(total.hexdigest(), tuple(entries), body)
+
+
+def of_folder(top: Path) -> Contents:
+    """Read from a working tree, following no symlink. Raises `RepositoryError` where a file is gone meanwhile."""
+
+    def read(files: tuple[SourceFile, ...]) -> Iterator[bytes]:
+        for file in files:
+            with boundary({OSError: _gone}):
+                yield _read(os.fsencode(top), file)
+
+    return read
+
+
+def _gone(error: BaseException) -> RepositoryError:
+    return RepositoryError(f"A file cannot be read any more ({printable(str(error))}): run again.")
+
+
+def _read(top: bytes, file: SourceFile) -> bytes:
+    *parents, name = file.path.encode("utf-8", "surrogateescape").split(b"/")
+    folder = os.open(top, _OPEN_FOLDER)
+    try:
+        for parent in parents:
+            inner = os.open(parent, _OPEN_FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        if file.kind is FileKind.SYMLINK:
+            return os.readlink(name, dir_fd=folder)
+        with os.fdopen(os.open(name, _OPEN_FILE, dir_fd=folder), "rb") as opened:
+            return opened.read()
+    finally:
+        os.close(folder)
+
+
+def of_commit(git: GitCommand, commit: str) -> Contents:
+    """Read from a commit's tree: its blobs as they are, no attribute or filter applied. Raises `RepositoryError`."""
+
+    def read(files: tuple[SourceFile, ...]) -> Iterator[bytes]:
+        rows = git.read("ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0")[:-1]
+        pairs = (row.partition(b"\t") for row in rows)
+        ids = {path.decode("utf-8", "surrogateescape"): head.split()[2].decode() for head, _, path in pairs}
+        small = "".join(f"{ids[file.path]}\n" for file in files if file.kind is not FileKind.LARGE)
+        out, at = git.read("cat-file", "--batch", stdin=small.encode()), 0
+        for file in files:
+            if file.kind is FileKind.LARGE:
+                yield git.read("cat-file", "blob", ids[file.path])
+                continue
+            end = out.index(b"\n", at)
+            at = end + 1 + int(out[at:end].split()[2]) + 1
+            yield out[end + 1 : at - 1]
+
+    return read

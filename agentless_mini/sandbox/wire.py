@@ -1,14 +1,14 @@
-"""What a box is sent, and what is believed of what it says. The other end runs in the box: `inside.wire`.
+"""The messages between a sandbox and the runner in a box. The other end is `inside.files`.
 
-It does no I/O: an adapter moves the bytes. What a box says is foreign input: it is bounded and checked, and a box that
-says anything unexpected counts as dead.
+It does no I/O: an adapter moves the bytes. What comes from a box is foreign input: it is bounded and checked, and a box
+that breaks the protocol counts as dead.
 """
 
 import json
 import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from agentless_mini.domain import Ending, Job, JobResult, Output, ResultFile, Step, StepResult
@@ -17,11 +17,10 @@ from agentless_mini.sandbox.packs import Pack
 
 MESSAGE_LIMIT = 1024 * 1024
 PATIENCE = 4.0
-"""How many times its limits a box may take where the machine has no time for it."""
+"""How many times its own limit a box may take on a machine that is too busy."""
 SETTING_UP = 120.0
-"""Seconds until a box must have its tree. They are not its own, so a slow machine is no reason to end it."""
+"""Seconds until a box must have its tree. They do not count as its own time."""
 _BASE = (("LANG", "C.UTF-8"), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"))
-
 
 Hear = Callable[[str], None]
 """Told the last line that a step has printed so far: foreign text. It must return quickly."""
@@ -67,7 +66,7 @@ def compose(job: Job, pack: Pack, room: Room) -> Iterator[bytes]:
         "tells": room.hear is not None,
         "tree": [(entry.path, entry.mode, entry.size) for entry in pack.entries],
         "files": [(file.path, file.mode, None if file.data is None else len(file.data)) for file in job.files],
-        "steps": [_described(step) for step in job.steps],
+        "steps": [asdict(step) for step in job.steps],
     }
     text = json.dumps(message).encode()
     yield struct.pack(">I", len(text)) + text
@@ -75,23 +74,12 @@ def compose(job: Job, pack: Pack, room: Room) -> Iterator[bytes]:
     yield b"".join(file.data for file in job.files if file.data is not None)
 
 
-def _described(step: Step) -> dict[str, Any]:
-    return {
-        "argv": step.argv,
-        "folder": step.folder,
-        "seconds": step.seconds,
-        "results": step.results,
-        "python_path": step.python_path,
-        "variables": step.variables,
-    }
-
-
 class Garbled(Exception):
-    """The box says what no box says."""
+    """The runner in the box violated the protocol, or somebody spoke for it."""
 
 
 class Transcript:
-    """What a box has said of a job so far."""
+    """What the runner has reported of a job so far."""
 
     def __init__(self, job: Job, hear: Hear | None = None) -> None:
         """Begin with nothing; `hear` is that of the box's room."""
@@ -163,12 +151,18 @@ def _step_result(message: dict[str, Any], blob: bytes, step: Step) -> StepResult
     wellformed = min(head, tail, cut, *sizes, 0) == 0 and head + tail + sum(sizes) == len(blob)
     if not wellformed or not set(paths) <= set(step.results) or not math.isfinite(seconds):
         raise Garbled
-    result = StepResult(ending, status, Output(blob[:head], blob[head : head + tail], cut), seconds=seconds)
     files, at = [], head + tail
     for path, size in zip(paths, sizes, strict=True):
         files.append(ResultFile(path, blob[at : at + size]))
         at += size
-    return replace(result, results=tuple(files))
+    output = Output(blob[:head], blob[head : head + tail], cut)
+    return StepResult(ending, status, output, tuple(files), seconds)
+
+
+def last_line(words: bytes) -> str:
+    """Return the last line of what a box printed that says something, fit to be shown; "" where none does."""
+    lines = [line for line in words.decode("utf-8", "replace").splitlines() if line.strip()]
+    return printable(lines[-1]) if lines else ""
 
 
 def no_room(words: str) -> EnvironmentFailed:
@@ -182,6 +176,6 @@ def no_room(words: str) -> EnvironmentFailed:
 def too_slow() -> EnvironmentFailed:
     """Return the error for a box that was not set up in time."""
     return EnvironmentFailed(
-        f"A box did not have its tree within {SETTING_UP:g} s, so busy is the machine: run again with fewer boxes at "
+        f"The machine is too busy (a box did not have its tree within {SETTING_UP:g} s): run again with fewer boxes at "
         "once (boxes in [sandbox])."
     )

@@ -168,6 +168,7 @@ class ChainSettings(Section):
 
 
 UNTESTED = "no test is run"
+"""The beginning of what `foresee` returns where none is."""
 
 
 class SandboxKind(enum.StrEnum):

@@ -15,7 +15,7 @@ import platformdirs
 from agentless_mini.chain.measures import bootstrap, mean, pass_at_k
 from agentless_mini.domain import Completion, Finish, Matching, Patch
 from agentless_mini.edits import read_answer
-from agentless_mini.environment import Opened
+from agentless_mini.environment.work import Opened
 from agentless_mini.learning.checks import Checks, open_plain
 from agentless_mini.learning.reward import Oracle
 from agentless_mini.learning.reward import reward as reward_of

@@ -22,9 +22,9 @@ from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import BoxLimits, Environment, Issue, Method, PackedTree, Place, Prediction, Stage
 from agentless_mini.ports import Watch
 from agentless_mini.repository.opening import open_repository
-from agentless_mini.sandbox.bubblewrap import VirtualEnvironment, find_bubblewrap
-from agentless_mini.sandbox.capacity import boxes_here
-from agentless_mini.sandbox.local import LocalSandbox
+from agentless_mini.sandbox.bubblewrap import BubblewrapSandbox, find_bubblewrap
+from agentless_mini.sandbox.host import boxes_here
+from agentless_mini.sandbox.local import VirtualEnvironment
 from agentless_mini.sandbox.packs import pack_snapshot
 from agentless_mini.settings.run import ChainSettings, RegressSettings, RepairSettings, ReproduceSettings
 from agentless_mini.testing import harness_of
@@ -75,7 +75,7 @@ async def _resolve(checkout: Checkout, here: VirtualEnvironment, folder: Path) -
     async def bench(watch: Watch) -> Bench:
         limits = BoxLimits()
         environments, packs = {here.identity: here}, {pack.digest: pack}
-        sandbox = LocalSandbox(find_bubblewrap("bwrap"), environments, packs, boxes_here(limits))
+        sandbox = BubblewrapSandbox(find_bubblewrap("bwrap"), environments, packs, boxes_here(limits))
         place = Place(Environment(here.identity, here.python), PackedTree(pack.digest))
         return Bench(sandbox, place, harness, snapshot, watch, limits)
 

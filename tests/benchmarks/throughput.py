@@ -49,10 +49,10 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits import Forms, make_patch
 from agentless_mini.ports import Sandbox
-from agentless_mini.sandbox.bubblewrap import VirtualEnvironment, find_bubblewrap
-from agentless_mini.sandbox.capacity import boxes_here
+from agentless_mini.sandbox.bubblewrap import BubblewrapSandbox, find_bubblewrap
 from agentless_mini.sandbox.docker import DockerSandbox, connect
-from agentless_mini.sandbox.local import LocalSandbox
+from agentless_mini.sandbox.host import boxes_here
+from agentless_mini.sandbox.local import VirtualEnvironment
 from agentless_mini.sandbox.packs import Pack, pack_snapshot
 from agentless_mini.testing import harness_of
 from tests.benchmarks import reference_way
@@ -220,7 +220,7 @@ async def compare(work: Work, client: DockerClient, image: str) -> int:
     packs, tests = {work.pack.digest: work.pack}, [case.id for case in work.cases]
     with plain_environment() as here:
         docker = DockerSandbox(client, packs, work.boxes)
-        local = LocalSandbox(find_bubblewrap("bwrap"), {"here": here}, packs, work.boxes)
+        local = BubblewrapSandbox(find_bubblewrap("bwrap"), {"here": here}, packs, work.boxes)
         in_docker, in_local = Environment(image), Environment("here", here.python)
         for name, idle in (("docker", idle_box(work, docker, in_docker)), ("local", idle_box(work, local, in_local))):
             sys.stdout.write(f"{await idle:.2f} s for a box of {name} that does nothing\n")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agentless_mini.model.refusals import Part
+from agentless_mini.model.failures import Part
 from tests.chain.workbench import FIX
 from tests.commands.running import LOCALIZED, Home, one_sentence, script, server
 from tests.fakes.faults import Fault, FaultKind
@@ -131,7 +131,8 @@ def test_a_server_that_tells_no_usage_is_not_said_to_have_used_none(home: Home) 
     assert "tokens are unknown: the server does not report them" in done.stderr
     usages = [sample["usage"] for sample in json.loads(done.stdout)["samples"]]
     assert {tuple(usage.values()) for usage in usages} == {(None, None, None)}
-    assert "unknown" in home.amini("show", "1", "--all", "--store", "../s.sqlite").stdout
+    shown = home.amini("show", "1", "--all", "--store", "../s.sqlite").stdout
+    assert "unknown unknown" in " ".join(shown.split())
 
 
 BIG = "\n\n".join(f"def f{n}(x):\n    return x + {n}  # adds up prices of the cart number {n}" for n in range(600))

@@ -318,6 +318,17 @@ def test_edits_apply_in_order_each_on_the_result_of_the_ones_before() -> None:
     assert reasons(fenced(GOOD, edit("a.py", "y = 2\n", "y = 6\n"))) == [Reason.NOT_FOUND]
 
 
+def test_an_edit_of_the_file_as_it_was_is_merged_with_those_before_it() -> None:
+    files = {"a.py": b"x = 1\ny = 2\nz = 3\n"}
+    first = edit("a.py", "y = 2\n", "y = 5\n")
+    added = edit("a.py", "x = 1\ny = 2\n", "x = 1\nn = 0\ny = 2\n")
+    assert after(fenced(first, added), files) == {"a.py": b"x = 1\nn = 0\ny = 5\nz = 3\n"}
+    lazy = edit("a.py", "x = 1\ny = 2\n", "x = 1\n# ... rest of the code\n")
+    assert rejected(fenced(first, lazy), files).reason is Reason.PLACEHOLDER
+    other = edit("a.py", "x = 1\ny = 2\n", "x = 1\ny = 6\n")
+    assert "an edit before it changed these lines" in rejected(fenced(first, other), files).detail
+
+
 def test_a_path_that_is_not_in_the_tree_has_nothing_to_find() -> None:
     assert rejected(fenced(edit("A.py", "y = 2\n", "")), FILES) == Rejected(
         Reason.NOT_FOUND, "SEARCH is not found: A.py is not in the tree"

@@ -191,6 +191,12 @@ FAR = b"".join(
 )
 
 
+def test_a_form_feed_ends_a_class() -> None:
+    data = b"class A:\n    x = 1\n    z = 2\n\fy = 2\n"
+    for base in (b"", data.replace(b"2", b"3"), data.replace(b"\f", b"")):
+        assert isinstance(told(module(base), data), Module)
+
+
 def test_several_changes_are_told_each_by_itself() -> None:
     after = FAR.replace(b"x = 2\n", b"x = 3\n    z = 4\n").replace(b"return 5\n", b"pass\n").replace(b"A8:", b"A8(A1):")
     version = told(module(FAR), after)

@@ -15,7 +15,7 @@ from agentless_mini.sandbox.bubblewrap import find_bubblewrap
 from agentless_mini.sandbox.docker import connect
 from agentless_mini.sandbox.landlock import find_landlock
 from tests.environment.base_image import base_image
-from tests.sandbox.bench import children_left
+from tests.sandbox.adapter import children_left
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,5 @@
+"""Which sandbox is taken, and what is said where none is, before tests run and when they would."""
+
 import asyncio
 import re
 from pathlib import Path
@@ -5,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Event, Runner
-from agentless_mini.environment import Opened, Unavailable, check_place, foresee
+from agentless_mini.environment.opening import check_environment, foresee
+from agentless_mini.environment.work import Opened, Unavailable
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.repository.opening import open_repository
+from agentless_mini.sandbox.landlock import find_landlock
 from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from tests.environment.samples import BARE
 from tests.environment.trees import opened, request, sentences
@@ -19,7 +23,7 @@ def no_docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
 
 
-def test_none_is_a_place_too(tmp_path: Path) -> None:
+def test_none_is_an_answer_too(tmp_path: Path) -> None:
     events: list[Event] = []
     place = opened(request(BARE, tmp_path), SandboxSettings(kind=SandboxKind.NONE), events)
     assert place == Unavailable("No test is run because of --sandbox none.")
@@ -78,6 +82,7 @@ def test_an_image_needs_docker(tmp_path: Path) -> None:
     ("settings", "said"),
     [
         ({"kind": "none"}, r"no test is run \(--sandbox none\)$"),
+        ({"kind": "landlock"}, "tests run in Landlock$"),
         ({"kind": "unsafe-local"}, "tests run in no sandbox at all$"),
         ({"kind": "local", "bubblewrap": "/nowhere/bwrap"}, "tests run in bubblewrap$"),
         ({"image": "x"}, "tests run in Docker$"),
@@ -119,9 +124,24 @@ def test_a_tree_that_does_not_fit_is_told_before_anything_is_opened(
     settings = SandboxSettings(kind=kind, disk_mib=18, bubblewrap="/nowhere/bwrap")
     told = r"cannot be put into a box \(19 MiB of files, and room for 18 MiB\): allow boxes more disk space"
     with pytest.raises(EnvironmentFailed, match=told):
-        asyncio.run(check_place(snapshot, Runner.PYTEST, settings))
+        asyncio.run(check_environment(snapshot, Runner.PYTEST, settings))
     for kind_that_takes_it in (SandboxKind.UNSAFE, SandboxKind.AUTO):
-        asyncio.run(check_place(snapshot, Runner.PYTEST, settings.model_copy(update={"kind": kind_that_takes_it})))
+        asyncio.run(
+            check_environment(snapshot, Runner.PYTEST, settings.model_copy(update={"kind": kind_that_takes_it}))
+        )
     if kind is not SandboxKind.LANDLOCK:
         with pytest.raises(EnvironmentFailed, match=r"No Docker daemon answers|package bubblewrap"):
-            asyncio.run(check_place(snapshot, Runner.PYTEST, settings.model_copy(update={"disk_mib": 19})))
+            asyncio.run(check_environment(snapshot, Runner.PYTEST, settings.model_copy(update={"disk_mib": 19})))
+
+
+def landlock() -> str:
+    try:
+        find_landlock()
+    except EnvironmentFailed as error:
+        return str(error)
+    return "tests run in Landlock"
+
+
+def test_without_docker_and_bubblewrap_landlock_is_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
+    assert landlock() in foresee(SandboxSettings(bubblewrap="/bin/false"))

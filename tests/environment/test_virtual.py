@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Ending, Event, PhaseSaid, PhaseStarted, Runner, Step
-from agentless_mini.environment import Opened, open_place
+from agentless_mini.environment.opening import open_environment
+from agentless_mini.environment.work import Opened
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from tests.environment.samples import BARE, sample
@@ -118,7 +119,7 @@ def test_an_old_tree_gets_the_packages_of_its_time(tmp_path: Path) -> None:
     asked = replace(asked, until="2022-06-01T12:00:00+02:00")
     result, place = run_there(asked, LOCAL, Step(("python", "-c", "import thing")))
     assert result.steps[0].succeeded
-    assert place.notes == ("Its packages are those of 2022-06-01, the day of the tree.",)
+    assert place.notes == ("It has the packages of 2022-06-01, the day of the tree.",)
     events: list[Event] = []
     again = opened(asked, LOCAL, events)
     assert isinstance(again, Opened)
@@ -130,7 +131,7 @@ def test_an_old_tree_gets_packages_of_today_where_no_others_can_be_had(tmp_path:
     asked = replace(request(BARE, tmp_path, Runner.UNITTEST), variables=told, until="2022-06-01")
     place = opened(asked, LOCAL, [])
     assert isinstance(place, Opened)
-    assert place.notes == ("Its packages are those of today; those of 2022-06-01, the day of the tree, do not do.",)
+    assert place.notes == ("It has today's packages, for those of 2022-06-01, the day of the tree, do not work.",)
 
 
 @pytest.mark.usefixtures("package_index")
@@ -139,7 +140,7 @@ def test_an_old_pytest_that_reads_no_test_on_this_python_is_no_environment(tmp_p
     asked = request(tree({"requirements.txt": "pytest\n", "thing/__init__.py": ""}), tmp_path)
     result, place = run_there(replace(asked, until="2019-12-01"), LOCAL, Step(("python", "-m", "pytest", "--version")))
     assert result.steps[0].succeeded
-    assert place.notes == ("Its packages are those of today; those of 2019-12-01, the day of the tree, do not do.",)
+    assert place.notes == ("It has today's packages, for those of 2019-12-01, the day of the tree, do not work.",)
 
 
 def test_a_failing_build_names_its_log_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_a_cancelled_build_leaves_nothing_and_the_next_one_works(tmp_path: Path)
 
     async def run() -> None:
         async with AsyncExitStack() as stack:
-            building = asyncio.create_task(open_place(asked, setup, lambda event: None, stack))
+            building = asyncio.create_task(open_environment(asked, setup, lambda event: None, stack))
             while not await asyncio.to_thread(has_pip):
                 await asyncio.sleep(0.05)
                 assert not building.done()

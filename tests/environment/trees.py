@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from agentless_mini.domain import Event, FileKind, Job, JobResult, Note, Runner, Snapshot, SourceFile, Step
-from agentless_mini.environment import Opened, PlaceRequest, Unavailable, open_place
 from agentless_mini.environment.needs import Needs, needs_of
+from agentless_mini.environment.opening import open_environment
+from agentless_mini.environment.work import EnvironmentRequest, Opened, Unavailable
 from agentless_mini.settings.run import SandboxSettings
 
 T = TypeVar("T")
@@ -30,8 +31,8 @@ def nothing_held(files: tuple[SourceFile, ...]) -> Iterator[bytes]:
     return iter(())
 
 
-def request(snapshot: Snapshot, cache: Path, runner: Runner = Runner.PYTEST) -> PlaceRequest:
-    return PlaceRequest(snapshot, nothing_held, cache, dict(os.environ), runner)
+def request(snapshot: Snapshot, cache: Path, runner: Runner = Runner.PYTEST) -> EnvironmentRequest:
+    return EnvironmentRequest(snapshot, nothing_held, cache, dict(os.environ), runner)
 
 
 def sentences(events: list[Event]) -> list[str]:
@@ -39,24 +40,24 @@ def sentences(events: list[Event]) -> list[str]:
 
 
 def opened(
-    asked: PlaceRequest, settings: SandboxSettings, events: list[Event], use: Callable[[Opened], T] | None = None
+    asked: EnvironmentRequest, settings: SandboxSettings, events: list[Event], use: Callable[[Opened], T] | None = None
 ) -> T | Opened | Unavailable:
     """Open a place, use it, and close it."""
 
     async def run() -> T | Opened | Unavailable:
         async with AsyncExitStack() as stack:
-            place = await open_place(asked, settings, events.append, stack)
+            place = await open_environment(asked, settings, events.append, stack)
             return use(place) if use and isinstance(place, Opened) else place
 
     return asyncio.run(run())
 
 
-def run_there(asked: PlaceRequest, settings: SandboxSettings, *steps: Step) -> tuple[JobResult, Opened]:
+def run_there(asked: EnvironmentRequest, settings: SandboxSettings, *steps: Step) -> tuple[JobResult, Opened]:
     """Open a place and run steps in a box of it."""
 
     async def run() -> tuple[JobResult, Opened]:
         async with AsyncExitStack() as stack:
-            place = await open_place(asked, settings, list[Event]().append, stack)
+            place = await open_environment(asked, settings, list[Event]().append, stack)
             assert isinstance(place, Opened), place
             job = Job(place.place.environment, place.place.tree, (), steps, place.limits)
             return await place.sandbox.run(job), place

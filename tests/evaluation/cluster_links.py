@@ -9,7 +9,7 @@ from typing import Any, TypeVar, TypeVarTuple, cast
 from agentless_mini.errors import EnvironmentFailed, NodeLost
 from agentless_mini.evaluation.cluster import ClusterMachine
 from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink, Raised
-from agentless_mini.sandbox.uninterrupted import uninterrupted
+from agentless_mini.sandbox.host import uninterrupted
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")

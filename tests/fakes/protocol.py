@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agentless_mini.domain import Finish, canonical_json
 from agentless_mini.errors import ServerFailed
-from agentless_mini.model.refusals import Part
+from agentless_mini.model.failures import Part
 from tests.fakes.model import Answer, Script, count_pieces, pieces
 
 Json = dict[str, Any]

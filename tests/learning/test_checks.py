@@ -6,7 +6,7 @@ import pytest
 
 from agentless_mini.domain import BoxLimits, Ending, Environment, PackedTree, Patch, Place
 from agentless_mini.edits import make_patch
-from agentless_mini.environment import Opened
+from agentless_mini.environment.work import Opened
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.learning.checks import Checks
 from tests.fakes.sandbox import Answering, ScriptedSandbox, each_step, ended, exited, refusing

@@ -7,7 +7,7 @@ import pytest
 
 from agentless_mini.domain import Message, Role, Usage
 from agentless_mini.errors import ServerFailed
-from agentless_mini.model.cut_prompts import FEWEST_CLEAR, OPENING, PromptCheck, fewest_tokens
+from agentless_mini.model.endpoints import FEWEST_CLEAR, OPENING, PromptCheck, fewest_tokens
 
 WORDS = "price total cart tax sum item count rate "
 

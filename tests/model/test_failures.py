@@ -14,17 +14,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable, boundary
 from agentless_mini.model import failures
-from agentless_mini.model.addresses import Proxy
+from agentless_mini.model.addresses import Address
 
 httpx: Any = importlib.import_module("httpx2" if importlib.util.find_spec("httpx2") else "httpx")
 
 URL = "http://host/v1"
 KEY = "sk-0123456789"
+ADDRESS = Address(URL, KEY, {}, 600.0)
 REQUEST = httpx.Request("POST", URL)
 
 
 def ours(error: BaseException) -> AminiError:
-    with pytest.raises(AminiError) as raised, boundary(failures.translation(failures.Peer(URL), (KEY,))):
+    with pytest.raises(AminiError) as raised, boundary(failures.translation(ADDRESS)):
         raise error
     return raised.value
 
@@ -97,19 +98,19 @@ def descendants(kind: type[BaseException]) -> Iterator[type[BaseException]]:
 
 
 def test_no_exception_of_the_sdk_is_left_out() -> None:
-    listed: tuple[type[BaseException], ...] = tuple(failures.translation(failures.Peer(URL), (KEY,)))
+    listed: tuple[type[BaseException], ...] = tuple(failures.translation(ADDRESS))
     raisable: list[type[BaseException]] = [openai.OpenAIError, *descendants(openai.OpenAIError)]
     assert [kind for kind in raisable if not issubclass(kind, listed)] == []
 
 
 def test_the_table_is_tested_entry_by_entry() -> None:
-    listed = list(failures.translation(failures.Peer(URL), (KEY,)))
+    listed = list(failures.translation(ADDRESS))
     hit = {next(kind for kind in listed if isinstance(error, kind)) for error, *_ in TABLE}
     assert hit == set(listed)
 
 
 def test_what_the_table_does_not_list_is_a_bug_to_be_seen() -> None:
-    with pytest.raises(KeyError), boundary(failures.translation(failures.Peer(URL), (KEY,))):
+    with pytest.raises(KeyError), boundary(failures.translation(ADDRESS)):
         raise KeyError("x")
 
 
@@ -155,7 +156,7 @@ def test_a_missing_page_and_a_refused_request_are_told_from_trouble(
     assert failures.is_refusal(translated) is refusal
 
 
-PROXIED = failures.Peer(URL, proxy=Proxy("http://proxy:3128", "HTTP_PROXY"))
+PROXIED = Address(URL, KEY, {}, 600.0, environment={"HTTP_PROXY": "http://proxy:3128"})
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ PROXIED = failures.Peer(URL, proxy=Proxy("http://proxy:3128", "HTTP_PROXY"))
     ],
 )
 def test_a_proxy_that_may_be_the_cause_is_named_with_a_way_around_it(error: BaseException) -> None:
-    with pytest.raises(AminiError) as raised, boundary(failures.translation(PROXIED, (KEY,))):
+    with pytest.raises(AminiError) as raised, boundary(failures.translation(PROXIED)):
         raise error
     assert "http://proxy:3128 of HTTP_PROXY" in str(raised.value)
     assert "add host to NO_PROXY" in str(raised.value)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from agentless_mini.domain import Message, Role
 from agentless_mini.errors import AminiError, ServerFailed, boundary
 from agentless_mini.model import failures
+from agentless_mini.model.addresses import Address
+from agentless_mini.model.failures import Habits, Part, folded, refused, without
 from agentless_mini.model.openai_api import OpenAISampler
-from agentless_mini.model.refusals import Habits, Part, folded, refused, without
 from agentless_mini.settings.model import EndpointSettings
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.protocol import Dialect, ServedModel
@@ -33,7 +34,7 @@ def answered(status: int, page: object) -> AminiError:
     answer = httpx.Response(status, **({"text": page} if isinstance(page, str) else {"json": page}))
     http = httpx.Client(transport=httpx.MockTransport(lambda _: answer))
     client = openai.OpenAI(base_url="http://host/v1", api_key="none", max_retries=0, http_client=http)
-    with pytest.raises(AminiError) as raised, boundary(failures.translation(failures.Peer("http://host/v1"), ())):
+    with pytest.raises(AminiError) as raised, boundary(failures.translation(Address("http://host/v1", "", {}, 600.0))):
         client.post("/chat/completions", cast_to=object, body={})
     return raised.value
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.domain import RewardModel, ScoreRoute
-from agentless_mini.model.score_pages import LARGEST, BadScores, read_scores
+from agentless_mini.model.scoring import LARGEST, BadScores, read_scores
 
 SCORE = RewardModel("m")
 CLASSIFY = RewardModel("m", ScoreRoute.CLASSIFY)

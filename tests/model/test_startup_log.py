@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.errors import AminiError, EnvironmentFailed, ModelUnknown, UsageError
-from agentless_mini.model.startup_log import QUOTED, LogReading, tail
+from agentless_mini.model.process import QUOTED, LogReading, tail
 from agentless_mini.model.vllm import READING
 
 WORKER = "(Worker pid=14392) ERROR 11-21 07:05:39 [multiproc_executor.py:1063] "

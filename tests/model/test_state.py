@@ -8,9 +8,21 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.errors import EnvironmentFailed, UsageError
-from agentless_mini.model.process import Limits, Server, ServerPlan, choose_port, is_healthy, stop
+from agentless_mini.model.process import (
+    LOG,
+    RECORD,
+    Limits,
+    NotRunning,
+    Server,
+    ServerPlan,
+    choose_port,
+    find_server,
+    is_healthy,
+    serve,
+    stop,
+    stop_recorded,
+)
 from agentless_mini.model.process_table import is_alive
-from agentless_mini.model.state import LOG, RECORD, NotRunning, find_server, serve, stop_recorded
 from agentless_mini.model.vllm import READING
 from tests.model import fake_engine
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from agentless_mini.domain import Environment, Job, JobResult, PackedTree, PlacedFile, Step, StepResult
 from agentless_mini.repository.opening import open_repository
-from agentless_mini.sandbox.bubblewrap import Bubblewrap, VirtualEnvironment
-from agentless_mini.sandbox.contents import of_folder
-from agentless_mini.sandbox.local import LocalSandbox
-from agentless_mini.sandbox.packs import pack_snapshot
+from agentless_mini.sandbox.bubblewrap import Bubblewrap, BubblewrapSandbox
+from agentless_mini.sandbox.local import VirtualEnvironment
+from agentless_mini.sandbox.packs import of_folder, pack_snapshot
 from tests.real_bugs.checkout import Checkout
 
 BOXES = 2
@@ -51,7 +50,7 @@ def outcomes(checkout: Checkout, trials: Sequence[Trial], place: Place) -> list[
     here = VirtualEnvironment("real-bugs", place.environment)
 
     async def run() -> list[JobResult]:
-        sandbox = LocalSandbox(place.bubblewrap, {here.identity: here}, {pack.digest: pack}, BOXES)
+        sandbox = BubblewrapSandbox(place.bubblewrap, {here.identity: here}, {pack.digest: pack}, BOXES)
         jobs = [_job(trial, checkout, Environment(here.identity), pack.digest) for trial in trials]
         return await asyncio.gather(*(sandbox.run(job) for job in jobs))
 

@@ -287,6 +287,6 @@ def test_the_document_of_the_list_counts_samples_and_votes() -> None:
 
 def test_tokens_that_the_server_did_not_tell_are_not_shown_as_none_at_all() -> None:
     told = replace(TRACE, samples=(replace(SAMPLE, usage=UNTOLD),))
-    assert shown(run_view(told, every=True)).count("unknown") == 2
+    assert "unknown unknown" in " ".join(shown(run_view(told, every=True)).split())
     usage = run_document(told)["samples"][0]["usage"]
     assert usage == {"prompt_tokens": None, "cached_tokens": None, "completion_tokens": None}

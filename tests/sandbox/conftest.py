@@ -16,12 +16,12 @@ import pytest
 from agentless_mini.domain import Environment
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.ports import Sandbox
-from agentless_mini.sandbox.bubblewrap import Bubblewrap, VirtualEnvironment, find_bubblewrap
+from agentless_mini.sandbox.bubblewrap import Bubblewrap, BubblewrapSandbox, find_bubblewrap
 from agentless_mini.sandbox.docker import DockerSandbox, connect
 from agentless_mini.sandbox.landlock import Landlock, LandlockSandbox, find_landlock
-from agentless_mini.sandbox.local import LocalSandbox, UnsafeLocal
+from agentless_mini.sandbox.local import UnsafeLocal, VirtualEnvironment
 from agentless_mini.sandbox.packs import Pack
-from tests.sandbox.bench import Bench, children_left
+from tests.sandbox.adapter import Adapter, children_left
 from tests.sandbox.image import image_id
 
 HERE = VirtualEnvironment("here", Path(sys.prefix))
@@ -71,26 +71,26 @@ async def open_docker(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sa
 
 
 @pytest.fixture
-def docker_bench(image: str, tmp_path: Path) -> Iterator[Bench]:
+def docker_adapter(image: str, tmp_path: Path) -> Iterator[Adapter]:
     def left() -> list[str]:
         return containers(os.getpid())
 
-    yield Bench(open_docker, Environment(image), tmp_path, left)
+    yield Adapter(open_docker, Environment(image), tmp_path, left)
     assert left() == []
 
 
 @pytest.fixture
-def local_bench(bubblewrap: Bubblewrap, tmp_path: Path) -> Iterator[Bench]:
+def local_adapter(bubblewrap: Bubblewrap, tmp_path: Path) -> Iterator[Adapter]:
     @asynccontextmanager
     async def open_local(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sandbox]:
-        yield LocalSandbox(bubblewrap, {"here": HERE}, packs, boxes)
+        yield BubblewrapSandbox(bubblewrap, {"here": HERE}, packs, boxes)
 
     before = set(children_left())
 
     def left() -> list[str]:
         return [name for name in children_left() if name not in before]
 
-    yield Bench(open_local, Environment("here"), tmp_path, left)
+    yield Adapter(open_local, Environment("here"), tmp_path, left)
     assert left() == []
 
 
@@ -103,7 +103,7 @@ def landlock() -> Landlock:
 
 
 @pytest.fixture(scope="session")
-def open_environment(tmp_path_factory: pytest.TempPathFactory) -> VirtualEnvironment:
+def entered_environment(tmp_path_factory: pytest.TempPathFactory) -> VirtualEnvironment:
     """Return an environment that every user can enter: that of these tests, or one of the system's Python."""
     behind = Path(sys.executable).resolve()
     if os.geteuid() or all(folder.stat().st_mode & 0o001 for folder in behind.parents):
@@ -124,20 +124,20 @@ def open_environment(tmp_path_factory: pytest.TempPathFactory) -> VirtualEnviron
 
 
 @pytest.fixture
-def landlock_bench(landlock: Landlock, open_environment: VirtualEnvironment, tmp_path: Path) -> Iterator[Bench]:
+def landlock_adapter(landlock: Landlock, entered_environment: VirtualEnvironment, tmp_path: Path) -> Iterator[Adapter]:
     folder = Path(tempfile.mkdtemp(prefix="amini-test-boxes-"))
     folder.chmod(0o711)
 
     @asynccontextmanager
     async def open_landlock(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sandbox]:
-        yield LandlockSandbox(landlock, {"here": open_environment}, packs, lambda: folder, boxes)
+        yield LandlockSandbox(landlock, {"here": entered_environment}, packs, boxes, lambda: folder)
 
     before = set(children_left())
 
     def left() -> list[str]:
         return [name for name in children_left() if name not in before] + [path.name for path in folder.iterdir()]
 
-    yield Bench(open_landlock, Environment("here"), tmp_path, left)
+    yield Adapter(open_landlock, Environment("here"), tmp_path, left)
     assert left() == []
     folder.rmdir()
 
@@ -148,10 +148,10 @@ def warnings_given() -> list[str]:
 
 
 @pytest.fixture
-def unsafe_bench(tmp_path: Path, warnings_given: list[str]) -> Iterator[Bench]:
+def unsafe_adapter(tmp_path: Path, warnings_given: list[str]) -> Iterator[Adapter]:
     @asynccontextmanager
     async def open_unsafe(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sandbox]:
-        yield UnsafeLocal({"here": HERE}, packs, tmp_path, warnings_given.append)
+        yield UnsafeLocal({"here": HERE}, packs, boxes, tmp_path, warnings_given.append)
 
     before = set(children_left())
 
@@ -159,5 +159,5 @@ def unsafe_bench(tmp_path: Path, warnings_given: list[str]) -> Iterator[Bench]:
         new = [name for name in children_left() if name not in before]
         return new + [str(path) for path in tmp_path.glob("amini-unsafe-*")]
 
-    yield Bench(open_unsafe, Environment("here"), tmp_path, left)
+    yield Adapter(open_unsafe, Environment("here"), tmp_path, left)
     assert left() == []

@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,29 +13,28 @@ import pytest
 from agentless_mini.domain import ImageTree
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.model.process_table import processes
-from agentless_mini.sandbox.bubblewrap import Bubblewrap, find_bubblewrap
-from agentless_mini.sandbox.local import LocalSandbox
+from agentless_mini.sandbox.bubblewrap import Bubblewrap, BubblewrapSandbox, find_bubblewrap
+from tests.sandbox.adapter import OK, Adapter, children_left, printed, python
 from tests.sandbox.attacks import AttackSuite
-from tests.sandbox.bench import OK, Bench, children_left, printed, python
 from tests.sandbox.conftest import HERE
 from tests.sandbox.contract import SandboxContract
 
 
 class TestLocal(SandboxContract, AttackSuite):
     @pytest.fixture
-    def bench(self, local_bench: Bench) -> Bench:
-        return local_bench
+    def adapter(self, local_adapter: Adapter) -> Adapter:
+        return local_adapter
 
-    def test_a_tree_in_an_image_needs_docker(self, bench: Bench) -> None:
+    def test_a_tree_in_an_image_needs_docker(self, adapter: Adapter) -> None:
         with pytest.raises(EnvironmentFailed, match="--sandbox docker"):
-            bench.run_jobs(replace(bench.job(OK), tree=ImageTree("/testbed")))
+            adapter.run_jobs(replace(adapter.job(OK), tree=ImageTree("/testbed")))
 
-    def test_cancelling_while_a_box_starts_leaves_no_part_of_it(self, bench: Bench) -> None:
+    def test_cancelling_while_a_box_starts_leaves_no_part_of_it(self, adapter: Adapter) -> None:
         import asyncio
 
         async def cancel(after: float) -> None:
-            async with bench.open() as sandbox:
-                running = asyncio.create_task(sandbox.run(bench.job(OK)))
+            async with adapter.open() as sandbox:
+                running = asyncio.create_task(sandbox.run(adapter.job(OK)))
                 await asyncio.sleep(after)
                 running.cancel()
                 await asyncio.wait([running])
@@ -47,19 +47,19 @@ class TestLocal(SandboxContract, AttackSuite):
         orphans = {pid for pid, process in processes().items() if process.parent == 1} - boxes
         assert [pid for pid in orphans if "bwrap" in _arguments(pid)] == []
 
-    def test_a_box_ends_when_its_run_is_killed(self, bench: Bench, tmp_path: Path) -> None:
+    def test_a_box_ends_when_its_run_is_killed(self, adapter: Adapter, tmp_path: Path) -> None:
         marker = f"time.sleep(60 + 1e-300 * {time.time_ns()})"
         program = (
             "import sys, contextlib\nfrom pathlib import Path\n"
             "from agentless_mini.domain import Environment\n"
             "from agentless_mini.sandbox.bubblewrap import find_bubblewrap\n"
-            "from agentless_mini.sandbox.local import LocalSandbox\n"
-            "from tests.sandbox.bench import Bench, python\nfrom tests.sandbox.conftest import HERE\n"
+            "from agentless_mini.sandbox.bubblewrap import BubblewrapSandbox\n"
+            "from tests.sandbox.adapter import Adapter, python\nfrom tests.sandbox.conftest import HERE\n"
             "@contextlib.asynccontextmanager\n"
             "async def opening(packs, boxes):\n"
-            "    yield LocalSandbox(find_bubblewrap('bwrap'), {'here': HERE}, packs, boxes)\n"
-            "bench = Bench(opening, Environment('here'), Path(sys.argv[1]), list)\n"
-            f"bench.run(python('import time; {marker}', seconds=60))\n"
+            "    yield BubblewrapSandbox(find_bubblewrap('bwrap'), {'here': HERE}, packs, boxes)\n"
+            "adapter = Adapter(opening, Environment('here'), Path(sys.argv[1]), list)\n"
+            f"adapter.run(python('import time; {marker}', seconds=60))\n"
         )
         with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) as owner:
             _wait_for(lambda: len(_with(marker)) == 1)
@@ -71,7 +71,7 @@ class TestLocal(SandboxContract, AttackSuite):
 def _with(marker: str) -> list[str]:
     """Return the processes that have this among their arguments, the run itself aside."""
     lines = {path.name: _arguments(path.name) for path in Path("/proc").glob("[0-9]*")}
-    return [pid for pid, line in lines.items() if marker in line and "Bench" not in line]
+    return [pid for pid, line in lines.items() if marker in line and "Adapter" not in line]
 
 
 def _arguments(pid: int | str) -> str:
@@ -112,7 +112,7 @@ def test_the_program_of_the_wheel_stands_in_where_the_system_has_none(
         find_bubblewrap("bwrap", tried=False)
 
 
-def test_a_bubblewrap_that_may_not_make_namespaces_is_an_error(tmp_path: Path, local_bench: Bench) -> None:
+def test_a_bubblewrap_that_may_not_make_namespaces_is_an_error(tmp_path: Path, local_adapter: Adapter) -> None:
     refusing = tmp_path / "bwrap"
     refusing.write_text(
         "#!/bin/sh\n[ $1 = --version ] && exec echo bubblewrap 0.8\n"
@@ -123,9 +123,9 @@ def test_a_bubblewrap_that_may_not_make_namespaces_is_an_error(tmp_path: Path, l
         find_bubblewrap(str(refusing))
     import asyncio
 
-    sandbox = LocalSandbox(Bubblewrap(str(refusing), (0, 8)), {"here": HERE}, local_bench.packs, 1)
+    sandbox = BubblewrapSandbox(Bubblewrap(str(refusing), (0, 8)), {"here": HERE}, local_adapter.packs, 1)
     with pytest.raises(EnvironmentFailed, match=r"setting up uid map: Permission denied.*--sandbox docker"):
-        asyncio.run(sandbox.run(local_bench.job(OK)))
+        asyncio.run(sandbox.run(local_adapter.job(OK)))
 
 
 @pytest.mark.slow
@@ -184,17 +184,23 @@ def test_another_user_than_root_gets_the_same_boxes(suite: str, bubblewrap: Bubb
 
 
 class TestUnsafe:
-    def test_steps_run_and_each_job_is_warned_of(self, unsafe_bench: Bench, warnings_given: list[str]) -> None:
+    def test_steps_run_and_each_job_is_warned_of(self, unsafe_adapter: Adapter, warnings_given: list[str]) -> None:
         step = replace(python("import os; open('r', 'w').write('x'); print(os.environ.get('SECRET'))"), results=("r",))
-        result = unsafe_bench.run(step, python("import time; time.sleep(60)", seconds=0.3), OK)
+        result = unsafe_adapter.run(step, python("import time; time.sleep(60)", seconds=0.3), OK)
         assert (printed(result), result.steps[0].results[0].data) == ("None\n", b"x")
         assert [result.ending.value for result in result.steps] == ["exited", "timed-out", "exited"]
         assert len(warnings_given) == 1
         assert "without a sandbox" in warnings_given[0]
 
-    def test_what_a_step_started_ends_with_it_in_other_sessions_too(self, unsafe_bench: Bench) -> None:
+    def test_no_more_run_at_once_than_are_asked_for(self, unsafe_adapter: Adapter) -> None:
+        step = python("import time; begun = time.monotonic(); time.sleep(0.3); print(begun, time.monotonic())")
+        results = unsafe_adapter.run_jobs(*(unsafe_adapter.job(step) for _ in range(3)), boxes=1)
+        times = sorted(tuple(map(float, printed(result).split())) for result in results)
+        assert all(earlier[1] <= later[0] for earlier, later in pairwise(times))
+
+    def test_what_a_step_started_ends_with_it_in_other_sessions_too(self, unsafe_adapter: Adapter) -> None:
         marker = f"time.sleep(60 + 1e-300 * {time.time_ns()})"
         code = f"import os, time\nif os.fork() == 0:\n  os.setsid()\n  if os.fork() == 0: {marker}\ntime.sleep(0.3)"
-        (step,) = unsafe_bench.run(python(code)).steps
+        (step,) = unsafe_adapter.run(python(code)).steps
         assert step.succeeded
         assert _with(marker) == []

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentless_mini.sandbox.inside.files import FOLDER, Refused, clear_result, place, read_result
+from agentless_mini.sandbox.inside.files import FOLDER, NotPlaced, clear_result, place, read_result
 
 PARTS = st.sampled_from(
     ["", ".", "..", ".git", ".GIT", "pkg", "way", "loop", "module.py", "new", "\0", "\ud800", "\udcff"]
@@ -42,14 +42,14 @@ def top(tree: Path) -> Iterator[int]:
 )
 def test_a_path_out_of_the_tree_is_refused(top: int, tree: Path, path: str, data: bytes | None) -> None:
     before = sorted(tree.parent.rglob("*"))
-    with pytest.raises(Refused):
+    with pytest.raises(NotPlaced):
         place(top, path, "100644", data)
     assert sorted(tree.parent.rglob("*")) == before
 
 
 @pytest.mark.parametrize("path", ["way/file", "loop/x", "pkg/module.py/x", "pkg", "x" * 300])
 def test_a_path_through_a_link_or_a_file_is_refused(top: int, tree: Path, path: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(NotPlaced):
         place(top, path, "100644", b"planted")
     assert (tree.parent / "outside" / "file").read_text() == "kept"
 
@@ -68,7 +68,7 @@ def test_a_file_is_removed_with_the_folders_that_it_leaves_empty(top: int, tree:
     place(top, "pkg/absent", "100644", None)
     place(top, "no/where", "100644", None)
     assert (tree / "pkg" / "module.py").exists()
-    with pytest.raises(Refused):
+    with pytest.raises(NotPlaced):
         place(top, "way/file", "100644", None)
     assert (tree.parent / "outside" / "file").exists()
 
@@ -90,7 +90,7 @@ def test_no_paths_reach_outside(top: int, tree: Path, files: list[tuple[list[str
     for parts, data in files:
         try:
             place(top, "/".join(parts), "100644", data)
-        except Refused:
+        except NotPlaced:
             continue
     assert [path.name for path in sorted(tree.parent.iterdir())] == ["outside", "tree"]
     assert (tree.parent / "outside" / "file").read_text() == "kept"

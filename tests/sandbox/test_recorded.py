@@ -11,7 +11,7 @@ from agentless_mini.domain import Issue, Job, JobResult
 from agentless_mini.ports import Sandbox
 from agentless_mini.record import RecordedSandbox, RunStart, Store
 from agentless_mini.sandbox.packs import Pack
-from tests.sandbox.bench import Bench
+from tests.sandbox.adapter import Adapter
 from tests.sandbox.contract import SandboxContract
 
 START = RunStart("scripted", "contract", "project", "c", "t", Issue("It fails."))
@@ -25,19 +25,19 @@ class SecondTime(RecordedSandbox):
         return await super().run(job)
 
 
-def recording(bench: Bench, folder: Path, kind: type[RecordedSandbox]) -> Bench:
+def recording(adapter: Adapter, folder: Path, kind: type[RecordedSandbox]) -> Adapter:
     @asynccontextmanager
     async def opening(packs: Mapping[str, Pack], boxes: int) -> AsyncIterator[Sandbox]:
-        async with bench.opening(packs, boxes) as inner:
+        async with adapter.opening(packs, boxes) as inner:
             with Store.open(folder / "store.db") as store:
                 yield kind(inner, store, store.runs.begin(START))
 
-    return replace(bench, opening=opening)
+    return replace(adapter, opening=opening)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [RecordedSandbox, SecondTime])
 class TestRecorded(SandboxContract):
     @pytest.fixture
-    def bench(self, local_bench: Bench, tmp_path: Path, kind: type[RecordedSandbox]) -> Bench:
-        return recording(local_bench, tmp_path, kind)
+    def adapter(self, local_adapter: Adapter, tmp_path: Path, kind: type[RecordedSandbox]) -> Adapter:
+        return recording(local_adapter, tmp_path, kind)

@@ -28,9 +28,8 @@ from agentless_mini.domain import (
 from agentless_mini.repository.gitcommand import GitCommand
 from agentless_mini.repository.opening import open_repository
 from agentless_mini.sandbox import inside
-from agentless_mini.sandbox.contents import of_commit, of_folder
-from agentless_mini.sandbox.inside.steps import over
-from agentless_mini.sandbox.packs import Pack, pack_snapshot
+from agentless_mini.sandbox.inside.runner import over
+from agentless_mini.sandbox.packs import Pack, of_commit, of_folder, pack_snapshot
 from agentless_mini.sandbox.wire import Garbled, Transcript, compose
 
 JOB = Job(

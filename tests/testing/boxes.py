@@ -30,8 +30,8 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.writing import make_patch
-from agentless_mini.sandbox.bubblewrap import VirtualEnvironment, find_bubblewrap
-from agentless_mini.sandbox.local import LocalSandbox
+from agentless_mini.sandbox.bubblewrap import BubblewrapSandbox, find_bubblewrap
+from agentless_mini.sandbox.local import VirtualEnvironment
 from agentless_mini.sandbox.packs import pack_snapshot
 from agentless_mini.testing import harness_of
 
@@ -71,7 +71,7 @@ class Boxes:
     def bench(self, files: Mapping[str, str]) -> Bench:
         snapshot = tree(files)
         pack = pack_snapshot(snapshot, lambda held: iter(()), self.folder / "body")
-        sandbox = LocalSandbox(find_bubblewrap("bwrap"), {"here": HERE}, {pack.digest: pack}, 2)
+        sandbox = BubblewrapSandbox(find_bubblewrap("bwrap"), {"here": HERE}, {pack.digest: pack}, 2)
         place = Place(Environment("here", HERE.python), PackedTree(pack.digest))
         harness = self.harness or harness_of(snapshot)
         return Bench(sandbox, place, harness, snapshot, self.events.append, self.limits, self.case_seconds)

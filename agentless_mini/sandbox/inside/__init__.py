@@ -6,9 +6,6 @@ package. The rest of the package never calls it.
 
 from importlib import resources
 
-_MODULES = ("wire", "files", "processes", "memory", "steps", "main")
-_FENCED = ("wire", "files", "processes", "memory", "fence", "steps", "main")
-
 _BEGINNING = """
 import sys, types
 def load(name, text):
@@ -19,7 +16,7 @@ def load(name, text):
 
 def program(*, fenced: bool = False) -> str:
     """Return the Python program, as `python -I -S -c` takes it, that serves one job, with or without a fence."""
-    names = _FENCED if fenced else _MODULES
+    names = ("files", "processes", *(("fence",) if fenced else ()), "runner")
     texts = ((f"{__name__}.{name}", (resources.files(__name__) / f"{name}.py").read_text("utf-8")) for name in names)
     loading = "".join(f"load({name!r}, {text!r})\n" for name, text in texts)
-    return f"{_BEGINNING}{loading}sys.modules[{__name__ + '.main'!r}].main()\n"
+    return f"{_BEGINNING}{loading}sys.modules[{__name__ + '.runner'!r}].main()\n"

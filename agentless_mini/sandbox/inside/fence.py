@@ -1,9 +1,9 @@
 """The fence around a step in a box without namespaces: Landlock, seccomp, and the calls that are done for the step.
 
-A step may not make sockets, connect them, change modes and times, or open /dev/shm by itself: the kernel hands these
-calls to the runner (seccomp's user notification), which looks at what is asked for and does it on what it has looked
-at. What a step could exchange between the look and the deed is thus never used. It may not fork without the runner
-either, so that nothing of it can when its time is over. What is allowed is decided outside: see `sandboxes.landlock`.
+A step may not make sockets, connect them, change modes and times, or open /dev/shm on its own: the kernel hands these
+calls to the runner (seccomp's user notification), which checks what is asked for and does it on the very object that it
+checked, so that nothing that a step swaps in between is ever used. It may not fork without the runner either, and so
+cannot when its time is over. What is allowed is decided outside: see `sandbox.landlock`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from agentless_mini.sandbox.inside.processes import descendants, prctl
 
 if TYPE_CHECKING:
-    from agentless_mini.sandbox.inside.wire import Message
+    from agentless_mini.sandbox.inside.files import Message
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 RECEIVE, SEND, ADD_DESCRIPTOR = 0xC0502100, 0xC0182101, 0x40182103
@@ -63,7 +63,7 @@ def restrict(handled: list[int], rules: list[tuple[str, int]]) -> None:
 
 
 class Gate:
-    """What a process that is about to start a step and that process itself know each other by."""
+    """The line by which a process that goes behind the fence hands the runner what its calls are heard on."""
 
     def __init__(self) -> None:
         """Make it before the fork."""
@@ -138,10 +138,10 @@ class Call:
 
 
 class Warden:
-    """Answers the calls of one step that the filter hands over. What it raises as OSError the step gets."""
+    """Answers the calls of one step that the filter hands over; an OSError that it raises is what the call returns."""
 
     def __init__(self, job: Message, listener: int) -> None:
-        """Begin with what is told of a step that is closed in."""
+        """Begin with the listener of a step that is behind the fence."""
         fence = job["fence"]
         self.listener = listener
         self.calls: dict[int, str] = {number: name for name, number in fence["calls"]}
@@ -363,35 +363,29 @@ class Warden:
         finally:
             os.close(handle)
 
-    def do_link(self, call: Call) -> int | None:
-        """Give shared memory another name."""
-        return self.linked(self.in_shared(call, 0), self.in_shared(call, 1))
+    def do_link(self, call: Call, source: int = 0, target: int = 1) -> int | None:
+        """Give shared memory another name; the two are arguments at these places."""
+        old, new = self.in_shared(call, source), self.in_shared(call, target)
+        if old is None or new is None:
+            return None
+        os.link(old, new, src_dir_fd=self.shared, dst_dir_fd=self.shared, follow_symlinks=False)
+        return 0
 
     def do_linkat(self, call: Call) -> int | None:
         """Give shared memory another name."""
-        return self.linked(self.in_shared(call, 1), self.in_shared(call, 3))
+        return self.do_link(call, 1, 3)
 
-    def linked(self, source: bytes | None, target: bytes | None) -> int | None:
-        """Make the link where both names are shared memory's."""
-        if source is None or target is None:
-            return None
-        os.link(source, target, src_dir_fd=self.shared, dst_dir_fd=self.shared, follow_symlinks=False)
-        return 0
-
-    def do_unlink(self, call: Call) -> int | None:
+    def do_unlink(self, call: Call, index: int = 0) -> int | None:
         """Remove shared memory."""
-        return self.removed(self.in_shared(call, 0))
-
-    def do_unlinkat(self, call: Call) -> int | None:
-        """Remove shared memory."""
-        return self.removed(self.in_shared(call, 1))
-
-    def removed(self, name: bytes | None) -> int | None:
-        """Remove it where it is shared memory."""
+        name = self.in_shared(call, index)
         if name is None:
             return None
         os.unlink(name, dir_fd=self.shared)
         return 0
+
+    def do_unlinkat(self, call: Call) -> int | None:
+        """Remove shared memory."""
+        return self.do_unlink(call, 1)
 
 
 def set_mode(handle: int, mode: int) -> int:

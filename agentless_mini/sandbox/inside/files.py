@@ -1,23 +1,58 @@
-"""The files of the tree: written once, replaced by those of a patch, and read back, without following one symlink."""
+"""What comes into the box and goes out of it: messages, and the files of the tree.
+
+A job is a description and the contents that it counts. Every message is two lengths of four bytes, a JSON object, and
+the blobs that it counts; the other end is `sandbox.wire`. The tree is written once, its files are replaced by those
+of a patch, and results are read back, without following one symlink.
+"""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
+import struct
 from contextlib import contextmanager, suppress
 from typing import IO, Any, Iterator  # noqa: UP035 - collections.abc has no generic Iterator before Python 3.9
-
-from agentless_mini.sandbox.inside.wire import read
 
 CHUNK = 1 << 20
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+Message = Any  # a JSON object
 
 
-class Refused(Exception):
+class Abandoned(Exception):
+    """Nobody waits for the box any more."""
+
+
+def receive(stream: IO[bytes]) -> Message:
+    """Read the job's description; the contents that it lists follow it."""
+    (size,) = struct.unpack(">I", read(stream, 4))
+    return json.loads(read(stream, size))
+
+
+def read(stream: IO[bytes], size: int) -> bytes:
+    """Read so many bytes. Raises Abandoned where they end before."""
+    data = stream.read(size)
+    if len(data) < size:
+        raise Abandoned
+    return data
+
+
+def say(message: Message, *blobs: bytes) -> None:
+    """Write one message with its blobs. Raises Abandoned where nobody reads it."""
+    text = json.dumps(message).encode()
+    data = memoryview(b"".join((struct.pack(">II", len(text), sum(map(len, blobs))), text, *blobs)))
+    try:
+        while data:
+            data = data[os.write(1, data) :]
+    except BrokenPipeError as error:
+        raise Abandoned from error
+
+
+class NotPlaced(Exception):
     """A file cannot be placed."""
 
 
@@ -60,7 +95,7 @@ def copy(stream: IO[bytes], descriptor: int, size: int) -> None:
 
 
 def place(top: int, path: str, mode: str, data: bytes | None) -> None:
-    """Put a file there, or take it away with the folders that it leaves empty, as git does. Raises Refused."""
+    """Put a file there, or take it away with the folders that it leaves empty, as git does. Raises NotPlaced."""
     try:
         parts = split(path)
         if data is None:
@@ -70,17 +105,17 @@ def place(top: int, path: str, mode: str, data: bytes | None) -> None:
     except OSError as error:
         if error.errno in FULL:
             raise
-        raise Refused(f"{path!r} cannot be put there: {error.strerror}") from error
+        raise NotPlaced(f"{path!r} cannot be put there: {error.strerror}") from error
 
 
 def split(path: str) -> list[bytes]:
-    """Return the names on a path that stays in the tree and out of its git folder. Raises Refused."""
+    """Return the names on a path that stays in the tree and out of its git folder. Raises NotPlaced."""
     try:
         parts = raw(path).split(b"/")
     except UnicodeEncodeError as error:
-        raise Refused(f"{path!r} is not a path") from error
+        raise NotPlaced(f"{path!r} is not a path") from error
     if any(part in (b"", b".", b"..") or part.lower() == b".git" or b"\0" in part for part in parts):
-        raise Refused(f"{path!r} is not a path inside the tree")
+        raise NotPlaced(f"{path!r} is not a path inside the tree")
     return parts
 
 
@@ -120,7 +155,7 @@ def remove(top: int, parts: list[bytes]) -> None:
 
 def clear_result(top: int, path: str) -> None:
     """Make the folder of a result file, and remove the file that lies in its place."""
-    with suppress(OSError, Refused):
+    with suppress(OSError, NotPlaced):
         parts = split(path)
         with folders(top, parts[:-1], make=True) as opened:
             os.unlink(parts[-1], dir_fd=opened[-1])
@@ -128,7 +163,7 @@ def clear_result(top: int, path: str) -> None:
 
 def read_result(top: int, path: str, limit: int) -> bytes | None:
     """Return the bytes of a regular file of at most `limit`, None where there is none such."""
-    with suppress(OSError, Refused):
+    with suppress(OSError, NotPlaced):
         parts = split(path)
         with folders(top, parts[:-1], make=False) as opened:
             descriptor = os.open(parts[-1], READ, dir_fd=opened[-1])

@@ -1,19 +1,53 @@
-"""One step: started, watched from outside, ended with all that it started, and reported."""
+"""Serves one job: unpacks the tree, places the files, runs the steps, measures them and brings back what they left.
+
+Where it is process 1 of its own process namespace, as in every isolated box, no process of the box can end it (the
+kernel drops their signals), read or write its memory, or reach its descriptors (it is not dumpable). What it says of a
+step was measured from outside: the exit status and the time come from the kernel, and all processes of the step are
+dead before a result file is read. It says it on its standard output, which no step inherits.
+
+It does not isolate: namespaces, the read-only system and the limits on the whole box are made by whoever starts it.
+When its standard input closes nobody waits for the box any more, and it ends with all that it started.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import select
+import shutil
 import signal
+import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from agentless_mini.sandbox.inside.files import clear_result, read_result
-from agentless_mini.sandbox.inside.memory import exceeds, kills, overflows
-from agentless_mini.sandbox.inside.processes import PR_SET_DUMPABLE, STOPPING, alone, kill_all, prctl, waits
-from agentless_mini.sandbox.inside.wire import Abandoned, Message, say
+from agentless_mini.sandbox.inside.files import (
+    FOLDER,
+    Abandoned,
+    Message,
+    NotPlaced,
+    clear_result,
+    place,
+    read,
+    read_result,
+    receive,
+    say,
+    unpack,
+)
+from agentless_mini.sandbox.inside.processes import (
+    PR_SET_DUMPABLE,
+    STOPPING,
+    alone,
+    become,
+    exceeds,
+    kill_all,
+    kills,
+    overflows,
+    prctl,
+    stored,
+    waits,
+)
 
 if TYPE_CHECKING:
     from agentless_mini.sandbox.inside.fence import Gate, Warden
@@ -25,10 +59,69 @@ NICE = 5  # so that the runner gets its turn whatever a step does
 OOM_SCORE = b"500"  # so that the kernel takes a step and not the runner
 CANNOT_RUN = 127
 SHARED = "/dev/shm"  # noqa: S108 - the box's own
-
-
 # What Python and bubblewrap set for the runner.
 LEFT_BEHIND = ("LC_CTYPE", "PWD")
+
+
+def main() -> None:
+    """Serve the job that comes on the standard input."""
+    stream = sys.stdin.buffer
+    job = receive(stream)
+    become(job["uid"])
+    try:
+        if job["fence"]:
+            from agentless_mini.sandbox.inside.fence import begin
+
+            os.makedirs(job["scratch"] + "/shm", exist_ok=True)
+            begin(job)
+        serve(stream, job)
+    except Abandoned:
+        pass
+    finally:
+        kill_all()
+        if not alone():
+            clear(job["scratch"])
+
+
+def serve(stream: IO[bytes], job: Message) -> None:
+    """Do what the job says, and say what came of it."""
+    root, scratch = job["folder"], job["scratch"]
+    try:
+        for folder in (root, scratch, scratch + "/home"):
+            os.makedirs(folder, exist_ok=True)
+        if job["fence"]:
+            require_room(job)
+        unpack(stream, root, job["tree"])
+        top = os.open(root, FOLDER)
+        for path, mode, size in job["files"]:
+            place(top, path, mode, None if size is None else read(stream, size))
+    except NotPlaced as error:
+        return say({"kind": "refused", "words": str(error)})
+    except OSError as error:
+        return say({"kind": "failed", "words": str(error)})
+    say({"kind": "ready"})
+    end = time.monotonic() + job["seconds"]
+    for step in job["steps"]:
+        end += run_step(job, step, top, end)
+    return None
+
+
+def require_room(job: Message) -> None:
+    """Raise OSError where the tree is larger than the box's share of the disk, and note how full that is."""
+    fence = job["fence"]
+    if sum(size for _, _, size in job["tree"]) > fence["disk"]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    fence["used"] = stored(job["scratch"])
+
+
+def clear(folder: str) -> None:
+    """Remove a folder, whatever rights were taken from those in it."""
+    for above, folders, _ in os.walk(folder):
+        for name in folders:
+            path = os.path.join(above, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class Bounded:
@@ -95,7 +188,7 @@ def execute(job: Message, step: Message, output: Bounded, deadline: float) -> tu
     try:
         leader, warden = start(job, step, writing)
         os.close(writing)
-        ending, status = watch(job, leader, (reading, output), deadline, warden)
+        ending, status = watch(job, leader, reading, output, deadline, warden)
         if warden:
             warden.close()
         kill_all()
@@ -107,16 +200,16 @@ def execute(job: Message, step: Message, output: Bounded, deadline: float) -> tu
 
 
 def watch(
-    job: Message, leader: int, printed: tuple[int, Bounded], deadline: float, warden: Warden | None
+    job: Message, leader: int, reading: int, output: Bounded, deadline: float, warden: Warden | None
 ) -> tuple[str, int | None]:
-    """Return how the program ended, or why it has to."""
+    """Return how the program ended, or why it has to. What it prints comes from the descriptor `reading`."""
     ended, ringing = os.pipe()
     os.set_blocking(ended, False)
     os.set_blocking(ringing, False)
     signal.set_wakeup_fd(ringing, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     poll = select.poll()
-    for descriptor in (0, printed[0], ended, *((warden.listener,) if warden else ())):
+    for descriptor in (0, reading, ended, *((warden.listener,) if warden else ())):
         poll.register(descriptor, select.POLLIN)
     look, begun = 0.0, time.monotonic()
     try:
@@ -132,7 +225,7 @@ def watch(
                 look = now + TICK
                 if exceeds_room(job):
                     return "out-of-memory", None
-            listen(poll, ended, printed, warden)
+            listen(poll, ended, reading, output, warden)
     finally:
         signal.set_wakeup_fd(-1)
         os.close(ended)
@@ -157,9 +250,8 @@ def exceeds_room(job: Message) -> bool:
     return bool(fence) and (exceeds(job["memory"], []) or overflows(job["scratch"], fence))
 
 
-def listen(poll: select.poll, ended: int, printed: tuple[int, Bounded], warden: Warden | None) -> None:
+def listen(poll: select.poll, ended: int, reading: int, output: Bounded, warden: Warden | None) -> None:
     """Wait a little, or until there is output, a call to answer, or a process has ended. Raises Abandoned."""
-    reading, output = printed
     for descriptor, happened in poll.poll(TICK * 1000):
         if descriptor == 0:  # nothing more is ever sent: it was closed
             raise Abandoned
@@ -190,7 +282,11 @@ def collect(leader: int) -> int | None:
 
 def start(job: Message, step: Message, output: int) -> tuple[int, Warden | None]:
     """Start the program of a step in a session of its own; return its number, and who answers its calls."""
-    gate = gate_of(job)
+    gate: Gate | None = None
+    if job["fence"]:
+        from agentless_mini.sandbox.inside.fence import Gate  # here, since to load it takes other boxes time
+
+        gate = Gate()
     pid = os.fork()
     if pid:
         return pid, gate.warden(job) if gate else None
@@ -205,15 +301,6 @@ def start(job: Message, step: Message, output: int) -> tuple[int, Warden | None]
         os.write(2, f"{step['argv'][:1]} cannot be run: {error}\n".encode("utf-8", "replace"))
     finally:
         os._exit(CANNOT_RUN)
-
-
-def gate_of(job: Message) -> Gate | None:
-    """Return the way through the fence, where there is one. It is imported here, for it takes other boxes time."""
-    if not job["fence"]:
-        return None
-    from agentless_mini.sandbox.inside.fence import Gate
-
-    return Gate()
 
 
 def become_step(job: Message, output: int) -> None:

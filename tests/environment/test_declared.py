@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.environment.requirements import FILES_LIMIT, LINES_LIMIT, Listed, inside, read_requirements
+from agentless_mini.environment.declared import FILES_LIMIT, LINES_LIMIT, Listed, inside, read_requirements
 
 
 def read(texts: dict[str, str], path: str = "requirements.txt") -> Listed:

@@ -50,7 +50,7 @@ LATE = {Ending.TIMED_OUT, Ending.STARVED}
 
 
 @dataclass(frozen=True)
-class Bench:
+class Adapter:
     """An adapter, the environment that it has, and a folder for trees."""
 
     opening: Opening

@@ -1,4 +1,8 @@
-"""Builds an environment by a plan, from the folder of the tree, and leaves what came of it: see `main`."""
+"""Builds an environment inside a box, by a plan, from the folder of the tree: see `main`. Its text is sent there.
+
+The Python of the box runs it (3.7 or newer, the standard library alone), and the rest of the package never calls it.
+What it reports is not to be believed: the code that it installs runs beside it.
+"""
 
 from __future__ import annotations
 
@@ -13,35 +17,12 @@ from pathlib import Path
 from typing import Any
 
 PLACE = ".amini-build"
-NOT_KEPT = {
-    ".git",
-    "__pycache__",
-    PLACE,
-    ".eggs",
-    ".pytest_cache",
-    ".mypy_cache",
-    ".tox",
-    ".nox",
-    ".venv",
-    "node_modules",
-}
-PIP = (
-    "install",
-    "--no-input",
-    "--disable-pip-version-check",
-    "--no-cache-dir",
-    "--progress-bar=off",
-    "--prefer-binary",
-)
-UV = (
-    "install",
-    "--no-config",
-    "--no-cache",
-    "--no-progress",
-    "--link-mode=copy",
-    "--index-strategy=unsafe-best-match",
-)
-
+NOT_KEPT = {".git", "__pycache__", PLACE, ".eggs", ".pytest_cache", ".mypy_cache", ".tox", ".nox", ".venv"}
+NOT_KEPT |= {"node_modules"}
+PIP = ["install", "--no-input", "--disable-pip-version-check", "--no-cache-dir", "--progress-bar=off"]
+PIP += ["--prefer-binary"]
+UV = ["install", "--no-config", "--no-cache", "--no-progress", "--link-mode=copy"]
+UV += ["--index-strategy=unsafe-best-match"]
 NOT_FOUND = 127
 
 
@@ -206,4 +187,5 @@ def undated(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-main()
+if __name__ == "__main__":
+    main()
