@@ -12,7 +12,7 @@ import typer
 from agentless_mini import __version__
 from agentless_mini.commands.evaluation_options import BenchmarkOptions, FleetOptions, ReportOptions
 from agentless_mini.commands.learn import learn
-from agentless_mini.commands.options import ConfigFile, expanded, settings_of, variables_of
+from agentless_mini.commands.options import ConfigFile, DocumentedCommand, expanded, settings_of, variables_of
 from agentless_mini.commands.repair_options import (
     EvolveOptions,
     ExecutionOptions,
@@ -31,7 +31,6 @@ app = typer.Typer(
     cls=Commands,
     help="Repairs real repositories from an issue text, with models that you host yourself.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -62,7 +61,7 @@ def common(
     """Repairs real repositories from an issue text, with models that you host yourself."""
 
 
-@app.command()
+@app.command(cls=DocumentedCommand)
 @expanded
 def repair(
     source: SourceOptions,
@@ -92,7 +91,7 @@ def repair(
         raise typer.Exit(run_repair(arguments, result, settings, output.store))
 
 
-@app.command(name="eval", short_help="Repair and grade the instances of SWE-bench.")
+@app.command(name="eval", short_help="Repair and grade the instances of SWE-bench.", cls=DocumentedCommand)
 @expanded
 def evaluate(
     benchmark: BenchmarkOptions,
@@ -119,7 +118,7 @@ def evaluate(
         raise typer.Exit(run_eval(benchmark, fleet, config, this_machine()))
 
 
-@app.command(short_help="Report evaluations: what is resolved, curves, failures, cost.")
+@app.command(short_help="Report evaluations: what is resolved, curves, failures, cost.", cls=DocumentedCommand)
 @expanded
 def report(options: ReportOptions) -> None:
     """Report evaluations: resolved with its interval, curves over samples and tests, failures, cost.
@@ -135,7 +134,7 @@ def report(options: ReportOptions) -> None:
         run_report(options, this_machine())
 
 
-@app.command(short_help="List past runs, or open one.")
+@app.command(short_help="List past runs, or open one.", cls=DocumentedCommand)
 @expanded
 def show(options: ShowOptions) -> None:
     """List past runs, or open one: files, samples, votes, tests and the chosen patch, on one screen."""
@@ -148,7 +147,7 @@ def show(options: ShowOptions) -> None:
         run_show(options, options.store or store_of(options.repository))
 
 
-@app.command()
+@app.command(cls=DocumentedCommand)
 @expanded
 def serve(options: ServeOptions) -> None:
     """Start a model server and leave it running; print its address.
@@ -174,7 +173,7 @@ def serve(options: ServeOptions) -> None:
             start_server(options.model, settings, machine, output)
 
 
-@app.command(short_help="Check what a repair with tests needs.")
+@app.command(short_help="Check what a repair with tests needs.", cls=DocumentedCommand)
 @expanded
 def doctor(model: ModelOptions, output: TextOptions) -> None:
     """Check what a repair with tests needs, and say what to do about what is missing. Nothing is downloaded.
@@ -191,7 +190,7 @@ def doctor(model: ModelOptions, output: TextOptions) -> None:
         raise typer.Exit(run_doctor(settings, this_machine(), output.as_json))
 
 
-@app.command(name="config", short_help="Show every setting and its source.")
+@app.command(name="config", short_help="Show every setting and its source.", cls=DocumentedCommand)
 @expanded
 def effective(
     sampling: SamplingOptions,

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from agentless_mini.chain.bench import Bench, NoBench, Opening
-from agentless_mini.chain.pipeline import ChainSettings, resolve
+from agentless_mini.chain.pipeline import resolve
 from agentless_mini.chain.session import Session
 from agentless_mini.domain import Prediction, Snapshot
 from agentless_mini.errors import EXIT_BUG, EXIT_INTERRUPTED, AminiError, ModelChanged, NodeLost
 from agentless_mini.ports import Watch
 from agentless_mini.record import RecordedSandbox, RunId, RunStart, RunStatus, Store
+from agentless_mini.settings.run import ChainSettings
 
 
 async def recorded_run(

@@ -9,7 +9,8 @@ import pytest
 
 from agentless_mini.domain import Decoding
 from agentless_mini.errors import AminiError
-from agentless_mini.model.embedded.weights import Weights, WeightsSettings, find_weights
+from agentless_mini.model.embedded.weights import Weights, find_weights
+from agentless_mini.settings.model import WeightsSettings
 
 
 @functools.cache

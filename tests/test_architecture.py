@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import agentless_mini
+from tests.house import modules_of
 
 PACKAGE = Path(agentless_mini.__file__).parent
 # The pure core, parts of rooms named by their module: `python -m tests` measures the coverage of these.
@@ -23,14 +24,15 @@ ADAPTERS = {"model", "record", "repository", "installing", "chain/templates", "s
 MAY_SEE = {
     **dict.fromkeys(CORE, CORE),
     "ports": CORE,
-    **dict.fromkeys(ADAPTERS, CORE | ADAPTERS | {"ports"}),
+    "settings": {"domain", "errors", "settings"},
+    **dict.fromkeys(ADAPTERS, CORE | ADAPTERS | {"ports", "settings"}),
     **{unit: {unit} for unit in BOXED},
     "testing": CORE | {"testing"},  # it reads what it sends into boxes from the package
-    "chain": CORE | {"ports", "chain", "testing"},
+    "chain": CORE | {"ports", "settings", "chain", "testing"},
     "report": CORE | {"ports", "record", "report"},
-    "evaluation": CORE | ADAPTERS | {"ports", "chain", "testing", "run", "evaluation"},
-    "run": CORE | {"ports", "chain", "record", "run"},
-    "learning": CORE | ADAPTERS | {"ports", "chain", "testing", "learning"},
+    "evaluation": CORE | ADAPTERS | {"ports", "settings", "chain", "testing", "run", "evaluation"},
+    "run": CORE | {"ports", "settings", "chain", "record", "run"},
+    "learning": CORE | ADAPTERS | {"ports", "settings", "chain", "testing", "learning"},
 }
 UNITS = CORE | BOXED | ADAPTERS | MAY_SEE.keys()
 HOMES = {
@@ -204,3 +206,8 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
     program = f"import sys, agentless_mini.cli; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_settings_and_a_repair_without_tests_import_no_more_than_they_did() -> None:
+    assert modules_of("import agentless_mini.settings") <= 16
+    assert modules_of("import agentless_mini.cli, agentless_mini.commands.entry") <= 126

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from agentless_mini.edits import Matching
+from agentless_mini.domain import Matching
 from agentless_mini.errors import UsageError
-from agentless_mini.settings import Config, Engine, load_config
+from agentless_mini.settings import Config, load_config
+from agentless_mini.settings.model import Engine
 
 
 def test_flags_come_before_the_file_and_the_file_before_the_defaults(tmp_path: Path) -> None:

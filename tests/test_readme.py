@@ -12,6 +12,7 @@ import pytest
 from agentless_mini import errors
 from agentless_mini.commands import terminal
 from agentless_mini.settings import Config, load_config
+from tests.settings_page import page
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "agentless_mini/docs"
@@ -61,6 +62,10 @@ def test_the_settings_of_the_readme_are_settings(tmp_path: Path) -> None:
     for section in ("localize", "repair"):
         for name, value in said[section].items():
             assert Config().model_dump(mode="json")[section][name] == value, f"the default of {section}.{name}"
+
+
+def test_the_list_of_settings_is_that_of_their_tree() -> None:
+    assert page() == TOPICS["settings"], "run python -m tests.settings_page"
 
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:

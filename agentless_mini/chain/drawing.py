@@ -17,12 +17,13 @@ from agentless_mini.domain import (
     Completion,
     Decoding,
     Finish,
+    Matching,
     Patch,
     Rejected,
     SampleDone,
     SampleRequest,
 )
-from agentless_mini.edits import Matching, Tree, read_answer
+from agentless_mini.edits import Tree, read_answer
 
 # The one thread of the process that reads answers, in their order, so that the event loop never waits for one. More of
 # them would share one interpreter and take turns; and the forms of a tree are not for two at once.

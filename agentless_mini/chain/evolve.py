@@ -7,11 +7,8 @@ cut to it: whole ones from the end, then the middle of a long one. They never pu
 Nothing is chosen here: the answer is chosen over all rounds, by the same rules as without.
 """
 
-import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from agentless_mini.chain.context import Gauge
 from agentless_mini.chain.drawing import Drawn, Draws, counted_once
@@ -25,7 +22,7 @@ from agentless_mini.chain.parents import (
     shuffled,
 )
 from agentless_mini.chain.prompts import Attempt
-from agentless_mini.chain.repair import RepairSettings, prompt_room, repair_requests
+from agentless_mini.chain.repair import prompt_room, repair_requests
 from agentless_mini.chain.session import Draft, Session, Subject, fit_prompt
 from agentless_mini.domain import (
     Candidate,
@@ -39,6 +36,7 @@ from agentless_mini.domain import (
     StageStarted,
 )
 from agentless_mini.edits import Tree
+from agentless_mini.settings.run import EvolveSettings, RepairSettings, Selecting
 
 # The share of the window that repair prompts leave to patches, and in small ones what some lines of a patch need.
 PATCHES_SHARE = 8
@@ -51,42 +49,6 @@ UNSELECTED = (
 
 BestFirst = Callable[[Sequence[Candidate]], Awaitable[Sequence[str]]]
 """Returns the normal forms of the patches among all candidates so far, the best first; none if nothing tells them."""
-
-
-class Selecting(enum.StrEnum):
-    """Which patches a round is shown."""
-
-    RANDOM = "random"  # of the round before: for models that are trained to evolve their own samples
-    EXECUTION = "execution"  # those that the tests say are the best, of all rounds
-    REWARD_MODEL = "reward-model"  # those that a reward model scores highest, of all rounds
-
-
-class EvolveSettings(BaseModel):
-    """How the samples are spread over rounds, and what a round is shown of those before."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rounds: int = Field(1, ge=1, le=1000)
-    """Rounds; 1: all repairs are sampled plainly, and nothing else of this section counts."""
-    parents: int = Field(5, ge=1, le=100)
-    """Most patches that a round is shown (the paper: 5)."""
-    per_round: int | None = Field(None, ge=1, le=100_000)
-    """Repairs sampled in each round; none: repair.samples divided by the rounds, rounded up (the paper: 5)."""
-    select: Selecting = Selecting.RANDOM
-    """Which patches a round is shown."""
-    self_evolving: bool = False
-    """Whether the model is trained to evolve its own samples without a selector."""
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    """Seed of the choice and of the order of what is shown."""
-
-    @property
-    def scored(self) -> bool:
-        """Return whether a reward model is asked."""
-        return self.rounds > 1 and self.select is Selecting.REWARD_MODEL
-
-    def size(self, samples: int) -> int:
-        """Return the samples of each round, where `samples` are wanted in all."""
-        return self.per_round or -(-samples // self.rounds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,6 @@ found out in a box (`confirm`); nothing is run before.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-
-from pydantic import BaseModel, ConfigDict
 
 from agentless_mini.chain.bench import Bench
 from agentless_mini.chain.execute import Refused, run_cases
@@ -31,26 +28,12 @@ from agentless_mini.domain import (
     SourceFile,
 )
 from agentless_mini.errors import EnvironmentFailed, UsageError, printable
+from agentless_mini.settings.run import GivenSettings, case_id
 
 # These run a file as a whole and know nothing of what is in it.
 _OF_WHOLE_FILES = frozenset({Runner.SCRIPT, Runner.COMMAND})
 # Of a Python file: classes and a function (a doctest's name is dotted), then what pytest calls the parameters.
 _NAME = re.compile(r"[\w.]+(?:::[\w.]+)*(?:\[.*\])?", re.DOTALL)
-
-
-class GivenSettings(BaseModel):
-    """The user's own failing tests."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tests: tuple[str, ...] = ()
-    """Tests that fail while the issue exists: PATH, or PATH::NAME as pytest writes it."""
-    commands: tuple[str, ...] = ()
-    """Command lines for `sh -c`, run at the top of the tree, whose status is not 0 while the issue exists."""
-
-    def ids(self) -> tuple[str, ...]:
-        """Return the ids of the cases that these tests and commands become."""
-        return (*map(_id, self.tests), *self.commands)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +74,7 @@ def _texts(snapshot: Snapshot) -> dict[str, SourceFile]:
 
 def _own_case(said: str, files: dict[str, SourceFile], runner: Runner | None) -> Case:
     file = said.partition("::")[0]
-    path, mark, name = _id(said).partition("::")
+    path, mark, name = case_id(said).partition("::")
     if path not in files:
         message = (
             f"No text file of the repository is called {printable(file)!r}: give --failing-test PATH or PATH::NAME."
@@ -103,12 +86,7 @@ def _own_case(said: str, files: dict[str, SourceFile], runner: Runner | None) ->
             f"The test {printable(said)!r} cannot be run by name here: give --failing-test {printable(path)} alone."
         )
         raise UsageError(message)
-    return Case(_id(said), Origin.GIVEN, path, files[path].data)
-
-
-def _id(said: str) -> str:
-    file, mark, name = said.partition("::")
-    return f"{PurePosixPath(file.replace(chr(92), '/')).as_posix()}{mark}{name}"
+    return Case(case_id(said), Origin.GIVEN, path, files[path].data)
 
 
 def _command_case(line: str) -> Case:

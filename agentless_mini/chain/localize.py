@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from agentless_mini.chain.answers import named_in, read_paths
 from agentless_mini.chain.context import Gauge, fit_tree
 from agentless_mini.chain.lexical import PathIndex, Survey, is_sayable
@@ -32,23 +30,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits import answer_text
 from agentless_mini.errors import ContextTooSmall, UsageError, printable
-
-
-class LocalizeSettings(BaseModel):
-    """How the files to edit are found."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    samples: int = Field(4, ge=0, le=1000)
-    """Answers drawn; 0 takes the lexical ranking alone."""
-    temperature: float = Field(1.0, ge=0, le=2)
-    """Sampling temperature."""
-    max_tokens: int = Field(2048, ge=1)
-    """Most tokens of one answer, reasoning included."""
-    most_files: int = Field(5, ge=1, le=100)
-    """Most files in one list."""
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    """Seed of the first sample."""
+from agentless_mini.settings.run import LocalizeSettings
 
 
 async def localize(subject: Subject, session: Session, settings: LocalizeSettings) -> Localization:

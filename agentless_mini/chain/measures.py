@@ -10,19 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Protocol, Self
 
-from agentless_mini.chain.ranking import (
-    Likeness,
-    Method,
-    Standing,
-    Totals,
-    ordered,
-    poll,
-    standings,
-    totals,
-    valid_patches,
-)
+from agentless_mini.chain.ranking import Likeness, Standing, Totals, ordered, poll, standings, totals, valid_patches
 from agentless_mini.chain.ranking.order import score
-from agentless_mini.domain import Candidate, Case, Execution, GeneratedCase, Origin, Patch, Prediction
+from agentless_mini.domain import Candidate, Case, Execution, GeneratedCase, Method, Origin, Patch, Prediction
 
 RESAMPLES = 2000
 LEVEL = 0.95

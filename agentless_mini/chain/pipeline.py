@@ -1,25 +1,21 @@
 """One issue, from text to the chosen patch. Reads like the chain that it runs."""
 
 import asyncio
-import enum
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import BaseModel, ConfigDict
-
 from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.chain.context import Gauge, fit_issue
-from agentless_mini.chain.evolve import BestFirst, Evolution, EvolveSettings, Selecting, evolve
-from agentless_mini.chain.given import GivenSettings, check_given, confirm, given_cases
+from agentless_mini.chain.evolve import BestFirst, Evolution, evolve
+from agentless_mini.chain.given import check_given, confirm, given_cases
 from agentless_mini.chain.lexical import Survey, candidate_files, mentions, rank_files
-from agentless_mini.chain.localize import LocalizeSettings, given, localize
-from agentless_mini.chain.ranking import Method, rank
+from agentless_mini.chain.localize import given, localize
+from agentless_mini.chain.ranking import rank
 from agentless_mini.chain.ranking.trusting import UNTESTED
-from agentless_mini.chain.regress import RegressSettings
-from agentless_mini.chain.repair import RepairSettings, repair
-from agentless_mini.chain.reproduce import ReproduceSettings, draft_cases, reproduce
+from agentless_mini.chain.repair import repair
+from agentless_mini.chain.reproduce import draft_cases, reproduce
 from agentless_mini.chain.selecting import by_execution, by_reward
-from agentless_mini.chain.session import MarkSettings, Session, Subject, both
+from agentless_mini.chain.session import Session, Subject, both
 from agentless_mini.chain.trials import Trials
 from agentless_mini.domain import (
     Candidate,
@@ -30,6 +26,7 @@ from agentless_mini.domain import (
     GeneratedCase,
     Issue,
     Localization,
+    Method,
     ModelCard,
     Note,
     Phase,
@@ -40,48 +37,17 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits import Marks
 from agentless_mini.errors import NothingToEdit, UsageError
+from agentless_mini.settings.run import (
+    ChainSettings,
+    GivenSettings,
+    Selecting,
+    Until,
+)
 
 # The issue may take this share of the window at most: the rest is for code and for the answer.
 ISSUE_SHARE = 4
 # Of rewrites of lines, which are ranked, so many are tried before it is looked whether one passes all tests.
 TRIED_AT_ONCE = 20
-
-
-class Until(enum.StrEnum):
-    """How far the chain goes."""
-
-    LOCALIZE = "localize"  # the files are found, nothing else
-    REPAIR = "repair"  # patches are sampled, and the vote chooses
-    TESTS = "tests"  # tests choose: all of it
-
-
-class ChainSettings(BaseModel):
-    """The settings of the chain's stages."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    localize: LocalizeSettings = LocalizeSettings()
-    """File localization."""
-    repair: RepairSettings = RepairSettings()
-    """Repair sampling."""
-    evolve: EvolveSettings = EvolveSettings()
-    """Rounds of repair sampling."""
-    reproduce: ReproduceSettings = ReproduceSettings()
-    """Sampling of reproduction tests."""
-    regress: RegressSettings = RegressSettings()
-    """Selection of regression tests."""
-    given: GivenSettings = GivenSettings()
-    """The user's own failing tests."""
-    answer: MarkSettings = MarkSettings()
-    """The model's marks of its answer."""
-    think: MarkSettings = MarkSettings()
-    """The model's marks of its thinking."""
-    rank: Method = Method.AGREEMENT
-    """How the patch is chosen."""
-    files: tuple[str, ...] = ()
-    """Files to edit, instead of localization."""
-    until: Until = Until.TESTS
-    """The last stage of the chain."""
 
 
 def check_rounds(settings: ChainSettings, card: ModelCard | None, opening: Opening | NoBench | None) -> None:

@@ -8,30 +8,18 @@ as its process says, not by a clock, so that a rerun over recorded boxes asks fo
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from agentless_mini.chain.bench import Bench
 from agentless_mini.chain.execute import Refused, run_cases, run_files
 from agentless_mini.chain.lexical import is_test_path, is_test_tool, runs_here
 from agentless_mini.chain.regression import related_tests
 from agentless_mini.domain import BoxDone, Case, CaseResult, Note, Origin, Outcome, Phase, PhaseStarted, Snapshot
 from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.settings.run import RegressSettings
 
 # A runner imports all files that it is given before the first test runs: with many, nothing would be left of the time.
 FILES_AT_ONCE = 8
 # What a box costs at least, as a share of the budget: the start of the runner and the imports are in no test's time.
 LEAST_SHARE = 0.1
-
-
-class RegressSettings(BaseModel):
-    """Which of the repository's own tests are run on every patch."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    budget: float = Field(60.0, ge=0, le=86400)
-    """Most seconds that the tests may take together, on one patch; 0: none is run."""
-    most: int = Field(1000, ge=1, le=100_000)
-    """Most tests."""
 
 
 async def regress(

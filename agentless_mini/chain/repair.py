@@ -11,8 +11,6 @@ drawn is always a whole beginning of the run, so that a rerun finds it in the re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from agentless_mini.chain.context import Fitted, Gauge, Source, fit_files
 from agentless_mini.chain.drawing import Drawn, Draws, counted_once
 from agentless_mini.chain.prompts import Prompts
@@ -34,31 +32,13 @@ from agentless_mini.domain import (
     Stage,
     StageStarted,
 )
-from agentless_mini.edits import Matching, Tree
+from agentless_mini.edits import Tree
 from agentless_mini.edits.sources import decode
 from agentless_mini.errors import ContextTooSmall
+from agentless_mini.settings.run import RepairSettings
 
 # With a bound on the vote it is looked at so many times at most.
 PORTIONS = 8
-
-
-class RepairSettings(BaseModel):
-    """How repairs are sampled and read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    samples: int = Field(10, ge=1, le=100_000)
-    """Repairs sampled, over all file lists (the paper: 500). `amini repair` gives the carried model 50."""
-    temperature: float = Field(1.0, ge=0, le=2)
-    """Sampling temperature."""
-    max_tokens: int = Field(8192, ge=1)
-    """Most tokens of one answer, reasoning included; never more than a quarter of the context."""
-    match: Matching = Matching.STRICT
-    """How SEARCH lines are found in a file."""
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    """Seed of the first sample of each prompt."""
-    stop_when: float | None = Field(None, ge=0.5, lt=1)
-    """Sample no further once the winner of the vote stays the winner with this probability; none: sample all."""
 
 
 async def repair(

@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from agentless_mini.chain.bench import Bench
 from agentless_mini.chain.context import Gauge, Source
 from agentless_mini.chain.execute import Refused, run_cases
@@ -44,26 +42,10 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits.paths import TakenNames
 from agentless_mini.edits.sources import decode
+from agentless_mini.settings.run import ReproduceSettings
 
 # The example may take this share of the window at most: it shows a style, and its beginning does that.
 EXAMPLE_SHARE = 4
-
-
-class ReproduceSettings(BaseModel):
-    """How reproduction tests are sampled and kept."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    samples: int = Field(10, ge=0, le=10_000)
-    """Tests sampled; 0 writes none."""
-    temperature: float = Field(1.0, ge=0, le=2)
-    """Sampling temperature."""
-    max_tokens: int = Field(4096, ge=1)
-    """Most tokens of one answer, reasoning included; never more than a quarter of the context."""
-    most: int = Field(30, ge=1, le=10_000)
-    """Most distinct tests kept (the paper: 30)."""
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    """Seed of the first sample."""
 
 
 # --- writing -------------------------------------------------------------------------------------------------------

@@ -3,10 +3,10 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from agentless_mini.chain.evolve import BestFirst
-from agentless_mini.chain.ranking import Method, ordered, poll, standings, totals, valid_patches
+from agentless_mini.chain.ranking import ordered, poll, standings, totals, valid_patches
 from agentless_mini.chain.session import Session
 from agentless_mini.chain.trials import Trials
-from agentless_mini.domain import Candidate, Issue, Patch
+from agentless_mini.domain import Candidate, Issue, Method, Patch
 from agentless_mini.errors import UsageError
 
 

@@ -5,8 +5,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from agentless_mini.chain.context import Gauge
 from agentless_mini.chain.lexical import Survey
 from agentless_mini.chain.prompts import Prompts
@@ -46,17 +44,6 @@ class Session:
     scoring: Scoring | None = None
     marks: Marks = KNOWN
     derive: Derive = derive_anew
-
-
-class MarkSettings(BaseModel):
-    """Marks that a model puts around a part of what it says, beside those that are known; none: only those."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    start: str = ""
-    """What stands before it."""
-    end: str = ""
-    """What stands after it."""
 
 
 Shown = TypeVar("Shown")

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from agentless_mini.chain.baseline import baseline
 from agentless_mini.chain.bench import Bench
 from agentless_mini.chain.execute import execute
-from agentless_mini.chain.regress import RegressSettings, regress
+from agentless_mini.chain.regress import regress
 from agentless_mini.domain import Candidate, Case, CaseResult, Event, Execution, Note, Origin, Patch, Verdict
+from agentless_mini.settings.run import RegressSettings
 
 
 @dataclass(frozen=True, slots=True)

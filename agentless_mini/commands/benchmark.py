@@ -10,19 +10,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agentless_mini.chain.pipeline import Until
 from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, evaluate
 from agentless_mini.commands.evaluation_options import BenchmarkOptions, FleetOptions
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.submitting import submit
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.commands.testbeds import cluster_testbeds, docker_testbeds
-from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.evaluation.dataset import SPLITS, Dataset, dataset_of, read_dataset, selected
 from agentless_mini.evaluation.grading import dataset_rows
 from agentless_mini.evaluation.submission import slug
 from agentless_mini.settings import Config
+from agentless_mini.settings.run import SandboxKind, Until
 
 EVALS = "evals"
 _SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")

@@ -7,12 +7,10 @@ from functools import partial
 from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import Note, Snapshot
-from agentless_mini.environment.opening import open_environment
-from agentless_mini.environment.settings import SandboxKind, SandboxSettings
-from agentless_mini.environment.work import EnvironmentRequest, Unavailable
 from agentless_mini.errors import BuildFailed
 from agentless_mini.ports import Watch
 from agentless_mini.repository.opening import Repository
+from agentless_mini.settings.run import UNTESTED, SandboxKind, SandboxSettings
 from agentless_mini.testing import harness_of
 
 
@@ -25,6 +23,15 @@ class Yard:
     snapshot: Snapshot
     machine: Machine
     stack: AsyncExitStack
+
+
+def foreseen(settings: SandboxSettings) -> str:
+    """Return in words where tests will run, or why none is run. Raises `UsageError` where settings contradict."""
+    if settings.kind is SandboxKind.NONE:
+        return f"{UNTESTED} (--sandbox none)"
+    from agentless_mini.environment.opening import foresee
+
+    return foresee(settings)
 
 
 def plan_boxes(yard: Yard) -> Opening | NoBench:
@@ -40,6 +47,9 @@ async def open_bench(yard: Yard, watch: Watch) -> Bench | NoBench:
     A project whose needs cannot be installed has none; the vote is left then. Raises as `open_environment` where the
     sandbox that was asked for does not work.
     """
+    from agentless_mini.environment.opening import open_environment
+    from agentless_mini.environment.work import EnvironmentRequest, Unavailable
+
     harness = harness_of(yard.snapshot, yard.settings.test_command)
     contents, machine = yard.repository.contents(), yard.machine
     request = EnvironmentRequest(

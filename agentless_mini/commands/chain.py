@@ -5,14 +5,16 @@ import platform
 from typing import TypeVar
 
 from agentless_mini import __version__
-from agentless_mini.chain.evolve import EvolveSettings
-from agentless_mini.chain.localize import LocalizeSettings
-from agentless_mini.chain.pipeline import ChainSettings
-from agentless_mini.chain.repair import RepairSettings
-from agentless_mini.chain.reproduce import ReproduceSettings
 from agentless_mini.commands.models import ChosenModel
 from agentless_mini.domain import Decoding
 from agentless_mini.settings import Config
+from agentless_mini.settings.run import (
+    ChainSettings,
+    EvolveSettings,
+    LocalizeSettings,
+    RepairSettings,
+    ReproduceSettings,
+)
 
 REWRITES = 50
 """Repairs by the carried model where nobody says how many: with 100 its benchmark solved one more of 12 bugs."""

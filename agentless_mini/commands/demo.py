@@ -17,9 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from agentless_mini.chain.bench import NoBench
-from agentless_mini.chain.evolve import EvolveSettings
 from agentless_mini.chain.execute import run_files
-from agentless_mini.chain.given import GivenSettings
 from agentless_mini.commands import sample
 from agentless_mini.commands.boxes import Yard, open_bench
 from agentless_mini.commands.chain import REWRITES
@@ -27,15 +25,15 @@ from agentless_mini.commands.models import Machine
 from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.domain import CaseResult, Outcome
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
-from agentless_mini.model.openai_api import EndpointSettings
 from agentless_mini.ports import Watch
 from agentless_mini.record import Store
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.repository.issue_sources import literal_issue
 from agentless_mini.repository.opening import open_repository
-from agentless_mini.settings import Config, Engine
+from agentless_mini.settings import Config
+from agentless_mini.settings.model import EndpointSettings, Engine
+from agentless_mini.settings.run import EvolveSettings, GivenSettings, SandboxSettings
 
 SAMPLE = Path(sample.__file__).parent
 TESTS = "test_durations.py"

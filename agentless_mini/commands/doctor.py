@@ -26,7 +26,6 @@ from rich.text import Text
 
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import MIB
-from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import AminiError, EnvironmentFailed, printable
 from agentless_mini.installing import install_command
 from agentless_mini.model.connection import Patience
@@ -40,7 +39,9 @@ from agentless_mini.sandbox.containers import translated
 from agentless_mini.sandbox.docker import connect
 from agentless_mini.sandbox.images import find_image, require_pullable
 from agentless_mini.sandbox.landlock import find_landlock
-from agentless_mini.settings import Config, Engine
+from agentless_mini.settings import Config
+from agentless_mini.settings.model import Engine
+from agentless_mini.settings.run import SandboxKind
 
 LIMIT = 30.0
 """Seconds for all looks together, which take three on an idle machine; what takes longer counts as missing."""

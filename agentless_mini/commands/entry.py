@@ -12,7 +12,6 @@ import platformdirs
 from rich.console import Console
 
 from agentless_mini.chain.bench import NoBench
-from agentless_mini.chain.given import GivenSettings
 from agentless_mini.chain.pipeline import check_rounds
 from agentless_mini.commands.chain import chain_of
 from agentless_mini.commands.models import Machine
@@ -20,9 +19,7 @@ from agentless_mini.commands.options import option_of
 from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import noted, people, require_stdout, without_passwords
 from agentless_mini.domain import Issue
-from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
-from agentless_mini.model.scoring import KEY_VARIABLE
 from agentless_mini.record import Store
 from agentless_mini.report.live import ProgressLines
 from agentless_mini.repository.branches import has_changes, plan_branch
@@ -30,6 +27,8 @@ from agentless_mini.repository.gitcommand import GitCommand
 from agentless_mini.repository.issue_sources import GitHub, literal_issue, read_issue
 from agentless_mini.repository.opening import Repository, open_repository
 from agentless_mini.settings import Config, load_config
+from agentless_mini.settings.model import EndpointSettings, ScorerSettings
+from agentless_mini.settings.run import GivenSettings, SandboxKind
 from agentless_mini.testing.commands import harness_of_command
 
 APP = "amini"
@@ -96,7 +95,7 @@ def file_in_use(path: Path | None) -> Path | None:
 
 def secrets() -> dict[str, tuple[str, str]]:
     """Return the variables that hold keys, with what they hold, by the settings that they are put over."""
-    known = {"endpoint.api_key": "AMINI_API_KEY", "scorer.api_key": KEY_VARIABLE}
+    known = {"endpoint.api_key": EndpointSettings.key_variable, "scorer.api_key": ScorerSettings.key_variable}
     return {name: (variable, key) for name, variable in known.items() if (key := os.environ.get(variable))}
 
 

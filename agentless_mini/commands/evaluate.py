@@ -15,8 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from agentless_mini.chain.evolve import UNSELECTED, EvolveSettings, Selecting
-from agentless_mini.chain.pipeline import NO_SANDBOX, Until, check_rounds
+from agentless_mini.chain.evolve import UNSELECTED
+from agentless_mini.chain.pipeline import NO_SANDBOX, check_rounds
 from agentless_mini.chain.score import Scoring
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.chain import chain_of, identity, settled, versions
@@ -25,15 +25,12 @@ from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, c
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.commands.terminal import EXIT_FOUND, noted, people, without_passwords
 from agentless_mini.domain import Note, RewardModel
-from agentless_mini.environment.opening import UNTESTED
-from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import EnvironmentFailed, ModelChanged, printable
 from agentless_mini.evaluation.attempt import Assignment, EvalContext, attempt, grade_key, row_digest
 from agentless_mini.evaluation.dataset import Dataset, Instance
 from agentless_mini.evaluation.grading import Grader
 from agentless_mini.evaluation.ports import Testbeds
 from agentless_mini.evaluation.schedule import evaluate as attempt_all
-from agentless_mini.evaluation.settings import Grading
 from agentless_mini.evaluation.submission import write_predictions
 from agentless_mini.ports import Watch
 from agentless_mini.record import (
@@ -47,6 +44,7 @@ from agentless_mini.record import (
 )
 from agentless_mini.report.progress import EvaluationProgress
 from agentless_mini.settings import Config
+from agentless_mini.settings.run import UNTESTED, EvolveSettings, Grading, SandboxKind, Selecting, Until
 from agentless_mini.testing.commands import harness_of_command
 
 STORE, PREDICTIONS, OFFICIAL = "store.sqlite", "all_preds.jsonl", "official"

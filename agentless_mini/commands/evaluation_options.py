@@ -26,11 +26,7 @@ class BenchmarkOptions:
     stages: Annotated[
         str, typer.Option(metavar="STAGE", help="The last stage: localize, repair or tests.", show_default=False)
     ] = "tests"
-    grade: Annotated[
-        str | None,
-        typer.Option(help="Patches graded: none, chosen, curve or all [curve]."),
-        Setting("eval.grade"),
-    ] = None
+    grade: Annotated[str | None, Setting("eval.grade")] = None
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder of the evaluation; by default a named one.")
     ] = None
@@ -43,24 +39,14 @@ class BenchmarkOptions:
 class FleetOptions:
     """What an evaluation runs on."""
 
-    workers: Annotated[int | None, typer.Option(help="Instances at once [8]."), Setting("eval.workers")] = None
-    graders: Annotated[int | None, typer.Option(help="Patches graded at once [2]."), Setting("eval.graders")] = None
-    keep_images: Annotated[
-        int | None,
-        typer.Option(help="Most pulled images to keep; the least recently used goes first [all]."),
-        Setting("eval.images.keep_images"),
-    ] = None
-    min_free: Annotated[
-        float | None,
-        typer.Option(metavar="GIB", help="Space that pulling leaves on Docker's disk [20]."),
-        Setting("eval.images.min_free_gib"),
-    ] = None
+    workers: Annotated[int | None, Setting("eval.workers")] = None
+    graders: Annotated[int | None, Setting("eval.graders")] = None
+    keep_images: Annotated[int | None, Setting("eval.images.keep_images")] = None
+    min_free: Annotated[float | None, typer.Option(metavar="GIB"), Setting("eval.images.min_free_gib")] = None
     cluster: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Ray cluster whose nodes run tests and grade.")
     ] = None
-    case_seconds: Annotated[
-        float | None, typer.Option(help="The longest that one test may run [60]."), Setting("sandbox.case_seconds")
-    ] = None
+    case_seconds: Annotated[float | None, Setting("sandbox.case_seconds")] = None
     sandbox: Annotated[
         str | None, typer.Option(help="docker, or none: no test is run [docker]."), Setting("sandbox.kind")
     ] = None

@@ -2,9 +2,9 @@
 
 from agentless_mini.commands.chain import REWRITES, identity
 from agentless_mini.commands.models import ChosenModel
-from agentless_mini.environment.opening import UNTESTED
 from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.settings import Config
+from agentless_mini.settings.run import UNTESTED
 
 
 async def answerer(chosen: ChosenModel, config: Config, store: Store) -> str:

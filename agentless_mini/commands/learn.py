@@ -11,7 +11,7 @@ from agentless_mini.commands.learn_trainer_options import (
     SynthesizeOptions,
     TrainingOptions,
 )
-from agentless_mini.commands.options import expanded, settings_of
+from agentless_mini.commands.options import DocumentedCommand, expanded, settings_of
 from agentless_mini.commands.repair_options import ModelOptions
 from agentless_mini.commands.usage import Commands
 
@@ -25,7 +25,7 @@ learn = typer.Typer(
 )
 
 
-@learn.command(short_help="Make rows from merged pull requests.")
+@learn.command(short_help="Make rows from merged pull requests.", cls=DocumentedCommand)
 @expanded
 def curate(options: CurateOptions, model: ModelOptions) -> None:
     """Make rows from merged pull requests: GH Archive's events, joined with clones.
@@ -41,7 +41,7 @@ def curate(options: CurateOptions, model: ModelOptions) -> None:
         run_curate(options, read_config(model.config, settings_of(options, model)), this_machine())
 
 
-@learn.command(short_help="Let a teacher write the reasoning of rows.")
+@learn.command(short_help="Let a teacher write the reasoning of rows.", cls=DocumentedCommand)
 @expanded
 def synthesize(options: SynthesizeOptions, model: ModelOptions) -> None:
     """Let a teacher write the reasoning of rows, kept only if its edits make the known repair.
@@ -57,7 +57,7 @@ def synthesize(options: SynthesizeOptions, model: ModelOptions) -> None:
         run_synthesize(options, read_config(model.config, settings_of(options, model)), this_machine())
 
 
-@learn.command(short_help="Fine-tune a model on rows.")
+@learn.command(short_help="Fine-tune a model on rows.", cls=DocumentedCommand)
 @expanded
 def sft(training: TrainingOptions, options: SftOptions) -> None:
     """Fine-tune a model on rows: from issue and code, and earlier patches if wanted, to the true repair.
@@ -73,7 +73,7 @@ def sft(training: TrainingOptions, options: SftOptions) -> None:
         run_sft(training, options, read_config(training.config, settings_of(training, options)), this_machine())
 
 
-@learn.command(short_help="Train a model on its own answers to rows (GRPO).")
+@learn.command(short_help="Train a model on its own answers to rows (GRPO).", cls=DocumentedCommand)
 @expanded
 def rl(training: TrainingOptions, options: RlOptions) -> None:
     """Train a model on its own answers to rows (GRPO), rewarded by similarity, equality, tests or shaping.
@@ -89,7 +89,7 @@ def rl(training: TrainingOptions, options: RlOptions) -> None:
         run_rl(training, read_config(training.config, settings_of(training, options)), this_machine())
 
 
-@learn.command(name="reward-model", short_help="Train a model that scores patches.")
+@learn.command(name="reward-model", short_help="Train a model that scores patches.", cls=DocumentedCommand)
 @expanded
 def reward_model(training: TrainingOptions, options: RewardModelOptions) -> None:
     """Train a model that scores patches, as the selector of later rounds; vLLM can serve it.
@@ -105,7 +105,7 @@ def reward_model(training: TrainingOptions, options: RewardModelOptions) -> None
         run_reward_model(training, read_config(training.config, settings_of(training, options)))
 
 
-@learn.command(short_help="Write a checkpoint as one model, or as a GGUF file.")
+@learn.command(short_help="Write a checkpoint as one model, or as a GGUF file.", cls=DocumentedCommand)
 @expanded
 def export(options: ExportOptions) -> None:
     """Write a trained checkpoint as one model (--merge), or as a GGUF file for the embedded server (--gguf)."""

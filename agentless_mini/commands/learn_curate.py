@@ -26,10 +26,10 @@ from agentless_mini.learning.curation.relevance import (
     WithoutModel,
     quiet_session,
 )
-from agentless_mini.learning.curation.settings import Relevant
 from agentless_mini.learning.curation.workers import Doing, in_processes, on_ray
 from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.settings import Config
+from agentless_mini.settings.learning import Relevant
 
 _STEPS = {"events": "Reading events", "parts": "Making rows", "splits": "Collecting rows"}
 

@@ -11,8 +11,9 @@ from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.learning.checkpoints import find_checkpoint
-from agentless_mini.learning.training_settings import GgufWeights
-from agentless_mini.model.embedded.weights import WeightsSettings, find_weights
+from agentless_mini.model.embedded.weights import find_weights
+from agentless_mini.settings.learning import GgufWeights
+from agentless_mini.settings.model import WeightsSettings
 
 
 def run_export(options: ExportOptions, machine: Machine) -> None:

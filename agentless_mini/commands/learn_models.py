@@ -19,10 +19,10 @@ from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, bo
 from agentless_mini.installing import install_command
 from agentless_mini.learning.checkpoints import ADAPTER_FILE, find_checkpoint
 from agentless_mini.learning.rows import SPLITS, Row, require_apart, require_rows, write_rows
-from agentless_mini.learning.training_settings import Tracker, TrainingSettings
 from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.settings import Config
+from agentless_mini.settings.learning import Tracker, TrainingSettings
 
 RECORD = "record.sqlite"
 PART_ROWS = 256

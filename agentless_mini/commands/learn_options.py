@@ -23,22 +23,10 @@ class CurateOptions:
         typer.Option("--clone", help="Clone missing repositories from GitHub."),
         Setting("curate.clone_from", "https://github.com"),
     ] = False
-    relevant: Annotated[
-        str | None,
-        typer.Option(help="How relevant but unmodified files are found: none, lexical or model [none]."),
-        Setting("curate.relevant"),
-    ] = None
-    oracle: Annotated[
-        str | None,
-        typer.Option(help="Changed files to learn: code (no tests, no documents) or all [code]."),
-        Setting("curate.oracle"),
-    ] = None
-    seed: Annotated[int | None, typer.Option(help="Seed of the splits [0]."), Setting("curate.seed")] = None
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Parallel processes, or tasks on the cluster [1]."),
-        Setting("curate.workers"),
-    ] = None
+    relevant: Annotated[str | None, Setting("curate.relevant")] = None
+    oracle: Annotated[str | None, Setting("curate.oracle")] = None
+    seed: Annotated[int | None, Setting("curate.seed")] = None
+    workers: Annotated[int | None, Setting("curate.workers")] = None
     cluster: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Work on this Ray cluster: HOST:PORT, or auto.")
     ] = None

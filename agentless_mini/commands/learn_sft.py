@@ -29,10 +29,10 @@ from agentless_mini.errors import UsageError, printable
 from agentless_mini.learning.asking import with_parents
 from agentless_mini.learning.checkpoints import PARENTS_FILE, claim, data_digest
 from agentless_mini.learning.rows import SPLITS, read_rows, require_apart
-from agentless_mini.learning.training_settings import SftKind, SftSettings
 from agentless_mini.ports import Sampler
 from agentless_mini.record import Store
 from agentless_mini.settings import Config
+from agentless_mini.settings.learning import SftKind, SftSettings
 
 PARENTS = "parents"
 

@@ -17,19 +17,18 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agentless_mini.domain import Decoding, Event, Note
 from agentless_mini.errors import ServerUnreachable, UsageError
-from agentless_mini.model.embedded.sampler import EmbeddedSampler
-from agentless_mini.model.embedded.weights import find_weights
-from agentless_mini.model.llama_server import plan_embedded
-from agentless_mini.model.openai_api import EndpointSettings, OpenAISampler
-from agentless_mini.model.process import Limits, NotRunning, Server, ServerPlan, find_server, running
-from agentless_mini.model.vllm import find_gpus, has_vllm, plan_vllm, served_name
+from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.ports import Sampler
 from agentless_mini.record import Once, Store
-from agentless_mini.settings import Config, Engine
+from agentless_mini.settings import Config
+from agentless_mini.settings.model import EndpointSettings, Engine
+
+if TYPE_CHECKING:
+    from agentless_mini.model.process import ServerPlan
 
 VLLM = "vLLM"
 """The name of the engine, as servers of it are recorded."""
@@ -113,6 +112,8 @@ async def choose_model(around: Surroundings, *, to_write: bool = False) -> Chose
     config, machine = around.config, around.machine
     if config.endpoint.base_url is not None:
         return await _endpoint_model(config.endpoint, around)
+    from agentless_mini.model.vllm import find_gpus, has_vllm
+
     if config.engine is not Engine.EMBEDDED and (served := await _served_model(around)) is not None:
         return served
     gpus = find_gpus(machine.environment.get("CUDA_VISIBLE_DEVICES"))
@@ -127,6 +128,8 @@ async def choose_model(around: Surroundings, *, to_write: bool = False) -> Chose
 
 async def _served_model(around: Surroundings) -> ChosenModel | None:
     """Return what `amini serve` serves, or served until its server ended by itself; None where there is neither."""
+    from agentless_mini.model.process import NotRunning, Server, find_server
+
     found = find_server(around.machine.served)
     server = found if isinstance(found, Server) else found.ended
     if server is None or (around.config.engine is Engine.VLLM and server.engine != VLLM):
@@ -167,6 +170,8 @@ def _gone(name: str, source: str, sentence: str) -> ChosenModel:
 
 
 def _vllm_model(gpus: tuple[str, ...], around: Surroundings) -> ChosenModel:
+    from agentless_mini.model.vllm import plan_vllm, served_name
+
     name = around.config.endpoint.model or around.config.gpu_model
     if name is None:
         raise UsageError(
@@ -184,6 +189,10 @@ def _vllm_model(gpus: tuple[str, ...], around: Surroundings) -> ChosenModel:
 
 
 async def _embedded_model(around: Surroundings, *, to_write: bool) -> ChosenModel:
+    from agentless_mini.model.embedded.sampler import EmbeddedSampler
+    from agentless_mini.model.embedded.weights import find_weights
+    from agentless_mini.model.llama_server import plan_embedded
+
     named = around.config.endpoint.model
     settings = around.config.embedded.model_copy(update={"model": named} if named else {})
 
@@ -207,8 +216,10 @@ async def _embedded_model(around: Surroundings, *, to_write: bool) -> ChosenMode
     return ChosenModel(weights.name, _HERE, Once(start), f"window of at most {tokens} tokens", writes=not rewrites)
 
 
-async def _start(plan: ServerPlan, decoding: Decoding, around: Surroundings) -> Sampler:
+async def _start(plan: "ServerPlan", decoding: Decoding, around: Surroundings) -> Sampler:
     """Start a server for the run, and return the sampler that asks it."""
+    from agentless_mini.model.process import Limits, running
+
     log = around.machine.state / "run-servers" / f"{plan.port}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     around.progress(Note(f"Starting {plan.engine} for {plan.model}; its log is {log}."))

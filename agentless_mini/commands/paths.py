@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from agentless_mini.chain.given import GivenSettings
 from agentless_mini.domain import Snapshot
 from agentless_mini.errors import UsageError, printable
+from agentless_mini.settings.run import GivenSettings
 
 
 def tree_path(said: str, names: Collection[str], top: Path, here: Path) -> str:

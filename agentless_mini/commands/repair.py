@@ -14,12 +14,11 @@ from rich.console import Console
 from rich.text import Text
 
 from agentless_mini.chain.bench import Opening
-from agentless_mini.chain.given import GivenSettings
-from agentless_mini.chain.pipeline import NO_SANDBOX, ChainSettings, check_named
-from agentless_mini.chain.ranking import Chosen, Level, Trust, trust
+from agentless_mini.chain.pipeline import NO_SANDBOX, check_named
+from agentless_mini.chain.ranking import Chosen, Trust, trust
 from agentless_mini.chain.session import Session
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.commands.boxes import Yard, plan_boxes
+from agentless_mini.commands.boxes import Yard, foreseen, plan_boxes
 from agentless_mini.commands.chain import chain_of, identity, settled, versions
 from agentless_mini.commands.headline import amount, answerer
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
@@ -32,9 +31,7 @@ from agentless_mini.commands.terminal import (
     people,
     without_passwords,
 )
-from agentless_mini.domain import Issue, Note, Patch, Prediction, Reason, Rejected, Snapshot
-from agentless_mini.environment.opening import check_environment, foresee
-from agentless_mini.environment.settings import SandboxKind
+from agentless_mini.domain import Issue, Level, Note, Patch, Prediction, Reason, Rejected, Snapshot
 from agentless_mini.errors import (
     EnvironmentFailed,
     UsageError,
@@ -52,13 +49,13 @@ from agentless_mini.record import (
     traced_scoring,
 )
 from agentless_mini.report.cells import flowed
-from agentless_mini.report.document import run_document
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
 from agentless_mini.repository.branches import NewBranch, commit_message
 from agentless_mini.repository.opening import Repository
 from agentless_mini.run import recorded_run
 from agentless_mini.settings import Config
+from agentless_mini.settings.run import ChainSettings, GivenSettings, SandboxKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +120,7 @@ def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
         told = summary(store.runs.trace(run), time.monotonic() - began)
         console.print(told, highlight=False)
     patch = prediction.choice.patch.diff if prediction.choice and shown and shown.suffices(task.required) else None
-    _emit(patch, output, lambda: run_document(store.runs.trace(run)))
+    _emit(patch, output, lambda: _document(store, run))
     if output.apply and patch is not None:
         task.repository.apply(patch)
     if task.branch is not None and patch is not None:
@@ -178,6 +175,8 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
         async def ready() -> Sampler:
             """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
             if isinstance(opening, Opening):
+                from agentless_mini.environment.opening import check_environment
+
                 await check_environment(snapshot, opening.harness.runner, task.config.sandbox)
             return await chosen.start()
 
@@ -225,7 +224,7 @@ def _exit_code(task: Task, shown: Trust | None) -> int:
 async def _tell(parts: _Parts, chosen: ChosenModel, run: RunId) -> None:
     """Say who answers, and what of the tree was left out, before anything is spent."""
     config, given = parts.task.config, len(parts.task.given.ids())
-    tests_run = await asyncio.to_thread(foresee, config.sandbox)
+    tests_run = await asyncio.to_thread(foreseen, config.sandbox)
     line = f"run {run}: {await answerer(chosen, config, parts.store)}; {amount(config, chosen, tests_run, given)}"
     parts.console.print(Text(flowed(printable(line), parts.console, 4), style="bold"), highlight=False)
     for note in parts.task.repository.notes:
@@ -267,6 +266,12 @@ def _recorded_settings(task: Task) -> str:
     """Return the settings as JSON, with what is required and the user's failing tests."""
     values = task.config.model_dump(mode="json")
     return json.dumps({**values, "require": task.required, "given": task.given.ids()})
+
+
+def _document(store: Store, run: RunId) -> dict[str, Any]:
+    from agentless_mini.report.document import run_document
+
+    return run_document(store.runs.trace(run))
 
 
 def _emit(patch: bytes | None, output: Output, document: Callable[[], dict[str, Any]]) -> None:

@@ -37,80 +37,30 @@ class SourceOptions:
 class SamplingOptions:
     """How many answers are drawn, and how."""
 
-    samples: Annotated[
-        int | None,
-        typer.Option("--samples", "-n", help="Repairs sampled [10; 50 with the embedded model]."),
-        Setting("repair.samples"),
-    ] = None
-    localize_samples: Annotated[
-        int | None, typer.Option(help="Localizations sampled [4]."), Setting("localize.samples")
-    ] = None
-    tests: Annotated[
-        int | None, typer.Option("--tests", help="Reproduction tests sampled [10]."), Setting("reproduce.samples")
-    ] = None
-    temperature: Annotated[
-        float | None, typer.Option(help="Sampling temperature of repairs [1.0]."), Setting("repair.temperature")
-    ] = None
+    samples: Annotated[int | None, typer.Option("--samples", "-n"), Setting("repair.samples")] = None
+    localize_samples: Annotated[int | None, Setting("localize.samples")] = None
+    tests: Annotated[int | None, typer.Option("--tests"), Setting("reproduce.samples")] = None
+    temperature: Annotated[float | None, Setting("repair.temperature")] = None
     max_tokens: Annotated[
-        int | None,
-        typer.Option(
-            help="Most tokens of one answer, in every stage [repairs 8192, tests 4096, files 2048; at most a quarter "
-            "of the context]."
-        ),
-        Setting("repair.max_tokens"),
-        Setting("localize.max_tokens"),
-        Setting("reproduce.max_tokens"),
+        int | None, Setting("repair.max_tokens"), Setting("localize.max_tokens"), Setting("reproduce.max_tokens")
     ] = None
     seed: Annotated[
-        int | None,
-        typer.Option(help="Seed of the samples [0]."),
-        Setting("repair.seed"),
-        Setting("evolve.seed"),
-        Setting("localize.seed"),
-        Setting("reproduce.seed"),
+        int | None, Setting("repair.seed"), Setting("evolve.seed"), Setting("localize.seed"), Setting("reproduce.seed")
     ] = None
-    fresh: Annotated[
-        bool,
-        typer.Option("--fresh", help="Sample new answers instead of reusing recorded ones."),
-        Setting("fresh"),
-    ] = False
-    stop_when: Annotated[
-        float | None,
-        typer.Option(metavar="BOUND", help="Stop when the vote is decided with this probability, such as 0.95."),
-        Setting("repair.stop_when"),
-    ] = None
-    match: Annotated[
-        str | None,
-        typer.Option(help="How SEARCH lines are found: strict or loose [strict]."),
-        Setting("repair.match"),
-    ] = None
+    fresh: Annotated[bool, typer.Option("--fresh"), Setting("fresh")] = False
+    stop_when: Annotated[float | None, typer.Option(metavar="BOUND"), Setting("repair.stop_when")] = None
+    match: Annotated[str | None, Setting("repair.match")] = None
 
 
 @dataclass(frozen=True)
 class EvolveOptions:
-    """In how many rounds repairs are sampled, and what a round is shown of those before."""
+    """Rounds of repairs, each shown earlier ones."""
 
-    rounds: Annotated[
-        int | None, typer.Option(help="Rounds of repairs, each shown earlier ones [1]."), Setting("evolve.rounds")
-    ] = None
-    parents: Annotated[
-        int | None, typer.Option(help="Most patches that a round is shown [5]."), Setting("evolve.parents")
-    ] = None
-    per_round: Annotated[
-        int | None,
-        typer.Option(help="Repairs sampled in a round [--samples divided by --rounds]."),
-        Setting("evolve.per_round"),
-    ] = None
-    select: Annotated[
-        str | None,
-        typer.Option(help="How a round's parents are chosen: random, execution or reward-model [random]."),
-        Setting("evolve.select"),
-    ] = None
-    self_evolving: Annotated[
-        bool,
-        typer.Option("--self-evolving", help="The model is trained to evolve its own samples."),
-        Setting("evolve.self_evolving"),
-    ] = False
+    rounds: Annotated[int | None, Setting("evolve.rounds")] = None
+    parents: Annotated[int | None, Setting("evolve.parents")] = None
+    per_round: Annotated[int | None, Setting("evolve.per_round")] = None
+    select: Annotated[str | None, Setting("evolve.select")] = None
+    self_evolving: Annotated[bool, typer.Option("--self-evolving"), Setting("evolve.self_evolving")] = False
 
 
 @dataclass(frozen=True)
@@ -119,27 +69,13 @@ class ModelOptions:
 
     base_url: Annotated[
         list[str] | None,
-        typer.Option(
-            envvar="AMINI_BASE_URL", metavar="TEXT", help="OpenAI-compatible endpoint, such as http://host:8000/v1."
-        ),
+        typer.Option(envvar="AMINI_BASE_URL", metavar="TEXT"),
         Setting("endpoint.base_url", single=ONE_SERVER),
     ] = None
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", envvar="AMINI_MODEL", help="Model to ask."), Setting("endpoint.model")
-    ] = None
-    context: Annotated[
-        int | None,
-        typer.Option(help="Context window in tokens, if the server does not say."),
-        Setting("endpoint.context_window"),
-    ] = None
-    decoding: Annotated[
-        str | None, typer.Option(help="How answers are decoded: free or grammar."), Setting("endpoint.decoding")
-    ] = None
-    engine: Annotated[
-        str | None,
-        typer.Option(help="Without an endpoint: auto, vllm or embedded [auto].", show_default=False),
-        Setting("engine"),
-    ] = None
+    model: Annotated[str | None, typer.Option("--model", "-m", envvar="AMINI_MODEL"), Setting("endpoint.model")] = None
+    context: Annotated[int | None, Setting("endpoint.context_window")] = None
+    decoding: Annotated[str | None, Setting("endpoint.decoding")] = None
+    engine: Annotated[str | None, Setting("engine")] = None
     answer_start: Annotated[
         str | None,
         typer.Option(metavar="MARK", help="Mark before the model's answer; everything outside is ignored."),
@@ -156,12 +92,8 @@ class ModelOptions:
     think_end: Annotated[
         str | None, typer.Option(metavar="MARK", help="Mark after the model's thinking."), Setting("think.end")
     ] = None
-    in_flight: Annotated[
-        int | None, typer.Option(help="Most requests in flight at once."), Setting("endpoint.max_in_flight")
-    ] = None
-    prompts: Annotated[
-        Path | None, typer.Option(help="Folder of prompt templates that replace packaged ones."), Setting("prompts")
-    ] = None
+    in_flight: Annotated[int | None, Setting("endpoint.max_in_flight")] = None
+    prompts: Annotated[Path | None, Setting("prompts")] = None
     config: ConfigFile = None
 
 
@@ -177,41 +109,18 @@ class ExecutionOptions:
         list[str] | None,
         typer.Option("--failing-cmd", metavar="CMD", help="A command that fails because of the issue."),
     ] = None
-    sandbox: Annotated[
-        str | None,
-        typer.Option(help="Where tests run: auto, docker, local, landlock or none [auto]."),
-        Setting("sandbox.kind"),
-    ] = None
+    sandbox: Annotated[str | None, Setting("sandbox.kind")] = None
     unsafe_local: Annotated[
         bool,
         typer.Option("--unsafe-local", help="Run tests without any isolation."),
         Setting("sandbox.kind", "unsafe-local"),
     ] = False
-    image: Annotated[
-        str | None, typer.Option(help="Docker image with everything that the tests need."), Setting("sandbox.image")
-    ] = None
-    setup: Annotated[
-        str | None,
-        typer.Option(metavar="CMD", help="Command that sets up the environment, instead of the project's files."),
-        Setting("sandbox.setup"),
-    ] = None
-    test_cmd: Annotated[
-        str | None,
-        typer.Option(metavar="CMD", help="Command that runs tests; their paths replace {tests} or come last."),
-        Setting("sandbox.test_command"),
-    ] = None
+    image: Annotated[str | None, Setting("sandbox.image")] = None
+    setup: Annotated[str | None, typer.Option(metavar="CMD"), Setting("sandbox.setup")] = None
+    test_cmd: Annotated[str | None, typer.Option(metavar="CMD"), Setting("sandbox.test_command")] = None
     regression_budget: RegressionBudget = None
     rank: Rank = None
-    require: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LEVEL",
-            help="What a patch must meet to be printed; otherwise the exit code is 5. any: it applies. agreement: it "
-            "has over half of the votes. tests: it passes most tests that reproduce the issue and breaks no other. "
-            "given: it passes all of your failing tests. [any; given with --failing-test or --failing-cmd]",
-        ),
-        Setting("require"),
-    ] = None
+    require: Annotated[str | None, typer.Option(metavar="LEVEL"), Setting("require")] = None
 
 
 @dataclass(frozen=True)
@@ -275,28 +184,12 @@ class ServeOptions:
     engine: Annotated[
         str | None, typer.Option(help="vllm or embedded (llama.cpp); by default what fits."), Setting("engine")
     ] = None
-    port: Annotated[
-        int | None,
-        typer.Option(help="Port to listen on; by default a free one."),
-        Setting("vllm.port"),
-        Setting("llama_cpp.port"),
-    ] = None
-    context: Annotated[
-        int | None,
-        typer.Option(help="Context window in tokens; by default the model's own."),
-        Setting("vllm.max_model_len"),
-        Setting("llama_cpp.context"),
-    ] = None
-    tensor_parallel: Annotated[
-        int | None,
-        typer.Option(help="GPUs that share the model; by default all."),
-        Setting("vllm.tensor_parallel"),
-    ] = None
+    port: Annotated[int | None, Setting("vllm.port"), Setting("llama_cpp.port")] = None
+    context: Annotated[int | None, Setting("vllm.max_model_len"), Setting("llama_cpp.context")] = None
+    tensor_parallel: Annotated[int | None, Setting("vllm.tensor_parallel")] = None
     adapter: Annotated[
         list[Path] | None, typer.Option("--adapter", metavar="DIR", help="LoRA adapter (repeatable).")
     ] = None
-    python: Annotated[
-        Path | None, typer.Option(help="Interpreter that has vLLM, if not this one."), Setting("vllm.python")
-    ] = None
+    python: Annotated[Path | None, Setting("vllm.python")] = None
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of the address.")] = False
     config: ConfigFile = None

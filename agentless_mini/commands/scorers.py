@@ -4,13 +4,18 @@ Nothing is sent until a score is owed that is not recorded. Only the model's nam
 settings do not say it.
 """
 
+from typing import TYPE_CHECKING
+
 from agentless_mini.chain.score import Scoring, scoring_of
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.models import Surroundings
 from agentless_mini.domain import Note, RewardModel
 from agentless_mini.errors import ServerUnreachable, UsageError
-from agentless_mini.model.scoring import HttpScorer, ScorerSettings
 from agentless_mini.record import Once, RecordedScorer
+from agentless_mini.settings.model import ScorerSettings
+
+if TYPE_CHECKING:
+    from agentless_mini.model.scoring import HttpScorer
 
 
 async def open_scorer(settings: ScorerSettings, around: Surroundings) -> tuple[Scoring, RewardModel]:
@@ -27,7 +32,9 @@ async def open_scorer(settings: ScorerSettings, around: Surroundings) -> tuple[S
     def tell(said: str) -> None:
         around.progress(Note(said))
 
-    async def connect() -> HttpScorer:
+    async def connect() -> "HttpScorer":
+        from agentless_mini.model.scoring import HttpScorer
+
         made = HttpScorer(settings, tell=tell, environment=around.machine.environment)
         return await around.stack.enter_async_context(made)
 
@@ -36,7 +43,7 @@ async def open_scorer(settings: ScorerSettings, around: Surroundings) -> tuple[S
     return scoring_of(RecordedScorer(start, around.store), model, prompts), model
 
 
-async def _served(scorer: HttpScorer, address: str, around: Surroundings) -> str:
+async def _served(scorer: "HttpScorer", address: str, around: Surroundings) -> str:
     """Ask the server which model it serves, or recall what it served last."""
     recorded = f"scorer {address}"  # the same address may serve a model that repairs
     try:

@@ -13,9 +13,9 @@ from agentless_mini.evaluation.cluster import ClusterTestbeds, ray_cluster
 from agentless_mini.evaluation.dataset import Solution
 from agentless_mini.evaluation.grading import Grader, GradingSettings
 from agentless_mini.evaluation.ports import Testbeds
-from agentless_mini.evaluation.settings import EvaluationSettings
 from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds
 from agentless_mini.ports import Watch
+from agentless_mini.settings.run import EvaluationSettings
 
 _PLACES = {"HOME", "XDG_CONFIG_HOME", *CERTIFICATES}
 

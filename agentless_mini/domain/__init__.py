@@ -35,8 +35,18 @@ from agentless_mini.domain.events import (
     SampleDone,
     StageStarted,
 )
-from agentless_mini.domain.prediction import Choice, GeneratedCase, Prediction
-from agentless_mini.domain.repair import Candidate, Edit, FileChange, Localization, Patch, Reading, Reason, Rejected
+from agentless_mini.domain.prediction import Choice, GeneratedCase, Level, Method, Prediction
+from agentless_mini.domain.repair import (
+    Candidate,
+    Edit,
+    FileChange,
+    Localization,
+    Matching,
+    Patch,
+    Reading,
+    Reason,
+    Rejected,
+)
 from agentless_mini.domain.sampling import (
     KEY_VERSION,
     UNTOLD,
@@ -54,7 +64,7 @@ from agentless_mini.domain.sampling import (
     Stage,
     Usage,
 )
-from agentless_mini.domain.scoring import SCORE_VERSION, RewardModel, ScoreRequest, ScoreRoute
+from agentless_mini.domain.scoring import SCORE_VERSION, RewardKind, RewardModel, ScoreRequest, ScoreRoute
 from agentless_mini.domain.source import FileKind, Issue, Snapshot, SourceFile
 from agentless_mini.domain.testing import (
     TOO_BUSY,
@@ -103,8 +113,11 @@ __all__ = [
     "Issue",
     "Job",
     "JobResult",
+    "Level",
     "Localization",
+    "Matching",
     "Message",
+    "Method",
     "ModelCard",
     "Note",
     "Origin",
@@ -123,6 +136,7 @@ __all__ = [
     "Reason",
     "Rejected",
     "ResultFile",
+    "RewardKind",
     "RewardModel",
     "Role",
     "Runner",

@@ -1,5 +1,6 @@
 """The outcome of one issue: what became of every sample, what the tests said, and the choice."""
 
+import enum
 from dataclasses import dataclass
 
 from agentless_mini.domain.repair import Candidate, Localization, Patch, Rejected
@@ -53,3 +54,21 @@ class Prediction:
     notes: tuple[str, ...] = ()
     generated: tuple[GeneratedCase, ...] = ()
     execution: Execution | None = None
+
+
+class Method(enum.StrEnum):
+    """How the patch is chosen among those that were executed."""
+
+    VOTE = "vote"  # most samples, whatever the tests say
+    AGREEMENT = "agreement"  # dual execution agreement, after CodeT (arXiv 2207.10397)
+    SCORES = "scores"  # Kimi-Dev: share of fail-to-pass plus share of pass-to-pass
+    CONSISTENCY = "consistency"  # SWE-Swiss: the vote, with likeness, among those that pass most tests
+
+
+class Level(enum.StrEnum):
+    """What a patch must have shown to be printed."""
+
+    ANY = "any"  # it applies
+    AGREEMENT = "agreement"  # over half of the votes, two at least, and no doubt
+    TESTS = "tests"  # over half of the tests that reproduce the issue pass, all given ones, and nothing breaks
+    GIVEN = "given"  # all failing tests of the user were run, failed before, and pass

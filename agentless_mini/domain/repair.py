@@ -122,3 +122,10 @@ class Localization:
     named: tuple[str, ...] = ()
     tree_shown: int = 0
     tree_total: int = 0
+
+
+class Matching(enum.StrEnum):
+    """How closely an answer must keep to the lines of the file."""
+
+    STRICT = "strict"  # SEARCH equal to whole lines
+    LOOSE = "loose"  # SEARCH may differ in blanks, blank lines, indentation, or slightly

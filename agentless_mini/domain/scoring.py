@@ -44,3 +44,13 @@ class ScoreRequest:
         """Return the identity of each answer's score, in order: a hash of model, prompt and that answer."""
         asked = [SCORE_VERSION, self.model.name, self.model.route.value, self.model.label, self.prompt]
         return tuple(hashlib.sha256(canonical_json([*asked, answer]).encode()).hexdigest() for answer in self.answers)
+
+
+class RewardKind(enum.StrEnum):
+    """What a trained answer is rewarded for."""
+
+    SIMILARITY = "similarity"  # the continuous reward of SWE-RL
+    DISCRETE = "discrete"  # its ablation: 1 for the oracle itself, 0 for another patch
+    DIFF = "diff"  # SIMILARITY, of an answer in unified diffs (`read_diff`)
+    TESTS = "tests"  # by execution: a potential that is passed in
+    SHAPED = "shaped"  # what any potential gained over the attempts that the prompt shows

@@ -4,9 +4,9 @@ Inference, evaluation and training read answers through this package and nothing
 runs no git, and what a model says is never evaluated, expanded or passed on as a command.
 """
 
-from agentless_mini.domain import Completion, Finish, Patch, Reason, Rejected
+from agentless_mini.domain import Completion, Finish, Matching, Patch, Reason, Rejected
 from agentless_mini.edits.answer import KNOWN, Marks, answer_text, parse_edits
-from agentless_mini.edits.applying import Matching, Tree, apply_edits
+from agentless_mini.edits.applying import Tree, apply_edits
 from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.writing import candidate_patch, changed_files, make_patch, write_answer
 
@@ -14,7 +14,6 @@ __all__ = [
     "KNOWN",
     "Forms",
     "Marks",
-    "Matching",
     "Tree",
     "answer_text",
     "apply_edits",

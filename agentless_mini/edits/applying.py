@@ -8,11 +8,10 @@ Of several blocks (edits without a fence or prose between them) that edit one pl
 last one counts, if it changes all that the earlier edit changes.
 """
 
-import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from agentless_mini.domain import Edit, FileChange, FileKind, Reading, Reason, Rejected, Snapshot, SourceFile
+from agentless_mini.domain import Edit, FileChange, FileKind, Matching, Reading, Reason, Rejected, Snapshot, SourceFile
 from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.lines import MOST_PLACES, FileLines, Match, differing, partners, splice, strict_matches
 from agentless_mini.edits.loose import LOOSE_LEVELS, MOST_FOUND
@@ -31,13 +30,6 @@ _KINDS = {
     FileKind.SUBMODULE: "it is a submodule",
 }
 _Span = tuple[int, int]
-
-
-class Matching(enum.StrEnum):
-    """How closely an answer must keep to the lines of the file."""
-
-    STRICT = "strict"  # SEARCH equal to whole lines
-    LOOSE = "loose"  # SEARCH may differ in blanks, blank lines, indentation, or slightly
 
 
 @dataclass(frozen=True, slots=True)

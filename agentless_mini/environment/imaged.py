@@ -19,12 +19,12 @@ from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.environment.build import Manifest, Slot, build_job, overlay_files, read_build
 from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.pythons import OLDEST
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.environment.work import FOLDER, Opened, Work, build_failed, fitting, probe, require_usable
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandbox.docker import DockerSandbox, capacity, connect
 from agentless_mini.sandbox.images import Image, find_image, pull_image, require_pullable
 from agentless_mini.sandbox.wire import Hear
+from agentless_mini.settings.run import SandboxSettings
 
 if TYPE_CHECKING:
     from docker import DockerClient

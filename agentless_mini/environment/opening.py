@@ -8,7 +8,6 @@ from agentless_mini.domain import MIB, Phase, PhaseStarted, Runner, Snapshot
 from agentless_mini.environment.imaged import check_docker, open_docker
 from agentless_mini.environment.index import find_index
 from agentless_mini.environment.needs import needs_of
-from agentless_mini.environment.settings import SandboxKind, SandboxSettings
 from agentless_mini.environment.virtual import open_bubblewrap, open_landlock, open_unsafe
 from agentless_mini.environment.work import EnvironmentRequest, Opened, Unavailable, Work
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, UsageError
@@ -18,9 +17,8 @@ from agentless_mini.sandbox.containers import require_daemon
 from agentless_mini.sandbox.host import Scratch, sweep_scratch
 from agentless_mini.sandbox.landlock import find_landlock
 from agentless_mini.sandbox.wire import no_room
+from agentless_mini.settings.run import UNTESTED, SandboxKind, SandboxSettings
 
-UNTESTED = "no test is run"
-"""The beginning of what `foresee` returns where none is."""
 _PAGE = 4096
 """What a file in a box takes is counted in pages of at least this size."""
 _WAYS: dict[SandboxKind, tuple[str, Callable[[SandboxSettings], object]]] = {

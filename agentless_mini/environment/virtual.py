@@ -32,7 +32,6 @@ from agentless_mini.environment.build import (
     seal,
 )
 from agentless_mini.environment.pythons import Interpreter, choose_python
-from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.environment.work import Opened, Work, build_failed, fitting, probe, require_usable
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.ports import Sandbox
@@ -48,6 +47,7 @@ from agentless_mini.sandbox.landlock import (
 )
 from agentless_mini.sandbox.local import Box, UnsafeLocal, VirtualEnvironment, room_for
 from agentless_mini.sandbox.packs import Pack
+from agentless_mini.settings.run import SandboxKind
 
 _SKELETON_SECONDS = 60
 _ROOTS_CACHE = Path("/var/cache/agentless-mini")

@@ -29,11 +29,11 @@ from agentless_mini.domain import (
 from agentless_mini.environment.build import Built, Manifest, Recipe, Slot
 from agentless_mini.environment.index import Index
 from agentless_mini.environment.needs import Needs
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, printable
 from agentless_mini.ports import Sandbox, Watch
 from agentless_mini.sandbox.host import Scratch
 from agentless_mini.sandbox.packs import Contents, Pack, pack_snapshot
+from agentless_mini.settings.run import SandboxSettings
 
 FOLDER = "/repo"
 _OLD = timedelta(days=180)

@@ -10,12 +10,20 @@ from dataclasses import dataclass, replace
 
 from agentless_mini.chain.lexical import is_sayable
 from agentless_mini.chain.measures import Replay, choices, curves
-from agentless_mini.chain.pipeline import ChainSettings
 from agentless_mini.chain.prompts import Prompts
-from agentless_mini.chain.ranking import Method
 from agentless_mini.chain.score import Scoring
 from agentless_mini.chain.session import Session, together
-from agentless_mini.domain import Event, FileKind, Patch, Phase, PhaseStarted, Prediction, Snapshot, StageStarted
+from agentless_mini.domain import (
+    Event,
+    FileKind,
+    Method,
+    Patch,
+    Phase,
+    PhaseStarted,
+    Prediction,
+    Snapshot,
+    StageStarted,
+)
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.errors import (
     ContextTooSmall,
@@ -29,7 +37,6 @@ from agentless_mini.errors import (
 )
 from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.evaluation.ports import Testbed, Testbeds
-from agentless_mini.evaluation.settings import Grading
 from agentless_mini.evaluation.tree import snapshot_check
 from agentless_mini.ports import Watch
 from agentless_mini.record import (
@@ -44,6 +51,7 @@ from agentless_mini.record import (
     traced_scoring,
 )
 from agentless_mini.run import recorded_run
+from agentless_mini.settings.run import ChainSettings, Grading
 
 GRADE_VERSION = "1"
 IMAGE, CONTEXT = "image", "context"

@@ -41,17 +41,16 @@ from agentless_mini.domain import (
 )
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.environment.index import CERTIFICATES, Index, find_index
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, GradingFailed, printable
 from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.images import Images, PulledImages
 from agentless_mini.evaluation.ports import Grade, Testbeds
-from agentless_mini.evaluation.settings import ImageSettings
 from agentless_mini.evaluation.tree import FOLDER, read_tree
 from agentless_mini.ports import Sandbox, Watch
 from agentless_mini.sandbox.docker import DockerSandbox, capacity, connect
 from agentless_mini.sandbox.host import uninterrupted
 from agentless_mini.sandbox.images import Image, daemon_name, find_image
+from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from agentless_mini.testing import harness_of
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from agentless_mini.domain import Completion, Message, Patch, SampleRequest, Sam
 from agentless_mini.edits import answer_text, make_patch, read_answer
 from agentless_mini.errors import UsageError
 from agentless_mini.learning.rows import Row
-from agentless_mini.learning.training_settings import SynthesizeSettings
 from agentless_mini.ports import Sampler
+from agentless_mini.settings.learning import SynthesizeSettings
 
 Result = TypeVar("Result")
 

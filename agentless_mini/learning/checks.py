@@ -14,11 +14,11 @@ from typing import Any, Self
 from agentless_mini.domain import Ending, Job, Patch, PlacedFile, Runner, Snapshot, Step, placed_files
 from agentless_mini.edits import changed_files
 from agentless_mini.environment.opening import open_environment
-from agentless_mini.environment.settings import SandboxKind, SandboxSettings
 from agentless_mini.environment.work import EnvironmentRequest, Opened, Unavailable
 from agentless_mini.errors import EnvironmentFailed, UsageError, printable
 from agentless_mini.learning.rows import Row
 from agentless_mini.ports import Watch
+from agentless_mini.settings.run import SandboxKind, SandboxSettings
 
 Opening = Callable[[AsyncExitStack], Coroutine[Any, Any, Opened]]
 

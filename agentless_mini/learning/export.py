@@ -19,7 +19,7 @@ from peft import PeftModel
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 from agentless_mini.learning.checkpoints import Checkpoint
 from agentless_mini.learning.policies import loading, loading_adapter, quiet
-from agentless_mini.learning.training_settings import GgufWeights
+from agentless_mini.settings.learning import GgufWeights
 
 # transformers' names of architectures and llama.cpp's; of the last, query and key are stored as rotated pairs.
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}

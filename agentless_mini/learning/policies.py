@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
 
 from agentless_mini.errors import ModelUnknown, UsageError, boundary, printable
-from agentless_mini.learning.training_settings import Device, Precision, TrainingSettings, Tuning
+from agentless_mini.settings.learning import Device, Precision, TrainingSettings, Tuning
 
 
 def quiet() -> None:

@@ -39,7 +39,7 @@ from agentless_mini.learning.reward import Oracle, apply_diff, reward
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.texts import KEPT, TOO_LONG, ChatTokens
 from agentless_mini.learning.training import Outcome, Seen, Task
-from agentless_mini.learning.training_settings import Preference, RewardModelSettings, Tuning
+from agentless_mini.settings.learning import Preference, RewardModelSettings, Tuning
 
 NO_PAIR = "without patches to compare"
 

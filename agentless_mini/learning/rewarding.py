@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any
 
-from agentless_mini.domain import Completion, Finish, Patch, Rejected
+from agentless_mini.domain import Completion, Finish, Patch, Rejected, RewardKind
 from agentless_mini.edits import read_answer
-from agentless_mini.learning.reward import COSTS, Kind, Oracle, apply_diff, format_penalty, reward, shaped
+from agentless_mini.learning.reward import COSTS, Oracle, apply_diff, format_penalty, reward, shaped
 from agentless_mini.learning.rows import Row, RowFile
 
 Measure = Callable[[Sequence[tuple[Row, Patch]]], list[float | None]]
@@ -75,22 +75,22 @@ class Rewarding:
     reward, `seed` draws the patch that a row's answers are compared with.
     """
 
-    def __init__(self, kind: Kind, measure: Measure | None = None, weight: float = 1.0, seed: int = 0) -> None:
+    def __init__(self, kind: RewardKind, measure: Measure | None = None, weight: float = 1.0, seed: int = 0) -> None:
         """Reward for what `kind` says."""
         self._kind, self._weight, self._seed = kind, weight, seed
         untold: Measure = lambda asked: [None] * len(asked)  # noqa: E731 - it has no name to say
-        self._measure = measure or (similarities if kind is Kind.SHAPED else untold)
+        self._measure = measure or (similarities if kind is RewardKind.SHAPED else untold)
         self._remembered: dict[Key, float | None] = {}
 
     def values(self, answers: Sequence[Answer]) -> list[float | None]:
         """Return the reward of each answer; by tests what is no patch has -1."""
-        if self._kind is Kind.SHAPED:
+        if self._kind is RewardKind.SHAPED:
             return self._shaped(answers)
-        told = self._told((one.row, one.outcome) for one in answers) if self._kind is Kind.TESTS else {}
-        kind = Kind.SIMILARITY if self._kind is Kind.TESTS else self._kind  # of what is no patch
+        told = self._told((one.row, one.outcome) for one in answers) if self._kind is RewardKind.TESTS else {}
+        kind = RewardKind.SIMILARITY if self._kind is RewardKind.TESTS else self._kind  # of what is no patch
         return [
             told[one.row.id, one.outcome.normal]
-            if self._kind is Kind.TESTS and isinstance(one.outcome, Patch)
+            if self._kind is RewardKind.TESTS and isinstance(one.outcome, Patch)
             else reward(one.outcome, _oracle(one.row), _tree(one.row), kind)
             for one in answers
         ]

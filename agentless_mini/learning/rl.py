@@ -22,18 +22,17 @@ from accelerate import PartialState
 from trl import GRPOConfig, GRPOTrainer
 
 from agentless_mini.chain.prompts import Prompts
-from agentless_mini.domain import Message
+from agentless_mini.domain import Message, RewardKind
 from agentless_mini.errors import UsageError
 from agentless_mini.learning import policies, training
 from agentless_mini.learning.checkpoints import ROLLOUTS_FILE
-from agentless_mini.learning.reward import Kind
 from agentless_mini.learning.reward_model import PatchScores
 from agentless_mini.learning.rewarding import Answer, Measure, Rewarding, read_rollout, read_row, reasons, row_text
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.sft import NO_PARENTS, some_parents
 from agentless_mini.learning.texts import KEPT, TOO_LONG, ChatTokens
 from agentless_mini.learning.training import Outcome, Seen, Task
-from agentless_mini.learning.training_settings import Generation, RlSettings
+from agentless_mini.settings.learning import Generation, RlSettings
 
 _SHOWN_PARENTS = 5
 
@@ -88,13 +87,13 @@ def _chats(
 ) -> Iterator[dict[str, Any]]:
     """Yield the prompt of each row with the row itself, as it is carried to its reward."""
     for row in rows:
-        if settings.reward is Kind.SHAPED and not row.parents:
+        if settings.reward is RewardKind.SHAPED and not row.parents:
             seen.rows[NO_PARENTS] += 1
             continue
         if settings.runs_checks and not row.check:
             seen.rows["without a check"] += 1
             continue
-        shown = some_parents(row, _SHOWN_PARENTS, settings.seed) if settings.reward is Kind.SHAPED else ()
+        shown = some_parents(row, _SHOWN_PARENTS, settings.seed) if settings.reward is RewardKind.SHAPED else ()
         row = replace(row, parents=shown)
         messages = row.messages(prompts)
         is_long = len(tokens.prompt(messages)) + settings.answer_tokens > settings.max_tokens

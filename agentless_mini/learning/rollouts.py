@@ -20,7 +20,7 @@ from agentless_mini.errors import EnvironmentFailed, boundary
 from agentless_mini.learning.checkpoints import Checkpoint
 from agentless_mini.learning.policies import ends_of, load_tokenizer, loading, loading_adapter, quiet
 from agentless_mini.learning.texts import ChatTokens
-from agentless_mini.learning.training_settings import Device, Precision
+from agentless_mini.settings.learning import Device, Precision
 
 Result = TypeVar("Result")
 

@@ -18,7 +18,7 @@ from agentless_mini.learning import policies, training
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.texts import IGNORED, KEPT, TOO_LONG, ChatTokens
 from agentless_mini.learning.training import Outcome, Seen, Task
-from agentless_mini.learning.training_settings import SftKind, SftSettings
+from agentless_mini.settings.learning import SftKind, SftSettings
 
 NO_PARENTS = "without parents"
 

@@ -30,7 +30,7 @@ from agentless_mini.learning import checkpoints
 from agentless_mini.learning.policies import in_bfloat16, on_cpu, quiet
 from agentless_mini.learning.rows import SPLITS, Row, read_rows, require_apart
 from agentless_mini.learning.texts import write_examples
-from agentless_mini.learning.training_settings import Tracker, TrainingSettings
+from agentless_mini.settings.learning import Tracker, TrainingSettings
 
 Tell = Callable[[str], None]
 

@@ -9,26 +9,10 @@ import signal
 import sys
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.model.embedded.library import INSTALL, provide_openmp
 from agentless_mini.model.process import HOST, LogReading, ServerPlan, choose_port
-
-
-class EmbeddedSettings(BaseModel):
-    """How llama.cpp's server is started."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    port: int | None = Field(default=None, ge=1, le=65535)
-    """Port to listen on; by default a free one."""
-    context: int = Field(default=8192, ge=512)
-    """Context window of each sample in tokens; llama.cpp lowers it to the model's own."""
-    parallel: int = Field(default=8, ge=1, le=64)
-    """Samples decoded at once; each holds a context window of its own in memory."""
-    threads: int | None = Field(default=None, ge=1)
-    """Threads to compute with; by default as llama.cpp finds fit."""
+from agentless_mini.settings.model import EmbeddedSettings
 
 
 def plan_embedded(weights: Path, name: str, settings: EmbeddedSettings) -> ServerPlan:

@@ -13,55 +13,26 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import SecretStr
 
 from agentless_mini.domain import Completion, Decoding, EditTask, Finish, Message, ModelCard, SampleRequest
 from agentless_mini.errors import AminiError, UsageError
-from agentless_mini.model.addresses import Address, Advice, ServerSettings, belongs_to_openai, checked_key
+from agentless_mini.model.addresses import Address, Advice, belongs_to_openai
 from agentless_mini.model.connection import Body, Connection, Patience
 from agentless_mini.model.endpoints import Endpoint, Engine, PromptCheck, count, discover, grammar_body, wire_messages
 from agentless_mini.model.failures import Habits, Part, StreamEnded, folded, is_refusal, is_silent, refused, without
 from agentless_mini.model.grammar import edit_grammar
 from agentless_mini.model.streams import Assembly
+from agentless_mini.settings.model import EndpointSettings, checked_key
 
 _PRINTABLE = " !\"#$&'()*+,-./:;<=>?@[]^_`{|}~"
 _LONGEST_HEADER = 512
-KEY_VARIABLE = "AMINI_API_KEY"
 OPENAI_KEY = "OPENAI_API_KEY"
 _ALL_REASONING = (
     "The model server at {} gave all of an answer as reasoning and left the answer itself empty, so there is none to "
     "read: start it with the reasoning parser of this model, or with none (--reasoning-parser of vLLM and SGLang, "
     "--reasoning-format of llama.cpp), and do not turn thinking off in its chat template (enable_thinking) beside one."
 )
-_OFFERED = (Decoding.FREE, Decoding.GRAMMAR)
-
-
-class EndpointSettings(ServerSettings):
-    """Where a model is served and how it is asked."""
-
-    key_variable = KEY_VARIABLE
-
-    context_window: int | None = Field(default=None, gt=0)
-    """Tokens of prompt and answer together; None: as the server says. The smaller of the two counts."""
-    decoding: Decoding = Decoding.FREE
-    """How answers to repair prompts are decoded: free, or under a grammar (vLLM and llama.cpp)."""
-    max_in_flight: int = Field(default=32, gt=0)
-    """Requests for samples in flight at once, over all prompts; the server batches what is in flight.
-
-    Half of what was in flight, after the server was silent for `timeout_s` under it."""
-    max_samples_per_request: int = Field(default=32, gt=0)
-    """Samples asked for in one request (`n`). Servers that refuse or ignore more than one are asked one by one."""
-    cut_prompts: int = Field(default=3, ge=0)
-    """Prompts in a row that the server may cut in silence (the first is told) before the run is given up; 0: any."""
-
-    @field_validator("decoding", mode="before")
-    @classmethod
-    def _is_offered(cls, decoding: object) -> object:
-        if decoding == Decoding.LINES:
-            raise ValueError("line rewriting needs the embedded model: choose 'free' or 'grammar'")
-        if decoding not in _OFFERED:
-            raise ValueError("choose 'free' or 'grammar'")
-        return decoding
 
 
 class OpenAISampler:

@@ -20,19 +20,19 @@ from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import BaseModel
 
 from agentless_mini.domain import Message, RewardModel, Role, ScoreRequest, ScoreRoute
 from agentless_mini.errors import AminiError, ServerFailed, UsageError, boundary
-from agentless_mini.model.addresses import Address, Advice, ServerSettings
+from agentless_mini.model.addresses import Address, Advice
 from agentless_mini.model.connection import Body, Connection, Patience
 from agentless_mini.model.endpoints import wire_messages, wire_text
+from agentless_mini.settings.model import ScorerSettings
 
-KEY_VARIABLE = "AMINI_SCORER_API_KEY"
 ADVICE = Advice(
     address="scorer.base_url",
     model="scorer.model and scorer.route",
-    key=KEY_VARIABLE,
+    key=ScorerSettings.key_variable,
     window="serve it with a larger window, or choose another reward model",
     load="scorer.max_in_flight",
     timeout="[scorer] timeout_s",
@@ -42,32 +42,6 @@ ADVICE = Advice(
 LARGEST = 3.5e38
 
 _FIELDS = {ScoreRoute.SCORE: "score", ScoreRoute.CLASSIFY: "probs", ScoreRoute.POOLING: "data"}
-
-
-class ScorerSettings(ServerSettings):
-    """Where a reward model is served and how it is asked."""
-
-    key_variable = KEY_VARIABLE
-
-    route: ScoreRoute = ScoreRoute.SCORE
-    """The page that is asked: score (a cross-encoder), classify or pooling (a model that reads chats)."""
-    label: int | None = Field(default=None, ge=0)
-    """Of several numbers for an answer (classify, pooling), the place of the one that counts, from 0."""
-    batch: int = Field(default=16, gt=0)
-    """Answers in one request to /score; the other pages take one."""
-    max_in_flight: int = Field(default=16, gt=0)
-    """Requests in flight at once."""
-
-    @field_validator("label")
-    @classmethod
-    def _has_numbers(cls, label: int | None, others: ValidationInfo) -> int | None:
-        if label is not None and others.data.get("route") is ScoreRoute.SCORE:
-            raise ValueError("/score gives one number: leave the label out, or choose the route classify or pooling")
-        return label
-
-    def reward_model(self, name: str) -> RewardModel:
-        """Return the model of this name as these settings ask it."""
-        return RewardModel(name, self.route, self.label)
 
 
 class HttpScorer:

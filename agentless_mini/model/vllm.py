@@ -9,12 +9,13 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import EnvironmentFailed, ModelUnknown, UsageError
 from agentless_mini.installing import install_command
 from agentless_mini.model.process import HOST, LogReading, ServerPlan, choose_port
+from agentless_mini.settings.model import VllmSettings
 
 MODULE = "vllm.entrypoints.openai.api_server"
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -34,31 +35,6 @@ ON_A_CPU = (
     "--block-size=32",  # the default of 128 lets each of n samples compute up to 127 prompt tokens again
     "--no-enable-chunked-prefill",  # a seeded request whose prompt is cut in chunks ends the engine (seen in 0.32.0)
 )
-
-
-class VllmSettings(BaseModel):
-    """How vLLM is started."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    python: Path | None = None
-    """Interpreter of the virtual environment that has vLLM; by default this one's, else the `vllm` on the PATH."""
-    port: int | None = Field(default=None, ge=1, le=65535)
-    """Port to listen on; by default a free one."""
-    max_model_len: int | None = Field(default=None, ge=256)
-    """Context window in tokens; by default the model's own."""
-    tensor_parallel: int | None = Field(default=None, ge=1)
-    """GPUs that share the model; by default the largest power of two of those found that divides its heads."""
-    dtype: str = ""
-    """Number format of weights and activations; by default the model's own on a GPU, float32 on a CPU."""
-    served_name: str = ""
-    """Name under which requests ask for the model; by default the hub's name or the folder's."""
-    adapters: tuple[Path, ...] = ()
-    """Folders of LoRA adapters, each served under its folder's name; requests ask for the first by default."""
-    trust_remote_code: bool = False
-    """Let the model's repository run code of its own on this machine."""
-    extra: tuple[str, ...] = ()
-    """More flags for vLLM, verbatim and last, so that they win; paths among them must be absolute."""
 
 
 class _ModelConfig(BaseModel):

@@ -33,8 +33,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from agentless_mini.chain.ranking import Level
-from agentless_mini.domain import Case, Completion, Patch, Rejected, Verdict
+from agentless_mini.domain import Case, Completion, Level, Patch, Rejected, Verdict
 from agentless_mini.record import (
     PromptRecord,
     RunRecord,

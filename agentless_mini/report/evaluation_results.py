@@ -29,8 +29,7 @@ from agentless_mini.chain.measures import (
     points_of_samples,
     points_of_tests,
 )
-from agentless_mini.chain.ranking import Method
-from agentless_mini.domain import Patch, Rejected
+from agentless_mini.domain import Method, Patch, Rejected
 from agentless_mini.record import (
     AttemptRecord,
     AttemptState,

@@ -29,8 +29,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentless_mini.domain import FileKind, Patch, Rejected, SourceFile
-from agentless_mini.edits import Matching, Tree, changed_files
+from agentless_mini.domain import FileKind, Matching, Patch, Rejected, SourceFile
+from agentless_mini.edits import Tree, changed_files
 from tests.edits.edit_cases import read, snapshot
 
 Files = Mapping[str, bytes | None]

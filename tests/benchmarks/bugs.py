@@ -34,12 +34,12 @@ import platformdirs
 from agentless_mini.domain import FileChange, Job, PlacedFile, Step
 from agentless_mini.edits import make_patch
 from agentless_mini.edits.sources import parse_python
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.environment.work import Opened
 from agentless_mini.learning.checks import check_patch, open_plain
 from agentless_mini.learning.rows import Row, RowFile, write_rows
 from agentless_mini.model.embedded.mutants import mutants
 from agentless_mini.model.embedded.regions import Region
+from agentless_mini.settings.run import SandboxSettings
 
 # Modules that touch nothing outside of the process, know no clock and draw nothing by chance.
 PURE = frozenset(

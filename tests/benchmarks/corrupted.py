@@ -27,8 +27,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from agentless_mini.domain import Patch
-from agentless_mini.edits import Matching
+from agentless_mini.domain import Matching, Patch
 from tests.edits.corruptions import Copy, Verdict, copy_of, corrupted, is_true, verdict
 from tests.edits.edit_cases import read
 

@@ -31,10 +31,10 @@ from zlib import crc32
 from agentless_mini.learning.curation.curation import Curation, curate
 from agentless_mini.learning.curation.history import MERGED, SQUASHED, Commit, History
 from agentless_mini.learning.curation.relevance import WithoutModel
-from agentless_mini.learning.curation.settings import CurateSettings
 from agentless_mini.learning.curation.workers import on_ray, one_by_one
 from agentless_mini.learning.rows import read_rows
 from agentless_mini.repository.gitcommand import GitCommand
+from agentless_mini.settings.learning import CurateSettings
 
 FILES = 24
 ISSUE_NUMBERS = 1_000_000

@@ -31,16 +31,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from agentless_mini.domain import RewardKind
 from agentless_mini.learning.asking import with_parents
-from agentless_mini.learning.reward import Kind
 from agentless_mini.learning.rows import Row, read_rows, write_rows
-from agentless_mini.learning.training_settings import (
-    RewardModelSettings,
-    RlSettings,
-    SftKind,
-    SftSettings,
-    Tuning,
-)
+from agentless_mini.settings.learning import RewardModelSettings, RlSettings, SftKind, SftSettings, Tuning
 from tests.benchmarks.learning_answers import at_random, best_of, draw, pick, rewrite, sampler_of
 from tests.benchmarks.learning_experiment import SIZES, TEMPERATURE, Experiment, prompts, told
 from tests.benchmarks.learning_scores import report, score
@@ -88,7 +82,7 @@ def train(it: Experiment, name: str) -> None:
         learned = {"steps": size.selector_steps, "batch": size.batch, "learning_rate": 1e-4, "tuning": Tuning.FULL}
         outcome = train_reward_model(task, RewardModelSettings(margin=0.1, **learned, **common))
     else:
-        reward = {"rl": Kind.SIMILARITY, "discrete": Kind.DISCRETE, "shaped": Kind.SHAPED}[way]
+        reward = {"rl": RewardKind.SIMILARITY, "discrete": RewardKind.DISCRETE, "shaped": RewardKind.SHAPED}[way]
         settings = RlSettings(
             reward=reward,
             steps=size.rl_steps,

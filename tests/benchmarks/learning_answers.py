@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agentless_mini.domain import Completion, EditTask, Excerpt, Finish, Patch, SamplingParams, ShownFile
-from agentless_mini.edits import Matching, Tree, read_answer
+from agentless_mini.domain import Completion, EditTask, Excerpt, Finish, Matching, Patch, SamplingParams, ShownFile
+from agentless_mini.edits import Tree, read_answer
 from agentless_mini.learning.asking import answers, in_turn
 from agentless_mini.learning.rows import Row
-from agentless_mini.learning.training_settings import Precision
 from agentless_mini.ports import Sampler
+from agentless_mini.settings.learning import Precision
 from tests.benchmarks.learning_experiment import LINES, SEED, TEMPERATURE, Experiment, Size, draws, lines, prompts, told
 
 ROUNDS = 4
@@ -168,8 +168,9 @@ def _selector(it: Experiment) -> Callable[[Row, str], float]:
 def rewrite(it: Experiment) -> None:
     """Write the rewrites of lines that the embedded model likes best, as its sampler gives them."""
     from agentless_mini.model.embedded.llama import Context, Model
-    from agentless_mini.model.embedded.sampler import InProcessSettings, render
+    from agentless_mini.model.embedded.sampler import render
     from agentless_mini.model.embedded.scoring import SEQUENCES, LineScorer
+    from agentless_mini.settings.model import InProcessSettings
     from tests.embedded_model import carried_weights
 
     context = Context(Model(carried_weights().path), 8192, SEQUENCES, 512, 2)

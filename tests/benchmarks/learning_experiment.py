@@ -12,7 +12,7 @@ from typing import Any
 from agentless_mini.chain.prompts import Prompts
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.learning.rows import Row, read_rows
-from agentless_mini.learning.training_settings import Precision
+from agentless_mini.settings.learning import Precision
 
 SEED = 20261121
 TEMPERATURE = 0.6  # at 1 so small a model seldom copies a line without a slip

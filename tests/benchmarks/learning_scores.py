@@ -13,14 +13,14 @@ from typing import Any
 import platformdirs
 
 from agentless_mini.chain.measures import bootstrap, mean, pass_at_k
-from agentless_mini.domain import Completion, Finish, Patch
-from agentless_mini.edits import Matching, read_answer
-from agentless_mini.environment.settings import SandboxSettings
+from agentless_mini.domain import Completion, Finish, Matching, Patch
+from agentless_mini.edits import read_answer
 from agentless_mini.environment.work import Opened
 from agentless_mini.learning.checks import Checks, open_plain
 from agentless_mini.learning.reward import Oracle
 from agentless_mini.learning.reward import reward as reward_of
 from agentless_mini.learning.rows import Row
+from agentless_mini.settings.run import SandboxSettings
 from tests.benchmarks.learning_experiment import LINES, Experiment, draws, lines, told
 
 

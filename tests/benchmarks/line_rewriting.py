@@ -29,8 +29,9 @@ from agentless_mini.edits import Tree, changed_files, read_answer
 from agentless_mini.model.embedded.llama import Context, Model
 from agentless_mini.model.embedded.mutants import mutants
 from agentless_mini.model.embedded.regions import Region
-from agentless_mini.model.embedded.sampler import InProcessSettings, render
+from agentless_mini.model.embedded.sampler import render
 from agentless_mini.model.embedded.scoring import SEQUENCES, LineScorer, Rewrite, form
+from agentless_mini.settings.model import InProcessSettings
 from tests.benchmarks.line_checks import Bug, load_bugs, passing
 from tests.embedded_model import carried_weights
 

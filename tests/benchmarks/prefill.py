@@ -34,7 +34,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from agentless_mini.chain.lexical import survey
-from agentless_mini.chain.repair import RepairSettings, repair
+from agentless_mini.chain.repair import repair
 from agentless_mini.chain.session import Session, Subject, together
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import (
@@ -52,10 +52,12 @@ from agentless_mini.domain import (
     SourceFile,
     Stage,
 )
-from agentless_mini.model.openai_api import EndpointSettings, OpenAISampler
+from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.model.process import Limits, running
-from agentless_mini.model.vllm import VllmSettings, find_gpus, plan_vllm
+from agentless_mini.model.vllm import find_gpus, plan_vllm
 from agentless_mini.ports import Sampler
+from agentless_mini.settings.model import EndpointSettings, VllmSettings
+from agentless_mini.settings.run import RepairSettings
 from tests.benchmarks.prefill_rounds import PatchesFirst, ScriptedAnswers, distinct_tokens, draw_rounds
 
 SAMPLES = 32

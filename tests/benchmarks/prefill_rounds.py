@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
-from agentless_mini.chain.evolve import Evolution, EvolveSettings, evolve
-from agentless_mini.chain.repair import RepairSettings
+from agentless_mini.chain.evolve import Evolution, evolve
 from agentless_mini.chain.session import Session, Subject
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Completion, Finish, Localization, Message, ModelCard, Patch, SampleRequest, Stage
 from agentless_mini.ports import Sampler
+from agentless_mini.settings.run import EvolveSettings, RepairSettings
 
 FILE = "bisect.py"
 ANCHORS = (

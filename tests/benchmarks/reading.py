@@ -31,6 +31,7 @@ from agentless_mini.domain import (
     Event,
     FileKind,
     Finish,
+    Matching,
     Message,
     ModelCard,
     Patch,
@@ -42,7 +43,7 @@ from agentless_mini.domain import (
     SourceFile,
     Stage,
 )
-from agentless_mini.edits import Matching, Tree, changed_files, read_answer
+from agentless_mini.edits import Tree, changed_files, read_answer
 
 LIBRARY = ("argparse.py", "typing.py", "tkinter/__init__.py", "_pydecimal.py")
 TESTS = ("test/test_descr.py", "test/datetimetester.py", "test/test_socket.py")

@@ -15,20 +15,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agentless_mini.chain.bench import Bench, Opening
-from agentless_mini.chain.pipeline import ChainSettings, resolve
-from agentless_mini.chain.ranking import Method, rank
-from agentless_mini.chain.regress import RegressSettings
-from agentless_mini.chain.repair import RepairSettings
-from agentless_mini.chain.reproduce import ReproduceSettings
+from agentless_mini.chain.pipeline import resolve
+from agentless_mini.chain.ranking import rank
 from agentless_mini.chain.session import Session
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.domain import BoxLimits, Environment, Issue, PackedTree, Place, Prediction, Stage
+from agentless_mini.domain import BoxLimits, Environment, Issue, Method, PackedTree, Place, Prediction, Stage
 from agentless_mini.ports import Watch
 from agentless_mini.repository.opening import open_repository
 from agentless_mini.sandbox.bubblewrap import BubblewrapSandbox, find_bubblewrap
 from agentless_mini.sandbox.host import boxes_here
 from agentless_mini.sandbox.local import VirtualEnvironment
 from agentless_mini.sandbox.packs import pack_snapshot
+from agentless_mini.settings.run import ChainSettings, RegressSettings, RepairSettings, ReproduceSettings
 from agentless_mini.testing import harness_of
 from tests.fakes.model import SCRIPTED_CARD, Answer, Rule, Script, ScriptedSampler
 from tests.real_bugs import GOLD, Bug, Checkout, environment, fetch, load_bugs

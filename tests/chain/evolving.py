@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from agentless_mini.chain.evolve import BestFirst, Evolution, EvolveSettings, evolve
-from agentless_mini.chain.repair import RepairSettings
+from agentless_mini.chain.evolve import BestFirst, Evolution, evolve
 from agentless_mini.domain import Candidate, Localization, ModelCard, Note, Patch, SampleRequest, Stage
+from agentless_mini.settings.run import EvolveSettings, RepairSettings
 from tests.chain.workbench import Bench, edit, run, shop, subject
 from tests.fakes.model import Answer, Rule, Script, ScriptedSampler
 

@@ -12,6 +12,7 @@ from agentless_mini.chain import drawing
 from agentless_mini.chain.drawing import Drawn, Draws
 from agentless_mini.domain import (
     Completion,
+    Matching,
     Message,
     Patch,
     Reason,
@@ -21,7 +22,7 @@ from agentless_mini.domain import (
     SamplingParams,
     Stage,
 )
-from agentless_mini.edits import Marks, Matching, Tree
+from agentless_mini.edits import Marks, Tree
 from tests.chain.workbench import FIX, NONSENSE, WRONG, Bench, run, shop
 from tests.fakes.model import Script, ScriptedSampler
 

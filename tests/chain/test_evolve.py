@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.evolve import Evolution, EvolveSettings, Selecting, evolve
-from agentless_mini.chain.repair import RepairSettings, repair
+from agentless_mini.chain.evolve import Evolution, evolve
+from agentless_mini.chain.repair import repair
 from agentless_mini.domain import Candidate, ModelCard, Stage, StageStarted
 from agentless_mini.errors import ServerFailed
 from agentless_mini.record import RecordedSampler, Store
+from agentless_mini.settings.run import EvolveSettings, RepairSettings, Selecting
 from tests.chain.evolving import CARD, ONE, TWO, Evolving, best, evolved, script, start, starts
 from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, subject
 from tests.fakes.model import Outage, ScriptedSampler, ready

@@ -2,11 +2,11 @@
 
 import pytest
 
-from agentless_mini.chain.evolve import Evolution, EvolveSettings, evolve
-from agentless_mini.chain.repair import RepairSettings
+from agentless_mini.chain.evolve import Evolution, evolve
 from agentless_mini.domain import Localization, Message, ModelCard, Note, Patch, Reason, Rejected
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.model.endpoints import estimate
+from agentless_mini.settings.run import EvolveSettings, RepairSettings
 from tests.chain.evolving import CARD, Evolving, added, best, evolved, script, start, starts
 from tests.chain.workbench import FIX, NONSENSE, Bench, edit, run, shop, subject, text_file
 from tests.fakes.model import Script, ScriptedSampler

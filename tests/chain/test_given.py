@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from agentless_mini.chain.given import GivenSettings, NamedCase, confirm, given_cases
+from agentless_mini.chain.given import NamedCase, confirm, given_cases
 from agentless_mini.domain import (
     BoxDone,
     Case,
@@ -24,6 +24,7 @@ from agentless_mini.domain import (
     StepResult,
 )
 from agentless_mini.errors import EnvironmentFailed, UsageError
+from agentless_mini.settings.run import GivenSettings
 from tests.chain.boxes import PASSES, PYTEST, Said, bench, fails, recording
 from tests.chain.workbench import ISSUE, run, shop, text_file
 from tests.fakes.sandbox import Answering, each_step, exited, refusing

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agentless_mini.chain.localize import LocalizeSettings, given, localize
+from agentless_mini.chain.localize import given, localize
 from agentless_mini.domain import (
     Decoding,
     FileKind,
@@ -19,6 +19,7 @@ from agentless_mini.domain import (
     StageStarted,
 )
 from agentless_mini.errors import ContextTooSmall, ServerFailed, UsageError
+from agentless_mini.settings.run import LocalizeSettings
 from tests.chain.workbench import ISSUE, Bench, run, shop, subject, text_file
 from tests.fakes.model import Outage, Script, ScriptedSampler
 

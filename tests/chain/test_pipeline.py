@@ -5,13 +5,11 @@ import asyncio
 import pytest
 
 from agentless_mini.chain import bench as benches
-from agentless_mini.chain.pipeline import ChainSettings, resolve
-from agentless_mini.chain.ranking import Method
-from agentless_mini.chain.repair import RepairSettings
-from agentless_mini.chain.reproduce import ReproduceSettings
-from agentless_mini.domain import Case, Issue, Job, JobResult, ModelCard, Note, Prediction, Snapshot
+from agentless_mini.chain.pipeline import resolve
+from agentless_mini.domain import Case, Issue, Job, JobResult, Method, ModelCard, Note, Prediction, Snapshot
 from agentless_mini.errors import AminiError, EnvironmentFailed, NothingToEdit, UsageError
 from agentless_mini.ports import Watch
+from agentless_mini.settings.run import ChainSettings, RepairSettings, ReproduceSettings
 from tests.chain import boxes
 from tests.chain.workbench import FIX, ISSUE, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, text_file
 from tests.fakes.model import Answer, Rule, Script, ScriptedSampler

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.ranking import Method, rank, vote
+from agentless_mini.chain.ranking import rank, vote
 from agentless_mini.chain.ranking.likeness import _common
 from agentless_mini.domain import (
     Candidate,
@@ -18,6 +18,7 @@ from agentless_mini.domain import (
     CaseResult,
     Choice,
     Execution,
+    Method,
     Origin,
     Outcome,
     Patch,

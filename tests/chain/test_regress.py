@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.regress import FILES_AT_ONCE, RegressSettings, regress
+from agentless_mini.chain.regress import FILES_AT_ONCE, regress
 from agentless_mini.domain import (
     BoxDone,
     Case,
@@ -25,6 +25,7 @@ from agentless_mini.domain import (
     StepResult,
 )
 from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.settings.run import RegressSettings
 from tests.chain.boxes import bench
 from tests.chain.workbench import run, shop, text_file
 from tests.fakes.sandbox import Answering, exited, refusing

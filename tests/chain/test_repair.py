@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.repair import RepairSettings, repair
+from agentless_mini.chain.repair import repair
 from agentless_mini.chain.stopping import decided
 from agentless_mini.domain import Candidate, Decoding, Localization, ModelCard, Note, Patch, Reason, Rejected, Snapshot
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.record import RecordedSampler, Store
+from agentless_mini.settings.run import RepairSettings
 from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, subject, text_file
 from tests.fakes.model import Script, ScriptedSampler, ready
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from agentless_mini.chain.reproduce import ReproduceSettings, draft_cases, reproduce
+from agentless_mini.chain.reproduce import draft_cases, reproduce
 from agentless_mini.domain import (
     BoxDone,
     Case,
@@ -29,6 +29,7 @@ from agentless_mini.domain import (
     StageStarted,
 )
 from agentless_mini.errors import ContextTooSmall, EnvironmentFailed, ServerFailed
+from agentless_mini.settings.run import ReproduceSettings
 from tests.chain.boxes import PASSES, PYTEST, Said, bench, fails, recording
 from tests.chain.workbench import ISSUE, Bench, run, shop, subject, text_file
 from tests.fakes.model import Outage, Script, ScriptedSampler

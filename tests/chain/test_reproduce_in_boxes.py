@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.chain.bench import Bench
-from agentless_mini.chain.given import GivenSettings, confirm, given_cases
-from agentless_mini.chain.reproduce import ReproduceSettings, reproduce
+from agentless_mini.chain.given import confirm, given_cases
+from agentless_mini.chain.reproduce import reproduce
 from agentless_mini.chain.written_tests import Shelf, read_test
 from agentless_mini.domain import Case, Completion, Finish, GeneratedCase, Harness, Issue, Reason, Rejected, Runner
 from agentless_mini.edits.paths import TakenNames
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap
+from agentless_mini.settings.run import GivenSettings, ReproduceSettings
 from tests.chain.workbench import CART, run
 from tests.testing.boxes import Boxes
 

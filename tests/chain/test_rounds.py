@@ -7,15 +7,20 @@ import pytest
 
 from agentless_mini.chain import bench as benches
 from agentless_mini.chain.bench import NoBench, Opening
-from agentless_mini.chain.evolve import EvolveSettings, Selecting
-from agentless_mini.chain.pipeline import ChainSettings, Until, resolve
-from agentless_mini.chain.repair import RepairSettings
-from agentless_mini.chain.reproduce import ReproduceSettings
+from agentless_mini.chain.pipeline import resolve
 from agentless_mini.chain.score import scoring_of
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Decoding, Job, JobResult, ModelCard, Prediction, RewardModel, Stage
 from agentless_mini.errors import AminiError, UsageError
 from agentless_mini.ports import Watch
+from agentless_mini.settings.run import (
+    ChainSettings,
+    EvolveSettings,
+    RepairSettings,
+    ReproduceSettings,
+    Selecting,
+    Until,
+)
 from tests.chain import boxes
 from tests.chain.evolving import start, starts
 from tests.chain.test_pipeline import FILES, OWN, PASSES, SHOWS_IT, fixed_by_the_fix

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 
 from agentless_mini.chain.evolve import BestFirst
-from agentless_mini.chain.pipeline import ChainSettings
-from agentless_mini.chain.ranking import Method, rank
+from agentless_mini.chain.ranking import rank
 from agentless_mini.chain.selecting import by_execution, by_reward
 from agentless_mini.chain.session import Session
 from agentless_mini.chain.trials import Trials
-from agentless_mini.domain import Candidate, Issue, Patch, Reason, Rejected
+from agentless_mini.domain import Candidate, Issue, Method, Patch, Reason, Rejected
 from agentless_mini.errors import UsageError
+from agentless_mini.settings.run import ChainSettings
 from tests.chain import trying as trials
 from tests.chain import workbench
 from tests.chain.workbench import ISSUE, run

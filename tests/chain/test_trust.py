@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.ranking import Chosen, Level, Trust, trust
+from agentless_mini.chain.ranking import Chosen, Trust, trust
 from agentless_mini.chain.ranking.trusting import UNTESTED
-from agentless_mini.domain import Case, CaseResult, Execution, Origin, Outcome, Verdict
+from agentless_mini.domain import Case, CaseResult, Execution, Level, Origin, Outcome, Verdict
 
 NAMES = {Origin.GIVEN: "mine", Origin.GENERATED: "new", Origin.REGRESSION: "old"}
 

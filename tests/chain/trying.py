@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-from agentless_mini.chain.regress import RegressSettings
 from agentless_mini.chain.trials import Trials
 from agentless_mini.domain import (
     Candidate,
@@ -19,6 +18,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits import Forms, make_patch
 from agentless_mini.errors import AminiError
+from agentless_mini.settings.run import RegressSettings
 from tests.chain import boxes
 from tests.chain.workbench import run, shop, text_file
 

@@ -11,8 +11,9 @@ from agentless_mini.commands.chain import REWRITES
 from agentless_mini.commands.demo import ANSWERS, FAILING, SAMPLE, make_repository, run_tests, settings_of
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import Outcome
-from agentless_mini.environment.settings import SandboxKind, SandboxSettings
-from agentless_mini.settings import Config, Engine, load_config
+from agentless_mini.settings import Config, load_config
+from agentless_mini.settings.model import Engine
+from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from tests.commands.running import Home
 from tests.embedded_model import needed_weights
 from tests.gitrepo import git

@@ -13,11 +13,11 @@ from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, c
 from agentless_mini.commands.options import settings_of
 from agentless_mini.commands.repair_options import SamplingOptions
 from agentless_mini.commands.serve import plan_server
-from agentless_mini.environment.opening import UNTESTED
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.ports import Sampler
 from agentless_mini.record import Once, Store
 from agentless_mini.settings import Config, load_config
+from agentless_mini.settings.run import UNTESTED
 from tests.commands.test_scorers import Told
 from tests.model.contract import run
 from tests.record.building import START

@@ -1,14 +1,15 @@
 """Options as dataclasses: one signature out of several groups, and the settings that options go before."""
 
+import re
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from agentless_mini.commands import evaluation_options, repair_options
-from agentless_mini.commands.options import Setting, expanded, settings_of
+from agentless_mini import cli
+from agentless_mini.commands.options import _GROUPS, Setting, _described, _settings, expanded, settings_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -57,24 +58,36 @@ def test_a_missing_argument_is_refused() -> None:
     assert CliRunner().invoke(app, []).exit_code == 2
 
 
-GROUPS = [
-    group
-    for module in (repair_options, evaluation_options)
-    for name, group in vars(module).items()
-    if name.endswith("Options")
-]
-assert len(GROUPS) >= 10  # the test below would pass without any
+OURS = sorted({group for group in _GROUPS if group.__module__.startswith(cli.__package__)}, key=repr)
 
 
-@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)
-def test_every_setting_that_an_option_names_exists(group: "type[DataclassInstance]") -> None:
-    from agentless_mini.settings import Config
+@pytest.mark.parametrize("group", OURS, ids=lambda group: group.__name__)
+def test_every_option_is_described_by_itself_or_by_a_setting_that_exists(group: "type[DataclassInstance]") -> None:
+    from agentless_mini.settings import field_of
 
     hints = get_type_hints(group, include_extras=True)
     for field in fields(group):
-        for extra in hints[field.name].__metadata__:
-            if isinstance(extra, Setting):
-                model: Any = Config
-                for key in extra.name.split("."):
-                    assert key in model.model_fields, extra.name
-                    model = model.model_fields[key].annotation
+        described = [field_of(setting.name).description for setting in _settings(hints[field.name])]
+        described += [getattr(extra, "help", None) for extra in hints[field.name].__metadata__]
+        assert any(described), field.name
+
+
+def test_a_setting_is_shown_with_its_words_and_its_defaults() -> None:
+    assert _described([Setting("repair.match")]).endswith("in a file: strict or loose.  [default: strict]")
+    assert _described([Setting("sft.batch"), Setting("rl.batch")]).endswith("[default: 4]")
+    assert _described([Setting("sft.learning_rate"), Setting("rl.learning_rate")]).endswith(
+        "[default: 0.0001, rl 1e-06]"
+    )
+    assert _described([Setting("repair.seed")]).endswith("[default: 0]")
+    assert "default:" not in _described([Setting("repair.stop_when")])
+
+
+def test_help_has_a_panel_for_each_group() -> None:
+    told = CliRunner().invoke(cli.app, ["repair", "--help"]).stdout
+    panels = re.findall(r"^(\w.*):\n  ", told, re.MULTILINE)
+    assert panels[:2] == ["What is to be repaired", "How many answers are drawn, and how"]
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    asked = {"_AMINI_COMPLETE": "complete_bash", "COMP_WORDS": "amini repair --samp", "COMP_CWORD": "2"}
+    assert CliRunner().invoke(cli.app, [], prog_name="amini", env=asked).stdout.split() == ["--samples"]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.given import GivenSettings
 from agentless_mini.commands.paths import given_here, tree_path, tree_test
 from agentless_mini.errors import UsageError
+from agentless_mini.settings.run import GivenSettings
 from tests.chain.workbench import shop, text_file
 from tests.commands.running import VOTE_ALONE, Home, one_sentence, server
 from tests.fakes.server import ScriptedServer

@@ -10,9 +10,9 @@ from agentless_mini.commands.models import Machine, Surroundings
 from agentless_mini.commands.scorers import open_scorer
 from agentless_mini.domain import Event, Issue, Note, Patch
 from agentless_mini.errors import ServerUnreachable, UsageError
-from agentless_mini.model.scoring import ScorerSettings
 from agentless_mini.record import Store
 from agentless_mini.settings import Config
+from agentless_mini.settings.model import ScorerSettings
 from tests.fakes.model import ScoreRule, Script
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.evolve import EvolveSettings
 from agentless_mini.commands.evaluate import Evaluation, Opened, evaluate
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.submitting import submit
-from agentless_mini.evaluation.settings import EvaluationSettings, Grading
 from agentless_mini.ports import Watch
 from agentless_mini.settings import Config
+from agentless_mini.settings.run import EvaluationSettings, EvolveSettings, Grading
 from tests.evaluation.bugs import resolves, tree
 from tests.evaluation.faked import SCRIPT, evaluation, open_scripted
 from tests.fakes.protocol import ServedModel

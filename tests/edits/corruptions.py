@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
-from agentless_mini.domain import FileKind, Patch, Rejected, SourceFile
-from agentless_mini.edits import Matching, changed_files
+from agentless_mini.domain import FileKind, Matching, Patch, Rejected, SourceFile
+from agentless_mini.edits import changed_files
 from tests.edits.edit_cases import edit, fenced, read
 
 WORD = re.compile(r"[A-Za-z_]\w{2,}")

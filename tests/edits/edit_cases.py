@@ -4,8 +4,18 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from agentless_mini.domain import Completion, FileChange, FileKind, Finish, Patch, Rejected, Snapshot, SourceFile
-from agentless_mini.edits import Matching, Tree, apply_edits, parse_edits, read_answer
+from agentless_mini.domain import (
+    Completion,
+    FileChange,
+    FileKind,
+    Finish,
+    Matching,
+    Patch,
+    Rejected,
+    Snapshot,
+    SourceFile,
+)
+from agentless_mini.edits import Tree, apply_edits, parse_edits, read_answer
 from tests.gitrepo import git, write_files
 
 

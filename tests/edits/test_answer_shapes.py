@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from agentless_mini.domain import Completion, Finish, Patch, Reason, Rejected
-from agentless_mini.edits import Marks, Matching, Tree, changed_files, read_answer
+from agentless_mini.domain import Completion, Finish, Matching, Patch, Reason, Rejected
+from agentless_mini.edits import Marks, Tree, changed_files, read_answer
 from tests.edits.edit_cases import edit, fenced, snapshot
 
 CODE = "x = 1\ny = 2\nz = 3\n"

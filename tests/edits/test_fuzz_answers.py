@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentless_mini.domain import FileKind, Patch, Rejected, SourceFile
-from agentless_mini.edits import Matching, Tree, changed_files
+from agentless_mini.domain import FileKind, Matching, Patch, Rejected, SourceFile
+from agentless_mini.edits import Tree, changed_files
 from tests.edits.edit_cases import edit, fenced, git_applied, read, snapshot
 from tests.gitrepo import git
 

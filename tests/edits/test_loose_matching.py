@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from agentless_mini.domain import Reason
-from agentless_mini.edits import Matching
+from agentless_mini.domain import Matching, Reason
 from tests.edits.edit_cases import after, edit, fenced, rejected
 
 CODE = b"""\

@@ -8,10 +8,10 @@ import pytest
 
 from agentless_mini.domain import BoxUser, Event, PackedTree, PhaseSaid, Runner, Step
 from agentless_mini.environment.opening import open_environment
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.environment.work import Opened
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandbox.docker import connect
+from agentless_mini.settings.run import SandboxSettings
 from tests.environment.samples import BARE, sample
 from tests.environment.trees import opened, request, run_there, sentences
 from tests.sandbox.conftest import containers

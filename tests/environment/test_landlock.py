@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Event, Runner, Step
-from agentless_mini.environment.settings import SandboxKind, SandboxSettings
 from agentless_mini.environment.virtual import imported_folders
 from agentless_mini.environment.work import Opened
+from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from tests.environment.samples import BARE, sample
 from tests.environment.trees import opened, request, run_there, sentences, tree
 

@@ -8,11 +8,11 @@ import pytest
 
 from agentless_mini.domain import Event, Runner
 from agentless_mini.environment.opening import check_environment, foresee
-from agentless_mini.environment.settings import SandboxKind, SandboxSettings
 from agentless_mini.environment.work import Opened, Unavailable
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.repository.opening import open_repository
 from agentless_mini.sandbox.landlock import find_landlock
+from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from tests.environment.samples import BARE
 from tests.environment.trees import opened, request, sentences
 from tests.gitrepo import commit_all, make_repository

@@ -10,9 +10,9 @@ import pytest
 
 from agentless_mini.domain import Ending, Event, PhaseSaid, PhaseStarted, Runner, Step
 from agentless_mini.environment.opening import open_environment
-from agentless_mini.environment.settings import SandboxKind, SandboxSettings
 from agentless_mini.environment.work import Opened
 from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from tests.environment.samples import BARE, sample
 from tests.environment.trees import opened, request, run_there, sentences, tree
 

@@ -11,10 +11,10 @@ from agentless_mini.domain import Event, Note, Phase, PhaseSaid, Runner
 from agentless_mini.environment.build import Manifest, Slot
 from agentless_mini.environment.index import Index
 from agentless_mini.environment.needs import needs_of
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.environment.work import EnvironmentRequest, Work, build_failed, fitting, last_day
 from agentless_mini.errors import BuildFailed
 from agentless_mini.sandbox.host import Scratch
+from agentless_mini.settings.run import SandboxSettings
 from tests.environment.samples import BARE
 from tests.environment.trees import nothing_held, sentences
 

@@ -10,8 +10,8 @@ from typing import TypeVar
 from agentless_mini.domain import Event, FileKind, Job, JobResult, Note, Runner, Snapshot, SourceFile, Step
 from agentless_mini.environment.needs import Needs, needs_of
 from agentless_mini.environment.opening import open_environment
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.environment.work import EnvironmentRequest, Opened, Unavailable
+from agentless_mini.settings.run import SandboxSettings
 
 T = TypeVar("T")
 

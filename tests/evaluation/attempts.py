@@ -3,17 +3,14 @@
 import asyncio
 from pathlib import Path
 
-from agentless_mini.chain.pipeline import ChainSettings
-from agentless_mini.chain.repair import RepairSettings
-from agentless_mini.chain.reproduce import ReproduceSettings
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Event, ModelCard
 from agentless_mini.evaluation.attempt import Assignment, EvalContext, attempt, row_digest
 from agentless_mini.evaluation.dataset import Dataset, dataset_of
 from agentless_mini.evaluation.ports import Testbeds
-from agentless_mini.evaluation.settings import Grading
 from agentless_mini.ports import Sampler
 from agentless_mini.record import AttemptRecord, InstanceRecord, RecordedSampler, Store
+from agentless_mini.settings.run import ChainSettings, Grading, RepairSettings, ReproduceSettings
 from tests.evaluation.bugs import rows
 from tests.fakes.model import Answer, Rule, Script, ScriptedSampler, ready
 

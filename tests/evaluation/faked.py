@@ -7,18 +7,15 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from agentless_mini.chain.localize import LocalizeSettings
-from agentless_mini.chain.repair import RepairSettings
-from agentless_mini.chain.reproduce import ReproduceSettings
 from agentless_mini.commands.evaluate import Evaluation, Opened, evaluate
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import AminiError
 from agentless_mini.evaluation.dataset import dataset_of
-from agentless_mini.evaluation.settings import EvaluationSettings, Grading
-from agentless_mini.model.openai_api import EndpointSettings
 from agentless_mini.ports import Watch
 from agentless_mini.settings import Config
+from agentless_mini.settings.model import EndpointSettings
+from agentless_mini.settings.run import EvaluationSettings, Grading, LocalizeSettings, RepairSettings, ReproduceSettings
 from tests.chain import boxes
 from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 from tests.evaluation.attempts import FILES, TEST

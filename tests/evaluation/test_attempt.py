@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.pipeline import ChainSettings, Until
-from agentless_mini.chain.ranking import Method, vote
-from agentless_mini.chain.repair import RepairSettings
+from agentless_mini.chain.ranking import vote
 from agentless_mini.domain import (
     Candidate,
     FileKind,
     Job,
     JobResult,
     Localization,
+    Method,
     ModelCard,
     Patch,
     Prediction,
@@ -33,8 +32,8 @@ from agentless_mini.errors import (
 )
 from agentless_mini.evaluation.attempt import wanted_grades
 from agentless_mini.evaluation.dataset import Instance
-from agentless_mini.evaluation.settings import Grading
 from agentless_mini.record import AttemptRecord, AttemptState, RunId, Store
+from agentless_mini.settings.run import ChainSettings, Grading, RepairSettings, Until
 from tests.chain import boxes
 from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 from tests.evaluation.attempts import assignments, brought, context, dataset, open_store, sampler

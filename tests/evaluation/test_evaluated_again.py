@@ -15,11 +15,11 @@ from agentless_mini.commands.models import Machine
 from agentless_mini.errors import UsageError
 from agentless_mini.evaluation.attempt import grade_key, row_digest
 from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessProgram
-from agentless_mini.evaluation.settings import EvaluationSettings, Grading
-from agentless_mini.model.openai_api import EndpointSettings
 from agentless_mini.ports import Watch
 from agentless_mini.record import GradeRecord, Store, generation_of
 from agentless_mini.settings import Config
+from agentless_mini.settings.model import EndpointSettings
+from agentless_mini.settings.run import EvaluationSettings, Grading
 from tests.evaluation.bugs import read_predictions, resolves, tree
 from tests.evaluation.faked import SCRIPT, evaluation, open_scripted
 from tests.fakes.protocol import ServedModel

@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from agentless_mini.chain.evolve import UNSELECTED, EvolveSettings, Selecting
-from agentless_mini.chain.repair import RepairSettings
+from agentless_mini.chain.evolve import UNSELECTED
 from agentless_mini.commands.evaluate import evaluate
 from agentless_mini.commands.models import Machine
-from agentless_mini.environment.settings import SandboxKind
 from agentless_mini.errors import UsageError
-from agentless_mini.model.scoring import ScorerSettings
 from agentless_mini.record import AttemptRecord, RunId, Store
 from agentless_mini.settings import Config
+from agentless_mini.settings.model import ScorerSettings
+from agentless_mini.settings.run import EvolveSettings, RepairSettings, SandboxKind, Selecting
 from tests.chain.workbench import FIX, NONSENSE, WRONG
 from tests.evaluation.attempts import FILES, TEST
 from tests.evaluation.faked import evaluation, open_scripted

@@ -12,15 +12,14 @@ from agentless_mini.chain.execute import run_cases, run_files
 from agentless_mini.domain import Case, FileChange, Issue, Origin, Outcome
 from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.writing import make_patch
-from agentless_mini.environment.settings import SandboxSettings
 from agentless_mini.errors import EnvironmentFailed, GradingFailed, ImageUnavailable
 from agentless_mini.evaluation import ports
 from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.ports import Grade
-from agentless_mini.evaluation.settings import ImageSettings
 from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds, wanted_pytest
 from agentless_mini.sandbox.docker import connect
 from agentless_mini.sandbox.images import daemon_name
+from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from tests.environment.conftest import package_index
 from tests.evaluation.registry import open_registry
 from tests.evaluation.testbed_image import SOURCES, Holds, instance_image

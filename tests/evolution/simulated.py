@@ -12,10 +12,8 @@ from functools import cache
 from random import Random
 from typing import Protocol
 
-from agentless_mini.chain.evolve import EvolveSettings, Selecting
-from agentless_mini.chain.pipeline import ChainSettings, Until, resolve
+from agentless_mini.chain.pipeline import resolve
 from agentless_mini.chain.prompts import Prompts
-from agentless_mini.chain.repair import RepairSettings
 from agentless_mini.chain.session import Session
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import (
@@ -31,6 +29,7 @@ from agentless_mini.domain import (
     SourceFile,
     Stage,
 )
+from agentless_mini.settings.run import ChainSettings, EvolveSettings, RepairSettings, Selecting, Until
 
 FILE = "answer.py"
 LINE = "LEVEL, FORM = None, None\n"

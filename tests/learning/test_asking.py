@@ -11,9 +11,9 @@ from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Completion, Finish, ModelCard
 from agentless_mini.learning.asking import in_turn, reasoning_of, synthesize, with_parents
 from agentless_mini.learning.rows import Row
-from agentless_mini.learning.training_settings import SynthesizeSettings
 from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, Store
+from agentless_mini.settings.learning import SynthesizeSettings
 from tests.fakes.model import Script, ScriptedSampler, ready
 from tests.gated import GatedSampler
 from tests.learning import tiny

@@ -9,10 +9,10 @@ import pytest
 
 from agentless_mini.domain import Patch
 from agentless_mini.edits import make_patch
-from agentless_mini.environment.settings import SandboxKind, SandboxSettings
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.learning.checks import check_patch, open_plain
 from agentless_mini.learning.rows import Row, RowFile
+from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from tests.benchmarks import bugs
 
 LOCAL = SandboxSettings(kind=SandboxKind.LOCAL)

@@ -10,11 +10,12 @@ import pytest
 
 from agentless_mini.domain import Message, Role, SampleRequest, SamplingParams, Stage
 from agentless_mini.errors import UsageError
-from agentless_mini.learning.training_settings import GgufWeights
-from agentless_mini.model.llama_server import EmbeddedSettings, plan_embedded
-from agentless_mini.model.openai_api import EndpointSettings, OpenAISampler
+from agentless_mini.model.llama_server import plan_embedded
+from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.model.process import Limits, running
 from agentless_mini.ports import Sampler
+from agentless_mini.settings.learning import GgufWeights
+from agentless_mini.settings.model import EmbeddedSettings, EndpointSettings
 from tests.embedded_model import needed_weights
 from tests.learning import tiny
 

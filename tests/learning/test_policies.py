@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.errors import UsageError
-from agentless_mini.learning.training_settings import Device, Precision, SftSettings, Tuning
+from agentless_mini.settings.learning import Device, Precision, SftSettings, Tuning
 from tests.learning import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")]

@@ -16,7 +16,7 @@ from agentless_mini.edits import make_patch
 from agentless_mini.errors import ModelUnknown, UsageError
 from agentless_mini.learning.rewarding import Measure
 from agentless_mini.learning.rows import Row
-from agentless_mini.learning.training_settings import Device, Preference, RewardModelSettings, Tuning
+from agentless_mini.settings.learning import Device, Preference, RewardModelSettings, Tuning
 from tests.learning import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")]

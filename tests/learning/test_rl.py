@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.domain import Patch
+from agentless_mini.domain import Patch, RewardKind
 from agentless_mini.errors import UsageError
-from agentless_mini.learning.reward import Kind
 from agentless_mini.learning.rewarding import Measure
 from agentless_mini.learning.rows import Row
-from agentless_mini.learning.training_settings import Device, Generation, Potential, Precision, RlSettings
+from agentless_mini.settings.learning import Device, Generation, Potential, Precision, RlSettings
 from tests.learning import tiny
 
 pytestmark = pytest.mark.slow
@@ -69,7 +68,7 @@ def test_a_shaped_reward_is_over_the_rows_that_have_earlier_patches(
     model: Path, tmp_path: Path, bred: list[Row], rows: list[Row]
 ) -> None:
     data = tiny.write_data(tmp_path, [*bred[:4], *rows[4:]])
-    done = train(model, data, SMALL.model_copy(update={"reward": Kind.SHAPED}))
+    done = train(model, data, SMALL.model_copy(update={"reward": RewardKind.SHAPED}))
     assert done["rows"] == {"kept": 4, "without parents": 4, "of another split": 2}
     logged = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
     assert all(line["reward"] < -1 for line in logged)
@@ -87,7 +86,7 @@ def test_a_shaped_reward_by_tests_is_over_the_rows_that_have_a_check(
 
     checked = [replace(row, check="raise SystemExit(0)") for row in bred[:4]]
     data = tiny.write_data(tmp_path, [*checked, *bred[4:6], *tiny.rows(8, check="x")[6:]])
-    settings = SMALL.model_copy(update={"reward": Kind.SHAPED, "potential": Potential.TESTS})
+    settings = SMALL.model_copy(update={"reward": RewardKind.SHAPED, "potential": Potential.TESTS})
     done = train(model, data, settings, checking)
     assert done["rows"] == {"kept": 4, "without a check": 2, "without parents": 2, "of another split": 2}
     logged = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
@@ -98,7 +97,7 @@ def test_a_shaped_reward_by_tests_is_over_the_rows_that_have_a_check(
 def test_a_shaped_reward_by_a_reward_model_is_below_the_penalty(
     model: Path, scorer: Path, tmp_path: Path, bred: list[Row]
 ) -> None:
-    shaped = {"reward": Kind.SHAPED, "potential": Potential.REWARD_MODEL, "scorer": scorer}
+    shaped = {"reward": RewardKind.SHAPED, "potential": Potential.REWARD_MODEL, "scorer": scorer}
     train(model, tiny.write_data(tmp_path, bred), SMALL.model_copy(update=shaped))
     logged = [json.loads(line) for line in (tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()]
     assert all(-2 < line["reward"] < -1 for line in logged)
@@ -112,7 +111,7 @@ def test_tests_as_the_reward_are_asked_for_patches_alone(model: Path, tmp_path: 
         return [1.0] * len(wanted)
 
     data = tiny.write_data(tmp_path, [*tiny.rows(4, check="raise SystemExit(0)"), *tiny.rows(6)[4:]])
-    done = train(model, data, SMALL.model_copy(update={"reward": Kind.TESTS}), checking)
+    done = train(model, data, SMALL.model_copy(update={"reward": RewardKind.TESTS}), checking)
     assert done["rows"] == {"kept": 4, "without a check": 2, "of another split": 2}
     assert asked == []
 

@@ -9,8 +9,8 @@ import pytest
 
 from agentless_mini.domain import Finish, SamplingParams
 from agentless_mini.errors import ModelUnknown, UsageError
-from agentless_mini.learning.training_settings import Precision
 from agentless_mini.ports import Sampler
+from agentless_mini.settings.learning import Precision
 from tests.learning import tiny
 from tests.model.contract import SamplerContract, ask, collect, run
 

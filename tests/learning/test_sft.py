@@ -18,9 +18,10 @@ from agentless_mini.domain import SamplingParams
 from agentless_mini.errors import EnvironmentFailed, ModelUnknown, UsageError
 from agentless_mini.learning.asking import answers
 from agentless_mini.learning.rows import Row, write_rows
-from agentless_mini.learning.training_settings import Precision, SftKind, SftSettings, Tuning
 from agentless_mini.model.process import ServerPlan
-from agentless_mini.model.vllm import VllmSettings, plan_vllm
+from agentless_mini.model.vllm import plan_vllm
+from agentless_mini.settings.learning import Precision, SftKind, SftSettings, Tuning
+from agentless_mini.settings.model import VllmSettings
 from tests.learning import tiny
 
 pytestmark = pytest.mark.slow

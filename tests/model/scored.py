@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from agentless_mini.domain import RewardModel, ScoreRequest, ScoreRoute
 from agentless_mini.model.connection import Patience
-from agentless_mini.model.scoring import HttpScorer, ScorerSettings
+from agentless_mini.model.scoring import HttpScorer
+from agentless_mini.settings.model import ScorerSettings
 from tests.fakes.model import Script
 from tests.fakes.protocol import ServedModel
 from tests.model.contract import run

@@ -9,7 +9,8 @@ from typing import TypeVar
 from agentless_mini.domain import Completion, ModelCard, SampleRequest
 from agentless_mini.errors import AminiError
 from agentless_mini.model.connection import Patience
-from agentless_mini.model.openai_api import EndpointSettings, OpenAISampler
+from agentless_mini.model.openai_api import OpenAISampler
+from agentless_mini.settings.model import EndpointSettings
 from tests.fakes.model import Script
 from tests.fakes.protocol import Dialect, ServedModel
 from tests.fakes.server import ScriptedServer

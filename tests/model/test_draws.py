@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable
 from agentless_mini.model.connection import LONGEST_BACKOFF, Patience
-from agentless_mini.model.openai_api import EndpointSettings, OpenAISampler, Slots
+from agentless_mini.model.openai_api import OpenAISampler, Slots
+from agentless_mini.settings.model import EndpointSettings
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.protocol import Dialect
 from tests.fakes.server import ScriptedServer

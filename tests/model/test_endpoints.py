@@ -11,7 +11,8 @@ import pytest
 
 from agentless_mini.domain import Decoding, Message, ModelCard, Role
 from agentless_mini.errors import ModelError, ModelUnknown, ServerFailed
-from agentless_mini.model.openai_api import EndpointSettings, OpenAISampler
+from agentless_mini.model.openai_api import OpenAISampler
+from agentless_mini.settings.model import EndpointSettings
 from tests.fakes.faults import CHAT, Fault, FaultKind
 from tests.fakes.model import count_pieces
 from tests.fakes.protocol import Dialect

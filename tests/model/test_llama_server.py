@@ -14,9 +14,10 @@ import platformdirs
 import pytest
 
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.model.embedded.weights import WeightsSettings, find_weights
-from agentless_mini.model.llama_server import EmbeddedSettings, plan_embedded
+from agentless_mini.model.embedded.weights import find_weights
+from agentless_mini.model.llama_server import plan_embedded
 from agentless_mini.model.process import Limits, Server, start, stop
+from agentless_mini.settings.model import EmbeddedSettings, WeightsSettings
 
 LIMITS = Limits(start=60.0, grace=5.0)
 pytestmark = [

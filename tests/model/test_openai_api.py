@@ -17,8 +17,9 @@ from agentless_mini.errors import ServerFailed, UsageError
 from agentless_mini.model.addresses import Address
 from agentless_mini.model.connection import Connection, Patience
 from agentless_mini.model.grammar import edit_grammar
-from agentless_mini.model.openai_api import EndpointSettings, OpenAISampler
+from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.ports import Sampler
+from agentless_mini.settings.model import EndpointSettings
 from tests.fakes.model import Answer, Rule, Script, count_pieces
 from tests.fakes.protocol import Dialect
 from tests.fakes.server import ScriptedServer

@@ -17,7 +17,8 @@ from agentless_mini.errors import AminiError, ServerFailed, boundary
 from agentless_mini.model import failures
 from agentless_mini.model.addresses import Address
 from agentless_mini.model.failures import Habits, Part, folded, refused, without
-from agentless_mini.model.openai_api import EndpointSettings, OpenAISampler
+from agentless_mini.model.openai_api import OpenAISampler
+from agentless_mini.settings.model import EndpointSettings
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.protocol import Dialect, ServedModel
 from tests.fakes.server import ScriptedServer

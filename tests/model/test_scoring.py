@@ -13,8 +13,9 @@ from pydantic import SecretStr, ValidationError
 
 from agentless_mini.domain import RewardModel, ScoreRoute
 from agentless_mini.errors import ModelUnknown, ServerFailed, ServerUnreachable, UsageError
-from agentless_mini.model.scoring import HttpScorer, ScorerSettings
+from agentless_mini.model.scoring import HttpScorer
 from agentless_mini.ports import Scorer
+from agentless_mini.settings.model import ScorerSettings
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.protocol import Dialect
 from tests.fakes.server import ScriptedServer

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.model.process import Limits, ServerPlan, is_healthy, running
-from agentless_mini.model.vllm import VllmSettings, find_gpus, plan_vllm, tensor_parallel
+from agentless_mini.model.vllm import find_gpus, plan_vllm, tensor_parallel
+from agentless_mini.settings.model import VllmSettings
 from tests.model import fake_engine
 
 TWO = ("GPU 0: NVIDIA H200 (UUID: GPU-aaaa-1)", "GPU 1: NVIDIA H200 (UUID: GPU-bbbb-2)")

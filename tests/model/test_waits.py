@@ -5,7 +5,8 @@ import re
 import pytest
 
 from agentless_mini.model.connection import Patience
-from agentless_mini.model.openai_api import EndpointSettings, OpenAISampler
+from agentless_mini.model.openai_api import OpenAISampler
+from agentless_mini.settings.model import EndpointSettings
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.server import ScriptedServer
 from tests.model.contract import run, until_error

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.ranking import Method
-from agentless_mini.domain import Completion, Finish, Patch, PlacedFile, placed_files
+from agentless_mini.domain import Completion, Finish, Method, Patch, PlacedFile, placed_files
 from agentless_mini.edits import Tree, read_answer
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.repository.opening import open_repository

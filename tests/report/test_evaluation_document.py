@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from agentless_mini.chain.ranking import Method
 from agentless_mini.domain import (
     UNTOLD,
     Completion,
@@ -17,6 +16,7 @@ from agentless_mini.domain import (
     Finish,
     Job,
     JobResult,
+    Method,
     PackedTree,
     StepResult,
     Usage,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from agentless_mini.chain.ranking import Method, rank
+from agentless_mini.chain.ranking import rank
 from agentless_mini.domain import (
     Candidate,
     Case,
@@ -16,6 +16,7 @@ from agentless_mini.domain import (
     Execution,
     Fault,
     ImageTree,
+    Method,
     Origin,
     Outcome,
     Patch,

@@ -8,7 +8,7 @@ Nothing here runs a test.
 
 from agentless_mini.chain.ranking.choosing import rank, vote
 from agentless_mini.chain.ranking.likeness import Likeness
-from agentless_mini.chain.ranking.order import Method, ordered
+from agentless_mini.chain.ranking.order import ordered
 from agentless_mini.chain.ranking.standing import (
     Standing,
     Totals,
@@ -18,13 +18,11 @@ from agentless_mini.chain.ranking.standing import (
     totals,
     valid_patches,
 )
-from agentless_mini.chain.ranking.trusting import Chosen, Level, Trust, trust
+from agentless_mini.chain.ranking.trusting import Chosen, Trust, trust
 
 __all__ = [
     "Chosen",
-    "Level",
     "Likeness",
-    "Method",
     "Standing",
     "Totals",
     "Trust",

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agentless_mini.chain.ranking.order import Method, agreeing, group, ordered, score
+from agentless_mini.chain.ranking.order import agreeing, group, ordered, score
 from agentless_mini.chain.ranking.standing import Standing, Totals, poll, standings, totals, valid_patches
-from agentless_mini.domain import Candidate, Choice, Execution, Patch
+from agentless_mini.domain import Candidate, Choice, Execution, Method, Patch
 
 MOST_NAMES = 5
 """Undefined names of a patch that are told."""

@@ -1,23 +1,14 @@
 """Which patch is better, by method. The best is the first of a total order, which tables show in full."""
 
-import enum
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 
 from agentless_mini.chain.ranking.standing import Standing, Totals
+from agentless_mini.domain import Method
 
 PINNED_SHARE = 20
 """One in so many regression tests, and one at least, may pin the fault that the issue wants mended."""
-
-
-class Method(enum.StrEnum):
-    """How the patch is chosen among those that were executed."""
-
-    VOTE = "vote"  # most samples, whatever the tests say
-    AGREEMENT = "agreement"  # dual execution agreement, after CodeT (arXiv 2207.10397)
-    SCORES = "scores"  # Kimi-Dev: share of fail-to-pass plus share of pass-to-pass
-    CONSISTENCY = "consistency"  # SWE-Swiss: the vote, with likeness, among those that pass most tests
 
 
 def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tuple[Standing, ...]:

@@ -4,26 +4,16 @@
 nothing of what a patch breaks, and those of a model say less than the user's.
 """
 
-import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentless_mini.domain import Execution, Origin
+from agentless_mini.domain import Execution, Level, Origin
 from agentless_mini.errors import printable
 
 UNTESTED = "The vote alone chooses the patch."
 """The beginning of the note that says why no test was run."""
 DOUBTFUL = 4
 """Without a test that reproduces the issue, a patch that less than one in so many votes agree on is not trusted."""
-
-
-class Level(enum.StrEnum):
-    """What a patch must have shown to be printed."""
-
-    ANY = "any"  # it applies
-    AGREEMENT = "agreement"  # over half of the votes, two at least, and no doubt
-    TESTS = "tests"  # over half of the tests that reproduce the issue pass, all given ones, and nothing breaks
-    GIVEN = "given"  # all failing tests of the user were run, failed before, and pass
 
 
 @dataclass(frozen=True, slots=True)

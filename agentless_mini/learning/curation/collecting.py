@@ -38,8 +38,8 @@ from agentless_mini.learning.curation.history import History, Mirrors
 from agentless_mini.learning.curation.joined import Joined, Pull, engine
 from agentless_mini.learning.curation.pulls import RowMaker
 from agentless_mini.learning.curation.relevance import Finding, Relevance
-from agentless_mini.learning.curation.settings import CurateSettings
 from agentless_mini.learning.rows import SPLITS, Row, RowFile, read_rows, write_rows
+from agentless_mini.settings.learning import CurateSettings
 
 MARK, BANDS, DEPTH = (
     128,

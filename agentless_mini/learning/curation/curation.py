@@ -28,9 +28,9 @@ from agentless_mini.learning.curation.filters import funnel
 from agentless_mini.learning.curation.history import Mirrors
 from agentless_mini.learning.curation.joined import engine, engine_failures
 from agentless_mini.learning.curation.relevance import Finding
-from agentless_mini.learning.curation.settings import CurateSettings
 from agentless_mini.learning.curation.workers import Doing, Task, forget
 from agentless_mini.learning.rows import SPLITS
+from agentless_mini.settings.learning import CurateSettings
 
 SHARDS = "3"  # the version of what shards hold: another one means that they are made again
 

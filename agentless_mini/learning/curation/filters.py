@@ -17,7 +17,7 @@ from agentless_mini.edits.paths import clean_path
 from agentless_mini.learning.curation.events import is_bot
 from agentless_mini.learning.curation.history import GITLINK, LINK, Changed
 from agentless_mini.learning.curation.joined import Pull
-from agentless_mini.learning.curation.settings import CurateSettings, Oracle
+from agentless_mini.settings.learning import CurateSettings, Oracle
 
 BENCHMARKS: Mapping[str, str] = {
     "SWE-bench": """

@@ -35,8 +35,8 @@ from agentless_mini.learning.curation.filters import (
 from agentless_mini.learning.curation.history import Changed, Commit, History, is_squash
 from agentless_mini.learning.curation.joined import Joined, Pull
 from agentless_mini.learning.curation.relevance import Relevance, Wish
-from agentless_mini.learning.curation.settings import CurateSettings
 from agentless_mini.learning.rows import Row, RowFile
+from agentless_mini.settings.learning import CurateSettings
 
 MOST_COMMITS = 250
 MOST_CONVERSATION = 200_000  # characters

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agentless_mini.chain.lexical import is_sayable, survey
-from agentless_mini.chain.localize import LocalizeSettings, localize
+from agentless_mini.chain.localize import localize
 from agentless_mini.chain.prompts import Prompts
 from agentless_mini.chain.session import Session, Subject
 from agentless_mini.domain import Issue, Snapshot
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.ports import Sampler
 from agentless_mini.repository.opening import open_repository
+from agentless_mini.settings.run import LocalizeSettings
 
 
 @dataclass(frozen=True, slots=True)

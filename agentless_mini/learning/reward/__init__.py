@@ -8,14 +8,13 @@ It is pure: no test is run and no model asked here; what they say is passed to `
 """
 
 from agentless_mini.learning.reward.matching import ratio
-from agentless_mini.learning.reward.scoring import COSTS, WORST, Kind, format_penalty, reward, shaped
+from agentless_mini.learning.reward.scoring import COSTS, WORST, format_penalty, reward, shaped
 from agentless_mini.learning.reward.similarity import Oracle, file_diff, similarity
 from agentless_mini.learning.reward.unified import apply_diff, read_diff
 
 __all__ = [
     "COSTS",
     "WORST",
-    "Kind",
     "Oracle",
     "apply_diff",
     "file_diff",

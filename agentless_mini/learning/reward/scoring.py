@@ -14,11 +14,10 @@ does not match, and where SEARCH and REPLACE are the same; it does not parse the
 compare it with (the oracle changes nothing) has no reward.
 """
 
-import enum
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from agentless_mini.domain import Patch, Reason, Rejected
+from agentless_mini.domain import Patch, Reason, Rejected, RewardKind
 from agentless_mini.edits import Tree, changed_files
 from agentless_mini.learning.reward.similarity import Oracle
 
@@ -48,17 +47,9 @@ COSTS: Mapping[Reason, float] = MappingProxyType(
 """The format penalty of each reason that is an answer's own fault; others have none, and no reward either."""
 
 
-class Kind(enum.StrEnum):
-    """What a trained answer is rewarded for."""
-
-    SIMILARITY = "similarity"  # the continuous reward of SWE-RL
-    DISCRETE = "discrete"  # its ablation: 1 for the oracle itself, 0 for another patch
-    DIFF = "diff"  # SIMILARITY, of an answer in unified diffs (`read_diff`)
-    TESTS = "tests"  # by execution: a potential that is passed in
-    SHAPED = "shaped"  # what any potential gained over the attempts that the prompt shows
-
-
-def reward(outcome: Patch | Rejected, oracle: Oracle, tree: Tree, kind: Kind = Kind.SIMILARITY) -> float | None:
+def reward(
+    outcome: Patch | Rejected, oracle: Oracle, tree: Tree, kind: RewardKind = RewardKind.SIMILARITY
+) -> float | None:
     """Return SWE-RL's reward of an answer to the oracle's row, whose tree it is, in [-1, 1], None where it has none.
 
     `kind` is SIMILARITY, DIFF or DISCRETE; the others need more than an oracle.
@@ -68,7 +59,7 @@ def reward(outcome: Patch | Rejected, oracle: Oracle, tree: Tree, kind: Kind = K
     if isinstance(outcome, Rejected):
         return WORST
     changes = changed_files(outcome, tree.entries)
-    return oracle.equality(changes) if kind is Kind.DISCRETE else oracle.similarity(changes)
+    return oracle.equality(changes) if kind is RewardKind.DISCRETE else oracle.similarity(changes)
 
 
 def format_penalty(outcome: Patch | Rejected, costs: Mapping[Reason, float] = COSTS) -> float:

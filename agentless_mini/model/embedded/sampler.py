@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from agentless_mini.domain import (
     Completion,
     Decoding,
@@ -31,24 +29,11 @@ from agentless_mini.model.embedded.regions import shown_rows
 from agentless_mini.model.embedded.scoring import SEQUENCES, LineScorer, Ranking, Rewrite
 from agentless_mini.model.embedded.weights import Weights
 from agentless_mini.model.grammar import spoken_path
+from agentless_mini.settings.model import InProcessSettings
 
 _BATCH = 512
 _TURN = 4  # tokens of a chat's template for each message, about
 NO_MORE = "There are no more rewrites of a line."
-
-
-class InProcessSettings(BaseModel):
-    """How the model runs inside this process."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    context: int = Field(default=8192, ge=512)
-    """Context window in tokens, all samples together; the model's own where that is smaller."""
-    threads: int | None = Field(default=None, ge=1)
-    """Threads to compute with; by default one for each core this process may use. Another number may round
-    differently, and so change the order of rewrites that score alike."""
-    copy_tokens: int = Field(default=1500, ge=64)
-    """Most tokens of code that line rewriting copies; what the issue points at least is left out."""
 
 
 class EmbeddedSampler:

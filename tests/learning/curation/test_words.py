@@ -23,7 +23,7 @@ from agentless_mini.learning.curation.filters import (
 )
 from agentless_mini.learning.curation.history import Changed
 from agentless_mini.learning.curation.joined import Pull
-from agentless_mini.learning.curation.settings import CurateSettings, Oracle
+from agentless_mini.settings.learning import CurateSettings, Oracle
 
 
 @pytest.mark.parametrize(

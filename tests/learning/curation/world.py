@@ -10,9 +10,9 @@ from zlib import crc32
 
 from agentless_mini.learning.curation.curation import Curation, curate
 from agentless_mini.learning.curation.relevance import Finding, WithoutModel
-from agentless_mini.learning.curation.settings import CurateSettings
 from agentless_mini.learning.curation.workers import Doing, one_by_one
 from agentless_mini.learning.rows import Row, read_rows
+from agentless_mini.settings.learning import CurateSettings
 from tests.gitrepo import commit_all, git, make_repository, write_files
 
 MIT = b"MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining a copy\nof it\n"

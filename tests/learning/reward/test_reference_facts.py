@@ -6,9 +6,9 @@ facts hold for both. No fact of those tests is contradicted here.
 
 import pytest
 
-from agentless_mini.domain import Completion, FileChange, Finish, Patch, Rejected
+from agentless_mini.domain import Completion, FileChange, Finish, Patch, Rejected, RewardKind
 from agentless_mini.edits import Tree
-from agentless_mini.learning.reward import Kind, Oracle, read_diff, reward
+from agentless_mini.learning.reward import Oracle, read_diff, reward
 from tests.edits.edit_cases import after, edit, fenced, read, snapshot
 
 SHAPES = b"def area(w, h):\n    return w * h\n\ndef edge(w, h):\n    return 2 * (w + h)"
@@ -108,6 +108,6 @@ POEMS_ORACLE = Oracle([change("poem.txt", POEM, b"Roses are Red\nviolets are blu
 def test_a_unified_diff_is_worth_what_it_shares_with_the_oracle(diffs: list[str], least: float, most: float) -> None:
     outcome = read_diff(Completion(0, "".join(diffs), Finish.STOP), TREE)
     assert isinstance(outcome, Patch), outcome
-    value = reward(outcome, POEMS_ORACLE, TREE, Kind.DIFF)
+    value = reward(outcome, POEMS_ORACLE, TREE, RewardKind.DIFF)
     assert value is not None
     assert least <= value <= most

@@ -7,9 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentless_mini.domain import Completion, FileChange, FileKind, Finish, Patch, Reason, Rejected, SourceFile
+from agentless_mini.domain import (
+    Completion,
+    FileChange,
+    FileKind,
+    Finish,
+    Patch,
+    Reason,
+    Rejected,
+    RewardKind,
+    SourceFile,
+)
 from agentless_mini.edits import Forms, Tree, changed_files, make_patch
-from agentless_mini.learning.reward import Kind, Oracle, apply_diff, read_diff, reward
+from agentless_mini.learning.reward import Oracle, apply_diff, read_diff, reward
 from tests.edits.edit_cases import git_applied, snapshot
 from tests.gitrepo import git
 
@@ -113,7 +123,7 @@ def test_a_diff_becomes_a_patch(answer: str, expected: dict[str, bytes | None]) 
     assert isinstance(outcome, Patch), outcome
     changes = changed_files(outcome, TREE.entries)
     assert {change.path: change.after for change in changes} == expected
-    assert reward(outcome, Oracle(changes), TREE, Kind.DIFF) == 1.0
+    assert reward(outcome, Oracle(changes), TREE, RewardKind.DIFF) == 1.0
 
 
 @pytest.mark.parametrize(("answer", "reason"), [case[1:] for case in REJECTED], ids=[case[0] for case in REJECTED])
@@ -122,7 +132,9 @@ def test_what_is_no_diff_of_the_tree_is_worth_minus_one(answer: str, reason: Rea
     assert isinstance(outcome, Rejected)
     assert outcome.reason is reason
     assert "\n" not in outcome.detail
-    assert reward(outcome, Oracle([FileChange("a.py", FILES["a.py"], CHANGED, "100644")]), TREE, Kind.DIFF) == -1.0
+    assert (
+        reward(outcome, Oracle([FileChange("a.py", FILES["a.py"], CHANGED, "100644")]), TREE, RewardKind.DIFF) == -1.0
+    )
 
 
 LONG = "".join(f"{number}\n" for number in range(20_000))

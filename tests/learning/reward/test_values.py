@@ -8,18 +8,19 @@ from itertools import pairwise
 
 import pytest
 
-from agentless_mini.domain import Completion, FileChange, FileKind, Finish, Patch, Reason, Rejected, SourceFile
-from agentless_mini.edits import Tree, changed_files, read_answer
-from agentless_mini.learning.reward import (
-    COSTS,
-    Kind,
-    Oracle,
-    file_diff,
-    format_penalty,
-    reward,
-    shaped,
-    similarity,
+from agentless_mini.domain import (
+    Completion,
+    FileChange,
+    FileKind,
+    Finish,
+    Patch,
+    Reason,
+    Rejected,
+    RewardKind,
+    SourceFile,
 )
+from agentless_mini.edits import Tree, changed_files, read_answer
+from agentless_mini.learning.reward import COSTS, Oracle, file_diff, format_penalty, reward, shaped, similarity
 from tests.edits.edit_cases import edit, fenced, read, snapshot
 
 FILES: dict[str, bytes | SourceFile] = {
@@ -139,9 +140,9 @@ def test_a_patch_has_its_similarity(answer: str, oracle: list[FileChange], expec
     assert isinstance(outcome, Patch), outcome
     value = reward(outcome, Oracle(oracle), TREE)
     assert value == pytest.approx(float(expected), abs=1e-15)
-    assert value == reward(outcome, Oracle(oracle), TREE, Kind.DIFF)
+    assert value == reward(outcome, Oracle(oracle), TREE, RewardKind.DIFF)
     assert value == similarity(changed_files(outcome, TREE.entries), oracle)
-    assert reward(outcome, Oracle(oracle), TREE, Kind.DISCRETE) == float(expected == 1)
+    assert reward(outcome, Oracle(oracle), TREE, RewardKind.DISCRETE) == float(expected == 1)
     assert format_penalty(outcome) == 0.0
 
 
@@ -150,7 +151,10 @@ def test_a_rejected_answer_is_worth_minus_one(answer: str, reason: Reason) -> No
     outcome = read(answer, TREE)
     assert isinstance(outcome, Rejected)
     assert outcome.reason is reason
-    assert {reward(outcome, Oracle([A]), TREE, kind) for kind in (Kind.SIMILARITY, Kind.DISCRETE, Kind.DIFF)} == {-1.0}
+    assert {
+        reward(outcome, Oracle([A]), TREE, kind)
+        for kind in (RewardKind.SIMILARITY, RewardKind.DISCRETE, RewardKind.DIFF)
+    } == {-1.0}
     assert format_penalty(outcome) == 1.0
 
 

@@ -31,10 +31,11 @@ from agentless_mini.domain import (
 from agentless_mini.edits import Tree, changed_files, read_answer
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.model.embedded.regions import Region, choose_regions
-from agentless_mini.model.embedded.sampler import EmbeddedSampler, InProcessSettings, render
+from agentless_mini.model.embedded.sampler import EmbeddedSampler, render
 from agentless_mini.model.embedded.scoring import Rewrite
 from agentless_mini.model.embedded.weights import Weights
 from agentless_mini.ports import Sampler
+from agentless_mini.settings.model import InProcessSettings
 from tests.embedded_model import needed_weights
 from tests.model.contract import SamplerContract, collect, run
 

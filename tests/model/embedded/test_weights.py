@@ -5,7 +5,8 @@ import pytest
 
 from agentless_mini.domain import Decoding
 from agentless_mini.errors import EnvironmentFailed, ModelUnknown, ServerUnreachable, UsageError
-from agentless_mini.model.embedded.weights import WeightsSettings, find_weights
+from agentless_mini.model.embedded.weights import find_weights
+from agentless_mini.settings.model import WeightsSettings
 from tests.embedded_model import needed_weights
 from tests.model.embedded.hub import hub
 

@@ -1,43 +1,54 @@
-"""The settings of a run: the user's file, then flags. An unknown key is an error, never ignored.
+"""The settings: the user's file, then flags. An unknown key is an error, never ignored.
 
-Each section's model stands beside the stage or adapter that it sets. A file in the repository under repair is never
-read: its contents are not trusted, and a setting can name the server that everything is sent to.
+The sections are in `run`, `model` and `learning`. The rooms import theirs from there; none of them imports a room. A
+file in the repository under repair is never read: its contents are not trusted, and a setting can name the server that
+everything is sent to.
 """
 
+import ast
+import copy
 import difflib
-import enum
+import functools
+import itertools
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
-from agentless_mini.chain.evolve import EvolveSettings
-from agentless_mini.chain.localize import LocalizeSettings
-from agentless_mini.chain.ranking import Level, Method
-from agentless_mini.chain.regress import RegressSettings
-from agentless_mini.chain.repair import RepairSettings
-from agentless_mini.chain.reproduce import ReproduceSettings
-from agentless_mini.chain.session import MarkSettings
-from agentless_mini.environment.settings import SandboxSettings
+from agentless_mini.domain import Level, Method
 from agentless_mini.errors import UsageError, boundary, printable, reason
-from agentless_mini.evaluation.settings import EvaluationSettings
-from agentless_mini.learning.curation.settings import CurateSettings
-from agentless_mini.learning.training_settings import (
+from agentless_mini.settings.learning import (
+    CurateSettings,
     RewardModelSettings,
     RlSettings,
     SftSettings,
     SynthesizeSettings,
 )
-from agentless_mini.model.embedded.sampler import InProcessSettings
-from agentless_mini.model.embedded.weights import WeightsSettings
-from agentless_mini.model.llama_server import EmbeddedSettings
-from agentless_mini.model.openai_api import EndpointSettings
-from agentless_mini.model.scoring import ScorerSettings
-from agentless_mini.model.vllm import VllmSettings
+from agentless_mini.settings.model import (
+    EmbeddedSettings,
+    EndpointSettings,
+    Engine,
+    InProcessSettings,
+    ScorerSettings,
+    VllmSettings,
+    WeightsSettings,
+)
+from agentless_mini.settings.run import (
+    EvaluationSettings,
+    EvolveSettings,
+    LocalizeSettings,
+    MarkSettings,
+    RegressSettings,
+    RepairSettings,
+    ReproduceSettings,
+    SandboxSettings,
+    Section,
+)
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
 # What pydantic calls a bound that is broken, the words for it, and the name that the error's context has for it.
@@ -63,70 +74,64 @@ _KINDS = {
 }
 
 
-class Engine(enum.StrEnum):
-    """Who answers where no endpoint is named."""
-
-    AUTO = "auto"  # a running `amini serve`, else vLLM where there is a GPU, else the embedded model
-    VLLM = "vllm"
-    EMBEDDED = "embedded"
-
-
-class Config(BaseModel):
+class Config(Section):
     """Everything that can be set in the file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
-    localize: LocalizeSettings = LocalizeSettings()
+    localize: LocalizeSettings = Field(default_factory=LocalizeSettings)
     """[localize]: how the files to edit are found."""
-    repair: RepairSettings = RepairSettings()
+    repair: RepairSettings = Field(default_factory=RepairSettings)
     """[repair]: how repairs are sampled and read."""
-    evolve: EvolveSettings = EvolveSettings()
+    evolve: EvolveSettings = Field(default_factory=EvolveSettings)
     """[evolve]: how the repairs are spread over rounds that are shown those before."""
-    reproduce: ReproduceSettings = ReproduceSettings()
+    reproduce: ReproduceSettings = Field(default_factory=ReproduceSettings)
     """[reproduce]: how reproduction tests are sampled and kept."""
-    regress: RegressSettings = RegressSettings()
+    regress: RegressSettings = Field(default_factory=RegressSettings)
     """[regress]: which of the repository's own tests are run."""
     fresh: bool = False
-    """Whether new answers are drawn, whatever is recorded."""
+    """Sample new answers instead of reusing recorded ones."""
     generation: NonNegativeInt | None = None
     """Which of the answers to an issue are used without `fresh`, counted from 0; by default the newest."""
     rank: Method = Method.AGREEMENT
-    """How the patch is chosen."""
+    """How the patch is chosen: agreement, consistency, scores or vote."""
     require: Level | None = None
-    """What a patch must have shown to be printed; none: `given` where failing tests are given, else `any`."""
-    answer: MarkSettings = MarkSettings()
+    """What a patch must meet to be printed; otherwise the exit code is 5. any: it applies. agreement: it has over half
+    of the votes. tests: it passes most tests that reproduce the issue and breaks no other. given: it passes all of your
+    failing tests. By default any, or given with failing tests of yours."""
+    answer: MarkSettings = Field(default_factory=MarkSettings)
     """[answer]: marks of one's own around what a model means as its answer: nothing else counts."""
-    think: MarkSettings = MarkSettings()
+    think: MarkSettings = Field(default_factory=MarkSettings)
     """[think]: marks of one's own around a model's thinking."""
-    sandbox: SandboxSettings = SandboxSettings()
+    sandbox: SandboxSettings = Field(default_factory=SandboxSettings)
     """[sandbox]: where tests run, and what they may use."""
-    endpoint: EndpointSettings = EndpointSettings()
+    endpoint: EndpointSettings = Field(default_factory=EndpointSettings)
     """[endpoint]: the model server that is asked."""
-    scorer: ScorerSettings = ScorerSettings()
+    scorer: ScorerSettings = Field(default_factory=ScorerSettings)
     """[scorer]: the reward model that selects what later rounds are shown."""
     engine: Engine = Engine.AUTO
-    """Who answers where no endpoint is named."""
+    """Who answers where no endpoint is named: auto, vllm or embedded."""
     gpu_model: str | None = None
     """The model that vLLM serves where no other is named. There is no default: it would be gigabytes unasked."""
-    vllm: VllmSettings = VllmSettings()
+    vllm: VllmSettings = Field(default_factory=VllmSettings)
     """[vllm]: how vLLM is started."""
-    embedded: WeightsSettings = WeightsSettings()
+    embedded: WeightsSettings = Field(default_factory=WeightsSettings)
     """[embedded]: which weights the embedded model runs on."""
-    llama_cpp: EmbeddedSettings = EmbeddedSettings()
+    llama_cpp: EmbeddedSettings = Field(default_factory=EmbeddedSettings)
     """[llama_cpp]: how llama.cpp's server is started, for embedded models that write edits."""
-    in_process: InProcessSettings = InProcessSettings()
+    in_process: InProcessSettings = Field(default_factory=InProcessSettings)
     """[in_process]: how a model that ranks changes of lines runs inside amini."""
-    eval: EvaluationSettings = EvaluationSettings()
+    eval: EvaluationSettings = Field(default_factory=EvaluationSettings)
     """[eval]: how instances of a benchmark are attempted and graded."""
-    curate: CurateSettings = CurateSettings()
+    curate: CurateSettings = Field(default_factory=CurateSettings)
     """[curate]: how pull requests become rows to learn from."""
-    synthesize: SynthesizeSettings = SynthesizeSettings()
+    synthesize: SynthesizeSettings = Field(default_factory=SynthesizeSettings)
     """[synthesize]: how a teacher writes the reasoning of rows."""
-    sft: SftSettings = SftSettings()
+    sft: SftSettings = Field(default_factory=SftSettings)
     """[sft]: supervised fine-tuning."""
-    rl: RlSettings = RlSettings()
+    rl: RlSettings = Field(default_factory=RlSettings)
     """[rl]: reinforcement learning."""
-    reward_model: RewardModelSettings = RewardModelSettings()
+    reward_model: RewardModelSettings = Field(default_factory=RewardModelSettings)
     """[reward_model]: a model that scores patches."""
     prompts: Path | None = None
     """Folder of prompt templates that replace packaged ones."""
@@ -179,6 +184,33 @@ def _sentence(error: ValidationError, path: Path | None, flags: Mapping[str, str
     if flag is not None and flags[flag]:
         return f"{flags[flag]} {_complaint(first)}."
     return f"The setting {name} in {path if path and flag is None else 'the options'} {_complaint(first)}."
+
+
+def field_of(name: str) -> "FieldInfo":
+    """Return the field that a dotted name stands for, with what its docstring says of it as its description."""
+    model: type[BaseModel] = Config
+    *sections, last = name.split(".")
+    for section in sections:
+        model = model.model_fields[section].annotation  # type: ignore[assignment]
+    found = copy.copy(model.model_fields[last])
+    found.description = next(said for base in model.__mro__ if (said := _docstrings().get((base.__name__, last))))
+    return found
+
+
+@functools.cache
+def _docstrings() -> dict[tuple[str, str], str]:
+    """Return the docstrings of all fields by class and name: help shows them, so that they are written once."""
+    trees = [ast.parse(path.read_bytes()) for path in Path(__file__).parent.glob("*.py")]
+    return {
+        (section.name, field.target.id): " ".join(said.partition("\n\n")[0].split())
+        for tree in trees
+        for section in tree.body
+        if isinstance(section, ast.ClassDef)
+        for field, after in itertools.pairwise(section.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        if isinstance(said := after.value.value, str)
+    }
 
 
 def _names(model: type[BaseModel], before: str = "") -> Iterator[str]:

@@ -1,16 +1,17 @@
-"""The settings of the trainers, one section each: [sft], [rl], [reward_model], [synthesize].
+"""The settings of learning, one section each: [curate], [synthesize], [sft], [rl], [reward_model].
 
-They are apart from the trainers so that reading a configuration imports neither torch nor trl. Where a paper does not
-publish a value, the default is what public re-implementations use, or ours; the docstring says which.
+Where a paper does not publish a value, the default is what public re-implementations use, or ours; the docstring says
+which.
 """
 
 import enum
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from agentless_mini.learning.reward import Kind
+from agentless_mini.domain import RewardKind
+from agentless_mini.settings.run import Section
 
 
 class Tuning(enum.StrEnum):
@@ -74,10 +75,10 @@ class Potential(enum.StrEnum):
     REWARD_MODEL = "reward-model"  # one that `amini learn reward-model` has trained
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(Section):
     """What all trainers have in common."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     tuning: Tuning = Tuning.LORA
     """Which weights are trained: lora or full."""
@@ -140,7 +141,7 @@ class RlSettings(TrainingSettings):
 
     learning_rate: float = Field(1e-6, gt=0)
     """Highest learning rate (unpublished; re-implementations: 1e-6)."""
-    reward: Kind = Kind.SIMILARITY
+    reward: RewardKind = RewardKind.SIMILARITY
     """What a rollout is rewarded for: similarity, discrete, tests or shaped."""
     potential: Potential = Potential.SIMILARITY
     """Potential whose gain is the shaped reward: similarity, tests or reward-model."""
@@ -173,14 +174,14 @@ class RlSettings(TrainingSettings):
 
     @field_validator("reward")
     @classmethod
-    def _is_for_edits(cls, kind: Kind) -> Kind:
-        if kind is Kind.DIFF:
+    def _is_for_edits(cls, kind: RewardKind) -> RewardKind:
+        if kind is RewardKind.DIFF:
             raise ValueError("the prompt asks for edits, not for a diff: use similarity")
         return kind
 
     @model_validator(mode="after")
     def _is_of_one_mind(self) -> Self:
-        if self.potential is not Potential.SIMILARITY and self.reward is not Kind.SHAPED:
+        if self.potential is not Potential.SIMILARITY and self.reward is not RewardKind.SHAPED:
             raise ValueError(f"the potential {self.potential} is for the reward shaped: set both, or neither")
         if self.server is not None and self.generation not in {Generation.AUTO, Generation.SERVER}:
             raise ValueError(f"the server would not be asked with the generation {self.generation}: leave out one")
@@ -191,8 +192,8 @@ class RlSettings(TrainingSettings):
     @property
     def runs_checks(self) -> bool:
         """Whether the rows' checks are run: rows without one are then left out."""
-        is_shaped = self.reward is Kind.SHAPED and self.potential is Potential.TESTS
-        return self.reward is Kind.TESTS or is_shaped
+        is_shaped = self.reward is RewardKind.SHAPED and self.potential is Potential.TESTS
+        return self.reward is RewardKind.TESTS or is_shaped
 
 
 class RewardModelSettings(TrainingSettings):
@@ -208,10 +209,8 @@ class RewardModelSettings(TrainingSettings):
     """Most pairs of one row."""
 
 
-class SynthesizeSettings(BaseModel):
+class SynthesizeSettings(Section):
     """How a teacher writes the reasoning of examples."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     samples: int = Field(4, ge=1)
     """Most tries for a row; it stops at the first that reproduces the oracle."""
@@ -231,3 +230,51 @@ class GgufWeights(enum.StrEnum):
     F32 = "f32"
     F16 = "f16"
     Q8_0 = "q8_0"
+
+
+class Oracle(enum.StrEnum):
+    """Which of the changed files become the oracle."""
+
+    CODE = "code"  # what a repair is asked for: code, without tests, documents and lock files
+    ALL = "all"  # every text file but lock files
+
+
+class Relevant(enum.StrEnum):
+    """How files are found that matter to an issue though the pull request leaves them as they are."""
+
+    NONE = "none"
+    LEXICAL = "lexical"  # the lexical ranking of localization
+    MODEL = "model"  # localization itself
+
+
+class CurateSettings(Section):
+    """How pull requests become rows."""
+
+    oracle: Oracle = Oracle.CODE
+    """Which changed files a row is about: code or all."""
+    relevant: Relevant = Relevant.NONE
+    """How relevant but unmodified files are found: none, lexical or model."""
+    most_relevant: int = Field(3, ge=1, le=20)
+    """Most relevant but unmodified files in a row."""
+    most_files: int = Field(10, ge=1, le=1000)
+    """Most changed files; a pull request with more is huge."""
+    most_lines: int = Field(1000, ge=1)
+    """Most added and removed lines, lock files aside; a pull request with more is huge."""
+    most_bytes: int = Field(400_000, ge=1, le=50_000_000)
+    """Most bytes of the files of a row, before and after, and of one relevant file; more is huge."""
+    similar: float = Field(0.8, gt=0, le=1)
+    """Estimated Jaccard similarity from which on two rows are near-duplicates."""
+    valid: float = Field(0.01, ge=0, lt=1)
+    """Share of the families of repositories in the split "valid"."""
+    test: float = Field(0.01, ge=0, lt=1)
+    """Share of the families of repositories in the split "test"."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of the splits."""
+    partitions: int = Field(16, ge=1, le=65536)
+    """Parts that the owners of repositories are dealt into: each is a task, and a resting place."""
+    workers: int = Field(1, ge=1, le=1024)
+    """Processes at work at once on this machine, or tasks on the cluster (there 1 is: as many as it has cores)."""
+    rows_per_file: int = Field(10_000, ge=1)
+    """Most rows of one parquet file."""
+    clone_from: str = ""
+    """Address before "/owner/name" from which a repository without a mirror is cloned; "" clones none."""

@@ -1,0 +1,262 @@
+"""The settings of a run: the stages of the chain, where tests run, and how a benchmark is attempted and graded."""
+
+import enum
+from pathlib import PurePosixPath
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agentless_mini.domain import MIB, BoxLimits, Matching, Method
+
+
+class Section(BaseModel):
+    """A part of the settings. Its validator is built when it is first used: `--help` needs none of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class LocalizeSettings(Section):
+    """How the files to edit are found."""
+
+    samples: int = Field(4, ge=0, le=1000)
+    """Localizations sampled; 0 takes the lexical ranking alone."""
+    temperature: float = Field(1.0, ge=0, le=2)
+    """Sampling temperature."""
+    max_tokens: int = Field(2048, ge=1)
+    """Most tokens of one answer, reasoning included."""
+    most_files: int = Field(5, ge=1, le=100)
+    """Most files in one list."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of the first sample."""
+
+
+class RepairSettings(Section):
+    """How repairs are sampled and read."""
+
+    samples: int = Field(10, ge=1, le=100_000)
+    """Repairs sampled, over all file lists (the paper: 500); by default 50 with the embedded model."""
+    temperature: float = Field(1.0, ge=0, le=2)
+    """Sampling temperature."""
+    max_tokens: int = Field(8192, ge=1)
+    """Most tokens of one answer, reasoning included; never more than a quarter of the context."""
+    match: Matching = Matching.STRICT
+    """How SEARCH lines are found in a file: strict or loose."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of the first sample of each prompt."""
+    stop_when: float | None = Field(None, ge=0.5, lt=1)
+    """Stop sampling when the vote is decided with this probability, such as 0.95; by default never."""
+
+
+class Selecting(enum.StrEnum):
+    """Which patches a round is shown."""
+
+    RANDOM = "random"  # of the round before: for models that are trained to evolve their own samples
+    EXECUTION = "execution"  # those that the tests say are the best, of all rounds
+    REWARD_MODEL = "reward-model"  # those that a reward model scores highest, of all rounds
+
+
+class EvolveSettings(Section):
+    """How the samples are spread over rounds, and what a round is shown of those before."""
+
+    rounds: int = Field(1, ge=1, le=1000)
+    """Rounds of repairs, each shown earlier ones; 1: all are sampled plainly, and the rest here is not used."""
+    parents: int = Field(5, ge=1, le=100)
+    """Most patches that a round is shown (the paper: 5)."""
+    per_round: int | None = Field(None, ge=1, le=100_000)
+    """Repairs sampled in each round (the paper: 5); by default those in all divided by the rounds, rounded up."""
+    select: Selecting = Selecting.RANDOM
+    """Which patches a round is shown: random, execution or reward-model."""
+    self_evolving: bool = False
+    """The model is trained to evolve its own samples without a selector."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of the choice and of the order of what is shown."""
+
+    @property
+    def scored(self) -> bool:
+        """Return whether a reward model is asked."""
+        return self.rounds > 1 and self.select is Selecting.REWARD_MODEL
+
+    def size(self, samples: int) -> int:
+        """Return the samples of each round, where `samples` are wanted in all."""
+        return self.per_round or -(-samples // self.rounds)
+
+
+class ReproduceSettings(Section):
+    """How reproduction tests are sampled and kept."""
+
+    samples: int = Field(10, ge=0, le=10_000)
+    """Reproduction tests sampled; 0 writes none."""
+    temperature: float = Field(1.0, ge=0, le=2)
+    """Sampling temperature."""
+    max_tokens: int = Field(4096, ge=1)
+    """Most tokens of one answer, reasoning included; never more than a quarter of the context."""
+    most: int = Field(30, ge=1, le=10_000)
+    """Most distinct tests kept (the paper: 30)."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of the first sample."""
+
+
+class RegressSettings(Section):
+    """Which of the repository's own tests are run on every patch."""
+
+    budget: float = Field(60.0, ge=0, le=86400)
+    """Most seconds that the tests may take together, on one patch; 0: none is run."""
+    most: int = Field(1000, ge=1, le=100_000)
+    """Most tests."""
+
+
+class GivenSettings(Section):
+    """The user's own failing tests."""
+
+    tests: tuple[str, ...] = ()
+    """Tests that fail while the issue exists: PATH, or PATH::NAME as pytest writes it."""
+    commands: tuple[str, ...] = ()
+    """Command lines for `sh -c`, run at the top of the tree, whose status is not 0 while the issue exists."""
+
+    def ids(self) -> tuple[str, ...]:
+        """Return the ids of the cases that these tests and commands become."""
+        return (*map(case_id, self.tests), *self.commands)
+
+
+def case_id(said: str) -> str:
+    """Return the id of the case that a test the user names becomes: one way of writing each path."""
+    file, mark, name = said.partition("::")
+    return f"{PurePosixPath(file.replace(chr(92), '/')).as_posix()}{mark}{name}"
+
+
+class MarkSettings(Section):
+    """Marks that a model puts around a part of what it says, beside those that are known; none: only those."""
+
+    start: str = ""
+    """What stands before it."""
+    end: str = ""
+    """What stands after it."""
+
+
+class Until(enum.StrEnum):
+    """How far the chain goes."""
+
+    LOCALIZE = "localize"  # the files are found, nothing else
+    REPAIR = "repair"  # patches are sampled, and the vote chooses
+    TESTS = "tests"  # tests choose: all of it
+
+
+class ChainSettings(Section):
+    """The settings of the chain's stages."""
+
+    localize: LocalizeSettings = Field(default_factory=LocalizeSettings)
+    """File localization."""
+    repair: RepairSettings = Field(default_factory=RepairSettings)
+    """Repair sampling."""
+    evolve: EvolveSettings = Field(default_factory=EvolveSettings)
+    """Rounds of repair sampling."""
+    reproduce: ReproduceSettings = Field(default_factory=ReproduceSettings)
+    """Sampling of reproduction tests."""
+    regress: RegressSettings = Field(default_factory=RegressSettings)
+    """Selection of regression tests."""
+    given: GivenSettings = Field(default_factory=GivenSettings)
+    """The user's own failing tests."""
+    answer: MarkSettings = Field(default_factory=MarkSettings)
+    """The model's marks of its answer."""
+    think: MarkSettings = Field(default_factory=MarkSettings)
+    """The model's marks of its thinking."""
+    rank: Method = Method.AGREEMENT
+    """How the patch is chosen."""
+    files: tuple[str, ...] = ()
+    """Files to edit, instead of localization."""
+    until: Until = Until.TESTS
+    """The last stage of the chain."""
+
+
+UNTESTED = "no test is run"
+"""The beginning of what `foresee` returns where none is."""
+
+
+class SandboxKind(enum.StrEnum):
+    """What keeps the tests in."""
+
+    AUTO = "auto"  # Docker where it can be used, else bubblewrap, else Landlock, else nothing is run
+    DOCKER = "docker"
+    LOCAL = "local"  # bubblewrap
+    LANDLOCK = "landlock"  # Landlock and seccomp, without namespaces
+    UNSAFE = "unsafe-local"  # nothing
+    NONE = "none"  # nothing is run
+
+
+class SandboxSettings(Section):
+    """How tests are run."""
+
+    kind: SandboxKind = SandboxKind.AUTO
+    """Where tests run: auto, docker, local (bubblewrap), landlock, unsafe-local or none."""
+    image: str = ""
+    """A Docker image that has all that the tests need, instead of one that is built."""
+    setup: str = ""
+    """A shell command that installs what the tests need, run in the tree, instead of what its files declare."""
+    test_command: str = ""
+    """The command that runs tests, where `{tests}` (or else its end) is the place for their paths."""
+    base_image: str = "python:{version}-slim"
+    """The image that Docker environments are built on; `{version}` becomes the Python version."""
+    memory_mib: int = Field(2048, ge=64)
+    """Memory of a box, with the files that it writes."""
+    disk_mib: int = Field(1024, ge=16)
+    """Room for files in each of the two places that a box can write."""
+    pids: int = Field(256, ge=8)
+    """Processes and threads of a box."""
+    cpus: float = Field(1.0, gt=0)
+    """Processors for a box."""
+    box_seconds: float = Field(900.0, gt=0)
+    """The longest that a box may run."""
+    case_seconds: float = Field(60.0, gt=0)
+    """The longest that one test may run."""
+    boxes: int | None = Field(None, ge=1)
+    """Boxes that run at once; as many as the machine carries where it is not set."""
+    build_seconds: float = Field(900.0, gt=0)
+    """The longest that the building of an environment may take."""
+    build_memory_mib: int = Field(4096, ge=256)
+    """Memory for the building of an environment."""
+    bubblewrap: str = "bwrap"
+    """The program of bubblewrap. By its usual name it is the system's, or that of the wheel where there is none."""
+
+    def limits(self) -> BoxLimits:
+        """Return what a box for tests may use."""
+        return BoxLimits(
+            memory=self.memory_mib * MIB,
+            pids=self.pids,
+            cpus=self.cpus,
+            disk=self.disk_mib * MIB,
+            seconds=self.box_seconds,
+        )
+
+
+class ImageSettings(Section):
+    """How images are pulled and kept."""
+
+    keep_images: int | None = Field(None, ge=0)
+    """Most pulled images to keep, the least recently used goes first; by default all."""
+    min_free_gib: float = Field(20.0, ge=0)
+    """GiB that have to be free on Docker's disk before an image is pulled."""
+    pulls: int = Field(2, ge=1)
+    """Images that are pulled at once."""
+
+
+class Grading(enum.StrEnum):
+    """Which patches of an instance the official harness grades."""
+
+    NONE = "none"
+    CHOSEN = "chosen"  # the one that was chosen
+    CURVE = "curve"  # whatever a smaller run, of fewer samples or tests, would have chosen as well
+    ALL = "all"  # every distinct valid one: pass@k is exact then
+
+
+class EvaluationSettings(Section):
+    """How instances are attempted and graded. Nothing here changes an answer."""
+
+    workers: int = Field(8, ge=1, le=1000)
+    """Instances attempted at once: the sampling of some overlaps the tests of others. Each holds its tree in memory."""
+    grade: Grading = Grading.CURVE
+    """Which patches are graded: none, chosen, curve or all."""
+    graders: int = Field(2, ge=1, le=100)
+    """Patches graded at once."""
+    grade_seconds: int = Field(1800, ge=1)
+    """The longest that the tests of one grading may take; swebench's own limit is 1,800."""
+    images: ImageSettings = Field(default_factory=ImageSettings)
+    """[eval.images]: how images are pulled and kept."""
