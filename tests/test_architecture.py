@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import agentless_mini
-from tests.house import modules_of
+from tests.house import modules_of, numbers
 
 PACKAGE = Path(agentless_mini.__file__).parent
 # The pure core, parts of rooms named by their module: `python -m tests` measures the coverage of these.
@@ -208,6 +208,14 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_settings_and_a_repair_without_tests_import_no_more_than_they_did() -> None:
-    assert modules_of("import agentless_mini.settings") <= 16
+# What the house has reached, rounded up: what is built later has to keep within it.
+MOST = {
+    "lines": 42_000, "files": 255, "packages_at_the_top": 14, "modules_at_the_top": 5,
+    "class_names_of_two_meanings": 18, "most_parameters": 8, "modules_imported_by_settings": 16,
+}  # fmt: skip
+
+
+def test_the_house_grows_no_larger_than_it_was() -> None:
+    found = numbers()
+    assert {name: found[name] for name in MOST if found[name] > MOST[name]} == {}
     assert modules_of("import agentless_mini.cli, agentless_mini.commands.entry") <= 126
