@@ -5,7 +5,7 @@
 
 The patches are the oracle and the row's parents; how good a parent is, the reward of SWE-RL says. What is written is a
 whole model for sequence classification with one number, which vLLM serves as it is: its prompts are those of
-`stages.score`, in the model's own chat template. Adapters are merged, for vLLM serves none on such a head.
+`chain.score`, in the model's own chat template. Adapters are merged, for vLLM serves none on such a head.
 
 `PatchScores` asks such a model in this process, as a potential for shaped rewards. Its number, which has no bounds, is
 put between 0 and 1 by the logistic function, for what is no patch is worth 0. Of a model that was trained on pairs that
