@@ -26,6 +26,7 @@ NEAR = 0.9  # length-weighted mean of the lines' difflib ratios
 CLEARLY = 0.05  # by which the best place must be nearer than any other
 # What bounds the search for near matches, and with it the time that a hostile answer can take.
 MOST_WINDOWS, MOST_REPEATS, MOST_NEAR_LINES, LONGEST_NEAR_LINE, MOST_SLIPS = 5, 50, 200, 200, 8
+MOST_COMPARED = 50_000  # lines, at all places together where a SEARCH stands up to blanks
 MOST_FOUND = 2
 FEWEST = 3  # fewer lines say too little where blanks between them are not looked at
 FEWEST_DEEPER = 7  # fewer at another depth may well be another place's; without any indentation they have lost it
@@ -125,13 +126,19 @@ def _alike(wanted: _Search, key: Callable[[str], str], with_blank_lines: bool) -
     spoken = wanted.spoken
     there = [index for index, line in enumerate(wanted.file.contents) if line.strip()]
     text = "\n".join(("", *(key(wanted.file.contents[index]) for index in there), ""))
-    for start in occurrences([key(wanted.search[index]) for index in spoken], text):
+    first: Match | None = None
+    for number, start in enumerate(occurrences([key(wanted.search[index]) for index in spoken], text)):
+        if number and number * len(spoken) > MOST_COMPARED:
+            yield first  # again, if there is one: nobody knows that it is the only one
+            return
         places = _placed(wanted, spoken, there[start : start + len(spoken)])
         pairs = [(wanted.search[at], wanted.file.contents[places[at]]) for at in spoken]
         if _is_run(places, len(wanted.search)) == with_blank_lines and _is_whole(wanted, places):
             indent = _indent(pairs)
             if indent and (len(spoken) >= FEWEST or with_blank_lines) and not _is_half_indented(wanted, pairs):
-                yield wanted.match(places, indent)
+                match = wanted.match(places, indent)
+                first = first or match
+                yield match
 
 
 def _is_whole(wanted: _Search, places: Mapping[int, int]) -> bool:

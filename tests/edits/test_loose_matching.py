@@ -284,6 +284,12 @@ def test_a_hostile_search_is_given_up_in_seconds() -> None:
     assert time.process_time() - begun < 5
 
 
+def test_a_line_that_a_model_repeats_without_end_is_given_up_in_seconds() -> None:
+    begun = time.process_time()
+    assert refusal(" x\n" * 3000, "y\n", b"x\n" * 30_000) is Reason.NOT_FOUND
+    assert time.process_time() - begun < 5
+
+
 @pytest.mark.parametrize(("count", "height"), [(30, 190), (900, 3)])
 def test_blocks_that_are_nowhere_are_given_up_in_seconds(count: int, height: int) -> None:
     dice = random.Random(1)  # noqa: S311 - drawn again alike, not for secrets
