@@ -185,13 +185,14 @@ def _ended_by_signals() -> Iterator[None]:
         yield
     finally:
         for number in heeded:
-            if signal.getsignal(number) is _interrupt:
+            if signal.getsignal(number) in {_interrupt, signal.SIG_IGN}:
                 signal.signal(number, before[number])
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    if signum == signal.SIGHUP:  # the kernel and the shell both send it, and the second must not end the recording
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # The kernel and the shell both send SIGHUP, timeout(1) sends SIGTERM twice: a second must not end the recording.
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -54,12 +54,16 @@ class GradingSettings:
     timeout: int = 1800
 
 
-def _require_harness() -> str:
-    """Return the version of swebench. Raises `GradingFailed` where it, or the program `docker`, is not installed."""
+def _swebench_version() -> str:
     try:
-        version = metadata.version("swebench")
+        return metadata.version("swebench")
     except metadata.PackageNotFoundError:
         raise GradingFailed(f"swebench is not installed: {install_command('eval')}.") from None
+
+
+def _require_harness() -> str:
+    """Return the version of swebench. Raises `GradingFailed` where it, or the program `docker`, is not installed."""
+    version = _swebench_version()
     if shutil.which("docker") is None:
         raise GradingFailed("swebench needs the program docker, not only its daemon: install Docker's command line.")
     return version
@@ -205,8 +209,9 @@ async def dataset_rows(name: str, folder: Path) -> list[str]:
     """Return the rows of a dataset's test split, each as JSON, as swebench's own loader gives them.
 
     `name` is one of the hub, or a file: .parquet, .json or .jsonl. The harness runs and keeps its log in `folder`; the
-    hub's client has a cache of its own. Raises `GradingFailed` where it cannot be loaded.
+    hub's client has a cache of its own. Raises `GradingFailed` where it cannot be loaded, or swebench is not installed.
     """
+    _swebench_version()
     worker = await _Worker.start(folder, HARNESS)
     try:
         reply = await worker.ask({"kind": "rows", "name": name})

@@ -5,6 +5,7 @@ import pty
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -145,6 +146,29 @@ def test_when_the_terminal_goes_the_run_ends_as_interrupted_and_is_recorded(home
         process.send_signal(signal.SIGHUP)  # as a shell does, beside the kernel
         assert process.wait(timeout=30) == 130
     assert run_status(home) == ("interrupted", 130)
+
+
+@pytest.mark.parametrize("first", ["SIGTERM", "SIGHUP"])
+def test_what_ends_a_command_twice_does_not_end_what_it_does_at_its_end(first: str) -> None:
+    code = f"""
+        import os, signal, sys, typer
+        from agentless_mini.commands.terminal import reported
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        try:
+            with reported():
+                try:
+                    os.kill(os.getpid(), signal.{first})
+                finally:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    os.kill(os.getpid(), signal.{first})
+                    print("recorded", flush=True)
+        except typer.Exit as end:
+            sys.exit(end.exit_code)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "recorded\n")
+    assert one_sentence(done.stderr).startswith("Interrupted")
 
 
 def test_a_hangup_that_was_ignored_from_the_start_stays_ignored(home: Home) -> None:
