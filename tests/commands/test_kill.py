@@ -82,7 +82,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_patch_and_asks_for_nothi
 def test_interrupted_it_says_so_keeps_what_it_has_and_leaves_no_request_running(
     home: Home, sent: signal.Signals
 ) -> None:
-    with server(*REPAIRS, delay=0.05) as endpoint:
+    with server(*REPAIRS, delay=0.5) as endpoint:
         process = start(home, endpoint.url)
         deadline = time.monotonic() + 30
         while not any(chat.stage == "repair" for chat in endpoint.log.chats()) and time.monotonic() < deadline:

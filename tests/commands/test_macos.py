@@ -58,5 +58,5 @@ def test_bubblewrap_is_refused_with_what_to_do(home: Home) -> None:
 def test_the_doctor_and_the_settings_are_told(home: Home) -> None:
     told = amini(home, "doctor")
     assert told.stderr == ""
-    assert "Linux alone has them" in told.stdout
+    assert "It needs Linux" in told.stdout
     assert amini(home, "config").returncode == 0

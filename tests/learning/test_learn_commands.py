@@ -87,7 +87,7 @@ def test_parents_are_sampled_for_the_kind_that_shows_them(model: Path, tmp_path:
     data, out = tiny.write_data(tmp_path, rows), tmp_path / "out"
     plain = learned(tmp_path, *small(model, data, out), "--parents-from", model)
     assert (plain.returncode, plain.stdout) == (2, "")
-    assert "add --kind mutation" in plain.stderr
+    assert "only with --kind mutation" in plain.stderr
     assert not out.exists()
     asked = (*small(model, data, out), "--parents-from", model, "--kind", "mutation")
     sampled = learned(tmp_path, *asked)
