@@ -147,7 +147,7 @@ def test_text_is_broken_between_words_on_a_terminal_alone() -> None:
 
 @pytest.mark.parametrize("width", [10, 30, 40, 60])
 def test_what_is_longer_than_a_line_is_broken_after_a_slash_or_where_the_line_ends(width: int) -> None:
-    log = "/root/.cache/agentless-mini/environments/4436b89eb3c58bf44436d86794ee4c05/build.log"
+    log = "/home/user/.cache/agentless-mini/environments/4436b89eb3c58bf44436d86794ee4c05/build.log"
     lines = flowed(f"note: Building it (log: {log}).", screen(width), 6).splitlines()
     assert max(map(len, lines)) <= width
     assert "".join(line.strip() for line in lines).endswith(f"{log}).")
