@@ -5,41 +5,37 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from agentless_mini.chain.bench import Bench, NoBench, Opening
-from agentless_mini.chain.pipeline import resolve
-from agentless_mini.chain.session import Session
-from agentless_mini.domain import Prediction, Snapshot
+from agentless_mini.chain.session import Bench, NoBench, Opening
+from agentless_mini.domain import Prediction
 from agentless_mini.errors import EXIT_BUG, EXIT_INTERRUPTED, AminiError, ModelChanged, NodeLost
 from agentless_mini.ports import Watch
 from agentless_mini.record import RecordedSandbox, RunId, RunStart, RunStatus, Store
-from agentless_mini.settings.run import ChainSettings
 
 
 async def recorded_run(
     store: Store,
     start: RunStart,
-    snapshot: Snapshot,
-    session: Callable[[RunId], Session],
     opening: Opening | NoBench,
-    chain: ChainSettings,
     begun: Callable[[RunId], Awaitable[tuple[str, ...]]],
+    chain: Callable[[RunId, Opening | NoBench], Awaitable[Prediction]],
     exit_code: Callable[[Prediction], int],
 ) -> tuple[RunId, Prediction]:
-    """Run the chain on the issue of `start` and record how it is decided and how it ends.
+    """Run the chain as `start` says and record how it is decided and how it ends.
 
-    `session` gives the effects of a run, which record what they are asked in `store`; it is called once more where the
-    served model turns out to differ from the recorded one, for then the run is planned again. `begun` is told the run
-    before anything is paid for, and returns notes that the prediction's begin with. Raises what `resolve` raises.
+    `begun` is told the run before anything is paid for, and returns notes that the prediction's begin with. `chain`
+    resolves the issue with effects that record what they are asked in `store`, and with boxes that do; it is called
+    once more where the served model turns out to differ from the recorded one, for then the run is planned again.
+    Raises what `chain` raises.
     """
     run = store.runs.begin(start)
     with _ended(store, run):
         notes = await begun(run)
         boxes = opening if isinstance(opening, NoBench) else _recorded(opening, store, run)
         try:
-            prediction = await resolve(start.issue, snapshot, session(run), chain, boxes)
+            prediction = await chain(run, boxes)
         except ModelChanged:
             store.runs.unlink(run)
-            prediction = await resolve(start.issue, snapshot, session(run), chain, boxes)
+            prediction = await chain(run, boxes)
         prediction = replace(prediction, notes=(*notes, *prediction.notes))
         store.runs.put_prediction(run, prediction)
         store.runs.finish(run, RunStatus.DONE, exit_code(prediction))

@@ -18,11 +18,10 @@ GATES = (("ruff", "check", "."), ("ruff", "format", "--check", "."))
 TYPES = ("mypy",)
 MEASURED_UNITS = sorted(CORE)
 FOLDER = Path(__file__).parent
-# A unit's tests are tests/ROOM/test_UNIT.py or the folder tests/UNIT; those of `chain/ranking` have a second file.
+# A unit's tests are tests/ROOM/test_UNIT.py or the folder tests/UNIT.
 PLACES = [
     place for unit in MEASURED_UNITS for place in (FOLDER / unit, (FOLDER / unit).parent / f"test_{Path(unit).name}.py")
 ]
-PLACES += [FOLDER / "chain/test_trust.py"]
 CORE_TESTS = sorted(str(path.relative_to(FOLDER.parent)) for path in PLACES if path.exists())
 # Those that bound a time, and those that try hundreds of inputs: they find faults, and cover nothing more.
 NOT_MEASURED = "not in_seconds and not any_change and not what_is_accepted_applies"

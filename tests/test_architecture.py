@@ -15,8 +15,8 @@ PACKAGE = Path(agentless_mini.__file__).parent
 # The pure core, parts of rooms named by their module: `python -m tests` measures the coverage of these.
 CORE = {
     "domain", "errors", "edits", "model/grammar", "model/embedded/mutants", "model/embedded/regions", "learning/reward",
-    *(f"chain/{name}" for name in ("answers", "context", "lexical", "measures", "named_tests", "prompts", "ranking")),
-    *(f"chain/{name}" for name in ("regression", "reproduction", "stopping", "style_example", "written_tests")),
+    *(f"chain/{name}" for name in ("context", "file_lists", "generated_tests", "given", "import_graph", "lexical")),
+    *(f"chain/{name}" for name in ("measures", "prompts", "rank", "related_tests", "stopping", "trust")),
 }  # fmt: skip
 # What is sent into boxes and runs there by itself: no part of the room around it.
 BOXED = {"sandbox/inside", "testing/inside"}

@@ -10,12 +10,12 @@ module never talks to a server.
 
 import ast
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from agentless_mini.chain.lexical import Mentions, terms
-from agentless_mini.domain import Excerpt, Issue, ShownFile
+from agentless_mini.domain import Excerpt, Issue, Message, ShownFile
 from agentless_mini.edits.sources import is_python, parse_python
 
 # A prompt whose only file is a shorter window than this could not hold one function.
@@ -39,6 +39,10 @@ class Gauge:
         """Return the estimated number of tokens of a text, rounded up."""
         size = len(text) if text.isascii() else len(text.encode(errors="replace"))
         return math.ceil(size * self.tokens_per_byte)
+
+    def of(self, messages: Iterable[Message]) -> int:
+        """Return the estimated number of tokens of messages, each rounded up."""
+        return sum(self.tokens(message.content) for message in messages)
 
     def corrected(self, estimated: int, counted: int) -> "Gauge":
         """Return a gauge that would have estimated what the server counted, and a little more."""

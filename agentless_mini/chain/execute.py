@@ -1,108 +1,33 @@
-"""Runs tests in boxes: those of a patch, those of the tree as it is, and those of all candidates.
+"""Runs all tests on each distinct patch, round by round: no patch meets a test twice. Nothing is chosen here.
 
-What came of a test is read from records (see `testing`), and of a box from the sandbox. Nothing is chosen here.
+The first patches bring the tests: those that reproduce the issue, and the regression tests of what they touch. Patches
+of a later round that touch more files bring the regression tests of these. Tests that came together stay together as
+a batch, in boxes of their own, so that every patch meets each test with the same others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from agentless_mini.chain.bench import Bench
-from agentless_mini.chain.session import together
+from agentless_mini.chain.boxes import Refused, run_cases
+from agentless_mini.chain.regress import regress
+from agentless_mini.chain.session import Bench, together
 from agentless_mini.domain import (
     BoxDone,
     Candidate,
     Case,
     CaseResult,
-    Fault,
-    Job,
+    Event,
+    Execution,
+    Note,
     Origin,
     Outcome,
     Patch,
     Phase,
     PhaseStarted,
-    PlacedFile,
-    StepResult,
     Verdict,
-    placed_files,
 )
-from agentless_mini.edits import changed_files
-from agentless_mini.testing import guards
-from agentless_mini.testing.outcomes import reached, record_of, settled
-from agentless_mini.testing.plans import Planner, Task, support_files
-
-# The record of all tests of many files; see `BoxLimits.result`.
-FILES_RECORD = 16 * 1024 * 1024
-ATTEMPT = "AMINI_ATTEMPT"
-# So many tests are run alone before the others are: where a patch breaks the runner, it is the same for all.
-PROBES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The box could not put the patch over its tree; `detail` says why."""
-
-    detail: str
-
-
-async def run_cases(
-    bench: Bench, patch: Patch | None, cases: Sequence[Case], attempt: int = 0
-) -> tuple[CaseResult, ...] | Refused:
-    """Return what came of each case, in order, on the tree with a patch or as it is.
-
-    All run in one box; what it did not get to runs in a second one, by itself. Where of `PROBES` of these none comes to
-    its end, the others are not run and are errors; else they run in a third box. Cases of one path must agree in their
-    `data`. With another `attempt` they are run again rather than found in the record.
-    Raises `EnvironmentFailed` as the sandbox does.
-    """
-    planner = _planner(bench, attempt)
-    files = _files(patch, cases, bench)
-    found = await _run(bench, files, planner.together(cases), reached)
-    if isinstance(found, Refused):
-        return found
-    results = dict(found)
-    for left in _portions([case for case in cases if case.id not in found]):
-        again = await _run(bench, files, planner.one_by_one(left), settled)
-        if isinstance(again, Refused):
-            return again
-        results |= again
-        if all(result.outcome in {Outcome.ERROR, Outcome.TIMEOUT} for result in again.values()):
-            break
-    return tuple(results.get(case.id) or CaseResult(case.id, Outcome.ERROR, fault=_GIVEN_UP) for case in cases)
-
-
-_GIVEN_UP = Fault("", "It was not run: none of those that were run alone came to an end.")
-
-
-def _portions(left: Sequence[Case]) -> tuple[Sequence[Case], ...]:
-    """Return some tests from all over, and then the others."""
-    if len(left) <= PROBES:
-        return (left,) if left else ()
-    probes = [left[place * len(left) // PROBES] for place in range(PROBES)]
-    asked = {case.id for case in probes}
-    return probes, [case for case in left if case.id not in asked]
-
-
-async def run_files(bench: Bench, paths: Sequence[str], seconds: float, attempt: int = 0) -> tuple[CaseResult, ...]:
-    """Return what came of every test that was found in these files of the tree, in the order in which they ended.
-
-    They run in the order of `paths` in one box, for at most `seconds`: what is not there was not reached. A file that
-    cannot be read, or is skipped as a whole, stands for itself; with a command for a runner every file does.
-    Raises `EnvironmentFailed` as the sandbox does.
-    """
-    room = max(bench.limits.result, FILES_RECORD)
-    bench = replace(bench, limits=replace(bench.limits, result=room, seconds=seconds))
-    cases = tuple(Case(path, Origin.REGRESSION, path) for path in dict.fromkeys(paths))
-    tasks = _planner(bench, attempt).together(cases)
-    done = await _steps(bench, (), tuple(replace(task, step=replace(task.step, seconds=seconds)) for task in tasks))
-    if isinstance(done, Refused):
-        return ()
-    found = (
-        result
-        for task, step in done
-        for result in (record_of(task, step).results if task.record else reached(task, step).values())
-    )
-    asked = frozenset(paths)
-    return tuple(result for result in found if result.id.partition("::")[0] in asked)
+from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.settings.run import RegressSettings
 
 
 async def execute(bench: Bench, candidates: Sequence[Candidate], cases: Sequence[Case]) -> tuple[Verdict, ...]:
@@ -116,63 +41,162 @@ async def execute(bench: Bench, candidates: Sequence[Candidate], cases: Sequence
             patches.setdefault(candidate.outcome.normal, candidate.outcome)
     if not cases:
         return tuple(Verdict(normal, ()) for normal in patches)
+
+    async def verdict(patch: Patch) -> Verdict:
+        results = await run_cases(bench, patch, cases)
+        if isinstance(results, Refused):
+            bench.watch(BoxDone(Phase.EXECUTION))
+            return Verdict(patch.normal, (), results.detail)
+        bench.watch(BoxDone(Phase.EXECUTION, tuple(result.outcome for result in results)))
+        return Verdict(patch.normal, results)
+
     bench.watch(PhaseStarted(Phase.EXECUTION, len(patches)))
-    return tuple(await together([_verdict(bench, patch, cases) for patch in patches.values()]))
+    return tuple(await together([verdict(patch) for patch in patches.values()]))
 
 
-async def _verdict(bench: Bench, patch: Patch, cases: Sequence[Case]) -> Verdict:
-    results = await run_cases(bench, patch, cases)
-    if isinstance(results, Refused):
-        bench.watch(BoxDone(Phase.EXECUTION))
-        return Verdict(patch.normal, (), results.detail)
-    bench.watch(BoxDone(Phase.EXECUTION, tuple(result.outcome for result in results)))
-    return Verdict(patch.normal, results)
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Tests that are run together, what they say without a patch, and the verdicts so far by normal form."""
+
+    cases: tuple[Case, ...]
+    before: tuple[CaseResult, ...]
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+
+    def owes(self, candidate: Candidate) -> bool:
+        return isinstance(candidate.outcome, Patch) and candidate.outcome.normal not in self.verdicts
 
 
-def _planner(bench: Bench, attempt: int) -> Planner:
-    variables = (*bench.harness.variables, *(((ATTEMPT, str(attempt)),) if attempt else ()))
-    return Planner(bench.harness, bench.place.environment.python, bench.case_seconds, bench.limits.result, variables)
+class Batches:
+    """All tests of one issue, and what they say of its patches so far."""
+
+    def __init__(
+        self, bench: Bench, reproducing: Sequence[Case], settings: RegressSettings, *, given_first: int | None = None
+    ) -> None:
+        """Begin with the tests that reproduce the issue; nothing is run yet.
+
+        With `given_first` the tests that are given run alone on all patches of the one round that there is, and the
+        others on those patches alone that pass as many of them as any does: no other could be chosen. A number means
+        candidates that are ranked: so many are tried at a time, until one passes all tests; 0: all at once.
+        """
+        self._bench = bench
+        self._reproducing = tuple(reproducing)
+        self._settings = settings
+        self._given_first = given_first
+        self._touched: frozenset[str] = frozenset()
+        self._batches: list[_Batch] = []
+
+    async def over(self, candidates: Sequence[Candidate]) -> Execution | None:
+        """Return what all tests say of each distinct patch, by first sample, or None where there is no patch yet.
+
+        Only what is not known is run. Without a single test that tells something there is no verdict either.
+        Raises `EnvironmentFailed` as the sandbox does; the other boxes are ended then.
+        """
+        if not _touched(candidates):
+            return None
+        if self._given_first is None or self._batches:
+            await self._all(candidates)
+        else:
+            await self._add([case for case in self._reproducing if case.origin is Origin.GIVEN])
+            await self._in_portions(candidates, (self._batches and self._given_first) or len(candidates))
+        verdicts = []
+        for normal in self._batches[0].verdicts if self._batches else ():
+            said = [batch.verdicts[normal] for batch in self._batches if normal in batch.verdicts]
+            refusal = next((verdict.refusal for verdict in said if verdict.refusal), "")
+            results = () if refusal else tuple(result for verdict in said for result in verdict.results)
+            verdicts.append(Verdict(normal, results, refusal))
+        cases = tuple(case for batch in self._batches for case in batch.cases)
+        before = tuple(result for batch in self._batches for result in batch.before)
+        return Execution(cases, before, tuple(verdicts))
+
+    async def _in_portions(self, candidates: Sequence[Candidate], size: int) -> None:
+        """Try so many more candidates at a time, until one passes all tests."""
+        best: list[Candidate] = []  # whoever was among the best for a while meets all tests
+        for end in range(size, len(candidates) + size, size):
+            await self._run(self._batches[:1], candidates[:end])
+            best += self._most_passing(candidates[:end])
+            await self._all(best)
+            if end < len(candidates) and any(self._passes_all(one) for one in best):
+                self._bench.watch(
+                    Note(
+                        f"{len(candidates) - end} of {len(candidates)} samples, which the model finds less "
+                        "likely than one that passes all tests, were not tried."
+                    )
+                )
+                break
+
+    def _most_passing(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Return the candidates that pass the most of the tests that were run; none where nothing passes any."""
+        if not self._batches:  # no test is given that says something
+            return candidates
+        passed = {normal: len(verdict.passed()) for normal, verdict in self._batches[0].verdicts.items()}
+        most = max(1, *passed.values())
+        patches = {normal for normal, number in passed.items() if number == most}
+        return [one for one in candidates if isinstance(one.outcome, Patch) and one.outcome.normal in patches]
+
+    def _passes_all(self, candidate: Candidate) -> bool:
+        normal = candidate.outcome.normal if isinstance(candidate.outcome, Patch) else ""
+        said = [(batch.verdicts.get(normal), len(batch.cases)) for batch in self._batches]
+        return all(verdict is not None and len(verdict.passed()) == cases for verdict, cases in said)
+
+    async def _all(self, candidates: Sequence[Candidate]) -> None:
+        """Run on the candidates all tests of what they touch."""
+        if touched := _touched(candidates):
+            await self._gather(touched)
+            await self._run(self._batches, candidates)
+
+    async def _run(self, batches: Sequence[_Batch], candidates: Sequence[Candidate]) -> None:
+        """Run on each distinct patch what it has not met."""
+        for batch in batches:
+            owed = [one for one in candidates if batch.owes(one)]
+            found = await execute(self._bench, owed, batch.cases) if owed else ()
+            batch.verdicts.update({verdict.normal: verdict for verdict in found})
+
+    async def _gather(self, touched: frozenset[str]) -> None:
+        """Add the tests of what was not touched before, within what those before left of the limits."""
+        if touched <= self._touched:
+            return
+        there = [pair for batch in self._batches for pair in zip(batch.cases, batch.before, strict=True)]
+        spent = [result.seconds for case, result in there if case.origin is Origin.REGRESSION]
+        wanted = [] if self._touched else list(self._reproducing)
+        if len(spent) < self._settings.most:
+            left = {"budget": max(0.0, self._settings.budget - sum(spent)), "most": self._settings.most - len(spent)}
+            own = [case.path for case in wanted if case.origin is Origin.GIVEN and case.path]
+            settings = self._settings.model_copy(update=left)
+            wanted += await regress(self._telling(), touched - self._touched, settings, own)
+        known = {case.id for case, _ in there}
+        await self._add([case for case in wanted if case.id not in known])
+        self._touched |= touched
+
+    async def _add(self, cases: Sequence[Case]) -> None:
+        """Add those tests that say something without a patch, run together as the patches will meet them.
+
+        A test may say something else beside others than alone: another one leaves something behind in their process.
+        Such a test would tell patches apart by what it was run with, so it is left out.
+        """
+        if not cases:
+            return
+        results = await run_cases(self._bench, None, cases)
+        if isinstance(results, Refused):
+            raise EnvironmentFailed(f"The tests cannot be put over the tree ({results.detail}): use --sandbox none.")
+        pairs = zip(cases, results, strict=True)
+        told = [(case, one) for case, one in pairs if (one.outcome is Outcome.PASS) is not case.origin.reproduces]
+        if len(told) < len(cases):
+            dropped = len(cases) - len(told)
+            self._bench.watch(Note(f"Tests whose result depends on which tests run with them were dropped: {dropped}."))
+        if told:
+            self._batches.append(_Batch(tuple(case for case, _ in told), tuple(result for _, result in told)))
+
+    def _telling(self) -> Bench:
+        """Return the boxes. What is noted of tests that come later holds for the files that bring them alone."""
+        if not self._touched:
+            return self._bench
+
+        def watch(event: Event) -> None:
+            said = Note(f"Of what later rounds touch: {event.text}") if isinstance(event, Note) else event
+            self._bench.watch(said)
+
+        return replace(self._bench, watch=watch)
 
 
-def _files(patch: Patch | None, cases: Sequence[Case], bench: Bench) -> tuple[PlacedFile, ...]:
-    """Return what is put over the tree, the later over the former: the patch, what undoes it, the tests."""
-    written: dict[str, bytes] = {case.path: case.data for case in cases if case.data is not None}
-    if any(case.data not in {None, written.get(case.path)} for case in cases):
-        raise ValueError("two cases of one path have different data")
-    tests = tuple(PlacedFile(path, data) for path, data in written.items())
-    if patch is None:
-        return tests
-    changes = changed_files(patch, bench.snapshot.by_path())
-    kept = {case.path or case.id.partition("::")[0] for case in cases if case.data is None}
-    undone = (PlacedFile(change.path, change.before, change.mode) for change in changes if change.path in kept)
-    return (*placed_files(changes), *guards(bench.snapshot, changes), *undone, *tests)
-
-
-Reading = Callable[[Task, StepResult], Mapping[str, CaseResult]]
-
-
-async def _run(
-    bench: Bench, files: tuple[PlacedFile, ...], tasks: tuple[Task, ...], read: Reading
-) -> Mapping[str, CaseResult] | Refused:
-    done = await _steps(bench, files, tasks)
-    if isinstance(done, Refused):
-        return done
-    return {name: result for task, step in done for name, result in read(task, step).items()}
-
-
-async def _steps(
-    bench: Bench, files: tuple[PlacedFile, ...], tasks: tuple[Task, ...]
-) -> tuple[tuple[Task, StepResult], ...] | Refused:
-    """Run the steps in a box that has time for all of them, but no more than the limit."""
-    seconds = min(bench.limits.seconds, sum(task.step.seconds for task in tasks))
-    job = Job(
-        bench.place.environment,
-        bench.place.tree,
-        (*files, *support_files(tasks)),
-        tuple(task.step for task in tasks),
-        replace(bench.limits, seconds=seconds),
-    )
-    result = await bench.sandbox.run(job)
-    if result.refusal:
-        return Refused(result.refusal)
-    return tuple(zip(tasks, result.steps, strict=True))
+def _touched(candidates: Sequence[Candidate]) -> frozenset[str]:
+    return frozenset(path for one in candidates if isinstance(one.outcome, Patch) for path in one.outcome.paths)

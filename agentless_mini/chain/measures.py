@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Protocol, Self
 
-from agentless_mini.chain.ranking import Likeness, Standing, Totals, ordered, poll, standings, totals, valid_patches
-from agentless_mini.chain.ranking.order import score
+from agentless_mini.chain.rank import Likeness, Standing, Totals, ordered, poll, score, standings, totals, valid_patches
 from agentless_mini.domain import Candidate, Case, Execution, GeneratedCase, Method, Origin, Patch, Prediction
 
 RESAMPLES = 2000

@@ -1,29 +1,27 @@
 """One issue, from text to the chosen patch. Reads like the chain that it runs."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from agentless_mini.chain.bench import Bench, NoBench, Opening
 from agentless_mini.chain.context import Gauge, fit_issue
-from agentless_mini.chain.evolve import BestFirst, Evolution, evolve
-from agentless_mini.chain.given import check_given, confirm, given_cases
+from agentless_mini.chain.evolve import BestFirst, by_execution, by_reward, evolve
+from agentless_mini.chain.given import named_cases, own_cases
 from agentless_mini.chain.lexical import Survey, candidate_files, mentions, rank_files
-from agentless_mini.chain.localize import given, localize
-from agentless_mini.chain.ranking import rank
-from agentless_mini.chain.ranking.trusting import UNTESTED
+from agentless_mini.chain.localize import given as given_files
+from agentless_mini.chain.localize import localize
+from agentless_mini.chain.rank import rank
 from agentless_mini.chain.repair import repair
-from agentless_mini.chain.reproduce import draft_cases, reproduce
-from agentless_mini.chain.selecting import by_execution, by_reward
-from agentless_mini.chain.session import Session, Subject, both
-from agentless_mini.chain.trials import Trials
+from agentless_mini.chain.session import NoBench, Opening, Session, Subject, side_by_side
+from agentless_mini.chain.trust import UNTESTED
 from agentless_mini.domain import (
     Candidate,
     Case,
     Decoding,
     Event,
-    Execution,
     GeneratedCase,
+    GivenTests,
     Issue,
     Localization,
     Method,
@@ -37,129 +35,143 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits import Marks
 from agentless_mini.errors import NothingToEdit, UsageError
-from agentless_mini.settings.run import (
-    ChainSettings,
-    GivenSettings,
-    Selecting,
-    Until,
-)
+from agentless_mini.ports import Watch
+from agentless_mini.settings import Config
+from agentless_mini.settings.run import Selecting, Until
+
+if TYPE_CHECKING:
+    from agentless_mini.chain.execute import Batches
 
 # The issue may take this share of the window at most: the rest is for code and for the answer.
 ISSUE_SHARE = 4
 # Of rewrites of lines, which are ranked, so many are tried before it is looked whether one passes all tests.
 TRIED_AT_ONCE = 20
+NO_SANDBOX = NoBench("No sandbox was asked for.")
+NONE_GIVEN = GivenTests()
 
 
-def check_rounds(settings: ChainSettings, card: ModelCard | None, opening: Opening | NoBench | None) -> None:
+def check_rounds(config: Config, until: Until, card: ModelCard | None, opening: Opening | NoBench | None) -> None:
     """Raise `UsageError` where more rounds than one, or an early end, do not go with other settings or the model.
 
     `card` is None where the model is not known yet, `opening` where it is not known yet whether there will be tests.
     """
-    if settings.until is Until.LOCALIZE:
+    if until is Until.LOCALIZE:
         return
+    rounds, stop_when = config.evolve.rounds, config.repair.stop_when
     if card is not None and card.decoding is Decoding.LINES:
-        _check_plain(settings)
-    if settings.evolve.rounds == 1:
+        if rounds > 1:
+            raise UsageError(
+                "This model cannot be shown patches: leave out --rounds (evolve.rounds), or use another model."
+            )
+        if stop_when is not None:
+            raise UsageError(
+                "This model ranks changes instead of sampling, so --stop-when does not apply: leave it out "
+                "(repair.stop_when), or use another model."
+            )
+    if rounds == 1:
         return
-    if settings.repair.stop_when is not None:
+    if stop_when is not None:
         raise UsageError("--stop-when cannot be combined with --rounds: leave one of them out.")
-    untested = isinstance(opening, NoBench) or settings.until is Until.REPAIR
-    if untested and settings.evolve.select is Selecting.EXECUTION:
+    untested = isinstance(opening, NoBench) or until is Until.REPAIR
+    if untested and config.evolve.select is Selecting.EXECUTION:
         raise UsageError("--select execution needs tests, and none will be run: allow them, or select otherwise.")
 
 
-def check_named(settings: ChainSettings, snapshot: Snapshot, opening: Opening | NoBench) -> None:
+def check_named(files: Sequence[str], given: GivenTests, snapshot: Snapshot, opening: Opening | NoBench) -> None:
     """Raise `UsageError` where files or tests are named that the tree does not have, before anything is paid for."""
-    if settings.files:
-        given(settings.files, snapshot)
-    check_given(settings.given, snapshot, None if isinstance(opening, NoBench) else opening.harness.runner)
-
-
-def _steps(settings: ChainSettings, opening: Opening | NoBench) -> tuple[tuple[Stage | Phase, ...], ...]:
-    """Return the steps of a chain, in the order in which they begin to matter."""
-    steps: list[tuple[Stage | Phase, ...]] = [] if settings.files else [(Stage.LOCALIZE,)]
-    if settings.until is not Until.LOCALIZE:
-        steps.append((Stage.REPAIR, Stage.EVOLVE))
-    if settings.until is Until.TESTS and not isinstance(opening, NoBench):
-        steps.append((Stage.REPRODUCE, Phase.ENVIRONMENT, Phase.REPRODUCTION))
-        steps += [(Phase.REGRESSION,)] if settings.regress.budget else []
-        steps.append((Phase.EXECUTION,))
-    return tuple(steps)
-
-
-def _check_plain(settings: ChainSettings) -> None:
-    if settings.evolve.rounds > 1:
-        raise UsageError(
-            "This model cannot be shown patches: leave out --rounds (evolve.rounds), or use another model."
-        )
-    if settings.repair.stop_when is not None:
-        raise UsageError(
-            "This model ranks changes instead of sampling, so --stop-when does not apply: leave it out "
-            "(repair.stop_when), or use another model."
-        )
-
-
-NO_SANDBOX = NoBench("No sandbox was asked for.")
-
-
-@dataclass(frozen=True, slots=True)
-class _Reproduction:
-    """What became of the drafts of tests, and the trials that begin with those that fail on the tree as it is."""
-
-    trials: Trials | None
-    generated: tuple[GeneratedCase, ...] = ()
+    if files:
+        given_files(files, snapshot)
+    own_cases(given, snapshot, None if isinstance(opening, NoBench) else opening.harness.runner)
 
 
 async def resolve(
-    issue: Issue, snapshot: Snapshot, session: Session, settings: ChainSettings, opening: Opening | NoBench = NO_SANDBOX
+    issue: Issue,
+    snapshot: Snapshot,
+    session: Session,
+    config: Config,
+    opening: Opening | NoBench = NO_SANDBOX,
+    given: GivenTests = NONE_GIVEN,
+    files: tuple[str, ...] = (),
+    until: Until = Until.TESTS,
 ) -> Prediction:
     """Find the files and sample repairs, while tests are written and proven; run all tests on all patches; choose.
 
     This is Agentless Mini (SWE-RL, arXiv 2502.18449), and with more than one round EvoScale (Satori-SWE, arXiv
-    2505.23604). Where `opening` gives no bench, the vote alone chooses. What the stages have to note is told to
-    `session.watch` when it arises, and is in the prediction, once.
+    2505.23604). Where `opening` gives no boxes, the vote alone chooses. What the stages have to note is told to
+    `session.watch` when it arises, and is in the prediction, once. `given` are the user's own failing tests, `files`
+    replace localization, `until` is the last stage.
     Raises `NothingToEdit` where the tree holds no text file, `UsageError` as `check_named` and `check_rounds` do,
     `ContextTooSmall`, and what the sampler and the sandbox raise. No valid patch is a result: `Prediction.choice` is
     None.
     """
+    check_named(files, given, snapshot, opening)
+    watch, notes = _noting(session.watch)
+    marks = Marks(config.answer.start, config.answer.end, config.think.start, config.think.end)
+    session = replace(session, watch=watch, marks=marks)
+    watch(_planned(config, files, until, opening))
+    subject = await _subject(issue, snapshot, session, files)
+    if until is Until.LOCALIZE:
+        return Prediction(await _localize(subject, session, config, files), (), None, tuple(notes))
+    check_rounds(config, until, await session.sampler.card(), opening)
+    if until is Until.REPAIR:
+        opening = NoBench("No test was run: the chain was to end after repair.")
+    proven: asyncio.Future[Batches | None] = asyncio.get_running_loop().create_future()
+    selector = _selector(subject, session, config, proven)
+
+    async def repaired() -> tuple[Localization, tuple[Candidate, ...]]:
+        localization = await _localize(subject, session, config, files)
+        if config.evolve.rounds == 1:
+            return localization, await repair(subject, localization, session, config.repair)
+        return localization, await evolve(subject, localization, session, config.repair, config.evolve, selector)
+
+    async def reproduced() -> tuple[GeneratedCase, ...]:
+        tests, generated = await _reproduce(subject, session, config, opening, given)
+        if not proven.done():  # where who waited for it was cancelled, it is too
+            proven.set_result(tests)
+        return generated
+
+    async with side_by_side() as group:
+        repairing, reproducing = group.create_task(repaired()), group.create_task(reproduced())
+    (localization, candidates), generated = repairing.result(), reproducing.result()
+    tests = proven.result()
+    execution = await tests.over(candidates) if tests else None
+    if execution and not execution.cases:
+        watch(Note("No test distinguishes the patches, so the vote chooses."))
+        execution = None
+    choice = await asyncio.to_thread(rank, candidates, execution, config.rank)
+    return Prediction(localization, candidates, choice, tuple(notes), generated, execution)
+
+
+def _noting(told: Watch) -> tuple[Watch, dict[str, None]]:
+    """Return what keeps each note once and passes all events on, and where it keeps them."""
     notes: dict[str, None] = {}
 
     def watch(event: Event) -> None:
         if isinstance(event, Note):
             notes[event.text] = None
-        session.watch(event)
+        told(event)
 
-    check_named(settings, snapshot, opening)
-    marks = Marks(settings.answer.start, settings.answer.end, settings.think.start, settings.think.end)
-    noting = replace(session, watch=watch, marks=marks)
-    watch(Planned(_steps(settings, opening)))
-    subject = await _subject(issue, snapshot, noting, settings)
-    if settings.until is Until.LOCALIZE:
-        return Prediction(await _localize(subject, noting, settings), (), None, tuple(notes))
-    check_rounds(settings, await session.sampler.card(), opening)
-    if settings.until is Until.REPAIR:
-        opening = NoBench("No test was run: the chain was to end after repair.")
-    proven: asyncio.Future[_Reproduction] = asyncio.get_running_loop().create_future()
-
-    async def prove() -> _Reproduction:
-        reproduction = await _reproduce(subject, noting, settings, opening)
-        if not proven.done():  # where who waited for it was cancelled, it is too
-            proven.set_result(reproduction)
-        return reproduction
-
-    selector = _selector(subject, noting, settings, proven)
-    (localization, candidates), reproduction = await both(_repair(subject, noting, settings, selector), prove())
-    execution = await _execute(candidates, reproduction, noting)
-    choice = await asyncio.to_thread(rank, candidates, execution, settings.rank)
-    return Prediction(localization, candidates, choice, tuple(notes), reproduction.generated, execution)
+    return watch, notes
 
 
-async def _subject(issue: Issue, snapshot: Snapshot, session: Session, settings: ChainSettings) -> Subject:
+def _planned(config: Config, files: Sequence[str], until: Until, opening: Opening | NoBench) -> Planned:
+    """Return the steps of the chain, in the order in which they begin to matter."""
+    steps: list[tuple[Stage | Phase, ...]] = [] if files else [(Stage.LOCALIZE,)]
+    if until is not Until.LOCALIZE:
+        steps.append((Stage.REPAIR, Stage.EVOLVE))
+    if until is Until.TESTS and not isinstance(opening, NoBench):
+        steps.append((Stage.REPRODUCE, Phase.ENVIRONMENT, Phase.REPRODUCTION))
+        steps += [(Phase.REGRESSION,)] if config.regress.budget else []
+        steps.append((Phase.EXECUTION,))
+    return Planned(tuple(steps))
+
+
+async def _subject(issue: Issue, snapshot: Snapshot, session: Session, given: Sequence[str]) -> Subject:
     files = candidate_files(snapshot)
     named = await asyncio.to_thread(mentions, issue, files)
-    given = (snapshot.digest, snapshot.name, issue.text)
-    ranked = await session.derive("candidate files", given, lambda: rank_files(issue, files, named))
-    if not ranked and not settings.files:
+    of = (snapshot.digest, snapshot.name, issue.text)
+    ranked = await session.derive("candidate files", of, lambda: rank_files(issue, files, named))
+    if not ranked and not given:
         message = f"The repository {snapshot.name!r} holds no text file to repair: check --rev and the path."
         raise NothingToEdit(message)
     card = await session.sampler.card()
@@ -169,83 +181,54 @@ async def _subject(issue: Issue, snapshot: Snapshot, session: Session, settings:
     return Subject(shown, snapshot, Survey(ranked, named))
 
 
-async def _repair(
-    subject: Subject, session: Session, settings: ChainSettings, selector: BestFirst | None
-) -> tuple[Localization, tuple[Candidate, ...]]:
-    localization = await _localize(subject, session, settings)
-    if settings.evolve.rounds == 1:
-        return localization, await repair(subject, localization, session, settings.repair)
-    evolution = Evolution(settings.repair, settings.evolve)
-    return localization, await evolve(subject, localization, session, evolution, selector)
+async def _localize(subject: Subject, session: Session, config: Config, files: Sequence[str]) -> Localization:
+    if files:
+        return given_files(files, subject.snapshot)
+    return await localize(subject, session, config.localize)
 
 
 def _selector(
-    subject: Subject, session: Session, settings: ChainSettings, proven: Awaitable[_Reproduction]
+    subject: Subject, session: Session, config: Config, proven: "asyncio.Future[Batches | None]"
 ) -> BestFirst | None:
     """Return what ranks the patches for the next round, None where they are drawn at random."""
-    if settings.evolve.rounds == 1 or settings.evolve.select is Selecting.RANDOM:
+    if config.evolve.rounds == 1 or config.evolve.select is Selecting.RANDOM:
         return None
-    if settings.evolve.select is Selecting.REWARD_MODEL:
+    if config.evolve.select is Selecting.REWARD_MODEL:
         return by_reward(subject.issue, session)
 
-    async def trials() -> Trials | None:
-        return (await proven).trials
+    async def tests() -> "Batches | None":
+        return await proven
 
-    return by_execution(trials, settings.rank)
-
-
-async def _localize(subject: Subject, session: Session, settings: ChainSettings) -> Localization:
-    if settings.files:
-        return given(settings.files, subject.snapshot)
-    return await localize(subject, session, settings.localize)
+    return by_execution(tests, config.rank)
 
 
 async def _reproduce(
-    subject: Subject, session: Session, settings: ChainSettings, opening: Opening | NoBench
-) -> _Reproduction:
-    """Draft tests while the bench is opened; keep those that fail on the tree as it is because of the issue."""
-    bench, drafts = await _open(subject, session, settings, opening)
+    subject: Subject, session: Session, config: Config, opening: Opening | NoBench, given: GivenTests
+) -> "tuple[Batches | None, tuple[GeneratedCase, ...]]":
+    """Draft tests while the boxes are opened; keep those that fail on the tree as it is because of the issue."""
+    if isinstance(opening, NoBench):
+        session.watch(Note(f"{UNTESTED} {opening.reason}"))
+        return None, ()
+    # What runs tests is imported where tests are run.
+    from agentless_mini.chain.execute import Batches
+    from agentless_mini.chain.reproduce import confirm, draft_cases, reproduce
+
+    async with side_by_side() as group:
+        opened = group.create_task(opening.open(session.watch))
+        drafted = group.create_task(draft_cases(subject, session, opening.harness, config.reproduce))
+    bench, drafts = opened.result(), drafted.result()
     if isinstance(bench, NoBench):
         session.watch(Note(f"{UNTESTED} {bench.reason}"))
-        return _Reproduction(None)
+        return None, ()
     bench = replace(bench, derive=session.derive)
-    own, notes = await confirm(given_cases(settings.given, subject.snapshot, subject.issue, bench.harness), bench)
-    for note in notes:
-        session.watch(Note(note))
-    generated = await reproduce(drafts, subject.issue, bench, settings.reproduce)
+    own = own_cases(given, subject.snapshot, bench.harness.runner)
+    named = named_cases(subject.issue, subject.snapshot, bench.harness.runner)
+    confirmed = await confirm(own, named, bench)
+    generated = await reproduce(drafts, subject.issue, bench, config.reproduce)
     kept = dict.fromkeys(one.outcome for one in generated if isinstance(one.outcome, Case))
-    portion = await _given_first(session, settings)
-    return _Reproduction(Trials(bench, (*own, *kept), settings.regress, given_first=portion), generated)
-
-
-async def _given_first(session: Session, settings: ChainSettings) -> int | None:
-    """Return `Trials.given_first`: it is for the order in which given tests come before all others, and for one round.
-
-    Rewrites of lines come the likeliest first, so that few of them need be tried.
-    """
-    decides = settings.rank is Method.AGREEMENT and settings.evolve.rounds == 1 and settings.given != GivenSettings()
+    # Given tests come before all others where agreement orders the patches of one round. Rewrites of lines come the
+    # likeliest first, so that few of them need be tried.
+    decides = config.rank is Method.AGREEMENT and config.evolve.rounds == 1 and given != NONE_GIVEN
     is_ranked = (await session.sampler.card()).decoding is Decoding.LINES
-    return (TRIED_AT_ONCE if is_ranked else 0) if decides else None
-
-
-async def _open(
-    subject: Subject, session: Session, settings: ChainSettings, opening: Opening | NoBench
-) -> tuple[Bench | NoBench, tuple[GeneratedCase, ...]]:
-    if isinstance(opening, NoBench):
-        return opening, ()
-    return await both(
-        _awaited(opening.open(session.watch)), draft_cases(subject, session, opening.harness, settings.reproduce)
-    )
-
-
-async def _awaited(opened: Awaitable[Bench | NoBench]) -> Bench | NoBench:
-    return await opened
-
-
-async def _execute(candidates: Sequence[Candidate], reproduction: _Reproduction, session: Session) -> Execution | None:
-    """Add the regression tests of what the patches touch, and run all tests on each distinct patch."""
-    execution = await reproduction.trials.over(candidates) if reproduction.trials else None
-    if execution is None or execution.cases:
-        return execution
-    session.watch(Note("No test distinguishes the patches, so the vote chooses."))
-    return None
+    portion = (TRIED_AT_ONCE if is_ranked else 0) if decides else None
+    return Batches(bench, (*confirmed, *kept), config.regress, given_first=portion), generated

@@ -6,13 +6,13 @@ The most related test files are run first, some at a time, until the budget is u
 as its process says, not by a clock, so that a rerun over recorded boxes asks for the same boxes again.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from agentless_mini.chain.bench import Bench
-from agentless_mini.chain.execute import Refused, run_cases, run_files
+from agentless_mini.chain.boxes import Refused, run_cases, run_files
 from agentless_mini.chain.lexical import is_test_path, is_test_tool, runs_here
-from agentless_mini.chain.regression import related_tests
-from agentless_mini.domain import BoxDone, Case, CaseResult, Note, Origin, Outcome, Phase, PhaseStarted, Snapshot
+from agentless_mini.chain.related_tests import related_tests
+from agentless_mini.chain.session import Bench
+from agentless_mini.domain import BoxDone, Case, CaseResult, Note, Origin, Outcome, Phase, PhaseStarted
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.settings.run import RegressSettings
 
@@ -40,21 +40,44 @@ async def regress(
         bench.watch(Note("No test of the repository is related to the files that the patches touch."))
         return ()
     bench.watch(PhaseStarted(Phase.REGRESSION))
-    return await _passing_again(await _passing(bench, related, settings), bench)
+    held, is_tool = bench.snapshot.by_path(), is_test_tool(bench.snapshot)
+
+    def case(test: str) -> Case:
+        """Make a case of a test. Where a patch of its file would not be undone (`guards`), it is put there again."""
+        path = test.partition("::")[0]
+        again = path in held and (is_tool or not is_test_path(path))
+        return Case(test, Origin.REGRESSION, path, held[path].data if again else None)
+
+    cases = tuple(case(result.id) for result in await _passing(bench, related, settings))
+    if not cases:
+        bench.watch(
+            Note("None of the related tests passes before any patch, so that none can tell what a patch breaks.")
+        )
+        return ()
+    results = await run_cases(bench, None, cases, attempt=1)  # one that does not pass again says nothing of a patch
+    if isinstance(results, Refused):
+        raise EnvironmentFailed(f"The tests cannot be run on the tree ({results.detail}): use --sandbox none.")
+    bench.watch(BoxDone(Phase.REGRESSION, tuple(result.outcome for result in results)))
+    steady = tuple(case for case, result in zip(cases, results, strict=True) if result.outcome is Outcome.PASS)
+    if flaky := len(cases) - len(steady):
+        bench.watch(Note(f"{flaky} of {len(cases)} regression tests were dropped: they do not pass every time."))
+    return steady
 
 
-async def _passing(bench: Bench, paths: Sequence[str], settings: RegressSettings) -> tuple[Case, ...]:
-    """Run test files until the budget is used up; return the tests that pass."""
+async def _passing(bench: Bench, paths: Sequence[str], settings: RegressSettings) -> list[CaseResult]:
+    """Run test files until the budget is used up; return the tests that pass, as many as one patch may be asked."""
     left, ran, late, passed = settings.budget, 0, False, dict[str, CaseResult]()
-    for some in _portions(paths):
+    while ran < len(paths) and left > 0 and len(passed) < settings.most:
+        some = tuple(paths[ran : ran + FILES_AT_ONCE])
         results = await run_files(bench, some, left)
         bench.watch(BoxDone(Phase.REGRESSION, tuple(result.outcome for result in results)))
         late = late or not results
         passed |= {result.id: result for result in results if result.outcome is Outcome.PASS}
         ran += len(some)
-        left -= _cost(some, results, left, settings.budget)
-        if left <= 0 or len(passed) >= settings.most:
-            break
+        # A file of which there is no result was cut off: its share of the budget is used up.
+        spent = min(left, sum(result.seconds for result in results))
+        silent = len(set(some) - {result.id.partition("::")[0] for result in results})
+        left -= max(settings.budget * LEAST_SHARE, spent + (left - spent) * silent / len(some))
     if ran < len(paths):
         bench.watch(
             Note(
@@ -69,52 +92,9 @@ async def _passing(bench: Bench, paths: Sequence[str], settings: RegressSettings
                 "(--regression-budget)."
             )
         )
-    kept = _affordable(tuple(passed.values()), settings)
-    return tuple(_as_cases((result.id for result in kept), bench.snapshot))
-
-
-def _portions(paths: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    for begin in range(0, len(paths), FILES_AT_ONCE):
-        yield tuple(paths[begin : begin + FILES_AT_ONCE])
-
-
-def _cost(paths: Sequence[str], results: Sequence[CaseResult], left: float, budget: float) -> float:
-    """Return what a box used of the budget. A file of which there is no result was cut off: its share is used up."""
-    spent = min(left, sum(result.seconds for result in results))
-    silent = len(set(paths) - {result.id.partition("::")[0] for result in results})
-    return max(budget * LEAST_SHARE, spent + (left - spent) * silent / len(paths))
-
-
-def _affordable(results: Sequence[CaseResult], settings: RegressSettings) -> Iterator[CaseResult]:
-    left = settings.budget
-    for result in results[: settings.most]:
+    kept, left = [], settings.budget
+    for result in list(passed.values())[: settings.most]:
         if result.seconds <= left:
             left -= result.seconds
-            yield result
-
-
-def _as_cases(tests: Iterable[str], snapshot: Snapshot) -> Iterator[Case]:
-    """Make cases of tests. Where a patch of their file would not be undone (`guards`), it is put there again."""
-    held, is_tool = snapshot.by_path(), is_test_tool(snapshot)
-    for test in tests:
-        path = test.partition("::")[0]
-        again = path in held and (is_tool or not is_test_path(path))
-        yield Case(test, Origin.REGRESSION, path, held[path].data if again else None)
-
-
-async def _passing_again(cases: tuple[Case, ...], bench: Bench) -> tuple[Case, ...]:
-    """Return the cases that pass a second time, in another box: one that does not says nothing of a patch."""
-    if not cases:
-        bench.watch(
-            Note("None of the related tests passes before any patch, so that none can tell what a patch breaks.")
-        )
-        return ()
-    results = await run_cases(bench, None, cases, attempt=1)
-    if isinstance(results, Refused):
-        raise EnvironmentFailed(f"The tests cannot be run on the tree ({results.detail}): use --sandbox none.")
-    bench.watch(BoxDone(Phase.REGRESSION, tuple(result.outcome for result in results)))
-    steady = tuple(case for case, result in zip(cases, results, strict=True) if result.outcome is Outcome.PASS)
-    if len(steady) < len(cases):
-        flaky = len(cases) - len(steady)
-        bench.watch(Note(f"{flaky} of {len(cases)} regression tests were dropped: they do not pass every time."))
-    return steady
+            kept.append(result)
+    return kept

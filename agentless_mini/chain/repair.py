@@ -2,43 +2,56 @@
 
 Sample i goes to prompt i modulo their number, so more samples later only add to the ones that are there. Within
 the prompts the files stand in one order for all, the most wanted first, so that prompts share what they can of their
-beginning.
+beginning. Each answer is read into a patch that git accepts, or the reason why not.
 
 With a bound (`stop_when`) they are drawn in portions, and no further once the winner of the vote is settled. What is
 drawn is always a whole beginning of the run, so that a rerun finds it in the record and stops at the same place.
 """
 
+import asyncio
+import gc
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from agentless_mini.chain.context import Fitted, Gauge, Source, fit_files
-from agentless_mini.chain.drawing import Drawn, Draws, counted_once
-from agentless_mini.chain.prompts import Prompts
-from agentless_mini.chain.session import Draft, Session, Subject, answer_room, fit_prompt
+from agentless_mini.chain.session import Draft, Session, Subject, answer_room, fit_prompt, together
 from agentless_mini.chain.stopping import decided
 from agentless_mini.domain import (
     Candidate,
+    Completion,
     Decoding,
     EditTask,
-    Issue,
+    Finish,
     Localization,
+    Matching,
     Message,
     ModelCard,
     Note,
+    Patch,
+    Rejected,
+    SampleDone,
     SampleRequest,
     SamplingParams,
     ShownFile,
-    Snapshot,
     Stage,
     StageStarted,
 )
-from agentless_mini.edits import Tree
+from agentless_mini.edits import Tree, read_answer
 from agentless_mini.edits.sources import decode
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.settings.run import RepairSettings
 
 # With a bound on the vote it is looked at so many times at most.
 PORTIONS = 8
+MANY_REPEATS = 5
+"""Samples that say what another said, from which on it is no chance if no prompt was answered in two ways."""
+
+# The one thread of the process that reads answers, in their order, so that the event loop never waits for one. More of
+# them would share one interpreter and take turns; and the forms of a tree are not for two at once.
+_READING = ThreadPoolExecutor(1, "amini-reading")
 
 
 async def repair(
@@ -49,28 +62,32 @@ async def repair(
     Raises `ContextTooSmall` where the prompts cannot show any file, and what the sampler raises.
     """
     requests = await repair_requests(subject, localization, session, settings)
-    session.watch(StageStarted(Stage.REPAIR, settings.samples))
+    whole, bound = settings.samples, settings.stop_when
+    session.watch(StageStarted(Stage.REPAIR, whole))
     draws = Draws(Tree.of(subject.snapshot), settings.match, session)
     drawn: list[Drawn] = []
     candidates: tuple[Candidate, ...] = ()
     note = ""
-    for places in _portions(settings, len(requests)):
-        drawn += await draws.draw(requests, places)
+    # With a bound an eighth of all is drawn together, and at least one of each prompt.
+    size = max(len(requests), -(-whole // PORTIONS)) if bound else whole
+    for begin in range(0, whole, size):
+        drawn += await draws.draw(requests, range(begin, min(begin + size, whole)))
         candidates, note = counted_once(drawn, requests[0])
-        if settings.stop_when and decided(candidates, settings.samples - len(drawn), settings.stop_when):
+        if bound and decided(candidates, whole - len(drawn), bound):
             break
-    _tell_saved(len(drawn), settings, session)
+    if len(drawn) < whole:
+        session.watch(
+            Note(
+                f"Sampling ended after {len(drawn)} of {whole} samples ({whole - len(drawn)} saved): the winner of the "
+                f"vote stays with a probability of {bound:g} at least (--stop-when)."
+            )
+        )
     if note:
         session.watch(Note(note))
     return candidates
 
 
-def _portions(settings: RepairSettings, prompts: int) -> Iterator[range]:
-    """Yield the places that are drawn together: an eighth of all, and at least one of each prompt."""
-    whole = settings.samples
-    size = max(prompts, -(-whole // PORTIONS)) if settings.stop_when else whole
-    for begin in range(0, whole, size):
-        yield range(begin, min(begin + size, whole))
+# --- the prompts -----------------------------------------------------------------------------------------------------
 
 
 async def repair_requests(
@@ -78,13 +95,49 @@ async def repair_requests(
 ) -> list[SampleRequest]:
     """Return the distinct prompts as requests, without indices and instance, those of the most votes first.
 
-    Each leaves `spare` tokens of what a prompt may have. Raises `ContextTooSmall`, and what the sampler raises.
+    There is one for each file list that still differs once it fits; each leaves `spare` tokens of what a prompt may
+    have. Raises `ContextTooSmall`, and what the sampler raises.
     """
     card = await session.sampler.card()
-    room = prompt_room(card, settings.max_tokens) - spare
-    drafts = await _drafts(subject, localization, session, (room, settings.samples))
-    _tell_answers(card, settings.max_tokens, session)
-    return [_request(subject.issue, draft, card, settings) for draft in drafts]
+    place = _common_order(localization)
+    held = subject.snapshot.by_path()
+    sources = {path: Source(path, decode(held[path]).text) for path in place}
+
+    async def fitted(wanted: Sequence[Source]) -> Draft[Fitted]:
+        def messages(files: tuple[ShownFile, ...]) -> tuple[Message, ...]:
+            ordered = tuple(sorted(files, key=lambda file: place[file.path]))
+            return session.prompts.repair(subject.issue, subject.snapshot.name, ordered)
+
+        def draft(budget: int, gauge: Gauge) -> Draft[Fitted]:
+            fitted = fit_files(wanted, subject.survey.named, budget - gauge.of(messages(())), gauge)
+            if not fitted.files:
+                text = f"No part of {wanted[0].path} fits {budget} tokens: serve the model with a larger context."
+                raise ContextTooSmall(text)
+            return Draft(messages(fitted.files), fitted, cut=bool(fitted.left_out or fitted.windowed))
+
+        return await fit_prompt(session.sampler, prompt_room(card, settings.max_tokens) - spare, draft)
+
+    drafts: list[Draft[Fitted]] = []
+    for paths in localization.lists[: settings.samples]:
+        made = await fitted([sources[path] for path in paths])
+        if all(made.messages != other.messages for other in drafts):
+            drafts.append(made)
+            if made.shown.left_out:
+                session.watch(Note(f"Left out of a prompt to fit the context: {', '.join(made.shown.left_out)}."))
+            for path in made.shown.windowed:
+                session.watch(Note(f"Shown in part to fit the context: {path}."))
+    room = answer_room(settings.max_tokens, card.context_window)
+    if room < settings.max_tokens and card.decoding is not Decoding.LINES:  # a rewritten line is short
+        said = f"An answer may have {room} tokens, not {settings.max_tokens}: a quarter of the model's context at most."
+        session.watch(Note(said))
+    params = SamplingParams(room, settings.temperature, seed=settings.seed)
+    tasks = [
+        None if card.decoding is Decoding.FREE else EditTask(subject.issue.text, one.shown.files) for one in drafts
+    ]
+    return [
+        SampleRequest(card.name, made.messages, params, (), Stage.REPAIR, "", card.decoding, task)
+        for made, task in zip(drafts, tasks, strict=True)
+    ]
 
 
 def prompt_room(card: ModelCard, max_tokens: int) -> int:
@@ -92,26 +145,6 @@ def prompt_room(card: ModelCard, max_tokens: int) -> int:
     if card.decoding is Decoding.LINES:
         return card.context_window // 2
     return card.context_window - answer_room(max_tokens, card.context_window)
-
-
-async def _drafts(
-    subject: Subject, localization: Localization, session: Session, most: tuple[int, int]
-) -> list[Draft[Fitted]]:
-    """Return the distinct prompts, one for each file list that still differs once it fits, most votes first.
-
-    `most` are the tokens of a prompt and the number of lists.
-    """
-    common = _common_order(localization)
-    sources = _sources(subject.snapshot, common)
-    room, lists = most
-    drafts: list[Draft[Fitted]] = []
-    for paths in localization.lists[:lists]:
-        wanted = [sources[path] for path in paths]
-        draft = await fit_prompt(session.sampler, room, _drafter(subject, wanted, common, session.prompts))
-        if all(draft.messages != other.messages for other in drafts):
-            drafts.append(draft)
-            _tell(draft.shown, session)
-    return drafts
 
 
 def _common_order(localization: Localization) -> dict[str, int]:
@@ -126,59 +159,109 @@ def _common_order(localization: Localization) -> dict[str, int]:
     return {path: place for place, path in enumerate(ordered)}
 
 
-def _sources(snapshot: Snapshot, paths: Iterable[str]) -> dict[str, Source]:
-    files = snapshot.by_path()
-    return {path: Source(path, decode(files[path]).text) for path in paths}
+# --- the samples -----------------------------------------------------------------------------------------------------
 
 
-def _drafter(
-    subject: Subject, wanted: Sequence[Source], common: Mapping[str, int], prompts: Prompts
-) -> Callable[[int, Gauge], Draft[Fitted]]:
-    def messages(files: tuple[ShownFile, ...]) -> tuple[Message, ...]:
-        ordered = tuple(sorted(files, key=lambda file: common[file.path]))
-        return prompts.repair(subject.issue, subject.snapshot.name, ordered)
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A candidate, the answer that it was read from, and the reasoning that came apart from it."""
 
-    def draft(budget: int, gauge: Gauge) -> Draft[Fitted]:
-        fixed = sum(gauge.tokens(message.content) for message in messages(()))
-        fitted = fit_files(wanted, subject.survey.named, budget - fixed, gauge)
-        if not fitted.files:
-            text = f"No part of {wanted[0].path} fits {budget} tokens: serve the model with a larger context."
-            raise ContextTooSmall(text)
-        return Draft(messages(fitted.files), fitted, cut=bool(fitted.left_out or fitted.windowed))
-
-    return draft
+    candidate: Candidate
+    answer: str
+    reasoning: str = ""
 
 
-def _tell_saved(drawn: int, settings: RepairSettings, session: Session) -> None:
-    if drawn < settings.samples:
-        session.watch(
-            Note(
-                f"Sampling ended after {drawn} of {settings.samples} samples ({settings.samples - drawn} saved): "
-                f"the winner of the vote stays with a probability of {settings.stop_when:g} at least (--stop-when)."
-            )
-        )
+class Draws:
+    """The samples of one issue, drawn round by round. A prompt that comes again goes on with its next sample.
+
+    Each distinct answer is read once, and git asked once for each distinct patch.
+    """
+
+    def __init__(self, tree: Tree, match: Matching, session: Session) -> None:
+        """Read answers against `tree`."""
+        self._tree = tree
+        self._match = match
+        self._session = session
+        self._taken: Counter[str] = Counter()
+        self._known: dict[tuple[str, str, Finish], Patch | Rejected] = {}
+        self._checked: dict[bytes, Patch | Rejected] = {}
+
+    async def draw(self, requests: Sequence[SampleRequest], places: range, number: int = 0) -> list[Drawn]:
+        """Draw a sample for each place, in round `number`; return them in order of place.
+
+        They are dealt over the prompts like cards: place i goes to prompt i modulo their number. The requests have
+        no indices and no instance yet. Raises what the sampler raises.
+        """
+        jobs = []
+        for turn, request in enumerate(requests):
+            key, dealt = request.key(), [place for place in places if place % len(requests) == turn]
+            indices = range(self._taken[key], self._taken[key] + len(dealt))
+            self._taken[key] += len(dealt)
+            if dealt:
+                whole = replace(request, indices=tuple(indices), instance=self._session.instance)
+                jobs.append(self._follow(whole, dict(zip(indices, dealt, strict=True)), number))
+        drawn = [one for group in await together(jobs) for one in group]
+        return sorted(drawn, key=lambda one: one.candidate.order)
+
+    async def _follow(self, request: SampleRequest, orders: dict[int, int], number: int) -> list[Drawn]:
+        """Draw the samples of one prompt and read each as soon as it is there; `orders` has their places by index."""
+        key, drawn = request.key(), []
+        async for completion in self._session.sampler.sample(request):
+            outcome = await asyncio.get_running_loop().run_in_executor(_READING, self._read, completion)
+            if isinstance(outcome, Patch):
+                if outcome.diff not in self._checked:
+                    self._checked[outcome.diff] = await asyncio.to_thread(self._session.check, outcome)
+                outcome = self._checked[outcome.diff]
+            candidate = Candidate(key, completion.index, orders[completion.index], outcome, number)
+            drawn.append(Drawn(candidate, completion.text, completion.reasoning))
+            rejected = outcome if isinstance(outcome, Rejected) else None
+            self._session.watch(SampleDone(request.stage, completion, rejected))
+        return drawn
+
+    def _read(self, completion: Completion) -> Patch | Rejected:
+        key = completion.text, completion.reasoning, completion.finish
+        if key not in self._known:
+            with _uncollected():
+                self._known[key] = read_answer(completion, self._tree, self._match, self._session.marks)
+        return self._known[key]
 
 
-def _tell(fitted: Fitted, session: Session) -> None:
-    if fitted.left_out:
-        session.watch(Note(f"Left out of a prompt to fit the context: {', '.join(fitted.left_out)}."))
-    for path in fitted.windowed:
-        session.watch(Note(f"Shown in part to fit the context: {path}."))
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Put garbage collection off: syntax trees are many objects and no cycle, and a collection stops all threads."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
-def _tell_answers(card: ModelCard, wanted: int, session: Session) -> None:
-    """Say that answers are shorter than wanted. A rewritten line is short: there it makes no difference."""
-    room = answer_room(wanted, card.context_window)
-    if room < wanted and card.decoding is not Decoding.LINES:
-        session.watch(
-            Note(f"An answer may have {room} tokens, not {wanted}: a quarter of the model's context at most.")
-        )
+def counted_once(drawn: Sequence[Drawn], request: SampleRequest) -> tuple[tuple[Candidate, ...], str]:
+    """Return the candidates, those marked that repeat an answer and are no vote of their own; and a note, or "".
 
-
-def _request(issue: Issue, draft: Draft[Fitted], card: ModelCard, settings: RepairSettings) -> SampleRequest:
-    """Return the request for a prompt, its indices and instance still to be filled in."""
-    task = None if card.decoding is Decoding.FREE else EditTask(issue.text, draft.shown.files)
-    params = SamplingParams(
-        answer_room(settings.max_tokens, card.context_window), settings.temperature, seed=settings.seed
+    At temperature 0 a prompt has one answer, however often it is sampled. Above it equal answers are agreement, which
+    short edits of a sure model come to; but a whole run of `MANY_REPEATS` and in which no prompt was answered in two
+    ways is the work of a server that does not sample, or of a cache. Decoding under a constraint leaves few answers
+    to choose from, so there equality says nothing. `request` is any of those that were drawn.
+    """
+    seen: set[tuple[str, str, str]] = set()
+    marked = []
+    for one in drawn:
+        said = one.candidate.request, one.answer, one.reasoning
+        marked.append(replace(one.candidate, repeats=said in seen))
+        seen.add(said)
+    repeats = sum(candidate.repeats for candidate in marked)
+    plain, temperature = tuple(one.candidate for one in drawn), request.params.temperature
+    if request.decoding is not Decoding.FREE or not repeats:
+        return plain, ""
+    if temperature == 0:
+        return tuple(marked), "At temperature 0 equal answers to one prompt are one vote."
+    if repeats < MANY_REPEATS or len(seen) > len({candidate.request for candidate in plain}):
+        return plain, ""
+    alike = f"All {len(drawn)} answers are" if len(seen) == 1 else "The answers to each prompt are all"
+    return tuple(marked), (
+        f"{alike} the same text, though the temperature is {temperature:g}: the server ignores it and the seed, or "
+        "answers from a cache. They count as one vote for each prompt; check how the server samples."
     )
-    return SampleRequest(card.name, draft.messages, params, (), Stage.REPAIR, "", card.decoding, task)

@@ -1,23 +1,42 @@
 """What every stage of one issue works with, and how a prompt is made to fit the model's window."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from agentless_mini.chain.context import Gauge
 from agentless_mini.chain.lexical import Survey
 from agentless_mini.chain.prompts import Prompts
-from agentless_mini.chain.score import Scoring
-from agentless_mini.domain import Issue, Message, Snapshot
+from agentless_mini.domain import (
+    BoxLimits,
+    Completion,
+    Harness,
+    Issue,
+    Message,
+    Patch,
+    Place,
+    Rejected,
+    SampleDone,
+    SampleRequest,
+    SamplingParams,
+    Snapshot,
+    Stage,
+    StageStarted,
+)
 from agentless_mini.edits import KNOWN, Marks
 from agentless_mini.errors import ContextTooSmall
-from agentless_mini.ports import Derive, PatchCheck, Sampler, Watch, derive_anew
+from agentless_mini.ports import Derive, PatchCheck, Sampler, Sandbox, Watch, derive_anew
+from agentless_mini.settings.run import LocalizeSettings, ReproduceSettings
 
 # Each round corrects the estimate by the server's own count, so the second or third fits unless nothing can.
 MOST_ROUNDS = 8
 # An answer may take this share of the window at most, so that small windows keep room for code.
 ANSWER_SHARE = 4
+
+Scoring = Callable[[Issue, Sequence[Patch]], Awaitable[Mapping[str, float]]]
+"""Scores patches for an issue: the higher, the better, by normal form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +65,38 @@ class Session:
     derive: Derive = derive_anew
 
 
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The boxes of one issue, and how its tests run in them.
+
+    `snapshot` is the tree that every box starts from, `case_seconds` the most that one test may take.
+    """
+
+    sandbox: Sandbox
+    place: Place
+    harness: Harness
+    snapshot: Snapshot
+    watch: Watch
+    limits: BoxLimits = field(default_factory=BoxLimits)
+    case_seconds: float = 60.0
+    derive: Derive = derive_anew
+
+
+@dataclass(frozen=True, slots=True)
+class NoBench:
+    """Nothing can be run; `reason` is a sentence that says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Boxes to be opened: how tests will run is known at once, the boxes may take minutes."""
+
+    harness: Harness
+    open: Callable[[Watch], Coroutine[Any, Any, Bench | NoBench]]
+
+
 Shown = TypeVar("Shown")
 Result = TypeVar("Result")
 
@@ -71,39 +122,52 @@ async def fit_prompt(sampler: Sampler, room: int, draft: Callable[[int, Gauge], 
     that was cut by an uncalibrated gauge is made again with what its count taught.
     Raises `ContextTooSmall` where no draft fits.
     """
-    gauge = Gauge()
-    calibrated = False
+    gauge, calibrated = Gauge(), False
     for _ in range(MOST_ROUNDS):
         made = draft(room, gauge)
         counted = await sampler.count_tokens(made.messages)
         if counted <= room and (calibrated or not made.cut):
             return made
-        estimated = sum(gauge.tokens(message.content) for message in made.messages)
-        gauge, calibrated = gauge.corrected(estimated, counted), True
+        gauge, calibrated = gauge.corrected(gauge.of(made.messages), counted), True
     message = f"The prompt does not fit {room} tokens: serve the model with a larger context, or shorten the issue."
     raise ContextTooSmall(message)
 
 
+async def ask(
+    messages: tuple[Message, ...],
+    stage: Stage,
+    session: Session,
+    settings: LocalizeSettings | ReproduceSettings,
+    read: Callable[[Completion], Result | Rejected],
+) -> tuple[str, dict[int, Result | Rejected]]:
+    """Draw all samples of one prompt; return its key, and what `read` makes of each, in the order of their indices."""
+    card = await session.sampler.card()
+    room = answer_room(settings.max_tokens, card.context_window)
+    params, indices = SamplingParams(room, settings.temperature, seed=settings.seed), tuple(range(settings.samples))
+    request = SampleRequest(card.name, messages, params, indices, stage, session.instance)
+    session.watch(StageStarted(stage, settings.samples))
+    answers: dict[int, Result | Rejected] = {}
+    async for completion in session.sampler.sample(request):
+        answer = answers[completion.index] = read(completion)
+        session.watch(SampleDone(stage, completion, answer if isinstance(answer, Rejected) else None))
+    return request.key(), dict(sorted(answers.items()))
+
+
+@asynccontextmanager
+async def side_by_side() -> AsyncIterator[asyncio.TaskGroup]:
+    """Run tasks side by side. The first failure cancels the rest and is raised, by itself and not in a group."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as failures:
+        first: BaseException = failures
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from failures
+
+
 async def together(jobs: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """Run coroutines side by side; return their results in order. The first failure cancels the rest and is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(job) for job in jobs]
-    except BaseExceptionGroup as failures:
-        raise _first(failures) from failures
+    """Run coroutines `side_by_side`; return their results in order."""
+    async with side_by_side() as group:
+        tasks = [group.create_task(job) for job in jobs]
     return [task.result() for task in tasks]
-
-
-async def both(one: Coroutine[Any, Any, Shown], other: Coroutine[Any, Any, Result]) -> tuple[Shown, Result]:
-    """Run two coroutines side by side, as `together` does."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            first, second = group.create_task(one), group.create_task(other)
-    except BaseExceptionGroup as failures:
-        raise _first(failures) from failures
-    return first.result(), second.result()
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = failures.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

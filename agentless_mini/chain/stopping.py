@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from agentless_mini.chain.ranking import counted_votes
+from agentless_mini.chain.rank import counted_votes
 from agentless_mini.domain import Candidate, Rejected
 
 CONCENTRATION = 1.0

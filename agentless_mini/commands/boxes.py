@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from agentless_mini.chain.bench import Bench, NoBench, Opening
+from agentless_mini.chain.session import Bench, NoBench, Opening
 from agentless_mini.commands.models import Machine
 from agentless_mini.domain import Note, Snapshot
 from agentless_mini.errors import BuildFailed

@@ -2,48 +2,27 @@
 
 import json
 import platform
-from typing import TypeVar
 
 from agentless_mini import __version__
 from agentless_mini.commands.models import ChosenModel
 from agentless_mini.domain import Decoding
 from agentless_mini.settings import Config
-from agentless_mini.settings.run import (
-    ChainSettings,
-    EvolveSettings,
-    LocalizeSettings,
-    RepairSettings,
-    ReproduceSettings,
-)
 
 REWRITES = 50
 """Repairs by the carried model where nobody says how many: with 100 its benchmark solved one more of 12 bugs."""
 SEEDS = 1_000_000
 """Seeds from one generation of answers to the next."""
 
-Seeded = TypeVar("Seeded", LocalizeSettings, RepairSettings, EvolveSettings, ReproduceSettings)
 
+def seeded(config: Config) -> Config:
+    """Return the settings as the chain's stages take them: each generation of answers has seeds of its own.
 
-def chain_of(config: Config) -> ChainSettings:
-    """Return the settings of the chain's stages; what depends on the issue is the command's to add.
-
-    Each generation of answers has seeds of its own, so that a server draws others and the record keeps them apart.
+    So a server draws others, and the record keeps them apart.
     """
     shift = SEEDS * (config.generation or 0)
-
-    def seeded(settings: Seeded) -> Seeded:
-        return settings.model_copy(update={"seed": (settings.seed + shift) % 2**31})
-
-    return ChainSettings(
-        localize=seeded(config.localize),
-        repair=seeded(config.repair),
-        evolve=seeded(config.evolve),
-        reproduce=seeded(config.reproduce),
-        regress=config.regress,
-        answer=config.answer,
-        think=config.think,
-        rank=config.rank,
-    )
+    sections = {name: getattr(config, name) for name in ("localize", "repair", "evolve", "reproduce")}
+    changed = {name: one.model_copy(update={"seed": (one.seed + shift) % 2**31}) for name, one in sections.items()}
+    return config.model_copy(update=changed)
 
 
 def settled(config: Config, newest: int, chosen: ChosenModel | None = None) -> Config:

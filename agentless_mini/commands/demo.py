@@ -16,15 +16,15 @@ import git
 from rich.console import Console
 from rich.text import Text
 
-from agentless_mini.chain.bench import NoBench
-from agentless_mini.chain.execute import run_files
+from agentless_mini.chain.boxes import run_files
+from agentless_mini.chain.session import NoBench
 from agentless_mini.commands import sample
 from agentless_mini.commands.boxes import Yard, open_bench
 from agentless_mini.commands.chain import REWRITES
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import people, require_stdout
-from agentless_mini.domain import CaseResult, Outcome
+from agentless_mini.domain import CaseResult, GivenTests, Outcome
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
 from agentless_mini.ports import Watch
 from agentless_mini.record import Store
@@ -33,7 +33,7 @@ from agentless_mini.repository.issue_sources import literal_issue
 from agentless_mini.repository.opening import open_repository
 from agentless_mini.settings import Config
 from agentless_mini.settings.model import EndpointSettings, Engine
-from agentless_mini.settings.run import EvolveSettings, GivenSettings, SandboxSettings
+from agentless_mini.settings.run import EvolveSettings, SandboxSettings
 
 SAMPLE = Path(sample.__file__).parent
 TESTS = "test_durations.py"
@@ -61,7 +61,7 @@ def demo(config: Config, model: str | None, keep: Path | None, machine: Machine)
         console.print(Text(issue.text))
         tell(before, "before the repair", console)
         task = Task(
-            issue, open_repository(str(folder), None, machine.cache), chosen, given=GivenSettings(tests=(FAILING,))
+            issue, open_repository(str(folder), None, machine.cache), chosen, given=GivenTests(tests=(FAILING,))
         )
         with Store.open(Path(scratch) / "store.sqlite") as store:
             code = repair(task, store, Output(apply=True), machine)

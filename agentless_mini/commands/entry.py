@@ -11,14 +11,13 @@ from typing import Any
 import platformdirs
 from rich.console import Console
 
-from agentless_mini.chain.bench import NoBench
 from agentless_mini.chain.pipeline import check_rounds
-from agentless_mini.commands.chain import chain_of
+from agentless_mini.chain.session import NoBench
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.options import option_of
 from agentless_mini.commands.repair import Output, Task, repair
 from agentless_mini.commands.terminal import noted, people, require_stdout, without_passwords
-from agentless_mini.domain import Issue
+from agentless_mini.domain import GivenTests, Issue
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
 from agentless_mini.record import Store
 from agentless_mini.report.live import ProgressLines
@@ -28,7 +27,7 @@ from agentless_mini.repository.issue_sources import GitHub, literal_issue, read_
 from agentless_mini.repository.opening import Repository, open_repository
 from agentless_mini.settings import Config, load_config
 from agentless_mini.settings.model import EndpointSettings, ScorerSettings
-from agentless_mini.settings.run import GivenSettings, SandboxKind
+from agentless_mini.settings.run import SandboxKind, Until
 from agentless_mini.testing.commands import harness_of_command
 
 APP = "amini"
@@ -68,7 +67,7 @@ def run_repair(
     repository = _opened(arguments, output)
     named = output.commit
     branch = None if named is None else plan_branch(arguments.repository, named, arguments.rev or "HEAD")
-    own = GivenSettings(tests=arguments.failing_tests, commands=arguments.failing_commands)
+    own = GivenTests(tests=arguments.failing_tests, commands=arguments.failing_commands)
     place = top_of(Path(arguments.repository)) if _is_there(arguments.repository) else None
     task = Task(issue, repository, config, arguments.files, own, branch, place)
     waiting = noted(Console(quiet=True) if output.quiet else people())
@@ -102,7 +101,7 @@ def secrets() -> dict[str, tuple[str, str]]:
 def require_together(config: Config, flags: Mapping[str, Any]) -> None:
     """Refuse settings and flags that do not go together, before anything is read or asked. Raises `UsageError`."""
     untested = NoBench("") if config.sandbox.kind is SandboxKind.NONE else None
-    check_rounds(chain_of(config), None, untested)
+    check_rounds(config, Until.TESTS, None, untested)
     if config.sandbox.test_command:
         harness_of_command(config.sandbox.test_command, ())
     if config.evolve.scored and config.scorer.base_url is None:

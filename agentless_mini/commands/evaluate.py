@@ -17,9 +17,9 @@ from rich.text import Text
 
 from agentless_mini.chain.evolve import UNSELECTED
 from agentless_mini.chain.pipeline import NO_SANDBOX, check_rounds
-from agentless_mini.chain.score import Scoring
+from agentless_mini.chain.session import Scoring
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.commands.chain import chain_of, identity, settled, versions
+from agentless_mini.commands.chain import identity, seeded, settled, versions
 from agentless_mini.commands.headline import amount, answerer
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
 from agentless_mini.commands.scorers import open_scorer
@@ -50,6 +50,7 @@ from agentless_mini.testing.commands import harness_of_command
 STORE, PREDICTIONS, OFFICIAL = "store.sqlite", "all_preds.jsonl", "official"
 WRITE_EVERY = 10.0
 """Seconds between two writings of the predictions, while instances end."""
+_OF_THE_CHAIN = {"localize", "repair", "evolve", "reproduce", "regress", "answer", "think", "rank"}
 _OF_THE_SANDBOX = {"kind", "test_command", "case_seconds", "box_seconds", "memory_mib", "disk_mib", "pids", "cpus"}
 """What a test's outcome hangs on."""
 
@@ -182,10 +183,11 @@ async def _check(parts: _Parts, context: EvalContext) -> None:
     sandbox = parts.evaluation.config.sandbox
     if sandbox.test_command:
         harness_of_command(sandbox.test_command, ())
-    if context.chain.evolve.rounds > 1 or context.chain.repair.stop_when is not None:
+    config, until = context.config, context.until
+    if config.evolve.rounds > 1 or config.repair.stop_when is not None:
         untested = sandbox.kind is SandboxKind.NONE
-        check_rounds(context.chain, await context.sampler.card(), NO_SANDBOX if untested else None)
-        _warn(context.chain.evolve, parts.progress)
+        check_rounds(config, until, await context.sampler.card(), NO_SANDBOX if untested else None)
+        _warn(config.evolve, parts.progress)
 
 
 def _warn(settings: EvolveSettings, watch: Watch) -> None:
@@ -208,7 +210,7 @@ def _context(parts: _Parts, asked: _Asked) -> EvalContext:
         store=parts.store,
         sampler=RecordedSampler(chosen.start, parts.store, identity(chosen, config)),
         prompts=load_prompts(config.prompts),
-        chain=chain_of(config).model_copy(update={"until": parts.evaluation.until}),
+        config=seeded(config),
         grading=config.eval.grade,
         model=chosen.name,
         command=without_passwords(sys.argv),
@@ -216,6 +218,7 @@ def _context(parts: _Parts, asked: _Asked) -> EvalContext:
         versions=versions(chosen),
         scoring=asked.scoring,
         grade_seconds=config.eval.grade_seconds,
+        until=parts.evaluation.until,
     )
 
 
@@ -228,7 +231,8 @@ def _settings(evaluation: Evaluation, judge: RewardModel | None) -> str:
         "endpoint": config.endpoint.model_dump(mode="json", include={"context_window", "decoding"}),
         "prompts": load_prompts(config.prompts).digest,
     }
-    chain = chain_of(config).model_copy(update={"until": evaluation.until}).model_dump(mode="json")
+    chain = seeded(config).model_dump(mode="json", include=_OF_THE_CHAIN)
+    chain |= {"files": [], "given": {"tests": [], "commands": []}, "until": evaluation.until.value}
     if config.evolve.rounds == 1:
         del chain["evolve"]
     if config.repair.stop_when is None:

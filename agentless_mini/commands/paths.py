@@ -4,9 +4,8 @@ import shlex
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from agentless_mini.domain import Snapshot
+from agentless_mini.domain import GivenTests, Snapshot
 from agentless_mini.errors import UsageError, printable
-from agentless_mini.settings.run import GivenSettings
 
 
 def tree_path(said: str, names: Collection[str], top: Path, here: Path) -> str:
@@ -35,14 +34,14 @@ def tree_test(said: str, names: Collection[str], top: Path, here: Path) -> str:
     return f"{tree_path(file, names, top, here)}{mark}{name}"
 
 
-def given_here(settings: GivenSettings, snapshot: Snapshot, top: Path, here: Path) -> GivenSettings:
+def given_here(settings: GivenTests, snapshot: Snapshot, top: Path, here: Path) -> GivenTests:
     """Return the user's tests as the tree has them. A command runs in the folder where it was said."""
     names = {file.path for file in snapshot.files}
     folder = _below(top, here)
     inside = folder not in {"", "."} and any(name.startswith(f"{folder}/") for name in names)
     change = f"cd {shlex.quote(folder)}; " if inside else ""
     tests = tuple(tree_test(said, names, top, here) for said in settings.tests)
-    return GivenSettings(tests=tests, commands=tuple(line.strip() and change + line for line in settings.commands))
+    return GivenTests(tests=tests, commands=tuple(line.strip() and change + line for line in settings.commands))
 
 
 def _below(top: Path, path: Path) -> str:

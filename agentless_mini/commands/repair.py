@@ -13,13 +13,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from agentless_mini.chain.bench import Opening
-from agentless_mini.chain.pipeline import NO_SANDBOX, check_named
-from agentless_mini.chain.ranking import Chosen, Trust, trust
-from agentless_mini.chain.session import Session
+from agentless_mini.chain.pipeline import NO_SANDBOX, check_named, resolve
+from agentless_mini.chain.session import NoBench, Opening, Session
 from agentless_mini.chain.templates import load_prompts
+from agentless_mini.chain.trust import Chosen, Trust, trust
 from agentless_mini.commands.boxes import Yard, foreseen, plan_boxes
-from agentless_mini.commands.chain import chain_of, identity, settled, versions
+from agentless_mini.commands.chain import identity, seeded, settled, versions
 from agentless_mini.commands.headline import amount, answerer
 from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
 from agentless_mini.commands.paths import given_here, tree_path
@@ -31,7 +30,7 @@ from agentless_mini.commands.terminal import (
     people,
     without_passwords,
 )
-from agentless_mini.domain import Issue, Level, Note, Patch, Prediction, Reason, Rejected, Snapshot
+from agentless_mini.domain import GivenTests, Issue, Level, Note, Patch, Prediction, Reason, Rejected, Snapshot
 from agentless_mini.errors import (
     EnvironmentFailed,
     UsageError,
@@ -55,7 +54,7 @@ from agentless_mini.repository.branches import NewBranch, commit_message
 from agentless_mini.repository.opening import Repository
 from agentless_mini.run import recorded_run
 from agentless_mini.settings import Config
-from agentless_mini.settings.run import ChainSettings, GivenSettings, SandboxKind
+from agentless_mini.settings.run import SandboxKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class Task:
     repository: Repository
     config: Config
     files: tuple[str, ...] = ()
-    given: GivenSettings = field(default_factory=GivenSettings)
+    given: GivenTests = field(default_factory=GivenTests)
     branch: NewBranch | None = None
     top: Path | None = None
 
@@ -114,7 +113,7 @@ def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
     with LiveProgress(console) as progress:
         snapshot = task.repository.snapshot()
         task = task.located(snapshot)
-        check_named(_settings(task), snapshot, NO_SANDBOX)  # before a model is looked for
+        check_named(task.files, task.given, snapshot, NO_SANDBOX)  # before a model is looked for
         run, prediction, shown = asyncio.run(_run(_Parts(task, store, machine, snapshot, progress, console)))
     if not output.quiet:
         told = summary(store.runs.trace(run), time.monotonic() - began)
@@ -180,8 +179,8 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
                 await check_environment(snapshot, opening.harness.runner, task.config.sandbox)
             return await chosen.start()
 
-        def session(run: RunId) -> Session:
-            return Session(
+        async def chain(run: RunId, boxes: Opening | NoBench) -> Prediction:
+            session = Session(
                 RecordedSampler(ready, store, identity(chosen, task.config), run),
                 prompts,
                 _check(task.repository),
@@ -190,6 +189,8 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
                 traced_scoring(scoring, store, run) if scoring else None,
                 derive=recorded_derive(store),
             )
+            config = seeded(task.config)
+            return await resolve(task.issue, snapshot, session, config, boxes, task.given, task.files)
 
         async def begun(run: RunId) -> tuple[str, ...]:
             await _tell(parts, chosen, run)
@@ -198,11 +199,9 @@ async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
         run, prediction = await recorded_run(
             store,
             _start(parts, chosen),
-            snapshot,
-            session,
             opening,
-            _settings(task),
             begun,
+            chain,
             lambda prediction: _exit_code(task, _shown(task, prediction)),
         )
         return run, prediction, _shown(task, prediction)
@@ -229,10 +228,6 @@ async def _tell(parts: _Parts, chosen: ChosenModel, run: RunId) -> None:
     parts.console.print(Text(flowed(printable(line), parts.console, 4), style="bold"), highlight=False)
     for note in parts.task.repository.notes:
         parts.progress(Note(note))
-
-
-def _settings(task: Task) -> ChainSettings:
-    return chain_of(task.config).model_copy(update={"given": task.given, "files": task.files})
 
 
 def _instance(snapshot: Snapshot) -> str:

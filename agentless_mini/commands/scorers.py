@@ -6,7 +6,8 @@ settings do not say it.
 
 from typing import TYPE_CHECKING
 
-from agentless_mini.chain.score import Scoring, scoring_of
+from agentless_mini.chain.evolve import scoring_of
+from agentless_mini.chain.session import Scoring
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.models import Surroundings
 from agentless_mini.domain import Note, RewardModel

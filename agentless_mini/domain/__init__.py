@@ -72,12 +72,14 @@ from agentless_mini.domain.testing import (
     CaseResult,
     Execution,
     Fault,
+    GivenTests,
     Harness,
     Origin,
     Outcome,
     Place,
     Runner,
     Verdict,
+    case_id,
 )
 
 __all__ = [
@@ -108,6 +110,7 @@ __all__ = [
     "FileKind",
     "Finish",
     "GeneratedCase",
+    "GivenTests",
     "Harness",
     "ImageTree",
     "Issue",
@@ -155,6 +158,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "canonical_json",
+    "case_id",
     "placed_files",
     "plain",
 ]

@@ -5,6 +5,7 @@ A test is a `Case` here, because pytest collects whatever is named Test.
 
 import enum
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from agentless_mini.domain.box import Environment, ImageTree, PackedTree
 
@@ -63,6 +64,28 @@ class Case:
     data: bytes | None = None
     command: str = ""
     votes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class GivenTests:
+    """The user's own failing tests.
+
+    `tests` are PATH, or PATH::NAME as pytest writes it, and fail while the issue exists; `commands` are lines for
+    `sh -c`, run at the top of the tree, whose status is not 0 then.
+    """
+
+    tests: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+
+    def ids(self) -> tuple[str, ...]:
+        """Return the ids of the cases that these tests and commands become."""
+        return (*map(case_id, self.tests), *self.commands)
+
+
+def case_id(said: str) -> str:
+    """Return the id of the case that a test the user names becomes: one way of writing each path."""
+    file, mark, name = said.partition("::")
+    return f"{PurePosixPath(file.replace(chr(92), '/')).as_posix()}{mark}{name}"
 
 
 class Outcome(enum.StrEnum):

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from agentless_mini.chain.lexical import is_sayable
 from agentless_mini.chain.measures import Replay, choices, curves
+from agentless_mini.chain.pipeline import resolve
 from agentless_mini.chain.prompts import Prompts
-from agentless_mini.chain.score import Scoring
-from agentless_mini.chain.session import Session, together
+from agentless_mini.chain.session import NoBench, Opening, Scoring, Session, together
 from agentless_mini.domain import (
     Event,
     FileKind,
@@ -51,7 +51,8 @@ from agentless_mini.record import (
     traced_scoring,
 )
 from agentless_mini.run import recorded_run
-from agentless_mini.settings.run import ChainSettings, Grading
+from agentless_mini.settings import Config
+from agentless_mini.settings.run import Grading, Until
 
 GRADE_VERSION = "1"
 IMAGE, CONTEXT = "image", "context"
@@ -62,14 +63,14 @@ IMAGE, CONTEXT = "image", "context"
 class EvalContext:
     """What the attempts of an evaluation share.
 
-    `sampler` and `scoring` record in `store` what they are asked. `settings` are those of the chain as text, for the
-    record.
+    `sampler` and `scoring` record in `store` what they are asked. `config` has the seeds of the wanted generation of
+    answers; `settings` are those of the chain as text, for the record.
     """
 
     store: Store
     sampler: RecordedSampler
     prompts: Prompts
-    chain: ChainSettings
+    config: Config
     grading: Grading
     model: str
     command: tuple[str, ...] = ()
@@ -77,6 +78,7 @@ class EvalContext:
     versions: str = "{}"
     scoring: Scoring | None = None
     grade_seconds: int = 1800
+    until: Until = Until.TESTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +197,10 @@ async def _predict(
         versions=context.versions,
     )
     store = context.store
-    chain, notes = _chain(task, context, tree)
+    files, notes = _files(task, tree)
 
-    def session(run: RunId) -> Session:
-        return Session(
+    async def chain(run: RunId, boxes: Opening | NoBench) -> Prediction:
+        session = Session(
             context.sampler.of(run),
             context.prompts,
             snapshot_check(tree),
@@ -207,28 +209,30 @@ async def _predict(
             traced_scoring(context.scoring, store, run) if context.scoring else None,
             derive=recorded_derive(store),
         )
+        return await resolve(
+            task.instance.issue, tree, session, context.config, boxes, files=files, until=context.until
+        )
 
     async def begun(_run: RunId) -> tuple[str, ...]:
         return notes
 
-    run, prediction = await recorded_run(store, start, tree, session, testbed.opening(tree), chain, begun, lambda _: 0)
+    run, prediction = await recorded_run(store, start, testbed.opening(tree), begun, chain, lambda _: 0)
     # Before the grades, which may fail: the prediction is paid for.
     predicted = AttemptRecord(task.instance.id, run, AttemptState.PREDICTED, seconds=progress.seconds)
     store.evals.put_attempt(predicted)
     return run, prediction
 
 
-def _chain(task: Assignment, context: EvalContext, tree: Snapshot) -> tuple[ChainSettings, tuple[str, ...]]:
-    """Return the settings for this tree, and notes on files that were named for it and cannot be shown."""
+def _files(task: Assignment, tree: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the files of this tree that replace localization, and notes on those that cannot be shown."""
     if task.files is None:
-        return context.chain, ()
+        return (), ()
     texts = {file.path for file in tree.files if file.kind is FileKind.TEXT and is_sayable(file.path)}
     files = tuple(path for path in task.files if path in texts)
     if not files:
-        return context.chain, ("No file that was named can be shown as text: the model was asked for files.",)
+        return (), ("No file that was named can be shown as text: the model was asked for files.",)
     less = len(task.files) - len(files)
-    notes = (f"Files that were named and cannot be shown as text were left out: {less}.",) if less else ()
-    return context.chain.model_copy(update={"files": files}), notes
+    return files, ((f"Files that were named and cannot be shown as text were left out: {less}.",) if less else ())
 
 
 # --- the grades ------------------------------------------------------------------------------------------------------
@@ -241,7 +245,7 @@ def _owed(prediction: Prediction, task: Assignment, context: EvalContext) -> tup
         grade = context.store.evals.get_grade(grade_key(task.row, patch.diff))
         return grade is None or json.loads(grade.report).get("timeout", context.grade_seconds) < context.grade_seconds
 
-    return tuple(filter(is_owed, wanted_grades(prediction, context.grading, context.chain.rank)))
+    return tuple(filter(is_owed, wanted_grades(prediction, context.grading, context.config.rank)))
 
 
 async def _grade(patch: Patch, task: Assignment, context: EvalContext, testbed: Testbed) -> None:

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
-from agentless_mini.chain.bench import Bench, NoBench, Opening
+from agentless_mini.chain.session import Bench, NoBench, Opening
 from agentless_mini.domain import BoxLimits, Event, Harness, Job, JobResult, Place, Snapshot
 from agentless_mini.errors import AminiError, NodeLost
 from agentless_mini.evaluation.dataset import Instance

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from agentless_mini.chain.bench import NoBench, Opening
+from agentless_mini.chain.session import NoBench, Opening
 from agentless_mini.domain import Snapshot
 from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.ports import Watch

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from agentless_mini.chain.bench import Bench, NoBench, Opening
+from agentless_mini.chain.session import Bench, NoBench, Opening
 from agentless_mini.domain import (
     MIB,
     BoxLimits,

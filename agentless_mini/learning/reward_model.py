@@ -5,7 +5,7 @@
 
 The patches are the oracle and the row's parents; how good a parent is, the reward of SWE-RL says. What is written is a
 whole model for sequence classification with one number, which vLLM serves as it is: its prompts are those of
-`chain.score`, in the model's own chat template. Adapters are merged, for vLLM serves none on such a head.
+`chain.evolve`, in the model's own chat template. Adapters are merged, for vLLM serves none on such a head.
 
 `PatchScores` asks such a model in this process, as a potential for shaped rewards. Its number, which has no bounds, is
 put between 0 and 1 by the logistic function, for what is no patch is worth 0. Of a model that was trained on pairs that
@@ -29,8 +29,8 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 from trl import RewardConfig, RewardTrainer
 
 from agentless_mini.chain.context import without_middle
+from agentless_mini.chain.evolve import LONGEST, answer_text
 from agentless_mini.chain.prompts import Prompts
-from agentless_mini.chain.score import LONGEST, answer_text
 from agentless_mini.domain import Issue, Message, Patch, Role
 from agentless_mini.edits import make_patch
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable

@@ -325,7 +325,7 @@ class RecordedScorer:
 
 
 def traced_scoring(scoring: Scoring, store: Store, run: RunId) -> Scoring:
-    """Return scoring (see `chain.score`) that records for a run what each of its patches got."""
+    """Return scoring (see `chain.evolve`) that records for a run what each of its patches got."""
 
     async def scores(issue: Issue, patches: Sequence[Patch]) -> Mapping[str, float]:
         found = await scoring(issue, patches)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
 
-from agentless_mini.chain.ranking import counted_votes
+from agentless_mini.chain.rank import counted_votes
 from agentless_mini.domain import Case, Completion, Level, Patch, Rejected, Stage
 from agentless_mini.errors import printable
 from agentless_mini.record import (

@@ -3,7 +3,8 @@
 import json
 from collections import Counter
 
-from agentless_mini.chain.ranking import Chosen, Standing, Totals, Trust, ordered, poll, standings, totals, trust
+from agentless_mini.chain.rank import Standing, Totals, ordered, poll, standings, totals
+from agentless_mini.chain.trust import Chosen, Trust, trust
 from agentless_mini.domain import CaseResult, Execution, Level, Method, Origin, Outcome, Patch
 from agentless_mini.errors import printable
 from agentless_mini.record import RunTrace

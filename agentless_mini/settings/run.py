@@ -1,11 +1,10 @@
 """The settings of a run: the stages of the chain, where tests run, and how a benchmark is attempted and graded."""
 
 import enum
-from pathlib import PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentless_mini.domain import MIB, BoxLimits, Matching, Method
+from agentless_mini.domain import MIB, BoxLimits, Matching
 
 
 class Section(BaseModel):
@@ -104,25 +103,6 @@ class RegressSettings(Section):
     """Most tests."""
 
 
-class GivenSettings(Section):
-    """The user's own failing tests."""
-
-    tests: tuple[str, ...] = ()
-    """Tests that fail while the issue exists: PATH, or PATH::NAME as pytest writes it."""
-    commands: tuple[str, ...] = ()
-    """Command lines for `sh -c`, run at the top of the tree, whose status is not 0 while the issue exists."""
-
-    def ids(self) -> tuple[str, ...]:
-        """Return the ids of the cases that these tests and commands become."""
-        return (*map(case_id, self.tests), *self.commands)
-
-
-def case_id(said: str) -> str:
-    """Return the id of the case that a test the user names becomes: one way of writing each path."""
-    file, mark, name = said.partition("::")
-    return f"{PurePosixPath(file.replace(chr(92), '/')).as_posix()}{mark}{name}"
-
-
 class MarkSettings(Section):
     """Marks that a model puts around a part of what it says, beside those that are known; none: only those."""
 
@@ -138,33 +118,6 @@ class Until(enum.StrEnum):
     LOCALIZE = "localize"  # the files are found, nothing else
     REPAIR = "repair"  # patches are sampled, and the vote chooses
     TESTS = "tests"  # tests choose: all of it
-
-
-class ChainSettings(Section):
-    """The settings of the chain's stages."""
-
-    localize: LocalizeSettings = Field(default_factory=LocalizeSettings)
-    """File localization."""
-    repair: RepairSettings = Field(default_factory=RepairSettings)
-    """Repair sampling."""
-    evolve: EvolveSettings = Field(default_factory=EvolveSettings)
-    """Rounds of repair sampling."""
-    reproduce: ReproduceSettings = Field(default_factory=ReproduceSettings)
-    """Sampling of reproduction tests."""
-    regress: RegressSettings = Field(default_factory=RegressSettings)
-    """Selection of regression tests."""
-    given: GivenSettings = Field(default_factory=GivenSettings)
-    """The user's own failing tests."""
-    answer: MarkSettings = Field(default_factory=MarkSettings)
-    """The model's marks of its answer."""
-    think: MarkSettings = Field(default_factory=MarkSettings)
-    """The model's marks of its thinking."""
-    rank: Method = Method.AGREEMENT
-    """How the patch is chosen."""
-    files: tuple[str, ...] = ()
-    """Files to edit, instead of localization."""
-    until: Until = Until.TESTS
-    """The last stage of the chain."""
 
 
 UNTESTED = "no test is run"

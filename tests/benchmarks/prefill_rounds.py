@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
-from agentless_mini.chain.evolve import Evolution, evolve
+from agentless_mini.chain.evolve import evolve
 from agentless_mini.chain.session import Session, Subject
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Completion, Finish, Localization, Message, ModelCard, Patch, SampleRequest, Stage
@@ -91,11 +91,9 @@ async def draw_rounds(
     """
     rounds, per_round, max_tokens = plan
     session = Session(sampler, load_prompts(None), lambda patch: patch, lambda event: None, "prefill")
-    settings = Evolution(
-        RepairSettings(samples=rounds * per_round, max_tokens=max_tokens),
-        EvolveSettings(rounds=rounds, per_round=per_round, self_evolving=True),
-    )
-    candidates = await evolve(subject, localization, session, settings, None)
+    sampling = RepairSettings(samples=rounds * per_round, max_tokens=max_tokens)
+    settings = EvolveSettings(rounds=rounds, per_round=per_round, self_evolving=True)
+    candidates = await evolve(subject, localization, session, sampling, settings, None)
     normals = {one.outcome.normal for one in candidates if isinstance(one.outcome, Patch)}
     assert len(normals) == rounds * per_round
 

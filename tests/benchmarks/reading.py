@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentless_mini.chain.drawing import Draws
+from agentless_mini.chain.repair import Draws
 from agentless_mini.chain.session import Session
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import (

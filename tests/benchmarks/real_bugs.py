@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agentless_mini.chain.bench import Bench, Opening
 from agentless_mini.chain.pipeline import resolve
-from agentless_mini.chain.ranking import rank
-from agentless_mini.chain.session import Session
+from agentless_mini.chain.rank import rank
+from agentless_mini.chain.session import Bench, Opening, Session
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import BoxLimits, Environment, Issue, Method, PackedTree, Place, Prediction, Stage
 from agentless_mini.ports import Watch
@@ -26,7 +25,8 @@ from agentless_mini.sandbox.bubblewrap import BubblewrapSandbox, find_bubblewrap
 from agentless_mini.sandbox.host import boxes_here
 from agentless_mini.sandbox.local import VirtualEnvironment
 from agentless_mini.sandbox.packs import pack_snapshot
-from agentless_mini.settings.run import ChainSettings, RegressSettings, RepairSettings, ReproduceSettings
+from agentless_mini.settings import Config
+from agentless_mini.settings.run import RegressSettings, RepairSettings, ReproduceSettings
 from agentless_mini.testing import harness_of
 from tests.fakes.model import SCRIPTED_CARD, Answer, Rule, Script, ScriptedSampler
 from tests.real_bugs import GOLD, Bug, Checkout, environment, fetch, load_bugs
@@ -81,13 +81,13 @@ async def _resolve(checkout: Checkout, here: VirtualEnvironment, folder: Path) -
 
     answers = checkout.answers(SEED)
     session = Session(_model(checkout, answers), load_prompts(None), lambda patch: patch, lambda event: None, "bench")
-    settings = ChainSettings(
+    settings = Config(
         repair=RepairSettings(samples=len(answers)),
         reproduce=ReproduceSettings(samples=len(checkout.bug.generated_answers())),
         regress=RegressSettings(budget=REGRESSION_BUDGET_S),
-        files=tuple(sorted(checkout.bug.fix)),
     )
-    prediction = await resolve(Issue(checkout.bug.issue), snapshot, session, settings, Opening(harness, bench))
+    files, opening = tuple(sorted(checkout.bug.fix)), Opening(harness, bench)
+    prediction = await resolve(Issue(checkout.bug.issue), snapshot, session, settings, opening, files=files)
     return prediction, {answer.patch.normal: str(answer.kind) for answer in answers}
 
 

@@ -28,8 +28,8 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from agentless_mini.chain.bench import Bench
 from agentless_mini.chain.execute import execute
+from agentless_mini.chain.session import Bench
 from agentless_mini.domain import (
     BoxLimits,
     Candidate,

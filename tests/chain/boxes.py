@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from agentless_mini.chain.bench import Bench
+from agentless_mini.chain.session import Bench
 from agentless_mini.domain import (
     Environment,
     Event,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from agentless_mini.chain.evolve import BestFirst, Evolution, evolve
+from agentless_mini.chain.evolve import BestFirst, evolve
 from agentless_mini.domain import Candidate, Localization, ModelCard, Note, Patch, SampleRequest, Stage
 from agentless_mini.settings.run import EvolveSettings, RepairSettings
 from tests.chain.workbench import Bench, edit, run, shop, subject
@@ -37,8 +37,9 @@ class Evolving:
         localization: Localization = ONE,
     ) -> None:
         self.bench = Bench(sampler)
-        evolution = Evolution(RepairSettings(samples=samples), settings)
-        job = evolve(subject(shop()), localization, self.bench.session, evolution, best_first)
+        job = evolve(
+            subject(shop()), localization, self.bench.session, RepairSettings(samples=samples), settings, best_first
+        )
         self.candidates: tuple[Candidate, ...] = run(job)
         self.first = [request for request in sampler.requests if request.stage is Stage.REPAIR]
         self.later = [request for request in sampler.requests if request.stage is Stage.EVOLVE]

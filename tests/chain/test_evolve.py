@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.evolve import Evolution, evolve
+from agentless_mini.chain.evolve import evolve
 from agentless_mini.chain.repair import repair
 from agentless_mini.domain import Candidate, ModelCard, Stage, StageStarted
 from agentless_mini.errors import ServerFailed
@@ -165,11 +165,11 @@ def test_evolving_a_model_that_is_not_trained_for_it_without_a_selector_is_told_
 
 def test_a_run_that_failed_in_a_later_round_asks_only_for_what_is_missing(tmp_path: Path) -> None:
     said = script([start(1), start(2)], [start(3), start(4)])
-    settings = Evolution(RepairSettings(samples=6), EvolveSettings(rounds=3, seed=1))
+    sampling, settings = RepairSettings(samples=6), EvolveSettings(rounds=3, seed=1)
 
     def brought(sampler: ScriptedSampler, store: Store) -> tuple[Candidate, ...]:
         session = Bench(RecordedSampler(ready(sampler), store, "scripted")).session
-        return run(evolve(subject(shop()), ONE, session, settings, None))
+        return run(evolve(subject(shop()), ONE, session, sampling, settings, None))
 
     def asked(sampler: ScriptedSampler) -> list[tuple[str, int]]:
         return [(request.key(), index) for request in sampler.requests for index in request.indices]
@@ -185,7 +185,7 @@ def test_a_run_that_failed_in_a_later_round_asks_only_for_what_is_missing(tmp_pa
     assert asked(mended) == asked(broken)[-1:]
     assert asked(again) == []
     whole = ScriptedSampler(said, CARD)
-    assert run(evolve(subject(shop()), ONE, Bench(whole).session, settings, None)) == candidates
+    assert run(evolve(subject(shop()), ONE, Bench(whole).session, sampling, settings, None)) == candidates
 
 
 def test_the_same_script_gives_the_same_rounds() -> None:

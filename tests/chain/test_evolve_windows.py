@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentless_mini.chain.evolve import Evolution, evolve
+from agentless_mini.chain.evolve import evolve
 from agentless_mini.domain import Localization, Message, ModelCard, Note, Patch, Reason, Rejected
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.model.endpoints import estimate
@@ -91,9 +91,9 @@ def test_whatever_the_server_counts_a_run_that_begins_comes_to_its_end(refused: 
     ended = 0
     for window in range(1400, 4200, 100):
         sampler = Estimating(script([start(1), start(2)], [FIX]), ModelCard("scripted", window))
-        evolution = Evolution(RepairSettings(samples=4), EvolveSettings(rounds=2))
+        sampling, settings = RepairSettings(samples=4), EvolveSettings(rounds=2)
         try:
-            run(evolve(subject(shop(full)), wanted, Bench(sampler, refused).session, evolution, None))
+            run(evolve(subject(shop(full)), wanted, Bench(sampler, refused).session, sampling, settings, None))
         except ContextTooSmall:
             assert sampler.requests == []  # nothing was paid for
         else:
@@ -105,9 +105,9 @@ def test_a_patch_too_long_for_what_the_code_leaves_loses_its_middle() -> None:
     full = text_file("shop/full.py", "".join(f"value_{n} = {n}\n" for n in range(1050)))
     answer = edit("    result = 0\n", "    result = 0\n" + "".join(f"    step_{n} = {n}\n" for n in range(430)))
     sampler = ScriptedSampler(script([answer], [answer]), CARD)
-    evolution, bench = Evolution(RepairSettings(samples=2), EvolveSettings(rounds=2)), Bench(sampler)
+    sampling, bench = RepairSettings(samples=2), Bench(sampler)
     wanted = Localization((("shop/cart.py", "shop/full.py"),), (1,))
-    candidates = run(evolve(subject(shop(full)), wanted, bench.session, evolution, None))
+    candidates = run(evolve(subject(shop(full)), wanted, bench.session, sampling, EvolveSettings(rounds=2), None))
     first, later = sampler.requests
     shown = added(later, first)
     assert "value_1049 = 1049\n" in first.messages[1].content

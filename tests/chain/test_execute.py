@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from agentless_mini.chain.bench import Bench
-from agentless_mini.chain.execute import Refused, execute, run_cases, run_files
+from agentless_mini.chain.boxes import Refused, run_cases, run_files
+from agentless_mini.chain.execute import execute
+from agentless_mini.chain.session import Bench
 from agentless_mini.domain import (
     BoxDone,
     Candidate,

@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.chain.context import Gauge, without_middle
-from agentless_mini.chain.drawing import Drawn
-from agentless_mini.chain.parents import (
+from agentless_mini.chain.evolve import (
     ANSWER_LETTERS,
     PROBLEM_LETTERS,
     attempts_of,
@@ -16,6 +15,7 @@ from agentless_mini.chain.parents import (
     shuffled,
 )
 from agentless_mini.chain.prompts import Attempt
+from agentless_mini.chain.repair import Drawn
 from agentless_mini.domain import Candidate, Patch, Reason, Rejected
 
 texts = st.text(st.sampled_from("ab\n`{%é"), max_size=400)

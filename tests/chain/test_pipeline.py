@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
-from agentless_mini.chain import bench as benches
+from agentless_mini.chain import session as benches
 from agentless_mini.chain.pipeline import resolve
 from agentless_mini.domain import Case, Issue, Job, JobResult, Method, ModelCard, Note, Prediction, Snapshot
 from agentless_mini.errors import AminiError, EnvironmentFailed, NothingToEdit, UsageError
 from agentless_mini.ports import Watch
-from agentless_mini.settings.run import ChainSettings, RepairSettings, ReproduceSettings
+from agentless_mini.settings import Config
+from agentless_mini.settings.run import RepairSettings, ReproduceSettings
 from tests.chain import boxes
 from tests.chain.workbench import FIX, ISSUE, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, text_file
 from tests.fakes.model import Answer, Rule, Script, ScriptedSampler
@@ -18,11 +19,11 @@ from tests.fakes.sandbox import Answering
 FILES = Rule(stage="localize", answers=(Answer(text="```\nshop/cart.py\n```"),))
 
 
-def solve(*repairs: str, issue: Issue = ISSUE, settings: ChainSettings | None = None) -> tuple[Prediction, Bench]:
+def solve(*repairs: str, issue: Issue = ISSUE, files: tuple[str, ...] = ()) -> tuple[Prediction, Bench]:
     script = Script(rules=(FILES, Rule(answers=tuple(Answer(text=text) for text in repairs))))
     bench = Bench(ScriptedSampler(script, ModelCard("scripted", 8192)))
-    chain = settings or ChainSettings(repair=RepairSettings(samples=len(repairs)))
-    return run(resolve(issue, shop(), bench.session, chain)), bench
+    settings = Config(repair=RepairSettings(samples=len(repairs)))
+    return run(resolve(issue, shop(), bench.session, settings, files=files)), bench
 
 
 def test_the_change_that_most_samples_agree_on_is_chosen() -> None:
@@ -41,11 +42,10 @@ def test_no_valid_sample_is_a_result_without_a_choice() -> None:
 
 
 def test_given_files_skip_localization() -> None:
-    settings = ChainSettings(files=("shop/cart.py",), repair=RepairSettings(samples=1))
-    prediction, _ = solve(FIX, settings=settings)
+    prediction, _ = solve(FIX, files=("shop/cart.py",))
     assert prediction.localization.votes == (0,)
     with pytest.raises(UsageError, match="nowhere"):
-        solve(FIX, settings=ChainSettings(files=("nowhere.py",)))
+        solve(FIX, files=("nowhere.py",))
 
 
 def test_an_issue_longer_than_its_share_loses_its_middle_and_says_so() -> None:
@@ -58,7 +58,7 @@ def test_an_issue_longer_than_its_share_loses_its_middle_and_says_so() -> None:
 def test_a_tree_without_text_files_is_an_error() -> None:
     bench = Bench(ScriptedSampler(Script.of(FIX)))
     with pytest.raises(NothingToEdit, match="no text file"):
-        run(resolve(ISSUE, Snapshot("empty", "c" * 40, "d" * 64, ()), bench.session, ChainSettings()))
+        run(resolve(ISSUE, Snapshot("empty", "c" * 40, "d" * 64, ()), bench.session, Config()))
 
 
 def test_the_same_script_gives_the_same_prediction() -> None:
@@ -85,9 +85,7 @@ def run_with_tests(*repairs: str, method: Method = Method.AGREEMENT, answer: Ans
     async def open_bench(watch: Watch) -> benches.Bench:
         return opened
 
-    settings = ChainSettings(
-        repair=RepairSettings(samples=len(repairs)), reproduce=ReproduceSettings(samples=2), rank=method
-    )
+    settings = Config(repair=RepairSettings(samples=len(repairs)), reproduce=ReproduceSettings(samples=2), rank=method)
     opening = benches.Opening(boxes.PYTEST, open_bench)
     return run(resolve(ISSUE, snapshot, session, settings, opening))
 
@@ -145,6 +143,6 @@ def test_repairs_are_sampled_while_the_bench_is_being_opened() -> None:
 
     sampler = ScriptedSampler(Script(rules=(FILES, Rule(answers=(Answer(text=FIX),)))))
     opening = benches.Opening(boxes.PYTEST, slow)
-    prediction = run(resolve(ISSUE, shop(), Bench(sampler).session, ChainSettings(), opening))
+    prediction = run(resolve(ISSUE, shop(), Bench(sampler).session, Config(), opening))
     assert prediction.choice is not None
     assert "The vote alone chooses the patch. Nothing can be built." in prediction.notes

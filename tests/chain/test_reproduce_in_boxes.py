@@ -1,18 +1,32 @@
 """Reproduction tests and the user's own, for real: in boxes of bubblewrap, with pytest and unittest."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.bench import Bench
-from agentless_mini.chain.given import confirm, given_cases
-from agentless_mini.chain.reproduce import reproduce
-from agentless_mini.chain.written_tests import Shelf, read_test
-from agentless_mini.domain import Case, Completion, Finish, GeneratedCase, Harness, Issue, Reason, Rejected, Runner
+from agentless_mini.chain.generated_tests import read_test
+from agentless_mini.chain.given import named_cases, own_cases
+from agentless_mini.chain.reproduce import confirm, reproduce
+from agentless_mini.chain.session import Bench
+from agentless_mini.domain import (
+    Case,
+    Completion,
+    Event,
+    Finish,
+    GeneratedCase,
+    GivenTests,
+    Harness,
+    Issue,
+    Note,
+    Reason,
+    Rejected,
+    Runner,
+)
 from agentless_mini.edits.paths import TakenNames
 from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap
-from agentless_mini.settings.run import GivenSettings, ReproduceSettings
+from agentless_mini.settings.run import ReproduceSettings
 from tests.chain.workbench import CART, run
 from tests.testing.boxes import Boxes
 
@@ -71,9 +85,9 @@ def boxes(tmp_path: Path) -> Boxes:
 
 
 def drafts(bench: Bench, codes: dict[str, str]) -> dict[str, Case | Rejected]:
-    shelf = Shelf("tests", TakenNames.of(bench.snapshot), bench.harness.runner)
+    taken, runner = TakenNames.of(bench.snapshot), bench.harness.runner
     answers = [Completion(number, f"```python\n{code}```", Finish.STOP) for number, code in enumerate(codes.values())]
-    read = [GeneratedCase("r", one.index, one.index, read_test(one, shelf)) for one in answers]
+    read = [GeneratedCase("r", one.index, one.index, read_test(one, "tests", taken, runner)) for one in answers]
     assert all(isinstance(one.outcome, Case) for one in read), read
     settled = run(reproduce(read, ISSUE, bench, ReproduceSettings()))
     return dict(zip(codes, (one.outcome for one in settled), strict=True))
@@ -105,17 +119,19 @@ def test_with_unittest_it_is_the_same(boxes: Boxes) -> None:
 
 def test_given_and_named_tests_are_confirmed(boxes: Boxes) -> None:
     bench = boxes.bench(FILES)
-    settings = GivenSettings(
+    settings = GivenTests(
         tests=("tests/test_cart.py", "tests/test_cart.py::test_none"), commands=("python -c 'import shop.gone'",)
     )
-    kept, notes = run(confirm(given_cases(settings, bench.snapshot, ISSUE, bench.harness), bench))
+    runner, notes = bench.harness.runner, list[Event]()
+    own, named = own_cases(settings, bench.snapshot, runner), named_cases(ISSUE, bench.snapshot, runner)
+    kept = run(confirm(own, named, replace(bench, watch=notes.append)))
     assert [case.id for case in kept] == ["tests/test_cart.py", settings.commands[0], "tests/test_cart.py::test_all"]
-    assert len(notes) == 1
-    assert "tests/test_cart.py::test_none passes already" in notes[0]
+    (note,) = (event for event in notes if isinstance(event, Note))
+    assert "tests/test_cart.py::test_none passes already" in note.text
 
 
 def test_a_given_test_that_is_not_there_is_told(boxes: Boxes) -> None:
     bench = boxes.bench(FILES)
-    cases = given_cases(GivenSettings(tests=("tests/test_cart.py::test_gone",)), bench.snapshot, ISSUE, bench.harness)
+    cases = own_cases(GivenTests(tests=("tests/test_cart.py::test_gone",)), bench.snapshot, bench.harness.runner)
     with pytest.raises(UsageError, match="test_gone"):
-        run(confirm(cases, bench))
+        run(confirm(cases, (), bench))

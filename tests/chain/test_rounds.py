@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from agentless_mini.chain import bench as benches
-from agentless_mini.chain.bench import NoBench, Opening
+from agentless_mini.chain import session as benches
+from agentless_mini.chain.evolve import scoring_of
 from agentless_mini.chain.pipeline import resolve
-from agentless_mini.chain.score import scoring_of
+from agentless_mini.chain.session import NoBench, Opening
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Decoding, Job, JobResult, ModelCard, Prediction, RewardModel, Stage
 from agentless_mini.errors import AminiError, UsageError
 from agentless_mini.ports import Watch
+from agentless_mini.settings import Config
 from agentless_mini.settings.run import (
-    ChainSettings,
     EvolveSettings,
     RepairSettings,
     ReproduceSettings,
@@ -52,12 +52,14 @@ class Chain:
         self.sandbox = ScriptedSandbox(self._answer)
         self.met: list[tuple[bytes, tuple[str, ...]]] = []
 
-    def resolve(self, settings: ChainSettings, opening: Opening | NoBench | None = None) -> Prediction:
+    def resolve(
+        self, settings: Config, opening: Opening | NoBench | None = None, until: Until = Until.TESTS
+    ) -> Prediction:
         session = Bench(self.sampler).session
         if settings.evolve.scored:
             scoring = scoring_of(self.scorer, RewardModel("judge"), load_prompts(None))
             session = replace(session, scoring=scoring)
-        return run(resolve(ISSUE, TREE, session, settings, opening or Opening(boxes.PYTEST, self._open)))
+        return run(resolve(ISSUE, TREE, session, settings, opening or Opening(boxes.PYTEST, self._open), until=until))
 
     async def _open(self, watch: Watch) -> benches.Bench:
         return boxes.over(self.sandbox, TREE, [])
@@ -78,10 +80,8 @@ class Chain:
         return later[len(first) :]
 
 
-def chain(evolve: EvolveSettings, samples: int = 6, **more: object) -> ChainSettings:
-    settings = ChainSettings(
-        repair=RepairSettings(samples=samples), reproduce=ReproduceSettings(samples=2), evolve=evolve
-    )
+def chain(evolve: EvolveSettings, samples: int = 6, **more: object) -> Config:
+    settings = Config(repair=RepairSettings(samples=samples), reproduce=ReproduceSettings(samples=2), evolve=evolve)
     return settings.model_copy(update=more)
 
 
@@ -155,32 +155,45 @@ def test_the_warning_is_in_the_prediction() -> None:
 # --- what does not go together ---------------------------------------------------------------------------------------
 
 NONE = NoBench("None.")
+BOUND = RepairSettings(stop_when=0.9)
 LINES = replace(CARD, decoding=Decoding.LINES)
 
 
 @pytest.mark.parametrize(
-    ("card", "settings", "opening", "words"),
+    ("card", "settings", "opening", "until", "words"),
     [
-        (LINES, chain(EvolveSettings(rounds=2)), None, r"leave out --rounds \(evolve\.rounds\)"),
-        (LINES, chain(EvolveSettings(), repair=RepairSettings(stop_when=0.9)), None, "--stop-when does not apply"),
-        (CARD, chain(EXECUTION), NONE, "--select execution needs tests"),
-        (CARD, chain(EXECUTION, until=Until.REPAIR), None, "--select execution needs tests"),
-        (CARD, chain(EvolveSettings(rounds=2), repair=RepairSettings(stop_when=0.9)), None, "--stop-when cannot"),
+        (LINES, chain(EvolveSettings(rounds=2)), None, Until.TESTS, r"leave out --rounds \(evolve\.rounds\)"),
+        (
+            LINES,
+            chain(EvolveSettings(), repair=BOUND),
+            None,
+            Until.TESTS,
+            "--stop-when does not apply",
+        ),
+        (CARD, chain(EXECUTION), NONE, Until.TESTS, "--select execution needs tests"),
+        (CARD, chain(EXECUTION), None, Until.REPAIR, "--select execution needs tests"),
+        (
+            CARD,
+            chain(EvolveSettings(rounds=2), repair=BOUND),
+            None,
+            Until.TESTS,
+            "--stop-when cannot",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_asked(
-    card: ModelCard, settings: ChainSettings, opening: NoBench | None, words: str
+    card: ModelCard, settings: Config, opening: NoBench | None, until: Until, words: str
 ) -> None:
     made = Chain([FIX], [FIX], card)
     with pytest.raises(UsageError, match=words):
-        made.resolve(settings, opening)
+        made.resolve(settings, opening, until)
     assert made.sampler.requests == []
     assert made.sandbox.jobs == []
 
 
 def test_a_chain_that_ends_before_repair_has_no_rounds() -> None:
     made = Chain([FIX], [], LINES)
-    prediction = made.resolve(chain(EvolveSettings(rounds=2), until=Until.LOCALIZE))
+    prediction = made.resolve(chain(EvolveSettings(rounds=2)), until=Until.LOCALIZE)
     assert prediction.candidates == ()
 
 

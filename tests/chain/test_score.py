@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.chain.evolve import LONGEST, answer_text, scoring_of
 from agentless_mini.chain.prompts import Prompts
-from agentless_mini.chain.score import LONGEST, answer_text, scoring_of
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Issue, Patch, RewardModel, ScoreRoute
 from agentless_mini.errors import ServerFailed

@@ -5,15 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from agentless_mini.chain.evolve import BestFirst
-from agentless_mini.chain.ranking import rank
-from agentless_mini.chain.selecting import by_execution, by_reward
+from agentless_mini.chain.evolve import BestFirst, by_execution, by_reward
+from agentless_mini.chain.execute import Batches
+from agentless_mini.chain.rank import rank
 from agentless_mini.chain.session import Session
-from agentless_mini.chain.trials import Trials
 from agentless_mini.domain import Candidate, Issue, Method, Patch, Reason, Rejected
 from agentless_mini.errors import UsageError
-from agentless_mini.settings.run import ChainSettings
-from tests.chain import trying as trials
+from agentless_mini.settings import Config
+from tests.chain import batches
 from tests.chain import workbench
 from tests.chain.workbench import ISSUE, run
 from tests.fakes.model import Script, ScriptedSampler
@@ -77,41 +76,41 @@ def test_without_a_reward_model_there_is_no_selector() -> None:
 
 @pytest.mark.parametrize("method", list(Method))
 def test_the_tests_order_patches_as_the_choice_does(method: Method) -> None:
-    bench = trials.Bench()
+    bench = batches.Bench()
 
-    async def held() -> Trials:
-        return bench.trials
+    async def held() -> Batches:
+        return bench.batches
 
-    drawn = trials.candidates(trials.cart(13), trials.cart(13), None, trials.cart(1), trials.tax(2), trials.tax(2))
+    drawn = batches.candidates(batches.cart(13), batches.cart(13), None, batches.cart(1), batches.tax(2), batches.tax(2))
     order = best(by_execution(held, method), drawn)
     assert sorted(order) == ["cart 1", "cart 13", "tax 2"]
-    choice = rank(drawn, run(bench.trials.over(drawn)), method)
+    choice = rank(drawn, run(bench.batches.over(drawn)), method)
     assert choice is not None
     assert order[0] == choice.patch.normal
 
 
 def test_each_patch_meets_the_tests_once_over_all_rounds() -> None:
-    bench = trials.Bench()
+    bench = batches.Bench()
 
-    async def held() -> Trials:
-        return bench.trials
+    async def held() -> Batches:
+        return bench.batches
 
-    select = by_execution(held, ChainSettings().rank)
-    best(select, trials.candidates(trials.cart(1), trials.cart(13)))
-    later = trials.candidates(trials.cart(1), trials.cart(13), trials.cart(1), trials.cart(2))
+    select = by_execution(held, Config().rank)
+    best(select, batches.candidates(batches.cart(1), batches.cart(13)))
+    later = batches.candidates(batches.cart(1), batches.cart(13), batches.cart(1), batches.cart(2))
     assert best(select, later)[:2] == ["cart 1", "cart 2"]
     assert len(bench.met) == len(set(bench.met)) == 3 * 2
 
 
 def test_without_tests_there_is_no_order() -> None:
-    bench = trials.Bench(reproducing=())
+    bench = batches.Bench(reproducing=())
 
     async def nothing() -> None:
         return None
 
-    async def held() -> Trials:
-        return bench.trials
+    async def held() -> Batches:
+        return bench.batches
 
     assert best(by_execution(nothing, Method.AGREEMENT), candidates("a")) == []
-    lost = trials.candidates(trials.patch("shop/none.py", "x", "none"))
+    lost = batches.candidates(batches.patch("shop/none.py", "x", "none"))
     assert best(by_execution(held, Method.AGREEMENT), lost) == []

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.ranking import vote
+from agentless_mini.chain.rank import vote
 from agentless_mini.chain.stopping import CONCENTRATION, DISCOUNT, INVALID, Tally, decided, stays, tally
 from agentless_mini.domain import Candidate, Patch, Reason, Rejected
 

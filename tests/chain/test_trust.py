@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.ranking import Chosen, Trust, trust
-from agentless_mini.chain.ranking.trusting import UNTESTED
+from agentless_mini.chain.trust import UNTESTED, Chosen, Trust, trust
 from agentless_mini.domain import Case, CaseResult, Execution, Level, Origin, Outcome, Verdict
 
 NAMES = {Origin.GIVEN: "mine", Origin.GENERATED: "new", Origin.REGRESSION: "old"}

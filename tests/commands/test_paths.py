@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.commands.paths import given_here, tree_path, tree_test
+from agentless_mini.domain import GivenTests
 from agentless_mini.errors import UsageError
-from agentless_mini.settings.run import GivenSettings
 from tests.chain.workbench import shop, text_file
 from tests.commands.running import VOTE_ALONE, Home, one_sentence, server
 from tests.fakes.server import ScriptedServer
@@ -57,7 +57,7 @@ def test_what_may_be_two_files_is_asked_back(tmp_path: Path) -> None:
 
 def test_a_command_runs_where_it_was_said(tmp_path: Path) -> None:
     tree = shop(text_file("a b/x.py", ""))
-    given = GivenSettings(commands=("python x.py", ""))
+    given = GivenTests(commands=("python x.py", ""))
     assert given_here(given, tree, tmp_path, tmp_path / "a b").commands == ("cd 'a b'; python x.py", "")
     for folder in (tmp_path, tmp_path / "empty", tmp_path.parent):
         assert given_here(given, tree, tmp_path, folder).commands == given.commands

@@ -10,7 +10,8 @@ from agentless_mini.evaluation.dataset import Dataset, dataset_of
 from agentless_mini.evaluation.ports import Testbeds
 from agentless_mini.ports import Sampler
 from agentless_mini.record import AttemptRecord, InstanceRecord, RecordedSampler, Store
-from agentless_mini.settings.run import ChainSettings, Grading, RepairSettings, ReproduceSettings
+from agentless_mini.settings import Config
+from agentless_mini.settings.run import Grading, RepairSettings, ReproduceSettings
 from tests.evaluation.bugs import rows
 from tests.fakes.model import Answer, Rule, Script, ScriptedSampler, ready
 
@@ -33,9 +34,9 @@ def assignments(of: Dataset) -> list[Assignment]:
 
 
 def context(
-    store: Store, asked: Sampler, grading: Grading = Grading.CHOSEN, chain: ChainSettings | None = None
+    store: Store, asked: Sampler, grading: Grading = Grading.CHOSEN, chain: Config | None = None
 ) -> EvalContext:
-    settings = chain or ChainSettings(repair=RepairSettings(samples=4), reproduce=ReproduceSettings(samples=2))
+    settings = chain or Config(repair=RepairSettings(samples=4), reproduce=ReproduceSettings(samples=2))
     recorded = RecordedSampler(ready(asked), store, "scripted")
     return EvalContext(store, recorded, load_prompts(None), settings, grading, "scripted")
 

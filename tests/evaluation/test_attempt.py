@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.ranking import vote
+from agentless_mini.chain.rank import vote
 from agentless_mini.domain import (
     Candidate,
     FileKind,
@@ -33,7 +33,8 @@ from agentless_mini.errors import (
 from agentless_mini.evaluation.attempt import wanted_grades
 from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.record import AttemptRecord, AttemptState, RunId, Store
-from agentless_mini.settings.run import ChainSettings, Grading, RepairSettings, Until
+from agentless_mini.settings import Config
+from agentless_mini.settings.run import Grading, RepairSettings, Until
 from tests.chain import boxes
 from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 from tests.evaluation.attempts import assignments, brought, context, dataset, open_store, sampler
@@ -185,9 +186,9 @@ def test_a_server_that_fails_at_one_instance_is_a_failure_of_the_infrastructure(
 
 @pytest.mark.parametrize(("until", "candidates"), [(Until.LOCALIZE, 0), (Until.REPAIR, 2)])
 def test_the_chain_ends_where_it_was_told_to(store: Store, until: Until, candidates: int) -> None:
-    chain = ChainSettings(repair=RepairSettings(samples=2), until=until)
+    chain = Config(repair=RepairSettings(samples=2))
     testbed, sandbox = with_tests()
-    record, _ = brought(TASK, context(store, sampler(FIX), chain=chain), testbed)
+    record, _ = brought(TASK, replace(context(store, sampler(FIX), chain=chain), until=until), testbed)
     assert record.run is not None
     prediction = store.runs.trace(record.run).prediction
     assert prediction is not None

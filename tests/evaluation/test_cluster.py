@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from agentless_mini import __version__
-from agentless_mini.chain.bench import Bench, NoBench
+from agentless_mini.chain.session import Bench, NoBench
 from agentless_mini.domain import Ending, Environment, Event, ImageTree, Issue, Job, Note, Runner, Step
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, NodeLost
 from agentless_mini.evaluation.cluster import ClusterMachine, ClusterTestbeds, require_same

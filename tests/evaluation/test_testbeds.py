@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.bench import Bench, NoBench
-from agentless_mini.chain.execute import run_cases, run_files
+from agentless_mini.chain.boxes import run_cases, run_files
+from agentless_mini.chain.session import Bench, NoBench
 from agentless_mini.domain import Case, FileChange, Issue, Origin, Outcome
 from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.writing import make_patch

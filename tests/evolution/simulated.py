@@ -29,7 +29,8 @@ from agentless_mini.domain import (
     SourceFile,
     Stage,
 )
-from agentless_mini.settings.run import ChainSettings, EvolveSettings, RepairSettings, Selecting, Until
+from agentless_mini.settings import Config
+from agentless_mini.settings.run import EvolveSettings, RepairSettings, Selecting, Until
 
 FILE = "answer.py"
 LINE = "LEVEL, FORM = None, None\n"
@@ -160,14 +161,14 @@ async def _run(plan: Plan, seed: int) -> Trial:
     judge = Judge(plan.noise or 0.0, seed)
     sampler = SimulatedSampler(plan.policy, seed)
     session = Session(sampler, _prompts(), lambda patch: patch, lambda event: None, "trial", judge)
-    prediction = await resolve(ISSUE, TREE, session, settings_of(plan, seed))
+    prediction = await resolve(ISSUE, TREE, session, settings_of(plan, seed), files=(FILE,), until=Until.REPAIR)
     patches = tuple(one.outcome if isinstance(one.outcome, Patch) else None for one in prediction.candidates)
     return Trial(seed, patches, prediction.choice.patch if prediction.choice else None)
 
 
-def settings_of(plan: Plan, seed: int) -> ChainSettings:
+def settings_of(plan: Plan, seed: int) -> Config:
     """Return the plan as settings of the chain."""
-    return ChainSettings(
+    return Config(
         repair=RepairSettings(samples=plan.budget, stop_when=plan.stop_when),
         evolve=EvolveSettings(
             rounds=plan.rounds,
@@ -177,8 +178,6 @@ def settings_of(plan: Plan, seed: int) -> ChainSettings:
             self_evolving=plan.noise is None,
             seed=seed,
         ),
-        files=(FILE,),
-        until=Until.REPAIR,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from agentless_mini.chain.bench import Bench, NoBench, Opening
+from agentless_mini.chain.session import Bench, NoBench, Opening
 from agentless_mini.domain import Environment, ImageTree, Place, Snapshot
 from agentless_mini.errors import ImageUnavailable
 from agentless_mini.evaluation.dataset import Instance

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentless_mini.chain.score import answer_text
+from agentless_mini.chain.evolve import answer_text
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Patch
 from agentless_mini.edits import make_patch

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.ranking import counted_votes
+from agentless_mini.chain.rank import counted_votes
 from agentless_mini.domain import (
     Candidate,
     Choice,

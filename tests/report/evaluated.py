@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from agentless_mini.chain.ranking import rank
+from agentless_mini.chain.rank import rank
 from agentless_mini.domain import (
     Candidate,
     Case,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from agentless_mini.chain.ranking import rank
+from agentless_mini.chain.rank import rank
 from agentless_mini.domain import (
     Candidate,
     Case,

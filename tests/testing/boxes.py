@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agentless_mini.chain.bench import Bench
-from agentless_mini.chain.execute import Refused, execute, run_cases, run_files
+from agentless_mini.chain.boxes import Refused, run_cases, run_files
+from agentless_mini.chain.execute import execute
+from agentless_mini.chain.session import Bench
 from agentless_mini.domain import (
     MIB,
     BoxLimits,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.chain.measures import Replay, choices, curves
-from agentless_mini.chain.ranking import rank, vote
+from agentless_mini.chain.rank import rank, vote
 from agentless_mini.domain import (
     Candidate,
     Case,

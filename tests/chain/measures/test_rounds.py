@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.chain.measures import Replay, Round, choices, curves, round_ends, rounds, shares_passed
-from agentless_mini.chain.ranking import rank
+from agentless_mini.chain.rank import rank
 from agentless_mini.domain import Candidate, Case, CaseResult, Execution, Method, Origin, Outcome, Patch, Verdict
 from tests.chain.measures.test_replay import BAD, generated, samples
 

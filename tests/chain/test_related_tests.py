@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.regression import related_tests
-from agentless_mini.chain.regression.names import Names, subject_of
-from agentless_mini.chain.regression.statements import Import, attributes_of, imports_of
+from agentless_mini.chain.import_graph import Import, attributes_of, imports_of
+from agentless_mini.chain.related_tests import likeness, related_tests, subject_of, subjects
 from agentless_mini.domain import FileKind, Snapshot, SourceFile
 
 TEST = "def test_it():\n    pass\n"
@@ -191,12 +190,12 @@ def test_a_likeness_of_names_is_a_relation(test: str, touched: str) -> None:
 
 
 def test_the_same_name_is_more_than_a_like_one_and_in_a_folder_of_that_name_most() -> None:
-    names = Names(["shop/food/cart.py"])
+    about = subjects(["shop/food/cart.py"])
     tests = ["tests/food/test_cart.py", "tests/test_cart.py", "tests/test_cart_total.py", "tests/test_tax.py"]
-    likeness = [names.likeness(test) for test in tests]
-    assert likeness == sorted(likeness, reverse=True)
-    assert len(set(likeness)) == len(tests)
-    assert likeness[-1] == Names([]).likeness("tests/test_cart.py") == 0.0
+    alike = [likeness(test, about) for test in tests]
+    assert alike == sorted(alike, reverse=True)
+    assert len(set(alike)) == len(tests)
+    assert alike[-1] == likeness("tests/test_cart.py", []) == 0.0
 
 
 def test_a_name_that_says_nothing_is_like_none() -> None:
@@ -206,8 +205,8 @@ def test_a_name_that_says_nothing_is_like_none() -> None:
         "",
         "cart",
     ]
-    assert Names(["tests.py"]).likeness("other/tests.py") == 0.0
-    assert Names(["---.py"]).likeness("tests/test_a.py") == 0.0
+    assert likeness("other/tests.py", subjects(["tests.py"])) == 0.0
+    assert likeness("tests/test_a.py", subjects(["---.py"])) == 0.0
 
 
 def test_statements_are_read_as_python_reads_them() -> None:

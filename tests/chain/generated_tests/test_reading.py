@@ -1,13 +1,12 @@
 """Reading tests out of answers: the block that counts, normal forms, names, and hostile text."""
 
 import ast
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.written_tests import MOST_FENCES, Shelf, holds_test, read_test
+from agentless_mini.chain.generated_tests import MOST_FENCES, holds_test, read_test
 from agentless_mini.domain import Case, Completion, FileKind, Finish, Origin, Reason, Rejected, Runner, Snapshot
 from agentless_mini.domain import SourceFile as File
 from agentless_mini.edits.paths import TakenNames
@@ -16,7 +15,7 @@ TEST = "from shop import total\n\n\ndef test_total():\n    assert total([1, 2]) 
 TEST_CASE = (
     "import unittest\n\n\nclass Totals(unittest.TestCase):\n    def test_it(self):\n        self.assertTrue(False)\n"
 )
-SHELF = Shelf("tests", TakenNames(["tests/test_cart.py"]), Runner.PYTEST)
+TAKEN = TakenNames(["tests/test_cart.py"])
 
 
 def answer(text: str, finish: Finish = Finish.STOP) -> Completion:
@@ -27,14 +26,14 @@ def fenced(code: str, info: str = "python") -> str:
     return f"```{info}\n{code}```\n"
 
 
-def case(text: str, shelf: Shelf = SHELF) -> Case:
-    read = read_test(answer(text), shelf)
+def case(text: str, folder: str = "tests", taken: TakenNames = TAKEN, runner: Runner = Runner.PYTEST) -> Case:
+    read = read_test(answer(text), folder, taken, runner)
     assert isinstance(read, Case), read
     return read
 
 
 def reason(text: str, runner: Runner = Runner.PYTEST) -> Reason:
-    read = read_test(answer(text), replace(SHELF, runner=runner))
+    read = read_test(answer(text), "tests", TAKEN, runner)
     assert isinstance(read, Rejected)
     assert read.detail.isprintable()
     return read.reason
@@ -51,7 +50,7 @@ def test_a_test_lies_beside_the_example_under_a_name_of_its_own() -> None:
 
 
 def test_at_the_top_of_the_tree_there_is_no_folder() -> None:
-    assert case(fenced(TEST), replace(SHELF, folder="")).path.count("/") == 0
+    assert case(fenced(TEST), folder="").path.count("/") == 0
 
 
 @pytest.mark.parametrize(
@@ -124,7 +123,7 @@ def test_what_is_no_test_is_rejected(text: str, expected: Reason) -> None:
 
 def test_an_answer_that_was_cut_off_or_withheld_is_no_test() -> None:
     for finish, expected in ((Finish.LENGTH, Reason.TRUNCATED), (Finish.FILTER, Reason.WITHHELD)):
-        read = read_test(answer(fenced(TEST), finish), SHELF)
+        read = read_test(answer(fenced(TEST), finish), "tests", TAKEN, Runner.PYTEST)
         assert isinstance(read, Rejected)
         assert read.reason is expected
 
@@ -132,7 +131,7 @@ def test_an_answer_that_was_cut_off_or_withheld_is_no_test() -> None:
 @pytest.mark.parametrize("runner", [Runner.UNITTEST, Runner.DJANGO])
 def test_unittest_finds_classes_alone(runner: Runner) -> None:
     assert reason(fenced(TEST), runner) is Reason.NO_TEST
-    assert case(fenced(TEST_CASE), replace(SHELF, runner=runner)).data == TEST_CASE.encode()
+    assert case(fenced(TEST_CASE), runner=runner).data == TEST_CASE.encode()
     assert holds_test(b"class T(Base):\n    async def test_it(self): ...\n", runner)
     assert not holds_test(b"class T:\n    def test_it(self): ...\n", runner)
 
@@ -140,7 +139,7 @@ def test_unittest_finds_classes_alone(runner: Runner) -> None:
 @pytest.mark.parametrize("runner", [Runner.SCRIPT, Runner.COMMAND])
 def test_a_script_is_whatever_may_fail(runner: Runner) -> None:
     script = "from shop import total\n\nassert total([1, 2]) == 3\n"
-    assert case(fenced(script), replace(SHELF, runner=runner)).data == script.encode()
+    assert case(fenced(script), runner=runner).data == script.encode()
     assert reason(fenced("x = 1\n") + "Done", runner) is Reason.NO_TEST
 
 
@@ -151,13 +150,13 @@ def test_a_file_that_does_not_parse_holds_no_test() -> None:
 def test_a_name_that_the_tree_has_is_not_taken() -> None:
     first = case(fenced(TEST))
     taken = Snapshot("x", "", "", (File(first.path, "100644", FileKind.TEXT),), ("tests/build/",))
-    second = case(fenced(TEST), replace(SHELF, taken=TakenNames.of(taken)))
+    second = case(fenced(TEST), taken=TakenNames.of(taken))
     assert second.path.startswith(first.path.removesuffix(".py"))
     assert second.path != first.path
 
 
 def test_a_folder_that_cannot_hold_a_file_is_told() -> None:
-    read = read_test(answer(fenced(TEST)), replace(SHELF, taken=TakenNames(["tests"])))
+    read = read_test(answer(fenced(TEST)), "tests", TakenNames(["tests"]), Runner.PYTEST)
     assert isinstance(read, Rejected)
     assert read.reason is Reason.BAD_PATH
 
@@ -176,7 +175,7 @@ def test_an_expression_too_deep_to_be_written_out_is_still_a_test() -> None:
 @given(st.text(st.sampled_from("`~\n \tdef test_a():\nassertx=1\"'<>/think\r\0é\ud800"), max_size=200))
 def test_any_text_is_read_into_a_test_or_a_reason(text: str) -> None:
     for said in (text, fenced(text), fenced(TEST) + text):
-        read = read_test(answer(said), SHELF)
+        read = read_test(answer(said), "tests", TAKEN, Runner.PYTEST)
         if isinstance(read, Case):
             assert read.path.startswith("tests/test_amini_")
             ast.parse(read.data or b"")

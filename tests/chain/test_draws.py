@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from agentless_mini.chain import drawing
-from agentless_mini.chain.drawing import Drawn, Draws
+from agentless_mini.chain import repair as drawing
+from agentless_mini.chain.repair import Drawn, Draws
 from agentless_mini.domain import (
     Completion,
     Matching,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from agentless_mini.chain.named_tests import MOST_NAMED, named_tests
-from agentless_mini.domain import Issue
+from agentless_mini.chain.given import MOST_NAMED, named_cases
+from agentless_mini.domain import Issue, Runner, Snapshot
 from tests.chain.workbench import shop, text_file
 
 CART = text_file(
@@ -14,6 +14,10 @@ CART = text_file(
 TAX = text_file("tests/test_tax.py", "def test_rate(): ...\n\n\ndef test_total(): ...\n")
 BROKEN = text_file("tests/test_broken.py", "def test_first_price(:\n")
 TREE = shop(CART, TAX, BROKEN)
+
+
+def named_tests(issue: Issue, tree: Snapshot) -> tuple[str, ...]:
+    return tuple(case.id for case in named_cases(issue, tree, Runner.PYTEST))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.chain.context import Gauge, Source
+from agentless_mini.chain.generated_tests import first_with_tests, fit_example, style_examples
 from agentless_mini.chain.lexical import survey
-from agentless_mini.chain.style_example import first_with_tests, fit_example, style_examples
 from agentless_mini.domain import Issue, Runner, SourceFile
 from tests.chain.workbench import ISSUE, shop, text_file
 

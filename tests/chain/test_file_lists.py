@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.answers import named_in, read_paths
+from agentless_mini.chain.file_lists import read_paths
 from agentless_mini.chain.lexical import PathIndex
+from agentless_mini.chain.localize import named_in
 from agentless_mini.domain import Completion, Finish, Reason, Rejected
 
 PATHS = ["shop/cart.py", "shop/tax.py", "shop/views.py", "setup.py", "docs/notes on tax.md", "a/cli.py", "b/cli.py"]

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.ranking import rank, vote
-from agentless_mini.chain.ranking.likeness import _common
+from agentless_mini.chain.rank import _common, rank, vote
 from agentless_mini.domain import (
     Candidate,
     Case,

@@ -1,13 +1,13 @@
-"""Model text -> a list of files. (Edits have a module of their own: `edits`.)
+"""What a model answers to localization -> a list of files.
 
-A list is read as a person reads it: one path on each line or several, as JSON, in a table, in
-tags, with bullets, numbers, labels, links, quotes and remarks around them, as written in another checkout. Only files
-of the tree come of it. What a sentence merely mentions counts only where there is no list.
+A list is read as a person reads it: one path on each line or several, as JSON, in a table, in tags, with bullets,
+numbers, labels, links, quotes and remarks around them, as written in another checkout. Only files of the tree come of
+it. What a sentence merely mentions counts only where there is no list.
 """
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,20 +38,11 @@ _TAG = re.compile(r"</?([A-Za-z]\w{0,30})(?:\s[^<>]{0,300})?/?>")
 _TAG_VALUE = re.compile(r"(?:file|path|name|href|src)\w{0,9}\s?=\s?[\"']([^\"'<>]+)", re.IGNORECASE)
 _INLINE_TAGS = {"a", "b", "code", "em", "i", "kbd", "span", "strong", "tt"}
 # Quotes, the wide marks of Chinese text, and the long dash, which is a part of words otherwise.
-_TYPOGRAPHY = str.maketrans("\u201c\u201d\u201e\u00ab\u00bb\u2018\u2019", '"""""\'\'') | str.maketrans(
-    {
-        "\uff1a": ": ",
-        "\uff0c": ", ",
-        "\u3001": ", ",
-        "\uff1b": "; ",
-        "\u3002": ". ",
-        "\uff08": " (",
-        "\uff09": ") ",
-        "\u2014": " - ",
-    }
+_TYPOGRAPHY = str.maketrans(
+    {"\uff1a": ": ", "\uff0c": ", ", "\u3001": ", ", "\uff1b": "; ", "\u3002": ". ", "\uff08": " (", "\uff09": ") "}
+    | {"\u2014": " - ", **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'), **dict.fromkeys("\u2018\u2019", "'")}
 )
 
-_PATH = re.compile(r"[\w.\-]+(?:/[\w.\-]+)+")
 _NAME = re.compile(
     r"\[(?P<link>[^\[\]]{1,1000})\]\((?P<url>[^()\s]{0,1000})[^()]{0,100}\)"
     r"|(?P<marks>`{1,3})(?P<quoted>[^`]{1,1000})(?P=marks)|(?P<word>[^\s,;|`\"'<>*=]+)"
@@ -80,47 +71,25 @@ def read_paths(completion: Completion, tree: PathIndex, most: int, marks: Marks 
     return paths[:most] or Rejected(Reason.BAD_PATH, "the answer names no file of the tree")
 
 
-def named_in(text: str, trees: Collection[str]) -> tuple[str, ...]:
-    """Return the distinct paths in a text that lie in one of the folders, which end in "/", in order."""
-    found = (path.removeprefix("./").rstrip(".") for path in _PATH.findall(text))
-    return tuple(dict.fromkeys(path for path in found if any(path[: at + 1] in trees for at in _slashes(path))))
-
-
-def _slashes(path: str) -> Iterator[int]:
-    return (at for at, letter in enumerate(path) if letter == "/")
-
-
 def _lists(lines: list[str], finder: "_Finder") -> Iterator[Iterable[str]]:
     """Yield what may be the list, the likeliest first."""
-    blocks = _fenced_blocks(lines)[::-1]
-    for block in (block for block in blocks if finder.is_list(block)):
-        yield finder.in_part(block)
-    for part in (*blocks, _final_part(lines), lines):
-        yield finder.in_part(part)
-    distinct = dict.fromkeys(lines)
-    yield (path for line in distinct if _BULLET.match(line) for path in finder.mentions(line)[:1])
-    yield (path for line in distinct for path in finder.enumerations(line))
-    yield finder.in_last_paragraph(lines)
-
-
-def _fenced_blocks(lines: list[str]) -> list[list[str]]:
-    """Return the lines within each fence, in order; the last may lack its end."""
-    blocks: list[list[str]] = []
+    blocks: list[list[str]] = []  # within fences; the last may lack its end
     is_inside = False
     for line in lines:
         if _FENCE.fullmatch(line):
             is_inside = not is_inside
-            if is_inside:
-                blocks.append([])
+            blocks += [[]] if is_inside else []
         elif is_inside:
             blocks[-1].append(line)
-    return blocks
-
-
-def _final_part(lines: list[str]) -> list[str]:
-    """Return what follows the last "final answer:" or the like, nothing where nobody says so."""
-    place = max((index for index, line in enumerate(lines) if _FINAL.match(line)), default=len(lines))
-    return [_FINAL.sub("", line, count=1) for line in lines[place : place + 1]] + lines[place + 1 :]
+    blocks.reverse()
+    last = max((index for index, line in enumerate(lines) if _FINAL.match(line)), default=len(lines))
+    final = [_FINAL.sub("", line, count=1) for line in lines[last : last + 1]] + lines[last + 1 :]
+    yield from (finder.in_part(block) for block in blocks if finder.is_list(block))
+    yield from (finder.in_part(part) for part in (*blocks, final, lines))
+    distinct = dict.fromkeys(lines)
+    yield (path for line in distinct if _BULLET.match(line) for path in finder.mentions(line)[:1])
+    yield (path for line in distinct for path in finder.enumerations(line))
+    yield finder.in_last_paragraph(lines)
 
 
 def _json_values(text: str, start: int, stop: int, depth: int = 0) -> Iterator[tuple[int, int, Any]]:
@@ -167,25 +136,21 @@ class _Finder:
         self._items: dict[str, list[str]] = {}
 
     def in_part(self, lines: list[str]) -> list[str]:
-        """Return the files of the last JSON in the lines, else of those lines that are items of a list."""
-        return self.in_json("\n".join(lines)) or [path for line in dict.fromkeys(lines) for path in self.item(line)]
+        """Return the files of the last JSON in the lines, else of those lines that are items of a list.
+
+        Lists and dictionaries of Python count as JSON, and a comma after the last value.
+        """
+        text = _LAST_COMMA.sub("", "\n".join(lines))
+        found = self._in_json(text) or self._in_json(text.replace("'", '"'))
+        return found or [path for line in dict.fromkeys(lines) for path in self.item(line)]
 
     def is_list(self, lines: list[str]) -> bool:
         """Tell whether half of the lines name files: others are code with a comment on where it stands, say."""
         said = [line for line in lines if line.strip()]
         return 2 * sum(bool(self.item(line)) for line in said) >= len(said)
 
-    # --- JSON ------------------------------------------------------------------------------------------------------
-
-    def in_json(self, text: str) -> list[str]:
-        """Return the files that the last JSON names which names any; values with only commas between are one.
-
-        Lists and dictionaries of Python count, and a comma after the last value.
-        """
-        text = _LAST_COMMA.sub("", text)
-        return self._in_json(text) or self._in_json(text.replace("'", '"'))
-
     def _in_json(self, text: str) -> list[str]:
+        """Return the files that the last JSON names which names any; values with only commas between are one."""
         last: list[str] = []
         end = 0
         for start, stop, value in _json_values(text, 0, len(text)):
@@ -207,8 +172,6 @@ class _Finder:
                     named = [part for key, part in parts.items() if _FILES_KEY.search(key)]
                     nested = [part for part in parts.values() if isinstance(part, list | dict)]
                     waiting += reversed(keys or named or nested or list(parts.values()))
-
-    # --- lines -----------------------------------------------------------------------------------------------------
 
     def item(self, line: str) -> list[str]:
         """Return the files that a line of a list names, none for a sentence."""
@@ -297,11 +260,10 @@ class _Finder:
 
 
 def _plain(line: str) -> str:
-    """Return what is read of a line, without tags and with the quotes of a keyboard."""
-    return _TAG.sub(_untagged, line[:MOST_LETTERS]).translate(_TYPOGRAPHY)
+    """Return what is read of a line, with the quotes of a keyboard. The file that a tag may hold stands for it."""
 
+    def untagged(tag: re.Match[str]) -> str:
+        value = _TAG_VALUE.search(tag[0])
+        return f", {value[1]}, " if value else "" if tag[1].lower() in _INLINE_TAGS else ", "
 
-def _untagged(tag: re.Match[str]) -> str:
-    """Return what stands for a tag: the file that it may hold, or nothing between words, or a break."""
-    value = _TAG_VALUE.search(tag[0])
-    return f", {value[1]}, " if value else "" if tag[1].lower() in _INLINE_TAGS else ", "
+    return _TAG.sub(untagged, line[:MOST_LETTERS]).translate(_TYPOGRAPHY)

@@ -1,9 +1,9 @@
-"""Boxes that tests of trials run in: patches are told apart by a number, and a patch to 13 fails every test."""
+"""Boxes that batches of tests run in: patches are told apart by a number, and a patch to 13 fails every test."""
 
 import json
 from dataclasses import replace
 
-from agentless_mini.chain.trials import Trials
+from agentless_mini.chain.execute import Batches
 from agentless_mini.domain import (
     Candidate,
     Case,
@@ -65,10 +65,10 @@ class Bench:
         self.fails: dict[str, str] = {}
         self._refused = refused
         bench, _, self.events = boxes.bench(self._answer, TREE)
-        self.trials = Trials(bench, reproducing, RegressSettings(most=most), given_first=given_first)
+        self.batches = Batches(bench, reproducing, RegressSettings(most=most), given_first=given_first)
 
     def over(self, *outcomes: Patch | None) -> Execution | None:
-        return run(self.trials.over(candidates(*outcomes)))
+        return run(self.batches.over(candidates(*outcomes)))
 
     def _answer(self, job: Job) -> JobResult | AminiError:
         self.jobs += 1

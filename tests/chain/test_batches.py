@@ -1,7 +1,7 @@
 """Tests meet patches round by round: no patch meets one twice, and new files bring their own tests."""
 
 from agentless_mini.domain import Case, Execution, Note, Origin, Outcome
-from tests.chain.trying import CART_TEST, GIVEN, SHOWS_IT, TAX_TEST, Bench, cart, ids, patch, tax
+from tests.chain.batches import CART_TEST, GIVEN, SHOWS_IT, TAX_TEST, Bench, cart, ids, patch, tax
 
 
 def test_a_rerun_over_the_same_patches_runs_nothing() -> None:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from agentless_mini.chain.given import NamedCase, confirm, given_cases
+from agentless_mini.chain.given import named_cases, own_cases
+from agentless_mini.chain.reproduce import confirm
 from agentless_mini.domain import (
     BoxDone,
     Case,
@@ -12,9 +13,10 @@ from agentless_mini.domain import (
     Event,
     Fault,
     FileKind,
-    Harness,
+    GivenTests,
     Issue,
     JobResult,
+    Note,
     Origin,
     Outcome,
     Phase,
@@ -24,9 +26,8 @@ from agentless_mini.domain import (
     StepResult,
 )
 from agentless_mini.errors import EnvironmentFailed, UsageError
-from agentless_mini.settings.run import GivenSettings
-from tests.chain.boxes import PASSES, PYTEST, Said, bench, fails, recording
-from tests.chain.workbench import ISSUE, run, shop, text_file
+from tests.chain.boxes import PASSES, Said, bench, fails, recording
+from tests.chain.workbench import run, shop, text_file
 from tests.fakes.sandbox import Answering, each_step, exited, refusing
 
 CART = text_file(
@@ -36,16 +37,20 @@ TREE = shop(CART, SourceFile("tests/data.bin", "100644", FileKind.BINARY))
 NAMES_ONE = Issue("The total is wrong: test_first_price shows it.")
 
 
-def given(
-    *tests: str, commands: Sequence[str] = (), issue: Issue = ISSUE, harness: Harness = PYTEST
-) -> tuple[Case, ...]:
-    return given_cases(GivenSettings(tests=tests, commands=tuple(commands)), TREE, issue, harness)
+def given(*tests: str, commands: Sequence[str] = (), runner: Runner = Runner.PYTEST) -> tuple[Case, ...]:
+    return own_cases(GivenTests(tests=tests, commands=tuple(commands)), TREE, runner)
 
 
-def confirmed(cases: Sequence[Case], answer: Answering) -> tuple[tuple[Case, ...], tuple[str, ...], list[Event]]:
+def named(runner: Runner = Runner.PYTEST) -> tuple[Case, ...]:
+    return named_cases(NAMES_ONE, TREE, runner)
+
+
+def confirmed(
+    own: Sequence[Case], of_issue: Sequence[Case], answer: Answering
+) -> tuple[tuple[Case, ...], list[str], list[Event]]:
     made, _, events = bench(answer, TREE)
-    kept, notes = run(confirm(cases, made))
-    return kept, notes, events
+    kept = run(confirm(own, of_issue, made))
+    return kept, [event.text for event in events if isinstance(event, Note)], events
 
 
 def saying(said: Said) -> Answering:
@@ -91,10 +96,10 @@ def test_a_path_or_name_that_is_none_is_a_usage_error(said: str) -> None:
 
 @pytest.mark.parametrize("runner", [Runner.COMMAND, Runner.SCRIPT])
 def test_where_files_run_as_a_whole_there_are_no_names(runner: Runner) -> None:
-    harness = Harness(runner, ("make", "test"))
-    assert [case.id for case in given("tests/test_cart.py", issue=NAMES_ONE, harness=harness)] == ["tests/test_cart.py"]
+    assert [case.id for case in given("tests/test_cart.py", runner=runner)] == ["tests/test_cart.py"]
+    assert named(runner) == ()
     with pytest.raises(UsageError, match=r"cannot be run by name here: give --failing-test tests/test_cart\.py alone"):
-        given("tests/test_cart.py::test_total", harness=harness)
+        given("tests/test_cart.py::test_total", runner=runner)
 
 
 def test_a_command_is_a_test_without_a_file() -> None:
@@ -107,25 +112,24 @@ def test_a_command_is_a_test_without_a_file() -> None:
 
 
 def test_tests_that_the_issue_names_come_after_the_users_and_once() -> None:
-    named = NamedCase("tests/test_cart.py::TestCart::test_first_price", Origin.GIVEN, CART.path, CART.data)
-    assert given("tests/test_cart.py::test_total", issue=NAMES_ONE)[1:] == (named,)
-    (own,) = given(named.id, issue=NAMES_ONE)
-    assert type(own) is Case
+    (one,) = named()
+    assert one == Case("tests/test_cart.py::TestCart::test_first_price", Origin.GIVEN, CART.path, CART.data)
+    assert confirmed(given("tests/test_cart.py::test_total"), [one], saying(fails()))[0][1:] == (one,)
+    assert confirmed(given(one.id), [one], saying(fails()))[0] == (one,)
 
 
 @pytest.mark.parametrize("said", [fails(), (Outcome.ERROR, None), (Outcome.TIMEOUT, Fault("", "slow"))])
 def test_what_does_not_pass_is_kept(said: Said) -> None:
-    cases = given("tests/test_cart.py::test_total", commands=["false"], issue=NAMES_ONE)
-    kept, _, events = confirmed(cases, saying(said))
-    assert [case.id for case in kept] == [case.id for case in cases]
-    assert {type(case) for case in kept} == {Case}
+    own = given("tests/test_cart.py::test_total", commands=["false"])
+    kept, _, events = confirmed(own, named(), saying(said))
+    assert kept == (*own, *named())
     assert events[0] == PhaseStarted(Phase.REPRODUCTION, 1)
     assert isinstance(events[1], BoxDone)
 
 
 def test_one_box_runs_them_all() -> None:
     made, sandbox, _ = bench(saying(fails()), TREE)
-    run(confirm(given("tests/test_cart.py::test_total", commands=["false"], issue=NAMES_ONE), made))
+    run(confirm(given("tests/test_cart.py::test_total", commands=["false"]), named(), made))
     (job,) = sandbox.jobs
     assert [step.argv[0] for step in job.steps] == ["python3", "sh"]
 
@@ -143,40 +147,40 @@ def test_one_box_runs_them_all() -> None:
     ],
 )
 def test_the_user_is_told_of_their_own_and_not_of_what_the_issue_names(said: Said, words: str) -> None:
-    kept, notes, _ = confirmed(given("tests/test_cart.py::test_total"), saying(said))
+    kept, notes, _ = confirmed(given("tests/test_cart.py::test_total"), (), saying(said))
     assert words in notes[0]
     assert notes[0].isprintable()
     assert len(kept) == (said[0] in {Outcome.ERROR, Outcome.TIMEOUT})
-    named, silence, _ = confirmed(given(issue=NAMES_ONE), saying(said))
-    assert (len(named), silence) == (len(kept), ())
+    of_issue, silence, _ = confirmed((), named(), saying(said))
+    assert (len(of_issue), silence) == (len(kept), [])
 
 
 def test_a_test_that_fails_is_nothing_to_tell() -> None:
-    assert confirmed(given("tests/test_cart.py"), saying(fails()))[1] == ()
+    assert confirmed(given("tests/test_cart.py"), (), saying(fails()))[1] == []
 
 
 def test_a_test_that_is_not_there_is_a_usage_error_only_if_the_user_gave_it() -> None:
     absent = saying((Outcome.NOT_COLLECTED, None))
     with pytest.raises(UsageError, match=r"There is no test 'tests/test_cart\.py::test_gone'"):
-        confirmed(given("tests/test_cart.py::test_gone"), absent)
-    assert confirmed(given(issue=NAMES_ONE), absent)[:2] == ((), ())
+        confirmed(given("tests/test_cart.py::test_gone"), (), absent)
+    assert confirmed((), named(), absent)[:2] == ((), [])
 
 
 def test_a_command_that_cannot_be_run_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"'pytst' cannot be run here.*--failing-cmd"):
-        confirmed(given(commands=["pytst"]), each_step(exited(127)))
+        confirmed(given(commands=["pytst"]), (), each_step(exited(127)))
 
 
 def test_a_command_that_takes_too_long_is_kept_and_told() -> None:
     late = each_step(StepResult(Ending.TIMED_OUT))
-    kept, notes, _ = confirmed(given(commands=["sleep 99"]), late)
+    kept, notes, _ = confirmed(given(commands=["sleep 99"]), (), late)
     assert (len(kept), len(notes)) == (1, 1)
 
 
 def test_a_machine_that_cannot_place_the_tests_is_an_error() -> None:
     with pytest.raises(EnvironmentFailed, match="a symlink"):
-        confirmed(given("tests/test_cart.py"), refusing("tests is a symlink"))
+        confirmed(given("tests/test_cart.py"), (), refusing("tests is a symlink"))
 
 
 def test_without_cases_nothing_is_run() -> None:
-    assert confirmed((), lambda job: JobResult((), str(job))) == ((), (), [])
+    assert confirmed((), (), lambda job: JobResult((), str(job))) == ((), [], [])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.reproduction import described, symptom
+from agentless_mini.chain.generated_tests import described, symptom
 from agentless_mini.domain import Case, CaseResult, Fault, Issue, Origin, Outcome, Reason, Rejected, Runner
 
 OWN = "tests/test_amini_0123456789.py"

@@ -1,0 +1,133 @@
+"""Runs tests in boxes: given ones on the tree with a patch or as it is, or all that are found in test files.
+
+What came of a test is read from records (see `testing`), and of a box from the sandbox.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from agentless_mini.chain.session import Bench
+from agentless_mini.domain import (
+    Case,
+    CaseResult,
+    Fault,
+    Job,
+    Origin,
+    Outcome,
+    Patch,
+    PlacedFile,
+    StepResult,
+    placed_files,
+)
+from agentless_mini.edits import changed_files
+from agentless_mini.testing import guards
+from agentless_mini.testing.outcomes import reached, record_of, settled
+from agentless_mini.testing.plans import Planner, Task, support_files
+
+# The record of all tests of many files; see `BoxLimits.result`.
+FILES_RECORD = 16 * 1024 * 1024
+ATTEMPT = "AMINI_ATTEMPT"
+# So many tests are run alone before the others are: where a patch breaks the runner, it is the same for all.
+PROBES = 8
+
+_GIVEN_UP = Fault("", "It was not run: none of those that were run alone came to an end.")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The box could not put the patch over its tree; `detail` says why."""
+
+    detail: str
+
+
+async def run_cases(
+    bench: Bench, patch: Patch | None, cases: Sequence[Case], attempt: int = 0
+) -> tuple[CaseResult, ...] | Refused:
+    """Return what came of each case, in order, on the tree with a patch or as it is.
+
+    All run in one box; what it did not get to runs in a second one, by itself. Where of `PROBES` of these none comes to
+    its end, the others are not run and are errors; else they run in a third box. Cases of one path must agree in their
+    `data`. With another `attempt` they are run again rather than found in the record.
+    Raises `EnvironmentFailed` as the sandbox does.
+    """
+    planner, files = _planner(bench, attempt), _files(patch, cases, bench)
+    found = await _run(bench, files, planner.together(cases), reached)
+    if isinstance(found, Refused):
+        return found
+    results = dict(found)
+    left = [case for case in cases if case.id not in found]
+    probes = left if len(left) <= PROBES else [left[place * len(left) // PROBES] for place in range(PROBES)]
+    asked = {case.id for case in probes}
+    for some in filter(None, (probes, [case for case in left if case.id not in asked])):
+        again = await _run(bench, files, planner.one_by_one(some), settled)
+        if isinstance(again, Refused):
+            return again
+        results |= again
+        if all(result.outcome in {Outcome.ERROR, Outcome.TIMEOUT} for result in again.values()):
+            break
+    return tuple(results.get(case.id) or CaseResult(case.id, Outcome.ERROR, fault=_GIVEN_UP) for case in cases)
+
+
+async def run_files(bench: Bench, paths: Sequence[str], seconds: float) -> tuple[CaseResult, ...]:
+    """Return what came of every test that was found in these files of the tree, in the order in which they ended.
+
+    They run in the order of `paths` in one box, for at most `seconds`: what is not there was not reached. A file that
+    cannot be read, or is skipped as a whole, stands for itself; with a command for a runner every file does.
+    Raises `EnvironmentFailed` as the sandbox does.
+    """
+    room = max(bench.limits.result, FILES_RECORD)
+    bench = replace(bench, limits=replace(bench.limits, result=room, seconds=seconds))
+    cases = tuple(Case(path, Origin.REGRESSION, path) for path in dict.fromkeys(paths))
+    tasks = _planner(bench, 0).together(cases)
+    done = await _steps(bench, (), tuple(replace(task, step=replace(task.step, seconds=seconds)) for task in tasks))
+    if isinstance(done, Refused):
+        return ()
+    found = (
+        result
+        for task, step in done
+        for result in (record_of(task, step).results if task.record else reached(task, step).values())
+    )
+    asked = frozenset(paths)
+    return tuple(result for result in found if result.id.partition("::")[0] in asked)
+
+
+def _planner(bench: Bench, attempt: int) -> Planner:
+    variables = (*bench.harness.variables, *(((ATTEMPT, str(attempt)),) if attempt else ()))
+    return Planner(bench.harness, bench.place.environment.python, bench.case_seconds, bench.limits.result, variables)
+
+
+def _files(patch: Patch | None, cases: Sequence[Case], bench: Bench) -> tuple[PlacedFile, ...]:
+    """Return what is put over the tree, the later over the former: the patch, what undoes it, the tests."""
+    written: dict[str, bytes] = {case.path: case.data for case in cases if case.data is not None}
+    if any(case.data not in {None, written.get(case.path)} for case in cases):
+        raise ValueError("two cases of one path have different data")
+    tests = tuple(PlacedFile(path, data) for path, data in written.items())
+    if patch is None:
+        return tests
+    changes = changed_files(patch, bench.snapshot.by_path())
+    kept = {case.path or case.id.partition("::")[0] for case in cases if case.data is None}
+    undone = (PlacedFile(change.path, change.before, change.mode) for change in changes if change.path in kept)
+    return (*placed_files(changes), *guards(bench.snapshot, changes), *undone, *tests)
+
+
+async def _run(
+    bench: Bench,
+    files: tuple[PlacedFile, ...],
+    tasks: tuple[Task, ...],
+    read: Callable[[Task, StepResult], Mapping[str, CaseResult]],
+) -> Mapping[str, CaseResult] | Refused:
+    done = await _steps(bench, files, tasks)
+    if isinstance(done, Refused):
+        return done
+    return {name: result for task, step in done for name, result in read(task, step).items()}
+
+
+async def _steps(
+    bench: Bench, files: tuple[PlacedFile, ...], tasks: tuple[Task, ...]
+) -> list[tuple[Task, StepResult]] | Refused:
+    """Run the steps in a box that has time for all of them, but no more than the limit."""
+    steps = tuple(task.step for task in tasks)
+    limits = replace(bench.limits, seconds=min(bench.limits.seconds, sum(step.seconds for step in steps)))
+    placed = (*files, *support_files(tasks))
+    result = await bench.sandbox.run(Job(bench.place.environment, bench.place.tree, placed, steps, limits))
+    return Refused(result.refusal) if result.refusal else list(zip(tasks, result.steps, strict=True))

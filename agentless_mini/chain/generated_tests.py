@@ -1,0 +1,293 @@
+"""What a generated test needs of neither model nor box: an example of style, its reading, and what its failure says.
+
+What the model says is parsed and never imported or run here, and never chooses a path.
+"""
+
+import ast
+import hashlib
+import itertools
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from agentless_mini.chain.context import OVERHEAD_BYTES, Gauge, Source
+from agentless_mini.chain.lexical import Survey, is_sayable, is_test_file, is_test_path, mentions, rank_files, runs_here
+from agentless_mini.chain.related_tests import related_tests
+from agentless_mini.domain import (
+    Case,
+    CaseResult,
+    Completion,
+    Excerpt,
+    Fault,
+    FileKind,
+    Finish,
+    Issue,
+    Origin,
+    Outcome,
+    Reason,
+    Rejected,
+    Runner,
+    ShownFile,
+    Snapshot,
+    SourceFile,
+)
+from agentless_mini.edits import KNOWN, Marks, answer_text
+from agentless_mini.edits.paths import TakenNames
+from agentless_mini.edits.sources import parse_python
+from agentless_mini.errors import printable
+
+# --- the existing test file that a prompt shows ----------------------------------------------------------------------
+
+# On 54 bug fixes of six projects the first choice was a file that the fix changed in 27 (by words alone 26, by relation
+# alone 22). With the likeliest three files instead of one it was worse: 14 of 36, not 18.
+LIKELY_FILES = 1
+# An issue that no test file resembles is not worth parsing thousands of them.
+MOST_LOOKED_INTO = 50
+_NO_TESTS = frozenset({"conftest.py", "__init__.py", "setup.py"})
+
+
+def style_examples(issue: Issue, snapshot: Snapshot, found: Survey) -> tuple[str, ...]:
+    """Return the paths of the likeliest test files, best first.
+
+    Those that the issue names come before all others, which are ordered by relation and words together.
+    """
+    tests = {
+        file.path: file
+        for file in snapshot.files
+        if file.kind is FileKind.TEXT and file.path.endswith(".py") and file.path.rsplit("/", 1)[-1] not in _NO_TESTS
+        if is_test_file(file) and is_sayable(file.path)
+    }
+    if not tests:
+        return ()
+    named = mentions(issue, tuple(tests.values()))
+    lexical = rank_files(issue, tuple(tests.values()), named)
+    scores = dict.fromkeys(lexical, 0.0)
+    related = related_tests(snapshot, frozenset(found.ranked[:LIKELY_FILES]))
+    for ranking in (lexical, [path for path in related if path in tests]):
+        for place, path in enumerate(ranking, 1):
+            scores[path] += 1 / place
+    by_score = sorted(scores, key=lambda path: -scores[path])  # sorted() leaves equals as the issue's words have them
+    return tuple(dict.fromkeys([*named.paths, *by_score]))[:MOST_LOOKED_INTO]
+
+
+def first_with_tests(files: Sequence[SourceFile], runner: Runner) -> SourceFile | None:
+    """Return the first file in which the runner finds a test, None where there is no such file.
+
+    django's own runner finds a new file beside another at `tests/<app>/`, not at the top of `tests`.
+    """
+    for file in files:
+        in_app = file.path.startswith("tests/") and file.path.count("/") > 1
+        if (runner is not Runner.DJANGO or in_app) and runs_here(file.path, runner) and holds_test(file.data, runner):
+            return file
+    return None
+
+
+def fit_example(source: Source, budget: int, gauge: Gauge) -> ShownFile | None:
+    """Show the file, or its beginning, within `budget` tokens; None where not even one definition fits.
+
+    It is cut after a statement at the top or in a class: imports, fixtures and the first tests show a style.
+    """
+    left = budget - gauge.tokens(source.path + " " * OVERHEAD_BYTES)
+    if gauge.tokens(source.text) <= left:
+        return ShownFile(source.path, (Excerpt(1, source.text),), whole=True)
+    tree, lines, shown = _parsed(source.text), source.text.split("\n"), ""
+    nodes = [] if isinstance(tree, str) else tree.body
+    nodes = nodes + [inner for node in nodes if isinstance(node, ast.ClassDef) for inner in node.body]
+    before = 0
+    for end in sorted({node.end_lineno for node in nodes if node.end_lineno is not None}):
+        more = "".join(f"{line}\n" for line in lines[before:end])
+        left -= gauge.tokens(more)
+        if left < 0:
+            break
+        shown, before = shown + more, end
+    return ShownFile(source.path, (Excerpt(1, shown),), whole=False) if shown else None
+
+
+# --- the test in an answer -------------------------------------------------------------------------------------------
+
+PREFIX = "test_amini_"
+# So many hex digits of the digest are in the name, more where a file of the tree has it already.
+NAME_DIGITS = (10, 20, 64)
+# No honest answer has so many fences, the last of which are looked at, or so many ways to pair them.
+MOST_FENCES = 64
+MOST_TRIES = 64
+
+_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([^`]*?)[ \t]*")
+_PYTHON_INFO = re.compile(r"(?:(?:python|py)[\d.]*\b.*)?", re.IGNORECASE)
+_Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def read_test(
+    completion: Completion, folder: str, taken: TakenNames, runner: Runner, marks: Marks = KNOWN
+) -> Case | Rejected:
+    """Return the test file that a completion holds, with one vote, or why it holds none.
+
+    It is the last fenced block that parses as Python and holds a test for the runner. An answer without any fence is
+    such a block itself. It is put in `folder` ("" is the top of the tree), by a name that is not taken and made of its
+    normal form: tests that differ in comments, docstrings and formatting alone are one test.
+    """
+    if completion.finish is Finish.LENGTH:
+        return Rejected(Reason.TRUNCATED, "the test was cut off by the token limit")
+    if completion.finish is Finish.FILTER:
+        return Rejected(Reason.WITHHELD, "the server withheld the answer")
+    text = answer_text(completion.text, marks)
+    if isinstance(text, Rejected):
+        return text
+    problem, has_python = "", False
+    for block in itertools.islice(_blocks(text.split("\n")), MOST_TRIES):
+        data = block.encode("utf-8", "surrogatepass")  # what is no Unicode does not parse
+        tree = _parsed(data)
+        if isinstance(tree, str):
+            problem = problem or tree
+        elif _has_test(tree, runner):
+            return _placed(data, tree, folder, taken)
+        else:
+            has_python = has_python or bool(tree.body)
+    if problem and not has_python:
+        return Rejected(Reason.SYNTAX, problem)
+    return Rejected(Reason.NO_TEST, f"no block of the answer holds a test for {runner.value}")
+
+
+def _blocks(lines: list[str]) -> Iterator[str]:
+    """Yield what may be the blocks of Python, the last first.
+
+    A docstring may hold fences too, so every fence may open a block, and every later one like it may close that: the
+    nearest is tried first. One that nothing closes goes on to the end.
+    """
+    fences = [(number, match[1], match[2]) for number, line in enumerate(lines) if (match := _FENCE.fullmatch(line))]
+    if not fences:
+        text = "\n".join(lines) + "\n"
+        if not isinstance(_parsed(text.encode("utf-8", "surrogatepass")), str):  # prose is no broken Python
+            yield text
+    fences = fences[-MOST_FENCES:]
+    for place, (first, mark, info) in reversed(list(enumerate(fences))):
+        if _PYTHON_INFO.fullmatch(info):
+            closing = [line for line, other, said in fences[place + 1 :] if not said and other.startswith(mark)]
+            for end in closing or [len(lines)]:
+                if any(line.strip() for line in lines[first + 1 : end]):
+                    yield textwrap.dedent("\n".join(lines[first + 1 : end])) + "\n"
+
+
+def _placed(data: bytes, tree: ast.Module, folder: str, taken: TakenNames) -> Case | Rejected:
+    for node in ast.walk(tree):
+        if isinstance(node, _Definition) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    try:
+        normal = ast.dump(tree).encode("utf-8", "surrogatepass")
+    except RecursionError:  # an expression of a thousand terms is valid all the same
+        normal = data
+    digest = hashlib.sha256(normal).hexdigest()
+    names = [f"{folder}/{PREFIX}{digest[:digits]}.py".lstrip("/") for digits in NAME_DIGITS]
+    refusals = [taken.refusal(name) for name in names]
+    for name, refusal in zip(names, refusals, strict=True):
+        if refusal is None:
+            return Case(name, Origin.GENERATED, name, data)
+    return next(refusal for refusal in refusals if refusal is not None)
+
+
+def holds_test(data: bytes, runner: Runner) -> bool:
+    """Tell whether a Python file defines a test that the runner finds. What does not parse holds none."""
+    tree = _parsed(data)
+    return not isinstance(tree, str) and _has_test(tree, runner)
+
+
+def _has_test(tree: ast.Module, runner: Runner) -> bool:
+    def is_function(node: ast.AST) -> bool:
+        return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test")
+
+    nodes = list(ast.walk(tree))
+    if runner in {Runner.SCRIPT, Runner.COMMAND}:  # they fail by whatever they do
+        return any(isinstance(node, ast.Call | ast.Assert | ast.Raise) for node in nodes)
+    if runner is Runner.PYTEST and any(map(is_function, nodes)):
+        return True
+    # A class with a test method and a base may be a `unittest.TestCase`: the base may be the tree's.
+    return any(isinstance(node, ast.ClassDef) and node.bases and any(map(is_function, node.body)) for node in nodes)
+
+
+def _parsed(code: bytes | str) -> ast.Module | str:
+    """Return the syntax tree, or in one line why there is none."""
+    try:
+        return parse_python(code)
+    except SyntaxError as error:
+        return f"line {error.lineno or 1}: {error.msg}"
+    except (ValueError, RecursionError, MemoryError) as error:
+        return f"the parser refuses the test ({type(error).__name__})"
+
+
+# --- whether its failure shows the issue -----------------------------------------------------------------------------
+
+# It is told from the exception that ended the test, never from what was printed. It errs: a wrong use of the repository
+# may look like its fault, which is what the votes and the agreement of many tests are for.
+
+# What a test that is wrong itself ends with: these count only where the repository's own code raises them and the
+# issue says their name.
+_OWN_FAULTS = frozenset(
+    {"ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "TabError", "NameError"}
+    | {"UnboundLocalError", "CollectError", "ConftestImportFailure", "UsageError", "FixtureLookupError"}
+)
+# These, raised by the test itself, may as well come of a wrong idea of the repository: only if the issue says so.
+_MISUSE = frozenset({"AttributeError", "TypeError"})
+_NOT_THERE = frozenset({"FileNotFoundError", "NotADirectoryError", "IsADirectoryError", "PermissionError"})
+# What pytest makes a test fail with that says nothing of what it tests.
+_OF_PYTEST = re.compile(r"Timeout [(>]|async def functions are not|Fixture \"|fixture '|\[XPASS")
+# How an exception says which name it misses.
+_MISSING = re.compile(
+    r"has no attribute '(\w+)'|unexpected keyword argument '(\w+)'"
+    r"|missing \d+ required [\w -]{1,40}arguments?: '(\w+)'|attribute '(\w+)' of|property '(\w+)' of"
+)
+_WRONG_CALL = re.compile(r"takes .{0,80}arguments?\b")
+_VARIES = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?|'[^']{0,500}'|\"[^\"]{0,500}\"|<[^<>]{0,500}>")
+_MOST_SIGNATURE = 300
+
+
+def symptom(result: CaseResult, case: Case, issue: Issue, runner: Runner) -> str | Rejected:
+    """Return what the failure looks like, equal for tests that fail alike, or why it does not show the issue.
+
+    A command says no more than that it failed: any failure of its counts.
+    """
+    match result.outcome:
+        case Outcome.PASS:
+            return Rejected(Reason.NOT_REPRODUCED, "it passes while the issue exists")
+        case Outcome.SKIP:
+            return Rejected(Reason.NOT_REPRODUCED, "it is skipped")
+        case Outcome.TIMEOUT:
+            return Rejected(Reason.OTHER_FAULT, "it takes too long")
+        case Outcome.NOT_COLLECTED:
+            return Rejected(Reason.OTHER_FAULT, f"{runner.value} finds no test in it")
+    if runner is Runner.COMMAND and result.outcome is Outcome.FAIL:
+        return runner.value
+    fault = result.fault
+    if fault is None or not fault.kind:
+        return Rejected(Reason.OTHER_FAULT, "it does not end by an exception")
+    if not fault.path or fault.path == case.path or is_test_path(fault.path):
+        is_its_own = result.outcome is Outcome.ERROR or fault.kind in _OWN_FAULTS or _is_misuse(fault, issue)
+    else:
+        is_its_own = fault.kind in _OWN_FAULTS and not _says(issue, fault.kind)
+    if is_its_own or _OF_PYTEST.match(fault.message):
+        return Rejected(Reason.OTHER_FAULT, described(fault))
+    return printable(f"{fault.kind}: {' '.join(_VARIES.sub('_', fault.message).split())}"[:_MOST_SIGNATURE])
+
+
+def described(fault: Fault) -> str:
+    """Return a fault in one printable line of at most 200 characters."""
+    where = f" ({fault.path}:{fault.line})" if fault.path else ""
+    first = fault.message.strip().partition("\n")[0][:120]
+    kind = f"{fault.kind}: " if fault.kind else ""
+    return printable(f"{kind}{first}{where}"[:200])
+
+
+def _is_misuse(fault: Fault, issue: Issue) -> bool:
+    """Tell whether a test does something that the issue does not speak of."""
+    if fault.kind not in _MISUSE:
+        return fault.kind in _NOT_THERE and not _says(issue, fault.kind)
+    names = [name for names in _MISSING.findall(fault.message) for name in names if name]
+    if not names and _WRONG_CALL.search(fault.message):
+        names = [fault.kind]
+    elif not names:
+        types = re.findall(r"'(\w+)'", fault.message)
+        names = [fault.kind, *types, *(["None"] if "NoneType" in types else [])]
+    return not any(_says(issue, name) for name in names)
+
+
+def _says(issue: Issue, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", issue.text) is not None

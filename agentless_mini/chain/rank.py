@@ -1,0 +1,396 @@
+"""Candidates -> the chosen patch, and why: a pure function of what is known. Nothing here runs a test.
+
+Without execution the choice is the majority vote over normalised patches, with it dual execution agreement (CodeT,
+arXiv 2207.10397). A vote is a sample of its own: two samples of one prompt and one seed are one, and so is an answer
+that only repeats another (`Candidate.repeats`). What the chosen patch has shown is told by `trust`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from agentless_mini.domain import Candidate, Choice, Execution, Method, Origin, Outcome, Patch, Verdict
+
+PINNED_SHARE = 20
+"""One in so many regression tests, and one at least, may pin the fault that the issue wants mended."""
+MOST_WORDS = 256
+"""Words of a patch that are compared, the first: a pair takes a tenth of a millisecond at most."""
+MOST_NAMES = 5
+"""Undefined names of a patch that are told."""
+
+_HEADER = re.compile(rb"(?:---|\+\+\+) ")
+_WORD = re.compile(rb"\w+|[^\w\s]")
+
+
+# --- how many samples each distinct patch has, and what the tests say of it -------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One distinct patch: `votes` samples have its normal form, the first of them at the place `first` of all valid.
+
+    `given`, `generated` and `kept` are the places in `Execution.cases` of what passes with it: tests that are given,
+    generated ones, and regression tests. Whatever is no pass counts as broken, a skip too. A `refused` patch passes
+    nothing; one that is `untried` met the tests that are given alone. `undefined` are the names that it uses undefined.
+    `likeness` is its similarity to the others, in [0, 1], where another has as many votes.
+    """
+
+    normal: str
+    votes: int
+    first: int
+    given: frozenset[int] = frozenset()
+    generated: frozenset[int] = frozenset()
+    kept: frozenset[int] = frozenset()
+    refused: bool = False
+    untried: bool = False
+    undefined: tuple[str, ...] = ()
+    likeness: float = 0.0
+
+    @property
+    def reproducing(self) -> frozenset[int]:
+        """Return the places of the reproducing cases that pass."""
+        return self.given | self.generated
+
+    @property
+    def passed(self) -> tuple[bool, frozenset[int], frozenset[int]]:
+        """Return all that the tests say of it, equal for patches that they do not tell apart."""
+        return self.refused, self.reproducing, self.kept
+
+    @property
+    def rank(self) -> tuple[bool, int, float]:
+        """Return what a vote goes by, the smaller the better."""
+        return bool(self.undefined), -self.votes, -self.likeness
+
+    @property
+    def level(self) -> tuple[bool, int, int]:
+        """Return what no agreement outweighs, the smaller the better.
+
+        A test that is given needs no vote, so it comes before the regression tests: a right fix may break an old test
+        that pins the fault, but none fails the test that the user wants to pass.
+        """
+        return self.refused, -len(self.given), -len(self.kept)
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """Return what patches of one group have in common: the level, and the set of reproducing cases that pass."""
+        return self.level, self.reproducing
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many cases of each origin there are."""
+
+    given: int = 0
+    generated: int = 0
+    regressions: int = 0
+
+    @property
+    def reproducing(self) -> int:
+        """Return how many cases a fix makes pass."""
+        return self.given + self.generated
+
+
+def totals(execution: Execution) -> Totals:
+    """Count the cases by origin."""
+    count = Counter(case.origin for case in execution.cases)
+    return Totals(count[Origin.GIVEN], count[Origin.GENERATED], count[Origin.REGRESSION])
+
+
+def valid_patches(candidates: Iterable[Candidate]) -> list[Patch]:
+    """Return the patches, the earliest first."""
+    by_order = sorted(candidates, key=lambda candidate: candidate.order)
+    return [candidate.outcome for candidate in by_order if isinstance(candidate.outcome, Patch)]
+
+
+def counted_votes(candidates: Sequence[Candidate]) -> tuple[Standing, ...]:
+    """Return each distinct patch with its votes, by first sample, without likeness."""
+    ballots = {
+        (candidate.request, candidate.index, candidate.outcome.normal)
+        for candidate in candidates
+        if isinstance(candidate.outcome, Patch) and not candidate.repeats
+    }
+    votes = Counter(normal for _, _, normal in ballots)
+    first: dict[str, Standing] = {}
+    for place, patch in enumerate(valid_patches(candidates)):
+        counted = max(1, votes[patch.normal])
+        first.setdefault(patch.normal, Standing(patch.normal, counted, place, undefined=patch.undefined))
+    return tuple(first.values())
+
+
+def poll(candidates: Sequence[Candidate], likeness: "Likeness | None" = None) -> tuple[Standing, ...]:
+    """Return each distinct patch with its votes, by first sample. `likeness` remembers what it has compared."""
+    found, patches = counted_votes(candidates), valid_patches(candidates)
+    compared = likeness or Likeness()
+    votes: Counter[bytes] = Counter()
+    for standing in found:
+        votes[patches[standing.first].diff] += standing.votes
+    equals = Counter(standing.rank for standing in found)
+    return tuple(
+        replace(standing, likeness=compared.of(patches[standing.first].diff, votes))
+        if equals[standing.rank] > 1
+        else standing
+        for standing in found
+    )
+
+
+def standings(polled: Iterable[Standing], execution: Execution) -> tuple[Standing, ...]:
+    """Return what the tests say of each distinct patch that has a verdict, in the order given.
+
+    Raises ValueError for a verdict that is not refused and has not one result for each case, or for each that is given:
+    that is a bug.
+    """
+    verdicts = {verdict.normal: verdict for verdict in execution.verdicts}
+    given = tuple(case for case in execution.cases if case.origin is Origin.GIVEN)
+
+    def tested(standing: Standing, verdict: Verdict) -> Standing:
+        if verdict.refusal:
+            return replace(standing, refused=True)
+        tried = given if len(verdict.results) == len(given) else execution.cases
+        passing: Mapping[Origin, set[int]] = {origin: set() for origin in Origin}
+        for place, (case, result) in enumerate(zip(tried, verdict.results, strict=True)):
+            if result.outcome is Outcome.PASS:
+                passing[case.origin].add(place)
+        return replace(
+            standing,
+            given=frozenset(passing[Origin.GIVEN]),
+            generated=frozenset(passing[Origin.GENERATED]),
+            kept=frozenset(passing[Origin.REGRESSION]),
+            untried=len(tried) < len(execution.cases),
+        )
+
+    return tuple(tested(one, verdicts[one.normal]) for one in polled if one.normal in verdicts)
+
+
+class Likeness:
+    """How much a patch is like the others: the similarity of SWE-Swiss, for patches with as many votes as another.
+
+    SWE-Swiss ("enhanced self-consistency"; github.com/zhenyuhe00/SWE-Swiss, evaluation/agentless/repair/rerank.py) adds
+    to the votes of a normal form the mean of its similarities to the half of all samples most like it, itself among
+    them. That mean is in (0, 1], so a vote outweighs it, and it decides between equals. There it is Levenshtein's ratio
+    (twice the longest common subsequence, over both lengths) of the characters of whole normalised diffs, and answers
+    without a patch count in the half. Here it is the same ratio of the words of what is added and removed, of valid
+    samples alone. Each two diffs are compared once.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing compared."""
+        self._words: dict[bytes, tuple[bytes, ...]] = {}
+        self._pairs: dict[tuple[bytes, bytes], float] = {}
+
+    def of(self, diff: bytes, votes: Mapping[bytes, int]) -> float:
+        """Return the mean similarity, in [0, 1], of a diff to the better half of all, itself among them.
+
+        `votes` has the samples of each distinct diff. A sole sample, and one of three, is like itself alone: 1.
+        """
+        left = half = max(1, sum(votes.values()) // 2)
+        total = 0.0
+        for ratio, count in sorted(((self._ratio(diff, other), count) for other, count in votes.items()), reverse=True):
+            taken = min(left, count)
+            total, left = total + taken * ratio, left - taken
+        return total / half
+
+    def _ratio(self, one: bytes, other: bytes) -> float:
+        if one == other:
+            return 1.0
+        key = min(one, other), max(one, other)
+        if key not in self._pairs:
+            a, b = self._said(one), self._said(other)
+            self._pairs[key] = 2 * _common(a, b) / (len(a) + len(b)) if a or b else 1.0
+        return self._pairs[key]
+
+    def _said(self, diff: bytes) -> tuple[bytes, ...]:
+        """Return the words that a diff adds and removes, after the names of the files."""
+        if diff not in self._words:
+            lines = (line for line in diff.split(b"\n") if line[:1] in (b"+", b"-", b"d") and not _HEADER.match(line))
+            words = (word for line in lines for word in _WORD.findall(line))
+            self._words[diff] = tuple(word for word, _ in zip(words, range(MOST_WORDS), strict=False))
+        return self._words[diff]
+
+
+def _common(a: tuple[bytes, ...], b: tuple[bytes, ...]) -> int:
+    """Return the length of the longest common subsequence, a bit for each word of `a` (Hyyro 2004)."""
+    places: dict[bytes, int] = {}
+    for place, word in enumerate(a):
+        places[word] = places.get(word, 0) | 1 << place
+    full = (1 << len(a)) - 1
+    open_places = full
+    for word in b:
+        if matches := open_places & places.get(word, 0):
+            open_places = (open_places + matches | open_places - matches) & full
+    return len(a) - open_places.bit_count()
+
+
+# --- which patch is better: the best is the first of a total order ----------------------------------------------------
+
+
+def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tuple[Standing, ...]:
+    """Return the patches, the best first, by votes where nothing else decides.
+
+    Votes go by those without undefined names first, then by likeness, then by the earliest sample. The result does not
+    depend on the order of `standings`.
+    """
+
+    def place(one: Standing) -> tuple[object, ...]:
+        match method:
+            case Method.VOTE:  # equals of several votes by the earliest sample, as `stopping` foresees them
+                undefined, votes, likeness = one.rank
+                return undefined, votes, likeness if one.votes == 1 else 0.0, one.first
+            case Method.CONSISTENCY:  # the fewest broken regression tests, then the most reproducing tests that pass
+                return one.refused, -len(one.kept), -len(one.reproducing), *one.rank, one.first
+            case Method.SCORES:
+                return -score(one, count), *one.rank, one.first
+            case Method.AGREEMENT:  # what fixes something, then the level, in it the group
+                refused, given, kept = one.level
+                tests = len(one.reproducing)
+                agreed = -samples[one.group] * tests**2, -tests, earliest[one.group]
+                return refused, given, one.normal not in fixing, kept, *agreed, *one.rank, one.first
+
+    # The best group has the most samples x tests^2, then the most tests, then the earliest sample.
+    samples, fixing = agreeing(standings), _fixing(standings, count)
+    earliest = {one.group: one.first for one in sorted(standings, key=lambda one: -one.first)}
+    return tuple(sorted(standings, key=place))
+
+
+def score(standing: Standing, count: Totals) -> Fraction:
+    """Return the score of Kimi-Dev in [0, 2]: a kind of which there is no test adds nothing."""
+    fixed = Fraction(len(standing.reproducing), count.reproducing or 1)
+    return fixed + Fraction(len(standing.kept), count.regressions or 1)
+
+
+def agreeing(standings: Sequence[Standing]) -> Counter[tuple[object, ...]]:
+    """Return the samples of each group: patches of one level that pass the identical set of reproducing cases."""
+    samples: Counter[tuple[object, ...]] = Counter()
+    for standing in standings:
+        samples[standing.group] += standing.votes
+    return samples
+
+
+def _fixing(standings: Sequence[Standing], count: Totals) -> frozenset[str]:
+    """Return the patches with which a reproducing case passes, and that break at most few tests more than the best.
+
+    Without this a patch that changes nothing would win over a right fix that breaks the one old test which pins the
+    fault: it breaks the fewest.
+    """
+    most = max((len(standing.kept) for standing in standings), default=0)
+    few = max(1, count.regressions // PINNED_SHARE)
+    return frozenset(
+        standing.normal for standing in standings if standing.reproducing and most - len(standing.kept) <= few
+    )
+
+
+# --- the choice, and its reason in one sentence for people ------------------------------------------------------------
+
+
+def vote(candidates: Sequence[Candidate]) -> Choice | None:
+    """Return the patch whose normal form most samples share, or None where no candidate is valid.
+
+    A patch that uses undefined names comes after those that do not. Where no two samples agree the one most like the
+    others is taken; otherwise the earliest sample (smallest `order`) breaks ties, and it stands for its form.
+    """
+    return rank(candidates, None, Method.VOTE)
+
+
+def rank(
+    candidates: Sequence[Candidate], execution: Execution | None, method: Method = Method.AGREEMENT
+) -> Choice | None:
+    """Return the best candidate, or None where none is valid.
+
+    A patch without a verdict is left out, unless there is none at all, or no test: then the vote over all valid
+    candidates decides. Where the tests do not tell the patches apart every method comes to the vote, and the reason
+    says so. `Choice.votes` and `valid` count votes in any case.
+    """
+    polled, patches = poll(candidates), valid_patches(candidates)
+    if not polled:
+        return None
+    valid = sum(standing.votes for standing in polled)
+    known = standings(polled, execution) if execution else ()
+    if execution is None or not known or not execution.cases:
+        method = method if method is Method.CONSISTENCY else Method.VOTE
+        best = ordered(polled, Totals(), method)[0]
+        untold = "no test tells the patches apart; " if execution else ""
+        return Choice(patches[best.first], best.votes, valid, untold + _vote_reason(best, polled, valid, method))
+    count = totals(execution)
+    best = ordered(known, count, method)[0]
+    return Choice(
+        patches[best.first],
+        best.votes,
+        valid,
+        f"{_tested(best, known, count, method)}; {_backed(best, known, valid, method)}{_unsound(best)}",
+        passed=len(best.reproducing),
+        reproducing=count.reproducing,
+        broken=count.regressions - len(best.kept),
+        regressions=count.regressions,
+    )
+
+
+def _vote_reason(best: Standing, polled: Sequence[Standing], valid: int, method: Method) -> str:
+    tied = [one for one in polled if one.rank[:2] == best.rank[:2]]
+    others = len(tied) - 1
+    if others and all(one.votes == 1 for one in polled):
+        return f"no two of {valid} valid samples agree; {_taken(best, tied, method)}{_unsound(best)}"
+    share = f"{best.votes} of {valid} valid samples"
+    agree = f"{share} has this change" if best.votes == 1 < valid else f"{share} agree on this change"
+    told = f"{agree}, as many as on each of {others} other; {_taken(best, tied, method)}" if others else agree
+    more = [one for one in polled if one.undefined and one.votes >= best.votes] if not best.undefined else []
+    below = f"; {', '.join(more[0].undefined[:MOST_NAMES])} is undefined in a change with as many votes" if more else ""
+    return f"{told}{below}{_unsound(best)}"
+
+
+def _tested(best: Standing, known: Sequence[Standing], count: Totals, method: Method) -> str:
+    """Say what the tests say of the best patch, and how far that decided."""
+    if len(known) > 1 and len({standing.passed for standing in known}) == 1:
+        return f"the tests do not tell the patches apart: each {_facts(best, count)}"
+    if method is Method.VOTE:
+        return f"chosen by vote alone, {_facts(best, count)}"
+    if method is Method.SCORES:
+        return f"{_facts(best, count)}, a score of {float(score(best, count)):.2f}"
+    others = agreeing(known)[best.group] - 1
+    return _facts(best, count, f" with {counted(others, 'other sample')}" if others else "")
+
+
+def _facts(best: Standing, count: Totals, company: str = "") -> str:
+    if best.refused:
+        return "cannot be put over the tree that the tests run on"
+    said = []
+    if count.reproducing:
+        given = f" ({len(best.given)} of {count.given} given)" if count.given and count.generated else ""
+        kind = "reproduction test" if count.generated else "given test"
+        said.append(f"passes {len(best.reproducing)} of {counted(count.reproducing, kind)}{given}{company}")
+    if count.regressions:
+        broken = count.regressions - len(best.kept)
+        said.append(f"breaks {broken} of {counted(count.regressions, 'regression test')}")
+    return ", ".join(said)
+
+
+def _backed(best: Standing, known: Sequence[Standing], valid: int, method: Method) -> str:
+    """Say how many samples agree on the best patch, and on how many others that nothing tells from it."""
+    tied = [one for one in known if one.passed == best.passed and one.rank[:2] == best.rank[:2]]
+    if valid == 1:
+        return "it is the only valid sample"
+    verb = "agree on" if best.votes > 1 else "has"
+    agree = f"{best.votes} of {valid} valid samples {verb} it"
+    others = len(tied) - 1
+    return f"{agree}, as many as on {counted(others, 'other')}; {_taken(best, tied, method)}" if others else agree
+
+
+def _taken(best: Standing, tied: Sequence[Standing], method: Method) -> str:
+    """Say how the best was chosen among those with as many votes."""
+    alike = [one for one in tied if one.likeness == best.likeness]
+    if (method is Method.VOTE and best.votes > 1) or 1 < len(alike) == len(tied):
+        return "the earliest was taken"
+    most = "the one" if len(alike) == 1 else "the earliest of those"
+    return f"{most} most like the others was taken"
+
+
+def _unsound(best: Standing) -> str:
+    if not best.undefined:
+        return ""
+    names = f"{len(best.undefined)} undefined names" if len(best.undefined) > 1 else "an undefined name"
+    return f"; it uses {names}: {', '.join(best.undefined[:MOST_NAMES])}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return the number with the noun: '1 test', '2 tests'."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

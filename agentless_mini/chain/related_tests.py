@@ -1,0 +1,110 @@
+"""Which of a repository's own tests matter for the files that patches touch, told by reading.
+
+What counts is that a test imports a touched file, or imports what imports it, and that its name or folder is like the
+file's. Which tests really run a line is not known: nothing is executed here. How a file's imports are read is in
+`import_graph`.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from pathlib import PurePosixPath
+
+from agentless_mini.chain.import_graph import ImportGraph
+from agentless_mini.chain.lexical import is_test_file
+from agentless_mini.domain import FileKind, Snapshot
+
+# Of importers of importers. Further away nearly every test of a repository is related to every file.
+MOST_STEPS = 4
+# What remains of the relation with each step.
+FALL = 0.5
+# A file in a package runs the package's `__init__`, whatever it imports by name.
+SAME_PACKAGE = 0.1
+SAME_NAME, LIKE_NAME, NAMED_FOLDER, BESIDE = 0.6, 0.3, 0.3, 0.1
+# What a likeness of names counts where the folders have nothing in common: half of the trees have several `utils`.
+ELSEWHERE = 0.5
+
+_TEST_NAME = re.compile(r"test.*\.py|.*_tests?\.py|unittest_.*\.py")
+_HOLDS_TESTS = re.compile(rb"^[ \t]*(?:async[ \t]+)?def[ \t]+test|TestCase", re.MULTILINE)
+_AFFIX = re.compile(r"^(?:tests?|unittest)_?|_?tests?$")
+_WORD = re.compile(r"[a-z0-9]+")
+_TEST_FOLDERS = frozenset({"test", "tests", "unit", "integration", "src", "lib"})
+
+
+def related_tests(snapshot: Snapshot, touched: Collection[str]) -> tuple[str, ...]:
+    """Return the test files that matter for the touched paths, most related first; equals are in order of path.
+
+    Empty where nothing in the tree tells. Touched paths that the tree does not have count by their names alone.
+    """
+    reach, about = _reach(_graph(snapshot), touched), subjects(touched)
+    scores = {
+        file.path: reach.get(file.path, 0.0) + likeness(file.path, about)
+        for file in snapshot.files
+        if file.kind is FileKind.TEXT and _TEST_NAME.fullmatch(file.path.rpartition("/")[2])
+        if is_test_file(file) and _HOLDS_TESTS.search(file.data)  # a folder of tests has data and scaffolding as well
+    }
+    return tuple(sorted((path for path in scores if scores[path] > 0), key=lambda path: (-scores[path], path)))
+
+
+@lru_cache(maxsize=1)
+def _graph(snapshot: Snapshot) -> ImportGraph:
+    """Return the graph of a tree; what was asked for last is kept, for a run asks more than once."""
+    return ImportGraph(snapshot.files)
+
+
+def _reach(graph: ImportGraph, touched: Collection[str]) -> dict[str, float]:
+    """Return how strongly files use the touched ones, by the best way, in (0, 1]."""
+    front = dict.fromkeys(touched, 1.0)
+    packages = tuple(path.removesuffix("__init__.py") for path in touched if path.endswith("/__init__.py"))
+    inside = (users for target, users in graph.users.items() if packages and target.startswith(packages))
+    reach = {user: SAME_PACKAGE for users in inside for user in users} | front
+    for _ in range(MOST_STEPS):
+        step: dict[str, float] = {}
+        for target, strength in front.items():
+            for user in graph.users.get(target, ()):
+                focus = 1.0 / (1.0 + len(graph.used[user]) / 20.0)  # how much a file that uses so many is about each
+                reached = strength * FALL * focus
+                if reached > max(reach.get(user, 0.0), step.get(user, 0.0)):
+                    step[user] = reached
+        reach |= step
+        front = step
+    return reach
+
+
+def subjects(touched: Collection[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return what each touched file is about, and the names of its folders."""
+    return [(subject_of(path), PurePosixPath(path).parts[:-1]) for path in sorted(touched)]
+
+
+def likeness(test: str, about: Sequence[tuple[str, tuple[str, ...]]]) -> float:
+    """Return how like a test's path is to that of the touched file it is most like, from 0 to 1.
+
+    It is like a file by its name, by a folder named for it, and by lying beside it. `about` is as of `subjects`.
+    """
+    said, around = subject_of(test), PurePosixPath(test).parts[:-1]
+    words, near = _WORD.findall(said), {folder.lower() for folder in around} - _TEST_FOLDERS
+    best = 0.0
+    for subject, folders in about:
+        alike = BESIDE if folders and around[: len(folders)] == folders else 0.0
+        if subject:
+            wanted, named = _WORD.findall(subject), 0.0
+            if said == subject:
+                named = SAME_NAME
+            elif wanted and any(words[at : at + len(wanted)] == wanted for at in range(len(words))):
+                named = LIKE_NAME
+            if any(subject == subject_of(folder) for folder in around):
+                named = max(named, NAMED_FOLDER)
+            alike += named * (ELSEWHERE if near.isdisjoint(folder.lower() for folder in folders) else 1.0)
+        best = max(best, alike)
+    return best
+
+
+def subject_of(path: str) -> str:
+    """Return what a file is about, by its name in lower case: "cart" of `test_cart.py`, `_cart.py`, `cart/__init__.py`.
+
+    Empty where the name tells nothing: of `tests.py`.
+    """
+    parts, name = PurePosixPath(path).parts, PurePosixPath(path).stem
+    if name in {"__init__", "__main__"}:
+        name = parts[-2] if len(parts) > 1 else ""
+    return _AFFIX.sub("", name.lower().strip("_"), count=2).strip("_")
