@@ -232,7 +232,8 @@ async def _tell(parts: _Parts, chosen: ChosenModel, run: RunId) -> None:
 
 
 def _settings(task: Task) -> ChainSettings:
-    return chain_of(task.config).model_copy(update={"given": task.given, "files": task.files})
+    given = task.given.model_copy(update={"required": task.required is Level.GIVEN})
+    return chain_of(task.config).model_copy(update={"given": given, "files": task.files})
 
 
 def _instance(snapshot: Snapshot) -> str:

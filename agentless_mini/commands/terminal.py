@@ -32,6 +32,7 @@ from agentless_mini.errors import (
     EXIT_INTERRUPTED,
     AminiError,
     EnvironmentFailed,
+    Untestable,
     UsageError,
     boundary,
     printable,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 EXIT_FOUND = 0
 EXIT_NO_PATCH = 1
-EXIT_UNTRUSTED = 5
+EXIT_UNTRUSTED = Untestable.exit_code
 PIPED_WIDTH = 240
 
 _STDOUT = 1

@@ -111,6 +111,8 @@ class GivenSettings(Section):
     """Tests that fail while the issue exists: PATH, or PATH::NAME as pytest writes it."""
     commands: tuple[str, ...] = ()
     """Command lines for `sh -c`, run at the top of the tree, whose status is not 0 while the issue exists."""
+    required: bool = False
+    """Whether a patch has to pass them: then nothing is sampled before all were seen to fail."""
 
     def ids(self) -> tuple[str, ...]:
         """Return the ids of the cases that these tests and commands become."""
