@@ -16,6 +16,8 @@ from agentless_mini.domain import Case, FileKind, GivenTests, Issue, Origin, Run
 from agentless_mini.edits.sources import parse_python
 from agentless_mini.errors import UsageError, printable
 
+ANYWAY = "Use --require any to go on without it"
+"""What is told where a test of the user's says nothing, and a patch must pass it."""
 # An issue that quotes the log of a broken build names hundreds; they are no reproduction of one fault.
 MOST_NAMED = 10
 _SHORTEST_NAME = 8  # "test_one" is a name; "test" and "test_a" are words of examples

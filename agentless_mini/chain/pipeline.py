@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from agentless_mini.chain.context import Gauge, fit_issue
 from agentless_mini.chain.evolve import BestFirst, by_execution, by_reward, evolve
-from agentless_mini.chain.given import named_cases, own_cases
+from agentless_mini.chain.given import ANYWAY, named_cases, own_cases
 from agentless_mini.chain.lexical import Survey, candidate_files, mentions, rank_files
 from agentless_mini.chain.localize import given as given_files
 from agentless_mini.chain.localize import localize
 from agentless_mini.chain.rank import rank
 from agentless_mini.chain.repair import repair
-from agentless_mini.chain.session import NoBench, Opening, Session, Subject, side_by_side
+from agentless_mini.chain.session import Bench, NoBench, Opening, Session, Subject, side_by_side
 from agentless_mini.chain.trust import UNTESTED
 from agentless_mini.domain import (
     Candidate,
@@ -34,7 +34,7 @@ from agentless_mini.domain import (
     Stage,
 )
 from agentless_mini.edits import Marks
-from agentless_mini.errors import NothingToEdit, UsageError
+from agentless_mini.errors import NothingToEdit, Untestable, UsageError
 from agentless_mini.ports import Watch
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import Selecting, Until
@@ -108,7 +108,7 @@ async def resolve(
     watch, notes = _noting(session.watch)
     marks = Marks(config.answer.start, config.answer.end, config.think.start, config.think.end)
     session = replace(session, watch=watch, marks=marks)
-    watch(_planned(config, files, until, opening))
+    watch(_planned(config, files, given, until, tested=not isinstance(opening, NoBench)))
     subject = await _subject(issue, snapshot, session, files)
     if until is Until.LOCALIZE:
         return Prediction(await _localize(subject, session, config, files), (), None, tuple(notes))
@@ -116,6 +116,7 @@ async def resolve(
     if until is Until.REPAIR:
         opening = NoBench("No test was run: the chain was to end after repair.")
     proven: asyncio.Future[Batches | None] = asyncio.get_running_loop().create_future()
+    boxes = await _opened(subject, session, opening, given) if given.required else opening
     selector = _selector(subject, session, config, proven)
 
     async def repaired() -> tuple[Localization, tuple[Candidate, ...]]:
@@ -125,7 +126,7 @@ async def resolve(
         return localization, await evolve(subject, localization, session, config.repair, config.evolve, selector)
 
     async def reproduced() -> tuple[GeneratedCase, ...]:
-        tests, generated = await _reproduce(subject, session, config, opening, given)
+        tests, generated = await _reproduce(subject, session, config, boxes, given)
         if not proven.done():  # where who waited for it was cancelled, it is too
             proven.set_result(tests)
         return generated
@@ -154,16 +155,18 @@ def _noting(told: Watch) -> tuple[Watch, dict[str, None]]:
     return watch, notes
 
 
-def _planned(config: Config, files: Sequence[str], until: Until, opening: Opening | NoBench) -> Planned:
-    """Return the steps of the chain, in the order in which they begin to matter."""
-    steps: list[tuple[Stage | Phase, ...]] = [] if files else [(Stage.LOCALIZE,)]
-    if until is not Until.LOCALIZE:
-        steps.append((Stage.REPAIR, Stage.EVOLVE))
-    if until is Until.TESTS and not isinstance(opening, NoBench):
-        steps.append((Stage.REPRODUCE, Phase.ENVIRONMENT, Phase.REPRODUCTION))
-        steps += [(Phase.REGRESSION,)] if config.regress.budget else []
-        steps.append((Phase.EXECUTION,))
-    return Planned(tuple(steps))
+def _planned(config: Config, files: Sequence[str], given: GivenTests, until: Until, *, tested: bool) -> Planned:
+    """Return the steps of the chain one after the other; what runs side by side is one step."""
+    finding: list[Stage | Phase] = [] if files or not config.localize.samples else [Stage.LOCALIZE]
+    sampling: list[Stage | Phase] = [] if until is Until.LOCALIZE else [Stage.REPAIR, Stage.EVOLVE]
+    first: list[Stage | Phase] = []
+    last: list[Stage | Phase] = []
+    if tested and until is Until.TESTS:
+        proving = [Phase.ENVIRONMENT, Phase.REPRODUCTION]
+        first += proving if given.required else []
+        sampling += [Stage.REPRODUCE, *([] if first else proving)]
+        last = [Phase.REGRESSION, Phase.EXECUTION]
+    return Planned(tuple(tuple(step) for step in (first, finding, sampling, last) if step))
 
 
 async def _subject(issue: Issue, snapshot: Snapshot, session: Session, given: Sequence[str]) -> Subject:
@@ -202,33 +205,45 @@ def _selector(
     return by_execution(tests, config.rank)
 
 
+async def _opened(subject: Subject, session: Session, opening: Opening | NoBench, given: GivenTests) -> Bench | NoBench:
+    """Open the boxes, and run the user's tests and those that the issue names on the tree as it is.
+
+    Raises `Untestable` where one of the user's is required and does not fail here.
+    """
+    bench = opening if isinstance(opening, NoBench) else await opening.open(session.watch)
+    if isinstance(bench, NoBench):
+        if given.required:
+            raise Untestable(f"Your failing test cannot be run: {bench.reason} {ANYWAY}.")
+        return bench
+    from agentless_mini.chain.reproduce import confirm  # what runs tests is imported where tests are run
+
+    runner = bench.harness.runner
+    own, named = own_cases(given, subject.snapshot, runner), named_cases(subject.issue, subject.snapshot, runner)
+    bench = replace(bench, derive=session.derive)
+    return replace(bench, failing=await confirm(own, named, bench, required=given.required))
+
+
 async def _reproduce(
-    subject: Subject, session: Session, config: Config, opening: Opening | NoBench, given: GivenTests
+    subject: Subject, session: Session, config: Config, opening: Opening | Bench | NoBench, given: GivenTests
 ) -> "tuple[Batches | None, tuple[GeneratedCase, ...]]":
     """Draft tests while the boxes are opened; keep those that fail on the tree as it is because of the issue."""
     if isinstance(opening, NoBench):
         session.watch(Note(f"{UNTESTED} {opening.reason}"))
         return None, ()
-    # What runs tests is imported where tests are run.
     from agentless_mini.chain.execute import Batches
-    from agentless_mini.chain.reproduce import confirm, draft_cases, reproduce
+    from agentless_mini.chain.reproduce import draft_cases, reproduce
 
     async with side_by_side() as group:
-        opened = group.create_task(opening.open(session.watch))
-        drafted = group.create_task(draft_cases(subject, session, opening.harness, config.reproduce))
-    bench, drafts = opened.result(), drafted.result()
+        drafting = group.create_task(draft_cases(subject, session, opening.harness, config.reproduce))
+        bench = opening if isinstance(opening, Bench) else await _opened(subject, session, opening, given)
     if isinstance(bench, NoBench):
         session.watch(Note(f"{UNTESTED} {bench.reason}"))
         return None, ()
-    bench = replace(bench, derive=session.derive)
-    own = own_cases(given, subject.snapshot, bench.harness.runner)
-    named = named_cases(subject.issue, subject.snapshot, bench.harness.runner)
-    confirmed = await confirm(own, named, bench)
-    generated = await reproduce(drafts, subject.issue, bench, config.reproduce)
+    generated = await reproduce(drafting.result(), subject.issue, bench, config.reproduce)
     kept = dict.fromkeys(one.outcome for one in generated if isinstance(one.outcome, Case))
     # Given tests come before all others where agreement orders the patches of one round. Rewrites of lines come the
     # likeliest first, so that few of them need be tried.
-    decides = config.rank is Method.AGREEMENT and config.evolve.rounds == 1 and given != NONE_GIVEN
+    decides = bool(given.ids()) and config.rank is Method.AGREEMENT and config.evolve.rounds == 1
     is_ranked = (await session.sampler.card()).decoding is Decoding.LINES
     portion = (TRIED_AT_ONCE if is_ranked else 0) if decides else None
-    return Batches(bench, (*confirmed, *kept), config.regress, given_first=portion), generated
+    return Batches(bench, (*bench.failing, *kept), config.regress, given_first=portion), generated

@@ -21,6 +21,7 @@ from agentless_mini.chain.generated_tests import (
     style_examples,
     symptom,
 )
+from agentless_mini.chain.given import ANYWAY
 from agentless_mini.chain.prompts import NewTest
 from agentless_mini.chain.session import Bench, Draft, Session, Subject, answer_room, ask, fit_prompt, together
 from agentless_mini.domain import (
@@ -43,7 +44,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits.paths import TakenNames
 from agentless_mini.edits.sources import decode
-from agentless_mini.errors import EnvironmentFailed, UsageError, printable
+from agentless_mini.errors import EnvironmentFailed, Untestable, UsageError, printable
 from agentless_mini.settings.run import ReproduceSettings
 
 # The example may take this share of the window at most: it shows a style, and its beginning does that.
@@ -141,11 +142,13 @@ async def reproduce(
     return tuple(replace(draft, outcome=outcome(draft.outcome)) for draft in drafts)
 
 
-async def confirm(own: Sequence[Case], named: Sequence[Case], bench: Bench) -> tuple[Case, ...]:
+async def confirm(
+    own: Sequence[Case], named: Sequence[Case], bench: Bench, *, required: bool = False
+) -> tuple[Case, ...]:
     """Run the user's `own` tests, and those that the issue names, on the tree as it is; return those that do not pass.
 
     The user is told of own tests that say nothing. Raises `UsageError` where one is not there, `EnvironmentFailed`
-    where none can be run.
+    where none can be run, `Untestable` where all of the user's are `required` and one says nothing.
     """
     ids = {case.id for case in own}
     cases = (*own, *(case for case in named if case.id not in ids))
@@ -156,11 +159,14 @@ async def confirm(own: Sequence[Case], named: Sequence[Case], bench: Bench) -> t
     if isinstance(results, Refused):
         raise EnvironmentFailed(f"The tests cannot be put over the tree ({results.detail}): use --sandbox none.")
     bench.watch(BoxDone(Phase.REPRODUCTION, tuple(result.outcome for result in results)))
-    notes = [_note(case, result) for case, result in zip(own, results, strict=False)]
-    for note in filter(None, notes):
-        bench.watch(Note(note))
+    notes = [note for case, result in zip(own, results, strict=False) if (note := _note(case, result))]
     fails = {Outcome.FAIL, Outcome.ERROR, Outcome.TIMEOUT}
-    return tuple(case for case, result in zip(cases, results, strict=True) if result.outcome in fails)
+    kept = tuple(case for case, result in zip(cases, results, strict=True) if result.outcome in fails)
+    if required and not ids.issubset(case.id for case in kept):
+        raise Untestable(f"{' '.join(notes)} Name a test that fails now. {ANYWAY}.")
+    for note in notes:
+        bench.watch(Note(note))
+    return kept
 
 
 def _note(case: Case, result: CaseResult) -> str:
@@ -170,7 +176,7 @@ def _note(case: Case, result: CaseResult) -> str:
         case Outcome.NOT_COLLECTED:
             raise UsageError(f"There is no test {name!r}: give --failing-test PATH::NAME as pytest writes it.")
         case Outcome.PASS:
-            return f"Your test {name} passes already: it tells no fix from no fix, and was left out."
+            return f"Your test {name} passes already, so it cannot show a repair and was left out."
         case Outcome.SKIP:
             return f"Your test {name} is skipped here: it was left out."
         case Outcome.ERROR:

@@ -11,6 +11,7 @@ from agentless_mini.chain.lexical import Survey
 from agentless_mini.chain.prompts import Prompts
 from agentless_mini.domain import (
     BoxLimits,
+    Case,
     Completion,
     Harness,
     Issue,
@@ -69,7 +70,8 @@ class Session:
 class Bench:
     """The boxes of one issue, and how its tests run in them.
 
-    `snapshot` is the tree that every box starts from, `case_seconds` the most that one test may take.
+    `snapshot` is the tree that every box starts from, `case_seconds` the most that one test may take. `failing` are
+    the tests of the user and those that the issue names which fail on that tree.
     """
 
     sandbox: Sandbox
@@ -80,6 +82,7 @@ class Bench:
     limits: BoxLimits = field(default_factory=BoxLimits)
     case_seconds: float = 60.0
     derive: Derive = derive_anew
+    failing: tuple[Case, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,11 +71,13 @@ class GivenTests:
     """The user's own failing tests.
 
     `tests` are PATH, or PATH::NAME as pytest writes it, and fail while the issue exists; `commands` are lines for
-    `sh -c`, run at the top of the tree, whose status is not 0 then.
+    `sh -c`, run at the top of the tree, whose status is not 0 then. Where a patch is `required` to pass them, nothing
+    is sampled before all were seen to fail.
     """
 
     tests: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
+    required: bool = False
 
     def ids(self) -> tuple[str, ...]:
         """Return the ids of the cases that these tests and commands become."""

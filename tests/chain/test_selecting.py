@@ -12,8 +12,7 @@ from agentless_mini.chain.session import Session
 from agentless_mini.domain import Candidate, Issue, Method, Patch, Reason, Rejected
 from agentless_mini.errors import UsageError
 from agentless_mini.settings import Config
-from tests.chain import batches
-from tests.chain import workbench
+from tests.chain import batches, workbench
 from tests.chain.workbench import ISSUE, run
 from tests.fakes.model import Script, ScriptedSampler
 
@@ -81,7 +80,9 @@ def test_the_tests_order_patches_as_the_choice_does(method: Method) -> None:
     async def held() -> Batches:
         return bench.batches
 
-    drawn = batches.candidates(batches.cart(13), batches.cart(13), None, batches.cart(1), batches.tax(2), batches.tax(2))
+    drawn = batches.candidates(
+        batches.cart(13), batches.cart(13), None, batches.cart(1), batches.tax(2), batches.tax(2)
+    )
     order = best(by_execution(held, method), drawn)
     assert sorted(order) == ["cart 1", "cart 13", "tax 2"]
     choice = rank(drawn, run(bench.batches.over(drawn)), method)
