@@ -4,39 +4,33 @@ With `commands` this is the only composition root, and the only place that reads
 """
 
 import gc
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from agentless_mini import __version__
-from agentless_mini.commands.evaluation_options import BenchmarkOptions, FleetOptions, ReportOptions
 from agentless_mini.commands.learn import learn
-from agentless_mini.commands.options import ConfigFile, DocumentedCommand, expanded, settings_of, variables_of
-from agentless_mini.commands.repair_options import (
+from agentless_mini.commands.options import (
+    ConfigFile,
     EvolveOptions,
     ExecutionOptions,
+    Flags,
     ModelOptions,
-    OutputOptions,
+    Offer,
+    Panel,
+    Quiet,
     SamplingOptions,
-    ServeOptions,
-    ShowOptions,
-    SourceOptions,
+    StoreFile,
     TextOptions,
 )
 from agentless_mini.commands.usage import Commands
 
-app = typer.Typer(
-    name="amini",
-    cls=Commands,
-    help="Repairs real repositories from an issue text, with models that you host yourself.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+amini = Commands(
+    "amini", "Repairs real repositories from an issue text, with models that you host yourself.", completion=True
 )
-
-app.add_typer(learn)
+app = amini.typer
 
 
 def main() -> None:
@@ -61,8 +55,41 @@ def common(
     """Repairs real repositories from an issue text, with models that you host yourself."""
 
 
-@app.command(cls=DocumentedCommand)
-@expanded
+@dataclass(frozen=True)
+class SourceOptions(Panel):
+    """What is to be repaired."""
+
+    repository: Annotated[str, typer.Argument(metavar="REPO", help="Path, git URL or owner/name on GitHub.")]
+    issue: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ISSUE", help="File, - for stdin, GitHub issue URL or owner/name#12.", show_default=False
+        ),
+    ] = None
+    text: Annotated[str | None, typer.Option(help="The issue itself, instead of ISSUE.")] = None
+    rev: Annotated[str | None, typer.Option(help="Repair this commit, not the working tree.")] = None
+    files: Annotated[
+        list[str] | None,
+        typer.Option("--files", metavar="PATH", help="File to edit (repeatable), instead of localization."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class OutputOptions(Panel):
+    """Where the result goes."""
+
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document instead of the patch.")] = False
+    apply: Annotated[bool, typer.Option("--apply", help="Apply the patch to the working tree as well.")] = False
+    commit: Annotated[
+        str | None,
+        typer.Option(metavar="BRANCH", help="Repair HEAD (or --rev), and commit the patch on this new branch as well."),
+    ] = None
+    quiet: Quiet = False
+    store: StoreFile = None
+
+
+@amini.add("Find the cause of an issue and print a patch for `git apply`.")
 def repair(
     source: SourceOptions,
     sampling: SamplingOptions,
@@ -70,150 +97,225 @@ def repair(
     model: ModelOptions,
     execution: ExecutionOptions,
     output: OutputOptions,
+    flags: Flags,
 ) -> None:
     """Find the cause of an issue and print a patch for `git apply`.
 
     Exit codes: 0 patch found, 1 no valid patch, 2 usage, 3 model server, 4 this machine, 5 the best patch does not meet
     --require, 130 interrupted.
     """
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.repair import run_repair
+    from agentless_mini.commands.repairing import Output
+    from agentless_mini.domain import GivenTests
 
-    with reported():
-        from agentless_mini.commands.entry import RepairArguments, run_repair
-        from agentless_mini.commands.repair import Output
-
-        files, tests, commands = (
-            tuple(given or ()) for given in (source.files, execution.failing_test, execution.failing_cmd)
-        )
-        arguments = RepairArguments(source.repository, source.issue, source.text, source.rev, files, tests, commands)
-        result = Output(output.as_json, output.output, output.apply, output.quiet, output.commit)
-        settings = (model.config, settings_of(sampling, evolution, model, execution))
-        raise typer.Exit(run_repair(arguments, result, settings, output.store))
+    given = GivenTests(tuple(execution.failing_test or ()), tuple(execution.failing_cmd or ()))
+    result = Output(output.as_json, output.output, output.apply, output.quiet, output.commit)
+    raise typer.Exit(run_repair(source, given, result, model.config, flags, output.store))
 
 
-@app.command(name="eval", short_help="Repair and grade the instances of SWE-bench.", cls=DocumentedCommand)
-@expanded
+@dataclass(frozen=True)
+class BenchmarkOptions(Panel):
+    """Which instances are evaluated, and how far."""
+
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="SWE-bench of the hub: verified, lite, full or multilingual.")
+    ] = None
+    dataset: Annotated[Path | None, typer.Option(help="Instances in a file: parquet, json or jsonl.")] = None
+    instances: Annotated[str | None, typer.Option(metavar="A,B", help="Only these instances, by id.")] = None
+    limit: Annotated[int, typer.Option(help="Only the first N instances; 0 means all.", min=0, show_default=False)] = 0
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only the I-th of N equal parts.")] = None
+    oracle_files: Annotated[
+        bool, typer.Option("--oracle-files", help="Give the model the files of the true fix; do not localize.")
+    ] = False
+    stages: Annotated[
+        str, typer.Option(metavar="STAGE", help="The last stage: localize, repair or tests.", show_default=False)
+    ] = "tests"
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder of the evaluation; by default a named one.")
+    ] = None
+    submission: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write what a SWE-bench submission asks for there.")
+    ] = None
+    offers = ("eval.grade",)
+
+
+@dataclass(frozen=True)
+class FleetOptions(Panel):
+    """What an evaluation runs on."""
+
+    cluster: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster whose nodes run tests and grade.")
+    ] = None
+    quiet: Quiet = False
+    offers = (
+        "eval.workers",
+        "eval.graders",
+        "eval.images.keep_images",
+        "eval.images.min_free_gib",
+        "sandbox.case_seconds",
+        Offer(("sandbox.kind",), help="docker, or none: no test is run [docker]."),
+        "regress.budget",
+        "rank",
+    )
+
+
+@amini.add("Repair and grade the instances of SWE-bench.", name="eval")
 def evaluate(
     benchmark: BenchmarkOptions,
     sampling: SamplingOptions,
     evolution: EvolveOptions,
     model: ModelOptions,
     fleet: FleetOptions,
+    flags: Flags,
 ) -> None:
     """Repair the instances of SWE-bench, have the official harness grade them, and print the evaluation's folder.
 
     The same command again continues where it stopped. Exit codes: 0 all instances ended, 4 some failed because of the
     infrastructure, otherwise as for repair.
     """
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.benchmark import run_eval
+    from agentless_mini.commands.config import read_config, this_machine
+    from agentless_mini.commands.running import require_together
 
-    with reported():
-        from agentless_mini.commands.benchmark import run_eval
-        from agentless_mini.commands.entry import read_config, require_together, this_machine
-
-        flags = settings_of(benchmark, sampling, evolution, model, fleet)
-        config = read_config(model.config, flags)
-        if benchmark.stages != "localize":
-            require_together(config, flags)
-        raise typer.Exit(run_eval(benchmark, fleet, config, this_machine()))
+    config = read_config(model.config, flags)
+    if benchmark.stages != "localize":
+        require_together(config, flags)
+    raise typer.Exit(run_eval(benchmark, fleet, config, this_machine()))
 
 
-@app.command(short_help="Report evaluations: what is resolved, curves, failures, cost.", cls=DocumentedCommand)
-@expanded
+@dataclass(frozen=True)
+class ReportOptions(Panel):
+    """Which evaluations are reported, and in which form."""
+
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Folders of evaluations, or their names.")]
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one page with plots that works offline.")] = (
+        None
+    )
+    instance: Annotated[str | None, typer.Option(metavar="ID", help="Write one instance in depth, as JSON.")] = None
+    price_prompt: Annotated[float | None, typer.Option(help="Price of a million prompt tokens.")] = None
+    price_cached: Annotated[float | None, typer.Option(help="Price of a million cached prompt tokens.")] = None
+    price_completion: Annotated[float | None, typer.Option(help="Price of a million completion tokens.")] = None
+    price_box_hour: Annotated[float | None, typer.Option(help="Price of an hour of a box.")] = None
+
+
+@amini.add("Report evaluations: what is resolved, curves, failures, cost.")
 def report(options: ReportOptions) -> None:
     """Report evaluations: resolved with its interval, curves over samples and tests, failures, cost.
 
     No model is asked and no test is run: everything comes from the record.
     """
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.config import this_machine
+    from agentless_mini.commands.show import run_report
 
-    with reported():
-        from agentless_mini.commands.entry import this_machine
-        from agentless_mini.commands.report import run_report
-
-        run_report(options, this_machine())
+    run_report(options, this_machine())
 
 
-@app.command(short_help="List past runs, or open one.", cls=DocumentedCommand)
-@expanded
+@dataclass(frozen=True)
+class ShowOptions(Panel):
+    """Which run is shown, and how much of it."""
+
+    run: Annotated[
+        int | None,
+        typer.Argument(metavar="RUN", help="Number of a run; without it, all are listed.", min=1, max=2**63 - 1),
+    ] = None
+    repository: Annotated[
+        str, typer.Option("--repository", "-r", metavar="REPO", help="The repository whose runs are shown.")
+    ] = "."
+    every: Annotated[bool, typer.Option("--all", help="Show each sample, test and patch.")] = False
+    prompts: Annotated[bool, typer.Option("--prompts", help="Show the prompts as well.")] = False
+    completions: Annotated[bool, typer.Option("--completions", help="Show the model's answers as well.")] = False
+    patch: Annotated[
+        int | None, typer.Option(metavar="K", help="Write patch number K of the run, for git apply.", min=1)
+    ] = None
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the run as one page that works offline.")] = (
+        None
+    )
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False
+    store: StoreFile = None
+
+
+@amini.add("List past runs, or open one.")
 def show(options: ShowOptions) -> None:
     """List past runs, or open one: files, samples, votes, tests and the chosen patch, on one screen."""
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.config import store_of
+    from agentless_mini.commands.show import run_show
 
-    with reported():
-        from agentless_mini.commands.entry import store_of
-        from agentless_mini.commands.show import run_show
-
-        run_show(options, options.store or store_of(options.repository))
+    run_show(options, options.store or store_of(options.repository))
 
 
-@app.command(cls=DocumentedCommand)
-@expanded
-def serve(options: ServeOptions) -> None:
+@dataclass(frozen=True)
+class ServeOptions(Panel):
+    """Which model is served, and how."""
+
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Name on the hub, or a local path.")] = None
+    extra: Annotated[
+        list[str] | None, typer.Argument(metavar="-- FLAGS", help="More flags for vLLM, verbatim, after --.")
+    ] = None
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the running server.")] = False
+    status: Annotated[bool, typer.Option("--status", help="Print the running server's address.")] = False
+    adapter: Annotated[
+        list[Path] | None, typer.Option("--adapter", metavar="DIR", help="LoRA adapter (repeatable).")
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of the address.")] = False
+    config: ConfigFile = None
+    offers = (
+        Offer(("engine",), help="vllm or embedded (llama.cpp); by default what fits."),
+        "vllm.port llama_cpp.port",
+        Offer(("vllm.max_model_len", "llama_cpp.context"), ("--context",)),
+        "vllm.tensor_parallel",
+        "vllm.python",
+    )
+
+
+@amini.add("Start a model server and leave it running; print its address.")
+def serve(options: ServeOptions, flags: Flags) -> None:
     """Start a model server and leave it running; print its address.
 
     `amini repair` without an endpoint uses it.
     """
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.config import read_config, this_machine
+    from agentless_mini.commands.serve import run_serve
 
-    flags = settings_of(options)
-    if options.adapter:
-        flags["vllm.adapters"] = [str(path.resolve()) for path in options.adapter]
-    with reported():
-        from agentless_mini.commands.entry import read_config, this_machine
-        from agentless_mini.commands.serve import ServeOutput, require_usable, start_server, stop_server, tell_status
-
-        require_usable(options)
-        settings, machine, output = read_config(options.config, flags), this_machine(), ServeOutput(options.as_json)
-        if options.stop:
-            stop_server(machine)
-        elif options.status:
-            tell_status(machine, output)
-        else:
-            start_server(options.model, settings, machine, output)
+    given = {"vllm.extra": options.extra, "vllm.adapters": [str(path.resolve()) for path in options.adapter or ()]}
+    flags |= {name: value for name, value in given.items() if value}
+    run_serve(options, flags.get("vllm.python"), read_config(options.config, flags), this_machine())
 
 
-@app.command(short_help="Check what a repair with tests needs.", cls=DocumentedCommand)
-@expanded
-def doctor(model: ModelOptions, output: TextOptions) -> None:
+@amini.add("Check what a repair with tests needs.")
+def doctor(model: ModelOptions, output: TextOptions, flags: Flags) -> None:
     """Check what a repair with tests needs, and say what to do about what is missing. Nothing is downloaded.
 
     Exit codes: 0 a repair with tests can run here, 4 it cannot.
     """
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.config import read_config, this_machine
+    from agentless_mini.commands.doctor import run_doctor
 
-    with reported():
-        from agentless_mini.commands.doctor import run_doctor
-        from agentless_mini.commands.entry import read_config, this_machine
-
-        settings = read_config(model.config, settings_of(model))
-        raise typer.Exit(run_doctor(settings, this_machine(), output.as_json))
+    raise typer.Exit(run_doctor(read_config(model.config, flags), this_machine(), output.as_json))
 
 
-@app.command(name="config", short_help="Show every setting and its source.", cls=DocumentedCommand)
-@expanded
+@amini.add("Show every setting and its source.", name="config")
 def effective(
     sampling: SamplingOptions,
     evolution: EvolveOptions,
     model: ModelOptions,
     execution: ExecutionOptions,
     output: TextOptions,
+    flags: Flags,
 ) -> None:
     """Show the effective value of every setting and its source: a default, the file, the environment or a flag."""
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.config import show_settings
 
-    with reported():
-        from agentless_mini.commands.effective import show_settings
-
-        groups = (sampling, evolution, model, execution)
-        show_settings(model.config, settings_of(*groups), variables_of(*groups), output.as_json)
+    show_settings(model.config, flags, output.as_json)
 
 
-@app.command(short_help="Repair a packaged sample with the embedded model.")
-def demo(
+@dataclass(frozen=True)
+class DemoOptions(Panel):
+    """What is repaired by which model."""
+
     keep: Annotated[
         Path | None, typer.Option(help="Make the repository in this new folder, and keep it.", show_default=False)
-    ] = None,
+    ] = None
     model: Annotated[
         str | None,
         typer.Option(
@@ -222,30 +324,36 @@ def demo(
             metavar="MODEL",
             help="Another model than the default: a GGUF file, or OWNER/NAME on the hub.",
         ),
-    ] = None,
-    config: ConfigFile = None,
-) -> None:
+    ] = None
+    config: ConfigFile = None
+
+
+@amini.add("Repair a packaged sample with the embedded model.")
+def demo(options: DemoOptions) -> None:
     """Repair a packaged sample with the embedded model, and run the sample's own tests on the result.
 
     It takes about a minute, and downloads a model of 93 MB the first time. Exit codes as for repair.
     """
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.config import read_config, this_machine
+    from agentless_mini.commands.demo import demo as run_demo
 
-    with reported():
-        from agentless_mini.commands.demo import demo as run_demo
-        from agentless_mini.commands.entry import read_config, this_machine
-
-        raise typer.Exit(run_demo(read_config(config, {}), model, keep, this_machine()))
+    config = read_config(options.config, {})
+    raise typer.Exit(run_demo(config, options.model, options.keep, this_machine()))
 
 
-@app.command(name="help")
-def manual(
-    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="Without one, the topics are listed.")] = None,
-) -> None:
+@dataclass(frozen=True)
+class TopicOptions(Panel):
+    """What is read."""
+
+    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="Without one, the topics are listed.")] = None
+
+
+@amini.add("Print the manual, or one topic of it.", name="help")
+def manual(options: TopicOptions) -> None:
     """Print the manual, or one topic of it."""
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.manual import tell
 
-    with reported():
-        from agentless_mini.commands.manual import tell
+    tell(options.topic)
 
-        tell(topic)
+
+amini.add_group("Make training data and train models.", learn)

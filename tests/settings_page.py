@@ -10,11 +10,14 @@ from pydantic import BaseModel
 
 import agentless_mini
 from agentless_mini import cli
+from agentless_mini.commands.learn import learn
 from agentless_mini.commands.options import option_of
 from agentless_mini.settings import Config, field_of
 
 PAGE = Path(agentless_mini.__file__).parent / "docs/settings.md"
-COMMANDS = cli.app.registered_commands  # they name the options of settings
+for group in (cli.amini, learn):  # what is built names the options of settings
+    for _, built in group.table.values():
+        built()
 WIDTH = 110
 
 

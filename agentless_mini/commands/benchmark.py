@@ -6,28 +6,38 @@ import json
 import os
 import re
 import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, evaluate
-from agentless_mini.commands.evaluation_options import BenchmarkOptions, FleetOptions
-from agentless_mini.commands.models import Machine
+from agentless_mini.commands.config import Machine
+from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, Opened, OpenTestbeds, evaluate
 from agentless_mini.commands.submitting import submit
 from agentless_mini.commands.terminal import people, require_stdout
-from agentless_mini.commands.testbeds import cluster_testbeds, docker_testbeds
+from agentless_mini.domain import Note
+from agentless_mini.environment.index import CERTIFICATES
 from agentless_mini.errors import UsageError, printable
-from agentless_mini.evaluation.dataset import SPLITS, Dataset, dataset_of, read_dataset, selected
-from agentless_mini.evaluation.grading import dataset_rows
+from agentless_mini.evaluation.cluster import ClusterTestbeds, ray_cluster
+from agentless_mini.evaluation.dataset import SPLITS, Dataset, Solution, dataset_of, read_dataset, selected
+from agentless_mini.evaluation.grading import Grader, GradingSettings, dataset_rows
+from agentless_mini.evaluation.ports import Testbeds
 from agentless_mini.evaluation.submission import slug
+from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds
+from agentless_mini.ports import Watch
 from agentless_mini.settings import Config
-from agentless_mini.settings.run import SandboxKind, Until
+from agentless_mini.settings.run import EvaluationSettings, SandboxKind, Until
 
-EVALS = "evals"
+if TYPE_CHECKING:
+    from agentless_mini.cli import BenchmarkOptions, FleetOptions
+
 _SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
 
 
-def run_eval(benchmark: BenchmarkOptions, fleet: FleetOptions, config: Config, machine: Machine) -> int:
+def run_eval(benchmark: "BenchmarkOptions", fleet: "FleetOptions", config: Config, machine: Machine) -> int:
     """Evaluate, print the folder on stdout, and return the exit code."""
     require_stdout()
     if benchmark.out is not None and benchmark.out.exists() and not benchmark.out.is_dir():
@@ -51,13 +61,7 @@ def run_eval(benchmark: BenchmarkOptions, fleet: FleetOptions, config: Config, m
     return code
 
 
-def folder_of(name: str, machine: Machine) -> Path:
-    """Return the folder of an evaluation by its path, or by its name among those in the user's state folder."""
-    path = Path(name)
-    return path if path.exists() or "/" in name else machine.state / EVALS / name
-
-
-def _dataset(benchmark: BenchmarkOptions, machine: Machine) -> Dataset:
+def _dataset(benchmark: "BenchmarkOptions", machine: Machine) -> Dataset:
     if (benchmark.split is None) == (benchmark.dataset is None):
         raise UsageError("Name either a split of the hub with --split, or a file with --dataset.")
     if benchmark.dataset is not None:
@@ -87,9 +91,85 @@ def _until(stage: str, kind: SandboxKind) -> Until:
     return Until.REPAIR if kind is SandboxKind.NONE and Until(stage) is Until.TESTS else Until(stage)
 
 
-def _folder(dataset: Dataset, config: Config, machine: Machine, benchmark: BenchmarkOptions) -> Path:
+def _folder(dataset: Dataset, config: Config, machine: Machine, benchmark: "BenchmarkOptions") -> Path:
     """Return the default folder: one for each dataset, model, and source of the files."""
     asked = config.endpoint.model or config.endpoint.base_url or config.engine.value
     digest = hashlib.sha256(f"{dataset.fingerprint} {asked}".encode()).hexdigest()[:8]
     parts = [slug(Path(dataset.name).stem), slug(str(asked))[-40:].strip("-."), digest]
-    return machine.state / EVALS / "-".join([*parts, *(["oracle"] if benchmark.oracle_files else [])])
+    return machine.evaluation("-".join([*parts, *(["oracle"] if benchmark.oracle_files else [])]))
+
+
+# --- where instances are attempted: this machine's Docker, or the nodes of a Ray cluster ------------------------------
+
+_PLACES = {"HOME", "XDG_CONFIG_HOME", *CERTIFICATES}
+
+
+def docker_testbeds(machine: Machine) -> OpenTestbeds:
+    """Return how the testbeds of this machine are opened."""
+
+    async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
+        grader = await stack.enter_async_context(_grader(evaluation, model))
+        testbeds = open_testbeds(host_of(evaluation, machine), evaluation.dataset.solutions, grader)
+        return Opened(await stack.enter_async_context(testbeds), grader)
+
+    return opened
+
+
+def cluster_testbeds(address: str, machine: Machine) -> OpenTestbeds:
+    """Return how the testbeds of a cluster's nodes are opened. Each node keeps the logs of what it graded."""
+
+    async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
+        cluster = await stack.enter_async_context(ray_cluster(address))
+        grader = await stack.enter_async_context(_grader(evaluation, model))
+        node = _NodeTestbeds(
+            host_of(evaluation, machine),
+            dict(evaluation.dataset.solutions),
+            _grading(evaluation.config.eval, model),
+            machine.state / OFFICIAL / evaluation.folder.name,
+        )
+        workers = evaluation.config.eval.workers
+        testbeds = ClusterTestbeds(cluster, node.open, workers, lambda said: watch(Note(said)))
+        return Opened(await stack.enter_async_context(testbeds), grader)
+
+    return opened
+
+
+def _grader(evaluation: Evaluation, model: str) -> Grader:
+    folder = evaluation.folder / OFFICIAL
+    folder.mkdir(parents=True, exist_ok=True)
+    return Grader(folder, _grading(evaluation.config.eval, model))
+
+
+@dataclass(frozen=True, slots=True)
+class _NodeTestbeds:
+    """Makes the testbeds of the node that it was sent to."""
+
+    host: HostSettings
+    solutions: Mapping[str, Solution] = field(repr=False)
+    grading: GradingSettings
+    folder: Path
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Testbeds]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        async with (
+            Grader(self.folder, self.grading) as grader,
+            open_testbeds(self.host, self.solutions, grader) as testbeds,
+        ):
+            yield testbeds
+
+
+def _grading(settings: EvaluationSettings, model: str) -> GradingSettings:
+    return GradingSettings(model, settings.graders, settings.grade_seconds)
+
+
+def host_of(evaluation: Evaluation, machine: Machine) -> HostSettings:
+    """Return how the testbeds of a machine are kept. Of the variables it has those that lead to packages alone."""
+    config = evaluation.config
+    named = {name: value for name, value in machine.environment.items() if _is_of_packages(name)}
+    return HostSettings(config.eval.images, config.sandbox, machine.state, named)
+
+
+def _is_of_packages(name: str) -> bool:
+    """Tell whether a variable says where packages are found. All others may be secret, and nodes are sent these."""
+    return name.startswith("PIP_") or name in _PLACES or name.lower().endswith("_proxy")

@@ -19,10 +19,9 @@ from rich.text import Text
 from agentless_mini.chain.boxes import run_files
 from agentless_mini.chain.session import NoBench
 from agentless_mini.commands import sample
-from agentless_mini.commands.boxes import Yard, open_bench
-from agentless_mini.commands.chain import REWRITES
-from agentless_mini.commands.models import Machine
-from agentless_mini.commands.repair import Output, Task, repair
+from agentless_mini.commands.config import Machine
+from agentless_mini.commands.repairing import Output, Task, repair
+from agentless_mini.commands.running import REWRITES, open_bench
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.domain import CaseResult, GivenTests, Outcome
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
@@ -61,11 +60,10 @@ def demo(config: Config, model: str | None, keep: Path | None, machine: Machine)
         console.print(Text("The issue:\n", style="bold"))
         console.print(Text(issue.text))
         tell(before, "before the repair", console)
-        task = Task(
-            issue, open_repository(str(folder), None, machine.cache), chosen, given=GivenTests(tests=(FAILING,))
-        )
+        repository = open_repository(str(folder), None, machine.cache)
+        task = Task(issue, repository, chosen, given=GivenTests(tests=(FAILING,)))
         with Store.open(Path(scratch) / "store.sqlite") as store:
-            code = repair(task, store, output, machine)
+            code = repair(task, repository.snapshot(), store, output, machine)
         tell(run_tests(folder, chosen.sandbox, machine, Console(quiet=True), output.notes), "after the repair", console)
     return code
 
@@ -127,7 +125,7 @@ async def _run_tests(
 ) -> tuple[CaseResult, ...] | NoBench:
     async with AsyncExitStack() as stack:
         repository = open_repository(str(folder), None, machine.cache)
-        bench = await open_bench(Yard(settings, repository, repository.snapshot(), machine, stack), watch)
+        bench = await open_bench(settings, repository, repository.snapshot(), machine, stack, watch)
         return bench if isinstance(bench, NoBench) else await run_files(bench, (TESTS,), TESTS_TIMEOUT)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from agentless_mini.commands.models import Machine
+from agentless_mini.commands.config import Machine
 from agentless_mini.domain import MIB
 from agentless_mini.errors import AminiError, EnvironmentFailed, printable
 from agentless_mini.installing import install_command

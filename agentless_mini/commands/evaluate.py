@@ -19,10 +19,9 @@ from agentless_mini.chain.evolve import UNSELECTED
 from agentless_mini.chain.pipeline import NO_SANDBOX, check_rounds
 from agentless_mini.chain.session import Scoring
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.commands.chain import identity, seeded, settled, versions
-from agentless_mini.commands.headline import amount, answerer
-from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
-from agentless_mini.commands.scorers import open_scorer
+from agentless_mini.commands.config import STORE, Machine
+from agentless_mini.commands.models import ChosenModel, Surroundings, choose_model, open_scorer
+from agentless_mini.commands.running import amount, answerer, identity, seeded, settled, versions
 from agentless_mini.commands.terminal import EXIT_FOUND, noted, people, without_passwords
 from agentless_mini.domain import Note, RewardModel
 from agentless_mini.errors import EnvironmentFailed, ModelChanged, printable
@@ -47,7 +46,7 @@ from agentless_mini.settings import Config
 from agentless_mini.settings.run import UNTESTED, EvolveSettings, Grading, SandboxKind, Selecting, Until
 from agentless_mini.testing.commands import harness_of_command
 
-STORE, PREDICTIONS, OFFICIAL = "store.sqlite", "all_preds.jsonl", "official"
+PREDICTIONS, OFFICIAL = "all_preds.jsonl", "official"
 WRITE_EVERY = 10.0
 """Seconds between two writings of the predictions, while instances end."""
 _OF_THE_CHAIN = {"localize", "repair", "evolve", "reproduce", "regress", "answer", "think", "rank"}

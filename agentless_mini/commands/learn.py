@@ -1,118 +1,191 @@
 """`amini learn`: data to learn from, and training. What a command needs is imported when it runs, as in `cli`."""
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from agentless_mini.commands.learn_options import CurateOptions
-from agentless_mini.commands.learn_trainer_options import (
-    ExportOptions,
-    RewardModelOptions,
-    RlOptions,
-    SftOptions,
-    SynthesizeOptions,
-    TrainingOptions,
-)
-from agentless_mini.commands.options import DocumentedCommand, expanded, settings_of
-from agentless_mini.commands.repair_options import ModelOptions
+from agentless_mini.commands.options import ConfigFile, Flags, ModelOptions, Offer, Panel, Quiet
 from agentless_mini.commands.usage import Commands
 
-learn = typer.Typer(
-    name="learn",
-    cls=Commands,
-    help="Makes training data and trains models, with the prompts and the edit format of repairs.",
-    short_help="Make training data and train models.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+learn = Commands("learn", "Makes training data and trains models, with the prompts and the edit format of repairs.")
+
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="Rows: a parquet file, or a folder of them.")]
 
 
-@learn.command(short_help="Make rows from merged pull requests.", cls=DocumentedCommand)
-@expanded
-def curate(options: CurateOptions, model: ModelOptions) -> None:
+@learn.typer.callback()
+def common() -> None:
+    """Makes training data and trains models, with the prompts and the edit format of repairs."""
+
+
+@dataclass(frozen=True)
+class CurateOptions(Panel):
+    """What is curated, and how."""
+
+    events: Annotated[
+        list[Path], typer.Argument(metavar="EVENTS", help="Files of GH Archive (.json.gz), or folders of them.")
+    ]
+    mirrors: Annotated[Path, typer.Option(help="Folder of clones: owner+name, owner/name or owner__name.")]
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the rows.")]
+    cluster: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Work on this Ray cluster: HOST:PORT, or auto.")
+    ] = None
+    quiet: Quiet = False
+    offers = (
+        Offer(("curate.clone_from",), ("--clone",), "Clone missing repositories from GitHub.", value="https://github.com"),
+        "curate.relevant",
+        "curate.oracle",
+        "curate.seed",
+        "curate.workers",
+    )  # fmt: skip
+
+
+@learn.add("Make rows from merged pull requests.")
+def curate(options: CurateOptions, model: ModelOptions, flags: Flags) -> None:
     """Make rows from merged pull requests: GH Archive's events, joined with clones.
 
     The same command again continues where it stopped. The result on stdout is a JSON document.
     """
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.config import read_config, this_machine
+    from agentless_mini.commands.learn_data import run_curate
 
-    with reported():
-        from agentless_mini.commands.entry import read_config, this_machine
-        from agentless_mini.commands.learn_curate import run_curate
-
-        run_curate(options, read_config(model.config, settings_of(options, model)), this_machine())
+    run_curate(options, read_config(model.config, flags), this_machine())
 
 
-@learn.command(short_help="Let a teacher write the reasoning of rows.", cls=DocumentedCommand)
-@expanded
-def synthesize(options: SynthesizeOptions, model: ModelOptions) -> None:
+@dataclass(frozen=True)
+class SynthesizeOptions(Panel):
+    """Which rows a teacher explains, and how often it may try."""
+
+    data: Data
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the rows with reasoning.")]
+    quiet: Quiet = False
+    offers = ("synthesize.samples", "synthesize.temperature", "synthesize.max_tokens", "synthesize.seed")
+
+
+@learn.add("Let a teacher write the reasoning of rows.")
+def synthesize(options: SynthesizeOptions, model: ModelOptions, flags: Flags) -> None:
     """Let a teacher write the reasoning of rows, kept only if its edits make the known repair.
 
     Its answers are recorded in the folder: the same command again continues where it stopped.
     """
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.config import read_config, this_machine
+    from agentless_mini.commands.learn_data import run_synthesize
 
-    with reported():
-        from agentless_mini.commands.entry import read_config, this_machine
-        from agentless_mini.commands.learn_synthesize import run_synthesize
-
-        run_synthesize(options, read_config(model.config, settings_of(options, model)), this_machine())
+    run_synthesize(options, read_config(model.config, flags), this_machine())
 
 
-@learn.command(short_help="Fine-tune a model on rows.", cls=DocumentedCommand)
-@expanded
-def sft(training: TrainingOptions, options: SftOptions) -> None:
+@dataclass(frozen=True)
+class TrainingOptions(Panel):
+    """What is trained on what, and how: what all trainers have in common."""
+
+    data: Data
+    model: Annotated[str, typer.Option("--model", "-m", help="Base model: a folder, or a name on the hub.")]
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the training and of what it makes.")]
+    quiet: Quiet = False
+    config: ConfigFile = None
+    offers = (
+        *(f"trainers.{name}" for name in ("adapter", "tuning", "rank", "upper_layers", "precision", "steps", "epochs")),
+        *(f"trainers.{name}" for name in ("learning_rate", "batch", "accumulate", "max_tokens", "save_every")),
+        *(f"trainers.{name}" for name in ("minutes", "tracker", "device", "seed")),
+        "prompts",
+    )
+
+
+@dataclass(frozen=True)
+class SftOptions(Panel):
+    """What an example of supervised fine-tuning shows."""
+
+    parents_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Sample the parents from it: a checkpoint's folder, or an endpoint's address."
+        ),
+    ] = None
+    offers = ("sft.kind",)
+
+
+@learn.add("Fine-tune a model on rows.")
+def sft(training: TrainingOptions, options: SftOptions, flags: Flags) -> None:
     """Fine-tune a model on rows: from issue and code, and earlier patches if wanted, to the true repair.
 
     The same command again continues from the last checkpoint; Ctrl-C and SIGTERM write one.
     """
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.config import read_config, this_machine
+    from agentless_mini.commands.learn_training import run_sft
 
-    with reported():
-        from agentless_mini.commands.entry import read_config, this_machine
-        from agentless_mini.commands.learn_sft import run_sft
-
-        run_sft(training, options, read_config(training.config, settings_of(training, options)), this_machine())
+    run_sft(training, options, read_config(training.config, flags), this_machine())
 
 
-@learn.command(short_help="Train a model on its own answers to rows (GRPO).", cls=DocumentedCommand)
-@expanded
-def rl(training: TrainingOptions, options: RlOptions) -> None:
+@dataclass(frozen=True)
+class RlOptions(Panel):
+    """What rollouts are rewarded for, and who writes them."""
+
+    offers = (
+        *(f"rl.{name}" for name in ("reward", "potential", "scorer", "group", "answer_tokens", "generation", "server")),
+        Offer(
+            ("sandbox.kind",), help="Where checks run, for the reward or potential tests: auto, docker or local [auto]."
+        ),
+    )
+
+
+@learn.add("Train a model on its own answers to rows (GRPO).")
+def rl(training: TrainingOptions, options: RlOptions, flags: Flags) -> None:
     """Train a model on its own answers to rows (GRPO), rewarded by similarity, equality, tests or shaping.
 
     The same command again continues from the last checkpoint; Ctrl-C and SIGTERM write one.
     """
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.config import read_config, this_machine
+    from agentless_mini.commands.learn_training import run_rl
 
-    with reported():
-        from agentless_mini.commands.entry import read_config, this_machine
-        from agentless_mini.commands.learn_rl import run_rl
-
-        run_rl(training, read_config(training.config, settings_of(training, options)), this_machine())
+    run_rl(training, read_config(training.config, flags), this_machine())
 
 
-@learn.command(name="reward-model", short_help="Train a model that scores patches.", cls=DocumentedCommand)
-@expanded
-def reward_model(training: TrainingOptions, options: RewardModelOptions) -> None:
+@dataclass(frozen=True)
+class RewardModelOptions(Panel):
+    """What a reward model is trained on."""
+
+    offers = ("reward_model.kind",)
+
+
+@learn.add("Train a model that scores patches.", name="reward-model")
+def reward_model(training: TrainingOptions, options: RewardModelOptions, flags: Flags) -> None:
     """Train a model that scores patches, as the selector of later rounds; vLLM can serve it.
 
     The same command again continues from the last checkpoint; Ctrl-C and SIGTERM write one.
     """
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.config import read_config
+    from agentless_mini.commands.learn_training import run_reward_model
 
-    with reported():
-        from agentless_mini.commands.entry import read_config
-        from agentless_mini.commands.learn_reward_model import run_reward_model
-
-        run_reward_model(training, read_config(training.config, settings_of(training, options)))
+    run_reward_model(training, read_config(training.config, flags))
 
 
-@learn.command(short_help="Write a checkpoint as one model, or as a GGUF file.", cls=DocumentedCommand)
-@expanded
+@dataclass(frozen=True)
+class ExportOptions(Panel):
+    """Which checkpoint is written in which form."""
+
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Folder of a trained adapter or model.")]
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Base model, if not the one that the adapter names.")
+    ] = None
+    merge: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the whole model there, as transformers and vLLM read it.")
+    ] = None
+    gguf: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a GGUF file there, as the embedded server reads it.")
+    ] = None
+    base: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="GGUF file of the base model; by default the embedded model's.")
+    ] = None
+    weights: Annotated[
+        str, typer.Option(help="How a GGUF file stores matrices: q8_0, f16 or f32.", show_default=False)
+    ] = "q8_0"
+
+
+@learn.add("Write a checkpoint as one model, or as a GGUF file.")
 def export(options: ExportOptions) -> None:
     """Write a trained checkpoint as one model (--merge), or as a GGUF file for the embedded server (--gguf)."""
-    from agentless_mini.commands.terminal import reported
+    from agentless_mini.commands.config import this_machine
+    from agentless_mini.commands.learn_training import run_export
 
-    with reported():
-        from agentless_mini.commands.entry import this_machine
-        from agentless_mini.commands.learn_export import run_export
-
-        run_export(options, this_machine())
+    run_export(options, this_machine())

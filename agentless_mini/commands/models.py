@@ -8,27 +8,32 @@
 
 Whoever used a server is given no other model in silence: where that of `amini serve` has ended by itself, or the latest
 run of the store asked a server that nothing names now, what is not in the record is an error that says how to go on.
-A model is started only when an answer of it is owed: a run that is all in the record starts nothing.
+A model is started only when an answer of it is owed: a run that is all in the record starts nothing. Nothing is sent
+to a reward model until a score is owed that is not recorded, but that its name is asked for where no setting says it.
 """
 
 import asyncio
 import json
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from agentless_mini.domain import Decoding, Event, Note
+from agentless_mini.chain.evolve import scoring_of
+from agentless_mini.chain.session import Scoring
+from agentless_mini.chain.templates import load_prompts
+from agentless_mini.commands.config import Machine
+from agentless_mini.domain import Decoding, Event, Note, RewardModel
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.ports import Sampler
-from agentless_mini.record import Once, Store
+from agentless_mini.record import Once, RecordedScorer, Store
 from agentless_mini.settings import Config
-from agentless_mini.settings.model import EndpointSettings, Engine
+from agentless_mini.settings.model import EndpointSettings, Engine, ScorerSettings
 
 if TYPE_CHECKING:
     from agentless_mini.model.process import ServerPlan
+    from agentless_mini.model.scoring import HttpScorer
 
 VLLM = "vLLM"
 """The name of the engine, as servers of it are recorded."""
@@ -38,25 +43,6 @@ _EMBEDDED = (
     "No model server is named, so a small model inside amini answers, which seldom repairs real code: name a server "
     "with --base-url, start one with `amini serve MODEL`, or give --engine embedded to accept the small one."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Where amini keeps what it must remember and what it can fetch again, and the environment it was started in."""
-
-    state: Path
-    cache: Path
-    environment: Mapping[str, str]
-
-    @property
-    def served(self) -> Path:
-        """Return the folder where `amini serve` records the running server."""
-        return self.state / "serve"
-
-    @property
-    def weights(self) -> Path:
-        """Return the folder where the weights of embedded models are kept."""
-        return self.cache / "weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,4 +255,47 @@ async def _served(sampler: Sampler, address: str, around: Surroundings) -> str:
         around.progress(Note(f"{address} does not answer; it served {recalled} last, whose answers are in the record."))
         return recalled
     around.store.put_endpoint_model(address, name)
+    return name
+
+
+# --- the reward model that scores patches ----------------------------------------------------------------------------
+
+
+async def open_scorer(settings: ScorerSettings, around: Surroundings) -> tuple[Scoring, RewardModel]:
+    """Return what scores the patches of a run, through the store, and by which model; `around.stack` closes it.
+
+    Raises `UsageError` where no server is named; `ModelError` where it must be asked for its model's name and does not
+    answer.
+    """
+    if settings.base_url is None:
+        raise UsageError("No reward model is chosen: set scorer.base_url to the address of its server.")
+
+    prompts = load_prompts(around.config.prompts)
+
+    def tell(said: str) -> None:
+        around.progress(Note(said))
+
+    async def connect() -> "HttpScorer":
+        from agentless_mini.model.scoring import HttpScorer
+
+        made = HttpScorer(settings, tell=tell, environment=around.machine.environment)
+        return await around.stack.enter_async_context(made)
+
+    start = Once(connect)
+    model = settings.reward_model(settings.model or await _scoring_model(await start(), settings.base_url, around))
+    return scoring_of(RecordedScorer(start, around.store), model, prompts), model
+
+
+async def _scoring_model(scorer: "HttpScorer", address: str, around: Surroundings) -> str:
+    """Ask the server which model it serves, or recall what it served last."""
+    recorded = f"scorer {address}"  # the same address may serve a model that repairs
+    try:
+        name = await scorer.served()
+    except ServerUnreachable:
+        recalled = around.store.endpoint_model(recorded)
+        if recalled is None:
+            raise
+        around.progress(Note(f"{address} does not answer; it served {recalled} last, whose scores are in the record."))
+        return recalled
+    around.store.put_endpoint_model(recorded, name)
     return name

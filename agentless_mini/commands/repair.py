@@ -1,289 +1,189 @@
-"""`amini repair`: builds the parts of a run, runs the chain, records it, prints the patch."""
+"""`amini repair`: from the words of a command line to what is repaired, refused before anything is paid for."""
 
-import asyncio
-import json
+import os
+import shlex
 import sys
-import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
+import platformdirs
 from rich.console import Console
-from rich.text import Text
 
-from agentless_mini.chain.pipeline import NO_SANDBOX, check_named, resolve
-from agentless_mini.chain.session import NoBench, Opening, Session
-from agentless_mini.chain.templates import load_prompts
-from agentless_mini.chain.trust import Chosen, Trust, trust
-from agentless_mini.commands.boxes import Yard, foreseen, plan_boxes
-from agentless_mini.commands.chain import identity, seeded, settled, versions
-from agentless_mini.commands.headline import amount, answerer
-from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
-from agentless_mini.commands.paths import given_here, tree_path
-from agentless_mini.commands.scorers import open_scorer
-from agentless_mini.commands.terminal import (
-    EXIT_FOUND,
-    EXIT_NO_PATCH,
-    EXIT_UNTRUSTED,
-    people,
-    without_passwords,
-)
-from agentless_mini.domain import GivenTests, Issue, Level, Note, Patch, Prediction, Reason, Rejected, Snapshot
-from agentless_mini.errors import (
-    EnvironmentFailed,
-    UsageError,
-    boundary,
-    printable,
-    reason,
-)
-from agentless_mini.ports import PatchCheck, Sampler
-from agentless_mini.record import (
-    RecordedSampler,
-    RunId,
-    RunStart,
-    Store,
-    recorded_derive,
-    traced_scoring,
-)
-from agentless_mini.report.cells import flowed
-from agentless_mini.report.progress import LiveProgress
-from agentless_mini.report.summary import summary
-from agentless_mini.repository.branches import NewBranch, commit_message
-from agentless_mini.repository.opening import Repository
-from agentless_mini.run import recorded_run
-from agentless_mini.settings import Config
-from agentless_mini.settings.run import SandboxKind
+from agentless_mini.commands.config import APP, is_there, read_config, store_of, this_machine, top_of
+from agentless_mini.commands.options import Flags
+from agentless_mini.commands.repairing import Output, Task, repair, require_tests
+from agentless_mini.commands.running import require_together
+from agentless_mini.commands.terminal import noted, people, require_stdout, without_passwords
+from agentless_mini.domain import GivenTests, Issue, Snapshot
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
+from agentless_mini.record import Store
+from agentless_mini.report.live import ProgressLines
+from agentless_mini.repository.branches import has_changes, plan_branch
+from agentless_mini.repository.gitcommand import GitCommand
+from agentless_mini.repository.issue_sources import GitHub, literal_issue, read_issue
+from agentless_mini.repository.opening import Repository, open_repository
+
+if TYPE_CHECKING:
+    from agentless_mini.cli import SourceOptions
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is to be repaired, and the settings that it is done with.
-
-    `files` replaces localization where not empty, `given` has the user's own failing tests, `branch` gets the patch.
-    `top` is the folder of the repository, None where it is not on this machine: paths of it may be written from where
-    the user stands.
-    """
-
-    issue: Issue
-    repository: Repository
-    config: Config
-    files: tuple[str, ...] = ()
-    given: GivenTests = field(default_factory=GivenTests)
-    branch: NewBranch | None = None
-    top: Path | None = None
-
-    def located(self, snapshot: Snapshot) -> "Task":
-        """Return it with the paths as the tree has them. Raises `UsageError` where one may be two files."""
-        if self.top is None:
-            return self
-        here, names = Path.cwd(), {file.path for file in snapshot.files}
-        files = tuple(tree_path(said, names, self.top, here) for said in self.files)
-        return replace(self, files=files, given=given_here(self.given, snapshot, self.top, here))
-
-    @property
-    def required(self) -> Level:
-        """Return what a patch must have shown to be printed."""
-        return self.config.require or (Level.GIVEN if self.given.ids() else Level.ANY)
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Where the result goes: a JSON document or the patch, to a file or stdout; `apply` changes the work tree too.
-
-    `commit` names a new branch for it. `notes` were told before, and are not again; `kept` tells whether the record
-    outlives the run, so that `amini show` finds it.
-    """
-
-    json: bool = False
-    file: Path | None = None
-    apply: bool = False
-    quiet: bool = False
-    commit: str | None = None
-    notes: set[str] = field(default_factory=set)
-    kept: bool = True
-
-
-def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
-    """Run the chain on a task, print its result, and return the exit code.
-
-    Whatever happens, the run's end is recorded. Raises `AminiError` and KeyboardInterrupt.
-    """
-    _require_tests(task)
-    console = Console(quiet=True) if output.quiet else people()
-    began = time.monotonic()
-    with LiveProgress(console, notes=output.notes) as progress:
-        snapshot = task.repository.snapshot()
-        task = task.located(snapshot)
-        check_named(task.files, task.given, snapshot, NO_SANDBOX)  # before a model is looked for
-        run, prediction, shown = asyncio.run(_run(_Parts(task, store, machine, snapshot, progress, console)))
-    if not output.quiet:
-        told = summary(store.runs.trace(run), time.monotonic() - began, hint=output.kept)
-        console.print(told, highlight=False)
-    patch = prediction.choice.patch.diff if prediction.choice and shown and shown.suffices(task.required) else None
-    _emit(patch, output, lambda: _document(store, run))
-    if output.file is not None:
-        what = "document" if output.json else "patch" if patch is not None else "empty result"
-        console.print(f"The {what} is in {printable(str(output.file))}.", markup=False, highlight=False)
-    if output.apply and patch is not None:
-        task.repository.apply(patch)
-        console.print("The patch was applied to the working tree.")
-    if task.branch is not None and patch is not None:
-        message = commit_message(task.issue, f"{run} ({store.runs.trace(run).run.start.model})")
-        commit = task.branch.commit(snapshot.commit, patch, message)
-        told = f"The patch is commit {commit[:12]} on the branch {task.branch.name}."
-        console.print(told, markup=False, highlight=False)
-    if shown and (lacking := shown.lacks(task.required)):
-        advice = f"it is not printed; amini show {run} --patch 1 shows it, --require any prints it"
-        told = lacking if patch is not None else f"{lacking} (--require {task.required}): {advice}"
-        trusting = people()
-        trusting.print(Text(flowed(f"not trusted: {told}.", trusting, 4), style="bold red"), highlight=False)
-    return _exit_code(task, shown)
-
-
-def _require_tests(task: Task) -> None:
-    """Refuse what no patch could show, before anything is paid for."""
-    if task.required is Level.GIVEN and not task.given.ids():
-        raise UsageError("--require given needs a test of yours: give --failing-test or --failing-cmd.")
-    if task.required in {Level.GIVEN, Level.TESTS} and task.config.sandbox.kind is SandboxKind.NONE:
-        raise UsageError(
-            f"--require {task.required} needs tests, and --sandbox none runs none: leave out --sandbox none, or let "
-            "the vote choose with --require any."
+def run_repair(
+    source: "SourceOptions", given: GivenTests, output: Output, path: Path | None, flags: Flags, store: Path | None
+) -> int:
+    """Read what the options name, run the chain, and return the exit code. `path` is the file of settings."""
+    config = read_config(path, flags)
+    require_together(config, flags)
+    _require_words(source, given)
+    _require_place(output)
+    rev = source.rev
+    if output.apply:
+        _require_working_tree(source.repository, rev)
+    if output.commit is not None:
+        rev = _at_a_commit(source.repository, rev, output)
+    issue = _issue(source)
+    here, local = Path.cwd(), is_there(source.repository)
+    if not (output.apply or output.quiet) and here != (top := top_of(here)) and local:
+        people().print(
+            f"note: In {here}, git apply ignores changes outside of this folder: run it in {top}.", markup=False
         )
+    repository = _opened(source.repository, rev, output)
+    branch = None if output.commit is None else plan_branch(source.repository, output.commit, rev or "HEAD")
+    task = Task(issue, repository, config, tuple(source.files or ()), given, branch)
+    waiting = noted(Console(quiet=True) if output.quiet else people())
+    with Store.open(store or store_of(source.repository), waiting) as opened:
+        require_tests(task)
+        snapshot = repository.snapshot()
+        if local:
+            top, names = top_of(Path(source.repository)), {file.path for file in snapshot.files}
+            files = tuple(tree_path(said, names, top, here) for said in task.files)
+            task = replace(task, files=files, given=given_here(given, snapshot, top, here))
+        return repair(task, snapshot, opened, output, this_machine())
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What a run is built from."""
-
-    task: Task
-    store: Store
-    machine: Machine
-    snapshot: Snapshot
-    progress: LiveProgress
-    console: Console
-
-
-async def _run(parts: _Parts) -> tuple[RunId, Prediction, Trust | None]:
-    store, snapshot = parts.store, parts.snapshot
-    async with AsyncExitStack() as stack:
-        prompts = load_prompts(parts.task.config.prompts)
-        around = Surroundings(parts.task.config, parts.machine, store, stack, parts.progress)
-        chosen = await choose_model(around)
-        scoring, _ = await open_scorer(around.config.scorer, around) if around.config.evolve.scored else (None, None)
-        newest = store.runs.newest_generation(chosen.name, parts.task.issue.text)
-        task = replace(parts.task, config=settled(parts.task.config, newest, chosen))
-        parts = replace(parts, task=task)
-        yard = Yard(task.config.sandbox, task.repository, snapshot, parts.machine, stack)
-        opening = plan_boxes(yard)
-
-        async def ready() -> Sampler:
-            """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""
-            if isinstance(opening, Opening):
-                from agentless_mini.environment.opening import check_environment
-
-                await check_environment(snapshot, opening.harness.runner, task.config.sandbox)
-            return await chosen.start()
-
-        async def chain(run: RunId, boxes: Opening | NoBench) -> Prediction:
-            session = Session(
-                RecordedSampler(ready, store, identity(chosen, task.config), run),
-                prompts,
-                _check(task.repository),
-                parts.progress,
-                _instance(snapshot),
-                traced_scoring(scoring, store, run) if scoring else None,
-                derive=recorded_derive(store),
-            )
-            config = seeded(task.config)
-            given = replace(task.given, required=task.required is Level.GIVEN)
-            return await resolve(task.issue, snapshot, session, config, boxes, given, task.files)
-
-        async def begun(run: RunId) -> tuple[str, ...]:
-            await _tell(parts, chosen, run)
-            return task.repository.notes
-
-        run, prediction = await recorded_run(
-            store,
-            _start(parts, chosen),
-            opening,
-            begun,
-            chain,
-            lambda prediction: _exit_code(task, _shown(task, prediction)),
-        )
-        return run, prediction, _shown(task, prediction)
+def _require_words(source: "SourceOptions", given: GivenTests) -> None:
+    """Refuse a word that is empty, and REPO and ISSUE where each is in the other's place."""
+    words = {
+        "REPO": (source.repository,),
+        "ISSUE": (source.issue,),
+        "--rev": (source.rev,),
+        "--files": source.files or (),
+        "--failing-test": given.tests,
+        "--failing-cmd": given.commands,
+    }
+    for name, said in words.items():
+        if any(word is not None and not word.strip() for word in said):
+            raise UsageError(f"{name} is empty: give a value, or check the shell variable that you used.")
+    first, second = printable(source.repository), printable(source.issue or ".")
+    is_file = os.path.isfile(source.repository)  # noqa: PTH113 - false for what cannot be looked at or is no path
+    names_issue = ("#" in first or "/issues/" in first) and not is_there(source.repository)
+    alone = source.issue is None and source.text is None
+    if (is_file or names_issue) and (alone or (source.issue and os.path.isdir(source.issue))):  # noqa: PTH112
+        raise UsageError(f"{first} is no repository, and REPO comes before ISSUE: write amini repair {second} {first}.")
 
 
-def _shown(task: Task, prediction: Prediction) -> Trust | None:
-    if (choice := prediction.choice) is None:
-        return None
-    chosen = Chosen(choice.patch.normal, choice.votes, choice.valid)
-    return trust(chosen, prediction.execution, task.given.ids(), prediction.notes)
-
-
-def _exit_code(task: Task, shown: Trust | None) -> int:
-    if shown is None:
-        return EXIT_NO_PATCH
-    return EXIT_FOUND if shown.suffices(task.required) else EXIT_UNTRUSTED
-
-
-async def _tell(parts: _Parts, chosen: ChosenModel, run: RunId) -> None:
-    """Say who answers, and what of the tree was left out, before anything is spent."""
-    config, given = parts.task.config, len(parts.task.given.ids())
-    tests_run = await asyncio.to_thread(foreseen, config.sandbox)
-    line = f"run {run}: {await answerer(chosen, config, parts.store)}; {amount(config, chosen, tests_run, given)}"
-    parts.console.print(Text(flowed(printable(line), parts.console, 4), style="bold"), highlight=False)
-    for note in parts.task.repository.notes:
-        parts.progress(Note(note))
-
-
-def _instance(snapshot: Snapshot) -> str:
-    return f"{snapshot.name}@{snapshot.commit[:12]}"
-
-
-def _check(repository: Repository) -> PatchCheck:
-    def check(patch: Patch) -> Patch | Rejected:
-        verdict = repository.accepts(patch.diff)
-        return patch if verdict.ok else Rejected(Reason.REFUSED_BY_GIT, verdict.message)
-
-    return check
-
-
-def _start(parts: _Parts, chosen: ChosenModel) -> RunStart:
-    snapshot = parts.snapshot
-    return RunStart(
-        model=chosen.name,
-        instance=_instance(snapshot),
-        repository=snapshot.name,
-        commit=snapshot.commit,
-        tree=snapshot.digest,
-        issue=parts.task.issue,
-        command=without_passwords(sys.argv),
-        settings=_recorded_settings(parts.task),
-        versions=versions(chosen),
-    )
-
-
-def _recorded_settings(task: Task) -> str:
-    """Return the settings as JSON, with what is required and the user's failing tests."""
-    values = task.config.model_dump(mode="json")
-    return json.dumps({**values, "require": task.required, "given": task.given.ids()})
-
-
-def _document(store: Store, run: RunId) -> dict[str, Any]:
-    from agentless_mini.report.document import run_document
-
-    return run_document(store.runs.trace(run))
-
-
-def _emit(patch: bytes | None, output: Output, document: Callable[[], dict[str, Any]]) -> None:
-    """Write the result: the patch in its own bytes, or the document. Without a patch stdout stays empty."""
-    data = (json.dumps(document(), ensure_ascii=True, indent=2) + "\n").encode() if output.json else patch or b""
+def _require_place(output: Output) -> None:
+    """Refuse an output that could not be written in the end, before anything is paid for."""
     if output.file is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        require_stdout()
         return
-    unwritable = f"The result cannot be written to {output.file}"
-    with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({reason(error)}): name another with -o.")}):
-        output.file.write_bytes(data)
+    name, folder = printable(str(output.file)), output.file.parent
+    with boundary({OSError: lambda error: EnvironmentFailed(f"{name} cannot be reached ({reason(error)}): check -o.")}):
+        if output.file.is_dir():
+            raise UsageError(f"{name} is a folder: name a file in it with -o.")
+        if not folder.is_dir():
+            raise UsageError(f"There is no folder {printable(str(folder))}: make it, or name another file with -o.")
+        if not os.access(output.file if output.file.exists() else folder, os.W_OK):
+            raise EnvironmentFailed(f"There is no permission to write {name}: name another file with -o.")
+
+
+def _require_working_tree(where: str, rev: str | None) -> None:
+    """Refuse to apply a patch where there is no working tree for it. What is no repository is refused later."""
+    if rev:
+        message = "A patch for another commit cannot be applied to the working tree: leave out --apply or --rev."
+        raise UsageError(message)
+    if not is_there(where):
+        raise UsageError("--apply changes a working tree, and REPO is no folder: leave it out, or name a local clone.")
+    answer = GitCommand(where).ask("rev-parse", "--is-inside-work-tree")
+    if answer.out.strip() == b"false":
+        raise UsageError(f"{printable(where)} has no working tree for --apply: leave it out, or name one that has.")
+
+
+def _at_a_commit(where: str, rev: str | None, output: Output) -> str:
+    """Return the commit that is repaired and tested instead of the working tree: a branch starts at a commit."""
+    if output.apply:
+        raise UsageError("A patch of a commit cannot be applied to the working tree: leave out --apply or --commit.")
+    if not is_there(where):
+        raise UsageError("--commit makes a branch, and REPO is no folder: leave it out, or name a local clone.")
+    if rev is None and not output.quiet and has_changes(where):
+        people().print(
+            "note: Uncommitted changes are left out, because --commit repairs HEAD.", style="yellow", markup=False
+        )
+    return rev or "HEAD"
+
+
+def _opened(where: str, rev: str | None, output: Output) -> Repository:
+    """Open the repository; that one is fetched, which may take minutes, is shown."""
+    cache = platformdirs.user_cache_path(APP) / "clones"
+    if is_there(where):
+        return open_repository(where, rev, cache)
+    with ProgressLines(Console(quiet=True) if output.quiet else people()) as lines:
+        lines.begin(f"Fetching {printable(*without_passwords((where,)))}")
+        return open_repository(where, rev, cache)
+
+
+def _issue(source: "SourceOptions") -> Issue:
+    if source.text is not None:
+        if source.issue is not None:
+            raise UsageError("The issue is given twice: leave out either ISSUE or --text.")
+        return literal_issue(source.text, "--text")
+    if source.issue is None:
+        raise UsageError("No issue is given after REPO: name a file, - for stdin, owner/name#12, or use --text.")
+    # GitHub's runners name the API of the server that they belong to.
+    api = os.environ.get("GITHUB_API_URL") or "https://api.github.com"
+    return read_issue(source.issue, sys.stdin.buffer, GitHub(api, os.environ.get("GITHUB_TOKEN", "")))
+
+
+# --- paths as a person at a prompt writes them: from where they stand, or from the tree's top -------------------------
+
+
+def tree_path(said: str, names: Collection[str], top: Path, here: Path) -> str:
+    """Return the path of the tree that is meant by what is said in the folder `here`, both absolute.
+
+    `./a.py` and an absolute path have one meaning. `a.py` is taken from `here` or from the top, wherever there is such
+    a file. What is neither is returned as it is. Raises `UsageError` where there are both.
+    """
+    spelled = said.replace("\\", "/")
+    seen = here / spelled
+    near = _below(top, seen.parent.resolve() / seen.name)
+    far = PurePosixPath(spelled).as_posix()
+    if near not in names:
+        return far if far in names else said
+    if far in names and far != near and not spelled.startswith(("./", "../", "/")):
+        raise UsageError(
+            f"{printable(said)} is both {printable(near)} and {printable(far)} of the repository: write "
+            f"./{printable(said)} for the first, {printable(str(top / far))} for the second."
+        )
+    return near
+
+
+def tree_test(said: str, names: Collection[str], top: Path, here: Path) -> str:
+    """Return a test, PATH or PATH::NAME, with the path as `tree_path` has it."""
+    file, mark, name = said.partition("::")
+    return f"{tree_path(file, names, top, here)}{mark}{name}"
+
+
+def given_here(given: GivenTests, snapshot: Snapshot, top: Path, here: Path) -> GivenTests:
+    """Return the user's tests as the tree has them. A command runs in the folder where it was said."""
+    names = {file.path for file in snapshot.files}
+    folder = _below(top, here)
+    inside = folder not in {"", "."} and any(name.startswith(f"{folder}/") for name in names)
+    change = f"cd {shlex.quote(folder)}; " if inside else ""
+    tests = tuple(tree_test(said, names, top, here) for said in given.tests)
+    return replace(given, tests=tests, commands=tuple(line.strip() and change + line for line in given.commands))
+
+
+def _below(top: Path, path: Path) -> str:
+    """Return a path as the tree has it, "" where it lies outside."""
+    return path.relative_to(top).as_posix() if path.is_relative_to(top) else ""

@@ -4,14 +4,15 @@ import asyncio
 import json
 import sys
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from agentless_mini.commands.models import Machine
-from agentless_mini.commands.repair_options import ServeOptions
+from agentless_mini.commands.config import Machine
 from agentless_mini.commands.terminal import people
 from agentless_mini.errors import ServerUnreachable, UsageError, printable
 from agentless_mini.model.embedded.weights import find_weights
@@ -30,6 +31,9 @@ from agentless_mini.model.vllm import find_gpus, plan_vllm
 from agentless_mini.report.live import moves
 from agentless_mini.settings import Config
 from agentless_mini.settings.model import Engine
+
+if TYPE_CHECKING:
+    from agentless_mini.cli import ServeOptions
 
 
 class StartProgress(AbstractContextManager["StartProgress"]):
@@ -62,34 +66,40 @@ class StartProgress(AbstractContextManager["StartProgress"]):
         self._phase = phase
 
 
-@dataclass(frozen=True, slots=True)
-class ServeOutput:
-    """How the commands tell their result: the address alone, or a JSON document."""
+def run_serve(options: "ServeOptions", python: Path | None, config: Config, machine: Machine) -> None:
+    """Start a server, tell which one runs, or stop it. `python` is the interpreter that was typed."""
+    require_usable(options, python)
+    if options.stop:
+        stopped = stop_recorded(machine.served, Limits())  # that none runs is no failure
+        told = stopped.reason if isinstance(stopped, NotRunning) else f"The server for {stopped.model} was stopped."
+        people().print(Text(told), highlight=False)
+    elif options.status:
+        _tell_status(machine, options)
+    else:
+        _start_server(options, config, machine)
 
-    json: bool = False
 
-
-def require_usable(options: ServeOptions) -> None:
+def require_usable(options: "ServeOptions", python: Path | None) -> None:
     """Raise `UsageError` where the options ask for two things at once, or name what cannot be used."""
     if [options.stop, options.status, options.model is not None].count(True) > 1:
         raise UsageError("MODEL, --stop and --status exclude each other: give only one.")
-    if options.python is not None and not options.python.expanduser().is_file():
-        raise UsageError(f"There is no interpreter {printable(str(options.python))}: correct --python.")
+    if python is not None and not python.expanduser().is_file():
+        raise UsageError(f"There is no interpreter {printable(str(python))}: correct --python.")
     if options.extra and not options.extra[0].startswith("-"):
         raise UsageError(f"{printable(options.extra[0])} is no flag of vLLM: name one model, and put flags after --.")
 
 
-def start_server(model: str | None, config: Config, machine: Machine, output: ServeOutput) -> None:
+def _start_server(options: "ServeOptions", config: Config, machine: Machine) -> None:
     """Start a server for a model, wait until it is healthy, and print its address.
 
     Raises `UsageError` if one runs already, and what the start raises.
     """
-    plan = plan_server(model, config, machine)
+    plan = plan_server(options.model, config, machine)
     home = machine.served
     home.mkdir(parents=True, exist_ok=True)
     with StartProgress(people(), plan.model) as progress:
         server = asyncio.run(serve(plan, home, Limits(), progress))
-    _print(server, output)
+    _print(server, options)
     people().print(Text(f"{server.model} is served by {server.engine}; its log is {server.log}."), highlight=False)
 
 
@@ -112,23 +122,16 @@ def plan_server(model: str | None, config: Config, machine: Machine) -> ServerPl
     return plan_embedded(weights.path, weights.name, config.llama_cpp)
 
 
-def tell_status(machine: Machine, output: ServeOutput) -> None:
+def _tell_status(machine: Machine, options: "ServeOptions") -> None:
     """Print the running server's address. Raises `ServerUnreachable` where there is none, or it is not healthy."""
     server = find_server(machine.served)
     if isinstance(server, NotRunning):
         raise ServerUnreachable(f"{server.reason} Start one with `amini serve MODEL`.")
     if not asyncio.run(is_healthy(server)):
         raise ServerUnreachable(f"The server for {server.model} does not answer: read {server.log}, or stop it.")
-    _print(server, output)
+    _print(server, options)
 
 
-def stop_server(machine: Machine) -> None:
-    """Stop the running server and all of its processes. That none runs is no failure."""
-    stopped = stop_recorded(machine.served, Limits())
-    told = stopped.reason if isinstance(stopped, NotRunning) else f"The server for {stopped.model} was stopped."
-    people().print(Text(told), highlight=False)
-
-
-def _print(server: Server, output: ServeOutput) -> None:
-    said = json.dumps({"schema": 1, **asdict(server)}, default=str) if output.json else server.base_url
+def _print(server: Server, options: "ServeOptions") -> None:
+    said = json.dumps({"schema": 1, **asdict(server)}, default=str) if options.as_json else server.base_url
     sys.stdout.write(said + "\n")

@@ -1,23 +1,29 @@
-"""`amini show`: past runs, read from the store: for people, for programs, or as one page."""
+"""What is read from records: `amini show` past runs, `amini report` evaluations; nothing is asked and nothing run."""
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from agentless_mini.commands.repair_options import ShowOptions
+from agentless_mini.commands.config import STORE, Machine
 from agentless_mini.commands.terminal import people, require_stdout, results, write_page
 from agentless_mini.domain import Completion
-from agentless_mini.errors import UsageError, printable
+from agentless_mini.errors import UsageError, boundary, printable
 from agentless_mini.record import PromptRecord, RunId, RunSummary, RunTrace, SampleRecord, Store
 from agentless_mini.record.database import translated
 from agentless_mini.report.document import run_document, runs_document
 from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
 from agentless_mini.report.verdicts import distinct, repairs
 
+if TYPE_CHECKING:
+    from agentless_mini.cli import ReportOptions, ShowOptions
+
 Answers = list[tuple[SampleRecord, Completion]]
 
 
-def run_show(options: ShowOptions, path: Path) -> None:
+def run_show(options: "ShowOptions", path: Path) -> None:
     """List the runs of a store on stdout, or show one. Raises `AminiError`."""
     ways = [options.patch is not None, options.html is not None, options.as_json, options.every]
     if sum(ways) > 1 or (options.run is None and (options.patch or options.html)):
@@ -31,7 +37,7 @@ def run_show(options: ShowOptions, path: Path) -> None:
         _show(options, store, store.runs.trace(RunId(options.run)))
 
 
-def _list(options: ShowOptions, path: Path) -> None:
+def _list(options: "ShowOptions", path: Path) -> None:
     summaries: tuple[RunSummary, ...] = ()
     with translated(path):
         is_there = path.exists()
@@ -46,7 +52,7 @@ def _list(options: ShowOptions, path: Path) -> None:
         people().print(f"no runs yet in {printable(str(path))}: amini repair makes them", markup=False, highlight=False)
 
 
-def _show(options: ShowOptions, store: Store, trace: RunTrace) -> None:
+def _show(options: "ShowOptions", store: Store, trace: RunTrace) -> None:
     if options.patch is not None:
         sys.stdout.buffer.write(_patch(trace, options.patch))
         return
@@ -88,6 +94,48 @@ def _prompts(store: Store, trace: RunTrace) -> list[PromptRecord]:
 def _answers(store: Store, trace: RunTrace) -> Answers:
     found = ((sample, store.get_sample(sample.key, sample.index)) for sample in trace.samples)
     return [(sample, completion) for sample, completion in found if completion is not None]
+
+
+# --- evaluations -----------------------------------------------------------------------------------------------------
+
+
+def run_report(options: "ReportOptions", machine: Machine) -> None:
+    """Write the report: tables or JSON to stdout, the page to its file. Raises `AminiError`."""
+    from agentless_mini.report.evaluation_document import Prices, evaluation_documents, one_instance
+    from agentless_mini.report.evaluation_tables import evaluation_tables
+
+    with ExitStack() as stack:
+        stores = [stack.enter_context(_evaluation(name, machine)) for name in options.runs]
+        if options.instance is not None:
+            documents = [one_instance(store, options.instance) for store in stores]
+        else:
+            prices = Prices(
+                options.price_prompt, options.price_cached, options.price_completion, options.price_box_hour
+            )
+            documents = evaluation_documents(stores, prices)
+        if options.instance is None and options.html is not None:
+            from agentless_mini.report.page import render_page
+
+            def in_depth(store: Store) -> Iterator[dict[str, Any]]:
+                return (one_instance(store, attempt.instance) for attempt in store.evals.attempts())
+
+            write_page(options.html, render_page(documents, [in_depth(store) for store in stores]))
+        require_stdout()
+        if options.as_json or options.instance is not None:  # one document as an object, several as a list
+            _write(documents[0] if len(documents) == 1 else documents)
+        else:
+            results().print(evaluation_tables(documents), highlight=False)
+
+
+def _evaluation(name: str, machine: Machine) -> Store:
+    run = f", or open a run by amini show {name}" if name.isascii() and name.isdigit() else ""
+    absent = UsageError(f"There is no evaluation {printable(name)}: name the folder that amini eval printed{run}.")
+    with boundary(dict.fromkeys((OSError, ValueError), lambda error: absent)):  # too long for a path, or not to be one
+        file = machine.evaluation(name) / STORE
+        is_there = file.is_file()
+    if not is_there:
+        raise absent
+    return Store.open_readonly(file)
 
 
 def _write(document: object) -> None:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from agentless_mini.commands.evaluate import OFFICIAL, STORE, Evaluation
+from agentless_mini.commands.config import STORE
+from agentless_mini.commands.evaluate import OFFICIAL, Evaluation
 from agentless_mini.commands.terminal import people
 from agentless_mini.domain import Case, Patch, Rejected, Stage
 from agentless_mini.evaluation.attempt import grade_key, row_digest

@@ -1,9 +1,14 @@
-"""Mistakes in the words of a command line, told as every other error is: one sentence, instead of click's usage box."""
+"""Groups of commands, built when one is named, and mistakes in the words of a command line.
+
+A mistake is told as every other error is: in one sentence, instead of click's usage box.
+"""
 
 import difflib
+import functools
 import os
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -24,16 +29,92 @@ _PLAIN = re.compile("|".join(_WORDS))
 _EXTRA = re.compile(r"Got unexpected extra argument\S* \((.*)\)")
 
 
-class Commands(TyperGroup):
-    """A group of commands that tells mistakes in one sentence, with the nearest name, and exits with code 2."""
+class Commands:
+    """The commands of one group, by name: what help says of each in a line, and what builds it."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - click's types, which typer hides
+    def __init__(self, name: str, said: str, *, completion: bool = False) -> None:
+        """Begin without commands; `said` is what help says of the group. A shell completes them with `completion`."""
+        self.name = name
+        self.table: dict[str, tuple[str, Callable[[], Any]]] = {}
+        self.groups: dict[str, Commands] = {}
+        self.typer = typer.Typer(
+            name=name,
+            add_completion=completion,
+            cls=type("Group", (_Group,), {"table": self}),
+            help=said,
+            no_args_is_help=True,
+            pretty_exceptions_enable=False,
+            rich_markup_mode=None,
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+
+    def add(self, said: str, name: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
+        """Add a command whose parameters are panels of options (see `options`), by its own or another name."""
+
+        def added(command: Callable[..., None]) -> Callable[..., None]:
+            @functools.cache
+            def built() -> Any:  # noqa: ANN401 - click's type, which typer hides
+                from agentless_mini.commands.options import DocumentedCommand, expanded
+
+                alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+                alone.command(cls=DocumentedCommand)(_reporting(expanded(command)))
+                return typer.main.get_command(alone)
+
+            self.table[name or command.__name__] = (said, built)
+            return command
+
+        return added
+
+    def add_group(self, said: str, group: "Commands") -> None:
+        """Add a group of commands."""
+        self.groups[group.name] = group
+        self.table[group.name] = (said, functools.cache(lambda: typer.main.get_command(group.typer)))
+
+    def full_names(self) -> dict[str, str]:
+        """Return the full names of all commands by their last words."""
+        inner = {name: f"{group.name} {name}" for group in self.groups.values() for name in group.table}
+        return {**{name: name for name in self.table}, **inner}
+
+
+def _reporting(command: Callable[..., None]) -> Callable[..., None]:
+    """Have whatever ends a command early told in one sentence, with the exit code that is documented."""
+    run = functools.wraps(command)(lambda **given: _reported(command, given))
+    run.__dict__.pop("__wrapped__", None)
+    return run
+
+
+def _reported(command: Callable[..., None], given: dict[str, Any]) -> None:
+    from agentless_mini.commands.terminal import reported
+
+    with reported():
+        command(**given)
+
+
+class _Group(TyperGroup):
+    """Builds a command when it is named; tells mistakes in one sentence, with the nearest name, and exits with 2."""
+
+    table: Commands
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - click's types, which typer hides
+        """Return the names in their order."""
+        return list(self.table.table)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - likewise
+        """Build a command, or return None where there is none."""
+        return self.table.table[cmd_name][1]() if cmd_name in self.table.table else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - likewise
+        """Write a line for each command, of which none is built."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, said) for name, (said, _) in self.table.table.items()])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - likewise
         """Return the command that is named. Raises `UsageError` where there is none."""
         name = args[0]
-        if name in self.commands or name.startswith("-"):
+        if name in self.table.table or name.startswith("-"):
             return super().resolve_command(ctx, args)
         root = ctx.find_root()
-        known = root.command.full_names()
+        known = root.command.table.full_names()
         near = difflib.get_close_matches(name.lower(), known, 1) or ["repair"] * os.path.isdir(name)  # noqa: PTH112
         hint = f"use `{root.command_path} {known[near[0]]}`, or see" if near else "see"
         raise UsageError(f"There is no command {printable(name)}: {hint} `{ctx.command_path} --help`.")
@@ -52,15 +133,6 @@ class Commands(TyperGroup):
             sys.exit(code)
         return code
 
-    def full_names(self) -> dict[str, str]:
-        """Return the full names of all commands by their last words."""
-        inner = {
-            name: f"{group} {name}"
-            for group, command in self.commands.items()
-            for name in getattr(command, "commands", ())
-        }
-        return {**{name: name for name in self.commands}, **inner}
-
 
 def _told(error: Any) -> int:  # noqa: ANN401 - an exception of click's, or ours
     """Tell the mistake on stderr and return the exit code."""
@@ -77,15 +149,11 @@ def _told(error: Any) -> int:  # noqa: ANN401 - an exception of click's, or ours
 
 
 def _sentence(error: Any) -> str:  # noqa: ANN401 - an exception of click's
-    if not error.ctx:  # of an option with too many or too few words, click does not say which command's it is
-        return f"{_plain(error)}: correct the words after {printable(error.option_name)}."
-    command = error.ctx.command_path
-    return f"{_complaint(error, command)}, or see `{command} --help`."
-
-
-def _complaint(error: Any, command: str) -> str:  # noqa: ANN401 - an exception of click's
     """Say what is wrong, and what to try, in words that are ours: click's are for programmers."""
-    said, parameters = _plain(error), error.ctx.command.params
+    said = printable(" ".join(error.message.split())).rstrip(".")
+    if not error.ctx:  # of an option with too many or too few words, click does not say which command's it is
+        return f"{said}: correct the words after {printable(error.option_name)}."
+    command, parameters = error.ctx.command_path, error.ctx.command.params
     if hasattr(error, "possibilities"):
         first = error.ctx.parent is None
         hint = "write those of a command after its name" if first else "leave it out"
@@ -93,22 +161,20 @@ def _complaint(error: Any, command: str) -> str:  # noqa: ANN401 - an exception 
             hint = "write flags for vLLM after --"
         if error.possibilities:
             hint = f"use {error.possibilities[0]}"
-        return f"There is no option {printable(error.option_name)}{' here' if first else ''}: {hint}"
-    if hasattr(error, "param_type"):
-        return f"{_name(error.param)} is missing: add it"
-    if getattr(error, "param", None):
+        said = f"There is no option {printable(error.option_name)}{' here' if first else ''}: {hint}"
+    elif hasattr(error, "param_type"):
+        said = f"{_name(error.param)} is missing: add it"
+    elif getattr(error, "param", None):
         rule = _PLAIN.sub(lambda found: _WORDS[found[0]], said.partition(", unable")[0])
         wrong = rule.replace("Input should be", "must be") if rule.startswith("Input") else f"is not valid ({rule})"
-        return f"{_name(error.param)} {wrong}: correct it"
-    if extra := _EXTRA.fullmatch(said):
+        said = f"{_name(error.param)} {wrong}: correct it"
+    elif extra := _EXTRA.fullmatch(said):
         takes = any(parameter.param_type_name == "argument" for parameter in parameters)
         hint = "put a text of several words in quotes" if takes else "it takes only options"
-        return f"{command} does not expect {extra[1]!r}: {hint}"
-    return f"{said}: correct it"
-
-
-def _plain(error: Any) -> str:  # noqa: ANN401 - an exception of click's
-    return printable(" ".join(error.message.split())).rstrip(".")
+        said = f"{command} does not expect {extra[1]!r}: {hint}"
+    else:
+        said = f"{said}: correct it"
+    return f"{said}, or see `{command} --help`."
 
 
 def _name(param: Any) -> str:  # noqa: ANN401 - a parameter of click's

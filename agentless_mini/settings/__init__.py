@@ -13,7 +13,7 @@ import itertools
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
@@ -38,6 +38,7 @@ from agentless_mini.settings.model import (
 from agentless_mini.settings.run import (
     EvaluationSettings,
     EvolveSettings,
+    Flag,
     LocalizeSettings,
     MarkSettings,
     RegressSettings,
@@ -74,6 +75,9 @@ _KINDS = {
 }
 
 
+__all__ = ["Config", "Flag", "field_of", "find_field", "flag_of", "load_config"]
+
+
 class Config(Section):
     """Everything that can be set in the file."""
 
@@ -95,7 +99,7 @@ class Config(Section):
     """Which of the answers to an issue are used without `fresh`, counted from 0; by default the newest."""
     rank: Method = Method.AGREEMENT
     """How the patch is chosen: agreement, consistency, scores or vote."""
-    require: Level | None = None
+    require: Annotated[Level | None, Flag(metavar="LEVEL")] = None
     """What a patch must meet to be printed; otherwise the exit code is 5. any: it applies. agreement: it has over half
     of the votes. tests: it passes most tests that reproduce the issue and breaks no other. given: it passes all of your
     failing tests. By default any, or given with failing tests of yours."""
@@ -186,15 +190,31 @@ def _sentence(error: ValidationError, path: Path | None, flags: Mapping[str, str
     return f"The setting {name} in {path if path and flag is None else 'the options'} {_complaint(first)}."
 
 
+def find_field(name: str) -> "FieldInfo":
+    """Return the field that a dotted name stands for."""
+    *sections, last = name.split(".")
+    return _section(sections).model_fields[last]
+
+
+def flag_of(name: str) -> Flag:
+    """Return how the option of a setting is typed."""
+    return next((said for said in find_field(name).metadata if isinstance(said, Flag)), Flag())
+
+
 def field_of(name: str) -> "FieldInfo":
     """Return the field that a dotted name stands for, with what its docstring says of it as its description."""
-    model: type[BaseModel] = Config
     *sections, last = name.split(".")
-    for section in sections:
-        model = model.model_fields[section].annotation  # type: ignore[assignment]
-    found = copy.copy(model.model_fields[last])
-    found.description = next(said for base in model.__mro__ if (said := _docstrings().get((base.__name__, last))))
+    found = copy.copy(find_field(name))
+    classes = _section(sections).__mro__
+    found.description = next(said for base in classes if (said := _docstrings().get((base.__name__, last))))
     return found
+
+
+def _section(names: list[str]) -> type[BaseModel]:
+    model: type[BaseModel] = Config
+    for name in names:
+        model = model.model_fields[name].annotation  # type: ignore[assignment]
+    return model
 
 
 @functools.cache

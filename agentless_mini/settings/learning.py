@@ -6,12 +6,12 @@ which.
 
 import enum
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from agentless_mini.domain import RewardKind
-from agentless_mini.settings.run import Section
+from agentless_mini.settings.run import Flag, Section
 
 
 class Tuning(enum.StrEnum):
@@ -145,7 +145,7 @@ class RlSettings(TrainingSettings):
     """What a rollout is rewarded for: similarity, discrete, tests or shaped."""
     potential: Potential = Potential.SIMILARITY
     """Potential whose gain is the shaped reward: similarity, tests or reward-model."""
-    scorer: Path | None = None
+    scorer: Annotated[Path | None, Flag(metavar="DIR")] = None
     """Folder of the reward model for that potential."""
     group: int = Field(8, ge=2)
     """Rollouts of one prompt (SWE-RL: 16)."""
@@ -165,7 +165,7 @@ class RlSettings(TrainingSettings):
     """λ, the weight of the format penalty in the shaped reward (unpublished; ours)."""
     generation: Generation = Generation.AUTO
     """Who writes rollouts: auto, transformers, colocate or server. With a server auto takes that."""
-    server: str | None = Field(None, pattern=r"^https?://")
+    server: Annotated[str | None, Flag(metavar="URL")] = Field(None, pattern=r"^https?://")
     """Address of `trl vllm-serve` for the generation server."""
     gpu_share: float = Field(0.3, gt=0, lt=1)
     """Share of a GPU's memory for vLLM beside the trainer."""
@@ -212,7 +212,7 @@ class RewardModelSettings(TrainingSettings):
 class SynthesizeSettings(Section):
     """How a teacher writes the reasoning of examples."""
 
-    samples: int = Field(4, ge=1)
+    samples: Annotated[int, Flag(("--samples", "-n"))] = Field(4, ge=1)
     """Most tries for a row; it stops at the first that reproduces the oracle."""
     temperature: float = Field(0.7, ge=0, le=2)
     """Sampling temperature of the teacher."""

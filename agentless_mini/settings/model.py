@@ -7,14 +7,18 @@ message: it may be a secret.
 import enum
 import re
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from agentless_mini.domain import Decoding, RewardModel, ScoreRoute
-from agentless_mini.settings.run import Section
+from agentless_mini.settings.run import Flag, Section
 
+ONE_SERVER = (
+    "--base-url names one server: put several behind one address with vLLM's --data-parallel-size or its router, see "
+    "`amini help models`."
+)
 _ADDRESS = "write it as http://HOST:PORT/v1"
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
@@ -27,9 +31,9 @@ class ServerSettings(Section):
     key_variable: ClassVar[str]
     """The variable of the environment that holds the key."""
 
-    base_url: str | None = None
+    base_url: Annotated[str | None, Flag(metavar="TEXT", variable="AMINI_BASE_URL", single=ONE_SERVER)] = None
     """Address of the API, such as http://localhost:8000/v1 (/v1 is added where it has no path)."""
-    model: str | None = None
+    model: Annotated[str | None, Flag(("--model", "-m"), variable="AMINI_MODEL")] = None
     """Name of the model to ask; by default the first that the server lists."""
     api_key: SecretStr = SecretStr("none")
     """Key of the API. Local servers accept anything."""
@@ -100,11 +104,11 @@ class EndpointSettings(ServerSettings):
 
     key_variable = "AMINI_API_KEY"
 
-    context_window: int | None = Field(default=None, gt=0)
+    context_window: Annotated[int | None, Flag(("--context",))] = Field(default=None, gt=0)
     """Context window in tokens; by default as the server says. The smaller of the two counts."""
     decoding: Decoding = Decoding.FREE
     """How answers to repair prompts are decoded: free, or under a grammar (vLLM and llama.cpp)."""
-    max_in_flight: int = Field(default=32, gt=0)
+    max_in_flight: Annotated[int, Flag(("--in-flight",))] = Field(default=32, gt=0)
     """Requests for samples in flight at once, over all prompts; the server batches what is in flight.
 
     Half of what was in flight, after the server was silent for `timeout_s` under it."""
@@ -176,7 +180,7 @@ class VllmSettings(Section):
     """Folders of LoRA adapters, each served under its folder's name; requests ask for the first by default."""
     trust_remote_code: bool = False
     """Let the model's repository run code of its own on this machine."""
-    extra: tuple[str, ...] = ()
+    extra: Annotated[tuple[str, ...], Flag(("-- FLAGS",))] = ()
     """More flags for vLLM, verbatim and last, so that they win; paths among them must be absolute."""
 
 

@@ -1,10 +1,25 @@
 """The settings of a run: the stages of the chain, where tests run, and how a benchmark is attempted and graded."""
 
 import enum
+from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentless_mini.domain import MIB, BoxLimits, Matching
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """How an option of a setting is typed, where that is not `--` and the last word of its name.
+
+    It may come from a `variable` of the environment. `single` says why it is refused where it is given twice.
+    """
+
+    names: tuple[str, ...] = ()
+    metavar: str | None = None
+    variable: str | None = None
+    single: str = ""
 
 
 class Section(BaseModel):
@@ -16,7 +31,7 @@ class Section(BaseModel):
 class LocalizeSettings(Section):
     """How the files to edit are found."""
 
-    samples: int = Field(4, ge=0, le=1000)
+    samples: Annotated[int, Flag(("--localize-samples",))] = Field(4, ge=0, le=1000)
     """Localizations sampled; 0 takes the lexical ranking alone."""
     temperature: float = Field(1.0, ge=0, le=2)
     """Sampling temperature."""
@@ -31,7 +46,7 @@ class LocalizeSettings(Section):
 class RepairSettings(Section):
     """How repairs are sampled and read."""
 
-    samples: int = Field(10, ge=1, le=100_000)
+    samples: Annotated[int, Flag(("--samples", "-n"))] = Field(10, ge=1, le=100_000)
     """Repairs sampled, over all file lists (the paper: 500); by default 50 with the embedded model."""
     temperature: float = Field(1.0, ge=0, le=2)
     """Sampling temperature."""
@@ -41,7 +56,7 @@ class RepairSettings(Section):
     """How SEARCH lines are found in a file: strict or loose."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of the first sample of each prompt."""
-    stop_when: float | None = Field(None, ge=0.5, lt=1)
+    stop_when: Annotated[float | None, Flag(metavar="BOUND")] = Field(None, ge=0.5, lt=1)
     """Stop sampling when the vote is decided with this probability, such as 0.95; by default never."""
 
 
@@ -82,7 +97,7 @@ class EvolveSettings(Section):
 class ReproduceSettings(Section):
     """How reproduction tests are sampled and kept."""
 
-    samples: int = Field(10, ge=0, le=10_000)
+    samples: Annotated[int, Flag(("--tests",))] = Field(10, ge=0, le=10_000)
     """Reproduction tests sampled; 0 writes none."""
     temperature: float = Field(1.0, ge=0, le=2)
     """Sampling temperature."""
@@ -97,7 +112,7 @@ class ReproduceSettings(Section):
 class RegressSettings(Section):
     """Which of the repository's own tests are run on every patch."""
 
-    budget: float = Field(60.0, ge=0, le=86400)
+    budget: Annotated[float, Flag(("--regression-budget",), "SECONDS")] = Field(60.0, ge=0, le=86400)
     """Most seconds that the tests may take together, on one patch; 0: none is run."""
     most: int = Field(1000, ge=1, le=100_000)
     """Most tests."""
@@ -138,13 +153,13 @@ class SandboxKind(enum.StrEnum):
 class SandboxSettings(Section):
     """How tests are run."""
 
-    kind: SandboxKind = SandboxKind.AUTO
+    kind: Annotated[SandboxKind, Flag(("--sandbox",))] = SandboxKind.AUTO
     """Where tests run: auto, docker, local (bubblewrap), landlock, unsafe-local or none."""
     image: str = ""
     """A Docker image that has all that the tests need, instead of one that is built."""
-    setup: str = ""
+    setup: Annotated[str, Flag(metavar="CMD")] = ""
     """A shell command that installs what the tests need, run in the tree, instead of what its files declare."""
-    test_command: str = ""
+    test_command: Annotated[str, Flag(("--test-cmd",), "CMD")] = ""
     """The command that runs tests, where `{tests}` (or else its end) is the place for their paths."""
     base_image: str = "python:{version}-slim"
     """The image that Docker environments are built on; `{version}` becomes the Python version."""
@@ -185,7 +200,7 @@ class ImageSettings(Section):
 
     keep_images: int | None = Field(None, ge=0)
     """Most pulled images to keep, the least recently used goes first; by default all."""
-    min_free_gib: float = Field(20.0, ge=0)
+    min_free_gib: Annotated[float, Flag(("--min-free",), "GIB")] = Field(20.0, ge=0)
     """GiB that have to be free on Docker's disk before an image is pulled."""
     pulls: int = Field(2, ge=1)
     """Images that are pulled at once."""

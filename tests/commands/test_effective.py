@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agentless_mini.commands.effective import leaves, shown
+from agentless_mini.commands.config import leaves, shown
 from agentless_mini.settings import Config
 from tests.commands.running import Home, one_sentence
 

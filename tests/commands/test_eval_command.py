@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.commands.config import Machine
 from agentless_mini.commands.evaluate import evaluate
-from agentless_mini.commands.models import Machine
 from tests.commands.running import Home, one_sentence
 from tests.evaluation.bugs import rows
 from tests.evaluation.faked import SCRIPT, evaluation, open_scripted

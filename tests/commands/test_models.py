@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.commands.chain import settled
-from agentless_mini.commands.headline import amount
-from agentless_mini.commands.models import ChosenModel, Machine, Surroundings, choose_model
-from agentless_mini.commands.options import settings_of
-from agentless_mini.commands.repair_options import SamplingOptions
+from agentless_mini.commands.config import Machine
+from agentless_mini.commands.models import ChosenModel, Surroundings, choose_model
+from agentless_mini.commands.options import SamplingOptions, given_settings
+from agentless_mini.commands.running import amount, settled
 from agentless_mini.commands.serve import plan_server
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.ports import Sampler
@@ -117,7 +116,8 @@ def test_a_model_that_ranks_lines_is_served_where_texts_are_asked_for(tmp_path: 
 
 
 def test_most_tokens_hold_for_every_stage() -> None:
-    given = settings_of(SamplingOptions(max_tokens=500))
+    offers = {offer.parameter: offer for offer in SamplingOptions.offered()}
+    given = given_settings(offers, {**dict.fromkeys(offers), "max_tokens": 500})
     config = load_config(None, given)
     assert {part.max_tokens for part in (config.repair, config.localize, config.reproduce)} == {500}
 

@@ -1,30 +1,39 @@
-"""Options as dataclasses: one signature out of several groups, and the settings that options go before."""
+"""Options in panels: one signature out of several, and the settings that options go before."""
 
 import re
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, get_type_hints
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from agentless_mini import cli
-from agentless_mini.commands.options import _GROUPS, Setting, _described, _settings, expanded, settings_of
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from agentless_mini.commands.learn import learn
+from agentless_mini.commands.options import Flags, Offer, Panel, described, expanded, kind_of
+from agentless_mini.settings import field_of
 
 
 @dataclass(frozen=True)
-class What:
+class What(Panel):
+    """What is said."""
+
     name: Annotated[str, typer.Argument()]
+    also: Annotated[list[str] | None, typer.Option("--also")] = None
 
 
 @dataclass(frozen=True)
-class How:
-    often: Annotated[int | None, typer.Option("--often"), Setting("a.often"), Setting("b.often")] = None
-    also: Annotated[list[str] | None, typer.Option("--also"), Setting("a.also")] = None
-    loud: Annotated[bool, typer.Option("--loud"), Setting("a.voice", "loud")] = False
+class How(Panel):
+    """How it is said."""
+
+    offers = (
+        Offer(("repair.samples", "localize.samples"), ("--often",)),
+        "fresh",
+        Offer(("sandbox.kind",), ("--loud",), value="none"),
+        "sandbox.kind",
+        "prompts",
+    )
 
 
 app = typer.Typer()
@@ -32,9 +41,9 @@ app = typer.Typer()
 
 @app.command()
 @expanded
-def greet(what: What, how: How) -> None:
+def greet(what: What, how: How, flags: Flags) -> None:
     """Say it."""
-    typer.echo(f"{what} {how} {settings_of(what, how)}")
+    typer.echo(f"{what} {how} {flags}")
 
 
 def said(*arguments: str) -> str:
@@ -43,43 +52,48 @@ def said(*arguments: str) -> str:
     return result.stdout
 
 
-def test_the_groups_are_filled_from_one_command_line() -> None:
-    told = said("you", "--often", "0", "--also", "x", "--also", "y", "--loud")
-    assert told.startswith("What(name='you') How(often=0, also=['x', 'y'], loud=True)")
+def test_the_panels_are_filled_from_one_command_line() -> None:
+    assert said("you", "--often", "0", "--also", "x", "--also", "y").startswith(
+        "What(name='you', also=['x', 'y']) How()"
+    )
 
 
 def test_what_is_given_becomes_settings_and_the_rest_does_not() -> None:
-    assert said("you", "--often", "0").endswith("{'a.often': 0, 'b.often': 0}\n")
-    assert said("you", "--also", "x", "--loud").endswith("{'a.also': ['x'], 'a.voice': 'loud'}\n")
+    assert said("you", "--often", "0").endswith("{'repair.samples': 0, 'localize.samples': 0}\n")
+    assert said("you", "--fresh", "--loud").endswith("{'fresh': True, 'sandbox.kind': 'none'}\n")
+    assert said("you", "--loud", "--sandbox", "none").endswith("{'sandbox.kind': 'none'}\n")
     assert said("you").endswith("{}\n")
+
+
+def test_what_contradicts_is_refused() -> None:
+    refused = CliRunner().invoke(app, ["you", "--loud", "--sandbox", "docker"])
+    assert "contradict each other" in str(refused.exception)
 
 
 def test_a_missing_argument_is_refused() -> None:
     assert CliRunner().invoke(app, []).exit_code == 2
 
 
-OURS = sorted({group for group in _GROUPS if group.__module__.startswith(cli.__package__)}, key=repr)
+def panels() -> Iterator[type[Panel]]:
+    for group in (cli.amini, learn):
+        for name, (_, built) in group.table.items():
+            if name != "learn":
+                yield from built().callback.panels
 
 
-@pytest.mark.parametrize("group", OURS, ids=lambda group: group.__name__)
-def test_every_option_is_described_by_itself_or_by_a_setting_that_exists(group: "type[DataclassInstance]") -> None:
-    from agentless_mini.settings import field_of
-
-    hints = get_type_hints(group, include_extras=True)
-    for field in fields(group):
-        described = [field_of(setting.name).description for setting in _settings(hints[field.name])]
-        described += [getattr(extra, "help", None) for extra in hints[field.name].__metadata__]
-        assert any(described), field.name
+@pytest.mark.parametrize("panel", sorted(set(panels()), key=repr), ids=lambda panel: panel.__name__)
+def test_every_option_of_a_setting_is_described_by_itself_or_by_the_setting(panel: type[Panel]) -> None:
+    for offer in panel.offered():
+        assert offer.help or field_of(offer.settings[0]).description
+        assert len({kind_of(setting) for setting in offer.settings}) == 1
 
 
 def test_a_setting_is_shown_with_its_words_and_its_defaults() -> None:
-    assert _described([Setting("repair.match")]).endswith("in a file: strict or loose.  [default: strict]")
-    assert _described([Setting("sft.batch"), Setting("rl.batch")]).endswith("[default: 4]")
-    assert _described([Setting("sft.learning_rate"), Setting("rl.learning_rate")]).endswith(
-        "[default: 0.0001, rl 1e-06]"
-    )
-    assert _described([Setting("repair.seed")]).endswith("[default: 0]")
-    assert "default:" not in _described([Setting("repair.stop_when")])
+    assert described(("repair.match",)).endswith("in a file: strict or loose.  [default: strict]")
+    assert described(("sft.batch", "rl.batch")).endswith("[default: 4]")
+    assert described(("sft.learning_rate", "rl.learning_rate")).endswith("[default: 0.0001, rl 1e-06]")
+    assert described(("repair.seed",)).endswith("[default: 0]")
+    assert "default:" not in described(("repair.stop_when",))
 
 
 def test_help_has_a_panel_for_each_group() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.commands.models import Machine, Surroundings
-from agentless_mini.commands.scorers import open_scorer
+from agentless_mini.commands.config import Machine
+from agentless_mini.commands.models import Surroundings, open_scorer
 from agentless_mini.domain import Event, Issue, Note, Patch
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.record import Store

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from agentless_mini.commands.config import Machine
 from agentless_mini.commands.evaluate import Evaluation, Opened, evaluate
-from agentless_mini.commands.models import Machine
 from agentless_mini.commands.submitting import submit
 from agentless_mini.ports import Watch
 from agentless_mini.settings import Config

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from agentless_mini.commands.models import Machine
-from agentless_mini.commands.testbeds import host_of
+from agentless_mini.commands.benchmark import host_of
+from agentless_mini.commands.config import Machine
 from tests.evaluation.faked import evaluation
 
 

@@ -7,8 +7,8 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from agentless_mini.commands.config import Machine
 from agentless_mini.commands.evaluate import Evaluation, Opened, evaluate
-from agentless_mini.commands.models import Machine
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import AminiError
 from agentless_mini.evaluation.dataset import dataset_of

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from agentless_mini.commands.config import Machine
 from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, Opened, OpenTestbeds, evaluate
-from agentless_mini.commands.models import Machine
 from agentless_mini.errors import UsageError
 from agentless_mini.evaluation.attempt import grade_key, row_digest
 from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessProgram

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from agentless_mini.chain.evolve import UNSELECTED
+from agentless_mini.commands.config import Machine
 from agentless_mini.commands.evaluate import evaluate
-from agentless_mini.commands.models import Machine
 from agentless_mini.errors import UsageError
 from agentless_mini.record import AttemptRecord, RunId, Store
 from agentless_mini.settings import Config

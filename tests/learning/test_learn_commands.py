@@ -110,7 +110,7 @@ def test_a_tracker_that_is_not_installed_is_said(model: Path, tmp_path: Path, ro
 def test_what_libraries_print_is_not_the_result() -> None:
     program = """
 import subprocess, sys
-from agentless_mini.commands.learn_models import stdout_kept
+from agentless_mini.commands.learn_training import stdout_kept
 sys.stdout.write("before ")
 with stdout_kept():
     print("library")

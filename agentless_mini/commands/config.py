@@ -1,0 +1,155 @@
+"""What this machine gives a command: the settings of the user's file, the environment's keys, and the folders.
+
+With `amini config`: every setting that is in effect, and where it comes from. Secrets are not shown.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import BaseModel
+
+from agentless_mini.commands.options import option_of, variables
+from agentless_mini.commands.terminal import without_passwords
+from agentless_mini.settings import Config, load_config
+from agentless_mini.settings.model import EndpointSettings, ScorerSettings
+
+APP = "amini"
+STORE = "store.sqlite"
+"""The record in the folder of an evaluation."""
+
+_SECRET = re.compile(r"--[\w-]*(?:key|token|password|secret)[\w-]*")
+_HIDDEN = "**********"  # as pydantic has it
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where amini keeps what it must remember and what it can fetch again, and the environment it was started in."""
+
+    state: Path
+    cache: Path
+    environment: Mapping[str, str]
+
+    @property
+    def served(self) -> Path:
+        """Return the folder where `amini serve` records the running server."""
+        return self.state / "serve"
+
+    def evaluation(self, name: str) -> Path:
+        """Return the folder of an evaluation by its path, or by its name among those in the user's state folder."""
+        path = Path(name)
+        return path if path.exists() or "/" in name else self.state / "evals" / name
+
+    @property
+    def weights(self) -> Path:
+        """Return the folder where the weights of embedded models are kept."""
+        return self.cache / "weights"
+
+
+def this_machine() -> Machine:
+    """Return where amini keeps its things on this machine, and what it has."""
+    return Machine(platformdirs.user_state_path(APP), platformdirs.user_cache_path(APP), dict(os.environ))
+
+
+def read_config(path: Path | None, flags: Mapping[str, Any]) -> Config:
+    """Return the settings of `path`, or of the user's own file if there is one, with the flags put over them.
+
+    OPENAI_API_KEY is no setting: it is for one address, and comes after a key of these settings (`OpenAISampler`).
+    """
+    found = secrets()
+    keys = {name: key for name, (_, key) in found.items()}
+    typed = {name: option_of(name) for name in flags} | {name: variable for name, (variable, _) in found.items()}
+    return load_config(file_in_use(path), {**keys, **flags}, typed)
+
+
+def file_in_use(path: Path | None) -> Path | None:
+    """Return the file of settings: the one at `path`, else the user's own if there is one."""
+    own = platformdirs.user_config_path(APP) / "config.toml"
+    return path or (own if own.is_file() else None)
+
+
+def secrets() -> dict[str, tuple[str, str]]:
+    """Return the variables that hold keys, with what they hold, by the settings that they are put over."""
+    known = {"endpoint.api_key": EndpointSettings.key_variable, "scorer.api_key": ScorerSettings.key_variable}
+    return {name: (variable, key) for name, variable in known.items() if (key := os.environ.get(variable))}
+
+
+def store_of(repository: str) -> Path:
+    """Return the default store of a repository: one for each path or address, in the user's state folder."""
+    path = top_of(Path(repository)) if is_there(repository) else Path(repository)
+    place = str(path) if path.is_absolute() else repository
+    name = "".join(letter if letter.isalnum() else "-" for letter in path.name)[:40] or "repository"
+    digest = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:12]
+    return platformdirs.user_state_path(APP) / "stores" / f"{name}-{digest}.sqlite"
+
+
+def top_of(path: Path) -> Path:
+    """Return the top of the working tree that a path lies in, or the path itself, made absolute."""
+    whole = path.resolve()
+    return next((folder for folder in (whole, *whole.parents) if (folder / ".git").exists()), whole)
+
+
+def is_there(repository: str) -> bool:
+    """Return whether a repository is a path on this machine."""
+    try:
+        return Path(repository).exists()
+    except OSError:  # it is there, and must not be looked at
+        return True
+
+
+def show_settings(path: Path | None, flags: Mapping[str, Any], as_json: bool) -> None:
+    """Write the settings of the file at `path`, else of the user's own, with the flags put over them, to stdout."""
+    settings = dict(leaves(read_config(path, flags)))
+    file = file_in_use(path)
+    said = tomllib.loads(file.read_text(encoding="utf-8")) if file else {}
+    sources = {
+        **{name: str(file) for name in settings if is_named(said, name.split("."))},
+        **{name: variable for name, (variable, _) in secrets().items()},
+        **dict.fromkeys(flags, "the command line"),
+        **{name: variable for name, variable in variables().items() if os.environ.get(variable) == flags.get(name, "")},
+    }
+    rows = {name: (shown(value), sources.get(name, "default")) for name, value in settings.items()}
+    if as_json:
+        values = {name: {"value": value, "source": source} for name, (value, source) in rows.items()}
+        document = {"schema": 1, "file": str(file) if file else None, "settings": values}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        return
+    for name, (value, source) in rows.items():
+        sys.stdout.write(f"{name} = {json.dumps(value)}  # {json.dumps(source)[1:-1]}\n")
+
+
+def leaves(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and the JSON value of every setting, secrets as asterisks."""
+    values = settings.model_dump(mode="json")
+    for name in type(settings).model_fields:
+        inner = getattr(settings, name)
+        if isinstance(inner, BaseModel):
+            yield from leaves(inner, f"{prefix}{name}.")
+        else:
+            yield prefix + name, values[name]
+
+
+def is_named(table: Any, keys: list[str]) -> bool:  # noqa: ANN401 - what TOML holds
+    """Return whether a table holds a value under these keys, one inside the other."""
+    first, *rest = keys
+    return isinstance(table, dict) and first in table and (not rest or is_named(table[first], rest))
+
+
+def shown(value: Any) -> Any:  # noqa: ANN401 - a JSON value
+    """Return a value without what is secret in words for other programs: their keys, and passwords in addresses."""
+    if isinstance(value, list):
+        words = [shown(word) for word in value]
+        before = ["", *words]
+        return [_HIDDEN if _SECRET.fullmatch(str(flag)) else word for flag, word in zip(before, words, strict=False)]
+    if not isinstance(value, str):
+        return value
+    (clean,) = without_passwords([value])
+    return re.sub(rf"({_SECRET.pattern})=\S*", rf"\1={_HIDDEN}", clean)

@@ -1,0 +1,214 @@
+"""`amini learn curate` and `synthesize`: rows from pull requests, and a teacher's reasoning for rows.
+
+What a model answers while data is made is recorded, and told in plain lines.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from agentless_mini.chain.templates import load_prompts
+from agentless_mini.commands.config import Machine
+from agentless_mini.commands.models import Surroundings, choose_model
+from agentless_mini.commands.terminal import people, require_stdout
+from agentless_mini.domain import Event, Note, canonical_json
+from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
+from agentless_mini.learning.asking import synthesize
+from agentless_mini.learning.curation.curation import Curation, curate
+from agentless_mini.learning.curation.relevance import Relevance, SampledRelevance, WithoutModel, quiet_session
+from agentless_mini.learning.curation.workers import in_processes, on_ray
+from agentless_mini.learning.rows import Row, read_rows, require_apart, require_rows, write_rows
+from agentless_mini.ports import Sampler
+from agentless_mini.record import RecordedSampler, Store
+from agentless_mini.settings import Config
+from agentless_mini.settings.learning import Relevant
+
+if TYPE_CHECKING:
+    from agentless_mini.commands.learn import CurateOptions, SynthesizeOptions
+
+RECORD = "record.sqlite"
+PART_ROWS = 256
+_STEPS = {"events": "Reading events", "parts": "Making rows", "splits": "Collecting rows"}
+
+
+class Lines:
+    """Tells what a model does in lines on a console. See `models.Progress`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        """Tell it to people, or to nobody."""
+        self.console = Console(quiet=True) if quiet else people()
+
+    def __call__(self, event: Event) -> None:
+        """Tell a note."""
+        if isinstance(event, Note):
+            self.note(event.text)
+
+    def note(self, said: str) -> None:
+        """Tell what people should know."""
+        self.say(f"note: {said}")
+
+    def say(self, said: str) -> None:
+        """Tell a sentence."""
+        self.console.print(Text(printable(said)), highlight=False)
+
+    def tokens(self, new: int) -> None:
+        """Tell nobody of tokens."""
+
+    def phase(self, what: str, seconds: float) -> None:
+        """Tell nobody how a server starts."""
+
+
+# --- rows from pull requests -----------------------------------------------------------------------------------------
+
+
+def run_curate(options: "CurateOptions", config: Config, machine: Machine) -> None:
+    """Curate, tell people how far it is, and print one JSON document: where the rows are, and the funnel."""
+    require_stdout()
+    begun, settings = time.monotonic(), config.curate
+    asks = settings.relevant is Relevant.MODEL
+    asked = config.endpoint.model or config.endpoint.base_url or config.engine.value
+    lexical = settings.most_relevant if settings.relevant is Relevant.LEXICAL else 0
+    curation = Curation(
+        events=tuple(options.events),
+        mirrors=options.mirrors,
+        out=options.out,
+        settings=settings,
+        finding=ModelFinding(config, machine) if asks else WithoutModel(lexical),
+        model=f"{asked} {config.localize.model_dump_json()}" if asks else "",  # what its answers hang on
+    )
+    workers = settings.workers
+    doing = on_ray(options.cluster, workers) if options.cluster else nullcontext(in_processes(workers))
+    with doing as work, _Told(Lines(quiet=options.quiet).console) as told:
+        found = curate(curation, work, told)
+    document = {"out": str(options.out), "seconds": round(time.monotonic() - begun, 1), **found}
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFinding:
+    """Opens localization by a model, recorded in a store of each task. See `relevance.Finding`."""
+
+    config: Config
+    machine: Machine
+
+    def __call__(self, record: Path) -> AbstractContextManager[Relevance]:
+        """Open it with the store at `record`."""
+        return self._open(record)
+
+    @contextmanager
+    def _open(self, record: Path) -> Iterator[Relevance]:
+        with Store.open(record) as store, asyncio.Runner() as runner:
+            stack = AsyncExitStack()
+            try:
+                around = Surroundings(self.config, self.machine, store, stack, Lines(quiet=True))
+                chosen = runner.run(choose_model(around))
+                sampler = RecordedSampler(chosen.start, store, chosen.name)
+                session = quiet_session(sampler, load_prompts(self.config.prompts))
+                yield SampledRelevance(session, self.config.localize, self.config.curate.most_relevant, runner)
+            finally:
+                runner.run(stack.aclose())
+
+
+class _Told:
+    """Bars of the steps on a console, one below the other."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=console)
+        self._bars: dict[str, Any] = {}
+
+    def __enter__(self) -> "_Told":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bars:  # it would leave an empty line of what never began
+            self._progress.stop()
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if not self._bars:
+            self._progress.start()
+        if step not in self._bars:
+            self._bars[step] = self._progress.add_task(_STEPS[step], total=total)
+        self._progress.update(self._bars[step], completed=done, total=total)
+
+
+# --- reasoning -------------------------------------------------------------------------------------------------------
+
+
+def run_synthesize(options: "SynthesizeOptions", config: Config, machine: Machine) -> None:
+    """Write all rows, with a reasoning where one is kept, and print one JSON document of what became of them."""
+    require_stdout()
+    begun, counts, lines = time.monotonic(), Counter[str](), Lines(quiet=options.quiet)
+
+    async def run() -> None:
+        require_apart(options.data, options.out)
+        require_rows(options.data)
+        made_folder(options.out)
+        async with AsyncExitStack() as stack:
+            store = stack.enter_context(Store.open(options.out / RECORD, lines.note))
+            sampler = await recorded_model(config, machine, store, lines, stack)
+            prompts = load_prompts(config.prompts)
+            explained = synthesize(read_rows(options.data), sampler, prompts, config.synthesize, counts)
+            await write_parts(options.out, explained, counts, lines)
+
+    asyncio.run(run())
+    document = {"out": str(options.out), "rows": dict(counts), "seconds": round(time.monotonic() - begun, 2)}
+    sys.stdout.write(canonical_json(document) + "\n")
+
+
+async def recorded_model(
+    config: Config, machine: Machine, store: Store, lines: Lines, stack: AsyncExitStack
+) -> Sampler:
+    """Return the model that the settings choose to write texts, with the store before it."""
+    chosen = await choose_model(Surroundings(config, machine, store, stack, lines), to_write=True)
+    return RecordedSampler(chosen.start, store, chosen.name)
+
+
+def made_folder(out: Path) -> Path:
+    """Make a folder and return it. Raises `EnvironmentFailed`."""
+    name = printable(str(out))
+    cannot: Translation = {
+        FileExistsError: lambda _: UsageError(f"{name} is a file: name a folder with --out."),
+        OSError: lambda error: EnvironmentFailed(f"The folder {name} cannot be made ({reason(error)}): correct --out."),
+    }
+    with boundary(cannot):
+        out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+async def write_parts(out: Path, rows: AsyncIterator[Row], counts: Counter[str], lines: Lines) -> None:
+    """Write rows to part-00000.parquet and so on in a folder, and remove what an earlier run left beside them."""
+    written: list[Path] = []
+    part: list[Row] = []
+
+    def write() -> None:
+        path = out / f"part-{len(written):05}.parquet"
+        write_rows(path, part)
+        written.append(path)
+        lines.say(f"{sum(counts.values())} rows: {dict(counts)}")
+        part.clear()
+
+    async for row in rows:
+        part.append(row)
+        if len(part) == PART_ROWS:
+            write()
+    if part:
+        write()
+    _remove_others(out, written)
+
+
+def _remove_others(out: Path, written: list[Path]) -> None:
+    for path in sorted(out.glob("part-*.parquet")):
+        if path not in written:
+            path.unlink()

@@ -1,0 +1,225 @@
+"""`amini learn sft`, `rl`, `reward-model` and `export`: a model from rows, and its checkpoint in other forms.
+
+The trainers' libraries are imported last: that takes a minute on a slow machine.
+"""
+
+import asyncio
+import dataclasses
+import importlib.util
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from agentless_mini.chain.templates import load_prompts
+from agentless_mini.commands.config import Machine
+from agentless_mini.commands.learn_data import RECORD, Lines, made_folder, recorded_model, write_parts
+from agentless_mini.commands.terminal import require_stdout
+from agentless_mini.domain import canonical_json
+from agentless_mini.environment.work import Opened
+from agentless_mini.errors import UsageError, printable
+from agentless_mini.installing import install_command
+from agentless_mini.learning.asking import with_parents
+from agentless_mini.learning.checkpoints import ADAPTER_FILE, PARENTS_FILE, claim, data_digest, find_checkpoint
+from agentless_mini.learning.checks import Checks, open_plain
+from agentless_mini.learning.rows import SPLITS, read_rows, require_apart, require_rows
+from agentless_mini.model.embedded.weights import find_weights
+from agentless_mini.ports import Sampler
+from agentless_mini.record import RecordedSampler, Store
+from agentless_mini.settings import Config
+from agentless_mini.settings.learning import GgufWeights, SftKind, Tracker, TrainingSettings
+from agentless_mini.settings.model import WeightsSettings
+
+if TYPE_CHECKING:
+    from agentless_mini.commands.learn import ExportOptions, SftOptions, TrainingOptions
+    from agentless_mini.learning.training import Outcome, Task
+
+PARENTS = "parents"
+_STDOUT, _STDERR = 1, 2
+_TRAINING = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+
+
+def run_sft(training: "TrainingOptions", options: "SftOptions", config: Config, machine: Machine) -> None:
+    """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows.
+
+    For the kind mutation, parents are sampled first where wanted.
+    """
+    begun, lines = _begin(training, config.sft)
+    data = training.data
+    if options.parents_from is not None:
+        if config.sft.kind is not SftKind.MUTATION:
+            raise UsageError("Parents are used only with --kind mutation: add it.")
+        if int(machine.environment.get("WORLD_SIZE", "1")) > 1:
+            parents = printable(str(training.out / PARENTS))
+            raise UsageError(
+                "Parents are sampled by one process: run this once with --steps 1 and without accelerate launch, then "
+                f"without --parents-from on {parents}."
+            )
+        data = asyncio.run(_bred(training, options.parents_from, config, machine, lines))
+    from agentless_mini.learning.sft import train_sft
+
+    task = dataclasses.replace(_task("sft", training, config, lines), data=data, begun=begun)
+    with stdout_kept():
+        outcome = train_sft(task, config.sft)
+    _tell(outcome)
+
+
+def run_rl(training: "TrainingOptions", config: Config, machine: Machine) -> None:
+    """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows.
+
+    Where tests are the reward, or its potential, they run in a sandbox.
+    """
+    _, lines = _begin(training, config.rl)
+
+    async def opening(stack: AsyncExitStack) -> Opened:
+        return await open_plain(config.sandbox, machine.cache, machine.environment, lines, stack)
+
+    with stdout_kept(), ExitStack() as stack:
+        checking = stack.enter_context(Checks(opening)).values if config.rl.runs_checks else None
+        from agentless_mini.learning.rl import train_rl
+
+        outcome = train_rl(_task("rl", training, config, lines), config.rl, checking)
+    _tell(outcome)
+
+
+def run_reward_model(training: "TrainingOptions", config: Config) -> None:
+    """Train, and print one JSON document: where the model is, steps, loss, and what became of the rows."""
+    _, lines = _begin(training, config.reward_model)
+    from agentless_mini.learning.reward_model import train_reward_model
+
+    with stdout_kept():
+        outcome = train_reward_model(_task("reward-model", training, config, lines), config.reward_model)
+    _tell(outcome)
+
+
+def run_export(options: "ExportOptions", machine: Machine) -> None:
+    """Write what is asked for, and print one JSON document of it."""
+    require_stdout()
+    require_training()
+    if options.merge is None and options.gguf is None:
+        raise UsageError("There is nothing to write: give --merge DIR or --gguf FILE.")
+    if options.weights not in tuple(GgufWeights):
+        raise UsageError(f"There are no weights of the kind {options.weights!r}: use {', '.join(GgufWeights)}.")
+    checkpoint = find_checkpoint(options.checkpoint)
+    if options.base is not None and not options.base.is_file():
+        raise UsageError(f"There is no file {printable(str(options.base))}: name the GGUF file of the base model.")
+    from agentless_mini.learning import export
+
+    if options.model is not None:
+        checkpoint = dataclasses.replace(checkpoint, model=options.model)
+    made: dict[str, object] = {}
+    if options.merge is not None:
+        made["merged"] = _exported(export.merge(checkpoint, options.merge))
+    if options.gguf is not None:
+        # The carried model's tokenizer is the one of what is trained from it.
+        say = Lines(quiet=False).say
+        base = options.base or find_weights(WeightsSettings(), machine.weights, say).path
+        made["gguf"] = _exported(export.export_gguf(checkpoint, base, options.gguf, GgufWeights(options.weights)))
+    sys.stdout.write(canonical_json(made) + "\n")
+
+
+def _exported(told: object) -> dict[str, object]:
+    said = dataclasses.asdict(told)  # type: ignore[call-overload]
+    return {**said, "path": str(said["path"])}
+
+
+# --- what trainers share ---------------------------------------------------------------------------------------------
+
+
+def _begin(training: "TrainingOptions", settings: TrainingSettings) -> tuple[float, Lines]:
+    """Refuse what cannot be used; return when it began, and what tells people."""
+    require_stdout()
+    require_training(settings)
+    require_rows(training.data, SPLITS[0])
+    require_apart(training.data, training.out)
+    if training.out.exists() and not training.out.is_dir():
+        raise UsageError(f"{printable(str(training.out))} is no folder: name another --out.")
+    if training.model.startswith(("/", ".", "~")) and not Path(training.model).expanduser().is_dir():
+        raise UsageError(f"There is no folder {printable(training.model)}: name that of a model, or one of the hub.")
+    if settings.adapter is not None and not (settings.adapter / ADAPTER_FILE).is_file():
+        raise UsageError(f"There is no LoRA adapter in {printable(str(settings.adapter))}: name its folder.")
+    # The settings decide the precision, and not accelerate's configuration, which speaks by a variable.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
+    return monotonic(), Lines(quiet=training.quiet)
+
+
+def require_training(settings: TrainingSettings | None = None) -> None:
+    """Raise `UsageError` where the libraries of training, or what the settings want beside them, are not installed."""
+    missing = [name for name in _TRAINING if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"Training needs {missing[0]}: {install_command('train')}.")
+    wants_trackio = settings is not None and settings.tracker is Tracker.TRACKIO
+    if wants_trackio and importlib.util.find_spec(Tracker.TRACKIO) is None:
+        raise UsageError("Metrics are to go to trackio, which is not here: pip install trackio, or use tensorboard.")
+
+
+def _task(name: str, training: "TrainingOptions", config: Config, lines: Lines) -> "Task":
+    from agentless_mini.learning.training import Task
+
+    folder = Path(training.model).expanduser()
+    model = str(folder.resolve()) if folder.is_dir() else training.model  # adapters keep the path
+    return Task(name, model, training.data, training.out, load_prompts(config.prompts), lines.say)
+
+
+def _tell(outcome: "Outcome") -> None:
+    from agentless_mini.learning.training import is_first
+
+    if is_first():
+        sys.stdout.write(outcome.document() + "\n")
+
+
+@contextmanager
+def stdout_kept() -> Iterator[None]:
+    """Send what libraries, and what they start, print on stdout to stderr: stdout is for the result."""
+    sys.stdout.flush()
+    kept = os.dup(_STDOUT)
+    os.dup2(_STDERR, _STDOUT)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, _STDOUT)
+        os.close(kept)
+
+
+# --- parents ---------------------------------------------------------------------------------------------------------
+
+
+async def _bred(training: "TrainingOptions", place: str, config: Config, machine: Machine, lines: Lines) -> Path:
+    """Write the rows with parents sampled from a checkpoint or an endpoint, and return their folder."""
+    out, settings, prompts = made_folder(training.out / PARENTS), config.sft, load_prompts(config.prompts)
+    counts: Counter[str] = Counter()
+    async with AsyncExitStack() as stack:
+        store = stack.enter_context(Store.open(training.out / RECORD, lines.note))
+        if place.startswith(("http://", "https://")):
+            endpoint = config.endpoint.model_copy(update={"base_url": place})
+            asked = config.model_copy(update={"endpoint": endpoint})
+            sampler = await recorded_model(asked, machine, store, lines, stack)
+        else:
+            sampler = recorded_checkpoint(place, settings, store, stack)
+        how = (settings.parent_samples, settings.parent_tokens, settings.seed)
+        # Others are not put in the place of parents under a trained model.
+        source = {"model": (await sampler.card()).name, "data": data_digest(training.data)}
+        claim(training.out, canonical_json({**source, "prompts": prompts.digest, "asked": list(how)}), PARENTS_FILE)
+        learned = (row for row in read_rows(training.data) if row.split == SPLITS[0])
+        await write_parts(out, with_parents(learned, sampler, prompts, counts, *how), counts, lines)
+    return out
+
+
+def recorded_checkpoint(place: str, settings: TrainingSettings, store: Store, stack: AsyncExitStack) -> Sampler:
+    """Return the checkpoint in a folder, with the store before it; it is loaded when an answer is owed.
+
+    The settings say on what it computes, and in which precision.
+    """
+    checkpoint = find_checkpoint(place)
+    from agentless_mini.learning.rollouts import TransformersSampler
+
+    async def start() -> Sampler:
+        sampler = TransformersSampler(checkpoint, precision=settings.precision, device=settings.device)
+        return await stack.enter_async_context(sampler)
+
+    return RecordedSampler(start, store, checkpoint.name())
