@@ -6,7 +6,7 @@ With `commands` this is the only composition root, and the only place that reads
 import gc
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
@@ -266,6 +266,7 @@ class ServeOptions(Panel):
         "vllm.tensor_parallel",
         "vllm.python",
     )
+    words: ClassVar = {"vllm.extra": "-- FLAGS"}
 
 
 @amini.add("Start a model server and leave it running; print its address.")

@@ -79,6 +79,7 @@ class Panel:
     """A group of options, with a panel of its own in the help: its docstring is the heading."""
 
     offers: ClassVar[tuple[str | Offer, ...]] = ()
+    words: ClassVar[dict[str, str]] = {}  # what people type for settings that its own fields are put over
 
     @classmethod
     def offered(cls) -> Iterator[Offer]:
@@ -106,17 +107,19 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     wants_flags = panels.pop("flags", None) is not None
     panels.pop("return", None)
     offers: dict[str, Offer] = {}
+    words: dict[str, Offer] = {}
     parameters = []
     for panel in panels.values():
         hints = get_type_hints(panel, include_extras=True)
         for field in fields(panel):
             default = inspect.Parameter.empty if field.default is MISSING else field.default
             parameters.append(inspect.Parameter(field.name, _KEYWORD, default=default, annotation=hints[field.name]))
+        words |= {setting: Offer((setting,), (word,)) for setting, word in panel.words.items()}
         for offer in panel.offered():
             offers[offer.parameter] = offer
             parameters.append(offer.declared())
     # Of two options of one setting the first is its own.
-    offered = {setting: one for one in reversed(offers.values()) if not one.value for setting in one.settings}
+    offered = words | {setting: one for one in reversed(offers.values()) if not one.value for setting in one.settings}
     for setting, offer in offered.items():
         _OFFERED.setdefault(setting, offer)
 
@@ -159,10 +162,10 @@ def given_settings(offers: dict[str, Offer], given: dict[str, Any]) -> Flags:
 def option_of(setting: str) -> str:
     """Return what people type for a setting, with the variable if there is one; "" where no option stands for it."""
     offer = _OFFERED.get(setting)
-    from agentless_mini.settings import flag_of
-
-    flag = flag_of(setting)
-    return " / ".join(offer.typed if offer else flag.names) + (f" (or {flag.variable})" if flag.variable else "")
+    if offer is None:
+        return ""
+    variable = offer.flag.variable
+    return " / ".join(offer.typed) + (f" (or {variable})" if variable else "")
 
 
 def variables() -> dict[str, str]:

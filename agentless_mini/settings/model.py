@@ -180,7 +180,7 @@ class VllmSettings(Section):
     """Folders of LoRA adapters, each served under its folder's name; requests ask for the first by default."""
     trust_remote_code: bool = False
     """Let the model's repository run code of its own on this machine."""
-    extra: Annotated[tuple[str, ...], Flag(("-- FLAGS",))] = ()
+    extra: tuple[str, ...] = ()
     """More flags for vLLM, verbatim and last, so that they win; paths among them must be absolute."""
 
 
