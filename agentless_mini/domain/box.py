@@ -5,8 +5,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from agentless_mini.domain.canonical import canonical_json, plain
 from agentless_mini.domain.repair import FileChange
+from agentless_mini.domain.sampling import canonical_json, plain
 
 JOB_VERSION = "1"
 MIB = 1024 * 1024

@@ -1,12 +1,27 @@
-"""The model port: what is asked of a model, and what it answers."""
+"""The model ports: what is asked of a model and of a reward model, and what a model answers."""
 
 import enum
 import hashlib
+import json
 from dataclasses import dataclass, field
-
-from agentless_mini.domain.canonical import canonical_json, plain
+from typing import Any
 
 KEY_VERSION = "1"
+SCORE_VERSION = "1"
+
+
+def canonical_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return the one JSON text of a value: sorted keys, no blanks, ASCII only."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - any tree of domain values
+    """Return frozen values as JSON's own types: dicts of their fields, lists for tuples."""
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return value
 
 
 class Stage(enum.StrEnum):
@@ -171,3 +186,50 @@ class ModelCard:
     engine: str = ""
     revision: str = ""
     exact_counts: bool = True
+
+
+class ScoreRoute(enum.StrEnum):
+    """The page of a server that scores."""
+
+    SCORE = "score"  # pairs of texts, as cross-encoders take them
+    CLASSIFY = "classify"  # chats, as a model with a classification head takes them
+    POOLING = "pooling"  # chats, scored by what the model's head gives at the last token
+
+
+@dataclass(frozen=True, slots=True)
+class RewardModel:
+    """A model and the way in which it is asked: all that a score depends on beside the texts.
+
+    `label` is the place, from 0, of the number that counts where a model gives several; None: it gives one.
+    """
+
+    name: str
+    route: ScoreRoute = ScoreRoute.SCORE
+    label: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """A complete description of what is scored: equal requests may be answered from a record.
+
+    Each answer is scored by itself, as an answer to the prompt. The endpoint is no part of it.
+    """
+
+    model: RewardModel
+    prompt: str
+    answers: tuple[str, ...]
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the identity of each answer's score, in order: a hash of model, prompt and that answer."""
+        asked = [SCORE_VERSION, self.model.name, self.model.route.value, self.model.label, self.prompt]
+        return tuple(hashlib.sha256(canonical_json([*asked, answer]).encode()).hexdigest() for answer in self.answers)
+
+
+class RewardKind(enum.StrEnum):
+    """What a trained answer is rewarded for."""
+
+    SIMILARITY = "similarity"  # the continuous reward of SWE-RL
+    DISCRETE = "discrete"  # its ablation: 1 for the oracle itself, 0 for another patch
+    DIFF = "diff"  # SIMILARITY, of an answer in unified diffs (`read_diff`)
+    TESTS = "tests"  # by execution: a potential that is passed in
+    SHAPED = "shaped"  # what any potential gained over the attempts that the prompt shows

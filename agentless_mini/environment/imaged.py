@@ -15,7 +15,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from agentless_mini.domain import BoxUser, Environment, JobResult, PackedTree, Place
-from agentless_mini.domain.canonical import canonical_json
+from agentless_mini.domain.sampling import canonical_json
 from agentless_mini.environment.build import Manifest, Slot, build_job, overlay_files, read_build
 from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.pythons import OLDEST

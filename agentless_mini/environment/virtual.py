@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from agentless_mini.domain import Environment, Job, JobResult, PackedTree, Place
-from agentless_mini.domain.canonical import canonical_json
+from agentless_mini.domain.sampling import canonical_json
 from agentless_mini.environment.build import (
     Manifest,
     Slot,

@@ -24,7 +24,7 @@ from agentless_mini.domain import (
     Snapshot,
     StageStarted,
 )
-from agentless_mini.domain.canonical import canonical_json
+from agentless_mini.domain.sampling import canonical_json
 from agentless_mini.errors import (
     ContextTooSmall,
     EnvironmentFailed,

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from agentless_mini.domain.canonical import canonical_json
+from agentless_mini.domain.sampling import canonical_json
 from agentless_mini.errors import AminiError, GradingFailed, boundary, printable
 from agentless_mini.evaluation.dataset import Solution
 from agentless_mini.evaluation.ports import Grade
