@@ -63,20 +63,6 @@ class Attempt:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Fenced:
-    path: str
-    fence: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class _FencedAttempt:
-    fence: str
-    text: str
-    problem: str
-
-
 class Prompts:
     """The prompts of a run, made from one set of templates, of which `digest` is the digest."""
 
@@ -111,7 +97,7 @@ class Prompts:
 
     def repair(self, issue: Issue, repository: str, files: tuple[ShownFile, ...]) -> tuple[Message, ...]:
         """Ask for reasoning, then edits in the SEARCH/REPLACE format, given the files as shown."""
-        fenced = tuple(_fenced(file) for file in files)
+        fenced = tuple(_fenced(_shown_text(file), path=file.path) for file in files)
         partial = not all(file.whole for file in files)
         body = self._templates["repair"].render(repository=repository, files=fenced, partial=partial)
         return self._messages(issue, body)
@@ -122,7 +108,7 @@ class Prompts:
         `asked` is that prompt: it stays the beginning, byte for byte, so that a server reuses it. The attempts are
         shown in their order; either all have a problem or none.
         """
-        fenced = tuple(_fenced_attempt(attempt) for attempt in attempts)
+        fenced = tuple(_fenced(attempt.text, problem=attempt.problem) for attempt in attempts)
         rejected = any(attempt.problem for attempt in attempts)
         body = self._templates["evolve"].render(attempts=fenced, rejected=rejected)
         return (*asked[:-1], Message(asked[-1].role, asked[-1].content + body))
@@ -137,7 +123,7 @@ class Prompts:
             repository=wanted.repository,
             runner=wanted.runner.value,
             folder=wanted.folder,
-            example=_fenced(wanted.example) if wanted.example else None,
+            example=_fenced(_shown_text(wanted.example), path=wanted.example.path) if wanted.example else None,
             partial=wanted.example is not None and not wanted.example.whole,
         )
         return self._messages(issue, body)
@@ -153,24 +139,11 @@ class Prompts:
         return (Message(Role.SYSTEM, system), Message(Role.USER, opening + body))
 
 
-def _fenced(file: ShownFile) -> _Fenced:
-    """Put a file into a fence that is longer than any in it; its end-of-line carriage returns are not shown."""
-    text = _plain(_shown_text(file))
-    return _Fenced(file.path, _fence(text), text)
-
-
-def _fenced_attempt(attempt: Attempt) -> _FencedAttempt:
-    text = _plain(attempt.text)
-    return _FencedAttempt(_fence(text), text, attempt.problem)
-
-
-def _plain(text: str) -> str:
-    return text.replace("\r\n", "\n").rstrip("\n")
-
-
-def _fence(text: str) -> str:
-    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
-    return "`" * (longest + 1)
+def _fenced(text: str, **more: str) -> dict[str, str]:
+    """Put a text into a fence that is longer than any in it; its end-of-line carriage returns are not shown."""
+    plain = text.replace("\r\n", "\n").rstrip("\n")
+    longest = max((len(run) for run in re.findall(r"`{3,}", plain)), default=2)
+    return {"text": plain, "fence": "`" * (longest + 1), **more}
 
 
 def _shown_text(file: ShownFile) -> str:

@@ -39,12 +39,8 @@ class Trust:
 
     def lacks(self, level: Level) -> str:
         """Return what the patch lacks for a level."""
-        return {
-            Level.ANY: self.any,
-            Level.AGREEMENT: self.agreement,
-            Level.TESTS: self.tests,
-            Level.GIVEN: self.given,
-        }[level]
+        said: str = getattr(self, level.value)
+        return said
 
     def suffices(self, level: Level) -> bool:
         """Return whether the patch has shown enough to be printed."""

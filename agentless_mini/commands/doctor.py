@@ -77,7 +77,8 @@ class Finding:
     said: str
 
 
-Look = Callable[[], Finding]
+Look = Callable[[], str]
+"""Says what is here; raises where it is not."""
 
 
 def run_doctor(config: Config, machine: Machine, as_json: bool) -> int:
@@ -116,7 +117,7 @@ def look_at_all(wanted: Mapping[str, Look], seconds: float) -> dict[str, Finding
 
     def look(name: str) -> None:
         try:
-            found[name] = wanted[name]()
+            found[name] = Finding(ok=True, said=wanted[name]())
         except Exception as error:  # noqa: BLE001 - whatever keeps it from working is what is to be told
             said = str(error) if isinstance(error, AminiError) else f"{type(error).__name__}: {printable(str(error))}"
             found[name] = Finding(ok=False, said=said)
@@ -162,12 +163,12 @@ def _is_answered(found: Mapping[str, Finding], config: Config) -> bool:
     return own or found["embedded"].ok
 
 
-def _git() -> Finding:
+def _git() -> str:
     require_recent_git()
-    return Finding(ok=True, said=GitCommand(".").read("version").decode("utf-8", "replace").strip())
+    return GitCommand(".").read("version").decode("utf-8", "replace").strip()
 
 
-def _docker(config: Config) -> Finding:
+def _docker(config: Config) -> str:
     """Look for a daemon, and ask it for the image without having it pulled."""
     image = config.sandbox.image or config.sandbox.base_image.replace("{version}", f"3.{sys.version_info.minor}")
     with closing(connect(1)) as client:
@@ -175,28 +176,28 @@ def _docker(config: Config) -> Finding:
         with translated():
             answers = f"Docker {api.version()['Version']} answers"
         if find_image(client, image):
-            return Finding(ok=True, said=f"{answers}, and has the image {image}.")
+            return f"{answers}, and has the image {image}."
         require_pullable(client, image)
-    return Finding(ok=True, said=f"{answers}, and can pull the image {image}.")
+    return f"{answers}, and can pull the image {image}."
 
 
-def _bubblewrap(config: Config) -> Finding:
+def _bubblewrap(config: Config) -> str:
     if sys.platform != "linux":
-        return Finding(ok=False, said="It needs Linux: use Docker.")
+        raise EnvironmentFailed("It needs Linux: use Docker.")
     found = find_bubblewrap(config.sandbox.bubblewrap)
-    return Finding(ok=True, said=f"{found.path} {'.'.join(map(str, found.version))}")
+    return f"{found.path} {'.'.join(map(str, found.version))}"
 
 
-def _namespaces() -> Finding:
+def _namespaces() -> str:
     if sys.platform != "linux":
-        return Finding(ok=False, said="Only Linux has them: use Docker.")
+        raise EnvironmentFailed("Only Linux has them: use Docker.")
     done = subprocess.run((sys.executable, "-I", "-S", "-c", _USER_NAMESPACE), capture_output=True, check=False)  # noqa: S603 - a fixed program
     if not done.returncode:
-        return Finding(ok=True, said="User namespaces can be made.")
+        return "User namespaces can be made."
     switched_off = [f"`sysctl {name}={on}`" for name, (off, on) in _SWITCHES.items() if _sysctl(name) == off]
     advice = f"as root, run {' and '.join(switched_off)}" if switched_off else "in a container, allow it to make some"
     reason = printable(done.stderr.decode("utf-8", "replace").strip())
-    return Finding(ok=False, said=f"User namespaces cannot be made ({reason}): {advice}, or use Docker.")
+    raise EnvironmentFailed(f"User namespaces cannot be made ({reason}): {advice}, or use Docker.")
 
 
 def _sysctl(name: str) -> str:
@@ -205,51 +206,52 @@ def _sysctl(name: str) -> str:
     return ""
 
 
-def _landlock() -> Finding:
-    return Finding(ok=True, said=f"The kernel has Landlock, version {find_landlock().version} of its interface.")
+def _landlock() -> str:
+    return f"The kernel has Landlock, version {find_landlock().version} of its interface."
 
 
-def _gpu(machine: Machine) -> Finding:
+def _gpu(machine: Machine) -> str:
     gpus = find_gpus(machine.environment.get("CUDA_VISIBLE_DEVICES"))
     if gpus:
-        return Finding(ok=True, said=f"{len(gpus)} to be used, the first {printable(gpus[0].partition(' (')[0])}.")
-    said = "nvidia-smi lists none: name a server elsewhere with --base-url, or use the embedded model."
-    return Finding(ok=False, said=said)
+        return f"{len(gpus)} to be used, the first {printable(gpus[0].partition(' (')[0])}."
+    raise EnvironmentFailed(
+        "nvidia-smi lists none: name a server elsewhere with --base-url, or use the embedded model."
+    )
 
 
-def _vllm(config: Config) -> Finding:
+def _vllm(config: Config) -> str:
     if has_vllm(config.vllm):
-        return Finding(ok=True, said="It is installed; `amini serve MODEL` starts it.")
-    return Finding(ok=False, said=f"It is not installed, and useful only with a GPU: {install_command('vllm')}.")
+        return "It is installed; `amini serve MODEL` starts it."
+    raise EnvironmentFailed(f"It is not installed, and useful only with a GPU: {install_command('vllm')}.")
 
 
-def _embedded() -> Finding:
-    return Finding(ok=True, said=f"llama.cpp {load_library().version} can be used.")
+def _embedded() -> str:
+    return f"llama.cpp {load_library().version} can be used."
 
 
-def _endpoint(config: Config, machine: Machine) -> Finding:
+def _endpoint(config: Config, machine: Machine) -> str:
     """Ask the server that is named, else the one that `amini serve` left running."""
     endpoint = config.endpoint
     if endpoint.base_url is None:
         server = find_server(machine.served)
         if not isinstance(server, Server):
             said = "None is named, and `amini serve` runs none: name one with --base-url or in the settings."
-            return Finding(ok=False, said=said)
+            raise EnvironmentFailed(said)
         endpoint = endpoint.model_copy(update={"base_url": server.base_url, "model": endpoint.model or server.model})
 
     endpoint = endpoint.model_copy(update={"timeout_s": _SILENCE})
 
-    async def ask() -> Finding:
+    async def ask() -> str:
         sampler = OpenAISampler(endpoint, patience=Patience(0), environment=machine.environment)
         async with aclosing(sampler):
             card = await sampler.card()
         name = f"{endpoint.base_url} serves {printable(card.name)}"
-        return Finding(ok=True, said=f"{name} with a window of {card.context_window:,} tokens.")
+        return f"{name} with a window of {card.context_window:,} tokens."
 
     return asyncio.run(ask())
 
 
-def _hub(config: Config) -> Finding:
+def _hub(config: Config) -> str:
     request = urllib.request.Request(config.embedded.hub, method="HEAD")  # noqa: S310 - http, by the setting's pattern
     try:
         urllib.request.urlopen(request, timeout=_SILENCE).close()  # noqa: S310 - likewise
@@ -258,21 +260,19 @@ def _hub(config: Config) -> Finding:
     except (OSError, HTTPException) as error:
         reason = printable(str(getattr(error, "reason", error)))
         said = f"{config.embedded.hub} is not reached ({reason}): new models cannot be downloaded."
-        return Finding(ok=False, said=said)
-    return Finding(ok=True, said=f"{config.embedded.hub} answers.")
+        raise EnvironmentFailed(said) from None
+    return f"{config.embedded.hub} answers."
 
 
-def _disk(folder: Path) -> Finding:
+def _disk(folder: Path) -> str:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     if not os.access(there, os.W_OK):
-        return Finding(
-            ok=False, said=f"{there} cannot be written: change its permissions, XDG_CACHE_HOME or XDG_STATE_HOME."
-        )
+        raise EnvironmentFailed(f"{there} cannot be written: change its permissions, XDG_CACHE_HOME or XDG_STATE_HOME.")
     said = f"{free / 1024**3:,.1f} GiB are free for {folder}"
     if free < ROOM:
-        return Finding(ok=False, said=f"{said}: make room, {ROOM // 1024**3} GiB at least.")
-    return Finding(ok=True, said=f"{said}.")
+        raise EnvironmentFailed(f"{said}: make room, {ROOM // 1024**3} GiB at least.")
+    return f"{said}."
 
 
 def _write(found: Mapping[str, Finding]) -> None:

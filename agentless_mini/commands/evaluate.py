@@ -17,7 +17,6 @@ from rich.text import Text
 
 from agentless_mini.chain.evolve import UNSELECTED
 from agentless_mini.chain.pipeline import NO_SANDBOX, check_rounds
-from agentless_mini.chain.session import Scoring
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import STORE, Machine
 from agentless_mini.commands.models import ChosenModel, Surroundings, choose_model, open_scorer
@@ -43,7 +42,7 @@ from agentless_mini.record import (
 )
 from agentless_mini.report.progress import EvaluationProgress
 from agentless_mini.settings import Config
-from agentless_mini.settings.run import UNTESTED, EvolveSettings, Grading, SandboxKind, Selecting, Until
+from agentless_mini.settings.run import UNTESTED, Grading, SandboxKind, Selecting, Until
 from agentless_mini.testing.commands import harness_of_command
 
 PREDICTIONS, OFFICIAL = "all_preds.jsonl", "official"
@@ -95,169 +94,145 @@ def evaluate(
     ):
         found = store.evals.find()
         config = settled(evaluation.config, generation_of(found.settings) if found else 0)
-        parts = _Parts(replace(evaluation, config=config), machine, store, progress, open_testbeds, console)
+        evaluation = replace(evaluation, config=config)
         try:
-            asyncio.run(_run(parts))
+            asyncio.run(_run(evaluation, machine, open_testbeds, store, progress, console))
         finally:
-            _write_predictions(parts)
+            _write_predictions(evaluation, store)
         asked = {one.id for one in evaluation.instances}
         failed = {one.instance for one in store.evals.attempts() if one.state is AttemptState.INFRASTRUCTURE}
     return EnvironmentFailed.exit_code if failed & asked else EXIT_FOUND
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What an evaluation is built from."""
-
-    evaluation: Evaluation
-    machine: Machine
-    store: Store
-    progress: EvaluationProgress
-    open_testbeds: OpenTestbeds
-    console: Console
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """Who is asked: the model that repairs, what scores its patches; `settings` are those of `_settings`."""
-
-    chosen: ChosenModel
-    scoring: Scoring | None
-    settings: str
-
-
-async def _run(parts: _Parts) -> None:
-    evaluation, config = parts.evaluation, parts.evaluation.config
+async def _run(
+    evaluation: Evaluation,
+    machine: Machine,
+    open_testbeds: OpenTestbeds,
+    store: Store,
+    progress: EvaluationProgress,
+    console: Console,
+) -> None:
+    config, solutions = evaluation.config, evaluation.dataset.solutions
     async with AsyncExitStack() as stack:
-        around = Surroundings(config, parts.machine, parts.store, stack, parts.progress)
+        around = Surroundings(config, machine, store, stack, progress)
         chosen = await choose_model(around)
         scored = config.evolve.scored and evaluation.until is not Until.LOCALIZE
         scoring, judge = await open_scorer(config.scorer, around) if scored else (None, None)
-        asked = _Asked(chosen, scoring, _settings(evaluation, judge))
-        await _check(parts, _context(parts, asked))
-        _begin(parts, asked)
-        await _tell(parts, asked.chosen)
-        testbeds = await parts.open_testbeds(evaluation, chosen.name, stack, parts.progress)
+        settings = _settings(evaluation, judge)
+
+        def context() -> EvalContext:
+            return EvalContext(
+                store=store,
+                sampler=RecordedSampler(chosen.start, store, identity(chosen, config)),
+                prompts=load_prompts(config.prompts),
+                config=seeded(config),
+                grading=config.eval.grade,
+                model=chosen.name,
+                command=without_passwords(sys.argv),
+                settings=settings,
+                versions=versions(chosen),
+                scoring=scoring,
+                grade_seconds=config.eval.grade_seconds,
+                until=evaluation.until,
+            )
+
+        await _check(context(), progress)
+        _begin(evaluation, chosen, settings, store)
+        tested = evaluation.until is Until.TESTS and config.sandbox.kind is not SandboxKind.NONE
+        asked = amount(config, chosen, "tests run in containers of their images" if tested else UNTESTED)
+        asked = "files alone" if evaluation.until is Until.LOCALIZE else asked
+        line = f"evaluation {evaluation.folder.name}: {await answerer(chosen, config, store)}; "
+        line += f"{len(evaluation.instances)} instances, {asked}; recorded in {evaluation.folder}"
+        console.print(Text(printable(line), style="bold"), highlight=False)
+        opened = await open_testbeds(evaluation, chosen.name, stack, progress)
+        tasks = [
+            Assignment(one, row_digest(solutions[one.id].row), solutions[one.id].files if evaluation.oracle else None)
+            for one in evaluation.instances
+        ]
         for again in range(2):
             try:
-                await _attempt_all(parts, asked, testbeds.testbeds)
+                await _attempt_all(tasks, evaluation, context(), opened.testbeds, progress)
                 break
             except ModelChanged:  # planned again once, with the card of the model that is served now
                 if again:
                     raise
-        if testbeds.grader is not None and config.eval.grade is not Grading.NONE:
-            await _summarise(parts, testbeds.grader)
+        if opened.grader is not None and config.eval.grade is not Grading.NONE:
+            await _summarise(evaluation, store, opened.grader)
 
 
-async def _tell(parts: _Parts, chosen: ChosenModel) -> None:
-    """Say who answers, before anything is spent."""
-    evaluation, config = parts.evaluation, parts.evaluation.config
-    tested = evaluation.until is Until.TESTS and config.sandbox.kind is not SandboxKind.NONE
-    asked = amount(config, chosen, "tests run in containers of their images" if tested else UNTESTED)
-    said = f"{len(evaluation.instances)} instances, {'files alone' if evaluation.until is Until.LOCALIZE else asked}"
-    who = await answerer(chosen, config, parts.store)
-    line = printable(f"evaluation {evaluation.folder.name}: {who}; {said}; recorded in {evaluation.folder}")
-    parts.console.print(Text(line, style="bold"), highlight=False)
-
-
-async def _attempt_all(parts: _Parts, asked: _Asked, testbeds: Testbeds) -> None:
-    context, written = _context(parts, asked), time.monotonic()
+async def _attempt_all(
+    tasks: list[Assignment],
+    evaluation: Evaluation,
+    context: EvalContext,
+    testbeds: Testbeds,
+    progress: EvaluationProgress,
+) -> None:
+    written = time.monotonic()
 
     async def attempting(task: Assignment) -> AttemptRecord:
-        return await attempt(task, context, testbeds, parts.progress.of(task.instance.id))
+        return await attempt(task, context, testbeds, progress.of(task.instance.id))
 
     def ended(record: AttemptRecord) -> None:
         nonlocal written
-        parts.store.evals.put_attempt(record)
-        parts.progress.ended(record, _resolved(parts, record))
+        context.store.evals.put_attempt(record)
+        progress.ended(record, _resolved(evaluation, context.store, record))
         if time.monotonic() - written > WRITE_EVERY:
-            _write_predictions(parts)
+            _write_predictions(evaluation, context.store)
             written = time.monotonic()
 
-    await attempt_all(_tasks(parts.evaluation), parts.evaluation.config.eval.workers, attempting, ended)
+    await attempt_all(tasks, evaluation.config.eval.workers, attempting, ended)
 
 
-async def _check(parts: _Parts, context: EvalContext) -> None:
+async def _check(context: EvalContext, watch: Watch) -> None:
     """Refuse what no instance could be attempted with, before any is and before anything is forgotten."""
-    sandbox = parts.evaluation.config.sandbox
+    config, sandbox = context.config, context.config.sandbox
     if sandbox.test_command:
         harness_of_command(sandbox.test_command, ())
-    config, until = context.config, context.until
     if config.evolve.rounds > 1 or config.repair.stop_when is not None:
-        untested = sandbox.kind is SandboxKind.NONE
-        check_rounds(config, until, await context.sampler.card(), NO_SANDBOX if untested else None)
-        _warn(config.evolve, parts.progress)
-
-
-def _warn(settings: EvolveSettings, watch: Watch) -> None:
-    """Tell once what every instance would tell."""
-    if settings.rounds > 1 and settings.select is Selecting.RANDOM and not settings.self_evolving:
-        watch(Note(UNSELECTED))
-
-
-def _tasks(evaluation: Evaluation) -> list[Assignment]:
-    solutions = evaluation.dataset.solutions
-    return [
-        Assignment(one, row_digest(solutions[one.id].row), solutions[one.id].files if evaluation.oracle else None)
-        for one in evaluation.instances
-    ]
-
-
-def _context(parts: _Parts, asked: _Asked) -> EvalContext:
-    config, chosen = parts.evaluation.config, asked.chosen
-    return EvalContext(
-        store=parts.store,
-        sampler=RecordedSampler(chosen.start, parts.store, identity(chosen, config)),
-        prompts=load_prompts(config.prompts),
-        config=seeded(config),
-        grading=config.eval.grade,
-        model=chosen.name,
-        command=without_passwords(sys.argv),
-        settings=asked.settings,
-        versions=versions(chosen),
-        scoring=asked.scoring,
-        grade_seconds=config.eval.grade_seconds,
-        until=parts.evaluation.until,
-    )
+        untested = NO_SANDBOX if sandbox.kind is SandboxKind.NONE else None
+        check_rounds(config, context.until, await context.sampler.card(), untested)
+        if config.evolve.rounds > 1 and config.evolve.select is Selecting.RANDOM and not config.evolve.self_evolving:
+            watch(Note(UNSELECTED))  # told once, which every instance would tell
 
 
 def _settings(evaluation: Evaluation, judge: RewardModel | None) -> str:
     """Return what an answer hangs on, beside the model: another text means that instances are attempted again."""
     config = evaluation.config
-    more = {
+    said = seeded(config).model_dump(mode="json", include=_OF_THE_CHAIN)
+    said |= {
+        "files": [],
+        "given": {"tests": [], "commands": []},
+        "until": evaluation.until.value,
         "oracle": evaluation.oracle,
         "sandbox": config.sandbox.model_dump(mode="json", include=_OF_THE_SANDBOX),
         "endpoint": config.endpoint.model_dump(mode="json", include={"context_window", "decoding"}),
         "prompts": load_prompts(config.prompts).digest,
     }
-    chain = seeded(config).model_dump(mode="json", include=_OF_THE_CHAIN)
-    chain |= {"files": [], "given": {"tests": [], "commands": []}, "until": evaluation.until.value}
     if config.evolve.rounds == 1:
-        del chain["evolve"]
+        del said["evolve"]
     if config.repair.stop_when is None:
-        del chain["repair"]["stop_when"]
+        del said["repair"]["stop_when"]
     if config.generation:
-        more["generation"] = config.generation
+        said["generation"] = config.generation
     if judge is not None:
-        more["scorer"] = asdict(judge)
-    return json.dumps({**chain, **more}, sort_keys=True)
+        said["scorer"] = asdict(judge)
+    return json.dumps(said, sort_keys=True)
 
 
-def _begin(parts: _Parts, asked: _Asked) -> None:
-    evaluation, dataset = parts.evaluation, parts.evaluation.dataset
-    parts.store.evals.begin(
-        EvalStart(
-            name=evaluation.folder.name,
-            dataset=dataset.name,
-            fingerprint=dataset.fingerprint,
-            model=asked.chosen.name,
-            settings=asked.settings,
-            versions=versions(asked.chosen),
-        )
+def _begin(evaluation: Evaluation, chosen: ChosenModel, settings: str, store: Store) -> None:
+    dataset = evaluation.dataset
+    start = EvalStart(
+        name=evaluation.folder.name,
+        dataset=dataset.name,
+        fingerprint=dataset.fingerprint,
+        model=chosen.name,
+        settings=settings,
+        versions=versions(chosen),
     )
+    store.evals.begin(start)
     for one in evaluation.instances:
         answer = dataset.solutions[one.id]
-        parts.store.evals.put_instance(
+        store.evals.put_instance(
             InstanceRecord(one.id, one.repo, answer.difficulty, one.created, answer.files, one.image)
         )
 
@@ -265,25 +240,25 @@ def _begin(parts: _Parts, asked: _Asked) -> None:
 # --- the results -----------------------------------------------------------------------------------------------------
 
 
-def _resolved(parts: _Parts, record: AttemptRecord) -> bool | None:
+def _resolved(evaluation: Evaluation, store: Store, record: AttemptRecord) -> bool | None:
     """Return whether the chosen patch is right, None where that is not known."""
     if record.state is AttemptState.INFRASTRUCTURE:
         return None
-    diff = parts.store.evals.submitted(record.instance).get(record.instance, b"")
-    row = row_digest(parts.evaluation.dataset.solutions[record.instance].row)
-    grade = parts.store.evals.get_grade(grade_key(row, diff))
+    diff = store.evals.submitted(record.instance).get(record.instance, b"")
+    row = row_digest(evaluation.dataset.solutions[record.instance].row)
+    grade = store.evals.get_grade(grade_key(row, diff))
     return grade.resolved if grade else (None if diff else False)
 
 
-def _write_predictions(parts: _Parts) -> None:
-    found = parts.store.evals.find()
+def _write_predictions(evaluation: Evaluation, store: Store) -> None:
+    found = store.evals.find()
     if found is not None:
-        write_predictions(parts.evaluation.folder / PREDICTIONS, found.model, parts.store.evals.submitted())
+        write_predictions(evaluation.folder / PREDICTIONS, found.model, store.evals.submitted())
 
 
-async def _summarise(parts: _Parts, grader: Grader) -> None:
+async def _summarise(evaluation: Evaluation, store: Store, grader: Grader) -> None:
     """Have the harness write its own summary of all instances that were ever selected."""
-    dataset, evals = parts.evaluation.dataset, parts.store.evals
+    dataset, evals = evaluation.dataset, store.evals
     known = {record.id: dataset.solutions[record.id] for record in evals.instances()}
     submitted = evals.submitted()
     for name, diff in submitted.items():

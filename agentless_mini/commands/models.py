@@ -14,6 +14,7 @@ to a reward model until a score is owed that is not recorded, but that its name 
 
 import asyncio
 import json
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -242,19 +243,26 @@ async def _endpoint_model(endpoint: EndpointSettings, around: Surroundings) -> C
         return await _asking(endpoint, around)
 
     start = Once(connect)
-    return ChosenModel(endpoint.model or await _served(await start(), address, around), address, start)
+
+    async def asked() -> str:
+        return (await (await start()).card()).name
+
+    name = endpoint.model or await _served(asked(), address, address, "answers", around)
+    return ChosenModel(name, address, start)
 
 
-async def _served(sampler: Sampler, address: str, around: Surroundings) -> str:
+async def _served(asked: Awaitable[str], recorded: str, address: str, what: str, around: Surroundings) -> str:
+    """Return the name of the model that is served, or recall under `recorded` what was served last."""
     try:
-        name = (await sampler.card()).name
+        name = await asked
     except ServerUnreachable:
-        recalled = around.store.endpoint_model(address)
+        recalled = around.store.endpoint_model(recorded)
         if recalled is None:
             raise
-        around.progress(Note(f"{address} does not answer; it served {recalled} last, whose answers are in the record."))
+        said = f"{address} does not answer; it served {recalled} last, whose {what} are in the record."
+        around.progress(Note(said))
         return recalled
-    around.store.put_endpoint_model(address, name)
+    around.store.put_endpoint_model(recorded, name)
     return name
 
 
@@ -282,20 +290,8 @@ async def open_scorer(settings: ScorerSettings, around: Surroundings) -> tuple[S
         return await around.stack.enter_async_context(made)
 
     start = Once(connect)
-    model = settings.reward_model(settings.model or await _scoring_model(await start(), settings.base_url, around))
+    address = settings.base_url
+    # The same address may serve a model that repairs.
+    name = settings.model or await _served((await start()).served(), f"scorer {address}", address, "scores", around)
+    model = settings.reward_model(name)
     return scoring_of(RecordedScorer(start, around.store), model, prompts), model
-
-
-async def _scoring_model(scorer: "HttpScorer", address: str, around: Surroundings) -> str:
-    """Ask the server which model it serves, or recall what it served last."""
-    recorded = f"scorer {address}"  # the same address may serve a model that repairs
-    try:
-        name = await scorer.served()
-    except ServerUnreachable:
-        recalled = around.store.endpoint_model(recorded)
-        if recalled is None:
-            raise
-        around.progress(Note(f"{address} does not answer; it served {recalled} last, whose scores are in the record."))
-        return recalled
-    around.store.put_endpoint_model(recorded, name)
-    return name

@@ -66,17 +66,17 @@ def test_what_the_settings_rule_out_does_not_count(
 def test_a_look_that_fails_or_does_not_end_is_a_finding() -> None:
     waiting = threading.Event()
 
-    def fail() -> Finding:
+    def fail() -> str:
         raise EnvironmentFailed("It is broken: mend it.")
 
-    def break_down() -> Finding:
+    def break_down() -> str:
         raise ValueError("what")
 
-    def wait() -> Finding:
+    def wait() -> str:
         waiting.wait()
-        return HERE
+        return HERE.said
 
-    looked = look_at_all({"a": lambda: HERE, "b": fail, "c": break_down, "d": wait}, 0.5)
+    looked = look_at_all({"a": lambda: HERE.said, "b": fail, "c": break_down, "d": wait}, 0.5)
     waiting.set()
     assert looked["a"] == HERE
     assert looked["b"] == Finding(ok=False, said="It is broken: mend it.")
