@@ -38,7 +38,8 @@ def sections(section: BaseModel, before: str) -> Iterator[str]:
         is_set = values[name] not in (None, {}) and name != "api_key"
         yield f"{name} = {json.dumps(values[name])}" if is_set else f"# {name} ="
     for name, value in inner.items():
-        said = str(field_of(before + name).description).partition("]: ")[2]
+        said = str(field_of(before + name).description)
+        said = said.partition("]: ")[2] or said[0].lower() + said[1:]
         yield from ("", f"[{before}{name}]  # {said}")
         yield from sections(value, f"{before}{name}.")
 

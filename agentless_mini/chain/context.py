@@ -112,15 +112,12 @@ def fit_files(sources: Sequence[Source], named: Mentions, budget: int, gauge: Ga
         kept -= 1
     left_out = tuple(source.path for source in sources[kept:])
     if sum(costs[:kept]) <= budget:
-        return Fitted(tuple(_whole(source) for source in sources[:kept]), left_out)
+        whole = (ShownFile(source.path, (Excerpt(1, source.text),), whole=True) for source in sources[:kept])
+        return Fitted(tuple(whole), left_out)
     first = sources[0]
     excerpts = _windows(first, named, budget, gauge)
     files = (ShownFile(first.path, excerpts, whole=False),) if excerpts else ()
     return Fitted(files, left_out, windowed=(first.path,) if excerpts else ())
-
-
-def _whole(source: Source) -> ShownFile:
-    return ShownFile(source.path, (Excerpt(1, source.text),), whole=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +131,28 @@ class _Lines:
 
 @lru_cache(maxsize=4)
 def _lines(source: Source, named: Mentions) -> _Lines:
-    """Weigh a file's lines. It is remembered: a prompt is fitted in several rounds, and lists share their files."""
+    """Weigh a file's lines by what the issue names in them: a traceback's most, then a definition, then a use.
+
+    Of a file that has no definitions, runs of lines stand for them. It is remembered: a prompt is fitted in several
+    rounds, and lists share their files.
+    """
     texts = tuple(source.text.split("\n"))
-    weights = _line_weights(source.path, texts, named)
-    return _Lines(texts, weights, _spans_by_weight(source, weights))
+    in_traceback = {number - 1 for where, number in named.lines if where == source.path}
+    names = {name.lower() for name in named.identifiers}
+    weights = []
+    for number, line in enumerate(texts):
+        hits = len(names & set(terms(line))) if names else 0
+        defines = line.lstrip().startswith(("def ", "class ", "async def "))
+        weight = hits * (DEFINITION_WEIGHT if defines else NAME_WEIGHT)
+        weights.append(weight + (FRAME_WEIGHT if number in in_traceback else 0.0))
+    is_parsed = is_python(source.path) and len(source.text) <= MOST_PARSED
+    spans = _definitions(source.text) if is_parsed else []
+    spans = spans or [range(start, min(start + 40, len(texts))) for start in range(0, len(texts), 40)]
+
+    def order(span: range) -> tuple[float, int]:
+        return (-sum(weights[span.start : span.stop]) / math.sqrt(len(span)), span.start)
+
+    return _Lines(texts, tuple(weights), tuple(sorted(spans, key=order)))
 
 
 def _windows(source: Source, named: Mentions, budget: int, gauge: Gauge) -> tuple[Excerpt, ...]:
@@ -153,32 +168,6 @@ def _windows(source: Source, named: Mentions, budget: int, gauge: Gauge) -> tupl
             left -= sum(costs[window.start : window.stop]) + mark
             chosen.update(window)
     return _excerpts(sorted(chosen), lines.texts)
-
-
-def _line_weights(path: str, lines: Sequence[str], named: Mentions) -> tuple[float, ...]:
-    """Weigh each line by what the issue names in it: a traceback's line most, then a definition, then a use."""
-    in_traceback = {number - 1 for where, number in named.lines if where == path}
-    names = {name.lower() for name in named.identifiers}
-    weights = []
-    for number, line in enumerate(lines):
-        hits = len(names & set(terms(line))) if names else 0
-        defines = line.lstrip().startswith(("def ", "class ", "async def "))
-        weight = hits * (DEFINITION_WEIGHT if defines else NAME_WEIGHT)
-        weights.append(weight + (FRAME_WEIGHT if number in in_traceback else 0.0))
-    return tuple(weights)
-
-
-def _spans_by_weight(source: Source, weights: Sequence[float]) -> tuple[range, ...]:
-    """Return the file's definitions, the heaviest for their length first; of a file that has none, runs of lines."""
-    count = len(weights)
-    is_parsed = is_python(source.path) and len(source.text) <= MOST_PARSED
-    spans = _definitions(source.text) if is_parsed else []
-    spans = spans or [range(start, min(start + 40, count)) for start in range(0, count, 40)]
-
-    def order(span: range) -> tuple[float, int]:
-        return (-sum(weights[span.start : span.stop]) / math.sqrt(len(span)), span.start)
-
-    return tuple(sorted(spans, key=order))
 
 
 def _definitions(text: str) -> list[range]:

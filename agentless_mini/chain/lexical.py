@@ -157,18 +157,14 @@ def mentions(issue: Issue, files: Sequence[SourceFile]) -> Mentions:
     lines = [(path, number) for path, number in reversed(frames) if path is not None]
     named = [path for path, _ in lines]
     for said, number in _PATH.findall(issue.text):
-        if path := _said_path(said, index):
+        # A name without a folder and a suffix is a word, not a path.
+        shaped = "/" in said or "\\" in said or "." in said.strip(".")
+        if shaped and (path := index.find(said.rstrip("."))):
             named.append(path)
             lines += [(path, int(number))] if number else []
     for said in _MODULE.findall(issue.text):
         named += _module_path(said, index)
     return Mentions(tuple(dict.fromkeys(named)), tuple(dict.fromkeys(lines)), _identifiers(issue.text))
-
-
-def _said_path(said: str, index: PathIndex) -> str | None:
-    """Read `folder/name.py`; a name without a folder and a suffix is a word, not a path."""
-    shaped = "/" in said or "\\" in said or "." in said.strip(".")
-    return index.find(said.rstrip(".")) if shaped else None
 
 
 def _module_path(said: str, index: PathIndex) -> list[str]:

@@ -13,7 +13,6 @@ from pathlib import PurePosixPath
 from agentless_mini.chain.context import Gauge, fit_tree
 from agentless_mini.chain.file_lists import read_paths
 from agentless_mini.chain.lexical import PathIndex, Survey, is_sayable
-from agentless_mini.chain.prompts import Tree
 from agentless_mini.chain.session import Draft, Session, Subject, answer_room, ask, fit_prompt
 from agentless_mini.domain import (
     Completion,
@@ -44,8 +43,8 @@ async def localize(subject: Subject, session: Session, settings: LocalizeSetting
         return _merge([], subject.survey, most=1, shown=0)
 
     def messages(paths: tuple[str, ...]) -> tuple[Message, ...]:
-        tree = Tree(subject.snapshot.name, paths, len(ranked))
-        return session.prompts.localize(subject.issue, tree, settings.most_files)
+        name = subject.snapshot.name
+        return session.prompts.localize(subject.issue, name, paths, len(ranked), settings.most_files)
 
     def draft(budget: int, gauge: Gauge) -> Draft[tuple[str, ...]]:
         paths = fit_tree(ranked, budget - gauge.of(messages(())), gauge)

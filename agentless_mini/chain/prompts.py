@@ -31,28 +31,6 @@ VARIABLES: Mapping[str, frozenset[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
-    """What a localization prompt shows of a repository: some or all of its `total` candidate paths."""
-
-    repository: str
-    paths: tuple[str, ...]
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class NewTest:
-    """What a reproduction prompt says of the test that it asks for.
-
-    It will lie in `folder` ("" is the top of the tree), beside the `example` of style where there is one.
-    """
-
-    repository: str
-    runner: Runner
-    folder: str
-    example: ShownFile | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Attempt:
     """An earlier sample that a prompt of evolution shows.
 
@@ -87,11 +65,12 @@ class Prompts:
         self._templates = {name: environment.from_string(templates[name]) for name in sorted(VARIABLES)}
         self.digest = hashlib.sha256(canonical_json(dict(templates)).encode()).hexdigest()
 
-    def localize(self, issue: Issue, tree: Tree, most: int) -> tuple[Message, ...]:
-        """Ask for at most `most` paths of the tree."""
-        complete = len(tree.paths) == tree.total
+    def localize(
+        self, issue: Issue, repository: str, paths: tuple[str, ...], total: int, most: int
+    ) -> tuple[Message, ...]:
+        """Ask for at most `most` paths, given some or all of the repository's `total` candidate paths."""
         body = self._templates["localize"].render(
-            repository=tree.repository, paths=tree.paths, total=tree.total, complete=complete, most=most
+            repository=repository, paths=paths, total=total, complete=len(paths) == total, most=most
         )
         return self._messages(issue, body)
 
@@ -117,14 +96,19 @@ class Prompts:
         """Return what a reward model is told that a patch, as a unified diff, is the answer to."""
         return self._templates["score"].render(issue=issue.text.strip()).strip()
 
-    def reproduce(self, issue: Issue, wanted: NewTest) -> tuple[Message, ...]:
-        """Ask for a test file that fails while the issue exists."""
+    def reproduce(
+        self, issue: Issue, repository: str, runner: Runner, folder: str, example: ShownFile | None = None
+    ) -> tuple[Message, ...]:
+        """Ask for a test file that fails while the issue exists.
+
+        It will lie in `folder` ("" is the top of the tree), beside the `example` of style where there is one.
+        """
         body = self._templates["reproduce"].render(
-            repository=wanted.repository,
-            runner=wanted.runner.value,
-            folder=wanted.folder,
-            example=_fenced(_shown_text(wanted.example), path=wanted.example.path) if wanted.example else None,
-            partial=wanted.example is not None and not wanted.example.whole,
+            repository=repository,
+            runner=runner.value,
+            folder=folder,
+            example=_fenced(_shown_text(example), path=example.path) if example else None,
+            partial=example is not None and not example.whole,
         )
         return self._messages(issue, body)
 

@@ -22,7 +22,6 @@ from agentless_mini.chain.generated_tests import (
     symptom,
 )
 from agentless_mini.chain.given import ANYWAY
-from agentless_mini.chain.prompts import NewTest
 from agentless_mini.chain.session import Bench, Draft, Session, Subject, answer_room, ask, fit_prompt, together
 from agentless_mini.domain import (
     BoxDone,
@@ -74,9 +73,8 @@ async def draft_cases(
         folder = example.path.rpartition("/")[0]
 
     def showing(shown: ShownFile | None) -> Draft[ShownFile | None]:
-        wanted = NewTest(snapshot.name, runner, folder, shown)
         is_cut = example is not None and (shown is None or not shown.whole)
-        return Draft(session.prompts.reproduce(issue, wanted), shown, is_cut)
+        return Draft(session.prompts.reproduce(issue, snapshot.name, runner, folder, shown), shown, is_cut)
 
     def draft(budget: int, gauge: Gauge) -> Draft[ShownFile | None]:
         bare = showing(None)

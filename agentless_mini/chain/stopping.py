@@ -17,7 +17,7 @@ winner of a budget is luck, and is kept less often.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agentless_mini.chain.rank import counted_votes
@@ -83,55 +83,33 @@ def stays(drawn: Tally, left: int) -> float:
         return 1.0
     if not drawn.votes:
         return 0.0
-    risk = _of_seen(drawn, left) + _unseen(drawn, left) * _overtakes(_newcomer(drawn), left - 1)
-    return max(0.0, 1.0 - risk)
-
-
-def _of_seen(drawn: Tally, left: int) -> float:
-    """Return the sum of the chances of all rivals; once they are negligible the best of the rest stands for them."""
-    risk, others = 0.0, len(drawn.votes) - 1
-    for race, count in _rivals(drawn):
-        chance = _overtakes(race, left)
-        if others * chance < NEGLIGIBLE:
-            return risk + others * chance
-        risk += count * chance
-        others -= count
-    return risk
-
-
-def _rivals(drawn: Tally) -> Iterator[tuple[_Race, int]]:
-    """Yield the distinct races of the leader, those with the best chances first, and how many rivals are in each."""
-    best = max(drawn.votes)
+    best, valid_weight = max(drawn.votes), sum(drawn.votes) + CONCENTRATION
+    weight = valid_weight + drawn.invalid + INVALID
     leader = drawn.votes.index(best)  # the earliest of equals, as in the vote
-    alike: Counter[tuple[int, int]] = Counter()
+    rivals: Counter[tuple[int, int]] = Counter()
     for place, votes in enumerate(drawn.votes):
         if place != leader:
-            alike[votes, best - votes + (place > leader)] += 1  # an earlier rival wins a tie
-    for (votes, lead), count in sorted(alike.items(), key=lambda item: (-item[0][0], item[0][1])):
-        yield _race(best, votes, lead, _weight(drawn)), count
-
-
-def _newcomer(drawn: Tally) -> _Race:
-    """Return the race of a patch whose first vote is the next sample."""
-    best = max(drawn.votes)
-    return _race(best, 1, best, _weight(drawn) + 1)
+            rivals[votes, best - votes + (place > leader)] += 1  # an earlier rival wins a tie
+    # The chances of all rivals, the best first; once they are negligible the best of the rest stands for them.
+    seen, others = 0.0, len(drawn.votes) - 1
+    for (votes, lead), count in sorted(rivals.items(), key=lambda item: (-item[0][0], item[0][1])):
+        chance = _overtakes(_race(best, votes, lead, weight), left)
+        if others * chance < NEGLIGIBLE:
+            seen += others * chance
+            break
+        seen += count * chance
+        others -= count
+    # The mean number of new patches among the valid ones of what is left; the first vote of one is the next sample.
+    valid = left * valid_weight / weight
+    growth = _rising(valid_weight + DISCOUNT, valid) - _rising(valid_weight, valid)
+    unseen = (len(drawn.votes) + CONCENTRATION / DISCOUNT) * math.expm1(growth)
+    risk = seen + unseen * _overtakes(_race(best, 1, best, weight + 1), left - 1)
+    return max(0.0, 1.0 - risk)
 
 
 def _race(best: int, votes: int, lead: int, total: float) -> _Race:
     leader, rival = best - DISCOUNT, votes - DISCOUNT
     return _Race(leader, rival, total - leader - rival, lead)
-
-
-def _weight(drawn: Tally) -> float:
-    return sum(drawn.votes) + CONCENTRATION + drawn.invalid + INVALID
-
-
-def _unseen(drawn: Tally, left: int) -> float:
-    """Return the mean number of new patches among the valid ones of `left` samples."""
-    weight = sum(drawn.votes) + CONCENTRATION
-    valid = left * weight / _weight(drawn)
-    growth = _rising(weight + DISCOUNT, valid) - _rising(weight, valid)
-    return (len(drawn.votes) + CONCENTRATION / DISCOUNT) * math.expm1(growth)
 
 
 def _rising(start: float, steps: float) -> float:

@@ -1,11 +1,10 @@
 """Reads the prompt templates: the packaged ones, each replaceable by a file of the same name in the user's folder."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
 
-from agentless_mini.chain.prompts import VARIABLES, Attempt, NewTest, Prompts, Tree
+from agentless_mini.chain.prompts import VARIABLES, Attempt, Prompts
 from agentless_mini.domain import Excerpt, Issue, Runner, ShownFile
 from agentless_mini.errors import UsageError, boundary
 
@@ -18,8 +17,10 @@ def load_prompts(folder: Path | None) -> Prompts:
 
     Raises `UsageError` for a folder that is none or holds an unknown template, and for a template with an error in it.
     """
+    packaged = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT  # an editable install points at a checkout
     replaced = _replacements(folder) if folder else {}
-    sources = {name: replaced[name] if name in replaced else _packaged(name) for name in sorted(VARIABLES)}
+    others = {name for name in VARIABLES if name not in replaced}
+    sources = replaced | {name: (packaged / f"{name}.j2").read_text(encoding="utf-8") for name in others}
     broken = f"A prompt template in {folder} is not valid Jinja"
     with boundary(
         dict.fromkeys(
@@ -27,26 +28,20 @@ def load_prompts(folder: Path | None) -> Prompts:
             lambda error: UsageError(f"{broken} ({error}): correct it or remove it."),
         )
     ):
-        prompts = Prompts(sources)
-        prompts.localize(Issue("x"), Tree("x", ("x",), 1), 1)  # what only fails when it is rendered fails here
+        prompts, issue = Prompts(sources), Issue("x")
+        prompts.localize(issue, "x", ("x",), 1, 1)  # what only fails when it is rendered fails here
         shown = ShownFile("x", (Excerpt(1, "x\n"),), whole=False)
-        prompts.score(Issue("x"))
-        asked = prompts.repair(Issue("x"), "x", (shown,))
+        prompts.score(issue)
+        asked = prompts.repair(issue, "x", (shown,))
         for problem in ("", "x"):
             prompts.evolve(asked, (Attempt("x", problem),))
         prompts.synthesize(asked, "x")
         for runner in Runner:
-            prompts.reproduce(Issue("x"), NewTest("x", runner, "x", shown))
+            prompts.reproduce(issue, "x", runner, "x", shown)
         return prompts
 
 
-def _packaged(name: str) -> str:
-    """Read a template from the wheel, or from the checkout that an editable install points at."""
-    folder = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
-    return (folder / f"{name}.j2").read_text(encoding="utf-8")
-
-
-def _replacements(folder: Path) -> Mapping[str, str]:
+def _replacements(folder: Path) -> dict[str, str]:
     unreadable = f"The prompts folder {folder} cannot be read"
     with boundary(
         dict.fromkeys((OSError, ValueError), lambda error: UsageError(f"{unreadable} ({error}): check --prompts."))
@@ -55,8 +50,7 @@ def _replacements(folder: Path) -> Mapping[str, str]:
     if not folder.is_dir() or not found:
         message = f"The prompts folder {folder} holds no template (*.j2): check --prompts."
         raise UsageError(message)
-    unknown = sorted(found.keys() - VARIABLES.keys())
-    if unknown:
+    if unknown := sorted(found.keys() - VARIABLES.keys()):
         message = f"There is no prompt called {unknown[0]!r}: {', '.join(sorted(VARIABLES))} can be replaced."
         raise UsageError(message)
     return found

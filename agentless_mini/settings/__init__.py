@@ -84,15 +84,10 @@ class Config(Section):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     localize: LocalizeSettings = Field(default_factory=LocalizeSettings)
-    """[localize]: how the files to edit are found."""
     repair: RepairSettings = Field(default_factory=RepairSettings)
-    """[repair]: how repairs are sampled and read."""
     evolve: EvolveSettings = Field(default_factory=EvolveSettings)
-    """[evolve]: how the repairs are spread over rounds that are shown those before."""
     reproduce: ReproduceSettings = Field(default_factory=ReproduceSettings)
-    """[reproduce]: how reproduction tests are sampled and kept."""
     regress: RegressSettings = Field(default_factory=RegressSettings)
-    """[regress]: which of the repository's own tests are run."""
     fresh: bool = False
     """Sample new answers instead of reusing recorded ones."""
     generation: NonNegativeInt | None = None
@@ -108,35 +103,22 @@ class Config(Section):
     think: MarkSettings = Field(default_factory=MarkSettings)
     """[think]: marks of one's own around a model's thinking."""
     sandbox: SandboxSettings = Field(default_factory=SandboxSettings)
-    """[sandbox]: where tests run, and what they may use."""
     endpoint: EndpointSettings = Field(default_factory=EndpointSettings)
-    """[endpoint]: the model server that is asked."""
     scorer: ScorerSettings = Field(default_factory=ScorerSettings)
-    """[scorer]: the reward model that selects what later rounds are shown."""
     engine: Engine = Engine.AUTO
     """Who answers where no endpoint is named: auto, vllm or embedded."""
     gpu_model: str | None = None
     """The model that vLLM serves where no other is named. There is no default: it would be gigabytes unasked."""
     vllm: VllmSettings = Field(default_factory=VllmSettings)
-    """[vllm]: how vLLM is started."""
     embedded: WeightsSettings = Field(default_factory=WeightsSettings)
-    """[embedded]: which weights the embedded model runs on."""
     llama_cpp: EmbeddedSettings = Field(default_factory=EmbeddedSettings)
-    """[llama_cpp]: how llama.cpp's server is started, for embedded models that write edits."""
     in_process: InProcessSettings = Field(default_factory=InProcessSettings)
-    """[in_process]: how a model that ranks changes of lines runs inside amini."""
     eval: EvaluationSettings = Field(default_factory=EvaluationSettings)
-    """[eval]: how instances of a benchmark are attempted and graded."""
     curate: CurateSettings = Field(default_factory=CurateSettings)
-    """[curate]: how pull requests become rows to learn from."""
     synthesize: SynthesizeSettings = Field(default_factory=SynthesizeSettings)
-    """[synthesize]: how a teacher writes the reasoning of rows."""
     sft: SftSettings = Field(default_factory=SftSettings)
-    """[sft]: supervised fine-tuning."""
     rl: RlSettings = Field(default_factory=RlSettings)
-    """[rl]: reinforcement learning."""
     reward_model: RewardModelSettings = Field(default_factory=RewardModelSettings)
-    """[reward_model]: a model that scores patches."""
     prompts: Path | None = None
     """Folder of prompt templates that replace packaged ones."""
 
@@ -202,11 +184,14 @@ def flag_of(name: str) -> Flag:
 
 
 def field_of(name: str) -> "FieldInfo":
-    """Return the field that a dotted name stands for, with what its docstring says of it as its description."""
+    """Return the field that a dotted name stands for, with what its docstring says of it as its description.
+
+    Of a section that is what its class says, unless several have that class.
+    """
     *sections, last = name.split(".")
     found = copy.copy(find_field(name))
-    classes = _section(sections).__mro__
-    found.description = next(said for base in classes if (said := _docstrings().get((base.__name__, last))))
+    said = [_docstrings().get((base.__name__, last), "") for base in _section(sections).__mro__]
+    found.description = next(filter(None, said), str(found.annotation.__doc__).partition("\n")[0])
     return found
 
 

@@ -137,7 +137,10 @@ class SftSettings(TrainingSettings):
 
 
 class RlSettings(TrainingSettings):
-    """Group-relative policy optimisation. What SWE-RL does not publish is as in public re-implementations."""
+    """Reinforcement learning.
+
+    What SWE-RL does not publish is as in public re-implementations.
+    """
 
     learning_rate: float = Field(1e-6, gt=0)
     """Highest learning rate (unpublished; re-implementations: 1e-6)."""
@@ -210,7 +213,7 @@ class RewardModelSettings(TrainingSettings):
 
 
 class SynthesizeSettings(Section):
-    """How a teacher writes the reasoning of examples."""
+    """How a teacher writes the reasoning of rows."""
 
     samples: Annotated[int, Flag(("--samples", "-n"))] = Field(4, ge=1)
     """Most tries for a row; it stops at the first that reproduces the oracle."""
@@ -248,7 +251,7 @@ class Relevant(enum.StrEnum):
 
 
 class CurateSettings(Section):
-    """How pull requests become rows."""
+    """How pull requests become rows to learn from."""
 
     oracle: Oracle = Oracle.CODE
     """Which changed files a row is about: code or all."""

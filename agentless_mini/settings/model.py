@@ -100,7 +100,7 @@ def _fits_header(value: str) -> bool:
 
 
 class EndpointSettings(ServerSettings):
-    """Where a model is served and how it is asked."""
+    """The model server that is asked."""
 
     key_variable = "AMINI_API_KEY"
 
@@ -128,7 +128,7 @@ class EndpointSettings(ServerSettings):
 
 
 class ScorerSettings(ServerSettings):
-    """Where a reward model is served and how it is asked."""
+    """The reward model that selects what later rounds are shown."""
 
     key_variable = "AMINI_SCORER_API_KEY"
 
@@ -185,7 +185,7 @@ class VllmSettings(Section):
 
 
 class WeightsSettings(Section):
-    """Which weights are wanted and where they may come from."""
+    """Which weights the embedded model runs on."""
 
     model: str | None = None
     """Path of a GGUF file, or OWNER/NAME or OWNER/NAME:FILE.gguf on the hub; None: the carried model."""
@@ -196,7 +196,7 @@ class WeightsSettings(Section):
 
 
 class EmbeddedSettings(Section):
-    """How llama.cpp's server is started."""
+    """How llama.cpp's server is started, for embedded models that write edits."""
 
     port: int | None = Field(default=None, ge=1, le=65535)
     """Port to listen on; by default a free one."""
@@ -209,7 +209,7 @@ class EmbeddedSettings(Section):
 
 
 class InProcessSettings(Section):
-    """How the model runs inside this process."""
+    """How a model that ranks changes of lines runs inside amini."""
 
     context: int = Field(default=8192, ge=512)
     """Context window in tokens, all samples together; the model's own where that is smaller."""

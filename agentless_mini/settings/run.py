@@ -69,7 +69,7 @@ class Selecting(enum.StrEnum):
 
 
 class EvolveSettings(Section):
-    """How the samples are spread over rounds, and what a round is shown of those before."""
+    """How the repairs are spread over rounds that are shown those before."""
 
     rounds: int = Field(1, ge=1, le=1000)
     """Rounds of repairs, each shown earlier ones; 1: no rounds, and the other settings here have no effect."""
@@ -110,7 +110,7 @@ class ReproduceSettings(Section):
 
 
 class RegressSettings(Section):
-    """Which of the repository's own tests are run on every patch."""
+    """Which of the repository's own tests are run."""
 
     budget: Annotated[float, Flag(("--regression-budget",), "SECONDS")] = Field(60.0, ge=0, le=86400)
     """Most seconds that the tests may take together, on one patch; 0: none is run."""
@@ -151,7 +151,7 @@ class SandboxKind(enum.StrEnum):
 
 
 class SandboxSettings(Section):
-    """How tests are run."""
+    """Where tests run, and what they may use."""
 
     kind: Annotated[SandboxKind, Flag(("--sandbox",))] = SandboxKind.AUTO
     """Where tests run: auto, docker, local (bubblewrap), landlock, unsafe-local or none."""
@@ -216,7 +216,10 @@ class Grading(enum.StrEnum):
 
 
 class EvaluationSettings(Section):
-    """How instances are attempted and graded. Nothing here changes an answer."""
+    """How instances of a benchmark are attempted and graded.
+
+    Nothing here changes an answer.
+    """
 
     workers: int = Field(8, ge=1, le=1000)
     """Instances attempted at once: the sampling of some overlaps the tests of others. Each holds its tree in memory."""
@@ -227,4 +230,3 @@ class EvaluationSettings(Section):
     grade_seconds: int = Field(1800, ge=1)
     """The longest that the tests of one grading may take; swebench's own limit is 1,800."""
     images: ImageSettings = Field(default_factory=ImageSettings)
-    """[eval.images]: how images are pulled and kept."""

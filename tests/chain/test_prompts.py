@@ -8,7 +8,7 @@ import jinja2
 import jinja2.meta
 import pytest
 
-from agentless_mini.chain.prompts import VARIABLES, Attempt, NewTest, Prompts, Tree
+from agentless_mini.chain.prompts import VARIABLES, Attempt, Prompts
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Excerpt, Issue, Message, Role, Runner, ShownFile
 from agentless_mini.errors import UsageError
@@ -49,7 +49,7 @@ def test_values_are_never_read_as_templates(prompts: Prompts) -> None:
 
 
 def test_localization_and_repair_begin_alike_up_to_the_end_of_the_issue(prompts: Prompts) -> None:
-    localize = prompts.localize(ISSUE, Tree("shop", ("a.py",), 1), 5)
+    localize = prompts.localize(ISSUE, "shop", ("a.py",), 1, 5)
     repair = prompts.repair(ISSUE, "shop", (whole("a.py", "x = 1\n"),))
     assert localize[0] == repair[0]
     assert localize[0].role is Role.SYSTEM
@@ -66,7 +66,7 @@ def test_repair_prompts_share_the_files_that_they_begin_with(prompts: Prompts) -
 
 def test_the_reproduction_prompt_begins_like_the_others_up_to_the_end_of_the_issue(prompts: Prompts) -> None:
     repair = prompts.repair(ISSUE, "shop", (whole("a.py", "x = 1\n"),))
-    reproduce = prompts.reproduce(ISSUE, NewTest("shop", Runner.PYTEST, "tests", whole("tests/a.py", "x = 1\n")))
+    reproduce = prompts.reproduce(ISSUE, "shop", Runner.PYTEST, "tests", whole("tests/a.py", "x = 1\n"))
     assert repair[0] == reproduce[0]
     common = common_start(repair[1].content, reproduce[1].content)
     assert common.rstrip().endswith("--- END ISSUE ---\n\nTh")
@@ -102,7 +102,7 @@ def test_answers_that_were_rejected_say_why_and_are_called_answers(prompts: Prom
     ],
 )
 def test_a_test_is_asked_for_as_its_runner_wants_it(prompts: Prompts, runner: Runner, words: str) -> None:
-    content = prompts.reproduce(ISSUE, NewTest("{{ shop }}", runner, "tests/{% x %}"))[1].content
+    content = prompts.reproduce(ISSUE, "{{ shop }}", runner, "tests/{% x %}")[1].content
     assert words in content
     assert "of the repository {{ shop }}" in content
     assert "in the folder tests/{% x %}" in content
@@ -111,19 +111,19 @@ def test_a_test_is_asked_for_as_its_runner_wants_it(prompts: Prompts, runner: Ru
 
 def test_an_example_of_style_is_fenced_and_says_whether_it_is_complete(prompts: Prompts) -> None:
     test = whole("tests/a.py", "TEXT = '''\n```\n'''\n")
-    content = prompts.reproduce(ISSUE, NewTest("shop", Runner.PYTEST, "", test))[1].content
+    content = prompts.reproduce(ISSUE, "shop", Runner.PYTEST, "", test)[1].content
     assert "This is an existing test file" in content
     assert "### tests/a.py\n````\nTEXT = '''\n```\n'''\n````\n" in content
     assert "at the top of the repository" in content
     part = ShownFile("tests/a.py", (Excerpt(1, "x = 1\n"),), whole=False)
-    content = prompts.reproduce(ISSUE, NewTest("shop", Runner.PYTEST, "", part))[1].content
+    content = prompts.reproduce(ISSUE, "shop", Runner.PYTEST, "", part)[1].content
     assert "This is the beginning of an existing test file" in content
     assert "x = 1\n[... the rest of the file is not shown ...]\n```\n" in content
 
 
 def test_the_tree_says_whether_it_is_complete(prompts: Prompts) -> None:
-    complete = prompts.localize(ISSUE, Tree("shop", ("a.py", "b.py"), 2), 3)[1].content
-    cut = prompts.localize(ISSUE, Tree("shop", ("a.py", "b.py"), 900), 3)[1].content
+    complete = prompts.localize(ISSUE, "shop", ("a.py", "b.py"), 2, 3)[1].content
+    cut = prompts.localize(ISSUE, "shop", ("a.py", "b.py"), 900, 3)[1].content
     assert "These are all source files" in complete
     assert "\na.py\nb.py\n--- END FILES ---" in complete
     assert "the 2 likeliest of 900 source files" in cut
