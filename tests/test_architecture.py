@@ -210,12 +210,12 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 # What the house has reached, rounded up: what is built later has to keep within it.
 MOST = {
-    "lines": 42_000, "files": 255, "packages_at_the_top": 14, "modules_at_the_top": 5,
-    "class_names_of_two_meanings": 18, "most_parameters": 8, "modules_imported_by_settings": 16,
+    "lines": 40_800, "files": 220, "packages_at_the_top": 14, "modules_at_the_top": 5,
+    "class_names_of_two_meanings": 13, "most_parameters": 8, "modules_imported_by_settings": 12,
 }  # fmt: skip
 
 
 def test_the_house_grows_no_larger_than_it_was() -> None:
     found = numbers()
     assert {name: found[name] for name in MOST if found[name] > MOST[name]} == {}
-    assert modules_of("import agentless_mini.cli, agentless_mini.commands.repair") <= 126
+    assert modules_of("import agentless_mini.cli, agentless_mini.commands.repair") <= 85

@@ -13,6 +13,7 @@ from agentless_mini.domain import (
     Ending,
     Environment,
     FileChange,
+    GivenTests,
     ImageTree,
     Job,
     Message,
@@ -143,3 +144,8 @@ def test_every_test_but_a_regression_test_reproduces_the_issue(origin: Origin) -
 
 def test_repairs_are_drawn_in_two_stages() -> None:
     assert {stage for stage in Stage if stage.repairs} == {Stage.REPAIR, Stage.EVOLVE}
+
+
+def test_a_test_of_the_users_has_one_id_however_its_path_is_written() -> None:
+    given = GivenTests(("./tests\\test_a.py::test_b", "tests/test_a.py"), ("make check",))
+    assert given.ids() == ("tests/test_a.py::test_b", "tests/test_a.py", "make check")

@@ -241,7 +241,7 @@ def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tup
                 return one.refused, -len(one.kept), -len(one.reproducing), *one.rank, one.first
             case Method.SCORES:
                 return -score(one, count), *one.rank, one.first
-            case Method.AGREEMENT:  # what fixes something, then the level, in it the group
+            case _:  # agreement: what fixes something, then the level, in it the group
                 refused, given, kept = one.level
                 tests = len(one.reproducing)
                 agreed = -samples[one.group] * tests**2, -tests, earliest[one.group]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agentless_mini.chain.context import Fitted, Gauge, Source, fit_files, fit_issue, fit_tree, without_middle
 from agentless_mini.chain.lexical import Mentions
-from agentless_mini.domain import Issue, ShownFile
+from agentless_mini.domain import Issue, Message, Role, ShownFile
 
 NOTHING = Mentions((), (), frozenset())
 GAUGE = Gauge(0.25)
@@ -38,6 +38,7 @@ def cost(fitted: Fitted, gauge: Gauge = GAUGE) -> int:
 
 
 def test_a_gauge_corrects_itself_by_the_servers_count() -> None:
+    assert Gauge(0.3).of([Message(Role.SYSTEM, "a" * 4), Message(Role.USER, "é")]) == 3
     assert Gauge(0.3).corrected(estimated=300, counted=400).tokens_per_byte > 0.4
     assert Gauge(0.3).corrected(estimated=300, counted=150).tokens_per_byte < 0.16
     assert Gauge(0.9).corrected(estimated=1, counted=100).tokens_per_byte == 1.0

@@ -1,6 +1,7 @@
 """Reading tests out of answers: the block that counts, normal forms, names, and hostile text."""
 
 import ast
+import sys
 
 import pytest
 from hypothesis import given
@@ -169,7 +170,12 @@ def test_thousands_of_fences_are_no_work() -> None:
 
 def test_an_expression_too_deep_to_be_written_out_is_still_a_test() -> None:
     deep = "def test_a():\n    assert " + " + ".join(["1"] * 2000) + "\n"
-    assert case(fenced(deep)).data == deep.encode()
+    limit = sys.getrecursionlimit()  # other tests may have raised it
+    sys.setrecursionlimit(1000)
+    try:
+        assert case(fenced(deep)).data == deep.encode()
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 @given(st.text(st.sampled_from("`~\n \tdef test_a():\nassertx=1\"'<>/think\r\0é\ud800"), max_size=200))
