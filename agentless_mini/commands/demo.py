@@ -111,22 +111,19 @@ def run_tests(
     folder: Path, settings: SandboxSettings, machine: Machine, console: Console, notes: set[str]
 ) -> tuple[CaseResult, ...]:
     """Run the sample's tests on the folder as it is, in a box. Raises `EnvironmentFailed` where there is none."""
+    repository = open_repository(str(folder), None, machine.cache)
+
+    async def run(watch: Watch) -> tuple[CaseResult, ...]:
+        async with AsyncExitStack() as stack:
+            bench = await open_bench(settings, repository, repository.snapshot(), machine, stack, watch)
+            if isinstance(bench, NoBench):
+                raise EnvironmentFailed(
+                    f"The demo chooses by the sample's failing test, so it needs a sandbox. {bench.reason}"
+                )
+            return await run_files(bench, (TESTS,), TESTS_TIMEOUT)
+
     with LiveProgress(console, notes=notes) as progress:
-        results = asyncio.run(_run_tests(folder, settings, machine, progress))
-    if isinstance(results, NoBench):
-        raise EnvironmentFailed(
-            f"The demo chooses by the sample's failing test, so it needs a sandbox. {results.reason}"
-        )
-    return results
-
-
-async def _run_tests(
-    folder: Path, settings: SandboxSettings, machine: Machine, watch: Watch
-) -> tuple[CaseResult, ...] | NoBench:
-    async with AsyncExitStack() as stack:
-        repository = open_repository(str(folder), None, machine.cache)
-        bench = await open_bench(settings, repository, repository.snapshot(), machine, stack, watch)
-        return bench if isinstance(bench, NoBench) else await run_files(bench, (TESTS,), TESTS_TIMEOUT)
+        return asyncio.run(run(progress))
 
 
 def tell(results: tuple[CaseResult, ...], when: str, console: Console) -> None:

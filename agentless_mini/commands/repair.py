@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+import time
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -54,12 +55,13 @@ def run_repair(
     waiting = noted(Console(quiet=True) if output.quiet else people())
     with Store.open(store or store_of(source.repository), waiting) as opened:
         require_tests(task)
+        began = time.monotonic()
         snapshot = repository.snapshot()
         if local:
             top, names = top_of(Path(source.repository)), {file.path for file in snapshot.files}
             files = tuple(tree_path(said, names, top, here) for said in task.files)
             task = replace(task, files=files, given=given_here(given, snapshot, top, here))
-        return repair(task, snapshot, opened, output, this_machine())
+        return repair(task, snapshot, opened, output, this_machine(), began)
 
 
 def _require_words(source: "SourceOptions", given: GivenTests) -> None:

@@ -71,14 +71,17 @@ class Output:
     kept: bool = True
 
 
-def repair(task: Task, snapshot: Snapshot, store: Store, output: Output, machine: Machine) -> int:
+def repair(
+    task: Task, snapshot: Snapshot, store: Store, output: Output, machine: Machine, began: float | None = None
+) -> int:
     """Run the chain on a task and the tree of its repository, print the result, and return the exit code.
 
-    Whatever happens, the run's end is recorded. Raises `AminiError` and KeyboardInterrupt.
+    Whatever happens, the run's end is recorded. `began` is when, on the monotonic clock, else it is now. Raises
+    `AminiError` and KeyboardInterrupt.
     """
     require_tests(task)
     console = Console(quiet=True) if output.quiet else people()
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     with LiveProgress(console, notes=output.notes) as progress:
         check_named(task.files, task.given, snapshot, NO_SANDBOX)  # before a model is looked for
         run, prediction, shown = asyncio.run(_run(task, snapshot, store, machine, progress, console))

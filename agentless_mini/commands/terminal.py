@@ -210,27 +210,18 @@ def _flushed() -> Iterator[None]:
 
 def _fail_here(error: OSError | MemoryError) -> NoReturn:
     """Report that the machine does not do its part. That the reader of stdout has had enough is told to nobody."""
-    _let_go_of_stdout()
-    if isinstance(error, BrokenPipeError) and _nobody_reads_stdout():
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try to write once more at exit
+        sys.stdout = io.TextIOWrapper(io.BytesIO())
+    poll = select.poll()
+    poll.register(_STDOUT, 0)  # errors are told in any case
+    if isinstance(error, BrokenPipeError) and poll.poll(0):
         raise typer.Exit(EnvironmentFailed.exit_code) from None
     _fail(
         f"amini cannot continue on this machine ({_said(error)}): free disk space or memory, and try again.",
         EnvironmentFailed.exit_code,
     )
-
-
-def _nobody_reads_stdout() -> bool:
-    poll = select.poll()
-    poll.register(_STDOUT, 0)  # errors are told in any case
-    return bool(poll.poll(0))
-
-
-def _let_go_of_stdout() -> None:
-    """Leave nothing in stdout that Python would try to write once more at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        sys.stdout = io.TextIOWrapper(io.BytesIO())
 
 
 def _stdout_closed() -> UsageError:
