@@ -21,7 +21,7 @@ from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.pythons import OLDEST
 from agentless_mini.environment.work import FOLDER, Opened, Work, build_failed, fitting, probe, require_usable
 from agentless_mini.errors import EnvironmentFailed, printable
-from agentless_mini.sandbox.docker import DockerSandbox, capacity, connect
+from agentless_mini.sandbox.docker import ANSWERING, DockerSandbox, capacity, connect
 from agentless_mini.sandbox.images import Image, find_image, pull_image, require_pullable
 from agentless_mini.sandbox.wire import Hear
 from agentless_mini.settings.run import SandboxSettings
@@ -64,10 +64,13 @@ async def open_docker(work: Work, stack: AsyncExitStack) -> Opened:
     return Opened(sandbox, place, limits, manifest.notes)
 
 
-async def check_docker(settings: SandboxSettings, needs: Needs) -> None:
-    """Raise `EnvironmentFailed` where no daemon answers, or the image to start from is nowhere to be had."""
-    client = await _connected(1)
-    name = _base_name(settings, needs)
+async def check_docker(settings: SandboxSettings, needs: Needs, seconds: int = ANSWERING) -> None:
+    """Raise `EnvironmentFailed` where no daemon answers, or the image to start from is nowhere to be had.
+
+    Each question to the daemon may take so many seconds.
+    """
+    client = await _connected(1, seconds)
+    name = base_image(settings, needs)
     try:
         if await asyncio.to_thread(find_image, client, name) is None:
             await asyncio.to_thread(require_pullable, client, name)
@@ -88,8 +91,8 @@ async def _ready(work: Work, daemon: _Daemon) -> Manifest:
     return manifest
 
 
-async def _connected(boxes: int) -> "DockerClient":
-    connecting = asyncio.ensure_future(asyncio.to_thread(connect, boxes))
+async def _connected(boxes: int, seconds: int = ANSWERING) -> "DockerClient":
+    connecting = asyncio.ensure_future(asyncio.to_thread(connect, boxes, seconds))
     try:
         return await asyncio.shield(connecting)
     except asyncio.CancelledError:
@@ -104,7 +107,7 @@ def _let_go(connecting: "asyncio.Future[DockerClient]") -> None:
 
 async def _base(work: Work, client: "DockerClient") -> Image:
     """Return the image to start from, pulled if need be."""
-    name = _base_name(work.settings, work.needs)
+    name = base_image(work.settings, work.needs)
     found = await asyncio.to_thread(find_image, client, name)
     if found is not None:
         return found
@@ -130,7 +133,8 @@ def _in_loop(hear: Hear) -> Hear:
     return heard
 
 
-def _base_name(settings: SandboxSettings, needs: Needs) -> str:
+def base_image(settings: SandboxSettings, needs: Needs) -> str:
+    """Return the name of the image to start from."""
     here = sys.version_info.minor
     suitable = needs.python.ordered(range(OLDEST, max(_NEWEST, here) + 1), here)
     return settings.image or settings.base_image.replace("{version}", f"3.{suitable[0] if suitable else here}")

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from agentless_mini.domain import MIB, Phase, PhaseStarted, Runner, Snapshot
-from agentless_mini.environment.imaged import check_docker, open_docker
+from agentless_mini.environment.imaged import base_image, check_docker, open_docker
 from agentless_mini.environment.index import find_index
 from agentless_mini.environment.needs import needs_of
 from agentless_mini.environment.virtual import open_bubblewrap, open_landlock, open_unsafe
 from agentless_mini.environment.work import EnvironmentRequest, Opened, Unavailable, Work
-from agentless_mini.errors import BuildFailed, EnvironmentFailed, UsageError
+from agentless_mini.errors import BuildFailed, EnvironmentFailed, UsageError, printable
 from agentless_mini.ports import Watch
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap
 from agentless_mini.sandbox.containers import require_daemon
@@ -21,6 +21,8 @@ from agentless_mini.settings.run import UNTESTED, SandboxKind, SandboxSettings
 
 _PAGE = 4096
 """What a file in a box takes is counted in pages of at least this size."""
+_GLANCE = 1
+"""Seconds that Docker and a registry may take to say whether there is an image, before the first line of a run."""
 _WAYS: dict[SandboxKind, tuple[str, Callable[[SandboxSettings], object]]] = {
     SandboxKind.DOCKER: ("Docker", lambda _: require_daemon()),
     SandboxKind.LOCAL: ("bubblewrap", lambda settings: find_bubblewrap(settings.bubblewrap)),
@@ -29,23 +31,31 @@ _WAYS: dict[SandboxKind, tuple[str, Callable[[SandboxSettings], object]]] = {
 """The sandboxes in the order in which they are tried, each with its name and a look that starts nothing."""
 
 
-def foresee(settings: SandboxSettings) -> str:
-    """Return in words where tests will run, or why none is run, by a look that starts nothing.
+async def foresee(settings: SandboxSettings, snapshot: Snapshot, runner: Runner) -> str:
+    """Return in words where tests will run, or why none is run, by a look that starts nothing and takes a moment.
 
-    Raises `UsageError` as `open_environment`.
+    A registry has a second to tell whether it has the image. Raises `UsageError` as `open_environment`.
     """
-    kind, reasons = _kind(settings), []
+    kind = _kind(settings)
     if kind is SandboxKind.NONE:
         return f"{UNTESTED} (--sandbox none)"
     if kind is not SandboxKind.AUTO:
         return f"tests run in {_WAYS[kind][0] if kind in _WAYS else 'no sandbox at all'}"
-    for name, look in _WAYS.values():
+    needs = await asyncio.to_thread(needs_of, snapshot, runner)
+    reasons, image = list[str](), ""
+    for way, (name, look) in _WAYS.items():
         try:
-            look(settings)
+            await asyncio.to_thread(look, settings)
+            if way is SandboxKind.DOCKER:
+                await asyncio.wait_for(check_docker(settings, needs, 2 * _GLANCE), _GLANCE)
         except EnvironmentFailed as error:
             reasons.append(str(error))
+        except TimeoutError:
+            image = printable(base_image(settings, needs))
         else:
-            return f"tests run in {name}"
+            return f"tests run in {f'Docker, or in {name} if the image {image} cannot be pulled' if image else name}"
+    if image:
+        return f"tests run in Docker if the image {image} can be pulled"
     return f"{UNTESTED}, for there is no sandbox: {' '.join(reasons)}"
 
 

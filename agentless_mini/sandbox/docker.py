@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NEEDED = {"MemoryLimit": "memory", "PidsLimit": "processes", "CpuCfsQuota": "CPU time"}
+ANSWERING = 120
+"""Seconds that the daemon may take to answer."""
 _STEADY = 3
 """Threads beside those that boxes occupy, so that there is always one to abort a box from."""
 
@@ -170,16 +172,17 @@ def _failed(task: "asyncio.Task[Pack]") -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
 
 
-def connect(boxes: int) -> "DockerClient":
+def connect(boxes: int, seconds: int = ANSWERING) -> "DockerClient":
     """Return a client for the daemon that the user's environment names, for so many boxes at once.
 
-    Raises `EnvironmentFailed` where none answers, or it cannot limit what a box uses.
+    The daemon may take `seconds` to answer. Raises `EnvironmentFailed` where none answers, or it cannot limit what a
+    box uses.
     """
     import docker
 
     require_daemon()
     with translated():
-        client = docker.from_env(max_pool_size=2 * boxes + _STEADY, timeout=120)
+        client = docker.from_env(max_pool_size=2 * boxes + _STEADY, timeout=seconds)
     try:
         with translated():
             found = client.info()
