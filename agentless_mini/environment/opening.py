@@ -1,19 +1,20 @@
 """Chooses where tests run, and makes it ready."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from agentless_mini.domain import MIB, Phase, PhaseStarted, Runner, Snapshot
+from agentless_mini.domain import MIB, Event, Phase, PhaseStarted, Runner, Snapshot
 from agentless_mini.environment.imaged import base_image, check_docker, open_docker
 from agentless_mini.environment.index import find_index
 from agentless_mini.environment.needs import needs_of
-from agentless_mini.environment.virtual import open_bubblewrap, open_landlock, open_unsafe
+from agentless_mini.environment.virtual import open_virtual
 from agentless_mini.environment.work import EnvironmentRequest, Opened, Unavailable, Work
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, UsageError, printable
 from agentless_mini.ports import Watch
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap
-from agentless_mini.sandbox.containers import require_daemon
+from agentless_mini.sandbox.daemon import require_daemon
 from agentless_mini.sandbox.host import Scratch, sweep_scratch
 from agentless_mini.sandbox.landlock import find_landlock
 from agentless_mini.sandbox.wire import no_room
@@ -78,7 +79,12 @@ async def open_environment(
     stack.callback(scratch.close)
     needs = await asyncio.to_thread(needs_of, request.snapshot, request.runner)
     index = await asyncio.to_thread(find_index, request.variables)
-    work = Work(request, settings, watch, needs, index, scratch)
+    loop, here = asyncio.get_running_loop(), threading.get_ident()
+
+    def watched(event: Event) -> None:
+        watch(event) if threading.get_ident() == here else loop.call_soon_threadsafe(watch, event)
+
+    work = Work(request, settings, watched, needs, index, scratch)
     return await (_first_that_works(work, stack) if kind is SandboxKind.AUTO else _open(kind, work, stack))
 
 
@@ -110,14 +116,8 @@ def _kind(settings: SandboxSettings) -> SandboxKind:
 
 async def _open(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> Opened:
     async with AsyncExitStack() as own:
-        if kind is SandboxKind.DOCKER:
-            opened = await open_docker(work, own)
-        elif kind is SandboxKind.LOCAL:
-            opened = await open_bubblewrap(work)
-        elif kind is SandboxKind.LANDLOCK:
-            opened = await open_landlock(work, own)
-        else:
-            opened = await open_unsafe(work, own)
+        opening = open_docker(work, own) if kind is SandboxKind.DOCKER else open_virtual(kind, work, own)
+        opened = await opening
         stack.push_async_exit(own.pop_all())
         return opened
 

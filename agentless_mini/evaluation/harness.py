@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from agentless_mini.errors import AminiError, GradingFailed, printable
 from agentless_mini.evaluation.dataset import NAME
 from agentless_mini.sandbox import host
-from agentless_mini.sandbox.containers import remove, require_daemon, translated
+from agentless_mini.sandbox.daemon import remove, require_daemon, translated
 
 if TYPE_CHECKING:
     from docker import DockerClient

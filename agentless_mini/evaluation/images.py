@@ -24,8 +24,8 @@ from agentless_mini.domain import MIB, Note
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, boundary, printable
 from agentless_mini.ports import Watch
 from agentless_mini.sandbox import host
+from agentless_mini.sandbox.daemon import Image, Obstacle, PullFailed, data_root, find_image, pull_image, remove_image
 from agentless_mini.sandbox.host import uninterrupted
-from agentless_mini.sandbox.images import Image, Obstacle, PullFailed, data_root, find_image, pull_image, remove_image
 from agentless_mini.settings.run import ImageSettings
 
 if TYPE_CHECKING:

@@ -10,15 +10,16 @@ import contextlib
 import os
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentless_mini.domain import BoxLimits
+from agentless_mini.domain import BoxLimits, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary
 from agentless_mini.model.process_table import find_process
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 LABEL = "amini"
 OWNER = "amini.owner"
@@ -99,6 +100,20 @@ def sweep_scratch() -> None:
         with contextlib.suppress(OSError):  # somebody else's, or swept by another run
             if is_dead(owner.read_text()):
                 shutil.rmtree(owner.parent)
+
+
+async def to_the_end(
+    threads: ThreadPoolExecutor, serve: "Callable[[], JobResult]", abort: "Callable[[], None]"
+) -> JobResult:
+    """Serve a job in a thread; when this is cancelled, `abort` it from another one and wait until it is over."""
+    loop = asyncio.get_running_loop()
+    serving = loop.run_in_executor(threads, serve)
+    try:
+        return await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        aborting = loop.run_in_executor(threads, abort)
+        await uninterrupted(asyncio.gather(aborting, serving, return_exceptions=True))
+        raise
 
 
 async def uninterrupted(work: "Coroutine[Any, Any, None] | asyncio.Future[Any]") -> None:

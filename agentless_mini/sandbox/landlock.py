@@ -41,7 +41,7 @@ from pathlib import Path
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
 from agentless_mini.sandbox.inside import program
-from agentless_mini.sandbox.local import SYSTEM, Box, LocalSandbox, VirtualEnvironment, room_for, serve
+from agentless_mini.sandbox.local import SYSTEM, Box, LocalSandbox, VirtualEnvironment
 from agentless_mini.sandbox.packs import Pack
 from agentless_mini.sandbox.wire import Room
 
@@ -172,41 +172,30 @@ class LandlockSandbox(LocalSandbox):
         self._landlock = landlock
         self._folder = folder
 
-    async def run_in(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
-        """Run a job in a box that is made for it."""
+    async def run_in(self, job: Job, pack: Pack, box: Box) -> JobResult:
+        """Run a job in a box that is made for it, in a folder that is removed afterwards."""
         with boundary({OSError: lambda error: _not_set_up(str(error))}):
-            folder = self._folder() / f"box-{secrets.token_hex(8)}"
-        box = Box(room_for(job, environment), environment)
-        return await run_in_landlock(self._landlock, job, pack, box, folder)
-
-
-async def run_in_landlock(landlock: Landlock, job: Job, pack: Pack, box: Box, folder: Path) -> JobResult:
-    """Run a job in a box in this folder, which is made and removed. Raises `EnvironmentFailed` where it cannot be."""
-    room = _room(landlock, job, box, folder)
-    arguments = ("/usr/bin/env", "-i", sys.executable, "-I", "-S", "-c", program(fenced=True))
-    try:
-        _make(folder, room.uid)
-        return await serve(arguments, job, pack, room, _not_set_up)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)  # the runner does it, unless it was killed
-
-
-def _make(folder: Path, uid: int | None) -> None:
-    with boundary({OSError: lambda error: _not_set_up(str(error))}):
-        shutil.rmtree(folder, ignore_errors=True)  # of a build that was killed
-        folder.mkdir(0o700)
-        if uid is not None:
-            os.chown(folder, uid, uid)
+            folder = box.folder or self._folder() / f"box-{secrets.token_hex(8)}"
+            room = _room(self._landlock, job, box, folder)
+            shutil.rmtree(folder, ignore_errors=True)  # of a build that was killed
+            folder.mkdir(0o700)
+            if box.uid is not None:
+                os.chown(folder, box.uid, box.uid)
+        arguments = ("/usr/bin/env", "-i", sys.executable, "-I", "-S", "-c", program(fenced=True))
+        try:
+            return await self.serve(arguments, job, pack, room, _not_set_up)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # the runner does it, unless it was killed
 
 
 def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
     """Return the box's room, fenced in. The fence counts processes, the kernel threads."""
-    root = box.room.uid is not None
+    root, room = box.uid is not None, box.room(job)
     if root:
         for path in (*box.environment.prefixes(), folder.parent):
             _require_open(path)
     tree = str(folder / TREE)
-    variables = dict(box.room.variables)
+    variables = dict(room.variables)
     if box.environment.imported:
         variables["PYTHONPATH"] = os.pathsep.join(str(Path(tree, path)) for path in box.environment.imported)
     threads = 1 if root else _threads() + _SLACK
@@ -235,10 +224,10 @@ def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
         "disk": job.limits.disk,
     }
     return replace(
-        box.room,
+        room,
         folder=tree,
         scratch=str(folder),
-        rlimits=tuple({**dict(box.room.rlimits), "NPROC": threads + job.limits.pids}.items()),
+        rlimits=tuple({**dict(room.rlimits), "NPROC": threads + job.limits.pids}.items()),
         variables=tuple(variables.items()),
         fence=fence,
     )

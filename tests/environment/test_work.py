@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Event, Note, Phase, PhaseSaid, Runner
-from agentless_mini.environment.build import Manifest, Slot
 from agentless_mini.environment.index import Index
 from agentless_mini.environment.needs import needs_of
-from agentless_mini.environment.work import EnvironmentRequest, Work, build_failed, fitting, last_day
+from agentless_mini.environment.work import EnvironmentRequest, Manifest, Slot, Work, build_failed, fitting, last_day
 from agentless_mini.errors import BuildFailed
 from agentless_mini.sandbox.host import Scratch
 from agentless_mini.settings.run import SandboxSettings
