@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from agentless_mini.domain import FileKind, Runner, Snapshot, SourceFile
 from agentless_mini.environment.declared import (
     Listed,
-    add_lines,
     is_for_tests,
     merged,
     of_pyproject,
     of_setup_cfg,
     of_setup_py,
     once,
-    read_requirements,
     tox_requirements,
 )
 from agentless_mini.environment.pythons import PythonRequirement
@@ -122,9 +120,9 @@ def _listed(texts: Mapping[str, str]) -> Listed:
     for path in sorted(paths, key=lambda path: (bool(_words(path) & _TO_DEVELOP), path.count("/"), path)):
         is_to_develop = bool(_words(path) & _TO_DEVELOP)
         followed = {name: texts[name] for name in texts.keys() - unwanted} if is_to_develop else texts
-        read_requirements(followed, path, found)
+        found.read(followed, path)
     for path in ("tox.ini", "setup.cfg"):
-        add_lines(texts, "\n".join(tox_requirements(texts.get(path, ""))), found)
+        found.take(texts, "\n".join(tox_requirements(texts.get(path, ""))))
     return found
 
 
