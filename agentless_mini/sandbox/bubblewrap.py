@@ -1,18 +1,13 @@
 """Runs jobs on this machine in boxes made by bubblewrap, a fresh one for each. No daemon and no image is needed.
 
-What is guaranteed, as far as the kernel keeps its word:
+What is guaranteed beside what every sandbox does:
 
-* Namespaces of its own: processes, network (a loopback alone), IPC, host name, mounts, and users; as root, instead of
-  a user namespace, a user number that nobody else has. No capability, no new privilege.
+* Namespaces of its own: processes, network, IPC, host name, mounts, and users; as root, instead of a user namespace, a
+  user number that nobody else has.
 * Of this machine's files the box sees /usr and the like, a few of /etc, the virtual environment and its Python, all
-  read-only; no home, no /tmp, no variable of this process, no terminal. What a job writes lies in memory, has a size,
-  and is gone with the box: nothing reaches the next box.
-* A step ends at its time limit with all processes that it started, whatever session they are in; the box ends at its
-  own, and when this process dies.
-* A step's status and time are measured by a process that no step can end, trace or write to (see `inside.runner`).
-  Output is bounded while it is read, and nothing of it is believed.
+  read-only; no home, no /tmp, no variable of this process, no terminal. What a job writes lies in memory.
 
-What is not, beside what `docker` says of kernels, of a test's word about itself, and of fairness:
+What is not:
 
 * Memory is no hard limit of the kernel's: a watch ends a step twenty times a second, at most what is written in such a
   time too late, and four times the limit is the most that one process can have mapped. What is in no process and no

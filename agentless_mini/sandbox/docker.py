@@ -1,25 +1,14 @@
 """Runs jobs in Docker containers, a fresh one for each, through the Docker SDK.
 
-What is guaranteed, as far as the kernel and the daemon keep their word:
+What is guaranteed beside what every sandbox does:
 
-* No network but a loopback of its own; no capability; no new privilege; the daemon's seccomp profile; not root, unless
-  the environment asks for it (root without capabilities then, who can still read what root may read in the image).
-* Nothing of this machine is mounted. The image cannot be written. What a job writes lies in memory, has a size, and
-  is gone with the container: nothing reaches the next box.
-* Memory (files and all processes together, no swap), processes and CPU time are limited by control groups. A step
-  ends at its time limit with all processes that it started, whatever session they are in; the container ends at its
-  own. If this process dies, the container ends by itself; `sweep` removes what is left of it.
-* A step's status and time are measured by a process that no step can end, trace or write to (see `inside.runner`).
-  Output is bounded while it is read, and nothing of it is believed.
+* The daemon's seccomp profile; not root, unless the environment asks for it (root without capabilities then, who can
+  still read what root may read in the image).
+* Nothing of this machine is mounted. The image cannot be written. What a job writes lies in memory.
+* Memory (files and all processes together, no swap), processes and CPU time are limited by control groups. If this
+  process dies, the container ends by itself; `sweep` removes what is left of it.
 
-What is not:
-
-* A kernel or daemon with a hole. This is a container, not a virtual machine.
-* A test's word about itself: what runs in the process of the tests can make that process exit with 0 and write any
-  result file of its own step. It cannot do so for another step that starts later with its own files put there, unless
-  that one runs code of the tree, which a patch may have changed: a patch can always fail or pass itself.
-* Fairness: a box may use all of its limits for all of its time, and slow down its neighbours (caches, disk).
-* CPU time or memory of the daemon, which copies the tree in.
+What is not: the CPU time and memory of the daemon, which copies the tree in, are not limited.
 """
 
 import asyncio

@@ -1,16 +1,14 @@
 """Runs jobs on this machine where no namespace can be made: in containers, where a system or its AppArmor refuses them.
 
 Landlock says which files a step sees, seccomp which calls it makes, and `inside.fence` makes those calls whose
-arguments must be checked first. What is guaranteed, as far as the kernel keeps its word:
+arguments must be checked first. What is guaranteed beside what every sandbox does:
 
 * Of this machine's files a step can read /usr and the like, what of /etc its user may, a little of /proc, the virtual
   environment and its Python. It can write those of its box alone: a private copy of the tree, and a folder for HOME,
-  TMPDIR and /dev/shm.
-* No network, save what listens in the box itself (TCP, at an address of its own on the loopback device; sockets by
-  path). No signal to, no memory, variable or descriptor of any process outside. No new privilege. As root, a user
-  number that nobody else has, and no capability.
-* A step ends at its time limit with all processes that it started, whatever session they are in. The box's folder is
-  removed then. Its status and time are measured, and its output bounded, by a process that no step can reach.
+  TMPDIR and /dev/shm, removed at the end.
+* Of the network it has what listens in the box itself (TCP, at an address of its own on the loopback device; sockets by
+  path). No signal to, no memory, variable or descriptor of any process outside. As root, a user number that nobody else
+  has.
 
 What is not, beside what `bubblewrap` says of memory, CPU time and the kernel:
 
