@@ -41,13 +41,9 @@ PLACE = ".amini-build"
 OVERLAY_LIMIT = 24 * MIB
 _FAILURES_SHOWN = 5
 _REPORT, _OVERLAY, _BUNDLE = f"{PLACE}/report.json", f"{PLACE}/overlay.tar", f"{PLACE}/certificates.pem"
-# Tools that read the version of a project from git, of which there is nothing in the box, are told one.
-_VERSIONS = (
-    "SETUPTOOLS_SCM_PRETEND_VERSION",
-    "PBR_VERSION",
-    "PDM_BUILD_SCM_VERSION",
-    "POETRY_DYNAMIC_VERSIONING_BYPASS",
-)
+VERSION = "99.0.0"
+"""What the tools are told that read the version of a project from git, of which there is nothing in the box."""
+_TOLD_VERSION = ("SETUPTOOLS_SCM_PRETEND_VERSION", "PBR_VERSION", "PDM_BUILD_SCM_VERSION")
 _PROBE_SECONDS = 120.0
 _PACKAGES_PROBED = 3
 _TRIAL = ".amini-probe"
@@ -82,7 +78,7 @@ def build_job(
     `make` is a virtual environment to make first, "" where it is there, and `fresh` whether it lacks pip. `path` is the
     PATH in the box, "" for the box's own. Whatever user the base names, a build in an image is root's.
     """
-    needs, settings, version = work.needs, work.settings, work.request.version
+    needs, settings = work.needs, work.settings
     plan = {
         "setup": settings.setup,
         "until": work.until,
@@ -104,14 +100,8 @@ def build_job(
         PlacedFile(f"{PLACE}/constraints.txt", "\n".join(needs.constraints).encode()),
         *work.index.placed(_BUNDLE),
     )
-    # Tools that read the version of a project from git, of which there is nothing in the box, are told one.
-    of_git = (
-        "SETUPTOOLS_SCM_PRETEND_VERSION",
-        "PBR_VERSION",
-        "PDM_BUILD_SCM_VERSION",
-        "POETRY_DYNAMIC_VERSIONING_BYPASS",
-    )
-    variables = {**dict(work.index.variables()), **dict.fromkeys(of_git, version), "GIT_TERMINAL_PROMPT": "0"}
+    told = dict.fromkeys((*_TOLD_VERSION, "POETRY_DYNAMIC_VERSIONING_BYPASS"), VERSION)
+    variables = {**dict(work.index.variables()), **told, "GIT_TERMINAL_PROMPT": "0"}
     step = Step(
         (base.python, "-I", "-c", Path(__file__).with_name("installer.py").read_text("utf-8")),
         seconds=settings.build_seconds,
@@ -158,7 +148,7 @@ def read_build(result: JobResult, work: Work) -> Built:
         return Built(ended, log=log)
     if not step.succeeded or report.problem:
         return Built(printable(report.problem[:200]) or ended, log=log)
-    wanted, notes = set(work.needs.install), []
+    wanted, notes = set(work.needs.install), [*work.needs.notes]
     is_bare = work.needs.project and not work.settings.setup and not report.editable
     if is_bare:
         notes.append("The project itself could not be installed; it is imported from its folder.")
@@ -168,6 +158,8 @@ def read_build(result: JobResult, work: Work) -> Built:
         notes.append(f"Could not be installed: {shown}{f' and {more} more' if more > 0 else ''}.")
     if report.left_out:
         notes.append(f"What the build wrote into the tree is left out, for it is {report.left_out // MIB} MiB.")
+    if work.until:
+        notes.append(f"It has the packages of {work.until}, the day of the tree.")
     lacking = is_bare + (bool(wanted) and wanted <= set(report.failed))
     return Built("", found.get(_OVERLAY, b""), tuple(report.frozen), tuple(notes), log, lacking)
 
@@ -178,15 +170,14 @@ def overlay_files(archive: bytes, snapshot: Snapshot) -> tuple[PlacedFile, ...]:
     The archive is not trusted: a path that is not clean or leads out of the tree is left out.
     """
     taken = {file.path for file in snapshot.files}
-    above = set[str]()
-    for path in taken:
-        while (path := path.rpartition("/")[0]) and path not in above:
-            above.add(path)
+    above = {folder for path in taken for folder in _parents(path)}
     kept: dict[str, PlacedFile] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
             for member in tar:
-                if _is_plain(member) and is_beside(member.name, taken, above) and member.name not in kept:
+                # A sparse one could be of any size.
+                is_plain = member.isfile() and not member.issparse() and member.size <= OVERLAY_LIMIT
+                if is_plain and _is_beside(member.name, taken, above) and member.name not in kept:
                     file = tar.extractfile(member)
                     mode = "100755" if member.mode & 0o100 else "100644"
                     kept[member.name] = PlacedFile(member.name, file.read() if file else b"", mode)
@@ -195,12 +186,7 @@ def overlay_files(archive: bytes, snapshot: Snapshot) -> tuple[PlacedFile, ...]:
     return tuple(file for path, file in sorted(kept.items()) if not any(up in kept for up in _parents(path)))
 
 
-def _is_plain(member: tarfile.TarInfo) -> bool:
-    """Tell whether it is a file of the size that it has in the archive: a sparse one could be of any size."""
-    return member.isfile() and not member.issparse() and member.size <= OVERLAY_LIMIT
-
-
-def is_beside(path: str, taken: set[str], above: set[str]) -> bool:
+def _is_beside(path: str, taken: set[str], above: set[str]) -> bool:
     """Tell whether a path is clean, in the tree, free, and below no file or link of the tree (nor PLACE)."""
     parts = path.split("/")
     if any(part in {"", ".", "..", PLACE} or part.lower() == ".git" or "\0" in part for part in parts):
@@ -279,12 +265,18 @@ async def open_in(work: Work, way: Way, notes: tuple[str, ...] = ()) -> Opened:
     return Opened(way.sandbox, way.place(slot, manifest, pack), work.settings.limits(), (*notes, *manifest.notes))
 
 
+def tell_building(work: Work, what: str, slot: Slot) -> None:
+    """Tell people that what follows takes a while."""
+    work.note(f"Building {what} for the tests, once for these dependencies (log: {slot.log}).")
+
+
 def usable(result: JobResult, work: Work, slot: Slot) -> Built:
     """Return what came of the job, and keep its log. Raises `EnvironmentFailed` where nothing did."""
     built = read_build(result, work)
     slot.write_log(built.log)
     if built.problem:
         raise build_failed(built.problem, slot)
+    work.hear("built")
     return built
 
 

@@ -14,7 +14,17 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from agentless_mini.domain import BoxUser, Environment, PackedTree, Place
-from agentless_mini.environment.build import Way, build_job, open_in, overlay_files, probe, read_build, usable
+from agentless_mini.environment.build import (
+    VERSION,
+    Way,
+    build_job,
+    open_in,
+    overlay_files,
+    probe,
+    read_build,
+    tell_building,
+    usable,
+)
 from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.pythons import OLDEST
 from agentless_mini.environment.work import Manifest, Opened, Slot, Work
@@ -122,7 +132,7 @@ class _Images(Way):
         asked = ("image", self.base.id, str(work.request.runner))
         if not own:
             asked = ("built image", self.base.id, work.needs.digest)
-        return work.slot(*asked, setup, work.request.version, self.folder, work.until)
+        return work.slot(*asked, setup, VERSION, self.folder, work.until)
 
     async def is_whole(self, slot: Slot, manifest: Manifest) -> bool:
         return await asyncio.to_thread(find_image, self.client, manifest.image) is not None
@@ -130,8 +140,8 @@ class _Images(Way):
     async def make(self, work: Work, slot: Slot) -> Manifest:
         own = work.settings.image
         if not own or work.settings.setup:
-            async with work.building(f"an image on {printable(own or 'a base image')}", slot):
-                return await self._built(work, slot)
+            tell_building(work, f"an image on {printable(own or 'a base image')}", slot)
+            return await self._built(work, slot)
         candidate = Manifest(identity=self.base.id, image=self.base.id, python="python3", user=BoxUser.NOBODY)
         return await self._tried(work, slot, candidate, b"")
 
@@ -146,8 +156,7 @@ class _Images(Way):
             job, f"amini-env:{slot.key[:32]}", path, lambda result: not read_build(result, work).problem, work.hear
         )
         built = usable(result, work, slot)
-        notes = (*work.needs.notes, *built.notes, *work.dated_notes())
-        manifest = Manifest(identity=image, image=image, python=python, notes=notes, lacking=built.lacking)
+        manifest = Manifest(identity=image, image=image, python=python, notes=built.notes, lacking=built.lacking)
         return await self._tried(work, slot, manifest, built.overlay)
 
     async def _tried(self, work: Work, slot: Slot, manifest: Manifest, overlay: bytes) -> Manifest:

@@ -26,11 +26,13 @@ from agentless_mini.errors import printable
 
 VERSION = "2"
 _CONFIGURATION = ("pyproject.toml", "setup.cfg", "setup.py", "tox.ini", "pytest.ini", ".python-version", "MANIFEST.in")
+_READ = (*_CONFIGURATION, ".txt", ".in", ".pip")
 _COMPILED = (".c", ".h", ".cc", ".cpp", ".cxx", ".hpp", ".pyx", ".pxd", ".pxi", ".f", ".f90", ".rs", ".toml", ".build")
 _BASIC = frozenset({"requirements", "base", "common", "main", "core", "default", "py3", "ci"})
 _FOR_TESTS = frozenset({"test", "tests", "testing"})
 _TO_DEVELOP = frozenset({"dev", "develop", "development"})
 _FOLDERS = frozenset({"", "requirements", "tests", "test", "tests/requirements", "test/requirements"})
+# What stands for a plugin without which pytest would not take the options that are configured for every call.
 _PLUGINS = (
     (r"--cov\b", "pytest-cov"),
     (r"--(?:dist|numprocesses)\b|(?<!\S)-n[\s=]*(?:auto|logical|\d)", "pytest-xdist"),
@@ -75,14 +77,17 @@ class Needs:
 
 def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     """Read the needs off a tree."""
-    texts = {file.path: file.data.decode("utf-8", "replace") for file in snapshot.files if _may_be_read(file)}
+    read = [file for file in snapshot.files if file.kind is FileKind.TEXT and file.path.endswith(_READ)]
+    texts = {file.path: file.data.decode("utf-8", "replace") for file in read}
     readers = {"pyproject.toml": of_pyproject, "setup.cfg": of_setup_cfg, "setup.py": of_setup_py}
     declared = merged(read(texts[path]) for path, read in readers.items() if path in texts)
     listed = _listed(texts)
     version = re.match(r"\s*3\.(\d{1,2})\b", texts.get(".python-version", ""))
     tests = [name for name, _ in declared.extras if is_for_tests(name)]
     for_tests = (text for name, group in declared.extras if name in tests for text in group)
-    plugins = _plugins(texts) if runner is Runner.PYTEST else ()
+    configured = "\n".join(texts.get(path, "") for path in ("pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"))
+    options = "\n".join(match[0] for match in _SETTINGS.finditer(configured)) if runner is Runner.PYTEST else ""
+    plugins = once(plugin for pattern, plugin in _PLUGINS if re.search(pattern, options))
     own = (*declared.dependencies, *for_tests)
     install = once((*declared.tests, *listed.requirements))
     named = {_name(text) for text in (*own, *install)}
@@ -101,11 +106,6 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
             f"A requirement outside of the repository is left out: {printable(line)[:80]}" for line in listed.outside
         ),
     )
-
-
-def _may_be_read(file: SourceFile) -> bool:
-    name = posixpath.basename(file.path)
-    return file.kind is FileKind.TEXT and (name in _CONFIGURATION or name.endswith((".txt", ".in", ".pip")))
 
 
 def _listed(texts: Mapping[str, str]) -> Listed:
@@ -140,13 +140,6 @@ def _is_wanted(path: str) -> bool:
 def _words(path: str) -> set[str]:
     stem = posixpath.splitext(posixpath.basename(path))[0]
     return {word for word in re.split(r"[-_.]", stem.lower()) if word}
-
-
-def _plugins(texts: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the plugins without which pytest would not take the options that are configured for every call."""
-    configured = "\n".join(texts.get(path, "") for path in ("pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"))
-    options = "\n".join(match[0] for match in _SETTINGS.finditer(configured))
-    return once(plugin for pattern, plugin in _PLUGINS if re.search(pattern, options))
 
 
 def _name(requirement: str) -> str:

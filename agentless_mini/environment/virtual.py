@@ -16,6 +16,7 @@ from pathlib import Path
 
 from agentless_mini.domain import Environment, PackedTree, Place
 from agentless_mini.environment.build import (
+    VERSION,
     Way,
     build_job,
     hand_over,
@@ -24,6 +25,7 @@ from agentless_mini.environment.build import (
     overlay_files,
     probe,
     seal,
+    tell_building,
     usable,
 )
 from agentless_mini.environment.pythons import Interpreter, choose_python
@@ -89,7 +91,7 @@ class _Virtual(Way):
 
     def slot(self, work: Work) -> Slot:
         version = map(str, self.python.version)
-        asked = (work.needs.digest, work.settings.setup, str(self.python.path), *version, work.request.version)
+        asked = (work.needs.digest, work.settings.setup, str(self.python.path), *version, VERSION)
         return work.slot(self.name, *asked, work.until)
 
     async def is_whole(self, slot: Slot, manifest: Manifest) -> bool:
@@ -97,29 +99,28 @@ class _Virtual(Way):
 
     async def make(self, work: Work, slot: Slot) -> Manifest:
         what = f"a {self.name} (Python {'.'.join(map(str, self.python.version))})"
-        async with work.building(what, slot):
-            await asyncio.to_thread(_make_skeleton, self.python, slot)
-            pack, unfinished = await work.pack(), VirtualEnvironment(slot.key, slot.venv)
-            job = build_job(work, Environment(slot.key, unfinished.python), PackedTree(pack.digest), unfinished.python)
-            box = Box(unfinished, (slot.venv,), work.index.folders(), True, work.hear, _box(slot))
-            if box.uid is not None:
-                hand_over(slot.venv, box.uid)
-            result = await self.sandbox.run_in(job, pack, box)
-            if box.uid is not None:
-                hand_over(slot.venv, os.geteuid())
-            seal(slot.venv)
-            built = usable(result, work, slot)
-            if not _is_intact(slot, str(self.python.path)):
-                raise build_failed("its Python was replaced by another", slot)
-            manifest = Manifest(
-                identity=identity_of(slot.key, built), python=unfinished.python, behind=str(self.python.path)
-            )
-            tree = await work.pack(overlay_files(built.overlay, work.request.snapshot))
-            lacks = await probe(work, self.sandbox, self.place(slot, manifest, tree), slot, built.log)
-            notes = (*work.needs.notes, *built.notes, *work.dated_notes(), *lacks)
-            whole = manifest.model_copy(update={"notes": notes, "lacking": built.lacking + len(lacks)})
-            slot.keep(whole, built.overlay)
-            return whole
+        tell_building(work, what, slot)
+        await asyncio.to_thread(_make_skeleton, self.python, slot)
+        pack, unfinished = await work.pack(), VirtualEnvironment(slot.key, slot.venv)
+        job = build_job(work, Environment(slot.key, unfinished.python), PackedTree(pack.digest), unfinished.python)
+        box = Box(unfinished, (slot.venv,), work.index.folders(), True, work.hear, _box(slot))
+        if box.uid is not None:
+            hand_over(slot.venv, box.uid)
+        result = await self.sandbox.run_in(job, pack, box)
+        if box.uid is not None:
+            hand_over(slot.venv, os.geteuid())
+        seal(slot.venv)
+        built = usable(result, work, slot)
+        if not _is_intact(slot, str(self.python.path)):
+            raise build_failed("its Python was replaced by another", slot)
+        manifest = Manifest(
+            identity=identity_of(slot.key, built), python=unfinished.python, behind=str(self.python.path)
+        )
+        tree = await work.pack(overlay_files(built.overlay, work.request.snapshot))
+        lacks = await probe(work, self.sandbox, self.place(slot, manifest, tree), slot, built.log)
+        whole = manifest.model_copy(update={"notes": (*built.notes, *lacks), "lacking": built.lacking + len(lacks)})
+        slot.keep(whole, built.overlay)
+        return whole
 
     def place(self, slot: Slot, manifest: Manifest, tree: Pack) -> Place:
         imported = imported_folders(slot.venv, _box(slot) / TREE)

@@ -55,9 +55,8 @@ class EnvironmentRequest:
     """A tree whose tests are to be run.
 
     `contents` reads the files of which the snapshot has no contents. Environments are kept in `cache`. `variables` are
-    the user's: where Pythons and packages are found. `version` is what builds are told that read theirs from git.
-    `until` is the day of the tree (ISO, a time may follow): if it is long ago, packages as of then are preferred to
-    those of today. Empty, those of today are all.
+    the user's: where Pythons and packages are found. `until` is the day of the tree (ISO, a time may follow): if it is
+    long ago, packages as of then are preferred to those of today. Empty, those of today are all.
     """
 
     snapshot: Snapshot
@@ -65,7 +64,6 @@ class EnvironmentRequest:
     cache: Path
     variables: Mapping[str, str]
     runner: Runner
-    version: str = "99.0.0"
     until: str = ""
 
 
@@ -125,9 +123,15 @@ class Slot:
             self._folder.mkdir(parents=True, exist_ok=True)
             lock = self._folder.with_suffix(".lock").open("ab")
         with lock:
-            if not _taken(lock.fileno()):
-                waiting()
-                while not _taken(lock.fileno()):  # noqa: ASYNC110 - another process tells nothing
+            is_told = False
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if not is_told:
+                        waiting()
+                    is_told = True
                     await asyncio.sleep(_LOOK_AGAIN)
             yield
 
@@ -160,14 +164,6 @@ class Slot:
             half = self._folder / "environment.json.half"
             half.write_text(manifest.model_dump_json(), "utf-8")
             half.replace(self._folder / "environment.json")
-
-
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _refused(error: BaseException) -> EnvironmentFailed:
@@ -205,10 +201,6 @@ class Work:
         key = hashlib.sha256(canonical_json(list(made_of)).encode()).hexdigest()
         return Slot(self.request.cache / "environments" / key[:32], key)
 
-    def dated_notes(self) -> tuple[str, ...]:
-        """Return a sentence for people on the day of the packages, where they are not those of today."""
-        return (f"It has the packages of {self.until}, the day of the tree.",) if self.until else ()
-
     def note(self, text: str) -> None:
         """Tell people."""
         self.watch(Note(text))
@@ -216,13 +208,6 @@ class Work:
     def hear(self, line: str) -> None:
         """Show people what the preparation is at."""
         self.watch(PhaseSaid(Phase.ENVIRONMENT, line))
-
-    @asynccontextmanager
-    async def building(self, what: str, slot: Slot) -> AsyncIterator[None]:
-        """Tell people that what is done meanwhile takes a while."""
-        self.note(f"Building {what} for the tests, once for these dependencies (log: {slot.log}).")
-        yield
-        self.hear("built")
 
 
 def build_failed(problem: str, slot: Slot) -> BuildFailed:
