@@ -24,6 +24,7 @@ _NEEDED = {"MemoryLimit": "memory", "PidsLimit": "processes", "CpuCfsQuota": "CP
 _SEEN = 300
 """Characters of a reason that are told."""
 _GONE, _IN_USE, _TOO_MANY = 404, 409, 429
+_FINAL = ("manifest unknown", "not found", "access denied", "unauthorized", "no matching manifest", "invalid reference")
 
 
 def connect(boxes: int, seconds: int = ANSWERING) -> "DockerClient":
@@ -170,17 +171,15 @@ def require_image(client: "DockerClient", name: str) -> Image:
 
 def remove_image(client: "DockerClient", name: str) -> bool:
     """Remove an image unless a container uses it, and return whether it is gone. Raises `EnvironmentFailed`."""
-    from docker.errors import APIError, ImageNotFound
+    from docker.errors import APIError
 
     with translated():
         try:
             engine(client).remove_image(name)
-        except ImageNotFound:
-            return True
         except APIError as error:
-            if error.status_code == _IN_USE:
-                return False
-            raise
+            if error.status_code not in {_GONE, _IN_USE}:
+                raise
+            return error.status_code == _GONE
     return True
 
 
@@ -269,23 +268,19 @@ def pull_image(client: "DockerClient", name: str, stopped: threading.Event, tell
 
     Raises `PullFailed`, or `EnvironmentFailed` where the daemon does not answer.
     """
-    from docker.errors import APIError
     from docker.utils import parse_repository_tag
 
     repository, tag = parse_repository_tag(name)
     layers: dict[str, tuple[int, int]] = {}
-    with translated():
-        try:
-            for told in engine(client).pull(repository, tag=tag or "latest", stream=True, decode=True):
-                if stopped.is_set():
-                    raise PullFailed(name, "interrupted", Obstacle.OTHER)
-                if "error" in told:
-                    raise _refused(name, str(told["error"]))
-                _count(layers, told)
-                if tell:
-                    tell(sum(came for came, _ in layers.values()), sum(known for _, known in layers.values()))
-        except APIError as error:
-            raise _refused(name, str(error.explanation or error), error.status_code or 0) from error
+    with translated(), _pulling(name):
+        for told in engine(client).pull(repository, tag=tag or "latest", stream=True, decode=True):
+            if stopped.is_set():
+                raise PullFailed(name, "interrupted", Obstacle.OTHER)
+            if "error" in told:
+                raise _refused(name, str(told["error"]))
+            _count(layers, told)
+            if tell:
+                tell(sum(came for came, _ in layers.values()), sum(known for _, known in layers.values()))
     found = find_image(client, name)
     if found is None:
         raise PullFailed(name, "it is not there afterwards", Obstacle.OTHER)
@@ -294,29 +289,30 @@ def pull_image(client: "DockerClient", name: str, stopped: threading.Event, tell
 
 def require_pullable(client: "DockerClient", name: str) -> None:
     """Raise `PullFailed` unless the registry says that it has an image for this machine's user. Nothing is pulled."""
+    with translated(), _pulling(name):
+        engine(client).inspect_distribution(name)
+
+
+def _pulling(name: str) -> Any:  # noqa: ANN401 - a context manager
     from docker.errors import APIError
 
-    with translated():
-        try:
-            engine(client).inspect_distribution(name)
-        except APIError as error:
-            raise _refused(name, str(error.explanation or error), error.status_code or 0) from error
+    def refused(error: BaseException) -> PullFailed:
+        reason = str(getattr(error, "explanation", "") or error)
+        return _refused(name, reason, getattr(error, "status_code", 0) or 0)
+
+    return boundary({APIError: refused})
 
 
 def _refused(name: str, reason: str, status: int = 0) -> PullFailed:
     said = reason.lower()
+    obstacle = Obstacle.OTHER
     if "toomanyrequests" in said or "too many requests" in said or status == _TOO_MANY:
         obstacle = Obstacle.LIMITED
     elif "no space left" in said:
         obstacle = Obstacle.FULL
     elif 400 <= status < 500 or any(sign in said for sign in _FINAL):
         obstacle = Obstacle.UNKNOWN
-    else:
-        obstacle = Obstacle.OTHER
     return PullFailed(name, reason, obstacle)
-
-
-_FINAL = ("manifest unknown", "not found", "access denied", "unauthorized", "no matching manifest", "invalid reference")
 
 
 def _count(layers: dict[str, tuple[int, int]], told: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ from agentless_mini.sandbox.daemon import (
 from agentless_mini.sandbox.host import LABEL, OWNER, Scratch, myself, sweep_scratch, to_the_end
 from agentless_mini.sandbox.inside import program
 from agentless_mini.sandbox.packs import Pack, pack_tar
-from agentless_mini.sandbox.wire import Hear, Room, Transcript, compose, converse, last_line, rlimits, too_slow
+from agentless_mini.sandbox.wire import Hear, Room, Transcript, compose, converse, last_line, too_slow
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -117,7 +117,7 @@ class DockerSandbox:
         self, job: Job, pack: Pack, asked: dict[str, Any], hear: Hear | None = None, done: "_Done | None" = None
     ) -> JobResult:
         container = _Container(self._client, asked)
-        room = Room(job.tree.folder, rlimits=rlimits(job), hear=hear)
+        room = Room(job.tree.folder, hear=hear)
         return await to_the_end(self._threads, lambda: container.serve(job, pack, room, done), container.abort)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

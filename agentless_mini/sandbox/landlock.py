@@ -183,9 +183,7 @@ def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
                     "elsewhere, or run as another user."
                 )
     tree = str(folder / TREE)
-    variables = dict(room.variables)
-    if box.environment.imported:
-        variables["PYTHONPATH"] = os.pathsep.join(str(Path(tree, path)) for path in box.environment.imported)
+    imported = os.pathsep.join(str(Path(tree, path)) for path in box.environment.imported)
     threads = 1 if root else _threads() + _SLACK
     # What Landlock is to see to: files, TCP, and signals and sockets beyond the box.
     files = (1 << _FILE_RIGHTS.get(landlock.version, 16)) - 1
@@ -213,8 +211,8 @@ def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
         room,
         folder=tree,
         scratch=str(folder),
-        rlimits=tuple({**dict(room.rlimits), "NPROC": threads + job.limits.pids}.items()),
-        variables=tuple(variables.items()),
+        rlimits={"NPROC": threads + job.limits.pids},
+        variables={**room.variables, **({"PYTHONPATH": imported} if imported else {})},
         fence=fence,
     )
 

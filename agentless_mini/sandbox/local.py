@@ -22,7 +22,7 @@ from agentless_mini.errors import AminiError, EnvironmentFailed, boundary
 from agentless_mini.sandbox.host import to_the_end
 from agentless_mini.sandbox.inside import program
 from agentless_mini.sandbox.packs import Pack
-from agentless_mini.sandbox.wire import Hear, Room, Transcript, compose, converse, last_line, rlimits, too_slow
+from agentless_mini.sandbox.wire import Hear, Room, Transcript, compose, converse, last_line, too_slow
 
 LEAVING = 5.0
 """Seconds that a box has to end once nobody listens to it, before it is killed."""
@@ -84,9 +84,9 @@ class Box:
     def room(self, job: Job) -> Room:
         """Return what the runner is told of it."""
         path = f"{self.environment.folder}/bin:/usr/local/bin:/usr/bin:/bin"
-        limits = (*rlimits(job), ("NPROC", job.limits.pids + 1))
-        variables = (("PATH", path), ("VIRTUAL_ENV", str(self.environment.folder)))
-        return Room(job.tree.folder, rlimits=limits, uid=self.uid, variables=variables, hear=self.hear)
+        variables = {"PATH": path, "VIRTUAL_ENV": str(self.environment.folder)}
+        processes = {"NPROC": job.limits.pids + 1}
+        return Room(job.tree.folder, rlimits=processes, uid=self.uid, variables=variables, hear=self.hear)
 
 
 class LocalSandbox(ABC):
@@ -197,7 +197,7 @@ class UnsafeLocal(LocalSandbox):
         self._warn("The tests run without a sandbox: they can read, change and send whatever you can.")
         scratch = self._folder / f"amini-unsafe-{secrets.token_hex(8)}"
         path = f"{box.environment.folder}/bin{os.pathsep}{os.defpath}"
-        room = Room(str(scratch / "tree"), str(scratch), rlimits(job), variables=(("PATH", path),), hear=box.hear)
+        room = Room(str(scratch / "tree"), str(scratch), variables={"PATH": path}, hear=box.hear)
         arguments = ("/usr/bin/env", "-i", box.environment.python, "-I", "-S", "-c", program())
         try:
             return await self.serve(arguments, job, pack, room, _not_started)

@@ -10,7 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agentless_mini.domain import Ending, Job, JobResult, Output, ResultFile, Step, StepResult
@@ -25,7 +25,7 @@ SETTING_UP = 120.0
 GRACE = 15.0
 """Seconds that a box has beyond its own limit, to notice that its time is over."""
 CHUNK = 1 << 16
-_BASE = (("LANG", "C.UTF-8"), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"))
+_BASE = {"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
 
 Hear = Callable[[str], None]
 """Told, from another thread, the last line that a step has printed so far: foreign text. It must return quickly."""
@@ -35,38 +35,34 @@ Hear = Callable[[str], None]
 class Room:
     """A box as its adapter makes it. `uid` is what its runner becomes, where it starts as root to do so.
 
-    `hear` is told what its steps print. `fence` is what `inside.fence` keeps steps behind, where nothing else does.
+    `rlimits` are limits on each process beside those that every box has, by their names in `resource`. `hear` is told
+    what its steps print. `fence` is what `inside.fence` keeps steps behind, where nothing else does.
     """
 
     folder: str
     scratch: str = "/tmp"  # noqa: S108 - the box's own
-    rlimits: tuple[tuple[str, int], ...] = ()
+    rlimits: Mapping[str, int] = field(default_factory=dict)
     uid: int | None = None
-    variables: tuple[tuple[str, str], ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
     hear: Hear | None = None
     fence: Mapping[str, Any] | None = None
 
 
-def rlimits(job: Job) -> tuple[tuple[str, int], ...]:
-    """Return the limits on each process that every box has, by their names in `resource`."""
-    limits = job.limits
-    return (("CORE", 0), ("FSIZE", limits.disk), ("NOFILE", 4096), ("AS", 4 * limits.memory))
-
-
 def compose(job: Job, pack: Pack, room: Room) -> Iterator[bytes]:
     """Yield what the box is sent."""
+    limits = job.limits
     message = {
         "folder": room.folder,
         "scratch": room.scratch,
         "uid": room.uid,
         "fence": room.fence,
-        "rlimits": room.rlimits,
-        "variables": {"HOME": f"{room.scratch}/home", "TMPDIR": room.scratch, **dict(_BASE), **dict(room.variables)},
-        "memory": job.limits.memory,
-        "seconds": job.limits.seconds,
+        "rlimits": {"CORE": 0, "FSIZE": limits.disk, "NOFILE": 4096, "AS": 4 * limits.memory, **room.rlimits},
+        "variables": {"HOME": f"{room.scratch}/home", "TMPDIR": room.scratch, **_BASE, **room.variables},
+        "memory": limits.memory,
+        "seconds": limits.seconds,
         "patience": PATIENCE,
-        "output": job.limits.output,
-        "result": job.limits.result,
+        "output": limits.output,
+        "result": limits.result,
         "tells": room.hear is not None,
         "tree": [(entry.path, entry.mode, entry.size) for entry in pack.entries],
         "files": [(file.path, file.mode, None if file.data is None else len(file.data)) for file in job.files],

@@ -298,7 +298,7 @@ def become_step(job: Message, output: int) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    for name, value in job["rlimits"]:
+    for name, value in job["rlimits"].items():
         kind = getattr(resource, "RLIMIT_" + name)
         most = resource.getrlimit(kind)[1]
         least = value if most == resource.RLIM_INFINITY else min(value, most)
