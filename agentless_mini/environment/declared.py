@@ -30,9 +30,9 @@ _PLACES |= {name: name for name in ("--index-url", "--extra-index-url", "--find-
 _NAMED = re.compile(r"[A-Za-z0-9]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Declared:
-    """What one or more files declare.
+    """What files declare together, in the order in which they are read.
 
     `project` tells whether pip can install the tree; `python` are specifiers that all hold; `tested` the minor versions
     of Python 3 among the classifiers; `dependencies` what the project needs to run and `tests` what only its tests
@@ -40,24 +40,11 @@ class Declared:
     """
 
     project: bool = False
-    python: tuple[str, ...] = ()
-    tested: tuple[int, ...] = ()
-    dependencies: tuple[str, ...] = ()
-    extras: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    tests: tuple[str, ...] = ()
-
-
-def merged(parts: Iterable[Declared]) -> Declared:
-    """Return what several files declare together, each thing once, in the order of the files."""
-    all_parts = tuple(parts)
-    return Declared(
-        any(part.project for part in all_parts),
-        once(text for part in all_parts for text in part.python),
-        tuple(sorted({minor for part in all_parts for minor in part.tested})),
-        once(text for part in all_parts for text in part.dependencies),
-        tuple(dict(extra for part in all_parts for extra in part.extras).items()),
-        once(text for part in all_parts for text in part.tests),
-    )
+    python: list[str] = field(default_factory=list)
+    tested: set[int] = field(default_factory=set)
+    dependencies: list[str] = field(default_factory=list)
+    extras: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tests: list[str] = field(default_factory=list)
 
 
 def once(texts: Iterable[str]) -> tuple[str, ...]:
@@ -70,24 +57,20 @@ def is_for_tests(name: str) -> bool:
     return not TEST_WORDS.isdisjoint(re.split(r"[-_.\s]+", name.lower()))
 
 
-def of_pyproject(text: str) -> Declared:
-    """Return what the file declares. One that is no TOML declares nothing."""
+def read_pyproject(text: str, found: Declared) -> None:
+    """Add what the file declares. One that is no TOML declares nothing."""
     try:
         top = tomllib.loads(text)
     except (ValueError, RecursionError):
-        return Declared()
-    project = _table(top, "project")
-    poetry = _table(top, "tool", "poetry")
+        return
+    project, poetry = _table(top, "project"), _table(top, "tool", "poetry")
     python = (project.get("requires-python"), _table(poetry, "dependencies").get("python"))
-    optional = _table(project, "optional-dependencies")
-    return Declared(
-        project=bool(project.get("name")) or "build-system" in top or bool(poetry),
-        python=tuple(text for text in python if isinstance(text, str)),
-        tested=classified_minors((*_strings(project.get("classifiers")), *_strings(poetry.get("classifiers")))),
-        dependencies=(*_strings(project.get("dependencies")), *_of_poetry(_table(poetry, "dependencies"))),
-        extras=tuple((name, _strings(listed)) for name, listed in optional.items()),
-        tests=tuple(_test_groups(top)),
-    )
+    found.project |= bool(project.get("name")) or "build-system" in top or bool(poetry)
+    found.python += [text for text in python if isinstance(text, str)]
+    found.tested |= classified_minors((*_strings(project.get("classifiers")), *_strings(poetry.get("classifiers"))))
+    found.dependencies += (*_strings(project.get("dependencies")), *_of_poetry(_table(poetry, "dependencies")))
+    found.extras |= {name: _strings(listed) for name, listed in _table(project, "optional-dependencies").items()}
+    found.tests += _test_groups(top)
 
 
 def _table(top: Table, *keys: str) -> Table:
@@ -148,12 +131,13 @@ def _lower_bound(version: str) -> str:
     return f"=={match['number']}" if match["sign"] in {None, "=="} and "*" not in version else f">={match['number']}"
 
 
-def of_setup_py(text: str) -> Declared:
-    """Return what the call of `setup` says in literals and in names that the module binds to literals once."""
+def read_setup_py(text: str, found: Declared) -> None:
+    """Add what the call of `setup` says in literals and in names that the module binds to literals once."""
+    found.project = True
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # written for Python 2, or not to be parsed
-        return Declared(project=True)
+        return
     assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
     known = {name.id: node.value for node in assigned for name in node.targets if isinstance(name, ast.Name)}
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
@@ -177,29 +161,24 @@ def of_setup_py(text: str) -> Declared:
     extras = known.get(extras.id) if isinstance(extras, ast.Name) else extras
     pairs = zip(extras.keys, extras.values, strict=True) if isinstance(extras, ast.Dict) else ()
     named = ((key.value, value) for key, value in pairs if isinstance(key, ast.Constant))
-    return Declared(
-        project=True,
-        python=strings(given.get("python_requires"))[:1],
-        tested=classified_minors(strings(given.get("classifiers"))),
-        dependencies=strings(given.get("install_requires")),
-        extras=tuple((name, strings(value)) for name, value in named if isinstance(name, str)),
-        tests=strings(given.get("tests_require")),
-    )
+    found.python += strings(given.get("python_requires"))[:1]
+    found.tested |= classified_minors(strings(given.get("classifiers")))
+    found.dependencies += strings(given.get("install_requires"))
+    found.extras |= {name: strings(value) for name, value in named if isinstance(name, str)}
+    found.tests += strings(given.get("tests_require"))
 
 
-def of_setup_cfg(text: str) -> Declared:
-    """Return what setuptools reads in setup.cfg; `file:` and `attr:` references are left to it."""
+def read_setup_cfg(text: str, found: Declared) -> None:
+    """Add what setuptools reads in setup.cfg; `file:` and `attr:` references are left to it."""
     config = _parsed(text)
     names = ("metadata", "options", "options.extras_require")
     metadata, options, extras = (config[name] if config.has_section(name) else {} for name in names)
-    return Declared(
-        project="name" in metadata,
-        python=_listed(options.get("python_requires", ""))[:1],
-        tested=classified_minors(_listed(metadata.get("classifiers", metadata.get("classifier", "")))),
-        dependencies=_listed(options.get("install_requires", "")),
-        extras=tuple((name, _listed(value)) for name, value in extras.items()),
-        tests=_listed(options.get("tests_require", "")),
-    )
+    found.project |= "name" in metadata
+    found.python += _listed(options.get("python_requires", ""))[:1]
+    found.tested |= classified_minors(_listed(metadata.get("classifiers", metadata.get("classifier", ""))))
+    found.dependencies += _listed(options.get("install_requires", ""))
+    found.extras |= {name: _listed(value) for name, value in extras.items()}
+    found.tests += _listed(options.get("tests_require", ""))
 
 
 def tox_requirements(text: str) -> tuple[str, ...]:

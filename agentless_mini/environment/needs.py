@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from agentless_mini.domain import FileKind, Runner, Snapshot, SourceFile
 from agentless_mini.environment.declared import (
+    Declared,
     Listed,
     is_for_tests,
-    merged,
-    of_pyproject,
-    of_setup_cfg,
-    of_setup_py,
     once,
+    read_pyproject,
+    read_setup_cfg,
+    read_setup_py,
     tox_requirements,
 )
 from agentless_mini.environment.pythons import PythonRequirement
@@ -77,14 +77,16 @@ class Needs:
 
 def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     """Read the needs off a tree."""
-    read = [file for file in snapshot.files if file.kind is FileKind.TEXT and file.path.endswith(_READ)]
-    texts = {file.path: file.data.decode("utf-8", "replace") for file in read}
-    readers = {"pyproject.toml": of_pyproject, "setup.cfg": of_setup_cfg, "setup.py": of_setup_py}
-    declared = merged(read(texts[path]) for path, read in readers.items() if path in texts)
-    listed = _listed(texts)
+    files = [file for file in snapshot.files if file.kind is FileKind.TEXT and file.path.endswith(_READ)]
+    texts = {file.path: file.data.decode("utf-8", "replace") for file in files}
+    declared, listed = Declared(), _listed(texts)
+    readers = {"pyproject.toml": read_pyproject, "setup.cfg": read_setup_cfg, "setup.py": read_setup_py}
+    for path, read in readers.items():
+        if path in texts:
+            read(texts[path], declared)
     version = re.match(r"\s*3\.(\d{1,2})\b", texts.get(".python-version", ""))
-    tests = [name for name, _ in declared.extras if is_for_tests(name)]
-    for_tests = (text for name, group in declared.extras if name in tests for text in group)
+    tests = [*filter(is_for_tests, declared.extras)]
+    for_tests = (text for name in tests for text in declared.extras[name])
     configured = "\n".join(texts.get(path, "") for path in ("pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"))
     options = "\n".join(match[0] for match in _SETTINGS.finditer(configured)) if runner is Runner.PYTEST else ""
     plugins = once(plugin for pattern, plugin in _PLUGINS if re.search(pattern, options))
@@ -92,7 +94,7 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     install = once((*declared.tests, *listed.requirements))
     named = {_name(text) for text in (*own, *install)}
     return Needs(
-        PythonRequirement(declared.python, (int(version[1]),) if version else declared.tested),
+        PythonRequirement(once(declared.python), (int(version[1]),) if version else tuple(sorted(declared.tested))),
         declared.project,
         once((*tests, *listed.extras)),
         (*install, *(name for name in plugins if name not in named)),

@@ -66,10 +66,10 @@ class PythonRequirement:
         return tuple(sorted((minor for minor in set(available) if self.allows(minor)), key=place))
 
 
-def classified_minors(classifiers: Collection[str]) -> tuple[int, ...]:
-    """Return the minor versions of 3 that trove classifiers name, ascending."""
+def classified_minors(classifiers: Collection[str]) -> set[int]:
+    """Return the minor versions of 3 that trove classifiers name."""
     found = (_CLASSIFIER.fullmatch(line.strip()) for line in classifiers)
-    return tuple(sorted({int(match[1]) for match in found if match}))
+    return {int(match[1]) for match in found if match}
 
 
 def _ways(specifier: str) -> list[list[Specifier]]:
