@@ -123,7 +123,7 @@ class _Virtual(Way):
         return whole
 
     def place(self, slot: Slot, manifest: Manifest, tree: Pack) -> Place:
-        imported = imported_folders(slot.venv, _box(slot) / TREE)
+        imported = imported_folders(slot.venv, _box(slot) / TREE) if isinstance(self.sandbox, LandlockSandbox) else ()
         environment = VirtualEnvironment(manifest.identity, slot.venv, imported)
         self.environments[manifest.identity] = environment
         return Place(Environment(manifest.identity, environment.python), PackedTree(tree.digest))
@@ -137,17 +137,17 @@ def _box(slot: Slot) -> Path:
 def imported_folders(environment: Path, tree: Path) -> tuple[str, ...]:
     """Return the folders that an environment imports from a tree at this path, relative to it.
 
-    They are read from what an installation for development leaves: lists of folders, and finders for packages.
+    They are read from what an installation for development leaves: lists of folders, and finders for packages. A build
+    may have left anything in their place: only plain files are opened.
     """
     found: dict[str, None] = {}
     for path in sorted(environment.glob("lib/python*/site-packages/*")):
-        if path.suffix == ".pth":
-            folders = [Path(line) for line in path.read_text("utf-8", "replace").splitlines()]
-        elif path.name.startswith("__editable__") and path.suffix == ".py":
-            packages = re.findall(rf"'({re.escape(str(tree))}/[^']*)'", path.read_text("utf-8", "replace"))
-            folders = [Path(package).parent for package in packages]
-        else:
+        is_finder = path.name.startswith("__editable__") and path.suffix == ".py"
+        if not (is_finder or path.suffix == ".pth") or path.is_symlink() or not path.is_file():
             continue
+        text = path.read_text("utf-8", "replace")
+        packages = re.findall(rf"'({re.escape(str(tree))}/[^']*)'", text)
+        folders = [Path(package).parent for package in packages] if is_finder else map(Path, text.splitlines())
         inside = (folder.relative_to(tree) for folder in folders if folder.is_relative_to(tree))
         found |= {str(folder): None for folder in inside if ".." not in folder.parts}
     return tuple(found)
