@@ -26,16 +26,7 @@ from pathlib import Path
 
 import pydantic
 
-from agentless_mini.domain import (
-    BoxLimits,
-    Note,
-    Phase,
-    PhaseSaid,
-    Place,
-    PlacedFile,
-    Runner,
-    Snapshot,
-)
+from agentless_mini.domain import BoxLimits, Note, Phase, PhaseSaid, Place, PlacedFile, Runner, Snapshot
 from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.environment.index import Index
 from agentless_mini.environment.needs import Needs
@@ -229,23 +220,24 @@ async def fitting(
     until = last_day(work, date.today())
     if not until:
         return work, await ready(work)
-    dated = replace(work, until=until)
+    dated, then = replace(work, until=until), None
     if _has_won(slot(work), until):
         return work, _told(await ready(work), until)
     try:
         then = await ready(dated)
+        problem = f"Something is missing with the packages of {until}, the day of the tree"
     except BuildFailed:
-        log = printable(str(slot(dated).log))
-        dated.note(f"The packages of {until}, the day of the tree, do not work (log: {log}): trying today's.")
-        return work, _told(_won(slot(work), await ready(work), until), until)
-    if not then.lacking or _has_won(slot(dated), until):
+        problem = f"The packages of {until}, the day of the tree, do not work (log: {printable(str(slot(dated).log))})"
+    if then is not None and (not then.lacking or _has_won(slot(dated), until)):
         return dated, then
-    dated.note(f"Something is missing with the packages of {until}, the day of the tree: trying today's.")
+    work.note(f"{problem}: trying today's.")
     try:
         today = await ready(work)
     except BuildFailed:
+        if then is None:
+            raise
         today = then
-    if today.lacking >= then.lacking:
+    if then is not None and today.lacking >= then.lacking:
         return dated, _won(slot(dated), then, until)
     slot(dated).clear()
     return work, _told(_won(slot(work), today, until), until)
