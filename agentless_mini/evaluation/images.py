@@ -221,7 +221,7 @@ class _PullProgress:
         self._came = self._known = 0
 
     def __call__(self, came: int, known: int) -> None:
-        """Take note, as `sandbox.images.Tell`."""
+        """Take note, as `sandbox.daemon.Tell`."""
         self._last, self._came, self._known = time.monotonic(), came, known
 
     def __str__(self) -> str:
