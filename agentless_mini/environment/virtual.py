@@ -98,12 +98,12 @@ class _Virtual(Way):
         return _is_intact(slot, manifest.behind)
 
     async def make(self, work: Work, slot: Slot) -> Manifest:
-        what = f"a {self.name} (Python {'.'.join(map(str, self.python.version))})"
-        tell_building(work, what, slot)
+        tell_building(work, f"a {self.name} (Python {'.'.join(map(str, self.python.version))})", slot)
         await asyncio.to_thread(_make_skeleton, self.python, slot)
         pack, unfinished = await work.pack(), VirtualEnvironment(slot.key, slot.venv)
         job = build_job(work, Environment(slot.key, unfinished.python), PackedTree(pack.digest), unfinished.python)
-        box = Box(unfinished, (slot.venv,), work.index.folders(), True, work.hear, _box(slot))
+        readable, folder = work.index.folders(), _box(slot)
+        box = Box(unfinished, (slot.venv,), readable, online=True, hear=work.hear, folder=folder)
         if box.uid is not None:
             hand_over(slot.venv, box.uid)
         result = await self.sandbox.run_in(job, pack, box)
