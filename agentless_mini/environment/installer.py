@@ -24,6 +24,7 @@ PIP += ["--prefer-binary"]
 UV = ["install", "--no-config", "--no-cache", "--no-progress", "--link-mode=copy"]
 UV += ["--index-strategy=unsafe-best-match"]
 NOT_FOUND = 127
+TOOLS = PLACE + "/tools"
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     elif plan["setup"]:
         status = told("sh", "-c", plan["setup"])
         report["problem"] = f"the setup command exited with {status}" if status else ""
-    elif plan["until"] and not installation.make_uv():
+    elif plan["until"] and told(plan["python"], "-m", "pip", *PIP, "--only-binary=uv", "--target", TOOLS, "uv"):
         report["problem"] = "uv, which takes packages as of a date, cannot be installed"
     else:
         installation.run()
@@ -100,17 +101,13 @@ class Installation:
         middle = (len(wanted) + 1) // 2
         return self.as_many(wanted[:middle]) + self.as_many(wanted[middle:])
 
-    def make_uv(self) -> bool:
-        """See that there is what can leave out the packages that came later."""
-        return not told(self.python, "-m", "pip", *PIP, "--only-binary=uv", "--target", PLACE + "/tools", "uv")
-
     def pip(self, *arguments: str) -> int:
         """Install, within the constraints and the date."""
         constraints = ("--constraint", PLACE + "/constraints.txt") if self.plan["constraints"] else ()
         installing: tuple[str, ...] = (self.python, "-m", "pip", *PIP)
         if self.plan["until"]:
             dated = ("--python", self.python, "--exclude-newer", self.plan["until"])
-            installing = (PLACE + "/tools/bin/uv", "pip", *UV, *dated)
+            installing = (TOOLS + "/bin/uv", "pip", *UV, *dated)
         return told(*installing, *self.plan["options"], *constraints, *arguments)
 
 

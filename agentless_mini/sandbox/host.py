@@ -78,7 +78,9 @@ class Scratch:
     def file(self, name: str) -> Path:
         """Return the path for a file in it. Raises `EnvironmentFailed` where it cannot be made."""
         if self._folder is None:
-            with boundary({OSError: _refused}):
+            advice = "make room, or set TMPDIR to another place"
+            failed = "No temporary folder can be made"
+            with boundary({OSError: lambda error: EnvironmentFailed(f"{failed} ({error}): {advice}.")}):
                 self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
                 (self._folder / "owner").write_text(myself())
         return self._folder / name
@@ -88,10 +90,6 @@ class Scratch:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
-
-
-def _refused(error: BaseException) -> EnvironmentFailed:
-    return EnvironmentFailed(f"No temporary folder can be made ({error}): make room, or set TMPDIR to another place.")
 
 
 def sweep_scratch() -> None:

@@ -194,16 +194,16 @@ class UnsafeLocal(LocalSandbox):
 
     async def run_in(self, job: Job, pack: Pack, box: Box) -> JobResult:
         """Run a job in a new folder, which is removed afterwards."""
+
+        def complaint(words: str) -> EnvironmentFailed:
+            return EnvironmentFailed(f"Steps cannot be run ({words}): see that the virtual environment's python works.")
+
         self._warn("The tests run without a sandbox: they can read, change and send whatever you can.")
         scratch = self._folder / f"amini-unsafe-{secrets.token_hex(8)}"
         path = f"{box.environment.folder}/bin{os.pathsep}{os.defpath}"
         room = Room(str(scratch / "tree"), str(scratch), variables={"PATH": path}, hear=box.hear)
         arguments = ("/usr/bin/env", "-i", box.environment.python, "-I", "-S", "-c", program())
         try:
-            return await self.serve(arguments, job, pack, room, _not_started)
+            return await self.serve(arguments, job, pack, room, complaint)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)  # the runner does it, unless it was killed
-
-
-def _not_started(words: str) -> EnvironmentFailed:
-    return EnvironmentFailed(f"Steps cannot be run ({words}): see that the virtual environment's python works.")

@@ -88,6 +88,7 @@ class Transcript:
         self._waiting = b""
         self._steps: list[StepResult] = []
         self._refusal = ""
+        self._most = job.limits.output + job.limits.result * max((len(step.results) for step in job.steps), default=0)
         self.ready = False
 
     @property
@@ -100,7 +101,7 @@ class Transcript:
         self._waiting += data
         while not self.complete and len(self._waiting) >= 8:
             size, blobs = struct.unpack(">II", self._waiting[:8])
-            if size > MESSAGE_LIMIT or blobs > self._most():
+            if size > MESSAGE_LIMIT or blobs > self._most:
                 raise Garbled
             if len(self._waiting) < 8 + size + blobs:
                 return
@@ -118,10 +119,6 @@ class Transcript:
         if rest and self.ready:
             rest[0] = StepResult(interrupted)
         return JobResult((*self._steps, *rest), self._refusal)
-
-    def _most(self) -> int:
-        most = max((len(step.results) for step in self._job.steps), default=0)
-        return self._job.limits.output + most * self._job.limits.result
 
     def _take(self, message: dict[str, Any], blob: bytes) -> None:
         kind = message["kind"]
