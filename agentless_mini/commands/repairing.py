@@ -157,7 +157,7 @@ async def _run(
 
         async def begun(run: RunId) -> tuple[str, ...]:
             """Say who answers, and what of the tree was left out, before anything is spent."""
-            asked = amount(config, chosen, await asyncio.to_thread(foreseen, sandbox), len(given.ids()))
+            asked = amount(config, chosen, await foreseen(sandbox, snapshot), len(given.ids()))
             line = f"run {run}: {await answerer(chosen, config, store)}; {asked}"
             console.print(Text(flowed(printable(line), console, 4), style="bold"), highlight=False)
             for note in task.repository.notes:

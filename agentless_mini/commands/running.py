@@ -104,13 +104,14 @@ def amount(config: Config, chosen: ChosenModel, tests_run: str, given: int = 0) 
     return f"{repairs}, {written} new tests{own}; {tests_run}"
 
 
-def foreseen(settings: SandboxSettings) -> str:
+async def foreseen(settings: SandboxSettings, snapshot: Snapshot) -> str:
     """Return in words where tests will run, or why none is run. Raises `UsageError` where settings contradict."""
     if settings.kind is SandboxKind.NONE:
         return f"{UNTESTED} (--sandbox none)"
     from agentless_mini.environment.opening import foresee
+    from agentless_mini.testing import harness_of
 
-    return foresee(settings)
+    return await foresee(settings, snapshot, harness_of(snapshot, settings.test_command).runner)
 
 
 async def open_bench(

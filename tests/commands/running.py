@@ -70,6 +70,6 @@ def one_sentence(stderr: str) -> str:
     """Return what an error said, making sure that it is all that stderr holds: one line of one sentence."""
     (line,) = stderr.strip().split("\n")
     assert line.startswith("amini: ")
-    assert line.endswith((".", "?"))
+    assert line.endswith(".")
     assert "Traceback" not in line
     return line.removeprefix("amini: ")
