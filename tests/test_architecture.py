@@ -14,7 +14,8 @@ from tests.house import modules_of, numbers
 PACKAGE = Path(agentless_mini.__file__).parent
 # The pure core, parts of rooms named by their module: `python -m tests` measures the coverage of these.
 CORE = {
-    "domain", "errors", "edits", "model/grammar", "model/embedded/mutants", "model/embedded/regions", "learning/reward",
+    "domain", "errors", "edits", "model/grammar", "model/embedded/mutants", "model/embedded/regions",
+    "learning/matching", "learning/reward",
     *(f"chain/{name}" for name in ("answers", "context", "lexical", "measures", "named_tests", "prompts", "ranking")),
     *(f"chain/{name}" for name in ("regression", "reproduction", "stopping", "style_example", "written_tests")),
 }  # fmt: skip

@@ -118,7 +118,7 @@ def extract(chunks: Iterator[bytes], top: Path) -> None:
                 raise _failed(ValueError(f"its files are larger than {LIMIT // MIB} MiB"))
             source = _place(top, entry.linkname) if entry.islnk() else None
             if entry.issym() or source in links:
-                links[path] = links[source] if source in links else entry.linkname
+                links[path] = links[source] if source else entry.linkname
             elif entry.isfile() or (source not in {None, path} and source.is_file()):
                 with suppress(FileExistsError, NotADirectoryError, IsADirectoryError):  # in the way of another entry
                     _write_file(path, archive, entry, source)
