@@ -5,9 +5,9 @@ model comes through the Sampler port, so that its answers can be recorded and a 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from agentless_mini.chain.lexical import is_sayable, survey
@@ -38,54 +38,36 @@ Finding = Callable[[Path], AbstractContextManager[Relevance]]
 """Opens a way to find files, for one task, whose record may lie at the path. It is sent to other processes."""
 
 
-@dataclass(frozen=True, slots=True)
-class SampledRelevance:
-    """Finds the files that localization names and the repair leaves alone, `most` at most.
+@contextmanager
+def without_model(most: int, record: Path) -> Iterator[Relevance]:
+    """Find the first `most` files of localization's lexical ranking, none where it is 0; nothing is recorded."""
+    yield lambda wish: _others(survey(wish.issue, _snapshot(wish)).ranked, wish, most) if most else ()
 
-    The sampler of the session is asked from the event loop of the runner.
+
+def sampled(
+    sampler: Sampler, prompts: Prompts, settings: LocalizeSettings, most: int, runner: asyncio.Runner
+) -> Relevance:
+    """Return what finds the files that localization names and the repair leaves alone, those with more votes first.
+
+    The sampler is asked from the event loop of the runner. Where the issue leaves no room for a tree there are none.
     """
 
-    session: Session
-    settings: LocalizeSettings
-    most: int
-    runner: asyncio.Runner
-
-    def __call__(self, wish: Wish) -> tuple[str, ...]:
-        """Return what the lists name, those with more votes first; none where the issue leaves no room for a tree."""
+    def named(wish: Wish) -> tuple[str, ...]:
         snapshot = _snapshot(wish)
         subject = Subject(wish.issue, snapshot, survey(wish.issue, snapshot))
-        session = replace(self.session, instance=wish.issue.source)
+        session = Session(sampler, prompts, lambda patch: patch, lambda event: None, wish.issue.source)
         try:
-            found = self.runner.run(localize(subject, session, self.settings))
+            found = runner.run(localize(subject, session, settings))
         except ContextTooSmall:
             return ()
-        named = dict.fromkeys(path for paths in found.lists for path in paths)
-        return _others(tuple(named), wish, self.most)
+        return _others(dict.fromkeys(path for paths in found.lists for path in paths), wish, most)
 
-
-@dataclass(frozen=True, slots=True)
-class WithoutModel:
-    """Opens what needs no model: the first `most` files of localization's lexical ranking, none where it is 0."""
-
-    most: int
-
-    @contextmanager
-    def __call__(self, record: Path) -> Iterator[Relevance]:
-        """Open it; nothing is recorded."""
-        yield self._lexical if self.most else lambda _: ()
-
-    def _lexical(self, wish: Wish) -> tuple[str, ...]:
-        return _others(survey(wish.issue, _snapshot(wish)).ranked, wish, self.most)
+    return named
 
 
 def _snapshot(wish: Wish) -> Snapshot:
     return open_repository(str(wish.mirror), wish.base, wish.mirror).snapshot()
 
 
-def _others(paths: tuple[str, ...], wish: Wish, most: int) -> tuple[str, ...]:
+def _others(paths: Iterable[str], wish: Wish, most: int) -> tuple[str, ...]:
     return tuple(path for path in paths if path not in wish.changed and is_sayable(path))[:most]
-
-
-def quiet_session(sampler: Sampler, prompts: Prompts) -> Session:
-    """Return a session that checks no patch, for there is none, and tells nobody what happens."""
-    return Session(sampler, prompts, lambda patch: patch, lambda event: None, "")
