@@ -21,7 +21,16 @@ CORE = {
 }  # fmt: skip
 # What is sent into boxes and runs there by itself: no part of the room around it.
 BOXED = {"sandbox/inside", "testing/inside"}
-ADAPTERS = {"model", "record", "repository", "installing", "chain/templates", "sandbox", "environment"}
+ADAPTERS = {
+    "model",
+    "record",
+    "repository",
+    "installing",
+    "chain/templates",
+    "sandbox",
+    "environment",
+    "evaluation/connection",
+}
 MAY_SEE = {
     **dict.fromkeys(CORE, CORE),
     "ports": CORE,
@@ -40,7 +49,7 @@ HOMES = {
     "openai": {"model"},
     "git": {"repository", "commands"},
     "docker": {"sandbox", "environment", "evaluation"},
-    "unidiff": {"evaluation", "learning"},
+    "unidiff": {"evaluation"},
     "tree_sitter": {"edits"},
     "tree_sitter_language_pack": {"edits"},
     "pyflakes": {"edits"},

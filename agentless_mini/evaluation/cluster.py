@@ -10,29 +10,25 @@ a cluster belongs on a network that is trusted. The driver must run on one of th
 
 import asyncio
 import itertools
-import logging
 import platform
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, redirect_stdout, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, TypeVarTuple, cast
 
 from agentless_mini import __version__
 from agentless_mini.errors import EnvironmentFailed, NodeLost, boundary, printable
+from agentless_mini.evaluation.connection import quoted, ray_connection
 from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink, Raised, open_remote
 from agentless_mini.evaluation.ports import Testbed
-from agentless_mini.installing import install_command
 from agentless_mini.ports import Watch
 from agentless_mini.sandbox.host import uninterrupted
 
 LOOK_EVERY = 2.0  # seconds between two looks at who is in the cluster
 WAIT_FOR_NODES = 120.0  # seconds without any usable node after which an evaluation is given up
 MOST_CALLS = 20_000  # under way on one node at once: every job of its testbeds, whether it has a container or waits
-CONNECT_TIMEOUT = 10.0  # seconds
-_QUOTED = 300  # characters of a foreign message
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -212,42 +208,13 @@ async def _finish(link: NodeLink) -> None:
 
 @asynccontextmanager
 async def ray_cluster(address: str) -> AsyncIterator[Cluster]:
-    """Connect to the cluster at an address (`HOST:PORT`, or `auto`), and leave it at the end.
-
-    What is printed on standard output meanwhile goes to standard error.
-    Raises `EnvironmentFailed` where there is no Ray, no cluster, or one of another version.
-    """
+    """Connect to the cluster at an address, as `connection.ray_connection` does."""
+    connection = ray_connection(address)
+    await asyncio.to_thread(connection.__enter__)
     try:
-        import ray
-    except ImportError as error:
-        message = f"A cluster needs Ray here and on each node: {install_command('cluster')}."
-        raise EnvironmentFailed(message) from error
-
-    def no_cluster(error: BaseException) -> EnvironmentFailed:
-        return EnvironmentFailed(
-            f"No Ray cluster can be used at {printable(address)} ({_quote(error)}): run `ray start` on this machine as "
-            "well, with the same Ray and Python as on its head."
-        )
-
-    unreachable = (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError, AssertionError)
-    with boundary(dict.fromkeys(unreachable, no_cluster)):
-        # Told at once where nothing listens: Ray tries for a minute and then ends the process.
-        host, colon, port = address.rpartition(":")
-        if colon and port.isdecimal():
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                _, writer = await asyncio.open_connection(host, int(port))
-            writer.close()
-            await writer.wait_closed()
-        # In a thread, where it cannot take over our handling of SIGTERM.
-        await asyncio.to_thread(
-            ray.init, address=address, log_to_driver=False, logging_level=logging.CRITICAL, namespace="amini"
-        )
-    try:
-        # Ray prints about lost nodes on standard output, which is for results, whatever it was told about logs.
-        with redirect_stdout(sys.stderr):
-            yield _RayCluster()
+        yield _RayCluster()
     finally:
-        await uninterrupted(asyncio.to_thread(ray.shutdown))
+        await uninterrupted(asyncio.to_thread(lambda: connection.__exit__(None, None, None)))
 
 
 class _RayCluster:
@@ -258,7 +225,7 @@ class _RayCluster:
         import ray
 
         def gone(error: BaseException) -> EnvironmentFailed:
-            said = f"The cluster does not answer any more ({_quote(error)})"
+            said = f"The cluster does not answer any more ({quoted(error)})"
             return EnvironmentFailed(f"{said}: start it, and run this again.")
 
         with boundary({Exception: gone}):
@@ -355,10 +322,10 @@ def _edge(machine: ClusterMachine) -> AbstractContextManager[None]:
     node = f"The node {printable(machine.name)}"
 
     def lost(error: BaseException) -> NodeLost:
-        return NodeLost(f"{node} is gone ({_quote(error)}): see Ray's logs there.")
+        return NodeLost(f"{node} is gone ({quoted(error)}): see Ray's logs there.")
 
     def scarce(error: BaseException) -> EnvironmentFailed:
-        return EnvironmentFailed(f"{node} has too little room for Ray ({_quote(error)}): free some memory or disk.")
+        return EnvironmentFailed(f"{node} has too little room for Ray ({quoted(error)}): free some memory or disk.")
 
     gone = (
         exceptions.RayActorError,
@@ -372,8 +339,3 @@ def _edge(machine: ClusterMachine) -> AbstractContextManager[None]:
     )
     full = (exceptions.ObjectStoreFullError, exceptions.OutOfDiskError, exceptions.OutOfMemoryError)
     return boundary({**dict.fromkeys(gone, lost), **dict.fromkeys(full, scarce)})
-
-
-def _quote(error: BaseException) -> str:
-    line = printable(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
-    return line if len(line) <= _QUOTED else line[:_QUOTED] + "..."

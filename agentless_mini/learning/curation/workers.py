@@ -4,29 +4,25 @@ A task is a plain value that any process can do: what it reads and writes lies i
 the same amini, and sees the folders of events, mirrors and output under the same paths.
 """
 
-import logging
 import multiprocessing
 import os
 import platform
 import shutil
-import socket
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agentless_mini.errors import AminiError, EnvironmentFailed, boundary, printable
-from agentless_mini.installing import install_command
+from agentless_mini.evaluation.connection import ray_connection
 from agentless_mini.learning.curation.joined import engine_failures
 
-CONNECT_TIMEOUT = 10.0  # seconds
 _QUOTED = 300  # characters of a foreign message
 _DIED = "A process of the curation died ({error}): give it more memory, or fewer --workers."
 _UNDONE = "The cluster could not do its part ({error}): see `ray status`, and run this again."
@@ -110,46 +106,33 @@ def on_ray(address: str, workers: int) -> Iterator[Doing]:
 
     Raises `EnvironmentFailed` where there is no Ray or no cluster.
     """
-    missing = f"A cluster needs Ray here and on each node: {install_command('cluster')}."
-    with boundary({ImportError: lambda _: EnvironmentFailed(missing)}):
+    with ray_connection(address):
         import ray
         from ray.exceptions import RayError
-    failures = (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError, AssertionError)
-    none = f"No Ray cluster can be used at {printable(address)} ({{error}}): run `ray start` here too."
-    with boundary(dict.fromkeys(failures, partial(_failed, none))):
-        host, colon, port = address.rpartition(":")
-        if colon and port.isdecimal():  # where nothing listens Ray tries for a minute and then ends the process
-            socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()
-        with ThreadPoolExecutor(1) as thread:  # where it cannot take over our handling of SIGTERM
-            connect = partial(ray.init, address, namespace="amini", log_to_driver=False, logging_level=logging.CRITICAL)
-            thread.submit(connect).result()
-    remote = ray.remote(num_cpus=1)(_answer)  # which is called again where its machine is lost
 
-    def do(tasks: Sequence[Task]) -> Iterator[Path]:
-        left, waiting = list(reversed(tasks)), list[Any]()
-        with boundary({RayError: partial(_failed, _UNDONE)}):
-            while left or waiting:
-                while left and (workers == 1 or len(waiting) < workers):
-                    waiting.append(remote.remote(left.pop()))
-                ready, waiting = ray.wait(waiting)
-                for shard, failed in ray.get(ready):
-                    if failed:
-                        raise EnvironmentFailed(failed)
-                    yield shard
+        remote = ray.remote(num_cpus=1)(_answer)  # which is called again where its machine is lost
 
+        def do(tasks: Sequence[Task]) -> Iterator[Path]:
+            left, waiting = list(reversed(tasks)), list[Any]()
+            with boundary({RayError: partial(_failed, _UNDONE)}):
+                while left or waiting:
+                    while left and (workers == 1 or len(waiting) < workers):
+                        waiting.append(remote.remote(left.pop()))
+                    ready, waiting = ray.wait(waiting)
+                    for answer in ray.get(ready):
+                        if isinstance(answer, AminiError):
+                            raise answer
+                        yield answer
+
+        yield do
+
+
+def _answer(task: Task) -> Path | AminiError:
+    """Do a task on a machine of the cluster; a failure that has a sentence comes back as a value."""
     try:
-        with redirect_stdout(sys.stderr):  # Ray prints what it thinks of lost nodes; standard output is for results
-            yield do
-    finally:
-        ray.shutdown()
-
-
-def _answer(task: Task) -> tuple[Path, str]:
-    """Do a task on a machine of the cluster; a failure that has a sentence comes back as one."""
-    try:
-        return done(task), ""
+        return done(task)
     except AminiError as error:
-        return task.shard, str(error)
+        return error
 
 
 def _failed(said: str, error: BaseException) -> EnvironmentFailed:
