@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, TypeVarTuple, cast
@@ -209,12 +209,12 @@ async def _finish(link: NodeLink) -> None:
 @asynccontextmanager
 async def ray_cluster(address: str) -> AsyncIterator[Cluster]:
     """Connect to the cluster at an address, as `connection.ray_connection` does."""
-    connection = ray_connection(address)
-    await asyncio.to_thread(connection.__enter__)
+    connection = ExitStack()
+    await asyncio.to_thread(connection.enter_context, ray_connection(address))
     try:
         yield _RayCluster()
     finally:
-        await uninterrupted(asyncio.to_thread(lambda: connection.__exit__(None, None, None)))
+        await uninterrupted(asyncio.to_thread(connection.close))
 
 
 class _RayCluster:

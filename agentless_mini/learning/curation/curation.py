@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable
-from agentless_mini.learning.curation.collecting import collect, shard_part
+from agentless_mini.learning.curation.collecting import collect, families_of, shard_part
 from agentless_mini.learning.curation.events import part_of, shard_events
 from agentless_mini.learning.curation.filters import funnel
 from agentless_mini.learning.curation.history import Mirrors
@@ -32,7 +32,7 @@ from agentless_mini.learning.curation.workers import Doing, Task, forget
 from agentless_mini.learning.rows import SPLITS
 from agentless_mini.settings.learning import CurateSettings
 
-SHARDS = "3"  # the version of what shards hold: another one means that they are made again
+SHARDS = "4"  # the version of what shards hold: another one means that they are made again
 
 _ENDS = (".json.gz", ".json", ".jsonl")
 
@@ -141,41 +141,37 @@ def _digest(*parts: str) -> str:
 
 def _collected(curation: Curation, events: Sequence[Path], parts: Sequence[Path]) -> dict[str, Any]:
     told = [json.loads((part / "told.json").read_text("utf-8")) for part in parts]
-    became = Counter(collect(parts, told, curation.out, curation.settings))
-    left_out = sum((Counter(one["left_out"]) for one in told), Counter[str]()) + became
+    families = families_of((kin for one in told for kin in one["kin"].items()), events)
+    became = collect(parts, families, curation.out, curation.settings)
+    left_out = sum((Counter(one["left_out"]) for one in told), became)
     pulls = sum(one["pulls"] for one in told)
-    seen: Counter[str] = Counter()
-    rejected: Counter[str] = Counter()
-    half = curation.out / ".rejected.jsonl.partial"
-    with engine() as database, half.open("w", encoding="utf-8") as file:
-        for shard in events:
-            asked = "SELECT kind, repo, uid, body, number FROM read_parquet($1) WHERE part = -1 ORDER BY kind, number"
-            found = database.execute(asked, [str(shard)])
-            while row := found.fetchone():
-                if row[0] == "seen":
-                    seen[row[2]] += row[4]
-                else:
-                    _put_aside(file, rejected, *row[1:4])
-        for one in (one for each in told for one in each["rejected"]):
-            _put_aside(file, rejected, *one)
-    half.rename(curation.out / "rejected.jsonl")
+    with engine() as database:
+        asked = "SELECT repo, uid, body, number FROM read_parquet($1) WHERE kind = $2 ORDER BY ALL"
+        shards = [str(shard) for shard in events]
+        seen: Counter[str] = Counter()
+        for _, kind, _, count in database.execute(asked, [shards, "seen"]).fetchall():
+            seen[kind] += count
+        aside = [row[:3] for row in database.execute(asked, [shards, "rejected"]).fetchall()]
+    aside += [one for each in told for one in each["rejected"]]
+    lines = (dict(zip(("place", "reason", "start"), one, strict=True)) for one in aside)
+    _write(curation.out / "rejected.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     document = {
         "events": dict(sorted(seen.items())),
-        "rejected": dict(sorted(rejected.items())),
+        "rejected": dict(sorted(Counter(one[1] for one in aside).items())),
         "pulls": pulls,
         "steps": funnel(pulls, left_out),
         "rows": {split: became[split] for split in SPLITS},
         "settings": json.loads(_settings(curation)),
     }
-    half = curation.out / ".funnel.json.partial"
-    half.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
-    half.rename(curation.out / "funnel.json")
+    _write(curation.out / "funnel.json", json.dumps(document, indent=2) + "\n")
     return document
 
 
-def _put_aside(file: TextIO, counts: Counter[str], place: str, reason: str, start: str) -> None:
-    counts[reason] += 1
-    file.write(json.dumps({"place": place, "reason": reason, "start": start}) + "\n")
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    half = path.with_name(f".{path.name}.partial")
+    half.write_text(text, "utf-8")
+    half.rename(path)
 
 
 def _damaged(out: Path, error: BaseException) -> EnvironmentFailed:

@@ -19,10 +19,9 @@ from agentless_mini.learning.curation.history import GITLINK, LINK, Changed
 from agentless_mini.learning.curation.joined import Pull
 from agentless_mini.settings.learning import CurateSettings, Oracle
 
-_LISTED = (Path(__file__).parent / "benchmarks.txt").read_text("ascii").splitlines()
-_BENCHMARKS = frozenset(word for line in _LISTED if not line.startswith("#") for word in line.split())
-NAMES = frozenset(word for word in _BENCHMARKS if "/" in word)
-ROOTS = _BENCHMARKS - NAMES  # first commits
+_LINES = (Path(__file__).parent / "benchmarks.txt").read_text("ascii").splitlines()
+BENCHMARKS = frozenset(word for line in _LINES if not line.startswith("#") for word in line.split())
+NAMES = frozenset(word for word in BENCHMARKS if "/" in word)
 LOCK_FILES = frozenset(
     {"package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml", "bun.lock", "bun.lockb", "deno.lock"}
     | {"poetry.lock", "pipfile.lock", "pdm.lock", "uv.lock", "pixi.lock", "conda-lock.yml", "cargo.lock", "go.sum"}
@@ -130,13 +129,13 @@ def is_benchmark(repo: str) -> bool:
     return repo.lower() in NAMES
 
 
-def is_benchmark_fork(repo: str, *, origins: Iterable[str], said: bool, roots: Iterable[str]) -> bool:
-    """Tell whether a repository is a fork of one: by the origins that events name, or by a first commit.
+def is_benchmark_fork(repo: str, kin: Iterable[str], is_fork: bool) -> bool:
+    """Tell whether a repository is a fork of one: by a name or a first commit among its kin.
 
-    `said` is that an event calls it a fork of an unknown repository; then the same short name is enough.
+    Where events call it a fork, perhaps of an unknown repository, the same short name is enough.
     """
-    by_name = said and repo.rpartition("/")[2].lower() in _SHORT_NAMES
-    return by_name or any(map(is_benchmark, origins)) or not ROOTS.isdisjoint(roots)
+    is_namesake = is_fork and repo.rpartition("/")[2].lower() in _SHORT_NAMES
+    return is_namesake or not BENCHMARKS.isdisjoint(one.lower() for one in kin)
 
 
 def before_the_mirror(repo: str, pull: Pull) -> Step | None:

@@ -139,24 +139,11 @@ class Joined:
         """Return the names that a repository had before, in lower case, sorted."""
         return sorted(name for name, key in self._former.items() if key == repo.lower())
 
-    def is_fork(self, repo: str) -> bool:
-        """Tell whether any event calls a repository a fork."""
-        asked = "SELECT 1 FROM record WHERE key = ? AND kind = 'fork' LIMIT 1"
-        return self._database.execute(asked, [self._key(repo)]).fetchone() is not None
-
-    def origins(self, repo: str) -> list[str]:
-        """Return the repositories that this one was forked from, the nearest first, as far as this part knows."""
-        found: list[str] = []
-        asked = "SELECT origin FROM record WHERE key = ? AND kind = 'fork' AND uid = 'origin'"
-        while (row := self._database.execute(asked, [self._key(repo)]).fetchone()) and row[0] not in found:
-            repo = row[0]
-            found.append(repo)
-        return found
-
-    def write_forks(self, path: Path) -> None:
-        """Write all forks whose origin is known, each with it, to a parquet file."""
-        asked = "SELECT key AS name, lower(origin) AS origin FROM record WHERE kind = 'fork' AND uid = 'origin'"
-        self._database.execute(f"COPY ({asked}) TO $1 (FORMAT parquet)", [str(path)])
+    def forked(self, repo: str) -> tuple[bool, list[str]]:
+        """Tell whether any event calls a repository a fork, and return what it was forked from, if that is told."""
+        asked = "SELECT origin FROM record WHERE key = ? AND kind = 'fork' ORDER BY origin"
+        origins = [origin for (origin,) in self._database.execute(asked, [self._key(repo)]).fetchall()]
+        return bool(origins), [origin for origin in origins if origin]
 
     def pulls(self, repo: str) -> Iterator[tuple[int, Pull]]:
         """Yield the pull requests of a repository by number."""
