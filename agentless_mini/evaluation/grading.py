@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from agentless_mini.domain.canonical import canonical_json
@@ -91,7 +90,7 @@ SWEBENCH = HarnessProgram()
 
 
 class Grader:
-    """The official harness in `folder`, which keeps its logs: `async with Grader(folder, settings) as grader`.
+    """The official harness in `folder`, which keeps its logs: `grader = await Grader(folder, settings).prepared()`.
 
     Each grading is a process. A patch is graded once more if its process died; a grading that is cancelled is ended at
     once, with its container.
@@ -105,15 +104,11 @@ class Grader:
         self._places = asyncio.Semaphore(settings.workers)
         self._turns: dict[str, asyncio.Lock] = {}
 
-    async def __aenter__(self) -> Self:
+    async def prepared(self) -> Self:
         """Remove containers of gradings whose process is dead. Raises `EnvironmentFailed` where none can be made."""
         self._version = self._program.version()
         await asyncio.to_thread(self._program.sweep)
         return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                        trace: TracebackType | None) -> None:  # fmt: skip
-        """Do nothing: a process ends with its grading."""
 
     async def grade(self, row: str, diff: bytes) -> Grade:
         """Return the harness's verdict on a patch of the instance that `row` describes, as JSON.

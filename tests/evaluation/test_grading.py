@@ -36,8 +36,7 @@ def scripted(folder: Path, scene: Scene, workers: int = 1) -> Any:  # noqa: ANN4
 
 def run(grader: Grader, scene: Scene) -> Any:  # noqa: ANN401 - what the scene returns
     async def whole() -> Any:  # noqa: ANN401
-        async with grader as opened:
-            return await scene(opened)
+        return await scene(await grader.prepared())
 
     return asyncio.run(whole())
 
@@ -280,8 +279,8 @@ PARENT = """
 import asyncio, pathlib, sys
 from agentless_mini.evaluation.grading import Grader, GradingSettings
 async def main():
-    async with Grader(pathlib.Path(sys.argv[1]), GradingSettings("m")) as grader:
-        await grader.grade(sys.argv[2], sys.argv[3].encode())
+    grader = await Grader(pathlib.Path(sys.argv[1]), GradingSettings("m")).prepared()
+    await grader.grade(sys.argv[2], sys.argv[3].encode())
 asyncio.run(main())
 """
 

@@ -11,7 +11,6 @@ of its origin as well, so it must be of the time of the events. Pull requests co
 for many at once and memory does not grow with them.
 """
 
-import heapq
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -129,7 +128,7 @@ class RowMaker:
             repo=self._repo,
             title=title,
             issue=text,
-            conversation=self._conversation((*issues, Link(self._repo, number)), merged_at),
+            conversation=self._known.conversation((*issues, (self._repo, number)), merged_at, MOST_CONVERSATION),
             files=(*changed, *self._unmodified(span.base, self._relevance(wish))),
             base=span.base,
             merged_at=merged_at,
@@ -165,20 +164,6 @@ class RowMaker:
         if not found:
             raise LeftOut(Step.ISSUE_UNKNOWN)
         return title, found
-
-    def _conversation(self, threads: Sequence[Link], until: str) -> str:
-        """Return what people said until the merge, in order of time."""
-        pieces: list[str] = []
-        room = MOST_CONVERSATION
-        for one in heapq.merge(*(self._known.said(*link) for link in threads), key=lambda said: said.at):
-            place = f" on {one.place}" if one.place else ""
-            body = one.body.strip().replace("\r\n", "\n")
-            pieces.append(f"{one.login or 'somebody'}{place}, {one.at}:\n{body}")
-            room -= len(pieces[-1])
-            if one.at > until or room < 0:
-                pieces.pop()
-                break
-        return "\n\n".join(pieces)
 
     def _changed(self, wanted: Sequence[Changed]) -> tuple[RowFile, ...]:
         """Return the changed files, sorted by path."""
