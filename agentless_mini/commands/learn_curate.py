@@ -18,9 +18,8 @@ from agentless_mini.commands.learn_options import CurateOptions
 from agentless_mini.commands.models import Machine, Surroundings, choose_model
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.domain import Event
-from agentless_mini.learning.curation.curation import Curation, curate
-from agentless_mini.learning.curation.relevance import Relevance, sampled, without_model
-from agentless_mini.learning.curation.workers import Doing, in_processes, on_ray
+from agentless_mini.learning.curation.curation import Curation, Doing, curate, in_processes, on_ray
+from agentless_mini.learning.curation.pulls import Relevance, sampled, without_model
 from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.settings import Config
 from agentless_mini.settings.learning import Relevant

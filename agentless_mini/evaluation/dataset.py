@@ -7,7 +7,6 @@ lines; names on the hub are read by the official package, see `grading.dataset_r
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -145,18 +144,10 @@ def _parted(row: Row) -> tuple[Instance, Solution]:
     return instance, solution
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a row
-    """Return a value as JSON's own types: what JSON does not know as text, what is not a number as None."""
-    match value:
-        case str() | int() | None:
-            return value
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {str(name): _plain(part) for name, part in value.items()}
-        case list() | tuple():
-            return [_plain(part) for part in value]
-    return str(value)
+def _plain(row: Row) -> Row:
+    """Return a row in JSON's own types: what JSON does not know as text, what is not a number as None."""
+    plain: Row = json.loads(json.dumps(row, default=str), parse_constant=lambda _: None)
+    return plain
 
 
 def _shown(name: object) -> str:

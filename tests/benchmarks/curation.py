@@ -29,10 +29,9 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from agentless_mini.learning.curation.curation import Curation, curate
+from agentless_mini.learning.curation.curation import Curation, curate, on_ray, one_by_one
 from agentless_mini.learning.curation.history import MERGED, SQUASHED, Commit, History
-from agentless_mini.learning.curation.relevance import without_model
-from agentless_mini.learning.curation.workers import on_ray, one_by_one
+from agentless_mini.learning.curation.pulls import without_model
 from agentless_mini.learning.rows import read_rows
 from agentless_mini.repository.gitcommand import GitCommand
 from agentless_mini.settings.learning import CurateSettings

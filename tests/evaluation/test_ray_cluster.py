@@ -12,11 +12,10 @@ import pytest
 
 from agentless_mini.domain import Prediction
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.evaluation.attempt import Assignment, attempt
+from agentless_mini.evaluation.attempt import Assignment, attempt, evaluate
 from agentless_mini.evaluation.cluster import ClusterTestbeds, ray_cluster
 from agentless_mini.evaluation.dataset import Dataset
 from agentless_mini.evaluation.ports import Testbeds as Beds  # pytest would collect it
-from agentless_mini.evaluation.schedule import evaluate
 from agentless_mini.record import AttemptRecord, AttemptState, Store
 from tests.chain.workbench import FIX, NONSENSE, WRONG
 from tests.evaluation.attempts import assignments, context, dataset, open_store, sampler

@@ -35,8 +35,7 @@ from agentless_mini.learning.curation.events import part_of
 from agentless_mini.learning.curation.filters import NAMES, LeftOut, Step, before_the_mirror, is_benchmark_fork
 from agentless_mini.learning.curation.history import History, Mirrors
 from agentless_mini.learning.curation.joined import Joined, Pull, engine
-from agentless_mini.learning.curation.pulls import RowMaker
-from agentless_mini.learning.curation.relevance import Finding, Relevance
+from agentless_mini.learning.curation.pulls import Finding, Relevance, RowMaker
 from agentless_mini.learning.rows import SPLITS, Row, RowFile, read_rows, write_rows
 from agentless_mini.settings.learning import CurateSettings
 

@@ -11,14 +11,22 @@ of its origin as well, so it must be of the time of the events. Pull requests co
 for many at once and memory does not grow with them.
 """
 
+import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import NamedTuple
 
-from agentless_mini.domain import Issue, Rejected
+from agentless_mini.chain.lexical import is_sayable, survey
+from agentless_mini.chain.localize import localize
+from agentless_mini.chain.prompts import Prompts
+from agentless_mini.chain.session import Session, Subject
+from agentless_mini.domain import Issue, Rejected, Snapshot
 from agentless_mini.edits import write_answer
-from agentless_mini.errors import RepositoryError
+from agentless_mini.errors import ContextTooSmall, RepositoryError
 from agentless_mini.learning.curation.filters import (
     LICENCE_FILES,
     LeftOut,
@@ -33,15 +41,69 @@ from agentless_mini.learning.curation.filters import (
 )  # fmt: skip
 from agentless_mini.learning.curation.history import Changed, Commit, History, is_squash
 from agentless_mini.learning.curation.joined import Joined, Pull
-from agentless_mini.learning.curation.relevance import Relevance, Wish
 from agentless_mini.learning.rows import Row, RowFile
+from agentless_mini.ports import Sampler
+from agentless_mini.repository.opening import open_repository
 from agentless_mini.settings.learning import CurateSettings
+from agentless_mini.settings.run import LocalizeSettings
 
 MOST_COMMITS = 250
 MOST_CONVERSATION = 200_000  # characters
 SLACK = timedelta(days=7)  # between a merge and its commit's date: clocks differ, and merges wait to be pushed
 _NUMBER = re.compile(r"\s*\(#\d+\)\s*$")
 _MERGE_SUBJECT = re.compile(r"Merge (?:pull request|PR) #\d+\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The tree of a commit of a mirror, the issue, and the files that the repair changes."""
+
+    mirror: Path
+    base: str
+    issue: Issue
+    changed: frozenset[str]
+
+
+Relevance = Callable[[Wish], tuple[str, ...]]
+"""Finds paths of the tree that are not among the changed, the likeliest first."""
+
+Finding = Callable[[Path], AbstractContextManager[Relevance]]
+"""Opens a way to find files, for one task, whose record may lie at the path. It is sent to other processes."""
+
+
+@contextmanager
+def without_model(most: int, record: Path) -> Iterator[Relevance]:
+    """Find the first `most` files of localization's lexical ranking, none where it is 0; nothing is recorded."""
+    yield lambda wish: _others(survey(wish.issue, _snapshot(wish)).ranked, wish, most) if most else ()
+
+
+def sampled(
+    sampler: Sampler, prompts: Prompts, settings: LocalizeSettings, most: int, runner: asyncio.Runner
+) -> Relevance:
+    """Return what finds the files that localization names and the repair leaves alone, those with more votes first.
+
+    The sampler is asked from the event loop of the runner. Where the issue leaves no room for a tree there are none.
+    """
+
+    def named(wish: Wish) -> tuple[str, ...]:
+        snapshot = _snapshot(wish)
+        subject = Subject(wish.issue, snapshot, survey(wish.issue, snapshot))
+        session = Session(sampler, prompts, lambda patch: patch, lambda event: None, wish.issue.source)
+        try:
+            found = runner.run(localize(subject, session, settings))
+        except ContextTooSmall:
+            return ()
+        return _others(dict.fromkeys(path for paths in found.lists for path in paths), wish, most)
+
+    return named
+
+
+def _snapshot(wish: Wish) -> Snapshot:
+    return open_repository(str(wish.mirror), wish.base, wish.mirror).snapshot()
+
+
+def _others(paths: Iterable[str], wish: Wish, most: int) -> tuple[str, ...]:
+    return tuple(path for path in paths if path not in wish.changed and is_sayable(path))[:most]
 
 
 class Span(NamedTuple):

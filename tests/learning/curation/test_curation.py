@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from agentless_mini.errors import UsageError
+from agentless_mini.learning.curation.curation import Task, in_processes, one_by_one
 from agentless_mini.learning.curation.filters import Step
-from agentless_mini.learning.curation.workers import Task, in_processes, one_by_one
 from agentless_mini.learning.rows import Row, RowFile
 from agentless_mini.settings.learning import CurateSettings, Oracle
 from tests.gitrepo import git

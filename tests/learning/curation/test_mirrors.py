@@ -10,7 +10,7 @@ from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Issue
 from agentless_mini.errors import RepositoryError, Unreachable
 from agentless_mini.learning.curation.history import History, Mirrors
-from agentless_mini.learning.curation.relevance import Wish, sampled, without_model
+from agentless_mini.learning.curation.pulls import Wish, sampled, without_model
 from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.settings.run import LocalizeSettings
 from tests.fakes.model import Script, ScriptedSampler, ready

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from agentless_mini.learning.curation.curation import Curation, curate
-from agentless_mini.learning.curation.relevance import Finding, without_model
-from agentless_mini.learning.curation.workers import Doing, one_by_one
+from agentless_mini.learning.curation.curation import Curation, Doing, curate, one_by_one
+from agentless_mini.learning.curation.pulls import Finding, without_model
 from agentless_mini.learning.rows import Row, read_rows
 from agentless_mini.settings.learning import CurateSettings
 from tests.gitrepo import commit_all, git, make_repository, write_files
