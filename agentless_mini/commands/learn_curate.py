@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from agentless_mini.chain.templates import load_prompts
+from agentless_mini.commands.learn_models import Lines, console_of
 from agentless_mini.commands.learn_options import CurateOptions
 from agentless_mini.commands.models import Machine, Surroundings, choose_model
-from agentless_mini.commands.terminal import people, require_stdout
-from agentless_mini.domain import Event
+from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.learning.curation.curation import Curation, Doing, curate, in_processes, on_ray
 from agentless_mini.learning.curation.pulls import Relevance, sampled, without_model
 from agentless_mini.record import RecordedSampler, Store
@@ -41,7 +41,7 @@ def run_curate(options: CurateOptions, config: Config, machine: Machine) -> None
         finding=partial(with_model, config, machine) if asks else partial(without_model, most),
         model=_identity(config) if asks else "",
     )
-    with _doing(options, settings.workers) as doing, _Told(Console(quiet=True) if options.quiet else people()) as told:
+    with _doing(options, settings.workers) as doing, _Told(console_of(quiet=options.quiet)) as told:
         found = curate(curation, doing, told)
     document = {"out": str(options.out), "seconds": round(time.monotonic() - begun, 1), **found}
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
@@ -63,24 +63,11 @@ def with_model(config: Config, machine: Machine, record: Path) -> Iterator[Relev
     with Store.open(record) as store, asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:
-            chosen = runner.run(choose_model(Surroundings(config, machine, store, stack, _Untold())))
+            chosen = runner.run(choose_model(Surroundings(config, machine, store, stack, Lines(Console(quiet=True)))))
             sampler = RecordedSampler(chosen.start, store, chosen.name)
             yield sampled(sampler, load_prompts(config.prompts), config.localize, config.curate.most_relevant, runner)
         finally:
             runner.run(stack.aclose())
-
-
-class _Untold:
-    """Tells nobody what a model does. See `models.Progress`."""
-
-    def __call__(self, event: Event) -> None:
-        pass
-
-    def tokens(self, new: int) -> None:
-        pass
-
-    def phase(self, what: str, seconds: float) -> None:
-        pass
 
 
 class _Told:

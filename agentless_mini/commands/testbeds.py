@@ -44,7 +44,7 @@ def cluster_testbeds(address: str, machine: Machine) -> OpenTestbeds:
             machine.state / OFFICIAL / evaluation.folder.name,
         )
         workers = evaluation.config.eval.workers
-        testbeds = ClusterTestbeds(cluster, node.open, workers, lambda said: watch(Note(said)))
+        testbeds = ClusterTestbeds.over(cluster, node.open, workers, lambda said: watch(Note(said)))
         return Opened(await stack.enter_async_context(testbeds), grader)
 
     return opened

@@ -14,7 +14,6 @@ import platform
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, TypeVarTuple, cast
 
 from agentless_mini import __version__
@@ -68,52 +67,48 @@ class _Member:
     images: set[str] = field(default_factory=set)
 
 
+@dataclass(eq=False)
 class ClusterTestbeds:
-    """The testbeds of the nodes of a cluster. See `ports.Testbeds`. Use it as an async context manager.
+    """The testbeds of the nodes of a cluster. See `ports.Testbeds`, and `over`.
 
     An instance goes to a node that has had its image, else to the one with the fewest open; `most` are open on a
     node at once at most. `tell` is given a sentence when a node joins, is left out or is lost.
     """
 
-    def __init__(
-        self, cluster: Cluster, make: MakeTestbeds, most: int, tell: Callable[[str], None] = lambda said: None
-    ) -> None:
-        """Put the testbeds of `make` on every machine of `cluster`."""
-        self._cluster = cluster
-        self._make = make
-        self._most = most
-        self._tell = tell
-        self._members: dict[str, _Member] = {}
-        self._joining: dict[str, asyncio.Task[None]] = {}
-        self._left_out: dict[str, str] = {}
-        self._changed = asyncio.Event()
-        self._gone: EnvironmentFailed | None = None
-        self._without = 0
+    cluster: Cluster
+    make: MakeTestbeds
+    most: int
+    tell: Callable[[str], None]
+    _members: dict[str, _Member] = field(default_factory=dict)
+    _joining: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
+    _left_out: dict[str, str] = field(default_factory=dict)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _gone: EnvironmentFailed | None = None
+    _without: int = 0
 
-    async def __aenter__(self) -> Self:
-        """Start a node on each machine that is there. Raises `EnvironmentFailed` where none can be used."""
+    @classmethod
+    @asynccontextmanager
+    async def over(
+        cls, cluster: Cluster, make: MakeTestbeds, most: int, tell: Callable[[str], None] = lambda said: None
+    ) -> AsyncIterator[Self]:
+        """Start a node on each machine that is there, and close what is open on the nodes at the end.
+
+        Raises `EnvironmentFailed` where none can be used.
+        """
+        own = cls(cluster, make, most, tell)
+        watching = asyncio.create_task(own._watch())
         try:
-            await self._look()
-            await asyncio.gather(*self._joining.values())
-            if not self._members:
-                raise self._nobody()
-        except BaseException:
-            await self._close(*self._joining.values())
-            raise
-        self._watching = asyncio.create_task(self._watch())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close what is open on the nodes."""
-        await self._close(self._watching, *self._joining.values())
-
-    async def _close(self, *tasks: "asyncio.Task[None]") -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await uninterrupted(asyncio.gather(*(_finish(member.link) for member in self._members.values())))
+            await own._look()
+            await asyncio.gather(*own._joining.values())
+            if not own._members:
+                raise own._nobody()
+            yield own
+        finally:
+            tasks = [watching, *own._joining.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await uninterrupted(asyncio.gather(*(_finish(member.link) for member in own._members.values())))
 
     @asynccontextmanager
     async def open(self, instance: Instance, watch: Watch) -> AsyncIterator[Testbed]:
@@ -136,7 +131,7 @@ class ClusterTestbeds:
     async def _place(self, image: str) -> _Member:
         """Return a node with a place for one more, which is taken."""
         while True:
-            free = [member for member in self._members.values() if member.open < self._most]
+            free = [member for member in self._members.values() if member.open < self.most]
             if free:
                 best = min(free, key=lambda one: (image not in one.images, one.open, one.machine.name))
                 best.open += 1
@@ -159,7 +154,7 @@ class ClusterTestbeds:
             self._wake()
 
     async def _look(self) -> None:
-        there = {machine.id: machine for machine in await self._cluster.machines()}
+        there = {machine.id: machine for machine in await self.cluster.machines()}
         for name in self._members.keys() - there.keys():
             self._lose(self._members[name])
         for name in there.keys() - self._members.keys() - self._joining.keys() - self._left_out.keys():
@@ -167,9 +162,9 @@ class ClusterTestbeds:
 
     async def _join(self, machine: ClusterMachine) -> None:
         try:
-            link = await self._cluster.enlist(machine, self._make)
+            link = await self.cluster.enlist(machine, self.make)
             self._members[machine.id] = _Member(machine, link)
-            self._tell(f"The node {printable(machine.name)} joins the evaluation.")
+            self.tell(f"The node {printable(machine.name)} joins the evaluation.")
         except NodeLost:  # it is tried again if it is still there when we look
             pass
         except Exception as error:  # noqa: BLE001 - Ray's own, or of what is sent: the other nodes do not depend on it
@@ -177,7 +172,7 @@ class ClusterTestbeds:
             is_ours = isinstance(error, EnvironmentFailed)
             reason = str(error) if is_ours else f"It cannot be started ({said}): see the logs of Ray."
             self._left_out[machine.id] = reason
-            self._tell(f"The node {printable(machine.name)} is left out. {reason}")
+            self.tell(f"The node {printable(machine.name)} is left out. {reason}")
         finally:
             del self._joining[machine.id]
             self._wake()
@@ -185,7 +180,7 @@ class ClusterTestbeds:
     def _lose(self, member: _Member) -> None:
         if self._members.get(member.machine.id) is member:
             del self._members[member.machine.id]
-            self._tell(f"The node {printable(member.machine.name)} is lost; its instances move to other nodes.")
+            self.tell(f"The node {printable(member.machine.name)} is lost; its instances move to other nodes.")
             self._wake()
 
     def _wake(self) -> None:

@@ -66,7 +66,7 @@ async def until(holds: Callable[[], object]) -> None:
 async def over(
     cluster: LocalCluster, make: MakesTestbeds, most: int = 2, said: list[str] | None = None
 ) -> AsyncIterator[ClusterTestbeds]:
-    async with ClusterTestbeds(cluster, make, most, (said if said is not None else []).append) as testbeds:
+    async with ClusterTestbeds.over(cluster, make, most, (said if said is not None else []).append) as testbeds:
         yield testbeds
 
 

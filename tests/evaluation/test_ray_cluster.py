@@ -38,7 +38,7 @@ def nodes() -> Iterator[tuple[str, list[RayNode]]]:
 
 @asynccontextmanager
 async def clustered(address: str, make: MakesTestbeds, said: list[str]) -> AsyncIterator[ClusterTestbeds]:
-    async with ray_cluster(address) as cluster, ClusterTestbeds(cluster, make, MOST, said.append) as testbeds:
+    async with ray_cluster(address) as cluster, ClusterTestbeds.over(cluster, make, MOST, said.append) as testbeds:
         yield testbeds
 
 

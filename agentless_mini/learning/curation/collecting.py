@@ -25,7 +25,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -73,21 +73,23 @@ def shard_part(
     (shard / "told.json").write_text(json.dumps(work.told), "utf-8")
 
 
+@dataclass(eq=False)
 class _Part:
     """Passes the pull requests of a part through the filters."""
 
-    def __init__(self, known: Joined, mirrors: Mirrors, settings: CurateSettings, relevance: Relevance) -> None:
-        self._known = known
-        self._mirrors = mirrors
-        self._settings = settings
-        self._relevance = relevance
-        self._left_out: Counter[str] = Counter()
-        self.told: dict[str, Any] = {"pulls": 0, "left_out": self._left_out, "rejected": [], "kin": {}}
+    known: Joined
+    mirrors: Mirrors
+    settings: CurateSettings
+    relevance: Relevance
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.told: dict[str, Any] = {"pulls": 0, "left_out": self.left_out, "rejected": [], "kin": {}}
 
     def note_benchmarks(self, part: int) -> None:
         """Note the first commits of the benchmarks' repositories that have a mirror: they tell forks of them."""
         for name in sorted(NAMES):
-            folder = self._mirrors.kept(name) if part_of(name, self._settings.partitions) == part else None
+            folder = self.mirrors.kept(name) if part_of(name, self.settings.partitions) == part else None
             if folder is not None:
                 try:
                     self.told["kin"][name] = History(folder).roots()
@@ -96,7 +98,7 @@ class _Part:
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows, and count what is left out."""
-        for repo in self._known.repos():
+        for repo in self.known.repos():
             maker: RowMaker | LeftOut | None = None
             promising = self._promising(repo)
             while pulls := dict(islice(promising, AT_ONCE)):
@@ -106,23 +108,23 @@ class _Part:
                     if isinstance(outcome, Row):
                         yield outcome
                         continue
-                    self._left_out[outcome.step] += 1
+                    self.left_out[outcome.step] += 1
                     if outcome.step in {Step.UNREADABLE, Step.MIRROR_BROKEN} and outcome.detail:
                         self._put_aside(f"{repo}#{number}", outcome.step, outcome.detail)
 
     def _promising(self, repo: str) -> Iterator[tuple[int, Pull]]:
         """Yield the pull requests that events say nothing against."""
-        for number, pull in self._known.pulls(repo):
+        for number, pull in self.known.pulls(repo):
             self.told["pulls"] += 1
             if step := before_the_mirror(repo, pull):
-                self._left_out[step] += 1
+                self.left_out[step] += 1
             else:
                 yield number, pull
 
     def _maker(self, repo: str) -> RowMaker | LeftOut:
         """Open the mirror, or return why the repository is left out."""
-        former = self._known.former(repo)
-        folder = next(filter(None, map(self._mirrors.find, (repo, *former))), None)
+        former = self.known.former(repo)
+        folder = next(filter(None, map(self.mirrors.find, (repo, *former))), None)
         if folder is None:
             return LeftOut(Step.NO_MIRROR)
         history = History(folder)
@@ -131,12 +133,12 @@ class _Part:
         except RepositoryError as error:
             self._put_aside(repo, Step.MIRROR_BROKEN, str(error))
             return LeftOut(Step.MIRROR_BROKEN)
-        is_fork, origins = self._known.forked(repo)
+        is_fork, origins = self.known.forked(repo)
         kin = (*roots, *origins, *former)
         if is_benchmark_fork(repo, kin, is_fork):
             return LeftOut(Step.BENCHMARK_FORK)
         self.told["kin"][repo] = kin
-        return RowMaker(repo, self._known, history, self._settings, self._relevance)
+        return RowMaker(repo, self.known, history, self.settings, self.relevance)
 
     def _put_aside(self, place: str, step: Step, detail: str) -> None:
         self.told["rejected"].append((place, step, printable(detail)[:200]))

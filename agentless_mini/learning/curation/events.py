@@ -110,7 +110,7 @@ _READING = (
                 WHEN type = 'ForkEvent' THEN -1 END AS number
         FROM opened
     )
-    SELECT *, CASE
+    SELECT * REPLACE (left(line, 200) AS line), CASE
         WHEN wrong <> '' THEN wrong
         WHEN NOT json_valid(line) THEN 'no JSON'
         WHEN e IS NULL THEN 'no object'
@@ -125,8 +125,9 @@ _READING = (
     """,
     """
     INSERT INTO record BY NAME SELECT 'rejected' AS kind, $name || ':' || place AS repo, place AS number, reason AS uid,
-        left(line, 200) AS body FROM event WHERE reason <> ''
+        line AS body FROM event WHERE reason <> ''
     """,
+    "DROP TABLE raw",
     "DELETE FROM event WHERE reason <> ''",
     """
     INSERT INTO record BY NAME SELECT 'seen' AS kind, left(type, 60) AS uid, count(*) AS number FROM event GROUP BY uid

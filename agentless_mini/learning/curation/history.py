@@ -46,7 +46,7 @@ class Changed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mirrors:
-    """Clones by `owner/name`. Names have passed `events.REPO_NAME`.
+    """Clones by `owner/name`. Names have passed the pattern of `events`.
 
     A mirror is `owner+name`, `owner/name` or `owner__name` in `folder`, each with or without `.git` after it, as given
     or in lower case: a bare repository, or a folder that holds one as `repo` or `.git`. Where there is none and
