@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TypeVar, TypeVarTuple, cast
 
 from agentless_mini import __version__
-from agentless_mini.errors import EnvironmentFailed, NodeLost, boundary, printable
+from agentless_mini.errors import AminiError, EnvironmentFailed, NodeLost, boundary, printable
 from agentless_mini.evaluation.connection import quoted, ray_connection
 from agentless_mini.evaluation.dataset import Instance
-from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink, Raised, open_remote
+from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink, open_remote
 from agentless_mini.evaluation.ports import Testbed
 from agentless_mini.ports import Watch
 from agentless_mini.sandbox.host import uninterrupted
@@ -256,10 +256,6 @@ class _RayLink:
     machine: ClusterMachine
     actor: Any
 
-    @property
-    def name(self) -> str:
-        return self.machine.name
-
     async def call(self, method: "Callable[[Node, *Arguments], Awaitable[Result]]", *arguments: *Arguments) -> Result:
         number = next(_numbers)
         answering = asyncio.ensure_future(self._answer(self.actor.do.remote(number, method.__name__, arguments)))
@@ -268,8 +264,8 @@ class _RayLink:
         except asyncio.CancelledError:
             await uninterrupted(self._stop(number, answering))
             raise
-        if isinstance(answer, Raised):
-            raise answer.error
+        if isinstance(answer, AminiError):
+            raise answer
         return cast("Result", answer)
 
     async def _answer(self, reference: Awaitable[object]) -> object:

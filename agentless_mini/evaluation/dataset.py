@@ -5,6 +5,7 @@ that runs tests. A row is a mapping with the columns of SWE-bench. Files are rea
 lines; names on the hub are read by the official package, see `grading.dataset_rows`.
 """
 
+import ast
 import hashlib
 import json
 import re
@@ -161,7 +162,7 @@ def _files(name: str, patch: str) -> tuple[str, ...]:
 
     try:
         sources = {_unquoted(file.source_file) for file in PatchSet(patch) if not file.is_added_file}
-    except (UnidiffParseError, ValueError) as error:
+    except (UnidiffParseError, ValueError, SyntaxError) as error:
         message = f"The patch of {printable(name)} in the dataset cannot be read ({error}): check the file."
         raise UsageError(message) from error
     return tuple(sorted(source.removeprefix("a/") for source in sources))
@@ -169,11 +170,7 @@ def _files(name: str, patch: str) -> tuple[str, ...]:
 
 def _unquoted(name: str) -> str:
     """Return the name that git wrote, in double quotes and with C's escapes where it is no plain ASCII."""
-    if not (len(name) > 1 and name[0] == name[-1] == '"'):
-        return name
-    # Python's escapes include those that git writes; a byte that is none stands for itself, as in Latin-1.
-    raw = name[1:-1].encode("utf-8", "surrogatepass").decode("unicode_escape").encode("latin-1")
-    return raw.decode("utf-8", "surrogateescape")
+    return ast.literal_eval(f"b{name}").decode("utf-8", "surrogateescape") if name.startswith('"') else name
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:

@@ -38,20 +38,8 @@ class _ReadyBench:
     case_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
-    """A call that ended with an error of ours. It travels as a value, so that it arrives as what it was."""
-
-    error: AminiError
-
-
 class NodeLink(Protocol):
-    """A way to a node. `name` is for people."""
-
-    @property
-    def name(self) -> str:
-        """Return what the node is called."""
-        ...
+    """A way to a node."""
 
     async def call(self, method: "Callable[[Node, *Arguments], Awaitable[Result]]", *arguments: *Arguments) -> Result:
         """Call a method of the node and return what it returns. A cancelled call has been stopped when it returns.
@@ -84,8 +72,8 @@ class Node:
         self._stopped: set[int] = set()
 
     async def do(self, call: int, method: str, arguments: tuple[object, ...]) -> object:
-        """Call a method by its name; return what it returns, or `Raised`."""
-        stopped = Raised(NodeLost("The node has stopped a call: run the same command again."))
+        """Call a method by its name; return what it returns, or the error of ours that it raises."""
+        stopped = NodeLost("The node has stopped a call: run the same command again.")
         if call in self._stopped:  # a stop can overtake arguments that travel long
             self._stopped.discard(call)
             return stopped
@@ -94,7 +82,7 @@ class Node:
         del self._calls[call]
         if task.cancelled():
             return stopped
-        return Raised(error) if isinstance(error := task.exception(), AminiError) else task.result()
+        return error if isinstance(error := task.exception(), AminiError) else task.result()
 
     async def stop(self, call: int) -> None:
         """Cancel a call and wait for its end; one that has not come yet will not begin."""

@@ -16,7 +16,7 @@ from agentless_mini.domain import Ending, Environment, Event, ImageTree, Issue, 
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, NodeLost
 from agentless_mini.evaluation.cluster import ClusterMachine, ClusterTestbeds, require_same
 from agentless_mini.evaluation.dataset import Instance
-from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink, Raised
+from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink
 from agentless_mini.evaluation.ports import Testbed as Bed  # pytest would collect them as tests
 from agentless_mini.evaluation.ports import Testbeds as Beds
 from agentless_mini.sandbox.images import Obstacle, PullFailed
@@ -176,10 +176,9 @@ def test_an_error_with_an_init_of_its_own_arrives_as_it_is() -> None:
         return await node.do(1, "start", (make,))
 
     answer = pickle.loads(pickle.dumps(run(failed())))  # noqa: S301 - our own bytes
-    assert isinstance(answer, Raised)
-    assert isinstance(answer.error, PullFailed)
-    assert (answer.error.obstacle, answer.error.reason) == (Obstacle.FULL, "the disk is full")
-    assert "acme/1" in str(answer.error)
+    assert isinstance(answer, PullFailed)
+    assert (answer.obstacle, answer.reason) == (Obstacle.FULL, "the disk is full")
+    assert "acme/1" in str(answer)
 
 
 def test_a_call_that_is_stopped_before_it_comes_never_begins() -> None:
@@ -188,9 +187,7 @@ def test_a_call_that_is_stopped_before_it_comes_never_begins() -> None:
         await node.stop(7)
         return await node.do(7, "no such method", ())
 
-    answer = run(overtaken())
-    assert isinstance(answer, Raised)
-    assert isinstance(answer.error, NodeLost)
+    assert isinstance(run(overtaken()), NodeLost)
 
 
 def test_instances_are_spread_over_nodes_and_no_node_has_more_than_its_beds(tmp_path: Path) -> None:
