@@ -152,7 +152,9 @@ class RowMaker:
     def _merges(self, pulls: Mapping[int, Pull]) -> dict[int, Commit]:
         """Return the merge commits that the mirror has: those that events name, else those that name the number."""
         known = self.history.commits([pull.merge for pull in pulls.values() if pull.merge])
-        told = {number: self.history.merged_as(number) for number, pull in pulls.items() if pull.merge not in known}
+        told = {
+            number: self.history.merged.get(number, "") for number, pull in pulls.items() if pull.merge not in known
+        }
         numbered = self.history.commits([name for name in told.values() if name])
         fitting = {
             number: numbered[name]

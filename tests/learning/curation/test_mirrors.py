@@ -104,7 +104,7 @@ def test_nothing_that_a_mirror_configures_is_run(tmp_path: Path) -> None:
     (path / ".git" / "info" / "attributes").write_text("* diff=evil\n")
     history = History(path / ".git")
     assert len(history.changes([(history.ancestor(head, 1), head)])[0]) == 1
-    assert history.merged_as(3) == head
+    assert history.merged[3] == head
     assert history.messages(history.ancestor(head, 1), head, 9) == ("signed (#3)\n",)
     assert not os.path.lexists(tmp_path / "sprung")
 
