@@ -11,7 +11,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 
 from agentless_mini.chain.lexical import is_sayable
@@ -259,11 +259,7 @@ async def _grade(patch: Patch, task: Assignment, context: EvalContext, testbed: 
             instance=task.instance.id,
             normal=patch.normal,
             diff=hashlib.sha256(patch.diff).hexdigest(),
-            resolved=grade.resolved,
-            applied=grade.applied,
-            report=grade.report,
-            version=grade.version,
-            seconds=grade.seconds,
+            **asdict(grade),
         )
     )
 
