@@ -33,18 +33,18 @@ def ray_connection(address: str) -> Iterator[None]:
         )
 
     unreachable = (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError, AssertionError)
-    with boundary(dict.fromkeys(unreachable, no_cluster)):
-        host, colon, port = address.rpartition(":")
-        if colon and port.isdecimal():  # where nothing listens Ray tries for a minute and then ends the process
-            socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()
-        with ThreadPoolExecutor(1) as thread:  # where it cannot take over our handling of SIGTERM
-            connect = partial(ray.init, address, namespace="amini", log_to_driver=False, logging_level=logging.CRITICAL)
-            thread.submit(connect).result()
-    try:
-        with redirect_stdout(sys.stderr):  # Ray prints what it thinks of lost nodes there, whatever it was told
+    connect = partial(ray.init, address, namespace="amini", log_to_driver=False, logging_level=logging.CRITICAL)
+    with redirect_stdout(sys.stderr):  # Ray prints what it thinks of lost nodes there until it is shut down
+        with boundary(dict.fromkeys(unreachable, no_cluster)):
+            host, colon, port = address.rpartition(":")
+            if colon and port.isdecimal():  # where nothing listens Ray tries for a minute and then ends the process
+                socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()
+            with ThreadPoolExecutor(1) as thread:  # where it cannot take over our handling of SIGTERM
+                thread.submit(connect).result()
+        try:
             yield
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 def quoted(error: BaseException) -> str:
