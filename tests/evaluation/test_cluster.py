@@ -19,7 +19,7 @@ from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink
 from agentless_mini.evaluation.ports import Testbed as Bed  # pytest would collect them as tests
 from agentless_mini.evaluation.ports import Testbeds as Beds
-from agentless_mini.sandbox.images import Obstacle, PullFailed
+from agentless_mini.sandbox.daemon import Obstacle, PullFailed
 from tests.evaluation.bugs import resolves
 from tests.evaluation.cluster_links import LocalCluster, LocalLink
 from tests.evaluation.cluster_testbeds import HANGS, MakesTestbeds, noted, tree
