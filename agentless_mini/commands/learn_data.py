@@ -9,8 +9,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,8 @@ from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.domain import Event, Note, canonical_json
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
 from agentless_mini.learning.asking import synthesize
-from agentless_mini.learning.curation.curation import Curation, curate
-from agentless_mini.learning.curation.relevance import Relevance, SampledRelevance, WithoutModel, quiet_session
-from agentless_mini.learning.curation.workers import in_processes, on_ray
+from agentless_mini.learning.curation.curation import Curation, curate, in_processes, on_ray
+from agentless_mini.learning.curation.pulls import Relevance, sampled, without_model
 from agentless_mini.learning.rows import Row, read_rows, require_apart, require_rows, write_rows
 from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, Store
@@ -84,7 +83,7 @@ def run_curate(options: "CurateOptions", config: Config, machine: Machine) -> No
         mirrors=options.mirrors,
         out=options.out,
         settings=settings,
-        finding=ModelFinding(config, machine) if asks else WithoutModel(lexical),
+        finding=partial(with_model, config, machine) if asks else partial(without_model, lexical),
         model=f"{asked} {config.localize.model_dump_json()}" if asks else "",  # what its answers hang on
     )
     workers = settings.workers
@@ -95,29 +94,17 @@ def run_curate(options: "CurateOptions", config: Config, machine: Machine) -> No
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFinding:
-    """Opens localization by a model, recorded in a store of each task. See `relevance.Finding`."""
-
-    config: Config
-    machine: Machine
-
-    def __call__(self, record: Path) -> AbstractContextManager[Relevance]:
-        """Open it with the store at `record`."""
-        return self._open(record)
-
-    @contextmanager
-    def _open(self, record: Path) -> Iterator[Relevance]:
-        with Store.open(record) as store, asyncio.Runner() as runner:
-            stack = AsyncExitStack()
-            try:
-                around = Surroundings(self.config, self.machine, store, stack, Lines(quiet=True))
-                chosen = runner.run(choose_model(around))
-                sampler = RecordedSampler(chosen.start, store, chosen.name)
-                session = quiet_session(sampler, load_prompts(self.config.prompts))
-                yield SampledRelevance(session, self.config.localize, self.config.curate.most_relevant, runner)
-            finally:
-                runner.run(stack.aclose())
+@contextmanager
+def with_model(config: Config, machine: Machine, record: Path) -> Iterator[Relevance]:
+    """Open localization by a model, recorded in the store at `record`. See `pulls.Finding`."""
+    with Store.open(record) as store, asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        try:
+            chosen = runner.run(choose_model(Surroundings(config, machine, store, stack, Lines(quiet=True))))
+            sampler = RecordedSampler(chosen.start, store, chosen.name)
+            yield sampled(sampler, load_prompts(config.prompts), config.localize, config.curate.most_relevant, runner)
+        finally:
+            runner.run(stack.aclose())
 
 
 class _Told:

@@ -25,7 +25,7 @@ from agentless_mini.errors import UsageError, printable
 from agentless_mini.installing import install_command
 from agentless_mini.learning.asking import with_parents
 from agentless_mini.learning.checkpoints import ADAPTER_FILE, PARENTS_FILE, claim, data_digest, find_checkpoint
-from agentless_mini.learning.checks import Checks, open_plain
+from agentless_mini.learning.checks import open_plain, running_checks
 from agentless_mini.learning.rows import SPLITS, read_rows, require_apart, require_rows
 from agentless_mini.model.embedded.weights import find_weights
 from agentless_mini.ports import Sampler
@@ -79,7 +79,7 @@ def run_rl(training: "TrainingOptions", config: Config, machine: Machine) -> Non
         return await open_plain(config.sandbox, machine.cache, machine.environment, lines, stack)
 
     with stdout_kept(), ExitStack() as stack:
-        checking = stack.enter_context(Checks(opening)).values if config.rl.runs_checks else None
+        checking = stack.enter_context(running_checks(opening)) if config.rl.runs_checks else None
         from agentless_mini.learning.rl import train_rl
 
         outcome = train_rl(_task("rl", training, config, lines), config.rl, checking)
