@@ -24,7 +24,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -96,7 +96,7 @@ class Memo(Generic[K, V]):
         while owed:
             there = shelf.there(owed)
             mine = tuple(key for key in owed if key not in there and key not in self._in_flight)
-            async with self._paying(shelf, mine, pay) if mine else _nothing() as following:
+            async with self._paying(shelf, mine, pay) if mine else nullcontext(_none) as following:
                 for key in owed:
                     if key in there:
                         yield key, shelf.get(key)
@@ -154,10 +154,6 @@ class Memo(Generic[K, V]):
 
 async def _none() -> None:
     return None
-
-
-def _nothing() -> AbstractAsyncContextManager[Next[K, V]]:
-    return nullcontext(_none)
 
 
 class Once(Generic[V]):
@@ -373,7 +369,9 @@ class _Samples:
         return {(key, index) for key, index in keys if index in recorded[key]}
 
     def get(self, key: Sample) -> Completion:
-        return next(self.store.replay(key[0], (key[1],)))
+        found = self.store.get_sample(*key)
+        assert found is not None  # noqa: S101 - `there` said so, and nothing is ever taken away
+        return found
 
     def put(self, key: Sample, value: Completion) -> None:
         self.store.put_sample(key[0], self.request, value)
