@@ -36,7 +36,7 @@ MAY_SEE = {
 }
 UNITS = CORE | BOXED | ADAPTERS | MAY_SEE.keys()
 HOMES = {
-    "openai": {"model"},
+    "httpx2": {"model"},
     "git": {"repository", "commands"},
     "docker": {"sandbox", "environment", "evaluation"},
     "unidiff": {"evaluation", "learning"},

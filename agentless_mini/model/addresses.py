@@ -6,11 +6,12 @@ programs' variables say (a proxy, OpenAI's key) is looked up here too, for the a
 """
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 OPENAI = "https://api.openai.com/v1"
+_OPENAIS = {"organization": "OPENAI_ORG_ID", "project": "OPENAI_PROJECT_ID"}
 LEAST_SECRET = 4  # letters: shorter values of headers are numbers and names, and stand in many a message
 
 
@@ -72,8 +73,8 @@ class Advice:
 class Address:
     """Where the server is and how to get in: `api` ends in /v1 or the like, `root` is what is above it.
 
-    `environment` is that of the process, which the SDK and its HTTP client read by themselves. `is_openai` lets them
-    send what OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS hold.
+    `environment` is that of the process, whose proxies the HTTP client reads by itself. With `is_openai` what
+    OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS hold is sent, too.
     """
 
     api: str
@@ -88,6 +89,18 @@ class Address:
     def root(self) -> str:
         """Return the address of the server's own pages, which are no part of the protocol."""
         return self.api.removesuffix("/v1")
+
+    def all_headers(self) -> Iterator[tuple[str, str]]:
+        """Yield what is sent beside the key: what other programs' variables say first, then what the settings do."""
+        if self.is_openai:
+            for name in ("organization", "project"):
+                if said := self.environment.get(_OPENAIS[name]):
+                    yield f"OpenAI-{name}", said
+            lines = self.environment.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
+            for name, colon, value in (line.partition(":") for line in lines):
+                if colon:
+                    yield name.strip(), value.strip()
+        yield from self.headers.items()
 
     @property
     def proxy(self) -> Proxy | None:

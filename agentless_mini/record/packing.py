@@ -43,7 +43,7 @@ def written(value: object) -> Json:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, tuple):
         return [written(item) for item in value]
-    if (names := _fields(cast(Hashable, type(value)))) is None:
+    if (names := _fields(cast("Hashable", type(value)))) is None:
         return value
     if isinstance(value, Output | ResultFile):  # many of each: without their names
         return [written(getattr(value, name)) for name in names]
