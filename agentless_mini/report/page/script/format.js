@@ -2,25 +2,14 @@
 
 const NOTHING = "\u2013";
 
-function known(value) {
-  return value !== null && value !== undefined;
-}
-
-function percent(share, digits = 1) {
-  return known(share) ? `${(100 * share).toFixed(digits)} %` : NOTHING;
-}
-
-function range(low, high, digits = 1) {
-  return `${percent(low, digits)} to ${percent(high, digits)}`;
-}
-
-function count(number) {
-  return known(number) ? number.toLocaleString("en") : NOTHING;
-}
-
-function decimal(number, digits = 2) {
-  return known(number) ? number.toFixed(digits) : NOTHING;
-}
+const known = (value) => value !== null && value !== undefined;
+const percent = (share, digits = 1) => (known(share) ? `${(100 * share).toFixed(digits)} %` : NOTHING);
+const range = (low, high, digits = 1) => `${percent(low, digits)} to ${percent(high, digits)}`;
+const count = (number) => (known(number) ? number.toLocaleString("en") : NOTHING);
+const decimal = (number, digits = 2) => (known(number) ? number.toFixed(digits) : NOTHING);
+const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
+/** Returns the letter of a run by its place: A, B, ... */
+const letter = (run) => (run < 26 ? String.fromCharCode(65 + run) : `#${run + 1}`);
 
 /** Returns a large number in three digits: 1.25 M. */
 function brief(number) {
@@ -33,15 +22,6 @@ function duration(seconds) {
   if (!known(seconds)) return NOTHING;
   if (seconds < 60) return `${seconds.toFixed(1)} s`;
   return seconds < 3600 ? `${(seconds / 60).toFixed(1)} min` : `${(seconds / 3600).toFixed(1)} h`;
-}
-
-function plural(number, one, many = `${one}s`) {
-  return `${count(number)} ${number === 1 ? one : many}`;
-}
-
-/** Returns the letter of a run by its place: A, B, ... */
-function letter(run) {
-  return run < 26 ? String.fromCharCode(65 + run) : `#${run + 1}`;
 }
 
 /** Returns the 95 % interval of Wilson for a share. */
@@ -57,11 +37,10 @@ function wilson(successes, trials) {
 
 /** Returns the p of McNemar's exact test, two-sided: how likely a split at least as uneven is by chance. */
 function mcnemar(onlyFirst, onlySecond) {
-  const trials = onlyFirst + onlySecond,
-    least = Math.min(onlyFirst, onlySecond);
+  const trials = onlyFirst + onlySecond;
   let term = -trials * Math.LN2,
     total = 0;
-  for (let hits = 0; hits <= least; hits += 1) {
+  for (let hits = 0; hits <= Math.min(onlyFirst, onlySecond); hits += 1) {
     total += Math.exp(term);
     term += Math.log(trials - hits) - Math.log(hits + 1);
   }
