@@ -12,6 +12,7 @@
     |   |-- ServerFailed          it answers, with errors, until the retries are used up
     |   |-- ModelUnknown          it does not serve the model that was asked for
     |   `-- ModelChanged          it is not the model that the recorded answers came from
+    |-- Untestable                no patch could pass the user's failing test (exit code 5)
     `-- EnvironmentFailed         this machine does not do its part (exit code 4)
         |-- BuildFailed           what a project's tests need cannot be installed
         |-- ImageUnavailable      the image of an instance cannot be had
@@ -82,6 +83,12 @@ class ModelUnknown(ModelError):
 
 class ModelChanged(ModelError):
     """The server's model is not the one that the recorded answers came from; the run must be planned again."""
+
+
+class Untestable(AminiError):
+    """The user's failing test passes already or cannot be run, and a patch must pass it to be printed."""
+
+    exit_code = 5
 
 
 class EnvironmentFailed(AminiError):

@@ -128,7 +128,7 @@ def _note(case: Case, result: CaseResult) -> str:
         case Outcome.NOT_COLLECTED:
             raise UsageError(f"There is no test {name!r}: give --failing-test PATH::NAME as pytest writes it.")
         case Outcome.PASS:
-            return f"Your test {name} passes already: it tells no fix from no fix, and was left out."
+            return f"Your test {name} passes already, so it cannot show a repair and was left out."
         case Outcome.SKIP:
             return f"Your test {name} is skipped here: it was left out."
         case Outcome.ERROR:

@@ -36,10 +36,9 @@ from agentless_mini.domain import (
     Stage,
 )
 from agentless_mini.edits import Marks
-from agentless_mini.errors import NothingToEdit, UsageError
+from agentless_mini.errors import NothingToEdit, Untestable, UsageError
 from agentless_mini.settings.run import (
     ChainSettings,
-    GivenSettings,
     Selecting,
     Until,
 )
@@ -76,15 +75,15 @@ def check_named(settings: ChainSettings, snapshot: Snapshot, opening: Opening | 
 
 
 def _steps(settings: ChainSettings, opening: Opening | NoBench) -> tuple[tuple[Stage | Phase, ...], ...]:
-    """Return the steps of a chain, in the order in which they begin to matter."""
-    steps: list[tuple[Stage | Phase, ...]] = [] if settings.files else [(Stage.LOCALIZE,)]
-    if settings.until is not Until.LOCALIZE:
-        steps.append((Stage.REPAIR, Stage.EVOLVE))
-    if settings.until is Until.TESTS and not isinstance(opening, NoBench):
-        steps.append((Stage.REPRODUCE, Phase.ENVIRONMENT, Phase.REPRODUCTION))
-        steps += [(Phase.REGRESSION,)] if settings.regress.budget else []
-        steps.append((Phase.EXECUTION,))
-    return tuple(steps)
+    """Return the steps of a chain one after the other; what runs side by side is one step."""
+    finding: list[Stage | Phase] = [] if settings.files or not settings.localize.samples else [Stage.LOCALIZE]
+    sampling: list[Stage | Phase] = [] if settings.until is Until.LOCALIZE else [Stage.REPAIR, Stage.EVOLVE]
+    if settings.until is not Until.TESTS or isinstance(opening, NoBench):
+        return tuple(tuple(step) for step in (finding, sampling) if step)
+    proving = (Phase.ENVIRONMENT, Phase.REPRODUCTION)
+    first = proving if settings.given.required else ()
+    sampling += [Stage.REPRODUCE, *(() if first else proving)]
+    return tuple(tuple(step) for step in (first, finding, sampling, (Phase.REGRESSION, Phase.EXECUTION)) if step)
 
 
 def _check_plain(settings: ChainSettings) -> None:
@@ -100,6 +99,10 @@ def _check_plain(settings: ChainSettings) -> None:
 
 
 NO_SANDBOX = NoBench("No sandbox was asked for.")
+
+
+_Ground = tuple[Bench | NoBench, tuple[Case, ...]]
+"""Where tests run, and those of the user and the issue that fail there before any patch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +144,15 @@ async def resolve(
         opening = NoBench("No test was run: the chain was to end after repair.")
     proven: asyncio.Future[_Reproduction] = asyncio.get_running_loop().create_future()
 
+    ground = await _open(subject, noting, settings, opening) if settings.given.required else None
+    selector = _selector(subject, noting, settings, proven)
+
     async def prove() -> _Reproduction:
-        reproduction = await _reproduce(subject, noting, settings, opening)
+        reproduction = await _reproduce(subject, noting, settings, opening, ground)
         if not proven.done():  # where who waited for it was cancelled, it is too
             proven.set_result(reproduction)
         return reproduction
 
-    selector = _selector(subject, noting, settings, proven)
     (localization, candidates), reproduction = await both(_repair(subject, noting, settings, selector), prove())
     execution = await _execute(candidates, reproduction, noting)
     choice = await asyncio.to_thread(rank, candidates, execution, settings.rank)
@@ -201,17 +206,18 @@ async def _localize(subject: Subject, session: Session, settings: ChainSettings)
 
 
 async def _reproduce(
-    subject: Subject, session: Session, settings: ChainSettings, opening: Opening | NoBench
+    subject: Subject, session: Session, settings: ChainSettings, opening: Opening | NoBench, ground: _Ground | None
 ) -> _Reproduction:
     """Draft tests while the bench is opened; keep those that fail on the tree as it is because of the issue."""
-    bench, drafts = await _open(subject, session, settings, opening)
+    if isinstance(opening, NoBench):
+        session.watch(Note(f"{UNTESTED} {opening.reason}"))
+        return _Reproduction(None)
+    opened = _open(subject, session, settings, opening) if ground is None else _at_once(ground)
+    drafting = draft_cases(subject, session, opening.harness, settings.reproduce)
+    (bench, own), drafts = await both(opened, drafting)
     if isinstance(bench, NoBench):
         session.watch(Note(f"{UNTESTED} {bench.reason}"))
         return _Reproduction(None)
-    bench = replace(bench, derive=session.derive)
-    own, notes = await confirm(given_cases(settings.given, subject.snapshot, subject.issue, bench.harness), bench)
-    for note in notes:
-        session.watch(Note(note))
     generated = await reproduce(drafts, subject.issue, bench, settings.reproduce)
     kept = dict.fromkeys(one.outcome for one in generated if isinstance(one.outcome, Case))
     portion = await _given_first(session, settings)
@@ -223,23 +229,35 @@ async def _given_first(session: Session, settings: ChainSettings) -> int | None:
 
     Rewrites of lines come the likeliest first, so that few of them need be tried.
     """
-    decides = settings.rank is Method.AGREEMENT and settings.evolve.rounds == 1 and settings.given != GivenSettings()
+    decides = bool(settings.given.ids()) and settings.rank is Method.AGREEMENT and settings.evolve.rounds == 1
     is_ranked = (await session.sampler.card()).decoding is Decoding.LINES
     return (TRIED_AT_ONCE if is_ranked else 0) if decides else None
 
 
-async def _open(
-    subject: Subject, session: Session, settings: ChainSettings, opening: Opening | NoBench
-) -> tuple[Bench | NoBench, tuple[GeneratedCase, ...]]:
-    if isinstance(opening, NoBench):
-        return opening, ()
-    return await both(
-        _awaited(opening.open(session.watch)), draft_cases(subject, session, opening.harness, settings.reproduce)
-    )
+async def _open(subject: Subject, session: Session, settings: ChainSettings, opening: Opening | NoBench) -> _Ground:
+    """Open the bench, and run the user's tests and those that the issue names on the tree as it is.
+
+    Raises `Untestable` where one of the user's is required and does not fail here.
+    """
+    bench = opening if isinstance(opening, NoBench) else await opening.open(session.watch)
+    if isinstance(bench, NoBench):
+        if settings.given.required:
+            raise Untestable(f"Your failing test cannot be run: {bench.reason} {_ANYWAY}.")
+        return bench, ()
+    bench = replace(bench, derive=session.derive)
+    own, notes = await confirm(given_cases(settings.given, subject.snapshot, subject.issue, bench.harness), bench)
+    if settings.given.required and not {case.id for case in own}.issuperset(settings.given.ids()):
+        raise Untestable(f"{' '.join(notes)} Name a test that fails now. {_ANYWAY}.")
+    for note in notes:
+        session.watch(Note(note))
+    return bench, own
 
 
-async def _awaited(opened: Awaitable[Bench | NoBench]) -> Bench | NoBench:
-    return await opened
+async def _at_once(ground: _Ground) -> _Ground:
+    return ground
+
+
+_ANYWAY = "Use --require any to go on without it"
 
 
 async def _execute(candidates: Sequence[Candidate], reproduction: _Reproduction, session: Session) -> Execution | None:

@@ -32,6 +32,7 @@ from agentless_mini.errors import (
     EXIT_INTERRUPTED,
     AminiError,
     EnvironmentFailed,
+    Untestable,
     UsageError,
     boundary,
     printable,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 EXIT_FOUND = 0
 EXIT_NO_PATCH = 1
-EXIT_UNTRUSTED = 5
+EXIT_UNTRUSTED = Untestable.exit_code
 PIPED_WIDTH = 240
 
 _STDOUT = 1
@@ -115,7 +116,7 @@ def write_page(file: Path, page: str) -> None:
     unwritable = f"The page cannot be written to {printable(str(file))}"
     with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({error}): name another file.")}):
         file.write_text(page, encoding="ascii")
-    people().print(f"the page: {file.absolute().as_uri()}", markup=False, highlight=False)
+    people().print(f"the page: {file.resolve().as_uri()}", markup=False, highlight=False)
 
 
 def without_passwords(arguments: Iterable[str]) -> tuple[str, ...]:

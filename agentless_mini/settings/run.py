@@ -58,7 +58,7 @@ class EvolveSettings(Section):
     """How the samples are spread over rounds, and what a round is shown of those before."""
 
     rounds: int = Field(1, ge=1, le=1000)
-    """Rounds of repairs, each shown earlier ones; 1: all are sampled plainly, and the rest here is not used."""
+    """Rounds of repairs, each shown earlier ones; 1: no rounds, and the other settings here have no effect."""
     parents: int = Field(5, ge=1, le=100)
     """Most patches that a round is shown (the paper: 5)."""
     per_round: int | None = Field(None, ge=1, le=100_000)
@@ -111,6 +111,8 @@ class GivenSettings(Section):
     """Tests that fail while the issue exists: PATH, or PATH::NAME as pytest writes it."""
     commands: tuple[str, ...] = ()
     """Command lines for `sh -c`, run at the top of the tree, whose status is not 0 while the issue exists."""
+    required: bool = False
+    """Whether a patch has to pass them: then nothing is sampled before all were seen to fail."""
 
     def ids(self) -> tuple[str, ...]:
         """Return the ids of the cases that these tests and commands become."""

@@ -128,29 +128,31 @@ def test_the_users_own_test_chooses_without_any_written_one(home: Home) -> None:
         done = home.amini(
             *arguments(endpoint.url, "--tests", "0", "--failing-test", "tests/test_cart.py::CartTest::test_two_prices")
         )
-        absent = home.amini(*arguments(endpoint.url, "--failing-test", "tests/test_cart.py::CartTest::test_three"))
         command = home.amini(
             *arguments(endpoint.url, "--tests", "0"),
             *("--failing-cmd", "python -c 'from shop.cart import total; assert total([4]) == 4'"),
         )
     assert "for price in prices:\n" in done.stdout, done.stderr
     assert "for price in prices:\n" in command.stdout, command.stderr
-    assert (absent.returncode, absent.stdout) == (2, "")
-    assert "There is no test" in absent.stderr
 
 
 def test_a_test_of_the_users_that_cannot_be_run_leaves_nothing_to_be_printed(home: Home) -> None:
     mine = ("--tests", "0", "--failing-test", "tests/test_cart.py::CartTest::test_two_prices", "--quiet")
     with server() as endpoint:
         unbuilt = home.amini(*arguments(endpoint.url, *mine, "--setup", "false"))
-        anyway = home.amini(*arguments(endpoint.url, *mine, "--setup", "false", "--require", "any"))
         passing = home.amini(*arguments(endpoint.url, *mine[:3], f"{mine[3][:-10]}nothing_costs_nothing", "-q"))
+        absent = home.amini(*arguments(endpoint.url, *mine[:3], f"{mine[3][:-10]}three", "-q"))
+        assert not any(seen.samples for seen in endpoint.log.requests), "paid for before the test failed"
+        anyway = home.amini(*arguments(endpoint.url, *mine, "--setup", "false", "--require", "any"))
     assert (unbuilt.returncode, unbuilt.stdout) == (5, "")
     (line,) = unbuilt.stderr.splitlines()
-    assert "test_two_prices was not run, or did not fail before (The vote alone chooses the patch." in line
+    assert "Your failing test cannot be run: " in line
+    assert "--require any" in line
     assert (anyway.returncode, anyway.stdout[:10]) == (0, "diff --git")
     assert (passing.returncode, passing.stdout) == (5, "")
     assert "passes already" in passing.stderr
+    assert (absent.returncode, absent.stdout) == (2, "")
+    assert "There is no test" in absent.stderr
 
 
 def test_what_the_tests_show_is_weighed_against_what_is_required(home: Home) -> None:

@@ -44,7 +44,7 @@ def test_the_document_says_what_was_required_and_shown(home: Home) -> None:
     assert code == 5
     assert trust == {"required": "agreement", "printed": False, "shown": ["any"], "lacking": lacking}
     assert json.loads(home.amini("show", "1", "--json").stdout)["trust"] == trust
-    assert f"trust      required agreement, shown any; not trusted: {lacking}" in home.amini("show", "1").stdout
+    assert f"trust      meets any (agreement is required); not trusted: {lacking}" in home.amini("show", "1").stdout
 
 
 def test_samples_that_agree_are_printed(home: Home) -> None:
@@ -75,4 +75,4 @@ def test_what_no_patch_could_show_is_refused_before_anything_is_paid_for(
 def test_any_said_outright_takes_what_the_vote_chose_though_the_users_test_was_not_run(home: Home) -> None:
     code, patch, told = repaired(home, (FIX,), "--failing-test", "tests/test_cart.py", "--require", "any", "-q")
     assert (code, patch[:10]) == (0, "diff --git")
-    assert told[0].startswith("not trusted: your test tests/test_cart.py was not run, or did not fail before (")
+    assert told[0].startswith("not trusted: your test tests/test_cart.py shows nothing (")

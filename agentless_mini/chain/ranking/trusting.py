@@ -103,7 +103,7 @@ def _own(given: dict[str, bool], own: Sequence[str], notes: Sequence[str]) -> st
     if silent:
         telling = [note for note in notes if note.startswith(UNTESTED) or any(printable(test) in note for test in own)]
         why = f" ({' '.join(telling)})" if telling else ""
-        return f"your test {silent} was not run, or did not fail before{why}"
+        return f"your test {silent} shows nothing{why}"
     return f"your test {failing} does not pass with it" if failing else ""
 
 
