@@ -8,10 +8,13 @@ programs' variables say (a proxy, OpenAI's key) is looked up here too, for the a
 import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
+from agentless_mini.settings.model import ServerSettings
+
 OPENAI = "https://api.openai.com/v1"
-_OPENAIS = {"organization": "OPENAI_ORG_ID", "project": "OPENAI_PROJECT_ID"}
+_OPENAIS = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
 LEAST_SECRET = 4  # letters: shorter values of headers are numbers and names, and stand in many a message
 
 
@@ -85,21 +88,25 @@ class Address:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     is_openai: bool = False
 
+    @classmethod
+    def of(cls, api: str, settings: ServerSettings, advice: Advice, environment: Mapping[str, str]) -> Self:
+        """Return an address with the key and the headers of its settings."""
+        headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+        return cls(api, settings.api_key.get_secret_value(), headers, settings.timeout_s, advice, environment)
+
     @property
     def root(self) -> str:
         """Return the address of the server's own pages, which are no part of the protocol."""
         return self.api.removesuffix("/v1")
 
     def all_headers(self) -> Iterator[tuple[str, str]]:
-        """Yield what is sent beside the key: what other programs' variables say first, then what the settings do."""
+        """Yield what is sent beside the key: what OpenAI's variables say first, then what the settings do."""
         if self.is_openai:
-            for name in ("organization", "project"):
-                if said := self.environment.get(_OPENAIS[name]):
-                    yield f"OpenAI-{name}", said
+            own = ((name, self.environment.get(variable)) for name, variable in _OPENAIS.items())
+            yield from ((name, said) for name, said in own if said)
             lines = self.environment.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
-            for name, colon, value in (line.partition(":") for line in lines):
-                if colon:
-                    yield name.strip(), value.strip()
+            parts = (line.partition(":") for line in lines if ":" in line)
+            yield from ((name.strip(), value.strip()) for name, _, value in parts)
         yield from self.headers.items()
 
     @property

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -133,6 +133,26 @@ class Connection:
             raise NoAnswer.of_status(response.status_code, response.text, response.headers.get("retry-after", ""))
         self._answered = True
         return json.loads(response.content) if _is_json(response) else response.text
+
+
+class Client:
+    """What asks one server: an async context manager that closes its connections."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Ask by this connection."""
+        self._connection = connection
+
+    async def aclose(self) -> None:
+        """Close the connections to the server."""
+        await self._connection.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return the client, which is closed when the block ends."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connections to the server."""
+        await self.aclose()
 
 
 def _client(address: Address) -> "httpx2.AsyncClient":

@@ -8,17 +8,16 @@ once, streams them side by side, and asks again for what is owed. What differs b
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from types import MappingProxyType, TracebackType
-from typing import Self
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from urllib.parse import quote
 
 from pydantic import SecretStr
 
-from agentless_mini.domain import Completion, Decoding, EditTask, Finish, Message, ModelCard, SampleRequest
-from agentless_mini.errors import AminiError, UsageError
+from agentless_mini.domain import Completion, Decoding, Finish, Message, ModelCard, SampleRequest
+from agentless_mini.errors import AminiError, UsageError, boundary
 from agentless_mini.model.addresses import Address, Advice, belongs_to_openai
-from agentless_mini.model.connection import Body, Connection, Patience
+from agentless_mini.model.connection import Body, Client, Connection, Patience
 from agentless_mini.model.endpoints import Endpoint, Engine, PromptCheck, count, discover, grammar_body, wire_messages
 from agentless_mini.model.failures import Habits, Part, StreamEnded, folded, is_refusal, is_silent, refused, without
 from agentless_mini.model.grammar import edit_grammar
@@ -35,7 +34,7 @@ _ALL_REASONING = (
 )
 
 
-class OpenAISampler:
+class OpenAISampler(Client):
     """Asks one model of one server. See `ports.Sampler` for the contract of its methods.
 
     Sample i is drawn with the seed `params.seed + i`: samples with consecutive indices share a request of `n` choices,
@@ -48,7 +47,6 @@ class OpenAISampler:
     it cut (`endpoints`), and an answer that it took for reasoning.
     `environment` is that of the process: where the settings have no key, that of OPENAI_API_KEY is sent to the address
     that it is meant for (`addresses.belongs_to_openai`) and to no other; a proxy that it names is told in errors.
-    Use it as an async context manager, or call `aclose`.
     """
 
     def __init__(
@@ -63,10 +61,10 @@ class OpenAISampler:
 
         Raises `UsageError` where no `base_url` is set, or a key or proxy of the environment cannot be used.
         """
+        super().__init__(Connection(_address(settings, environment), patience or Patience(settings.retries), tell))
         self._settings = settings
         self._on_tokens = on_tokens
         self._tell = tell
-        self._connection = Connection(_address(settings, environment), patience or Patience(settings.retries), tell)
         self._slots = Slots(settings.max_in_flight, settings.max_samples_per_request)
         self._discovery = asyncio.Lock()
         self._found: Endpoint | None = None
@@ -107,20 +105,6 @@ class OpenAISampler:
                     self._told_reasoning = True
                 self._prompts.read(request.messages, completion.usage)
                 yield completion
-
-    async def aclose(self) -> None:
-        """Close the connections to the server."""
-        await self._connection.aclose()
-
-    async def __aenter__(self) -> Self:
-        """Return the sampler, which is closed when the block ends."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the connections to the server."""
-        await self.aclose()
 
     def _habits_of(self, model: str) -> Habits:
         return self._habits.setdefault(model, Habits(self._tell, self._connection.address.api))
@@ -285,21 +269,20 @@ class _Draws:
 def _address(settings: EndpointSettings, environment: Mapping[str, str]) -> Address:
     if settings.base_url is None:
         raise UsageError("No model server is chosen: give --base-url.")
-    key, is_openai = settings.api_key, belongs_to_openai(settings.base_url, environment)
+    is_openai = belongs_to_openai(settings.base_url, environment)
     found = "" if "api_key" in settings.model_fields_set else environment.get(OPENAI_KEY, "")
-    if found and is_openai:
-        try:
-            key = checked_key(SecretStr(found), OPENAI_KEY)
-        except ValueError as error:
-            raise UsageError(f"The key in {OPENAI_KEY} is not valid: {error}.") from None
-    headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
     advice = Advice(withheld=OPENAI_KEY if found and not is_openai else "")
-    secret = key.get_secret_value()
-    return Address(settings.base_url, secret, headers, settings.timeout_s, advice, environment, is_openai)
+    address = replace(Address.of(settings.base_url, settings, advice, environment), is_openai=is_openai)
+    if not found or not is_openai:
+        return address
+    with boundary({ValueError: lambda error: UsageError(f"The key in {OPENAI_KEY} is not valid: {error}.")}):
+        return replace(address, key=checked_key(SecretStr(found), OPENAI_KEY).get_secret_value())
 
 
 def _body(request: SampleRequest, engine: Engine) -> dict[str, object]:
-    params = request.params
+    params, task = request.params, request.task
+    if request.decoding is Decoding.LINES:
+        raise UsageError("Line rewriting needs the embedded model: choose free decoding for a model server.")
     continuous = {"continuous_usage_stats": True} if engine is Engine.VLLM else {}
     return {
         "model": request.model,
@@ -309,16 +292,8 @@ def _body(request: SampleRequest, engine: Engine) -> dict[str, object]:
         "stream": True,
         "stream_options": {"include_usage": True, **continuous},
         **({"stop": params.stop} if params.stop else {}),
-        **_constraint(request.decoding, request.task, engine),
+        **(grammar_body(engine, edit_grammar(task)) if request.decoding is Decoding.GRAMMAR and task else {}),
     }
-
-
-def _constraint(decoding: Decoding, task: EditTask | None, engine: Engine) -> dict[str, object]:
-    if decoding is Decoding.LINES:
-        raise UsageError("Line rewriting needs the embedded model: choose free decoding for a model server.")
-    if decoding is Decoding.FREE or task is None:
-        return {}
-    return grammar_body(engine, edit_grammar(task))
 
 
 def _headers(request: SampleRequest) -> dict[str, str]:

@@ -5,7 +5,7 @@ outcome, its `evals` how far the instances of an evaluation came. `schema` docum
 `RecordedSandbox` and `RecordedScorer` put the record before the ports, as `memo` promises.
 """
 
-from agentless_mini.record.effects import Kind, Store, Values, stable_key
+from agentless_mini.record.effects import Kind, Store, stable_key
 from agentless_mini.record.evaluations import EvalLog
 from agentless_mini.record.memo import (
     Memo,
@@ -60,7 +60,6 @@ __all__ = [
     "SampleRecord",
     "Spending",
     "Store",
-    "Values",
     "generation_of",
     "recorded_derive",
     "stable_key",

@@ -7,7 +7,7 @@ key. A failure has no method here, so it is never recorded.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -230,26 +230,3 @@ def stable_key(*what: Json) -> str:
 def chat_key(model: str, messages: tuple[Message, ...]) -> str:
     """Return the identity of a token count."""
     return stable_key(model, plain(messages))
-
-
-@dataclass(frozen=True, slots=True)
-class Values(Generic[V]):
-    """The values of one kind, as a shelf for a memo (`memo.Shelf`)."""
-
-    store: Store
-    kind: Kind[V]
-
-    def there(self, keys: Collection[str]) -> Collection[str]:
-        """Return those of the keys whose values are recorded."""
-        return [key for key in keys if self.store.has(self.kind.name, key)]
-
-    def get(self, key: str) -> V:
-        """Return a value that is there."""
-        found = self.store.value(self.kind, key)
-        if found is None:
-            raise KeyError(key)
-        return found
-
-    def put(self, key: str, value: V) -> None:
-        """Record a value."""
-        self.store.put_value(self.kind, key, value)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from agentless_mini.errors import StoreError
 from agentless_mini.ports import Find
-from agentless_mini.record import Kind, Memo, Store, Values, recorded_derive
+from agentless_mini.record import Kind, Memo, Store, recorded_derive
 from agentless_mini.record.effects import PATHS, SCORE
-from agentless_mini.record.memo import code_state
+from agentless_mini.record.memo import code_state, values_of
 
 
 def test_what_the_same_code_derived_from_the_same_is_not_found_again(path: Path) -> None:
@@ -64,12 +64,10 @@ def test_what_other_code_derived_does_not_count(tmp_path: Path) -> None:
 def test_kinds_do_not_mix(store: Store) -> None:
     store.put_value(PATHS, "key", ("a",))
     assert store.value(Kind[int]("number"), "key") is None
-    with pytest.raises(KeyError):
-        Values(store, Kind[int]("number")).get("key")
 
 
 def test_what_arrives_is_recorded_and_seen_before_the_failure_that_follows(store: Store) -> None:
-    shelf, seen = Values(store, Kind[int]("number")), []
+    shelf, seen = values_of(store, Kind[int]("number")), []
 
     async def pay(keys: tuple[str, ...]) -> AsyncGenerator[tuple[str, int], None]:
         yield keys[0], 1
@@ -91,7 +89,7 @@ def test_a_value_that_cannot_be_recorded_is_not_seen(path: Path) -> None:
         return 1
 
     with Store.open_readonly(path) as store, pytest.raises(StoreError):
-        asyncio.run(Memo[str, int]().one(Values(store, Kind[int]("number")), "key", compute))
+        asyncio.run(Memo[str, int]().one(values_of(store, Kind[int]("number")), "key", compute))
 
 
 @settings(deadline=None, max_examples=20)  # each opens a store
