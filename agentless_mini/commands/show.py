@@ -51,7 +51,7 @@ def _show(options: ShowOptions, store: Store, trace: RunTrace) -> None:
         sys.stdout.buffer.write(_patch(trace, options.patch))
         return
     if options.html is not None:
-        from agentless_mini.report.evaluation_instance import run_instance
+        from agentless_mini.report.evaluation_document import run_instance
         from agentless_mini.report.page import render_run
 
         write_page(options.html, render_run(run_instance(trace, _prompts(store, trace), _answers(store, trace))))

@@ -41,7 +41,7 @@ from agentless_mini.report.rounds import Evolved, Stopping, evolution_values, ev
 SEED = 0
 FAILURES = frozenset({AttemptState.FAILED, AttemptState.INFRASTRUCTURE})
 # How SWE-bench Verified says how long a fix takes; any other follow by name.
-DIFFICULTIES = ("<15 min fix", "15 min - 1 hour", "1-4 hours", ">4 hours")
+HOW_HARD = {"<15 min fix": 0, "15 min - 1 hour": 1, "1-4 hours": 2, ">4 hours": 3}
 
 Known = bool | None
 """Whether a patch resolves its issue; None where that is not known."""
@@ -184,76 +184,53 @@ def results(facts: Iterable[InstanceFacts], budgets: Collection[int] = ()) -> di
     judged = [one for one in every if one.judged]
     solved = [one.solved for one in judged if one.solved]
     known = [one.resolved for one in judged]
-    failures = Counter(
-        (one.attempt.stage, one.attempt.state.value) for one in every if one.attempt and one.attempt.state in FAILURES
-    )
+    attempts = [one.attempt for one in every if one.attempt]
+    failures = Counter((one.stage, one.state.value) for one in attempts if one.state in FAILURES)
+    stopped = [one.stopping for one in solved if one.stopping]
     return {
         "instances": len(every),
-        "attempted": sum(one.attempt is not None for one in every),
-        "done": sum(one.attempt is not None and one.attempt.state is AttemptState.DONE for one in every),
+        "attempted": len(attempts),
+        "done": sum(one.state is AttemptState.DONE for one in attempts),
         "graded": len(known) - known.count(None),
         "resolved": {"count": known.count(True), "of": len(known), **_rate(known)},
-        "by_repo": _grouped("repo", judged, lambda one: one.record.repo, str),
-        "by_difficulty": _grouped("difficulty", judged, lambda one: one.record.difficulty, _how_hard),
+        "by_repo": _grouped("repo", judged, str),
+        "by_difficulty": _grouped("difficulty", judged, lambda name: (HOW_HARD.get(name, len(HOW_HARD)), name)),
         "localization": _localization([share for one in judged if (share := one.found) is not None]),
         "format": _format(solved),
         "pass_at_k": _pass_at_k(judged),
         "best_at_n": _over_samples(judged, lambda one: one.over_samples, budgets),
         "best_at_tests": _over_tests(judged),
         "vote_at_n": _over_samples(judged, lambda one: one.by_vote, budgets),
-        "calibration": [
-            {
-                "low": part.low,
-                "high": part.high,
-                "instances": part.count,
-                "resolved": part.right,
-                "rate": part.right / part.count if part.count else None,
-            }
-            for part in calibration(
-                (one.share, one.resolved) for one in solved if one.share is not None and one.resolved is not None
-            )
-        ],
+        "calibration": _calibration(solved),
         "failures": [
             {"stage": stage, "state": state, "count": count} for (stage, state), count in sorted(failures.items())
         ],
         **_of_rounds(judged, [one.evolved for one in solved if one.evolved]),
-        **({"stopping": stopping_values(saved)} if (saved := [one.stopping for one in solved if one.stopping]) else {}),
+        **({"stopping": stopping_values(stopped)} if stopped else {}),
         "per_instance": [_instance(one) for one in every],
     }
 
 
 def _share(known: Sequence[Known]) -> float | None:
-    """Return the share of what is right, or None while one of them is unknown."""
+    """Return the share of what is right, null while one is unknown."""
     return None if None in known else mean([float(one is True) for one in known])
 
 
 def _rate(known: Sequence[Known]) -> dict[str, float | None]:
-    """Return the rate and its interval, null while one is unknown.
-
-    Each interval has fresh dice: none depends on which others were computed before it.
-    """
+    """Return the share and its interval. Each has fresh dice: none depends on which were computed before it."""
     dice = Random(SEED)  # noqa: S311 - drawn again alike, not for secrets
     ends = None if None in known else bootstrap([float(one is True) for one in known], dice)
     return {"rate": _share(known), "low": ends.low if ends else None, "high": ends.high if ends else None}
 
 
-def _grouped(
-    name: str,
-    judged: Sequence[InstanceFacts],
-    group: Callable[[InstanceFacts], str],
-    order: Callable[[str], Any],
-) -> list[dict[str, Any]]:
+def _grouped(name: str, judged: Sequence[InstanceFacts], order: Callable[[str], Any]) -> list[dict[str, Any]]:
     groups: dict[str, list[Known]] = {}
     for one in judged:
-        groups.setdefault(group(one), []).append(one.resolved)
+        groups.setdefault(getattr(one.record, name), []).append(one.resolved)
     return [
         {name: key, "instances": len(known), "resolved": known.count(True), "rate": _share(known)}
         for key, known in sorted(groups.items(), key=lambda item: order(item[0]))
     ]
-
-
-def _how_hard(difficulty: str) -> tuple[int, str]:
-    return (DIFFICULTIES.index(difficulty) if difficulty in DIFFICULTIES else len(DIFFICULTIES)), difficulty
 
 
 def _localization(shares: Sequence[Found]) -> dict[str, Any]:
@@ -276,6 +253,20 @@ def _format(solved: Sequence[Solved]) -> dict[str, Any]:
         "rate": valid / samples if samples else None,
         "rejected": [{"reason": reason, "count": count} for reason, count in rejected],
     }
+
+
+def _calibration(solved: Sequence[Solved]) -> list[dict[str, Any]]:
+    told = ((one.share, one.resolved) for one in solved)
+    return [
+        {
+            "low": part.low,
+            "high": part.high,
+            "instances": part.count,
+            "resolved": part.right,
+            "rate": part.right / part.count if part.count else None,
+        }
+        for part in calibration((share, right) for share, right in told if share is not None and right is not None)
+    ]
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------
@@ -346,22 +337,29 @@ def _of_rounds(judged: Sequence[InstanceFacts], found: Sequence[Evolved]) -> dic
     }
 
 
+def instance_values(record: InstanceRecord, attempt: AttemptRecord | None) -> dict[str, Any]:
+    """Return what an instance is and how far it came."""
+    return {
+        "id": record.id,
+        "repo": record.repo,
+        "difficulty": record.difficulty,
+        "state": attempt.state.value if attempt else "",
+        "stage": attempt.stage if attempt else "",
+        "failure": attempt.failure if attempt else "",
+        "gold_files": list(record.files),
+    }
+
+
 def _instance(one: InstanceFacts) -> dict[str, Any]:
     solved, share = one.solved, one.found
     return {
-        "id": one.record.id,
-        "repo": one.record.repo,
-        "difficulty": one.record.difficulty,
-        "state": one.attempt.state.value if one.attempt else "",
-        "stage": one.attempt.stage if one.attempt else "",
-        "failure": one.attempt.failure if one.attempt else "",
+        **instance_values(one.record, one.attempt),
         "resolved": one.resolved,
         "confidence": solved.share if solved else None,
         "valid": solved.valid if solved else 0,
         "samples": solved.samples if solved else 0,
         "distinct": solved.distinct if solved else 0,
         "recall": share.first if share else None,
-        "gold_files": list(one.record.files),
         "files": [list(paths) for paths in solved.lists] if solved else [],
         "chosen": solved.chosen if solved else None,
     }

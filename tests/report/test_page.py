@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agentless_mini.domain import Completion, Finish, Issue, Message, Role
 from agentless_mini.record import PromptRecord
 from agentless_mini.report import page as package
-from agentless_mini.report.evaluation_instance import run_instance
+from agentless_mini.report.evaluation_document import run_instance
 from agentless_mini.report.page import json_block, packed_block, render_page, render_run
 from tests.report.browser import Page, find_chromium, started
 from tests.report.page_documents import HOSTILE, depth, evaluation, evolution, evolved_depth, row, unknown

@@ -40,7 +40,7 @@ def render_page(documents: Sequence[Mapping[str, Any]], instances: Sequence[Iter
 
 
 def render_run(instance: Mapping[str, Any]) -> str:
-    """Return the page on one run, which is shown as an instance is (`evaluation_instance.run_instance`)."""
+    """Return the page on one run, which is shown as an instance is (`evaluation_document.run_instance`)."""
     return _rendered({"documents": [], "depth": [], "run": True}, [("depth-0-0", packed_block(instance))])
 
 
