@@ -1,9 +1,4 @@
-"""What settings say of a server's address, key and headers, checked before anything is sent.
-
-It exists because every server that is asked over HTTP has these three, whatever it is asked for. What is refused is
-not repeated in the message: it may be a secret. `variable` names the one in which people keep the key. What other
-programs' variables say (a proxy, OpenAI's key) is looked up here too, for the address that it is meant for.
-"""
+"""Where a server is, its key and headers, and what other programs' variables (a proxy, OpenAI's key) say for it."""
 
 import ipaddress
 from collections.abc import Iterator, Mapping
@@ -19,10 +14,7 @@ LEAST_SECRET = 4  # letters: shorter values of headers are numbers and names, an
 
 
 def is_loopback(url: str) -> bool:
-    """Return whether an address is this machine's own: localhost, 127.0.0.0/8, ::1, or what is bound to all (0.0.0.0).
-
-    No proxy leads there: the proxy's own loopback would be asked.
-    """
+    """Return whether an address is this machine's own, or bound to all (0.0.0.0): no proxy leads there, but to its own."""
     host = (urlsplit(url).hostname or "").rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -60,7 +52,7 @@ def proxy_before(url: str, environment: Mapping[str, str]) -> Proxy | None:
 class Advice:
     """What people can turn where a server does not do its part: the names of settings and options.
 
-    `withheld` is the variable whose key was not sent as it is meant for another address, "" where there is none.
+    `withheld` is the variable whose key was not sent, as it is meant for another address.
     """
 
     address: str = "--base-url"
@@ -76,8 +68,8 @@ class Advice:
 class Address:
     """Where the server is and how to get in: `api` ends in /v1 or the like, `root` is what is above it.
 
-    `environment` is that of the process, whose proxies the HTTP client reads by itself. With `is_openai` what
-    OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS hold is sent, too.
+    `environment` is that of the process. With `is_openai` what OPENAI_ORG_ID, OPENAI_PROJECT_ID and
+    OPENAI_CUSTOM_HEADERS hold is sent, too.
     """
 
     api: str
@@ -122,10 +114,7 @@ class Address:
 
 
 def belongs_to_openai(url: str, environment: Mapping[str, str]) -> bool:
-    """Return whether what OPENAI_API_KEY and its like hold is meant for an address: for that of OPENAI_BASE_URL alone.
-
-    Without OPENAI_BASE_URL it is api.openai.com, over TLS.
-    """
+    """Return whether OPENAI_API_KEY and its like are meant for an address: OPENAI_BASE_URL's, or OpenAI's own."""
     return _origin(url) == _origin(environment.get("OPENAI_BASE_URL") or OPENAI)
 
 

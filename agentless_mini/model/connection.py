@@ -1,7 +1,6 @@
 """One model server over HTTP: JSON pages, a stream of events, and patience with both.
 
-What the pages and events mean is the business of `endpoints` and `streams`, what goes wrong that of `failures`. The
-HTTP client is imported on the first use.
+The HTTP client is imported on the first use.
 """
 
 import asyncio
@@ -52,8 +51,7 @@ class Patience:
 class Connection:
     """A server at an address. Until it has answered once, a refused connection is final: nobody is there.
 
-    Each wait before a further attempt is told when it first comes of its cause and when it lasts: one sentence for each
-    cause and number of failures in a row, however many requests meet it.
+    Each wait is told once for its cause and number of failures in a row, however many requests meet it.
     """
 
     def __init__(self, address: Address, patience: Patience, tell: Callable[[str], None]) -> None:
@@ -74,10 +72,7 @@ class Connection:
         return await self._patiently("POST", url, body, page)
 
     async def events(self, body: Body, headers: Mapping[str, str]) -> AsyncGenerator[Event, None]:
-        """Yield the events of a streamed chat; no second attempt. Closing the iterator closes the connection.
-
-        A server that does not stream, and answers in one piece, is read too.
-        """
+        """Yield the events of a chat, streamed or in one piece; no second attempt. Closing it ends the request."""
         chat = f"{self.address.api}/chat/completions"
         with self.edge():
             async with self._client.stream("POST", chat, json=body, headers=headers) as response:

@@ -1,8 +1,7 @@
 """What a model server is: its models, context window, engine, and its own way to count tokens and take a grammar.
 
-It exists because the OpenAI protocol leaves these out, and every server fills the gap differently. vLLM and llama.cpp
-are known by name; of any other server only what its list of models says is used. Ollama, LM Studio and others drop what
-does not fit their context and answer as if nothing were amiss: `PromptCheck` finds them by what they say to have read.
+The OpenAI protocol leaves these out, and every server fills the gap differently. vLLM and llama.cpp are known by name;
+of any other server only what its list of models says is used.
 """
 
 import enum
@@ -173,8 +172,7 @@ def estimate(messages: tuple[Message, ...]) -> int:
     """Return an upper estimate of the tokens of a chat, for servers that do not count.
 
     Two small letters count as a token, and so do every capital, digit, mark, line end, byte beyond ASCII and four
-    blanks. By SmolLM2's tokenizer that is 1.5 to 2.5 times the truth for 150 source files, and still not less than it
-    for base64, hexadecimal digits and random marks. It is no bound for text that is made to defeat it.
+    blanks. That is 1.5 to 2.5 times the truth of SmolLM2 for 150 source files, and no bound for text made to defeat it.
     """
     pieces = (piece for message in messages for piece in _ESTIMATED_PIECE.findall(message.content))
     return _ESTIMATED_TEMPLATE + _ESTIMATED_TURN * len(messages) + sum(map(_estimated, pieces))
@@ -231,9 +229,8 @@ def _estimated(piece: str) -> int:
 def fewest_tokens(text: str) -> int:
     """Return a lower bound of the tokens of a text: nine tenths of its runs of letters and of digits.
 
-    A tokenizer that splits at words, as all common ones do, has a token at least for each run, and others for marks and
-    blanks; a tenth is left for one that joins some. Of 1,500 source and text files, by tokenizers of 32,000, 100,000
-    and 131,000 tokens, runs were 41 to 54 % of the tokens in the median and 78 % at most, of short Vietnamese 94 %.
+    Of 1,500 source and text files, by three tokenizers of 32,000 to 131,000 tokens, runs were 41 to 54 % of the tokens
+    in the median, 78 % at most, of short Vietnamese 94 %.
     """
     return sum(1 for _ in _RUN.finditer(text)) * 9 // 10
 
@@ -241,17 +238,12 @@ def fewest_tokens(text: str) -> int:
 class PromptCheck:
     """What one server read of each prompt. The first that it cut is told, and `most` of them in a row are an error.
 
-    A prompt was cut where the server says to have read
+    A prompt was cut where the server says to have read clearly fewer tokens than its tokenizer counted (less than 9 in
+    10, and 64 more less), or than any tokenizer makes of the text (`fewest_tokens`). Some servers tell only what they
+    computed anew: where none are told to be cached, what opens like an earlier prompt counts as cached, and fewer than
+    256 tokens say nothing. One that was read whole may look cut where another process left its beginning in the cache.
 
-    * clearly fewer tokens than its own tokenizer counted before: less than 9 in 10, and 64 more less, or
-    * where it does not count, fewer than any tokenizer makes of the text (`fewest_tokens`).
-
-    Some servers tell only what they computed anew. So tokens that are told to be cached are added; where none are, what
-    opens like an earlier prompt counts as cached, and fewer than 256 tokens say nothing. A prompt that was read whole
-    may look cut in one case: where another process left its beginning in the cache of such a server.
-
-    In a row: with none between them that was read whole and is at least as long as what was read of a cut one. With
-    `most` 0 it is never an error. Of each prompt the first reading counts.
+    In a row: with none between them that was read whole and is at least as long. With `most` 0 it is never an error.
     """
 
     def __init__(self, tell: Callable[[str], None], place: str, most: int) -> None:

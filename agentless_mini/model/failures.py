@@ -1,9 +1,7 @@
 """What goes wrong between amini and a model server: foreign exceptions -> ours, and whether trying again can help.
 
-The one place where exceptions of the HTTP client are translated. It also reads from a refusal which part of a request a
-server does not take: servers that "speak the OpenAI protocol" each take another part of it, and say so in words of
-their own. That part is left out from then on. What is asked stays the same, the same texts in the same order, so the
-key of a sample does not change. Nothing here sends anything.
+It also reads from a refusal which part of a request a server does not take, in its own words: that part is left out
+from then on. What is asked stays the same, so the key of a sample does not change.
 """
 
 import enum

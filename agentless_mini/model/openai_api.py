@@ -37,16 +37,13 @@ _ALL_REASONING = (
 class OpenAISampler(Client):
     """Asks one model of one server. See `ports.Sampler` for the contract of its methods.
 
-    Sample i is drawn with the seed `params.seed + i`: samples with consecutive indices share a request of `n` choices,
-    whose seeds vLLM and llama.cpp count up from the request's, so that what is owed later is drawn with its own seed.
-    The sampling settings that a request does not name (top_k, penalties) stay as the server has them.
+    Samples with consecutive indices share a request of `n` choices, whose seeds vLLM and llama.cpp count up from the
+    request's: sample i is drawn with `params.seed + i`, also where it is owed later. The sampling settings that a
+    request does not name (top_k, penalties) stay as the server has them.
 
-    `on_tokens` is told of each number of new tokens as they stream in (events, where the server does not count),
-    `tell` in a sentence of what people should know of the server: each wait before another attempt, once for each cause
-    and number of failures in a row, and, once, each part of a request that it does not take (`failures`), a prompt that
-    it cut (`endpoints`), and an answer that it took for reasoning.
-    `environment` is that of the process: where the settings have no key, that of OPENAI_API_KEY is sent to the address
-    that it is meant for (`addresses.belongs_to_openai`) and to no other; a proxy that it names is told in errors.
+    `on_tokens` is told of new tokens as they stream in (events, where the server does not count), `tell` what people
+    should know of the server, once. `environment` is that of the process: where the settings have no key,
+    OPENAI_API_KEY is sent to the address that it is meant for, and to no other.
     """
 
     def __init__(
@@ -122,9 +119,8 @@ class OpenAISampler(Client):
 class Slots:
     """What one server bears, shared by all draws, as an asynchronous context manager: one request in flight.
 
-    `most` is how many there may be at once, fewer from the moment that a server under load falls silent; `choices` how
-    many choices a request may ask for, as learned so far; `tells_usage` whether the server told the tokens of the last
-    request that ended well, None before the first.
+    `most` may be in flight at once, fewer once a server under load falls silent; a request may ask for `choices`;
+    `tells_usage` is whether the last request that ended well told its tokens, None before the first.
     """
 
     def __init__(self, most: int, choices: int = 1) -> None:
@@ -182,8 +178,7 @@ class _Draws:
     """The draws of one prompt, so that a retry never draws a sample twice nor changes its seed.
 
     Each run of samples is a task of its own; what they finish goes through one queue. `body` is the request without its
-    messages and its share of samples: sample i is drawn with the seed of the request + i. `on_tokens` is told of new
-    tokens as they come.
+    messages and its share of samples.
     """
 
     connection: Connection

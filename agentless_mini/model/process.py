@@ -1,11 +1,10 @@
 """Starts a model server as a process of its own, waits until it is healthy, records it, and stops it with its children.
 
 A server runs in its own session, under a guard (`process_table`) that ends it when the run that started it dies. Its
-standard output goes to a log, and its working folder is the log's: never the repository, whose files Python would
-import from there. Which program it is and how its log reads is the engines' business.
+output goes to a log, in whose folder it runs: never the repository, whose files Python would import.
 
-The server that `amini serve` left running is recorded once it is healthy: one for each folder of records. The record of
-one that has ended stays until it is stopped or another is started: whoever used it is told, and given no other model.
+The server that `amini serve` left running is recorded, one for each folder of records. The record of one that has ended
+stays until it is stopped or another is started: whoever used it is told, and given no other model.
 """
 
 import asyncio
@@ -52,9 +51,8 @@ Progress = Callable[[str, float], None]
 class LogReading:
     """How the log of one engine is read.
 
-    `phases` are regular expressions with what they show to be going on, in the order in which an engine passes them;
-    the last line of the log that shows one counts. `causes` are the known ways of failing: an expression of the lines
-    that show one, the exception for it, what to try next. They are tried in order.
+    `phases` are expressions with what they show to be going on, in the order of the engine; the last line that shows
+    one counts. `causes` are known failures, tried in order: an expression, the exception, what to try next.
     """
 
     phases: tuple[tuple[str, str], ...]

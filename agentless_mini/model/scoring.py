@@ -47,8 +47,7 @@ class HttpScorer(Client):
     """Asks one server. See `ports.Scorer` for the contract of its methods.
 
     Of a model that gives one number, the raw one is asked for (`use_activation`: a sigmoid makes all high rewards
-    equal); of several, what the server makes of them. `tell` is told in a sentence of each wait before another
-    attempt, `environment` is that of the process (a proxy that it names is told in errors).
+    equal). `tell` is told in a sentence of each wait; `environment` is that of the process.
     """
 
     def __init__(

@@ -142,10 +142,9 @@ class Assembly:
     """
 
     def __init__(self, indices: tuple[int, ...], tells: bool | None = None) -> None:
-        """Expect these samples; `tells` is whether the server is known to tell usage, None where that is not known.
+        """Expect these samples; `tells` is whether the server tells usage, None where that is not known.
 
-        `streamed` counts all tokens so far, `given` holds the samples given out, `told` is whether this stream has told
-        usage.
+        `streamed` counts all tokens, `given` the samples given out, `told` whether this stream has told usage.
         """
         self.streamed = 0
         self.given: set[int] = set()

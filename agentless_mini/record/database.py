@@ -41,7 +41,6 @@ class Database:
         """Open the file to write, made with these tables if it is missing, and locked for this process.
 
         While another process has it, `waiting` is told so once and waited for; without it `StoreBusy` is raised.
-        Raises `StoreError` if it cannot be used, or is of another version.
         """
         with translated(path):
             path = _resolved(path)

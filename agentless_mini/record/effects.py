@@ -1,8 +1,4 @@
-"""`Store`: the effects already paid for, looked up by what was asked.
-
-Samples and sandbox runs have tables of their own, which runs are joined with. Everything else is a `Kind` of value by
-key. A failure has no method here, so it is never recorded.
-"""
+"""`Store`: the effects already paid for, looked up by what was asked. A failure has no method, so it is never recorded."""
 
 import hashlib
 import json
@@ -53,8 +49,7 @@ class Store:
         """Open the store for a run, for this process alone, and make it if it is missing.
 
         Runs that a killed process left open are marked as interrupted. While another process has it, `waiting` is told
-        so and its end is waited for; without `waiting` that raises `StoreBusy`. Raises `StoreError` if it cannot be
-        used: no permission, full disk, damaged, another program's, another version of amini's.
+        and its end waited for; without `waiting` that raises `StoreBusy`. Raises `StoreError` if it cannot be used.
         """
         store = cls(Database.create(path, VERSION, TABLES, waiting))
         store.runs.close_abandoned()

@@ -164,11 +164,7 @@ async def _none() -> None:
 
 
 class Once(Generic[V]):
-    """Something that is made when it is first asked for: a model to be started, a server to be reached.
-
-    `start` is called once, however many calls wait for it; if it raises, the next call tries again. Who makes the thing
-    also ends it.
-    """
+    """Something that `start` makes once, when it is first asked for; if that raises, the next call tries again."""
 
     def __init__(self, start: Callable[[], Awaitable[V]]) -> None:
         """Make it with `start`."""
@@ -288,9 +284,8 @@ class RecordedSampler:
 class RecordedSandbox:
     """A sandbox before which stands the record. See `ports.Sandbox` for the contract of its method.
 
-    A box that died without a limit of its own as the reason (it was removed, or its daemon restarted), or for which the
-    machine had no time, is seen by this run and not recorded: the next run tries again. A box or a step that ran out of
-    memory or of its own time is a result.
+    A box that died for no limit of its own, or for which the machine had no time, is seen by this run and not recorded:
+    the next one tries again. One that ran out of memory or of its own time is a result.
     """
 
     def __init__(self, inner: Sandbox, store: Store, run: RunId | None = None) -> None:
@@ -316,11 +311,7 @@ class RecordedSandbox:
 
 
 class RecordedScorer:
-    """A reward model before which stands the record. See `ports.Scorer` for the contract of its method.
-
-    Each answer's score is paid for and recorded by itself, so equal answers share it. `start` returns the model, and is
-    called once, when a score is owed.
-    """
+    """A reward model before which stands the record. Each answer's score is recorded by itself. See `ports.Scorer`."""
 
     def __init__(self, start: Callable[[], Awaitable[Scorer]], store: Store) -> None:
         """Put `store` before a reward model."""

@@ -155,12 +155,9 @@ def recorded_candidates(samples: Sequence[SampleRecord]) -> tuple[Candidate, ...
 class Spending:
     """Tokens and seconds. `distinct_tokens` are those of each distinct prompt once.
 
-    Tokens are sums of what servers told; `untold_prompts`, `untold_cached` and `untold_answers` count the samples whose
-    server did not tell.
-
-    `box_seconds` and `grading_seconds` are sums over boxes and grades, which run side by side; `wall_seconds` is the
-    time in which at least one instance was worked on, pauses between commands left out. `model_seconds` is the part of
-    it in which one waited for samples at least: from the start of a run to the last sample that was not recorded yet.
+    Tokens are sums of what servers told; `untold_...` count the samples whose server did not. `box_seconds` and
+    `grading_seconds` are sums of what runs side by side; `wall_seconds` is the time in which at least one instance was
+    worked on, `model_seconds` the part of it from the start of a run to the last sample that was not recorded yet.
     """
 
     prompt_tokens: int = 0

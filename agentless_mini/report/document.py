@@ -60,13 +60,11 @@ def runs_document(summaries: Iterable[RunSummary]) -> dict[str, Any]:
 def run_document(
     trace: RunTrace, prompts: Iterable[PromptRecord] = (), completions: Iterable[tuple[SampleRecord, Completion]] = ()
 ) -> dict[str, Any]:
-    """Return a run as JSON values: prompts by digest, samples, boxes, and how it was decided (`prediction`, or null).
+    """Return a run as JSON values, with `text` and `reasoning` in the samples whose completions are given.
 
-    A run in rounds has them in `evolution` (see `measures.Round`; `score` names their scores), one that was to stop
-    early has `stopping`.
-    `text` and `reasoning` are in the samples whose completions are given.
-    `trust` (null without a patch) has the `required` level, whether the patch is `printed`, the levels that it has
-    `shown`, and what it is `lacking` for the required one, or speaks against it, as a clause ("" for nothing).
+    `evolution` has the rounds (see `measures.Round`; `score` names their scores), `trust` the `required` level, whether
+    the patch is `printed`, the levels `shown`, and what is `lacking` or speaks against it, as a clause ("" for
+    nothing).
     """
     answers = {(sample.key, sample.index): completion for sample, completion in completions}
     return {

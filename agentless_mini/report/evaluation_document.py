@@ -1,8 +1,7 @@
 """The report of an evaluation as one JSON document, and one instance or run in depth: what `--json` and the page have.
 
-The keys of the report are schema, run, results and cost; several evaluations are a list of such documents. It is read
-from the store alone. `results` is the same to the byte for an evaluation that was killed and resumed; what was paid
-for is in `cost`. Runs are read one after another, so memory grows with the instances and not with their samples.
+Its keys are schema, run, results and cost; several evaluations are a list. It is read from the store alone, one run in
+memory at a time. `results` is the same to the byte for an evaluation that was killed and resumed.
 """
 
 import hashlib
@@ -58,10 +57,9 @@ class Prices:
 
 
 def evaluation_documents(stores: Sequence[Store], prices: Prices) -> list[dict[str, Any]]:
-    """Return the reports of evaluations that are shown side by side.
+    """Return the reports of evaluations that are shown side by side. Raises as `evaluation_document`.
 
-    Where one is in rounds, the others have best@N at the ends of its rounds, too: at equal budgets. Raises as
-    `evaluation_document`.
+    Where one is in rounds, the others have best@N at the ends of its rounds, too: at equal budgets.
     """
     ends: set[int] = set()
     for store in stores:  # all of its instances have the same rounds, so any that is decided says where they end
@@ -72,9 +70,8 @@ def evaluation_documents(stores: Sequence[Store], prices: Prices) -> list[dict[s
 
 
 def evaluation_document(store: Store, prices: Prices = Prices(), budgets: Collection[int] = ()) -> dict[str, Any]:
-    """Return the report of the store's evaluation, also while it is going on.
+    """Return the report of the store's evaluation, also while it goes on, with points of best@N at `budgets`, too.
 
-    `budgets` are numbers of samples at which best@N is wanted beside the usual ones.
     Raises `UsageError` where the store has none, `StoreError` where it cannot be read.
     """
     start, graded = store.evals.start(), store.evals.grade_versions()
@@ -154,8 +151,7 @@ def _instances(
 ) -> Iterator[tuple[InstanceRecord, AttemptRecord | None, tuple[RunTrace, dict[str, bool]] | None]]:
     """Yield the instances in order of id, or one: how far it came, the run that decided it, which patches are right.
 
-    The latter by normal form: the grade of the earliest sample's own diff counts before any other's. One run is in
-    memory at a time.
+    The latter by normal form: the grade of the earliest sample's own diff counts before any other's.
     """
     attempts = {attempt.instance: attempt for attempt in store.evals.attempts()}
     for record in store.evals.instances():
@@ -241,10 +237,9 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
 def _cost(spent: Spending, prices: Prices) -> dict[str, Any]:
     """Return the object `cost`: everything paid for, over all commands that worked on the evaluation.
 
-    Tokens are sums of what servers reported, null where they reported none; `untold` counts the samples without a
-    report. `prefill_ratio` is what the server computed of prompts, over what it would compute if no two shared anything
-    and none came twice; null where some of that is not reported. `model_seconds` is wall-clock time in which samples
-    were waited for (see `Spending`). The price is null where none is given, and so is a part without a price.
+    Tokens are null where servers reported none; `untold` counts the samples without a report. `prefill_ratio` is what
+    the server computed of prompts over what it would if no two shared anything and none came twice; null where that is
+    not known. The price is null where none is given, and so is a part without one.
     """
 
     def told(tokens: int, untold: int) -> int | None:

@@ -1,12 +1,8 @@
 """The results of an evaluation as plain values: the same to the byte however often it was killed and resumed.
 
 Nothing in them depends on time, on the order in which anything arrived, or on numbers of runs. Infrastructure failures
-and unfinished instances are counted separately: they are no wrong answers. No patch is graded here: one that is not
-graded is unknown (None), neither right nor wrong. A rate with an unknown patch is null, since the graded ones are no
-fair sample of all.
-
-Rounds and early stopping are there only where an evaluation has them. The curves over samples of an evolution have a
-point for the end of each round, where N samples are what a shorter evolution would have drawn.
+and unfinished instances are no wrong answers. A patch that is not graded is unknown (None), and so is a rate with one.
+Of an evolution the curves over samples have a point for the end of each round.
 """
 
 import json
@@ -60,11 +56,10 @@ UNKNOWN: Marks = ((0, None),)
 class Solved:
     """What a run that came to its decision shows: few numbers, however many samples and tests there were.
 
-    `samples` and `valid` count repairs, `distinct` patches. `chosen` is a normal form, None where no sample is valid,
-    and `share` its share of the votes. `rejected` counts reasons. `plain` has the numbers of samples and of correct
-    ones (None where a valid one is not graded) for pass@k: of an evolution those of its first round, since the
-    estimator takes samples to be exchangeable, and later ones depend on earlier ones. `over_plain` is the curve of that
-    round, `by_oracle` has for the end of each round whether any sample so far is right; both are empty without rounds.
+    `chosen` is a normal form, None where no sample is valid; `share` is of the votes, `rejected` counts reasons.
+    `plain` has the numbers of samples and of correct ones (None where a valid one is not graded) for pass@k, which
+    takes samples to be exchangeable: of an evolution those of its first round. `over_plain` is the curve of that round,
+    `by_oracle` tells for the end of each whether any sample so far is right.
     """
 
     lists: tuple[tuple[str, ...], ...]
@@ -125,10 +120,7 @@ def method_of(trace: RunTrace) -> Method:
 
 
 def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = ()) -> Solved | None:
-    """Read a run, with what is known of its patches by normal form; None where it came to no decision.
-
-    `more` are numbers of samples at which its curve is wanted, too (see `measures.curves`).
-    """
+    """Read a run, with what is known of its patches by normal form; None without a decision. `more`: see `curves`."""
     if trace.prediction is None:
         return None
     outcomes = [sample.outcome for sample in trace.samples if sample.stage.repairs and sample.outcome]
@@ -176,10 +168,7 @@ def _any_right(trace: RunTrace, grades: Mapping[str, bool], end: int) -> Known:
 
 
 def results(facts: Iterable[InstanceFacts], budgets: Collection[int] = ()) -> dict[str, Any]:
-    """Return the object `results` of the document, whatever the order of the facts.
-
-    `budgets` are numbers of samples for which the facts were asked, beside those at which curves are always drawn.
-    """
+    """Return the object `results` of the document, with points at `budgets`, for which the facts were asked, too."""
     every = sorted(facts, key=lambda one: one.record.id)
     judged = [one for one in every if one.judged]
     solved = [one.solved for one in judged if one.solved]
@@ -301,8 +290,7 @@ def _point(judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks], po
 def _pass_at_k(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
     """Return the oracle's curve: as if the best of k samples were always chosen.
 
-    The estimator takes samples to be exchangeable. Those of an evolution are not, so that of it the first round alone
-    counts: `oracle_at_n` has the others. Those of a run that stopped once its vote was decided are not quite, either.
+    The samples of an evolution are not exchangeable, so its first round alone counts: `oracle_at_n` has the others.
     """
     drawn = [one.solved.plain if one.solved else (0, 0 if one.resolved is False else None) for one in judged]
     most = max((samples for samples, _ in drawn), default=0)
@@ -319,10 +307,7 @@ def _pass_at_k(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
 
 
 def _of_rounds(judged: Sequence[InstanceFacts], found: Sequence[Evolved]) -> dict[str, Any]:
-    """Return what an evolution alone has: its rounds, the oracle at their ends, and the curve of plain samples.
-
-    Plain are the samples of the first round, so that `plain_at_n` ends with it.
-    """
+    """Return what an evolution alone has: its rounds, the oracle at their ends, and the first one's curve."""
     if not found:
         return {}
 

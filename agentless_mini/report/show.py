@@ -1,7 +1,6 @@
 """What `amini show` shows people of recorded runs, as rich renderables; `document` is for programs.
 
-It reads no store and prints nothing: records in, renderables out. Issue texts, model answers and paths are not
-trusted: none of them reaches a terminal as markup or as a control sequence.
+Issue texts, model answers and paths are not trusted: none reaches a terminal as markup or as a control sequence.
 """
 
 import json
@@ -65,10 +64,7 @@ def runs_table(summaries: Iterable[RunSummary]) -> Table:
 
 
 def run_view(trace: RunTrace, every: bool = False) -> RenderableType:
-    """Return a run on one screen: where it started from, what it came to, and how the tests and the diff look.
-
-    With `every` it has each sample, test and patch, and all that it started from; prompts and answers it has not.
-    """
+    """Return a run on one screen, or with `every` each sample, test and patch, and all that it started from."""
     seconds = None if trace.run.finished is None else trace.run.finished - trace.run.started
     notes = trace.prediction.notes if trace.prediction else ()
     lines = [*run_facts(trace.run), *(("note", note) for note in notes)]

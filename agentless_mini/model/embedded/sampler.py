@@ -1,7 +1,4 @@
-"""The embedded model as a sampler: sample i of a repair is the mutant of rank i, as an ordinary answer.
-
-One worker thread does all that asks the model, so the event loop stays free; closing a request stops its work.
-"""
+"""The embedded model as a sampler: sample i of a repair is the mutant of rank i. One worker thread asks the model."""
 
 import asyncio
 import contextlib
@@ -39,10 +36,8 @@ NO_MORE = "There are no more rewrites of a line."
 class EmbeddedSampler:
     """Answers repairs with a model in this process. See `ports.Sampler` for the contract of its methods.
 
-    Beyond the last mutant it says that there are no more. The ranking of a task is computed once and kept; its tokens
-    are booked on the first sample of the request that computed it. It does not depend on the sampling parameters.
-
-    `on_tokens` is told, in the worker thread, of newly decoded tokens. An async context manager, or call `aclose`.
+    The ranking of a task is computed once and kept; its tokens are booked on the first sample of that request. It does
+    not depend on the sampling parameters. `on_tokens` is told, in the worker thread, of newly decoded tokens.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Evaluations, or one run, as one HTML page that needs no network: documents go in, the page comes out.
 
-It reads no store. The only figures that it computes itself are intervals of single bars and comparisons of runs, in
-`script/`. Foreign text never becomes markup: it stands in data blocks, from where the script takes it as text. A policy
-in the page forbids any other script, style, connection and image.
+It computes nothing but intervals of single bars and comparisons of runs, in `script/`. Foreign text never becomes
+markup: it stands in data blocks, from where the script takes it as text. A policy in the page forbids any other script,
+style, connection and image.
 """
 
 import base64
@@ -24,10 +24,9 @@ _ESCAPES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&"}
 
 
 def render_page(documents: Sequence[Mapping[str, Any]], instances: Sequence[Iterable[Mapping[str, Any]]] = ()) -> str:
-    """Return the page on these evaluations, side by side in their order.
+    """Return the page on these evaluations, side by side in their order, all in ASCII: any stream can write it.
 
-    `instances` has for each evaluation the documents of single instances, read one by one; an evaluation may have none,
-    or only some. Equal documents give equal pages, all in ASCII: any stream can write them.
+    `instances` has for each evaluation the documents of single instances, of all, some or none, read one by one.
     """
     known: list[list[str]] = []
     packed: list[tuple[str, Markup]] = []
