@@ -14,7 +14,7 @@ LEAST_SECRET = 4  # letters: shorter values of headers are numbers and names, an
 
 
 def is_loopback(url: str) -> bool:
-    """Return whether an address is this machine's own, or bound to all (0.0.0.0): no proxy leads there, but to its own."""
+    """Return whether an address is this machine's own, or bound to all (0.0.0.0): no proxy leads there."""
     host = (urlsplit(url).hostname or "").rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True

@@ -15,7 +15,7 @@ from agentless_mini.settings.model import EmbeddedSettings
 
 
 def plan_embedded(weights: Path, name: str, settings: EmbeddedSettings) -> ServerPlan:
-    """Return how to start llama.cpp's server on a GGUF file, asked for as `name`. Raises `UsageError` for a used port."""
+    """Return how to start llama.cpp's server on a GGUF file as `name`. Raises `UsageError` for a used port."""
     port = choose_port(settings.port)
     said = {"weights": str(weights.expanduser().absolute()), "name": name, **settings.model_dump(), "port": port}
     command = (sys.executable, "-P", "-m", "agentless_mini.model.llama_server", json.dumps(said))

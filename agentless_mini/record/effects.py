@@ -1,4 +1,4 @@
-"""`Store`: the effects already paid for, looked up by what was asked. A failure has no method, so it is never recorded."""
+"""`Store`: the effects already paid for, looked up by what was asked. A failure has no method to record it."""
 
 import hashlib
 import json

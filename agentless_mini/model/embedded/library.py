@@ -155,7 +155,7 @@ def _shared_object() -> Path:
 
 
 def check_defaults(params: c.Structure, expected: Mapping[str, object]) -> None:
-    """Raise `EnvironmentFailed` where a structure that the library filled has other values than its layout must show."""
+    """Raise `EnvironmentFailed` where a structure that the library filled shows another layout."""
     for name, value in expected.items():
         if getattr(params, name) != value:
             raise EnvironmentFailed(

@@ -71,7 +71,7 @@ class Context:
     """
 
     def __init__(self, model: Model, tokens: int, sequences: int, batch: int, threads: int) -> None:
-        """Allocate one for so many tokens of all sequences. Raises `EnvironmentFailed` where there is no memory for it."""
+        """Allocate one for so many tokens of all sequences. Raises `EnvironmentFailed` without memory for it."""
         self.model, self.tokens, self.sequences, self.batch = model, tokens, sequences, batch
         call = self._call = model.library.call
         params = call.llama_context_default_params()
