@@ -287,14 +287,11 @@ def refused(error: AminiError) -> Part | None:
     if not _REFUSES.search(said):
         return None
     fields = [part for part in Part if part is not Part.SYSTEM]
-    for names in (
-        lambda part: part.value == wrong.param,
-        lambda part: _marks(said, part),
-        lambda part: _says(said, part),
-    ):
-        if named := next(filter(names, fields), None):
-            return named
-    return None
+    if wrong.param in fields:
+        return Part(wrong.param)
+    # Its name stands between marks, as a path or in a comparison, or else as a word.
+    ways = r"['\"`\[]{0}['\"`\]]|-> {0}\b|\b{0} ?(?:=|>|must be)", r"(?!n\b)\b{0}\b"
+    return next((part for way in ways for part in fields if re.search(way.format(part), said)), None)
 
 
 class Habits:
@@ -333,16 +330,6 @@ def folded(messages: Wire, gone: frozenset[Part]) -> Wire:
     first, *others = [message for message in messages if message["role"] != "system"] or [{"role": "user"}]
     said = [*system, *([first["content"]] if "content" in first else [])]
     return ({**first, "content": "\n\n".join(said)}, *others)
-
-
-def _marks(said: str, part: Part) -> bool:
-    """Return whether a refusal has the name of a field between marks, or as a path or a comparison."""
-    return re.search(rf"['\"`\[]{part}['\"`\]]|-> {part}\b|\b{part} ?(?:=|>|must be)", said) is not None
-
-
-def _says(said: str, part: Part) -> bool:
-    """Return whether a refusal has the name of a field as a word."""
-    return len(part.value) > 1 and re.search(rf"\b{part}\b", said) is not None
 
 
 def _texts(said: object, depth: int) -> Iterator[str]:
