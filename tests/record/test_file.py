@@ -14,8 +14,9 @@ from agentless_mini.domain import (
     Finish,
 )
 from agentless_mini.errors import StoreBusy, StoreError
-from agentless_mini.record import Kind, RunStatus, Store
+from agentless_mini.record import RunStatus, Store
 from agentless_mini.record.database import Database
+from agentless_mini.record.effects import Kind
 from tests.record.building import START, python, record, request
 
 NUMBER = Kind[int]("number")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from agentless_mini.errors import StoreError
 from agentless_mini.ports import Find
-from agentless_mini.record import Kind, Memo, Store, recorded_derive
-from agentless_mini.record.effects import PATHS, SCORE
-from agentless_mini.record.memo import code_state, values_of
+from agentless_mini.record import Store, recorded_derive
+from agentless_mini.record.effects import PATHS, SCORE, Kind
+from agentless_mini.record.memo import Memo, code_state, values_of
 
 
 def test_what_the_same_code_derived_from_the_same_is_not_found_again(path: Path) -> None:
