@@ -63,13 +63,19 @@ class Connection:
         self._answered = False
         self._client = _client(address)
 
-    async def get(self, url: str, page: type[Page]) -> Page:
-        """Return the page at `url`, trying again as patience allows."""
-        return await self._patiently("GET", url, None, page)
-
-    async def post(self, url: str, body: Body, page: type[Page]) -> Page:
-        """Return the page that answers `body`, trying again as patience allows."""
-        return await self._patiently("POST", url, body, page)
+    async def ask(self, url: str, page: type[Page], body: Body | None = None) -> Page:
+        """Return the page at `url`, or the one that answers `body`, trying again as patience allows."""
+        failures = 0
+        while True:
+            try:
+                with self.edge():
+                    response = await self._client.request("GET" if body is None else "POST", url, json=body)
+                    return page.model_validate(self._read(response))
+            except AminiError as error:
+                if isinstance(error.__cause__, ValidationError):  # another page lives there, and will next time
+                    raise
+                failures += 1
+                await self.recover(error, failures)
 
     async def events(self, body: Body, headers: Mapping[str, str]) -> AsyncGenerator[Event, None]:
         """Yield the events of a chat, streamed or in one piece; no second attempt. Closing it ends the request."""
@@ -109,18 +115,6 @@ class Connection:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.aclose()
-
-    async def _patiently(self, method: str, url: str, body: Body | None, page: type[Page]) -> Page:
-        failures = 0
-        while True:
-            try:
-                with self.edge():
-                    return page.model_validate(self._read(await self._client.request(method, url, json=body)))
-            except AminiError as error:
-                if isinstance(error.__cause__, ValidationError):  # another page lives there, and will next time
-                    raise
-                failures += 1
-                await self.recover(error, failures)
 
     def _read(self, response: "httpx2.Response") -> object:
         """Return the page of an answer in one piece: JSON, or text. Raises `NoAnswer` where it is no success."""

@@ -128,38 +128,30 @@ class Slots:
         self.most = most
         self.choices = choices
         self.tells_usage: bool | None = None
-        self._free = asyncio.Semaphore(most)
         self._used = 0
-        self._owed = 0
+        self._freed = asyncio.Condition()
 
     async def __aenter__(self) -> int:
         """Wait for a free slot; return how many there are."""
-        await self._free.acquire()
-        self._used += 1
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._used < self.most)
+            self._used += 1
         return self.most
 
     async def __aexit__(self, *_: object) -> None:
-        """Free the slot, or keep it back where there are to be fewer."""
-        self._used -= 1
-        if self._owed:
-            self._owed -= 1
-        else:
-            self._free.release()
+        """Free the slot."""
+        async with self._freed:
+            self._used -= 1
+            self._freed.notify()
 
-    async def halve(self, allowed: int) -> bool:
+    def halve(self, allowed: int) -> bool:
         """Allow half of what was in flight, after a request that began while `allowed` were has given up its slot.
 
-        Returns whether that is fewer. Of the requests that fail together only the first counts.
+        Returns whether it was changed. Of the requests that fail together only the first counts.
         """
-        fewer = max(1, (self._used + 1) // 2)
         if allowed != self.most or not self._used:
             return False
-        for _ in range(self.most - fewer):
-            if self._free.locked():
-                self._owed += 1
-            else:
-                await self._free.acquire()
-        self.most = fewer
+        self.most = max(1, (self._used + 1) // 2)
         return True
 
 
@@ -231,7 +223,7 @@ class _Draws:
                 self.slots.choices = 1
             elif not self.habits.learn(error, gone):
                 failures = 1 if assembly.given else failures + 1
-                if is_silent(error) and await self.slots.halve(allowed):
+                if is_silent(error) and self.slots.halve(allowed):
                     self.connection.tell_fewer(self.slots.most)
                 await self.connection.recover(error, failures)
         owed = tuple(index for index in run if index not in assembly.given)

@@ -25,7 +25,7 @@ from agentless_mini.domain import Message, RewardModel, Role, ScoreRequest, Scor
 from agentless_mini.errors import AminiError, ServerFailed, UsageError, boundary
 from agentless_mini.model.addresses import Address, Advice
 from agentless_mini.model.connection import Body, Client, Connection, Patience
-from agentless_mini.model.endpoints import wire_messages, wire_text
+from agentless_mini.model.endpoints import Models, wire_messages, wire_text
 from agentless_mini.settings.model import ScorerSettings
 
 ADVICE = Advice(
@@ -72,7 +72,7 @@ class HttpScorer(Client):
         """Return the name of the first model that the server lists."""
         url = f"{self._connection.address.api}/models"
         with self._reading("/v1/models"):
-            models = (await self._connection.get(url, _Models)).data
+            models = (await self._connection.ask(url, Models)).data
         if not models:
             raise ServerFailed(f"The server at {self._connection.address.api} lists no model: set scorer.model.")
         return models[0].id
@@ -93,7 +93,7 @@ class HttpScorer(Client):
         page = f"/{part.model.route.value}"
         async with self._slots:
             with self._reading(page):
-                answer = await self._connection.post(self._connection.address.root + page, _body(part), _Page)
+                answer = await self._connection.ask(self._connection.address.root + page, _Page, _body(part))
                 return read_scores(answer.data, part.model, len(part.answers))
 
     def _reading(self, page: str) -> AbstractContextManager[None]:
@@ -110,14 +110,6 @@ class HttpScorer(Client):
 
 class _Page(BaseModel):
     data: list[object]
-
-
-class _Model(BaseModel):
-    id: str
-
-
-class _Models(BaseModel):
-    data: tuple[_Model, ...]
 
 
 def _body(part: ScoreRequest) -> Body:
