@@ -14,15 +14,7 @@ from typing import Any
 from agentless_mini.chain.measures import curves
 from agentless_mini.domain import Completion, Patch, Rejected
 from agentless_mini.errors import UsageError, printable
-from agentless_mini.record import (
-    AttemptRecord,
-    InstanceRecord,
-    PromptRecord,
-    RunTrace,
-    SampleRecord,
-    Spending,
-    Store,
-)
+from agentless_mini.record import AttemptRecord, InstanceRecord, PromptRecord, RunTrace, SampleRecord, Spending, Store
 from agentless_mini.report.document import SCHEMA, budget_values
 from agentless_mini.report.evaluation_results import (
     InstanceFacts,

@@ -26,12 +26,7 @@ from agentless_mini.chain.measures import (
     points_of_tests,
 )
 from agentless_mini.domain import Method, Patch, Rejected
-from agentless_mini.record import (
-    AttemptRecord,
-    AttemptState,
-    InstanceRecord,
-    RunTrace,
-)
+from agentless_mini.record import AttemptRecord, AttemptState, InstanceRecord, RunTrace
 from agentless_mini.report.rounds import Evolved, Stopping, evolution_values, evolved, stopping, stopping_values
 
 SEED = 0

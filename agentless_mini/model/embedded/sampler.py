@@ -8,16 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
-from agentless_mini.domain import (
-    Completion,
-    Decoding,
-    EditTask,
-    Finish,
-    Message,
-    ModelCard,
-    SampleRequest,
-    Usage,
-)
+from agentless_mini.domain import Completion, Decoding, EditTask, Finish, Message, ModelCard, SampleRequest, Usage
 from agentless_mini.edits.writing import write_edit
 from agentless_mini.errors import UsageError
 from agentless_mini.model.embedded.library import WHEEL_VERSION
