@@ -75,7 +75,7 @@ def _patch(trace: RunTrace, number: int) -> bytes:
         raise UsageError(
             f"Run {trace.run.id} {told}, so there is no patch {number}: amini show {trace.run.id} --all lists them."
         )
-    choice = trace.prediction.choice if trace.prediction else None
+    choice = trace.choice
     if choice is not None and choice.patch.normal == found[number - 1].normal:
         return choice.patch.diff
     return repairs(trace)[found[number - 1].first].diff

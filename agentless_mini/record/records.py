@@ -8,8 +8,10 @@ from typing import NewType
 from agentless_mini.domain import (
     Candidate,
     Case,
+    Choice,
     EditTask,
     Environment,
+    Execution,
     Finish,
     ImageTree,
     Issue,
@@ -136,6 +138,16 @@ class RunTrace:
     prediction: Prediction | None
     boxes: tuple[BoxRecord, ...] = ()
     scores: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def choice(self) -> Choice | None:
+        """Return what the run chose, if anything."""
+        return self.prediction.choice if self.prediction else None
+
+    @property
+    def execution(self) -> Execution | None:
+        """Return what its tests say, if any were run."""
+        return self.prediction.execution if self.prediction else None
 
     def candidates(self) -> tuple[Candidate, ...]:
         """Return what became of the samples of repairs, in order of sample, whether the run was decided or not."""

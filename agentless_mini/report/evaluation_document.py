@@ -167,8 +167,7 @@ def _depth(trace: RunTrace, grades: Mapping[str, bool]) -> dict[str, Any]:
     prediction = trace.prediction
     found = prediction.localization if prediction else None
     located = zip(found.lists, found.votes, strict=True) if found else ()
-    execution = prediction.execution if prediction else None
-    choice = prediction.choice if prediction else None
+    execution, choice = trace.execution, trace.choice
     before = {result.id: result.outcome.value for result in execution.before} if execution else {}
     return {
         "issue": trace.run.start.issue.text,
@@ -203,7 +202,7 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
     for sample in trace.samples:
         if isinstance(patch := sample.outcome, Patch) and sample.order is not None:
             found.setdefault(patch.normal, (patch, sample.round, []))[2].append(sample.order)
-    execution = trace.prediction.execution if trace.prediction else None
+    execution = trace.execution
     verdicts = {verdict.normal: verdict for verdict in execution.verdicts} if execution else {}
     evolution = evolved(trace)
     patches = []

@@ -108,17 +108,15 @@ def _trust(trace: RunTrace) -> Iterator[RenderableType]:
 
 def _untested(trace: RunTrace, every: bool) -> Iterator[RenderableType]:
     """Yield the patches where the summary has no table of them: no test was run."""
-    execution = trace.prediction.execution if trace.prediction else None
-    if repairs(trace) and not (execution and execution.cases and execution.verdicts):
+    if repairs(trace) and not ((tests := trace.execution) and tests.cases and tests.verdicts):
         yield heading("patches, the best first (* chosen)")
         yield from _some(*patches_table(trace, None if every else ROWS), trace)
 
 
 def _tests(trace: RunTrace, every: bool) -> Iterator[RenderableType]:
-    prediction = trace.prediction
-    if prediction is None or prediction.execution is None:
+    if (execution := trace.execution) is None:
         return
-    execution, normal = prediction.execution, prediction.choice.patch.normal if prediction.choice else ""
+    normal = trace.choice.patch.normal if trace.choice else ""
     yield heading("tests with the chosen patch")
     yield Labelled(groups(execution, normal) if normal else ("there is none",))
     faults, left = faults_table(execution, normal, None if every else FAULTS)
@@ -138,10 +136,9 @@ def _some(shown: Table, left: int, trace: RunTrace) -> Iterator[RenderableType]:
 
 
 def _diff(trace: RunTrace, every: bool) -> Iterator[RenderableType]:
-    choice = trace.prediction.choice if trace.prediction else None
-    if choice is None:
+    if trace.choice is None:
         return
-    lines = choice.patch.diff.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n")
+    lines = trace.choice.patch.diff.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n")
     shown = lines if every or len(lines) <= DIFF_LINES + 1 else lines[:DIFF_LINES]
     yield heading("chosen patch")
     yield plain_text("\n".join(shown))
