@@ -92,7 +92,7 @@ def test_every_file_of_the_folder_is_in_the_page() -> None:
     text = render_page([])
     folder = Path(package.__file__).parent
     files = [*folder.glob("script/*.js"), folder / "page.css"]
-    assert len(files) == 10
+    assert len(files) == 8
     assert [file.name for file in files if file.read_text() not in text] == []
 
 

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 _FOLDER = Path(__file__).parent
 # In the order in which they build on each other; together they are one script.
-_SCRIPTS = ("dom", "format", "plot", "plots", "runs", "table", "matrix", "instance", "main")
+_SCRIPTS = ("dom", "plot", "plots", "runs", "table", "instance", "main")
 # JSON may spell these as escapes anywhere in a text. The end of a block, a comment and an entity need one of them.
 _ESCAPES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&"}
 
