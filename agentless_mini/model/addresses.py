@@ -34,20 +34,6 @@ class Proxy:
     variable: str
 
 
-def proxy_before(url: str, environment: Mapping[str, str]) -> Proxy | None:
-    """Return the proxy through which an address is asked, or None where it is asked directly."""
-    parts = urlsplit(url)
-    direct = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    if is_loopback(url) or any(_covers(entry.strip().lower(), parts) for entry in direct.split(",")):
-        return None
-    for kind in (f"{parts.scheme}_proxy", "all_proxy"):
-        for name in (kind, kind.upper()):
-            if environment.get(name):
-                scheme, separator, rest = environment[name].rpartition("://")
-                return Proxy(scheme + separator + rest.rpartition("@")[2], name)
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Advice:
     """What people can turn where a server does not do its part: the names of settings and options.
@@ -103,8 +89,16 @@ class Address:
 
     @property
     def proxy(self) -> Proxy | None:
-        """Return the proxy through which the server is asked."""
-        return proxy_before(self.api, self.environment)
+        """Return the proxy through which the server is asked, None where it is asked directly."""
+        around, parts = self.environment, urlsplit(self.api)
+        direct = around.get("no_proxy") or around.get("NO_PROXY") or ""
+        if is_loopback(self.api) or any(_covers(entry.strip().lower(), parts) for entry in direct.split(",")):
+            return None
+        for name in (one for kind in (f"{parts.scheme}_proxy", "all_proxy") for one in (kind, kind.upper())):
+            if around.get(name):
+                scheme, separator, rest = around[name].rpartition("://")
+                return Proxy(scheme + separator + rest.rpartition("@")[2], name)
+        return None
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -63,11 +63,14 @@ class EvalLog:
 
         Raises `UsageError` where the store has another evaluation: of another dataset or model.
         """
-        found = self.find()
-        if found is not None and (differing := _differing(found, start)):
-            raise UsageError(
-                f"{named(self._database.path)} has an evaluation of {differing}: name another folder with --out."
-            )
+        if found := self.find():
+            differing = f"another dataset ({printable(found.dataset)})"
+            if found.fingerprint == start.fingerprint:
+                differing = "" if found.model == start.model else f"another model ({printable(found.model)})"
+            if differing:
+                raise UsageError(
+                    f"{named(self._database.path)} has an evaluation of {differing}: name another folder with --out."
+                )
         started = found.started if found else start.started or time.time()
         with self._database.transaction():
             if found is not None and found.settings != start.settings:
@@ -195,13 +198,6 @@ def _attempt(row: Row) -> AttemptRecord:
 def _grade(row: Row) -> GradeRecord:
     key, instance, normal, diff, resolved, applied, report, version, seconds = row
     return GradeRecord(key, instance, normal, diff, bool(resolved), bool(applied), text(report), version, seconds)
-
-
-def _differing(found: EvalStart, start: EvalStart) -> str:
-    """Say what the store's evaluation is of, if not of the same, else ""."""
-    if found.fingerprint != start.fingerprint:
-        return f"another dataset ({printable(found.dataset)})"
-    return f"another model ({printable(found.model)})" if found.model != start.model else ""
 
 
 # --- what was paid for ------------------------------------------------------------------------------------------------

@@ -242,9 +242,13 @@ class RecordedSampler:
             await self._check_model()
             self._store.put_request(request)  # first: a record that cannot be written is found before anything is paid
             asked = replace(request, indices=tuple(sorted(index for _, index in owed)))
-            async with _stream(await self._inner(), asked) as stream:
+            stream = (await self._inner()).sample(asked)
+            try:
                 async for completion in stream:
                     yield (key, completion.index), completion
+            finally:  # which stops what is in flight
+                if isinstance(stream, AsyncGenerator):
+                    await stream.aclose()
 
         wanted = [(key, index) for index in request.indices]
         async with aclosing(self._samples.each(self._shelf(request), wanted, paid)) as found:
@@ -370,14 +374,3 @@ def is_conclusive(result: JobResult) -> bool:
         return True
     unlucky = any(step.ending in {Ending.BOX_DIED, Ending.STARVED} for step in result.steps)
     return not unlucky and result.steps[0].ending is not Ending.NOT_RUN
-
-
-@asynccontextmanager
-async def _stream(sampler: Sampler, request: SampleRequest) -> AsyncIterator[AsyncIterator[Completion]]:
-    """Ask a sampler and close its iterator at the end, which stops what is in flight."""
-    stream = sampler.sample(request)
-    try:
-        yield stream
-    finally:
-        if isinstance(stream, AsyncGenerator):
-            await stream.aclose()

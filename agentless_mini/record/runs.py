@@ -7,11 +7,10 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from agentless_mini.domain import (
-    Candidate,
     Case,
     CaseResult,
     Choice,
@@ -34,7 +33,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import UsageError
 from agentless_mini.record.database import Database, Row, named, text
-from agentless_mini.record.packing import pack, read, unpack, usage_of, written
+from agentless_mini.record.packing import Packed, pack, read, unpack, usage_of, written
 from agentless_mini.record.records import (
     BoxRecord,
     RunId,
@@ -143,29 +142,25 @@ class RunLog:
 
     def put_prediction(self, run: RunId, prediction: Prediction) -> None:
         """Record how a run was decided, with all of its candidates, its tests, and what these say."""
-        with self._database.transaction():
-            for candidate in prediction.candidates:
-                self._put_candidate(run, candidate)
-            for generated in prediction.generated:
-                self._put_generated(run, generated)
-            if prediction.execution is not None:
-                self._put_execution(run, prediction.execution)
-            choice = prediction.choice
+        database, execution, choice = self._database, prediction.execution, prediction.choice
+        with database.transaction():
+            for one in prediction.candidates:
+                fate = {"patch": self._put_patch(one.outcome)} if isinstance(one.outcome, Patch) else _why(one.outcome)
+                part = {"ord": one.order, "round": one.round, "repeats": one.repeats}
+                database.replace("outcomes", run=run, key=one.request, idx=one.index, **part, **fate)
+            for test in prediction.generated:
+                became = {"test": pack(written(test.outcome))} if isinstance(test.outcome, Case) else _why(test.outcome)
+                database.replace("generated", run=run, key=test.request, idx=test.index, ord=test.order, **became)
+            if execution is not None:
+                database.write("DELETE FROM verdicts WHERE run = ?", run)
+                cases, before = pack(written(execution.cases)), _packed(execution.before)
+                database.replace("executions", run=run, cases=cases, before=before)
+                for order, verdict in enumerate(execution.verdicts):
+                    said = {"refusal": verdict.refusal, "results": _packed(verdict.results)}
+                    database.insert("verdicts", run=run, ord=order, normal=verdict.normal, **said)
             chosen = {**plain(choice), "patch": self._put_patch(choice.patch)} if choice else _NO_CHOICE
-            self._database.replace(
-                "predictions",
-                run=run,
-                localization=canonical_json(plain(prediction.localization)),
-                notes=canonical_json(prediction.notes),
-                **chosen,
-            )
-
-    def _put_candidate(self, run: RunId, candidate: Candidate) -> None:
-        outcome = candidate.outcome
-        became = {"patch": self._put_patch(outcome)} if isinstance(outcome, Patch) else _why(outcome)
-        key, index, order = candidate.request, candidate.index, candidate.order
-        part = {"round": candidate.round, "repeats": candidate.repeats}
-        self._database.replace("outcomes", run=run, key=key, idx=index, ord=order, **part, **became)
+            located, notes = canonical_json(plain(prediction.localization)), canonical_json(prediction.notes)
+            database.replace("predictions", run=run, localization=located, notes=notes, **chosen)
 
     def _put_patch(self, patch: Patch) -> str:
         """Record a patch once and return its digest. The normal form is in it: how it is made may change."""
@@ -176,22 +171,6 @@ class RunLog:
             "patches", digest=digest, diff=patch.diff, normal=patch.normal, paths=paths, undefined=undefined
         )
         return digest
-
-    def _put_generated(self, run: RunId, generated: GeneratedCase) -> None:
-        outcome = generated.outcome
-        became = {"test": pack(written(outcome))} if isinstance(outcome, Case) else _why(outcome)
-        key, index, order = generated.request, generated.index, generated.order
-        self._database.replace("generated", run=run, key=key, idx=index, ord=order, **became)
-
-    def _put_execution(self, run: RunId, execution: Execution) -> None:
-        self._database.write("DELETE FROM verdicts WHERE run = ?", run)
-        cases, before = pack(written(execution.cases)), pack(written(tuple(map(_kept, execution.before))))
-        self._database.replace("executions", run=run, cases=cases, before=before)
-        for order, verdict in enumerate(execution.verdicts):
-            results = pack(written(tuple(map(_kept, verdict.results))))
-            self._database.insert(
-                "verdicts", run=run, ord=order, normal=verdict.normal, refusal=verdict.refusal, results=results
-            )
 
     def newest_generation(self, model: str, issue: str) -> int:
         """Return the largest `generation` in the settings of the runs of a model on an issue, 0 where there is none."""
@@ -314,9 +293,12 @@ def _why(rejected: Rejected) -> dict[str, str]:
     return {"reason": rejected.reason.value, "detail": rejected.detail}
 
 
-def _kept(result: CaseResult) -> CaseResult:
-    """Return what is recorded of a result: seconds that are no number as 0, messages cut."""
-    if not math.isfinite(result.seconds):
-        result = replace(result, seconds=0.0)
-    fault = result.fault
-    return replace(result, fault=replace(fault, message=fault.message[:MESSAGE_LETTERS])) if fault else result
+def _packed(results: Iterable[CaseResult]) -> Packed:
+    """Return what is recorded of results: seconds that are no number as 0, messages cut."""
+
+    def kept(one: CaseResult) -> CaseResult:
+        fault = one.fault and replace(one.fault, message=one.fault.message[:MESSAGE_LETTERS])
+        is_number = math.isfinite(one.seconds)
+        return replace(one, seconds=one.seconds if is_number else 0.0, fault=fault) if fault or not is_number else one
+
+    return pack([written(kept(one)) for one in results])

@@ -171,6 +171,7 @@ def results(facts: Iterable[InstanceFacts], budgets: Collection[int] = ()) -> di
     attempts = [one.attempt for one in every if one.attempt]
     failures = Counter((one.stage, one.state.value) for one in attempts if one.state in FAILURES)
     stopped = [one.stopping for one in solved if one.stopping]
+    tested = points_of_tests(_most(judged, lambda one: one.over_tests)) if judged else ()
     return {
         "instances": len(every),
         "attempted": len(attempts),
@@ -183,7 +184,7 @@ def results(facts: Iterable[InstanceFacts], budgets: Collection[int] = ()) -> di
         "format": _format(solved),
         "pass_at_k": _pass_at_k(judged),
         "best_at_n": _over_samples(judged, lambda one: one.over_samples, budgets),
-        "best_at_tests": _over_tests(judged),
+        "best_at_tests": [{"tests": tests, **_point(judged, lambda one: one.over_tests, tests)} for tests in tested],
         "vote_at_n": _over_samples(judged, lambda one: one.by_vote, budgets),
         "calibration": _calibration(solved),
         "failures": [
@@ -268,11 +269,6 @@ def _over_samples(
     ends = {end for one in judged if one.solved for end, _ in one.solved.by_oracle}
     points = ends or {*points_of_samples(most), *(n for n in budgets if n < most)}
     return [{"n": n, **_point(judged, marks, n)} for n in sorted(points) if n]
-
-
-def _over_tests(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
-    points = points_of_tests(_most(judged, lambda one: one.over_tests)) if judged else ()
-    return [{"tests": tests, **_point(judged, lambda one: one.over_tests, tests)} for tests in points]
 
 
 def _point(judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks], point: int) -> dict[str, Any]:
