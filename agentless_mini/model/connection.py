@@ -151,7 +151,7 @@ def _client(address: Address) -> "httpx2.AsyncClient":
     """
     import httpx2
 
-    own = {"User-Agent": f"amini/{__version__}", "Authorization": f"Bearer {address.key}"}
+    own = {"Accept": "application/json", "User-Agent": f"amini/{__version__}", "Authorization": f"Bearer {address.key}"}
     # On this machine without the environment's proxies, yet with its certificates.
     local = is_loopback(address.api)
     try:

@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -86,13 +87,12 @@ class NoAnswer(Exception):
 
     @classmethod
     def of_status(cls, status: int, text: str, retry_after: str) -> "NoAnswer":
-        """Return what a page with a bad HTTP status says."""
-        try:
+        """Return what a page with a bad HTTP status says; its text is not quoted, but the message in its JSON is."""
+        body: object = text.strip()
+        with suppress(ValueError, RecursionError):
             body = json.loads(text)
-        except (ValueError, RecursionError):
-            return cls(text.strip() or f"Error code: {status}", text, status, retry_after)
         wrong = body.get("error", body) if isinstance(body, dict) else body
-        return cls(f"Error code: {status} - {body}", wrong, status, retry_after)
+        return cls(f"Error code: {status}", wrong, status, retry_after)
 
 
 class StreamEnded(Exception):

@@ -51,7 +51,7 @@ TABLE: list[tuple[BaseException, type[AminiError], str, bool]] = [
     (refused(500), ServerFailed, "see its log", True),
     (refused(501), ServerFailed, "see its log", False),
     (refused(503), ServerFailed, "see its log", True),
-    (NoAnswer.of_status(502, "<h1>Bad Gateway</h1>", ""), ServerFailed, "<h1>Bad Gateway</h1>", True),
+    (NoAnswer.of_status(502, "<h1>Bad Gateway</h1>", ""), ServerFailed, "Error code: 502", True),
     (NoAnswer.of_status(500, "", ""), ServerFailed, "Error code: 500", True),
     (httpx2.ReadTimeout("x"), ServerFailed, "longer than 600 s: raise [endpoint] timeout_s", True),
     (httpx2.ConnectTimeout("x"), ServerUnreachable, "start the model server", True),
