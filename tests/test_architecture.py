@@ -46,7 +46,7 @@ MAY_SEE = {
 }
 UNITS = CORE | BOXED | ADAPTERS | MAY_SEE.keys()
 HOMES = {
-    "openai": {"model"},
+    "httpx2": {"model"},
     "git": {"repository", "commands"},
     "docker": {"sandbox", "environment", "evaluation"},
     "unidiff": {"evaluation"},
@@ -220,8 +220,8 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 # What the house has reached, rounded up: what is built later has to keep within it.
 MOST = {
-    "lines": 40_500, "files": 247, "packages_at_the_top": 14, "modules_at_the_top": 5,
-    "class_names_of_two_meanings": 14, "most_parameters": 8, "modules_imported_by_settings": 16,
+    "lines": 39_700, "files": 243, "packages_at_the_top": 14, "modules_at_the_top": 5,
+    "class_names_of_two_meanings": 13, "most_parameters": 8, "modules_imported_by_settings": 16,
 }  # fmt: skip
 
 
