@@ -13,11 +13,24 @@ from dataclasses import dataclass, field, replace
 
 from agentless_mini.domain import Edit, FileChange, FileKind, Matching, Reading, Reason, Rejected, Snapshot, SourceFile
 from agentless_mini.edits.forms import Forms
-from agentless_mini.edits.lines import MOST_PLACES, FileLines, Match, differing, partners, splice, strict_matches
 from agentless_mini.edits.loose import LOOSE_LEVELS, MOST_FOUND
 from agentless_mini.edits.markers import left_over
 from agentless_mini.edits.paths import Paths, TakenNames
-from agentless_mini.edits.sources import SourceText, contents, decode, is_python, new_text, split_lines
+from agentless_mini.edits.sources import (
+    MOST_PLACES,
+    FileLines,
+    Match,
+    SourceText,
+    contents,
+    decode,
+    differing,
+    is_python,
+    new_text,
+    partners,
+    splice,
+    split_lines,
+    strict_matches,
+)
 
 MOST_LOOSE = 32
 """Edits of an answer that are looked for loosely, which takes its time."""
@@ -132,11 +145,11 @@ class _Drafts:
         """Carry out an edit of a file that has lines: where it fits these, else where it fits those of the tree."""
         is_first = draft.file is draft.original
         at_first = None if is_first else place(edit, draft.original, Matching.STRICT) if draft.original.lines else None
-        if isinstance(at_first, Placed) and draft.done & {*at_first.match.changed(draft.original)}:
+        if isinstance(at_first, Match) and draft.done & {*at_first.changed(draft.original)}:
             return draft.merge(edit, at_first)  # an edit before says some of it
         placed = place(edit, draft.file, Matching.STRICT)
         is_missing = isinstance(placed, Rejected) and placed.reason is Reason.NOT_FOUND
-        if is_missing and isinstance(at_first, Placed):
+        if is_missing and isinstance(at_first, Match):
             return draft.merge(edit, at_first)
         if isinstance(at_first, Rejected) and at_first.reason is Reason.AMBIGUOUS and edit.block != draft.block:
             return at_first  # what an edit before made of one of the places does not say which is meant
@@ -148,10 +161,10 @@ class _Drafts:
         if refusal := left_over(edit, placed.reading, draft.file):
             return refusal
         known = placed if is_first else at_first
-        if isinstance(known, Placed):
-            draft.done.update(known.match.changed(draft.original))
+        if isinstance(known, Match):
+            draft.done.update(known.changed(draft.original))
         draft.block = edit.block
-        return draft.put(placed.match)
+        return draft.put(placed)
 
     def changes(self) -> tuple[FileChange, ...] | Rejected:
         """Return what has come of all edits."""
@@ -212,14 +225,14 @@ class _Draft:
         self.file, self.exists = FileLines(lines), bool(lines)
         return None
 
-    def merge(self, edit: Edit, placed: "Placed") -> Rejected | None:
+    def merge(self, edit: Edit, match: Match) -> Rejected | None:
         """Change what an edit of the original changes; `Rejected` where an edit before did not leave it alone."""
-        if refusal := left_over(edit, placed.reading, self.original):
+        if refusal := left_over(edit, match.reading, self.original):
             return refusal
-        if not self._merged(placed.match):
+        if not self._merged(match):
             why = "an edit before it changed these lines"
             return Rejected(Reason.NOT_FOUND, f"SEARCH is not found in {edit.path}: {why}")
-        self.done.update(placed.match.changed(self.original))
+        self.done.update(match.changed(self.original))
         return None
 
     def _merged(self, match: Match) -> bool:
@@ -250,15 +263,7 @@ class _Draft:
 # --- the place of an edit --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """Where an edit replaces lines, and the reading by which it does."""
-
-    match: Match
-    reading: Reading
-
-
-def place(edit: Edit, file: FileLines, matching: Matching) -> Placed | Rejected:
+def place(edit: Edit, file: FileLines, matching: Matching) -> Match | Rejected:
     """Return where the edit replaces lines of a file that has some.
 
     Of several readings the one with the longest SEARCH that matches is taken. `Rejected` as EXISTS where SEARCH is
@@ -273,17 +278,17 @@ def place(edit: Edit, file: FileLines, matching: Matching) -> Placed | Rejected:
     for level in (strict_matches, *(LOOSE_LEVELS if matching is Matching.LOOSE else ())):
         for reading in possible:
             if found := level(reading, file):
-                if len(found) == 1 and not _fits_otherwise(found[0], reading, possible, file):
-                    return Placed(found[0], reading)
+                if len(found) == 1 and not _fits_otherwise(found[0], possible, file):
+                    return found[0]
                 most = MOST_PLACES if level is strict_matches else MOST_FOUND
                 count = f"{most} or more" if len(found) >= most else str(max(len(found), 2))
                 return Rejected(Reason.AMBIGUOUS, f"SEARCH stands at {count} places in {edit.path}")
     return Rejected(Reason.NOT_FOUND, f"SEARCH is not found in {edit.path}: {_hint(possible[-1], file)}")
 
 
-def _fits_otherwise(found: Match, reading: Reading, readings: Sequence[Reading], file: FileLines) -> bool:
+def _fits_otherwise(found: Match, readings: Sequence[Reading], file: FileLines) -> bool:
     """Tell whether the same lines, indented otherwise, stand elsewhere: nothing says which are meant."""
-    said = [line.strip() for line in split_lines(reading.search)]
+    said = [line.strip() for line in split_lines(found.reading.search)]
     others = [one for one in readings if [line.strip() for line in split_lines(one.search)] == said]
     return any(match.start != found.start for one in others for match in strict_matches(one, file))
 
@@ -292,7 +297,7 @@ def _hint(reading: Reading, file: FileLines) -> str:
     """Say in a clause what keeps the SEARCH from matching."""
     known = set(file.contents)
     lines = enumerate(contents(split_lines(reading.search)), 1)
-    number, line = next(((number, line) for number, line in lines if line not in known), (0, ""))
+    number, line = next((said for said in lines if said[1] not in known), (0, ""))
     said, squeezed = line.strip(), "".join(line.split())
     if not number:
         return "each of its lines is in the file, but not all of them together and in this order"
@@ -361,6 +366,6 @@ def _reach(edit: Edit, file: FileLines, matching: Matching) -> tuple[_Span | Non
     if isinstance(placed, Rejected):
         return None, set()
     touched: set[int] = set()
-    for begin, end, _ in placed.match.changed(file):
+    for begin, end, _ in placed.changed(file):
         touched.update(range(2 * begin + 1, 2 * end) if begin < end else (2 * begin,))
-    return (placed.match.start, placed.match.stop), touched
+    return (placed.start, placed.stop), touched

@@ -29,8 +29,7 @@ from itertools import groupby, pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from agentless_mini.edits.lines import shared_ends
-from agentless_mini.edits.sources import is_python
+from agentless_mini.edits.sources import is_python, shared_ends
 from agentless_mini.edits.statements import Broken, Module, module_of, newly_undefined
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ from functools import cached_property, lru_cache
 from itertools import accumulate
 from tokenize import detect_encoding
 
-from agentless_mini.edits.lines import shared_ends
-from agentless_mini.edits.sources import parse_python, silence_compiler
+from agentless_mini.edits.sources import parse_python, shared_ends, silence_compiler
 
 MOST_CHECKED = 256 * 1024
 """Bytes of a file of which all names are looked up, where a part does not tell."""

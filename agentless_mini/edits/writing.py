@@ -17,10 +17,20 @@ from agentless_mini.domain import FileChange, FileKind, Patch, Reading, Reason, 
 from agentless_mini.edits.answer import parse_edits
 from agentless_mini.edits.applying import Tree, apply_edits
 from agentless_mini.edits.forms import Forms
-from agentless_mini.edits.lines import Difference, FileLines, differing, shared_ends, strict_matches
 from agentless_mini.edits.markers import MOST_WIDTH, NO_NEWLINE, WIDTH, marker_width
 from agentless_mini.edits.paths import Lead, Paths, clean_path
-from agentless_mini.edits.sources import content, contents, decode, split_lines, terminator
+from agentless_mini.edits.sources import (
+    Difference,
+    FileLines,
+    content,
+    contents,
+    decode,
+    differing,
+    shared_ends,
+    split_lines,
+    strict_matches,
+    terminator,
+)
 
 CONTEXT = 3
 _ESCAPES = {7: r"\a", 8: r"\b", 9: r"\t", 10: r"\n", 11: r"\v", 12: r"\f", 13: r"\r", 34: '\\"', 92: r"\\"}
