@@ -288,12 +288,10 @@ class _EditReader:
     """Reads the edits of an answer, each under the path that stands before it."""
 
     def __init__(self, answer: str, paths: Paths) -> None:
-        self._lines = answer.split("\n")
-        self._paths = paths
-        self._path = ""
+        self._lines, self._paths = answer.split("\n"), paths
+        self._path = self._fence = ""
         self._created: set[str] = set()
         self._block = 0
-        self._fence = ""
 
     def edits(self) -> tuple[Edit, ...] | Rejected:
         found = markers(self._lines)
@@ -325,12 +323,10 @@ class _EditReader:
         Code that is shown in a fence of its own is none of them.
         """
         names: list[Lead] = []
-        shown = len(names)
-        has_prose = False
-        for at in range(first, opening.at):
-            line = self._lines[at].removeprefix(opening.beside).strip()
-            fence = _FENCE.fullmatch(line)
-            if fence:
+        shown, has_prose = 0, False
+        for raw in self._lines[first : opening.at]:
+            line = raw.removeprefix(opening.beside).strip()
+            if fence := _FENCE.fullmatch(line):
                 has_prose = True
                 closes = bool(self._fence) and not fence[2].strip() and fence[1].startswith(self._fence)
                 if closes and not (len(names) == shown + 1 and names[-1].line.startswith("#")):
@@ -387,10 +383,8 @@ def _sides(search: list[str], replace: list[str], opening: Marker) -> Iterator[t
 
 def _is_path(rest: str, path: str) -> bool:
     """Tell whether what follows SEARCH is the path of the edit, or ends in it after a word such as "in"."""
-    words = rest.replace("\\", "/").strip("`'\"()[]:").split()
-    return not words or (
-        words[-1].endswith(path) and {"in", "of", "for", "from", "file"}.issuperset(map(str.lower, words[:-1]))
-    )
+    *before, last = rest.replace("\\", "/").strip("`'\"()[]:").split() or [path]
+    return last.endswith(path) and {"in", "of", "for", "from", "file"}.issuperset(map(str.lower, before))
 
 
 def _readings(search: Sequence[str], replace: Sequence[str], unless: tuple[str, ...]) -> Iterator[Reading]:

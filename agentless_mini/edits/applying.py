@@ -49,19 +49,24 @@ _Span = tuple[int, int]
 class Tree:
     """A snapshot made ready for many answers: its entries by path, the names that are taken, the forms of its files.
 
-    `forms` remembers what it has worked out; otherwise nothing here ever changes.
+    `forms` and `text` remember what they have worked out; otherwise nothing here ever changes.
     """
 
     entries: Mapping[str, SourceFile]
     names: TakenNames
     paths: Paths
     forms: Forms = field(default_factory=Forms)
+    _texts: dict[str, SourceText] = field(default_factory=dict)
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "Tree":
         """Return the tree of a snapshot."""
         entries = snapshot.by_path()
         return cls(entries, TakenNames.of(snapshot), Paths(entries, snapshot.name))
+
+    def text(self, entry: SourceFile) -> SourceText:
+        """Return the text of one of its TEXT files."""
+        return self._texts.get(entry.path) or self._texts.setdefault(entry.path, decode(entry))
 
 
 def apply_edits(
@@ -113,12 +118,9 @@ class _Drafts:
         """Return the file to work on, opened when it is first named."""
         if path not in self._drafts:
             entry = self._tree.entries.get(path)
-            if entry is None:
-                self._drafts[path] = _Draft(SourceText(""), exists=False)
-            elif entry.kind is FileKind.TEXT:
-                self._drafts[path] = _Draft(decode(entry), exists=True)
-            else:
+            if entry and entry.kind is not FileKind.TEXT:
                 return Rejected(Reason.NOT_EDITABLE, f"{path} cannot be edited: {_KINDS[entry.kind]}")
+            self._drafts[path] = _Draft(self._tree.text(entry) if entry else SourceText(""), exists=entry is not None)
         return self._drafts[path]
 
     def _write(self, edit: Edit, draft: "_Draft") -> Rejected | None:
@@ -169,8 +171,8 @@ class _Drafts:
     def changes(self) -> tuple[FileChange, ...] | Rejected:
         """Return what has come of all edits."""
         changes = []
-        for path in sorted(self._drafts):
-            change = self._change(path, self._drafts[path])
+        for path, draft in sorted(self._drafts.items()):
+            change = self._change(path, draft)
             if isinstance(change, Rejected):
                 return change
             if change.before != change.after:
@@ -199,7 +201,7 @@ class _Draft:
     def __init__(self, source: SourceText, exists: bool) -> None:
         self.source = source
         self.exists = exists
-        self.original = self.file = FileLines(split_lines(source.text))
+        self.original = self.file = source.lines
         # Where each line stood at first, None for a new one.
         self.origins: list[int | None] = list(range(len(self.file.lines)))
         # What edits have changed of the original, and the block of the last one.
@@ -209,7 +211,7 @@ class _Draft:
     def write(self, source: SourceText, exists: bool) -> None:
         """Put a new text in the place of no line."""
         self.source, self.exists = source, exists
-        self.file = FileLines(split_lines(source.text))
+        self.file = source.lines
         self.origins = [None] * len(self.file.lines)
 
     def put(self, match: Match) -> Rejected | None:
@@ -240,7 +242,7 @@ class _Draft:
         if isinstance(after, Rejected):
             return False
         places = {origin: at for at, origin in enumerate(self.origins) if origin is not None}
-        changed, origins = list(self.file.lines), list(self.origins)
+        changed, origins = [*self.file.lines], [*self.origins]
         for start, stop, new_start, new_stop in reversed(differing(before, after)):
             new = after[new_start:new_stop]
             begin = 0 if start == 0 else places.get(start - 1, -2) + 1

@@ -21,12 +21,11 @@ crashed on hostile text, or took it all memory (Bash, Java, Lua, Python, Scala, 
 import hashlib
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import groupby, pairwise
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from agentless_mini.edits.sources import is_python, shared_ends
@@ -45,25 +44,11 @@ LEAST, STEPS_PER_BYTE, READS_PER_BYTE, PIECE = 200, 0.05, 0.02, 1024
 """What a parse may take, beyond `LEAST`: reports of progress (real code: one for each 80 bytes) and pieces of text."""
 
 _SUFFIXES = {
-    "c": "c h",
-    "cpp": "cc cpp cxx hh hpp hxx",
-    "csharp": "cs",
-    "css": "css",
-    "go": "go",
-    "javascript": "cjs js jsx mjs",
-    "json": "json",
-    "kotlin": "kt kts",
-    "php": "php",
-    "ruby": "gemspec rake rb",
-    "rust": "rs",
-    "scss": "scss",
-    "toml": "toml",
-    "tsx": "tsx",
-    "typescript": "cts mts ts",
-}
-LANGUAGES: Mapping[str, str] = MappingProxyType(
-    {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
-)
+    "c": "c h", "cpp": "cc cpp cxx hh hpp hxx", "csharp": "cs", "css": "css", "go": "go",
+    "javascript": "cjs js jsx mjs", "json": "json", "kotlin": "kt kts", "php": "php", "ruby": "gemspec rake rb",
+    "rust": "rs", "scss": "scss", "toml": "toml", "tsx": "tsx", "typescript": "cts mts ts",
+}  # fmt: skip
+LANGUAGES = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
 """The grammar for files of each suffix."""
 UNSURE = frozenset({"c", "cpp"})
 """Languages in which valid files do not parse, for macros that no grammar knows: 3 of 40 commits to files that did."""
@@ -267,7 +252,8 @@ def _tree(language: str, data: bytes, old: "Tree | None") -> "Tree | int":
     """Return the tree of a text without an error, else the place of one at the earliest, -1 where none was met."""
     from tree_sitter import Parser
 
-    steps, reads, sound, failed = 0, 0, 0, False
+    steps = reads = sound = 0
+    failed = False
     most_steps, most_reads = (LEAST + share * len(data) for share in (STEPS_PER_BYTE, READS_PER_BYTE))
 
     def ends(place: int, has_error: bool) -> bool:

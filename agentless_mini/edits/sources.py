@@ -44,7 +44,7 @@ _SILENT = ("ignore", None, Warning, re.compile(rf"(?:{_FILE}|<unknown>)\Z"), 0)
 _NO_CHARSETS = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7", "utf-8-sig"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SourceText:
     """The text of a file and how it is written. `text` is without the byte order mark that `bom` tells of.
 
@@ -61,6 +61,11 @@ class SourceText:
         if data.decode(self.encoding) != self.text:
             raise UnicodeError(f"{self.encoding} does not give the text back")
         return codecs.BOM_UTF8 + data if self.bom else data
+
+    @cached_property
+    def lines(self) -> "FileLines":
+        """Return the lines of the text."""
+        return FileLines(split_lines(self.text))
 
 
 def decode(file: SourceFile) -> SourceText:
@@ -118,22 +123,15 @@ def _decoded(data: bytes, encoding: str) -> SourceText | None:
 
 
 def _declared(path: str, data: bytes) -> str:
-    """Return the codec that a Python file names in its first two lines, or "" where there is none to be used."""
+    """Return the charset that a Python file names in its first two lines, "" for none in which ASCII is ASCII."""
     if not is_python(path):
         return ""
     first, _, rest = data.partition(b"\n")
     found = _COOKIE.match(first) or (_COOKIE.match(rest.partition(b"\n")[0]) if _NO_CODE.fullmatch(first) else None)
-    return _charset(found[1].decode("ascii", "replace")) if found else ""
-
-
-def _charset(name: str) -> str:
-    """Return the codec of that name if it is a charset in which ASCII is ASCII, else ""."""
-    try:
-        codec = codecs.lookup(name).name
-        usable = codec not in _NO_CHARSETS and "# coding: x".encode(codec) == b"# coding: x"
-    except (LookupError, UnicodeError):
-        return ""
-    return codec if usable else ""
+    with suppress(LookupError, UnicodeError):
+        codec = codecs.lookup(found[1].decode("ascii", "replace")).name if found else ""
+        return codec if codec not in _NO_CHARSETS and "# coding: x".encode(codec) == b"# coding: x" else ""
+    return ""
 
 
 # --- lines ---------------------------------------------------------------------------------------------------------
@@ -222,14 +220,13 @@ class Match:
 
 def strict_matches(reading: Reading, file: FileLines) -> list[Match]:
     """Return every place where the SEARCH of a reading stands, at most some 1,000. It must have a line."""
-    search = split_lines(reading.search)
-    replace = tuple(split_lines(reading.replace))
+    search, replace = split_lines(reading.search), tuple(split_lines(reading.replace))
     ends_open = not terminator(search[-1])
-    starts: Iterator[int] | list[int] = occurrences(contents(search), file.text)
+    starts = occurrences(contents(search), file.text)
     if ends_open:  # it stands only at the end of a file without a final newline
         start = len(file.lines) - len(search)
         is_there = start >= 0 and not terminator(file.lines[-1]) and contents(search) == contents(file.lines[start:])
-        starts = [start] if is_there else []
+        starts = iter([start] if is_there else [])
     spelled = [index for index, line in enumerate(search) if terminator(line) == "\r\n"]
     return [
         Match(start, start + len(search), replace, ends_open, reading)

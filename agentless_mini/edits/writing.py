@@ -39,6 +39,7 @@ _WIDER = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)  # lines of context ar
 _BOM = "\ufeff"
 _STAND_IN = "x"
 _FENCE = "```"
+_lines = re.compile(rb"[^\n]*\n|[^\n]+").findall  # with their newlines; only the last may have none
 
 
 def make_patch(changes: Sequence[FileChange], forms: Forms) -> Patch:
@@ -182,13 +183,6 @@ def _range(start: int, stop: int) -> bytes:
 
 def _line(sign: bytes, line: bytes) -> bytes:
     return sign + line if line.endswith(b"\n") else sign + line + b"\n" + NO_NEWLINE.encode() + b"\n"
-
-
-def _lines(data: bytes) -> list[bytes]:
-    """Return the lines with their newlines; only the last may have none."""
-    *whole, rest = data.split(b"\n")
-    lines = [line + b"\n" for line in whole]
-    return [*lines, rest] if rest else lines
 
 
 def _quoted(prefix: str, path: str) -> bytes:
