@@ -1,20 +1,21 @@
-"""`python -m tests`: the gates, in the order of how quickly they fail. Arguments go to pytest, without the coverage.
+"""`python -m tests`: the gates, in the order of how quickly they fail. Arguments go to pytest, after lint and types.
 
-The pure core has to be covered wholly, every branch of it, by its own quick tests. They run once more for that, by
-themselves: measured, the whole would take far longer, and tests that bound a time would fail.
-
-pytest runs in as many processes as there are cores, 8 at most. A file stays in one of them, with what its tests share.
-mypy and what measures the coverage take one core each, and run beside each other.
+The first half, all that `--quick` runs, ends within 90 seconds on two idle cores: lint and types, and the tests of the
+pure core and of the chain. Those of the core are measured, for they have to cover it wholly, every branch of it; types
+and chain are checked beside them. The second half runs all other tests, in as many processes as there are cores, 8 at
+most. A file stays in one of them, with what its tests share.
 """
 
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.test_architecture import CORE
 
-GATES = (("ruff", "check", "."), ("ruff", "format", "--check", "."))
+LINT = (("ruff", "check", "."), ("ruff", "format", "--check", "."))
 TYPES = ("mypy",)
 MEASURED_UNITS = sorted(CORE)
 FOLDER = Path(__file__).parent
@@ -24,9 +25,14 @@ PLACES = [
 ]
 PLACES += [FOLDER / "chain/test_trust.py"]
 CORE_TESTS = sorted(str(path.relative_to(FOLDER.parent)) for path in PLACES if path.exists())
-# Those that bound a time, and those that try hundreds of inputs: they find faults, and cover nothing more.
-NOT_MEASURED = "not in_seconds and not any_change and not what_is_accepted_applies"
-MEASURED = ("pytest", "-q", "-p", "no:cacheprovider", "-k", NOT_MEASURED, *CORE_TESTS)
+CHAIN_TESTS = sorted(
+    str(path.relative_to(FOLDER.parent))
+    for path in (FOLDER / "chain").glob("test_*.py")
+    if str(path.relative_to(FOLDER.parent)) not in CORE_TESTS
+)
+# Tests of the core that bound a time, or try hundreds of inputs: they find faults, and cover nothing more.
+UNMEASURED = ("in_seconds", "any_change", "what_is_accepted_applies")
+MEASURED = ("pytest", "-q", "-p", "no:cacheprovider", "-k", f"not ({' or '.join(UNMEASURED)})", *CORE_TESTS)
 COVERAGE = (
     ("coverage", "run", "--branch", "--source=agentless_mini", "-m", *MEASURED),
     (
@@ -44,7 +50,10 @@ PYTEST = ("pytest", "-n", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-
 
 
 def main(arguments: list[str]) -> int:
-    return in_turn(*GATES) or types_beside(*(() if arguments else COVERAGE)) or in_turn((*PYTEST, *arguments))
+    if arguments and arguments != ["--quick"]:
+        return in_turn(*LINT, TYPES, (*PYTEST, *arguments))
+    first = in_turn(*LINT) or side_by_side(COVERAGE, (TYPES, ("pytest", "-q", *CHAIN_TESTS)))
+    return first or (0 if arguments else in_turn((*PYTEST, "--rest")))
 
 
 def in_turn(*commands: tuple[str, ...]) -> int:
@@ -56,14 +65,34 @@ def in_turn(*commands: tuple[str, ...]) -> int:
     return 0
 
 
-def types_beside(*commands: tuple[str, ...]) -> int:
-    """Run these while the types are checked; what the checker says comes when they are done."""
-    with subprocess.Popen(python(TYPES), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as checker:
-        code = in_turn(*commands)
-        said, _ = checker.communicate()
-    say("+", *TYPES)
-    say(said.rstrip())
-    return code or checker.returncode
+def side_by_side(one: Sequence[tuple[str, ...]], other: Sequence[tuple[str, ...]]) -> int:
+    """Run two turns beside each other; what the other one says comes when both are done."""
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(heard, other)
+        code = in_turn(*one)
+        other_code, said = beside.result()
+    say(said)
+    return code or other_code
+
+
+def heard(commands: Sequence[tuple[str, ...]]) -> tuple[int, str]:
+    """Run as `in_turn` does; return the status, and what was said instead of saying it."""
+    told = ""
+    for command in commands:
+        done = subprocess.run(python(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        told += f"+ {' '.join(command)}\n{done.stdout}"
+        if done.returncode:
+            return done.returncode, told
+    return 0, told
+
+
+def is_in_first_half(path: Path, name: str) -> bool:
+    """Tell whether the first half runs a test, given by its file and its name."""
+    said = str(path.relative_to(FOLDER.parent))
+    if said in CHAIN_TESTS:
+        return True
+    in_core = any(said == place or said.startswith(f"{place}/") for place in CORE_TESTS)
+    return in_core and not any(word in name for word in UNMEASURED)
 
 
 def python(command: tuple[str, ...]) -> list[str]:

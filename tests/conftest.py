@@ -9,6 +9,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.__main__ import is_in_first_half
+
 LEVELS = ("slow", "thorough")
 
 # No test may depend on how fast the machine is.
@@ -22,6 +24,7 @@ pytest.register_assert_rewrite("tests.sandbox.contract", "tests.model.contract")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", default=bool(os.environ.get("CI")), help="run slow tests as well")
     parser.addoption("--thorough", action="store_true", help="run tests that take minutes as well")
+    parser.addoption("--rest", action="store_true", help="leave out the first half of `python -m tests`")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -30,5 +33,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for level in left_out:
             if item.get_closest_marker(level):
                 item.add_marker(pytest.mark.skip(reason=f"{level}: run with --{level}"))
+    if config.getoption("--rest"):
+        done = [item for item in items if is_in_first_half(item.path, item.name)]
+        config.hook.pytest_deselected(items=done)
+        items[:] = [item for item in items if not is_in_first_half(item.path, item.name)]
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)

@@ -75,15 +75,15 @@ def check_named(settings: ChainSettings, snapshot: Snapshot, opening: Opening | 
 
 
 def _steps(settings: ChainSettings, opening: Opening | NoBench) -> tuple[tuple[Stage | Phase, ...], ...]:
-    """Return the steps of a chain, in the order in which they begin to matter."""
-    steps: list[tuple[Stage | Phase, ...]] = [] if settings.files else [(Stage.LOCALIZE,)]
-    if settings.until is not Until.LOCALIZE:
-        steps.append((Stage.REPAIR, Stage.EVOLVE))
-    if settings.until is Until.TESTS and not isinstance(opening, NoBench):
-        steps.append((Stage.REPRODUCE, Phase.ENVIRONMENT, Phase.REPRODUCTION))
-        steps += [(Phase.REGRESSION,)] if settings.regress.budget else []
-        steps.append((Phase.EXECUTION,))
-    return tuple(steps)
+    """Return the steps of a chain one after the other; what runs side by side is one step."""
+    finding: list[Stage | Phase] = [] if settings.files or not settings.localize.samples else [Stage.LOCALIZE]
+    sampling: list[Stage | Phase] = [] if settings.until is Until.LOCALIZE else [Stage.REPAIR, Stage.EVOLVE]
+    if settings.until is not Until.TESTS or isinstance(opening, NoBench):
+        return tuple(tuple(step) for step in (finding, sampling) if step)
+    proving = (Phase.ENVIRONMENT, Phase.REPRODUCTION)
+    first = proving if settings.given.required else ()
+    sampling += [Stage.REPRODUCE, *(() if first else proving)]
+    return tuple(tuple(step) for step in (first, finding, sampling, (Phase.REGRESSION, Phase.EXECUTION)) if step)
 
 
 def _check_plain(settings: ChainSettings) -> None:

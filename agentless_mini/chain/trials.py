@@ -69,8 +69,8 @@ class Trials:
             if end < len(candidates) and any(self._passes_all(one) for one in best):
                 self._bench.watch(
                     Note(
-                        f"{len(candidates) - end} of {len(candidates)} samples, which the model finds less "
-                        "likely than one that passes all tests, were not tried."
+                        f"{len(candidates) - end} of {len(candidates)} samples were not tested: one that the model "
+                        "finds likelier passes all tests."
                     )
                 )
                 break

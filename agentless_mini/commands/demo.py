@@ -55,7 +55,8 @@ def demo(config: Config, model: str | None, keep: Path | None, machine: Machine)
     with tempfile.TemporaryDirectory(prefix="amini-demo-") as scratch:
         folder = make_repository(keep or Path(scratch) / "sample")
         console.print(Text(f"A repository with a fault was made in {folder}.", style="bold"))
-        before = run_tests(folder, chosen.sandbox, machine, console)
+        output = Output(apply=True, kept=False)
+        before = run_tests(folder, chosen.sandbox, machine, console, output.notes)
         issue = literal_issue((SAMPLE / "issue.md").read_text(encoding="utf-8"), "the sample's issue.md")
         console.print(Text("The issue:\n", style="bold"))
         console.print(Text(issue.text))
@@ -64,8 +65,8 @@ def demo(config: Config, model: str | None, keep: Path | None, machine: Machine)
             issue, open_repository(str(folder), None, machine.cache), chosen, given=GivenSettings(tests=(FAILING,))
         )
         with Store.open(Path(scratch) / "store.sqlite") as store:
-            code = repair(task, store, Output(apply=True), machine)
-        tell(run_tests(folder, chosen.sandbox, machine, Console(quiet=True)), "after the repair", console)
+            code = repair(task, store, output, machine)
+        tell(run_tests(folder, chosen.sandbox, machine, Console(quiet=True), output.notes), "after the repair", console)
     return code
 
 
@@ -108,9 +109,11 @@ def make_repository(folder: Path) -> Path:
     return folder
 
 
-def run_tests(folder: Path, settings: SandboxSettings, machine: Machine, console: Console) -> tuple[CaseResult, ...]:
+def run_tests(
+    folder: Path, settings: SandboxSettings, machine: Machine, console: Console, notes: set[str]
+) -> tuple[CaseResult, ...]:
     """Run the sample's tests on the folder as it is, in a box. Raises `EnvironmentFailed` where there is none."""
-    with LiveProgress(console) as progress:
+    with LiveProgress(console, notes=notes) as progress:
         results = asyncio.run(_run_tests(folder, settings, machine, progress))
     if isinstance(results, NoBench):
         raise EnvironmentFailed(

@@ -188,12 +188,21 @@ def _vllm_model(gpus: tuple[str, ...], around: Surroundings) -> ChosenModel:
     return ChosenModel(served, _FOR_THE_RUN, Once(start), window)
 
 
+def _require_here(named: str | None) -> None:
+    if named and "/" not in named and not named.endswith(".gguf") and not Path(named).exists():
+        raise UsageError(
+            f"No model {named!r} is on this machine: name the server that has it with --base-url, or give the path of "
+            "a GGUF file."
+        )
+
+
 async def _embedded_model(around: Surroundings, *, to_write: bool) -> ChosenModel:
     from agentless_mini.model.embedded.sampler import EmbeddedSampler
     from agentless_mini.model.embedded.weights import find_weights
     from agentless_mini.model.llama_server import plan_embedded
 
     named = around.config.endpoint.model
+    _require_here(named)
     settings = around.config.embedded.model_copy(update={"model": named} if named else {})
 
     def tell(said: str) -> None:

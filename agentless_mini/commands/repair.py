@@ -93,7 +93,8 @@ class Task:
 class Output:
     """Where the result goes: a JSON document or the patch, to a file or stdout; `apply` changes the work tree too.
 
-    `commit` names a new branch for it.
+    `commit` names a new branch for it. `notes` were told before, and are not again; `kept` tells whether the record
+    outlives the run, so that `amini show` finds it.
     """
 
     json: bool = False
@@ -101,6 +102,8 @@ class Output:
     apply: bool = False
     quiet: bool = False
     commit: str | None = None
+    notes: set[str] = field(default_factory=set)
+    kept: bool = True
 
 
 def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
@@ -111,18 +114,22 @@ def repair(task: Task, store: Store, output: Output, machine: Machine) -> int:
     _require_tests(task)
     console = Console(quiet=True) if output.quiet else people()
     began = time.monotonic()
-    with LiveProgress(console) as progress:
+    with LiveProgress(console, notes=output.notes) as progress:
         snapshot = task.repository.snapshot()
         task = task.located(snapshot)
         check_named(_settings(task), snapshot, NO_SANDBOX)  # before a model is looked for
         run, prediction, shown = asyncio.run(_run(_Parts(task, store, machine, snapshot, progress, console)))
     if not output.quiet:
-        told = summary(store.runs.trace(run), time.monotonic() - began)
+        told = summary(store.runs.trace(run), time.monotonic() - began, hint=output.kept)
         console.print(told, highlight=False)
     patch = prediction.choice.patch.diff if prediction.choice and shown and shown.suffices(task.required) else None
     _emit(patch, output, lambda: _document(store, run))
+    if output.file is not None:
+        what = "document" if output.json else "patch" if patch is not None else "empty result"
+        console.print(f"The {what} is in {printable(str(output.file))}.", markup=False, highlight=False)
     if output.apply and patch is not None:
         task.repository.apply(patch)
+        console.print("The patch was applied to the working tree.")
     if task.branch is not None and patch is not None:
         message = commit_message(task.issue, f"{run} ({store.runs.trace(run).run.start.model})")
         commit = task.branch.commit(snapshot.commit, patch, message)

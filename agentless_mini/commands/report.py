@@ -36,7 +36,8 @@ def run_report(options: ReportOptions, machine: Machine) -> None:
 
 
 def _open(name: str, machine: Machine) -> Store:
-    absent = UsageError(f"There is no evaluation {printable(name)}: name the folder that amini eval printed.")
+    run = f", or open a run by amini show {name}" if name.isascii() and name.isdigit() else ""
+    absent = UsageError(f"There is no evaluation {printable(name)}: name the folder that amini eval printed{run}.")
     with boundary(dict.fromkeys((OSError, ValueError), lambda error: absent)):  # too long for a path, or not to be one
         file = folder_of(name, machine) / STORE
         is_there = file.is_file()

@@ -73,7 +73,7 @@ def _patch(trace: RunTrace, number: int) -> bytes:
     if number > len(found):
         told = f"has {len(found)} distinct patches" if found else "has no patch"
         raise UsageError(
-            f"Run {trace.run.id} {told}, so there is no patch {number}: amini show {trace.run.id} lists them."
+            f"Run {trace.run.id} {told}, so there is no patch {number}: amini show {trace.run.id} --all lists them."
         )
     choice = trace.prediction.choice if trace.prediction else None
     if choice is not None and choice.patch.normal == found[number - 1].normal:

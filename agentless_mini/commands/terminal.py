@@ -116,7 +116,7 @@ def write_page(file: Path, page: str) -> None:
     unwritable = f"The page cannot be written to {printable(str(file))}"
     with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({error}): name another file.")}):
         file.write_text(page, encoding="ascii")
-    people().print(f"the page: {file.absolute().as_uri()}", markup=False, highlight=False)
+    people().print(f"the page: {file.resolve().as_uri()}", markup=False, highlight=False)
 
 
 def without_passwords(arguments: Iterable[str]) -> tuple[str, ...]:

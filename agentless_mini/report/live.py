@@ -20,8 +20,8 @@ SILENCE = 25.0
 """Seconds without a line after which a log gets one."""
 BAR, ROOMY, TITLE = 10, 60, 23
 """Cells of a bar, of a console that has room for one, and of the longest title."""
-_RECORDED = 0.5
-"""What is done within so many seconds of the beginning came from the record and is left out of the pace."""
+_RECORDED, _SETTLED = 0.5, 2.0
+"""What is done within so many seconds of the beginning came from the record; a pace is told so many after the first."""
 
 
 def moves(console: Console) -> bool:
@@ -47,20 +47,24 @@ class Line:
         self.detail = ""
         self.active = True
         self._began = began
-        self._recorded = 0
+        self._first: tuple[float, int] | None = None
         self._newest = began
 
     def advance(self, done: int, now: float) -> None:
         """Count what is done so far."""
         self.done = done
         self._newest = now
-        if now - self._began < _RECORDED:
-            self._recorded = done
+        if self._first is None and now - self._began >= _RECORDED:
+            self._first = now, done
 
     def left(self, now: float) -> float | None:
-        """Return the seconds that are left at the pace until now, None where there is none yet."""
-        fresh, owed = self.done - self._recorded, self.total - self.done
-        return (now - self._began) / fresh * owed if fresh > 0 and owed > 0 else None
+        """Return the seconds that are left at the pace since the first was done, None where there is none yet.
+
+        What came before the first (reading a long prompt, filling a batch) says nothing of the others.
+        """
+        since, first = self._first or (now, self.done)
+        fresh, owed = self.done - first, self.total - self.done
+        return (now - since) / fresh * owed if fresh > 0 and owed > 0 and now - since >= _SETTLED else None
 
     def ran(self, now: float) -> str:
         """Return for how long it has gone on, or went."""
@@ -68,7 +72,7 @@ class Line:
 
     def said(self, now: float) -> str:
         """Return the line as a log has it."""
-        counted = f"{self.done}/{self.total}" if self.total else f"{self.done or ''}"
+        counted = f"{self.done}/{self.total}" if self.total else ""
         left = self.left(now)
         parts = [counted, self.detail, f"about {clock_time(left)} left" if left is not None else ""]
         return f"{self.title}: {', '.join(filter(None, parts)) or self.ran(now)}"
@@ -100,14 +104,16 @@ class ProgressLines:
     Without a terminal it writes what is going on (`beat`) where nothing else was written for a while.
     """
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        """Show on `console`, which should write to stderr."""
+    def __init__(
+        self, console: Console, clock: Callable[[], float] = time.monotonic, notes: set[str] | None = None
+    ) -> None:
+        """Show on `console`, which should write to stderr. `notes` are known already, and those to come are added."""
         self.console = console
         self.clock = clock
         self.moving = moves(console)
         self._live = Live(self, console=console, transient=True, refresh_per_second=10)
         self._lines: list[Line] = []
-        self._notes: set[str] = set()
+        self._notes = set() if notes is None else notes
         self._began = self._said = clock()
         self._stopped = threading.Event()
         self._beating = threading.Thread(target=self._beat_on, daemon=True)

@@ -6,7 +6,7 @@ writes to stdout, and nothing of a model's text is shown.
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -62,9 +62,11 @@ class LiveProgress(ProgressLines):
     `tokens` may be called with the number of new tokens, from any thread, to keep the rate moving between samples.
     """
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        """Show on `console`, which should write to stderr."""
-        super().__init__(console, clock)
+    def __init__(
+        self, console: Console, clock: Callable[[], float] = time.monotonic, notes: set[str] | None = None
+    ) -> None:
+        """Show on `console`, which should write to stderr. `notes` are as for `ProgressLines`."""
+        super().__init__(console, clock, notes)
         self._steps: tuple[tuple[Stage | Phase, ...], ...] = ()
         self._work: dict[Stage | Phase, _Work] = {}
         self._sampling: _Work | None = None
@@ -95,12 +97,7 @@ class LiveProgress(ProgressLines):
             case PhaseSaid(phase, text):
                 self._phase_work(phase).line.detail = text
             case BoxDone(phase, outcomes):
-                work = self._work[phase]
-                work.outcomes.update(outcomes)
-                self._advance(work)
-                counts = (f"{work.outcomes[outcome]} {outcome}" for outcome in Outcome if work.outcomes[outcome])
-                work.line.detail = ", ".join(counts) or "no test"
-                self._log(work.line)
+                self._count(self._work[phase], outcomes)
             case Note(text):
                 self.note(text)
 
@@ -139,6 +136,16 @@ class LiveProgress(ProgressLines):
 
     def _advance(self, work: _Work) -> None:
         work.line.advance(work.line.done + 1, self.clock())
+
+    def _count(self, work: _Work, outcomes: Iterable[Outcome]) -> None:
+        if not work.line.total:  # the same tests in another order are not more of them
+            work.outcomes.clear()
+        work.outcomes.update(outcomes)
+        self._advance(work)
+        counts = (f"{work.outcomes[outcome]} {outcome}" for outcome in Outcome if work.outcomes[outcome])
+        run = "" if work.line.total else f"run {work.line.done}: "
+        work.line.detail = run + (", ".join(counts) or "no test")
+        self._log(work.line)
 
     def _describe_samples(self, work: _Work) -> None:
         seconds = self.clock() - work.began

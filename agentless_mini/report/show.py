@@ -119,8 +119,9 @@ def _trust(trace: RunTrace) -> Iterator[RenderableType]:
     required, shown = trust_of(trace) or (Level.ANY, None)
     if shown is not None:
         reached = ", ".join(level for level in Level if shown.suffices(level))
+        asked = "" if required is Level.ANY else f" ({required} is required)"
         lacking = f"; not trusted: {shown.lacks(required)}" if shown.lacks(required) else ""
-        yield Labelled((f"{'trust':<{LABEL}}required {required}, shown {reached}{lacking}",))
+        yield Labelled((f"{'trust':<{LABEL}}meets {reached}{asked}{lacking}",))
 
 
 def _untested(trace: RunTrace, every: bool) -> Iterator[RenderableType]:

@@ -20,12 +20,15 @@ ROWS = 12
 SURE, LIKELY = 0.5, 0.25
 
 
-def summary(trace: RunTrace, seconds: float | None, most: int | None = ROWS) -> RenderableType:
-    """Return the summary of a run, `seconds` after it began (None where it goes on), with at most so many patches."""
+def summary(trace: RunTrace, seconds: float | None, most: int | None = ROWS, *, hint: bool = True) -> RenderableType:
+    """Return the summary of a run, `seconds` after it began (None where it goes on), with at most so many patches.
+
+    With `hint` it says how `amini show` has the rest.
+    """
     return Group(
         _lines([*_files(trace), *_samples(trace)]),
         *_rounds(trace),
-        *_verdicts(trace, most),
+        *_verdicts(trace, most, hint=hint),
         _lines([*_choice(trace), _spent(trace, seconds)]),
     )
 
@@ -39,8 +42,7 @@ def _files(trace: RunTrace) -> Iterator[str]:
         return
     localization = trace.prediction.localization
     for votes, paths in zip(localization.votes, localization.lists, strict=True):
-        by = f"{votes} votes" if votes else "no vote of the model"
-        yield f"files      {', '.join(paths)} ({by})"
+        yield f"files      {', '.join(paths)}{f' ({votes} votes)' if votes else ''}"
 
 
 def _samples(trace: RunTrace) -> Iterator[str]:
@@ -71,18 +73,19 @@ def _fates(samples: Iterable[SampleRecord], title: str, valid: str) -> Iterator[
         yield f"rejected   {', '.join(f'{reason} {count}' for reason, count in reasons.most_common())}"
 
 
-def _verdicts(trace: RunTrace, most: int | None) -> Iterator[RenderableType]:
+def _verdicts(trace: RunTrace, most: int | None, *, hint: bool) -> Iterator[RenderableType]:
     execution = trace.prediction.execution if trace.prediction else None
     if execution is None or not execution.cases or not execution.verdicts:
         return
-    patches = f"{len(execution.verdicts)} distinct patches" if len(execution.verdicts) > 1 else "one distinct patch"
+    distinct = len({patch.normal for patch in repairs(trace)})
+    patches = f"{len(execution.verdicts)} of {distinct} distinct patches" if distinct > 1 else "one distinct patch"
     number = Counter(case.origin for case in execution.cases)
     counts = ", ".join(f"{number[origin]} {origin}" for origin in Origin if number[origin])
     yield _lines([f"tests      {counts}; on {patches}, the best first (* chosen):"])
     shown, left = patches_table(trace, most)
     yield shown
     if left:
-        yield _lines([f"           ... {left} more (amini show {trace.run.id} --all)"])
+        yield _lines([f"           ... {left} more{f' (amini show {trace.run.id} --all)' if hint else ''}"])
     ran = [result for verdict in execution.verdicts for result in verdict.results]
     lost = [result for result in ran if result.outcome is Outcome.TIMEOUT]
     if lost:
@@ -100,12 +103,12 @@ def _choice(trace: RunTrace) -> Iterator[str]:
         return
     yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
     trust = _trust(choice, len(repairs(trace)))
-    yield f"confidence {choice.votes / choice.valid:.0%} of the votes, {trust}{_proof(choice)}"
+    yield f"confidence {trust}{_proof(choice)}"
 
 
 def _proof(choice: Choice) -> str:
     if not choice.reproducing + choice.regressions:
-        return "; it was chosen by vote alone, no test was run"
+        return "; no test was run"
     if choice.reproducing and not choice.passed:
         return "; but no test that reproduces the issue passes with it"
     if choice.broken:
@@ -116,15 +119,14 @@ def _proof(choice: Choice) -> str:
 def _trust(choice: Choice, valid: int) -> str:
     """Say what speaks for the patch: tests that it passes, where there are any, more than samples that agree."""
     if choice.passed:
-        return f"tests chose it: {choice.passed} of {choice.reproducing} that failed pass with it"
+        return f"{choice.passed} of {choice.reproducing} tests that failed before pass with it"
     if choice.valid == 1 < valid:
-        return f"but there is one vote: {valid} valid samples gave the same answer"
+        return f"one vote: all {valid} valid samples gave the same answer"
     if choice.valid == 1:
-        return "but it is the only valid sample: nothing agrees with it"
+        return "it is the only valid sample: nothing agrees with it"
     share = choice.votes / choice.valid
-    if share > SURE:
-        return "the samples agree"
-    return "the samples are divided" if share >= LIKELY else "the samples hardly agree: read it with care"
+    agree = "agree" if share > SURE else "are divided" if share >= LIKELY else "hardly agree, so read it with care"
+    return f"{share:.0%} of the votes: the samples {agree}"
 
 
 def _sum(counts: list[int | None]) -> str:
@@ -136,13 +138,16 @@ def _sum(counts: list[int | None]) -> str:
 
 
 def _spent(trace: RunTrace, seconds: float | None) -> str:
+    paid = [sample.usage for sample in trace.samples if not sample.replayed]
     prompt, cached, answers = (
-        _sum([getattr(sample.usage, name) for sample in trace.samples])
+        _sum([getattr(usage, name) for usage in paid])
         for name in ("prompt_tokens", "cached_tokens", "completion_tokens")
     )
-    replayed = sum(sample.replayed for sample in trace.samples)
+    replayed = len(trace.samples) - len(paid)
     parts = [
-        "tokens are unknown: the server does not report them"
+        "no tokens"
+        if not paid
+        else "tokens are unknown: the server does not report them"
         if {prompt, cached, answers} == {"unknown"}
         else f"{prompt} prompt tokens ({cached} cached), {answers} generated",
         "" if seconds is None else f"{seconds:.1f} s",

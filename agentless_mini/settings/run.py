@@ -58,7 +58,7 @@ class EvolveSettings(Section):
     """How the samples are spread over rounds, and what a round is shown of those before."""
 
     rounds: int = Field(1, ge=1, le=1000)
-    """Rounds of repairs, each shown earlier ones; 1: all are sampled plainly, and the rest here is not used."""
+    """Rounds of repairs, each shown earlier ones; 1: no rounds, and the other settings here have no effect."""
     parents: int = Field(5, ge=1, le=100)
     """Most patches that a round is shown (the paper: 5)."""
     per_round: int | None = Field(None, ge=1, le=100_000)

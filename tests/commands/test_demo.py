@@ -64,7 +64,7 @@ def test_without_a_sandbox_the_demo_says_so_before_anything_is_fetched(home: Hom
 def outcomes(sample: Path, cache: Path) -> dict[str, Outcome]:
     """Run the sample's tests as the demo does, and return what came of each by its name."""
     machine = Machine(cache / "state", cache, {"PATH": os.environ["PATH"]})
-    results = run_tests(sample, SandboxSettings(kind=SandboxKind.LOCAL), machine, Console(quiet=True))
+    results = run_tests(sample, SandboxSettings(kind=SandboxKind.LOCAL), machine, Console(quiet=True), set())
     return {result.id.rpartition("::")[2]: result.outcome for result in results}
 
 

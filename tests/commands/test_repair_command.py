@@ -143,7 +143,7 @@ def test_given_files_skip_localization(home: Home) -> None:
         code, _, told = repair(home, endpoint, "--files", "shop/cart.py")
         assert [chat.stage for chat in endpoint.log.chats()] == ["repair"]
     assert code == 0
-    assert "shop/cart.py (no vote of the model)" in told
+    assert "files      shop/cart.py\n" in told
 
 
 def test_a_settings_file_sets_and_a_flag_overrides(home: Home) -> None:

@@ -44,7 +44,7 @@ def test_the_document_says_what_was_required_and_shown(home: Home) -> None:
     assert code == 5
     assert trust == {"required": "agreement", "printed": False, "shown": ["any"], "lacking": lacking}
     assert json.loads(home.amini("show", "1", "--json").stdout)["trust"] == trust
-    assert f"trust      required agreement, shown any; not trusted: {lacking}" in home.amini("show", "1").stdout
+    assert f"trust      meets any (agreement is required); not trusted: {lacking}" in home.amini("show", "1").stdout
 
 
 def test_samples_that_agree_are_printed(home: Home) -> None:

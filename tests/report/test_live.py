@@ -35,12 +35,16 @@ def test_times_are_written_as_people_read_them() -> None:
 def test_what_is_left_follows_from_what_was_measured() -> None:
     line = Line("Sampling", 10, began=100.0)
     assert line.left(101.0) is None
-    line.advance(2, 104.0)
-    assert line.left(104.0) == pytest.approx(16.0)
-    assert line.left(106.0) == pytest.approx(24.0)  # nothing came since
-    line.advance(10, 120.0)
-    assert line.left(120.0) is None
-    assert line.ran(500.0) == "0:20"
+    line.advance(2, 150.0)  # a long prompt was read before
+    assert line.left(150.0) is None
+    line.advance(3, 151.0)
+    assert line.left(151.0) is None  # five that come at once are no pace
+    line.advance(4, 154.0)
+    assert line.left(154.0) == pytest.approx(12.0)
+    assert line.left(156.0) == pytest.approx(18.0)  # nothing came since
+    line.advance(10, 170.0)
+    assert line.left(170.0) is None
+    assert line.ran(500.0) == "1:10"
 
 
 def test_what_comes_from_the_record_says_nothing_of_the_pace() -> None:
@@ -48,7 +52,8 @@ def test_what_comes_from_the_record_says_nothing_of_the_pace() -> None:
     line.advance(90, 0.1)
     assert line.left(5.0) is None
     line.advance(91, 10.0)
-    assert line.left(10.0) == pytest.approx(90.0)
+    line.advance(92, 14.0)
+    assert line.left(14.0) == pytest.approx(32.0)
 
 
 def test_lines_stand_in_the_order_of_their_steps() -> None:
@@ -63,6 +68,7 @@ def test_lines_stand_in_the_order_of_their_steps() -> None:
 @pytest.mark.parametrize("width", [40, 80, 100])
 def test_a_moving_line_keeps_to_its_row(width: int) -> None:
     line = Line("5/5 Testing the patches", 100, began=0.0)
+    line.advance(1, 10.0)
     line.advance(30, 300.0)
     line.detail = "400 pass, 20 fail, 3 error " + "x" * 100
     shown = line.shown(300.0, width).plain
@@ -93,6 +99,7 @@ def test_a_log_hears_of_the_work_where_nothing_else_is_said() -> None:
     work, over = lines.begin("Sampling", 4), lines.begin("Over")
     lines.end(over)
     work.advance(1, clock.now + 10)
+    work.advance(2, clock.now + 19)
     clock.now += 20
     lines.beat()
     lines.plain("something else")
@@ -103,7 +110,7 @@ def test_a_log_hears_of_the_work_where_nothing_else_is_said() -> None:
     assert printed(console).splitlines() == [
         "Working (for 0:25)",
         "something else",
-        "Sampling: 1/4, about 2:15 left (for 1:10)",
+        "Sampling: 2/4, about 1:10 left (for 1:10)",
     ]
 
 

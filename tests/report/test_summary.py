@@ -27,11 +27,11 @@ def test_a_run_with_a_winner_by_vote(tmp_path: Path) -> None:
     outcome = Outcome((one, one, other, BAD), Choice(one, 2, 3, "so it is"), ("Cut.",))
     assert lines(tmp_path, outcome, 1.25) == [
         "files      a.py, b?[31m.py (3 votes)",
-        "files      c.py (no vote of the model)",
+        "files      c.py",
         "samples    4: 3 valid (2 distinct), 1 rejected",
         "rejected   no-edit 1",
         "patch      a.py: so it is",
-        "confidence 67% of the votes, the samples agree; it was chosen by vote alone, no test was run",
+        "confidence 67% of the votes: the samples agree; no test was run",
         "spent      100 prompt tokens (160 cached), 28 generated, 1.2 s; run 1",
     ]
 
@@ -62,17 +62,17 @@ def test_written_tests_are_counted_with_their_fate(tmp_path: Path) -> None:
 
 
 def test_a_divided_vote_is_said_to_be_one(tmp_path: Path) -> None:
-    assert "40% of the votes, the samples are divided" in confidence(tmp_path, Choice(patch(), 2, 5, "x"))
+    assert "40% of the votes: the samples are divided" in confidence(tmp_path, Choice(patch(), 2, 5, "x"))
 
 
 def test_a_vote_below_a_quarter_asks_for_care(tmp_path: Path) -> None:
     told = confidence(tmp_path, Choice(patch(), 1, 10, "x"))
-    assert "10% of the votes, the samples hardly agree: read it with care" in told
+    assert "10% of the votes: the samples hardly agree, so read it with care" in told
 
 
 def test_how_far_tests_back_the_patch_is_said(tmp_path: Path) -> None:
     backed = Choice(patch(), 2, 2, "x", passed=1, reproducing=2, broken=0, regressions=3)
-    told = "confidence 100% of the votes, tests chose it: 1 of 2 that failed pass with it"
+    told = "confidence 1 of 2 tests that failed before pass with it"
     assert confidence(tmp_path, backed) == told
     assert confidence(tmp_path, replace(backed, broken=1)) == f"{told}; but it breaks 1 that passed"
 

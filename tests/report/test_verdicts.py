@@ -84,7 +84,9 @@ def decided(
 
 def test_the_summary_has_a_row_for_each_distinct_patch_the_best_first(tmp_path: Path) -> None:
     text = shown(summary(decided(tmp_path, EXECUTION, *REPAIRS), 1.0))
-    assert "tests      1 given, 1 generated, 1 regression; on 3 distinct patches, the best first (* chosen):" in text
+    assert (
+        "tests      1 given, 1 generated, 1 regression; on 3 of 3 distinct patches, the best first (* chosen):" in text
+    )
     table = text[text.index("chosen):") :].splitlines()[1:]
     rows = [line.split() for line in table if line.strip()]
     assert rows[0] == ["votes", "files", "given", "generated", "broken"]
