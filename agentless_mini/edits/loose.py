@@ -11,6 +11,7 @@ slip of the pen in it and like no other line of the file.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -102,12 +103,10 @@ class _Search:
                 if any(index not in places for index in takewhile(lambda one: not self.search[one].strip(), beside)):
                     return None
             begin, end = self._span(region, places)
-            lines: list[str] = []
-            for line in self.replace[region.b_start : region.b_stop]:
-                indented = indent(line) if line.strip() else line
-                if indented is None:
-                    return None
-                lines.append(indented)
+            said = self.replace[region.b_start : region.b_stop]
+            lines = [line for line in (indent(one) if one.strip() else one for one in said) if line is not None]
+            if len(lines) < len(said):
+                return None
             new += [*self.file.lines[at:begin], *self._with_blanks(lines, region, begin, places)]
             at = end
         new = [line if terminator(line) else f"{line}\n" for line in (*new, *self.file.lines[at:stop])]
@@ -356,12 +355,8 @@ def _windows(said: Sequence[str], lines: Sequence[str]) -> list[int]:
     places: dict[str, list[int]] = {}
     for index, line in enumerate(lines):
         places.setdefault(line, []).append(index)
-    votes: dict[int, int] = {}
-    for index, line in enumerate(said):
-        found = places.get(line, [])
-        if len(found) <= MOST_REPEATS:
-            for place in found:
-                votes[place - index] = votes.get(place - index, 0) + 1
+    found = ((index, places.get(line, [])) for index, line in enumerate(said))
+    votes = Counter(place - index for index, there in found if len(there) <= MOST_REPEATS for place in there)
     inside = [(-count, start) for start, count in votes.items() if 0 <= start <= len(lines) - len(said)]
     return [start for _, start in sorted(inside)[:MOST_WINDOWS]]
 
@@ -407,13 +402,8 @@ def _elided(wanted: _Search) -> Iterator[Match | None]:
 
 def _parts(lines: Sequence[str]) -> list[list[str]]:
     """Return the runs of lines between those that stand for code."""
-    parts: list[list[str]] = [[]]
-    for line in lines:
-        if is_elision(line):
-            parts.append([])
-        else:
-            parts[-1].append(line)
-    return parts
+    cuts = [-1, *(at for at, line in enumerate(lines) if is_elision(line)), len(lines)]
+    return [[*lines[start + 1 : stop]] for start, stop in pairwise(cuts)]
 
 
 def _level(places: Callable[[_Search], Iterator[Match | None]]) -> Callable[[Reading, FileLines], list[Match]]:
