@@ -113,8 +113,7 @@ class Forms:
     def __init__(self) -> None:
         """Begin with no form known."""
         self._forms: dict[tuple[str, bytes, bytes | None], Form] = {}
-        self._modules: dict[bytes, Module | Broken] = {}
-        self._parsed: dict[tuple[str, bytes], Parsed | Unread] = {}
+        self._module, self._parsed = cache(_module), cache(parsed)
 
     def of(self, path: str, data: bytes, before: bytes | None = None) -> Form:
         """Return the form of a file with these bytes at that path, as a version of what stood there before.
@@ -128,11 +127,7 @@ class Forms:
         return self._forms[key]
 
     def _of_python(self, path: str, data: bytes, before: bytes | None) -> Form:
-        base = data if before is None else before
-        if base not in self._modules:
-            found = module_of(base)
-            self._modules[base] = found if isinstance(found, Broken) else replace(found, parsed={})
-        module = self._modules[base]
+        module = self._module(data if before is None else before)
         if isinstance(module, Broken):
             return self._of_other(path, data, before)
         if before is None:
@@ -145,20 +140,19 @@ class Forms:
 
     def _of_other(self, path: str, data: bytes, before: bytes | None) -> Form:
         language = language_of(path)
-        base = self._read(language, before) if language and before else None
+        base = self._parsed(language, before) if language and before else None
         if not language or isinstance(base, Unread):
             return Form(_text(path, data))
-        found = parsed(language, data, base) if base else self._read(language, data)
+        found = parsed(language, data, base) if base else self._parsed(language, data)
         if isinstance(found, Unread):
             is_fault = found.line and language not in UNSURE
             return Form(_text(path, data), f"near line {found.line}" if is_fault else "")
         return Form(_digest(language, found.lines))
 
-    def _read(self, language: str, data: bytes) -> Parsed | Unread:
-        key = language, hashlib.sha256(data).digest()
-        if key not in self._parsed:
-            self._parsed[key] = parsed(language, data)
-        return self._parsed[key]
+
+def _module(data: bytes) -> Module | Broken:
+    found = module_of(data)
+    return found if isinstance(found, Broken) else replace(found, parsed={})
 
 
 def _text(path: str, data: bytes) -> str:
