@@ -200,46 +200,39 @@ def _final_channel(text: str) -> str | Rejected:
 
 def _after_headings(text: str) -> str:
     """Return what stands below the last heading of an answer, where one of thinking stands above it."""
-    thought = _THOUGHT_HEADING.search(text)
-    if not thought:
+    first = _THOUGHT_HEADING.search(text)
+    thought = next(iter(_counted(_THOUGHT_HEADING, text)), None)
+    if not first or not thought or first.start() < thought.start():
         return text
     later = [match.end() for match in _counted(_ANSWER_HEADING, text) if match.start() > thought.end()]
-    return text[later[-1] :] if later and _Inside(text).counts(thought.start()) else text
+    return text[later[-1] :] if later else text
 
 
 # --- marks -----------------------------------------------------------------------------------------------------------
 
 
-class _Inside:
-    """Tells places in a text that lie in the body of a complete edit, or directly after a quote, from others."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self.lines = text.split("\n")
-        self.in_edit = bytearray(len(self.lines))
-        found, place = markers(self.lines), 0
-        while place < len(found):
-            last = closing(found, place) if found[place].kind == OPENS else 0
-            if last and dividers(found, place, last)[0]:
-                first, stop = found[place].at + 1, found[last].at
-                self.in_edit[first:stop] = b"\1" * (stop - first)
-                place = last
-            place += 1
-        self._line = self._at = 0
-
-    def counts(self, place: int) -> bool:
-        """Tell whether a mark at the place counts. Places must be asked for in ascending order."""
-        self._line += self._text.count("\n", self._at, place)
-        self._at = place
-        return not self.in_edit[self._line] and not _is_quoted(self._text, place)
+def _in_edits(lines: Sequence[str]) -> bytearray:
+    """Return for each line whether it lies in the body of a complete edit."""
+    inside, found, place = bytearray(len(lines)), markers(lines), 0
+    while place < len(found):
+        last = closing(found, place) if found[place].kind == OPENS else 0
+        if last and dividers(found, place, last)[0]:
+            first, stop = found[place].at + 1, found[last].at
+            inside[first:stop] = b"\1" * (stop - first)
+            place = last
+        place += 1
+    return inside
 
 
 def _counted(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
-    """Return the matches in a text that count."""
-    if not pattern.search(text):
-        return []
-    inside = _Inside(text)
-    return [match for match in pattern.finditer(text) if inside.counts(match.start())]
+    """Return the matches in a text that count: outside of complete edits, and not directly after a quote."""
+    counted, line, at = [], 0, 0
+    inside = _in_edits(text.split("\n")) if pattern.search(text) else bytearray()
+    for match in pattern.finditer(text):
+        line, at = line + text.count("\n", at, match.start()), match.start()
+        if not inside[line] and not _is_quoted(text, at):
+            counted.append(match)
+    return counted
 
 
 def _is_quoted(text: str, place: int) -> bool:
@@ -257,9 +250,8 @@ def _marks_of(name: str, *more: tuple[str, str]) -> re.Pattern[str]:
 
 def _marks_in(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[bool, int, int]]:
     """Yield the marks that count: whether each closes, and where it begins and ends."""
-    inside = _Inside(text if pattern.search(text) else "")
-    offset = 0
-    for line, in_edit in zip(inside.lines, inside.in_edit, strict=True):
+    lines, offset = (text.split("\n") if pattern.search(text) else []), 0
+    for line, in_edit in zip(lines, _in_edits(lines), strict=True):
         marks = [] if in_edit else list(pattern.finditer(line))
         leading = _run(line, (mark.span() for mark in marks))
         trailing = _run(line[::-1], ((len(line) - mark.end(), len(line) - mark.start()) for mark in reversed(marks)))
