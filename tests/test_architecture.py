@@ -210,8 +210,8 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 # What the house has reached, rounded up: what is built later has to keep within it.
 MOST = {
-    "lines": 41_700, "files": 250, "packages_at_the_top": 14, "modules_at_the_top": 5,
-    "class_names_of_two_meanings": 18, "most_parameters": 8, "modules_imported_by_settings": 16,
+    "lines": 41_150, "files": 248, "packages_at_the_top": 14, "modules_at_the_top": 5,
+    "class_names_of_two_meanings": 17, "most_parameters": 8, "modules_imported_by_settings": 16,
 }  # fmt: skip
 
 

@@ -25,13 +25,13 @@ class Yard:
     stack: AsyncExitStack
 
 
-def foreseen(settings: SandboxSettings) -> str:
+async def foreseen(settings: SandboxSettings, snapshot: Snapshot) -> str:
     """Return in words where tests will run, or why none is run. Raises `UsageError` where settings contradict."""
     if settings.kind is SandboxKind.NONE:
         return f"{UNTESTED} (--sandbox none)"
     from agentless_mini.environment.opening import foresee
 
-    return foresee(settings)
+    return await foresee(settings, snapshot, harness_of(snapshot, settings.test_command).runner)
 
 
 def plan_boxes(yard: Yard) -> Opening | NoBench:

@@ -35,9 +35,7 @@ from agentless_mini.model.process import Server, find_server
 from agentless_mini.model.vllm import find_gpus, has_vllm
 from agentless_mini.repository.gitcommand import GitCommand, require_recent_git
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap
-from agentless_mini.sandbox.containers import translated
-from agentless_mini.sandbox.docker import connect
-from agentless_mini.sandbox.images import find_image, require_pullable
+from agentless_mini.sandbox.daemon import connect, find_image, require_pullable, translated
 from agentless_mini.sandbox.landlock import find_landlock
 from agentless_mini.settings import Config
 from agentless_mini.settings.model import Engine

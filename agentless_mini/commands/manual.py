@@ -21,7 +21,7 @@ def tell(topic: str | None) -> None:
     if topic is not None and topic not in known:
         titled = [name for name, text in known.items() if topic.lower() in text.splitlines()[0].lower()]
         near = titled or difflib.get_close_matches(topic, known, 1)
-        meant = f"did you mean {near[0]}?" if near else "`amini help` lists them."
+        meant = f"see `amini help {near[0]}`." if near else "`amini help` lists them."
         raise UsageError(f"The manual has no topic {topic!r}: {meant}")
     text = known[topic] if topic else _contents(known)
     if not sys.stdout.isatty():

@@ -231,7 +231,7 @@ def _exit_code(task: Task, shown: Trust | None) -> int:
 async def _tell(parts: _Parts, chosen: ChosenModel, run: RunId) -> None:
     """Say who answers, and what of the tree was left out, before anything is spent."""
     config, given = parts.task.config, len(parts.task.given.ids())
-    tests_run = await asyncio.to_thread(foreseen, config.sandbox)
+    tests_run = await foreseen(config.sandbox, parts.snapshot)
     line = f"run {run}: {await answerer(chosen, config, parts.store)}; {amount(config, chosen, tests_run, given)}"
     parts.console.print(Text(flowed(printable(line), parts.console, 4), style="bold"), highlight=False)
     for note in parts.task.repository.notes:

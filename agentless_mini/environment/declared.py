@@ -25,12 +25,14 @@ _PER_LINE = re.compile(r"\s--(?:hash|config-settings?|global-option|install-opti
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _LOCAL = re.compile(r"(?P<path>[^\[\];]*?)(?:\[(?P<extras>[\w.,\s-]*)\])?\s*(?:;.*)?")
 _ARCHIVE = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2")
+_PLACES = {"-i": "--index-url", "-f": "--find-links"}
+_PLACES |= {name: name for name in ("--index-url", "--extra-index-url", "--find-links")}
 _NAMED = re.compile(r"[A-Za-z0-9]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Declared:
-    """What one or more files declare.
+    """What files declare together, in the order in which they are read.
 
     `project` tells whether pip can install the tree; `python` are specifiers that all hold; `tested` the minor versions
     of Python 3 among the classifiers; `dependencies` what the project needs to run and `tests` what only its tests
@@ -38,24 +40,11 @@ class Declared:
     """
 
     project: bool = False
-    python: tuple[str, ...] = ()
-    tested: tuple[int, ...] = ()
-    dependencies: tuple[str, ...] = ()
-    extras: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    tests: tuple[str, ...] = ()
-
-
-def merged(parts: Iterable[Declared]) -> Declared:
-    """Return what several files declare together, each thing once, in the order of the files."""
-    all_parts = tuple(parts)
-    return Declared(
-        any(part.project for part in all_parts),
-        once(text for part in all_parts for text in part.python),
-        tuple(sorted({minor for part in all_parts for minor in part.tested})),
-        once(text for part in all_parts for text in part.dependencies),
-        tuple(dict(extra for part in all_parts for extra in part.extras).items()),
-        once(text for part in all_parts for text in part.tests),
-    )
+    python: list[str] = field(default_factory=list)
+    tested: set[int] = field(default_factory=set)
+    dependencies: list[str] = field(default_factory=list)
+    extras: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tests: list[str] = field(default_factory=list)
 
 
 def once(texts: Iterable[str]) -> tuple[str, ...]:
@@ -68,24 +57,20 @@ def is_for_tests(name: str) -> bool:
     return not TEST_WORDS.isdisjoint(re.split(r"[-_.\s]+", name.lower()))
 
 
-def of_pyproject(text: str) -> Declared:
-    """Return what the file declares. One that is no TOML declares nothing."""
+def read_pyproject(text: str, found: Declared) -> None:
+    """Add what the file declares. One that is no TOML declares nothing."""
     try:
         top = tomllib.loads(text)
     except (ValueError, RecursionError):
-        return Declared()
-    project = _table(top, "project")
-    poetry = _table(top, "tool", "poetry")
+        return
+    project, poetry = _table(top, "project"), _table(top, "tool", "poetry")
     python = (project.get("requires-python"), _table(poetry, "dependencies").get("python"))
-    optional = _table(project, "optional-dependencies")
-    return Declared(
-        project=bool(project.get("name")) or "build-system" in top or bool(poetry),
-        python=tuple(text for text in python if isinstance(text, str)),
-        tested=classified_minors((*_strings(project.get("classifiers")), *_strings(poetry.get("classifiers")))),
-        dependencies=(*_strings(project.get("dependencies")), *_of_poetry(_table(poetry, "dependencies"))),
-        extras=tuple((name, _strings(listed)) for name, listed in optional.items()),
-        tests=tuple(_test_groups(top)),
-    )
+    found.project |= bool(project.get("name")) or "build-system" in top or bool(poetry)
+    found.python += [text for text in python if isinstance(text, str)]
+    found.tested |= classified_minors((*_strings(project.get("classifiers")), *_strings(poetry.get("classifiers"))))
+    found.dependencies += (*_strings(project.get("dependencies")), *_of_poetry(_table(poetry, "dependencies")))
+    found.extras |= {name: _strings(listed) for name, listed in _table(project, "optional-dependencies").items()}
+    found.tests += _test_groups(top)
 
 
 def _table(top: Table, *keys: str) -> Table:
@@ -146,77 +131,54 @@ def _lower_bound(version: str) -> str:
     return f"=={match['number']}" if match["sign"] in {None, "=="} and "*" not in version else f">={match['number']}"
 
 
-def of_setup_py(text: str) -> Declared:
-    """Return what the call of `setup` says in literals and in names that the module binds to literals once."""
+def read_setup_py(text: str, found: Declared) -> None:
+    """Add what the call of `setup` says in literals and in names that the module binds to literals once."""
+    found.project = True
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # written for Python 2, or not to be parsed
-        return Declared(project=True)
-    known = {
-        target.id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    given: dict[str, ast.expr] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and "setup" in {getattr(node.func, "id", ""), getattr(node.func, "attr", "")}:
-            given.update((keyword.arg, keyword.value) for keyword in node.keywords if keyword.arg)
-    read = _Literals(known)
-    return Declared(
-        project=True,
-        python=read.strings(given.get("python_requires"))[:1],
-        tested=classified_minors(read.strings(given.get("classifiers"))),
-        dependencies=read.strings(given.get("install_requires")),
-        extras=read.extras(given.get("extras_require")),
-        tests=read.strings(given.get("tests_require")),
-    )
+        return
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
+    known = {name.id: node.value for node in assigned for name in node.targets if isinstance(name, ast.Name)}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    setups = [call for call in calls if "setup" in {getattr(call.func, "id", ""), getattr(call.func, "attr", "")}]
+    given = {keyword.arg: keyword.value for call in setups for keyword in call.keywords if keyword.arg}
 
-
-class _Literals:
-    """Strings out of expressions, as far as they are written down."""
-
-    def __init__(self, known: Mapping[str, ast.expr]) -> None:
-        self._known = known
-
-    def strings(self, node: ast.expr | None, depth: int = 0) -> tuple[str, ...]:
+    def strings(node: ast.expr | None, depth: int = 0) -> tuple[str, ...]:
         """Return the strings of a string, list, tuple, set or sum of these; what is none of them gives none."""
         match node:
             case ast.Constant(value=str(text)):
                 return tuple(line.strip() for line in text.splitlines() if line.strip())
-            case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) if depth < 8:
-                return tuple(text for item in items for text in self.strings(item, depth + 1))
-            case ast.BinOp(left=left, op=ast.Add(), right=right) if depth < 8:
-                return self.strings(left, depth + 1) + self.strings(right, depth + 1)
-            case ast.Name(id=name) if depth < 8:
-                return self.strings(self._known.get(name), depth + 1)
+            case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) if depth < _NESTING:
+                return tuple(text for item in items for text in strings(item, depth + 1))
+            case ast.BinOp(left=left, op=ast.Add(), right=right) if depth < _NESTING:
+                return strings(left, depth + 1) + strings(right, depth + 1)
+            case ast.Name(id=name) if depth < _NESTING:
+                return strings(known.get(name), depth + 1)
         return ()
 
-    def extras(self, node: ast.expr | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """Return the extras of a dictionary by their literal names."""
-        if isinstance(node, ast.Name):
-            node = self._known.get(node.id)
-        if not isinstance(node, ast.Dict):
-            return ()
-        pairs = zip(node.keys, node.values, strict=True)
-        named = ((key.value, value) for key, value in pairs if isinstance(key, ast.Constant))
-        return tuple((name, self.strings(value)) for name, value in named if isinstance(name, str))
+    extras = given.get("extras_require")
+    extras = known.get(extras.id) if isinstance(extras, ast.Name) else extras
+    pairs = zip(extras.keys, extras.values, strict=True) if isinstance(extras, ast.Dict) else ()
+    named = ((key.value, value) for key, value in pairs if isinstance(key, ast.Constant))
+    found.python += strings(given.get("python_requires"))[:1]
+    found.tested |= classified_minors(strings(given.get("classifiers")))
+    found.dependencies += strings(given.get("install_requires"))
+    found.extras |= {name: strings(value) for name, value in named if isinstance(name, str)}
+    found.tests += strings(given.get("tests_require"))
 
 
-def of_setup_cfg(text: str) -> Declared:
-    """Return what setuptools reads in setup.cfg; `file:` and `attr:` references are left to it."""
+def read_setup_cfg(text: str, found: Declared) -> None:
+    """Add what setuptools reads in setup.cfg; `file:` and `attr:` references are left to it."""
     config = _parsed(text)
     names = ("metadata", "options", "options.extras_require")
     metadata, options, extras = (config[name] if config.has_section(name) else {} for name in names)
-    return Declared(
-        project="name" in metadata,
-        python=_listed(options.get("python_requires", ""))[:1],
-        tested=classified_minors(_listed(metadata.get("classifiers", metadata.get("classifier", "")))),
-        dependencies=_listed(options.get("install_requires", "")),
-        extras=tuple((name, _listed(value)) for name, value in extras.items()),
-        tests=_listed(options.get("tests_require", "")),
-    )
+    found.project |= "name" in metadata
+    found.python += _listed(options.get("python_requires", ""))[:1]
+    found.tested |= classified_minors(_listed(metadata.get("classifiers", metadata.get("classifier", ""))))
+    found.dependencies += _listed(options.get("install_requires", ""))
+    found.extras |= {name: _listed(value) for name, value in extras.items()}
+    found.tests += _listed(options.get("tests_require", ""))
 
 
 def tox_requirements(text: str) -> tuple[str, ...]:
@@ -260,89 +222,59 @@ class Listed:
     outside: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
 
-
-def read_requirements(texts: Mapping[str, str], path: str, found: Listed) -> None:
-    """Add what the file at `path` lists, and the files that it refers to. A file counts once, whatever refers to it."""
-    _Requirements(texts, found, found.requirements).read(path)
-
-
-def add_lines(texts: Mapping[str, str], text: str, found: Listed) -> None:
-    """Add requirement lines that stand in another file at the top of the tree (tox.ini, say)."""
-    _Requirements(texts, found, found.requirements).take(text, "")
-
-
-class _Requirements:
-    def __init__(self, texts: Mapping[str, str], found: Listed, target: list[str]) -> None:
-        self._texts = texts
-        self._found = found
-        self._target = target
-
-    def read(self, path: str) -> None:
-        text = self._texts.get(path)
-        if text is None or path in self._found.paths or len(self._found.paths) >= FILES_LIMIT:
+    def read(self, texts: Mapping[str, str], path: str, target: list[str] | None = None) -> None:
+        """Add what a file lists, and the files that it refers to. A file counts once, whatever refers to it."""
+        text = texts.get(path)
+        if text is None or path in self.paths or len(self.paths) >= FILES_LIMIT:
             return
-        self._found.paths.append(path)
+        self.paths.append(path)
         if len(text) <= SIZE_LIMIT:
-            self.take(text, posixpath.dirname(path))
+            self.take(texts, text, posixpath.dirname(path), target)
 
-    def take(self, text: str, folder: str) -> None:
+    def take(self, texts: Mapping[str, str], text: str, folder: str = "", target: list[str] | None = None) -> None:
+        """Add lines that stand in a file in this folder, to the requirements or another list."""
+        target = self.requirements if target is None else target
         for line in _lines(text):
-            if len(self._target) >= LINES_LIMIT:
+            if len(target) >= LINES_LIMIT:
                 return
             option = _OPTION.fullmatch(line)
-            if option is None:
-                self._take_requirement(line, folder)
-            else:
-                self._take_option(option["name"], option["value"].strip(), folder)
+            name, value = (option["name"], option["value"].strip()) if option else ("-e", line)
+            if name in {"-e", "--editable"}:
+                self._take_requirement(value, folder, target)
+            elif name in {"-r", "--requirement", "-c", "--constraint"}:
+                if (path := self._inside(folder, value, value)) is not None:
+                    self.read(texts, path, self.constraints if name in {"-c", "--constraint"} else target)
+            elif name in {"--pre", "--no-index"}:
+                self.options.append(name)
+            elif name in _PLACES:
+                self._take_place(_PLACES[name], value, folder)
 
-    def _take_option(self, name: str, value: str, folder: str) -> None:
-        match name:
-            case "-r" | "--requirement":
-                self._follow(value, folder)
-            case "-c" | "--constraint":
-                _Requirements(self._texts, self._found, self._found.constraints)._follow(value, folder)
-            case "-e" | "--editable":
-                self._take_requirement(value, folder)
-            case "--pre" | "--no-index":
-                self._found.options.append(name)
-            case "-i" | "--index-url":
-                self._take_address("--index-url", value)
-            case "--extra-index-url":
-                self._take_address(name, value)
-            case "-f" | "--find-links" if "://" in value:
-                self._take_address("--find-links", value)
-            case "-f" | "--find-links":
-                if (path := inside(folder, value)) is not None:
-                    self._found.options += ["--find-links", path]
-                else:
-                    self._found.outside.append(value)
+    def _take_place(self, option: str, value: str, folder: str) -> None:
+        is_address = value.startswith(("https://", "http://"))
+        if option == "--find-links" and "://" not in value:
+            path = self._inside(folder, value, value)
+            self.options += [option, path] if path is not None else []
+        elif is_address:
+            self.options += [option, value]
 
-    def _follow(self, value: str, folder: str) -> None:
+    def _take_requirement(self, line: str, folder: str, target: list[str]) -> None:
+        if not _is_path(line):
+            target += [line] if _NAMED.match(line) and len(line) <= LINE_LIMIT else []
+            return
+        match = _LOCAL.fullmatch(line.removeprefix("file:"))
+        path = self._inside(folder, match["path"].strip() if match else "", line)
+        extras = (match["extras"] if match else None) or ""
+        if path == ".":
+            self.extras += [name.strip() for name in extras.split(",") if name.strip()]
+        elif path is not None:
+            target.append(f"./{path}" + (f"[{extras}]" if extras else ""))
+
+    def _inside(self, folder: str, value: str, line: str) -> str | None:
+        """Return the path in the tree that a line refers to; where it leads out, note it."""
         path = inside(folder, value)
         if path is None:
-            self._found.outside.append(value)
-        else:
-            self.read(path)
-
-    def _take_address(self, option: str, value: str) -> None:
-        if value.startswith(("https://", "http://")):
-            self._found.options += [option, value]
-
-    def _take_requirement(self, line: str, folder: str) -> None:
-        if _is_path(line):
-            self._take_path(line, folder)
-        elif _NAMED.match(line) and len(line) <= LINE_LIMIT:
-            self._target.append(line)
-
-    def _take_path(self, line: str, folder: str) -> None:
-        match = _LOCAL.fullmatch(line.removeprefix("file:"))
-        path = inside(folder, match["path"].strip()) if match else None
-        if match is None or path is None:
-            self._found.outside.append(line)
-        elif path == ".":
-            self._found.extras += [name.strip() for name in (match["extras"] or "").split(",") if name.strip()]
-        else:
-            self._target.append(f"./{path}" + (f"[{match['extras']}]" if match["extras"] else ""))
+            self.outside.append(line)
+        return path
 
 
 def inside(folder: str, value: str) -> str | None:

@@ -5,91 +5,76 @@ environment in /opt/amini; the tree is not in it, for every box gets its own.
 """
 
 import asyncio
-import hashlib
 import os
 import sys
 import threading
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import BoxUser, Environment, JobResult, PackedTree, Place
-from agentless_mini.domain.canonical import canonical_json
-from agentless_mini.environment.build import Manifest, Slot, build_job, overlay_files, read_build
+from agentless_mini.domain import BoxUser, Environment, PackedTree, Place
+from agentless_mini.environment.build import (
+    VERSION,
+    Way,
+    build_job,
+    open_in,
+    overlay_files,
+    probe,
+    read_build,
+    tell_building,
+    usable,
+)
 from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.pythons import OLDEST
-from agentless_mini.environment.work import FOLDER, Opened, Work, build_failed, fitting, probe, require_usable
+from agentless_mini.environment.work import Manifest, Opened, Slot, Work
 from agentless_mini.errors import EnvironmentFailed, printable
-from agentless_mini.sandbox.docker import DockerSandbox, capacity, connect
-from agentless_mini.sandbox.images import Image, find_image, pull_image, require_pullable
-from agentless_mini.sandbox.wire import Hear
+from agentless_mini.sandbox.daemon import ANSWERING, Image, capacity, connect, find_image, pull_image, require_pullable
+from agentless_mini.sandbox.docker import DockerSandbox
+from agentless_mini.sandbox.packs import Pack
 from agentless_mini.settings.run import SandboxSettings
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 VENV = "/opt/amini/venv"
+_FOLDER = "/repo"
+"""Where trees are put in an image that names no folder."""
 _NEWEST = 14
 """The newest minor version of Python 3 that is sure to have an image."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True, slots=True)
-class _Daemon:
-    """What a test environment is made with: a client, the boxes on it, and the image to start from."""
-
-    client: "DockerClient"
-    sandbox: DockerSandbox
-    base: Image
-
-    @property
-    def folder(self) -> str:
-        """Return where trees are put."""
-        return self.base.folder if self.base.folder not in {"", "/"} else FOLDER
-
-
 async def open_docker(work: Work, stack: AsyncExitStack) -> Opened:
     """Return a test environment in containers. Raises `EnvironmentFailed`."""
-    limits = work.settings.limits()
     client = await _connected(work.settings.boxes or os.cpu_count() or 1)
-    room = await asyncio.to_thread(capacity, client, limits)
+    room = await asyncio.to_thread(capacity, client, work.settings.limits())
     sandbox = DockerSandbox(client, work.packs, work.settings.boxes or room)
     stack.push_async_callback(sandbox.aclose)
     await sandbox.sweep()
-    daemon = _Daemon(client, sandbox, await _base(work, client))
-    work, manifest = await fitting(work, lambda work: _slot(work, daemon), lambda work: _ready(work, daemon))
-    pack = await work.pack(overlay_files(_slot(work, daemon).overlay(), work.request.snapshot))
-    place = Place(_environment(manifest), PackedTree(pack.digest, daemon.folder))
-    return Opened(sandbox, place, limits, manifest.notes)
+    return await open_in(work, _Images(client, sandbox, await _base(work, client)))
 
 
-async def check_docker(settings: SandboxSettings, needs: Needs) -> None:
-    """Raise `EnvironmentFailed` where no daemon answers, or the image to start from is nowhere to be had."""
-    client = await _connected(1)
-    name = _base_name(settings, needs)
-    try:
+async def check_docker(settings: SandboxSettings, needs: Needs, seconds: int = ANSWERING) -> None:
+    """Raise `EnvironmentFailed` where no daemon answers, or the image to start from is nowhere to be had.
+
+    Each question to the daemon may take so many seconds.
+    """
+    name = base_image(settings, needs)
+    with closing(await _connected(1, seconds)) as client:
         if await asyncio.to_thread(find_image, client, name) is None:
             await asyncio.to_thread(require_pullable, client, name)
-    finally:
-        client.close()
 
 
-def _slot(work: Work, daemon: _Daemon) -> Slot:
-    return work.slot(_key(work, daemon))
+def base_image(settings: SandboxSettings, needs: Needs) -> str:
+    """Return the name of the image to start from."""
+    here = sys.version_info.minor
+    suitable = needs.python.ordered(range(OLDEST, max(_NEWEST, here) + 1), here)
+    return settings.image or settings.base_image.replace("{version}", f"3.{suitable[0] if suitable else here}")
 
 
-async def _ready(work: Work, daemon: _Daemon) -> Manifest:
-    slot = _slot(work, daemon)
-    async with slot.locked(work.note_waiting):
-        manifest = slot.read()
-        if manifest is None or await asyncio.to_thread(find_image, daemon.client, manifest.image) is None:
-            manifest = await _prepare(work, daemon, slot)
-    return manifest
-
-
-async def _connected(boxes: int) -> "DockerClient":
-    connecting = asyncio.ensure_future(asyncio.to_thread(connect, boxes))
+async def _connected(boxes: int, seconds: int = ANSWERING) -> "DockerClient":
+    connecting = asyncio.ensure_future(asyncio.to_thread(connect, boxes, seconds))
     try:
         return await asyncio.shield(connecting)
     except asyncio.CancelledError:
@@ -104,15 +89,15 @@ def _let_go(connecting: "asyncio.Future[DockerClient]") -> None:
 
 async def _base(work: Work, client: "DockerClient") -> Image:
     """Return the image to start from, pulled if need be."""
-    name = _base_name(work.settings, work.needs)
+    name = base_image(work.settings, work.needs)
     found = await asyncio.to_thread(find_image, client, name)
     if found is not None:
         return found
     work.note(f"Pulling the image {printable(name)}.")
-    stopped, hear = threading.Event(), _in_loop(work.hear)
+    stopped = threading.Event()
 
     def tell(came: int, known: int) -> None:
-        hear(f"pulling, {came / 1e6:.0f} of {known / 1e6:.0f} MB")
+        work.hear(f"pulling, {came / 1e6:.0f} of {known / 1e6:.0f} MB")
 
     try:
         return await asyncio.to_thread(pull_image, client, name, stopped, tell)
@@ -120,94 +105,77 @@ async def _base(work: Work, client: "DockerClient") -> Image:
         stopped.set()
 
 
-def _in_loop(hear: Hear) -> Hear:
-    """Return what other threads may call, to be heard in this one."""
-    loop = asyncio.get_running_loop()
+@dataclass(frozen=True)
+class _Images(Way):
+    """Images made on a base, which is the user's own where the settings name one."""
 
-    def heard(line: str) -> None:
-        loop.call_soon_threadsafe(hear, line)
+    client: "DockerClient"
+    sandbox: DockerSandbox
+    base: Image
 
-    return heard
+    @property
+    def folder(self) -> str:
+        """Return where trees are put."""
+        return self.base.folder if self.base.folder not in {"", "/"} else _FOLDER
 
+    def slot(self, work: Work) -> Slot:
+        own, setup = work.settings.image, work.settings.setup
+        # A user's own image has what it has, whatever the tree says.
+        asked = ("image", self.base.id, str(work.request.runner))
+        if not own:
+            asked = ("built image", self.base.id, work.needs.digest)
+        return work.slot(*asked, setup, VERSION, self.folder, work.until)
 
-def _base_name(settings: SandboxSettings, needs: Needs) -> str:
-    here = sys.version_info.minor
-    suitable = needs.python.ordered(range(OLDEST, max(_NEWEST, here) + 1), here)
-    return settings.image or settings.base_image.replace("{version}", f"3.{suitable[0] if suitable else here}")
+    async def is_whole(self, slot: Slot, manifest: Manifest) -> bool:
+        return await asyncio.to_thread(find_image, self.client, manifest.image) is not None
 
+    async def make(self, work: Work, slot: Slot) -> Manifest:
+        own = work.settings.image
+        if not own or work.settings.setup:
+            tell_building(work, f"an image on {printable(own or 'a base image')}", slot)
+            return await self._built(work, slot)
+        candidate = Manifest(identity=self.base.id, image=self.base.id, python="python3", user=BoxUser.NOBODY)
+        return await self._tried(work, slot, candidate, b"")
 
-def _key(work: Work, daemon: _Daemon) -> str:
-    settings = work.settings
-    kind = "image" if settings.image else "built image"
-    # A user's own image has what it has, whatever the tree says.
-    needs = str(work.request.runner) if settings.image else work.needs.digest
-    asked = [kind, daemon.base.id, needs, settings.setup, work.request.version, daemon.folder, work.until]
-    return hashlib.sha256(canonical_json(asked).encode()).hexdigest()
-
-
-async def _prepare(work: Work, daemon: _Daemon, slot: Slot) -> Manifest:
-    slot.clear()
-    if work.settings.image and not work.settings.setup:
-        candidate = Manifest(identity=daemon.base.id, image=daemon.base.id, python="python3", user=BoxUser.NOBODY)
-        return await _probed(work, daemon, slot, candidate, b"")
-    async with work.building(f"an image on {printable(work.settings.image or 'a base image')}", slot):
-        return await _probed(work, daemon, slot, *await _built(work, daemon, slot))
-
-
-async def _built(work: Work, daemon: _Daemon, slot: Slot) -> tuple[Manifest, bytes]:
-    path = daemon.base.path or _PATH
-    if work.settings.image:
-        recipe = replace(work.recipe("python3"), is_fresh=False, path=path)
-    else:
-        recipe = replace(work.recipe(f"{VENV}/bin/python"), make=VENV, path=f"{VENV}/bin:{path}")
-    base = Environment(daemon.base.id, "python3")
-    job = build_job(recipe, base, PackedTree((await work.pack()).digest, daemon.folder))
-
-    def is_worth(result: JobResult) -> bool:
-        return not read_build(result, recipe).problem
-
-    name = f"amini-env:{_key(work, daemon)[:32]}"
-    result, image = await daemon.sandbox.build(job, name, recipe.path, is_worth, _in_loop(work.hear))
-    built = read_build(result, recipe)
-    require_usable(built, slot)
-    manifest = Manifest(
-        identity=image,
-        image=image,
-        python=recipe.python,
-        user=BoxUser.NOBODY,
-        notes=(*work.needs.notes, *built.notes, *work.dated_notes()),
-        lacking=built.lacking,
-    )
-    return manifest, built.overlay
-
-
-async def _probed(work: Work, daemon: _Daemon, slot: Slot, manifest: Manifest, overlay: bytes) -> Manifest:
-    """Keep the environment as the first of several ways to use it in which the tests can be started.
-
-    Who runs the tests in an image, and by which name of Python, is tried in this order.
-    """
-    pack = await work.pack(overlay_files(overlay, work.request.snapshot))
-    pythons = dict.fromkeys((manifest.python, "python3", "python"))
-    first: EnvironmentFailed | None = None
-    for user, python in product((BoxUser.NOBODY, BoxUser.ROOT), pythons):
-        way = manifest.model_copy(update={"python": python, "user": user})
-        place = Place(_environment(way), PackedTree(pack.digest, daemon.folder))
-        try:
-            notes = await probe(work, daemon.sandbox, place, lambda problem: build_failed(problem, slot))
-        except EnvironmentFailed as error:
-            first = first or error
-            continue
-        whole = way.model_copy(update={"notes": (*way.notes, *notes), "lacking": way.lacking + len(notes)})
-        slot.keep(whole, overlay)
-        return whole
-    assert first is not None  # noqa: S101 - nothing was tried else
-    if work.settings.image and not work.settings.setup:
-        raise EnvironmentFailed(
-            f"The tests cannot be run in the image {printable(work.settings.image)}: install what they need there with "
-            f"--setup, or name another image. ({first})"
+    async def _built(self, work: Work, slot: Slot) -> Manifest:
+        path, own = self.base.path or _PATH, work.settings.image
+        python, make = ("python3", "") if own else (f"{VENV}/bin/python", VENV)
+        path = path if own else f"{VENV}/bin:{path}"
+        tree = PackedTree((await work.pack()).digest, self.folder)
+        base = Environment(self.base.id, "python3")
+        job = build_job(work, base, tree, python, make=make, fresh=not own, path=path)
+        result, image = await self.sandbox.build(
+            job, f"amini-env:{slot.key[:32]}", path, lambda result: not read_build(result, work).problem, work.hear
         )
-    raise first
+        built = usable(result, work, slot)
+        manifest = Manifest(identity=image, image=image, python=python, notes=built.notes, lacking=built.lacking)
+        return await self._tried(work, slot, manifest, built.overlay)
 
+    async def _tried(self, work: Work, slot: Slot, manifest: Manifest, overlay: bytes) -> Manifest:
+        """Keep the environment as the first of several ways to use it in which the tests can be started.
 
-def _environment(manifest: Manifest) -> Environment:
-    return Environment(manifest.image, manifest.python, BoxUser(manifest.user))
+        Who runs the tests in an image, and by which name of Python, is tried in this order.
+        """
+        tree = await work.pack(overlay_files(overlay, work.request.snapshot))
+        failures = list[EnvironmentFailed]()
+        pythons = dict.fromkeys((manifest.python, "python3", "python"))
+        for user, python in product((BoxUser.NOBODY, BoxUser.ROOT), pythons):
+            way = manifest.model_copy(update={"python": python, "user": user})
+            try:
+                lacks = await probe(work, self.sandbox, self.place(slot, way, tree), slot)
+            except EnvironmentFailed as error:
+                failures.append(error)
+                continue
+            way = way.model_copy(update={"notes": (*way.notes, *lacks), "lacking": way.lacking + len(lacks)})
+            slot.keep(way, overlay)
+            return way
+        if (own := work.settings.image) and not work.settings.setup:
+            raise EnvironmentFailed(
+                f"The tests cannot be run in the image {printable(own)}: install what they need there with --setup, or "
+                f"name another image. ({failures[0]})"
+            )
+        raise failures[0]
+
+    def place(self, slot: Slot, manifest: Manifest, tree: Pack) -> Place:
+        environment = Environment(manifest.image, manifest.python, BoxUser(manifest.user))
+        return Place(environment, PackedTree(tree.digest, self.folder))

@@ -7,6 +7,7 @@ passwords where that matters.
 
 import configparser
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -68,13 +69,19 @@ def find_index(variables: Mapping[str, str]) -> Index:
     """Return the settings that the variables and the files that they lead to make."""
     values: dict[str, str] = {}
     for path in _files(variables):
-        values |= _read(path)
+        config = configparser.RawConfigParser(strict=False)
+        with suppress(OSError, ValueError, configparser.Error):  # not there, not ours to read, or not to be parsed
+            config.read_string(path.read_text("utf-8"))
+            for section in filter(config.has_section, ("global", "install")):
+                values |= {name: value for name, value in config.items(section) if name in {*_LISTS, *_SINGLE, "cert"}}
     named = {f"PIP_{name.upper().replace('-', '_')}": name for name in (*_LISTS, *_SINGLE)}
     values |= {named[name]: value for name, value in variables.items() if name in named and value}
     proxies = [(name, value) for name, value in sorted(variables.items()) if name.lower() in _PROXIES]
-    bundle = next(filter(None, map(variables.get, CERTIFICATES)), values.pop("cert", ""))
+    bundle, certificates = next(filter(None, map(variables.get, CERTIFICATES)), values.pop("cert", "")), b""
+    with suppress(OSError):
+        certificates = Path(bundle).read_bytes() if bundle else b""
     kept = tuple(sorted((name, " ".join(value.split())) for name, value in values.items() if name != "cert"))
-    return Index(kept, tuple(proxies), _bundle(bundle))
+    return Index(kept, tuple(proxies), certificates if len(certificates) <= _BUNDLE_LIMIT else b"")
 
 
 def _files(variables: Mapping[str, str]) -> list[Path]:
@@ -86,25 +93,3 @@ def _files(variables: Mapping[str, str]) -> list[Path]:
     own = Path(variables.get("XDG_CONFIG_HOME") or home / ".config")
     files = [Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"), home / ".pip/pip.conf", own / "pip/pip.conf"]
     return [*files, Path(named)] if named else files
-
-
-def _read(path: Path) -> dict[str, str]:
-    config = configparser.RawConfigParser(strict=False)
-    try:
-        config.read_string(path.read_text("utf-8"))
-    except (OSError, ValueError, configparser.Error):  # not there, not ours to read, or not to be parsed: pip says so
-        return {}
-    wanted = {*_LISTS, *_SINGLE, "cert"}
-    found: dict[str, str] = {}
-    for section in ("global", "install"):
-        if config.has_section(section):
-            found |= {name: value for name, value in config.items(section) if name in wanted}
-    return found
-
-
-def _bundle(path: str) -> bytes:
-    try:
-        data = Path(path).read_bytes() if path else b""
-    except OSError:
-        return b""
-    return data if len(data) <= _BUNDLE_LIMIT else b""

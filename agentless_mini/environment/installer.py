@@ -24,6 +24,7 @@ PIP += ["--prefer-binary"]
 UV = ["install", "--no-config", "--no-cache", "--no-progress", "--link-mode=copy"]
 UV += ["--index-strategy=unsafe-best-match"]
 NOT_FOUND = 127
+TOOLS = PLACE + "/tools"
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     elif plan["setup"]:
         status = told("sh", "-c", plan["setup"])
         report["problem"] = f"the setup command exited with {status}" if status else ""
-    elif plan["until"] and not installation.make_uv():
+    elif plan["until"] and told(plan["python"], "-m", "pip", *PIP, "--only-binary=uv", "--target", TOOLS, "uv"):
         report["problem"] = "uv, which takes packages as of a date, cannot be installed"
     else:
         installation.run()
@@ -56,16 +57,21 @@ class Installation:
         self.plan = plan
         self.report = report
         self.python = plan["python"]
-        self.held = PLACE + "/held.txt"
 
     def run(self) -> None:
         """Install everything together, so that the versions fit; where that fails, as much as possible."""
-        project, wanted = self.projects(), list(self.plan["install"])
-        if (project or wanted) and not self.pip(*project[:1], *wanted):
-            self.report["editable"] = bool(project)
-        elif project or wanted:
-            self.one_by_one(project, wanted)
-        self.require_module()
+        plan, report, wanted = self.plan, self.report, list(self.plan["install"])
+        extras = ",".join(plan["extras"])
+        ways = [*([f"--editable=.[{extras}]"] if extras else []), "--editable=."] if plan["project"] else []
+        if (ways or wanted) and self.pip(*ways[:1], *wanted):
+            report["editable"] = any(not self.pip(way) for way in ways)
+            failed = [] if report["editable"] else self.as_many(plan["alone"])
+            report["failed"] = failed + self.as_many(wanted)
+        else:
+            report["editable"] = bool(ways)
+        module = plan["module"]
+        if module and told(self.python, "-c", "import " + module) and self.pip(module):
+            report["problem"] = f"{module} cannot be installed"
 
     def make_pip(self) -> bool:
         """Make the environment where it is not there, and see that it has pip."""
@@ -77,19 +83,6 @@ class Installation:
         # A system may keep ensurepip from its Python, but have pip.
         return not told(sys.executable, "-m", "pip", "--python", self.python, *PIP, "pip")
 
-    def projects(self) -> list[str]:
-        """Return the ways to name the tree, the best first."""
-        if not self.plan["project"]:
-            return []
-        extras = ",".join(self.plan["extras"])
-        return [f"--editable=.[{extras}]", "--editable=."] if extras else ["--editable=."]
-
-    def one_by_one(self, project: list[str], wanted: list[str]) -> None:
-        """Install the project if it can be, then of the rest what fits to what is there, and note what fails."""
-        self.report["editable"] = any(not self.pip(way) for way in project)
-        failed = [] if self.report["editable"] else self.as_many(self.plan["alone"])
-        self.report["failed"] = failed + self.as_many(wanted)
-
     def as_many(self, wanted: list[str]) -> list[str]:
         """Install what can be without changing a version that is there; return the rest.
 
@@ -97,8 +90,10 @@ class Installation:
         """
         if not wanted:
             return []
-        self.hold()
-        if not self.pip("--constraint", self.held, *wanted):
+        # What came from a folder or an address has no version to hold.
+        pins = [line for line in frozen(self.python) if re.fullmatch(r"[A-Za-z0-9][\w.-]*===?[^\s;]+", line)]
+        Path(PLACE, "held.txt").write_text("\n".join(pins) + "\n", encoding="utf-8")
+        if not self.pip("--constraint", PLACE + "/held.txt", *wanted):
             return []
         if len(wanted) == 1:
             sys.stdout.write(f"Left out, for it does not fit to what is installed or cannot be had: {wanted[0]}\n")
@@ -106,28 +101,13 @@ class Installation:
         middle = (len(wanted) + 1) // 2
         return self.as_many(wanted[:middle]) + self.as_many(wanted[middle:])
 
-    def hold(self) -> None:
-        """Write down the versions that are there as constraints, save that of the tree."""
-        lines = frozen(self.python)
-        Path(self.held).write_text("\n".join(pinned(lines)) + "\n", encoding="utf-8")
-
-    def require_module(self) -> None:
-        """See that what runs the tests is there."""
-        module = self.plan["module"]
-        if module and told(self.python, "-c", "import " + module) and self.pip(module):
-            self.report["problem"] = f"{module} cannot be installed"
-
-    def make_uv(self) -> bool:
-        """See that there is what can leave out the packages that came later."""
-        return not told(self.python, "-m", "pip", *PIP, "--only-binary=uv", "--target", PLACE + "/tools", "uv")
-
     def pip(self, *arguments: str) -> int:
         """Install, within the constraints and the date."""
         constraints = ("--constraint", PLACE + "/constraints.txt") if self.plan["constraints"] else ()
         installing: tuple[str, ...] = (self.python, "-m", "pip", *PIP)
         if self.plan["until"]:
             dated = ("--python", self.python, "--exclude-newer", self.plan["until"])
-            installing = (PLACE + "/tools/bin/uv", "pip", *UV, *dated)
+            installing = (TOOLS + "/bin/uv", "pip", *UV, *dated)
         return told(*installing, *self.plan["options"], *constraints, *arguments)
 
 
@@ -153,11 +133,6 @@ def frozen(python: str, *options: str) -> list[str]:
     except OSError:  # its Python is gone, which the probe will tell
         return []
     return done.stdout.decode("utf-8", "replace").splitlines()
-
-
-def pinned(lines: list[str]) -> list[str]:
-    """Return the lines that are constraints: what came from a folder or an address has no version to hold."""
-    return [line for line in lines if re.fullmatch(r"[A-Za-z0-9][\w.-]*===?[^\s;]+", line)]
 
 
 def files() -> set[str]:

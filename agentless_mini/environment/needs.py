@@ -12,15 +12,13 @@ from dataclasses import dataclass
 
 from agentless_mini.domain import FileKind, Runner, Snapshot, SourceFile
 from agentless_mini.environment.declared import (
+    Declared,
     Listed,
-    add_lines,
     is_for_tests,
-    merged,
-    of_pyproject,
-    of_setup_cfg,
-    of_setup_py,
     once,
-    read_requirements,
+    read_pyproject,
+    read_setup_cfg,
+    read_setup_py,
     tox_requirements,
 )
 from agentless_mini.environment.pythons import PythonRequirement
@@ -28,11 +26,13 @@ from agentless_mini.errors import printable
 
 VERSION = "2"
 _CONFIGURATION = ("pyproject.toml", "setup.cfg", "setup.py", "tox.ini", "pytest.ini", ".python-version", "MANIFEST.in")
+_READ = (*_CONFIGURATION, ".txt", ".in", ".pip")
 _COMPILED = (".c", ".h", ".cc", ".cpp", ".cxx", ".hpp", ".pyx", ".pxd", ".pxi", ".f", ".f90", ".rs", ".toml", ".build")
 _BASIC = frozenset({"requirements", "base", "common", "main", "core", "default", "py3", "ci"})
 _FOR_TESTS = frozenset({"test", "tests", "testing"})
 _TO_DEVELOP = frozenset({"dev", "develop", "development"})
 _FOLDERS = frozenset({"", "requirements", "tests", "test", "tests/requirements", "test/requirements"})
+# What stands for a plugin without which pytest would not take the options that are configured for every call.
 _PLUGINS = (
     (r"--cov\b", "pytest-cov"),
     (r"--(?:dist|numprocesses)\b|(?<!\S)-n[\s=]*(?:auto|logical|\d)", "pytest-xdist"),
@@ -77,19 +77,24 @@ class Needs:
 
 def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     """Read the needs off a tree."""
-    texts = {file.path: file.data.decode("utf-8", "replace") for file in snapshot.files if _may_be_read(file)}
-    readers = {"pyproject.toml": of_pyproject, "setup.cfg": of_setup_cfg, "setup.py": of_setup_py}
-    declared = merged(read(texts[path]) for path, read in readers.items() if path in texts)
-    listed = _listed(texts)
+    files = [file for file in snapshot.files if file.kind is FileKind.TEXT and file.path.endswith(_READ)]
+    texts = {file.path: file.data.decode("utf-8", "replace") for file in files}
+    declared, listed = Declared(), _listed(texts)
+    readers = {"pyproject.toml": read_pyproject, "setup.cfg": read_setup_cfg, "setup.py": read_setup_py}
+    for path, read in readers.items():
+        if path in texts:
+            read(texts[path], declared)
     version = re.match(r"\s*3\.(\d{1,2})\b", texts.get(".python-version", ""))
-    tests = [name for name, _ in declared.extras if is_for_tests(name)]
-    for_tests = (text for name, group in declared.extras if name in tests for text in group)
-    plugins = _plugins(texts) if runner is Runner.PYTEST else ()
+    tests = [*filter(is_for_tests, declared.extras)]
+    for_tests = (text for name in tests for text in declared.extras[name])
+    configured = "\n".join(texts.get(path, "") for path in ("pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"))
+    options = "\n".join(match[0] for match in _SETTINGS.finditer(configured)) if runner is Runner.PYTEST else ""
+    plugins = once(plugin for pattern, plugin in _PLUGINS if re.search(pattern, options))
     own = (*declared.dependencies, *for_tests)
     install = once((*declared.tests, *listed.requirements))
     named = {_name(text) for text in (*own, *install)}
     return Needs(
-        PythonRequirement(declared.python, (int(version[1]),) if version else declared.tested),
+        PythonRequirement(once(declared.python), (int(version[1]),) if version else tuple(sorted(declared.tested))),
         declared.project,
         once((*tests, *listed.extras)),
         (*install, *(name for name in plugins if name not in named)),
@@ -105,11 +110,6 @@ def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     )
 
 
-def _may_be_read(file: SourceFile) -> bool:
-    name = posixpath.basename(file.path)
-    return file.kind is FileKind.TEXT and (name in _CONFIGURATION or name.endswith((".txt", ".in", ".pip")))
-
-
 def _listed(texts: Mapping[str, str]) -> Listed:
     """Read the requirement files, those to develop last: where two of them contradict each other, the first counts.
 
@@ -122,9 +122,9 @@ def _listed(texts: Mapping[str, str]) -> Listed:
     for path in sorted(paths, key=lambda path: (bool(_words(path) & _TO_DEVELOP), path.count("/"), path)):
         is_to_develop = bool(_words(path) & _TO_DEVELOP)
         followed = {name: texts[name] for name in texts.keys() - unwanted} if is_to_develop else texts
-        read_requirements(followed, path, found)
+        found.read(followed, path)
     for path in ("tox.ini", "setup.cfg"):
-        add_lines(texts, "\n".join(tox_requirements(texts.get(path, ""))), found)
+        found.take(texts, "\n".join(tox_requirements(texts.get(path, ""))))
     return found
 
 
@@ -142,13 +142,6 @@ def _is_wanted(path: str) -> bool:
 def _words(path: str) -> set[str]:
     stem = posixpath.splitext(posixpath.basename(path))[0]
     return {word for word in re.split(r"[-_.]", stem.lower()) if word}
-
-
-def _plugins(texts: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the plugins without which pytest would not take the options that are configured for every call."""
-    configured = "\n".join(texts.get(path, "") for path in ("pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"))
-    options = "\n".join(match[0] for match in _SETTINGS.finditer(configured))
-    return once(plugin for pattern, plugin in _PLUGINS if re.search(pattern, options))
 
 
 def _name(requirement: str) -> str:

@@ -1,19 +1,20 @@
 """Chooses where tests run, and makes it ready."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from agentless_mini.domain import MIB, Phase, PhaseStarted, Runner, Snapshot
-from agentless_mini.environment.imaged import check_docker, open_docker
+from agentless_mini.domain import MIB, Event, Phase, PhaseStarted, Runner, Snapshot
+from agentless_mini.environment.imaged import base_image, check_docker, open_docker
 from agentless_mini.environment.index import find_index
 from agentless_mini.environment.needs import needs_of
-from agentless_mini.environment.virtual import open_bubblewrap, open_landlock, open_unsafe
+from agentless_mini.environment.virtual import open_virtual
 from agentless_mini.environment.work import EnvironmentRequest, Opened, Unavailable, Work
-from agentless_mini.errors import BuildFailed, EnvironmentFailed, UsageError
+from agentless_mini.errors import BuildFailed, EnvironmentFailed, UsageError, printable
 from agentless_mini.ports import Watch
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap
-from agentless_mini.sandbox.containers import require_daemon
+from agentless_mini.sandbox.daemon import require_daemon
 from agentless_mini.sandbox.host import Scratch, sweep_scratch
 from agentless_mini.sandbox.landlock import find_landlock
 from agentless_mini.sandbox.wire import no_room
@@ -21,6 +22,8 @@ from agentless_mini.settings.run import UNTESTED, SandboxKind, SandboxSettings
 
 _PAGE = 4096
 """What a file in a box takes is counted in pages of at least this size."""
+_GLANCE = 1
+"""Seconds that Docker and a registry may take to say whether there is an image, before the first line of a run."""
 _WAYS: dict[SandboxKind, tuple[str, Callable[[SandboxSettings], object]]] = {
     SandboxKind.DOCKER: ("Docker", lambda _: require_daemon()),
     SandboxKind.LOCAL: ("bubblewrap", lambda settings: find_bubblewrap(settings.bubblewrap)),
@@ -29,23 +32,31 @@ _WAYS: dict[SandboxKind, tuple[str, Callable[[SandboxSettings], object]]] = {
 """The sandboxes in the order in which they are tried, each with its name and a look that starts nothing."""
 
 
-def foresee(settings: SandboxSettings) -> str:
-    """Return in words where tests will run, or why none is run, by a look that starts nothing.
+async def foresee(settings: SandboxSettings, snapshot: Snapshot, runner: Runner) -> str:
+    """Return in words where tests will run, or why none is run, by a look that starts nothing and takes a moment.
 
-    Raises `UsageError` as `open_environment`.
+    A registry has a second to tell whether it has the image. Raises `UsageError` as `open_environment`.
     """
-    kind, reasons = _kind(settings), []
+    kind = _kind(settings)
     if kind is SandboxKind.NONE:
         return f"{UNTESTED} (--sandbox none)"
     if kind is not SandboxKind.AUTO:
         return f"tests run in {_WAYS[kind][0] if kind in _WAYS else 'no sandbox at all'}"
-    for name, look in _WAYS.values():
+    needs = await asyncio.to_thread(needs_of, snapshot, runner)
+    reasons, image = list[str](), ""
+    for way, (name, look) in _WAYS.items():
         try:
-            look(settings)
+            await asyncio.to_thread(look, settings)
+            if way is SandboxKind.DOCKER:
+                await asyncio.wait_for(check_docker(settings, needs, 2 * _GLANCE), _GLANCE)
         except EnvironmentFailed as error:
             reasons.append(str(error))
+        except TimeoutError:
+            image = printable(base_image(settings, needs))
         else:
-            return f"tests run in {name}"
+            return f"tests run in {f'Docker, or in {name} if the image {image} cannot be pulled' if image else name}"
+    if image:
+        return f"tests run in Docker if the image {image} can be pulled"
     return f"{UNTESTED}, for there is no sandbox: {' '.join(reasons)}"
 
 
@@ -68,7 +79,12 @@ async def open_environment(
     stack.callback(scratch.close)
     needs = await asyncio.to_thread(needs_of, request.snapshot, request.runner)
     index = await asyncio.to_thread(find_index, request.variables)
-    work = Work(request, settings, watch, needs, index, scratch)
+    loop, here = asyncio.get_running_loop(), threading.get_ident()
+
+    def watched(event: Event) -> None:
+        watch(event) if threading.get_ident() == here else loop.call_soon_threadsafe(watch, event)
+
+    work = Work(request, settings, watched, needs, index, scratch)
     return await (_first_that_works(work, stack) if kind is SandboxKind.AUTO else _open(kind, work, stack))
 
 
@@ -100,14 +116,8 @@ def _kind(settings: SandboxSettings) -> SandboxKind:
 
 async def _open(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> Opened:
     async with AsyncExitStack() as own:
-        if kind is SandboxKind.DOCKER:
-            opened = await open_docker(work, own)
-        elif kind is SandboxKind.LOCAL:
-            opened = await open_bubblewrap(work)
-        elif kind is SandboxKind.LANDLOCK:
-            opened = await open_landlock(work, own)
-        else:
-            opened = await open_unsafe(work, own)
+        opening = open_docker(work, own) if kind is SandboxKind.DOCKER else open_virtual(kind, work, own)
+        opened = await opening
         stack.push_async_exit(own.pop_all())
         return opened
 

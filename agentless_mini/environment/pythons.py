@@ -9,14 +9,21 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from packaging.specifiers import InvalidSpecifier, Specifier
 
 from agentless_mini.errors import EnvironmentFailed, printable
 
 OLDEST = 7
 """The oldest minor version of Python 3 that can run a box."""
-_CLAUSE = re.compile(r"(?P<sign>===|==|~=|!=|<=|>=|<|>|\^|~)?\s*v?(?P<numbers>\d+(?:\.(?:\d+|[*xX]))*)[\w.+-]*")
+_PATCHES = 31
+"""No minor version has had more patch versions."""
+_CLAUSE = re.compile(
+    r"(?P<sign>===|==|~=|!=|<=|>=|<|>|\^|~)?v?(?P<numbers>\d{1,9}(?:\.\d{1,9})*)(?P<wild>\.[*xX])?[\w.+*-]*"
+)
 _CLASSIFIER = re.compile(r"Programming Language :: Python :: 3\.(\d{1,2})\Z")
 _NAME = re.compile(r"python3\.(\d{1,2})")
 _VERSION = re.compile(r"3\.(\d{1,2})(?:\.\d+)?")
@@ -35,7 +42,11 @@ class PythonRequirement:
 
     def allows(self, minor: int) -> bool:
         """Return whether some patch version of 3.`minor` satisfies every specifier. What cannot be read allows all."""
-        return all(_satisfies(specifier, minor) for specifier in self.specifiers)
+        asked = [_ways(specifier) for specifier in self.specifiers]
+        return any(
+            all(any(all(clause.contains(version) for clause in way) for way in ways) for ways in asked)
+            for version in (f"3.{minor}.{patch}" for patch in range(_PATCHES))
+        )
 
     def ordered(self, available: Collection[int], here: int) -> tuple[int, ...]:
         """Return those of the available minor versions that are allowed, the most suitable first.
@@ -55,45 +66,31 @@ class PythonRequirement:
         return tuple(sorted((minor for minor in set(available) if self.allows(minor)), key=place))
 
 
-def classified_minors(classifiers: Collection[str]) -> tuple[int, ...]:
-    """Return the minor versions of 3 that trove classifiers name, ascending."""
+def classified_minors(classifiers: Collection[str]) -> set[int]:
+    """Return the minor versions of 3 that trove classifiers name."""
     found = (_CLASSIFIER.fullmatch(line.strip()) for line in classifiers)
-    return tuple(sorted({int(match[1]) for match in found if match}))
+    return {int(match[1]) for match in found if match}
 
 
-def _satisfies(specifier: str, minor: int) -> bool:
+def _ways(specifier: str) -> list[list[Specifier]]:
+    """Return the ways to satisfy a specifier, which poetry separates by "||": all clauses of one must hold."""
     joined = re.sub(r"([<>=!~^])\s+(?=\d)", r"\1", specifier)
-    # Poetry writes alternatives with "||".
-    return any(
-        all(_clause_holds(clause, minor) for clause in re.split(r"[,\s]+(?=[<>=!~^\d])", way.strip()) if clause)
-        for way in joined.split("||")
-    )
+    return [[found for clause in re.split(r"[,\s]+", way) for found in _clause(clause)] for way in joined.split("||")]
 
 
-def _clause_holds(clause: str, minor: int) -> bool:
-    match = _CLAUSE.fullmatch(clause.strip())
+def _clause(text: str) -> Iterator[Specifier]:
+    """Yield what a clause of Python's or poetry's means; nothing where it cannot be read."""
+    match = _CLAUSE.fullmatch(text)
     if match is None:
-        return True
-    numbers = [int(number) for number in match["numbers"].split(".") if number.isdecimal()]
-    return _compare(match["sign"] or "==", numbers, (3, minor), wild="*" in clause or "x" in clause.lower())
-
-
-def _compare(sign: str, asked: list[int], version: tuple[int, int], *, wild: bool) -> bool:
-    """Compare by the first two numbers, in favour of the version where a third one would decide."""
-    base = tuple(asked[:2])
-    prefix = version[: len(base)]
-    # How many of its numbers a compatible version must share.
-    shared = 2 if (sign, len(asked)) in {("~=", 3), ("~", 2), ("~", 3)} else 1
-    holds = {
-        "==": prefix == base,
-        "===": prefix == base,
-        "!=": not (wild and prefix == base),
-        ">=": prefix >= base,
-        ">": prefix >= base,
-        "<=": prefix <= base,
-        "<": prefix < base or (prefix == base and len(asked) > len(base)),
-    }
-    return holds.get(sign, prefix >= base and version[:shared] == tuple(asked[:shared]))
+        return
+    sign, numbers, wild = match["sign"] or "==", match["numbers"], ".*" if match["wild"] else ""
+    if sign == "^":
+        yield Specifier(f">={numbers}")
+        sign, numbers = "<", str(int(numbers.partition(".")[0]) + 1)
+    elif sign == "~":
+        sign, wild = ("~=", "") if numbers.count(".") > 1 else ("==", ".*")
+    with suppress(InvalidSpecifier):
+        yield Specifier(f"{sign}{numbers}{wild if sign in {'==', '!='} else ''}")
 
 
 @dataclass(frozen=True, slots=True)

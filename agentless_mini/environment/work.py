@@ -1,4 +1,12 @@
-"""What Docker and virtual environments share: what is asked for, the copies of the tree, the first test run there.
+"""A test environment in the making: what is asked for, where environments are kept, and which of two serves.
+
+What is built is kept in a folder named by what went into it, below the cache's folder of environments:
+
+<folder>/environment.json   what was built; written last, so that what has none is half-built
+<folder>/overlay.tar        files that the build brought into the tree
+<folder>/venv/              the virtual environment, where it is one
+<folder>/build.log          what the build printed, kept where it failed too
+<folder>.lock               held while one run builds, so that another waits instead of building as well
 
 An old tree seldom says below which versions of its dependencies it works, and one that meets later releases may well
 start and fail in half of its tests. So the packages of its time come first. Those of today stand in where the others
@@ -7,44 +15,30 @@ what was built, never by guessing at versions.
 """
 
 import asyncio
+import fcntl
+import hashlib
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 
-from agentless_mini.domain import (
-    MIB,
-    BoxLimits,
-    Job,
-    Note,
-    Phase,
-    PhaseSaid,
-    Place,
-    PlacedFile,
-    Runner,
-    Snapshot,
-    Step,
-)
-from agentless_mini.environment.build import Built, Manifest, Recipe, Slot
+import pydantic
+
+from agentless_mini.domain import BoxLimits, Note, Phase, PhaseSaid, Place, PlacedFile, Runner, Snapshot
+from agentless_mini.domain.canonical import canonical_json
 from agentless_mini.environment.index import Index
 from agentless_mini.environment.needs import Needs
-from agentless_mini.errors import BuildFailed, EnvironmentFailed, printable
+from agentless_mini.errors import BuildFailed, EnvironmentFailed, boundary, printable
 from agentless_mini.ports import Sandbox, Watch
 from agentless_mini.sandbox.host import Scratch
 from agentless_mini.sandbox.packs import Contents, Pack, pack_snapshot
 from agentless_mini.settings.run import SandboxSettings
 
-FOLDER = "/repo"
+_LOOK_AGAIN = 0.2  # seconds
 _OLD = timedelta(days=180)
 """A younger tree is taken to work with what its authors have today."""
-_PROBE_SECONDS = 120.0
-_PACKAGES_PROBED = 3
-_TRIAL = ".amini-probe"
-_TRIAL_FILES = (
-    PlacedFile(f"{_TRIAL}/pytest.ini", b"[pytest]\n"),
-    PlacedFile(f"{_TRIAL}/test_trial.py", b"def test_trial():\n    assert True\n"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +46,8 @@ class EnvironmentRequest:
     """A tree whose tests are to be run.
 
     `contents` reads the files of which the snapshot has no contents. Environments are kept in `cache`. `variables` are
-    the user's: where Pythons and packages are found. `version` is what builds are told that read theirs from git.
-    `until` is the day of the tree (ISO, a time may follow): if it is long ago, packages as of then are preferred to
-    those of today. Empty, those of today are all.
+    the user's: where Pythons and packages are found. `until` is the day of the tree (ISO, a time may follow): if it is
+    long ago, packages as of then are preferred to those of today. Empty, those of today are all.
     """
 
     snapshot: Snapshot
@@ -62,7 +55,6 @@ class EnvironmentRequest:
     cache: Path
     variables: Mapping[str, str]
     runner: Runner
-    version: str = "99.0.0"
     until: str = ""
 
 
@@ -88,6 +80,90 @@ class Unavailable:
     reason: str
 
 
+class Manifest(pydantic.BaseModel):
+    """What was built: the identity that jobs give it, and how its Python is called and which one is behind it.
+
+    `image` is the id of the image and `user` who runs tests in it, where it is one. `lacking` counts what tests
+    will miss there, and `tried` is the day for whose trees it was chosen over another, with other packages.
+    """
+
+    identity: str
+    python: str
+    behind: str = ""
+    image: str = ""
+    user: str = ""
+    notes: tuple[str, ...] = ()
+    lacking: int = 0
+    tried: str = ""
+
+
+class Slot:
+    """Where one environment is kept. What it is asked to write raises `EnvironmentFailed` where the disk refuses."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        """Touch nothing yet. `key` is the name of all that the environment is made of."""
+        self._folder = folder
+        self.key = key
+        self.venv = folder / "venv"
+        self.log = folder / "build.log"
+
+    @asynccontextmanager
+    async def locked(self, waiting: Callable[[], None]) -> AsyncIterator[None]:
+        """Keep other runs away; `waiting` is called once where another one has to finish first."""
+        with boundary({OSError: _refused}):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = self._folder.with_suffix(".lock").open("ab")
+        with lock:
+            is_told = False
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if not is_told:
+                        waiting()
+                    is_told = True
+                    await asyncio.sleep(_LOOK_AGAIN)
+            yield
+
+    def read(self) -> Manifest | None:
+        """Return what is here; None where it is nothing whole."""
+        try:
+            return Manifest.model_validate_json((self._folder / "environment.json").read_bytes())
+        except (OSError, pydantic.ValidationError):
+            return None
+
+    def overlay(self) -> bytes:
+        """Return the archive of the files that the build brought into the tree."""
+        with boundary({OSError: _refused}):
+            return (self._folder / "overlay.tar").read_bytes()
+
+    def clear(self) -> None:
+        """Remove what is here, save the log."""
+        (self._folder / "environment.json").unlink(missing_ok=True)
+        shutil.rmtree(self.venv, ignore_errors=True)
+
+    def write_log(self, text: str) -> None:
+        """Keep what the build said."""
+        with boundary({OSError: _refused}):
+            self.log.write_text(text, "utf-8", errors="replace")
+
+    def keep(self, manifest: Manifest, overlay: bytes) -> None:
+        """Take note that the environment is whole."""
+        with boundary({OSError: _refused}):
+            (self._folder / "overlay.tar").write_bytes(overlay)
+            half = self._folder / "environment.json.half"
+            half.write_text(manifest.model_dump_json(), "utf-8")
+            half.replace(self._folder / "environment.json")
+
+
+def _refused(error: BaseException) -> EnvironmentFailed:
+    return EnvironmentFailed(
+        f"The folder of environments cannot be used ({printable(str(error))}): make room, or set XDG_CACHE_HOME to "
+        "another place."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """One request while its test environment is made, with the copies of its tree by digest.
@@ -111,26 +187,10 @@ class Work:
         pack = await asyncio.to_thread(lambda: pack_snapshot(asked.snapshot, asked.contents, body, overlay))
         return self.packs.setdefault(pack.digest, pack)
 
-    def slot(self, key: str) -> Slot:
-        """Return where the environment with this key is kept."""
-        return Slot(self.request.cache / "environments" / key[:32])
-
-    def recipe(self, python: str) -> Recipe:
-        """Return how a virtual environment is filled that is there."""
-        return Recipe(
-            self.needs,
-            self.settings.setup,
-            self.index,
-            python,
-            version=self.request.version,
-            until=self.until,
-            memory=self.settings.build_memory_mib * MIB,
-            seconds=self.settings.build_seconds,
-        )
-
-    def dated_notes(self) -> tuple[str, ...]:
-        """Return a sentence for people on the day of the packages, where they are not those of today."""
-        return (f"It has the packages of {self.until}, the day of the tree.",) if self.until else ()
+    def slot(self, *made_of: str) -> Slot:
+        """Return where the environment is kept that is made of this."""
+        key = hashlib.sha256(canonical_json(list(made_of)).encode()).hexdigest()
+        return Slot(self.request.cache / "environments" / key[:32], key)
 
     def note(self, text: str) -> None:
         """Tell people."""
@@ -140,24 +200,6 @@ class Work:
         """Show people what the preparation is at."""
         self.watch(PhaseSaid(Phase.ENVIRONMENT, line))
 
-    def note_waiting(self) -> None:
-        """Tell people that somebody else builds."""
-        self.note("Another run builds this environment: waiting for it.")
-
-    @asynccontextmanager
-    async def building(self, what: str, slot: Slot) -> AsyncIterator[None]:
-        """Tell people that what is done meanwhile takes a while."""
-        self.note(f"Building {what} for the tests, once for these dependencies (log: {slot.log}).")
-        yield
-        self.hear("built")
-
-
-def require_usable(built: Built, slot: Slot) -> None:
-    """Keep the log of a build. Raises `EnvironmentFailed` where it failed."""
-    slot.write_log(built.log)
-    if built.problem:
-        raise build_failed(built.problem, slot)
-
 
 def build_failed(problem: str, slot: Slot) -> BuildFailed:
     """Return the error for an environment that could not be built, or in which no test can be started."""
@@ -165,53 +207,6 @@ def build_failed(problem: str, slot: Slot) -> BuildFailed:
         f"The environment could not be built ({printable(problem)}; see {printable(str(slot.log))}): give --image, "
         "--setup or --test-cmd, or go on with --sandbox none."
     )
-
-
-async def probe(
-    work: Work, sandbox: Sandbox, place: Place, refused: Callable[[str], EnvironmentFailed]
-) -> tuple[str, ...]:
-    """Return what is lacking in an environment, as sentences, by a job that starts what runs the tests.
-
-    Raises what `refused` makes where no test can be started.
-    """
-    checks = _checks(work.needs)
-    commands = (_start(work), *(argv for argv, _ in checks))
-    steps = tuple(Step(argv, seconds=_PROBE_SECONDS, python_path=(".", "src")) for argv in commands)
-    result = await sandbox.run(Job(place.environment, place.tree, _TRIAL_FILES, steps, work.settings.limits()))
-    if result.refusal:
-        raise refused(result.refusal)
-    first, *others = result.steps
-    if not first.succeeded:
-        raise refused(f"the tests cannot be started: {_last_line(first.output.text())}")
-    return tuple(
-        f"{complaint} ({_last_line(step.output.text())})."
-        for (_, complaint), step in zip(checks, others, strict=False)
-        if not step.succeeded
-    )
-
-
-def _start(work: Work) -> tuple[str, ...]:
-    if work.request.runner is Runner.COMMAND:  # it is the user's, and may need no Python
-        return ("sh", "-c", ":")
-    module = work.needs.module
-    return ("python", "-m", module, "--version") if module else ("python", "-c", "")
-
-
-def _checks(needs: Needs) -> tuple[tuple[tuple[str, ...], str], ...]:
-    """Return commands that succeed in a whole environment, and what it means where one does not."""
-    checks: list[tuple[tuple[str, ...], str]] = [
-        (("python", "-c", f"import {package}"), f"The package {package} cannot be imported in the environment")
-        for package in needs.packages[:_PACKAGES_PROBED]
-    ]
-    if needs.module == "pytest":  # an old one may start on a newer Python, and yet read no test
-        trial = ("python", "-m", "pytest", "-p", "no:cacheprovider", "--noconftest", "-c", _TRIAL_FILES[0].path, _TRIAL)
-        checks.append((trial, "The simplest test does not pass in the environment"))
-    return tuple(checks)
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return printable(lines[-1][:200] if lines else "no output")
 
 
 async def fitting(
@@ -225,23 +220,24 @@ async def fitting(
     until = last_day(work, date.today())
     if not until:
         return work, await ready(work)
-    dated = replace(work, until=until)
+    dated, then = replace(work, until=until), None
     if _has_won(slot(work), until):
         return work, _told(await ready(work), until)
     try:
         then = await ready(dated)
+        problem = f"Something is missing with the packages of {until}, the day of the tree"
     except BuildFailed:
-        log = printable(str(slot(dated).log))
-        dated.note(f"The packages of {until}, the day of the tree, do not work (log: {log}): trying today's.")
-        return work, _told(_won(slot(work), await ready(work), until), until)
-    if not then.lacking or _has_won(slot(dated), until):
+        problem = f"The packages of {until}, the day of the tree, do not work (log: {printable(str(slot(dated).log))})"
+    if then is not None and (not then.lacking or _has_won(slot(dated), until)):
         return dated, then
-    dated.note(f"Something is missing with the packages of {until}, the day of the tree: trying today's.")
+    work.note(f"{problem}: trying today's.")
     try:
         today = await ready(work)
     except BuildFailed:
+        if then is None:
+            raise
         today = then
-    if today.lacking >= then.lacking:
+    if then is not None and today.lacking >= then.lacking:
         return dated, _won(slot(dated), then, until)
     slot(dated).clear()
     return work, _told(_won(slot(work), today, until), until)

@@ -25,7 +25,7 @@ from agentless_mini.evaluation.dataset import Solution
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.evaluation.submission import official, slug, text_of
 from agentless_mini.installing import install_command
-from agentless_mini.sandbox.docker import connect, sweep
+from agentless_mini.sandbox.daemon import connect, sweep
 from agentless_mini.sandbox.host import uninterrupted
 
 HARNESS = (sys.executable, "-X", "utf8", "-P", "-m", "agentless_mini.evaluation.harness")

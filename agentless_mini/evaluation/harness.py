@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from agentless_mini.errors import AminiError, GradingFailed, printable
 from agentless_mini.evaluation.dataset import NAME
 from agentless_mini.sandbox import host
-from agentless_mini.sandbox.containers import remove, require_daemon, translated
+from agentless_mini.sandbox.daemon import remove, require_daemon, translated
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -89,7 +89,7 @@ class _OwnedClient:
     """What swebench gets as a Docker client, so that no container of it is ever left behind.
 
     It is the real client but for the creation of containers: each has a label that says which process made it, by which
-    `sandbox.docker.sweep` finds it once that process is dead; a name that no other evaluation has; and SIGKILL as its
+    `sandbox.daemon.sweep` finds it once that process is dead; a name that no other evaluation has; and SIGKILL as its
     signal to stop, because `tail`, which holds it open, waits out the grace of 15 seconds otherwise. Nothing of what
     runs in a container changes.
     """

@@ -24,8 +24,8 @@ from agentless_mini.domain import MIB, Note
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, boundary, printable
 from agentless_mini.ports import Watch
 from agentless_mini.sandbox import host
+from agentless_mini.sandbox.daemon import Image, Obstacle, PullFailed, data_root, find_image, pull_image, remove_image
 from agentless_mini.sandbox.host import uninterrupted
-from agentless_mini.sandbox.images import Image, Obstacle, PullFailed, data_root, find_image, pull_image, remove_image
 from agentless_mini.settings.run import ImageSettings
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ class _PullProgress:
         self._came = self._known = 0
 
     def __call__(self, came: int, known: int) -> None:
-        """Take note, as `sandbox.images.Tell`."""
+        """Take note, as `sandbox.daemon.Tell`."""
         self._last, self._came, self._known = time.monotonic(), came, known
 
     def __str__(self) -> str:

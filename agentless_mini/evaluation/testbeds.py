@@ -47,9 +47,9 @@ from agentless_mini.evaluation.images import Images, PulledImages
 from agentless_mini.evaluation.ports import Grade, Testbeds
 from agentless_mini.evaluation.tree import FOLDER, read_tree
 from agentless_mini.ports import Sandbox, Watch
-from agentless_mini.sandbox.docker import DockerSandbox, capacity, connect
+from agentless_mini.sandbox.daemon import Image, capacity, connect, daemon_name, find_image
+from agentless_mini.sandbox.docker import DockerSandbox
 from agentless_mini.sandbox.host import uninterrupted
-from agentless_mini.sandbox.images import Image, daemon_name, find_image
 from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from agentless_mini.testing import harness_of
 

@@ -23,8 +23,8 @@ from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.ports import PatchCheck
 from agentless_mini.repository.gitcommand import GitCommand, verdict
 from agentless_mini.repository.opening import open_repository
+from agentless_mini.sandbox.daemon import folder_archive
 from agentless_mini.sandbox.host import Scratch
-from agentless_mini.sandbox.images import folder_archive
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -1,18 +1,13 @@
 """Runs jobs on this machine in boxes made by bubblewrap, a fresh one for each. No daemon and no image is needed.
 
-What is guaranteed, as far as the kernel keeps its word:
+What is guaranteed beside what every sandbox does:
 
-* Namespaces of its own: processes, network (a loopback alone), IPC, host name, mounts, and users; as root, instead of
-  a user namespace, a user number that nobody else has. No capability, no new privilege.
+* Namespaces of its own: processes, network, IPC, host name, mounts, and users; as root, instead of a user namespace, a
+  user number that nobody else has.
 * Of this machine's files the box sees /usr and the like, a few of /etc, the virtual environment and its Python, all
-  read-only; no home, no /tmp, no variable of this process, no terminal. What a job writes lies in memory, has a size,
-  and is gone with the box: nothing reaches the next box.
-* A step ends at its time limit with all processes that it started, whatever session they are in; the box ends at its
-  own, and when this process dies.
-* A step's status and time are measured by a process that no step can end, trace or write to (see `inside.runner`).
-  Output is bounded while it is read, and nothing of it is believed.
+  read-only; no home, no /tmp, no variable of this process, no terminal. What a job writes lies in memory.
 
-What is not, beside what `docker` says of kernels, of a test's word about itself, and of fairness:
+What is not:
 
 * Memory is no hard limit of the kernel's: a watch ends a step twenty times a second, at most what is written in such a
   time too late, and four times the limit is the most that one process can have mapped. What is in no process and no
@@ -39,7 +34,7 @@ from pathlib import Path
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
 from agentless_mini.sandbox.inside import program
-from agentless_mini.sandbox.local import SYSTEM, Box, LocalSandbox, VirtualEnvironment, room_for, serve
+from agentless_mini.sandbox.local import SYSTEM, Box, LocalSandbox, VirtualEnvironment
 from agentless_mini.sandbox.packs import Pack
 
 SHM = 64 * 1024 * 1024
@@ -129,10 +124,7 @@ def _not_set_up(words: str) -> EnvironmentFailed:
 
 
 class BubblewrapSandbox(LocalSandbox):
-    """Boxes of bubblewrap. See the module for what they keep in.
-
-    The event loop must run in the main thread: a box ends with the thread that started it.
-    """
+    """Boxes of bubblewrap. See the module for what they keep in."""
 
     def __init__(
         self,
@@ -145,25 +137,20 @@ class BubblewrapSandbox(LocalSandbox):
         super().__init__(environments, packs, boxes)
         self._bubblewrap = bubblewrap
 
-    async def run_in(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
+    async def run_in(self, job: Job, pack: Pack, box: Box) -> JobResult:
         """Run a job in a box that is made for it."""
-        return await run_in_bubblewrap(self._bubblewrap, job, pack, Box(room_for(job, environment), environment))
-
-
-async def run_in_bubblewrap(bubblewrap: Bubblewrap, job: Job, pack: Pack, box: Box) -> JobResult:
-    """Run a job in a box that is made for it. Raises `EnvironmentFailed` where it cannot be made."""
-    arguments, descriptors = [*_view(bubblewrap, job, box)], []
-    with ExitStack() as files:
-        for path, text in _etc_files(box).items():
-            file = files.enter_context(tempfile.TemporaryFile())
-            file.write(text.encode())
-            file.seek(0)
-            descriptors.append(file.fileno())
-            arguments += ["--perms", "0644", "--ro-bind-data", str(file.fileno()), path]
-        # These come last: no mount point can be made after them.
-        arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]
-        arguments += [box.environment.python, "-I", "-S", "-c", program()]
-        return await serve(tuple(arguments), job, pack, box.room, _not_set_up, tuple(descriptors))
+        arguments, descriptors = [*_view(self._bubblewrap, job, box)], []
+        with ExitStack() as files:
+            for path, text in _etc_files(box, job).items():
+                file = files.enter_context(tempfile.TemporaryFile())
+                file.write(text.encode())
+                file.seek(0)
+                descriptors.append(file.fileno())
+                arguments += ["--perms", "0644", "--ro-bind-data", str(file.fileno()), path]
+            # These come last: no mount point can be made after them.
+            arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]
+            arguments += [box.environment.python, "-I", "-S", "-c", program()]
+            return await self.serve(tuple(arguments), job, pack, box.room(job), _not_set_up, tuple(descriptors))
 
 
 def _view(bubblewrap: Bubblewrap, job: Job, box: Box) -> Iterator[str]:
@@ -172,7 +159,7 @@ def _view(bubblewrap: Bubblewrap, job: Job, box: Box) -> Iterator[str]:
     yield from ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
     yield from () if box.online else ("--unshare-net",)
     yield from ("--cap-drop", "ALL")
-    if box.room.uid is not None:
+    if box.uid is not None:
         yield from ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
     else:
         yield from ("--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY))
@@ -184,7 +171,7 @@ def _view(bubblewrap: Bubblewrap, job: Job, box: Box) -> Iterator[str]:
         yield from _bound("--ro-bind", Path(name))
     yield from ("--proc", "/proc", "--dev", "/dev")
     disk = job.limits.disk
-    for folder, size in (("/dev/shm", SHM), ("/tmp", disk), (box.room.folder, disk)):  # noqa: S108 - the box's own
+    for folder, size in (("/dev/shm", SHM), ("/tmp", disk), (job.tree.folder, disk)):  # noqa: S108 - the box's own
         yield from ("--perms", "1777", "--size", str(size), "--tmpfs", folder)
     for path in (*box.environment.prefixes(), *box.readable):
         if not path.is_relative_to("/usr"):
@@ -200,14 +187,14 @@ def _bound(option: str, path: Path) -> Iterator[str]:
     yield from (option, str(path), str(path))
 
 
-def _etc_files(box: Box) -> dict[str, str]:
+def _etc_files(box: Box, job: Job) -> dict[str, str]:
     """Return the made-up files of /etc by their path in the box: nobody of this machine is named in them.
 
     A box that is online finds its way there as this machine does.
     """
-    uid = NOBODY if box.room.uid is None else box.room.uid
+    uid, room = NOBODY if box.uid is None else box.uid, box.room(job)
     texts = {
-        "/etc/passwd": f"root:x:0:0::/root:/bin/sh\nbox:x:{uid}:{uid}::{box.room.scratch}/home:/bin/sh\n",
+        "/etc/passwd": f"root:x:0:0::/root:/bin/sh\nbox:x:{uid}:{uid}::{room.scratch}/home:/bin/sh\n",
         "/etc/group": f"root:x:0:\nbox:x:{uid}:\n",
         "/etc/hosts": "127.0.0.1 localhost box\n::1 localhost\n",
         "/etc/resolv.conf": "",

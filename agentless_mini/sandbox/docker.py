@@ -1,61 +1,55 @@
 """Runs jobs in Docker containers, a fresh one for each, through the Docker SDK.
 
-What is guaranteed, as far as the kernel and the daemon keep their word:
+What is guaranteed beside what every sandbox does:
 
-* No network but a loopback of its own; no capability; no new privilege; the daemon's seccomp profile; not root, unless
-  the environment asks for it (root without capabilities then, who can still read what root may read in the image).
-* Nothing of this machine is mounted. The image cannot be written. What a job writes lies in memory, has a size, and
-  is gone with the container: nothing reaches the next box.
-* Memory (files and all processes together, no swap), processes and CPU time are limited by control groups. A step
-  ends at its time limit with all processes that it started, whatever session they are in; the container ends at its
-  own. If this process dies, the container ends by itself; `sweep` removes what is left of it.
-* A step's status and time are measured by a process that no step can end, trace or write to (see `inside.runner`).
-  Output is bounded while it is read, and nothing of it is believed.
+* The daemon's seccomp profile; not root, unless the environment asks for it (root without capabilities then, who can
+  still read what root may read in the image).
+* Nothing of this machine is mounted. The image cannot be written. What a job writes lies in memory.
+* Memory (files and all processes together, no swap), processes and CPU time are limited by control groups. If this
+  process dies, the container ends by itself; `sweep` removes what is left of it.
 
-What is not:
-
-* A kernel or daemon with a hole. This is a container, not a virtual machine.
-* A test's word about itself: what runs in the process of the tests can make that process exit with 0 and write any
-  result file of its own step. It cannot do so for another step that starts later with its own files put there, unless
-  that one runs code of the tree, which a patch may have changed: a patch can always fail or pass itself.
-* Fairness: a box may use all of its limits for all of its time, and slow down its neighbours (caches, disk).
-* CPU time or memory of the daemon, which copies the tree in.
+What is not: the CPU time and memory of the daemon, which copies the tree in, are not limited.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+import math
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from agentless_mini.domain import BoxLimits, ImageTree, Job, JobResult
-from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.sandbox.containers import Container, remove, require_daemon, settings, translated
-from agentless_mini.sandbox.host import (
-    LABEL,
-    OWNER,
-    Scratch,
-    boxes_for,
-    is_dead,
-    myself,
-    sweep_scratch,
-    uninterrupted,
+from agentless_mini.domain import BoxUser, Ending, ImageTree, Job, JobResult
+from agentless_mini.errors import EnvironmentFailed, printable
+from agentless_mini.sandbox.daemon import (
+    STEADY,
+    commit,
+    engine,
+    folder_archive,
+    remove,
+    require_image,
+    sweep,
+    translated,
 )
-from agentless_mini.sandbox.images import build_settings, commit, folder_archive, require_image
+from agentless_mini.sandbox.host import LABEL, OWNER, Scratch, myself, sweep_scratch, to_the_end
+from agentless_mini.sandbox.inside import program
 from agentless_mini.sandbox.packs import Pack, pack_tar
-from agentless_mini.sandbox.wire import Hear, Room, rlimits
+from agentless_mini.sandbox.wire import Hear, Room, Transcript, compose, converse, last_line, too_slow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from docker import DockerClient
 
 T = TypeVar("T")
-
-_NEEDED = {"MemoryLimit": "memory", "PidsLimit": "processes", "CpuCfsQuota": "CPU time"}
-_STEADY = 3
-"""Threads beside those that boxes occupy, so that there is always one to abort a box from."""
+NOBODY = 65534
+SHM = 64 * 1024 * 1024
+_RUNNER_MEMORY = 64 * 1024 * 1024
+"""Bytes for the runner, so that what a job may use is what its limits say."""
+_WORDS_LIMIT = 4096
+_STDOUT = 1
+_FOR_BUILDS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID")
 
 
 class DockerSandbox:
@@ -66,24 +60,21 @@ class DockerSandbox:
         self._client = client
         self._packs = packs
         self._slots = asyncio.Semaphore(boxes)
-        self._threads = ThreadPoolExecutor(boxes + _STEADY, thread_name_prefix="amini-box")
-        self._owner = myself()
+        self._threads = ThreadPoolExecutor(boxes + STEADY, thread_name_prefix="amini-box")
         self._scratch = Scratch()
         self._trees: dict[tuple[str, str], asyncio.Task[Pack]] = {}
-        self._volumes: dict[str, list[str]] = {}
+        self._volumes: dict[str, tuple[str, ...]] = {}
 
     async def run(self, job: Job) -> JobResult:
         """Run a job in a fresh container, as `ports.Sandbox` says."""
-        pack = await self._pack(job)
+        pack, image = await self._pack(job), job.environment.identity
         async with self._slots:
-            volumes = await self._in_thread(lambda: self._volumes_of(job.environment.identity))
-            asked = settings(job, job.tree.folder, volumes, self._owner)
-            container = Container(self._client, asked)
-            room = Room(folder=job.tree.folder, rlimits=rlimits(job))
-            return await self._to_the_end(container, lambda: container.serve(job, pack, room))
+            if image not in self._volumes:
+                self._volumes[image] = (await self._in_thread(lambda: require_image(self._client, image))).volumes
+            return await self._serve(job, pack, asked_for(job, self._volumes[image]))
 
     async def build(
-        self, job: Job, name: str, path: str, is_worth: "Callable[[JobResult], bool]", hear: Hear | None = None
+        self, job: Job, name: str, path: str, is_worth: Callable[[JobResult], bool], hear: Hear | None = None
     ) -> tuple[JobResult, str]:
         """Run a job in a container that has a network and can be written, and make an image of it.
 
@@ -91,18 +82,15 @@ class DockerSandbox:
         where the result was not worth keeping it. `hear` follows what the job prints, from another thread. Raises as
         `run`; when it is cancelled, the container is removed before it returns.
         """
-        pack = await self._pack(job)
+        pack, image = await self._pack(job), ""
         base = await self._in_thread(lambda: require_image(self._client, job.environment.identity))
-        asked = build_settings(settings(job, job.tree.folder, list(base.volumes), self._owner))
-        container, image = Container(self._client, asked), ""
 
         def keep(number: str, result: JobResult) -> None:
             nonlocal image
             if is_worth(result):
                 image = commit(self._client, number, base, name, path)
 
-        room = Room(folder=job.tree.folder, rlimits=rlimits(job), hear=hear)
-        result = await self._to_the_end(container, lambda: container.serve(job, pack, room, keep))
+        result = await self._serve(job, pack, asked_for(job, base.volumes, builds=True), hear, keep)
         return result, image
 
     async def forget(self, image: str) -> None:
@@ -125,24 +113,15 @@ class DockerSandbox:
         self._scratch.close()
         self._client.close()
 
-    async def _to_the_end(self, container: Container, serve: "Callable[[], JobResult]") -> JobResult:
-        """Wait for a container; when this is cancelled, end it and wait until it is removed."""
-        serving = asyncio.ensure_future(self._in_thread(serve))
-        try:
-            return await asyncio.shield(serving)
-        except asyncio.CancelledError:
-            aborting = asyncio.ensure_future(self._in_thread(container.abort))
-            await uninterrupted(asyncio.gather(aborting, serving, return_exceptions=True))
-            raise
+    async def _serve(
+        self, job: Job, pack: Pack, asked: dict[str, Any], hear: Hear | None = None, done: "_Done | None" = None
+    ) -> JobResult:
+        container = _Container(self._client, asked)
+        room = Room(job.tree.folder, hear=hear)
+        return await to_the_end(self._threads, lambda: container.serve(job, pack, room, done), container.abort)
 
-    async def _in_thread(self, work: "Callable[[], T]") -> T:
+    async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-    def _volumes_of(self, image: str) -> list[str]:
-        """Return the folders for which the image wants volumes: unlimited places to write, were they granted."""
-        if image not in self._volumes:
-            self._volumes[image] = list(require_image(self._client, image).volumes)
-        return self._volumes[image]
 
     async def _pack(self, job: Job) -> Pack:
         if isinstance(job.tree, ImageTree):
@@ -155,7 +134,6 @@ class DockerSandbox:
         return self._packs[job.tree.digest]
 
     def _copy_out(self, image: str, folder: str) -> Pack:
-        """Copy a folder out of the image."""
         name = self._scratch.file(hashlib.sha256(f"{image} {folder}".encode()).hexdigest())
         archive = name.with_suffix(".tar")
         with folder_archive(self._client, image, folder) as chunks, archive.open("wb") as file:
@@ -170,41 +148,136 @@ def _failed(task: "asyncio.Task[Pack]") -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
 
 
-def connect(boxes: int) -> "DockerClient":
-    """Return a client for the daemon that the user's environment names, for so many boxes at once.
+def asked_for(job: Job, volumes: tuple[str, ...], *, builds: bool = False) -> dict[str, Any]:
+    """Return what the daemon is asked to create, as the Engine's API has it.
 
-    Raises `EnvironmentFailed` where none answers, or it cannot limit what a box uses.
+    For a test: no network, no capability, no new privilege, a user without rights, a root that cannot be written, and
+    no place to write but file systems in memory with a size: the tree, /tmp, /dev/shm, and what the image calls
+    volumes.
+
+    For what `builds`, packages come from the network and are installed as root: it is on the daemon's default network,
+    its system can be written, and it has those capabilities that package managers need. It has nothing of this machine,
+    its limits on memory, processes and time, and no new privileges.
     """
-    import docker
+    limits = job.limits
+    inodes = max(16384, limits.disk // 4096)
+    user = NOBODY if job.environment.user is BoxUser.NOBODY else 0
+    # Owned by the user: over a folder that the image has, runc sets that folder's permissions.
+    place = f"rw,exec,nosuid,nodev,mode=1777,uid={user},gid={user},size={limits.disk},nr_inodes={inodes}"
+    memory = limits.memory + _RUNNER_MEMORY
+    return {
+        "Image": job.environment.identity,
+        "Entrypoint": [job.environment.python, "-I", "-S", "-c", program()],
+        "Cmd": [],
+        "User": f"{user}:{user}",
+        "WorkingDir": "/",
+        "Hostname": "box",
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Healthcheck": {"Test": ["NONE"]},
+        "Labels": {LABEL: "1", OWNER: myself()},
+        "HostConfig": {
+            "NetworkMode": "default" if builds else "none",
+            "CapDrop": ["ALL"],
+            "CapAdd": _FOR_BUILDS if builds else (),
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": not builds,
+            "Tmpfs": dict.fromkeys([*volumes, job.tree.folder, "/tmp"], place),  # noqa: S108 - the box's own
+            "ShmSize": SHM,
+            "IpcMode": "private",
+            "PidsLimit": limits.pids + 1,
+            "Memory": memory,
+            "MemorySwap": memory,
+            "NanoCpus": math.ceil(limits.cpus * 1e9),
+            "LogConfig": {"Type": "none"},
+            "RestartPolicy": {"Name": "no"},
+        },
+    }
 
-    require_daemon()
-    with translated():
-        client = docker.from_env(max_pool_size=2 * boxes + _STEADY, timeout=120)
-    try:
+
+_Done = Callable[[str, JobResult], None]
+"""Told the id of a container when its job is done, and what came of it."""
+
+
+class _Container:
+    """A box for one job. `serve` is called once, from a thread; `abort` from any other."""
+
+    def __init__(self, client: "DockerClient", asked: dict[str, Any]) -> None:
+        self._client, self._api = client, engine(client)
+        self._asked = asked
+        self._id = ""
+        self._aborted = threading.Event()
+
+    def serve(self, job: Job, pack: Pack, room: Room, done: _Done | None) -> JobResult:
+        """Create the container, do the job in it and remove it. Raises `EnvironmentFailed`.
+
+        `done` is called before it is removed, unless it was aborted.
+        """
         with translated():
-            found = client.info()
-        lacking = [name for key, name in _NEEDED.items() if found.get(key) is False]
-        if lacking:
-            raise EnvironmentFailed(
-                f"This Docker daemon cannot limit {', '.join(lacking)}: see what `docker info` warns of, or use "
-                "--sandbox local."
-            )
-    except BaseException:
-        client.close()
-        raise
-    return client
+            try:
+                result = self._serve(job, pack, room)
+                if done and not self._aborted.is_set():
+                    done(self._id, result)
+                return result
+            finally:
+                if self._id:
+                    remove(self._client, self._id)
+
+    def abort(self) -> None:
+        """End the box at once: `serve` returns soon after."""
+        self._aborted.set()
+        self._kill()
+
+    def _serve(self, job: Job, pack: Pack, room: Room) -> JobResult:
+        self._id = self._api.create_container_from_config(self._asked)["Id"]
+        params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        line = self._api.attach_socket(self._id, params=params)
+        transcript, words = Transcript(job, room.hear), bytearray()
+        try:
+            # docker-py hands out a file object over the socket where there is no TLS, the socket itself where there is
+            with closing(getattr(line, "_sock", line)) as talking:
+                if self._aborted.is_set():  # one that is never started would be listened to until its time is over
+                    return transcript.result(Ending.NOT_RUN)
+                self._api.start(self._id)
+                if self._aborted.is_set():  # it came when there was nothing to kill yet
+                    self._kill()
+                sent = compose(job, pack, room)
+                ending = converse(talking, sent, transcript, job.limits.seconds, lambda data: _output(data, words))
+        finally:
+            # The response owns the file object, which docker-py keeps alive by it.
+            getattr(line, "_response", line).close()
+        if transcript.complete:
+            return transcript.result(ending)
+        self._kill()
+        state = self._api.inspect_container(self._id)["State"]
+        if transcript.ready:
+            return transcript.result(Ending.OUT_OF_MEMORY if state.get("OOMKilled") else ending)
+        if ending is Ending.TIMED_OUT:
+            raise too_slow()
+        reason = printable(state.get("Error") or "") or last_line(bytes(words)) or f"status {state.get('ExitCode')}"
+        raise EnvironmentFailed(
+            f"A box cannot be set up in the image ({reason}): it needs Python 3.7 or newer, with ctypes."
+        )
+
+    def _kill(self) -> None:
+        from docker.errors import APIError
+
+        if self._id:
+            with suppress(APIError):  # it has ended, or not begun
+                self._api.kill(self._id)
 
 
-def capacity(client: "DockerClient", limits: BoxLimits) -> int:
-    """Return how many boxes with these limits fit the daemon's machine. Raises `EnvironmentFailed`."""
-    with translated():
-        found = client.info()
-    return boxes_for(int(found["NCPU"]), int(found["MemTotal"]), limits)
-
-
-def sweep(client: "DockerClient") -> int:
-    """Remove the containers of runs that are dead, and return how many. Raises `EnvironmentFailed`."""
-    with translated():
-        listed = client.api.containers(all=True, filters={"label": f"{LABEL}=1"})
-        dead = [found["Id"] for found in listed if is_dead(found["Labels"].get(OWNER, ""))]
-        return sum(remove(client, container) for container in dead)
+def _output(received: Iterator[bytes], words: bytearray) -> Iterator[bytes]:
+    """Yield the standard output out of the frames of a container's streams; the last of its errors goes to `words`."""
+    waiting = b""
+    for data in received:
+        waiting += data
+        while len(waiting) >= 8 and len(waiting) >= 8 + (size := struct.unpack(">xxxxI", waiting[:8])[0]):
+            stream, body, waiting = waiting[0], waiting[8 : 8 + size], waiting[8 + size :]
+            if stream == _STDOUT:
+                yield body
+            else:
+                words[:] = (words + body)[-_WORDS_LIMIT:]

@@ -10,15 +10,16 @@ import contextlib
 import os
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentless_mini.domain import BoxLimits
+from agentless_mini.domain import BoxLimits, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary
 from agentless_mini.model.process_table import find_process
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 LABEL = "amini"
 OWNER = "amini.owner"
@@ -77,7 +78,9 @@ class Scratch:
     def file(self, name: str) -> Path:
         """Return the path for a file in it. Raises `EnvironmentFailed` where it cannot be made."""
         if self._folder is None:
-            with boundary({OSError: _refused}):
+            advice = "make room, or set TMPDIR to another place"
+            failed = "No temporary folder can be made"
+            with boundary({OSError: lambda error: EnvironmentFailed(f"{failed} ({error}): {advice}.")}):
                 self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
                 (self._folder / "owner").write_text(myself())
         return self._folder / name
@@ -89,16 +92,26 @@ class Scratch:
             self._folder = None
 
 
-def _refused(error: BaseException) -> EnvironmentFailed:
-    return EnvironmentFailed(f"No temporary folder can be made ({error}): make room, or set TMPDIR to another place.")
-
-
 def sweep_scratch() -> None:
     """Remove the temporary folders of runs that are dead."""
     for owner in sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/owner")):
         with contextlib.suppress(OSError):  # somebody else's, or swept by another run
             if is_dead(owner.read_text()):
                 shutil.rmtree(owner.parent)
+
+
+async def to_the_end(
+    threads: ThreadPoolExecutor, serve: "Callable[[], JobResult]", abort: "Callable[[], None]"
+) -> JobResult:
+    """Serve a job in a thread; when this is cancelled, `abort` it from another one and wait until it is over."""
+    loop = asyncio.get_running_loop()
+    serving = loop.run_in_executor(threads, serve)
+    try:
+        return await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        aborting = loop.run_in_executor(threads, abort)
+        await uninterrupted(asyncio.gather(aborting, serving, return_exceptions=True))
+        raise
 
 
 async def uninterrupted(work: "Coroutine[Any, Any, None] | asyncio.Future[Any]") -> None:

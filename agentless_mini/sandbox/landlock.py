@@ -1,16 +1,14 @@
 """Runs jobs on this machine where no namespace can be made: in containers, where a system or its AppArmor refuses them.
 
 Landlock says which files a step sees, seccomp which calls it makes, and `inside.fence` makes those calls whose
-arguments must be checked first. What is guaranteed, as far as the kernel keeps its word:
+arguments must be checked first. What is guaranteed beside what every sandbox does:
 
 * Of this machine's files a step can read /usr and the like, what of /etc its user may, a little of /proc, the virtual
   environment and its Python. It can write those of its box alone: a private copy of the tree, and a folder for HOME,
-  TMPDIR and /dev/shm.
-* No network, save what listens in the box itself (TCP, at an address of its own on the loopback device; sockets by
-  path). No signal to, no memory, variable or descriptor of any process outside. No new privilege. As root, a user
-  number that nobody else has, and no capability.
-* A step ends at its time limit with all processes that it started, whatever session they are in. The box's folder is
-  removed then. Its status and time are measured, and its output bounded, by a process that no step can reach.
+  TMPDIR and /dev/shm, removed at the end.
+* Of the network it has what listens in the box itself (TCP, at an address of its own on the loopback device; sockets by
+  path). No signal to, no memory, variable or descriptor of any process outside. As root, a user number that nobody else
+  has.
 
 What is not, beside what `bubblewrap` says of memory, CPU time and the kernel:
 
@@ -34,14 +32,15 @@ import shutil
 import socket
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
 from agentless_mini.sandbox.inside import program
-from agentless_mini.sandbox.local import SYSTEM, Box, LocalSandbox, VirtualEnvironment, room_for, serve
+from agentless_mini.sandbox.local import SYSTEM, Box, LocalSandbox, VirtualEnvironment
 from agentless_mini.sandbox.packs import Pack
 from agentless_mini.sandbox.wire import Room
 
@@ -57,68 +56,52 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"
 _PROC = ("cpuinfo", "meminfo", "stat", "version", "uptime", "loadavg", "filesystems", "sys", "self")
 _MORE = ("/etc", "/sys/devices/system")  # programs that look into a file of /etc expect none or one that can be read
 _ALLOW, _ASK, _ERROR = 0x7FFF0000, 0x7FC00000, 0x00050000
+_REFUSE = _ERROR | errno.EPERM
 _SLACK = 32  # threads that the user may start elsewhere meanwhile
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _THREAD, _NAMESPACES, _FAST_OPEN = 0x00010000, 0x7E020000, 0x20000000
-# The numbers of system calls, x86_64's and aarch64's; -1 where a machine lacks one.
-_CALLS = {
-    "clone": (56, 220),
-    "fork": (57, -1),
-    "vfork": (58, -1),
-    "socket": (41, 198),
-    "socketpair": (53, 199),
-    "bind": (49, 200),
-    "connect": (42, 203),
-    "sendto": (44, 206),
-    "sendmsg": (46, 211),
-    "sendmmsg": (307, 269),
-    "openat": (257, 56),
-    "open": (2, -1),
-    "link": (86, -1),
-    "linkat": (265, 37),
-    "unlink": (87, -1),
-    "unlinkat": (263, 35),
-    "chmod": (90, -1),
-    "fchmod": (91, 52),
-    "fchmodat": (268, 53),
-    "utimensat": (280, 88),
-    "fcntl": (72, 25),
-    "kill": (62, 129),
-    "tkill": (200, 130),
-    "tgkill": (234, 131),
-    "rt_sigqueueinfo": (129, 138),
-    "rt_tgsigqueueinfo": (297, 240),
-    "prlimit64": (302, 261),
-    "setpriority": (141, 140),
-    "sched_setparam": (142, 118),
-    "sched_setscheduler": (144, 119),
-    "sched_setaffinity": (203, 122),
-    "sched_setattr": (314, 274),
-    "ioprio_set": (251, 30),
-    "seccomp": (317, 277),
-}
-# What no test needs and what would go round the fence. Refused as a kernel does that has not got them, which programs
-# know: clone3, openat2, fchmodat2, set/removexattrat, file_setattr, io_uring, pidfd_send_signal, pidfd_getfd;
-# System V IPC and message queues, which are the machine's; inotify and fanotify, which see files that are not shown;
-# keys; bpf, perf_event_open, userfaultfd; unshare, setns.
-_ABSENT = (
-    *((number, number) for number in (435, 437, 452, 463, 466, 469, 425, 426, 427, 424, 438)),
-    *((29, 194), (64, 190), (68, 186), (240, 180), (253, -1), (294, 26), (300, 262)),
-    *((248, 217), (249, 218), (250, 219), (321, 280), (298, 241), (323, 282), (272, 97), (308, 268)),
+
+
+def _numbers(table: str) -> dict[str, tuple[int, int]]:
+    """Read the numbers of system calls, x86_64's and aarch64's; -1 where a machine lacks one."""
+    return {name: (int(x86), int(arm)) for name, x86, arm in map(str.split, table.split(","))}
+
+
+_CALLS = _numbers(
+    """clone 56 220, fork 57 -1, vfork 58 -1, kill 62 129, tkill 200 130, tgkill 234 131, rt_sigqueueinfo 129 138,
+    rt_tgsigqueueinfo 297 240, socket 41 198, socketpair 53 199, bind 49 200, connect 42 203, sendto 44 206,
+    sendmsg 46 211, sendmmsg 307 269, openat 257 56, open 2 -1, link 86 -1, linkat 265 37, unlink 87 -1,
+    unlinkat 263 35, chmod 90 -1, fchmod 91 52, fchmodat 268 53, utimensat 280 88, fcntl 72 25, truncate 76 45,
+    prlimit64 302 261, setpriority 141 140, sched_setparam 142 118, sched_setscheduler 144 119,
+    sched_setaffinity 203 122, sched_setattr 314 274, ioprio_set 251 30, seccomp 317 277"""
+)
+# What no test needs and what would go round the fence, refused as by a kernel that lacks it, which programs know.
+# System V IPC and message queues are the machine's; inotify and fanotify see files that are not shown.
+_ABSENT = _numbers(
+    """clone3 435 435, openat2 437 437, fchmodat2 452 452, setxattrat 463 463, removexattrat 466 466,
+    file_setattr 469 469, io_uring_setup 425 425, io_uring_enter 426 426, io_uring_register 427 427,
+    pidfd_send_signal 424 424, pidfd_getfd 438 438, shmget 29 194, semget 64 190, msgget 68 186, mq_open 240 180,
+    inotify_init 253 -1, inotify_init1 294 26, fanotify_init 300 262, add_key 248 217, request_key 249 218,
+    keyctl 250 219, bpf 321 280, perf_event_open 298 241, userfaultfd 323 282, unshare 272 97, setns 308 268"""
 )
 # Landlock does not see to owners, attributes and old ways to set times; nor, before its third version, to cutting.
-_UNSEEN = (
-    *((92, -1), (93, 55), (94, -1), (260, 54)),  # chown
-    *((188, 5), (189, 6), (190, 7), (197, 14), (198, 15), (199, 16)),  # extended attributes
-    *((132, -1), (235, -1), (261, -1)),  # utime, utimes, futimesat
-)
-_TRUNCATE = (76, 45)
-# What the fence does for a step under the call's own name.
-_ASKED = (
-    *("socket", "bind", "connect", "openat", "link", "linkat", "unlink", "unlinkat"),
-    *("chmod", "fchmod", "fchmodat", "utimensat"),
+_UNSEEN = _numbers(
+    """chown 92 -1, fchown 93 55, lchown 94 -1, fchownat 260 54, setxattr 188 5, lsetxattr 189 6, fsetxattr 190 7,
+    removexattr 197 14, lremovexattr 198 15, fremovexattr 199 16, utime 132 -1, utimes 235 -1, futimesat 261 -1"""
 )
 _FORKING, _SIGNALS = ("clone", "fork", "vfork"), ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
+# What the fence does for a step: the method of `inside.fence.Warden`, and the places of arguments that differ.
+_ASKED: dict[str, tuple[str | int, ...]] = {
+    **{name: (name,) for name in ("socket", "bind", "connect", "openat", "fchmod", "utimensat")},
+    **dict.fromkeys(_FORKING, ("fork",)),
+    **dict.fromkeys(_SIGNALS, ("signal",)),
+    "chmod": ("chmod", 0, 1),
+    "fchmodat": ("chmod", 1, 2, 0),
+    "link": ("link", 0, 1),
+    "linkat": ("link", 1, 3),
+    "unlink": ("unlink", 0),
+    "unlinkat": ("unlink", 1),
+}
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, 16)  # and netlink, by which the C library looks up addresses
 
 
@@ -172,43 +155,35 @@ class LandlockSandbox(LocalSandbox):
         self._landlock = landlock
         self._folder = folder
 
-    async def run_in(self, job: Job, pack: Pack, environment: VirtualEnvironment) -> JobResult:
-        """Run a job in a box that is made for it."""
+    async def run_in(self, job: Job, pack: Pack, box: Box) -> JobResult:
+        """Run a job in a box that is made for it, in a folder that is removed afterwards."""
         with boundary({OSError: lambda error: _not_set_up(str(error))}):
-            folder = self._folder() / f"box-{secrets.token_hex(8)}"
-        box = Box(room_for(job, environment), environment)
-        return await run_in_landlock(self._landlock, job, pack, box, folder)
-
-
-async def run_in_landlock(landlock: Landlock, job: Job, pack: Pack, box: Box, folder: Path) -> JobResult:
-    """Run a job in a box in this folder, which is made and removed. Raises `EnvironmentFailed` where it cannot be."""
-    room = _room(landlock, job, box, folder)
-    arguments = ("/usr/bin/env", "-i", sys.executable, "-I", "-S", "-c", program(fenced=True))
-    try:
-        _make(folder, room.uid)
-        return await serve(arguments, job, pack, room, _not_set_up)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)  # the runner does it, unless it was killed
-
-
-def _make(folder: Path, uid: int | None) -> None:
-    with boundary({OSError: lambda error: _not_set_up(str(error))}):
-        shutil.rmtree(folder, ignore_errors=True)  # of a build that was killed
-        folder.mkdir(0o700)
-        if uid is not None:
-            os.chown(folder, uid, uid)
+            folder = box.folder or self._folder() / f"box-{secrets.token_hex(8)}"
+            room = _room(self._landlock, job, box, folder)
+            shutil.rmtree(folder, ignore_errors=True)  # of a build that was killed
+            folder.mkdir(0o700)
+            if box.uid is not None:
+                os.chown(folder, box.uid, box.uid)
+        arguments = ("/usr/bin/env", "-i", sys.executable, "-I", "-S", "-c", program(fenced=True))
+        try:
+            return await self.serve(arguments, job, pack, room, _not_set_up)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # the runner does it, unless it was killed
 
 
 def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
     """Return the box's room, fenced in. The fence counts processes, the kernel threads."""
-    root = box.room.uid is not None
+    root, room = box.uid is not None, box.room(job)
     if root:
         for path in (*box.environment.prefixes(), folder.parent):
-            _require_open(path)
+            if (closed := _closed(path)) is not None:
+                raise EnvironmentFailed(
+                    f"A box of root's cannot see {printable(str(path))}, for only root may enter "
+                    f"{printable(str(closed))}: use a Python, a cache (XDG_CACHE_HOME) and temporary files (TMPDIR) "
+                    "elsewhere, or run as another user."
+                )
     tree = str(folder / TREE)
-    variables = dict(box.room.variables)
-    if box.environment.imported:
-        variables["PYTHONPATH"] = os.pathsep.join(str(Path(tree, path)) for path in box.environment.imported)
+    imported = os.pathsep.join(str(Path(tree, path)) for path in box.environment.imported)
     threads = 1 if root else _threads() + _SLACK
     # What Landlock is to see to: files, TCP, and signals and sockets beyond the box.
     files = (1 << _FILE_RIGHTS.get(landlock.version, 16)) - 1
@@ -219,8 +194,6 @@ def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
     read = (*SYSTEM, *_MORE, *network, *proc, *box.environment.prefixes(), *box.readable)
     devices = [(path, _USE) for path in _DEVICES]
     column = _MACHINES[landlock.machine][1]
-    asked = [(name, name) for name in _ASKED]
-    asked += [("fork", name) for name in _FORKING] + [("signal", name) for name in _SIGNALS]
     fence = {
         "handled": handled,
         "rules": [*((str(path), _READ) for path in read), *devices, *written],
@@ -228,18 +201,18 @@ def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
         "own": [*written, ("/proc", _USE), *devices],
         "filter": base64.b64encode(filter_of(landlock, box.online, root)).decode(),
         "seccomp": _CALLS["seccomp"][column],
-        "calls": [(does, _CALLS[name][column]) for does, name in asked],
+        "calls": [(_CALLS[name][column], *does) for name, does in _ASKED.items()],
         "writable": [str(folder), *map(str, box.writable)],
         "address": f"127.{16 + secrets.randbelow(200)}.{secrets.randbelow(256)}.{1 + secrets.randbelow(254)}",
         "pids": job.limits.pids,
         "disk": job.limits.disk,
     }
     return replace(
-        box.room,
+        room,
         folder=tree,
         scratch=str(folder),
-        rlimits=tuple({**dict(box.room.rlimits), "NPROC": threads + job.limits.pids}.items()),
-        variables=tuple(variables.items()),
+        rlimits={"NPROC": threads + job.limits.pids},
+        variables={**room.variables, **({"PYTHONPATH": imported} if imported else {})},
         fence=fence,
     )
 
@@ -254,15 +227,6 @@ def _closed(path: Path) -> Path | None:
     return next((at for at in (*reversed(path.parents), path) if at.exists() and not at.stat().st_mode & 0o001), None)
 
 
-def _require_open(path: Path) -> None:
-    closed = _closed(path)
-    if closed is not None:
-        raise EnvironmentFailed(
-            f"A box of root's cannot see {printable(str(path))}, for only root may enter {printable(str(closed))}: "
-            "use a Python, a cache (XDG_CACHE_HOME) and temporary files (TMPDIR) elsewhere, or run as another user."
-        )
-
-
 def _threads() -> int:
     """Return how many threads this user has."""
     count, uid = 0, os.geteuid()
@@ -274,103 +238,85 @@ def _threads() -> int:
     return count
 
 
-class _Filter:
-    """A program for seccomp, rule by rule; the first that holds decides."""
-
-    def __init__(self, landlock: Landlock) -> None:
-        self._column = _MACHINES[landlock.machine][1]
-        self._code = [
-            (0x20, 0, 0, 4),  # the machine's kind
-            (0x15, 1, 0, _MACHINES[landlock.machine][0]),
-            (0x06, 0, 0, _ERROR | errno.ENOSYS),
-            (0x20, 0, 0, 0),  # the call's number
-            (0x35, 0, 1, 0x40000000),
-            (0x06, 0, 0, _ERROR | errno.ENOSYS),
-        ]
-
-    def rule(
-        self, call: str | tuple[int, int], action: int, argument: int = 0, mask: int = 0, values: tuple[int, ...] = ()
-    ) -> None:
-        """Add a rule for a call, one that holds where an argument's lower half has one of the values under a mask."""
-        number = (_CALLS[call] if isinstance(call, str) else call)[self._column]
-        if number < 0:
-            return
-        after = [(0x06, 0, 0, action)]
-        if mask:
-            last = len(values) - 1
-            tests = [(0x15, last - place, int(place == last), value) for place, value in enumerate(values)]
-            after = [(0x20, 0, 0, 16 + 8 * argument), (0x54, 0, 0, mask), *tests, *after]
-        self._code += [(0x20, 0, 0, 0), (0x15, 0, len(after), number), *after]
-
-    def code(self) -> bytes:
-        """Return it, with all else allowed."""
-        return b"".join(struct.pack("=HBBI", *line) for line in (*self._code, (0x06, 0, 0, _ALLOW)))
+_Rule = tuple[str, int, *tuple[Any, ...]]
+"""A call and what becomes of it, where the lower half of an argument has one of the values under a mask, or always."""
+_WHOLE = 0xFFFFFFFF
 
 
 def filter_of(landlock: Landlock, online: bool, root: bool) -> bytes:
-    """Return the program that decides on the calls of a step: allowed, refused, or handed over to the runner."""
-    made = _Filter(landlock)
+    """Return the program that decides on the calls of a step: allowed, refused, or handed over to the runner.
+
+    The first rule that holds decides, and what none is about is allowed.
+    """
+    kind, column = _MACHINES[landlock.machine]
+    # For another kind of machine, or with the bit of another kind of numbers, no call is known.
+    code = [(0x20, 0, 0, 4), (0x15, 1, 0, kind), (0x06, 0, 0, _ERROR | errno.ENOSYS)]
+    code += [(0x20, 0, 0, 0), (0x35, 0, 1, 0x40000000), (0x06, 0, 0, _ERROR | errno.ENOSYS)]
+    for call, action, *condition in (*_process_rules(), *_file_rules(landlock, root), *_socket_rules(online)):
+        number = (_CALLS | _ABSENT | _UNSEEN)[call][column]
+        after = [(0x06, 0, 0, action)]
+        if condition:
+            argument, mask, values = condition
+            last = len(values) - 1
+            tests = [(0x15, last - place, int(place == last), value) for place, value in enumerate(values)]
+            after = [(0x20, 0, 0, 16 + 8 * argument), (0x54, 0, 0, mask), *tests, *after]
+        if number >= 0:
+            code += [(0x20, 0, 0, 0), (0x15, 0, len(after), number), *after]
+    return b"".join(struct.pack("=HBBI", *line) for line in (*code, (0x06, 0, 0, _ALLOW)))
+
+
+def _process_rules() -> Iterator[_Rule]:
+    """Yield what no process may do, and that it may set its own limits, turns and processors alone."""
     for absent in _ABSENT:
-        made.rule(absent, _ERROR | errno.ENOSYS)
-    refused = _ERROR | errno.EPERM
+        yield absent, _ERROR | errno.ENOSYS
     for bit in (1 << place for place in range(32) if _NAMESPACES >> place & 1):
-        made.rule("clone", refused, 0, bit, (bit,))
-    made.rule("clone", _ALLOW, 0, _THREAD, (_THREAD,))
+        yield "clone", _REFUSE, 0, bit, (bit,)
+    yield "clone", _ALLOW, 0, _THREAD, (_THREAD,)
     for name in _FORKING:
-        made.rule(name, _ASK)
-    _others(made, refused)
+        yield name, _ASK
+    for name in ("prlimit64", "sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr"):
+        yield name, _ALLOW, 0, _WHOLE, (0,)
+        yield name, _REFUSE
+    for name, whole in (("setpriority", (1, 2)), ("ioprio_set", (2, 3))):  # groups and users
+        yield name, _REFUSE, 0, _WHOLE, whole
+        yield name, _ALLOW, 1, _WHOLE, (0,)
+        yield name, _REFUSE
+
+
+def _file_rules(landlock: Landlock, root: bool) -> Iterator[_Rule]:
+    """Yield what Landlock does not see to: without root, files outside that are this user's; in old versions, signals.
+
+    What may be about /dev/shm is handed over: the C library opens files there in these two ways.
+    """
     if not root:
-        _files(made, landlock, refused)
+        for name in ("chmod", "fchmod", "fchmodat", "utimensat"):
+            yield name, _ASK
+        for call in _UNSEEN:
+            yield call, _ERROR | errno.EOPNOTSUPP
+    if not root and landlock.version < 3:
+        yield "truncate", _REFUSE
+        for name, flags in (("openat", 2), ("open", 1)):
+            yield name, _REFUSE, flags, os.O_ACCMODE | os.O_TRUNC, (os.O_RDONLY | os.O_TRUNC,)
     if landlock.version < SCOPED:
         for name in _SIGNALS:
-            made.rule(name, _ASK)
-        made.rule("fcntl", refused, 1, 0xFFFFFFFF, (8, 15))  # whom a descriptor signals
-    _shared_memory(made)
-    _sockets(made, online)
-    return made.code()
-
-
-def _others(made: _Filter, refused: int) -> None:
-    """Allow a process to set its own limits, turns and processors alone."""
-    for name in ("prlimit64", "sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr"):
-        made.rule(name, _ALLOW, 0, 0xFFFFFFFF, (0,))
-        made.rule(name, refused)
-    for name, whole in (("setpriority", (1, 2)), ("ioprio_set", (2, 3))):  # groups and users
-        made.rule(name, refused, 0, 0xFFFFFFFF, whole)
-        made.rule(name, _ALLOW, 1, 0xFFFFFFFF, (0,))
-        made.rule(name, refused)
-
-
-def _files(made: _Filter, landlock: Landlock, refused: int) -> None:
-    """See to what Landlock does not, where files outside are this user's own."""
-    for name in ("chmod", "fchmod", "fchmodat", "utimensat"):
-        made.rule(name, _ASK)
-    for call in _UNSEEN:
-        made.rule(call, _ERROR | errno.EOPNOTSUPP)
-    if landlock.version < 3:
-        made.rule(_TRUNCATE, refused)
-        made.rule("openat", refused, 2, os.O_ACCMODE | os.O_TRUNC, (os.O_RDONLY | os.O_TRUNC,))
-        made.rule("open", refused, 1, os.O_ACCMODE | os.O_TRUNC, (os.O_RDONLY | os.O_TRUNC,))
-
-
-def _shared_memory(made: _Filter) -> None:
-    """Hand over what may be about /dev/shm: the C library opens files there in these two ways."""
+            yield name, _ASK
+        yield "fcntl", _REFUSE, 1, _WHOLE, (8, 15)  # whom a descriptor signals
     for flags in (os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_RDWR | os.O_NOFOLLOW):
-        made.rule("openat", _ASK, 2, os.O_ACCMODE | flags, (flags,))
+        yield "openat", _ASK, 2, os.O_ACCMODE | flags, (flags,)
     for name in ("link", "linkat", "unlink"):
-        made.rule(name, _ASK)
-    made.rule("unlinkat", _ASK, 0, 0xFFFFFFFF, (-100 & 0xFFFFFFFF,))
+        yield name, _ASK
+    yield "unlinkat", _ASK, 0, _WHOLE, (-100 & _WHOLE,)
 
 
-def _sockets(made: _Filter, online: bool) -> None:
+def _socket_rules(online: bool) -> Iterator[_Rule]:
     """Hand sockets over, or with the network allow those of it; nothing is sent where it was not connected to."""
-    for name, argument in (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)):
-        made.rule(name, _ERROR | errno.EOPNOTSUPP, argument, _FAST_OPEN, (_FAST_OPEN,))
-    made.rule("socketpair", _ALLOW, 1, 0xF, (socket.SOCK_STREAM, socket.SOCK_SEQPACKET))
-    made.rule("socketpair", _ERROR | errno.EAFNOSUPPORT)
+    for name, flags in (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)):
+        yield name, _ERROR | errno.EOPNOTSUPP, flags, _FAST_OPEN, (_FAST_OPEN,)
+    yield "socketpair", _ALLOW, 1, 0xF, (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+    yield "socketpair", _ERROR | errno.EAFNOSUPPORT
     if online:
-        made.rule("socket", _ALLOW, 0, 0xFFFFFFFF, _FAMILIES)
-        made.rule("socket", _ERROR | errno.EAFNOSUPPORT)
+        yield "socket", _ALLOW, 0, _WHOLE, _FAMILIES
+        yield "socket", _ERROR | errno.EAFNOSUPPORT
     else:
         for name in ("socket", "bind", "connect"):
-            made.rule(name, _ASK)
+            yield name, _ASK

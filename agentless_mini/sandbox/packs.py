@@ -9,6 +9,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,10 +59,10 @@ def pack_snapshot(snapshot: Snapshot, contents: Contents, body: Path, overlay: t
 
     Raises `EnvironmentFailed` where that cannot be, and as `contents`.
     """
-    held = tuple(file for file in snapshot.files if file.kind not in {FileKind.TEXT, FileKind.SUBMODULE})
 
     def entries() -> Iterator[tuple[str, str, Iterable[bytes]]]:
-        read = contents(held)
+        own = {FileKind.TEXT, FileKind.SUBMODULE}
+        read = contents(tuple(file for file in snapshot.files if file.kind not in own))
         for file in snapshot.files:
             if file.kind is FileKind.SUBMODULE:
                 yield file.path, FOLDER, ()
@@ -119,32 +120,28 @@ def _write(files: Iterable[tuple[str, str, Iterable[bytes]]], body: Path) -> Pac
 def of_folder(top: Path) -> Contents:
     """Read from a working tree, following no symlink. Raises `RepositoryError` where a file is gone meanwhile."""
 
+    def gone(error: BaseException) -> RepositoryError:
+        return RepositoryError(f"A file cannot be read any more ({printable(str(error))}): run again.")
+
     def read(files: tuple[SourceFile, ...]) -> Iterator[bytes]:
         for file in files:
-            with boundary({OSError: _gone}):
+            with boundary({OSError: gone}):
                 yield _read(os.fsencode(top), file)
 
     return read
 
 
-def _gone(error: BaseException) -> RepositoryError:
-    return RepositoryError(f"A file cannot be read any more ({printable(str(error))}): run again.")
-
-
 def _read(top: bytes, file: SourceFile) -> bytes:
     *parents, name = file.path.encode("utf-8", "surrogateescape").split(b"/")
-    folder = os.open(top, _OPEN_FOLDER)
-    try:
-        for parent in parents:
-            inner = os.open(parent, _OPEN_FOLDER, dir_fd=folder)
-            os.close(folder)
-            folder = inner
+    with ExitStack() as opened:
+        folder = None
+        for parent in (top, *parents):
+            folder = os.open(parent, _OPEN_FOLDER, dir_fd=folder)
+            opened.callback(os.close, folder)
         if file.kind is FileKind.SYMLINK:
             return os.readlink(name, dir_fd=folder)
-        with os.fdopen(os.open(name, _OPEN_FILE, dir_fd=folder), "rb") as opened:
-            return opened.read()
-    finally:
-        os.close(folder)
+        with os.fdopen(os.open(name, _OPEN_FILE, dir_fd=folder), "rb") as data:
+            return data.read()
 
 
 def of_commit(git: GitCommand, commit: str) -> Contents:

@@ -1,14 +1,16 @@
 """The messages between a sandbox and the runner in a box. The other end is `inside.files`.
 
-It does no I/O: an adapter moves the bytes. What comes from a box is foreign input: it is bounded and checked, and a box
-that breaks the protocol counts as dead.
+What comes from a box is foreign input: it is bounded and checked, and a box that breaks the protocol counts as dead.
 """
 
 import json
 import math
+import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agentless_mini.domain import Ending, Job, JobResult, Output, ResultFile, Step, StepResult
@@ -20,49 +22,47 @@ PATIENCE = 4.0
 """How many times its own limit a box may take on a machine that is too busy."""
 SETTING_UP = 120.0
 """Seconds until a box must have its tree. They do not count as its own time."""
-_BASE = (("LANG", "C.UTF-8"), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUNBUFFERED", "1"))
+GRACE = 15.0
+"""Seconds that a box has beyond its own limit, to notice that its time is over."""
+CHUNK = 1 << 16
+_BASE = {"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
 
 Hear = Callable[[str], None]
-"""Told the last line that a step has printed so far: foreign text. It must return quickly."""
+"""Told, from another thread, the last line that a step has printed so far: foreign text. It must return quickly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
     """A box as its adapter makes it. `uid` is what its runner becomes, where it starts as root to do so.
 
-    `hear` follows what its steps print, where somebody wants to know. `fence` is what `inside.fence` keeps steps
-    behind, where nothing else does.
+    `rlimits` are limits on each process beside those that every box has, by their names in `resource`. `hear` is told
+    what its steps print. `fence` is what `inside.fence` keeps steps behind, where nothing else does.
     """
 
     folder: str
     scratch: str = "/tmp"  # noqa: S108 - the box's own
-    rlimits: tuple[tuple[str, int], ...] = ()
+    rlimits: Mapping[str, int] = field(default_factory=dict)
     uid: int | None = None
-    variables: tuple[tuple[str, str], ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
     hear: Hear | None = None
     fence: Mapping[str, Any] | None = None
 
 
-def rlimits(job: Job) -> tuple[tuple[str, int], ...]:
-    """Return the limits on each process that every box has, by their names in `resource`."""
-    limits = job.limits
-    return (("CORE", 0), ("FSIZE", limits.disk), ("NOFILE", 4096), ("AS", 4 * limits.memory))
-
-
 def compose(job: Job, pack: Pack, room: Room) -> Iterator[bytes]:
     """Yield what the box is sent."""
+    limits = job.limits
     message = {
         "folder": room.folder,
         "scratch": room.scratch,
         "uid": room.uid,
         "fence": room.fence,
-        "rlimits": room.rlimits,
-        "variables": {"HOME": f"{room.scratch}/home", "TMPDIR": room.scratch, **dict(_BASE), **dict(room.variables)},
-        "memory": job.limits.memory,
-        "seconds": job.limits.seconds,
+        "rlimits": {"CORE": 0, "FSIZE": limits.disk, "NOFILE": 4096, "AS": 4 * limits.memory, **room.rlimits},
+        "variables": {"HOME": f"{room.scratch}/home", "TMPDIR": room.scratch, **_BASE, **room.variables},
+        "memory": limits.memory,
+        "seconds": limits.seconds,
         "patience": PATIENCE,
-        "output": job.limits.output,
-        "result": job.limits.result,
+        "output": limits.output,
+        "result": limits.result,
         "tells": room.hear is not None,
         "tree": [(entry.path, entry.mode, entry.size) for entry in pack.entries],
         "files": [(file.path, file.mode, None if file.data is None else len(file.data)) for file in job.files],
@@ -88,6 +88,7 @@ class Transcript:
         self._waiting = b""
         self._steps: list[StepResult] = []
         self._refusal = ""
+        self._most = job.limits.output + job.limits.result * max((len(step.results) for step in job.steps), default=0)
         self.ready = False
 
     @property
@@ -100,7 +101,7 @@ class Transcript:
         self._waiting += data
         while not self.complete and len(self._waiting) >= 8:
             size, blobs = struct.unpack(">II", self._waiting[:8])
-            if size > MESSAGE_LIMIT or blobs > self._most():
+            if size > MESSAGE_LIMIT or blobs > self._most:
                 raise Garbled
             if len(self._waiting) < 8 + size + blobs:
                 return
@@ -118,10 +119,6 @@ class Transcript:
         if rest and self.ready:
             rest[0] = StepResult(interrupted)
         return JobResult((*self._steps, *rest), self._refusal)
-
-    def _most(self) -> int:
-        most = max((len(step.results) for step in self._job.steps), default=0)
-        return self._job.limits.output + most * self._job.limits.result
 
     def _take(self, message: dict[str, Any], blob: bytes) -> None:
         kind = message["kind"]
@@ -157,6 +154,63 @@ def _step_result(message: dict[str, Any], blob: bytes, step: Step) -> StepResult
         at += size
     output = Output(blob[:head], blob[head : head + tail], cut)
     return StepResult(ending, status, output, tuple(files), seconds)
+
+
+class _Line:
+    """A line to a box, used until a deadline. Raises TimeoutError then, ConnectionError where the box is gone."""
+
+    def __init__(self, line: socket.socket, seconds: float) -> None:
+        self._line = line
+        self.ends_in(seconds)
+
+    def ends_in(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+
+    def send(self, data: bytes) -> None:
+        self._wait()
+        self._line.sendall(data)
+
+    def received(self) -> Iterator[bytes]:
+        self._wait()
+        while data := self._line.recv(CHUNK):
+            yield data
+            self._wait()
+
+    def _wait(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._line.settimeout(left)
+
+
+def converse(
+    line: socket.socket,
+    sent: Iterable[bytes],
+    transcript: Transcript,
+    seconds: float,
+    output: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
+) -> Ending:
+    """Send a job, and take what the box says until that is all; return how a step ended that was still under way.
+
+    `seconds` are those of the job. `output` picks what the runner wrote from what comes. Another thread may end this by
+    shutting the line down.
+    """
+    box = _Line(line, SETTING_UP)
+    try:
+        with suppress(ConnectionError):  # it hung up: what it said before tells why
+            for chunk in sent:
+                box.send(chunk)
+        for data in output(box.received()):
+            if not transcript.ready:
+                box.ends_in(seconds * PATIENCE + GRACE)
+            transcript.feed(data)
+            if transcript.complete:
+                break
+    except TimeoutError:
+        return Ending.TIMED_OUT
+    except (Garbled, ConnectionError):
+        pass
+    return Ending.BOX_DIED
 
 
 def last_line(words: bytes) -> str:

@@ -50,7 +50,8 @@ from agentless_mini.domain import (
 from agentless_mini.edits import Forms, make_patch
 from agentless_mini.ports import Sandbox
 from agentless_mini.sandbox.bubblewrap import BubblewrapSandbox, find_bubblewrap
-from agentless_mini.sandbox.docker import DockerSandbox, connect
+from agentless_mini.sandbox.daemon import connect
+from agentless_mini.sandbox.docker import DockerSandbox
 from agentless_mini.sandbox.host import boxes_here
 from agentless_mini.sandbox.local import VirtualEnvironment
 from agentless_mini.sandbox.packs import Pack, pack_snapshot

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.record import Store
-from agentless_mini.sandbox.docker import connect
+from agentless_mini.sandbox.daemon import connect
 from tests.chain.workbench import CART, FIX, WRONG, edit
 from tests.commands.running import LOCALIZED, Home
 from tests.fakes.model import Answer, Rule, Script

@@ -55,7 +55,7 @@ def test_the_page_of_a_run_is_written_to_its_file(ran: Home) -> None:
     assert (done.returncode, done.stdout) == (0, "")
     page = (ran.root / "run.html").read_text(encoding="ascii")
     assert page.startswith("<!DOCTYPE html>")
-    assert done.stderr == f"the page: {(ran.repository / '../run.html').as_uri()}\n"
+    assert done.stderr == f"the page: {(ran.root / 'run.html').as_uri()}\n"
     refused = ran.amini("show", "1", "--html", "..")
     assert refused.returncode == 4
     assert "cannot be written" in one_sentence(refused.stderr)

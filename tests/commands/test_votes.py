@@ -39,7 +39,7 @@ def test_ten_answers_of_one_text_are_one_vote_and_told(home: Home) -> None:
     assert code == 0
     assert "+    for price in prices:\n" in patch
     assert "All 10 answers are the same text, though the temperature is 1" in " ".join(told.split())
-    assert "but there is one vote: 10 valid samples gave the same answer" in " ".join(told.split())
+    assert "one vote: all 10 valid samples gave the same answer" in " ".join(told.split())
     assert "the samples agree" not in told
     shown = home.amini("show", "1", "--all").stdout
     assert shown.count("1 of 1 votes, repeats another answer") == 9

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.sandbox.docker import connect
+from agentless_mini.sandbox.daemon import connect
 from tests.sandbox.image import PREFIX, build, contents, version, walk
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap
-from agentless_mini.sandbox.docker import connect
+from agentless_mini.sandbox.daemon import connect
 from agentless_mini.sandbox.landlock import find_landlock
 from tests.environment.base_image import base_image
 from tests.sandbox.adapter import children_left

@@ -25,9 +25,6 @@ from agentless_mini.domain import (
 from agentless_mini.environment.build import (
     PLACE,
     Built,
-    Manifest,
-    Recipe,
-    Slot,
     build_job,
     identity_of,
     overlay_files,
@@ -35,14 +32,22 @@ from agentless_mini.environment.build import (
     seal,
 )
 from agentless_mini.environment.index import Index
-from agentless_mini.environment.needs import needs_of
+from agentless_mini.environment.needs import Needs, needs_of
+from agentless_mini.environment.work import EnvironmentRequest, Manifest, Slot, Work
 from agentless_mini.errors import EnvironmentFailed
-from tests.environment.trees import needs, tree
+from agentless_mini.sandbox.host import Scratch
+from agentless_mini.settings.run import SandboxSettings
+from tests.environment.trees import needs, nothing_held, tree
 
 TREE = tree({"setup.py": "", "pkg/__init__.py": "", "link": ""})
-RECIPE = Recipe(
-    needs_of(TREE, Runner.PYTEST), "", Index((("index-url", "https://host/simple"),), (), b"CERT"), "python"
-)
+
+
+def work_on(wanted: Needs, index: Index, setup: str = "") -> Work:
+    asked = EnvironmentRequest(TREE, nothing_held, Path("/nowhere"), {}, Runner.PYTEST)
+    return Work(asked, SandboxSettings(setup=setup), lambda event: None, wanted, index, Scratch())
+
+
+WORK = work_on(needs_of(TREE, Runner.PYTEST), Index((("index-url", "https://host/simple"),), (), b"CERT"))
 WELL = {"failed": [], "editable": True, "problem": "", "frozen": ["a==1"], "left_out": 0}
 
 
@@ -72,7 +77,7 @@ def result(report: object, overlay: bytes = b"", ending: Ending = Ending.EXITED,
 
 
 def test_the_job_has_the_plan_the_certificates_and_roots_rights_in_an_image() -> None:
-    job = build_job(RECIPE, Environment("image", "python3"), PackedTree("tree"))
+    job = build_job(WORK, Environment("image", "python3"), PackedTree("tree"), "python")
     files = {file.path: file.data for file in job.files}
     plan = json.loads(files[f"{PLACE}/plan.json"] or b"")
     assert (plan["project"], plan["module"], plan["setup"]) == (True, "pytest", "")
@@ -87,7 +92,7 @@ def test_the_job_has_the_plan_the_certificates_and_roots_rights_in_an_image() ->
 
 def test_what_fails_is_told_in_sentences() -> None:
     built = read_build(
-        result({**WELL, "failed": ["a", "b\n", *"cdefg"], "editable": False, "left_out": 30 * MIB}), RECIPE
+        result({**WELL, "failed": ["a", "b\n", *"cdefg"], "editable": False, "left_out": 30 * MIB}), WORK
     )
     assert (built.problem, built.lacking) == ("", 1)
     assert built.notes == (
@@ -99,7 +104,7 @@ def test_what_fails_is_told_in_sentences() -> None:
 
 @pytest.mark.parametrize(("failed", "lacking"), [([], 0), (["iniconfig", "c"], 0), (["iniconfig", "zope"], 1)])
 def test_an_environment_is_lacking_where_nothing_that_is_wanted_is_there(failed: list[str], lacking: int) -> None:
-    wanting = replace(RECIPE, needs=needs(requirements__txt="iniconfig\nzope\n"))
+    wanting = replace(WORK, needs=needs(requirements__txt="iniconfig\nzope\n"))
     assert wanting.needs.install == ("iniconfig", "zope")
     assert read_build(result({**WELL, "failed": failed}), wanting).lacking == lacking
 
@@ -118,7 +123,7 @@ def test_an_environment_is_lacking_where_nothing_that_is_wanted_is_there(failed:
     ],
 )
 def test_a_build_that_failed_has_a_problem(came: JobResult, problem: str) -> None:
-    assert read_build(came, RECIPE).problem == problem
+    assert read_build(came, WORK).problem == problem
 
 
 def test_new_files_are_kept_and_those_of_the_tree_win() -> None:
@@ -178,7 +183,7 @@ def test_any_bytes_are_taken_for_an_archive(data: bytes) -> None:
     )
 )
 def test_any_json_is_taken_for_a_report(report: object) -> None:
-    assert isinstance(read_build(result(report), RECIPE), Built)
+    assert isinstance(read_build(result(report), WORK), Built)
 
 
 def test_the_identity_is_that_of_what_was_built() -> None:
@@ -189,10 +194,10 @@ def test_the_identity_is_that_of_what_was_built() -> None:
 
 
 def test_a_setup_command_stands_for_the_installation() -> None:
-    recipe = Recipe(needs(), "make deps", Index(), "python")
-    plan = json.loads(build_job(recipe, Environment("e"), PackedTree("t")).files[0].data or b"")
+    work = work_on(needs(), Index(), "make deps")
+    plan = json.loads(build_job(work, Environment("e"), PackedTree("t"), "python").files[0].data or b"")
     assert plan["setup"] == "make deps"
-    assert read_build(result({**WELL, "editable": False}), recipe).notes == ()
+    assert read_build(result({**WELL, "editable": False}), work).notes == ()
 
 
 WHOLE = Manifest(identity="i", python="python", notes=("a note",))
@@ -200,7 +205,7 @@ WHOLE = Manifest(identity="i", python="python", notes=("a note",))
 
 @pytest.fixture
 def slot(tmp_path: Path) -> Slot:
-    return Slot(tmp_path / "environments" / "key")
+    return Slot(tmp_path / "environments" / "key", "key")
 
 
 def keep(slot: Slot) -> None:
@@ -271,7 +276,7 @@ def test_a_cancelled_wait_gives_the_lock_up(slot: Slot) -> None:
 def test_a_folder_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentFailed, match="make room"):
-        keep(Slot(tmp_path / "file" / "key"))
+        keep(Slot(tmp_path / "file" / "key", "key"))
 
 
 def test_nothing_sealed_runs_as_its_owner(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.environment.declared import FILES_LIMIT, LINES_LIMIT, Listed, inside, read_requirements
+from agentless_mini.environment.declared import FILES_LIMIT, LINES_LIMIT, Listed, inside
 
 
 def read(texts: dict[str, str], path: str = "requirements.txt") -> Listed:
     found = Listed()
-    read_requirements(texts, path, found)
+    found.read(texts, path)
     return found
 
 

@@ -10,7 +10,7 @@ from agentless_mini.domain import BoxUser, Event, PackedTree, PhaseSaid, Runner,
 from agentless_mini.environment.opening import open_environment
 from agentless_mini.environment.work import Opened
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.sandbox.docker import connect
+from agentless_mini.sandbox.daemon import connect
 from agentless_mini.settings.run import SandboxSettings
 from tests.environment.samples import BARE, sample
 from tests.environment.trees import opened, request, run_there, sentences

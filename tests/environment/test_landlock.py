@@ -73,4 +73,7 @@ def test_what_is_imported_is_read_from_what_an_installation_leaves(tmp_path: Pat
     (site / "a.pth").write_text("/box/tree/src\n/elsewhere\nimport x\n/box/tree\n/box/tree/../up\n")
     (site / "__editable___b_finder.py").write_text("MAPPING = {'b': '/box/tree/lib/b', 'c': '/other/c'}\n")
     (site / "other.py").write_text("'/box/tree/no/b'")
+    (tmp_path / "outside").write_text("/box/tree/away\n")
+    (site / "link.pth").symlink_to(tmp_path / "outside")
+    os.mkfifo(site / "waits.pth")
     assert imported_folders(tmp_path, Path("/box/tree")) == ("lib", "src", ".")

@@ -15,6 +15,7 @@ from agentless_mini.sandbox.landlock import find_landlock
 from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from tests.environment.samples import BARE
 from tests.environment.trees import opened, request, sentences
+from tests.fakes.daemon import scripted_daemon
 from tests.gitrepo import commit_all, make_repository
 
 
@@ -94,13 +95,49 @@ def test_an_image_needs_docker(tmp_path: Path) -> None:
 )
 @pytest.mark.usefixtures("no_docker")
 def test_where_tests_will_run_is_foreseen_without_starting_anything(settings: dict[str, object], said: str) -> None:
-    assert re.match(said, foresee(SandboxSettings.model_validate(settings)))
+    assert re.match(said, foreseen(**settings))
+
+
+def foreseen(**settings: object) -> str:
+    return asyncio.run(foresee(SandboxSettings.model_validate(settings), BARE, Runner.PYTEST))
+
+
+@pytest.mark.parametrize(
+    ("images", "registry", "said"),
+    [
+        (["base:8"], [], "tests run in Docker"),
+        ([], ["base:8"], "tests run in Docker"),
+        (["base:9"], ["base:9"], "tests run in bubblewrap"),
+        ([], None, "tests run in Docker, or in bubblewrap if the image base:8 cannot be pulled"),
+    ],
+)
+def test_docker_is_foreseen_only_with_an_image_to_start_from(
+    images: list[str], registry: list[str] | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bubblewrap = tmp_path / "bwrap"
+    bubblewrap.write_text("#!/bin/sh\necho bubblewrap 0.11.0\n")
+    bubblewrap.chmod(0o755)
+    with scripted_daemon(tmp_path / "daemon", images, registry) as address:
+        monkeypatch.setenv("DOCKER_HOST", address)
+        assert foreseen(base_image="base:8", bubblewrap=str(bubblewrap)) == said
+        if said == "tests run in bubblewrap":
+            assert foreseen(base_image="base:8", kind="docker") == "tests run in Docker"
+
+
+def test_without_another_sandbox_docker_is_foreseen_with_a_condition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.uname", lambda: type("Machine", (), {"machine": "abacus"}))
+    with scripted_daemon(tmp_path / "daemon", registry=None) as address:
+        monkeypatch.setenv("DOCKER_HOST", address)
+        said = foreseen(base_image="base:8", bubblewrap="/nowhere/bwrap")
+    assert said == "tests run in Docker if the image base:8 can be pulled"
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_docker", "boxes")
 def test_where_docker_is_not_there_bubblewrap_is_foreseen() -> None:
-    assert foresee(SandboxSettings()) == "tests run in bubblewrap"
+    assert foreseen() == "tests run in bubblewrap"
 
 
 @pytest.mark.slow
@@ -134,14 +171,11 @@ def test_a_tree_that_does_not_fit_is_told_before_anything_is_opened(
             asyncio.run(check_environment(snapshot, Runner.PYTEST, settings.model_copy(update={"disk_mib": 19})))
 
 
-def landlock() -> str:
-    try:
-        find_landlock()
-    except EnvironmentFailed as error:
-        return str(error)
-    return "tests run in Landlock"
-
-
 def test_without_docker_and_bubblewrap_landlock_is_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
-    assert landlock() in foresee(SandboxSettings(bubblewrap="/bin/false"))
+    try:
+        find_landlock()
+        expected = "tests run in Landlock"
+    except EnvironmentFailed as error:
+        expected = str(error)
+    assert expected in foreseen(bubblewrap="/bin/false")

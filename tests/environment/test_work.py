@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Event, Note, Phase, PhaseSaid, Runner
-from agentless_mini.environment.build import Manifest, Slot
+from agentless_mini.environment.build import tell_building
 from agentless_mini.environment.index import Index
 from agentless_mini.environment.needs import needs_of
-from agentless_mini.environment.work import EnvironmentRequest, Work, build_failed, fitting, last_day
+from agentless_mini.environment.work import EnvironmentRequest, Manifest, Slot, Work, build_failed, fitting, last_day
 from agentless_mini.errors import BuildFailed
 from agentless_mini.sandbox.host import Scratch
 from agentless_mini.settings.run import SandboxSettings
@@ -24,17 +24,13 @@ def test_a_build_is_told_with_its_log_and_what_it_says(tmp_path: Path) -> None:
     asked = EnvironmentRequest(BARE, nothing_held, tmp_path, {}, Runner.UNITTEST)
     scratch = Scratch()
     work = Work(asked, SandboxSettings(), events.append, needs_of(BARE, Runner.UNITTEST), Index(), scratch)
-
-    async def build() -> None:
-        async with work.building("a house", work.slot("key")):
-            work.hear("Laying bricks")
-
-    asyncio.run(build())
+    tell_building(work, "a house", work.slot("key"))
+    work.hear("Laying bricks")
     scratch.close()
     first, *rest = events
     assert isinstance(first, Note)
     assert first.text.startswith("Building a house for the tests, once for these dependencies (log: ")
-    assert rest == [PhaseSaid(Phase.ENVIRONMENT, "Laying bricks"), PhaseSaid(Phase.ENVIRONMENT, "built")]
+    assert rest == [PhaseSaid(Phase.ENVIRONMENT, "Laying bricks")]
 
 
 DAY = "2020-05-04"

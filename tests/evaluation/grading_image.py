@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.sandbox.docker import connect
+from agentless_mini.sandbox.daemon import connect
 from tests.gitrepo import make_repository
 from tests.sandbox.image import add, add_folder, as_root, libraries
 

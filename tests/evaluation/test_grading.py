@@ -19,7 +19,7 @@ from agentless_mini.evaluation.dataset import Solution
 from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessProgram, dataset_rows, run_of
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.model.process_table import processes
-from agentless_mini.sandbox.docker import connect
+from agentless_mini.sandbox.daemon import connect
 from tests.evaluation.grading_image import GOLD, NOWHERE, SLOW, WRONG, require_swebench, row, tiny_image
 
 MODEL = GradingSettings("org/model")

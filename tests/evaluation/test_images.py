@@ -11,8 +11,7 @@ import pytest
 from agentless_mini.domain import Event, Note
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable
 from agentless_mini.evaluation.images import Images, PulledImages, PullPatience
-from agentless_mini.sandbox.docker import connect
-from agentless_mini.sandbox.images import find_image
+from agentless_mini.sandbox.daemon import connect, find_image
 from agentless_mini.settings.run import ImageSettings
 from tests.evaluation.registry import Registry, open_registry
 

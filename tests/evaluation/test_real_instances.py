@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.evaluation.grading import Grader, GradingSettings, dataset_rows
-from agentless_mini.sandbox.docker import connect
-from agentless_mini.sandbox.images import find_image
+from agentless_mini.sandbox.daemon import connect, find_image
 from tests.evaluation.grading_image import NOWHERE, require_swebench
 
 NEW_FILE = b"--- /dev/null\n+++ b/zzz_unrelated.txt\n@@ -0,0 +1 @@\n+x\n"

@@ -17,8 +17,7 @@ from agentless_mini.evaluation import ports
 from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds, wanted_pytest
-from agentless_mini.sandbox.docker import connect
-from agentless_mini.sandbox.images import daemon_name
+from agentless_mini.sandbox.daemon import connect, daemon_name
 from agentless_mini.settings.run import ImageSettings, SandboxSettings
 from tests.environment.conftest import package_index
 from tests.evaluation.registry import open_registry

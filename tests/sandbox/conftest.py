@@ -17,7 +17,8 @@ from agentless_mini.domain import Environment
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.ports import Sandbox
 from agentless_mini.sandbox.bubblewrap import Bubblewrap, BubblewrapSandbox, find_bubblewrap
-from agentless_mini.sandbox.docker import DockerSandbox, connect
+from agentless_mini.sandbox.daemon import connect
+from agentless_mini.sandbox.docker import DockerSandbox
 from agentless_mini.sandbox.landlock import Landlock, LandlockSandbox, find_landlock
 from agentless_mini.sandbox.local import UnsafeLocal, VirtualEnvironment
 from agentless_mini.sandbox.packs import Pack

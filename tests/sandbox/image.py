@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.sandbox.docker import connect
+from agentless_mini.sandbox.daemon import connect
 
 LEFT_OUT = {"test", "tests", "__pycache__", "site-packages", "dist-packages", "idlelib", "turtledemo", "ensurepip"}
 PACKAGES = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")

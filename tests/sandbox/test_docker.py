@@ -11,7 +11,7 @@ import pytest
 from agentless_mini.domain import MIB, BoxLimits, BoxUser, ImageTree, PlacedFile
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandbox import host
-from agentless_mini.sandbox.docker import capacity, connect, sweep
+from agentless_mini.sandbox.daemon import capacity, connect, sweep
 from agentless_mini.sandbox.host import boxes_for, sweep_scratch
 from tests.sandbox.adapter import LIMITS, OK, Adapter, printed, python
 from tests.sandbox.attacks import AttackSuite

@@ -18,7 +18,8 @@ import socket
 import stat
 import struct
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from agentless_mini.sandbox.inside.processes import descendants, prctl
 
@@ -144,7 +145,7 @@ class Warden:
         """Begin with the listener of a step that is behind the fence."""
         fence = job["fence"]
         self.listener = listener
-        self.calls: dict[int, str] = {number: name for name, number in fence["calls"]}
+        self.calls: dict[int, list[Any]] = {number: call for number, *call in fence["calls"]}
         self.roots: list[str] = [os.path.realpath(path) for path in fence["writable"]]
         self.shared = os.open(job["scratch"] + "/shm", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         self.address: str = fence["address"]
@@ -154,29 +155,29 @@ class Warden:
         self.ports: set[int] = set()
 
     def answer(self) -> None:
-        """Answer one call."""
+        """Answer one call. Its method is told at which places among the call's arguments those are that it needs."""
         request = bytearray(80)
-        try:
+        with suppress(OSError):  # who called is gone
             fcntl.ioctl(self.listener, RECEIVE, request)
             call = Call(bytes(request))
+            value: Any = 0
+            error = 0
             try:
-                value = getattr(self, "do_" + self.calls[call.number])(call)
-            except OSError as error:
-                self.reply(call, 0, -(error.errno or errno.EPERM))
+                name, *places = self.calls[call.number]
+                value = getattr(self, "_" + name)(call, *places)
+            except OSError as refused:
+                error = refused.errno or errno.EPERM
             except (ValueError, ArithmeticError, struct.error):  # nonsense, or no memory of the process
-                self.reply(call, 0, -errno.EFAULT)
-            else:
-                if value is not ...:
-                    self.reply(call, value or 0, 0, go_on=value is None)
-        except OSError:  # who called is gone
-            pass
+                error = errno.EFAULT
+            if error:
+                self._reply(call, 0, -error)
+            elif value is not ...:
+                self._reply(call, value or 0, 0, go_on=value is None)
 
-    def reply(self, call: Call, value: int, error: int, go_on: bool = False) -> None:
-        """Return from the call, or let the kernel do it."""
+    def _reply(self, call: Call, value: int, error: int, go_on: bool = False) -> None:
         fcntl.ioctl(self.listener, SEND, struct.pack("QqiI", call.id, value, error, int(go_on)))
 
-    def give(self, call: Call, descriptor: int, closes: bool) -> object:
-        """Return from the call with a descriptor."""
+    def _give(self, call: Call, descriptor: int, closes: bool) -> object:
         flags = os.O_CLOEXEC if closes else 0
         fcntl.ioctl(self.listener, ADD_DESCRIPTOR, struct.pack("QIIII", call.id, 2, descriptor, 0, flags))
         return ...
@@ -190,7 +191,7 @@ class Warden:
 
     # Processes
 
-    def do_fork(self, call: Call) -> None:
+    def _fork(self, call: Call) -> None:
         """Let it fork while there are not too many; they are counted only where there might be."""
         self.begun += 1
         if self.processes + self.begun > self.most:
@@ -198,7 +199,7 @@ class Warden:
             if self.processes >= self.most:
                 raise OSError(errno.EAGAIN, "too many processes")
 
-    def do_signal(self, call: Call) -> int | None:
+    def _signal(self, call: Call) -> int | None:
         """Let it signal its own kind, where Landlock does not see to that. To signal all is done for it."""
         target = call.signed(0)
         if target == 0:
@@ -215,7 +216,7 @@ class Warden:
 
     # Sockets
 
-    def do_socket(self, call: Call) -> object:
+    def _socket(self, call: Call) -> object:
         """Make one that reaches the loopback device alone, or one for paths. A copy is kept until it is connected."""
         family, kind, protocol = (call.signed(index) for index in range(3))
         base = kind & 0xF
@@ -228,11 +229,11 @@ class Warden:
         if kind & socket.SOCK_NONBLOCK:
             made.setblocking(False)
         if len(self.sockets) >= KEPT:
-            self.forget_closed()
+            self._forget_closed()
         self.sockets[os.readlink(f"/proc/self/fd/{made.fileno()}")] = made
-        return self.give(call, made.fileno(), bool(kind & socket.SOCK_CLOEXEC))
+        return self._give(call, made.fileno(), bool(kind & socket.SOCK_CLOEXEC))
 
-    def forget_closed(self) -> None:
+    def _forget_closed(self) -> None:
         """Close the copies of sockets that no process of the box has any more."""
         held = set()
         for pid in descendants():
@@ -243,41 +244,41 @@ class Warden:
         for name in set(self.sockets) - held:
             self.sockets.pop(name).close()
 
-    def copy(self, call: Call) -> tuple[str, socket.socket]:
+    def _copy(self, call: Call) -> tuple[str, socket.socket]:
         """Return the copy of the socket that a call names. One of which there is none is in use already."""
         name = os.readlink(call.link(call.signed(0)))
         if name not in self.sockets:
             raise OSError(errno.EISCONN if name.startswith("socket:") else errno.ENOTSOCK, "in use")
         return name, self.sockets[name]
 
-    def do_bind(self, call: Call) -> int | None:
+    def _bind(self, call: Call) -> int | None:
         """Give a socket a port of the box's own address; a path is the kernel's to allow."""
-        name, copy = self.copy(call)
+        name, copy = self._copy(call)
         if copy.family == socket.AF_INET:
-            copy.bind((self.address, self.port(call)))
+            copy.bind((self.address, self._port(call)))
             self.ports.add(copy.getsockname()[1])
         self.sockets.pop(name).close()
         return 0 if copy.family == socket.AF_INET else None
 
-    def do_connect(self, call: Call) -> int:
+    def _connect(self, call: Call) -> int:
         """Connect a socket to what listens in the box."""
-        name, copy = self.copy(call)
+        name, copy = self._copy(call)
         if copy.family == socket.AF_INET:
-            port = self.port(call)
+            port = self._port(call)
             if port not in self.ports:
                 raise OSError(errno.ECONNREFUSED, "not in this box")
-            self.join(name, copy, (self.address, port))
+            self._join(name, copy, (self.address, port))
         else:
             size = max(0, min(call.signed(2), 110) - 2)
             path = call.memory(call.arguments[1] + 2, size).partition(b"\0")[0]
-            handle = self.opened(call, HERE, path, 0)
+            handle = self._opened(call, HERE, path, 0)
             try:
-                self.join(name, copy, f"/proc/self/fd/{handle}")
+                self._join(name, copy, f"/proc/self/fd/{handle}")
             finally:
                 os.close(handle)
         return 0
 
-    def join(self, name: str, copy: socket.socket, address: tuple[str, int] | str) -> None:
+    def _join(self, name: str, copy: socket.socket, address: tuple[str, int] | str) -> None:
         """Connect, but wait for a short time only, since all others of the box wait meanwhile."""
         copy.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", PATIENCE, 0))
         error = copy.connect_ex(address)
@@ -287,8 +288,7 @@ class Warden:
         if error:
             raise OSError(error, os.strerror(error))
 
-    def port(self, call: Call) -> int:
-        """Read the port of an address."""
+    def _port(self, call: Call) -> int:
         family, port = struct.unpack("=H2s", call.memory(call.arguments[1], 4))
         if family != socket.AF_INET:
             raise OSError(errno.EAFNOSUPPORT, "not in a box")
@@ -296,16 +296,19 @@ class Warden:
 
     # Files
 
-    def opened(self, call: Call, folder: int, path: bytes, flags: int) -> int:
+    def _opened(self, call: Call, folder: int, path: bytes, flags: int) -> int:
         """Open what a path means to the process, as a handle alone. Raises OSError where the box may not write it."""
         base = os.open(call.link(folder) if folder != HERE else f"/proc/{call.pid}/cwd", os.O_PATH | os.O_DIRECTORY)
         try:
             handle = os.open(path, os.O_PATH | flags, dir_fd=base)
         finally:
             os.close(base)
-        return self.checked(handle)
+        return self._checked(handle)
 
-    def checked(self, handle: int) -> int:
+    def _held(self, call: Call, descriptor: int) -> int:
+        return self._checked(os.open(call.link(descriptor), os.O_PATH))
+
+    def _checked(self, handle: int) -> int:
         """Return a handle of what lies where the box may write."""
         real = os.readlink(f"/proc/self/fd/{handle}")
         if not any(real == root or real.startswith(root + "/") for root in self.roots):
@@ -313,35 +316,26 @@ class Warden:
             raise OSError(errno.EPERM, "not of this box")
         return handle
 
-    def held(self, call: Call, descriptor: int) -> int:
-        """Take a handle of what a descriptor of the process holds."""
-        return self.checked(os.open(call.link(descriptor), os.O_PATH))
+    def _chmod(self, call: Call, path: int, mode: int, folder: int | None = None) -> int:
+        base = HERE if folder is None else call.signed(folder)
+        return set_mode(self._opened(call, base, call.path(path), 0), call.arguments[mode])
 
-    def do_chmod(self, call: Call) -> int:
-        """Set the mode of a path."""
-        return set_mode(self.opened(call, HERE, call.path(0), 0), call.arguments[1])
+    def _fchmod(self, call: Call) -> int:
+        return set_mode(self._held(call, call.signed(0)), call.arguments[1])
 
-    def do_fchmod(self, call: Call) -> int:
-        """Set the mode of an open file."""
-        return set_mode(self.held(call, call.signed(0)), call.arguments[1])
-
-    def do_fchmodat(self, call: Call) -> int:
-        """Set the mode of a path below a folder."""
-        return set_mode(self.opened(call, call.signed(0), call.path(1), 0), call.arguments[2])
-
-    def do_utimensat(self, call: Call) -> int:
+    def _utimensat(self, call: Call) -> int:
         """Set the times of a path below a folder, or of an open file."""
         flags = os.O_NOFOLLOW if call.signed(3) & 0x100 else 0
         by_path = bool(call.arguments[1])
         folder = call.signed(0)
-        handle = self.opened(call, folder, call.path(1), flags) if by_path else self.held(call, folder)
+        handle = self._opened(call, folder, call.path(1), flags) if by_path else self._held(call, folder)
         try:
             os.utime(f"/proc/self/fd/{handle}", ns=times(call, call.arguments[2], handle))
         finally:
             os.close(handle)
         return 0
 
-    def in_shared(self, call: Call, index: int) -> bytes | None:
+    def _in_shared(self, call: Call, index: int) -> bytes | None:
         """Return the name of a file in /dev/shm; None for what the kernel is to decide on: other paths, unread ones."""
         try:
             path = call.path(index)
@@ -351,41 +345,31 @@ class Warden:
         plain = path.startswith(SHARED) and b"/" not in name and name not in (b"", b".", b"..")
         return name if plain else None
 
-    def do_openat(self, call: Call) -> object:
+    def _openat(self, call: Call) -> object:
         """Open shared memory in the box's own folder for it."""
-        name = self.in_shared(call, 1)
+        name = self._in_shared(call, 1)
         if name is None:
             return None
         flags = call.signed(2) | os.O_NOFOLLOW | os.O_CLOEXEC
         handle = os.open(name, flags, call.arguments[3] & 0o777, dir_fd=self.shared)
         try:
-            return self.give(call, handle, bool(call.signed(2) & os.O_CLOEXEC))
+            return self._give(call, handle, bool(call.signed(2) & os.O_CLOEXEC))
         finally:
             os.close(handle)
 
-    def do_link(self, call: Call, source: int = 0, target: int = 1) -> int | None:
-        """Give shared memory another name; the two are arguments at these places."""
-        old, new = self.in_shared(call, source), self.in_shared(call, target)
+    def _link(self, call: Call, source: int, target: int) -> int | None:
+        old, new = self._in_shared(call, source), self._in_shared(call, target)
         if old is None or new is None:
             return None
         os.link(old, new, src_dir_fd=self.shared, dst_dir_fd=self.shared, follow_symlinks=False)
         return 0
 
-    def do_linkat(self, call: Call) -> int | None:
-        """Give shared memory another name."""
-        return self.do_link(call, 1, 3)
-
-    def do_unlink(self, call: Call, index: int = 0) -> int | None:
-        """Remove shared memory."""
-        name = self.in_shared(call, index)
+    def _unlink(self, call: Call, path: int) -> int | None:
+        name = self._in_shared(call, path)
         if name is None:
             return None
         os.unlink(name, dir_fd=self.shared)
         return 0
-
-    def do_unlinkat(self, call: Call) -> int | None:
-        """Remove shared memory."""
-        return self.do_unlink(call, 1)
 
 
 def set_mode(handle: int, mode: int) -> int:

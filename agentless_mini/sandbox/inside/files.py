@@ -61,9 +61,9 @@ def raw(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 
-def bits(mode: str) -> int:
-    """Return the permissions of git's mode."""
-    return 0o755 if mode == "100755" else 0o644
+def create(name: bytes, mode: str, folder: int | None = None) -> IO[bytes]:
+    """Open a file that is not there yet, with the permissions of git's mode."""
+    return os.fdopen(os.open(name, CREATE, 0o755 if mode == "100755" else 0o644, dir_fd=folder), "wb")
 
 
 def unpack(stream: IO[bytes], root: str, entries: list[list[Any]]) -> None:
@@ -80,28 +80,25 @@ def unpack(stream: IO[bytes], root: str, entries: list[list[Any]]) -> None:
         elif mode == "120000":
             links.append((read(stream, size), full))
         else:
-            copy(stream, os.open(full, CREATE, bits(mode)), size)
+            with create(full, mode) as file:
+                for begin in range(0, size, CHUNK):
+                    file.write(read(stream, min(size - begin, CHUNK)))
     for target, full in links:
         os.symlink(target, full)
-
-
-def copy(stream: IO[bytes], descriptor: int, size: int) -> None:
-    """Write so many bytes of the stream into an open file, and close it."""
-    with os.fdopen(descriptor, "wb") as file:
-        while size:
-            data = read(stream, min(size, CHUNK))
-            file.write(data)
-            size -= len(data)
 
 
 def place(top: int, path: str, mode: str, data: bytes | None) -> None:
     """Put a file there, or take it away with the folders that it leaves empty, as git does. Raises NotPlaced."""
     try:
-        parts = split(path)
+        *above, name = split(path)
         if data is None:
-            remove(top, parts)
-        else:
-            put(top, parts, mode, data)
+            remove(top, above, name)
+            return
+        with folders(top, above, make=True) as opened:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=opened[-1])
+            with create(name, mode, opened[-1]) as file:
+                file.write(data)
     except OSError as error:
         if error.errno in FULL:
             raise
@@ -135,40 +132,28 @@ def folders(top: int, parts: list[bytes], make: bool) -> Iterator[list[int]]:
             os.close(descriptor)
 
 
-def put(top: int, parts: list[bytes], mode: str, data: bytes) -> None:
-    """Write a new file in the place of whatever file or link is there."""
-    with folders(top, parts[:-1], make=True) as opened:
-        with suppress(FileNotFoundError):
-            os.unlink(parts[-1], dir_fd=opened[-1])
-        with os.fdopen(os.open(parts[-1], CREATE, bits(mode), dir_fd=opened[-1]), "wb") as file:
-            file.write(data)
-
-
-def remove(top: int, parts: list[bytes]) -> None:
+def remove(top: int, above: list[bytes], name: bytes) -> None:
     """Take a file away, and the folders that are empty then. Nothing to do where it is not there."""
-    with suppress(FileNotFoundError), folders(top, parts[:-1], make=False) as opened:
-        os.unlink(parts[-1], dir_fd=opened[-1])
+    with suppress(FileNotFoundError), folders(top, above, make=False) as opened:
+        os.unlink(name, dir_fd=opened[-1])
         with suppress(OSError):  # it is not empty
-            for depth in reversed(range(len(opened) - 1)):
-                os.rmdir(parts[depth], dir_fd=opened[depth])
+            for depth in reversed(range(len(above))):
+                os.rmdir(above[depth], dir_fd=opened[depth])
 
 
 def clear_result(top: int, path: str) -> None:
     """Make the folder of a result file, and remove the file that lies in its place."""
     with suppress(OSError, NotPlaced):
-        parts = split(path)
-        with folders(top, parts[:-1], make=True) as opened:
-            os.unlink(parts[-1], dir_fd=opened[-1])
+        *above, name = split(path)
+        with folders(top, above, make=True) as opened:
+            os.unlink(name, dir_fd=opened[-1])
 
 
 def read_result(top: int, path: str, limit: int) -> bytes | None:
     """Return the bytes of a regular file of at most `limit`, None where there is none such."""
     with suppress(OSError, NotPlaced):
-        parts = split(path)
-        with folders(top, parts[:-1], make=False) as opened:
-            descriptor = os.open(parts[-1], READ, dir_fd=opened[-1])
-            with os.fdopen(descriptor, "rb") as file:
-                if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    data = file.read(limit + 1)
-                    return data if len(data) <= limit else None
+        *above, name = split(path)
+        with folders(top, above, make=False) as opened, os.fdopen(os.open(name, READ, dir_fd=opened[-1]), "rb") as file:
+            data = file.read(limit + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+            return data if data is None or len(data) <= limit else None
     return None

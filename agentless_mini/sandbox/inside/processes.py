@@ -105,8 +105,10 @@ def kills() -> int:
 
 def exceeds(limit: int, places: list[str]) -> bool:
     """Return whether the other processes and the file systems at `places` use more than `limit` bytes."""
-    files = sum(map(stored, places))
-    resident = {pid: size(pid) for pid in map(str, fellows())}
+    files, resident = sum(map(stored, places)), {}
+    for pid in fellows():
+        with suppress(OSError), open(f"/proc/{pid}/statm") as file:
+            resident[pid] = int(file.read().split()[1]) * PAGE
     # What processes share is counted for each of them here, which is quick and mostly enough.
     if files + sum(resident.values()) <= limit:
         return False
@@ -138,14 +140,7 @@ def overflows(place: str, fence: Message) -> bool:
     return own > int(fence["disk"])
 
 
-def size(pid: str) -> int:
-    """Return the resident size of a process."""
-    with suppress(OSError), open(f"/proc/{pid}/statm") as file:
-        return int(file.read().split()[1]) * PAGE
-    return 0
-
-
-def proportional(pid: str, most: int) -> int:
+def proportional(pid: int, most: int) -> int:
     """Return the size of a process with its part of what it shares, or `most` where that is not to be known."""
     with suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as file:
         for line in file:

@@ -80,7 +80,11 @@ def main() -> None:
     finally:
         kill_all()
         if not alone():
-            clear(job["scratch"])
+            for above, folders, _ in os.walk(job["scratch"]):  # whatever rights were taken from those in it
+                for path in (os.path.join(above, name) for name in folders):
+                    if not os.path.islink(path):
+                        os.chmod(path, 0o700)
+            shutil.rmtree(job["scratch"], ignore_errors=True)
 
 
 def serve(stream: IO[bytes], job: Message) -> None:
@@ -89,8 +93,11 @@ def serve(stream: IO[bytes], job: Message) -> None:
     try:
         for folder in (root, scratch, scratch + "/home"):
             os.makedirs(folder, exist_ok=True)
-        if job["fence"]:
-            require_room(job)
+        fence = job["fence"]
+        if fence:
+            if sum(size for _, _, size in job["tree"]) > fence["disk"]:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            fence["used"] = stored(scratch)
         unpack(stream, root, job["tree"])
         top = os.open(root, FOLDER)
         for path, mode, size in job["files"]:
@@ -104,24 +111,6 @@ def serve(stream: IO[bytes], job: Message) -> None:
     for step in job["steps"]:
         end += run_step(job, step, top, end)
     return None
-
-
-def require_room(job: Message) -> None:
-    """Raise OSError where the tree is larger than the box's share of the disk, and note how full that is."""
-    fence = job["fence"]
-    if sum(size for _, _, size in job["tree"]) > fence["disk"]:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    fence["used"] = stored(job["scratch"])
-
-
-def clear(folder: str) -> None:
-    """Remove a folder, whatever rights were taken from those in it."""
-    for above, folders, _ in os.walk(folder):
-        for name in folders:
-            path = os.path.join(above, name)
-            if not os.path.islink(path):
-                os.chmod(path, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 class Bounded:
@@ -209,7 +198,7 @@ def watch(
     signal.set_wakeup_fd(ringing, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     poll = select.poll()
-    for descriptor in (0, reading, ended, *((warden.listener,) if warden else ())):
+    for descriptor in (0, reading, ended, *([warden.listener] if warden else [])):
         poll.register(descriptor, select.POLLIN)
     look, begun = 0.0, time.monotonic()
     try:
@@ -222,8 +211,10 @@ def watch(
             if ending:
                 return ending, None
             if now >= look:
-                look = now + TICK
-                if exceeds_room(job):
+                look, fence = now + TICK, job["fence"]
+                places = [job["folder"], job["scratch"], SHARED] if alone() else []
+                is_measured = alone() or fence  # the disk, too, where it has no file system of its own
+                if is_measured and (exceeds(job["memory"], places) or (fence and overflows(job["scratch"], fence))):
                     return "out-of-memory", None
             listen(poll, ended, reading, output, warden)
     finally:
@@ -240,14 +231,6 @@ def over(taken: float, limit: float, patience: float, waited: float, had: float)
     if had >= limit or taken - waited >= limit:
         return "timed-out"
     return "starved" if taken >= limit * patience else ""
-
-
-def exceeds_room(job: Message) -> bool:
-    """Return whether the box uses more than it may of memory, or of the disk where it has no file system of its own."""
-    if alone():
-        return exceeds(job["memory"], [job["folder"], job["scratch"], SHARED])
-    fence = job["fence"]
-    return bool(fence) and (exceeds(job["memory"], []) or overflows(job["scratch"], fence))
 
 
 def listen(poll: select.poll, ended: int, reading: int, output: Bounded, warden: Warden | None) -> None:
@@ -315,7 +298,7 @@ def become_step(job: Message, output: int) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    for name, value in job["rlimits"]:
+    for name, value in job["rlimits"].items():
         kind = getattr(resource, "RLIMIT_" + name)
         most = resource.getrlimit(kind)[1]
         least = value if most == resource.RLIM_INFINITY else min(value, most)

@@ -1,29 +1,137 @@
-"""Docker images: found, pulled, removed, read, and made from the container in which an environment was built.
-
-The container of a build is less shut in than that of a test, since packages come from the network and are installed as
-root: it is on the daemon's default network, its system can be written, and it has those capabilities that package
-managers need. It has nothing of this machine, its limits on memory, processes and time, and no new privileges.
-"""
+"""The Docker daemon: a client for it, what its errors mean, and its images: found, pulled, made, read and removed."""
 
 import enum
 import hashlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agentless_mini.errors import EnvironmentFailed, printable
-from agentless_mini.sandbox.containers import engine, translated
-from agentless_mini.sandbox.host import LABEL, OWNER, myself
+from agentless_mini.domain import BoxLimits
+from agentless_mini.errors import EnvironmentFailed, boundary, printable
+from agentless_mini.sandbox.host import LABEL, OWNER, boxes_for, is_dead, myself
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
+ANSWERING = 120
+"""Seconds that the daemon may take to answer."""
+STEADY = 3
+"""Threads and connections beside those that boxes occupy, so that there is always one to abort a box from."""
+_NEEDED = {"MemoryLimit": "memory", "PidsLimit": "processes", "CpuCfsQuota": "CPU time"}
 _SEEN = 300
 """Characters of a reason that are told."""
-_IN_USE, _TOO_MANY = 409, 429
-_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID")
+_GONE, _IN_USE, _TOO_MANY = 404, 409, 429
+_FINAL = ("manifest unknown", "not found", "access denied", "unauthorized", "no matching manifest", "invalid reference")
+
+
+def connect(boxes: int, seconds: int = ANSWERING) -> "DockerClient":
+    """Return a client for the daemon that the user's environment names, for so many boxes at once.
+
+    The daemon may take `seconds` to answer. Raises `EnvironmentFailed` where none answers, or it cannot limit what a
+    box uses.
+    """
+    import docker
+
+    require_daemon()
+    with translated():
+        client = docker.from_env(max_pool_size=2 * boxes + STEADY, timeout=seconds)
+    try:
+        with translated():
+            found = client.info()
+        lacking = [name for key, name in _NEEDED.items() if found.get(key) is False]
+        if lacking:
+            raise EnvironmentFailed(
+                f"This Docker daemon cannot limit {', '.join(lacking)}: see what `docker info` warns of, or use "
+                "--sandbox local."
+            )
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def capacity(client: "DockerClient", limits: BoxLimits) -> int:
+    """Return how many boxes with these limits fit the daemon's machine. Raises `EnvironmentFailed`."""
+    with translated():
+        found = client.info()
+    return boxes_for(int(found["NCPU"]), int(found["MemTotal"]), limits)
+
+
+def sweep(client: "DockerClient") -> int:
+    """Remove the containers of runs that are dead, and return how many. Raises `EnvironmentFailed`."""
+    with translated():
+        listed = client.api.containers(all=True, filters={"label": f"{LABEL}=1"})
+        dead = [found["Id"] for found in listed if is_dead(found["Labels"].get(OWNER, ""))]
+        return sum(remove(client, container) for container in dead)
+
+
+def translated() -> Any:  # noqa: ANN401 - a context manager
+    """Translate what the SDK raises. It derives its errors from those of requests, and lets some of these through."""
+    from docker.errors import DockerException, ImageNotFound
+    from requests.exceptions import RequestException
+
+    return boundary(
+        {
+            ImageNotFound: lambda error: EnvironmentFailed(
+                f"Docker does not have the image ({printable(str(error))}): pull or build it."
+            ),
+            DockerException: _failed,
+            RequestException: _failed,
+            OSError: _failed,
+        }
+    )
+
+
+def _failed(error: BaseException) -> EnvironmentFailed:
+    return EnvironmentFailed(
+        f"Docker does not do what it is asked ({printable(str(error))}): see that the daemon runs and `docker info` "
+        "answers; --sandbox local does without."
+    )
+
+
+def require_daemon() -> None:
+    """Raise `EnvironmentFailed` where nothing listens at the socket that DOCKER_HOST names. Other addresses pass.
+
+    It is called before the SDK, which leaves a socket open where no daemon listens.
+    """
+    from docker.utils import kwargs_from_env
+
+    address = kwargs_from_env().get("base_url") or "unix:///var/run/docker.sock"
+    if not address.startswith("unix://"):
+        return
+    path = address.removeprefix("unix://")
+
+    def absent(error: BaseException) -> EnvironmentFailed:
+        if isinstance(error, PermissionError):
+            return EnvironmentFailed(f"You may not use the Docker daemon at {printable(path)}: join the group docker.")
+        return EnvironmentFailed(
+            f"No Docker daemon answers at {printable(path)} ({printable(str(error))}): start it; "
+            "--sandbox local does without."
+        )
+
+    with boundary({OSError: absent, ValueError: absent}), socket.socket(socket.AF_UNIX) as line:
+        line.connect(path)
+
+
+def engine(client: "DockerClient") -> Any:  # noqa: ANN401 - it is not typed
+    """Return the Engine's API, as the SDK has it."""
+    return client.api
+
+
+def remove(client: "DockerClient", container: str) -> bool:
+    """Remove a container, whatever it does, and return whether it was this call that did; another run may have."""
+    from docker.errors import APIError
+
+    try:
+        engine(client).remove_container(container, v=True, force=True)
+    except APIError as error:
+        if error.status_code not in {_GONE, _IN_USE}:  # or it is being removed
+            raise
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +171,15 @@ def require_image(client: "DockerClient", name: str) -> Image:
 
 def remove_image(client: "DockerClient", name: str) -> bool:
     """Remove an image unless a container uses it, and return whether it is gone. Raises `EnvironmentFailed`."""
-    from docker.errors import APIError, ImageNotFound
+    from docker.errors import APIError
 
     with translated():
         try:
             engine(client).remove_image(name)
-        except ImageNotFound:
-            return True
         except APIError as error:
-            if error.status_code == _IN_USE:
-                return False
-            raise
+            if error.status_code not in {_GONE, _IN_USE}:
+                raise
+            return error.status_code == _GONE
     return True
 
 
@@ -87,12 +193,6 @@ def daemon_name(client: "DockerClient") -> str:
     """Return what tells the daemon from others, fit to name a folder. Raises `EnvironmentFailed`."""
     with translated():
         return hashlib.sha256(str(client.info().get("ID", "")).encode()).hexdigest()[:16]
-
-
-def build_settings(asked: dict[str, Any]) -> dict[str, Any]:
-    """Return what the daemon is asked to create for a build, from what it would be asked for a test."""
-    host = {**asked["HostConfig"], "NetworkMode": "default", "ReadonlyRootfs": False, "CapAdd": list(_CAPABILITIES)}
-    return {**asked, "HostConfig": host}
 
 
 def commit(client: "DockerClient", container: str, base: Image, name: str, path: str) -> str:
@@ -168,23 +268,19 @@ def pull_image(client: "DockerClient", name: str, stopped: threading.Event, tell
 
     Raises `PullFailed`, or `EnvironmentFailed` where the daemon does not answer.
     """
-    from docker.errors import APIError
     from docker.utils import parse_repository_tag
 
     repository, tag = parse_repository_tag(name)
     layers: dict[str, tuple[int, int]] = {}
-    with translated():
-        try:
-            for told in engine(client).pull(repository, tag=tag or "latest", stream=True, decode=True):
-                if stopped.is_set():
-                    raise PullFailed(name, "interrupted", Obstacle.OTHER)
-                if "error" in told:
-                    raise _refused(name, str(told["error"]))
-                _count(layers, told)
-                if tell:
-                    tell(sum(came for came, _ in layers.values()), sum(known for _, known in layers.values()))
-        except APIError as error:
-            raise _refused(name, str(error.explanation or error), error.status_code or 0) from error
+    with translated(), _pulling(name):
+        for told in engine(client).pull(repository, tag=tag or "latest", stream=True, decode=True):
+            if stopped.is_set():
+                raise PullFailed(name, "interrupted", Obstacle.OTHER)
+            if "error" in told:
+                raise _refused(name, str(told["error"]))
+            _count(layers, told)
+            if tell:
+                tell(sum(came for came, _ in layers.values()), sum(known for _, known in layers.values()))
     found = find_image(client, name)
     if found is None:
         raise PullFailed(name, "it is not there afterwards", Obstacle.OTHER)
@@ -193,29 +289,30 @@ def pull_image(client: "DockerClient", name: str, stopped: threading.Event, tell
 
 def require_pullable(client: "DockerClient", name: str) -> None:
     """Raise `PullFailed` unless the registry says that it has an image for this machine's user. Nothing is pulled."""
+    with translated(), _pulling(name):
+        engine(client).inspect_distribution(name)
+
+
+def _pulling(name: str) -> Any:  # noqa: ANN401 - a context manager
     from docker.errors import APIError
 
-    with translated():
-        try:
-            engine(client).inspect_distribution(name)
-        except APIError as error:
-            raise _refused(name, str(error.explanation or error), error.status_code or 0) from error
+    def refused(error: BaseException) -> PullFailed:
+        reason = str(getattr(error, "explanation", "") or error)
+        return _refused(name, reason, getattr(error, "status_code", 0) or 0)
+
+    return boundary({APIError: refused})
 
 
 def _refused(name: str, reason: str, status: int = 0) -> PullFailed:
     said = reason.lower()
+    obstacle = Obstacle.OTHER
     if "toomanyrequests" in said or "too many requests" in said or status == _TOO_MANY:
         obstacle = Obstacle.LIMITED
     elif "no space left" in said:
         obstacle = Obstacle.FULL
     elif 400 <= status < 500 or any(sign in said for sign in _FINAL):
         obstacle = Obstacle.UNKNOWN
-    else:
-        obstacle = Obstacle.OTHER
     return PullFailed(name, reason, obstacle)
-
-
-_FINAL = ("manifest unknown", "not found", "access denied", "unauthorized", "no matching manifest", "invalid reference")
 
 
 def _count(layers: dict[str, tuple[int, int]], told: dict[str, Any]) -> None:
