@@ -36,6 +36,10 @@ class AminiError(Exception):
 
     exit_code = EXIT_BUG
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let it be sent to another process, whatever its `__init__` takes."""
+        return Exception.__new__, (type(self), *self.args), self.__dict__
+
 
 class UsageError(AminiError):
     """What the user gave cannot be used."""

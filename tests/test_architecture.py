@@ -14,13 +14,23 @@ from tests.house import modules_of, numbers
 PACKAGE = Path(agentless_mini.__file__).parent
 # The pure core, parts of rooms named by their module: `python -m tests` measures the coverage of these.
 CORE = {
-    "domain", "errors", "edits", "model/grammar", "model/embedded/mutants", "model/embedded/regions", "learning/reward",
+    "domain", "errors", "edits", "model/grammar", "model/embedded/mutants", "model/embedded/regions",
+    "learning/matching", "learning/reward",
     *(f"chain/{name}" for name in ("answers", "context", "lexical", "measures", "named_tests", "prompts", "ranking")),
     *(f"chain/{name}" for name in ("regression", "reproduction", "stopping", "style_example", "written_tests")),
 }  # fmt: skip
 # What is sent into boxes and runs there by itself: no part of the room around it.
 BOXED = {"sandbox/inside", "testing/inside"}
-ADAPTERS = {"model", "record", "repository", "installing", "chain/templates", "sandbox", "environment"}
+ADAPTERS = {
+    "model",
+    "record",
+    "repository",
+    "installing",
+    "chain/templates",
+    "sandbox",
+    "environment",
+    "evaluation/connection",
+}
 MAY_SEE = {
     **dict.fromkeys(CORE, CORE),
     "ports": CORE,
@@ -39,7 +49,7 @@ HOMES = {
     "openai": {"model"},
     "git": {"repository", "commands"},
     "docker": {"sandbox", "environment", "evaluation"},
-    "unidiff": {"evaluation", "learning"},
+    "unidiff": {"evaluation"},
     "tree_sitter": {"edits"},
     "tree_sitter_language_pack": {"edits"},
     "pyflakes": {"edits"},
@@ -210,8 +220,8 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 # What the house has reached, rounded up: what is built later has to keep within it.
 MOST = {
-    "lines": 41_150, "files": 248, "packages_at_the_top": 14, "modules_at_the_top": 5,
-    "class_names_of_two_meanings": 17, "most_parameters": 8, "modules_imported_by_settings": 16,
+    "lines": 40_300, "files": 243, "packages_at_the_top": 14, "modules_at_the_top": 5,
+    "class_names_of_two_meanings": 14, "most_parameters": 8, "modules_imported_by_settings": 16,
 }  # fmt: skip
 
 

@@ -27,10 +27,10 @@ from agentless_mini.commands.terminal import EXIT_FOUND, noted, people, without_
 from agentless_mini.domain import Note, RewardModel
 from agentless_mini.errors import EnvironmentFailed, ModelChanged, printable
 from agentless_mini.evaluation.attempt import Assignment, EvalContext, attempt, grade_key, row_digest
+from agentless_mini.evaluation.attempt import evaluate as attempt_all
 from agentless_mini.evaluation.dataset import Dataset, Instance
 from agentless_mini.evaluation.grading import Grader
 from agentless_mini.evaluation.ports import Testbeds
-from agentless_mini.evaluation.schedule import evaluate as attempt_all
 from agentless_mini.evaluation.submission import write_predictions
 from agentless_mini.ports import Watch
 from agentless_mini.record import (

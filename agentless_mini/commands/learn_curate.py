@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from agentless_mini.chain.templates import load_prompts
+from agentless_mini.commands.learn_models import Lines, console_of
 from agentless_mini.commands.learn_options import CurateOptions
 from agentless_mini.commands.models import Machine, Surroundings, choose_model
-from agentless_mini.commands.terminal import people, require_stdout
-from agentless_mini.domain import Event
-from agentless_mini.learning.curation.curation import Curation, curate
-from agentless_mini.learning.curation.relevance import (
-    Finding,
-    Relevance,
-    SampledRelevance,
-    WithoutModel,
-    quiet_session,
-)
-from agentless_mini.learning.curation.workers import Doing, in_processes, on_ray
+from agentless_mini.commands.terminal import require_stdout
+from agentless_mini.learning.curation.curation import Curation, Doing, curate, in_processes, on_ray
+from agentless_mini.learning.curation.pulls import Relevance, sampled, without_model
 from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.settings import Config
 from agentless_mini.settings.learning import Relevant
@@ -39,15 +32,16 @@ def run_curate(options: CurateOptions, config: Config, machine: Machine) -> None
     require_stdout()
     begun, settings = time.monotonic(), config.curate
     asks = settings.relevant is Relevant.MODEL
+    most = settings.most_relevant if settings.relevant is Relevant.LEXICAL else 0
     curation = Curation(
         events=tuple(options.events),
         mirrors=options.mirrors,
         out=options.out,
         settings=settings,
-        finding=ModelFinding(config, machine) if asks else _finding(config),
+        finding=partial(with_model, config, machine) if asks else partial(without_model, most),
         model=_identity(config) if asks else "",
     )
-    with _doing(options, settings.workers) as doing, _Told(Console(quiet=True) if options.quiet else people()) as told:
+    with _doing(options, settings.workers) as doing, _Told(console_of(quiet=options.quiet)) as told:
         found = curate(curation, doing, told)
     document = {"out": str(options.out), "seconds": round(time.monotonic() - begun, 1), **found}
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
@@ -57,54 +51,23 @@ def _doing(options: CurateOptions, workers: int) -> AbstractContextManager[Doing
     return on_ray(options.cluster, workers) if options.cluster else nullcontext(in_processes(workers))
 
 
-def _finding(config: Config) -> Finding:
-    settings = config.curate
-    return WithoutModel(settings.most_relevant if settings.relevant is Relevant.LEXICAL else 0)
-
-
 def _identity(config: Config) -> str:
     """Return what the answers of a model hang on, as far as the settings tell."""
     asked = config.endpoint.model or config.endpoint.base_url or config.engine.value
     return f"{asked} {config.localize.model_dump_json()}"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFinding:
-    """Opens localization by a model, recorded in a store of each task. See `relevance.Finding`."""
-
-    config: Config
-    machine: Machine
-
-    def __call__(self, record: Path) -> AbstractContextManager[Relevance]:
-        """Open it with the store at `record`."""
-        return self._open(record)
-
-    @contextmanager
-    def _open(self, record: Path) -> Iterator[Relevance]:
-        with Store.open(record) as store, asyncio.Runner() as runner:
-            stack = AsyncExitStack()
-            around = Surroundings(self.config, self.machine, store, stack, _Untold())
-            try:
-                chosen = runner.run(choose_model(around))
-                session = quiet_session(
-                    RecordedSampler(chosen.start, store, chosen.name), load_prompts(self.config.prompts)
-                )
-                yield SampledRelevance(session, self.config.localize, self.config.curate.most_relevant, runner)
-            finally:
-                runner.run(stack.aclose())
-
-
-class _Untold:
-    """Tells nobody what a model does. See `models.Progress`."""
-
-    def __call__(self, event: Event) -> None:
-        pass
-
-    def tokens(self, new: int) -> None:
-        pass
-
-    def phase(self, what: str, seconds: float) -> None:
-        pass
+@contextmanager
+def with_model(config: Config, machine: Machine, record: Path) -> Iterator[Relevance]:
+    """Open localization by a model, recorded in the store at `record`. See `relevance.Finding`."""
+    with Store.open(record) as store, asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        try:
+            chosen = runner.run(choose_model(Surroundings(config, machine, store, stack, Lines(Console(quiet=True)))))
+            sampler = RecordedSampler(chosen.start, store, chosen.name)
+            yield sampled(sampler, load_prompts(config.prompts), config.localize, config.curate.most_relevant, runner)
+        finally:
+            runner.run(stack.aclose())
 
 
 class _Told:

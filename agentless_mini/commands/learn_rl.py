@@ -16,7 +16,7 @@ from agentless_mini.commands.learn_trainer_options import TrainingOptions
 from agentless_mini.commands.models import Machine
 from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.environment.work import Opened
-from agentless_mini.learning.checks import Checks, open_plain
+from agentless_mini.learning.checks import open_plain, running_checks
 from agentless_mini.settings import Config
 
 
@@ -32,7 +32,7 @@ def run_rl(training: TrainingOptions, config: Config, machine: Machine) -> None:
 
     with stdout_kept(), ExitStack() as stack:
         # Before the libraries are imported, which takes a minute on a slow machine.
-        checking = stack.enter_context(Checks(opening)).values if config.rl.runs_checks else None
+        checking = stack.enter_context(running_checks(opening)) if config.rl.runs_checks else None
         from agentless_mini.learning.rl import train_rl
         from agentless_mini.learning.training import Task, is_first
 

@@ -24,7 +24,7 @@ def docker_testbeds(machine: Machine) -> OpenTestbeds:
     """Return how the testbeds of this machine are opened."""
 
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
-        grader = await stack.enter_async_context(_grader(evaluation, model))
+        grader = await _grader(evaluation, model).prepared()
         testbeds = open_testbeds(host_of(evaluation, machine), evaluation.dataset.solutions, grader)
         return Opened(await stack.enter_async_context(testbeds), grader)
 
@@ -36,7 +36,7 @@ def cluster_testbeds(address: str, machine: Machine) -> OpenTestbeds:
 
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
         cluster = await stack.enter_async_context(ray_cluster(address))
-        grader = await stack.enter_async_context(_grader(evaluation, model))
+        grader = await _grader(evaluation, model).prepared()
         node = _NodeTestbeds(
             host_of(evaluation, machine),
             dict(evaluation.dataset.solutions),
@@ -44,7 +44,7 @@ def cluster_testbeds(address: str, machine: Machine) -> OpenTestbeds:
             machine.state / OFFICIAL / evaluation.folder.name,
         )
         workers = evaluation.config.eval.workers
-        testbeds = ClusterTestbeds(cluster, node.open, workers, lambda said: watch(Note(said)))
+        testbeds = ClusterTestbeds.over(cluster, node.open, workers, lambda said: watch(Note(said)))
         return Opened(await stack.enter_async_context(testbeds), grader)
 
     return opened
@@ -68,10 +68,8 @@ class _NodeTestbeds:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Testbeds]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        async with (
-            Grader(self.folder, self.grading) as grader,
-            open_testbeds(self.host, self.solutions, grader) as testbeds,
-        ):
+        grader = await Grader(self.folder, self.grading).prepared()
+        async with open_testbeds(self.host, self.solutions, grader) as testbeds:
             yield testbeds
 
 

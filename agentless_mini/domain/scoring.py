@@ -51,6 +51,5 @@ class RewardKind(enum.StrEnum):
 
     SIMILARITY = "similarity"  # the continuous reward of SWE-RL
     DISCRETE = "discrete"  # its ablation: 1 for the oracle itself, 0 for another patch
-    DIFF = "diff"  # SIMILARITY, of an answer in unified diffs (`read_diff`)
     TESTS = "tests"  # by execution: a potential that is passed in
     SHAPED = "shaped"  # what any potential gained over the attempts that the prompt shows

@@ -10,29 +10,24 @@ a cluster belongs on a network that is trusted. The driver must run on one of th
 
 import asyncio
 import itertools
-import logging
 import platform
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, redirect_stdout, suppress
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, TypeVarTuple, cast
 
 from agentless_mini import __version__
-from agentless_mini.errors import EnvironmentFailed, NodeLost, boundary, printable
+from agentless_mini.errors import AminiError, EnvironmentFailed, NodeLost, boundary, printable
+from agentless_mini.evaluation.connection import quoted, ray_connection
 from agentless_mini.evaluation.dataset import Instance
-from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink, Raised, open_remote
+from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink, open_remote
 from agentless_mini.evaluation.ports import Testbed
-from agentless_mini.installing import install_command
 from agentless_mini.ports import Watch
 from agentless_mini.sandbox.host import uninterrupted
 
 LOOK_EVERY = 2.0  # seconds between two looks at who is in the cluster
 WAIT_FOR_NODES = 120.0  # seconds without any usable node after which an evaluation is given up
 MOST_CALLS = 20_000  # under way on one node at once: every job of its testbeds, whether it has a container or waits
-CONNECT_TIMEOUT = 10.0  # seconds
-_QUOTED = 300  # characters of a foreign message
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -72,52 +67,48 @@ class _Member:
     images: set[str] = field(default_factory=set)
 
 
+@dataclass(eq=False)
 class ClusterTestbeds:
-    """The testbeds of the nodes of a cluster. See `ports.Testbeds`. Use it as an async context manager.
+    """The testbeds of the nodes of a cluster. See `ports.Testbeds`, and `over`.
 
     An instance goes to a node that has had its image, else to the one with the fewest open; `most` are open on a
     node at once at most. `tell` is given a sentence when a node joins, is left out or is lost.
     """
 
-    def __init__(
-        self, cluster: Cluster, make: MakeTestbeds, most: int, tell: Callable[[str], None] = lambda said: None
-    ) -> None:
-        """Put the testbeds of `make` on every machine of `cluster`."""
-        self._cluster = cluster
-        self._make = make
-        self._most = most
-        self._tell = tell
-        self._members: dict[str, _Member] = {}
-        self._joining: dict[str, asyncio.Task[None]] = {}
-        self._left_out: dict[str, str] = {}
-        self._changed = asyncio.Event()
-        self._gone: EnvironmentFailed | None = None
-        self._without = 0
+    cluster: Cluster
+    make: MakeTestbeds
+    most: int
+    tell: Callable[[str], None]
+    _members: dict[str, _Member] = field(default_factory=dict)
+    _joining: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
+    _left_out: dict[str, str] = field(default_factory=dict)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _gone: EnvironmentFailed | None = None
+    _without: int = 0
 
-    async def __aenter__(self) -> Self:
-        """Start a node on each machine that is there. Raises `EnvironmentFailed` where none can be used."""
+    @classmethod
+    @asynccontextmanager
+    async def over(
+        cls, cluster: Cluster, make: MakeTestbeds, most: int, tell: Callable[[str], None] = lambda said: None
+    ) -> AsyncIterator[Self]:
+        """Start a node on each machine that is there, and close what is open on the nodes at the end.
+
+        Raises `EnvironmentFailed` where none can be used.
+        """
+        own = cls(cluster, make, most, tell)
+        watching = asyncio.create_task(own._watch())
         try:
-            await self._look()
-            await asyncio.gather(*self._joining.values())
-            if not self._members:
-                raise self._nobody()
-        except BaseException:
-            await self._close(*self._joining.values())
-            raise
-        self._watching = asyncio.create_task(self._watch())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close what is open on the nodes."""
-        await self._close(self._watching, *self._joining.values())
-
-    async def _close(self, *tasks: "asyncio.Task[None]") -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await uninterrupted(asyncio.gather(*(_finish(member.link) for member in self._members.values())))
+            await own._look()
+            await asyncio.gather(*own._joining.values())
+            if not own._members:
+                raise own._nobody()
+            yield own
+        finally:
+            tasks = [watching, *own._joining.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await uninterrupted(asyncio.gather(*(_finish(member.link) for member in own._members.values())))
 
     @asynccontextmanager
     async def open(self, instance: Instance, watch: Watch) -> AsyncIterator[Testbed]:
@@ -140,7 +131,7 @@ class ClusterTestbeds:
     async def _place(self, image: str) -> _Member:
         """Return a node with a place for one more, which is taken."""
         while True:
-            free = [member for member in self._members.values() if member.open < self._most]
+            free = [member for member in self._members.values() if member.open < self.most]
             if free:
                 best = min(free, key=lambda one: (image not in one.images, one.open, one.machine.name))
                 best.open += 1
@@ -163,7 +154,7 @@ class ClusterTestbeds:
             self._wake()
 
     async def _look(self) -> None:
-        there = {machine.id: machine for machine in await self._cluster.machines()}
+        there = {machine.id: machine for machine in await self.cluster.machines()}
         for name in self._members.keys() - there.keys():
             self._lose(self._members[name])
         for name in there.keys() - self._members.keys() - self._joining.keys() - self._left_out.keys():
@@ -171,9 +162,9 @@ class ClusterTestbeds:
 
     async def _join(self, machine: ClusterMachine) -> None:
         try:
-            link = await self._cluster.enlist(machine, self._make)
+            link = await self.cluster.enlist(machine, self.make)
             self._members[machine.id] = _Member(machine, link)
-            self._tell(f"The node {printable(machine.name)} joins the evaluation.")
+            self.tell(f"The node {printable(machine.name)} joins the evaluation.")
         except NodeLost:  # it is tried again if it is still there when we look
             pass
         except Exception as error:  # noqa: BLE001 - Ray's own, or of what is sent: the other nodes do not depend on it
@@ -181,7 +172,7 @@ class ClusterTestbeds:
             is_ours = isinstance(error, EnvironmentFailed)
             reason = str(error) if is_ours else f"It cannot be started ({said}): see the logs of Ray."
             self._left_out[machine.id] = reason
-            self._tell(f"The node {printable(machine.name)} is left out. {reason}")
+            self.tell(f"The node {printable(machine.name)} is left out. {reason}")
         finally:
             del self._joining[machine.id]
             self._wake()
@@ -189,7 +180,7 @@ class ClusterTestbeds:
     def _lose(self, member: _Member) -> None:
         if self._members.get(member.machine.id) is member:
             del self._members[member.machine.id]
-            self._tell(f"The node {printable(member.machine.name)} is lost; its instances move to other nodes.")
+            self.tell(f"The node {printable(member.machine.name)} is lost; its instances move to other nodes.")
             self._wake()
 
     def _wake(self) -> None:
@@ -212,42 +203,13 @@ async def _finish(link: NodeLink) -> None:
 
 @asynccontextmanager
 async def ray_cluster(address: str) -> AsyncIterator[Cluster]:
-    """Connect to the cluster at an address (`HOST:PORT`, or `auto`), and leave it at the end.
-
-    What is printed on standard output meanwhile goes to standard error.
-    Raises `EnvironmentFailed` where there is no Ray, no cluster, or one of another version.
-    """
+    """Connect to the cluster at an address, as `connection.ray_connection` does."""
+    connection = ExitStack()
+    await asyncio.to_thread(connection.enter_context, ray_connection(address))
     try:
-        import ray
-    except ImportError as error:
-        message = f"A cluster needs Ray here and on each node: {install_command('cluster')}."
-        raise EnvironmentFailed(message) from error
-
-    def no_cluster(error: BaseException) -> EnvironmentFailed:
-        return EnvironmentFailed(
-            f"No Ray cluster can be used at {printable(address)} ({_quote(error)}): run `ray start` on this machine as "
-            "well, with the same Ray and Python as on its head."
-        )
-
-    unreachable = (ConnectionError, RuntimeError, TimeoutError, ValueError, OSError, AssertionError)
-    with boundary(dict.fromkeys(unreachable, no_cluster)):
-        # Told at once where nothing listens: Ray tries for a minute and then ends the process.
-        host, colon, port = address.rpartition(":")
-        if colon and port.isdecimal():
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                _, writer = await asyncio.open_connection(host, int(port))
-            writer.close()
-            await writer.wait_closed()
-        # In a thread, where it cannot take over our handling of SIGTERM.
-        await asyncio.to_thread(
-            ray.init, address=address, log_to_driver=False, logging_level=logging.CRITICAL, namespace="amini"
-        )
-    try:
-        # Ray prints about lost nodes on standard output, which is for results, whatever it was told about logs.
-        with redirect_stdout(sys.stderr):
-            yield _RayCluster()
+        yield _RayCluster()
     finally:
-        await uninterrupted(asyncio.to_thread(ray.shutdown))
+        await uninterrupted(asyncio.to_thread(connection.close))
 
 
 class _RayCluster:
@@ -258,7 +220,7 @@ class _RayCluster:
         import ray
 
         def gone(error: BaseException) -> EnvironmentFailed:
-            said = f"The cluster does not answer any more ({_quote(error)})"
+            said = f"The cluster does not answer any more ({quoted(error)})"
             return EnvironmentFailed(f"{said}: start it, and run this again.")
 
         with boundary({Exception: gone}):
@@ -294,10 +256,6 @@ class _RayLink:
     machine: ClusterMachine
     actor: Any
 
-    @property
-    def name(self) -> str:
-        return self.machine.name
-
     async def call(self, method: "Callable[[Node, *Arguments], Awaitable[Result]]", *arguments: *Arguments) -> Result:
         number = next(_numbers)
         answering = asyncio.ensure_future(self._answer(self.actor.do.remote(number, method.__name__, arguments)))
@@ -306,8 +264,8 @@ class _RayLink:
         except asyncio.CancelledError:
             await uninterrupted(self._stop(number, answering))
             raise
-        if isinstance(answer, Raised):
-            raise answer.error
+        if isinstance(answer, AminiError):
+            raise answer
         return cast("Result", answer)
 
     async def _answer(self, reference: Awaitable[object]) -> object:
@@ -355,10 +313,10 @@ def _edge(machine: ClusterMachine) -> AbstractContextManager[None]:
     node = f"The node {printable(machine.name)}"
 
     def lost(error: BaseException) -> NodeLost:
-        return NodeLost(f"{node} is gone ({_quote(error)}): see Ray's logs there.")
+        return NodeLost(f"{node} is gone ({quoted(error)}): see Ray's logs there.")
 
     def scarce(error: BaseException) -> EnvironmentFailed:
-        return EnvironmentFailed(f"{node} has too little room for Ray ({_quote(error)}): free some memory or disk.")
+        return EnvironmentFailed(f"{node} has too little room for Ray ({quoted(error)}): free some memory or disk.")
 
     gone = (
         exceptions.RayActorError,
@@ -372,8 +330,3 @@ def _edge(machine: ClusterMachine) -> AbstractContextManager[None]:
     )
     full = (exceptions.ObjectStoreFullError, exceptions.OutOfDiskError, exceptions.OutOfMemoryError)
     return boundary({**dict.fromkeys(gone, lost), **dict.fromkeys(full, scarce)})
-
-
-def _quote(error: BaseException) -> str:
-    line = printable(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
-    return line if len(line) <= _QUOTED else line[:_QUOTED] + "..."

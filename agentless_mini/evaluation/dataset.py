@@ -5,9 +5,9 @@ that runs tests. A row is a mapping with the columns of SWE-bench. Files are rea
 lines; names on the hub are read by the official package, see `grading.dataset_rows`.
 """
 
+import ast
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -145,18 +145,10 @@ def _parted(row: Row) -> tuple[Instance, Solution]:
     return instance, solution
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a row
-    """Return a value as JSON's own types: what JSON does not know as text, what is not a number as None."""
-    match value:
-        case str() | int() | None:
-            return value
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {str(name): _plain(part) for name, part in value.items()}
-        case list() | tuple():
-            return [_plain(part) for part in value]
-    return str(value)
+def _plain(row: Row) -> Row:
+    """Return a row in JSON's own types: what JSON does not know as text, what is not a number as None."""
+    plain: Row = json.loads(json.dumps(row, default=str), parse_constant=lambda _: None)
+    return plain
 
 
 def _shown(name: object) -> str:
@@ -170,7 +162,7 @@ def _files(name: str, patch: str) -> tuple[str, ...]:
 
     try:
         sources = {_unquoted(file.source_file) for file in PatchSet(patch) if not file.is_added_file}
-    except (UnidiffParseError, ValueError) as error:
+    except (UnidiffParseError, ValueError, SyntaxError) as error:
         message = f"The patch of {printable(name)} in the dataset cannot be read ({error}): check the file."
         raise UsageError(message) from error
     return tuple(sorted(source.removeprefix("a/") for source in sources))
@@ -178,11 +170,7 @@ def _files(name: str, patch: str) -> tuple[str, ...]:
 
 def _unquoted(name: str) -> str:
     """Return the name that git wrote, in double quotes and with C's escapes where it is no plain ASCII."""
-    if not (len(name) > 1 and name[0] == name[-1] == '"'):
-        return name
-    # Python's escapes include those that git writes; a byte that is none stands for itself, as in Latin-1.
-    raw = name[1:-1].encode("utf-8", "surrogatepass").decode("unicode_escape").encode("latin-1")
-    return raw.decode("utf-8", "surrogateescape")
+    return ast.literal_eval(f"b{name}").decode("utf-8", "surrogateescape") if name.startswith('"') else name
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:

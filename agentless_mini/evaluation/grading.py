@@ -1,14 +1,13 @@
 """Grades patches by the official harness, in processes of their own; has it write its summary, and load datasets.
 
 `harness` decides what is a result and what a failure; this decides what runs when, and starts, asks and ends the
-processes. Requests and answers are lines of JSON. Nothing is recorded but what swebench writes into its folder.
+processes. Nothing is recorded but what swebench writes into its folder.
 """
 
 import asyncio
 import hashlib
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -16,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from agentless_mini.domain.canonical import canonical_json
@@ -35,8 +33,6 @@ SLACK = 900.0
 """Seconds that a grading may take beyond the limit of its tests: for the daemon, which has the image."""
 GRACE = 20.0
 """Seconds that a process which is asked to end has to remove its container."""
-_LINE = 1 << 30
-"""Bytes of one answer: a dataset has some tens of megabytes, a report less."""
 _VERSION = 1
 _LOGS = Path("logs", "run_evaluation")
 
@@ -94,10 +90,10 @@ SWEBENCH = HarnessProgram()
 
 
 class Grader:
-    """The official harness in `folder`, which keeps its logs: `async with Grader(folder, settings) as grader`.
+    """The official harness in `folder`, which keeps its logs: `grader = await Grader(folder, settings).prepared()`.
 
-    Processes are started when they are first needed, started again when they die, and end with the block. A patch is
-    graded once more if its process died; a grading that is cancelled is ended at once, with its container.
+    Each grading is a process. A patch is graded once more if its process died; a grading that is cancelled is ended at
+    once, with its container.
     """
 
     def __init__(self, folder: Path, settings: GradingSettings, program: HarnessProgram = SWEBENCH) -> None:
@@ -106,20 +102,13 @@ class Grader:
         self._folder = folder.absolute()
         self._settings = settings
         self._places = asyncio.Semaphore(settings.workers)
-        self._idle: list[_Worker] = []
         self._turns: dict[str, asyncio.Lock] = {}
 
-    async def __aenter__(self) -> Self:
+    async def prepared(self) -> Self:
         """Remove containers of gradings whose process is dead. Raises `EnvironmentFailed` where none can be made."""
         self._version = self._program.version()
         await asyncio.to_thread(self._program.sweep)
         return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                        trace: TracebackType | None) -> None:  # fmt: skip
-        """End the processes. No grading may be running."""
-        await uninterrupted(asyncio.gather(*(worker.end() for worker in self._idle)))
-        self._idle.clear()
 
     async def grade(self, row: str, diff: bytes) -> Grade:
         """Return the harness's verdict on a patch of the instance that `row` describes, as JSON.
@@ -178,23 +167,13 @@ class Grader:
             return await self._asked(request)
 
     async def _asked(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Ask a worker that is idle, or a new one. One that did not answer is never asked again."""
-        worker = self._idle.pop() if self._idle else await _Worker.start(self._folder, self._program.command)
         try:
-            async with asyncio.timeout(self._settings.timeout + SLACK):
-                reply = await worker.ask(request)
-        except BaseException as error:
-            await uninterrupted(self._end(worker))
-            if isinstance(error, TimeoutError):
-                raise GradingFailed("The grading process does not answer: check that Docker does.") from error
+            return await _answer(request, self._folder, self._program.command, self._settings.timeout + SLACK)
+        except BaseException:
+            await uninterrupted(self._swept())
             raise
-        self._idle.append(worker)
-        if "failure" in reply:
-            raise GradingFailed(str(reply["failure"]))
-        return reply
 
-    async def _end(self, worker: "_Worker") -> None:
-        await worker.end()
+    async def _swept(self) -> None:
         with suppress(AminiError):  # the next grading, or the next evaluation, tries again
             await asyncio.to_thread(self._program.sweep)
 
@@ -212,16 +191,13 @@ async def dataset_rows(name: str, folder: Path) -> list[str]:
     hub's client has a cache of its own. Raises `GradingFailed` where it cannot be loaded, or swebench is not installed.
     """
     _swebench_version()
-    worker = await _Worker.start(folder, HARNESS)
     try:
-        reply = await worker.ask({"kind": "rows", "name": name})
-    finally:
-        await uninterrupted(worker.end())
-    if "failure" in reply:
+        reply = await _answer({"kind": "rows", "name": name}, folder, HARNESS)
+    except GradingFailed as error:
         raise GradingFailed(
-            f"The dataset {printable(name)} cannot be loaded: {reply['failure']} "
+            f"The dataset {printable(name)} cannot be loaded: {error} "
             "Check the network, or give the dataset's file with --dataset."
-        )
+        ) from error
     return list(reply["rows"])
 
 
@@ -229,68 +205,50 @@ async def dataset_rows(name: str, folder: Path) -> list[str]:
 
 
 class _WorkerDied(GradingFailed):
-    """The process ended while it was asked something."""
+    """The process ended before it answered."""
 
 
-class _Worker:
-    """A process that runs the official harness in `folder`, and answers one request after another.
+async def _answer(
+    request: dict[str, Any], folder: Path, command: tuple[str, ...], seconds: float | None = None
+) -> dict[str, Any]:
+    """Let a process of the harness answer a request in `folder`, where what it prints is added to the log.
 
-    It has a session of its own, so that Ctrl-C in a terminal reaches who started it and not it.
+    It has a session of its own, so that Ctrl-C in a terminal reaches who started it and not it. When this returns, or
+    is cancelled, it is gone. Raises `GradingFailed` where it cannot be started, fails, dies or takes too long.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, folder: Path) -> None:
-        self._process = process
-        self._folder = folder
+    def refused(error: BaseException) -> GradingFailed:
+        return GradingFailed(f"The grading process cannot be started in {folder}: {error}.")
 
-    @classmethod
-    async def start(cls, folder: Path, command: tuple[str, ...]) -> "_Worker":
-        """Start a process. What it prints is added to the log in the folder. Raises `GradingFailed`."""
+    with boundary({OSError: refused}), _log(folder) as log:
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
+    try:
+        async with asyncio.timeout(seconds):
+            out, _ = await process.communicate(json.dumps(request).encode() + b"\n")
+    except TimeoutError as error:
+        raise GradingFailed("The grading process does not answer: check that Docker does.") from error
+    finally:
+        await uninterrupted(_end(process))
+    if not out.endswith(b"\n"):
+        raise _WorkerDied(f"The grading process ended before it answered: see {folder / LOG}.")
+    answer: dict[str, Any] = json.loads(out)
+    if "failure" in answer:
+        raise GradingFailed(str(answer["failure"]))
+    return answer
 
-        def refused(error: BaseException) -> GradingFailed:
-            return GradingFailed(f"The grading process cannot be started in {folder}: {error}.")
 
-        with boundary({OSError: refused}), _log(folder) as log:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                cwd=folder,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-                limit=_LINE,
-            )
-        return cls(process, folder)
-
-    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request and return the answer. Raises `_WorkerDied`."""
-        stdin = self._process.stdin
-        with suppress(ConnectionError):  # the missing answer shows that it died
-            if stdin is not None:
-                stdin.write(json.dumps(request).encode() + b"\n")
-                await stdin.drain()
-        stdout = self._process.stdout
-        line = await stdout.readline() if stdout is not None else b""
-        if not line.endswith(b"\n"):
-            raise _WorkerDied(f"The grading process ended before it answered: see {self._folder / LOG}.")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    async def end(self) -> None:
-        """End it and wait until it is gone, with whatever it runs. It is killed where it does not end in time."""
-        self._signal(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(GRACE):
-                await self._process.wait()
-        except TimeoutError:
-            self._signal(signal.SIGKILL)
-            await self._process.wait()
-        finally:
-            if self._process.stdin is not None:
-                self._process.stdin.close()
-
-    def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            self._process.send_signal(number)
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a process with whatever it runs; it is killed where it does not end in time."""
+    with suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(GRACE):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
 
 
 def _log(folder: Path) -> BinaryIO:

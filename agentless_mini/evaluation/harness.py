@@ -1,8 +1,8 @@
 """The official harness as a process: `python -m agentless_mini.evaluation.harness`, in the folder where its logs go.
 
-One JSON request a line on stdin, JSON answers on stdout; what swebench prints goes to stderr. It is a process because
+One JSON request on stdin, one JSON answer on stdout; what swebench prints goes to stderr. It is a process because
 swebench blocks, prints, reads a `.env` and takes a second to import, and because only a process can be ended at once.
-The end of stdin (its parent died) and SIGTERM end it with all containers that it made.
+The death of its parent and SIGTERM end it with all containers that it made.
 
 What swebench says is translated here and nowhere else. A patch that does not apply, and tests that outlast the limit,
 are results. Whatever else leaves no report, and a report that blames the environment, is a failure with the reason of
@@ -12,7 +12,6 @@ the instance's log: nothing is recorded of it, and a later try starts afresh.
 import json
 import logging
 import os
-import queue
 import re
 import secrets
 import shutil
@@ -20,19 +19,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentless_mini.errors import AminiError, GradingFailed, printable
 from agentless_mini.evaluation.dataset import NAME
 from agentless_mini.sandbox import host
 from agentless_mini.sandbox.daemon import remove, require_daemon, translated
-
-if TYPE_CHECKING:
-    from docker import DockerClient
 
 CLIENT_TIMEOUT = 1800
 """Seconds without a word that an answer of the daemon may take; a silent test run is one."""
@@ -44,45 +37,7 @@ _ERROR = re.compile(r" - ERROR - (.*)|EvaluationError: (?:Error in evaluation fo
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
-"""One file, `grading`, writes the requests and reads the replies: see the methods of `_Swebench`."""
-
-
-class _Termination:
-    """SIGTERM as an exception in the main thread, so that `finally` is reached; a critical section holds it back."""
-
-    def __init__(self) -> None:
-        self._held = False
-        self._asked = False
-
-    def install(self) -> None:
-        """Let SIGTERM raise `SystemExit` in the main thread, once."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-
-    def ask(self) -> None:
-        """Send the main thread the signal, whatever it waits for. To be called from another thread."""
-        main = threading.main_thread().ident
-        if main is not None:
-            signal.pthread_kill(main, signal.SIGTERM)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold it back until the block ends."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-            if self._asked:
-                self._leave()
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._asked = True
-        if not self._held:
-            self._leave()
-
-    def _leave(self) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise SystemExit(0)
+"""One file, `grading`, writes the requests and reads the replies."""
 
 
 class _OwnedClient:
@@ -94,91 +49,82 @@ class _OwnedClient:
     runs in a container changes.
     """
 
-    def __init__(self, client: "DockerClient", ending: _Termination) -> None:
-        self._client = client
-        self._ending = ending
+    def __init__(self) -> None:
+        self._client: Any = None
         self._owner = host.myself()
-        self.images = client.images
+        self._making = threading.Lock()
         self.containers = self
 
-    def get(self, name: str) -> Any:  # noqa: ANN401 - the SDK's containers
-        return self._client.containers.get(name)
+    def connect(self) -> None:
+        import docker
+
+        require_daemon()
+        with translated():
+            self._client = docker.from_env(timeout=CLIENT_TIMEOUT)
+        self.images = self._client.images
+        self.get = self._client.containers.get
 
     def create(self, name: str, **asked: Any) -> Any:  # noqa: ANN401 - the SDK's arguments
-        """Create a container with an owner. It is known to the daemon, or was never made, when a signal is heard."""
+        """Create a container with an owner. It is known to the daemon, or is never made, when this process ends."""
         labels = {host.LABEL: "1", host.OWNER: self._owner}
         own = f"{name}.{secrets.token_hex(4)}"
-        with self._ending.held():
+        with self._making:
             return self._client.containers.create(name=own, labels=labels, stop_signal="SIGKILL", **asked)
 
     def remove_all(self) -> None:
         """Remove what this process made and is still there."""
-        mine = {"label": f"{host.OWNER}={self._owner}"}
-        for found in self._client.api.containers(all=True, filters=mine):
-            remove(self._client, found["Id"])
-
-
-class _Swebench:
-    """Answers requests by swebench."""
-
-    def __init__(self, ending: _Termination) -> None:
-        self._ending = ending
-        self._client: _OwnedClient | None = None
-
-    def grade(self, request: Request) -> Reply:
-        """Grade a patch; an older report of the same run that says something is returned as it is.
-
-        `row` is the dataset's row as JSON, `diff` the patch, `model` and `run` name the folder of its logs, `timeout`
-        is the limit in seconds.
-        """
-        from swebench.harness.run_evaluation import run_instance
-        from swebench.harness.utils import make_test_spec
-
-        row = json.loads(request["row"])
-        prediction = {
-            "instance_id": row["instance_id"],
-            "model_name_or_path": request["model"],
-            "model_patch": request["diff"],
-        }
-        folder = _logs_of(request["run"], request["model"], row["instance_id"])
-        _forget_inconclusive(folder)
-        client, limit = self._connected(), request["timeout"]
-        started = time.monotonic()
-        try:
-            run_instance(make_test_spec(row), prediction, client, request["run"], limit)
-        finally:
-            client.remove_all()
-        return {**_verdict(folder, row["instance_id"], limit), "seconds": round(time.monotonic() - started, 3)}
-
-    def summarise(self, request: Request) -> Reply:
-        """Write the official summary of the reports that lie in the folder of `run`, and name its file.
-
-        `instances` are all ids, `predictions` those in the official form by id.
-        """
-        from swebench.harness.reporting import make_run_report
-
-        instances = [{"instance_id": name} for name in request["instances"]]
-        return {"file": str(make_run_report(request["predictions"], instances, request["run"]))}
-
-    def rows(self, request: Request) -> Reply:
-        """Return the rows of the dataset `name`, each as JSON, as swebench loads it."""
-        from swebench.harness.utils import load_swebench_dataset
-
-        return {"rows": [json.dumps(row, default=str) for row in load_swebench_dataset(request["name"], "test")]}
-
-    def close(self) -> None:
-        """Remove whatever container is left."""
         if self._client is not None:
-            self._client.remove_all()
+            for found in self._client.api.containers(all=True, filters={"label": f"{host.OWNER}={self._owner}"}):
+                remove(self._client, found["Id"])
 
-    def _connected(self) -> _OwnedClient:
-        if self._client is None:
-            import docker
+    def end(self) -> None:
+        """End this process, with whatever it made. To be called from a thread that makes no container."""
+        with self._making:
+            try:
+                self.remove_all()
+            finally:
+                os._exit(0)
 
-            require_daemon()
-            with translated():
-                self._client = _OwnedClient(docker.from_env(timeout=CLIENT_TIMEOUT), self._ending)
-        return self._client
+
+def grade(request: Request, client: _OwnedClient) -> Reply:
+    """Grade a patch; an older report of the same run that says something is returned as it is.
+
+    `row` is the dataset's row as JSON, `diff` the patch, `model` and `run` name the folder of its logs, `timeout`
+    is the limit in seconds.
+    """
+    from swebench.harness.run_evaluation import run_instance
+    from swebench.harness.utils import make_test_spec
+
+    row = json.loads(request["row"])
+    name, model, limit = row["instance_id"], request["model"], request["timeout"]
+    prediction = {"instance_id": name, "model_name_or_path": model, "model_patch": request["diff"]}
+    folder = _logs_of(request["run"], model, name)
+    _forget_inconclusive(folder)
+    client.connect()
+    started = time.monotonic()
+    try:
+        run_instance(make_test_spec(row), prediction, client, request["run"], limit)
+    finally:
+        client.remove_all()
+    return {**_verdict(folder, name, limit), "seconds": round(time.monotonic() - started, 3)}
+
+
+def summarise(request: Request, _client: _OwnedClient) -> Reply:
+    """Write the official summary of the reports that lie in the folder of `run`, and name its file.
+
+    `instances` are all ids, `predictions` those in the official form by id.
+    """
+    from swebench.harness.reporting import make_run_report
+
+    instances = [{"instance_id": name} for name in request["instances"]]
+    return {"file": str(make_run_report(request["predictions"], instances, request["run"]))}
+
+
+def rows(request: Request, _client: _OwnedClient) -> Reply:
+    """Return the rows of the dataset `name`, each as JSON, as swebench loads it."""
+    from swebench.harness.utils import load_swebench_dataset
+
+    return {"rows": [json.dumps(row, default=str) for row in load_swebench_dataset(request["name"], "test")]}
 
 
 def _logs_of(run: str, model: str, instance: str) -> Path:
@@ -234,18 +180,10 @@ def _text(path: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def _answered(harness: _Swebench, request: Request) -> Reply:
-    """Answer one request. What goes wrong in it is an answer too: another request may fare better."""
+def _answered(request: Request, client: _OwnedClient) -> Reply:
+    """Answer a request. What goes wrong in it is an answer too."""
     try:
-        match request.pop("kind"):
-            case "grade":
-                return harness.grade(request)
-            case "summarise":
-                return harness.summarise(request)
-            case "rows":
-                return harness.rows(request)
-            case other:
-                return {"failure": f"The harness knows no request {other!r}."}
+        return {"grade": grade, "summarise": summarise, "rows": rows}[request["kind"]](request, client)
     except AminiError as error:
         return {"failure": str(error)}
     except Exception as error:
@@ -254,33 +192,23 @@ def _answered(harness: _Swebench, request: Request) -> Reply:
 
 
 def main() -> None:
-    """Answer requests until stdin ends or SIGTERM comes, and leave no container."""
+    """Answer the request. The death of the parent and SIGTERM end this process before, with its containers."""
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    ending, requests = _Termination(), queue.SimpleQueue[bytes]()
-    harness = _Swebench(ending)
+    client, parent = _OwnedClient(), os.getppid()
 
-    def read() -> None:
-        for line in sys.stdin.buffer:
-            requests.put(line)
-        ending.ask()
+    def end_after_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        client.end()
 
-    ending.install()
-    threading.Thread(target=read, daemon=True).start()
-    try:
-        while True:
-            reply = _answered(harness, json.loads(requests.get()))
-            answer.write(json.dumps(reply).encode() + b"\n")
-            answer.flush()
-    except SystemExit:
-        harness.close()
-    except BaseException:
-        logging.exception("The worker failed.")
-        harness.close()
-        raise
-    finally:
-        sys.stderr.flush()
-        os._exit(0)  # a thread of swebench may still wait for a container that is gone
+    # In a thread: the main one may be making a container just now.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=client.end).start())
+    threading.Thread(target=end_after_parent, daemon=True).start()
+    answer.write(json.dumps(_answered(json.load(sys.stdin), client)).encode() + b"\n")
+    answer.flush()
+    sys.stderr.flush()
+    os._exit(0)  # a thread of swebench may still wait for a container that is gone
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,30 +48,26 @@ class PullPatience:
     silent: float = 600.0
 
 
+@dataclass(eq=False)
 class Images:
     """The images of a Docker daemon, for one evaluation. All of it is used from one event loop."""
 
-    def __init__(
-        self,
-        client: "DockerClient",
-        settings: ImageSettings,
-        pulled: "PulledImages",
-        patience: PullPatience | None = None,
-    ) -> None:
-        """Use a client that answers."""
-        self._client = client
-        self._settings = settings
-        self._pulled = pulled
-        self._patience = patience or PullPatience()
-        self._wanted: Counter[str] = Counter()
-        self._ours: set[str] = set()
-        """Images on the record that are in use here: they may go when they are released."""
-        self._each: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        """Held while an image is found, pulled or released."""
-        self._pulls = asyncio.Semaphore(settings.pulls)
-        self._released = asyncio.Event()
-        self._limited_until = 0.0
-        """When the registry may be asked again, by the clock of the event loop."""
+    client: "DockerClient"
+    settings: ImageSettings
+    pulled: "PulledImages"
+    patience: PullPatience = PullPatience()
+    _wanted: Counter[str] = field(default_factory=Counter)
+    _ours: set[str] = field(default_factory=set)
+    """Images on the record that are in use here: they may go when they are released."""
+    _each: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """Held while an image is found, pulled or released."""
+    _released: asyncio.Event = field(default_factory=asyncio.Event)
+    _limited_until: float = 0.0
+    """When the registry may be asked again, by the clock of the event loop."""
+
+    def __post_init__(self) -> None:
+        """Let so many pull at once."""
+        self._pulls = asyncio.Semaphore(self.settings.pulls)
 
     @asynccontextmanager
     async def held(self, name: str, watch: Watch) -> AsyncIterator[Image]:
@@ -87,15 +83,15 @@ class Images:
 
     async def note_derived(self, name: str, derived: str) -> None:
         """Let an image that was made from a pulled one go when that goes."""
-        await asyncio.to_thread(self._pulled.derive, name, derived)
+        await asyncio.to_thread(self.pulled.derive, name, derived)
 
     async def _find(self, name: str) -> Image | None:
         # First, lest another evaluation remove it meanwhile; to its end, lest it come after the release.
-        holding = asyncio.ensure_future(asyncio.to_thread(self._pulled.hold, name))
+        holding = asyncio.ensure_future(asyncio.to_thread(self.pulled.hold, name))
         await uninterrupted(holding)
         if holding.result():
             self._ours.add(name)
-        return await asyncio.to_thread(find_image, self._client, name)
+        return await asyncio.to_thread(find_image, self.client, name)
 
     async def _let_go(self, name: str) -> None:
         if self._wanted[name]:  # whoever wants it may hold the lock for as long as a pull takes
@@ -103,25 +99,25 @@ class Images:
         async with self._each[name]:
             if self._wanted[name]:
                 return
-            await asyncio.to_thread(self._pulled.release, name)
+            await asyncio.to_thread(self.pulled.release, name)
             self._ours.discard(name)
         self._released.set()
         self._released = asyncio.Event()
-        keep = self._settings.keep_images
+        keep = self.settings.keep_images
         if keep is not None:
             with suppress(EnvironmentFailed):  # the daemon is gone: whoever needs it says so
-                await asyncio.to_thread(self._pulled.evict, lambda left: left <= keep, self._remove)
+                await asyncio.to_thread(self.pulled.evict, lambda left: left <= keep, self._remove)
 
     def _remove(self, name: str, identity: str | None) -> bool:
         if identity is not None:
-            found = find_image(self._client, name)
+            found = find_image(self.client, name)
             if found is None or found.id != identity:  # what has the name now was not pulled here: it stays
                 return True
-        return remove_image(self._client, name)
+        return remove_image(self.client, name)
 
     async def _fetch(self, name: str, watch: Watch) -> Image:
         """Pull an image, again and again where that may help."""
-        again, limited = iter(self._patience.again), iter(self._patience.limited)
+        again, limited = iter(self.patience.again), iter(self.patience.limited)
         clock = asyncio.get_running_loop().time
         shown = printable(name)
         while True:
@@ -159,18 +155,18 @@ class Images:
         stopped, progress = threading.Event(), _PullProgress()
 
         def pull_and_record() -> Image:
-            image = pull_image(self._client, name, stopped, progress)
-            self._pulled.add(name, image.id)
+            image = pull_image(self.client, name, stopped, progress)
+            self.pulled.add(name, image.id)
             return image
 
         # On the record before it comes: another evaluation that finds the image must be able to hold it.
-        await uninterrupted(asyncio.to_thread(self._pulled.expect, name))
+        await uninterrupted(asyncio.to_thread(self.pulled.expect, name))
         pulling = _in_thread(pull_and_record)
-        pause = min(self._patience.told, self._patience.silent)
+        pause = min(self.patience.told, self.patience.silent)
         try:
             while not (await asyncio.wait([pulling], timeout=pause))[0]:
-                if progress.silence() > self._patience.silent:
-                    raise PullFailed(name, f"nothing came for {self._patience.silent:g} s", Obstacle.OTHER)
+                if progress.silence() > self.patience.silent:
+                    raise PullFailed(name, f"nothing came for {self.patience.silent:g} s", Obstacle.OTHER)
                 watch(Note(f"Pulling the image {printable(name)}: {progress}."))
             image = await pulling
         finally:
@@ -183,25 +179,25 @@ class Images:
         """Make room for an image: remove unused ones, then wait for those that are in use here."""
         while await asyncio.to_thread(self._is_short):
             released = self._released
-            removed = await asyncio.to_thread(self._pulled.evict, lambda _: not self._is_short(), self._remove)
+            removed = await asyncio.to_thread(self.pulled.evict, lambda _: not self._is_short(), self._remove)
             if removed:
                 watch(Note(f"Removed unused images that amini had pulled, to make room: {removed}."))
             if not await asyncio.to_thread(self._is_short):
                 return
             if not self._ours - {name}:
                 raise ImageUnavailable(
-                    f"The image {printable(name)} is not pulled because less than {self._settings.min_free_gib:g} GiB "
+                    f"The image {printable(name)} is not pulled because less than {self.settings.min_free_gib:g} GiB "
                     "are free on Docker's disk: make room (see `docker system df`), or lower --min-free."
                 )
             await released.wait()
 
     def _is_short(self) -> bool:
         """Return whether room is short, as far as this machine can see the daemon's disk."""
-        root = Path(data_root(self._client))
+        root = Path(data_root(self.client))
         if not root.is_absolute():
             return False
         with suppress(OSError):  # it is another machine's
-            return shutil.disk_usage(root).free < self._settings.min_free_gib * GIB
+            return shutil.disk_usage(root).free < self.settings.min_free_gib * GIB
         return False
 
 

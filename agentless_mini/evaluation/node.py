@@ -7,6 +7,7 @@ records effects wraps the ports here as it wraps local ones. How calls travel is
 
 import asyncio
 import itertools
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -37,20 +38,8 @@ class _ReadyBench:
     case_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
-    """A call that ended with an error of ours. It travels as a value, so that it arrives as what it was."""
-
-    error: AminiError
-
-
 class NodeLink(Protocol):
-    """A way to a node. `name` is for people."""
-
-    @property
-    def name(self) -> str:
-        """Return what the node is called."""
-        ...
+    """A way to a node."""
 
     async def call(self, method: "Callable[[Node, *Arguments], Awaitable[Result]]", *arguments: *Arguments) -> Result:
         """Call a method of the node and return what it returns. A cancelled call has been stopped when it returns.
@@ -66,14 +55,9 @@ class _Held:
 
     events: asyncio.Queue[Event | None] = field(default_factory=asyncio.Queue)
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    testbed: Testbed | None = None
-    opening: Opening | NoBench | None = None
-    bench: Bench | None = None
-
-    def opened(self) -> Testbed:
-        if self.testbed is None:
-            raise ValueError("this testbed is not open")
-        return self.testbed
+    testbed: Testbed = field(init=False)
+    opening: Opening = field(init=False)
+    bench: Bench = field(init=False)
 
 
 class Node:
@@ -81,15 +65,15 @@ class Node:
 
     def __init__(self) -> None:
         """Do nothing yet."""
-        self._testbeds: Testbeds | None = None
+        self._testbeds: Testbeds
         self._stack = AsyncExitStack()
-        self._held: dict[str, _Held] = {}
+        self._held: defaultdict[str, _Held] = defaultdict(_Held)
         self._calls: dict[int, asyncio.Task[Any]] = {}
         self._stopped: set[int] = set()
 
     async def do(self, call: int, method: str, arguments: tuple[object, ...]) -> object:
-        """Call a method by its name; return what it returns, or `Raised`."""
-        stopped = Raised(NodeLost("The node has stopped a call: run the same command again."))
+        """Call a method by its name; return what it returns, or the error of ours that it raises."""
+        stopped = NodeLost("The node has stopped a call: run the same command again.")
         if call in self._stopped:  # a stop can overtake arguments that travel long
             self._stopped.discard(call)
             return stopped
@@ -98,9 +82,7 @@ class Node:
         del self._calls[call]
         if task.cancelled():
             return stopped
-        if isinstance(error := task.exception(), AminiError):
-            return Raised(type(error)(*error.args))  # without what caused it, which may not be possible to send
-        return task.result()
+        return error if isinstance(error := task.exception(), AminiError) else task.result()
 
     async def stop(self, call: int) -> None:
         """Cancel a call and wait for its end; one that has not come yet will not begin."""
@@ -120,14 +102,8 @@ class Node:
             await self.close(name)
         await self._stack.aclose()
 
-    async def take(self, name: str) -> None:
-        """Take a name for a testbed that is about to be opened: from now on its events can be heard."""
-        self._held[name] = _Held()
-
     async def open(self, name: str, instance: Instance) -> None:
-        """Open a testbed under a name that is taken. Raises what the testbeds raise; nothing is open then."""
-        if self._testbeds is None:
-            raise ValueError("this node has not been started")
+        """Open a testbed under a name that is free. Raises what the testbeds raise; nothing is open then."""
         held = self._held[name]
         held.testbed = await held.stack.enter_async_context(self._testbeds.open(instance, held.events.put_nowait))
 
@@ -146,15 +122,16 @@ class Node:
     async def tree(self, name: str) -> tuple[Snapshot, Harness | NoBench]:
         """Return the files of a testbed, and how its tests will run."""
         held = self._held[name]
-        snapshot = await held.opened().tree()
-        held.opening = held.opened().opening(snapshot)
-        return snapshot, held.opening if isinstance(held.opening, NoBench) else held.opening.harness
+        snapshot = await held.testbed.tree()
+        opening = held.testbed.opening(snapshot)
+        if isinstance(opening, NoBench):
+            return snapshot, opening
+        held.opening = opening
+        return snapshot, opening.harness
 
     async def open_bench(self, name: str) -> _ReadyBench | NoBench:
         """Open the test environment of a testbed whose tree has been read."""
         held = self._held[name]
-        if held.opening is None or isinstance(held.opening, NoBench):
-            raise ValueError("the tree of this testbed has not been read, or has no tests")
         bench = await held.opening.open(held.events.put_nowait)
         if isinstance(bench, NoBench):
             return bench
@@ -163,14 +140,11 @@ class Node:
 
     async def run(self, name: str, job: Job) -> JobResult:
         """Run a job in the test environment of a testbed."""
-        bench = self._held[name].bench
-        if bench is None:
-            raise ValueError("the test environment of this testbed has not been opened")
-        return await bench.sandbox.run(job)
+        return await self._held[name].bench.sandbox.run(job)
 
     async def grade(self, name: str, diff: bytes) -> Grade:
         """Let the official harness grade a patch."""
-        return await self._held[name].opened().grade(diff)
+        return await self._held[name].testbed.grade(diff)
 
     async def close(self, name: str) -> None:
         """Close a testbed, if it was opened. Its name is free again once `hear` has said all."""
@@ -208,7 +182,6 @@ async def open_remote(link: NodeLink, instance: Instance, watch: Watch) -> Async
             hearing.cancel()
             await asyncio.gather(hearing, return_exceptions=True)
 
-    await link.call(Node.take, name)
     hearing = asyncio.create_task(hear())
     try:
         await link.call(Node.open, name, instance)
@@ -223,7 +196,7 @@ class _RemoteTestbed:
     def __init__(self, link: NodeLink, name: str) -> None:
         self._link = link
         self._name = name
-        self._opening: Opening | NoBench | None = None
+        self._opening: Opening | NoBench
 
     async def tree(self) -> Snapshot:
         snapshot, harness = await self._link.call(Node.tree, self._name)
@@ -239,8 +212,6 @@ class _RemoteTestbed:
 
     def opening(self, snapshot: Snapshot) -> Opening | NoBench:
         """Return how tests are run on the node, for the tree that was read from this testbed."""
-        if self._opening is None:
-            raise ValueError(f"read the tree of this testbed first: {snapshot.digest} comes from elsewhere")
         return self._opening
 
     async def run(self, job: Job) -> JobResult:

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 
 from agentless_mini.errors import GradingFailed, boundary, printable
 
@@ -26,7 +27,6 @@ FILE = "all_preds.jsonl"
 LOGS = ("patch.diff", "report.json", "test_output.txt", "eval.sh", "run_instance.log")
 BEGIN = "<!-- amini: results -->"
 END = "<!-- amini: end of results -->"
-TO_FILL_IN = "TO FILL IN"
 
 
 def slug(model: str) -> str:
@@ -125,34 +125,27 @@ def write_submission(
         for name, text in trajectories:
             _write(folder / "trajs" / f"{name}.md", text, "backslashreplace")
         if not (folder / "metadata.yaml").exists():
-            _write(folder / "metadata.yaml", _metadata(facts))
+            _write(folder / "metadata.yaml", _filled(".yaml", facts))
         readme = folder / "README.md"
-        before = readme.read_bytes().decode("utf-8", "surrogateescape") if readme.exists() else _readme(facts)
+        before = readme.read_bytes().decode("utf-8", "surrogateescape") if readme.exists() else _filled(".md", facts)
         _write(readme, _renewed(before, _results(facts, parts)), "surrogateescape")
     return Written(tuple(sorted(facts.repos.keys() - parts.keys())), _ungraded(parts), tuple(lacking))
 
 
-def _metadata(facts: SubmissionFacts) -> str:
-    """Return metadata.yaml. Its values are JSON strings, which are YAML too."""
-    blank = json.dumps(TO_FILL_IN)
-    return f"""\
-info:
-  name: {json.dumps(f"agentless-mini + {facts.model}")}
-  logo: {blank}
-  report: {blank}
-  site: {blank}
-  authors: {blank}
-tags:
-  checked: false
-  model:
-    - {json.dumps(facts.model)}
-  org:
-    - {blank}
-  os_model: {blank}
-  os_system: true
-  system:
-    attempts: {json.dumps("1" if facts.attempts == 1 else "2+")}
-"""
+def _filled(suffix: str, facts: SubmissionFacts) -> str:
+    """Return a file of a submission as it is first written. Values in YAML are JSON strings, which are YAML too."""
+    text = Template(Path(__file__).with_suffix(suffix).read_text("utf-8"))
+    if suffix == ".yaml":
+        attempts = "1" if facts.attempts == 1 else "2+"
+        values = {"name": f"agentless-mini + {facts.model}", "model": facts.model, "attempts": attempts}
+        return text.substitute({name: json.dumps(value) for name, value in values.items()})
+    chosen = (
+        "The model is sampled once for each instance."
+        if facts.attempts == 1
+        else f"Of {facts.attempts} samples for each instance one is chosen by tests that the system wrote or found in "
+        "the repository, and by vote (Best@k); only the chosen patch is submitted."
+    )
+    return text.substitute(model=slug(facts.model), chosen=chosen, split=facts.split)
 
 
 def _results(facts: SubmissionFacts, parts: Mapping[str, Submitted]) -> str:
@@ -185,37 +178,6 @@ def _results(facts: SubmissionFacts, parts: Mapping[str, Submitted]) -> str:
 
 def _ungraded(parts: Mapping[str, Submitted]) -> tuple[str, ...]:
     return tuple(sorted(name for name, part in parts.items() if part.resolved is None))
-
-
-def _readme(facts: SubmissionFacts) -> str:
-    chosen = (
-        "The model is sampled once for each instance."
-        if facts.attempts == 1
-        else f"Of {facts.attempts} samples for each instance one is chosen by tests that the system wrote or found in "
-        "the repository, and by vote (Best@k); only the chosen patch is submitted."
-    )
-    return f"""\
-# agentless-mini + {slug(facts.model)}
-
-{TO_FILL_IN}: who submits this (names; website of the first author), and a technical report or a link to one.
-
-A fixed chain without an agent: find the files, sample repairs, write and find tests, run them, choose. {chosen}
-
-## Results
-
-{BEGIN}
-{END}
-
-Paste here what `python -m analysis.get_results evaluation/{facts.split}/<date>_<name>` says.
-
-## Checklist
-
-- [x] Is a pass@1 submission (does not attempt the same task instance more than once)
-- [x] Does not use SWE-bench test knowledge (`PASS_TO_PASS`, `FAIL_TO_PASS`)
-- [x] Does not use the `hints` field in SWE-bench
-- [x] Does not have web-browsing OR has taken steps to prevent lookup of SWE-bench solutions via web-browsing: tests run
-      in boxes without network, on a tree without any history
-"""
 
 
 def _renewed(readme: str, told: str) -> str:

@@ -106,34 +106,26 @@ async def open_testbeds(
         yield _DockerTestbeds(client, sandbox, images, settings, solutions, grader)
 
 
+@dataclass(eq=False, slots=True)
 class _DockerTestbeds:
-    """`ports.Testbeds` on one Docker daemon: see `open_testbeds`."""
+    """`ports.Testbeds` on one Docker daemon: see `open_testbeds`. `solutions` are for grading alone.
 
-    def __init__(
-        self,
-        client: "DockerClient",
-        sandbox: DockerSandbox,
-        images: Images,
-        settings: HostSettings,
-        solutions: Mapping[str, Solution],
-        grader: GradesPatches,
-    ) -> None:
-        """Keep what all testbeds share; `solutions` are for grading alone."""
-        self.client = client
-        self.sandbox = sandbox
-        self.images = images
-        self.settings = settings.sandbox
-        self.grader = grader
-        self.users: Counter[str] = Counter()
-        """How many testbeds have started containers from an image, by its id."""
-        self._solutions = solutions
-        self._index = find_index(settings.variables)
-        self._deriving = asyncio.Lock()
+    `users` counts the testbeds that have started containers from an image, by its id.
+    """
+
+    client: "DockerClient"
+    sandbox: DockerSandbox
+    images: Images
+    settings: HostSettings
+    solutions: Mapping[str, Solution]
+    grader: GradesPatches
+    users: Counter[str] = field(default_factory=Counter)
+    deriving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @asynccontextmanager
     async def open(self, instance: Instance, watch: Watch) -> AsyncIterator["_DockerTestbed"]:
         async with self.images.held(instance.image, watch) as image:
-            solution = self._solutions.get(instance.id)
+            solution = self.solutions.get(instance.id)
             testbed = _DockerTestbed(self, instance, image, solution.row if solution else "")
             try:
                 yield testbed
@@ -148,11 +140,11 @@ class _DockerTestbeds:
         """
         wanted = wanted_pytest(day)
         name = f"{REPOSITORY}:{hashlib.sha256(canonical_json(['1', base.id, wanted]).encode()).hexdigest()[:32]}"
-        async with self._deriving:
+        async with self.deriving:
             found = await asyncio.to_thread(find_image, self.client, name)
             if found is not None:
                 return name, found.id
-            job = _installing(self._index, Environment(base.id, python, BoxUser.ROOT), wanted)
+            job = _installing(find_index(self.settings.variables), Environment(base.id, python, BoxUser.ROOT), wanted)
             result, image = await self.sandbox.build(job, name, base.path or _PATH, _is_installed)
         if image:
             return name, image
@@ -163,22 +155,22 @@ class _DockerTestbeds:
         )
 
 
+@dataclass(eq=False, slots=True)
 class _DockerTestbed:
-    """One image that is held: `ports.Testbed`."""
+    """One image that is held: `ports.Testbed`. `used` are the ids of images that containers were started from."""
 
-    def __init__(self, shared: _DockerTestbeds, instance: Instance, image: Image, row: str) -> None:
-        self._shared = shared
-        self._instance = instance
-        self._image = image
-        self._row = row
-        self._used: set[str] = set()
+    shared: _DockerTestbeds
+    instance: Instance
+    image: Image
+    row: str
+    used: set[str] = field(default_factory=set)
 
     async def tree(self) -> Snapshot:
-        return await asyncio.to_thread(read_tree, self._shared.client, self._image.id, self._instance)
+        return await asyncio.to_thread(read_tree, self.shared.client, self.image.id, self.instance)
 
     def opening(self, snapshot: Snapshot) -> Opening | NoBench:
         """Return how the tests are run. Where the image lacks pytest, one is derived from it when they are opened."""
-        settings, sandbox = self._shared.settings, self._shared.sandbox
+        settings, sandbox = self.shared.settings.sandbox, self.shared.sandbox
         harness = harness_of(snapshot, settings.test_command)
 
         async def open_bench(watch: Watch) -> Bench | NoBench:
@@ -194,26 +186,26 @@ class _DockerTestbed:
         return Opening(harness, open_bench)
 
     async def grade(self, diff: bytes) -> Grade:
-        if not self._row:
-            raise GradingFailed(f"There is no row of {printable(self._instance.id)} to grade by: see the dataset.")
-        return await self._shared.grader.grade(self._row, diff)
+        if not self.row:
+            raise GradingFailed(f"There is no row of {printable(self.instance.id)} to grade by: see the dataset.")
+        return await self.shared.grader.grade(self.row, diff)
 
     async def aclose(self) -> None:
         """Let go what the sandbox keeps of images that no other testbed uses."""
-        for image in self._used:
-            self._shared.users[image] -= 1
-            if not self._shared.users[image]:
-                await self._shared.sandbox.forget(image)
+        for image in self.used:
+            self.shared.users[image] -= 1
+            if not self.shared.users[image]:
+                await self.shared.sandbox.forget(image)
 
     async def _ready(self, runner: Runner, watch: Watch) -> "_Activated":
         """Return how tests are run in the image. Raises `BuildFailed` where they cannot be started."""
-        found = await self._activated(self._image.id, runner)
-        name = printable(self._instance.id)
+        found = await self._activated(self.image.id, runner)
+        name = printable(self.instance.id)
         if found.problem and runner is Runner.PYTEST:
             watch(Note(f"The image of {name} has no pytest: it is installed in a copy of it."))
-            python, day = found.environment.python, self._instance.created
-            derived, identity = await self._shared.with_pytest(self._image, python, day)
-            await self._shared.images.note_derived(self._instance.image, derived)
+            python, day = found.environment.python, self.instance.created
+            derived, identity = await self.shared.with_pytest(self.image, python, day)
+            await self.shared.images.note_derived(self.instance.image, derived)
             found = await self._activated(identity, runner)
         if found.problem:
             raise BuildFailed(
@@ -223,10 +215,10 @@ class _DockerTestbed:
         return found
 
     async def _activated(self, image: str, runner: Runner) -> "_Activated":
-        if image not in self._used:
-            self._used.add(image)
-            self._shared.users[image] += 1
-        return await _activate(self._shared.sandbox, image, runner, self._shared.settings.limits())
+        if image not in self.used:
+            self.used.add(image)
+            self.shared.users[image] += 1
+        return await _activate(self.shared.sandbox, image, runner, self.shared.settings.sandbox.limits())
 
 
 # --- how tests are started in an image -------------------------------------------------------------------------------

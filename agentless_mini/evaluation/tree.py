@@ -12,10 +12,10 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from agentless_mini.domain import MIB, FileKind, Patch, Reason, Rejected, Snapshot, SourceFile
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
@@ -33,8 +33,7 @@ FOLDER = "/testbed"
 """Where an image has its tree."""
 LIMIT = 8192 * MIB
 """Bytes of all files of a tree together."""
-_GIT = b".git"
-_KEPT = {(_GIT, b"index"), (_GIT, b"info", b"exclude")}
+_KEPT = {(".git", "index"), (".git", "info", "exclude")}
 # What users have set for their own repositories does not decide what belongs to this one.
 _CONFIG = (
     "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tfilemode = true\n\tsymlinks = true\n"
@@ -42,11 +41,6 @@ _CONFIG = (
     "[commit]\n\tgpgSign = false\n"
 )
 _NO_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's own name for a tree without a file
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-Parts = tuple[bytes, ...]
-"""A path below the archive's top folder."""
 
 
 def read_tree(client: "DockerClient", image: str, instance: Instance) -> Snapshot:
@@ -105,79 +99,55 @@ def extract(chunks: Iterator[bytes], top: Path) -> None:
 
     Files, symlinks and hard links are made; folders only where something lies in them; devices, FIFOs and sockets are
     not, nor what git keeps, but what tells which files it tracks. Of two entries with one path the later one counts.
-    Owners, times and all of the permissions but "may be executed" are not taken over. Raises `EnvironmentFailed`.
+    Owners, times and all of the permissions but "may be executed" are not taken over. Symlinks are made last: while
+    files are written there is none that could lead elsewhere. Raises `EnvironmentFailed`.
     """
+    links: dict[Path, str] = {}
     with (
         boundary(dict.fromkeys((tarfile.TarError, OSError, EOFError), _failed)),
-        _opened(top) as folder,
         tarfile.open(fileobj=io.BufferedReader(_Stream(chunks), MIB), mode="r|", errors="surrogateescape") as archive,
     ):
+        top.mkdir(parents=True, exist_ok=True)
         size = 0
         for entry in archive:
-            parts = _parts(entry.name)
-            if not parts or (_GIT in parts and parts not in _KEPT):
+            path = _place(top, entry.name)
+            if path is None or not links.keys().isdisjoint(path.parents):
                 continue
             size += entry.size if entry.isfile() else 0
             if size > LIMIT:
                 raise _failed(ValueError(f"its files are larger than {LIMIT // MIB} MiB"))
-            with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):  # in the way of another entry
-                _write_entry(folder, archive, entry, parts)
+            source = _place(top, entry.linkname) if entry.islnk() else None
+            if entry.issym() or source in links:
+                links[path] = links[source] if source else entry.linkname
+            elif entry.isfile() or (source not in {None, path} and source.is_file()):
+                with suppress(FileExistsError, NotADirectoryError, IsADirectoryError):  # in the way of another entry
+                    _write_file(path, archive, entry, source)
+                    links.pop(path, None)
+        for path in sorted(links, key=lambda path: -len(path.parts)):  # the inner ones first: none is ever followed
+            with suppress(FileExistsError, NotADirectoryError, IsADirectoryError, ValueError):  # a NUL in the target
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.unlink(missing_ok=True)
+                path.symlink_to(links[path])
 
 
-def _parts(name: str) -> Parts:
-    """Return the path of an entry below the top folder, empty where there is none or it leads elsewhere."""
-    parts = [part for part in os.fsencode(name).split(b"/")[1:] if part not in {b"", b"."}]
-    return () if b".." in parts or any(b"\0" in part for part in parts) else tuple(parts)
+def _place(top: Path, name: str) -> Path | None:
+    """Return where an entry goes; None where there is no such place, it leads elsewhere, or is git's own."""
+    parts = tuple(part for part in name.split("/")[1:] if part not in {"", "."})
+    if not parts or ".." in parts or "\0" in name or (".git" in parts and parts not in _KEPT):
+        return None
+    return top.joinpath(*parts)
 
 
-def _write_entry(top: int, archive: tarfile.TarFile, entry: tarfile.TarInfo, parts: Parts) -> None:
-    if not (entry.isfile() or entry.issym() or entry.islnk()):
-        return
-    with _parent(top, parts) as folder:
-        name = parts[-1]
-        source = _parts(entry.linkname) if entry.islnk() else ()
-        if entry.islnk() and (not source or source == parts):
-            return
-        with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=folder)
-        if entry.issym():
-            os.symlink(os.fsencode(entry.linkname), name, dir_fd=folder)
-        elif entry.islnk():
-            with _parent(top, source) as beside:
-                if not stat.S_ISDIR(os.stat(source[-1], dir_fd=beside, follow_symlinks=False).st_mode):
-                    os.link(source[-1], name, src_dir_fd=beside, dst_dir_fd=folder, follow_symlinks=False)
-        else:
-            data: IO[bytes] | None = archive.extractfile(entry)
-            mode = 0o755 if entry.mode & stat.S_IXUSR else 0o644
-            with os.fdopen(os.open(name, _NEW_FILE, mode, dir_fd=folder), "wb") as file:
-                if data is not None:
-                    shutil.copyfileobj(data, file, MIB)
-
-
-@contextmanager
-def _opened(top: Path) -> Iterator[int]:
-    top.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(top, _OPEN_FOLDER)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _parent(top: int, parts: Parts) -> Iterator[int]:
-    """Give the folder of a path, made where it is not there. Raises OSError where a symlink or a file is on the way."""
-    folder = os.dup(top)
-    try:
-        for part in parts[:-1]:
-            with suppress(FileExistsError):
-                os.mkdir(part, 0o755, dir_fd=folder)
-            inner = os.open(part, _OPEN_FOLDER, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        yield folder
-    finally:
-        os.close(folder)
+def _write_file(path: Path, archive: tarfile.TarFile, entry: tarfile.TarInfo, source: Path | None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    data = archive.extractfile(entry) if source is None else None
+    if source is not None:
+        path.hardlink_to(source)
+    elif data is not None:
+        with path.open("xb") as file:
+            shutil.copyfileobj(data, file, MIB)
+        path.chmod(0o755 if entry.mode & stat.S_IXUSR else 0o644)
 
 
 class _Stream(io.RawIOBase):

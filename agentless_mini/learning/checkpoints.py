@@ -35,11 +35,8 @@ ROLLOUTS_FILE = "rollouts.jsonl"
 # Settings that a training may be continued with another value of.
 FREE = frozenset(
     {"steps", "epochs", "minutes", "save_every", "keep", "log_every", "log_rollouts", "tracker", "device"}
-) | {
-    "generation",  # who writes rollouts, and where: the policy is the same
-    "server",
-    "gpu_share",
-}
+    | {"generation", "server", "gpu_share"}  # who writes rollouts, and where: the policy is the same
+)
 
 FOLDERS = frozenset({"adapter", "scorer"})  # settings that name a folder of weights
 

@@ -6,16 +6,17 @@ and repairs are foreign code: each distinct patch gets a box of its own. A patch
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from agentless_mini.domain import Ending, Job, Patch, PlacedFile, Runner, Snapshot, Step, placed_files
 from agentless_mini.edits import changed_files
 from agentless_mini.environment.opening import open_environment
 from agentless_mini.environment.work import EnvironmentRequest, Opened, Unavailable
 from agentless_mini.errors import EnvironmentFailed, UsageError, printable
+from agentless_mini.learning.rewarding import Measure
 from agentless_mini.learning.rows import Row
 from agentless_mini.ports import Watch
 from agentless_mini.settings.run import SandboxKind, SandboxSettings
@@ -61,45 +62,27 @@ async def check_patch(row: Row, patch: Patch, opened: Opened) -> bool:
     return ended.succeeded
 
 
-class Checks:
-    """Runs checks, by ordinary calls as a trainer's rewards are, in the place that `opening` opens: a context manager.
+@contextmanager
+def running_checks(opening: Opening) -> Iterator[Measure]:
+    """Give what runs the rows' checks in the place that `opening` opens, by ordinary calls as a trainer's rewards are.
 
-    It has an event loop of its own, so it is not for use within one.
+    It has an event loop of its own, so it is not for use within one. It says None where a box was lost, or there is no
+    check. Raises `EnvironmentFailed` where there is no place.
     """
 
-    def __init__(self, opening: Opening) -> None:
-        """Prepare; the place is opened when the block is entered."""
-        self._opening = opening
-        self._runner = asyncio.Runner()
-        self._stack = AsyncExitStack()
-        self._opened: Opened | None = None
-
-    def __enter__(self) -> Self:
-        """Open the place. Raises `EnvironmentFailed` where there is none."""
+    async def value(row: Row, patch: Patch, opened: Opened) -> float | None:
         try:
-            self._opened = self._runner.run(self._opening(self._stack))
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *ended: object) -> None:
-        """Close the place."""
-        self._runner.run(self._stack.aclose())
-        self._runner.close()
-
-    def values(self, asked: Sequence[tuple[Row, Patch]]) -> list[float | None]:
-        """Return what the check of each row says of the patch; None where its box was lost, or there is no check."""
-
-        async def every() -> list[float | None]:
-            return list(await asyncio.gather(*(self._value(row, patch) for row, patch in asked)))
-
-        return self._runner.run(every())
-
-    async def _value(self, row: Row, patch: Patch) -> float | None:
-        if self._opened is None or not row.check:
-            return None
-        try:
-            return float(await check_patch(row, patch, self._opened))
+            return float(await check_patch(row, patch, opened)) if row.check else None
         except EnvironmentFailed:
             return None  # infrastructure is not the answer's fault
+
+    async def values(asked: Sequence[tuple[Row, Patch]], opened: Opened) -> list[float | None]:
+        return list(await asyncio.gather(*(value(row, patch, opened) for row, patch in asked)))
+
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        try:
+            opened = runner.run(opening(stack))
+            yield lambda asked: runner.run(values(asked, opened))
+        finally:
+            runner.run(stack.aclose())

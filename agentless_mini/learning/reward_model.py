@@ -35,7 +35,7 @@ from agentless_mini.domain import Issue, Message, Patch, Role
 from agentless_mini.edits import make_patch
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
 from agentless_mini.learning import policies, training
-from agentless_mini.learning.reward import Oracle, apply_diff, reward
+from agentless_mini.learning.reward import Oracle, read_patch, reward
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.texts import KEPT, TOO_LONG, ChatTokens
 from agentless_mini.learning.training import Outcome, Seen, Task
@@ -76,7 +76,7 @@ def judged(row: Row) -> tuple[Judged, ...]:
     tree, oracle = row.tree(), Oracle(row.oracle())
     truth = make_patch(row.oracle(), tree.forms)
     patches: dict[str, Judged] = {}
-    for outcome in (truth, *(apply_diff(parent, tree) for parent in row.parents)):
+    for outcome in (truth, *(read_patch(parent, tree) for parent in row.parents)):
         value = reward(outcome, oracle, tree)
         if isinstance(outcome, Patch) and value is not None:
             patches.setdefault(outcome.normal, Judged(outcome.diff.decode("utf-8", "replace"), value))

@@ -16,7 +16,7 @@ from typing import Any
 
 from agentless_mini.domain import Completion, Finish, Patch, Rejected, RewardKind
 from agentless_mini.edits import read_answer
-from agentless_mini.learning.reward import COSTS, Oracle, apply_diff, format_penalty, reward, shaped
+from agentless_mini.learning.reward import COSTS, Oracle, format_penalty, read_patch, reward, shaped
 from agentless_mini.learning.rows import Row, RowFile
 
 Measure = Callable[[Sequence[tuple[Row, Patch]]], list[float | None]]
@@ -140,7 +140,7 @@ def _potential(row: Row, outcome: Outcome, told: Told) -> float | None:
 
 @functools.lru_cache(_KEPT)
 def _read_parent(row: Row, place: int) -> Patch | Rejected:
-    return apply_diff(row.parents[place], _tree(row))
+    return read_patch(row.parents[place], _tree(row))
 
 
 def reasons(answers: Sequence[Answer]) -> Counter[str]:

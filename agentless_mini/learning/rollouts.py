@@ -1,14 +1,15 @@
 """A checkpoint as a sampler, by transformers and without a server: see `ports.Sampler` for the contract.
 
-Requests that come at the same time are generated as one batch, as far as their sampling parameters agree. Each sample
+The samples of a request are generated together; a server that batches requests is faster (`amini serve`). Each sample
 draws from a stream of random numbers of its own, so it does not depend on what it is batched with, but for rounding.
 """
 
 import asyncio
 import functools
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import torch
@@ -24,7 +25,6 @@ from agentless_mini.settings.learning import Device, Precision
 
 Result = TypeVar("Result")
 
-_GATHER_S = 0.02  # how long requests are waited for that may share a batch
 _ON_CPU, _ON_GPU = 32, 256
 
 
@@ -44,8 +44,6 @@ class TransformersSampler:
         self._half = self._gpu if precision is Precision.AUTO else precision is Precision.BFLOAT16
         self._at_once = at_once or (_ON_GPU if self._gpu else _ON_CPU)
         self._loaded: _Loaded | None = None
-        self._waiting: list[_Item] = []
-        self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="transformers")
 
     async def card(self) -> ModelCard:
@@ -59,25 +57,18 @@ class TransformersSampler:
 
     async def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
         """Yield each wanted sample when its batch ends. Raises `EnvironmentFailed` where memory does not suffice."""
-        asked = _Asked(request)
-        self._waiting += [_Item(asked, index) for index in request.indices]
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._serve())
+        closed = threading.Event()
         try:
-            for _ in request.indices:
-                answer = await asked.answers.get()
-                if isinstance(answer, BaseException):
-                    raise answer
-                yield answer
+            for at in range(0, len(request.indices), self._at_once):
+                indices = request.indices[at : at + self._at_once]
+                for answer in await self._computed(functools.partial(self._answers, request, indices, closed)):
+                    yield answer
         finally:
-            asked.closed = True
-            self._waiting = [item for item in self._waiting if item.asked is not asked]
+            closed.set()
 
     async def aclose(self) -> None:
         """Wait for the batch under way, and free the memory."""
-        if self._worker is not None:
-            await asyncio.gather(self._worker, return_exceptions=True)
-        self._thread.shutdown(wait=False)
+        await asyncio.to_thread(self._thread.shutdown)
         self._loaded = None
 
     async def __aenter__(self) -> Self:
@@ -87,20 +78,6 @@ class TransformersSampler:
     async def __aexit__(self, *ended: object) -> None:
         """Free the memory."""
         await self.aclose()
-
-    async def _serve(self) -> None:
-        await asyncio.sleep(_GATHER_S)
-        while self._waiting:
-            params = self._waiting[0].asked.request.params
-            batch = [item for item in self._waiting if item.asked.request.params == params][: self._at_once]
-            self._waiting = [item for item in self._waiting if item not in batch]
-            answers: Sequence[Completion | BaseException]
-            try:
-                answers = await self._computed(functools.partial(self._answers, batch, params))
-            except Exception as error:  # noqa: BLE001 - told to everybody who waits for this batch
-                answers = [error] * len(batch)
-            for item, answer in zip(batch, answers, strict=True):
-                item.asked.answers.put_nowait(answer)
 
     async def _computed(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -123,53 +100,36 @@ class TransformersSampler:
             self._loaded = _Loaded(model, tokenizer, ChatTokens(tokenizer))
         return self._loaded
 
-    def _answers(self, batch: "list[_Item]", params: SamplingParams) -> list[Completion]:
-        loaded = self._ready()
-        prompts = [loaded.tokens.prompt(item.asked.request.messages) for item in batch]
-        longest, ends, device = max(map(len, prompts)), ends_of(loaded.model, loaded.tokenizer), loaded.model.device
-        padding = loaded.tokenizer.pad_token_id
-        padded = [[padding] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-        mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        drawing = _Drawing(params, [params.seed + item.index for item in batch], device)
+    def _answers(self, request: SampleRequest, indices: Sequence[int], closed: threading.Event) -> list[Completion]:
+        loaded, params, count = self._ready(), request.params, len(indices)
+        prompt, device = loaded.tokens.prompt(request.messages), loaded.model.device
+        ends = ends_of(loaded.model, loaded.tokenizer)
+        ids = torch.tensor([prompt] * count, device=device)
+        drawing = _Drawing(params, [params.seed + index for index in indices], device)
         large = "The model's memory does not suffice: ask for fewer samples at once, or a shorter context."
         with boundary({torch.OutOfMemoryError: lambda error: EnvironmentFailed(large)}), torch.inference_mode():
             said = loaded.model.generate(
-                input_ids=torch.tensor(padded, device=device),
-                attention_mask=torch.tensor(mask, device=device),
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
                 generation_config=transformers.GenerationConfig(
                     max_new_tokens=params.max_tokens,
                     do_sample=False,
                     repetition_penalty=1.0,
                     eos_token_id=sorted(ends),
-                    pad_token_id=padding,
+                    pad_token_id=loaded.tokenizer.pad_token_id,
                 ),
                 logits_processor=[drawing],
-                stopping_criteria=[
-                    lambda *now, **more: torch.tensor([one.asked.closed for one in batch], device=device)
-                ],
-            )[:, longest:].tolist()
+                stopping_criteria=[lambda *now, **more: torch.full((count,), closed.is_set(), device=device)],
+            )[:, len(prompt) :].tolist()
         answers = []
-        for item, tokens, prompt in zip(batch, said, prompts, strict=True):
+        for index, tokens in zip(indices, said, strict=True):
             end = next((place for place, token in enumerate(tokens) if token in ends), None)
             text = str(loaded.tokenizer.decode(tokens[:end], skip_special_tokens=True))
             cuts = [place for stop in params.stop if (place := text.find(stop)) >= 0]
             finish = Finish.LENGTH if end is None and not cuts else Finish.STOP
             usage = Usage(len(prompt), 0, len(tokens[:end]))
-            answers.append(Completion(item.index, text[: min(cuts, default=None)], finish, usage=usage))
+            answers.append(Completion(index, text[: min(cuts, default=None)], finish, usage=usage))
         return answers
-
-
-@dataclass(eq=False, slots=True)
-class _Asked:
-    request: SampleRequest
-    answers: "asyncio.Queue[Completion | BaseException]" = field(default_factory=asyncio.Queue)
-    closed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    asked: _Asked
-    index: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,7 @@ from agentless_mini.installing import install_command
 SPLITS = ("train", "valid", "test")
 
 _MODE = "100644"
-_GROUP_BYTES = 2 * 2**20
-_GROUP_ROWS = 1024
-_READ_ROWS = 16
+_AT_ONCE = 16  # rows in memory: some are megabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,8 @@ def write_rows(path: Path, rows: Iterable[Row]) -> int:
     with boundary(failures):
         path.parent.mkdir(parents=True, exist_ok=True)
         with parquet.ParquetWriter(partial, _schema(arrow), compression="zstd") as writer:
-            for group in _groups(rows):
+            waiting = iter(rows)
+            while group := list(islice(waiting, _AT_ONCE)):
                 writer.write_table(arrow.Table.from_pylist([asdict(row) for row in group], _schema(arrow)))
                 count += len(group)
         partial.replace(path)
@@ -161,7 +161,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     """
     for file in _some_files(path):
         with _opened(file) as opened:
-            for batch in opened.iter_batches(batch_size=_READ_ROWS, columns=_NAMES):
+            for batch in opened.iter_batches(batch_size=_AT_ONCE, columns=_NAMES):
                 for values in batch.to_pylist():
                     files = tuple(RowFile(**one) for one in values["files"])
                     yield Row(**{**values, "files": files, "parents": tuple(values["parents"])})
@@ -229,20 +229,6 @@ def _opened(path: Path) -> Iterator[Any]:
         if lacking:
             raise KeyError(f"no column {sorted(lacking)[0]}")
         yield file
-
-
-def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Yield runs of rows of some megabytes each."""
-    group: list[Row] = []
-    size = 0
-    for row in rows:
-        group.append(row)
-        size += sum(len(file.before or "") + len(file.after or "") for file in row.files) + len(row.conversation)
-        if size >= _GROUP_BYTES or len(group) == _GROUP_ROWS:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
 
 
 def _schema(arrow: Any) -> Any:  # noqa: ANN401 - pyarrow has no types

@@ -1,25 +1,20 @@
 """Rows -> the tokens that a trainer sees: the model's own chat template around the very prompt of inference.
 
-What is too long is left out and counted, never cut, for a cut prompt lacks code that the answer edits. Examples lie in
-an Arrow file that is mapped into memory.
+What is too long is left out and counted, never cut, for a cut prompt lacks code that the answer edits.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 
 from agentless_mini.domain import Message
-from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.errors import UsageError, boundary, printable
 
 IGNORED = -100
 KEPT = "kept"
 TOO_LONG = "too long"
-
-_GROUP = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +68,3 @@ class ChatTokens:
 def _refused(error: BaseException) -> UsageError:
     said = printable(" ".join(str(error).split()))[:200]
     return UsageError(f"The model's chat template refuses a system message ({said}): choose a model that takes one.")
-
-
-def write_examples(path: Path, found: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Write examples as such columns, a group at a time. Raises `EnvironmentFailed` where they cannot be written.
-
-    A "row" is text, a "prompt" a chat, a "label" numbers, every other column tokens.
-    """
-    import pyarrow as pa
-
-    chat = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-    kinds = {"row": pa.string(), "prompt": chat, "label": pa.list_(pa.float32())}
-    schema = pa.schema([(column, kinds.get(column, pa.list_(pa.int32()))) for column in columns])
-    full = f"{printable(str(path))} cannot be written"
-    waiting = iter(found)
-    with (
-        boundary({OSError: lambda error: EnvironmentFailed(f"{full} ({error}): free some room.")}),
-        path.open("wb") as sink,
-        pa.ipc.new_stream(sink, schema) as stream,
-    ):
-        while group := list(islice(waiting, _GROUP)):
-            stream.write_batch(pa.RecordBatch.from_pylist(group, schema))

@@ -4,6 +4,7 @@ One process for each GPU, started by accelerate, or a single one. What is printe
 """
 
 import importlib.metadata
+import importlib.util
 import json
 import math
 import time
@@ -17,7 +18,8 @@ from typing import Any
 import torch
 import transformers
 from accelerate import PartialState
-from datasets import Dataset
+from datasets import Dataset, Features, Value
+from datasets.arrow_writer import ArrowWriter
 from peft import PeftModel
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
@@ -29,12 +31,12 @@ from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, print
 from agentless_mini.learning import checkpoints
 from agentless_mini.learning.policies import in_bfloat16, on_cpu, quiet
 from agentless_mini.learning.rows import SPLITS, Row, read_rows, require_apart
-from agentless_mini.learning.texts import write_examples
 from agentless_mini.settings.learning import Tracker, TrainingSettings
 
 Tell = Callable[[str], None]
 
 _EXAMPLES_FILE = "examples.arrow"
+_AT_ONCE = 256  # examples in memory while they are written
 _PATIENCE = timedelta(hours=6)  # for the others, while the first process turns rows into tokens
 _LARGE = "The memory does not suffice for a step: set a smaller batch, or fewer max_tokens."
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm")
@@ -127,12 +129,23 @@ def training_rows(task: Task, seen: Seen) -> Iterator[Row]:
 def dataset(task: Task, seen: Seen, found: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Dataset:
     """Return the examples, mapped into memory: the first process writes what all will read.
 
-    Raises `UsageError` where no row is left to learn from.
+    A "row" is text, a "prompt" a chat, a "label" numbers, every other column tokens. Raises `UsageError` where no row
+    is left to learn from, `EnvironmentFailed` where they cannot be written.
     """
     path = task.out / _EXAMPLES_FILE
-    with PartialState().main_process_first():
+    chat = [{"role": Value("string"), "content": Value("string")}]
+    kinds = {"row": Value("string"), "prompt": chat, "label": [Value("float32")]}
+    features = Features({column: kinds.get(column, [Value("int32")]) for column in columns})
+    full = f"{printable(str(path))} cannot be written"
+    with (
+        PartialState().main_process_first(),
+        boundary({OSError: lambda error: EnvironmentFailed(f"{full} ({error}): free some room.")}),
+    ):
         if is_first():
-            write_examples(path, found, columns)
+            with ArrowWriter(features=features, path=str(path), writer_batch_size=_AT_ONCE) as writer:
+                for example in found:
+                    writer.write(dict(example))
+                writer.finalize()
     data = Dataset.from_file(str(path))
     if not len(data):
         left = ", ".join(f"{number} {reason}" for reason, number in seen.rows.items() if number) or "there are none"
@@ -299,13 +312,8 @@ _SCORES = (
 
 def _versions() -> dict[str, str]:
     """Return the versions of what trains, as far as it is installed."""
-    found = {"agentless-mini": __version__}
-    for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    installed = (name for name in _LIBRARIES if importlib.util.find_spec(name))
+    return {"agentless-mini": __version__, **{name: importlib.metadata.version(name) for name in installed}}
 
 
 def _table(values: Mapping[str, Any], name: str, value: str) -> str:

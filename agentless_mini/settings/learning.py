@@ -8,7 +8,7 @@ import enum
 from pathlib import Path
 from typing import Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from agentless_mini.domain import RewardKind
 from agentless_mini.settings.run import Section
@@ -171,13 +171,6 @@ class RlSettings(TrainingSettings):
     """Share of a GPU's memory for vLLM beside the trainer."""
     log_rollouts: int = Field(4, ge=0)
     """Rollouts of each batch that are logged, with prompt and reward."""
-
-    @field_validator("reward")
-    @classmethod
-    def _is_for_edits(cls, kind: RewardKind) -> RewardKind:
-        if kind is RewardKind.DIFF:
-            raise ValueError("the prompt asks for edits, not for a diff: use similarity")
-        return kind
 
     @model_validator(mode="after")
     def _is_of_one_mind(self) -> Self:

@@ -23,15 +23,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from agentless_mini.learning.curation.curation import Curation, curate
+from agentless_mini.learning.curation.curation import Curation, curate, on_ray, one_by_one
 from agentless_mini.learning.curation.history import MERGED, SQUASHED, Commit, History
-from agentless_mini.learning.curation.relevance import WithoutModel
-from agentless_mini.learning.curation.workers import on_ray, one_by_one
+from agentless_mini.learning.curation.pulls import without_model
 from agentless_mini.learning.rows import read_rows
 from agentless_mini.repository.gitcommand import GitCommand
 from agentless_mini.settings.learning import CurateSettings
@@ -113,7 +113,7 @@ def measured(mirrors: Path, events: Path, out: Path, cluster: str) -> dict[str, 
         steps[step] = time.monotonic()
 
     begun, worked = time.monotonic(), _cpu_seconds()
-    curation = Curation((events,), mirrors, out, CurateSettings(valid=0.1, test=0.1), WithoutModel(0))
+    curation = Curation((events,), mirrors, out, CurateSettings(valid=0.1, test=0.1), partial(without_model, 0))
     with on_ray(cluster, 1) if cluster else nullcontext(one_by_one) as doing:
         found = curate(curation, doing, progress)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

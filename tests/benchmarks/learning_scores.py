@@ -16,9 +16,10 @@ from agentless_mini.chain.measures import bootstrap, mean, pass_at_k
 from agentless_mini.domain import Completion, Finish, Matching, Patch
 from agentless_mini.edits import read_answer
 from agentless_mini.environment.work import Opened
-from agentless_mini.learning.checks import Checks, open_plain
+from agentless_mini.learning.checks import open_plain, running_checks
 from agentless_mini.learning.reward import Oracle
 from agentless_mini.learning.reward import reward as reward_of
+from agentless_mini.learning.rewarding import Measure
 from agentless_mini.learning.rows import Row
 from agentless_mini.settings.run import SandboxSettings
 from tests.benchmarks.learning_experiment import LINES, Experiment, draws, lines, told
@@ -32,7 +33,7 @@ def score(it: Experiment) -> None:
         return await open_plain(SandboxSettings(), cache, dict(os.environ), lambda event: None, stack)
 
     rows = {row.id: row for row in it.rows("test")}
-    with Checks(opening) as checks:
+    with running_checks(opening) as checks:
         for matching in Matching:
             folder = it.work / "scores" / matching
             folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,7 @@ def score(it: Experiment) -> None:
 
 
 def _scored(
-    row: Row, rounds: list[list[dict[str, str]]], checks: Checks, matching: Matching
+    row: Row, rounds: list[list[dict[str, str]]], checks: Measure, matching: Matching
 ) -> list[list[list[float | None]]]:
     """Return for each answer of each round whether it is a patch, how like the oracle, and what its check says."""
     tree, oracle = row.tree(), Oracle(row.oracle())
@@ -56,7 +57,7 @@ def _scored(
         for group in rounds
     ]
     distinct = {one.normal: one for group in outcomes for one in group if isinstance(one, Patch)}
-    verdicts = dict(zip(distinct, checks.values([(row, patch) for patch in distinct.values()]), strict=True))
+    verdicts = dict(zip(distinct, checks([(row, patch) for patch in distinct.values()]), strict=True))
     return [
         [
             [1.0, reward_of(one, oracle, tree), verdicts[one.normal]] if isinstance(one, Patch) else [0.0, -1.0, 0.0]

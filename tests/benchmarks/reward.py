@@ -21,7 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agentless_mini.domain import FileChange
-from agentless_mini.learning.reward import Oracle, matching
+from agentless_mini.learning import matching
+from agentless_mini.learning.reward import Oracle
 from tests.learning.reward.answers import sources
 
 LINES = 1_500

@@ -6,9 +6,9 @@ import pickle
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, TypeVarTuple, cast
 
-from agentless_mini.errors import EnvironmentFailed, NodeLost
+from agentless_mini.errors import AminiError, EnvironmentFailed, NodeLost
 from agentless_mini.evaluation.cluster import ClusterMachine
-from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink, Raised
+from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink
 from agentless_mini.sandbox.host import uninterrupted
 
 Result = TypeVar("Result")
@@ -43,8 +43,8 @@ class LocalLink:
             answering.cancel()
             raise NodeLost(f"The node {self.name} is gone.")
         answer: Any = pickle.loads(pickle.dumps(answering.result()))  # noqa: S301 - our own bytes
-        if isinstance(answer, Raised):
-            raise answer.error
+        if isinstance(answer, AminiError):
+            raise answer
         return cast("Result", answer)
 
 

@@ -1,6 +1,7 @@
 """Testbeds on many machines: where instances go, what crosses to nodes, and what becomes of nodes that are lost."""
 
 import asyncio
+import pickle
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,8 +16,10 @@ from agentless_mini.domain import Ending, Environment, Event, ImageTree, Issue, 
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, NodeLost
 from agentless_mini.evaluation.cluster import ClusterMachine, ClusterTestbeds, require_same
 from agentless_mini.evaluation.dataset import Instance
-from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink, Raised
-from agentless_mini.evaluation.ports import Testbed as Bed  # pytest would collect it as a test
+from agentless_mini.evaluation.node import MakeTestbeds, Node, NodeLink
+from agentless_mini.evaluation.ports import Testbed as Bed  # pytest would collect them as tests
+from agentless_mini.evaluation.ports import Testbeds as Beds
+from agentless_mini.sandbox.daemon import Obstacle, PullFailed
 from tests.evaluation.bugs import resolves
 from tests.evaluation.cluster_links import LocalCluster, LocalLink
 from tests.evaluation.cluster_testbeds import HANGS, MakesTestbeds, noted, tree
@@ -63,7 +66,7 @@ async def until(holds: Callable[[], object]) -> None:
 async def over(
     cluster: LocalCluster, make: MakesTestbeds, most: int = 2, said: list[str] | None = None
 ) -> AsyncIterator[ClusterTestbeds]:
-    async with ClusterTestbeds(cluster, make, most, (said if said is not None else []).append) as testbeds:
+    async with ClusterTestbeds.over(cluster, make, most, (said if said is not None else []).append) as testbeds:
         yield testbeds
 
 
@@ -161,15 +164,30 @@ def test_a_cancelled_opening_holds_nothing(tmp_path: Path) -> None:
     run(cancel())
 
 
+def test_an_error_with_an_init_of_its_own_arrives_as_it_is() -> None:
+    async def failed() -> object:
+        node, error = Node(), PullFailed("acme/1", "the disk is full", Obstacle.FULL)
+
+        @asynccontextmanager
+        async def make() -> AsyncIterator[Beds]:
+            raise error
+            yield
+
+        return await node.do(1, "start", (make,))
+
+    answer = pickle.loads(pickle.dumps(run(failed())))  # noqa: S301 - our own bytes
+    assert isinstance(answer, PullFailed)
+    assert (answer.obstacle, answer.reason) == (Obstacle.FULL, "the disk is full")
+    assert "acme/1" in str(answer)
+
+
 def test_a_call_that_is_stopped_before_it_comes_never_begins() -> None:
     async def overtaken() -> object:
         node = Node()
         await node.stop(7)
         return await node.do(7, "no such method", ())
 
-    answer = run(overtaken())
-    assert isinstance(answer, Raised)
-    assert isinstance(answer.error, NodeLost)
+    assert isinstance(run(overtaken()), NodeLost)
 
 
 def test_instances_are_spread_over_nodes_and_no_node_has_more_than_its_beds(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def grading(missing: frozenset[str] = frozenset()) -> OpenTestbeds:
         (evaluation.folder / OFFICIAL).mkdir(exist_ok=True)
         program = HarnessProgram(COMMAND, lambda: "5", lambda: None)
         grader = Grader(evaluation.folder / OFFICIAL, GradingSettings(model), program)
-        return Opened(ScriptedTestbeds(tree, resolves, missing=missing), await stack.enter_async_context(grader))
+        return Opened(ScriptedTestbeds(tree, resolves, missing=missing), await grader.prepared())
 
     return opened
 

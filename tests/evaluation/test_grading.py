@@ -36,8 +36,7 @@ def scripted(folder: Path, scene: Scene, workers: int = 1) -> Any:  # noqa: ANN4
 
 def run(grader: Grader, scene: Scene) -> Any:  # noqa: ANN401 - what the scene returns
     async def whole() -> Any:  # noqa: ANN401
-        async with grader as opened:
-            return await scene(opened)
+        return await scene(await grader.prepared())
 
     return asyncio.run(whole())
 
@@ -55,14 +54,14 @@ async def until(found: Callable[[], bool]) -> None:
 # --- who may grade when ----------------------------------------------------------------------------------------------
 
 
-def test_one_process_grades_one_patch_after_another(tmp_path: Path) -> None:
+def test_each_patch_is_graded_by_a_process_of_its_own(tmp_path: Path) -> None:
     async def scene(grader: Grader) -> list[Grade]:
         return [await grader.grade(ROW, diff) for diff in (b"resolve", b"other")]
 
     first, second = scripted(tmp_path, scene)
     assert (first.resolved, second.resolved) == (True, False)
     assert first.version == "5"
-    assert len({process for _, process, _ in notes(tmp_path)}) == 1
+    assert len({process for _, process, _ in notes(tmp_path)}) == 2
 
 
 def test_the_harness_is_told_the_row_the_patch_and_a_name_of_its_own_for_the_logs(tmp_path: Path) -> None:
@@ -87,7 +86,6 @@ def test_no_more_processes_than_workers_grade_at_once(tmp_path: Path) -> None:
         running += 1 if said == "begins" else -1
         most = max(most, running)
     assert most == 2
-    assert len({process for _, process, _ in notes(tmp_path)}) == 2
 
 
 def test_equal_patches_at_once_take_turns(tmp_path: Path) -> None:
@@ -112,14 +110,13 @@ def test_a_patch_under_which_the_process_dies_again_is_a_failure_that_names_the_
     assert scripted(tmp_path, scene).resolved
 
 
-def test_a_failure_is_told_and_the_process_goes_on(tmp_path: Path) -> None:
+def test_a_failure_is_told_and_the_next_patch_graded(tmp_path: Path) -> None:
     async def scene(grader: Grader) -> Grade:
         with pytest.raises(GradingFailed, match="disk full"):
             await grader.grade(ROW, b"fail disk full")
         return await grader.grade(ROW, b"resolve")
 
     assert scripted(tmp_path, scene).resolved
-    assert len({process for _, process, _ in notes(tmp_path)}) == 1
 
 
 def test_what_is_cancelled_ends_at_once(tmp_path: Path) -> None:
@@ -282,8 +279,8 @@ PARENT = """
 import asyncio, pathlib, sys
 from agentless_mini.evaluation.grading import Grader, GradingSettings
 async def main():
-    async with Grader(pathlib.Path(sys.argv[1]), GradingSettings("m")) as grader:
-        await grader.grade(sys.argv[2], sys.argv[3].encode())
+    grader = await Grader(pathlib.Path(sys.argv[1]), GradingSettings("m")).prepared()
+    await grader.grade(sys.argv[2], sys.argv[3].encode())
 asyncio.run(main())
 """
 

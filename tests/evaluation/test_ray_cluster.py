@@ -12,11 +12,10 @@ import pytest
 
 from agentless_mini.domain import Prediction
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.evaluation.attempt import Assignment, attempt
+from agentless_mini.evaluation.attempt import Assignment, attempt, evaluate
 from agentless_mini.evaluation.cluster import ClusterTestbeds, ray_cluster
 from agentless_mini.evaluation.dataset import Dataset
 from agentless_mini.evaluation.ports import Testbeds as Beds  # pytest would collect it
-from agentless_mini.evaluation.schedule import evaluate
 from agentless_mini.record import AttemptRecord, AttemptState, Store
 from tests.chain.workbench import FIX, NONSENSE, WRONG
 from tests.evaluation.attempts import assignments, context, dataset, open_store, sampler
@@ -39,7 +38,7 @@ def nodes() -> Iterator[tuple[str, list[RayNode]]]:
 
 @asynccontextmanager
 async def clustered(address: str, make: MakesTestbeds, said: list[str]) -> AsyncIterator[ClusterTestbeds]:
-    async with ray_cluster(address) as cluster, ClusterTestbeds(cluster, make, MOST, said.append) as testbeds:
+    async with ray_cluster(address) as cluster, ClusterTestbeds.over(cluster, make, MOST, said.append) as testbeds:
         yield testbeds
 
 

@@ -37,13 +37,13 @@ def test_only_the_true_fix_resolves_an_instance(tmp_path: Path) -> None:
     async def scene() -> None:
         rows = await instances(tmp_path)
         assert rows
-        async with Grader(tmp_path, GradingSettings("gold")) as grader:
-            for name, row in sorted(rows.items()):
-                diffs = (json.loads(row)["patch"].encode(), b"", NEW_FILE, NOWHERE)
-                grades = [await grader.grade(row, diff) for diff in diffs]
-                seconds = " ".join(f"{grade.seconds:5.1f}" for grade in grades)
-                print(f"{name:30} {seconds}")  # noqa: T201 - the table, with -s
-                said = [(grade.resolved, grade.applied) for grade in grades]
-                assert said == [(True, True), (False, False), (False, True), (False, False)], name
+        grader = await Grader(tmp_path, GradingSettings("gold")).prepared()
+        for name, row in sorted(rows.items()):
+            diffs = (json.loads(row)["patch"].encode(), b"", NEW_FILE, NOWHERE)
+            grades = [await grader.grade(row, diff) for diff in diffs]
+            seconds = " ".join(f"{grade.seconds:5.1f}" for grade in grades)
+            print(f"{name:30} {seconds}")  # noqa: T201 - the table, with -s
+            said = [(grade.resolved, grade.applied) for grade in grades]
+            assert said == [(True, True), (False, False), (False, True), (False, False)], name
 
     asyncio.run(scene())

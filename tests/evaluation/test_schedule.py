@@ -8,9 +8,8 @@ import pytest
 
 from agentless_mini.domain import Issue
 from agentless_mini.errors import EnvironmentFailed, NodeLost, StoreError
-from agentless_mini.evaluation.attempt import Assignment
+from agentless_mini.evaluation.attempt import NODE_TRIES, SICK, Assignment, Attempting, evaluate
 from agentless_mini.evaluation.dataset import Instance
-from agentless_mini.evaluation.schedule import NODE_TRIES, SICK, Attempting, evaluate
 from agentless_mini.record import AttemptRecord, AttemptState
 
 

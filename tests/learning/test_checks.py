@@ -8,7 +8,7 @@ from agentless_mini.domain import BoxLimits, Ending, Environment, PackedTree, Pa
 from agentless_mini.edits import make_patch
 from agentless_mini.environment.work import Opened
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.learning.checks import Checks
+from agentless_mini.learning.checks import running_checks
 from tests.fakes.sandbox import Answering, ScriptedSandbox, each_step, ended, exited, refusing
 from tests.learning import tiny
 
@@ -21,8 +21,8 @@ def said(answering: Answering, *patches: Patch) -> list[float | None]:
         place = Place(Environment("here"), PackedTree("0" * 64))
         return Opened(ScriptedSandbox(answering), place, BoxLimits(memory=1, pids=1, disk=1, seconds=1.0))
 
-    with Checks(opening) as checks:
-        return checks.values([(ROW, patch) for patch in patches])
+    with running_checks(opening) as values:
+        return values([(ROW, patch) for patch in patches])
 
 
 def test_a_check_passes_or_fails() -> None:
@@ -40,5 +40,5 @@ def test_where_there_is_no_place_it_is_said() -> None:
     async def opening(stack: AsyncExitStack) -> Opened:
         raise EnvironmentFailed("There is no sandbox: install one.")
 
-    with pytest.raises(EnvironmentFailed, match="no sandbox"), Checks(opening):
+    with pytest.raises(EnvironmentFailed, match="no sandbox"), running_checks(opening):
         pass

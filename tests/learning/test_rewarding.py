@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from agentless_mini.domain import Patch, RewardKind
-from agentless_mini.learning.reward import apply_diff
+from agentless_mini.learning.reward import read_patch
 from agentless_mini.learning.rewarding import Answer, Rewarding, read_rollout, read_row, reasons, row_text
 from agentless_mini.learning.rows import Row
 from tests.learning import tiny
 
 ROW = replace(tiny.rows(1)[0], parents=(tiny.wrong_patch(tiny.rows(1)[0]),))
 RIGHT = ROW.answer()
-PARENT = apply_diff(ROW.parents[0], ROW.tree())
+PARENT = read_patch(ROW.parents[0], ROW.tree())
 WRONG = RIGHT.replace("number * 2", "number * 20")
 
 

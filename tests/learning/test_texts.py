@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Message, Role
 from agentless_mini.errors import UsageError
 from agentless_mini.learning.rows import Row
-from agentless_mini.learning.texts import IGNORED, ChatTokens, write_examples
+from agentless_mini.learning.texts import IGNORED, ChatTokens
 from tests.learning import tiny
 
 ASKED = (Message(Role.SYSTEM, "Be brief."), Message(Role.USER, "1 + 1?"))
@@ -115,11 +114,3 @@ def test_only_the_answer_is_learned() -> None:
     answer = tiny.rows(1)[0].answer() + "$"
     assert spelled(one["input_ids"]).endswith(answer)
     assert one["labels"] == (IGNORED,) * (len(one["input_ids"]) - len(answer)) + tuple(map(ord, answer))
-
-
-def test_examples_come_back_as_they_were_written(tmp_path: Path) -> None:
-    pyarrow: Any = pytest.importorskip("pyarrow")
-    written = [{"input_ids": [number, 2], "label": [0.5]} for number in range(600)]
-    write_examples(tmp_path / "x.arrow", iter(written), ("input_ids", "label"))
-    with pyarrow.ipc.open_stream(tmp_path / "x.arrow") as stream:
-        assert stream.read_all().to_pylist() == written

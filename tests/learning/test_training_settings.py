@@ -17,7 +17,6 @@ from agentless_mini.settings.learning import Generation, Potential, RlSettings
         (RewardKind.SHAPED, Potential.REWARD_MODEL, None),
         (RewardKind.SHAPED, Potential.TESTS, Path("scorer")),
         (RewardKind.SIMILARITY, Potential.SIMILARITY, Path("scorer")),
-        (RewardKind.DIFF, Potential.SIMILARITY, None),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from agentless_mini.chain.templates import load_prompts
+from agentless_mini.domain import FileChange
+from agentless_mini.edits import Forms, make_patch
 from agentless_mini.learning.rows import Row, RowFile, write_rows
 
 CONTEXT = 2048
@@ -111,10 +113,8 @@ def _tokenizer() -> Any:  # noqa: ANN401 - transformers' tokenizers have no comm
 
 
 def wrong_patch(row: Row) -> str:
-    """Return a unified diff that changes the faulty line of a row, but not to what is right."""
-    file = row.files[0]
-    old = next(line for line in (file.before or "").splitlines() if "return number" in line)
-    return (
-        f"--- a/{file.path}\n+++ b/{file.path}\n@@ -1,2 +1,2 @@\n"
-        f" def double(number):\n-{old}\n+    return 70 + number\n"
-    )
+    """Return the diff of a patch that changes the faulty line of a row, but not to what is right."""
+    file, before = row.files[0], row.files[0].before or ""
+    old = next(line for line in before.splitlines() if "return number" in line)
+    after = before.replace(old, "    return 70 + number")
+    return make_patch([FileChange(file.path, before.encode(), after.encode(), "100644")], Forms()).diff.decode()

@@ -5,15 +5,14 @@ A part is a folder:
     rows.parquet     its rows, whose splits are not yet known
     marks            of each the number of its shingles, and its MinHash
     shingles         of each the hashes of its shingles
-    forks.parquet    which repositories were forked from which
     told.json        its pull requests, how many each step left out, what could not be read, the kin of repositories
 
 Parts are read in their order, so what comes of them does not hang on who made them.
 
 Near-duplicates are rows whose issue and change are almost the same, as backports and forks make them. A row is the set
 of its shingles: runs of three words of the issue and of the lines that the change adds and removes. datasketch's index
-finds the rows that may be similar; of those whose MinHashes do not tell of another the shingles are compared, so the
-similarity of Jaccard that decides is exact.
+finds the rows that may be similar; of these the shingles are compared, so the similarity of Jaccard that decides is
+exact.
 
 Repositories are of one family where they have a first commit in common, or events say that one was forked from the
 other. A family is known by the least first commit of its members, or by the least name in lower case where none is
@@ -25,28 +24,23 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from agentless_mini.errors import RepositoryError, printable
 from agentless_mini.learning.curation.events import part_of
 from agentless_mini.learning.curation.filters import NAMES, LeftOut, Step, before_the_mirror, is_benchmark_fork
 from agentless_mini.learning.curation.history import History, Mirrors
 from agentless_mini.learning.curation.joined import Joined, Pull, engine
-from agentless_mini.learning.curation.pulls import RowMaker
-from agentless_mini.learning.curation.relevance import Finding, Relevance
+from agentless_mini.learning.curation.pulls import Finding, Relevance, RowMaker
 from agentless_mini.learning.rows import SPLITS, Row, RowFile, read_rows, write_rows
 from agentless_mini.settings.learning import CurateSettings
 
-MARK, BANDS, DEPTH = (
-    128,
-    32,
-    4,
-)  # numbers of a MinHash: at a similarity of 0.8 all but one of 10 million pairs share a band
-SURE = 0.15  # four standard errors of the similarity that two MinHashes tell
+# Numbers of a MinHash: at a similarity of 0.8 all but one of 10 million pairs share a band.
+MARK, BANDS, DEPTH = 128, 32, 4
 WORDS = 3
 MOST_SHINGLES = 20_000
 AT_ONCE = 32  # pull requests
@@ -65,29 +59,37 @@ def shard_part(
         (shard / "marks").open("wb") as marks,
         (shard / "shingles").open("wb") as shingles,
     ):
-        known = Joined(database, events, part)
-        known.write_forks(shard / "forks.parquet")
-        work = _Part(known, mirrors, settings, relevance)
+        work = _Part(Joined(database, events, part), mirrors, settings, relevance)
         work.note_benchmarks(part)
-        write_rows(shard / "rows.parquet", _marked(work.rows(), marks, shingles))
+
+        def marked() -> Iterator[Row]:
+            for row in work.rows():
+                mark, hashes = mark_of(row)
+                marks.write(mark.tobytes())
+                shingles.write(hashes.tobytes())
+                yield row
+
+        write_rows(shard / "rows.parquet", marked())
     (shard / "told.json").write_text(json.dumps(work.told), "utf-8")
 
 
+@dataclass(eq=False)
 class _Part:
     """Passes the pull requests of a part through the filters."""
 
-    def __init__(self, known: Joined, mirrors: Mirrors, settings: CurateSettings, relevance: Relevance) -> None:
-        self._known = known
-        self._mirrors = mirrors
-        self._settings = settings
-        self._relevance = relevance
-        self._left_out: Counter[str] = Counter()
-        self.told: dict[str, Any] = {"pulls": 0, "left_out": self._left_out, "rejected": [], "kin": {}}
+    known: Joined
+    mirrors: Mirrors
+    settings: CurateSettings
+    relevance: Relevance
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.told: dict[str, Any] = {"pulls": 0, "left_out": self.left_out, "rejected": [], "kin": {}}
 
     def note_benchmarks(self, part: int) -> None:
         """Note the first commits of the benchmarks' repositories that have a mirror: they tell forks of them."""
         for name in sorted(NAMES):
-            folder = self._mirrors.kept(name) if part_of(name, self._settings.partitions) == part else None
+            folder = self.mirrors.kept(name) if part_of(name, self.settings.partitions) == part else None
             if folder is not None:
                 try:
                     self.told["kin"][name] = History(folder).roots()
@@ -96,7 +98,7 @@ class _Part:
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows, and count what is left out."""
-        for repo in self._known.repos():
+        for repo in self.known.repos():
             maker: RowMaker | LeftOut | None = None
             promising = self._promising(repo)
             while pulls := dict(islice(promising, AT_ONCE)):
@@ -106,23 +108,23 @@ class _Part:
                     if isinstance(outcome, Row):
                         yield outcome
                         continue
-                    self._left_out[outcome.step] += 1
+                    self.left_out[outcome.step] += 1
                     if outcome.step in {Step.UNREADABLE, Step.MIRROR_BROKEN} and outcome.detail:
                         self._put_aside(f"{repo}#{number}", outcome.step, outcome.detail)
 
     def _promising(self, repo: str) -> Iterator[tuple[int, Pull]]:
         """Yield the pull requests that events say nothing against."""
-        for number, pull in self._known.pulls(repo):
+        for number, pull in self.known.pulls(repo):
             self.told["pulls"] += 1
             if step := before_the_mirror(repo, pull):
-                self._left_out[step] += 1
+                self.left_out[step] += 1
             else:
                 yield number, pull
 
     def _maker(self, repo: str) -> RowMaker | LeftOut:
         """Open the mirror, or return why the repository is left out."""
-        former = self._known.former(repo)
-        folder = next(filter(None, map(self._mirrors.find, (repo, *former))), None)
+        former = self.known.former(repo)
+        folder = next(filter(None, map(self.mirrors.find, (repo, *former))), None)
         if folder is None:
             return LeftOut(Step.NO_MIRROR)
         history = History(folder)
@@ -131,21 +133,15 @@ class _Part:
         except RepositoryError as error:
             self._put_aside(repo, Step.MIRROR_BROKEN, str(error))
             return LeftOut(Step.MIRROR_BROKEN)
-        origins = (*self._known.origins(repo), *former)
-        if is_benchmark_fork(repo, origins=origins, said=self._known.is_fork(repo), roots=roots):
+        is_fork, origins = self.known.forked(repo)
+        kin = (*roots, *origins, *former)
+        if is_benchmark_fork(repo, kin, is_fork):
             return LeftOut(Step.BENCHMARK_FORK)
-        self.told["kin"][repo] = (*roots, *origins)
-        return RowMaker(repo, self._known, history, self._settings, self._relevance)
+        self.told["kin"][repo] = kin
+        return RowMaker(repo, self.known, history, self.settings, self.relevance)
 
     def _put_aside(self, place: str, step: Step, detail: str) -> None:
         self.told["rejected"].append((place, step, printable(detail)[:200]))
-
-
-def _marked(rows: Iterable[Row], marks: BinaryIO, shingles: BinaryIO) -> Iterator[Row]:
-    for row in rows:
-        for array, file in zip(mark_of(row), (marks, shingles), strict=True):
-            file.write(array.tobytes())
-        yield row
 
 
 # --- near-duplicates -------------------------------------------------------------------------------------------------
@@ -156,10 +152,8 @@ def mark_of(row: Row) -> tuple[Any, Any]:
     import numpy
     from datasketch import MinHash, sha1_hash32
 
-    words = _words(row.issue)
-    for file in row.files:
-        words += [word for line in _changed_lines(file) for word in _words(line)]
-    words = words[:MOST_SHINGLES]
+    texts = [row.issue, *(line for file in row.files for line in _changed_lines(file))]
+    words = [word for text in texts for word in re.findall(r"\w+|[^\w\s]", text.lower())][:MOST_SHINGLES]
     runs = {" ".join(words[at : at + WORDS]) for at in range(max(1, len(words) - WORDS + 1))} if words else set()
     hashes = numpy.unique(numpy.array([sha1_hash32(run.encode("utf-8", "replace")) for run in runs], numpy.uint32))
     sketch = MinHash(MARK, hashfunc=int, scheme="affine32")
@@ -178,33 +172,25 @@ def _changed_lines(file: RowFile) -> Iterator[str]:
                 yield line
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+|[^\w\s]", text.lower())
-
-
 class NearDuplicates:
     """Tells which of some rows, given in order, are like one that was kept before."""
 
     def __init__(self, marks: Any, shingles: Sequence[Any], similar: float) -> None:  # noqa: ANN401 - an array
         """Compare rows by all marks and the shingles of each; from a similarity of `similar` on they are alike."""
-        from datasketch import LeanMinHash, MinHashLSH
+        from datasketch import MinHashLSH
 
         self._marks = marks
         self._shingles = shingles
         self._similar = similar
         self._index = MinHashLSH(num_perm=MARK, params=(BANDS, DEPTH))
-        self._sketch = LeanMinHash
 
     def is_new(self, number: int) -> bool:
         """Tell whether no row that was kept is similar to one, and keep this one if so."""
-        mark = self._marks[number, 1:]
-        sketch = self._sketch(seed=1, hashvalues=mark, scheme="affine32")
-        near = self._index.query(sketch)
-        if near:
-            told = (self._marks[near, 1:] == mark).mean(axis=1)
-            likely = (one for one, estimate in zip(near, told, strict=True) if estimate >= self._similar - SURE)
-            if any(self._jaccard(number, one) >= self._similar for one in likely):
-                return False
+        from datasketch import LeanMinHash
+
+        sketch = LeanMinHash(seed=1, hashvalues=self._marks[number, 1:], scheme="affine32")
+        if any(self._jaccard(number, one) >= self._similar for one in self._index.query(sketch)):
+            return False
         self._index.insert(number, sketch, check_duplication=False)
         return True
 
@@ -259,24 +245,24 @@ class Families:
         return name
 
 
-def _families(parts: Sequence[Path], told: Iterable[Mapping[str, Any]]) -> Families:
-    """Join repositories with their kin, and these with what they were forked from, which any part may know."""
+def families_of(kin: Iterable[tuple[str, Sequence[str]]], events: Sequence[Path]) -> Families:
+    """Join repositories with their kin, and these with what events say that they were forked from, all the way up."""
     families = Families()
     names: set[str] = set()
-    for one in told:
-        for repo, kin in one["kin"].items():
-            families.join(repo, kin)
-            names.update(other.lower() for other in kin if "/" in other)
-    if names:
-        asked = """
-            WITH RECURSIVE fork AS MATERIALIZED (SELECT * FROM read_parquet($parts)),
-            up(name) AS (SELECT unnest($names) UNION SELECT origin FROM up JOIN fork USING (name))
-            SELECT name, origin FROM fork SEMI JOIN up USING (name)
-        """
-        with engine() as database:
-            given = {"parts": [str(part / "forks.parquet") for part in parts], "names": sorted(names)}
-            for name, origin in database.execute(asked, given).fetchall():
-                families.join(name, [origin])
+    for repo, others in kin:
+        families.join(repo, others)
+        names.update(other.lower() for other in (repo, *others) if "/" in other)
+    asked = """
+        WITH RECURSIVE fork AS MATERIALIZED (
+            SELECT DISTINCT lower(repo) AS name, lower(origin) AS origin FROM read_parquet($events)
+            WHERE kind = 'fork' AND uid = 'origin'
+        ), up(name) AS (SELECT unnest($names::VARCHAR[]) UNION SELECT origin FROM up JOIN fork USING (name))
+        SELECT name, origin FROM fork SEMI JOIN up USING (name)
+    """
+    with engine() as database:
+        given = {"events": list(map(str, events)), "names": sorted(names)}
+        for name, origin in database.execute(asked, given).fetchall():
+            families.join(name, [origin])
     return families
 
 
@@ -289,36 +275,27 @@ def split_of(family: str, settings: CurateSettings) -> str:
     return "valid" if place < settings.test + settings.valid else "train"
 
 
-def collect(parts: Sequence[Path], told: Iterable[Mapping[str, Any]], out: Path, settings: CurateSettings) -> list[str]:
-    """Write train, valid and test; return of each row of the parts its split, or the step that left it out."""
-    families = _families(parts, told)
+def collect(parts: Sequence[Path], families: Families, out: Path, settings: CurateSettings) -> Counter[str]:
+    """Write train, valid and test; return how many rows of the parts each split has, and each step left out."""
     barred = {families.of(name) for name in NAMES}
     duplicates = NearDuplicates.of(parts, settings.similar)
     became: list[str] = []
     with engine() as database:
         rows = database.execute("SELECT repo FROM read_parquet($1)", [[str(part / "rows.parquet") for part in parts]])
-        while some := rows.fetchmany(10_000):
-            for (repo,) in some:
-                family = families.of(repo)
-                if family in barred:
-                    became.append(Step.BENCHMARK_FORK)
-                elif duplicates.is_new(len(became)):
-                    became.append(split_of(family, settings))
-                else:
-                    became.append(Step.DUPLICATE)
+        while row := rows.fetchone():
+            family = families.of(row[0])
+            is_new = family not in barred and duplicates.is_new(len(became))
+            out_at = Step.BENCHMARK_FORK if family in barred else Step.DUPLICATE
+            became.append(split_of(family, settings) if is_new else out_at)
     for split in SPLITS:
         every = chain.from_iterable(read_rows(part / "rows.parquet") for part in parts)
         own = (replace(row, split=split) for row, one in zip(every, became, strict=True) if one == split)
-        _write(out, split, own, settings.rows_per_file)
-    return became
-
-
-def _write(out: Path, split: str, rows: Iterator[Row], most: int) -> None:
-    """Write a split as files of at most so many rows; the folder takes the place of the one before when whole."""
-    partial, folder = out / f".{split}.partial", out / split
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for number, first in enumerate(rows):
-        write_rows(partial / f"{number:05}.parquet", chain([first], islice(rows, most - 1)))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+        partial, folder = out / f".{split}.partial", out / split
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for number, first in enumerate(own):
+            rest = islice(own, settings.rows_per_file - 1)
+            write_rows(partial / f"{number:05}.parquet", chain([first], rest))
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    return Counter(became)

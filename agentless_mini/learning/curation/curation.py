@@ -7,34 +7,60 @@
 
 The same command again goes on where it was. Other settings, events or mirrors need other shards: those of files of
 events that are the same are used again, and with the same settings and events those of parts whose mirrors are.
-Nothing here is distributed but the tasks.
+
+A task is a plain value that any process can do: what it reads and writes lies in files. Tasks are done in this process,
+in several of this machine, or on a Ray cluster that is running, of which every machine has the same amini, and sees the
+folders of events, mirrors and output under the same paths.
 """
 
 import fcntl
 import hashlib
 import json
+import multiprocessing
+import os
+import platform
+import shutil
+import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable
-from agentless_mini.learning.curation.collecting import collect, shard_part
+from agentless_mini.errors import AminiError, EnvironmentFailed, Translation, UsageError, boundary, printable
+from agentless_mini.evaluation.connection import ray_connection
+from agentless_mini.learning.curation.collecting import collect, families_of, shard_part
 from agentless_mini.learning.curation.events import part_of, shard_events
 from agentless_mini.learning.curation.filters import funnel
 from agentless_mini.learning.curation.history import Mirrors
 from agentless_mini.learning.curation.joined import engine, engine_failures
-from agentless_mini.learning.curation.relevance import Finding
-from agentless_mini.learning.curation.workers import Doing, Task, forget
+from agentless_mini.learning.curation.pulls import Finding
 from agentless_mini.learning.rows import SPLITS
 from agentless_mini.settings.learning import CurateSettings
 
-SHARDS = "3"  # the version of what shards hold: another one means that they are made again
+_QUOTED = 300  # characters of a foreign message
+_DIED = "A process of the curation died ({error}): give it more memory, or fewer --workers."
+_UNDONE = "The cluster could not do its part ({error}): see `ray status`, and run this again."
+SHARDS = "4"  # the version of what shards hold: another one means that they are made again
 
 _ENDS = (".json.gz", ".json", ".jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something to be done once: `make` writes a file or folder at a path, which is named `shard` once it is whole."""
+
+    shard: Path
+    make: Callable[[Path], None]
+
+
+Doing = Callable[[Sequence[Task]], Iterator[Path]]
+"""Does tasks, in any order, and yields the shard of each as soon as it is there."""
 
 Progress = Callable[[str, int, int], None]
 """Told which step a curation is at, how many of its tasks are done, and how many there are."""
@@ -141,41 +167,37 @@ def _digest(*parts: str) -> str:
 
 def _collected(curation: Curation, events: Sequence[Path], parts: Sequence[Path]) -> dict[str, Any]:
     told = [json.loads((part / "told.json").read_text("utf-8")) for part in parts]
-    became = Counter(collect(parts, told, curation.out, curation.settings))
-    left_out = sum((Counter(one["left_out"]) for one in told), Counter[str]()) + became
+    families = families_of((kin for one in told for kin in one["kin"].items()), events)
+    became = collect(parts, families, curation.out, curation.settings)
+    left_out = sum((Counter(one["left_out"]) for one in told), became)
     pulls = sum(one["pulls"] for one in told)
-    seen: Counter[str] = Counter()
-    rejected: Counter[str] = Counter()
-    half = curation.out / ".rejected.jsonl.partial"
-    with engine() as database, half.open("w", encoding="utf-8") as file:
-        for shard in events:
-            asked = "SELECT kind, repo, uid, body, number FROM read_parquet($1) WHERE part = -1 ORDER BY kind, number"
-            found = database.execute(asked, [str(shard)])
-            while row := found.fetchone():
-                if row[0] == "seen":
-                    seen[row[2]] += row[4]
-                else:
-                    _put_aside(file, rejected, *row[1:4])
-        for one in (one for each in told for one in each["rejected"]):
-            _put_aside(file, rejected, *one)
-    half.rename(curation.out / "rejected.jsonl")
+    with engine() as database:
+        asked = "SELECT repo, uid, body, number FROM read_parquet($1) WHERE kind = $2 ORDER BY ALL"
+        shards = [str(shard) for shard in events]
+        seen: Counter[str] = Counter()
+        for _, kind, _, count in database.execute(asked, [shards, "seen"]).fetchall():
+            seen[kind] += count
+        aside = [row[:3] for row in database.execute(asked, [shards, "rejected"]).fetchall()]
+    aside += [one for each in told for one in each["rejected"]]
+    lines = (dict(zip(("place", "reason", "start"), one, strict=True)) for one in aside)
+    _write(curation.out / "rejected.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     document = {
         "events": dict(sorted(seen.items())),
-        "rejected": dict(sorted(rejected.items())),
+        "rejected": dict(sorted(Counter(one[1] for one in aside).items())),
         "pulls": pulls,
         "steps": funnel(pulls, left_out),
         "rows": {split: became[split] for split in SPLITS},
         "settings": json.loads(_settings(curation)),
     }
-    half = curation.out / ".funnel.json.partial"
-    half.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
-    half.rename(curation.out / "funnel.json")
+    _write(curation.out / "funnel.json", json.dumps(document, indent=2) + "\n")
     return document
 
 
-def _put_aside(file: TextIO, counts: Counter[str], place: str, reason: str, start: str) -> None:
-    counts[reason] += 1
-    file.write(json.dumps({"place": place, "reason": reason, "start": start}) + "\n")
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    half = path.with_name(f".{path.name}.partial")
+    half.write_text(text, "utf-8")
+    half.rename(path)
 
 
 def _damaged(out: Path, error: BaseException) -> EnvironmentFailed:
@@ -185,3 +207,105 @@ def _damaged(out: Path, error: BaseException) -> EnvironmentFailed:
 
 def _no_room(error: BaseException) -> EnvironmentFailed:
     return EnvironmentFailed(f"The output cannot be written ({error}): free some room, or name another --out.")
+
+
+# --- where tasks are done ----------------------------------------------------------------------------------------
+
+
+def finished(task: Task) -> Path:
+    """Do a task and return its shard, which is on the disk: a machine that stops must not leave one that is torn."""
+    if task.shard.exists():  # a cluster asks again where the answer was lost
+        return task.shard
+    half = task.shard.with_name(f"{task.shard.name}.{platform.node()}-{os.getpid()}.partial")
+    room = (
+        f"{printable(str(task.shard))} cannot be made ({{error}}): free some room there and in {tempfile.gettempdir()}."
+    )
+    with boundary(dict.fromkeys((OSError, *engine_failures()), partial(_failed, room))):
+        task.shard.parent.mkdir(parents=True, exist_ok=True)
+        forget(half)
+        task.make(half)
+        for path in half.iterdir() if half.is_dir() else (half,):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        half.rename(task.shard)
+    return task.shard
+
+
+def forget(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def one_by_one(tasks: Sequence[Task]) -> Iterator[Path]:
+    """Do tasks in this process."""
+    return map(finished, tasks)
+
+
+def in_processes(workers: int) -> Doing:
+    """Return what does tasks in so many processes of this machine."""
+
+    def do(tasks: Sequence[Task]) -> Iterator[Path]:
+        context = multiprocessing.get_context("spawn")
+        with (
+            boundary({BrokenProcessPool: partial(_failed, _DIED)}),
+            ProcessPoolExecutor(workers, context, _end_with_parent) as pool,
+        ):
+            running = [pool.submit(finished, task) for task in tasks]
+            try:
+                for future in as_completed(running):
+                    yield future.result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    return one_by_one if workers == 1 else do
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, killed too: nobody would ever tell it to."""
+    parent = multiprocessing.parent_process()
+
+    def end_after() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=end_after, daemon=True).start()
+
+
+@contextmanager
+def on_ray(address: str, workers: int) -> Iterator[Doing]:
+    """Connect to the cluster at an address; `workers` tasks run at once, as many as there are cores where it is 1.
+
+    Raises `EnvironmentFailed` where there is no Ray or no cluster.
+    """
+    with ray_connection(address):
+        import ray
+        from ray.exceptions import RayError
+
+        remote = ray.remote(num_cpus=1)(_answer)  # which is called again where its machine is lost
+
+        def do(tasks: Sequence[Task]) -> Iterator[Path]:
+            left, waiting = list(reversed(tasks)), list[Any]()
+            with boundary({RayError: partial(_failed, _UNDONE)}):
+                while left or waiting:
+                    while left and (workers == 1 or len(waiting) < workers):
+                        waiting.append(remote.remote(left.pop()))
+                    ready, waiting = ray.wait(waiting)
+                    for answer in ray.get(ready):
+                        if isinstance(answer, AminiError):
+                            raise answer
+                        yield answer
+
+        yield do
+
+
+def _answer(task: Task) -> Path | AminiError:
+    """Do a task on a machine of the cluster; a failure that has a sentence comes back as a value."""
+    try:
+        return finished(task)
+    except AminiError as error:
+        return error
+
+
+def _failed(said: str, error: BaseException) -> EnvironmentFailed:
+    return EnvironmentFailed(said.replace("{error}", printable(str(error).strip().rpartition("\n")[2])[:_QUOTED]))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ class Changed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mirrors:
-    """Clones by `owner/name`. Names have passed `events.REPO_NAME`.
+    """Clones by `owner/name`. Names have passed the pattern of `events`.
 
     A mirror is `owner+name`, `owner/name` or `owner__name` in `folder`, each with or without `.git` after it, as given
     or in lower case: a bare repository, or a folder that holds one as `repo` or `.git`. Where there is none and
@@ -108,8 +109,6 @@ class History:
         self.folder = folder
         variables = (f"GIT_DIR={folder}", "GIT_NO_REPLACE_OBJECTS=1")
         self._git = GitCommand(str(folder), _OPTIONS, variables, CALL_LIMIT)
-        self._numbers: Mapping[int, str] | None = None
-        self._tip = ""
 
     def commits(self, ids: Sequence[str]) -> dict[str, Commit]:
         """Return the commits that are there, by id."""
@@ -158,32 +157,30 @@ class History:
 
     def roots(self) -> tuple[str, ...]:
         """Return the first commits of the tip, sorted: clones and forks have them in common."""
-        return tuple(sorted(self._git.read("rev-list", "--max-parents=0", self.tip(), "--").decode().split()))
+        return tuple(sorted(self._git.read("rev-list", "--max-parents=0", self.tip, "--").decode().split()))
 
+    @cached_property
     def tip(self) -> str:
-        """Return the newest commit of the branch that the remote's HEAD names, or else HEAD.
+        """The newest commit of the branch that the remote's HEAD names, or else HEAD.
 
         Raises `RepositoryError` where neither names a commit (the branch is gone), or the history is cut (shallow).
         """
-        if not self._tip:
-            asked = ("rev-parse", "--verify", "--quiet")
-            tips = (self._git.ask(*asked, f"{name}^{{commit}}").out.decode().strip() for name in (REMOTE_HEAD, "HEAD"))
-            self._tip = next(filter(None, tips), "")
-            shown = printable(str(self.folder))
-            if not self._tip:
-                raise RepositoryError(f"HEAD of {shown} names no commit: point it at a branch (`git symbolic-ref`).")
-            if (self.folder / "shallow").exists():
-                raise RepositoryError(f"{shown} is a shallow clone: run `git fetch --unshallow` there.")
-        return self._tip
+        asked = ("rev-parse", "--verify", "--quiet")
+        tips = (self._git.ask(*asked, f"{name}^{{commit}}").out.decode().strip() for name in (REMOTE_HEAD, "HEAD"))
+        shown = printable(str(self.folder))
+        if not (tip := next(filter(None, tips), "")):
+            raise RepositoryError(f"HEAD of {shown} names no commit: point it at a branch (`git symbolic-ref`).")
+        if (self.folder / "shallow").exists():
+            raise RepositoryError(f"{shown} is a shallow clone: run `git fetch --unshallow` there.")
+        return tip
 
-    def merged_as(self, number: int) -> str:
-        """Return the oldest commit on the tip's first parents that says it merges a pull request, or ""."""
-        if self._numbers is None:
-            out = self._git.read("log", "--first-parent", "--format=%H %s", self.tip(), "--")
-            lines = (line.partition(" ") for line in out.decode("utf-8", "replace").split("\n"))
-            told = ((MERGED.match(subject) or SQUASHED.search(subject), name) for name, _, subject in lines)
-            self._numbers = {int(said[1]): name for said, name in told if said}
-        return self._numbers.get(number, "")
+    @cached_property
+    def merged(self) -> Mapping[int, str]:
+        """The oldest commit on the tip's first parents that says it merges a pull request, by number."""
+        out = self._git.read("log", "--first-parent", "--format=%H %s", self.tip, "--")
+        lines = (line.partition(" ") for line in out.decode("utf-8", "replace").split("\n"))
+        told = ((MERGED.match(subject) or SQUASHED.search(subject), name) for name, _, subject in lines)
+        return {int(said[1]): name for said, name in told if said}
 
     def _objects(self, ids: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
         """Yield the name, kind and data of each object that is there."""
@@ -198,9 +195,8 @@ class History:
                 at += size + 1
 
     def _batch(self, how: str, names: Sequence[str]) -> bytes:
-        return (
-            b"" if not names else self._git.read("cat-file", how, stdin="".join(f"{name}\n" for name in names).encode())
-        )
+        asked = "".join(f"{name}\n" for name in names).encode()
+        return self._git.read("cat-file", how, stdin=asked) if names else b""
 
 
 def is_squash(commit: Commit) -> bool:

@@ -58,6 +58,15 @@ SELECT number,
 FROM record WHERE key = $1 AND number BETWEEN $2 AND $3 AND kind IN ('pull', 'text')
 GROUP BY number HAVING count(*) FILTER (kind = 'pull') > 0 ORDER BY number
 """  # noqa: S608 - its parts stand above
+_CONVERSATION = r"""
+WITH thread AS (SELECT unnest($keys::VARCHAR[]) AS key, unnest($numbers::BIGINT[]) AS number), said AS (
+    SELECT moment, uid, concat(if(login = '', 'somebody', login), if(place = '', '', ' on ' || place), ', ', moment,
+        ':', chr(10), replace(regexp_replace(body, '^\s+|\s+$', '', 'g'), chr(13) || chr(10), chr(10))) AS piece
+    FROM record SEMI JOIN thread USING (key, number)
+    WHERE kind = 'comment' AND NOT bot AND moment <= $until
+), counted AS (SELECT *, sum(length(piece)) OVER (ORDER BY moment, uid ROWS UNBOUNDED PRECEDING) AS size FROM said)
+SELECT string_agg(piece, chr(10) || chr(10) ORDER BY moment, uid) FROM counted WHERE size <= $most
+"""
 
 
 class Pull(NamedTuple):
@@ -86,15 +95,6 @@ class Text(NamedTuple):
     title: str
     body: str
     created_at: str
-
-
-class Said(NamedTuple):
-    """A comment: when, by whom, what, and the path of the line that it stands at."""
-
-    at: str
-    login: str
-    body: str
-    place: str
 
 
 @contextmanager
@@ -139,24 +139,11 @@ class Joined:
         """Return the names that a repository had before, in lower case, sorted."""
         return sorted(name for name, key in self._former.items() if key == repo.lower())
 
-    def is_fork(self, repo: str) -> bool:
-        """Tell whether any event calls a repository a fork."""
-        asked = "SELECT 1 FROM record WHERE key = ? AND kind = 'fork' LIMIT 1"
-        return self._database.execute(asked, [self._key(repo)]).fetchone() is not None
-
-    def origins(self, repo: str) -> list[str]:
-        """Return the repositories that this one was forked from, the nearest first, as far as this part knows."""
-        found: list[str] = []
-        asked = "SELECT origin FROM record WHERE key = ? AND kind = 'fork' AND uid = 'origin'"
-        while (row := self._database.execute(asked, [self._key(repo)]).fetchone()) and row[0] not in found:
-            repo = row[0]
-            found.append(repo)
-        return found
-
-    def write_forks(self, path: Path) -> None:
-        """Write all forks whose origin is known, each with it, to a parquet file."""
-        asked = "SELECT key AS name, lower(origin) AS origin FROM record WHERE kind = 'fork' AND uid = 'origin'"
-        self._database.execute(f"COPY ({asked}) TO $1 (FORMAT parquet)", [str(path)])
+    def forked(self, repo: str) -> tuple[bool, list[str]]:
+        """Tell whether any event calls a repository a fork, and return what it was forked from, if that is told."""
+        asked = "SELECT origin FROM record WHERE key = ? AND kind = 'fork' ORDER BY origin"
+        origins = [origin for (origin,) in self._database.execute(asked, [self._key(repo)]).fetchall()]
+        return bool(origins), [origin for origin in origins if origin]
 
     def pulls(self, repo: str) -> Iterator[tuple[int, Pull]]:
         """Yield the pull requests of a repository by number."""
@@ -176,13 +163,14 @@ class Joined:
         row = self._database.execute(asked, [self._key(repo), number]).fetchone()
         return None if row is None or row[3] == "pull" or row[4] else Text(*row[:3])
 
-    def said(self, repo: str, number: int) -> list[Said]:
-        """Return the comments of a pull request or issue in order of time, without those of bots."""
-        asked = (
-            "SELECT moment, login, body, place FROM record "
-            "WHERE key = ? AND number = ? AND kind = 'comment' AND NOT bot ORDER BY moment, uid"
-        )
-        return [Said(*row) for row in self._database.execute(asked, [self._key(repo), number]).fetchall()]
+    def conversation(self, threads: Sequence[tuple[str, int]], until: str, most: int) -> str:
+        """Return what people said until then in these pull requests and issues, in order of time.
+
+        From the first comment on that makes it longer than `most` characters all is left out.
+        """
+        given = {"keys": [self._key(repo) for repo, _ in threads], "numbers": [number for _, number in threads]}
+        said = self._database.execute(_CONVERSATION, {**given, "until": until, "most": most}).fetchone()
+        return said[0] if said and said[0] else ""
 
     def _key(self, repo: str) -> str:
         return self._former.get(repo.lower(), repo.lower())

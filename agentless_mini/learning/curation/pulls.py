@@ -11,15 +11,22 @@ of its origin as well, so it must be of the time of the events. Pull requests co
 for many at once and memory does not grow with them.
 """
 
-import heapq
+import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import NamedTuple
 
-from agentless_mini.domain import Issue, Rejected
+from agentless_mini.chain.lexical import is_sayable, survey
+from agentless_mini.chain.localize import localize
+from agentless_mini.chain.prompts import Prompts
+from agentless_mini.chain.session import Session, Subject
+from agentless_mini.domain import Issue, Rejected, Snapshot
 from agentless_mini.edits import write_answer
-from agentless_mini.errors import RepositoryError
+from agentless_mini.errors import ContextTooSmall, RepositoryError
 from agentless_mini.learning.curation.filters import (
     LICENCE_FILES,
     LeftOut,
@@ -34,15 +41,69 @@ from agentless_mini.learning.curation.filters import (
 )  # fmt: skip
 from agentless_mini.learning.curation.history import Changed, Commit, History, is_squash
 from agentless_mini.learning.curation.joined import Joined, Pull
-from agentless_mini.learning.curation.relevance import Relevance, Wish
 from agentless_mini.learning.rows import Row, RowFile
+from agentless_mini.ports import Sampler
+from agentless_mini.repository.opening import open_repository
 from agentless_mini.settings.learning import CurateSettings
+from agentless_mini.settings.run import LocalizeSettings
 
 MOST_COMMITS = 250
 MOST_CONVERSATION = 200_000  # characters
 SLACK = timedelta(days=7)  # between a merge and its commit's date: clocks differ, and merges wait to be pushed
 _NUMBER = re.compile(r"\s*\(#\d+\)\s*$")
 _MERGE_SUBJECT = re.compile(r"Merge (?:pull request|PR) #\d+\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The tree of a commit of a mirror, the issue, and the files that the repair changes."""
+
+    mirror: Path
+    base: str
+    issue: Issue
+    changed: frozenset[str]
+
+
+Relevance = Callable[[Wish], tuple[str, ...]]
+"""Finds paths of the tree that are not among the changed, the likeliest first."""
+
+Finding = Callable[[Path], AbstractContextManager[Relevance]]
+"""Opens a way to find files, for one task, whose record may lie at the path. It is sent to other processes."""
+
+
+@contextmanager
+def without_model(most: int, record: Path) -> Iterator[Relevance]:
+    """Find the first `most` files of localization's lexical ranking, none where it is 0; nothing is recorded."""
+    yield lambda wish: _others(survey(wish.issue, _snapshot(wish)).ranked, wish, most) if most else ()
+
+
+def sampled(
+    sampler: Sampler, prompts: Prompts, settings: LocalizeSettings, most: int, runner: asyncio.Runner
+) -> Relevance:
+    """Return what finds the files that localization names and the repair leaves alone, those with more votes first.
+
+    The sampler is asked from the event loop of the runner. Where the issue leaves no room for a tree there are none.
+    """
+
+    def named(wish: Wish) -> tuple[str, ...]:
+        snapshot = _snapshot(wish)
+        subject = Subject(wish.issue, snapshot, survey(wish.issue, snapshot))
+        session = Session(sampler, prompts, lambda patch: patch, lambda event: None, wish.issue.source)
+        try:
+            found = runner.run(localize(subject, session, settings))
+        except ContextTooSmall:
+            return ()
+        return _others(dict.fromkeys(path for paths in found.lists for path in paths), wish, most)
+
+    return named
+
+
+def _snapshot(wish: Wish) -> Snapshot:
+    return open_repository(str(wish.mirror), wish.base, wish.mirror).snapshot()
+
+
+def _others(paths: Iterable[str], wish: Wish, most: int) -> tuple[str, ...]:
+    return tuple(path for path in paths if path not in wish.changed and is_sayable(path))[:most]
 
 
 class Span(NamedTuple):
@@ -54,19 +115,16 @@ class Span(NamedTuple):
     changes: tuple[Changed, ...]
 
 
+@dataclass(eq=False)
 class RowMaker:
-    """Makes the rows of one repository."""
+    """Makes the rows of one repository: words from what the events tell, contents from the history."""
 
-    def __init__(
-        self, repo: str, known: Joined, history: History, settings: CurateSettings, relevance: Relevance
-    ) -> None:
-        """Read words from what the events tell, and contents from the history."""
-        self._repo = repo
-        self._known = known
-        self._history = history
-        self._settings = settings
-        self._relevance = relevance
-        self._licences: dict[str, str] = {}
+    repo: str
+    known: Joined
+    history: History
+    settings: CurateSettings
+    relevance: Relevance
+    _licences: dict[str, str] = field(default_factory=dict)
 
     def rows(self, pulls: Mapping[int, Pull]) -> dict[int, Row | LeftOut]:
         """Return the row of each pull request, whose split is not yet known, or why there is none."""
@@ -74,7 +132,7 @@ class RowMaker:
             merges = self._merges(pulls)
             ways = {number: self._ways(merge, pulls[number]) for number, merge in merges.items()}
             pairs = list(dict.fromkeys(pair for found in ways.values() for pair in found))
-            changes = dict(zip(pairs, self._history.changes(pairs), strict=True))
+            changes = dict(zip(pairs, self.history.changes(pairs), strict=True))
             found: dict[int, Row | LeftOut] = {}
             for number, pull in pulls.items():
                 try:
@@ -93,9 +151,11 @@ class RowMaker:
 
     def _merges(self, pulls: Mapping[int, Pull]) -> dict[int, Commit]:
         """Return the merge commits that the mirror has: those that events name, else those that name the number."""
-        known = self._history.commits([pull.merge for pull in pulls.values() if pull.merge])
-        told = {number: self._history.merged_as(number) for number, pull in pulls.items() if pull.merge not in known}
-        numbered = self._history.commits([name for name in told.values() if name])
+        known = self.history.commits([pull.merge for pull in pulls.values() if pull.merge])
+        told = {
+            number: self.history.merged.get(number, "") for number, pull in pulls.items() if pull.merge not in known
+        }
+        numbered = self.history.commits([name for name in told.values() if name])
         fitting = {
             number: numbered[name]
             for number, name in told.items()
@@ -106,31 +166,31 @@ class RowMaker:
     def _ways(self, merge: Commit, pull: Pull) -> list[tuple[str, str]]:
         """Return the possible (before, after), the likeliest first."""
         if len(merge.parents) == 2:
-            base = self._history.merge_base(*merge.parents)
+            base = self.history.merge_base(*merge.parents)
             return [(base, merge.parents[1])] if base else []
         if len(merge.parents) != 1:
             return []
-        rebased = self._history.ancestor(merge.id, pull.commits) if 1 < pull.commits <= MOST_COMMITS else ""
+        rebased = self.history.ancestor(merge.id, pull.commits) if 1 < pull.commits <= MOST_COMMITS else ""
         return [(base, merge.id) for base in (merge.parents[0], rebased) if base]
 
     def _row(self, number: int, pull: Pull, span: Span) -> Row:
-        if step := by_changes(span.changes, self._settings):
+        if step := by_changes(span.changes, self.settings):
             raise LeftOut(step)
         title, issues = self._words(pull, span)
         if step := by_title(title):
             raise LeftOut(step)
-        name = f"{self._repo}#{number}"
+        name = f"{self.repo}#{number}"
         merged_at = pull.merged_at or span.merge.at
-        changed = self._changed(wanted_files(span.changes, self._settings.oracle))
+        changed = self._changed(wanted_files(span.changes, self.settings.oracle))
         text = "\n\n".join(issues.values())
-        wish = Wish(self._history.folder, span.base, Issue(text, name), frozenset(file.path for file in changed))
+        wish = Wish(self.history.folder, span.base, Issue(text, name), frozenset(file.path for file in changed))
         row = Row(
             id=name,
-            repo=self._repo,
+            repo=self.repo,
             title=title,
             issue=text,
-            conversation=self._conversation((*issues, Link(self._repo, number)), merged_at),
-            files=(*changed, *self._unmodified(span.base, self._relevance(wish))),
+            conversation=self.known.conversation((*issues, (self.repo, number)), merged_at, MOST_CONVERSATION),
+            files=(*changed, *self._unmodified(span.base, self.relevance(wish))),
             base=span.base,
             merged_at=merged_at,
             licence=self._licence(span.base),
@@ -152,33 +212,19 @@ class RowMaker:
             if _MERGE_SUBJECT.match(subject):
                 subject, _, rest = rest.strip().partition("\n")
             title, body = _NUMBER.sub("", subject.strip()), rest.strip()
-        links = closing_links((title, body, span.merge.message), self._repo) or closing_links(
-            self._history.messages(span.base, span.after, MOST_COMMITS), self._repo
+        links = closing_links((title, body, span.merge.message), self.repo) or closing_links(
+            self.history.messages(span.base, span.after, MOST_COMMITS), self.repo
         )
         if not links:
             raise LeftOut(Step.NO_ISSUE)
         found = {}
         for link in links:
-            issue = self._known.issue(*link)
+            issue = self.known.issue(*link)
             if issue and issue.title.strip() and issue.created_at < (pull.merged_at or span.merge.at):
                 found[link] = f"{issue.title.strip()}\n\n{issue.body.strip()}".strip().replace("\r\n", "\n")
         if not found:
             raise LeftOut(Step.ISSUE_UNKNOWN)
         return title, found
-
-    def _conversation(self, threads: Sequence[Link], until: str) -> str:
-        """Return what people said until the merge, in order of time."""
-        pieces: list[str] = []
-        room = MOST_CONVERSATION
-        for one in heapq.merge(*(self._known.said(*link) for link in threads), key=lambda said: said.at):
-            place = f" on {one.place}" if one.place else ""
-            body = one.body.strip().replace("\r\n", "\n")
-            pieces.append(f"{one.login or 'somebody'}{place}, {one.at}:\n{body}")
-            room -= len(pieces[-1])
-            if one.at > until or room < 0:
-                pieces.pop()
-                break
-        return "\n\n".join(pieces)
 
     def _changed(self, wanted: Sequence[Changed]) -> tuple[RowFile, ...]:
         """Return the changed files, sorted by path."""
@@ -186,9 +232,9 @@ class RowMaker:
             if why := unreadable(one):
                 raise LeftOut(Step.UNREADABLE, f"{one.path!r}: {why}")
         ids = [name for one in wanted for name in (one.before, one.after) if name]
-        if sum(size for _, size in self._history.found(ids).values()) > self._settings.most_bytes:
+        if sum(size for _, size in self.history.found(ids).values()) > self.settings.most_bytes:
             raise LeftOut(Step.HUGE)
-        texts = {name: text for name, data in self._history.blobs(ids).items() if (text := _text(data)) is not None}
+        texts = {name: text for name, data in self.history.blobs(ids).items() if (text := _text(data)) is not None}
         if lacking := sorted(set(ids) - texts.keys()):
             raise LeftOut(Step.UNREADABLE, f"{lacking[0]}: not UTF-8, or missing")
         files = (RowFile(one.path.decode(), texts.get(one.before), texts.get(one.after)) for one in wanted)
@@ -196,18 +242,18 @@ class RowMaker:
 
     def _unmodified(self, base: str, paths: Sequence[str]) -> tuple[RowFile, ...]:
         """Return relevant files as they are, sorted by path, those that are too large or no text left out."""
-        sizes = self._history.found([f"{base}:{path}" for path in paths])
-        fitting = {spec: name for spec, (name, size) in sizes.items() if size <= self._settings.most_bytes}
-        data = self._history.blobs(list(dict.fromkeys(fitting.values())))
+        sizes = self.history.found([f"{base}:{path}" for path in paths])
+        fitting = {spec: name for spec, (name, size) in sizes.items() if size <= self.settings.most_bytes}
+        data = self.history.blobs(list(dict.fromkeys(fitting.values())))
         texts = {spec.partition(":")[2]: _text(data[name]) for spec, name in fitting.items() if name in data}
         return tuple(RowFile(path, text, text) for path, text in sorted(texts.items()) if text is not None)
 
     def _licence(self, base: str) -> str:
         """Return the licence at a commit; its text is read once for each text."""
-        found = self._history.found([f"{base}:{name}" for name in LICENCE_FILES])
+        found = self.history.found([f"{base}:{name}" for name in LICENCE_FILES])
         name, size = next(iter(found.values()), ("", 0))
         if name and name not in self._licences:
-            self._licences[name] = licence_of(self._history.blobs([name])[name]) if size < 10**6 else "other"
+            self._licences[name] = licence_of(self.history.blobs([name])[name]) if size < 10**6 else "other"
         return self._licences.get(name, "")
 
 

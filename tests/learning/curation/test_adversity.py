@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.errors import EnvironmentFailed, UsageError
-from agentless_mini.learning.curation.curation import curate
+from agentless_mini.learning.curation.curation import curate, one_by_one
 from agentless_mini.learning.curation.filters import Step
-from agentless_mini.learning.curation.workers import one_by_one
 from agentless_mini.settings.learning import CurateSettings
 from tests.gitrepo import git
 from tests.learning.curation.test_curation import many

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from agentless_mini.errors import UsageError
+from agentless_mini.learning.curation.curation import Task, in_processes, one_by_one
 from agentless_mini.learning.curation.filters import Step
-from agentless_mini.learning.curation.workers import Task, in_processes, one_by_one
 from agentless_mini.learning.rows import Row, RowFile
 from agentless_mini.settings.learning import CurateSettings, Oracle
 from tests.gitrepo import git
@@ -217,14 +217,14 @@ def test_lines_that_are_no_events_are_kept_aside_and_stop_nothing(tmp_path: Path
     world = small_world(tmp_path)
     broken = pull_event(13, "c" * 40)
     hostile = pull_event(14, "c" * 40, repo="../..")
-    broken["payload"]["pull_request"]["title"] = ["no", "text"]
+    broken["payload"]["pull_request"]["number"] = broken["payload"]["number"] = ["no", "number"]
     world.events += [b"{torn", b"[]", b"", broken, hostile, b'"' + b"x" * 200 + b'"', {"type": "WatchEvent"}]
     world.write()
     torn = world.folder / "events" / "torn.json.gz"
     torn.write_bytes((world.folder / "events" / "2024-01-02-3.json.gz").read_bytes()[:-40])
     found = world.curate()
     assert found["rejected"].pop("torn file") == 1
-    assert set(found["rejected"]) == {"no JSON", "no object", "title is no text", "repo is no owner/name"}
+    assert set(found["rejected"]) == {"no JSON", "no object", "number is none", "repo is no owner/name"}
     assert len(rows_of(tmp_path / "out")) == 1
 
 

@@ -10,12 +10,7 @@ from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Issue
 from agentless_mini.errors import RepositoryError, Unreachable
 from agentless_mini.learning.curation.history import History, Mirrors
-from agentless_mini.learning.curation.relevance import (
-    SampledRelevance,
-    Wish,
-    WithoutModel,
-    quiet_session,
-)
+from agentless_mini.learning.curation.pulls import Wish, sampled, without_model
 from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.settings.run import LocalizeSettings
 from tests.fakes.model import Script, ScriptedSampler, ready
@@ -109,7 +104,7 @@ def test_nothing_that_a_mirror_configures_is_run(tmp_path: Path) -> None:
     (path / ".git" / "info" / "attributes").write_text("* diff=evil\n")
     history = History(path / ".git")
     assert len(history.changes([(history.ancestor(head, 1), head)])[0]) == 1
-    assert history.merged_as(3) == head
+    assert history.merged[3] == head
     assert history.messages(history.ancestor(head, 1), head, 9) == ("signed (#3)\n",)
     assert not os.path.lexists(tmp_path / "sprung")
 
@@ -122,7 +117,7 @@ def wish(folder: Path) -> Wish:
 
 
 def test_the_lexical_ranking_names_files_that_are_not_changed(tmp_path: Path) -> None:
-    with WithoutModel(1)(tmp_path) as lexical, WithoutModel(0)(tmp_path) as none:
+    with without_model(1, tmp_path) as lexical, without_model(0, tmp_path) as none:
         assert lexical(wish(tmp_path)) == ("double.py",)
         assert none(wish(tmp_path / "again")) == ()
 
@@ -131,7 +126,7 @@ def test_a_model_is_asked_once_and_recorded(tmp_path: Path) -> None:
     asked, sampler = wish(tmp_path), ScriptedSampler(Script.of("```\nhalf.py\nother.py\ndouble.py\n```"))
     for _ in range(2):
         with Store.open(tmp_path / "store.sqlite") as store, asyncio.Runner() as runner:
-            session = quiet_session(RecordedSampler(ready(sampler), store, "scripted"), load_prompts(None))
-            found = SampledRelevance(session, LocalizeSettings(samples=1), 2, runner)
+            recorded = RecordedSampler(ready(sampler), store, "scripted")
+            found = sampled(recorded, load_prompts(None), LocalizeSettings(samples=1), 2, runner)
             assert found(asked) == ("other.py", "double.py")
     assert len(sampler.requests) == 1

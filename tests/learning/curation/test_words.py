@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from agentless_mini.learning.curation.collecting import Families, split_of
 from agentless_mini.learning.curation.filters import (
+    BENCHMARKS,
     NAMES,
-    ROOTS,
     Link,
     Step,
     before_the_mirror,
@@ -188,10 +188,10 @@ def test_every_repository_of_the_benchmarks_is_known_in_lower_case() -> None:
 
 
 def test_forks_of_benchmarks_are_known_by_origin_name_and_first_commit() -> None:
-    assert is_benchmark_fork("a/b", origins=["c/d", "Django/django"], said=False, roots=[])
-    assert is_benchmark_fork("a/Django", origins=[], said=True, roots=[])
-    assert is_benchmark_fork("a/b", origins=[], said=False, roots=[min(ROOTS)])
-    assert not is_benchmark_fork("a/django", origins=["c/d"], said=False, roots=["0" * 40])
+    assert is_benchmark_fork("a/b", ["c/d", "Django/django"], False)
+    assert is_benchmark_fork("a/Django", [], True)
+    assert is_benchmark_fork("a/b", [min(BENCHMARKS - NAMES)], False)
+    assert not is_benchmark_fork("a/django", ["c/d", "0" * 40], False)
 
 
 def test_families_join_over_names_and_first_commits() -> None:

@@ -4,13 +4,13 @@ import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from agentless_mini.learning.curation.curation import Curation, curate
-from agentless_mini.learning.curation.relevance import Finding, WithoutModel
-from agentless_mini.learning.curation.workers import Doing, one_by_one
+from agentless_mini.learning.curation.curation import Curation, Doing, curate, one_by_one
+from agentless_mini.learning.curation.pulls import Finding, without_model
 from agentless_mini.learning.rows import Row, read_rows
 from agentless_mini.settings.learning import CurateSettings
 from tests.gitrepo import commit_all, git, make_repository, write_files
@@ -123,7 +123,7 @@ class World:
         self, out: str = "out", settings: CurateSettings = SETTINGS, finding: Finding | None = None
     ) -> Curation:
         events = (self.folder / "events",)
-        return Curation(events, self.mirrors, self.folder / out, settings, finding or WithoutModel(0))
+        return Curation(events, self.mirrors, self.folder / out, settings, finding or partial(without_model, 0))
 
     def curate(self, curation: Curation | None = None, doing: Doing = one_by_one) -> Values:
         return curate(curation or self.curation(), doing, untold)

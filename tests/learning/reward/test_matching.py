@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.learning.reward import matching
-from agentless_mini.learning.reward.matching import ratio
+from agentless_mini.learning import matching
+from agentless_mini.learning.matching import ratio
 
 ALPHABETS = ("a", "ab", "abcd", " \n+-@abcdefgh=()", "ab\u00e9\u8336\U0001f600\udc80\x00\r")
 
@@ -79,7 +79,7 @@ def test_without_the_library_in_c_the_ratio_is_the_same() -> None:
     a, b = random_pair(random.Random(3), 900)  # noqa: S311 - drawn again alike, not for secrets
     program = (
         "import sys; sys.modules['cydifflib'] = None\n"
-        "from agentless_mini.learning.reward import matching\n"
+        "from agentless_mini.learning import matching\n"
         "import difflib; assert matching.SequenceMatcher is difflib.SequenceMatcher\n"
         f"print(repr(matching.ratio({a!r}, {b!r})))"
     )

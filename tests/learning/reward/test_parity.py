@@ -9,7 +9,7 @@ import pytest
 
 from agentless_mini.domain import Completion, FileChange, Finish, Patch, Rejected
 from agentless_mini.edits import changed_files, read_answer
-from agentless_mini.learning.reward import Oracle, apply_diff, reward, similarity
+from agentless_mini.learning.reward import Oracle, read_patch, reward, similarity
 from tests.gitrepo import git, write_files
 from tests.learning.reward.answers import WAYS, Problem, problem, sources
 
@@ -69,11 +69,11 @@ def applied(repository: Path, folder: str, given: Problem, patch: Patch) -> tupl
     )
 
 
-def test_the_same_patches_as_unified_diffs_have_the_same_reward(answers: list[Answered]) -> None:
+def test_patches_are_read_back_from_their_diffs(answers: list[Answered]) -> None:
     read = 0
     for _, given, outcome in answers:
         if isinstance(outcome, Patch):
-            again = apply_diff(outcome.diff.decode(), given.tree)
+            again = read_patch(outcome.diff.decode(), given.tree)
             assert isinstance(again, Patch)
             assert (again.diff, again.normal) == (outcome.diff, outcome.normal)
             read += 1

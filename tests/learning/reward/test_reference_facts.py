@@ -6,16 +6,14 @@ facts hold for both. No fact of those tests is contradicted here.
 
 import pytest
 
-from agentless_mini.domain import Completion, FileChange, Finish, Patch, Rejected, RewardKind
+from agentless_mini.domain import FileChange, Rejected
 from agentless_mini.edits import Tree
-from agentless_mini.learning.reward import Oracle, read_diff, reward
+from agentless_mini.learning.reward import Oracle, reward
 from tests.edits.edit_cases import after, edit, fenced, read, snapshot
 
 SHAPES = b"def area(w, h):\n    return w * h\n\ndef edge(w, h):\n    return 2 * (w + h)"
 WORDS = b"def longest(words):\n    return max(words, key=len)"
-POEM = b"Roses are red\nviolets are blue\nsugar is sweet\n"
-SONG = b"Row your boat\nviolets are blue\nsugar is sweet\n"
-FILES = {"shapes.py": SHAPES, "words.py": WORDS, "poem.txt": POEM, "song.txt": SONG}
+FILES = {"shapes.py": SHAPES, "words.py": WORDS}
 TREE = Tree.of(snapshot(FILES))
 
 AREA = edit("shapes.py", "def area(w, h):\n", "def area(w: int, h: int) -> int:\n")
@@ -84,30 +82,3 @@ def test_a_search_of_blank_lines_fills_an_empty_file() -> None:
 def test_what_cannot_be_read_is_worth_minus_one(text: str) -> None:
     assert isinstance(read(text, TREE), Rejected)
     assert value(text) == -1.0
-
-
-# --- unified diffs -------------------------------------------------------------------------------------------------
-
-RIGHT = "diff --git a/poem.txt b/poem.txt\n--- a/poem.txt\n+++ b/poem.txt\n@@ -1,3 +1,3 @@\n-Roses are red\n" \
-        "+Roses are Red\n violets are blue\n-sugar is sweet\n+sugar is very sweet\n"  # fmt: skip
-NEAR = RIGHT.replace("very sweet", "very")
-OTHER = NEAR.replace("poem", "song").replace("Roses are", "Row your").replace("red", "boat").replace("Red", "Boat")
-POEMS_ORACLE = Oracle([change("poem.txt", POEM, b"Roses are Red\nviolets are blue\nsugar is very sweet\n")])
-
-
-@pytest.mark.parametrize(
-    ("diffs", "least", "most"),
-    [
-        ([RIGHT], 1.0, 1.0),
-        ([NEAR], 0.9, 0.999),
-        ([OTHER], 0.0, 0.0),
-        ([RIGHT, OTHER], 0.5, 0.5),
-    ],
-    ids=["the same", "nearly the same", "of another file", "the same and one of another file"],
-)
-def test_a_unified_diff_is_worth_what_it_shares_with_the_oracle(diffs: list[str], least: float, most: float) -> None:
-    outcome = read_diff(Completion(0, "".join(diffs), Finish.STOP), TREE)
-    assert isinstance(outcome, Patch), outcome
-    value = reward(outcome, POEMS_ORACLE, TREE, RewardKind.DIFF)
-    assert value is not None
-    assert least <= value <= most

@@ -140,7 +140,6 @@ def test_a_patch_has_its_similarity(answer: str, oracle: list[FileChange], expec
     assert isinstance(outcome, Patch), outcome
     value = reward(outcome, Oracle(oracle), TREE)
     assert value == pytest.approx(float(expected), abs=1e-15)
-    assert value == reward(outcome, Oracle(oracle), TREE, RewardKind.DIFF)
     assert value == similarity(changed_files(outcome, TREE.entries), oracle)
     assert reward(outcome, Oracle(oracle), TREE, RewardKind.DISCRETE) == float(expected == 1)
     assert format_penalty(outcome) == 0.0
@@ -151,10 +150,8 @@ def test_a_rejected_answer_is_worth_minus_one(answer: str, reason: Reason) -> No
     outcome = read(answer, TREE)
     assert isinstance(outcome, Rejected)
     assert outcome.reason is reason
-    assert {
-        reward(outcome, Oracle([A]), TREE, kind)
-        for kind in (RewardKind.SIMILARITY, RewardKind.DISCRETE, RewardKind.DIFF)
-    } == {-1.0}
+    kinds = (RewardKind.SIMILARITY, RewardKind.DISCRETE)
+    assert {reward(outcome, Oracle([A]), TREE, kind) for kind in kinds} == {-1.0}
     assert format_penalty(outcome) == 1.0
 
 
