@@ -29,7 +29,7 @@ from agentless_mini.repository.opening import Repository, open_repository
 from agentless_mini.settings import Config, load_config
 from agentless_mini.settings.model import EndpointSettings, ScorerSettings
 from agentless_mini.settings.run import GivenSettings, SandboxKind
-from agentless_mini.testing.commands import harness_of_command
+from agentless_mini.testing.harness import harness_of_command
 
 APP = "amini"
 

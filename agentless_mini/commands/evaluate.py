@@ -45,7 +45,7 @@ from agentless_mini.record import (
 from agentless_mini.report.progress import EvaluationProgress
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import UNTESTED, EvolveSettings, Grading, SandboxKind, Selecting, Until
-from agentless_mini.testing.commands import harness_of_command
+from agentless_mini.testing.harness import harness_of_command
 
 STORE, PREDICTIONS, OFFICIAL = "store.sqlite", "all_preds.jsonl", "official"
 WRITE_EVERY = 10.0

@@ -249,8 +249,8 @@ def _instance(snapshot: Snapshot) -> str:
 
 def _check(repository: Repository) -> PatchCheck:
     def check(patch: Patch) -> Patch | Rejected:
-        verdict = repository.accepts(patch.diff)
-        return patch if verdict.ok else Rejected(Reason.REFUSED_BY_GIT, verdict.message)
+        complaint = repository.refuses(patch.diff)
+        return Rejected(Reason.REFUSED_BY_GIT, complaint) if complaint else patch
 
     return check
 
