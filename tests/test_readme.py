@@ -118,7 +118,7 @@ def test_a_topic_that_is_not_there_is_answered_with_the_nearest() -> None:
     asked = [sys.executable, "-m", "agentless_mini", "help", "rund"]
     refused = subprocess.run(asked, capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "did you mean rounds?" in refused.stderr
+    assert "see `amini help rounds`." in refused.stderr
 
 
 def test_every_file_that_the_architecture_names_is_there() -> None:

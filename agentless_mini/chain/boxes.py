@@ -21,8 +21,8 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits import changed_files
 from agentless_mini.testing import guards
-from agentless_mini.testing.outcomes import reached, record_of, settled
 from agentless_mini.testing.plans import Planner, Task, support_files
+from agentless_mini.testing.records import reached, record_of, settled
 
 # The record of all tests of many files; see `BoxLimits.result`.
 FILES_RECORD = 16 * 1024 * 1024

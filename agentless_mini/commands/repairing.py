@@ -146,8 +146,8 @@ async def _run(
             return await chosen.start()
 
         def check(patch: Patch) -> Patch | Rejected:
-            verdict = task.repository.accepts(patch.diff)
-            return patch if verdict.ok else Rejected(Reason.REFUSED_BY_GIT, verdict.message)
+            complaint = task.repository.refuses(patch.diff)
+            return Rejected(Reason.REFUSED_BY_GIT, complaint) if complaint else patch
 
         async def chain(run: RunId, boxes: Opening | NoBench) -> Prediction:
             sampler = RecordedSampler(ready, store, identity(chosen, config), run)

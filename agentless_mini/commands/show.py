@@ -57,7 +57,7 @@ def _show(options: "ShowOptions", store: Store, trace: RunTrace) -> None:
         sys.stdout.buffer.write(_patch(trace, options.patch))
         return
     if options.html is not None:
-        from agentless_mini.report.evaluation_instance import run_instance
+        from agentless_mini.report.evaluation_document import run_instance
         from agentless_mini.report.page import render_run
 
         write_page(options.html, render_run(run_instance(trace, _prompts(store, trace), _answers(store, trace))))
@@ -81,7 +81,7 @@ def _patch(trace: RunTrace, number: int) -> bytes:
         raise UsageError(
             f"Run {trace.run.id} {told}, so there is no patch {number}: amini show {trace.run.id} --all lists them."
         )
-    choice = trace.prediction.choice if trace.prediction else None
+    choice = trace.choice
     if choice is not None and choice.patch.normal == found[number - 1].normal:
         return choice.patch.diff
     return repairs(trace)[found[number - 1].first].diff

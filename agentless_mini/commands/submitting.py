@@ -94,7 +94,7 @@ def _told(sample: SampleRecord) -> str:
 
 def _choice(store: Store, trace: RunTrace) -> Iterator[str]:
     """Tell why the winner won, and show the answer that it came from."""
-    choice = trace.prediction.choice if trace.prediction else None
+    choice = trace.choice
     if choice is None:
         yield "\nNo sample became a valid patch.\n"
         return

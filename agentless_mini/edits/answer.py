@@ -24,7 +24,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 from agentless_mini.domain import Edit, Reading, Reason, Rejected
 from agentless_mini.edits.markers import CLOSES, NO_NEWLINE, OPENS, WIDTH, Marker, closing, dividers, markers
@@ -77,7 +76,7 @@ _TURN_END = re.compile(
     r"<\|(?:im_end|eot_id|endoftext|end_of_text)\|>|<end_of_turn>|<turn\|>|</s>|<\uff5cend[^<>\n]{1,30}\uff5c>"
 )
 _LAST_TOKENS = re.compile(rf"(?:\s|{_TOKEN})+\Z")
-_FIRST_TOKENS = re.compile(rf"\ufeff?(?:{_TOKEN}\s*)+")
+_FIRST_TOKENS = re.compile(rf"\A\ufeff?(?:{_TOKEN}\s*)+")
 _CHANNELLED = re.compile(r"<\|channel\|>|assistant\s*final|\A\s*analysis")
 
 _FENCE = re.compile(r"(`{3,}|~{3,})([^`]*)")
@@ -140,26 +139,23 @@ def _without_thinking(text: str, marks: Marks) -> str | Rejected:
     final = _final_channel(text)
     if isinstance(final, Rejected):
         return final
-    text = final
-    kept: list[str] = []
-    start = 0
-    is_open = False
-    for mark in _marks_in(text, _thinking(marks.think_start, marks.think_end)):
-        if mark.closes:
-            kept, start = (kept if is_open else []), mark.stop
+    text, kept, start, is_open = final, list[str](), 0, False
+    own = (re.escape(marks.think_start) or "(?!)", re.escape(marks.think_end) or "(?!)")
+    for closes, begin, stop in _marks_in(text, _marks_of(_THINKING, *_MORE_WAYS, own)):
+        if closes:
+            kept, start = (kept if is_open else []), stop
         elif not is_open:
-            kept.append(text[start : mark.start])
-        is_open = not mark.closes
+            kept.append(text[start:begin])
+        is_open = not closes
     if is_open:
         return Rejected(Reason.TRUNCATED, "its thinking is opened and not closed: the answer was cut off")
     text = _after_headings("".join(kept) + text[start:])
     turns = (text[: end.start()] for end in _counted(_TURN_END, text))
     text = next(filter(str.strip, turns), text)  # what follows a turn is made up
-    end = _LAST_TOKENS.search(text[-2000:])
-    if end and end[0].strip():
-        text = text[: len(text[:-2000]) + end.start()] + "\n"
-    begin = _FIRST_TOKENS.match(text)
-    return (text[begin.end() :] if begin else text).removeprefix("\ufeff")
+    last = _LAST_TOKENS.search(text[-2000:])
+    if last and last[0].strip():
+        text = text[: len(text[:-2000]) + last.start()] + "\n"
+    return _FIRST_TOKENS.sub("", text).removeprefix("\ufeff")
 
 
 def _solution(text: str, marks: Marks) -> str | Rejected:
@@ -172,15 +168,13 @@ def _solution(text: str, marks: Marks) -> str | Rejected:
         if not found:
             return Rejected(Reason.NO_EDIT, f"the answer has no {marks.answer_start!r} (answer.start)")
         return answer.partition(marks.answer_end)[0] if marks.answer_end else answer
-    last = text
-    start = 0
-    is_open = False
-    for mark in _marks_in(text, _ANSWERS):
-        if mark.closes and is_open:
-            last = text[start : mark.start]
+    last, start, is_open = text, 0, False
+    for closes, begin, stop in _marks_in(text, _marks_of(_ANSWER)):
+        if closes and is_open:
+            last = text[start:begin]
         elif not is_open:
-            start = mark.stop
-        is_open = not mark.closes
+            start = stop
+        is_open = not closes
     return text[start:] if is_open else last
 
 
@@ -206,46 +200,39 @@ def _final_channel(text: str) -> str | Rejected:
 
 def _after_headings(text: str) -> str:
     """Return what stands below the last heading of an answer, where one of thinking stands above it."""
-    thought = _THOUGHT_HEADING.search(text)
-    if not thought:
+    first = _THOUGHT_HEADING.search(text)
+    thought = next(iter(_counted(_THOUGHT_HEADING, text)), None)
+    if not first or not thought or first.start() < thought.start():
         return text
     later = [match.end() for match in _counted(_ANSWER_HEADING, text) if match.start() > thought.end()]
-    return text[later[-1] :] if later and _Inside(text).counts(thought.start()) else text
+    return text[later[-1] :] if later else text
 
 
 # --- marks -----------------------------------------------------------------------------------------------------------
 
 
-class _Inside:
-    """Tells places in a text that lie in the body of a complete edit, or directly after a quote, from others."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self.lines = text.split("\n")
-        self.in_edit = bytearray(len(self.lines))
-        found, place = markers(self.lines), 0
-        while place < len(found):
-            last = closing(found, place) if found[place].kind == OPENS else 0
-            if last and dividers(found, place, last)[0]:
-                first, stop = found[place].at + 1, found[last].at
-                self.in_edit[first:stop] = b"\1" * (stop - first)
-                place = last
-            place += 1
-        self._line = self._at = 0
-
-    def counts(self, place: int) -> bool:
-        """Tell whether a mark at the place counts. Places must be asked for in ascending order."""
-        self._line += self._text.count("\n", self._at, place)
-        self._at = place
-        return not self.in_edit[self._line] and not _is_quoted(self._text, place)
+def _in_edits(lines: Sequence[str]) -> bytearray:
+    """Return for each line whether it lies in the body of a complete edit."""
+    inside, found, place = bytearray(len(lines)), markers(lines), 0
+    while place < len(found):
+        last = closing(found, place) if found[place].kind == OPENS else 0
+        if last and dividers(found, place, last)[0]:
+            first, stop = found[place].at + 1, found[last].at
+            inside[first:stop] = b"\1" * (stop - first)
+            place = last
+        place += 1
+    return inside
 
 
 def _counted(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
-    """Return the matches in a text that count."""
-    if not pattern.search(text):
-        return []
-    inside = _Inside(text)
-    return [match for match in pattern.finditer(text) if inside.counts(match.start())]
+    """Return the matches in a text that count: outside of complete edits, and not directly after a quote."""
+    counted, line, at = [], 0, 0
+    inside = _in_edits(text.split("\n")) if pattern.search(text) else bytearray()
+    for match in pattern.finditer(text):
+        line, at = line + text.count("\n", at, match.start()), match.start()
+        if not inside[line] and not _is_quoted(text, at):
+            counted.append(match)
+    return counted
 
 
 def _is_quoted(text: str, place: int) -> bool:
@@ -253,20 +240,7 @@ def _is_quoted(text: str, place: int) -> bool:
     return text[place - 1 : place] in _QUOTES and not text.startswith("```", max(place - 3, 0))
 
 
-class _Mark(NamedTuple):
-    """A mark of thinking or of the answer that counts, and its place in the text."""
-
-    closes: bool
-    start: int
-    stop: int
-
-
 @lru_cache(maxsize=16)
-def _thinking(start: str, end: str) -> re.Pattern[str]:
-    own = (re.escape(start) or "(?!)", re.escape(end) or "(?!)")
-    return _marks_of(_THINKING, *_MORE_WAYS, own)
-
-
 def _marks_of(name: str, *more: tuple[str, str]) -> re.Pattern[str]:
     """Return what finds the marks of these names, and more; those that close are in the group `closes`."""
     opening, closing = zip(*_WAYS, *more, strict=True)
@@ -274,14 +248,10 @@ def _marks_of(name: str, *more: tuple[str, str]) -> re.Pattern[str]:
     return re.compile(pattern.replace("NAME", name), re.IGNORECASE | re.MULTILINE)
 
 
-_ANSWERS = _marks_of(_ANSWER)
-
-
-def _marks_in(text: str, pattern: re.Pattern[str]) -> Iterator[_Mark]:
-    """Yield the marks that count."""
-    inside = _Inside(text if pattern.search(text) else "")
-    offset = 0
-    for line, in_edit in zip(inside.lines, inside.in_edit, strict=True):
+def _marks_in(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[bool, int, int]]:
+    """Yield the marks that count: whether each closes, and where it begins and ends."""
+    lines, offset = (text.split("\n") if pattern.search(text) else []), 0
+    for line, in_edit in zip(lines, _in_edits(lines), strict=True):
         marks = [] if in_edit else list(pattern.finditer(line))
         leading = _run(line, (mark.span() for mark in marks))
         trailing = _run(line[::-1], ((len(line) - mark.end(), len(line) - mark.start()) for mark in reversed(marks)))
@@ -289,7 +259,7 @@ def _marks_in(text: str, pattern: re.Pattern[str]) -> Iterator[_Mark]:
             closes = mark["closes"] is not None
             at_edge = index < leading or index >= len(marks) - trailing
             if at_edge or (closes and not _is_quoted(line, mark.start())):
-                yield _Mark(closes, offset + mark.start(), offset + mark.end())
+                yield closes, offset + mark.start(), offset + mark.end()
         offset += len(line) + 1
 
 
@@ -310,12 +280,10 @@ class _EditReader:
     """Reads the edits of an answer, each under the path that stands before it."""
 
     def __init__(self, answer: str, paths: Paths) -> None:
-        self._lines = answer.split("\n")
-        self._paths = paths
-        self._path = ""
+        self._lines, self._paths = answer.split("\n"), paths
+        self._path = self._fence = ""
         self._created: set[str] = set()
         self._block = 0
-        self._fence = ""
 
     def edits(self) -> tuple[Edit, ...] | Rejected:
         found = markers(self._lines)
@@ -347,12 +315,10 @@ class _EditReader:
         Code that is shown in a fence of its own is none of them.
         """
         names: list[Lead] = []
-        shown = len(names)
-        has_prose = False
-        for at in range(first, opening.at):
-            line = self._lines[at].removeprefix(opening.beside).strip()
-            fence = _FENCE.fullmatch(line)
-            if fence:
+        shown, has_prose = 0, False
+        for raw in self._lines[first : opening.at]:
+            line = raw.removeprefix(opening.beside).strip()
+            if fence := _FENCE.fullmatch(line):
                 has_prose = True
                 closes = bool(self._fence) and not fence[2].strip() and fence[1].startswith(self._fence)
                 if closes and not (len(names) == shown + 1 and names[-1].line.startswith("#")):
@@ -409,10 +375,8 @@ def _sides(search: list[str], replace: list[str], opening: Marker) -> Iterator[t
 
 def _is_path(rest: str, path: str) -> bool:
     """Tell whether what follows SEARCH is the path of the edit, or ends in it after a word such as "in"."""
-    words = rest.replace("\\", "/").strip("`'\"()[]:").split()
-    return not words or (
-        words[-1].endswith(path) and all(word.lower() in {"in", "of", "for", "from", "file"} for word in words[:-1])
-    )
+    *before, last = rest.replace("\\", "/").strip("`'\"()[]:").split() or [path]
+    return last.endswith(path) and {"in", "of", "for", "from", "file"}.issuperset(map(str.lower, before))
 
 
 def _readings(search: Sequence[str], replace: Sequence[str], unless: tuple[str, ...]) -> Iterator[Reading]:

@@ -13,11 +13,24 @@ from dataclasses import dataclass, field, replace
 
 from agentless_mini.domain import Edit, FileChange, FileKind, Matching, Reading, Reason, Rejected, Snapshot, SourceFile
 from agentless_mini.edits.forms import Forms
-from agentless_mini.edits.lines import MOST_PLACES, FileLines, Match, differing, partners, splice, strict_matches
 from agentless_mini.edits.loose import LOOSE_LEVELS, MOST_FOUND
 from agentless_mini.edits.markers import left_over
 from agentless_mini.edits.paths import Paths, TakenNames
-from agentless_mini.edits.sources import SourceText, contents, decode, is_python, new_text, split_lines
+from agentless_mini.edits.sources import (
+    MOST_PLACES,
+    FileLines,
+    Match,
+    SourceText,
+    contents,
+    decode,
+    differing,
+    is_python,
+    new_text,
+    partners,
+    splice,
+    split_lines,
+    strict_matches,
+)
 
 MOST_LOOSE = 32
 """Edits of an answer that are looked for loosely, which takes its time."""
@@ -36,19 +49,24 @@ _Span = tuple[int, int]
 class Tree:
     """A snapshot made ready for many answers: its entries by path, the names that are taken, the forms of its files.
 
-    `forms` remembers what it has worked out; otherwise nothing here ever changes.
+    `forms` and `text` remember what they have worked out; otherwise nothing here ever changes.
     """
 
     entries: Mapping[str, SourceFile]
     names: TakenNames
     paths: Paths
     forms: Forms = field(default_factory=Forms)
+    _texts: dict[str, SourceText] = field(default_factory=dict)
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "Tree":
         """Return the tree of a snapshot."""
         entries = snapshot.by_path()
         return cls(entries, TakenNames.of(snapshot), Paths(entries, snapshot.name))
+
+    def text(self, entry: SourceFile) -> SourceText:
+        """Return the text of one of its TEXT files."""
+        return self._texts.get(entry.path) or self._texts.setdefault(entry.path, decode(entry))
 
 
 def apply_edits(
@@ -100,12 +118,9 @@ class _Drafts:
         """Return the file to work on, opened when it is first named."""
         if path not in self._drafts:
             entry = self._tree.entries.get(path)
-            if entry is None:
-                self._drafts[path] = _Draft(SourceText(""), exists=False)
-            elif entry.kind is FileKind.TEXT:
-                self._drafts[path] = _Draft(decode(entry), exists=True)
-            else:
+            if entry and entry.kind is not FileKind.TEXT:
                 return Rejected(Reason.NOT_EDITABLE, f"{path} cannot be edited: {_KINDS[entry.kind]}")
+            self._drafts[path] = _Draft(self._tree.text(entry) if entry else SourceText(""), exists=entry is not None)
         return self._drafts[path]
 
     def _write(self, edit: Edit, draft: "_Draft") -> Rejected | None:
@@ -132,11 +147,11 @@ class _Drafts:
         """Carry out an edit of a file that has lines: where it fits these, else where it fits those of the tree."""
         is_first = draft.file is draft.original
         at_first = None if is_first else place(edit, draft.original, Matching.STRICT) if draft.original.lines else None
-        if isinstance(at_first, Placed) and draft.done & {*at_first.match.changed(draft.original)}:
+        if isinstance(at_first, Match) and draft.done & {*at_first.changed(draft.original)}:
             return draft.merge(edit, at_first)  # an edit before says some of it
         placed = place(edit, draft.file, Matching.STRICT)
         is_missing = isinstance(placed, Rejected) and placed.reason is Reason.NOT_FOUND
-        if is_missing and isinstance(at_first, Placed):
+        if is_missing and isinstance(at_first, Match):
             return draft.merge(edit, at_first)
         if isinstance(at_first, Rejected) and at_first.reason is Reason.AMBIGUOUS and edit.block != draft.block:
             return at_first  # what an edit before made of one of the places does not say which is meant
@@ -148,16 +163,16 @@ class _Drafts:
         if refusal := left_over(edit, placed.reading, draft.file):
             return refusal
         known = placed if is_first else at_first
-        if isinstance(known, Placed):
-            draft.done.update(known.match.changed(draft.original))
+        if isinstance(known, Match):
+            draft.done.update(known.changed(draft.original))
         draft.block = edit.block
-        return draft.put(placed.match)
+        return draft.put(placed)
 
     def changes(self) -> tuple[FileChange, ...] | Rejected:
         """Return what has come of all edits."""
         changes = []
-        for path in sorted(self._drafts):
-            change = self._change(path, self._drafts[path])
+        for path, draft in sorted(self._drafts.items()):
+            change = self._change(path, draft)
             if isinstance(change, Rejected):
                 return change
             if change.before != change.after:
@@ -186,7 +201,7 @@ class _Draft:
     def __init__(self, source: SourceText, exists: bool) -> None:
         self.source = source
         self.exists = exists
-        self.original = self.file = FileLines(split_lines(source.text))
+        self.original = self.file = source.lines
         # Where each line stood at first, None for a new one.
         self.origins: list[int | None] = list(range(len(self.file.lines)))
         # What edits have changed of the original, and the block of the last one.
@@ -196,7 +211,7 @@ class _Draft:
     def write(self, source: SourceText, exists: bool) -> None:
         """Put a new text in the place of no line."""
         self.source, self.exists = source, exists
-        self.file = FileLines(split_lines(source.text))
+        self.file = source.lines
         self.origins = [None] * len(self.file.lines)
 
     def put(self, match: Match) -> Rejected | None:
@@ -212,14 +227,14 @@ class _Draft:
         self.file, self.exists = FileLines(lines), bool(lines)
         return None
 
-    def merge(self, edit: Edit, placed: "Placed") -> Rejected | None:
+    def merge(self, edit: Edit, match: Match) -> Rejected | None:
         """Change what an edit of the original changes; `Rejected` where an edit before did not leave it alone."""
-        if refusal := left_over(edit, placed.reading, self.original):
+        if refusal := left_over(edit, match.reading, self.original):
             return refusal
-        if not self._merged(placed.match):
+        if not self._merged(match):
             why = "an edit before it changed these lines"
             return Rejected(Reason.NOT_FOUND, f"SEARCH is not found in {edit.path}: {why}")
-        self.done.update(placed.match.changed(self.original))
+        self.done.update(match.changed(self.original))
         return None
 
     def _merged(self, match: Match) -> bool:
@@ -227,7 +242,7 @@ class _Draft:
         if isinstance(after, Rejected):
             return False
         places = {origin: at for at, origin in enumerate(self.origins) if origin is not None}
-        changed, origins = list(self.file.lines), list(self.origins)
+        changed, origins = [*self.file.lines], [*self.origins]
         for start, stop, new_start, new_stop in reversed(differing(before, after)):
             new = after[new_start:new_stop]
             begin = 0 if start == 0 else places.get(start - 1, -2) + 1
@@ -250,15 +265,7 @@ class _Draft:
 # --- the place of an edit --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """Where an edit replaces lines, and the reading by which it does."""
-
-    match: Match
-    reading: Reading
-
-
-def place(edit: Edit, file: FileLines, matching: Matching) -> Placed | Rejected:
+def place(edit: Edit, file: FileLines, matching: Matching) -> Match | Rejected:
     """Return where the edit replaces lines of a file that has some.
 
     Of several readings the one with the longest SEARCH that matches is taken. `Rejected` as EXISTS where SEARCH is
@@ -273,17 +280,17 @@ def place(edit: Edit, file: FileLines, matching: Matching) -> Placed | Rejected:
     for level in (strict_matches, *(LOOSE_LEVELS if matching is Matching.LOOSE else ())):
         for reading in possible:
             if found := level(reading, file):
-                if len(found) == 1 and not _fits_otherwise(found[0], reading, possible, file):
-                    return Placed(found[0], reading)
+                if len(found) == 1 and not _fits_otherwise(found[0], possible, file):
+                    return found[0]
                 most = MOST_PLACES if level is strict_matches else MOST_FOUND
                 count = f"{most} or more" if len(found) >= most else str(max(len(found), 2))
                 return Rejected(Reason.AMBIGUOUS, f"SEARCH stands at {count} places in {edit.path}")
     return Rejected(Reason.NOT_FOUND, f"SEARCH is not found in {edit.path}: {_hint(possible[-1], file)}")
 
 
-def _fits_otherwise(found: Match, reading: Reading, readings: Sequence[Reading], file: FileLines) -> bool:
+def _fits_otherwise(found: Match, readings: Sequence[Reading], file: FileLines) -> bool:
     """Tell whether the same lines, indented otherwise, stand elsewhere: nothing says which are meant."""
-    said = [line.strip() for line in split_lines(reading.search)]
+    said = [line.strip() for line in split_lines(found.reading.search)]
     others = [one for one in readings if [line.strip() for line in split_lines(one.search)] == said]
     return any(match.start != found.start for one in others for match in strict_matches(one, file))
 
@@ -292,7 +299,7 @@ def _hint(reading: Reading, file: FileLines) -> str:
     """Say in a clause what keeps the SEARCH from matching."""
     known = set(file.contents)
     lines = enumerate(contents(split_lines(reading.search)), 1)
-    number, line = next(((number, line) for number, line in lines if line not in known), (0, ""))
+    number, line = next((said for said in lines if said[1] not in known), (0, ""))
     said, squeezed = line.strip(), "".join(line.split())
     if not number:
         return "each of its lines is in the file, but not all of them together and in this order"
@@ -361,6 +368,6 @@ def _reach(edit: Edit, file: FileLines, matching: Matching) -> tuple[_Span | Non
     if isinstance(placed, Rejected):
         return None, set()
     touched: set[int] = set()
-    for begin, end, _ in placed.match.changed(file):
+    for begin, end, _ in placed.changed(file):
         touched.update(range(2 * begin + 1, 2 * end) if begin < end else (2 * begin,))
-    return (placed.match.start, placed.match.stop), touched
+    return (placed.start, placed.stop), touched

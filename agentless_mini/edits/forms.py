@@ -21,16 +21,14 @@ crashed on hostile text, or took it all memory (Bash, Java, Lua, Python, Scala, 
 import hashlib
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import groupby, pairwise
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from agentless_mini.edits.lines import shared_ends
-from agentless_mini.edits.sources import is_python
+from agentless_mini.edits.sources import is_python, shared_ends
 from agentless_mini.edits.statements import Broken, Module, module_of, newly_undefined
 
 if TYPE_CHECKING:
@@ -46,25 +44,11 @@ LEAST, STEPS_PER_BYTE, READS_PER_BYTE, PIECE = 200, 0.05, 0.02, 1024
 """What a parse may take, beyond `LEAST`: reports of progress (real code: one for each 80 bytes) and pieces of text."""
 
 _SUFFIXES = {
-    "c": "c h",
-    "cpp": "cc cpp cxx hh hpp hxx",
-    "csharp": "cs",
-    "css": "css",
-    "go": "go",
-    "javascript": "cjs js jsx mjs",
-    "json": "json",
-    "kotlin": "kt kts",
-    "php": "php",
-    "ruby": "gemspec rake rb",
-    "rust": "rs",
-    "scss": "scss",
-    "toml": "toml",
-    "tsx": "tsx",
-    "typescript": "cts mts ts",
-}
-LANGUAGES: Mapping[str, str] = MappingProxyType(
-    {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
-)
+    "c": "c h", "cpp": "cc cpp cxx hh hpp hxx", "csharp": "cs", "css": "css", "go": "go",
+    "javascript": "cjs js jsx mjs", "json": "json", "kotlin": "kt kts", "php": "php", "ruby": "gemspec rake rb",
+    "rust": "rs", "scss": "scss", "toml": "toml", "tsx": "tsx", "typescript": "cts mts ts",
+}  # fmt: skip
+LANGUAGES = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
 """The grammar for files of each suffix."""
 UNSURE = frozenset({"c", "cpp"})
 """Languages in which valid files do not parse, for macros that no grammar knows: 3 of 40 commits to files that did."""
@@ -129,8 +113,7 @@ class Forms:
     def __init__(self) -> None:
         """Begin with no form known."""
         self._forms: dict[tuple[str, bytes, bytes | None], Form] = {}
-        self._modules: dict[bytes, Module | Broken] = {}
-        self._parsed: dict[tuple[str, bytes], Parsed | Unread] = {}
+        self._module, self._parsed = cache(_module), cache(parsed)
 
     def of(self, path: str, data: bytes, before: bytes | None = None) -> Form:
         """Return the form of a file with these bytes at that path, as a version of what stood there before.
@@ -144,11 +127,7 @@ class Forms:
         return self._forms[key]
 
     def _of_python(self, path: str, data: bytes, before: bytes | None) -> Form:
-        base = data if before is None else before
-        if base not in self._modules:
-            found = module_of(base)
-            self._modules[base] = found if isinstance(found, Broken) else replace(found, parsed={})
-        module = self._modules[base]
+        module = self._module(data if before is None else before)
         if isinstance(module, Broken):
             return self._of_other(path, data, before)
         if before is None:
@@ -161,20 +140,19 @@ class Forms:
 
     def _of_other(self, path: str, data: bytes, before: bytes | None) -> Form:
         language = language_of(path)
-        base = self._read(language, before) if language and before else None
+        base = self._parsed(language, before) if language and before else None
         if not language or isinstance(base, Unread):
             return Form(_text(path, data))
-        found = parsed(language, data, base) if base else self._read(language, data)
+        found = parsed(language, data, base) if base else self._parsed(language, data)
         if isinstance(found, Unread):
             is_fault = found.line and language not in UNSURE
             return Form(_text(path, data), f"near line {found.line}" if is_fault else "")
         return Form(_digest(language, found.lines))
 
-    def _read(self, language: str, data: bytes) -> Parsed | Unread:
-        key = language, hashlib.sha256(data).digest()
-        if key not in self._parsed:
-            self._parsed[key] = parsed(language, data)
-        return self._parsed[key]
+
+def _module(data: bytes) -> Module | Broken:
+    found = module_of(data)
+    return found if isinstance(found, Broken) else replace(found, parsed={})
 
 
 def _text(path: str, data: bytes) -> str:
@@ -268,7 +246,8 @@ def _tree(language: str, data: bytes, old: "Tree | None") -> "Tree | int":
     """Return the tree of a text without an error, else the place of one at the earliest, -1 where none was met."""
     from tree_sitter import Parser
 
-    steps, reads, sound, failed = 0, 0, 0, False
+    steps = reads = sound = 0
+    failed = False
     most_steps, most_reads = (LEAST + share * len(data) for share in (STEPS_PER_BYTE, READS_PER_BYTE))
 
     def ends(place: int, has_error: bool) -> bool:

@@ -11,16 +11,27 @@ slip of the pen in it and like no other line of the file.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice, pairwise, takewhile
 
 from agentless_mini.domain import Reading
-from agentless_mini.edits.lines import Difference, FileLines, Match, differing, occurrences, shared_ends
 from agentless_mini.edits.markers import is_elision
-from agentless_mini.edits.sources import content, contents, split_lines, terminator
+from agentless_mini.edits.sources import (
+    Difference,
+    FileLines,
+    Match,
+    content,
+    contents,
+    differing,
+    occurrences,
+    shared_ends,
+    split_lines,
+    terminator,
+)
 
 NEAR = 0.9  # length-weighted mean of the lines' difflib ratios
 CLEARLY = 0.05  # by which the best place must be nearer than any other
@@ -38,20 +49,30 @@ _WORD = re.compile(r"\w")
 _Indent = Callable[[str], str | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Search:
     """A reading that is looked for in a file; `search` and `replace` are without terminators."""
 
-    search: list[str]
-    replace: list[str]
+    reading: Reading
     file: FileLines
-    search_open: bool
-    replace_open: bool
 
-    @property
+    @cached_property
+    def search(self) -> list[str]:
+        return contents(split_lines(self.reading.search))
+
+    @cached_property
+    def replace(self) -> list[str]:
+        return contents(split_lines(self.reading.replace))
+
+    @cached_property
     def spoken(self) -> list[int]:
         """Return which lines of SEARCH are not blank."""
         return [index for index, line in enumerate(self.search) if line.strip()]
+
+    @cached_property
+    def there(self) -> list[int]:
+        """Return which lines of the file are not blank."""
+        return [index for index, line in enumerate(self.file.contents) if line.strip()]
 
     def regions(self, places: Mapping[int, int]) -> list[Difference]:
         """Return where SEARCH and REPLACE differ, but for blank lines alone where SEARCH has not those of the file."""
@@ -82,18 +103,20 @@ class _Search:
                 if any(index not in places for index in takewhile(lambda one: not self.search[one].strip(), beside)):
                     return None
             begin, end = self._span(region, places)
-            lines: list[str] = []
-            for line in self.replace[region.b_start : region.b_stop]:
-                indented = indent(line) if line.strip() else line
-                if indented is None:
-                    return None
-                lines.append(indented)
+            said = self.replace[region.b_start : region.b_stop]
+            lines = [line for line in (indent(one) if one.strip() else one for one in said) if line is not None]
+            if len(lines) < len(said):
+                return None
             new += [*self.file.lines[at:begin], *self._with_blanks(lines, region, begin, places)]
             at = end
         new = [line if terminator(line) else f"{line}\n" for line in (*new, *self.file.lines[at:stop])]
-        if self.replace_open and new:
+        if new and self.reading.replace and not self.reading.replace.endswith("\n"):
             new[-1] = content(new[-1])
-        return Match(start, stop, tuple(new), self.search_open)
+        return self.placed(start, stop, new)
+
+    def placed(self, start: int, stop: int, new: Iterable[str]) -> Match:
+        """Return the match that puts new lines in the place of the file's [start, stop)."""
+        return Match(start, stop, tuple(new), not self.reading.search.endswith("\n"), self.reading)
 
     def _span(self, region: Difference, places: Mapping[int, int]) -> tuple[int, int]:
         """Return which lines of the file a region of SEARCH is; an empty run, where nothing of it is in the file."""
@@ -123,8 +146,7 @@ class _Search:
 
 def _alike(wanted: _Search, key: Callable[[str], str], with_blank_lines: bool) -> Iterator[Match | None]:
     """Yield where the lines of SEARCH stand, compared by `key`; with or without the blank lines between them."""
-    spoken = wanted.spoken
-    there = [index for index, line in enumerate(wanted.file.contents) if line.strip()]
+    spoken, there = wanted.spoken, wanted.there
     text = "\n".join(("", *(key(wanted.file.contents[index]) for index in there), ""))
     first: Match | None = None
     for number, start in enumerate(occurrences([key(wanted.search[index]) for index in spoken], text)):
@@ -221,8 +243,7 @@ def _shifted(take: str, put: str, line: str, every: bool = False) -> str | None:
 
 def _near(wanted: _Search) -> Iterator[Match | None]:
     """Yield the place where nearly the SEARCH stands: half of its lines as they are, and all that are changed."""
-    spoken = wanted.spoken
-    there = [index for index, line in enumerate(wanted.file.contents) if line.strip()]
+    spoken, there = wanted.spoken, wanted.there
     if not FEWEST <= len(spoken) <= MOST_NEAR_LINES or any(
         is_elision(line) and not wanted.file.holds(line) for line in wanted.search
     ):
@@ -334,12 +355,8 @@ def _windows(said: Sequence[str], lines: Sequence[str]) -> list[int]:
     places: dict[str, list[int]] = {}
     for index, line in enumerate(lines):
         places.setdefault(line, []).append(index)
-    votes: dict[int, int] = {}
-    for index, line in enumerate(said):
-        found = places.get(line, [])
-        if len(found) <= MOST_REPEATS:
-            for place in found:
-                votes[place - index] = votes.get(place - index, 0) + 1
+    found = ((index, places.get(line, [])) for index, line in enumerate(said))
+    votes = Counter(place - index for index, there in found if len(there) <= MOST_REPEATS for place in there)
     inside = [(-count, start) for start, count in votes.items() if 0 <= start <= len(lines) - len(said)]
     return [start for _, start in sorted(inside)[:MOST_WINDOWS]]
 
@@ -380,26 +397,19 @@ def _elided(wanted: _Search) -> Iterator[Match | None]:
         if any(line.strip() and len(_blanks(line)) < len(_blanks(elisions[index])) for line in left_out):
             return  # it would reach from one definition into another
         new += [*(f"{line}\n" for line in part), *left_out]
-    yield Match(starts[0], stops[-1], tuple(new), wanted.search_open)
+    yield wanted.placed(starts[0], stops[-1], new)
 
 
 def _parts(lines: Sequence[str]) -> list[list[str]]:
     """Return the runs of lines between those that stand for code."""
-    parts: list[list[str]] = [[]]
-    for line in lines:
-        if is_elision(line):
-            parts.append([])
-        else:
-            parts[-1].append(line)
-    return parts
+    cuts = [-1, *(at for at, line in enumerate(lines) if is_elision(line)), len(lines)]
+    return [[*lines[start + 1 : stop]] for start, stop in pairwise(cuts)]
 
 
 def _level(places: Callable[[_Search], Iterator[Match | None]]) -> Callable[[Reading, FileLines], list[Match]]:
     def matches(reading: Reading, file: FileLines) -> list[Match]:
-        search, replace = split_lines(reading.search), split_lines(reading.replace)
-        search_open, replace_open = (bool(side) and not terminator(side[-1]) for side in (search, replace))
-        found = places(_Search(contents(search), contents(replace), file, search_open, replace_open))
-        return list(islice(filter(None, found), MOST_FOUND)) if any(map(_WORD.search, search)) else []
+        found = places(_Search(reading, file)) if _WORD.search(reading.search) else iter(())
+        return list(islice(filter(None, found), MOST_FOUND))
 
     return matches
 

@@ -14,11 +14,11 @@ the file. A line counts as left over only if it is new, and the file has none li
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 from agentless_mini.domain import Edit, Reading, Reason, Rejected
-from agentless_mini.edits.lines import FileLines
-from agentless_mini.edits.sources import contents, split_lines
+from agentless_mini.edits.sources import FileLines, contents, split_lines
 
 WIDTH = 7
 MOST_WIDTH = 32
@@ -60,9 +60,7 @@ def markers(lines: Sequence[str]) -> list[Marker]:
 
 def marker(line: str, at: int = 0) -> Marker | None:
     """Return the marker in a line, None for any other line."""
-    if not any(run in line for run in _RUNS):
-        return None
-    found = _MARK.fullmatch(line)
+    found = _MARK.fullmatch(line) if any(run in line for run in _RUNS) else None
     if not found:
         return None
     kind, word = found["mark"][0], (found["word"] or "").strip().upper()
@@ -83,21 +81,13 @@ def closing(found: Sequence[Marker], place: int) -> int:
     It is the next one like it, unless another edit like it begins before. Where there is none, but exactly one other
     before any edit begins, it is that.
     """
-    opening = found[place]
-    for other in range(place + 1, len(found)):
-        if found[other].kind == CLOSES and found[other].matches(opening):
-            return other
-        if found[other].kind == OPENS and found[other].matches(opening):
-            break
-    unlike = 0
-    for other in range(place + 1, len(found)):
-        if found[other].kind == OPENS:
-            break
-        if found[other].kind == CLOSES:
-            if unlike:
-                return 0
-            unlike = other
-    return unlike
+    behind = range(place + 1, len(found))
+    first = next((at for at in behind if found[at].kind != DIVIDES and found[at].matches(found[place])), 0)
+    if first and found[first].kind == CLOSES:
+        return first
+    before_next = takewhile(lambda at: found[at].kind != OPENS, behind)
+    unlike = [at for at in before_next if found[at].kind == CLOSES]
+    return unlike[0] if len(unlike) == 1 else 0
 
 
 def dividers(found: Sequence[Marker], place: int, last: int) -> tuple[list[Marker], bool]:
@@ -108,6 +98,11 @@ def dividers(found: Sequence[Marker], place: int, last: int) -> tuple[list[Marke
 
 
 # --- what is left over -----------------------------------------------------------------------------------------------
+
+
+def _words_of(said: str) -> set[str]:
+    return set(re.findall("[a-z]+", said.lower()))
+
 
 # Text for people: a line of equals signs is a heading there, three dots are three dots, and fences come in pairs.
 _MARKUP = (".md", ".markdown", ".mdx", ".rst", ".adoc", ".tex")
@@ -127,26 +122,21 @@ _COMMENT = re.compile(
 _DOTS = r"(?:\.\.\.+|…|⋮|\. \. \.)"
 _LEADING = re.compile(rf"[(\[<{{\"']?\s*{_DOTS}\s*(?P<said>.*?)", re.DOTALL)
 _TRAILING = re.compile(rf"{_DOTS}\s*[)\]>}}\"']?\Z")
-_WORD = re.compile(r"[a-z]+")
 _PLAIN = re.compile(r"[A-Za-z\s.,…⋮()\[\]{}<>\"'-]*")
 # A comment of nothing but these words stands for code if it has one of the first kind and one of the second, or is one
 # of the third.
 _ALONE = {"unchanged", "unmodified", "omitted", "snip", "snipped", "elided", "truncated"}
 _KEPT = _ALONE | {"rest", "remaining", "remainder", "existing", "identical"}
-_CODE = set(
-    _WORD.findall(
-        "code file function functions method methods class classes implementation logic import imports body content "
-        "contents lines tests module statements remains docstring docstrings documentation args arguments parameters "
-        "comments"
-    )
+_CODE = _words_of(
+    "code file function functions method methods class classes implementation logic import imports body content "
+    "contents lines tests module statements remains docstring docstrings documentation args arguments parameters "
+    "comments"
 )
-_FILLERS = set(
-    _WORD.findall(
-        "the of other as before above below here stays stay remains remain is are and your keep kept for brevity goes "
-        "go continues everything else more no changes change in this section part parts definitions variables fields "
-        "attributes properties etc all from with without any modification modifications to be it a that was will not "
-        "shown way exactly same previous original line test so on leave continue note"
-    )
+_FILLERS = _words_of(
+    "the of other as before above below here stays stay remains remain is are and your keep kept for brevity goes go "
+    "continues everything else more no changes change in this section part parts definitions variables fields "
+    "attributes properties etc all from with without any modification modifications to be it a that was will not "
+    "shown way exactly same previous original line test so on leave continue note"
 )
 _VOCABULARY = _KEPT | _CODE | _FILLERS
 _SAID_SO = re.compile(
@@ -184,8 +174,7 @@ def is_elision(line: str, loses: bool = True) -> bool:
     bare = text.strip("()[]{}<>\"' .,…")
     if not is_comment and text[:1] not in "([<":
         return False
-    words = _words(bare)
-    spoken = set(_WORD.findall(bare.lower()))
+    words, spoken = _words(bare), _words_of(bare)
     if loses and _TRAILING.search(text) and (spoken & _KEPT or spoken <= _VOCABULARY):
         return True
     is_said = bool(words & _KEPT) and (bool(words & _CODE) or words <= _ALONE or (loses and words <= _KEPT | _FILLERS))
@@ -194,7 +183,7 @@ def is_elision(line: str, loses: bool = True) -> bool:
 
 def _words(text: str) -> set[str]:
     """Return the words of a text of which all are such as stand for code, else none."""
-    words = set(_WORD.findall(text.lower()))
+    words = _words_of(text)
     return words if _PLAIN.fullmatch(text) and words <= _VOCABULARY else set()
 
 

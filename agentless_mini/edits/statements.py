@@ -18,8 +18,7 @@ from functools import cached_property, lru_cache
 from itertools import accumulate
 from tokenize import detect_encoding
 
-from agentless_mini.edits.lines import shared_ends
-from agentless_mini.edits.sources import parse_python, silence_compiler
+from agentless_mini.edits.sources import parse_python, shared_ends, silence_compiler
 
 MOST_CHECKED = 256 * 1024
 """Bytes of a file of which all names are looked up, where a part does not tell."""
@@ -223,17 +222,14 @@ class _PieceReader:
 
     def _stop(self, indent: bytes, count: int) -> int:
         """Return where so many pieces end, the next included, or the class or the file does."""
-        is_first, is_decorated = True, False
+        belongs = True  # to what is before it: the first does, and what is decorated
         for found in _tokens(indent).finditer(self._data, self._at):
             if found[1] is None:
                 continue
-            if indent and not found[1]:
+            count -= not belongs
+            if not count or (indent and not found[1]):
                 return found.start()
-            if not is_first and not is_decorated:
-                count -= 1
-                if not count:
-                    return found.start()
-            is_first, is_decorated = False, self._data.startswith(b"@", found.end())
+            belongs = self._data.startswith(b"@", found.end())
         return len(self._data)
 
     def _take(self, place: int) -> None:
@@ -395,17 +391,18 @@ def bound(statements: Iterable[ast.stmt], own: bool = True) -> frozenset[str]:
 def _binds(node: ast.AST) -> Iterable[str]:
     """Return the names that a node binds by itself."""
     match node:
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            return (name,)
-        case ast.Import(names=aliases):
+        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
             return (alias.asname or alias.name.partition(".")[0] for alias in aliases)
-        case ast.ImportFrom(names=aliases):
-            return (alias.asname or alias.name for alias in aliases)
-        case ast.Name(id=name, ctx=ast.Store()):
-            return (name,)
-        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-            return (name,)
-        case ast.MatchMapping(rest=str(name)):
+        case (
+            ast.FunctionDef(name=str(name))
+            | ast.AsyncFunctionDef(name=str(name))
+            | ast.ClassDef(name=str(name))
+            | ast.ExceptHandler(name=str(name))
+            | ast.MatchAs(name=str(name))
+            | ast.MatchStar(name=str(name))
+            | ast.MatchMapping(rest=str(name))
+            | ast.Name(id=name, ctx=ast.Store())
+        ):
             return (name,)
     return ()
 

@@ -17,10 +17,20 @@ from agentless_mini.domain import FileChange, FileKind, Patch, Reading, Reason, 
 from agentless_mini.edits.answer import parse_edits
 from agentless_mini.edits.applying import Tree, apply_edits
 from agentless_mini.edits.forms import Forms
-from agentless_mini.edits.lines import Difference, FileLines, differing, shared_ends, strict_matches
 from agentless_mini.edits.markers import MOST_WIDTH, NO_NEWLINE, WIDTH, marker_width
 from agentless_mini.edits.paths import Lead, Paths, clean_path
-from agentless_mini.edits.sources import content, contents, decode, split_lines, terminator
+from agentless_mini.edits.sources import (
+    Difference,
+    FileLines,
+    content,
+    contents,
+    decode,
+    differing,
+    shared_ends,
+    split_lines,
+    strict_matches,
+    terminator,
+)
 
 CONTEXT = 3
 _ESCAPES = {7: r"\a", 8: r"\b", 9: r"\t", 10: r"\n", 11: r"\v", 12: r"\f", 13: r"\r", 34: '\\"', 92: r"\\"}
@@ -29,6 +39,7 @@ _WIDER = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233)  # lines of context ar
 _BOM = "\ufeff"
 _STAND_IN = "x"
 _FENCE = "```"
+_lines = re.compile(rb"[^\n]*\n|[^\n]+").findall  # with their newlines; only the last may have none
 
 
 def make_patch(changes: Sequence[FileChange], forms: Forms) -> Patch:
@@ -172,13 +183,6 @@ def _range(start: int, stop: int) -> bytes:
 
 def _line(sign: bytes, line: bytes) -> bytes:
     return sign + line if line.endswith(b"\n") else sign + line + b"\n" + NO_NEWLINE.encode() + b"\n"
-
-
-def _lines(data: bytes) -> list[bytes]:
-    """Return the lines with their newlines; only the last may have none."""
-    *whole, rest = data.split(b"\n")
-    lines = [line + b"\n" for line in whole]
-    return [*lines, rest] if rest else lines
 
 
 def _quoted(prefix: str, path: str) -> bytes:

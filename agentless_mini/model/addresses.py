@@ -1,24 +1,20 @@
-"""What settings say of a server's address, key and headers, checked before anything is sent.
-
-It exists because every server that is asked over HTTP has these three, whatever it is asked for. What is refused is
-not repeated in the message: it may be a secret. `variable` names the one in which people keep the key. What other
-programs' variables say (a proxy, OpenAI's key) is looked up here too, for the address that it is meant for.
-"""
+"""Where a server is, its key and headers, and what other programs' variables (a proxy, OpenAI's key) say for it."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
+from agentless_mini.settings.model import ServerSettings
+
 OPENAI = "https://api.openai.com/v1"
+_OPENAIS = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
 LEAST_SECRET = 4  # letters: shorter values of headers are numbers and names, and stand in many a message
 
 
 def is_loopback(url: str) -> bool:
-    """Return whether an address is this machine's own: localhost, 127.0.0.0/8, ::1, or what is bound to all (0.0.0.0).
-
-    No proxy leads there: the proxy's own loopback would be asked.
-    """
+    """Return whether an address is this machine's own, or bound to all (0.0.0.0): no proxy leads there."""
     host = (urlsplit(url).hostname or "").rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -38,25 +34,11 @@ class Proxy:
     variable: str
 
 
-def proxy_before(url: str, environment: Mapping[str, str]) -> Proxy | None:
-    """Return the proxy through which an address is asked, or None where it is asked directly."""
-    parts = urlsplit(url)
-    direct = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    if is_loopback(url) or any(_covers(entry.strip().lower(), parts) for entry in direct.split(",")):
-        return None
-    for kind in (f"{parts.scheme}_proxy", "all_proxy"):
-        for name in (kind, kind.upper()):
-            if environment.get(name):
-                scheme, separator, rest = environment[name].rpartition("://")
-                return Proxy(scheme + separator + rest.rpartition("@")[2], name)
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Advice:
     """What people can turn where a server does not do its part: the names of settings and options.
 
-    `withheld` is the variable whose key was not sent as it is meant for another address, "" where there is none.
+    `withheld` is the variable whose key was not sent, as it is meant for another address.
     """
 
     address: str = "--base-url"
@@ -72,8 +54,8 @@ class Advice:
 class Address:
     """Where the server is and how to get in: `api` ends in /v1 or the like, `root` is what is above it.
 
-    `environment` is that of the process, which the SDK and its HTTP client read by themselves. `is_openai` lets them
-    send what OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS hold.
+    `environment` is that of the process. With `is_openai` what OPENAI_ORG_ID, OPENAI_PROJECT_ID and
+    OPENAI_CUSTOM_HEADERS hold is sent, too.
     """
 
     api: str
@@ -84,15 +66,39 @@ class Address:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     is_openai: bool = False
 
+    @classmethod
+    def of(cls, api: str, settings: ServerSettings, advice: Advice, environment: Mapping[str, str]) -> Self:
+        """Return an address with the key and the headers of its settings."""
+        headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+        return cls(api, settings.api_key.get_secret_value(), headers, settings.timeout_s, advice, environment)
+
     @property
     def root(self) -> str:
         """Return the address of the server's own pages, which are no part of the protocol."""
         return self.api.removesuffix("/v1")
 
+    def all_headers(self) -> Iterator[tuple[str, str]]:
+        """Yield what is sent beside the key: what OpenAI's variables say first, then what the settings do."""
+        if self.is_openai:
+            own = ((name, self.environment.get(variable)) for name, variable in _OPENAIS.items())
+            yield from ((name, said) for name, said in own if said)
+            lines = self.environment.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
+            parts = (line.partition(":") for line in lines if ":" in line)
+            yield from ((name.strip(), value.strip()) for name, _, value in parts)
+        yield from self.headers.items()
+
     @property
     def proxy(self) -> Proxy | None:
-        """Return the proxy through which the server is asked."""
-        return proxy_before(self.api, self.environment)
+        """Return the proxy through which the server is asked, None where it is asked directly."""
+        around, parts = self.environment, urlsplit(self.api)
+        direct = around.get("no_proxy") or around.get("NO_PROXY") or ""
+        if is_loopback(self.api) or any(_covers(entry.strip().lower(), parts) for entry in direct.split(",")):
+            return None
+        for name in (one for kind in (f"{parts.scheme}_proxy", "all_proxy") for one in (kind, kind.upper())):
+            if around.get(name):
+                scheme, separator, rest = around[name].rpartition("://")
+                return Proxy(scheme + separator + rest.rpartition("@")[2], name)
+        return None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -102,10 +108,7 @@ class Address:
 
 
 def belongs_to_openai(url: str, environment: Mapping[str, str]) -> bool:
-    """Return whether what OPENAI_API_KEY and its like hold is meant for an address: for that of OPENAI_BASE_URL alone.
-
-    Without OPENAI_BASE_URL it is api.openai.com, over TLS.
-    """
+    """Return whether OPENAI_API_KEY and its like are meant for an address: OPENAI_BASE_URL's, or OpenAI's own."""
     return _origin(url) == _origin(environment.get("OPENAI_BASE_URL") or OPENAI)
 
 

@@ -1,24 +1,27 @@
 """One model server over HTTP: JSON pages, a stream of events, and patience with both.
 
-It exists so that the openai SDK and the rule for trying again stay in one place. What the pages and events mean is the
-business of `endpoints` and `streams`. The SDK takes most of a second to import, so that happens on the first use.
+The HTTP client is imported on the first use.
 """
 
 import asyncio
 import json
 import random
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from agentless_mini import __version__
 from agentless_mini.errors import AminiError, ServerUnreachable, UsageError, boundary, printable
 from agentless_mini.model.addresses import Address, is_loopback
-from agentless_mini.model.failures import StreamEnded, can_pass, refused, status, translation, wait_asked_for
+from agentless_mini.model.failures import NoAnswer, can_pass, cause, refused, translation, wait_asked_for
 from agentless_mini.model.streams import Event, whole_events
+
+if TYPE_CHECKING:
+    import httpx2
 
 Page = TypeVar("Page", bound=BaseModel)
 Body = Mapping[str, object]
@@ -26,6 +29,7 @@ Body = Mapping[str, object]
 FIRST_WAIT = 1.0  # seconds before the second attempt; doubled before each further one
 LONGEST_BACKOFF = 60.0
 CONNECT_TIMEOUT = 10.0
+MOST_CONNECTIONS, MOST_IDLE = 1000, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,63 +51,45 @@ class Patience:
 class Connection:
     """A server at an address. Until it has answered once, a refused connection is final: nobody is there.
 
-    Each wait before a further attempt is told when it first comes of its cause and when it lasts: one sentence for each
-    cause and number of failures in a row, however many requests meet it.
+    Each wait is told once for its cause and number of failures in a row, however many requests meet it.
     """
 
     def __init__(self, address: Address, patience: Patience, tell: Callable[[str], None]) -> None:
         """Connect to `address` when something is asked; `tell` people in a sentence of waits and smaller loads."""
-        import openai
-
         self.address = address
         self._patience = patience
         self._tell = tell
         self._told: dict[str, int] = {}
         self._answered = False
-        self._client = openai.AsyncOpenAI(
-            base_url=address.api,
-            api_key=address.key,
-            default_headers=dict(address.headers),
-            max_retries=0,
-            timeout=openai.Timeout(address.timeout_s, connect=CONNECT_TIMEOUT),
-            http_client=_http_client(address),
-        )
+        self._client = _client(address)
 
-    async def get(self, url: str, page: type[Page]) -> Page:
-        """Return the page at `url`, trying again as patience allows."""
-        return await self._patiently(lambda: self._client.get(url, cast_to=object), page)
-
-    async def post(self, url: str, body: Body, page: type[Page]) -> Page:
-        """Return the page that answers `body`, trying again as patience allows."""
-        return await self._patiently(lambda: self._client.post(url, cast_to=object, body=body), page)
+    async def ask(self, url: str, page: type[Page], body: Body | None = None) -> Page:
+        """Return the page at `url`, or the one that answers `body`, trying again as patience allows."""
+        failures = 0
+        while True:
+            try:
+                with self.edge():
+                    response = await self._client.request("GET" if body is None else "POST", url, json=body)
+                    return page.model_validate(self._read(response))
+            except AminiError as error:
+                if isinstance(error.__cause__, ValidationError):  # another page lives there, and will next time
+                    raise
+                failures += 1
+                await self.recover(error, failures)
 
     async def events(self, body: Body, headers: Mapping[str, str]) -> AsyncGenerator[Event, None]:
-        """Yield the events of a streamed chat; no second attempt. Closing the iterator closes the connection.
-
-        A server that does not stream, and answers in one piece, is read too.
-        """
-        import openai
-
+        """Yield the events of a chat, streamed or in one piece; no second attempt. Closing it ends the request."""
+        chat = f"{self.address.api}/chat/completions"
         with self.edge():
-            stream = await self._client.post(
-                f"{self.address.api}/chat/completions",
-                cast_to=object,
-                body=body,
-                options={"headers": dict(headers)},
-                stream=True,
-                stream_cls=openai.AsyncStream[object],
-            )
-            self._answered = True
-            try:
-                kind = str(stream.response.headers.get("content-type", "")).partition(";")[0]
-                if kind.strip().lower() == "application/json":
-                    for event in whole_events(await _page(stream.response)):
+            async with self._client.stream("POST", chat, json=body, headers=headers) as response:
+                if response.is_success and not _is_json(response):
+                    self._answered = True
+                    async for data in _streamed(response.aiter_bytes()):
+                        yield Event.model_validate(_no_error(json.loads(data)))
+                else:
+                    await response.aread()
+                    for event in whole_events(_no_error(self._read(response))):
                         yield event
-                    return
-                async for data in stream:
-                    yield Event.model_validate(data)
-            finally:
-                await stream.close()
 
     async def recover(self, error: AminiError, failures: int) -> None:
         """Wait before the next attempt after so many failures in a row; raise `error` where none is worth making."""
@@ -111,10 +97,10 @@ class Connection:
         if hopeless or refused(error) is not None or failures > self._patience.retries or not can_pass(error):
             raise error
         seconds = max(self._patience.wait(failures), wait_asked_for(error))
-        cause = f"The model server at {self.address.api} {_cause(error, self.address)}"
-        if failures > self._told.get(cause, 0):
-            self._told[cause] = failures
-            self._tell(f"{cause}; trying again in {seconds:.0f} s ({failures} of {self._patience.retries}).")
+        happened = f"The model server at {self.address.api} {cause(error, self.address)}"
+        if failures > self._told.get(happened, 0):
+            self._told[happened] = failures
+            self._tell(f"{happened}; trying again in {seconds:.0f} s ({failures} of {self._patience.retries}).")
         await self._patience.sleep(seconds)
 
     def tell_fewer(self, most: int) -> None:
@@ -128,89 +114,85 @@ class Connection:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._client.close()
+        await self._client.aclose()
 
-    async def _patiently(self, ask: Callable[[], Awaitable[object]], page: type[Page]) -> Page:
-        failures = 0
-        while True:
-            try:
-                with self.edge():
-                    answer = await ask()
-                    self._answered = True
-                    return page.model_validate(answer)
-            except AminiError as error:
-                if isinstance(error.__cause__, ValidationError):  # another page lives there, and will next time
-                    raise
-                failures += 1
-                await self.recover(error, failures)
+    def _read(self, response: "httpx2.Response") -> object:
+        """Return the page of an answer in one piece: JSON, or text. Raises `NoAnswer` where it is no success."""
+        if not response.is_success:
+            raise NoAnswer.of_status(response.status_code, response.text, response.headers.get("retry-after", ""))
+        self._answered = True
+        return json.loads(response.content) if _is_json(response) else response.text
 
 
-def _http_client(address: Address) -> Any:  # noqa: ANN401 - openai 2 has httpx's, openai 3 httpx2's
+class Client:
+    """What asks one server: an async context manager that closes its connections."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Ask by this connection."""
+        self._connection = connection
+
+    async def aclose(self) -> None:
+        """Close the connections to the server."""
+        await self._connection.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return the client, which is closed when the block ends."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connections to the server."""
+        await self.aclose()
+
+
+def _client(address: Address) -> "httpx2.AsyncClient":
     """Return a client that goes no further than the address: no redirects, no proxies to this machine, no other's keys.
 
     Raises `UsageError` for a proxy that the environment names and nobody can use.
     """
-    import openai
+    import httpx2
 
-    async def keep_own(request: Any) -> None:  # noqa: ANN401 - as above
-        for name in foreign:
-            request.headers.pop(name, None)
-        if "authorization" in foreign:
-            request.headers["Authorization"] = f"Bearer {address.key}"
-
-    told = address.environment.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
-    ambient = {"openai-organization", "openai-project", *(line.partition(":")[0].strip().lower() for line in told)}
-    foreign = set() if address.is_openai else ambient - {name.lower() for name in address.headers}
-    direct: dict[str, Any] = {}
-    if is_loopback(address.api):  # without the environment's proxies, yet with its certificates
-        direct = {"trust_env": False, "verify": ssl.create_default_context()}
+    own = {"Accept": "application/json", "User-Agent": f"amini/{__version__}", "Authorization": f"Bearer {address.key}"}
+    # On this machine without the environment's proxies, yet with its certificates.
+    local = is_loopback(address.api)
     try:
-        return openai.DefaultAsyncHttpxClient(
+        return httpx2.AsyncClient(
+            headers={name.lower(): value for name, value in (*own.items(), *address.all_headers())},
+            timeout=httpx2.Timeout(address.timeout_s, connect=CONNECT_TIMEOUT),
+            limits=httpx2.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_IDLE),
             follow_redirects=False,  # headers would go wherever it leads
-            event_hooks={"request": [keep_own]},
-            **direct,
+            trust_env=not local,
+            verify=ssl.create_default_context() if local else True,
         )
-    except Exception as error:
-        if not isinstance(error, ValueError | ImportError) and type(error).__name__ != "InvalidURL":
-            raise
+    except (ValueError, ImportError, httpx2.InvalidURL) as error:
         proxy = address.proxy
         name = f"{proxy.variable} ({printable(proxy.url)})" if proxy else "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
         raise UsageError(f"The proxy in {name} cannot be used: write it as http://HOST:PORT, or unset it.") from error
 
 
-async def _page(response: Any) -> object:  # noqa: ANN401 - as above
-    """Return an answer in one piece. Raises the SDK's errors for what goes wrong, as the SDK does for events."""
-    import openai
+def _is_json(response: "httpx2.Response") -> bool:
+    kind: str = response.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower().endswith("json")
 
-    try:
-        page = json.loads(await response.aread())
-    except Exception as error:
-        if not type(error).__module__.startswith("httpx"):
-            raise
-        is_late = "Timeout" in type(error).__name__
-        raise (openai.APITimeoutError if is_late else openai.APIConnectionError)(request=response.request) from error
+
+def _no_error(page: object) -> object:
+    """Return what a server said. Raises `NoAnswer` where it says in there what went wrong."""
     if isinstance(page, dict) and (wrong := page.get("error")):
         said = wrong.get("message") if isinstance(wrong, dict) else wrong
-        raise openai.APIError(str(said), response.request, body=wrong)
+        raise NoAnswer(str(said or "it failed within an answer"), wrong)
     return page
 
 
-def _cause(error: AminiError, address: Address) -> str:
-    """Return what a server did that is worth another attempt, in words of ours alone: foreign ones would all differ."""
-    import openai
-
-    if (code := status(error)) is not None:
-        return f"answered {code}"
-    if isinstance(error, ServerUnreachable):
-        return "does not answer"
-    match error.__cause__:
-        case openai.APITimeoutError():
-            return f"was silent for longer than {address.timeout_s:g} s ({address.advice.timeout})"
-        case openai.APIConnectionError():
-            return "broke the connection"
-        case StreamEnded():
-            return "ended an answer early"
-        case openai.OpenAIError():
-            return "failed within an answer"
-        case _:
-            return "sent what cannot be read"
+async def _streamed(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    """Yield the data of server-sent events up to the one that says [DONE], or the end."""
+    left, data = b"", list[str]()
+    async for chunk in chunks:
+        lines = (left + chunk).splitlines(keepends=True)
+        left = lines.pop() if not lines[-1].endswith(b"\n") else b""
+        for line in (line.rstrip(b"\r\n").decode() for line in lines):
+            if line.startswith("data:"):
+                data.append(line.removeprefix("data:").removeprefix(" "))
+            elif not line and data:
+                said, data = "\n".join(data), []
+                if said.startswith("[DONE]"):
+                    return
+                yield said

@@ -1,24 +1,25 @@
 """What a model server is: its models, context window, engine, and its own way to count tokens and take a grammar.
 
-It exists because the OpenAI protocol leaves these out, and every server fills the gap differently. vLLM and llama.cpp
-are known by name; of any other server only what its list of models says is used. Ollama, LM Studio and others drop what
-does not fit their context and answer as if nothing were amiss: `PromptCheck` finds them by what they say to have read.
+The OpenAI protocol leaves these out, and every server fills the gap differently. vLLM and llama.cpp are known by name;
+of any other server only what its list of models says is used.
 """
 
 import enum
 import hashlib
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import BaseModel
 
 from agentless_mini.domain import Decoding, Message, ModelCard, Usage
 from agentless_mini.errors import ModelError, ModelUnknown, ServerFailed, UsageError
-from agentless_mini.model.connection import Connection, Page
+from agentless_mini.model.connection import Connection
 from agentless_mini.model.failures import Habits, Wire, folded, is_absent
 
+T = TypeVar("T")
 _PROBE = ({"role": "user", "content": "x"},)
 _ESTIMATED_PIECE = re.compile(r" ?[a-z]+| ?[A-Z]|[ ]+|.", re.DOTALL)  # a blank belongs to the word after it
 _ESTIMATED_TEMPLATE = 96  # tokens: templates may open with a system prompt of their own
@@ -83,7 +84,9 @@ class _Entry(BaseModel):
         return own or self.context_length or self.context_window or self.max_context_length or None
 
 
-class _Models(BaseModel):
+class Models(BaseModel):
+    """The models that a server lists."""
+
     data: tuple[_Entry, ...]
 
 
@@ -114,8 +117,8 @@ async def discover(connection: Connection, name: str | None, window: int | None,
 
     Raises `ModelUnknown` where it does not serve the model, `ModelError` where nobody says how long its context is.
     """
-    api = connection.address.api
-    models = (await connection.get(f"{api}/models", _Models)).data
+    api, root = connection.address.api, connection.address.root
+    models = (await connection.ask(f"{api}/models", Models)).data
     if not models:
         raise ModelUnknown(f"The server at {api} serves no model: load one, or check --base-url.")
     entry = next((entry for entry in models if name is None or name in (entry.id, *(entry.aliases or ()))), None)
@@ -123,7 +126,9 @@ async def discover(connection: Connection, name: str | None, window: int | None,
         served = ", ".join(entry.id for entry in models[:10])
         raise ModelUnknown(f"The server at {api} does not serve {name!r}: give --model one of {served}.")
     engine = {"vllm": Engine.VLLM, "llamacpp": Engine.LLAMA_CPP}.get(entry.owned_by or "", Engine.OTHER)
-    props = await _page(connection, "props", _Props()) if engine is Engine.LLAMA_CPP else _Props()
+    props, version = _Props(), _Version()
+    if engine is Engine.LLAMA_CPP:
+        props = await _if_there(connection.ask(f"{root}/props", _Props)) or props
     # vLLM does not repeat the window of the base model for LoRA adapters.
     of_parent = next((other.window() for other in models if other.id == entry.parent), None)
     learned = entry.window() or of_parent or props.default_generation_settings.n_ctx
@@ -133,7 +138,8 @@ async def discover(connection: Connection, name: str | None, window: int | None,
             f"The server does not say how long the context of {entry.id} is: pass --context with its tokens."
         )
     counting = await _counting(connection, entry.id)
-    version = await _page(connection, "version", _Version()) if engine is Engine.VLLM else _Version()
+    if engine is Engine.VLLM:
+        version = await _if_there(connection.ask(f"{root}/version", _Version)) or version
     card = ModelCard(
         name=entry.id,
         context_window=min(windows),
@@ -173,8 +179,7 @@ def estimate(messages: tuple[Message, ...]) -> int:
     """Return an upper estimate of the tokens of a chat, for servers that do not count.
 
     Two small letters count as a token, and so do every capital, digit, mark, line end, byte beyond ASCII and four
-    blanks. By SmolLM2's tokenizer that is 1.5 to 2.5 times the truth for 150 source files, and still not less than it
-    for base64, hexadecimal digits and random marks. It is no bound for text that is made to defeat it.
+    blanks. That is 1.5 to 2.5 times the truth of SmolLM2 for 150 source files, and no bound for text made to defeat it.
     """
     pieces = (piece for message in messages for piece in _ESTIMATED_PIECE.findall(message.content))
     return _ESTIMATED_TEMPLATE + _ESTIMATED_TURN * len(messages) + sum(map(_estimated, pieces))
@@ -189,25 +194,21 @@ def grammar_body(engine: Engine, grammar: str) -> dict[str, object]:
     raise UsageError("Decoding under a grammar needs vLLM or llama.cpp as the server: choose free decoding.")
 
 
-async def _page(connection: Connection, name: str, default: Page) -> Page:
-    """Return a page of the server's own, `default` where a gateway before it has no such page."""
+async def _if_there(asked: Awaitable[T]) -> T | None:
+    """Return what a page of the server's own says, None where a gateway before it has no such page."""
     try:
-        return await connection.get(f"{connection.address.root}/{name}", type(default))
+        return await asked
     except ModelError as error:
         if not is_absent(error):
             raise
-        return default
+        return None
 
 
 async def _counting(connection: Connection, model: str) -> Counting:
     """Find out by trying: a gateway may stand before the server and hide its tokenizer."""
     for counting in (Counting.BY_MESSAGES, Counting.BY_TEMPLATE):
-        try:
-            if await _count(connection, counting, model, _PROBE) > 0:
-                return counting
-        except ModelError as error:
-            if not is_absent(error):
-                raise
+        if (await _if_there(_count(connection, counting, model, _PROBE)) or 0) > 0:
+            return counting
     return Counting.BY_ESTIMATE
 
 
@@ -215,10 +216,10 @@ async def _count(connection: Connection, counting: Counting, model: str, message
     root = connection.address.root
     if counting is Counting.BY_MESSAGES:
         body = {"model": model, "messages": messages, "add_generation_prompt": True}
-        return (await connection.post(f"{root}/tokenize", body, _Count)).count
-    text = (await connection.post(f"{root}/apply-template", {"messages": messages}, _Prompt)).prompt
+        return (await connection.ask(f"{root}/tokenize", _Count, body)).count
+    text = (await connection.ask(f"{root}/apply-template", _Prompt, {"messages": messages})).prompt
     body = {"content": text, "add_special": True, "parse_special": True}
-    return len((await connection.post(f"{root}/tokenize", body, _Tokens)).tokens)
+    return len((await connection.ask(f"{root}/tokenize", _Tokens, body)).tokens)
 
 
 def _estimated(piece: str) -> int:
@@ -231,9 +232,8 @@ def _estimated(piece: str) -> int:
 def fewest_tokens(text: str) -> int:
     """Return a lower bound of the tokens of a text: nine tenths of its runs of letters and of digits.
 
-    A tokenizer that splits at words, as all common ones do, has a token at least for each run, and others for marks and
-    blanks; a tenth is left for one that joins some. Of 1,500 source and text files, by tokenizers of 32,000, 100,000
-    and 131,000 tokens, runs were 41 to 54 % of the tokens in the median and 78 % at most, of short Vietnamese 94 %.
+    Of 1,500 source and text files, by three tokenizers of 32,000 to 131,000 tokens, runs were 41 to 54 % of the tokens
+    in the median, 78 % at most, of short Vietnamese 94 %.
     """
     return sum(1 for _ in _RUN.finditer(text)) * 9 // 10
 
@@ -241,17 +241,12 @@ def fewest_tokens(text: str) -> int:
 class PromptCheck:
     """What one server read of each prompt. The first that it cut is told, and `most` of them in a row are an error.
 
-    A prompt was cut where the server says to have read
+    A prompt was cut where the server says to have read clearly fewer tokens than its tokenizer counted (less than 9 in
+    10, and 64 more less), or than any tokenizer makes of the text (`fewest_tokens`). Some servers tell only what they
+    computed anew: where none are told to be cached, what opens like an earlier prompt counts as cached, and fewer than
+    256 tokens say nothing. One that was read whole may look cut where another process left its beginning in the cache.
 
-    * clearly fewer tokens than its own tokenizer counted before: less than 9 in 10, and 64 more less, or
-    * where it does not count, fewer than any tokenizer makes of the text (`fewest_tokens`).
-
-    Some servers tell only what they computed anew. So tokens that are told to be cached are added; where none are, what
-    opens like an earlier prompt counts as cached, and fewer than 256 tokens say nothing. A prompt that was read whole
-    may look cut in one case: where another process left its beginning in the cache of such a server.
-
-    In a row: with none between them that was read whole and is at least as long as what was read of a cut one. With
-    `most` 0 it is never an error. Of each prompt the first reading counts.
+    In a row: with none between them that was read whole and is at least as long. With `most` 0 it is never an error.
     """
 
     def __init__(self, tell: Callable[[str], None], place: str, most: int) -> None:

@@ -1,9 +1,7 @@
 """What goes wrong between amini and a model server: foreign exceptions -> ours, and whether trying again can help.
 
-The one place where exceptions of the openai SDK and of what lies under it are translated. It also reads from a refusal
-which part of a request a server does not take: servers that "speak the OpenAI protocol" each take another part of it,
-and say so in words of their own. That part is left out from then on. What is asked stays the same, the same texts in
-the same order, so the key of a sample does not change. Nothing here sends anything.
+It also reads from a refusal which part of a request a server does not take, in its own words: that part is left out
+from then on. What is asked stays the same, so the key of a sample does not change.
 """
 
 import enum
@@ -11,7 +9,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from http import HTTPStatus
+from contextlib import suppress
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -21,34 +20,79 @@ from agentless_mini.model.addresses import Address
 
 LONGEST_WAIT = 300.0  # seconds that a server may ask for with Retry-After
 _QUOTED = 300  # characters of a foreign message
-_NO_CONNECTION = {"ConnectError", "ConnectTimeout", "UnsupportedProtocol", "ProxyError"}
-_WORTH_RETRYING = {
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.CONFLICT,
-    HTTPStatus.TOO_EARLY,
-    HTTPStatus.TOO_MANY_REQUESTS,
-}
+_WORTH_RETRYING = {408, 409, 425, 429}
 _OVERFLOW = re.compile("context (length|size|window)|maximum context|exceed_context|max_model_len", re.IGNORECASE)
 
-_LOCKED = "The model server at {url} wants a key ({said}): set {advice.key} to one that it accepts{withheld}."
-_NO_MODEL = "The model server at {url} does not serve this model ({said}): check {advice.model}."
-_NO_PAGE = "The server at {url} does not speak the OpenAI protocol there ({said}): check {advice.address}."
-_TOO_LONG = "A prompt is too long for the model at {url} ({said}): {advice.window}."
-_REFUSED = "The model server at {url} refuses the request ({said}): check {advice.model} and its options."
-_OVERLOADED = "The model server at {url} is over its limit ({said}): try later, or lower {advice.load}."
-_REDIRECTS = (
+
+class Trouble(NamedTuple):
+    """A kind of failure: the sentence for the end of all attempts, its error, and what is told before another one."""
+
+    sentence: str
+    again: str = "failed within an answer"
+    kind: type[AminiError] = ServerFailed
+
+
+LOCKED = Trouble("The model server at {url} wants a key ({said}): set {advice.key} to one that it accepts{withheld}.")
+NO_MODEL = Trouble(
+    "The model server at {url} does not serve this model ({said}): check {advice.model}.", kind=ModelUnknown
+)
+NO_PAGE = Trouble("The server at {url} does not speak the OpenAI protocol there ({said}): check {advice.address}.")
+TOO_LONG = Trouble("A prompt is too long for the model at {url} ({said}): {advice.window}.")
+REFUSED = Trouble("The model server at {url} refuses the request ({said}): check {advice.model} and its options.")
+OVERLOADED = Trouble("The model server at {url} is over its limit ({said}): try later, or lower {advice.load}.")
+REDIRECTS = Trouble(
     "The server at {url} redirects ({code}), which would hand the key on: put the address that it leads to into "
     "{advice.address}."
 )
-_FAILING = "The model server at {url} fails ({said}): see its log, and run the same command again{proxied}."
-_GARBLED = "The server at {url} does not speak the OpenAI protocol ({said}): check {advice.address}."
-_BROKEN = "The model server at {url} broke the connection: see its log, and run the same command again."
-_NOBODY = "Nothing answers at {url}: start the model server, or give {advice.address}."
-_NO_WAY = "The proxy {proxy} does not lead to {url} ({cause}): start or correct it, or {bypass}."
-_SILENT = (
-    "The model server at {url} was silent for longer than {seconds:g} s: raise {advice.timeout} if it only works long, "
-    "lower {advice.load} if it has too much at once, or see its log."
+FAILING = Trouble("The model server at {url} fails ({said}): see its log, and run the same command again{proxied}.")
+ENDED = Trouble(FAILING.sentence, "ended an answer early")
+GARBLED = Trouble(
+    "The server at {url} does not speak the OpenAI protocol ({said}): check {advice.address}.",
+    "sent what cannot be read",
 )
+BROKEN = Trouble(
+    "The model server at {url} broke the connection: see its log, and run the same command again.",
+    "broke the connection",
+)
+NOBODY = Trouble(
+    "Nothing answers at {url}: start the model server, or give {advice.address}.", "does not answer", ServerUnreachable
+)
+NO_WAY = Trouble(
+    "The proxy {proxy} does not lead to {url} ({said}): start or correct it, or {bypass}.",
+    "does not answer",
+    ServerUnreachable,
+)
+SILENT = Trouble(
+    "The model server at {url} was silent for longer than {seconds:g} s: raise {advice.timeout} if it only works long, "
+    "lower {advice.load} if it has too much at once, or see its log.",
+    "was silent for longer than {seconds:g} s ({advice.timeout})",
+)
+_OF_STATUS = {400: REFUSED, 401: LOCKED, 403: LOCKED, 404: NO_PAGE, 422: REFUSED, 429: OVERLOADED}
+
+
+class NoAnswer(Exception):
+    """What a server sent in the place of an answer, or of the rest of one: an error of its own.
+
+    `status` is the HTTP status, or the code that the error names, 0 without either; `body` the error as it came, and
+    `retry_after` the header of this name.
+    """
+
+    def __init__(self, said: str, body: object = None, status: int = 0, retry_after: str = "") -> None:
+        """Take the server's words, and what came with them."""
+        super().__init__(said)
+        fields = body if isinstance(body, dict) else {}
+        code, self.param = str(fields.get("code")), str(fields.get("param") or "").rpartition(".")[2]
+        self.status = status or (int(code) if code.isdecimal() else 0)
+        self.body, self.retry_after = body, retry_after
+
+    @classmethod
+    def of_status(cls, status: int, text: str, retry_after: str) -> "NoAnswer":
+        """Return what a page with a bad HTTP status says; its text is not quoted, but the message in its JSON is."""
+        body: object = text.strip()
+        with suppress(ValueError, RecursionError):
+            body = json.loads(text)
+        wrong = body.get("error", body) if isinstance(body, dict) else body
+        return cls(f"Error code: {status}", wrong, status, retry_after)
 
 
 class StreamEnded(Exception):
@@ -57,69 +101,71 @@ class StreamEnded(Exception):
 
 def translation(address: Address) -> Translation:
     """Return the table for the server at an address; none of its secrets ever appears in a message."""
-    import openai
+    import httpx2
 
-    def told(sentence: str, error: BaseException, kind: type[AminiError] = ServerFailed) -> AminiError:
-        proxy, advice = address.proxy, address.advice
-        named = f"{printable(proxy.url)} of {proxy.variable}" if proxy else ""
-        bypass = f"add {urlsplit(address.api).hostname} to NO_PROXY"
-        proxied = f" (or {bypass}, if it is the answer of the proxy {named})" if proxy else ""
-        unsent = f"; {advice.withheld} was not sent, as it is meant for another address" if advice.withheld else ""
-        words = {
-            "url": address.api,
-            "advice": advice,
-            "said": quote(error, address.secrets),
-            "cause": quote(error.__cause__ or error, ()),
-            "code": getattr(error, "status_code", 0),
-            "seconds": address.timeout_s,
-            "proxy": named,
-            "bypass": bypass,
-            "proxied": proxied,
-            "withheld": unsent or proxied,
-        }
-        return kind(sentence.format(**words))
+    def ours(error: BaseException) -> AminiError:
+        trouble = trouble_of(error)
+        if trouble is NOBODY and address.proxy:
+            trouble = NO_WAY
+        return trouble.kind(_filled(trouble.sentence, error, address))
 
-    def plain(sentence: str) -> Callable[[BaseException], AminiError]:
-        return lambda error: told(sentence, error)
+    client = httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL
+    garbled = json.JSONDecodeError, UnicodeError, ValidationError, RecursionError
+    return dict.fromkeys((NoAnswer, StreamEnded, *client, *garbled), ours)
 
-    def not_found(error: BaseException) -> AminiError:
-        is_model = "model" in quote(error, address.secrets).lower()
-        return told(_NO_MODEL, error, ModelUnknown) if is_model else told(_NO_PAGE, error)
 
-    def refused(error: BaseException) -> AminiError:
-        return told(_TOO_LONG if is_overflow(quote(error, ())) else _REFUSED, error)
+def trouble_of(error: BaseException | None) -> Trouble:
+    """Return what kind of failure a foreign exception is."""
+    import httpx2
 
-    def answered(error: BaseException) -> AminiError:
-        redirects = HTTPStatus.MULTIPLE_CHOICES <= getattr(error, "status_code", 0) < HTTPStatus.BAD_REQUEST
-        return told(_REDIRECTS if redirects else _FAILING, error)
+    match error:
+        case NoAnswer(status=status):
+            said = quote(error, ())
+            found = _OF_STATUS.get(status, REDIRECTS if 300 <= status < 400 else FAILING)
+            if found is NO_PAGE:
+                return NO_MODEL if "model" in said.lower() else NO_PAGE
+            return TOO_LONG if found is REFUSED and is_overflow(said) else found
+        case StreamEnded():
+            return ENDED
+        case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.UnsupportedProtocol() | httpx2.ProxyError():
+            return NOBODY
+        case httpx2.TimeoutException():
+            return SILENT
+        case ValueError() | RecursionError():
+            return GARBLED
+    return BROKEN
 
-    def unanswered(error: BaseException) -> AminiError:
-        if type(error.__cause__).__name__ in _NO_CONNECTION:  # by name: openai 2 uses httpx, openai 3 httpx2
-            return told(_NO_WAY if address.proxy else _NOBODY, error, ServerUnreachable)
-        return told(_SILENT if isinstance(error, openai.APITimeoutError) else _BROKEN, error)
 
-    garbled = (json.JSONDecodeError, UnicodeError, ValidationError, RecursionError)
-    return {
-        openai.AuthenticationError: plain(_LOCKED),
-        openai.PermissionDeniedError: plain(_LOCKED),
-        openai.NotFoundError: not_found,
-        openai.BadRequestError: refused,
-        openai.UnprocessableEntityError: refused,
-        openai.RateLimitError: plain(_OVERLOADED),
-        openai.APIStatusError: answered,
-        openai.APIConnectionError: unanswered,
-        openai.OpenAIError: plain(_FAILING),
-        StreamEnded: plain(_FAILING),
-        **dict.fromkeys(garbled, plain(_GARBLED)),
-    }
+def cause(error: AminiError, address: Address) -> str:
+    """Return what a server did that is worth another attempt, in words of ours alone: foreign ones would all differ."""
+    foreign = error.__cause__ or error
+    code = status(error)
+    return _filled(trouble_of(foreign).again, foreign, address) if code is None else f"answered {code}"
+
+
+def _filled(sentence: str, error: BaseException, address: Address) -> str:
+    proxy, advice = address.proxy, address.advice
+    named = f"{printable(proxy.url)} of {proxy.variable}" if proxy else ""
+    bypass = f"add {urlsplit(address.api).hostname} to NO_PROXY"
+    proxied = f" (or {bypass}, if it is the answer of the proxy {named})" if proxy else ""
+    unsent = f"; {advice.withheld} was not sent, as it is meant for another address" if advice.withheld else ""
+    return sentence.format(
+        url=address.api,
+        advice=advice,
+        said=quote(error, address.secrets),
+        code=getattr(error, "status", 0),
+        seconds=address.timeout_s,
+        proxy=named,
+        bypass=bypass,
+        proxied=proxied,
+        withheld=unsent or proxied,
+    )
 
 
 def status(error: AminiError) -> int | None:
     """Return the HTTP status behind a translated error, also where it came inside a stream; None without a bad one."""
-    cause = error.__cause__
-    said = str(getattr(cause, "status_code", None) or getattr(cause, "code", None))
-    code = int(said) if said.isdecimal() else 0
-    return code if code >= HTTPStatus.MULTIPLE_CHOICES else None
+    code = error.__cause__.status if isinstance(error.__cause__, NoAnswer) else 0
+    return code if code >= 300 else None
 
 
 def can_pass(error: AminiError) -> bool:
@@ -127,21 +173,17 @@ def can_pass(error: AminiError) -> bool:
     code = status(error)
     if code is None:
         return error.__cause__ is not None
-    fails = code >= HTTPStatus.INTERNAL_SERVER_ERROR and code != HTTPStatus.NOT_IMPLEMENTED
-    return fails or code in _WORTH_RETRYING
+    return (code >= 500 and code != 501) or code in _WORTH_RETRYING
 
 
 def is_refusal(error: AminiError) -> bool:
     """Return whether the server refused the request as it is, for a reason other than its length."""
-    cause = error.__cause__
-    return cause is not None and status(error) in {400, 422} and not is_overflow(quote(cause, ()))
+    return trouble_of(error.__cause__) is REFUSED
 
 
 def is_silent(error: AminiError) -> bool:
     """Return whether the server was there and sent nothing for longer than it may."""
-    import openai
-
-    return isinstance(error.__cause__, openai.APITimeoutError) and isinstance(error, ServerFailed)
+    return trouble_of(error.__cause__) is SILENT
 
 
 def is_absent(error: AminiError) -> bool:
@@ -151,10 +193,9 @@ def is_absent(error: AminiError) -> bool:
 
 def wait_asked_for(error: AminiError) -> float:
     """Return the seconds that the server asks to wait (Retry-After), up to `LONGEST_WAIT`; 0 where it does not."""
-    response = getattr(error.__cause__, "response", None)
     try:
-        seconds = float(response.headers.get("retry-after", "0")) if response is not None else 0.0
-    except ValueError:  # a date: the backoff decides
+        seconds = float(getattr(error.__cause__, "retry_after", ""))
+    except ValueError:  # nothing, or a date: the backoff decides
         return 0.0
     return max(0.0, min(LONGEST_WAIT, seconds)) if math.isfinite(seconds) else 0.0
 
@@ -210,12 +251,7 @@ _TOLD = {
     Part.N: "takes no n: it is left out, and each sample asked for by itself",
 }
 
-_STATUSES = {
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-    HTTPStatus.INTERNAL_SERVER_ERROR,  # llama.cpp where a chat template raises, gateways that pass a refusal on
-    HTTPStatus.NOT_IMPLEMENTED,
-}
+_STATUSES = {400, 422, 500, 501}  # 500: llama.cpp where a chat template raises, gateways that pass a refusal on
 # What goes before or after a field's name in a refusal, as OpenAI, Azure, Mistral, vLLM, TensorRT-LLM, NIM, TGI,
 # Fireworks, Bedrock, Vertex and LiteLLM word it.
 _REFUSES = re.compile(
@@ -240,23 +276,22 @@ _DEEPEST = 6
 
 def refused(error: AminiError) -> Part | None:
     """Return the part of the request that an error behind `failures.translation` refuses, None where it names none."""
-    cause = error.__cause__
-    if cause is None or status(error) not in _STATUSES:
+    wrong = error.__cause__
+    if not isinstance(wrong, NoAnswer) or status(error) not in _STATUSES:
         return None
-    body = getattr(cause, "body", None)
-    said = " ".join(_texts(body if body is not None else str(cause), _DEEPEST))[:_MOST_SAID]
+    said = " ".join(_texts(wrong.body if wrong.body is not None else str(wrong), _DEEPEST))[:_MOST_SAID]
     if is_overflow(said):
         return None
     if _NO_SYSTEM.search(said):
         return Part.SYSTEM
     if not _REFUSES.search(said):
         return None
-    param = str(getattr(cause, "param", None) or "").rpartition(".")[2]
     fields = [part for part in Part if part is not Part.SYSTEM]
-    for names in (lambda part: part.value == param, lambda part: _marks(said, part), lambda part: _says(said, part)):
-        if named := next(filter(names, fields), None):
-            return named
-    return None
+    if wrong.param in fields:
+        return Part(wrong.param)
+    # Its name stands between marks, as a path or in a comparison, or else as a word.
+    ways = r"['\"`\[]{0}['\"`\]]|-> {0}\b|\b{0} ?(?:=|>|must be)", r"(?!n\b)\b{0}\b"
+    return next((part for way in ways for part in fields if re.search(way.format(part), said)), None)
 
 
 class Habits:
@@ -295,16 +330,6 @@ def folded(messages: Wire, gone: frozenset[Part]) -> Wire:
     first, *others = [message for message in messages if message["role"] != "system"] or [{"role": "user"}]
     said = [*system, *([first["content"]] if "content" in first else [])]
     return ({**first, "content": "\n\n".join(said)}, *others)
-
-
-def _marks(said: str, part: Part) -> bool:
-    """Return whether a refusal has the name of a field between marks, or as a path or a comparison."""
-    return re.search(rf"['\"`\[]{part}['\"`\]]|-> {part}\b|\b{part} ?(?:=|>|must be)", said) is not None
-
-
-def _says(said: str, part: Part) -> bool:
-    """Return whether a refusal has the name of a field as a word."""
-    return len(part.value) > 1 and re.search(rf"\b{part}\b", said) is not None
 
 
 def _texts(said: object, depth: int) -> Iterator[str]:

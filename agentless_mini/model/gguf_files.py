@@ -2,10 +2,7 @@
 
 import importlib.util
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable
-from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import quote
 
@@ -107,11 +104,10 @@ def _cached(repository: str, file: str, cache: Path) -> Path | None:
 
 def _answers(hub: str, repository: str) -> bool:
     """Say whether the hub says anything about a repository within seconds."""
-    request = urllib.request.Request(f"{hub}/api/models/{quote(repository)}", method="HEAD")  # noqa: S310 - http, by the setting's pattern
+    import httpx2
+
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_S):  # noqa: S310 - likewise
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except (OSError, HTTPException):
+        httpx2.head(f"{hub}/api/models/{quote(repository)}", timeout=ANSWER_WITHIN_S)
+    except httpx2.HTTPError:
         return False
+    return True

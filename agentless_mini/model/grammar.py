@@ -1,8 +1,7 @@
 """An edit task -> a grammar under which every complete answer is an edit of the code that is shown.
 
-For models that know what to change but not the format. The grammar is GBNF as llama.cpp and xgrammar (vLLM's
-structured outputs) both read it. It cannot make an edit right, nor keep REPLACE from repeating SEARCH. Its size grows
-linearly with the shown lines.
+For models that know what to change but not the format. GBNF, as llama.cpp and xgrammar (vLLM) both read it. It cannot
+make an edit right; its size grows linearly with the shown lines.
 """
 
 from collections import Counter

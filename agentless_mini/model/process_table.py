@@ -1,13 +1,11 @@
 """The processes of this machine (who is alive, whose child, since when), and the guard that ends a family of them.
 
-A number alone says little, since numbers are used again: a process is known by its number and its birth, and is sent no
-signal on its number alone.
+Numbers are used again: a process is known by its number and its birth, and is sent no signal on its number alone.
 
-The guard stands above a model server, so that no server outlives the run that started it. It is started as
-`python -m agentless_mini.model.process_table COMMAND...` with a pipe on its standard input, runs the command and ends
-as it ends. The other end of the pipe is held by the run: a byte says that the server may stay for good, the end of the
-pipe without one says that the run is gone, however it went, and then the server is stopped too. This works wherever
-there are pipes: no system's own way to notice a parent's death is needed.
+The guard stands above a model server, so that none outlives the run that started it: `python -m
+agentless_mini.model.process_table COMMAND...` with a pipe on its standard input. A byte from the run says that the
+server may stay for good, the end of the pipe without one that the run is gone, however it went, and the server is
+stopped.
 """
 
 import ctypes

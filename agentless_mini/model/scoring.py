@@ -17,16 +17,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from types import MappingProxyType, TracebackType
-from typing import Self
+from types import MappingProxyType
 
 from pydantic import BaseModel
 
 from agentless_mini.domain import Message, RewardModel, Role, ScoreRequest, ScoreRoute
 from agentless_mini.errors import AminiError, ServerFailed, UsageError, boundary
 from agentless_mini.model.addresses import Address, Advice
-from agentless_mini.model.connection import Body, Connection, Patience
-from agentless_mini.model.endpoints import wire_messages, wire_text
+from agentless_mini.model.connection import Body, Client, Connection, Patience
+from agentless_mini.model.endpoints import Models, wire_messages, wire_text
 from agentless_mini.settings.model import ScorerSettings
 
 ADVICE = Advice(
@@ -44,13 +43,11 @@ LARGEST = 3.5e38
 _FIELDS = {ScoreRoute.SCORE: "score", ScoreRoute.CLASSIFY: "probs", ScoreRoute.POOLING: "data"}
 
 
-class HttpScorer:
+class HttpScorer(Client):
     """Asks one server. See `ports.Scorer` for the contract of its methods.
 
     Of a model that gives one number, the raw one is asked for (`use_activation`: a sigmoid makes all high rewards
-    equal); of several, what the server makes of them. `tell` is told in a sentence of each wait before another
-    attempt, `environment` is that of the process (a proxy that it names is told in errors). Use it as an async context
-    manager, or call `aclose`.
+    equal). `tell` is told in a sentence of each wait; `environment` is that of the process.
     """
 
     def __init__(
@@ -66,18 +63,16 @@ class HttpScorer:
         """
         if settings.base_url is None:
             raise UsageError("No reward model is chosen: set scorer.base_url to the address of its server.")
-        headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
-        key = settings.api_key.get_secret_value()
-        address = Address(settings.base_url, key, headers, settings.timeout_s, ADVICE, environment)
+        address = Address.of(settings.base_url, settings, ADVICE, environment)
+        super().__init__(Connection(address, patience or Patience(settings.retries), tell))
         self._batch = settings.batch
-        self._connection = Connection(address, patience or Patience(settings.retries), tell)
         self._slots = asyncio.Semaphore(settings.max_in_flight)
 
     async def served(self) -> str:
         """Return the name of the first model that the server lists."""
         url = f"{self._connection.address.api}/models"
         with self._reading("/v1/models"):
-            models = (await self._connection.get(url, _Models)).data
+            models = (await self._connection.ask(url, Models)).data
         if not models:
             raise ServerFailed(f"The server at {self._connection.address.api} lists no model: set scorer.model.")
         return models[0].id
@@ -94,25 +89,11 @@ class HttpScorer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def aclose(self) -> None:
-        """Close the connections to the server."""
-        await self._connection.aclose()
-
-    async def __aenter__(self) -> Self:
-        """Return the scorer, which is closed when the block ends."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the connections to the server."""
-        await self.aclose()
-
     async def _part(self, part: ScoreRequest) -> tuple[float, ...]:
         page = f"/{part.model.route.value}"
         async with self._slots:
             with self._reading(page):
-                answer = await self._connection.post(self._connection.address.root + page, _body(part), _Page)
+                answer = await self._connection.ask(self._connection.address.root + page, _Page, _body(part))
                 return read_scores(answer.data, part.model, len(part.answers))
 
     def _reading(self, page: str) -> AbstractContextManager[None]:
@@ -129,14 +110,6 @@ class HttpScorer:
 
 class _Page(BaseModel):
     data: list[object]
-
-
-class _Model(BaseModel):
-    id: str
-
-
-class _Models(BaseModel):
-    data: tuple[_Model, ...]
 
 
 def _body(part: ScoreRequest) -> Body:
@@ -160,37 +133,35 @@ def read_scores(rows: Sequence[object], model: RewardModel, count: int) -> tuple
     """
     scores: dict[int, float] = {}
     for row in rows:
-        if not isinstance(row, dict) or not isinstance(index := row.get("index"), int) or isinstance(index, bool):
+        if not isinstance(row, dict) or type(index := row.get("index")) is not int:
             raise BadScores("a row without an index")
-        scores[index] = _score(row.get(_FIELDS[model.route]), model)
+        scores[index] = _number(_counting(row.get(_FIELDS[model.route]), model))
     if len(rows) != count or scores.keys() != set(range(count)):
         raise BadScores(f"{len(rows)} rows that are not one for each of {count} texts")
     return tuple(scores[index] for index in range(count))
 
 
-def _score(value: object, model: RewardModel) -> float:
+def _counting(value: object, model: RewardModel) -> object:
+    """Return what counts of what a row says of a text."""
     if model.route is ScoreRoute.SCORE:
-        return _number(value)
-    numbers = value
+        return value
     if model.route is ScoreRoute.POOLING and isinstance(value, list) and value and isinstance(value[-1], list):
-        numbers = value[-1]  # a model that gives some for each token: those of the last one
-    if not isinstance(numbers, list) or not numbers:
+        value = value[-1]  # a model that gives some for each token: those of the last one
+    if not isinstance(value, list) or not value:
         raise BadScores("no list of numbers for a text")
-    if model.label is None and len(numbers) > 1:
-        raise BadScores(f"{len(numbers)} numbers for a text and no scorer.label to say which one counts")
+    if model.label is None and len(value) > 1:
+        raise BadScores(f"{len(value)} numbers for a text and no scorer.label to say which one counts")
     place = model.label or 0
-    if place >= len(numbers):
-        raise BadScores(f"{len(numbers)} numbers for a text and none at scorer.label {place}")
-    return _number(numbers[place])
+    if place >= len(value):
+        raise BadScores(f"{len(value)} numbers for a text and none at scorer.label {place}")
+    return value[place]
 
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadScores("something that is no number")
-    try:
-        number = float(value)
-    except OverflowError:
-        raise BadScores("a number that is too large") from None
-    if not math.isfinite(number) or abs(number) > LARGEST:
-        raise BadScores("a number that is too large" if math.isfinite(number) else "a number that is not finite")
-    return number
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadScores("a number that is not finite")
+    if abs(value) > LARGEST:
+        raise BadScores("a number that is too large")
+    return float(value)

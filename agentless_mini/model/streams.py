@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, model_validator
+from pydantic import BaseModel, BeforeValidator
 
 from agentless_mini.domain import UNTOLD, Completion, Finish, Usage
 
@@ -33,23 +33,20 @@ class Delta(BaseModel):
     Mistral's own service puts it into the content, as pieces of type "thinking".
     """
 
-    content: Annotated[str, BeforeValidator(_text)] = ""
+    content: object = None
     reasoning: Annotated[str, BeforeValidator(_text)] = ""
     reasoning_content: Annotated[str, BeforeValidator(_text)] = ""
     thinking: Annotated[str, BeforeValidator(_text)] = ""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _with_pieces(cls, said: object) -> object:
-        """Take the thinking out of a content in pieces."""
-        if not isinstance(said, dict) or not isinstance(pieces := said.get("content"), list):
-            return said
-        thoughts = [piece.get("thinking") for piece in pieces if isinstance(piece, dict)]
-        return {**said, "thinking": [{"type": "text", "text": _text(thought)} for thought in thoughts]}
+    def said(self) -> str:
+        """Return the part of the answer."""
+        return _text(self.content)
 
     def thought(self) -> str:
         """Return the reasoning, by whichever name it came."""
-        return self.reasoning or self.reasoning_content or self.thinking
+        pieces = self.content if isinstance(self.content, list) else []
+        thoughts = (_text(piece.get("thinking")) for piece in pieces if isinstance(piece, dict))
+        return self.reasoning or self.reasoning_content or self.thinking or "".join(thoughts)
 
 
 class ChoiceEvent(BaseModel):
@@ -126,6 +123,7 @@ class _Choice:
     finish: Finish | None = None
 
 
+@dataclass(slots=True)
 class Assembly:
     """Puts together the choices of one request; choice k is sample `indices[k]`.
 
@@ -141,33 +139,31 @@ class Assembly:
     * Choices that a broken stream leaves unfinished are booked nowhere, although the server computed them.
     """
 
-    def __init__(self, indices: tuple[int, ...], tells: bool | None = None) -> None:
-        """Expect these samples; `tells` is whether the server is known to tell usage, None where that is not known.
-
-        `streamed` counts all tokens so far, `given` holds the samples given out, `told` is whether this stream has told
-        usage.
-        """
-        self.streamed = 0
-        self.given: set[int] = set()
-        self.told = False
-        self._tells = tells
-        self._indices = indices
-        self._choices: dict[int, _Choice] = {}
-        self._held: list[int] = []
-        self._finished = 0
-        self._booked = 0
-        self._reports = 0
-        self._counts = False
-        self._ended = False
-        self._prompt = Usage()
-        self._running = UNTOLD
+    indices: tuple[int, ...]
+    tells: bool | None = None
+    """Whether the server is known to tell usage; None where that is not known."""
+    streamed: int = 0
+    """All tokens so far."""
+    given: set[int] = field(default_factory=set)
+    """The samples given out."""
+    told: bool = False
+    """Whether this stream has told usage."""
+    _choices: dict[int, _Choice] = field(default_factory=dict)
+    _held: list[int] = field(default_factory=list)
+    _finished: int = 0
+    _booked: int = 0
+    _reports: int = 0
+    _counts: bool = False
+    _ended: bool = False
+    _prompt: Usage = field(default_factory=Usage)
+    _running: Usage = UNTOLD
 
     def feed(self, event: Event) -> Iterator[Completion]:
         """Take an event in; yield the choices that are complete by now."""
         if not event.choices and event.usage is not None:
             self._settle(event.usage)
             yield from self._release()
-        elif self._finished < len(self._indices) and (self.told or self._tells is not None):
+        elif self._finished < len(self.indices) and (self.told or self.tells is not None):
             yield from self._release()
         for part in event.choices:
             self._take(part, event)
@@ -179,7 +175,7 @@ class Assembly:
 
     def ignored(self) -> tuple[int, ...]:
         """Return the samples of which the stream said nothing at all: a server that ignores `n` leaves them."""
-        return tuple(index for number, index in enumerate(self._indices) if number not in self._choices)
+        return tuple(index for number, index in enumerate(self.indices) if number not in self._choices)
 
     def unfinished(self) -> bool:
         """Return whether the stream began samples that it did not end."""
@@ -191,10 +187,10 @@ class Assembly:
 
     def _take(self, part: ChoiceEvent, event: Event) -> None:
         choice = self._choices.get(part.index, _Choice())
-        if choice.finish is not None or not 0 <= part.index < len(self._indices):
+        if choice.finish is not None or not 0 <= part.index < len(self.indices):
             return
         self._choices[part.index] = choice
-        said, thought = part.delta.content, part.delta.thought()
+        said, thought = part.delta.said(), part.delta.thought()
         choice.text.append(said)
         choice.reasoning.append(thought)
         self._count(choice, event, 1 if said or thought else 0)
@@ -216,7 +212,7 @@ class Assembly:
 
     def _settle(self, report: UsageReport) -> None:
         """Book a usage report: that of the choice before it while others are unfinished, else of the request."""
-        of_one_choice = self._reports > 0 or self._finished < len(self._indices)
+        of_one_choice = self._reports > 0 or self._finished < len(self.indices)
         self._note(report)
         if self._reports == 0:
             self._prompt = report.of_prompt()
@@ -232,13 +228,13 @@ class Assembly:
 
     def _give(self, number: int) -> Completion:
         choice, prompt = self._choices[number], self._prompt
-        is_last = len(self.given) + 1 == len(self._indices) or (self._ended and not self._held)
-        if self._reports == 0 and (is_last or not (self.told or self._tells)):
+        is_last = len(self.given) + 1 == len(self.indices) or (self._ended and not self._held)
+        if self._reports == 0 and (is_last or not (self.told or self.tells)):
             prompt = self._running
         self._prompt = Usage()
         self._booked += choice.tokens
-        is_counted = self._counts or (self._tells and not is_last)
+        is_counted = self._counts or (self.tells and not is_last)
         usage = Usage(prompt.prompt_tokens, prompt.cached_tokens, choice.tokens if is_counted else None)
-        index, finish = self._indices[number], choice.finish or Finish.STOP
+        index, finish = self.indices[number], choice.finish or Finish.STOP
         self.given.add(index)
         return Completion(index, "".join(choice.text), finish, "".join(choice.reasoning), usage)

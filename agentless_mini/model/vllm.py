@@ -148,9 +148,8 @@ def _adapters(folders: tuple[Path, ...], base: str) -> tuple[str, ...]:
 def find_gpus(visible: str | None) -> tuple[str, ...]:
     """Return the names of the NVIDIA GPUs that a server may use, in their order; none where there is none.
 
-    `visible` is the value of CUDA_VISIBLE_DEVICES, None where it is not set. Numbers and UUIDs are understood as CUDA
-    does: what follows a number that does not exist is not used. Partitions of a GPU (MIG) count as one, since CUDA
-    shows a process only one.
+    `visible` is CUDA_VISIBLE_DEVICES, None where it is not set, and understood as CUDA does: what follows a number that
+    does not exist is not used. Partitions of a GPU (MIG) count as one, since a process is shown only one.
     """
     program = shutil.which("nvidia-smi")
     if program is None:

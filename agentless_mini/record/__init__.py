@@ -5,10 +5,8 @@ outcome, its `evals` how far the instances of an evaluation came. `schema` docum
 `RecordedSandbox` and `RecordedScorer` put the record before the ports, as `memo` promises.
 """
 
-from agentless_mini.record.effects import Kind, Store, Values, stable_key
-from agentless_mini.record.evaluations import EvalLog
+from agentless_mini.record.effects import Store
 from agentless_mini.record.memo import (
-    Memo,
     Once,
     RecordedSampler,
     RecordedSandbox,
@@ -19,7 +17,6 @@ from agentless_mini.record.memo import (
 from agentless_mini.record.records import (
     AttemptRecord,
     AttemptState,
-    BoxRecord,
     EvalStart,
     GradeRecord,
     InstanceRecord,
@@ -33,25 +30,20 @@ from agentless_mini.record.records import (
     SampleRecord,
     Spending,
 )
-from agentless_mini.record.runs import RunLog, generation_of
+from agentless_mini.record.runs import generation_of
 
 __all__ = [
     "AttemptRecord",
     "AttemptState",
-    "BoxRecord",
-    "EvalLog",
     "EvalStart",
     "GradeRecord",
     "InstanceRecord",
-    "Kind",
-    "Memo",
     "Once",
     "PromptRecord",
     "RecordedSampler",
     "RecordedSandbox",
     "RecordedScorer",
     "RunId",
-    "RunLog",
     "RunRecord",
     "RunStart",
     "RunStatus",
@@ -60,9 +52,7 @@ __all__ = [
     "SampleRecord",
     "Spending",
     "Store",
-    "Values",
     "generation_of",
     "recorded_derive",
-    "stable_key",
     "traced_scoring",
 ]

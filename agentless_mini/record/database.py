@@ -37,11 +37,10 @@ class Database:
         self._lock = lock
 
     @classmethod
-    def create(cls, path: Path, migrations: tuple[str, ...], waiting: Waiting | None = None) -> Self:
-        """Open the file to write, made if it is missing, brought up to date, and locked for this process.
+    def create(cls, path: Path, version: int, tables: str, waiting: Waiting | None = None) -> Self:
+        """Open the file to write, made with these tables if it is missing, and locked for this process.
 
         While another process has it, `waiting` is told so once and waited for; without it `StoreBusy` is raised.
-        Raises `StoreError` if it cannot be used.
         """
         with translated(path):
             path = _resolved(path)
@@ -52,7 +51,9 @@ class Database:
                 if not path.exists():
                     path.touch(mode=0o600)  # it holds source code that may be private
                 connection = undo.enter_context(contextlib.closing(sqlite3.connect(path, isolation_level=None)))
-                _migrate(path, connection, migrations)
+                if not _has_tables(path, connection, version):
+                    marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};"
+                    connection.executescript(f"BEGIN IMMEDIATE; {tables} {marks} COMMIT;")
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA foreign_keys = ON")
@@ -60,33 +61,46 @@ class Database:
                 return cls(path, connection, lock)
 
     @classmethod
-    def view(cls, path: Path, migrations: tuple[str, ...]) -> Self:
+    def view(cls, path: Path, version: int) -> Self:
         """Open the file to read, also while another process writes it. Raises `StoreError` if it cannot be used."""
         with translated(path), contextlib.ExitStack() as undo:
+            missing = f"There is no store at {named(path)}: amini repair makes one, or name another with --store."
             if not path.exists():
-                raise StoreError(
-                    f"There is no store at {named(path)}: amini repair makes one, or name another with --store."
-                )
+                raise StoreError(missing)
             path = _resolved(path)
-            connection = sqlite3.connect(_view_uri(path), uri=True, isolation_level=None)
+            # Where SQLite cannot put its index beside the file, nobody else can write it.
+            closed = not path.with_name(path.name + "-wal").exists() and not os.access(path.parent, os.W_OK)
+            address = path.as_uri() + ("?mode=ro&immutable=1" if closed else "?mode=ro")
+            connection = sqlite3.connect(address, uri=True, isolation_level=None)
             undo.enter_context(contextlib.closing(connection))
-            version = _version(path, connection, len(migrations))
-            if version < len(migrations):
-                raise StoreError(
-                    f"The store {named(path)} is of an older amini: run amini repair with it once to update it."
-                )
+            if not _has_tables(path, connection, version):
+                raise StoreError(missing)
             undo.pop_all()
             return cls(path, connection, None)
 
-    def read(self, query: str, values: tuple[Value, ...] = ()) -> list[Row]:
+    def read(self, query: str, *values: Value) -> list[Row]:
         """Return the rows that a query finds."""
         with translated(self.path):
-            return self._connection.execute(query, _bound(values)).fetchall()
+            return self._connection.execute(query, tuple(map(_storable, values))).fetchall()
 
-    def write(self, statement: str, values: tuple[Value, ...] = ()) -> int:
+    def write(self, statement: str, *values: Value) -> int:
         """Run one statement; return the rowid of the last row inserted."""
         with translated(self.path):
-            return self._connection.execute(statement, _bound(values)).lastrowid or 0
+            return self._connection.execute(statement, tuple(map(_storable, values))).lastrowid or 0
+
+    def insert(self, table: str, /, **columns: Value) -> int:
+        """Insert a row and return its rowid. Where its key is there, that row stays.
+
+        The names of tables and columns are constants of the code, never foreign.
+        """
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        statement = f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608 - constants
+        return self.write(statement, *columns.values())
+
+    def replace(self, table: str, /, **columns: Value) -> None:
+        """Insert a row in the place of one with the same key."""
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        self.write(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})", *columns.values())  # noqa: S608 - constants
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -116,17 +130,12 @@ class Database:
         """Return whether some process, this one included, has the file open to write. If it cannot be told: yes."""
         try:
             descriptor = os.open(_lock_path(self.path), os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
+        except OSError as error:
+            return not isinstance(error, FileNotFoundError)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
+            return not _locked(descriptor, fcntl.LOCK_SH)
         finally:
             os.close(descriptor)
-        return False
 
 
 def text(value: str | bytes) -> str:
@@ -134,15 +143,12 @@ def text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
 
 
-def _bound(values: tuple[Value, ...]) -> tuple[Value, ...]:
-    return tuple(_storable(value) if isinstance(value, str) else value for value in values)
-
-
-def _storable(value: str) -> str | bytes:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogatepass")
+def _storable(value: Value) -> Value:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogatepass")
     return value
 
 
@@ -157,33 +163,22 @@ def _resolved(path: Path) -> Path:
     return path
 
 
-def _migrate(path: Path, connection: sqlite3.Connection, migrations: tuple[str, ...]) -> None:
-    done = _version(path, connection, len(migrations))
-    for number, step in enumerate(migrations[done:], done + 1):
-        marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
-        connection.executescript(f"BEGIN IMMEDIATE; {step} {marks} COMMIT;")
-
-
-def _version(path: Path, connection: sqlite3.Connection, newest: int) -> int:
-    """Return the steps that the file has seen: 0 for an empty file. Raises `StoreError` if it is not for us."""
+def _has_tables(path: Path, connection: sqlite3.Connection, version: int) -> bool:
+    """Return whether the file has our tables: not if it is empty. Raises `StoreError` if it is not for us."""
     ((program,),) = connection.execute("PRAGMA application_id")
-    ((version,),) = connection.execute("PRAGMA user_version")
+    ((found,),) = connection.execute("PRAGMA user_version")
     ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
-    if program != APPLICATION_ID and (program, version, tables) != (0, 0, 0):
+    if (program, found, tables) == (0, 0, 0):
+        return False
+    if program != APPLICATION_ID:
         raise StoreError(f"{named(path)} is a database of another program: name another file with --store.")
-    if version > newest:
+    if found != version:
+        age, advice = ("a newer", "update amini") if found > version else ("an older", "move it away")
         raise StoreError(
-            f"The store {named(path)} is of a newer amini (version {version}, this one knows {newest}): "
-            "update amini, or name another file with --store."
+            f"The store {named(path)} is of {age} amini (version {found}, this one knows {version}): "
+            f"{advice}, or name another place (--store; of eval: --out)."
         )
-    return int(version)
-
-
-def _view_uri(path: Path) -> str:
-    """Return the address for reading. Where SQLite cannot put its index beside the file, nobody else can write it."""
-    closed = not path.with_name(path.name + "-wal").exists()
-    unwritable = not os.access(path.parent, os.W_OK)
-    return path.as_uri() + ("?mode=ro&immutable=1" if closed and unwritable else "?mode=ro")
+    return True
 
 
 # --- the lock --------------------------------------------------------------------------------------------------------
@@ -198,33 +193,35 @@ def _lock(path: Path, waiting: Waiting | None) -> int:
 
     The lock is on a file of its own, because SQLite keeps locks on the database that closing any descriptor drops.
     """
-    descriptor = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        _flock(path, descriptor, waiting)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _flock(path: Path, descriptor: int, waiting: Waiting | None) -> None:
-    for _ in range(LOCK_TRIES):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with contextlib.ExitStack() as undo:
+        descriptor = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT, 0o600)
+        undo.callback(os.close, descriptor)
+        for _ in range(LOCK_TRIES):
+            if _locked(descriptor, fcntl.LOCK_EX):
+                break
             time.sleep(LOCK_PAUSE_SECONDS)
         else:
-            return
-    holder = os.pread(descriptor, 20, 0).decode("ascii", "replace")
-    process = f" (process {holder})" if holder.isdigit() else ""
-    busy = f"Another amini run{process} uses {named(path)}"
-    own = "give this one a record of its own (--store; of eval: --out)."
-    if waiting is None:
-        raise StoreBusy(f"{busy}: wait for it, or {own}")
-    waiting(f"{busy}: waiting for its end; to have both at once, {own}")
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace")
+            process = f" (process {holder})" if holder.isdigit() else ""
+            busy = f"Another amini run{process} uses {named(path)}"
+            own = "give this one a record of its own (--store; of eval: --out)."
+            if waiting is None:
+                raise StoreBusy(f"{busy}: wait for it, or {own}")
+            waiting(f"{busy}: waiting for its end; to have both at once, {own}")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        undo.pop_all()
+        return descriptor
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    """Return whether a lock of this kind could be taken at once."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 # --- errors of SQLite and of the disk, as ours ------------------------------------------------------------------------
@@ -235,60 +232,40 @@ def named(path: Path) -> str:
     return printable(str(path))
 
 
+_FULL = (
+    "The disk of the store {store} is full: make room and run the same command again to go on from what is recorded, "
+    "or name another place with --store."
+)
+_DAMAGED = "The store {store} is damaged or no store at all ({cause}): move it away, or name another file with --store."
+_REFUSED = (
+    "The store {store} cannot be opened or written ({cause}): "
+    "check the permissions of the file and its folder, or name another place with --store."
+)
+_LOCKED = "Another program has the store {store} open and locked: close it there and try again."
+_FAILING = "The store {store} cannot be used ({cause}): check its disk, or name another with --store."
+_OF_SQLITE = {  # by the low byte of the code, which is the kind
+    sqlite3.SQLITE_FULL: _FULL,
+    **dict.fromkeys((sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT), _DAMAGED),
+    **dict.fromkeys((sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM), _REFUSED),
+    **dict.fromkeys((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED), _LOCKED),
+}
+_OF_DISK = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST), _REFUSED),
+}
+
+
 def translated(path: Path) -> contextlib.AbstractContextManager[None]:
     """Turn what SQLite and the disk raise inside into a `StoreError` or `StoreBusy` about the store at `path`."""
-    return boundary(
-        {
-            sqlite3.Error: lambda error: _of_sqlite(path, error),
-            OSError: lambda error: _of_disk(path, error),
-        }
-    )
 
+    def ours(error: BaseException) -> AminiError:
+        if isinstance(error, OSError):
+            cause = os.strerror(error.errno) if error.errno else str(error)
+            sentence = _OF_DISK.get(error.errno or 0, _FAILING)
+        else:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+            cause, sentence = str(error), _OF_SQLITE.get(code & 0xFF, _FAILING)
+        kind = StoreBusy if sentence is _LOCKED else StoreError
+        return kind(sentence.format(store=named(path), cause=cause))
 
-def _of_sqlite(path: Path, error: BaseException) -> AminiError:
-    match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF:  # the low byte is the kind
-        case sqlite3.SQLITE_FULL:
-            return _full(path)
-        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-            return StoreError(
-                f"The store {named(path)} is damaged or no store at all ({error}): "
-                "move it away, or name another file with --store."
-            )
-        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-            return _not_allowed(path, str(error))
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return StoreBusy(
-                f"Another program has the store {named(path)} open and locked: close it there and try again."
-            )
-        case _:
-            return _failing(path, str(error))
-
-
-def _of_disk(path: Path, error: BaseException) -> AminiError:
-    kind = error.errno if isinstance(error, OSError) else None
-    if kind in (errno.ENOSPC, errno.EDQUOT):
-        return _full(path)
-    cause = os.strerror(kind) if kind else str(error)
-    if kind in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
-        return _not_allowed(path, cause)
-    return _failing(path, cause)
-
-
-def _full(path: Path) -> StoreError:
-    return StoreError(
-        f"The disk of the store {named(path)} is full: make room and run the same command again to go on from what is "
-        "recorded, or name another place with --store."
-    )
-
-
-def _not_allowed(path: Path, cause: str) -> StoreError:
-    return StoreError(
-        f"The store {named(path)} cannot be opened or written ({cause}): "
-        "check the permissions of the file and its folder, or name another place with --store."
-    )
-
-
-def _failing(path: Path, cause: str) -> StoreError:
-    return StoreError(
-        f"The store {named(path)} cannot be used ({cause}): check its disk, or name another with --store."
-    )
+    return boundary({sqlite3.Error: ours, OSError: ours})

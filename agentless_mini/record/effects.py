@@ -1,41 +1,33 @@
-"""`Store`: the effects already paid for, looked up by what was asked.
-
-Samples and sandbox runs have tables of their own, which runs are joined with. Everything else is a `Kind` of value by
-key. A failure has no method here, so it is never recorded.
-"""
+"""`Store`: the effects already paid for, looked up by what was asked. A failure has no method to record it."""
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from agentless_mini.domain import (
     Completion,
-    Decoding,
     EditTask,
-    Excerpt,
     Finish,
     Job,
     JobResult,
     Message,
     ModelCard,
-    Role,
     SampleRequest,
-    ShownFile,
     canonical_json,
     plain,
 )
 from agentless_mini.errors import UsageError
 from agentless_mini.record.database import Database, Waiting, named, text
 from agentless_mini.record.evaluations import EvalLog
-from agentless_mini.record.packing import job_result, job_values, pack, read_usage, result_values, unpack, usage_values
+from agentless_mini.record.packing import Json, job_values, pack, read, unpack, usage_columns, usage_of, written
 from agentless_mini.record.records import PromptRecord
 from agentless_mini.record.runs import RunLog
-from agentless_mini.record.schema import MIGRATIONS
+from agentless_mini.record.schema import TABLES, VERSION
 
 V = TypeVar("V")
 
@@ -57,17 +49,16 @@ class Store:
         """Open the store for a run, for this process alone, and make it if it is missing.
 
         Runs that a killed process left open are marked as interrupted. While another process has it, `waiting` is told
-        so and its end is waited for; without `waiting` that raises `StoreBusy`. Raises `StoreError` if it cannot be
-        used: no permission, full disk, damaged, another program's, a newer amini's.
+        and its end waited for; without `waiting` that raises `StoreBusy`. Raises `StoreError` if it cannot be used.
         """
-        store = cls(Database.create(path, MIGRATIONS, waiting))
+        store = cls(Database.create(path, VERSION, TABLES, waiting))
         store.runs.close_abandoned()
         return store
 
     @classmethod
     def open_readonly(cls, path: Path) -> Self:
         """Open the store to look at, also while a run is using it. Raises `StoreError` if there is none."""
-        return cls(Database.view(path, MIGRATIONS))
+        return cls(Database.view(path, VERSION))
 
     def __enter__(self) -> Self:
         """Return the open store."""
@@ -87,63 +78,52 @@ class Store:
 
     def recorded(self, key: str) -> frozenset[int]:
         """Return the indices of the samples that are there of a request."""
-        rows = self._database.read("SELECT idx FROM samples WHERE key = ?", (key,))
-        return frozenset(index for (index,) in rows)
+        return frozenset(index for (index,) in self._database.read("SELECT idx FROM samples WHERE key = ?", key))
 
     def get_sample(self, key: str, index: int) -> Completion | None:
         """Return a sample of the request with this key, or None where it is still owed."""
-        return next(self.replay(key, (index,)), None)
-
-    def replay(self, key: str, indices: Iterable[int]) -> Iterator[Completion]:
-        """Yield those of the samples that are there, in the order given, each read when it is its turn."""
-        for index in indices:
-            rows = self._database.read(
-                "SELECT text, finish, reasoning, prompt_tokens, cached_tokens, completion_tokens, untold"
-                " FROM samples WHERE key = ? AND idx = ?",
-                (key, index),
-            )
-            for answer, finish, reasoning, *tokens in rows:
-                yield Completion(index, text(answer), Finish(finish), text(reasoning), read_usage(*tokens))
+        rows = self._database.read(
+            "SELECT text, finish, reasoning, prompt_tokens, cached_tokens, completion_tokens, untold"
+            " FROM samples WHERE key = ? AND idx = ?",
+            key,
+            index,
+        )
+        for answer, finish, reasoning, *tokens in rows:
+            return Completion(index, text(answer), Finish(finish), text(reasoning), usage_of(*tokens))
+        return None
 
     def put_request(self, request: SampleRequest) -> str:
         """Record what is asked, if it is new, and return its key. To be called before its first `put_sample`."""
         prompt, key = request.prompt_digest(), request.key()
-        params = canonical_json(asdict(request.params))
+        params, decoding = canonical_json(asdict(request.params)), request.decoding.value
         with self._database.transaction():
-            self._database.write(
-                "INSERT INTO prompts VALUES (?, ?) ON CONFLICT DO NOTHING", (prompt, request.prompt_body())
-            )
-            self._database.write(
-                "INSERT INTO requests VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (key, request.model, prompt, params, request.decoding.value),
+            self._database.insert("prompts", digest=prompt, body=request.prompt_body())
+            self._database.insert(
+                "requests", key=key, model=request.model, prompt=prompt, params=params, decoding=decoding
             )
         return key
 
     def put_sample(self, key: str, request: SampleRequest, completion: Completion) -> None:
         """Record a sample of the request that `put_request` gave this key. A sample that is there stays as it is."""
-        prompt_tokens, cached_tokens, completion_tokens, untold = usage_values(completion.usage)
-        self._database.write(
-            "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (
-                key,
-                completion.index,
-                request.stage.value,
-                request.instance,
-                completion.text,
-                completion.reasoning,
-                completion.finish.value,
-                prompt_tokens,
-                cached_tokens,
-                completion_tokens,
-                time.time(),
-                untold,
-            ),
+        self._database.insert(
+            "samples",
+            key=key,
+            idx=completion.index,
+            stage=request.stage.value,
+            instance=request.instance,
+            text=completion.text,
+            reasoning=completion.reasoning,
+            finish=completion.finish.value,
+            created=time.time(),
+            **usage_columns(completion.usage),
         )
 
     def prompt(self, digest: str) -> PromptRecord:
         """Return the prompt with this digest. Raises `UsageError` if there is none."""
-        for (body,) in self._database.read("SELECT body FROM prompts WHERE digest = ?", (digest,)):
-            return _prompt(digest, body)
+        for (body,) in self._database.read("SELECT body FROM prompts WHERE digest = ?", digest):
+            asked = json.loads(body)
+            messages, task = read(tuple[Message, ...], asked["messages"]), asked["task"]
+            return PromptRecord(digest, messages, read(EditTask, task) if task else None)
         raise UsageError(
             f"There is no prompt {digest} in {named(self._database.path)}: amini show RUN names those of a run."
         )
@@ -152,42 +132,40 @@ class Store:
 
     def has_box(self, key: str) -> bool:
         """Return whether the job with this key was run."""
-        return bool(self._database.read("SELECT 1 FROM boxes WHERE key = ?", (key,)))
+        return bool(self._database.read("SELECT 1 FROM boxes WHERE key = ?", key))
 
     def get_box(self, key: str) -> JobResult | None:
         """Return what came of the job with this key, or None where it is still to be run."""
-        rows = self._database.read("SELECT result FROM boxes WHERE key = ?", (key,))
-        return next((job_result(unpack(result)) for (result,) in rows), None)
+        rows = self._database.read("SELECT result FROM boxes WHERE key = ?", key)
+        return next((read(JobResult, unpack(result)) for (result,) in rows), None)
 
     def put_box(self, key: str, job: Job, result: JobResult) -> None:
         """Record what came of a job. A result that is there stays as it is."""
-        seconds = sum(step.seconds for step in result.steps)
-        self._database.write(
-            "INSERT INTO boxes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (key, pack(job_values(job)), pack(result_values(result)), seconds, time.time()),
-        )
+        seconds, ran, came = sum(step.seconds for step in result.steps), job_values(job), written(result)
+        self._database.insert("boxes", key=key, job=pack(ran), result=pack(came), seconds=seconds, created=time.time())
 
     # --- values by key -----------------------------------------------------------------------------------------------
 
     def has(self, kind: str, key: str) -> bool:
         """Return whether a value of a kind is there."""
-        return bool(self._database.read("SELECT 1 FROM memo WHERE kind = ? AND key = ?", (kind, key)))
+        return bool(self._database.read("SELECT 1 FROM memo WHERE kind = ? AND key = ?", kind, key))
 
     def value(self, kind: "Kind[V]", key: str) -> V | None:
         """Return the value of a key, or None where none is recorded."""
-        rows = self._database.read("SELECT value FROM memo WHERE kind = ? AND key = ?", (kind.name, key))
+        rows = self._database.read("SELECT value FROM memo WHERE kind = ? AND key = ?", kind.name, key)
         return next((kind.load(unpack(value)) for (value,) in rows), None)
 
     def put_value(self, kind: "Kind[V]", key: str, value: V) -> None:
         """Record the value of a key, in place of one that is there; of a kind with a limit the oldest go."""
-        values = kind.name, key, pack(kind.dump(value)), time.time()
+        packed = pack(kind.dump(value))
         with self._database.transaction():
-            self._database.write("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", values)
+            self._database.replace("memo", kind=kind.name, key=key, value=packed, created=time.time())
             if kind.most:
                 self._database.write(
                     "DELETE FROM memo WHERE kind = ?1 AND rowid NOT IN"
                     " (SELECT rowid FROM memo WHERE kind = ?1 ORDER BY rowid DESC LIMIT ?2)",
-                    (kind.name, kind.most),
+                    kind.name,
+                    kind.most,
                 )
 
     def card(self, model: str) -> ModelCard | None:
@@ -201,8 +179,7 @@ class Store:
         """
         if self.card(model) == card:
             return
-        with self._database.transaction():
-            self._database.write("DELETE FROM memo WHERE kind = ?", (token_counts(model).name,))
+        self._database.write("DELETE FROM memo WHERE kind = ?", token_counts(model).name)
         self.put_value(_CARD, model, card)
 
     def endpoint_model(self, address: str) -> str | None:
@@ -214,10 +191,6 @@ class Store:
         self.put_value(_ENDPOINT, address, model)
 
 
-def _same(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    return value
-
-
 @dataclass(frozen=True)
 class Kind(Generic[V]):
     """A kind of value that is remembered by key. `dump` and `load` are its way to JSON and back.
@@ -226,20 +199,16 @@ class Kind(Generic[V]):
     """
 
     name: str
-    dump: Callable[[V], Any] = _same
-    load: Callable[[Any], V] = _same
+    dump: Callable[[V], Json] = lambda value: value
+    load: Callable[[Json], V] = lambda value: value
     most: int = 0
-
-
-def _card_of(fields: dict[str, Any]) -> ModelCard:
-    return ModelCard(**{**fields, "decoding": Decoding(fields["decoding"])})
 
 
 SCORE = Kind[float]("score")
 """What a reward model gave an answer, by `ScoreRequest.keys`."""
 PATHS = Kind[tuple[str, ...]]("paths", list, tuple, most=100)
 """Paths of a tree that a rule found, by the rule, its code, and what it was given; of a large tree some 60 kB each."""
-_CARD = Kind[ModelCard]("card", plain, _card_of)
+_CARD = Kind[ModelCard]("card", plain, lambda card: read(ModelCard, card))
 _ENDPOINT = Kind[str]("endpoint")
 
 
@@ -248,7 +217,7 @@ def token_counts(model: str) -> Kind[int]:
     return Kind(f"tokens {model}")
 
 
-def stable_key(*what: Any) -> str:  # noqa: ANN401 - JSON values
+def stable_key(*what: Json) -> str:
     """Return the identity of what a value hangs on: the SHA-256 of its canonical JSON, in hex."""
     return hashlib.sha256(canonical_json(what).encode()).hexdigest()
 
@@ -256,40 +225,3 @@ def stable_key(*what: Any) -> str:  # noqa: ANN401 - JSON values
 def chat_key(model: str, messages: tuple[Message, ...]) -> str:
     """Return the identity of a token count."""
     return stable_key(model, plain(messages))
-
-
-@dataclass(frozen=True, slots=True)
-class Values(Generic[V]):
-    """The values of one kind, as a shelf for a memo (`memo.Shelf`)."""
-
-    store: Store
-    kind: Kind[V]
-
-    def there(self, keys: Collection[str]) -> Collection[str]:
-        """Return those of the keys whose values are recorded."""
-        return [key for key in keys if self.store.has(self.kind.name, key)]
-
-    def get(self, key: str) -> V:
-        """Return a value that is there."""
-        found = self.store.value(self.kind, key)
-        if found is None:
-            raise KeyError(key)
-        return found
-
-    def put(self, key: str, value: V) -> None:
-        """Record a value."""
-        self.store.put_value(self.kind, key, value)
-
-
-def _prompt(digest: str, body: str) -> PromptRecord:
-    fields = json.loads(body)
-    messages = tuple(Message(Role(message["role"]), message["content"]) for message in fields["messages"])
-    return PromptRecord(digest, messages, _task(fields["task"]) if fields["task"] else None)
-
-
-def _task(fields: dict[str, Any]) -> EditTask:
-    files = tuple(
-        ShownFile(file["path"], tuple(Excerpt(**excerpt) for excerpt in file["excerpts"]), file["whole"])
-        for file in fields["files"]
-    )
-    return EditTask(fields["issue"], files)

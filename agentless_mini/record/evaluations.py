@@ -6,7 +6,7 @@ A store holds one evaluation at most. It decides nothing: `evaluation` writes it
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import astuple
+from dataclasses import asdict, astuple, replace
 
 from agentless_mini.domain import canonical_json
 from agentless_mini.errors import UsageError, printable
@@ -63,33 +63,23 @@ class EvalLog:
 
         Raises `UsageError` where the store has another evaluation: of another dataset or model.
         """
-        found = self.find()
-        if found is not None and (differing := _differing(found, start)):
-            raise UsageError(
-                f"{named(self._database.path)} has an evaluation of {differing}: name another folder with --out."
-            )
+        if found := self.find():
+            differing = f"another dataset ({printable(found.dataset)})"
+            if found.fingerprint == start.fingerprint:
+                differing = "" if found.model == start.model else f"another model ({printable(found.model)})"
+            if differing:
+                raise UsageError(
+                    f"{named(self._database.path)} has an evaluation of {differing}: name another folder with --out."
+                )
         started = found.started if found else start.started or time.time()
         with self._database.transaction():
             if found is not None and found.settings != start.settings:
                 self._database.write("DELETE FROM attempts")
-            self._database.write(
-                "INSERT OR REPLACE INTO evaluations VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
-                (start.name, start.dataset, start.fingerprint, start.model, start.settings, start.versions, started),
-            )
+            self._database.replace("evaluations", id=1, **asdict(replace(start, started=started)))
 
     def put_instance(self, instance: InstanceRecord) -> None:
         """Record an instance of the evaluation."""
-        self._database.write(
-            "INSERT OR IGNORE INTO instances VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                instance.id,
-                instance.repo,
-                instance.difficulty,
-                instance.created,
-                canonical_json(instance.files),
-                instance.image,
-            ),
-        )
+        self._database.insert("instances", **{**asdict(instance), "files": canonical_json(instance.files)})
 
     def put_attempt(self, attempt: AttemptRecord) -> None:
         """Record how far an instance came, in place of what was recorded of an earlier attempt.
@@ -99,7 +89,8 @@ class EvalLog:
         self._database.write(
             "INSERT OR REPLACE INTO attempts VALUES (?1,"
             " coalesce(?2, (SELECT run FROM attempts WHERE instance = ?1 AND ?3 = ?7)), ?3, ?4, ?5, ?6)",
-            (*astuple(attempt), AttemptState.INFRASTRUCTURE),
+            *astuple(attempt),
+            AttemptState.INFRASTRUCTURE,
         )
 
     def put_grade(self, grade: GradeRecord) -> None:
@@ -109,7 +100,8 @@ class EvalLog:
             " resolved = excluded.resolved, applied = excluded.applied, report = excluded.report,"
             " version = excluded.version, seconds = excluded.seconds"
             " WHERE json_extract(grades.report, '$.timeout') IS NOT NULL",
-            (*astuple(grade), time.time()),
+            *astuple(grade),
+            time.time(),
         )
 
     # --- read --------------------------------------------------------------------------------------------------------
@@ -135,12 +127,11 @@ class EvalLog:
 
     def instances(self) -> tuple[InstanceRecord, ...]:
         """Return the instances in order of id."""
-        rows = self._database.read("SELECT id, repo, difficulty, created, files, image FROM instances ORDER BY id")
+        rows = self._database.read("SELECT id, repo, difficulty, created, image, files FROM instances ORDER BY id")
+        found = ((map(text, texts), tuple(json.loads(files))) for *texts, files in rows)
         return tuple(
-            InstanceRecord(
-                text(name), text(repo), text(difficulty), text(created), tuple(json.loads(files)), text(image)
-            )
-            for name, repo, difficulty, created, files, image in rows
+            InstanceRecord(name, repo, difficulty, created, files, image)
+            for (name, repo, difficulty, created, image), files in found
         )
 
     def attempts(self) -> tuple[AttemptRecord, ...]:
@@ -149,12 +140,12 @@ class EvalLog:
 
     def attempt(self, instance: str) -> AttemptRecord | None:
         """Return how far an instance came, None where it was never tried."""
-        rows = self._database.read(f"{_ATTEMPTS} WHERE instance = ?", (instance,))
+        rows = self._database.read(f"{_ATTEMPTS} WHERE instance = ?", instance)
         return next((_attempt(row) for row in rows), None)
 
     def decided(self, instance: str) -> RunId | None:
         """Return the run that decided an instance, None where it is still to be decided."""
-        rows = self._database.read("SELECT run FROM attempts WHERE instance = ? AND run IS NOT NULL", (instance,))
+        rows = self._database.read("SELECT run FROM attempts WHERE instance = ? AND run IS NOT NULL", instance)
         return next((RunId(run) for (run,) in rows), None)
 
     def submitted(self, instance: str = "") -> dict[str, bytes]:
@@ -165,18 +156,19 @@ class EvalLog:
         rows = self._database.read(
             "SELECT instance, diff FROM attempts LEFT JOIN predictions USING (run) LEFT JOIN patches ON patch = digest"
             " WHERE (state <> ?1 OR predictions.run IS NOT NULL) AND (?2 = '' OR instance = ?2) ORDER BY instance",
-            (AttemptState.INFRASTRUCTURE.value, instance),
+            AttemptState.INFRASTRUCTURE.value,
+            instance,
         )
         return {name: diff or b"" for name, diff in rows}
 
     def get_grade(self, key: str) -> GradeRecord | None:
         """Return what was said of the patch with this key, or None where it was not graded."""
-        rows = self._database.read(f"{_GRADES} WHERE key = ?", (key,))
+        rows = self._database.read(f"{_GRADES} WHERE key = ?", key)
         return next((_grade(row) for row in rows), None)
 
     def grades(self, instance: str = "") -> tuple[GradeRecord, ...]:
         """Return the grades of an instance, or of all, in order of instance and diff."""
-        rows = self._database.read(f"{_GRADES} WHERE ?1 = '' OR instance = ?1 ORDER BY instance, diff", (instance,))
+        rows = self._database.read(f"{_GRADES} WHERE ?1 = '' OR instance = ?1 ORDER BY instance, diff", instance)
         return tuple(_grade(row) for row in rows)
 
     def grade_versions(self) -> tuple[str, ...]:
@@ -206,13 +198,6 @@ def _attempt(row: Row) -> AttemptRecord:
 def _grade(row: Row) -> GradeRecord:
     key, instance, normal, diff, resolved, applied, report, version, seconds = row
     return GradeRecord(key, instance, normal, diff, bool(resolved), bool(applied), text(report), version, seconds)
-
-
-def _differing(found: EvalStart, start: EvalStart) -> str:
-    """Say what the store's evaluation is of, if not of the same, else ""."""
-    if found.fingerprint != start.fingerprint:
-        return f"another dataset ({printable(found.dataset)})"
-    return f"another model ({printable(found.model)})" if found.model != start.model else ""
 
 
 # --- what was paid for ------------------------------------------------------------------------------------------------

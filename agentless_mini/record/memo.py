@@ -24,11 +24,11 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from agentless_mini.domain import (
     Completion,
@@ -44,7 +44,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import ModelChanged
 from agentless_mini.ports import Derive, Find, Sampler, Sandbox, Scorer, derive_anew
-from agentless_mini.record.effects import PATHS, SCORE, Store, Values, chat_key, stable_key, token_counts
+from agentless_mini.record.effects import PATHS, SCORE, Kind, Store, chat_key, stable_key, token_counts
 from agentless_mini.record.records import RunId
 
 K = TypeVar("K", bound=Hashable)
@@ -55,20 +55,26 @@ Pay = Callable[[tuple[K, ...]], AsyncGenerator[tuple[K, V], None]]
 """Pays for values and yields each as it arrives, in any order."""
 
 
-class Shelf(Protocol[K, V]):
-    """Where values of one kind are recorded."""
+@dataclass(frozen=True, slots=True)
+class Shelf(Generic[K, V]):
+    """Where values of one kind are recorded.
 
-    def there(self, keys: Collection[K]) -> Collection[K]:
-        """Return those of the keys whose values are recorded."""
-        ...
+    `there` returns those of some keys whose values are recorded, `get` the value of such a key, `put` records one. One
+    that the next run should pay for again it passes over: only who waits now sees it.
+    """
 
-    def get(self, key: K) -> V:
-        """Return a value that is there."""
-        ...
+    there: Callable[[Collection[K]], Collection[K]]
+    get: Callable[[K], V | None]
+    put: Callable[[K, V], None]
 
-    def put(self, key: K, value: V) -> None:
-        """Record a value. One that the next run should pay for again is passed over: only who waits now sees it."""
-        ...
+
+def values_of(store: Store, kind: Kind[V]) -> Shelf[str, V]:
+    """Return the shelf of the values of a kind."""
+    return Shelf(
+        lambda keys: [key for key in keys if store.has(kind.name, key)],
+        lambda key: store.value(kind, key),
+        lambda key, value: store.put_value(kind, key, value),
+    )
 
 
 class Memo(Generic[K, V]):
@@ -96,10 +102,11 @@ class Memo(Generic[K, V]):
         while owed:
             there = shelf.there(owed)
             mine = tuple(key for key in owed if key not in there and key not in self._in_flight)
-            async with self._paying(shelf, mine, pay) if mine else _nothing() as following:
-                for key in owed:
-                    if key in there:
-                        yield key, shelf.get(key)
+            async with self._paying(shelf, mine, pay) if mine else nullcontext(_none) as following:
+                for key in (key for key in owed if key in there):
+                    if (found := shelf.get(key)) is None:
+                        raise KeyError(key)
+                    yield key, found
                 while (arrived := await following()) is not None:
                     yield arrived
             owed = [key for key in owed if key not in there and key not in mine]
@@ -156,16 +163,8 @@ async def _none() -> None:
     return None
 
 
-def _nothing() -> AbstractAsyncContextManager[Next[K, V]]:
-    return nullcontext(_none)
-
-
 class Once(Generic[V]):
-    """Something that is made when it is first asked for: a model to be started, a server to be reached.
-
-    `start` is called once, however many calls wait for it; if it raises, the next call tries again. Who makes the thing
-    also ends it.
-    """
+    """Something that `start` makes once, when it is first asked for; if that raises, the next call tries again."""
 
     def __init__(self, start: Callable[[], Awaitable[V]]) -> None:
         """Make it with `start`."""
@@ -228,7 +227,7 @@ class RecordedSampler:
             await self._check_model()
             return await (await self._inner()).count_tokens(messages)
 
-        shelf = Values(self._store, token_counts(self._model))
+        shelf = values_of(self._store, token_counts(self._model))
         return await self._counts.one(shelf, chat_key(self._model, messages), counted)
 
     async def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
@@ -243,16 +242,31 @@ class RecordedSampler:
             await self._check_model()
             self._store.put_request(request)  # first: a record that cannot be written is found before anything is paid
             asked = replace(request, indices=tuple(sorted(index for _, index in owed)))
-            async with _stream(await self._inner(), asked) as stream:
+            stream = (await self._inner()).sample(asked)
+            try:
                 async for completion in stream:
                     yield (key, completion.index), completion
+            finally:  # which stops what is in flight
+                if isinstance(stream, AsyncGenerator):
+                    await stream.aclose()
 
         wanted = [(key, index) for index in request.indices]
-        async with aclosing(self._samples.each(_Samples(self._store, request), wanted, paid)) as found:
+        async with aclosing(self._samples.each(self._shelf(request), wanted, paid)) as found:
             async for (_, index), completion in found:
                 if self._run is not None:
                     self._store.runs.link(self._run, key, index)
                 yield completion
+
+    def _shelf(self, request: SampleRequest) -> Shelf[Sample, Completion]:
+        def there(keys: Collection[Sample]) -> Collection[Sample]:
+            recorded = {key: self._store.recorded(key) for key in {key for key, _ in keys}}
+            return {(key, index) for key, index in keys if index in recorded[key]}
+
+        return Shelf(
+            there,
+            lambda sample: self._store.get_sample(*sample),
+            lambda sample, value: self._store.put_sample(sample[0], request, value),
+        )
 
     async def _check_model(self) -> None:
         """Before anything is paid for, make sure that the run was planned for the model that is served now."""
@@ -274,9 +288,8 @@ class RecordedSampler:
 class RecordedSandbox:
     """A sandbox before which stands the record. See `ports.Sandbox` for the contract of its method.
 
-    A box that died without a limit of its own as the reason (it was removed, or its daemon restarted), or for which the
-    machine had no time, is seen by this run and not recorded: the next run tries again. A box or a step that ran out of
-    memory or of its own time is a result.
+    A box that died for no limit of its own, or for which the machine had no time, is seen by this run and not recorded:
+    the next one tries again. One that ran out of memory or of its own time is a result.
     """
 
     def __init__(self, inner: Sandbox, store: Store, run: RunId | None = None) -> None:
@@ -289,23 +302,25 @@ class RecordedSandbox:
     async def run(self, job: Job) -> JobResult:
         """Return what is recorded of the job, or what the inner sandbox says of it."""
         key = job.key()
-        result = await self._boxes.one(_Boxes(self._store, job), key, lambda: self._inner.run(job))
+
+        def put(key: str, result: JobResult) -> None:
+            if is_conclusive(result):
+                self._store.put_box(key, job, result)
+
+        shelf = Shelf(lambda keys: [key for key in keys if self._store.has_box(key)], self._store.get_box, put)
+        result = await self._boxes.one(shelf, key, lambda: self._inner.run(job))
         if self._run is not None and is_conclusive(result):
             self._store.runs.link_box(self._run, key)
         return result
 
 
 class RecordedScorer:
-    """A reward model before which stands the record. See `ports.Scorer` for the contract of its method.
-
-    Each answer's score is paid for and recorded by itself, so equal answers share it. `start` returns the model, and is
-    called once, when a score is owed.
-    """
+    """A reward model before which stands the record. Each answer's score is recorded by itself. See `ports.Scorer`."""
 
     def __init__(self, start: Callable[[], Awaitable[Scorer]], store: Store) -> None:
         """Put `store` before a reward model."""
         self._inner = Once(start)
-        self._shelf = Values(store, SCORE)
+        self._shelf = values_of(store, SCORE)
         self._scores = Memo[str, float]()
 
     async def scores(self, request: ScoreRequest) -> tuple[float, ...]:
@@ -337,7 +352,7 @@ def traced_scoring(scoring: Scoring, store: Store, run: RunId) -> Scoring:
 
 def recorded_derive(store: Store) -> Derive:
     """Return the `Derive` that takes what the same code derived from the same before."""
-    memo, shelf = Memo[str, tuple[str, ...]](), Values(store, PATHS)
+    memo, shelf = Memo[str, tuple[str, ...]](), values_of(store, PATHS)
 
     async def derive(rule: str, given: tuple[str, ...], find: Find) -> tuple[str, ...]:
         return await memo.one(shelf, stable_key(rule, code_state(), given), lambda: derive_anew(rule, given, find))
@@ -359,52 +374,3 @@ def is_conclusive(result: JobResult) -> bool:
         return True
     unlucky = any(step.ending in {Ending.BOX_DIED, Ending.STARVED} for step in result.steps)
     return not unlucky and result.steps[0].ending is not Ending.NOT_RUN
-
-
-@dataclass(frozen=True, slots=True)
-class _Samples:
-    """The shelf of one request's samples."""
-
-    store: Store
-    request: SampleRequest
-
-    def there(self, keys: Collection[Sample]) -> Collection[Sample]:
-        recorded = {key: self.store.recorded(key) for key in {key for key, _ in keys}}
-        return {(key, index) for key, index in keys if index in recorded[key]}
-
-    def get(self, key: Sample) -> Completion:
-        return next(self.store.replay(key[0], (key[1],)))
-
-    def put(self, key: Sample, value: Completion) -> None:
-        self.store.put_sample(key[0], self.request, value)
-
-
-@dataclass(frozen=True, slots=True)
-class _Boxes:
-    """The shelf of one job."""
-
-    store: Store
-    job: Job
-
-    def there(self, keys: Collection[str]) -> Collection[str]:
-        return [key for key in keys if self.store.has_box(key)]
-
-    def get(self, key: str) -> JobResult:
-        found = self.store.get_box(key)
-        assert found is not None  # noqa: S101 - `there` said so, and nothing is ever taken away
-        return found
-
-    def put(self, key: str, value: JobResult) -> None:
-        if is_conclusive(value):
-            self.store.put_box(key, self.job, value)
-
-
-@asynccontextmanager
-async def _stream(sampler: Sampler, request: SampleRequest) -> AsyncIterator[AsyncIterator[Completion]]:
-    """Ask a sampler and close its iterator at the end, which stops what is in flight."""
-    stream = sampler.sample(request)
-    try:
-        yield stream
-    finally:
-        if isinstance(stream, AsyncGenerator):
-            await stream.aclose()

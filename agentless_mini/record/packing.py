@@ -1,162 +1,108 @@
-"""What the record writes of values, and back: JSON with bytes as base64, compressed where that pays, and columns.
+"""What the record writes of frozen values, and back: JSON with bytes as base64, compressed where that pays.
 
 A packed value is a text (plain JSON) or bytes (JSON compressed by zlib). It knows no table.
 """
 
 import base64
+import enum
+import functools
 import json
-import math
+import types
+import typing
 import zlib
-from typing import Any
+from collections.abc import Callable, Hashable
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, cast
 
-from agentless_mini.domain import (
-    BoxUser,
-    Case,
-    CaseResult,
-    Ending,
-    Environment,
-    Fault,
-    ImageTree,
-    Job,
-    JobResult,
-    Origin,
-    Outcome,
-    Output,
-    PackedTree,
-    ResultFile,
-    StepResult,
-    Usage,
-    canonical_json,
-    plain,
-)
+from agentless_mini.domain import Job, Output, ResultFile, Usage, canonical_json
 
 COMPRESSED_FROM = 1024
 ARGUMENT_LETTERS = 200
-MESSAGE_LETTERS = 500
-_UNTOLD_PROMPT, _UNTOLD_CACHED, _UNTOLD_ANSWER = 1, 2, 4
+_UNTOLD = {"prompt_tokens": 1, "cached_tokens": 2, "completion_tokens": 4}
 
+T = TypeVar("T")
+Json = Any
+"""Any JSON value."""
 Packed = str | bytes
 
 
-def pack(value: Any) -> Packed:  # noqa: ANN401 - any JSON value
+def pack(value: Json) -> Packed:
     """Return the value as it is stored."""
     text = canonical_json(value)
     return text if len(text) < COMPRESSED_FROM else zlib.compress(text.encode())
 
 
-def unpack(packed: Packed) -> Any:  # noqa: ANN401 - any JSON value
+def unpack(packed: Packed) -> Json:
     """Return the value that was packed."""
     return json.loads(packed if isinstance(packed, str) else zlib.decompress(packed))
 
 
-# --- samples --------------------------------------------------------------------------------------------------------
+def written(value: object) -> Json:
+    """Return a frozen value as JSON's own types, from which `read` makes it again."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, tuple):
+        return [written(item) for item in value]
+    if (names := _fields(cast("Hashable", type(value)))) is None:
+        return value
+    if isinstance(value, Output | ResultFile):  # many of each: without their names
+        return [written(getattr(value, name)) for name in names]
+    return {name: written(getattr(value, name)) for name in names}
 
 
-def usage_values(usage: Usage) -> tuple[int, int, int, int]:
-    """Return usage as the columns of `samples` have it: tokens of prompt, cache and answer, and which are not known."""
-    prompt, cached, answer = usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens
-    marks = ((prompt, _UNTOLD_PROMPT), (cached, _UNTOLD_CACHED), (answer, _UNTOLD_ANSWER))
-    return prompt or 0, cached or 0, answer or 0, sum(mark for tokens, mark in marks if tokens is None)
+@functools.cache
+def _fields(kind: type) -> tuple[str, ...] | None:
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else None
 
 
-def read_usage(prompt: int, cached: int, answer: int, untold: int) -> Usage:
-    """Return the usage that `usage_values` made columns of."""
-    return Usage(
-        None if untold & _UNTOLD_PROMPT else prompt,
-        None if untold & _UNTOLD_CACHED else cached,
-        None if untold & _UNTOLD_ANSWER else answer,
-    )
+def read(kind: type[T], values: Json) -> T:
+    """Return the value of this type of which `written` made these."""
+    found: T = _reader(cast("Hashable", kind))(values)
+    return found
 
 
-# --- sandbox runs ----------------------------------------------------------------------------------------------------
+@functools.cache
+def _reader(kind: Any) -> Callable[[Json], Any]:  # noqa: ANN401 - a type, as an annotation says it
+    """Return what makes a value of a type."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        inner = _reader(parts[0])
+        return lambda values: tuple(map(inner, values))
+    if origin is types.UnionType:  # of a type and None
+        inner = _reader(parts[0])
+        return lambda value: None if value is None else inner(value)
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        inners = {field.name: _reader(hints[field.name]) for field in fields(kind)}
+
+        def whole(values: Json) -> Any:  # noqa: ANN401 - a value of this type
+            named = zip(inners, values, strict=True) if isinstance(values, list) else values.items()
+            return kind(**{name: inners[name](value) for name, value in named})
+
+        return whole
+    if kind is bytes:
+        return base64.b64decode
+    return kind if issubclass(kind, enum.Enum) else lambda value: value
 
 
-def job_values(job: Job) -> dict[str, Any]:
+def usage_columns(usage: Usage) -> dict[str, int]:
+    """Return usage as the columns of `samples` have it: a number that is not known is 0, and its mark in `untold`."""
+    told = {name: getattr(usage, name) for name in _UNTOLD}
+    untold = sum(_UNTOLD[name] for name, tokens in told.items() if tokens is None)
+    return {**{name: tokens or 0 for name, tokens in told.items()}, "untold": untold}
+
+
+def usage_of(prompt: int, cached: int, answer: int, untold: int) -> Usage:
+    """Return the usage that `usage_columns` made columns of."""
+    columns = zip((prompt, cached, answer), _UNTOLD.values(), strict=True)
+    return Usage(*(None if untold & mark else tokens for tokens, mark in columns))
+
+
+def job_values(job: Job) -> Json:
     """Return what people may want to know of a job; it cannot be run from this."""
     return {
-        "environment": plain(job.environment),
-        "tree": plain(job.tree),
+        "environment": written(job.environment),
+        "tree": written(job.tree),
         "files": [file.path for file in job.files],
         "steps": [[argument[:ARGUMENT_LETTERS] for argument in step.argv] for step in job.steps],
     }
-
-
-def environment(values: dict[str, Any]) -> Environment:
-    """Return the environment of `job_values`."""
-    return Environment(**{**values, "user": BoxUser(values["user"])})
-
-
-def tree(values: dict[str, Any]) -> PackedTree | ImageTree:
-    """Return the tree of `job_values`."""
-    return PackedTree(**values) if "digest" in values else ImageTree(**values)
-
-
-def result_values(result: JobResult) -> dict[str, Any]:
-    """Return all of what came of a job."""
-    return {"refusal": result.refusal, "steps": [_step_values(step) for step in result.steps]}
-
-
-def job_result(values: dict[str, Any]) -> JobResult:
-    """Return what `result_values` was made of."""
-    return JobResult(tuple(_step_result(step) for step in values["steps"]), values["refusal"])
-
-
-def _step_values(step: StepResult) -> dict[str, Any]:
-    return {
-        "ending": step.ending.value,
-        "status": step.status,
-        "output": [_encoded(step.output.head), _encoded(step.output.tail), step.output.cut],
-        "results": [[file.path, _encoded(file.data)] for file in step.results],
-        "seconds": step.seconds,
-    }
-
-
-def _step_result(values: dict[str, Any]) -> StepResult:
-    head, tail, cut = values["output"]
-    return StepResult(
-        Ending(values["ending"]),
-        values["status"],
-        Output(_decoded(head), _decoded(tail), cut),
-        tuple(ResultFile(path, _decoded(data)) for path, data in values["results"]),
-        values["seconds"],
-    )
-
-
-# --- tests and their results -----------------------------------------------------------------------------------------
-
-
-def case_values(case: Case) -> dict[str, Any]:
-    """Return all of a case."""
-    data = None if case.data is None else _encoded(case.data)
-    return {**plain(case), "origin": case.origin.value, "data": data}
-
-
-def case_of(values: dict[str, Any]) -> Case:
-    """Return what `case_values` was made of."""
-    data = None if values["data"] is None else _decoded(values["data"])
-    return Case(**{**values, "origin": Origin(values["origin"]), "data": data})
-
-
-def outcome_values(result: CaseResult) -> dict[str, Any]:
-    """Return what came of a case: seconds that are no number as 0, messages cut."""
-    fault = result.fault
-    return {
-        "id": result.id,
-        "outcome": result.outcome.value,
-        "seconds": result.seconds if math.isfinite(result.seconds) else 0.0,
-        "fault": None if fault is None else {**plain(fault), "message": fault.message[:MESSAGE_LETTERS]},
-    }
-
-
-def case_result(values: dict[str, Any]) -> CaseResult:
-    """Return what `outcome_values` was made of."""
-    fault = None if values["fault"] is None else Fault(**values["fault"])
-    return CaseResult(values["id"], Outcome(values["outcome"]), values["seconds"], fault)
-
-
-def _encoded(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _decoded(text: str) -> bytes:
-    return base64.b64decode(text)

@@ -8,8 +8,10 @@ from typing import NewType
 from agentless_mini.domain import (
     Candidate,
     Case,
+    Choice,
     EditTask,
     Environment,
+    Execution,
     Finish,
     ImageTree,
     Issue,
@@ -137,6 +139,16 @@ class RunTrace:
     boxes: tuple[BoxRecord, ...] = ()
     scores: tuple[tuple[str, float], ...] = ()
 
+    @property
+    def choice(self) -> Choice | None:
+        """Return what the run chose, if anything."""
+        return self.prediction.choice if self.prediction else None
+
+    @property
+    def execution(self) -> Execution | None:
+        """Return what its tests say, if any were run."""
+        return self.prediction.execution if self.prediction else None
+
     def candidates(self) -> tuple[Candidate, ...]:
         """Return what became of the samples of repairs, in order of sample, whether the run was decided or not."""
         return recorded_candidates(self.samples)
@@ -155,12 +167,9 @@ def recorded_candidates(samples: Sequence[SampleRecord]) -> tuple[Candidate, ...
 class Spending:
     """Tokens and seconds. `distinct_tokens` are those of each distinct prompt once.
 
-    Tokens are sums of what servers told; `untold_prompts`, `untold_cached` and `untold_answers` count the samples whose
-    server did not tell.
-
-    `box_seconds` and `grading_seconds` are sums over boxes and grades, which run side by side; `wall_seconds` is the
-    time in which at least one instance was worked on, pauses between commands left out. `model_seconds` is the part of
-    it in which one waited for samples at least: from the start of a run to the last sample that was not recorded yet.
+    Tokens are sums of what servers told; `untold_...` count the samples whose server did not. `box_seconds` and
+    `grading_seconds` are sums of what runs side by side; `wall_seconds` is the time in which at least one instance was
+    worked on, `model_seconds` the part of it from the start of a run to the last sample that was not recorded yet.
     """
 
     prompt_tokens: int = 0

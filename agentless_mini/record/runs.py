@@ -5,20 +5,23 @@ It decides nothing and asks nothing: it is written as a run goes on, and read by
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from agentless_mini.domain import (
-    Candidate,
     Case,
+    CaseResult,
     Choice,
+    Environment,
     Execution,
     Finish,
     GeneratedCase,
+    ImageTree,
     Issue,
     Localization,
+    PackedTree,
     Patch,
     Prediction,
     Reason,
@@ -26,21 +29,11 @@ from agentless_mini.domain import (
     Stage,
     Verdict,
     canonical_json,
+    plain,
 )
 from agentless_mini.errors import UsageError
 from agentless_mini.record.database import Database, Row, named, text
-from agentless_mini.record.packing import (
-    Packed,
-    case_of,
-    case_result,
-    case_values,
-    environment,
-    outcome_values,
-    pack,
-    read_usage,
-    tree,
-    unpack,
-)
+from agentless_mini.record.packing import Packed, pack, read, unpack, usage_of, written
 from agentless_mini.record.records import (
     BoxRecord,
     RunId,
@@ -53,21 +46,19 @@ from agentless_mini.record.records import (
     recorded_candidates,
 )
 
-_RUN = (
-    "runs.id, runs.started, runs.status, runs.finished, runs.exit_code, model, instance, repository, commit_id, tree,"
-    " issue, issue_source, command, settings, versions"
-)
-_SUMMARY = f"""
-    SELECT (SELECT count(*) FROM run_samples WHERE run = runs.id), coalesce(votes, 0), coalesce(valid, 0), {_RUN}
+MESSAGE_LETTERS = 500
+_NO_CHOICE = {"patch": None, "votes": 0, "valid": 0, "reason": ""}
+_SUMMARY = """
+    SELECT (SELECT count(*) FROM run_samples WHERE run = runs.id), coalesce(votes, 0), coalesce(valid, 0), runs.*
     FROM runs LEFT JOIN predictions ON run = runs.id ORDER BY runs.id DESC
-"""  # noqa: S608 - built of constants alone
+"""
 _SAMPLES = """
-    SELECT used.key, used.idx, stage, prompt, finish, prompt_tokens, cached_tokens, completion_tokens, untold,
+    SELECT used.key, used.idx, stage, prompt, finish,
         EXISTS (SELECT 1 FROM run_samples AS earlier
                 WHERE earlier.key = used.key AND earlier.idx = used.idx AND earlier.run < used.run),
         coalesce(outcomes.ord, generated.ord) AS place, coalesce(outcomes.round, 0), coalesce(outcomes.repeats, 0),
-        patch, test,
-        coalesce(outcomes.reason, generated.reason), coalesce(outcomes.detail, generated.detail)
+        patch, test, coalesce(outcomes.reason, generated.reason), coalesce(outcomes.detail, generated.detail),
+        prompt_tokens, cached_tokens, completion_tokens, untold
     FROM run_samples AS used JOIN samples USING (key, idx) JOIN requests USING (key)
         LEFT JOIN outcomes ON (outcomes.run, outcomes.key, outcomes.idx) = (used.run, used.key, used.idx)
         LEFT JOIN generated ON (generated.run, generated.key, generated.idx) = (used.run, used.key, used.idx)
@@ -96,23 +87,20 @@ class RunLog:
 
     def begin(self, start: RunStart) -> RunId:
         """Record that a run begins and return its number, counted from 1."""
-        row = self._database.write(
-            "INSERT INTO runs (started, status, model, instance, repository, commit_id, tree, issue, issue_source,"
-            " command, settings, versions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                time.time(),
-                RunStatus.RUNNING.value,
-                start.model,
-                start.instance,
-                start.repository,
-                start.commit,
-                start.tree,
-                start.issue.text,
-                start.issue.source,
-                canonical_json(start.command),
-                start.settings,
-                start.versions,
-            ),
+        row = self._database.insert(
+            "runs",
+            started=time.time(),
+            status=RunStatus.RUNNING.value,
+            model=start.model,
+            instance=start.instance,
+            repository=start.repository,
+            commit_id=start.commit,
+            tree=start.tree,
+            issue=start.issue.text,
+            issue_source=start.issue.source,
+            command=canonical_json(start.command),
+            settings=start.settings,
+            versions=start.versions,
         )
         return RunId(row)
 
@@ -120,48 +108,73 @@ class RunLog:
         """Record how a run ended."""
         self._database.write(
             "UPDATE runs SET finished = ?, status = ?, exit_code = ? WHERE id = ?",
-            (time.time(), status.value, exit_code, run),
+            time.time(),
+            status.value,
+            exit_code,
+            run,
         )
 
     def close_abandoned(self) -> None:
         """Mark the runs that are still open as interrupted: whoever holds the lock knows that they are dead."""
         self._database.write(
-            "UPDATE runs SET status = ? WHERE status = ?", (RunStatus.INTERRUPTED.value, RunStatus.RUNNING.value)
+            "UPDATE runs SET status = ? WHERE status = ?", RunStatus.INTERRUPTED.value, RunStatus.RUNNING.value
         )
 
     def link(self, run: RunId, key: str, index: int) -> None:
         """Record that a run uses a recorded sample."""
-        self._database.write("INSERT INTO run_samples VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (run, key, index))
+        self._database.insert("run_samples", run=run, key=key, idx=index)
 
     def link_box(self, run: RunId, key: str) -> None:
         """Record that a run uses a recorded sandbox run."""
-        self._database.write("INSERT INTO run_boxes VALUES (?, ?) ON CONFLICT DO NOTHING", (run, key))
+        self._database.insert("run_boxes", run=run, key=key)
 
     def put_scores(self, run: RunId, scores: Mapping[str, float]) -> None:
         """Record what a reward model gave patches of a run, by normal form."""
         with self._database.transaction():
             for normal, score in scores.items():
-                self._database.write("INSERT OR REPLACE INTO run_scores VALUES (?, ?, ?)", (run, normal, score))
+                self._database.replace("run_scores", run=run, normal=normal, score=score)
 
     def unlink(self, run: RunId) -> None:
         """Forget what a run has used so far and what became of it: it is planned again from its start."""
         with self._database.transaction():
             for table in ("outcomes", "generated", "run_samples", "run_boxes", "run_scores"):
-                self._database.write(f"DELETE FROM {table} WHERE run = ?", (run,))  # noqa: S608 - constants alone
-
-    def put_candidate(self, run: RunId, candidate: Candidate) -> None:
-        """Record what became of a recorded sample."""
-        with self._database.transaction():
-            _put_candidate(self._database, run, candidate)
+                self._database.write(f"DELETE FROM {table} WHERE run = ?", run)  # noqa: S608 - constants alone
 
     def put_prediction(self, run: RunId, prediction: Prediction) -> None:
         """Record how a run was decided, with all of its candidates, its tests, and what these say."""
-        with self._database.transaction():
-            _put_prediction(self._database, run, prediction)
+        database, execution, choice = self._database, prediction.execution, prediction.choice
+        with database.transaction():
+            for one in prediction.candidates:
+                fate = {"patch": self._put_patch(one.outcome)} if isinstance(one.outcome, Patch) else _why(one.outcome)
+                part = {"ord": one.order, "round": one.round, "repeats": one.repeats}
+                database.replace("outcomes", run=run, key=one.request, idx=one.index, **part, **fate)
+            for test in prediction.generated:
+                became = {"test": pack(written(test.outcome))} if isinstance(test.outcome, Case) else _why(test.outcome)
+                database.replace("generated", run=run, key=test.request, idx=test.index, ord=test.order, **became)
+            if execution is not None:
+                database.write("DELETE FROM verdicts WHERE run = ?", run)
+                cases, before = pack(written(execution.cases)), _packed(execution.before)
+                database.replace("executions", run=run, cases=cases, before=before)
+                for order, verdict in enumerate(execution.verdicts):
+                    said = {"refusal": verdict.refusal, "results": _packed(verdict.results)}
+                    database.insert("verdicts", run=run, ord=order, normal=verdict.normal, **said)
+            chosen = {**plain(choice), "patch": self._put_patch(choice.patch)} if choice else _NO_CHOICE
+            located, notes = canonical_json(plain(prediction.localization)), canonical_json(prediction.notes)
+            database.replace("predictions", run=run, localization=located, notes=notes, **chosen)
+
+    def _put_patch(self, patch: Patch) -> str:
+        """Record a patch once and return its digest. The normal form is in it: how it is made may change."""
+        paths, undefined = canonical_json(patch.paths), canonical_json(patch.undefined)
+        told = undefined.encode() if patch.undefined else b""
+        digest = hashlib.sha256(patch.normal.encode() + b"\0" + told + patch.diff).hexdigest()
+        self._database.insert(
+            "patches", digest=digest, diff=patch.diff, normal=patch.normal, paths=paths, undefined=undefined
+        )
+        return digest
 
     def newest_generation(self, model: str, issue: str) -> int:
         """Return the largest `generation` in the settings of the runs of a model on an issue, 0 where there is none."""
-        rows = self._database.read("SELECT settings FROM runs WHERE model = ? AND issue = ?", (model, issue))
+        rows = self._database.read("SELECT settings FROM runs WHERE model = ? AND issue = ?", model, issue)
         return max((generation_of(text(settings)) for (settings,) in rows), default=0)
 
     # --- read to be shown --------------------------------------------------------------------------------------------
@@ -172,24 +185,62 @@ class RunLog:
 
     def latest(self) -> RunRecord | None:
         """Return the latest run, or None where there is none."""
-        rows = self._database.read(f"SELECT {_RUN} FROM runs ORDER BY id DESC LIMIT 1")  # noqa: S608 - constants alone
+        rows = self._database.read("SELECT * FROM runs ORDER BY id DESC LIMIT 1")
         return self._run(rows[0]) if rows else None
 
     def trace(self, run: RunId) -> RunTrace:
         """Return a run with all that it used and decided. Raises `UsageError` if there is none of this number."""
         with self._database.snapshot():
-            rows = self._database.read(f"SELECT {_RUN} FROM runs WHERE id = ?", (run,))  # noqa: S608 - constants alone
+            rows = self._database.read("SELECT * FROM runs WHERE id = ?", run)
             if not rows:
                 raise UsageError(f"There is no run {run} in {named(self._database.path)}: amini show lists the runs.")
             patches = {
                 digest: Patch(diff, normal, tuple(json.loads(paths)), tuple(json.loads(undefined)))
-                for digest, diff, normal, paths, undefined in self._database.read(_PATCHES, (run,))
+                for digest, diff, normal, paths, undefined in self._database.read(_PATCHES, run)
             }
-            samples = tuple(_sample(row, patches) for row in self._database.read(_SAMPLES, (run,)))
-            boxes = tuple(_box(row) for row in self._database.read(_BOXES, (run,)))
-            scores = self._database.read("SELECT normal, score FROM run_scores WHERE run = ? ORDER BY normal", (run,))
-            decided = _prediction(self._database, run, samples, patches)
+            samples = tuple(_sample(row, patches) for row in self._database.read(_SAMPLES, run))
+            boxes = tuple(_box(row) for row in self._database.read(_BOXES, run))
+            scores = self._database.read("SELECT normal, score FROM run_scores WHERE run = ? ORDER BY normal", run)
+            decided = self._prediction(run, samples, patches)
             return RunTrace(self._run(rows[0]), samples, decided, boxes, tuple((name, score) for name, score in scores))
+
+    def _prediction(self, run: RunId, samples: Sequence[SampleRecord], patches: dict[str, Patch]) -> Prediction | None:
+        """Return what a run came to, or None where it was not decided."""
+        rows = self._database.read(
+            "SELECT localization, notes, patch, votes, valid, reason, passed, reproducing, broken, regressions"
+            " FROM predictions WHERE run = ?",
+            run,
+        )
+        for localization, notes, patch, votes, valid, reason, *tested in rows:
+            return Prediction(
+                read(Localization, json.loads(localization)),
+                recorded_candidates(samples),
+                Choice(patches[patch], votes, valid, text(reason), *tested) if patch else None,
+                tuple(json.loads(notes)),
+                tuple(
+                    GeneratedCase(one.key, one.index, one.order, one.outcome)
+                    for one in samples
+                    if one.stage is Stage.REPRODUCE
+                    and one.order is not None
+                    and isinstance(one.outcome, Case | Rejected)
+                ),
+                self._execution(run),
+            )
+        return None
+
+    def _execution(self, run: RunId) -> Execution | None:
+        """Return what the tests said, or None where none was run."""
+        for cases, before in self._database.read("SELECT cases, before FROM executions WHERE run = ?", run):
+            rows = self._database.read("SELECT normal, results, refusal FROM verdicts WHERE run = ? ORDER BY ord", run)
+            return Execution(
+                read(tuple[Case, ...], unpack(cases)),
+                read(tuple[CaseResult, ...], unpack(before)),
+                tuple(
+                    Verdict(normal, read(tuple[CaseResult, ...], unpack(results)), text(refusal))
+                    for normal, results, refusal in rows
+                ),
+            )
+        return None
 
     def _run(self, row: Row) -> RunRecord:
         """Read a run. One that is open while no process holds the store was killed."""
@@ -204,7 +255,7 @@ def generation_of(settings: str) -> int:
 
 
 def _run(row: Row) -> RunRecord:
-    number, started, status, finished, exit_code, model, instance, *rest = row
+    number, started, finished, status, exit_code, model, instance, *rest = row
     repository, commit, tree, issue, source, command, settings, versions = rest
     start = RunStart(
         text(model),
@@ -221,175 +272,33 @@ def _run(row: Row) -> RunRecord:
 
 
 def _sample(row: Row, patches: dict[str, Patch]) -> SampleRecord:
-    key, index, stage, prompt, finish, asked, cached, answered, untold, replayed, order, of_round, repeats, *outcome = (
-        row
-    )
-    usage, became = read_usage(asked, cached, answered, untold), _outcome(outcome, patches)
-    return SampleRecord(
-        key, index, Stage(stage), prompt, Finish(finish), usage, bool(replayed), order, became, of_round, bool(repeats)
-    )
-
-
-def _outcome(columns: Sequence[Any], patches: dict[str, Patch]) -> Patch | Case | Rejected | None:
-    patch, test, reason, detail = columns
-    if patch:
-        return patches[patch]
-    if test:
-        return case_of(unpack(test))
-    return Rejected(Reason(reason), text(detail)) if reason else None
+    key, index, stage, prompt, finish, replayed, order, number, repeats, patch, test, reason, detail, *tokens = row
+    outcome: Patch | Case | Rejected | None = Rejected(Reason(reason), text(detail)) if reason else None
+    if patch or test:
+        outcome = patches[patch] if patch else read(Case, unpack(test))
+    found = Stage(stage), prompt, Finish(finish), usage_of(*tokens), bool(replayed)
+    return SampleRecord(key, index, *found, order, outcome, number, bool(repeats))
 
 
 def _box(row: Row) -> BoxRecord:
     key, job, seconds, replayed = row
     values = unpack(job)
-    return BoxRecord(
-        key,
-        environment(values["environment"]),
-        tree(values["tree"]),
-        tuple(values["files"]),
-        tuple(tuple(argv) for argv in values["steps"]),
-        seconds,
-        bool(replayed),
-    )
+    tree = PackedTree if "digest" in values["tree"] else ImageTree
+    files, steps = read(tuple[str, ...], values["files"]), read(tuple[tuple[str, ...], ...], values["steps"])
+    environment = read(Environment, values["environment"])
+    return BoxRecord(key, environment, tree(**values["tree"]), files, steps, seconds, bool(replayed))
 
 
-# --- how a run was decided -------------------------------------------------------------------------------------------
+def _why(rejected: Rejected) -> dict[str, str]:
+    return {"reason": rejected.reason.value, "detail": rejected.detail}
 
 
-def _put_candidate(database: Database, run: RunId, candidate: Candidate) -> None:
-    """Record what became of a recorded sample."""
-    outcome = candidate.outcome
-    values: tuple[str | None, str | None, str | None]
-    if isinstance(outcome, Patch):
-        values = _put_patch(database, outcome), None, None
-    else:
-        values = None, outcome.reason.value, outcome.detail
-    database.write(
-        "INSERT OR REPLACE INTO outcomes (run, key, idx, ord, round, repeats, patch, reason, detail)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (run, candidate.request, candidate.index, candidate.order, candidate.round, candidate.repeats, *values),
-    )
+def _packed(results: Iterable[CaseResult]) -> Packed:
+    """Return what is recorded of results: seconds that are no number as 0, messages cut."""
 
+    def kept(one: CaseResult) -> CaseResult:
+        fault = one.fault and replace(one.fault, message=one.fault.message[:MESSAGE_LETTERS])
+        is_number = math.isfinite(one.seconds)
+        return replace(one, seconds=one.seconds if is_number else 0.0, fault=fault) if fault or not is_number else one
 
-def _put_prediction(database: Database, run: RunId, prediction: Prediction) -> None:
-    """Record how a run was decided, with its candidates, its tests and what they say. To be called in a transaction."""
-    for candidate in prediction.candidates:
-        _put_candidate(database, run, candidate)
-    for generated in prediction.generated:
-        _put_generated(database, run, generated)
-    if prediction.execution is not None:
-        _put_execution(database, run, prediction.execution)
-    database.write(
-        "INSERT OR REPLACE INTO predictions (run, localization, notes, patch, votes, valid, reason,"
-        " passed, reproducing, broken, regressions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            run,
-            canonical_json(asdict(prediction.localization)),
-            canonical_json(prediction.notes),
-            *_choice_values(database, prediction.choice),
-        ),
-    )
-
-
-def _prediction(
-    database: Database, run: RunId, samples: Sequence[SampleRecord], patches: dict[str, Patch]
-) -> Prediction | None:
-    """Return what a run came to, or None where it was not decided."""
-    rows = database.read(
-        "SELECT localization, notes, patch, votes, valid, reason, passed, reproducing, broken, regressions"
-        " FROM predictions WHERE run = ?",
-        (run,),
-    )
-    for localization, notes, patch, votes, valid, reason, *tested in rows:
-        return Prediction(
-            _localization(json.loads(localization)),
-            recorded_candidates(samples),
-            Choice(patches[patch], votes, valid, text(reason), *tested) if patch else None,
-            tuple(json.loads(notes)),
-            tuple(
-                GeneratedCase(one.key, one.index, one.order, one.outcome)
-                for one in samples
-                if one.stage is Stage.REPRODUCE and one.order is not None and isinstance(one.outcome, Case | Rejected)
-            ),
-            _execution(database, run),
-        )
-    return None
-
-
-def _choice_values(database: Database, choice: Choice | None) -> tuple[str | int | None, ...]:
-    if choice is None:
-        return None, 0, 0, "", 0, 0, 0, 0
-    tested = choice.passed, choice.reproducing, choice.broken, choice.regressions
-    return _put_patch(database, choice.patch), choice.votes, choice.valid, choice.reason, *tested
-
-
-def _put_patch(database: Database, patch: Patch) -> str:
-    """Record a patch once and return its digest. The normal form is in it: how it is made may change."""
-    paths, undefined = canonical_json(patch.paths), canonical_json(patch.undefined)
-    told = undefined.encode() if patch.undefined else b""
-    digest = hashlib.sha256(patch.normal.encode() + b"\0" + told + patch.diff).hexdigest()
-    database.write(
-        "INSERT INTO patches (digest, diff, normal, paths, undefined) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (digest, patch.diff, patch.normal, paths, undefined),
-    )
-    return digest
-
-
-def _localization(fields: dict[str, Any]) -> Localization:
-    return Localization(
-        tuple(tuple(paths) for paths in fields["lists"]),
-        tuple(fields["votes"]),
-        tuple(fields["named"]),
-        fields["tree_shown"],
-        fields["tree_total"],
-    )
-
-
-# --- what its tests said ---------------------------------------------------------------------------------------------
-
-
-def _put_generated(database: Database, run: RunId, generated: GeneratedCase) -> None:
-    """Record what became of a sampled test."""
-    outcome = generated.outcome
-    values: tuple[Packed | None, str | None, str | None]
-    if isinstance(outcome, Case):
-        values = pack(case_values(outcome)), None, None
-    else:
-        values = None, outcome.reason.value, outcome.detail
-    database.write(
-        "INSERT OR REPLACE INTO generated VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (run, generated.request, generated.index, generated.order, *values),
-    )
-
-
-def _put_execution(database: Database, run: RunId, execution: Execution) -> None:
-    """Record what the tests say of each distinct patch, in place of what is recorded of this run."""
-    database.write("DELETE FROM verdicts WHERE run = ?", (run,))
-    database.write(
-        "INSERT OR REPLACE INTO executions VALUES (?, ?, ?)",
-        (
-            run,
-            pack([case_values(case) for case in execution.cases]),
-            pack([outcome_values(result) for result in execution.before]),
-        ),
-    )
-    for order, verdict in enumerate(execution.verdicts):
-        results = pack([outcome_values(result) for result in verdict.results])
-        database.write(
-            "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?)", (run, order, verdict.normal, verdict.refusal, results)
-        )
-
-
-def _execution(database: Database, run: RunId) -> Execution | None:
-    """Return what the tests said, or None where none was run."""
-    for cases, before in database.read("SELECT cases, before FROM executions WHERE run = ?", (run,)):
-        rows = database.read("SELECT normal, refusal, results FROM verdicts WHERE run = ? ORDER BY ord", (run,))
-        return Execution(
-            tuple(case_of(values) for values in unpack(cases)),
-            tuple(case_result(values) for values in unpack(before)),
-            tuple(
-                Verdict(normal, tuple(case_result(values) for values in unpack(results)), text(refusal))
-                for normal, refusal, results in rows
-            ),
-        )
-    return None
+    return pack([written(kept(one)) for one in results])

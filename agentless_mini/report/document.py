@@ -31,18 +31,15 @@ import base64
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agentless_mini.domain import Case, Completion, Level, Patch, Rejected, Verdict
-from agentless_mini.record import (
-    PromptRecord,
-    RunRecord,
-    RunSummary,
-    RunTrace,
-    SampleRecord,
-)
+from agentless_mini.domain import Completion, Level, Rejected
+from agentless_mini.record import PromptRecord, RunRecord, RunSummary, RunTrace, SampleRecord
 from agentless_mini.report.rounds import evolved, stopping
 from agentless_mini.report.verdicts import trust_of
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 SCHEMA = 1
 """Of every document: it grows where a key goes or changes its meaning, not where one is added."""
@@ -60,13 +57,11 @@ def runs_document(summaries: Iterable[RunSummary]) -> dict[str, Any]:
 def run_document(
     trace: RunTrace, prompts: Iterable[PromptRecord] = (), completions: Iterable[tuple[SampleRecord, Completion]] = ()
 ) -> dict[str, Any]:
-    """Return a run as JSON values: prompts by digest, samples, boxes, and how it was decided (`prediction`, or null).
+    """Return a run as JSON values, with `text` and `reasoning` in the samples whose completions are given.
 
-    A run in rounds has them in `evolution` (see `measures.Round`; `score` names their scores), one that was to stop
-    early has `stopping`.
-    `text` and `reasoning` are in the samples whose completions are given.
-    `trust` (null without a patch) has the `required` level, whether the patch is `printed`, the levels that it has
-    `shown`, and what it is `lacking` for the required one, or speaks against it, as a clause ("" for nothing).
+    `evolution` has the rounds (see `measures.Round`; `score` names their scores), `trust` the `required` level, whether
+    the patch is `printed`, the levels `shown`, and what is `lacking` or speaks against it, as a clause ("" for
+    nothing).
     """
     answers = {(sample.key, sample.index): completion for sample, completion in completions}
     return {
@@ -88,41 +83,39 @@ def budget_values(trace: RunTrace) -> dict[str, Any]:
 
 
 def _run_values(run: RunRecord) -> dict[str, Any]:
-    start = run.start
-    return {
-        **asdict(run),
-        "start": {**asdict(start), "settings": json.loads(start.settings), "versions": json.loads(start.versions)},
-    }
+    texts = {name: json.loads(getattr(run.start, name)) for name in ("settings", "versions")}
+    return {**asdict(run), "start": {**asdict(run.start), **texts}}
 
 
 def _sample_values(sample: SampleRecord, completion: Completion | None) -> dict[str, Any]:
-    outcome: dict[str, Any] | None = None
-    match sample.outcome:
-        case Patch() as patch:
-            outcome = {"valid": True, **_patch_values(patch)}
-        case Case() as case:
-            outcome = {"valid": True, **_case_values(case)}
-        case Rejected(reason, detail):
-            outcome = {"valid": False, "reason": reason, "detail": detail}
+    outcome = sample.outcome and {"valid": not isinstance(sample.outcome, Rejected), **_values(sample.outcome)}
     texts = {"text": completion.text, "reasoning": completion.reasoning} if completion else {}
-    return {**asdict(sample), "outcome": outcome, **texts}
+    return {**_values(sample), "outcome": outcome, **texts}
 
 
 def _prediction_values(trace: RunTrace) -> dict[str, Any] | None:
     prediction = trace.prediction
     if prediction is None:
         return None
-    choice = prediction.choice
     execution = prediction.execution
     before = {result.id: result.outcome for result in execution.before} if execution else {}
     return {
         "localization": asdict(prediction.localization),
-        "choice": choice and {**asdict(choice), "patch": _patch_values(choice.patch)},
+        "choice": prediction.choice and _values(prediction.choice),
         "notes": list(prediction.notes),
         "execution": execution
         and {
-            "cases": [{**_case_values(case), "before": before.get(case.id)} for case in execution.cases],
-            "verdicts": [_verdict_values(verdict) for verdict in execution.verdicts],
+            "cases": [{**_values(case), "before": before.get(case.id)} for case in execution.cases],
+            "verdicts": [
+                {
+                    "normal": verdict.normal,
+                    "refusal": verdict.refusal,
+                    "outcomes": {result.id: result.outcome for result in verdict.results},
+                    "seconds": {result.id: result.seconds for result in verdict.results},
+                    "faults": {result.id: asdict(result.fault) for result in verdict.results if result.fault},
+                }
+                for verdict in execution.verdicts
+            ],
         },
     }
 
@@ -139,27 +132,19 @@ def _trust_values(trace: RunTrace) -> dict[str, Any] | None:
     }
 
 
-def _case_values(case: Case) -> dict[str, Any]:
-    return {**asdict(case), "data": None if case.data is None else _bytes_values(case.data)}
+def _values(value: "DataclassInstance") -> dict[str, Any]:
+    """Return a frozen value as JSON values; `undefined` is left out of a patch that uses no undefined name."""
+
+    def named(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: _encoded(part) for name, part in fields if part or name != "undefined"}
+
+    return asdict(value, dict_factory=named)
 
 
-def _verdict_values(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "normal": verdict.normal,
-        "refusal": verdict.refusal,
-        "outcomes": {result.id: result.outcome for result in verdict.results},
-        "seconds": {result.id: result.seconds for result in verdict.results},
-        "faults": {result.id: asdict(result.fault) for result in verdict.results if result.fault},
-    }
-
-
-def _patch_values(patch: Patch) -> dict[str, Any]:
-    values = {"normal": patch.normal, "paths": list(patch.paths), "diff": _bytes_values(patch.diff)}
-    return {**values, "undefined": list(patch.undefined)} if patch.undefined else values
-
-
-def _bytes_values(data: bytes) -> dict[str, str]:
+def _encoded(value: object) -> object:
+    if not isinstance(value, bytes):
+        return value
     try:
-        return {"encoding": "utf-8", "text": data.decode()}
+        return {"encoding": "utf-8", "text": value.decode()}
     except UnicodeDecodeError:
-        return {"encoding": "base64", "text": base64.b64encode(data).decode("ascii")}
+        return {"encoding": "base64", "text": base64.b64encode(value).decode("ascii")}

@@ -1,27 +1,38 @@
-"""The report of an evaluation as one JSON document, read from its store without a request: what `--json` prints.
+"""The report of an evaluation as one JSON document, and one instance or run in depth: what `--json` and the page have.
 
-Its keys are schema, run, results and cost; several evaluations are a list of such documents.
-
-`results` is the same to the byte for an evaluation that was killed and resumed; what was paid for is in `cost`. Runs
-are read one after another, so memory grows with the instances and not with their samples.
+Its keys are schema, run, results and cost; several evaluations are a list. It is read from the store alone, one run in
+memory at a time. `results` is the same to the byte for an evaluation that was killed and resumed.
 """
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from agentless_mini.domain import Patch
+from agentless_mini.chain.measures import curves
+from agentless_mini.domain import Completion, Patch, Rejected
 from agentless_mini.errors import UsageError, printable
-from agentless_mini.record import AttemptRecord, EvalStart, RunTrace, Spending, Store
-from agentless_mini.report.document import SCHEMA
-from agentless_mini.report.evaluation_instance import instance_document
-from agentless_mini.report.evaluation_results import InstanceFacts, replay_of, results, solved
+from agentless_mini.record import AttemptRecord, InstanceRecord, PromptRecord, RunTrace, SampleRecord, Spending, Store
+from agentless_mini.report.document import SCHEMA, budget_values
+from agentless_mini.report.evaluation_results import (
+    InstanceFacts,
+    instance_values,
+    method_of,
+    replay_of,
+    results,
+    solved,
+)
+from agentless_mini.report.rounds import evolved
+from agentless_mini.report.show import outcome, run_facts, votes_of
+from agentless_mini.report.verdicts import distinct
 
 MILLION = 1_000_000
 HOUR = 3600
+_NOTHING: Mapping[str, Any] = {
+    "issue": "", "files": [], "patches": [], "tests": [], "rejected": [], "choice": None, "notes": [],
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,103 +49,200 @@ class Prices:
 
 
 def evaluation_documents(stores: Sequence[Store], prices: Prices) -> list[dict[str, Any]]:
-    """Return the reports of evaluations that are shown side by side.
+    """Return the reports of evaluations that are shown side by side. Raises as `evaluation_document`.
 
-    Where one is in rounds, the others have best@N at the ends of its rounds, too: at equal budgets. Raises as
-    `evaluation_document`.
+    Where one is in rounds, the others have best@N at the ends of its rounds, too: at equal budgets.
     """
-    budgets = sorted({end for store in stores for end in _round_ends(store)})
-    return [evaluation_document(store, prices, budgets) for store in stores]
+    ends: set[int] = set()
+    for store in stores:  # all of its instances have the same rounds, so any that is decided says where they end
+        attempts = (one.run for one in store.evals.attempts() if one.run is not None)
+        replays = (replay_of(store.runs.trace(run)) for run in attempts)
+        ends |= set(next((replay.ends for replay in replays if replay.samples), ()))
+    return [evaluation_document(store, prices, sorted(ends)) for store in stores]
 
 
-def evaluation_document(
-    store: Store,
-    prices: Prices = Prices(),
-    budgets: Collection[int] = (),
-) -> dict[str, Any]:
-    """Return the report of the store's evaluation, also while it is going on.
+def evaluation_document(store: Store, prices: Prices = Prices(), budgets: Collection[int] = ()) -> dict[str, Any]:
+    """Return the report of the store's evaluation, also while it goes on, with points of best@N at `budgets`, too.
 
-    `budgets` are numbers of samples at which best@N is wanted beside the usual ones.
     Raises `UsageError` where the store has none, `StoreError` where it cannot be read.
     """
-    start = store.evals.start()
+    start, graded = store.evals.start(), store.evals.grade_versions()
+    facts = (
+        InstanceFacts(record, attempt, solved(*found, budgets) if found else None)
+        for record, attempt, found in _instances(store)
+    )
     return {
         "schema": SCHEMA,
-        "run": _run(start, store.evals.grade_versions()),
-        "results": results(_facts(store, budgets), budgets),
+        "run": {
+            "name": start.name,
+            "dataset": start.dataset,
+            "fingerprint": start.fingerprint,
+            "model": start.model,
+            "versions": {**json.loads(start.versions), **({"swebench": ", ".join(graded)} if graded else {})},
+            "settings": json.loads(start.settings),
+            "started": datetime.fromtimestamp(start.started, UTC).isoformat(timespec="seconds"),
+        },
+        "results": results(facts, budgets),
         "cost": _cost(store.evals.spending(), prices),
     }
 
 
 def one_instance(store: Store, name: str) -> dict[str, Any]:
-    """Return one instance in depth. Raises `UsageError` where the evaluation has none of this name."""
-    attempts = {attempt.instance: attempt for attempt in store.evals.attempts()}
-    for record in store.evals.instances():
-        if record.id == name:
-            trace, grades = _read(store, attempts.get(name))
-            return instance_document(record, attempts.get(name), trace, grades)
+    """Return all that is known of an instance. Raises `UsageError` where the evaluation has none of this name.
+
+    `resolved` of a patch is null where it was not graded. `verdicts` of a patch are the outcomes of `tests`, in their
+    order; empty for a patch that was refused or not run. Each patch of an evolution has the `round` of its earliest
+    sample and its `score`, null where it has none.
+    """
+    for record, attempt, found in _instances(store, name):
+        trace, grades = found or (None, {})
+        drawn = curves(replay_of(trace), method_of(trace)).samples if trace and trace.prediction else ()
+        chosen = [
+            {"n": n, "normal": patch and patch.normal, "resolved": grades.get(patch.normal) if patch else False}
+            for n, patch in drawn
+            if n
+        ]
+        depth = _depth(trace, grades) if trace else _NOTHING
+        return {"schema": SCHEMA, **instance_values(record, attempt), "best_at_n": chosen, **depth}
     raise UsageError(f"The evaluation has no instance {printable(name)}: amini report without --instance lists them.")
 
 
-def _facts(store: Store, budgets: Collection[int]) -> Iterator[InstanceFacts]:
-    """Yield what the report needs of each instance, in order of id, one run in memory at a time."""
+def run_instance(
+    trace: RunTrace, prompts: Iterable[PromptRecord], completions: Iterable[tuple[SampleRecord, Completion]]
+) -> dict[str, Any]:
+    """Return all that is known of one run, for its page: as of an instance, with prompts and answers, without grades.
+
+    `facts` are names and texts. A sample in `answers` has its outcome in words, and its normal form as a patch.
+    """
+    votes = votes_of(trace)
+    return {
+        "id": f"run {trace.run.id}",
+        "facts": run_facts(trace.run)[:-1],  # the issue stands in full beside them
+        "settings": {name: json.loads(getattr(trace.run.start, name)) for name in ("settings", "versions")},
+        "prompts": {one.digest: [[sent.role.value, sent.content] for sent in one.messages] for one in prompts},
+        "answers": [
+            {
+                "stage": sample.stage.value,
+                "prompt": sample.prompt,
+                "sample": sample.index if sample.order is None else sample.order,
+                "outcome": outcome(sample, votes),
+                "normal": sample.outcome.normal if isinstance(sample.outcome, Patch) else None,
+                "finish": sample.finish.value,
+                "tokens": sample.usage.completion_tokens,
+                "reasoning": completion.reasoning,
+                "text": completion.text,
+            }
+            for sample, completion in completions
+        ],
+        **_depth(trace, {}),
+    }
+
+
+def _instances(
+    store: Store, name: str = ""
+) -> Iterator[tuple[InstanceRecord, AttemptRecord | None, tuple[RunTrace, dict[str, bool]] | None]]:
+    """Yield the instances in order of id, or one: how far it came, the run that decided it, which patches are right.
+
+    The latter by normal form: the grade of the earliest sample's own diff counts before any other's.
+    """
     attempts = {attempt.instance: attempt for attempt in store.evals.attempts()}
     for record in store.evals.instances():
+        if name and record.id != name:
+            continue
         attempt = attempts.get(record.id)
-        trace, grades = _read(store, attempt)
-        yield InstanceFacts(record, attempt, solved(trace, grades, budgets) if trace else None)
+        if attempt is None or attempt.run is None:
+            yield record, attempt, None
+            continue
+        trace = store.runs.trace(attempt.run)
+        by_diff = {graded.diff: graded for graded in store.evals.grades(record.id)}
+        grades = {graded.normal: graded.resolved for graded in reversed(by_diff.values())}
+        patches = [sample.outcome for sample in trace.samples if isinstance(sample.outcome, Patch)]
+        earliest = {patch.normal: hashlib.sha256(patch.diff).hexdigest() for patch in reversed(patches)}
+        own = {normal: by_diff[diff].resolved for normal, diff in earliest.items() if diff in by_diff}
+        yield record, attempt, (trace, grades | own)
 
 
-def _round_ends(store: Store) -> tuple[int, ...]:
-    """Return how many samples there are at the end of each round, empty without rounds: of any decided instance."""
-    for attempt in store.evals.attempts():
-        if attempt.run is not None and (replay := replay_of(store.runs.trace(attempt.run))).samples:
-            return replay.ends
-    return ()
-
-
-def _read(store: Store, attempt: AttemptRecord | None) -> tuple[RunTrace | None, dict[str, bool]]:
-    """Return the run that decided an instance, and which of its patches are right, by normal form.
-
-    The grade of the earliest sample's own diff counts before any other's.
-    """
-    if attempt is None or attempt.run is None:
-        return None, {}
-    trace = store.runs.trace(attempt.run)
-    by_diff = {record.diff: record for record in store.evals.grades(attempt.instance)}
-    grades = {record.normal: record.resolved for record in reversed(by_diff.values())}
-    patches = [sample.outcome for sample in trace.samples if isinstance(sample.outcome, Patch)]
-    earliest = {patch.normal: hashlib.sha256(patch.diff).hexdigest() for patch in reversed(patches)}
-    return trace, grades | {normal: by_diff[diff].resolved for normal, diff in earliest.items() if diff in by_diff}
-
-
-def _run(start: EvalStart, graded: Sequence[str]) -> dict[str, Any]:
+def _depth(trace: RunTrace, grades: Mapping[str, bool]) -> dict[str, Any]:
+    """Return what an instance and a run have in common."""
+    prediction = trace.prediction
+    found = prediction.localization if prediction else None
+    located = zip(found.lists, found.votes, strict=True) if found else ()
+    execution, choice = trace.execution, trace.choice
+    before = {result.id: result.outcome.value for result in execution.before} if execution else {}
     return {
-        "name": start.name,
-        "dataset": start.dataset,
-        "fingerprint": start.fingerprint,
-        "model": start.model,
-        "versions": {**json.loads(start.versions), **({"swebench": ", ".join(graded)} if graded else {})},
-        "settings": json.loads(start.settings),
-        "started": datetime.fromtimestamp(start.started, UTC).isoformat(timespec="seconds"),
+        "issue": trace.run.start.issue.text,
+        "files": [{"paths": list(paths), "votes": votes} for paths, votes in located],
+        "patches": _patches(trace, grades),
+        "tests": [
+            {"id": case.id, "origin": case.origin.value, "votes": case.votes, "before": before.get(case.id)}
+            for case in (execution.cases if execution else ())
+        ],
+        "rejected": [
+            {"order": sample.order, "reason": sample.outcome.reason.value, "detail": sample.outcome.detail}
+            for sample in trace.samples
+            if sample.stage.repairs and isinstance(sample.outcome, Rejected)
+        ],
+        "choice": choice
+        and {
+            "normal": choice.patch.normal,
+            "votes": choice.votes,
+            "valid": choice.valid,
+            "share": choice.votes / choice.valid,
+            "reason": choice.reason,
+            "resolved": grades.get(choice.patch.normal),
+        },
+        "notes": list(prediction.notes) if prediction else [],
+        **budget_values(trace),
     }
+
+
+def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]]:
+    """Return the distinct patches, the best first (`verdicts.distinct`), each by its earliest sample."""
+    found: dict[str, tuple[Patch, int, list[int]]] = {}
+    for sample in trace.samples:
+        if isinstance(patch := sample.outcome, Patch) and sample.order is not None:
+            found.setdefault(patch.normal, (patch, sample.round, []))[2].append(sample.order)
+    execution = trace.execution
+    verdicts = {verdict.normal: verdict for verdict in execution.verdicts} if execution else {}
+    evolution = evolved(trace)
+    patches = []
+    for standing in distinct(trace):
+        normal, verdict = standing.normal, verdicts.get(standing.normal)
+        patch, number, orders = found[normal]
+        values: dict[str, Any] = {
+            "normal": normal,
+            "diff": patch.diff.decode("utf-8", "backslashreplace"),
+            "paths": list(patch.paths),
+            "votes": standing.votes,
+            "orders": orders,
+            "resolved": grades.get(normal),
+            "refusal": verdict.refusal if verdict else "",
+            "verdicts": [result.outcome.value for result in verdict.results] if verdict else [],
+        }
+        if evolution:
+            values |= {"round": number, "score": evolution.scores.get(normal)}
+        patches.append(values)
+    return patches
 
 
 def _cost(spent: Spending, prices: Prices) -> dict[str, Any]:
     """Return the object `cost`: everything paid for, over all commands that worked on the evaluation.
 
-    Tokens are sums of what servers reported, null where they reported none; `untold` counts the samples without a
-    report. `prefill_ratio` is what the server computed of prompts, over what it would compute if no two shared anything
-    and none came twice; null where some of that is not reported. `model_seconds` is wall-clock time in which samples
-    were waited for (see `Spending`). The price is null where none is given, and so is a part without a price.
+    Tokens are null where servers reported none; `untold` counts the samples without a report. `prefill_ratio` is what
+    the server computed of prompts over what it would if no two shared anything and none came twice; null where that is
+    not known. The price is null where none is given, and so is a part without one.
     """
+
+    def told(tokens: int, untold: int) -> int | None:
+        return None if untold and not tokens else tokens
+
     computed = spent.prompt_tokens - spent.cached_tokens
     all_told = spent.distinct_tokens and not spent.untold_prompts and not spent.untold_cached
     return {
-        "prompt_tokens": _told(spent.prompt_tokens, spent.untold_prompts),
-        "cached_tokens": _told(spent.cached_tokens, spent.untold_cached),
-        "completion_tokens": _told(spent.completion_tokens, spent.untold_answers),
-        "distinct_prompt_tokens": _told(spent.distinct_tokens, spent.untold_prompts),
+        "prompt_tokens": told(spent.prompt_tokens, spent.untold_prompts),
+        "cached_tokens": told(spent.cached_tokens, spent.untold_cached),
+        "completion_tokens": told(spent.completion_tokens, spent.untold_answers),
+        "distinct_prompt_tokens": told(spent.distinct_tokens, spent.untold_prompts),
         "untold": {
             "prompt_tokens": spent.untold_prompts,
             "cached_tokens": spent.untold_cached,
@@ -147,10 +255,6 @@ def _cost(spent: Spending, prices: Prices) -> dict[str, Any]:
         "wall_seconds": spent.wall_seconds,
         "price": None if prices == Prices() else _priced(spent, prices),
     }
-
-
-def _told(tokens: int, untold: int) -> int | None:
-    return None if untold and not tokens else tokens
 
 
 def _priced(spent: Spending, prices: Prices) -> dict[str, float | None]:

@@ -1,12 +1,8 @@
 """The results of an evaluation as plain values: the same to the byte however often it was killed and resumed.
 
 Nothing in them depends on time, on the order in which anything arrived, or on numbers of runs. Infrastructure failures
-and unfinished instances are counted separately: they are no wrong answers. No patch is graded here: one that is not
-graded is unknown (None), neither right nor wrong. A rate with an unknown patch is null, since the graded ones are no
-fair sample of all.
-
-Rounds and early stopping are there only where an evaluation has them. The curves over samples of an evolution have a
-point for the end of each round, where N samples are what a shorter evolution would have drawn.
+and unfinished instances are no wrong answers. A patch that is not graded is unknown (None), and so is a rate with one.
+Of an evolution the curves over samples have a point for the end of each round.
 """
 
 import json
@@ -30,18 +26,13 @@ from agentless_mini.chain.measures import (
     points_of_tests,
 )
 from agentless_mini.domain import Method, Patch, Rejected
-from agentless_mini.record import (
-    AttemptRecord,
-    AttemptState,
-    InstanceRecord,
-    RunTrace,
-)
+from agentless_mini.record import AttemptRecord, AttemptState, InstanceRecord, RunTrace
 from agentless_mini.report.rounds import Evolved, Stopping, evolution_values, evolved, stopping, stopping_values
 
 SEED = 0
 FAILURES = frozenset({AttemptState.FAILED, AttemptState.INFRASTRUCTURE})
 # How SWE-bench Verified says how long a fix takes; any other follow by name.
-DIFFICULTIES = ("<15 min fix", "15 min - 1 hour", "1-4 hours", ">4 hours")
+HOW_HARD = {"<15 min fix": 0, "15 min - 1 hour": 1, "1-4 hours": 2, ">4 hours": 3}
 
 Known = bool | None
 """Whether a patch resolves its issue; None where that is not known."""
@@ -60,11 +51,10 @@ UNKNOWN: Marks = ((0, None),)
 class Solved:
     """What a run that came to its decision shows: few numbers, however many samples and tests there were.
 
-    `samples` and `valid` count repairs, `distinct` patches. `chosen` is a normal form, None where no sample is valid,
-    and `share` its share of the votes. `rejected` counts reasons. `plain` has the numbers of samples and of correct
-    ones (None where a valid one is not graded) for pass@k: of an evolution those of its first round, since the
-    estimator takes samples to be exchangeable, and later ones depend on earlier ones. `over_plain` is the curve of that
-    round, `by_oracle` has for the end of each round whether any sample so far is right; both are empty without rounds.
+    `chosen` is a normal form, None where no sample is valid; `share` is of the votes, `rejected` counts reasons.
+    `plain` has the numbers of samples and of correct ones (None where a valid one is not graded) for pass@k, which
+    takes samples to be exchangeable: of an evolution those of its first round. `over_plain` is the curve of that round,
+    `by_oracle` tells for the end of each whether any sample so far is right.
     """
 
     lists: tuple[tuple[str, ...], ...]
@@ -125,10 +115,7 @@ def method_of(trace: RunTrace) -> Method:
 
 
 def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = ()) -> Solved | None:
-    """Read a run, with what is known of its patches by normal form; None where it came to no decision.
-
-    `more` are numbers of samples at which its curve is wanted, too (see `measures.curves`).
-    """
+    """Read a run, with what is known of its patches by normal form; None without a decision. `more`: see `curves`."""
     if trace.prediction is None:
         return None
     outcomes = [sample.outcome for sample in trace.samples if sample.stage.repairs and sample.outcome]
@@ -176,84 +163,59 @@ def _any_right(trace: RunTrace, grades: Mapping[str, bool], end: int) -> Known:
 
 
 def results(facts: Iterable[InstanceFacts], budgets: Collection[int] = ()) -> dict[str, Any]:
-    """Return the object `results` of the document, whatever the order of the facts.
-
-    `budgets` are numbers of samples for which the facts were asked, beside those at which curves are always drawn.
-    """
+    """Return the object `results` of the document, with points at `budgets`, for which the facts were asked, too."""
     every = sorted(facts, key=lambda one: one.record.id)
     judged = [one for one in every if one.judged]
     solved = [one.solved for one in judged if one.solved]
     known = [one.resolved for one in judged]
-    failures = Counter(
-        (one.attempt.stage, one.attempt.state.value) for one in every if one.attempt and one.attempt.state in FAILURES
-    )
+    attempts = [one.attempt for one in every if one.attempt]
+    failures = Counter((one.stage, one.state.value) for one in attempts if one.state in FAILURES)
+    stopped = [one.stopping for one in solved if one.stopping]
+    tested = points_of_tests(_most(judged, lambda one: one.over_tests)) if judged else ()
     return {
         "instances": len(every),
-        "attempted": sum(one.attempt is not None for one in every),
-        "done": sum(one.attempt is not None and one.attempt.state is AttemptState.DONE for one in every),
+        "attempted": len(attempts),
+        "done": sum(one.state is AttemptState.DONE for one in attempts),
         "graded": len(known) - known.count(None),
         "resolved": {"count": known.count(True), "of": len(known), **_rate(known)},
-        "by_repo": _grouped("repo", judged, lambda one: one.record.repo, str),
-        "by_difficulty": _grouped("difficulty", judged, lambda one: one.record.difficulty, _how_hard),
+        "by_repo": _grouped("repo", judged, str),
+        "by_difficulty": _grouped("difficulty", judged, lambda name: (HOW_HARD.get(name, len(HOW_HARD)), name)),
         "localization": _localization([share for one in judged if (share := one.found) is not None]),
         "format": _format(solved),
         "pass_at_k": _pass_at_k(judged),
         "best_at_n": _over_samples(judged, lambda one: one.over_samples, budgets),
-        "best_at_tests": _over_tests(judged),
+        "best_at_tests": [{"tests": tests, **_point(judged, lambda one: one.over_tests, tests)} for tests in tested],
         "vote_at_n": _over_samples(judged, lambda one: one.by_vote, budgets),
-        "calibration": [
-            {
-                "low": part.low,
-                "high": part.high,
-                "instances": part.count,
-                "resolved": part.right,
-                "rate": part.right / part.count if part.count else None,
-            }
-            for part in calibration(
-                (one.share, one.resolved) for one in solved if one.share is not None and one.resolved is not None
-            )
-        ],
+        "calibration": _calibration(solved),
         "failures": [
             {"stage": stage, "state": state, "count": count} for (stage, state), count in sorted(failures.items())
         ],
         **_of_rounds(judged, [one.evolved for one in solved if one.evolved]),
-        **({"stopping": stopping_values(saved)} if (saved := [one.stopping for one in solved if one.stopping]) else {}),
+        **({"stopping": stopping_values(stopped)} if stopped else {}),
         "per_instance": [_instance(one) for one in every],
     }
 
 
 def _share(known: Sequence[Known]) -> float | None:
-    """Return the share of what is right, or None while one of them is unknown."""
+    """Return the share of what is right, null while one is unknown."""
     return None if None in known else mean([float(one is True) for one in known])
 
 
 def _rate(known: Sequence[Known]) -> dict[str, float | None]:
-    """Return the rate and its interval, null while one is unknown.
-
-    Each interval has fresh dice: none depends on which others were computed before it.
-    """
+    """Return the share and its interval. Each has fresh dice: none depends on which were computed before it."""
     dice = Random(SEED)  # noqa: S311 - drawn again alike, not for secrets
     ends = None if None in known else bootstrap([float(one is True) for one in known], dice)
     return {"rate": _share(known), "low": ends.low if ends else None, "high": ends.high if ends else None}
 
 
-def _grouped(
-    name: str,
-    judged: Sequence[InstanceFacts],
-    group: Callable[[InstanceFacts], str],
-    order: Callable[[str], Any],
-) -> list[dict[str, Any]]:
+def _grouped(name: str, judged: Sequence[InstanceFacts], order: Callable[[str], Any]) -> list[dict[str, Any]]:
     groups: dict[str, list[Known]] = {}
     for one in judged:
-        groups.setdefault(group(one), []).append(one.resolved)
+        groups.setdefault(getattr(one.record, name), []).append(one.resolved)
     return [
         {name: key, "instances": len(known), "resolved": known.count(True), "rate": _share(known)}
         for key, known in sorted(groups.items(), key=lambda item: order(item[0]))
     ]
-
-
-def _how_hard(difficulty: str) -> tuple[int, str]:
-    return (DIFFICULTIES.index(difficulty) if difficulty in DIFFICULTIES else len(DIFFICULTIES)), difficulty
 
 
 def _localization(shares: Sequence[Found]) -> dict[str, Any]:
@@ -278,6 +240,20 @@ def _format(solved: Sequence[Solved]) -> dict[str, Any]:
     }
 
 
+def _calibration(solved: Sequence[Solved]) -> list[dict[str, Any]]:
+    told = ((one.share, one.resolved) for one in solved)
+    return [
+        {
+            "low": part.low,
+            "high": part.high,
+            "instances": part.count,
+            "resolved": part.right,
+            "rate": part.right / part.count if part.count else None,
+        }
+        for part in calibration((share, right) for share, right in told if share is not None and right is not None)
+    ]
+
+
 # --- curves ----------------------------------------------------------------------------------------------------------
 
 
@@ -295,11 +271,6 @@ def _over_samples(
     return [{"n": n, **_point(judged, marks, n)} for n in sorted(points) if n]
 
 
-def _over_tests(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
-    points = points_of_tests(_most(judged, lambda one: one.over_tests)) if judged else ()
-    return [{"tests": tests, **_point(judged, lambda one: one.over_tests, tests)} for tests in points]
-
-
 def _point(judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks], point: int) -> dict[str, Any]:
     """Return what is known at a point of a curve: of each instance that of its last mark up to it, or nothing."""
     missing = ((marks(one.solved) if one.solved else UNKNOWN if one.resolved is None else NEVER) for one in judged)
@@ -310,8 +281,7 @@ def _point(judged: Sequence[InstanceFacts], marks: Callable[[Solved], Marks], po
 def _pass_at_k(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
     """Return the oracle's curve: as if the best of k samples were always chosen.
 
-    The estimator takes samples to be exchangeable. Those of an evolution are not, so that of it the first round alone
-    counts: `oracle_at_n` has the others. Those of a run that stopped once its vote was decided are not quite, either.
+    The samples of an evolution are not exchangeable, so its first round alone counts: `oracle_at_n` has the others.
     """
     drawn = [one.solved.plain if one.solved else (0, 0 if one.resolved is False else None) for one in judged]
     most = max((samples for samples, _ in drawn), default=0)
@@ -328,10 +298,7 @@ def _pass_at_k(judged: Sequence[InstanceFacts]) -> list[dict[str, Any]]:
 
 
 def _of_rounds(judged: Sequence[InstanceFacts], found: Sequence[Evolved]) -> dict[str, Any]:
-    """Return what an evolution alone has: its rounds, the oracle at their ends, and the curve of plain samples.
-
-    Plain are the samples of the first round, so that `plain_at_n` ends with it.
-    """
+    """Return what an evolution alone has: its rounds, the oracle at their ends, and the first one's curve."""
     if not found:
         return {}
 
@@ -346,22 +313,29 @@ def _of_rounds(judged: Sequence[InstanceFacts], found: Sequence[Evolved]) -> dic
     }
 
 
+def instance_values(record: InstanceRecord, attempt: AttemptRecord | None) -> dict[str, Any]:
+    """Return what an instance is and how far it came."""
+    return {
+        "id": record.id,
+        "repo": record.repo,
+        "difficulty": record.difficulty,
+        "state": attempt.state.value if attempt else "",
+        "stage": attempt.stage if attempt else "",
+        "failure": attempt.failure if attempt else "",
+        "gold_files": list(record.files),
+    }
+
+
 def _instance(one: InstanceFacts) -> dict[str, Any]:
     solved, share = one.solved, one.found
     return {
-        "id": one.record.id,
-        "repo": one.record.repo,
-        "difficulty": one.record.difficulty,
-        "state": one.attempt.state.value if one.attempt else "",
-        "stage": one.attempt.stage if one.attempt else "",
-        "failure": one.attempt.failure if one.attempt else "",
+        **instance_values(one.record, one.attempt),
         "resolved": one.resolved,
         "confidence": solved.share if solved else None,
         "valid": solved.valid if solved else 0,
         "samples": solved.samples if solved else 0,
         "distinct": solved.distinct if solved else 0,
         "recall": share.first if share else None,
-        "gold_files": list(one.record.files),
         "files": [list(paths) for paths in solved.lists] if solved else [],
         "chosen": solved.chosen if solved else None,
     }

@@ -1,7 +1,6 @@
-"""The report of one or more evaluations for a terminal: their documents side by side, one column for each.
+"""The report of evaluations for a terminal: their documents side by side, one column for each.
 
-It reads documents alone (see `evaluation_document`), so that what is shown is what `--json` has. Unknown values are
-shown as -. Names are foreign text.
+It reads documents alone, so that what is shown is what `--json` has. Unknown values are shown as -.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,4 @@
-"""Rounds of an evolution, and what early stopping saved: of one run, over the runs of an evaluation, and as a table.
-
-Which patches a prompt was shown stands in the prompt (`amini show --prompts`).
-"""
+"""Rounds of an evolution, and what early stopping saved: of one run, over those of an evaluation, and as a table."""
 
 import enum
 import json
@@ -90,8 +87,7 @@ def stopping(trace: RunTrace) -> Stopping | None:
 def evolution_values(found: Sequence[Evolved]) -> dict[str, Any]:
     """Return the object `evolution` of the results of an evaluation: means over instances, round by round.
 
-    A score is the mean over the instances that have one in the round, of which there are `scored`: those with a valid
-    patch, all scored. So the scores of two rounds need not be of the same instances.
+    A score is the mean over the instances that have one in the round, `scored` of them: not the same in each round.
     """
     by_number: dict[int, list[Round]] = {}
     for one in found:
@@ -130,10 +126,7 @@ def stopping_values(found: Sequence[Stopping]) -> dict[str, Any]:
 
 
 def rounds_table(found: Sequence[Mapping[str, Any]]) -> Table:
-    """Return rounds, as JSON values, one in a row, with the columns that they have.
-
-    Means of counts have one digit after the point, scores three, or large ones four digits in all.
-    """
+    """Return rounds, as JSON values, one in a row, with the columns that they have."""
     columns = [name for name in (*COUNTS, "best", "mean", "scored") if all(name in one for one in found)]
     shown = table(*columns, right=columns)
     for one in found:

@@ -1,7 +1,6 @@
 """What `amini show` shows people of recorded runs, as rich renderables; `document` is for programs.
 
-It reads no store and prints nothing: records in, renderables out. Issue texts, model answers and paths are not
-trusted: none of them reaches a terminal as markup or as a control sequence.
+Issue texts, model answers and paths are not trusted: none reaches a terminal as markup or as a control sequence.
 """
 
 import json
@@ -16,24 +15,10 @@ from rich.console import Group, RenderableType
 from agentless_mini.chain.rank import counted_votes
 from agentless_mini.domain import Case, Completion, Level, Patch, Rejected, Stage
 from agentless_mini.errors import printable
-from agentless_mini.record import (
-    PromptRecord,
-    RunRecord,
-    RunSummary,
-    RunTrace,
-    SampleRecord,
-    generation_of,
-)
+from agentless_mini.record import PromptRecord, RunRecord, RunSummary, RunTrace, SampleRecord, generation_of
 from agentless_mini.report.cells import LABEL, Labelled, Table, heading, plain_text, row, table
 from agentless_mini.report.summary import summary
-from agentless_mini.report.verdicts import (
-    faults_table,
-    groups,
-    patches_table,
-    repairs,
-    tests_table,
-    trust_of,
-)
+from agentless_mini.report.verdicts import faults_table, groups, patches_table, repairs, tests_table, trust_of
 
 DIGEST_LETTERS, NORMAL_LETTERS = 8, 10
 TITLE_LETTERS = 80
@@ -65,10 +50,7 @@ def runs_table(summaries: Iterable[RunSummary]) -> Table:
 
 
 def run_view(trace: RunTrace, every: bool = False) -> RenderableType:
-    """Return a run on one screen: where it started from, what it came to, and how the tests and the diff look.
-
-    With `every` it has each sample, test and patch, and all that it started from; prompts and answers it has not.
-    """
+    """Return a run on one screen, or with `every` each sample, test and patch, and all that it started from."""
     seconds = None if trace.run.finished is None else trace.run.finished - trace.run.started
     notes = trace.prediction.notes if trace.prediction else ()
     lines = [*run_facts(trace.run), *(("note", note) for note in notes)]
@@ -126,17 +108,15 @@ def _trust(trace: RunTrace) -> Iterator[RenderableType]:
 
 def _untested(trace: RunTrace, every: bool) -> Iterator[RenderableType]:
     """Yield the patches where the summary has no table of them: no test was run."""
-    execution = trace.prediction.execution if trace.prediction else None
-    if repairs(trace) and not (execution and execution.cases and execution.verdicts):
+    if repairs(trace) and not ((tests := trace.execution) and tests.cases and tests.verdicts):
         yield heading("patches, the best first (* chosen)")
         yield from _some(*patches_table(trace, None if every else ROWS), trace)
 
 
 def _tests(trace: RunTrace, every: bool) -> Iterator[RenderableType]:
-    prediction = trace.prediction
-    if prediction is None or prediction.execution is None:
+    if (execution := trace.execution) is None:
         return
-    execution, normal = prediction.execution, prediction.choice.patch.normal if prediction.choice else ""
+    normal = trace.choice.patch.normal if trace.choice else ""
     yield heading("tests with the chosen patch")
     yield Labelled(groups(execution, normal) if normal else ("there is none",))
     faults, left = faults_table(execution, normal, None if every else FAULTS)
@@ -156,10 +136,9 @@ def _some(shown: Table, left: int, trace: RunTrace) -> Iterator[RenderableType]:
 
 
 def _diff(trace: RunTrace, every: bool) -> Iterator[RenderableType]:
-    choice = trace.prediction.choice if trace.prediction else None
-    if choice is None:
+    if trace.choice is None:
         return
-    lines = choice.patch.diff.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n")
+    lines = trace.choice.patch.diff.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n")
     shown = lines if every or len(lines) <= DIFF_LINES + 1 else lines[:DIFF_LINES]
     yield heading("chosen patch")
     yield plain_text("\n".join(shown))

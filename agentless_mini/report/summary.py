@@ -74,7 +74,7 @@ def _fates(samples: Iterable[SampleRecord], title: str, valid: str) -> Iterator[
 
 
 def _verdicts(trace: RunTrace, most: int | None, *, hint: bool) -> Iterator[RenderableType]:
-    execution = trace.prediction.execution if trace.prediction else None
+    execution = trace.execution
     if execution is None or not execution.cases or not execution.verdicts:
         return
     distinct = len({patch.normal for patch in repairs(trace)})

@@ -32,10 +32,9 @@ def trust_of(trace: RunTrace) -> tuple[Level, Trust] | None:
 def distinct(trace: RunTrace) -> tuple[Standing, ...]:
     """Return the distinct patches, the best first: number n of what is shown is at the place n - 1.
 
-    The chosen patch stands first, by whatever method it was chosen; those that were not tested come last, by votes.
+    The chosen one stands first, by whatever method it was chosen; those that were not tested come last, by votes.
     """
-    execution = trace.prediction.execution if trace.prediction else None
-    choice = trace.prediction.choice if trace.prediction else None
+    execution, choice = trace.execution, trace.choice
     polled = poll(trace.candidates())
     found = list(ordered(standings(polled, execution), totals(execution), Method.AGREEMENT)) if execution else []
     tested = {standing.normal for standing in found}
@@ -44,13 +43,9 @@ def distinct(trace: RunTrace) -> tuple[Standing, ...]:
 
 
 def patches_table(trace: RunTrace, most: int | None = None) -> tuple[Table, int]:
-    """Return the table patches x tests with the patches of `distinct`, and how many of its rows were left out.
-
-    It has a column for each kind of tests that were run: how many of them pass, or break.
-    """
+    """Return the table of `distinct` patches x kinds of tests, and how many of its rows were left out."""
     patches, found = repairs(trace), distinct(trace)
-    execution = trace.prediction.execution if trace.prediction else None
-    choice = trace.prediction.choice if trace.prediction else None
+    execution, choice = trace.execution, trace.choice
     count = totals(execution) if execution else Totals()
     tested = {verdict.normal for verdict in execution.verdicts} if execution else set()
     valid = sum(standing.votes for standing in found)

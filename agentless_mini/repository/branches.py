@@ -18,18 +18,11 @@ SUBJECT = 72
 _LONGEST_BODY = 10_000
 _HEADING = re.compile(r"#{1,6}\s+")
 # The configuration that would change bytes, write beside the index that is named, or ask for a pass phrase.
-_EXACT = {
-    "apply.whitespace": "nowarn",
-    "apply.ignoreWhitespace": "no",
-    "commit.gpgSign": "false",
-    "core.autocrlf": "false",
-    "core.bare": "true",
-    "core.sparseCheckout": "false",
-    "core.splitIndex": "false",
-    "i18n.commitEncoding": "UTF-8",
-    "index.sparse": "false",
-}
-_NOBODY = {"NAME": "amini", "EMAIL": "amini@localhost"}
+_EXACT = (
+    "apply.whitespace=nowarn", "apply.ignoreWhitespace=no", "commit.gpgSign=false", "core.autocrlf=false",
+    "core.bare=true", "core.sparseCheckout=false", "core.splitIndex=false", "i18n.commitEncoding=UTF-8",
+    "index.sparse=false",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +38,7 @@ class NewBranch:
         Raises `RepositoryError` where git refuses: the branch has come to be meanwhile, the patch is not one of `base`.
         """
         with tempfile.TemporaryDirectory(prefix="amini-index-") as folder:
-            git = self.git.with_variables(f"GIT_INDEX_FILE={folder}/index")
+            git = self.git.having(variables=[f"GIT_INDEX_FILE={folder}/index"])
             self._run(git, "read-tree", base)
             self._run(git, "apply", "--cached", "-", stdin=diff)
             # The objects of the base that a partial clone lacks are not asked for.
@@ -74,7 +67,7 @@ def plan_branch(folder: str, name: str, rev: str) -> NewBranch:
     here = GitCommand(folder)
     found = os.fsdecode(here.read("rev-parse", "--absolute-git-dir")[:-1])
     git, _ = without_filters(GitCommand(folder, variables=(f"GIT_DIR={found}",)), settings(here))
-    git = _identified(git.with_options(*(word for key, value in _EXACT.items() for word in ("-c", f"{key}={value}"))))
+    git = _identified(git.having(word for setting in _EXACT for word in ("-c", setting)))
     shown = printable(name)
     checked = git.ask("check-ref-format", "--branch", name)
     if checked.status or checked.out != os.fsencode(name) + b"\n":  # the second is another way to say another's name
@@ -105,10 +98,10 @@ def has_changes(folder: str) -> bool:
 
 def _identified(git: GitCommand) -> GitCommand:
     """Return the command with a name and an address for commits where git has been told none."""
-    strict = git.with_options("-c", "user.useConfigOnly=true")
+    strict = git.having(["-c", "user.useConfigOnly=true"])
     for role in ("AUTHOR", "COMMITTER"):
         if strict.ask("var", f"GIT_{role}_IDENT").status:
-            git = git.with_variables(*(f"GIT_{role}_{item}={value}" for item, value in _NOBODY.items()))
+            git = git.having(variables=[f"GIT_{role}_NAME=amini", f"GIT_{role}_EMAIL=amini@localhost"])
     return git
 
 

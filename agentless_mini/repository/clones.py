@@ -28,34 +28,22 @@ _SCP_LIKE = re.compile(r"(\w[\w.-]*@)?\w[\w.-]*:(?!:)\S+")
 _OWNER_AND_NAME = re.compile(r"\w[\w-]*/[\w.-]+")
 _FULL_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _SPOKEN = ("GIT_ALLOW_PROTOCOL=https:http:ssh:git:file",)
-_QUIET = (
-    "-c",
-    "gc.auto=0",
-    "-c",
-    "maintenance.auto=false",
-    # A transfer that stands still for a minute is given up.
-    "-c",
-    "http.lowSpeedLimit=1",
-    "-c",
-    "http.lowSpeedTime=60",
-)
+# A transfer that stands still for a minute is given up.
+_QUIET = ("-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60")
 _REFUSALS = (
     (
-        (
-            "Could not resolve host",
-            "Connection refused",
-            "Connection timed out",
-            "unable to connect",
-            "Failed to connect",
-        ),
+        r"Could not resolve host|Connection refused|Connection timed out|unable to connect|Failed to connect",
+        Unreachable,
         "{url} cannot be reached: check the network, or name a local clone.",
     ),
     (
-        ("Authentication failed", "could not read Username", "could not read Password", "Permission denied"),
+        r"Authentication failed|could not read Username|could not read Password|Permission denied",
+        RepositoryError,
         "{url} asks for credentials or does not exist: set up git's access to it, or name a local clone.",
     ),
     (
-        ("not found", "does not exist", "does not appear to be a git repository", "not a git repository"),
+        r"not found|does not exist|does not appear to be a git repository|not a git repository",
+        RepositoryError,
         "There is no git repository at {url}: check the address.",
     ),
 )
@@ -78,12 +66,15 @@ def remote_of(where: str) -> Remote:
         if url["scheme"].lower() not in _SCHEMES:
             known = ", ".join(sorted(_SCHEMES))
             raise RepositoryError(f"Repositories cannot be cloned by {url['scheme']}: use one of {known}.")
-        return Remote(where, _short_name(where))
-    if _SCP_LIKE.fullmatch(where):
-        return Remote(where, _short_name(where))
-    if _OWNER_AND_NAME.fullmatch(where):
-        return Remote(f"https://github.com/{where}", _short_name(where))
-    raise RepositoryError(f"There is nothing at {printable(where)}: name a folder, a git URL or owner/name.")
+        address = where
+    elif _SCP_LIKE.fullmatch(where):
+        address = where
+    elif _OWNER_AND_NAME.fullmatch(where):
+        address = f"https://github.com/{where}"
+    else:
+        raise RepositoryError(f"There is nothing at {printable(where)}: name a folder, a git URL or owner/name.")
+    name = where.rstrip("/").removesuffix(".git").rpartition("/")[2].rpartition(":")[2]
+    return Remote(address, name or where)
 
 
 def bring_up_to_date(remote: Remote, rev: str | None, cache: Path) -> Path:
@@ -93,11 +84,12 @@ def bring_up_to_date(remote: Remote, rev: str | None, cache: Path) -> Path:
     Raises `RepositoryError` where the remote cannot be read, `EnvironmentFailed` where the cache cannot be written.
     """
 
-    def failed(error: BaseException) -> EnvironmentFailed:
-        return EnvironmentFailed(f"The clone cannot be kept ({error}): free disk space, or name another cache folder.")
-
+    full = "free disk space, or name another cache folder"
     copy = copy_of(remote, cache)
-    with boundary({OSError: failed}), _alone(copy.with_suffix(".lock")):
+    with (
+        boundary({OSError: lambda error: EnvironmentFailed(f"The clone cannot be kept ({error}): {full}.")}),
+        _alone(copy.with_suffix(".lock")),
+    ):
         if not copy.exists():
             _clone(remote, copy)
         elif not _holds(copy, rev):
@@ -160,9 +152,8 @@ def _alone(lock: Path) -> Iterator[None]:
 
 def _refusal(url: str, answer: Answer) -> RepositoryError:
     shown = printable(_without_secrets(url))
-    for signs, sentence in _REFUSALS:
-        if any(sign in answer.words for sign in signs):
-            kind = Unreachable if signs is _REFUSALS[0][0] else RepositoryError
+    for signs, kind, sentence in _REFUSALS:
+        if re.search(signs, answer.words):
             return kind(sentence.format(url=shown))
     said = _without_secrets(answer.complaint)
     return RepositoryError(f"git cannot clone {shown} ({said}): check the address and git's access to it.")
@@ -171,7 +162,3 @@ def _refusal(url: str, answer: Answer) -> RepositoryError:
 def _without_secrets(text: str) -> str:
     """Leave out the user names and passwords of the URLs in the text."""
     return re.sub(r"(?<=://)[^/\s]*@", "", text)
-
-
-def _short_name(where: str) -> str:
-    return where.rstrip("/").removesuffix(".git").rpartition("/")[2].rpartition(":")[2] or where

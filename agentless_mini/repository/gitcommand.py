@@ -4,16 +4,16 @@ A repository that somebody else prepared can name programs in its `.git/config`:
 a transport for objects that are missing. Every call here switches them off, keeps git from writing what it writes only
 to be faster next time, and forgets the variables with which a surrounding git (a hook, `rebase --exec`) says where
 *its* repository is. The user's own configuration stays in force.
-
-It does not read anything itself and knows no repository: see `repository` for that.
 """
 
 import contextlib
 import os
 import re
 import subprocess
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import product
 
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
 
@@ -30,17 +30,9 @@ _UNABLE = re.compile(
 )
 
 _FORGOTTEN = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_COMMON_DIR",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_NAMESPACE",
-    "GIT_PREFIX",
-    "GIT_SHALLOW_FILE",
-    "GIT_LITERAL_PATHSPECS",
-)
+    "DIR", "WORK_TREE", "COMMON_DIR", "INDEX_FILE", "OBJECT_DIRECTORY", "ALTERNATE_OBJECT_DIRECTORIES", "NAMESPACE",
+    "PREFIX", "SHALLOW_FILE", "LITERAL_PATHSPECS",
+)  # fmt: skip
 _VARIABLES = (
     "GIT_OPTIONAL_LOCKS=0",
     "GIT_TERMINAL_PROMPT=0",
@@ -50,19 +42,12 @@ _VARIABLES = (
     "GIT_ALLOW_PROTOCOL=none",
     "AMINI_EMPTY=",
 )
-_OPTIONS = (
-    # Empty, not "false": before git 2.36 the value is the name of a program.
-    "-c",
-    "core.fsmonitor=",
-    "-c",
-    f"core.hooksPath={os.devnull}",
-    # read-tree is one of the commands that it turns to other repositories.
-    "-c",
-    "submodule.recurse=false",
-)
+# A file system monitor is empty, not "false": before git 2.36 the value is the name of a program. `submodule.recurse`
+# turns read-tree and others to other repositories.
+_OPTIONS = ("-c", "core.fsmonitor=", "-c", f"core.hooksPath={os.devnull}", "-c", "submodule.recurse=false")
 # The name may be empty, and may hold dots.
 _FILTER = re.compile(r"filter\.(?P<name>.*)\.[^.]+", re.DOTALL)
-_TRUSTED_SCOPES = frozenset({"system", "global", "command"})
+_TRUSTED_SCOPES = (b"system", b"global", b"command")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +93,7 @@ class GitCommand:
         Raises `RepositoryError` where git is not installed or takes too long, `EnvironmentFailed` where it cannot be
         started.
         """
-        command = ["env", *(f"--unset={name}" for name in _FORGOTTEN), *_VARIABLES, *self.variables]
+        command = ["env", *(f"--unset=GIT_{name}" for name in _FORGOTTEN), *_VARIABLES, *self.variables]
         command += ["git", "-C", self.folder, *_OPTIONS, *self.options, *arguments]
         english = {**os.environ, "LANGUAGE": "C", "LC_ALL": "C"}
 
@@ -134,24 +119,19 @@ class GitCommand:
             raise refusal(self.folder, answer.complaint)
         return answer.out
 
-    def with_variables(self, *variables: str) -> "GitCommand":
-        """Return this command with more variables; the last one of a name counts."""
-        return replace(self, variables=(*self.variables, *variables))
-
-    def with_options(self, *options: str) -> "GitCommand":
-        """Return this command with more options; the last one of a key counts."""
-        return replace(self, options=(*self.options, *options))
+    def having(self, options: Iterable[str] = (), variables: Iterable[str] = ()) -> "GitCommand":
+        """Return this command with more options and variables; the last one of a name counts."""
+        return replace(self, options=(*self.options, *options), variables=(*self.variables, *variables))
 
 
 def settings(git: GitCommand) -> tuple[Setting, ...]:
     """Return git's configuration as it holds in the folder, later values over earlier ones."""
     fields = git.read("config", "--list", "--show-scope", "-z").split(b"\0")[:-1]
-    found = []
-    for scope, entry in zip(fields[::2], fields[1::2], strict=True):
-        key, equals, value = entry.decode("utf-8", "surrogateescape").partition("\n")
-        # git reads a key that stands alone as true.
-        found.append(Setting(key, value if equals else "true", scope.decode() in _TRUSTED_SCOPES))
-    return tuple(found)
+    entries = (os.fsdecode(entry).partition("\n") for entry in fields[1::2])  # a key that stands alone is true
+    return tuple(
+        Setting(key, value if equals else "true", scope in _TRUSTED_SCOPES)
+        for scope, (key, equals, value) in zip(fields[::2], entries, strict=True)
+    )
 
 
 def without_filters(git: GitCommand, configured: tuple[Setting, ...]) -> tuple[GitCommand, tuple[str, ...]]:
@@ -161,10 +141,18 @@ def without_filters(git: GitCommand, configured: tuple[Setting, ...]) -> tuple[G
     """
     found = [_FILTER.fullmatch(setting.key) for setting in configured if not setting.trusted]
     names = sorted({match["name"] for match in found if match})
-    for name in names:
-        emptied = (f"--config-env=filter.{name}.{what}=AMINI_EMPTY" for what in ("clean", "smudge", "process"))
-        git = git.with_options(*emptied, f"--config-env=filter.{name}.required=AMINI_EMPTY")
-    return git, tuple(names)
+    emptied = product(names, ("clean", "smudge", "process", "required"))
+    return git.having(f"--config-env=filter.{name}.{what}=AMINI_EMPTY" for name, what in emptied), tuple(names)
+
+
+def blobs(git: GitCommand, ids: Iterable[str]) -> Iterator[bytes]:
+    """Yield the contents of blobs, read in one call. Raises `RepositoryError`."""
+    asked = [*ids]
+    out, at = git.read("cat-file", "--batch", stdin="".join(f"{name}\n" for name in asked).encode()), 0
+    for _ in asked:
+        end = out.index(b"\n", at) + 1
+        at = end + int(out[at:end].split()[2]) + 1
+        yield out[end : at - 1]
 
 
 def verdict(answer: Answer) -> Answer:
@@ -203,10 +191,7 @@ _REFUSALS = (
     ),
     ("not a git repository", "{folder} is not in a git repository: name another folder, or run `git init` and commit."),
     ("Permission denied", "There is no permission to read {folder}: run as a user who may, or change its permissions."),
-    (
-        "transport 'none'",
-        "Objects of {folder} are missing: fetch them first (it may be a partial clone).",
-    ),
+    ("transport 'none'", "Objects of {folder} are missing: fetch them first (it may be a partial clone)."),
 )
 
 

@@ -44,10 +44,8 @@ _ISSUE_URL = re.compile(
 )
 _OTHER_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HEADERS = {
-    "Accept": "application/vnd.github+json",
-    "X-GitHub-Api-Version": "2022-11-28",
-    "User-Agent": "agentless-mini",
-}
+    "Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28", "User-Agent": "agentless-mini",
+}  # fmt: skip
 _ADVICE: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "GitHub does not take the token: renew GITHUB_TOKEN, or unset it for a public repository",
     HTTPStatus.FORBIDDEN: "the token may not read it: set a GITHUB_TOKEN that may",
@@ -89,16 +87,11 @@ def read_issue(what: str, stdin: BinaryIO, github: GitHub) -> Issue:
         return _from_github(reference, github)
     if _OTHER_URL.match(what):
         raise IssueError(f"{printable(what)} is no issue on github.com: save its text in a file and name that.")
-    if not _is_there(what) and (reference := _REFERENCE.fullmatch(what)):
-        return _from_github(reference, github)
-    return _from_file(what)
-
-
-def _is_there(what: str) -> bool:
-    try:
-        return Path(what).exists()
-    except (OSError, ValueError):
-        return False
+    with contextlib.suppress(OSError, ValueError):
+        if Path(what).exists():
+            return _from_file(what)
+    reference = _REFERENCE.fullmatch(what)
+    return _from_github(reference, github) if reference else _from_file(what)
 
 
 def _from_file(what: str) -> Issue:
@@ -139,8 +132,7 @@ def _from_github(reference: re.Match[str], github: GitHub) -> Issue:
     match found:
         case {"title": str(title), "body": str() | None as body}:
             return literal_issue(f"{title}\n\n{body or ''}", source)
-        case _:
-            raise _no_issue(source)
+    raise _no_issue(source)
 
 
 def _ask(path: str, source: str, github: GitHub) -> bytes:
@@ -171,8 +163,7 @@ class _SameServer(urllib.request.HTTPRedirectHandler):
     def http_error_302(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage
     ) -> IO[bytes] | None:
-        # urllib leaves the answer open where it refuses to follow it.
-        with contextlib.closing(fp):
+        with contextlib.closing(fp):  # urllib leaves the answer open where it refuses to follow it
             return super().http_error_302(req, fp, code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302

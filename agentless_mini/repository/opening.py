@@ -15,26 +15,15 @@ import shutil
 import stat
 import tempfile
 import weakref
-from collections.abc import Iterable
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from agentless_mini.domain import FileKind, Snapshot, SourceFile
 from agentless_mini.errors import RepositoryError, printable
 from agentless_mini.repository import clones, gitcommand, worktree
-from agentless_mini.repository.gitcommand import Answer, GitCommand, Setting
-from agentless_mini.repository.worktree import (
-    GITLINK,
-    HUGE_OVER,
-    LARGE_OVER,
-    LINK,
-    DiskModes,
-    Entry,
-    decode_path,
-    file_entry,
-    read_worktree,
-)
+from agentless_mini.repository.gitcommand import GitCommand
+from agentless_mini.repository.worktree import GITLINK, HUGE_OVER, LARGE_OVER, LINK, REGULAR, decode_path
 from agentless_mini.sandbox.packs import Contents, of_commit, of_folder
 
 _CACHES = ("__pycache__", ".egg-info", "_cache")
@@ -43,44 +32,48 @@ _NAMED = 5
 _LINKS = {LINK: FileKind.SYMLINK, GITLINK: FileKind.SUBMODULE}
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptance:
-    """What `git apply --check` says of a patch; `message` is its complaint in one line, empty where `ok`."""
+class Repository(ABC):
+    """A tree of a git repository. All methods may be called from several threads.
 
-    ok: bool
-    message: str = ""
+    `notes` are sentences for people about what the latest snapshot left out, and what a check cannot foresee.
+    """
 
+    notes: tuple[str, ...] = ()
+    _applied_to: tuple[str, ...] = ()
 
-class Repository(Protocol):
-    """A tree of a git repository. All methods may be called from several threads."""
+    def __init__(self, name: str, git: GitCommand, commit: str) -> None:
+        """Take the name for people, git in the repository, and a commit's full id."""
+        self._name, self._git, self._commit = name, git, commit
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for people about what the latest snapshot left out, and what a check cannot foresee."""
-        ...
-
+    @abstractmethod
     def snapshot(self) -> Snapshot:
         """Read the tree.
 
         What the disk holds but a snapshot does not give (nested repositories, FIFOs, files that cannot be read) is
         listed in `Snapshot.ignored`, with what git ignores. Raises `RepositoryError` where the tree cannot be read.
         """
-        ...
 
+    @abstractmethod
     def contents(self) -> Contents:
         """Return what reads the files that a snapshot lists without their contents."""
-        ...
 
-    def accepts(self, diff: bytes) -> Acceptance:
-        """Say whether `git apply` would take the patch on this tree. A refusal is a result.
+    @abstractmethod
+    def apply(self, diff: bytes) -> None:
+        """Apply the patch to the working tree. Raises `RepositoryError` where there is none, or git refuses."""
+
+    def refuses(self, diff: bytes) -> str:
+        """Return in one line why `git apply` would not take the patch on this tree, "" where it would.
 
         Raises `EnvironmentFailed` where git comes to no verdict.
         """
-        ...
+        answer = gitcommand.verdict(self._git.ask("apply", *self._applied_to, "--check", "-", stdin=diff))
+        return (answer.complaint or f"git ends with status {answer.status}") if answer.status else ""
 
-    def apply(self, diff: bytes) -> None:
-        """Apply the patch to the working tree. Raises `RepositoryError` where there is none, or git refuses."""
-        ...
+    def _snapshot(self, files: Iterable[SourceFile], absent: Iterable[str]) -> Snapshot:
+        ordered = tuple(sorted(files, key=lambda file: file.path))
+        day = gitcommand.day_of(self._git, self._commit)
+        name, digest = printable(self._name), worktree.digest(ordered)
+        return Snapshot(name, self._commit, digest, ordered, tuple(sorted(absent)), day)
 
 
 def open_repository(where: str, rev: str | None, cache: Path) -> Repository:
@@ -94,7 +87,8 @@ def open_repository(where: str, rev: str | None, cache: Path) -> Repository:
         return _open_path(where, rev)
     remote = clones.remote_of(where)
     copy = clones.bring_up_to_date(remote, rev, cache)
-    return _CommitTree(remote.name, *_at_commit(_bare(str(copy)), clones.REMOTE_HEAD if rev is None else rev))
+    git = _bare(str(copy))
+    return _CommitTree(remote.name, git, _commit(git, clones.REMOTE_HEAD if rev is None else rev))
 
 
 def _exists(where: str) -> bool:
@@ -119,21 +113,20 @@ def _open_path(where: str, rev: str | None) -> Repository:
     git_folder = os.fsdecode(raw_folder[:-1])
     if inside != b"true":
         name = Path(git_folder).parent.name if Path(git_folder).name == ".git" else Path(git_folder).stem
-        return _CommitTree(name, *_at_commit(_bare(git_folder), asked))
+        git = _bare(git_folder)
+        return _CommitTree(name, git, _commit(git, asked))
     top = os.fsdecode(here.read("rev-parse", "--show-toplevel")[:-1])
     _require_own_folder(top, git_folder)
-    git, commit = _at_commit(GitCommand(top), asked)
-    if rev is None:
-        return _WorkingTree(git, commit)
-    return _CommitTree(Path(top).name, git, commit)
+    git = GitCommand(top)
+    commit = _commit(git, asked)
+    return _WorkingTree(git, commit) if rev is None else _CommitTree(Path(top).name, git, commit)
 
 
 def _require_own_folder(top: str, git_folder: str) -> None:
     """Refuse a repository whose configuration (`core.worktree`) declares a folder elsewhere to be its working tree."""
-    link = Path(top, ".git")
-    target = link
-    if link.is_file():
-        target = Path(top, os.fsdecode(link.read_bytes().removeprefix(b"gitdir:").strip()))
+    target = Path(top, ".git")
+    if target.is_file():
+        target = Path(top, os.fsdecode(target.read_bytes().removeprefix(b"gitdir:").strip()))
     if target.resolve() != Path(git_folder).resolve():
         raise RepositoryError(
             f"{printable(git_folder)} declares {printable(top)} to be its working tree, which does not belong to it: "
@@ -141,11 +134,11 @@ def _require_own_folder(top: str, git_folder: str) -> None:
         )
 
 
-def _at_commit(git: GitCommand, rev: str) -> tuple[GitCommand, str]:
-    """Return the command and the full id of the commit that `rev` names."""
+def _commit(git: GitCommand, rev: str) -> str:
+    """Return the full id of the commit that `rev` names."""
     answer = git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
     if not answer.status:
-        return git, answer.out.decode().strip()
+        return answer.out.decode().strip()
     if rev in {"HEAD", clones.REMOTE_HEAD}:
         raise RepositoryError(f"{printable(git.folder)} has no commit yet: commit something, or name a revision.")
     raise RepositoryError(f"There is no commit {printable(rev)}: see what `git log --all` lists, or fetch it first.")
@@ -156,50 +149,44 @@ def _bare(git_folder: str) -> GitCommand:
     return GitCommand(git_folder, variables=(f"GIT_DIR={git_folder}",))
 
 
-class _WorkingTree:
+class _WorkingTree(Repository):
     """The working tree as it is at the moment of each call."""
 
     def __init__(self, git: GitCommand, commit: str) -> None:
         configured = gitcommand.settings(git)
-        self._git, filters = gitcommand.without_filters(git, configured)
-        self._commit = commit
-        self._modes = DiskModes(_is_on(configured, "core.filemode"), _is_on(configured, "core.symlinks"))
-        self._standing_notes = tuple(
+        git, filters = gitcommand.without_filters(git, configured)
+        super().__init__(Path(git.folder).name, git, commit)
+        switches = {setting.key: setting.value.lower() for setting in configured}  # on by default
+        self._executable, self._symlinks = (
+            switches.get(key, "true") not in {"false", "no", "off", "0", ""}
+            for key in ("core.filemode", "core.symlinks")
+        )
+        self._standing_notes = self.notes = tuple(
             f"The repository configures the filter {printable(name)!r}, which is not run here: "
             "`git apply` may refuse a patch of the files that it is for."
             for name in filters
         )
-        self.notes = self._standing_notes
 
     def snapshot(self) -> Snapshot:
-        top = os.fsencode(self._git.folder)
         untracked = _names(self._git.read("ls-files", "--others", "--exclude-standard", "-z"))
         # A name that ends in a slash is a repository inside this one.
-        loose = [Entry(name) for name in untracked if not name.endswith(b"/")]
-        nested = [name for name in untracked if name.endswith(b"/")]
+        loose = {name: REGULAR for name in untracked if not name.endswith(b"/")}
+        inner = [decode_path(name) for name in untracked if name.endswith(b"/")]
         try:
-            reading = read_worktree(top, [*self._tracked(), *loose], self._modes)
+            top = os.fsencode(self._git.folder)
+            reading = worktree.read_worktree(top, self._tracked() | loose, self._executable, self._symlinks)
         except OSError as error:
             raise gitcommand.refusal(self._git.folder, os.strerror(error.errno or 0)) from error
-        ignored, inner = [*map(decode_path, self._ignored())], [*map(decode_path, nested)]
-        unread: tuple[str, ...] = ()
+        ignored = [*map(decode_path, self._ignored())]
+        notes = [*self._standing_notes]
         if paths := reading.unreadable:
             first = printable(paths[0])
-            unread = (f"Files that cannot be read are left out: {len(paths)}, the first of them {first}.",)
-        self.notes = (
-            *self._standing_notes,
-            *unread,
-            *_huge_note(reading.huge),
-            *_skipped_note(reading.files, inner, ignored),
-        )
-        absent = {*ignored, *inner, *reading.unreadable, *reading.special, *reading.huge}
-        return _snapshot(Path(self._git.folder).name, self._git, self._commit, reading.files, absent)
+            notes.append(f"Files that cannot be read are left out: {len(paths)}, the first of them {first}.")
+        self.notes = (*notes, *_huge_note(reading.huge), *_skipped_note(reading.files, inner, ignored))
+        return self._snapshot(reading.files, {*ignored, *inner, *reading.unreadable, *reading.special, *reading.huge})
 
     def contents(self) -> Contents:
         return of_folder(Path(self._git.folder))
-
-    def accepts(self, diff: bytes) -> Acceptance:
-        return _acceptance(gitcommand.verdict(self._git.ask("apply", "--check", "-", stdin=diff)))
 
     def apply(self, diff: bytes) -> None:
         answer = self._git.ask("apply", "-", stdin=diff)
@@ -217,27 +204,29 @@ class _WorkingTree:
             raise gitcommand.refusal(self._git.folder, answer.complaint)
         return _names(answer.out)
 
-    def _tracked(self) -> Iterable[Entry]:
-        """Return each name of the index once: a conflict lists it up to three times."""
+    def _tracked(self) -> dict[bytes, str]:
+        """Return the mode of each name of the index: a conflict lists it up to three times."""
         entries = (line.partition(b"\t") for line in _names(self._git.read("ls-files", "--stage", "-z")))
-        return {path: Entry(path, head[:6].decode()) for head, _, path in entries}.values()
+        return {path: head[:6].decode() for head, _, path in entries}
 
 
-class _CommitTree:
+class _CommitTree(Repository):
     """The tree of a commit. Its checks run against a temporary index, which goes when this object does."""
 
+    _applied_to = ("--cached",)
+
     def __init__(self, name: str, git: GitCommand, commit: str) -> None:
-        self._name, self._commit = name, commit
         folder = tempfile.mkdtemp(prefix="amini-index-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._git, _ = gitcommand.without_filters(git, gitcommand.settings(git))
-        self._git = self._git.with_variables(f"GIT_INDEX_FILE={folder}/index")
+        git, _ = gitcommand.without_filters(git, gitcommand.settings(git))
+        super().__init__(name, git.having(variables=[f"GIT_INDEX_FILE={folder}/index"]), commit)
         self._git.read("read-tree", commit)
-        self.notes: tuple[str, ...] = ()
 
     def snapshot(self) -> Snapshot:
         listed = _names(self._git.read("ls-tree", "-r", "-z", "--long", "--full-tree", self._commit))
-        rows, huge, read = [], [], set()
+        files: list[SourceFile] = []
+        huge: list[str] = []
+        texts: list[tuple[bytes, str, str, int]] = []
         for line in listed:
             head, _, path = line.partition(b"\t")
             mode, _, object_id, said = head.decode().split()
@@ -247,82 +236,48 @@ class _CommitTree:
             size = 0 if said == "-" else int(said)
             if size > HUGE_OVER:
                 huge.append(decode_path(path))
-                continue
-            rows.append((path, mode, object_id, size))
-            if mode not in _LINKS and size <= LARGE_OVER:
-                read.add(object_id)
-        contents, files = self._blobs(read), []
-        for path, mode, object_id, size in rows:
-            if mode not in _LINKS and size <= LARGE_OVER:
-                files.append(file_entry(path, mode, contents[object_id], size))
+            elif mode in _LINKS:
+                files.append(SourceFile(decode_path(path), mode, _LINKS[mode]))
+            elif size > LARGE_OVER:
+                files.append(SourceFile(decode_path(path), mode, FileKind.LARGE, size=size))
             else:
-                kind = _LINKS.get(mode, FileKind.LARGE)
-                files.append(SourceFile(decode_path(path), mode, kind, size=size if kind is FileKind.LARGE else 0))
+                texts.append((path, mode, object_id, size))
+        ids = sorted({object_id for _, _, object_id, _ in texts})
+        contents = dict(zip(ids, gitcommand.blobs(self._git, ids), strict=True))
+        files += [worktree.file_entry(path, mode, contents[name], size) for path, mode, name, size in texts]
         self.notes = (*_huge_note(huge), *_skipped_note(files, (), ()))
-        return _snapshot(self._name, self._git, self._commit, files, huge)
+        return self._snapshot(files, huge)
 
     def contents(self) -> Contents:
         return of_commit(self._git, self._commit)
-
-    def accepts(self, diff: bytes) -> Acceptance:
-        return _acceptance(gitcommand.verdict(self._git.ask("apply", "--cached", "--check", "-", stdin=diff)))
 
     def apply(self, diff: bytes) -> None:
         raise RepositoryError(
             f"A patch of {len(diff)} bytes cannot be applied to a commit: name a working tree and leave out --rev."
         )
 
-    def _blobs(self, ids: set[str]) -> dict[str, bytes]:
-        """Read the blobs in one call of git."""
-        out = self._git.read("cat-file", "--batch", stdin="".join(f"{name}\n" for name in sorted(ids)).encode())
-        contents, at = {}, 0
-        while at < len(out):
-            end = out.index(b"\n", at)
-            name, _, size = out[at:end].decode().split(" ")
-            contents[name] = out[end + 1 : end + 1 + int(size)]
-            at = end + 1 + int(size) + 1
-        return contents
-
-
-def _snapshot(name: str, git: GitCommand, commit: str, files: Iterable[SourceFile], absent: Iterable[str]) -> Snapshot:
-    ordered = tuple(sorted(files, key=lambda file: file.path))
-    day = gitcommand.day_of(git, commit)
-    return Snapshot(printable(name), commit, worktree.digest(ordered), ordered, tuple(sorted(absent)), day)
-
-
-def _acceptance(answer: Answer) -> Acceptance:
-    return Acceptance(ok=True) if not answer.status else Acceptance(ok=False, message=answer.complaint)
-
 
 def _names(listed: bytes) -> list[bytes]:
     return listed.split(b"\0")[:-1]
 
 
-def _is_on(configured: tuple[Setting, ...], key: str) -> bool:
-    """Read a switch of git's that is on by default."""
-    values = [setting.value for setting in configured if setting.key == key]
-    return not values or values[-1].lower() not in {"false", "no", "off", "0", ""}
+def _huge_note(paths: Sequence[str]) -> tuple[str, ...]:
+    size = HUGE_OVER // 1024**2
+    return (f"Files over {size} MiB are left out, of the tests too: {_first_of(paths)}.",) if paths else ()
 
 
-def _huge_note(paths: Iterable[str]) -> tuple[str, ...]:
-    told = _first_of(paths)
-    return (f"Files over {HUGE_OVER // 1024**2} MiB are left out, of the tests too: {told}.",) if told else ()
-
-
-def _skipped_note(files: Iterable[SourceFile], nested: Iterable[str], ignored: Iterable[str]) -> tuple[str, ...]:
+def _skipped_note(files: Iterable[SourceFile], nested: Sequence[str], ignored: Sequence[str]) -> tuple[str, ...]:
     """Return a sentence on the trees that are not looked into."""
     trees = [name for name in ignored if name.endswith("/") and not name[:-1].endswith(_CACHES)]
-    submodules = _first_of(file.path for file in files if file.kind is FileKind.SUBMODULE)
-    inner, trees_told = _first_of(nested), _first_of(sorted(trees, key=lambda name: (name.count("/"), name)))
-    parts = [
-        *([f"submodules ({submodules})"] if submodules else []),
-        *([f"repositories inside this one ({inner})"] if inner else []),
-        *([f"what git ignores ({trees_told})"] if trees_told else []),
-    ]
+    kinds = {
+        "submodules": [file.path for file in files if file.kind is FileKind.SUBMODULE],
+        "repositories inside this one": nested,
+        "what git ignores": sorted(trees, key=lambda name: (name.count("/"), name)),
+    }
+    parts = [f"{what} ({_first_of(paths)})" for what, paths in kinds.items() if paths]
     return (f"Not looked into: {', '.join(parts)}.",) if parts else ()
 
 
-def _first_of(paths: Iterable[str]) -> str:
-    found = [printable(path) for path in paths]
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return ", ".join(found[:_NAMED]) + more
+def _first_of(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return ", ".join(map(printable, paths[:_NAMED])) + more

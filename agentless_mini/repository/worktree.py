@@ -11,9 +11,9 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agentless_mini.domain import FileKind, SourceFile
 
@@ -33,22 +33,6 @@ _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A name that git lists: its raw bytes and the mode that the index has for it (a plain file's, if untracked)."""
-
-    path: bytes
-    mode: str = REGULAR
-
-
-@dataclass(frozen=True, slots=True)
-class DiskModes:
-    """Which of the modes on the disk git believes (`core.fileMode`, `core.symlinks`); the others are the index's."""
-
-    executable: bool = True
-    symlinks: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class DiskReading:
     """What the disk holds of the names: the entries in order of path, and the names that it holds but does not give.
 
@@ -56,32 +40,34 @@ class DiskReading:
     not there is in none.
     """
 
-    files: tuple[SourceFile, ...]
-    unreadable: tuple[str, ...]
-    special: tuple[str, ...]
-    huge: tuple[str, ...] = ()
+    files: list[SourceFile] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    special: list[str] = field(default_factory=list)
+    huge: list[str] = field(default_factory=list)
 
 
-def read_worktree(top: bytes, entries: Iterable[Entry], modes: DiskModes) -> DiskReading:
-    """Read the entries below the folder `top`. Raises OSError only where `top` itself cannot be opened."""
-    files: list[SourceFile] = []
-    unreadable: list[str] = []
-    special: list[str] = []
-    huge: list[str] = []
+class _LeftOut(Exception):
+    """The name is no file that is read; the argument is the list of a `DiskReading` that it belongs to."""
+
+
+def read_worktree(top: bytes, modes: Mapping[bytes, str], executable: bool, symlinks: bool) -> DiskReading:
+    """Read the names below the folder `top`, raw bytes with the modes that the index has for them.
+
+    `executable` and `symlinks` tell which modes on the disk git believes (`core.fileMode`, `core.symlinks`); the others
+    are the index's. Raises OSError only where `top` itself cannot be opened.
+    """
+    found = DiskReading()
     with _Folders.below(top) as folders:
-        # In order of raw bytes all names of a folder stand together, so that each folder is opened once.
-        for entry in sorted(entries, key=lambda entry: entry.path):
+        for path in sorted(modes):  # all names of a folder stand together, so that each folder is opened once
             try:
-                files.extend(_read_entry(folders, entry, modes))
-            except _Special:
-                special.append(decode_path(entry.path))
-            except _Huge:
-                huge.append(decode_path(entry.path))
+                found.files.extend(_read_entry(folders, path, modes[path], executable, symlinks))
+            except _LeftOut as error:
+                getattr(found, error.args[0]).append(decode_path(path))
             except OSError as error:
                 if error.errno not in _GONE:
-                    unreadable.append(decode_path(entry.path))
-    ordered = tuple(sorted(files, key=lambda file: file.path))
-    return DiskReading(ordered, tuple(unreadable), tuple(special), tuple(huge))
+                    found.unreadable.append(decode_path(path))
+    found.files.sort(key=lambda file: file.path)
+    return found
 
 
 def decode_path(raw: bytes) -> str:
@@ -89,27 +75,12 @@ def decode_path(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def kind_of(data: bytes) -> FileKind:
-    """Say by its contents whether a file is TEXT, BINARY or LARGE."""
-    if len(data) > LARGE_OVER:
-        return FileKind.LARGE
-    return FileKind.BINARY if b"\0" in data[:BINARY_PREFIX] else FileKind.TEXT
-
-
 def file_entry(path: bytes, mode: str, data: bytes, size: int) -> SourceFile:
     """Build the entry of a file that begins with `data`, which only a TEXT keeps: of that it is all."""
-    kind = kind_of(data)
-    if kind is FileKind.TEXT:
-        return SourceFile(decode_path(path), mode, kind, data)
+    if len(data) <= LARGE_OVER and b"\0" not in data[:BINARY_PREFIX]:
+        return SourceFile(decode_path(path), mode, FileKind.TEXT, data)
+    kind = FileKind.LARGE if len(data) > LARGE_OVER else FileKind.BINARY
     return SourceFile(decode_path(path), mode, kind, size=size)
-
-
-class _Special(Exception):
-    """The name is a socket, a FIFO or a device."""
-
-
-class _Huge(Exception):
-    """The file is over `HUGE_OVER`."""
 
 
 class _Folders:
@@ -144,31 +115,30 @@ class _Folders:
             self._names.pop()
 
 
-def _read_entry(folders: _Folders, entry: Entry, modes: DiskModes) -> Iterator[SourceFile]:
-    """Yield what stands at the name: nothing where it is a folder of files. Raises OSError, _Special, _Huge."""
-    *parents, name = entry.path.split(b"/")
+def _read_entry(folders: _Folders, path: bytes, mode: str, executable: bool, symlinks: bool) -> Iterator[SourceFile]:
+    """Yield what stands at the name: nothing where it is a folder of files. Raises OSError, _LeftOut."""
+    *parents, name = path.split(b"/")
     folder = folders.enter(parents)
     info = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if stat.S_ISDIR(info.st_mode):
-        if entry.mode == GITLINK:
-            yield SourceFile(decode_path(entry.path), GITLINK, FileKind.SUBMODULE)
-    elif stat.S_ISLNK(info.st_mode) or (entry.mode == LINK and not modes.symlinks):
-        yield SourceFile(decode_path(entry.path), LINK, FileKind.SYMLINK)
+        if mode == GITLINK:
+            yield SourceFile(decode_path(path), GITLINK, FileKind.SUBMODULE)
+    elif stat.S_ISLNK(info.st_mode) or (mode == LINK and not symlinks):
+        yield SourceFile(decode_path(path), LINK, FileKind.SYMLINK)
     elif stat.S_ISREG(info.st_mode):
         if info.st_size > HUGE_OVER:
-            raise _Huge
-        runs = info.st_mode & stat.S_IXUSR if modes.executable else entry.mode == EXECUTABLE
-        data = _read_file(folder, name)
-        yield file_entry(entry.path, EXECUTABLE if runs else REGULAR, data, info.st_size)
+            raise _LeftOut("huge")
+        runs = info.st_mode & stat.S_IXUSR if executable else mode == EXECUTABLE
+        yield file_entry(path, EXECUTABLE if runs else REGULAR, _read_file(folder, name), info.st_size)
     else:
-        raise _Special
+        raise _LeftOut("special")
 
 
 def _read_file(folder: int, name: bytes) -> bytes:
     """Read a regular file up to one byte more than is ever used."""
     with os.fdopen(os.open(name, _FILE_FLAGS, dir_fd=folder), "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise _Special
+            raise _LeftOut("special")
         parts, wanted = [], LARGE_OVER + 1
         while wanted and (part := file.read(wanted)):  # one call may return less than is asked for
             parts.append(part)
@@ -176,7 +146,7 @@ def _read_file(folder: int, name: bytes) -> bytes:
         return b"".join(parts)
 
 
-def digest(files: tuple[SourceFile, ...]) -> str:
+def digest(files: Sequence[SourceFile]) -> str:
     """Return the digest of a tree by its entries, sorted by path.
 
     Each field is preceded by its length, so that no two trees are written alike.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agentless_mini.domain import FileKind, PlacedFile, Snapshot, SourceFile
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
-from agentless_mini.repository.gitcommand import GitCommand
+from agentless_mini.repository.gitcommand import GitCommand, blobs
 
 FOLDER, LINK, REGULAR, EXECUTABLE = "040000", "120000", "100644", "100755"
 CHUNK = 1 << 20
@@ -151,14 +151,8 @@ def of_commit(git: GitCommand, commit: str) -> Contents:
         rows = git.read("ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0")[:-1]
         pairs = (row.partition(b"\t") for row in rows)
         ids = {path.decode("utf-8", "surrogateescape"): head.split()[2].decode() for head, _, path in pairs}
-        small = "".join(f"{ids[file.path]}\n" for file in files if file.kind is not FileKind.LARGE)
-        out, at = git.read("cat-file", "--batch", stdin=small.encode()), 0
+        small = blobs(git, [ids[file.path] for file in files if file.kind is not FileKind.LARGE])
         for file in files:
-            if file.kind is FileKind.LARGE:
-                yield git.read("cat-file", "blob", ids[file.path])
-                continue
-            end = out.index(b"\n", at)
-            at = end + 1 + int(out[at:end].split()[2]) + 1
-            yield out[end + 1 : at - 1]
+            yield git.read("cat-file", "blob", ids[file.path]) if file.kind is FileKind.LARGE else next(small)
 
     return read

@@ -23,7 +23,7 @@ What is not:
 * Tests of one patch share a process and a box, and can disturb each other as they do on anybody's machine.
 """
 
-from agentless_mini.testing.guarding import guards
 from agentless_mini.testing.harness import harness_of
+from agentless_mini.testing.plans import guards
 
 __all__ = ["guards", "harness_of"]

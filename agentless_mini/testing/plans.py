@@ -1,4 +1,4 @@
-"""Turns tests into what a box is given: steps, and the files that they need. Nothing is run here.
+"""Turns tests into what a box is given: steps, and the files that they need or that a patch may not change.
 
 Tests of one runner share a step, and as few processes as they let live (`inside.amini_run`); the user's commands have a
 step for each. The same tests always become the same steps: a record of the box is found again by them.
@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import PurePosixPath
 
-from agentless_mini.domain import Case, Harness, PlacedFile, Runner, Step
-from agentless_mini.testing.commands import command_for
+from agentless_mini.chain.lexical import is_test_path, is_test_tool
+from agentless_mini.domain import Case, FileChange, Harness, PlacedFile, Runner, Snapshot, Step
+from agentless_mini.testing.harness import command_for
 
 BOX = ".amini-box"
 """The folder of the tree that everything of ours lies in."""
@@ -82,17 +84,13 @@ class Planner:
     def _commands(self, cases: Sequence[Case]) -> Iterator[Task]:
         words = {case.id: self._words(case) for case in cases}
         for argv in dict.fromkeys(words.values()):
-            step = Step(
-                argv,
-                self.harness.folder,
-                self.case_seconds,
-                python_path=self.harness.python_path,
-                variables=self.variables,
-            )
+            path, variables = self.harness.python_path, self.variables
+            step = Step(argv, self.harness.folder, self.case_seconds, python_path=path, variables=variables)
             yield Task(step, tuple(case for case in cases if words[case.id] == argv))
 
     def _words(self, case: Case) -> tuple[str, ...]:
-        return ("sh", "-c", case.command) if case.command else command_for(self.harness, self._seen(_file(case)))
+        path = case.path or case.id.partition("::")[0]
+        return ("sh", "-c", case.command) if case.command else command_for(self.harness, self._seen(path))
 
     def _is_command(self, case: Case) -> bool:
         return bool(case.command) or self.harness.runner is Runner.COMMAND
@@ -100,10 +98,6 @@ class Planner:
     def _seen(self, path: str) -> str:
         """Return a path of the tree as it is from where the tests run."""
         return posixpath.relpath(path, self.harness.folder)
-
-
-def _file(case: Case) -> str:
-    return case.path or case.id.partition("::")[0]
 
 
 def support_files(tasks: Sequence[Task]) -> tuple[PlacedFile, ...]:
@@ -117,3 +111,31 @@ def _programs() -> tuple[PlacedFile, ...]:
     folder = resources.files("agentless_mini.testing.inside")
     programs = (PlacedFile(f"{BOX}/{name}.py", (folder / f"{name}.py").read_bytes()) for name in PROGRAMS)
     return (*programs, PlacedFile(f"{BOX}/empty.ini", b""))
+
+
+# --- what a patch may not change -------------------------------------------------------------------------------------
+
+_NAMES = frozenset({"conftest.py", "pytest.ini", ".pytest.ini", "sitecustomize.py", "usercustomize.py"})
+# A new module of one of these names would stand in for the runner, because the tree comes first on the way to modules.
+_RUNNERS = frozenset({"pytest", "_pytest", "pluggy", "unittest", "runpy", "json", "signal", *PROGRAMS})
+
+
+def guards(snapshot: Snapshot, changes: Sequence[FileChange]) -> tuple[PlacedFile, ...]:
+    """Return what undoes a patch's `changes` of tests and of what runs them, to be placed after the patch's own files.
+
+    It tells by names alone. Files of the tree get their old content, new ones are taken away; a configuration that
+    holds more than that of the tests (pyproject.toml, setup.cfg, tox.ini) is left as the patch has it. The files of a
+    repository that is itself a tool for tests are only undone where their name leaves no doubt: what looks like a test
+    there may be what is repaired.
+    """
+    tool = is_test_tool(snapshot)
+    return tuple(PlacedFile(change.path, change.before, change.mode) for change in changes if _is_guarded(change, tool))
+
+
+def _is_guarded(change: FileChange, tool: bool) -> bool:
+    path = PurePosixPath(change.path)
+    if path.name in _NAMES or path.suffix == ".pth" or path.parts[0] == BOX:
+        return True
+    first = path.parts[1] if path.parts[0] in {"src", "lib"} and len(path.parts) > 1 else path.parts[0]
+    hides_runner = change.before is None and first.removesuffix(".py") in _RUNNERS
+    return not tool and (hides_runner or is_test_path(change.path))

@@ -1,6 +1,7 @@
-"""Reads the record that a step leaves. Everything in it is foreign: what is not as it should be is left out.
+"""Tells what came of the cases of a step: from the record that it leaves or its status, and from how it ended.
 
-It does not tell a true record from one that a test wrote: see `testing`.
+Everything in a record is foreign: what is not as it should be is left out. A true record is not told from one that a
+test wrote: see `testing`.
 """
 
 import json
@@ -10,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agentless_mini.domain import CaseResult, Fault, Outcome
+from agentless_mini.domain import TOO_BUSY, Case, CaseResult, Ending, Fault, Outcome, StepResult
+from agentless_mini.testing.plans import Task
 
 MOST_LINE = 64 * 1024
 MOST_ID = 4000
@@ -18,6 +20,16 @@ MOST_TEXT = 2000
 MOST_SECONDS = 1e6
 _WORST = (Outcome.FAIL, Outcome.ERROR, Outcome.TIMEOUT, Outcome.SKIP, Outcome.PASS)
 _WHOLE = (Outcome.FAIL, Outcome.ERROR, Outcome.TIMEOUT, Outcome.PASS, Outcome.SKIP)
+# Not found, as a shell and the box say it: the command was not run, which is no failure of a test.
+CANNOT_RUN = 127
+_ENDINGS = {
+    Ending.EXITED: (Outcome.ERROR, "It ended without a word of this test"),
+    Ending.TIMED_OUT: (Outcome.TIMEOUT, "It took too long"),
+    Ending.STARVED: (Outcome.TIMEOUT, TOO_BUSY),
+    Ending.NOT_RUN: (Outcome.TIMEOUT, "The time of the box was over before"),
+    Ending.OUT_OF_MEMORY: (Outcome.ERROR, "It used more memory or disk than a box has"),
+    Ending.BOX_DIED: (Outcome.ERROR, "The box ended under it"),
+}
 _SAID = frozenset({"pass", "fail", "error", "timeout", "skip"})
 
 
@@ -84,32 +96,24 @@ def read_record(data: bytes) -> Record:
         kind, name = event["event"], event["id"]
         if kind == "start":
             record = Record((), name, begun=True, done=record.done, stopped=record.stopped)  # sooner than replace()
+        elif kind in {"begun", "done"}:
+            record = replace(record, begun=True, done=record.done or kind == "done")
         elif kind == "late":
             record = replace(record, late=True)
+        elif kind == "stopped":
+            record = replace(record, stopped=_fault(event.get("fault")) or Fault("", ""))
+        elif kind == "ended":  # a process, and with it the test that was running
+            hung = event.get("hung") is True
+            words = f"Its process ended with status {_whole(event.get('status'))}."
+            outcome, words = (Outcome.TIMEOUT, "Its process did not go on.") if hung else (Outcome.ERROR, words)
+            record = record.cut_short(outcome, words)
+            results += record.results
+            record = replace(record, results=())
         elif kind == "end" and (result := _result(event)) is not None:
             results.append(result)
         if kind in {"end", "read"} and name == record.running:
             record = Record((), begun=record.begun, done=record.done, stopped=record.stopped)
-        record, ended = _of_process(record, event)
-        results += ended
     return replace(record, results=_merged(results))
-
-
-def _of_process(record: Record, event: Mapping[str, Any]) -> tuple[Record, tuple[CaseResult, ...]]:
-    """Read what a record says of a process as a whole, and what it means for the test that was running."""
-    kind = event["event"]
-    if kind in {"begun", "done"}:
-        return replace(record, begun=True, done=record.done or kind == "done"), ()
-    if kind == "stopped":
-        return replace(record, stopped=_fault(event.get("fault")) or Fault("", "")), ()
-    if kind != "ended":
-        return record, ()
-    hung = event.get("hung") is True
-    words = f"Its process ended with status {_whole(event.get('status'))}."
-    settled = record.cut_short(
-        Outcome.TIMEOUT if hung else Outcome.ERROR, "Its process did not go on." if hung else words
-    )
-    return replace(settled, results=()), settled.results
 
 
 def _events(data: bytes) -> Iterator[Mapping[str, Any]]:
@@ -125,12 +129,8 @@ def _events(data: bytes) -> Iterator[Mapping[str, Any]]:
 
 def _is_text(value: object, most: int) -> bool:
     """Tell whether it is a text that a path can be written as."""
-    if not isinstance(value, str):
-        return False
-    if value.isascii():
-        return len(value) <= most
     try:
-        return len(value.encode("utf-8", "surrogateescape")) <= most
+        return isinstance(value, str) and len(value.encode("utf-8", "surrogateescape")) <= most
     except UnicodeEncodeError:
         return False
 
@@ -166,3 +166,53 @@ def _merged(results: Iterable[CaseResult]) -> tuple[CaseResult, ...]:
         before = worst.get(result.id, result)
         worst[result.id] = min(before, result, key=lambda one: _WORST.index(one.outcome))
     return tuple(worst.values())
+
+
+# --- what came of cases ----------------------------------------------------------------------------------------------
+
+
+def record_of(task: Task, step: StepResult) -> Record:
+    """Return the record of a step, with what its ending says of the test that was running."""
+    (data, *_) = (*(file.data for file in step.results if file.path == task.record), b"")
+    outcome, words = _ENDINGS[step.ending]
+    return read_record(data).cut_short(outcome, f"{words}.")
+
+
+def reached(task: Task, step: StepResult) -> Mapping[str, CaseResult]:
+    """Return what came of the cases of a step, by id. Those that may end well in a step of their own are left out."""
+    if not task.record:
+        result = _of_command(step)
+        return {} if result is None else {case.id: CaseResult(case.id, *result) for case in task.cases}
+    record = record_of(task, step)
+    if not record.begun and step.ending in {Ending.EXITED, Ending.TIMED_OUT}:
+        return {case.id: _without_record(case, step, record.stopped) for case in task.cases}
+    return record.results_for(case.id for case in task.cases)
+
+
+def settled(task: Task, step: StepResult) -> Mapping[str, CaseResult]:
+    """Return what came of all cases of a step that is not followed by another."""
+    found = reached(task, step)
+    return {case.id: found.get(case.id) or _without_record(case, step, None) for case in task.cases}
+
+
+def _of_command(step: StepResult) -> tuple[Outcome, float, Fault | None] | None:
+    if step.ending in {Ending.NOT_RUN, Ending.BOX_DIED, Ending.STARVED}:
+        return None
+    if step.succeeded:
+        return Outcome.PASS, step.seconds, None
+    outcome, words = _ENDINGS[step.ending]
+    if step.ending is Ending.EXITED:
+        outcome = Outcome.ERROR if step.status == CANNOT_RUN else Outcome.FAIL
+        words = f"It ended with status {step.status}"
+    return outcome, step.seconds, Fault("", _told(words, step))
+
+
+def _without_record(case: Case, step: StepResult, stopped: Fault | None) -> CaseResult:
+    outcome, words = _ENDINGS[step.ending]
+    return CaseResult(case.id, outcome, fault=stopped or Fault("", _told(words, step)))
+
+
+def _told(words: str, step: StepResult) -> str:
+    """Return the words with the end of what was printed, which people may want to read."""
+    printed = step.output.text().strip()[-MOST_TEXT // 2 :]
+    return f"{words}: {printed}" if printed else f"{words}."

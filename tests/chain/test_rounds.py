@@ -1,6 +1,8 @@
 """The chain with rounds of evolution, end to end over the scripted sampler; and that without them nothing changed."""
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from agentless_mini.chain.evolve import scoring_of
 from agentless_mini.chain.pipeline import resolve
 from agentless_mini.chain.session import NoBench, Opening
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.domain import Decoding, Job, JobResult, ModelCard, Prediction, RewardModel, Stage
+from agentless_mini.domain import Decoding, Event, Job, JobResult, ModelCard, Prediction, RewardModel, SampleDone, Stage
 from agentless_mini.errors import AminiError, UsageError
 from agentless_mini.ports import Watch
 from agentless_mini.settings import Config
@@ -59,9 +61,9 @@ class Chain:
         if settings.evolve.scored:
             scoring = scoring_of(self.scorer, RewardModel("judge"), load_prompts(None))
             session = replace(session, scoring=scoring)
-        return run(resolve(ISSUE, TREE, session, settings, opening or Opening(boxes.PYTEST, self._open), until=until))
+        return run(resolve(ISSUE, TREE, session, settings, opening or Opening(boxes.PYTEST, self.open), until=until))
 
-    async def _open(self, watch: Watch) -> benches.Bench:
+    async def open(self, watch: Watch) -> benches.Bench:
         return boxes.over(self.sandbox, TREE, [])
 
     def _answer(self, job: Job) -> JobResult | AminiError:
@@ -136,6 +138,51 @@ def test_where_no_sandbox_can_be_had_after_all_chance_selects_and_says_so() -> N
     prediction = made.resolve(chain(EXECUTION), Opening(boxes.PYTEST, broken))
     assert "Round 1 was shown patches at random: no test says which are better." in prediction.notes
     assert len(starts(made.added())) == 1
+
+
+def test_a_run_cancelled_while_a_round_waits_for_the_tests_ends_so_though_these_are_proven_all_the_same() -> None:
+    made = Chain((WRONG, FIX), (FIX, FIX))
+    sampler, sampled = Unhurried(made.sampler), asyncio.Queue[Event]()
+
+    def watch(event: Event) -> None:
+        if isinstance(event, SampleDone) and event.stage is Stage.REPAIR:
+            sampled.put_nowait(event)
+
+    async def opens_after_the_first_round(watch: Watch) -> benches.Bench:
+        for _ in range(3):
+            await sampled.get()
+        sampler.waits = True
+        return await made.open(watch)
+
+    async def cancelled() -> None:
+        session = replace(Bench(sampler).session, watch=watch)
+        opening = Opening(boxes.PYTEST, opens_after_the_first_round)
+        running = asyncio.create_task(resolve(ISSUE, TREE, session, chain(EXECUTION), opening))
+        await sampler.asked.wait()
+        for _ in range(50):  # until the second round waits for the tests that select its parents
+            await asyncio.sleep(0.001)
+        running.cancel()
+        await running
+
+    with pytest.raises(asyncio.CancelledError):
+        run(cancelled())
+
+
+class Unhurried:
+    """A sampler that answers what its model is, however late, in spite of being cancelled meanwhile."""
+
+    def __init__(self, inner: ScriptedSampler) -> None:
+        self._inner = inner
+        self.waits = False
+        self.asked = asyncio.Event()
+        self.count_tokens, self.sample = inner.count_tokens, inner.sample
+
+    async def card(self) -> ModelCard:
+        if self.waits:
+            self.asked.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        return await self._inner.card()
 
 
 def test_a_reward_model_selects_what_the_next_round_is_shown() -> None:

@@ -42,7 +42,7 @@ def hide() -> None:
                 delattr(module, name)
     selectors.DefaultSelector = selectors.SelectSelector  # type: ignore[misc,assignment]
     sysconfig.get_config_vars()  # it reads what this Python was built with once, by the name of the platform
-    with contextlib.suppress(ImportError):  # a library of openai 3, which loads the Mac's own there
+    with contextlib.suppress(ImportError):  # a library of the HTTP client, which loads the Mac's own there
         importlib.import_module("truststore")
     sys.platform = "darwin"
     os.uname = lambda: os.uname_result(("Darwin", "mac", "24", "", "arm64"))

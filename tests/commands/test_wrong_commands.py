@@ -24,7 +24,7 @@ import pytest
 from agentless_mini import cli
 from agentless_mini.learning.rows import Row, write_rows
 from agentless_mini.record import Store
-from agentless_mini.record.schema import MIGRATIONS
+from agentless_mini.record.schema import VERSION
 from tests.commands.running import FILES, ISSUE, VOTE_ALONE, Home, one_sentence, server
 from tests.fakes.server import ScriptedServer
 from tests.gitrepo import git, make_repository, write_files
@@ -73,7 +73,7 @@ class Scene:
         """Return a line of the table with what its names stand for in this scene."""
         docker = self.web.replace("http:", "tcp:")
         addresses = {"dead": DEAD, "fake": self.fake.url, "web": self.web, "docker": docker}
-        names = {**addresses, "root": self.home.root, "python": sys.executable, "schema": len(MIGRATIONS)}
+        names = {**addresses, "root": self.home.root, "python": sys.executable, "schema": VERSION}
         return re.sub(r"\{(\w+)\}", lambda found: str(names.get(found[1], found[0])), text)
 
 

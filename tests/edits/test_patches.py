@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agentless_mini.domain import FileChange, FileKind, SourceFile
 from agentless_mini.edits import Forms, changed_files, make_patch
-from agentless_mini.edits.lines import Difference, differing, partners
+from agentless_mini.edits.sources import Difference, differing, partners
 from tests.edits.edit_cases import git_applied
 from tests.gitrepo import git
 

@@ -91,8 +91,8 @@ def test_it_says_what_git_says_in_the_repository(top: Path, case: str) -> None:
     repository, snapshot = opened(top)
     diff, *paths = CASES[case]
     said = snapshot_check(snapshot)(patch(diff, *paths))
-    verdict = repository.accepts(diff)
-    assert (said == patch(diff, *paths), getattr(said, "detail", "")) == (verdict.ok, verdict.message)
+    refusal = repository.refuses(diff)
+    assert (said == patch(diff, *paths), getattr(said, "detail", "")) == (not refusal, refusal)
 
 
 def test_a_mode_a_deletion_and_several_files_are_seen(top: Path) -> None:

@@ -4,9 +4,13 @@ from collections.abc import Mapping
 
 import pytest
 
-from agentless_mini.model.addresses import Proxy, belongs_to_openai, is_loopback, proxy_before
+from agentless_mini.model.addresses import Address, Proxy, belongs_to_openai, is_loopback
 
 PROXY = "http://proxy:3128"
+
+
+def proxy_before(url: str, environment: Mapping[str, str]) -> Proxy | None:
+    return Address(url, "", {}, 1.0, environment=environment).proxy
 
 
 @pytest.mark.parametrize(

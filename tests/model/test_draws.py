@@ -200,7 +200,7 @@ def test_of_requests_that_fail_together_the_first_halves_what_may_be_in_flight()
         async def failing() -> None:
             async with slots as allowed:
                 await asyncio.sleep(0.01)
-            halved.append(await slots.halve(allowed))
+            halved.append(slots.halve(allowed))
 
         async def later() -> None:
             nonlocal running, most
@@ -225,7 +225,7 @@ def test_slots_that_nobody_uses_are_taken_away_first() -> None:
             nonlocal most
             async with slots as allowed:
                 await asyncio.sleep(0.01)
-            await slots.halve(allowed)
+            slots.halve(allowed)
             async with slots:
                 most = max(most, slots.most)
 
@@ -240,6 +240,6 @@ def test_a_request_that_was_alone_does_not_make_it_fewer() -> None:
         slots = Slots(6)
         async with slots as allowed:
             pass
-        return await slots.halve(allowed)
+        return slots.halve(allowed)
 
     assert run(used()) is False

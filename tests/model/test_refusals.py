@@ -1,13 +1,10 @@
 """What servers refuse of a request, in their own words, and how they are asked from then on."""
 
-import importlib
-import importlib.util
 import json
 import time
 from dataclasses import replace
 from typing import Any
 
-import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +13,7 @@ from agentless_mini.domain import Message, Role
 from agentless_mini.errors import AminiError, ServerFailed, boundary
 from agentless_mini.model import failures
 from agentless_mini.model.addresses import Address
-from agentless_mini.model.failures import Habits, Part, folded, refused, without
+from agentless_mini.model.failures import Habits, NoAnswer, Part, folded, refused, without
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.settings.model import EndpointSettings
 from tests.fakes.faults import Fault, FaultKind
@@ -25,17 +22,12 @@ from tests.fakes.server import ScriptedServer
 from tests.model.contract import collect, run
 from tests.model.served import SCRIPT, TEXTS, draw_until_error, from_seed_0, served, texts
 
-httpx: Any = importlib.import_module("httpx2" if importlib.util.find_spec("httpx2") else "httpx")
-REQUEST = httpx.Request("POST", "http://host/v1/chat/completions")
-
 
 def answered(status: int, page: object) -> AminiError:
-    """Return our error for a page that a server answers with a status, read as the SDK reads it."""
-    answer = httpx.Response(status, **({"text": page} if isinstance(page, str) else {"json": page}))
-    http = httpx.Client(transport=httpx.MockTransport(lambda _: answer))
-    client = openai.OpenAI(base_url="http://host/v1", api_key="none", max_retries=0, http_client=http)
+    """Return our error for a page that a server answers with a status."""
+    text = page if isinstance(page, str) else json.dumps(page)
     with pytest.raises(AminiError) as raised, boundary(failures.translation(Address("http://host/v1", "", {}, 600.0))):
-        client.post("/chat/completions", cast_to=object, body={})
+        raise NoAnswer.of_status(status, text, "")
     return raised.value
 
 

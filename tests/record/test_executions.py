@@ -1,10 +1,9 @@
 """What the tests of a run were and said comes back, in stores that older versions made too."""
 
-import contextlib
-import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,10 +30,8 @@ from agentless_mini.domain import (
     Stage,
     Verdict,
 )
-from agentless_mini.record import RunStatus, Store
-from agentless_mini.record.database import Database
-from agentless_mini.record.packing import case_of, case_result, case_values, outcome_values, pack, unpack
-from agentless_mini.record.schema import MIGRATIONS
+from agentless_mini.record import Store
+from agentless_mini.record.packing import pack, read, unpack, written
 from tests.record.building import HOSTILE, START, patch, record, request
 
 NOWHERE = Localization((), ())
@@ -117,7 +114,7 @@ def test_a_run_that_is_planned_again_has_used_nothing_and_other_runs_have(store:
     for run in (first, second):
         store.runs.link(run, key, 0)
         store.runs.link_box(run, job.key())
-        store.runs.put_candidate(run, Candidate(key, 0, 0, patch()))
+        store.runs.put_prediction(run, Prediction(NOWHERE, (Candidate(key, 0, 0, patch()),), None))
     store.runs.unlink(second)
     assert (store.runs.trace(second).samples, store.runs.trace(second).boxes) == ((), ())
     assert len(store.runs.trace(first).samples) == len(store.runs.trace(first).boxes) == 1
@@ -139,35 +136,6 @@ def test_500_verdicts_on_100_tests_are_small(store: Store, path: Path) -> None:
     assert path.stat().st_size < 2_000_000
 
 
-def test_a_store_of_the_version_before_is_brought_up_to_date_with_all_that_it_holds(path: Path) -> None:
-    Database.create(path, MIGRATIONS[:1]).close()
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
-        old.executescript(
-            """
-            INSERT INTO prompts VALUES ('p', '{"messages":[],"task":null}');
-            INSERT INTO requests VALUES ('k', 'model', 'p', '{}', 'free');
-            INSERT INTO samples VALUES ('k', 0, 'repair', 'local', 'answer', '', 'stop', 1, 2, 3, 4.0);
-            INSERT INTO runs VALUES
-                (1, 5.0, 6.0, 'done', 0, 'm', 'i', 'r', 'c', 't', 'It fails.', '', '[]', '{}', '{}');
-            INSERT INTO run_samples VALUES (1, 'k', 0);
-            INSERT INTO patches VALUES ('d', x'2b', 'n', '["a.py"]');
-            INSERT INTO outcomes VALUES (1, 'k', 0, 0, 'd', NULL, NULL);
-            INSERT INTO predictions VALUES
-                (1, '{"lists":[["a.py"]],"votes":[1],"named":[],"tree_shown":1,"tree_total":1}', '[]', 'd',
-                 1, 1, 'the only one');
-            """
-        )
-    with Store.open(path) as store:
-        (summary,) = store.runs.summaries()
-        trace = store.runs.trace(summary.run.id)
-        assert (trace.run.status, trace.boxes, len(trace.samples)) == (RunStatus.DONE, (), 1)
-        assert trace.prediction is not None
-        assert trace.prediction.execution is None
-        assert trace.prediction.choice is not None
-        assert (trace.prediction.choice.reason, trace.prediction.choice.regressions) == ("the only one", 0)
-        assert decided(store, Prediction(NOWHERE, (), None, execution=EXECUTION)) == EXECUTION
-
-
 # --- the format ------------------------------------------------------------------------------------------------------
 
 texts = st.text(st.characters(exclude_categories=()), max_size=20)
@@ -177,14 +145,17 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 @given(st.builds(Case, texts, st.sampled_from(Origin), texts, st.none() | st.binary(max_size=3000), texts))
 def test_any_case_can_be_packed(case: Case) -> None:
-    assert case_of(unpack(pack(case_values(case)))) == case
+    assert read(Case, unpack(pack(written(case)))) == case
 
 
 @given(st.builds(CaseResult, texts, st.sampled_from(Outcome), numbers, st.none() | faults))
 def test_any_result_can_be_packed(result: CaseResult) -> None:
-    assert case_result(unpack(pack(outcome_values(result)))) == result
+    assert read(CaseResult, unpack(pack(written(result)))) == result
 
 
-def test_seconds_that_are_no_number_are_none() -> None:
-    for told in (float("nan"), float("inf")):
-        assert case_result(outcome_values(CaseResult("a", Outcome.PASS, told))).seconds == 0.0
+@pytest.mark.parametrize("told", [float("nan"), float("inf")])
+def test_seconds_that_are_no_number_are_none(store: Store, told: float) -> None:
+    result = CaseResult(OLD.id, Outcome.PASS, told)
+    found = decided(store, Prediction(NOWHERE, (), None, execution=Execution((OLD,), (result,), ())))
+    assert found is not None
+    assert found.before == (CaseResult(OLD.id, Outcome.PASS),)

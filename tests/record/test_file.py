@@ -14,8 +14,9 @@ from agentless_mini.domain import (
     Finish,
 )
 from agentless_mini.errors import StoreBusy, StoreError
-from agentless_mini.record import Kind, RunStatus, Store
+from agentless_mini.record import RunStatus, Store
 from agentless_mini.record.database import Database
+from agentless_mini.record.effects import Kind
 from tests.record.building import START, python, record, request
 
 NUMBER = Kind[int]("number")
@@ -135,6 +136,12 @@ def newer(path: Path) -> None:
         connection.execute("PRAGMA user_version = 99")
 
 
+def older(path: Path) -> None:
+    Store.open(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 7")
+
+
 def torn(path: Path) -> None:
     with Store.open(path) as store:
         record(store, request("x" * 50_000))
@@ -148,6 +155,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "damaged": (torn, "damaged or no store at all"),
     "another program's": (foreign, "database of another program"),
     "a newer amini's": (newer, "newer amini .*update amini"),
+    "an older amini's": (older, r"older amini .*move it away, or name another place \(--store; of eval: --out\)"),
     "a folder": (lambda path: path.mkdir(), "cannot be opened or written"),
 }
 
@@ -195,22 +203,11 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
         Store.open_readonly(tmp_path / "file" / "store.db")
 
 
-def test_an_older_store_is_brought_up_to_date_step_by_step(path: Path) -> None:
-    steps = ("CREATE TABLE one (a);", "ALTER TABLE one ADD COLUMN b;", "CREATE TABLE three (c);")
-    Database.create(path, steps[:1]).close()
-    with pytest.raises(StoreError, match="of an older amini: run amini repair"):
-        Database.view(path, steps)
-    database = Database.create(path, steps)
-    database.write("INSERT INTO one (a, b) VALUES (1, 2)")
-    assert database.read("SELECT * FROM one, (SELECT count(*) FROM three)") == [(1, 2, 0)]
-    assert database.read("PRAGMA user_version") == [(3,)]
-    database.close()
-
-
-def test_a_step_that_fails_leaves_the_file_at_the_step_before(path: Path) -> None:
-    Database.create(path, ("CREATE TABLE one (a);",)).close()
+def test_a_step_that_fails_makes_no_table(path: Path) -> None:
     with pytest.raises(StoreError, match="no such table: nowhere"):
-        Database.create(path, ("", "CREATE TABLE two (b); INSERT INTO nowhere VALUES (1);"))
-    database = Database.create(path, ("CREATE TABLE one (a);",))
+        Database.create(path, 1, "CREATE TABLE two (b); INSERT INTO nowhere VALUES (1);")
+    with pytest.raises(StoreError, match=r"no store at .*amini repair makes one"):
+        Database.view(path, 1)
+    database = Database.create(path, 1, "CREATE TABLE one (a);")
     assert database.read("SELECT name FROM sqlite_master") == [("one",)]
     database.close()

@@ -9,14 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentless_mini.domain import Decoding, ModelCard
 from agentless_mini.errors import StoreError
 from agentless_mini.ports import Find
-from agentless_mini.record import Kind, Memo, Store, Values, recorded_derive
-from agentless_mini.record.database import Database
-from agentless_mini.record.effects import PATHS, SCORE, token_counts
-from agentless_mini.record.memo import code_state
-from agentless_mini.record.schema import MIGRATIONS
+from agentless_mini.record import Store, recorded_derive
+from agentless_mini.record.effects import PATHS, SCORE, Kind
+from agentless_mini.record.memo import Memo, code_state, values_of
 
 
 def test_what_the_same_code_derived_from_the_same_is_not_found_again(path: Path) -> None:
@@ -67,12 +64,10 @@ def test_what_other_code_derived_does_not_count(tmp_path: Path) -> None:
 def test_kinds_do_not_mix(store: Store) -> None:
     store.put_value(PATHS, "key", ("a",))
     assert store.value(Kind[int]("number"), "key") is None
-    with pytest.raises(KeyError):
-        Values(store, Kind[int]("number")).get("key")
 
 
 def test_what_arrives_is_recorded_and_seen_before_the_failure_that_follows(store: Store) -> None:
-    shelf, seen = Values(store, Kind[int]("number")), []
+    shelf, seen = values_of(store, Kind[int]("number")), []
 
     async def pay(keys: tuple[str, ...]) -> AsyncGenerator[tuple[str, int], None]:
         yield keys[0], 1
@@ -94,7 +89,7 @@ def test_a_value_that_cannot_be_recorded_is_not_seen(path: Path) -> None:
         return 1
 
     with Store.open_readonly(path) as store, pytest.raises(StoreError):
-        asyncio.run(Memo[str, int]().one(Values(store, Kind[int]("number")), "key", compute))
+        asyncio.run(Memo[str, int]().one(values_of(store, Kind[int]("number")), "key", compute))
 
 
 @settings(deadline=None, max_examples=20)  # each opens a store
@@ -104,21 +99,3 @@ def test_every_finite_number_comes_back(scores: dict[str, float]) -> None:
         for key, score in scores.items():
             store.put_value(SCORE, key, score)
         assert {key: store.value(SCORE, key) for key in scores} == scores
-
-
-def test_what_an_older_amini_kept_in_tables_of_its_own_is_still_there(path: Path) -> None:
-    database = Database.create(path, MIGRATIONS[:6])
-    card = '{"context_window":4096,"decoding":"lines","engine":"e","exact_counts":true,"name":"m","revision":""}'
-    database.write("INSERT INTO token_counts VALUES ('digest', 'm', 17)")
-    database.write("INSERT INTO token_counts VALUES ('other', ?, 18)", ("m \ud800",))
-    database.write("INSERT INTO cards VALUES ('m', ?)", (card,))
-    database.write("INSERT INTO endpoints VALUES ('http://h/v1', 'a \"model\"')")
-    database.write("INSERT INTO endpoints VALUES ('http://i/v1', ?)", ("\ud800",))
-    database.write("INSERT INTO scores VALUES ('key', 'm', ?, 5.0)", (0.1 + 0.2,))
-    database.close()
-    with Store.open(path) as store:
-        assert store.value(token_counts("m"), "digest") == 17
-        assert store.card("m") == ModelCard("m", 4096, Decoding.LINES, "e")
-        assert store.endpoint_model("http://h/v1") == 'a "model"'
-        assert store.endpoint_model("http://i/v1") is None
-        assert store.value(SCORE, "key") == 0.1 + 0.2

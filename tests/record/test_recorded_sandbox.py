@@ -23,7 +23,8 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import AminiError, EnvironmentFailed, StoreError
 from agentless_mini.ports import Sandbox
-from agentless_mini.record import BoxRecord, RecordedSandbox, RunStart, Store
+from agentless_mini.record import RecordedSandbox, RunStart, Store
+from agentless_mini.record.records import BoxRecord
 from tests.fakes.sandbox import ScriptedSandbox, each_step, ended, exited, refusing
 
 JOB = Job(

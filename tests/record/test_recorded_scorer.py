@@ -12,8 +12,9 @@ import pytest
 from agentless_mini.domain import RewardModel, ScoreRequest, ScoreRoute
 from agentless_mini.errors import ServerFailed, ServerUnreachable, StoreError
 from agentless_mini.ports import Scorer
-from agentless_mini.record import RecordedScorer, Store, Values
+from agentless_mini.record import RecordedScorer, Store
 from agentless_mini.record.effects import SCORE
+from agentless_mini.record.memo import values_of
 from tests.fakes.model import ScoreOutage, ScoreRule, ScriptedScorer, ready
 from tests.model.contract import run
 from tests.model.scorer_contract import RULES, ScorerContract
@@ -101,7 +102,7 @@ def test_a_failure_is_not_recorded(store: Store) -> None:
     recorded = RecordedScorer(ready(ScriptedScorer(*RULES, outages=(ScoreOutage(0, FAILED),))), store)
     with pytest.raises(ServerFailed):
         run(recorded.scores(REQUEST))
-    assert not Values(store, SCORE).there(REQUEST.keys())
+    assert not values_of(store, SCORE).there(REQUEST.keys())
     assert run(recorded.scores(REQUEST)) == SCORES
 
 
@@ -111,7 +112,7 @@ def test_what_came_before_a_failure_is_kept(store: Store) -> None:
     many = replace(REQUEST, answers=tuple(f"answer {number}" for number in range(40)))
     with pytest.raises(ServerFailed):
         run(recorded.scores(many))
-    kept = len(Values(store, SCORE).there(many.keys()))
+    kept = len(values_of(store, SCORE).there(many.keys()))
     assert 0 < kept < 40
     assert run(recorded.scores(many)) == (0.125,) * 40
     assert len(inner.requests[-1].answers) == 40 - kept

@@ -100,14 +100,14 @@ def test_samples_are_shown_by_stage_and_in_the_order_they_came_where_nothing_was
         key = record(store, asked, *(Completion(index, "", Finish.STOP) for index in range(3)))
         for index in (1, 2, 0):
             store.runs.link(run, key, index)
-    store.runs.put_candidate(run, Candidate(request("Fix.").key(), 0, 0, Rejected(Reason.NO_EDIT, "")))
+    rejected = Candidate(request("Fix.").key(), 0, 0, Rejected(Reason.NO_EDIT, ""))
+    store.runs.put_prediction(run, Prediction(Localization((), ()), (rejected,), None))
     trace = store.runs.trace(run)
     assert [(sample.stage, sample.index) for sample in trace.samples] == [
         *((Stage.LOCALIZE, index) for index in (1, 2, 0)),
         *((Stage.REPAIR, index) for index in (0, 1, 2)),
     ]
     assert [sample.order for sample in trace.samples] == [None, None, None, 0, None, None]
-    assert trace.prediction is None
 
 
 def test_a_sample_that_an_earlier_run_used_was_replayed(store: Store) -> None:
@@ -132,7 +132,8 @@ def test_equal_patches_are_stored_once(store: Store, path: Path) -> None:
     big = patch(diff=b"+" * 100_000)
     for index in range(20):
         store.runs.link(run, key, index)
-        store.runs.put_candidate(run, Candidate(key, index, index, big))
+    candidates = tuple(Candidate(key, index, index, big) for index in range(20))
+    store.runs.put_prediction(run, Prediction(Localization((), ()), candidates, None))
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM patches").fetchone() == (1,)
 

@@ -1,7 +1,6 @@
 """What a store says of what was paid for."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,9 +8,7 @@ from hypothesis import strategies as st
 
 from agentless_mini.domain import UNTOLD, Completion, Finish, Usage
 from agentless_mini.record import RunStatus, Spending, Store
-from agentless_mini.record.database import Database
 from agentless_mini.record.evaluations import covered
-from agentless_mini.record.schema import MIGRATIONS
 from tests.record.building import START, record, request
 
 
@@ -52,7 +49,7 @@ def test_what_is_covered_is_every_moment_once(spans: list[tuple[int, ...]]) -> N
 def test_what_servers_did_not_tell_is_counted_and_not_summed_up(store: Store) -> None:
     told = [Usage(5, None, 3), Usage(0, 0, None), UNTOLD]
     key = record(store, request(), *(Completion(n, "", Finish.STOP, usage=usage) for n, usage in enumerate(told)))
-    assert [completion.usage for completion in store.replay(key, range(3))] == told
+    assert [one.usage for index in range(3) if (one := store.get_sample(key, index))] == told
     spent = store.evals.spending()
     assert (spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens) == (5, 0, 3)
     assert (spent.untold_prompts, spent.untold_cached, spent.untold_answers) == (1, 2, 2)
@@ -60,19 +57,3 @@ def test_what_servers_did_not_tell_is_counted_and_not_summed_up(store: Store) ->
     for number in range(3):
         store.runs.link(run, key, number)
     assert [sample.usage for sample in store.runs.trace(run).samples] == told
-
-
-def test_an_older_record_of_a_server_without_usage_says_that_it_is_not_known(path: Path) -> None:
-    database = Database.create(path, MIGRATIONS[:4])
-    database.write("INSERT INTO prompts VALUES ('p', '{}')")
-    rows = (("told", 0, 9, 4), ("told", 1, 0, 5), ("untold", 0, 0, 6), ("untold", 1, 0, 7), ("lines", 0, 0, 0))
-    for key in ("told", "untold", "lines"):
-        database.write("INSERT INTO requests VALUES (?, 'm', 'p', '{}', 'free')", (key,))
-    for key, index, prompt, answer in rows:
-        database.write(
-            "INSERT INTO samples VALUES (?, ?, 'repair', 'i', '', '', 'stop', ?, 0, ?, 0)", (key, index, prompt, answer)
-        )
-    database.close()
-    with Store.open(path) as store:
-        usages = {key: [one.usage for one in store.replay(key, range(2))] for key in ("told", "untold", "lines")}
-    assert usages == {"told": [Usage(9, 0, 4), Usage(0, 0, 5)], "untold": [UNTOLD, UNTOLD], "lines": [Usage()]}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agentless_mini.domain import Completion, Finish, Issue, Message, Role
 from agentless_mini.record import PromptRecord
 from agentless_mini.report import page as package
-from agentless_mini.report.evaluation_instance import run_instance
+from agentless_mini.report.evaluation_document import run_instance
 from agentless_mini.report.page import json_block, packed_block, render_page, render_run
 from tests.report.browser import Page, find_chromium, started
 from tests.report.page_documents import HOSTILE, depth, evaluation, evolution, evolved_depth, row, unknown
@@ -92,7 +92,7 @@ def test_every_file_of_the_folder_is_in_the_page() -> None:
     text = render_page([])
     folder = Path(package.__file__).parent
     files = [*folder.glob("script/*.js"), folder / "page.css"]
-    assert len(files) == 10
+    assert len(files) == 8
     assert [file.name for file in files if file.read_text() not in text] == []
 
 

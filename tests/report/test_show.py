@@ -34,7 +34,6 @@ from agentless_mini.domain import (
     canonical_json,
 )
 from agentless_mini.record import (
-    BoxRecord,
     PromptRecord,
     RunId,
     RunRecord,
@@ -44,6 +43,7 @@ from agentless_mini.record import (
     RunTrace,
     SampleRecord,
 )
+from agentless_mini.record.records import BoxRecord
 from agentless_mini.report import document as module
 from agentless_mini.report.cells import escaped
 from agentless_mini.report.document import run_document, runs_document

@@ -25,7 +25,8 @@ from agentless_mini.domain import (
     Verdict,
     canonical_json,
 )
-from agentless_mini.record import BoxRecord, RunTrace
+from agentless_mini.record import RunTrace
+from agentless_mini.record.records import BoxRecord
 from agentless_mini.report.document import run_document
 from agentless_mini.report.show import run_view
 from agentless_mini.report.summary import summary

@@ -23,10 +23,10 @@ def test_a_bare_repository_is_read_at_a_commit(tmp_path: Path, remote: Path, mon
         repository = opened(tmp_path / "bare.git", rev)
         assert contents(repository.snapshot()) == FILES
         assert repository.snapshot().name == "bare"
-        assert repository.accepts(changing("src/a.py", b"a = 1\n", b"x\n")).ok
+        assert not repository.refuses(changing("src/a.py", b"a = 1\n", b"x\n"))
     inside = opened(remote / ".git")
     assert (inside.snapshot().name, contents(inside.snapshot())) == ("remote", FILES)
-    assert inside.accepts(changing("src/a.py", b"a = 1\n", b"x\n")).ok
+    assert not inside.refuses(changing("src/a.py", b"a = 1\n", b"x\n"))
 
 
 def test_a_url_is_cloned_and_brought_up_to_date(tmp_path: Path, remote: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_url_is_cloned_and_brought_up_to_date(tmp_path: Path, remote: Path) ->
     assert contents(cloned(remote, cache).snapshot())["src/a.py"] == b"a = 3\n"
     assert cloned(remote, cache, "main").snapshot() == first
     assert contents(cloned(remote, cache, second[:12]).snapshot())["src/a.py"] == b"a = 2\n"
-    assert cloned(remote, cache).accepts(changing("src/a.py", b"a = 3\n", b"x\n")).ok
+    assert not cloned(remote, cache).refuses(changing("src/a.py", b"a = 3\n", b"x\n"))
     assert "There is no commit nope" in error_of(lambda: cloned(remote, cache, "nope"))
     assert len(list(cache.glob("*.git"))) == 1
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import FileKind
-from agentless_mini.repository.opening import Acceptance
 from agentless_mini.repository.worktree import BINARY_PREFIX, LARGE_OVER
 from tests.gitrepo import commit_all, git, make_repository, write_files
 from tests.repository.reading import FILES, contents, error_of, kinds, opened
@@ -88,7 +87,7 @@ def test_contents_are_the_bytes_on_the_disk(tmp_path: Path, monkeypatch: pytest.
     repository = opened(top)
     assert contents(repository.snapshot()) == {"bom.txt": b"\xef\xbb\xbfa\xff", "crlf.txt": b"a\r\nb\r\n", "x.txt": b""}
     patch = b"--- a/crlf.txt\n+++ b/crlf.txt\n@@ -1,2 +1,2 @@\n a\r\n-b\r\n+c\r\n"
-    assert repository.accepts(patch) == Acceptance(ok=True)
+    assert repository.refuses(patch) == ""
     repository.apply(patch)
     assert (top / "crlf.txt").read_bytes() == b"a\r\nc\r\n"
 

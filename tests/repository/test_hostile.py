@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.repository.opening import Acceptance
 from tests.gitrepo import git, make_repository, write_files
 from tests.repository.reading import (
     FILES,
@@ -85,7 +84,7 @@ def test_nothing_that_a_repository_configures_is_run(tmp_path: Path, rev: str | 
     repository = opened(top, rev)
     assert len(repository.snapshot().files) == (5 if rev is None else 4)
     for path, line in (("a.py", b"one\n" if rev is None else b"1\n"), ("b.c", b"2\n"), ("c.d", b"3\n"), ("d", b"4\n")):
-        assert repository.accepts(changing(path, line, b"new\n")) == Acceptance(ok=True)
+        assert repository.refuses(changing(path, line, b"new\n")) == ""
         if rev is None:
             repository.apply(changing(path, line, b"new\n"))
             assert (top / path).read_bytes() == b"new\n"
@@ -100,15 +99,15 @@ def test_filters_that_are_off_are_noted_and_the_users_own_stay_on(
     git(top, "config", upper, "tr a-z A-Z")
     repository = opened(top)
     assert "configures the filter 'upper', which is not run here" in repository.notes[0]
-    assert repository.accepts(changing("a.txt", b"a\n", b"b\n")).ok
+    assert not repository.refuses(changing("a.txt", b"a\n", b"b\n"))
     git(top, "config", "--unset", upper)
     user = tmp_path / "user"
     git(top, "config", "--file", str(user), upper, "tr a-z A-Z")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(user))
     repository = opened(top)
     assert repository.notes == ()
-    assert not repository.accepts(changing("a.txt", b"a\n", b"b\n")).ok
-    assert repository.accepts(changing("a.txt", b"A\n", b"b\n")).ok
+    assert repository.refuses(changing("a.txt", b"a\n", b"b\n"))
+    assert not repository.refuses(changing("a.txt", b"A\n", b"b\n"))
 
 
 def test_missing_objects_are_not_fetched_by_what_the_repository_names(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.repository.opening import Acceptance
 from tests.gitrepo import commit_all, git, make_repository, write_files
 from tests.repository.reading import FILES, changing, contents, creating, error_of, everything_below, opened
 
@@ -13,8 +12,8 @@ from tests.repository.reading import FILES, changing, contents, creating, error_
 @pytest.mark.parametrize("rev", [None, "HEAD"])
 def test_a_patch_is_accepted_as_git_apply_would(tmp_path: Path, rev: str | None) -> None:
     repository = opened(make_repository(tmp_path / "r", FILES) / "src", rev)
-    assert repository.accepts(changing("src/a.py", b"a = 1\n", b"a = 2\n")) == Acceptance(ok=True, message="")
-    assert repository.accepts(creating("new/file")) == Acceptance(ok=True, message="")
+    assert repository.refuses(changing("src/a.py", b"a = 1\n", b"a = 2\n")) == ""
+    assert repository.refuses(creating("new/file")) == ""
     refused = {
         changing("src/a.py", b"a = 0\n", b"a = 2\n"): "patch failed: src/a.py:1",
         creating("README.md"): "README.md: already exists in " + ("working directory" if rev is None else "index"),
@@ -24,16 +23,16 @@ def test_a_patch_is_accepted_as_git_apply_would(tmp_path: Path, rev: str | None)
         b"\0\xff garbage": 'No valid patches in input (allow with "--allow-empty")',
     }
     for diff, message in refused.items():
-        assert repository.accepts(diff) == Acceptance(ok=False, message=message)
+        assert repository.refuses(diff) == message
 
 
 def test_the_users_own_settings_for_patches_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     top = make_repository(tmp_path / "r", FILES)
     patch = changing("src/a.py", b"a = 1\n", b"a = 2 \n")
-    assert opened(top).accepts(patch).ok
+    assert not opened(top).refuses(patch)
     git(top, "config", "apply.whitespace", "error")
     for rev in (None, "HEAD"):
-        assert not opened(top, rev).accepts(patch).ok
+        assert opened(top, rev).refuses(patch)
 
 
 def test_a_commit_accepts_what_the_working_tree_does_not(tmp_path: Path) -> None:
@@ -42,9 +41,9 @@ def test_a_commit_accepts_what_the_working_tree_does_not(tmp_path: Path) -> None
     write_files(top, {"a": b"2\n"})
     commit_all(top)
     patch = changing("a", b"1\n", b"3\n")
-    assert opened(top, first[:10]).accepts(patch).ok
-    assert opened(top, "HEAD~1").accepts(patch).ok
-    assert not opened(top).accepts(patch).ok
+    assert not opened(top, first[:10]).refuses(patch)
+    assert not opened(top, "HEAD~1").refuses(patch)
+    assert opened(top).refuses(patch)
 
 
 @pytest.mark.parametrize("rev", [None, "HEAD"])
@@ -52,8 +51,8 @@ def test_patches_can_be_checked_from_many_threads(tmp_path: Path, rev: str | Non
     repository = opened(make_repository(tmp_path / "r", FILES), rev)
     good, bad = changing("src/a.py", b"a = 1\n", b"x\n"), changing("src/a.py", b"?\n", b"x\n")
     with ThreadPoolExecutor(8) as pool:
-        verdicts = list(pool.map(repository.accepts, [good, bad] * 20))
-    assert [verdict.ok for verdict in verdicts] == [True, False] * 20
+        refusals = list(pool.map(repository.refuses, [good, bad] * 20))
+    assert [not refusal for refusal in refusals] == [True, False] * 20
 
 
 def test_applying_changes_the_tree_and_not_the_index(tmp_path: Path) -> None:

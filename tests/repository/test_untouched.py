@@ -24,8 +24,8 @@ def test_reading_and_checking_write_nothing(tmp_path: Path, rev: str | None, set
     before = everything_below(top)
     repository = opened(top, rev)
     repository.snapshot()
-    assert repository.accepts(changing("README.md", b"hello\n", b"bye\n")).ok
-    assert not repository.accepts(changing("README.md", b"other\n", b"bye\n")).ok
+    assert not repository.refuses(changing("README.md", b"hello\n", b"bye\n"))
+    assert repository.refuses(changing("README.md", b"other\n", b"bye\n"))
     assert everything_below(top) == before
 
 

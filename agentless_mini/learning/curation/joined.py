@@ -113,7 +113,7 @@ def engine_failures() -> tuple[type[Exception], ...]:
 
 
 def _duckdb() -> Any:  # noqa: ANN401 - a module
-    with boundary({ImportError: lambda _: UsageError(f"Curation needs DuckDB: {install_command('train')}.")}):
+    with boundary({ImportError: lambda _: UsageError(f"Curation needs DuckDB: {install_command('curate')}.")}):
         import duckdb
     return duckdb
 

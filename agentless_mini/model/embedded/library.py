@@ -1,8 +1,7 @@
 """The llama.cpp inside one exact `xllamacpp` wheel: its C layouts and prototypes, found, loaded and checked.
 
-That wheel exports llama.cpp's whole C interface, so a declaration is all it takes to call it. The layouts are facts of
-`include/llama.h` in the wheel's source distribution and are checked against the library's own default values whenever
-it is loaded. The wheel's Python module is not imported: only its shared object is opened, as a plain C library.
+The wheel's shared object exports the whole C interface, and is opened as a plain C library. The layouts are those of
+`include/llama.h`; they are checked against the library's own default values whenever it is loaded.
 """
 
 import contextlib
@@ -156,10 +155,7 @@ def _shared_object() -> Path:
 
 
 def check_defaults(params: c.Structure, expected: Mapping[str, object]) -> None:
-    """Compare a structure that the library filled with the values that its layout must show.
-
-    Raises `EnvironmentFailed` with the first field that differs.
-    """
+    """Raise `EnvironmentFailed` where a structure that the library filled shows another layout."""
     for name, value in expected.items():
         if getattr(params, name) != value:
             raise EnvironmentFailed(
@@ -169,10 +165,7 @@ def check_defaults(params: c.Structure, expected: Mapping[str, object]) -> None:
 
 
 def provide_openmp() -> None:
-    """Load what the wheel links to and does not bring: OpenMP, the system's or else the one of a wheel.
-
-    Raises `EnvironmentFailed` where there is neither.
-    """
+    """Load OpenMP, the system's or else that of a wheel. Raises `EnvironmentFailed` where there is neither."""
     if sys.platform != "linux":
         return
     process = c.CDLL(None)

@@ -1,7 +1,6 @@
 """A model and a context of llama.cpp in this process: tokens, batches of many sequences, logits of every token.
 
-It knows no prompts and no edits. Calls into the library release the interpreter lock. A `Model` may be read by several
-threads, a `Context` by one.
+Calls into the library release the interpreter lock. Several threads may read a `Model`, one a `Context`.
 """
 
 import ctypes
@@ -72,10 +71,7 @@ class Context:
     """
 
     def __init__(self, model: Model, tokens: int, sequences: int, batch: int, threads: int) -> None:
-        """Allocate one for so many tokens, of all sequences together, and so many of them in a batch.
-
-        Raises `EnvironmentFailed` where there is no memory for it.
-        """
+        """Allocate one for so many tokens of all sequences. Raises `EnvironmentFailed` without memory for it."""
         self.model, self.tokens, self.sequences, self.batch = model, tokens, sequences, batch
         call = self._call = model.library.call
         params = call.llama_context_default_params()
@@ -111,9 +107,8 @@ class Context:
         self._call.llama_memory_seq_rm(self._memory, sequence, 0, -1)
 
     def decode(self, rows: Sequence[Row]) -> "NDArray[np.float32]":
-        """Run one batch of at most `batch` tokens and return the wanted logits, [wanted, vocabulary].
+        """Run one batch of at most `batch` tokens; return a view of the wanted logits, [wanted, vocabulary].
 
-        The array is a view that the next decode overwrites.
         Raises `Aborted` once `stop` is set, and `EnvironmentFailed` where llama.cpp refuses the batch.
         """
         import numpy as np

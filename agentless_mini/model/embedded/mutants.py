@@ -1,8 +1,7 @@
 """Changes that people make to one line: operators, constants, names in scope, arguments, calls around a value.
 
-They are those that mutation testing and studies of one-line fixes name. Nothing is judged here, and types are not
-looked at: many mutants are nonsense, and some do not parse. Nor is what is around an expression: `a + b` in the place
-of `a` may regroup what stands next to it, and the result is a change like any other.
+They are those that mutation testing and studies of one-line fixes name. Neither types nor what stands around an
+expression are looked at: many mutants are nonsense, and some do not parse.
 """
 
 import ast

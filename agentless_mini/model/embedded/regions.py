@@ -1,7 +1,4 @@
-"""Which code is copied for the model to judge: all that is shown where it fits, else what the issue points at.
-
-A copy is read twice by the model, so it must be short.
-"""
+"""Which code the model reads twice: all that is shown where it fits, else what the issue points at."""
 
 import ast
 import math
@@ -80,10 +77,9 @@ def named_rows(region: Region, issue: str) -> frozenset[int]:
 def choose_regions(task: EditTask, budget: int, count: Count) -> tuple[Region, ...]:
     """Return what to copy within `budget` tokens, in order of file and line; `count` counts the tokens of a text.
 
-    The files share the budget in their order. A file that does not fit is copied function by function: first those
-    that the issue names (a traceback's "in name" does), then those that share the most telling words with it. Where it
-    writes names as code, these functions and those that they speak of are all. Where not even one function fits, the
-    first lines of the best one are copied, as many as fit.
+    The files share the budget in their order. A file that does not fit is copied function by function: first those that
+    the issue names, then those that share the most telling words with it. Where it writes names as code, these and
+    those that they speak of are all. Where not one fits, the first lines of the best are copied.
     """
     chosen: list[Region] = []
     for file in task.files:

@@ -1,7 +1,4 @@
-"""The embedded model as a sampler: sample i of a repair is the mutant of rank i, as an ordinary answer.
-
-One worker thread does all that asks the model, so the event loop stays free; closing a request stops its work.
-"""
+"""The embedded model as a sampler: sample i of a repair is the mutant of rank i. One worker thread asks the model."""
 
 import asyncio
 import contextlib
@@ -11,16 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
-from agentless_mini.domain import (
-    Completion,
-    Decoding,
-    EditTask,
-    Finish,
-    Message,
-    ModelCard,
-    SampleRequest,
-    Usage,
-)
+from agentless_mini.domain import Completion, Decoding, EditTask, Finish, Message, ModelCard, SampleRequest, Usage
 from agentless_mini.edits.writing import write_edit
 from agentless_mini.errors import UsageError
 from agentless_mini.model.embedded.library import WHEEL_VERSION
@@ -39,10 +27,8 @@ NO_MORE = "There are no more rewrites of a line."
 class EmbeddedSampler:
     """Answers repairs with a model in this process. See `ports.Sampler` for the contract of its methods.
 
-    Beyond the last mutant it says that there are no more. The ranking of a task is computed once and kept; its tokens
-    are booked on the first sample of the request that computed it. It does not depend on the sampling parameters.
-
-    `on_tokens` is told, in the worker thread, of newly decoded tokens. An async context manager, or call `aclose`.
+    The ranking of a task is computed once and kept; its tokens are booked on the first sample of that request. It does
+    not depend on the sampling parameters. `on_tokens` is told, in the worker thread, of newly decoded tokens.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Evaluations, or one run, as one HTML page that needs no network: documents go in, the page comes out.
 
-It reads no store. The only figures that it computes itself are intervals of single bars and comparisons of runs, in
-`script/`. Foreign text never becomes markup: it stands in data blocks, from where the script takes it as text. A policy
-in the page forbids any other script, style, connection and image.
+It computes nothing but intervals of single bars and comparisons of runs, in `script/`. Foreign text never becomes
+markup: it stands in data blocks, from where the script takes it as text. A policy in the page forbids any other script,
+style, connection and image.
 """
 
 import base64
@@ -18,16 +18,15 @@ from markupsafe import Markup
 
 _FOLDER = Path(__file__).parent
 # In the order in which they build on each other; together they are one script.
-_SCRIPTS = ("dom", "format", "plot", "plots", "runs", "table", "matrix", "instance", "main")
+_SCRIPTS = ("dom", "plot", "plots", "runs", "table", "instance", "main")
 # JSON may spell these as escapes anywhere in a text. The end of a block, a comment and an entity need one of them.
 _ESCAPES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&"}
 
 
 def render_page(documents: Sequence[Mapping[str, Any]], instances: Sequence[Iterable[Mapping[str, Any]]] = ()) -> str:
-    """Return the page on these evaluations, side by side in their order.
+    """Return the page on these evaluations, side by side in their order, all in ASCII: any stream can write it.
 
-    `instances` has for each evaluation the documents of single instances, read one by one; an evaluation may have none,
-    or only some. Equal documents give equal pages, all in ASCII: any stream can write them.
+    `instances` has for each evaluation the documents of single instances, of all, some or none, read one by one.
     """
     known: list[list[str]] = []
     packed: list[tuple[str, Markup]] = []
@@ -40,7 +39,7 @@ def render_page(documents: Sequence[Mapping[str, Any]], instances: Sequence[Iter
 
 
 def render_run(instance: Mapping[str, Any]) -> str:
-    """Return the page on one run, which is shown as an instance is (`evaluation_instance.run_instance`)."""
+    """Return the page on one run, which is shown as an instance is (`evaluation_document.run_instance`)."""
     return _rendered({"documents": [], "depth": [], "run": True}, [("depth-0-0", packed_block(instance))])
 
 

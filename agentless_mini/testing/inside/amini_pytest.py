@@ -11,17 +11,9 @@ import pytest
 from amini_record import Foreign, Recorder  # type: ignore[import-not-found]
 
 _SETTINGS: "dict[str, object]" = {
-    "numprocesses": None,
-    "dist": "no",
-    "tx": [],
-    "looponfail": False,
-    "forked": False,
-    "maxfail": 0,
-    "continue_on_collection_errors": True,
-    "usepdb": False,
-    "stepwise": False,
-    "collectonly": False,
-}
+    "numprocesses": None, "dist": "no", "tx": [], "looponfail": False, "forked": False, "maxfail": 0,
+    "continue_on_collection_errors": True, "usepdb": False, "stepwise": False, "collectonly": False,
+}  # fmt: skip
 
 
 def pytest_addoption(parser: Foreign) -> None:

@@ -2,7 +2,7 @@ import struct
 
 import numpy as np
 
-from agentless_mini.model.embedded.requantize import requantize
+from agentless_mini.model.embedded.weights import requantize
 
 F32, Q4_1, Q8_0 = 0, 3, 8
 

@@ -40,14 +40,9 @@ async function showRun(place) {
   place.hidden = false;
 }
 
-function issueCard(issue) {
-  return disclosure("Issue", () => textBlock(issue), "details.card", { open: true });
-}
-
 /** Returns foreign text as it is written. */
-function textBlock(text) {
-  return el("div.issue", visible(text.replaceAll("\r\n", "\n")));
-}
+const textBlock = (text) => el("div.issue", visible(text.replaceAll("\r\n", "\n")));
+const issueCard = (issue) => disclosure("Issue", () => textBlock(issue), "details.card", { open: true });
 
 function navigation([before, after]) {
   const link = (id, text) => (id ? el("a", { href: address({ instance: id }) }, text) : null),
@@ -68,32 +63,34 @@ function runSection(runs, at, item, instance) {
 }
 
 function depthOf(instance) {
-  const { patches, tests, evolution, best_at_n: growth, answers, rejected, notes } = instance,
-    chosen = instance.choice?.normal,
+  const { patches, tests, evolution, best_at_n: growth, answers, rejected, notes, choice } = instance,
     place = el("div.chosen-diff");
-  const show = (at) => place.replaceChildren(...patchView(patches, at, chosen, show));
+  const show = (at) => place.replaceChildren(...patchView(patches, at, choice?.normal, show));
   const choose = (at) => {
     show(at);
     place.scrollIntoView({ block: "nearest" });
   };
   const part = (title, there, make) => (there ? el("div.part", el("h3", title), make()) : null);
-  if (patches.length) show(Math.max(0, patches.findIndex((patch) => patch.normal === chosen)));
+  if (patches.length) show(Math.max(0, placeOf(patches, choice?.normal)));
+  const rounds = () => [
+    table("table.growth", ROUND_HEADINGS, roundRows(evolution.rounds)),
+    el("p.note", SCORES[evolution.score]),
+  ];
   return [
     choiceText(instance),
     part("Files", true, () => filesTable(instance)),
-    part("Patches", patches.length, () => patchesView(instance, chosen, choose)),
+    part("Patches", patches.length, () => patchesView(instance, choice?.normal, choose)),
     place,
-    part("Tests", tests.length, () => matrixView(instance, chosen, choose)),
-    part("Rounds", evolution, () => [
-      plainTable("table.growth", ROUND_HEADINGS, roundRows(evolution.rounds)),
-      el("p.note", SCORES[evolution.score]),
-    ]),
+    part("Tests", tests.length, () => matrixView(instance, choice?.normal, choose)),
+    part("Rounds", evolution, rounds),
     part("Chosen among the first n samples", growth?.length, () => growthTable(growth, patches)),
     part("Prompts and answers", answers?.length, () => answersView(instance)),
     part("Rejected samples", rejected.length, () => rejectedView(rejected)),
     part("Notes", notes.length, () => el("ul", notes.map((note) => el("li", visible(note))))),
   ];
 }
+
+const placeOf = (patches, normal) => patches.findIndex((patch) => patch.normal === normal);
 
 function choiceText({ choice, patches }) {
   if (!choice) return el("p", `No patch was chosen${patches.length ? "" : ": no sample was valid"}.`);
@@ -105,25 +102,23 @@ function choiceText({ choice, patches }) {
 function filesTable({ files, gold_files: gold = [] }) {
   const tip = { "data-tip": "the true patch changes it" };
   const name = (path) => (gold.includes(path) ? el("b.gold", tip, `\u2713 ${visible(path)}`) : visible(path));
-  const list = (paths) => el("ul.paths", paths.map((path) => el("li", name(path))));
-  const rows = files.map(({ paths, votes }, at) => [at + 1, votes, list(paths)]),
+  const list = (paths) => el("ul.paths", paths.map((path) => el("li", name(path)))),
     missed = gold.filter((path) => !files.some(({ paths }) => paths.includes(path))),
     title = `files${gold.length ? " (\u2713: the true patch changes it)" : ""}`;
   return [
-    plainTable("table.files", ["list", "votes", title], rows),
+    table("table.files", ["list", "votes", title], files.map(({ paths, votes }, at) => [at + 1, votes, list(paths)])),
     missed.length ? el("p.missed", `In no list: ${visible(missed.join(", "))}`) : null,
   ];
 }
 
-function patchesView(instance, chosen, choose) {
-  const { patches, tests, evolution, gold_files: gold } = instance,
-    body = el("tbody"),
+function patchesView({ patches, tests, evolution, gold_files: gold }, chosen, choose) {
+  const body = el("tbody"),
     votes = patches.reduce((sum, patch) => sum + patch.votes, 0),
     titles = { given: "given passed", generated: "generated passed", regression: "regression broken" },
     there = Object.keys(titles).filter((origin) => tests.some((test) => test.origin === origin));
-  const head = [
+  const headings = [
     "patch",
-    ...(gold ? ["resolved"] : []), // a run on a user's issue has no true patch to be compared with
+    gold ? "resolved" : null, // a run on a user's issue has no true patch to be compared with
     "votes",
     "",
     ...(evolution ? ["round", "score"] : []),
@@ -146,8 +141,8 @@ function patchesView(instance, chosen, choose) {
       el("td", visible(patch.paths?.join(", "))),
     );
   };
-  const more = capped(patches.map((patch, at) => [patch, at]), PATCH_ROWS, body, ([patch, at]) => rowOf(patch, at));
-  return [el("div.scroll", el("table.patches", headRow(head), body)), more];
+  const more = capped(patches, PATCH_ROWS, body, rowOf);
+  return [table("table.patches", headings.filter(known), body), more];
 }
 
 /** Returns how many of the tests of an origin pass with the patch; of regression tests, how many break. */
@@ -164,25 +159,20 @@ function verdictDot(resolved) {
 }
 
 function shareBar(share) {
-  return el(
-    "svg.share",
-    { viewBox: "0 0 90 10", "data-tip": `${percent(share)} of the votes` },
-    el("rect.whole", { width: 90, height: 10 }),
-    el("rect.part", { width: 90 * share, height: 10 }),
-  );
+  const told = { viewBox: "0 0 90 10", "data-tip": `${percent(share)} of the votes` };
+  return el("svg.share", told, svgRect("whole", 0, 0, 90, 10), svgRect("part", 0, 0, 90 * share, 10));
 }
 
 /** Returns the diff of one patch, with a list to take another. */
 function patchView(patches, at, chosen, show) {
-  const name = (patch, place) =>
-    `P${place + 1}${patch.normal === chosen ? " (chosen)" : ""}, ${plural(patch.votes, "vote")}`;
-  const options = patches.map((patch, place) =>
-    el("option", { value: place, selected: place === at }, name(patch, place)),
-  );
-  const change = (event) => show(Number(event.target.value)),
+  const option = (patch, place) => {
+    const name = `P${place + 1}${patch.normal === chosen ? " (chosen)" : ""}, ${plural(patch.votes, "vote")}`;
+    return el("option", { value: place, selected: place === at }, name);
+  };
+  const list = { "aria-label": "patch", change: (event) => show(Number(event.target.value)) },
     { refusal, diff } = patches[at];
   return [
-    el("h3", "Diff of ", el("select", { "aria-label": "patch", change }, options)),
+    el("h3", "Diff of ", el("select", list, patches.map(option))),
     refusal ? el("p.message", `It was not tested: ${visible(refusal)}`) : null,
     ...diffView(diff),
   ].filter(known);
@@ -190,53 +180,127 @@ function patchView(patches, at, chosen, show) {
 
 function growthTable(points, patches) {
   const name = ({ normal }) => {
-    const at = patches.findIndex((patch) => patch.normal === normal);
+    const at = placeOf(patches, normal);
     return at < 0 ? NOTHING : `P${at + 1}`;
   };
-  return plainTable("table.growth", ["n", ...points.map((point) => point.n)], [
+  return table("table.growth", ["n", ...points.map((point) => point.n)], [
     ["patch", ...points.map(name)],
     ["resolved", ...points.map((point) => verdictDot(point.resolved))],
   ]);
 }
 
-/** Returns the items in lists by a key, in the order of first appearance. */
-function groupedBy(items, key) {
-  const groups = new Map();
-  for (const item of items) groups.set(key(item), [...(groups.get(key(item)) ?? []), item]);
-  return [...groups];
-}
-
 function rejectedView(rejected) {
-  const reasons = groupedBy(rejected, (sample) => sample.reason).sort((a, b) => b[1].length - a[1].length);
-  const details = (samples) => samples.map((sample) => [sample.order, visible(sample.detail)]);
-  return reasons.map(([reason, samples]) =>
-    disclosure(`${visible(reason)}: ${plural(samples.length, "sample")}`, () =>
-      plainTable("table", ["sample", "detail"], details(samples)),
-    ),
-  );
+  const reasons = [...Map.groupBy(rejected, (sample) => sample.reason)].sort((a, b) => b[1].length - a[1].length);
+  return reasons.map(([reason, samples]) => {
+    const details = () => samples.map((sample) => [sample.order, visible(sample.detail)]),
+      title = `${visible(reason)}: ${plural(samples.length, "sample")}`;
+    return disclosure(title, () => table("table", ["sample", "detail"], details()));
+  });
 }
 
 /** Returns what was asked in one run and what was answered: prompts by stage, each with its samples. */
 function answersView({ answers, prompts, patches }) {
-  return groupedBy(answers, ({ stage, prompt }) => `${stage} ${prompt}`).map(([, group]) => {
-    const [{ stage, prompt }] = group;
-    return disclosure(
-      `${visible(stage)}: ${plural(group.length, "answer")} to prompt ${visible(prompt).slice(0, 8)}`,
-      () => [
-        ...(prompts[prompt] ?? []).map(([role, text]) => disclosure(`prompt: ${visible(role)}`, () => textBlock(text))),
-        ...group.map((answer) => answerView(answer, patches)),
-      ],
-      "details.card",
-    );
+  return [...Map.groupBy(answers, ({ stage, prompt }) => `${stage} ${prompt}`).values()].map((group) => {
+    const [{ stage, prompt }] = group,
+      title = `${visible(stage)}: ${plural(group.length, "answer")} to prompt ${visible(prompt).slice(0, 8)}`;
+    const asked = () =>
+      (prompts[prompt] ?? []).map(([role, text]) => disclosure(`prompt: ${visible(role)}`, () => textBlock(text)));
+    return disclosure(title, () => [...asked(), ...group.map((one) => answerView(one, patches))], "details.card");
   });
 }
 
 function answerView({ sample, outcome, normal, finish, tokens, reasoning, text }, patches) {
-  const at = patches.findIndex((patch) => patch.normal === normal),
+  const at = placeOf(patches, normal),
     told = [at < 0 ? "" : `P${at + 1}`, outcome, known(tokens) ? plural(tokens, "token") : ""],
     ended = finish === "stop" ? "" : `ended by ${finish}`;
   return disclosure(`answer ${sample}: ${visible([...told, ended].filter(Boolean).join(", "))}`, () => [
     ...(reasoning ? [disclosure("reasoning", () => textBlock(reasoning))] : []),
     textBlock(text),
   ]);
+}
+
+// --- patches x tests, one letter for each outcome; and a diff with the numbers of both sides ---------------------
+
+const LETTERS = { pass: "P", fail: "F", error: "E", timeout: "T", skip: "S", "not-collected": "N" };
+const PATCHES = 40;
+const TESTS = 150;
+const DIFF_LINES = 2000;
+const HUNK = /^@@ -(\d+)(?:,\d+)? \+(\d+)/;
+
+const letterOf = (outcome) => (Object.hasOwn(LETTERS, outcome) ? LETTERS[outcome] : null);
+
+/** Returns the matrix. Regression tests that pass with every patch say nothing and are only counted. */
+function matrixView(instance, chosen, choose) {
+  const patches = instance.patches.slice(0, PATCHES),
+    graded = known(instance.gold_files),
+    body = el("tbody");
+  const isTelling = ({ origin }, at) =>
+    origin !== "regression" || patches.some((patch) => (patch.verdicts[at] ?? "pass") !== "pass");
+  const telling = instance.tests.map((test, at) => ({ test, at })).filter(({ test, at }) => isTelling(test, at)),
+    more = capped(telling, TESTS, body, ({ test, at }) => testRow(test, at, patches, chosen)),
+    signs = Object.entries(LETTERS).map(([name, sign]) => el("li", el(`span.cell.sample.${name}`, sign), name)),
+    heads = patches.map((patch, at) => patchHead(patch, at, chosen, graded, choose)),
+    same = instance.tests.length - telling.length;
+  const tests = plural(same, "regression test passes", "regression tests pass"),
+    left = same ? [`${tests} with every patch shown and ${same === 1 ? "is" : "are"} left out.`] : [],
+    all = instance.patches.length,
+    cut = all > PATCHES ? [`The first ${PATCHES} of ${all} patches are shown.`] : [];
+  return [
+    table("table.matrix", ["test", "from", "before", ...heads], body),
+    more,
+    el("p.note", [...left, ...cut].join(" ")),
+    el("ul.legend", signs),
+  ];
+}
+
+function patchHead(patch, at, chosen, graded, choose) {
+  const isChosen = patch.normal === chosen,
+    verdict = { true: "resolved", false: "not resolved" }[patch.resolved] ?? "not graded",
+    told = [plural(patch.votes, "vote"), graded ? verdict : null, isChosen ? "chosen" : null].filter(known).join(", "),
+    refused = patch.refusal ? `\nrefused: ${visible(patch.refusal)}` : "",
+    button = el("button", { type: "button", click: () => choose(at) }, `P${at + 1}`),
+    tip = { scope: "col", "data-tip": `P${at + 1}: ${told}${refused}` };
+  return el(isChosen ? "th.chosen" : "th", tip, button, graded ? [el("br"), verdictDot(patch.resolved)] : null);
+}
+
+function testRow(test, at, patches, chosen) {
+  const cell = (outcome, when, isChosen) => {
+    const kind = `td.cell.${letterOf(outcome) ? outcome : "unknown"}${isChosen ? ".chosen" : ""}`;
+    return el(kind, { "data-tip": `${visible(outcome || "not run")} ${when}` }, letterOf(outcome) ?? "\u00b7");
+  };
+  const name = el("span.name", { "data-tip": visible(test.id) }, visible(test.id)),
+    votes = test.votes > 1 ? small(plural(test.votes, "vote")) : null;
+  return el(
+    "tr",
+    el("th", { scope: "row" }, name),
+    el("td", visible(test.origin), votes),
+    cell(test.before, "before any patch", false),
+    patches.map((patch, place) => cell(patch.verdicts[at], `with P${place + 1}`, patch.normal === chosen)),
+  );
+}
+
+/** Returns the lines of a diff: {kind, text, before, after}. Headers of files are told by where they stand. */
+function diffLines(diff) {
+  let [before, after, inHunk] = [0, 0, false];
+  const read = (text) => {
+    const hunk = HUNK.exec(text);
+    if (hunk) {
+      [before, after, inHunk] = [Number(hunk[1]), Number(hunk[2]), true];
+      return { kind: "hunk", text };
+    }
+    if (text.startsWith("diff --git ")) inHunk = false;
+    if (!inHunk || text.startsWith("\\")) return { kind: "file", text };
+    if (text.startsWith("+")) return { kind: "added", text, after: after++ };
+    if (text.startsWith("-")) return { kind: "removed", text, before: before++ };
+    return { kind: "same", text, before: before++, after: after++ };
+  };
+  return diff.replace(/\n$/, "").split("\n").map(read);
+}
+
+function diffView(diff) {
+  const body = el("tbody");
+  const row = ({ kind, text, before, after }) =>
+    el(`tr.${kind}`, el("td.at", before ?? ""), el("td.at", after ?? ""), el("td.code", visible(text)));
+  const more = capped(diffLines(diff), DIFF_LINES, body, row);
+  return [el("div.scroll.diff", el("table", body)), more];
 }

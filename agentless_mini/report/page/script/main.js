@@ -27,8 +27,7 @@ function follow() {
     byId("instances").replaceChildren(...instancesView(RUNS, ROWS));
     scrollTo(0, overviewAt);
   } else if (!row) {
-    const absent = `There is no instance ${visible(id)} in this report.`;
-    place.replaceChildren(navigation([]), el("p.message", absent));
+    place.replaceChildren(navigation([]), el("p.message", `There is no instance ${visible(id)} in this report.`));
   } else {
     const shown = shownRows(ROWS, columns(RUNS)).map((one) => one.id),
       at = shown.indexOf(id);

@@ -4,6 +4,7 @@ const COLORS = 7;
 const WIDTH = 560;
 const HEIGHT = 330;
 const MARGIN = { left: 58, right: 18, top: 14, bottom: 50 };
+const BOTTOM = HEIGHT - MARGIN.bottom;
 const BAR = 13;
 const LABEL_LETTERS = 24;
 
@@ -24,9 +25,8 @@ function ticks(low, high, wanted = 5) {
 }
 
 /** Returns the numbers of an ascending list that fit side by side on an axis: the first, then from the right. */
-function spaced(numbers, place, least = 26) {
-  const [first, ...others] = numbers,
-    kept = [];
+function spaced([first, ...others], place, least = 26) {
+  const kept = [];
   for (const number of others.reverse()) {
     const fits = !kept.length || place(kept[0]) - place(number) >= least;
     if (fits && place(number) - place(first) >= least) kept.unshift(number);
@@ -36,7 +36,7 @@ function spaced(numbers, place, least = 26) {
 
 /** Returns a mark of a point. */
 function mark(shape, x, y, kind) {
-  if (shape === "square") return el(`rect.${kind}`, { x: x - 4, y: y - 4, width: 8, height: 8 });
+  if (shape === "square") return svgRect(kind, x - 4, y - 4, 8, 8);
   if (shape === "diamond") return el(`path.${kind}`, { d: `M${x} ${y - 5.5}l5.5 5.5l-5.5 5.5l-5.5 -5.5z` });
   if (shape === "triangle") return el(`path.${kind}`, { d: `M${x} ${y - 5}l5 9h-10z` });
   return el(`circle.${kind}`, { cx: x, cy: y, r: 4.2 });
@@ -44,54 +44,29 @@ function mark(shape, x, y, kind) {
 
 /** Returns a legend: entries are {name, color, shape?, dash?}. */
 function legend(entries) {
-  const sign = (shape, dash) => [
-    el("line.line", { x1: 0, x2: 28, y1: 6, y2: 6, "stroke-dasharray": dash }),
-    mark(shape, 14, 6, "mark"),
-  ];
-  const items = entries.map(({ name, color, shape, dash }) =>
-    el(
-      "li",
-      el(
-        `svg.swatch.c${color}`,
-        { viewBox: "0 0 28 12", "aria-hidden": "true" },
-        shape ? sign(shape, dash) : el("rect.bar", { x: 6, y: 1, width: 16, height: 10 }),
-      ),
-      visible(name),
-    ),
-  );
-  return el("ul.legend", items);
+  const swatch = { viewBox: "0 0 28 12", "aria-hidden": "true" };
+  const entry = ({ name, color, shape, dash }) => {
+    const line = () => svgLine("line", 0, 6, 28, 6, { "stroke-dasharray": dash }),
+      sign = shape ? [line(), mark(shape, 14, 6, "mark")] : svgRect("bar", 6, 1, 16, 10);
+    return el("li", el(`svg.swatch.c${color}`, swatch, sign), visible(name));
+  };
+  return el("ul.legend", entries.map(entry));
 }
+
+const runName = (runs, at) => (runs.length > 1 ? `${letter(at)} ` : "") + visible(runs[at].run.name);
 
 /** Returns the entries of a legend of runs; none is needed for a single one. */
-function runEntries(runs) {
-  return runs.length > 1 ? runs.map((run, at) => ({ name: runName(runs, at), color: at % COLORS })) : [];
-}
-
-function runName(runs, at) {
-  const name = visible(runs[at].run.name);
-  return runs.length > 1 ? `${letter(at)} ${name}` : name;
-}
-
-function whisker(x1, y1, x2, y2) {
-  return el("line.whisker", { x1, y1, x2, y2 });
-}
+const runEntries = (runs) =>
+  runs.length > 1 ? runs.map((run, at) => ({ name: runName(runs, at), color: at % COLORS })) : [];
 
 /** Returns a plot with its title, legend, notes, and its values as a table for who cannot see or wants to copy them. */
 function figure({ id, title, note, legend: shown, headings, rows }, height, content) {
-  const named = { id: `plot-${id}` },
-    caption = el("figcaption", title),
-    nothing = `Nothing to show. ${note ?? ""}`;
-  if (!content || !rows.length) return el("figure.empty", named, caption, el("p.note", nothing));
-  const said = `${title}. The values are in the table below.`;
-  return el(
-    "figure",
-    named,
-    caption,
-    shown,
-    el("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": said }, content),
-    note ? el("p.note", note) : null,
-    disclosure("Values", () => plainTable("table.values", headings, rows)),
-  );
+  const start = [{ id: `plot-${id}` }, el("figcaption", title)];
+  if (!content || !rows.length) return el("figure.empty", ...start, el("p.note", `Nothing to show. ${note ?? ""}`));
+  const said = { role: "img", "aria-label": `${title}. The values are in the table below.` },
+    values = disclosure("Values", () => table("table.values", headings, rows));
+  const drawn = el("svg", { viewBox: `0 0 ${WIDTH} ${height}`, ...said }, content);
+  return el("figure", ...start, shown, drawn, note ? el("p.note", note) : null, values);
 }
 
 // --- lines -----------------------------------------------------------------------------------------------------------
@@ -104,72 +79,54 @@ function figure({ id, title, note, legend: shown, headings, rows }, height, cont
 function linesPlot({ series, across, up = "instances resolved (%)", extra, ...frame }) {
   const points = series.flatMap((one) => one.points).filter((point) => known(point.y));
   if (!points.length) return figure(frame);
-  const x = xAxis(across, points),
-    y = yAxis(points, across.whole);
-  return figure(frame, HEIGHT, [
-    axes(x, across, y, up),
-    extra ? extra(x.place, y.place) : null,
-    series.map((one) => lineOf(one, x.place, y.place)),
-  ]);
+  const [x, alongX] = xAxis(across, points),
+    [y, alongY] = yAxis(points, across.whole, up),
+    lines = series.map((one) => lineOf(one, x, y));
+  return figure(frame, HEIGHT, [alongY, alongX, extra ? extra(x, y) : null, lines]);
 }
 
-function xAxis({ log, ticks: wanted, whole }, points) {
+/** Returns the scale of an axis and what is drawn of it, as `yAxis`. */
+function xAxis({ log, ticks: wanted, whole, label, write = String }, points) {
   const numbers = [...new Set(points.map((point) => point.x))].sort((a, b) => a - b),
-    inset = whole ? 0 : 14,
-    ends = whole ? [0, 1] : [numbers[0], numbers.at(-1)],
-    place = scale(ends, [MARGIN.left + inset, WIDTH - MARGIN.right - inset], log ? Math.log2 : undefined);
-  return { place, ticks: wanted ?? spaced(numbers, place) };
+    [inset, ends] = whole ? [0, [0, 1]] : [14, [numbers[0], numbers.at(-1)]],
+    right = WIDTH - MARGIN.right,
+    place = scale(ends, [MARGIN.left + inset, right - inset], log ? Math.log2 : undefined);
+  const drawn = (wanted ?? spaced(numbers, place)).map((tick) => [
+    svgLine("axis", place(tick), BOTTOM, place(tick), BOTTOM + 5),
+    svgText("tick", place(tick), BOTTOM + 19, write(tick)),
+  ]);
+  const axis = svgLine("axis", MARGIN.left, BOTTOM, right, BOTTOM);
+  return [place, [drawn, axis, svgText("label", (MARGIN.left + right) / 2, HEIGHT - 10, label)]];
 }
 
 /** The axis of rates starts at 0 where all of the range is asked for, else below the least value. */
-function yAxis(points, whole) {
+function yAxis(points, whole, label) {
   const ends = points.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]),
     [least, most] = [Math.min(...ends), Math.max(...ends)],
     pad = Math.max(0.01, 0.06 * (most - least)),
-    steps = whole ? ticks(0, 1) : ticks(Math.max(0, least - pad), Math.min(1, most + pad));
-  return { place: scale([steps[0], steps.at(-1)], [HEIGHT - MARGIN.bottom, MARGIN.top]), ticks: steps };
-}
-
-/** Returns the grid, the axes and their labels. */
-function axes(x, { label, write = String }, y, up) {
-  const bottom = HEIGHT - MARGIN.bottom,
-    right = WIDTH - MARGIN.right,
-    digits = y.ticks[1] - y.ticks[0] < 0.0099 ? 1 : 0,
-    turned = `translate(14 ${(MARGIN.top + bottom) / 2}) rotate(-90)`;
-  return [
-    y.ticks.map((tick) => [
-      el("line.grid", { x1: MARGIN.left, x2: right, y1: y.place(tick), y2: y.place(tick) }),
-      el("text.tick", { x: MARGIN.left - 8, y: y.place(tick) + 4, "text-anchor": "end" }, (100 * tick).toFixed(digits)),
-    ]),
-    x.ticks.map((tick) => [
-      el("line.axis", { x1: x.place(tick), x2: x.place(tick), y1: bottom, y2: bottom + 5 }),
-      el("text.tick", { x: x.place(tick), y: bottom + 19, "text-anchor": "middle" }, write(tick)),
-    ]),
-    el("line.axis", { x1: MARGIN.left, x2: right, y1: bottom, y2: bottom }),
-    el("text.label", { x: (MARGIN.left + right) / 2, y: HEIGHT - 10, "text-anchor": "middle" }, label),
-    el("text.label", { x: 0, y: 0, "text-anchor": "middle", transform: turned }, up),
-  ];
+    steps = whole ? ticks(0, 1) : ticks(Math.max(0, least - pad), Math.min(1, most + pad)),
+    place = scale([steps[0], steps.at(-1)], [BOTTOM, MARGIN.top]),
+    digits = steps[1] - steps[0] < 0.0099 ? 1 : 0,
+    turned = { transform: `translate(14 ${(MARGIN.top + BOTTOM) / 2}) rotate(-90)` };
+  const drawn = steps.map((tick) => [
+    svgLine("grid", MARGIN.left, place(tick), WIDTH - MARGIN.right, place(tick)),
+    svgText("tick", MARGIN.left - 8, place(tick) + 4, (100 * tick).toFixed(digits), "end"),
+  ]);
+  return [place, [drawn, svgText("label", 0, 0, label, "middle", turned)]];
 }
 
 function lineOf({ color, shape, dash, points, bare }, x, y) {
-  const shown = points.filter((point) => known(point.y));
+  const shown = points.filter((point) => known(point.y)),
+    step = (point, at) => (known(points[at - 1]?.y) ? "L" : "M") + `${x(point.x).toFixed(1)} ${y(point.y).toFixed(1)}`,
+    d = points.map((point, at) => (known(point.y) ? step(point, at) : "")).join("");
+  const whiskers = bare ? [] : shown.filter((point) => known(point.low));
   return el(
     `g.c${color}`,
-    el("path.line", { d: path(points, x, y), "stroke-dasharray": dash }),
-    shown
-      .filter((point) => known(point.low) && !bare)
-      .map((point) => whisker(x(point.x), y(point.low), x(point.x), y(point.high))),
+    el("path.line", { d, "stroke-dasharray": dash }),
+    whiskers.map((point) => svgLine("whisker", x(point.x), y(point.low), x(point.x), y(point.high))),
     shown.map((point) => mark(shape, x(point.x), y(point.y), point.hollow ? "mark.hollow" : "mark")),
     shown.map((point) => el("circle.touch", { cx: x(point.x), cy: y(point.y), r: 9, "data-tip": point.tip })),
   );
-}
-
-function path(points, x, y) {
-  const step = (point, at) => {
-    if (!known(point.y)) return "";
-    return `${known(points[at - 1]?.y) ? "L" : "M"}${x(point.x).toFixed(1)} ${y(point.y).toFixed(1)}`;
-  };
-  return points.map(step).join("");
 }
 
 // --- bars ------------------------------------------------------------------------------------------------------------
@@ -182,22 +139,18 @@ function barsPlot({ groups, shares, label, ...frame }) {
   const bars = groups.flatMap((group) => group.bars).filter(known);
   if (!bars.length) return figure(frame);
   const step = groups[0].bars.length * BAR + 9,
-    top = 8,
-    left = 158,
+    [top, left] = [8, 158],
     bottom = top + groups.length * step,
     steps = ticks(0, Math.max(...bars.map((bar) => bar.high ?? bar.value), shares ? 0.05 : 1), 4),
-    x = scale([0, steps.at(-1)], [left, WIDTH - 92]);
-  const write = (tick) => (shares ? (100 * tick).toFixed(0) : count(tick));
-  const along = steps
-    .filter((tick) => shares || Number.isInteger(tick))
-    .map((tick) => [
-      el("line.grid", { x1: x(tick), x2: x(tick), y1: top, y2: bottom }),
-      el("text.tick", { x: x(tick), y: bottom + 17, "text-anchor": "middle" }, write(tick)),
-    ]);
+    x = scale([0, steps.at(-1)], [left, WIDTH - 92]),
+    written = steps.filter((tick) => shares || Number.isInteger(tick));
   return figure(frame, bottom + 46, [
-    along,
-    el("line.axis", { x1: left, x2: left, y1: top, y2: bottom }),
-    el("text.label", { x: (left + x(steps.at(-1))) / 2, y: bottom + 40, "text-anchor": "middle" }, label),
+    written.map((tick) => [
+      svgLine("grid", x(tick), top, x(tick), bottom),
+      svgText("tick", x(tick), bottom + 17, shares ? (100 * tick).toFixed(0) : count(tick)),
+    ]),
+    svgLine("axis", left, top, left, bottom),
+    svgText("label", (left + x(steps.at(-1))) / 2, bottom + 40, label),
     groups.map((group, at) => barGroup(group, top + at * step, x, left)),
   ]);
 }
@@ -207,7 +160,7 @@ function barGroup({ name, bars }, top, x, left) {
     short = text.length > LABEL_LETTERS ? `${text.slice(0, LABEL_LETTERS - 1)}\u2026` : text,
     middle = top + (bars.length * BAR) / 2 + 8;
   return [
-    el("text.tick", { x: left - 8, y: middle, "text-anchor": "end", "data-tip": text }, short),
+    svgText("tick", left - 8, middle, short, "end", { "data-tip": text }),
     bars.map((bar, run) => (bar ? barOf(bar, run, top + 4 + run * BAR, x, left) : null)),
   ];
 }
@@ -218,9 +171,9 @@ function barOf({ value, low, high, text, tip }, run, top, x, left) {
   return el(
     `g.c${run % COLORS}`,
     { "data-tip": tip },
-    el("rect.touch", { x: left, y: top, width: WIDTH - left, height: BAR }),
-    el("rect.bar", { x: left, y: top + 1, width: Math.max(x(value) - left, 0.5), height: BAR - 2 }),
-    known(low) ? whisker(x(low), middle, x(high), middle) : null,
-    el("text.value", { x: end + 6, y: middle + 4 }, text),
+    svgRect("touch", left, top, WIDTH - left, BAR),
+    svgRect("bar", left, top + 1, Math.max(x(value) - left, 0.5), BAR - 2),
+    known(low) ? svgLine("whisker", x(low), middle, x(high), middle) : null,
+    svgText("value", end + 6, middle + 4, text, "start"),
   );
 }

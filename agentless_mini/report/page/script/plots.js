@@ -11,7 +11,7 @@ const ROUND_METHODS = [
   { ...METHODS[2], name: "oracle (any right)", key: "oracle_at_n", value: "rate" },
   { ...METHODS[1], name: "rerank of round 0 (plain sampling)", key: "plain_at_n", shape: "diamond", dash: "1 4" },
 ];
-const OVER_TESTS = { name: "rerank", key: "best_at_tests", value: "rate", shape: "circle" };
+const OVER_TESTS = [{ name: "rerank", key: "best_at_tests", value: "rate", shape: "circle" }];
 const IN_ROUNDS =
   "For a run in rounds, each point is the end of a round: the choice of a run that stops there. Later rounds saw earlier patches, so only round 0 is plain sampling; for more samples, compare with a run without rounds.";
 const STOPPED =
@@ -32,78 +32,81 @@ const PASSED = [
   { name: "mean score", key: "mean", shape: "diamond", dash: "6 3", isScore: true },
 ];
 
+const inRounds = (run) => Boolean(run.results.evolution);
+
 /** Returns all plots in two columns: lines, and bars. */
 function charts(runs) {
-  const columns = [
-    [bestAtSamples(runs), runs.some(inRounds) ? byRound(runs) : null, bestAtTests(runs), calibration(runs)],
-    [
-      ratesBy(runs, "by-difficulty", "by_difficulty", "difficulty", "difficulty"),
-      ratesBy(runs, "by-repo", "by_repo", "repo", "repository"),
-      countsBy(runs, {
-        id: "failures",
-        title: "Failures by stage",
-        label: "instances",
-        list: (run) => run.results.failures,
-        name: (item) => `${item.stage || "unknown"} (${item.state})`,
-        note: "Infrastructure failures are not wrong answers, so the rates leave them out.",
-        whole: (run) => run.results.instances,
-      }),
-      countsBy(runs, {
-        id: "rejections",
-        title: "Rejected samples, by reason",
-        label: "samples",
-        list: (run) => run.results.format.rejected,
-        name: (item) => item.reason,
-        whole: (run) => run.results.format.samples,
-      }),
-    ],
-  ];
-  return columns.map((column) => el("div", column));
-}
-
-function inRounds(run) {
-  return Boolean(run.results.evolution);
+  const failures = {
+    id: "failures",
+    title: "Failures by stage",
+    label: "instances",
+    list: ({ results }) => results.failures,
+    name: (item) => `${item.stage || "unknown"} (${item.state})`,
+    note: "Infrastructure failures are not wrong answers, so the rates leave them out.",
+    whole: ({ results }) => results.instances,
+  };
+  const rejections = {
+    id: "rejections",
+    title: "Rejected samples, by reason",
+    label: "samples",
+    list: ({ results }) => results.format.rejected,
+    name: (item) => item.reason,
+    whole: ({ results }) => results.format.samples,
+  };
+  const rates = [ratesBy(runs, "difficulty", "difficulty"), ratesBy(runs, "repo", "repository")],
+    lines = [bestAtSamples(runs), runs.some(inRounds) ? byRound(runs) : null, bestAtTests(runs), calibration(runs)];
+  return [el("div", lines), el("div", rates, countsBy(runs, failures), countsBy(runs, rejections))];
 }
 
 // --- lines -----------------------------------------------------------------------------------------------------------
 
 /** Several runs differ by color and methods by shape and dash; methods of a single run differ by color, too. */
+const seriesColor = (runs, at, row) => (runs.length > 1 ? at % COLORS : row);
+
 function bestAtSamples(runs) {
   const methods = (run) => (inRounds(run) ? ROUND_METHODS : METHODS),
-    series = runs.flatMap((run, at) => methods(run).map((method, row) => curve(runs, at, method, "samples", row)));
-  return linesPlot({
+    all = [...Map.groupBy(runs.flatMap(methods), (method) => method.name).values()].map(([method]) => method),
+    stopped = runs.some((run) => run.results.stopping);
+  return curves(runs, methods, "samples", {
     id: "best-at-n",
     title: "Resolved by number of samples",
-    series,
-    legend: methodLegend(runs, [...new Map(runs.flatMap(methods).map((method) => [method.name, method])).values()]),
+    legend: methodLegend(runs, all),
     across: { label: "samples per instance (log 2)", log: true },
-    note: [
-      runs.some(inRounds) ? IN_ROUNDS : null,
-      runs.some((run) => run.results.stopping) ? STOPPED : null,
-      ...curveNotes(series),
-    ]
-      .filter(known)
-      .join(" "),
-    ...curveTable(runs, series, "samples"),
+    notes: [runs.some(inRounds) ? IN_ROUNDS : null, stopped ? STOPPED : null].filter(known),
   });
 }
 
 function bestAtTests(runs) {
-  const series = runs.map((run, at) => curve(runs, at, OVER_TESTS, "tests", 0));
-  return linesPlot({
+  return curves(runs, () => OVER_TESTS, "tests", {
     id: "best-at-tests",
     title: "Resolved by number of generated tests",
-    series,
     legend: legend(runEntries(runs)),
     across: { label: "generated tests kept per instance" },
-    note: curveNotes(series).join(" "),
-    ...curveTable(runs, series, "tests"),
+    notes: [],
   });
 }
 
 function methodLegend(runs, methods) {
   const color = (row) => (runs.length > 1 ? "none" : row);
   return legend([...runEntries(runs), ...methods.map((method, row) => ({ ...method, color: color(row) }))]);
+}
+
+/** Returns a plot of rates over a number; in its table the numbers are down, runs and methods across. */
+function curves(runs, methods, unit, { notes, ...frame }) {
+  const series = runs.flatMap((run, at) => methods(run).map((method, row) => curve(runs, at, method, unit, row))),
+    numbers = new Set(series.flatMap(({ points }) => points.map((point) => point.x)));
+  const cell = (point) => {
+    if (!point) return "";
+    return percent(point.y, 2) + (known(point.low) ? ` (${range(point.low, point.high)})` : "");
+  };
+  const cells = (number) => series.map(({ points }) => cell(points.find(({ x }) => x === number)));
+  return linesPlot({
+    ...frame,
+    series,
+    note: [...notes, ...curveNotes(series)].join(" "),
+    headings: [unit, ...series.map(({ at, name }) => (runs.length > 1 ? `${letter(at)} ${name}` : name))],
+    rows: [...numbers].sort((a, b) => a - b).map((number) => [number, ...cells(number)]),
+  });
 }
 
 function curve(runs, at, method, unit, row) {
@@ -116,7 +119,7 @@ function curve(runs, at, method, unit, row) {
       tip = `${runName(runs, at)}\n${method.name} at ${x} ${unit}: ${percent(y)}${interval}${unknown}`;
     return { x, y, low: point.low, high: point.high, hollow: graded < 1, tip };
   });
-  return { ...method, at, color: runs.length > 1 ? at % COLORS : row, points };
+  return { ...method, at, color: seriesColor(runs, at, row), points };
 }
 
 function curveNotes(series) {
@@ -131,37 +134,19 @@ function curveNotes(series) {
   ];
 }
 
-/** Returns headings and rows: the numbers down, runs and methods across. */
-function curveTable(runs, series, heading) {
-  const numbers = [...new Set(series.flatMap(({ points }) => points.map((point) => point.x)))].sort((a, b) => a - b);
-  const cell = (point) =>
-    point ? percent(point.y, 2) + (known(point.low) ? ` (${range(point.low, point.high)})` : "") : "";
-  return {
-    headings: [heading, ...series.map(({ at, name }) => (runs.length > 1 ? `${letter(at)} ${name}` : name))],
-    rows: numbers.map((number) => [number, ...series.map(({ points }) => cell(points.find(({ x }) => x === number)))]),
-  };
-}
-
 function calibration(runs) {
-  const series = runs.map((run, at) => ({
-    shape: "circle",
-    color: at % COLORS,
-    points: run.results.calibration.map((bin) => {
-      const [low, high] = wilson(bin.resolved, bin.instances),
-        bounds = range(bin.low, bin.high, 0),
-        aside = (at - (runs.length - 1) / 2) * 0.02, // runs of one bin stand side by side
-        of = `${bin.resolved} of ${plural(bin.instances, "instance")}`,
-        told = `${runName(runs, at)}\nvote share ${bounds}: ${percent(bin.rate)}\n${of}\n95 %: ${range(low, high)}`;
-      return {
-        x: (bin.low + bin.high) / 2 + aside,
-        y: bin.instances ? bin.rate : null,
-        low,
-        high,
-        tip: told,
-        row: [runName(runs, at), bounds, bin.instances, bin.resolved, percent(bin.rate), range(low, high)],
-      };
-    }),
-  }));
+  const point = (at, bin) => {
+    const [low, high] = wilson(bin.resolved, bin.instances),
+      bounds = range(bin.low, bin.high, 0),
+      aside = (at - (runs.length - 1) / 2) * 0.02, // runs of one bin stand side by side
+      of = `${bin.resolved} of ${plural(bin.instances, "instance")}`,
+      tip = `${runName(runs, at)}\nvote share ${bounds}: ${percent(bin.rate)}\n${of}\n95 %: ${range(low, high)}`,
+      row = [runName(runs, at), bounds, bin.instances, bin.resolved, percent(bin.rate), range(low, high)];
+    return { x: (bin.low + bin.high) / 2 + aside, y: bin.instances ? bin.rate : null, low, high, tip, row };
+  };
+  const series = runs.map(({ results }, at) => {
+    return { shape: "circle", color: at % COLORS, points: results.calibration.map((bin) => point(at, bin)) };
+  });
   return linesPlot({
     id: "calibration",
     title: "Calibration: how often a patch with this vote share is right",
@@ -176,40 +161,38 @@ function calibration(runs) {
     },
     note: "Dotted: where the vote share equals the share that is right. Numbers at the bottom: instances in the bin. Whiskers: 95 % intervals (Wilson).",
     headings: ["run", "vote share", "instances", "resolved", "rate", "95 %"],
-    rows: series.flatMap(({ points }) => points.map((point) => point.row)),
+    rows: series.flatMap(({ points }) => points.map(({ row }) => row)),
   });
 }
 
 /** Draws the diagonal, the bounds of the bins and how many instances are in each. */
 function bins(runs, x, y) {
-  const bottom = HEIGHT - MARGIN.bottom,
-    edges = new Set(runs.flatMap((run) => run.results.calibration.map((bin) => bin.high)).filter((edge) => edge < 1));
-  const number = (bin, at) => {
-    const place = { x: x((bin.low + bin.high) / 2), y: bottom - 6 - 14 * (runs.length - 1 - at) },
-      text = runs.length > 1 ? `${letter(at)} ${bin.instances}` : `n = ${bin.instances}`;
-    return el("text.value", { ...place, "text-anchor": "middle" }, text);
+  const all = runs.flatMap(({ results }, at) => results.calibration.map((bin) => ({ ...bin, at }))),
+    edges = [...new Set(all.map((bin) => bin.high))].filter((edge) => edge < 1);
+  const number = ({ low, high, at, instances }) => {
+    const text = runs.length > 1 ? `${letter(at)} ${instances}` : `n = ${instances}`;
+    return svgText("value", x((low + high) / 2), BOTTOM - 6 - 14 * (runs.length - 1 - at), text);
   };
   return [
-    el("line.ideal", { x1: x(0), y1: y(0), x2: x(1), y2: y(1) }),
-    [...edges].map((edge) => el("line.grid", { x1: x(edge), x2: x(edge), y1: MARGIN.top, y2: bottom })),
-    runs.map((run, at) => run.results.calibration.map((bin) => number(bin, at))),
+    svgLine("ideal", x(0), y(0), x(1), y(1)),
+    edges.map((edge) => svgLine("grid", x(edge), MARGIN.top, x(edge), BOTTOM)),
+    all.map(number),
   ];
 }
 
 /** The rounds of evolutions: how many of their samples are valid, distinct and new, and how good these are. */
 function byRound(runs) {
   const shown = runs.flatMap((run, at) => (inRounds(run) ? [{ at, told: run.results.evolution }] : [])),
-    parts = shown.some(({ told }) => told.score === "tests") ? [...PARTS, ...PASSED] : PARTS;
-  const point = (at, told, { name, key, isScore }, one) => {
-    const y = !isScore ? one[key] / one.samples : told.score === "tests" ? one[key] : null;
-    return { x: one.round, y, tip: `${runName(runs, at)}\nround ${one.round}: ${name} ${percent(y)}` };
+    parts = shown.some(({ told }) => told.score === "tests") ? [...PARTS, ...PASSED] : PARTS,
+    scales = [...new Set(shown.map(({ told }) => SCORES[told.score]))].join(" ");
+  const line = (at, { score, rounds }, { name, key, isScore, ...drawn }, row) => {
+    const share = (one) => (!isScore ? one[key] / one.samples : score === "tests" ? one[key] : null);
+    const points = rounds.map((one) => {
+      const tip = `${runName(runs, at)}\nround ${one.round}: ${name} ${percent(share(one))}`;
+      return { x: one.round, y: share(one), tip };
+    });
+    return { ...drawn, color: seriesColor(runs, at, row), points };
   };
-  const line = (at, told, part, row) => ({
-    ...part,
-    color: runs.length > 1 ? at % COLORS : row,
-    points: told.rounds.map((one) => point(at, told, part, one)),
-  });
-  const scales = [...new Set(shown.map(({ told }) => SCORES[told.score]))].join(" ");
   return linesPlot({
     id: "rounds",
     title: "Rounds: what their samples are",
@@ -227,36 +210,27 @@ const ROUND_HEADINGS = ["round", "samples", "valid", "distinct", "new", "best sc
 
 function roundRows(rounds) {
   const number = (value) => (Number.isInteger(value) ? value : decimal(value));
-  return rounds.map((one) => [
-    one.round,
-    ...["samples", "valid", "distinct", "new"].map((key) => number(one[key])),
-    decimal(one.best, 3),
-    decimal(one.mean, 3),
-  ]);
+  const counts = (one) => ["samples", "valid", "distinct", "new"].map((key) => number(one[key]));
+  return rounds.map((one) => [one.round, ...counts(one), decimal(one.best, 3), decimal(one.mean, 3)]);
 }
 
 // --- bars ------------------------------------------------------------------------------------------------------------
 
-function ratesBy(runs, id, key, name, title) {
+function ratesBy(runs, name, title) {
   const rateText = (rate) => (known(rate) ? percent(rate) : "not all are graded");
   const bar = (item, at) => {
     const { instances, resolved, rate } = item,
       value = resolved / instances,
       [low, high] = known(rate) ? wilson(resolved, instances) : [null, null],
-      told = `${visible(item[name])}: ${resolved} of ${instances} resolved, ${rateText(rate)}`;
-    return {
-      value,
-      low,
-      high,
-      text: `${known(rate) ? "" : "\u2265 "}${percent(value, 0)} of ${instances}`,
-      tip: `${runName(runs, at)}\n${told}\n95 %: ${range(low, high)}`,
-      cells: [instances, resolved, rateText(rate), range(low, high)],
-    };
+      told = `${visible(item[name])}: ${resolved} of ${instances} resolved, ${rateText(rate)}`,
+      tip = `${runName(runs, at)}\n${told}\n95 %: ${range(low, high)}`,
+      text = `${known(rate) ? "" : "\u2265 "}${percent(value, 0)} of ${instances}`;
+    return { value, low, high, text, tip, cells: [instances, resolved, rateText(rate), range(low, high)] };
   };
   return barsPlot({
-    id,
+    id: `by-${name}`,
     title: `Resolved by ${title}`,
-    ...grouped(runs, (run) => run.results[key], (item) => item[name] || "(none)", bar),
+    ...barGroups(runs, ({ results }) => results[`by_${name}`], (item) => item[name] || "(none)", bar),
     shares: true,
     label: "instances resolved (%)",
     note: "Whiskers: 95 % intervals (Wilson).",
@@ -264,32 +238,24 @@ function ratesBy(runs, id, key, name, title) {
   });
 }
 
-function countsBy(runs, { id, title, label, note, list, name, whole }) {
+function countsBy(runs, { list, name, whole, ...frame }) {
+  const unit = frame.label.slice(0, -1);
   const bar = (item, at) => {
     const share = percent(item.count / whole(runs[at]), 2),
-      told = `${visible(name(item))}: ${plural(item.count, label.slice(0, -1))}, ${share} of all`;
-    return {
-      value: item.count,
-      text: count(item.count),
-      tip: `${runName(runs, at)}\n${told}`,
-      cells: [count(item.count), share],
-    };
+      tip = `${runName(runs, at)}\n${visible(name(item))}: ${plural(item.count, unit)}, ${share} of all`;
+    return { value: item.count, text: count(item.count), tip, cells: [count(item.count), share] };
   };
-  const headings = ["", "run", label, "of all"];
-  return barsPlot({ id, title, label, note, headings, ...grouped(runs, list, name, bar) });
+  return barsPlot({ ...frame, headings: ["", "run", frame.label, "of all"], ...barGroups(runs, list, name, bar) });
 }
 
 /** Returns the groups of a plot of bars in the order of first appearance, with its legend and the rows of its table. */
-function grouped(runs, list, name, bar) {
-  const groups = new Map();
-  runs.forEach((run, at) =>
-    list(run).forEach((item) => {
-      if (!groups.has(name(item))) groups.set(name(item), { name: name(item), bars: runs.map(() => null) });
-      groups.get(name(item)).bars[at] = bar(item, at);
-    }),
-  );
-  const rows = [...groups.values()].flatMap((group) =>
-    group.bars.flatMap((one, at) => (one ? [[visible(group.name), runName(runs, at), ...one.cells]] : [])),
-  );
-  return { groups: [...groups.values()], legend: legend(runEntries(runs)), rows };
+function barGroups(runs, list, name, bar) {
+  const items = runs.flatMap((run, at) => list(run).map((item) => ({ at, item })));
+  const groups = [...Map.groupBy(items, ({ item }) => name(item))].map(([title, found]) => {
+    const here = (run) => found.find(({ at }) => at === run);
+    return { name: title, bars: runs.map((_, at) => (here(at) ? bar(here(at).item, at) : null)) };
+  });
+  const row = (title, one, at) => (one ? [[visible(title), runName(runs, at), ...one.cells]] : []);
+  const rows = groups.flatMap((group) => group.bars.flatMap((one, at) => row(group.name, one, at)));
+  return { groups, legend: legend(runEntries(runs)), rows };
 }

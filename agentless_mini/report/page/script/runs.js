@@ -1,13 +1,11 @@
 // The runs side by side: one column each, then who resolved what the other did not, then their settings.
 
 function runsView(runs) {
-  const several = runs.length > 1,
-    differ = new Set(runs.map(({ run }) => run.fingerprint)).size > 1;
-  const told = "These runs are of different data: compare them by the instances that they share.";
-  return [
-    ...(several ? [runsTable(runs), differ ? el("p.message", told) : "", pairsTable(runs)] : [factsOf(runs[0])]),
-    disclosure("Settings and versions", () => settingsTable(runs)),
-  ];
+  const differ = new Set(runs.map(({ run }) => run.fingerprint)).size > 1,
+    told = "These runs are of different data: compare them by the instances that they share.",
+    compared = () => [runsTable(runs), differ ? el("p.message", told) : "", pairsTable(runs)];
+  const settings = disclosure("Settings and versions", () => settingsTable(runs));
+  return [...(runs.length > 1 ? compared() : [factsOf(runs[0])]), settings];
 }
 
 // Names and cells; a fact that has a third part is left out where that is so of no run.
@@ -16,57 +14,25 @@ const FACTS = [
   ["dataset", ({ run }) => [visible(run.dataset), small(`fingerprint ${visible(run.fingerprint).slice(0, 12)}`)]],
   ["model", ({ run }) => visible(run.model)],
   ["started", ({ run }) => visible(run.started).replace("T", " ").slice(0, 16)],
-  [
-    "instances",
-    ({ results }) => [
-      count(results.instances),
-      small(`${count(results.attempted)} attempted, ${count(results.done)} done, ${count(results.graded)} graded`),
-    ],
-  ],
-  [
-    "infrastructure failures",
-    ({ results: { failures } }) =>
-      count(failures.reduce((sum, item) => sum + (item.state === "infrastructure" ? item.count : 0), 0)),
-  ],
+  ["instances", instancesCell],
+  ["infrastructure failures", failuresCell],
   ["localization: recall of files", foundCell("recall", "recall_any")],
   ["localization: all files found", foundCell("all_found", "all_found_any")],
-  [
-    "valid samples",
-    ({ results: { format } }) => [percent(format.rate), small(`${count(format.valid)} of ${count(format.samples)}`)],
-  ],
+  ["valid samples", ({ results: { format: told } }) => [percent(told.rate), ofAll(told.valid, told.samples)]],
   ["oracle (pass@k)", oracleCell],
   ["samples saved by stopping early", savedCell, ({ results }) => results.stopping],
-  [
-    "tokens",
-    ({ cost }) => [
-      `${brief(cost.prompt_tokens)} prompt, ${brief(cost.completion_tokens)} completion`,
-      small(`${brief(cost.cached_tokens)} of the prompt cached; prefill ratio ${decimal(cost.prefill_ratio)}`),
-      isUntold(cost) ? small("the server did not report the tokens of some samples: these are not in the sums") : null,
-    ],
-  ],
-  [
-    "time",
-    ({ cost }) => {
-      const [model, boxes, grading] = [cost.model_seconds, cost.sandbox_seconds, cost.grading_seconds].map(duration);
-      return [duration(cost.wall_seconds), small(`model ${model}, boxes ${boxes}, grading ${grading}`)];
-    },
-  ],
+  ["tokens", tokensCell],
+  ["time", timeCell],
   ["price", priceCell],
 ];
 
-function factsFor(runs) {
-  return FACTS.filter(([, , there]) => !there || runs.some(there));
-}
-
-function small(text) {
-  return el("small", text);
-}
+const factsFor = (runs) => FACTS.filter(([, , there]) => !there || runs.some(there));
+const ofAll = (number, all) => small(`${count(number)} of ${count(all)}`);
 
 /** Returns the facts of a single run, which has nothing to stand beside. */
 function factsOf(run) {
-  const scope = intervalScope([run]),
-    facts = factsFor([run]).map(([name, cell]) => el("div", el("dt", name), el("dd", cell(run, scope))));
-  return el("dl.facts", facts);
+  const scope = intervalScope([run]);
+  return el("dl.facts", factsFor([run]).map(([name, cell]) => el("div", el("dt", name), el("dd", cell(run, scope)))));
 }
 
 function runsTable(runs) {
@@ -75,7 +41,7 @@ function runsTable(runs) {
   // Where the screen is narrow, cells stand below each other, each with the letter of its run.
   const cellOf = (run, at, cell) => el(`td.c${at % COLORS}`, { "data-run": letter(at) }, cell(run, scope));
   const rows = factsFor(runs).map(([name, cell]) => [name, ...runs.map((run, at) => cellOf(run, at, cell))]);
-  return plainTable("table.runs", ["", ...runs.map(heading)], rows);
+  return table("table.runs", ["", ...runs.map(heading)], rows);
 }
 
 /** Returns the range in which the intervals of all runs are drawn, so that they can be compared by eye. */
@@ -88,19 +54,26 @@ function resolvedCell({ results: { resolved } }, scope) {
   const { count: number, of, rate, low, high } = resolved,
     told = `${count(number)} of ${count(of)}`,
     x = scale(scope, [0, 160]);
-  const bar = () =>
-    el(
-      "svg.interval",
-      { viewBox: "0 0 160 12", "aria-hidden": "true" },
-      el("line.grid", { x1: 0, x2: 160, y1: 6, y2: 6 }),
-      el("line.range", { x1: x(low), x2: x(high), y1: 6, y2: 6 }),
-      el("circle.middle", { cx: x(rate), cy: 6, r: 4 }),
-    );
+  const bar = () => [
+    svgLine("grid", 0, 6, 160, 6),
+    svgLine("range", x(low), 6, x(high), 6),
+    el("circle.middle", { cx: x(rate), cy: 6, r: 4 }),
+  ];
   return [
     el("strong.big", percent(rate)),
     small(known(rate) ? told : `at least ${told}, not all graded`),
-    known(low) ? [bar(), small(`95 %: ${range(low, high)}`)] : small(""),
+    known(low) ? el("svg.interval", { viewBox: "0 0 160 12", "aria-hidden": "true" }, bar()) : null,
+    small(known(low) ? `95 %: ${range(low, high)}` : ""),
   ];
+}
+
+function instancesCell({ results: { instances, attempted, done, graded } }) {
+  return [count(instances), small(`${count(attempted)} attempted, ${count(done)} done, ${count(graded)} graded`)];
+}
+
+function failuresCell({ results: { failures } }) {
+  const ours = failures.filter((item) => item.state === "infrastructure");
+  return count(ours.reduce((sum, item) => sum + item.count, 0));
 }
 
 function foundCell(first, any) {
@@ -109,11 +82,10 @@ function foundCell(first, any) {
 
 function oracleCell({ results: { pass_at_k: points, oracle_at_n: ends } }) {
   const exact = points.filter((point) => known(point.value)),
-    shown = exact.length ? [...new Set([exact[0], exact.at(-1)])] : [];
-  const told = shown.length
-    ? shown.map((point) => el("span.pair", `pass@${point.k} `, el("b", percent(point.value))))
-    : [NOTHING, small("not every patch was graded")];
-  const last = ends?.at(-1);
+    shown = exact.length ? [...new Set([exact[0], exact.at(-1)])] : [],
+    pairs = shown.map((point) => el("span.pair", `pass@${point.k} `, el("b", percent(point.value)))),
+    told = shown.length ? pairs : [NOTHING, small("not every patch was graded")],
+    last = ends?.at(-1);
   return last ? [`any of ${last.n} `, el("b", percent(last.rate)), small("of round 0:"), told] : told;
 }
 
@@ -124,8 +96,20 @@ function savedCell({ results: { stopping } }) {
 }
 
 /** Returns whether some samples came without a number of tokens. */
-function isUntold({ untold }) {
-  return Boolean(untold && (untold.prompt_tokens || untold.completion_tokens));
+const isUntold = ({ untold }) => Boolean(untold && (untold.prompt_tokens || untold.completion_tokens));
+
+function tokensCell({ cost }) {
+  const untold = "the server did not report the tokens of some samples: these are not in the sums";
+  return [
+    `${brief(cost.prompt_tokens)} prompt, ${brief(cost.completion_tokens)} completion`,
+    small(`${brief(cost.cached_tokens)} of the prompt cached; prefill ratio ${decimal(cost.prefill_ratio)}`),
+    isUntold(cost) ? small(untold) : null,
+  ];
+}
+
+function timeCell({ cost }) {
+  const [model, boxes, grading] = [cost.model_seconds, cost.sandbox_seconds, cost.grading_seconds].map(duration);
+  return [duration(cost.wall_seconds), small(`model ${model}, boxes ${boxes}, grading ${grading}`)];
 }
 
 function priceCell({ cost }) {
@@ -135,25 +119,23 @@ function priceCell({ cost }) {
   return [`${isUntold(cost) ? "at least " : ""}${decimal(total)}`, small(told.join(", "))];
 }
 
+const PAIR_HEADINGS = [
+  "pair", "graded by both", "both resolved", "only the first", "only the second", "neither", "McNemar's exact test",
+];
+
 /** Returns how each later run stands to the first one, over the instances that both have graded. */
 function pairsTable(runs) {
-  const verdicts = ({ results }) => new Map(results.per_instance.map(({ id, resolved }) => [id, resolved]));
-  const [first, ...others] = runs.map(verdicts);
-  const headings = [
-    "pair", "graded by both", "both resolved", "only the first", "only the second", "neither", "McNemar's exact test",
-  ];
+  const verdicts = ({ results }) => new Map(results.per_instance.map(({ id, resolved }) => [id, resolved])),
+    [first, ...others] = runs.map(verdicts);
   const rows = others.map((second, at) => {
     const shared = [...first.keys()].filter((id) => known(first.get(id)) && known(second.get(id)));
-    const number = (a, b) => shared.filter((id) => first.get(id) === a && second.get(id) === b).length;
-    const [onlyFirst, onlySecond] = [number(true, false), number(false, true)],
+    const number = (a, b) => shared.filter((id) => first.get(id) === a && second.get(id) === b).length,
+      [onlyFirst, onlySecond] = [number(true, false), number(false, true)],
+      numbers = [shared.length, number(true, true), onlyFirst, onlySecond, number(false, false)],
       p = mcnemar(onlyFirst, onlySecond);
-    return [
-      `A and ${letter(at + 1)}`,
-      ...[shared.length, number(true, true), onlyFirst, onlySecond, number(false, false)].map(count),
-      p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`,
-    ];
+    return [`A and ${letter(at + 1)}`, ...numbers.map(count), p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`];
   });
-  return plainTable("table.pairs", headings, rows);
+  return table("table.pairs", PAIR_HEADINGS, rows);
 }
 
 /** Returns every setting and version; what differs between the runs is marked and stands first. */
@@ -165,13 +147,12 @@ function settingsTable(runs) {
     differs(name) ? el("mark", visible(name)) : visible(name),
     ...flat.map((settings) => visible(settings.get(name) ?? NOTHING)),
   ]);
-  return plainTable("table.settings", ["", ...runs.map((run, at) => runName(runs, at))], rows);
+  return table("table.settings", ["", ...runs.map((run, at) => runName(runs, at))], rows);
 }
 
 function leaves(value, name) {
   if (value === null || typeof value !== "object" || Array.isArray(value))
     return [[name, typeof value === "string" ? value : JSON.stringify(value)]];
-  return Object.entries(value).flatMap(([key, inner]) =>
-    leaves(inner, name && !name.endsWith(" ") ? `${name}.${key}` : name + key),
-  );
+  const below = (key) => (name && !name.endsWith(" ") ? `${name}.${key}` : name + key);
+  return Object.entries(value).flatMap(([key, inner]) => leaves(inner, below(key)));
 }

@@ -2,15 +2,11 @@
 
 /** Returns one row for each instance of any run: {id, repo, difficulty, runs: [what the run has of it, if any]}. */
 function instanceRows(runs) {
-  const rows = new Map();
-  runs.forEach((run, at) =>
-    run.results.per_instance.forEach((item) => {
-      const { id, repo, difficulty } = item;
-      if (!rows.has(id)) rows.set(id, { id, repo, difficulty, runs: runs.map(() => undefined) });
-      rows.get(id).runs[at] = item;
-    }),
-  );
-  return [...rows.values()];
+  const items = runs.flatMap((run, at) => run.results.per_instance.map((item) => ({ at, item })));
+  return [...Map.groupBy(items, ({ item }) => item.id).values()].map((found) => {
+    const { id, repo, difficulty } = found[0].item;
+    return { id, repo, difficulty, runs: runs.map((_, run) => found.find(({ at }) => at === run)?.item) };
+  });
 }
 
 /** Returns who resolved it: "all", "none", "only-1" (by its place), "some", or "unknown" where a run does not say. */
@@ -29,9 +25,7 @@ function verdictText(row) {
   return verdict === "all" && row.runs.length === 2 ? "both" : verdict;
 }
 
-function differing(row) {
-  return /^only|^some/.test(verdictOf(row));
-}
+const differing = (row) => /^only|^some/.test(verdictOf(row));
 
 /** Returns one word on what a run came to with an instance; it is what filters by state know. */
 function stateOf(item) {
@@ -73,21 +67,21 @@ function rankOf(item) {
 }
 
 function runColumns(run, several) {
-  const prefix = several ? `${letter(run)} ` : "";
-  const number = (key, title, hint, write) => ({
+  const column = (key, title, value, cell) => ({
     key: `${key}-${run}`,
-    title: prefix + title,
-    hint,
+    title: several ? `${letter(run)} ${title}` : title,
     run,
-    number: true,
-    value: (row) => row.runs[run]?.[key],
-    cell: (row) => write(row.runs[run]?.[key], row.runs[run]),
+    value: (row) => value(row.runs[run]),
+    cell: (row) => cell(row.runs[run]),
   });
+  const number = (key, title, hint, write) => {
+    const value = (item) => item?.[key];
+    return { ...column(key, title, value, (item) => write(value(item), item)), number: true, hint };
+  };
   const whole = (share) => percent(share, 0),
-    ofSamples = (value, item) => (item ? `${value} / ${item.samples}` : NOTHING),
-    outcome = { value: (row) => rankOf(row.runs[run]), cell: (row) => badge(row.runs[run]) };
+    ofSamples = (value, item) => (item ? `${value} / ${item.samples}` : NOTHING);
   return [
-    { key: `outcome-${run}`, title: `${prefix}outcome`, run, ...outcome },
+    column("outcome", "outcome", rankOf, badge),
     number("confidence", "vote share", "votes of the chosen patch among the valid samples", whole),
     number("valid", "valid", "valid samples of all", ofSamples),
     ...(several ? [] : [number("distinct", "distinct", "patches that differ in more than formatting", count)]),
@@ -102,8 +96,8 @@ function instancesView(runs, rows) {
   const all = columns(runs),
     body = el("tbody"),
     counted = el("p", { id: "counted", role: "status" });
-  const kind = (tag, { run, number }) => `${tag}${known(run) ? `.run.c${run % COLORS}` : ""}${number ? ".number" : ""}`;
-  const rowOf = (row) => el(differing(row) ? "tr.differs" : "tr", all.map((one) => el(kind("td", one), one.cell(row))));
+  const kind = (tag, { run, number }) => `${tag}${known(run) ? `.run.c${run % COLORS}` : ""}${number ? ".number" : ""}`,
+    rowOf = (row) => el(differing(row) ? "tr.differs" : "tr", all.map((one) => el(kind("td", one), one.cell(row))));
   const heading = (column) => {
     const click = () => {
       sortBy(column);
@@ -112,20 +106,20 @@ function instancesView(runs, rows) {
     const button = { type: "button", "data-sort": column.key, "data-tip": column.hint, click };
     return el(kind("th", column), { scope: "col" }, el("button", button, column.title));
   };
-  const head = el("tr", all.map(heading));
+  const heads = all.map(heading);
   const draw = () => {
     const shown = shownRows(rows, all),
       now = view(),
       direction = now.get("order") === "desc" ? "descending" : "ascending";
     body.replaceChildren(...shown.map(rowOf));
     counted.textContent = `${count(shown.length)} of ${plural(rows.length, "instance")}`;
-    all.forEach(({ key }, at) =>
-      head.children[at].setAttribute("aria-sort", key === (now.get("sort") ?? "id") ? direction : "none"),
-    );
+    const order = (key) => (key === (now.get("sort") ?? "id") ? direction : "none");
+    all.forEach(({ key }, at) => heads[at].setAttribute("aria-sort", order(key)));
   };
   draw();
-  const table = el("table.instances", { id: "instances-table" }, el("thead", head), body);
-  return [filtersOf(runs, rows, draw), counted, el("div.scroll", table)];
+  const shown = table("table.instances", heads, body);
+  shown.firstChild.id = "instances-table";
+  return [filtersOf(runs, rows, draw), counted, shown];
 }
 
 /** A first click on a number sorts the largest first, on a text the first of the alphabet. */
@@ -141,10 +135,10 @@ function shownRows(rows, all) {
   const filters = view(),
     { value } = all.find((one) => one.key === filters.get("sort")) ?? all[0],
     direction = filters.get("order") === "desc" ? -1 : 1,
-    found = rows.filter((row) => isKept(row, filters));
+    found = rows.filter((row) => isKept(row, filters)),
+    [named, empty] = [true, false].map((has) => found.filter((row) => known(value(row)) === has));
   const order = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b);
   // What has no value stands last either way.
-  const [named, empty] = [found.filter((row) => known(value(row))), found.filter((row) => !known(value(row)))];
   return [...named.sort((a, b) => order(value(a), value(b)) * direction), ...empty];
 }
 
@@ -166,16 +160,12 @@ function filtersOf(runs, rows, draw) {
     draw();
   };
   const choice = (key, title, options) => {
-    const made = [["", "any"], ...options].map(([value, text]) =>
-      el("option", { value, selected: value === (now.get(key) ?? "") }, text),
-    );
+    const option = ([value, text]) => el("option", { value, selected: value === (now.get(key) ?? "") }, text),
+      made = [["", "any"], ...options].map(option);
     return el("label", title, el("select", { id: `filter-${key}`, change: changed(key) }, made));
   };
-  const values = (read) => {
-    const found = [...new Set(rows.flatMap(read))].filter(Boolean).sort();
-    return found.map((value) => [value, visible(value)]);
-  };
-  const search = { type: "search", id: "filter-text", placeholder: "part of a name", value: now.get("text") };
+  const values = (read) => [...new Set(rows.flatMap(read))].filter(Boolean).sort().map((one) => [one, visible(one)]),
+    search = { type: "search", id: "filter-text", placeholder: "part of a name", value: now.get("text") };
   return el(
     "form.filters",
     { role: "search", submit: (event) => event.preventDefault() },
