@@ -1,5 +1,7 @@
 """Foreign exceptions at an edge: each becomes the first of ours that fits; what is not listed is a bug to be seen."""
 
+import pickle
+
 import pytest
 
 from agentless_mini.errors import (
@@ -55,3 +57,14 @@ def test_why_something_failed_is_told_without_numbers_and_paths() -> None:
     assert reason(OSError(2, "No such file", "/a/b")) == "No such file"
     assert reason(ValueError("no\nnumber")) == "no?number"
     assert reason(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+class Detailed(EnvironmentFailed):
+    def __init__(self, name: str, place: int) -> None:
+        super().__init__(f"No {name} there: look elsewhere.")
+        self.place = place
+
+
+def test_an_error_travels_to_another_process_whatever_it_is_made_of() -> None:
+    sent = pickle.loads(pickle.dumps(Detailed("image", 3)))  # noqa: S301 - of our own
+    assert (type(sent), str(sent), sent.place) == (Detailed, "No image there: look elsewhere.", 3)
