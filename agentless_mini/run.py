@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from agentless_mini.chain.session import Bench, NoBench, Opening
+from agentless_mini.chain.session import Boxes, NoBoxes, Opening
 from agentless_mini.domain import Prediction
 from agentless_mini.errors import EXIT_BUG, EXIT_INTERRUPTED, AminiError, ModelChanged, NodeLost
 from agentless_mini.ports import Watch
@@ -15,9 +15,9 @@ from agentless_mini.record import RecordedSandbox, RunId, RunStart, RunStatus, S
 async def recorded_run(
     store: Store,
     start: RunStart,
-    opening: Opening | NoBench,
+    opening: Opening | NoBoxes,
     begun: Callable[[RunId], Awaitable[tuple[str, ...]]],
-    chain: Callable[[RunId, Opening | NoBench], Awaitable[Prediction]],
+    chain: Callable[[RunId, Opening | NoBoxes], Awaitable[Prediction]],
     exit_code: Callable[[Prediction], int],
 ) -> tuple[RunId, Prediction]:
     """Run the chain as `start` says and record how it is decided and how it ends.
@@ -30,7 +30,7 @@ async def recorded_run(
     run = store.runs.begin(start)
     with _ended(store, run):
         notes = await begun(run)
-        boxes = opening if isinstance(opening, NoBench) else _recorded(opening, store, run)
+        boxes = opening if isinstance(opening, NoBoxes) else _recorded(opening, store, run)
         try:
             prediction = await chain(run, boxes)
         except ModelChanged:
@@ -55,16 +55,16 @@ def _ended(store: Store, run: RunId) -> Iterator[None]:
 
 def _recorded(opening: Opening, store: Store, run: RunId) -> Opening:
     """Record what the boxes say; they are opened once, though the run be planned again."""
-    found: list[Bench | NoBench] = []
+    found: list[Boxes | NoBoxes] = []
     lock = asyncio.Lock()
 
-    async def opened(watch: Watch) -> Bench | NoBench:
+    async def opened(watch: Watch) -> Boxes | NoBoxes:
         async with lock:
             if not found:
                 found.append(await opening.open(watch))
-        (bench,) = found
-        if isinstance(bench, NoBench):
-            return bench
-        return replace(bench, sandbox=RecordedSandbox(bench.sandbox, store, run), watch=watch)
+        (boxes,) = found
+        if isinstance(boxes, NoBoxes):
+            return boxes
+        return replace(boxes, sandbox=RecordedSandbox(boxes.sandbox, store, run), watch=watch)
 
     return Opening(opening.harness, opened)

@@ -6,7 +6,7 @@ What came of a test is read from records (see `testing`), and of a box from the 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from agentless_mini.chain.session import Bench
+from agentless_mini.chain.session import Boxes
 from agentless_mini.domain import (
     Case,
     CaseResult,
@@ -41,7 +41,7 @@ class Refused:
 
 
 async def run_cases(
-    bench: Bench, patch: Patch | None, cases: Sequence[Case], attempt: int = 0
+    boxes: Boxes, patch: Patch | None, cases: Sequence[Case], attempt: int = 0
 ) -> tuple[CaseResult, ...] | Refused:
     """Return what came of each case, in order, on the tree with a patch or as it is.
 
@@ -50,8 +50,8 @@ async def run_cases(
     `data`. With another `attempt` they are run again rather than found in the record.
     Raises `EnvironmentFailed` as the sandbox does.
     """
-    planner, files = _planner(bench, attempt), _files(patch, cases, bench)
-    found = await _run(bench, files, planner.together(cases), reached)
+    planner, files = _planner(boxes, attempt), _files(patch, cases, boxes)
+    found = await _run(boxes, files, planner.together(cases), reached)
     if isinstance(found, Refused):
         return found
     results = dict(found)
@@ -59,7 +59,7 @@ async def run_cases(
     probes = left if len(left) <= PROBES else [left[place * len(left) // PROBES] for place in range(PROBES)]
     asked = {case.id for case in probes}
     for some in filter(None, (probes, [case for case in left if case.id not in asked])):
-        again = await _run(bench, files, planner.one_by_one(some), settled)
+        again = await _run(boxes, files, planner.one_by_one(some), settled)
         if isinstance(again, Refused):
             return again
         results |= again
@@ -68,18 +68,18 @@ async def run_cases(
     return tuple(results.get(case.id) or CaseResult(case.id, Outcome.ERROR, fault=_GIVEN_UP) for case in cases)
 
 
-async def run_files(bench: Bench, paths: Sequence[str], seconds: float) -> tuple[CaseResult, ...]:
+async def run_files(boxes: Boxes, paths: Sequence[str], seconds: float) -> tuple[CaseResult, ...]:
     """Return what came of every test that was found in these files of the tree, in the order in which they ended.
 
     They run in the order of `paths` in one box, for at most `seconds`: what is not there was not reached. A file that
     cannot be read, or is skipped as a whole, stands for itself; with a command for a runner every file does.
     Raises `EnvironmentFailed` as the sandbox does.
     """
-    room = max(bench.limits.result, FILES_RECORD)
-    bench = replace(bench, limits=replace(bench.limits, result=room, seconds=seconds))
+    room = max(boxes.limits.result, FILES_RECORD)
+    boxes = replace(boxes, limits=replace(boxes.limits, result=room, seconds=seconds))
     cases = tuple(Case(path, Origin.REGRESSION, path) for path in dict.fromkeys(paths))
-    tasks = _planner(bench, 0).together(cases)
-    done = await _steps(bench, (), tuple(replace(task, step=replace(task.step, seconds=seconds)) for task in tasks))
+    tasks = _planner(boxes, 0).together(cases)
+    done = await _steps(boxes, (), tuple(replace(task, step=replace(task.step, seconds=seconds)) for task in tasks))
     if isinstance(done, Refused):
         return ()
     found = (
@@ -91,12 +91,12 @@ async def run_files(bench: Bench, paths: Sequence[str], seconds: float) -> tuple
     return tuple(result for result in found if result.id.partition("::")[0] in asked)
 
 
-def _planner(bench: Bench, attempt: int) -> Planner:
-    variables = (*bench.harness.variables, *(((ATTEMPT, str(attempt)),) if attempt else ()))
-    return Planner(bench.harness, bench.place.environment.python, bench.case_seconds, bench.limits.result, variables)
+def _planner(boxes: Boxes, attempt: int) -> Planner:
+    variables = (*boxes.harness.variables, *(((ATTEMPT, str(attempt)),) if attempt else ()))
+    return Planner(boxes.harness, boxes.place.environment.python, boxes.case_seconds, boxes.limits.result, variables)
 
 
-def _files(patch: Patch | None, cases: Sequence[Case], bench: Bench) -> tuple[PlacedFile, ...]:
+def _files(patch: Patch | None, cases: Sequence[Case], boxes: Boxes) -> tuple[PlacedFile, ...]:
     """Return what is put over the tree, the later over the former: the patch, what undoes it, the tests."""
     written: dict[str, bytes] = {case.path: case.data for case in cases if case.data is not None}
     if any(case.data not in {None, written.get(case.path)} for case in cases):
@@ -104,30 +104,30 @@ def _files(patch: Patch | None, cases: Sequence[Case], bench: Bench) -> tuple[Pl
     tests = tuple(PlacedFile(path, data) for path, data in written.items())
     if patch is None:
         return tests
-    changes = changed_files(patch, bench.snapshot.by_path())
+    changes = changed_files(patch, boxes.snapshot.by_path())
     kept = {case.path or case.id.partition("::")[0] for case in cases if case.data is None}
     undone = (PlacedFile(change.path, change.before, change.mode) for change in changes if change.path in kept)
-    return (*placed_files(changes), *guards(bench.snapshot, changes), *undone, *tests)
+    return (*placed_files(changes), *guards(boxes.snapshot, changes), *undone, *tests)
 
 
 async def _run(
-    bench: Bench,
+    boxes: Boxes,
     files: tuple[PlacedFile, ...],
     tasks: tuple[Task, ...],
     read: Callable[[Task, StepResult], Mapping[str, CaseResult]],
 ) -> Mapping[str, CaseResult] | Refused:
-    done = await _steps(bench, files, tasks)
+    done = await _steps(boxes, files, tasks)
     if isinstance(done, Refused):
         return done
     return {name: result for task, step in done for name, result in read(task, step).items()}
 
 
 async def _steps(
-    bench: Bench, files: tuple[PlacedFile, ...], tasks: tuple[Task, ...]
+    boxes: Boxes, files: tuple[PlacedFile, ...], tasks: tuple[Task, ...]
 ) -> list[tuple[Task, StepResult]] | Refused:
     """Run the steps in a box that has time for all of them, but no more than the limit."""
     steps = tuple(task.step for task in tasks)
-    limits = replace(bench.limits, seconds=min(bench.limits.seconds, sum(step.seconds for step in steps)))
+    limits = replace(boxes.limits, seconds=min(boxes.limits.seconds, sum(step.seconds for step in steps)))
     placed = (*files, *support_files(tasks))
-    result = await bench.sandbox.run(Job(bench.place.environment, bench.place.tree, placed, steps, limits))
+    result = await boxes.sandbox.run(Job(boxes.place.environment, boxes.place.tree, placed, steps, limits))
     return Refused(result.refusal) if result.refusal else list(zip(tasks, result.steps, strict=True))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from agentless_mini.chain.boxes import Refused, run_cases
 from agentless_mini.chain.regress import regress
-from agentless_mini.chain.session import Bench, together
+from agentless_mini.chain.session import Boxes, together
 from agentless_mini.domain import (
     BoxDone,
     Candidate,
@@ -30,7 +30,7 @@ from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.settings.run import RegressSettings
 
 
-async def execute(bench: Bench, candidates: Sequence[Candidate], cases: Sequence[Case]) -> tuple[Verdict, ...]:
+async def execute(boxes: Boxes, candidates: Sequence[Candidate], cases: Sequence[Case]) -> tuple[Verdict, ...]:
     """Return what the cases say of each distinct patch, in the order of its first sample. Boxes run side by side.
 
     Raises `EnvironmentFailed` as the sandbox does; the other boxes are ended then.
@@ -43,14 +43,14 @@ async def execute(bench: Bench, candidates: Sequence[Candidate], cases: Sequence
         return tuple(Verdict(normal, ()) for normal in patches)
 
     async def verdict(patch: Patch) -> Verdict:
-        results = await run_cases(bench, patch, cases)
+        results = await run_cases(boxes, patch, cases)
         if isinstance(results, Refused):
-            bench.watch(BoxDone(Phase.EXECUTION))
+            boxes.watch(BoxDone(Phase.EXECUTION))
             return Verdict(patch.normal, (), results.detail)
-        bench.watch(BoxDone(Phase.EXECUTION, tuple(result.outcome for result in results)))
+        boxes.watch(BoxDone(Phase.EXECUTION, tuple(result.outcome for result in results)))
         return Verdict(patch.normal, results)
 
-    bench.watch(PhaseStarted(Phase.EXECUTION, len(patches)))
+    boxes.watch(PhaseStarted(Phase.EXECUTION, len(patches)))
     return tuple(await together([verdict(patch) for patch in patches.values()]))
 
 
@@ -70,7 +70,7 @@ class Batches:
     """All tests of one issue, and what they say of its patches so far."""
 
     def __init__(
-        self, bench: Bench, reproducing: Sequence[Case], settings: RegressSettings, *, given_first: int | None = None
+        self, boxes: Boxes, reproducing: Sequence[Case], settings: RegressSettings, *, given_first: int | None = None
     ) -> None:
         """Begin with the tests that reproduce the issue; nothing is run yet.
 
@@ -78,7 +78,7 @@ class Batches:
         others on those patches alone that pass as many of them as any does: no other could be chosen. A number means
         candidates that are ranked: so many are tried at a time, until one passes all tests; 0: all at once.
         """
-        self._bench = bench
+        self._boxes = boxes
         self._reproducing = tuple(reproducing)
         self._settings = settings
         self._given_first = given_first
@@ -116,7 +116,7 @@ class Batches:
             best += self._most_passing(candidates[:end])
             await self._all(best)
             if end < len(candidates) and any(self._passes_all(one) for one in best):
-                self._bench.watch(
+                self._boxes.watch(
                     Note(
                         f"{len(candidates) - end} of {len(candidates)} samples were not tested: one that the model "
                         "finds likelier passes all tests."
@@ -148,7 +148,7 @@ class Batches:
         """Run on each distinct patch what it has not met."""
         for batch in batches:
             owed = [one for one in candidates if batch.owes(one)]
-            found = await execute(self._bench, owed, batch.cases) if owed else ()
+            found = await execute(self._boxes, owed, batch.cases) if owed else ()
             batch.verdicts.update({verdict.normal: verdict for verdict in found})
 
     async def _gather(self, touched: frozenset[str]) -> None:
@@ -175,27 +175,27 @@ class Batches:
         """
         if not cases:
             return
-        results = await run_cases(self._bench, None, cases)
+        results = await run_cases(self._boxes, None, cases)
         if isinstance(results, Refused):
             raise EnvironmentFailed(f"The tests cannot be put over the tree ({results.detail}): use --sandbox none.")
         pairs = zip(cases, results, strict=True)
         told = [(case, one) for case, one in pairs if (one.outcome is Outcome.PASS) is not case.origin.reproduces]
         if len(told) < len(cases):
             dropped = len(cases) - len(told)
-            self._bench.watch(Note(f"Tests whose result depends on which tests run with them were dropped: {dropped}."))
+            self._boxes.watch(Note(f"Tests whose result depends on which tests run with them were dropped: {dropped}."))
         if told:
             self._batches.append(_Batch(tuple(case for case, _ in told), tuple(result for _, result in told)))
 
-    def _telling(self) -> Bench:
+    def _telling(self) -> Boxes:
         """Return the boxes. What is noted of tests that come later holds for the files that bring them alone."""
         if not self._touched:
-            return self._bench
+            return self._boxes
 
         def watch(event: Event) -> None:
             said = Note(f"Of what later rounds touch: {event.text}") if isinstance(event, Note) else event
-            self._bench.watch(said)
+            self._boxes.watch(said)
 
-        return replace(self._bench, watch=watch)
+        return replace(self._boxes, watch=watch)
 
 
 def _touched(candidates: Sequence[Candidate]) -> frozenset[str]:

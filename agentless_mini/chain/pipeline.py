@@ -13,7 +13,7 @@ from agentless_mini.chain.localize import given as given_files
 from agentless_mini.chain.localize import localize
 from agentless_mini.chain.rank import rank
 from agentless_mini.chain.repair import repair
-from agentless_mini.chain.session import Bench, NoBench, Opening, Session, Subject, side_by_side
+from agentless_mini.chain.session import Boxes, NoBoxes, Opening, Session, Subject, side_by_side
 from agentless_mini.chain.trust import UNTESTED
 from agentless_mini.domain import (
     Candidate,
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 ISSUE_SHARE = 4
 # Of rewrites of lines, which are ranked, so many are tried before it is looked whether one passes all tests.
 TRIED_AT_ONCE = 20
-NO_SANDBOX = NoBench("No sandbox was asked for.")
+NO_SANDBOX = NoBoxes("No sandbox was asked for.")
 NONE_GIVEN = GivenTests()
 
 
-def check_rounds(config: Config, until: Until, card: ModelCard | None, opening: Opening | NoBench | None) -> None:
+def check_rounds(config: Config, until: Until, card: ModelCard | None, opening: Opening | NoBoxes | None) -> None:
     """Raise `UsageError` where more rounds than one, or an early end, do not go with other settings or the model.
 
     `card` is None where the model is not known yet, `opening` where it is not known yet whether there will be tests.
@@ -72,16 +72,16 @@ def check_rounds(config: Config, until: Until, card: ModelCard | None, opening: 
         return
     if stop_when is not None:
         raise UsageError("--stop-when cannot be combined with --rounds: leave one of them out.")
-    untested = isinstance(opening, NoBench) or until is Until.REPAIR
+    untested = isinstance(opening, NoBoxes) or until is Until.REPAIR
     if untested and config.evolve.select is Selecting.EXECUTION:
         raise UsageError("--select execution needs tests, and none will be run: allow them, or select otherwise.")
 
 
-def check_named(files: Sequence[str], given: GivenTests, snapshot: Snapshot, opening: Opening | NoBench) -> None:
+def check_named(files: Sequence[str], given: GivenTests, snapshot: Snapshot, opening: Opening | NoBoxes) -> None:
     """Raise `UsageError` where files or tests are named that the tree does not have, before anything is paid for."""
     if files:
         given_files(files, snapshot)
-    own_cases(given, snapshot, None if isinstance(opening, NoBench) else opening.harness.runner)
+    own_cases(given, snapshot, None if isinstance(opening, NoBoxes) else opening.harness.runner)
 
 
 async def resolve(
@@ -89,7 +89,7 @@ async def resolve(
     snapshot: Snapshot,
     session: Session,
     config: Config,
-    opening: Opening | NoBench = NO_SANDBOX,
+    opening: Opening | NoBoxes = NO_SANDBOX,
     given: GivenTests = NONE_GIVEN,
     files: tuple[str, ...] = (),
     until: Until = Until.TESTS,
@@ -108,13 +108,13 @@ async def resolve(
     watch, notes = _noting(session.watch)
     marks = Marks(config.answer.start, config.answer.end, config.think.start, config.think.end)
     session = replace(session, watch=watch, marks=marks)
-    watch(_planned(config, files, given, until, tested=not isinstance(opening, NoBench)))
+    watch(_planned(config, files, given, until, tested=not isinstance(opening, NoBoxes)))
     subject = await _subject(issue, snapshot, session, files)
     if until is Until.LOCALIZE:
         return Prediction(await _localize(subject, session, config, files), (), None, tuple(notes))
     check_rounds(config, until, await session.sampler.card(), opening)
     if until is Until.REPAIR:
-        opening = NoBench("No test was run: the chain was to end after repair.")
+        opening = NoBoxes("No test was run: the chain was to end after repair.")
     proven: asyncio.Future[Batches | None] = asyncio.get_running_loop().create_future()
     boxes = await _opened(subject, session, opening, given) if given.required else opening
     selector = _selector(subject, session, config, proven)
@@ -205,29 +205,29 @@ def _selector(
     return by_execution(tests, config.rank)
 
 
-async def _opened(subject: Subject, session: Session, opening: Opening | NoBench, given: GivenTests) -> Bench | NoBench:
+async def _opened(subject: Subject, session: Session, opening: Opening | NoBoxes, given: GivenTests) -> Boxes | NoBoxes:
     """Open the boxes, and run the user's tests and those that the issue names on the tree as it is.
 
     Raises `Untestable` where one of the user's is required and does not fail here.
     """
-    bench = opening if isinstance(opening, NoBench) else await opening.open(session.watch)
-    if isinstance(bench, NoBench):
+    boxes = opening if isinstance(opening, NoBoxes) else await opening.open(session.watch)
+    if isinstance(boxes, NoBoxes):
         if given.required:
-            raise Untestable(f"Your failing test cannot be run: {bench.reason} {ANYWAY}.")
-        return bench
+            raise Untestable(f"Your failing test cannot be run: {boxes.reason} {ANYWAY}.")
+        return boxes
     from agentless_mini.chain.reproduce import confirm  # what runs tests is imported where tests are run
 
-    runner = bench.harness.runner
+    runner = boxes.harness.runner
     own, named = own_cases(given, subject.snapshot, runner), named_cases(subject.issue, subject.snapshot, runner)
-    bench = replace(bench, derive=session.derive)
-    return replace(bench, failing=await confirm(own, named, bench, required=given.required))
+    boxes = replace(boxes, derive=session.derive)
+    return replace(boxes, failing=await confirm(own, named, boxes, required=given.required))
 
 
 async def _reproduce(
-    subject: Subject, session: Session, config: Config, opening: Opening | Bench | NoBench, given: GivenTests
+    subject: Subject, session: Session, config: Config, opening: Opening | Boxes | NoBoxes, given: GivenTests
 ) -> "tuple[Batches | None, tuple[GeneratedCase, ...]]":
     """Draft tests while the boxes are opened; keep those that fail on the tree as it is because of the issue."""
-    if isinstance(opening, NoBench):
+    if isinstance(opening, NoBoxes):
         session.watch(Note(f"{UNTESTED} {opening.reason}"))
         return None, ()
     from agentless_mini.chain.execute import Batches
@@ -235,15 +235,15 @@ async def _reproduce(
 
     async with side_by_side() as group:
         drafting = group.create_task(draft_cases(subject, session, opening.harness, config.reproduce))
-        bench = opening if isinstance(opening, Bench) else await _opened(subject, session, opening, given)
-    if isinstance(bench, NoBench):
-        session.watch(Note(f"{UNTESTED} {bench.reason}"))
+        boxes = opening if isinstance(opening, Boxes) else await _opened(subject, session, opening, given)
+    if isinstance(boxes, NoBoxes):
+        session.watch(Note(f"{UNTESTED} {boxes.reason}"))
         return None, ()
-    generated = await reproduce(drafting.result(), subject.issue, bench, config.reproduce)
+    generated = await reproduce(drafting.result(), subject.issue, boxes, config.reproduce)
     kept = dict.fromkeys(one.outcome for one in generated if isinstance(one.outcome, Case))
     # Given tests come before all others where agreement orders the patches of one round. Rewrites of lines come the
     # likeliest first, so that few of them need be tried.
     decides = bool(given.ids()) and config.rank is Method.AGREEMENT and config.evolve.rounds == 1
     is_ranked = (await session.sampler.card()).decoding is Decoding.LINES
     portion = (TRIED_AT_ONCE if is_ranked else 0) if decides else None
-    return Batches(bench, (*bench.failing, *kept), config.regress, given_first=portion), generated
+    return Batches(boxes, (*boxes.failing, *kept), config.regress, given_first=portion), generated

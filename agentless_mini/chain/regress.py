@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from agentless_mini.chain.boxes import Refused, run_cases, run_files
 from agentless_mini.chain.lexical import is_test_path, is_test_tool, runs_here
 from agentless_mini.chain.related_tests import related_tests
-from agentless_mini.chain.session import Bench
+from agentless_mini.chain.session import Boxes
 from agentless_mini.domain import BoxDone, Case, CaseResult, Note, Origin, Outcome, Phase, PhaseStarted
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.settings.run import RegressSettings
@@ -23,7 +23,7 @@ LEAST_SHARE = 0.1
 
 
 async def regress(
-    bench: Bench, touched: Collection[str], settings: RegressSettings, own: Iterable[str] = ()
+    boxes: Boxes, touched: Collection[str], settings: RegressSettings, own: Iterable[str] = ()
 ) -> tuple[Case, ...]:
     """Return the repository's tests that matter for the touched paths and pass on the tree as it is, each by itself.
 
@@ -33,14 +33,14 @@ async def regress(
     if settings.budget == 0:
         return ()
     of = frozenset(touched)
-    given = (bench.snapshot.digest, *sorted(of))
-    found = await bench.derive("related tests", given, lambda: related_tests(bench.snapshot, of))
-    related = [path for path in dict.fromkeys((*own, *found)) if runs_here(path, bench.harness.runner)]
+    given = (boxes.snapshot.digest, *sorted(of))
+    found = await boxes.derive("related tests", given, lambda: related_tests(boxes.snapshot, of))
+    related = [path for path in dict.fromkeys((*own, *found)) if runs_here(path, boxes.harness.runner)]
     if not related:
-        bench.watch(Note("No test of the repository is related to the files that the patches touch."))
+        boxes.watch(Note("No test of the repository is related to the files that the patches touch."))
         return ()
-    bench.watch(PhaseStarted(Phase.REGRESSION))
-    held, is_tool = bench.snapshot.by_path(), is_test_tool(bench.snapshot)
+    boxes.watch(PhaseStarted(Phase.REGRESSION))
+    held, is_tool = boxes.snapshot.by_path(), is_test_tool(boxes.snapshot)
 
     def case(test: str) -> Case:
         """Make a case of a test. Where a patch of its file would not be undone (`guards`), it is put there again."""
@@ -48,29 +48,29 @@ async def regress(
         again = path in held and (is_tool or not is_test_path(path))
         return Case(test, Origin.REGRESSION, path, held[path].data if again else None)
 
-    cases = tuple(case(result.id) for result in await _passing(bench, related, settings))
+    cases = tuple(case(result.id) for result in await _passing(boxes, related, settings))
     if not cases:
-        bench.watch(
+        boxes.watch(
             Note("None of the related tests passes before any patch, so that none can tell what a patch breaks.")
         )
         return ()
-    results = await run_cases(bench, None, cases, attempt=1)  # one that does not pass again says nothing of a patch
+    results = await run_cases(boxes, None, cases, attempt=1)  # one that does not pass again says nothing of a patch
     if isinstance(results, Refused):
         raise EnvironmentFailed(f"The tests cannot be run on the tree ({results.detail}): use --sandbox none.")
-    bench.watch(BoxDone(Phase.REGRESSION, tuple(result.outcome for result in results)))
+    boxes.watch(BoxDone(Phase.REGRESSION, tuple(result.outcome for result in results)))
     steady = tuple(case for case, result in zip(cases, results, strict=True) if result.outcome is Outcome.PASS)
     if flaky := len(cases) - len(steady):
-        bench.watch(Note(f"{flaky} of {len(cases)} regression tests were dropped: they do not pass every time."))
+        boxes.watch(Note(f"{flaky} of {len(cases)} regression tests were dropped: they do not pass every time."))
     return steady
 
 
-async def _passing(bench: Bench, paths: Sequence[str], settings: RegressSettings) -> list[CaseResult]:
+async def _passing(boxes: Boxes, paths: Sequence[str], settings: RegressSettings) -> list[CaseResult]:
     """Run test files until the budget is used up; return the tests that pass, as many as one patch may be asked."""
     left, ran, late, passed = settings.budget, 0, False, dict[str, CaseResult]()
     while ran < len(paths) and left > 0 and len(passed) < settings.most:
         some = tuple(paths[ran : ran + FILES_AT_ONCE])
-        results = await run_files(bench, some, left)
-        bench.watch(BoxDone(Phase.REGRESSION, tuple(result.outcome for result in results)))
+        results = await run_files(boxes, some, left)
+        boxes.watch(BoxDone(Phase.REGRESSION, tuple(result.outcome for result in results)))
         late = late or not results
         passed |= {result.id: result for result in results if result.outcome is Outcome.PASS}
         ran += len(some)
@@ -79,14 +79,14 @@ async def _passing(bench: Bench, paths: Sequence[str], settings: RegressSettings
         silent = len(set(some) - {result.id.partition("::")[0] for result in results})
         left -= max(settings.budget * LEAST_SHARE, spent + (left - spent) * silent / len(some))
     if ran < len(paths):
-        bench.watch(
+        boxes.watch(
             Note(
                 f"{len(paths) - ran} of {len(paths)} related test files were left out to keep within "
                 f"{settings.budget:g} seconds (--regression-budget)."
             )
         )
     if late:
-        bench.watch(
+        boxes.watch(
             Note(
                 "In some related test files no test came to its end: they have none, or too little time "
                 "(--regression-budget)."

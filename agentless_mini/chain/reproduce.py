@@ -22,7 +22,7 @@ from agentless_mini.chain.generated_tests import (
     symptom,
 )
 from agentless_mini.chain.given import ANYWAY
-from agentless_mini.chain.session import Bench, Draft, Session, Subject, answer_room, ask, fit_prompt, together
+from agentless_mini.chain.session import Boxes, Draft, Session, Subject, answer_room, ask, fit_prompt, together
 from agentless_mini.domain import (
     BoxDone,
     Case,
@@ -104,7 +104,7 @@ async def draft_cases(
 
 
 async def reproduce(
-    drafts: Sequence[GeneratedCase], issue: Issue, bench: Bench, settings: ReproduceSettings
+    drafts: Sequence[GeneratedCase], issue: Issue, boxes: Boxes, settings: ReproduceSettings
 ) -> tuple[GeneratedCase, ...]:
     """Run each distinct draft on the tree as it is; return the drafts with what came of it, in their order.
 
@@ -117,14 +117,14 @@ async def reproduce(
 
     async def tried(case: Case) -> str | Rejected:
         """Run one case alone; return how it fails because of the issue, or why it does not count."""
-        results = await run_cases(bench, None, (case,))
+        results = await run_cases(boxes, None, (case,))
         if isinstance(results, Refused):
-            bench.watch(BoxDone(Phase.REPRODUCTION))
+            boxes.watch(BoxDone(Phase.REPRODUCTION))
             return Rejected(Reason.OTHER_FAULT, f"it cannot be put into the tree: {results.detail}")
-        bench.watch(BoxDone(Phase.REPRODUCTION, tuple(result.outcome for result in results)))
-        return symptom(results[0], case, issue, bench.harness.runner)
+        boxes.watch(BoxDone(Phase.REPRODUCTION, tuple(result.outcome for result in results)))
+        return symptom(results[0], case, issue, boxes.harness.runner)
 
-    bench.watch(PhaseStarted(Phase.REPRODUCTION, len(cases)))
+    boxes.watch(PhaseStarted(Phase.REPRODUCTION, len(cases)))
     symptoms = dict(zip(cases, await together([tried(case) for case in cases]), strict=True))
     alike = Counter(symptoms.values())
     telling = [case for case, found in symptoms.items() if isinstance(found, str)]
@@ -141,7 +141,7 @@ async def reproduce(
 
 
 async def confirm(
-    own: Sequence[Case], named: Sequence[Case], bench: Bench, *, required: bool = False
+    own: Sequence[Case], named: Sequence[Case], boxes: Boxes, *, required: bool = False
 ) -> tuple[Case, ...]:
     """Run the user's `own` tests, and those that the issue names, on the tree as it is; return those that do not pass.
 
@@ -152,18 +152,18 @@ async def confirm(
     cases = (*own, *(case for case in named if case.id not in ids))
     if not cases:
         return ()
-    bench.watch(PhaseStarted(Phase.REPRODUCTION, 1))
-    results = await run_cases(bench, None, cases)
+    boxes.watch(PhaseStarted(Phase.REPRODUCTION, 1))
+    results = await run_cases(boxes, None, cases)
     if isinstance(results, Refused):
         raise EnvironmentFailed(f"The tests cannot be put over the tree ({results.detail}): use --sandbox none.")
-    bench.watch(BoxDone(Phase.REPRODUCTION, tuple(result.outcome for result in results)))
+    boxes.watch(BoxDone(Phase.REPRODUCTION, tuple(result.outcome for result in results)))
     notes = [note for case, result in zip(own, results, strict=False) if (note := _note(case, result))]
     fails = {Outcome.FAIL, Outcome.ERROR, Outcome.TIMEOUT}
     kept = tuple(case for case, result in zip(cases, results, strict=True) if result.outcome in fails)
     if required and not ids.issubset(case.id for case in kept):
         raise Untestable(f"{' '.join(notes)} Name a test that fails now. {ANYWAY}.")
     for note in notes:
-        bench.watch(Note(note))
+        boxes.watch(Note(note))
     return kept
 
 

@@ -67,7 +67,7 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class Boxes:
     """The boxes of one issue, and how its tests run in them.
 
     `snapshot` is the tree that every box starts from, `case_seconds` the most that one test may take. `failing` are
@@ -86,7 +86,7 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True)
-class NoBench:
+class NoBoxes:
     """Nothing can be run; `reason` is a sentence that says why."""
 
     reason: str
@@ -97,7 +97,7 @@ class Opening:
     """Boxes to be opened: how tests will run is known at once, the boxes may take minutes."""
 
     harness: Harness
-    open: Callable[[Watch], Coroutine[Any, Any, Bench | NoBench]]
+    open: Callable[[Watch], Coroutine[Any, Any, Boxes | NoBoxes]]
 
 
 Shown = TypeVar("Shown")

@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.text import Text
 
 from agentless_mini.chain.boxes import run_files
-from agentless_mini.chain.session import NoBench
+from agentless_mini.chain.session import NoBoxes
 from agentless_mini.commands import sample
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.repairing import Output, Task, repair
-from agentless_mini.commands.running import REWRITES, open_bench
+from agentless_mini.commands.running import REWRITES, open_boxes
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.domain import CaseResult, GivenTests, Outcome
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
@@ -115,12 +115,12 @@ def run_tests(
 
     async def run(watch: Watch) -> tuple[CaseResult, ...]:
         async with AsyncExitStack() as stack:
-            bench = await open_bench(settings, repository, repository.snapshot(), machine, stack, watch)
-            if isinstance(bench, NoBench):
+            boxes = await open_boxes(settings, repository, repository.snapshot(), machine, stack, watch)
+            if isinstance(boxes, NoBoxes):
                 raise EnvironmentFailed(
-                    f"The demo chooses by the sample's failing test, so it needs a sandbox. {bench.reason}"
+                    f"The demo chooses by the sample's failing test, so it needs a sandbox. {boxes.reason}"
                 )
-            return await run_files(bench, (TESTS,), TESTS_TIMEOUT)
+            return await run_files(boxes, (TESTS,), TESTS_TIMEOUT)
 
     with LiveProgress(console, notes=notes) as progress:
         return asyncio.run(run(progress))

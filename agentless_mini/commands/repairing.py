@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.text import Text
 
 from agentless_mini.chain.pipeline import NO_SANDBOX, check_named, resolve
-from agentless_mini.chain.session import NoBench, Opening, Session
+from agentless_mini.chain.session import NoBoxes, Opening, Session
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.chain.trust import Chosen, Trust, trust
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.models import Surroundings, choose_model, open_scorer
-from agentless_mini.commands.running import amount, answerer, foreseen, identity, open_bench, seeded, settled, versions
+from agentless_mini.commands.running import amount, answerer, foreseen, identity, open_boxes, seeded, settled, versions
 from agentless_mini.commands.terminal import EXIT_FOUND, EXIT_NO_PATCH, EXIT_UNTRUSTED, people, without_passwords
 from agentless_mini.domain import GivenTests, Issue, Level, Note, Patch, Prediction, Reason, Rejected, Snapshot
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
@@ -130,11 +130,11 @@ async def _run(
         newest = store.runs.newest_generation(chosen.name, task.issue.text)
         config = settled(task.config, newest, chosen)
         sandbox, given = config.sandbox, replace(task.given, required=task.required is Level.GIVEN)
-        opening: Opening | NoBench = NoBench("No test was run because of --sandbox none.")
+        opening: Opening | NoBoxes = NoBoxes("No test was run because of --sandbox none.")
         if sandbox.kind is not SandboxKind.NONE:
             from agentless_mini.testing import harness_of
 
-            opened = partial(open_bench, sandbox, task.repository, snapshot, machine, stack)
+            opened = partial(open_boxes, sandbox, task.repository, snapshot, machine, stack)
             opening = Opening(harness_of(snapshot, sandbox.test_command), opened)
 
         async def ready() -> Sampler:
@@ -149,7 +149,7 @@ async def _run(
             complaint = task.repository.refuses(patch.diff)
             return Rejected(Reason.REFUSED_BY_GIT, complaint) if complaint else patch
 
-        async def chain(run: RunId, boxes: Opening | NoBench) -> Prediction:
+        async def chain(run: RunId, boxes: Opening | NoBoxes) -> Prediction:
             sampler = RecordedSampler(ready, store, identity(chosen, config), run)
             scorer = traced_scoring(scoring, store, run) if scoring else None
             session = Session(sampler, prompts, check, progress, instance, scorer, derive=recorded_derive(store))

@@ -8,7 +8,7 @@ from typing import Any
 
 from agentless_mini import __version__
 from agentless_mini.chain.pipeline import check_rounds
-from agentless_mini.chain.session import Bench, NoBench
+from agentless_mini.chain.session import Boxes, NoBoxes
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.models import ChosenModel
 from agentless_mini.commands.options import option_of
@@ -28,7 +28,7 @@ SEEDS = 1_000_000
 
 def require_together(config: Config, flags: Mapping[str, Any]) -> None:
     """Refuse settings and flags that do not go together, before anything is read or asked. Raises `UsageError`."""
-    check_rounds(config, Until.TESTS, None, NoBench("") if config.sandbox.kind is SandboxKind.NONE else None)
+    check_rounds(config, Until.TESTS, None, NoBoxes("") if config.sandbox.kind is SandboxKind.NONE else None)
     if config.sandbox.test_command:
         from agentless_mini.testing.harness import harness_of_command
 
@@ -114,14 +114,14 @@ async def foreseen(settings: SandboxSettings, snapshot: Snapshot) -> str:
     return await foresee(settings, snapshot, harness_of(snapshot, settings.test_command).runner)
 
 
-async def open_bench(
+async def open_boxes(
     settings: SandboxSettings,
     repository: Repository,
     snapshot: Snapshot,
     machine: Machine,
     stack: AsyncExitStack,
     watch: Watch,
-) -> Bench | NoBench:
+) -> Boxes | NoBoxes:
     """Open the boxes of a tree, unrecorded, until the stack is closed.
 
     A project whose needs cannot be installed has none; the vote is left then. Raises as `open_environment` where the
@@ -138,9 +138,9 @@ async def open_bench(
     try:
         opened = await open_environment(request, settings, watch, stack)
     except BuildFailed as error:
-        return NoBench(str(error))
+        return NoBoxes(str(error))
     if isinstance(opened, Unavailable):
-        return NoBench(opened.reason)
+        return NoBoxes(opened.reason)
     for note in opened.notes:
         watch(Note(note))
-    return Bench(opened.sandbox, opened.place, harness, snapshot, watch, opened.limits, settings.case_seconds)
+    return Boxes(opened.sandbox, opened.place, harness, snapshot, watch, opened.limits, settings.case_seconds)

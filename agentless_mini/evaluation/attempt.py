@@ -18,7 +18,7 @@ from agentless_mini.chain.lexical import is_sayable
 from agentless_mini.chain.measures import Replay, choices, curves
 from agentless_mini.chain.pipeline import resolve
 from agentless_mini.chain.prompts import Prompts
-from agentless_mini.chain.session import NoBench, Opening, Scoring, Session, together
+from agentless_mini.chain.session import NoBoxes, Opening, Scoring, Session, together
 from agentless_mini.domain import (
     Event,
     FileKind,
@@ -206,7 +206,7 @@ async def _predict(
     store = context.store
     files, notes = _files(task, tree)
 
-    async def chain(run: RunId, boxes: Opening | NoBench) -> Prediction:
+    async def chain(run: RunId, boxes: Opening | NoBoxes) -> Prediction:
         session = Session(
             context.sampler.of(run),
             context.prompts,

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
-from agentless_mini.chain.session import Bench, NoBench, Opening
+from agentless_mini.chain.session import Boxes, NoBoxes, Opening
 from agentless_mini.domain import BoxLimits, Event, Harness, Job, JobResult, Place, Snapshot
 from agentless_mini.errors import AminiError, NodeLost
 from agentless_mini.evaluation.dataset import Instance
@@ -29,7 +29,7 @@ Arguments = TypeVarTuple("Arguments")
 
 
 @dataclass(frozen=True, slots=True)
-class _ReadyBench:
+class _ReadyBoxes:
     """What a driver must know of a test environment that stays on its node."""
 
     place: Place
@@ -57,7 +57,7 @@ class _Held:
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     testbed: Testbed = field(init=False)
     opening: Opening = field(init=False)
-    bench: Bench = field(init=False)
+    boxes: Boxes = field(init=False)
 
 
 class Node:
@@ -119,28 +119,28 @@ class Node:
             waiting.put_nowait(None)
         return tuple(event for event in events if event is not None)
 
-    async def tree(self, name: str) -> tuple[Snapshot, Harness | NoBench]:
+    async def tree(self, name: str) -> tuple[Snapshot, Harness | NoBoxes]:
         """Return the files of a testbed, and how its tests will run."""
         held = self._held[name]
         snapshot = await held.testbed.tree()
         opening = held.testbed.opening(snapshot)
-        if isinstance(opening, NoBench):
+        if isinstance(opening, NoBoxes):
             return snapshot, opening
         held.opening = opening
         return snapshot, opening.harness
 
-    async def open_bench(self, name: str) -> _ReadyBench | NoBench:
+    async def open_boxes(self, name: str) -> _ReadyBoxes | NoBoxes:
         """Open the test environment of a testbed whose tree has been read."""
         held = self._held[name]
-        bench = await held.opening.open(held.events.put_nowait)
-        if isinstance(bench, NoBench):
-            return bench
-        held.bench = bench
-        return _ReadyBench(bench.place, bench.harness, bench.limits, bench.case_seconds)
+        boxes = await held.opening.open(held.events.put_nowait)
+        if isinstance(boxes, NoBoxes):
+            return boxes
+        held.boxes = boxes
+        return _ReadyBoxes(boxes.place, boxes.harness, boxes.limits, boxes.case_seconds)
 
     async def run(self, name: str, job: Job) -> JobResult:
         """Run a job in the test environment of a testbed."""
-        return await self._held[name].bench.sandbox.run(job)
+        return await self._held[name].boxes.sandbox.run(job)
 
     async def grade(self, name: str, diff: bytes) -> Grade:
         """Let the official harness grade a patch."""
@@ -196,21 +196,21 @@ class _RemoteTestbed:
     def __init__(self, link: NodeLink, name: str) -> None:
         self._link = link
         self._name = name
-        self._opening: Opening | NoBench
+        self._opening: Opening | NoBoxes
 
     async def tree(self) -> Snapshot:
         snapshot, harness = await self._link.call(Node.tree, self._name)
 
-        async def open_bench(watch: Watch) -> Bench | NoBench:
-            ready = await self._link.call(Node.open_bench, self._name)
-            if isinstance(ready, NoBench):
+        async def open_boxes(watch: Watch) -> Boxes | NoBoxes:
+            ready = await self._link.call(Node.open_boxes, self._name)
+            if isinstance(ready, NoBoxes):
                 return ready
-            return Bench(self, ready.place, ready.harness, snapshot, watch, ready.limits, ready.case_seconds)
+            return Boxes(self, ready.place, ready.harness, snapshot, watch, ready.limits, ready.case_seconds)
 
-        self._opening = harness if isinstance(harness, NoBench) else Opening(harness, open_bench)
+        self._opening = harness if isinstance(harness, NoBoxes) else Opening(harness, open_boxes)
         return snapshot
 
-    def opening(self, snapshot: Snapshot) -> Opening | NoBench:
+    def opening(self, snapshot: Snapshot) -> Opening | NoBoxes:
         """Return how tests are run on the node, for the tree that was read from this testbed."""
         return self._opening
 

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from agentless_mini.chain.session import NoBench, Opening
+from agentless_mini.chain.session import NoBoxes, Opening
 from agentless_mini.domain import Snapshot
 from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.ports import Watch
@@ -36,7 +36,7 @@ class Testbed(Protocol):
         """Return the files of /testbed, without any history. Raises `EnvironmentFailed`."""
         ...
 
-    def opening(self, snapshot: Snapshot) -> Opening | NoBench:
+    def opening(self, snapshot: Snapshot) -> Opening | NoBoxes:
         """Return how the tests of the tree are run in boxes of the image. Nothing is recorded."""
         ...
 

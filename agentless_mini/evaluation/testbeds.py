@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from agentless_mini.chain.session import Bench, NoBench, Opening
+from agentless_mini.chain.session import Boxes, NoBoxes, Opening
 from agentless_mini.domain import (
     MIB,
     BoxLimits,
@@ -168,22 +168,22 @@ class _DockerTestbed:
     async def tree(self) -> Snapshot:
         return await asyncio.to_thread(read_tree, self.shared.client, self.image.id, self.instance)
 
-    def opening(self, snapshot: Snapshot) -> Opening | NoBench:
+    def opening(self, snapshot: Snapshot) -> Opening | NoBoxes:
         """Return how the tests are run. Where the image lacks pytest, one is derived from it when they are opened."""
         settings, sandbox = self.shared.settings.sandbox, self.shared.sandbox
         harness = harness_of(snapshot, settings.test_command)
 
-        async def open_bench(watch: Watch) -> Bench | NoBench:
+        async def open_boxes(watch: Watch) -> Boxes | NoBoxes:
             watch(PhaseStarted(Phase.ENVIRONMENT))
             try:
                 ready = await self._ready(harness.runner, watch)
             except BuildFailed as error:
-                return NoBench(str(error))
+                return NoBoxes(str(error))
             place = Place(ready.environment, ImageTree(FOLDER))
             own = replace(harness, variables=ready.variables)
-            return Bench(sandbox, place, own, snapshot, watch, settings.limits(), settings.case_seconds)
+            return Boxes(sandbox, place, own, snapshot, watch, settings.limits(), settings.case_seconds)
 
-        return Opening(harness, open_bench)
+        return Opening(harness, open_boxes)
 
     async def grade(self, diff: bytes) -> Grade:
         if not self.row:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from agentless_mini.chain.pipeline import resolve
 from agentless_mini.chain.rank import rank
-from agentless_mini.chain.session import Bench, Opening, Session
+from agentless_mini.chain.session import Boxes, Opening, Session
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import BoxLimits, Environment, Issue, Method, PackedTree, Place, Prediction, Stage
 from agentless_mini.ports import Watch
@@ -72,12 +72,12 @@ async def _resolve(checkout: Checkout, here: VirtualEnvironment, folder: Path) -
     pack = pack_snapshot(snapshot, repository.contents(), folder / f"{checkout.bug.name}.pack")
     harness = harness_of(snapshot)
 
-    async def bench(watch: Watch) -> Bench:
+    async def bench(watch: Watch) -> Boxes:
         limits = BoxLimits()
         environments, packs = {here.identity: here}, {pack.digest: pack}
         sandbox = BubblewrapSandbox(find_bubblewrap("bwrap"), environments, packs, boxes_here(limits))
         place = Place(Environment(here.identity, here.python), PackedTree(pack.digest))
-        return Bench(sandbox, place, harness, snapshot, watch, limits)
+        return Boxes(sandbox, place, harness, snapshot, watch, limits)
 
     answers = checkout.answers(SEED)
     session = Session(_model(checkout, answers), load_prompts(None), lambda patch: patch, lambda event: None, "bench")

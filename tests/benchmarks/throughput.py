@@ -29,7 +29,7 @@ import pytest
 from docker import DockerClient
 
 from agentless_mini.chain.execute import execute
-from agentless_mini.chain.session import Bench
+from agentless_mini.chain.session import Boxes
 from agentless_mini.domain import (
     BoxLimits,
     Candidate,
@@ -155,7 +155,7 @@ class Work:
 async def our_way(work: Work, sandbox: Sandbox, environment: Environment) -> list[list[bool]]:
     """Execute as the product does; return for each patch which tests pass."""
     place = Place(environment, PackedTree(work.pack.digest))
-    bench = Bench(sandbox, place, harness_of(work.snapshot), work.snapshot, lambda event: None, LIMITS)
+    bench = Boxes(sandbox, place, harness_of(work.snapshot), work.snapshot, lambda event: None, LIMITS)
     return [passed(verdict, work.cases) for verdict in await execute(bench, work.candidates(), work.cases)]
 
 

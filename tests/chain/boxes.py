@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from agentless_mini.chain.session import Bench
+from agentless_mini.chain.session import Boxes
 from agentless_mini.domain import (
     Environment,
     Event,
@@ -62,10 +62,10 @@ def step_result(step: Step, files: dict[str, str], decide: Deciding) -> StepResu
 
 def bench(
     answer: Answering, snapshot: Snapshot, harness: Harness = PYTEST
-) -> tuple[Bench, ScriptedSandbox, list[Event]]:
+) -> tuple[Boxes, ScriptedSandbox, list[Event]]:
     sandbox, events = ScriptedSandbox(answer), list[Event]()
     return over(sandbox, snapshot, events, harness), sandbox, events
 
 
-def over(sandbox: Sandbox, snapshot: Snapshot, events: list[Event], harness: Harness = PYTEST) -> Bench:
-    return Bench(sandbox, PLACE, harness, snapshot, events.append)
+def over(sandbox: Sandbox, snapshot: Snapshot, events: list[Event], harness: Harness = PYTEST) -> Boxes:
+    return Boxes(sandbox, PLACE, harness, snapshot, events.append)

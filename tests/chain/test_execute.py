@@ -7,7 +7,7 @@ import pytest
 
 from agentless_mini.chain.boxes import Refused, run_cases, run_files
 from agentless_mini.chain.execute import execute
-from agentless_mini.chain.session import Bench
+from agentless_mini.chain.session import Boxes
 from agentless_mini.domain import (
     BoxDone,
     Candidate,
@@ -32,7 +32,7 @@ from agentless_mini.domain import (
     Verdict,
 )
 from agentless_mini.testing import harness_of
-from tests.testing.boxes import Boxes, case, patch_of, tree
+from tests.testing.boxes import RealBoxes, case, patch_of, tree
 from tests.testing.conftest import boxes
 
 __all__ = ["boxes"]  # a fixture
@@ -80,7 +80,7 @@ PATCHES: dict[str, dict[str, str | None]] = {
 
 
 @pytest.mark.slow
-def test_only_the_fix_passes_whatever_a_patch_does_to_the_tests(boxes: Boxes) -> None:
+def test_only_the_fix_passes_whatever_a_patch_does_to_the_tests(boxes: RealBoxes) -> None:
     verdicts = dict(zip(PATCHES, boxes.execute(SHOP, list(PATCHES.values()), CASES), strict=True))
     everything = {one.id for one in CASES}
     assert verdicts["fix"].passed() == everything
@@ -110,11 +110,11 @@ class ScriptedBoxes:
         return replace(answer, steps=(*answer.steps, *rest))
 
 
-def bench(sandbox: ScriptedBoxes, events: list[Event] | None = None, command: str = "") -> Bench:
+def bench(sandbox: ScriptedBoxes, events: list[Event] | None = None, command: str = "") -> Boxes:
     snapshot = tree(SHOP)
     place = Place(Environment("e", "python3"), PackedTree("d"))
     watch = (events if events is not None else []).append
-    return Bench(sandbox, place, harness_of(snapshot, command), snapshot, watch, case_seconds=2.0)
+    return Boxes(sandbox, place, harness_of(snapshot, command), snapshot, watch, case_seconds=2.0)
 
 
 def left(ending: Ending, text: str, number: int = 0) -> JobResult:

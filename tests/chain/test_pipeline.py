@@ -82,11 +82,11 @@ def run_with_tests(*repairs: str, method: Method = Method.AGREEMENT, answer: Ans
     session = Bench(sampler).session
     opened, _, _ = boxes.bench(answer or fixed_by_the_fix, snapshot)
 
-    async def open_bench(watch: Watch) -> benches.Bench:
+    async def open_boxes(watch: Watch) -> benches.Boxes:
         return opened
 
     settings = Config(repair=RepairSettings(samples=len(repairs)), reproduce=ReproduceSettings(samples=2), rank=method)
-    opening = benches.Opening(boxes.PYTEST, open_bench)
+    opening = benches.Opening(boxes.PYTEST, open_boxes)
     return run(resolve(ISSUE, snapshot, session, settings, opening))
 
 
@@ -135,11 +135,11 @@ def test_without_a_bench_no_test_is_sampled_and_a_note_says_so() -> None:
 def test_repairs_are_sampled_while_the_bench_is_being_opened() -> None:
     asked: list[str] = []
 
-    async def slow(watch: Watch) -> benches.NoBench:
+    async def slow(watch: Watch) -> benches.NoBoxes:
         while "repair" not in asked:  # would wait for ever if the chain did
             asked.extend(request.stage.value for request in sampler.requests)
             await asyncio.sleep(0)
-        return benches.NoBench("Nothing can be built.")
+        return benches.NoBoxes("Nothing can be built.")
 
     sampler = ScriptedSampler(Script(rules=(FILES, Rule(answers=(Answer(text=FIX),)))))
     opening = benches.Opening(boxes.PYTEST, slow)

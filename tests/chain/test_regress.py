@@ -29,7 +29,7 @@ from agentless_mini.settings.run import RegressSettings
 from tests.chain.boxes import bench
 from tests.chain.workbench import run, shop, text_file
 from tests.fakes.sandbox import Answering, exited, refusing
-from tests.testing.boxes import Boxes
+from tests.testing.boxes import RealBoxes
 
 Known = Mapping[str, tuple[str, float]]
 """What comes of each test, and the seconds that it says it takes."""
@@ -220,7 +220,7 @@ TREE = {
 
 @pytest.mark.slow
 def test_in_real_boxes_what_passes_twice_is_kept(tmp_path: Path) -> None:
-    boxes = Boxes(tmp_path)
+    boxes = RealBoxes(tmp_path)
     try:
         place = boxes.bench(TREE)
     except EnvironmentFailed as error:

@@ -8,7 +8,7 @@ import pytest
 from agentless_mini.chain.generated_tests import read_test
 from agentless_mini.chain.given import named_cases, own_cases
 from agentless_mini.chain.reproduce import confirm, reproduce
-from agentless_mini.chain.session import Bench
+from agentless_mini.chain.session import Boxes
 from agentless_mini.domain import (
     Case,
     Completion,
@@ -28,7 +28,7 @@ from agentless_mini.errors import EnvironmentFailed, UsageError
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap
 from agentless_mini.settings.run import ReproduceSettings
 from tests.chain.workbench import CART, run
-from tests.testing.boxes import Boxes
+from tests.testing.boxes import RealBoxes
 
 pytestmark = pytest.mark.slow
 
@@ -76,15 +76,15 @@ CLASS = (
 
 
 @pytest.fixture
-def boxes(tmp_path: Path) -> Boxes:
+def boxes(tmp_path: Path) -> RealBoxes:
     try:
         find_bubblewrap("bwrap")
     except EnvironmentFailed as error:
         pytest.skip(str(error))
-    return Boxes(tmp_path, case_seconds=1.0)
+    return RealBoxes(tmp_path, case_seconds=1.0)
 
 
-def drafts(bench: Bench, codes: dict[str, str]) -> dict[str, Case | Rejected]:
+def drafts(bench: Boxes, codes: dict[str, str]) -> dict[str, Case | Rejected]:
     taken, runner = TakenNames.of(bench.snapshot), bench.harness.runner
     answers = [Completion(number, f"```python\n{code}```", Finish.STOP) for number, code in enumerate(codes.values())]
     read = [GeneratedCase("r", one.index, one.index, read_test(one, "tests", taken, runner)) for one in answers]
@@ -93,7 +93,7 @@ def drafts(bench: Bench, codes: dict[str, str]) -> dict[str, Case | Rejected]:
     return dict(zip(codes, (one.outcome for one in settled), strict=True))
 
 
-def test_what_fails_because_of_the_issue_is_told_from_what_fails_otherwise(boxes: Boxes) -> None:
+def test_what_fails_because_of_the_issue_is_told_from_what_fails_otherwise(boxes: RealBoxes) -> None:
     found = drafts(boxes.bench(FILES), REPRODUCING | PASSING | OTHERWISE)
     reasons = {name: one.reason if isinstance(one, Rejected) else None for name, one in found.items()}
     assert reasons == {
@@ -103,7 +103,7 @@ def test_what_fails_because_of_the_issue_is_told_from_what_fails_otherwise(boxes
     }
 
 
-def test_with_unittest_it_is_the_same(boxes: Boxes) -> None:
+def test_with_unittest_it_is_the_same(boxes: RealBoxes) -> None:
     boxes.harness = Harness(Runner.UNITTEST, ("python", "-m", "unittest"))
     found = drafts(
         boxes.bench(FILES),
@@ -117,7 +117,7 @@ def test_with_unittest_it_is_the_same(boxes: Boxes) -> None:
     assert reasons == [None, Reason.NOT_REPRODUCED, Reason.OTHER_FAULT]
 
 
-def test_given_and_named_tests_are_confirmed(boxes: Boxes) -> None:
+def test_given_and_named_tests_are_confirmed(boxes: RealBoxes) -> None:
     bench = boxes.bench(FILES)
     settings = GivenTests(
         tests=("tests/test_cart.py", "tests/test_cart.py::test_none"), commands=("python -c 'import shop.gone'",)
@@ -130,7 +130,7 @@ def test_given_and_named_tests_are_confirmed(boxes: Boxes) -> None:
     assert "tests/test_cart.py::test_none passes already" in note.text
 
 
-def test_a_given_test_that_is_not_there_is_told(boxes: Boxes) -> None:
+def test_a_given_test_that_is_not_there_is_told(boxes: RealBoxes) -> None:
     bench = boxes.bench(FILES)
     cases = own_cases(GivenTests(tests=("tests/test_cart.py::test_gone",)), bench.snapshot, bench.harness.runner)
     with pytest.raises(UsageError, match="test_gone"):

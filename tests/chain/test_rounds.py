@@ -10,7 +10,7 @@ import pytest
 from agentless_mini.chain import session as benches
 from agentless_mini.chain.evolve import scoring_of
 from agentless_mini.chain.pipeline import resolve
-from agentless_mini.chain.session import NoBench, Opening
+from agentless_mini.chain.session import NoBoxes, Opening
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Decoding, Event, Job, JobResult, ModelCard, Prediction, RewardModel, SampleDone, Stage
 from agentless_mini.errors import AminiError, UsageError
@@ -55,7 +55,7 @@ class Chain:
         self.met: list[tuple[bytes, tuple[str, ...]]] = []
 
     def resolve(
-        self, settings: Config, opening: Opening | NoBench | None = None, until: Until = Until.TESTS
+        self, settings: Config, opening: Opening | NoBoxes | None = None, until: Until = Until.TESTS
     ) -> Prediction:
         session = Bench(self.sampler).session
         if settings.evolve.scored:
@@ -63,7 +63,7 @@ class Chain:
             session = replace(session, scoring=scoring)
         return run(resolve(ISSUE, TREE, session, settings, opening or Opening(boxes.PYTEST, self.open), until=until))
 
-    async def open(self, watch: Watch) -> benches.Bench:
+    async def open(self, watch: Watch) -> benches.Boxes:
         return boxes.over(self.sandbox, TREE, [])
 
     def _answer(self, job: Job) -> JobResult | AminiError:
@@ -131,8 +131,8 @@ def test_the_choice_is_that_of_all_samples_at_once() -> None:
 
 
 def test_where_no_sandbox_can_be_had_after_all_chance_selects_and_says_so() -> None:
-    async def broken(watch: Watch) -> NoBench:
-        return NoBench("Nothing can be built.")
+    async def broken(watch: Watch) -> NoBoxes:
+        return NoBoxes("Nothing can be built.")
 
     made = Chain([start(1), start(2), start(3)], [FIX])
     prediction = made.resolve(chain(EXECUTION), Opening(boxes.PYTEST, broken))
@@ -148,7 +148,7 @@ def test_a_run_cancelled_while_a_round_waits_for_the_tests_ends_so_though_these_
         if isinstance(event, SampleDone) and event.stage is Stage.REPAIR:
             sampled.put_nowait(event)
 
-    async def opens_after_the_first_round(watch: Watch) -> benches.Bench:
+    async def opens_after_the_first_round(watch: Watch) -> benches.Boxes:
         for _ in range(3):
             await sampled.get()
         sampler.waits = True
@@ -187,7 +187,7 @@ class Unhurried:
 
 def test_a_reward_model_selects_what_the_next_round_is_shown() -> None:
     made = Chain([start(2), start(1), NONSENSE], [start(3), start(1), FIX], scores=JUDGE)
-    prediction = made.resolve(chain(REWARD.model_copy(update={"rounds": 3}), 9), NoBench("None."))
+    prediction = made.resolve(chain(REWARD.model_copy(update={"rounds": 3}), 9), NoBoxes("None."))
     shown = [request.messages[1].content for request in made.sampler.requests if request.stage is Stage.EVOLVE]
     assert [starts(text) for text in shown] == [[1], [3]]
     assert [len(request.answers) for request in made.scorer.requests] == [2, 2]  # each patch once
@@ -195,13 +195,13 @@ def test_a_reward_model_selects_what_the_next_round_is_shown() -> None:
 
 
 def test_the_warning_is_in_the_prediction() -> None:
-    prediction = Chain([start(1)], [FIX]).resolve(chain(EvolveSettings(rounds=2)), NoBench("None."))
+    prediction = Chain([start(1)], [FIX]).resolve(chain(EvolveSettings(rounds=2)), NoBoxes("None."))
     assert sum(note.startswith("Nothing selects") for note in prediction.notes) == 1
 
 
 # --- what does not go together ---------------------------------------------------------------------------------------
 
-NONE = NoBench("None.")
+NONE = NoBoxes("None.")
 BOUND = RepairSettings(stop_when=0.9)
 LINES = replace(CARD, decoding=Decoding.LINES)
 
@@ -229,7 +229,7 @@ LINES = replace(CARD, decoding=Decoding.LINES)
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_asked(
-    card: ModelCard, settings: Config, opening: NoBench | None, until: Until, words: str
+    card: ModelCard, settings: Config, opening: NoBoxes | None, until: Until, words: str
 ) -> None:
     made = Chain([FIX], [FIX], card)
     with pytest.raises(UsageError, match=words):

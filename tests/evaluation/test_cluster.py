@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from agentless_mini import __version__
-from agentless_mini.chain.session import Bench, NoBench
+from agentless_mini.chain.session import Boxes, NoBoxes
 from agentless_mini.domain import Ending, Environment, Event, ImageTree, Issue, Job, Note, Runner, Step
 from agentless_mini.errors import EnvironmentFailed, ImageUnavailable, NodeLost
 from agentless_mini.evaluation.cluster import ClusterMachine, ClusterTestbeds, require_same
@@ -46,12 +46,12 @@ def ignore(event: Event) -> None:
     """Hear nothing."""
 
 
-async def benched(testbed: Bed) -> Bench:
+async def benched(testbed: Bed) -> Boxes:
     """Read the tree of a testbed and open its bench."""
     opening = testbed.opening(await testbed.tree())
-    assert not isinstance(opening, NoBench)
+    assert not isinstance(opening, NoBoxes)
     bench = await opening.open(ignore)
-    assert isinstance(bench, Bench)
+    assert isinstance(bench, Boxes)
     return bench
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.chain.boxes import run_cases, run_files
-from agentless_mini.chain.session import Bench, NoBench
+from agentless_mini.chain.session import Boxes, NoBoxes
 from agentless_mini.domain import Case, FileChange, Issue, Origin, Outcome
 from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.writing import make_patch
@@ -82,9 +82,9 @@ def host(tmp_path: Path) -> Iterator[LocalHost]:
     assert set(copies(os.getpid())) <= set(trees)
 
 
-async def bench_of(testbed: ports.Testbed) -> Bench | NoBench:
+async def bench_of(testbed: ports.Testbed) -> Boxes | NoBoxes:
     opening = testbed.opening(await testbed.tree())
-    assert not isinstance(opening, NoBench)
+    assert not isinstance(opening, NoBoxes)
     return await opening.open(print)
 
 
@@ -100,7 +100,7 @@ def test_the_tree_is_that_of_the_image(host: LocalHost) -> None:
 def test_tests_run_in_the_environment_of_the_image(host: LocalHost) -> None:
     async def work(testbed: ports.Testbed) -> None:
         bench = await bench_of(testbed)
-        assert isinstance(bench, Bench)
+        assert isinstance(bench, Boxes)
         variables = dict(bench.harness.variables)
         assert variables["FROM_CONDA"] == "two\nlines"
         assert variables["PATH"].startswith("/opt/miniconda3/envs/testbed/bin:")
@@ -119,7 +119,7 @@ def test_tests_run_in_the_environment_of_the_image(host: LocalHost) -> None:
 def test_what_was_built_in_the_image_is_in_its_boxes(host: LocalHost) -> None:
     async def work(testbed: ports.Testbed) -> None:
         bench = await bench_of(testbed)
-        assert isinstance(bench, Bench)
+        assert isinstance(bench, Boxes)
         case = Case("cat built", Origin.GIVEN, command="test -s built/extension.so && test ! -e .git")
         results = await run_cases(bench, None, [case])
         assert isinstance(results, tuple)
@@ -135,7 +135,7 @@ def test_pytest_is_installed_once_where_the_image_lacks_it(host: LocalHost) -> N
 
     async def work(testbed: ports.Testbed) -> None:
         bench = await bench_of(testbed)
-        assert isinstance(bench, Bench)
+        assert isinstance(bench, Boxes)
         used.append(bench.place.environment.identity)
         found = await run_files(bench, ("tests/test_calc.py",), 60)
         assert [result.outcome for result in found] == [Outcome.FAIL]
@@ -149,10 +149,10 @@ def test_pytest_is_installed_once_where_the_image_lacks_it(host: LocalHost) -> N
         subprocess.run(["docker", "rmi", *set(used)], capture_output=True)
 
 
-def test_where_pytest_cannot_be_installed_there_is_no_bench(host: LocalHost) -> None:
+def test_where_pytest_cannot_be_installed_there_are_no_boxes(host: LocalHost) -> None:
     async def work(testbed: ports.Testbed) -> None:
         bench = await bench_of(testbed)
-        assert isinstance(bench, NoBench)
+        assert isinstance(bench, NoBoxes)
         assert "pytest could not be installed in the image" in bench.reason
 
     host.with_testbed(instance_image(Holds.NOTHING), work)
@@ -174,7 +174,7 @@ def test_a_testbed_that_is_closed_leaves_what_another_of_its_image_uses(host: Lo
             testbeds.open(instance(image), print) as testbed,
         ):
             bench = await bench_of(testbed)
-            assert isinstance(bench, Bench)
+            assert isinstance(bench, Boxes)
             await run_cases(bench, None, [case])
             before = copied()
             async with testbeds.open(instance(image), print) as other:
@@ -250,7 +250,7 @@ def test_each_daemon_has_a_record_of_its_own_of_pulled_images(host: LocalHost) -
 def test_a_testbed_that_is_cancelled_leaves_nothing(host: LocalHost) -> None:
     async def work(testbed: ports.Testbed) -> None:
         bench = await bench_of(testbed)
-        assert isinstance(bench, Bench)
+        assert isinstance(bench, Boxes)
         case = Case("sleep", Origin.GIVEN, command="while :; do :; done")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(run_cases(bench, None, [case]), 2)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from agentless_mini.chain.session import Bench, NoBench, Opening
+from agentless_mini.chain.session import Boxes, NoBoxes, Opening
 from agentless_mini.domain import Environment, ImageTree, Place, Snapshot
 from agentless_mini.errors import ImageUnavailable
 from agentless_mini.evaluation.dataset import Instance
@@ -48,15 +48,15 @@ class ScriptedTestbeds:
         """Return the instance's tree."""
         return self._trees(instance)
 
-    def bench(self, snapshot: Snapshot) -> Opening | NoBench:
+    def bench(self, snapshot: Snapshot) -> Opening | NoBoxes:
         """Return how tests run."""
         sandbox, harness = self._sandbox, harness_of(snapshot)
         if sandbox is None:
-            return NoBench("The script has no sandbox.")
+            return NoBoxes("The script has no sandbox.")
 
-        async def opened(watch: Watch) -> Bench | NoBench:
+        async def opened(watch: Watch) -> Boxes | NoBoxes:
             place = Place(Environment(snapshot.digest), ImageTree("/testbed"))
-            return Bench(sandbox, place, harness, snapshot, watch)
+            return Boxes(sandbox, place, harness, snapshot, watch)
 
         return Opening(harness, opened)
 
@@ -76,7 +76,7 @@ class _ScriptedTestbed:
     async def tree(self) -> Snapshot:
         return self._testbeds.snapshot(self._instance)
 
-    def opening(self, snapshot: Snapshot) -> Opening | NoBench:
+    def opening(self, snapshot: Snapshot) -> Opening | NoBoxes:
         return self._testbeds.bench(snapshot)
 
     async def grade(self, diff: bytes) -> Grade:

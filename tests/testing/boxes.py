@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agentless_mini.chain.boxes import Refused, run_cases, run_files
 from agentless_mini.chain.execute import execute
-from agentless_mini.chain.session import Bench
+from agentless_mini.chain.session import Boxes
 from agentless_mini.domain import (
     MIB,
     BoxLimits,
@@ -60,7 +60,7 @@ def patch_of(snapshot: Snapshot, changes: Mapping[str, str | None]) -> Patch:
 
 
 @dataclass
-class Boxes:
+class RealBoxes:
     """A repository, and the ways to run its tests."""
 
     folder: Path
@@ -69,13 +69,13 @@ class Boxes:
     limits: BoxLimits = LIMITS
     harness: Harness | None = None
 
-    def bench(self, files: Mapping[str, str]) -> Bench:
+    def bench(self, files: Mapping[str, str]) -> Boxes:
         snapshot = tree(files)
         pack = pack_snapshot(snapshot, lambda held: iter(()), self.folder / "body")
         sandbox = BubblewrapSandbox(find_bubblewrap("bwrap"), {"here": HERE}, {pack.digest: pack}, 2)
         place = Place(Environment("here", HERE.python), PackedTree(pack.digest))
         harness = self.harness or harness_of(snapshot)
-        return Bench(sandbox, place, harness, snapshot, self.events.append, self.limits, self.case_seconds)
+        return Boxes(sandbox, place, harness, snapshot, self.events.append, self.limits, self.case_seconds)
 
     def run(
         self, files: Mapping[str, str], cases: Sequence[Case], change: Mapping[str, str | None] | None = None

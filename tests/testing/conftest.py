@@ -1,4 +1,4 @@
-"""Boxes for tests, where this machine has bubblewrap."""
+"""RealBoxes for tests, where this machine has bubblewrap."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ import pytest
 
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap
-from tests.testing.boxes import Boxes
+from tests.testing.boxes import RealBoxes
 
 
 @pytest.fixture
-def boxes(tmp_path: Path) -> Boxes:
+def boxes(tmp_path: Path) -> RealBoxes:
     try:
         find_bubblewrap("bwrap")
     except EnvironmentFailed as error:
         pytest.skip(str(error))
-    return Boxes(tmp_path)
+    return RealBoxes(tmp_path)

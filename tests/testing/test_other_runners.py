@@ -4,7 +4,7 @@ import pytest
 
 from agentless_mini.domain import Case, Fault, Harness, Origin, Outcome, Runner
 from agentless_mini.testing import harness_of
-from tests.testing.boxes import Boxes, case, tree
+from tests.testing.boxes import RealBoxes, case, tree
 
 PASS, FAIL, ERROR, SKIP, GONE = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP, Outcome.NOT_COLLECTED
 UNITTEST = """\
@@ -69,7 +69,7 @@ FILES = {
 
 
 @pytest.mark.slow
-def test_unittest_has_an_outcome_for_every_kind_of_test(boxes: Boxes) -> None:
+def test_unittest_has_an_outcome_for_every_kind_of_test(boxes: RealBoxes) -> None:
     boxes.case_seconds = 1.0
     assert harness_of(tree(FILES)).runner is Runner.UNITTEST
     wanted = [f"tests/test_kinds.py::{name}" for name in KINDS]
@@ -95,7 +95,7 @@ SCRIPTS = {
 
 
 @pytest.mark.slow
-def test_a_script_passes_where_it_comes_to_a_good_end(boxes: Boxes) -> None:
+def test_a_script_passes_where_it_comes_to_a_good_end(boxes: RealBoxes) -> None:
     boxes.case_seconds = 1.0
     boxes.harness = Harness(Runner.SCRIPT, ("python",))
     results = boxes.run(SCRIPTS, [case(name) for name in [*list(SCRIPTS)[1:], "away.py"]])
@@ -106,7 +106,7 @@ def test_a_script_passes_where_it_comes_to_a_good_end(boxes: Boxes) -> None:
     assert kinds == ["AssertionError", "AttributeError", "SystemExit", "SyntaxError"]
 
 
-def test_a_command_runs_once_for_each_file_and_its_status_counts(boxes: Boxes) -> None:
+def test_a_command_runs_once_for_each_file_and_its_status_counts(boxes: RealBoxes) -> None:
     boxes.harness = harness_of(tree({}), "grep -q good {tests}")
     files = {"tests/test_a.py": "good\n", "tests/test_b.py": "bad\n"}
     outcomes = boxes.outcomes(files, ["tests/test_a.py", "tests/test_b.py", "tests/test_a.py::test_x"])
@@ -115,7 +115,7 @@ def test_a_command_runs_once_for_each_file_and_its_status_counts(boxes: Boxes) -
 
 
 @pytest.mark.slow
-def test_a_command_of_a_case_stands_beside_tests(boxes: Boxes) -> None:
+def test_a_command_of_a_case_stands_beside_tests(boxes: RealBoxes) -> None:
     boxes.case_seconds = 2.0
     commands = {"ok": "test -e shop.py && true", "no": "echo why; false", "none": "no-such-program", "slow": "sleep 60"}
     cases = [Case(name, Origin.GIVEN, command=command) for name, command in commands.items()]

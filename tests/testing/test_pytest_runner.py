@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agentless_mini.domain import Fault, Harness, Outcome, Runner
-from tests.testing.boxes import Boxes, case
+from tests.testing.boxes import RealBoxes, case
 
 PASS, FAIL, ERROR, SKIP = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP
 CODE = "def get(key):\n    return {}[key]\n"
@@ -80,7 +80,7 @@ EXPECTED = {
 
 
 @pytest.mark.slow
-def test_every_kind_of_test_has_its_outcome(boxes: Boxes) -> None:
+def test_every_kind_of_test_has_its_outcome(boxes: RealBoxes) -> None:
     files = {"shop.py": CODE, "tests/test_kinds.py": KINDS}
     results = boxes.run(files, [case(f"tests/test_kinds.py::{name}") for name in EXPECTED])
     told = {name.partition("::")[2]: result for name, result in results.items()}
@@ -109,7 +109,7 @@ def test_last(): pass
 
 
 @pytest.mark.slow
-def test_what_hangs_or_ends_its_process_does_not_keep_others_from_running(boxes: Boxes) -> None:
+def test_what_hangs_or_ends_its_process_does_not_keep_others_from_running(boxes: RealBoxes) -> None:
     boxes.case_seconds = 0.5
     names = ["test_first", "test_slow", "test_gone", "test_crash", "test_last"]
     wanted = ["tests/test_ends.py", *(f"tests/test_hard.py::{name}" for name in names), "tests/test_after.py"]
@@ -118,7 +118,7 @@ def test_what_hangs_or_ends_its_process_does_not_keep_others_from_running(boxes:
 
 
 @pytest.mark.slow
-def test_a_test_that_swallows_its_time_limit_is_ended_with_its_process(boxes: Boxes) -> None:
+def test_a_test_that_swallows_its_time_limit_is_ended_with_its_process(boxes: RealBoxes) -> None:
     text = (
         "import time\ndef test_stays():\n    while True:\n"
         "        try: time.sleep(60)\n        except BaseException: pass\n"
@@ -130,7 +130,7 @@ def test_a_test_that_swallows_its_time_limit_is_ended_with_its_process(boxes: Bo
 
 
 @pytest.mark.slow
-def test_what_a_box_was_killed_before_runs_in_another(boxes: Boxes) -> None:
+def test_what_a_box_was_killed_before_runs_in_another(boxes: RealBoxes) -> None:
     text = "def test_first(): pass\ndef test_memory(): [b'x' * 10**8 for _ in range(40)] and 0\ndef test_last(): pass\n"
     wanted = ["tests/test_a.py::test_first", "tests/test_a.py::test_memory", "tests/test_a.py::test_last"]
     results = boxes.run({"tests/test_a.py": text}, [*map(case, wanted)])
@@ -149,7 +149,7 @@ FILES = {
 
 
 @pytest.mark.slow
-def test_a_file_counts_as_one_and_what_cannot_be_read_is_an_error(boxes: Boxes) -> None:
+def test_a_file_counts_as_one_and_what_cannot_be_read_is_an_error(boxes: RealBoxes) -> None:
     cases = [*(case(path) for path in FILES), case("tests/test_import.py::test_x"), case("tests/test_away.py")]
     results = boxes.run(FILES, cases)
     outcomes = [result.outcome for result in results.values()]
@@ -171,7 +171,7 @@ def test_a_file_counts_as_one_and_what_cannot_be_read_is_an_error(boxes: Boxes) 
         "minversion = 999\n",
     ],
 )
-def test_options_of_a_project_do_not_get_in_the_way(boxes: Boxes, configuration: str) -> None:
+def test_options_of_a_project_do_not_get_in_the_way(boxes: RealBoxes, configuration: str) -> None:
     files = {
         "pytest.ini": f"[pytest]\n{configuration}",
         "tests/test_a.py": "def test_a(): assert 0\ndef test_b(): assert 0\ndef test_c(): pass\n",
@@ -182,7 +182,7 @@ def test_options_of_a_project_do_not_get_in_the_way(boxes: Boxes, configuration:
 
 
 @pytest.mark.slow
-def test_a_conftest_that_breaks_is_an_error_of_every_test_and_says_why(boxes: Boxes) -> None:
+def test_a_conftest_that_breaks_is_an_error_of_every_test_and_says_why(boxes: RealBoxes) -> None:
     files = {"conftest.py": "import nowhere\n", "tests/test_a.py": "def test_a(): pass\n"}
     (result,) = boxes.run(files, [case("tests/test_a.py::test_a")]).values()
     fault = Fault("ModuleNotFoundError", "No module named 'nowhere'", "conftest.py", 1)
@@ -190,14 +190,14 @@ def test_a_conftest_that_breaks_is_an_error_of_every_test_and_says_why(boxes: Bo
 
 
 @pytest.mark.slow
-def test_a_folder_with_its_own_settings_does_not_change_the_names(boxes: Boxes) -> None:
+def test_a_folder_with_its_own_settings_does_not_change_the_names(boxes: RealBoxes) -> None:
     files = {"sub/tests/pytest.ini": "[pytest]\n", "sub/tests/test_a.py": "import os\ndef test_a(): os.chdir('/')\n"}
     assert boxes.outcomes(files, ["sub/tests/test_a.py::test_a"]) == {"sub/tests/test_a.py::test_a": PASS}
     boxes.harness = Harness(Runner.PYTEST, ("python", "-m", "pytest"), folder="sub")
     assert boxes.outcomes(files, ["sub/tests/test_a.py::test_a"]) == {"sub/tests/test_a.py::test_a": PASS}
 
 
-def test_a_harness_that_does_not_run_is_an_error_that_shows_what_was_printed(boxes: Boxes) -> None:
+def test_a_harness_that_does_not_run_is_an_error_that_shows_what_was_printed(boxes: RealBoxes) -> None:
     boxes.harness = Harness(Runner.PYTEST, ("python", "-m", "nothing_of_this_name"))
     (result,) = boxes.run({"tests/test_a.py": "def test_a(): pass\n"}, [case("tests/test_a.py")]).values()
     assert result.outcome is ERROR
@@ -206,7 +206,7 @@ def test_a_harness_that_does_not_run_is_an_error_that_shows_what_was_printed(box
 
 
 @pytest.mark.slow
-def test_the_tests_of_files_come_one_by_one_and_within_the_time(boxes: Boxes) -> None:
+def test_the_tests_of_files_come_one_by_one_and_within_the_time(boxes: RealBoxes) -> None:
     found = boxes.run_files(FILES, ["tests/test_good.py", "tests/test_mixed.py", "tests/test_import.py"])
     assert {result.id: result.outcome for result in found} == {
         "tests/test_import.py": ERROR,
@@ -222,7 +222,7 @@ def test_the_tests_of_files_come_one_by_one_and_within_the_time(boxes: Boxes) ->
 
 
 @pytest.mark.slow
-def test_a_record_has_a_size(boxes: Boxes) -> None:
+def test_a_record_has_a_size(boxes: RealBoxes) -> None:
     boxes.limits = replace(boxes.limits, result=80 * 1024)
     many = "import pytest\n@pytest.mark.parametrize('a', range(2000))\ndef test_a(a): pass\ndef test_b(): pass\n"
     wanted = ["tests/test_a.py::test_a[3]", "tests/test_a.py", "tests/test_b.py"]
