@@ -24,6 +24,7 @@ _PATCHES = 31
 _CLAUSE = re.compile(
     r"(?P<sign>===|==|~=|!=|<=|>=|<|>|\^|~)?v?(?P<numbers>\d{1,9}(?:\.\d{1,9})*)(?P<wild>\.[*xX])?[\w.+*-]*"
 )
+_LONGEST_CLAUSE = 200
 _CLASSIFIER = re.compile(r"Programming Language :: Python :: 3\.(\d{1,2})\Z")
 _NAME = re.compile(r"python3\.(\d{1,2})")
 _VERSION = re.compile(r"3\.(\d{1,2})(?:\.\d+)?")
@@ -80,7 +81,7 @@ def _ways(specifier: str) -> list[list[Specifier]]:
 
 def _clause(text: str) -> Iterator[Specifier]:
     """Yield what a clause of Python's or poetry's means; nothing where it cannot be read."""
-    match = _CLAUSE.fullmatch(text)
+    match = _CLAUSE.fullmatch(text) if len(text) <= _LONGEST_CLAUSE else None
     if match is None:
         return
     sign, numbers, wild = match["sign"] or "==", match["numbers"], ".*" if match["wild"] else ""

@@ -30,7 +30,7 @@ from agentless_mini.environment.build import (
 )
 from agentless_mini.environment.pythons import Interpreter, choose_python
 from agentless_mini.environment.work import Manifest, Opened, Slot, Work, build_failed
-from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.errors import EnvironmentFailed, boundary
 from agentless_mini.sandbox.bubblewrap import BubblewrapSandbox, find_bubblewrap
 from agentless_mini.sandbox.host import Scratch, boxes_here
 from agentless_mini.sandbox.landlock import TREE, LandlockSandbox, find_landlock, is_open
@@ -40,6 +40,8 @@ from agentless_mini.settings.run import SandboxKind
 
 _SKELETON_SECONDS = 60
 _ROOTS_CACHE = Path("/var/cache/agentless-mini")
+_LARGEST_LIST = 1024 * 1024
+"""Bytes of a list of folders to import from; a larger file is none."""
 
 
 async def open_virtual(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> Opened:
@@ -104,11 +106,11 @@ class _Virtual(Way):
         job = build_job(work, Environment(slot.key, unfinished.python), PackedTree(pack.digest), unfinished.python)
         readable, folder = work.index.folders(), _box(slot)
         box = Box(unfinished, (slot.venv,), readable, online=True, hear=work.hear, folder=folder)
-        if box.uid is not None:
-            hand_over(slot.venv, box.uid)
+        if isinstance(self.sandbox, UnsafeLocal):
+            box = replace(box, uid=None)
+        _hand_over(slot, box.uid)
         result = await self.sandbox.run_in(job, pack, box)
-        if box.uid is not None:
-            hand_over(slot.venv, os.geteuid())
+        _hand_over(slot, None if box.uid is None else os.geteuid())
         seal(slot.venv)
         built = usable(result, work, slot)
         if not _is_intact(slot, str(self.python.path)):
@@ -129,6 +131,13 @@ class _Virtual(Way):
         return Place(Environment(manifest.identity, environment.python), PackedTree(tree.digest))
 
 
+def _hand_over(slot: Slot, uid: int | None) -> None:
+    """Give a user what is in the environment's folder; None is nobody else."""
+    if uid is not None:
+        with boundary({OSError: lambda error: build_failed(str(error), slot)}):
+            hand_over(slot.venv, uid)
+
+
 def _box(slot: Slot) -> Path:
     """Return where a build has its box on the disk: always at one place, since the project is installed with it."""
     return slot.venv.parent / "box"
@@ -144,6 +153,8 @@ def imported_folders(environment: Path, tree: Path) -> tuple[str, ...]:
     for path in sorted(environment.glob("lib/python*/site-packages/*")):
         is_finder = path.name.startswith("__editable__") and path.suffix == ".py"
         if not (is_finder or path.suffix == ".pth") or path.is_symlink() or not path.is_file():
+            continue
+        if path.stat().st_size > _LARGEST_LIST:
             continue
         text = path.read_text("utf-8", "replace")
         packages = re.findall(rf"'({re.escape(str(tree))}/[^']*)'", text)

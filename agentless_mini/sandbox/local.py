@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agentless_mini.domain import Ending, Job, JobResult, PackedTree
-from agentless_mini.errors import AminiError, EnvironmentFailed, boundary
+from agentless_mini.errors import AminiError, EnvironmentFailed, Translation, boundary
 from agentless_mini.sandbox.host import to_the_end
 from agentless_mini.sandbox.inside import program
 from agentless_mini.sandbox.packs import Pack
@@ -29,6 +30,8 @@ LEAVING = 5.0
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """The folders of this machine that every box sees, read-only."""
 _MADE_UP = (0x60000000, 0x7FFFFFFF)
+_WORDS = 4096
+"""Bytes that are kept of what a box complained of."""
 
 Complaint = Callable[[str], AminiError]
 """Makes the error for a box that could not be set up from the last line that it printed."""
@@ -131,10 +134,12 @@ class LocalSandbox(ABC):
 
         It inherits the descriptors. Raises `EnvironmentFailed`, and what `complaint` makes.
         """
-        line, theirs = socket.socketpair()
+        not_started: Translation = {OSError: lambda error: complaint(str(error))}
+        with boundary(not_started):
+            line, theirs = socket.socketpair()
 
         def work() -> JobResult:
-            with theirs, boundary({OSError: lambda error: complaint(str(error))}):
+            with theirs, boundary(not_started):
                 process = subprocess.Popen(  # noqa: S603 - the program of a box
                     arguments,
                     stdin=theirs.fileno(),
@@ -153,8 +158,16 @@ def _served(
     process: "subprocess.Popen[bytes]", line: socket.socket, job: Job, pack: Pack, room: Room, complaint: Complaint
 ) -> JobResult:
     """Talk to a box until it is done, and see that it ends."""
-    transcript = Transcript(job, room.hear)
+    transcript, words = Transcript(job, room.hear), b""
+
+    def drain() -> None:  # a pipe that nobody reads would stop the box
+        nonlocal words
+        while process.stderr and (said := os.read(process.stderr.fileno(), _WORDS)):
+            words = (words + said)[-_WORDS:]
+
+    draining = threading.Thread(target=drain, daemon=True)
     with process:
+        draining.start()
         try:
             ending = converse(line, compose(job, pack, room), transcript, job.limits.seconds)
         finally:
@@ -164,7 +177,7 @@ def _served(
                 process.wait(LEAVING)
             except subprocess.TimeoutExpired:
                 process.kill()
-            words = process.stderr.read() if process.stderr else b""  # which ends with the last process of the box
+            draining.join()  # it ends with the last process of the box
     if transcript.ready or transcript.complete:
         return transcript.result(ending)
     if ending is Ending.TIMED_OUT:

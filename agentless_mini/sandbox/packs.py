@@ -9,7 +9,6 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,15 +132,18 @@ def of_folder(top: Path) -> Contents:
 
 def _read(top: bytes, file: SourceFile) -> bytes:
     *parents, name = file.path.encode("utf-8", "surrogateescape").split(b"/")
-    with ExitStack() as opened:
-        folder = None
-        for parent in (top, *parents):
-            folder = os.open(parent, _OPEN_FOLDER, dir_fd=folder)
-            opened.callback(os.close, folder)
+    folder = os.open(top, _OPEN_FOLDER)
+    try:
+        for parent in parents:  # one at a time: a path may have more folders than a process may have open
+            inner = os.open(parent, _OPEN_FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = inner
         if file.kind is FileKind.SYMLINK:
             return os.readlink(name, dir_fd=folder)
         with os.fdopen(os.open(name, _OPEN_FILE, dir_fd=folder), "rb") as data:
             return data.read()
+    finally:
+        os.close(folder)
 
 
 def of_commit(git: GitCommand, commit: str) -> Contents:

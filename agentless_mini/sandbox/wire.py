@@ -109,7 +109,7 @@ class Transcript:
             self._waiting = self._waiting[8 + size + blobs :]
             try:
                 self._take(json.loads(text), blob)
-            except (ValueError, KeyError, TypeError, IndexError) as error:
+            except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
                 raise Garbled from error
 
     def result(self, interrupted: Ending) -> JobResult:
@@ -189,23 +189,25 @@ def converse(
     transcript: Transcript,
     seconds: float,
     output: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
+    setting_up: float = SETTING_UP,
 ) -> Ending:
     """Send a job, and take what the box says until that is all; return how a step ended that was still under way.
 
-    `seconds` are those of the job. `output` picks what the runner wrote from what comes. Another thread may end this by
-    shutting the line down.
+    `seconds` are those of the job, counted once the box has its tree, for which it has `setting_up`. `output` picks
+    what the runner wrote from what comes. Another thread may end this by shutting the line down.
     """
-    box = _Line(line, SETTING_UP)
+    box = _Line(line, setting_up)
     try:
         with suppress(ConnectionError):  # it hung up: what it said before tells why
             for chunk in sent:
                 box.send(chunk)
         for data in output(box.received()):
-            if not transcript.ready:
-                box.ends_in(seconds * PATIENCE + GRACE)
+            was_ready = transcript.ready
             transcript.feed(data)
             if transcript.complete:
                 break
+            if transcript.ready and not was_ready:  # once: a box that drips earns no time
+                box.ends_in(seconds * PATIENCE + GRACE)
     except TimeoutError:
         return Ending.TIMED_OUT
     except (Garbled, ConnectionError):

@@ -76,4 +76,5 @@ def test_what_is_imported_is_read_from_what_an_installation_leaves(tmp_path: Pat
     (tmp_path / "outside").write_text("/box/tree/away\n")
     (site / "link.pth").symlink_to(tmp_path / "outside")
     os.mkfifo(site / "waits.pth")
+    (site / "large.pth").write_text("/box/tree/large\n" * 100_000)
     assert imported_folders(tmp_path, Path("/box/tree")) == ("lib", "src", ".")

@@ -78,6 +78,10 @@ def test_a_specifier_allows(specifier: str, allowed: object) -> None:
     assert [minor for minor in range(6, 15) if wish.allows(minor)] == list(allowed)
 
 
+def test_a_specifier_longer_than_any_is_none() -> None:
+    assert PythonRequirement((f">={'1.1' * 50_000}!",)).allows(11)
+
+
 def test_this_python_comes_first_unless_the_project_is_tested_on_others() -> None:
     available = range(7, 15)
     assert PythonRequirement().ordered(available, 11)[0] == 11

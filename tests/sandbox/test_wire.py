@@ -3,8 +3,13 @@
 import ast
 import json
 import os
+import resource
+import socket
 import struct
 import subprocess
+import threading
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +35,7 @@ from agentless_mini.repository.opening import open_repository
 from agentless_mini.sandbox import inside
 from agentless_mini.sandbox.inside.runner import over
 from agentless_mini.sandbox.packs import Pack, of_commit, of_folder, pack_snapshot
-from agentless_mini.sandbox.wire import Garbled, Transcript, compose
+from agentless_mini.sandbox.wire import Garbled, Transcript, compose, converse
 
 JOB = Job(
     Environment("sha256:1"),
@@ -89,6 +94,8 @@ def test_a_box_that_dies_takes_down_the_step_that_ran_and_those_after() -> None:
         {**DONE, "ending": "passed"},
         {**DONE, "status": None},
         {**DONE, "seconds": float("inf")},
+        {**DONE, "seconds": 10**400},
+        {**DONE, "status": float("inf")},
         {"kind": "ready"},
         {"kind": "refused", "words": "late"},
         {"kind": "other"},
@@ -102,6 +109,30 @@ def test_a_box_that_says_what_no_box_says_is_not_believed(body: object) -> None:
     transcript.feed(message(READY))
     with pytest.raises(Garbled):
         transcript.feed(message(body, b"oxy"))
+
+
+def test_a_box_that_nests_without_end_is_not_believed() -> None:
+    transcript = Transcript(JOB)
+    text = b"[" * 500_000
+    with pytest.raises(Garbled):
+        transcript.feed(struct.pack(">II", len(text), 0) + text)
+
+
+def test_a_box_that_says_a_byte_now_and_then_has_no_more_time() -> None:
+    line, theirs = socket.socketpair()
+
+    def drip() -> None:
+        with theirs, suppress(OSError):
+            theirs.sendall(struct.pack(">II", 1000, 0))
+            for _ in range(500):
+                theirs.sendall(b" ")
+                time.sleep(0.02)
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    with line:
+        assert converse(line, (), Transcript(JOB), 0.01, setting_up=0.2) is Ending.TIMED_OUT
+    dripping.join()
 
 
 def test_a_message_longer_than_any_is_not_waited_for() -> None:
@@ -204,6 +235,25 @@ def test_a_folder_and_its_commit_make_one_pack(tmp_path: Path) -> None:
     (top / "binary").write_bytes(b"\0\3")
     changed = open_repository(str(top), None, cache).snapshot()
     assert pack_snapshot(changed, of_folder(top), tmp_path / "three").digest != one.digest
+
+
+def test_a_file_below_more_folders_than_a_process_may_open_is_packed(tmp_path: Path) -> None:
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    deep = tmp_path / "repo" / "/".join(["d"] * 150)
+    deep.mkdir(parents=True)
+    (deep / "binary").write_bytes(b"\0\1")
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x", "--allow-empty"],
+    ):
+        subprocess.run(["git", *command], cwd=tmp_path / "repo", check=True)
+    tree = open_repository(str(tmp_path / "repo"), None, tmp_path / "cache").snapshot()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 100, hard))
+    try:
+        pack = pack_snapshot(tree, of_folder(tmp_path / "repo"), tmp_path / "pack")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    assert pack.body.read_bytes() == b"\0\1"
 
 
 @pytest.mark.parametrize(

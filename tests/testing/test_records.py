@@ -44,6 +44,11 @@ def test_a_test_that_ended_has_its_result_and_others_are_not_there_or_not_reache
     assert outcome(record(BEGUN, start(A), end(A), DONE), B) is Outcome.NOT_COLLECTED
 
 
+def test_a_time_that_is_none_is_not_believed() -> None:
+    for said in (10**400, -1, float("inf"), float("nan"), "1", None):
+        assert result_for(record(start(A), {**end(A), "seconds": said}, DONE), A) == CaseResult(A, Outcome.PASS, 0.0)
+
+
 def test_of_two_outcomes_of_one_test_the_worse_counts() -> None:
     for first, second in (("pass", "fail"), ("fail", "pass")):
         assert outcome(record(start(A), end(A, first), end(A, second), DONE), A) is Outcome.FAIL
