@@ -220,7 +220,7 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 # What the house has reached, rounded up: what is built later has to keep within it.
 MOST = {
-    "lines": 38_400, "files": 205, "packages_at_the_top": 14, "modules_at_the_top": 5,
+    "lines": 38_400, "files": 204, "packages_at_the_top": 14, "modules_at_the_top": 5,
     "class_names_of_two_meanings": 9, "most_parameters": 8, "modules_imported_by_settings": 12,
 }  # fmt: skip
 
@@ -228,4 +228,4 @@ MOST = {
 def test_the_house_grows_no_larger_than_it_was() -> None:
     found = numbers()
     assert {name: found[name] for name in MOST if found[name] > MOST[name]} == {}
-    assert modules_of("import agentless_mini.cli, agentless_mini.commands.repair") <= 84
+    assert modules_of("import agentless_mini.cli, agentless_mini.commands.repair") <= 80

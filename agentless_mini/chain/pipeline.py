@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agentless_mini.chain.context import Gauge, fit_issue
-from agentless_mini.chain.evolve import BestFirst, by_execution, by_reward, evolve
 from agentless_mini.chain.given import ANYWAY, named_cases, own_cases
 from agentless_mini.chain.lexical import Survey, candidate_files, mentions, rank_files
 from agentless_mini.chain.localize import given as given_files
@@ -40,6 +39,7 @@ from agentless_mini.settings import Config
 from agentless_mini.settings.run import Selecting, Until
 
 if TYPE_CHECKING:
+    from agentless_mini.chain.evolve import BestFirst
     from agentless_mini.chain.execute import Batches
 
 # The issue may take this share of the window at most: the rest is for code and for the answer.
@@ -123,6 +123,8 @@ async def resolve(
         localization = await _localize(subject, session, config, files)
         if config.evolve.rounds == 1:
             return localization, await repair(subject, localization, session, config.repair)
+        from agentless_mini.chain.evolve import evolve
+
         return localization, await evolve(subject, localization, session, config.repair, config.evolve, selector)
 
     async def reproduced() -> tuple[GeneratedCase, ...]:
@@ -192,10 +194,12 @@ async def _localize(subject: Subject, session: Session, config: Config, files: S
 
 def _selector(
     subject: Subject, session: Session, config: Config, proven: "asyncio.Future[Batches | None]"
-) -> BestFirst | None:
+) -> "BestFirst | None":
     """Return what ranks the patches for the next round, None where they are drawn at random."""
     if config.evolve.rounds == 1 or config.evolve.select is Selecting.RANDOM:
         return None
+    from agentless_mini.chain.evolve import by_execution, by_reward
+
     if config.evolve.select is Selecting.REWARD_MODEL:
         return by_reward(subject.issue, session)
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 
 from agentless_mini.chain.context import Fitted, Gauge, Source, fit_files
 from agentless_mini.chain.session import Draft, Session, Subject, answer_room, fit_prompt, together
-from agentless_mini.chain.stopping import decided
 from agentless_mini.domain import (
     Candidate,
     Completion,
@@ -73,8 +72,11 @@ async def repair(
     for begin in range(0, whole, size):
         drawn += await draws.draw(requests, range(begin, min(begin + size, whole)))
         candidates, note = counted_once(drawn, requests[0])
-        if bound and decided(candidates, whole - len(drawn), bound):
-            break
+        if bound:
+            from agentless_mini.chain.stopping import decided
+
+            if decided(candidates, whole - len(drawn), bound):
+                break
     if len(drawn) < whole:
         session.watch(
             Note(

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from agentless_mini.chain.evolve import scoring_of
 from agentless_mini.chain.session import Scoring
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import Machine
@@ -294,4 +293,6 @@ async def open_scorer(settings: ScorerSettings, around: Surroundings) -> tuple[S
     # The same address may serve a model that repairs.
     name = settings.model or await _served((await start()).served(), f"scorer {address}", address, "scores", around)
     model = settings.reward_model(name)
+    from agentless_mini.chain.evolve import scoring_of
+
     return scoring_of(RecordedScorer(start, around.store), model, prompts), model

@@ -21,7 +21,6 @@ from agentless_mini.domain import GivenTests, Issue, Snapshot
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
 from agentless_mini.record import Store
 from agentless_mini.report.live import ProgressLines
-from agentless_mini.repository.branches import has_changes, plan_branch
 from agentless_mini.repository.gitcommand import GitCommand
 from agentless_mini.repository.issue_sources import GitHub, literal_issue, read_issue
 from agentless_mini.repository.opening import Repository, open_repository
@@ -50,7 +49,11 @@ def run_repair(
             f"note: In {here}, git apply ignores changes outside of this folder: run it in {top}.", markup=False
         )
     repository = _opened(source.repository, rev, output)
-    branch = None if output.commit is None else plan_branch(source.repository, output.commit, rev or "HEAD")
+    branch = None
+    if output.commit is not None:
+        from agentless_mini.repository.branches import plan_branch
+
+        branch = plan_branch(source.repository, output.commit, rev or "HEAD")
     task = Task(issue, repository, config, tuple(source.files or ()), given, branch)
     waiting = noted(Console(quiet=True) if output.quiet else people())
     with Store.open(store or store_of(source.repository), waiting) as opened:
@@ -118,6 +121,8 @@ def _at_a_commit(where: str, rev: str | None, output: Output) -> str:
         raise UsageError("A patch of a commit cannot be applied to the working tree: leave out --apply or --commit.")
     if not is_there(where):
         raise UsageError("--commit makes a branch, and REPO is no folder: leave it out, or name a local clone.")
+    from agentless_mini.repository.branches import has_changes
+
     if rev is None and not output.quiet and has_changes(where):
         people().print(
             "note: Uncommitted changes are left out, because --commit repairs HEAD.", style="yellow", markup=False

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -27,11 +28,13 @@ from agentless_mini.record import RecordedSampler, RunId, RunStart, Store, recor
 from agentless_mini.report.cells import flowed
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
-from agentless_mini.repository.branches import NewBranch, commit_message
 from agentless_mini.repository.opening import Repository
 from agentless_mini.run import recorded_run
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import SandboxKind
+
+if TYPE_CHECKING:
+    from agentless_mini.repository.branches import NewBranch
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Task:
     config: Config
     files: tuple[str, ...] = ()
     given: GivenTests = field(default_factory=GivenTests)
-    branch: NewBranch | None = None
+    branch: "NewBranch | None" = None
 
     @property
     def required(self) -> Level:
@@ -97,6 +100,8 @@ def repair(
         task.repository.apply(patch)
         console.print("The patch was applied to the working tree.")
     if task.branch is not None and patch is not None:
+        from agentless_mini.repository.branches import commit_message
+
         message = commit_message(task.issue, f"{run} ({store.runs.trace(run).run.start.model})")
         commit = task.branch.commit(snapshot.commit, patch, message)
         told = f"The patch is commit {commit[:12]} on the branch {task.branch.name}."

@@ -20,7 +20,6 @@ from agentless_mini.model.addresses import Address, Advice, belongs_to_openai
 from agentless_mini.model.connection import Body, Client, Connection, Patience
 from agentless_mini.model.endpoints import Endpoint, Engine, PromptCheck, count, discover, grammar_body, wire_messages
 from agentless_mini.model.failures import Habits, Part, StreamEnded, folded, is_refusal, is_silent, refused, without
-from agentless_mini.model.grammar import edit_grammar
 from agentless_mini.model.streams import Assembly
 from agentless_mini.settings.model import EndpointSettings, checked_key
 
@@ -271,6 +270,11 @@ def _body(request: SampleRequest, engine: Engine) -> dict[str, object]:
     if request.decoding is Decoding.LINES:
         raise UsageError("Line rewriting needs the embedded model: choose free decoding for a model server.")
     continuous = {"continuous_usage_stats": True} if engine is Engine.VLLM else {}
+    constraint: dict[str, object] = {}
+    if request.decoding is Decoding.GRAMMAR and task:
+        from agentless_mini.model.grammar import edit_grammar
+
+        constraint = grammar_body(engine, edit_grammar(task))
     return {
         "model": request.model,
         "max_tokens": params.max_tokens,
@@ -279,7 +283,7 @@ def _body(request: SampleRequest, engine: Engine) -> dict[str, object]:
         "stream": True,
         "stream_options": {"include_usage": True, **continuous},
         **({"stop": params.stop} if params.stop else {}),
-        **(grammar_body(engine, edit_grammar(task)) if request.decoding is Decoding.GRAMMAR and task else {}),
+        **constraint,
     }
 
 
