@@ -23,7 +23,7 @@ from agentless_mini.errors import EnvironmentFailed, boundary
 
 PAUSE = 0.05
 PROC = Path("/proc")
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 KEEP = b"k"
 """Written by the run once the server is to outlive it."""
 GRACE = 10.0
@@ -161,10 +161,16 @@ def _run(command: list[str]) -> subprocess.Popen[bytes]:
 
     for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(kind, pass_on)
-    running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))  # noqa: S603 - the run's own argument list
+    dies_with_us = _die_with_parent if sys.platform == "linux" else None
+    running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=dies_with_us))  # noqa: S603 - the run's own argument list
     for number in early:
         running[0].send_signal(number)
     return running[0]
+
+
+def _die_with_parent() -> None:
+    """Have this process asked to stop where the guard is killed, which then can ask nobody."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _watch(child: subprocess.Popen[bytes], family: Family) -> None:

@@ -104,6 +104,10 @@ def test_who_used_a_server_that_is_gone_is_asked_for_it_and_given_no_other_model
     served = box.amini(*repair, "5")
     assert (served.returncode, len(box.calls())) == (0, 1), served.stderr  # it is used, and no other is started
     os.kill(json.loads(box.amini("serve", "--status", "--json").stdout)["process"]["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while servers(box) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert servers(box) == []  # it ends with the process that guards it
     recorded, owed = box.amini(*repair, "5"), box.amini(*repair, "9")
     unnamed = box.amini("repair", ".", "../issue.md", "-n", "9")
     assert (recorded.returncode, recorded.stdout) == (0, served.stdout)
