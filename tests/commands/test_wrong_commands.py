@@ -28,6 +28,7 @@ from agentless_mini.record.schema import VERSION
 from tests.commands.running import FILES, ISSUE, VOTE_ALONE, Home, one_sentence, server
 from tests.fakes.server import ScriptedServer
 from tests.gitrepo import git, make_repository, write_files
+from tests.learning.tiny import need_training
 
 DEAD = "http://127.0.0.1:9/v1"
 PAGES = {
@@ -124,6 +125,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 def test_a_mistake_gets_one_line(
     typed: str, told: str, scene: Scene, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    if re.search(r"\bamini learn (?:sft|rl|reward-model|export)\b", typed):
+        need_training()
     variables, words = split(scene.filled(typed))
     for name in [name for name in os.environ if name.startswith(("AMINI_", "OPENAI_"))]:
         monkeypatch.delenv(name)

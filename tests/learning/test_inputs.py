@@ -8,6 +8,7 @@ import pytest
 
 from agentless_mini.errors import UsageError
 from agentless_mini.learning.rows import Row, require_rows, write_rows
+from tests.learning.tiny import need_training
 
 PROGRAM = """
 import sys
@@ -17,6 +18,11 @@ try:
 finally:
     print("torch" in sys.modules or "transformers" in sys.modules)
 """
+
+
+@pytest.fixture(autouse=True)
+def _trainers() -> None:
+    need_training()
 
 
 def refused(*arguments: str | Path) -> str:
