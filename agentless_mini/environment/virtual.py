@@ -68,9 +68,11 @@ async def open_virtual(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> 
             suits = is_open
             if not is_open(work.request.cache):
                 work = replace(work, request=replace(work.request, cache=_ROOTS_CACHE))
-    else:
+    elif kind is SandboxKind.UNSAFE:
         name = "virtual environment without a sandbox"
         sandbox = UnsafeLocal(environments, work.packs, boxes, scratch.file(""), work.note)
+    else:  # never without a box because nobody thought of a kind
+        raise ValueError(f"no way to open {kind}")
     python, notes = await asyncio.to_thread(choose_python, work.needs.python, work.request.variables, suits)
     return await open_in(work, _Virtual(name, sandbox, environments, python), notes)
 
