@@ -108,6 +108,7 @@ async def choose_model(around: Surroundings, *, to_write: bool = False) -> Chose
         if (missed := _missed(around, takes_vllm=bool(takes_vllm))) is not None:
             return missed
         if not takes_vllm:
+            _require_here(config.endpoint.model)
             around.progress(Note(_EMBEDDED))
     return _vllm_model(gpus, around) if takes_vllm else await _embedded_model(around, to_write=to_write)
 

@@ -119,9 +119,10 @@ def require_tests(task: Task) -> None:
     if task.required is Level.GIVEN and not task.given.ids():
         raise UsageError("--require given needs a test of yours: give --failing-test or --failing-cmd.")
     if task.required in {Level.GIVEN, Level.TESTS} and task.config.sandbox.kind is SandboxKind.NONE:
+        asked = "--failing-test or --failing-cmd" if task.config.require is None else f"--require {task.required}"
         raise UsageError(
-            f"--require {task.required} needs tests, and --sandbox none runs none: leave out --sandbox none, or let "
-            "the vote choose with --require any."
+            f"{asked} needs tests, and --sandbox none runs none: leave out --sandbox none, or let the vote choose with "
+            "--require any."
         )
 
 

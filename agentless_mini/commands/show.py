@@ -26,8 +26,10 @@ Answers = list[tuple[SampleRecord, Completion]]
 def run_show(options: "ShowOptions", path: Path) -> None:
     """List the runs of a store on stdout, or show one. Raises `AminiError`."""
     ways = [options.patch is not None, options.html is not None, options.as_json, options.every]
-    if sum(ways) > 1 or (options.run is None and (options.patch or options.html)):
-        raise UsageError("--all, --patch, --html and --json exclude each other: give one, and the number of a run.")
+    if sum(ways) > 1:
+        raise UsageError("--all, --patch, --html and --json exclude each other: give only one.")
+    if options.run is None and (options.patch or options.html):
+        raise UsageError("The number of a run is missing: `amini show` lists them.")
     if options.html is None:
         require_stdout()
     if options.run is None:
@@ -77,9 +79,11 @@ def _patch(trace: RunTrace, number: int) -> bytes:
     """Return a distinct patch by its number in what is shown: the chosen one as chosen, others as first drawn."""
     found = distinct(trace)
     if number > len(found):
-        told = f"has {len(found)} distinct patches" if found else "has no patch"
+        told, has = (
+            (f"has {len(found)} distinct patches", "lists them") if found else ("has no patch", "has the reasons")
+        )
         raise UsageError(
-            f"Run {trace.run.id} {told}, so there is no patch {number}: amini show {trace.run.id} --all lists them."
+            f"Run {trace.run.id} {told}, so there is no patch {number}: amini show {trace.run.id} --all {has}."
         )
     choice = trace.choice
     if choice is not None and choice.patch.normal == found[number - 1].normal:

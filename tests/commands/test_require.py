@@ -59,7 +59,7 @@ def test_samples_that_agree_are_printed(home: Home) -> None:
     [
         (("--require", "given"), "--require given needs a test of yours"),
         (("--require", "tests"), "--require tests"),
-        (("--failing-test", "tests/test_cart.py"), "--require given"),
+        (("--failing-test", "tests/test_cart.py"), "--failing-test or --failing-cmd needs tests"),
         (("--failing-cmd", "false"), "--sandbox none runs none"),
         (("--require", "much"), "must be 'any', 'agreement', 'tests' or 'given'"),
     ],
