@@ -37,6 +37,8 @@ PAGES = {
     "/key/v1/models": (401, "{}"),
     "/version": (200, '{"ApiVersion": "1.44"}'),
     "/v1.44/info": (200, '{"NCPU": 2, "MemTotal": 8000000000}'),
+    "/v1.44/containers/json": (200, "[]"),
+    "/v1.44/images/create": (404, '{"message": "manifest unknown"}'),
     "/v1.44/images/example.org/none:1/json": (404, '{"message": "No such image"}'),
     "/v1.44/distribution/example.org/none:1/json": (404, '{"message": "manifest unknown"}'),
 }
@@ -83,11 +85,13 @@ class Pages(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer by the first folders of the path."""
-        status, page = PAGES.get(self.path, (404, "not here"))
+        status, page = PAGES.get(self.path.partition("?")[0], (404, "not here"))
         self.send_response(status)
         self.send_header("Content-Type", "text/html" if page.startswith("<") else "application/json")
         self.end_headers()
         self.wfile.write(page.encode())
+
+    do_POST = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
