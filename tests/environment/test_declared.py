@@ -55,7 +55,7 @@ def test_files_are_followed_from_their_own_folder_and_each_once() -> None:
 
 def test_nothing_outside_of_the_tree_is_read_or_passed_on() -> None:
     texts = {
-        "requirements.txt": "-r ../../etc/passwd\n-r /etc/shadow\n-c ../x\n-e ../other\n../wheel.whl\n/root/a.zip\n"
+        "requirements.txt": "-r ../../etc/passwd\n-r /etc/shadow\n-c ../x\n-e ../other\n../wheel.whl\n/srv/a.zip\n"
         "-f ../wheels\nfile:///etc/passwd\n~/x.whl\n$HOME/x.whl\n-r a/../../b",
         "../../etc/passwd": "evil",
     }
