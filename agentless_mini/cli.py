@@ -102,7 +102,7 @@ def repair(
     """Find the cause of an issue and print a patch for `git apply`.
 
     Exit codes: 0 patch found, 1 no valid patch, 2 usage, 3 model server, 4 this machine, 5 the best patch does not meet
-    --require, 130 interrupted.
+    --require or your failing test does not fail, 130 interrupted.
     """
     from agentless_mini.commands.repair import run_repair
     from agentless_mini.commands.repairing import Output

@@ -22,7 +22,7 @@ from agentless_mini.commands.models import Surroundings, choose_model, open_scor
 from agentless_mini.commands.running import amount, answerer, foreseen, identity, open_boxes, seeded, settled, versions
 from agentless_mini.commands.terminal import EXIT_FOUND, EXIT_NO_PATCH, EXIT_UNTRUSTED, people, without_passwords
 from agentless_mini.domain import GivenTests, Issue, Level, Note, Patch, Prediction, Reason, Rejected, Snapshot
-from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
+from agentless_mini.errors import EnvironmentFailed, Untestable, UsageError, boundary, printable, reason
 from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, RunId, RunStart, Store, recorded_derive, traced_scoring
 from agentless_mini.report.cells import flowed
@@ -87,7 +87,12 @@ def repair(
     began = time.monotonic() if began is None else began
     with LiveProgress(console, notes=output.notes) as progress:
         check_named(task.files, task.given, snapshot, NO_SANDBOX)  # before a model is looked for
-        run, prediction, shown = asyncio.run(_run(task, snapshot, store, machine, progress, console))
+        try:
+            run, prediction, shown = asyncio.run(_run(task, snapshot, store, machine, progress, console))
+        except Untestable:
+            if output.file is not None:  # an older result there is not this run's
+                _write(b"", output.file)
+            raise
     if not output.quiet:
         told = summary(store.runs.trace(run), time.monotonic() - began, hint=output.kept)
         console.print(told, highlight=False)
@@ -213,6 +218,10 @@ def _emit(patch: bytes | None, output: Output, store: Store, run: RunId) -> None
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    unwritable = f"The result cannot be written to {output.file}"
+    _write(data, output.file)
+
+
+def _write(data: bytes, file: Path) -> None:
+    unwritable = f"The result cannot be written to {file}"
     with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({reason(error)}): name another with -o.")}):
-        output.file.write_bytes(data)
+        file.write_bytes(data)

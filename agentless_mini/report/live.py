@@ -50,6 +50,11 @@ class Line:
         self._first: tuple[float, int] | None = None
         self._newest = began
 
+    def again(self, more: int, now: float) -> None:
+        """Add to what is to be done, after a pause that says nothing of the pace."""
+        self.total += more
+        self._first, self._began = None, now if self.done else self._began
+
     def advance(self, done: int, now: float) -> None:
         """Count what is done so far."""
         self.done = done

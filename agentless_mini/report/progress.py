@@ -92,7 +92,7 @@ class LiveProgress(ProgressLines):
                 if phase is not Phase.ENVIRONMENT and (ready := self._work.get(Phase.ENVIRONMENT)):
                     self.end(ready.line)
                 line = self._phase_work(phase).line
-                line.total += boxes  # a phase may begin twice
+                line.again(boxes, self.clock())  # a phase may begin twice
                 self.plain(f"{line.title}: {_counted(line.total, 'box', 'boxes')}" if line.total else line.title)
             case PhaseSaid(phase, text):
                 self._phase_work(phase).line.detail = text

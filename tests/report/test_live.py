@@ -47,6 +47,15 @@ def test_what_is_left_follows_from_what_was_measured() -> None:
     assert line.ran(500.0) == "1:10"
 
 
+def test_a_pause_says_nothing_of_the_pace() -> None:
+    line = Line("Proving", 1, began=0.0)
+    line.advance(1, 3.0)
+    line.again(10, 300.0)
+    line.advance(2, 304.0)
+    line.advance(3, 308.0)
+    assert line.left(308.0) == pytest.approx(32.0)
+
+
 def test_what_comes_from_the_record_says_nothing_of_the_pace() -> None:
     line = Line("Sampling", 100, began=0.0)
     line.advance(90, 0.1)
