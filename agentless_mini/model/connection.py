@@ -8,7 +8,7 @@ import json
 import random
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -29,6 +29,7 @@ Body = Mapping[str, object]
 FIRST_WAIT = 1.0  # seconds before the second attempt; doubled before each further one
 LONGEST_BACKOFF = 60.0
 CONNECT_TIMEOUT = 10.0
+DRAINING = 0.1
 MOST_CONNECTIONS, MOST_IDLE = 1000, 100
 
 
@@ -84,8 +85,10 @@ class Connection:
             async with self._client.stream("POST", chat, json=body, headers=headers) as response:
                 if response.is_success and not _is_json(response):
                     self._answered = True
-                    async for data in _streamed(response.aiter_bytes()):
+                    chunks = response.aiter_bytes()
+                    async for data in _streamed(chunks):
                         yield Event.model_validate(_no_error(json.loads(data)))
+                    await _drained(chunks)
                 else:
                     await response.aread()
                     for event in whole_events(_no_error(self._read(response))):
@@ -119,7 +122,11 @@ class Connection:
     def _read(self, response: "httpx2.Response") -> object:
         """Return the page of an answer in one piece: JSON, or text. Raises `NoAnswer` where it is no success."""
         if not response.is_success:
-            raise NoAnswer.of_status(response.status_code, response.text, response.headers.get("retry-after", ""))
+            raise NoAnswer.of_status(
+                response.status_code,
+                response.content.decode("utf-8", "replace"),
+                response.headers.get("retry-after", ""),
+            )
         self._answered = True
         return json.loads(response.content) if _is_json(response) else response.text
 
@@ -180,6 +187,16 @@ def _no_error(page: object) -> object:
         said = wrong.get("message") if isinstance(wrong, dict) else wrong
         raise NoAnswer(str(said or "it failed within an answer"), wrong)
     return page
+
+
+async def _drained(chunks: AsyncIterator[bytes]) -> None:
+    """Read what follows the last event: only of a body that was read whole the connection is used again."""
+    import httpx2
+
+    with suppress(TimeoutError, httpx2.HTTPError):
+        async with asyncio.timeout(DRAINING):
+            async for _ in chunks:
+                pass
 
 
 async def _streamed(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:

@@ -82,7 +82,7 @@ class NoAnswer(Exception):
         super().__init__(said)
         fields = body if isinstance(body, dict) else {}
         code, self.param = str(fields.get("code")), str(fields.get("param") or "").rpartition(".")[2]
-        self.status = status or (int(code) if code.isdecimal() else 0)
+        self.status = status or (int(code) if code.isdecimal() and len(code) <= 3 else 0)
         self.body, self.retry_after = body, retry_after
 
     @classmethod
