@@ -16,8 +16,7 @@ import git
 from rich.console import Console
 from rich.text import Text
 
-from agentless_mini.chain.boxes import run_files
-from agentless_mini.chain.session import NoBoxes
+from agentless_mini.chain.session import NoBoxes, run_files
 from agentless_mini.commands import sample
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.repairing import Output, Task, repair

@@ -43,7 +43,7 @@ from agentless_mini.record import (
 from agentless_mini.report.progress import EvaluationProgress
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import UNTESTED, Grading, SandboxKind, Selecting, Until
-from agentless_mini.testing.harness import harness_of_command
+from agentless_mini.testing.plans import harness_of_command
 
 PREDICTIONS, OFFICIAL = "all_preds.jsonl", "official"
 WRITE_EVERY = 10.0

@@ -20,7 +20,7 @@ from agentless_mini.commands.terminal import noted, people, require_stdout, with
 from agentless_mini.domain import GivenTests, Issue, Snapshot
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
 from agentless_mini.record import Store
-from agentless_mini.report.live import ProgressLines
+from agentless_mini.report.console import ProgressLines
 from agentless_mini.repository.gitcommand import GitCommand
 from agentless_mini.repository.issue_sources import GitHub, literal_issue, read_issue
 from agentless_mini.repository.opening import Repository, open_repository

@@ -25,7 +25,7 @@ from agentless_mini.domain import GivenTests, Issue, Level, Note, Patch, Predict
 from agentless_mini.errors import EnvironmentFailed, Untestable, UsageError, boundary, printable, reason
 from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, RunId, RunStart, Store, recorded_derive, traced_scoring
-from agentless_mini.report.cells import flowed
+from agentless_mini.report.console import flowed
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
 from agentless_mini.repository.opening import Repository

@@ -30,7 +30,7 @@ def require_together(config: Config, flags: Mapping[str, Any]) -> None:
     """Refuse settings and flags that do not go together, before anything is read or asked. Raises `UsageError`."""
     check_rounds(config, Until.TESTS, None, NoBoxes("") if config.sandbox.kind is SandboxKind.NONE else None)
     if config.sandbox.test_command:
-        from agentless_mini.testing.harness import harness_of_command
+        from agentless_mini.testing.plans import harness_of_command
 
         harness_of_command(config.sandbox.test_command, ())
     if config.evolve.scored and config.scorer.base_url is None:

@@ -12,14 +12,14 @@ from rich.console import Console, RenderableType
 
 from agentless_mini.domain import Case, CaseResult, Execution, Fault, Origin, Outcome, Patch, Verdict
 from agentless_mini.record import AttemptRecord, AttemptState, RunSummary, RunTrace, Store
-from agentless_mini.report.cells import LABEL, row, table
+from agentless_mini.report.console import LABEL, row, table
 from agentless_mini.report.evaluation_document import evaluation_document
 from agentless_mini.report.evaluation_tables import evaluation_tables
 from agentless_mini.report.show import run_view, runs_table
 from agentless_mini.report.summary import summary
 from tests.report.building import shown
 from tests.report.evaluated import Ran, evaluate, put_instance
-from tests.report.test_verdicts import decided
+from tests.report.test_summary import decided
 
 LONG = "packages/distribution/resources/implementation/internals"
 CASES = tuple(
