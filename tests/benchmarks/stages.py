@@ -18,6 +18,7 @@ import multiprocessing
 import random
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from typing import Any
 from agentless_mini.domain import Issue, Snapshot
 from agentless_mini.evaluation.dataset import dataset_of, read_dataset
 from agentless_mini.repository.opening import open_repository
+from tests.gitrepo import git
 
 DEVELOPED_ON = frozenset(
     {"django/django", "matplotlib/matplotlib", "mwaskom/seaborn", "pallets/flask", "pydata/xarray"}
@@ -105,10 +107,26 @@ def read_rows(dataset: Path, repositories: Sequence[str] = (), sample: int = 0, 
 
 def read_fix(row: Row, clones: Path) -> Fix:
     """Read the tree of an instance at its base commit."""
-    copy = clones / f"{row.repo.replace('/', '__')}.git"
-    found = open_repository(str(copy), row.commit, copy).snapshot()
+    with tempfile.TemporaryDirectory(prefix="amini-stages-") as folder:
+        copy = _copy(clones / f"{row.repo.replace('/', '__')}.git", Path(folder), row.commit)
+        found = open_repository(str(copy), row.commit, copy).snapshot()
     snapshot = replace(found, name=row.repo, day=row.created[:10])
     return Fix(row, row.issue, snapshot, row.files, row.tests)
+
+
+def _copy(clone: Path, folder: Path, commit: str) -> Path:
+    """Return a repository with the objects of the clone, and an empty file for each that it lacks.
+
+    Two trees of astropy hold a file of data that some clones leave out because of its size.
+    """
+    git(folder, "init", "--quiet", "--bare")
+    (folder / "objects/info/alternates").write_text(f"{clone.absolute() / 'objects'}\n")
+    empty = git(folder, "hash-object", "-w", "--stdin").decode().strip()
+    for line in git(folder, "ls-tree", "-r", "-z", "--long", commit).split(b"\0")[:-1]:
+        _, kind, name, size = line.partition(b"\t")[0].decode().split()
+        if kind == "blob" and not size.isdecimal():
+            git(folder, "replace", "--force", name, empty)
+    return folder
 
 
 def fixes(rows: Iterable[Row], clones: Path) -> Iterator[Fix]:
