@@ -109,8 +109,9 @@ def read_fix(row: Row, clones: Path) -> Fix:
     """Read the tree of an instance at its base commit."""
     with tempfile.TemporaryDirectory(prefix="amini-stages-") as folder:
         copy = _copy(clones / f"{row.repo.replace('/', '__')}.git", Path(folder), row.commit)
-        found = open_repository(str(copy), row.commit, copy).snapshot()
-    snapshot = replace(found, name=row.repo, day=row.created[:10])
+        repository = open_repository(str(copy), row.commit, copy)
+        found = repository.snapshot()
+        snapshot = replace(found, name=row.repo, day=row.created[:10], history=repository.history())
     return Fix(row, row.issue, snapshot, row.files, row.tests)
 
 
