@@ -254,11 +254,11 @@ def past_commits(git: GitCommand, commit: str, seconds: float = HISTORY_SECONDS)
         return ()
     found: list[tuple[bytes, bytes, list[bytes]]] = []
     fields = iter(out.split(b"\0")[:-1])
-    for field, value in zip(fields, fields, strict=True):
-        if field.lstrip(b"\n").startswith(b":"):
+    for name, value in zip(fields, fields, strict=True):
+        if name.lstrip(b"\n").startswith(b":"):
             found[-1][2].append(value)
         else:
-            found.append((field, value, []))
+            found.append((name, value, []))
     return tuple(
         PastCommit(
             message[:MOST_OF_MESSAGE].decode("utf-8", "replace").strip(),
