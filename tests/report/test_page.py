@@ -21,7 +21,7 @@ from agentless_mini.report.evaluation_document import run_instance
 from agentless_mini.report.page import json_block, packed_block, render_page, render_run
 from tests.report.browser import Page, find_chromium, started
 from tests.report.page_documents import HOSTILE, depth, evaluation, evolution, evolved_depth, row, unknown
-from tests.report.test_summary import EXECUTION, REPAIRS, decided
+from tests.report.test_verdicts import EXECUTION, REPAIRS, decided
 
 ROWS = [row("django__django-9", True), row("django__django-10", False, confidence=0.25), row("sphinx__sphinx-1", False)]
 OTHERS = [row("django__django-9", False), row("django__django-10", True), row("sphinx__sphinx-1", False)]

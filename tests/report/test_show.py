@@ -48,7 +48,7 @@ from agentless_mini.report import document as module
 from agentless_mini.report.console import escaped
 from agentless_mini.report.document import run_document, runs_document
 from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
-from tests.report.test_summary import EXECUTION, REPAIRS, decided
+from tests.report.test_verdicts import EXECUTION, REPAIRS, decided
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m[bold red]\u202egnp.\r\x00\ud800"
 PATCH = Patch(b"diff --git a/a.py b/a.py\n-x = 1\n+x = 2\n", "abcdef0123456789", ("a.py",))

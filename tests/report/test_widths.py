@@ -19,7 +19,7 @@ from agentless_mini.report.show import run_view, runs_table
 from agentless_mini.report.summary import summary
 from tests.report.building import shown
 from tests.report.evaluated import Ran, evaluate, put_instance
-from tests.report.test_summary import decided
+from tests.report.test_verdicts import decided
 
 LONG = "packages/distribution/resources/implementation/internals"
 CASES = tuple(
