@@ -29,7 +29,7 @@ from agentless_mini.domain import MIB
 from agentless_mini.errors import AminiError, EnvironmentFailed, printable
 from agentless_mini.installing import install_command
 from agentless_mini.model.connection import Patience
-from agentless_mini.model.embedded.library import load_library
+from agentless_mini.model.embedded.llama import load_library
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.model.process import Server, find_server
 from agentless_mini.model.vllm import find_gpus, has_vllm
