@@ -4,7 +4,7 @@ With `commands` this is the only composition root, and the only place that reads
 """
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -72,6 +72,10 @@ class SourceOptions(Panel):
         list[str] | None,
         typer.Option("--files", metavar="PATH", help="File to edit (repeatable), instead of localization."),
     ] = None
+    command: ClassVar = "repair"
+    patches: ClassVar[list[str] | None] = None
+    runs: ClassVar[str | None] = None
+    instance: ClassVar[str | None] = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,16 @@ def repair(
     Exit codes: 0 patch found, 1 no valid patch, 2 usage, 3 model server, 4 this machine, 5 the best patch does not meet
     --require or your failing test does not fail, 130 interrupted.
     """
+    _repaired(source, model, execution, output, flags)
+
+
+def _repaired(
+    source: "SourceOptions | ChoiceOptions",
+    model: ModelOptions,
+    execution: ExecutionOptions,
+    output: OutputOptions,
+    flags: Flags,
+) -> None:
     from agentless_mini.commands.repair import run_repair
     from agentless_mini.commands.repairing import Output
     from agentless_mini.domain import GivenTests
@@ -111,6 +125,54 @@ def repair(
     given = GivenTests(tuple(execution.failing_test or ()), tuple(execution.failing_cmd or ()))
     result = Output(output.as_json, output.output, output.apply, output.quiet, output.commit)
     raise typer.Exit(run_repair(source, given, result, model.config, flags, output.store))
+
+
+@dataclass(frozen=True)
+class ChoiceOptions(Panel):
+    """What is chosen among."""
+
+    repository: Annotated[str, typer.Argument(metavar="REPO", help="Path, git URL or owner/name on GitHub.")]
+    issue: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ISSUE", help="File, - for stdin, GitHub issue URL or owner/name#12.", show_default=False
+        ),
+    ] = None
+    patches: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATCH...", help="Patches, folders of them, or predictions of SWE-bench (.json, .jsonl)."
+        ),
+    ] = None
+    runs: Annotated[
+        str | None, typer.Option(metavar="K,L", help="The patches of these runs too, as amini show lists them.")
+    ] = None
+    instance: Annotated[
+        str | None, typer.Option(metavar="ID", help="The instance of predictions that have several.")
+    ] = None
+    text: Annotated[str | None, typer.Option(help="The issue itself, instead of ISSUE.")] = None
+    rev: Annotated[str | None, typer.Option(help="The patches are of this commit, not of the working tree.")] = None
+    offers = ("reproduce.samples", "reproduce.max_tokens", "reproduce.seed", "fresh")
+    command: ClassVar = "choose"
+    files: ClassVar[list[str] | None] = None
+
+
+@amini.add("Choose by tests among patches that other tools made, and print it.")
+def choose(
+    source: ChoiceOptions,
+    model: ModelOptions,
+    execution: ExecutionOptions,
+    output: OutputOptions,
+    flags: Flags,
+) -> None:
+    """Choose by tests and votes among patches of agents, people or other runs, and print the best for `git apply`.
+
+    No repair is sampled. A model that is named or served writes tests; without one your own tests and those of the
+    repository choose. Exit codes: as for repair.
+    """
+    if source.text is not None and source.issue is not None:  # the issue is said, so the word is the first patch
+        source = replace(source, issue=None, patches=[source.issue, *(source.patches or ())])
+    _repaired(source, model, execution, output, flags)
 
 
 @dataclass(frozen=True)
@@ -135,6 +197,12 @@ class BenchmarkOptions(Panel):
     ] = None
     submission: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write what a SWE-bench submission asks for there.")
+    ] = None
+    predictions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR|FILE", help="Choose among the predictions of systems (repeatable); no repair is sampled."
+        ),
     ] = None
     offers = ("eval.grade",)
 

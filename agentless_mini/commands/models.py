@@ -14,7 +14,7 @@ to a reward model until a score is owed that is not recorded, but that its name 
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,16 @@ from typing import TYPE_CHECKING, Protocol
 from agentless_mini.chain.session import Scoring
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import Machine
-from agentless_mini.domain import Decoding, Event, Note, RewardModel
+from agentless_mini.domain import (
+    Completion,
+    Decoding,
+    Event,
+    Message,
+    ModelCard,
+    Note,
+    RewardModel,
+    SampleRequest,
+)
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.ports import Sampler
@@ -39,6 +48,9 @@ VLLM = "vLLM"
 """The name of the engine, as servers of it are recorded."""
 _HERE = "llama.cpp, inside amini"
 _FOR_THE_RUN = "vLLM, started for this run"
+_NOBODY = "none is named"
+NO_WINDOW = 1_000_000
+"""Tokens that an issue may have a share of where no model reads it."""
 _EMBEDDED = (
     "No model server is named, so a small model inside amini answers, which seldom repairs real code: name a server "
     "with --base-url, start one with `amini serve MODEL`, or give --engine embedded to accept the small one."
@@ -58,6 +70,24 @@ class ChosenModel:
     start: Once[Sampler]
     window: str = ""
     writes: bool = True
+
+
+class _Nobody:
+    """Stands where no model is: it is asked for its card alone."""
+
+    async def card(self) -> ModelCard:
+        return ModelCard("no model", NO_WINDOW)
+
+    async def count_tokens(self, messages: tuple[Message, ...]) -> int:
+        raise NotImplementedError(f"nobody counts {len(messages)} messages")
+
+    async def sample(self, request: SampleRequest) -> AsyncIterator[Completion]:
+        raise NotImplementedError(f"nobody answers in {request.stage}")
+        yield  # which makes it a generator
+
+
+async def _nobody() -> Sampler:
+    return _Nobody()
 
 
 class Progress(Protocol):
@@ -87,10 +117,11 @@ class Surroundings:
     progress: Progress
 
 
-async def choose_model(around: Surroundings, *, to_write: bool = False) -> ChosenModel:
+async def choose_model(around: Surroundings, *, to_write: bool = False, optional: bool = False) -> ChosenModel:
     """Choose by the module's list, without starting anything.
 
-    With `to_write` what is asked is not a repair: then the carried model answers freely, on llama.cpp's server.
+    With `to_write` what is asked is not a repair: then the carried model answers freely, on llama.cpp's server. An
+    `optional` one is what is named or served; else it is nobody, who writes no test.
 
     Raises `ModelError` where an endpoint must be asked for its model's name and does not answer, `EnvironmentFailed`
     where vLLM is asked for and not installed, or the embedded model cannot be had.
@@ -104,6 +135,13 @@ async def choose_model(around: Surroundings, *, to_write: bool = False) -> Chose
         return served
     gpus = find_gpus(machine.environment.get("CUDA_VISIBLE_DEVICES"))
     takes_vllm = config.engine is Engine.VLLM or (config.engine is Engine.AUTO and gpus and has_vllm(config.vllm))
+    if (
+        optional
+        and config.engine is Engine.AUTO
+        and not config.endpoint.model
+        and not (takes_vllm and config.gpu_model)
+    ):
+        return ChosenModel("no model", _NOBODY, Once(_nobody), "no window", writes=False)
     if config.engine is Engine.AUTO:
         if (missed := _missed(around, takes_vllm=bool(takes_vllm))) is not None:
             return missed
@@ -136,7 +174,7 @@ def _missed(around: Surroundings, *, takes_vllm: bool) -> ChosenModel | None:
     """Return the model of the latest run where that asked a server, and something else would answer now."""
     latest = around.store.runs.latest()
     source = json.loads(latest.start.versions).get("model", _HERE) if latest else _HERE
-    if latest is None or source == _HERE or (takes_vllm and source == _FOR_THE_RUN):
+    if latest is None or source in {_HERE, _NOBODY} or (takes_vllm and source == _FOR_THE_RUN):
         return None
     name = latest.start.model
     return _gone(

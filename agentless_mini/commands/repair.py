@@ -14,10 +14,11 @@ from rich.console import Console
 
 from agentless_mini.commands.config import APP, is_there, read_config, store_of, this_machine, top_of
 from agentless_mini.commands.options import Flags
+from agentless_mini.commands.proposals import of_runs, read_proposals
 from agentless_mini.commands.repairing import Output, Task, repair, require_tests
 from agentless_mini.commands.running import require_together
 from agentless_mini.commands.terminal import noted, people, require_stdout, without_passwords
-from agentless_mini.domain import GivenTests, Issue, Snapshot
+from agentless_mini.domain import GivenTests, Issue, Proposal, Snapshot
 from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
 from agentless_mini.record import Store
 from agentless_mini.report.live import ProgressLines
@@ -26,16 +27,25 @@ from agentless_mini.repository.issue_sources import GitHub, literal_issue, read_
 from agentless_mini.repository.opening import Repository, open_repository
 
 if TYPE_CHECKING:
-    from agentless_mini.cli import SourceOptions
+    from agentless_mini.cli import ChoiceOptions, SourceOptions
 
 
 def run_repair(
-    source: "SourceOptions", given: GivenTests, output: Output, path: Path | None, flags: Flags, store: Path | None
+    source: "SourceOptions | ChoiceOptions",
+    given: GivenTests,
+    output: Output,
+    path: Path | None,
+    flags: Flags,
+    store: Path | None,
 ) -> int:
-    """Read what the options name, run the chain, and return the exit code. `path` is the file of settings."""
+    """Read what the options name, run the chain, and return the exit code. `path` is the file of settings.
+
+    With the options of `amini choose` it is chosen among the patches that they name.
+    """
     config = read_config(path, flags)
     require_together(config, flags)
     _require_words(source, given)
+    pool = _proposals(source)
     _require_place(output)
     rev = source.rev
     if output.apply:
@@ -54,9 +64,11 @@ def run_repair(
         from agentless_mini.repository.branches import plan_branch
 
         branch = plan_branch(source.repository, output.commit, rev or "HEAD")
-    task = Task(issue, repository, config, tuple(source.files or ()), given, branch)
+    task = Task(issue, repository, config, tuple(source.files or ()), given, branch, pool)
     waiting = noted(Console(quiet=True) if output.quiet else people())
     with Store.open(store or store_of(source.repository), waiting) as opened:
+        if source.runs is not None:
+            task = replace(task, pool=(*pool, *of_runs(opened, source.runs)))
         require_tests(task)
         began = time.monotonic()
         snapshot = repository.snapshot()
@@ -67,13 +79,14 @@ def run_repair(
         return repair(task, snapshot, opened, output, this_machine(), began)
 
 
-def _require_words(source: "SourceOptions", given: GivenTests) -> None:
+def _require_words(source: "SourceOptions | ChoiceOptions", given: GivenTests) -> None:
     """Refuse a word that is empty, and REPO and ISSUE where each is in the other's place."""
     words = {
         "REPO": (source.repository,),
         "ISSUE": (source.issue,),
         "--rev": (source.rev,),
         "--files": source.files or (),
+        "PATCH": source.patches or (),
         "--failing-test": given.tests,
         "--failing-cmd": given.commands,
     }
@@ -85,7 +98,18 @@ def _require_words(source: "SourceOptions", given: GivenTests) -> None:
     names_issue = ("#" in first or "/issues/" in first) and not is_there(source.repository)
     alone = source.issue is None and source.text is None
     if (is_file or names_issue) and (alone or (source.issue and os.path.isdir(source.issue))):  # noqa: PTH112
-        raise UsageError(f"{first} is no repository, and REPO comes before ISSUE: write amini repair {second} {first}.")
+        raise UsageError(
+            f"{first} is no repository, and REPO comes before ISSUE: write amini {source.command} {second} {first}."
+        )
+
+
+def _proposals(source: "SourceOptions | ChoiceOptions") -> tuple[Proposal, ...]:
+    """Return the patches in the files that are named; those of runs come later, from the record."""
+    if source.command == "repair":
+        return ()
+    if not source.patches and source.runs is None:
+        raise UsageError("No patch is given after ISSUE: name files or folders of patches, or runs with --runs.")
+    return read_proposals(source.patches or (), source.instance)
 
 
 def _require_place(output: Output) -> None:
@@ -140,7 +164,7 @@ def _opened(where: str, rev: str | None, output: Output) -> Repository:
         return open_repository(where, rev, cache)
 
 
-def _issue(source: "SourceOptions") -> Issue:
+def _issue(source: "SourceOptions | ChoiceOptions") -> Issue:
     if source.text is not None:
         if source.issue is not None:
             raise UsageError("The issue is given twice: leave out either ISSUE or --text.")

@@ -19,9 +19,31 @@ from agentless_mini.chain.templates import load_prompts
 from agentless_mini.chain.trust import Chosen, Trust, trust
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.models import Surroundings, choose_model, open_scorer
-from agentless_mini.commands.running import amount, answerer, foreseen, identity, open_boxes, seeded, settled, versions
+from agentless_mini.commands.proposals import notes_on
+from agentless_mini.commands.running import (
+    amount,
+    answerer,
+    choosing,
+    foreseen,
+    identity,
+    open_boxes,
+    seeded,
+    settled,
+    versions,
+)
 from agentless_mini.commands.terminal import EXIT_FOUND, EXIT_NO_PATCH, EXIT_UNTRUSTED, people, without_passwords
-from agentless_mini.domain import GivenTests, Issue, Level, Note, Patch, Prediction, Reason, Rejected, Snapshot
+from agentless_mini.domain import (
+    GivenTests,
+    Issue,
+    Level,
+    Note,
+    Patch,
+    Prediction,
+    Proposal,
+    Reason,
+    Rejected,
+    Snapshot,
+)
 from agentless_mini.errors import EnvironmentFailed, Untestable, UsageError, boundary, printable, reason
 from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, RunId, RunStart, Store, recorded_derive, traced_scoring
@@ -29,6 +51,7 @@ from agentless_mini.report.cells import flowed
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.report.summary import summary
 from agentless_mini.repository.opening import Repository
+from agentless_mini.repository.patches import read_pool, record_pool
 from agentless_mini.run import recorded_run
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import SandboxKind
@@ -37,11 +60,15 @@ if TYPE_CHECKING:
     from agentless_mini.repository.branches import NewBranch
 
 
+NO_TESTS = NoBoxes("No test was run because of --sandbox none.")
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """What is to be repaired, and the settings that it is done with.
 
     `files` replaces localization where not empty, `given` has the user's own failing tests, `branch` gets the patch.
+    It is chosen among the patches of `pool`, where there are some, and none is sampled.
     """
 
     issue: Issue
@@ -50,6 +77,7 @@ class Task:
     files: tuple[str, ...] = ()
     given: GivenTests = field(default_factory=GivenTests)
     branch: "NewBranch | None" = None
+    pool: tuple[Proposal, ...] = ()
 
     @property
     def required(self) -> Level:
@@ -136,12 +164,13 @@ async def _run(
 ) -> tuple[RunId, Prediction, Trust | None]:
     async with AsyncExitStack() as stack:
         around = Surroundings(task.config, machine, store, stack, progress)
-        prompts, chosen = load_prompts(task.config.prompts), await choose_model(around)
+        prompts, chosen = load_prompts(task.config.prompts), await choose_model(around, optional=bool(task.pool))
         scoring, _ = await open_scorer(around.config.scorer, around) if around.config.evolve.scored else (None, None)
         newest = store.runs.newest_generation(chosen.name, task.issue.text)
         config = settled(task.config, newest, chosen)
+        config = choosing(config, chosen) if task.pool else config
         sandbox, given = config.sandbox, replace(task.given, required=task.required is Level.GIVEN)
-        opening: Opening | NoBoxes = NoBoxes("No test was run because of --sandbox none.")
+        opening: Opening | NoBoxes = NO_TESTS
         if sandbox.kind is not SandboxKind.NONE:
             from agentless_mini.testing import harness_of
 
@@ -160,20 +189,31 @@ async def _run(
             complaint = task.repository.refuses(patch.diff)
             return Rejected(Reason.REFUSED_BY_GIT, complaint) if complaint else patch
 
+        pool = await asyncio.to_thread(read_pool, task.pool, snapshot, check)
+        notes = (*task.repository.notes, *notes_on(task.pool, pool))
+        if pool and not chosen.writes and opening is not NO_TESTS:
+            notes = (
+                *notes,
+                "No model writes tests: your own and those of the repository choose (--base-url names one).",
+            )
+
         async def chain(run: RunId, boxes: Opening | NoBoxes) -> Prediction:
+            record_pool(store, run, task.pool, pool)
             sampler = RecordedSampler(ready, store, identity(chosen, config), run)
             scorer = traced_scoring(scoring, store, run) if scoring else None
-            session = Session(sampler, prompts, check, progress, instance, scorer, derive=recorded_derive(store))
+            session = Session(
+                sampler, prompts, check, progress, instance, scorer, derive=recorded_derive(store), pool=pool
+            )
             return await resolve(task.issue, snapshot, session, seeded(config), boxes, given, task.files)
 
         async def begun(run: RunId) -> tuple[str, ...]:
             """Say who answers, and what of the tree was left out, before anything is spent."""
-            asked = amount(config, chosen, await foreseen(sandbox, snapshot), len(given.ids()))
+            asked = amount(config, chosen, await foreseen(sandbox, snapshot), len(given.ids()), len(pool))
             line = f"run {run}: {await answerer(chosen, config, store)}; {asked}"
             console.print(Text(flowed(printable(line), console, 4), style="bold"), highlight=False)
-            for note in task.repository.notes:
+            for note in notes:
                 progress(Note(note))
-            return task.repository.notes
+            return notes
 
         instance = f"{snapshot.name}@{snapshot.commit[:12]}"
         recorded = {**config.model_dump(mode="json"), "require": task.required, "given": given.ids()}

@@ -65,6 +65,7 @@ from agentless_mini.domain.sampling import (
     Finish,
     Message,
     ModelCard,
+    Proposal,
     RewardKind,
     RewardModel,
     Role,

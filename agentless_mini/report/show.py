@@ -172,7 +172,7 @@ def _samples_table(trace: RunTrace) -> Table:
             str(sample.index if sample.order is None else sample.order),
             sample.prompt[:DIGEST_LETTERS],
             *("unknown" if number is None else str(number) for number in tokens),
-            "record" if sample.replayed else "model",
+            sample.source if sample.stage is Stage.CHOOSE else "record" if sample.replayed else "model",
             outcome(sample, votes),
         )
     return shown

@@ -13,7 +13,7 @@ from agentless_mini.errors import printable
 from agentless_mini.record import RunTrace, SampleRecord
 from agentless_mini.report.cells import Labelled
 from agentless_mini.report.rounds import evolved, rounds_table, stopping
-from agentless_mini.report.verdicts import patches_table, repairs
+from agentless_mini.report.verdicts import is_choice, patches_table, repairs, sources
 
 ROWS = 12
 # A share of the votes from which a patch was right more often than not, in three public runs of a 32B model.
@@ -48,7 +48,8 @@ def _files(trace: RunTrace) -> Iterator[str]:
 def _samples(trace: RunTrace) -> Iterator[str]:
     patches = repairs(trace)
     valid = f"{len(patches)} valid ({len({patch.normal for patch in patches})} distinct)"
-    yield from _fates((one for one in trace.samples if one.stage.repairs), "samples   ", valid)
+    title = "candidates" if is_choice(trace) else "samples   "
+    yield from _fates((one for one in trace.samples if one.stage.repairs), title, valid)
     if (found := stopping(trace)) is not None:
         goal = f"sampling stops once the vote is {found.bound:.0%} sure"
         yield f"saved      {found.saved} of {found.wanted} samples: {goal}"
@@ -99,9 +100,12 @@ def _choice(trace: RunTrace) -> Iterator[str]:
         return
     choice = trace.prediction.choice
     if choice is None:
-        yield f"patch      none: no sample became a valid patch (amini show {trace.run.id} --all has the reasons)"
+        none = "no candidate can be used" if is_choice(trace) else "no sample became a valid patch"
+        yield f"patch      none: {none} (amini show {trace.run.id} --all has the reasons)"
         return
     yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
+    if made := sources(trace):
+        yield f"from       {made[choice.patch.normal]}"
     trust = _trust(choice, len(repairs(trace)))
     yield f"confidence {trust}{_proof(choice)}"
 
@@ -138,12 +142,13 @@ def _sum(counts: list[int | None]) -> str:
 
 
 def _spent(trace: RunTrace, seconds: float | None) -> str:
-    paid = [sample.usage for sample in trace.samples if not sample.replayed]
+    drawn = [sample for sample in trace.samples if sample.stage is not Stage.CHOOSE]
+    paid = [sample.usage for sample in drawn if not sample.replayed]
     prompt, cached, answers = (
         _sum([getattr(usage, name) for usage in paid])
         for name in ("prompt_tokens", "cached_tokens", "completion_tokens")
     )
-    replayed = len(trace.samples) - len(paid)
+    replayed = len(drawn) - len(paid)
     parts = [
         "no tokens"
         if not paid
@@ -151,7 +156,7 @@ def _spent(trace: RunTrace, seconds: float | None) -> str:
         if {prompt, cached, answers} == {"unknown"}
         else f"{prompt} prompt tokens ({cached} cached), {answers} generated",
         "" if seconds is None else f"{seconds:.1f} s",
-        f"{replayed} of {len(trace.samples)} samples from the record" if replayed else "",
+        f"{replayed} of {len(drawn)} samples from the record" if replayed else "",
         f"{len(trace.boxes)} boxes ({sum(box.replayed for box in trace.boxes)} from the record)" if trace.boxes else "",
     ]
     return f"spent      {', '.join(filter(None, parts))}; run {trace.run.id}"

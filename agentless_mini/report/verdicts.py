@@ -5,7 +5,7 @@ from collections import Counter
 
 from agentless_mini.chain.rank import Standing, Totals, ordered, poll, standings, totals
 from agentless_mini.chain.trust import Chosen, Trust, trust
-from agentless_mini.domain import CaseResult, Execution, Level, Method, Origin, Outcome, Patch
+from agentless_mini.domain import CaseResult, Execution, Level, Method, Origin, Outcome, Patch, Stage
 from agentless_mini.errors import printable
 from agentless_mini.record import RunTrace
 from agentless_mini.report.cells import Table, row, table
@@ -17,6 +17,20 @@ def repairs(trace: RunTrace) -> tuple[Patch, ...]:
     """Return the valid patches, one for each sample, the earliest first."""
     patches = (sample.outcome for sample in trace.samples if sample.stage.repairs)
     return tuple(patch for patch in patches if isinstance(patch, Patch))
+
+
+def is_choice(trace: RunTrace) -> bool:
+    """Tell whether a run chose among patches that were made elsewhere."""
+    return any(sample.stage is Stage.CHOOSE for sample in trace.samples)
+
+
+def sources(trace: RunTrace) -> dict[str, str]:
+    """Return who made each patch of a run that chose among proposed ones, by normal form; empty for any other run."""
+    found: dict[str, dict[str, None]] = {}
+    for sample in trace.samples:
+        if sample.stage is Stage.CHOOSE and isinstance(sample.outcome, Patch):
+            found.setdefault(sample.outcome.normal, {})[printable(sample.source)] = None
+    return {normal: ", ".join(names) for normal, names in found.items()}
 
 
 def trust_of(trace: RunTrace) -> tuple[Level, Trust] | None:
@@ -51,7 +65,8 @@ def patches_table(trace: RunTrace, most: int | None = None) -> tuple[Table, int]
     valid = sum(standing.votes for standing in found)
     kinds = ("given", count.given), ("generated", count.generated), ("broken", count.regressions)
     names = [name for name, of in kinds if of]
-    result = table("", "votes", "files", *names, right=names)
+    made = sources(trace)
+    result = table("", "votes", *(["from"] if made else []), "files", *names, right=names)
     for number, standing in enumerate(found[:most], 1):
         chosen = choice is not None and choice.patch.normal == standing.normal
         files = printable(", ".join(patches[standing.first].paths))
@@ -65,7 +80,8 @@ def patches_table(trace: RunTrace, most: int | None = None) -> tuple[Table, int]
         if standing.refused or standing.normal not in tested:
             cells = dict.fromkeys(cells, "refused" if standing.refused else "-")
         shown = (cells[name] for name in names)
-        row(result, f"{number}{' *' if chosen else ''}", f"{standing.votes}/{valid}", files, *shown)
+        tally = [f"{standing.votes}/{valid}", *([made[standing.normal]] if made else [])]
+        row(result, f"{number}{' *' if chosen else ''}", *tally, files, *shown)
     return result, len(found) - len(found[:most])
 
 
