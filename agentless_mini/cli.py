@@ -4,7 +4,7 @@ With `commands` this is the only composition root, and the only place that reads
 """
 
 import gc
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -56,7 +56,7 @@ def common(
 
 
 @dataclass(frozen=True)
-class SourceOptions(Panel):
+class IssueOptions(Panel):
     """What is to be repaired."""
 
     repository: Annotated[str, typer.Argument(metavar="REPO", help="Path, git URL or owner/name on GitHub.")]
@@ -68,21 +68,23 @@ class SourceOptions(Panel):
     ] = None
     text: Annotated[str | None, typer.Option(help="The issue itself, instead of ISSUE.")] = None
     rev: Annotated[str | None, typer.Option(help="Repair this commit, not the working tree.")] = None
+
+
+@dataclass(frozen=True)
+class SourceOptions(IssueOptions):
+    """What is to be repaired."""
+
     files: Annotated[
         list[str] | None,
         typer.Option("--files", metavar="PATH", help="File to edit (repeatable), instead of localization."),
     ] = None
-    command: ClassVar = "repair"
-    patches: ClassVar[list[str] | None] = None
-    runs: ClassVar[str | None] = None
-    instance: ClassVar[str | None] = None
 
 
 @dataclass(frozen=True)
 class OutputOptions(Panel):
     """Where the result goes."""
 
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None
+    file: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document instead of the patch.")] = False
     apply: Annotated[bool, typer.Option("--apply", help="Apply the patch to the working tree as well.")] = False
     commit: Annotated[
@@ -108,36 +110,15 @@ def repair(
     Exit codes: 0 patch found, 1 no valid patch, 2 usage, 3 model server, 4 this machine, 5 the best patch does not meet
     --require or your failing test does not fail, 130 interrupted.
     """
-    _repaired(source, model, execution, output, flags)
-
-
-def _repaired(
-    source: "SourceOptions | ChoiceOptions",
-    model: ModelOptions,
-    execution: ExecutionOptions,
-    output: OutputOptions,
-    flags: Flags,
-) -> None:
     from agentless_mini.commands.repair import run_repair
-    from agentless_mini.commands.repairing import Output
-    from agentless_mini.domain import GivenTests
 
-    given = GivenTests(tuple(execution.failing_test or ()), tuple(execution.failing_cmd or ()))
-    result = Output(output.as_json, output.output, output.apply, output.quiet, output.commit)
-    raise typer.Exit(run_repair(source, given, result, model.config, flags, output.store))
+    raise typer.Exit(run_repair(source, execution, output, model.config, flags, source.files or ()))
 
 
 @dataclass(frozen=True)
 class ChoiceOptions(Panel):
     """What is chosen among."""
 
-    repository: Annotated[str, typer.Argument(metavar="REPO", help="Path, git URL or owner/name on GitHub.")]
-    issue: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="ISSUE", help="File, - for stdin, GitHub issue URL or owner/name#12.", show_default=False
-        ),
-    ] = None
     patches: Annotated[
         list[str] | None,
         typer.Argument(
@@ -150,16 +131,13 @@ class ChoiceOptions(Panel):
     instance: Annotated[
         str | None, typer.Option(metavar="ID", help="The instance of predictions that have several.")
     ] = None
-    text: Annotated[str | None, typer.Option(help="The issue itself, instead of ISSUE.")] = None
-    rev: Annotated[str | None, typer.Option(help="The patches are of this commit, not of the working tree.")] = None
     offers = ("reproduce.samples", "reproduce.max_tokens", "reproduce.seed", "fresh")
-    command: ClassVar = "choose"
-    files: ClassVar[list[str] | None] = None
 
 
 @amini.add("Choose by tests among patches that other tools made, and print it.")
 def choose(
-    source: ChoiceOptions,
+    source: IssueOptions,
+    among: ChoiceOptions,
     model: ModelOptions,
     execution: ExecutionOptions,
     output: OutputOptions,
@@ -170,9 +148,9 @@ def choose(
     No repair is sampled. A model that is named or served writes tests; without one your own tests and those of the
     repository choose. Exit codes: as for repair.
     """
-    if source.text is not None and source.issue is not None:  # the issue is said, so the word is the first patch
-        source = replace(source, issue=None, patches=[source.issue, *(source.patches or ())])
-    _repaired(source, model, execution, output, flags)
+    from agentless_mini.commands.repair import run_repair
+
+    raise typer.Exit(run_repair(source, execution, output, model.config, flags, among=among))
 
 
 @dataclass(frozen=True)
@@ -242,8 +220,7 @@ def evaluate(
     infrastructure, otherwise as for repair.
     """
     from agentless_mini.commands.benchmark import run_eval
-    from agentless_mini.commands.config import read_config, this_machine
-    from agentless_mini.commands.running import require_together
+    from agentless_mini.commands.config import read_config, require_together, this_machine
 
     config = read_config(model.config, flags)
     if benchmark.stages != "localize":

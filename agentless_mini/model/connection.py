@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from agentless_mini import __version__
 from agentless_mini.errors import AminiError, ServerUnreachable, UsageError, boundary, printable
 from agentless_mini.model.addresses import Address, is_loopback
-from agentless_mini.model.failures import NoAnswer, can_pass, cause, refused, translation, wait_asked_for
+from agentless_mini.model.failures import NoAnswer, TooMuch, can_pass, cause, refused, translation, wait_asked_for
 from agentless_mini.model.streams import Event, whole_events
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ LONGEST_BACKOFF = 60.0
 CONNECT_TIMEOUT = 10.0
 DRAINING = 0.1
 MOST_CONNECTIONS, MOST_IDLE = 1000, 100
+MOST_PAGE, MOST_EVENT = 32 * 1024 * 1024, 4 * 1024 * 1024  # bytes of a page, and of one event of a stream
+MOST_PER_TOKEN = 4096  # bytes that a stream may have for each token that was asked for, beside those of a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +73,31 @@ class Connection:
         while True:
             try:
                 with self.edge():
-                    response = await self._client.request("GET" if body is None else "POST", url, json=body)
-                    return page.model_validate(self._read(response))
+                    async with self._client.stream("GET" if body is None else "POST", url, json=body) as response:
+                        return page.model_validate(await self._read(response, MOST_PAGE))
             except AminiError as error:
                 if isinstance(error.__cause__, ValidationError):  # another page lives there, and will next time
                     raise
                 failures += 1
                 await self.recover(error, failures)
 
-    async def events(self, body: Body, headers: Mapping[str, str]) -> AsyncGenerator[Event, None]:
-        """Yield the events of a chat, streamed or in one piece; no second attempt. Closing it ends the request."""
+    async def events(self, body: Body, headers: Mapping[str, str], tokens: int) -> AsyncGenerator[Event, None]:
+        """Yield the events of a chat, streamed or in one piece; no second attempt. Closing it ends the request.
+
+        `tokens` are the most that its answers may have in all.
+        """
         chat = f"{self.address.api}/chat/completions"
+        room = MOST_PAGE + tokens * MOST_PER_TOKEN
         with self.edge():
             async with self._client.stream("POST", chat, json=body, headers=headers) as response:
                 if response.is_success and not _is_json(response):
                     self._answered = True
-                    chunks = response.aiter_bytes()
-                    async for data in _streamed(chunks):
-                        yield Event.model_validate(_no_error(json.loads(data)))
+                    chunks = _chunks(response, room)
+                    async for data in _streamed(chunks, self.address.timeout_s):
+                        yield Event.model_validate(_no_error(_parsed(data)))
                     await _drained(chunks)
                 else:
-                    await response.aread()
-                    for event in whole_events(_no_error(self._read(response))):
+                    for event in whole_events(_no_error(await self._read(response, room))):
                         yield event
 
     async def recover(self, error: AminiError, failures: int) -> None:
@@ -119,16 +125,14 @@ class Connection:
         """Close all connections."""
         await self._client.aclose()
 
-    def _read(self, response: "httpx2.Response") -> object:
+    async def _read(self, response: "httpx2.Response", most: int) -> object:
         """Return the page of an answer in one piece: JSON, or text. Raises `NoAnswer` where it is no success."""
+        content = b"".join([chunk async for chunk in _chunks(response, most)])
         if not response.is_success:
-            raise NoAnswer.of_status(
-                response.status_code,
-                response.content.decode("utf-8", "replace"),
-                response.headers.get("retry-after", ""),
-            )
+            retry_after = response.headers.get("retry-after", "")
+            raise NoAnswer.of_status(response.status_code, content.decode("utf-8", "replace"), retry_after)
         self._answered = True
-        return json.loads(response.content) if _is_json(response) else response.text
+        return _parsed(content) if _is_json(response) else content.decode("utf-8", "replace")
 
 
 class Client:
@@ -158,7 +162,12 @@ def _client(address: Address) -> "httpx2.AsyncClient":
     """
     import httpx2
 
-    own = {"Accept": "application/json", "User-Agent": f"amini/{__version__}", "Authorization": f"Bearer {address.key}"}
+    own = {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",  # so that what arrives is what is held in memory
+        "User-Agent": f"amini/{__version__}",
+        "Authorization": f"Bearer {address.key}",
+    }
     # On this machine without the environment's proxies, yet with its certificates.
     local = is_loopback(address.api)
     try:
@@ -181,12 +190,34 @@ def _is_json(response: "httpx2.Response") -> bool:
     return kind.partition(";")[0].strip().lower().endswith("json")
 
 
+def _parsed(data: str | bytes) -> object:
+    """Return the JSON value; a number of more digits than Python reads is none."""
+    try:
+        return json.loads(data)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        raise json.JSONDecodeError(str(error), "", 0) from error
+
+
 def _no_error(page: object) -> object:
     """Return what a server said. Raises `NoAnswer` where it says in there what went wrong."""
     if isinstance(page, dict) and (wrong := page.get("error")):
         said = wrong.get("message") if isinstance(wrong, dict) else wrong
         raise NoAnswer(str(said or "it failed within an answer"), wrong)
     return page
+
+
+async def _chunks(response: "httpx2.Response", most: int) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of an answer as they come. Raises `TooMuch` beyond `most`, and for compressed ones."""
+    if response.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
+        raise TooMuch("compressed data, which may be of any size")
+    size = 0
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        if size > most:
+            raise TooMuch(f"over {most // 1024**2} MiB in one answer")
+        yield chunk
 
 
 async def _drained(chunks: AsyncIterator[bytes]) -> None:
@@ -199,17 +230,28 @@ async def _drained(chunks: AsyncIterator[bytes]) -> None:
                 pass
 
 
-async def _streamed(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """Yield the data of server-sent events up to the one that says [DONE], or the end."""
-    left, data = b"", list[str]()
+async def _streamed(chunks: AsyncIterator[bytes], patience: float) -> AsyncIterator[str]:
+    """Yield the data of server-sent events up to the one that says [DONE], or the end.
+
+    Comments alone are silence: after so many seconds of them the answer is given up, as after none.
+    """
+    import httpx2
+
+    left, data, held, heard = b"", list[str](), 0, time.monotonic()
     async for chunk in chunks:
+        if time.monotonic() - heard > patience:
+            raise httpx2.ReadTimeout("nothing but comments")
         lines = (left + chunk).splitlines(keepends=True)
         left = lines.pop() if not lines[-1].endswith(b"\n") else b""
+        if held + len(left) > MOST_EVENT:
+            raise TooMuch(f"an event of over {MOST_EVENT // 1024**2} MiB")
         for line in (line.rstrip(b"\r\n").decode() for line in lines):
             if line.startswith("data:"):
                 data.append(line.removeprefix("data:").removeprefix(" "))
+                held += len(line)
             elif not line and data:
-                said, data = "\n".join(data), []
+                said, data, held = "\n".join(data), [], 0
                 if said.startswith("[DONE]"):
                     return
                 yield said
+                heard = time.monotonic()

@@ -50,6 +50,9 @@ GARBLED = Trouble(
     "The server at {url} does not speak the OpenAI protocol ({said}): check {advice.address}.",
     "sent what cannot be read",
 )
+TOO_MUCH = Trouble(
+    "The server at {url} sends more than was asked for ({said}): check {advice.address}, and see the server's log.",
+)
 BROKEN = Trouble(
     "The model server at {url} broke the connection: see its log, and run the same command again.",
     "broke the connection",
@@ -95,6 +98,10 @@ class NoAnswer(Exception):
         return cls(f"Error code: {status}", wrong, status, retry_after)
 
 
+class TooMuch(Exception):
+    """A server sends more than its answer can be. It is not read on, and not asked again."""
+
+
 class StreamEnded(Exception):
     """The stream came to an orderly end before the answer did. The sampler raises it itself, to have it translated."""
 
@@ -111,7 +118,7 @@ def translation(address: Address) -> Translation:
 
     client = httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL
     garbled = json.JSONDecodeError, UnicodeError, ValidationError, RecursionError
-    return dict.fromkeys((NoAnswer, StreamEnded, *client, *garbled), ours)
+    return dict.fromkeys((NoAnswer, StreamEnded, TooMuch, *client, *garbled), ours)
 
 
 def trouble_of(error: BaseException | None) -> Trouble:
@@ -127,6 +134,8 @@ def trouble_of(error: BaseException | None) -> Trouble:
             return TOO_LONG if found is REFUSED and is_overflow(said) else found
         case StreamEnded():
             return ENDED
+        case TooMuch():
+            return TOO_MUCH
         case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.UnsupportedProtocol() | httpx2.ProxyError():
             return NOBODY
         case httpx2.TimeoutException():
@@ -172,7 +181,7 @@ def can_pass(error: AminiError) -> bool:
     """Return whether the same request may succeed later: an overload, a failure or a broken connection."""
     code = status(error)
     if code is None:
-        return error.__cause__ is not None
+        return error.__cause__ is not None and not isinstance(error.__cause__, TooMuch)
     return (code >= 500 and code != 501) or code in _WORTH_RETRYING
 
 

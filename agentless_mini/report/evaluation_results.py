@@ -28,7 +28,8 @@ from agentless_mini.chain.measures import (
 )
 from agentless_mini.domain import Method, Patch, Rejected, Stage
 from agentless_mini.record import AttemptRecord, AttemptState, InstanceRecord, RunTrace
-from agentless_mini.report.rounds import Evolved, Stopping, evolution_values, evolved, stopping, stopping_values
+from agentless_mini.report.rounds import Evolved, evolution_values, evolved, stopping_values
+from agentless_mini.report.summary import Stopping, stopping
 
 SEED = 0
 FAILURES = frozenset({AttemptState.FAILED, AttemptState.INFRASTRUCTURE})

@@ -30,8 +30,7 @@ from agentless_mini.edits import Forms, candidate_patch
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
 from agentless_mini.ports import PatchCheck
 from agentless_mini.record import RunId, Store
-from agentless_mini.repository.gitcommand import Answer, GitCommand, verdict
-from agentless_mini.repository.worktree import EXECUTABLE, REGULAR, decode_path
+from agentless_mini.repository.gitcommand import EXECUTABLE, REGULAR, Answer, GitCommand, decode_path, verdict
 
 # What users have set for their own repositories does not decide what belongs to this one.
 CONFIG = (

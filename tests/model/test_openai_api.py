@@ -201,7 +201,7 @@ async def streamed(url: str) -> None:
     connection = Connection(Address(url, "none", {}, 0.3), Patience(0), lambda said: None)
     try:
         with connection.edge():
-            async for _ in connection.events({}, {}):
+            async for _ in connection.events({}, {}, 0):
                 pass
     finally:
         await connection.aclose()

@@ -32,7 +32,7 @@ def test_streams_one_after_the_other_share_a_connection() -> None:
         address = Address.of(url, EndpointSettings(base_url=url), Advice(), {})
         connection = Connection(address, Patience(0), lambda _: None)
         for _ in range(3):
-            assert len([event async for event in connection.events({"n": 1}, {})]) == 1
+            assert len([event async for event in connection.events({"n": 1}, {}, 0)]) == 1
         await connection.aclose()
         server.close()
         await server.wait_closed()
