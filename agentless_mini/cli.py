@@ -91,6 +91,9 @@ class OutputOptions(Panel):
         str | None,
         typer.Option(metavar="BRANCH", help="Repair HEAD (or --rev), and commit the patch on this new branch as well."),
     ] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask and run nothing: write what prompts, tokens and boxes it takes.")
+    ] = False
     quiet: Quiet = False
     store: StoreFile = None
 
@@ -201,6 +204,7 @@ class FleetOptions(Panel):
         "sandbox.case_seconds",
         Offer(("sandbox.kind",), help="docker, or none: no test is run [docker]."),
         "regress.budget",
+        "regress.expect_broken",
         "rank",
     )
 

@@ -149,6 +149,8 @@ async def answerer(chosen: ChosenModel, config: Config, store: Store) -> str:
     A server that is there is asked for its window where that is not in the record; none is started for it. Raises what
     the server raises.
     """
+    if not chosen.source:
+        return chosen.name
     name = identity(chosen, config)
     card = store.card(name)
     if card is None and not chosen.window:
@@ -161,6 +163,7 @@ def choosing(config: Config, chosen: ChosenModel) -> Config:
     update = {
         "repair": config.repair.model_copy(update={"stop_when": None}),
         "evolve": config.evolve.model_copy(update={"rounds": 1}),
+        "regress": config.regress.model_copy(update={"expect_broken": config.regress.expect_broken and chosen.writes}),
         "reproduce": config.reproduce if chosen.writes else config.reproduce.model_copy(update={"samples": 0}),
     }
     return config.model_copy(update=update)

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agentless_mini.chain.context import Gauge, fit_issue
@@ -71,6 +72,8 @@ def check_rounds(config: Config, until: Until, card: ModelCard | None, opening: 
                 "This model ranks changes instead of sampling, so --stop-when does not apply: leave it out "
                 "(repair.stop_when), or use another model."
             )
+        if config.repair.greedy_first:
+            raise UsageError("This model ranks changes instead of sampling: leave out --greedy-first.")
     if rounds == 1:
         return
     if stop_when is not None:
@@ -270,4 +273,10 @@ async def _reproduce(
     decides = bool(given.ids()) and config.rank is Method.AGREEMENT and config.evolve.rounds == 1
     is_ranked = not session.pool and (await session.sampler.card()).decoding is Decoding.LINES
     portion = (TRIED_AT_ONCE if is_ranked else 0) if decides else None
-    return Batches(boxes, (*boxes.failing, *kept), config.regress, given_first=portion), generated
+    spare = None
+    if config.regress.expect_broken:
+        from agentless_mini.chain.expected import without_expected
+
+        spare = partial(without_expected, subject=subject, session=session, settings=config.reproduce)
+    reproducing = (*boxes.failing, *kept)
+    return Batches(boxes, reproducing, config.regress, given_first=portion, spare=spare), generated

@@ -40,7 +40,6 @@ VLLM = "vLLM"
 """The name of the engine, as servers of it are recorded."""
 _HERE = "llama.cpp, inside amini"
 _FOR_THE_RUN = "vLLM, started for this run"
-_NOBODY = "none is named"
 NO_WINDOW = 1_000_000
 """Tokens of which an issue may have a share where no model reads it."""
 _EMBEDDED = (
@@ -102,7 +101,7 @@ class Models:
         is_named = config.endpoint.model or (takes_vllm and config.gpu_model)
         if optional and config.engine is Engine.AUTO and not is_named:
             self._store.put_card("no model", ModelCard("no model", NO_WINDOW))
-            return replace(_gone("no model", _NOBODY, "Nobody is asked."), window="no window", writes=False)
+            return replace(_gone("no model", "", "Nobody is asked."), writes=False)
         if config.engine is Engine.AUTO:
             if (missed := self._missed(takes_vllm=bool(takes_vllm))) is not None:
                 return missed
@@ -133,7 +132,7 @@ class Models:
         """Return the model of the latest run where that asked a server, and something else would answer now."""
         latest = self._store.runs.latest()
         source = json.loads(latest.start.versions).get("model", _HERE) if latest else _HERE
-        if latest is None or source in {_HERE, _NOBODY} or (takes_vllm and source == _FOR_THE_RUN):
+        if latest is None or source in {_HERE, ""} or (takes_vllm and source == _FOR_THE_RUN):
             return None
         name = latest.start.model
         return _gone(

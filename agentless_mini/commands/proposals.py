@@ -11,12 +11,10 @@ from agentless_mini.errors import UsageError, boundary, printable, reason
 from agentless_mini.record import RunId, Store
 
 _PATCHES, _PREDICTIONS = {".patch", ".diff"}, {".json", ".jsonl"}
-_SUBMITTED = ("all_preds.jsonl", "preds.json", "predictions.jsonl")
-"""How SWE-bench's submissions and agents call the file of their predictions."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class Proposed:
     """A row in SWE-bench's format: what a system proposes for an instance, and the file that says so."""
 
     instance: str
@@ -30,11 +28,11 @@ def read_proposals(words: Sequence[str], instance: str | None) -> tuple[Proposal
 
     Each file counts once. Raises `UsageError` where a file cannot be read, or does not say which instance is meant.
     """
-    found: list[Prediction] = []
+    found: list[Proposed] = []
     for path in dict.fromkeys(file for word in words for file in _files(Path(word), _PATCHES | _PREDICTIONS)):
         name = str(path)
         if path.suffix not in _PREDICTIONS:
-            found.append(Prediction("", name, _read(path), name))
+            found.append(Proposed("", name, _read(path), name))
             continue
         rows = list(_predictions(path))
         instances = sorted({row.instance for row in rows})
@@ -100,7 +98,7 @@ def notes_on(pool: Sequence[Proposal], candidates: Sequence[Candidate]) -> tuple
     return tuple(notes)
 
 
-def _named_apart(rows: Sequence[Prediction]) -> Iterator[tuple[str, Prediction]]:
+def _named_apart(rows: Sequence[Proposed]) -> Iterator[tuple[str, Proposed]]:
     """Yield each with the name of its system, and that of the file too where several files have that system."""
     files = Counter(system for system, _ in {(row.system, row.file) for row in rows})
     for row in rows:
@@ -110,16 +108,13 @@ def _named_apart(rows: Sequence[Prediction]) -> Iterator[tuple[str, Prediction]]
 def _files(place: Path, suffixes: set[str]) -> list[Path]:
     with boundary({OSError: lambda error: _unreadable(place, error)}):
         if not place.exists():
-            raise UsageError(
-                f"There is no file {printable(str(place))}: name patches, folders of them, or predictions."
-            )
+            raise UsageError(f"There is no file {printable(str(place))}: name a patch, a folder, or predictions.")
         if not place.is_dir():
             return [place]
         inside = [path for path in sorted(place.iterdir()) if path.suffix in suffixes and path.is_file()]
-        inside += [path for name in _SUBMITTED for path in sorted(place.glob(f"*/{name}"))]
+        inside += sorted(place.glob("*/*pred*.json*"))  # such as all_preds.jsonl of SWE-bench's submissions
     if not inside:
-        wanted = ", ".join(sorted(suffixes))
-        raise UsageError(f"The folder {printable(str(place))} has no file of patches ({wanted}): name another.")
+        raise UsageError(f"The folder {printable(str(place))} has no {', '.join(sorted(suffixes))}: name another.")
     return inside
 
 
@@ -132,7 +127,7 @@ def _unreadable(path: Path, error: BaseException) -> UsageError:
     return UsageError(f"{printable(str(path))} cannot be read ({reason(error)}): check its name and permissions.")
 
 
-def _predictions(path: Path) -> Iterator[Prediction]:
+def _predictions(path: Path) -> Iterator[Proposed]:
     """Yield the rows of a file: JSON lines, a list, one row, or rows by instance."""
     shown = printable(str(path))
 
@@ -144,7 +139,7 @@ def _predictions(path: Path) -> Iterator[Prediction]:
         try:
             read = json.loads(text)
         except ValueError:
-            read = [json.loads(line) for line in text.splitlines() if line.strip()]
+            read = [json.loads(line) for line in text.split("\n") if line.strip()]
     except (ValueError, RecursionError) as error:
         raise wrong(f"it is neither JSON nor JSON lines: {error}") from error
     if isinstance(read, dict):
@@ -152,9 +147,10 @@ def _predictions(path: Path) -> Iterator[Prediction]:
     if not isinstance(read, list) or not read:
         raise wrong("it has no rows")
     for row in read:
-        if not isinstance(row, dict) or not isinstance(row.get("instance_id"), str) or "model_patch" not in row:
-            raise wrong("a row lacks instance_id or model_patch")
-        if not isinstance(patch := row["model_patch"] or "", str):
-            raise wrong("a model_patch is no text")
-        diff = patch.encode("utf-8", "surrogatepass")
-        yield Prediction(row["instance_id"], str(row.get("model_name_or_path") or path.stem), diff, shown)
+        given = (row.get("instance_id"), row.get("model_patch", 0) or "") if isinstance(row, dict) else ()
+        match given:
+            case str(name), str(patch) if "model_patch" in row:
+                system = str(row.get("model_name_or_path") or path.stem)
+                yield Proposed(name, system, patch.encode("utf-8", "surrogatepass"), shown)
+            case _:
+                raise wrong("a row lacks instance_id or model_patch, or they are no texts")

@@ -125,7 +125,7 @@ def run_repair(
     require_together(config, flags)
     patches = among.patches or [] if among else []
     if among and source.text is not None and source.issue is not None:  # the issue is said: that word is a patch
-        source, patches = replace(source, issue=None), [source.issue, *patches]
+        patches, source = [source.issue, *patches], replace(source, issue=None)
     words = {"--files": files, "PATCH": patches, "--failing-test": given.tests, "--failing-cmd": given.commands}
     _require_words(source, words, "choose" if among else "repair")
     _require_place(output)
@@ -161,6 +161,10 @@ def run_repair(
             top, names = top_of(Path(source.repository)), {file.path for file in snapshot.files}
             files = tuple(tree_path(said, names, top, here) for said in task.files)
             task = replace(task, files=files, given=given_here(given, snapshot, top, here))
+        if output.dry_run:
+            from agentless_mini.commands.planning import plan
+
+            return plan(task, snapshot, opened, output.as_json)
         return repair(task, snapshot, opened, output, this_machine(), began)
 
 

@@ -32,6 +32,7 @@ class Stage(enum.StrEnum):
     EVOLVE = "evolve"
     CHOOSE = "choose"  # asks nobody: the patches were made elsewhere
     REPRODUCE = "reproduce"
+    REGRESS = "regress"
 
     @property
     def repairs(self) -> bool:

@@ -51,7 +51,7 @@ def test_the_patch_of_most_votes_is_printed_and_git_applies_it(home: Home, three
     assert code == 0
     git(home.repository, "apply", stdin=printed.encode())
     assert (home.repository / "shop/cart.py").read_bytes() == FIXED
-    assert "run 1: no model (none is named; no window); 3 patches to choose among, 0 new tests; no test is run" in told
+    assert "run 1: no model; 3 patches to choose among, 0 new tests; no test is run" in told
     assert f"{mine}, {other} say the same: one change of 2 votes." in told
     assert "candidates 3: 3 valid (2 distinct), 0 rejected" in told
     assert f"from       {mine}, {other}" in told
