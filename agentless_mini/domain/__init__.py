@@ -5,24 +5,6 @@ Verdict -> Prediction. Nothing here reads a file, a clock or a random number, an
 package.
 """
 
-from agentless_mini.domain.box import (
-    JOB_VERSION,
-    MIB,
-    BoxLimits,
-    BoxUser,
-    Ending,
-    Environment,
-    ImageTree,
-    Job,
-    JobResult,
-    Output,
-    PackedTree,
-    PlacedFile,
-    ResultFile,
-    Step,
-    StepResult,
-    placed_files,
-)
 from agentless_mini.domain.repair import (
     Candidate,
     Edit,
@@ -81,17 +63,33 @@ from agentless_mini.domain.sampling import (
     plain,
 )
 from agentless_mini.domain.testing import (
+    JOB_VERSION,
+    MIB,
     TOO_BUSY,
+    BoxLimits,
+    BoxUser,
     Case,
     CaseResult,
+    Ending,
+    Environment,
     Execution,
     Fault,
     GivenTests,
     Harness,
+    ImageTree,
+    Job,
+    JobResult,
     Origin,
     Outcome,
+    Output,
+    PackedTree,
     Place,
+    PlacedFile,
+    ResultFile,
     Runner,
+    Step,
+    StepResult,
     Verdict,
     case_id,
+    placed_files,
 )

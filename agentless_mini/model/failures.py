@@ -10,13 +10,15 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable, Translation, printable
-from agentless_mini.model.addresses import Address
+
+if TYPE_CHECKING:
+    from agentless_mini.model.connection import Address
 
 LONGEST_WAIT = 300.0  # seconds that a server may ask for with Retry-After
 _QUOTED = 300  # characters of a foreign message
@@ -106,7 +108,7 @@ class StreamEnded(Exception):
     """The stream came to an orderly end before the answer did. The sampler raises it itself, to have it translated."""
 
 
-def translation(address: Address) -> Translation:
+def translation(address: "Address") -> Translation:
     """Return the table for the server at an address; none of its secrets ever appears in a message."""
     import httpx2
 
@@ -145,14 +147,14 @@ def trouble_of(error: BaseException | None) -> Trouble:
     return BROKEN
 
 
-def cause(error: AminiError, address: Address) -> str:
+def cause(error: AminiError, address: "Address") -> str:
     """Return what a server did that is worth another attempt, in words of ours alone: foreign ones would all differ."""
     foreign = error.__cause__ or error
     code = status(error)
     return _filled(trouble_of(foreign).again, foreign, address) if code is None else f"answered {code}"
 
 
-def _filled(sentence: str, error: BaseException, address: Address) -> str:
+def _filled(sentence: str, error: BaseException, address: "Address") -> str:
     proxy, advice = address.proxy, address.advice
     named = f"{printable(proxy.url)} of {proxy.variable}" if proxy else ""
     bypass = f"add {urlsplit(address.api).hostname} to NO_PROXY"

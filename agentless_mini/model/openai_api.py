@@ -16,8 +16,7 @@ from pydantic import SecretStr
 
 from agentless_mini.domain import Completion, Decoding, Finish, Message, ModelCard, SampleRequest
 from agentless_mini.errors import AminiError, UsageError, boundary
-from agentless_mini.model.addresses import Address, Advice, belongs_to_openai
-from agentless_mini.model.connection import Body, Client, Connection, Patience
+from agentless_mini.model.connection import Address, Advice, Body, Client, Connection, Patience, belongs_to_openai
 from agentless_mini.model.endpoints import Endpoint, Engine, PromptCheck, count, discover, grammar_body, wire_messages
 from agentless_mini.model.failures import Habits, Part, StreamEnded, folded, is_refusal, is_silent, refused, without
 from agentless_mini.model.streams import Assembly

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable, boundary
 from agentless_mini.model import failures
-from agentless_mini.model.addresses import Address
+from agentless_mini.model.connection import Address
 from agentless_mini.model.failures import NoAnswer
 
 URL = "http://host/v1"

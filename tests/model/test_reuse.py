@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 
-from agentless_mini.model.addresses import Address, Advice
-from agentless_mini.model.connection import Connection, Patience
+from agentless_mini.model.connection import Address, Advice, Connection, Patience
 from agentless_mini.settings.model import EndpointSettings
 
 EVENTS = b'data: {"id": "1", "choices": []}\n\ndata: [DONE]\n\n'
