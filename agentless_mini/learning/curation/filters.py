@@ -18,7 +18,7 @@ from agentless_mini.edits.paths import clean_path
 from agentless_mini.learning.curation.events import is_bot
 from agentless_mini.learning.curation.history import Changed
 from agentless_mini.learning.curation.joined import Pull
-from agentless_mini.repository.worktree import GITLINK, LINK
+from agentless_mini.repository.gitcommand import GITLINK, LINK
 from agentless_mini.settings.learning import CurateSettings, Oracle
 
 _LINES = (Path(__file__).parent / "benchmarks.txt").read_text("ascii").splitlines()

@@ -14,7 +14,7 @@ for many at once and memory does not grow with them.
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -201,8 +201,8 @@ class RowMaker:
         """Return relevant files as they are, sorted by path, those that are too large or no text left out."""
         if self.settings.relevant is Relevant.NONE:
             return ()
-        mirror = self.history.folder
-        ranked = self.relevance(issue, open_repository(str(mirror), base, mirror).snapshot())
+        repository = open_repository(str(self.history.folder), base, self.history.folder)
+        ranked = self.relevance(issue, replace(repository.snapshot(), history=repository.history()))
         others = islice((p for p in ranked if p not in changed and is_sayable(p)), self.settings.most_relevant)
         sizes = self.history.found([f"{base}:{path}" for path in others])
         fitting = {spec: name for spec, (name, size) in sizes.items() if size <= self.settings.most_bytes}
