@@ -333,7 +333,10 @@ class _Queue:
         """Take out what comes next, None at the end."""
         if not self._left:
             return None
-        repo = max(self._left, key=lambda repo: (repo not in self._begun, self._expected(repo), len(self._left[repo])))
+        longest = {repo: fmean(taken) for repo, taken in self._taken.items()}
+        repo = max(
+            self._left, key=lambda repo: (repo not in self._begun, longest.get(repo, 0.0), len(self._left[repo]))
+        )
         self._begun.add(repo)
         task = self._left[repo].popleft()
         if not self._left[repo]:
@@ -349,9 +352,6 @@ class _Queue:
         self._reasons.append(_reason(task.instance, record))
         if self._reasons.count(self._reasons[-1]) == SICK:
             raise EnvironmentFailed(f"{SICK} instances in a row failed for one reason: {record.failure}")
-
-    def _expected(self, repo: str) -> float:
-        return fmean(self._taken[repo]) if repo in self._taken else 0.0
 
 
 def _reason(instance: Instance, record: AttemptRecord) -> str:
