@@ -9,14 +9,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
 from agentless_mini.chain.measures import (
     Curve,
     Found,
     Replay,
-    bootstrap,
     calibration,
     curves,
     found,
@@ -24,12 +22,12 @@ from agentless_mini.chain.measures import (
     pass_at_k,
     points_of_samples,
     points_of_tests,
+    wilson,
 )
 from agentless_mini.domain import Method, Patch, Rejected
 from agentless_mini.record import AttemptRecord, AttemptState, InstanceRecord, RunTrace
 from agentless_mini.report.rounds import Evolved, Stopping, evolution_values, evolved, stopping, stopping_values
 
-SEED = 0
 FAILURES = frozenset({AttemptState.FAILED, AttemptState.INFRASTRUCTURE})
 # How SWE-bench Verified says how long a fix takes; any other follow by name.
 HOW_HARD = {"<15 min fix": 0, "15 min - 1 hour": 1, "1-4 hours": 2, ">4 hours": 3}
@@ -202,9 +200,8 @@ def _share(known: Sequence[Known]) -> float | None:
 
 
 def _rate(known: Sequence[Known]) -> dict[str, float | None]:
-    """Return the share and its interval. Each has fresh dice: none depends on which were computed before it."""
-    dice = Random(SEED)  # noqa: S311 - drawn again alike, not for secrets
-    ends = None if None in known else bootstrap([float(one is True) for one in known], dice)
+    """Return the share and its interval."""
+    ends = None if None in known else wilson(known.count(True), len(known))
     return {"rate": _share(known), "low": ends.low if ends else None, "high": ends.high if ends else None}
 
 

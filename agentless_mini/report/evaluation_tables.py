@@ -61,6 +61,9 @@ def _parts(documents: Sequence[Document]) -> Iterator[RenderableType]:
         for one in documents
     )
     yield _overview(documents)
+    if all(_files_alone(one) for one in documents):
+        yield from _ended(documents)
+        return
     yield from _titled("resolved by repository", _groups(documents, "by_repo", "repo"))
     yield from _titled("resolved by difficulty", _groups(documents, "by_difficulty", "difficulty"))
     paper: list[tuple[str, Points]] = [(PAPER, PAPER_SAMPLES)] if is_papers else []
@@ -83,9 +86,18 @@ def _parts(documents: Sequence[Document]) -> Iterator[RenderableType]:
         yield Labelled((ORIENTATION,), 0)
     yield from _titled("resolved by vote share", _calibration(documents))
     yield from _titled("rejected samples", _rejected(documents))
+    yield from _ended(documents)
+
+
+def _ended(documents: Sequence[Document]) -> Iterator[RenderableType]:
     for document in documents:
         yield from _failures(document)
     yield from _titled("cost", _cost(documents))
+
+
+def _files_alone(document: Document) -> bool:
+    """Tell whether the evaluation ended when the files were found: there is nothing to be resolved."""
+    return bool(document["run"]["settings"].get("until") == "localize")
 
 
 def _titled(title: str, shown: RenderableType | None) -> Iterator[RenderableType]:
@@ -149,6 +161,8 @@ def _overview(documents: Sequence[Document]) -> RenderableType:
     ]
     if any("stopping" in one["results"] for one in documents):
         rows.append(("samples saved", _saved))
+    if all(_files_alone(one) for one in documents):
+        rows = [one for one in rows if one[0].startswith(("model", "dataset", "instances", "attempted", "files"))]
     return _rows(documents, rows)
 
 

@@ -38,7 +38,7 @@ def cells(text: str, first: str) -> list[str]:
 
 def test_the_overview_says_what_was_resolved_and_how_sure_that_is(tmp_path: Path) -> None:
     text = shown(evaluation_tables([document(tmp_path, RIGHT, EMPTY)]), 120)
-    assert cells(text, "resolved") == ["resolved", "50.0% [0.0, 100.0] (1/2)"]
+    assert cells(text, "resolved") == ["resolved", "50.0% [9.5, 90.5] (1/2)"]
     assert cells(text, "two/two") == ["two/two", "0.0% (0/1)"]
     assert cells(text, "1-4 hours") == ["1-4 hours", "0.0% (0/1)"]
     assert cells(text, "4") == ["4", "50.0%", "50.0%", "50.0%"]
@@ -47,6 +47,18 @@ def test_the_overview_says_what_was_resolved_and_how_sure_that_is(tmp_path: Path
     assert cells(text, "computed / distinct") == ["computed / distinct", "0.70"]
     assert "price" not in text
     assert PAPER not in text
+
+
+def test_where_files_alone_were_found_nothing_is_said_of_what_was_resolved(tmp_path: Path) -> None:
+    told = document(tmp_path, RIGHT, EMPTY)
+    told["run"]["settings"]["until"] = "localize"
+    text = shown(evaluation_tables([told]), 120)
+    assert cells(text, "files: all found, first list")
+    assert cells(text, "wall time")
+    assert "resolved" not in text
+    assert "graded" not in text
+    beside = shown(evaluation_tables([told, named(document(tmp_path, RIGHT, EMPTY), "other")]), 160)
+    assert "resolved by repository" in beside
 
 
 def test_evaluations_stand_side_by_side_and_what_one_does_not_have_is_not_known(tmp_path: Path) -> None:
