@@ -71,7 +71,7 @@ class Boxes:
     """The boxes of one issue, and how its tests run in them.
 
     `snapshot` is the tree that every box starts from, `case_seconds` the most that one test may take. `failing` are
-    the tests of the user and those that the issue names which fail on that tree.
+    the tests of the user and those that the `issue` names which fail on that tree.
     """
 
     sandbox: Sandbox
@@ -83,6 +83,7 @@ class Boxes:
     case_seconds: float = 60.0
     derive: Derive = derive_anew
     failing: tuple[Case, ...] = ()
+    issue: Issue = field(default_factory=lambda: Issue(""))
 
 
 @dataclass(frozen=True, slots=True)

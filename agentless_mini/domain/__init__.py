@@ -90,6 +90,7 @@ from agentless_mini.domain.testing import (
     Origin,
     Outcome,
     Place,
+    Regressions,
     Runner,
     Verdict,
     case_id,

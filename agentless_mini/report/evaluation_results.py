@@ -24,8 +24,9 @@ from agentless_mini.chain.measures import (
     points_of_tests,
     wilson,
 )
-from agentless_mini.domain import Method, Patch, Rejected
+from agentless_mini.domain import Method, Patch, Regressions, Rejected
 from agentless_mini.record import AttemptRecord, AttemptState, InstanceRecord, RunTrace
+from agentless_mini.report.document import regressions_values
 from agentless_mini.report.rounds import Evolved, Stopping, evolution_values, evolved, stopping, stopping_values
 
 FAILURES = frozenset({AttemptState.FAILED, AttemptState.INFRASTRUCTURE})
@@ -71,6 +72,7 @@ class Solved:
     by_oracle: Marks = ()
     evolved: Evolved | None = None
     stopping: Stopping | None = None
+    regressions: Regressions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = 
         by_oracle=tuple((end, _any_right(trace, grades, end)) for end in replay.ends),
         evolved=evolved(trace),
         stopping=stopping(trace),
+        regressions=trace.prediction.regressions,
     )
 
 
@@ -335,4 +338,5 @@ def _instance(one: InstanceFacts) -> dict[str, Any]:
         "recall": share.first if share else None,
         "files": [list(paths) for paths in solved.lists] if solved else [],
         "chosen": solved.chosen if solved else None,
+        "regressions": regressions_values(solved.regressions) if solved else None,
     }
