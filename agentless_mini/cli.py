@@ -78,7 +78,7 @@ class SourceOptions(Panel):
 class OutputOptions(Panel):
     """Where the result goes."""
 
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None
+    file: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document instead of the patch.")] = False
     apply: Annotated[bool, typer.Option("--apply", help="Apply the patch to the working tree as well.")] = False
     commit: Annotated[
@@ -105,12 +105,10 @@ def repair(
     --require or your failing test does not fail, 130 interrupted.
     """
     from agentless_mini.commands.repair import run_repair
-    from agentless_mini.commands.repairing import Output
     from agentless_mini.domain import GivenTests
 
     given = GivenTests(tuple(execution.failing_test or ()), tuple(execution.failing_cmd or ()))
-    result = Output(output.as_json, output.output, output.apply, output.quiet, output.commit)
-    raise typer.Exit(run_repair(source, given, result, model.config, flags, output.store))
+    raise typer.Exit(run_repair(source, given, output, model.config, flags))
 
 
 @dataclass(frozen=True)
@@ -174,8 +172,7 @@ def evaluate(
     infrastructure, otherwise as for repair.
     """
     from agentless_mini.commands.benchmark import run_eval
-    from agentless_mini.commands.config import read_config, this_machine
-    from agentless_mini.commands.running import require_together
+    from agentless_mini.commands.config import read_config, require_together, this_machine
 
     config = read_config(model.config, flags)
     if benchmark.stages != "localize":

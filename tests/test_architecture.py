@@ -41,7 +41,7 @@ MAY_SEE = {
     "chain": CORE | {"ports", "settings", "chain", "testing"},
     "report": CORE | {"ports", "record", "report"},
     "evaluation": CORE | ADAPTERS | {"ports", "settings", "chain", "testing", "run", "evaluation"},
-    "run": CORE | {"ports", "settings", "chain", "record", "run"},
+    "run": CORE | {"ports", "settings", "chain", "record", "repository", "environment", "testing", "run"},
     "learning": CORE | ADAPTERS | {"ports", "settings", "chain", "testing", "learning"},
 }
 UNITS = CORE | BOXED | ADAPTERS | MAY_SEE.keys()

@@ -8,9 +8,8 @@ a batch, in boxes of their own, so that every patch meets each test with the sam
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from agentless_mini.chain.boxes import Refused, run_cases
 from agentless_mini.chain.regress import regress
-from agentless_mini.chain.session import Boxes, together
+from agentless_mini.chain.session import Boxes, Refused, run_cases, together
 from agentless_mini.domain import (
     BoxDone,
     Candidate,

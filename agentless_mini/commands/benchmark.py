@@ -19,7 +19,7 @@ from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, Opened, OpenT
 from agentless_mini.commands.submitting import submit
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.domain import Note
-from agentless_mini.environment.index import CERTIFICATES
+from agentless_mini.environment.machine import CERTIFICATES
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.evaluation.cluster import ClusterTestbeds, ray_cluster
 from agentless_mini.evaluation.dataset import SPLITS, Dataset, Solution, dataset_of, read_dataset, selected

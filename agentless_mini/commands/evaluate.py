@@ -19,8 +19,7 @@ from agentless_mini.chain.evolve import UNSELECTED
 from agentless_mini.chain.pipeline import NO_SANDBOX, check_rounds
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import STORE, Machine
-from agentless_mini.commands.models import ChosenModel, Surroundings, choose_model, open_scorer
-from agentless_mini.commands.running import amount, answerer, identity, seeded, settled, versions
+from agentless_mini.commands.models import Models
 from agentless_mini.commands.terminal import EXIT_FOUND, noted, people, without_passwords
 from agentless_mini.domain import Note, RewardModel
 from agentless_mini.errors import EnvironmentFailed, ModelChanged, printable
@@ -41,9 +40,10 @@ from agentless_mini.record import (
     generation_of,
 )
 from agentless_mini.report.progress import EvaluationProgress
+from agentless_mini.run import ChosenModel, amount, answerer, identity, seeded, settled, versions
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import UNTESTED, Grading, SandboxKind, Selecting, Until
-from agentless_mini.testing.harness import harness_of_command
+from agentless_mini.testing.plans import harness_of_command
 
 PREDICTIONS, OFFICIAL = "all_preds.jsonl", "official"
 WRITE_EVERY = 10.0
@@ -114,10 +114,10 @@ async def _run(
 ) -> None:
     config, solutions = evaluation.config, evaluation.dataset.solutions
     async with AsyncExitStack() as stack:
-        around = Surroundings(config, machine, store, stack, progress)
-        chosen = await choose_model(around)
+        models = Models(config, machine, store, stack, progress)
+        chosen = await models.choose()
         scored = config.evolve.scored and evaluation.until is not Until.LOCALIZE
-        scoring, judge = await open_scorer(config.scorer, around) if scored else (None, None)
+        scoring, judge = await models.open_scorer(config.scorer) if scored else (None, None)
         settings = _settings(evaluation, judge)
 
         def context() -> EvalContext:

@@ -40,7 +40,7 @@ from agentless_mini.domain import (
     StepResult,
 )
 from agentless_mini.domain.sampling import canonical_json
-from agentless_mini.environment.index import CERTIFICATES, Index, find_index
+from agentless_mini.environment.machine import CERTIFICATES, Index, find_index
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, GradingFailed, printable
 from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.images import Images, PulledImages

@@ -33,8 +33,7 @@ from agentless_mini.domain import (
     plain,
 )
 from agentless_mini.errors import UsageError
-from agentless_mini.record.database import Database, Row, named, text
-from agentless_mini.record.packing import Packed, pack, read, unpack, usage_of, written
+from agentless_mini.record.database import Database, Packed, Row, named, pack, read, text, unpack, usage_of, written
 from agentless_mini.record.records import (
     BoxRecord,
     RunId,

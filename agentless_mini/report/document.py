@@ -37,8 +37,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentless_mini.domain import Completion, Level, Regressions, Rejected
 from agentless_mini.record import PromptRecord, RunRecord, RunSummary, RunTrace, SampleRecord
-from agentless_mini.report.rounds import evolved, stopping
-from agentless_mini.report.verdicts import trust_of
+from agentless_mini.report.rounds import evolved
+from agentless_mini.report.summary import stopping, trust_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -26,7 +26,7 @@ from agentless_mini.report.evaluation_results import (
 )
 from agentless_mini.report.rounds import evolved
 from agentless_mini.report.show import outcome, run_facts, votes_of
-from agentless_mini.report.verdicts import distinct
+from agentless_mini.report.summary import distinct
 
 MILLION = 1_000_000
 HOUR = 3600

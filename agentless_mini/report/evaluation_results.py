@@ -27,7 +27,8 @@ from agentless_mini.chain.measures import (
 from agentless_mini.domain import Method, Patch, Regressions, Rejected
 from agentless_mini.record import AttemptRecord, AttemptState, InstanceRecord, RunTrace
 from agentless_mini.report.document import regressions_values
-from agentless_mini.report.rounds import Evolved, Stopping, evolution_values, evolved, stopping, stopping_values
+from agentless_mini.report.rounds import Evolved, evolution_values, evolved, stopping_values
+from agentless_mini.report.summary import Stopping, stopping
 
 FAILURES = frozenset({AttemptState.FAILED, AttemptState.INFRASTRUCTURE})
 # How SWE-bench Verified says how long a fix takes; any other follow by name.

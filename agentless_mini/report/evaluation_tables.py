@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from agentless_mini.report.cells import Labelled, heading, percent, plain_text, row, table
+from agentless_mini.report.console import Labelled, heading, percent, plain_text, row, table
 from agentless_mini.report.rounds import Scale, rounds_table
 
 Document = Mapping[str, Any]

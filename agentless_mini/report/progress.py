@@ -26,7 +26,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.ports import Watch
 from agentless_mini.record import AttemptRecord, AttemptState
-from agentless_mini.report.live import Line, ProgressLines
+from agentless_mini.report.console import Line, ProgressLines
 
 # Without a terminal a line is written for each tenth of a stage.
 PLAIN_STEPS = 10

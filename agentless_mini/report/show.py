@@ -16,9 +16,8 @@ from agentless_mini.chain.rank import counted_votes
 from agentless_mini.domain import Case, Completion, Level, Patch, Rejected, Stage
 from agentless_mini.errors import printable
 from agentless_mini.record import PromptRecord, RunRecord, RunSummary, RunTrace, SampleRecord, generation_of
-from agentless_mini.report.cells import LABEL, Labelled, Table, heading, plain_text, row, table
-from agentless_mini.report.summary import summary
-from agentless_mini.report.verdicts import faults_table, groups, patches_table, repairs, tests_table, trust_of
+from agentless_mini.report.console import LABEL, Labelled, Table, heading, plain_text, row, table
+from agentless_mini.report.summary import faults_table, groups, patches_table, repairs, summary, tests_table, trust_of
 
 DIGEST_LETTERS, NORMAL_LETTERS = 8, 10
 TITLE_LETTERS = 80

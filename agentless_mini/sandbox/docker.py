@@ -34,10 +34,8 @@ from agentless_mini.sandbox.daemon import (
     sweep,
     translated,
 )
-from agentless_mini.sandbox.host import LABEL, OWNER, Scratch, myself, sweep_scratch, to_the_end
-from agentless_mini.sandbox.inside import program
-from agentless_mini.sandbox.packs import Pack, pack_tar
-from agentless_mini.sandbox.wire import Hear, Room, Transcript, compose, converse, last_line, too_slow
+from agentless_mini.sandbox.host import LABEL, OWNER, Scratch, myself, program, sweep_scratch, to_the_end
+from agentless_mini.sandbox.wire import Hear, Pack, Room, Transcript, compose, converse, last_line, pack_tar, too_slow
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from agentless_mini.chain.boxes import PATIENCE, READING, Refused, run_cases, run_files
 from agentless_mini.chain.execute import execute
-from agentless_mini.chain.session import Boxes
+from agentless_mini.chain.session import PATIENCE, READING, Boxes, Refused, run_cases, run_files
 from agentless_mini.domain import (
     BoxDone,
     Candidate,

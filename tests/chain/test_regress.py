@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.boxes import PATIENCE, READING
 from agentless_mini.chain.regress import FILES_AT_ONCE, regress
+from agentless_mini.chain.session import PATIENCE, READING
 from agentless_mini.domain import (
     BoxDone,
     Case,
