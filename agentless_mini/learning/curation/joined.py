@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentless_mini.errors import UsageError, boundary
+from agentless_mini.errors import EnvironmentFailed, boundary
 from agentless_mini.installing import install_command
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def engine_failures() -> tuple[type[Exception], ...]:
 
 
 def _duckdb() -> Any:  # noqa: ANN401 - a module
-    with boundary({ImportError: lambda _: UsageError(f"Curation needs DuckDB: {install_command('curate')}.")}):
+    with boundary({ImportError: lambda _: EnvironmentFailed(f"Curation needs DuckDB: {install_command('curate')}.")}):
         import duckdb
     return duckdb
 
