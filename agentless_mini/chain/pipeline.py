@@ -275,7 +275,7 @@ async def _reproduce(
     portion = (TRIED_AT_ONCE if is_ranked else 0) if decides else None
     spare = None
     if config.regress.expect_broken:
-        from agentless_mini.chain.expected import without_expected
+        from agentless_mini.chain.regress import without_expected
 
         spare = partial(without_expected, subject=subject, session=session, settings=config.reproduce)
     reproducing = (*boxes.failing, *kept)
