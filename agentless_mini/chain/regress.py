@@ -6,42 +6,14 @@ The most related test files are run first, some at a time, until the budget is u
 as its process says, not by a clock, so that a rerun over recorded boxes asks for the same boxes again.
 """
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 
-from agentless_mini.chain.context import Gauge, fit_tree
 from agentless_mini.chain.lexical import is_test_path, is_test_tool, runs_here
 from agentless_mini.chain.related_tests import related_tests
-from agentless_mini.chain.session import (
-    Boxes,
-    Draft,
-    Refused,
-    Session,
-    Subject,
-    answer_room,
-    ask,
-    fit_prompt,
-    run_cases,
-    run_files,
-)
-from agentless_mini.domain import (
-    BoxDone,
-    Case,
-    CaseResult,
-    Completion,
-    Decoding,
-    Note,
-    Origin,
-    Outcome,
-    Phase,
-    PhaseStarted,
-    Reason,
-    Rejected,
-    Stage,
-)
-from agentless_mini.edits import answer_text
-from agentless_mini.errors import EnvironmentFailed, printable
-from agentless_mini.settings.run import RegressSettings, ReproduceSettings
+from agentless_mini.chain.session import Boxes, Refused, run_cases, run_files
+from agentless_mini.domain import BoxDone, Case, CaseResult, Note, Origin, Outcome, Phase, PhaseStarted
+from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.settings.run import RegressSettings
 
 # A runner imports all files that it is given before the first test runs: with many, nothing would be left of the time.
 FILES_AT_ONCE = 8
@@ -125,42 +97,3 @@ async def _passing(boxes: Boxes, paths: Sequence[str], settings: RegressSettings
             left -= result.seconds
             kept.append(result)
     return kept
-
-
-_BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-async def without_expected(
-    cases: tuple[Case, ...], subject: Subject, session: Session, settings: ReproduceSettings
-) -> tuple[Case, ...]:
-    """Return the cases without those that the model, asked once, says a right fix must break; a note names them.
-
-    After Agentless (arXiv 2407.01489). A model that rewrites lines is not asked, nor any about what does not fit its
-    window. Raises `ContextTooSmall` and what the sampler raises.
-    """
-    card = await session.sampler.card()
-    if not cases or card.decoding is Decoding.LINES:
-        return cases
-    ids = [case.id for case in cases]
-
-    def draft(budget: int, gauge: Gauge) -> Draft[None]:
-        bare = session.prompts.broken(subject.issue, subject.snapshot.name, ())
-        shown = fit_tree(ids, budget - gauge.of(bare), gauge)
-        messages = session.prompts.broken(subject.issue, subject.snapshot.name, shown)
-        return Draft(messages, None, cut=len(shown) < len(ids))
-
-    def read(completion: Completion) -> frozenset[str] | Rejected:
-        said = answer_text(completion.text, session.marks)
-        blocks = [] if isinstance(said, Rejected) else _BLOCK.findall(said)
-        named = frozenset(line.strip() for line in blocks[-1].split("\n")) if blocks else frozenset()
-        return named.intersection(ids) if blocks else Rejected(Reason.MALFORMED, "no fenced block names tests")
-
-    room = card.context_window - answer_room(settings.max_tokens, card.context_window)
-    made = await fit_prompt(session.sampler, room, draft)
-    once = settings.model_copy(update={"samples": 1, "temperature": 0.0})
-    _, answers = await ask(made.messages, Stage.REGRESS, session, once, read)
-    named = {test for said in answers.values() if not isinstance(said, Rejected) for test in said}
-    if named:
-        told = ", ".join(map(printable, sorted(named)))
-        session.watch(Note(f"The model expects a right fix to break {told}: not counted as broken (--expect-broken)."))
-    return tuple(case for case in cases if case.id not in named)

@@ -11,7 +11,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -29,6 +29,7 @@ from agentless_mini.domain import (
     SourceFile,
 )
 from agentless_mini.edits import Forms, candidate_patch
+from agentless_mini.edits.sources import is_python
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, UsageError, boundary, printable, reason
 from agentless_mini.ports import PatchCheck
 from agentless_mini.record import RunId, Store
@@ -130,7 +131,7 @@ def patch_reader(snapshot: Snapshot) -> Callable[[bytes], Patch | Rejected]:
             if answer.status:
                 hint = "its lines end in CRLF: do the files'?" if b"\r\n" in diff else "is it of another base?"
                 return Rejected(Reason.REFUSED_BY_GIT, f"git does not apply it ({answer.complaint}); {hint}")
-            changes = [_change(Path(git.folder, path), path, scratch.files.get(path)) for path in paths]
+            changes = [_change(Path(git.folder, path), path, scratch.files.get(path), forms) for path in paths]
         refused = next((one for one in changes if isinstance(one, Rejected)), None)
         differing = [one for one in changes if isinstance(one, FileChange) and one.before != one.after]
         unchanged = Rejected(Reason.NO_CHANGE, "it changes no line")
@@ -139,14 +140,18 @@ def patch_reader(snapshot: Snapshot) -> Callable[[bytes], Patch | Rejected]:
     return read
 
 
-def _change(now: Path, path: str, entry: SourceFile | None) -> FileChange | Rejected:
+def _change(now: Path, path: str, entry: SourceFile | None, forms: Forms) -> FileChange | Rejected:
     is_there = now.is_file()
     after = now.read_bytes() if is_there and not now.is_symlink() else None
     if now.is_symlink() or (after and b"\0" in after):
         kind = "symbolic link" if now.is_symlink() else "binary file"
         return Rejected(Reason.NOT_EDITABLE, f"it makes a {kind} ({printable(path)})")
+    before = entry.data if entry else None
+    is_read = after not in {before, None} and ((before or b"").strip() or is_python(path))  # as for an answer's edits
+    if problem := forms.of(path, after or b"", before or b"").problem if is_read else "":
+        return Rejected(Reason.SYNTAX, f"{printable(path)} would no longer parse, {problem}")
     made = EXECUTABLE if is_there and os.access(now, os.X_OK) else REGULAR
-    return FileChange(path, entry.data if entry else None, after, entry.mode if entry else made)
+    return FileChange(path, before, after, entry.mode if entry else made)
 
 
 def read_pool(pool: Sequence[Proposal], snapshot: Snapshot, check: PatchCheck) -> tuple[Candidate, ...]:
@@ -214,7 +219,8 @@ def read_proposals(words: Sequence[str], instance: str | None) -> tuple[Proposal
     for path in dict.fromkeys(file for word in words for file in _files(Path(word), _PATCHES | _PREDICTIONS)):
         name = str(path)
         if path.suffix not in _PREDICTIONS:
-            found.append(Proposed("", name, _read(path), name))
+            with _reading(path):
+                found.append(Proposed("", name, path.read_bytes(), name))
             continue
         rows = list(_predictions(path))
         instances = sorted({row.instance for row in rows})
@@ -287,8 +293,13 @@ def _named_apart(rows: Sequence[Proposed]) -> Iterator[tuple[str, Proposed]]:
         yield row.system if files[row.system] == 1 else f"{row.system} ({row.file})", row
 
 
+def _reading(path: Path) -> AbstractContextManager[None]:
+    unread = f"{printable(str(path))} cannot be read"
+    return boundary({OSError: lambda error: UsageError(f"{unread} ({reason(error)}): check its name and permissions.")})
+
+
 def _files(place: Path, suffixes: set[str]) -> list[Path]:
-    with boundary({OSError: lambda error: _unreadable(place, error)}):
+    with _reading(place):
         if not place.exists():
             raise UsageError(f"There is no file {printable(str(place))}: name a patch, a folder, or predictions.")
         if not place.is_dir():
@@ -300,15 +311,6 @@ def _files(place: Path, suffixes: set[str]) -> list[Path]:
     return inside
 
 
-def _read(path: Path) -> bytes:
-    with boundary({OSError: lambda error: _unreadable(path, error)}):
-        return path.read_bytes()
-
-
-def _unreadable(path: Path, error: BaseException) -> UsageError:
-    return UsageError(f"{printable(str(path))} cannot be read ({reason(error)}): check its name and permissions.")
-
-
 def _predictions(path: Path) -> Iterator[Proposed]:
     """Yield the rows of a file: JSON lines, a list, one row, or rows by instance."""
     shown = printable(str(path))
@@ -317,7 +319,8 @@ def _predictions(path: Path) -> Iterator[Proposed]:
         return UsageError(f"{shown} has no predictions in SWE-bench's format ({why}): see `amini help choose`.")
 
     try:
-        text = _read(path).decode("utf-8-sig")
+        with _reading(path):
+            text = path.read_bytes().decode("utf-8-sig")
         try:
             read = json.loads(text)
         except ValueError:
