@@ -65,7 +65,7 @@ def _parts(documents: Sequence[Document]) -> Iterator[RenderableType]:
         yield from _ended(documents)
         return
     for document in documents:
-        if "systems" in document["results"]:
+        if document["results"].get("systems"):
             yield from _titled(f"systems of {document['run']['name']}", _systems(document["results"]["systems"]))
     yield from _titled("resolved by repository", _groups(documents, "by_repo", "repo"))
     yield from _titled("resolved by difficulty", _groups(documents, "by_difficulty", "difficulty"))
@@ -209,7 +209,6 @@ def _groups(documents: Sequence[Document], part: str, name: str) -> RenderableTy
 
 
 def _systems(found: Mapping[str, Any]) -> RenderableType:
-    """Return what each system resolves, then their mean, their oracle, and how far the choice among them goes."""
     shown = table("", "resolved")
     for one in found["each"]:
         row(shown, one["name"], f"{percent(one['rate'])} ({one['resolved']})")
