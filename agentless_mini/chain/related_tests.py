@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from agentless_mini.chain.import_graph import ImportGraph
 from agentless_mini.chain.lexical import Mentions, is_test_file, rank_files
-from agentless_mini.domain import FileKind, Issue, Snapshot
+from agentless_mini.domain import FileKind, Issue, Snapshot, SourceFile
 
 # Of reciprocal rank fusion (Cormack et al. 2009): a place counts 1 / (FUSION + place), in the order of words twice.
 # Chosen on six projects; a FUSION of 10 or 20 and equal weights were within 2 points of it.
@@ -43,12 +43,7 @@ def related_tests(snapshot: Snapshot, touched: Collection[str], issue: Issue) ->
 
     Empty where nothing in the tree tells. Touched paths that the tree does not have count by their names alone.
     """
-    tests = tuple(
-        file
-        for file in snapshot.files
-        if file.kind is FileKind.TEXT and _TEST_NAME.fullmatch(file.path.rpartition("/")[2])
-        if is_test_file(file) and _HOLDS_TESTS.search(file.data)  # a folder of tests has data and scaffolding as well
-    )
+    tests = test_files(snapshot)
     by_words = rank_files(issue, tests, Mentions((), (), frozenset())) if issue.text.strip() else ()
     fused = {path: WORDS_WEIGHT / (FUSION + place) for place, path in enumerate(by_words, 1)}
     related = set(by_words[: min(MOST_BY_WORDS, len(tests) // ONE_IN)])
@@ -59,6 +54,16 @@ def related_tests(snapshot: Snapshot, touched: Collection[str], issue: Issue) ->
         fused |= {path: fused.get(path, 0.0) + 1 / (FUSION + place) for place, path in enumerate(found, 1)}
         related.update(found)
     return tuple(sorted(related, key=lambda path: (-fused[path], path)))
+
+
+def test_files(snapshot: Snapshot) -> tuple[SourceFile, ...]:
+    """Return the Python files that hold tests: a folder of tests has data and scaffolding as well."""
+    return tuple(
+        file
+        for file in snapshot.files
+        if file.kind is FileKind.TEXT and _TEST_NAME.fullmatch(file.path.rpartition("/")[2])
+        if is_test_file(file) and _HOLDS_TESTS.search(file.data)
+    )
 
 
 def _together(snapshot: Snapshot, touched: Collection[str]) -> Mapping[str, float]:
