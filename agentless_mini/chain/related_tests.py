@@ -28,14 +28,11 @@ FALL = 0.5
 # A file in a package runs the package's `__init__`, whatever it imports by name.
 SAME_PACKAGE = 0.1
 SAME_NAME, LIKE_NAME, NAMED_FOLDER, BESIDE = 0.6, 0.3, 0.3, 0.1
-# What a likeness of names counts where the folders have nothing in common: half of the trees have several `utils`.
-ELSEWHERE = 0.5
 
 _TEST_NAME = re.compile(r"test.*\.py|.*_tests?\.py|unittest_.*\.py")
 _HOLDS_TESTS = re.compile(rb"^[ \t]*(?:async[ \t]+)?def[ \t]+test|TestCase", re.MULTILINE)
 _AFFIX = re.compile(r"^(?:tests?|unittest)_?|_?tests?$")
 _WORD = re.compile(r"[a-z0-9]+")
-_TEST_FOLDERS = frozenset({"test", "tests", "unit", "integration", "src", "lib"})
 
 
 def related_tests(snapshot: Snapshot, touched: Collection[str], issue: Issue) -> tuple[str, ...]:
@@ -112,7 +109,7 @@ def likeness(test: str, about: Sequence[tuple[str, tuple[str, ...]]]) -> float:
     It is like a file by its name, by a folder named for it, and by lying beside it. `about` is as of `subjects`.
     """
     said, around = subject_of(test), PurePosixPath(test).parts[:-1]
-    words, near = _WORD.findall(said), {folder.lower() for folder in around} - _TEST_FOLDERS
+    words = _WORD.findall(said)
     best = 0.0
     for subject, folders in about:
         alike = BESIDE if folders and around[: len(folders)] == folders else 0.0
@@ -124,7 +121,7 @@ def likeness(test: str, about: Sequence[tuple[str, tuple[str, ...]]]) -> float:
                 named = LIKE_NAME
             if any(subject == subject_of(folder) for folder in around):
                 named = max(named, NAMED_FOLDER)
-            alike += named * (ELSEWHERE if near.isdisjoint(folder.lower() for folder in folders) else 1.0)
+            alike += named
         best = max(best, alike)
     return best
 
