@@ -22,8 +22,8 @@ from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, 
 OLDEST_GIT = (2, 31)
 
 # Of a history so much is read: some 0.3 s and 1 MB of django. A commit of more files than MOST_PATHS is of none.
-MOST_COMMITS, MOST_PATHS, MOST_OF_MESSAGE = 3000, 100, 4000
-HISTORY_SECONDS = 30.0
+MOST_COMMITS, MOST_PATHS, MOST_OF_MESSAGE = 10_000, 100, 4000
+HISTORY_SECONDS = 60.0
 
 _NOT_FOUND = 127  # what env(1) ends with where there is no such program
 _VERDICTS = frozenset({0, 1, 128})  # git dies with 128 of a patch that it cannot read, and of much else
