@@ -21,7 +21,7 @@ from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, 
 # 2.31 brought --config-env, without which a filter with "=" in its name could not be switched off.
 OLDEST_GIT = (2, 31)
 
-# Of a history so much is read: some 0.3 s and 1 MB of django. A commit of more files than MOST_PATHS is of none.
+# Of a history so much is read: 1 s of git and 5 MB for django. Commits of more files say nothing of one.
 MOST_COMMITS, MOST_PATHS, MOST_OF_MESSAGE = 10_000, 100, 4000
 HISTORY_SECONDS = 60.0
 
