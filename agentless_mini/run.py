@@ -36,7 +36,7 @@ SEEDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class ChosenModel:
-    """A model by the name that identifies it in the store. `source` says for people where it runs.
+    """A model by the name that identifies it in the store. `source` says for people where it runs; "": nobody is asked.
 
     `start` returns what can be asked. Where that would start the model `window` says what is known of its context
     window before, else it is "". `writes` is False where it can write no test.
@@ -149,6 +149,8 @@ async def answerer(chosen: ChosenModel, config: Config, store: Store) -> str:
     A server that is there is asked for its window where that is not in the record; none is started for it. Raises what
     the server raises.
     """
+    if not chosen.source:
+        return chosen.name
     name = identity(chosen, config)
     card = store.card(name)
     if card is None and not chosen.window:
@@ -156,14 +158,29 @@ async def answerer(chosen: ChosenModel, config: Config, store: Store) -> str:
     return f"{chosen.name} ({chosen.source}; {f'window of {card.context_window} tokens' if card else chosen.window})"
 
 
-def amount(config: Config, chosen: ChosenModel, tests_run: str, given: int = 0) -> str:
-    """Return how many samples and tests are asked for, `given` of these the user's own; `tests_run` is as `foresee`."""
+def choosing(config: Config, chosen: ChosenModel) -> Config:
+    """Return the settings of a run that samples no repair, and no test where the model can write none."""
+    update = {
+        "repair": config.repair.model_copy(update={"stop_when": None}),
+        "evolve": config.evolve.model_copy(update={"rounds": 1}),
+        "regress": config.regress.model_copy(update={"expect_broken": config.regress.expect_broken and chosen.writes}),
+        "reproduce": config.reproduce if chosen.writes else config.reproduce.model_copy(update={"samples": 0}),
+    }
+    return config.model_copy(update=update)
+
+
+def amount(config: Config, chosen: ChosenModel, tests_run: str, given: int = 0, pool: int = 0) -> str:
+    """Return how many samples and tests are asked for, `given` of these the user's own; `tests_run` is as `foresee`.
+
+    `pool` are the patches that are chosen among instead of sampling some.
+    """
     rounds, each = config.evolve.rounds, config.evolve.per_round
     repairs = f"{'at most ' if config.repair.stop_when else ''}{config.repair.samples} repairs"
     if not chosen.writes and config.repair.samples == REWRITES:
         repairs += " (the embedded model's default)"
     if rounds > 1:
         repairs = f"{rounds} rounds of {each or -(-config.repair.samples // rounds)} repairs"
+    repairs = f"{pool} patches to choose among" if pool else repairs
     written = config.reproduce.samples if chosen.writes and not tests_run.startswith(UNTESTED) else 0
     own = f", {given} of yours" if given else ""
     return f"{repairs}, {written} new tests{own}; {tests_run}"

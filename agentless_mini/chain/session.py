@@ -15,6 +15,7 @@ from agentless_mini.chain.lexical import Survey
 from agentless_mini.chain.prompts import Prompts
 from agentless_mini.domain import (
     BoxLimits,
+    Candidate,
     Case,
     CaseResult,
     Completion,
@@ -77,7 +78,8 @@ class Subject:
 class Session:
     """The effects and words that the stages of one issue share. `instance` accounts for the calls (a header).
 
-    `scoring` is there where a reward model is; `marks` are the user's own marks of answers and of thinking.
+    `scoring` is there where a reward model is; `marks` are the user's own marks of answers and of thinking. `pool` has
+    candidates that were made elsewhere: where it is not empty it is chosen among them, and no repair is sampled.
     """
 
     sampler: Sampler
@@ -88,6 +90,7 @@ class Session:
     scoring: Scoring | None = None
     marks: Marks = KNOWN
     derive: Derive = derive_anew
+    pool: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,14 @@ import asyncio
 import json
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from agentless_mini.chain.session import Scoring
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import Machine
-from agentless_mini.domain import Decoding, Event, Note, RewardModel
+from agentless_mini.domain import Decoding, Event, ModelCard, Note, RewardModel
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.ports import Sampler
@@ -39,6 +40,8 @@ VLLM = "vLLM"
 """The name of the engine, as servers of it are recorded."""
 _HERE = "llama.cpp, inside amini"
 _FOR_THE_RUN = "vLLM, started for this run"
+NO_WINDOW = 1_000_000
+"""Tokens of which an issue may have a share where no model reads it."""
 _EMBEDDED = (
     "No model server is named, so a small model inside amini answers, which seldom repairs real code: name a server "
     "with --base-url, start one with `amini serve MODEL`, or give --engine embedded to accept the small one."
@@ -77,10 +80,11 @@ class Models:
     def _tell(self, said: str) -> None:
         self._progress(Note(said))
 
-    async def choose(self, *, to_write: bool = False) -> ChosenModel:
+    async def choose(self, *, to_write: bool = False, optional: bool = False) -> ChosenModel:
         """Choose by the module's list, without starting anything.
 
-        With `to_write` what is asked is not a repair: then the carried model answers freely, on llama.cpp's server.
+        With `to_write` what is asked is not a repair: then the carried model answers freely, on llama.cpp's server. An
+        `optional` one is what is named or served, else nobody, who has a card and writes no test.
 
         Raises `ModelError` where an endpoint must be asked for its model's name and does not answer,
         `EnvironmentFailed` where vLLM is asked for and not installed, or the embedded model cannot be had.
@@ -94,6 +98,10 @@ class Models:
             return served
         gpus = find_gpus(self._machine.environment.get("CUDA_VISIBLE_DEVICES"))
         takes_vllm = config.engine is Engine.VLLM or (config.engine is Engine.AUTO and gpus and has_vllm(config.vllm))
+        is_named = config.endpoint.model or (takes_vllm and config.gpu_model)
+        if optional and config.engine is Engine.AUTO and not is_named:
+            self._store.put_card("no model", ModelCard("no model", NO_WINDOW))
+            return replace(_gone("no model", "", "Nobody is asked."), writes=False)
         if config.engine is Engine.AUTO:
             if (missed := self._missed(takes_vllm=bool(takes_vllm))) is not None:
                 return missed
@@ -124,7 +132,7 @@ class Models:
         """Return the model of the latest run where that asked a server, and something else would answer now."""
         latest = self._store.runs.latest()
         source = json.loads(latest.start.versions).get("model", _HERE) if latest else _HERE
-        if latest is None or source == _HERE or (takes_vllm and source == _FOR_THE_RUN):
+        if latest is None or source in {_HERE, ""} or (takes_vllm and source == _FOR_THE_RUN):
             return None
         name = latest.start.model
         return _gone(

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,7 +32,7 @@ from agentless_mini.commands.config import (
     top_of,
 )
 from agentless_mini.commands.models import Models
-from agentless_mini.commands.options import Flags
+from agentless_mini.commands.options import ExecutionOptions, Flags
 from agentless_mini.commands.terminal import (
     EXIT_FOUND,
     EXIT_NO_PATCH,
@@ -42,7 +42,18 @@ from agentless_mini.commands.terminal import (
     require_stdout,
     without_passwords,
 )
-from agentless_mini.domain import GivenTests, Issue, Level, Note, Patch, Prediction, Reason, Rejected, Snapshot
+from agentless_mini.domain import (
+    GivenTests,
+    Issue,
+    Level,
+    Note,
+    Patch,
+    Prediction,
+    Proposal,
+    Reason,
+    Rejected,
+    Snapshot,
+)
 from agentless_mini.errors import EnvironmentFailed, Untestable, UsageError, boundary, printable, reason
 from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, RunId, RunStart, Store, recorded_derive, traced_scoring
@@ -52,12 +63,24 @@ from agentless_mini.report.summary import summary
 from agentless_mini.repository.gitcommand import GitCommand
 from agentless_mini.repository.issue_sources import GitHub, literal_issue, read_issue
 from agentless_mini.repository.opening import Repository, open_repository
-from agentless_mini.run import amount, answerer, foreseen, identity, open_boxes, recorded_run, seeded, settled, versions
+from agentless_mini.repository.patches import notes_on, of_runs, read_pool, read_proposals, record_pool
+from agentless_mini.run import (
+    amount,
+    answerer,
+    choosing,
+    foreseen,
+    identity,
+    open_boxes,
+    recorded_run,
+    seeded,
+    settled,
+    versions,
+)
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import SandboxKind
 
 if TYPE_CHECKING:
-    from agentless_mini.cli import OutputOptions, SourceOptions
+    from agentless_mini.cli import ChoiceOptions, IssueOptions, OutputOptions
     from agentless_mini.repository.branches import NewBranch
 
 
@@ -66,6 +89,7 @@ class Task:
     """What is to be repaired, and the settings that it is done with.
 
     `files` replaces localization where not empty, `given` has the user's own failing tests, `branch` gets the patch.
+    It is chosen among the patches of `pool`, where there are some, and none is sampled.
     """
 
     issue: Issue
@@ -74,6 +98,7 @@ class Task:
     files: tuple[str, ...] = ()
     given: GivenTests = field(default_factory=GivenTests)
     branch: "NewBranch | None" = None
+    pool: tuple[Proposal, ...] = ()
 
     @property
     def required(self) -> Level:
@@ -82,12 +107,26 @@ class Task:
 
 
 def run_repair(
-    source: "SourceOptions", given: GivenTests, output: "OutputOptions", path: Path | None, flags: Flags
+    source: "IssueOptions",
+    execution: ExecutionOptions,
+    output: "OutputOptions",
+    path: Path | None,
+    flags: Flags,
+    files: Sequence[str] = (),
+    among: "ChoiceOptions | None" = None,
 ) -> int:
-    """Read what the options name, run the chain, and return the exit code. `path` is the file of settings."""
+    """Read what the options name, run the chain, and return the exit code. `path` is the file of settings.
+
+    `files` replace localization; `among` names patches that are chosen among instead of sampling some.
+    """
+    given = GivenTests(tuple(execution.failing_test or ()), tuple(execution.failing_cmd or ()))
     config = read_config(path, flags)
     require_together(config, flags)
-    _require_words(source, given)
+    patches = among.patches or [] if among else []
+    if among and source.text is not None and source.issue is not None:  # the issue is said: that word is a patch
+        patches, source = [source.issue, *patches], replace(source, issue=None)
+    words = {"--files": files, "PATCH": patches, "--failing-test": given.tests, "--failing-cmd": given.commands}
+    _require_words(source, words, "choose" if among else "repair")
     _require_place(output)
     rev = source.rev
     if output.apply:
@@ -95,6 +134,9 @@ def run_repair(
     if output.commit is not None:
         rev = _at_a_commit(source.repository, rev, output)
     issue = _issue(source)
+    if among and not patches and among.runs is None:
+        raise UsageError("No patch is given after ISSUE: name files or folders of patches, or runs with --runs.")
+    pool = read_proposals(patches, among.instance) if among else ()
     here, local = Path.cwd(), is_there(source.repository)
     if not (output.apply or output.quiet) and here != (top := top_of(here)) and local:
         people().print(
@@ -106,9 +148,11 @@ def run_repair(
         from agentless_mini.repository.branches import plan_branch
 
         branch = plan_branch(source.repository, output.commit, rev or "HEAD")
-    task = Task(issue, repository, config, tuple(source.files or ()), given, branch)
+    task = Task(issue, repository, config, tuple(files), given, branch, pool)
     waiting = noted(Console(quiet=True) if output.quiet else people())
     with Store.open(output.store or store_of(source.repository), waiting) as opened:
+        if among and among.runs is not None:
+            task = replace(task, pool=(*pool, *of_runs(opened, among.runs)))
         require_tests(task)
         began = time.monotonic()
         snapshot = replace(repository.snapshot(), history=repository.history())
@@ -116,28 +160,27 @@ def run_repair(
             top, names = top_of(Path(source.repository)), {file.path for file in snapshot.files}
             files = tuple(tree_path(said, names, top, here) for said in task.files)
             task = replace(task, files=files, given=given_here(given, snapshot, top, here))
+        if output.dry_run:
+            from agentless_mini.commands.show import show_plan
+
+            show_plan(task, snapshot, opened, output.as_json)
+            return EXIT_FOUND
         return repair(task, snapshot, opened, output, this_machine(), began)
 
 
-def _require_words(source: "SourceOptions", given: GivenTests) -> None:
+def _require_words(source: "IssueOptions", words: dict[str, Sequence[str]], command: str) -> None:
     """Refuse a word that is empty, and REPO and ISSUE where each is in the other's place."""
-    words = {
-        "REPO": (source.repository,),
-        "ISSUE": (source.issue,),
-        "--rev": (source.rev,),
-        "--files": source.files or (),
-        "--failing-test": given.tests,
-        "--failing-cmd": given.commands,
-    }
-    for name, said in words.items():
-        if any(word is not None and not word.strip() for word in said):
+    single = {"REPO": source.repository, "ISSUE": source.issue, "--rev": source.rev}
+    for name, said in ({name: [word] for name, word in single.items() if word is not None} | words).items():
+        if any(not word.strip() for word in said):
             raise UsageError(f"{name} is empty: give a value, or check the shell variable that you used.")
     first, second = printable(source.repository), printable(source.issue or ".")
     is_file = os.path.isfile(source.repository)  # noqa: PTH113 - false for what cannot be looked at or is no path
     names_issue = ("#" in first or "/issues/" in first) and not is_there(source.repository)
     alone = source.issue is None and source.text is None
     if (is_file or names_issue) and (alone or (source.issue and os.path.isdir(source.issue))):  # noqa: PTH112
-        raise UsageError(f"{first} is no repository, and REPO comes before ISSUE: write amini repair {second} {first}.")
+        told = f"write amini {command} {second} {first}"
+        raise UsageError(f"{first} is no repository, and REPO comes before ISSUE: {told}.")
 
 
 def _require_place(output: "OutputOptions") -> None:
@@ -192,7 +235,7 @@ def _opened(where: str, rev: str | None, output: "OutputOptions") -> Repository:
         return open_repository(where, rev, cache)
 
 
-def _issue(source: "SourceOptions") -> Issue:
+def _issue(source: "IssueOptions") -> Issue:
     if source.text is not None:
         if source.issue is not None:
             raise UsageError("The issue is given twice: leave out either ISSUE or --text.")
@@ -321,11 +364,12 @@ async def _run(
 ) -> tuple[RunId, Prediction, Trust | None]:
     async with AsyncExitStack() as stack:
         models = Models(task.config, machine, store, stack, progress)
-        prompts, chosen = load_prompts(task.config.prompts), await models.choose()
+        prompts, chosen = load_prompts(task.config.prompts), await models.choose(optional=bool(task.pool))
         scorer = task.config.scorer if task.config.evolve.scored else None
         scoring, _ = await models.open_scorer(scorer) if scorer else (None, None)
         newest = store.runs.newest_generation(chosen.name, task.issue.text)
         config = settled(task.config, newest, chosen)
+        config = choosing(config, chosen) if task.pool else config
         sandbox, given = config.sandbox, replace(task.given, required=task.required is Level.GIVEN)
         opening: Opening | NoBoxes = NoBoxes("No test was run because of --sandbox none.")
         if sandbox.kind is not SandboxKind.NONE:
@@ -346,20 +390,27 @@ async def _run(
             complaint = task.repository.refuses(patch.diff)
             return Rejected(Reason.REFUSED_BY_GIT, complaint) if complaint else patch
 
+        pool = await asyncio.to_thread(read_pool, task.pool, snapshot, check)
+        notes = (*task.repository.notes, *notes_on(task.pool, pool))
+        if pool and not chosen.writes and isinstance(opening, Opening):
+            notes = (*notes, "No model writes tests: your own and those of the repository choose.")
+
         async def chain(run: RunId, boxes: Opening | NoBoxes) -> Prediction:
+            record_pool(store, run, task.pool, pool)
             sampler = RecordedSampler(ready, store, identity(chosen, config), run)
             scorer = traced_scoring(scoring, store, run) if scoring else None
-            session = Session(sampler, prompts, check, progress, instance, scorer, derive=recorded_derive(store))
+            derive = recorded_derive(store)
+            session = Session(sampler, prompts, check, progress, instance, scorer, derive=derive, pool=pool)
             return await resolve(task.issue, snapshot, session, seeded(config), boxes, given, task.files)
 
         async def begun(run: RunId) -> tuple[str, ...]:
             """Say who answers, and what of the tree was left out, before anything is spent."""
-            asked = amount(config, chosen, await foreseen(sandbox, snapshot), len(given.ids()))
+            asked = amount(config, chosen, await foreseen(sandbox, snapshot), len(given.ids()), len(pool))
             line = f"run {run}: {await answerer(chosen, config, store)}; {asked}"
             console.print(Text(flowed(printable(line), console, 4), style="bold"), highlight=False)
-            for note in task.repository.notes:
+            for note in notes:
                 progress(Note(note))
-            return task.repository.notes
+            return notes
 
         instance = f"{snapshot.name}@{snapshot.commit[:12]}"
         recorded = {**config.model_dump(mode="json"), "require": task.required, "given": given.ids()}

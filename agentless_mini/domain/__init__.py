@@ -48,6 +48,7 @@ from agentless_mini.domain.sampling import (
     Finish,
     Message,
     ModelCard,
+    Proposal,
     RewardKind,
     RewardModel,
     Role,

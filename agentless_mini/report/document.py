@@ -6,7 +6,8 @@
     run: id, start, started, status, finished, exit_code
     run.start: model, instance, repository, commit, tree, issue, command, settings, versions
     prompts.DIGEST[]: role, content
-    samples[]: key, index, stage, prompt, finish, usage, replayed, order, outcome, round, repeats, text?, reasoning?
+    samples[]: key, index, stage, prompt, finish, usage, replayed, order, outcome, round, repeats, source, text?,
+        reasoning?
     samples[].usage: prompt_tokens, cached_tokens, completion_tokens
     samples[].outcome: valid, normal?, paths?, diff?, undefined?, reason?, detail?,
         id?, origin?, path?, data?, command?, votes?

@@ -18,13 +18,14 @@ from agentless_mini.chain.measures import (
     calibration,
     curves,
     found,
+    gap_won,
     mean,
     pass_at_k,
     points_of_samples,
     points_of_tests,
     wilson,
 )
-from agentless_mini.domain import Method, Patch, Regressions, Rejected
+from agentless_mini.domain import Method, Patch, Regressions, Rejected, Stage
 from agentless_mini.record import AttemptRecord, AttemptState, InstanceRecord, RunTrace
 from agentless_mini.report.document import regressions_values
 from agentless_mini.report.rounds import Evolved, evolution_values, evolved, stopping_values
@@ -53,7 +54,8 @@ class Solved:
 
     `chosen` is a normal form, None where no sample is valid; `share` is of the votes, `rejected` counts reasons.
     `plain` has the numbers of samples and of correct ones (None where a valid one is not graded) for pass@k, which
-    takes samples to be exchangeable: of an evolution those of its first round. `over_plain` is the curve of that round,
+    takes samples to be exchangeable: of an evolution those of its first round. `systems` tells of a choice among other
+    systems whether the patch of each is right. `over_plain` is the curve of that round,
     `by_oracle` tells for the end of each whether any sample so far is right.
     """
 
@@ -73,6 +75,7 @@ class Solved:
     by_oracle: Marks = ()
     evolved: Evolved | None = None
     stopping: Stopping | None = None
+    systems: tuple[tuple[str, Known], ...] = ()
     regressions: Regressions | None = None
 
 
@@ -147,6 +150,11 @@ def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = 
         by_oracle=tuple((end, _any_right(trace, grades, end)) for end in replay.ends),
         evolved=evolved(trace),
         stopping=stopping(trace),
+        systems=tuple(
+            (one.source, grades.get(one.outcome.normal) if isinstance(one.outcome, Patch) else False)
+            for one in trace.samples
+            if one.stage is Stage.CHOOSE
+        ),
         regressions=trace.prediction.regressions,
     )
 
@@ -194,6 +202,7 @@ def results(facts: Iterable[InstanceFacts], budgets: Collection[int] = ()) -> di
         ],
         **_of_rounds(judged, [one.evolved for one in solved if one.evolved]),
         **({"stopping": stopping_values(stopped)} if stopped else {}),
+        **_of_systems(judged),
         "per_instance": [_instance(one) for one in every],
     }
 
@@ -253,6 +262,24 @@ def _calibration(solved: Sequence[Solved]) -> list[dict[str, Any]]:
         }
         for part in calibration((share, right) for share, right in told if share is not None and right is not None)
     ]
+
+
+def _of_systems(judged: Sequence[InstanceFacts]) -> dict[str, Any]:
+    """Return what a choice among systems has alone: what each resolves, and how far the choice goes."""
+    told = [(one.resolved, one.solved.systems) for one in judged if one.solved and one.solved.systems]
+    systems: dict[str, list[Known]] = {}
+    for name, right in (pair for _, each in told for pair in each):
+        systems.setdefault(name, []).append(right)
+    if not systems or any(None in marks for marks in systems.values()):
+        return {}
+    drawn = [mean([float(right is True) for _, right in each]) or 0.0 for _, each in told]
+    best = [float(any(right for _, right in each)) for _, each in told]
+    chosen = [float(right is True) for right, _ in told]
+    gap = gap_won(chosen, drawn, best)
+    each = [{"name": name, "resolved": marks.count(True), **_rate(marks)} for name, marks in systems.items()]
+    means = {"mean": mean(drawn), "oracle": mean(best), "chosen": mean(chosen)}
+    won = gap and {"share": gap[0], "low": gap[1].low, "high": gap[1].high}
+    return {"systems": {"each": each, **means, "gap": won}}
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------

@@ -64,6 +64,9 @@ def _parts(documents: Sequence[Document]) -> Iterator[RenderableType]:
     if all(_files_alone(one) for one in documents):
         yield from _ended(documents)
         return
+    for document in documents:
+        if document["results"].get("systems"):
+            yield from _titled(f"systems of {document['run']['name']}", _systems(document["results"]["systems"]))
     yield from _titled("resolved by repository", _groups(documents, "by_repo", "repo"))
     yield from _titled("resolved by difficulty", _groups(documents, "by_difficulty", "difficulty"))
     paper: list[tuple[str, Points]] = [(PAPER, PAPER_SAMPLES)] if is_papers else []
@@ -203,6 +206,17 @@ def _groups(documents: Sequence[Document], part: str, name: str) -> RenderableTy
 
     keys = dict.fromkeys(group[name] for document in documents for group in document["results"][part])
     return _rows(documents, ((key or "not said", value(key)) for key in keys), name)
+
+
+def _systems(found: Mapping[str, Any]) -> RenderableType:
+    shown = table("", "resolved")
+    for one in found["each"]:
+        row(shown, one["name"], f"{percent(one['rate'])} ({one['resolved']})")
+    for name in ("mean", "oracle", "chosen"):
+        row(shown, name, percent(found[name]))
+    if gap := found["gap"]:
+        row(shown, "of the gap won", f"{percent(gap['share'])} ({percent(gap['low'])} to {percent(gap['high'])})")
+    return shown
 
 
 def _calibration(documents: Sequence[Document]) -> RenderableType:

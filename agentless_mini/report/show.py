@@ -171,7 +171,7 @@ def _samples_table(trace: RunTrace) -> Table:
             str(sample.index if sample.order is None else sample.order),
             sample.prompt[:DIGEST_LETTERS],
             *("unknown" if number is None else str(number) for number in tokens),
-            "record" if sample.replayed else "model",
+            sample.source if sample.stage is Stage.CHOOSE else "record" if sample.replayed else "model",
             outcome(sample, votes),
         )
     return shown
@@ -188,7 +188,7 @@ def outcome(sample: SampleRecord, votes: Counter[str]) -> str:
             return f"test {id}, written by {count}"
         case Rejected(reason=reason, detail=detail):
             return f"{reason}: {detail}"
-    return "" if sample.stage is Stage.LOCALIZE else "not judged"
+    return "" if sample.stage in {Stage.LOCALIZE, Stage.REGRESS} else "not judged"
 
 
 def votes_of(trace: RunTrace) -> Counter[str]:

@@ -66,7 +66,8 @@ def _files(trace: RunTrace) -> Iterator[str]:
 def _samples(trace: RunTrace) -> Iterator[str]:
     patches = repairs(trace)
     valid = f"{len(patches)} valid ({len({patch.normal for patch in patches})} distinct)"
-    yield from _fates((one for one in trace.samples if one.stage.repairs), "samples   ", valid)
+    title = "candidates" if sources(trace) else "samples   "
+    yield from _fates((one for one in trace.samples if one.stage.repairs), title, valid)
     if (found := stopping(trace)) is not None:
         goal = f"sampling stops once the vote is {found.bound:.0%} sure"
         yield f"saved      {found.saved} of {found.wanted} samples: {goal}"
@@ -122,9 +123,12 @@ def _choice(trace: RunTrace) -> Iterator[str]:
         return
     choice = trace.prediction.choice
     if choice is None:
-        yield f"patch      none: no sample became a valid patch (amini show {trace.run.id} --all has the reasons)"
+        none = "no candidate can be used" if sources(trace) else "no sample became a valid patch"
+        yield f"patch      none: {none} (amini show {trace.run.id} --all has the reasons)"
         return
     yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
+    if made := sources(trace):
+        yield f"from       {made[choice.patch.normal]}"
     trust = _trust(choice, len(repairs(trace)))
     yield f"confidence {trust}{_proof(choice)}"
 
@@ -161,12 +165,13 @@ def _sum(counts: list[int | None]) -> str:
 
 
 def _spent(trace: RunTrace, seconds: float | None) -> str:
-    paid = [sample.usage for sample in trace.samples if not sample.replayed]
+    drawn = [sample for sample in trace.samples if sample.stage is not Stage.CHOOSE]
+    paid = [sample.usage for sample in drawn if not sample.replayed]
     prompt, cached, answers = (
         _sum([getattr(usage, name) for usage in paid])
         for name in ("prompt_tokens", "cached_tokens", "completion_tokens")
     )
-    replayed = len(trace.samples) - len(paid)
+    replayed = len(drawn) - len(paid)
     parts = [
         "no tokens"
         if not paid
@@ -174,7 +179,7 @@ def _spent(trace: RunTrace, seconds: float | None) -> str:
         if {prompt, cached, answers} == {"unknown"}
         else f"{prompt} prompt tokens ({cached} cached), {answers} generated",
         "" if seconds is None else f"{seconds:.1f} s",
-        f"{replayed} of {len(trace.samples)} samples from the record" if replayed else "",
+        f"{replayed} of {len(drawn)} samples from the record" if replayed else "",
         f"{len(trace.boxes)} boxes ({sum(box.replayed for box in trace.boxes)} from the record)" if trace.boxes else "",
     ]
     return f"spent      {', '.join(filter(None, parts))}; run {trace.run.id}"
@@ -213,6 +218,15 @@ def repairs(trace: RunTrace) -> tuple[Patch, ...]:
     return tuple(patch for patch in patches if isinstance(patch, Patch))
 
 
+def sources(trace: RunTrace) -> dict[str, str]:
+    """Return who made each proposed patch, by normal form (""; those that cannot be used); empty for any other run."""
+    found: dict[str, dict[str, None]] = {}
+    for one in trace.samples:
+        if one.stage is Stage.CHOOSE:
+            found.setdefault(getattr(one.outcome, "normal", ""), {})[printable(one.source)] = None
+    return {normal: ", ".join(names) for normal, names in found.items()}
+
+
 def trust_of(trace: RunTrace) -> tuple[Level, Trust] | None:
     """Return what a run required of its patch, and what that has shown; None where it chose none."""
     if trace.prediction is None or (choice := trace.prediction.choice) is None:
@@ -245,7 +259,8 @@ def patches_table(trace: RunTrace, most: int | None = None) -> tuple[Table, int]
     valid = sum(standing.votes for standing in found)
     kinds = ("given", count.given), ("generated", count.generated), ("broken", count.regressions)
     names = [name for name, of in kinds if of]
-    result = table("", "votes", "files", *names, right=names)
+    made = sources(trace)
+    result = table("", "votes", *(["from"] if made else []), "files", *names, right=names)
     for number, standing in enumerate(found[:most], 1):
         chosen = choice is not None and choice.patch.normal == standing.normal
         files = printable(", ".join(patches[standing.first].paths))
@@ -259,7 +274,8 @@ def patches_table(trace: RunTrace, most: int | None = None) -> tuple[Table, int]
         if standing.refused or standing.normal not in tested:
             cells = dict.fromkeys(cells, "refused" if standing.refused else "-")
         shown = (cells[name] for name in names)
-        row(result, f"{number}{' *' if chosen else ''}", f"{standing.votes}/{valid}", files, *shown)
+        tally = [f"{standing.votes}/{valid}", *([made[standing.normal]] if made else [])]
+        row(result, f"{number}{' *' if chosen else ''}", *tally, files, *shown)
     return result, len(found) - len(found[:most])
 
 

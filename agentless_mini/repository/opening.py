@@ -177,7 +177,9 @@ class _WorkingTree(Repository):
         inner = [decode_path(name) for name in untracked if name.endswith(b"/")]
         try:
             top = os.fsencode(self._git.folder)
-            reading = gitcommand.read_worktree(top, self._tracked() | loose, self._executable, self._symlinks)
+            entries = (line.partition(b"\t") for line in _names(self._git.read("ls-files", "--stage", "-z")))
+            tracked = {path: head[:6].decode() for head, _, path in entries}  # a conflict is listed up to three times
+            reading = gitcommand.read_worktree(top, tracked | loose, self._executable, self._symlinks)
         except OSError as error:
             raise gitcommand.refusal(self._git.folder, os.strerror(error.errno or 0)) from error
         ignored = [*map(decode_path, self._ignored())]
@@ -206,11 +208,6 @@ class _WorkingTree(Repository):
         if answer.status > 1:
             raise gitcommand.refusal(self._git.folder, answer.complaint)
         return _names(answer.out)
-
-    def _tracked(self) -> dict[bytes, str]:
-        """Return the mode of each name of the index: a conflict lists it up to three times."""
-        entries = (line.partition(b"\t") for line in _names(self._git.read("ls-files", "--stage", "-z")))
-        return {path: head[:6].decode() for head, _, path in entries}
 
 
 class _CommitTree(Repository):

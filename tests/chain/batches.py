@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from agentless_mini.chain.execute import Batches
+from agentless_mini.chain.execute import Batches, Spare
 from agentless_mini.domain import (
     Candidate,
     Case,
@@ -59,6 +59,7 @@ class Bench:
         refused: bytes = b"never",
         most: int = 1000,
         given_first: int | None = None,
+        spare: Spare | None = None,
         budget: float = 60,
         flaky: str = "never",
     ) -> None:
@@ -67,7 +68,8 @@ class Bench:
         self.fails: dict[str, str] = {}
         self._refused, self._flaky = refused, flaky
         bench, _, self.events = boxes.bench(self._answer, TREE)
-        self.batches = Batches(bench, reproducing, RegressSettings(most=most, budget=budget), given_first=given_first)
+        settings = RegressSettings(most=most, budget=budget)
+        self.batches = Batches(bench, reproducing, settings, given_first=given_first, spare=spare)
 
     def over(self, *outcomes: Patch | None) -> Execution | None:
         return run(self.batches.over(candidates(*outcomes)))
