@@ -201,6 +201,10 @@ def test_a_line_names_a_file_of_the_repository_or_none(line: str, creates: bool,
     assert (found.reason if isinstance(found, Rejected) else found) == meant
 
 
+def test_a_new_file_may_be_named_below_the_repositorys_own_name() -> None:
+    assert after(fenced(edit("repo/new.py", "", "x = 1\n")), FILES) == {"new.py": b"x = 1\n"}
+
+
 def test_a_word_that_could_be_no_path_names_nothing() -> None:
     assert Paths(["a.py"]).of([Lead("odd\x01word")], False, (), "a.py") == "a.py"
 
