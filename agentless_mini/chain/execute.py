@@ -5,18 +5,16 @@ of a later round that touch more files bring the regression tests of these. Test
 a batch, in boxes of their own, so that every patch meets each test with the same others.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
-from agentless_mini.chain.boxes import Refused, run_cases
 from agentless_mini.chain.regress import regress
-from agentless_mini.chain.session import Boxes, together
+from agentless_mini.chain.session import Boxes, Refused, run_cases, together
 from agentless_mini.domain import (
     BoxDone,
     Candidate,
     Case,
     CaseResult,
-    Event,
     Execution,
     Note,
     Origin,
@@ -24,10 +22,14 @@ from agentless_mini.domain import (
     Patch,
     Phase,
     PhaseStarted,
+    Regressions,
     Verdict,
 )
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.settings.run import RegressSettings
+
+Spare = Callable[[tuple[Case, ...]], Awaitable[tuple[Case, ...]]]
+"""Leaves out regression tests that a right fix must break."""
 
 
 async def execute(boxes: Boxes, candidates: Sequence[Candidate], cases: Sequence[Case]) -> tuple[Verdict, ...]:
@@ -70,20 +72,29 @@ class Batches:
     """All tests of one issue, and what they say of its patches so far."""
 
     def __init__(
-        self, boxes: Boxes, reproducing: Sequence[Case], settings: RegressSettings, *, given_first: int | None = None
+        self,
+        boxes: Boxes,
+        reproducing: Sequence[Case],
+        settings: RegressSettings,
+        *,
+        given_first: int | None = None,
+        spare: Spare | None = None,
     ) -> None:
         """Begin with the tests that reproduce the issue; nothing is run yet.
 
         With `given_first` the tests that are given run alone on all patches of the one round that there is, and the
         others on those patches alone that pass as many of them as any does: no other could be chosen. A number means
         candidates that are ranked: so many are tried at a time, until one passes all tests; 0: all at once.
+        `spare` returns the regression tests that count.
         """
         self._boxes = boxes
         self._reproducing = tuple(reproducing)
         self._settings = settings
         self._given_first = given_first
+        self._spare = spare
         self._touched: frozenset[str] = frozenset()
         self._batches: list[_Batch] = []
+        self._found, self._why = 0, ""
 
     async def over(self, candidates: Sequence[Candidate]) -> Execution | None:
         """Return what all tests say of each distinct patch, by first sample, or None where there is no patch yet.
@@ -107,6 +118,13 @@ class Batches:
         cases = tuple(case for batch in self._batches for case in batch.cases)
         before = tuple(result for batch in self._batches for result in batch.before)
         return Execution(cases, before, tuple(verdicts))
+
+    @property
+    def regressions(self) -> Regressions | None:
+        """Return what became of the repository's own tests so far; None where none was wanted."""
+        run = sum(case.origin is Origin.REGRESSION for batch in self._batches for case in batch.cases)
+        why = "" if run else self._why or "none passes beside the others"
+        return Regressions(self._found, run, why) if self._settings.budget and self._touched else None
 
     async def _in_portions(self, candidates: Sequence[Candidate], size: int) -> None:
         """Try so many more candidates at a time, until one passes all tests."""
@@ -158,14 +176,19 @@ class Batches:
         there = [pair for batch in self._batches for pair in zip(batch.cases, batch.before, strict=True)]
         spent = [result.seconds for case, result in there if case.origin is Origin.REGRESSION]
         wanted = [] if self._touched else list(self._reproducing)
-        if len(spent) < self._settings.most:
+        if self._settings.budget and len(spent) < self._settings.most:
             left = {"budget": max(0.0, self._settings.budget - sum(spent)), "most": self._settings.most - len(spent)}
             own = [case.path for case in wanted if case.origin is Origin.GIVEN and case.path]
             settings = self._settings.model_copy(update=left)
-            wanted += await regress(self._telling(), touched - self._touched, settings, own)
+            cases, came = await regress(self._boxes, touched - self._touched, settings, own)
+            wanted += await self._spare(cases) if self._spare else cases
+            self._found, self._why = self._found + came.found, came.why
         known = {case.id for case, _ in there}
         await self._add([case for case in wanted if case.id not in known])
         self._touched |= touched
+        if (told := self.regressions) and told.why:
+            warning = f"WARNING: no regression test is left, so none tells what a patch breaks: {told.why}."
+            self._boxes.watch(Note(warning))
 
     async def _add(self, cases: Sequence[Case]) -> None:
         """Add those tests that say something without a patch, run together as the patches will meet them.
@@ -185,17 +208,6 @@ class Batches:
             self._boxes.watch(Note(f"Tests whose result depends on which tests run with them were dropped: {dropped}."))
         if told:
             self._batches.append(_Batch(tuple(case for case, _ in told), tuple(result for _, result in told)))
-
-    def _telling(self) -> Boxes:
-        """Return the boxes. What is noted of tests that come later holds for the files that bring them alone."""
-        if not self._touched:
-            return self._boxes
-
-        def watch(event: Event) -> None:
-            said = Note(f"Of what later rounds touch: {event.text}") if isinstance(event, Note) else event
-            self._boxes.watch(said)
-
-        return replace(self._boxes, watch=watch)
 
 
 def _touched(candidates: Sequence[Candidate]) -> frozenset[str]:

@@ -8,13 +8,12 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Protocol, Self
+from typing import Self
 
 from agentless_mini.chain.rank import Likeness, Standing, Totals, ordered, poll, score, standings, totals, valid_patches
 from agentless_mini.domain import Candidate, Case, Execution, GeneratedCase, Method, Origin, Patch, Prediction
 
-RESAMPLES = 2000
-LEVEL = 0.95
+QUANTILE = 1.959964  # of the normal distribution, at 97.5 %
 # The bins of vote shares: under a quarter, up to a half, more.
 QUARTER, HALF = 0.25, 0.5
 
@@ -22,17 +21,9 @@ QUARTER, HALF = 0.25, 0.5
 # --- estimates -------------------------------------------------------------------------------------------------------
 
 
-class Resampler(Protocol):
-    """What draws with replacement: a `random.Random` of the caller's, with its own seed."""
-
-    def choices(self, population: Sequence[float], *, k: int) -> list[float]:
-        """Return `k` of the population, each drawn from all of it."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where a mean lies, both ends included."""
+    """Where a share lies, both ends included."""
 
     low: float
     high: float
@@ -43,19 +34,17 @@ def mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def bootstrap(values: Iterable[float], rng: Resampler, resamples: int = RESAMPLES) -> Interval | None:
-    """Return the 95 % percentile bootstrap interval of the mean (Efron 1979), or None of no values.
+def wilson(right: int, of: int) -> Interval | None:
+    """Return the 95 % score interval of a share (Wilson 1927), or None of nothing: that of 4 of 4 is [0.51, 1].
 
-    Each resample draws as many values as there are, with replacement. The order of `values` makes no difference. The
-    interval covers the choice of instances, not the noise of the model's samples.
+    It covers the choice of instances, not the noise of the model's samples.
     """
-    population = sorted(values)
-    if not population:
+    if not of:
         return None
-    size = len(population)
-    means = sorted(math.fsum(rng.choices(population, k=size)) / size for _ in range(resamples))
-    cut = int(resamples * (1 - LEVEL) / 2)
-    return Interval(means[cut], means[-1 - cut])
+    share, weight = right / of, QUANTILE**2 / of
+    centre = (share + weight / 2) / (1 + weight)
+    half = QUANTILE / (1 + weight) * math.sqrt(share * (1 - share) / of + weight / (4 * of))
+    return Interval(min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
@@ -92,6 +81,25 @@ def calibration(answers: Iterable[tuple[float, bool]]) -> tuple[Bin, ...]:
         bins[(share >= QUARTER) + (share > HALF)].append(right)
     edges = (0.0, QUARTER, HALF, 1.0)
     return tuple(Bin(edges[at], edges[at + 1], len(found), sum(found)) for at, found in enumerate(bins))
+
+
+def gap_won(chosen: Sequence[float], drawn: Sequence[float], best: Sequence[float]) -> tuple[float, Interval] | None:
+    """Return the share of the way from the mean of systems to their oracle that a choice goes, and its interval.
+
+    Of each instance, in one order: whether the choice resolves it, the mean of the systems, and whether any does. 1 is
+    the oracle, below 0 a random system is better. The 95 % interval is the jackknife's over instances (Tukey 1958), at
+    most 1. None where no system differs from another.
+    """
+    won = [one - mean for one, mean in zip(chosen, drawn, strict=True)]
+    room = [one - mean for one, mean in zip(best, drawn, strict=True)]
+    if math.fsum(room) <= 0:
+        return None
+    share, several = math.fsum(won) / math.fsum(room), len(won)
+    pairs = [(math.fsum(won) - one, math.fsum(room) - other) for one, other in zip(won, room, strict=True)]
+    left = [gain / gap for gain, gap in pairs if gap > 0] or [share]
+    middle = math.fsum(left) / len(left)
+    error = math.sqrt(math.fsum((one - middle) ** 2 for one in left) * (several - 1) / several)
+    return share, Interval(share - QUANTILE * error, min(1.0, share + QUANTILE * error))
 
 
 def points_of_samples(most: int) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ from agentless_mini.domain import (
     Patch,
     Prediction,
     Reason,
+    Regressions,
     Rejected,
     Stage,
     Verdict,
@@ -32,8 +33,7 @@ from agentless_mini.domain import (
     plain,
 )
 from agentless_mini.errors import UsageError
-from agentless_mini.record.database import Database, Row, named, text
-from agentless_mini.record.packing import Packed, pack, read, unpack, usage_of, written
+from agentless_mini.record.database import Database, Packed, Row, named, pack, read, text, unpack, usage_of, written
 from agentless_mini.record.records import (
     BoxRecord,
     RunId,
@@ -58,7 +58,7 @@ _SAMPLES = """
                 WHERE earlier.key = used.key AND earlier.idx = used.idx AND earlier.run < used.run),
         coalesce(outcomes.ord, generated.ord) AS place, coalesce(outcomes.round, 0), coalesce(outcomes.repeats, 0),
         patch, test, coalesce(outcomes.reason, generated.reason), coalesce(outcomes.detail, generated.detail),
-        prompt_tokens, cached_tokens, completion_tokens, untold
+        prompt_tokens, cached_tokens, completion_tokens, untold, model
     FROM run_samples AS used JOIN samples USING (key, idx) JOIN requests USING (key)
         LEFT JOIN outcomes ON (outcomes.run, outcomes.key, outcomes.idx) = (used.run, used.key, used.idx)
         LEFT JOIN generated ON (generated.run, generated.key, generated.idx) = (used.run, used.key, used.idx)
@@ -160,7 +160,8 @@ class RunLog:
                     database.insert("verdicts", run=run, ord=order, normal=verdict.normal, **said)
             chosen = {**plain(choice), "patch": self._put_patch(choice.patch)} if choice else _NO_CHOICE
             located, notes = canonical_json(plain(prediction.localization)), canonical_json(prediction.notes)
-            database.replace("predictions", run=run, localization=located, notes=notes, **chosen)
+            own = canonical_json(plain(prediction.regressions))
+            database.replace("predictions", run=run, localization=located, notes=notes, own=own, **chosen)
 
     def _put_patch(self, patch: Patch) -> str:
         """Record a patch once and return its digest. The normal form is in it: how it is made may change."""
@@ -207,11 +208,11 @@ class RunLog:
     def _prediction(self, run: RunId, samples: Sequence[SampleRecord], patches: dict[str, Patch]) -> Prediction | None:
         """Return what a run came to, or None where it was not decided."""
         rows = self._database.read(
-            "SELECT localization, notes, patch, votes, valid, reason, passed, reproducing, broken, regressions"
+            "SELECT localization, notes, own, patch, votes, valid, reason, passed, reproducing, broken, regressions"
             " FROM predictions WHERE run = ?",
             run,
         )
-        for localization, notes, patch, votes, valid, reason, *tested in rows:
+        for localization, notes, own, patch, votes, valid, reason, *tested in rows:
             return Prediction(
                 read(Localization, json.loads(localization)),
                 recorded_candidates(samples),
@@ -225,6 +226,7 @@ class RunLog:
                     and isinstance(one.outcome, Case | Rejected)
                 ),
                 self._execution(run),
+                read(Regressions, told) if (told := json.loads(own)) else None,
             )
         return None
 
@@ -272,12 +274,12 @@ def _run(row: Row) -> RunRecord:
 
 
 def _sample(row: Row, patches: dict[str, Patch]) -> SampleRecord:
-    key, index, stage, prompt, finish, replayed, order, number, repeats, patch, test, reason, detail, *tokens = row
+    key, index, stage, prompt, finish, replayed, order, number, repeats, patch, test, reason, detail, *tokens, by = row
     outcome: Patch | Case | Rejected | None = Rejected(Reason(reason), text(detail)) if reason else None
     if patch or test:
         outcome = patches[patch] if patch else read(Case, unpack(test))
     found = Stage(stage), prompt, Finish(finish), usage_of(*tokens), bool(replayed)
-    return SampleRecord(key, index, *found, order, outcome, number, bool(repeats))
+    return SampleRecord(key, index, *found, order, outcome, number, bool(repeats), text(by))
 
 
 def _box(row: Row) -> BoxRecord:

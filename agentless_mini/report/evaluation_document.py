@@ -15,7 +15,7 @@ from agentless_mini.chain.measures import curves
 from agentless_mini.domain import Completion, Patch, Rejected
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.record import AttemptRecord, InstanceRecord, PromptRecord, RunTrace, SampleRecord, Spending, Store
-from agentless_mini.report.document import SCHEMA, budget_values
+from agentless_mini.report.document import SCHEMA, budget_values, regressions_values
 from agentless_mini.report.evaluation_results import (
     InstanceFacts,
     instance_values,
@@ -26,12 +26,13 @@ from agentless_mini.report.evaluation_results import (
 )
 from agentless_mini.report.rounds import evolved
 from agentless_mini.report.show import outcome, run_facts, votes_of
-from agentless_mini.report.verdicts import distinct
+from agentless_mini.report.summary import distinct, sources
 
 MILLION = 1_000_000
 HOUR = 3600
 _NOTHING: Mapping[str, Any] = {
     "issue": "", "files": [], "patches": [], "tests": [], "rejected": [], "choice": None, "notes": [],
+    "regressions": None,
 }  # fmt: skip
 
 
@@ -192,6 +193,7 @@ def _depth(trace: RunTrace, grades: Mapping[str, bool]) -> dict[str, Any]:
             "resolved": grades.get(choice.patch.normal),
         },
         "notes": list(prediction.notes) if prediction else [],
+        "regressions": regressions_values(prediction.regressions) if prediction else None,
         **budget_values(trace),
     }
 
@@ -204,7 +206,7 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
             found.setdefault(patch.normal, (patch, sample.round, []))[2].append(sample.order)
     execution = trace.execution
     verdicts = {verdict.normal: verdict for verdict in execution.verdicts} if execution else {}
-    evolution = evolved(trace)
+    evolution, made = evolved(trace), sources(trace)
     patches = []
     for standing in distinct(trace):
         normal, verdict = standing.normal, verdicts.get(standing.normal)
@@ -215,6 +217,7 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
             "paths": list(patch.paths),
             "votes": standing.votes,
             "orders": orders,
+            **({"from": made[normal]} if made else {}),
             "resolved": grades.get(normal),
             "refusal": verdict.refusal if verdict else "",
             "verdicts": [result.outcome.value for result in verdict.results] if verdict else [],

@@ -9,27 +9,28 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
 from agentless_mini.chain.measures import (
     Curve,
     Found,
     Replay,
-    bootstrap,
     calibration,
     curves,
     found,
+    gap_won,
     mean,
     pass_at_k,
     points_of_samples,
     points_of_tests,
+    wilson,
 )
-from agentless_mini.domain import Method, Patch, Rejected
+from agentless_mini.domain import Method, Patch, Regressions, Rejected, Stage
 from agentless_mini.record import AttemptRecord, AttemptState, InstanceRecord, RunTrace
-from agentless_mini.report.rounds import Evolved, Stopping, evolution_values, evolved, stopping, stopping_values
+from agentless_mini.report.document import regressions_values
+from agentless_mini.report.rounds import Evolved, evolution_values, evolved, stopping_values
+from agentless_mini.report.summary import Stopping, stopping
 
-SEED = 0
 FAILURES = frozenset({AttemptState.FAILED, AttemptState.INFRASTRUCTURE})
 # How SWE-bench Verified says how long a fix takes; any other follow by name.
 HOW_HARD = {"<15 min fix": 0, "15 min - 1 hour": 1, "1-4 hours": 2, ">4 hours": 3}
@@ -53,7 +54,8 @@ class Solved:
 
     `chosen` is a normal form, None where no sample is valid; `share` is of the votes, `rejected` counts reasons.
     `plain` has the numbers of samples and of correct ones (None where a valid one is not graded) for pass@k, which
-    takes samples to be exchangeable: of an evolution those of its first round. `over_plain` is the curve of that round,
+    takes samples to be exchangeable: of an evolution those of its first round. `systems` tells of a choice among other
+    systems whether the patch of each is right. `over_plain` is the curve of that round,
     `by_oracle` tells for the end of each whether any sample so far is right.
     """
 
@@ -73,6 +75,8 @@ class Solved:
     by_oracle: Marks = ()
     evolved: Evolved | None = None
     stopping: Stopping | None = None
+    systems: tuple[tuple[str, Known], ...] = ()
+    regressions: Regressions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,12 @@ def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = 
         by_oracle=tuple((end, _any_right(trace, grades, end)) for end in replay.ends),
         evolved=evolved(trace),
         stopping=stopping(trace),
+        systems=tuple(
+            (one.source, grades.get(one.outcome.normal) if isinstance(one.outcome, Patch) else False)
+            for one in trace.samples
+            if one.stage is Stage.CHOOSE
+        ),
+        regressions=trace.prediction.regressions,
     )
 
 
@@ -192,6 +202,7 @@ def results(facts: Iterable[InstanceFacts], budgets: Collection[int] = ()) -> di
         ],
         **_of_rounds(judged, [one.evolved for one in solved if one.evolved]),
         **({"stopping": stopping_values(stopped)} if stopped else {}),
+        **_of_systems(judged),
         "per_instance": [_instance(one) for one in every],
     }
 
@@ -202,9 +213,8 @@ def _share(known: Sequence[Known]) -> float | None:
 
 
 def _rate(known: Sequence[Known]) -> dict[str, float | None]:
-    """Return the share and its interval. Each has fresh dice: none depends on which were computed before it."""
-    dice = Random(SEED)  # noqa: S311 - drawn again alike, not for secrets
-    ends = None if None in known else bootstrap([float(one is True) for one in known], dice)
+    """Return the share and its interval."""
+    ends = None if None in known else wilson(known.count(True), len(known))
     return {"rate": _share(known), "low": ends.low if ends else None, "high": ends.high if ends else None}
 
 
@@ -252,6 +262,24 @@ def _calibration(solved: Sequence[Solved]) -> list[dict[str, Any]]:
         }
         for part in calibration((share, right) for share, right in told if share is not None and right is not None)
     ]
+
+
+def _of_systems(judged: Sequence[InstanceFacts]) -> dict[str, Any]:
+    """Return what a choice among systems has alone: what each resolves, and how far the choice goes."""
+    told = [(one.resolved, one.solved.systems) for one in judged if one.solved and one.solved.systems]
+    systems: dict[str, list[Known]] = {}
+    for name, right in (pair for _, each in told for pair in each):
+        systems.setdefault(name, []).append(right)
+    if not systems or any(None in marks for marks in systems.values()):
+        return {}
+    drawn = [mean([float(right is True) for _, right in each]) or 0.0 for _, each in told]
+    best = [float(any(right for _, right in each)) for _, each in told]
+    chosen = [float(right is True) for right, _ in told]
+    gap = gap_won(chosen, drawn, best)
+    each = [{"name": name, "resolved": marks.count(True), **_rate(marks)} for name, marks in systems.items()]
+    means = {"mean": mean(drawn), "oracle": mean(best), "chosen": mean(chosen)}
+    won = gap and {"share": gap[0], "low": gap[1].low, "high": gap[1].high}
+    return {"systems": {"each": each, **means, "gap": won}}
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------
@@ -338,4 +366,5 @@ def _instance(one: InstanceFacts) -> dict[str, Any]:
         "recall": share.first if share else None,
         "files": [list(paths) for paths in solved.lists] if solved else [],
         "chosen": solved.chosen if solved else None,
+        "regressions": regressions_values(solved.regressions) if solved else None,
     }

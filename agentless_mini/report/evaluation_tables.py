@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from agentless_mini.report.cells import Labelled, heading, percent, plain_text, row, table
+from agentless_mini.report.console import Labelled, heading, percent, plain_text, row, table
 from agentless_mini.report.rounds import Scale, rounds_table
 
 Document = Mapping[str, Any]
@@ -61,6 +61,12 @@ def _parts(documents: Sequence[Document]) -> Iterator[RenderableType]:
         for one in documents
     )
     yield _overview(documents)
+    if all(_files_alone(one) for one in documents):
+        yield from _ended(documents)
+        return
+    for document in documents:
+        if document["results"].get("systems"):
+            yield from _titled(f"systems of {document['run']['name']}", _systems(document["results"]["systems"]))
     yield from _titled("resolved by repository", _groups(documents, "by_repo", "repo"))
     yield from _titled("resolved by difficulty", _groups(documents, "by_difficulty", "difficulty"))
     paper: list[tuple[str, Points]] = [(PAPER, PAPER_SAMPLES)] if is_papers else []
@@ -83,9 +89,19 @@ def _parts(documents: Sequence[Document]) -> Iterator[RenderableType]:
         yield Labelled((ORIENTATION,), 0)
     yield from _titled("resolved by vote share", _calibration(documents))
     yield from _titled("rejected samples", _rejected(documents))
+    yield from _ended(documents)
+
+
+def _ended(documents: Sequence[Document]) -> Iterator[RenderableType]:
     for document in documents:
         yield from _failures(document)
+        yield from _without_regressions(document)
     yield from _titled("cost", _cost(documents))
+
+
+def _files_alone(document: Document) -> bool:
+    """Tell whether the evaluation ended when the files were found: there is nothing to be resolved."""
+    return bool(document["run"]["settings"].get("until") == "localize")
 
 
 def _titled(title: str, shown: RenderableType | None) -> Iterator[RenderableType]:
@@ -146,9 +162,12 @@ def _overview(documents: Sequence[Document]) -> RenderableType:
         ("files: all found, first list", result("localization", "all_found")),
         ("files: all found, any list", result("localization", "all_found_any")),
         ("valid samples", result("format", "rate")),
+        ("regression tests", _regressions),
     ]
     if any("stopping" in one["results"] for one in documents):
         rows.append(("samples saved", _saved))
+    if all(_files_alone(one) for one in documents):
+        rows = [one for one in rows if one[0].startswith(("model", "dataset", "instances", "attempted", "files"))]
     return _rows(documents, rows)
 
 
@@ -156,6 +175,15 @@ def _resolved(document: Document) -> str:
     found = document["results"]["resolved"]
     between = "" if found["low"] is None else f" [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
     return f"{percent(found['rate'])}{between} ({found['count']}/{found['of']})"
+
+
+def _regressions(document: Document) -> str:
+    """Return how many of the repositories' own tests the patches met, and for how many instances there was none."""
+    told = [found for one in document["results"]["per_instance"] if (found := one.get("regressions"))]
+    found, run, lost = (sum(one[name] for one in told) for name in ("found", "run", "lost"))
+    without = sum(not one["run"] for one in told)
+    warning = f"; WARNING: none for {without} of {len(told)} instances" if without else ""
+    return f"{found} found, {run} run, {lost} lost{warning}" if told else "-"
 
 
 def _oracle(document: Document) -> str:
@@ -178,6 +206,17 @@ def _groups(documents: Sequence[Document], part: str, name: str) -> RenderableTy
 
     keys = dict.fromkeys(group[name] for document in documents for group in document["results"][part])
     return _rows(documents, ((key or "not said", value(key)) for key in keys), name)
+
+
+def _systems(found: Mapping[str, Any]) -> RenderableType:
+    shown = table("", "resolved")
+    for one in found["each"]:
+        row(shown, one["name"], f"{percent(one['rate'])} ({one['resolved']})")
+    for name in ("mean", "oracle", "chosen"):
+        row(shown, name, percent(found[name]))
+    if gap := found["gap"]:
+        row(shown, "of the gap won", f"{percent(gap['share'])} ({percent(gap['low'])} to {percent(gap['high'])})")
+    return shown
 
 
 def _calibration(documents: Sequence[Document]) -> RenderableType:
@@ -203,13 +242,28 @@ def _failures(document: Document) -> Iterator[RenderableType]:
     if not failed:
         return
     counts = (f"{one['count']} {one['state']} ({one['stage']})" for one in document["results"]["failures"])
-    yield heading(f"failures of {document['run']['name']}: {', '.join(counts)}")
-    shown = table("instance", "state", "stage", "why")
-    for one in failed[:FAILURES_SHOWN]:
-        row(shown, one["id"], one["state"], one["stage"], one["failure"])
+    title = f"failures of {document['run']['name']}: {', '.join(counts)}"
+    rows = [(one["id"], one["state"], one["stage"], one["failure"]) for one in failed]
+    yield from _first_rows(title, ("instance", "state", "stage", "why"), rows)
+
+
+def _first_rows(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[RenderableType]:
+    yield heading(title)
+    shown = table(*headings)
+    for cells in rows[:FAILURES_SHOWN]:
+        row(shown, *cells)
     yield shown
-    if len(failed) > FAILURES_SHOWN:
-        yield plain_text(f"... {len(failed) - FAILURES_SHOWN} more (--json has all)")
+    if len(rows) > FAILURES_SHOWN:
+        yield plain_text(f"... {len(rows) - FAILURES_SHOWN} more (--json has all)")
+
+
+def _without_regressions(document: Document) -> Iterator[RenderableType]:
+    """Yield the instances whose patches met no test of the repository, though some were wanted, and why."""
+    told = [(one["id"], one["regressions"]) for one in document["results"]["per_instance"] if one.get("regressions")]
+    if rows := [(name, str(found["found"]), found["why"]) for name, found in told if found["why"]]:
+        yield from _first_rows(
+            f"without regression tests in {document['run']['name']}", ("instance", "found", "why"), rows
+        )
 
 
 def _duration(seconds: float) -> str:

@@ -26,7 +26,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.ports import Watch
 from agentless_mini.record import AttemptRecord, AttemptState
-from agentless_mini.report.live import Line, ProgressLines
+from agentless_mini.report.console import Line, ProgressLines
 
 # Without a terminal a line is written for each tenth of a stage.
 PLAIN_STEPS = 10
@@ -34,7 +34,9 @@ TITLES: dict[Stage | Phase, str] = {
     Stage.LOCALIZE: "Finding the files",
     Stage.REPAIR: "Sampling repairs",
     Stage.EVOLVE: "Evolving, round",
+    Stage.CHOOSE: "Reading patches",
     Stage.REPRODUCE: "Sampling tests",
+    Stage.REGRESS: "Asking which tests the fix must break",
     Phase.ENVIRONMENT: "Preparing the tests",
     Phase.REPRODUCTION: "Proving the tests",
     Phase.REGRESSION: "Regression tests",
@@ -174,7 +176,7 @@ class EvaluationProgress(ProgressLines):
         self._line = self.begin("Instances", instances)
         self._now: dict[str, str] = {}
         self._states: Counter[AttemptState] = Counter()
-        self._resolved = self._samples = self._valid = self._boxes = self._tokens = 0
+        self._resolved = self._graded = self._samples = self._valid = self._boxes = self._tokens = 0
 
     def __call__(self, event: Event) -> None:
         """Take in an event of no instance."""
@@ -198,6 +200,7 @@ class EvaluationProgress(ProgressLines):
         self._now.pop(record.instance, None)
         self._states[record.state] += 1
         self._resolved += bool(resolved)
+        self._graded += resolved is not None
         done = self._states.total()
         self._line.advance(done, self.clock())
         self._describe()
@@ -234,7 +237,7 @@ class EvaluationProgress(ProgressLines):
         seconds = self.clock() - self._began
         failed = self._states[AttemptState.INFRASTRUCTURE]
         parts = [
-            f"{self._resolved} resolved",
+            *([f"{self._resolved} resolved"] if self._graded else []),
             *([f"{failed} failed for the infrastructure"] if failed else []),
             f"{self._samples} samples, {self._valid} valid patches, {self._boxes} boxes",
             *([f"{self._tokens / seconds:.0f} tokens/s"] if self._tokens and seconds > 0 else []),

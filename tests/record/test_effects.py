@@ -28,8 +28,8 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import StoreError, UsageError
 from agentless_mini.record import Store
+from agentless_mini.record.database import pack, unpack
 from agentless_mini.record.effects import chat_key, token_counts
-from agentless_mini.record.packing import pack, unpack
 from tests.record.building import HOSTILE, TASK, record, request
 
 

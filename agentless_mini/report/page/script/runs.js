@@ -10,7 +10,7 @@ function runsView(runs) {
 
 // Names and cells; a fact that has a third part is left out where that is so of no run.
 const FACTS = [
-  ["resolved", resolvedCell],
+  ["resolved", resolvedCell, isRepaired],
   ["dataset", ({ run }) => [visible(run.dataset), small(`fingerprint ${visible(run.fingerprint).slice(0, 12)}`)]],
   ["model", ({ run }) => visible(run.model)],
   ["started", ({ run }) => visible(run.started).replace("T", " ").slice(0, 16)],
@@ -18,13 +18,19 @@ const FACTS = [
   ["infrastructure failures", failuresCell],
   ["localization: recall of files", foundCell("recall", "recall_any")],
   ["localization: all files found", foundCell("all_found", "all_found_any")],
-  ["valid samples", ({ results: { format: told } }) => [percent(told.rate), ofAll(told.valid, told.samples)]],
-  ["oracle (pass@k)", oracleCell],
+  ["valid samples", ({ results: { format: told } }) => [percent(told.rate), ofAll(told.valid, told.samples)], isRepaired],
+  ["oracle (pass@k)", oracleCell, isRepaired],
+  ["systems: mean, oracle, chosen", systemsCell, ({ results }) => results.systems],
   ["samples saved by stopping early", savedCell, ({ results }) => results.stopping],
   ["tokens", tokensCell],
   ["time", timeCell],
   ["price", priceCell],
 ];
+
+/** Tells whether more was wanted of a run than files: else there is nothing to be resolved. */
+function isRepaired({ run }) {
+  return run.settings.until !== "localize";
+}
 
 const factsFor = (runs) => FACTS.filter(([, , there]) => !there || runs.some(there));
 const ofAll = (number, all) => small(`${count(number)} of ${count(all)}`);
@@ -48,6 +54,13 @@ function runsTable(runs) {
 function intervalScope(runs) {
   const ends = runs.flatMap(({ results: { resolved } }) => [resolved.low, resolved.high]).filter(known);
   return ends.length ? [Math.max(0, Math.min(...ends) - 0.02), Math.min(1, Math.max(...ends) + 0.02)] : [0, 1];
+}
+
+function systemsCell({ results: { systems } }) {
+  if (!systems) return NOTHING;
+  const { mean, oracle, chosen, gap } = systems;
+  const won = gap ? `${percent(gap.share)} of the gap (${range(gap.low, gap.high)})` : "no gap";
+  return [[mean, oracle, chosen].map((share) => percent(share)).join(", "), small(won)];
 }
 
 function resolvedCell({ results: { resolved } }, scope) {
