@@ -239,4 +239,5 @@ def test_comparisons_that_are_kept_are_those_of_one_file() -> None:
 
 
 def test_two_changes_are_as_alike_as_the_given_comparison_says_of_their_diffs() -> None:
-    assert similarity([change("a.py", b"x = 2\n")], [change("a.py", b"x = 3\n")], lambda answer, oracle: 0.125) == 0.125
+    oracle = Oracle([change("a.py", b"x = 3\n")], lambda answer, oracle: 0.125)
+    assert oracle.similarity([change("a.py", b"x = 2\n")]) == 0.125
