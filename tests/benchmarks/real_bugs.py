@@ -6,8 +6,8 @@ execution in bubblewrap boxes and ranking. It prints for each bug what each way 
 the fix.
 """
 
+import argparse
 import asyncio
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -100,7 +100,10 @@ def _model(checkout: Checkout, answers: Sequence[Offered]) -> ScriptedSampler:
 
 def main() -> None:
     """Print what was chosen for each bug, and how often that was the true fix."""
-    bugs = [bug for bug in load_bugs() if not sys.argv[1:] or bug.name in sys.argv[1:]]
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("names", nargs="*", help="of the bugs; by default all")
+    names = parser.parse_args().names
+    bugs = [bug for bug in load_bugs() if not names or bug.name in names]
     here = VirtualEnvironment("real-bugs", environment(load_bugs()))
     trials = []
     for bug in bugs:
