@@ -12,7 +12,7 @@
         id?, origin?, path?, data?, command?, votes?
     boxes[]: key, environment, tree, files, steps, seconds, replayed
     prediction: localization, choice, notes, execution
-    prediction.choice: patch, votes, valid, reason, passed, reproducing, broken, regressions
+    prediction.choice: patch, votes, valid, reason, passed, reproducing, broken, regressions, probability
     prediction.choice.patch: normal, paths, diff, undefined?
     prediction.execution: cases, verdicts
     prediction.execution.cases[]: id, origin, path, data, command, votes, before
@@ -33,6 +33,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from agentless_mini.chain.rank import confidence
 from agentless_mini.domain import Completion, Level, Rejected
 from agentless_mini.record import PromptRecord, RunRecord, RunSummary, RunTrace, SampleRecord
 from agentless_mini.report.rounds import evolved, stopping
@@ -41,7 +42,7 @@ from agentless_mini.report.verdicts import trust_of
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SCHEMA = 1
+SCHEMA = 2
 """Of every document: it grows where a key goes or changes its meaning, not where one is added."""
 
 
@@ -101,7 +102,8 @@ def _prediction_values(trace: RunTrace) -> dict[str, Any] | None:
     before = {result.id: result.outcome for result in execution.before} if execution else {}
     return {
         "localization": asdict(prediction.localization),
-        "choice": prediction.choice and _values(prediction.choice),
+        "choice": (choice := prediction.choice)
+        and {**_values(choice), "probability": confidence(trace.candidates(), execution, choice)},
         "notes": list(prediction.notes),
         "execution": execution
         and {

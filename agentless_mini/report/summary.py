@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from rich.console import Group, RenderableType
 
+from agentless_mini.chain.rank import confidence
 from agentless_mini.domain import TOO_BUSY, Case, Choice, Origin, Outcome, Rejected, Stage
 from agentless_mini.errors import printable
 from agentless_mini.record import RunTrace, SampleRecord
@@ -16,8 +17,6 @@ from agentless_mini.report.rounds import evolved, rounds_table, stopping
 from agentless_mini.report.verdicts import patches_table, repairs
 
 ROWS = 12
-# A share of the votes from which a patch was right more often than not, in three public runs of a 32B model.
-SURE, LIKELY = 0.5, 0.25
 
 
 def summary(trace: RunTrace, seconds: float | None, most: int | None = ROWS, *, hint: bool = True) -> RenderableType:
@@ -102,8 +101,8 @@ def _choice(trace: RunTrace) -> Iterator[str]:
         yield f"patch      none: no sample became a valid patch (amini show {trace.run.id} --all has the reasons)"
         return
     yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
-    trust = _trust(choice, len(repairs(trace)))
-    yield f"confidence {trust}{_proof(choice)}"
+    sure = confidence(trace.candidates(), trace.execution, choice)
+    yield f"confidence {sure:.0%}: {_trust(choice, len(repairs(trace)))}{_proof(choice)}"
 
 
 def _proof(choice: Choice) -> str:
@@ -124,9 +123,7 @@ def _trust(choice: Choice, valid: int) -> str:
         return f"one vote: all {valid} valid samples gave the same answer"
     if choice.valid == 1:
         return "it is the only valid sample: nothing agrees with it"
-    share = choice.votes / choice.valid
-    agree = "agree" if share > SURE else "are divided" if share >= LIKELY else "hardly agree, so read it with care"
-    return f"{share:.0%} of the votes: the samples {agree}"
+    return f"{choice.votes} of {choice.valid} votes"
 
 
 def _sum(counts: list[int | None]) -> str:

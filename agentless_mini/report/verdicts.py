@@ -32,13 +32,13 @@ def trust_of(trace: RunTrace) -> tuple[Level, Trust] | None:
 def distinct(trace: RunTrace) -> tuple[Standing, ...]:
     """Return the distinct patches, the best first: number n of what is shown is at the place n - 1.
 
-    The chosen one stands first, by whatever method it was chosen; those that were not tested come last, by votes.
+    The chosen one stands first, by whatever method, then the most probable; those that were not tested come last.
     """
     execution, choice = trace.execution, trace.choice
     polled = poll(trace.candidates())
-    found = list(ordered(standings(polled, execution), totals(execution), Method.AGREEMENT)) if execution else []
+    found = list(ordered(standings(polled, execution), totals(execution), Method.PROBABILITY)) if execution else []
     tested = {standing.normal for standing in found}
-    found += ordered([standing for standing in polled if standing.normal not in tested], Totals(), Method.VOTE)
+    found += ordered([standing for standing in polled if standing.normal not in tested], Totals(), Method.PROBABILITY)
     return tuple(sorted(found, key=lambda standing: choice is None or standing.normal != choice.patch.normal))
 
 
