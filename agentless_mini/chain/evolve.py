@@ -91,7 +91,7 @@ async def evolve(
     words = max([await session.sampler.count_tokens(messages) for messages in empty])
     spare = max(card.context_window // PATCHES_SHARE, words + LEAST_TOKENS)
     requests = await repair_requests(subject, localization, session, wanted, spare)
-    draws = Draws(Tree.of(subject.snapshot), sampling.match, session)
+    draws = Draws(Tree.of(subject.snapshot), sampling.match, session, greedy_first=sampling.greedy_first)
     session.watch(StageStarted(Stage.REPAIR, size))
     drawn = await draws.draw(requests, range(size))
     for number in range(1, settings.rounds):

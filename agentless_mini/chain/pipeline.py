@@ -1,8 +1,10 @@
 """One issue, from text to the chosen patch. Reads like the chain that it runs."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agentless_mini.chain.context import Gauge, fit_issue
@@ -19,6 +21,7 @@ from agentless_mini.domain import (
     Case,
     Decoding,
     Event,
+    FileKind,
     GeneratedCase,
     GivenTests,
     Issue,
@@ -26,6 +29,7 @@ from agentless_mini.domain import (
     Method,
     ModelCard,
     Note,
+    Patch,
     Phase,
     Planned,
     Prediction,
@@ -68,6 +72,8 @@ def check_rounds(config: Config, until: Until, card: ModelCard | None, opening: 
                 "This model ranks changes instead of sampling, so --stop-when does not apply: leave it out "
                 "(repair.stop_when), or use another model."
             )
+        if config.repair.greedy_first:
+            raise UsageError("This model ranks changes instead of sampling: leave out --greedy-first.")
     if rounds == 1:
         return
     if stop_when is not None:
@@ -108,7 +114,9 @@ async def resolve(
     watch, notes = _noting(session.watch)
     marks = Marks(config.answer.start, config.answer.end, config.think.start, config.think.end)
     session = replace(session, watch=watch, marks=marks)
-    watch(_planned(config, files, given, until, tested=not isinstance(opening, NoBoxes)))
+    if session.pool and not any(isinstance(one.outcome, Patch) for one in session.pool):
+        return Prediction(Localization((), ()), session.pool, None)
+    watch(_planned(config, files or session.pool, given, until, tested=not isinstance(opening, NoBoxes)))
     subject = await _subject(issue, snapshot, session, files)
     if until is Until.LOCALIZE:
         return Prediction(await _localize(subject, session, config, files), (), None, tuple(notes))
@@ -120,6 +128,8 @@ async def resolve(
     selector = _selector(subject, session, config, proven)
 
     async def repaired() -> tuple[Localization, tuple[Candidate, ...]]:
+        if session.pool:
+            return _touched(session.pool, subject), session.pool
         localization = await _localize(subject, session, config, files)
         if config.evolve.rounds == 1:
             return localization, await repair(subject, localization, session, config.repair)
@@ -157,10 +167,15 @@ def _noting(told: Watch) -> tuple[Watch, dict[str, None]]:
     return watch, notes
 
 
-def _planned(config: Config, files: Sequence[str], given: GivenTests, until: Until, *, tested: bool) -> Planned:
-    """Return the steps of the chain one after the other; what runs side by side is one step."""
-    finding: list[Stage | Phase] = [] if files or not config.localize.samples else [Stage.LOCALIZE]
+def _planned(config: Config, known: Sequence[object], given: GivenTests, until: Until, *, tested: bool) -> Planned:
+    """Return the steps of the chain one after the other; what runs side by side is one step.
+
+    `known` are the files that replace localization, or the candidates that replace the repairs, too.
+    """
+    finding: list[Stage | Phase] = [] if known or not config.localize.samples else [Stage.LOCALIZE]
     sampling: list[Stage | Phase] = [] if until is Until.LOCALIZE else [Stage.REPAIR, Stage.EVOLVE]
+    if known and isinstance(known[0], Candidate):
+        sampling = []
     first: list[Stage | Phase] = []
     last: list[Stage | Phase] = []
     if tested and until is Until.TESTS:
@@ -190,6 +205,14 @@ async def _localize(subject: Subject, session: Session, config: Config, files: S
     if files:
         return given_files(files, subject.snapshot)
     return await localize(subject, session, config.localize)
+
+
+def _touched(pool: Sequence[Candidate], subject: Subject) -> Localization:
+    """Return the text files that candidates made elsewhere change, those first that most of them do."""
+    texts = {file.path for file in subject.snapshot.files if file.kind is FileKind.TEXT}
+    changed = Counter(path for one in pool if isinstance(one.outcome, Patch) for path in one.outcome.paths)
+    files = tuple(path for path, _ in changed.most_common() if path in texts)
+    return Localization((files,), (0,)) if files else Localization((), ())
 
 
 def _selector(
@@ -248,6 +271,12 @@ async def _reproduce(
     # Given tests come before all others where these rules order the patches of one round. Rewrites of lines come the
     # likeliest first, so that few of them need be tried.
     decides = bool(given.ids()) and config.rank in (Method.PROBABILITY, Method.AGREEMENT) and config.evolve.rounds == 1
-    is_ranked = (await session.sampler.card()).decoding is Decoding.LINES
+    is_ranked = not session.pool and (await session.sampler.card()).decoding is Decoding.LINES
     portion = (TRIED_AT_ONCE if is_ranked else 0) if decides else None
-    return Batches(boxes, (*boxes.failing, *kept), config.regress, given_first=portion), generated
+    spare = None
+    if config.regress.expect_broken:
+        from agentless_mini.chain.expected import without_expected
+
+        spare = partial(without_expected, subject=subject, session=session, settings=config.reproduce)
+    reproducing = (*boxes.failing, *kept)
+    return Batches(boxes, reproducing, config.regress, given_first=portion, spare=spare), generated

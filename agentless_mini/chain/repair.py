@@ -63,7 +63,7 @@ async def repair(
     requests = await repair_requests(subject, localization, session, settings)
     whole, bound = settings.samples, settings.stop_when
     session.watch(StageStarted(Stage.REPAIR, whole))
-    draws = Draws(Tree.of(subject.snapshot), settings.match, session)
+    draws = Draws(Tree.of(subject.snapshot), settings.match, session, greedy_first=settings.greedy_first)
     drawn: list[Drawn] = []
     candidates: tuple[Candidate, ...] = ()
     note = ""
@@ -77,7 +77,7 @@ async def repair(
 
             if decided(candidates, whole - len(drawn), bound):
                 break
-    if len(drawn) < whole:
+    if bound and len(drawn) < whole:
         session.watch(
             Note(
                 f"Sampling ended after {len(drawn)} of {whole} samples ({whole - len(drawn)} saved): the winner of the "
@@ -179,8 +179,9 @@ class Draws:
     Each distinct answer is read once, and git asked once for each distinct patch.
     """
 
-    def __init__(self, tree: Tree, match: Matching, session: Session) -> None:
-        """Read answers against `tree`."""
+    def __init__(self, tree: Tree, match: Matching, session: Session, *, greedy_first: bool = False) -> None:
+        """Read answers against `tree`. With `greedy_first` place 0 goes to the first prompt at temperature 0."""
+        self._greedy_first = greedy_first
         self._tree = tree
         self._match = match
         self._session = session
@@ -195,6 +196,10 @@ class Draws:
         no indices and no instance yet. Raises what the sampler raises.
         """
         jobs = []
+        if self._greedy_first and 0 in places:
+            params = replace(requests[0].params, temperature=0.0)
+            greedy = replace(requests[0], params=params, indices=(0,), instance=self._session.instance)
+            jobs, places = [self._follow(greedy, {0: 0}, number)], range(1, places.stop)
         for turn, request in enumerate(requests):
             key, dealt = request.key(), [place for place in places if place % len(requests) == turn]
             indices = range(self._taken[key], self._taken[key] + len(dealt))

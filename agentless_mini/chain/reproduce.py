@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agentless_mini.chain.boxes import Refused, run_cases
 from agentless_mini.chain.context import Gauge, Source
 from agentless_mini.chain.generated_tests import (
     described,
@@ -22,7 +21,18 @@ from agentless_mini.chain.generated_tests import (
     symptom,
 )
 from agentless_mini.chain.given import ANYWAY
-from agentless_mini.chain.session import Boxes, Draft, Session, Subject, answer_room, ask, fit_prompt, together
+from agentless_mini.chain.session import (
+    Boxes,
+    Draft,
+    Refused,
+    Session,
+    Subject,
+    answer_room,
+    ask,
+    fit_prompt,
+    run_cases,
+    together,
+)
 from agentless_mini.domain import (
     BoxDone,
     Case,
