@@ -17,8 +17,7 @@ PINNED_SHARE = 20
 """One in so many regression tests, and one at least, may pin the fault that the issue wants mended."""
 MOST_NAMES = 5
 """Undefined names of a patch that are told."""
-DIGITS = 9
-"""Of log odds: patches that agree in these are equals."""
+DIGITS = 9  # of log odds: patches that agree in these are equals
 
 
 # --- how many samples each distinct patch has, and what the tests say of it -------------------------------------------
@@ -158,7 +157,7 @@ def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tup
     """
 
     def group(one: Standing) -> tuple[object, ...]:
-        """Return what decides before the samples do. A fix may break an old test that pins the fault."""
+        """Return what decides before the samples do: a fix may break an old test that pins the fault."""
         fixes = one.normal in fixing
         return one.refused, -len(one.given), not fixes, 0 if fixes else -len(one.kept), one.reproducing
 
@@ -180,7 +179,8 @@ def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tup
                 unsound = bool(one.undefined) and not one.reproducing
                 return one.refused, -len(one.given), unsound, -round(odds[one.normal], DIGITS), one.first
 
-    samples, fixing, odds = Counter[tuple[object, ...]](), _fixing(standings, count), log_odds(standings, count)
+    odds = log_odds(standings, count) if method is Method.PROBABILITY else {}
+    samples, fixing = Counter[tuple[object, ...]](), _fixing(standings, count)
     for standing in standings:
         samples[group(standing)] += standing.votes
     earliest = {group(one): one.first for one in sorted(standings, key=lambda one: -one.first)}
@@ -216,15 +216,6 @@ def _fixing(standings: Sequence[Standing], count: Totals) -> frozenset[str]:
 
 
 # --- the choice, and its reason in one sentence for people ------------------------------------------------------------
-
-
-def vote(candidates: Sequence[Candidate]) -> Choice | None:
-    """Return the patch whose normal form most samples share, or None where no candidate is valid.
-
-    A patch that uses undefined names comes after those that do not. Where no two samples agree the one most like the
-    others is taken; otherwise the earliest sample (smallest `order`) breaks ties, and it stands for its form.
-    """
-    return rank(candidates, None, Method.VOTE)
 
 
 def rank(
@@ -313,11 +304,8 @@ def _backed(best: Standing, known: Sequence[Standing], valid: int, method: Metho
 
 def _taken(best: Standing, tied: Sequence[Standing], method: Method) -> str:
     """Say how the best was chosen among those with as many votes."""
-
-    def near(one: Standing) -> tuple[float, int]:
-        return one.likeness, one.lines if method is Method.PROBABILITY else 0
-
-    alike = sum(near(one) == near(best) for one in tied)
+    near = [(one.likeness, one.lines if method is Method.PROBABILITY else 0) for one in (best, *tied)]
+    alike = near.count(near[0]) - 1
     if (method is Method.VOTE and best.votes > 1) or 1 < alike == len(tied):
         return "the earliest was taken"
     most = "the one" if alike == 1 else "the earliest of those"

@@ -21,23 +21,20 @@ from agentless_mini.errors import printable
 if TYPE_CHECKING:
     from agentless_mini.chain.rank import Standing, Totals
 
-MOST_WORDS = 256
-"""Words of a patch that are compared, the first: a pair takes a tenth of a millisecond at most."""
+MOST_WORDS = 256  # of a patch that are compared, the first: a pair takes a tenth of a millisecond at most
+# Fitted on django's 97 issues in two public pools with official outcomes; 69 of other repositories tested them.
 BASE, VOTES, LIKENESS, SIZE = 0.0, 0.35, 1.15, -0.01
-"""Fitted on django's 97 issues in two public pools with official outcomes; 69 of ten other repositories tested them."""
 UNDEFINED = -1.5  # a guess
 # Guesses: a right patch passes 85 % of the generated tests, and a wrong one 35 % before others were seen, which count
 # as those of PRIOR patches. Of official tests, which are better, wrong patches passed 22 %.
 RIGHT, WRONG, PRIOR, MOST = 0.85, 0.35, 4, 0.6
 UNPASSED = 0.3  # a guess: what a test is worth that no patch passes, since it may be wrong itself
 GIVEN_FAILING, GIVEN_PASSING = math.log(0.03 / 0.65), math.log(0.97 / 0.35)  # guesses
-CORRELATION = 0.3
-"""Of two tests' results on wrong patches, in 151 official reports: ten tests are worth 2.7."""
-AGREED, AGREED_OF = 3, 4
-"""In how many results a test agreed with others before any was seen, and of how many: a guess."""
+CORRELATION = 0.3  # of two tests' results on wrong patches, in 151 official reports: ten tests are worth 2.7
+AGREED, AGREED_OF = 3, 4  # in how many results a test agreed with others before any was seen, and of how many: a guess
+# Log odds that a broken test pins the fault, and what a patch adds that fixes all and breaks it, too: guesses near the
+# 14 % of 500 true fixes for which an old test had to be changed.
 PINS, PINNED = math.log(0.2 / 0.8), 2.0
-"""Log odds that a broken test pins the fault, and what a patch adds that fixes all and breaks it, too: guesses near the
-14 % of 500 true fixes for which an old test had to be changed."""
 
 UNTESTED = "The vote alone chooses the patch."
 """The beginning of the note that says why no test was run."""
@@ -67,8 +64,7 @@ def log_odds(known: Sequence["Standing"], count: "Totals") -> dict[str, float]:
     harm, others = _harms(tried, count)
 
     def told(one: "Standing", place: int) -> float:
-        """Return what a test says of a patch: the less, the more of the others pass it."""
-        passes = place in one.generated
+        passes = place in one.generated  # that says the less, the more of the others pass
         wrong = min(MOST, (PRIOR * WRONG + passing[place] - passes) / (PRIOR + max(1, len(tried)) - 1))
         return worth[place] * (math.log(RIGHT / wrong) if passes else math.log((1 - RIGHT) / (1 - wrong)))
 

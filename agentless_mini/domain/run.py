@@ -102,11 +102,6 @@ class Choice:
     broken: int = 0
     regressions: int = 0
 
-    @property
-    def share(self) -> float:
-        """Return the vote share in (0, 1]."""
-        return self.votes / self.valid
-
 
 @dataclass(frozen=True, slots=True)
 class Prediction:

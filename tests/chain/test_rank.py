@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.rank import rank, vote
+from agentless_mini.chain.rank import rank
 from agentless_mini.chain.trust import _common
 from agentless_mini.domain import (
     Candidate,
@@ -26,6 +26,7 @@ from agentless_mini.domain import (
     Rejected,
     Verdict,
 )
+from tests.chain.voting import vote
 
 BAD = Rejected(Reason.NO_EDIT, "nothing")
 ORIGINS = {"u": Origin.GIVEN, "g": Origin.GENERATED, "r": Origin.REGRESSION}
@@ -76,7 +77,6 @@ def test_the_most_common_normal_form_wins_and_its_earliest_sample_stands_for_it(
     choice = vote(samples("a.bb"))
     assert choice is not None
     assert (choice.patch.diff, choice.votes, choice.valid) == (b"b2", 2, 3)
-    assert choice.share == 2 / 3
     assert choice.reason == "2 of 3 valid samples agree on this change"
 
 
