@@ -17,7 +17,6 @@ PINNED_SHARE = 20
 """One in so many regression tests, and one at least, may pin the fault that the issue wants mended."""
 MOST_NAMES = 5
 """Undefined names of a patch that are told."""
-DIGITS = 9  # of log odds: patches that agree in these are equals
 
 
 # --- how many samples each distinct patch has, and what the tests say of it -------------------------------------------
@@ -157,8 +156,7 @@ def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tup
     """
 
     def group(one: Standing) -> tuple[object, ...]:
-        """Return what decides before the samples do: a fix may break an old test that pins the fault."""
-        fixes = one.normal in fixing
+        fixes = one.normal in fixing  # what decides before the samples do; a fix may break an old test of the fault
         return one.refused, -len(one.given), not fixes, 0 if fixes else -len(one.kept), one.reproducing
 
     def place(one: Standing) -> tuple[object, ...]:
@@ -177,7 +175,7 @@ def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tup
                 return *level, *agreed, -len(one.kept), *one.rank, one.first
             case _:
                 unsound = bool(one.undefined) and not one.reproducing
-                return one.refused, -len(one.given), unsound, -round(odds[one.normal], DIGITS), one.first
+                return one.refused, -len(one.given), unsound, -round(odds[one.normal], 9), one.first
 
     odds = log_odds(standings, count) if method is Method.PROBABILITY else {}
     samples, fixing = Counter[tuple[object, ...]](), _fixing(standings, count)

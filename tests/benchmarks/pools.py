@@ -31,11 +31,12 @@ from pathlib import Path
 from typing import Any
 
 from agentless_mini.chain import trust
-from agentless_mini.chain.measures import bootstrap, mean
+from agentless_mini.chain.measures import mean
 from agentless_mini.chain.rank import Standing, Totals, ordered, poll
 from agentless_mini.domain import Candidate, Method, Patch
 
 NOT_CODE = re.compile(r"(^|/)tests?/|(^|/)(test_|conftest|repro)[^/]*$|_test\.py$")
+RESAMPLES = 2000
 BINS = (0.2, 0.4, 0.6, 0.8, 1.0)
 PUBLISHED, SPREAD = (0.0, 0.55, 0.0, 0.0), (math.inf, 0.2, 1.0, 0.2)
 """What is expected of the four numbers before a fit, and how far off it may be: the slope over votes was published."""
@@ -202,9 +203,12 @@ def fitted(known: Sequence[Issue]) -> Numbers:
 
 
 def told(name: str, values: Sequence[float]) -> str:
-    """Return a mean with its interval, in percent."""
-    ends = bootstrap(values, random.Random(0))  # noqa: S311 - drawn again alike
-    return f"{name:<28} {100 * (mean(values) or 0):5.1f} [{100 * ends.low:.1f}, {100 * ends.high:.1f}]" if ends else ""
+    """Return a mean in percent, with the 95 % percentile interval of a bootstrap over issues (Efron 1979)."""
+    dice = random.Random(0)  # noqa: S311 - drawn again alike
+    size = len(values)
+    means = sorted(math.fsum(dice.choices(values, k=size)) / size for _ in range(RESAMPLES))
+    low, high = means[RESAMPLES // 40], means[-1 - RESAMPLES // 40]
+    return f"{name:<28} {100 * (mean(values) or 0):5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def measured(found: Sequence[Issue], numbers: Numbers, say: Callable[[str], object]) -> None:
