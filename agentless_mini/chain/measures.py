@@ -85,22 +85,12 @@ def calibration(answers: Iterable[tuple[float, bool]]) -> tuple[Bin, ...]:
     return tuple(Bin(edges[at], edges[at + 1], len(found), sum(found)) for at, found in enumerate(bins))
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """The share of the way from the mean of systems to their oracle that a choice among them goes, with its interval.
+def gap_won(chosen: Sequence[float], drawn: Sequence[float], best: Sequence[float]) -> tuple[float, Interval] | None:
+    """Return the share of the way from the mean of systems to their oracle that a choice goes, and its interval.
 
-    1 is the oracle; below 0 the choice is worse than a system drawn at random.
-    """
-
-    share: float
-    interval: Interval
-
-
-def gap_won(chosen: Sequence[float], drawn: Sequence[float], best: Sequence[float]) -> Gap | None:
-    """Return how far a choice goes, by what of each instance is resolved, in [0, 1], in one order.
-
-    `drawn` is the mean of the systems, `best` whether any resolves it. The interval is the 95 % percentile bootstrap
-    over instances; resamples in which no system differs from another are left out. None where that is so of all.
+    Of each instance, in one order: whether the choice resolves it, the mean of the systems, and whether any does. 1 is
+    the oracle, below 0 a random system is better. The interval is the 95 % percentile bootstrap over instances, without
+    resamples in which no system differs from another. None where that is so of all.
     """
 
     def share(places: Sequence[float]) -> float | None:
@@ -111,10 +101,9 @@ def gap_won(chosen: Sequence[float], drawn: Sequence[float], best: Sequence[floa
     if whole is None:
         return None
     rng = Random(0)  # noqa: S311 - it draws instances
-    resampled = (share(rng.choices(every, k=len(every))) for _ in range(2000))
-    shares = sorted(one for one in resampled if one is not None)
+    shares = sorted(one for _ in range(2000) if (one := share(rng.choices(every, k=len(every)))) is not None)
     cut = int(len(shares) * 0.025)
-    return Gap(whole, Interval(shares[cut], shares[-1 - cut]))
+    return whole, Interval(shares[cut], shares[-1 - cut])
 
 
 def points_of_samples(most: int) -> tuple[int, ...]:
