@@ -30,7 +30,7 @@ UNDEFINED = -1.5  # a guess
 RIGHT, WRONG, PRIOR, MOST = 0.85, 0.35, 4, 0.6
 UNPASSED = 0.3  # a guess: what a test is worth that no patch passes, since it may be wrong itself
 GIVEN_FAILING, GIVEN_PASSING = math.log(0.03 / 0.65), math.log(0.97 / 0.35)  # guesses
-CORRELATION = 0.3  # of two tests' results on wrong patches, in 151 official reports: ten tests are worth 2.7
+CORRELATION = 0.3  # of two tests' results on wrong patches, in 141 official reports: ten tests are worth 2.7
 AGREED, AGREED_OF = 3, 4  # in how many results a test agreed with others before any was seen, and of how many: a guess
 # Log odds that a broken test pins the fault, and what a patch adds that fixes all and breaks it, too: guesses near the
 # 14 % of 500 true fixes for which an old test had to be changed.

@@ -14,7 +14,8 @@ harness said of them; several are merged into one pool. Read are, from HEAD, wit
 No tree is needed: the normal form is of the lines that a patch adds and removes, without blanks and comment lines, in
 files that are no tests. Equal forms have one outcome, the mean. Every number over issues has the 95 % interval of a
 bootstrap by issue. Runs are in a random order (`--seed`), since a vote that ties takes the earliest. `--fit` fits the
-four numbers of `chain/trust.py` on the issues that are *not* measured, and measures them, too.
+four numbers of `chain/trust.py` on the issues that are *not* measured, and measures them, too. `--tests` prints instead
+what the harness's reports say of wrong patches.
 """
 
 import argparse
@@ -236,6 +237,41 @@ def measured(found: Sequence[Issue], numbers: Numbers, say: Callable[[str], obje
             say(f"    {low:.0%} to {high:.0%}: {len(part)} issues, said {expected:.0%}, right {rate:.0%}")
 
 
+def official(clones: Sequence[Clone], say: Callable[[str], object]) -> None:
+    """Print what official tests say of wrong patches, each distinct one once, every issue with the same weight."""
+    told: dict[str, dict[str, tuple[int, int, int]]] = defaultdict(dict)
+    for clone in clones:
+        for path in (path for path in clone.paths if path.endswith("/report.json")):
+            issue = path.split("/")[-2]
+            text = clone.text(path)
+            report = json.loads(text) if text.strip() else {}
+            report = report.get(issue, report)
+            nothing: dict[str, list[str]] = {"success": [], "failure": []}
+            status = report.get("tests_status", {})
+            fixed, kept = status.get("FAIL_TO_PASS", nothing), status.get("PASS_TO_PASS", nothing)
+            of = len(fixed["success"]) + len(fixed["failure"])
+            if of and not report["resolved"]:
+                diff = path.replace("report.json", "patch.diff")
+                known = clone.text(diff) if diff in clone.paths else path
+                told[issue][known] = len(fixed["success"]), of, len(kept["failure"])
+    rows = [(one, 1 / len(all_)) for all_ in told.values() for one in all_.values()]
+    weight = sum(part for _, part in rows)
+
+    say(f"{len(rows)} wrong patches of {len(told)} issues")
+    passing = sum(part * passed / of for (passed, of, _), part in rows) / weight
+    say(f"share of the tests to be fixed that pass: {passing:.3f}")
+    for low, high in ((0, 0), (1, 1), (2, 3), (4, 10**6)):
+        part = sum(weighed for one, weighed in rows if low <= one[2] <= high) / weight
+        say(f"break {low} to {high} of the others: {part:.3f}")
+    several = [(passed / of, 1 / of, part) for (passed, of, _), part in rows if of > 1]
+    total = sum(part for *_, part in several)
+    center = sum(rate * part for rate, _, part in several) / total
+    spread = sum((rate - center) ** 2 * part for rate, _, part in several) / total
+    single = sum(one * part for _, one, part in several) / total
+    correlation = (spread / (center * (1 - center)) - single) / (1 - single)
+    say(f"correlation of two such tests on one patch, of {len(several)} patches: {correlation:.2f}")
+
+
 def s_of(issue: Issue) -> int:
     """Return how many patches an issue has."""
     return issue.polled[0].of
@@ -248,11 +284,15 @@ def main() -> None:
     parser.add_argument("--least", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--tests", action="store_true")
     given = parser.parse_args()
 
     def say(line: str) -> None:
         sys.stdout.write(f"{line}\n")
 
+    if given.tests:
+        official([Clone(folder) for folder in given.clones], say)
+        return
     every = issues([Clone(folder) for folder in given.clones], given.least, given.seed)
     found = [one for one in every if given.issues == "all" or one.is_django is (given.issues == "django")]
     say(f"shipped: {', '.join(f'{number:.2f}' for number in shipped())}")
