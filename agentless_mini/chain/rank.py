@@ -221,9 +221,9 @@ def rank(
 ) -> Choice | None:
     """Return the best candidate, or None where none is valid.
 
-    A patch without a verdict is left out, unless there is none at all, or no test: then the vote over all valid
-    candidates decides. Where the tests do not tell the patches apart every method comes to the vote, and the reason
-    says so. `Choice.votes` and `valid` count votes in any case.
+    A patch without a verdict is left out, unless there is none at all, or no test: then all valid candidates are
+    compared without tests. So they are where the tests do not tell them apart, and the reason says so. `Choice.votes`
+    and `valid` count votes in any case.
     """
     polled, patches = poll(candidates), valid_patches(candidates)
     if not polled:
