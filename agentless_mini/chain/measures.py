@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Self
 
-from agentless_mini.chain.rank import Likeness, Standing, Totals, ordered, poll, score, standings, totals, valid_patches
+from agentless_mini.chain.rank import Standing, Totals, ordered, poll, score, standings, totals, valid_patches
+from agentless_mini.chain.trust import Likeness
 from agentless_mini.domain import Candidate, Case, Execution, GeneratedCase, Method, Origin, Patch, Prediction
 
 QUANTILE = 1.959964  # of the normal distribution, at 97.5 %
-# The bins of vote shares: under a quarter, up to a half, more.
+# The bins of confidence: under a quarter, up to a half, more.
 QUARTER, HALF = 0.25, 0.5
 
 
@@ -72,9 +73,9 @@ class Bin:
 
 
 def calibration(answers: Iterable[tuple[float, bool]]) -> tuple[Bin, ...]:
-    """Sort answers, each a vote share and whether it is right, into the bins of vote shares.
+    """Sort answers, each with its confidence and whether it is right, into the bins of confidence.
 
-    A share of exactly a quarter or a half is in the middle bin.
+    One of exactly a quarter or a half is in the middle bin.
     """
     bins: tuple[list[bool], list[bool], list[bool]] = [], [], []
     for share, right in answers:
@@ -205,8 +206,7 @@ class Replay:
         count = Totals(self._totals.given, len(kept), self._totals.regressions)
         known = [self._standing(one, kept) for one in polled if one.normal in self._tested]
         if not known or not count.reproducing + count.regressions:
-            alone = method if method is Method.CONSISTENCY else Method.VOTE
-            return self._patches[ordered(polled, Totals(), alone)[0].first]
+            return self._patches[ordered(polled, Totals(), method.untested)[0].first]
         return self._patches[ordered(known, count, method)[0].first]
 
     def _standing(self, voted: Standing, kept: frozenset[int]) -> Standing:
