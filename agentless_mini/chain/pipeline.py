@@ -14,7 +14,7 @@ from agentless_mini.chain.localize import given as given_files
 from agentless_mini.chain.localize import localize
 from agentless_mini.chain.rank import rank
 from agentless_mini.chain.repair import repair
-from agentless_mini.chain.session import Boxes, NoBoxes, Opening, Session, Subject, side_by_side
+from agentless_mini.chain.session import Boxes, NoBoxes, Opening, Session, Subject, known_by, side_by_side
 from agentless_mini.chain.trust import UNTESTED
 from agentless_mini.domain import (
     Candidate,
@@ -189,8 +189,8 @@ def _planned(config: Config, known: Sequence[object], given: GivenTests, until: 
 async def _subject(issue: Issue, snapshot: Snapshot, session: Session, given: Sequence[str]) -> Subject:
     files = candidate_files(snapshot)
     named = await asyncio.to_thread(mentions, issue, files)
-    of = (snapshot.digest, snapshot.name, issue.text)
-    ranked = await session.derive("candidate files", of, lambda: rank_files(issue, files, named))
+    of = known_by(issue, snapshot)
+    ranked = await session.derive("candidate files", of, lambda: rank_files(issue, files, named, snapshot.history))
     if not ranked and not given:
         message = f"The repository {snapshot.name!r} holds no text file to repair: check --rev and the path."
         raise NothingToEdit(message)
@@ -268,9 +268,9 @@ async def _reproduce(
         return None, ()
     generated = await reproduce(drafting.result(), subject.issue, boxes, config.reproduce)
     kept = dict.fromkeys(one.outcome for one in generated if isinstance(one.outcome, Case))
-    # Given tests come before all others where agreement orders the patches of one round. Rewrites of lines come the
+    # Given tests come before all others where these rules order the patches of one round. Rewrites of lines come the
     # likeliest first, so that few of them need be tried.
-    decides = bool(given.ids()) and config.rank is Method.AGREEMENT and config.evolve.rounds == 1
+    decides = bool(given.ids()) and config.rank in (Method.PROBABILITY, Method.AGREEMENT) and config.evolve.rounds == 1
     is_ranked = not session.pool and (await session.sampler.card()).decoding is Decoding.LINES
     portion = (TRIED_AT_ONCE if is_ranked else 0) if decides else None
     spare = None
