@@ -4,7 +4,8 @@ After "Agentless Mini" of SWE-RL (arXiv 2502.18449).
 
 Sampling needs no box and running needs no model, so they are two steps: the first can go on while an environment is
 built. All samples share one prompt. Each distinct test runs alone, in a box of its own, so that none of them can make
-another one fail. The tests that are given are confirmed here too: they must fail before any patch.
+another one fail; what then counts is run again, for a flaky test would choose by luck. The tests that are given are
+confirmed here too: they must fail before any patch.
 """
 
 from collections import Counter
@@ -48,6 +49,8 @@ from agentless_mini.settings.run import ReproduceSettings
 
 # The example may take this share of the window at most: it shows a style, and its beginning does that.
 EXAMPLE_SHARE = 4
+# A test that passes by chance half of the time is found out by so many more runs three times of four.
+RERUNS = 2
 
 
 async def draft_cases(
@@ -108,28 +111,38 @@ async def reproduce(
 ) -> tuple[GeneratedCase, ...]:
     """Run each distinct draft on the tree as it is; return the drafts with what came of it, in their order.
 
-    At most `settings.most` distinct cases are kept: those with more votes first, then those that fail like most
-    others, then the earliest. Raises what the sandbox raises.
+    Those that show the issue are run again, twice and all together: one that does not show it each time is flaky. At
+    most `settings.most` distinct cases are kept: those with more votes first, then those that fail like most others,
+    then the earliest. Raises what the sandbox raises.
     """
     cases = tuple(dict.fromkeys(draft.outcome for draft in drafts if isinstance(draft.outcome, Case)))
     if not cases:
         return tuple(drafts)
 
-    async def tried(case: Case) -> str | Rejected:
-        """Run one case alone; return how it fails because of the issue, or why it does not count."""
-        results = await run_cases(boxes, None, (case,))
+    async def tried(cases: Sequence[Case], attempt: int = 0) -> dict[Case, str | Rejected]:
+        """Run cases in one box; return how each fails because of the issue, or why it does not count."""
+        results = await run_cases(boxes, None, cases, attempt)
         if isinstance(results, Refused):
             boxes.watch(BoxDone(Phase.REPRODUCTION))
-            return Rejected(Reason.OTHER_FAULT, f"it cannot be put into the tree: {results.detail}")
+            refused = Rejected(Reason.OTHER_FAULT, f"it cannot be put into the tree: {results.detail}")
+            return dict.fromkeys(cases, refused)
         boxes.watch(BoxDone(Phase.REPRODUCTION, tuple(result.outcome for result in results)))
-        return symptom(results[0], case, issue, boxes.harness.runner)
+        told = (symptom(result, case, issue, boxes.harness.runner) for case, result in zip(cases, results, strict=True))
+        return dict(zip(cases, told, strict=True))
 
     boxes.watch(PhaseStarted(Phase.REPRODUCTION, len(cases)))
-    symptoms = dict(zip(cases, await together([tried(case) for case in cases]), strict=True))
+    alone = await together([tried((case,)) for case in cases])
+    symptoms = {case: found for one in alone for case, found in one.items()}
     alike = Counter(symptoms.values())
     telling = [case for case, found in symptoms.items() if isinstance(found, str)]
     telling.sort(key=lambda case: (-case.votes, -alike[symptoms[case]]))  # sort() keeps the earliest of equals first
-    kept = frozenset(telling[: settings.most])
+    if telling:
+        boxes.watch(PhaseStarted(Phase.REPRODUCTION, RERUNS))
+        for again in await together([tried(telling, attempt) for attempt in range(1, RERUNS + 1)]):
+            failed = {case: found for case, found in again.items() if isinstance(found, Rejected)}
+            symptoms |= {case: Rejected(Reason.FLAKY, f"run again: {found.detail}") for case, found in failed.items()}
+    steady = [case for case in telling if isinstance(symptoms[case], str)]
+    kept = frozenset(steady[: settings.most])
 
     def outcome(said: Case | Rejected) -> Case | Rejected:
         if isinstance(said, Rejected) or said in kept:

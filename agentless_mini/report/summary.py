@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from rich.console import Group, RenderableType
 
-from agentless_mini.domain import TOO_BUSY, Case, Choice, Origin, Outcome, Rejected, Stage
+from agentless_mini.domain import TOO_BUSY, Case, Choice, Origin, Outcome, Reason, Rejected, Stage
 from agentless_mini.errors import printable
 from agentless_mini.record import RunTrace, SampleRecord
 from agentless_mini.report.cells import Labelled
@@ -54,7 +54,9 @@ def _samples(trace: RunTrace) -> Iterator[str]:
         yield f"saved      {found.saved} of {found.wanted} samples: {goal}"
     if drawn := [sample for sample in trace.samples if sample.stage is Stage.REPRODUCE]:
         kept = [sample.outcome.id for sample in drawn if isinstance(sample.outcome, Case)]
-        yield from _fates(drawn, "new tests ", f"{len(kept)} reproduce the issue ({len(set(kept))} distinct)")
+        flaky = sum(isinstance(one.outcome, Rejected) and one.outcome.reason is Reason.FLAKY for one in drawn)
+        dropped = f", dropped {flaky} flaky" if flaky else ""
+        yield from _fates(drawn, "new tests ", f"{len(kept)} reproduce the issue ({len(set(kept))} distinct){dropped}")
 
 
 def _rounds(trace: RunTrace) -> Iterator[RenderableType]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from agentless_mini.chain.boxes import ATTEMPT
 from agentless_mini.chain.reproduce import draft_cases, reproduce
 from agentless_mini.domain import (
     BoxDone,
@@ -14,6 +15,8 @@ from agentless_mini.domain import (
     GeneratedCase,
     Harness,
     Issue,
+    Job,
+    JobResult,
     ModelCard,
     Note,
     Origin,
@@ -28,12 +31,12 @@ from agentless_mini.domain import (
     Stage,
     StageStarted,
 )
-from agentless_mini.errors import ContextTooSmall, EnvironmentFailed, ServerFailed
+from agentless_mini.errors import AminiError, ContextTooSmall, EnvironmentFailed, ServerFailed
 from agentless_mini.settings.run import ReproduceSettings
 from tests.chain.boxes import PASSES, PYTEST, Said, bench, fails, recording
 from tests.chain.workbench import ISSUE, Bench, run, shop, subject, text_file
 from tests.fakes.model import Outage, Script, ScriptedSampler
-from tests.fakes.sandbox import Answering, refusing
+from tests.fakes.sandbox import Answering, ScriptedSandbox, refusing
 
 CARD = ModelCard("scripted", 8192)
 EXAMPLE = text_file(
@@ -187,18 +190,48 @@ def test_what_fails_because_of_the_issue_is_kept_and_the_rest_says_why_not() -> 
     outcome = results[2].outcome
     assert isinstance(outcome, Rejected)
     assert outcome.detail.startswith("NameError: name 'totals' is not defined (tests/unit/test_amini_")
-    assert events[0] == PhaseStarted(Phase.REPRODUCTION, 3)
+    assert [event for event in events if isinstance(event, PhaseStarted)] == [
+        PhaseStarted(Phase.REPRODUCTION, 3),
+        PhaseStarted(Phase.REPRODUCTION, 2),
+    ]
     done = [event.outcomes for event in events if isinstance(event, BoxDone)]
-    assert sorted(done) == sorted([(Outcome.FAIL,), (Outcome.PASS,), (Outcome.FAIL,)])
+    assert sorted(done[:3]) == sorted([(Outcome.FAIL,), (Outcome.PASS,), (Outcome.FAIL,)])
+    assert done[3:] == [(Outcome.FAIL,)] * 2
+
+
+def placed(sandbox: ScriptedSandbox) -> list[list[str]]:
+    return [[file.path for file in job.files if "test_amini" in file.path] for job in sandbox.jobs]
 
 
 def test_each_distinct_test_runs_alone_and_all_side_by_side() -> None:
-    drafts, _, _ = drafted(REAL, SAME, OTHER)
+    drafts, _, _ = drafted(REAL, PASSING, WRONG, SAME)
     made, sandbox, _ = bench(recording(by_code), TREE)
-    run(reproduce(drafts, ISSUE, made, ReproduceSettings()))
-    placed = [[file.path for file in job.files if "test_amini" in file.path] for job in sandbox.jobs]
-    assert sorted(placed) == sorted([case.path] for case in dict.fromkeys(cases(drafts)))
+    run(reproduce(drafts[1:3], ISSUE, made, ReproduceSettings()))
+    assert sorted(placed(sandbox)) == sorted([case.path] for case in cases(drafts[1:3]))
     assert sandbox.most == 2
+
+
+def test_what_shows_the_issue_is_run_twice_more_all_together_and_what_does_not_each_time_is_flaky() -> None:
+    drafts, _, _ = drafted(REAL, OTHER, PASSING, SAME)
+
+    def by_luck(job: Job) -> JobResult | AminiError:
+        again = any((ATTEMPT, "2") in step.variables for step in job.steps)
+        decide = (lambda name, code: PASSES if "5" in code else by_code(name, code)) if again else by_code
+        return recording(decide)(job)
+
+    made, sandbox, _ = bench(by_luck, TREE)
+    results = run(reproduce(drafts, ISSUE, made, ReproduceSettings()))
+    assert reasons(results) == [None, Reason.FLAKY, Reason.NOT_REPRODUCED, None]
+    flaky = results[1].outcome
+    assert isinstance(flaky, Rejected)
+    assert flaky.detail == "run again: it passes while the issue exists"
+    first, second, _, _ = cases(drafts)
+    assert placed(sandbox)[3:] == [[first.path, second.path]] * 2
+    tried = [
+        sorted({value for step in job.steps for name, value in step.variables if name == ATTEMPT})
+        for job in sandbox.jobs
+    ]
+    assert sorted(tried) == [[], [], [], ["1"], ["2"]]  # so that a rerun finds each of them in the record
 
 
 def test_of_many_those_with_votes_are_kept_then_those_that_fail_alike_then_the_earliest() -> None:
