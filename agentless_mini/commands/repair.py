@@ -59,7 +59,7 @@ def run_repair(
     with Store.open(store or store_of(source.repository), waiting) as opened:
         require_tests(task)
         began = time.monotonic()
-        snapshot = repository.snapshot()
+        snapshot = replace(repository.snapshot(), history=repository.history())
         if local:
             top, names = top_of(Path(source.repository)), {file.path for file in snapshot.files}
             files = tuple(tree_path(said, names, top, here) for said in task.files)

@@ -31,6 +31,7 @@ from agentless_mini.domain.repair import (
     Issue,
     Localization,
     Matching,
+    PastCommit,
     Patch,
     Reading,
     Reason,

@@ -40,12 +40,25 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
+class PastCommit:
+    """A commit that is no merge: what it says, the files that it changes, and when it was made, in seconds since 1970.
+
+    `paths` are as `SourceFile.path`; a file may be gone since.
+    """
+
+    message: str
+    paths: tuple[str, ...]
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A repository's tree at one moment: a commit's, or the working tree with its uncommitted and untracked files.
 
     `name` is a short label (a folder's or repository's name), `commit` the full id of the base commit, `digest` a
     hash of all entries. `files` is sorted by path. `ignored` lists what git ignores but the disk holds (folders end
     in "/"): a patch must not create a file there. `day` is the base commit's, in ISO form, where it is known.
+    `history` are the base commit and those before it, newest first, as far as they were read: see `past_commits`.
     """
 
     name: str
@@ -54,6 +67,7 @@ class Snapshot:
     files: tuple[SourceFile, ...]
     ignored: tuple[str, ...] = ()
     day: str = ""
+    history: tuple[PastCommit, ...] = ()
 
     def by_path(self) -> Mapping[str, SourceFile]:
         """Return the entries keyed by path."""

@@ -33,7 +33,7 @@ class Testbed(Protocol):
     """The image of one instance, held while it is open. All methods may be called concurrently."""
 
     async def tree(self) -> Snapshot:
-        """Return the files of /testbed, without any history. Raises `EnvironmentFailed`."""
+        """Return the files of /testbed, with the history of the base commit. Raises `EnvironmentFailed`."""
         ...
 
     def opening(self, snapshot: Snapshot) -> Opening | NoBoxes:

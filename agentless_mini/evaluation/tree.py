@@ -1,12 +1,14 @@
-"""The tree of an instance: read out of its image without its history, and git's verdict on patches of it.
+"""The tree of an instance, read out of its image, and git's verdict on patches of it.
 
-Nothing of the image's `.git` is taken but the index, which says what is tracked, and `info/exclude`: the copy is a
-repository of its own with one empty commit. Where git cannot use that index, all files count that are not ignored. The
-tar file of an image is foreign: no path leads out of the copy, and no symlink is followed.
+Nothing of the image's `.git` is taken but the index, which says what is tracked, `info/exclude`, and the objects that
+its history is read from: the copy is a repository of its own with one empty commit. Where git cannot use that index,
+all files count that are not ignored. The tar file of an image is foreign: no path leads out of the copy, and no symlink
+is followed.
 """
 
 import io
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -21,7 +23,7 @@ from agentless_mini.domain import MIB, FileKind, Patch, Reason, Rejected, Snapsh
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
 from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.ports import PatchCheck
-from agentless_mini.repository.gitcommand import GitCommand, verdict
+from agentless_mini.repository.gitcommand import GitCommand, past_commits, verdict
 from agentless_mini.repository.opening import open_repository
 from agentless_mini.sandbox.daemon import folder_archive
 from agentless_mini.sandbox.host import Scratch
@@ -33,7 +35,10 @@ FOLDER = "/testbed"
 """Where an image has its tree."""
 LIMIT = 8192 * MIB
 """Bytes of all files of a tree together."""
-_KEPT = {(".git", "index"), (".git", "info", "exclude")}
+_KEPT = re.compile(
+    r"index|shallow|info/exclude|objects/(?:[0-9a-f]{2}/[0-9a-f]{38,62}|pack/pack-[0-9a-f]{40,64}\.(?:pack|idx))"
+)
+"""What is kept of `.git`."""
 # What users have set for their own repositories does not decide what belongs to this one.
 _CONFIG = (
     "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tfilemode = true\n\tsymlinks = true\n"
@@ -60,17 +65,16 @@ def read_copy(top: Path, instance: Instance) -> Snapshot:
         with boundary({OSError: _refused}):
             _make_repository(top)
         found = open_repository(str(top), None, top).snapshot()
+        history = past_commits(GitCommand(str(top)), instance.base_commit)
     except RepositoryError as error:  # the user named no repository: the machine or the image is to blame
         raise _refused(error) from error
-    return replace(found, name=instance.repo, commit=instance.base_commit, day=instance.created[:10])
+    known = replace(found, name=instance.repo, commit=instance.base_commit, day=instance.created[:10])
+    return replace(known, history=history)
 
 
 def _make_repository(top: Path) -> None:
     """Make of `.git` the least that git needs to read the index; an index that git cannot read is removed."""
     home = top / ".git"
-    for kept in (home / "index", home / "info" / "exclude"):
-        if kept.is_symlink():  # git would follow it
-            kept.unlink()
     for folder in ("objects", "refs", "info"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     (home / "config").write_text(_CONFIG)
@@ -123,7 +127,9 @@ def extract(chunks: Iterator[bytes], top: Path) -> None:
                 with suppress(FileExistsError, NotADirectoryError, IsADirectoryError):  # in the way of another entry
                     _write_file(path, archive, entry, source)
                     links.pop(path, None)
-        for path in sorted(links, key=lambda path: -len(path.parts)):  # the inner ones first: none is ever followed
+        home = top / ".git"  # git would follow what is in it
+        outside = (path for path in links if home not in path.parents)
+        for path in sorted(outside, key=lambda path: -len(path.parts)):  # the inner ones first: none is ever followed
             with suppress(FileExistsError, NotADirectoryError, IsADirectoryError, ValueError):  # a NUL in the target
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.unlink(missing_ok=True)
@@ -133,7 +139,8 @@ def extract(chunks: Iterator[bytes], top: Path) -> None:
 def _place(top: Path, name: str) -> Path | None:
     """Return where an entry goes; None where there is no such place, it leads elsewhere, or is git's own."""
     parts = tuple(part for part in name.split("/")[1:] if part not in {"", "."})
-    if not parts or ".." in parts or "\0" in name or (".git" in parts and parts not in _KEPT):
+    is_gits = ".git" in parts and not (parts[0] == ".git" and _KEPT.fullmatch("/".join(parts[1:])))
+    if not parts or ".." in parts or "\0" in name or is_gits:
         return None
     return top.joinpath(*parts)
 

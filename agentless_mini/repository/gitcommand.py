@@ -15,10 +15,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 
+from agentless_mini.domain import PastCommit
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
 
 # 2.31 brought --config-env, without which a filter with "=" in its name could not be switched off.
 OLDEST_GIT = (2, 31)
+
+# Of a history so much is read: some 0.3 s and 1 MB of django. A commit of more files than MOST_PATHS is of none.
+MOST_COMMITS, MOST_PATHS, MOST_OF_MESSAGE = 3000, 100, 4000
+HISTORY_SECONDS = 30.0
 
 _NOT_FOUND = 127  # what env(1) ends with where there is no such program
 _VERDICTS = frozenset({0, 1, 128})  # git dies with 128 of a patch that it cannot read, and of much else
@@ -209,3 +214,35 @@ def day_of(git: GitCommand, commit: str) -> str:
     with contextlib.suppress(ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(int(said), UTC).date().isoformat()
     return ""
+
+
+def past_commits(git: GitCommand, commit: str, seconds: float = HISTORY_SECONDS) -> tuple[PastCommit, ...]:
+    """Return the commit and its ancestors, the newest `MOST_COMMITS` that are no merges, newest first.
+
+    Commits that change no file or more than `MOST_PATHS`, and the first of a history, are left out. Where git cannot
+    read them all in time (objects are missing, the machine is slow), there are none, so that what is found by them does
+    not depend on how far it came. A shallow clone has fewer. Raises `EnvironmentFailed` where git cannot be started.
+    """
+    timed = replace(git, limit=seconds)
+    listing = ("-r", "-z", "--raw", "--no-renames", "--encoding=UTF-8", "--format=%ct%x00%B")
+    try:
+        ids = timed.read("rev-list", "--no-merges", f"--max-count={MOST_COMMITS}", commit, "--")
+        out = timed.read("diff-tree", "--stdin", *listing, stdin=ids)
+    except RepositoryError:
+        return ()
+    found: list[tuple[bytes, bytes, list[bytes]]] = []
+    fields = iter(out.split(b"\0")[:-1])
+    for field, value in zip(fields, fields, strict=True):
+        if field.lstrip(b"\n").startswith(b":"):
+            found[-1][2].append(value)
+        else:
+            found.append((field, value, []))
+    return tuple(
+        PastCommit(
+            message[:MOST_OF_MESSAGE].decode("utf-8", "replace").strip(),
+            tuple(path.decode("utf-8", "surrogateescape") for path in paths),
+            int(time) if time.isdigit() else 0,
+        )
+        for time, message, paths in found
+        if 0 < len(paths) <= MOST_PATHS
+    )

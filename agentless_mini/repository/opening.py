@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from agentless_mini.domain import FileKind, Snapshot, SourceFile
+from agentless_mini.domain import FileKind, PastCommit, Snapshot, SourceFile
 from agentless_mini.errors import RepositoryError, printable
 from agentless_mini.repository import clones, gitcommand, worktree
 from agentless_mini.repository.gitcommand import GitCommand
@@ -52,6 +52,10 @@ class Repository(ABC):
         What the disk holds but a snapshot does not give (nested repositories, FIFOs, files that cannot be read) is
         listed in `Snapshot.ignored`, with what git ignores. Raises `RepositoryError` where the tree cannot be read.
         """
+
+    def history(self) -> tuple[PastCommit, ...]:
+        """Return the base commit and those before it: see `gitcommand.past_commits`."""
+        return gitcommand.past_commits(self._git, self._commit)
 
     @abstractmethod
     def contents(self) -> Contents:

@@ -1,6 +1,7 @@
 import io
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,14 +79,6 @@ def test_a_copy_has_what_git_lists_in_the_image(checkout: Path, tmp_path: Path) 
     assert (snapshot.name, snapshot.commit, snapshot.day) == ("a/b", "c" * 40, "2024-05-06")
 
 
-def test_a_copy_has_nothing_of_the_history(checkout: Path, tmp_path: Path) -> None:
-    unpack(packed(checkout), tmp_path / "copy")
-    read_copy(tmp_path / "copy", INSTANCE)
-    copied = tmp_path / "copy"
-    assert git(copied, "log", "--all", "--format=%s") == b"The files of an image\n"
-    assert git(copied, "cat-file", "--batch-all-objects", "--batch-check").count(b"\n") == 2
-
-
 @pytest.mark.parametrize("index", [None, b"", b"DIRC broken"])
 def test_without_an_index_that_git_can_use_all_files_count_that_are_not_ignored(
     checkout: Path, tmp_path: Path, index: bytes | None
@@ -99,6 +92,31 @@ def test_without_an_index_that_git_can_use_all_files_count_that_are_not_ignored(
     assert [file.path for file in snapshot.files] == [
         ".gitignore", "a.py", "data", "link", "loose.py", "pkg/b.py", "run.sh"
     ]  # fmt: skip
+
+
+def test_the_history_of_the_base_commit_is_read_out_of_the_image(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "a.py").write_bytes(b"x = 2\n")
+    base = commit_all(checkout, "Doubled x")
+    git(checkout, "repack", "--quiet", "-d")  # objects of both kinds
+    commit_all(checkout, "What the makers of images do after it")
+    unpack(packed(checkout), tmp_path / "copy")
+    history = read_copy(tmp_path / "copy", replace(INSTANCE, base_commit=base)).history
+    assert [(one.message, one.paths) for one in history[:1]] == [("Doubled x", ("a.py", "loose.py"))]
+    assert git(tmp_path / "copy", "log", "--all", "--format=%s") == b"The files of an image\n"
+    assert read_copy(tmp_path / "copy", INSTANCE).history == ()  # the image does not have that commit
+
+
+def test_objects_that_lie_elsewhere_are_no_history(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "a.py").write_bytes(b"x = 2\n")
+    base = commit_all(checkout)
+    git(checkout, "repack", "--quiet", "-a", "-d")
+    (checkout / ".git/objects/pack").rename(tmp_path / "pack")
+    (checkout / ".git/objects/pack").mkdir()
+    for file in (tmp_path / "pack").iterdir():
+        (checkout / ".git/objects/pack" / file.name).symlink_to(file)
+    (checkout / ".git/objects/info/alternates").write_text(f"{tmp_path}\n")
+    unpack(packed(checkout), tmp_path / "copy")
+    assert read_copy(tmp_path / "copy", replace(INSTANCE, base_commit=base)).history == ()
 
 
 def test_an_index_that_points_elsewhere_is_no_index(checkout: Path, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_nothing_that_a_repository_configures_is_run(tmp_path: Path, rev: str | 
     top, mark = make_hostile(tmp_path)
     repository = opened(top, rev)
     assert len(repository.snapshot().files) == (5 if rev is None else 4)
+    assert repository.history() == ()  # its only commit is the first
     for path, line in (("a.py", b"one\n" if rev is None else b"1\n"), ("b.c", b"2\n"), ("c.d", b"3\n"), ("d", b"4\n")):
         assert repository.refuses(changing(path, line, b"new\n")) == ""
         if rev is None:

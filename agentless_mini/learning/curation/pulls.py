@@ -15,7 +15,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -99,7 +99,8 @@ def sampled(
 
 
 def _snapshot(wish: Wish) -> Snapshot:
-    return open_repository(str(wish.mirror), wish.base, wish.mirror).snapshot()
+    repository = open_repository(str(wish.mirror), wish.base, wish.mirror)
+    return replace(repository.snapshot(), history=repository.history())
 
 
 def _others(paths: Iterable[str], wish: Wish, most: int) -> tuple[str, ...]:

@@ -1,0 +1,75 @@
+"""What is read of a history, and what is not."""
+
+from pathlib import Path
+
+import pytest
+
+from agentless_mini.repository.gitcommand import MOST_PATHS, GitCommand, past_commits
+from tests.gitrepo import commit_all, git, make_repository, write_files
+from tests.repository.reading import opened
+
+
+def told(path: Path, rev: str | None = None) -> list[tuple[str, tuple[str, ...]]]:
+    return [(one.message, one.paths) for one in opened(path, rev).history()]
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    """Return a repository of three commits, the second of them merged."""
+    top = make_repository(tmp_path / "top", {"a.py": b"1\n", "b.py": b"1\n"})
+    git(top, "checkout", "--quiet", "-b", "side")
+    write_files(top, {"b.py": b"2\n", "pkg/c.py": b"2\n"})
+    commit_all(top, "Counted to two\n\nIt was one.")
+    git(top, "checkout", "--quiet", "-")
+    git(top, "merge", "--quiet", "--no-ff", "--message", "Merged", "side")
+    write_files(top, {"a.py": b"3\n"})
+    commit_all(top, "Counted to three")
+    return top
+
+
+def test_commits_come_newest_first_without_merges_and_the_first(top: Path) -> None:
+    two = ("Counted to two\n\nIt was one.", ("b.py", "pkg/c.py"))
+    assert told(top) == [("Counted to three", ("a.py",)), two]
+    assert opened(top).history()[0].time == 1704164645
+    assert opened(top).snapshot().history == ()  # who does not ask for it does not wait for it
+
+
+def test_no_commit_after_the_base_is_read(top: Path) -> None:
+    assert [paths for _, paths in told(top, "side")] == [("b.py", "pkg/c.py")]
+    assert told(top, "side~1") == []
+
+
+def test_names_messages_and_times_may_be_anything(top: Path) -> None:
+    write_files(top, {":odd\n\udcff": b"", "100644": b""})
+    git(top, "add", "--all")
+    tree = git(top, "write-tree").decode().strip()
+    head = f"tree {tree}\nparent {git(top, 'rev-parse', 'HEAD').decode().strip()}\n"
+    for who in (b"x <y> 1 +0000", b"no time"):
+        raw = head.encode() + b"author %b\ncommitter %b\n\n:\xff says\0more\n" % (who, who)
+        commit = git(top, "hash-object", "-t", "commit", "-w", "--literally", "--stdin", stdin=raw).decode().strip()
+        first = opened(top, commit).history()[0]
+        assert (first.message, first.paths) == (":\ufffd says", ("100644", ":odd\n\udcff"))
+        assert first.time in {0, 1}
+
+
+def test_commits_that_say_nothing_of_a_file_are_left_out(top: Path) -> None:
+    before = told(top)
+    commit_all(top, "Nothing")
+    write_files(top, {f"many/{n}": b"" for n in range(MOST_PATHS + 1)})
+    commit_all(top, "Everything")
+    assert told(top) == before
+    assert told(top, "side")
+
+
+def test_a_shallow_clone_has_less_history(top: Path, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "--quiet", "--depth", "2", top.as_uri(), "shallow")
+    assert [message for message, _ in told(tmp_path / "shallow")] == ["Counted to three"]
+
+
+def test_without_all_objects_or_time_there_is_no_history(top: Path) -> None:
+    commit, command = git(top, "rev-parse", "HEAD").decode().strip(), GitCommand(str(top))
+    assert past_commits(command, commit)
+    assert past_commits(command, commit, seconds=0.0001) == ()
+    lost = git(top, "rev-parse", "side^{tree}").decode().strip()
+    (top / ".git/objects" / lost[:2] / lost[2:]).unlink()
+    assert past_commits(command, commit) == ()
