@@ -229,6 +229,12 @@ def _bm25(query: str, files: Sequence[SourceFile]) -> dict[str, float]:
     return {path: score / best for path, score in scores.items()}
 
 
+def alike(issue: Issue, parts: Sequence[str]) -> list[float]:
+    """Return the BM25 score of each part of a text for the issue's words, divided by the best one's: in [0, 1]."""
+    files = [SourceFile(str(n), "", FileKind.TEXT, part.encode(errors="replace")) for n, part in enumerate(parts)]
+    return list(_bm25(issue.text, files).values())
+
+
 class _Vocabulary(dict[bytes, int]):
     """The words of a tree by how many terms each is: a word is split once, wherever it stands.
 

@@ -1,7 +1,7 @@
 """One issue, from text to the chosen patch. Reads like the chain that it runs."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from agentless_mini.domain import (
     Phase,
     Planned,
     Prediction,
+    ShownFile,
     Snapshot,
     Stage,
 )
@@ -116,19 +117,23 @@ async def resolve(
     if until is Until.REPAIR:
         opening = NoBoxes("No test was run: the chain was to end after repair.")
     proven: asyncio.Future[Batches | None] = asyncio.get_running_loop().create_future()
+    shown: asyncio.Future[tuple[ShownFile, ...]] = asyncio.get_running_loop().create_future()
     boxes = await _opened(subject, session, opening, given) if given.required else opening
     selector = _selector(subject, session, config, proven)
 
     async def repaired() -> tuple[Localization, tuple[Candidate, ...]]:
         localization = await _localize(subject, session, config, files)
         if config.evolve.rounds == 1:
-            return localization, await repair(subject, localization, session, config.repair)
+            return localization, await repair(subject, localization, session, config.repair, shown.set_result)
         from agentless_mini.chain.evolve import evolve
 
-        return localization, await evolve(subject, localization, session, config.repair, config.evolve, selector)
+        sampling = config.repair
+        return localization, await evolve(
+            subject, localization, session, sampling, config.evolve, selector, shown.set_result
+        )
 
     async def reproduced() -> tuple[GeneratedCase, ...]:
-        tests, generated = await _reproduce(subject, session, config, boxes, given)
+        tests, generated = await _reproduce(subject, session, config, boxes, given, shown)
         if not proven.done():  # where who waited for it was cancelled, it is too
             proven.set_result(tests)
         return generated
@@ -228,9 +233,14 @@ async def _opened(subject: Subject, session: Session, opening: Opening | NoBoxes
 
 
 async def _reproduce(
-    subject: Subject, session: Session, config: Config, opening: Opening | Boxes | NoBoxes, given: GivenTests
+    subject: Subject,
+    session: Session,
+    config: Config,
+    opening: Opening | Boxes | NoBoxes,
+    given: GivenTests,
+    shown: Awaitable[tuple[ShownFile, ...]],
 ) -> "tuple[Batches | None, tuple[GeneratedCase, ...]]":
-    """Draft tests while the boxes are opened; keep those that fail on the tree as it is because of the issue."""
+    """Draft tests for the files `shown` while the boxes are opened; keep those that fail on the tree for the issue."""
     if isinstance(opening, NoBoxes):
         session.watch(Note(f"{UNTESTED} {opening.reason}"))
         return None, ()
@@ -238,7 +248,7 @@ async def _reproduce(
     from agentless_mini.chain.reproduce import draft_cases, reproduce
 
     async with side_by_side() as group:
-        drafting = group.create_task(draft_cases(subject, session, opening.harness, config.reproduce))
+        drafting = group.create_task(draft_cases(subject, session, opening.harness, config.reproduce, shown))
         boxes = opening if isinstance(opening, Boxes) else await _opened(subject, session, opening, given)
     if isinstance(boxes, NoBoxes):
         session.watch(Note(f"{UNTESTED} {boxes.reason}"))

@@ -11,7 +11,7 @@ drawn is always a whole beginning of the run, so that a rerun finds it in the re
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +23,7 @@ from agentless_mini.domain import (
     Completion,
     Decoding,
     EditTask,
+    Excerpt,
     Finish,
     Localization,
     Matching,
@@ -53,14 +54,29 @@ MANY_REPEATS = 5
 _READING = ThreadPoolExecutor(1, "amini-reading")
 
 
+Showing = Callable[[tuple[ShownFile, ...]], object]
+"""Is told the files that a prompt shows, in the order in which it does."""
+NO_FILE = ShownFile("", (Excerpt(1, ""),), whole=False)
+"""Stands for files where it is measured what a prompt takes beside them."""
+
+
+def shown_to_nobody(_files: tuple[ShownFile, ...]) -> None:
+    """Do nothing: the `Showing` that is told where nobody asks."""
+
+
 async def repair(
-    subject: Subject, localization: Localization, session: Session, settings: RepairSettings
+    subject: Subject,
+    localization: Localization,
+    session: Session,
+    settings: RepairSettings,
+    showing: Showing = shown_to_nobody,
 ) -> tuple[Candidate, ...]:
     """Return what became of each sample, in order of sample: of fewer than wanted where `stop_when` ended it.
 
+    `showing` is told the files of the first prompt before any sample is drawn.
     Raises `ContextTooSmall` where the prompts cannot show any file, and what the sampler raises.
     """
-    requests = await repair_requests(subject, localization, session, settings)
+    requests = await repair_requests(subject, localization, session, settings, showing)
     whole, bound = settings.samples, settings.stop_when
     session.watch(StageStarted(Stage.REPAIR, whole))
     draws = Draws(Tree.of(subject.snapshot), settings.match, session)
@@ -93,17 +109,25 @@ async def repair(
 
 
 async def repair_requests(
-    subject: Subject, localization: Localization, session: Session, settings: RepairSettings, spare: int = 0
+    subject: Subject,
+    localization: Localization,
+    session: Session,
+    settings: RepairSettings,
+    showing: Showing = shown_to_nobody,
+    spare: int = 0,
 ) -> list[SampleRequest]:
     """Return the distinct prompts as requests, without indices and instance, those of the most votes first.
 
     There is one for each file list that still differs once it fits; each leaves `spare` tokens of what a prompt may
-    have. Raises `ContextTooSmall`, and what the sampler raises.
+    have. A file that is shown in part is shown so in all prompts where it suits them. `showing` is told the files of
+    the first prompt. Raises `ContextTooSmall`, and what the sampler raises.
     """
     card = await session.sampler.card()
     place = _common_order(localization)
     held = subject.snapshot.by_path()
     sources = {path: Source(path, decode(held[path]).text) for path in place}
+
+    parts: dict[str, ShownFile] = {}
 
     async def fitted(wanted: Sequence[Source]) -> Draft[Fitted]:
         def messages(files: tuple[ShownFile, ...]) -> tuple[Message, ...]:
@@ -111,7 +135,8 @@ async def repair_requests(
             return session.prompts.repair(subject.issue, subject.snapshot.name, ordered)
 
         def draft(budget: int, gauge: Gauge) -> Draft[Fitted]:
-            fitted = fit_files(wanted, subject.survey.named, budget - gauge.of(messages(())), gauge)
+            room = budget - gauge.of(session.prompts.repair(subject.issue, subject.snapshot.name, (NO_FILE,)))
+            fitted = fit_files(wanted, subject.issue, subject.survey.named, room, gauge, parts)
             if not fitted.files:
                 text = f"No part of {wanted[0].path} fits {budget} tokens: serve the model with a larger context."
                 raise ContextTooSmall(text)
@@ -122,12 +147,14 @@ async def repair_requests(
     drafts: list[Draft[Fitted]] = []
     for paths in localization.lists[: settings.samples]:
         made = await fitted([sources[path] for path in paths])
+        parts = {file.path: file for file in made.shown.files} | parts
         if all(made.messages != other.messages for other in drafts):
             drafts.append(made)
             if made.shown.left_out:
                 session.watch(Note(f"Left out of a prompt to fit the context: {', '.join(made.shown.left_out)}."))
             for path in made.shown.windowed:
                 session.watch(Note(f"Shown in part to fit the context: {path}."))
+    showing(tuple(sorted(drafts[0].shown.files, key=lambda file: place[file.path])))
     room = answer_room(settings.max_tokens, card.context_window)
     if room < settings.max_tokens and card.decoding is not Decoding.LINES:  # a rewritten line is short
         said = f"An answer may have {room} tokens, not {settings.max_tokens}: a quarter of the model's context at most."

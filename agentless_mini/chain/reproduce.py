@@ -9,11 +9,11 @@ confirmed here too: they must fail before any patch.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 
 from agentless_mini.chain.boxes import Refused, run_cases
-from agentless_mini.chain.context import Gauge, Source
+from agentless_mini.chain.context import Gauge, Source, fit_files
 from agentless_mini.chain.generated_tests import (
     described,
     first_with_tests,
@@ -23,6 +23,7 @@ from agentless_mini.chain.generated_tests import (
     symptom,
 )
 from agentless_mini.chain.given import ANYWAY
+from agentless_mini.chain.repair import NO_FILE
 from agentless_mini.chain.session import Boxes, Draft, Session, Subject, answer_room, ask, fit_prompt, together
 from agentless_mini.domain import (
     BoxDone,
@@ -32,6 +33,7 @@ from agentless_mini.domain import (
     GeneratedCase,
     Harness,
     Issue,
+    Message,
     Note,
     Outcome,
     Phase,
@@ -49,16 +51,23 @@ from agentless_mini.settings.run import ReproduceSettings
 
 # The example may take this share of the window at most: it shows a style, and its beginning does that.
 EXAMPLE_SHARE = 4
+# So much of the prompt is kept for it, at the cost of code.
+LEAST_EXAMPLE = 8
 # A test that passes by chance half of the time is found out by so many more runs three times of four.
 RERUNS = 2
 
 
 async def draft_cases(
-    subject: Subject, session: Session, harness: Harness, settings: ReproduceSettings
+    subject: Subject,
+    session: Session,
+    harness: Harness,
+    settings: ReproduceSettings,
+    showing: Awaitable[tuple[ShownFile, ...]],
 ) -> tuple[GeneratedCase, ...]:
     """Return what each sample wrote, in order of sample. Equal tests are equal cases, which have all their votes.
 
-    A new test lies beside the example, so that what that imports and is given is there for it too.
+    A new test lies beside the example, so that what that imports and is given is there for it too. `showing` are the
+    files of the first repair prompt: this one begins as that does, up to the first of them that does not fit.
     Empty where no sample is wanted, or the model rewrites lines and can write nothing else. Raises `ContextTooSmall`
     and what the sampler raises.
     """
@@ -74,22 +83,33 @@ async def draft_cases(
         folder = "tests" if runner is Runner.DJANGO else ""
     else:
         folder = example.path.rpartition("/")[0]
+    files = await showing
 
-    def showing(shown: ShownFile | None) -> Draft[ShownFile | None]:
-        is_cut = example is not None and (shown is None or not shown.whole)
-        return Draft(session.prompts.reproduce(issue, snapshot.name, runner, folder, shown), shown, is_cut)
+    def messages(files: tuple[ShownFile, ...], shown: ShownFile | None) -> tuple[Message, ...]:
+        return session.prompts.reproduce(issue, snapshot.name, files, runner, folder, shown)
 
-    def draft(budget: int, gauge: Gauge) -> Draft[ShownFile | None]:
-        bare = showing(None)
-        if example is None:
-            return bare
-        most = min(budget - gauge.of(bare.messages), card.context_window // EXAMPLE_SHARE)
-        return showing(fit_example(Source(example.path, decode(example).text), most, gauge))
+    def draft(budget: int, gauge: Gauge) -> Draft[tuple[tuple[ShownFile, ...], ShownFile | None]]:
+        code, shown, least = tuple[ShownFile, ...](), None, 0 if example is None else budget // LEAST_EXAMPLE
+        for file in files:
+            if gauge.of(messages((*code, file), None)) > budget - least:
+                left = budget - least - gauge.of(messages((*code, NO_FILE), None))
+                source = Source(file.path, decode(held[file.path]).text)
+                code += fit_files([source], issue, subject.survey.named, left, gauge).files
+                break
+            code = (*code, file)
+        if example is not None:
+            most = min(budget - gauge.of(messages(code, None)), card.context_window // EXAMPLE_SHARE)
+            shown = fit_example(Source(example.path, decode(example).text), most, gauge)
+        is_cut = code != files or (example is not None and (shown is None or not shown.whole))
+        return Draft(messages(code, shown), (code, shown), is_cut)
 
     room = card.context_window - answer_room(settings.max_tokens, card.context_window)
     made = await fit_prompt(session.sampler, room, draft)
-    if made.cut and example is not None:
-        how = "Shown in part" if made.shown else "Left out to fit the context"
+    code, shown = made.shown
+    if less := [file.path for file in files if file not in code]:
+        session.watch(Note(f"For tests less is shown than for repairs, to fit the context, of {', '.join(less)}."))
+    if example is not None and (shown is None or not shown.whole):
+        how = "Shown in part" if shown else "Left out to fit the context"
         session.watch(Note(f"{how}, as an example of how tests are written: {example.path}."))
     taken = TakenNames.of(snapshot)
     key, answers = await ask(
