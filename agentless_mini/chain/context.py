@@ -31,6 +31,8 @@ BLOCK_LINES = 40
 """What stands for functions in a file that has none, or is in no language that is known."""
 # What a heading and its fence, or a mark of left-out lines, cost a file beside its text.
 OVERHEAD_BYTES = 64
+# A share that pays for less shows next to nothing of a file.
+LEAST_BYTES = 600
 # A longer Python file, in characters, is data: to parse it takes half a second and its weight in memory many times.
 MOST_PARSED = 1_000_000
 # The weight of a file's share beside that of the one before it in the list.
@@ -42,6 +44,8 @@ OUTLINE_SHARE = 8
 # What an issue says of a function beside words, in units of the BM25 score of the best one.
 DEFINES_NAMED = 0.5
 IN_TRACEBACK = 1.0
+# How much less a long block is worth, which takes the room of several others: by this power of its lines.
+SIZE_COUNTS = 0.3
 MOST_SIGNATURE = 100  # letters; of a docstring's first line too
 
 
@@ -134,10 +138,14 @@ def fit_files(
     costs = {one.path: gauge.tokens(one.text) + _heading(one.path, gauge) for one in sources}
     weights = {one.path: DECAY**place for place, one in enumerate(sources)}
     files: dict[str, ShownFile] = {}
-    waiting, left = list(sources), budget
+    waiting, left = [*sources], budget
     while waiting:
         total = sum(weights[one.path] for one in waiting)
         shares = {one.path: int(left * weights[one.path] / total) for one in waiting}
+        last = waiting[-1].path
+        if len(waiting) > 1 and shares[last] < min(costs[last], LEAST_BYTES * gauge.tokens_per_byte):
+            waiting.pop()
+            continue
         # Those that are whole come first: what they leave is for the others.
         source = next((one for one in waiting if costs[one.path] <= shares[one.path]), waiting[0])
         waiting.remove(source)
@@ -180,7 +188,8 @@ def _part(source: Source, issue: Issue, named: Mentions, share: int, gauge: Gaug
     for span in lines.spans:
         window = _affordable(span, lines, issue, sizes, left - OVERHEAD_BYTES)
         if window:
-            left -= sum(sizes[window.start : window.stop]) + OVERHEAD_BYTES
+            marks = 1 - (window.start - 1 in chosen) - (window.stop in chosen)
+            left -= sum(sizes[window.start : window.stop]) + marks * OVERHEAD_BYTES
             chosen.update(window)
     excerpts = _excerpts(sorted(chosen), lines.texts, sizes)
     covered = {one.first - 1 + row for one in excerpts for row in range(one.text.count("\n"))}
@@ -233,7 +242,8 @@ def _lines(source: Source, issue: Issue, named: Mentions) -> _Lines:
         span: score + DEFINES_NAMED * (span.start in names) + IN_TRACEBACK * any(row in span for row in frames)
         for span, score in zip(spans, words, strict=True)
     }
-    return _Lines(texts, found, frames, tuple(sorted(spans, key=lambda span: (-scores[span], span.start))))
+    worth = {span: score / len(span) ** SIZE_COUNTS for span, score in scores.items()}
+    return _Lines(texts, found, frames, tuple(sorted(spans, key=lambda span: (-worth[span], span.start))))
 
 
 def definitions(source: Source) -> tuple[Definition, ...]:

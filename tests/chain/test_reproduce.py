@@ -1,5 +1,6 @@
 """Reproduction tests: one prompt, what is drafted, what counts once it was run, which are kept."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -11,6 +12,7 @@ from agentless_mini.domain import (
     Case,
     Decoding,
     Event,
+    Excerpt,
     Fault,
     GeneratedCase,
     Harness,
@@ -27,6 +29,7 @@ from agentless_mini.domain import (
     Rejected,
     Runner,
     SampleDone,
+    ShownFile,
     Snapshot,
     Stage,
     StageStarted,
@@ -34,7 +37,7 @@ from agentless_mini.domain import (
 from agentless_mini.errors import AminiError, ContextTooSmall, EnvironmentFailed, ServerFailed
 from agentless_mini.settings.run import ReproduceSettings
 from tests.chain.boxes import PASSES, PYTEST, Said, bench, fails, recording
-from tests.chain.workbench import ISSUE, Bench, run, shop, subject, text_file
+from tests.chain.workbench import CART, ISSUE, Bench, run, shop, subject, text_file
 from tests.fakes.model import Outage, Script, ScriptedSampler
 from tests.fakes.sandbox import Answering, ScriptedSandbox, refusing
 
@@ -63,11 +66,19 @@ def drafted(
     harness: Harness = PYTEST,
     snapshot: Snapshot = TREE,
     issue: Issue = ISSUE,
+    files: tuple[ShownFile, ...] = (),
+    sampler: ScriptedSampler | None = None,
 ) -> tuple[tuple[GeneratedCase, ...], ScriptedSampler, Bench]:
-    sampler = ScriptedSampler(Script.of(*answers), card)
+    sampler = sampler or ScriptedSampler(Script.of(*answers), card)
     work = Bench(sampler)
     settings = ReproduceSettings(samples=samples)
-    return run(draft_cases(subject(snapshot, issue), work.session, harness, settings)), sampler, work
+
+    async def drafting() -> tuple[GeneratedCase, ...]:
+        showing = asyncio.get_running_loop().create_future()
+        showing.set_result(files)
+        return await draft_cases(subject(snapshot, issue), work.session, harness, settings, showing)
+
+    return run(drafting()), sampler, work
 
 
 def cases(drafts: Sequence[GeneratedCase]) -> list[Case]:
@@ -155,6 +166,35 @@ def test_an_example_that_fits_in_no_part_is_left_out_and_the_run_says_so() -> No
     assert any(isinstance(event, Note) and event.text.startswith("Left out") for event in work.events)
 
 
+def test_the_prompt_begins_as_that_of_repair_does() -> None:
+    files = (ShownFile("shop/cart.py", (Excerpt(1, CART),), whole=True),)
+    _, sampler, work = drafted(REAL, files=files)
+    shown = work.session.prompts.repair(ISSUE, "shop", files)[1].content
+    code = shown[: shown.index("Find the cause")]
+    content = sampler.requests[0].messages[1].content
+    assert content.startswith(code)
+    assert content.index("### shop/cart.py") < content.index("### tests/unit/test_cart.py") < content.index("Write a t")
+    assert not any(isinstance(event, Note) for event in work.events)
+
+
+def test_the_code_that_does_not_fit_beside_the_example_is_shown_in_part_or_left_out_from_the_end() -> None:
+    long = "".join(f"def total_{n}(prices):\n    return sum(prices[{n}:])\n\n\n" for n in range(400))
+    names = ("shop/a.py", "shop/b.py", "shop/c.py")
+    files = tuple(ShownFile(name, (Excerpt(1, long[:8000]),), whole=True) for name in names)
+    snapshot = shop(EXAMPLE, *(text_file(name, long) for name in names))
+    _, sampler, work = drafted(REAL, files=files, snapshot=snapshot)
+    (request,) = sampler.requests
+    content = request.messages[1].content
+    assert run(sampler.count_tokens(request.messages)) + request.params.max_tokens <= 8192
+    assert content.startswith(work.session.prompts.repair(ISSUE, "shop", files)[1].content[:7000])
+    assert "### shop/b.py" in content
+    assert "are not shown" in content
+    assert "### shop/c.py" not in content
+    assert "### tests/unit/test_cart.py" in content
+    note = "For tests less is shown than for repairs, to fit the context, of shop/b.py, shop/c.py."
+    assert Note(note) in work.events
+
+
 def test_a_context_without_room_for_the_issue_is_an_error() -> None:
     with pytest.raises(ContextTooSmall, match="larger context"):
         drafted(REAL, card=ModelCard("scripted", 200))
@@ -169,7 +209,7 @@ def test_a_model_that_rewrites_lines_is_not_asked(card: ModelCard, samples: int)
 def test_a_failing_server_is_not_an_empty_answer() -> None:
     sampler = ScriptedSampler(Script.of(REAL), CARD, (Outage(0, ServerFailed("down"), after=2),))
     with pytest.raises(ServerFailed, match="down"):
-        run(draft_cases(subject(TREE), Bench(sampler).session, PYTEST, ReproduceSettings()))
+        drafted(samples=10, sampler=sampler)
 
 
 # --- proving -------------------------------------------------------------------------------------------------------
