@@ -56,7 +56,7 @@ def common(
 
 
 @dataclass(frozen=True)
-class SourceOptions(Panel):
+class IssueOptions(Panel):
     """What is to be repaired."""
 
     repository: Annotated[str, typer.Argument(metavar="REPO", help="Path, git URL or owner/name on GitHub.")]
@@ -68,6 +68,12 @@ class SourceOptions(Panel):
     ] = None
     text: Annotated[str | None, typer.Option(help="The issue itself, instead of ISSUE.")] = None
     rev: Annotated[str | None, typer.Option(help="Repair this commit, not the working tree.")] = None
+
+
+@dataclass(frozen=True)
+class SourceOptions(IssueOptions):
+    """What is to be repaired."""
+
     files: Annotated[
         list[str] | None,
         typer.Option("--files", metavar="PATH", help="File to edit (repeatable), instead of localization."),
@@ -78,13 +84,16 @@ class SourceOptions(Panel):
 class OutputOptions(Panel):
     """Where the result goes."""
 
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None
+    file: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here, not to stdout.")] = None
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON document instead of the patch.")] = False
     apply: Annotated[bool, typer.Option("--apply", help="Apply the patch to the working tree as well.")] = False
     commit: Annotated[
         str | None,
         typer.Option(metavar="BRANCH", help="Repair HEAD (or --rev), and commit the patch on this new branch as well."),
     ] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask and run nothing: write what prompts, tokens and boxes it takes.")
+    ] = False
     quiet: Quiet = False
     store: StoreFile = None
 
@@ -105,12 +114,46 @@ def repair(
     --require or your failing test does not fail, 130 interrupted.
     """
     from agentless_mini.commands.repair import run_repair
-    from agentless_mini.commands.repairing import Output
-    from agentless_mini.domain import GivenTests
 
-    given = GivenTests(tuple(execution.failing_test or ()), tuple(execution.failing_cmd or ()))
-    result = Output(output.as_json, output.output, output.apply, output.quiet, output.commit)
-    raise typer.Exit(run_repair(source, given, result, model.config, flags, output.store))
+    raise typer.Exit(run_repair(source, execution, output, model.config, flags, source.files or ()))
+
+
+@dataclass(frozen=True)
+class ChoiceOptions(Panel):
+    """What is chosen among."""
+
+    patches: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATCH...", help="Patches, folders of them, or predictions of SWE-bench (.json, .jsonl)."
+        ),
+    ] = None
+    runs: Annotated[
+        str | None, typer.Option(metavar="K,L", help="The patches of these runs too, as amini show lists them.")
+    ] = None
+    instance: Annotated[
+        str | None, typer.Option(metavar="ID", help="The instance of predictions that have several.")
+    ] = None
+    offers = ("reproduce.samples", "reproduce.max_tokens", "reproduce.seed", "fresh")
+
+
+@amini.add("Choose by tests among patches that other tools made, and print it.")
+def choose(
+    source: IssueOptions,
+    among: ChoiceOptions,
+    model: ModelOptions,
+    execution: ExecutionOptions,
+    output: OutputOptions,
+    flags: Flags,
+) -> None:
+    """Choose by tests and votes among patches of agents, people or other runs, and print the best for `git apply`.
+
+    No repair is sampled. A model that is named or served writes tests; without one your own tests and those of the
+    repository choose. Exit codes: as for repair.
+    """
+    from agentless_mini.commands.repair import run_repair
+
+    raise typer.Exit(run_repair(source, execution, output, model.config, flags, among=among))
 
 
 @dataclass(frozen=True)
@@ -136,6 +179,12 @@ class BenchmarkOptions(Panel):
     submission: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write what a SWE-bench submission asks for there.")
     ] = None
+    predictions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR|FILE", help="Choose among the predictions of systems (repeatable); no repair is sampled."
+        ),
+    ] = None
     offers = ("eval.grade",)
 
 
@@ -155,6 +204,7 @@ class FleetOptions(Panel):
         "sandbox.case_seconds",
         Offer(("sandbox.kind",), help="docker, or none: no test is run [docker]."),
         "regress.budget",
+        "regress.expect_broken",
         "rank",
     )
 
@@ -174,8 +224,7 @@ def evaluate(
     infrastructure, otherwise as for repair.
     """
     from agentless_mini.commands.benchmark import run_eval
-    from agentless_mini.commands.config import read_config, this_machine
-    from agentless_mini.commands.running import require_together
+    from agentless_mini.commands.config import read_config, require_together, this_machine
 
     config = read_config(model.config, flags)
     if benchmark.stages != "localize":

@@ -1,15 +1,52 @@
-"""One recorded run of the chain, for `repair` and `eval` alike: begun, resolved, and ended whatever happens."""
+"""One recorded run of the chain, for `repair` and `eval` alike: begun, resolved, and ended whatever happens.
+
+With what it takes for one: the model by its name in the record, the settings that it leads to, words, and boxes.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+import json
+import platform
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from agentless_mini import __version__
 from agentless_mini.chain.session import Boxes, NoBoxes, Opening
-from agentless_mini.domain import Prediction
-from agentless_mini.errors import EXIT_BUG, EXIT_INTERRUPTED, AminiError, ModelChanged, NodeLost
-from agentless_mini.ports import Watch
-from agentless_mini.record import RecordedSandbox, RunId, RunStart, RunStatus, Store
+from agentless_mini.domain import Decoding, Note, Prediction, Snapshot
+from agentless_mini.errors import (
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    AminiError,
+    BuildFailed,
+    ModelChanged,
+    NodeLost,
+)
+from agentless_mini.ports import Sampler, Watch
+from agentless_mini.record import Once, RecordedSampler, RecordedSandbox, RunId, RunStart, RunStatus, Store
+from agentless_mini.repository.opening import Repository
+from agentless_mini.settings import Config
+from agentless_mini.settings.run import UNTESTED, SandboxKind, SandboxSettings
+
+REWRITES = 50
+"""Repairs by the carried model where nobody says how many: with 100 its benchmark solved one more of 12 bugs."""
+SEEDS = 1_000_000
+"""Seeds from one generation of answers to the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenModel:
+    """A model by the name that identifies it in the store. `source` says for people where it runs.
+
+    `start` returns what can be asked. Where that would start the model `window` says what is known of its context
+    window before, else it is "". `writes` is False where it can write no test.
+    """
+
+    name: str
+    source: str
+    start: Once[Sampler]
+    window: str = ""
+    writes: bool = True
 
 
 async def recorded_run(
@@ -68,3 +105,124 @@ def _recorded(opening: Opening, store: Store, run: RunId) -> Opening:
         return replace(boxes, sandbox=RecordedSandbox(boxes.sandbox, store, run), watch=watch)
 
     return Opening(opening.harness, opened)
+
+
+def seeded(config: Config) -> Config:
+    """Return the settings as the chain's stages take them: each generation of answers has seeds of its own.
+
+    So a server draws others, and the record keeps them apart.
+    """
+    shift = SEEDS * (config.generation or 0)
+    sections = {name: getattr(config, name) for name in ("localize", "repair", "evolve", "reproduce")}
+    changed = {name: one.model_copy(update={"seed": (one.seed + shift) % 2**31}) for name, one in sections.items()}
+    return config.model_copy(update=changed)
+
+
+def settled(config: Config, newest: int, chosen: ChosenModel | None = None) -> Config:
+    """Return the settings with the number of the generation, where `newest` is the newest that is recorded.
+
+    Where nobody said how many repairs are sampled, a model that rewrites lines has a default of its own.
+    """
+    named = newest if config.generation is None else config.generation
+    update: dict[str, object] = {"generation": newest + 1 if config.fresh else named}
+    if chosen is not None and not chosen.writes and "samples" not in config.repair.model_fields_set:
+        update["repair"] = config.repair.model_copy(update={"samples": REWRITES})
+    return config.model_copy(update=update)
+
+
+def identity(chosen: ChosenModel, config: Config) -> str:
+    """Return the name under which a model's card is recorded: what the user says of a model makes it another one."""
+    said = config.endpoint
+    if said.context_window is None and said.decoding is Decoding.FREE:
+        return chosen.name
+    return f"{chosen.name} (context {said.context_window}, {said.decoding})"
+
+
+def versions(chosen: ChosenModel) -> str:
+    """Return the versions that matter for what a run gave, as JSON."""
+    return json.dumps({"amini": __version__, "python": platform.python_version(), "model": chosen.source})
+
+
+async def answerer(chosen: ChosenModel, config: Config, store: Store) -> str:
+    """Return the model, where it runs, and its window, for the first line of a run.
+
+    A server that is there is asked for its window where that is not in the record; none is started for it. Raises what
+    the server raises.
+    """
+    if not chosen.source:
+        return chosen.name
+    name = identity(chosen, config)
+    card = store.card(name)
+    if card is None and not chosen.window:
+        card = await RecordedSampler(chosen.start, store, name).card()
+    return f"{chosen.name} ({chosen.source}; {f'window of {card.context_window} tokens' if card else chosen.window})"
+
+
+def choosing(config: Config, chosen: ChosenModel) -> Config:
+    """Return the settings of a run that samples no repair, and no test where the model can write none."""
+    update = {
+        "repair": config.repair.model_copy(update={"stop_when": None}),
+        "evolve": config.evolve.model_copy(update={"rounds": 1}),
+        "regress": config.regress.model_copy(update={"expect_broken": config.regress.expect_broken and chosen.writes}),
+        "reproduce": config.reproduce if chosen.writes else config.reproduce.model_copy(update={"samples": 0}),
+    }
+    return config.model_copy(update=update)
+
+
+def amount(config: Config, chosen: ChosenModel, tests_run: str, given: int = 0, pool: int = 0) -> str:
+    """Return how many samples and tests are asked for, `given` of these the user's own; `tests_run` is as `foresee`.
+
+    `pool` are the patches that are chosen among instead of sampling some.
+    """
+    rounds, each = config.evolve.rounds, config.evolve.per_round
+    repairs = f"{'at most ' if config.repair.stop_when else ''}{config.repair.samples} repairs"
+    if not chosen.writes and config.repair.samples == REWRITES:
+        repairs += " (the embedded model's default)"
+    if rounds > 1:
+        repairs = f"{rounds} rounds of {each or -(-config.repair.samples // rounds)} repairs"
+    repairs = f"{pool} patches to choose among" if pool else repairs
+    written = config.reproduce.samples if chosen.writes and not tests_run.startswith(UNTESTED) else 0
+    own = f", {given} of yours" if given else ""
+    return f"{repairs}, {written} new tests{own}; {tests_run}"
+
+
+async def foreseen(settings: SandboxSettings, snapshot: Snapshot) -> str:
+    """Return in words where tests will run, or why none is run. Raises `UsageError` where settings contradict."""
+    if settings.kind is SandboxKind.NONE:
+        return f"{UNTESTED} (--sandbox none)"
+    from agentless_mini.environment.opening import foresee
+    from agentless_mini.testing import harness_of
+
+    return await foresee(settings, snapshot, harness_of(snapshot, settings.test_command).runner)
+
+
+async def open_boxes(
+    settings: SandboxSettings,
+    repository: Repository,
+    snapshot: Snapshot,
+    cache: Path,
+    variables: Mapping[str, str],
+    stack: AsyncExitStack,
+    watch: Watch,
+) -> Boxes | NoBoxes:
+    """Open the boxes of a tree, unrecorded, until the stack is closed.
+
+    `cache` is where environments are kept, `variables` are those of the process. A project whose needs
+    cannot be installed has none; the vote is left then. Raises as `open_environment` where the sandbox that was asked
+    for does not work.
+    """
+    from agentless_mini.environment.opening import open_environment
+    from agentless_mini.environment.work import EnvironmentRequest, Unavailable
+    from agentless_mini.testing import harness_of
+
+    harness, contents = harness_of(snapshot, settings.test_command), repository.contents()
+    request = EnvironmentRequest(snapshot, contents, cache, variables, harness.runner, until=snapshot.day)
+    try:
+        opened = await open_environment(request, settings, watch, stack)
+    except BuildFailed as error:
+        return NoBoxes(str(error))
+    if isinstance(opened, Unavailable):
+        return NoBoxes(opened.reason)
+    for note in opened.notes:
+        watch(Note(note))
+    return Boxes(opened.sandbox, opened.place, harness, snapshot, watch, opened.limits, settings.case_seconds)

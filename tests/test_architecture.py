@@ -41,7 +41,7 @@ MAY_SEE = {
     "chain": CORE | {"ports", "settings", "chain", "testing"},
     "report": CORE | {"ports", "record", "report"},
     "evaluation": CORE | ADAPTERS | {"ports", "settings", "chain", "testing", "run", "evaluation"},
-    "run": CORE | {"ports", "settings", "chain", "record", "run"},
+    "run": CORE | {"ports", "settings", "chain", "record", "repository", "environment", "testing", "run"},
     "learning": CORE | ADAPTERS | {"ports", "settings", "chain", "testing", "learning"},
 }
 UNITS = CORE | BOXED | ADAPTERS | MAY_SEE.keys()
@@ -220,8 +220,8 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 # What the house has reached, rounded up: what is built later has to keep within it.
 MOST = {
-    "lines": 38_400, "files": 204, "packages_at_the_top": 14, "modules_at_the_top": 5,
-    "class_names_of_two_meanings": 9, "most_parameters": 8, "modules_imported_by_settings": 12,
+    "lines": 38_400, "files": 187, "packages_at_the_top": 14, "modules_at_the_top": 5,
+    "class_names_of_two_meanings": 9, "most_parameters": 8, "modules_imported_by_settings": 11,
 }  # fmt: skip
 
 

@@ -21,11 +21,11 @@ from agentless_mini.chain.rank import ordered, poll, standings, totals, valid_pa
 from agentless_mini.chain.repair import (
     Drawn,
     Draws,
-    Showing,
+    Told,
     counted_once,
     prompt_room,
     repair_requests,
-    shown_to_nobody,
+    tell_nobody,
 )
 from agentless_mini.chain.session import Draft, Scoring, Session, Subject, fit_prompt
 from agentless_mini.domain import (
@@ -81,7 +81,7 @@ async def evolve(
     sampling: RepairSettings,
     settings: EvolveSettings,
     best_first: BestFirst | None,
-    showing: Showing = shown_to_nobody,
+    told: Told = tell_nobody,
 ) -> tuple[Candidate, ...]:
     """Return what became of each sample of all rounds, in order of sample; `Candidate.round` says of which.
 
@@ -100,8 +100,8 @@ async def evolve(
     ]
     words = max([await session.sampler.count_tokens(messages) for messages in empty])
     spare = max(card.context_window // PATCHES_SHARE, words + LEAST_TOKENS)
-    requests = await repair_requests(subject, localization, session, wanted, showing, spare)
-    draws = Draws(Tree.of(subject.snapshot), sampling.match, session)
+    requests = await repair_requests(subject, localization, session, wanted, told, spare)
+    draws = Draws(Tree.of(subject.snapshot), sampling.match, session, greedy_first=sampling.greedy_first)
     session.watch(StageStarted(Stage.REPAIR, size))
     drawn = await draws.draw(requests, range(size))
     for number in range(1, settings.rounds):

@@ -5,12 +5,11 @@ of a later round that touch more files bring the regression tests of these. Test
 a batch, in boxes of their own, so that every patch meets each test with the same others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from agentless_mini.chain.boxes import Refused, run_cases
 from agentless_mini.chain.regress import regress
-from agentless_mini.chain.session import Boxes, together
+from agentless_mini.chain.session import Boxes, Refused, run_cases, together
 from agentless_mini.domain import (
     BoxDone,
     Candidate,
@@ -28,6 +27,9 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.settings.run import RegressSettings
+
+Spare = Callable[[tuple[Case, ...]], Awaitable[tuple[Case, ...]]]
+"""Leaves out regression tests that a right fix must break."""
 
 
 async def execute(boxes: Boxes, candidates: Sequence[Candidate], cases: Sequence[Case]) -> tuple[Verdict, ...]:
@@ -70,18 +72,26 @@ class Batches:
     """All tests of one issue, and what they say of its patches so far."""
 
     def __init__(
-        self, boxes: Boxes, reproducing: Sequence[Case], settings: RegressSettings, *, given_first: int | None = None
+        self,
+        boxes: Boxes,
+        reproducing: Sequence[Case],
+        settings: RegressSettings,
+        *,
+        given_first: int | None = None,
+        spare: Spare | None = None,
     ) -> None:
         """Begin with the tests that reproduce the issue; nothing is run yet.
 
         With `given_first` the tests that are given run alone on all patches of the one round that there is, and the
         others on those patches alone that pass as many of them as any does: no other could be chosen. A number means
         candidates that are ranked: so many are tried at a time, until one passes all tests; 0: all at once.
+        `spare` returns the regression tests that count.
         """
         self._boxes = boxes
         self._reproducing = tuple(reproducing)
         self._settings = settings
         self._given_first = given_first
+        self._spare = spare
         self._touched: frozenset[str] = frozenset()
         self._batches: list[_Batch] = []
 
@@ -162,7 +172,8 @@ class Batches:
             left = {"budget": max(0.0, self._settings.budget - sum(spent)), "most": self._settings.most - len(spent)}
             own = [case.path for case in wanted if case.origin is Origin.GIVEN and case.path]
             settings = self._settings.model_copy(update=left)
-            wanted += await regress(self._telling(), touched - self._touched, settings, own)
+            found = await regress(self._telling(), touched - self._touched, settings, own)
+            wanted += await self._spare(found) if self._spare else found
         known = {case.id for case, _ in there}
         await self._add([case for case in wanted if case.id not in known])
         self._touched |= touched

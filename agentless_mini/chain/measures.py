@@ -94,6 +94,37 @@ def calibration(answers: Iterable[tuple[float, bool]]) -> tuple[Bin, ...]:
     return tuple(Bin(edges[at], edges[at + 1], len(found), sum(found)) for at, found in enumerate(bins))
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The share of the way from the mean of systems to their oracle that a choice among them goes, with its interval.
+
+    1 is the oracle; below 0 the choice is worse than a system drawn at random.
+    """
+
+    share: float
+    interval: Interval
+
+
+def gap_won(chosen: Sequence[float], drawn: Sequence[float], best: Sequence[float], rng: Resampler) -> Gap | None:
+    """Return how far a choice goes, by what of each instance is resolved, in [0, 1], in one order.
+
+    `drawn` is the mean of the systems, `best` whether any resolves it. The interval is the 95 % percentile bootstrap
+    over instances; resamples in which no system differs from another are left out. None where that is so of all.
+    """
+
+    def share(places: Sequence[float]) -> float | None:
+        gap = math.fsum(best[int(at)] - drawn[int(at)] for at in places)
+        return math.fsum(chosen[int(at)] - drawn[int(at)] for at in places) / gap if gap > 0 else None
+
+    whole = share(every := range(len(chosen)))
+    if whole is None:
+        return None
+    resampled = (share(rng.choices(every, k=len(every))) for _ in range(RESAMPLES))
+    shares = sorted(one for one in resampled if one is not None)
+    cut = int(len(shares) * (1 - LEVEL) / 2)
+    return Gap(whole, Interval(shares[cut], shares[-1 - cut]))
+
+
 def points_of_samples(most: int) -> tuple[int, ...]:
     """Return the numbers of samples at which curves are drawn: 1, 2, 5, 10, then doubled; and `most`, the last."""
     return _up_to(most, [1, 2, 5], 10)

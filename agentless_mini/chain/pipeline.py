@@ -1,8 +1,10 @@
 """One issue, from text to the chosen patch. Reads like the chain that it runs."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agentless_mini.chain.context import Gauge, fit_issue
@@ -11,14 +13,15 @@ from agentless_mini.chain.lexical import Survey, candidate_files, mentions, rank
 from agentless_mini.chain.localize import given as given_files
 from agentless_mini.chain.localize import localize
 from agentless_mini.chain.rank import rank
-from agentless_mini.chain.repair import repair
-from agentless_mini.chain.session import Boxes, NoBoxes, Opening, Session, Subject, side_by_side
+from agentless_mini.chain.repair import repair, repair_requests
+from agentless_mini.chain.session import Boxes, NoBoxes, Opening, Session, Showing, Subject, side_by_side
 from agentless_mini.chain.trust import UNTESTED
 from agentless_mini.domain import (
     Candidate,
     Case,
     Decoding,
     Event,
+    FileKind,
     GeneratedCase,
     GivenTests,
     Issue,
@@ -26,6 +29,7 @@ from agentless_mini.domain import (
     Method,
     ModelCard,
     Note,
+    Patch,
     Phase,
     Planned,
     Prediction,
@@ -69,6 +73,8 @@ def check_rounds(config: Config, until: Until, card: ModelCard | None, opening: 
                 "This model ranks changes instead of sampling, so --stop-when does not apply: leave it out "
                 "(repair.stop_when), or use another model."
             )
+        if config.repair.greedy_first:
+            raise UsageError("This model ranks changes instead of sampling: leave out --greedy-first.")
     if rounds == 1:
         return
     if stop_when is not None:
@@ -109,7 +115,9 @@ async def resolve(
     watch, notes = _noting(session.watch)
     marks = Marks(config.answer.start, config.answer.end, config.think.start, config.think.end)
     session = replace(session, watch=watch, marks=marks)
-    watch(_planned(config, files, given, until, tested=not isinstance(opening, NoBoxes)))
+    if session.pool and not any(isinstance(one.outcome, Patch) for one in session.pool):
+        return Prediction(Localization((), ()), session.pool, None)
+    watch(_planned(config, files or session.pool, given, until, tested=not isinstance(opening, NoBoxes)))
     subject = await _subject(issue, snapshot, session, files)
     if until is Until.LOCALIZE:
         return Prediction(await _localize(subject, session, config, files), (), None, tuple(notes))
@@ -122,6 +130,8 @@ async def resolve(
     selector = _selector(subject, session, config, proven)
 
     async def repaired() -> tuple[Localization, tuple[Candidate, ...]]:
+        if session.pool:
+            return _touched(session.pool, subject), session.pool
         localization = await _localize(subject, session, config, files)
         if config.evolve.rounds == 1:
             return localization, await repair(subject, localization, session, config.repair, shown.set_result)
@@ -132,8 +142,10 @@ async def resolve(
             subject, localization, session, sampling, config.evolve, selector, shown.set_result
         )
 
+    showing = partial(_shown, subject, session, config, shown)
+
     async def reproduced() -> tuple[GeneratedCase, ...]:
-        tests, generated = await _reproduce(subject, session, config, boxes, given, shown)
+        tests, generated = await _reproduce(subject, session, config, boxes, given, showing)
         if not proven.done():  # where who waited for it was cancelled, it is too
             proven.set_result(tests)
         return generated
@@ -162,10 +174,15 @@ def _noting(told: Watch) -> tuple[Watch, dict[str, None]]:
     return watch, notes
 
 
-def _planned(config: Config, files: Sequence[str], given: GivenTests, until: Until, *, tested: bool) -> Planned:
-    """Return the steps of the chain one after the other; what runs side by side is one step."""
-    finding: list[Stage | Phase] = [] if files or not config.localize.samples else [Stage.LOCALIZE]
+def _planned(config: Config, known: Sequence[object], given: GivenTests, until: Until, *, tested: bool) -> Planned:
+    """Return the steps of the chain one after the other; what runs side by side is one step.
+
+    `known` are the files that replace localization, or the candidates that replace the repairs, too.
+    """
+    finding: list[Stage | Phase] = [] if known or not config.localize.samples else [Stage.LOCALIZE]
     sampling: list[Stage | Phase] = [] if until is Until.LOCALIZE else [Stage.REPAIR, Stage.EVOLVE]
+    if known and isinstance(known[0], Candidate):
+        sampling = []
     first: list[Stage | Phase] = []
     last: list[Stage | Phase] = []
     if tested and until is Until.TESTS:
@@ -195,6 +212,26 @@ async def _localize(subject: Subject, session: Session, config: Config, files: S
     if files:
         return given_files(files, subject.snapshot)
     return await localize(subject, session, config.localize)
+
+
+def _touched(pool: Sequence[Candidate], subject: Subject) -> Localization:
+    """Return the text files that candidates made elsewhere change, those first that most of them do."""
+    texts = {file.path for file in subject.snapshot.files if file.kind is FileKind.TEXT}
+    changed = Counter(path for one in pool if isinstance(one.outcome, Patch) for path in one.outcome.paths)
+    files = tuple(path for path, _ in changed.most_common() if path in texts)
+    return Localization((files,), (0,)) if files else Localization((), ())
+
+
+async def _shown(
+    subject: Subject, session: Session, config: Config, shown: "asyncio.Future[tuple[ShownFile, ...]]"
+) -> tuple[ShownFile, ...]:
+    """Return the files that repairs are shown; where none is sampled, those that the candidates change."""
+    if session.pool:
+        touched = _touched(session.pool, subject)
+        if not touched.lists:
+            return ()
+        await repair_requests(subject, touched, session, config.repair, shown.set_result)
+    return await shown
 
 
 def _selector(
@@ -238,9 +275,9 @@ async def _reproduce(
     config: Config,
     opening: Opening | Boxes | NoBoxes,
     given: GivenTests,
-    shown: Awaitable[tuple[ShownFile, ...]],
+    showing: Showing,
 ) -> "tuple[Batches | None, tuple[GeneratedCase, ...]]":
-    """Draft tests for the files `shown` while the boxes are opened; keep those that fail on the tree for the issue."""
+    """Draft tests while the boxes are opened; keep those that fail on the tree as it is because of the issue."""
     if isinstance(opening, NoBoxes):
         session.watch(Note(f"{UNTESTED} {opening.reason}"))
         return None, ()
@@ -248,7 +285,7 @@ async def _reproduce(
     from agentless_mini.chain.reproduce import draft_cases, reproduce
 
     async with side_by_side() as group:
-        drafting = group.create_task(draft_cases(subject, session, opening.harness, config.reproduce, shown))
+        drafting = group.create_task(draft_cases(subject, session, opening.harness, config.reproduce, showing))
         boxes = opening if isinstance(opening, Boxes) else await _opened(subject, session, opening, given)
     if isinstance(boxes, NoBoxes):
         session.watch(Note(f"{UNTESTED} {boxes.reason}"))
@@ -258,6 +295,12 @@ async def _reproduce(
     # Given tests come before all others where agreement orders the patches of one round. Rewrites of lines come the
     # likeliest first, so that few of them need be tried.
     decides = bool(given.ids()) and config.rank is Method.AGREEMENT and config.evolve.rounds == 1
-    is_ranked = (await session.sampler.card()).decoding is Decoding.LINES
+    is_ranked = not session.pool and (await session.sampler.card()).decoding is Decoding.LINES
     portion = (TRIED_AT_ONCE if is_ranked else 0) if decides else None
-    return Batches(boxes, (*boxes.failing, *kept), config.regress, given_first=portion), generated
+    spare = None
+    if config.regress.expect_broken:
+        from agentless_mini.chain.expected import without_expected
+
+        spare = partial(without_expected, subject=subject, session=session, settings=config.reproduce)
+    reproducing = (*boxes.failing, *kept)
+    return Batches(boxes, reproducing, config.regress, given_first=portion, spare=spare), generated

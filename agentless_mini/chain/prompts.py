@@ -27,6 +27,7 @@ VARIABLES: Mapping[str, frozenset[str]] = {
     "repair": frozenset({"partial"}),
     "evolve": frozenset({"attempts", "rejected"}),
     "score": frozenset({"issue"}),
+    "broken": frozenset({"repository", "tests"}),
     "reproduce": frozenset({"repository", "files", "runner", "folder", "example", "partial"}),
     "synthesize": frozenset({"answer"}),
 }
@@ -120,6 +121,10 @@ class Prompts:
             partial=example is not None and not example.whole,
         )
         return self._messages(issue, body)
+
+    def broken(self, issue: Issue, repository: str, tests: tuple[str, ...]) -> tuple[Message, ...]:
+        """Ask which of the repository's passing tests have to fail once the issue is resolved."""
+        return self._messages(issue, self._templates["broken"].render(repository=repository, tests=tests))
 
     def synthesize(self, asked: tuple[Message, ...], answer: str) -> tuple[Message, ...]:
         """Ask a teacher for the reasoning that leads to a known answer of a repair prompt."""

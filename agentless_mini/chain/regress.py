@@ -8,10 +8,9 @@ as its process says, not by a clock, so that a rerun over recorded boxes asks fo
 
 from collections.abc import Collection, Iterable, Sequence
 
-from agentless_mini.chain.boxes import Refused, run_cases, run_files
 from agentless_mini.chain.lexical import is_test_path, is_test_tool, runs_here
 from agentless_mini.chain.related_tests import related_tests
-from agentless_mini.chain.session import Boxes
+from agentless_mini.chain.session import Boxes, Refused, run_cases, run_files
 from agentless_mini.domain import BoxDone, Case, CaseResult, Note, Origin, Outcome, Phase, PhaseStarted
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.settings.run import RegressSettings

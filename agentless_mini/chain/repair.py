@@ -54,14 +54,14 @@ MANY_REPEATS = 5
 _READING = ThreadPoolExecutor(1, "amini-reading")
 
 
-Showing = Callable[[tuple[ShownFile, ...]], object]
-"""Is told the files that a prompt shows, in the order in which it does."""
+Told = Callable[[tuple[ShownFile, ...]], object]
+"""Is told the files that the first prompt shows, in its order."""
 NO_FILE = ShownFile("", (Excerpt(1, ""),), whole=False)
 """Stands for files where it is measured what a prompt takes beside them."""
 
 
-def shown_to_nobody(_files: tuple[ShownFile, ...]) -> None:
-    """Do nothing: the `Showing` that is told where nobody asks."""
+def tell_nobody(_files: tuple[ShownFile, ...]) -> None:
+    """Do nothing: the `Told` where nobody asks."""
 
 
 async def repair(
@@ -69,17 +69,17 @@ async def repair(
     localization: Localization,
     session: Session,
     settings: RepairSettings,
-    showing: Showing = shown_to_nobody,
+    told: Told = tell_nobody,
 ) -> tuple[Candidate, ...]:
     """Return what became of each sample, in order of sample: of fewer than wanted where `stop_when` ended it.
 
-    `showing` is told the files of the first prompt before any sample is drawn.
+    `told` is called before any sample is drawn.
     Raises `ContextTooSmall` where the prompts cannot show any file, and what the sampler raises.
     """
-    requests = await repair_requests(subject, localization, session, settings, showing)
+    requests = await repair_requests(subject, localization, session, settings, told)
     whole, bound = settings.samples, settings.stop_when
     session.watch(StageStarted(Stage.REPAIR, whole))
-    draws = Draws(Tree.of(subject.snapshot), settings.match, session)
+    draws = Draws(Tree.of(subject.snapshot), settings.match, session, greedy_first=settings.greedy_first)
     drawn: list[Drawn] = []
     candidates: tuple[Candidate, ...] = ()
     note = ""
@@ -93,7 +93,7 @@ async def repair(
 
             if decided(candidates, whole - len(drawn), bound):
                 break
-    if len(drawn) < whole:
+    if bound and len(drawn) < whole:
         session.watch(
             Note(
                 f"Sampling ended after {len(drawn)} of {whole} samples ({whole - len(drawn)} saved): the winner of the "
@@ -113,14 +113,14 @@ async def repair_requests(
     localization: Localization,
     session: Session,
     settings: RepairSettings,
-    showing: Showing = shown_to_nobody,
+    told: Told = tell_nobody,
     spare: int = 0,
 ) -> list[SampleRequest]:
     """Return the distinct prompts as requests, without indices and instance, those of the most votes first.
 
     There is one for each file list that still differs once it fits; each leaves `spare` tokens of what a prompt may
-    have. A file that is shown in part is shown so in all prompts where it suits them. `showing` is told the files of
-    the first prompt. Raises `ContextTooSmall`, and what the sampler raises.
+    have. A file that is shown in part is shown so in all prompts where it suits them. Raises `ContextTooSmall`, and what
+    the sampler raises.
     """
     card = await session.sampler.card()
     place = _common_order(localization)
@@ -154,7 +154,7 @@ async def repair_requests(
                 session.watch(Note(f"Left out of a prompt to fit the context: {', '.join(made.shown.left_out)}."))
             for path in made.shown.windowed:
                 session.watch(Note(f"Shown in part to fit the context: {path}."))
-    showing(tuple(sorted(drafts[0].shown.files, key=lambda file: place[file.path])))
+    told(tuple(sorted(drafts[0].shown.files, key=lambda file: place[file.path])))
     room = answer_room(settings.max_tokens, card.context_window)
     if room < settings.max_tokens and card.decoding is not Decoding.LINES:  # a rewritten line is short
         said = f"An answer may have {room} tokens, not {settings.max_tokens}: a quarter of the model's context at most."
@@ -206,8 +206,9 @@ class Draws:
     Each distinct answer is read once, and git asked once for each distinct patch.
     """
 
-    def __init__(self, tree: Tree, match: Matching, session: Session) -> None:
-        """Read answers against `tree`."""
+    def __init__(self, tree: Tree, match: Matching, session: Session, *, greedy_first: bool = False) -> None:
+        """Read answers against `tree`. With `greedy_first` place 0 goes to the first prompt at temperature 0."""
+        self._greedy_first = greedy_first
         self._tree = tree
         self._match = match
         self._session = session
@@ -222,6 +223,10 @@ class Draws:
         no indices and no instance yet. Raises what the sampler raises.
         """
         jobs = []
+        if self._greedy_first and 0 in places:
+            params = replace(requests[0].params, temperature=0.0)
+            greedy = replace(requests[0], params=params, indices=(0,), instance=self._session.instance)
+            jobs, places = [self._follow(greedy, {0: 0}, number)], range(1, places.stop)
         for turn, request in enumerate(requests):
             key, dealt = request.key(), [place for place in places if place % len(requests) == turn]
             indices = range(self._taken[key], self._taken[key] + len(dealt))

@@ -9,10 +9,9 @@ confirmed here too: they must fail before any patch.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from agentless_mini.chain.boxes import Refused, run_cases
 from agentless_mini.chain.context import Gauge, Source, fit_files
 from agentless_mini.chain.generated_tests import (
     described,
@@ -24,7 +23,19 @@ from agentless_mini.chain.generated_tests import (
 )
 from agentless_mini.chain.given import ANYWAY
 from agentless_mini.chain.repair import NO_FILE
-from agentless_mini.chain.session import Boxes, Draft, Session, Subject, answer_room, ask, fit_prompt, together
+from agentless_mini.chain.session import (
+    Boxes,
+    Draft,
+    Refused,
+    Session,
+    Showing,
+    Subject,
+    answer_room,
+    ask,
+    fit_prompt,
+    run_cases,
+    together,
+)
 from agentless_mini.domain import (
     BoxDone,
     Case,
@@ -62,14 +73,13 @@ async def draft_cases(
     session: Session,
     harness: Harness,
     settings: ReproduceSettings,
-    showing: Awaitable[tuple[ShownFile, ...]],
+    showing: Showing,
 ) -> tuple[GeneratedCase, ...]:
     """Return what each sample wrote, in order of sample. Equal tests are equal cases, which have all their votes.
 
-    A new test lies beside the example, so that what that imports and is given is there for it too. `showing` are the
-    files of the first repair prompt: this one begins as that does, up to the first of them that does not fit.
-    Empty where no sample is wanted, or the model rewrites lines and can write nothing else. Raises `ContextTooSmall`
-    and what the sampler raises.
+    A new test lies beside the example, so that what that imports and is given is there for it too. The prompt begins
+    as that of repair does, up to the first file that does not fit beside the example. Empty where no sample is wanted,
+    or the model rewrites lines and can write nothing else. Raises `ContextTooSmall` and what the sampler raises.
     """
     card, runner = await session.sampler.card(), harness.runner
     if settings.samples == 0 or card.decoding is Decoding.LINES:
@@ -83,7 +93,7 @@ async def draft_cases(
         folder = "tests" if runner is Runner.DJANGO else ""
     else:
         folder = example.path.rpartition("/")[0]
-    files = await showing
+    files = await showing()
 
     def messages(files: tuple[ShownFile, ...], shown: ShownFile | None) -> tuple[Message, ...]:
         return session.prompts.reproduce(issue, snapshot.name, files, runner, folder, shown)

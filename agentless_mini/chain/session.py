@@ -1,9 +1,13 @@
-"""What every stage of one issue works with, and how a prompt is made to fit the model's window."""
+"""What every stage of one issue works with: a model, whose window prompts are made to fit, and boxes that run tests.
+
+Given tests run on the tree with a patch or as it is, or all that are found in test files. What came of a test is read
+from records (see `testing`), and of a box from the sandbox.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from agentless_mini.chain.context import Gauge
@@ -11,25 +15,38 @@ from agentless_mini.chain.lexical import Survey
 from agentless_mini.chain.prompts import Prompts
 from agentless_mini.domain import (
     BoxLimits,
+    Candidate,
     Case,
+    CaseResult,
     Completion,
+    Fault,
     Harness,
     Issue,
+    Job,
     Message,
+    Origin,
+    Outcome,
     Patch,
     Place,
+    PlacedFile,
     Rejected,
     SampleDone,
     SampleRequest,
     SamplingParams,
+    ShownFile,
     Snapshot,
     Stage,
     StageStarted,
+    StepResult,
+    placed_files,
 )
-from agentless_mini.edits import KNOWN, Marks
+from agentless_mini.edits import KNOWN, Marks, changed_files
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.ports import Derive, PatchCheck, Sampler, Sandbox, Watch, derive_anew
 from agentless_mini.settings.run import LocalizeSettings, ReproduceSettings
+from agentless_mini.testing import guards
+from agentless_mini.testing.plans import Planner, Task, support_files
+from agentless_mini.testing.records import reached, record_of, settled
 
 # Each round corrects the estimate by the server's own count, so the second or third fits unless nothing can.
 MOST_ROUNDS = 8
@@ -38,6 +55,13 @@ ANSWER_SHARE = 4
 
 Scoring = Callable[[Issue, Sequence[Patch]], Awaitable[Mapping[str, float]]]
 """Scores patches for an issue: the higher, the better, by normal form."""
+# The record of all tests of many files; see `BoxLimits.result`.
+FILES_RECORD = 16 * 1024 * 1024
+ATTEMPT = "AMINI_ATTEMPT"
+# So many tests are run alone before the others are: where a patch breaks the runner, it is the same for all.
+PROBES = 8
+
+_GIVEN_UP = Fault("", "It was not run: none of those that were run alone came to an end.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +77,8 @@ class Subject:
 class Session:
     """The effects and words that the stages of one issue share. `instance` accounts for the calls (a header).
 
-    `scoring` is there where a reward model is; `marks` are the user's own marks of answers and of thinking.
+    `scoring` is there where a reward model is; `marks` are the user's own marks of answers and of thinking. `pool` has
+    candidates that were made elsewhere: where it is not empty it is chosen among them, and no repair is sampled.
     """
 
     sampler: Sampler
@@ -64,6 +89,7 @@ class Session:
     scoring: Scoring | None = None
     marks: Marks = KNOWN
     derive: Derive = derive_anew
+    pool: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +126,8 @@ class Opening:
     open: Callable[[Watch], Coroutine[Any, Any, Boxes | NoBoxes]]
 
 
+Showing = Callable[[], Awaitable[tuple[ShownFile, ...]]]
+"""Returns the files that the first repair prompt shows, in its order, as soon as they are known."""
 Shown = TypeVar("Shown")
 Result = TypeVar("Result")
 
@@ -174,3 +202,103 @@ async def together(jobs: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
     async with side_by_side() as group:
         tasks = [group.create_task(job) for job in jobs]
     return [task.result() for task in tasks]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The box could not put the patch over its tree; `detail` says why."""
+
+    detail: str
+
+
+async def run_cases(
+    boxes: Boxes, patch: Patch | None, cases: Sequence[Case], attempt: int = 0
+) -> tuple[CaseResult, ...] | Refused:
+    """Return what came of each case, in order, on the tree with a patch or as it is.
+
+    All run in one box; what it did not get to runs in a second one, by itself. Where of `PROBES` of these none comes to
+    its end, the others are not run and are errors; else they run in a third box. Cases of one path must agree in their
+    `data`. With another `attempt` they are run again rather than found in the record.
+    Raises `EnvironmentFailed` as the sandbox does.
+    """
+    planner, files = _planner(boxes, attempt), _files(patch, cases, boxes)
+    found = await _run(boxes, files, planner.together(cases), reached)
+    if isinstance(found, Refused):
+        return found
+    results = dict(found)
+    left = [case for case in cases if case.id not in found]
+    probes = left if len(left) <= PROBES else [left[place * len(left) // PROBES] for place in range(PROBES)]
+    asked = {case.id for case in probes}
+    for some in filter(None, (probes, [case for case in left if case.id not in asked])):
+        again = await _run(boxes, files, planner.one_by_one(some), settled)
+        if isinstance(again, Refused):
+            return again
+        results |= again
+        if all(result.outcome in {Outcome.ERROR, Outcome.TIMEOUT} for result in again.values()):
+            break
+    return tuple(results.get(case.id) or CaseResult(case.id, Outcome.ERROR, fault=_GIVEN_UP) for case in cases)
+
+
+async def run_files(boxes: Boxes, paths: Sequence[str], seconds: float) -> tuple[CaseResult, ...]:
+    """Return what came of every test that was found in these files of the tree, in the order in which they ended.
+
+    They run in the order of `paths` in one box, for at most `seconds`: what is not there was not reached. A file that
+    cannot be read, or is skipped as a whole, stands for itself; with a command for a runner every file does.
+    Raises `EnvironmentFailed` as the sandbox does.
+    """
+    room = max(boxes.limits.result, FILES_RECORD)
+    boxes = replace(boxes, limits=replace(boxes.limits, result=room, seconds=seconds))
+    cases = tuple(Case(path, Origin.REGRESSION, path) for path in dict.fromkeys(paths))
+    tasks = _planner(boxes, 0).together(cases)
+    done = await _steps(boxes, (), tuple(replace(task, step=replace(task.step, seconds=seconds)) for task in tasks))
+    if isinstance(done, Refused):
+        return ()
+    found = (
+        result
+        for task, step in done
+        for result in (record_of(task, step).results if task.record else reached(task, step).values())
+    )
+    asked = frozenset(paths)
+    return tuple(result for result in found if result.id.partition("::")[0] in asked)
+
+
+def _planner(boxes: Boxes, attempt: int) -> Planner:
+    variables = (*boxes.harness.variables, *(((ATTEMPT, str(attempt)),) if attempt else ()))
+    return Planner(boxes.harness, boxes.place.environment.python, boxes.case_seconds, boxes.limits.result, variables)
+
+
+def _files(patch: Patch | None, cases: Sequence[Case], boxes: Boxes) -> tuple[PlacedFile, ...]:
+    """Return what is put over the tree, the later over the former: the patch, what undoes it, the tests."""
+    written: dict[str, bytes] = {case.path: case.data for case in cases if case.data is not None}
+    if any(case.data not in {None, written.get(case.path)} for case in cases):
+        raise ValueError("two cases of one path have different data")
+    tests = tuple(PlacedFile(path, data) for path, data in written.items())
+    if patch is None:
+        return tests
+    changes = changed_files(patch, boxes.snapshot.by_path())
+    kept = {case.path or case.id.partition("::")[0] for case in cases if case.data is None}
+    undone = (PlacedFile(change.path, change.before, change.mode) for change in changes if change.path in kept)
+    return (*placed_files(changes), *guards(boxes.snapshot, changes), *undone, *tests)
+
+
+async def _run(
+    boxes: Boxes,
+    files: tuple[PlacedFile, ...],
+    tasks: tuple[Task, ...],
+    read: Callable[[Task, StepResult], Mapping[str, CaseResult]],
+) -> Mapping[str, CaseResult] | Refused:
+    done = await _steps(boxes, files, tasks)
+    if isinstance(done, Refused):
+        return done
+    return {name: result for task, step in done for name, result in read(task, step).items()}
+
+
+async def _steps(
+    boxes: Boxes, files: tuple[PlacedFile, ...], tasks: tuple[Task, ...]
+) -> list[tuple[Task, StepResult]] | Refused:
+    """Run the steps in a box that has time for all of them, but no more than the limit."""
+    steps = tuple(task.step for task in tasks)
+    limits = replace(boxes.limits, seconds=min(boxes.limits.seconds, sum(step.seconds for step in steps)))
+    placed = (*files, *support_files(tasks))
+    result = await boxes.sandbox.run(Job(boxes.place.environment, boxes.place.tree, placed, steps, limits))
+    return Refused(result.refusal) if result.refusal else list(zip(tasks, result.steps, strict=True))

@@ -16,10 +16,11 @@ from rich.console import Console
 
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, Opened, OpenTestbeds, evaluate
+from agentless_mini.commands.proposals import read_predictions
 from agentless_mini.commands.submitting import submit
 from agentless_mini.commands.terminal import people, require_stdout
-from agentless_mini.domain import Note
-from agentless_mini.environment.index import CERTIFICATES
+from agentless_mini.domain import Note, Proposal
+from agentless_mini.environment.machine import CERTIFICATES
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.evaluation.cluster import ClusterTestbeds, ray_cluster
 from agentless_mini.evaluation.dataset import SPLITS, Dataset, Solution, dataset_of, read_dataset, selected
@@ -29,7 +30,7 @@ from agentless_mini.evaluation.submission import slug
 from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds
 from agentless_mini.ports import Watch
 from agentless_mini.settings import Config
-from agentless_mini.settings.run import EvaluationSettings, SandboxKind, Until
+from agentless_mini.settings.run import EvaluationSettings, Grading, SandboxKind, Until
 
 if TYPE_CHECKING:
     from agentless_mini.cli import BenchmarkOptions, FleetOptions
@@ -44,7 +45,13 @@ def run_eval(benchmark: "BenchmarkOptions", fleet: "FleetOptions", config: Confi
         raise UsageError(f"{printable(str(benchmark.out))} is a file: name a folder with --out.")
     ids = tuple(name.strip() for name in (benchmark.instances or "").split(",") if name.strip())
     shard, until = _shard(benchmark.shard), _until(benchmark.stages, config.sandbox.kind)
+    pool = _pool(benchmark, until)
     dataset = _dataset(benchmark, machine)
+    if pool and not pool.keys() & dataset.solutions.keys():
+        raise UsageError(f"No prediction is of an instance of {printable(dataset.name)}: check --predictions.")
+    if pool and "grade" not in config.eval.model_fields_set:  # the mean of the systems and the oracle need all
+        config = config.model_copy(update={"eval": config.eval.model_copy(update={"grade": Grading.ALL})})
+    nothing = tuple(Proposal(one.source, b"") for one in next(iter(pool.values()), ()))
     evaluation = Evaluation(
         dataset=dataset,
         instances=selected(dataset, ids, shard, benchmark.limit),
@@ -52,6 +59,7 @@ def run_eval(benchmark: "BenchmarkOptions", fleet: "FleetOptions", config: Confi
         config=config,
         until=until,
         oracle=benchmark.oracle_files,
+        pool={name: pool.get(name, nothing) for name in dataset.solutions if pool},
     )
     open_testbeds = cluster_testbeds(fleet.cluster, machine) if fleet.cluster else docker_testbeds(machine)
     code = evaluate(evaluation, machine, open_testbeds, Console(quiet=True) if fleet.quiet else people())
@@ -59,6 +67,15 @@ def run_eval(benchmark: "BenchmarkOptions", fleet: "FleetOptions", config: Confi
         submit(evaluation, benchmark.split or Path(dataset.name).stem, benchmark.submission)
     sys.stdout.buffer.write(os.fsencode(evaluation.folder) + b"\n")
     return code
+
+
+def _pool(benchmark: "BenchmarkOptions", until: Until) -> dict[str, tuple[Proposal, ...]]:
+    if not benchmark.predictions:
+        return {}
+    if benchmark.oracle_files or until is Until.LOCALIZE:
+        option = "--oracle-files" if benchmark.oracle_files else "--stages localize"
+        raise UsageError(f"{option} does not go with --predictions, for no file is looked for: leave it out.")
+    return read_predictions(benchmark.predictions)
 
 
 def _dataset(benchmark: "BenchmarkOptions", machine: Machine) -> Dataset:
@@ -94,9 +111,11 @@ def _until(stage: str, kind: SandboxKind) -> Until:
 def _folder(dataset: Dataset, config: Config, machine: Machine, benchmark: "BenchmarkOptions") -> Path:
     """Return the default folder: one for each dataset, model, and source of the files."""
     asked = config.endpoint.model or config.endpoint.base_url or config.engine.value
-    digest = hashlib.sha256(f"{dataset.fingerprint} {asked}".encode()).hexdigest()[:8]
+    systems = [*map(str, benchmark.predictions or ())]
+    digest = hashlib.sha256(" ".join([dataset.fingerprint, str(asked), *systems]).encode()).hexdigest()[:8]
     parts = [slug(Path(dataset.name).stem), slug(str(asked))[-40:].strip("-."), digest]
-    return machine.evaluation("-".join([*parts, *(["oracle"] if benchmark.oracle_files else [])]))
+    kind = ["oracle"] if benchmark.oracle_files else ["choice"] if benchmark.predictions else []
+    return machine.evaluation("-".join([*parts, *kind]))
 
 
 # --- where instances are attempted: this machine's Docker, or the nodes of a Ray cluster ------------------------------

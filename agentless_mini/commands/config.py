@@ -19,8 +19,10 @@ from pydantic import BaseModel
 
 from agentless_mini.commands.options import option_of, variables
 from agentless_mini.commands.terminal import without_passwords
+from agentless_mini.errors import UsageError
 from agentless_mini.settings import Config, load_config
 from agentless_mini.settings.model import EndpointSettings, ScorerSettings
+from agentless_mini.settings.run import SandboxKind, Until
 
 APP = "amini"
 STORE = "store.sqlite"
@@ -68,6 +70,25 @@ def read_config(path: Path | None, flags: Mapping[str, Any]) -> Config:
     keys = {name: key for name, (_, key) in found.items()}
     typed = {name: option_of(name) for name in flags} | {name: variable for name, (variable, _) in found.items()}
     return load_config(file_in_use(path), {**keys, **flags}, typed)
+
+
+def require_together(config: Config, flags: Mapping[str, Any]) -> None:
+    """Refuse settings and flags that do not go together, before anything is read or asked. Raises `UsageError`."""
+    from agentless_mini.chain.pipeline import check_rounds
+    from agentless_mini.chain.session import NoBoxes
+
+    check_rounds(config, Until.TESTS, None, NoBoxes("") if config.sandbox.kind is SandboxKind.NONE else None)
+    if config.sandbox.test_command:
+        from agentless_mini.testing.plans import harness_of_command
+
+        harness_of_command(config.sandbox.test_command, ())
+    if config.evolve.scored and config.scorer.base_url is None:
+        raise UsageError("--select reward-model needs a server that scores: set base_url in [scorer] of the settings.")
+    of_rounds = [name for name in flags if name in {"evolve.parents", "evolve.per_round", "evolve.select"}]
+    if of_rounds and config.evolve.rounds == 1 and "evolve.rounds" not in flags:
+        raise UsageError(f"{option_of(of_rounds[0])} has no effect without several rounds: add --rounds.")
+    if "sandbox.image" in flags and config.sandbox.kind not in {SandboxKind.AUTO, SandboxKind.DOCKER}:
+        raise UsageError(f"--image is for Docker, and the sandbox is {config.sandbox.kind}: leave one of them out.")
 
 
 def file_in_use(path: Path | None) -> Path | None:

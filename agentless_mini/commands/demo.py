@@ -16,12 +16,11 @@ import git
 from rich.console import Console
 from rich.text import Text
 
-from agentless_mini.chain.boxes import run_files
-from agentless_mini.chain.session import NoBoxes
+from agentless_mini.chain.session import NoBoxes, run_files
+from agentless_mini.cli import OutputOptions
 from agentless_mini.commands import sample
 from agentless_mini.commands.config import Machine
-from agentless_mini.commands.repairing import Output, Task, repair
-from agentless_mini.commands.running import REWRITES, open_boxes
+from agentless_mini.commands.repair import Task, repair
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.domain import CaseResult, GivenTests, Outcome
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
@@ -30,6 +29,7 @@ from agentless_mini.record import Store
 from agentless_mini.report.progress import LiveProgress
 from agentless_mini.repository.issue_sources import literal_issue
 from agentless_mini.repository.opening import open_repository
+from agentless_mini.run import REWRITES, open_boxes
 from agentless_mini.settings import Config
 from agentless_mini.settings.model import EndpointSettings, Engine
 from agentless_mini.settings.run import EvolveSettings, SandboxSettings
@@ -54,8 +54,8 @@ def demo(config: Config, model: str | None, keep: Path | None, machine: Machine)
     with tempfile.TemporaryDirectory(prefix="amini-demo-") as scratch:
         folder = make_repository(keep or Path(scratch) / "sample")
         console.print(Text(f"A repository with a fault was made in {folder}.", style="bold"))
-        output = Output(apply=True, kept=False)
-        before = run_tests(folder, chosen.sandbox, machine, console, output.notes)
+        notes = set[str]()
+        before = run_tests(folder, chosen.sandbox, machine, console, notes)
         issue = literal_issue((SAMPLE / "issue.md").read_text(encoding="utf-8"), "the sample's issue.md")
         console.print(Text("The issue:\n", style="bold"))
         console.print(Text(issue.text))
@@ -63,8 +63,10 @@ def demo(config: Config, model: str | None, keep: Path | None, machine: Machine)
         repository = open_repository(str(folder), None, machine.cache)
         task = Task(issue, repository, chosen, given=GivenTests(tests=(FAILING,)))
         with Store.open(Path(scratch) / "store.sqlite") as store:
-            code = repair(task, repository.snapshot(), store, output, machine)
-        tell(run_tests(folder, chosen.sandbox, machine, Console(quiet=True), output.notes), "after the repair", console)
+            code = repair(
+                task, repository.snapshot(), store, OutputOptions(apply=True), machine, notes=notes, kept=False
+            )
+        tell(run_tests(folder, chosen.sandbox, machine, Console(quiet=True), notes), "after the repair", console)
     return code
 
 
@@ -115,7 +117,9 @@ def run_tests(
 
     async def run(watch: Watch) -> tuple[CaseResult, ...]:
         async with AsyncExitStack() as stack:
-            boxes = await open_boxes(settings, repository, repository.snapshot(), machine, stack, watch)
+            boxes = await open_boxes(
+                settings, repository, repository.snapshot(), machine.cache, machine.environment, stack, watch
+            )
             if isinstance(boxes, NoBoxes):
                 raise EnvironmentFailed(
                     f"The demo chooses by the sample's failing test, so it needs a sandbox. {boxes.reason}"

@@ -29,7 +29,7 @@ from agentless_mini.domain import MIB
 from agentless_mini.errors import AminiError, EnvironmentFailed, printable
 from agentless_mini.installing import install_command
 from agentless_mini.model.connection import Patience
-from agentless_mini.model.embedded.library import load_library
+from agentless_mini.model.embedded.llama import load_library
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.model.process import Server, find_server
 from agentless_mini.model.vllm import find_gpus, has_vllm
@@ -98,11 +98,11 @@ def looks(config: Config, machine: Machine) -> dict[str, Look]:
         "docker": lambda: _docker(config),
         "bubblewrap": lambda: _bubblewrap(config),
         "namespaces": _namespaces,
-        "landlock": _landlock,
+        "landlock": lambda: f"The kernel has Landlock, version {find_landlock().version} of its interface.",
         "endpoint": lambda: _endpoint(config, machine),
         "gpu": lambda: _gpu(machine),
         "vllm": lambda: _vllm(config),
-        "embedded": _embedded,
+        "embedded": lambda: f"llama.cpp {load_library().version} can be used.",
         "hub": lambda: _hub(config),
         "cache": lambda: _disk(machine.cache),
         "records": lambda: _disk(machine.state),
@@ -204,10 +204,6 @@ def _sysctl(name: str) -> str:
     return ""
 
 
-def _landlock() -> str:
-    return f"The kernel has Landlock, version {find_landlock().version} of its interface."
-
-
 def _gpu(machine: Machine) -> str:
     gpus = find_gpus(machine.environment.get("CUDA_VISIBLE_DEVICES"))
     if gpus:
@@ -221,10 +217,6 @@ def _vllm(config: Config) -> str:
     if has_vllm(config.vllm):
         return "It is installed; `amini serve MODEL` starts it."
     raise EnvironmentFailed(f"It is not installed, and useful only with a GPU: {install_command('vllm')}.")
-
-
-def _embedded() -> str:
-    return f"llama.cpp {load_library().version} can be used."
 
 
 def _endpoint(config: Config, machine: Machine) -> str:

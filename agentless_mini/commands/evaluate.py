@@ -4,12 +4,13 @@ The same command again goes on where it was. What is printed on stdout is the fo
 """
 
 import asyncio
+import hashlib
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -19,10 +20,9 @@ from agentless_mini.chain.evolve import UNSELECTED
 from agentless_mini.chain.pipeline import NO_SANDBOX, check_rounds
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import STORE, Machine
-from agentless_mini.commands.models import ChosenModel, Surroundings, choose_model, open_scorer
-from agentless_mini.commands.running import amount, answerer, identity, seeded, settled, versions
+from agentless_mini.commands.models import Models
 from agentless_mini.commands.terminal import EXIT_FOUND, noted, people, without_passwords
-from agentless_mini.domain import Note, RewardModel
+from agentless_mini.domain import Note, Proposal, RewardModel, canonical_json, plain
 from agentless_mini.errors import EnvironmentFailed, ModelChanged, printable
 from agentless_mini.evaluation.attempt import Assignment, EvalContext, attempt, grade_key, row_digest
 from agentless_mini.evaluation.attempt import evaluate as attempt_all
@@ -41,9 +41,10 @@ from agentless_mini.record import (
     generation_of,
 )
 from agentless_mini.report.progress import EvaluationProgress
+from agentless_mini.run import ChosenModel, amount, answerer, choosing, identity, seeded, settled, versions
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import UNTESTED, Grading, SandboxKind, Selecting, Until
-from agentless_mini.testing.harness import harness_of_command
+from agentless_mini.testing.plans import harness_of_command
 
 PREDICTIONS, OFFICIAL = "all_preds.jsonl", "official"
 WRITE_EVERY = 10.0
@@ -57,7 +58,8 @@ _OF_THE_SANDBOX = {"kind", "test_command", "case_seconds", "box_seconds", "memor
 class Evaluation:
     """What is evaluated: instances of a dataset, by these settings, kept in `folder`.
 
-    `oracle` shows the model the files that the true fix touches.
+    `oracle` shows the model the files that the true fix touches. With a `pool` it is chosen among what systems propose
+    for each instance, by id: the same number for each.
     """
 
     dataset: Dataset
@@ -66,6 +68,16 @@ class Evaluation:
     config: Config
     until: Until = Until.TESTS
     oracle: bool = False
+    pool: Mapping[str, tuple[Proposal, ...]] = field(default_factory=dict)
+
+    @property
+    def systems(self) -> int:
+        """Return how many systems it is chosen among, 0 where repairs are sampled."""
+        return max(map(len, self.pool.values()), default=0)
+
+    def submitter(self, chosen: ChosenModel) -> str:
+        """Return the name that predictions are submitted under."""
+        return f"choice among {self.systems} systems" if self.pool else chosen.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +126,12 @@ async def _run(
 ) -> None:
     config, solutions = evaluation.config, evaluation.dataset.solutions
     async with AsyncExitStack() as stack:
-        around = Surroundings(config, machine, store, stack, progress)
-        chosen = await choose_model(around)
+        models = Models(config, machine, store, stack, progress)
+        chosen = await models.choose(optional=bool(evaluation.pool))
+        config = choosing(config, chosen) if evaluation.pool else config
+        evaluation = replace(evaluation, config=config)
         scored = config.evolve.scored and evaluation.until is not Until.LOCALIZE
-        scoring, judge = await open_scorer(config.scorer, around) if scored else (None, None)
+        scoring, judge = await models.open_scorer(config.scorer) if scored else (None, None)
         settings = _settings(evaluation, judge)
 
         def context() -> EvalContext:
@@ -127,7 +141,7 @@ async def _run(
                 prompts=load_prompts(config.prompts),
                 config=seeded(config),
                 grading=config.eval.grade,
-                model=chosen.name,
+                model=evaluation.submitter(chosen),
                 command=without_passwords(sys.argv),
                 settings=settings,
                 versions=versions(chosen),
@@ -139,14 +153,20 @@ async def _run(
         await _check(context(), progress)
         _begin(evaluation, chosen, settings, store)
         tested = evaluation.until is Until.TESTS and config.sandbox.kind is not SandboxKind.NONE
-        asked = amount(config, chosen, "tests run in containers of their images" if tested else UNTESTED)
+        ways = "tests run in containers of their images" if tested else UNTESTED
+        asked = amount(config, chosen, ways, pool=evaluation.systems)
         asked = "files alone" if evaluation.until is Until.LOCALIZE else asked
         line = f"evaluation {evaluation.folder.name}: {await answerer(chosen, config, store)}; "
         line += f"{len(evaluation.instances)} instances, {asked}; recorded in {evaluation.folder}"
         console.print(Text(printable(line), style="bold"), highlight=False)
-        opened = await open_testbeds(evaluation, chosen.name, stack, progress)
+        opened = await open_testbeds(evaluation, evaluation.submitter(chosen), stack, progress)
         tasks = [
-            Assignment(one, row_digest(solutions[one.id].row), solutions[one.id].files if evaluation.oracle else None)
+            Assignment(
+                one,
+                row_digest(solutions[one.id].row),
+                solutions[one.id].files if evaluation.oracle else None,
+                evaluation.pool.get(one.id, ()),
+            )
             for one in evaluation.instances
         ]
         for again in range(2):
@@ -212,8 +232,14 @@ def _settings(evaluation: Evaluation, judge: RewardModel | None) -> str:
         del said["evolve"]
     if config.repair.stop_when is None:
         del said["repair"]["stop_when"]
+    for section, name in (("repair", "greedy_first"), ("regress", "expect_broken")):  # added later: evaluations go on
+        if not said[section][name]:
+            del said[section][name]
     if config.generation:
         said["generation"] = config.generation
+    if evaluation.pool:
+        pool = [(name, one.source, one.request().key()) for name, said in evaluation.pool.items() for one in said]
+        said["pool"] = hashlib.sha256(canonical_json(plain(tuple(pool))).encode()).hexdigest()
     if judge is not None:
         said["scorer"] = asdict(judge)
     return json.dumps(said, sort_keys=True)
@@ -225,7 +251,7 @@ def _begin(evaluation: Evaluation, chosen: ChosenModel, settings: str, store: St
         name=evaluation.folder.name,
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,
-        model=chosen.name,
+        model=evaluation.submitter(chosen),
         settings=settings,
         versions=versions(chosen),
     )

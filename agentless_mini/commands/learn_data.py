@@ -20,7 +20,7 @@ from rich.text import Text
 
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import Machine
-from agentless_mini.commands.models import Surroundings, choose_model
+from agentless_mini.commands.models import Models
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.domain import Event, Note, canonical_json
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
@@ -100,7 +100,7 @@ def with_model(config: Config, machine: Machine, record: Path) -> Iterator[Relev
     with Store.open(record) as store, asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:
-            chosen = runner.run(choose_model(Surroundings(config, machine, store, stack, Lines(quiet=True))))
+            chosen = runner.run(Models(config, machine, store, stack, Lines(quiet=True)).choose())
             sampler = RecordedSampler(chosen.start, store, chosen.name)
             yield sampled(sampler, load_prompts(config.prompts), config.localize, config.curate.most_relevant, runner)
         finally:
@@ -158,7 +158,7 @@ async def recorded_model(
     config: Config, machine: Machine, store: Store, lines: Lines, stack: AsyncExitStack
 ) -> Sampler:
     """Return the model that the settings choose to write texts, with the store before it."""
-    chosen = await choose_model(Surroundings(config, machine, store, stack, lines), to_write=True)
+    chosen = await Models(config, machine, store, stack, lines).choose(to_write=True)
     return RecordedSampler(chosen.start, store, chosen.name)
 
 

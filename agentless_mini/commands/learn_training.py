@@ -25,7 +25,7 @@ from agentless_mini.errors import UsageError, printable
 from agentless_mini.installing import install_command
 from agentless_mini.learning.asking import with_parents
 from agentless_mini.learning.checkpoints import ADAPTER_FILE, PARENTS_FILE, claim, data_digest, find_checkpoint
-from agentless_mini.learning.checks import open_plain, running_checks
+from agentless_mini.learning.rewarding import open_plain, running_checks
 from agentless_mini.learning.rows import SPLITS, read_rows, require_apart, require_rows
 from agentless_mini.model.embedded.weights import find_weights
 from agentless_mini.ports import Sampler

@@ -23,7 +23,8 @@ def tell(topic: str | None) -> None:
         near = titled or difflib.get_close_matches(topic, known, 1)
         meant = f"see `amini help {near[0]}`." if near else "`amini help` lists them."
         raise UsageError(f"The manual has no topic {topic!r}: {meant}")
-    text = known[topic] if topic else _contents(known)
+    lines = (f"- `amini help {name}`: {text.splitlines()[0].removeprefix('# ')}" for name, text in known.items())
+    text = known[topic] if topic else "\n".join(["# The manual of amini", "", *lines, ""])
     if not sys.stdout.isatty():
         sys.stdout.buffer.write(text.encode())
         return
@@ -32,8 +33,3 @@ def tell(topic: str | None) -> None:
 
     console = Console()
     console.print(Markdown(text), width=min(console.width, 120))
-
-
-def _contents(known: dict[str, str]) -> str:
-    lines = (f"- `amini help {name}`: {text.splitlines()[0].removeprefix('# ')}" for name, text in known.items())
-    return "\n".join(["# The manual of amini", "", *lines, ""])

@@ -16,18 +16,19 @@ import asyncio
 import json
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from agentless_mini.chain.session import Scoring
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import Machine
-from agentless_mini.domain import Decoding, Event, Note, RewardModel
+from agentless_mini.domain import Decoding, Event, ModelCard, Note, RewardModel
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.ports import Sampler
 from agentless_mini.record import Once, RecordedScorer, Store
+from agentless_mini.run import ChosenModel
 from agentless_mini.settings import Config
 from agentless_mini.settings.model import EndpointSettings, Engine, ScorerSettings
 
@@ -39,25 +40,12 @@ VLLM = "vLLM"
 """The name of the engine, as servers of it are recorded."""
 _HERE = "llama.cpp, inside amini"
 _FOR_THE_RUN = "vLLM, started for this run"
+NO_WINDOW = 1_000_000
+"""Tokens of which an issue may have a share where no model reads it."""
 _EMBEDDED = (
     "No model server is named, so a small model inside amini answers, which seldom repairs real code: name a server "
     "with --base-url, start one with `amini serve MODEL`, or give --engine embedded to accept the small one."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ChosenModel:
-    """A model by the name that identifies it in the store. `source` says for people where it runs.
-
-    `start` returns what can be asked. Where that would start the model `window` says what is known of its context
-    window before, else it is "". `writes` is False where it can write no test.
-    """
-
-    name: str
-    source: str
-    start: Once[Sampler]
-    window: str = ""
-    writes: bool = True
 
 
 class Progress(Protocol):
@@ -76,75 +64,196 @@ class Progress(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What choosing a model works with. What is started is stopped by `stack`."""
+class Models:
+    """The models of one command: chosen, started when an answer is owed, and asked. `stack` stops what was started."""
 
-    config: Config
-    machine: Machine
-    store: Store
-    stack: AsyncExitStack
-    progress: Progress
+    def __init__(
+        self, config: Config, machine: Machine, store: Store, stack: AsyncExitStack, progress: Progress
+    ) -> None:
+        """Choose by these settings, on this machine; `store` recalls, and `progress` is told."""
+        self._config = config
+        self._machine = machine
+        self._store = store
+        self._stack = stack
+        self._progress = progress
 
+    def _tell(self, said: str) -> None:
+        self._progress(Note(said))
 
-async def choose_model(around: Surroundings, *, to_write: bool = False) -> ChosenModel:
-    """Choose by the module's list, without starting anything.
+    async def choose(self, *, to_write: bool = False, optional: bool = False) -> ChosenModel:
+        """Choose by the module's list, without starting anything.
 
-    With `to_write` what is asked is not a repair: then the carried model answers freely, on llama.cpp's server.
+        With `to_write` what is asked is not a repair: then the carried model answers freely, on llama.cpp's server. An
+        `optional` one is what is named or served, else nobody, who has a card and writes no test.
 
-    Raises `ModelError` where an endpoint must be asked for its model's name and does not answer, `EnvironmentFailed`
-    where vLLM is asked for and not installed, or the embedded model cannot be had.
-    """
-    config, machine = around.config, around.machine
-    if config.endpoint.base_url is not None:
-        return await _endpoint_model(config.endpoint, around)
-    from agentless_mini.model.vllm import find_gpus, has_vllm
+        Raises `ModelError` where an endpoint must be asked for its model's name and does not answer,
+        `EnvironmentFailed` where vLLM is asked for and not installed, or the embedded model cannot be had.
+        """
+        config = self._config
+        if config.endpoint.base_url is not None:
+            return await self._endpoint_model(config.endpoint)
+        from agentless_mini.model.vllm import find_gpus, has_vllm
 
-    if config.engine is not Engine.EMBEDDED and (served := await _served_model(around)) is not None:
-        return served
-    gpus = find_gpus(machine.environment.get("CUDA_VISIBLE_DEVICES"))
-    takes_vllm = config.engine is Engine.VLLM or (config.engine is Engine.AUTO and gpus and has_vllm(config.vllm))
-    if config.engine is Engine.AUTO:
-        if (missed := _missed(around, takes_vllm=bool(takes_vllm))) is not None:
-            return missed
-        if not takes_vllm:
-            _require_here(config.endpoint.model)
-            around.progress(Note(_EMBEDDED))
-    return _vllm_model(gpus, around) if takes_vllm else await _embedded_model(around, to_write=to_write)
+        if config.engine is not Engine.EMBEDDED and (served := await self._served_model()) is not None:
+            return served
+        gpus = find_gpus(self._machine.environment.get("CUDA_VISIBLE_DEVICES"))
+        takes_vllm = config.engine is Engine.VLLM or (config.engine is Engine.AUTO and gpus and has_vllm(config.vllm))
+        is_named = config.endpoint.model or (takes_vllm and config.gpu_model)
+        if optional and config.engine is Engine.AUTO and not is_named:
+            self._store.put_card("no model", ModelCard("no model", NO_WINDOW))
+            return replace(_gone("no model", "", "Nobody is asked."), writes=False)
+        if config.engine is Engine.AUTO:
+            if (missed := self._missed(takes_vllm=bool(takes_vllm))) is not None:
+                return missed
+            if not takes_vllm:
+                _require_here(config.endpoint.model)
+                self._tell(_EMBEDDED)
+        return self._vllm_model(gpus) if takes_vllm else await self._embedded_model(to_write=to_write)
 
+    async def _served_model(self) -> ChosenModel | None:
+        """Return what `amini serve` serves, or served until its server ended by itself; None where there is neither."""
+        from agentless_mini.model.process import NotRunning, Server, find_server
 
-async def _served_model(around: Surroundings) -> ChosenModel | None:
-    """Return what `amini serve` serves, or served until its server ended by itself; None where there is neither."""
-    from agentless_mini.model.process import NotRunning, Server, find_server
+        found = find_server(self._machine.served)
+        server = found if isinstance(found, Server) else found.ended
+        if server is None or (self._config.engine is Engine.VLLM and server.engine != VLLM):
+            return None
+        if isinstance(found, NotRunning):
+            return _gone(
+                server.model,
+                server.base_url,
+                f"{found.reason} Start it again with `amini serve`, name another with --base-url, take the embedded "
+                "model with --engine embedded, or forget it with `amini serve --stop`.",
+            )
+        settings = {"base_url": server.base_url, "model": self._config.endpoint.model or server.model}
+        return await self._endpoint_model(self._config.endpoint.model_copy(update=settings))
 
-    found = find_server(around.machine.served)
-    server = found if isinstance(found, Server) else found.ended
-    if server is None or (around.config.engine is Engine.VLLM and server.engine != VLLM):
-        return None
-    if isinstance(found, NotRunning):
+    def _missed(self, *, takes_vllm: bool) -> ChosenModel | None:
+        """Return the model of the latest run where that asked a server, and something else would answer now."""
+        latest = self._store.runs.latest()
+        source = json.loads(latest.start.versions).get("model", _HERE) if latest else _HERE
+        if latest is None or source in {_HERE, ""} or (takes_vllm and source == _FOR_THE_RUN):
+            return None
+        name = latest.start.model
         return _gone(
-            server.model,
-            server.base_url,
-            f"{found.reason} Start it again with `amini serve`, name another with --base-url, take the embedded model "
-            "with --engine embedded, or forget it with `amini serve --stop`.",
+            name,
+            source,
+            f"The latest run here asked {name} ({source}), and no server is named now: name one with --base-url, start "
+            "one with `amini serve`, or choose what is to answer instead with --engine embedded or --engine vllm.",
         )
-    settings = {"base_url": server.base_url, "model": around.config.endpoint.model or server.model}
-    return await _endpoint_model(around.config.endpoint.model_copy(update=settings), around)
 
+    def _vllm_model(self, gpus: tuple[str, ...]) -> ChosenModel:
+        from agentless_mini.model.vllm import plan_vllm, served_name
 
-def _missed(around: Surroundings, *, takes_vllm: bool) -> ChosenModel | None:
-    """Return the model of the latest run where that asked a server, and something else would answer now."""
-    latest = around.store.runs.latest()
-    source = json.loads(latest.start.versions).get("model", _HERE) if latest else _HERE
-    if latest is None or source == _HERE or (takes_vllm and source == _FOR_THE_RUN):
-        return None
-    name = latest.start.model
-    return _gone(
-        name,
-        source,
-        f"The latest run here asked {name} ({source}), and no server is named now: name one with --base-url, start one "
-        "with `amini serve`, or choose what is to answer instead with --engine embedded or --engine vllm.",
-    )
+        name = self._config.endpoint.model or self._config.gpu_model
+        if name is None:
+            raise UsageError(
+                "No model is named for vLLM: name one with --model or gpu_model in the settings, or take "
+                "the embedded model with --engine embedded."
+            )
+
+        async def start() -> Sampler:
+            return await self._start(plan_vllm(name, self._config.vllm, gpus), self._config.endpoint.decoding)
+
+        served = served_name(name, self._config.vllm)
+        tokens = self._config.vllm.max_model_len
+        window = f"window of {tokens} tokens" if tokens else "the model's own window"
+        return ChosenModel(served, _FOR_THE_RUN, Once(start), window)
+
+    async def _embedded_model(self, *, to_write: bool) -> ChosenModel:
+        from agentless_mini.model.embedded.sampler import EmbeddedSampler
+        from agentless_mini.model.embedded.weights import find_weights
+        from agentless_mini.model.llama_server import plan_embedded
+
+        named = self._config.endpoint.model
+        _require_here(named)
+        settings = self._config.embedded.model_copy(update={"model": named} if named else {})
+
+        weights = await asyncio.to_thread(find_weights, settings, self._machine.weights, self._tell)
+        rewrites = weights.decoding is Decoding.LINES and not to_write
+        decoding = Decoding.FREE if weights.decoding is Decoding.LINES else weights.decoding
+
+        async def start() -> Sampler:
+            if rewrites:
+                return await self._stack.enter_async_context(
+                    EmbeddedSampler(weights, self._config.in_process, self._progress.tokens)
+                )
+            plan = plan_embedded(weights.path, weights.name, self._config.llama_cpp)
+            asked = self._config.endpoint.decoding
+            return await self._start(plan, asked if asked is Decoding.GRAMMAR else decoding)
+
+        tokens = self._config.in_process.context if rewrites else self._config.llama_cpp.context
+        return ChosenModel(weights.name, _HERE, Once(start), f"window of at most {tokens} tokens", writes=not rewrites)
+
+    async def _start(self, plan: "ServerPlan", decoding: Decoding) -> Sampler:
+        """Start a server for the run, and return the sampler that asks it."""
+        from agentless_mini.model.process import Limits, running
+
+        log = self._machine.state / "run-servers" / f"{plan.port}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._tell(f"Starting {plan.engine} for {plan.model}; its log is {log}.")
+        server = await self._stack.enter_async_context(running(plan, log, Limits(), self._progress.phase))
+        found = {"base_url": server.base_url, "model": plan.model, "decoding": decoding}
+        settings = self._config.endpoint.model_copy(update=found)
+        return await self._asking(settings)
+
+    async def _asking(self, endpoint: EndpointSettings) -> OpenAISampler:
+        """Return the sampler of an endpoint: what it waits for is told while it waits."""
+        sampler = OpenAISampler(endpoint, self._progress.tokens, tell=self._tell, environment=self._machine.environment)
+        return await self._stack.enter_async_context(sampler)
+
+    async def _endpoint_model(self, endpoint: EndpointSettings) -> ChosenModel:
+        """Ask for a model by name; without one, ask the server which it serves, or recall what it served last."""
+        address = str(endpoint.base_url)
+
+        async def connect() -> Sampler:
+            return await self._asking(endpoint)
+
+        start = Once(connect)
+
+        async def asked() -> str:
+            return (await (await start()).card()).name
+
+        name = endpoint.model or await self._served(asked(), address, address, "answers")
+        return ChosenModel(name, address, start)
+
+    async def _served(self, asked: Awaitable[str], recorded: str, address: str, what: str) -> str:
+        """Return the name of the model that is served, or recall under `recorded` what was served last."""
+        try:
+            name = await asked
+        except ServerUnreachable:
+            recalled = self._store.endpoint_model(recorded)
+            if recalled is None:
+                raise
+            self._tell(f"{address} does not answer; it served {recalled} last, whose {what} are in the record.")
+            return recalled
+        self._store.put_endpoint_model(recorded, name)
+        return name
+
+    async def open_scorer(self, settings: ScorerSettings) -> tuple[Scoring, RewardModel]:
+        """Return what scores the patches of a run, through the store, and by which model.
+
+        Raises `UsageError` where no server is named; `ModelError` where it must be asked for its model's name and does
+        not answer.
+        """
+        if settings.base_url is None:
+            raise UsageError("No reward model is chosen: set scorer.base_url to the address of its server.")
+        prompts = load_prompts(self._config.prompts)
+
+        async def connect() -> "HttpScorer":
+            from agentless_mini.model.scoring import HttpScorer
+
+            made = HttpScorer(settings, tell=self._tell, environment=self._machine.environment)
+            return await self._stack.enter_async_context(made)
+
+        start = Once(connect)
+        address = settings.base_url
+        # The same address may serve a model that repairs.
+        name = settings.model or await self._served((await start()).served(), f"scorer {address}", address, "scores")
+        model = settings.reward_model(name)
+        from agentless_mini.chain.evolve import scoring_of
+
+        return scoring_of(RecordedScorer(start, self._store), model, prompts), model
 
 
 def _gone(name: str, source: str, sentence: str) -> ChosenModel:
@@ -156,144 +265,9 @@ def _gone(name: str, source: str, sentence: str) -> ChosenModel:
     return ChosenModel(name, source, Once(refuse))
 
 
-def _vllm_model(gpus: tuple[str, ...], around: Surroundings) -> ChosenModel:
-    from agentless_mini.model.vllm import plan_vllm, served_name
-
-    name = around.config.endpoint.model or around.config.gpu_model
-    if name is None:
-        raise UsageError(
-            "No model is named for vLLM: name one with --model or gpu_model in the settings, or take "
-            "the embedded model with --engine embedded."
-        )
-
-    async def start() -> Sampler:
-        return await _start(plan_vllm(name, around.config.vllm, gpus), around.config.endpoint.decoding, around)
-
-    served = served_name(name, around.config.vllm)
-    tokens = around.config.vllm.max_model_len
-    window = f"window of {tokens} tokens" if tokens else "the model's own window"
-    return ChosenModel(served, _FOR_THE_RUN, Once(start), window)
-
-
 def _require_here(named: str | None) -> None:
     if named and "/" not in named and not named.endswith(".gguf") and not Path(named).exists():
         raise UsageError(
             f"No model {named!r} is on this machine: name the server that has it with --base-url, or give the path of "
             "a GGUF file."
         )
-
-
-async def _embedded_model(around: Surroundings, *, to_write: bool) -> ChosenModel:
-    from agentless_mini.model.embedded.sampler import EmbeddedSampler
-    from agentless_mini.model.embedded.weights import find_weights
-    from agentless_mini.model.llama_server import plan_embedded
-
-    named = around.config.endpoint.model
-    _require_here(named)
-    settings = around.config.embedded.model_copy(update={"model": named} if named else {})
-
-    def tell(said: str) -> None:
-        around.progress(Note(said))
-
-    weights = await asyncio.to_thread(find_weights, settings, around.machine.weights, tell)
-    rewrites = weights.decoding is Decoding.LINES and not to_write
-    decoding = Decoding.FREE if weights.decoding is Decoding.LINES else weights.decoding
-
-    async def start() -> Sampler:
-        if rewrites:
-            return await around.stack.enter_async_context(
-                EmbeddedSampler(weights, around.config.in_process, around.progress.tokens)
-            )
-        plan = plan_embedded(weights.path, weights.name, around.config.llama_cpp)
-        asked = around.config.endpoint.decoding
-        return await _start(plan, asked if asked is Decoding.GRAMMAR else decoding, around)
-
-    tokens = around.config.in_process.context if rewrites else around.config.llama_cpp.context
-    return ChosenModel(weights.name, _HERE, Once(start), f"window of at most {tokens} tokens", writes=not rewrites)
-
-
-async def _start(plan: "ServerPlan", decoding: Decoding, around: Surroundings) -> Sampler:
-    """Start a server for the run, and return the sampler that asks it."""
-    from agentless_mini.model.process import Limits, running
-
-    log = around.machine.state / "run-servers" / f"{plan.port}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    around.progress(Note(f"Starting {plan.engine} for {plan.model}; its log is {log}."))
-    server = await around.stack.enter_async_context(running(plan, log, Limits(), around.progress.phase))
-    found = {"base_url": server.base_url, "model": plan.model, "decoding": decoding}
-    settings = around.config.endpoint.model_copy(update=found)
-    return await _asking(settings, around)
-
-
-async def _asking(endpoint: EndpointSettings, around: Surroundings) -> OpenAISampler:
-    """Return the sampler of an endpoint: what it waits for is told while it waits."""
-
-    def tell(said: str) -> None:
-        around.progress(Note(said))
-
-    sampler = OpenAISampler(endpoint, around.progress.tokens, tell=tell, environment=around.machine.environment)
-    return await around.stack.enter_async_context(sampler)
-
-
-async def _endpoint_model(endpoint: EndpointSettings, around: Surroundings) -> ChosenModel:
-    """Ask for a model by name; without one, ask the server which it serves, or recall what it served last."""
-    address = str(endpoint.base_url)
-
-    async def connect() -> Sampler:
-        return await _asking(endpoint, around)
-
-    start = Once(connect)
-
-    async def asked() -> str:
-        return (await (await start()).card()).name
-
-    name = endpoint.model or await _served(asked(), address, address, "answers", around)
-    return ChosenModel(name, address, start)
-
-
-async def _served(asked: Awaitable[str], recorded: str, address: str, what: str, around: Surroundings) -> str:
-    """Return the name of the model that is served, or recall under `recorded` what was served last."""
-    try:
-        name = await asked
-    except ServerUnreachable:
-        recalled = around.store.endpoint_model(recorded)
-        if recalled is None:
-            raise
-        said = f"{address} does not answer; it served {recalled} last, whose {what} are in the record."
-        around.progress(Note(said))
-        return recalled
-    around.store.put_endpoint_model(recorded, name)
-    return name
-
-
-# --- the reward model that scores patches ----------------------------------------------------------------------------
-
-
-async def open_scorer(settings: ScorerSettings, around: Surroundings) -> tuple[Scoring, RewardModel]:
-    """Return what scores the patches of a run, through the store, and by which model; `around.stack` closes it.
-
-    Raises `UsageError` where no server is named; `ModelError` where it must be asked for its model's name and does not
-    answer.
-    """
-    if settings.base_url is None:
-        raise UsageError("No reward model is chosen: set scorer.base_url to the address of its server.")
-
-    prompts = load_prompts(around.config.prompts)
-
-    def tell(said: str) -> None:
-        around.progress(Note(said))
-
-    async def connect() -> "HttpScorer":
-        from agentless_mini.model.scoring import HttpScorer
-
-        made = HttpScorer(settings, tell=tell, environment=around.machine.environment)
-        return await around.stack.enter_async_context(made)
-
-    start = Once(connect)
-    address = settings.base_url
-    # The same address may serve a model that repairs.
-    name = settings.model or await _served((await start()).served(), f"scorer {address}", address, "scores", around)
-    model = settings.reward_model(name)
-    from agentless_mini.chain.evolve import scoring_of
-
-    return scoring_of(RecordedScorer(start, around.store), model, prompts), model

@@ -234,6 +234,7 @@ class SamplingOptions(Panel):
         "localize.samples",
         "reproduce.samples",
         "repair.temperature",
+        "repair.greedy_first",
         "repair.max_tokens localize.max_tokens reproduce.max_tokens",
         "repair.seed evolve.seed localize.seed reproduce.seed",
         "fresh",
@@ -292,6 +293,7 @@ class ExecutionOptions(Panel):
         "sandbox.setup",
         "sandbox.test_command",
         "regress.budget",
+        "regress.expect_broken",
         "rank",
         "require",
     )

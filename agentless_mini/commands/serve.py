@@ -28,7 +28,7 @@ from agentless_mini.model.process import (
     stop_recorded,
 )
 from agentless_mini.model.vllm import find_gpus, plan_vllm
-from agentless_mini.report.live import moves
+from agentless_mini.report.console import moves
 from agentless_mini.settings import Config
 from agentless_mini.settings.model import Engine
 

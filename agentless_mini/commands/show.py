@@ -15,7 +15,7 @@ from agentless_mini.record import PromptRecord, RunId, RunSummary, RunTrace, Sam
 from agentless_mini.record.database import translated
 from agentless_mini.report.document import run_document, runs_document
 from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
-from agentless_mini.report.verdicts import distinct, repairs
+from agentless_mini.report.summary import distinct, repairs
 
 if TYPE_CHECKING:
     from agentless_mini.cli import ReportOptions, ShowOptions

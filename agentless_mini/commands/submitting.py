@@ -35,7 +35,7 @@ def _facts(evaluation: Evaluation, split: str, store: Store) -> SubmissionFacts:
     return SubmissionFacts(
         model=start.model,
         split={"full": "test"}.get(split, split),
-        attempts=config.evolve.size(config.repair.samples) * config.evolve.rounds,
+        attempts=evaluation.systems or config.evolve.size(config.repair.samples) * config.evolve.rounds,
         repos={one.id: one.repo for one in evaluation.dataset.instances},
         versions={**json.loads(start.versions), **graded},
         oracle_files=evaluation.oracle,

@@ -236,7 +236,7 @@ def _fail(sentence: str, code: int) -> NoReturn:
     if os.environ.get("AMINI_DEBUG"):
         with contextlib.suppress(OSError):
             traceback.print_exc()
-    from agentless_mini.report.cells import flowed
+    from agentless_mini.report.console import flowed
 
     console = people()
     told = Text(flowed(f"amini: {' '.join(sentence.split())}", console, 7))

@@ -30,12 +30,14 @@ class Stage(enum.StrEnum):
     LOCALIZE = "localize"
     REPAIR = "repair"
     EVOLVE = "evolve"
+    CHOOSE = "choose"  # asks nobody: the patches were made elsewhere
     REPRODUCE = "reproduce"
+    REGRESS = "regress"
 
     @property
     def repairs(self) -> bool:
         """Return whether its samples are candidates: answers that may become patches."""
-        return self in {Stage.REPAIR, Stage.EVOLVE}
+        return self in {Stage.REPAIR, Stage.EVOLVE, Stage.CHOOSE}
 
 
 class Role(enum.StrEnum):
@@ -140,6 +142,19 @@ class SampleRequest:
             "decoding": self.decoding.value,
         }
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A patch that was made elsewhere: `source` names who made it, `diff` is what they wrote."""
+
+    source: str
+    diff: bytes
+
+    def request(self) -> SampleRequest:
+        """Return what stands for it in the record, as if its source had been asked for it."""
+        asked = Message(Role.USER, f"The patch {hashlib.sha256(self.diff).hexdigest()}")
+        return SampleRequest(self.source, (asked,), SamplingParams(1), (), Stage.CHOOSE, "")
 
 
 class Finish(enum.StrEnum):

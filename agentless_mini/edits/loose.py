@@ -406,23 +406,17 @@ def _parts(lines: Sequence[str]) -> list[list[str]]:
     return [[*lines[start + 1 : stop]] for start, stop in pairwise(cuts)]
 
 
-def _level(places: Callable[[_Search], Iterator[Match | None]]) -> Callable[[Reading, FileLines], list[Match]]:
-    def matches(reading: Reading, file: FileLines) -> list[Match]:
-        found = places(_Search(reading, file)) if _WORD.search(reading.search) else iter(())
-        return list(islice(filter(None, found), MOST_FOUND))
-
-    return matches
+def _matches(places: Callable[[_Search], Iterator[Match | None]], reading: Reading, file: FileLines) -> list[Match]:
+    found = places(_Search(reading, file)) if _WORD.search(reading.search) else iter(())
+    return list(islice(filter(None, found), MOST_FOUND))
 
 
-LOOSE_LEVELS = tuple(
-    _level(places)
-    for places in (
-        partial(_alike, key=str.rstrip, with_blank_lines=True),
-        partial(_alike, key=str.rstrip, with_blank_lines=False),
-        partial(_alike, key=str.strip, with_blank_lines=True),
-        partial(_alike, key=str.strip, with_blank_lines=False),
-        _near,
-        _elided,
-    )
+LOOSE_LEVELS: tuple[Callable[[Reading, FileLines], list[Match]], ...] = (
+    partial(_matches, partial(_alike, key=str.rstrip, with_blank_lines=True)),
+    partial(_matches, partial(_alike, key=str.rstrip, with_blank_lines=False)),
+    partial(_matches, partial(_alike, key=str.strip, with_blank_lines=True)),
+    partial(_matches, partial(_alike, key=str.strip, with_blank_lines=False)),
+    partial(_matches, _near),
+    partial(_matches, _elided),
 )
 """The levels in their order; each gives the places that it finds for a SEARCH, two at most."""

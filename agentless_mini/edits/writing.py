@@ -1,4 +1,4 @@
-"""Changed files -> a git patch, in the files' own bytes; and -> an answer that asks for them, the parser's inverse.
+"""A completion -> a git patch, in the files' own bytes; and changed files -> an answer, the parser's inverse.
 
 The patch is what `git apply` reads: names are quoted as git quotes them, and no index lines, which text does not need.
 
@@ -13,8 +13,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, product
 
-from agentless_mini.domain import FileChange, FileKind, Patch, Reading, Reason, Rejected, Snapshot, SourceFile
-from agentless_mini.edits.answer import parse_edits
+from agentless_mini.domain import (
+    Completion,
+    FileChange,
+    FileKind,
+    Finish,
+    Matching,
+    Patch,
+    Reading,
+    Reason,
+    Rejected,
+    Snapshot,
+    SourceFile,
+)
+from agentless_mini.edits.answer import KNOWN, Marks, parse_edits
 from agentless_mini.edits.applying import Tree, apply_edits
 from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.markers import MOST_WIDTH, NO_NEWLINE, WIDTH, marker_width
@@ -40,6 +52,23 @@ _BOM = "\ufeff"
 _STAND_IN = "x"
 _FENCE = "```"
 _lines = re.compile(rb"[^\n]*\n|[^\n]+").findall  # with their newlines; only the last may have none
+
+
+def read_answer(
+    completion: Completion, tree: Tree, matching: Matching = Matching.STRICT, marks: Marks = KNOWN
+) -> Patch | Rejected:
+    """Return the patch that a completion asks for on a tree, or why it is no patch."""
+    if completion.finish is Finish.LENGTH:
+        return Rejected(Reason.TRUNCATED, "the answer was cut off by the token limit")
+    if completion.finish is Finish.FILTER:
+        return Rejected(Reason.WITHHELD, "the server withheld the answer")
+    if completion.reasoning.strip() and not completion.text.strip():
+        return Rejected(Reason.NO_EDIT, "the answer is empty, and all that was said is in the server's reasoning field")
+    edits = parse_edits(completion.text, tree.paths, marks)
+    if isinstance(edits, Rejected):
+        return edits
+    changes = apply_edits(edits, tree, matching)
+    return changes if isinstance(changes, Rejected) else candidate_patch(changes, tree.forms)
 
 
 def make_patch(changes: Sequence[FileChange], forms: Forms) -> Patch:

@@ -31,11 +31,11 @@ from agentless_mini.domain import (
     Snapshot,
     Step,
 )
-from agentless_mini.environment.index import CERTIFICATES
+from agentless_mini.environment.machine import CERTIFICATES
 from agentless_mini.environment.work import Manifest, Opened, Slot, Work, build_failed, fitting
 from agentless_mini.errors import BuildFailed, printable
 from agentless_mini.ports import Sandbox
-from agentless_mini.sandbox.packs import Pack
+from agentless_mini.sandbox.wire import Pack
 
 PLACE = ".amini-build"
 OVERLAY_LIMIT = 24 * MIB

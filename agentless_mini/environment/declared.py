@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from agentless_mini.environment.pythons import classified_minors
+from agentless_mini.environment.machine import classified_minors
 
 TEST_WORDS = frozenset({"test", "tests", "testing", "dev", "develop"})
 FILES_LIMIT, LINES_LIMIT, LINE_LIMIT, SIZE_LIMIT = 40, 600, 500, 256 * 1024

@@ -25,13 +25,13 @@ from agentless_mini.environment.build import (
     tell_building,
     usable,
 )
+from agentless_mini.environment.machine import OLDEST
 from agentless_mini.environment.needs import Needs
-from agentless_mini.environment.pythons import OLDEST
 from agentless_mini.environment.work import Manifest, Opened, Slot, Work
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandbox.daemon import ANSWERING, Image, capacity, connect, find_image, pull_image, require_pullable
 from agentless_mini.sandbox.docker import DockerSandbox
-from agentless_mini.sandbox.packs import Pack
+from agentless_mini.sandbox.wire import Pack
 from agentless_mini.settings.run import SandboxSettings
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from agentless_mini.environment.declared import (
     read_setup_py,
     tox_requirements,
 )
-from agentless_mini.environment.pythons import PythonRequirement
+from agentless_mini.environment.machine import PythonRequirement
 from agentless_mini.errors import printable
 
 VERSION = "2"

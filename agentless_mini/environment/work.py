@@ -27,12 +27,12 @@ from pathlib import Path
 import pydantic
 
 from agentless_mini.domain import BoxLimits, Note, Phase, PhaseSaid, Place, PlacedFile, Runner, Snapshot, canonical_json
-from agentless_mini.environment.index import Index
+from agentless_mini.environment.machine import Index
 from agentless_mini.environment.needs import Needs
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, boundary, printable
 from agentless_mini.ports import Sandbox, Watch
 from agentless_mini.sandbox.host import Scratch
-from agentless_mini.sandbox.packs import Contents, Pack, pack_snapshot
+from agentless_mini.sandbox.wire import Contents, Pack, pack_snapshot
 from agentless_mini.settings.run import SandboxSettings
 
 _LOOK_AGAIN = 0.2  # seconds

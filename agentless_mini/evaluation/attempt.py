@@ -5,6 +5,7 @@ is predicted and graded does not even need its image. The sampling of one instan
 others.
 """
 
+import asyncio
 import hashlib
 import json
 import re
@@ -27,6 +28,7 @@ from agentless_mini.domain import (
     Phase,
     PhaseStarted,
     Prediction,
+    Proposal,
     Snapshot,
     StageStarted,
 )
@@ -44,7 +46,6 @@ from agentless_mini.errors import (
 )
 from agentless_mini.evaluation.dataset import Instance
 from agentless_mini.evaluation.ports import Testbed, Testbeds
-from agentless_mini.evaluation.tree import snapshot_check
 from agentless_mini.ports import Watch
 from agentless_mini.record import (
     AttemptRecord,
@@ -57,6 +58,7 @@ from agentless_mini.record import (
     recorded_derive,
     traced_scoring,
 )
+from agentless_mini.repository.patches import read_pool, record_pool, snapshot_check
 from agentless_mini.run import recorded_run
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import Grading, Until
@@ -92,12 +94,14 @@ class EvalContext:
 class Assignment:
     """An instance to be attempted. `row` is the digest of its whole row.
 
-    `files` replace localization, unless they are None, or none of them can be shown.
+    `files` replace localization, unless they are None, or none of them can be shown. It is chosen among the patches of
+    `pool`, where there are some.
     """
 
     instance: Instance
     row: str
     files: tuple[str, ...] | None = None
+    pool: tuple[Proposal, ...] = ()
 
 
 async def attempt(task: Assignment, context: EvalContext, testbeds: Testbeds, watch: Watch) -> AttemptRecord:
@@ -205,16 +209,20 @@ async def _predict(
     )
     store = context.store
     files, notes = _files(task, tree)
+    check = snapshot_check(tree)
+    pool = await asyncio.to_thread(read_pool, task.pool, tree, check)
 
     async def chain(run: RunId, boxes: Opening | NoBoxes) -> Prediction:
+        record_pool(store, run, task.pool, pool)
         session = Session(
             context.sampler.of(run),
             context.prompts,
-            snapshot_check(tree),
+            check,
             progress,
             task.instance.id,
             traced_scoring(context.scoring, store, run) if context.scoring else None,
             derive=recorded_derive(store),
+            pool=pool,
         )
         return await resolve(
             task.instance.issue, tree, session, context.config, boxes, files=files, until=context.until
@@ -325,7 +333,10 @@ class _Queue:
         """Take out what comes next, None at the end."""
         if not self._left:
             return None
-        repo = max(self._left, key=lambda repo: (repo not in self._begun, self._expected(repo), len(self._left[repo])))
+        longest = {repo: fmean(taken) for repo, taken in self._taken.items()}
+        repo = max(
+            self._left, key=lambda repo: (repo not in self._begun, longest.get(repo, 0.0), len(self._left[repo]))
+        )
         self._begun.add(repo)
         task = self._left[repo].popleft()
         if not self._left[repo]:
@@ -341,9 +352,6 @@ class _Queue:
         self._reasons.append(_reason(task.instance, record))
         if self._reasons.count(self._reasons[-1]) == SICK:
             raise EnvironmentFailed(f"{SICK} instances in a row failed for one reason: {record.failure}")
-
-    def _expected(self, repo: str) -> float:
-        return fmean(self._taken[repo]) if repo in self._taken else 0.0
 
 
 def _reason(instance: Instance, record: AttemptRecord) -> str:

@@ -262,7 +262,8 @@ class _RayLink:
         try:
             answer = await asyncio.shield(answering)
         except asyncio.CancelledError:
-            await uninterrupted(self._stop(number, answering))
+            stopped = self._answer(self.actor.stop.remote(number))
+            await uninterrupted(asyncio.gather(stopped, answering, return_exceptions=True))
             raise
         if isinstance(answer, AminiError):
             raise answer
@@ -271,9 +272,6 @@ class _RayLink:
     async def _answer(self, reference: Awaitable[object]) -> object:
         with _edge(self.machine):
             return await reference
-
-    async def _stop(self, number: int, answering: asyncio.Future[object]) -> None:
-        await asyncio.gather(self._answer(self.actor.stop.remote(number)), answering, return_exceptions=True)
 
 
 _numbers = itertools.count()

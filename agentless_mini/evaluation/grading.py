@@ -7,6 +7,7 @@ processes. Nothing is recorded but what swebench writes into its folder.
 import asyncio
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -226,7 +227,7 @@ async def _answer(
         )
     try:
         async with asyncio.timeout(seconds):
-            out, _ = await process.communicate(json.dumps(request).encode() + b"\n")
+            out, _ = await process.communicate(json.dumps({**request, "parent": os.getpid()}).encode() + b"\n")
     except TimeoutError as error:
         raise GradingFailed("The grading process does not answer: check that Docker does.") from error
     finally:

@@ -195,20 +195,22 @@ def main() -> None:
     """Answer the request. The death of the parent and SIGTERM end this process before, with its containers."""
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    client, parent = _OwnedClient(), os.getppid()
+    client, request = _OwnedClient(), json.load(sys.stdin)
 
     def end_after_parent() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == request["parent"]:
             time.sleep(0.5)
         client.end()
 
     # In a thread: the main one may be making a container just now.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=client.end).start())
     threading.Thread(target=end_after_parent, daemon=True).start()
-    answer.write(json.dumps(_answered(json.load(sys.stdin), client)).encode() + b"\n")
-    answer.flush()
-    sys.stderr.flush()
-    os._exit(0)  # a thread of swebench may still wait for a container that is gone
+    try:
+        answer.write(json.dumps(_answered(request, client)).encode() + b"\n")
+        answer.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(0)  # a thread of swebench may still wait for a container that is gone
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from agentless_mini.domain import (
     Environment,
     ImageTree,
     Job,
-    JobResult,
     Note,
     Phase,
     PhaseStarted,
@@ -40,7 +39,7 @@ from agentless_mini.domain import (
     StepResult,
 )
 from agentless_mini.domain.sampling import canonical_json
-from agentless_mini.environment.index import CERTIFICATES, Index, find_index
+from agentless_mini.environment.machine import CERTIFICATES, Index, find_index
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, GradingFailed, printable
 from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.images import Images, PulledImages
@@ -145,7 +144,9 @@ class _DockerTestbeds:
             if found is not None:
                 return name, found.id
             job = _installing(find_index(self.settings.variables), Environment(base.id, python, BoxUser.ROOT), wanted)
-            result, image = await self.sandbox.build(job, name, base.path or _PATH, _is_installed)
+            result, image = await self.sandbox.build(
+                job, name, base.path or _PATH, lambda done: not done.refusal and done.steps[0].succeeded
+            )
         if image:
             return name, image
         reason = printable(result.refusal[:200]) or _last_line(result.steps[0])
@@ -312,7 +313,3 @@ def _installing(index: Index, environment: Environment, wanted: str) -> Job:
     step = Step(command, seconds=600.0, variables=tuple(sorted(variables.items())))
     limits = BoxLimits(memory=4096 * MIB, pids=1024, disk=2048 * MIB, seconds=605.0)
     return Job(environment, ImageTree(FOLDER), index.placed(_BUNDLE), (step,), limits)
-
-
-def _is_installed(result: JobResult) -> bool:
-    return not result.refusal and result.steps[0].succeeded

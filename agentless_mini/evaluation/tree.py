@@ -1,4 +1,4 @@
-"""The tree of an instance, read out of its image, and git's verdict on patches of it.
+"""The tree of an instance, read out of its image.
 
 Nothing of the image's `.git` is taken but the index, which says what is tracked, `info/exclude`, and the objects that
 its history is read from: the copy is a repository of its own with one empty commit. Where git cannot use that index,
@@ -7,24 +7,22 @@ is followed.
 """
 
 import io
-import os
 import re
 import shutil
 import stat
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentless_mini.domain import MIB, FileKind, Patch, Reason, Rejected, Snapshot, SourceFile
+from agentless_mini.domain import MIB, Snapshot
 from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
 from agentless_mini.evaluation.dataset import Instance
-from agentless_mini.ports import PatchCheck
-from agentless_mini.repository.gitcommand import GitCommand, past_commits, verdict
+from agentless_mini.repository.gitcommand import GitCommand, past_commits
 from agentless_mini.repository.opening import open_repository
+from agentless_mini.repository.patches import CONFIG
 from agentless_mini.sandbox.daemon import folder_archive
 from agentless_mini.sandbox.host import Scratch
 
@@ -39,12 +37,6 @@ _KEPT = re.compile(
     r"index|shallow|info/exclude|objects/(?:[0-9a-f]{2}/[0-9a-f]{38,62}|pack/pack-[0-9a-f]{40,64}\.(?:pack|idx))"
 )
 """What is kept of `.git`."""
-# What users have set for their own repositories does not decide what belongs to this one.
-_CONFIG = (
-    "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tfilemode = true\n\tsymlinks = true\n"
-    "\tautocrlf = false\n\texcludesFile =\n\tattributesFile =\n[user]\n\tname = amini\n\temail = amini@localhost\n"
-    "[commit]\n\tgpgSign = false\n"
-)
 _NO_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's own name for a tree without a file
 
 
@@ -77,7 +69,7 @@ def _make_repository(top: Path) -> None:
     home = top / ".git"
     for folder in ("objects", "refs", "info"):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    (home / "config").write_text(_CONFIG)
+    (home / "config").write_text(CONFIG)
     (home / "HEAD").write_text("ref: refs/heads/main\n")
     git = GitCommand(str(top))
     git.read("hash-object", "-w", "-t", "tree", "--stdin")
@@ -179,57 +171,3 @@ def _failed(error: BaseException) -> EnvironmentFailed:
         f"The tree cannot be copied out of the image ({printable(str(error))}): make room on the disk, or see that the "
         "image is whole."
     )
-
-
-# --- git's verdict on patches --------------------------------------------------------------------
-
-
-def snapshot_check(snapshot: Snapshot) -> PatchCheck:
-    """Return the check of patches against this tree, which several threads may call.
-
-    Each check puts what git looks at (the files that the patch names, whatever stands in the way of a new one, and
-    `.gitattributes`) into a scratch folder and runs `git apply --check` there. The rest of the tree, which may have
-    thousands of files, is never written, and nothing is kept between two checks.
-
-    The check raises `EnvironmentFailed` where there is no room for its folder, or no git that answers.
-    """
-    files = snapshot.by_path()
-    folders = {str(folder) for path in files for folder in PurePosixPath(path).parents}
-    attributes = tuple(file for path, file in files.items() if PurePosixPath(path).name == ".gitattributes")
-
-    def check(patch: Patch) -> Patch | Rejected:
-        names = {name for path in patch.paths for name in (path, *map(str, PurePosixPath(path).parents))}
-        with boundary({OSError: _no_scratch}), tempfile.TemporaryDirectory(prefix="amini-check-") as scratch:
-            # The least that git takes for a repository, so that it looks for none above and heeds attributes.
-            for part in ("objects", "refs"):
-                (Path(scratch) / ".git" / part).mkdir(parents=True)
-            (Path(scratch) / ".git/HEAD").write_text("ref: refs/heads/none\n")
-            (Path(scratch) / ".git/config").write_text(_CONFIG)
-            for name in sorted(names & folders):
-                Path(scratch, name).mkdir(parents=True, exist_ok=True)
-            for file in (*attributes, *(files[name] for name in sorted(names & files.keys()))):
-                _write_source(Path(scratch, file.path), file)
-            try:
-                answer = verdict(GitCommand(scratch).ask("apply", "--check", "-", stdin=patch.diff))
-            except RepositoryError as error:  # the user named no repository: the machine is to blame
-                raise EnvironmentFailed(str(error)) from error
-        return Rejected(Reason.REFUSED_BY_GIT, answer.complaint) if answer.status else patch
-
-    return check
-
-
-def _write_source(path: Path, file: SourceFile) -> None:
-    """Write a text as it is; of other files, which no patch can change, write what keeps their name taken."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    match file.kind:
-        case FileKind.SYMLINK:
-            path.symlink_to("amini-does-not-know-the-target")  # git follows none
-        case FileKind.SUBMODULE:
-            path.mkdir(exist_ok=True)
-        case _:
-            path.write_bytes(file.data)
-            os.chmod(path, 0o755 if file.mode == "100755" else 0o644)  # noqa: PTH101 - a name may hold any byte
-
-
-def _no_scratch(error: BaseException) -> EnvironmentFailed:
-    return EnvironmentFailed(f"A patch cannot be checked ({error}): free some space in the folder for temporary files.")

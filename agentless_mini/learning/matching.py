@@ -57,7 +57,9 @@ def _matched(a: str, b: str, small: int) -> Iterator[int]:
     while parts:
         part = parts.pop()
         if part.pairs <= small:
-            yield _matched_in_small(a[part.a_start : part.a_stop], b[part.b_start : part.b_stop])
+            small_a, small_b = a[part.a_start : part.a_stop], b[part.b_start : part.b_stop]
+            blocks = SequenceMatcher(None, small_a, small_b, autojunk=False).get_matching_blocks()
+            yield sum(block.size for block in blocks)
         elif length := ranks.longest(part):
             a_next, b_next = part.a_start, part.b_start
             for at_a, at_b in ranks.matches(part, length):
@@ -65,10 +67,6 @@ def _matched(a: str, b: str, small: int) -> Iterator[int]:
                 a_next, b_next = at_a + length, at_b + length
                 yield length
             parts.append(_Part(a_next, part.a_stop, b_next, part.b_stop, length - 1))
-
-
-def _matched_in_small(a: str, b: str) -> int:
-    return sum(block.size for block in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks())
 
 
 class _Ranks:
@@ -98,8 +96,8 @@ class _Ranks:
         That is the first in `a`, at its first place in `b`; then the same again on the right of both. What lies on
         the left has no common substring of that length.
         """
-        common = self._common(part, length)
         of_a, of_b = self._keys(part, length)
+        common = set(of_b).intersection(of_a)
         places: dict[object, list[int]] = {key: [] for key in common}
         for at, key in enumerate(of_b, part.b_start):
             if key in common:
@@ -111,10 +109,6 @@ class _Ranks:
                 if index < len(places[key]):
                     yield at, places[key][index]
                     a_next, b_next = at + length, places[key][index] + length
-
-    def _common(self, part: _Part, length: int) -> set[object]:
-        of_a, of_b = self._keys(part, length)
-        return set(of_b).intersection(of_a)
 
     def _is_common(self, part: _Part, length: int) -> bool:
         of_a, of_b = self._keys(part, length)

@@ -4,20 +4,46 @@ An answer is read by the reader of inference on the tree of its row. A shaped re
 the answer is above that of one of the patches that its prompt shows, less the format penalty (Satori-SWE). The
 potential is any that measures patches: `similarities`, the rows' checks, a reward model. What is no patch has the
 least potential, 0; what nobody can tell has none, and so has the reward that hangs on it.
+
+A row's own check is one Python program that needs the standard library and the row's files. It runs in the folder of
+the repaired files and exits with 0 if the repair is right; a repair that exits, hangs or takes too much is wrong.
+Checks and repairs are foreign code: each distinct patch gets a box of its own. A patch that reads the check is not
+found out.
 """
 
+import asyncio
 import functools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 
-from agentless_mini.domain import Completion, Finish, Patch, Rejected, RewardKind
-from agentless_mini.edits import read_answer
+from agentless_mini.domain import (
+    Completion,
+    Ending,
+    Finish,
+    Job,
+    Patch,
+    PlacedFile,
+    Rejected,
+    RewardKind,
+    Runner,
+    Snapshot,
+    Step,
+    placed_files,
+)
+from agentless_mini.edits import changed_files, read_answer
+from agentless_mini.environment.opening import open_environment
+from agentless_mini.environment.work import EnvironmentRequest, Opened, Unavailable
+from agentless_mini.errors import EnvironmentFailed, UsageError, printable
 from agentless_mini.learning.reward import COSTS, Oracle, format_penalty, read_patch, reward, shaped
 from agentless_mini.learning.rows import Row, RowFile
+from agentless_mini.ports import Watch
+from agentless_mini.settings.run import SandboxKind, SandboxSettings
 
 Measure = Callable[[Sequence[tuple[Row, Patch]]], list[float | None]]
 """Returns how good each patch is for its row, in [0, 1], None where it cannot tell."""
@@ -29,6 +55,10 @@ Told = Mapping[Key, float | None]
 
 # Rows whose oracle is kept ready: those of some batches.
 _KEPT = 256
+Opening = Callable[[AsyncExitStack], Coroutine[Any, Any, Opened]]
+
+_PROGRAM = ".amini-check.py"
+_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +178,64 @@ def reasons(answers: Sequence[Answer]) -> Counter[str]:
     return Counter(
         answer.outcome.reason.value if isinstance(answer.outcome, Rejected) else "patch" for answer in answers
     )
+
+
+async def open_plain(
+    settings: SandboxSettings, folder: Path, variables: Mapping[str, str], watch: Watch, stack: AsyncExitStack
+) -> Opened:
+    """Return a place with Python and no repository, until `stack` is closed. Environments are kept below `folder`.
+
+    Raises `EnvironmentFailed` where there is none, and `UsageError` for `--sandbox none`: checks are foreign code.
+    """
+    if settings.kind is SandboxKind.NONE:
+        raise UsageError("Checks run untrusted code, which needs a sandbox: leave out --sandbox none.")
+    nothing = Snapshot("python", "", "", ())
+    asked = EnvironmentRequest(nothing, lambda files: iter(()), folder, variables, Runner.COMMAND)
+    opened = await open_environment(asked, settings, watch, stack)
+    if isinstance(opened, Unavailable):
+        raise EnvironmentFailed(opened.reason)
+    return opened
+
+
+async def check_patch(row: Row, patch: Patch, opened: Opened) -> bool:
+    """Return whether the row's check passes on a patch, in a box of its own.
+
+    Raises `EnvironmentFailed` where the machine does not do its part: that is no verdict.
+    """
+    before = (PlacedFile(file.path, file.before.encode()) for file in row.files if file.before is not None)
+    files = (*before, *placed_files(changed_files(patch, row.tree().entries)), PlacedFile(_PROGRAM, row.check.encode()))
+    step = Step(("python", "-I", "-B", _PROGRAM), seconds=_SECONDS)
+    place = opened.place
+    result = await opened.sandbox.run(Job(place.environment, place.tree, files, (step,), opened.limits))
+    if result.refusal:
+        return False
+    (ended,) = result.steps
+    if ended.ending in {Ending.BOX_DIED, Ending.STARVED, Ending.NOT_RUN}:
+        raise EnvironmentFailed(f"The box of {printable(row.id)} was lost: run again.")
+    return ended.succeeded
+
+
+@contextmanager
+def running_checks(opening: Opening) -> Iterator[Measure]:
+    """Give what runs the rows' checks in the place that `opening` opens, by ordinary calls as a trainer's rewards are.
+
+    It has an event loop of its own, so it is not for use within one. It says None where a box was lost, or there is no
+    check. Raises `EnvironmentFailed` where there is no place.
+    """
+
+    async def value(row: Row, patch: Patch, opened: Opened) -> float | None:
+        try:
+            return float(await check_patch(row, patch, opened)) if row.check else None
+        except EnvironmentFailed:
+            return None  # infrastructure is not the answer's fault
+
+    async def values(asked: Sequence[tuple[Row, Patch]], opened: Opened) -> list[float | None]:
+        return list(await asyncio.gather(*(value(row, patch, opened) for row, patch in asked)))
+
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        try:
+            opened = runner.run(opening(stack))
+            yield lambda asked: runner.run(values(asked, opened))
+        finally:
+            runner.run(stack.aclose())

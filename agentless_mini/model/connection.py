@@ -1,28 +1,35 @@
-"""One model server over HTTP: JSON pages, a stream of events, and patience with both.
+"""One model server over HTTP: where it is and how to get in, JSON pages, a stream of events, and patience with both.
 
+Its key and headers are the settings', and what other programs' variables (a proxy, OpenAI's key) say for an address.
 The HTTP client is imported on the first use.
 """
 
 import asyncio
+import ipaddress
 import json
 import random
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
 from agentless_mini import __version__
 from agentless_mini.errors import AminiError, ServerUnreachable, UsageError, boundary, printable
-from agentless_mini.model.addresses import Address, is_loopback
-from agentless_mini.model.failures import NoAnswer, can_pass, cause, refused, translation, wait_asked_for
+from agentless_mini.model.failures import NoAnswer, TooMuch, can_pass, cause, refused, translation, wait_asked_for
 from agentless_mini.model.streams import Event, whole_events
+from agentless_mini.settings.model import ServerSettings
 
 if TYPE_CHECKING:
     import httpx2
 
+OPENAI = "https://api.openai.com/v1"
+_OPENAIS = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
+LEAST_SECRET = 4  # letters: shorter values of headers are numbers and names, and stand in many a message
 Page = TypeVar("Page", bound=BaseModel)
 Body = Mapping[str, object]
 
@@ -31,6 +38,127 @@ LONGEST_BACKOFF = 60.0
 CONNECT_TIMEOUT = 10.0
 DRAINING = 0.1
 MOST_CONNECTIONS, MOST_IDLE = 1000, 100
+MOST_PAGE, MOST_EVENT = 32 * 1024 * 1024, 4 * 1024 * 1024  # bytes of a page, and of one event of a stream
+MOST_PER_TOKEN = 4096  # bytes that a stream may have for each token that was asked for, beside those of a page
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether an address is this machine's own, or bound to all (0.0.0.0): no proxy leads there."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    inner = getattr(address, "ipv4_mapped", None) or address
+    return bool(inner.is_loopback or inner.is_unspecified)
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy that the environment puts before an address: where it is (without a password), and which variable."""
+
+    url: str
+    variable: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What people can turn where a server does not do its part: the names of settings and options.
+
+    `withheld` is the variable whose key was not sent, as it is meant for another address.
+    """
+
+    address: str = "--base-url"
+    model: str = "--model"
+    key: str = "AMINI_API_KEY"
+    window: str = "pass --context N with the window that it has"
+    load: str = "max_in_flight"
+    timeout: str = "[endpoint] timeout_s"
+    withheld: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the server is and how to get in: `api` ends in /v1 or the like, `root` is what is above it.
+
+    `environment` is that of the process. With `is_openai` what OPENAI_ORG_ID, OPENAI_PROJECT_ID and
+    OPENAI_CUSTOM_HEADERS hold is sent, too.
+    """
+
+    api: str
+    key: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    timeout_s: float
+    advice: Advice = Advice()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    is_openai: bool = False
+
+    @classmethod
+    def of(cls, api: str, settings: ServerSettings, advice: Advice, environment: Mapping[str, str]) -> Self:
+        """Return an address with the key and the headers of its settings."""
+        headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+        return cls(api, settings.api_key.get_secret_value(), headers, settings.timeout_s, advice, environment)
+
+    @property
+    def root(self) -> str:
+        """Return the address of the server's own pages, which are no part of the protocol."""
+        return self.api.removesuffix("/v1")
+
+    def all_headers(self) -> Iterator[tuple[str, str]]:
+        """Yield what is sent beside the key: what OpenAI's variables say first, then what the settings do."""
+        if self.is_openai:
+            own = ((name, self.environment.get(variable)) for name, variable in _OPENAIS.items())
+            yield from ((name, said) for name, said in own if said)
+            lines = self.environment.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
+            parts = (line.partition(":") for line in lines if ":" in line)
+            yield from ((name.strip(), value.strip()) for name, _, value in parts)
+        yield from self.headers.items()
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """Return the proxy through which the server is asked, None where it is asked directly."""
+        around, parts = self.environment, urlsplit(self.api)
+        direct = around.get("no_proxy") or around.get("NO_PROXY") or ""
+        if is_loopback(self.api) or any(_covers(entry.strip().lower(), parts) for entry in direct.split(",")):
+            return None
+        for name in (one for kind in (f"{parts.scheme}_proxy", "all_proxy") for one in (kind, kind.upper())):
+            if around.get(name):
+                scheme, separator, rest = around[name].rpartition("://")
+                return Proxy(scheme + separator + rest.rpartition("@")[2], name)
+        return None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return what no message may show, the longest first: the words of the key and of the headers."""
+        words = {word for value in (self.key, *self.headers.values()) for word in value.split()}
+        return tuple(sorted((word for word in words if len(word) >= LEAST_SECRET), key=lambda word: (-len(word), word)))
+
+
+def belongs_to_openai(url: str, environment: Mapping[str, str]) -> bool:
+    """Return whether OPENAI_API_KEY and its like are meant for an address: OPENAI_BASE_URL's, or OpenAI's own."""
+    return _origin(url) == _origin(environment.get("OPENAI_BASE_URL") or OPENAI)
+
+
+def _covers(entry: str, address: SplitResult) -> bool:
+    """Return whether an entry of NO_PROXY means the host of an address: its name, its domain, a range of addresses."""
+    host, name = address.hostname or "", entry.removeprefix("*").lstrip(".")
+    if entry == "*" or (name and (host == name or host.endswith(f".{name}") or address.netloc == name)):
+        return True
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
+    except ValueError:
+        return False
+
+
+def _origin(url: str) -> tuple[str, str, int | None] | None:
+    """Return scheme, host and port of an address; None of what is none."""
+    try:
+        parts = urlsplit(url.strip())
+        return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +198,31 @@ class Connection:
         while True:
             try:
                 with self.edge():
-                    response = await self._client.request("GET" if body is None else "POST", url, json=body)
-                    return page.model_validate(self._read(response))
+                    async with self._client.stream("GET" if body is None else "POST", url, json=body) as response:
+                        return page.model_validate(await self._read(response, MOST_PAGE))
             except AminiError as error:
                 if isinstance(error.__cause__, ValidationError):  # another page lives there, and will next time
                     raise
                 failures += 1
                 await self.recover(error, failures)
 
-    async def events(self, body: Body, headers: Mapping[str, str]) -> AsyncGenerator[Event, None]:
-        """Yield the events of a chat, streamed or in one piece; no second attempt. Closing it ends the request."""
+    async def events(self, body: Body, headers: Mapping[str, str], tokens: int) -> AsyncGenerator[Event, None]:
+        """Yield the events of a chat, streamed or in one piece; no second attempt. Closing it ends the request.
+
+        `tokens` are the most that its answers may have in all.
+        """
         chat = f"{self.address.api}/chat/completions"
+        room = MOST_PAGE + tokens * MOST_PER_TOKEN
         with self.edge():
             async with self._client.stream("POST", chat, json=body, headers=headers) as response:
                 if response.is_success and not _is_json(response):
                     self._answered = True
-                    chunks = response.aiter_bytes()
-                    async for data in _streamed(chunks):
-                        yield Event.model_validate(_no_error(json.loads(data)))
+                    chunks = _chunks(response, room)
+                    async for data in _streamed(chunks, self.address.timeout_s):
+                        yield Event.model_validate(_no_error(_parsed(data)))
                     await _drained(chunks)
                 else:
-                    await response.aread()
-                    for event in whole_events(_no_error(self._read(response))):
+                    for event in whole_events(_no_error(await self._read(response, room))):
                         yield event
 
     async def recover(self, error: AminiError, failures: int) -> None:
@@ -119,16 +250,14 @@ class Connection:
         """Close all connections."""
         await self._client.aclose()
 
-    def _read(self, response: "httpx2.Response") -> object:
+    async def _read(self, response: "httpx2.Response", most: int) -> object:
         """Return the page of an answer in one piece: JSON, or text. Raises `NoAnswer` where it is no success."""
+        content = b"".join([chunk async for chunk in _chunks(response, most)])
         if not response.is_success:
-            raise NoAnswer.of_status(
-                response.status_code,
-                response.content.decode("utf-8", "replace"),
-                response.headers.get("retry-after", ""),
-            )
+            retry_after = response.headers.get("retry-after", "")
+            raise NoAnswer.of_status(response.status_code, content.decode("utf-8", "replace"), retry_after)
         self._answered = True
-        return json.loads(response.content) if _is_json(response) else response.text
+        return _parsed(content) if _is_json(response) else content.decode("utf-8", "replace")
 
 
 class Client:
@@ -158,7 +287,12 @@ def _client(address: Address) -> "httpx2.AsyncClient":
     """
     import httpx2
 
-    own = {"Accept": "application/json", "User-Agent": f"amini/{__version__}", "Authorization": f"Bearer {address.key}"}
+    own = {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",  # so that what arrives is what is held in memory
+        "User-Agent": f"amini/{__version__}",
+        "Authorization": f"Bearer {address.key}",
+    }
     # On this machine without the environment's proxies, yet with its certificates.
     local = is_loopback(address.api)
     try:
@@ -181,12 +315,34 @@ def _is_json(response: "httpx2.Response") -> bool:
     return kind.partition(";")[0].strip().lower().endswith("json")
 
 
+def _parsed(data: str | bytes) -> object:
+    """Return the JSON value; a number of more digits than Python reads is none."""
+    try:
+        return json.loads(data)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        raise json.JSONDecodeError(str(error), "", 0) from error
+
+
 def _no_error(page: object) -> object:
     """Return what a server said. Raises `NoAnswer` where it says in there what went wrong."""
     if isinstance(page, dict) and (wrong := page.get("error")):
         said = wrong.get("message") if isinstance(wrong, dict) else wrong
         raise NoAnswer(str(said or "it failed within an answer"), wrong)
     return page
+
+
+async def _chunks(response: "httpx2.Response", most: int) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of an answer as they come. Raises `TooMuch` beyond `most`, and for compressed ones."""
+    if response.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
+        raise TooMuch("compressed data, which may be of any size")
+    size = 0
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        if size > most:
+            raise TooMuch(f"over {most // 1024**2} MiB in one answer")
+        yield chunk
 
 
 async def _drained(chunks: AsyncIterator[bytes]) -> None:
@@ -199,17 +355,28 @@ async def _drained(chunks: AsyncIterator[bytes]) -> None:
                 pass
 
 
-async def _streamed(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """Yield the data of server-sent events up to the one that says [DONE], or the end."""
-    left, data = b"", list[str]()
+async def _streamed(chunks: AsyncIterator[bytes], patience: float) -> AsyncIterator[str]:
+    """Yield the data of server-sent events up to the one that says [DONE], or the end.
+
+    Comments alone are silence: after so many seconds of them the answer is given up, as after none.
+    """
+    import httpx2
+
+    left, data, held, heard = b"", list[str](), 0, time.monotonic()
     async for chunk in chunks:
+        if time.monotonic() - heard > patience:
+            raise httpx2.ReadTimeout("nothing but comments")
         lines = (left + chunk).splitlines(keepends=True)
         left = lines.pop() if not lines[-1].endswith(b"\n") else b""
+        if held + len(left) > MOST_EVENT:
+            raise TooMuch(f"an event of over {MOST_EVENT // 1024**2} MiB")
         for line in (line.rstrip(b"\r\n").decode() for line in lines):
             if line.startswith("data:"):
                 data.append(line.removeprefix("data:").removeprefix(" "))
+                held += len(line)
             elif not line and data:
-                said, data = "\n".join(data), []
+                said, data, held = "\n".join(data), [], 0
                 if said.startswith("[DONE]"):
                     return
                 yield said
+                heard = time.monotonic()

@@ -10,13 +10,15 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable, Translation, printable
-from agentless_mini.model.addresses import Address
+
+if TYPE_CHECKING:
+    from agentless_mini.model.connection import Address
 
 LONGEST_WAIT = 300.0  # seconds that a server may ask for with Retry-After
 _QUOTED = 300  # characters of a foreign message
@@ -49,6 +51,9 @@ ENDED = Trouble(FAILING.sentence, "ended an answer early")
 GARBLED = Trouble(
     "The server at {url} does not speak the OpenAI protocol ({said}): check {advice.address}.",
     "sent what cannot be read",
+)
+TOO_MUCH = Trouble(
+    "The server at {url} sends more than was asked for ({said}): check {advice.address}, and see the server's log.",
 )
 BROKEN = Trouble(
     "The model server at {url} broke the connection: see its log, and run the same command again.",
@@ -95,11 +100,15 @@ class NoAnswer(Exception):
         return cls(f"Error code: {status}", wrong, status, retry_after)
 
 
+class TooMuch(Exception):
+    """A server sends more than its answer can be. It is not read on, and not asked again."""
+
+
 class StreamEnded(Exception):
     """The stream came to an orderly end before the answer did. The sampler raises it itself, to have it translated."""
 
 
-def translation(address: Address) -> Translation:
+def translation(address: "Address") -> Translation:
     """Return the table for the server at an address; none of its secrets ever appears in a message."""
     import httpx2
 
@@ -111,7 +120,7 @@ def translation(address: Address) -> Translation:
 
     client = httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL
     garbled = json.JSONDecodeError, UnicodeError, ValidationError, RecursionError
-    return dict.fromkeys((NoAnswer, StreamEnded, *client, *garbled), ours)
+    return dict.fromkeys((NoAnswer, StreamEnded, TooMuch, *client, *garbled), ours)
 
 
 def trouble_of(error: BaseException | None) -> Trouble:
@@ -127,6 +136,8 @@ def trouble_of(error: BaseException | None) -> Trouble:
             return TOO_LONG if found is REFUSED and is_overflow(said) else found
         case StreamEnded():
             return ENDED
+        case TooMuch():
+            return TOO_MUCH
         case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.UnsupportedProtocol() | httpx2.ProxyError():
             return NOBODY
         case httpx2.TimeoutException():
@@ -136,14 +147,14 @@ def trouble_of(error: BaseException | None) -> Trouble:
     return BROKEN
 
 
-def cause(error: AminiError, address: Address) -> str:
+def cause(error: AminiError, address: "Address") -> str:
     """Return what a server did that is worth another attempt, in words of ours alone: foreign ones would all differ."""
     foreign = error.__cause__ or error
     code = status(error)
     return _filled(trouble_of(foreign).again, foreign, address) if code is None else f"answered {code}"
 
 
-def _filled(sentence: str, error: BaseException, address: Address) -> str:
+def _filled(sentence: str, error: BaseException, address: "Address") -> str:
     proxy, advice = address.proxy, address.advice
     named = f"{printable(proxy.url)} of {proxy.variable}" if proxy else ""
     bypass = f"add {urlsplit(address.api).hostname} to NO_PROXY"
@@ -172,7 +183,7 @@ def can_pass(error: AminiError) -> bool:
     """Return whether the same request may succeed later: an overload, a failure or a broken connection."""
     code = status(error)
     if code is None:
-        return error.__cause__ is not None
+        return error.__cause__ is not None and not isinstance(error.__cause__, TooMuch)
     return (code >= 500 and code != 501) or code in _WORTH_RETRYING
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.model.embedded.library import INSTALL, provide_openmp
+from agentless_mini.model.embedded.llama import INSTALL, provide_openmp
 from agentless_mini.model.process import HOST, LogReading, ServerPlan, choose_port
 from agentless_mini.settings.model import EmbeddedSettings
 

@@ -16,8 +16,7 @@ from pydantic import SecretStr
 
 from agentless_mini.domain import Completion, Decoding, Finish, Message, ModelCard, SampleRequest
 from agentless_mini.errors import AminiError, UsageError, boundary
-from agentless_mini.model.addresses import Address, Advice, belongs_to_openai
-from agentless_mini.model.connection import Body, Client, Connection, Patience
+from agentless_mini.model.connection import Address, Advice, Body, Client, Connection, Patience, belongs_to_openai
 from agentless_mini.model.endpoints import Endpoint, Engine, PromptCheck, count, discover, grammar_body, wire_messages
 from agentless_mini.model.failures import Habits, Part, StreamEnded, folded, is_refusal, is_silent, refused, without
 from agentless_mini.model.streams import Assembly
@@ -211,7 +210,11 @@ class _Draws:
 
     async def _draw(self, run: tuple[int, ...], failures: int) -> None:
         """Ask for a run; start again for what is still owed of it after a failure."""
-        assembly, gone, allowed = Assembly(run, self.slots.tells_usage), self.habits.gone, 0
+        assembly, gone, allowed = (
+            Assembly(run, self.request.params.max_tokens, self.slots.tells_usage),
+            self.habits.gone,
+            0,
+        )
         try:
             async with self.slots as allowed:
                 gone = self.habits.gone
@@ -234,11 +237,13 @@ class _Draws:
         share = {"messages": messages, "n": len(run), "seed": self.request.params.seed + run[0]}
         try:
             body = without({**self.body, **share}, gone)
-            async with aclosing(self.connection.events(body, _headers(self.request))) as events:
+            tokens = len(run) * self.request.params.max_tokens
+            async with aclosing(self.connection.events(body, _headers(self.request), tokens)) as events:
                 async for event in events:
                     before = assembly.streamed
-                    for completion in assembly.feed(event):
-                        self._done.put_nowait(completion)
+                    with self.connection.edge():
+                        for completion in assembly.feed(event):
+                            self._done.put_nowait(completion)
                     if assembly.streamed > before:
                         self.on_tokens(assembly.streamed - before)
         finally:

@@ -23,8 +23,7 @@ from pydantic import BaseModel
 
 from agentless_mini.domain import Message, RewardModel, Role, ScoreRequest, ScoreRoute
 from agentless_mini.errors import AminiError, ServerFailed, UsageError, boundary
-from agentless_mini.model.addresses import Address, Advice
-from agentless_mini.model.connection import Body, Client, Connection, Patience
+from agentless_mini.model.connection import Address, Advice, Body, Client, Connection, Patience
 from agentless_mini.model.endpoints import Models, wire_messages, wire_text
 from agentless_mini.settings.model import ScorerSettings
 

@@ -11,11 +11,14 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator
 
 from agentless_mini.domain import UNTOLD, Completion, Finish, Usage
+from agentless_mini.model.failures import TooMuch
 
 _LENGTH = {"length", "max_tokens", "model_length"}
 _WITHHELD = {"content_filter"}
 _BROKEN = {"abort", "error"}
 _MOST_TOKENS = 10**12  # a larger number is none
+# What an answer may have for each token and anyway: a token may come in several events, or be a long blank.
+_EVENTS_A_TOKEN, _CHARACTERS_A_TOKEN, _ANYWAY = 8, 128, 4096
 
 
 def _text(said: object) -> str:
@@ -119,6 +122,7 @@ class _Choice:
 
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
+    size: int = 0
     tokens: int = 0
     finish: Finish | None = None
 
@@ -140,6 +144,7 @@ class Assembly:
     """
 
     indices: tuple[int, ...]
+    max_tokens: int
     tells: bool | None = None
     """Whether the server is known to tell usage; None where that is not known."""
     streamed: int = 0
@@ -149,6 +154,7 @@ class Assembly:
     told: bool = False
     """Whether this stream has told usage."""
     _choices: dict[int, _Choice] = field(default_factory=dict)
+    _events: int = 0
     _held: list[int] = field(default_factory=list)
     _finished: int = 0
     _booked: int = 0
@@ -159,7 +165,10 @@ class Assembly:
     _running: Usage = UNTOLD
 
     def feed(self, event: Event) -> Iterator[Completion]:
-        """Take an event in; yield the choices that are complete by now."""
+        """Take an event in; yield the choices that are complete by now. Raises `TooMuch` for a stream without end."""
+        self._events += 1
+        if self._events > len(self.indices) * (self.max_tokens * _EVENTS_A_TOKEN + _ANYWAY):
+            raise TooMuch(f"{self._events} events in one answer")
         if not event.choices and event.usage is not None:
             self._settle(event.usage)
             yield from self._release()
@@ -193,6 +202,9 @@ class Assembly:
         said, thought = part.delta.said(), part.delta.thought()
         choice.text.append(said)
         choice.reasoning.append(thought)
+        choice.size += len(said) + len(thought)
+        if choice.size > self.max_tokens * _CHARACTERS_A_TOKEN + _ANYWAY:
+            raise TooMuch(f"an answer does not end after the {self.max_tokens} tokens that it may have")
         self._count(choice, event, 1 if said or thought else 0)
         if part.finish_reason and part.finish_reason not in _BROKEN:
             withheld = Finish.FILTER if part.finish_reason in _WITHHELD else Finish.STOP

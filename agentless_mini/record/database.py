@@ -1,20 +1,31 @@
-"""A SQLite file with one writer at a time.
+"""A SQLite file with one writer at a time, and how frozen values are written in it.
 
 A transaction that was committed survives the death of the process (SIGKILL at any moment), because the write-ahead
 log is then with the kernel. After a loss of power the last commits may be missing, never half there: that is what
 `synchronous = NORMAL` trades for not waiting on the disk at each sample. It knows no tables: see `schema`.
+
+A value is written as JSON with bytes as base64. Packed it is a text (plain JSON) or bytes (JSON compressed by zlib).
 """
 
+import base64
 import contextlib
+import enum
 import errno
 import fcntl
+import functools
+import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+import types
+import typing
+import zlib
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
+from agentless_mini.domain import Job, Output, ResultFile, Usage, canonical_json
 from agentless_mini.errors import AminiError, StoreBusy, StoreError, boundary, printable
 
 APPLICATION_ID = 0x616D696E  # "amin": tells a store from other programs' databases
@@ -25,6 +36,14 @@ Value = str | bytes | int | float | None
 Row = tuple[Any, ...]
 Waiting = Callable[[str], None]
 """Is told, in a sentence, whom a process waits for."""
+COMPRESSED_FROM = 1024
+ARGUMENT_LETTERS = 200
+_UNTOLD = {"prompt_tokens": 1, "cached_tokens": 2, "completion_tokens": 4}
+
+T = TypeVar("T")
+Json = Any
+"""Any JSON value."""
+Packed = str | bytes
 
 
 class Database:
@@ -269,3 +288,85 @@ def translated(path: Path) -> contextlib.AbstractContextManager[None]:
         return kind(sentence.format(store=named(path), cause=cause))
 
     return boundary({sqlite3.Error: ours, OSError: ours})
+
+
+def pack(value: Json) -> Packed:
+    """Return the value as it is stored."""
+    text = canonical_json(value)
+    return text if len(text) < COMPRESSED_FROM else zlib.compress(text.encode())
+
+
+def unpack(packed: Packed) -> Json:
+    """Return the value that was packed."""
+    return json.loads(packed if isinstance(packed, str) else zlib.decompress(packed))
+
+
+def written(value: object) -> Json:
+    """Return a frozen value as JSON's own types, from which `read` makes it again."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, tuple):
+        return [written(item) for item in value]
+    if (names := _fields(cast("Hashable", type(value)))) is None:
+        return value
+    if isinstance(value, Output | ResultFile):  # many of each: without their names
+        return [written(getattr(value, name)) for name in names]
+    return {name: written(getattr(value, name)) for name in names}
+
+
+@functools.cache
+def _fields(kind: type) -> tuple[str, ...] | None:
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else None
+
+
+def read(kind: type[T], values: Json) -> T:
+    """Return the value of this type of which `written` made these."""
+    found: T = _reader(cast("Hashable", kind))(values)
+    return found
+
+
+@functools.cache
+def _reader(kind: Any) -> Callable[[Json], Any]:  # noqa: ANN401 - a type, as an annotation says it
+    """Return what makes a value of a type."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        inner = _reader(parts[0])
+        return lambda values: tuple(map(inner, values))
+    if origin is types.UnionType:  # of a type and None
+        inner = _reader(parts[0])
+        return lambda value: None if value is None else inner(value)
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        inners = {field.name: _reader(hints[field.name]) for field in fields(kind)}
+
+        def whole(values: Json) -> Any:  # noqa: ANN401 - a value of this type
+            named = zip(inners, values, strict=True) if isinstance(values, list) else values.items()
+            return kind(**{name: inners[name](value) for name, value in named})
+
+        return whole
+    if kind is bytes:
+        return base64.b64decode
+    return kind if issubclass(kind, enum.Enum) else lambda value: value
+
+
+def usage_columns(usage: Usage) -> dict[str, int]:
+    """Return usage as the columns of `samples` have it: a number that is not known is 0, and its mark in `untold`."""
+    told = {name: getattr(usage, name) for name in _UNTOLD}
+    untold = sum(_UNTOLD[name] for name, tokens in told.items() if tokens is None)
+    return {**{name: tokens or 0 for name, tokens in told.items()}, "untold": untold}
+
+
+def usage_of(prompt: int, cached: int, answer: int, untold: int) -> Usage:
+    """Return the usage that `usage_columns` made columns of."""
+    columns = zip((prompt, cached, answer), _UNTOLD.values(), strict=True)
+    return Usage(*(None if untold & mark else tokens for tokens, mark in columns))
+
+
+def job_values(job: Job) -> Json:
+    """Return what people may want to know of a job; it cannot be run from this."""
+    return {
+        "environment": written(job.environment),
+        "tree": written(job.tree),
+        "files": [file.path for file in job.files],
+        "steps": [[argument[:ARGUMENT_LETTERS] for argument in step.argv] for step in job.steps],
+    }

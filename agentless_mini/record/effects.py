@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from agentless_mini.domain import (
     Completion,
@@ -22,12 +22,26 @@ from agentless_mini.domain import (
     plain,
 )
 from agentless_mini.errors import UsageError
-from agentless_mini.record.database import Database, Waiting, named, text
-from agentless_mini.record.evaluations import EvalLog
-from agentless_mini.record.packing import Json, job_values, pack, read, unpack, usage_columns, usage_of, written
+from agentless_mini.record.database import (
+    Database,
+    Json,
+    Waiting,
+    job_values,
+    named,
+    pack,
+    read,
+    text,
+    unpack,
+    usage_columns,
+    usage_of,
+    written,
+)
 from agentless_mini.record.records import PromptRecord
 from agentless_mini.record.runs import RunLog
 from agentless_mini.record.schema import TABLES, VERSION
+
+if TYPE_CHECKING:
+    from agentless_mini.record.evaluations import EvalLog
 
 V = TypeVar("V")
 
@@ -42,7 +56,6 @@ class Store:
         """Use an open database; `open` and `open_readonly` make one."""
         self._database = database
         self.runs = RunLog(database)
-        self.evals = EvalLog(database)
 
     @classmethod
     def open(cls, path: Path, waiting: Waiting | None = None) -> Self:
@@ -73,6 +86,13 @@ class Store:
     def close(self) -> None:
         """Close the file and let other runs use it."""
         self._database.close()
+
+    @property
+    def evals(self) -> "EvalLog":
+        """Return the evaluation of this store; most have none."""
+        from agentless_mini.record.evaluations import EvalLog
+
+        return EvalLog(self._database)
 
     # --- samples -----------------------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ from agentless_mini.domain import (
     ScoreRequest,
 )
 from agentless_mini.errors import ModelChanged
-from agentless_mini.ports import Derive, Find, Sampler, Sandbox, Scorer, derive_anew
+from agentless_mini.ports import Derive, Find, Sampler, Sandbox, Scorer
 from agentless_mini.record.effects import PATHS, SCORE, Kind, Store, chat_key, stable_key, token_counts
 from agentless_mini.record.records import RunId
 
@@ -355,7 +355,7 @@ def recorded_derive(store: Store) -> Derive:
     memo, shelf = Memo[str, tuple[str, ...]](), values_of(store, PATHS)
 
     async def derive(rule: str, given: tuple[str, ...], find: Find) -> tuple[str, ...]:
-        return await memo.one(shelf, stable_key(rule, code_state(), given), lambda: derive_anew(rule, given, find))
+        return await memo.one(shelf, stable_key(rule, code_state(), given), lambda: asyncio.to_thread(find))
 
     return derive
 

@@ -91,7 +91,7 @@ class SampleRecord:
 
     `replayed` says that an earlier run had paid for it. `order` and `outcome` are None where neither a candidate nor
     a test was made of it: in localization, or because the run ended before. A Case is a test that was kept.
-    `round` and `repeats` are as in `domain.Candidate`.
+    `round` and `repeats` are as in `domain.Candidate`; `source` is the model, or who made a patch that was proposed.
     """
 
     key: str
@@ -105,6 +105,7 @@ class SampleRecord:
     outcome: Patch | Case | Rejected | None
     round: int = 0
     repeats: bool = False
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

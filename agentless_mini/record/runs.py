@@ -32,8 +32,7 @@ from agentless_mini.domain import (
     plain,
 )
 from agentless_mini.errors import UsageError
-from agentless_mini.record.database import Database, Row, named, text
-from agentless_mini.record.packing import Packed, pack, read, unpack, usage_of, written
+from agentless_mini.record.database import Database, Packed, Row, named, pack, read, text, unpack, usage_of, written
 from agentless_mini.record.records import (
     BoxRecord,
     RunId,
@@ -58,7 +57,7 @@ _SAMPLES = """
                 WHERE earlier.key = used.key AND earlier.idx = used.idx AND earlier.run < used.run),
         coalesce(outcomes.ord, generated.ord) AS place, coalesce(outcomes.round, 0), coalesce(outcomes.repeats, 0),
         patch, test, coalesce(outcomes.reason, generated.reason), coalesce(outcomes.detail, generated.detail),
-        prompt_tokens, cached_tokens, completion_tokens, untold
+        prompt_tokens, cached_tokens, completion_tokens, untold, model
     FROM run_samples AS used JOIN samples USING (key, idx) JOIN requests USING (key)
         LEFT JOIN outcomes ON (outcomes.run, outcomes.key, outcomes.idx) = (used.run, used.key, used.idx)
         LEFT JOIN generated ON (generated.run, generated.key, generated.idx) = (used.run, used.key, used.idx)
@@ -272,12 +271,12 @@ def _run(row: Row) -> RunRecord:
 
 
 def _sample(row: Row, patches: dict[str, Patch]) -> SampleRecord:
-    key, index, stage, prompt, finish, replayed, order, number, repeats, patch, test, reason, detail, *tokens = row
+    key, index, stage, prompt, finish, replayed, order, number, repeats, patch, test, reason, detail, *tokens, by = row
     outcome: Patch | Case | Rejected | None = Rejected(Reason(reason), text(detail)) if reason else None
     if patch or test:
         outcome = patches[patch] if patch else read(Case, unpack(test))
     found = Stage(stage), prompt, Finish(finish), usage_of(*tokens), bool(replayed)
-    return SampleRecord(key, index, *found, order, outcome, number, bool(repeats))
+    return SampleRecord(key, index, *found, order, outcome, number, bool(repeats), text(by))
 
 
 def _box(row: Row) -> BoxRecord:

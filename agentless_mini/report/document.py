@@ -6,7 +6,8 @@
     run: id, start, started, status, finished, exit_code
     run.start: model, instance, repository, commit, tree, issue, command, settings, versions
     prompts.DIGEST[]: role, content
-    samples[]: key, index, stage, prompt, finish, usage, replayed, order, outcome, round, repeats, text?, reasoning?
+    samples[]: key, index, stage, prompt, finish, usage, replayed, order, outcome, round, repeats, source, text?,
+        reasoning?
     samples[].usage: prompt_tokens, cached_tokens, completion_tokens
     samples[].outcome: valid, normal?, paths?, diff?, undefined?, reason?, detail?,
         id?, origin?, path?, data?, command?, votes?
@@ -35,8 +36,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentless_mini.domain import Completion, Level, Rejected
 from agentless_mini.record import PromptRecord, RunRecord, RunSummary, RunTrace, SampleRecord
-from agentless_mini.report.rounds import evolved, stopping
-from agentless_mini.report.verdicts import trust_of
+from agentless_mini.report.rounds import evolved
+from agentless_mini.report.summary import stopping, trust_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

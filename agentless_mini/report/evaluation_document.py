@@ -26,7 +26,7 @@ from agentless_mini.report.evaluation_results import (
 )
 from agentless_mini.report.rounds import evolved
 from agentless_mini.report.show import outcome, run_facts, votes_of
-from agentless_mini.report.verdicts import distinct
+from agentless_mini.report.summary import distinct, sources
 
 MILLION = 1_000_000
 HOUR = 3600
@@ -204,7 +204,7 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
             found.setdefault(patch.normal, (patch, sample.round, []))[2].append(sample.order)
     execution = trace.execution
     verdicts = {verdict.normal: verdict for verdict in execution.verdicts} if execution else {}
-    evolution = evolved(trace)
+    evolution, made = evolved(trace), sources(trace)
     patches = []
     for standing in distinct(trace):
         normal, verdict = standing.normal, verdicts.get(standing.normal)
@@ -215,6 +215,7 @@ def _patches(trace: RunTrace, grades: Mapping[str, bool]) -> list[dict[str, Any]
             "paths": list(patch.paths),
             "votes": standing.votes,
             "orders": orders,
+            **({"from": made[normal]} if made else {}),
             "resolved": grades.get(normal),
             "refusal": verdict.refusal if verdict else "",
             "verdicts": [result.outcome.value for result in verdict.results] if verdict else [],

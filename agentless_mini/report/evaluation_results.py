@@ -20,14 +20,16 @@ from agentless_mini.chain.measures import (
     calibration,
     curves,
     found,
+    gap_won,
     mean,
     pass_at_k,
     points_of_samples,
     points_of_tests,
 )
-from agentless_mini.domain import Method, Patch, Rejected
+from agentless_mini.domain import Method, Patch, Rejected, Stage
 from agentless_mini.record import AttemptRecord, AttemptState, InstanceRecord, RunTrace
-from agentless_mini.report.rounds import Evolved, Stopping, evolution_values, evolved, stopping, stopping_values
+from agentless_mini.report.rounds import Evolved, evolution_values, evolved, stopping_values
+from agentless_mini.report.summary import Stopping, stopping
 
 SEED = 0
 FAILURES = frozenset({AttemptState.FAILED, AttemptState.INFRASTRUCTURE})
@@ -53,7 +55,8 @@ class Solved:
 
     `chosen` is a normal form, None where no sample is valid; `share` is of the votes, `rejected` counts reasons.
     `plain` has the numbers of samples and of correct ones (None where a valid one is not graded) for pass@k, which
-    takes samples to be exchangeable: of an evolution those of its first round. `over_plain` is the curve of that round,
+    takes samples to be exchangeable: of an evolution those of its first round. `systems` tells of a choice among other
+    systems whether the patch of each is right. `over_plain` is the curve of that round,
     `by_oracle` tells for the end of each whether any sample so far is right.
     """
 
@@ -73,6 +76,7 @@ class Solved:
     by_oracle: Marks = ()
     evolved: Evolved | None = None
     stopping: Stopping | None = None
+    systems: tuple[tuple[str, Known], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,11 @@ def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = 
         by_oracle=tuple((end, _any_right(trace, grades, end)) for end in replay.ends),
         evolved=evolved(trace),
         stopping=stopping(trace),
+        systems=tuple(
+            (one.source, grades.get(one.outcome.normal) if isinstance(one.outcome, Patch) else False)
+            for one in trace.samples
+            if one.stage is Stage.CHOOSE
+        ),
     )
 
 
@@ -192,6 +201,7 @@ def results(facts: Iterable[InstanceFacts], budgets: Collection[int] = ()) -> di
         ],
         **_of_rounds(judged, [one.evolved for one in solved if one.evolved]),
         **({"stopping": stopping_values(stopped)} if stopped else {}),
+        **_of_systems(judged),
         "per_instance": [_instance(one) for one in every],
     }
 
@@ -252,6 +262,35 @@ def _calibration(solved: Sequence[Solved]) -> list[dict[str, Any]]:
         }
         for part in calibration((share, right) for share, right in told if share is not None and right is not None)
     ]
+
+
+def _of_systems(judged: Sequence[InstanceFacts]) -> dict[str, Any]:
+    """Return what a choice among systems has alone: how many issues each resolves, and how far the choice goes.
+
+    An instance on which the chain failed has nothing right and is left out of the gap; while a patch is not graded the
+    numbers that hang on it are null.
+    """
+    told = [(one.resolved, one.solved.systems) for one in judged if one.solved and one.solved.systems]
+    if not told:
+        return {}
+    systems: dict[str, list[Known]] = {}
+    for _, each in told:
+        for name, right in each:
+            systems.setdefault(name, []).append(right)
+    known = not any(right is None for marks in systems.values() for right in marks)
+    drawn = [mean([float(right is True) for _, right in each]) or 0.0 for _, each in told]
+    best = [float(any(right for _, right in each)) for _, each in told]
+    chosen = [float(resolved is True) for resolved, _ in told]
+    gap = gap_won(chosen, drawn, best, Random(SEED)) if known else None  # noqa: S311 - as in `_rate`
+    return {
+        "systems": {
+            "each": [{"name": name, "resolved": marks.count(True), **_rate(marks)} for name, marks in systems.items()],
+            "chosen": mean(chosen) if known else None,
+            "mean": mean(drawn) if known else None,
+            "oracle": mean(best) if known else None,
+            "gap": gap and {"share": gap.share, "low": gap.interval.low, "high": gap.interval.high},
+        }
+    }
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from agentless_mini.report.cells import Labelled, heading, percent, plain_text, row, table
+from agentless_mini.report.console import Labelled, heading, percent, plain_text, row, table
 from agentless_mini.report.rounds import Scale, rounds_table
 
 Document = Mapping[str, Any]
@@ -61,6 +61,9 @@ def _parts(documents: Sequence[Document]) -> Iterator[RenderableType]:
         for one in documents
     )
     yield _overview(documents)
+    for document in documents:
+        if "systems" in document["results"]:
+            yield from _titled(f"systems of {document['run']['name']}", _systems(document["results"]["systems"]))
     yield from _titled("resolved by repository", _groups(documents, "by_repo", "repo"))
     yield from _titled("resolved by difficulty", _groups(documents, "by_difficulty", "difficulty"))
     paper: list[tuple[str, Points]] = [(PAPER, PAPER_SAMPLES)] if is_papers else []
@@ -178,6 +181,18 @@ def _groups(documents: Sequence[Document], part: str, name: str) -> RenderableTy
 
     keys = dict.fromkeys(group[name] for document in documents for group in document["results"][part])
     return _rows(documents, ((key or "not said", value(key)) for key in keys), name)
+
+
+def _systems(found: Mapping[str, Any]) -> RenderableType:
+    """Return what each system resolves, then their mean, their oracle, and how far the choice among them goes."""
+    shown = table("", "resolved")
+    for one in found["each"]:
+        row(shown, one["name"], f"{percent(one['rate'])} ({one['resolved']})")
+    for name in ("mean", "oracle", "chosen"):
+        row(shown, name, percent(found[name]))
+    if gap := found["gap"]:
+        row(shown, "of the gap won", f"{percent(gap['share'])} ({percent(gap['low'])} to {percent(gap['high'])})")
+    return shown
 
 
 def _calibration(documents: Sequence[Document]) -> RenderableType:

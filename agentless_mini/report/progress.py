@@ -26,7 +26,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.ports import Watch
 from agentless_mini.record import AttemptRecord, AttemptState
-from agentless_mini.report.live import Line, ProgressLines
+from agentless_mini.report.console import Line, ProgressLines
 
 # Without a terminal a line is written for each tenth of a stage.
 PLAIN_STEPS = 10
@@ -34,7 +34,9 @@ TITLES: dict[Stage | Phase, str] = {
     Stage.LOCALIZE: "Finding the files",
     Stage.REPAIR: "Sampling repairs",
     Stage.EVOLVE: "Evolving, round",
+    Stage.CHOOSE: "Reading patches",
     Stage.REPRODUCE: "Sampling tests",
+    Stage.REGRESS: "Asking which tests the fix must break",
     Phase.ENVIRONMENT: "Preparing the tests",
     Phase.REPRODUCTION: "Proving the tests",
     Phase.REGRESSION: "Regression tests",

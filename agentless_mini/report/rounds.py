@@ -1,14 +1,14 @@
 """Rounds of an evolution, and what early stopping saved: of one run, over those of an evaluation, and as a table."""
 
 import enum
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from agentless_mini.chain.measures import Round, mean, rounds, shares_passed
 from agentless_mini.record import RunTrace
-from agentless_mini.report.cells import Table, row, table
+from agentless_mini.report.console import Table, row, table
+from agentless_mini.report.summary import Stopping
 
 COUNTS = ("round", "samples", "valid", "distinct", "new")
 # From here on scores are written with an exponent.
@@ -46,24 +46,6 @@ class Evolved:
         return {"score": self.scale.value, "rounds": [{"round": one.pop("number"), **one} for one in rounds]}
 
 
-@dataclass(frozen=True, slots=True)
-class Stopping:
-    """What a run drew of the samples that were wanted, where it was to stop once the vote is decided (`bound`)."""
-
-    bound: float
-    wanted: int
-    drawn: int
-
-    @property
-    def saved(self) -> int:
-        """Return how many were not drawn."""
-        return max(0, self.wanted - self.drawn)
-
-    def values(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {**asdict(self), "saved": self.saved}
-
-
 def evolved(trace: RunTrace) -> Evolved | None:
     """Return the rounds of a run, None where it has but one, or came to no decision."""
     decided = trace.prediction if any(sample.round for sample in trace.samples) else None
@@ -73,15 +55,6 @@ def evolved(trace: RunTrace) -> Evolved | None:
     scale = Scale.REWARD_MODEL if trace.scores else Scale.TESTS if passed else Scale.NONE
     scores = dict(trace.scores) or passed
     return Evolved(scale, rounds(decided.candidates, scores), scores)
-
-
-def stopping(trace: RunTrace) -> Stopping | None:
-    """Return what the run saved, None where its samples were not to stop early, or it drew or decided nothing."""
-    repair = json.loads(trace.run.start.settings).get("repair", {})
-    bound = repair.get("stop_when")
-    decided = trace.prediction if bound is not None else None
-    drawn = len(decided.candidates) if decided else 0
-    return Stopping(bound, repair["samples"], drawn) if drawn else None
 
 
 def evolution_values(found: Sequence[Evolved]) -> dict[str, Any]:

@@ -16,9 +16,8 @@ from agentless_mini.chain.rank import counted_votes
 from agentless_mini.domain import Case, Completion, Level, Patch, Rejected, Stage
 from agentless_mini.errors import printable
 from agentless_mini.record import PromptRecord, RunRecord, RunSummary, RunTrace, SampleRecord, generation_of
-from agentless_mini.report.cells import LABEL, Labelled, Table, heading, plain_text, row, table
-from agentless_mini.report.summary import summary
-from agentless_mini.report.verdicts import faults_table, groups, patches_table, repairs, tests_table, trust_of
+from agentless_mini.report.console import LABEL, Labelled, Table, heading, plain_text, row, table
+from agentless_mini.report.summary import faults_table, groups, patches_table, repairs, summary, tests_table, trust_of
 
 DIGEST_LETTERS, NORMAL_LETTERS = 8, 10
 TITLE_LETTERS = 80
@@ -172,7 +171,7 @@ def _samples_table(trace: RunTrace) -> Table:
             str(sample.index if sample.order is None else sample.order),
             sample.prompt[:DIGEST_LETTERS],
             *("unknown" if number is None else str(number) for number in tokens),
-            "record" if sample.replayed else "model",
+            sample.source if sample.stage is Stage.CHOOSE else "record" if sample.replayed else "model",
             outcome(sample, votes),
         )
     return shown
@@ -189,7 +188,7 @@ def outcome(sample: SampleRecord, votes: Counter[str]) -> str:
             return f"test {id}, written by {count}"
         case Rejected(reason=reason, detail=detail):
             return f"{reason}: {detail}"
-    return "" if sample.stage is Stage.LOCALIZE else "not judged"
+    return "" if sample.stage in {Stage.LOCALIZE, Stage.REGRESS} else "not judged"
 
 
 def votes_of(trace: RunTrace) -> Counter[str]:

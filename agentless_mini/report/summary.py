@@ -1,23 +1,42 @@
-"""The summary of a run on stderr: files, rounds, tests, patches, confidence, tokens, time.
+"""A run as people read it: the summary on stderr, and its patches with their tests as tables, the best first.
 
-Notes were shown when they arose, and are not repeated.
+The summary has files, rounds, tests, patches, confidence, tokens and time. Notes were shown when they arose, and are
+not repeated.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich.console import Group, RenderableType
 
-from agentless_mini.domain import TOO_BUSY, Case, Choice, Origin, Outcome, Reason, Rejected, Stage
+from agentless_mini.chain.rank import Standing, Totals, ordered, poll, standings, totals
+from agentless_mini.chain.trust import Chosen, Trust, trust
+from agentless_mini.domain import (
+    TOO_BUSY,
+    Case,
+    CaseResult,
+    Choice,
+    Execution,
+    Level,
+    Method,
+    Origin,
+    Outcome,
+    Patch,
+    Reason,
+    Rejected,
+    Stage,
+)
 from agentless_mini.errors import printable
 from agentless_mini.record import RunTrace, SampleRecord
-from agentless_mini.report.cells import Labelled
-from agentless_mini.report.rounds import evolved, rounds_table, stopping
-from agentless_mini.report.verdicts import patches_table, repairs
+from agentless_mini.report.console import Labelled, Table, row, table
 
 ROWS = 12
 # A share of the votes from which a patch was right more often than not, in three public runs of a 32B model.
 SURE, LIKELY = 0.5, 0.25
+FAULT_LETTERS, FEW_LETTERS = 160, 60
 
 
 def summary(trace: RunTrace, seconds: float | None, most: int | None = ROWS, *, hint: bool = True) -> RenderableType:
@@ -48,7 +67,8 @@ def _files(trace: RunTrace) -> Iterator[str]:
 def _samples(trace: RunTrace) -> Iterator[str]:
     patches = repairs(trace)
     valid = f"{len(patches)} valid ({len({patch.normal for patch in patches})} distinct)"
-    yield from _fates((one for one in trace.samples if one.stage.repairs), "samples   ", valid)
+    title = "candidates" if is_choice(trace) else "samples   "
+    yield from _fates((one for one in trace.samples if one.stage.repairs), title, valid)
     if (found := stopping(trace)) is not None:
         goal = f"sampling stops once the vote is {found.bound:.0%} sure"
         yield f"saved      {found.saved} of {found.wanted} samples: {goal}"
@@ -60,8 +80,11 @@ def _samples(trace: RunTrace) -> Iterator[str]:
 
 
 def _rounds(trace: RunTrace) -> Iterator[RenderableType]:
-    found = evolved(trace)
-    if found is not None:
+    if not any(sample.round for sample in trace.samples):
+        return
+    from agentless_mini.report.rounds import evolved, rounds_table
+
+    if (found := evolved(trace)) is not None:
         yield _lines([f"rounds     {len(found.rounds)}; score: {found.scale.words}"])
         yield rounds_table(found.values()["rounds"])
 
@@ -101,9 +124,12 @@ def _choice(trace: RunTrace) -> Iterator[str]:
         return
     choice = trace.prediction.choice
     if choice is None:
-        yield f"patch      none: no sample became a valid patch (amini show {trace.run.id} --all has the reasons)"
+        none = "no candidate can be used" if is_choice(trace) else "no sample became a valid patch"
+        yield f"patch      none: {none} (amini show {trace.run.id} --all has the reasons)"
         return
     yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
+    if made := sources(trace):
+        yield f"from       {made[choice.patch.normal]}"
     trust = _trust(choice, len(repairs(trace)))
     yield f"confidence {trust}{_proof(choice)}"
 
@@ -140,12 +166,13 @@ def _sum(counts: list[int | None]) -> str:
 
 
 def _spent(trace: RunTrace, seconds: float | None) -> str:
-    paid = [sample.usage for sample in trace.samples if not sample.replayed]
+    drawn = [sample for sample in trace.samples if sample.stage is not Stage.CHOOSE]
+    paid = [sample.usage for sample in drawn if not sample.replayed]
     prompt, cached, answers = (
         _sum([getattr(usage, name) for usage in paid])
         for name in ("prompt_tokens", "cached_tokens", "completion_tokens")
     )
-    replayed = len(trace.samples) - len(paid)
+    replayed = len(drawn) - len(paid)
     parts = [
         "no tokens"
         if not paid
@@ -153,7 +180,149 @@ def _spent(trace: RunTrace, seconds: float | None) -> str:
         if {prompt, cached, answers} == {"unknown"}
         else f"{prompt} prompt tokens ({cached} cached), {answers} generated",
         "" if seconds is None else f"{seconds:.1f} s",
-        f"{replayed} of {len(trace.samples)} samples from the record" if replayed else "",
+        f"{replayed} of {len(drawn)} samples from the record" if replayed else "",
         f"{len(trace.boxes)} boxes ({sum(box.replayed for box in trace.boxes)} from the record)" if trace.boxes else "",
     ]
     return f"spent      {', '.join(filter(None, parts))}; run {trace.run.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """What a run drew of the samples that were wanted, where it was to stop once the vote is decided (`bound`)."""
+
+    bound: float
+    wanted: int
+    drawn: int
+
+    @property
+    def saved(self) -> int:
+        """Return how many were not drawn."""
+        return max(0, self.wanted - self.drawn)
+
+    def values(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {**asdict(self), "saved": self.saved}
+
+
+def stopping(trace: RunTrace) -> Stopping | None:
+    """Return what the run saved, None where its samples were not to stop early, or it drew or decided nothing."""
+    repair = json.loads(trace.run.start.settings).get("repair", {})
+    bound = repair.get("stop_when")
+    decided = trace.prediction if bound is not None else None
+    drawn = len(decided.candidates) if decided else 0
+    return Stopping(bound, repair["samples"], drawn) if drawn else None
+
+
+def repairs(trace: RunTrace) -> tuple[Patch, ...]:
+    """Return the valid patches, one for each sample, the earliest first."""
+    patches = (sample.outcome for sample in trace.samples if sample.stage.repairs)
+    return tuple(patch for patch in patches if isinstance(patch, Patch))
+
+
+def is_choice(trace: RunTrace) -> bool:
+    """Tell whether a run chose among patches that were made elsewhere."""
+    return any(sample.stage is Stage.CHOOSE for sample in trace.samples)
+
+
+def sources(trace: RunTrace) -> dict[str, str]:
+    """Return who made each patch of a run that chose among proposed ones, by normal form; empty for any other run."""
+    found: dict[str, dict[str, None]] = {}
+    for sample in trace.samples:
+        if sample.stage is Stage.CHOOSE and isinstance(sample.outcome, Patch):
+            found.setdefault(sample.outcome.normal, {})[printable(sample.source)] = None
+    return {normal: ", ".join(names) for normal, names in found.items()}
+
+
+def trust_of(trace: RunTrace) -> tuple[Level, Trust] | None:
+    """Return what a run required of its patch, and what that has shown; None where it chose none."""
+    if trace.prediction is None or (choice := trace.prediction.choice) is None:
+        return None
+    settings = json.loads(trace.run.start.settings)
+    chosen = Chosen(choice.patch.normal, choice.votes, choice.valid)
+    shown = trust(chosen, trace.prediction.execution, settings.get("given", ()), trace.prediction.notes)
+    return Level(settings.get("require") or Level.ANY), shown
+
+
+def distinct(trace: RunTrace) -> tuple[Standing, ...]:
+    """Return the distinct patches, the best first: number n of what is shown is at the place n - 1.
+
+    The chosen one stands first, by whatever method it was chosen; those that were not tested come last, by votes.
+    """
+    execution, choice = trace.execution, trace.choice
+    polled = poll(trace.candidates())
+    found = list(ordered(standings(polled, execution), totals(execution), Method.AGREEMENT)) if execution else []
+    tested = {standing.normal for standing in found}
+    found += ordered([standing for standing in polled if standing.normal not in tested], Totals(), Method.VOTE)
+    return tuple(sorted(found, key=lambda standing: choice is None or standing.normal != choice.patch.normal))
+
+
+def patches_table(trace: RunTrace, most: int | None = None) -> tuple[Table, int]:
+    """Return the table of `distinct` patches x kinds of tests, and how many of its rows were left out."""
+    patches, found = repairs(trace), distinct(trace)
+    execution, choice = trace.execution, trace.choice
+    count = totals(execution) if execution else Totals()
+    tested = {verdict.normal for verdict in execution.verdicts} if execution else set()
+    valid = sum(standing.votes for standing in found)
+    kinds = ("given", count.given), ("generated", count.generated), ("broken", count.regressions)
+    names = [name for name, of in kinds if of]
+    made = sources(trace)
+    result = table("", "votes", *(["from"] if made else []), "files", *names, right=names)
+    for number, standing in enumerate(found[:most], 1):
+        chosen = choice is not None and choice.patch.normal == standing.normal
+        files = printable(", ".join(patches[standing.first].paths))
+        cells = {
+            "given": f"{len(standing.given)}/{count.given}",
+            "generated": f"{len(standing.generated)}/{count.generated}",
+            "broken": f"{count.regressions - len(standing.kept)}/{count.regressions}",
+        }
+        if standing.untried:
+            cells |= {"generated": "not run", "broken": "not run"}
+        if standing.refused or standing.normal not in tested:
+            cells = dict.fromkeys(cells, "refused" if standing.refused else "-")
+        shown = (cells[name] for name in names)
+        tally = [f"{standing.votes}/{valid}", *([made[standing.normal]] if made else [])]
+        row(result, f"{number}{' *' if chosen else ''}", *tally, files, *shown)
+    return result, len(found) - len(found[:most])
+
+
+def tests_table(execution: Execution, normal: str) -> Table:
+    """Return one row for each case, those first that do not pass with the patch of this normal form ("" for none)."""
+    passing = Counter(id for verdict in execution.verdicts for id in verdict.passed())
+    before = {result.id: result.outcome for result in execution.before}
+    after = {result.id: result.outcome for result in _results(execution, normal)}
+    result = table("test", "from", "votes", "before", "after", "passes with")
+    for case in sorted(execution.cases, key=lambda case: after.get(case.id) is Outcome.PASS):
+        votes = str(case.votes) if case.origin is Origin.GENERATED else ""
+        passes = f"{passing[case.id]} of {len(execution.verdicts)}"
+        row(result, printable(case.id), case.origin, votes, before.get(case.id, ""), after.get(case.id, ""), passes)
+    return result
+
+
+def groups(execution: Execution, normal: str) -> tuple[str, ...]:
+    """Return how many cases of each origin pass with the patch of this normal form, groups with failures first."""
+    origin = {case.id: case.origin for case in execution.cases}
+    of = Counter(origin.values())
+    passed = Counter(origin[one.id] for one in _results(execution, normal) if one.outcome is Outcome.PASS)
+    every = sorted((one for one in Origin if of[one]), key=lambda one: passed[one] == of[one])
+    return tuple(f"{group:<10} {passed[group]} of {of[group]} pass" for group in every)
+
+
+def faults_table(execution: Execution, normal: str, most: int | None = None) -> tuple[Table, int]:
+    """Return what does not pass with the patch of this normal form and why, and how many rows were left out."""
+    failing = [result for result in _results(execution, normal) if result.outcome is not Outcome.PASS]
+    shown = table("test", "outcome", "what it ended with")
+    for result in failing[:most]:
+        row(shown, printable(result.id), result.outcome, _fault(result, FEW_LETTERS if most else FAULT_LETTERS))
+    return shown, len(failing) - len(failing[:most])
+
+
+def _results(execution: Execution, normal: str) -> tuple[CaseResult, ...]:
+    return next((verdict.results for verdict in execution.verdicts if verdict.normal == normal), ())
+
+
+def _fault(result: CaseResult, letters: int) -> str:
+    if result.fault is None:
+        return ""
+    text = ": ".join(filter(None, (result.fault.kind, result.fault.message)))
+    place = f" ({result.fault.path}:{result.fault.line})" if result.fault.path else ""
+    return printable(" ".join(text.split())[:letters] + place)

@@ -21,10 +21,9 @@ from pathlib import Path
 
 from agentless_mini.domain import FileKind, PastCommit, Snapshot, SourceFile
 from agentless_mini.errors import RepositoryError, printable
-from agentless_mini.repository import clones, gitcommand, worktree
-from agentless_mini.repository.gitcommand import GitCommand
-from agentless_mini.repository.worktree import GITLINK, HUGE_OVER, LARGE_OVER, LINK, REGULAR, decode_path
-from agentless_mini.sandbox.packs import Contents, of_commit, of_folder
+from agentless_mini.repository import clones, gitcommand
+from agentless_mini.repository.gitcommand import GITLINK, HUGE_OVER, LARGE_OVER, LINK, REGULAR, GitCommand, decode_path
+from agentless_mini.sandbox.wire import Contents, of_commit, of_folder
 
 _CACHES = ("__pycache__", ".egg-info", "_cache")
 """How the names of folders end that tools make for themselves: nobody looks for a fault there."""
@@ -76,7 +75,7 @@ class Repository(ABC):
     def _snapshot(self, files: Iterable[SourceFile], absent: Iterable[str]) -> Snapshot:
         ordered = tuple(sorted(files, key=lambda file: file.path))
         day = gitcommand.day_of(self._git, self._commit)
-        name, digest = printable(self._name), worktree.digest(ordered)
+        name, digest = printable(self._name), gitcommand.digest(ordered)
         return Snapshot(name, self._commit, digest, ordered, tuple(sorted(absent)), day)
 
 
@@ -178,7 +177,9 @@ class _WorkingTree(Repository):
         inner = [decode_path(name) for name in untracked if name.endswith(b"/")]
         try:
             top = os.fsencode(self._git.folder)
-            reading = worktree.read_worktree(top, self._tracked() | loose, self._executable, self._symlinks)
+            entries = (line.partition(b"\t") for line in _names(self._git.read("ls-files", "--stage", "-z")))
+            tracked = {path: head[:6].decode() for head, _, path in entries}  # a conflict is listed up to three times
+            reading = gitcommand.read_worktree(top, tracked | loose, self._executable, self._symlinks)
         except OSError as error:
             raise gitcommand.refusal(self._git.folder, os.strerror(error.errno or 0)) from error
         ignored = [*map(decode_path, self._ignored())]
@@ -207,11 +208,6 @@ class _WorkingTree(Repository):
         if answer.status > 1:
             raise gitcommand.refusal(self._git.folder, answer.complaint)
         return _names(answer.out)
-
-    def _tracked(self) -> dict[bytes, str]:
-        """Return the mode of each name of the index: a conflict lists it up to three times."""
-        entries = (line.partition(b"\t") for line in _names(self._git.read("ls-files", "--stage", "-z")))
-        return {path: head[:6].decode() for head, _, path in entries}
 
 
 class _CommitTree(Repository):
@@ -248,7 +244,7 @@ class _CommitTree(Repository):
                 texts.append((path, mode, object_id, size))
         ids = sorted({object_id for _, _, object_id, _ in texts})
         contents = dict(zip(ids, gitcommand.blobs(self._git, ids), strict=True))
-        files += [worktree.file_entry(path, mode, contents[name], size) for path, mode, name, size in texts]
+        files += [gitcommand.file_entry(path, mode, contents[name], size) for path, mode, name, size in texts]
         self.notes = (*_huge_note(huge), *_skipped_note(files, (), ()))
         return self._snapshot(files, huge)
 

@@ -33,9 +33,8 @@ from pathlib import Path
 
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
-from agentless_mini.sandbox.inside import program
-from agentless_mini.sandbox.local import SYSTEM, Box, LocalSandbox, VirtualEnvironment
-from agentless_mini.sandbox.packs import Pack
+from agentless_mini.sandbox.host import SYSTEM, Box, LocalSandbox, VirtualEnvironment, program
+from agentless_mini.sandbox.wire import Pack
 
 SHM = 64 * 1024 * 1024
 NOBODY = 65534

@@ -34,10 +34,8 @@ from agentless_mini.sandbox.daemon import (
     sweep,
     translated,
 )
-from agentless_mini.sandbox.host import LABEL, OWNER, Scratch, myself, sweep_scratch, to_the_end
-from agentless_mini.sandbox.inside import program
-from agentless_mini.sandbox.packs import Pack, pack_tar
-from agentless_mini.sandbox.wire import Hear, Room, Transcript, compose, converse, last_line, too_slow
+from agentless_mini.sandbox.host import LABEL, OWNER, Scratch, myself, program, sweep_scratch, to_the_end
+from agentless_mini.sandbox.wire import Hear, Pack, Room, Transcript, compose, converse, last_line, pack_tar, too_slow
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -126,7 +124,8 @@ class DockerSandbox:
     async def _pack(self, job: Job) -> Pack:
         if isinstance(job.tree, ImageTree):
             key = (job.environment.identity, job.tree.folder)
-            if key not in self._trees or _failed(self._trees[key]):
+            made = self._trees.get(key)
+            if made is None or (made.done() and (made.cancelled() or made.exception() is not None)):
                 self._trees[key] = asyncio.ensure_future(self._in_thread(lambda: self._copy_out(*key)))
             return await asyncio.shield(self._trees[key])
         if job.tree.digest not in self._packs:
@@ -142,10 +141,6 @@ class DockerSandbox:
             return pack_tar(archive, name)
         finally:
             archive.unlink()
-
-
-def _failed(task: "asyncio.Task[Pack]") -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def asked_for(job: Job, volumes: tuple[str, ...], *, builds: bool = False) -> dict[str, Any]:

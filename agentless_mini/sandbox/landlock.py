@@ -39,10 +39,8 @@ from typing import Any
 
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
-from agentless_mini.sandbox.inside import program
-from agentless_mini.sandbox.local import SYSTEM, Box, LocalSandbox, VirtualEnvironment
-from agentless_mini.sandbox.packs import Pack
-from agentless_mini.sandbox.wire import Room
+from agentless_mini.sandbox.host import SYSTEM, Box, LocalSandbox, VirtualEnvironment, program
+from agentless_mini.sandbox.wire import Pack, Room
 
 TREE = "tree"
 """Where a box has the tree, in its folder."""

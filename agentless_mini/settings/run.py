@@ -50,6 +50,8 @@ class RepairSettings(Section):
     """Repairs sampled, over all file lists (the paper: 500); by default 50 with the embedded model."""
     temperature: float = Field(1.0, ge=0, le=2)
     """Sampling temperature."""
+    greedy_first: bool = False
+    """Draw the first repair at temperature 0."""
     max_tokens: int = Field(8192, ge=1)
     """Most tokens of one answer, reasoning included; never more than a quarter of the context."""
     match: Matching = Matching.STRICT
@@ -116,6 +118,8 @@ class RegressSettings(Section):
     """Most seconds that the tests may take together, on one patch; 0: none is run."""
     most: int = Field(1000, ge=1, le=100_000)
     """Most tests."""
+    expect_broken: bool = False
+    """Ask the model which of them a right fix must break, and do not count these as broken."""
 
 
 class MarkSettings(Section):

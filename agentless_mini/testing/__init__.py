@@ -23,7 +23,6 @@ What is not:
 * Tests of one patch share a process and a box, and can disturb each other as they do on anybody's machine.
 """
 
-from agentless_mini.testing.harness import harness_of
-from agentless_mini.testing.plans import guards
+from agentless_mini.testing.plans import guards, harness_of
 
 __all__ = ["guards", "harness_of"]

@@ -35,7 +35,7 @@ from agentless_mini.domain import FileChange, Job, PlacedFile, Step
 from agentless_mini.edits import make_patch
 from agentless_mini.edits.sources import parse_python
 from agentless_mini.environment.work import Opened
-from agentless_mini.learning.checks import check_patch, open_plain
+from agentless_mini.learning.rewarding import check_patch, open_plain
 from agentless_mini.learning.rows import Row, RowFile, write_rows
 from agentless_mini.model.embedded.mutants import mutants
 from agentless_mini.model.embedded.regions import Region

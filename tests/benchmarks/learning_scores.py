@@ -16,10 +16,9 @@ from agentless_mini.chain.measures import bootstrap, mean, pass_at_k
 from agentless_mini.domain import Completion, Finish, Matching, Patch
 from agentless_mini.edits import read_answer
 from agentless_mini.environment.work import Opened
-from agentless_mini.learning.checks import open_plain, running_checks
 from agentless_mini.learning.reward import Oracle
 from agentless_mini.learning.reward import reward as reward_of
-from agentless_mini.learning.rewarding import Measure
+from agentless_mini.learning.rewarding import Measure, open_plain, running_checks
 from agentless_mini.learning.rows import Row
 from agentless_mini.settings.run import SandboxSettings
 from tests.benchmarks.learning_experiment import LINES, Experiment, draws, lines, told

@@ -22,9 +22,8 @@ from agentless_mini.domain import BoxLimits, Environment, Issue, Method, PackedT
 from agentless_mini.ports import Watch
 from agentless_mini.repository.opening import open_repository
 from agentless_mini.sandbox.bubblewrap import BubblewrapSandbox, find_bubblewrap
-from agentless_mini.sandbox.host import boxes_here
-from agentless_mini.sandbox.local import VirtualEnvironment
-from agentless_mini.sandbox.packs import pack_snapshot
+from agentless_mini.sandbox.host import VirtualEnvironment, boxes_here
+from agentless_mini.sandbox.wire import pack_snapshot
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import RegressSettings, RepairSettings, ReproduceSettings
 from agentless_mini.testing import harness_of

@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Iterable, Mapping
 
-from unidiff import PatchedFile, PatchSet
+from unidiff.patch import PatchedFile, PatchSet
 
 from agentless_mini.chain.context import Gauge, fit_issue
 from agentless_mini.chain.lexical import survey

@@ -52,9 +52,8 @@ from agentless_mini.ports import Sandbox
 from agentless_mini.sandbox.bubblewrap import BubblewrapSandbox, find_bubblewrap
 from agentless_mini.sandbox.daemon import connect
 from agentless_mini.sandbox.docker import DockerSandbox
-from agentless_mini.sandbox.host import boxes_here
-from agentless_mini.sandbox.local import VirtualEnvironment
-from agentless_mini.sandbox.packs import Pack, pack_snapshot
+from agentless_mini.sandbox.host import VirtualEnvironment, boxes_here
+from agentless_mini.sandbox.wire import Pack, pack_snapshot
 from agentless_mini.testing import harness_of
 from tests.benchmarks import reference_way
 from tests.sandbox.image import PACKAGES, image_id

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from agentless_mini.chain.execute import Batches
+from agentless_mini.chain.execute import Batches, Spare
 from agentless_mini.domain import (
     Candidate,
     Case,
@@ -59,13 +59,14 @@ class Bench:
         refused: bytes = b"never",
         most: int = 1000,
         given_first: int | None = None,
+        spare: Spare | None = None,
     ) -> None:
         self.met: list[tuple[str, str]] = []
         self.jobs = 0
         self.fails: dict[str, str] = {}
         self._refused = refused
         bench, _, self.events = boxes.bench(self._answer, TREE)
-        self.batches = Batches(bench, reproducing, RegressSettings(most=most), given_first=given_first)
+        self.batches = Batches(bench, reproducing, RegressSettings(most=most), given_first=given_first, spare=spare)
 
     def over(self, *outcomes: Patch | None) -> Execution | None:
         return run(self.batches.over(candidates(*outcomes)))

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from agentless_mini.chain.boxes import Refused, run_cases, run_files
 from agentless_mini.chain.execute import execute
-from agentless_mini.chain.session import Boxes
+from agentless_mini.chain.session import Boxes, Refused, run_cases, run_files
 from agentless_mini.domain import (
     BoxDone,
     Candidate,

@@ -1,12 +1,11 @@
 """Reproduction tests: one prompt, what is drafted, what counts once it was run, which are kept."""
 
-import asyncio
 from collections.abc import Sequence
 
 import pytest
 
-from agentless_mini.chain.boxes import ATTEMPT
 from agentless_mini.chain.reproduce import draft_cases, reproduce
+from agentless_mini.chain.session import ATTEMPT
 from agentless_mini.domain import (
     BoxDone,
     Case,
@@ -73,12 +72,11 @@ def drafted(
     work = Bench(sampler)
     settings = ReproduceSettings(samples=samples)
 
-    async def drafting() -> tuple[GeneratedCase, ...]:
-        showing = asyncio.get_running_loop().create_future()
-        showing.set_result(files)
-        return await draft_cases(subject(snapshot, issue), work.session, harness, settings, showing)
+    async def showing() -> tuple[ShownFile, ...]:
+        return files
 
-    return run(drafting()), sampler, work
+    drafting = draft_cases(subject(snapshot, issue), work.session, harness, settings, showing)
+    return run(drafting), sampler, work
 
 
 def cases(drafts: Sequence[GeneratedCase]) -> list[Case]:

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.demo import ANSWERS, FAILING, SAMPLE, make_repository, run_tests, settings_of
-from agentless_mini.commands.running import REWRITES
 from agentless_mini.domain import Outcome
+from agentless_mini.run import REWRITES
 from agentless_mini.settings import Config, load_config
 from agentless_mini.settings.model import Engine
 from agentless_mini.settings.run import SandboxKind, SandboxSettings

@@ -22,7 +22,7 @@ from tests.commands.running import LOCALIZED, Home
 from tests.fakes.model import Answer, Rule, Script
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
-from tests.gitrepo import make_repository
+from tests.gitrepo import git, make_repository
 from tests.sandbox.image import image_id
 
 BWRAP = shutil.which("bwrap")
@@ -164,6 +164,42 @@ def test_what_the_tests_show_is_weighed_against_what_is_required(home: Home) -> 
     assert (trusted.returncode, json.loads(trusted.stdout)["trust"]) == (0, trust)
     assert (voted.returncode, json.loads(voted.stdout)["trust"]["printed"]) == (5, False)
     assert "it passes 1 of 2 reproduction tests (--require tests)" in voted.stderr.splitlines()[-1]
+
+
+def proposed(home: Home, name: str, old: str, new: str) -> str:
+    """Write a patch of the cart as some other tool may have made it."""
+    file = home.repository / "shop/cart.py"
+    before = file.read_text()
+    file.write_text(before.replace(old, new))
+    (home.root / name).write_bytes(git(home.repository, "diff"))
+    file.write_text(before)
+    return f"../{name}"
+
+
+def test_patches_of_other_tools_are_chosen_by_the_tests_that_there_are(home: Home) -> None:
+    wrong = [proposed(home, f"agent-{n}.patch", "result = 0", f"result = 1  # {n}") for n in range(2)]
+    right, breaks = (
+        proposed(home, "mine.patch", "prices[1:]", "prices"),
+        proposed(home, "other.patch", "return result", "return result + prices[0]"),
+    )
+    common = ("choose", ".", "../issue.md", *wrong, breaks, right, "--sandbox", "local", "--store", "../s.sqlite")
+    mine = ("--failing-test", "tests/test_cart.py::CartTest::test_two_prices")
+    given = home.amini(*common, *mine)
+    assert given.returncode == 0, given.stderr
+    assert "+    for price in prices:\n" in given.stdout
+    assert "from       ../mine.patch" in given.stderr
+    assert "No model writes tests" in given.stderr
+    alone = home.amini(*common[:3], breaks, right, *common[-4:])
+    assert "+    for price in prices:\n" in alone.stdout, "the regression tests tell them apart"
+    log = counting_bubblewrap(home)
+    again = home.amini(*common, *mine)
+    assert (again.returncode, again.stdout) == (0, given.stdout)
+    assert boxes_started(log) == 0
+    with server() as endpoint:
+        written = home.amini(*common, "--base-url", endpoint.url, "--model", "scripted", "--tests", "3")
+        assert {chat.stage for chat in endpoint.log.chats()} == {"reproduce"}
+    assert "+    for price in prices:\n" in written.stdout, written.stderr
+    assert "passes 1 of 1" in written.stderr
 
 
 def counting_bubblewrap(home: Home) -> Path:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.commands.config import Machine
-from agentless_mini.commands.models import ChosenModel, Surroundings, choose_model
+from agentless_mini.commands.models import Models
 from agentless_mini.commands.options import SamplingOptions, given_settings
-from agentless_mini.commands.running import amount, settled
 from agentless_mini.commands.serve import plan_server
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.ports import Sampler
 from agentless_mini.record import Once, Store
+from agentless_mini.run import ChosenModel, amount, settled
 from agentless_mini.settings import Config, load_config
 from agentless_mini.settings.run import UNTESTED
 from tests.commands.test_scorers import Told
@@ -43,9 +43,7 @@ def chosen(
                 store.runs.begin(replace(START, model="org/coder", versions=json.dumps({"model": source})))
             async with AsyncExitStack() as stack:
                 config, machine = Config.model_validate(settings), Machine(folder, folder, NO_GPU)
-                return await choose_model(
-                    Surroundings(config, machine, store, stack, told or Told()), to_write=to_write
-                )
+                return await Models(config, machine, store, stack, told or Told()).choose(to_write=to_write)
 
     return run(work())
 

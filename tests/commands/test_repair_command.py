@@ -239,3 +239,39 @@ def test_a_subfolder_uses_the_same_record_and_says_where_to_apply(home: Home) ->
         assert len(endpoint.log.chats()) == sent
     assert done.returncode == 0
     assert f"run it in {home.repository}" in done.stderr
+
+
+def test_the_first_sample_can_be_greedy_and_is_recorded_apart(home: Home) -> None:
+    with server() as endpoint:
+        repair(home, endpoint, "--greedy-first", "-n", "3")
+        asked = [json.loads(chat.body)["temperature"] for chat in endpoint.log.chats() if chat.stage == "repair"]
+        before = len(endpoint.log.chats())
+        repair(home, endpoint, "-n", "2")
+        assert len(endpoint.log.chats()) == before, "the plain samples are the same ones"
+    assert sorted(asked) == [0.0, 1.0]
+
+
+def test_a_dry_run_asks_nothing_and_needs_no_server(home: Home) -> None:
+    with server() as endpoint:
+        code, told, _ = repair(home, endpoint, "--dry-run")
+        assert code == 0
+        assert not endpoint.log.requests
+        assert "a window of 32768 tokens is assumed: that of the model is not known (--context says it)" in told
+        repair(home, endpoint, "-n", "3")
+    code, told, _ = repair(home, endpoint, "--dry-run", "-n", "8", "--json")
+    plan = json.loads(told)
+    assert (code, plan["model"], plan["window"], plan["known"]) == (0, "scripted", 8192, True)
+    stages = {stage["stage"]: (stage["samples"], stage["recorded"]) for stage in plan["stages"]}
+    assert stages == {"localize": (4, 4), "repair": (8, 3)}
+    (owed,) = [stage for stage in plan["stages"] if stage["stage"] == "repair"]
+    assert owed["answer_tokens"] == 5 * 2048
+    assert owed["prompt_tokens"] > 100
+    assert any("shop/cart.py" in prompt["content"] for prompt in plan["prompts"])
+    assert "1/1" not in home.amini("show").stdout
+    assert home.amini("show", "2").returncode == 2, "a dry run is no run"
+
+
+def test_a_dry_run_of_rounds_tells_what_comes_later(home: Home) -> None:
+    with server() as endpoint:
+        _, told, _ = repair(home, endpoint, "--dry-run", "-n", "8", "--rounds", "4")
+    assert "6 more repairs, whose prompts show earlier patches too" in told

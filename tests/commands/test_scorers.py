@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.commands.config import Machine
-from agentless_mini.commands.models import Surroundings, open_scorer
+from agentless_mini.commands.models import Models
 from agentless_mini.domain import Event, Issue, Note, Patch
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.record import Store
@@ -44,8 +44,8 @@ def scored(folder: Path, told: Told | None = None, **settings: object) -> Mappin
     async def work() -> Mapping[str, float]:
         with Store.open(folder / "store.db") as store:
             async with AsyncExitStack() as stack:
-                around = Surroundings(Config(), Machine(folder, folder, {}), store, stack, told or Told())
-                scoring, model = await open_scorer(ScorerSettings.model_validate(settings), around)
+                models = Models(Config(), Machine(folder, folder, {}), store, stack, told or Told())
+                scoring, model = await models.open_scorer(ScorerSettings.model_validate(settings))
                 assert model.name == settings.get("model", "scripted")
                 return await scoring(Issue("It fails."), PATCHES)
 

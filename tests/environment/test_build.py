@@ -31,7 +31,7 @@ from agentless_mini.environment.build import (
     read_build,
     seal,
 )
-from agentless_mini.environment.index import Index
+from agentless_mini.environment.machine import Index
 from agentless_mini.environment.needs import Needs, needs_of
 from agentless_mini.environment.work import EnvironmentRequest, Manifest, Slot, Work
 from agentless_mini.errors import EnvironmentFailed

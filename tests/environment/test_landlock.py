@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import Event, Runner, Step
-from agentless_mini.environment.virtual import imported_folders
+from agentless_mini.environment.opening import imported_folders
 from agentless_mini.environment.work import Opened
 from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from tests.environment.samples import BARE, sample

@@ -9,7 +9,7 @@ import pytest
 
 from agentless_mini.domain import Event, Note, Phase, PhaseSaid, Runner
 from agentless_mini.environment.build import tell_building
-from agentless_mini.environment.index import Index
+from agentless_mini.environment.machine import Index
 from agentless_mini.environment.needs import needs_of
 from agentless_mini.environment.work import EnvironmentRequest, Manifest, Slot, Work, build_failed, fitting, last_day
 from agentless_mini.errors import BuildFailed

@@ -16,7 +16,7 @@ import pytest
 
 from agentless_mini.errors import AminiError, EnvironmentFailed, GradingFailed
 from agentless_mini.evaluation.dataset import Solution
-from agentless_mini.evaluation.grading import Grader, GradingSettings, HarnessProgram, dataset_rows, run_of
+from agentless_mini.evaluation.grading import HARNESS, Grader, GradingSettings, HarnessProgram, dataset_rows, run_of
 from agentless_mini.evaluation.ports import Grade
 from agentless_mini.model.process_table import processes
 from agentless_mini.sandbox.daemon import connect
@@ -49,6 +49,13 @@ async def until(found: Callable[[], bool]) -> None:
     async with asyncio.timeout(120):
         while not found():  # noqa: ASYNC110 - what happens in other processes sets no event
             await asyncio.sleep(0.05)
+
+
+def test_a_harness_whose_parent_is_gone_before_it_looked_ends_without_an_answer(tmp_path: Path) -> None:
+    request = {"kind": "rows", "name": "nowhere.jsonl", "parent": 1}
+    done = subprocess.run(HARNESS, input=json.dumps(request).encode(), cwd=tmp_path, capture_output=True, check=True)
+
+    assert done.stdout == b""
 
 
 # --- who may grade when ----------------------------------------------------------------------------------------------

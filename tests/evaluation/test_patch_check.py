@@ -7,8 +7,8 @@ import pytest
 
 from agentless_mini.domain import Patch, Rejected, Snapshot
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.evaluation.tree import snapshot_check
 from agentless_mini.repository.opening import Repository, open_repository
+from agentless_mini.repository.patches import snapshot_check
 from tests.evaluation.sick_git import DEATHS, no_git, sick_git
 from tests.gitrepo import ISOLATED, commit_all, git, make_repository, write_files
 

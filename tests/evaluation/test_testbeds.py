@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.boxes import run_cases, run_files
-from agentless_mini.chain.session import Boxes, NoBoxes
+from agentless_mini.chain.session import Boxes, NoBoxes, run_cases, run_files
 from agentless_mini.domain import Case, FileChange, Issue, Origin, Outcome
 from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.writing import make_patch

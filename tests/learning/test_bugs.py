@@ -10,7 +10,7 @@ import pytest
 from agentless_mini.domain import Patch
 from agentless_mini.edits import make_patch
 from agentless_mini.errors import EnvironmentFailed, UsageError
-from agentless_mini.learning.checks import check_patch, open_plain
+from agentless_mini.learning.rewarding import check_patch, open_plain
 from agentless_mini.learning.rows import Row, RowFile
 from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from tests.benchmarks import bugs

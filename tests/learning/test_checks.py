@@ -8,7 +8,7 @@ from agentless_mini.domain import BoxLimits, Ending, Environment, PackedTree, Pa
 from agentless_mini.edits import make_patch
 from agentless_mini.environment.work import Opened
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.learning.checks import running_checks
+from agentless_mini.learning.rewarding import running_checks
 from tests.fakes.sandbox import Answering, ScriptedSandbox, each_step, ended, exited, refusing
 from tests.learning import tiny
 

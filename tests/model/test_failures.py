@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agentless_mini.errors import AminiError, ModelUnknown, ServerFailed, ServerUnreachable, boundary
 from agentless_mini.model import failures
-from agentless_mini.model.addresses import Address
+from agentless_mini.model.connection import Address
 from agentless_mini.model.failures import NoAnswer
 
 URL = "http://host/v1"
@@ -64,6 +64,7 @@ TABLE: list[tuple[BaseException, type[AminiError], str, bool]] = [
     (NoAnswer("the engine died"), ServerFailed, "the engine died", True),
     (NoAnswer("bad", {"message": "bad", "code": 400}), ServerFailed, "bad", False),
     (failures.StreamEnded("the stream ended"), ServerFailed, "the stream ended", True),
+    (failures.TooMuch("compressed data"), ServerFailed, "more than was asked for (compressed data)", False),
     (json.JSONDecodeError("Expecting value", "x", 0), ServerFailed, "does not speak the OpenAI protocol", True),
     (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), ServerFailed, "does not speak the OpenAI protocol", True),
     (garbled(), ServerFailed, "does not speak the OpenAI protocol", True),

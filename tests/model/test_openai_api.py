@@ -14,8 +14,7 @@ from pydantic import SecretStr, ValidationError
 
 from agentless_mini.domain import Completion, Decoding, EditTask, Excerpt, Finish, ShownFile, Stage
 from agentless_mini.errors import ServerFailed, UsageError
-from agentless_mini.model.addresses import Address
-from agentless_mini.model.connection import Connection, Patience
+from agentless_mini.model.connection import Address, Connection, Patience
 from agentless_mini.model.grammar import edit_grammar
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.ports import Sampler
@@ -201,7 +200,7 @@ async def streamed(url: str) -> None:
     connection = Connection(Address(url, "none", {}, 0.3), Patience(0), lambda said: None)
     try:
         with connection.edge():
-            async for _ in connection.events({}, {}):
+            async for _ in connection.events({}, {}, 0):
                 pass
     finally:
         await connection.aclose()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agentless_mini.domain import Message, Role
 from agentless_mini.errors import AminiError, ServerFailed, boundary
 from agentless_mini.model import failures
-from agentless_mini.model.addresses import Address
+from agentless_mini.model.connection import Address
 from agentless_mini.model.failures import Habits, NoAnswer, Part, folded, refused, without
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.settings.model import EndpointSettings

@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 
-from agentless_mini.model.addresses import Address, Advice
-from agentless_mini.model.connection import Connection, Patience
+from agentless_mini.model.connection import Address, Advice, Connection, Patience
 from agentless_mini.settings.model import EndpointSettings
 
 EVENTS = b'data: {"id": "1", "choices": []}\n\ndata: [DONE]\n\n'
@@ -32,7 +31,7 @@ def test_streams_one_after_the_other_share_a_connection() -> None:
         address = Address.of(url, EndpointSettings(base_url=url), Advice(), {})
         connection = Connection(address, Patience(0), lambda _: None)
         for _ in range(3):
-            assert len([event async for event in connection.events({"n": 1}, {})]) == 1
+            assert len([event async for event in connection.events({"n": 1}, {}, 0)]) == 1
         await connection.aclose()
         server.close()
         await server.wait_closed()

@@ -8,7 +8,7 @@ import pytest
 
 from agentless_mini.domain import ScoreRoute
 from agentless_mini.errors import AminiError, ServerFailed, UsageError
-from agentless_mini.model.addresses import Address
+from agentless_mini.model.connection import Address
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.settings.model import EndpointSettings
 from tests.fakes.faults import Fault, FaultKind

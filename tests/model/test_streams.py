@@ -26,7 +26,7 @@ def report(completion_tokens: int, prompt_tokens: int = 9, cached: int | None = 
 
 def assembled(events: list[Event], indices: tuple[int, ...] = INDICES, tells: bool | None = None) -> list[Completion]:
     def given_out() -> Iterator[Completion]:
-        assembly = Assembly(indices, tells)
+        assembly = Assembly(indices, 1000, tells)
         for each in events:
             yield from assembly.feed(each)
         yield from assembly.rest()
@@ -100,13 +100,13 @@ def test_a_stream_that_breaks_gives_what_was_finished_and_nothing_else(
 
 @pytest.mark.parametrize("tells", [True, False])
 def test_a_finished_choice_is_given_out_with_the_next_event(tells: bool) -> None:
-    assembly = Assembly(INDICES, tells)
+    assembly = Assembly(INDICES, 1000, tells)
     assert list(assembly.feed(event(1, "done", "stop"))) == []
     assert [completion.index for completion in assembly.feed(event(0, "still"))] == [5]
 
 
 def test_where_it_is_not_known_whether_usage_comes_all_wait_for_it() -> None:
-    assembly = Assembly((0, 1))
+    assembly = Assembly((0, 1), 1000)
     assert list(assembly.feed(event(1, "done", "stop"))) == []
     assert list(assembly.feed(event(0, "still"))) == []
     assert list(assembly.feed(event(0, "", "stop"))) == []
@@ -114,7 +114,7 @@ def test_where_it_is_not_known_whether_usage_comes_all_wait_for_it() -> None:
 
 
 def test_the_last_choice_waits_for_the_usage() -> None:
-    assembly = Assembly((0,))
+    assembly = Assembly((0,), 1000)
     assert list(assembly.feed(event(0, "done", "length"))) == []
     (completion,) = assembly.feed(report(7, 9, 3))
     assert completion == Completion(0, "done", Finish.LENGTH, "", Usage(9, 3, 7))
@@ -157,7 +157,7 @@ def test_reasoning_goes_by_two_names_and_counts_once() -> None:
         Event.model_validate({"choices": [{"index": 0, "delta": {"reasoning_content": ", yes"}}]}),
         event(0, "so", "stop"),
     ]
-    assembly = Assembly((0,))
+    assembly = Assembly((0,), 1000)
     (completion,) = [*(one for each in events for one in assembly.feed(each)), *assembly.rest()]
     assert (completion.reasoning, completion.text, assembly.streamed) == ("hm, yes", "so", 3)
 
@@ -204,6 +204,6 @@ def test_several_choices_may_come_in_one_event() -> None:
 
 
 def test_samples_of_which_nothing_was_heard_are_known() -> None:
-    assembly = Assembly(INDICES)
+    assembly = Assembly(INDICES, 1000)
     assert list(assembly.feed(event(0, "only"))) == []
     assert assembly.ignored() == (5, 6)

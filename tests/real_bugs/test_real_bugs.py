@@ -10,7 +10,7 @@ from agentless_mini.edits import Tree, read_answer
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.repository.opening import open_repository
 from agentless_mini.sandbox.bubblewrap import find_bubblewrap
-from agentless_mini.sandbox.local import VirtualEnvironment
+from agentless_mini.sandbox.host import VirtualEnvironment
 from tests.benchmarks.real_bugs import try_bug
 from tests.real_bugs import (
     GOLD,

@@ -9,8 +9,8 @@ from pathlib import Path
 from agentless_mini.domain import Environment, Job, JobResult, PackedTree, PlacedFile, Step, StepResult
 from agentless_mini.repository.opening import open_repository
 from agentless_mini.sandbox.bubblewrap import Bubblewrap, BubblewrapSandbox
-from agentless_mini.sandbox.local import VirtualEnvironment
-from agentless_mini.sandbox.packs import of_folder, pack_snapshot
+from agentless_mini.sandbox.host import VirtualEnvironment
+from agentless_mini.sandbox.wire import of_folder, pack_snapshot
 from tests.real_bugs.checkout import Checkout
 
 BOXES = 2

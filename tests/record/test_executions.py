@@ -31,7 +31,7 @@ from agentless_mini.domain import (
     Verdict,
 )
 from agentless_mini.record import Store
-from agentless_mini.record.packing import pack, read, unpack, written
+from agentless_mini.record.database import pack, read, unpack, written
 from tests.record.building import HOSTILE, START, patch, record, request
 
 NOWHERE = Localization((), ())

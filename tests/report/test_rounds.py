@@ -8,9 +8,9 @@ import pytest
 
 from agentless_mini.record import RunTrace, Store
 from agentless_mini.report.document import run_document
-from agentless_mini.report.rounds import Scale, evolved, stopping
+from agentless_mini.report.rounds import Scale, evolved
 from agentless_mini.report.show import run_view
-from agentless_mini.report.summary import summary
+from agentless_mini.report.summary import stopping, summary
 from tests.report.building import shown
 from tests.report.evaluated import Ran, put_run
 

@@ -45,7 +45,7 @@ from agentless_mini.record import (
 )
 from agentless_mini.record.records import BoxRecord
 from agentless_mini.report import document as module
-from agentless_mini.report.cells import escaped
+from agentless_mini.report.console import escaped
 from agentless_mini.report.document import run_document, runs_document
 from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
 from tests.report.test_verdicts import EXECUTION, REPAIRS, decided

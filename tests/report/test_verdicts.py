@@ -29,8 +29,7 @@ from agentless_mini.record import RunTrace
 from agentless_mini.record.records import BoxRecord
 from agentless_mini.report.document import run_document
 from agentless_mini.report.show import run_view
-from agentless_mini.report.summary import summary
-from agentless_mini.report.verdicts import distinct
+from agentless_mini.report.summary import distinct, summary
 from tests.report.building import Outcome as RunOutcome
 from tests.report.building import shown, trace
 

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 
 from agentless_mini.domain import Case, CaseResult, Execution, Fault, Origin, Outcome, Patch, Verdict
 from agentless_mini.record import AttemptRecord, AttemptState, RunSummary, RunTrace, Store
-from agentless_mini.report.cells import LABEL, row, table
+from agentless_mini.report.console import LABEL, row, table
 from agentless_mini.report.evaluation_document import evaluation_document
 from agentless_mini.report.evaluation_tables import evaluation_tables
 from agentless_mini.report.show import run_view, runs_table

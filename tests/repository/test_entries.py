@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import FileKind
+from agentless_mini.repository.gitcommand import HUGE_OVER
 from agentless_mini.repository.opening import open_repository
-from agentless_mini.repository.worktree import HUGE_OVER
 from tests.gitrepo import commit_all, git, make_repository, write_files
 from tests.repository.reading import FILES, changing, contents, kinds, opened
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agentless_mini.domain import FileKind
-from agentless_mini.repository.worktree import BINARY_PREFIX, LARGE_OVER
+from agentless_mini.repository.gitcommand import BINARY_PREFIX, LARGE_OVER
 from tests.gitrepo import commit_all, git, make_repository, write_files
 from tests.repository.reading import FILES, contents, error_of, kinds, opened
 

@@ -23,7 +23,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.model.process_table import Family, find_process
 from agentless_mini.ports import Sandbox
-from agentless_mini.sandbox.packs import Pack, pack_snapshot
+from agentless_mini.sandbox.wire import Pack, pack_snapshot
 
 Opening = Callable[[Mapping[str, Pack], int], AbstractAsyncContextManager[Sandbox]]
 """Opens the adapter on packs, for so many boxes at once."""

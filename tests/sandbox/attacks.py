@@ -13,7 +13,7 @@ import pytest
 
 from agentless_mini.domain import MIB, Ending, PackedTree, PlacedFile, Step
 from agentless_mini.repository.opening import open_repository
-from agentless_mini.sandbox.packs import of_folder, pack_snapshot
+from agentless_mini.sandbox.wire import of_folder, pack_snapshot
 from tests.sandbox.adapter import LATE, LIMITS, OK, Adapter, printed, python
 
 HIGHEST = 2 * LIMITS.disk + 64 * MIB

@@ -19,9 +19,9 @@ from agentless_mini.ports import Sandbox
 from agentless_mini.sandbox.bubblewrap import Bubblewrap, BubblewrapSandbox, find_bubblewrap
 from agentless_mini.sandbox.daemon import connect
 from agentless_mini.sandbox.docker import DockerSandbox
+from agentless_mini.sandbox.host import UnsafeLocal, VirtualEnvironment
 from agentless_mini.sandbox.landlock import Landlock, LandlockSandbox, find_landlock
-from agentless_mini.sandbox.local import UnsafeLocal, VirtualEnvironment
-from agentless_mini.sandbox.packs import Pack
+from agentless_mini.sandbox.wire import Pack
 from tests.sandbox.adapter import Adapter, children_left
 from tests.sandbox.image import image_id
 

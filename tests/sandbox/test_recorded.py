@@ -10,7 +10,7 @@ import pytest
 from agentless_mini.domain import Issue, Job, JobResult
 from agentless_mini.ports import Sandbox
 from agentless_mini.record import RecordedSandbox, RunStart, Store
-from agentless_mini.sandbox.packs import Pack
+from agentless_mini.sandbox.wire import Pack
 from tests.sandbox.adapter import Adapter
 from tests.sandbox.contract import SandboxContract
 

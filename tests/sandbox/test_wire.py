@@ -32,10 +32,18 @@ from agentless_mini.domain import (
 )
 from agentless_mini.repository.gitcommand import GitCommand
 from agentless_mini.repository.opening import open_repository
-from agentless_mini.sandbox import inside
+from agentless_mini.sandbox import host, inside
 from agentless_mini.sandbox.inside.runner import over
-from agentless_mini.sandbox.packs import Pack, of_commit, of_folder, pack_snapshot
-from agentless_mini.sandbox.wire import Garbled, Transcript, compose, converse
+from agentless_mini.sandbox.wire import (
+    Garbled,
+    Pack,
+    Transcript,
+    compose,
+    converse,
+    of_commit,
+    of_folder,
+    pack_snapshot,
+)
 
 JOB = Job(
     Environment("sha256:1"),
@@ -182,7 +190,7 @@ def test_a_patch_is_placed_file_by_file() -> None:
 def test_the_program_of_a_box_is_python_3_7() -> None:
     for path in Path(inside.__file__).parent.glob("*.py"):
         ast.parse(path.read_text(), feature_version=(3, 7))
-    assert len(inside.program()) < 100_000  # one argument may have 128 KiB
+    assert len(host.program()) < 100_000  # one argument may have 128 KiB
 
 
 @pytest.mark.slow
@@ -201,7 +209,7 @@ def test_the_program_of_a_box_runs_on_every_python_here(python: str, tmp_path: P
         Environment(""), PackedTree(""), (PlacedFile("x", b"y"),), (Step((python, "-c", "print(open('x').read())")),)
     )
     sent = b"".join(compose(job, Pack("", (), body), Room(str(tmp_path / "box" / "tree"), str(tmp_path / "box"))))
-    command = [python, "-I", "-S", "-W", "error", "-c", inside.program()]
+    command = [python, "-I", "-S", "-W", "error", "-c", host.program()]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agentless_mini.chain.boxes import Refused, run_cases, run_files
 from agentless_mini.chain.execute import execute
-from agentless_mini.chain.session import Boxes
+from agentless_mini.chain.session import Boxes, Refused, run_cases, run_files
 from agentless_mini.domain import (
     MIB,
     BoxLimits,
@@ -32,8 +31,8 @@ from agentless_mini.domain import (
 from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.writing import make_patch
 from agentless_mini.sandbox.bubblewrap import BubblewrapSandbox, find_bubblewrap
-from agentless_mini.sandbox.local import VirtualEnvironment
-from agentless_mini.sandbox.packs import pack_snapshot
+from agentless_mini.sandbox.host import VirtualEnvironment
+from agentless_mini.sandbox.wire import pack_snapshot
 from agentless_mini.testing import harness_of
 
 HERE = VirtualEnvironment("here", Path(sys.prefix))

@@ -11,8 +11,7 @@ from typing import Self
 from agentless_mini.domain import Completion, Decoding, EditTask, Finish, Message, ModelCard, SampleRequest, Usage
 from agentless_mini.edits.writing import write_edit
 from agentless_mini.errors import UsageError
-from agentless_mini.model.embedded.library import WHEEL_VERSION
-from agentless_mini.model.embedded.llama import Aborted, Context, Model
+from agentless_mini.model.embedded.llama import WHEEL_VERSION, Aborted, Context, Model
 from agentless_mini.model.embedded.regions import shown_rows
 from agentless_mini.model.embedded.scoring import SEQUENCES, LineScorer, Ranking, Rewrite
 from agentless_mini.model.embedded.weights import Weights

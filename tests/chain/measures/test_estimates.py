@@ -14,6 +14,7 @@ from agentless_mini.chain.measures import (
     bootstrap,
     calibration,
     found,
+    gap_won,
     mean,
     pass_at_k,
     points_of_samples,
@@ -167,3 +168,23 @@ def test_a_recall_is_a_share_and_more_lists_find_no_less(lists: list[list[str]],
     share = found(lists, gold)
     assert share is not None
     assert 0 <= share.first <= share.anywhere <= 1
+
+
+# --- a choice among systems ------------------------------------------------------------------------------------------
+
+
+def test_the_gap_is_from_the_mean_of_the_systems_to_their_oracle() -> None:
+    chosen, drawn, best = [1.0, 0.0, 1.0, 0.0], [0.5, 0.5, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]
+    gap = gap_won(chosen, drawn, best, dice(0))
+    assert gap is not None
+    assert gap.share == 0.0
+    assert gap.interval.low == -1.0
+    assert gap.interval.high == 1.0
+    oracle = gap_won(best, drawn, best, dice(0))
+    assert oracle is not None
+    assert (oracle.share, oracle.interval.low) == (1.0, 1.0)
+
+
+def test_systems_that_are_alike_leave_no_gap() -> None:
+    assert gap_won([1.0, 0.0], [1.0, 0.0], [1.0, 0.0], dice(0)) is None
+    assert gap_won([], [], [], dice(0)) is None

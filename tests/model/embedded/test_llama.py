@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.model.embedded.library import (
+from agentless_mini.model.embedded.llama import (
     CONTEXT_DEFAULTS,
     MODEL_DEFAULTS,
+    Aborted,
+    Context,
     ContextParams,
+    Model,
     ModelParams,
+    Row,
     check_defaults,
     load_library,
 )
-from agentless_mini.model.embedded.llama import Aborted, Context, Model, Row
 from tests.embedded_model import needed_weights
 
 pytestmark = pytest.mark.model
@@ -27,7 +30,7 @@ TEXT = "def add(a, b):\n    return a + b\n\n# café 😀 <|im_end|>\n"
 
 ON_THE_WHEELS_OPENMP = """
 from pathlib import Path
-from agentless_mini.model.embedded.library import load_library, load_openmp_wheel
+from agentless_mini.model.embedded.llama import load_library, load_openmp_wheel
 load_openmp_wheel()
 print(load_library().version)
 print(*{line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "gomp" in line})

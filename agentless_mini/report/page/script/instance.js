@@ -121,6 +121,7 @@ function patchesView({ patches, tests, evolution, gold_files: gold }, chosen, ch
     gold ? "resolved" : null, // a run on a user's issue has no true patch to be compared with
     "votes",
     "",
+    patches[0]?.from ? "from" : null,
     ...(evolution ? ["round", "score"] : []),
     ...there.map((origin) => titles[origin]),
     "files",
@@ -136,6 +137,7 @@ function patchesView({ patches, tests, evolution, gold_files: gold }, chosen, ch
       gold ? el("td", verdictDot(patch.resolved), word) : null,
       el("td.number", { "data-tip": samples }, patch.votes),
       el("td", shareBar(patch.votes / votes)),
+      patch.from ? el("td", visible(patch.from)) : null,
       evolution ? [patch.round, decimal(patch.score, 3)].map((text) => el("td.number", text)) : null,
       there.map((origin) => el("td.number", passedText(patch, tests, origin))),
       el("td", visible(patch.paths?.join(", "))),

@@ -20,6 +20,7 @@ const FACTS = [
   ["localization: all files found", foundCell("all_found", "all_found_any")],
   ["valid samples", ({ results: { format: told } }) => [percent(told.rate), ofAll(told.valid, told.samples)]],
   ["oracle (pass@k)", oracleCell],
+  ["systems: mean, oracle, chosen", systemsCell, ({ results }) => results.systems],
   ["samples saved by stopping early", savedCell, ({ results }) => results.stopping],
   ["tokens", tokensCell],
   ["time", timeCell],
@@ -48,6 +49,13 @@ function runsTable(runs) {
 function intervalScope(runs) {
   const ends = runs.flatMap(({ results: { resolved } }) => [resolved.low, resolved.high]).filter(known);
   return ends.length ? [Math.max(0, Math.min(...ends) - 0.02), Math.min(1, Math.max(...ends) + 0.02)] : [0, 1];
+}
+
+function systemsCell({ results: { systems } }) {
+  if (!systems) return NOTHING;
+  const { mean, oracle, chosen, gap } = systems;
+  const won = gap ? `${percent(gap.share)} of the gap (${range(gap.low, gap.high)})` : "no gap";
+  return [[mean, oracle, chosen].map((share) => percent(share)).join(", "), small(won)];
 }
 
 function resolvedCell({ results: { resolved } }, scope) {

@@ -6,7 +6,7 @@ from agentless_mini.domain import Harness, PlacedFile, Runner
 from agentless_mini.edits import changed_files
 from agentless_mini.errors import UsageError
 from agentless_mini.testing import guards, harness_of
-from agentless_mini.testing.harness import command_for
+from agentless_mini.testing.plans import command_for
 from tests.testing.boxes import patch_of, tree
 
 PYTEST = ("python", "-m", "pytest")

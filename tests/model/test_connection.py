@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from agentless_mini.model.addresses import Address, Proxy, belongs_to_openai, is_loopback
+from agentless_mini.model.connection import Address, Proxy, belongs_to_openai, is_loopback
 
 PROXY = "http://proxy:3128"
 

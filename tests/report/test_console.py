@@ -5,8 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from agentless_mini.report.cells import flowed
-from agentless_mini.report.live import BAR, SILENCE, Line, ProgressLines, clock_time
+from agentless_mini.report.console import BAR, SILENCE, Line, ProgressLines, clock_time, flowed
 
 
 class Clock:
