@@ -14,16 +14,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import Any
 
 from agentless_mini.chain.lexical import Mentions, alike
 from agentless_mini.domain import Excerpt, Issue, Message, ShownFile
 from agentless_mini.edits.forms import Parsed, language_of, parsed
 from agentless_mini.edits.sources import is_python, parse_python
-
-if TYPE_CHECKING:
-    from tree_sitter import Node
 
 # A prompt whose only file is a shorter window than this could not hold one function.
 LEAST_WINDOW_LINES = 8
@@ -37,8 +33,10 @@ LEAST_BYTES = 600
 MOST_PARSED = 1_000_000
 # The weight of a file's share beside that of the one before it in the list.
 DECAY = 0.65
-# A part that another prompt shows is shown again where its size is between these, as a factor of the file's share.
-REUSED = (0.75, 1.25)
+# What another prompt shows of a file is shown again where it is at most so many times its share, or its share of it.
+REUSED = 1.3
+# A new part takes this much of its share, so that it fits where another prompt has a little less room.
+SLACK = 0.98
 # The outline may take this part of a file's share.
 OUTLINE_SHARE = 8
 # What an issue says of a function beside words, in units of the BM25 score of the best one.
@@ -71,11 +69,15 @@ class Gauge:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """The files as shown, in the order given, and the paths of those left out or shown in part."""
+    """The files as shown, in the order given, and the paths of those left out."""
 
     files: tuple[ShownFile, ...]
-    left_out: tuple[str, ...] = ()
-    windowed: tuple[str, ...] = ()
+    left_out: tuple[str, ...]
+
+    @property
+    def windowed(self) -> tuple[str, ...]:
+        """Return the paths of those shown in part."""
+        return tuple(file.path for file in self.files if not file.whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +124,12 @@ def fit_tree(ranked: Sequence[str], budget: int, gauge: Gauge) -> tuple[str, ...
 
 
 def fit_files(
-    sources: Sequence[Source],
-    issue: Issue,
-    named: Mentions,
-    budget: int,
-    gauge: Gauge,
-    shown: Mapping[str, ShownFile] = MappingProxyType({}),
+    sources: Sequence[Source], issue: Issue, named: Mentions, budget: int, gauge: Gauge, shown: Mapping[str, ShownFile]
 ) -> Fitted:
     """Show the files within `budget` tokens by the module's rule. Sources are most important first.
 
-    `shown` are parts that other prompts show, by path: one that suits the file's share is shown again, so that prompts
-    share more of their beginning. `Fitted.files` is empty where no part of any file fits: the caller decides what that
-    means.
+    `shown` are files as other prompts show them, by path: what suits a file's share is shown again, so that prompts
+    share their beginning. `Fitted.files` is empty where no part of any file fits: the caller decides what that means.
     """
     costs = {one.path: gauge.tokens(one.text) + _heading(one.path, gauge) for one in sources}
     weights = {one.path: DECAY**place for place, one in enumerate(sources)}
@@ -155,15 +151,13 @@ def fit_files(
             left -= costs[path]
             continue
         part = shown.get(path)
-        least, most = REUSED
-        if part is None or not share * least <= _cost(part, gauge) <= min(share * most, left):
-            part = _part(source, issue, named, share, gauge)
+        if part is None or not share / REUSED <= _cost(part, gauge) <= min(share * REUSED, left):
+            part = _part(source, issue, named, int(share * SLACK), gauge)
         if part.excerpts:
             files[path] = part
             left -= _cost(part, gauge)
-    kept = tuple(files[one.path] for one in sources if one.path in files)
-    left_out = tuple(one.path for one in sources if one.path not in files)
-    return Fitted(kept, left_out, tuple(file.path for file in kept if not file.whole))
+    paths = [one.path for one in sources]
+    return Fitted(tuple(files[path] for path in paths if path in files), tuple(p for p in paths if p not in files))
 
 
 def _heading(path: str, gauge: Gauge) -> int:
@@ -279,7 +273,7 @@ def _of_python(body: Sequence[ast.stmt], indent: str = "") -> Iterator[Definitio
             yield from _of_python(node.body, "    ")
 
 
-def _of_grammar(node: "Node", data: bytes, depth: int = 0) -> Iterator[Definition]:
+def _of_grammar(node: Any, data: bytes, indent: str = "") -> Iterator[Definition]:  # noqa: ANN401 - tree-sitter's
     """Yield what has a body and a name, or a declarator as in C: that is what grammars call the parts of functions."""
     for child in node.named_children:
         body = child.child_by_field_name("body")
@@ -287,12 +281,11 @@ def _of_grammar(node: "Node", data: bytes, depth: int = 0) -> Iterator[Definitio
         rows = range(child.start_point.row, child.end_point.row + 1)
         if body and name and len(rows) > 1:
             head = " ".join(data[child.start_byte : body.start_byte].decode(errors="replace").split())
-            text = data[name.start_byte : name.end_byte].decode(errors="replace")
-            yield Definition(rows, text, f"{'    ' * depth}{head[:MOST_SIGNATURE]}")
-            if depth == 0:
-                yield from _of_grammar(body, data, 1)
-        elif len(rows) > 1 and depth == 0 and child.type.endswith(("statement", "declaration", "list")):
-            yield from _of_grammar(child, data)  # an export or a namespace around it
+            yield Definition(rows, name.text.decode(errors="replace"), f"{indent}{head[:MOST_SIGNATURE]}")
+            if not indent:
+                yield from _of_grammar(body, data, "    ")
+        elif child.type == "export_statement":
+            yield from _of_grammar(child, data, indent)
 
 
 def _affordable(span: range, lines: _Lines, issue: Issue, sizes: Sequence[int], purse: float) -> range:

@@ -18,15 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from agentless_mini.chain.context import Gauge, without_middle
 from agentless_mini.chain.prompts import Attempt, Prompts
 from agentless_mini.chain.rank import ordered, poll, standings, totals, valid_patches
-from agentless_mini.chain.repair import (
-    Drawn,
-    Draws,
-    Told,
-    counted_once,
-    prompt_room,
-    repair_requests,
-    tell_nobody,
-)
+from agentless_mini.chain.repair import Drawn, Draws, counted_once, prompt_room, repair_requests
 from agentless_mini.chain.session import Draft, Scoring, Session, Subject, fit_prompt
 from agentless_mini.domain import (
     Candidate,
@@ -81,12 +73,10 @@ async def evolve(
     sampling: RepairSettings,
     settings: EvolveSettings,
     best_first: BestFirst | None,
-    told: Told = tell_nobody,
 ) -> tuple[Candidate, ...]:
     """Return what became of each sample of all rounds, in order of sample; `Candidate.round` says of which.
 
-    `best_first` is the selector; without one parents are drawn at random. `showing` is told the files of the first
-    prompt. The model must not be one that rewrites
+    `best_first` is the selector; without one parents are drawn at random. The model must not be one that rewrites
     lines. Raises `ContextTooSmall` where the prompts cannot show any file, and what sampler and selector raise.
     """
     card = await session.sampler.card()
@@ -100,7 +90,7 @@ async def evolve(
     ]
     words = max([await session.sampler.count_tokens(messages) for messages in empty])
     spare = max(card.context_window // PATCHES_SHARE, words + LEAST_TOKENS)
-    requests = await repair_requests(subject, localization, session, wanted, told, spare)
+    requests = await repair_requests(subject, localization, session, wanted, spare)
     draws = Draws(Tree.of(subject.snapshot), sampling.match, session, greedy_first=sampling.greedy_first)
     session.watch(StageStarted(Stage.REPAIR, size))
     drawn = await draws.draw(requests, range(size))

@@ -126,6 +126,7 @@ async def resolve(
         opening = NoBoxes("No test was run: the chain was to end after repair.")
     proven: asyncio.Future[Batches | None] = asyncio.get_running_loop().create_future()
     shown: asyncio.Future[tuple[ShownFile, ...]] = asyncio.get_running_loop().create_future()
+    session = replace(session, told=shown.set_result)
     boxes = await _opened(subject, session, opening, given) if given.required else opening
     selector = _selector(subject, session, config, proven)
 
@@ -134,13 +135,10 @@ async def resolve(
             return _touched(session.pool, subject), session.pool
         localization = await _localize(subject, session, config, files)
         if config.evolve.rounds == 1:
-            return localization, await repair(subject, localization, session, config.repair, shown.set_result)
+            return localization, await repair(subject, localization, session, config.repair)
         from agentless_mini.chain.evolve import evolve
 
-        sampling = config.repair
-        return localization, await evolve(
-            subject, localization, session, sampling, config.evolve, selector, shown.set_result
-        )
+        return localization, await evolve(subject, localization, session, config.repair, config.evolve, selector)
 
     showing = partial(_shown, subject, session, config, shown)
 
@@ -230,7 +228,7 @@ async def _shown(
         touched = _touched(session.pool, subject)
         if not touched.lists:
             return ()
-        await repair_requests(subject, touched, session, config.repair, shown.set_result)
+        await repair_requests(subject, touched, session, config.repair)
     return await shown
 
 

@@ -11,7 +11,7 @@ drawn is always a whole beginning of the run, so that a rerun finds it in the re
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -54,29 +54,18 @@ MANY_REPEATS = 5
 _READING = ThreadPoolExecutor(1, "amini-reading")
 
 
-Told = Callable[[tuple[ShownFile, ...]], object]
-"""Is told the files that the first prompt shows, in its order."""
 NO_FILE = ShownFile("", (Excerpt(1, ""),), whole=False)
 """Stands for files where it is measured what a prompt takes beside them."""
 
 
-def tell_nobody(_files: tuple[ShownFile, ...]) -> None:
-    """Do nothing: the `Told` where nobody asks."""
-
-
 async def repair(
-    subject: Subject,
-    localization: Localization,
-    session: Session,
-    settings: RepairSettings,
-    told: Told = tell_nobody,
+    subject: Subject, localization: Localization, session: Session, settings: RepairSettings
 ) -> tuple[Candidate, ...]:
     """Return what became of each sample, in order of sample: of fewer than wanted where `stop_when` ended it.
 
-    `told` is called before any sample is drawn.
     Raises `ContextTooSmall` where the prompts cannot show any file, and what the sampler raises.
     """
-    requests = await repair_requests(subject, localization, session, settings, told)
+    requests = await repair_requests(subject, localization, session, settings)
     whole, bound = settings.samples, settings.stop_when
     session.watch(StageStarted(Stage.REPAIR, whole))
     draws = Draws(Tree.of(subject.snapshot), settings.match, session, greedy_first=settings.greedy_first)
@@ -109,17 +98,12 @@ async def repair(
 
 
 async def repair_requests(
-    subject: Subject,
-    localization: Localization,
-    session: Session,
-    settings: RepairSettings,
-    told: Told = tell_nobody,
-    spare: int = 0,
+    subject: Subject, localization: Localization, session: Session, settings: RepairSettings, spare: int = 0
 ) -> list[SampleRequest]:
     """Return the distinct prompts as requests, without indices and instance, those of the most votes first.
 
     There is one for each file list that still differs once it fits; each leaves `spare` tokens of what a prompt may
-    have. A file that is shown in part is shown so in all prompts where it suits them. Raises `ContextTooSmall`, and what
+    have. A file in part is shown alike in all prompts where that suits them. Raises `ContextTooSmall`, and what
     the sampler raises.
     """
     card = await session.sampler.card()
@@ -154,7 +138,7 @@ async def repair_requests(
                 session.watch(Note(f"Left out of a prompt to fit the context: {', '.join(made.shown.left_out)}."))
             for path in made.shown.windowed:
                 session.watch(Note(f"Shown in part to fit the context: {path}."))
-    told(tuple(sorted(drafts[0].shown.files, key=lambda file: place[file.path])))
+    session.told(tuple(sorted(drafts[0].shown.files, key=lambda file: place[file.path])))
     room = answer_room(settings.max_tokens, card.context_window)
     if room < settings.max_tokens and card.decoding is not Decoding.LINES:  # a rewritten line is short
         said = f"An answer may have {room} tokens, not {settings.max_tokens}: a quarter of the model's context at most."

@@ -69,17 +69,13 @@ RERUNS = 2
 
 
 async def draft_cases(
-    subject: Subject,
-    session: Session,
-    harness: Harness,
-    settings: ReproduceSettings,
-    showing: Showing,
+    subject: Subject, session: Session, harness: Harness, settings: ReproduceSettings, showing: Showing
 ) -> tuple[GeneratedCase, ...]:
     """Return what each sample wrote, in order of sample. Equal tests are equal cases, which have all their votes.
 
     A new test lies beside the example, so that what that imports and is given is there for it too. The prompt begins
-    as that of repair does, up to the first file that does not fit beside the example. Empty where no sample is wanted,
-    or the model rewrites lines and can write nothing else. Raises `ContextTooSmall` and what the sampler raises.
+    as that of repair does, up to the first file that must be shorter beside the example. Empty where no sample is
+    wanted, or the model rewrites lines and can write nothing else. Raises `ContextTooSmall`, and what the sampler does.
     """
     card, runner = await session.sampler.card(), harness.runner
     if settings.samples == 0 or card.decoding is Decoding.LINES:
@@ -98,15 +94,14 @@ async def draft_cases(
     def messages(files: tuple[ShownFile, ...], shown: ShownFile | None) -> tuple[Message, ...]:
         return session.prompts.reproduce(issue, snapshot.name, files, runner, folder, shown)
 
+    sources, parts = (
+        [Source(file.path, decode(held[file.path]).text) for file in files],
+        {one.path: one for one in files},
+    )
+
     def draft(budget: int, gauge: Gauge) -> Draft[tuple[tuple[ShownFile, ...], ShownFile | None]]:
-        code, shown, least = tuple[ShownFile, ...](), None, 0 if example is None else budget // LEAST_EXAMPLE
-        for file in files:
-            if gauge.of(messages((*code, file), None)) > budget - least:
-                left = budget - least - gauge.of(messages((*code, NO_FILE), None))
-                source = Source(file.path, decode(held[file.path]).text)
-                code += fit_files([source], issue, subject.survey.named, left, gauge).files
-                break
-            code = (*code, file)
+        room = budget - gauge.of(messages((NO_FILE,), None)) - (budget // LEAST_EXAMPLE if example else 0)
+        code, shown = fit_files(sources, issue, subject.survey.named, room, gauge, parts).files, None
         if example is not None:
             most = min(budget - gauge.of(messages(code, None)), card.context_window // EXAMPLE_SHARE)
             shown = fit_example(Source(example.path, decode(example).text), most, gauge)

@@ -79,6 +79,7 @@ class Session:
 
     `scoring` is there where a reward model is; `marks` are the user's own marks of answers and of thinking. `pool` has
     candidates that were made elsewhere: where it is not empty it is chosen among them, and no repair is sampled.
+    `told` is called with the files that the first repair prompt shows, in its order, before a sample is drawn.
     """
 
     sampler: Sampler
@@ -90,6 +91,7 @@ class Session:
     marks: Marks = KNOWN
     derive: Derive = derive_anew
     pool: tuple[Candidate, ...] = ()
+    told: Callable[[tuple[ShownFile, ...]], object] = field(default=lambda _files: None)
 
 
 @dataclass(frozen=True, slots=True)

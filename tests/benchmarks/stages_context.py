@@ -86,9 +86,10 @@ def lines_around(file: PatchedFile) -> set[int]:
 
 async def shown(subject: Subject, paths: tuple[str, ...], window: int) -> tuple[ShownFile, ...]:
     """Return the files as the repair prompt of one list shows them."""
-    session = Session(Counting(window), load_prompts(None), lambda patch: patch, lambda event: None, "stages")
     told: list[tuple[ShownFile, ...]] = []
-    await repair_requests(subject, Localization((paths,), (1,)), session, RepairSettings(), told.append)
+    model, prompts = Counting(window), load_prompts(None)
+    session = Session(model, prompts, lambda patch: patch, lambda event: None, "stages", told=told.append)
+    await repair_requests(subject, Localization((paths,), (1,)), session, RepairSettings())
     return told[0]
 
 
