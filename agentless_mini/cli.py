@@ -124,9 +124,7 @@ class ChoiceOptions(Panel):
 
     patches: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="PATCH...", help="Patches, folders of them, or predictions of SWE-bench (.json, .jsonl)."
-        ),
+        typer.Argument(metavar="PATCH", help="Patches, folders of them, or predictions of SWE-bench (.json, .jsonl)."),
     ] = None
     runs: Annotated[
         str | None, typer.Option(metavar="K,L", help="The patches of these runs too, as amini show lists them.")

@@ -36,7 +36,7 @@ SEEDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class ChosenModel:
-    """A model by the name that identifies it in the store. `source` says for people where it runs.
+    """A model by the name that identifies it in the store. `source` says for people where it runs; "": nobody is asked.
 
     `start` returns what can be asked. Where that would start the model `window` says what is known of its context
     window before, else it is "". `writes` is False where it can write no test.

@@ -23,6 +23,7 @@ from agentless_mini.domain import (
     Patch,
     Phase,
     PhaseStarted,
+    Regressions,
     Verdict,
 )
 from agentless_mini.errors import EnvironmentFailed
@@ -94,6 +95,7 @@ class Batches:
         self._spare = spare
         self._touched: frozenset[str] = frozenset()
         self._batches: list[_Batch] = []
+        self._found, self._why = 0, ""
 
     async def over(self, candidates: Sequence[Candidate]) -> Execution | None:
         """Return what all tests say of each distinct patch, by first sample, or None where there is no patch yet.
@@ -117,6 +119,13 @@ class Batches:
         cases = tuple(case for batch in self._batches for case in batch.cases)
         before = tuple(result for batch in self._batches for result in batch.before)
         return Execution(cases, before, tuple(verdicts))
+
+    @property
+    def regressions(self) -> Regressions | None:
+        """Return what became of the repository's own tests so far; None where none was wanted."""
+        run = sum(case.origin is Origin.REGRESSION for batch in self._batches for case in batch.cases)
+        why = "" if run else self._why or "none passes beside the others"
+        return Regressions(self._found, run, why) if self._settings.budget and self._touched else None
 
     async def _in_portions(self, candidates: Sequence[Candidate], size: int) -> None:
         """Try so many more candidates at a time, until one passes all tests."""
@@ -168,15 +177,19 @@ class Batches:
         there = [pair for batch in self._batches for pair in zip(batch.cases, batch.before, strict=True)]
         spent = [result.seconds for case, result in there if case.origin is Origin.REGRESSION]
         wanted = [] if self._touched else list(self._reproducing)
-        if len(spent) < self._settings.most:
+        if self._settings.budget and len(spent) < self._settings.most:
             left = {"budget": max(0.0, self._settings.budget - sum(spent)), "most": self._settings.most - len(spent)}
             own = [case.path for case in wanted if case.origin is Origin.GIVEN and case.path]
             settings = self._settings.model_copy(update=left)
-            found = await regress(self._telling(), touched - self._touched, settings, own)
-            wanted += await self._spare(found) if self._spare else found
+            cases, came = await regress(self._telling(), touched - self._touched, settings, own)
+            wanted += await self._spare(cases) if self._spare else cases
+            self._found, self._why = self._found + came.found, came.why
         known = {case.id for case, _ in there}
         await self._add([case for case in wanted if case.id not in known])
         self._touched |= touched
+        if (told := self.regressions) and told.why:
+            warning = f"WARNING: no regression test is left, so none tells what a patch breaks: {told.why}."
+            self._boxes.watch(Note(warning))
 
     async def _add(self, cases: Sequence[Case]) -> None:
         """Add those tests that say something without a patch, run together as the patches will meet them.

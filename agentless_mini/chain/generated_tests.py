@@ -38,9 +38,8 @@ from agentless_mini.errors import printable
 
 # --- the existing test file that a prompt shows ----------------------------------------------------------------------
 
-# On 54 bug fixes of six projects the first choice was a file that the fix changed in 27 (by words alone 26, by relation
-# alone 22). With the likeliest three files instead of one it was worse: 14 of 36, not 18.
-LIKELY_FILES = 1
+# Of the files that are likeliest to be repaired: no patch is there yet that the tests could be related to.
+LIKELY_FILES = 3
 # An issue that no test file resembles is not worth parsing thousands of them.
 MOST_LOOKED_INTO = 50
 _NO_TESTS = frozenset({"conftest.py", "__init__.py", "setup.py"})
@@ -49,7 +48,7 @@ _NO_TESTS = frozenset({"conftest.py", "__init__.py", "setup.py"})
 def style_examples(issue: Issue, snapshot: Snapshot, found: Survey) -> tuple[str, ...]:
     """Return the paths of the likeliest test files, best first.
 
-    Those that the issue names come before all others, which are ordered by relation and words together.
+    Those that the issue names come before all others, then come those that are related to the likeliest files.
     """
     tests = {
         file.path: file
@@ -60,14 +59,9 @@ def style_examples(issue: Issue, snapshot: Snapshot, found: Survey) -> tuple[str
     if not tests:
         return ()
     named = mentions(issue, tuple(tests.values()))
-    lexical = rank_files(issue, tuple(tests.values()), named)
-    scores = dict.fromkeys(lexical, 0.0)
-    related = related_tests(snapshot, frozenset(found.ranked[:LIKELY_FILES]))
-    for ranking in (lexical, [path for path in related if path in tests]):
-        for place, path in enumerate(ranking, 1):
-            scores[path] += 1 / place
-    by_score = sorted(scores, key=lambda path: -scores[path])  # sorted() leaves equals as the issue's words have them
-    return tuple(dict.fromkeys([*named.paths, *by_score]))[:MOST_LOOKED_INTO]
+    related = related_tests(snapshot, found.ranked[:LIKELY_FILES], issue)
+    ordered = (*named.paths, *related, *rank_files(issue, tuple(tests.values()), named))
+    return tuple(path for path in dict.fromkeys(ordered) if path in tests)[:MOST_LOOKED_INTO]
 
 
 def first_with_tests(files: Sequence[SourceFile], runner: Runner) -> SourceFile | None:

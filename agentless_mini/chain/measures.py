@@ -8,13 +8,13 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Protocol, Self
+from random import Random
+from typing import Self
 
 from agentless_mini.chain.rank import Likeness, Standing, Totals, ordered, poll, score, standings, totals, valid_patches
 from agentless_mini.domain import Candidate, Case, Execution, GeneratedCase, Method, Origin, Patch, Prediction
 
-RESAMPLES = 2000
-LEVEL = 0.95
+QUANTILE = 1.959964  # of the normal distribution, at 97.5 %
 # The bins of vote shares: under a quarter, up to a half, more.
 QUARTER, HALF = 0.25, 0.5
 
@@ -22,17 +22,9 @@ QUARTER, HALF = 0.25, 0.5
 # --- estimates -------------------------------------------------------------------------------------------------------
 
 
-class Resampler(Protocol):
-    """What draws with replacement: a `random.Random` of the caller's, with its own seed."""
-
-    def choices(self, population: Sequence[float], *, k: int) -> list[float]:
-        """Return `k` of the population, each drawn from all of it."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where a mean lies, both ends included."""
+    """Where a share lies, both ends included."""
 
     low: float
     high: float
@@ -43,19 +35,17 @@ def mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def bootstrap(values: Iterable[float], rng: Resampler, resamples: int = RESAMPLES) -> Interval | None:
-    """Return the 95 % percentile bootstrap interval of the mean (Efron 1979), or None of no values.
+def wilson(right: int, of: int) -> Interval | None:
+    """Return the 95 % score interval of a share (Wilson 1927), or None of nothing: that of 4 of 4 is [0.51, 1].
 
-    Each resample draws as many values as there are, with replacement. The order of `values` makes no difference. The
-    interval covers the choice of instances, not the noise of the model's samples.
+    It covers the choice of instances, not the noise of the model's samples.
     """
-    population = sorted(values)
-    if not population:
+    if not of:
         return None
-    size = len(population)
-    means = sorted(math.fsum(rng.choices(population, k=size)) / size for _ in range(resamples))
-    cut = int(resamples * (1 - LEVEL) / 2)
-    return Interval(means[cut], means[-1 - cut])
+    share, weight = right / of, QUANTILE**2 / of
+    centre = (share + weight / 2) / (1 + weight)
+    half = QUANTILE / (1 + weight) * math.sqrt(share * (1 - share) / of + weight / (4 * of))
+    return Interval(min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
@@ -105,7 +95,7 @@ class Gap:
     interval: Interval
 
 
-def gap_won(chosen: Sequence[float], drawn: Sequence[float], best: Sequence[float], rng: Resampler) -> Gap | None:
+def gap_won(chosen: Sequence[float], drawn: Sequence[float], best: Sequence[float]) -> Gap | None:
     """Return how far a choice goes, by what of each instance is resolved, in [0, 1], in one order.
 
     `drawn` is the mean of the systems, `best` whether any resolves it. The interval is the 95 % percentile bootstrap
@@ -119,9 +109,10 @@ def gap_won(chosen: Sequence[float], drawn: Sequence[float], best: Sequence[floa
     whole = share(every := range(len(chosen)))
     if whole is None:
         return None
-    resampled = (share(rng.choices(every, k=len(every))) for _ in range(RESAMPLES))
+    rng = Random(0)  # noqa: S311 - it draws instances
+    resampled = (share(rng.choices(every, k=len(every))) for _ in range(2000))
     shares = sorted(one for one in resampled if one is not None)
-    cut = int(len(shares) * (1 - LEVEL) / 2)
+    cut = int(len(shares) * 0.025)
     return Gap(whole, Interval(shares[cut], shares[-1 - cut]))
 
 

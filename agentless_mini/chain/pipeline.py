@@ -157,7 +157,9 @@ async def resolve(
         watch(Note("No test distinguishes the patches, so the vote chooses."))
         execution = None
     choice = await asyncio.to_thread(rank, candidates, execution, config.rank)
-    return Prediction(localization, candidates, choice, tuple(notes), generated, execution)
+    return Prediction(
+        localization, candidates, choice, tuple(notes), generated, execution, tests.regressions if tests else None
+    )
 
 
 def _noting(told: Watch) -> tuple[Watch, dict[str, None]]:
@@ -263,7 +265,7 @@ async def _opened(subject: Subject, session: Session, opening: Opening | NoBoxes
 
     runner = boxes.harness.runner
     own, named = own_cases(given, subject.snapshot, runner), named_cases(subject.issue, subject.snapshot, runner)
-    boxes = replace(boxes, derive=session.derive)
+    boxes = replace(boxes, derive=session.derive, issue=subject.issue)
     return replace(boxes, failing=await confirm(own, named, boxes, required=given.required))
 
 

@@ -57,6 +57,8 @@ Scoring = Callable[[Issue, Sequence[Patch]], Awaitable[Mapping[str, float]]]
 """Scores patches for an issue: the higher, the better, by normal form."""
 # The record of all tests of many files; see `BoxLimits.result`.
 FILES_RECORD = 16 * 1024 * 1024
+# What a box may take by the clock to start a runner and to read many files, and how many times what their tests take.
+READING, PATIENCE = 300.0, 4.0
 ATTEMPT = "AMINI_ATTEMPT"
 # So many tests are run alone before the others are: where a patch breaks the runner, it is the same for all.
 PROBES = 8
@@ -99,7 +101,7 @@ class Boxes:
     """The boxes of one issue, and how its tests run in them.
 
     `snapshot` is the tree that every box starts from, `case_seconds` the most that one test may take. `failing` are
-    the tests of the user and those that the issue names which fail on that tree.
+    the tests of the user and those that the `issue` names which fail on that tree.
     """
 
     sandbox: Sandbox
@@ -111,6 +113,7 @@ class Boxes:
     case_seconds: float = 60.0
     derive: Derive = derive_anew
     failing: tuple[Case, ...] = ()
+    issue: Issue = field(default_factory=lambda: Issue(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,27 +244,29 @@ async def run_cases(
     return tuple(results.get(case.id) or CaseResult(case.id, Outcome.ERROR, fault=_GIVEN_UP) for case in cases)
 
 
-async def run_files(boxes: Boxes, paths: Sequence[str], seconds: float) -> tuple[CaseResult, ...]:
+async def run_files(boxes: Boxes, paths: Sequence[str], budget: float) -> tuple[CaseResult, ...]:
     """Return what came of every test that was found in these files of the tree, in the order in which they ended.
 
-    They run in the order of `paths` in one box, for at most `seconds`: what is not there was not reached. A file that
-    cannot be read, or is skipped as a whole, stands for itself; with a command for a runner every file does.
+    They run in the order of `paths` in one box until they have used up a `budget` of their own seconds, which reading
+    the files does not count for: what is not there was not reached. A file that cannot be read, is skipped as a whole
+    or has no test stands for itself; with a command for a runner every file does.
     Raises `EnvironmentFailed` as the sandbox does.
     """
     room = max(boxes.limits.result, FILES_RECORD)
+    seconds = min(boxes.limits.seconds, READING + PATIENCE * budget)
     boxes = replace(boxes, limits=replace(boxes.limits, result=room, seconds=seconds))
     cases = tuple(Case(path, Origin.REGRESSION, path) for path in dict.fromkeys(paths))
-    tasks = _planner(boxes, 0).together(cases)
+    tasks = replace(_planner(boxes, 0), budget=budget).together(cases)
     done = await _steps(boxes, (), tuple(replace(task, step=replace(task.step, seconds=seconds)) for task in tasks))
     if isinstance(done, Refused):
         return ()
-    found = (
-        result
-        for task, step in done
-        for result in (record_of(task, step).results if task.record else reached(task, step).values())
-    )
-    asked = frozenset(paths)
-    return tuple(result for result in found if result.id.partition("::")[0] in asked)
+    found: list[CaseResult] = []
+    for task, step in done:
+        record = record_of(task, step)
+        found += record.results if task.record else reached(task, step).values()
+        told = {result.id.partition("::")[0] for result in found} if record.done else set(paths)
+        found += [CaseResult(path, Outcome.NOT_COLLECTED) for path in paths if path not in told]
+    return tuple(result for result in found if result.id.partition("::")[0] in paths)
 
 
 def _planner(boxes: Boxes, attempt: int) -> Planner:

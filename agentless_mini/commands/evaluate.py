@@ -176,7 +176,7 @@ async def _run(
             except ModelChanged:  # planned again once, with the card of the model that is served now
                 if again:
                     raise
-        if opened.grader is not None and config.eval.grade is not Grading.NONE:
+        if opened.grader and config.eval.grade is not Grading.NONE and evaluation.until is not Until.LOCALIZE:
             await _summarise(evaluation, store, opened.grader)
 
 
@@ -268,7 +268,7 @@ def _begin(evaluation: Evaluation, chosen: ChosenModel, settings: str, store: St
 
 def _resolved(evaluation: Evaluation, store: Store, record: AttemptRecord) -> bool | None:
     """Return whether the chosen patch is right, None where that is not known."""
-    if record.state is AttemptState.INFRASTRUCTURE:
+    if record.state is AttemptState.INFRASTRUCTURE or evaluation.until is Until.LOCALIZE:
         return None
     diff = store.evals.submitted(record.instance).get(record.instance, b"")
     row = row_digest(evaluation.dataset.solutions[record.instance].row)

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from agentless_mini.chain.templates import load_prompts
@@ -25,7 +25,7 @@ from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.domain import Event, Note, canonical_json
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
 from agentless_mini.learning.asking import synthesize
-from agentless_mini.learning.curation.curation import Curation, curate, in_processes, on_ray
+from agentless_mini.learning.curation.curation import Curation, Tell, curate, in_processes, on_ray
 from agentless_mini.learning.curation.pulls import Relevance, sampled, without_model
 from agentless_mini.learning.rows import Row, read_rows, require_apart, require_rows, write_rows
 from agentless_mini.ports import Sampler
@@ -77,18 +77,17 @@ def run_curate(options: "CurateOptions", config: Config, machine: Machine) -> No
     begun, settings = time.monotonic(), config.curate
     asks = settings.relevant is Relevant.MODEL
     asked = config.endpoint.model or config.endpoint.base_url or config.engine.value
-    lexical = settings.most_relevant if settings.relevant is Relevant.LEXICAL else 0
     curation = Curation(
         events=tuple(options.events),
         mirrors=options.mirrors,
         out=options.out,
         settings=settings,
-        finding=partial(with_model, config, machine) if asks else partial(without_model, lexical),
+        finding=partial(with_model, config, machine) if asks else without_model,
         model=f"{asked} {config.localize.model_dump_json()}" if asks else "",  # what its answers hang on
     )
     workers = settings.workers
     doing = on_ray(options.cluster, workers) if options.cluster else nullcontext(in_processes(workers))
-    with doing as work, _Told(Lines(quiet=options.quiet).console) as told:
+    with doing as work, _told(Lines(quiet=options.quiet).console) as told:
         found = curate(curation, work, told)
     document = {"out": str(options.out), "seconds": round(time.monotonic() - begun, 1), **found}
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
@@ -102,32 +101,28 @@ def with_model(config: Config, machine: Machine, record: Path) -> Iterator[Relev
         try:
             chosen = runner.run(Models(config, machine, store, stack, Lines(quiet=True)).choose())
             sampler = RecordedSampler(chosen.start, store, chosen.name)
-            yield sampled(sampler, load_prompts(config.prompts), config.localize, config.curate.most_relevant, runner)
+            yield sampled(sampler, load_prompts(config.prompts), config.localize, runner)
         finally:
             runner.run(stack.aclose())
 
 
-class _Told:
-    """Bars of the steps on a console, one below the other."""
+@contextmanager
+def _told(console: Console) -> Iterator[Tell]:
+    """Show bars of the steps on a console, one below the other."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    progress, bars = Progress(*columns, console=console), dict[str, TaskID]()
 
-    def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console)
-        self._bars: dict[str, Any] = {}
+    def tell(step: str, done: int, total: int) -> None:
+        progress.start()
+        if step not in bars:
+            bars[step] = progress.add_task(_STEPS[step], total=total)
+        progress.update(bars[step], completed=done, total=total)
 
-    def __enter__(self) -> "_Told":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bars:  # it would leave an empty line of what never began
-            self._progress.stop()
-
-    def __call__(self, step: str, done: int, total: int) -> None:
-        if not self._bars:
-            self._progress.start()
-        if step not in self._bars:
-            self._bars[step] = self._progress.add_task(_STEPS[step], total=total)
-        self._progress.update(self._bars[step], completed=done, total=total)
+    try:
+        yield tell
+    finally:
+        if bars:  # it would leave an empty line of what never began
+            progress.stop()
 
 
 # --- reasoning -------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from agentless_mini.commands.learn_data import RECORD, Lines, made_folder, recor
 from agentless_mini.commands.terminal import require_stdout
 from agentless_mini.domain import canonical_json
 from agentless_mini.environment.work import Opened
-from agentless_mini.errors import UsageError, printable
+from agentless_mini.errors import EnvironmentFailed, UsageError, printable
 from agentless_mini.installing import install_command
 from agentless_mini.learning.asking import with_parents
 from agentless_mini.learning.checkpoints import ADAPTER_FILE, PARENTS_FILE, claim, data_digest, find_checkpoint
@@ -148,13 +148,13 @@ def _begin(training: "TrainingOptions", settings: TrainingSettings) -> tuple[flo
 
 
 def require_training(settings: TrainingSettings | None = None) -> None:
-    """Raise `UsageError` where the libraries of training, or what the settings want beside them, are not installed."""
+    """Raise `EnvironmentFailed` where a library of training, or what the settings want beside it, is not installed."""
     missing = [name for name in _TRAINING if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"Training needs {missing[0]}: {install_command('train')}.")
+        raise EnvironmentFailed(f"Training needs {missing[0]}: {install_command('train')}.")
     wants_trackio = settings is not None and settings.tracker is Tracker.TRACKIO
     if wants_trackio and importlib.util.find_spec(Tracker.TRACKIO) is None:
-        raise UsageError("Metrics are to go to trackio, which is not here: pip install trackio, or use tensorboard.")
+        raise EnvironmentFailed("Metrics go to trackio, which is not here: pip install trackio, or use tensorboard.")
 
 
 def _task(name: str, training: "TrainingOptions", config: Config, lines: Lines) -> "Task":

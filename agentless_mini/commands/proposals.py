@@ -114,7 +114,7 @@ def _files(place: Path, suffixes: set[str]) -> list[Path]:
         inside = [path for path in sorted(place.iterdir()) if path.suffix in suffixes and path.is_file()]
         inside += sorted(place.glob("*/*pred*.json*"))  # such as all_preds.jsonl of SWE-bench's submissions
     if not inside:
-        raise UsageError(f"The folder {printable(str(place))} has no {', '.join(sorted(suffixes))}: name another.")
+        raise UsageError(f"The folder {printable(str(place))} has no {', '.join(sorted(suffixes))} file: name another.")
     return inside
 
 

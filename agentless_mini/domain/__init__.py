@@ -85,6 +85,7 @@ from agentless_mini.domain.testing import (
     PackedTree,
     Place,
     PlacedFile,
+    Regressions,
     ResultFile,
     Runner,
     Step,

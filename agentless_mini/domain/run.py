@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from agentless_mini.domain.repair import Candidate, Localization, Patch, Rejected
 from agentless_mini.domain.sampling import Completion, Stage
-from agentless_mini.domain.testing import Case, Execution, Outcome
+from agentless_mini.domain.testing import Case, Execution, Outcome, Regressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Prediction:
 
     `choice` is None where no sample became a valid patch. `notes` are sentences for people about what was cut or left
     out. `generated` has what became of each generated test, in order of sample. `execution` is None where nothing
-    could be run.
+    could be run, `regressions` where none of these tests was wanted or nothing could be run.
     """
 
     localization: Localization
@@ -123,6 +123,7 @@ class Prediction:
     notes: tuple[str, ...] = ()
     generated: tuple[GeneratedCase, ...] = ()
     execution: Execution | None = None
+    regressions: Regressions | None = None
 
 
 class Method(enum.StrEnum):

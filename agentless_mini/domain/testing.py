@@ -310,7 +310,11 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """What came of one case in one box. `seconds` is as its process says, for people only."""
+    """What came of one case in one box. `seconds` are its own, as its process says: see `testing.inside.amini_record`.
+
+    They are the processor's, of the process and of those that it started, or a quarter of the clock's where that is
+    more, since it waits; of a command they are the clock's.
+    """
 
     id: str
     outcome: Outcome
@@ -342,6 +346,28 @@ class Execution:
     cases: tuple[Case, ...]
     before: tuple[CaseResult, ...]
     verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Regressions:
+    """What became of the regression tests that were wanted: `found` pass before any patch, `run` met the patches.
+
+    `why` is a clause that says why none was run, "" where one was.
+    """
+
+    found: int = 0
+    run: int = 0
+    why: str = ""
+
+    @property
+    def lost(self) -> int:
+        """Return how many met no patch: over the limits, or not the same twice or beside the others."""
+        return self.found - self.run
+
+    def __str__(self) -> str:
+        """Say it to people."""
+        warning = f"; WARNING: none tells what a patch breaks: {self.why}" if self.why else ""
+        return f"{self.found} found, {self.run} run, {self.lost} lost{warning}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agentless_mini.domain import Issue, canonical_json
-from agentless_mini.errors import UsageError, boundary, printable, reason
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable, reason
 from agentless_mini.installing import install_command
 
 Row = Mapping[str, Any]
@@ -74,7 +74,7 @@ class Dataset:
 
 
 def read_dataset(path: Path) -> Dataset:
-    """Read a file. Raises `UsageError` where it is none, or a row of it lacks what is needed."""
+    """Read a file. Raises `UsageError` where a row lacks what is needed, `EnvironmentFailed` for want of pyarrow."""
     shown = printable(str(path))
 
     def refused(error: BaseException) -> UsageError:
@@ -178,7 +178,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
         message = f"Reading parquet needs the extra 'eval': {install_command('eval')}."
-        raise UsageError(message) from error
+        raise EnvironmentFailed(message) from error
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=64):

@@ -98,6 +98,7 @@ class _Ranks:
         """
         of_a, of_b = self._keys(part, length)
         common = set(of_b).intersection(of_a)
+        of_a, of_b = self._keys(part, length)  # they are read once
         places: dict[object, list[int]] = {key: [] for key in common}
         for at, key in enumerate(of_b, part.b_start):
             if key in common:

@@ -81,11 +81,6 @@ class Oracle:
         return self._known[key]
 
 
-def similarity(changes: Sequence[FileChange], oracle: Sequence[FileChange], alike: Ratio = ratio) -> float:
-    """Return how alike two changes of one tree are, in [0, 1]. For many answers to one row use an `Oracle`."""
-    return Oracle(oracle, alike).similarity(changes)
-
-
 def file_diff(change: FileChange) -> str:
     """Return the unified diff of one file as it is compared; "" if its lines are the same."""
     lines = difflib.unified_diff(_lines(change.before), _lines(change.after), n=CONTEXT)

@@ -243,5 +243,5 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise UsageError(f"Rows are kept in parquet: {install_command('curate')}.") from error
+        raise EnvironmentFailed(f"Rows are kept in parquet: {install_command('curate')}.") from error
     return pyarrow, parquet

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import accelerate.utils
 import torch
 import transformers
 from accelerate import PartialState
@@ -214,12 +215,8 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         self._task.say(f"step {state.global_step} of {state.max_steps}: {shown}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:  # noqa: ANN401 - as above
-        wanted = self._stop.wanted
-        if PartialState().num_processes > 1:  # all must stop at the same step, whichever wants to
-            flags = torch.tensor([int(wanted)], device=PartialState().device)
-            torch.distributed.all_reduce(flags)
-            wanted = bool(flags.item())
-        if wanted:
+        wanted = torch.tensor(int(self._stop.wanted), device=PartialState().device)
+        if accelerate.utils.reduce(wanted, "max").item():  # all must stop at the same step, whichever wants to
             control.should_save = True
             control.should_training_stop = True
 
@@ -284,6 +281,7 @@ def _describe(trainer: Any, task: Task, settings: TrainingSettings, seen: Seen) 
     device = "a CPU" if on_cpu(settings) else f"{PartialState().num_processes} x {torch.cuda.get_device_name()}"
     is_reward_model = task.command == "reward-model"  # which is written whole
     library = "peft" if said.get("tuning") == "lora" and not is_reward_model else "transformers"
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES if importlib.util.find_spec(name)}
     model, data = printable(task.model), printable(f"{task.data}, SHA-256 {checkpoints.data_digest(task.data)}")
     (task.out / "README.md").write_text(
         f"---\nbase_model: {json.dumps(task.model)}\nlibrary_name: {library}\n"
@@ -294,7 +292,7 @@ def _describe(trainer: Any, task: Task, settings: TrainingSettings, seen: Seen) 
         f"## Licences of the data\n\n{_table(seen.licences, 'licence', 'rows')}\n"
         f"The base model's own licence holds as well.\n\n"
         f"## Settings\n\n{_table(said, 'setting', 'value')}\n"
-        f"## Versions\n\n{_table(_versions(), 'package', 'version')}\n"
+        f"## Versions\n\n{_table({'agentless-mini': __version__, **versions}, 'package', 'version')}\n"
         f"## Limits\n\n{_SCORES if is_reward_model else _REPAIRS}\nResults: none are stated here.\n",
         encoding="utf-8",
     )
@@ -308,12 +306,6 @@ _SCORES = (
     "It scores patches that it is shown with an issue; it sees neither code nor tests. It was trained on the prompt\n"
     "of agentless-mini and on patches of one model: of others its scores may mean less."
 )
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions of what trains, as far as it is installed."""
-    installed = (name for name in _LIBRARIES if importlib.util.find_spec(name))
-    return {"agentless-mini": __version__, **{name: importlib.metadata.version(name) for name in installed}}
 
 
 def _table(values: Mapping[str, Any], name: str, value: str) -> str:

@@ -25,6 +25,7 @@ from agentless_mini.domain import (
     Patch,
     Prediction,
     Reason,
+    Regressions,
     Rejected,
     Stage,
     Verdict,
@@ -159,7 +160,8 @@ class RunLog:
                     database.insert("verdicts", run=run, ord=order, normal=verdict.normal, **said)
             chosen = {**plain(choice), "patch": self._put_patch(choice.patch)} if choice else _NO_CHOICE
             located, notes = canonical_json(plain(prediction.localization)), canonical_json(prediction.notes)
-            database.replace("predictions", run=run, localization=located, notes=notes, **chosen)
+            own = canonical_json(plain(prediction.regressions))
+            database.replace("predictions", run=run, localization=located, notes=notes, own=own, **chosen)
 
     def _put_patch(self, patch: Patch) -> str:
         """Record a patch once and return its digest. The normal form is in it: how it is made may change."""
@@ -206,11 +208,11 @@ class RunLog:
     def _prediction(self, run: RunId, samples: Sequence[SampleRecord], patches: dict[str, Patch]) -> Prediction | None:
         """Return what a run came to, or None where it was not decided."""
         rows = self._database.read(
-            "SELECT localization, notes, patch, votes, valid, reason, passed, reproducing, broken, regressions"
+            "SELECT localization, notes, own, patch, votes, valid, reason, passed, reproducing, broken, regressions"
             " FROM predictions WHERE run = ?",
             run,
         )
-        for localization, notes, patch, votes, valid, reason, *tested in rows:
+        for localization, notes, own, patch, votes, valid, reason, *tested in rows:
             return Prediction(
                 read(Localization, json.loads(localization)),
                 recorded_candidates(samples),
@@ -224,6 +226,7 @@ class RunLog:
                     and isinstance(one.outcome, Case | Rejected)
                 ),
                 self._execution(run),
+                read(Regressions, told) if (told := json.loads(own)) else None,
             )
         return None
 

@@ -4,7 +4,7 @@ Columns named for structured values hold JSON; those without a type pack it (`re
 1970. Text that is no valid Unicode (a lone surrogate in a model's answer) is stored as a BLOB: see `database.text`.
 """
 
-VERSION = 8
+VERSION = 9
 """Grows with every change of the tables: a file of another version is refused with a sentence."""
 
 TABLES = """
@@ -84,7 +84,8 @@ CREATE TABLE predictions (  -- how a run was decided; see `Choice`
     localization TEXT NOT NULL, notes TEXT NOT NULL,
     patch TEXT REFERENCES patches, votes INTEGER NOT NULL, valid INTEGER NOT NULL, reason TEXT NOT NULL,
     passed INTEGER NOT NULL DEFAULT 0, reproducing INTEGER NOT NULL DEFAULT 0,
-    broken INTEGER NOT NULL DEFAULT 0, regressions INTEGER NOT NULL DEFAULT 0
+    broken INTEGER NOT NULL DEFAULT 0, regressions INTEGER NOT NULL DEFAULT 0,
+    own TEXT NOT NULL DEFAULT 'null'  -- what became of the repository's own tests: see `Regressions`
 );
 CREATE TABLE executions (  -- the cases of a run, and their results without any patch
     run INTEGER PRIMARY KEY REFERENCES runs, cases NOT NULL, before NOT NULL

@@ -12,15 +12,17 @@
     samples[].outcome: valid, normal?, paths?, diff?, undefined?, reason?, detail?,
         id?, origin?, path?, data?, command?, votes?
     boxes[]: key, environment, tree, files, steps, seconds, replayed
-    prediction: localization, choice, notes, execution
+    prediction: localization, choice, notes, execution, regressions
     prediction.choice: patch, votes, valid, reason, passed, reproducing, broken, regressions
     prediction.choice.patch: normal, paths, diff, undefined?
+    prediction.regressions: found, run, lost, why
     prediction.execution: cases, verdicts
     prediction.execution.cases[]: id, origin, path, data, command, votes, before
     prediction.execution.verdicts[]: normal, refusal, outcomes, seconds, faults
 
 `prompts` is empty without --prompts, and `text` and `reasoning` are there with --completions. `prediction` is null
-where the run came to none, its `choice` where no sample became a patch, its `execution` where no test was run.
+where the run came to none, its `choice` where no sample became a patch, its `execution` where no test was run, its
+`regressions` where none was wanted or could be run; `why` is a clause where none was left, else "".
 `outcome` is a patch, a test, or why there is neither (`reason`, `detail`). Times are seconds, or seconds since 1970.
 `show --json` writes `schema` and `runs`: of each the keys of `run`, and samples, votes and valid.
 
@@ -34,7 +36,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from agentless_mini.domain import Completion, Level, Rejected
+from agentless_mini.domain import Completion, Level, Regressions, Rejected
 from agentless_mini.record import PromptRecord, RunRecord, RunSummary, RunTrace, SampleRecord
 from agentless_mini.report.rounds import evolved
 from agentless_mini.report.summary import stopping, trust_of
@@ -104,6 +106,7 @@ def _prediction_values(trace: RunTrace) -> dict[str, Any] | None:
         "localization": asdict(prediction.localization),
         "choice": prediction.choice and _values(prediction.choice),
         "notes": list(prediction.notes),
+        "regressions": regressions_values(prediction.regressions),
         "execution": execution
         and {
             "cases": [{**_values(case), "before": before.get(case.id)} for case in execution.cases],
@@ -119,6 +122,11 @@ def _prediction_values(trace: RunTrace) -> dict[str, Any] | None:
             ],
         },
     }
+
+
+def regressions_values(found: Regressions | None) -> dict[str, Any] | None:
+    """Return what became of the repository's own tests."""
+    return {**asdict(found), "lost": found.lost} if found else None
 
 
 def _trust_values(trace: RunTrace) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from agentless_mini.chain.measures import curves
 from agentless_mini.domain import Completion, Patch, Rejected
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.record import AttemptRecord, InstanceRecord, PromptRecord, RunTrace, SampleRecord, Spending, Store
-from agentless_mini.report.document import SCHEMA, budget_values
+from agentless_mini.report.document import SCHEMA, budget_values, regressions_values
 from agentless_mini.report.evaluation_results import (
     InstanceFacts,
     instance_values,
@@ -32,6 +32,7 @@ MILLION = 1_000_000
 HOUR = 3600
 _NOTHING: Mapping[str, Any] = {
     "issue": "", "files": [], "patches": [], "tests": [], "rejected": [], "choice": None, "notes": [],
+    "regressions": None,
 }  # fmt: skip
 
 
@@ -192,6 +193,7 @@ def _depth(trace: RunTrace, grades: Mapping[str, bool]) -> dict[str, Any]:
             "resolved": grades.get(choice.patch.normal),
         },
         "notes": list(prediction.notes) if prediction else [],
+        "regressions": regressions_values(prediction.regressions) if prediction else None,
         **budget_values(trace),
     }
 

@@ -9,14 +9,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
 from agentless_mini.chain.measures import (
     Curve,
     Found,
     Replay,
-    bootstrap,
     calibration,
     curves,
     found,
@@ -25,13 +23,14 @@ from agentless_mini.chain.measures import (
     pass_at_k,
     points_of_samples,
     points_of_tests,
+    wilson,
 )
-from agentless_mini.domain import Method, Patch, Rejected, Stage
+from agentless_mini.domain import Method, Patch, Regressions, Rejected, Stage
 from agentless_mini.record import AttemptRecord, AttemptState, InstanceRecord, RunTrace
+from agentless_mini.report.document import regressions_values
 from agentless_mini.report.rounds import Evolved, evolution_values, evolved, stopping_values
 from agentless_mini.report.summary import Stopping, stopping
 
-SEED = 0
 FAILURES = frozenset({AttemptState.FAILED, AttemptState.INFRASTRUCTURE})
 # How SWE-bench Verified says how long a fix takes; any other follow by name.
 HOW_HARD = {"<15 min fix": 0, "15 min - 1 hour": 1, "1-4 hours": 2, ">4 hours": 3}
@@ -77,6 +76,7 @@ class Solved:
     evolved: Evolved | None = None
     stopping: Stopping | None = None
     systems: tuple[tuple[str, Known], ...] = ()
+    regressions: Regressions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,7 @@ def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = 
             for one in trace.samples
             if one.stage is Stage.CHOOSE
         ),
+        regressions=trace.prediction.regressions,
     )
 
 
@@ -212,9 +213,8 @@ def _share(known: Sequence[Known]) -> float | None:
 
 
 def _rate(known: Sequence[Known]) -> dict[str, float | None]:
-    """Return the share and its interval. Each has fresh dice: none depends on which were computed before it."""
-    dice = Random(SEED)  # noqa: S311 - drawn again alike, not for secrets
-    ends = None if None in known else bootstrap([float(one is True) for one in known], dice)
+    """Return the share and its interval."""
+    ends = None if None in known else wilson(known.count(True), len(known))
     return {"rate": _share(known), "low": ends.low if ends else None, "high": ends.high if ends else None}
 
 
@@ -281,7 +281,7 @@ def _of_systems(judged: Sequence[InstanceFacts]) -> dict[str, Any]:
     drawn = [mean([float(right is True) for _, right in each]) or 0.0 for _, each in told]
     best = [float(any(right for _, right in each)) for _, each in told]
     chosen = [float(resolved is True) for resolved, _ in told]
-    gap = gap_won(chosen, drawn, best, Random(SEED)) if known else None  # noqa: S311 - as in `_rate`
+    gap = gap_won(chosen, drawn, best) if known else None
     return {
         "systems": {
             "each": [{"name": name, "resolved": marks.count(True), **_rate(marks)} for name, marks in systems.items()],
@@ -377,4 +377,5 @@ def _instance(one: InstanceFacts) -> dict[str, Any]:
         "recall": share.first if share else None,
         "files": [list(paths) for paths in solved.lists] if solved else [],
         "chosen": solved.chosen if solved else None,
+        "regressions": regressions_values(solved.regressions) if solved else None,
     }

@@ -61,6 +61,9 @@ def _parts(documents: Sequence[Document]) -> Iterator[RenderableType]:
         for one in documents
     )
     yield _overview(documents)
+    if all(_files_alone(one) for one in documents):
+        yield from _ended(documents)
+        return
     for document in documents:
         if "systems" in document["results"]:
             yield from _titled(f"systems of {document['run']['name']}", _systems(document["results"]["systems"]))
@@ -86,9 +89,19 @@ def _parts(documents: Sequence[Document]) -> Iterator[RenderableType]:
         yield Labelled((ORIENTATION,), 0)
     yield from _titled("resolved by vote share", _calibration(documents))
     yield from _titled("rejected samples", _rejected(documents))
+    yield from _ended(documents)
+
+
+def _ended(documents: Sequence[Document]) -> Iterator[RenderableType]:
     for document in documents:
         yield from _failures(document)
+        yield from _without_regressions(document)
     yield from _titled("cost", _cost(documents))
+
+
+def _files_alone(document: Document) -> bool:
+    """Tell whether the evaluation ended when the files were found: there is nothing to be resolved."""
+    return bool(document["run"]["settings"].get("until") == "localize")
 
 
 def _titled(title: str, shown: RenderableType | None) -> Iterator[RenderableType]:
@@ -149,9 +162,12 @@ def _overview(documents: Sequence[Document]) -> RenderableType:
         ("files: all found, first list", result("localization", "all_found")),
         ("files: all found, any list", result("localization", "all_found_any")),
         ("valid samples", result("format", "rate")),
+        ("regression tests", _regressions),
     ]
     if any("stopping" in one["results"] for one in documents):
         rows.append(("samples saved", _saved))
+    if all(_files_alone(one) for one in documents):
+        rows = [one for one in rows if one[0].startswith(("model", "dataset", "instances", "attempted", "files"))]
     return _rows(documents, rows)
 
 
@@ -159,6 +175,15 @@ def _resolved(document: Document) -> str:
     found = document["results"]["resolved"]
     between = "" if found["low"] is None else f" [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
     return f"{percent(found['rate'])}{between} ({found['count']}/{found['of']})"
+
+
+def _regressions(document: Document) -> str:
+    """Return how many of the repositories' own tests the patches met, and for how many instances there was none."""
+    told = [found for one in document["results"]["per_instance"] if (found := one.get("regressions"))]
+    found, run, lost = (sum(one[name] for one in told) for name in ("found", "run", "lost"))
+    without = sum(not one["run"] for one in told)
+    warning = f"; WARNING: none for {without} of {len(told)} instances" if without else ""
+    return f"{found} found, {run} run, {lost} lost{warning}" if told else "-"
 
 
 def _oracle(document: Document) -> str:
@@ -225,6 +250,19 @@ def _failures(document: Document) -> Iterator[RenderableType]:
     yield shown
     if len(failed) > FAILURES_SHOWN:
         yield plain_text(f"... {len(failed) - FAILURES_SHOWN} more (--json has all)")
+
+
+def _without_regressions(document: Document) -> Iterator[RenderableType]:
+    """Yield the instances whose patches met no test of the repository, though some were wanted, and why."""
+    told = [one for one in document["results"]["per_instance"] if (one.get("regressions") or {}).get("why")]
+    if told:
+        yield heading(f"without regression tests in {document['run']['name']}")
+        shown = table("instance", "found", "why")
+        for one in told[:FAILURES_SHOWN]:
+            row(shown, one["id"], str(one["regressions"]["found"]), one["regressions"]["why"])
+        yield shown
+        if len(told) > FAILURES_SHOWN:
+            yield plain_text(f"... {len(told) - FAILURES_SHOWN} more (--json has all)")
 
 
 def _duration(seconds: float) -> str:

@@ -176,7 +176,7 @@ class EvaluationProgress(ProgressLines):
         self._line = self.begin("Instances", instances)
         self._now: dict[str, str] = {}
         self._states: Counter[AttemptState] = Counter()
-        self._resolved = self._samples = self._valid = self._boxes = self._tokens = 0
+        self._resolved = self._graded = self._samples = self._valid = self._boxes = self._tokens = 0
 
     def __call__(self, event: Event) -> None:
         """Take in an event of no instance."""
@@ -200,6 +200,7 @@ class EvaluationProgress(ProgressLines):
         self._now.pop(record.instance, None)
         self._states[record.state] += 1
         self._resolved += bool(resolved)
+        self._graded += resolved is not None
         done = self._states.total()
         self._line.advance(done, self.clock())
         self._describe()
@@ -236,7 +237,7 @@ class EvaluationProgress(ProgressLines):
         seconds = self.clock() - self._began
         failed = self._states[AttemptState.INFRASTRUCTURE]
         parts = [
-            f"{self._resolved} resolved",
+            *([f"{self._resolved} resolved"] if self._graded else []),
             *([f"{failed} failed for the infrastructure"] if failed else []),
             f"{self._samples} samples, {self._valid} valid patches, {self._boxes} boxes",
             *([f"{self._tokens / seconds:.0f} tokens/s"] if self._tokens and seconds > 0 else []),

@@ -99,7 +99,9 @@ def _fates(samples: Iterable[SampleRecord], title: str, valid: str) -> Iterator[
 
 
 def _verdicts(trace: RunTrace, most: int | None, *, hint: bool) -> Iterator[RenderableType]:
-    execution = trace.execution
+    execution, own = trace.execution, trace.prediction and trace.prediction.regressions
+    if own:
+        yield _lines([f"regression {own}"])
     if execution is None or not execution.cases or not execution.verdicts:
         return
     distinct = len({patch.normal for patch in repairs(trace)})

@@ -129,7 +129,8 @@ class Task:
 class Planner:
     """How the tests of one run become steps.
 
-    `python` runs our driver; `case_seconds` is what one test may take, `room` the size of the largest record.
+    `python` runs our driver; `case_seconds` is what one test may take, `room` the size of the largest record. With a
+    `budget` of seconds no test is begun once those before have used it up, and a file has a quarter of it at most.
     """
 
     harness: Harness
@@ -137,6 +138,7 @@ class Planner:
     case_seconds: float
     room: int
     variables: tuple[tuple[str, str], ...] = ()
+    budget: float | None = None
 
     def together(self, cases: Sequence[Case]) -> tuple[Task, ...]:
         """Return one step for all tests that a runner tells of, and one for each distinct command."""
@@ -160,6 +162,7 @@ class Planner:
             "wanted": list(dict.fromkeys(case.id for case in cases)),
             "seconds": self.case_seconds,
             "room": self.room,
+            "budget": self.budget,
             "record": record,
         }
         step = Step(

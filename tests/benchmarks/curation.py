@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -113,7 +112,7 @@ def measured(mirrors: Path, events: Path, out: Path, cluster: str) -> dict[str, 
         steps[step] = time.monotonic()
 
     begun, worked = time.monotonic(), _cpu_seconds()
-    curation = Curation((events,), mirrors, out, CurateSettings(valid=0.1, test=0.1), partial(without_model, 0))
+    curation = Curation((events,), mirrors, out, CurateSettings(valid=0.1, test=0.1), without_model)
     with on_ray(cluster, 1) if cluster else nullcontext(one_by_one) as doing:
         found = curate(curation, doing, progress)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -4,6 +4,7 @@ Each is read twice, as `repair` does with `match = "strict"` (as in training) an
 """
 
 import json
+import math
 import os
 import sys
 from contextlib import AsyncExitStack
@@ -12,7 +13,7 @@ from typing import Any
 
 import platformdirs
 
-from agentless_mini.chain.measures import bootstrap, mean, pass_at_k
+from agentless_mini.chain.measures import mean, pass_at_k
 from agentless_mini.domain import Completion, Finish, Matching, Patch
 from agentless_mini.edits import read_answer
 from agentless_mini.environment.work import Opened
@@ -22,6 +23,8 @@ from agentless_mini.learning.rewarding import Measure, open_plain, running_check
 from agentless_mini.learning.rows import Row
 from agentless_mini.settings.run import SandboxSettings
 from tests.benchmarks.learning_experiment import LINES, Experiment, draws, lines, told
+
+RESAMPLES = 2000
 
 
 def score(it: Experiment) -> None:
@@ -154,8 +157,8 @@ def _first_of_order(group: list[list[float]], count: int) -> float:
 
 
 def _cell(values: list[float]) -> str:
-    around = bootstrap(values, draws())
-    middle = mean(values)
-    if around is None or middle is None:
+    middle, dice, size = mean(values), draws(), len(values)
+    if middle is None:
         return f"{'-':>19}"
-    return f"{middle:6.3f} [{around.low:5.3f} {around.high:5.3f}]"
+    means = sorted(math.fsum(dice.choices(values, k=size)) / size for _ in range(RESAMPLES))  # bootstrap (Efron 1979)
+    return f"{middle:6.3f} [{means[RESAMPLES // 40]:5.3f} {means[-1 - RESAMPLES // 40]:5.3f}]"

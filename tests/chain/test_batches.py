@@ -1,6 +1,6 @@
 """Tests meet patches round by round: no patch meets one twice, and new files bring their own tests."""
 
-from agentless_mini.domain import Case, Execution, Note, Origin, Outcome
+from agentless_mini.domain import Case, Execution, Note, Origin, Outcome, Regressions
 from tests.chain.batches import CART_TEST, GIVEN, SHOWS_IT, TAX_TEST, Bench, cart, ids, patch, tax
 
 
@@ -72,17 +72,37 @@ def test_without_a_test_there_is_nothing_to_tell() -> None:
     bench = Bench(reproducing=())
     execution = bench.over(patch("shop/none.py", "x", "none"))
     assert execution == Execution((), (), ())
-    assert Note("No test of the repository is related to the files that the patches touch.") in bench.events
+    why = "no test of the repository is related to the files that the patches touch"
+    assert bench.batches.regressions == Regressions(0, 0, why)
+    warning = f"WARNING: no regression test is left, so none tells what a patch breaks: {why}."
+    assert [event.text for event in bench.events if isinstance(event, Note)] == [warning]
+
+
+def test_what_became_of_the_regression_tests_is_known_over_all_rounds() -> None:
+    bench = Bench()
+    assert bench.batches.regressions is None
+    bench.over(cart(1))
+    assert bench.batches.regressions == Regressions(1, 1)
+    bench.over(cart(1), tax(1))
+    assert bench.batches.regressions == Regressions(2, 2)
+
+
+def test_where_no_regression_test_is_wanted_none_is_missed() -> None:
+    bench = Bench(budget=0)
+    assert ids(bench.over(cart(1))) == [SHOWS_IT.id]
+    assert bench.batches.regressions is None
+    assert not [event for event in bench.events if isinstance(event, Note)]
 
 
 def test_what_is_noted_of_the_tests_of_later_patches_is_not_said_of_all() -> None:
-    bench = Bench()
+    bench = Bench(flaky="test_tax")
     bench.over(cart(1))
+    bench.over(cart(1), patch("shop/none.py", "x", "none"))  # the tests that there are tell something
     assert not [event for event in bench.events if isinstance(event, Note)]
-    bench.over(cart(1), patch("shop/none.py", "x", "none"))
-    assert [event.text for event in bench.events if isinstance(event, Note)] == [
-        "Of what later rounds touch: No test of the repository is related to the files that the patches touch."
-    ]
+    bench.over(cart(1), tax(1))
+    said = "Of what later rounds touch: 1 of 1 regression tests were dropped: they do not pass every time."
+    assert [event.text for event in bench.events if isinstance(event, Note)] == [said]
+    assert bench.batches.regressions == Regressions(2, 1)
 
 
 def test_the_limit_of_regression_tests_holds_over_all_rounds() -> None:

@@ -1,12 +1,13 @@
 """Patches meet tests: in real boxes, and in scripted ones that tell what they were asked for."""
 
 import asyncio
+import json
 from dataclasses import replace
 
 import pytest
 
 from agentless_mini.chain.execute import execute
-from agentless_mini.chain.session import Boxes, Refused, run_cases, run_files
+from agentless_mini.chain.session import PATIENCE, READING, Boxes, Refused, run_cases, run_files
 from agentless_mini.domain import (
     BoxDone,
     Candidate,
@@ -254,13 +255,14 @@ def test_without_cases_no_box_is_opened() -> None:
     assert verdict == Verdict(verdict.normal, ())
 
 
-def test_files_are_given_their_time_and_a_larger_record() -> None:
+def test_files_are_given_a_budget_time_to_be_read_and_a_larger_record() -> None:
     text = GOOD.replace("tests/test_new", "elsewhere/test_new")
     sandbox = ScriptedBoxes(left(Ending.TIMED_OUT, text))
     found = asyncio.run(run_files(bench(sandbox), ["tests/test_add.py"], 7.0))
     assert [result.id for result in found] == ["tests/test_add.py::test_add", "tests/test_add.py::test_zero"]
     (job,) = sandbox.jobs
-    assert (job.limits.seconds, job.steps[0].seconds) == (7.0, 7.0)
+    assert job.limits.seconds == job.steps[0].seconds == READING + PATIENCE * 7.0
+    assert [json.loads(file.data or b"")["budget"] for file in job.files if file.path.endswith("plan-0.json")] == [7.0]
     assert job.limits.result == 16 * 1024 * 1024
 
 

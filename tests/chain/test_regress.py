@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agentless_mini.chain.regress import FILES_AT_ONCE, regress
+from agentless_mini.chain.session import PATIENCE, READING
 from agentless_mini.domain import (
     BoxDone,
     Case,
@@ -19,6 +21,7 @@ from agentless_mini.domain import (
     Outcome,
     Phase,
     PhaseStarted,
+    Regressions,
     Runner,
     Snapshot,
     Step,
@@ -66,7 +69,8 @@ def chosen(
 ) -> tuple[list[str], list[Job], list[Event]]:
     """Return the names of the chosen tests, the boxes that it took, and what was told."""
     place, sandbox, events = bench(answer, snapshot)
-    cases = run(regress(place, {"shop/cart.py"}, settings or RegressSettings()))
+    cases, told = run(regress(place, {"shop/cart.py"}, settings or RegressSettings()))
+    assert (told.run, bool(told.why)) == (len(cases), not cases)
     assert {case.origin for case in cases} <= {Origin.REGRESSION}
     return [case.id.rpartition("::")[2] for case in cases], sandbox.jobs, events
 
@@ -109,17 +113,28 @@ def test_the_second_time_is_another_box_even_where_it_runs_the_same() -> None:
 def test_unrelated_tests_are_not_run() -> None:
     names, jobs, events = chosen(knowing({}), shop(text_file("tests/test_other.py", "def test_two(): ...\n")))
     assert (names, jobs) == ([], [])
-    assert notes(events) == ["No test of the repository is related to the files that the patches touch."]
+    assert events == []
 
 
-def test_without_a_budget_nothing_is_run() -> None:
-    assert chosen(knowing({}), settings=RegressSettings(budget=0)) == ([], [], [])
+def why(answer: Answering, snapshot: Snapshot = SHOP) -> Regressions:
+    place, _, _ = bench(answer, snapshot)
+    return run(regress(place, {"shop/cart.py"}, RegressSettings(budget=10)))[1]
+
+
+def test_where_nothing_is_left_it_is_said_why() -> None:
+    alone = shop(text_file("tests/test_other.py", "def test_two(): ...\n"))
+    assert why(knowing({}), alone).why == "no test of the repository is related to the files that the patches touch"
+    limits = "none of 2 related tests passes before any patch and keeps within the limits"
+    assert why(knowing(in_cart(a=("fail", 0.1), b=("error", 0.1)))) == Regressions(0, 0, limits)
+    assert why(knowing(in_cart(a=("pass", 11.0), b=("fail", 0.1)))) == Regressions(1, 0, limits)
+    assert why(knowing({})).why == "no test was reached in 1 related test files"
+    flaky = knowing(in_cart(a=("pass", 0.1)), in_cart(a=("fail", 0.1)))
+    assert why(flaky) == Regressions(1, 0, "none passes twice")
 
 
 def test_where_nothing_passes_there_is_no_second_time() -> None:
-    names, jobs, events = chosen(knowing(in_cart(a=("fail", 0.1))))
+    names, jobs, _ = chosen(knowing(in_cart(a=("fail", 0.1))))
     assert (names, len(jobs)) == ([], 1)
-    assert "None of the related tests passes" in notes(events)[0]
 
 
 def many_files(count: int) -> Snapshot:
@@ -147,18 +162,44 @@ def test_files_are_run_some_at_a_time_until_the_budget_is_used_up(seconds: float
     assert notes(events)[0].startswith(f"{left_out} of 200 related test files were left out")
 
 
+def budgets(jobs: list[Job]) -> list[float]:
+    """Return the budgets of boxes for files. What a box may take by the clock is far more."""
+    plans = [json.loads(file.data or b"") for job in jobs for file in job.files if "plan-0" in file.path]
+    found = [plan["budget"] for plan in plans if plan["budget"]]
+    assert [job.limits.seconds for job in jobs[: len(found)]] == [READING + PATIENCE * budget for budget in found]
+    return found
+
+
 def test_a_box_has_what_is_left_of_the_budget() -> None:
     _, jobs, _ = chosen(knowing(each_file(16, 2.0)), many_files(16), RegressSettings(budget=60))
-    assert [job.limits.seconds for job in jobs[:2]] == [60, 44]
+    assert budgets(jobs) == [60, 44]
 
 
 def test_a_box_that_was_cut_off_is_counted_with_all_of_its_time() -> None:
-    names, jobs, events = chosen(knowing({}), many_files(24))
+    names, jobs, events = chosen(cut_off(knowing({})), many_files(24))
     assert (names, len(jobs)) == ([], 1)
     assert notes(events)[0].startswith("16 of 24 related test files")
-    half_of_it = each_file(FILES_AT_ONCE // 2, 1.0)
-    _, jobs, _ = chosen(knowing(half_of_it), many_files(24), RegressSettings(budget=64))
-    assert [job.limits.seconds for job in jobs[:2]] == [64, 64 - 4 - 30]
+    half_of_it = cut_off(knowing(each_file(FILES_AT_ONCE // 2, 1.0)))
+    _, jobs, _ = chosen(half_of_it, many_files(24), RegressSettings(budget=64))
+    assert budgets(jobs) == [64, 64 - 4 - 30]
+
+
+def cut_off(answer: Answering) -> Answering:
+    """Leave out what says that all was run."""
+
+    def cut(job: Job) -> JobResult:
+        done = answer(job)
+        assert isinstance(done, JobResult)
+        step = done.steps[0]
+        told = step.results[0].data.replace(b'{"event": "done", "id": ""}', b"")
+        return replace(done, steps=(replace(step, results=(replace(step.results[0], data=told),)),))
+
+    return cut
+
+
+def test_a_file_without_a_test_is_not_counted_as_cut_off() -> None:
+    _, jobs, _ = chosen(knowing(each_file(4, 1.0)), many_files(16), RegressSettings(budget=64))
+    assert budgets(jobs) == [64, 57.6]
 
 
 def test_there_are_no_more_tests_than_wanted() -> None:
@@ -176,9 +217,8 @@ def test_a_slow_test_is_left_out_and_a_quick_one_after_it_is_not() -> None:
 def test_the_tests_of_a_tool_for_tests_bring_their_own_text(name: str, data: bytes | None) -> None:
     snapshot = Snapshot(name, SHOP.commit, SHOP.digest, SHOP.files)
     place, _, _ = bench(knowing(in_cart(a=("pass", 0.1))), snapshot)
-    assert run(regress(place, ["shop/cart.py"], RegressSettings())) == (
-        Case(f"{CART}::a", Origin.REGRESSION, CART, data),
-    )
+    cases, _ = run(regress(place, ["shop/cart.py"], RegressSettings()))
+    assert cases == (Case(f"{CART}::a", Origin.REGRESSION, CART, data),)
 
 
 def test_the_files_of_the_users_tests_come_first_whatever_they_are_called() -> None:
@@ -187,7 +227,7 @@ def test_the_files_of_the_users_tests_come_first_whatever_they_are_called() -> N
         knowing({"checks/sums.py::a": ("pass", 0.1), f"{CART}::b": ("pass", 0.1)}),
         shop(checks, text_file(CART, CODE), text_file("tests/test_other.py", "def test_two(): ...\n")),
     )
-    cases = run(regress(place, ["shop/cart.py"], RegressSettings(), own=["checks/sums.py", CART]))
+    cases, _ = run(regress(place, ["shop/cart.py"], RegressSettings(), own=["checks/sums.py", CART]))
     assert cases == (
         Case("checks/sums.py::a", Origin.REGRESSION, "checks/sums.py", checks.data),  # a patch could change it
         Case(f"{CART}::b", Origin.REGRESSION, CART),
@@ -225,7 +265,7 @@ def test_in_real_boxes_what_passes_twice_is_kept(tmp_path: Path) -> None:
         place = boxes.bench(TREE)
     except EnvironmentFailed as error:
         pytest.skip(str(error))
-    cases = run(regress(place, ["shop/cart.py"], RegressSettings()))
+    cases, _ = run(regress(place, ["shop/cart.py"], RegressSettings()))
     assert [case.id for case in cases] == [
         f"{CART}::{name}" for name in ("test_passes", "test_each[1]", "test_each[2]")
     ]
@@ -235,6 +275,6 @@ def test_in_real_boxes_what_passes_twice_is_kept(tmp_path: Path) -> None:
 def test_tests_of_django_that_want_another_database_are_left_out() -> None:
     files = (text_file("tests/gis_tests/tests.py", CODE), text_file("tests/shop/tests.py", CODE))
     place, sandbox, _ = bench(knowing({"tests/shop/tests.py::a": ("pass", 0.1)}), shop(*files), DJANGO)
-    cases = run(regress(place, {"shop/cart.py"}, RegressSettings()))
+    cases, _ = run(regress(place, {"shop/cart.py"}, RegressSettings()))
     assert [case.path for case in cases] == ["tests/shop/tests.py"]
     assert not [job for job in sandbox.jobs if b"gis_tests" in b"".join(file.data or b"" for file in job.files)]

@@ -1,14 +1,17 @@
 """Related tests are found through imports and names, in an order that does not depend on anything but the tree."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.chain.import_graph import Import, attributes_of, imports_of
-from agentless_mini.chain.related_tests import likeness, related_tests, subject_of, subjects
-from agentless_mini.domain import FileKind, Snapshot, SourceFile
+from agentless_mini.chain.related_tests import MOST_TOGETHER, likeness, related_tests, subject_of, subjects
+from agentless_mini.domain import FileKind, Issue, PastCommit, Snapshot, SourceFile
 
 TEST = "def test_it():\n    pass\n"
+SILENT = Issue("")
 
 
 def tree(**texts: str | bytes) -> Snapshot:
@@ -22,7 +25,7 @@ def tree(**texts: str | bytes) -> Snapshot:
 
 
 def related(snapshot: Snapshot, *touched: str) -> list[str]:
-    return [path.removeprefix("tests/test_").removesuffix(".py") for path in related_tests(snapshot, touched)]
+    return [path.removeprefix("tests/test_").removesuffix(".py") for path in related_tests(snapshot, touched, SILENT)]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ def test_the_folder_that_packages_lie_in_does_not_matter(root: str, package: tup
 def test_a_file_called_test_holds_tests_at_the_top_and_in_a_package() -> None:
     used = f"from shop import cart\n{TEST}"
     snapshot = tree(shop__="", shop__cart="", shop__test=used, shop__tests=used, test=used, shop__command__test="x = 1")
-    assert set(related_tests(snapshot, ["shop/cart.py"])) == {"shop/test.py", "shop/tests.py", "test.py"}
+    assert set(related_tests(snapshot, ["shop/cart.py"], SILENT)) == {"shop/test.py", "shop/tests.py", "test.py"}
 
 
 def test_the_nearer_a_test_the_earlier_it_comes() -> None:
@@ -120,7 +123,7 @@ def test_the_nearer_a_test_the_earlier_it_comes() -> None:
 
 def test_what_a_conftest_uses_the_tests_around_it_use() -> None:
     snapshot = tree(shop__cart="", tests__conftest="import shop.cart", tests__deep__test_a=TEST, other__test_b=TEST)
-    assert related_tests(snapshot, ["shop/cart.py"]) == ("tests/deep/test_a.py",)
+    assert related_tests(snapshot, ["shop/cart.py"], SILENT) == ("tests/deep/test_a.py",)
 
 
 def test_users_of_a_package_are_related_to_what_it_runs_first() -> None:
@@ -132,8 +135,8 @@ def test_a_module_beside_the_test_is_meant_before_one_elsewhere() -> None:
     snapshot = tree(
         one__tools="", one__test_a=f"import tools\n{TEST}", two__tools="", two__test_b=f"import tools\n{TEST}"
     )
-    assert related_tests(snapshot, ["two/tools.py"])[0] == "two/test_b.py"
-    assert "one/test_a.py" not in related_tests(snapshot, ["two/tools.py"])
+    assert related_tests(snapshot, ["two/tools.py"], SILENT)[0] == "two/test_b.py"
+    assert "one/test_a.py" not in related_tests(snapshot, ["two/tools.py"], SILENT)
 
 
 def test_names_that_are_handed_on_in_a_circle_end_somewhere() -> None:
@@ -146,6 +149,26 @@ def test_names_that_are_handed_on_in_a_circle_end_somewhere() -> None:
     )
     assert related(snapshot, "shop/b.py") == ["c"]
     assert related(snapshot, "tests/test_d.py") == ["d", "c"]
+
+
+def test_what_was_changed_together_before_is_related() -> None:
+    snapshot = tree(shop__cart="", tests__test_a=TEST, tests__test_b=TEST, tests__test_c=TEST, tests__test_d=TEST)
+    often = PastCommit("", ("shop/cart.py", "tests/test_b.py"), 3)
+    seldom = PastCommit("", ("shop/cart.py", "tests/test_a.py", "gone.py"), 2)
+    other = PastCommit("", ("shop/tax.py", "tests/test_c.py"), 1)
+    huge = PastCommit("", ("shop/cart.py", "tests/test_d.py", *(f"{n}.py" for n in range(MOST_TOGETHER))), 0)
+    assert related(replace(snapshot, history=(often, seldom, other, huge, often)), "shop/cart.py") == ["b", "a"]
+
+
+def test_the_words_of_the_issue_relate_a_test_and_move_one_that_is_related_anyway() -> None:
+    rounding = "def test_rounding(): assert round_half_even(2.5) == 2\n"
+    issue, others = Issue("round_half_even is wrong for 2.5"), {f"tests__test_{n}": TEST for n in "cd"}
+    snapshot = tree(shop__cart="", tests__test_a=f"import shop.cart\n{TEST}", tests__test_b=rounding, **others)
+    assert set(related_tests(snapshot, ["shop/cart.py"], issue)) == {"tests/test_a.py", "tests/test_b.py"}
+    both = {"tests__test_a": f"import shop.cart\n{TEST}", "tests__test_b": f"import shop.cart\n{rounding}"}
+    snapshot = tree(shop__cart="", **both, **others)
+    assert related_tests(snapshot, ["shop/cart.py"], SILENT)[0] == "tests/test_a.py"
+    assert related_tests(snapshot, ["shop/cart.py"], issue)[0] == "tests/test_b.py"
 
 
 def test_what_holds_no_test_is_not_run() -> None:
@@ -184,9 +207,8 @@ def test_a_likeness_of_names_is_a_relation(test: str, touched: str) -> None:
         SourceFile("shop/cart.py", "100644", FileKind.TEXT),
         SourceFile(test, "100644", FileKind.TEXT, TEST.encode()),
     )
-    assert related_tests(Snapshot("shop", "", "", tuple(sorted(files, key=lambda file: file.path))), [touched]) == (
-        test,
-    )
+    snapshot = Snapshot("shop", "", "", tuple(sorted(files, key=lambda file: file.path)))
+    assert related_tests(snapshot, [touched], SILENT) == (test,)
 
 
 def test_the_same_name_is_more_than_a_like_one_and_in_a_folder_of_that_name_most() -> None:
@@ -250,6 +272,6 @@ def test_any_text_is_a_file_of_some_tree(one: str, other: str) -> None:
     }
     snapshot = tree(**files)
     touched = ["shop/cart.py", "shop/__init__.py", "new.py"]
-    found = related_tests(snapshot, touched)
-    assert found == related_tests(snapshot, touched[::-1])
+    found = related_tests(snapshot, touched, SILENT)
+    assert found == related_tests(snapshot, touched[::-1], SILENT)
     assert set(found) <= {"tests/test_a.py", "tests/test_b.py"}

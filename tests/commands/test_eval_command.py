@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.evaluate import evaluate
+from agentless_mini.settings.run import Until
 from tests.commands.running import Home, one_sentence
 from tests.evaluation.bugs import rows
 from tests.evaluation.faked import SCRIPT, evaluation, open_scripted
@@ -69,6 +73,18 @@ def test_a_report_is_tables_for_people_and_json_for_programs(home: Home, folder:
     assert document["cost"]["price"]["completion"] > 0
     both = home.amini("report", str(folder), str(folder), "--json")
     assert json.loads(both.stdout)[1]["results"] == document["results"]
+
+
+def test_where_files_alone_are_found_nothing_is_said_of_what_was_resolved(home: Home, tmp_path: Path) -> None:
+    out = StringIO()
+    with ScriptedServer(ServedModel(script=SCRIPT)) as server:
+        asked = replace(evaluation(tmp_path / "run", server.url, 3, 5), until=Until.LOCALIZE)
+        assert evaluate(asked, Machine(tmp_path, tmp_path, {}), open_scripted, Console(file=out)) == 0
+    assert "resolved" not in out.getvalue()
+    done = home.amini("report", str(tmp_path / "run"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "all found" in done.stdout
+    assert "resolved" not in done.stdout
 
 
 def test_one_instance_is_shown_in_depth(home: Home, folder: Path) -> None:

@@ -56,6 +56,10 @@ FILES_THERE = {
     "row.jsonl": b'{"instance_id": "a__b-1"}\n',
     "whole.jsonl": b'{"instance_id":"a__b-1","repo":"a/b","base_commit":"c","problem_statement":"p","patch":""}\n',
     "words.parquet": b"words\n",
+    "two.jsonl": b"".join(b'{"instance_id":"a__b-%d","model_patch":""}\n' % number for number in (1, 2)),
+    "none/x.txt": b"x\n",
+    "rows.json": b"[]",
+    "fix.patch": b"--- a/shop/tax.py\n+++ b/shop/tax.py\n@@ -1 +1 @@\n-RATE = 0.2\n+RATE = 0.25\n",
 }
 """What lies beside the repository in which the commands are given."""
 

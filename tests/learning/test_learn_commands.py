@@ -103,7 +103,7 @@ def test_a_tracker_that_is_not_installed_is_said(model: Path, tmp_path: Path, ro
         pytest.skip("trackio is installed")
     data = tiny.write_data(tmp_path, rows)
     refused = learned(tmp_path, *small(model, data, tmp_path / "out"), "--tracker", "trackio")
-    assert (refused.returncode, refused.stdout) == (2, "")
+    assert (refused.returncode, refused.stdout) == (4, "")
     assert "pip install trackio" in refused.stderr
 
 

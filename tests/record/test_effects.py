@@ -1,5 +1,9 @@
 """What was paid for comes back as it was, under the identity of what was asked."""
 
+import contextlib
+import json
+import re
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +28,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import StoreError, UsageError
 from agentless_mini.record import Store
+from agentless_mini.record.database import pack, unpack
 from agentless_mini.record.effects import chat_key, token_counts
 from tests.record.building import HOSTILE, TASK, record, request
 
@@ -69,9 +74,24 @@ def test_a_prompt_comes_back_message_by_message(store: Store, task: EditTask | N
     assert (prompt.messages, prompt.task) == (asked.messages, task)
 
 
-def test_a_prompt_that_nobody_asked_is_a_usage_error(store: Store) -> None:
-    with pytest.raises(UsageError, match="no prompt 123"):
+def test_a_prompt_that_nobody_asked_is_a_usage_error(store: Store, path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"no prompt 123 in {re.escape(str(path))}"):
         store.prompt("123")
+
+
+def test_the_file_says_with_which_parameters_an_answer_was_asked_for(store: Store, path: Path) -> None:
+    record(store, request())
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        ((params, decoding),) = connection.execute("SELECT params, decoding FROM requests")
+    assert json.loads(params)["max_tokens"] == request().params.max_tokens
+    assert decoding == request().decoding.value
+
+
+def test_short_values_are_stored_as_text_and_long_ones_compressed() -> None:
+    short, long = ["a"], ["a" * 100_000]
+    assert pack(short) == '["a"]'
+    assert len(pack(long)) < 1_000
+    assert (unpack(pack(short)), unpack(pack(long))) == (short, long)
 
 
 def test_token_counts_belong_to_a_model_and_its_messages(store: Store) -> None:

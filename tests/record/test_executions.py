@@ -26,6 +26,7 @@ from agentless_mini.domain import (
     PackedTree,
     Prediction,
     Reason,
+    Regressions,
     Rejected,
     Stage,
     Verdict,
@@ -67,6 +68,15 @@ def decided(store: Store, prediction: Prediction) -> Execution | None:
 def test_an_execution_comes_back_as_it_was(store: Store) -> None:
     assert decided(store, Prediction(NOWHERE, (), None, execution=EXECUTION)) == EXECUTION
     assert decided(store, Prediction(NOWHERE, (), None)) is None
+
+
+def test_what_became_of_the_regression_tests_comes_back(store: Store) -> None:
+    for found in (None, Regressions(3, 0, "none \ud800 passes twice"), Regressions(3, 2)):
+        run = store.runs.begin(START)
+        store.runs.put_prediction(run, Prediction(NOWHERE, (), None, regressions=found))
+        trace = store.runs.trace(run)
+        assert trace.prediction is not None
+        assert trace.prediction.regressions == found
 
 
 def test_a_later_decision_of_a_run_takes_the_place_of_the_earlier(store: Store) -> None:

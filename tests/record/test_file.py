@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import StoreBusy, StoreError
 from agentless_mini.record import RunStatus, Store
-from agentless_mini.record.database import Database
+from agentless_mini.record.database import Database, translated
 from agentless_mini.record.effects import Kind
 from tests.record.building import START, python, record, request
 
@@ -77,9 +78,16 @@ def test_a_second_run_is_told_which_process_has_the_store_and_a_reader_is_not_ke
 
 
 def test_one_process_cannot_open_a_store_twice_either(path: Path) -> None:
-    with Store.open(path), pytest.raises(StoreBusy, match=str(os.getpid())):
+    with Store.open(path), pytest.raises(StoreBusy, match=rf"\(process {os.getpid()}\) uses {re.escape(str(path))}"):
         Store.open(path)
     Store.open(path).close()
+
+
+def test_a_run_that_has_not_yet_said_its_number_is_busy_too(path: Path) -> None:
+    with Store.open(path):
+        os.truncate(f"{path}.lock", 0)
+        with pytest.raises(StoreBusy, match="Another amini run uses"):
+            Store.open(path)
 
 
 def test_a_link_to_a_store_is_the_same_store(path: Path, tmp_path: Path) -> None:
@@ -89,7 +97,7 @@ def test_a_link_to_a_store_is_the_same_store(path: Path, tmp_path: Path) -> None
 
 
 def test_a_store_is_for_its_owner_alone(store: Store, path: Path) -> None:
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
@@ -211,3 +219,8 @@ def test_a_step_that_fails_makes_no_table(path: Path) -> None:
     database = Database.create(path, 1, "CREATE TABLE one (a);")
     assert database.read("SELECT name FROM sqlite_master") == [("one",)]
     database.close()
+
+
+def test_an_error_of_the_disk_without_a_number_is_quoted(path: Path) -> None:
+    with pytest.raises(StoreError, match=r"cannot be used \(the cable is out\): check its disk"), translated(path):
+        raise OSError("the cable is out")

@@ -15,6 +15,7 @@ from agentless_mini.domain import (
     Choice,
     Completion,
     Finish,
+    GeneratedCase,
     Localization,
     Prediction,
     Reason,
@@ -82,6 +83,24 @@ def test_what_the_vote_goes_by_comes_back(store: Store) -> None:
     assert counted_votes(told.candidates) == counted_votes(candidates)
     assert told.choice is not None
     assert told.choice.patch.undefined == unsound.undefined
+
+
+def test_a_sample_of_which_nothing_was_made_is_neither_a_candidate_nor_a_test(store: Store) -> None:
+    run, keys = store.runs.begin(START), {}
+    for stage in (Stage.REPAIR, Stage.REPRODUCE):
+        keys[stage] = record(
+            store,
+            replace(request(stage.value), stage=stage),
+            *(Completion(index, "", Finish.STOP) for index in range(2)),
+        )
+        for index in range(2):
+            store.runs.link(run, keys[stage], index)
+    candidates = (Candidate(keys[Stage.REPAIR], 0, 0, Rejected(Reason.NO_EDIT, "")),)
+    generated = (GeneratedCase(keys[Stage.REPRODUCE], 0, 0, Rejected(Reason.NO_TEST, "")),)
+    store.runs.put_prediction(run, Prediction(Localization((), ()), candidates, None, generated=generated))
+    told = store.runs.trace(run).prediction
+    assert told is not None
+    assert (told.candidates, told.generated) == (candidates, generated)
 
 
 def test_a_run_that_chose_nothing_says_so(store: Store) -> None:

@@ -17,6 +17,7 @@ from agentless_mini.domain import (
     Localization,
     Patch,
     Prediction,
+    Regressions,
     Rejected,
     Stage,
     Usage,
@@ -34,6 +35,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     tests: tuple[Case | Rejected, ...] = ()
     execution: Execution | None = None
+    regressions: Regressions | None = None
 
 
 def trace(folder: Path, outcome: Outcome) -> RunTrace:
@@ -52,9 +54,8 @@ def trace(folder: Path, outcome: Outcome) -> RunTrace:
             store.runs.link(run, other, number)
         candidates = tuple(Candidate(key, n, n, one) for n, one in enumerate(outcome.repairs) if one is not None)
         generated = tuple(GeneratedCase(other, n, n, one) for n, one in enumerate(outcome.tests))
-        store.runs.put_prediction(
-            run, Prediction(localization, candidates, outcome.choice, outcome.notes, generated, outcome.execution)
-        )
+        tested = generated, outcome.execution, outcome.regressions
+        store.runs.put_prediction(run, Prediction(localization, candidates, outcome.choice, outcome.notes, *tested))
         return store.runs.trace(run)
 
 

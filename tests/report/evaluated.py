@@ -22,6 +22,7 @@ from agentless_mini.domain import (
     Patch,
     Prediction,
     Reason,
+    Regressions,
     Rejected,
     SampleRequest,
     Stage,
@@ -51,7 +52,8 @@ class Ran:
     `tests` has the test that each test sample wrote as a letter, or a dot. `passing` says which of the tests pass with
     a patch, `right` which patches resolve the issue, `graded` which were graded (all, where it is None). With
     `per_round` the samples are of rounds of that size, and `scores` are what a reward model gave patches. `stop_when`
-    is the bound of a run that was to stop early, and of which `wanted` samples were wanted.
+    is the bound of a run that was to stop early, and of which `wanted` samples were wanted. `regressions` tells what
+    became of the repository's own tests.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Ran:
     scores: tuple[tuple[str, float], ...] = ()
     stop_when: float | None = None
     wanted: int = 10
+    regressions: Regressions | None = None
 
     def round(self, order: int) -> int:
         return order // self.per_round if self.per_round else 0
@@ -159,7 +162,7 @@ def predicted(ran: Ran, keys: Sequence[str], other: str) -> Prediction:
     execution = executed(ran, tuple(dict.fromkeys(one for one in drafts if isinstance(one, Case))))
     choice = rank(candidates, execution, ran.method)
     located = Localization(ran.lists, tuple(range(len(ran.lists), 0, -1)))
-    return Prediction(located, candidates, choice, ("a note",), generated, execution)
+    return Prediction(located, candidates, choice, ("a note",), generated, execution, ran.regressions)
 
 
 def executed(ran: Ran, cases: tuple[Case, ...]) -> Execution | None:

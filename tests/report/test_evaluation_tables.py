@@ -1,11 +1,13 @@
 """What a terminal shows of evaluations, one or several side by side."""
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agentless_mini.domain import Regressions
 from agentless_mini.record import AttemptRecord, AttemptState, Store
 from agentless_mini.report.evaluation_document import Prices, evaluation_document
 from agentless_mini.report.evaluation_tables import PAPER, evaluation_tables
@@ -38,7 +40,7 @@ def cells(text: str, first: str) -> list[str]:
 
 def test_the_overview_says_what_was_resolved_and_how_sure_that_is(tmp_path: Path) -> None:
     text = shown(evaluation_tables([document(tmp_path, RIGHT, EMPTY)]), 120)
-    assert cells(text, "resolved") == ["resolved", "50.0% [0.0, 100.0] (1/2)"]
+    assert cells(text, "resolved") == ["resolved", "50.0% [9.5, 90.5] (1/2)"]
     assert cells(text, "two/two") == ["two/two", "0.0% (0/1)"]
     assert cells(text, "1-4 hours") == ["1-4 hours", "0.0% (0/1)"]
     assert cells(text, "4") == ["4", "50.0%", "50.0%", "50.0%"]
@@ -47,6 +49,43 @@ def test_the_overview_says_what_was_resolved_and_how_sure_that_is(tmp_path: Path
     assert cells(text, "computed / distinct") == ["computed / distinct", "0.70"]
     assert "price" not in text
     assert PAPER not in text
+
+
+def test_an_instance_that_met_no_regression_test_is_told_with_the_reason(tmp_path: Path) -> None:
+    left = replace(RIGHT, regressions=Regressions(126, 120))
+    none = replace(EMPTY, regressions=Regressions(3, 0, "none passes [bold]twice[/]"))
+    told = document(tmp_path, left, none)
+    one, other = (instance["regressions"] for instance in told["results"]["per_instance"])
+    assert one == {"found": 126, "run": 120, "lost": 6, "why": ""}
+    assert (other["run"], other["lost"]) == (0, 3)
+    text = shown(evaluation_tables([told]), 120)
+    said = "129 found, 120 run, 9 lost; WARNING: none for 1 of 2 instances"
+    assert cells(text, "regression tests") == ["regression tests", said]
+    assert cells(text, "two__two-3") == ["two__two-3", "3", "none passes [bold]twice[/]"]
+
+
+def test_of_many_instances_without_regression_tests_the_first_are_told(tmp_path: Path) -> None:
+    none = Regressions(why="no test was reached in 8 related test files")
+    text = shown(evaluation_tables([document(tmp_path, *(Ran(f"a__a-{n}", regressions=none) for n in range(12)))]), 120)
+    assert "... 2 more (--json has all)" in text
+
+
+def test_where_no_regression_test_was_wanted_nothing_is_missed(tmp_path: Path) -> None:
+    text = shown(evaluation_tables([document(tmp_path, RIGHT)]), 120)
+    assert cells(text, "regression tests") == ["regression tests", "-"]
+    assert "WARNING" not in text
+
+
+def test_where_files_alone_were_found_nothing_is_said_of_what_was_resolved(tmp_path: Path) -> None:
+    told = document(tmp_path, RIGHT, EMPTY)
+    told["run"]["settings"]["until"] = "localize"
+    text = shown(evaluation_tables([told]), 120)
+    assert cells(text, "files: all found, first list")
+    assert cells(text, "wall time")
+    assert "resolved" not in text
+    assert "graded" not in text
+    beside = shown(evaluation_tables([told, named(document(tmp_path, RIGHT, EMPTY), "other")]), 160)
+    assert "resolved by repository" in beside
 
 
 def test_evaluations_stand_side_by_side_and_what_one_does_not_have_is_not_known(tmp_path: Path) -> None:

@@ -224,6 +224,8 @@ def test_a_click_leads_to_an_instance_in_depth_and_back(shown: Page) -> None:
     assert shown.texts("#instance h1") == ["django__django-9"]
     assert shown.texts(".issue") == ["It fails: text"]
     assert shown.texts("#depth-of-0 .missed") == ["In no list: missedtext"]
+    lost = "Regression tests: 5 found, 0 run, 5 lost. No regression test tells what a patch breaks: none passes twice"
+    assert shown.texts("#depth-of-0 p.message") == [f"{lost} text."]
     assert shown.texts("#depth-of-0 .matrix tbody tr:nth-child(2) .cell") == ["E", "P", "T"]
     assert "1 regression test passes with every patch shown and is left out." in shown.texts("#depth-of-0 .note")
     assert shown.texts("#depth-of-0 .diff .removed td") == ["4", "", "-old text"]
@@ -233,6 +235,26 @@ def test_a_click_leads_to_an_instance_in_depth_and_back(shown: Page) -> None:
     shown.click("#back")
     shown.until("!document.querySelector('#overview').hidden")
     assert len(table(shown)) == 3
+
+
+@pytest.mark.slow
+def test_a_test_that_was_not_run_is_no_result_and_files_alone_have_no_rate(browser: Page, tmp_path: Path) -> None:
+    instance = depth("django__django-9")
+    instance["patches"][1]["verdicts"] = ["fail", "pass"]  # the regression test is the third
+    document = evaluation("a", [row("django__django-9", None)])
+    document["results"]["per_instance"][0]["regressions"] = {"found": 2, "run": 0, "lost": 2, "why": "none passes"}
+    document["run"]["settings"]["until"] = "localize"
+    path = tmp_path / "report.html"
+    path.write_text(render_page([document], [[instance]]), encoding="ascii")
+    browser.complaints.clear()
+    browser.open(path)
+    assert browser.texts("#instances-table td .failed") == ["0 / 2"]
+    assert not {"resolved", "valid samples"} & set(browser.texts(".facts dt"))
+    assert browser.texts("figure") == []
+    browser.open(path, "#instance=django__django-9")
+    browser.until("document.querySelector('.matrix')")
+    assert browser.texts(".patches tbody tr:nth-child(2) td.number")[-1] == "not run"
+    assert browser.complaints == []
 
 
 @pytest.mark.slow

@@ -180,6 +180,13 @@ def test_each_instance_that_ends_has_a_line() -> None:
     assert second.startswith("acme__shop-1: done (2/3, 1 resolved")
 
 
+def test_where_nothing_is_graded_nothing_is_said_of_what_was_resolved() -> None:
+    progress, out = evaluation()
+    with progress:
+        progress.ended(record(), resolved=None)
+    assert "resolved" not in out.getvalue()
+
+
 def test_a_failure_of_the_infrastructure_says_where_and_why() -> None:
     progress, out = evaluation()
     with progress:

@@ -27,6 +27,7 @@ from agentless_mini.domain import (
     Patch,
     Prediction,
     Reason,
+    Regressions,
     Rejected,
     Role,
     Stage,
@@ -233,6 +234,12 @@ def test_the_document_of_a_run_holds_all_that_is_recorded_as_json() -> None:
     assert document["prediction"]["choice"]["votes"] == 1
     assert document["prediction"]["choice"]["patch"]["normal"] == PATCH.normal
     assert document["prediction"]["notes"] == ["the tree was cut"]
+    assert document["prediction"]["regressions"] is None
+
+
+def test_the_document_of_a_run_tells_what_became_of_the_regression_tests() -> None:
+    told = run_document(replace(TRACE, prediction=replace(PREDICTION, regressions=Regressions(3, 0, "none passes"))))
+    assert told["prediction"]["regressions"] == {"found": 3, "run": 0, "lost": 3, "why": "none passes"}
 
 
 def test_the_document_of_a_run_that_decided_nothing_says_null() -> None:
@@ -272,8 +279,10 @@ def objects(document: dict[str, Any], path: str) -> list[dict[str, Any]]:
 def test_the_keys_that_are_documented_are_the_ones_there_are(tmp_path: Path) -> None:
     box = BoxRecord("k", Environment("sha256:1"), ImageTree("/r"), (), (("pytest",),), 2.0, replayed=True)
     tested = replace(decided(tmp_path, EXECUTION, *REPAIRS), boxes=(box,))
+    assert tested.prediction is not None
+    tested = replace(tested, prediction=replace(tested.prediction, regressions=Regressions(1, 1)))
     documents = [run_document(TRACE, [PROMPT], [(SAMPLE, ANSWER)]), run_document(tested)]
-    assert len(documented()) == 14
+    assert len(documented()) == 15
     for path, (always, known) in documented().items():
         there = [one.keys() for document in documents for one in objects(document, path)]
         assert there, path

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import UNTOLD, Case, Choice, Origin, Patch, Reason, Rejected, Usage
+from agentless_mini.domain import UNTOLD, Case, Choice, Origin, Patch, Reason, Regressions, Rejected, Usage
 from agentless_mini.report.summary import summary
 from tests.record.building import patch
 from tests.report.building import Outcome, shown, trace
@@ -34,6 +34,17 @@ def test_a_run_with_a_winner_by_vote(tmp_path: Path) -> None:
         "confidence 67% of the votes: the samples agree; no test was run",
         "spent      100 prompt tokens (160 cached), 28 generated, 1.2 s; run 1",
     ]
+
+
+def test_what_became_of_the_regression_tests_is_said(tmp_path: Path) -> None:
+    found = Regressions(126, 120)
+    assert "regression 126 found, 120 run, 6 lost" in lines(tmp_path, Outcome((patch(),), None, regressions=found))
+
+
+def test_that_no_regression_test_is_left_is_a_warning_even_where_no_test_was_run(tmp_path: Path) -> None:
+    choice = Choice(patch(), 1, 1, "so it is")
+    told = lines(tmp_path, Outcome((patch(),), choice, regressions=Regressions(3, 0, "none passes twice")))
+    assert told[-4] == "regression 3 found, 0 run, 3 lost; WARNING: none tells what a patch breaks: none passes twice"
 
 
 def test_a_run_without_a_valid_sample(tmp_path: Path) -> None:

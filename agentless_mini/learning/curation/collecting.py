@@ -3,9 +3,8 @@
 A part is a folder:
 
     rows.parquet     its rows, whose splits are not yet known
-    marks            of each the number of its shingles, and its MinHash
-    shingles         of each the hashes of its shingles
-    told.json        its pull requests, how many each step left out, what could not be read, the kin of repositories
+    shingles         of each the number of its shingles, and their hashes
+    told.json        how many pull requests each step left out, what could not be read, the kin of repositories
 
 Parts are read in their order, so what comes of them does not hang on who made them.
 
@@ -24,7 +23,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -34,7 +33,7 @@ from agentless_mini.errors import RepositoryError, printable
 from agentless_mini.learning.curation.events import part_of
 from agentless_mini.learning.curation.filters import NAMES, LeftOut, Step, before_the_mirror, is_benchmark_fork
 from agentless_mini.learning.curation.history import History, Mirrors
-from agentless_mini.learning.curation.joined import Joined, Pull, engine
+from agentless_mini.learning.curation.joined import Joined, Known, engine
 from agentless_mini.learning.curation.pulls import Finding, Relevance, RowMaker
 from agentless_mini.learning.rows import SPLITS, Row, RowFile, read_rows, write_rows
 from agentless_mini.settings.learning import CurateSettings
@@ -50,115 +49,97 @@ def shard_part(
     part: int, listed: Path, mirrors: Mirrors, settings: CurateSettings, finding: Finding, record: Path, shard: Path
 ) -> None:
     """Write the folder of a part. `listed` names the shards of events, `record` keeps what a model says."""
+    import numpy
+
     events = [listed.parent / "events" / name for name in listed.read_text("utf-8").split()]
     record.parent.mkdir(parents=True, exist_ok=True)
     shard.mkdir()
-    with (
-        engine() as database,
-        finding(record) as relevance,
-        (shard / "marks").open("wb") as marks,
-        (shard / "shingles").open("wb") as shingles,
-    ):
+    with engine() as database, finding(record) as relevance, (shard / "shingles").open("wb") as shingles:
         work = _Part(Joined(database, events, part), mirrors, settings, relevance)
-        work.note_benchmarks(part)
+        for name in sorted(NAMES):
+            if part_of(name, settings.partitions) == part and (folder := mirrors.kept(name)) is not None:
+                work.note_kin(name, History(folder))  # the first commits of benchmarks tell forks of them
 
-        def marked() -> Iterator[Row]:
+        def noted() -> Iterator[Row]:
             for row in work.rows():
-                mark, hashes = mark_of(row)
-                marks.write(mark.tobytes())
-                shingles.write(hashes.tobytes())
+                hashes = shingles_of(row)
+                shingles.write(numpy.insert(hashes, 0, hashes.size).tobytes())
                 yield row
 
-        write_rows(shard / "rows.parquet", marked())
-    (shard / "told.json").write_text(json.dumps(work.told), "utf-8")
+        write_rows(shard / "rows.parquet", noted())
+    told = {"left_out": work.left_out, "rejected": work.rejected, "kin": work.kin}
+    (shard / "told.json").write_text(json.dumps(told), "utf-8")
 
 
 @dataclass(eq=False)
 class _Part:
-    """Passes the pull requests of a part through the filters."""
+    """Passes the pull requests of a part through the filters, and counts what is left out."""
 
     known: Joined
     mirrors: Mirrors
     settings: CurateSettings
     relevance: Relevance
     left_out: Counter[str] = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        self.told: dict[str, Any] = {"pulls": 0, "left_out": self.left_out, "rejected": [], "kin": {}}
-
-    def note_benchmarks(self, part: int) -> None:
-        """Note the first commits of the benchmarks' repositories that have a mirror: they tell forks of them."""
-        for name in sorted(NAMES):
-            folder = self.mirrors.kept(name) if part_of(name, self.settings.partitions) == part else None
-            if folder is not None:
-                try:
-                    self.told["kin"][name] = History(folder).roots()
-                except RepositoryError as error:
-                    self._put_aside(name, Step.MIRROR_BROKEN, str(error))
+    rejected: list[tuple[str, str, str]] = field(default_factory=list)
+    kin: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def rows(self) -> Iterator[Row]:
-        """Yield the rows, and count what is left out."""
-        for repo in self.known.repos():
+        """Yield the rows."""
+        for known in self.known.repos():
             maker: RowMaker | LeftOut | None = None
-            promising = self._promising(repo)
-            while pulls := dict(islice(promising, AT_ONCE)):
-                maker = maker or self._maker(repo)
-                found = maker.rows(pulls) if isinstance(maker, RowMaker) else dict.fromkeys(pulls, maker)
+            pulls = self.known.pulls(known.repo)
+            while some := dict(islice(pulls, AT_ONCE)):
+                steps = {number: before_the_mirror(known.repo, pull) for number, pull in some.items()}
+                found: dict[int, Row | LeftOut] = {n: LeftOut(step) for n, step in steps.items() if step}
+                if left := {number: pull for number, pull in some.items() if number not in found}:
+                    maker = maker or self._maker(known)
+                    found |= maker.rows(left) if isinstance(maker, RowMaker) else dict.fromkeys(left, maker)
                 for number, outcome in found.items():
                     if isinstance(outcome, Row):
                         yield outcome
                         continue
                     self.left_out[outcome.step] += 1
                     if outcome.step in {Step.UNREADABLE, Step.MIRROR_BROKEN} and outcome.detail:
-                        self._put_aside(f"{repo}#{number}", outcome.step, outcome.detail)
+                        self._put_aside(f"{known.repo}#{number}", outcome.step, outcome.detail)
 
-    def _promising(self, repo: str) -> Iterator[tuple[int, Pull]]:
-        """Yield the pull requests that events say nothing against."""
-        for number, pull in self.known.pulls(repo):
-            self.told["pulls"] += 1
-            if step := before_the_mirror(repo, pull):
-                self.left_out[step] += 1
-            else:
-                yield number, pull
-
-    def _maker(self, repo: str) -> RowMaker | LeftOut:
+    def _maker(self, known: Known) -> RowMaker | LeftOut:
         """Open the mirror, or return why the repository is left out."""
-        former = self.known.former(repo)
-        folder = next(filter(None, map(self.mirrors.find, (repo, *former))), None)
+        folder = next(filter(None, map(self.mirrors.find, (known.repo, *known.former))), None)
         if folder is None:
             return LeftOut(Step.NO_MIRROR)
         history = History(folder)
+        if not self.note_kin(known.repo, history, (*filter(None, known.origins), *known.former)):
+            return LeftOut(Step.MIRROR_BROKEN)
+        if is_benchmark_fork(known.repo, self.kin[known.repo], bool(known.origins)):
+            del self.kin[known.repo]
+            return LeftOut(Step.BENCHMARK_FORK)
+        return RowMaker(known.repo, self.known, history, self.settings, self.relevance)
+
+    def note_kin(self, repo: str, history: History, others: Sequence[str] = ()) -> bool:
+        """Note the first commits of a repository and others; return whether the mirror can be read."""
         try:
-            roots = history.roots()
+            self.kin[repo] = (*history.roots(), *others)
         except RepositoryError as error:
             self._put_aside(repo, Step.MIRROR_BROKEN, str(error))
-            return LeftOut(Step.MIRROR_BROKEN)
-        is_fork, origins = self.known.forked(repo)
-        kin = (*roots, *origins, *former)
-        if is_benchmark_fork(repo, kin, is_fork):
-            return LeftOut(Step.BENCHMARK_FORK)
-        self.told["kin"][repo] = kin
-        return RowMaker(repo, self.known, history, self.settings, self.relevance)
+            return False
+        return True
 
     def _put_aside(self, place: str, step: Step, detail: str) -> None:
-        self.told["rejected"].append((place, step, printable(detail)[:200]))
+        self.rejected.append((place, step, printable(detail)[:200]))
 
 
 # --- near-duplicates -------------------------------------------------------------------------------------------------
 
 
-def mark_of(row: Row) -> tuple[Any, Any]:
-    """Return the mark of a row, the number of its shingles and a MinHash of them, and their hashes, sorted."""
+def shingles_of(row: Row) -> Any:  # noqa: ANN401 - an array
+    """Return the hashes of a row's shingles, sorted, each once."""
     import numpy
-    from datasketch import MinHash, sha1_hash32
+    from datasketch import sha1_hash32
 
     texts = [row.issue, *(line for file in row.files for line in _changed_lines(file))]
     words = [word for text in texts for word in re.findall(r"\w+|[^\w\s]", text.lower())][:MOST_SHINGLES]
     runs = {" ".join(words[at : at + WORDS]) for at in range(max(1, len(words) - WORDS + 1))} if words else set()
-    hashes = numpy.unique(numpy.array([sha1_hash32(run.encode("utf-8", "replace")) for run in runs], numpy.uint32))
-    sketch = MinHash(MARK, hashfunc=int, scheme="affine32")
-    sketch.update_batch(hashes)
-    return numpy.array([len(hashes), *sketch.hashvalues], numpy.uint32), hashes
+    return numpy.unique(numpy.array([sha1_hash32(run.encode("utf-8", "replace")) for run in runs], numpy.uint32))
 
 
 def _changed_lines(file: RowFile) -> Iterator[str]:
@@ -173,85 +154,72 @@ def _changed_lines(file: RowFile) -> Iterator[str]:
 
 
 class NearDuplicates:
-    """Tells which of some rows, given in order, are like one that was kept before."""
+    """Tells which of some rows, given in order by their shingles, are like one that was kept before."""
 
-    def __init__(self, marks: Any, shingles: Sequence[Any], similar: float) -> None:  # noqa: ANN401 - an array
-        """Compare rows by all marks and the shingles of each; from a similarity of `similar` on they are alike."""
+    def __init__(self, similar: float) -> None:
+        """From a similarity of `similar` on two rows are alike."""
         from datasketch import MinHashLSH
 
-        self._marks = marks
-        self._shingles = shingles
         self._similar = similar
         self._index = MinHashLSH(num_perm=MARK, params=(BANDS, DEPTH))
+        self._kept: list[Any] = []
 
-    def is_new(self, number: int) -> bool:
+    def is_new(self, shingles: Any) -> bool:  # noqa: ANN401 - an array
         """Tell whether no row that was kept is similar to one, and keep this one if so."""
-        from datasketch import LeanMinHash
+        from datasketch import MinHash
 
-        sketch = LeanMinHash(seed=1, hashvalues=self._marks[number, 1:], scheme="affine32")
-        if any(self._jaccard(number, one) >= self._similar for one in self._index.query(sketch)):
+        sketch = MinHash(MARK, hashfunc=int, scheme="affine32")
+        sketch.update_batch(shingles)
+        if any(_jaccard(shingles, self._kept[one]) >= self._similar for one in self._index.query(sketch)):
             return False
-        self._index.insert(number, sketch, check_duplication=False)
+        self._index.insert(len(self._kept), sketch, check_duplication=False)
+        self._kept.append(shingles)
         return True
 
-    def _jaccard(self, one: int, other: int) -> float:
-        import numpy
 
-        both = numpy.intersect1d(self._shingles[one], self._shingles[other], assume_unique=True).size
-        every = len(self._shingles[one]) + len(self._shingles[other]) - both
-        return float(both / every) if every else 1.0
+def _jaccard(one: Any, other: Any) -> float:  # noqa: ANN401 - arrays
+    import numpy
 
-    @classmethod
-    def of(cls, parts: Sequence[Path], similar: float) -> "NearDuplicates":
-        """Compare the rows of parts, whose shingles stay on the disk."""
-        import numpy
+    both = numpy.intersect1d(one, other, assume_unique=True).size
+    every = one.size + other.size - both
+    return float(both / every) if every else 1.0
 
-        marks, shingles = [], []
-        for part in parts:
-            own = numpy.fromfile(part / "marks", numpy.uint32).reshape(-1, MARK + 1)
-            marks.append(own)
-            some = own[:, 0].any()  # an empty file cannot be mapped
-            hashes = numpy.asarray(numpy.memmap(part / "shingles", numpy.uint32, "r") if some else [], numpy.uint32)
-            shingles += numpy.split(hashes, own[:, 0].cumsum()[:-1])[: len(own)]
-        return cls(numpy.concatenate(marks), shingles, similar)
+
+def _noted_shingles(part: Path) -> Iterator[Any]:
+    """Yield the shingles of each row of a part, which stay on the disk."""
+    import numpy
+
+    file, at = part / "shingles", 0
+    numbers = numpy.memmap(file, numpy.uint32, "r").view(numpy.ndarray) if file.stat().st_size else ()
+    while at < len(numbers):
+        end = at + 1 + int(numbers[at])
+        yield numbers[at + 1 : end]
+        at = end
 
 
 # --- families and splits ---------------------------------------------------------------------------------------------
 
 
-class Families:
-    """Repositories and first commits, joined as they are told of: a forest of union and find."""
+def families_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the name of the family of each repository and first commit, in lower case, by pairs of one family.
 
-    def __init__(self) -> None:
-        """Know of none."""
-        self._parents: dict[str, str] = {}
-
-    def join(self, repo: str, kin: Iterable[str]) -> None:
-        """Say that a repository is of one family with others: repositories by name, or first commits by id.
-
-        Names hold a "/" and ids do not; of the two an id becomes the family's.
-        """
-        for other in kin:
-            one, two = sorted((self.of(repo), self.of(other)), key=lambda name: ("/" in name, name))
-            if one != two:
-                self._parents[two] = one
-
-    def of(self, repo: str) -> str:
-        """Return the name of the family of a repository."""
-        name = repo.lower()
-        while (parent := self._parents.get(name)) is not None:
-            self._parents[name] = self._parents.get(parent, parent)
-            name = parent
-        return name
+    Names of repositories hold a "/" and ids do not; of the two an id becomes the family's.
+    """
+    families: dict[str, set[str]] = {}
+    for one, other in pairs:
+        own, others = (families.setdefault(name, {name}) for name in (one.lower(), other.lower()))
+        if own is not others:
+            fewer, more = sorted((own, others), key=len)
+            more |= fewer
+            families.update(dict.fromkeys(fewer, more))
+    names: dict[str, str] = {}
+    for members in {id(members): members for members in families.values()}.values():
+        names.update(dict.fromkeys(members, min(members, key=lambda name: ("/" in name, name))))
+    return names
 
 
-def families_of(kin: Iterable[tuple[str, Sequence[str]]], events: Sequence[Path]) -> Families:
-    """Join repositories with their kin, and these with what events say that they were forked from, all the way up."""
-    families = Families()
-    names: set[str] = set()
-    for repo, others in kin:
-        families.join(repo, others)
-        names.update(other.lower() for other in (repo, *others) if "/" in other)
+def forks_of(repos: Iterable[str], events: Sequence[Path]) -> list[tuple[str, str]]:
+    """Return pairs of fork and origin: what events say repositories were forked from, and these, all the way up."""
     asked = """
         WITH RECURSIVE fork AS MATERIALIZED (
             SELECT DISTINCT lower(repo) AS name, lower(origin) AS origin FROM read_parquet($events)
@@ -259,11 +227,9 @@ def families_of(kin: Iterable[tuple[str, Sequence[str]]], events: Sequence[Path]
         ), up(name) AS (SELECT unnest($names::VARCHAR[]) UNION SELECT origin FROM up JOIN fork USING (name))
         SELECT name, origin FROM fork SEMI JOIN up USING (name)
     """
+    given = {"events": list(map(str, events)), "names": sorted({repo.lower() for repo in repos})}
     with engine() as database:
-        given = {"events": list(map(str, events)), "names": sorted(names)}
-        for name, origin in database.execute(asked, given).fetchall():
-            families.join(name, [origin])
-    return families
+        return database.execute(asked, given).fetchall()
 
 
 def split_of(family: str, settings: CurateSettings) -> str:
@@ -275,18 +241,20 @@ def split_of(family: str, settings: CurateSettings) -> str:
     return "valid" if place < settings.test + settings.valid else "train"
 
 
-def collect(parts: Sequence[Path], families: Families, out: Path, settings: CurateSettings) -> Counter[str]:
+def collect(parts: Sequence[Path], families: Mapping[str, str], out: Path, settings: CurateSettings) -> Counter[str]:
     """Write train, valid and test; return how many rows of the parts each split has, and each step left out."""
-    barred = {families.of(name) for name in NAMES}
-    duplicates = NearDuplicates.of(parts, settings.similar)
+    barred = {families.get(name, name) for name in NAMES}
+    duplicates = NearDuplicates(settings.similar)
     became: list[str] = []
     with engine() as database:
         rows = database.execute("SELECT repo FROM read_parquet($1)", [[str(part / "rows.parquet") for part in parts]])
-        while row := rows.fetchone():
-            family = families.of(row[0])
-            is_new = family not in barred and duplicates.is_new(len(became))
-            out_at = Step.BENCHMARK_FORK if family in barred else Step.DUPLICATE
-            became.append(split_of(family, settings) if is_new else out_at)
+        for shingles in chain.from_iterable(map(_noted_shingles, parts)):
+            ((repo,),) = rows.fetchmany(1)
+            family = families.get(repo.lower(), repo.lower())
+            if family in barred:
+                became.append(Step.BENCHMARK_FORK)
+            else:
+                became.append(split_of(family, settings) if duplicates.is_new(shingles) else Step.DUPLICATE)
     for split in SPLITS:
         every = chain.from_iterable(read_rows(part / "rows.parquet") for part in parts)
         own = (replace(row, split=split) for row, one in zip(every, became, strict=True) if one == split)

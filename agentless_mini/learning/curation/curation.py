@@ -5,12 +5,9 @@
     OUT/rejected.jsonl                what could not be read, and why
     OUT/work                          shards: kept so that a killed run goes on; may be deleted at the end
 
-The same command again goes on where it was. Other settings, events or mirrors need other shards: those of files of
-events that are the same are used again, and with the same settings and events those of parts whose mirrors are.
-
-A task is a plain value that any process can do: what it reads and writes lies in files. Tasks are done in this process,
-in several of this machine, or on a Ray cluster that is running, of which every machine has the same amini, and sees the
-folders of events, mirrors and output under the same paths.
+The same command again goes on where it was. Of other settings, events or mirrors those shards are made anew that hang
+on them. A task is a plain value: what it reads and writes lies in files. Tasks are done in this process, in several of
+this machine, or on a Ray cluster whose machines have the same amini and see all folders under the same paths.
 """
 
 import fcntl
@@ -29,12 +26,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from agentless_mini.errors import AminiError, EnvironmentFailed, Translation, UsageError, boundary, printable
 from agentless_mini.evaluation.connection import ray_connection
-from agentless_mini.learning.curation.collecting import collect, families_of, shard_part
+from agentless_mini.learning.curation.collecting import collect, families_of, forks_of, shard_part
 from agentless_mini.learning.curation.events import part_of, shard_events
 from agentless_mini.learning.curation.filters import funnel
 from agentless_mini.learning.curation.history import Mirrors
@@ -46,7 +44,8 @@ from agentless_mini.settings.learning import CurateSettings
 _QUOTED = 300  # characters of a foreign message
 _DIED = "A process of the curation died ({error}): give it more memory, or fewer --workers."
 _UNDONE = "The cluster could not do its part ({error}): see `ray status`, and run this again."
-SHARDS = "4"  # the version of what shards hold: another one means that they are made again
+_NO_ROOM = "The output cannot be written ({error}): free some room, or name another --out."
+SHARDS = "5"  # the version of what shards hold: another one means that they are made again
 
 _ENDS = (".json.gz", ".json", ".jsonl")
 
@@ -62,7 +61,7 @@ class Task:
 Doing = Callable[[Sequence[Task]], Iterator[Path]]
 """Does tasks, in any order, and yields the shard of each as soon as it is there."""
 
-Progress = Callable[[str, int, int], None]
+Tell = Callable[[str, int, int], None]
 """Told which step a curation is at, how many of its tasks are done, and how many there are."""
 
 
@@ -78,27 +77,28 @@ class Curation:
     model: str = ""
 
 
-def curate(curation: Curation, doing: Doing, progress: Progress) -> dict[str, Any]:
+def curate(curation: Curation, doing: Doing, tell: Tell) -> dict[str, Any]:
     """Make the rows, and return the funnel, which is also kept in the folder.
 
     Raises `UsageError` where events or mirrors cannot be read, or another curation has the folder, `EnvironmentFailed`
     where the output cannot be written.
     """
-    failures: Translation = dict.fromkeys((json.JSONDecodeError, *engine_failures()), partial(_damaged, curation.out))
-    with boundary({OSError: _no_room, **failures}), _alone(curation.out):
+    again = f"A shard cannot be used ({{error}}): free some room, or delete {curation.out / 'work'} and run this again."
+    failures: Translation = dict.fromkeys((json.JSONDecodeError, *engine_failures()), partial(_failed, again))
+    with boundary({OSError: partial(_failed, _NO_ROOM), **failures}), _alone(curation.out):
         events, parts = _plan(curation)
         for name, tasks in (("events", events), ("parts", parts)):
             left = [task for task in tasks if not task.shard.exists()]
             done = len(tasks) - len(left)
-            progress(name, done, len(tasks))
+            tell(name, done, len(tasks))
             for done, _ in enumerate(doing(left), done + 1):  # noqa: B020
-                progress(name, done, len(tasks))
+                tell(name, done, len(tasks))
             for folder in {task.shard.parent for task in tasks}:
                 for half in folder.glob("*.partial"):  # of killed processes; all shards are whole by now
                     forget(half)
-        progress("splits", 0, 1)
+        tell("splits", 0, 1)
         found = _collected(curation, [task.shard for task in events], [task.shard for task in parts])
-        progress("splits", 1, 1)
+        tell("splits", 1, 1)
         return found
 
 
@@ -116,31 +116,29 @@ def _alone(out: Path) -> Iterator[None]:
 
 def _plan(curation: Curation) -> tuple[list[Task], list[Task]]:
     """Return the tasks. Shards are named by all that they hang on; the list of those of events is written."""
-    work, settings = curation.out.absolute() / "work", curation.settings
-    events = []
+    work, settings, folder = curation.out.absolute() / "work", curation.settings, curation.mirrors.absolute()
+    events, states = [], [list[str]() for _ in range(settings.partitions)]
     for path in _found(curation.events):
         facts = path.stat()
         name = _digest(SHARDS, str(path), str(facts.st_size), str(facts.st_mtime_ns), str(settings.partitions))
         events.append(Task(work / "events" / f"{name}.parquet", partial(shard_events, path, settings.partitions)))
-    if not curation.mirrors.is_dir():
+    if not folder.is_dir():
         raise UsageError(f"{printable(str(curation.mirrors))} is no folder of mirrors: check --mirrors.")
     names = "\n".join(sorted({task.shard.name for task in events}))
-    place = work / f"parts-{_digest(SHARDS, names, _settings(curation), str(curation.mirrors.absolute()))}"
+    place = work / f"parts-{_digest(SHARDS, names, _settings(curation), str(folder))}"
     place.mkdir(parents=True, exist_ok=True)
     listed = work / f"{place.name}.txt"
     listed.write_text(names, "utf-8")
-    mirrors = Mirrors(curation.mirrors.absolute(), work / "clones", settings.clone_from)
-    states: dict[int, list[str]] = {part: [] for part in range(settings.partitions)}
+    mirrors = Mirrors(folder, work / "clones", settings.clone_from)
     for owner, state in mirrors.states():
         states[part_of(owner, settings.partitions)].append(state)
-    answers = work / f"answers-{settings.partitions}"
-    return events, [
-        Task(
-            place / f"{part:05}-{_digest(*states[part])}",
-            partial(shard_part, part, listed, mirrors, settings, curation.finding, answers / f"{part:05}.sqlite"),
-        )
-        for part in range(settings.partitions)
-    ]
+
+    def part(number: int, state: Sequence[str]) -> Task:
+        answers = work / f"answers-{settings.partitions}" / f"{number:05}.sqlite"
+        make = partial(shard_part, number, listed, mirrors, settings, curation.finding, answers)
+        return Task(place / f"{number:05}-{_digest(*state)}", make)
+
+    return events, [part(number, state) for number, state in enumerate(states)]
 
 
 def _found(paths: Sequence[Path]) -> list[Path]:
@@ -167,25 +165,22 @@ def _digest(*parts: str) -> str:
 
 def _collected(curation: Curation, events: Sequence[Path], parts: Sequence[Path]) -> dict[str, Any]:
     told = [json.loads((part / "told.json").read_text("utf-8")) for part in parts]
-    families = families_of((kin for one in told for kin in one["kin"].items()), events)
-    became = collect(parts, families, curation.out, curation.settings)
-    left_out = sum((Counter(one["left_out"]) for one in told), became)
-    pulls = sum(one["pulls"] for one in told)
+    pairs = [(repo, other) for one in told for repo, kin in one["kin"].items() for other in kin]
+    names = {name for one in told for name in one["kin"]} | {other for _, other in pairs if "/" in other}
+    became = collect(parts, families_of(pairs + forks_of(names, events)), curation.out, curation.settings)
     with engine() as database:
-        asked = "SELECT repo, uid, body, number FROM read_parquet($1) WHERE kind = $2 ORDER BY ALL"
-        shards = [str(shard) for shard in events]
-        seen: Counter[str] = Counter()
-        for _, kind, _, count in database.execute(asked, [shards, "seen"]).fetchall():
-            seen[kind] += count
-        aside = [row[:3] for row in database.execute(asked, [shards, "rejected"]).fetchall()]
+        counts = "SELECT uid, sum(number)::BIGINT FROM read_parquet($1) WHERE kind = 'seen' GROUP BY uid ORDER BY uid"
+        lines = "SELECT repo, uid, body FROM read_parquet($1) WHERE kind = 'rejected' ORDER BY repo, uid, body, number"
+        seen, aside = (database.execute(asked, [list(map(str, events))]).fetchall() for asked in (counts, lines))
     aside += [one for each in told for one in each["rejected"]]
-    lines = (dict(zip(("place", "reason", "start"), one, strict=True)) for one in aside)
-    _write(curation.out / "rejected.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    rejected = (dict(zip(("place", "reason", "start"), one, strict=True)) for one in aside)
+    _write(curation.out / "rejected.jsonl", "".join(json.dumps(line) + "\n" for line in rejected))
+    found = sum((Counter(one["left_out"]) for one in told), became)
     document = {
-        "events": dict(sorted(seen.items())),
+        "events": dict(seen),
         "rejected": dict(sorted(Counter(one[1] for one in aside).items())),
-        "pulls": pulls,
-        "steps": funnel(pulls, left_out),
+        "pulls": found.total(),
+        "steps": funnel(found.total(), found),
         "rows": {split: became[split] for split in SPLITS},
         "settings": json.loads(_settings(curation)),
     }
@@ -200,15 +195,6 @@ def _write(path: Path, text: str) -> None:
     half.rename(path)
 
 
-def _damaged(out: Path, error: BaseException) -> EnvironmentFailed:
-    work, said = printable(str(out / "work")), printable(str(error))
-    return EnvironmentFailed(f"A shard cannot be used ({said}): free some room, or delete {work} and run this again.")
-
-
-def _no_room(error: BaseException) -> EnvironmentFailed:
-    return EnvironmentFailed(f"The output cannot be written ({error}): free some room, or name another --out.")
-
-
 # --- where tasks are done ----------------------------------------------------------------------------------------
 
 
@@ -217,9 +203,7 @@ def finished(task: Task) -> Path:
     if task.shard.exists():  # a cluster asks again where the answer was lost
         return task.shard
     half = task.shard.with_name(f"{task.shard.name}.{platform.node()}-{os.getpid()}.partial")
-    room = (
-        f"{printable(str(task.shard))} cannot be made ({{error}}): free some room there and in {tempfile.gettempdir()}."
-    )
+    room = f"{task.shard} cannot be made ({{error}}): free some room there and in {tempfile.gettempdir()}."
     with boundary(dict.fromkeys((OSError, *engine_failures()), partial(_failed, room))):
         task.shard.parent.mkdir(parents=True, exist_ok=True)
         forget(half)
@@ -245,31 +229,25 @@ def in_processes(workers: int) -> Doing:
     """Return what does tasks in so many processes of this machine."""
 
     def do(tasks: Sequence[Task]) -> Iterator[Path]:
-        context = multiprocessing.get_context("spawn")
-        with (
-            boundary({BrokenProcessPool: partial(_failed, _DIED)}),
-            ProcessPoolExecutor(workers, context, _end_with_parent) as pool,
-        ):
-            running = [pool.submit(finished, task) for task in tasks]
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
+        with boundary({BrokenProcessPool: partial(_failed, _DIED)}), pool:
             try:
-                for future in as_completed(running):
+                for future in as_completed([pool.submit(finished, task) for task in tasks]):
                     yield future.result()
             finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
 
     return one_by_one if workers == 1 else do
 
 
 def _end_with_parent() -> None:
     """End this process when the one that started it is gone, killed too: nobody would ever tell it to."""
-    parent = multiprocessing.parent_process()
 
-    def end_after() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
+    def end_after(parent: BaseProcess) -> None:
+        parent.join()
+        os._exit(1)
 
-    threading.Thread(target=end_after, daemon=True).start()
+    threading.Thread(target=end_after, args=(multiprocessing.parent_process(),), daemon=True).start()
 
 
 @contextmanager
@@ -290,11 +268,11 @@ def on_ray(address: str, workers: int) -> Iterator[Doing]:
                 while left or waiting:
                     while left and (workers == 1 or len(waiting) < workers):
                         waiting.append(remote.remote(left.pop()))
-                    ready, waiting = ray.wait(waiting)
-                    for answer in ray.get(ready):
-                        if isinstance(answer, AminiError):
-                            raise answer
-                        yield answer
+                    (ready,), waiting = ray.wait(waiting)
+                    answer = ray.get(ready)
+                    if isinstance(answer, AminiError):
+                        raise answer
+                    yield answer
 
         yield do
 
@@ -308,4 +286,5 @@ def _answer(task: Task) -> Path | AminiError:
 
 
 def _failed(said: str, error: BaseException) -> EnvironmentFailed:
-    return EnvironmentFailed(said.replace("{error}", printable(str(error).strip().rpartition("\n")[2])[:_QUOTED]))
+    line = str(error).strip().rpartition("\n")[2]
+    return EnvironmentFailed(printable(said.replace("{error}", line[:_QUOTED])))

@@ -25,7 +25,6 @@ from typing import BinaryIO, cast
 from agentless_mini.errors import UsageError, boundary, printable
 from agentless_mini.learning.curation.joined import engine
 
-COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 MOST_LINE = 8 * 2**20  # of JSON, which may take thirty times as much in memory
 _AT_ONCE = 2048  # lines
 _BOT_NAME = r"(?i)\[bot\]$|^(dependabot|renovate|greenkeeper|pyup|snyk|mergify|automerge)\b|-bot$"
@@ -35,29 +34,19 @@ _REPO_NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}/[A-Za-z0-9_.-]{1,100}"
 _USER = {"login": "VARCHAR", "type": "VARCHAR"}
 _SIDE = {"ref": "VARCHAR", "sha": "VARCHAR", "repo": {"fork": "BOOLEAN"}}
 _COMMENT = {
-    "id": "DOUBLE", "body": "VARCHAR", "user": _USER, "created_at": "VARCHAR", "submitted_at": "VARCHAR",
-    "path": "VARCHAR",
+    **dict.fromkeys(("body", "created_at", "submitted_at", "path"), "VARCHAR"), "id": "DOUBLE", "user": _USER,
+}  # fmt: skip
+_THREAD = {"number": "DOUBLE", "title": "VARCHAR", "body": "VARCHAR", "user": _USER}
+_PULL = {
+    **_THREAD, "head": _SIDE, "base": _SIDE, "merged": "BOOLEAN", "merged_at": "VARCHAR", "merge_commit_sha": "VARCHAR",
+    **dict.fromkeys(("commits", "changed_files", "additions", "deletions"), "DOUBLE"),
 }  # fmt: skip
 _SCHEMA = {
-    "type": "VARCHAR",
-    "created_at": "VARCHAR",
-    "actor": _USER,
-    "repo": {"id": "DOUBLE", "name": "VARCHAR"},
+    "type": "VARCHAR", "created_at": "VARCHAR", "actor": _USER, "repo": {"id": "DOUBLE", "name": "VARCHAR"},
     "payload": {
-        "action": "VARCHAR",
-        "number": "DOUBLE",
-        "forkee": {"id": "DOUBLE", "full_name": "VARCHAR"},
-        "comment": _COMMENT,
-        "review": _COMMENT,
-        "issue": {
-            "number": "DOUBLE", "title": "VARCHAR", "body": "VARCHAR", "user": _USER, "created_at": "VARCHAR",
-            "pull_request": "JSON",
-        },
-        "pull_request": {
-            "number": "DOUBLE", "title": "VARCHAR", "body": "VARCHAR", "user": _USER, "head": _SIDE, "base": _SIDE,
-            "merged": "BOOLEAN", "merged_at": "VARCHAR", "merge_commit_sha": "VARCHAR", "commits": "DOUBLE",
-            "changed_files": "DOUBLE", "additions": "DOUBLE", "deletions": "DOUBLE",
-        },
+        "action": "VARCHAR", "number": "DOUBLE", "forkee": {"id": "DOUBLE", "full_name": "VARCHAR"},
+        "comment": _COMMENT, "review": _COMMENT, "pull_request": _PULL,
+        "issue": {**_THREAD, "created_at": "VARCHAR", "pull_request": "JSON"},
     },
 }  # fmt: skip
 
@@ -66,17 +55,9 @@ _SCHEMA = {
 # events, counted by `number`) or "rejected" (a line by its place, reason and start), whose part is -1. Records of one
 # repository, number, kind and `uid` say the same. `repo_id` is the number that GitHub gives a repository, which stays
 # when its name changes. What an event does not say is NULL, "" or 0.
+# Who opened a pull request is the author, whom a trimmed event does not name. Of one that was only opened it is known
+# that it is not merged; other trimmed events come after a merge as well. The merge commit of an open one is for tests.
 _READING = (
-    """
-    CREATE TABLE record (
-        repo VARCHAR DEFAULT '', number BIGINT DEFAULT 0, kind VARCHAR, uid VARCHAR DEFAULT '',
-        moment VARCHAR DEFAULT '', repo_id BIGINT DEFAULT 0, title VARCHAR DEFAULT '', body VARCHAR DEFAULT '',
-        login VARCHAR DEFAULT '', bot BOOLEAN DEFAULT false, created_at VARCHAR DEFAULT '',
-        is_pull BOOLEAN DEFAULT false, place VARCHAR DEFAULT '', origin VARCHAR DEFAULT '', merged BOOLEAN,
-        merged_at VARCHAR DEFAULT '', branch VARCHAR DEFAULT '', merge VARCHAR DEFAULT '', commits BIGINT DEFAULT 0,
-        changed_files BIGINT DEFAULT 0, lines BIGINT DEFAULT 0
-    )
-    """,
     "CREATE MACRO said(words) AS replace(coalesce(words, ''), chr(0), '')",
     "CREATE MACRO whole(n) AS CASE WHEN n > 0 AND n < 2::DOUBLE ** 53 AND n % 1 = 0 THEN n::BIGINT ELSE 0 END",
     """
@@ -86,7 +67,7 @@ _READING = (
     END
     """,
     f"CREATE MACRO is_bot(who) AS coalesce(who.type = 'Bot', false) OR regexp_matches(said(who.login), '{_BOT_NAME}')",
-    f"CREATE MACRO is_id(sha) AS said(sha) = '' OR regexp_full_match(sha, '{COMMIT_ID.pattern}')",
+    "CREATE MACRO is_id(sha) AS said(sha) = '' OR regexp_full_match(sha, '[0-9a-f]{40}|[0-9a-f]{64}')",
     f"""
     CREATE MACRO is_repo(name) AS
         regexp_full_match(said(name), '{_REPO_NAME}') AND NOT regexp_matches(name, '/[.]{{1,2}}$')
@@ -99,14 +80,15 @@ _READING = (
         FROM raw
     ), opened AS (
         SELECT *, said(coalesce(e.type, '?')) AS type, e.repo.name AS repo, whole(e.repo.id) AS repo_id,
-            utc(e.created_at) AS moment, e.payload AS p
+            utc(e.created_at) AS moment, e.payload AS p, e.payload.pull_request AS q, e.payload.issue AS about,
+            said(e.payload.action) AS action,
+            if(type = 'PullRequestReviewEvent', e.payload.review, e.payload.comment) AS c
         FROM read
     ), told AS (
-        SELECT *,
-            CASE WHEN type = 'PullRequestEvent' THEN whole(coalesce(p.number, p.pull_request.number))
-                WHEN type IN ('IssuesEvent', 'IssueCommentEvent') THEN whole(p.issue.number)
-                WHEN type IN ('PullRequestReviewEvent', 'PullRequestReviewCommentEvent')
-                    THEN whole(p.pull_request.number)
+        SELECT *, coalesce(q.user, CASE WHEN action = 'opened' THEN e.actor END) AS who,
+            CASE WHEN type = 'PullRequestEvent' THEN whole(coalesce(p.number, q.number))
+                WHEN type IN ('IssuesEvent', 'IssueCommentEvent') THEN whole(about.number)
+                WHEN type IN ('PullRequestReviewEvent', 'PullRequestReviewCommentEvent') THEN whole(q.number)
                 WHEN type = 'ForkEvent' THEN -1 END AS number
         FROM opened
     )
@@ -118,78 +100,50 @@ _READING = (
         WHEN NOT is_repo(repo) OR (type = 'ForkEvent' AND NOT is_repo(p.forkee.full_name)) THEN 'repo is no owner/name'
         WHEN moment IS NULL THEN 'date is none'
         WHEN number = 0 THEN 'number is none'
-        WHEN NOT (is_id(p.pull_request.merge_commit_sha) AND is_id(p.pull_request.head.sha)
-            AND is_id(p.pull_request.base.sha)) THEN 'sha is no commit id'
+        WHEN NOT (is_id(q.merge_commit_sha) AND is_id(q.head.sha) AND is_id(q.base.sha)) THEN 'sha is no commit id'
         ELSE '' END AS reason
     FROM told
     """,
     """
-    INSERT INTO record BY NAME SELECT 'rejected' AS kind, $name || ':' || place AS repo, place AS number, reason AS uid,
-        line AS body FROM event WHERE reason <> ''
-    """,
-    "DROP TABLE raw",
-    "DELETE FROM event WHERE reason <> ''",
-    """
-    INSERT INTO record BY NAME SELECT 'seen' AS kind, left(type, 60) AS uid, count(*) AS number FROM event GROUP BY uid
-    """,
-    # Who opened it is the author, whom a trimmed event does not name. Of one that was only opened it is known that it
-    # is not merged; other trimmed events come after a merge as well. The merge commit of one that is open is for tests.
-    """
-    INSERT INTO record BY NAME
-    WITH pull AS (
-        SELECT *, p.pull_request AS q, said(p.action) AS action,
-            coalesce(p.pull_request.user, CASE WHEN p.action = 'opened' THEN e.actor END) AS who
-        FROM event WHERE type = 'PullRequestEvent'
-    ), facts AS (
-        SELECT *, {
-            'title': said(q.title), 'body': said(q.body), 'login': said(who.login), 'bot': is_bot(who),
-            'merged': CASE WHEN action = 'merged' THEN true
-                WHEN q.merged IS NULL AND action IN ('opened', 'reopened') THEN false ELSE q.merged END,
-            'merged_at': coalesce(utc(q.merged_at), CASE
-                WHEN action = 'merged' OR (action = 'closed' AND q.merged IS NULL) THEN moment ELSE '' END),
-            'branch': said(q.head.ref),
-            'merge': CASE WHEN q.merged OR action = 'merged' THEN said(q.merge_commit_sha) ELSE '' END,
-            'commits': whole(q.commits), 'changed_files': whole(q.changed_files),
-            'lines': whole(q.additions) + whole(q.deletions)
-        } AS told FROM pull
-    )
-    SELECT 'pull' AS kind, repo, repo_id, number, moment, unnest(told),
-        md5((told, q.head.sha, q.base.sha)::VARCHAR) AS uid FROM facts
-    """,
-    """
-    INSERT INTO record BY NAME
-    WITH thread AS (
-        SELECT *, p.issue AS about FROM event WHERE type IN ('IssuesEvent', 'IssueCommentEvent')
-    ), facts AS (
-        SELECT *, {
-            'title': said(about.title), 'body': said(about.body), 'login': said(about.user.login),
-            'created_at': coalesce(utc(about.created_at), moment), 'is_pull': about.pull_request IS NOT NULL
-        } AS told FROM thread
-    )
-    SELECT 'text' AS kind, repo, repo_id, number, moment, unnest(told), md5(told::VARCHAR) AS uid FROM facts
-    """,
-    """
-    INSERT INTO record BY NAME
-    WITH comment AS (
-        SELECT *, type = 'PullRequestReviewEvent' AS is_review,
-            CASE WHEN is_review THEN p.review ELSE p.comment END AS c
-        FROM event WHERE type IN ('IssueCommentEvent', 'PullRequestReviewEvent', 'PullRequestReviewCommentEvent')
-    )
-    SELECT 'comment' AS kind, repo, repo_id, number, coalesce(utc(c.created_at), utc(c.submitted_at), moment) AS moment,
-        CASE WHEN is_review THEN 'review' ELSE 'comment' END || whole(c.id) AS uid, said(c.body) AS body,
-        said(c.user.login) AS login, is_bot(c.user) AS bot, said(c.path) AS place
-    FROM comment WHERE regexp_matches(said(c.body), '\\S')
-    """,
-    """
-    INSERT INTO record BY NAME
-    SELECT 'fork' AS kind, 'origin' AS uid, p.forkee.full_name AS repo, whole(p.forkee.id) AS repo_id, moment,
-        repo AS origin
-    FROM event WHERE type = 'ForkEvent' UNION ALL BY NAME
-    SELECT 'fork' AS kind, 'said' AS uid, repo, repo_id, moment FROM event
-    WHERE type = 'PullRequestEvent' AND p.pull_request.base.repo.fork
-    """,
-    """
     COPY (
+        WITH fine AS (FROM event WHERE reason = ''), record AS (
+            SELECT 'rejected' AS kind, $name || ':' || place AS repo, place AS number, reason AS uid, line AS body
+            FROM event WHERE reason <> ''
+            UNION ALL BY NAME
+            SELECT 'seen' AS kind, '' AS repo, left(type, 60) AS uid, count(*) AS number FROM fine GROUP BY uid
+            UNION ALL BY NAME
+            SELECT 'pull' AS kind, repo, repo_id, number, moment, unnest(told),
+                md5((told, q.head.sha, q.base.sha)::VARCHAR) AS uid
+            FROM (SELECT *, {
+                    'title': said(q.title), 'body': said(q.body), 'login': said(who.login), 'bot': is_bot(who),
+                    'merged': CASE WHEN action = 'merged' THEN true
+                        WHEN q.merged IS NULL AND action IN ('opened', 'reopened') THEN false ELSE q.merged END,
+                    'merged_at': coalesce(utc(q.merged_at), CASE
+                        WHEN action = 'merged' OR (action = 'closed' AND q.merged IS NULL) THEN moment ELSE '' END),
+                    'branch': said(q.head.ref),
+                    'merge': CASE WHEN q.merged OR action = 'merged' THEN said(q.merge_commit_sha) ELSE '' END,
+                    'commits': whole(q.commits), 'changed_files': whole(q.changed_files),
+                    'lines': whole(q.additions) + whole(q.deletions)
+                } AS told FROM fine WHERE type = 'PullRequestEvent')
+            UNION ALL BY NAME
+            SELECT 'text' AS kind, repo, repo_id, number, moment, unnest(told), md5(told::VARCHAR) AS uid
+            FROM (SELECT *, {
+                    'title': said(about.title), 'body': said(about.body), 'login': said(about.user.login),
+                    'created_at': coalesce(utc(about.created_at), moment), 'is_pull': about.pull_request IS NOT NULL
+                } AS told FROM fine WHERE type IN ('IssuesEvent', 'IssueCommentEvent'))
+            UNION ALL BY NAME
+            SELECT 'comment' AS kind, repo, repo_id, number, said(c.body) AS body, said(c.user.login) AS login,
+                coalesce(utc(c.created_at), utc(c.submitted_at), moment) AS moment, is_bot(c.user) AS bot,
+                if(type = 'PullRequestReviewEvent', 'review', 'comment') || whole(c.id) AS uid, said(c.path) AS place
+            FROM fine WHERE regexp_matches(said(c.body), '\\S')
+                AND type IN ('IssueCommentEvent', 'PullRequestReviewEvent', 'PullRequestReviewCommentEvent')
+            UNION ALL BY NAME
+            SELECT 'fork' AS kind, 0 AS number, 'origin' AS uid, p.forkee.full_name AS repo,
+                whole(p.forkee.id) AS repo_id, moment, repo AS origin FROM fine WHERE type = 'ForkEvent'
+            UNION ALL BY NAME
+            SELECT 'fork' AS kind, 0 AS number, 'said' AS uid, repo, repo_id, moment, '' AS origin FROM fine
+            WHERE type = 'PullRequestEvent' AND q.base.repo.fork
+        )
         SELECT *, CASE WHEN kind IN ('seen', 'rejected') THEN -1 ELSE
             (('0x' || left(sha256(lower(split_part(repo, '/', 1))), 16))::UBIGINT % $parts::UBIGINT)::BIGINT END AS part
         FROM record ORDER BY part
@@ -217,12 +171,12 @@ def shard_events(path: Path, parts: int, shard: Path) -> None:
     with boundary({OSError: lambda error: UsageError(f"The events {shown} cannot be read ({error}): check the path.")}):
         file = path.open("rb")
     given = {"schema": json.dumps(_SCHEMA), "name": printable(path.name), "parts": parts, "shard": str(shard)}
+    columns = pyarrow.schema({"place": pyarrow.int64(), "line": pyarrow.string(), "wrong": pyarrow.string()})
     with file, engine() as database:
-        database.execute("CREATE TABLE raw (place BIGINT, line VARCHAR, wrong VARCHAR)")
         lines = _lines(file)
-        while batch := list(islice(lines, _AT_ONCE)):
-            database.register("batch", pyarrow.table([*zip(*batch, strict=True)], ["place", "line", "wrong"]))
-            database.execute("INSERT INTO raw SELECT * FROM batch")
+        some = iter(lambda: list(islice(lines, _AT_ONCE)), [])
+        batches = (pyarrow.record_batch([*zip(*one, strict=True)], schema=columns) for one in some)
+        database.register("raw", pyarrow.RecordBatchReader.from_batches(columns, batches))
         for step in _READING:
             database.execute(step, {name: value for name, value in given.items() if f"${name}" in step})
 

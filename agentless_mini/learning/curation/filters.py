@@ -9,14 +9,16 @@ allows, and what single files say, is not looked at.
 import enum
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from agentless_mini.chain.lexical import CODE_SUFFIX, is_test_path
 from agentless_mini.edits.paths import clean_path
 from agentless_mini.learning.curation.events import is_bot
-from agentless_mini.learning.curation.history import GITLINK, LINK, Changed
+from agentless_mini.learning.curation.history import Changed
 from agentless_mini.learning.curation.joined import Pull
+from agentless_mini.repository.gitcommand import GITLINK, LINK
 from agentless_mini.settings.learning import CurateSettings, Oracle
 
 _LINES = (Path(__file__).parent / "benchmarks.txt").read_text("ascii").splitlines()
@@ -105,14 +107,12 @@ class Step(enum.StrEnum):
     DUPLICATE = "duplicate"
 
 
+@dataclass(eq=False)
 class LeftOut(Exception):
     """Why a pull request is no row; `detail` is for the record of what could not be read."""
 
-    def __init__(self, step: Step, detail: str = "") -> None:
-        """Leave it out at a step."""
-        super().__init__(step)
-        self.step = step
-        self.detail = detail
+    step: Step
+    detail: str = ""
 
 
 def funnel(pulls: int, left_out: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -122,11 +122,6 @@ def funnel(pulls: int, left_out: Mapping[str, int]) -> list[dict[str, Any]]:
         kept -= left_out.get(step, 0)
         steps.append({"step": step.value, "left_out": left_out.get(step, 0), "kept": kept})
     return steps
-
-
-def is_benchmark(repo: str) -> bool:
-    """Tell whether a repository is one of a benchmark, by its name."""
-    return repo.lower() in NAMES
 
 
 def is_benchmark_fork(repo: str, kin: Iterable[str], is_fork: bool) -> bool:
@@ -140,13 +135,12 @@ def is_benchmark_fork(repo: str, kin: Iterable[str], is_fork: bool) -> bool:
 
 def before_the_mirror(repo: str, pull: Pull) -> Step | None:
     """Return why a pull request is left out by what events say of it, None where it is not."""
-    if pull.merged is False:
-        return Step.NOT_MERGED
-    if is_benchmark(repo):
-        return Step.BENCHMARK
-    if pull.bot or is_bot(pull.login) or _BOT_BRANCH.search(pull.branch):
-        return Step.BOT
-    return by_title(pull.title)
+    steps = (
+        (pull.merged is False, Step.NOT_MERGED),
+        (repo.lower() in NAMES, Step.BENCHMARK),
+        (pull.bot or is_bot(pull.login) or _BOT_BRANCH.search(pull.branch), Step.BOT),
+    )
+    return next((step for wrong, step in steps if wrong), None) or by_title(pull.title)
 
 
 def by_title(title: str) -> Step | None:
@@ -164,7 +158,7 @@ def by_changes(changes: Sequence[Changed], settings: CurateSettings) -> Step | N
         (all(map(is_lock_file, changes)), Step.LOCK_FILES_ONLY),
         (len(changes) > settings.most_files, Step.HUGE),
         (sum(max(one.lines, 0) for one in changes if not is_lock_file(one)) > settings.most_lines, Step.HUGE),
-        (not any(CODE_SUFFIX.search(_path(one)) for one in wanted), Step.NO_CODE),
+        (not any(CODE_SUFFIX.search(one.name) for one in wanted), Step.NO_CODE),
         (not any(one.before for one in wanted), Step.NOTHING_TO_EDIT),
     )
     return next((step for wrong, step in steps if wrong), None)
@@ -173,30 +167,23 @@ def by_changes(changes: Sequence[Changed], settings: CurateSettings) -> Step | N
 def wanted_files(changes: Sequence[Changed], oracle: Oracle) -> tuple[Changed, ...]:
     """Return the changed files that a row is about."""
     kept = (one for one in changes if not is_lock_file(one))
-    return tuple(one for one in kept if oracle is Oracle.ALL or _is_code(_path(one)))
+    return tuple(
+        one for one in kept if oracle is Oracle.ALL or (CODE_SUFFIX.search(one.name) and not is_test_path(one.name))
+    )
 
 
 def is_lock_file(one: Changed) -> bool:
     """Tell whether a program wrote the file to pin versions."""
-    return PurePosixPath(_path(one)).name.lower() in LOCK_FILES
+    return PurePosixPath(one.name).name.lower() in LOCK_FILES
 
 
 def unreadable(one: Changed) -> str:
     """Return why a file cannot stand in a row, "" where it can as far as its entry tells."""
-    path = _path(one)
-    if clean_path(path) != path:
+    if clean_path(one.name) != one.name:
         return "hostile path"
     if not {LINK, GITLINK}.isdisjoint(one.modes):
         return "link or submodule"
     return "binary" if one.lines < 0 else ""
-
-
-def _is_code(path: str) -> bool:
-    return bool(CODE_SUFFIX.search(path)) and not is_test_path(path)
-
-
-def _path(one: Changed) -> str:
-    return one.path.decode("utf-8", "surrogateescape")
 
 
 class Link(NamedTuple):

@@ -1,7 +1,7 @@
 """The mirror of a repository, and what it knows: commits, what changed between two of them, contents.
 
-A mirror is somebody else's repository: git runs by `gitcommand`, with its folder named, on plumbing alone. Nothing in
-the mirror is run and nothing in it is written. git is asked for many objects at once.
+A mirror is somebody else's repository: git runs by `gitcommand`, with its folder named. Nothing in the mirror is run
+and nothing in it is written. git is asked for many objects at once.
 """
 
 import os
@@ -9,30 +9,36 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 from agentless_mini.errors import RepositoryError, Unreachable, printable
-from agentless_mini.learning.curation.events import COMMIT_ID
+from agentless_mini.repository import gitcommand
 from agentless_mini.repository.clones import REMOTE_HEAD, bring_up_to_date, copy_of, remote_of
-from agentless_mini.repository.gitcommand import GitCommand
 
-LINK, GITLINK = "120000", "160000"
 CALL_LIMIT = 600.0  # seconds: what git does here takes seconds in the largest repositories that are whole
-_OPTIONS = ("-c", "log.showSignature=false", "-c", "core.attributesFile=")
+_OPTIONS = ("-c", "log.showSignature=false", "-c", "core.attributesFile=", "-c", "i18n.logOutputEncoding=UTF-8")
+_DIFF = ("--stdin", "--no-abbrev", "-r", "-z", "--raw", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv")
+_DATE = "--date=format-local:%Y-%m-%dT%H:%M:%SZ"
+_BLOB = re.compile(rb"([0-9a-f]+) blob ([0-9]+)")
 SQUASHED = re.compile(r"\(#([1-9][0-9]{0,8})\)\s*$")
 MERGED = re.compile(r"Merge (?:pull request|PR) #([1-9][0-9]{0,8})\b")
 
 
 class Commit(NamedTuple):
-    """A commit: its parents, when it was made (ISO 8601, UTC), what it says."""
+    """A commit: its parents, when it was made (ISO 8601, UTC; "" where no calendar has that), what it says."""
 
     id: str
     parents: tuple[str, ...]
     at: str
     message: str
+
+    @property
+    def is_squash(self) -> bool:
+        """Whether it says that it is a whole pull request."""
+        return bool(SQUASHED.search(self.message.partition("\n")[0]))
 
 
 class Changed(NamedTuple):
@@ -43,6 +49,11 @@ class Changed(NamedTuple):
     after: str
     modes: tuple[str, str]
     lines: int
+
+    @property
+    def name(self) -> str:
+        """The path as a text, which may hold surrogates."""
+        return self.path.decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +69,13 @@ class Mirrors:
     cache: Path
     clone_from: str = ""
 
-    def find(self, repo: str) -> Path | None:
-        """Return the git directory of a repository, None where there is none and none can be cloned."""
-        return self.kept(repo) or (self._cloned(repo) if self.clone_from else None)
-
     def kept(self, repo: str) -> Path | None:
         """Return the git directory of a repository in the folder of mirrors, None where there is none."""
-        for place in self._places(repo):
-            for folder in (place, place / "repo", place / ".git"):
-                if (folder / "HEAD").is_file() and (folder / "objects").is_dir():
-                    return folder.absolute()
+        spellings = (dict.fromkeys((repo, repo.lower())), ("+", "/", "__"), ("", ".git"), ("", "repo", ".git"))
+        for spelled, sign, end, inside in product(*spellings):
+            folder = self.folder / f"{spelled.replace('/', sign)}{end}" / inside
+            if (folder / "HEAD").is_file() and (folder / "objects").is_dir():
+                return folder.absolute()
         return None
 
     def states(self) -> Iterator[tuple[str, str]]:
@@ -75,22 +83,17 @@ class Mirrors:
         with os.scandir(self.folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 with suppress(OSError):  # it went meanwhile
-                    owner = re.split(r"\+|__", entry.name)[0]
-                    yield owner, f"{entry.name} {entry.stat().st_mtime_ns}"
+                    yield re.split(r"\+|__", entry.name)[0], f"{entry.name} {entry.stat().st_mtime_ns}"
 
-    def _places(self, repo: str) -> Iterator[Path]:
-        for spelled in dict.fromkeys((repo, repo.lower())):
-            owner, _, name = spelled.partition("/")
-            for stem in (f"{owner}+{name}", f"{owner}/{name}", f"{owner}__{name}"):
-                yield self.folder / stem
-                yield self.folder / f"{stem}.git"
+    def find(self, repo: str) -> Path | None:
+        """Return the git directory of a repository, cloned or brought up to date where no mirror is kept.
 
-    def _cloned(self, repo: str) -> Path | None:
-        """Clone a repository, or bring its clone up to date; one that cannot be is used as it is.
-
-        None where there is none to clone: gone, private or renamed, as many repositories in old events are. Raises
-        `Unreachable` where that is not known, for then the repository is owed.
+        A clone that cannot be brought up to date is used as it is. None where there is none to clone: gone, private or
+        renamed, as many repositories in old events are. Raises `Unreachable` where that is not known: it is owed.
         """
+        kept = self.kept(repo)
+        if kept is not None or not self.clone_from:
+            return kept
         remote = remote_of(f"{self.clone_from.rstrip('/')}/{repo}")
         copy = copy_of(remote, self.cache).absolute()
         try:
@@ -107,26 +110,29 @@ class History:
     def __init__(self, folder: Path) -> None:
         """Read the git directory at a path."""
         self.folder = folder
-        variables = (f"GIT_DIR={folder}", "GIT_NO_REPLACE_OBJECTS=1")
-        self._git = GitCommand(str(folder), _OPTIONS, variables, CALL_LIMIT)
+        variables = (f"GIT_DIR={folder}", "GIT_NO_REPLACE_OBJECTS=1", "TZ=UTC")
+        self._git = gitcommand.GitCommand(str(folder), _OPTIONS, variables, CALL_LIMIT)
 
     def commits(self, ids: Sequence[str]) -> dict[str, Commit]:
         """Return the commits that are there, by id."""
-        return {name: _commit(name, data) for name, kind, data in self._objects(ids) if kind == "commit"}
-
-    def blobs(self, ids: Sequence[str]) -> dict[str, bytes]:
-        """Return the contents that are there, by id or by `commit:path` as asked."""
-        return {name: data for name, kind, data in self._objects(ids) if kind == "blob"}
+        how = ("--no-walk=unsorted", "--ignore-missing", "-z", _DATE, "--format=%H%n%P%n%cd%n%B", "--stdin")
+        out = self._git.read("log", *how, stdin="\n".join(ids).encode()) if ids else b""
+        found = (one.split("\n", 3) for one in out.decode("utf-8", "replace").split("\0")[:-1])
+        return {
+            name: Commit(name, tuple(parents.split()), at if len(at) == len("2024-01-02T03:04:05Z") else "", message)
+            for name, parents, at, message in found
+        }
 
     def found(self, specs: Sequence[str]) -> dict[str, tuple[str, int]]:
         """Return the blob id and the size of each `commit:path` or id that is a blob."""
-        out = self._batch("--batch-check", specs)
-        found = {}
-        for spec, line in zip(specs, out.splitlines(), strict=True):
-            fields = line.split(b" ")
-            if len(fields) == 3 and fields[1] == b"blob" and fields[2].isdigit():
-                found[spec] = (fields[0].decode(), int(fields[2]))
-        return found
+        asked = "".join(f"{name}\n" for name in specs).encode()
+        lines = self._git.read("cat-file", "--batch-check", stdin=asked).splitlines() if specs else []
+        told = ((spec, _BLOB.fullmatch(line)) for spec, line in zip(specs, lines, strict=True))
+        return {spec: (said[1].decode(), int(said[2])) for spec, said in told if said}
+
+    def blobs(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """Return the contents of blobs that are there."""
+        return dict(zip(ids, gitcommand.blobs(self._git, ids), strict=True)) if ids else {}
 
     def merge_base(self, one: str, other: str) -> str:
         """Return the best common ancestor, "" where there is none or more than one."""
@@ -136,24 +142,33 @@ class History:
 
     def ancestor(self, commit: str, steps: int) -> str:
         """Return the commit so many first parents before one, "" where the history is shorter."""
-        answer = self._git.ask("rev-parse", "--verify", "--quiet", f"{commit}~{steps}")
-        return answer.out.decode().strip()
+        return self._git.ask("rev-parse", "--verify", "--quiet", f"{commit}~{steps}").out.decode().strip()
 
-    def changes(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[Changed, ...]]:
-        """Return what differs between each pair of commits (before, after), in their order."""
-        if not pairs:
-            return []
+    def changes(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[Changed, ...]]:
+        """Return what differs between each pair of commits (before, after)."""
         asked = "".join(f"{after} {before}\n" for before, after in pairs).encode()
-        options = ("-r", "-z", "--raw", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", "--always")
-        out = self._git.read("diff-tree", "--stdin", "--no-abbrev", *options, stdin=asked)
-        return _differences(out, [after for _, after in pairs])
+        fields = iter(self._git.read("diff-tree", *_DIFF, "--always", stdin=asked).split(b"\0")[:-1] if pairs else ())
+        told: list[tuple[bytes, dict[bytes, Changed]]] = []
+        for field in fields:  # for each pair its commit, then all `:` fields with paths, then all counts
+            if field.startswith(b":"):
+                old_mode, new_mode, *ids, _ = field[1:].decode().split(" ")
+                before, after = ("" if set(name) == {"0"} else name for name in ids)
+                path = next(fields)
+                told[-1][1][path] = Changed(path, before, after, (old_mode, new_mode), 0)
+            elif b"\t" in field:
+                added, removed, path = field.split(b"\t", 2)
+                lines = -1 if added == b"-" else int(added) + int(removed)
+                told[-1][1][path] = told[-1][1][path]._replace(lines=lines)
+            else:
+                told.append((field, {}))
+        if [name.decode() for name, _ in told] != [after for _, after in pairs]:
+            raise RepositoryError(f"git does not tell the changes of {printable(pairs[-1][1])}: run `git fsck` there.")
+        return {pair: tuple(found.values()) for pair, (_, found) in zip(pairs, told, strict=True)}
 
     def messages(self, base: str, head: str, most: int) -> tuple[str, ...]:
         """Return what the commits between two say, the newest first, `most` at most."""
-        answer = self._git.ask("rev-list", f"--max-count={most}", head, f"^{base}", "--")
-        ids = answer.out.decode().split()
-        known = self.commits(ids)
-        return tuple(known[name].message for name in ids if name in known)
+        answer = self._git.ask("log", f"--max-count={most}", "-z", "--format=%B", head, f"^{base}", "--")
+        return tuple(answer.out.decode("utf-8", "replace").split("\0")[:-1])
 
     def roots(self) -> tuple[str, ...]:
         """Return the first commits of the tip, sorted: clones and forks have them in common."""
@@ -181,62 +196,3 @@ class History:
         lines = (line.partition(" ") for line in out.decode("utf-8", "replace").split("\n"))
         told = ((MERGED.match(subject) or SQUASHED.search(subject), name) for name, _, subject in lines)
         return {int(said[1]): name for said, name in told if said}
-
-    def _objects(self, ids: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
-        """Yield the name, kind and data of each object that is there."""
-        out, at = self._batch("--batch", ids), 0
-        for name in ids:
-            end = out.index(b"\n", at)
-            fields = out[at:end].split(b" ")
-            at = end + 1
-            if len(fields) == 3 and fields[2].isdigit():
-                size = int(fields[2])
-                yield name, fields[1].decode(), out[at : at + size]
-                at += size + 1
-
-    def _batch(self, how: str, names: Sequence[str]) -> bytes:
-        asked = "".join(f"{name}\n" for name in names).encode()
-        return self._git.read("cat-file", how, stdin=asked) if names else b""
-
-
-def is_squash(commit: Commit) -> bool:
-    """Tell whether a commit says that it is a whole pull request."""
-    return bool(SQUASHED.search(commit.message.partition("\n")[0]))
-
-
-def _commit(name: str, data: bytes) -> Commit:
-    head, _, message = data.partition(b"\n\n")
-    lines = head.split(b"\n")
-    said_parents = (line[7:].decode("ascii", "replace") for line in lines if line.startswith(b"parent "))
-    parents = tuple(parent for parent in said_parents if COMMIT_ID.fullmatch(parent))
-    said = next((line.split() for line in lines if line.startswith(b"committer ")), [])
-    at = ""
-    with suppress(ValueError, OverflowError, OSError, IndexError):
-        at = datetime.fromtimestamp(max(int(said[1:][-2]), 0), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Commit(name, parents, at, message.decode("utf-8", "replace"))
-
-
-def _differences(out: bytes, afters: Sequence[str]) -> list[tuple[Changed, ...]]:
-    """Read the output of diff-tree: for each pair its commit, then all `:` fields with paths, then all counts."""
-    fields = out.split(b"\0")
-    waiting = [name.encode() for name in afters]
-    found: list[dict[bytes, Changed]] = []
-    at = 0
-    while at < len(fields) - 1:
-        field = fields[at]
-        if len(found) < len(waiting) and field == waiting[len(found)]:
-            found.append({})
-            at += 1
-        elif field.startswith(b":"):
-            old_mode, new_mode, *ids, _ = field[1:].decode().split(" ")
-            before, after = ("" if set(name) == {"0"} else name for name in ids)
-            found[-1][fields[at + 1]] = Changed(fields[at + 1], before, after, (old_mode, new_mode), 0)
-            at += 2
-        else:
-            added, removed, path = field.split(b"\t", 2)
-            lines = -1 if added == b"-" else int(added) + int(removed)
-            found[-1][path] = found[-1][path]._replace(lines=lines)
-            at += 1
-    if len(found) != len(waiting):
-        raise RepositoryError(f"git does not tell the changes of {printable(afters[-1])}: run `git fsck` there.")
-    return [tuple(one.values()) for one in found]

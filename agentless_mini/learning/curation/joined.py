@@ -5,12 +5,13 @@ its last one, but only where one name follows the other in time: events whose nu
 """
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentless_mini.errors import UsageError, boundary
+from agentless_mini.errors import EnvironmentFailed, boundary
 from agentless_mini.installing import install_command
 
 if TYPE_CHECKING:
@@ -89,12 +90,12 @@ class Pull(NamedTuple):
     lines: int = 0
 
 
-class Text(NamedTuple):
-    """An issue as it was first told of."""
+class Known(NamedTuple):
+    """A repository, the names that it had before in lower case, and what it was forked from: "" where nobody says."""
 
-    title: str
-    body: str
-    created_at: str
+    repo: str
+    former: list[str]
+    origins: list[str]
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def engine_failures() -> tuple[type[Exception], ...]:
 
 
 def _duckdb() -> Any:  # noqa: ANN401 - a module
-    with boundary({ImportError: lambda _: UsageError(f"Curation needs DuckDB: {install_command('curate')}.")}):
+    with boundary({ImportError: lambda _: EnvironmentFailed(f"Curation needs DuckDB: {install_command('curate')}.")}):
         import duckdb
     return duckdb
 
@@ -130,20 +131,17 @@ class Joined:
         asked = "SELECT former, arg_max(key, repo_id) FROM renamed ANTI JOIN record ON former = record.key GROUP BY 1"
         self._former: dict[str, str] = dict(database.execute(asked).fetchall())
 
-    def repos(self) -> list[str]:
+    def repos(self) -> list[Known]:
         """Return the repositories that have pull requests, sorted by their names in lower case."""
-        asked = "SELECT max(repo) FROM record WHERE kind = 'pull' GROUP BY key ORDER BY key"
-        return [repo for (repo,) in self._database.execute(asked).fetchall()]
-
-    def former(self, repo: str) -> list[str]:
-        """Return the names that a repository had before, in lower case, sorted."""
-        return sorted(name for name, key in self._former.items() if key == repo.lower())
-
-    def forked(self, repo: str) -> tuple[bool, list[str]]:
-        """Tell whether any event calls a repository a fork, and return what it was forked from, if that is told."""
-        asked = "SELECT origin FROM record WHERE key = ? AND kind = 'fork' ORDER BY origin"
-        origins = [origin for (origin,) in self._database.execute(asked, [self._key(repo)]).fetchall()]
-        return bool(origins), [origin for origin in origins if origin]
+        asked = """
+            SELECT max(repo) FILTER (kind = 'pull'), list(origin ORDER BY origin) FILTER (kind = 'fork') FROM record
+            WHERE kind IN ('pull', 'fork') GROUP BY key HAVING bool_or(kind = 'pull') ORDER BY key
+        """
+        former: defaultdict[str, list[str]] = defaultdict(list)
+        for name, key in sorted(self._former.items()):
+            former[key].append(name)
+        told = self._database.execute(asked).fetchall()
+        return [Known(repo, former.get(repo.lower(), []), origins or []) for repo, origins in told]
 
     def pulls(self, repo: str) -> Iterator[tuple[int, Pull]]:
         """Yield the pull requests of a repository by number."""
@@ -154,14 +152,18 @@ class Joined:
             for row in self._database.execute(_PULLS, [self._key(repo), some[0], some[-1]]).fetchall():
                 yield row[0], Pull(*row[1:])
 
-    def issue(self, repo: str, number: int) -> Text | None:
-        """Return an issue; None where it is unknown, or a pull request."""
+    def issue(self, repo: str, number: int, until: str) -> str:
+        """Return an issue as it was first told of; "" where it is unknown, a pull request or was not there until then.
+
+        It is the title, an empty line and the body.
+        """
         asked = (
-            "SELECT title, body, created_at, kind, is_pull FROM record WHERE key = ? AND number = ? "
-            "AND kind IN ('pull', 'text') ORDER BY kind, moment, uid LIMIT 1"
+            "SELECT title, body, kind = 'text' AND NOT is_pull AND created_at < ? FROM record WHERE key = ? "
+            "AND number = ? AND kind IN ('pull', 'text') ORDER BY kind, moment, uid LIMIT 1"
         )
-        row = self._database.execute(asked, [self._key(repo), number]).fetchone()
-        return None if row is None or row[3] == "pull" or row[4] else Text(*row[:3])
+        row = self._database.execute(asked, [until, self._key(repo), number]).fetchone()
+        title, body, fits = row or ("", "", False)
+        return f"{title.strip()}\n\n{body.strip()}".strip().replace("\r\n", "\n") if fits and title.strip() else ""
 
     def conversation(self, threads: Sequence[tuple[str, int]], until: str, most: int) -> str:
         """Return what people said until then in these pull requests and issues, in order of time.

@@ -12,11 +12,11 @@ for many at once and memory does not grow with them.
 """
 
 import asyncio
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,84 +27,48 @@ from agentless_mini.chain.session import Session, Subject
 from agentless_mini.domain import Issue, Rejected, Snapshot
 from agentless_mini.edits import write_answer
 from agentless_mini.errors import ContextTooSmall, RepositoryError
-from agentless_mini.learning.curation.filters import (
-    LICENCE_FILES,
-    LeftOut,
-    Link,
-    Step,
-    by_changes,
-    by_title,
-    closing_links,
-    licence_of,
-    unreadable,
-    wanted_files,
-)  # fmt: skip
-from agentless_mini.learning.curation.history import Changed, Commit, History, is_squash
+from agentless_mini.learning.curation import filters
+from agentless_mini.learning.curation.filters import LeftOut, Link, Step
+from agentless_mini.learning.curation.history import MERGED, SQUASHED, Changed, Commit, History
 from agentless_mini.learning.curation.joined import Joined, Pull
 from agentless_mini.learning.rows import Row, RowFile
 from agentless_mini.ports import Sampler
 from agentless_mini.repository.opening import open_repository
-from agentless_mini.settings.learning import CurateSettings
+from agentless_mini.settings.learning import CurateSettings, Relevant
 from agentless_mini.settings.run import LocalizeSettings
 
 MOST_COMMITS = 250
 MOST_CONVERSATION = 200_000  # characters
 SLACK = timedelta(days=7)  # between a merge and its commit's date: clocks differ, and merges wait to be pushed
-_NUMBER = re.compile(r"\s*\(#\d+\)\s*$")
-_MERGE_SUBJECT = re.compile(r"Merge (?:pull request|PR) #\d+\b")
 
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """The tree of a commit of a mirror, the issue, and the files that the repair changes."""
-
-    mirror: Path
-    base: str
-    issue: Issue
-    changed: frozenset[str]
-
-
-Relevance = Callable[[Wish], tuple[str, ...]]
-"""Finds paths of the tree that are not among the changed, the likeliest first."""
+Relevance = Callable[[Issue, Snapshot], Iterable[str]]
+"""Ranks paths of a tree by how much they matter to an issue, the likeliest first."""
 
 Finding = Callable[[Path], AbstractContextManager[Relevance]]
 """Opens a way to find files, for one task, whose record may lie at the path. It is sent to other processes."""
 
 
 @contextmanager
-def without_model(most: int, record: Path) -> Iterator[Relevance]:
-    """Find the first `most` files of localization's lexical ranking, none where it is 0; nothing is recorded."""
-    yield lambda wish: _others(survey(wish.issue, _snapshot(wish)).ranked, wish, most) if most else ()
+def without_model(record: Path) -> Iterator[Relevance]:
+    """Rank files as localization's lexical ranking does; nothing is recorded."""
+    yield lambda issue, snapshot: survey(issue, snapshot).ranked
 
 
-def sampled(
-    sampler: Sampler, prompts: Prompts, settings: LocalizeSettings, most: int, runner: asyncio.Runner
-) -> Relevance:
-    """Return what finds the files that localization names and the repair leaves alone, those with more votes first.
+def sampled(sampler: Sampler, prompts: Prompts, settings: LocalizeSettings, runner: asyncio.Runner) -> Relevance:
+    """Return what finds the files that localization names, those with more votes first.
 
     The sampler is asked from the event loop of the runner. Where the issue leaves no room for a tree there are none.
     """
 
-    def named(wish: Wish) -> tuple[str, ...]:
-        snapshot = _snapshot(wish)
-        subject = Subject(wish.issue, snapshot, survey(wish.issue, snapshot))
-        session = Session(sampler, prompts, lambda patch: patch, lambda event: None, wish.issue.source)
+    def named(issue: Issue, snapshot: Snapshot) -> Iterable[str]:
+        session = Session(sampler, prompts, lambda patch: patch, lambda event: None, issue.source)
         try:
-            found = runner.run(localize(subject, session, settings))
+            found = runner.run(localize(Subject(issue, snapshot, survey(issue, snapshot)), session, settings))
         except ContextTooSmall:
             return ()
-        return _others(dict.fromkeys(path for paths in found.lists for path in paths), wish, most)
+        return dict.fromkeys(path for paths in found.lists for path in paths)
 
     return named
-
-
-def _snapshot(wish: Wish) -> Snapshot:
-    repository = open_repository(str(wish.mirror), wish.base, wish.mirror)
-    return replace(repository.snapshot(), history=repository.history())
-
-
-def _others(paths: Iterable[str], wish: Wish, most: int) -> tuple[str, ...]:
-    return tuple(path for path in paths if path not in wish.changed and is_sayable(path))[:most]
 
 
 class Span(NamedTuple):
@@ -133,7 +97,7 @@ class RowMaker:
             merges = self._merges(pulls)
             ways = {number: self._ways(merge, pulls[number]) for number, merge in merges.items()}
             pairs = list(dict.fromkeys(pair for found in ways.values() for pair in found))
-            changes = dict(zip(pairs, self.history.changes(pairs), strict=True))
+            changes = self.history.changes(pairs)
             found: dict[int, Row | LeftOut] = {}
             for number, pull in pulls.items():
                 try:
@@ -153,16 +117,11 @@ class RowMaker:
     def _merges(self, pulls: Mapping[int, Pull]) -> dict[int, Commit]:
         """Return the merge commits that the mirror has: those that events name, else those that name the number."""
         known = self.history.commits([pull.merge for pull in pulls.values() if pull.merge])
-        told = {
-            number: self.history.merged.get(number, "") for number, pull in pulls.items() if pull.merge not in known
-        }
-        numbered = self.history.commits([name for name in told.values() if name])
-        fitting = {
-            number: numbered[name]
-            for number, name in told.items()
-            if name in numbered and _fits(numbered[name], pulls[number])
-        }
-        return {number: known[pull.merge] for number, pull in pulls.items() if pull.merge in known} | fitting
+        merges = {number: known[pull.merge] for number, pull in pulls.items() if pull.merge in known}
+        told = {n: self.history.merged[n] for n in pulls.keys() - merges.keys() if n in self.history.merged}
+        numbered = self.history.commits(sorted(told.values()))
+        fits = {n: numbered[name] for n, name in told.items() if name in numbered and _fits(numbered[name], pulls[n])}
+        return merges | fits
 
     def _ways(self, merge: Commit, pull: Pull) -> list[tuple[str, str]]:
         """Return the possible (before, after), the likeliest first."""
@@ -175,23 +134,22 @@ class RowMaker:
         return [(base, merge.id) for base in (merge.parents[0], rebased) if base]
 
     def _row(self, number: int, pull: Pull, span: Span) -> Row:
-        if step := by_changes(span.changes, self.settings):
+        if step := filters.by_changes(span.changes, self.settings):
             raise LeftOut(step)
         title, issues = self._words(pull, span)
-        if step := by_title(title):
+        if step := filters.by_title(title):
             raise LeftOut(step)
         name = f"{self.repo}#{number}"
         merged_at = pull.merged_at or span.merge.at
-        changed = self._changed(wanted_files(span.changes, self.settings.oracle))
+        changed = self._changed(filters.wanted_files(span.changes, self.settings.oracle))
         text = "\n\n".join(issues.values())
-        wish = Wish(self.history.folder, span.base, Issue(text, name), frozenset(file.path for file in changed))
         row = Row(
             id=name,
             repo=self.repo,
             title=title,
             issue=text,
             conversation=self.known.conversation((*issues, (self.repo, number)), merged_at, MOST_CONVERSATION),
-            files=(*changed, *self._unmodified(span.base, self.relevance(wish))),
+            files=(*changed, *self._unmodified(span.base, Issue(text, name), {file.path for file in changed})),
             base=span.base,
             merged_at=merged_at,
             licence=self._licence(span.base),
@@ -210,19 +168,16 @@ class RowMaker:
         title, body = pull.title, pull.body
         if not title:
             subject, _, rest = span.merge.message.partition("\n")
-            if _MERGE_SUBJECT.match(subject):
+            if MERGED.match(subject):
                 subject, _, rest = rest.strip().partition("\n")
-            title, body = _NUMBER.sub("", subject.strip()), rest.strip()
-        links = closing_links((title, body, span.merge.message), self.repo) or closing_links(
+            title, body = SQUASHED.sub("", subject).strip(), rest.strip()
+        links = filters.closing_links((title, body, span.merge.message), self.repo) or filters.closing_links(
             self.history.messages(span.base, span.after, MOST_COMMITS), self.repo
         )
         if not links:
             raise LeftOut(Step.NO_ISSUE)
-        found = {}
-        for link in links:
-            issue = self.known.issue(*link)
-            if issue and issue.title.strip() and issue.created_at < (pull.merged_at or span.merge.at):
-                found[link] = f"{issue.title.strip()}\n\n{issue.body.strip()}".strip().replace("\r\n", "\n")
+        until = pull.merged_at or span.merge.at
+        found = {link: text for link in links if (text := self.known.issue(*link, until))}
         if not found:
             raise LeftOut(Step.ISSUE_UNKNOWN)
         return title, found
@@ -230,31 +185,37 @@ class RowMaker:
     def _changed(self, wanted: Sequence[Changed]) -> tuple[RowFile, ...]:
         """Return the changed files, sorted by path."""
         for one in wanted:
-            if why := unreadable(one):
+            if why := filters.unreadable(one):
                 raise LeftOut(Step.UNREADABLE, f"{one.path!r}: {why}")
         ids = [name for one in wanted for name in (one.before, one.after) if name]
-        if sum(size for _, size in self.history.found(ids).values()) > self.settings.most_bytes:
+        found = self.history.found(ids)
+        if sum(size for _, size in found.values()) > self.settings.most_bytes:
             raise LeftOut(Step.HUGE)
-        texts = {name: text for name, data in self.history.blobs(ids).items() if (text := _text(data)) is not None}
+        texts = {name: text for name, data in self.history.blobs([*found]).items() if (text := _text(data)) is not None}
         if lacking := sorted(set(ids) - texts.keys()):
             raise LeftOut(Step.UNREADABLE, f"{lacking[0]}: not UTF-8, or missing")
         files = (RowFile(one.path.decode(), texts.get(one.before), texts.get(one.after)) for one in wanted)
         return tuple(sorted(files, key=lambda file: file.path))
 
-    def _unmodified(self, base: str, paths: Sequence[str]) -> tuple[RowFile, ...]:
+    def _unmodified(self, base: str, issue: Issue, changed: Set[str]) -> tuple[RowFile, ...]:
         """Return relevant files as they are, sorted by path, those that are too large or no text left out."""
-        sizes = self.history.found([f"{base}:{path}" for path in paths])
+        if self.settings.relevant is Relevant.NONE:
+            return ()
+        repository = open_repository(str(self.history.folder), base, self.history.folder)
+        ranked = self.relevance(issue, replace(repository.snapshot(), history=repository.history()))
+        others = islice((p for p in ranked if p not in changed and is_sayable(p)), self.settings.most_relevant)
+        sizes = self.history.found([f"{base}:{path}" for path in others])
         fitting = {spec: name for spec, (name, size) in sizes.items() if size <= self.settings.most_bytes}
-        data = self.history.blobs(list(dict.fromkeys(fitting.values())))
-        texts = {spec.partition(":")[2]: _text(data[name]) for spec, name in fitting.items() if name in data}
+        data = self.history.blobs([*dict.fromkeys(fitting.values())])
+        texts = {spec.partition(":")[2]: _text(data[name]) for spec, name in fitting.items()}
         return tuple(RowFile(path, text, text) for path, text in sorted(texts.items()) if text is not None)
 
     def _licence(self, base: str) -> str:
         """Return the licence at a commit; its text is read once for each text."""
-        found = self.history.found([f"{base}:{name}" for name in LICENCE_FILES])
+        found = self.history.found([f"{base}:{name}" for name in filters.LICENCE_FILES])
         name, size = next(iter(found.values()), ("", 0))
         if name and name not in self._licences:
-            self._licences[name] = licence_of(self.history.blobs([name])[name]) if size < 10**6 else "other"
+            self._licences[name] = filters.licence_of(self.history.blobs([name])[name]) if size < 10**6 else "other"
         return self._licences.get(name, "")
 
 
@@ -271,7 +232,7 @@ def _chosen(merge: Commit, pull: Pull, ways: Mapping[tuple[str, str], tuple[Chan
     fitting = [way for way, changes in ways.items() if len(ways) == 1 or len(changes) == pull.changed_files]
     if len(fitting) > 1:
         fitting = [way for way in fitting if sum(max(c.lines, 0) for c in ways[way]) == pull.lines] or fitting
-    if len(fitting) != 1 and is_squash(merge):
+    if len(fitting) != 1 and merge.is_squash:
         fitting = list(ways)[:1]
     if len(fitting) != 1:
         raise LeftOut(Step.HISTORY_UNCLEAR)

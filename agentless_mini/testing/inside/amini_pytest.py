@@ -4,7 +4,6 @@ Several processes (xdist), stopping at the first failure, debuggers and the meas
 and not on the command line, where an option of a plugin that is not installed would be an error.
 """
 
-import time
 from typing import Generator  # noqa: UP035 - collections.abc has no generic Generator before Python 3.9
 
 import pytest
@@ -89,12 +88,17 @@ class Reporter:
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: Foreign) -> Generator[None, Foreign, None]:
         """Record the beginning and the end of a test."""
-        begun = time.time()
         self.recorder.start(self._id(item))
         yield
-        self.recorder.end(time.time() - begun)
+        self.recorder.end()
         if self.recorder.full:
-            item.session.shouldstop = "the record is full"
+            item.session.shouldstop = "the record is full, or the budget is used up"
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: Foreign) -> None:
+        """Leave out what is left of a file that has had its share of the budget."""
+        if not self.recorder.wants(self._id(item)):
+            pytest.skip("its file has had its share of the budget")
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, call: Foreign) -> Generator[None, Foreign, None]:

@@ -17,10 +17,12 @@ MOST_NAME = 200
 MOST_ID = 4000
 MARGIN = 64 * 1024
 READING = 60.0  # seconds that a file may take to be imported
+FILES = 4  # a budget is for so many files at least, if there are: one that has had its share is not gone on with
+WAITING = 4.0  # a second in which a test waits, or others have the processor, counts this many times less
 RANKS = ("pass", "skip", "timeout", "error", "fail")
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _open, _write, _close, _getpid = os.open, os.write, os.close, os.getpid
-_dumps, _setitimer, _signal = json.dumps, signal.setitimer, signal.signal
+_dumps, _setitimer, _signal, _times = json.dumps, signal.setitimer, signal.signal, os.times
 
 
 class CaseTimeout(BaseException):
@@ -41,7 +43,11 @@ class Recorder:
         self.record = str(Path(self.roots[0], self.plan["record"]))
         self.seen = set()  # type: set[str]
         self.events = {}  # type: dict[str, int]
+        self.spent = {}  # type: dict[str, float]
+        self.begun = _times()
         self.room = int(self.plan["room"]) - MARGIN
+        self.budget = float(self.plan.get("budget") or "inf")
+        self.share = self.budget / max(1, min(FILES, len({name.partition("::")[0] for name in self.wanted})))
         self.process = _getpid()
         self.current = self.outcome = ""
         self.fault = None  # type: dict[str, Foreign] | None
@@ -64,11 +70,17 @@ class Recorder:
                 self.limit = event.get("limit")
             elif kind == "read":
                 self.seen.discard(name)
+            elif kind == "end" and isinstance(event.get("seconds"), float):
+                self._spend(name, event["seconds"])
 
     @property
     def full(self) -> bool:
-        """Tell whether nothing more can be recorded."""
-        return self.room < 0
+        """Tell whether nothing more can be recorded, or the tests have used up their budget."""
+        return self.room < 0 or sum(self.spent.values()) >= self.budget
+
+    def _spend(self, name: str, seconds: float) -> None:
+        file = name.partition("::")[0]
+        self.spent[file] = self.spent.get(file, 0.0) + seconds
 
     def files(self) -> "list[str]":
         """Return the absolute paths of the files that have something wanted and have not stopped a process before."""
@@ -77,8 +89,8 @@ class Recorder:
         return [path for path in full if Path(path).is_file()]
 
     def wants(self, name: str) -> bool:
-        """Tell whether a test is to be run now: it, its function, its class or its file is wanted."""
-        if name in self.seen:
+        """Tell whether a test is to be run now: it, its function, its class or its file is wanted and has time left."""
+        if name in self.seen or self.full or self.spent.get(name.partition("::")[0], 0.0) >= self.share:
             return False
         parts = name.partition("[")[0].split("::")
         return name in self.wanted or any("::".join(parts[:end]) in self.wanted for end in range(1, len(parts) + 1))
@@ -94,6 +106,7 @@ class Recorder:
     def _start(self, name: str, limit: float) -> None:
         self.current = name[:MOST_ID]
         self.reset()
+        self.begun = _times()
         self.say("start", limit=limit)
         self._arm(limit)
 
@@ -108,9 +121,12 @@ class Recorder:
         if not self.outcome or RANKS.index(outcome) > RANKS.index(self.outcome):
             self.outcome, self.fault = outcome, self.fault_of(error, words)
 
-    def end(self, seconds: float) -> None:
-        """The running test ended. One of which nothing was noted was cut short."""
+    def end(self) -> None:
+        """The running test ended, after so many seconds of its own. One of which nothing was noted was cut short."""
         self._arm(0)
+        now, then = _times(), self.begun
+        seconds = max(sum(now[:4]) - sum(then[:4]), (now[4] - then[4]) / WAITING, 0.0)
+        self._spend(self.current, seconds)
         self.say("end", outcome=self.outcome or "error", seconds=round(seconds, 4), fault=self.fault)
         self.current = ""
 

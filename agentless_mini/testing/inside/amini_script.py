@@ -2,7 +2,6 @@
 
 import runpy
 import sys
-import time
 from pathlib import Path
 
 from amini_record import Recorder  # type: ignore[import-not-found]
@@ -20,7 +19,6 @@ def main() -> None:
     sys.argv = [waiting[0]]
     sys.path[0] = str(Path(waiting[0]).parent)
     recorder.start(name)
-    begun = time.time()
     try:
         runpy.run_path(waiting[0], run_name="__main__")
         recorder.note("pass", None)
@@ -29,7 +27,7 @@ def main() -> None:
         recorder.note("pass" if passed else "fail", None if passed else error)
     except BaseException as error:  # noqa: BLE001 - whatever a script ends with is a result
         recorder.note("fail", error)
-    recorder.end(time.time() - begun)
+    recorder.end()
 
 
 if __name__ == "__main__":

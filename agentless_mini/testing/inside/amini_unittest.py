@@ -6,7 +6,6 @@ It listens where every result passes by: at unittest.TestResult, whose subclasse
 import re
 import runpy
 import sys
-import time
 import unittest
 from pathlib import Path
 
@@ -22,18 +21,17 @@ class Listener:
         """Record with `recorder`."""
         self.recorder = recorder
         self.running = None  # type: Foreign
-        self.begun = 0.0
 
     def start(self, result: Foreign, test: Foreign) -> None:
         """A test begins; one inside of another, of a test of a runner, is not ours."""
         if self.running is None:
-            self.running, self.begun = result, time.time()
+            self.running = result
             self.recorder.start(self.id_of(test))
 
     def stop(self, result: Foreign, test: Foreign) -> None:
         """A test ends."""
         if self.running is result:
-            self.recorder.end(time.time() - self.begun)
+            self.recorder.end()
             self.running = None
 
     def note(self, result: Foreign, test: Foreign, outcome: str, error: Foreign) -> None:

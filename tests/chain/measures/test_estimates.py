@@ -1,9 +1,6 @@
 """The statistics of an evaluation, against brute force where that can be had."""
 
-import math
-import time
 from itertools import combinations
-from random import Random
 
 import pytest
 from hypothesis import given
@@ -11,7 +8,6 @@ from hypothesis import strategies as st
 
 from agentless_mini.chain.measures import (
     Found,
-    bootstrap,
     calibration,
     found,
     gap_won,
@@ -19,14 +15,11 @@ from agentless_mini.chain.measures import (
     pass_at_k,
     points_of_samples,
     points_of_tests,
+    wilson,
 )
+from tests.evolution.intervals import share
 
-shares = st.floats(0, 1)
 paths = st.sampled_from("abcdef")
-
-
-def dice(seed: int) -> Random:
-    return Random(seed)  # noqa: S311 - drawn again alike, not for secrets
 
 
 def test_the_mean_of_nothing_is_not_known() -> None:
@@ -37,48 +30,24 @@ def test_the_mean_of_nothing_is_not_known() -> None:
 # --- the interval ----------------------------------------------------------------------------------------------------
 
 
-def test_no_values_have_no_interval() -> None:
-    assert bootstrap([], dice(0)) is None
+def test_of_nothing_there_is_no_interval() -> None:
+    assert wilson(0, 0) is None
 
 
-@given(st.lists(shares, min_size=1, max_size=30), st.integers())
-def test_the_interval_contains_the_mean_and_lies_among_the_values(values: list[float], seed: int) -> None:
-    interval, middle = bootstrap(values, dice(seed), 500), mean(values)
+@given(st.integers(1, 600), st.data())
+def test_the_interval_is_that_of_the_score_and_contains_the_share(of: int, data: st.DataObject) -> None:
+    right = data.draw(st.integers(0, of))
+    interval, same = wilson(right, of), share(right, of)
     assert interval is not None
-    assert middle is not None
-    assert min(values) - 1e-12 <= interval.low <= middle + 1e-12
-    assert middle - 1e-12 <= interval.high <= max(values) + 1e-12
+    assert (interval.low, interval.high) == pytest.approx((same.low, same.high), abs=1e-9)
+    assert 0 <= interval.low <= right / of <= interval.high <= 1
 
 
-@given(st.lists(shares, min_size=1, max_size=30), st.randoms(use_true_random=False))
-def test_the_order_of_the_values_makes_no_difference(values: list[float], shuffled: Random) -> None:
-    other = list(values)
-    shuffled.shuffle(other)
-    assert bootstrap(values, dice(3), 100) == bootstrap(other, dice(3), 100)
-
-
-def test_more_of_the_same_instances_have_a_narrower_interval() -> None:
-    widths = []
-    for copies in (1, 4, 16, 64):
-        interval = bootstrap([0.0, 0.0, 0.0, 1.0, 1.0] * copies, dice(1))
-        assert interval is not None
-        widths.append(interval.high - interval.low)
-    assert widths == sorted(widths, reverse=True)
-    assert 0 < widths[-1] < widths[0] / 4
-
-
-def test_of_500_instances_with_41_percent_the_interval_is_that_of_the_binomial_distribution() -> None:
-    interval = bootstrap([1.0] * 205 + [0.0] * 295, dice(0))
+@pytest.mark.parametrize(("right", "low", "high"), [(4, 0.5101, 1), (0, 0, 0.4899), (3, 0.3006, 0.9544)])
+def test_few_instances_are_never_sure(right: int, low: float, high: float) -> None:
+    interval = wilson(right, 4)
     assert interval is not None
-    spread = 1.96 * math.sqrt(0.41 * 0.59 / 500)
-    assert interval.low == pytest.approx(0.41 - spread, abs=0.004)
-    assert interval.high == pytest.approx(0.41 + spread, abs=0.004)
-
-
-def test_500_instances_are_resampled_in_seconds() -> None:
-    started = time.process_time()
-    bootstrap([1.0] * 205 + [0.0] * 295, dice(0))
-    assert time.process_time() - started < 2
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-4)
 
 
 # --- pass@k ----------------------------------------------------------------------------------------------------------
@@ -130,7 +99,7 @@ def test_answers_are_sorted_by_vote_share_and_the_middle_has_both_its_ends() -> 
     ]
 
 
-@given(st.lists(st.tuples(shares, st.booleans())))
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans())))
 def test_no_answer_is_lost(answers: list[tuple[float, bool]]) -> None:
     told = calibration(answers)
     assert sum(one.count for one in told) == len(answers)
@@ -175,16 +144,16 @@ def test_a_recall_is_a_share_and_more_lists_find_no_less(lists: list[list[str]],
 
 def test_the_gap_is_from_the_mean_of_the_systems_to_their_oracle() -> None:
     chosen, drawn, best = [1.0, 0.0, 1.0, 0.0], [0.5, 0.5, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]
-    gap = gap_won(chosen, drawn, best, dice(0))
+    gap = gap_won(chosen, drawn, best)
     assert gap is not None
     assert gap.share == 0.0
     assert gap.interval.low == -1.0
     assert gap.interval.high == 1.0
-    oracle = gap_won(best, drawn, best, dice(0))
+    oracle = gap_won(best, drawn, best)
     assert oracle is not None
     assert (oracle.share, oracle.interval.low) == (1.0, 1.0)
 
 
 def test_systems_that_are_alike_leave_no_gap() -> None:
-    assert gap_won([1.0, 0.0], [1.0, 0.0], [1.0, 0.0], dice(0)) is None
-    assert gap_won([], [], [], dice(0)) is None
+    assert gap_won([1.0, 0.0], [1.0, 0.0], [1.0, 0.0]) is None
+    assert gap_won([], [], []) is None

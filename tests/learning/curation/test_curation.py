@@ -12,7 +12,7 @@ from agentless_mini.errors import UsageError
 from agentless_mini.learning.curation.curation import Task, in_processes, one_by_one
 from agentless_mini.learning.curation.filters import Step
 from agentless_mini.learning.rows import Row, RowFile
-from agentless_mini.settings.learning import CurateSettings, Oracle
+from agentless_mini.settings.learning import CurateSettings, Oracle, Relevant
 from tests.gitrepo import git
 from tests.learning.curation.world import (
     AFTER,
@@ -240,6 +240,20 @@ def test_all_text_files_can_be_the_oracle(tmp_path: Path) -> None:
         ["half.py"],
         ["NEWS.md", "half.py", "test_half.py"],
     ]
+
+
+@pytest.mark.parametrize(("relevant", "others"), [(Relevant.NONE, []), (Relevant.LEXICAL, ["double.py"])])
+def test_files_that_matter_and_are_not_changed_can_be_in_a_row(
+    tmp_path: Path, relevant: Relevant, others: list[str]
+) -> None:
+    world = World(tmp_path)
+    world.repository(files={"double.py": b"def double(n):\n    return n * 2\n", "other.py": b"x = 1\n"})
+    merge = world.change({"half.py": FIXED})
+    world.events += [issue_event(1, "half and double are wrong"), pull_event(12, merge)]
+    world.write()
+    world.curate(world.curation("out", CurateSettings(relevant=relevant, most_relevant=1)))
+    (row,) = rows_of(tmp_path / "out")
+    assert [file.path for file in row.files] == ["half.py", *others]
 
 
 def test_an_issue_of_the_same_owner_is_found_in_another_repository(tmp_path: Path) -> None:

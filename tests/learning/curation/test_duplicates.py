@@ -1,10 +1,10 @@
-"""Near-duplicates by their marks."""
+"""Near-duplicates by their shingles."""
 
 import random
 
 import pytest
 
-from agentless_mini.learning.curation.collecting import NearDuplicates, mark_of
+from agentless_mini.learning.curation.collecting import NearDuplicates, shingles_of
 from agentless_mini.learning.rows import Row, RowFile
 
 pytest.importorskip("datasketch", reason="datasketch is not installed (the extra 'train')")
@@ -23,9 +23,8 @@ def words(count: int, seed: int) -> list[str]:
 
 def new(*rows: Row, similar: float = 0.8) -> list[bool]:
     """Tell of each row whether none before it that was new is similar."""
-    marks, shingles = zip(*map(mark_of, rows), strict=True)
-    found = NearDuplicates(numpy.stack(marks), shingles, similar)
-    return [found.is_new(number) for number in range(len(rows))]
+    found = NearDuplicates(similar)
+    return [found.is_new(shingles_of(row)) for row in rows]
 
 
 @pytest.mark.parametrize("same", [420, 450, 480, 500])
@@ -40,11 +39,11 @@ def test_rows_are_near_duplicates_from_their_exact_share_of_shingles_in_common_o
 def test_what_stands_around_a_change_does_not_count() -> None:
     around = "".join(f"line_{number} = {number}\n" for number in range(50))
     told = "halves are wrong in many ways that I tell here"
-    one, two = mark_of(row(told)), mark_of(row(told, around + "x = 1\n", around + "x = 2\n"))
-    assert all(map(numpy.array_equal, one, two))
+    changed = row(told, around + "x = 1\n", around + "x = 2\n")
+    assert numpy.array_equal(shingles_of(row(told)), shingles_of(changed))
 
 
-def test_an_empty_row_has_a_mark() -> None:
+def test_empty_rows_are_alike() -> None:
     assert new(row("", "", ""), row("", "", ""), row("one", "", "")) == [True, False, True]
 
 

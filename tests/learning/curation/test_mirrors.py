@@ -2,16 +2,18 @@
 
 import asyncio
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.domain import Issue
+from agentless_mini.domain import Issue, Snapshot
 from agentless_mini.errors import RepositoryError, Unreachable
 from agentless_mini.learning.curation.history import History, Mirrors
-from agentless_mini.learning.curation.pulls import Wish, sampled, without_model
+from agentless_mini.learning.curation.pulls import sampled, without_model
 from agentless_mini.record import RecordedSampler, Store
+from agentless_mini.repository.opening import open_repository
 from agentless_mini.settings.run import LocalizeSettings
 from tests.fakes.model import Script, ScriptedSampler, ready
 from tests.gitrepo import commit_all, git, make_repository, write_files
@@ -61,7 +63,7 @@ def test_changes_between_commits_are_read(tmp_path: Path) -> None:
     (path / "double.py").chmod(0o755)
     second = commit_all(path)
     history = History(path / ".git")
-    changes, none, back = history.changes([(first, second), (second, second), (second, first)])
+    changes, none, back = history.changes([(first, second), (second, second), (second, first)]).values()
     told = {one.path: (bool(one.before), bool(one.after), one.lines) for one in changes}
     assert told == {
         b"b.bin": (True, True, -1),
@@ -73,7 +75,7 @@ def test_changes_between_commits_are_read(tmp_path: Path) -> None:
     }
     assert none == ()
     assert {one.path for one in back} == set(told)
-    assert history.changes([]) == []
+    assert history.changes([]) == {}
     with pytest.raises(RepositoryError):
         history.changes([(first, "e" * 40)])
 
@@ -85,11 +87,25 @@ def test_objects_are_read_many_at_once(tmp_path: Path) -> None:
     found = history.found([f"{head}:half.py", f"{head}:no such blob 5", f"{head}:empty.py", "e" * 40, head])
     assert {spec.partition(":")[2]: size for spec, (_, size) in found.items()} == {"half.py": 30, "empty.py": 0}
     ids = [name for name, _ in found.values()]
-    assert history.blobs([*ids, "e" * 40]) == dict(zip(ids, (FILES["half.py"], b""), strict=True))
+    assert history.blobs(ids) == dict(zip(ids, (FILES["half.py"], b""), strict=True))
     commit = history.commits([head, ids[0]])[head]
     assert (commit.parents, commit.at, commit.message) == ((), "2024-01-02T03:04:05Z", "a commit\n")
     assert history.ancestor(head, 3) == ""
     assert history.commits([]) == {}
+
+
+def test_what_commits_say_is_read_in_their_encoding_and_dates_beyond_calendars_are_none(tmp_path: Path) -> None:
+    path = make_repository(tmp_path / "a", FILES)
+    git(path, "config", "i18n.logOutputEncoding", "UTF-16")
+    said = ("-c", "i18n.commitEncoding=ISO-8859-1", "commit", "--quiet", "--allow-empty", "--file=-")
+    git(path, *said, stdin=b"caf\xe9 (#3)\n")
+    head = git(path, "rev-parse", "HEAD").decode().strip()
+    late = git(path, "cat-file", "commit", head)
+    late = re.sub(rb"(?m)^(committer .* )\d+ ", rb"\g<1>253402300800 ", late)
+    far = git(path, "hash-object", "-w", "-t", "commit", "--stdin", stdin=late).decode().strip()
+    found = History(path / ".git").commits([head, far])
+    assert found[head].message == "café (#3)\n"
+    assert (found[head].is_squash, found[far].at) == (True, "")
 
 
 def test_nothing_that_a_mirror_configures_is_run(tmp_path: Path) -> None:
@@ -103,30 +119,27 @@ def test_nothing_that_a_mirror_configures_is_run(tmp_path: Path) -> None:
     git(path, "config", "diff.external", trap)
     (path / ".git" / "info" / "attributes").write_text("* diff=evil\n")
     history = History(path / ".git")
-    assert len(history.changes([(history.ancestor(head, 1), head)])[0]) == 1
+    assert [len(found) for found in history.changes([(history.ancestor(head, 1), head)]).values()] == [1]
     assert history.merged[3] == head
     assert history.messages(history.ancestor(head, 1), head, 9) == ("signed (#3)\n",)
     assert not os.path.lexists(tmp_path / "sprung")
 
 
-def wish(folder: Path) -> Wish:
+def told(folder: Path) -> tuple[Issue, Snapshot]:
     path = make_repository(folder / "engine", FILES)
-    head = git(path, "rev-parse", "HEAD").decode().strip()
-    git(folder, "clone", "--quiet", "--bare", str(path), str(folder / "engine.git"))
-    return Wish(folder / "engine.git", head, Issue("half and double are wrong"), frozenset({"half.py"}))
+    return Issue("half and double are wrong"), open_repository(str(path), "HEAD", folder).snapshot()
 
 
-def test_the_lexical_ranking_names_files_that_are_not_changed(tmp_path: Path) -> None:
-    with without_model(1, tmp_path) as lexical, without_model(0, tmp_path) as none:
-        assert lexical(wish(tmp_path)) == ("double.py",)
-        assert none(wish(tmp_path / "again")) == ()
+def test_the_lexical_ranking_names_the_likeliest_files_first(tmp_path: Path) -> None:
+    with without_model(tmp_path) as lexical:
+        assert sorted([*lexical(*told(tmp_path))][:2]) == ["double.py", "half.py"]
 
 
 def test_a_model_is_asked_once_and_recorded(tmp_path: Path) -> None:
-    asked, sampler = wish(tmp_path), ScriptedSampler(Script.of("```\nhalf.py\nother.py\ndouble.py\n```"))
+    asked, sampler = told(tmp_path), ScriptedSampler(Script.of("```\nhalf.py\nother.py\ndouble.py\n```"))
     for _ in range(2):
         with Store.open(tmp_path / "store.sqlite") as store, asyncio.Runner() as runner:
             recorded = RecordedSampler(ready(sampler), store, "scripted")
-            found = sampled(recorded, load_prompts(None), LocalizeSettings(samples=1), 2, runner)
-            assert found(asked) == ("other.py", "double.py")
+            found = sampled(recorded, load_prompts(None), LocalizeSettings(samples=1), runner)
+            assert [*found(*asked)] == ["half.py", "other.py", "double.py"]
     assert len(sampler.requests) == 1

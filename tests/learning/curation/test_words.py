@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentless_mini.learning.curation.collecting import Families, split_of
+from agentless_mini.learning.curation.collecting import families_of, split_of
 from agentless_mini.learning.curation.filters import (
     BENCHMARKS,
     NAMES,
@@ -15,7 +15,6 @@ from agentless_mini.learning.curation.filters import (
     before_the_mirror,
     by_changes,
     closing_links,
-    is_benchmark,
     is_benchmark_fork,
     is_lock_file,
     licence_of,
@@ -181,10 +180,9 @@ def test_licences_are_told_by_their_words(text: str, name: str) -> None:
 
 def test_every_repository_of_the_benchmarks_is_known_in_lower_case() -> None:
     assert all(name == name.lower() for name in NAMES)
-    assert all(
-        map(is_benchmark, ("django/django", "Psf/Requests", "Automattic/wp-calypso", "redis/redis", "spf13/hugo"))
-    )
-    assert not is_benchmark("ada/django")
+    named = ("django/django", "Psf/Requests", "Automattic/wp-calypso", "redis/redis", "spf13/hugo")
+    assert {before_the_mirror(name, Pull(True)) for name in named} == {Step.BENCHMARK}
+    assert before_the_mirror("ada/django", Pull(True)) is None
 
 
 def test_forks_of_benchmarks_are_known_by_origin_name_and_first_commit() -> None:
@@ -195,31 +193,25 @@ def test_forks_of_benchmarks_are_known_by_origin_name_and_first_commit() -> None
 
 
 def test_families_join_over_names_and_first_commits() -> None:
-    families = Families()
-    families.join("z/one", ["root1"])
-    families.join("y/two", ["root2"])
-    families.join("B/three", ["root1", "root3"])
-    assert families.of("Z/One") == families.of("b/three") == "root1"
-    assert families.of("y/two") == "root2"
-    families.join("a/four", ["root2"])
-    assert families.of("a/four") == "root2"
-    families.join("a/four", ["y/two", "root3"])
-    assert {families.of(name) for name in ("z/one", "y/two", "b/three", "a/four", "root2")} == {"root1"}
-    families.join("a/five", ["a/six"])
-    assert families.of("a/six") == "a/five"
-    assert families.of("x/alone") == "x/alone"
+    pairs = [("z/one", "root1"), ("y/two", "root2"), ("B/three", "root1"), ("B/three", "root3"), ("a/four", "root2")]
+    families = families_of(pairs)
+    assert {families[name] for name in ("z/one", "b/three", "root3")} == {"root1"}
+    assert {families[name] for name in ("y/two", "a/four")} == {"root2"}
+    families = families_of([*pairs, ("a/four", "y/two"), ("a/four", "root3"), ("a/five", "a/six")])
+    assert {families[name] for name in ("z/one", "y/two", "b/three", "a/four", "root2")} == {"root1"}
+    assert families["a/six"] == "a/five"
+    assert "x/alone" not in families
 
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20))
 def test_families_are_the_connected_ones(pairs: list[tuple[int, int]]) -> None:
     groups = [{number} for number in range(10)]
-    families = Families()
     for one, two in pairs:
-        families.join(f"o/{one}", [f"o/{two}"])
         joined = next(g for g in groups if one in g) | next(g for g in groups if two in g)
         groups = [group for group in groups if not group & joined] + [joined]
-    assert all(families.of(f"o/{n}") == f"o/{min(group)}" for group in groups for n in group)
+    families = families_of((f"o/{one}", f"o/{two}") for one, two in pairs)
+    assert all(families.get(f"o/{n}", f"o/{n}") == f"o/{min(group)}" for group in groups for n in group)
 
 
 def test_splits_have_their_shares_and_hang_on_name_and_seed_alone() -> None:

@@ -4,7 +4,6 @@ import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -123,7 +122,7 @@ class World:
         self, out: str = "out", settings: CurateSettings = SETTINGS, finding: Finding | None = None
     ) -> Curation:
         events = (self.folder / "events",)
-        return Curation(events, self.mirrors, self.folder / out, settings, finding or partial(without_model, 0))
+        return Curation(events, self.mirrors, self.folder / out, settings, finding or without_model)
 
     def curate(self, curation: Curation | None = None, doing: Doing = one_by_one) -> Values:
         return curate(curation or self.curation(), doing, untold)

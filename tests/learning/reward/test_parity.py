@@ -9,7 +9,7 @@ import pytest
 
 from agentless_mini.domain import Completion, FileChange, Finish, Patch, Rejected
 from agentless_mini.edits import changed_files, read_answer
-from agentless_mini.learning.reward import Oracle, read_patch, reward, similarity
+from agentless_mini.learning.reward import Oracle, read_patch, reward
 from tests.gitrepo import git, write_files
 from tests.learning.reward.answers import WAYS, Problem, problem, sources
 
@@ -46,7 +46,7 @@ def test_what_is_rewarded_is_what_git_makes_of_the_patch(answers: list[Answered]
         if isinstance(outcome, Patch):
             changes = applied(tmp_path, f"{number:03}", given, outcome)
             assert changes == changed_files(outcome, given.tree.entries)
-            assert value == similarity(changes, given.oracle)
+            assert value == Oracle(given.oracle).similarity(changes)
             values.append(value)
     log.info(
         "%d answers: %s; mean reward of patches %.3f", ANSWERS, dict(became), sum(map(float, values)) / len(values)

@@ -20,7 +20,7 @@ from agentless_mini.domain import (
     SourceFile,
 )
 from agentless_mini.edits import Tree, changed_files, read_answer
-from agentless_mini.learning.reward import COSTS, Oracle, file_diff, format_penalty, reward, shaped, similarity
+from agentless_mini.learning.reward import COSTS, Oracle, file_diff, format_penalty, reward, shaped
 from tests.edits.edit_cases import edit, fenced, read, snapshot
 
 FILES: dict[str, bytes | SourceFile] = {
@@ -140,7 +140,7 @@ def test_a_patch_has_its_similarity(answer: str, oracle: list[FileChange], expec
     assert isinstance(outcome, Patch), outcome
     value = reward(outcome, Oracle(oracle), TREE)
     assert value == pytest.approx(float(expected), abs=1e-15)
-    assert value == similarity(changed_files(outcome, TREE.entries), oracle)
+    assert value == Oracle(oracle).similarity(changed_files(outcome, TREE.entries))
     assert reward(outcome, Oracle(oracle), TREE, RewardKind.DISCRETE) == float(expected == 1)
     assert format_penalty(outcome) == 0.0
 
@@ -178,8 +178,8 @@ def test_without_a_change_to_compare_with_there_is_no_reward() -> None:
     for oracle in (Oracle([]), Oracle([unchanged])):
         assert reward(read(fenced(RIGHT), TREE), oracle, TREE) is None
         assert reward(read("", TREE), oracle, TREE) is None
-    assert similarity([], []) == 1.0
-    assert similarity([A], []) == similarity([], [A]) == 0.0
+    assert Oracle([]).similarity([]) == 1.0
+    assert Oracle([]).similarity([A]) == Oracle([A]).similarity([]) == 0.0
 
 
 def test_a_deleted_file_and_an_emptied_one_are_alike_but_not_equal() -> None:
@@ -234,5 +234,5 @@ def test_the_gains_of_the_rounds_add_up_to_the_last_potential_less_the_first() -
 def test_comparisons_that_are_kept_are_those_of_one_file() -> None:
     oracle = Oracle([change("a.py", b"x = 2\n"), change("b.py", b"y = 2\n")])
     one, other = [change("a.py", b"x = 2\n")], [change("b.py", b"x = 2\n")]
-    assert oracle.similarity(one) == similarity(one, [change("a.py", b"x = 2\n"), change("b.py", b"y = 2\n")]) == 0.5
+    assert oracle.similarity(one) == 0.5
     assert oracle.similarity(other) < 0.5

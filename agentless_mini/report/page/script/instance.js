@@ -78,6 +78,7 @@ function depthOf(instance) {
   ];
   return [
     choiceText(instance),
+    regressionsText(instance),
     part("Files", true, () => filesTable(instance)),
     part("Patches", patches.length, () => patchesView(instance, choice?.normal, choose)),
     place,
@@ -96,6 +97,13 @@ function choiceText({ choice, patches }) {
   if (!choice) return el("p", `No patch was chosen${patches.length ? "" : ": no sample was valid"}.`);
   const share = known(choice.share) ? ` It has ${percent(choice.share)} of the votes.` : "";
   return el("p", `The chosen patch ${visible(choice.reason)}.${share}`);
+}
+
+/** What became of the repository's own tests; null where none was wanted. */
+function regressionsText({ regressions: told }) {
+  if (!told) return null;
+  const why = told.why ? ` No regression test tells what a patch breaks: ${visible(told.why)}.` : "";
+  return el(told.why ? "p.message" : "p", `Regression tests: ${told.found} found, ${told.run} run, ${told.lost} lost.${why}`);
 }
 
 /** Files by list, the true ones marked; then those that no list has. */
@@ -150,8 +158,9 @@ function patchesView({ patches, tests, evolution, gold_files: gold }, chosen, ch
 /** Returns how many of the tests of an origin pass with the patch; of regression tests, how many break. */
 function passedText(patch, tests, origin) {
   if (!patch.verdicts.length) return patch.refusal ? "refused" : NOTHING;
-  const told = patch.verdicts.filter((verdict, at) => tests[at].origin === origin),
-    passed = told.filter((verdict) => verdict === "pass").length;
+  const told = patch.verdicts.filter((verdict, at) => tests[at].origin === origin);
+  if (!told.length) return "not run";
+  const passed = told.filter((verdict) => verdict === "pass").length;
   return `${origin === "regression" ? told.length - passed : passed} / ${told.length}`;
 }
 

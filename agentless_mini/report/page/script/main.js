@@ -10,7 +10,7 @@ function drawOverview() {
   byId("title").textContent = RUNS.length === 1 ? names[0] : `${RUNS.length} runs compared`;
   byId("subtitle").textContent = [...new Set(RUNS.map(({ run }) => visible(run.dataset)))].join(", ");
   byId("runs").replaceChildren(...runsView(RUNS));
-  byId("plots").replaceChildren(...charts(RUNS));
+  byId("plots").replaceChildren(...(RUNS.some(isRepaired) ? charts(RUNS) : []));
 }
 
 let overviewAt = 0;

@@ -10,7 +10,7 @@ function runsView(runs) {
 
 // Names and cells; a fact that has a third part is left out where that is so of no run.
 const FACTS = [
-  ["resolved", resolvedCell],
+  ["resolved", resolvedCell, isRepaired],
   ["dataset", ({ run }) => [visible(run.dataset), small(`fingerprint ${visible(run.fingerprint).slice(0, 12)}`)]],
   ["model", ({ run }) => visible(run.model)],
   ["started", ({ run }) => visible(run.started).replace("T", " ").slice(0, 16)],
@@ -18,14 +18,19 @@ const FACTS = [
   ["infrastructure failures", failuresCell],
   ["localization: recall of files", foundCell("recall", "recall_any")],
   ["localization: all files found", foundCell("all_found", "all_found_any")],
-  ["valid samples", ({ results: { format: told } }) => [percent(told.rate), ofAll(told.valid, told.samples)]],
-  ["oracle (pass@k)", oracleCell],
+  ["valid samples", ({ results: { format: told } }) => [percent(told.rate), ofAll(told.valid, told.samples)], isRepaired],
+  ["oracle (pass@k)", oracleCell, isRepaired],
   ["systems: mean, oracle, chosen", systemsCell, ({ results }) => results.systems],
   ["samples saved by stopping early", savedCell, ({ results }) => results.stopping],
   ["tokens", tokensCell],
   ["time", timeCell],
   ["price", priceCell],
 ];
+
+/** Tells whether more was wanted of a run than files: else there is nothing to be resolved. */
+function isRepaired({ run }) {
+  return run.settings.until !== "localize";
+}
 
 const factsFor = (runs) => FACTS.filter(([, , there]) => !there || runs.some(there));
 const ofAll = (number, all) => small(`${count(number)} of ${count(all)}`);

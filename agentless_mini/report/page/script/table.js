@@ -66,6 +66,14 @@ function rankOf(item) {
   return last < 0 ? undefined : last + Number(item.resolved === true);
 }
 
+/** How many of the regression tests that were found were run; an instance without one is marked. */
+function regressionsCell(item) {
+  const told = item?.regressions;
+  if (!told) return NOTHING;
+  const text = `${told.run} / ${told.found}`;
+  return told.why ? el("span.badge.failed", { "data-tip": visible(told.why) }, text) : text;
+}
+
 function runColumns(run, several) {
   const column = (key, title, value, cell) => ({
     key: `${key}-${run}`,
@@ -85,6 +93,7 @@ function runColumns(run, several) {
     number("confidence", "vote share", "votes of the chosen patch among the valid samples", whole),
     number("valid", "valid", "valid samples of all", ofSamples),
     ...(several ? [] : [number("distinct", "distinct", "patches that differ in more than formatting", count)]),
+    { ...column("regressions", "regression tests", (item) => item?.regressions?.run, regressionsCell), number: true },
     number("recall", "recall", "share of the true files in the first list", whole),
   ];
 }
