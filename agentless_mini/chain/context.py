@@ -23,8 +23,7 @@ from agentless_mini.edits.sources import is_python, parse_python
 
 # A prompt whose only file is a shorter window than this could not hold one function.
 LEAST_WINDOW_LINES = 8
-BLOCK_LINES = 40
-"""What stands for functions in a file that has none, or is in no language that is known."""
+BLOCK_LINES = 40  # stand for a function where a file has none, or its language is not known
 # What a heading and its fence, or a mark of left-out lines, cost a file beside its text.
 OVERHEAD_BYTES = 64
 # A share that pays for less shows next to nothing of a file.
@@ -40,6 +39,7 @@ SLACK = 0.98
 # The outline may take this part of a file's share.
 OUTLINE_SHARE = 8
 # What an issue says of a function beside words, in units of the BM25 score of the best one.
+HEAD = 1.0  # of what stands before the first function: imports
 DEFINES_NAMED = 0.5
 IN_TRACEBACK = 1.0
 # How much less a long block is worth, which takes the room of several others: by this power of its lines.
@@ -207,10 +207,7 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """A file's lines, its definitions, the rows that its tracebacks name, and its blocks, the best first.
-
-    Rows are counted from 0.
-    """
+    """A file's lines, its definitions, the rows, from 0, that tracebacks name, and its blocks, the best first."""
 
     texts: tuple[str, ...]
     definitions: tuple[Definition, ...]
@@ -231,12 +228,12 @@ def _lines(source: Source, issue: Issue, named: Mentions) -> _Lines:
     starts = sorted({0, *bounds}) if found else range(0, len(texts), BLOCK_LINES)
     spans = [range(start, end) for start, end in zip(starts, [*starts[1:], len(texts)], strict=True)]
     words = alike(issue, ["\n".join(texts[span.start : span.stop]) for span in spans])
-    names = {one.rows.start for one in found if one.name in named.identifiers}
-    scores = {
-        span: score + DEFINES_NAMED * (span.start in names) + IN_TRACEBACK * any(row in span for row in frames)
+    first = {0: HEAD} | {one.rows.start: DEFINES_NAMED for one in found if one.name in named.identifiers}
+    worth = {
+        span: (score + first.get(span.start, 0.0) + IN_TRACEBACK * any(row in span for row in frames))
+        / len(span) ** SIZE_COUNTS
         for span, score in zip(spans, words, strict=True)
     }
-    worth = {span: score / len(span) ** SIZE_COUNTS for span, score in scores.items()}
     return _Lines(texts, found, frames, tuple(sorted(spans, key=lambda span: (-worth[span], span.start))))
 
 

@@ -226,12 +226,9 @@ async def _shown(
     subject: Subject, session: Session, config: Config, shown: "asyncio.Future[tuple[ShownFile, ...]]"
 ) -> tuple[ShownFile, ...]:
     """Return the files that repairs are shown; where none is sampled, those that the candidates change."""
-    if session.pool:
-        touched = _touched(session.pool, subject)
-        if not touched.lists:
-            return ()
+    if session.pool and (touched := _touched(session.pool, subject)).lists:
         await repair_requests(subject, touched, session, config.repair)
-    return await shown
+    return () if session.pool and not shown.done() else await shown
 
 
 def _selector(

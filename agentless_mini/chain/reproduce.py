@@ -16,7 +16,6 @@ from agentless_mini.chain.context import Gauge, Source, fit_files
 from agentless_mini.chain.generated_tests import (
     described,
     first_with_tests,
-    fit_example,
     read_test,
     style_examples,
     symptom,
@@ -94,18 +93,20 @@ async def draft_cases(
     def messages(files: tuple[ShownFile, ...], shown: ShownFile | None) -> tuple[Message, ...]:
         return session.prompts.reproduce(issue, snapshot.name, files, runner, folder, shown)
 
-    sources, parts = (
-        [Source(file.path, decode(held[file.path]).text) for file in files],
-        {one.path: one for one in files},
-    )
+    style = None if example is None else Source(example.path, decode(example).text)
+    sources = [Source(one.path, decode(held[one.path]).text) for one in files]
+    parts = {one.path: one for one in files}
 
     def draft(budget: int, gauge: Gauge) -> Draft[tuple[tuple[ShownFile, ...], ShownFile | None]]:
-        room = budget - gauge.of(messages((NO_FILE,), None)) - (budget // LEAST_EXAMPLE if example else 0)
-        code, shown = fit_files(sources, issue, subject.survey.named, room, gauge, parts).files, None
-        if example is not None:
+        least = 0 if style is None else min(gauge.tokens(style.path + style.text + " " * 99), budget // LEAST_EXAMPLE)
+        code, shown = files, None
+        if gauge.of(messages(code, None)) > budget - least:
+            room = budget - gauge.of(messages((NO_FILE,), None)) - least
+            code = fit_files(sources, issue, subject.survey.named, room, gauge, parts).files
+        if style is not None:
             most = min(budget - gauge.of(messages(code, None)), card.context_window // EXAMPLE_SHARE)
-            shown = fit_example(Source(example.path, decode(example).text), most, gauge)
-        is_cut = code != files or (example is not None and (shown is None or not shown.whole))
+            shown = next(iter(fit_files([style], issue, subject.survey.named, most, gauge, {}).files), None)
+        is_cut = code != files or (style is not None and (shown is None or not shown.whole))
         return Draft(messages(code, shown), (code, shown), is_cut)
 
     room = card.context_window - answer_room(settings.max_tokens, card.context_window)
@@ -113,9 +114,9 @@ async def draft_cases(
     code, shown = made.shown
     if less := [file.path for file in files if file not in code]:
         session.watch(Note(f"For tests less is shown than for repairs, to fit the context, of {', '.join(less)}."))
-    if example is not None and (shown is None or not shown.whole):
+    if style is not None and (shown is None or not shown.whole):
         how = "Shown in part" if shown else "Left out to fit the context"
-        session.watch(Note(f"{how}, as an example of how tests are written: {example.path}."))
+        session.watch(Note(f"{how}, as an example of how tests are written: {style.path}."))
     taken = TakenNames.of(snapshot)
     key, answers = await ask(
         made.messages,

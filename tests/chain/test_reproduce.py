@@ -146,19 +146,22 @@ def test_each_runner_has_its_folder(runner: Runner, folder: str) -> None:
 
 
 def test_a_long_example_is_shown_in_part_and_the_run_says_so() -> None:
-    many = "".join(f"def test_cart_{n}():\n    assert total([0, {n}]) == {n}\n\n\n" for n in range(2000))
+    many = "import pytest\n\n\n" + "".join(
+        f"def test_cart_{n}():\n    assert total([0, {n}]) == {n}\n\n\n" for n in range(2000)
+    )
     _, sampler, work = drafted(REAL, snapshot=shop(text_file("tests/test_cart.py", many)))
     (request,) = sampler.requests
     content = request.messages[1].content
-    assert "the beginning of an existing test file" in content
-    assert "def test_cart_9():" in content
-    assert "def test_cart_1999():" not in content
+    assert "parts of an existing test file" in content
+    assert "### tests/test_cart.py\n```\nimport pytest\n" in content
+    assert "def test_cart_9():\n    assert" in content
+    assert "def test_cart_1999():\n    assert" not in content
     assert run(sampler.count_tokens(request.messages)) < 8192 * 0.4
     assert Note("Shown in part, as an example of how tests are written: tests/test_cart.py.") in work.events
 
 
 def test_an_example_that_fits_in_no_part_is_left_out_and_the_run_says_so() -> None:
-    test = "def test_cart():\n" + "    assert total([0, 1]) == 1\n" * 3000
+    test = f"def test_cart():\n    assert total([{', '.join('0' * 9000)}]) == 1\n"
     _, sampler, work = drafted(REAL, snapshot=shop(text_file("tests/test_cart.py", test)))
     assert "existing test file" not in sampler.requests[0].messages[1].content
     assert any(isinstance(event, Note) and event.text.startswith("Left out") for event in work.events)
