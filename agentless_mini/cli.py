@@ -399,7 +399,7 @@ class TopicOptions(Panel):
 @amini.add("Print the manual, or one topic of it.", name="help")
 def manual(options: TopicOptions) -> None:
     """Print the manual, or one topic of it."""
-    from agentless_mini.commands.manual import tell
+    from agentless_mini.commands.show import tell
 
     tell(options.topic)
 

@@ -6,7 +6,7 @@ a batch, in boxes of their own, so that every patch meets each test with the sam
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from agentless_mini.chain.regress import regress
 from agentless_mini.chain.session import Boxes, Refused, run_cases, together
@@ -15,7 +15,6 @@ from agentless_mini.domain import (
     Candidate,
     Case,
     CaseResult,
-    Event,
     Execution,
     Note,
     Origin,
@@ -181,7 +180,7 @@ class Batches:
             left = {"budget": max(0.0, self._settings.budget - sum(spent)), "most": self._settings.most - len(spent)}
             own = [case.path for case in wanted if case.origin is Origin.GIVEN and case.path]
             settings = self._settings.model_copy(update=left)
-            cases, came = await regress(self._telling(), touched - self._touched, settings, own)
+            cases, came = await regress(self._boxes, touched - self._touched, settings, own)
             wanted += await self._spare(cases) if self._spare else cases
             self._found, self._why = self._found + came.found, came.why
         known = {case.id for case, _ in there}
@@ -209,17 +208,6 @@ class Batches:
             self._boxes.watch(Note(f"Tests whose result depends on which tests run with them were dropped: {dropped}."))
         if told:
             self._batches.append(_Batch(tuple(case for case, _ in told), tuple(result for _, result in told)))
-
-    def _telling(self) -> Boxes:
-        """Return the boxes. What is noted of tests that come later holds for the files that bring them alone."""
-        if not self._touched:
-            return self._boxes
-
-        def watch(event: Event) -> None:
-            said = Note(f"Of what later rounds touch: {event.text}") if isinstance(event, Note) else event
-            self._boxes.watch(said)
-
-        return replace(self._boxes, watch=watch)
 
 
 def _touched(candidates: Sequence[Candidate]) -> frozenset[str]:

@@ -8,7 +8,6 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from random import Random
 from typing import Self
 
 from agentless_mini.chain.rank import Likeness, Standing, Totals, ordered, poll, score, standings, totals, valid_patches
@@ -84,36 +83,23 @@ def calibration(answers: Iterable[tuple[float, bool]]) -> tuple[Bin, ...]:
     return tuple(Bin(edges[at], edges[at + 1], len(found), sum(found)) for at, found in enumerate(bins))
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """The share of the way from the mean of systems to their oracle that a choice among them goes, with its interval.
+def gap_won(chosen: Sequence[float], drawn: Sequence[float], best: Sequence[float]) -> tuple[float, Interval] | None:
+    """Return the share of the way from the mean of systems to their oracle that a choice goes, and its interval.
 
-    1 is the oracle; below 0 the choice is worse than a system drawn at random.
+    Of each instance, in one order: whether the choice resolves it, the mean of the systems, and whether any does. 1 is
+    the oracle, below 0 a random system is better. The 95 % interval is the jackknife's over instances (Tukey 1958), at
+    most 1. None where no system differs from another.
     """
-
-    share: float
-    interval: Interval
-
-
-def gap_won(chosen: Sequence[float], drawn: Sequence[float], best: Sequence[float]) -> Gap | None:
-    """Return how far a choice goes, by what of each instance is resolved, in [0, 1], in one order.
-
-    `drawn` is the mean of the systems, `best` whether any resolves it. The interval is the 95 % percentile bootstrap
-    over instances; resamples in which no system differs from another are left out. None where that is so of all.
-    """
-
-    def share(places: Sequence[float]) -> float | None:
-        gap = math.fsum(best[int(at)] - drawn[int(at)] for at in places)
-        return math.fsum(chosen[int(at)] - drawn[int(at)] for at in places) / gap if gap > 0 else None
-
-    whole = share(every := range(len(chosen)))
-    if whole is None:
+    won = [one - mean for one, mean in zip(chosen, drawn, strict=True)]
+    room = [one - mean for one, mean in zip(best, drawn, strict=True)]
+    if math.fsum(room) <= 0:
         return None
-    rng = Random(0)  # noqa: S311 - it draws instances
-    resampled = (share(rng.choices(every, k=len(every))) for _ in range(2000))
-    shares = sorted(one for one in resampled if one is not None)
-    cut = int(len(shares) * 0.025)
-    return Gap(whole, Interval(shares[cut], shares[-1 - cut]))
+    share, several = math.fsum(won) / math.fsum(room), len(won)
+    pairs = [(math.fsum(won) - one, math.fsum(room) - other) for one, other in zip(won, room, strict=True)]
+    left = [gain / gap for gain, gap in pairs if gap > 0] or [share]
+    middle = math.fsum(left) / len(left)
+    error = math.sqrt(math.fsum((one - middle) ** 2 for one in left) * (several - 1) / several)
+    return share, Interval(share - QUANTILE * error, min(1.0, share + QUANTILE * error))
 
 
 def points_of_samples(most: int) -> tuple[int, ...]:

@@ -177,12 +177,10 @@ def _noting(told: Watch) -> tuple[Watch, dict[str, None]]:
 def _planned(config: Config, known: Sequence[object], given: GivenTests, until: Until, *, tested: bool) -> Planned:
     """Return the steps of the chain one after the other; what runs side by side is one step.
 
-    `known` are the files that replace localization, or the candidates that replace the repairs, too.
+    `known` is what no file need be found for: files, or candidates.
     """
     finding: list[Stage | Phase] = [] if known or not config.localize.samples else [Stage.LOCALIZE]
     sampling: list[Stage | Phase] = [] if until is Until.LOCALIZE else [Stage.REPAIR, Stage.EVOLVE]
-    if known and isinstance(known[0], Candidate):
-        sampling = []
     first: list[Stage | Phase] = []
     last: list[Stage | Phase] = []
     if tested and until is Until.TESTS:
@@ -296,7 +294,7 @@ async def _reproduce(
     portion = (TRIED_AT_ONCE if is_ranked else 0) if decides else None
     spare = None
     if config.regress.expect_broken:
-        from agentless_mini.chain.expected import without_expected
+        from agentless_mini.chain.reproduce import without_expected
 
         spare = partial(without_expected, subject=subject, session=session, settings=config.reproduce)
     reproducing = (*boxes.failing, *kept)

@@ -80,17 +80,11 @@ async def _passing(
         silent = len(set(some) - {result.id.partition("::")[0] for result in results})
         left -= max(settings.budget * LEAST_SHARE, spent + (left - spent) * silent / len(some))
     if ran < len(paths):
-        boxes.watch(
-            Note(
-                f"{len(paths) - ran} of {len(paths)} related test files were left out to keep within "
-                f"{settings.budget:g} seconds of their own (--regression-budget)."
-            )
-        )
+        left_out = f"{len(paths) - ran} of {len(paths)} related test files were left out to keep within"
+        boxes.watch(Note(f"{left_out} {settings.budget:g} seconds of their own (--regression-budget)."))
     if late:
         boxes.watch(
-            Note(
-                "In some related test files no test came to its end: reading them ended their box, or took it too long."
-            )
+            Note("Reading some related test files ended their box or took it too long: no test in them was run.")
         )
     kept, left = [], settings.budget
     for result in list(passed.values())[: settings.most]:

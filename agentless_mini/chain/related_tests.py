@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from agentless_mini.chain.import_graph import ImportGraph
 from agentless_mini.chain.lexical import Mentions, is_test_file, rank_files
-from agentless_mini.domain import FileKind, Issue, Snapshot
+from agentless_mini.domain import FileKind, Issue, Snapshot, SourceFile
 
 # Of reciprocal rank fusion (Cormack et al. 2009): a place counts 1 / (FUSION + place), in the order of words twice.
 # Chosen on six projects; a FUSION of 10 or 20 and equal weights were within 2 points of it.
@@ -28,14 +28,11 @@ FALL = 0.5
 # A file in a package runs the package's `__init__`, whatever it imports by name.
 SAME_PACKAGE = 0.1
 SAME_NAME, LIKE_NAME, NAMED_FOLDER, BESIDE = 0.6, 0.3, 0.3, 0.1
-# What a likeness of names counts where the folders have nothing in common: half of the trees have several `utils`.
-ELSEWHERE = 0.5
 
 _TEST_NAME = re.compile(r"test.*\.py|.*_tests?\.py|unittest_.*\.py")
 _HOLDS_TESTS = re.compile(rb"^[ \t]*(?:async[ \t]+)?def[ \t]+test|TestCase", re.MULTILINE)
 _AFFIX = re.compile(r"^(?:tests?|unittest)_?|_?tests?$")
 _WORD = re.compile(r"[a-z0-9]+")
-_TEST_FOLDERS = frozenset({"test", "tests", "unit", "integration", "src", "lib"})
 
 
 def related_tests(snapshot: Snapshot, touched: Collection[str], issue: Issue) -> tuple[str, ...]:
@@ -43,12 +40,7 @@ def related_tests(snapshot: Snapshot, touched: Collection[str], issue: Issue) ->
 
     Empty where nothing in the tree tells. Touched paths that the tree does not have count by their names alone.
     """
-    tests = tuple(
-        file
-        for file in snapshot.files
-        if file.kind is FileKind.TEXT and _TEST_NAME.fullmatch(file.path.rpartition("/")[2])
-        if is_test_file(file) and _HOLDS_TESTS.search(file.data)  # a folder of tests has data and scaffolding as well
-    )
+    tests = test_files(snapshot)
     by_words = rank_files(issue, tests, Mentions((), (), frozenset())) if issue.text.strip() else ()
     fused = {path: WORDS_WEIGHT / (FUSION + place) for place, path in enumerate(by_words, 1)}
     related = set(by_words[: min(MOST_BY_WORDS, len(tests) // ONE_IN)])
@@ -59,6 +51,16 @@ def related_tests(snapshot: Snapshot, touched: Collection[str], issue: Issue) ->
         fused |= {path: fused.get(path, 0.0) + 1 / (FUSION + place) for place, path in enumerate(found, 1)}
         related.update(found)
     return tuple(sorted(related, key=lambda path: (-fused[path], path)))
+
+
+def test_files(snapshot: Snapshot) -> tuple[SourceFile, ...]:
+    """Return the Python files that hold tests: a folder of tests has data and scaffolding as well."""
+    return tuple(
+        file
+        for file in snapshot.files
+        if file.kind is FileKind.TEXT and _TEST_NAME.fullmatch(file.path.rpartition("/")[2])
+        if is_test_file(file) and _HOLDS_TESTS.search(file.data)
+    )
 
 
 def _together(snapshot: Snapshot, touched: Collection[str]) -> Mapping[str, float]:
@@ -107,7 +109,7 @@ def likeness(test: str, about: Sequence[tuple[str, tuple[str, ...]]]) -> float:
     It is like a file by its name, by a folder named for it, and by lying beside it. `about` is as of `subjects`.
     """
     said, around = subject_of(test), PurePosixPath(test).parts[:-1]
-    words, near = _WORD.findall(said), {folder.lower() for folder in around} - _TEST_FOLDERS
+    words = _WORD.findall(said)
     best = 0.0
     for subject, folders in about:
         alike = BESIDE if folders and around[: len(folders)] == folders else 0.0
@@ -119,7 +121,7 @@ def likeness(test: str, about: Sequence[tuple[str, tuple[str, ...]]]) -> float:
                 named = LIKE_NAME
             if any(subject == subject_of(folder) for folder in around):
                 named = max(named, NAMED_FOLDER)
-            alike += named * (ELSEWHERE if near.isdisjoint(folder.lower() for folder in folders) else 1.0)
+            alike += named
         best = max(best, alike)
     return best
 

@@ -8,11 +8,12 @@ another one fail; what then counts is run again, for a flaky test would choose b
 confirmed here too: they must fail before any patch.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agentless_mini.chain.context import Gauge, Source, fit_files
+from agentless_mini.chain.context import Gauge, Source, fit_files, fit_tree
 from agentless_mini.chain.generated_tests import (
     described,
     first_with_tests,
@@ -39,6 +40,7 @@ from agentless_mini.domain import (
     BoxDone,
     Case,
     CaseResult,
+    Completion,
     Decoding,
     GeneratedCase,
     Harness,
@@ -54,6 +56,7 @@ from agentless_mini.domain import (
     ShownFile,
     Stage,
 )
+from agentless_mini.edits import answer_text
 from agentless_mini.edits.paths import TakenNames
 from agentless_mini.edits.sources import decode
 from agentless_mini.errors import EnvironmentFailed, Untestable, UsageError, printable
@@ -225,3 +228,44 @@ def _note(case: Case, result: CaseResult) -> str:
             return f"Your test {name} takes longer than a test may: give it more time if that is not the issue."
         case Outcome.FAIL:
             return ""
+
+
+# --- which regression tests say nothing -------------------------------------------------------------------------------
+
+_BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+async def without_expected(
+    cases: tuple[Case, ...], subject: Subject, session: Session, settings: ReproduceSettings
+) -> tuple[Case, ...]:
+    """Return the cases without those that the model, asked once, says a right fix must break; a note names them.
+
+    After Agentless (arXiv 2407.01489). A model that rewrites lines is not asked, nor any about what does not fit its
+    window. Raises `ContextTooSmall` and what the sampler raises.
+    """
+    card = await session.sampler.card()
+    if not cases or card.decoding is Decoding.LINES:
+        return cases
+    ids = [case.id for case in cases]
+
+    def draft(budget: int, gauge: Gauge) -> Draft[None]:
+        bare = session.prompts.broken(subject.issue, subject.snapshot.name, ())
+        shown = fit_tree(ids, budget - gauge.of(bare), gauge)
+        messages = session.prompts.broken(subject.issue, subject.snapshot.name, shown)
+        return Draft(messages, None, cut=len(shown) < len(ids))
+
+    def read(completion: Completion) -> frozenset[str] | Rejected:
+        said = answer_text(completion.text, session.marks)
+        blocks = [] if isinstance(said, Rejected) else _BLOCK.findall(said)
+        named = frozenset(line.strip() for line in blocks[-1].split("\n")) if blocks else frozenset()
+        return named.intersection(ids) if blocks else Rejected(Reason.MALFORMED, "no fenced block names tests")
+
+    room = card.context_window - answer_room(settings.max_tokens, card.context_window)
+    made = await fit_prompt(session.sampler, room, draft)
+    once = settings.model_copy(update={"samples": 1, "temperature": 0.0})
+    _, answers = await ask(made.messages, Stage.REGRESS, session, once, read)
+    named = {test for said in answers.values() if not isinstance(said, Rejected) for test in said}
+    if named:
+        told = ", ".join(map(printable, sorted(named)))
+        session.watch(Note(f"The model expects a right fix to break {told}: not counted as broken (--expect-broken)."))
+    return tuple(case for case in cases if case.id not in named)

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, Opened, OpenTestbeds, evaluate
-from agentless_mini.commands.proposals import read_predictions
 from agentless_mini.commands.submitting import submit
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.domain import Note, Proposal
@@ -29,6 +28,7 @@ from agentless_mini.evaluation.ports import Testbeds
 from agentless_mini.evaluation.submission import slug
 from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds
 from agentless_mini.ports import Watch
+from agentless_mini.repository.patches import read_predictions
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import EvaluationSettings, Grading, SandboxKind, Until
 

@@ -33,7 +33,6 @@ from agentless_mini.commands.config import (
 )
 from agentless_mini.commands.models import Models
 from agentless_mini.commands.options import ExecutionOptions, Flags
-from agentless_mini.commands.proposals import notes_on, of_runs, read_proposals
 from agentless_mini.commands.terminal import (
     EXIT_FOUND,
     EXIT_NO_PATCH,
@@ -64,7 +63,7 @@ from agentless_mini.report.summary import summary
 from agentless_mini.repository.gitcommand import GitCommand
 from agentless_mini.repository.issue_sources import GitHub, literal_issue, read_issue
 from agentless_mini.repository.opening import Repository, open_repository
-from agentless_mini.repository.patches import read_pool, record_pool
+from agentless_mini.repository.patches import notes_on, of_runs, read_pool, read_proposals, record_pool
 from agentless_mini.run import (
     amount,
     answerer,
@@ -162,9 +161,10 @@ def run_repair(
             files = tuple(tree_path(said, names, top, here) for said in task.files)
             task = replace(task, files=files, given=given_here(given, snapshot, top, here))
         if output.dry_run:
-            from agentless_mini.commands.planning import plan
+            from agentless_mini.commands.show import show_plan
 
-            return plan(task, snapshot, opened, output.as_json)
+            show_plan(task, snapshot, opened, output.as_json)
+            return EXIT_FOUND
         return repair(task, snapshot, opened, output, this_machine(), began)
 
 

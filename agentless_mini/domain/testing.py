@@ -312,8 +312,8 @@ class Fault:
 class CaseResult:
     """What came of one case in one box. `seconds` are its own, as its process says: see `testing.inside.amini_record`.
 
-    They are the processor's, of the process and of those that it started, or a quarter of the clock's where that is
-    more, since it waits; of a command they are the clock's.
+    They are the processor's, of the process and of those that it started, and a quarter of those in which it slept; how
+    busy the machine is makes no difference. Of a command they are the clock's.
     """
 
     id: str

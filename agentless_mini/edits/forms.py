@@ -90,7 +90,6 @@ class Parsed:
     `starts` are the offsets at which its lines begin, `lines` what counts of each: None where nothing does.
     """
 
-    language: str
     data: bytes
     tree: "Tree"
     starts: tuple[int, ...]
@@ -195,13 +194,13 @@ def parsed(language: str, data: bytes, base: Parsed | None = None) -> Parsed | U
     if isinstance(tree, int):
         return Unread(data.count(b"\n", 0, max(tree, head)) + 1 if tree >= 0 else 0)
     if base is None or old is None or _reads_wholly(language, data) != _reads_wholly(language, base.data):
-        return Parsed(language, data, tree, starts, _lines(language, data, tree, starts, range(len(starts))))
+        return Parsed(data, tree, starts, _lines(language, data, tree, starts, range(len(starts))))
     for changed in old.changed_ranges(tree):
         head, stop = min(head, changed.start_byte), max(stop, changed.end_byte)
     touched = range(bisect_right(starts, head) - 1, bisect_right(starts, stop))
     after = len(base.lines) - (len(starts) - touched.stop)
     lines = (*base.lines[: touched.start], *_lines(language, data, tree, starts, touched), *base.lines[after:])
-    return Parsed(language, data, tree, starts, lines)
+    return Parsed(data, tree, starts, lines)
 
 
 # --- parsing ---------------------------------------------------------------------------------------------------------

@@ -265,32 +265,21 @@ def _calibration(solved: Sequence[Solved]) -> list[dict[str, Any]]:
 
 
 def _of_systems(judged: Sequence[InstanceFacts]) -> dict[str, Any]:
-    """Return what a choice among systems has alone: how many issues each resolves, and how far the choice goes.
-
-    An instance on which the chain failed has nothing right and is left out of the gap; while a patch is not graded the
-    numbers that hang on it are null.
-    """
+    """Return what a choice among systems has alone: what each resolves, and how far the choice goes."""
     told = [(one.resolved, one.solved.systems) for one in judged if one.solved and one.solved.systems]
-    if not told:
-        return {}
     systems: dict[str, list[Known]] = {}
-    for _, each in told:
-        for name, right in each:
-            systems.setdefault(name, []).append(right)
-    known = not any(right is None for marks in systems.values() for right in marks)
+    for name, right in (pair for _, each in told for pair in each):
+        systems.setdefault(name, []).append(right)
+    if not systems or any(None in marks for marks in systems.values()):
+        return {}
     drawn = [mean([float(right is True) for _, right in each]) or 0.0 for _, each in told]
     best = [float(any(right for _, right in each)) for _, each in told]
-    chosen = [float(resolved is True) for resolved, _ in told]
-    gap = gap_won(chosen, drawn, best) if known else None
-    return {
-        "systems": {
-            "each": [{"name": name, "resolved": marks.count(True), **_rate(marks)} for name, marks in systems.items()],
-            "chosen": mean(chosen) if known else None,
-            "mean": mean(drawn) if known else None,
-            "oracle": mean(best) if known else None,
-            "gap": gap and {"share": gap.share, "low": gap.interval.low, "high": gap.interval.high},
-        }
-    }
+    chosen = [float(right is True) for right, _ in told]
+    gap = gap_won(chosen, drawn, best)
+    each = [{"name": name, "resolved": marks.count(True), **_rate(marks)} for name, marks in systems.items()]
+    means = {"mean": mean(drawn), "oracle": mean(best), "chosen": mean(chosen)}
+    won = gap and {"share": gap[0], "low": gap[1].low, "high": gap[1].high}
+    return {"systems": {"each": each, **means, "gap": won}}
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------

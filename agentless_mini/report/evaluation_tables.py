@@ -65,7 +65,7 @@ def _parts(documents: Sequence[Document]) -> Iterator[RenderableType]:
         yield from _ended(documents)
         return
     for document in documents:
-        if "systems" in document["results"]:
+        if document["results"].get("systems"):
             yield from _titled(f"systems of {document['run']['name']}", _systems(document["results"]["systems"]))
     yield from _titled("resolved by repository", _groups(documents, "by_repo", "repo"))
     yield from _titled("resolved by difficulty", _groups(documents, "by_difficulty", "difficulty"))
@@ -209,7 +209,6 @@ def _groups(documents: Sequence[Document], part: str, name: str) -> RenderableTy
 
 
 def _systems(found: Mapping[str, Any]) -> RenderableType:
-    """Return what each system resolves, then their mean, their oracle, and how far the choice among them goes."""
     shown = table("", "resolved")
     for one in found["each"]:
         row(shown, one["name"], f"{percent(one['rate'])} ({one['resolved']})")
@@ -243,26 +242,28 @@ def _failures(document: Document) -> Iterator[RenderableType]:
     if not failed:
         return
     counts = (f"{one['count']} {one['state']} ({one['stage']})" for one in document["results"]["failures"])
-    yield heading(f"failures of {document['run']['name']}: {', '.join(counts)}")
-    shown = table("instance", "state", "stage", "why")
-    for one in failed[:FAILURES_SHOWN]:
-        row(shown, one["id"], one["state"], one["stage"], one["failure"])
+    title = f"failures of {document['run']['name']}: {', '.join(counts)}"
+    rows = [(one["id"], one["state"], one["stage"], one["failure"]) for one in failed]
+    yield from _first_rows(title, ("instance", "state", "stage", "why"), rows)
+
+
+def _first_rows(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[RenderableType]:
+    yield heading(title)
+    shown = table(*headings)
+    for cells in rows[:FAILURES_SHOWN]:
+        row(shown, *cells)
     yield shown
-    if len(failed) > FAILURES_SHOWN:
-        yield plain_text(f"... {len(failed) - FAILURES_SHOWN} more (--json has all)")
+    if len(rows) > FAILURES_SHOWN:
+        yield plain_text(f"... {len(rows) - FAILURES_SHOWN} more (--json has all)")
 
 
 def _without_regressions(document: Document) -> Iterator[RenderableType]:
     """Yield the instances whose patches met no test of the repository, though some were wanted, and why."""
-    told = [one for one in document["results"]["per_instance"] if (one.get("regressions") or {}).get("why")]
-    if told:
-        yield heading(f"without regression tests in {document['run']['name']}")
-        shown = table("instance", "found", "why")
-        for one in told[:FAILURES_SHOWN]:
-            row(shown, one["id"], str(one["regressions"]["found"]), one["regressions"]["why"])
-        yield shown
-        if len(told) > FAILURES_SHOWN:
-            yield plain_text(f"... {len(told) - FAILURES_SHOWN} more (--json has all)")
+    told = [(one["id"], one["regressions"]) for one in document["results"]["per_instance"] if one.get("regressions")]
+    if rows := [(name, str(found["found"]), found["why"]) for name, found in told if found["why"]]:
+        yield from _first_rows(
+            f"without regression tests in {document['run']['name']}", ("instance", "found", "why"), rows
+        )
 
 
 def _duration(seconds: float) -> str:

@@ -67,7 +67,7 @@ def _files(trace: RunTrace) -> Iterator[str]:
 def _samples(trace: RunTrace) -> Iterator[str]:
     patches = repairs(trace)
     valid = f"{len(patches)} valid ({len({patch.normal for patch in patches})} distinct)"
-    title = "candidates" if is_choice(trace) else "samples   "
+    title = "candidates" if sources(trace) else "samples   "
     yield from _fates((one for one in trace.samples if one.stage.repairs), title, valid)
     if (found := stopping(trace)) is not None:
         goal = f"sampling stops once the vote is {found.bound:.0%} sure"
@@ -126,7 +126,7 @@ def _choice(trace: RunTrace) -> Iterator[str]:
         return
     choice = trace.prediction.choice
     if choice is None:
-        none = "no candidate can be used" if is_choice(trace) else "no sample became a valid patch"
+        none = "no candidate can be used" if sources(trace) else "no sample became a valid patch"
         yield f"patch      none: {none} (amini show {trace.run.id} --all has the reasons)"
         return
     yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
@@ -221,17 +221,12 @@ def repairs(trace: RunTrace) -> tuple[Patch, ...]:
     return tuple(patch for patch in patches if isinstance(patch, Patch))
 
 
-def is_choice(trace: RunTrace) -> bool:
-    """Tell whether a run chose among patches that were made elsewhere."""
-    return any(sample.stage is Stage.CHOOSE for sample in trace.samples)
-
-
 def sources(trace: RunTrace) -> dict[str, str]:
-    """Return who made each patch of a run that chose among proposed ones, by normal form; empty for any other run."""
+    """Return who made each proposed patch, by normal form (""; those that cannot be used); empty for any other run."""
     found: dict[str, dict[str, None]] = {}
-    for sample in trace.samples:
-        if sample.stage is Stage.CHOOSE and isinstance(sample.outcome, Patch):
-            found.setdefault(sample.outcome.normal, {})[printable(sample.source)] = None
+    for one in trace.samples:
+        if one.stage is Stage.CHOOSE:
+            found.setdefault(getattr(one.outcome, "normal", ""), {})[printable(one.source)] = None
     return {normal: ", ".join(names) for normal, names in found.items()}
 
 

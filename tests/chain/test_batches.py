@@ -94,13 +94,13 @@ def test_where_no_regression_test_is_wanted_none_is_missed() -> None:
     assert not [event for event in bench.events if isinstance(event, Note)]
 
 
-def test_what_is_noted_of_the_tests_of_later_patches_is_not_said_of_all() -> None:
+def test_what_later_patches_touch_brings_its_own_notes() -> None:
     bench = Bench(flaky="test_tax")
     bench.over(cart(1))
     bench.over(cart(1), patch("shop/none.py", "x", "none"))  # the tests that there are tell something
     assert not [event for event in bench.events if isinstance(event, Note)]
     bench.over(cart(1), tax(1))
-    said = "Of what later rounds touch: 1 of 1 regression tests were dropped: they do not pass every time."
+    said = "1 of 1 regression tests were dropped: they do not pass every time."
     assert [event.text for event in bench.events if isinstance(event, Note)] == [said]
     assert bench.batches.regressions == Regressions(2, 1)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agentless_mini.chain.expected import without_expected
+from agentless_mini.chain.reproduce import without_expected
 from agentless_mini.domain import Case, Decoding, ModelCard, Note, Origin, Stage
 from agentless_mini.settings.run import ReproduceSettings
 from tests.chain import batches

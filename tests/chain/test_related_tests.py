@@ -211,9 +211,9 @@ def test_a_likeness_of_names_is_a_relation(test: str, touched: str) -> None:
     assert related_tests(snapshot, [touched], SILENT) == (test,)
 
 
-def test_the_same_name_is_more_than_a_like_one_and_in_a_folder_of_that_name_most() -> None:
+def test_the_same_name_is_more_than_a_like_one_and_beside_it_most() -> None:
     about = subjects(["shop/food/cart.py"])
-    tests = ["tests/food/test_cart.py", "tests/test_cart.py", "tests/test_cart_total.py", "tests/test_tax.py"]
+    tests = ["shop/food/tests/test_cart.py", "tests/test_cart.py", "tests/test_cart_total.py", "tests/test_tax.py"]
     alike = [likeness(test, about) for test in tests]
     assert alike == sorted(alike, reverse=True)
     assert len(set(alike)) == len(tests)

@@ -67,6 +67,7 @@ def test_what_cannot_be_used_is_told_by_name_and_the_others_go_on(home: Home, th
         "git.patch": b"--- /dev/null\n+++ b/.git/hooks/x\n@@ -0,0 +1 @@\n+x\n",
         "binary.patch": diff_of(home, {"logo.png": b"\x89PNG\0\0"}),
         "mode.patch": b"diff --git a/shop/cart.py b/shop/cart.py\nold mode 100644\nnew mode 100755\n",
+        "syntax.patch": diff_of(home, {"shop/cart.py": FIXED.replace(b"prices:", b"prices")}),
         "comment.patch": diff_of(home, {"shop/tax.py": b"# so much\nRATE = 0.2\n"}),
         "link.patch": b"diff --git a/l b/l\nnew file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+/etc\n"
         b"\\ No newline at end of file\n",
@@ -89,11 +90,12 @@ def test_what_cannot_be_used_is_told_by_name_and_the_others_go_on(home: Home, th
         "git.patch": "it leads out of the tree (.git/hooks/x)",
         "binary.patch": "it changes a binary file",
         "mode.patch": "it changes no line",
+        "syntax.patch": "shop/cart.py would no longer parse, line 3",
         "comment.patch": "only comments, blank lines or formatting change in shop/tax.py",
         "link.patch": "it makes a symbolic link (l)",
     }
     assert {name: reason for name, reason in reasons.items() if reason not in notes[name]} == {}
-    assert "candidates 11: 1 valid (1 distinct), 10 rejected" in told
+    assert "candidates 12: 1 valid (1 distinct), 11 rejected" in told
     assert not (home.root.parent / "x.py").exists()
 
 

@@ -6,9 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from agentless_mini.domain import Completion, Edit, FileKind, Finish, Patch, Reading, Reason, Rejected, SourceFile
+from agentless_mini.domain import (
+    Completion,
+    Edit,
+    FileKind,
+    Finish,
+    Matching,
+    Patch,
+    Reading,
+    Reason,
+    Rejected,
+    SourceFile,
+)
 from agentless_mini.edits import Tree, answer_text, changed_files, parse_edits, read_answer
-from agentless_mini.edits.paths import Paths
+from agentless_mini.edits.applying import MOST_LOOSE
+from agentless_mini.edits.paths import Lead, Paths
 from tests.edits.edit_cases import after, edit, fenced, read, rejected, snapshot
 
 FILES = {"a.py": b"x = 1\ny = 2\nz = 3\n", "docs/b.txt": b"one\ntwo\nthree\n"}
@@ -146,6 +158,64 @@ def test_an_incomplete_edit_makes_the_whole_answer_malformed() -> None:
             fenced(GOOD.replace("=======\n", "========\n======\n")),
         )
         == [Reason.MALFORMED] * 9
+    )
+
+
+def test_the_path_may_follow_search_with_back_slashes_too_and_other_words_are_refused_by_their_line() -> None:
+    said = edit("src/app.py", "y = 2\n", "y = 5\n")
+    assert after(fenced(said.replace("SEARCH", "SEARCH src\\app.py")), {"src/app.py": b"y = 2\n"})
+    assert rejected(fenced(GOOD.replace("SEARCH", "SEARCH well then")), FILES).detail.startswith("line 3 has text")
+
+
+def test_an_answer_may_repeat_the_byte_order_mark_of_a_file() -> None:
+    said = fenced(edit("a.py", "\ufeffx = 1\n", "\ufeffx = 2\n"))
+    assert after(said, {"a.py": codecs.BOM_UTF8 + b"x = 1\ny = 2\n"}) == {"a.py": codecs.BOM_UTF8 + b"x = 2\ny = 2\n"}
+
+
+def test_only_so_many_edits_of_an_answer_are_looked_for_loosely() -> None:
+    method = "def m_{0}(self):\n    return {1}_{0}(self)\n"
+    edits = [edit("a.py", method.format(n, "old"), method.format(n, "new")) for n in range(MOST_LOOSE + 1)]
+    lines = "".join(method.format(n, "old") for n in range(MOST_LOOSE + 1)).splitlines(keepends=True)
+    files = {"a.py": ("class C:\n" + "".join(f"    {line}" for line in lines)).encode()}
+    (made,) = after(fenced(*edits[:-1]), files, Matching.LOOSE).values()
+    assert made is not None
+    assert made.count(b"new") == MOST_LOOSE
+    assert rejected(fenced(*edits), files, Matching.LOOSE).reason is Reason.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("line", "creates", "meant"),
+    [
+        ("### a/new.py", True, "a/new.py"),
+        ("### repo/new.py", True, "new.py"),
+        ("### /home/me/repo/src/new.py", True, "src/new.py"),
+        ("### /src/new.py", True, Reason.BAD_PATH),
+        ("### missing.py", False, Reason.NOT_FOUND),
+        ("Create thing.py in src/pkg:", True, "src/pkg/thing.py"),
+        ("Create other/thing.py in src/pkg:", True, Reason.MALFORMED),
+    ],
+)
+def test_a_line_names_a_file_of_the_repository_or_none(line: str, creates: bool, meant: str | Reason) -> None:
+    found = Paths(["src/pkg/a.py"], "repo").of([Lead(line)], creates, (), "")
+    assert (found.reason if isinstance(found, Rejected) else found) == meant
+
+
+@pytest.mark.parametrize(
+    ("path", "search", "new", "stands_for_code"),
+    [
+        ("a.py", "y = 2\n", "...\ny = 2\nz = 4\n", True),
+        ("a.py", "y = 2\n", "y = 2\ndef f():\n    ...\n    return 1\n", True),
+        ("a.py", "y = 2\n", "y = 2\n\n\ndef f():\n    ...\n\n\ndef g():\n    return 1\n", False),
+        ("b.py", "class A:\n    ...\n", "class A:\n    x = 1\n...\n", True),
+        ("c.yaml", "a: 1\n", "a: 1\n...\n", False),
+    ],
+)
+def test_three_dots_stand_for_code_unless_they_are_all_of_a_body(
+    path: str, search: str, new: str, stands_for_code: bool
+) -> None:
+    outcome = read(fenced(edit(path, search, new)), {path: f"w = 0\n{search}".encode()})
+    assert (outcome.reason if isinstance(outcome, Rejected) else None) == (
+        Reason.PLACEHOLDER if stands_for_code else None
     )
 
 

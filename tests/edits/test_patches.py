@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -181,3 +182,17 @@ def test_a_patch_of_another_tree_changes_nothing_in_silence(made_of: FileChange,
     patch = make_patch([made_of], Forms())
     with pytest.raises(ValueError, match="of another tree"):
         changed_files(patch, entries([change("a", there, None)]))
+
+
+def test_a_patch_says_which_file_is_there_against_it_or_not() -> None:
+    changed, created = (make_patch([change("a", before, b"1\n")], Forms()) for before in (b"2\n", None))
+    with pytest.raises(ValueError, match="a is not there"):
+        changed_files(changed, {})
+    with pytest.raises(ValueError, match="a is there"):
+        changed_files(created, entries([change("a", b"2\n", None)]))
+
+
+def test_a_patch_names_each_file_that_it_changes() -> None:
+    patch = make_patch([change(name, b"1\n", b"2\n") for name in ("a", "b")], Forms())
+    with pytest.raises(ValueError, match="longer"):
+        changed_files(replace(patch, paths=("a",)), entries([change("a", b"1\n", None)]))

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from agentless_mini.domain import FileKind, SourceFile
 from agentless_mini.edits.sources import (
+    FileLines,
     SourceText,
     content,
     contents,
     decode,
     dominant_terminator,
     new_text,
+    occurrences,
     parse_python,
     split_lines,
     terminator,
@@ -138,3 +140,7 @@ def test_warnings_of_other_code_stay_what_they_were() -> None:
 def test_what_is_no_python_is_told(code: str | bytes) -> None:
     with pytest.raises((SyntaxError, ValueError)):
         parse_python(code)
+
+
+def test_every_place_of_a_run_of_lines_is_counted_from_the_beginning_of_the_file() -> None:
+    assert [*occurrences(["x"], FileLines(["x\n", "a\n", "b\n", "x\n", "c\n", "x"]).text)] == [0, 3, 5]

@@ -9,11 +9,11 @@ import pytest
 
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.evaluate import Evaluation, evaluate
-from agentless_mini.commands.proposals import read_predictions
 from agentless_mini.errors import UsageError
 from agentless_mini.record import Store
 from agentless_mini.report.evaluation_document import evaluation_document
 from agentless_mini.report.evaluation_tables import evaluation_tables
+from agentless_mini.repository.patches import read_predictions
 from agentless_mini.settings.model import EndpointSettings
 from agentless_mini.settings.run import Until
 from tests.evaluation import faked

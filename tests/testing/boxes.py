@@ -93,8 +93,8 @@ class RealBoxes:
         results = self.run(files, [case(name) for name in names], change)
         return {name: result.outcome for name, result in results.items()}
 
-    def run_files(self, files: Mapping[str, str], paths: Sequence[str], seconds: float = 30) -> tuple[CaseResult, ...]:
-        return asyncio.run(run_files(self.bench(files), paths, seconds))
+    def run_files(self, files: Mapping[str, str], paths: Sequence[str], budget: float = 30) -> tuple[CaseResult, ...]:
+        return asyncio.run(run_files(self.bench(files), paths, budget))
 
     def execute(
         self, files: Mapping[str, str], changes: Sequence[Mapping[str, str | None]], cases: Sequence[Case]

@@ -215,10 +215,39 @@ def test_the_tests_of_files_come_one_by_one_and_within_the_time(boxes: RealBoxes
         "tests/test_mixed.py::test_a": SKIP,
         "tests/test_mixed.py::test_b": PASS,
     }
+    (none,) = boxes.run_files(FILES, ["tests/test_none.py"])
+    assert (none.id, none.outcome) == ("tests/test_none.py", Outcome.NOT_COLLECTED)
     slow = {"tests/test_a.py": "import time\ndef test_a(): pass\ndef test_b(): time.sleep(60)\ndef test_c(): pass\n"}
-    boxes.case_seconds = 60
-    cut = boxes.run_files(slow, ["tests/test_a.py"], seconds=3)
+    boxes.case_seconds, boxes.limits = 60, replace(boxes.limits, seconds=3.0)
+    cut = boxes.run_files(slow, ["tests/test_a.py"])
     assert [(result.id[-1], result.outcome) for result in cut] == [("a", PASS), ("b", Outcome.TIMEOUT)]
+
+
+BURN = """\
+import subprocess, sys, time, unittest
+def burn(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end: pass
+"""
+IN_CHILD = "import time\nwhile time.process_time() < 0.6: pass"
+TESTS = "".join(f"    def test_{n}(self): burn(0.6)\n" for n in "abcd")
+BUSY = {
+    "tests/test_busy.py": f"{BURN}time.sleep(2)\nburn(1.5)\nclass T(unittest.TestCase):\n{TESTS}",
+    "tests/test_next.py": f"{BURN}class T(unittest.TestCase):\n    def test_e(self):\n"
+    f"        subprocess.run([sys.executable, '-c', {IN_CHILD!r}], check=True)\n",
+    "tests/test_over.py": f"{BURN}class T(unittest.TestCase):\n    def test_f(self): burn(9)\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", [Runner.PYTEST, Runner.UNITTEST])
+def test_a_budget_counts_what_tests_use_and_no_file_has_all_of_it(boxes: RealBoxes, runner: Runner) -> None:
+    words = ("python", "-m", "pytest") if runner is Runner.PYTEST else ("python",)
+    boxes.harness, boxes.case_seconds = Harness(runner, words), 60.0
+    found = boxes.run_files(BUSY, list(BUSY), budget=1.1)  # of three files each has a third
+    passed = {result.id.rpartition("::")[2]: result.seconds for result in found if result.outcome is PASS}
+    assert passed.keys() == {"test_a", "test_e"}
+    assert all(seconds >= 0.5 for seconds in passed.values())
 
 
 @pytest.mark.slow

@@ -18,11 +18,11 @@ MOST_ID = 4000
 MARGIN = 64 * 1024
 READING = 60.0  # seconds that a file may take to be imported
 FILES = 4  # a budget is for so many files at least, if there are: one that has had its share is not gone on with
-WAITING = 4.0  # a second in which a test waits, or others have the processor, counts this many times less
+WAITING = 4.0  # a second in which a test sleeps counts this many times less, one in which it waits for a processor not
 RANKS = ("pass", "skip", "timeout", "error", "fail")
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _open, _write, _close, _getpid = os.open, os.write, os.close, os.getpid
-_dumps, _setitimer, _signal, _times = json.dumps, signal.setitimer, signal.signal, os.times
+_dumps, _setitimer, _signal, _times, _read = json.dumps, signal.setitimer, signal.signal, os.times, os.read
 
 
 class CaseTimeout(BaseException):
@@ -44,7 +44,7 @@ class Recorder:
         self.seen = set()  # type: set[str]
         self.events = {}  # type: dict[str, int]
         self.spent = {}  # type: dict[str, float]
-        self.begun = _times()
+        self.begun = own_seconds()
         self.room = int(self.plan["room"]) - MARGIN
         self.budget = float(self.plan.get("budget") or "inf")
         self.share = self.budget / max(1, min(FILES, len({name.partition("::")[0] for name in self.wanted})))
@@ -106,7 +106,7 @@ class Recorder:
     def _start(self, name: str, limit: float) -> None:
         self.current = name[:MOST_ID]
         self.reset()
-        self.begun = _times()
+        self.begun = own_seconds()
         self.say("start", limit=limit)
         self._arm(limit)
 
@@ -124,8 +124,7 @@ class Recorder:
     def end(self) -> None:
         """The running test ended, after so many seconds of its own. One of which nothing was noted was cut short."""
         self._arm(0)
-        now, then = _times(), self.begun
-        seconds = max(sum(now[:4]) - sum(then[:4]), (now[4] - then[4]) / WAITING, 0.0)
+        seconds = max(own_seconds() - self.begun, 0.0)
         self._spend(self.current, seconds)
         self.say("end", outcome=self.outcome or "error", seconds=round(seconds, 4), fault=self.fault)
         self.current = ""
@@ -191,6 +190,19 @@ class Recorder:
                 found = full[len(root) + 1 :]
                 return "" if found.startswith(Path(__file__).parent.name + "/") else found
         return ""
+
+
+def own_seconds() -> float:
+    """Return the processor's seconds of this process and its ended children, and a part of those in which it slept."""
+    user, system, of_ended, for_ended, clock = _times()
+    waited = 0.0
+    try:
+        descriptor = _open("/proc/self/schedstat", os.O_RDONLY)
+        waited = int(_read(descriptor, 100).split()[1]) / 1e9
+        _close(descriptor)
+    except (OSError, ValueError, IndexError):
+        pass  # then it counts as sleep
+    return user + system + of_ended + for_ended + (clock - user - system - waited) / WAITING
 
 
 def text_of(error: BaseException) -> str:

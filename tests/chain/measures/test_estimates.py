@@ -146,12 +146,12 @@ def test_the_gap_is_from_the_mean_of_the_systems_to_their_oracle() -> None:
     chosen, drawn, best = [1.0, 0.0, 1.0, 0.0], [0.5, 0.5, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]
     gap = gap_won(chosen, drawn, best)
     assert gap is not None
-    assert gap.share == 0.0
-    assert gap.interval.low == -1.0
-    assert gap.interval.high == 1.0
+    assert gap[0] == 0.0
+    assert gap[1].low == pytest.approx(-1.959964 * 1.5**0.5)
+    assert gap[1].high == 1.0
     oracle = gap_won(best, drawn, best)
     assert oracle is not None
-    assert (oracle.share, oracle.interval.low) == (1.0, 1.0)
+    assert (oracle[0], oracle[1].low) == (1.0, 1.0)
 
 
 def test_systems_that_are_alike_leave_no_gap() -> None:
