@@ -14,7 +14,7 @@ from agentless_mini.chain.localize import given as given_files
 from agentless_mini.chain.localize import localize
 from agentless_mini.chain.rank import rank
 from agentless_mini.chain.repair import repair, repair_requests
-from agentless_mini.chain.session import Boxes, NoBoxes, Opening, Session, Showing, Subject, side_by_side
+from agentless_mini.chain.session import Boxes, NoBoxes, Opening, Session, Showing, Subject, known_by, side_by_side
 from agentless_mini.chain.trust import UNTESTED
 from agentless_mini.domain import (
     Candidate,
@@ -194,8 +194,8 @@ def _planned(config: Config, known: Sequence[object], given: GivenTests, until: 
 async def _subject(issue: Issue, snapshot: Snapshot, session: Session, given: Sequence[str]) -> Subject:
     files = candidate_files(snapshot)
     named = await asyncio.to_thread(mentions, issue, files)
-    of = (snapshot.digest, snapshot.name, issue.text)
-    ranked = await session.derive("candidate files", of, lambda: rank_files(issue, files, named))
+    of = known_by(issue, snapshot)
+    ranked = await session.derive("candidate files", of, lambda: rank_files(issue, files, named, snapshot.history))
     if not ranked and not given:
         message = f"The repository {snapshot.name!r} holds no text file to repair: check --rev and the path."
         raise NothingToEdit(message)

@@ -33,6 +33,7 @@ from agentless_mini.chain.session import (
     answer_room,
     ask,
     fit_prompt,
+    known_by,
     run_cases,
     together,
 )
@@ -83,8 +84,8 @@ async def draft_cases(
     if settings.samples == 0 or card.decoding is Decoding.LINES:
         return ()
     issue, snapshot = subject.issue, subject.snapshot
-    given = (snapshot.digest, snapshot.name, issue.text)
-    likely = await session.derive("style examples", given, lambda: style_examples(issue, snapshot, subject.survey))
+    of = known_by(issue, snapshot)
+    likely = await session.derive("style examples", of, lambda: style_examples(issue, snapshot, subject.survey))
     held = snapshot.by_path()
     example = first_with_tests([held[path] for path in likely], runner)
     if example is None or runner is Runner.SCRIPT:

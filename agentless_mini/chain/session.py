@@ -75,6 +75,11 @@ class Subject:
     survey: Survey
 
 
+def known_by(issue: Issue, snapshot: Snapshot) -> tuple[str, ...]:
+    """Return what a ranking of files hangs on: commit and number tell histories apart, of which one may be cut."""
+    return (snapshot.digest, snapshot.name, snapshot.commit, str(len(snapshot.history)), issue.text)
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """The effects and words that the stages of one issue share. `instance` accounts for the calls (a header).
