@@ -293,14 +293,12 @@ def _affordable(span: range, lines: _Lines, issue: Issue, sizes: Sequence[int], 
         return range(0)
     words = alike(issue, lines.texts[span.start : span.stop])
     centre = max(span, key=lambda row: words[row - span.start] + IN_TRACEBACK * (row in lines.frames))
-    low, high, spent = centre, centre, 0
+    low, high, spent = centre, centre, sizes[centre]
     wider = range(centre, centre + 1)
-    while wider != range(low, high):
-        spent += sum(sizes[wider.start : low]) + sum(sizes[high : wider.stop])
-        if spent > purse:
-            break
+    while spent <= purse:  # it ends before the whole span, which costs more
         low, high = wider.start, wider.stop
         wider = range(max(low - 1, span.start), min(high + 1, span.stop))
+        spent += sum(sizes[wider.start : low]) + sum(sizes[high : wider.stop])
     return range(low, high) if high - low >= min(LEAST_WINDOW_LINES, len(span)) else range(0)
 
 
