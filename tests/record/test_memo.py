@@ -65,10 +65,9 @@ def test_what_is_found_counts_for_this_code_alone(store: Store) -> None:
     given = ("tree", "a.py")
     store.put_value(PATHS, stable_key("rule", code_state(), given), ("kept.py",))
     store.put_value(PATHS, stable_key("other rule", "other code", given), ("stale.py",))
-    derive = recorded_derive(store)
 
     async def derived(rule: str) -> tuple[str, ...]:
-        return await derive(rule, given, lambda: ("new.py",))
+        return await recorded_derive(store)(rule, given, lambda: ("new.py",))
 
     assert asyncio.run(derived("rule")) == ("kept.py",)
     assert asyncio.run(derived("other rule")) == ("new.py",)
