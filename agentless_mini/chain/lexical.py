@@ -5,15 +5,15 @@ nothing of prompts or token budgets; see `context`.
 """
 
 import math
-import operator
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import filterfalse, takewhile
+from typing import NamedTuple
 
-from agentless_mini.domain import FileKind, Issue, Runner, Snapshot, SourceFile
+from agentless_mini.domain import FileKind, Issue, PastCommit, Runner, Snapshot, SourceFile
 
 # Okapi BM25's usual constants.
 SATURATION = 1.2
@@ -33,6 +33,45 @@ TEST_TOOLS = frozenset(
 )
 _NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
+# How much each clue adds to a file's score: rounded after a fit (a softmax over an issue's files) to 90 issues of
+# django, flask, matplotlib, pylint, seaborn and xarray in SWE-bench Verified. See docs/experiments.md.
+WEIGHTS = {
+    "text": 1.0,
+    "title": 1.9,
+    "function": 2.4,
+    "path": 1.2,
+    "defines": 1.2,
+    "named": 1.4,
+    "past": 1.8,
+    "commit": 1.8,
+    "aside": -2.5,
+    "other": -1.5,
+}
+TITLE = 3  # times that a word of the title counts
+MOST_SPLIT = 100  # files that are looked at function by function, the likeliest by all their words
+
+# Where little is repaired: documents, examples, what builds and measures.
+_ASIDE = re.compile(
+    r"(?:^|/)(?:docs?|examples?|galleries|tutorials?|benchmarks?|asv_bench|tools|build_tools|ci|scripts|bin)/"
+)
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_URL = re.compile(r"https?://\S+")
+_HEADING = re.compile(
+    r"\s{0,3}(?:#{1,6}\s.{1,60}|\*\*.{1,60}\*\*:?|<summary>.{1,100}|(?:installed )?versions?:?)\s*", re.IGNORECASE
+)
+_BOILERPLATE = re.compile(
+    r"versions?\b|environment|operating system|platform|backend|installation|jupyter|installed|dependencies",
+    re.IGNORECASE,
+)
+_DEFINES = re.compile(
+    rb"\n(?=[ \t]*(?:(?:async|export|public|private|protected|static|abstract|pub)[ \t]+)*"
+    rb"(?:def|class|func(?:tion)?|fn|interface|struct|trait|module|sub)[ \t]+\w)"
+)
+LEAST_STEM = 4
+_ENDING = re.compile(  # a stem is what is left without it
+    r"(?<=[a-z]{4})(?:(?:at)?(?:ions?|ors?|ings?|ed|es?|ers?|ive|able)|ies|ied|ally|al|ments?|ly|y|s)$"
+)
+
 # Every byte that is no letter of a word becomes a blank.
 _WORDS_ALONE = bytes(byte if re.fullmatch(rb"\w", bytes([byte])) else 32 for byte in range(256))
 # What a name longer than this is, is data; what a line of a traceback is, is bounded.
@@ -42,7 +81,7 @@ _FRAME = re.compile(r'File "([^"\n]{1,400})", line (\d{1,7})')
 _PATH = re.compile(r"([\w.\-+@]{1,120}(?:[/\\][\w.\-+@]{1,120}){0,30})(?::(\d{1,7}))?")
 _MODULE = re.compile(r"[A-Za-z_]\w{0,63}(?:\.[A-Za-z_]\w{0,63}){1,12}")
 _DEFINES_TESTS = re.compile(rb"^(?:(?:async[ \t]+)?def[ \t]+test|class[ \t]+\w+\(.*TestCase)", re.MULTILINE)
-_DEFINITION = re.compile(r"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+(\w+)", re.MULTILINE)
+_DEFINITION = re.compile(rb"\n[ \t]*(?:async[ \t]+def|def|class)[ \t]+(\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +191,19 @@ def mentions(issue: Issue, files: Sequence[SourceFile]) -> Mentions:
 
     The innermost frame of a traceback, printed last, is the first path; then paths and modules in reading order.
     """
-    index = PathIndex(file.path for file in files)
-    frames = [(index.find(name), int(number)) for name, number in _FRAME.findall(issue.text)]
+    index, text = PathIndex(file.path for file in files), _COMMENT.sub(" ", issue.text)
+    frames = [(index.find(name), int(number)) for name, number in _FRAME.findall(text)]
     lines = [(path, number) for path, number in reversed(frames) if path is not None]
     named = [path for path, _ in lines]
-    for said, number in _PATH.findall(issue.text):
+    for said, number in _PATH.findall(text):
         # A name without a folder and a suffix is a word, not a path.
         shaped = "/" in said or "\\" in said or "." in said.strip(".")
         if shaped and (path := index.find(said.rstrip("."))):
             named.append(path)
             lines += [(path, int(number))] if number else []
-    for said in _MODULE.findall(issue.text):
+    for said in _MODULE.findall(text):
         named += _module_path(said, index)
-    return Mentions(tuple(dict.fromkeys(named)), tuple(dict.fromkeys(lines)), _identifiers(issue.text))
+    return Mentions(tuple(dict.fromkeys(named)), tuple(dict.fromkeys(lines)), _identifiers(text))
 
 
 def _module_path(said: str, index: PathIndex) -> list[str]:
@@ -186,21 +225,94 @@ def _identifiers(text: str) -> frozenset[str]:
     return frozenset(word for word in quoted | called | shaped if len(word) > 2)
 
 
-def rank_files(issue: Issue, files: Sequence[SourceFile], named: Mentions) -> tuple[str, ...]:
-    """Return the paths of `files`, likeliest first: named ones, then by BM25 and by the names that they define.
+def rank_files(
+    issue: Issue, files: Sequence[SourceFile], named: Mentions, history: Sequence[PastCommit] = ()
+) -> tuple[str, ...]:
+    """Return the paths of `files`, likeliest first, by the weighted sum of all clues. Ties are in order of path.
 
-    Files whose suffix is no programming language's come last unless named. Ties are in order of path.
+    Files whose suffix is no programming language's come last, the named ones of them first.
     """
     code = [file for file in files if CODE_SUFFIX.search(file.path)]
-    scores = _bm25(issue.text, code)
-    for path, bonus in _definition_bonus(code, named.identifiers).items():
-        scores[path] += bonus
-    place = {path: number for number, path in enumerate(named.paths)}
+    scores = {file.path: 0.0 for file in code}
+    for clue, strengths in clues(issue, code, named, history).items():
+        for path, strength in strengths.items():
+            scores[path] += WEIGHTS[clue] * strength
 
-    def order(file: SourceFile) -> tuple[float, float, str]:
-        return (place.get(file.path, math.inf), -scores.get(file.path, -1.0), file.path)
+    def order(file: SourceFile) -> tuple[bool, bool, float, str]:
+        score = scores.get(file.path)
+        return score is None, score is None and file.path not in named.paths, -(score or 0.0), file.path
 
     return tuple(file.path for file in sorted(files, key=order))
+
+
+def clues(
+    issue: Issue, files: Sequence[SourceFile], named: Mentions, history: Sequence[PastCommit]
+) -> Mapping[str, Mapping[str, float]]:
+    """Return how strongly each clue of `WEIGHTS` points at a file, by path, in [0, 1]: BM25 is a share of the best."""
+    title, whole = _query(issue.text)
+    vocabulary = _Vocabulary(whole)
+    paths = [file.path for file in files]
+    texts = [vocabulary.counted(file.path.encode(errors="replace") + b"\n" + file.data) for file in files]
+    worth, worth_in_title = _worth(whole, texts), _worth(title, texts)
+    in_text, in_title = _bm25(worth, texts), _bm25(worth_in_title, texts)
+    likely = sorted(range(len(files)), key=lambda n: -in_text[n] - in_title[n])[:MOST_SPLIT]
+    parts = [(n, vocabulary.counted(part)) for n in likely for part in _DEFINES.split(files[n].data)]
+    best = [0.0] * len(files)
+    for (n, _), score in zip(parts, _bm25(worth, [part for _, part in parts]), strict=True):
+        best[n] = max(best[n], score)
+    languages = [path.rpartition(".")[2][:2] for path in paths]  # .py, .pyi and .pyx are one
+    usual = max(languages, key=Counter(languages).__getitem__, default="")
+    names = [vocabulary.counted(path.encode(errors="replace")) for path in paths]
+    in_path = _bm25(_worth(whole, names), names)
+    bm25 = {"text": in_text, "title": in_title, "function": best, "path": in_path}
+    return {
+        **{clue: dict(zip(paths, scores, strict=True)) for clue, scores in bm25.items()},
+        **_past(frozenset(paths), history, title, vocabulary),
+        "defines": _definition_bonus(files, named.identifiers),
+        "named": {path: 1.0 for path in paths if path in named.paths and not path.endswith("__init__.py")},
+        "aside": {path: 1.0 for path in paths if _ASIDE.search(path) or is_test_path(path)},
+        "other": {path: 1.0 for path, language in zip(paths, languages, strict=True) if language != usual},
+    }
+
+
+def _query(text: str) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """Return what the title of an issue asks for, and what all of it does: the logarithm of how often, by term.
+
+    The title counts `TITLE` times. Comments and addresses are no text, and sections on versions and systems say nothing
+    of the fault.
+    """
+    lines = _COMMENT.sub(" ", text).strip().split("\n")
+    kept, is_boilerplate, is_code = [], False, False
+    for line in lines[1:]:
+        is_code ^= line.lstrip().startswith("```")
+        if not is_code and (heading := _HEADING.fullmatch(line)):
+            is_boilerplate = bool(_BOILERPLATE.search(heading[0]))
+        elif not is_boilerplate:
+            kept.append(_URL.sub(" ", line))
+    title, rest = stems(lines[0]), stems("\n".join(kept))
+    return _logarithmic(title), _logarithmic([*title * TITLE, *rest])
+
+
+def _logarithmic(found: Iterable[str]) -> Mapping[str, float]:
+    return {term: 1 + math.log(count) for term, count in Counter(found).items()}
+
+
+def stems(text: str) -> list[str]:
+    """Split text into BM25's terms: the stems of words, of identifiers and of the parts of these."""
+    return [_stem(part) for word in _WORD.findall(text) for part in _parts(word)]
+
+
+def _parts(word: str) -> list[str]:
+    """Return the parts of an identifier and itself, in lower case; a word is its own only part."""
+    if word.isalpha() and word.islower():
+        return [word]
+    parts, whole = [part.lower() for part in _SUBWORD.findall(word)], word.lower()
+    return parts if whole in parts else [*parts, whole]
+
+
+def _stem(word: str) -> str:
+    """Return a word without its ending, so that "ordered" and "ordering" are one term."""
+    return _ENDING.sub("", word, count=1)
 
 
 def terms(text: str) -> list[str]:
@@ -209,67 +321,105 @@ def terms(text: str) -> list[str]:
     return [w.lower() for w in words] + [w.lower() for w in _SUBWORD.findall(text)]
 
 
-def _bm25(query: str, files: Sequence[SourceFile]) -> dict[str, float]:
-    """Return each file's BM25 score for the query, divided by the best one's: in [0, 1]."""
-    vocabulary = _Vocabulary(frozenset(terms(query)))
-    counts, lengths = dict[str, Mapping[str, int]](), dict[str, int]()
-    for file in files:
-        counts[file.path], lengths[file.path] = vocabulary.counted(file)
-    mean = sum(lengths.values()) / max(len(lengths), 1) or 1.0
-    document_frequency = Counter(term for count in counts.values() for term in count)
-    scores = dict.fromkeys(counts, 0.0)
-    for term in sorted(document_frequency):
-        holding = document_frequency[term]
-        rarity = math.log(1 + (len(files) - holding + 0.5) / (holding + 0.5))
-        for path, count in counts.items():
-            if frequency := count.get(term):
-                norm = SATURATION * (1 - LENGTH_WEIGHT + LENGTH_WEIGHT * lengths[path] / mean)
-                scores[path] += rarity * frequency * (SATURATION + 1) / (frequency + norm)
-    best = max(scores.values(), default=0.0) or 1.0
-    return {path: score / best for path, score in scores.items()}
+class _Counted(NamedTuple):
+    """How often each wanted term that there is stands in a text, and the number of all words."""
+
+    counts: Mapping[str, int]
+    length: int
 
 
-class _Vocabulary(dict[bytes, int]):
-    """The words of a tree by how many terms each is: a word is split once, wherever it stands.
+def _worth(query: Mapping[str, float], texts: Sequence[_Counted]) -> Mapping[str, float]:
+    """Return the weight of each term of a query times its rarity in the texts; terms that are in none are left out."""
+    holding = Counter(term for text in texts for term in text.counts)
+    return {
+        term: weight * math.log(1 + (len(texts) - holding[term] + 0.5) / (holding[term] + 0.5))
+        for term, weight in query.items()
+        if term in holding
+    }
 
-    `terms` never looks past what is no letter of a word, so that the terms of a text are those of its words.
-    """
 
-    def __init__(self, wanted: frozenset[str]) -> None:
+def _bm25(worth: Mapping[str, float], texts: Sequence[_Counted]) -> list[float]:
+    """Return each text's BM25 score, divided by the best one's: in [0, 1]."""
+    mean = sum(text.length for text in texts) / max(len(texts), 1) or 1.0
+    scores = []
+    for counts, length in texts:
+        norm = SATURATION * (1 - LENGTH_WEIGHT + LENGTH_WEIGHT * length / mean)
+        score = 0.0
+        for term, count in counts.items():
+            if term in worth:
+                score += worth[term] * count * (SATURATION + 1) / (count + norm)
+        scores.append(score)
+    best = max(scores, default=0.0) or 1.0
+    return [score / best for score in scores]
+
+
+def alike(issue: Issue, parts: Sequence[str]) -> list[float]:
+    """Return the BM25 score of each part of a text for the issue's words, divided by the best one's: in [0, 1]."""
+    _, wanted = _query(issue.text)
+    words = _Vocabulary(wanted)
+    counted = [words.counted(part.encode(errors="replace")) for part in parts]
+    return _bm25(_worth(wanted, counted), counted)
+
+
+class _Vocabulary:
+    """Counts what is wanted in texts. A word is split once, wherever it stands."""
+
+    def __init__(self, wanted: Collection[str]) -> None:
         self._wanted = wanted
-        self._hits: dict[bytes, tuple[str, ...]] = {}
+        self._beginnings = {term[:LEAST_STEM] for term in wanted}
+        self._seen = set[bytes]()
+        self._hits = dict[bytes, list[str]]()
 
-    def __missing__(self, word: bytes) -> int:
-        text = word.decode()
-        is_plain = text.isalpha() and text.islower() and 1 < len(text) < 64  # the most usual word is its own part
-        found = [text, text] if is_plain else terms(text)
-        if not self._wanted.isdisjoint(found):
-            self._hits[word] = tuple(term for term in found if term in self._wanted)
-        self[word] = len(found)
-        return len(found)
-
-    def counted(self, file: SourceFile) -> tuple[Mapping[str, int], int]:
-        """Return how often each wanted term that there is stands in path and contents, and the number of all terms."""
-        words = Counter((file.path.encode(errors="replace") + b"\n" + file.data).translate(_WORDS_ALONE).split())
-        length = sum(map(operator.mul, map(self.__getitem__, words), words.values()))
-        found = Counter[str]()
-        for word in self._hits.keys() & words.keys():
+    def counted(self, text: bytes) -> _Counted:
+        """Count the terms of a text."""
+        words = text.translate(_WORDS_ALONE).split()
+        unseen = set(filterfalse(self._seen.__contains__, words))
+        self._seen |= unseen
+        for word in unseen:
+            self._look_at(word.decode())
+        found = dict[str, int]()
+        for word, count in Counter(filter(self._hits.__contains__, words)).items():
             for term in self._hits[word]:
-                found[term] += words[word]
-        return found, length
+                found[term] = found.get(term, 0) + count
+        return _Counted(found, len(words))
+
+    def _look_at(self, word: str) -> None:
+        if word.isalpha() and word.islower() and word[:LEAST_STEM] not in self._beginnings:
+            return  # most words, and they begin as their stem
+        likely = (part for part in _parts(word) if part[:LEAST_STEM] in self._beginnings)
+        if hits := [stem for part in likely if (stem := _stem(part)) in self._wanted]:
+            self._hits[word.encode()] = hits
+
+
+def _past(
+    paths: Collection[str], history: Sequence[PastCommit], query: Mapping[str, float], vocabulary: _Vocabulary
+) -> Mapping[str, Mapping[str, float]]:
+    """Return how much like the query the messages of all commits that touched a file are, and the one most like it.
+
+    The fewer files a commit touched, the more it says of each.
+    """
+    messages = [vocabulary.counted(commit.message.encode(errors="replace")) for commit in history]
+    most, told, lengths = dict[str, float](), dict[str, dict[str, int]](), Counter[str]()
+    for commit, message, score in zip(history, messages, _bm25(_worth(query, messages), messages), strict=True):
+        touched = [path for path in commit.paths if path in paths]
+        for path in touched:
+            most[path] = max(most.get(path, 0.0), score / math.sqrt(len(touched)))
+            lengths[path] += message.length
+            of_file = told.setdefault(path, {})
+            for term, count in message.counts.items():
+                of_file[term] = of_file.get(term, 0) + count
+    texts = [_Counted(counts, lengths[path]) for path, counts in told.items()]
+    return {"commit": most, "past": dict(zip(told, _bm25(_worth(query, texts), texts), strict=True))}
 
 
 def _definition_bonus(files: Sequence[SourceFile], identifiers: frozenset[str]) -> Mapping[str, float]:
-    """Return what a file gains for defining names that the issue mentions: the rarer the name, the more; at most 1.
-
-    Undecodable bytes do not matter here.
-    """
-    sayings = [name.encode(errors="replace") for name in identifiers]
+    """Return what a file gains for defining names that the issue mentions: the rarer the name, the more; at most 1."""
+    said = {name.encode(errors="replace") for name in identifiers}
     defined = {
         # That a name is nowhere in a file is much sooner told than what the file defines.
-        file.path: identifiers.intersection(_DEFINITION.findall(file.data.decode(errors="replace")))
-        if any(said in file.data for said in sayings)
-        else frozenset[str]()
+        file.path: said.intersection(_DEFINITION.findall(b"\n" + file.data))
+        if any(name in file.data for name in said)
+        else set[bytes]()
         for file in files
     }
     homes = Counter(name for names in defined.values() for name in names)
@@ -288,4 +438,4 @@ def survey(issue: Issue, snapshot: Snapshot) -> Survey:
     """Rank the candidate files of a tree for an issue; `ranked` is empty where the tree holds no text file."""
     files = candidate_files(snapshot)
     named = mentions(issue, files)
-    return Survey(rank_files(issue, files, named), named)
+    return Survey(rank_files(issue, files, named, snapshot.history), named)

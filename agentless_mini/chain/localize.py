@@ -1,8 +1,8 @@
 """Find the files to edit, on file level only (SWE-RL, arXiv 2502.18449, "Agentless Mini").
 
 The reference draws each sample over a tree in another order; here all samples share one prompt with one order, so that
-a server computes it once, and sampling at a temperature gives the variety. The paths that the issue names join every
-list, and a lexical ranking decides what is shown of a tree that does not fit.
+a server computes it once, and sampling at a temperature gives the variety. A ranking without a model decides what is
+shown of a tree that does not fit; of the files that the issue names, those that it puts first join every list.
 """
 
 import re
@@ -29,6 +29,8 @@ from agentless_mini.edits import answer_text
 from agentless_mini.errors import ContextTooSmall, UsageError, printable
 from agentless_mini.settings.run import LocalizeSettings
 
+# Of the files that issues name few are changed by the fix, of those so high in the ranking most: see experiments.
+JOINING = 2
 _PATH = re.compile(r"[\w.\-]+(?:/[\w.\-]+)+")
 
 
@@ -109,15 +111,16 @@ def named_in(text: str, trees: Collection[str]) -> tuple[str, ...]:
 
 
 def _merge(answers: Iterable[tuple[str, ...] | Rejected], found: Survey, most: int, shown: int) -> Localization:
-    """Join the named paths to each answer and count the distinct lists; lists that hold the same files are one list.
+    """Join the likeliest named paths to each answer and count the lists; those that hold the same files are one.
 
     Without a single usable answer the lexical ranking stands in, with no votes.
     """
+    joining = [path for path in found.ranked[:JOINING] if path in found.named.paths]
     lists: dict[frozenset[str], tuple[str, ...]] = {}
     votes: Counter[frozenset[str]] = Counter()
     for answer in answers:
         if not isinstance(answer, Rejected):
-            files = tuple(dict.fromkeys([*answer, *found.named.paths]))[: max(most, len(answer))]
+            files = tuple(dict.fromkeys([*answer, *joining]))[: max(most, len(answer))]
             lists.setdefault(frozenset(files), files)
             votes[frozenset(files)] += 1
     ordered = sorted(lists, key=lambda files: -votes[files])  # sorted() keeps the earliest of equals first

@@ -88,19 +88,20 @@ def gap_won(chosen: Sequence[float], drawn: Sequence[float], best: Sequence[floa
     """Return the share of the way from the mean of systems to their oracle that a choice goes, and its interval.
 
     Of each instance, in one order: whether the choice resolves it, the mean of the systems, and whether any does. 1 is
-    the oracle, below 0 a random system is better. The 95 % interval is the jackknife's over instances (Tukey 1958), at
-    most 1. None where no system differs from another.
+    the oracle, below 0 a random system is better. The 95 % interval is Wilson's, with a ratio's linearised variance and
+    as many instances as the gaps are worth. None where no system differs from another.
     """
-    won = [one - mean for one, mean in zip(chosen, drawn, strict=True)]
-    room = [one - mean for one, mean in zip(best, drawn, strict=True)]
-    if math.fsum(room) <= 0:
+    gaps = [one - other for one, other in zip(best, drawn, strict=True)]
+    whole = math.fsum(gaps)
+    if whole <= 0:
         return None
-    share, several = math.fsum(won) / math.fsum(room), len(won)
-    pairs = [(math.fsum(won) - one, math.fsum(room) - other) for one, other in zip(won, room, strict=True)]
-    left = [gain / gap for gain, gap in pairs if gap > 0] or [share]
-    middle = math.fsum(left) / len(left)
-    error = math.sqrt(math.fsum((one - middle) ** 2 for one in left) * (several - 1) / several)
-    return share, Interval(share - QUANTILE * error, min(1.0, share + QUANTILE * error))
+    won = [one - other for one, other in zip(chosen, drawn, strict=True)]
+    share = math.fsum(won) / whole
+    variance = math.fsum((one - share * gap) ** 2 for one, gap in zip(won, gaps, strict=True)) / whole**2
+    per = math.fsum(gap**2 for gap in gaps) / whole**2  # one over their number, where all are alike
+    weight = QUANTILE**2 * per
+    centre, half = (share + weight / 2) / (1 + weight), QUANTILE / (1 + weight) * math.sqrt(variance + weight * per / 4)
+    return share, Interval(min(share, centre - half), max(share, centre + half))
 
 
 def points_of_samples(most: int) -> tuple[int, ...]:

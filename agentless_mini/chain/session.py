@@ -33,6 +33,7 @@ from agentless_mini.domain import (
     SampleDone,
     SampleRequest,
     SamplingParams,
+    ShownFile,
     Snapshot,
     Stage,
     StageStarted,
@@ -74,12 +75,18 @@ class Subject:
     survey: Survey
 
 
+def known_by(issue: Issue, snapshot: Snapshot) -> tuple[str, ...]:
+    """Return what a ranking of files hangs on: commit and number tell histories apart, of which one may be cut."""
+    return (snapshot.digest, snapshot.name, snapshot.commit, str(len(snapshot.history)), issue.text)
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """The effects and words that the stages of one issue share. `instance` accounts for the calls (a header).
 
     `scoring` is there where a reward model is; `marks` are the user's own marks of answers and of thinking. `pool` has
     candidates that were made elsewhere: where it is not empty it is chosen among them, and no repair is sampled.
+    `told` is called with the files that the first repair prompt shows, in its order, before a sample is drawn.
     """
 
     sampler: Sampler
@@ -91,6 +98,7 @@ class Session:
     marks: Marks = KNOWN
     derive: Derive = derive_anew
     pool: tuple[Candidate, ...] = ()
+    told: Callable[[tuple[ShownFile, ...]], object] = field(default=lambda _files: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,8 @@ class Opening:
     open: Callable[[Watch], Coroutine[Any, Any, Boxes | NoBoxes]]
 
 
+Showing = Callable[[], Awaitable[tuple[ShownFile, ...]]]
+"""Returns the files that the first repair prompt shows, in its order, as soon as they are known."""
 Shown = TypeVar("Shown")
 Result = TypeVar("Result")
 

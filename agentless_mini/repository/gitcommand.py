@@ -30,9 +30,9 @@ from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, 
 # 2.31 brought --config-env, without which a filter with "=" in its name could not be switched off.
 OLDEST_GIT = (2, 31)
 
-# Of a history so much is read: some 0.3 s and 1 MB of django. A commit of more files than MOST_PATHS is of none.
-MOST_COMMITS, MOST_PATHS, MOST_OF_MESSAGE = 3000, 100, 4000
-HISTORY_SECONDS = 30.0
+# Of a history so much is read: 1 s of git and 5 MB for django. Commits of more files say nothing of one.
+MOST_COMMITS, MOST_PATHS, MOST_OF_MESSAGE = 10_000, 100, 4000
+HISTORY_SECONDS = 60.0
 
 _NOT_FOUND = 127  # what env(1) ends with where there is no such program
 _VERDICTS = frozenset({0, 1, 128})  # git dies with 128 of a patch that it cannot read, and of much else

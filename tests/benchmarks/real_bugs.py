@@ -7,8 +7,8 @@ regression, execution in bubblewrap boxes and ranking. It prints for each bug wh
 probable the model takes its choice to be, and at the end how often each chose the fix, and the model's Brier score.
 """
 
+import argparse
 import asyncio
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -105,8 +105,11 @@ def _model(checkout: Checkout, answers: Sequence[Offered]) -> ScriptedSampler:
 
 def main() -> None:
     """Print what was chosen for each bug, and how often that was the true fix."""
-    spoilt = "--spoilt" in sys.argv
-    names = [word for word in sys.argv[1:] if word != "--spoilt"]
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("names", nargs="*", help="of the bugs; by default all")
+    parser.add_argument("--spoilt", action="store_true", help="offer twelve more wrong patches, of six of the bugs")
+    asked = parser.parse_args()
+    names, spoilt = asked.names, asked.spoilt
     bugs = [bug for bug in load_bugs() if not names or bug.name in names]
     here = VirtualEnvironment("real-bugs", environment(load_bugs()))
     trials = []

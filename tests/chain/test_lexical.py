@@ -11,10 +11,11 @@ from agentless_mini.chain.lexical import (
     is_test_path,
     mentions,
     rank_files,
+    stems,
     survey,
     terms,
 )
-from agentless_mini.domain import FileKind, Issue, Snapshot, SourceFile
+from agentless_mini.domain import FileKind, Issue, PastCommit, Snapshot, SourceFile
 
 
 def text_file(path: str, text: str = "x = 1\n") -> SourceFile:
@@ -167,19 +168,100 @@ def test_the_file_that_shares_rare_words_with_the_issue_ranks_first() -> None:
 
 def test_the_file_that_defines_a_named_function_ranks_before_files_that_only_use_it() -> None:
     files = [
-        text_file("use.py", "split_all()\n" * 50),
-        text_file("home.py", "def split_all():\n    pass\n" + "y = 1\n" * 300),
+        text_file("a.py", "def total():\n    return split_all(split_all())\n"),
+        text_file("home.py", "def split_all():\n    return total(split_all())\n"),
     ]
     issue = Issue("`split_all` is wrong")
     assert rank_files(issue, files, mentions(issue, files))[0] == "home.py"
 
 
-def test_documents_rank_last_unless_they_are_named() -> None:
-    files = [text_file("docs/guide.rst", "interval interval interval\n"), text_file("x.py", "y = 1\n")]
-    issue = Issue("interval")
-    assert rank_files(issue, files, mentions(issue, files)) == ("x.py", "docs/guide.rst")
-    named = Issue("interval in docs/guide.rst")
-    assert rank_files(named, files, mentions(named, files))[0] == "docs/guide.rst"
+def ranked(text: str, *files: SourceFile, history: tuple[PastCommit, ...] = ()) -> tuple[str, ...]:
+    issue = Issue(text)
+    return rank_files(issue, files, mentions(issue, files), history)
+
+
+def test_documents_rank_last_the_named_ones_before_others() -> None:
+    files = [text_file(f"docs/{name}.rst", "interval interval interval\n") for name in ("all", "guide")]
+    files.append(text_file("x.py", "y = 1\n"))
+    assert ranked("interval", *files) == ("x.py", "docs/all.rst", "docs/guide.rst")
+    assert ranked("interval in docs/guide.rst", *files) == ("x.py", "docs/guide.rst", "docs/all.rst")
+
+
+def test_a_named_file_gains_but_is_not_the_first_by_that_alone() -> None:
+    def tax(text: str) -> SourceFile:
+        return text_file("shop/tax.py", text)
+
+    cart = text_file("shop/cart.py", "def discount(): return negative_total\n")
+    issue = "The discount makes a negative total\nI have looked at shop/tax.py"
+    assert ranked(issue, tax("y = 1\n"), cart)[0] == "shop/cart.py"
+    assert ranked(issue, tax("discount = 1\n"), text_file("shop/rate.py", "discount = 1\n"))[0] == "shop/tax.py"
+
+
+def test_the_init_of_a_package_gains_nothing_for_being_named() -> None:
+    files = text_file("shop/__init__.py", "from shop import cart\n"), text_file("shop/cart.py", "interval = 1\n")
+    assert ranked("interval\nSee shop/__init__.py", *files)[0] == "shop/cart.py"
+
+
+def test_comments_of_issue_templates_are_no_text() -> None:
+    files = text_file("a.py", "y = 1\n"), text_file("guide.py", "contributing = reproducible\n")
+    text = "y breaks\n<!-- A reproducible example, see contributing in guide.py: `contributing` -->\n<!-- guide.py"
+    assert ranked(text, *files)[0] == "a.py"
+    assert mentions(Issue(text), files).paths == ()
+    assert mentions(Issue(text), files).identifiers == frozenset()
+
+
+@pytest.mark.parametrize("heading", ["### Environment", "**Matplotlib version**:", "INSTALLED VERSIONS", "Versions:"])
+def test_sections_on_versions_say_nothing_of_the_fault(heading: str) -> None:
+    files = text_file("a.py", "interval = 1\n"), text_file("compat.py", "numpy = scipy = linux = numpy + scipy\n")
+    text = f"It breaks\n{heading}\nnumpy 1.2, scipy 1.3, linux, numpy and scipy\n"
+    assert ranked(f"{text}### What is wrong\nthe interval\n", *files)[0] == "a.py"
+    assert ranked(f"It breaks\n```\n{heading}\nnumpy scipy linux\n```\nthe interval", *files)[0] == "compat.py"
+
+
+def test_the_title_counts_more_than_the_rest() -> None:
+    files = text_file("a.py", "ribbon = 1\n"), text_file("b.py", "candle = 1\n"), text_file("c.py")
+    assert ranked("The candle\nThe ribbon is well, the ribbon.", *files)[0] == "b.py"
+    assert ranked("The ribbon\nThe candle is well, the candle.", *files)[0] == "a.py"
+
+
+def test_words_that_differ_in_their_endings_are_one() -> None:
+    assert stems("ordered ordering orderings migrateAll migrations") == [
+        "order", "order", "order", "migr", "all", "migrateall", "migr",
+    ]  # fmt: skip
+    files = text_file("a.py", "y = 1\n"), text_file("b.py", "def validate(): pass\n")
+    assert ranked("The validators", *files)[0] == "b.py"
+
+
+def test_the_file_with_a_function_like_the_issue_ranks_before_one_that_has_the_words_here_and_there() -> None:
+    def spread(*functions: str) -> str:
+        return "".join(f"def f{n}():\n    return {words}\n" for n, words in enumerate(functions))
+
+    files = (
+        text_file("a.py", spread("ribbon", "candle", "lantern", "y", "y")),
+        text_file("b.py", spread("ribbon, candle, lantern", "y", "y", "y", "y")),
+    )
+    assert ranked("lantern, candle and ribbon", *files)[0] == "b.py"
+
+
+def test_what_earlier_commits_say_counts_for_the_files_that_they_changed() -> None:
+    files = [text_file(f"{name}.py", "y = 1\n") for name in "abc"]
+    history = (
+        PastCommit("Repaired the ribbon of the candle", ("b.py", "gone.py"), 20),
+        PastCommit("Something else", ("a.py",), 10),
+    )
+    assert ranked("The ribbons burn", *files) == ("a.py", "b.py", "c.py")
+    assert ranked("The ribbons burn", *files, history=history) == ("b.py", "a.py", "c.py")
+    wide = PastCommit("Repaired the ribbon of the candle", ("a.py", "b.py", "c.py"), 30)
+    alone = PastCommit("Repaired the ribbon of the candle", ("c.py",), 5)
+    assert ranked("The ribbons burn", *files, history=(wide, alone))[0] == "c.py"
+
+
+def test_examples_and_another_language_than_the_usual_come_behind() -> None:
+    text = "interval = 1\n"
+    files = [text_file(name, text) for name in ("docs/a.py", "b.js", "src/c.py", "src/d.pyx")]
+    assert ranked("interval", *files) == ("src/c.py", "src/d.pyx", "b.js", "docs/a.py")
+    files = [text_file(name, text) for name in ("build.py", "src/Cart.java", "src/Tax.java")]
+    assert ranked("interval", *files) == ("src/Cart.java", "src/Tax.java", "build.py")
 
 
 def test_the_order_does_not_depend_on_the_order_of_files() -> None:

@@ -57,10 +57,18 @@ def test_all_samples_share_one_prompt_and_one_request() -> None:
     assert sum(isinstance(event, SampleDone) for event in bench.events) == 4
 
 
-def test_files_that_the_issue_names_join_every_list() -> None:
+def test_files_that_the_issue_names_join_every_list_where_they_are_likely() -> None:
     found, _, _ = ask("```\nshop/cart.py\n```", issue=Issue("Wrong total, see shop/tax.py"))
     assert found.lists == (("shop/cart.py", "shop/tax.py"),)
     assert found.named == ("shop/tax.py",)
+
+
+def test_files_that_are_named_in_passing_take_no_places() -> None:
+    others = [text_file(f"lib/{name}.py", "y = 1\n") for name in "abcd"]
+    issue = Issue("The total of the prices is wrong\nI have lib/a.py, lib/b.py, lib/c.py and lib/d.py open.")
+    found, _, _ = ask("```\nshop/cart.py\n```", issue=issue, snapshot=shop(*others))
+    assert len(found.named) == 4
+    assert len(found.lists[0]) <= 2
 
 
 def test_without_a_usable_answer_the_lexical_ranking_stands_in() -> None:

@@ -1,16 +1,17 @@
 """The chain of one issue, end to end over the scripted sampler."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from agentless_mini.chain import session as benches
 from agentless_mini.chain.pipeline import resolve
-from agentless_mini.domain import Case, Issue, Job, JobResult, Method, ModelCard, Note, Prediction, Snapshot
+from agentless_mini.domain import Case, Issue, Job, JobResult, Method, ModelCard, Note, PastCommit, Prediction, Snapshot
 from agentless_mini.errors import AminiError, EnvironmentFailed, NothingToEdit, UsageError
-from agentless_mini.ports import Watch
+from agentless_mini.ports import Find, Watch
 from agentless_mini.settings import Config
-from agentless_mini.settings.run import RepairSettings, ReproduceSettings
+from agentless_mini.settings.run import LocalizeSettings, RepairSettings, ReproduceSettings, Until
 from tests.chain import boxes
 from tests.chain.workbench import FIX, ISSUE, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, text_file
 from tests.fakes.model import Answer, Rule, Script, ScriptedSampler
@@ -59,6 +60,25 @@ def test_a_tree_without_text_files_is_an_error() -> None:
     bench = Bench(ScriptedSampler(Script.of(FIX)))
     with pytest.raises(NothingToEdit, match="no text file"):
         run(resolve(ISSUE, Snapshot("empty", "c" * 40, "d" * 64, ()), bench.session, Config()))
+
+
+def test_a_ranking_is_kept_for_one_history() -> None:
+    kept: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    async def derive(rule: str, given: tuple[str, ...], find: Find) -> tuple[str, ...]:
+        return kept.setdefault((rule, *given), find())
+
+    session = replace(Bench(ScriptedSampler(Script.of(FIX))).session, derive=derive)
+    settings = Config(localize=LocalizeSettings(samples=0))
+
+    def first(*history: PastCommit) -> str:
+        snapshot = replace(shop(), history=history)
+        found = run(resolve(Issue("Ribbons burn"), snapshot, session, settings, until=Until.LOCALIZE))
+        return found.localization.lists[0][0]
+
+    past = PastCommit("No ribbon burns", ("shop/tax.py",), 1)
+    assert [first(), first(past), first()] == ["shop/cart.py", "shop/tax.py", "shop/cart.py"]
+    assert len(kept) == 2
 
 
 def test_the_same_script_gives_the_same_prediction() -> None:

@@ -131,7 +131,7 @@ REJECTED = [
     ("one good and one bad edit", fenced(RIGHT, edit("b.py", "y = 0\n", "y = 2\n")), Reason.NOT_FOUND),
 ]
 
-OF_TESTS = {Reason.NO_TEST, Reason.NOT_REPRODUCED, Reason.OTHER_FAULT, Reason.SURPLUS}
+OF_TESTS = {Reason.NO_TEST, Reason.NOT_REPRODUCED, Reason.OTHER_FAULT, Reason.FLAKY, Reason.SURPLUS}
 
 
 @pytest.mark.parametrize(("answer", "oracle", "expected"), [case[1:] for case in PATCHES], ids=[c[0] for c in PATCHES])
@@ -236,3 +236,8 @@ def test_comparisons_that_are_kept_are_those_of_one_file() -> None:
     one, other = [change("a.py", b"x = 2\n")], [change("b.py", b"x = 2\n")]
     assert oracle.similarity(one) == 0.5
     assert oracle.similarity(other) < 0.5
+
+
+def test_two_changes_are_as_alike_as_the_given_comparison_says_of_their_diffs() -> None:
+    oracle = Oracle([change("a.py", b"x = 3\n")], lambda answer, oracle: 0.125)
+    assert oracle.similarity([change("a.py", b"x = 2\n")]) == 0.125
