@@ -1,8 +1,9 @@
 """What of a repository fits a prompt: the tree, cut to the likeliest paths, and files, cut by one stated rule.
 
-The rule for files: whole files are left out from the end of the list, the least important first, until the rest fits;
-where even the first does not fit alone, it is shown in windows around the places that the issue names. An issue that
-takes too much itself loses its middle.
+The rule for files: each has a share of the room, the first of the list the largest, and what one does not need goes to
+the others. One that needs more than its share is shown in part: the functions most alike to the issue, and an outline
+of others. A file is left out only where its share is too small for any part. An issue that takes too much itself loses
+its middle.
 
 Sizes are in estimated tokens: bytes times a ratio that the caller learns from the server's own count (`Gauge`). This
 module never talks to a server.
@@ -10,23 +11,40 @@ module never talks to a server.
 
 import ast
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-from agentless_mini.chain.lexical import Mentions, terms
+from agentless_mini.chain.lexical import Mentions, alike
 from agentless_mini.domain import Excerpt, Issue, Message, ShownFile
+from agentless_mini.edits.forms import Parsed, language_of, parsed
 from agentless_mini.edits.sources import is_python, parse_python
 
 # A prompt whose only file is a shorter window than this could not hold one function.
 LEAST_WINDOW_LINES = 8
-# What a heading, its fence and the marks of left-out lines cost a file beside its text.
-OVERHEAD_BYTES = 60
+BLOCK_LINES = 40  # stand for a function where a file has none, or its language is not known
+# What a heading and its fence, or a mark of left-out lines, cost a file beside its text.
+OVERHEAD_BYTES = 64
+# A share that pays for less shows next to nothing of a file.
+LEAST_BYTES = 600
 # A longer Python file, in characters, is data: to parse it takes half a second and its weight in memory many times.
 MOST_PARSED = 1_000_000
-FRAME_WEIGHT = 8.0
-DEFINITION_WEIGHT = 4.0
-NAME_WEIGHT = 2.0
+# The weight of a file's share beside that of the one before it in the list.
+DECAY = 0.65
+# What another prompt shows of a file is shown again where it is at most so many times its share, or its share of it.
+REUSED = 1.3
+# A new part takes this much of its share, so that it fits where another prompt has a little less room.
+SLACK = 0.98
+# The outline may take this part of a file's share.
+OUTLINE_SHARE = 8
+# What an issue says of a function beside words, in units of the BM25 score of the best one.
+HEAD = 1.0  # of what stands before the first function: imports
+DEFINES_NAMED = 0.5
+IN_TRACEBACK = 1.0
+# How much less a long block is worth, which takes the room of several others: by this power of its lines.
+SIZE_COUNTS = 0.3
+MOST_SIGNATURE = 100  # letters; of a docstring's first line too
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +69,15 @@ class Gauge:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """The files as shown, in the order given, and the paths of those left out or shown in part."""
+    """The files as shown, in the order given, and the paths of those left out."""
 
     files: tuple[ShownFile, ...]
-    left_out: tuple[str, ...] = ()
-    windowed: tuple[str, ...] = ()
+    left_out: tuple[str, ...]
+
+    @property
+    def windowed(self) -> tuple[str, ...]:
+        """Return the paths of those shown in part."""
+        return tuple(file.path for file in self.files if not file.whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,119 +123,191 @@ def fit_tree(ranked: Sequence[str], budget: int, gauge: Gauge) -> tuple[str, ...
     return tuple(sorted(shown))
 
 
-def fit_files(sources: Sequence[Source], named: Mentions, budget: int, gauge: Gauge) -> Fitted:
+def fit_files(
+    sources: Sequence[Source], issue: Issue, named: Mentions, budget: int, gauge: Gauge, shown: Mapping[str, ShownFile]
+) -> Fitted:
     """Show the files within `budget` tokens by the module's rule. Sources are most important first.
 
-    `Fitted.files` is empty where not even a window of the first file fits: the caller decides what that means.
+    `shown` are files as other prompts show them, by path: what suits a file's share is shown again, so that prompts
+    share their beginning. `Fitted.files` is empty where no part of any file fits: the caller decides what that means.
     """
-    costs = [gauge.tokens(source.text) + gauge.tokens(source.path + " " * OVERHEAD_BYTES) for source in sources]
-    kept = len(sources)
-    while kept > 1 and sum(costs[:kept]) > budget:
-        kept -= 1
-    left_out = tuple(source.path for source in sources[kept:])
-    if sum(costs[:kept]) <= budget:
-        whole = (ShownFile(source.path, (Excerpt(1, source.text),), whole=True) for source in sources[:kept])
-        return Fitted(tuple(whole), left_out)
-    first = sources[0]
-    excerpts = _windows(first, named, budget, gauge)
-    files = (ShownFile(first.path, excerpts, whole=False),) if excerpts else ()
-    return Fitted(files, left_out, windowed=(first.path,) if excerpts else ())
+    costs = {one.path: gauge.tokens(one.text) + _heading(one.path, gauge) for one in sources}
+    weights = {one.path: DECAY**place for place, one in enumerate(sources)}
+    files: dict[str, ShownFile] = {}
+    waiting, left = [*sources], budget
+    while waiting:
+        total = sum(weights[one.path] for one in waiting)
+        shares = {one.path: int(left * weights[one.path] / total) for one in waiting}
+        last = waiting[-1].path
+        if len(waiting) > 1 and shares[last] < min(costs[last], LEAST_BYTES * gauge.tokens_per_byte):
+            waiting.pop()
+            continue
+        # Those that are whole come first: what they leave is for the others.
+        source = next((one for one in waiting if costs[one.path] <= shares[one.path]), waiting[0])
+        waiting.remove(source)
+        path, share = source.path, shares[source.path]
+        if costs[path] <= share:
+            files[path] = ShownFile(path, (Excerpt(1, source.text),), whole=True)
+            left -= costs[path]
+            continue
+        part = shown.get(path)
+        if part is None or not share / REUSED <= _cost(part, gauge) <= min(share * REUSED, left):
+            part = _part(source, issue, named, int(share * SLACK), gauge)
+        if part.excerpts:
+            files[path] = part
+            left -= _cost(part, gauge)
+    paths = [one.path for one in sources]
+    return Fitted(tuple(files[path] for path in paths if path in files), tuple(p for p in paths if p not in files))
+
+
+def _heading(path: str, gauge: Gauge) -> int:
+    return gauge.tokens(path + " " * OVERHEAD_BYTES)
+
+
+def _cost(part: ShownFile, gauge: Gauge) -> int:
+    """Return the most tokens that a file in part takes, with a mark before each excerpt and after the last."""
+    marks = " " * OVERHEAD_BYTES * (len(part.excerpts) + 1)
+    return _heading(part.path, gauge) + gauge.tokens(marks + "".join(one.text for one in part.excerpts + part.outline))
+
+
+def _part(source: Source, issue: Issue, named: Mentions, share: int, gauge: Gauge) -> ShownFile:
+    """Choose the blocks that the issue is most about, best first, until `share` tokens are used up."""
+    lines = _lines(source, issue, named)
+    sizes = [len(text.encode(errors="replace")) + 1 for text in lines.texts]
+    left = (share - _heading(source.path, gauge)) / gauge.tokens_per_byte - 2 * OVERHEAD_BYTES
+    outlined = {one.rows.start: f"{one.line}\n" for one in lines.definitions}
+    for_outline = min(left / OUTLINE_SHARE, sum(len(line.encode(errors="replace")) for line in outlined.values()))
+    left -= max(for_outline, 0)
+    chosen: set[int] = set()
+    for span in lines.spans:
+        window = _affordable(span, lines, issue, sizes, left - OVERHEAD_BYTES)
+        if window:
+            marks = 1 - (window.start - 1 in chosen) - (window.stop in chosen)
+            left -= sum(sizes[window.start : window.stop]) + marks * OVERHEAD_BYTES
+            chosen.update(window)
+    excerpts = _excerpts(sorted(chosen), lines.texts, sizes)
+    covered = {one.first - 1 + row for one in excerpts for row in range(one.text.count("\n"))}
+    outline: list[Excerpt] = []
+    for row in (span.start for span in lines.spans if span.start in outlined and span.start not in covered):
+        for_outline -= len(outlined[row].encode(errors="replace"))
+        if for_outline >= 0:
+            outline.append(Excerpt(row + 1, outlined[row]))
+    outline.sort(key=lambda one: one.first)
+    return ShownFile(source.path, excerpts, whole=False, outline=tuple(outline), lines=len(lines.texts))
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A function or class: its rows, counted from 0, decorators included; its name, and its line in an outline."""
+
+    rows: range
+    name: str
+    line: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """A file's lines, how strongly the issue points at each, and its definitions as ranges, the heaviest first."""
+    """A file's lines, its definitions, the rows, from 0, that tracebacks name, and its blocks, the best first."""
 
     texts: tuple[str, ...]
-    weights: tuple[float, ...]
+    definitions: tuple[Definition, ...]
+    frames: frozenset[int]
     spans: tuple[range, ...]
 
 
-@lru_cache(maxsize=4)
-def _lines(source: Source, named: Mentions) -> _Lines:
-    """Weigh a file's lines by what the issue names in them: a traceback's most, then a definition, then a use.
+@lru_cache(maxsize=32)
+def _lines(source: Source, issue: Issue, named: Mentions) -> _Lines:
+    """Split a file into functions, class heads and what stands between them, and weigh each by what the issue says.
 
-    Of a file that has no definitions, runs of lines stand for them. It is remembered: a prompt is fitted in several
-    rounds, and lists share their files.
+    It is remembered: a prompt is fitted in several rounds, and lists share their files.
     """
-    texts = tuple(source.text.split("\n"))
-    in_traceback = {number - 1 for where, number in named.lines if where == source.path}
-    names = {name.lower() for name in named.identifiers}
-    weights = []
-    for number, line in enumerate(texts):
-        hits = len(names & set(terms(line))) if names else 0
-        defines = line.lstrip().startswith(("def ", "class ", "async def "))
-        weight = hits * (DEFINITION_WEIGHT if defines else NAME_WEIGHT)
-        weights.append(weight + (FRAME_WEIGHT if number in in_traceback else 0.0))
-    is_parsed = is_python(source.path) and len(source.text) <= MOST_PARSED
-    spans = _definitions(source.text) if is_parsed else []
-    spans = spans or [range(start, min(start + 40, len(texts))) for start in range(0, len(texts), 40)]
-
-    def order(span: range) -> tuple[float, int]:
-        return (-sum(weights[span.start : span.stop]) / math.sqrt(len(span)), span.start)
-
-    return _Lines(texts, tuple(weights), tuple(sorted(spans, key=order)))
+    texts = tuple(source.text.removesuffix("\n").split("\n"))
+    found = definitions(source)
+    frames = frozenset(number - 1 for path, number in named.lines if path == source.path)
+    bounds = {row for one in found for row in (one.rows.start, one.rows.stop) if row < len(texts)}
+    starts = sorted({0, *bounds}) if found else range(0, len(texts), BLOCK_LINES)
+    spans = [range(start, end) for start, end in zip(starts, [*starts[1:], len(texts)], strict=True)]
+    words = alike(issue, ["\n".join(texts[span.start : span.stop]) for span in spans])
+    first = {0: HEAD} | {one.rows.start: DEFINES_NAMED for one in found if one.name in named.identifiers}
+    worth = {
+        span: (score + first.get(span.start, 0.0) + IN_TRACEBACK * any(row in span for row in frames))
+        / len(span) ** SIZE_COUNTS
+        for span, score in zip(spans, words, strict=True)
+    }
+    return _Lines(texts, found, frames, tuple(sorted(spans, key=lambda span: (-worth[span], span.start))))
 
 
-def _windows(source: Source, named: Mentions, budget: int, gauge: Gauge) -> tuple[Excerpt, ...]:
-    """Choose whole definitions around the places that the issue names, best first, until the budget is used up."""
-    lines = _lines(source, named)
-    costs = [gauge.tokens(text + "\n") for text in lines.texts]
-    mark = gauge.tokens(" " * OVERHEAD_BYTES)
-    left = budget - gauge.tokens(source.path) - mark
-    chosen: set[int] = set()
-    for span in lines.spans:
-        window = _affordable(span, lines.weights, costs, left - mark)
-        if window:
-            left -= sum(costs[window.start : window.stop]) + mark
-            chosen.update(window)
-    return _excerpts(sorted(chosen), lines.texts)
+def definitions(source: Source) -> tuple[Definition, ...]:
+    """Return the functions and classes of a file, and those in its classes, in order of line.
 
-
-def _definitions(text: str) -> list[range]:
-    """Split a Python file into functions, class heads and what stands between them; empty where it does not parse."""
+    Empty where it has none, does not parse, or is in no language whose grammar is there.
+    """
+    if len(source.text) > MOST_PARSED:
+        return ()
     try:
-        tree = parse_python(text)
+        if is_python(source.path):
+            return tuple(_of_python(parse_python(source.text).body))
+        language = language_of(source.path)
+        tree = parsed(language, source.text.encode(errors="replace")) if language else None
+        return tuple(_of_grammar(tree.tree.root_node, tree.data)) if isinstance(tree, Parsed) else ()
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-    starts = {0}
-    for node in tree.body:
-        starts |= _starts(node)
+        return ()
+
+
+def _of_python(body: Sequence[ast.stmt], indent: str = "") -> Iterator[Definition]:
+    for node in body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
         if isinstance(node, ast.ClassDef):
-            starts |= {start for child in node.body for start in _starts(child)}
-    total = text.count("\n") + 1
-    ordered = sorted(start for start in starts if start < total)
-    return [range(start, end) for start, end in zip(ordered, [*ordered[1:], total], strict=True)]
+            head = f"class {node.name}({', '.join(map(ast.unparse, node.bases))})"
+        else:
+            head = f"{'async ' * isinstance(node, ast.AsyncFunctionDef)}def {node.name}({ast.unparse(node.args)})"
+        said = (ast.get_docstring(node) or "").partition("\n")[0]
+        line = f"{indent}{head[:MOST_SIGNATURE]}:{f'  # {said[:MOST_SIGNATURE]}' if said else ''}"
+        yield Definition(range(first, node.end_lineno or node.lineno), node.name, line)
+        if isinstance(node, ast.ClassDef) and not indent:
+            yield from _of_python(node.body, "    ")
 
 
-def _starts(node: ast.stmt) -> set[int]:
-    """Return the 0-based first line of a definition, decorators included, and the line after it."""
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return set()
-    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
-    return {first, node.end_lineno or node.lineno}
+def _of_grammar(node: Any, data: bytes, indent: str = "") -> Iterator[Definition]:  # noqa: ANN401 - tree-sitter's
+    """Yield what has a body and a name, or a declarator as in C: that is what grammars call the parts of functions."""
+    for child in node.named_children:
+        body = child.child_by_field_name("body")
+        name = child.child_by_field_name("name") or child.child_by_field_name("declarator")
+        rows = range(child.start_point.row, child.end_point.row + 1)
+        if body and name and len(rows) > 1:
+            head = " ".join(data[child.start_byte : body.start_byte].decode(errors="replace").split())
+            yield Definition(rows, name.text.decode(errors="replace"), f"{indent}{head[:MOST_SIGNATURE]}")
+            if not indent:
+                yield from _of_grammar(body, data, "    ")
+        elif child.type == "export_statement":
+            yield from _of_grammar(child, data, indent)
 
 
-def _affordable(span: range, weights: Sequence[float], costs: Sequence[int], purse: int) -> range:
-    """Return the span if `purse` tokens pay for it, else what they pay for around its heaviest line, else nothing."""
-    centre = max(span, key=weights.__getitem__)
-    low, high, spent = centre, centre, 0
+def _affordable(span: range, lines: _Lines, issue: Issue, sizes: Sequence[int], purse: float) -> range:
+    """Return the span if `purse` bytes pay for it, else what they pay for around its heaviest line, else nothing."""
+    if sum(sizes[span.start : span.stop]) <= purse:
+        return span
+    if sum(sorted(sizes[span.start : span.stop])[:LEAST_WINDOW_LINES]) > purse:
+        return range(0)
+    words = alike(issue, lines.texts[span.start : span.stop])
+    centre = max(span, key=lambda row: words[row - span.start] + IN_TRACEBACK * (row in lines.frames))
+    low, high, spent = centre, centre, sizes[centre]
     wider = range(centre, centre + 1)
-    while wider != range(low, high):
-        spent += sum(costs[wider.start : low]) + sum(costs[high : wider.stop])
-        if spent > purse:
-            break
+    while spent <= purse:  # it ends before the whole span, which costs more
         low, high = wider.start, wider.stop
         wider = range(max(low - 1, span.start), min(high + 1, span.stop))
+        spent += sum(sizes[wider.start : low]) + sum(sizes[high : wider.stop])
     return range(low, high) if high - low >= min(LEAST_WINDOW_LINES, len(span)) else range(0)
 
 
-def _excerpts(chosen: Sequence[int], lines: Sequence[str]) -> tuple[Excerpt, ...]:
-    """Join chosen lines, 0-based and ascending, into runs."""
+def _excerpts(chosen: Sequence[int], lines: Sequence[str], sizes: Sequence[int]) -> tuple[Excerpt, ...]:
+    """Join chosen rows, ascending, into runs; a gap whose mark would be as long as its lines is no gap."""
     runs: list[list[int]] = []
-    for number in chosen:
-        if runs and runs[-1][-1] == number - 1:
-            runs[-1].append(number)
+    for row in chosen:
+        if runs and sum(sizes[runs[-1][1] : row]) <= OVERHEAD_BYTES:
+            runs[-1][1] = row + 1
         else:
-            runs.append([number])
-    return tuple(Excerpt(run[0] + 1, "\n".join(lines[n] for n in run) + "\n") for run in runs)
+            runs.append([row, row + 1])
+    return tuple(Excerpt(first + 1, "\n".join(lines[first:end]) + "\n") for first, end in runs)

@@ -10,14 +10,12 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from agentless_mini.chain.context import OVERHEAD_BYTES, Gauge, Source
 from agentless_mini.chain.lexical import Survey, is_sayable, is_test_file, is_test_path, mentions, rank_files, runs_here
 from agentless_mini.chain.related_tests import related_tests
 from agentless_mini.domain import (
     Case,
     CaseResult,
     Completion,
-    Excerpt,
     Fault,
     FileKind,
     Finish,
@@ -27,7 +25,6 @@ from agentless_mini.domain import (
     Reason,
     Rejected,
     Runner,
-    ShownFile,
     Snapshot,
     SourceFile,
 )
@@ -74,27 +71,6 @@ def first_with_tests(files: Sequence[SourceFile], runner: Runner) -> SourceFile 
         if (runner is not Runner.DJANGO or in_app) and runs_here(file.path, runner) and holds_test(file.data, runner):
             return file
     return None
-
-
-def fit_example(source: Source, budget: int, gauge: Gauge) -> ShownFile | None:
-    """Show the file, or its beginning, within `budget` tokens; None where not even one definition fits.
-
-    It is cut after a statement at the top or in a class: imports, fixtures and the first tests show a style.
-    """
-    left = budget - gauge.tokens(source.path + " " * OVERHEAD_BYTES)
-    if gauge.tokens(source.text) <= left:
-        return ShownFile(source.path, (Excerpt(1, source.text),), whole=True)
-    tree, lines, shown = _parsed(source.text), source.text.split("\n"), ""
-    nodes = [] if isinstance(tree, str) else tree.body
-    nodes = nodes + [inner for node in nodes if isinstance(node, ast.ClassDef) for inner in node.body]
-    before = 0
-    for end in sorted({node.end_lineno for node in nodes if node.end_lineno is not None}):
-        more = "".join(f"{line}\n" for line in lines[before:end])
-        left -= gauge.tokens(more)
-        if left < 0:
-            break
-        shown, before = shown + more, end
-    return ShownFile(source.path, (Excerpt(1, shown),), whole=False) if shown else None
 
 
 # --- the test in an answer -------------------------------------------------------------------------------------------

@@ -33,8 +33,8 @@ TEST_TOOLS = frozenset(
 )
 _NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
-# How much each clue adds to a file's score: rounded after a fit (a softmax over the files of each issue) to 90 issues of
-# django, flask, matplotlib, pylint, seaborn and xarray in SWE-bench Verified. See docs/experiments.md.
+# How much each clue adds to a file's score: rounded after a fit (a softmax over the files of each issue) to 90 issues
+# of django, flask, matplotlib, pylint, seaborn and xarray in SWE-bench Verified. See docs/experiments.md.
 WEIGHTS = {
     "text": 1.0,
     "title": 1.9,
@@ -351,6 +351,14 @@ def _bm25(worth: Mapping[str, float], texts: Sequence[_Counted]) -> list[float]:
         scores.append(score)
     best = max(scores, default=0.0) or 1.0
     return [score / best for score in scores]
+
+
+def alike(issue: Issue, parts: Sequence[str]) -> list[float]:
+    """Return the BM25 score of each part of a text for the issue's words, divided by the best one's: in [0, 1]."""
+    _, wanted = _query(issue.text)
+    words = _Vocabulary(wanted)
+    counted = [words.counted(part.encode(errors="replace")) for part in parts]
+    return _bm25(_worth(wanted, counted), counted)
 
 
 class _Vocabulary:

@@ -13,8 +13,8 @@ from agentless_mini.chain.lexical import Survey, candidate_files, mentions, rank
 from agentless_mini.chain.localize import given as given_files
 from agentless_mini.chain.localize import localize
 from agentless_mini.chain.rank import rank
-from agentless_mini.chain.repair import repair
-from agentless_mini.chain.session import Boxes, NoBoxes, Opening, Session, Subject, known_by, side_by_side
+from agentless_mini.chain.repair import repair, repair_requests
+from agentless_mini.chain.session import Boxes, NoBoxes, Opening, Session, Showing, Subject, known_by, side_by_side
 from agentless_mini.chain.trust import UNTESTED
 from agentless_mini.domain import (
     Candidate,
@@ -33,6 +33,7 @@ from agentless_mini.domain import (
     Phase,
     Planned,
     Prediction,
+    ShownFile,
     Snapshot,
     Stage,
 )
@@ -124,6 +125,8 @@ async def resolve(
     if until is Until.REPAIR:
         opening = NoBoxes("No test was run: the chain was to end after repair.")
     proven: asyncio.Future[Batches | None] = asyncio.get_running_loop().create_future()
+    shown: asyncio.Future[tuple[ShownFile, ...]] = asyncio.get_running_loop().create_future()
+    session = replace(session, told=shown.set_result)
     boxes = await _opened(subject, session, opening, given) if given.required else opening
     selector = _selector(subject, session, config, proven)
 
@@ -137,8 +140,10 @@ async def resolve(
 
         return localization, await evolve(subject, localization, session, config.repair, config.evolve, selector)
 
+    showing = partial(_shown, subject, session, config, shown)
+
     async def reproduced() -> tuple[GeneratedCase, ...]:
-        tests, generated = await _reproduce(subject, session, config, boxes, given)
+        tests, generated = await _reproduce(subject, session, config, boxes, given, showing)
         if not proven.done():  # where who waited for it was cancelled, it is too
             proven.set_result(tests)
         return generated
@@ -215,6 +220,15 @@ def _touched(pool: Sequence[Candidate], subject: Subject) -> Localization:
     return Localization((files,), (0,)) if files else Localization((), ())
 
 
+async def _shown(
+    subject: Subject, session: Session, config: Config, shown: "asyncio.Future[tuple[ShownFile, ...]]"
+) -> tuple[ShownFile, ...]:
+    """Return the files that repairs are shown; where none is sampled, those that the candidates change."""
+    if session.pool and (touched := _touched(session.pool, subject)).lists:
+        await repair_requests(subject, touched, session, config.repair)
+    return () if session.pool and not shown.done() else await shown
+
+
 def _selector(
     subject: Subject, session: Session, config: Config, proven: "asyncio.Future[Batches | None]"
 ) -> "BestFirst | None":
@@ -251,7 +265,12 @@ async def _opened(subject: Subject, session: Session, opening: Opening | NoBoxes
 
 
 async def _reproduce(
-    subject: Subject, session: Session, config: Config, opening: Opening | Boxes | NoBoxes, given: GivenTests
+    subject: Subject,
+    session: Session,
+    config: Config,
+    opening: Opening | Boxes | NoBoxes,
+    given: GivenTests,
+    showing: Showing,
 ) -> "tuple[Batches | None, tuple[GeneratedCase, ...]]":
     """Draft tests while the boxes are opened; keep those that fail on the tree as it is because of the issue."""
     if isinstance(opening, NoBoxes):
@@ -261,7 +280,7 @@ async def _reproduce(
     from agentless_mini.chain.reproduce import draft_cases, reproduce
 
     async with side_by_side() as group:
-        drafting = group.create_task(draft_cases(subject, session, opening.harness, config.reproduce))
+        drafting = group.create_task(draft_cases(subject, session, opening.harness, config.reproduce, showing))
         boxes = opening if isinstance(opening, Boxes) else await _opened(subject, session, opening, given)
     if isinstance(boxes, NoBoxes):
         session.watch(Note(f"{UNTESTED} {boxes.reason}"))

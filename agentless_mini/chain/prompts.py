@@ -1,9 +1,10 @@
 """prompts/<name>.j2 -> messages.
 
 Every prompt of a run begins with the same system message and the same issue, and what varies among the prompts of a
-stage comes as late as it can: so a server reuses one prefix for all of them. A prompt of evolution begins with a whole
-repair prompt. A reward model is shown none of these; it has its own words. Issue, paths, code and patches are values
-of variables; they are never part of a template.
+stage comes as late as it can: so a server reuses one prefix for all of them. Those of repair and of reproduction go on
+with the same files, before what each asks for. A prompt of evolution begins with a whole repair prompt. A reward model
+is shown none of these; it has its own words. Issue, paths, code and patches are values of variables; they are never
+part of a template.
 
 The templates themselves are read by `templates`; this module does no I/O.
 """
@@ -16,17 +17,18 @@ from dataclasses import dataclass
 import jinja2
 import jinja2.meta
 
-from agentless_mini.domain import Issue, Message, Role, Runner, ShownFile, canonical_json
+from agentless_mini.domain import Excerpt, Issue, Message, Role, Runner, ShownFile, canonical_json
 
 VARIABLES: Mapping[str, frozenset[str]] = {
     "system": frozenset(),
     "issue": frozenset({"issue"}),
     "localize": frozenset({"repository", "paths", "total", "complete", "most"}),
-    "repair": frozenset({"repository", "files", "partial"}),
+    "files": frozenset({"repository", "files", "partial"}),
+    "repair": frozenset({"partial"}),
     "evolve": frozenset({"attempts", "rejected"}),
     "score": frozenset({"issue"}),
     "broken": frozenset({"repository", "tests"}),
-    "reproduce": frozenset({"repository", "runner", "folder", "example", "partial"}),
+    "reproduce": frozenset({"repository", "files", "runner", "folder", "example", "partial"}),
     "synthesize": frozenset({"answer"}),
 }
 
@@ -77,10 +79,8 @@ class Prompts:
 
     def repair(self, issue: Issue, repository: str, files: tuple[ShownFile, ...]) -> tuple[Message, ...]:
         """Ask for reasoning, then edits in the SEARCH/REPLACE format, given the files as shown."""
-        fenced = tuple(_fenced(_shown_text(file), path=file.path) for file in files)
         partial = not all(file.whole for file in files)
-        body = self._templates["repair"].render(repository=repository, files=fenced, partial=partial)
-        return self._messages(issue, body)
+        return self._messages(issue, self._files(repository, files) + self._templates["repair"].render(partial=partial))
 
     def evolve(self, asked: tuple[Message, ...], attempts: tuple[Attempt, ...]) -> tuple[Message, ...]:
         """Show what was answered to a repair prompt and ask for a better answer (Satori-SWE, arXiv 2505.23604).
@@ -98,14 +98,23 @@ class Prompts:
         return self._templates["score"].render(issue=issue.text.strip()).strip()
 
     def reproduce(
-        self, issue: Issue, repository: str, runner: Runner, folder: str, example: ShownFile | None = None
+        self,
+        issue: Issue,
+        repository: str,
+        files: tuple[ShownFile, ...],
+        runner: Runner,
+        folder: str,
+        example: ShownFile | None = None,
     ) -> tuple[Message, ...]:
-        """Ask for a test file that fails while the issue exists.
+        """Ask for a test file that fails while the issue exists, given the files as a repair prompt shows them.
 
-        It will lie in `folder` ("" is the top of the tree), beside the `example` of style where there is one.
+        It will lie in `folder` ("" is the top of the tree), beside the `example` of style where there is one. Where
+        there are files, the prompt begins as the repair prompt that shows them does, up to the end of them.
         """
-        body = self._templates["reproduce"].render(
+        body = self._files(repository, files) if files else ""
+        body += self._templates["reproduce"].render(
             repository=repository,
+            files=bool(files),
             runner=runner.value,
             folder=folder,
             example=_fenced(_shown_text(example), path=example.path) if example else None,
@@ -122,6 +131,11 @@ class Prompts:
         body = self._templates["synthesize"].render(answer=answer.strip())
         return (*asked[:-1], Message(asked[-1].role, asked[-1].content + body))
 
+    def _files(self, repository: str, files: tuple[ShownFile, ...]) -> str:
+        fenced = tuple(_fenced(_shown_text(file), path=file.path) for file in files)
+        partial = not all(file.whole for file in files)
+        return self._templates["files"].render(repository=repository, files=fenced, partial=partial)
+
     def _messages(self, issue: Issue, body: str) -> tuple[Message, ...]:
         opening = self._templates["issue"].render(issue=issue.text.strip())
         system = self._templates["system"].render().strip()
@@ -136,14 +150,15 @@ def _fenced(text: str, **more: str) -> dict[str, str]:
 
 
 def _shown_text(file: ShownFile) -> str:
-    """Join the excerpts of a file, each gap marked with the numbers of the lines that are left out."""
+    """Join the excerpts of a file, each gap marked with the numbers of the lines left out, and with their outline."""
     if file.whole:
         return file.excerpts[0].text
-    parts = []
-    following = 1
-    for excerpt in file.excerpts:
+    parts, following, end = list[str](), 1, Excerpt(file.lines + 1, "")
+    for excerpt in (*file.excerpts, end):
         if excerpt.first > following:
-            parts.append(f"[... lines {following} to {excerpt.first - 1} are not shown ...]\n")
+            within = [one.text for one in file.outline if following <= one.first < excerpt.first]
+            more = f"; in outline:\n{''.join(within)}...]\n" if within else " ...]\n"
+            parts.append(f"[... lines {following} to {excerpt.first - 1} are not shown{more}")
         parts.append(excerpt.text)
         following = excerpt.first + excerpt.text.count("\n")
     return "".join(parts)

@@ -23,6 +23,7 @@ from agentless_mini.domain import (
     Completion,
     Decoding,
     EditTask,
+    Excerpt,
     Finish,
     Localization,
     Matching,
@@ -51,6 +52,10 @@ MANY_REPEATS = 5
 # The one thread of the process that reads answers, in their order, so that the event loop never waits for one. More of
 # them would share one interpreter and take turns; and the forms of a tree are not for two at once.
 _READING = ThreadPoolExecutor(1, "amini-reading")
+
+
+NO_FILE = ShownFile("", (Excerpt(1, ""),), whole=False)
+"""Stands for files where it is measured what a prompt takes beside them."""
 
 
 async def repair(
@@ -98,12 +103,15 @@ async def repair_requests(
     """Return the distinct prompts as requests, without indices and instance, those of the most votes first.
 
     There is one for each file list that still differs once it fits; each leaves `spare` tokens of what a prompt may
-    have. Raises `ContextTooSmall`, and what the sampler raises.
+    have. A file in part is shown alike in all prompts where that suits them. Raises `ContextTooSmall`, and what
+    the sampler raises.
     """
     card = await session.sampler.card()
     place = _common_order(localization)
     held = subject.snapshot.by_path()
     sources = {path: Source(path, decode(held[path]).text) for path in place}
+
+    parts: dict[str, ShownFile] = {}
 
     async def fitted(wanted: Sequence[Source]) -> Draft[Fitted]:
         def messages(files: tuple[ShownFile, ...]) -> tuple[Message, ...]:
@@ -111,7 +119,8 @@ async def repair_requests(
             return session.prompts.repair(subject.issue, subject.snapshot.name, ordered)
 
         def draft(budget: int, gauge: Gauge) -> Draft[Fitted]:
-            fitted = fit_files(wanted, subject.survey.named, budget - gauge.of(messages(())), gauge)
+            room = budget - gauge.of(session.prompts.repair(subject.issue, subject.snapshot.name, (NO_FILE,)))
+            fitted = fit_files(wanted, subject.issue, subject.survey.named, room, gauge, parts)
             if not fitted.files:
                 text = f"No part of {wanted[0].path} fits {budget} tokens: serve the model with a larger context."
                 raise ContextTooSmall(text)
@@ -122,12 +131,14 @@ async def repair_requests(
     drafts: list[Draft[Fitted]] = []
     for paths in localization.lists[: settings.samples]:
         made = await fitted([sources[path] for path in paths])
+        parts = {file.path: file for file in made.shown.files} | parts
         if all(made.messages != other.messages for other in drafts):
             drafts.append(made)
             if made.shown.left_out:
                 session.watch(Note(f"Left out of a prompt to fit the context: {', '.join(made.shown.left_out)}."))
             for path in made.shown.windowed:
                 session.watch(Note(f"Shown in part to fit the context: {path}."))
+    session.told(tuple(sorted(drafts[0].shown.files, key=lambda file: place[file.path])))
     room = answer_room(settings.max_tokens, card.context_window)
     if room < settings.max_tokens and card.decoding is not Decoding.LINES:  # a rewritten line is short
         said = f"An answer may have {room} tokens, not {settings.max_tokens}: a quarter of the model's context at most."

@@ -4,7 +4,8 @@ After "Agentless Mini" of SWE-RL (arXiv 2502.18449).
 
 Sampling needs no box and running needs no model, so they are two steps: the first can go on while an environment is
 built. All samples share one prompt. Each distinct test runs alone, in a box of its own, so that none of them can make
-another one fail. The tests that are given are confirmed here too: they must fail before any patch.
+another one fail; what then counts is run again, for a flaky test would choose by luck. The tests that are given are
+confirmed here too: they must fail before any patch.
 """
 
 import re
@@ -12,21 +13,22 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agentless_mini.chain.context import Gauge, Source, fit_tree
+from agentless_mini.chain.context import Gauge, Source, fit_files, fit_tree
 from agentless_mini.chain.generated_tests import (
     described,
     first_with_tests,
-    fit_example,
     read_test,
     style_examples,
     symptom,
 )
 from agentless_mini.chain.given import ANYWAY
+from agentless_mini.chain.repair import NO_FILE
 from agentless_mini.chain.session import (
     Boxes,
     Draft,
     Refused,
     Session,
+    Showing,
     Subject,
     answer_room,
     ask,
@@ -44,6 +46,7 @@ from agentless_mini.domain import (
     GeneratedCase,
     Harness,
     Issue,
+    Message,
     Note,
     Outcome,
     Phase,
@@ -62,16 +65,20 @@ from agentless_mini.settings.run import ReproduceSettings
 
 # The example may take this share of the window at most: it shows a style, and its beginning does that.
 EXAMPLE_SHARE = 4
+# So much of the prompt is kept for it, at the cost of code.
+LEAST_EXAMPLE = 8
+# A test that passes by chance half of the time is found out by so many more runs three times of four.
+RERUNS = 2
 
 
 async def draft_cases(
-    subject: Subject, session: Session, harness: Harness, settings: ReproduceSettings
+    subject: Subject, session: Session, harness: Harness, settings: ReproduceSettings, showing: Showing
 ) -> tuple[GeneratedCase, ...]:
     """Return what each sample wrote, in order of sample. Equal tests are equal cases, which have all their votes.
 
-    A new test lies beside the example, so that what that imports and is given is there for it too.
-    Empty where no sample is wanted, or the model rewrites lines and can write nothing else. Raises `ContextTooSmall`
-    and what the sampler raises.
+    A new test lies beside the example, so that what that imports and is given is there for it too. The prompt begins
+    as that of repair does, up to the first file that must be shorter beside the example. Empty where no sample is
+    wanted, or the model rewrites lines and can write nothing else. Raises `ContextTooSmall`, and what the sampler does.
     """
     card, runner = await session.sampler.card(), harness.runner
     if settings.samples == 0 or card.decoding is Decoding.LINES:
@@ -85,23 +92,35 @@ async def draft_cases(
         folder = "tests" if runner is Runner.DJANGO else ""
     else:
         folder = example.path.rpartition("/")[0]
+    files = await showing()
 
-    def showing(shown: ShownFile | None) -> Draft[ShownFile | None]:
-        is_cut = example is not None and (shown is None or not shown.whole)
-        return Draft(session.prompts.reproduce(issue, snapshot.name, runner, folder, shown), shown, is_cut)
+    def messages(files: tuple[ShownFile, ...], shown: ShownFile | None) -> tuple[Message, ...]:
+        return session.prompts.reproduce(issue, snapshot.name, files, runner, folder, shown)
 
-    def draft(budget: int, gauge: Gauge) -> Draft[ShownFile | None]:
-        bare = showing(None)
-        if example is None:
-            return bare
-        most = min(budget - gauge.of(bare.messages), card.context_window // EXAMPLE_SHARE)
-        return showing(fit_example(Source(example.path, decode(example).text), most, gauge))
+    style = None if example is None else Source(example.path, decode(example).text)
+    sources = [Source(one.path, decode(held[one.path]).text) for one in files]
+    parts = {one.path: one for one in files}
+
+    def draft(budget: int, gauge: Gauge) -> Draft[tuple[tuple[ShownFile, ...], ShownFile | None]]:
+        least = 0 if style is None else min(gauge.tokens(style.path + style.text + " " * 99), budget // LEAST_EXAMPLE)
+        code, shown = files, None
+        if gauge.of(messages(code, None)) > budget - least:
+            room = budget - gauge.of(messages((NO_FILE,), None)) - least
+            code = fit_files(sources, issue, subject.survey.named, room, gauge, parts).files
+        if style is not None:
+            most = min(budget - gauge.of(messages(code, None)), card.context_window // EXAMPLE_SHARE)
+            shown = next(iter(fit_files([style], issue, subject.survey.named, most, gauge, {}).files), None)
+        is_cut = code != files or (style is not None and (shown is None or not shown.whole))
+        return Draft(messages(code, shown), (code, shown), is_cut)
 
     room = card.context_window - answer_room(settings.max_tokens, card.context_window)
     made = await fit_prompt(session.sampler, room, draft)
-    if made.cut and example is not None:
-        how = "Shown in part" if made.shown else "Left out to fit the context"
-        session.watch(Note(f"{how}, as an example of how tests are written: {example.path}."))
+    code, shown = made.shown
+    if less := [file.path for file in files if file not in code]:
+        session.watch(Note(f"For tests less is shown than for repairs, to fit the context, of {', '.join(less)}."))
+    if style is not None and (shown is None or not shown.whole):
+        how = "Shown in part" if shown else "Left out to fit the context"
+        session.watch(Note(f"{how}, as an example of how tests are written: {style.path}."))
     taken = TakenNames.of(snapshot)
     key, answers = await ask(
         made.messages,
@@ -122,28 +141,38 @@ async def reproduce(
 ) -> tuple[GeneratedCase, ...]:
     """Run each distinct draft on the tree as it is; return the drafts with what came of it, in their order.
 
-    At most `settings.most` distinct cases are kept: those with more votes first, then those that fail like most
-    others, then the earliest. Raises what the sandbox raises.
+    Those that show the issue are run again, twice and all together: one that does not show it each time is flaky. At
+    most `settings.most` distinct cases are kept: those with more votes first, then those that fail like most others,
+    then the earliest. Raises what the sandbox raises.
     """
     cases = tuple(dict.fromkeys(draft.outcome for draft in drafts if isinstance(draft.outcome, Case)))
     if not cases:
         return tuple(drafts)
 
-    async def tried(case: Case) -> str | Rejected:
-        """Run one case alone; return how it fails because of the issue, or why it does not count."""
-        results = await run_cases(boxes, None, (case,))
+    async def tried(cases: Sequence[Case], attempt: int = 0) -> dict[Case, str | Rejected]:
+        """Run cases in one box; return how each fails because of the issue, or why it does not count."""
+        results = await run_cases(boxes, None, cases, attempt)
         if isinstance(results, Refused):
             boxes.watch(BoxDone(Phase.REPRODUCTION))
-            return Rejected(Reason.OTHER_FAULT, f"it cannot be put into the tree: {results.detail}")
+            refused = Rejected(Reason.OTHER_FAULT, f"it cannot be put into the tree: {results.detail}")
+            return dict.fromkeys(cases, refused)
         boxes.watch(BoxDone(Phase.REPRODUCTION, tuple(result.outcome for result in results)))
-        return symptom(results[0], case, issue, boxes.harness.runner)
+        told = (symptom(result, case, issue, boxes.harness.runner) for case, result in zip(cases, results, strict=True))
+        return dict(zip(cases, told, strict=True))
 
     boxes.watch(PhaseStarted(Phase.REPRODUCTION, len(cases)))
-    symptoms = dict(zip(cases, await together([tried(case) for case in cases]), strict=True))
+    alone = await together([tried((case,)) for case in cases])
+    symptoms = {case: found for one in alone for case, found in one.items()}
     alike = Counter(symptoms.values())
     telling = [case for case, found in symptoms.items() if isinstance(found, str)]
     telling.sort(key=lambda case: (-case.votes, -alike[symptoms[case]]))  # sort() keeps the earliest of equals first
-    kept = frozenset(telling[: settings.most])
+    if telling:
+        boxes.watch(PhaseStarted(Phase.REPRODUCTION, RERUNS))
+        for again in await together([tried(telling, attempt) for attempt in range(1, RERUNS + 1)]):
+            failed = {case: found for case, found in again.items() if isinstance(found, Rejected)}
+            symptoms |= {case: Rejected(Reason.FLAKY, f"run again: {found.detail}") for case, found in failed.items()}
+    steady = [case for case in telling if isinstance(symptoms[case], str)]
+    kept = frozenset(steady[: settings.most])
 
     def outcome(said: Case | Rejected) -> Case | Rejected:
         if isinstance(said, Rejected) or said in kept:

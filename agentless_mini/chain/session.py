@@ -33,6 +33,7 @@ from agentless_mini.domain import (
     SampleDone,
     SampleRequest,
     SamplingParams,
+    ShownFile,
     Snapshot,
     Stage,
     StageStarted,
@@ -85,6 +86,7 @@ class Session:
 
     `scoring` is there where a reward model is; `marks` are the user's own marks of answers and of thinking. `pool` has
     candidates that were made elsewhere: where it is not empty it is chosen among them, and no repair is sampled.
+    `told` is called with the files that the first repair prompt shows, in its order, before a sample is drawn.
     """
 
     sampler: Sampler
@@ -96,6 +98,7 @@ class Session:
     marks: Marks = KNOWN
     derive: Derive = derive_anew
     pool: tuple[Candidate, ...] = ()
+    told: Callable[[tuple[ShownFile, ...]], object] = field(default=lambda _files: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,8 @@ class Opening:
     open: Callable[[Watch], Coroutine[Any, Any, Boxes | NoBoxes]]
 
 
+Showing = Callable[[], Awaitable[tuple[ShownFile, ...]]]
+"""Returns the files that the first repair prompt shows, in its order, as soon as they are known."""
 Shown = TypeVar("Shown")
 Result = TypeVar("Result")
 

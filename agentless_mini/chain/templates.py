@@ -38,7 +38,7 @@ def load_prompts(folder: Path | None) -> Prompts:
             prompts.evolve(asked, (Attempt("x", problem),))
         prompts.synthesize(asked, "x")
         for runner in Runner:
-            prompts.reproduce(issue, "x", runner, "x", shown)
+            prompts.reproduce(issue, "x", (shown,), runner, "x", shown)
         return prompts
 
 

@@ -126,6 +126,7 @@ class Reason(enum.StrEnum):
     NO_TEST = "no-test"
     NOT_REPRODUCED = "not-reproduced"  # it passes, or is skipped, while the issue exists
     OTHER_FAULT = "other-fault"  # it fails for a reason of its own
+    FLAKY = "flaky"  # it fails because of the issue, but not each time
     SURPLUS = "surplus"  # it reproduces the issue, and enough others with more votes do so too
 
 

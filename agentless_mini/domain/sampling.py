@@ -66,11 +66,17 @@ class Excerpt:
 
 @dataclass(frozen=True, slots=True)
 class ShownFile:
-    """What a prompt shows of a file: one excerpt that is all of it, or windows in order of line number."""
+    """What a prompt shows of a file: one excerpt that is all of it, or windows in order of line number.
+
+    `outline` stands for lines that are left out: one line for each definition in them, at the number where it begins.
+    `lines` are those of the file, 0 where that is not known.
+    """
 
     path: str
     excerpts: tuple[Excerpt, ...]
     whole: bool
+    outline: tuple[Excerpt, ...] = ()
+    lines: int = 0
 
 
 @dataclass(frozen=True, slots=True)

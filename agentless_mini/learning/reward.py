@@ -39,7 +39,8 @@ CONTEXT = 3
 _NO_NEWLINE = "\\ No newline at end of file"
 _HEADER_LINES = 2
 _FILE = re.compile(r"^diff --git (.+)$", re.MULTILINE)
-_NO_FAULT = {Reason.WITHHELD, Reason.NO_TEST, Reason.NOT_REPRODUCED, Reason.OTHER_FAULT, Reason.SURPLUS}
+_OF_TESTS = {Reason.NO_TEST, Reason.NOT_REPRODUCED, Reason.OTHER_FAULT, Reason.FLAKY, Reason.SURPLUS}
+_NO_FAULT = {Reason.WITHHELD, *_OF_TESTS}
 COSTS: Mapping[Reason, float] = MappingProxyType({reason: 1.0 for reason in Reason if reason not in _NO_FAULT})
 """The format penalty of each reason that is an answer's own fault; others have none, and no reward either."""
 

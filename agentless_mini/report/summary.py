@@ -25,6 +25,7 @@ from agentless_mini.domain import (
     Origin,
     Outcome,
     Patch,
+    Reason,
     Rejected,
     Stage,
 )
@@ -71,7 +72,9 @@ def _samples(trace: RunTrace) -> Iterator[str]:
         yield f"saved      {found.saved} of {found.wanted} samples: {goal}"
     if drawn := [sample for sample in trace.samples if sample.stage is Stage.REPRODUCE]:
         kept = [sample.outcome.id for sample in drawn if isinstance(sample.outcome, Case)]
-        yield from _fates(drawn, "new tests ", f"{len(kept)} reproduce the issue ({len(set(kept))} distinct)")
+        flaky = sum(isinstance(one.outcome, Rejected) and one.outcome.reason is Reason.FLAKY for one in drawn)
+        dropped = f", dropped {flaky} flaky" if flaky else ""
+        yield from _fates(drawn, "new tests ", f"{len(kept)} reproduce the issue ({len(set(kept))} distinct){dropped}")
 
 
 def _rounds(trace: RunTrace) -> Iterator[RenderableType]:

@@ -37,7 +37,11 @@ DEVELOPED_ON = frozenset(
     {"django/django", "matplotlib/matplotlib", "mwaskom/seaborn", "pallets/flask", "pydata/xarray"}
     | {"pylint-dev/pylint"}
 )
-STAGES = {"ranking": "tests.benchmarks.stages_ranking", "regression": "tests.benchmarks.stages_regression"}
+STAGES = {
+    "ranking": "tests.benchmarks.stages_ranking",
+    "regression": "tests.benchmarks.stages_regression",
+    "context": "tests.benchmarks.stages_context",
+}
 """Modules with a function `measure(fix: Fix) -> Measures`."""
 
 Measures = Mapping[str, float | None]

@@ -6,12 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.context import Fitted, Gauge, Source, fit_files, fit_issue, fit_tree, without_middle
+from agentless_mini.chain.context import (
+    Fitted,
+    Gauge,
+    Source,
+    definitions,
+    fit_files,
+    fit_issue,
+    fit_tree,
+    without_middle,
+)
 from agentless_mini.chain.lexical import Mentions
 from agentless_mini.domain import Issue, Message, Role, ShownFile
 
 NOTHING = Mentions((), (), frozenset())
 GAUGE = Gauge(0.25)
+ISSUE = Issue("The colour of the frame is wrong.")
 
 FUNCTION = '''
 @decorated
@@ -52,7 +62,7 @@ def test_a_tree_that_fits_is_shown_whole_and_one_that_does_not_is_cut_after_the_
 
 
 def test_what_fits_is_shown_whole_and_in_the_given_order() -> None:
-    fitted = fit_files([Source("b.py", "b = 1\n"), Source("a.py", "a = 1\n")], NOTHING, 1000, GAUGE)
+    fitted = fit_files([Source("b.py", "b = 1\n"), Source("a.py", "a = 1\n")], ISSUE, NOTHING, 1000, GAUGE, {})
     assert [(file.path, file.whole, shown_text(file)) for file in fitted.files] == [
         ("b.py", True, "b = 1\n"),
         ("a.py", True, "a = 1\n"),
@@ -60,16 +70,34 @@ def test_what_fits_is_shown_whole_and_in_the_given_order() -> None:
     assert fitted.left_out == fitted.windowed == ()
 
 
-def test_the_least_important_files_are_left_out_first() -> None:
-    sources = [Source(f"{n}.py", "x = 1\n" * 100) for n in range(4)]
-    fitted = fit_files(sources, NOTHING, 400, GAUGE)
+def test_a_file_that_needs_more_than_its_share_is_cut_before_another_is_left_out() -> None:
+    sources = [Source(f"{n}.py", f"x{n} = 1\n" * 350) for n in range(4)]
+    fitted = fit_files(sources, ISSUE, NOTHING, 1400, GAUGE, {})
+    assert [file.path for file in fitted.files] == ["0.py", "1.py", "2.py", "3.py"]
+    assert fitted.windowed == ("0.py", "1.py", "2.py", "3.py")
+    shares = [len(shown_text(file)) for file in fitted.files]
+    assert shares == sorted(shares, reverse=True)
+    assert cost(fitted) > 1100
+
+
+def test_a_file_whose_share_is_too_small_for_any_part_is_left_out() -> None:
+    sources = [Source(f"{n}.py", f"x{n} = 1\n" * 300) for n in range(4)]
+    fitted = fit_files(sources, ISSUE, NOTHING, 450, GAUGE, {})
     assert [file.path for file in fitted.files] == ["0.py", "1.py"]
     assert fitted.left_out == ("2.py", "3.py")
 
 
+def test_what_a_whole_file_does_not_need_is_for_the_others() -> None:
+    long, short = Source("m.py", MODULE), Source("n.py", "y = 1\n")
+    alone = fit_files([long], ISSUE, NOTHING, 1000, GAUGE, {})
+    beside = fit_files([short, long], ISSUE, NOTHING, 1000, GAUGE, {})
+    assert [file.whole for file in beside.files] == [True, False]
+    assert len(shown_text(beside.files[1])) > 0.9 * len(shown_text(alone.files[0]))
+
+
 def test_a_file_that_does_not_fit_alone_is_shown_around_what_the_issue_names() -> None:
     named = Mentions((), (("m.py", 200),), frozenset({"function_7", "special_case"}))
-    fitted = fit_files([Source("m.py", MODULE), Source("n.py", "y = 1\n")], named, 500, GAUGE)
+    fitted = fit_files([Source("m.py", MODULE), Source("n.py", "y = 1\n")], ISSUE, named, 500, GAUGE, {})
     text = shown_text(fitted.files[0])
     assert "def function_7(" in text
     assert "@decorated\ndef function_7(" in text
@@ -77,25 +105,53 @@ def test_a_file_that_does_not_fit_alone_is_shown_around_what_the_issue_names() -
     assert MODULE.split("\n")[199] in text
     assert not fitted.files[0].whole
     assert fitted.windowed == ("m.py",)
-    assert fitted.left_out == ("n.py",)
+    assert fitted.left_out == ()
+
+
+def test_the_functions_most_alike_to_the_issue_are_shown_and_others_in_outline() -> None:
+    issue = Issue("Twelve fails\n\nThe computation of number 12 is wrong: see function_12.")
+    (file,) = fit_files([Source("m.py", MODULE)], issue, NOTHING, 500, GAUGE, {}).files
+    assert "def function_12(value):" in shown_text(file)
+    outline = {one.first: one.text for one in file.outline}
+    rows = MODULE.split("\n")
+    for first, text in outline.items():
+        assert text.startswith("def function_")
+        assert text.endswith("(value):  # Do number " + text[len("def function_") : text.index("(")] + ".\n")
+        assert rows[first - 1] == "@decorated"
+    assert len(outline) > 3
+    covered = {one.first + row for one in file.excerpts for row in range(one.text.count("\n"))}
+    assert covered.isdisjoint(outline)
+    assert file.lines == MODULE.count("\n")
+
+
+def test_a_part_that_another_prompt_shows_is_shown_again_where_it_suits_the_share() -> None:
+    source, other = Source("m.py", MODULE), Source("n.py", MODULE)
+    (part,) = fit_files([source], ISSUE, NOTHING, 600, GAUGE, {}).files
+    again = fit_files([source], ISSUE, NOTHING, 700, GAUGE, {"m.py": part})
+    assert again.files == (part,)
+    assert fit_files([source], ISSUE, NOTHING, 1200, GAUGE, {"m.py": part}).files != (part,)
+    assert fit_files([source], ISSUE, NOTHING, 500, GAUGE, {"m.py": part}).files != (part,)
+    beside = fit_files([source, other], ISSUE, NOTHING, 900, GAUGE, {"m.py": part})
+    assert beside.files[0] == part
+    assert cost(beside) <= 900
 
 
 def test_a_definition_larger_than_the_room_is_shown_around_its_heaviest_line() -> None:
     body = "".join(f"    step_{n} = {n}\n" for n in range(400))
     source = Source("m.py", f"def long():\n{body}")
-    fitted = fit_files([source], Mentions((), (("m.py", 300),), frozenset()), 300, GAUGE)
+    fitted = fit_files([source], ISSUE, Mentions((), (("m.py", 300),), frozenset()), 300, GAUGE, {})
     (excerpt,) = fitted.files[0].excerpts
     assert excerpt.first < 300 < excerpt.first + excerpt.text.count("\n")
 
 
 def test_a_file_that_is_no_python_is_cut_into_runs_of_lines() -> None:
     text = "def (:\n" + "".join(f"line {n}\n" for n in range(500))
-    fitted = fit_files([Source("m.txt", text)], Mentions((), (("m.txt", 250),), frozenset()), 300, GAUGE)
+    fitted = fit_files([Source("m.txt", text)], ISSUE, Mentions((), (("m.txt", 250),), frozenset()), 300, GAUGE, {})
     assert "line 248\n" in shown_text(fitted.files[0])
 
 
 def test_no_window_at_all_where_there_is_room_for_none() -> None:
-    assert fit_files([Source("m.py", MODULE)], NOTHING, 20, GAUGE).files == ()
+    assert fit_files([Source("m.py", MODULE)], ISSUE, NOTHING, 20, GAUGE, {}).files == ()
 
 
 @given(
@@ -106,7 +162,7 @@ def test_no_window_at_all_where_there_is_room_for_none() -> None:
 def test_what_is_shown_keeps_to_the_budget_and_to_the_file(texts: list[str], budget: int, ratio: float) -> None:
     gauge = Gauge(ratio)
     sources = [Source(f"{n}.py", text) for n, text in enumerate(texts)]
-    fitted = fit_files(sources, NOTHING, budget, gauge)
+    fitted = fit_files(sources, ISSUE, NOTHING, budget, gauge, {})
     assert cost(fitted, gauge) <= budget
     by_path = {source.path: source.text for source in sources}
     for file in fitted.files:
@@ -158,7 +214,7 @@ def test_a_long_literal_is_cut_in_linear_time() -> None:
     def seconds(lines: int) -> float:
         text = "DATA = {\n" + "".join(f'    "k{n}": {n},\n' for n in range(lines)) + "}\n"
         began = time.process_time()
-        fitted = fit_files([Source("m.py", text)], NOTHING, lines * 2, GAUGE)
+        fitted = fit_files([Source("m.py", text)], ISSUE, NOTHING, lines * 2, GAUGE, {})
         spent = time.process_time() - began
         assert fitted.windowed == ("m.py",)
         return spent
@@ -169,23 +225,62 @@ def test_a_long_literal_is_cut_in_linear_time() -> None:
 def test_a_file_is_weighed_once_for_all_rounds_of_a_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[str] = []
 
-    def definitions(text: str) -> list[range]:
-        parsed.append(text)
-        return []
+    def found(source: Source) -> tuple[()]:
+        parsed.append(source.text)
+        return ()
 
-    monkeypatch.setattr("agentless_mini.chain.context._definitions", definitions)
+    monkeypatch.setattr("agentless_mini.chain.context.definitions", found)
     source = Source("m.py", MODULE + "# once\n")
     for budget in (300, 400, 500):
-        assert fit_files([source], NOTHING, budget, GAUGE).windowed == ("m.py",)
+        assert fit_files([source], ISSUE, NOTHING, budget, GAUGE, {}).windowed == ("m.py",)
     assert parsed == [source.text]
 
 
 @pytest.mark.parametrize(
-    ("path", "text"), [("data.json", '{"a": [\n' + "1,\n" * 900 + "1]}\n"), ("m.py", "x = 1\n" * 170_000)]
+    ("path", "text"),
+    [("m.txt", "def f():\n    pass\n"), ("m.py", "x = 1\n" * 170_000), ("m.py", "def (:\n"), ("m.js", "f( {\n")],
 )
-def test_only_python_of_a_size_that_people_write_is_parsed(
-    path: str, text: str, monkeypatch: pytest.MonkeyPatch
+def test_what_is_no_code_that_can_be_read_has_no_definitions(path: str, text: str) -> None:
+    assert definitions(Source(path, text)) == ()
+
+
+def test_an_outline_says_how_definitions_begin_and_what_their_docstrings_say_first() -> None:
+    text = (
+        "@one\n@two\nclass Box(Base, kind=1):\n"
+        '    """Hold things.\n\n    More of it.\n    """\n\n'
+        "    class Inner:\n        def deep(self): pass\n\n"
+        "    async def put(self, thing, *, at=None): pass\n\n\n"
+        f"def long({', '.join(f'argument_{n}' for n in range(30))}):\n    def inner(): pass\n"
+    )
+    found = definitions(Source("m.py", text))
+    assert [(one.rows, one.name) for one in found] == [
+        (range(12), "Box"),
+        (range(8, 10), "Inner"),
+        (range(11, 12), "put"),
+        (range(14, 16), "long"),
+    ]
+    assert [one.line for one in found[:3]] == [
+        "class Box(Base):  # Hold things.",
+        "    class Inner():",
+        "    async def put(self, thing, *, at=None):",
+    ]
+    assert len(found[3].line) == 101
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "expected"),
+    [
+        (
+            "m.ts",
+            "export class Box extends Base {\n  put(thing: string): void {\n    go();\n  }\n}\n\n"
+            "function long(\n  a: number,\n): number {\n  return a;\n}\n",
+            ["class Box extends Base", "    put(thing: string): void", "function long( a: number, ): number"],
+        ),
+        ("m.go", "package m\n\nfunc Add(a, b int) int {\n\treturn a + b\n}\n", ["func Add(a, b int) int"]),
+        ("m.c", "int add(int a,\n        int b)\n{\n    return a;\n}\n", ["int add(int a, int b)"]),
+    ],
+)
+def test_definitions_of_other_languages_are_found_where_a_grammar_is_there(
+    path: str, text: str, expected: list[str]
 ) -> None:
-    monkeypatch.delattr("agentless_mini.chain.context._definitions")
-    (excerpt,) = fit_files([Source(path, text)], NOTHING, 300, GAUGE).files[0].excerpts
-    assert excerpt.text.count("\n") > 40
+    assert [one.line for one in definitions(Source(path, text))] == expected

@@ -64,12 +64,19 @@ def test_repair_prompts_share_the_files_that_they_begin_with(prompts: Prompts) -
     assert len(common_start(one, other)) > one.index("### 1.py") - 1
 
 
-def test_the_reproduction_prompt_begins_like_the_others_up_to_the_end_of_the_issue(prompts: Prompts) -> None:
-    repair = prompts.repair(ISSUE, "shop", (whole("a.py", "x = 1\n"),))
-    reproduce = prompts.reproduce(ISSUE, "shop", Runner.PYTEST, "tests", whole("tests/a.py", "x = 1\n"))
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_the_reproduction_prompt_begins_like_that_of_repair_up_to_the_end_of_the_files(
+    prompts: Prompts, is_whole: bool
+) -> None:
+    files = (ShownFile("a.py", (Excerpt(3, "x = 1\n"),), is_whole), whole("b.py", "y = 1\n"))
+    repair = prompts.repair(ISSUE, "shop", files)
+    reproduce = prompts.reproduce(ISSUE, "shop", files, Runner.PYTEST, "tests", whole("tests/a.py", "x = 1\n"))
     assert repair[0] == reproduce[0]
     common = common_start(repair[1].content, reproduce[1].content)
-    assert common.rstrip().endswith("--- END ISSUE ---\n\nTh")
+    assert common.rstrip().endswith("### b.py\n```\ny = 1\n```" if is_whole else "first line of their docstrings.")
+    assert "what does the code above do now" in reproduce[1].content
+    alone = prompts.reproduce(ISSUE, "shop", (), Runner.PYTEST, "tests")
+    assert "what does the code do now" in alone[1].content
 
 
 def test_a_prompt_of_evolution_begins_with_the_whole_repair_prompt_and_numbers_the_attempts(prompts: Prompts) -> None:
@@ -102,7 +109,7 @@ def test_answers_that_were_rejected_say_why_and_are_called_answers(prompts: Prom
     ],
 )
 def test_a_test_is_asked_for_as_its_runner_wants_it(prompts: Prompts, runner: Runner, words: str) -> None:
-    content = prompts.reproduce(ISSUE, "{{ shop }}", runner, "tests/{% x %}")[1].content
+    content = prompts.reproduce(ISSUE, "{{ shop }}", (), runner, "tests/{% x %}")[1].content
     assert words in content
     assert "of the repository {{ shop }}" in content
     assert "in the folder tests/{% x %}" in content
@@ -111,14 +118,14 @@ def test_a_test_is_asked_for_as_its_runner_wants_it(prompts: Prompts, runner: Ru
 
 def test_an_example_of_style_is_fenced_and_says_whether_it_is_complete(prompts: Prompts) -> None:
     test = whole("tests/a.py", "TEXT = '''\n```\n'''\n")
-    content = prompts.reproduce(ISSUE, "shop", Runner.PYTEST, "", test)[1].content
+    content = prompts.reproduce(ISSUE, "shop", (), Runner.PYTEST, "", test)[1].content
     assert "This is an existing test file" in content
     assert "### tests/a.py\n````\nTEXT = '''\n```\n'''\n````\n" in content
     assert "at the top of the repository" in content
     part = ShownFile("tests/a.py", (Excerpt(1, "x = 1\n"),), whole=False)
-    content = prompts.reproduce(ISSUE, "shop", Runner.PYTEST, "", part)[1].content
-    assert "This is the beginning of an existing test file" in content
-    assert "x = 1\n[... the rest of the file is not shown ...]\n```\n" in content
+    content = prompts.reproduce(ISSUE, "shop", (), Runner.PYTEST, "", part)[1].content
+    assert "These are parts of an existing test file" in content
+    assert "x = 1\n```\n" in content
 
 
 def test_the_tree_says_whether_it_is_complete(prompts: Prompts) -> None:
@@ -139,7 +146,20 @@ def test_gaps_between_windows_are_marked(prompts: Prompts) -> None:
     file = ShownFile("a.py", (Excerpt(3, "c\nd\n"), Excerpt(9, "i\n")), whole=False)
     content = prompts.repair(ISSUE, "shop", (file,))[1].content
     assert "[... lines 1 to 2 are not shown ...]\nc\nd\n[... lines 5 to 8 are not shown ...]\ni\n```" in content
-    assert "The file is shown in part." in content
+    assert "Not every line of these files is shown." in content
+    assert "none across a mark" in content
+    assert "Not every line" not in prompts.repair(ISSUE, "shop", (whole("a.py", "x\n"),))[1].content
+
+
+def test_an_outline_stands_in_the_gap_that_it_is_of(prompts: Prompts) -> None:
+    outline = (Excerpt(1, "class A:\n"), Excerpt(2, "    def f(self):  # Do it.\n"), Excerpt(12, "def g(``` = 1):\n"))
+    file = ShownFile("a.py", (Excerpt(5, "e\n"), Excerpt(8, "h\n")), whole=False, outline=outline, lines=20)
+    content = prompts.repair(ISSUE, "shop", (file,))[1].content
+    assert (
+        "### a.py\n````\n[... lines 1 to 4 are not shown; in outline:\nclass A:\n    def f(self):  # Do it.\n...]\ne\n"
+        "[... lines 6 to 7 are not shown ...]\nh\n"
+        "[... lines 9 to 20 are not shown; in outline:\ndef g(``` = 1):\n...]\n````\n"
+    ) in content
 
 
 def test_carriage_returns_at_line_ends_are_not_shown(prompts: Prompts) -> None:

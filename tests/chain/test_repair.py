@@ -12,7 +12,7 @@ from agentless_mini.domain import Candidate, Decoding, Localization, ModelCard, 
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.settings.run import RepairSettings
-from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, subject, text_file
+from tests.chain.workbench import CART, FIX, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, subject, text_file
 from tests.fakes.model import Script, ScriptedSampler, ready
 
 CARD = ModelCard("scripted", 8192)
@@ -87,24 +87,47 @@ def test_no_more_prompts_than_samples() -> None:
     assert len(sampler.requests) == 1
 
 
-def test_what_does_not_fit_is_left_out_from_the_end_and_the_prompt_keeps_to_the_window() -> None:
+def test_what_does_not_fit_is_shown_in_part_and_the_prompt_keeps_to_the_window() -> None:
     big = [text_file(f"pkg/m{n}.py", f"value_{n} = {n}\n" * 900) for n in range(4)]
     wanted = Localization((("shop/cart.py", *(file.path for file in big)),), (1,))
     card = ModelCard("scripted", 6000)
     _, sampler, bench = draw(FIX, localization=wanted, card=card, snapshot=shop(*big))
     (request,) = sampler.requests
     assert run(sampler.count_tokens(request.messages)) + request.params.max_tokens <= card.context_window
-    assert "### shop/cart.py" in request.messages[1].content
-    assert "### pkg/m3.py" not in request.messages[1].content
-    assert any(isinstance(event, Note) and "pkg/m3.py" in event.text for event in bench.events)
+    assert run(sampler.count_tokens(request.messages)) > 0.9 * (card.context_window - request.params.max_tokens)
+    assert CART in request.messages[1].content
+    assert all(f"### {file.path}" in request.messages[1].content for file in big)
+    assert Note("Shown in part to fit the context: pkg/m3.py.") in bench.events
+
+
+def test_files_that_do_not_fit_in_any_part_are_left_out_from_the_end() -> None:
+    big = [text_file(f"pkg/m{n}.py", f"value_{n} = {n}\n" * 900) for n in range(9)]
+    wanted = Localization((tuple(file.path for file in big),), (1,))
+    _, sampler, bench = draw(FIX, localization=wanted, card=ModelCard("scripted", 3000), snapshot=shop(*big))
+    assert "### pkg/m0.py" in sampler.requests[0].messages[1].content
+    assert "### pkg/m8.py" not in sampler.requests[0].messages[1].content
+    assert any(isinstance(event, Note) and event.text.endswith("pkg/m8.py.") for event in bench.events)
 
 
 def test_lists_that_become_the_same_prompt_are_one_prompt() -> None:
-    big = [text_file(f"pkg/m{n}.py", f"value_{n} = {n}\n" * 2000) for n in range(2)]
-    lists = Localization((("shop/cart.py", "pkg/m0.py"), ("shop/cart.py", "pkg/m1.py")), (1, 1))
+    big = [text_file(f"pkg/m{n}.py", f"value_{n} = {n}\n" * 2000) for n in range(12)]
+    common = tuple(file.path for file in big[:10])
+    lists = Localization(((*common, "pkg/m10.py"), (*common, "pkg/m11.py")), (1, 1))
     candidates, sampler, _ = draw(FIX, localization=lists, snapshot=shop(*big))
     assert [request.indices for request in sampler.requests] == [(0, 1, 2, 3)]
     assert len(candidates) == 4
+
+
+def test_a_file_that_is_shown_in_part_is_shown_so_in_the_prompts_of_other_lists() -> None:
+    long = [text_file(f"pkg/m{n}.py", f"value_{n} = {n}\n" * 4000) for n in range(3)]
+    lists = Localization(
+        (("pkg/m0.py", "pkg/m1.py", "shop/cart.py"), ("pkg/m0.py", "shop/tax.py", "pkg/m2.py")), (2, 1)
+    )
+    _, sampler, _ = draw(FIX, localization=lists, samples=2, snapshot=shop(*long))
+    one, two = (request.messages[1].content for request in sampler.requests)
+    shared = one.index("### pkg/m1.py")
+    assert shared > 4000
+    assert one[:shared] == two[:shared]
 
 
 def test_a_large_file_is_shown_in_part_and_edits_still_apply_to_all_of_it() -> None:
@@ -118,7 +141,8 @@ def test_a_large_file_is_shown_in_part_and_edits_still_apply_to_all_of_it() -> N
     wanted = Localization((("shop/big.py",),), (1,))
     candidates, sampler, bench = draw(answer, localization=wanted, snapshot=snapshot)
     assert "lines are not shown" not in sampler.requests[0].messages[1].content
-    assert "are not shown ...]" in sampler.requests[0].messages[1].content
+    content = sampler.requests[0].messages[1].content
+    assert "are not shown; in outline:\ndef other_" in content
     assert reasons(candidates) == ["valid"] * 4
     assert any(isinstance(event, Note) and "in part" in event.text for event in bench.events)
 

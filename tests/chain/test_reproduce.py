@@ -5,15 +5,19 @@ from collections.abc import Sequence
 import pytest
 
 from agentless_mini.chain.reproduce import draft_cases, reproduce
+from agentless_mini.chain.session import ATTEMPT
 from agentless_mini.domain import (
     BoxDone,
     Case,
     Decoding,
     Event,
+    Excerpt,
     Fault,
     GeneratedCase,
     Harness,
     Issue,
+    Job,
+    JobResult,
     ModelCard,
     Note,
     Origin,
@@ -24,16 +28,17 @@ from agentless_mini.domain import (
     Rejected,
     Runner,
     SampleDone,
+    ShownFile,
     Snapshot,
     Stage,
     StageStarted,
 )
-from agentless_mini.errors import ContextTooSmall, EnvironmentFailed, ServerFailed
+from agentless_mini.errors import AminiError, ContextTooSmall, EnvironmentFailed, ServerFailed
 from agentless_mini.settings.run import ReproduceSettings
 from tests.chain.boxes import PASSES, PYTEST, Said, bench, fails, recording
-from tests.chain.workbench import ISSUE, Bench, run, shop, subject, text_file
+from tests.chain.workbench import CART, ISSUE, Bench, run, shop, subject, text_file
 from tests.fakes.model import Outage, Script, ScriptedSampler
-from tests.fakes.sandbox import Answering, refusing
+from tests.fakes.sandbox import Answering, ScriptedSandbox, refusing
 
 CARD = ModelCard("scripted", 8192)
 EXAMPLE = text_file(
@@ -60,11 +65,18 @@ def drafted(
     harness: Harness = PYTEST,
     snapshot: Snapshot = TREE,
     issue: Issue = ISSUE,
+    files: tuple[ShownFile, ...] = (),
+    sampler: ScriptedSampler | None = None,
 ) -> tuple[tuple[GeneratedCase, ...], ScriptedSampler, Bench]:
-    sampler = ScriptedSampler(Script.of(*answers), card)
+    sampler = sampler or ScriptedSampler(Script.of(*answers), card)
     work = Bench(sampler)
     settings = ReproduceSettings(samples=samples)
-    return run(draft_cases(subject(snapshot, issue), work.session, harness, settings)), sampler, work
+
+    async def showing() -> tuple[ShownFile, ...]:
+        return files
+
+    drafting = draft_cases(subject(snapshot, issue), work.session, harness, settings, showing)
+    return run(drafting), sampler, work
 
 
 def cases(drafts: Sequence[GeneratedCase]) -> list[Case]:
@@ -134,22 +146,52 @@ def test_each_runner_has_its_folder(runner: Runner, folder: str) -> None:
 
 
 def test_a_long_example_is_shown_in_part_and_the_run_says_so() -> None:
-    many = "".join(f"def test_cart_{n}():\n    assert total([0, {n}]) == {n}\n\n\n" for n in range(2000))
+    lines = "".join(f"    assert total([{n}]) == {n}\n" for n in range(6))
+    many = "import pytest\n\n\n" + "".join(f"def test_cart_{n}():\n{lines}\n\n" for n in range(400))
     _, sampler, work = drafted(REAL, snapshot=shop(text_file("tests/test_cart.py", many)))
     (request,) = sampler.requests
     content = request.messages[1].content
-    assert "the beginning of an existing test file" in content
-    assert "def test_cart_9():" in content
-    assert "def test_cart_1999():" not in content
+    assert "parts of an existing test file" in content
+    assert "### tests/test_cart.py\n```\nimport pytest\n" in content
+    assert "def test_cart_9():\n    assert" in content
+    assert "def test_cart_399():\n    assert" not in content
     assert run(sampler.count_tokens(request.messages)) < 8192 * 0.4
     assert Note("Shown in part, as an example of how tests are written: tests/test_cart.py.") in work.events
 
 
 def test_an_example_that_fits_in_no_part_is_left_out_and_the_run_says_so() -> None:
-    test = "def test_cart():\n" + "    assert total([0, 1]) == 1\n" * 3000
+    test = f"def test_cart():\n    assert total([{', '.join('0' * 9000)}]) == 1\n"
     _, sampler, work = drafted(REAL, snapshot=shop(text_file("tests/test_cart.py", test)))
     assert "existing test file" not in sampler.requests[0].messages[1].content
     assert any(isinstance(event, Note) and event.text.startswith("Left out") for event in work.events)
+
+
+def test_the_prompt_begins_as_that_of_repair_does() -> None:
+    files = (ShownFile("shop/cart.py", (Excerpt(1, CART),), whole=True),)
+    _, sampler, work = drafted(REAL, files=files)
+    shown = work.session.prompts.repair(ISSUE, "shop", files)[1].content
+    code = shown[: shown.index("Find the cause")]
+    content = sampler.requests[0].messages[1].content
+    assert content.startswith(code)
+    assert content.index("### shop/cart.py") < content.index("### tests/unit/test_cart.py") < content.index("Write a t")
+    assert not any(isinstance(event, Note) for event in work.events)
+
+
+def test_code_that_does_not_fit_beside_the_example_is_shown_in_part() -> None:
+    long = "".join(f"def total_{n}(prices):\n    return sum(prices[{n}:])\n\n\n" for n in range(400))
+    names = ("shop/a.py", "shop/b.py", "shop/c.py")
+    files = tuple(ShownFile(name, (Excerpt(1, long[:8000]),), whole=True) for name in names)
+    snapshot = shop(EXAMPLE, *(text_file(name, long) for name in names))
+    _, sampler, work = drafted(REAL, files=files, snapshot=snapshot)
+    (request,) = sampler.requests
+    content = request.messages[1].content
+    assert run(sampler.count_tokens(request.messages)) + request.params.max_tokens <= 8192
+    assert content.startswith(work.session.prompts.repair(ISSUE, "shop", files)[1].content[:7000])
+    assert "### shop/b.py" in content
+    assert "are not shown" in content
+    assert "### tests/unit/test_cart.py" in content
+    (note,) = (event.text for event in work.events if isinstance(event, Note))
+    assert note == "For tests less is shown than for repairs, to fit the context, of shop/b.py, shop/c.py."
 
 
 def test_a_context_without_room_for_the_issue_is_an_error() -> None:
@@ -166,7 +208,7 @@ def test_a_model_that_rewrites_lines_is_not_asked(card: ModelCard, samples: int)
 def test_a_failing_server_is_not_an_empty_answer() -> None:
     sampler = ScriptedSampler(Script.of(REAL), CARD, (Outage(0, ServerFailed("down"), after=2),))
     with pytest.raises(ServerFailed, match="down"):
-        run(draft_cases(subject(TREE), Bench(sampler).session, PYTEST, ReproduceSettings()))
+        drafted(samples=10, sampler=sampler)
 
 
 # --- proving -------------------------------------------------------------------------------------------------------
@@ -187,18 +229,48 @@ def test_what_fails_because_of_the_issue_is_kept_and_the_rest_says_why_not() -> 
     outcome = results[2].outcome
     assert isinstance(outcome, Rejected)
     assert outcome.detail.startswith("NameError: name 'totals' is not defined (tests/unit/test_amini_")
-    assert events[0] == PhaseStarted(Phase.REPRODUCTION, 3)
+    assert [event for event in events if isinstance(event, PhaseStarted)] == [
+        PhaseStarted(Phase.REPRODUCTION, 3),
+        PhaseStarted(Phase.REPRODUCTION, 2),
+    ]
     done = [event.outcomes for event in events if isinstance(event, BoxDone)]
-    assert sorted(done) == sorted([(Outcome.FAIL,), (Outcome.PASS,), (Outcome.FAIL,)])
+    assert sorted(done[:3]) == sorted([(Outcome.FAIL,), (Outcome.PASS,), (Outcome.FAIL,)])
+    assert done[3:] == [(Outcome.FAIL,)] * 2
+
+
+def placed(sandbox: ScriptedSandbox) -> list[list[str]]:
+    return [[file.path for file in job.files if "test_amini" in file.path] for job in sandbox.jobs]
 
 
 def test_each_distinct_test_runs_alone_and_all_side_by_side() -> None:
-    drafts, _, _ = drafted(REAL, SAME, OTHER)
+    drafts, _, _ = drafted(REAL, PASSING, WRONG, SAME)
     made, sandbox, _ = bench(recording(by_code), TREE)
-    run(reproduce(drafts, ISSUE, made, ReproduceSettings()))
-    placed = [[file.path for file in job.files if "test_amini" in file.path] for job in sandbox.jobs]
-    assert sorted(placed) == sorted([case.path] for case in dict.fromkeys(cases(drafts)))
+    run(reproduce(drafts[1:3], ISSUE, made, ReproduceSettings()))
+    assert sorted(placed(sandbox)) == sorted([case.path] for case in cases(drafts[1:3]))
     assert sandbox.most == 2
+
+
+def test_what_shows_the_issue_is_run_twice_more_all_together_and_what_does_not_each_time_is_flaky() -> None:
+    drafts, _, _ = drafted(REAL, OTHER, PASSING, SAME)
+
+    def by_luck(job: Job) -> JobResult | AminiError:
+        again = any((ATTEMPT, "2") in step.variables for step in job.steps)
+        decide = (lambda name, code: PASSES if "5" in code else by_code(name, code)) if again else by_code
+        return recording(decide)(job)
+
+    made, sandbox, _ = bench(by_luck, TREE)
+    results = run(reproduce(drafts, ISSUE, made, ReproduceSettings()))
+    assert reasons(results) == [None, Reason.FLAKY, Reason.NOT_REPRODUCED, None]
+    flaky = results[1].outcome
+    assert isinstance(flaky, Rejected)
+    assert flaky.detail == "run again: it passes while the issue exists"
+    first, second, _, _ = cases(drafts)
+    assert placed(sandbox)[3:] == [[first.path, second.path]] * 2
+    tried = [
+        sorted({value for step in job.steps for name, value in step.variables if name == ATTEMPT})
+        for job in sandbox.jobs
+    ]
+    assert sorted(tried) == [[], [], [], ["1"], ["2"]]  # so that a rerun finds each of them in the record
 
 
 def test_of_many_those_with_votes_are_kept_then_those_that_fail_alike_then_the_earliest() -> None:

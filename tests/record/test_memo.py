@@ -65,9 +65,12 @@ def test_what_is_found_counts_for_this_code_alone(store: Store) -> None:
     given = ("tree", "a.py")
     store.put_value(PATHS, stable_key("rule", code_state(), given), ("kept.py",))
     store.put_value(PATHS, stable_key("other rule", "other code", given), ("stale.py",))
-    derive = recorded_derive(store)
-    assert asyncio.run(derive("rule", given, lambda: ("new.py",))) == ("kept.py",)
-    assert asyncio.run(derive("other rule", given, lambda: ("new.py",))) == ("new.py",)
+
+    async def derived(rule: str) -> tuple[str, ...]:
+        return await recorded_derive(store)(rule, given, lambda: ("new.py",))
+
+    assert asyncio.run(derived("rule")) == ("kept.py",)
+    assert asyncio.run(derived("other rule")) == ("new.py",)
 
 
 def test_kinds_do_not_mix(store: Store) -> None:

@@ -70,6 +70,9 @@ def test_written_tests_are_counted_with_their_fate(tmp_path: Path) -> None:
     told = lines(tmp_path, outcome)
     assert "new tests  5: 2 reproduce the issue (1 distinct), 3 rejected" in told
     assert "rejected   not-reproduced 2, other-fault 1" in told
+    flaky = Rejected(Reason.FLAKY, "run again: it passes while the issue exists")
+    told = lines(tmp_path, replace(outcome, tests=(kept, flaky, flaky)))
+    assert "new tests  3: 1 reproduce the issue (1 distinct), dropped 2 flaky, 2 rejected" in told
 
 
 def test_the_confidence_is_a_probability_by_the_recorded_samples_and_the_votes_stand_beside_it(tmp_path: Path) -> None:

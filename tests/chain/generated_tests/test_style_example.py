@@ -1,13 +1,6 @@
-"""The example of style: which file it is, and how much of it is shown."""
+"""The example of style: which file it is."""
 
-import ast
-
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from agentless_mini.chain.context import Gauge, Source
-from agentless_mini.chain.generated_tests import first_with_tests, fit_example, style_examples
+from agentless_mini.chain.generated_tests import first_with_tests, style_examples
 from agentless_mini.chain.lexical import survey
 from agentless_mini.domain import Issue, Runner, SourceFile
 from tests.chain.workbench import ISSUE, shop, text_file
@@ -16,7 +9,6 @@ CART = text_file(
     "tests/test_cart.py", "from shop.cart import total\n\n\ndef test_total():\n    assert total([0, 1]) == 1\n"
 )
 TAX = text_file("tests/test_tax.py", "from shop.tax import RATE\n\n\ndef test_rate():\n    assert RATE == 0.2\n")
-GAUGE = Gauge(1.0)
 
 
 def chosen(*files: SourceFile, issue: Issue = ISSUE, runner: Runner = Runner.PYTEST) -> list[str]:
@@ -53,37 +45,3 @@ def test_for_django_it_lies_in_the_folder_of_an_app() -> None:
     text = "from django.test import TestCase\n\n\nclass T(TestCase):\n    def test_total(self): ...\n"
     files = [text_file(path, text) for path in PLACES]
     assert chosen(*files, runner=Runner.DJANGO) == ["tests/cart/tests.py"]
-
-
-LONG = "import os\n\n\n" + "".join(f"def test_{n}():\n    assert {n} == {n}\n\n\n" for n in range(50))
-METHODS = "class TestMany:\n" + "".join(f"    def test_{n}(self):\n        assert {n}\n\n" for n in range(50))
-
-
-def test_a_file_that_fits_is_shown_whole() -> None:
-    shown = fit_example(Source("t.py", LONG), 10_000, GAUGE)
-    assert shown is not None
-    assert (shown.whole, shown.excerpts[0].text) == (True, LONG)
-
-
-@pytest.mark.parametrize("text", [LONG, METHODS])
-def test_of_a_long_file_the_beginning_is_shown_up_to_the_end_of_a_definition(text: str) -> None:
-    shown = fit_example(Source("t.py", text), 600, GAUGE)
-    assert shown is not None
-    assert not shown.whole
-    (excerpt,) = shown.excerpts
-    assert text.startswith(excerpt.text)
-    assert excerpt.text.count("def test_") > 5
-    assert ast.dump(ast.parse(excerpt.text))[:40] == ast.dump(ast.parse(text))[:40]
-
-
-def test_where_not_even_a_statement_fits_nothing_is_shown() -> None:
-    assert fit_example(Source("t.py", f"def test_a():\n    {'x' * 900}\n"), 300, GAUGE) is None
-    assert fit_example(Source("t.py", "def broken(:\n" * 100), 300, GAUGE) is None
-
-
-@given(st.integers(0, 4000), st.sampled_from([LONG, METHODS]))
-def test_it_keeps_to_the_budget_and_cuts_where_python_ends(budget: int, text: str) -> None:
-    shown = fit_example(Source("t.py", text), budget, GAUGE)
-    if shown is not None:
-        assert GAUGE.tokens(shown.excerpts[0].text) <= budget
-        ast.parse(shown.excerpts[0].text)

@@ -131,7 +131,7 @@ REJECTED = [
     ("one good and one bad edit", fenced(RIGHT, edit("b.py", "y = 0\n", "y = 2\n")), Reason.NOT_FOUND),
 ]
 
-OF_TESTS = {Reason.NO_TEST, Reason.NOT_REPRODUCED, Reason.OTHER_FAULT, Reason.SURPLUS}
+OF_TESTS = {Reason.NO_TEST, Reason.NOT_REPRODUCED, Reason.OTHER_FAULT, Reason.FLAKY, Reason.SURPLUS}
 
 
 @pytest.mark.parametrize(("answer", "oracle", "expected"), [case[1:] for case in PATCHES], ids=[c[0] for c in PATCHES])
