@@ -99,6 +99,12 @@ def test_modules_that_the_readme_runs_exist() -> None:
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
 
 
+def test_every_benchmark_of_the_manual_has_a_help() -> None:
+    named = re.findall(r"python -m (tests\.benchmarks\.\w+)", TOPICS["benchmarks"])
+    sources = {name: (ROOT / f"{name.replace('.', '/')}.py").read_text() for name in named}
+    assert [name for name, source in sources.items() if "ArgumentParser(" not in source] == []
+
+
 def test_the_readme_names_every_topic_and_stays_short() -> None:
     assert set(re.findall(r"\(agentless_mini/docs/(\S+)\.md\)", README)) == set(TOPICS)
     assert len(README.split()) <= 1300

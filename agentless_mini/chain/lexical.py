@@ -33,9 +33,8 @@ TEST_TOOLS = frozenset(
 )
 _NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
-# How much each clue adds to a file's score. Fitted (a softmax over the files of each issue, each repository with the
-# square root of its issues) on the issues of six repositories of SWE-bench Verified: django, flask, matplotlib, pylint,
-# seaborn, xarray. The results on these and on six others are in docs/experiments.md.
+# How much each clue adds to a file's score: rounded after a fit (a softmax over an issue's files) to 90 issues of
+# django, flask, matplotlib, pylint, seaborn and xarray in SWE-bench Verified. See docs/experiments.md.
 WEIGHTS = {
     "text": 1.0,
     "title": 1.9,
@@ -251,24 +250,24 @@ def clues(
 ) -> Mapping[str, Mapping[str, float]]:
     """Return how strongly each clue of `WEIGHTS` points at a file, by path, in [0, 1]: BM25 is a share of the best."""
     title, whole = _query(issue.text)
-    words = _Words(whole)
+    vocabulary = _Vocabulary(whole)
     paths = [file.path for file in files]
-    texts = [words.counted(file.path.encode(errors="replace") + b"\n" + file.data) for file in files]
+    texts = [vocabulary.counted(file.path.encode(errors="replace") + b"\n" + file.data) for file in files]
     worth, worth_in_title = _worth(whole, texts), _worth(title, texts)
     in_text, in_title = _bm25(worth, texts), _bm25(worth_in_title, texts)
     likely = sorted(range(len(files)), key=lambda n: -in_text[n] - in_title[n])[:MOST_SPLIT]
-    parts = [(n, words.counted(part)) for n in likely for part in _DEFINES.split(files[n].data)]
+    parts = [(n, vocabulary.counted(part)) for n in likely for part in _DEFINES.split(files[n].data)]
     best = [0.0] * len(files)
     for (n, _), score in zip(parts, _bm25(worth, [part for _, part in parts]), strict=True):
         best[n] = max(best[n], score)
     languages = [path.rpartition(".")[2][:2] for path in paths]  # .py, .pyi and .pyx are one
     usual = max(languages, key=Counter(languages).__getitem__, default="")
-    names = [words.counted(path.encode(errors="replace")) for path in paths]
+    names = [vocabulary.counted(path.encode(errors="replace")) for path in paths]
     in_path = _bm25(_worth(whole, names), names)
     bm25 = {"text": in_text, "title": in_title, "function": best, "path": in_path}
     return {
         **{clue: dict(zip(paths, scores, strict=True)) for clue, scores in bm25.items()},
-        **_past(frozenset(paths), history, title, words),
+        **_past(frozenset(paths), history, title, vocabulary),
         "defines": _definition_bonus(files, named.identifiers),
         "named": {path: 1.0 for path in paths if path in named.paths and not path.endswith("__init__.py")},
         "aside": {path: 1.0 for path in paths if _ASIDE.search(path) or is_test_path(path)},
@@ -357,12 +356,12 @@ def _bm25(worth: Mapping[str, float], texts: Sequence[_Counted]) -> list[float]:
 def alike(issue: Issue, parts: Sequence[str]) -> list[float]:
     """Return the BM25 score of each part of a text for the issue's words, divided by the best one's: in [0, 1]."""
     _, wanted = _query(issue.text)
-    words = _Words(wanted)
+    words = _Vocabulary(wanted)
     counted = [words.counted(part.encode(errors="replace")) for part in parts]
     return _bm25(_worth(wanted, counted), counted)
 
 
-class _Words:
+class _Vocabulary:
     """Counts what is wanted in texts. A word is split once, wherever it stands."""
 
     def __init__(self, wanted: Collection[str]) -> None:
@@ -393,13 +392,13 @@ class _Words:
 
 
 def _past(
-    paths: Collection[str], history: Sequence[PastCommit], query: Mapping[str, float], words: _Words
+    paths: Collection[str], history: Sequence[PastCommit], query: Mapping[str, float], vocabulary: _Vocabulary
 ) -> Mapping[str, Mapping[str, float]]:
     """Return how much like the query the messages of all commits that touched a file are, and the one most like it.
 
     The fewer files a commit touched, the more it says of each.
     """
-    messages = [words.counted(commit.message.encode(errors="replace")) for commit in history]
+    messages = [vocabulary.counted(commit.message.encode(errors="replace")) for commit in history]
     most, told, lengths = dict[str, float](), dict[str, dict[str, int]](), Counter[str]()
     for commit, message, score in zip(history, messages, _bm25(_worth(query, messages), messages), strict=True):
         touched = [path for path in commit.paths if path in paths]

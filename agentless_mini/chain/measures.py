@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Self
 
-from agentless_mini.chain.rank import Likeness, Standing, Totals, ordered, poll, score, standings, totals, valid_patches
+from agentless_mini.chain.rank import Standing, Totals, ordered, poll, score, standings, totals, valid_patches
+from agentless_mini.chain.trust import Likeness
 from agentless_mini.domain import Candidate, Case, Execution, GeneratedCase, Method, Origin, Patch, Prediction
 
 QUANTILE = 1.959964  # of the normal distribution, at 97.5 %
-# The bins of vote shares: under a quarter, up to a half, more.
+# The bins of confidence: under a quarter, up to a half, more.
 QUARTER, HALF = 0.25, 0.5
 
 
@@ -72,9 +73,9 @@ class Bin:
 
 
 def calibration(answers: Iterable[tuple[float, bool]]) -> tuple[Bin, ...]:
-    """Sort answers, each a vote share and whether it is right, into the bins of vote shares.
+    """Sort answers, each with its confidence and whether it is right, into the bins of confidence.
 
-    A share of exactly a quarter or a half is in the middle bin.
+    One of exactly a quarter or a half is in the middle bin.
     """
     bins: tuple[list[bool], list[bool], list[bool]] = [], [], []
     for share, right in answers:
@@ -87,19 +88,20 @@ def gap_won(chosen: Sequence[float], drawn: Sequence[float], best: Sequence[floa
     """Return the share of the way from the mean of systems to their oracle that a choice goes, and its interval.
 
     Of each instance, in one order: whether the choice resolves it, the mean of the systems, and whether any does. 1 is
-    the oracle, below 0 a random system is better. The 95 % interval is the jackknife's over instances (Tukey 1958), at
-    most 1. None where no system differs from another.
+    the oracle, below 0 a random system is better. The 95 % interval is Wilson's, with a ratio's linearised variance and
+    as many instances as the gaps are worth. None where no system differs from another.
     """
-    won = [one - mean for one, mean in zip(chosen, drawn, strict=True)]
-    room = [one - mean for one, mean in zip(best, drawn, strict=True)]
-    if math.fsum(room) <= 0:
+    gaps = [one - other for one, other in zip(best, drawn, strict=True)]
+    whole = math.fsum(gaps)
+    if whole <= 0:
         return None
-    share, several = math.fsum(won) / math.fsum(room), len(won)
-    pairs = [(math.fsum(won) - one, math.fsum(room) - other) for one, other in zip(won, room, strict=True)]
-    left = [gain / gap for gain, gap in pairs if gap > 0] or [share]
-    middle = math.fsum(left) / len(left)
-    error = math.sqrt(math.fsum((one - middle) ** 2 for one in left) * (several - 1) / several)
-    return share, Interval(share - QUANTILE * error, min(1.0, share + QUANTILE * error))
+    won = [one - other for one, other in zip(chosen, drawn, strict=True)]
+    share = math.fsum(won) / whole
+    variance = math.fsum((one - share * gap) ** 2 for one, gap in zip(won, gaps, strict=True)) / whole**2
+    per = math.fsum(gap**2 for gap in gaps) / whole**2  # one over their number, where all are alike
+    weight = QUANTILE**2 * per
+    centre, half = (share + weight / 2) / (1 + weight), QUANTILE / (1 + weight) * math.sqrt(variance + weight * per / 4)
+    return share, Interval(min(share, centre - half), max(share, centre + half))
 
 
 def points_of_samples(most: int) -> tuple[int, ...]:
@@ -204,8 +206,7 @@ class Replay:
         count = Totals(self._totals.given, len(kept), self._totals.regressions)
         known = [self._standing(one, kept) for one in polled if one.normal in self._tested]
         if not known or not count.reproducing + count.regressions:
-            alone = method if method is Method.CONSISTENCY else Method.VOTE
-            return self._patches[ordered(polled, Totals(), alone)[0].first]
+            return self._patches[ordered(polled, Totals(), method.untested)[0].first]
         return self._patches[ordered(known, count, method)[0].first]
 
     def _standing(self, voted: Standing, kept: frozenset[int]) -> Standing:

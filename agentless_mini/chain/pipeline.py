@@ -287,9 +287,9 @@ async def _reproduce(
         return None, ()
     generated = await reproduce(drafting.result(), subject.issue, boxes, config.reproduce)
     kept = dict.fromkeys(one.outcome for one in generated if isinstance(one.outcome, Case))
-    # Given tests come before all others where agreement orders the patches of one round. Rewrites of lines come the
+    # Given tests come before all others where these rules order the patches of one round. Rewrites of lines come the
     # likeliest first, so that few of them need be tried.
-    decides = bool(given.ids()) and config.rank is Method.AGREEMENT and config.evolve.rounds == 1
+    decides = bool(given.ids()) and config.rank in (Method.PROBABILITY, Method.AGREEMENT) and config.evolve.rounds == 1
     is_ranked = not session.pool and (await session.sampler.card()).decoding is Decoding.LINES
     portion = (TRIED_AT_ONCE if is_ranked else 0) if decides else None
     spare = None

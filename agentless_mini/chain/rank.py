@@ -1,27 +1,22 @@
 """Candidates -> the chosen patch, and why: a pure function of what is known. Nothing here runs a test.
 
-Without execution the choice is the majority vote over normalised patches, with it dual execution agreement (CodeT,
-arXiv 2207.10397). A vote is a sample of its own: two samples of one prompt and one seed are one, and so is an answer
-that only repeats another (`Candidate.repeats`). What the chosen patch has shown is told by `trust`.
+The most probable patch by the model of `trust` is taken, or the best by an older rule: the vote, dual execution
+agreement (CodeT, arXiv 2207.10397), or a score. A vote is a sample of its own: two samples of one prompt and one seed
+are one, and so is an answer that only repeats another (`Candidate.repeats`).
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from agentless_mini.chain.trust import Likeness, changed_lines, log_odds, probability
 from agentless_mini.domain import Candidate, Choice, Execution, Method, Origin, Outcome, Patch, Verdict
 
 PINNED_SHARE = 20
 """One in so many regression tests, and one at least, may pin the fault that the issue wants mended."""
-MOST_WORDS = 256
-"""Words of a patch that are compared, the first: a pair takes a tenth of a millisecond at most."""
 MOST_NAMES = 5
 """Undefined names of a patch that are told."""
-
-_HEADER = re.compile(rb"(?:---|\+\+\+) ")
-_WORD = re.compile(rb"\w+|[^\w\s]")
 
 
 # --- how many samples each distinct patch has, and what the tests say of it -------------------------------------------
@@ -34,7 +29,8 @@ class Standing:
     `given`, `generated` and `kept` are the places in `Execution.cases` of what passes with it: tests that are given,
     generated ones, and regression tests. Whatever is no pass counts as broken, a skip too. A `refused` patch passes
     nothing; one that is `untried` met the tests that are given alone. `undefined` are the names that it uses undefined.
-    `likeness` is its similarity to the others, in [0, 1], where another has as many votes.
+    `of` are the votes of all, `lines` those that it adds and removes. `likeness` is its mean similarity to the other
+    samples, in [0, 1].
     """
 
     normal: str
@@ -46,7 +42,9 @@ class Standing:
     refused: bool = False
     untried: bool = False
     undefined: tuple[str, ...] = ()
-    likeness: float = 0.0
+    likeness: float = 0.5
+    of: int = 1
+    lines: int = 1
 
     @property
     def reproducing(self) -> frozenset[int]:
@@ -62,20 +60,6 @@ class Standing:
     def rank(self) -> tuple[bool, int, float]:
         """Return what a vote goes by, the smaller the better."""
         return bool(self.undefined), -self.votes, -self.likeness
-
-    @property
-    def level(self) -> tuple[bool, int, int]:
-        """Return what no agreement outweighs, the smaller the better.
-
-        A test that is given needs no vote, so it comes before the regression tests: a right fix may break an old test
-        that pins the fault, but none fails the test that the user wants to pass.
-        """
-        return self.refused, -len(self.given), -len(self.kept)
-
-    @property
-    def group(self) -> tuple[object, ...]:
-        """Return what patches of one group have in common: the level, and the set of reproducing cases that pass."""
-        return self.level, self.reproducing
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +103,17 @@ def counted_votes(candidates: Sequence[Candidate]) -> tuple[Standing, ...]:
     return tuple(first.values())
 
 
-def poll(candidates: Sequence[Candidate], likeness: "Likeness | None" = None) -> tuple[Standing, ...]:
+def poll(candidates: Sequence[Candidate], likeness: Likeness | None = None) -> tuple[Standing, ...]:
     """Return each distinct patch with its votes, by first sample. `likeness` remembers what it has compared."""
     found, patches = counted_votes(candidates), valid_patches(candidates)
     compared = likeness or Likeness()
     votes: Counter[bytes] = Counter()
     for standing in found:
         votes[patches[standing.first].diff] += standing.votes
-    equals = Counter(standing.rank for standing in found)
+    diffs = (patches[standing.first].diff for standing in found)
     return tuple(
-        replace(standing, likeness=compared.of(patches[standing.first].diff, votes))
-        if equals[standing.rank] > 1
-        else standing
-        for standing in found
+        replace(one, of=votes.total(), lines=len(changed_lines(diff)), likeness=compared.of(diff, votes))
+        for one, diff in zip(found, diffs, strict=True)
     )
 
 
@@ -163,74 +145,19 @@ def standings(polled: Iterable[Standing], execution: Execution) -> tuple[Standin
     return tuple(tested(one, verdicts[one.normal]) for one in polled if one.normal in verdicts)
 
 
-class Likeness:
-    """How much a patch is like the others: the similarity of SWE-Swiss, for patches with as many votes as another.
-
-    SWE-Swiss ("enhanced self-consistency"; github.com/zhenyuhe00/SWE-Swiss, evaluation/agentless/repair/rerank.py) adds
-    to the votes of a normal form the mean of its similarities to the half of all samples most like it, itself among
-    them. That mean is in (0, 1], so a vote outweighs it, and it decides between equals. There it is Levenshtein's ratio
-    (twice the longest common subsequence, over both lengths) of the characters of whole normalised diffs, and answers
-    without a patch count in the half. Here it is the same ratio of the words of what is added and removed, of valid
-    samples alone. Each two diffs are compared once.
-    """
-
-    def __init__(self) -> None:
-        """Begin with nothing compared."""
-        self._words: dict[bytes, tuple[bytes, ...]] = {}
-        self._pairs: dict[tuple[bytes, bytes], float] = {}
-
-    def of(self, diff: bytes, votes: Mapping[bytes, int]) -> float:
-        """Return the mean similarity, in [0, 1], of a diff to the better half of all, itself among them.
-
-        `votes` has the samples of each distinct diff. A sole sample, and one of three, is like itself alone: 1.
-        """
-        left = half = max(1, sum(votes.values()) // 2)
-        total = 0.0
-        for ratio, count in sorted(((self._ratio(diff, other), count) for other, count in votes.items()), reverse=True):
-            taken = min(left, count)
-            total, left = total + taken * ratio, left - taken
-        return total / half
-
-    def _ratio(self, one: bytes, other: bytes) -> float:
-        if one == other:
-            return 1.0
-        key = min(one, other), max(one, other)
-        if key not in self._pairs:
-            a, b = self._said(one), self._said(other)
-            self._pairs[key] = 2 * _common(a, b) / (len(a) + len(b)) if a or b else 1.0
-        return self._pairs[key]
-
-    def _said(self, diff: bytes) -> tuple[bytes, ...]:
-        """Return the words that a diff adds and removes, after the names of the files."""
-        if diff not in self._words:
-            lines = (line for line in diff.split(b"\n") if line[:1] in (b"+", b"-", b"d") and not _HEADER.match(line))
-            words = (word for line in lines for word in _WORD.findall(line))
-            self._words[diff] = tuple(word for word, _ in zip(words, range(MOST_WORDS), strict=False))
-        return self._words[diff]
-
-
-def _common(a: tuple[bytes, ...], b: tuple[bytes, ...]) -> int:
-    """Return the length of the longest common subsequence, a bit for each word of `a` (Hyyro 2004)."""
-    places: dict[bytes, int] = {}
-    for place, word in enumerate(a):
-        places[word] = places.get(word, 0) | 1 << place
-    full = (1 << len(a)) - 1
-    open_places = full
-    for word in b:
-        if matches := open_places & places.get(word, 0):
-            open_places = (open_places + matches | open_places - matches) & full
-    return len(a) - open_places.bit_count()
-
-
 # --- which patch is better: the best is the first of a total order ----------------------------------------------------
 
 
 def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tuple[Standing, ...]:
-    """Return the patches, the best first, by votes where nothing else decides.
+    """Return the patches, the best first, and the earliest of equals; the order of `standings` does not matter.
 
-    Votes go by those without undefined names first, then by likeness, then by the earliest sample. The result does not
-    depend on the order of `standings`.
+    The most probable is the best among those that pass the most given tests; one that uses undefined names and passes
+    none comes last. Other rules go by votes at the end: those without undefined names first, then by likeness.
     """
+
+    def group(one: Standing) -> tuple[object, ...]:
+        fixes = one.normal in fixing  # what decides before the samples do; a fix may break an old test of the fault
+        return one.refused, -len(one.given), not fixes, 0 if fixes else -len(one.kept), one.reproducing
 
     def place(one: Standing) -> tuple[object, ...]:
         match method:
@@ -241,30 +168,36 @@ def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tup
                 return one.refused, -len(one.kept), -len(one.reproducing), *one.rank, one.first
             case Method.SCORES:
                 return -score(one, count), *one.rank, one.first
-            case _:  # agreement: what fixes something, then the level, in it the group
-                refused, given, kept = one.level
+            case Method.AGREEMENT:  # the group with the most samples x tests^2, then the most tests
+                *level, _ = group(one)
                 tests = len(one.reproducing)
-                agreed = -samples[one.group] * tests**2, -tests, earliest[one.group]
-                return refused, given, one.normal not in fixing, kept, *agreed, *one.rank, one.first
+                agreed = -samples[group(one)] * tests**2, -tests, earliest[group(one)]
+                return *level, *agreed, -len(one.kept), *one.rank, one.first
+            case _:
+                unsound = bool(one.undefined) and not one.reproducing
+                return one.refused, -len(one.given), unsound, -round(odds[one.normal], 9), one.first
 
-    # The best group has the most samples x tests^2, then the most tests, then the earliest sample.
-    samples, fixing = agreeing(standings), _fixing(standings, count)
-    earliest = {one.group: one.first for one in sorted(standings, key=lambda one: -one.first)}
+    odds = log_odds(standings, count) if method is Method.PROBABILITY else {}
+    samples, fixing = Counter[tuple[object, ...]](), _fixing(standings, count)
+    for standing in standings:
+        samples[group(standing)] += standing.votes
+    earliest = {group(one): one.first for one in sorted(standings, key=lambda one: -one.first)}
     return tuple(sorted(standings, key=place))
+
+
+def confidence(candidates: Sequence[Candidate], execution: Execution | None, choice: Choice | None) -> float | None:
+    """Return the probability, in [0, 1], that the chosen one of the candidates is right; None without a choice."""
+    polled = poll(candidates)
+    odds = log_odds(polled, Totals())
+    if execution:
+        odds |= log_odds(standings(polled, execution), totals(execution))
+    return probability(odds[choice.patch.normal]) if choice else None
 
 
 def score(standing: Standing, count: Totals) -> Fraction:
     """Return the score of Kimi-Dev in [0, 2]: a kind of which there is no test adds nothing."""
     fixed = Fraction(len(standing.reproducing), count.reproducing or 1)
     return fixed + Fraction(len(standing.kept), count.regressions or 1)
-
-
-def agreeing(standings: Sequence[Standing]) -> Counter[tuple[object, ...]]:
-    """Return the samples of each group: patches of one level that pass the identical set of reproducing cases."""
-    samples: Counter[tuple[object, ...]] = Counter()
-    for standing in standings:
-        samples[standing.group] += standing.votes
-    return samples
 
 
 def _fixing(standings: Sequence[Standing], count: Totals) -> frozenset[str]:
@@ -283,23 +216,14 @@ def _fixing(standings: Sequence[Standing], count: Totals) -> frozenset[str]:
 # --- the choice, and its reason in one sentence for people ------------------------------------------------------------
 
 
-def vote(candidates: Sequence[Candidate]) -> Choice | None:
-    """Return the patch whose normal form most samples share, or None where no candidate is valid.
-
-    A patch that uses undefined names comes after those that do not. Where no two samples agree the one most like the
-    others is taken; otherwise the earliest sample (smallest `order`) breaks ties, and it stands for its form.
-    """
-    return rank(candidates, None, Method.VOTE)
-
-
 def rank(
-    candidates: Sequence[Candidate], execution: Execution | None, method: Method = Method.AGREEMENT
+    candidates: Sequence[Candidate], execution: Execution | None, method: Method = Method.PROBABILITY
 ) -> Choice | None:
     """Return the best candidate, or None where none is valid.
 
-    A patch without a verdict is left out, unless there is none at all, or no test: then the vote over all valid
-    candidates decides. Where the tests do not tell the patches apart every method comes to the vote, and the reason
-    says so. `Choice.votes` and `valid` count votes in any case.
+    A patch without a verdict is left out, unless there is none at all, or no test: then all valid candidates are
+    compared without tests. So they are where the tests do not tell them apart, and the reason says so. `Choice.votes`
+    and `valid` count votes in any case.
     """
     polled, patches = poll(candidates), valid_patches(candidates)
     if not polled:
@@ -307,8 +231,7 @@ def rank(
     valid = sum(standing.votes for standing in polled)
     known = standings(polled, execution) if execution else ()
     if execution is None or not known or not execution.cases:
-        method = method if method is Method.CONSISTENCY else Method.VOTE
-        best = ordered(polled, Totals(), method)[0]
+        best, method = ordered(polled, Totals(), method.untested)[0], method.untested
         untold = "no test tells the patches apart; " if execution else ""
         return Choice(patches[best.first], best.votes, valid, untold + _vote_reason(best, polled, valid, method))
     count = totals(execution)
@@ -333,6 +256,8 @@ def _vote_reason(best: Standing, polled: Sequence[Standing], valid: int, method:
     share = f"{best.votes} of {valid} valid samples"
     agree = f"{share} has this change" if best.votes == 1 < valid else f"{share} agree on this change"
     told = f"{agree}, as many as on each of {others} other; {_taken(best, tied, method)}" if others else agree
+    if (most := max(one.votes for one in polled if bool(one.undefined) is bool(best.undefined))) > best.votes:
+        told += f"; another has {most} and is less like the others, or larger"
     more = [one for one in polled if one.undefined and one.votes >= best.votes] if not best.undefined else []
     below = f"; {', '.join(more[0].undefined[:MOST_NAMES])} is undefined in a change with as many votes" if more else ""
     return f"{told}{below}{_unsound(best)}"
@@ -346,7 +271,7 @@ def _tested(best: Standing, known: Sequence[Standing], count: Totals, method: Me
         return f"chosen by vote alone, {_facts(best, count)}"
     if method is Method.SCORES:
         return f"{_facts(best, count)}, a score of {float(score(best, count)):.2f}"
-    others = agreeing(known)[best.group] - 1
+    others = sum(one.votes for one in known if not one.refused and one.reproducing == best.reproducing) - 1
     return _facts(best, count, f" with {counted(others, 'other sample')}" if others else "")
 
 
@@ -377,11 +302,12 @@ def _backed(best: Standing, known: Sequence[Standing], valid: int, method: Metho
 
 def _taken(best: Standing, tied: Sequence[Standing], method: Method) -> str:
     """Say how the best was chosen among those with as many votes."""
-    alike = [one for one in tied if one.likeness == best.likeness]
-    if (method is Method.VOTE and best.votes > 1) or 1 < len(alike) == len(tied):
+    near = [(one.likeness, one.lines if method is Method.PROBABILITY else 0) for one in (best, *tied)]
+    alike = near.count(near[0]) - 1
+    if (method is Method.VOTE and best.votes > 1) or 1 < alike == len(tied):
         return "the earliest was taken"
-    most = "the one" if len(alike) == 1 else "the earliest of those"
-    return f"{most} most like the others was taken"
+    most = "the one" if alike == 1 else "the earliest of those"
+    return f"{most} most like the others{', or smaller,' if method is Method.PROBABILITY else ''} was taken"
 
 
 def _unsound(best: Standing) -> str:

@@ -10,7 +10,7 @@ The probability that the leader of now is the winner of the whole budget is boun
 less the exact probability of each rival to overtake it, less what new patches may do. Those are counted by their mean
 number, each given all the draws that are left.
 
-It says nothing of what tests would choose, nor of likeness, which decides where no two samples agree. The promise is a
+It says nothing of what tests would choose, nor of likeness and size, which may outweigh a small lead. The promise is a
 mean over the urn's policies, and holds for as many looks as are taken; where two patches are nearly equally likely, the
 winner of a budget is luck, and is kept less often.
 """

@@ -102,11 +102,6 @@ class Choice:
     broken: int = 0
     regressions: int = 0
 
-    @property
-    def share(self) -> float:
-        """Return the vote share in (0, 1], which is the confidence."""
-        return self.votes / self.valid
-
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -129,10 +124,16 @@ class Prediction:
 class Method(enum.StrEnum):
     """How the patch is chosen among those that were executed."""
 
+    PROBABILITY = "probability"  # the most probable to be right, by the model of chain/trust.py
     VOTE = "vote"  # most samples, whatever the tests say
     AGREEMENT = "agreement"  # dual execution agreement, after CodeT (arXiv 2207.10397)
     SCORES = "scores"  # Kimi-Dev: share of fail-to-pass plus share of pass-to-pass
     CONSISTENCY = "consistency"  # SWE-Swiss: the vote, with likeness, among those that pass most tests
+
+    @property
+    def untested(self) -> "Method":
+        """Return how it chooses where no test was run."""
+        return self if self in (Method.PROBABILITY, Method.CONSISTENCY) else Method.VOTE
 
 
 class Level(enum.StrEnum):

@@ -13,7 +13,7 @@
         id?, origin?, path?, data?, command?, votes?
     boxes[]: key, environment, tree, files, steps, seconds, replayed
     prediction: localization, choice, notes, execution, regressions
-    prediction.choice: patch, votes, valid, reason, passed, reproducing, broken, regressions
+    prediction.choice: patch, votes, valid, reason, passed, reproducing, broken, regressions, probability
     prediction.choice.patch: normal, paths, diff, undefined?
     prediction.regressions: found, run, lost, why
     prediction.execution: cases, verdicts
@@ -36,6 +36,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from agentless_mini.chain.rank import confidence
 from agentless_mini.domain import Completion, Level, Regressions, Rejected
 from agentless_mini.record import PromptRecord, RunRecord, RunSummary, RunTrace, SampleRecord
 from agentless_mini.report.rounds import evolved
@@ -44,7 +45,7 @@ from agentless_mini.report.summary import stopping, trust_of
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SCHEMA = 1
+SCHEMA = 2
 """Of every document: it grows where a key goes or changes its meaning, not where one is added."""
 
 
@@ -104,7 +105,8 @@ def _prediction_values(trace: RunTrace) -> dict[str, Any] | None:
     before = {result.id: result.outcome for result in execution.before} if execution else {}
     return {
         "localization": asdict(prediction.localization),
-        "choice": prediction.choice and _values(prediction.choice),
+        "choice": (choice := prediction.choice)
+        and {**_values(choice), "probability": confidence(trace.candidates(), execution, choice)},
         "notes": list(prediction.notes),
         "regressions": regressions_values(prediction.regressions),
         "execution": execution

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agentless_mini.chain.measures import curves
+from agentless_mini.chain.rank import confidence
 from agentless_mini.domain import Completion, Patch, Rejected
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.record import AttemptRecord, InstanceRecord, PromptRecord, RunTrace, SampleRecord, Spending, Store
@@ -189,6 +190,7 @@ def _depth(trace: RunTrace, grades: Mapping[str, bool]) -> dict[str, Any]:
             "votes": choice.votes,
             "valid": choice.valid,
             "share": choice.votes / choice.valid,
+            "probability": confidence(trace.candidates(), execution, choice),
             "reason": choice.reason,
             "resolved": grades.get(choice.patch.normal),
         },

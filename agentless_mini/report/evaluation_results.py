@@ -25,6 +25,7 @@ from agentless_mini.chain.measures import (
     points_of_tests,
     wilson,
 )
+from agentless_mini.chain.rank import confidence
 from agentless_mini.domain import Method, Patch, Regressions, Rejected, Stage
 from agentless_mini.record import AttemptRecord, AttemptState, InstanceRecord, RunTrace
 from agentless_mini.report.document import regressions_values
@@ -52,7 +53,7 @@ UNKNOWN: Marks = ((0, None),)
 class Solved:
     """What a run that came to its decision shows: few numbers, however many samples and tests there were.
 
-    `chosen` is a normal form, None where no sample is valid; `share` is of the votes, `rejected` counts reasons.
+    `chosen` is a normal form, None where no sample is valid; `rejected` counts reasons.
     `plain` has the numbers of samples and of correct ones (None where a valid one is not graded) for pass@k, which
     takes samples to be exchangeable: of an evolution those of its first round. `systems` tells of a choice among other
     systems whether the patch of each is right. `over_plain` is the curve of that round,
@@ -65,7 +66,7 @@ class Solved:
     distinct: int
     rejected: Counter[str]
     chosen: str | None
-    share: float | None
+    confidence: float | None
     resolved: Known
     over_samples: Marks
     over_tests: Marks
@@ -140,7 +141,7 @@ def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = 
         distinct=len(normals),
         rejected=Counter(one.reason.value for one in outcomes if isinstance(one, Rejected)),
         chosen=choice.patch.normal if choice else None,
-        share=choice.votes / choice.valid if choice else None,
+        confidence=confidence(trace.candidates(), trace.execution, choice),
         resolved=(grades.get(choice.patch.normal) if choice else False) if outcomes else None,
         over_samples=known(drawn.samples) if outcomes else UNKNOWN,
         over_tests=known(drawn.tests) if outcomes else UNKNOWN,
@@ -251,7 +252,7 @@ def _format(solved: Sequence[Solved]) -> dict[str, Any]:
 
 
 def _calibration(solved: Sequence[Solved]) -> list[dict[str, Any]]:
-    told = ((one.share, one.resolved) for one in solved)
+    told = ((one.confidence, one.resolved) for one in solved)
     return [
         {
             "low": part.low,
@@ -260,7 +261,7 @@ def _calibration(solved: Sequence[Solved]) -> list[dict[str, Any]]:
             "resolved": part.right,
             "rate": part.right / part.count if part.count else None,
         }
-        for part in calibration((share, right) for share, right in told if share is not None and right is not None)
+        for part in calibration((sure, right) for sure, right in told if sure is not None and right is not None)
     ]
 
 
@@ -359,7 +360,7 @@ def _instance(one: InstanceFacts) -> dict[str, Any]:
     return {
         **instance_values(one.record, one.attempt),
         "resolved": one.resolved,
-        "confidence": solved.share if solved else None,
+        "confidence": solved.confidence if solved else None,
         "valid": solved.valid if solved else 0,
         "samples": solved.samples if solved else 0,
         "distinct": solved.distinct if solved else 0,

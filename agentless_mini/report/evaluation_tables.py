@@ -87,7 +87,7 @@ def _parts(documents: Sequence[Document]) -> Iterator[RenderableType]:
     yield from _titled("resolved with the first test samples", _points_table("tests", tests, paper))
     if is_papers:
         yield Labelled((ORIENTATION,), 0)
-    yield from _titled("resolved by vote share", _calibration(documents))
+    yield from _titled("resolved by confidence", _calibration(documents))
     yield from _titled("rejected samples", _rejected(documents))
     yield from _ended(documents)
 
@@ -224,7 +224,7 @@ def _calibration(documents: Sequence[Document]) -> RenderableType:
         return lambda one: _counted(one["results"]["calibration"][at])
 
     bins = enumerate(documents[0]["results"]["calibration"])
-    return _rows(documents, ((f"{one['low']:.0%} to {one['high']:.0%}", value(at)) for at, one in bins), "share")
+    return _rows(documents, ((f"{one['low']:.0%} to {one['high']:.0%}", value(at)) for at, one in bins), "confidence")
 
 
 def _rejected(documents: Sequence[Document]) -> RenderableType | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from agentless_mini.chain.rank import Standing, Totals, ordered, poll, standings, totals
+from agentless_mini.chain.rank import Standing, Totals, confidence, ordered, poll, standings, totals
 from agentless_mini.chain.trust import Chosen, Trust, trust
 from agentless_mini.domain import (
     TOO_BUSY,
@@ -34,8 +34,6 @@ from agentless_mini.record import RunTrace, SampleRecord
 from agentless_mini.report.console import Labelled, Table, row, table
 
 ROWS = 12
-# A share of the votes from which a patch was right more often than not, in three public runs of a 32B model.
-SURE, LIKELY = 0.5, 0.25
 FAULT_LETTERS, FEW_LETTERS = 160, 60
 
 
@@ -132,8 +130,8 @@ def _choice(trace: RunTrace) -> Iterator[str]:
     yield f"patch      {', '.join(choice.patch.paths)}: {choice.reason}"
     if made := sources(trace):
         yield f"from       {made[choice.patch.normal]}"
-    trust = _trust(choice, len(repairs(trace)))
-    yield f"confidence {trust}{_proof(choice)}"
+    sure = confidence(trace.candidates(), trace.execution, choice)
+    yield f"confidence {sure:.0%}: {_trust(choice, len(repairs(trace)))}{_proof(choice)}"
 
 
 def _proof(choice: Choice) -> str:
@@ -154,9 +152,7 @@ def _trust(choice: Choice, valid: int) -> str:
         return f"one vote: all {valid} valid samples gave the same answer"
     if choice.valid == 1:
         return "it is the only valid sample: nothing agrees with it"
-    share = choice.votes / choice.valid
-    agree = "agree" if share > SURE else "are divided" if share >= LIKELY else "hardly agree, so read it with care"
-    return f"{share:.0%} of the votes: the samples {agree}"
+    return f"{choice.votes} of {choice.valid} votes"
 
 
 def _sum(counts: list[int | None]) -> str:
@@ -247,9 +243,9 @@ def distinct(trace: RunTrace) -> tuple[Standing, ...]:
     """
     execution, choice = trace.execution, trace.choice
     polled = poll(trace.candidates())
-    found = list(ordered(standings(polled, execution), totals(execution), Method.AGREEMENT)) if execution else []
+    found = list(ordered(standings(polled, execution), totals(execution), Method.PROBABILITY)) if execution else []
     tested = {standing.normal for standing in found}
-    found += ordered([standing for standing in polled if standing.normal not in tested], Totals(), Method.VOTE)
+    found += ordered([standing for standing in polled if standing.normal not in tested], Totals(), Method.PROBABILITY)
     return tuple(sorted(found, key=lambda standing: choice is None or standing.normal != choice.patch.normal))
 
 

@@ -92,8 +92,8 @@ class Config(Section):
     """Sample new answers instead of reusing recorded ones."""
     generation: NonNegativeInt | None = None
     """Which of the answers to an issue are used without `fresh`, counted from 0; by default the newest."""
-    rank: Method = Method.AGREEMENT
-    """How the patch is chosen: agreement, consistency, scores or vote."""
+    rank: Method = Method.PROBABILITY
+    """How the patch is chosen: probability, agreement, consistency, scores or vote."""
     require: Annotated[Level | None, Flag(metavar="LEVEL")] = None
     """What a patch must meet to be printed; otherwise the exit code is 5. any: it applies. agreement: it has over half
     of the votes. tests: it passes most tests that reproduce the issue and breaks no other. given: it passes all of your

@@ -7,6 +7,7 @@ Wilson), and the time: of the clock, and of the processors.
 The bugs in `line_bugs/` were written before anything was measured on them, and nothing was tuned to them.
 """
 
+import argparse
 import math
 import statistics
 import sys
@@ -108,8 +109,11 @@ def expected_within(peers: Iterable[Peer], count: int) -> float:
     return solved
 
 
-def main(names: Sequence[str]) -> None:
-    bugs = load_bugs(names)
+def main() -> None:
+    """Print within how many candidates each bug is solved, and what all bugs came to."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("names", nargs="*", help="of the bugs; by default all")
+    bugs = load_bugs(parser.parse_args().names)
     context = Context(Model(carried_weights().path), 8192, SEQUENCES, 512, THREADS)
     outcomes = []
     for bug in bugs:
@@ -147,4 +151,4 @@ def _interval(count: int, total: int, z: float = 1.96) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,13 +1,14 @@
 """Measures how often the whole chain chooses the true fix of a real bug from among nine wrong patches.
 
-Run with `python -m tests.benchmarks.real_bugs [NAME ...]`. The scripted model offers the ten patches in a shuffled
-order and tests of mixed quality (see `tests.real_bugs`); everything else is the product: reproduction, regression,
-execution in bubblewrap boxes and ranking. It prints for each bug what each way to rank chose, and how often that was
-the fix.
+Run with `python -m tests.benchmarks.real_bugs [--spoilt] [NAME ...]`. The scripted model offers the ten patches in a
+shuffled order and tests of mixed quality (see `tests.real_bugs`), with `--spoilt` twelve more wrong patches, of six of
+the bugs, that break no more of the project's tests than the fix does. Everything else is the product: reproduction,
+regression, execution in bubblewrap boxes and ranking. It prints for each bug what each way to rank chose and how
+probable the model takes its choice to be, and at the end how often each chose the fix, and the model's Brier score.
 """
 
+import argparse
 import asyncio
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agentless_mini.chain.pipeline import resolve
-from agentless_mini.chain.rank import rank
+from agentless_mini.chain.rank import confidence, rank
 from agentless_mini.chain.session import Boxes, Opening, Session
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import BoxLimits, Environment, Issue, Method, PackedTree, Place, Prediction, Stage
@@ -45,27 +46,31 @@ class Trial:
     reason: str
     cases: int
     seconds: float
+    sure: float
 
     def found(self, method: Method) -> bool:
         """Return whether a way to rank chose the true fix."""
         return dict(self.chosen)[method] == GOLD
 
 
-def try_bug(bug: Bug, here: VirtualEnvironment, folder: Path) -> Trial:
+def try_bug(bug: Bug, here: VirtualEnvironment, folder: Path, spoilt: bool = False) -> Trial:
     """Run the chain on one bug, in a new repository below `folder`."""
     began = time.monotonic()
     checkout = fetch(bug, folder / bug.name)
-    prediction, kinds = asyncio.run(_resolve(checkout, here, folder))
+    prediction, kinds = asyncio.run(_resolve(checkout, here, folder, spoilt))
     chosen = []
     for method in Method:
         choice = rank(prediction.candidates, prediction.execution, method)
         chosen.append((method, kinds[choice.patch.normal] if choice else "nothing"))
     reason = prediction.choice.reason if prediction.choice else "; ".join(prediction.notes)
     cases = len(prediction.execution.cases) if prediction.execution else 0
-    return Trial(bug.name, tuple(chosen), reason, cases, time.monotonic() - began)
+    sure = confidence(prediction.candidates, prediction.execution, prediction.choice) or 0
+    return Trial(bug.name, tuple(chosen), reason, cases, time.monotonic() - began, sure)
 
 
-async def _resolve(checkout: Checkout, here: VirtualEnvironment, folder: Path) -> tuple[Prediction, dict[str, str]]:
+async def _resolve(
+    checkout: Checkout, here: VirtualEnvironment, folder: Path, spoilt: bool
+) -> tuple[Prediction, dict[str, str]]:
     repository = open_repository(str(checkout.folder), None, folder)
     snapshot = repository.snapshot()
     pack = pack_snapshot(snapshot, repository.contents(), folder / f"{checkout.bug.name}.pack")
@@ -78,7 +83,7 @@ async def _resolve(checkout: Checkout, here: VirtualEnvironment, folder: Path) -
         place = Place(Environment(here.identity, here.python), PackedTree(pack.digest))
         return Boxes(sandbox, place, harness, snapshot, watch, limits)
 
-    answers = checkout.answers(SEED)
+    answers = checkout.answers(SEED, spoilt)
     session = Session(_model(checkout, answers), load_prompts(None), lambda patch: patch, lambda event: None, "bench")
     settings = Config(
         repair=RepairSettings(samples=len(answers)),
@@ -100,20 +105,25 @@ def _model(checkout: Checkout, answers: Sequence[Offered]) -> ScriptedSampler:
 
 def main() -> None:
     """Print what was chosen for each bug, and how often that was the true fix."""
-    bugs = [bug for bug in load_bugs() if not sys.argv[1:] or bug.name in sys.argv[1:]]
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("names", nargs="*", help="of the bugs; by default all")
+    parser.add_argument("--spoilt", action="store_true", help="offer twelve more wrong patches, of six of the bugs")
+    asked = parser.parse_args()
+    names, spoilt = asked.names, asked.spoilt
+    bugs = [bug for bug in load_bugs() if not names or bug.name in names]
     here = VirtualEnvironment("real-bugs", environment(load_bugs()))
     trials = []
     for bug in bugs:
         with tempfile.TemporaryDirectory() as folder:
-            trial = try_bug(bug, here, Path(folder))
+            trial = try_bug(bug, here, Path(folder), spoilt)
         trials.append(trial)
         told = ", ".join(f"{method}: {kind}" for method, kind in trial.chosen)
-        print(  # noqa: T201 - its result
-            f"{bug.name}: {told} ({trial.cases} tests, {trial.seconds:.0f} s)\n    {trial.reason}",
-            flush=True,
-        )
+        print(f"{bug.name}: {told} ({trial.cases} tests, {trial.seconds:.0f} s)")  # noqa: T201 - its result
+        print(f"    {trial.sure:.0%} sure: {trial.reason}", flush=True)  # noqa: T201 - its result
     for method in Method:
         print(f"{method}: {sum(trial.found(method) for trial in trials)} of {len(trials)}")  # noqa: T201 - its result
+    brier = sum((trial.sure - trial.found(Method.PROBABILITY)) ** 2 for trial in trials) / len(trials)
+    print(f"Brier score of the choice: {brier:.3f}")  # noqa: T201 - its result
 
 
 if __name__ == "__main__":

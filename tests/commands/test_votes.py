@@ -58,7 +58,7 @@ def test_consistency_takes_the_patch_most_like_the_others(home: Home) -> None:
     near = edit("    for price in prices[1:]:\n", "    for price in list(prices):\n")
     far = edit("    return result\n", "    raise ValueError('there is no first price')\n")
     answers = (far, f"Again.\n{far}", near, FIX, WRONG, f"Again.\n{near}")
-    _, voted, _ = repaired(home, answers, 6)
+    _, voted, _ = repaired(home, answers, 6, "--rank", "vote")
     _, consistent, told = repaired(home, answers, 6, "--rank", "consistency")
     assert "raise ValueError" in voted
     assert "list(prices)" in consistent

@@ -88,6 +88,7 @@ THINKING: dict[str, tuple[str, Expected]] = {
     "a link to reasoning": (f"[reasoning](docs/guide.md) is this:\n{G}", RIGHT),
     "harmony": (f"<|channel|>analysis<|message|>Hm.\n{D}<|end|><|start|>assistant<|channel|>commentary<|message|>Now."
                 f"<|end|><|start|>assistant<|channel|>final<|message|>{G}<|return|>", RIGHT),
+    "harmony whose last message has no end": (f"<|channel|>final<|message|>{G}", RIGHT),
     "harmony that ends in its analysis": (f"<|channel|>analysis<|message|>Hm.\n{G}", Reason.TRUNCATED),
     "harmony without marks": (f"analysisWe need.\n{D}So.assistantfinal{G}", RIGHT),
     "harmony without marks, with commentary": (f"analysisHm.\n{D}assistantcommentary\nassistantfinalHere:\n{G}", RIGHT),

@@ -163,7 +163,8 @@ def test_an_incomplete_edit_makes_the_whole_answer_malformed() -> None:
 
 def test_the_path_may_follow_search_with_back_slashes_too_and_other_words_are_refused_by_their_line() -> None:
     said = edit("src/app.py", "y = 2\n", "y = 5\n")
-    assert after(fenced(said.replace("SEARCH", "SEARCH src\\app.py")), {"src/app.py": b"y = 2\n"})
+    for words in ("src\\app.py", "from src\\app.py"):
+        assert after(fenced(said.replace("SEARCH", f"SEARCH {words}")), {"src/app.py": b"y = 2\n"})
     assert rejected(fenced(GOOD.replace("SEARCH", "SEARCH well then")), FILES).detail.startswith("line 3 has text")
 
 
@@ -198,6 +199,14 @@ def test_only_so_many_edits_of_an_answer_are_looked_for_loosely() -> None:
 def test_a_line_names_a_file_of_the_repository_or_none(line: str, creates: bool, meant: str | Reason) -> None:
     found = Paths(["src/pkg/a.py"], "repo").of([Lead(line)], creates, (), "")
     assert (found.reason if isinstance(found, Rejected) else found) == meant
+
+
+def test_a_new_file_may_be_named_below_the_repositorys_own_name() -> None:
+    assert after(fenced(edit("repo/new.py", "", "x = 1\n")), FILES) == {"new.py": b"x = 1\n"}
+
+
+def test_a_word_that_could_be_no_path_names_nothing() -> None:
+    assert Paths(["a.py"]).of([Lead("odd\x01word")], False, (), "a.py") == "a.py"
 
 
 @pytest.mark.parametrize(

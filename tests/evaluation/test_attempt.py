@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.chain.rank import vote
 from agentless_mini.domain import (
     Candidate,
     FileKind,
@@ -36,6 +35,7 @@ from agentless_mini.record import AttemptRecord, AttemptState, RunId, Store
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import Grading, RepairSettings, Until
 from tests.chain import boxes
+from tests.chain.voting import vote
 from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG
 from tests.evaluation.attempts import assignments, brought, context, dataset, open_store, sampler
 from tests.evaluation.bugs import HIDDEN, resolves, tree

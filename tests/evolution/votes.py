@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
-from agentless_mini.chain.rank import vote
 from agentless_mini.chain.stopping import DISCOUNT, INVALID, decided
 from agentless_mini.domain import Candidate, Patch, Reason, Rejected
+from tests.chain.voting import vote
 from tests.evolution.policy import Policy
 
 INVALID_ANSWER = -1

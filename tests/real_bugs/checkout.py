@@ -45,9 +45,13 @@ class Checkout:
         """Return the wrong patches, in the recipe's order."""
         return tuple(self._answer(wrong.kind, self._wrong(wrong)) for wrong in self.bug.wrongs)
 
-    def answers(self, seed: int) -> tuple[Answer, ...]:
+    def spoilt(self) -> tuple[Answer, ...]:
+        """Return the fix spoilt: wrong patches that break no more of the project's tests."""
+        return tuple(self._answer(wrong.kind, self._wrong(wrong)) for wrong in self.bug.spoilt)
+
+    def answers(self, seed: int, spoilt: bool = False) -> tuple[Answer, ...]:
         """Return the true fix among the wrong patches, once, in an order that the seed and the bug's name decide."""
-        return shuffled((self.gold(), *self.wrongs()), f"{seed} {self.bug.name}")
+        return shuffled((self.gold(), *self.wrongs(), *(self.spoilt() if spoilt else ())), f"{seed} {self.bug.name}")
 
     def judges(self) -> tuple[PlacedFile, ...]:
         """Return the fixed release's test files of the bug, to put over the tree."""

@@ -63,7 +63,9 @@ class GeneratedTest:
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A recipe. `before` is the faulty release and `after` the fixed one, `sha256` has the sdist of each release.
+    """A recipe. `spoilt` are further wrong patches, that break no more of the project's tests than the fix does.
+
+    `before` is the faulty release and `after` the fixed one, `sha256` has the sdist of each release.
 
     `tests` are pytest's node ids, in files of the fixed release. `source` is the folder to import the project from, and
     `requires` what its tests need besides, as pip reads it.
@@ -84,6 +86,7 @@ class Bug:
     issue: str
     wrongs: tuple[Wrong, ...]
     generated: tuple[GeneratedTest, ...]
+    spoilt: tuple[Wrong, ...] = ()
 
     @property
     def test_folder(self) -> str:

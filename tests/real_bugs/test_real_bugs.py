@@ -73,6 +73,10 @@ def test_a_recipe_has_nine_wrong_patches_and_tests_of_mixed_quality(bug: Bug) ->
     assert set(worth) == set(Quality)
 
 
+def test_twelve_more_wrong_patches_break_no_more_than_the_fix() -> None:
+    assert sum(len(bug.spoilt) for bug in BUGS) == 12
+
+
 @each_bug
 def test_no_recipe_gives_its_fix_away(bug: Bug) -> None:
     assert not [path for path in bug.fix if Path(path).name in bug.issue]
@@ -102,7 +106,7 @@ def test_the_fix_alone_fixes_and_the_tests_are_worth_what_they_should(
     runs = (bug.tests, *((file.path,) for file in generated))
     written = (*checkout.judges(), *generated)
     trials = [Trial(written, runs), Trial((*placed_files(checkout.gold().changes), *written), runs)]
-    wrongs = checkout.wrongs()
+    wrongs = (*checkout.wrongs(), *checkout.spoilt())
     trials += [Trial((*placed_files(wrong.changes), *checkout.judges()), (bug.tests,)) for wrong in wrongs]
     (faulty, *faulty_generated), (fixed, *fixed_generated), *others = outcomes(checkout, trials, place)
     assert (faulty, fixed) == (Outcome.FAILED, Outcome.PASSED)
@@ -131,6 +135,7 @@ def _not_wrong(wrongs: tuple[Answer, ...], ended: list[Outcome]) -> list[str]:
 def test_the_chain_chooses_a_fix_that_breaks_the_one_test_which_pins_the_fault(place: Place, tmp_path: Path) -> None:
     (bug,) = (bug for bug in BUGS if bug.name == "xmltodict-none-text")
     trial = try_bug(bug, VirtualEnvironment("real-bugs", place.environment), tmp_path)
+    assert trial.found(Method.PROBABILITY)
     assert trial.found(Method.AGREEMENT)
     assert trial.found(Method.SCORES)
     assert "breaks 1 of" in trial.reason

@@ -83,6 +83,19 @@ def test_one_process_cannot_open_a_store_twice_either(path: Path) -> None:
     Store.open(path).close()
 
 
+def test_a_run_that_may_wait_says_so_and_has_the_store_when_it_is_free(path: Path) -> None:
+    first, told = Store.open(path), []
+
+    def waiting(sentence: str) -> None:
+        told.append(sentence)
+        first.close()
+
+    with Store.open(path, waiting) as second:
+        second.put_value(NUMBER, "key", 1)
+    assert [f"(process {os.getpid()})" in sentence for sentence in told] == [True]
+    assert "waiting for its end" in told[0]
+
+
 def test_a_run_that_has_not_yet_said_its_number_is_busy_too(path: Path) -> None:
     with Store.open(path):
         os.truncate(f"{path}.lock", 0)

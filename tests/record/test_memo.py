@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agentless_mini.errors import StoreError
 from agentless_mini.ports import Find
 from agentless_mini.record import Store, recorded_derive
-from agentless_mini.record.effects import PATHS, SCORE, Kind
+from agentless_mini.record.effects import PATHS, SCORE, Kind, stable_key
 from agentless_mini.record.memo import Memo, code_state, values_of
 
 
@@ -59,6 +59,18 @@ def test_what_other_code_derived_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 22\n")
     code_state.cache_clear()
     assert code_state(tmp_path) != first
+
+
+def test_what_is_found_counts_for_this_code_alone(store: Store) -> None:
+    given = ("tree", "a.py")
+    store.put_value(PATHS, stable_key("rule", code_state(), given), ("kept.py",))
+    store.put_value(PATHS, stable_key("other rule", "other code", given), ("stale.py",))
+
+    async def derived(rule: str) -> tuple[str, ...]:
+        return await recorded_derive(store)(rule, given, lambda: ("new.py",))
+
+    assert asyncio.run(derived("rule")) == ("kept.py",)
+    assert asyncio.run(derived("other rule")) == ("new.py",)
 
 
 def test_kinds_do_not_mix(store: Store) -> None:

@@ -206,7 +206,7 @@ def test_the_table_is_sorted_and_filtered_and_the_address_remembers_it(shown: Pa
     assert table(shown)[-1] == "django__django-10"
     shown.click("[data-sort=confidence-0]")
     assert table(shown)[0] == "django__django-10"
-    assert shown.texts("th[aria-sort=ascending]") == ["A vote share"]
+    assert shown.texts("th[aria-sort=ascending]") == ["A confidence"]
     shown.click("#filter-text")
     shown.write("DJANGO")
     assert table(shown) == ["django__django-10", "django__django-9"]

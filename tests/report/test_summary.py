@@ -31,7 +31,7 @@ def test_a_run_with_a_winner_by_vote(tmp_path: Path) -> None:
         "samples    4: 3 valid (2 distinct), 1 rejected",
         "rejected   no-edit 1",
         "patch      a.py: so it is",
-        "confidence 67% of the votes: the samples agree; no test was run",
+        "confidence 71%: 2 of 3 votes; no test was run",
         "spent      100 prompt tokens (160 cached), 28 generated, 1.2 s; run 1",
     ]
 
@@ -75,18 +75,19 @@ def test_written_tests_are_counted_with_their_fate(tmp_path: Path) -> None:
     assert "new tests  3: 1 reproduce the issue (1 distinct), dropped 2 flaky, 2 rejected" in told
 
 
-def test_a_divided_vote_is_said_to_be_one(tmp_path: Path) -> None:
-    assert "40% of the votes: the samples are divided" in confidence(tmp_path, Choice(patch(), 2, 5, "x"))
-
-
-def test_a_vote_below_a_quarter_asks_for_care(tmp_path: Path) -> None:
-    told = confidence(tmp_path, Choice(patch(), 1, 10, "x"))
-    assert "10% of the votes: the samples hardly agree, so read it with care" in told
+def test_the_confidence_is_a_probability_by_the_recorded_samples_and_the_votes_stand_beside_it(tmp_path: Path) -> None:
+    one, other = patch(b"+a\n"), patch(b"+b / c\n", "m" * 64)
+    divided, agreed = (
+        confidence(tmp_path, Choice(one, votes, 3, "x"), *samples)
+        for votes, samples in ((1, (one, other, other)), (3, (one,) * 3))
+    )
+    assert divided == "confidence 43%: 1 of 3 votes; no test was run"
+    assert agreed == "confidence 79%: 3 of 3 votes; no test was run"
 
 
 def test_how_far_tests_back_the_patch_is_said(tmp_path: Path) -> None:
     backed = Choice(patch(), 2, 2, "x", passed=1, reproducing=2, broken=0, regressions=3)
-    told = "confidence 1 of 2 tests that failed before pass with it"
+    told = "confidence 55%: 1 of 2 tests that failed before pass with it"
     assert confidence(tmp_path, backed) == told
     assert confidence(tmp_path, replace(backed, broken=1)) == f"{told}; but it breaks 1 that passed"
 

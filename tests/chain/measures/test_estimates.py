@@ -147,11 +147,21 @@ def test_the_gap_is_from_the_mean_of_the_systems_to_their_oracle() -> None:
     gap = gap_won(chosen, drawn, best)
     assert gap is not None
     assert gap[0] == 0.0
-    assert gap[1].low == pytest.approx(-1.959964 * 1.5**0.5)
-    assert gap[1].high == 1.0
+    assert -1 < gap[1].low < 0 < gap[1].high < 1
     oracle = gap_won(best, drawn, best)
     assert oracle is not None
-    assert (oracle[0], oracle[1].low) == (1.0, 1.0)
+    assert (oracle[0], oracle[1].high) == (1.0, 1.0)
+    assert 0.3 < oracle[1].low < 0.4, "two instances prove little"
+
+
+def test_of_gaps_that_are_all_the_same_the_interval_is_wilsons() -> None:
+    right = [1.0] * 7 + [0.0] * 3
+    gap = gap_won(right, [0.0] * 10, [1.0] * 10)
+    assert gap is not None
+    told = wilson(7, 10)
+    assert told is not None
+    assert gap[1].low == pytest.approx(told.low)
+    assert gap[1].high == pytest.approx(told.high)
 
 
 def test_systems_that_are_alike_leave_no_gap() -> None:

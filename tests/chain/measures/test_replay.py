@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.chain.measures import Replay, choices, curves
-from agentless_mini.chain.rank import rank, vote
+from agentless_mini.chain.rank import rank
 from agentless_mini.domain import (
     Candidate,
     Case,
@@ -26,6 +26,7 @@ from agentless_mini.domain import (
     Rejected,
     Verdict,
 )
+from tests.chain.voting import vote
 
 BAD = Rejected(Reason.NO_EDIT, "nothing")
 

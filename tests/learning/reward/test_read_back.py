@@ -55,3 +55,9 @@ def test_what_is_no_diff_of_the_tree_is_no_patch(diff: str, reason: Reason) -> N
     assert isinstance(outcome, Rejected)
     assert outcome.reason is reason
     assert "\n" not in outcome.detail
+
+
+def test_what_is_no_diff_of_the_tree_says_why() -> None:
+    diff = "diff --git a/b.py b/b.py\n--- a/b.py\n+++ b/b.py\n@@ -1 +1 @@\n-y\n+z\n"
+    outcome = read_patch(diff, Tree.of(snapshot({"a.py": b"x = 1\n"})))
+    assert outcome == Rejected(Reason.NOT_FOUND, "the patch is of another tree: b.py is not there")

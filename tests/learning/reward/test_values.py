@@ -236,3 +236,8 @@ def test_comparisons_that_are_kept_are_those_of_one_file() -> None:
     one, other = [change("a.py", b"x = 2\n")], [change("b.py", b"x = 2\n")]
     assert oracle.similarity(one) == 0.5
     assert oracle.similarity(other) < 0.5
+
+
+def test_two_changes_are_as_alike_as_the_given_comparison_says_of_their_diffs() -> None:
+    oracle = Oracle([change("a.py", b"x = 3\n")], lambda answer, oracle: 0.125)
+    assert oracle.similarity([change("a.py", b"x = 2\n")]) == 0.125

@@ -140,7 +140,7 @@ function calibration(runs) {
       bounds = range(bin.low, bin.high, 0),
       aside = (at - (runs.length - 1) / 2) * 0.02, // runs of one bin stand side by side
       of = `${bin.resolved} of ${plural(bin.instances, "instance")}`,
-      tip = `${runName(runs, at)}\nvote share ${bounds}: ${percent(bin.rate)}\n${of}\n95 %: ${range(low, high)}`,
+      tip = `${runName(runs, at)}\nconfidence ${bounds}: ${percent(bin.rate)}\n${of}\n95 %: ${range(low, high)}`,
       row = [runName(runs, at), bounds, bin.instances, bin.resolved, percent(bin.rate), range(low, high)];
     return { x: (bin.low + bin.high) / 2 + aside, y: bin.instances ? bin.rate : null, low, high, tip, row };
   };
@@ -149,18 +149,18 @@ function calibration(runs) {
   });
   return linesPlot({
     id: "calibration",
-    title: "Calibration: how often a patch with this vote share is right",
+    title: "Calibration: how often a patch with this confidence is right",
     series,
     legend: legend(runEntries(runs)),
     extra: (x, y) => bins(runs, x, y),
     across: {
-      label: "vote share of the chosen patch (%)",
+      label: "confidence in the chosen patch (%)",
       whole: true,
       ticks: [0, 0.25, 0.5, 0.75, 1],
       write: (tick) => 100 * tick,
     },
-    note: "Dotted: where the vote share equals the share that is right. Numbers at the bottom: instances in the bin. Whiskers: 95 % intervals (Wilson).",
-    headings: ["run", "vote share", "instances", "resolved", "rate", "95 %"],
+    note: "Dotted: where the confidence equals the share that is right. Numbers at the bottom: instances in the bin. Whiskers: 95 % intervals (Wilson).",
+    headings: ["run", "confidence", "instances", "resolved", "rate", "95 %"],
     rows: series.flatMap(({ points }) => points.map(({ row }) => row)),
   });
 }

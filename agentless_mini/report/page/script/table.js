@@ -90,7 +90,7 @@ function runColumns(run, several) {
     ofSamples = (value, item) => (item ? `${value} / ${item.samples}` : NOTHING);
   return [
     column("outcome", "outcome", rankOf, badge),
-    number("confidence", "vote share", "votes of the chosen patch among the valid samples", whole),
+    number("confidence", "confidence", "probability that the chosen patch is right, of votes and tests", whole),
     number("valid", "valid", "valid samples of all", ofSamples),
     ...(several ? [] : [number("distinct", "distinct", "patches that differ in more than formatting", count)]),
     { ...column("regressions", "regression tests", (item) => item?.regressions?.run, regressionsCell), number: true },
