@@ -56,3 +56,18 @@ def test_a_sample_is_drawn_once(tmp_path: Path, sample: int, expected: int) -> N
     drawn = read_rows(tmp_path / "rows.jsonl", sample=sample, seed=1)
     assert len(drawn) == expected
     assert drawn == read_rows(tmp_path / "rows.jsonl", sample=sample, seed=1)
+
+
+def test_the_tests_of_the_fix_are_looked_for_among_the_related_ones(tmp_path: Path) -> None:
+    code = b"from shop import cart\ndef test_total(): assert cart.total == 2\n"
+    files = {"shop/cart.py": b"total = 1\n", "tests/test_cart.py": code, "tests/data.py": b"x\n", "setup.cfg": b""}
+    top = make_repository(tmp_path / "top", {**files, "pytest.ini": b"[pytest]\n"})
+    base = commit_all(top)
+    git(tmp_path, "clone", "--quiet", "--bare", str(top), "clones/ada__shop.git")
+    row = {"instance_id": "ada__shop-1", "repo": "ada/shop", "base_commit": base, "problem_statement": "The total is 1"}
+    changed = "".join(PATCH.format(path, "x", "y") for path in ("tests/test_cart.py", "tests/data.py"))
+    patches = {"patch": PATCH.format("shop/cart.py", "total = 1", "total = 2"), "test_patch": changed}
+    (tmp_path / "rows.jsonl").write_text(json.dumps({**row, **patches}))
+    (one,) = read_rows(tmp_path / "rows.jsonl")
+    found = measured(one, tmp_path / "clones", ["regression"])
+    assert found.measures == {"regression @8": 1.0, "regression @16": 1.0, "style folder": 1.0}
