@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from unidiff.patch import PatchSet
 
 from tests.benchmarks.stages import measured, read_rows, table
+from tests.benchmarks.stages_context import changed_lines, lines_around
 from tests.gitrepo import commit_all, git, make_repository, write_files
 
 PATCH = "--- a/{0}\n+++ b/{0}\n@@ -1 +1 @@\n-{1}\n+{2}\n"
@@ -32,6 +34,18 @@ def test_the_files_of_the_fix_are_looked_for_in_the_ranking(tmp_path: Path) -> N
     found = measured(one, tmp_path / "clones", ["ranking"])
     assert found.measures == dict.fromkeys(("files @1", "files @3", "files @5", "files @10", "files @20"), 1.0)
     assert "| **held out** | 1 | 100.0 |" in table([found])
+    shown = measured(one, tmp_path / "clones", ["context"]).measures
+    assert shown == dict.fromkeys(shown, 1.0)
+    assert len(shown) == 10
+
+
+ADDING = "--- a/m.py\n+++ b/m.py\n@@ -3,5 +3,6 @@\n c\n-d\n+D\n e\n+new\n f\n g\n"
+
+
+def test_a_fix_changes_lines_and_adds_some_between_others() -> None:
+    (file,) = PatchSet(ADDING)
+    assert changed_lines(file) == {4}
+    assert lines_around(file) == {5, 6}
 
 
 @pytest.mark.parametrize(("sample", "expected"), [(0, 4), (2, 2), (9, 4)])
