@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path, PurePosixPath
 
 from agentless_mini.domain import (
@@ -108,12 +109,9 @@ def patch_reader(snapshot: Snapshot) -> Callable[[bytes], Patch | Rejected]:
             return Rejected(Reason.NO_CHANGE, "it is empty")
         if _BINARY.search(diff):
             return Rejected(Reason.NOT_EDITABLE, "it changes a binary file")
-        whole = diff if diff.endswith(b"\n") else diff + b"\n"
-        found = made(whole)
-        bare = made(whole, "-p0") if isinstance(found, Rejected) and found.reason is Reason.REFUSED_BY_GIT else found
-        return found if isinstance(bare, Rejected) else bare
+        return _some_way(made, diff)
 
-    def made(diff: bytes, *level: str) -> Patch | Rejected:
+    def made(diff: bytes, level: Sequence[str]) -> Patch | Rejected:
         with scratch.holding(()) as git:
             listed = _applied(git, diff, "--numstat", "-z", *level)
         if listed.status:
@@ -138,6 +136,19 @@ def patch_reader(snapshot: Snapshot) -> Callable[[bytes], Patch | Rejected]:
         return refused or (candidate_patch(differing, forms) if differing else unchanged)
 
     return read
+
+
+def _some_way(made: Callable[[bytes, Sequence[str]], Patch | Rejected], diff: bytes) -> Patch | Rejected:
+    """Read it as it is, or else without a/ and b/, or with the empty lines of context at its end that stripping took.
+
+    There are at most three of these (git's context); without them git calls the patch corrupt.
+    """
+    whole = diff if diff.endswith(b"\n") else diff + b"\n"
+    ways = ((whole + b" \n" * lost, level) for lost in range(4) for level in ((), ("-p0",)))
+    found = made(*next(ways))
+    if isinstance(found, Patch) or found.reason is not Reason.REFUSED_BY_GIT:
+        return found
+    return next((one for one in starmap(made, ways) if isinstance(one, Patch)), found)
 
 
 def _change(now: Path, path: str, entry: SourceFile | None, forms: Forms) -> FileChange | Rejected:
