@@ -26,7 +26,7 @@ def submit(evaluation: Evaluation, split: str, folder: Path) -> None:
     lacking = {"a prediction": written.missing, "a grade": written.ungraded, "complete logs": written.without_logs}
     for what, names in lacking.items():
         if names:
-            console.print(f"note: {len(names)} instances of the submission lack {what}.", style="yellow", markup=False)
+            console.print(f"note: {len(names)} instances of the submission lack {what}.", style="yellow")
 
 
 def _facts(evaluation: Evaluation, split: str, store: Store) -> SubmissionFacts:
