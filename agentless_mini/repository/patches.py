@@ -56,7 +56,9 @@ class _Scratch:
     def holding(self, paths: Collection[str]) -> Iterator[GitCommand]:
         """Give git in a folder with what it looks at of a patch of these paths."""
         names = {name for path in paths for name in (path, *map(str, PurePosixPath(path).parents))}
-        with boundary({OSError: _no_scratch}), tempfile.TemporaryDirectory(prefix="amini-check-") as scratch:
+        full = "A patch cannot be checked ({}): free some space in the folder for temporary files."
+        unmade = boundary({OSError: lambda error: EnvironmentFailed(full.format(error))})
+        with unmade, tempfile.TemporaryDirectory(prefix="amini-check-") as scratch:
             # The least that git takes for a repository, so that it looks for none above and heeds attributes.
             for part in ("objects", "refs"):
                 (Path(scratch) / ".git" / part).mkdir(parents=True)
@@ -197,10 +199,6 @@ def _write_source(path: Path, file: SourceFile) -> None:
         case _:
             path.write_bytes(file.data)
             os.chmod(path, 0o755 if file.mode == "100755" else 0o644)  # noqa: PTH101 - a name may hold any byte
-
-
-def _no_scratch(error: BaseException) -> EnvironmentFailed:
-    return EnvironmentFailed(f"A patch cannot be checked ({error}): free some space in the folder for temporary files.")
 
 
 # --- where they come from --------------------------------------------------------------------------------------------
