@@ -226,7 +226,8 @@ def _lines(source: Source, issue: Issue, named: Mentions) -> _Lines:
     frames = frozenset(number - 1 for path, number in named.lines if path == source.path)
     bounds = {row for one in found for row in (one.rows.start, one.rows.stop) if row < len(texts)}
     starts = sorted({0, *bounds}) if found else range(0, len(texts), BLOCK_LINES)
-    spans = [range(start, end) for start, end in zip(starts, [*starts[1:], len(texts)], strict=True)]
+    bounded = zip(starts, [*starts[1:], len(texts)], strict=True)
+    spans = [range(start, end) for start, end in bounded if any(map(str.strip, texts[start:end]))]
     words = alike(issue, ["\n".join(texts[span.start : span.stop]) for span in spans])
     first = {0: HEAD} | {one.rows.start: DEFINES_NAMED for one in found if one.name in named.identifiers}
     worth = {
@@ -260,11 +261,12 @@ def _of_python(body: Sequence[ast.stmt], indent: str = "") -> Iterator[Definitio
             continue
         first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
         if isinstance(node, ast.ClassDef):
-            head = f"class {node.name}({', '.join(map(ast.unparse, node.bases))})"
+            head = f"class {node.name}({', '.join(map(ast.unparse, node.bases))})".removesuffix("()")
         else:
             head = f"{'async ' * isinstance(node, ast.AsyncFunctionDef)}def {node.name}({ast.unparse(node.args)})"
         said = (ast.get_docstring(node) or "").partition("\n")[0]
-        line = f"{indent}{head[:MOST_SIGNATURE]}:{f'  # {said[:MOST_SIGNATURE]}' if said else ''}"
+        head = f"{head[:MOST_SIGNATURE]} ..." if len(head) > MOST_SIGNATURE else f"{head}:"
+        line = f"{indent}{head}{f'  # {said[:MOST_SIGNATURE]}' if said else ''}"
         yield Definition(range(first, node.end_lineno or node.lineno), node.name, line)
         if isinstance(node, ast.ClassDef) and not indent:
             yield from _of_python(node.body, "    ")
