@@ -115,11 +115,8 @@ def _blocks(lines: list[str]) -> Iterator[str]:
     A docstring may hold fences too, so every fence may open a block, and every later one like it may close that: the
     nearest is tried first. One that nothing closes goes on to the end.
     """
-    fences = [
-        (number, match[1], match[2])
-        for number, line in enumerate(lines)
-        if (match := _FENCE.fullmatch(line.strip(" \t")))
-    ]
+    read = enumerate(_FENCE.fullmatch(line.strip(" \t")) for line in lines)
+    fences = [(number, match[1], match[2]) for number, match in read if match]
     if not fences:
         text = "\n".join(lines) + "\n"
         if not isinstance(_parsed(text.encode("utf-8", "surrogatepass")), str):  # prose is no broken Python

@@ -32,9 +32,9 @@ UNPASSED = 0.3  # a guess: what a test is worth that no patch passes, since it m
 GIVEN_FAILING, GIVEN_PASSING = math.log(0.03 / 0.65), math.log(0.97 / 0.35)  # guesses
 CORRELATION = 0.3  # of two tests' results on wrong patches, in 141 official reports: ten tests are worth 2.7
 AGREED, AGREED_OF = 3, 4  # in how many results a test agreed with others before any was seen, and of how many: a guess
-# Log odds that a broken test pins the fault, and what a patch adds that fixes all and breaks it, too: guesses near the
-# 14 % of 500 true fixes for which an old test had to be changed.
-PINS, PINNED = math.log(0.2 / 0.8), 2.0
+# Of 500 true fixes 14 % need old tests changed, 0.8 % more than three; 24 % of wrong patches break some. By what the
+# odds are divided for one that does not pin the fault, and the log odds that one does before others were seen: guesses.
+HARM, PINS, PINNED, MOST_PINS = 8, math.log(0.8 / 0.2), 4.4, 3
 
 UNTESTED = "The vote alone chooses the patch."
 """The beginning of the note that says why no test was run."""
@@ -61,7 +61,7 @@ def log_odds(known: Sequence["Standing"], count: "Totals") -> dict[str, float]:
     tried = [one for one in known if not one.untried and not one.refused]
     worth, unpassed = _worth(tried, count)
     passing = Counter(place for one in tried for place in one.generated)
-    harm, others = _harms(tried, count)
+    pins, pin = _pins(tried, count)
 
     def told(one: "Standing", place: int) -> float:
         passes = place in one.generated  # that says the less, the more of the others pass
@@ -72,8 +72,10 @@ def log_odds(known: Sequence["Standing"], count: "Totals") -> dict[str, float]:
         own = GIVEN_FAILING * count.given + (GIVEN_PASSING - GIVEN_FAILING) * len(one.given)
         new = math.fsum([unpassed, *(told(one, place) for place in passing)])
         tests = own / _dependence(count.given) + new / _dependence(count.generated)
-        broken = math.fsum([others, *(share for place, share in harm.items() if place not in one.kept)])
-        return _voted(one) + tests - math.log1p(broken)
+        broken = count.regressions - len(one.kept)
+        pinned = math.fsum(share for place, share in pins.items() if place not in one.kept)
+        pinned += (count.regressions - len(pins)) * pin
+        return _voted(one) + tests - math.log1p(HARM * (broken - min(MOST_PINS, pinned)))
 
     return {one.normal: odds(one) for one in known}
 
@@ -108,21 +110,20 @@ def _worth(tried: Sequence["Standing"], count: "Totals") -> tuple[dict[int, floa
     return {place: share(column) for place, column in passing.items()}, UNPASSED * unpassed * share(frozenset()) * fails
 
 
-def _harms(tried: Sequence["Standing"], count: "Totals") -> tuple[dict[int, float], float]:
-    """Return the probability that a regression test does not pin the fault, for each that passes with some patch.
+def _pins(tried: Sequence["Standing"], count: "Totals") -> tuple[dict[int, float], float]:
+    """Return the probability that a regression test pins the fault, for each that passes with some patch.
 
-    And the sum of these for those that pass with none. A test pins it if those break it that pass reproducing tests.
+    And that for each that passes with none. Those that break it speak for it as far as more reproducing tests pass with
+    them than with any that keeps it; such a one speaks against it.
     """
-    kept: Counter[int] = Counter()
-    for one in tried:
-        for place in one.kept:
-            kept[place] += len(one.reproducing)
-    fixed, tests = sum(len(one.reproducing) for one in tried), max(1, count.reproducing)
+    fixed = [(len(one.reproducing) / max(1, count.reproducing), one.kept) for one in tried]
 
-    def harm(keeping: int) -> float:
-        return probability(-PINS - PINNED * (fixed - 2 * keeping) / tests)
+    def pin(place: int) -> float:
+        best = max((share for share, kept in fixed if place in kept), default=0.0)
+        more = math.fsum(max(0.0, share - best) for share, kept in fixed if place not in kept)
+        return probability(PINS + PINNED * (3 * more - best))
 
-    return {place: harm(fixes) for place, fixes in kept.items()}, (count.regressions - len(kept)) * harm(0)
+    return {place: pin(place) for place in frozenset[int]().union(*(kept for _, kept in fixed))}, pin(-1)
 
 
 # --- likeness --------------------------------------------------------------------------------------------------------
