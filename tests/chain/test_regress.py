@@ -288,7 +288,7 @@ def test_what_is_related_is_kept_for_one_history() -> None:
     async def derive(rule: str, given: tuple[str, ...], find: Find) -> tuple[str, ...]:
         return kept.setdefault((rule, *given), find())
 
-    for history in ((), (PastCommit("One", ("shop/cart.py", CART), 1),)):
+    for history in ((), (PastCommit("One", ("shop/cart.py", CART)),)):
         place, _, _ = bench(knowing({}), replace(SHOP, history=history))
         run(regress(replace(place, derive=derive), {"shop/cart.py"}, RegressSettings()))
     assert len(kept) == 2

@@ -153,10 +153,10 @@ def test_names_that_are_handed_on_in_a_circle_end_somewhere() -> None:
 
 def test_what_was_changed_together_before_is_related() -> None:
     snapshot = tree(shop__cart="", tests__test_a=TEST, tests__test_b=TEST, tests__test_c=TEST, tests__test_d=TEST)
-    often = PastCommit("", ("shop/cart.py", "tests/test_b.py"), 3)
-    seldom = PastCommit("", ("shop/cart.py", "tests/test_a.py", "gone.py"), 2)
-    other = PastCommit("", ("shop/tax.py", "tests/test_c.py"), 1)
-    huge = PastCommit("", ("shop/cart.py", "tests/test_d.py", *(f"{n}.py" for n in range(MOST_TOGETHER))), 0)
+    often = PastCommit("", ("shop/cart.py", "tests/test_b.py"))
+    seldom = PastCommit("", ("shop/cart.py", "tests/test_a.py", "gone.py"))
+    other = PastCommit("", ("shop/tax.py", "tests/test_c.py"))
+    huge = PastCommit("", ("shop/cart.py", "tests/test_d.py", *(f"{n}.py" for n in range(MOST_TOGETHER))))
     assert related(replace(snapshot, history=(often, seldom, other, huge, often)), "shop/cart.py") == ["b", "a"]
 
 
