@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from agentless_mini.chain.rank import Standing, Totals, confidence, ordered, poll, standings, totals
-from agentless_mini.chain.trust import Chosen, Trust, trust
+from agentless_mini.chain.trust import Trust, trust
 from agentless_mini.domain import (
     TOO_BUSY,
     Case,
@@ -231,8 +231,7 @@ def trust_of(trace: RunTrace) -> tuple[Level, Trust] | None:
     if trace.prediction is None or (choice := trace.prediction.choice) is None:
         return None
     settings = json.loads(trace.run.start.settings)
-    chosen = Chosen(choice.patch.normal, choice.votes, choice.valid)
-    shown = trust(chosen, trace.prediction.execution, settings.get("given", ()), trace.prediction.notes)
+    shown = trust(choice, trace.prediction.execution, settings.get("given", ()), trace.prediction.notes)
     return Level(settings.get("require") or Level.ANY), shown
 
 
