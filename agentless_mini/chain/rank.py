@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from agentless_mini.chain.trust import SUREST, changed_lines, log_odds, mean_likeness, probability
+from agentless_mini.chain.trust import SUREST, agreement, changed_lines, counted, log_odds, mean_likeness, probability
 from agentless_mini.domain import Candidate, Choice, Execution, Method, Origin, Outcome, Patch, Verdict
 
 PINNED_SHARE = 20
@@ -280,7 +280,7 @@ def _backed(best: Standing, among: Sequence[Standing], valid: int, method: Metho
         return f"it is the only valid sample{_unsound(best)}"
     alike = [one for one in among if one.passed == best.passed]
     tied = [one for one in alike if one.rank[:2] == best.rank[:2]]
-    told = f"{best.votes} of {valid} valid samples {'agree on' if best.votes > 1 else 'has'} it"
+    told = agreement(best.votes, valid)
     if len(tied) > 1:
         told += f", as many as on {counted(len(tied) - 1, 'other')}; {_taken(best, tied, method)}"
     if (most := max(one.votes for one in alike if bool(one.undefined) is bool(best.undefined))) > best.votes:
@@ -306,8 +306,3 @@ def _unsound(best: Standing) -> str:
         return ""
     names = f"{len(best.undefined)} undefined names" if len(best.undefined) > 1 else "an undefined name"
     return f"; it uses {names}: {', '.join(best.undefined[:MOST_NAMES])}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return the number with the noun: '1 test', '2 tests'."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

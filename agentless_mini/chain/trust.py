@@ -207,7 +207,7 @@ def trust(choice: Choice, execution: Execution | None, own: Sequence[str] = (), 
     of_own = _own(given, own, notes)
     of_tests = doubt or _tests(list(given.values()), fixed, kept)
     divided = choice.votes < 2 or 2 * choice.votes <= choice.valid
-    of_votes = doubt or (_share(choice) if divided and of_tests and of_own else "")
+    of_votes = doubt or (agreement(choice.votes, choice.valid) if divided and of_tests and of_own else "")
     return Trust(doubt or (of_own if own else ""), of_votes, of_tests, of_own)
 
 
@@ -215,11 +215,11 @@ def _doubt(choice: Choice, fixed: Sequence[bool], kept: Sequence[bool], *, is_re
     if is_refused:
         return "it cannot be put over the tree that the tests run on"
     if fixed:
-        return "" if any(fixed) else f"it passes none of {_counted(fixed, 'reproduction')}"
+        return "" if any(fixed) else f"it passes none of {counted(len(fixed), 'reproduction test')}"
     if kept and not any(kept):
-        return f"it passes none of {_counted(kept, 'regression')}"
+        return f"it passes none of {counted(len(kept), 'regression test')}"
     if DOUBTFUL * choice.votes < choice.valid:
-        return f"no test shows that it repairs the issue, and {_share(choice)}"
+        return f"no test shows that it repairs the issue, and {agreement(choice.votes, choice.valid)}"
     return ""
 
 
@@ -227,10 +227,10 @@ def _tests(given: Sequence[bool], fixed: Sequence[bool], kept: Sequence[bool]) -
     if not fixed:
         return "no test that was run reproduces the issue"
     if not all(given):
-        return f"it passes {sum(given)} of {_counted(given, 'given')}"
+        return f"it passes {sum(given)} of {counted(len(given), 'given test')}"
     if 2 * sum(fixed) <= len(fixed):
-        return f"it passes {sum(fixed)} of {_counted(fixed, 'reproduction')}"
-    return "" if all(kept) else f"it breaks {len(kept) - sum(kept)} of {_counted(kept, 'regression')}"
+        return f"it passes {sum(fixed)} of {counted(len(fixed), 'reproduction test')}"
+    return "" if all(kept) else f"it breaks {len(kept) - sum(kept)} of {counted(len(kept), 'regression test')}"
 
 
 def _own(given: dict[str, bool], own: Sequence[str], notes: Sequence[str]) -> str:
@@ -246,10 +246,11 @@ def _own(given: dict[str, bool], own: Sequence[str], notes: Sequence[str]) -> st
     return f"your test {failing} does not pass with it" if failing else ""
 
 
-def _share(choice: Choice) -> str:
-    verb = "has" if choice.votes == 1 else "agree on"
-    return f"{choice.votes} of {choice.valid} valid samples {verb} it"
+def agreement(votes: int, valid: int) -> str:
+    """Return how many samples agree on a patch, as a clause."""
+    return f"{votes} of {valid} valid samples {'has' if votes == 1 else 'agree on'} it"
 
 
-def _counted(tests: Sequence[bool], kind: str) -> str:
-    return f"{len(tests)} {kind} test{'s' * (len(tests) != 1)}"
+def counted(number: int, noun: str) -> str:
+    """Return the number with the noun: '1 test', '2 tests'."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
