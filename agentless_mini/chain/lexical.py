@@ -33,8 +33,8 @@ TEST_TOOLS = frozenset(
 )
 _NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
-# How much each clue adds to a file's score: rounded after a fit (a softmax over an issue's files) to 90 issues of
-# django, flask, matplotlib, pylint, seaborn and xarray in SWE-bench Verified. See docs/experiments.md.
+# How much each clue adds to a file's score: rounded after a fit (a softmax over the files of each issue) to 90 issues
+# of django, flask, matplotlib, pylint, seaborn and xarray in SWE-bench Verified. See docs/experiments.md.
 WEIGHTS = {
     "text": 1.0,
     "title": 1.9,

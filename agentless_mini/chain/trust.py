@@ -35,9 +35,9 @@ UNPASSED = 0.3  # a guess: what a test is worth that no patch passes, since it m
 GIVEN_FAILING, GIVEN_PASSING = math.log(0.03 / 0.65), math.log(0.97 / 0.35)  # guesses
 CORRELATION = 0.3  # of two tests' results on wrong patches, in 141 official reports: ten tests are worth 2.7
 AGREED, AGREED_OF = 3, 4  # in how many results a test agreed with others before any was seen, and of how many: a guess
-# Log odds that a broken test pins the fault, and what a patch adds that fixes all and breaks it, too: guesses near the
-# 14 % of 500 true fixes for which an old test had to be changed.
-PINS, PINNED = math.log(0.2 / 0.8), 2.0
+# Of 500 true fixes 14 % need old tests changed, 0.8 % more than three; 24 % of wrong patches break some. By what the
+# odds are divided for one that does not pin the fault, and the log odds that one does before others were seen: guesses.
+HARM, PINS, PINNED, MOST_PINS = 8, math.log(0.8 / 0.2), 4.4, 3
 
 UNTESTED = "The vote alone chooses the patch."
 """The beginning of the note that says why no test was run."""
@@ -59,12 +59,13 @@ def probability(odds: float) -> float:
 def log_odds(known: Sequence["Standing"], count: "Totals") -> dict[str, float]:
     """Return the log odds that each patch is right, by normal form.
 
-    More votes, more tests that pass, and fewer that break never lower a patch. The order of `known` does not matter.
+    More votes, more tests that pass, and fewer that break never lower a patch's own odds; seldom do they lift another
+    more, by what they say of a test that both break. The order of `known` does not matter.
     """
     tried = [one for one in known if not one.untried and not one.refused]
     passed = [one.reproducing for one in tried]
     passing = Counter(place for one in tried for place in one.generated)
-    harm, others = _harms(tried, count)
+    pins, pin = _pins(tried, count)
     pairs = len(tried) * max(0, count.reproducing - 1)
 
     def worth(place: int) -> float:
@@ -82,8 +83,10 @@ def log_odds(known: Sequence["Standing"], count: "Totals") -> dict[str, float]:
         own = GIVEN_FAILING * count.given + (GIVEN_PASSING - GIVEN_FAILING) * len(one.given)
         new = math.fsum([unpassed, *(each[place in one.generated] for place, each in said.items())])
         tests = own / _dependence(count.given) + new / _dependence(count.generated)
-        broken = math.fsum([others, *(share for place, share in harm.items() if place not in one.kept)])
-        return _voted(one) + tests - math.log1p(broken)
+        broken = count.regressions - len(one.kept)
+        pinned = math.fsum(share for place, share in pins.items() if place not in one.kept)
+        pinned += (count.regressions - len(pins)) * pin
+        return _voted(one) + tests - math.log1p(HARM * (broken - min(MOST_PINS, pinned)))
 
     said = {place: told(place) for place in passing}
     unpassed = (count.generated - len(passing)) * UNPASSED * worth(-1) * math.log((1 - RIGHT) / (1 - WRONG))
@@ -102,22 +105,20 @@ def _dependence(tests: int) -> float:
     return 1 + CORRELATION * max(0, tests - 1)
 
 
-def _harms(tried: Sequence["Standing"], count: "Totals") -> tuple[dict[int, float], float]:
-    """Return the probability that a regression test does not pin the fault, for each that passes with some patch.
+def _pins(tried: Sequence["Standing"], count: "Totals") -> tuple[dict[int, float], float]:
+    """Return the probability that a regression test pins the fault, for each that passes with some patch.
 
-    And the sum of these for those that pass with none. What counts is the share of those that break it among the
-    patches, each as often as it passes reproducing tests: variants of one mistake are no more proof than one.
+    And that for each that passes with none. Those that break it speak for it as far as more reproducing tests pass with
+    them than with any that keeps it; such a one speaks against it.
     """
-    kept: Counter[int] = Counter()
-    for one in tried:
-        for place in one.kept:
-            kept[place] += len(one.reproducing)
-    fixed = sum(len(one.reproducing) for one in tried)
+    fixed = [(len(one.reproducing) / max(1, count.reproducing), one.kept) for one in tried]
 
-    def harm(keeping: int) -> float:
-        return probability(-PINS - PINNED * ((fixed - 2 * keeping) / fixed if fixed else 0))
+    def pin(place: int) -> float:
+        best = max((share for share, kept in fixed if place in kept), default=0.0)
+        more = math.fsum(max(0.0, share - best) for share, kept in fixed if place not in kept)
+        return probability(PINS + PINNED * (3 * more - best))
 
-    return {place: harm(fixes) for place, fixes in kept.items()}, (count.regressions - len(kept)) * harm(0)
+    return {place: pin(place) for place in frozenset[int]().union(*(kept for _, kept in fixed))}, pin(-1)
 
 
 # --- likeness --------------------------------------------------------------------------------------------------------

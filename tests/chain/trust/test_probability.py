@@ -18,7 +18,7 @@ from agentless_mini.chain.rank import (
     standings,
     totals,
 )
-from agentless_mini.chain.trust import PINS, log_odds, probability
+from agentless_mini.chain.trust import HARM, PINS, log_odds, probability
 from agentless_mini.domain import Candidate, Execution, Method, Patch
 from tests.chain.test_rank import candidates, drawn, execution, patch, samples, worlds
 
@@ -49,12 +49,17 @@ def test_a_partial_fix_that_breaks_nothing_does_not_beat_the_fix_that_breaks_the
     assert (choice.patch.normal, choice.passed, choice.broken) == ("r", 2, 1)
 
 
-def test_a_test_that_most_fixes_break_pins_the_fault_and_costs_less() -> None:
-    alone = odds("ab", "ggrr", {"a": "++-+", "b": "++++"})
-    shared = odds("abcd", "ggrr", {"a": "++-+", "b": "++++", "c": "++-+", "d": "++-+"})
-    assert shared["b"] - shared["a"] < alone["b"] - alone["a"]
+def test_a_test_that_fixes_break_and_no_fix_keeps_pins_the_fault_and_costs_little() -> None:
+    pinned = odds("ab", "ggrr", {"a": "++-+", "b": "--++"})
+    broken = odds("abc", "ggrr", {"a": "++-+", "b": "--++", "c": "++++"})
+    assert pinned["a"] > pinned["b"]
+    assert broken["c"] - broken["a"] > 2
     nothing = odds("ab", "r", {"a": "-", "b": "+"})
-    assert nothing["b"] - nothing["a"] == pytest.approx(math.log1p(1 - probability(PINS)))
+    assert nothing["b"] - nothing["a"] == pytest.approx(math.log1p(HARM * (1 - probability(PINS))))
+
+
+def test_of_patches_that_pass_the_given_test_one_that_breaks_nothing_beats_three_votes() -> None:
+    assert chosen("bbbac", "ur", {"a": "++", "b": "+-", "c": "+-"}) == "a"
 
 
 def test_many_broken_tests_cost_more_than_reproduction_tests_win() -> None:
