@@ -189,7 +189,6 @@ def _depth(trace: RunTrace, grades: Mapping[str, bool]) -> dict[str, Any]:
             "normal": choice.patch.normal,
             "votes": choice.votes,
             "valid": choice.valid,
-            "share": choice.votes / choice.valid,
             "probability": confidence(trace.candidates(), execution, choice),
             "reason": choice.reason,
             "resolved": grades.get(choice.patch.normal),

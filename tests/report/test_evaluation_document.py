@@ -325,7 +325,7 @@ def test_one_instance_is_shown_in_depth(store: Store) -> None:
     assert (rare["normal"], rare["resolved"], rare["verdicts"], common["verdicts"]) == ("a", None, ["pass"], ["fail"])
     assert told["rejected"] == [{"order": 2, "reason": "search-not-found", "detail": "no line says x = 3"}]
     assert told["choice"]["normal"] == "a"
-    assert (told["choice"]["share"], told["choice"]["resolved"]) == (0.25, None)
+    assert (told["choice"]["votes"], told["choice"]["valid"], told["choice"]["resolved"]) == (1, 4, None)
     assert [(point["n"], point["normal"], point["resolved"]) for point in told["best_at_n"]] == [
         (1, "b", False),
         (2, "a", None),
