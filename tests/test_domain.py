@@ -22,6 +22,8 @@ from agentless_mini.domain import (
     Output,
     PackedTree,
     PlacedFile,
+    Proposal,
+    Regressions,
     RewardModel,
     Role,
     SampleRequest,
@@ -149,3 +151,16 @@ def test_repairs_are_drawn_in_two_stages_or_come_from_elsewhere() -> None:
 def test_a_test_of_the_users_has_one_id_however_its_path_is_written() -> None:
     given = GivenTests(("./tests\\test_a.py::test_b", "tests/test_a.py"), ("make check",))
     assert given.ids() == ("tests/test_a.py::test_b", "tests/test_a.py", "make check")
+
+
+def test_a_patch_that_was_made_elsewhere_is_asked_for_by_its_bytes() -> None:
+    one = Proposal("agent", b"diff").request()
+    assert (one.model, one.stage) == ("agent", Stage.CHOOSE)
+    assert one.key() == Proposal("agent", b"diff").request().key()
+    assert one.key() != Proposal("agent", b"diff ").request().key() != Proposal("other", b"diff ").request().key()
+
+
+def test_regression_tests_that_none_ran_are_told_with_a_warning() -> None:
+    assert str(Regressions(5, 3)) == "5 found, 3 run, 2 lost"
+    lost = Regressions(5, 0, "none passes before the patch")
+    assert str(lost) == "5 found, 0 run, 5 lost; WARNING: none tells what a patch breaks: none passes before the patch"

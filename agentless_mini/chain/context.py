@@ -31,7 +31,7 @@ LEAST_BYTES = 600
 # A longer Python file, in characters, is data: to parse it takes half a second and its weight in memory many times.
 MOST_PARSED = 1_000_000
 # The weight of a file's share beside that of the one before it in the list.
-DECAY = 0.65
+DECAY = 0.8
 # What another prompt shows of a file is shown again where it is at most so many times its share, or its share of it.
 REUSED = 1.3
 # A new part takes this much of its share, so that it fits where another prompt has a little less room.
@@ -224,8 +224,11 @@ def _lines(source: Source, issue: Issue, named: Mentions) -> _Lines:
     texts = tuple(source.text.removesuffix("\n").split("\n"))
     found = definitions(source)
     frames = frozenset(number - 1 for path, number in named.lines if path == source.path)
-    bounds = {row for one in found for row in (one.rows.start, one.rows.stop) if row < len(texts)}
-    starts = sorted({0, *bounds}) if found else range(0, len(texts), BLOCK_LINES)
+    bounds = sorted({0, *(row for one in found for row in (one.rows.start, one.rows.stop) if row < len(texts))})
+    pieces = zip(bounds, [*bounds[1:], len(texts)], strict=True)
+    starts = [first for first, end in pieces if not first or any(map(str.strip, texts[first:end]))]
+    if not found:
+        starts = [*range(0, len(texts), BLOCK_LINES)]
     spans = [range(start, end) for start, end in zip(starts, [*starts[1:], len(texts)], strict=True)]
     words = alike(issue, ["\n".join(texts[span.start : span.stop]) for span in spans])
     first = {0: HEAD} | {one.rows.start: DEFINES_NAMED for one in found if one.name in named.identifiers}
@@ -260,11 +263,12 @@ def _of_python(body: Sequence[ast.stmt], indent: str = "") -> Iterator[Definitio
             continue
         first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
         if isinstance(node, ast.ClassDef):
-            head = f"class {node.name}({', '.join(map(ast.unparse, node.bases))})"
+            head = f"class {node.name}({', '.join(map(ast.unparse, node.bases))})".removesuffix("()")
         else:
             head = f"{'async ' * isinstance(node, ast.AsyncFunctionDef)}def {node.name}({ast.unparse(node.args)})"
         said = (ast.get_docstring(node) or "").partition("\n")[0]
-        line = f"{indent}{head[:MOST_SIGNATURE]}:{f'  # {said[:MOST_SIGNATURE]}' if said else ''}"
+        head = f"{head[:MOST_SIGNATURE]} ..." if len(head) > MOST_SIGNATURE else f"{head}:"
+        line = f"{indent}{head}{f'  # {said[:MOST_SIGNATURE]}' if said else ''}"
         yield Definition(range(first, node.end_lineno or node.lineno), node.name, line)
         if isinstance(node, ast.ClassDef) and not indent:
             yield from _of_python(node.body, "    ")

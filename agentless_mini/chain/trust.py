@@ -13,14 +13,17 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import Execution, Level, Origin
+from agentless_mini.domain import Choice, Execution, Level, Origin
 from agentless_mini.errors import printable
 
 if TYPE_CHECKING:
     from agentless_mini.chain.rank import Standing, Totals
 
+SUREST = 0.99  # is told at most, and 1 less it at least: of no kind of patches was it measured that more are right
 MOST_WORDS = 256  # of a patch that are compared, the first: a pair takes a tenth of a millisecond at most
 # Fitted on django's 97 issues in two public pools with official outcomes; 69 of other repositories tested them.
 BASE, VOTES, LIKENESS, SIZE = 0.0, 0.35, 1.15, -0.01
@@ -32,9 +35,9 @@ UNPASSED = 0.3  # a guess: what a test is worth that no patch passes, since it m
 GIVEN_FAILING, GIVEN_PASSING = math.log(0.03 / 0.65), math.log(0.97 / 0.35)  # guesses
 CORRELATION = 0.3  # of two tests' results on wrong patches, in 141 official reports: ten tests are worth 2.7
 AGREED, AGREED_OF = 3, 4  # in how many results a test agreed with others before any was seen, and of how many: a guess
-# Log odds that a broken test pins the fault, and what a patch adds that fixes all and breaks it, too: guesses near the
-# 14 % of 500 true fixes for which an old test had to be changed.
-PINS, PINNED = math.log(0.2 / 0.8), 2.0
+# Of 500 true fixes 14 % need old tests changed, 0.8 % more than three; 24 % of wrong patches break some. By what the
+# odds are divided for one that does not pin the fault, and the log odds that one does before others were seen: guesses.
+HARM, PINS, PINNED, MOST_PINS = 8, math.log(0.8 / 0.2), 4.4, 3
 
 UNTESTED = "The vote alone chooses the patch."
 """The beginning of the note that says why no test was run."""
@@ -56,25 +59,37 @@ def probability(odds: float) -> float:
 def log_odds(known: Sequence["Standing"], count: "Totals") -> dict[str, float]:
     """Return the log odds that each patch is right, by normal form.
 
-    More votes, more tests that pass, and fewer that break never lower a patch. The order of `known` does not matter.
+    More votes, more tests that pass, and fewer that break never lower a patch's own odds; seldom do they lift another
+    more, by what they say of a test that both break. The order of `known` does not matter.
     """
     tried = [one for one in known if not one.untried and not one.refused]
-    worth, unpassed = _worth(tried, count)
+    passed = [one.reproducing for one in tried]
     passing = Counter(place for one in tried for place in one.generated)
-    harm, others = _harms(tried, count)
+    pins, pin = _pins(tried, count)
+    pairs = len(tried) * max(0, count.reproducing - 1)
 
-    def told(one: "Standing", place: int) -> float:
-        passes = place in one.generated  # that says the less, the more of the others pass
-        wrong = min(MOST, (PRIOR * WRONG + passing[place] - passes) / (PRIOR + max(1, len(tried)) - 1))
-        return worth[place] * (math.log(RIGHT / wrong) if passes else math.log((1 - RIGHT) / (1 - wrong)))
+    def worth(place: int) -> float:
+        """Return the share of results in which other tests agree with this one."""
+        contrary = sum(count.reproducing - len(places) if place in places else len(places) for places in passed)
+        return (AGREED + pairs - contrary) / (AGREED_OF + pairs)
+
+    def told(place: int) -> tuple[float, float]:
+        """Return what a test says of a patch that fails it, and of one that passes: the less, the more others pass."""
+        prior = PRIOR + max(1, len(tried)) - 1
+        wrong = [min(MOST, (PRIOR * WRONG + passing[place] - itself) / prior) for itself in (0, 1)]
+        return worth(place) * math.log((1 - RIGHT) / (1 - wrong[0])), worth(place) * math.log(RIGHT / wrong[1])
 
     def odds(one: "Standing") -> float:
         own = GIVEN_FAILING * count.given + (GIVEN_PASSING - GIVEN_FAILING) * len(one.given)
-        new = math.fsum([unpassed, *(told(one, place) for place in passing)])
+        new = math.fsum([unpassed, *(each[place in one.generated] for place, each in said.items())])
         tests = own / _dependence(count.given) + new / _dependence(count.generated)
-        broken = math.fsum([others, *(share for place, share in harm.items() if place not in one.kept)])
-        return _voted(one) + tests - math.log1p(broken)
+        broken = count.regressions - len(one.kept)
+        pinned = math.fsum(share for place, share in pins.items() if place not in one.kept)
+        pinned += (count.regressions - len(pins)) * pin
+        return _voted(one) + tests - math.log1p(HARM * (broken - min(MOST_PINS, pinned)))
 
+    said = {place: told(place) for place in passing}
+    unpassed = (count.generated - len(passing)) * UNPASSED * worth(-1) * math.log((1 - RIGHT) / (1 - WRONG))
     return {one.normal: odds(one) for one in known}
 
 
@@ -90,81 +105,47 @@ def _dependence(tests: int) -> float:
     return 1 + CORRELATION * max(0, tests - 1)
 
 
-def _worth(tried: Sequence["Standing"], count: "Totals") -> tuple[dict[int, float], float]:
-    """Return the share of results in which other tests agree with each test that passes with some patch.
+def _pins(tried: Sequence["Standing"], count: "Totals") -> tuple[dict[int, float], float]:
+    """Return the probability that a regression test pins the fault, for each that passes with some patch.
 
-    And what the generated tests say of each patch that pass with none.
+    And that for each that passes with none. Those that break it speak for it as far as more reproducing tests pass with
+    them than with any that keeps it; such a one speaks against it.
     """
-    places = frozenset[int]().union(*(one.reproducing for one in tried))
-    passing = {place: frozenset(n for n, one in enumerate(tried) if place in one.reproducing) for place in places}
-    columns = [*passing.values(), *[frozenset[int]()] * (count.reproducing - len(places))]
-    pairs = len(tried) * max(0, len(columns) - 1)
+    fixed = [(len(one.reproducing) / max(1, count.reproducing), one.kept) for one in tried]
 
-    def share(column: frozenset[int]) -> float:
-        return (AGREED + pairs - sum(len(column ^ other) for other in columns)) / (AGREED_OF + pairs)
+    def pin(place: int) -> float:
+        best = max((share for share, kept in fixed if place in kept), default=0.0)
+        more = math.fsum(max(0.0, share - best) for share, kept in fixed if place not in kept)
+        return probability(PINS + PINNED * (3 * more - best))
 
-    unpassed = count.generated - len(frozenset[int]().union(*(one.generated for one in tried)))
-    fails = math.log((1 - RIGHT) / (1 - WRONG))
-    return {place: share(column) for place, column in passing.items()}, UNPASSED * unpassed * share(frozenset()) * fails
-
-
-def _harms(tried: Sequence["Standing"], count: "Totals") -> tuple[dict[int, float], float]:
-    """Return the probability that a regression test does not pin the fault, for each that passes with some patch.
-
-    And the sum of these for those that pass with none. A test pins it if those break it that pass reproducing tests.
-    """
-    kept: Counter[int] = Counter()
-    for one in tried:
-        for place in one.kept:
-            kept[place] += len(one.reproducing)
-    fixed, tests = sum(len(one.reproducing) for one in tried), max(1, count.reproducing)
-
-    def harm(keeping: int) -> float:
-        return probability(-PINS - PINNED * (fixed - 2 * keeping) / tests)
-
-    return {place: harm(fixes) for place, fixes in kept.items()}, (count.regressions - len(kept)) * harm(0)
+    return {place: pin(place) for place in frozenset[int]().union(*(kept for _, kept in fixed))}, pin(-1)
 
 
 # --- likeness --------------------------------------------------------------------------------------------------------
 
 
-class Likeness:
-    """How much a patch is like the other samples: the mean of its similarities to them, each two compared once.
+def mean_likeness(diff: bytes, votes: Mapping[bytes, int]) -> float:
+    """Return how much a diff is like the other samples, in [0, 1]; `votes` has those of each. A sole one has 1/2.
 
-    A similarity is Levenshtein's ratio (twice the longest common subsequence, over both lengths) of the words of what
-    two diffs add and remove. SWE-Swiss ("enhanced self-consistency"; github.com/zhenyuhe00/SWE-Swiss,
+    It is the mean of Levenshtein's ratios (twice the longest common subsequence, over both lengths) of the words of
+    what two diffs add and remove. SWE-Swiss ("enhanced self-consistency"; github.com/zhenyuhe00/SWE-Swiss,
     evaluation/agentless/repair/rerank.py) takes that of characters, to the half of all samples most alike.
     """
+    others = sum(votes.values()) - 1
+    every = math.fsum(_ratio(min(diff, one), max(diff, one)) * count for one, count in votes.items())
+    return (every - 1) / others if others else 0.5
 
-    def __init__(self) -> None:
-        """Begin with nothing compared."""
-        self._words: dict[bytes, tuple[bytes, ...]] = {}
-        self._pairs: dict[tuple[bytes, bytes], float] = {}
 
-    def of(self, diff: bytes, votes: Mapping[bytes, int]) -> float:
-        """Return the mean similarity, in [0, 1], of a diff to all other samples; `votes` has those of each diff.
+@lru_cache(1 << 17)
+def _ratio(one: bytes, other: bytes) -> float:
+    a, b = _words(one), _words(other)
+    return 2 * _common(a, b) / (len(a) + len(b)) if one != other and (a or b) else 1.0
 
-        A sole sample has 1/2.
-        """
-        others = sum(votes.values()) - 1
-        every = math.fsum(self._ratio(diff, one) * count for one, count in votes.items())
-        return (every - 1) / others if others else 0.5
 
-    def _ratio(self, one: bytes, other: bytes) -> float:
-        if one == other:
-            return 1.0
-        key = min(one, other), max(one, other)
-        if key not in self._pairs:
-            a, b = self._said(one), self._said(other)
-            self._pairs[key] = 2 * _common(a, b) / (len(a) + len(b)) if a or b else 1.0
-        return self._pairs[key]
-
-    def _said(self, diff: bytes) -> tuple[bytes, ...]:
-        """Return the words that a diff adds and removes, after the names of the files."""
-        if diff not in self._words:
-            words = (word for line in changed_lines(diff) for word in _WORD.findall(line))
-            self._words[diff] = tuple(word for word, _ in zip(words, range(MOST_WORDS), strict=False))
-        return self._words[diff]
+@lru_cache(1024)
+def _words(diff: bytes) -> tuple[bytes, ...]:
+    words = (word for line in changed_lines(diff) for word in _WORD.findall(line))
+    return tuple(islice(words, MOST_WORDS))
 
 
 def changed_lines(diff: bytes) -> list[bytes]:
@@ -189,15 +170,6 @@ def _common(a: tuple[bytes, ...], b: tuple[bytes, ...]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """The chosen patch by its normal form, with `votes` of all `valid` ones."""
-
-    normal: str
-    votes: int
-    valid: int
-
-
-@dataclass(frozen=True, slots=True)
 class Trust:
     """What a patch lacks for each level, as a clause for people; "" where it lacks nothing.
 
@@ -219,12 +191,12 @@ class Trust:
         return level is Level.ANY or not self.lacks(level)
 
 
-def trust(chosen: Chosen, execution: Execution | None, own: Sequence[str] = (), notes: Sequence[str] = ()) -> Trust:
-    """Return what a patch has shown. `own` are the ids of the user's failing tests.
+def trust(choice: Choice, execution: Execution | None, own: Sequence[str] = (), notes: Sequence[str] = ()) -> Trust:
+    """Return what the chosen patch has shown. `own` are the ids of the user's failing tests.
 
     `notes` are those of the run: they say why one of `own` was not run, or tells nothing.
     """
-    found = next((one for one in execution.verdicts if one.normal == chosen.normal), None) if execution else None
+    found = next((one for one in execution.verdicts if one.normal == choice.patch.normal), None) if execution else None
     passing = found.passed() if found else frozenset()
     results = {origin: dict[str, bool]() for origin in Origin}
     for case in execution.cases if execution and found else ():
@@ -232,23 +204,23 @@ def trust(chosen: Chosen, execution: Execution | None, own: Sequence[str] = (), 
     given, kept = results[Origin.GIVEN], list(results[Origin.REGRESSION].values())
     fixed = [*given.values(), *results[Origin.GENERATED].values()]
 
-    doubt = _doubt(chosen, fixed, kept, is_refused=bool(found and found.refusal))
+    doubt = _doubt(choice, fixed, kept, is_refused=bool(found and found.refusal))
     of_own = _own(given, own, notes)
     of_tests = doubt or _tests(list(given.values()), fixed, kept)
-    divided = chosen.votes < 2 or 2 * chosen.votes <= chosen.valid
-    of_votes = doubt or (_share(chosen) if divided and of_tests and of_own else "")
+    divided = choice.votes < 2 or 2 * choice.votes <= choice.valid
+    of_votes = doubt or (agreement(choice.votes, choice.valid) if divided and of_tests and of_own else "")
     return Trust(doubt or (of_own if own else ""), of_votes, of_tests, of_own)
 
 
-def _doubt(chosen: Chosen, fixed: Sequence[bool], kept: Sequence[bool], *, is_refused: bool) -> str:
+def _doubt(choice: Choice, fixed: Sequence[bool], kept: Sequence[bool], *, is_refused: bool) -> str:
     if is_refused:
         return "it cannot be put over the tree that the tests run on"
     if fixed:
-        return "" if any(fixed) else f"it passes none of {_counted(fixed, 'reproduction')}"
+        return "" if any(fixed) else f"it passes none of {counted(len(fixed), 'reproduction test')}"
     if kept and not any(kept):
-        return f"it passes none of {_counted(kept, 'regression')}"
-    if DOUBTFUL * chosen.votes < chosen.valid:
-        return f"no test shows that it repairs the issue, and {_share(chosen)}"
+        return f"it passes none of {counted(len(kept), 'regression test')}"
+    if DOUBTFUL * choice.votes < choice.valid:
+        return f"no test shows that it repairs the issue, and {agreement(choice.votes, choice.valid)}"
     return ""
 
 
@@ -256,10 +228,10 @@ def _tests(given: Sequence[bool], fixed: Sequence[bool], kept: Sequence[bool]) -
     if not fixed:
         return "no test that was run reproduces the issue"
     if not all(given):
-        return f"it passes {sum(given)} of {_counted(given, 'given')}"
+        return f"it passes {sum(given)} of {counted(len(given), 'given test')}"
     if 2 * sum(fixed) <= len(fixed):
-        return f"it passes {sum(fixed)} of {_counted(fixed, 'reproduction')}"
-    return "" if all(kept) else f"it breaks {len(kept) - sum(kept)} of {_counted(kept, 'regression')}"
+        return f"it passes {sum(fixed)} of {counted(len(fixed), 'reproduction test')}"
+    return "" if all(kept) else f"it breaks {len(kept) - sum(kept)} of {counted(len(kept), 'regression test')}"
 
 
 def _own(given: dict[str, bool], own: Sequence[str], notes: Sequence[str]) -> str:
@@ -275,10 +247,11 @@ def _own(given: dict[str, bool], own: Sequence[str], notes: Sequence[str]) -> st
     return f"your test {failing} does not pass with it" if failing else ""
 
 
-def _share(chosen: Chosen) -> str:
-    verb = "has" if chosen.votes == 1 else "agree on"
-    return f"{chosen.votes} of {chosen.valid} valid samples {verb} it"
+def agreement(votes: int, valid: int) -> str:
+    """Return how many samples agree on a patch, as a clause."""
+    return f"{votes} of {valid} valid samples {'has' if votes == 1 else 'agree on'} it"
 
 
-def _counted(tests: Sequence[bool], kind: str) -> str:
-    return f"{len(tests)} {kind} test{'s' * (len(tests) != 1)}"
+def counted(number: int, noun: str) -> str:
+    """Return the number with the noun: '1 test', '2 tests'."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,6 +1,6 @@
 """A recorded run as plain values for `--json`: all that the store knows of it. It reads no store and prints nothing.
 
-Its keys are in `amini help json`. Write it with `ensure_ascii`: a text may hold lone surrogates.
+docs/json.md has the keys. Write it with `ensure_ascii`: a text may hold lone surrogates.
 """
 
 import base64

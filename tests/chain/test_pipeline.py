@@ -7,13 +7,28 @@ import pytest
 
 from agentless_mini.chain import session as benches
 from agentless_mini.chain.pipeline import resolve
-from agentless_mini.domain import Case, Issue, Job, JobResult, Method, ModelCard, Note, PastCommit, Prediction, Snapshot
+from agentless_mini.domain import (
+    Candidate,
+    Case,
+    Excerpt,
+    Issue,
+    Job,
+    JobResult,
+    Method,
+    ModelCard,
+    Note,
+    PastCommit,
+    Prediction,
+    ShownFile,
+    Snapshot,
+    Stage,
+)
 from agentless_mini.errors import AminiError, EnvironmentFailed, NothingToEdit, UsageError
 from agentless_mini.ports import Find, Watch
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import LocalizeSettings, RepairSettings, ReproduceSettings, Until
 from tests.chain import boxes
-from tests.chain.workbench import FIX, ISSUE, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, text_file
+from tests.chain.workbench import CART, FIX, ISSUE, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, text_file
 from tests.fakes.model import Answer, Rule, Script, ScriptedSampler
 from tests.fakes.sandbox import Answering
 
@@ -76,7 +91,7 @@ def test_a_ranking_is_kept_for_one_history() -> None:
         found = run(resolve(Issue("Ribbons burn"), snapshot, session, settings, until=Until.LOCALIZE))
         return found.localization.lists[0][0]
 
-    past = PastCommit("No ribbon burns", ("shop/tax.py",), 1)
+    past = PastCommit("No ribbon burns", ("shop/tax.py",))
     assert [first(), first(past), first()] == ["shop/cart.py", "shop/tax.py", "shop/cart.py"]
     assert len(kept) == 2
 
@@ -92,7 +107,12 @@ SHOWS_IT = "```python\nfrom shop.cart import total\n\n\ndef test_first():\n    a
 PASSES = "```python\nfrom shop.cart import total\n\n\ndef test_nothing():\n    assert total([]) == 0\n```\n"
 
 
-def run_with_tests(*repairs: str, method: Method = Method.AGREEMENT, answer: Answering | None = None) -> Prediction:
+def run_with_tests(
+    *repairs: str,
+    method: Method = Method.AGREEMENT,
+    answer: Answering | None = None,
+    pool: tuple[Candidate, ...] = (),
+) -> Prediction:
     """Run the chain in boxes in which the generated test `SHOWS_IT` passes with FIX alone."""
     rules = [Rule(stage=stage, answers=tuple(Answer(text=text) for text in texts)) for stage, texts in (
         ("repair", repairs), ("reproduce", (SHOWS_IT, PASSES)),
@@ -105,9 +125,16 @@ def run_with_tests(*repairs: str, method: Method = Method.AGREEMENT, answer: Ans
     async def open_boxes(watch: Watch) -> benches.Boxes:
         return opened
 
-    settings = Config(repair=RepairSettings(samples=len(repairs)), reproduce=ReproduceSettings(samples=2), rank=method)
+    settings = Config(
+        repair=RepairSettings(samples=max(len(repairs), 1)), reproduce=ReproduceSettings(samples=2), rank=method
+    )
     opening = benches.Opening(boxes.PYTEST, open_boxes)
-    return run(resolve(ISSUE, snapshot, session, settings, opening))
+    prediction = run(resolve(ISSUE, snapshot, replace(session, pool=pool), settings, opening))
+    (writing,) = (request for request in sampler.requests if request.stage is Stage.REPRODUCE)
+    repaired = session.prompts.repair(ISSUE, "shop", (ShownFile("shop/cart.py", (Excerpt(1, CART),), whole=True),))
+    beginning, _, _ = repaired[1].content.partition("Find the cause")
+    assert writing.messages[1].content.startswith(beginning)  # so that a server computes it once for both stages
+    return prediction
 
 
 def fixed_by_the_fix(job: Job) -> JobResult | AminiError:
@@ -129,6 +156,14 @@ def test_the_test_that_shows_the_issue_outweighs_the_vote() -> None:
     assert prediction.execution is not None
     assert len(prediction.execution.verdicts) == 2
     assert [type(one.outcome) is Case for one in prediction.generated] == [True, False]
+
+
+def test_for_candidates_made_elsewhere_the_test_writer_is_shown_the_files_that_they_change() -> None:
+    pool = run_with_tests(WRONG, FIX).candidates
+    prediction = run_with_tests(pool=pool)
+    assert prediction.candidates == pool
+    assert prediction.choice is not None
+    assert b"+    for price in prices:\n" in prediction.choice.patch.diff
 
 
 def test_the_vote_stands_where_it_is_asked_for() -> None:

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,7 @@ from agentless_mini.record import (
     SampleRecord,
 )
 from agentless_mini.record.records import BoxRecord
+from agentless_mini.report import document as module
 from agentless_mini.report.console import escaped
 from agentless_mini.report.document import run_document, runs_document
 from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
@@ -256,8 +256,8 @@ def test_the_document_of_hostile_texts_is_json_of_plain_ascii() -> None:
 
 def documented() -> dict[str, tuple[set[str], set[str]]]:
     """Return the keys that there must be, and those that may be, of each object that the manual names."""
-    manual = (files("agentless_mini") / "docs/json.md").read_text("utf-8").replace(",\n        ", ", ")
-    found = re.findall(r"^    ([\w.\[\]]+): (.+)$", manual, re.MULTILINE)
+    manual = Path(module.__file__).parents[1] / "docs" / "json.md"
+    found = re.findall(r"^    ([\w.\[\]]+): (.+)$", manual.read_text().replace(",\n        ", ", "), re.MULTILINE)
     keys = {path.strip("."): names.split(", ") for path, names in found}
     return {
         path: ({name for name in names if "?" not in name}, {name.rstrip("?") for name in names})

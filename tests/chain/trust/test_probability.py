@@ -18,7 +18,7 @@ from agentless_mini.chain.rank import (
     standings,
     totals,
 )
-from agentless_mini.chain.trust import PINS, log_odds, probability
+from agentless_mini.chain.trust import HARM, PINS, log_odds, probability
 from agentless_mini.domain import Candidate, Execution, Method, Patch
 from tests.chain.test_rank import candidates, drawn, execution, patch, samples, worlds
 
@@ -49,17 +49,32 @@ def test_a_partial_fix_that_breaks_nothing_does_not_beat_the_fix_that_breaks_the
     assert (choice.patch.normal, choice.passed, choice.broken) == ("r", 2, 1)
 
 
-def test_a_test_that_most_fixes_break_pins_the_fault_and_costs_less() -> None:
-    alone = odds("ab", "ggrr", {"a": "++-+", "b": "++++"})
-    shared = odds("abcd", "ggrr", {"a": "++-+", "b": "++++", "c": "++-+", "d": "++-+"})
-    assert shared["b"] - shared["a"] < alone["b"] - alone["a"]
+def test_a_test_that_fixes_break_and_no_fix_keeps_pins_the_fault_and_costs_little() -> None:
+    pinned = odds("ab", "ggrr", {"a": "++-+", "b": "--++"})
+    broken = odds("abc", "ggrr", {"a": "++-+", "b": "--++", "c": "++++"})
+    assert pinned["a"] > pinned["b"]
+    assert broken["c"] - broken["a"] > 2
     nothing = odds("ab", "r", {"a": "-", "b": "+"})
-    assert nothing["b"] - nothing["a"] == pytest.approx(math.log1p(1 - probability(PINS)))
+    assert nothing["b"] - nothing["a"] == pytest.approx(math.log1p(HARM * (1 - probability(PINS))))
+
+
+def test_of_patches_that_pass_the_given_test_one_that_breaks_nothing_beats_three_votes() -> None:
+    assert chosen("bbbac", "ur", {"a": "++", "b": "+-", "c": "+-"}) == "a"
 
 
 def test_many_broken_tests_cost_more_than_reproduction_tests_win() -> None:
     assert chosen("ab", "g" + "r" * 40, {"a": "+" + "-" * 40, "b": "-" + "+" * 40}) == "b"
     assert chosen("ab", "grrrr", {"a": "+-+++", "b": "-++++"}) == "a"
+
+
+@pytest.mark.parametrize("variants", [1, 5, 20, 100])
+def test_variants_of_one_wrong_patch_do_not_clear_each_other_of_what_they_break(variants: int) -> None:
+    """They pass the reproducing tests as the fix does, and break fifty others: more of them are no proof of more."""
+    broken = replace(wrong := Standing("w0", 1, 1, generated=frozenset({0, 1, 2}), of=variants + 1), likeness=0.6)
+    several = [replace(broken, normal=f"w{n}", first=n + 1) for n in range(variants)]
+    fix = replace(wrong, normal="fix", first=0, kept=frozenset(range(3, 53)))
+    found = log_odds([fix, *several], Totals(0, 3, 50))
+    assert found["fix"] > found["w0"] + 2
 
 
 # --- tests -----------------------------------------------------------------------------------------------------------
@@ -144,6 +159,14 @@ def test_the_confidence_is_that_of_the_chosen_patch_tested_or_not() -> None:
     assert sure is not None
     assert sure > (confidence(told, None, choice) or 1)
     assert confidence(told, run, rank(samples("c"), None)) == confidence(told, None, rank(samples("c"), None))
+
+
+def test_nothing_is_told_as_certain() -> None:
+    """No bin of what was measured is right in more than 98 of 100, and many tests and votes say more than that."""
+    run = execution("u" * 9 + "g" * 20, {"a": "+" * 29, "b": "-" * 29})
+    told = samples("a" * 400 + "b")
+    sure = [confidence(told, run, rank(told, run)), confidence(told, run, rank(samples("b"), None))]
+    assert sure == pytest.approx([0.99, 0.01])
 
 
 # --- properties ------------------------------------------------------------------------------------------------------
