@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentless_mini.chain.context import Gauge
 from agentless_mini.chain.pipeline import NO_SANDBOX, resolve
+from agentless_mini.chain.rank import valid_patches
 from agentless_mini.chain.session import NoBoxes, Opening, Session
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import STORE, Machine
@@ -31,7 +32,7 @@ from agentless_mini.record.effects import chat_key, token_counts
 from agentless_mini.report.console import row, table
 from agentless_mini.report.document import run_document, runs_document
 from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
-from agentless_mini.report.summary import distinct, repairs
+from agentless_mini.report.summary import distinct
 from agentless_mini.repository.patches import read_pool, snapshot_check
 from agentless_mini.run import foreseen, seeded, settled
 from agentless_mini.settings.run import SandboxKind
@@ -112,7 +113,7 @@ def _patch(trace: RunTrace, number: int) -> bytes:
     choice = trace.choice
     if choice is not None and choice.patch.normal == found[number - 1].normal:
         return choice.patch.diff
-    return repairs(trace)[found[number - 1].first].diff
+    return valid_patches(trace.candidates())[found[number - 1].first].diff
 
 
 def _prompts(store: Store, trace: RunTrace) -> list[PromptRecord]:

@@ -146,7 +146,7 @@ def wanted_grades(prediction: Prediction, grading: Grading, method: Method) -> t
     chosen = prediction.choice.patch
     more: tuple[Patch, ...] = ()
     if grading is Grading.CURVE:
-        more = tuple(choices(curves(Replay.of(prediction), method)))
+        more = tuple(choices(curves(Replay(prediction), method)))
     elif grading is Grading.ALL:
         more = tuple(one.outcome for one in prediction.candidates if isinstance(one.outcome, Patch))
     distinct: dict[str, Patch] = {}
