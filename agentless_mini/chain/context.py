@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 from agentless_mini.chain.lexical import Mentions, alike
@@ -113,14 +114,8 @@ def without_middle(text: str, letters: int) -> str:
 
 def fit_tree(ranked: Sequence[str], budget: int, gauge: Gauge) -> tuple[str, ...]:
     """Return as many paths as fit `budget` tokens, the likeliest ones, sorted: the order in which a tree is read."""
-    shown: list[str] = []
-    left = budget
-    for path in ranked:
-        left -= gauge.tokens(path + "\n")
-        if left < 0:
-            break
-        shown.append(path)
-    return tuple(sorted(shown))
+    totals = accumulate(gauge.tokens(path + "\n") for path in ranked)
+    return tuple(sorted(path for path, total in zip(ranked, totals, strict=True) if total <= budget))
 
 
 def fit_files(

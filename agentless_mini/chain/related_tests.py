@@ -33,6 +33,7 @@ _TEST_NAME = re.compile(r"test.*\.py|.*_tests?\.py|unittest_.*\.py")
 _HOLDS_TESTS = re.compile(rb"^[ \t]*(?:async[ \t]+)?def[ \t]+test|TestCase", re.MULTILINE)
 _AFFIX = re.compile(r"^(?:tests?|unittest)_?|_?tests?$")
 _WORD = re.compile(r"[a-z0-9]+")
+_graph = lru_cache(maxsize=1)(ImportGraph)  # a run asks for the graph of one tree more than once
 
 
 def related_tests(snapshot: Snapshot, touched: Collection[str], issue: Issue) -> tuple[str, ...]:
@@ -45,7 +46,7 @@ def related_tests(snapshot: Snapshot, touched: Collection[str], issue: Issue) ->
     fused = {path: WORDS_WEIGHT / (FUSION + place) for place, path in enumerate(by_words, 1)}
     related = set(by_words[: min(MOST_BY_WORDS, len(tests) // ONE_IN)])
     alike = {file.path: likeness(file.path, touched) for file in tests}
-    for scores in (_reach(_graph(snapshot), touched), alike, _together(snapshot, touched)):
+    for scores in (_reach(_graph(snapshot.files), touched), alike, _together(snapshot, touched)):
         found = sorted((path for path in alike if scores.get(path, 0.0) > 0), key=lambda path: (-scores[path], path))
         fused |= {path: fused.get(path, 0.0) + 1 / (FUSION + place) for place, path in enumerate(found, 1)}
         related.update(found)
@@ -70,12 +71,6 @@ def _together(snapshot: Snapshot, touched: Collection[str]) -> Mapping[str, floa
             for path in commit.paths:
                 found[path] = found.get(path, 0.0) + shared / len(commit.paths)
     return found
-
-
-@lru_cache(maxsize=1)
-def _graph(snapshot: Snapshot) -> ImportGraph:
-    """Return the graph of a tree; what was asked for last is kept, for a run asks more than once."""
-    return ImportGraph(snapshot.files)
 
 
 def _reach(graph: ImportGraph, touched: Collection[str]) -> dict[str, float]:
