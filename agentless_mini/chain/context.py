@@ -263,11 +263,12 @@ def _of_python(body: Sequence[ast.stmt], indent: str = "") -> Iterator[Definitio
             continue
         first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
         if isinstance(node, ast.ClassDef):
-            head = f"class {node.name}({', '.join(map(ast.unparse, node.bases))})"
+            head = f"class {node.name}({', '.join(map(ast.unparse, node.bases))})".removesuffix("()")
         else:
             head = f"{'async ' * isinstance(node, ast.AsyncFunctionDef)}def {node.name}({ast.unparse(node.args)})"
         said = (ast.get_docstring(node) or "").partition("\n")[0]
-        line = f"{indent}{head[:MOST_SIGNATURE]}:{f'  # {said[:MOST_SIGNATURE]}' if said else ''}"
+        head = f"{head[:MOST_SIGNATURE]} ..." if len(head) > MOST_SIGNATURE else f"{head}:"
+        line = f"{indent}{head}{f'  # {said[:MOST_SIGNATURE]}' if said else ''}"
         yield Definition(range(first, node.end_lineno or node.lineno), node.name, line)
         if isinstance(node, ast.ClassDef) and not indent:
             yield from _of_python(node.body, "    ")

@@ -415,13 +415,7 @@ def _past(
 def _definition_bonus(files: Sequence[SourceFile], identifiers: frozenset[str]) -> Mapping[str, float]:
     """Return what a file gains for defining names that the issue mentions: the rarer the name, the more; at most 1."""
     said = {name.encode(errors="replace") for name in identifiers}
-    defined = {
-        # That a name is nowhere in a file is much sooner told than what the file defines.
-        file.path: said.intersection(_DEFINITION.findall(b"\n" + file.data))
-        if any(name in file.data for name in said)
-        else set[bytes]()
-        for file in files
-    }
+    defined = {file.path: said.intersection(_DEFINITION.findall(b"\n" + file.data)) for file in files}
     homes = Counter(name for names in defined.values() for name in names)
     return {path: min(1.0, sum(1 / homes[name] for name in sorted(names))) for path, names in defined.items()}
 

@@ -31,7 +31,7 @@ from agentless_mini.settings.run import LocalizeSettings
 
 # Of the files that issues name few are changed by the fix, of those so high in the ranking most: see experiments.
 JOINING = 2
-_PATH = re.compile(r"[\w.\-]+(?:/[\w.\-]+)+")
+_PATH = re.compile(r"(?<![\w.\-])[\w.\-]++(?:/[\w.\-]++){1,30}+")
 
 
 async def localize(subject: Subject, session: Session, settings: LocalizeSettings) -> Localization:
