@@ -20,7 +20,7 @@ from rich.text import Text
 from agentless_mini.chain.pipeline import NO_SANDBOX, check_named, resolve
 from agentless_mini.chain.session import NoBoxes, Opening, Session
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.chain.trust import Chosen, Trust, trust
+from agentless_mini.chain.trust import Trust, trust
 from agentless_mini.commands.config import (
     APP,
     Machine,
@@ -387,7 +387,7 @@ async def _run(
             complaint = task.repository.refuses(patch.diff)
             return Rejected(Reason.REFUSED_BY_GIT, complaint) if complaint else patch
 
-        pool = await asyncio.to_thread(read_pool, task.pool, snapshot, check)
+        pool = await read_pool(task.pool, snapshot, check)
         notes = (*task.repository.notes, *notes_on(task.pool, pool))
         if pool and not chosen.writes and isinstance(opening, Opening):
             notes = (*notes, "No model writes tests: your own and those of the repository choose.")
@@ -429,10 +429,8 @@ async def _run(
 
 
 def _shown(task: Task, prediction: Prediction) -> Trust | None:
-    if (choice := prediction.choice) is None:
-        return None
-    chosen = Chosen(choice.patch.normal, choice.votes, choice.valid)
-    return trust(chosen, prediction.execution, task.given.ids(), prediction.notes)
+    choice = prediction.choice
+    return trust(choice, prediction.execution, task.given.ids(), prediction.notes) if choice else None
 
 
 def _exit_code(task: Task, shown: Trust | None) -> int:
