@@ -204,11 +204,14 @@ def _ended_by_signals() -> Iterator[None]:
                 signal.signal(number, before[number])
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+def _interrupt(signum: int, frame: FrameType | None) -> None:
     # The kernel and the shell both send SIGHUP, timeout(1) sends SIGTERM twice: a second must not end the recording.
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    as_for_ctrl_c = signal.getsignal(signal.SIGINT)  # where tasks run, that of asyncio, which lets them end orderly
+    if not callable(as_for_ctrl_c):
+        raise KeyboardInterrupt
+    as_for_ctrl_c(signal.SIGINT, frame)
 
 
 @contextlib.contextmanager
