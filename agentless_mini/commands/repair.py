@@ -390,7 +390,7 @@ async def _run(
             complaint = task.repository.refuses(patch.diff)
             return Rejected(Reason.REFUSED_BY_GIT, complaint) if complaint else patch
 
-        pool = await asyncio.to_thread(read_pool, task.pool, snapshot, check)
+        pool = await read_pool(task.pool, snapshot, check)
         notes = (*task.repository.notes, *notes_on(task.pool, pool))
         if pool and not chosen.writes and isinstance(opening, Opening):
             notes = (*notes, "No model writes tests: your own and those of the repository choose.")

@@ -5,7 +5,6 @@ is predicted and graded does not even need its image. The sampling of one instan
 others.
 """
 
-import asyncio
 import hashlib
 import json
 import re
@@ -210,7 +209,7 @@ async def _predict(
     store = context.store
     files, notes = _files(task, tree)
     check = snapshot_check(tree)
-    pool = await asyncio.to_thread(read_pool, task.pool, tree, check)
+    pool = await read_pool(task.pool, tree, check)
 
     async def chain(run: RunId, boxes: Opening | NoBoxes) -> Prediction:
         record_pool(store, run, task.pool, pool)

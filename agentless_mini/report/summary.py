@@ -28,7 +28,7 @@ from agentless_mini.domain import (
     Rejected,
     Stage,
 )
-from agentless_mini.errors import printable
+from agentless_mini.errors import few, printable
 from agentless_mini.record import RunTrace, SampleRecord
 from agentless_mini.report.console import Labelled, Table, row, table
 
@@ -216,7 +216,7 @@ def sources(trace: RunTrace) -> dict[str, str]:
     for one in trace.samples:
         if one.stage is Stage.CHOOSE:
             found.setdefault(getattr(one.outcome, "normal", ""), {})[printable(one.source)] = None
-    return {normal: ", ".join(names) for normal, names in found.items()}
+    return {normal: few([*names]) for normal, names in found.items()}
 
 
 def trust_of(trace: RunTrace) -> tuple[Level, Trust] | None:
