@@ -343,4 +343,3 @@ def test_paths_below_folders_are_found_in_a_text() -> None:
 
 def test_a_line_without_an_end_is_read_in_a_moment() -> None:
     assert named_in("-" * 300_000 + " lib/" + "a/" * 300_000 + "x", {"lib/"}) == ("lib/" + "a/" * 29 + "a",)
-    assert read("shop/cart.py" + " " * 19_000 + "^shop/tax.py") == ("shop/cart.py",)
