@@ -287,6 +287,7 @@ def test_whatever_is_said_only_files_of_the_tree_come_of_it(pieces: list[str]) -
         "".join(f"{n}\n" for n in range(100_000)),
         "".join(f"- it is {n} in a/b.py\n" for n in range(20_000)),
         ", " * 500_000,
+        ("shop/cart.py" + " " * 19_000 + "^\n") * 50,
     ],
     ids=lambda text: text[:12],
 )
