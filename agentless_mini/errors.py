@@ -127,7 +127,7 @@ class StoreBusy(EnvironmentFailed):
 
 def printable(text: str) -> str:
     """Return foreign text (a path, an address, a program's complaint) as part of a line that any stream can print."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
 
 
 FEW = 5

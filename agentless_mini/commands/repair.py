@@ -41,6 +41,7 @@ from agentless_mini.commands.terminal import (
     people,
     require_stdout,
     without_passwords,
+    write_patch,
 )
 from agentless_mini.domain import (
     Candidate,
@@ -138,9 +139,7 @@ def run_repair(
         raise UsageError("No patch is given after ISSUE: name files or folders of patches, or runs with --runs.")
     here, local = Path.cwd(), is_there(source.repository)
     if not (output.apply or output.quiet) and here != (top := top_of(here)) and local:
-        people().print(
-            f"note: In {here}, git apply ignores changes outside of this folder: run it in {top}.", markup=False
-        )
+        people().print(f"note: In {here}, git apply ignores changes outside of this folder: run it in {top}.")
     repository = _opened(source.repository, rev, output)
     branch = None
     if output.commit is not None:
@@ -148,7 +147,7 @@ def run_repair(
 
         branch = plan_branch(source.repository, output.commit, rev or "HEAD")
     task = Task(issue, repository, config, tuple(files), given, branch)
-    waiting = noted(Console(quiet=True) if output.quiet else people())
+    waiting = noted(people(quiet=output.quiet))
     with Store.open(output.store or store_of(source.repository), waiting) as opened:
         if among:
             from agentless_mini.repository.patches import of_runs, read_proposals
@@ -221,9 +220,7 @@ def _at_a_commit(where: str, rev: str | None, output: "OutputOptions") -> str:
     from agentless_mini.repository.branches import has_changes
 
     if rev is None and not output.quiet and has_changes(where):
-        people().print(
-            "note: Uncommitted changes are left out, because --commit repairs HEAD.", style="yellow", markup=False
-        )
+        people().print("note: Uncommitted changes are left out, because --commit repairs HEAD.", style="yellow")
     return rev or "HEAD"
 
 
@@ -232,7 +229,7 @@ def _opened(where: str, rev: str | None, output: "OutputOptions") -> Repository:
     cache = platformdirs.user_cache_path(APP) / "clones"
     if is_there(where):
         return open_repository(where, rev, cache)
-    with ProgressLines(Console(quiet=True) if output.quiet else people()) as lines:
+    with ProgressLines(people(quiet=output.quiet)) as lines:
         lines.begin(f"Fetching {printable(*without_passwords((where,)))}")
         return open_repository(where, rev, cache)
 
@@ -313,7 +310,7 @@ def repair(
     it. Raises `AminiError` and KeyboardInterrupt.
     """
     require_tests(task)
-    console = Console(quiet=True) if output.quiet else people()
+    console = people(quiet=output.quiet)
     began = time.monotonic() if began is None else began
     with LiveProgress(console, notes=notes) as progress:
         check_named(task.files, task.given, snapshot, NO_SANDBOX)  # before a model is looked for
@@ -325,12 +322,12 @@ def repair(
             raise
     if not output.quiet:
         told = summary(store.runs.trace(run), time.monotonic() - began, hint=kept)
-        console.print(told, highlight=False)
+        console.print(told)
     patch = prediction.choice.patch.diff if prediction.choice and shown and shown.suffices(task.required) else None
     _emit(patch, output, store, run)
     if output.file is not None:
         what = "document" if output.as_json else "patch" if patch is not None else "empty result"
-        console.print(f"The {what} is in {printable(str(output.file))}.", markup=False, highlight=False)
+        console.print(f"The {what} is in {printable(str(output.file))}.")
     if output.apply and patch is not None:
         task.repository.apply(patch)
         console.print("The patch was applied to the working tree.")
@@ -340,12 +337,12 @@ def repair(
         message = commit_message(task.issue, f"{run} ({store.runs.trace(run).run.start.model})")
         commit = task.branch.commit(snapshot.commit, patch, message)
         told = f"The patch is commit {commit[:12]} on the branch {task.branch.name}."
-        console.print(told, markup=False, highlight=False)
+        console.print(told)
     if shown and (lacking := shown.lacks(task.required)):
         advice = f"it is not printed; amini show {run} --patch 1 shows it, --require any prints it"
         told = lacking if patch is not None else f"{lacking} (--require {task.required}): {advice}"
         trusting = people()
-        trusting.print(Text(flowed(f"not trusted: {told}.", trusting, 4), style="bold red"), highlight=False)
+        trusting.print(Text(flowed(f"not trusted: {told}.", trusting, 4), style="bold red"))
     return _exit_code(task, shown)
 
 
@@ -411,7 +408,7 @@ async def _run(
             """Say who answers, and what of the tree was left out, before anything is spent."""
             asked = amount(config, chosen, await foreseen(sandbox, snapshot), len(given.ids()), len(pool))
             line = f"run {run}: {await answerer(chosen, config, store)}; {asked}"
-            console.print(Text(flowed(printable(line), console, 4), style="bold"), highlight=False)
+            console.print(Text(flowed(printable(line), console, 4), style="bold"))
             for note in notes:
                 progress(Note(note))
             return notes
@@ -462,8 +459,7 @@ def _emit(patch: bytes | None, output: "OutputOptions", store: Store, run: RunId
 
         data = (json.dumps(run_document(store.runs.trace(run)), ensure_ascii=True, indent=2) + "\n").encode()
     if output.file is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        write_patch(data)
         return
     _write(data, output.file)
 

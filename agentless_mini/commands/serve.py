@@ -47,7 +47,7 @@ def start_progress(console: Console, model: str) -> Iterator[Callable[[str, floa
         if status:
             status.update(Text(f"{model}: {phase} ({seconds:.0f} s)"))
         elif phase != last:
-            console.print(Text(f"{model}: {phase}"), highlight=False)
+            console.print(Text(f"{model}: {phase}"))
         last = phase
 
     with status or nullcontext():
@@ -60,7 +60,7 @@ def run_serve(options: "ServeOptions", python: Path | None, config: Config, mach
     if options.stop:
         stopped = stop_recorded(machine.served, Limits())  # that none runs is no failure
         told = stopped.reason if isinstance(stopped, NotRunning) else f"The server for {stopped.model} was stopped."
-        people().print(Text(told), highlight=False)
+        people().print(Text(told))
     elif options.status:
         _tell_status(machine, options)
     else:
@@ -88,7 +88,7 @@ def _start_server(options: "ServeOptions", config: Config, machine: Machine) -> 
     with start_progress(people(), plan.model) as progress:
         server = asyncio.run(serve(plan, home, Limits(), progress))
     _print(server, options)
-    people().print(Text(f"{server.model} is served by {server.engine}; its log is {server.log}."), highlight=False)
+    people().print(Text(f"{server.model} is served by {server.engine}; its log is {server.log}."))
 
 
 def plan_server(model: str | None, config: Config, machine: Machine) -> ServerPlan:
@@ -106,7 +106,7 @@ def plan_server(model: str | None, config: Config, machine: Machine) -> ServerPl
     settings = config.embedded.model_copy(update={"model": model} if model else {})
     if settings.model is None:
         raise UsageError("The embedded model works only inside amini repair and cannot be served: name a GGUF model.")
-    weights = find_weights(settings, machine.weights, lambda said: people().print(said, highlight=False))
+    weights = find_weights(settings, machine.weights, lambda said: people().print(said))
     return plan_embedded(weights.path, weights.name, config.llama_cpp)
 
 

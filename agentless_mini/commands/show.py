@@ -22,7 +22,7 @@ from agentless_mini.chain.rank import valid_patches
 from agentless_mini.chain.session import NoBoxes, Opening, Session
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import STORE, Machine
-from agentless_mini.commands.terminal import people, require_stdout, results, write_page
+from agentless_mini.commands.terminal import people, require_stdout, results, write_page, write_patch
 from agentless_mini.domain import Completion, Message, ModelCard, SampleRequest, Snapshot, Stage
 from agentless_mini.errors import UsageError, boundary, printable
 from agentless_mini.ports import Watch
@@ -76,12 +76,12 @@ def _list(options: "ShowOptions", path: Path) -> None:
     elif summaries:
         results().print(runs_table(summaries))
     else:
-        people().print(f"no runs yet in {printable(str(path))}: amini repair makes them", markup=False, highlight=False)
+        people().print(f"no runs yet in {printable(str(path))}: amini repair makes them")
 
 
 def _show(options: "ShowOptions", store: Store, trace: RunTrace) -> None:
     if options.patch is not None:
-        sys.stdout.buffer.write(_patch(trace, options.patch))
+        write_patch(_patch(trace, options.patch))
         return
     if options.html is not None:
         from agentless_mini.report.evaluation_document import run_instance
@@ -95,9 +95,9 @@ def _show(options: "ShowOptions", store: Store, trace: RunTrace) -> None:
         _write(run_document(trace, prompts, answers))
         return
     console = results()
-    console.print(run_view(trace, options.every), highlight=False)
+    console.print(run_view(trace, options.every))
     for view in (*map(prompt_view, prompts), *(completion_view(*answer) for answer in answers)):
-        console.print(view, highlight=False)
+        console.print(view)
 
 
 def _patch(trace: RunTrace, number: int) -> bytes:
@@ -153,7 +153,7 @@ def run_report(options: "ReportOptions", machine: Machine) -> None:
         if options.as_json or options.instance is not None:  # one document as an object, several as a list
             _write(documents[0] if len(documents) == 1 else documents)
         else:
-            results().print(evaluation_tables(documents), highlight=False)
+            results().print(evaluation_tables(documents))
 
 
 def _evaluation(name: str, machine: Machine) -> Store:
@@ -247,7 +247,7 @@ def show_plan(task: "Task", snapshot: Snapshot, store: Store, as_json: bool) -> 
         _write({"schema": 1, **values, "stages": stages, "prompts": sampler.prompts})
         return
     told = "" if is_known else " is assumed: that of the model is not known (--context says it)"
-    results().print(f"model      {name}; a window of {window} tokens{told}", markup=False, soft_wrap=True)
+    results().print(f"model      {name}; a window of {window} tokens{told}")
     shown = table("stage", "prompts", "samples", "recorded", "prompt tokens", "answer tokens, at most")
     for stage, asked in sampler.stages.items():
         row(shown, stage, *map(str, asked.values()))
@@ -256,7 +256,7 @@ def show_plan(task: "Task", snapshot: Snapshot, store: Store, as_json: bool) -> 
     lines.append("tokens     of what is not recorded, each prompt once; estimated where the model has not counted them")
     boxes = f"; boxes: {tests} to prove new tests, {patches} or more to test patches, some to find regression tests"
     lines.append(f"tests      {where}{boxes if isinstance(opening, Opening) else ''}")
-    results().print("\n".join(lines), markup=False, soft_wrap=True)
+    results().print("\n".join(lines))
 
 
 # --- the manual ------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def submit(evaluation: Evaluation, split: str, folder: Path) -> None:
     console = people()
     for what, names in lacking.items():
         if names:
-            console.print(f"note: {len(names)} instances of the submission lack {what}.", style="yellow", markup=False)
+            console.print(f"note: {len(names)} instances of the submission lack {what}.", style="yellow")
 
 
 def _facts(evaluation: Evaluation, split: str, store: Store) -> SubmissionFacts:
