@@ -30,8 +30,8 @@ _FILES_KEY = re.compile(r"file|path", re.IGNORECASE)
 # An item of a list may go on as a sentence; other lines are items only where nothing but a remark follows.
 _BULLET = re.compile(r"\s*(?:[^\w\s./\\@`'\"(\[{<|*]{1,6}\s|\*\s|\W{0,3}(?:\d{1,3}|[a-z](?=\)))\W|\W{0,4}\[[ xX]?\]\s)")
 _LEAD = re.compile(r"\W*(?:(?:\d{1,3}|[a-zA-Z](?=[)\]]))\W+)?(?:\*\*[^*]{1,80}\*\*\W{1,5})?\W*|.*[:=]\W*")
-_BETWEEN = re.compile(r"[\])}]?\s*(?:\([^()]{0,300}\)\s*)?(?:[\s,;&+/*_`'\")\]}({\[]|and\b|or\b)*")
-_PROSE = re.compile(r"[*_`\"\])}]*\s*[,;.]?\s*\w|'\w")
+_BETWEEN = re.compile(r"[\])}]?\s*+(?:\([^()]{0,300}\)\s*+)?(?:[\s,;&+/*_`'\")\]}({\[]|and\b|or\b)*+")
+_PROSE = re.compile(r"[*_`\"\])}]*+\s*+[,;.]?\s*+\w|'\w")
 
 _TAGGED = re.compile(r"<\w{0,20}(?:file|path)\w{0,20}\b[^<>]{0,300}>([^<>]{1,4096})</", re.IGNORECASE)
 _TAG = re.compile(r"</?([A-Za-z]\w{0,30})(?:\s[^<>]{0,300})?/?>")

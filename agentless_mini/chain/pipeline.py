@@ -252,11 +252,7 @@ def _selector(
 
     if config.evolve.select is Selecting.REWARD_MODEL:
         return by_reward(subject.issue, session)
-
-    async def tests() -> "Batches | None":
-        return await proven
-
-    return by_execution(tests, config.rank)
+    return by_execution(lambda: proven, config.rank)
 
 
 async def _opened(subject: Subject, session: Session, opening: Opening | NoBoxes, given: GivenTests) -> Boxes | NoBoxes:

@@ -137,7 +137,8 @@ class Prompts:
         return self._templates["files"].render(repository=repository, files=fenced, partial=partial)
 
     def _messages(self, issue: Issue, body: str) -> tuple[Message, ...]:
-        opening = self._templates["issue"].render(issue=issue.text.strip())
+        text = issue.text.strip().replace("--- END ISSUE", "--- end issue")  # its own end is the only one
+        opening = self._templates["issue"].render(issue=text)
         system = self._templates["system"].render().strip()
         return (Message(Role.SYSTEM, system), Message(Role.USER, opening + body))
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentless_mini.chain.context import Gauge
 from agentless_mini.chain.pipeline import NO_SANDBOX, resolve
+from agentless_mini.chain.rank import valid_patches
 from agentless_mini.chain.session import NoBoxes, Opening, Session
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import STORE, Machine
@@ -31,9 +32,9 @@ from agentless_mini.record.effects import chat_key, token_counts
 from agentless_mini.report.console import row, table
 from agentless_mini.report.document import run_document, runs_document
 from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
-from agentless_mini.report.summary import distinct, repairs
+from agentless_mini.report.summary import distinct
 from agentless_mini.repository.patches import read_pool, snapshot_check
-from agentless_mini.run import foreseen, seeded, settled
+from agentless_mini.run import NOBODY, foreseen, seeded, settled
 from agentless_mini.settings.run import SandboxKind
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _patch(trace: RunTrace, number: int) -> bytes:
     choice = trace.choice
     if choice is not None and choice.patch.normal == found[number - 1].normal:
         return choice.patch.diff
-    return repairs(trace)[found[number - 1].first].diff
+    return valid_patches(trace.candidates())[found[number - 1].first].diff
 
 
 def _prompts(store: Store, trace: RunTrace) -> list[PromptRecord]:
@@ -211,7 +212,8 @@ def show_plan(task: "Task", snapshot: Snapshot, store: Store, as_json: bool) -> 
     """
     endpoint, latest = task.config.endpoint, store.runs.latest()
     served = store.endpoint_model(endpoint.base_url) if endpoint.base_url else latest and latest.start.model
-    name = printable(endpoint.model or served or "not named yet")
+    unnamed = "not named yet" + ("; without one no test is written" if task.pool else "")
+    name = printable(endpoint.model or (served if served != NOBODY else None) or unnamed)
     config = settled(task.config, store.runs.newest_generation(name, task.issue.text))
     size, later = config.evolve.size(config.repair.samples), config.evolve.rounds - 1
     repair = config.repair.model_copy(update={"samples": size, "stop_when": None})
@@ -228,7 +230,7 @@ def show_plan(task: "Task", snapshot: Snapshot, store: Store, as_json: bool) -> 
 
         opening = Opening(harness_of(snapshot, config.sandbox.test_command), closed)
     check, prompts = snapshot_check(snapshot), load_prompts(config.prompts)
-    pool, derive = read_pool(task.pool, snapshot, check), recorded_derive(store)
+    pool, derive = asyncio.run(read_pool(task.pool, snapshot, check)), recorded_derive(store)
     session = Session(sampler, prompts, check, lambda _: None, "", derive=derive, pool=pool)
     given = replace(task.given, required=False)
 

@@ -1,14 +1,4 @@
-"""stdout is for the result, stderr for people: consoles, the report of a failure, and the exit codes.
-
-0    a valid patch was found (repair), or the command did what it says
-1    no sample became a valid patch
-2    usage: bad options, no repository, no issue, a context too small
-3    the model server cannot be reached or fails
-4    this machine: disk, permission, store in use, a missing program
-5    a valid patch was found, but it has not shown what `--require` asks for, and is not printed
-70   a bug in amini
-130  interrupted by Ctrl-C, SIGTERM or the end of the terminal (SIGHUP)
-"""
+"""stdout is for the result, stderr for people: consoles, the report of a failure, and its exit code."""
 
 import contextlib
 import io

@@ -96,7 +96,7 @@ def test_a_ranking_is_kept_for_one_history() -> None:
         found = run(resolve(Issue("Ribbons burn"), snapshot, session, settings, until=Until.LOCALIZE))
         return found.localization.lists[0][0]
 
-    past = PastCommit("No ribbon burns", ("shop/tax.py",), 1)
+    past = PastCommit("No ribbon burns", ("shop/tax.py",))
     assert [first(), first(past), first()] == ["shop/cart.py", "shop/tax.py", "shop/cart.py"]
     assert len(kept) == 2
 
