@@ -310,7 +310,8 @@ def processes_of(cache: Path) -> list[bytes]:
     return [line for line in lines if str(cache).encode() in line]
 
 
-def test_no_patch_speaks_for_the_tests(home: Home) -> None:
+@pytest.mark.parametrize("kind", ["local", "docker"])
+def test_no_patch_speaks_for_the_tests(home: Home, kind: str, request: pytest.FixtureRequest) -> None:
     named = ("pytest.toml", "dist-info", "sitecustomize", "iniconfig", "argparse")
     cheats = []
     for name in named:
@@ -322,13 +323,15 @@ def test_no_patch_speaks_for_the_tests(home: Home) -> None:
         cheats.append(f"../{name}.patch")
     right = proposed(home, "mine.patch", "prices[1:]", "prices")
     failing = ("--failing-test", "tests/test_cart.py::CartTest::test_two_prices", "--test-cmd", "python -m pytest")
-    done = home.amini("choose", ".", "../issue.md", *cheats, right, "--sandbox", "local", *failing, "--json")
+    more = ("--image", request.getfixturevalue("image")) if kind == "docker" else ()
+    common = ("--sandbox", kind, *more, *failing)
+    done = home.amini("choose", ".", "../issue.md", *cheats, right, *common, "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     prediction = document["prediction"]
     assert "+    for price in prices:\\n" in json.dumps(prediction["choice"]), done.stderr
     outcomes = [verdict["outcomes"][failing[1]] for verdict in prediction["execution"]["verdicts"]]
     assert sorted(outcomes) == [*["fail"] * len(cheats), "pass"]
-    alone = home.amini("choose", ".", "../issue.md", cheats[0], "--sandbox", "local", *failing, "--require", "any")
+    alone = home.amini("choose", ".", "../issue.md", cheats[0], *common, "--require", "any")
     assert "A patch adds or changes pytest.toml: tests ran without that." in alone.stderr
     assert "; tests ran without its pytest.toml" in alone.stderr

@@ -271,3 +271,11 @@ def test_what_a_patch_adds_does_not_speak_for_the_tests(boxes: RealBoxes, name: 
     assert outcomes == {"tests/test_shop.py::test_get": FAIL}
     told = {event.text for event in boxes.events if isinstance(event, Note)}
     assert told == {ran_without(path) for path in forged if not is_test_path(path)}
+
+
+@pytest.mark.slow
+def test_a_module_that_a_patch_adds_under_a_name_of_its_own_is_there(boxes: RealBoxes) -> None:
+    files = {"shop.py": CODE, "tests/test_shop.py": "from shop import get\ndef test_get(): assert get('a') == 1\n"}
+    change: dict[str, str | None] = {"shop.py": "from rates import get\n", "rates.py": "def get(key): return 1\n"}
+    assert boxes.outcomes(files, ["tests/test_shop.py::test_get"], change) == {"tests/test_shop.py::test_get": PASS}
+    assert boxes.events == []
