@@ -20,6 +20,7 @@ MOST_OF_PATH = 4096
 MOST_OF_LEAD = 200  # letters before the first path of an item
 MOST_DEPTH = 3  # of brackets that are looked into where what they hold is no JSON
 
+_BLANKS = re.compile(r"[^\S\n]{80,}")  # no name has so many, and patterns take their square
 _FENCE = re.compile(r"\s*(?:`{3,}[^`]*|~{3,}.*)")
 _FINAL = re.compile(r"[^.:]{0,60}\b(?:final|answer)\b[^.:]{0,60}:", re.IGNORECASE)
 
@@ -66,7 +67,7 @@ def read_paths(completion: Completion, tree: PathIndex, most: int, marks: Marks 
     text = answer_text(completion.text, marks)
     if isinstance(text, Rejected):
         return text
-    found = (tuple(dict.fromkeys(paths)) for paths in _lists(text.split("\n"), _Finder(tree)))
+    found = (tuple(dict.fromkeys(paths)) for paths in _lists(_BLANKS.sub(" ", text).split("\n"), _Finder(tree)))
     paths = next((paths for paths in found if paths), ())
     return paths[:most] or Rejected(Reason.BAD_PATH, "the answer names no file of the tree")
 

@@ -44,6 +44,7 @@ from agentless_mini.commands.terminal import (
     write_patch,
 )
 from agentless_mini.domain import (
+    Candidate,
     GivenTests,
     Issue,
     Level,
@@ -56,7 +57,7 @@ from agentless_mini.domain import (
     Snapshot,
 )
 from agentless_mini.errors import EnvironmentFailed, Untestable, UsageError, boundary, printable, reason
-from agentless_mini.ports import Sampler
+from agentless_mini.ports import PatchCheck, Sampler
 from agentless_mini.record import RecordedSampler, RunId, RunStart, Store, recorded_derive, traced_scoring
 from agentless_mini.report.console import ProgressLines, flowed
 from agentless_mini.report.progress import LiveProgress
@@ -64,7 +65,6 @@ from agentless_mini.report.summary import summary
 from agentless_mini.repository.gitcommand import GitCommand
 from agentless_mini.repository.issue_sources import GitHub, literal_issue, read_issue
 from agentless_mini.repository.opening import Repository, open_repository
-from agentless_mini.repository.patches import notes_on, of_runs, read_pool, read_proposals, record_pool
 from agentless_mini.run import (
     amount,
     answerer,
@@ -137,7 +137,6 @@ def run_repair(
     issue = _issue(source)
     if among and not patches and among.runs is None:
         raise UsageError("No patch is given after ISSUE: name files or folders of patches, or runs with --runs.")
-    pool = read_proposals(patches, among.instance) if among else ()
     here, local = Path.cwd(), is_there(source.repository)
     if not (output.apply or output.quiet) and here != (top := top_of(here)) and local:
         people().print(f"note: In {here}, git apply ignores changes outside of this folder: run it in {top}.")
@@ -147,11 +146,14 @@ def run_repair(
         from agentless_mini.repository.branches import plan_branch
 
         branch = plan_branch(source.repository, output.commit, rev or "HEAD")
-    task = Task(issue, repository, config, tuple(files), given, branch, pool)
+    task = Task(issue, repository, config, tuple(files), given, branch)
     waiting = noted(people(quiet=output.quiet))
     with Store.open(output.store or store_of(source.repository), waiting) as opened:
-        if among and among.runs is not None:
-            task = replace(task, pool=(*pool, *of_runs(opened, among.runs)))
+        if among:
+            from agentless_mini.repository.patches import of_runs, read_proposals
+
+            of_others = of_runs(opened, among.runs) if among.runs is not None else ()
+            task = replace(task, pool=(*read_proposals(patches, among.instance), *of_others))
         require_tests(task)
         began = time.monotonic()
         snapshot = replace(repository.snapshot(), history=repository.history())
@@ -387,13 +389,15 @@ async def _run(
             complaint = task.repository.refuses(patch.diff)
             return Rejected(Reason.REFUSED_BY_GIT, complaint) if complaint else patch
 
-        pool = await read_pool(task.pool, snapshot, check)
-        notes = (*task.repository.notes, *notes_on(task.pool, pool))
+        pool, notes = await _pooled(task, snapshot, check) if task.pool else ((), task.repository.notes)
         if pool and not chosen.writes and isinstance(opening, Opening):
             notes = (*notes, "No model writes tests: your own and those of the repository choose.")
 
         async def chain(run: RunId, boxes: Opening | NoBoxes) -> Prediction:
-            record_pool(store, run, task.pool, pool)
+            if pool:
+                from agentless_mini.repository.patches import record_pool
+
+                record_pool(store, run, task.pool, pool)
             sampler = RecordedSampler(ready, store, identity(chosen, config), run)
             scorer = traced_scoring(scoring, store, run) if scoring else None
             derive = recorded_derive(store)
@@ -426,6 +430,14 @@ async def _run(
             store, start, opening, begun, chain, lambda prediction: _exit_code(task, _shown(task, prediction))
         )
         return run, prediction, _shown(task, prediction)
+
+
+async def _pooled(task: Task, snapshot: Snapshot, check: PatchCheck) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
+    """Return what became of the patches to choose among, and the notes of the run."""
+    from agentless_mini.repository.patches import notes_on, read_pool
+
+    pool = await read_pool(task.pool, snapshot, check)
+    return pool, (*task.repository.notes, *notes_on(task.pool, pool))
 
 
 def _shown(task: Task, prediction: Prediction) -> Trust | None:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path, PurePosixPath
 
 from agentless_mini.domain import (
@@ -106,12 +107,9 @@ def patch_reader(snapshot: Snapshot) -> Callable[[bytes], Patch | Rejected]:
     def read(diff: bytes) -> Patch | Rejected:
         if not diff.strip():
             return Rejected(Reason.NO_CHANGE, "it is empty")
-        whole = diff if diff.endswith(b"\n") else diff + b"\n"
-        found = made(whole)
-        bare = made(whole, "-p0") if isinstance(found, Rejected) and found.reason is Reason.REFUSED_BY_GIT else found
-        return found if isinstance(bare, Rejected) else bare
+        return _some_way(made, diff)
 
-    def made(diff: bytes, *level: str) -> Patch | Rejected:
+    def made(diff: bytes, level: Sequence[str]) -> Patch | Rejected:
         with scratch.holding(()) as git:
             paths = _named(git, diff, *level)
         if isinstance(paths, Rejected):
@@ -147,6 +145,19 @@ def _named(git: GitCommand, diff: bytes, *level: str) -> list[str] | Rejected:
     if any(added == b"-" for added, *_ in entries):
         return Rejected(Reason.NOT_EDITABLE, "it changes a binary file")
     return sorted({decode_path(name) for *_, name in entries})
+
+
+def _some_way(made: Callable[[bytes, Sequence[str]], Patch | Rejected], diff: bytes) -> Patch | Rejected:
+    """Read it as it is, or else without a/ and b/, or with the empty lines of context at its end that stripping took.
+
+    There are at most three of these (git's context); without them git calls the patch corrupt.
+    """
+    whole = diff if diff.endswith(b"\n") else diff + b"\n"
+    ways = ((whole + b" \n" * lost, level) for lost in range(4) for level in ((), ("-p0",)))
+    found = made(*next(ways))
+    if isinstance(found, Patch) or found.reason is not Reason.REFUSED_BY_GIT:
+        return found
+    return next((one for one in starmap(made, ways) if isinstance(one, Patch)), found)
 
 
 def _change(now: Path, path: str, entry: SourceFile | None, forms: Forms) -> FileChange | Rejected:

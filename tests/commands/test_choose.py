@@ -124,6 +124,21 @@ def test_what_agents_write_is_read_as_git_reads_it(home: Home) -> None:
     assert "candidates 3: 3 valid (1 distinct)" in told
 
 
+def test_a_patch_may_have_lost_the_empty_lines_of_context_at_its_end(home: Home) -> None:
+    after = b"\n\ndef none():\n    return 0\n"
+    write_files(home.repository, {"shop/cart.py": CART + after})
+    commit_all(home.repository)
+    one, two = (diff_of(home, {"shop/cart.py": FIXED + after}, option) for option in ("-U3", "-U4"))
+    cut = two.strip().rpartition(b"\n")[0]  # a line is lost that was not empty
+    forms = {"whole": two, "one": one.strip(), "two": two.strip() + b"\n", "cut": cut}
+    for name, data in forms.items():
+        (home.root / f"{name}.patch").write_bytes(data)
+    code, _, told = choose(home, *(f"../{name}.patch" for name in forms))
+    assert code == 0
+    assert "candidates 4: 3 valid (1 distinct), 1 rejected" in told
+    assert "cut.patch cannot be used: it is no patch that git can read" in told
+
+
 def test_a_rename_and_a_new_file_are_a_patch_of_this_tree(home: Home) -> None:
     git(home.repository, "mv", "shop/tax.py", "shop/rates.py")
     (home.root / "move.patch").write_bytes(git(home.repository, "diff", "--cached", "-M"))
