@@ -24,7 +24,7 @@
 What a model answers is never an error: see `domain.Rejected`. Anything else that escapes is a bug (exit code 70).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 EXIT_BUG = 70
@@ -127,7 +127,16 @@ class StoreBusy(EnvironmentFailed):
 
 def printable(text: str) -> str:
     """Return foreign text (a path, an address, a program's complaint) as part of a line that any stream can print."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
+
+
+FEW = 5
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first `FEW` foreign names, and how many are left, as part of a line."""
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(map(printable, names[:FEW])) + more
 
 
 def reason(error: BaseException) -> str:

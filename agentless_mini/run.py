@@ -32,6 +32,8 @@ REWRITES = 50
 """Repairs by the carried model where nobody says how many: with 100 its benchmark solved one more of 12 bugs."""
 SEEDS = 1_000_000
 """Seeds from one generation of answers to the next."""
+NOBODY = "no model"
+"""The model of a run that asks none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 from agentless_mini.chain.lexical import Mentions, alike
@@ -113,14 +114,8 @@ def without_middle(text: str, letters: int) -> str:
 
 def fit_tree(ranked: Sequence[str], budget: int, gauge: Gauge) -> tuple[str, ...]:
     """Return as many paths as fit `budget` tokens, the likeliest ones, sorted: the order in which a tree is read."""
-    shown: list[str] = []
-    left = budget
-    for path in ranked:
-        left -= gauge.tokens(path + "\n")
-        if left < 0:
-            break
-        shown.append(path)
-    return tuple(sorted(shown))
+    totals = accumulate(gauge.tokens(path + "\n") for path in ranked)
+    return tuple(sorted(path for path, total in zip(ranked, totals, strict=True) if total <= budget))
 
 
 def fit_files(
@@ -263,11 +258,12 @@ def _of_python(body: Sequence[ast.stmt], indent: str = "") -> Iterator[Definitio
             continue
         first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
         if isinstance(node, ast.ClassDef):
-            head = f"class {node.name}({', '.join(map(ast.unparse, node.bases))})"
+            head = f"class {node.name}({', '.join(map(ast.unparse, node.bases))})".removesuffix("()")
         else:
             head = f"{'async ' * isinstance(node, ast.AsyncFunctionDef)}def {node.name}({ast.unparse(node.args)})"
         said = (ast.get_docstring(node) or "").partition("\n")[0]
-        line = f"{indent}{head[:MOST_SIGNATURE]}:{f'  # {said[:MOST_SIGNATURE]}' if said else ''}"
+        head = f"{head[:MOST_SIGNATURE]} ..." if len(head) > MOST_SIGNATURE else f"{head}:"
+        line = f"{indent}{head}{f'  # {said[:MOST_SIGNATURE]}' if said else ''}"
         yield Definition(range(first, node.end_lineno or node.lineno), node.name, line)
         if isinstance(node, ast.ClassDef) and not indent:
             yield from _of_python(node.body, "    ")

@@ -243,11 +243,12 @@ def by_reward(issue: Issue, session: Session) -> BestFirst:
     scores: dict[str, float] = {}
 
     async def best_first(candidates: Sequence[Candidate]) -> Sequence[str]:
-        patches = {patch.normal: patch for patch in reversed(valid_patches(candidates))}  # the earliest of each form
-        forms = dict.fromkeys(patch.normal for patch in valid_patches(candidates))
-        if new := [patches[normal] for normal in forms if normal not in scores]:
+        patches: dict[str, Patch] = {}
+        for patch in valid_patches(candidates):
+            patches.setdefault(patch.normal, patch)
+        if new := [patch for normal, patch in patches.items() if normal not in scores]:
             scores.update(await scoring(issue, new))
-        return sorted(forms, key=lambda normal: -scores[normal])
+        return sorted(patches, key=lambda normal: -scores[normal])
 
     return best_first
 

@@ -23,6 +23,7 @@ from agentless_mini.domain import (
     Phase,
     PhaseStarted,
     Regressions,
+    Runner,
     Verdict,
 )
 from agentless_mini.errors import EnvironmentFailed
@@ -125,6 +126,18 @@ class Batches:
         run = sum(case.origin is Origin.REGRESSION for batch in self._batches for case in batch.cases)
         why = "" if run else self._why or "none passes beside the others"
         return Regressions(self._found, run, why) if self._settings.budget and self._touched else None
+
+    def hurried(self, patch: Patch) -> tuple[str, ...]:
+        """Return the user's commands of a second or more that pass within a quarter of it: the patch may end them."""
+        every = self._boxes.harness.runner is Runner.COMMAND
+        return tuple(
+            now.id
+            for batch in self._batches
+            if patch.normal in batch.verdicts
+            for case, first, now in zip(batch.cases, batch.before, batch.verdicts[patch.normal].results, strict=False)
+            if (every or case.command) and now.outcome is Outcome.PASS
+            if first.seconds >= 1 and now.seconds < first.seconds / 4
+        )
 
     async def _in_portions(self, candidates: Sequence[Candidate], size: int) -> None:
         """Try so many more candidates at a time, until one passes all tests."""

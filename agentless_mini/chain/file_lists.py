@@ -20,6 +20,7 @@ MOST_OF_PATH = 4096
 MOST_OF_LEAD = 200  # letters before the first path of an item
 MOST_DEPTH = 3  # of brackets that are looked into where what they hold is no JSON
 
+_BLANKS = re.compile(r"[^\S\n]{80,}")  # no name has so many, and patterns take their square
 _FENCE = re.compile(r"\s*(?:`{3,}[^`]*|~{3,}.*)")
 _FINAL = re.compile(r"[^.:]{0,60}\b(?:final|answer)\b[^.:]{0,60}:", re.IGNORECASE)
 
@@ -30,8 +31,8 @@ _FILES_KEY = re.compile(r"file|path", re.IGNORECASE)
 # An item of a list may go on as a sentence; other lines are items only where nothing but a remark follows.
 _BULLET = re.compile(r"\s*(?:[^\w\s./\\@`'\"(\[{<|*]{1,6}\s|\*\s|\W{0,3}(?:\d{1,3}|[a-z](?=\)))\W|\W{0,4}\[[ xX]?\]\s)")
 _LEAD = re.compile(r"\W*(?:(?:\d{1,3}|[a-zA-Z](?=[)\]]))\W+)?(?:\*\*[^*]{1,80}\*\*\W{1,5})?\W*|.*[:=]\W*")
-_BETWEEN = re.compile(r"[\])}]?\s*(?:\([^()]{0,300}\)\s*)?(?:[\s,;&+/*_`'\")\]}({\[]|and\b|or\b)*")
-_PROSE = re.compile(r"[*_`\"\])}]*\s*[,;.]?\s*\w|'\w")
+_BETWEEN = re.compile(r"[\])}]?\s*+(?:\([^()]{0,300}\)\s*+)?(?:[\s,;&+/*_`'\")\]}({\[]|and\b|or\b)*+")
+_PROSE = re.compile(r"[*_`\"\])}]*+\s*+[,;.]?\s*+\w|'\w")
 
 _TAGGED = re.compile(r"<\w{0,20}(?:file|path)\w{0,20}\b[^<>]{0,300}>([^<>]{1,4096})</", re.IGNORECASE)
 _TAG = re.compile(r"</?([A-Za-z]\w{0,30})(?:\s[^<>]{0,300})?/?>")
@@ -66,7 +67,7 @@ def read_paths(completion: Completion, tree: PathIndex, most: int, marks: Marks 
     text = answer_text(completion.text, marks)
     if isinstance(text, Rejected):
         return text
-    found = (tuple(dict.fromkeys(paths)) for paths in _lists(text.split("\n"), _Finder(tree)))
+    found = (tuple(dict.fromkeys(paths)) for paths in _lists(_BLANKS.sub(" ", text).split("\n"), _Finder(tree)))
     paths = next((paths for paths in found if paths), ())
     return paths[:most] or Rejected(Reason.BAD_PATH, "the answer names no file of the tree")
 

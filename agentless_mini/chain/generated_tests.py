@@ -10,14 +10,13 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from agentless_mini.chain.lexical import Survey, is_sayable, is_test_file, is_test_path, mentions, rank_files, runs_here
-from agentless_mini.chain.related_tests import related_tests
+from agentless_mini.chain.lexical import Survey, is_sayable, is_test_path, mentions, rank_files, runs_here
+from agentless_mini.chain.related_tests import related_tests, test_files
 from agentless_mini.domain import (
     Case,
     CaseResult,
     Completion,
     Fault,
-    FileKind,
     Finish,
     Issue,
     Origin,
@@ -39,7 +38,6 @@ from agentless_mini.errors import printable
 LIKELY_FILES = 3
 # An issue that no test file resembles is not worth parsing thousands of them.
 MOST_LOOKED_INTO = 50
-_NO_TESTS = frozenset({"conftest.py", "__init__.py", "setup.py"})
 
 
 def style_examples(issue: Issue, snapshot: Snapshot, found: Survey) -> tuple[str, ...]:
@@ -47,18 +45,11 @@ def style_examples(issue: Issue, snapshot: Snapshot, found: Survey) -> tuple[str
 
     Those that the issue names come before all others, then come those that are related to the likeliest files.
     """
-    tests = {
-        file.path: file
-        for file in snapshot.files
-        if file.kind is FileKind.TEXT and file.path.endswith(".py") and file.path.rsplit("/", 1)[-1] not in _NO_TESTS
-        if is_test_file(file) and is_sayable(file.path)
-    }
-    if not tests:
-        return ()
-    named = mentions(issue, tuple(tests.values()))
+    tests = tuple(file for file in test_files(snapshot) if is_sayable(file.path))
+    named, paths = mentions(issue, tests), {file.path for file in tests}
     related = related_tests(snapshot, found.ranked[:LIKELY_FILES], issue)
-    ordered = (*named.paths, *related, *rank_files(issue, tuple(tests.values()), named))
-    return tuple(path for path in dict.fromkeys(ordered) if path in tests)[:MOST_LOOKED_INTO]
+    ordered = dict.fromkeys((*named.paths, *related, *rank_files(issue, tests, named)))
+    return tuple(path for path in ordered if path in paths)[:MOST_LOOKED_INTO]
 
 
 def first_with_tests(files: Sequence[SourceFile], runner: Runner) -> SourceFile | None:
@@ -82,7 +73,7 @@ NAME_DIGITS = (10, 20, 64)
 MOST_FENCES = 64
 MOST_TRIES = 64
 
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([^`]*?)[ \t]*")
+_FENCE = re.compile(r"(`{3,}|~{3,})[ \t]*+([^`]*)")
 _PYTHON_INFO = re.compile(r"(?:(?:python|py)[\d.]*\b.*)?", re.IGNORECASE)
 _Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -124,7 +115,8 @@ def _blocks(lines: list[str]) -> Iterator[str]:
     A docstring may hold fences too, so every fence may open a block, and every later one like it may close that: the
     nearest is tried first. One that nothing closes goes on to the end.
     """
-    fences = [(number, match[1], match[2]) for number, line in enumerate(lines) if (match := _FENCE.fullmatch(line))]
+    read = enumerate(_FENCE.fullmatch(line.strip(" \t")) for line in lines)
+    fences = [(number, match[1], match[2]) for number, match in read if match]
     if not fences:
         text = "\n".join(lines) + "\n"
         if not isinstance(_parsed(text.encode("utf-8", "surrogatepass")), str):  # prose is no broken Python

@@ -166,7 +166,7 @@ class ImportGraph:
         self._modules = _Modules(self._texts)
         self._imports = {path: imports_of(text) for path, text in self._texts.items()}
         self._homes: dict[tuple[str, str], str] = {}
-        self._bound: dict[str, dict[str, Import]] = {}
+        self._bound = {path: {one.bound: one for one in found} for path, found in self._imports.items()}
         self._defined: dict[str, frozenset[str]] = {}
 
     @cached_property
@@ -220,16 +220,15 @@ class ImportGraph:
 
     def _handed_on(self, module: str, name: str) -> tuple[str, str] | None:
         """Return the module and name that a module's `name` comes from, or None where it is its own."""
-        bound = self._bindings(module)
-        if name in bound:
-            found = self._step(bound[name], module)
+        if name in self._bound[module]:
+            found = self._step(self._bound[module][name], module)
             return None if found is None or found == (module, name) else found
         if name in self._definitions(module):
             return None
         for imported in self._imports[module]:
             if imported.name == STAR:
                 star = self._modules.find(imported.level, imported.module, module)
-                if star is not None and (name in self._definitions(star) or name in self._bindings(star)):
+                if star is not None and (name in self._definitions(star) or name in self._bound[star]):
                     return star, name
         return None
 
@@ -242,11 +241,6 @@ class ImportGraph:
                 return found, ""
         found = self._modules.find(imported.level, imported.module, module)
         return None if found is None else (found, imported.name)
-
-    def _bindings(self, module: str) -> dict[str, Import]:
-        if module not in self._bound:
-            self._bound[module] = {imported.bound: imported for imported in self._imports[module]}
-        return self._bound[module]
 
     def _definitions(self, module: str) -> frozenset[str]:
         """Return the names that a file defines on its first level."""

@@ -48,7 +48,7 @@ WEIGHTS = {
     "other": -1.5,
 }
 TITLE = 3  # times that a word of the title counts
-MOST_SPLIT = 100  # files that are looked at function by function, the likeliest by all their words
+MOST_SPLIT, MOST_PARTS = 100, 2000  # files that are looked at function by function, the likeliest by all their words
 
 # Where little is repaired: documents, examples, what builds and measures.
 _ASIDE = re.compile(
@@ -233,16 +233,10 @@ def rank_files(
     Files whose suffix is no programming language's come last, the named ones of them first.
     """
     code = [file for file in files if CODE_SUFFIX.search(file.path)]
-    scores = {file.path: 0.0 for file in code}
-    for clue, strengths in clues(issue, code, named, history).items():
-        for path, strength in strengths.items():
-            scores[path] += WEIGHTS[clue] * strength
-
-    def order(file: SourceFile) -> tuple[bool, bool, float, str]:
-        score = scores.get(file.path)
-        return score is None, score is None and file.path not in named.paths, -(score or 0.0), file.path
-
-    return tuple(file.path for file in sorted(files, key=order))
+    told = [(WEIGHTS[clue], strengths) for clue, strengths in clues(issue, code, named, history).items()]
+    scores = {file.path: sum(weight * of.get(file.path, 0.0) for weight, of in told) for file in code}
+    others = sorted({file.path for file in files} - scores.keys(), key=lambda path: (path not in named.paths, path))
+    return (*sorted(scores, key=lambda path: (-scores[path], path)), *others)
 
 
 def clues(
@@ -256,7 +250,7 @@ def clues(
     worth, worth_in_title = _worth(whole, texts), _worth(title, texts)
     in_text, in_title = _bm25(worth, texts), _bm25(worth_in_title, texts)
     likely = sorted(range(len(files)), key=lambda n: -in_text[n] - in_title[n])[:MOST_SPLIT]
-    parts = [(n, vocabulary.counted(part)) for n in likely for part in _DEFINES.split(files[n].data)]
+    parts = [(n, vocabulary.counted(part)) for n in likely for part in _DEFINES.split(files[n].data, MOST_PARTS)]
     best = [0.0] * len(files)
     for (n, _), score in zip(parts, _bm25(worth, [part for _, part in parts]), strict=True):
         best[n] = max(best[n], score)
@@ -415,13 +409,7 @@ def _past(
 def _definition_bonus(files: Sequence[SourceFile], identifiers: frozenset[str]) -> Mapping[str, float]:
     """Return what a file gains for defining names that the issue mentions: the rarer the name, the more; at most 1."""
     said = {name.encode(errors="replace") for name in identifiers}
-    defined = {
-        # That a name is nowhere in a file is much sooner told than what the file defines.
-        file.path: said.intersection(_DEFINITION.findall(b"\n" + file.data))
-        if any(name in file.data for name in said)
-        else set[bytes]()
-        for file in files
-    }
+    defined = {file.path: said.intersection(_DEFINITION.findall(b"\n" + file.data)) for file in files}
     homes = Counter(name for names in defined.values() for name in names)
     return {path: min(1.0, sum(1 / homes[name] for name in sorted(names))) for path, names in defined.items()}
 

@@ -14,24 +14,14 @@ from agentless_mini.chain.context import Gauge, fit_tree
 from agentless_mini.chain.file_lists import read_paths
 from agentless_mini.chain.lexical import PathIndex, Survey, is_sayable
 from agentless_mini.chain.session import Draft, Session, Subject, answer_room, ask, fit_prompt
-from agentless_mini.domain import (
-    Completion,
-    Decoding,
-    FileKind,
-    Localization,
-    Message,
-    Note,
-    Rejected,
-    Snapshot,
-    Stage,
-)
+from agentless_mini.domain import Completion, Decoding, FileKind, Localization, Message, Note, Rejected, Snapshot, Stage
 from agentless_mini.edits import answer_text
 from agentless_mini.errors import ContextTooSmall, UsageError, printable
 from agentless_mini.settings.run import LocalizeSettings
 
 # Of the files that issues name few are changed by the fix, of those so high in the ranking most: see experiments.
 JOINING = 2
-_PATH = re.compile(r"[\w.\-]+(?:/[\w.\-]+)+")
+_PATH = re.compile(r"(?<![\w.\-])[\w.\-]++(?:/[\w.\-]++){1,30}+")
 
 
 async def localize(subject: Subject, session: Session, settings: LocalizeSettings) -> Localization:

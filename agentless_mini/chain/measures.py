@@ -8,16 +8,12 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Self
 
 from agentless_mini.chain.rank import Standing, Totals, ordered, poll, score, standings, totals, valid_patches
-from agentless_mini.chain.trust import Likeness
-from agentless_mini.domain import Candidate, Case, Execution, GeneratedCase, Method, Origin, Patch, Prediction
+from agentless_mini.domain import Candidate, Case, Execution, Method, Origin, Patch, Prediction
 
 QUANTILE = 1.959964  # of the normal distribution, at 97.5 %
-# The bins of confidence: under a quarter, up to a half, more.
-QUARTER, HALF = 0.25, 0.5
-
+BINS = 5  # of confidence, all of one width
 
 # --- estimates -------------------------------------------------------------------------------------------------------
 
@@ -64,24 +60,20 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Answers with a confidence between `low` and `high`: how many there are, and how many of these are right."""
+    """Instances with a confidence from `low` up to `high`, and how many of these are resolved."""
 
     low: float
     high: float
-    count: int
-    right: int
+    instances: int
+    resolved: int
 
 
 def calibration(answers: Iterable[tuple[float, bool]]) -> tuple[Bin, ...]:
-    """Sort answers, each with its confidence and whether it is right, into the bins of confidence.
-
-    One of exactly a quarter or a half is in the middle bin.
-    """
-    bins: tuple[list[bool], list[bool], list[bool]] = [], [], []
-    for share, right in answers:
-        bins[(share >= QUARTER) + (share > HALF)].append(right)
-    edges = (0.0, QUARTER, HALF, 1.0)
-    return tuple(Bin(edges[at], edges[at + 1], len(found), sum(found)) for at, found in enumerate(bins))
+    """Sort answers, each with its confidence in [0, 1] and whether it is right, into bins; 1 is in the last."""
+    bins: list[list[bool]] = [[] for _ in range(BINS)]
+    for sure, right in answers:
+        bins[min(BINS - 1, int(BINS * sure))].append(right)
+    return tuple(Bin(at / BINS, (at + 1) / BINS, len(found), sum(found)) for at, found in enumerate(bins))
 
 
 def gap_won(chosen: Sequence[float], drawn: Sequence[float], best: Sequence[float]) -> tuple[float, Interval] | None:
@@ -164,55 +156,51 @@ class Replay:
     up to the end of each round of an evolution, and is empty without one.
     """
 
-    def __init__(
-        self,
-        candidates: Sequence[Candidate],
-        generated: Sequence[GeneratedCase] = (),
-        execution: Execution | None = None,
-    ) -> None:
-        """Take what `Prediction` has, the candidates in any order."""
-        by_order = sorted(candidates, key=lambda candidate: candidate.order)
+    def __init__(self, whole: Prediction) -> None:
+        """Take a run as the pipeline ended it."""
+        by_order = sorted(whole.candidates, key=lambda candidate: candidate.order)
+        execution = whole.execution
         self.samples = by_order[-1].order + 1 if by_order else 0
         ends = round_ends(by_order)
         self.ends = ends if len(ends) > 1 else ()
-        self.tests = max((case.order + 1 for case in generated), default=0)
+        self.tests = max((case.order + 1 for case in whole.generated), default=0)
         self._valid = [one for one in by_order if isinstance(one.outcome, Patch)]
         self._orders = [one.order for one in self._valid]
         self._patches = valid_patches(self._valid)
-        self._likeness = Likeness()
-        known = standings(poll(self._valid, self._likeness), execution) if execution else ()
+        known = standings(poll(self._valid), execution) if execution else ()
         self._tested = {one.normal: one for one in known}
         self._totals = totals(execution) if execution else Totals()
         # The earliest sample that wrote each generated test, by the test's place in the execution.
         earliest: dict[str, int] = {}
-        for one in generated:
+        for one in whole.generated:
             if isinstance(one.outcome, Case):
                 earliest[one.outcome.id] = min(one.order, earliest.get(one.outcome.id, one.order))
         cases = enumerate(execution.cases if execution else ())
         self._drawn = {at: earliest.get(case.id, 0) for at, case in cases if case.origin is Origin.GENERATED}
 
-    @classmethod
-    def of(cls, prediction: Prediction) -> Self:
-        """Return the replay of a run as the pipeline ended it."""
-        return cls(prediction.candidates, prediction.generated, prediction.execution)
-
     def choice(self, samples: int, tests: int, method: Method) -> Patch | None:
-        """Return what `ranking.rank` chooses with the first samples and test samples, or None where none is valid."""
+        """Return what `rank` chooses with the first samples and test samples, or None where none is valid."""
         valid = bisect_left(self._orders, samples)
         if not valid:
             return None
-        polled = poll(self._valid[:valid], self._likeness)
+        polled = poll(self._valid[:valid])
         kept = frozenset(place for place, order in self._drawn.items() if order < tests)
         count = Totals(self._totals.given, len(kept), self._totals.regressions)
-        known = [self._standing(one, kept) for one in polled if one.normal in self._tested]
+        known = [
+            replace(
+                full,
+                votes=one.votes,
+                first=one.first,
+                of=one.of,
+                likeness=one.likeness,
+                generated=full.generated & kept,
+            )
+            for one in polled
+            if (full := self._tested.get(one.normal))
+        ]
         if not known or not count.reproducing + count.regressions:
             return self._patches[ordered(polled, Totals(), method.untested)[0].first]
         return self._patches[ordered(known, count, method)[0].first]
-
-    def _standing(self, voted: Standing, kept: frozenset[int]) -> Standing:
-        """Return a patch with its votes so far and its test results; places of tests stay those of the run."""
-        full = self._tested[voted.normal]
-        return replace(voted, given=full.given, generated=full.generated & kept, kept=full.kept, refused=full.refused)
 
 
 Curve = tuple[tuple[int, Patch | None], ...]

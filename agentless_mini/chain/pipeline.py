@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from agentless_mini.chain.trust import UNTESTED
 from agentless_mini.domain import (
     Candidate,
     Case,
+    Choice,
     Decoding,
     Event,
     FileKind,
@@ -42,6 +43,7 @@ from agentless_mini.errors import NothingToEdit, Untestable, UsageError
 from agentless_mini.ports import Watch
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import Selecting, Until
+from agentless_mini.testing import ran_without
 
 if TYPE_CHECKING:
     from agentless_mini.chain.evolve import BestFirst
@@ -156,10 +158,21 @@ async def resolve(
     if execution and not execution.cases:
         watch(Note("No test distinguishes the patches, so the vote chooses."))
         execution = None
-    choice = await asyncio.to_thread(rank, candidates, execution, config.rank)
+    choice = _doubted(await asyncio.to_thread(rank, candidates, execution, config.rank), notes, tests)
     return Prediction(
         localization, candidates, choice, tuple(notes), generated, execution, tests.regressions if tests else None
     )
+
+
+def _doubted(choice: Choice | None, notes: Collection[str], tests: "Batches | None") -> Choice | None:
+    """Return a choice whose reason says why what the tests say of it may not be the whole truth."""
+    if choice is None:
+        return None
+    without = [path for path in choice.patch.paths if ran_without(path) in notes]
+    reason = f"{choice.reason}; tests ran without its {', '.join(without)}" if without else choice.reason
+    for command in tests.hurried(choice.patch) if tests else ():
+        reason += f"; suspicious: {command} passes in a fraction of its time without the patch"
+    return replace(choice, reason=reason)
 
 
 def _noting(told: Watch) -> tuple[Watch, dict[str, None]]:
@@ -239,11 +252,7 @@ def _selector(
 
     if config.evolve.select is Selecting.REWARD_MODEL:
         return by_reward(subject.issue, session)
-
-    async def tests() -> "Batches | None":
-        return await proven
-
-    return by_execution(tests, config.rank)
+    return by_execution(lambda: proven, config.rank)
 
 
 async def _opened(subject: Subject, session: Session, opening: Opening | NoBoxes, given: GivenTests) -> Boxes | NoBoxes:

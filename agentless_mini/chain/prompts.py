@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 
 import jinja2
 import jinja2.meta
@@ -21,7 +22,7 @@ from agentless_mini.domain import Excerpt, Issue, Message, Role, Runner, ShownFi
 
 VARIABLES: Mapping[str, frozenset[str]] = {
     "system": frozenset(),
-    "issue": frozenset({"issue"}),
+    "issue": frozenset({"issue", "mark"}),
     "localize": frozenset({"repository", "paths", "total", "complete", "most"}),
     "files": frozenset({"repository", "files", "partial"}),
     "repair": frozenset({"partial"}),
@@ -137,7 +138,11 @@ class Prompts:
         return self._templates["files"].render(repository=repository, files=fenced, partial=partial)
 
     def _messages(self, issue: Issue, body: str) -> tuple[Message, ...]:
-        opening = self._templates["issue"].render(issue=issue.text.strip())
+        text, mark = issue.text.strip(), ""
+        if re.search(r"--\s*(?:begin|end)\s+issue", text, re.IGNORECASE):  # numbered by the first that it does not hold
+            held = set(re.findall(r"\d+", text))
+            mark = next(f" {number}" for number in count(2) if str(number) not in held)
+        opening = self._templates["issue"].render(issue=text, mark=mark)
         system = self._templates["system"].render().strip()
         return (Message(Role.SYSTEM, system), Message(Role.USER, opening + body))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from agentless_mini.chain.trust import Likeness, changed_lines, log_odds, probability
+from agentless_mini.chain.trust import SUREST, agreement, changed_lines, counted, log_odds, mean_likeness, probability
 from agentless_mini.domain import Candidate, Choice, Execution, Method, Origin, Outcome, Patch, Verdict
 
 PINNED_SHARE = 20
@@ -103,16 +103,14 @@ def counted_votes(candidates: Sequence[Candidate]) -> tuple[Standing, ...]:
     return tuple(first.values())
 
 
-def poll(candidates: Sequence[Candidate], likeness: Likeness | None = None) -> tuple[Standing, ...]:
-    """Return each distinct patch with its votes, by first sample. `likeness` remembers what it has compared."""
+def poll(candidates: Sequence[Candidate]) -> tuple[Standing, ...]:
+    """Return each distinct patch with its votes, by first sample."""
     found, patches = counted_votes(candidates), valid_patches(candidates)
-    compared = likeness or Likeness()
-    votes: Counter[bytes] = Counter()
-    for standing in found:
-        votes[patches[standing.first].diff] += standing.votes
-    diffs = (patches[standing.first].diff for standing in found)
+    diffs = [patches[standing.first].diff for standing in found]
+    votes = {diff: standing.votes for diff, standing in zip(diffs, found, strict=True)}
+    of = sum(standing.votes for standing in found)
     return tuple(
-        replace(one, of=votes.total(), lines=len(changed_lines(diff)), likeness=compared.of(diff, votes))
+        replace(one, of=of, lines=len(changed_lines(diff)), likeness=mean_likeness(diff, votes))
         for one, diff in zip(found, diffs, strict=True)
     )
 
@@ -186,12 +184,14 @@ def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tup
 
 
 def confidence(candidates: Sequence[Candidate], execution: Execution | None, choice: Choice | None) -> float | None:
-    """Return the probability, in [0, 1], that the chosen one of the candidates is right; None without a choice."""
+    """Return the probability, in [0.01, 0.99], that the chosen candidate is right; None without a choice."""
+    if choice is None:
+        return None
     polled = poll(candidates)
     odds = log_odds(polled, Totals())
     if execution:
         odds |= log_odds(standings(polled, execution), totals(execution))
-    return probability(odds[choice.patch.normal]) if choice else None
+    return max(1 - SUREST, min(SUREST, probability(odds[choice.patch.normal])))
 
 
 def score(standing: Standing, count: Totals) -> Fraction:
@@ -233,34 +233,19 @@ def rank(
     if execution is None or not known or not execution.cases:
         best, method = ordered(polled, Totals(), method.untested)[0], method.untested
         untold = "no test tells the patches apart; " if execution else ""
-        return Choice(patches[best.first], best.votes, valid, untold + _vote_reason(best, polled, valid, method))
+        return Choice(patches[best.first], best.votes, valid, untold + _backed(best, polled, valid, method))
     count = totals(execution)
     best = ordered(known, count, method)[0]
     return Choice(
         patches[best.first],
         best.votes,
         valid,
-        f"{_tested(best, known, count, method)}; {_backed(best, known, valid, method)}{_unsound(best)}",
+        f"{_tested(best, known, count, method)}; {_backed(best, known, valid, method)}",
         passed=len(best.reproducing),
         reproducing=count.reproducing,
         broken=count.regressions - len(best.kept),
         regressions=count.regressions,
     )
-
-
-def _vote_reason(best: Standing, polled: Sequence[Standing], valid: int, method: Method) -> str:
-    tied = [one for one in polled if one.rank[:2] == best.rank[:2]]
-    others = len(tied) - 1
-    if others and all(one.votes == 1 for one in polled):
-        return f"no two of {valid} valid samples agree; {_taken(best, tied, method)}{_unsound(best)}"
-    share = f"{best.votes} of {valid} valid samples"
-    agree = f"{share} has this change" if best.votes == 1 < valid else f"{share} agree on this change"
-    told = f"{agree}, as many as on each of {others} other; {_taken(best, tied, method)}" if others else agree
-    if (most := max(one.votes for one in polled if bool(one.undefined) is bool(best.undefined))) > best.votes:
-        told += f"; another has {most} and is less like the others, or larger"
-    more = [one for one in polled if one.undefined and one.votes >= best.votes] if not best.undefined else []
-    below = f"; {', '.join(more[0].undefined[:MOST_NAMES])} is undefined in a change with as many votes" if more else ""
-    return f"{told}{below}{_unsound(best)}"
 
 
 def _tested(best: Standing, known: Sequence[Standing], count: Totals, method: Method) -> str:
@@ -289,15 +274,21 @@ def _facts(best: Standing, count: Totals, company: str = "") -> str:
     return ", ".join(said)
 
 
-def _backed(best: Standing, known: Sequence[Standing], valid: int, method: Method) -> str:
-    """Say how many samples agree on the best patch, and on how many others that nothing tells from it."""
-    tied = [one for one in known if one.passed == best.passed and one.rank[:2] == best.rank[:2]]
+def _backed(best: Standing, among: Sequence[Standing], valid: int, method: Method) -> str:
+    """Say how many samples agree on the best patch, and on others that no test tells from it."""
     if valid == 1:
-        return "it is the only valid sample"
-    verb = "agree on" if best.votes > 1 else "has"
-    agree = f"{best.votes} of {valid} valid samples {verb} it"
-    others = len(tied) - 1
-    return f"{agree}, as many as on {counted(others, 'other')}; {_taken(best, tied, method)}" if others else agree
+        return f"it is the only valid sample{_unsound(best)}"
+    alike = [one for one in among if one.passed == best.passed]
+    tied = [one for one in alike if one.rank[:2] == best.rank[:2]]
+    told = agreement(best.votes, valid)
+    if len(tied) > 1:
+        told += f", as many as on {counted(len(tied) - 1, 'other')}; {_taken(best, tied, method)}"
+    if (most := max(one.votes for one in alike if bool(one.undefined) is bool(best.undefined))) > best.votes:
+        told += f"; another has {most} and is less like the others, or larger"
+    below = [] if best.undefined else [one for one in alike if one.undefined and one.votes >= best.votes]
+    if below:
+        told += f"; {', '.join(below[0].undefined[:MOST_NAMES])} is undefined in a change with as many votes"
+    return f"{told}{_unsound(best)}"
 
 
 def _taken(best: Standing, tied: Sequence[Standing], method: Method) -> str:
@@ -315,8 +306,3 @@ def _unsound(best: Standing) -> str:
         return ""
     names = f"{len(best.undefined)} undefined names" if len(best.undefined) > 1 else "an undefined name"
     return f"; it uses {names}: {', '.join(best.undefined[:MOST_NAMES])}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return the number with the noun: '1 test', '2 tests'."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

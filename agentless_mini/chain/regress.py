@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from agentless_mini.chain.lexical import is_test_path, is_test_tool, runs_here
 from agentless_mini.chain.related_tests import related_tests
-from agentless_mini.chain.session import Boxes, Refused, run_cases, run_files
+from agentless_mini.chain.session import Boxes, Refused, known_by, run_cases, run_files
 from agentless_mini.domain import BoxDone, Case, CaseResult, Note, Origin, Outcome, Phase, PhaseStarted, Regressions
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.settings.run import RegressSettings
@@ -30,14 +30,14 @@ async def regress(
     The files of the user's tests (`own`) come first, then the most related. Their contents are the tree's: what a patch
     does to test files is undone in every box. Raises what the sandbox raises.
     """
-    of, issue = frozenset(touched), boxes.issue
-    given = (boxes.snapshot.digest, boxes.snapshot.commit, issue.text, *sorted(of))
-    found = await boxes.derive("related tests", given, lambda: related_tests(boxes.snapshot, of, issue))
+    issue, snapshot = boxes.issue, boxes.snapshot
+    of = (*known_by(issue, snapshot), *sorted(touched))
+    found = await boxes.derive("related tests", of, lambda: related_tests(snapshot, touched, issue))
     related = [path for path in dict.fromkeys((*own, *found)) if runs_here(path, boxes.harness.runner)]
     if not related:
         return (), Regressions(why="no test of the repository is related to the files that the patches touch")
     boxes.watch(PhaseStarted(Phase.REGRESSION))
-    held, is_tool = boxes.snapshot.by_path(), is_test_tool(boxes.snapshot)
+    held, is_tool = snapshot.by_path(), is_test_tool(snapshot)
 
     def case(test: str) -> Case:
         """Make a case of a test. Where a patch of its file would not be undone (`guards`), it is put there again."""

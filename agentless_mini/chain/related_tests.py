@@ -6,7 +6,7 @@ known: nothing is executed here. How a file's imports are read is in `import_gra
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import PurePosixPath
 
@@ -33,6 +33,7 @@ _TEST_NAME = re.compile(r"test.*\.py|.*_tests?\.py|unittest_.*\.py")
 _HOLDS_TESTS = re.compile(rb"^[ \t]*(?:async[ \t]+)?def[ \t]+test|TestCase", re.MULTILINE)
 _AFFIX = re.compile(r"^(?:tests?|unittest)_?|_?tests?$")
 _WORD = re.compile(r"[a-z0-9]+")
+_graph = lru_cache(maxsize=1)(ImportGraph)  # a run asks for the graph of one tree more than once
 
 
 def related_tests(snapshot: Snapshot, touched: Collection[str], issue: Issue) -> tuple[str, ...]:
@@ -44,9 +45,8 @@ def related_tests(snapshot: Snapshot, touched: Collection[str], issue: Issue) ->
     by_words = rank_files(issue, tests, Mentions((), (), frozenset()), snapshot.history) if issue.text.strip() else ()
     fused = {path: WORDS_WEIGHT / (FUSION + place) for place, path in enumerate(by_words, 1)}
     related = set(by_words[: min(MOST_BY_WORDS, len(tests) // ONE_IN)])
-    about = subjects(touched)
-    alike = {file.path: likeness(file.path, about) for file in tests}
-    for scores in (_reach(_graph(snapshot), touched), alike, _together(snapshot, touched)):
+    alike = {file.path: likeness(file.path, touched) for file in tests}
+    for scores in (_reach(_graph(snapshot.files), touched), alike, _together(snapshot, touched)):
         found = sorted((path for path in alike if scores.get(path, 0.0) > 0), key=lambda path: (-scores[path], path))
         fused |= {path: fused.get(path, 0.0) + 1 / (FUSION + place) for place, path in enumerate(found, 1)}
         related.update(found)
@@ -73,12 +73,6 @@ def _together(snapshot: Snapshot, touched: Collection[str]) -> Mapping[str, floa
     return found
 
 
-@lru_cache(maxsize=1)
-def _graph(snapshot: Snapshot) -> ImportGraph:
-    """Return the graph of a tree; what was asked for last is kept, for a run asks more than once."""
-    return ImportGraph(snapshot.files)
-
-
 def _reach(graph: ImportGraph, touched: Collection[str]) -> dict[str, float]:
     """Return how strongly files use the touched ones, by the best way, in (0, 1]."""
     front = dict.fromkeys(touched, 1.0)
@@ -98,34 +92,26 @@ def _reach(graph: ImportGraph, touched: Collection[str]) -> dict[str, float]:
     return reach
 
 
-def subjects(touched: Collection[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """Return what each touched file is about, and the names of its folders."""
-    return [(subject_of(path), PurePosixPath(path).parts[:-1]) for path in sorted(touched)]
-
-
-def likeness(test: str, about: Sequence[tuple[str, tuple[str, ...]]]) -> float:
+def likeness(test: str, touched: Iterable[str]) -> float:
     """Return how like a test's path is to that of the touched file it is most like, from 0 to 1.
 
-    It is like a file by its name, by a folder named for it, and by lying beside it. `about` is as of `subjects`.
+    It is like a file by its name, by a folder named for it, and by lying beside it.
     """
-    said, around = subject_of(test), PurePosixPath(test).parts[:-1]
-    words = _WORD.findall(said)
+    said, (folder, _, _) = subject_of(test), test.rpartition("/")
+    words, around = f" {' '.join(_WORD.findall(said))} ", set(map(subject_of, folder.split("/")))
     best = 0.0
-    for subject, folders in about:
-        alike = BESIDE if folders and around[: len(folders)] == folders else 0.0
+    for path in touched:
+        subject, beside = subject_of(path), path.rpartition("/")[0]
+        alike = BESIDE if beside and f"{folder}/".startswith(f"{beside}/") else 0.0
         if subject:
-            wanted, named = _WORD.findall(subject), 0.0
-            if said == subject:
-                named = SAME_NAME
-            elif wanted and any(words[at : at + len(wanted)] == wanted for at in range(len(words))):
-                named = LIKE_NAME
-            if any(subject == subject_of(folder) for folder in around):
-                named = max(named, NAMED_FOLDER)
-            alike += named
+            wanted = " ".join(_WORD.findall(subject))
+            like = LIKE_NAME if wanted and f" {wanted} " in words else 0.0
+            alike += max(SAME_NAME if said == subject else like, NAMED_FOLDER if subject in around else 0.0)
         best = max(best, alike)
     return best
 
 
+@lru_cache(maxsize=65_536)
 def subject_of(path: str) -> str:
     """Return what a file is about, by its name in lower case: "cart" of `test_cart.py`, `_cart.py`, `cart/__init__.py`.
 

@@ -11,9 +11,8 @@ drawn is always a whole beginning of the run, so that a rerun finds it in the re
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from agentless_mini.chain.context import Fitted, Gauge, Source, fit_files
@@ -239,21 +238,13 @@ class Draws:
     def _read(self, completion: Completion) -> Patch | Rejected:
         key = completion.text, completion.reasoning, completion.finish
         if key not in self._known:
-            with _uncollected():
+            was_on = gc.isenabled()
+            gc.disable()  # syntax trees are many objects and no cycle, and a collection stops all threads
+            try:
                 self._known[key] = read_answer(completion, self._tree, self._match, self._session.marks)
+            finally:
+                (gc.enable if was_on else gc.disable)()
         return self._known[key]
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Put garbage collection off: syntax trees are many objects and no cycle, and a collection stops all threads."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def counted_once(drawn: Sequence[Drawn], request: SampleRequest) -> tuple[tuple[Candidate, ...], str]:

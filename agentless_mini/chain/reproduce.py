@@ -14,13 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agentless_mini.chain.context import Gauge, Source, fit_files, fit_tree
-from agentless_mini.chain.generated_tests import (
-    described,
-    first_with_tests,
-    read_test,
-    style_examples,
-    symptom,
-)
+from agentless_mini.chain.generated_tests import described, first_with_tests, read_test, style_examples, symptom
 from agentless_mini.chain.given import ANYWAY
 from agentless_mini.chain.repair import NO_FILE
 from agentless_mini.chain.session import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from agentless_mini.chain.context import Gauge
-from agentless_mini.chain.lexical import Survey
+from agentless_mini.chain.lexical import Survey, is_test_path
 from agentless_mini.chain.prompts import Prompts
 from agentless_mini.domain import (
     BoxLimits,
@@ -24,6 +24,7 @@ from agentless_mini.domain import (
     Issue,
     Job,
     Message,
+    Note,
     Origin,
     Outcome,
     Patch,
@@ -37,6 +38,7 @@ from agentless_mini.domain import (
     Snapshot,
     Stage,
     StageStarted,
+    Step,
     StepResult,
     placed_files,
 )
@@ -44,8 +46,8 @@ from agentless_mini.edits import KNOWN, Marks, changed_files
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.ports import Derive, PatchCheck, Sampler, Sandbox, Watch, derive_anew
 from agentless_mini.settings.run import LocalizeSettings, ReproduceSettings
-from agentless_mini.testing import guards
-from agentless_mini.testing.plans import Planner, Task, support_files
+from agentless_mini.testing import guards, ran_without
+from agentless_mini.testing.plans import STANDARD, Planner, Task, new_modules, support_files
 from agentless_mini.testing.records import reached, record_of, settled
 
 # Each round corrects the estimate by the server's own count, so the second or third fits unless nothing can.
@@ -62,6 +64,11 @@ READING, PATIENCE = 300.0, 4.0
 ATTEMPT = "AMINI_ATTEMPT"
 # So many tests are run alone before the others are: where a patch breaks the runner, it is the same for all.
 PROBES = 8
+# Prints those of its arguments that are modules. A folder without `__init__.py` is none: what comes later wins.
+FINDS = (
+    "import sys, importlib.machinery as m\n"
+    "print(*(n for n in sys.argv[1:] if getattr(m.PathFinder.find_spec(n), 'origin', None)))"
+)
 
 _GIVEN_UP = Fault("", "It was not run: none of those that were run alone came to an end.")
 
@@ -231,7 +238,7 @@ async def run_cases(
     `data`. With another `attempt` they are run again rather than found in the record.
     Raises `EnvironmentFailed` as the sandbox does.
     """
-    planner, files = _planner(boxes, attempt), _files(patch, cases, boxes)
+    planner, files = _planner(boxes, attempt), await _files(patch, cases, boxes)
     found = await _run(boxes, files, planner.together(cases), reached)
     if isinstance(found, Refused):
         return found
@@ -279,7 +286,7 @@ def _planner(boxes: Boxes, attempt: int) -> Planner:
     return Planner(boxes.harness, boxes.place.environment.python, boxes.case_seconds, boxes.limits.result, variables)
 
 
-def _files(patch: Patch | None, cases: Sequence[Case], boxes: Boxes) -> tuple[PlacedFile, ...]:
+async def _files(patch: Patch | None, cases: Sequence[Case], boxes: Boxes) -> tuple[PlacedFile, ...]:
     """Return what is put over the tree, the later over the former: the patch, what undoes it, the tests."""
     written: dict[str, bytes] = {case.path: case.data for case in cases if case.data is not None}
     if any(case.data not in {None, written.get(case.path)} for case in cases):
@@ -288,9 +295,24 @@ def _files(patch: Patch | None, cases: Sequence[Case], boxes: Boxes) -> tuple[Pl
     if patch is None:
         return tests
     changes = changed_files(patch, boxes.snapshot.by_path())
+    new = new_modules(boxes.snapshot, changes, boxes.harness)
+    taken = STANDARD | await _installed(sorted({*new.values()} - STANDARD), boxes)
+    guarding = guards(boxes.snapshot, changes, {path for path, name in new.items() if name in taken})
+    for file in guarding:
+        if not is_test_path(file.path):
+            boxes.watch(Note(ran_without(file.path)))
     kept = {case.path or case.id.partition("::")[0] for case in cases if case.data is None}
     undone = (PlacedFile(change.path, change.before, change.mode) for change in changes if change.path in kept)
-    return (*placed_files(changes), *guards(boxes.snapshot, changes), *undone, *tests)
+    return (*placed_files(changes), *guarding, *undone, *tests)
+
+
+async def _installed(names: Sequence[str], boxes: Boxes) -> frozenset[str]:
+    """Return those of the names that the environment can import; none where it has no `python` to ask."""
+    if not names:
+        return frozenset()
+    step = Step(("python", "-I", "-c", FINDS, *names), variables=boxes.harness.variables)
+    result = await boxes.sandbox.run(Job(boxes.place.environment, boxes.place.tree, (), (step,), boxes.limits))
+    return frozenset(word for step in result.steps if step.succeeded for word in step.output.text().split())
 
 
 async def _run(

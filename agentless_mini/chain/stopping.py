@@ -54,7 +54,7 @@ class _Race:
 
 
 def tally(candidates: Iterable[Candidate]) -> Tally:
-    """Return the votes as `ranking.vote` counts them: by normal form, the smallest `order` first.
+    """Return the votes by normal form, the smallest `order` first.
 
     What uses undefined names cannot win where anything else is there, and counts as invalid then.
     """

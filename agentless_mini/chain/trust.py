@@ -13,14 +13,17 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import Execution, Level, Origin
+from agentless_mini.domain import Choice, Execution, Level, Origin
 from agentless_mini.errors import printable
 
 if TYPE_CHECKING:
     from agentless_mini.chain.rank import Standing, Totals
 
+SUREST = 0.99  # is told at most, and 1 less it at least: of no kind of patches was it measured that more are right
 MOST_WORDS = 256  # of a patch that are compared, the first: a pair takes a tenth of a millisecond at most
 # Fitted on django's 97 issues in two public pools with official outcomes; 69 of other repositories tested them.
 BASE, VOTES, LIKENESS, SIZE = 0.0, 0.35, 1.15, -0.01
@@ -56,27 +59,37 @@ def probability(odds: float) -> float:
 def log_odds(known: Sequence["Standing"], count: "Totals") -> dict[str, float]:
     """Return the log odds that each patch is right, by normal form.
 
-    More votes, more tests that pass, and fewer that break never lower a patch. The order of `known` does not matter.
+    More votes, more tests that pass, and fewer that break never lower a patch's own odds; seldom do they lift another
+    more, by what they say of a test that both break. The order of `known` does not matter.
     """
     tried = [one for one in known if not one.untried and not one.refused]
-    worth, unpassed = _worth(tried, count)
+    passed = [one.reproducing for one in tried]
     passing = Counter(place for one in tried for place in one.generated)
     pins, pin = _pins(tried, count)
+    pairs = len(tried) * max(0, count.reproducing - 1)
 
-    def told(one: "Standing", place: int) -> float:
-        passes = place in one.generated  # that says the less, the more of the others pass
-        wrong = min(MOST, (PRIOR * WRONG + passing[place] - passes) / (PRIOR + max(1, len(tried)) - 1))
-        return worth[place] * (math.log(RIGHT / wrong) if passes else math.log((1 - RIGHT) / (1 - wrong)))
+    def worth(place: int) -> float:
+        """Return the share of results in which other tests agree with this one."""
+        contrary = sum(count.reproducing - len(places) if place in places else len(places) for places in passed)
+        return (AGREED + pairs - contrary) / (AGREED_OF + pairs)
+
+    def told(place: int) -> tuple[float, float]:
+        """Return what a test says of a patch that fails it, and of one that passes: the less, the more others pass."""
+        prior = PRIOR + max(1, len(tried)) - 1
+        wrong = [min(MOST, (PRIOR * WRONG + passing[place] - itself) / prior) for itself in (0, 1)]
+        return worth(place) * math.log((1 - RIGHT) / (1 - wrong[0])), worth(place) * math.log(RIGHT / wrong[1])
 
     def odds(one: "Standing") -> float:
         own = GIVEN_FAILING * count.given + (GIVEN_PASSING - GIVEN_FAILING) * len(one.given)
-        new = math.fsum([unpassed, *(told(one, place) for place in passing)])
+        new = math.fsum([unpassed, *(each[place in one.generated] for place, each in said.items())])
         tests = own / _dependence(count.given) + new / _dependence(count.generated)
         broken = count.regressions - len(one.kept)
         pinned = math.fsum(share for place, share in pins.items() if place not in one.kept)
         pinned += (count.regressions - len(pins)) * pin
         return _voted(one) + tests - math.log1p(HARM * (broken - min(MOST_PINS, pinned)))
 
+    said = {place: told(place) for place in passing}
+    unpassed = (count.generated - len(passing)) * UNPASSED * worth(-1) * math.log((1 - RIGHT) / (1 - WRONG))
     return {one.normal: odds(one) for one in known}
 
 
@@ -90,24 +103,6 @@ def _voted(one: "Standing") -> float:
 def _dependence(tests: int) -> float:
     """Return by what the evidence of so many tests is divided, since wrong patches fail them together."""
     return 1 + CORRELATION * max(0, tests - 1)
-
-
-def _worth(tried: Sequence["Standing"], count: "Totals") -> tuple[dict[int, float], float]:
-    """Return the share of results in which other tests agree with each test that passes with some patch.
-
-    And what the generated tests say of each patch that pass with none.
-    """
-    places = frozenset[int]().union(*(one.reproducing for one in tried))
-    passing = {place: frozenset(n for n, one in enumerate(tried) if place in one.reproducing) for place in places}
-    columns = [*passing.values(), *[frozenset[int]()] * (count.reproducing - len(places))]
-    pairs = len(tried) * max(0, len(columns) - 1)
-
-    def share(column: frozenset[int]) -> float:
-        return (AGREED + pairs - sum(len(column ^ other) for other in columns)) / (AGREED_OF + pairs)
-
-    unpassed = count.generated - len(frozenset[int]().union(*(one.generated for one in tried)))
-    fails = math.log((1 - RIGHT) / (1 - WRONG))
-    return {place: share(column) for place, column in passing.items()}, UNPASSED * unpassed * share(frozenset()) * fails
 
 
 def _pins(tried: Sequence["Standing"], count: "Totals") -> tuple[dict[int, float], float]:
@@ -129,43 +124,28 @@ def _pins(tried: Sequence["Standing"], count: "Totals") -> tuple[dict[int, float
 # --- likeness --------------------------------------------------------------------------------------------------------
 
 
-class Likeness:
-    """How much a patch is like the other samples: the mean of its similarities to them, each two compared once.
+def mean_likeness(diff: bytes, votes: Mapping[bytes, int]) -> float:
+    """Return how much a diff is like the other samples, in [0, 1]; `votes` has those of each. A sole one has 1/2.
 
-    A similarity is Levenshtein's ratio (twice the longest common subsequence, over both lengths) of the words of what
-    two diffs add and remove. SWE-Swiss ("enhanced self-consistency"; github.com/zhenyuhe00/SWE-Swiss,
+    It is the mean of Levenshtein's ratios (twice the longest common subsequence, over both lengths) of the words of
+    what two diffs add and remove. SWE-Swiss ("enhanced self-consistency"; github.com/zhenyuhe00/SWE-Swiss,
     evaluation/agentless/repair/rerank.py) takes that of characters, to the half of all samples most alike.
     """
+    others = sum(votes.values()) - 1
+    every = math.fsum(_ratio(min(diff, one), max(diff, one)) * count for one, count in votes.items())
+    return (every - 1) / others if others else 0.5
 
-    def __init__(self) -> None:
-        """Begin with nothing compared."""
-        self._words: dict[bytes, tuple[bytes, ...]] = {}
-        self._pairs: dict[tuple[bytes, bytes], float] = {}
 
-    def of(self, diff: bytes, votes: Mapping[bytes, int]) -> float:
-        """Return the mean similarity, in [0, 1], of a diff to all other samples; `votes` has those of each diff.
+@lru_cache(1 << 17)
+def _ratio(one: bytes, other: bytes) -> float:
+    a, b = _words(one), _words(other)
+    return 2 * _common(a, b) / (len(a) + len(b)) if one != other and (a or b) else 1.0
 
-        A sole sample has 1/2.
-        """
-        others = sum(votes.values()) - 1
-        every = math.fsum(self._ratio(diff, one) * count for one, count in votes.items())
-        return (every - 1) / others if others else 0.5
 
-    def _ratio(self, one: bytes, other: bytes) -> float:
-        if one == other:
-            return 1.0
-        key = min(one, other), max(one, other)
-        if key not in self._pairs:
-            a, b = self._said(one), self._said(other)
-            self._pairs[key] = 2 * _common(a, b) / (len(a) + len(b)) if a or b else 1.0
-        return self._pairs[key]
-
-    def _said(self, diff: bytes) -> tuple[bytes, ...]:
-        """Return the words that a diff adds and removes, after the names of the files."""
-        if diff not in self._words:
-            words = (word for line in changed_lines(diff) for word in _WORD.findall(line))
-            self._words[diff] = tuple(word for word, _ in zip(words, range(MOST_WORDS), strict=False))
-        return self._words[diff]
+@lru_cache(1024)
+def _words(diff: bytes) -> tuple[bytes, ...]:
+    words = (word for line in changed_lines(diff) for word in _WORD.findall(line))
+    return tuple(islice(words, MOST_WORDS))
 
 
 def changed_lines(diff: bytes) -> list[bytes]:
@@ -190,15 +170,6 @@ def _common(a: tuple[bytes, ...], b: tuple[bytes, ...]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """The chosen patch by its normal form, with `votes` of all `valid` ones."""
-
-    normal: str
-    votes: int
-    valid: int
-
-
-@dataclass(frozen=True, slots=True)
 class Trust:
     """What a patch lacks for each level, as a clause for people; "" where it lacks nothing.
 
@@ -220,12 +191,12 @@ class Trust:
         return level is Level.ANY or not self.lacks(level)
 
 
-def trust(chosen: Chosen, execution: Execution | None, own: Sequence[str] = (), notes: Sequence[str] = ()) -> Trust:
-    """Return what a patch has shown. `own` are the ids of the user's failing tests.
+def trust(choice: Choice, execution: Execution | None, own: Sequence[str] = (), notes: Sequence[str] = ()) -> Trust:
+    """Return what the chosen patch has shown. `own` are the ids of the user's failing tests.
 
     `notes` are those of the run: they say why one of `own` was not run, or tells nothing.
     """
-    found = next((one for one in execution.verdicts if one.normal == chosen.normal), None) if execution else None
+    found = next((one for one in execution.verdicts if one.normal == choice.patch.normal), None) if execution else None
     passing = found.passed() if found else frozenset()
     results = {origin: dict[str, bool]() for origin in Origin}
     for case in execution.cases if execution and found else ():
@@ -233,23 +204,23 @@ def trust(chosen: Chosen, execution: Execution | None, own: Sequence[str] = (), 
     given, kept = results[Origin.GIVEN], list(results[Origin.REGRESSION].values())
     fixed = [*given.values(), *results[Origin.GENERATED].values()]
 
-    doubt = _doubt(chosen, fixed, kept, is_refused=bool(found and found.refusal))
+    doubt = _doubt(choice, fixed, kept, is_refused=bool(found and found.refusal))
     of_own = _own(given, own, notes)
     of_tests = doubt or _tests(list(given.values()), fixed, kept)
-    divided = chosen.votes < 2 or 2 * chosen.votes <= chosen.valid
-    of_votes = doubt or (_share(chosen) if divided and of_tests and of_own else "")
+    divided = choice.votes < 2 or 2 * choice.votes <= choice.valid
+    of_votes = doubt or (agreement(choice.votes, choice.valid) if divided and of_tests and of_own else "")
     return Trust(doubt or (of_own if own else ""), of_votes, of_tests, of_own)
 
 
-def _doubt(chosen: Chosen, fixed: Sequence[bool], kept: Sequence[bool], *, is_refused: bool) -> str:
+def _doubt(choice: Choice, fixed: Sequence[bool], kept: Sequence[bool], *, is_refused: bool) -> str:
     if is_refused:
         return "it cannot be put over the tree that the tests run on"
     if fixed:
-        return "" if any(fixed) else f"it passes none of {_counted(fixed, 'reproduction')}"
+        return "" if any(fixed) else f"it passes none of {counted(len(fixed), 'reproduction test')}"
     if kept and not any(kept):
-        return f"it passes none of {_counted(kept, 'regression')}"
-    if DOUBTFUL * chosen.votes < chosen.valid:
-        return f"no test shows that it repairs the issue, and {_share(chosen)}"
+        return f"it passes none of {counted(len(kept), 'regression test')}"
+    if DOUBTFUL * choice.votes < choice.valid:
+        return f"no test shows that it repairs the issue, and {agreement(choice.votes, choice.valid)}"
     return ""
 
 
@@ -257,10 +228,10 @@ def _tests(given: Sequence[bool], fixed: Sequence[bool], kept: Sequence[bool]) -
     if not fixed:
         return "no test that was run reproduces the issue"
     if not all(given):
-        return f"it passes {sum(given)} of {_counted(given, 'given')}"
+        return f"it passes {sum(given)} of {counted(len(given), 'given test')}"
     if 2 * sum(fixed) <= len(fixed):
-        return f"it passes {sum(fixed)} of {_counted(fixed, 'reproduction')}"
-    return "" if all(kept) else f"it breaks {len(kept) - sum(kept)} of {_counted(kept, 'regression')}"
+        return f"it passes {sum(fixed)} of {counted(len(fixed), 'reproduction test')}"
+    return "" if all(kept) else f"it breaks {len(kept) - sum(kept)} of {counted(len(kept), 'regression test')}"
 
 
 def _own(given: dict[str, bool], own: Sequence[str], notes: Sequence[str]) -> str:
@@ -276,10 +247,11 @@ def _own(given: dict[str, bool], own: Sequence[str], notes: Sequence[str]) -> st
     return f"your test {failing} does not pass with it" if failing else ""
 
 
-def _share(chosen: Chosen) -> str:
-    verb = "has" if chosen.votes == 1 else "agree on"
-    return f"{chosen.votes} of {chosen.valid} valid samples {verb} it"
+def agreement(votes: int, valid: int) -> str:
+    """Return how many samples agree on a patch, as a clause."""
+    return f"{votes} of {valid} valid samples {'has' if votes == 1 else 'agree on'} it"
 
 
-def _counted(tests: Sequence[bool], kind: str) -> str:
-    return f"{len(tests)} {kind} test{'s' * (len(tests) != 1)}"
+def counted(number: int, noun: str) -> str:
+    """Return the number with the noun: '1 test', '2 tests'."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

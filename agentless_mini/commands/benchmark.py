@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.evaluate import OFFICIAL, Evaluation, Opened, OpenTestbeds, evaluate
 from agentless_mini.commands.submitting import submit
@@ -62,7 +60,7 @@ def run_eval(benchmark: "BenchmarkOptions", fleet: "FleetOptions", config: Confi
         pool={name: pool.get(name, nothing) for name in dataset.solutions if pool},
     )
     open_testbeds = cluster_testbeds(fleet.cluster, machine) if fleet.cluster else docker_testbeds(machine)
-    code = evaluate(evaluation, machine, open_testbeds, Console(quiet=True) if fleet.quiet else people())
+    code = evaluate(evaluation, machine, open_testbeds, people(quiet=fleet.quiet))
     if benchmark.submission is not None:
         submit(evaluation, benchmark.split or Path(dataset.name).stem, benchmark.submission)
     sys.stdout.buffer.write(os.fsencode(evaluation.folder) + b"\n")

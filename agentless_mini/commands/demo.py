@@ -66,7 +66,7 @@ def demo(config: Config, model: str | None, keep: Path | None, machine: Machine)
             code = repair(
                 task, repository.snapshot(), store, OutputOptions(apply=True), machine, notes=notes, kept=False
             )
-        tell(run_tests(folder, chosen.sandbox, machine, Console(quiet=True), notes), "after the repair", console)
+        tell(run_tests(folder, chosen.sandbox, machine, people(quiet=True), notes), "after the repair", console)
     return code
 
 

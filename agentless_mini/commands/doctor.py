@@ -21,10 +21,10 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from agentless_mini.commands.config import Machine
+from agentless_mini.commands.terminal import results
 from agentless_mini.domain import MIB
 from agentless_mini.errors import AminiError, EnvironmentFailed, printable
 from agentless_mini.installing import install_command
@@ -267,13 +267,13 @@ def _disk(folder: Path) -> str:
 
 def _write(found: Mapping[str, Finding]) -> None:
     """Write a line for each finding; on a terminal it is broken between words to fit."""
-    console = Console(soft_wrap=True)
+    console = results()
     indent = " " * (_NAMES + _WORDS)
     for name, finding in found.items():
         word = "ok" if finding.ok else "missing"
-        lines = [finding.said]
+        lines = [" ".join(finding.said.split())]
         if console.is_terminal:
             room = max(20, console.width - len(indent))
             lines = textwrap.wrap(finding.said, room, break_long_words=False, break_on_hyphens=False)
         head = Text(f"{name:{_NAMES}}") + Text(f"{word:{_WORDS}}", style="green" if finding.ok else "yellow")
-        console.print(head + Text(f"\n{indent}".join(lines)), highlight=False)
+        console.print(head + Text(f"\n{indent}".join(lines)))

@@ -158,7 +158,7 @@ async def _run(
         asked = "files alone" if evaluation.until is Until.LOCALIZE else asked
         line = f"evaluation {evaluation.folder.name}: {await answerer(chosen, config, store)}; "
         line += f"{len(evaluation.instances)} instances, {asked}; recorded in {evaluation.folder}"
-        console.print(Text(printable(line), style="bold"), highlight=False)
+        console.print(Text(printable(line), style="bold"))
         opened = await open_testbeds(evaluation, evaluation.submitter(chosen), stack, progress)
         tasks = [
             Assignment(

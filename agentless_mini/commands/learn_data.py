@@ -46,7 +46,7 @@ class Lines:
 
     def __init__(self, *, quiet: bool) -> None:
         """Tell it to people, or to nobody."""
-        self.console = Console(quiet=True) if quiet else people()
+        self.console = people(quiet=quiet)
 
     def __call__(self, event: Event) -> None:
         """Tell a note."""
@@ -59,7 +59,7 @@ class Lines:
 
     def say(self, said: str) -> None:
         """Tell a sentence."""
-        self.console.print(Text(printable(said)), highlight=False)
+        self.console.print(Text(printable(said)))
 
     def tokens(self, new: int) -> None:
         """Tell nobody of tokens."""

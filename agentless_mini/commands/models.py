@@ -28,7 +28,7 @@ from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.ports import Sampler
 from agentless_mini.record import Once, RecordedScorer, Store
-from agentless_mini.run import ChosenModel
+from agentless_mini.run import NOBODY, ChosenModel
 from agentless_mini.settings import Config
 from agentless_mini.settings.model import EndpointSettings, Engine, ScorerSettings
 
@@ -100,8 +100,8 @@ class Models:
         takes_vllm = config.engine is Engine.VLLM or (config.engine is Engine.AUTO and gpus and has_vllm(config.vllm))
         is_named = config.endpoint.model or (takes_vllm and config.gpu_model)
         if optional and config.engine is Engine.AUTO and not is_named:
-            self._store.put_card("no model", ModelCard("no model", NO_WINDOW))
-            return replace(_gone("no model", "", "Nobody is asked."), writes=False)
+            self._store.put_card(NOBODY, ModelCard(NOBODY, NO_WINDOW))
+            return replace(_gone(NOBODY, "", "Nobody is asked."), writes=False)
         if config.engine is Engine.AUTO:
             if (missed := self._missed(takes_vllm=bool(takes_vllm))) is not None:
                 return missed

@@ -20,7 +20,7 @@ from rich.text import Text
 from agentless_mini.chain.pipeline import NO_SANDBOX, check_named, resolve
 from agentless_mini.chain.session import NoBoxes, Opening, Session
 from agentless_mini.chain.templates import load_prompts
-from agentless_mini.chain.trust import Chosen, Trust, trust
+from agentless_mini.chain.trust import Trust, trust
 from agentless_mini.commands.config import (
     APP,
     Machine,
@@ -41,8 +41,10 @@ from agentless_mini.commands.terminal import (
     people,
     require_stdout,
     without_passwords,
+    write_patch,
 )
 from agentless_mini.domain import (
+    Candidate,
     GivenTests,
     Issue,
     Level,
@@ -55,7 +57,7 @@ from agentless_mini.domain import (
     Snapshot,
 )
 from agentless_mini.errors import EnvironmentFailed, Untestable, UsageError, boundary, printable, reason
-from agentless_mini.ports import Sampler
+from agentless_mini.ports import PatchCheck, Sampler
 from agentless_mini.record import RecordedSampler, RunId, RunStart, Store, recorded_derive, traced_scoring
 from agentless_mini.report.console import ProgressLines, flowed
 from agentless_mini.report.progress import LiveProgress
@@ -63,7 +65,6 @@ from agentless_mini.report.summary import summary
 from agentless_mini.repository.gitcommand import GitCommand
 from agentless_mini.repository.issue_sources import GitHub, literal_issue, read_issue
 from agentless_mini.repository.opening import Repository, open_repository
-from agentless_mini.repository.patches import notes_on, of_runs, read_pool, read_proposals, record_pool
 from agentless_mini.run import (
     amount,
     answerer,
@@ -136,23 +137,23 @@ def run_repair(
     issue = _issue(source)
     if among and not patches and among.runs is None:
         raise UsageError("No patch is given after ISSUE: name files or folders of patches, or runs with --runs.")
-    pool = read_proposals(patches, among.instance) if among else ()
     here, local = Path.cwd(), is_there(source.repository)
     if not (output.apply or output.quiet) and here != (top := top_of(here)) and local:
-        people().print(
-            f"note: In {here}, git apply ignores changes outside of this folder: run it in {top}.", markup=False
-        )
+        people().print(f"note: In {here}, git apply ignores changes outside of this folder: run it in {top}.")
     repository = _opened(source.repository, rev, output)
     branch = None
     if output.commit is not None:
         from agentless_mini.repository.branches import plan_branch
 
         branch = plan_branch(source.repository, output.commit, rev or "HEAD")
-    task = Task(issue, repository, config, tuple(files), given, branch, pool)
-    waiting = noted(Console(quiet=True) if output.quiet else people())
+    task = Task(issue, repository, config, tuple(files), given, branch)
+    waiting = noted(people(quiet=output.quiet))
     with Store.open(output.store or store_of(source.repository), waiting) as opened:
-        if among and among.runs is not None:
-            task = replace(task, pool=(*pool, *of_runs(opened, among.runs)))
+        if among:
+            from agentless_mini.repository.patches import of_runs, read_proposals
+
+            of_others = of_runs(opened, among.runs) if among.runs is not None else ()
+            task = replace(task, pool=(*read_proposals(patches, among.instance), *of_others))
         require_tests(task)
         began = time.monotonic()
         snapshot = replace(repository.snapshot(), history=repository.history())
@@ -219,9 +220,7 @@ def _at_a_commit(where: str, rev: str | None, output: "OutputOptions") -> str:
     from agentless_mini.repository.branches import has_changes
 
     if rev is None and not output.quiet and has_changes(where):
-        people().print(
-            "note: Uncommitted changes are left out, because --commit repairs HEAD.", style="yellow", markup=False
-        )
+        people().print("note: Uncommitted changes are left out, because --commit repairs HEAD.", style="yellow")
     return rev or "HEAD"
 
 
@@ -230,7 +229,7 @@ def _opened(where: str, rev: str | None, output: "OutputOptions") -> Repository:
     cache = platformdirs.user_cache_path(APP) / "clones"
     if is_there(where):
         return open_repository(where, rev, cache)
-    with ProgressLines(Console(quiet=True) if output.quiet else people()) as lines:
+    with ProgressLines(people(quiet=output.quiet)) as lines:
         lines.begin(f"Fetching {printable(*without_passwords((where,)))}")
         return open_repository(where, rev, cache)
 
@@ -311,7 +310,7 @@ def repair(
     it. Raises `AminiError` and KeyboardInterrupt.
     """
     require_tests(task)
-    console = Console(quiet=True) if output.quiet else people()
+    console = people(quiet=output.quiet)
     began = time.monotonic() if began is None else began
     with LiveProgress(console, notes=notes) as progress:
         check_named(task.files, task.given, snapshot, NO_SANDBOX)  # before a model is looked for
@@ -323,12 +322,12 @@ def repair(
             raise
     if not output.quiet:
         told = summary(store.runs.trace(run), time.monotonic() - began, hint=kept)
-        console.print(told, highlight=False)
+        console.print(told)
     patch = prediction.choice.patch.diff if prediction.choice and shown and shown.suffices(task.required) else None
     _emit(patch, output, store, run)
     if output.file is not None:
         what = "document" if output.as_json else "patch" if patch is not None else "empty result"
-        console.print(f"The {what} is in {printable(str(output.file))}.", markup=False, highlight=False)
+        console.print(f"The {what} is in {printable(str(output.file))}.")
     if output.apply and patch is not None:
         task.repository.apply(patch)
         console.print("The patch was applied to the working tree.")
@@ -338,12 +337,12 @@ def repair(
         message = commit_message(task.issue, f"{run} ({store.runs.trace(run).run.start.model})")
         commit = task.branch.commit(snapshot.commit, patch, message)
         told = f"The patch is commit {commit[:12]} on the branch {task.branch.name}."
-        console.print(told, markup=False, highlight=False)
+        console.print(told)
     if shown and (lacking := shown.lacks(task.required)):
         advice = f"it is not printed; amini show {run} --patch 1 shows it, --require any prints it"
         told = lacking if patch is not None else f"{lacking} (--require {task.required}): {advice}"
         trusting = people()
-        trusting.print(Text(flowed(f"not trusted: {told}.", trusting, 4), style="bold red"), highlight=False)
+        trusting.print(Text(flowed(f"not trusted: {told}.", trusting, 4), style="bold red"))
     return _exit_code(task, shown)
 
 
@@ -390,13 +389,15 @@ async def _run(
             complaint = task.repository.refuses(patch.diff)
             return Rejected(Reason.REFUSED_BY_GIT, complaint) if complaint else patch
 
-        pool = await asyncio.to_thread(read_pool, task.pool, snapshot, check)
-        notes = (*task.repository.notes, *notes_on(task.pool, pool))
+        pool, notes = await _pooled(task, snapshot, check) if task.pool else ((), task.repository.notes)
         if pool and not chosen.writes and isinstance(opening, Opening):
             notes = (*notes, "No model writes tests: your own and those of the repository choose.")
 
         async def chain(run: RunId, boxes: Opening | NoBoxes) -> Prediction:
-            record_pool(store, run, task.pool, pool)
+            if pool:
+                from agentless_mini.repository.patches import record_pool
+
+                record_pool(store, run, task.pool, pool)
             sampler = RecordedSampler(ready, store, identity(chosen, config), run)
             scorer = traced_scoring(scoring, store, run) if scoring else None
             derive = recorded_derive(store)
@@ -407,7 +408,7 @@ async def _run(
             """Say who answers, and what of the tree was left out, before anything is spent."""
             asked = amount(config, chosen, await foreseen(sandbox, snapshot), len(given.ids()), len(pool))
             line = f"run {run}: {await answerer(chosen, config, store)}; {asked}"
-            console.print(Text(flowed(printable(line), console, 4), style="bold"), highlight=False)
+            console.print(Text(flowed(printable(line), console, 4), style="bold"))
             for note in notes:
                 progress(Note(note))
             return notes
@@ -431,11 +432,17 @@ async def _run(
         return run, prediction, _shown(task, prediction)
 
 
+async def _pooled(task: Task, snapshot: Snapshot, check: PatchCheck) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
+    """Return what became of the patches to choose among, and the notes of the run."""
+    from agentless_mini.repository.patches import notes_on, read_pool
+
+    pool = await read_pool(task.pool, snapshot, check)
+    return pool, (*task.repository.notes, *notes_on(task.pool, pool))
+
+
 def _shown(task: Task, prediction: Prediction) -> Trust | None:
-    if (choice := prediction.choice) is None:
-        return None
-    chosen = Chosen(choice.patch.normal, choice.votes, choice.valid)
-    return trust(chosen, prediction.execution, task.given.ids(), prediction.notes)
+    choice = prediction.choice
+    return trust(choice, prediction.execution, task.given.ids(), prediction.notes) if choice else None
 
 
 def _exit_code(task: Task, shown: Trust | None) -> int:
@@ -452,8 +459,7 @@ def _emit(patch: bytes | None, output: "OutputOptions", store: Store, run: RunId
 
         data = (json.dumps(run_document(store.runs.trace(run)), ensure_ascii=True, indent=2) + "\n").encode()
     if output.file is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        write_patch(data)
         return
     _write(data, output.file)
 

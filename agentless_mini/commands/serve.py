@@ -3,7 +3,8 @@
 import asyncio
 import json
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,34 +37,21 @@ if TYPE_CHECKING:
     from agentless_mini.cli import ServeOptions
 
 
-class StartProgress(AbstractContextManager["StartProgress"]):
-    """Shows what a starting server does: a moving line on a terminal, a line for each new phase elsewhere."""
+@contextmanager
+def start_progress(console: Console, model: str) -> Iterator[Callable[[str, float], None]]:
+    """Yield what shows the phases of a starting server: in a moving line on a terminal, each in one line elsewhere."""
+    status, last = Status("", console=console) if moves(console) else None, ""
 
-    def __init__(self, console: Console, model: str) -> None:
-        """Show on `console` the start of a server for `model`."""
-        self._console = console
-        self._model = model
-        self._phase = ""
-        self._status = Status("", console=console) if moves(console) else None
+    def show(phase: str, seconds: float) -> None:
+        nonlocal last
+        if status:
+            status.update(Text(f"{model}: {phase} ({seconds:.0f} s)"))
+        elif phase != last:
+            console.print(Text(f"{model}: {phase}"))
+        last = phase
 
-    def __enter__(self) -> "StartProgress":
-        """Start showing."""
-        if self._status:
-            self._status.start()
-        return self
-
-    def __exit__(self, *ended: object) -> None:
-        """Clear the moving line."""
-        if self._status:
-            self._status.stop()
-
-    def __call__(self, phase: str, seconds: float) -> None:
-        """Take in what the server does, `seconds` after it was started."""
-        if self._status:
-            self._status.update(Text(f"{self._model}: {phase} ({seconds:.0f} s)"))
-        elif phase != self._phase:
-            self._console.print(Text(f"{self._model}: {phase}"), highlight=False)
-        self._phase = phase
+    with status or nullcontext():
+        yield show
 
 
 def run_serve(options: "ServeOptions", python: Path | None, config: Config, machine: Machine) -> None:
@@ -72,7 +60,7 @@ def run_serve(options: "ServeOptions", python: Path | None, config: Config, mach
     if options.stop:
         stopped = stop_recorded(machine.served, Limits())  # that none runs is no failure
         told = stopped.reason if isinstance(stopped, NotRunning) else f"The server for {stopped.model} was stopped."
-        people().print(Text(told), highlight=False)
+        people().print(Text(told))
     elif options.status:
         _tell_status(machine, options)
     else:
@@ -97,10 +85,10 @@ def _start_server(options: "ServeOptions", config: Config, machine: Machine) -> 
     plan = plan_server(options.model, config, machine)
     home = machine.served
     home.mkdir(parents=True, exist_ok=True)
-    with StartProgress(people(), plan.model) as progress:
+    with start_progress(people(), plan.model) as progress:
         server = asyncio.run(serve(plan, home, Limits(), progress))
     _print(server, options)
-    people().print(Text(f"{server.model} is served by {server.engine}; its log is {server.log}."), highlight=False)
+    people().print(Text(f"{server.model} is served by {server.engine}; its log is {server.log}."))
 
 
 def plan_server(model: str | None, config: Config, machine: Machine) -> ServerPlan:
@@ -118,7 +106,7 @@ def plan_server(model: str | None, config: Config, machine: Machine) -> ServerPl
     settings = config.embedded.model_copy(update={"model": model} if model else {})
     if settings.model is None:
         raise UsageError("The embedded model works only inside amini repair and cannot be served: name a GGUF model.")
-    weights = find_weights(settings, machine.weights, lambda said: people().print(said, highlight=False))
+    weights = find_weights(settings, machine.weights, lambda said: people().print(said))
     return plan_embedded(weights.path, weights.name, config.llama_cpp)
 
 

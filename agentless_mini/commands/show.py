@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from agentless_mini.chain.context import Gauge
 from agentless_mini.chain.pipeline import NO_SANDBOX, resolve
+from agentless_mini.chain.rank import valid_patches
 from agentless_mini.chain.session import NoBoxes, Opening, Session
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import STORE, Machine
-from agentless_mini.commands.terminal import people, require_stdout, results, write_page
+from agentless_mini.commands.terminal import people, require_stdout, results, write_page, write_patch
 from agentless_mini.domain import Completion, Message, ModelCard, SampleRequest, Snapshot, Stage
 from agentless_mini.errors import UsageError, boundary, printable
 from agentless_mini.ports import Watch
@@ -31,9 +32,9 @@ from agentless_mini.record.effects import chat_key, token_counts
 from agentless_mini.report.console import row, table
 from agentless_mini.report.document import run_document, runs_document
 from agentless_mini.report.show import completion_view, prompt_view, run_view, runs_table
-from agentless_mini.report.summary import distinct, repairs
+from agentless_mini.report.summary import distinct
 from agentless_mini.repository.patches import read_pool, snapshot_check
-from agentless_mini.run import foreseen, seeded, settled
+from agentless_mini.run import NOBODY, foreseen, seeded, settled
 from agentless_mini.settings.run import SandboxKind
 
 if TYPE_CHECKING:
@@ -75,12 +76,12 @@ def _list(options: "ShowOptions", path: Path) -> None:
     elif summaries:
         results().print(runs_table(summaries))
     else:
-        people().print(f"no runs yet in {printable(str(path))}: amini repair makes them", markup=False, highlight=False)
+        people().print(f"no runs yet in {printable(str(path))}: amini repair makes them")
 
 
 def _show(options: "ShowOptions", store: Store, trace: RunTrace) -> None:
     if options.patch is not None:
-        sys.stdout.buffer.write(_patch(trace, options.patch))
+        write_patch(_patch(trace, options.patch))
         return
     if options.html is not None:
         from agentless_mini.report.evaluation_document import run_instance
@@ -94,9 +95,9 @@ def _show(options: "ShowOptions", store: Store, trace: RunTrace) -> None:
         _write(run_document(trace, prompts, answers))
         return
     console = results()
-    console.print(run_view(trace, options.every), highlight=False)
+    console.print(run_view(trace, options.every))
     for view in (*map(prompt_view, prompts), *(completion_view(*answer) for answer in answers)):
-        console.print(view, highlight=False)
+        console.print(view)
 
 
 def _patch(trace: RunTrace, number: int) -> bytes:
@@ -112,7 +113,7 @@ def _patch(trace: RunTrace, number: int) -> bytes:
     choice = trace.choice
     if choice is not None and choice.patch.normal == found[number - 1].normal:
         return choice.patch.diff
-    return repairs(trace)[found[number - 1].first].diff
+    return valid_patches(trace.candidates())[found[number - 1].first].diff
 
 
 def _prompts(store: Store, trace: RunTrace) -> list[PromptRecord]:
@@ -152,7 +153,7 @@ def run_report(options: "ReportOptions", machine: Machine) -> None:
         if options.as_json or options.instance is not None:  # one document as an object, several as a list
             _write(documents[0] if len(documents) == 1 else documents)
         else:
-            results().print(evaluation_tables(documents), highlight=False)
+            results().print(evaluation_tables(documents))
 
 
 def _evaluation(name: str, machine: Machine) -> Store:
@@ -211,7 +212,8 @@ def show_plan(task: "Task", snapshot: Snapshot, store: Store, as_json: bool) -> 
     """
     endpoint, latest = task.config.endpoint, store.runs.latest()
     served = store.endpoint_model(endpoint.base_url) if endpoint.base_url else latest and latest.start.model
-    name = printable(endpoint.model or served or "not named yet")
+    unnamed = "not named yet" + ("; without one no test is written" if task.pool else "")
+    name = printable(endpoint.model or (served if served != NOBODY else None) or unnamed)
     config = settled(task.config, store.runs.newest_generation(name, task.issue.text))
     size, later = config.evolve.size(config.repair.samples), config.evolve.rounds - 1
     repair = config.repair.model_copy(update={"samples": size, "stop_when": None})
@@ -228,7 +230,7 @@ def show_plan(task: "Task", snapshot: Snapshot, store: Store, as_json: bool) -> 
 
         opening = Opening(harness_of(snapshot, config.sandbox.test_command), closed)
     check, prompts = snapshot_check(snapshot), load_prompts(config.prompts)
-    pool, derive = read_pool(task.pool, snapshot, check), recorded_derive(store)
+    pool, derive = asyncio.run(read_pool(task.pool, snapshot, check)), recorded_derive(store)
     session = Session(sampler, prompts, check, lambda _: None, "", derive=derive, pool=pool)
     given = replace(task.given, required=False)
 
@@ -245,7 +247,7 @@ def show_plan(task: "Task", snapshot: Snapshot, store: Store, as_json: bool) -> 
         _write({"schema": 1, **values, "stages": stages, "prompts": sampler.prompts})
         return
     told = "" if is_known else " is assumed: that of the model is not known (--context says it)"
-    results().print(f"model      {name}; a window of {window} tokens{told}", markup=False, soft_wrap=True)
+    results().print(f"model      {name}; a window of {window} tokens{told}")
     shown = table("stage", "prompts", "samples", "recorded", "prompt tokens", "answer tokens, at most")
     for stage, asked in sampler.stages.items():
         row(shown, stage, *map(str, asked.values()))
@@ -254,7 +256,7 @@ def show_plan(task: "Task", snapshot: Snapshot, store: Store, as_json: bool) -> 
     lines.append("tokens     of what is not recorded, each prompt once; estimated where the model has not counted them")
     boxes = f"; boxes: {tests} to prove new tests, {patches} or more to test patches, some to find regression tests"
     lines.append(f"tests      {where}{boxes if isinstance(opening, Opening) else ''}")
-    results().print("\n".join(lines), markup=False, soft_wrap=True)
+    results().print("\n".join(lines))
 
 
 # --- the manual ------------------------------------------------------------------------------------------------------

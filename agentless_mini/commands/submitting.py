@@ -21,12 +21,13 @@ def submit(evaluation: Evaluation, split: str, folder: Path) -> None:
     """
     with Store.open_readonly(evaluation.folder / STORE) as store:
         facts, parts = _facts(evaluation, split, store), _parts(evaluation, store)
-        written = write_submission(folder, facts, parts, _trajectories(store))
+        lacking = write_submission(
+            folder, facts, parts, ((one.instance, "".join(_lines(store, one))) for one in store.evals.attempts())
+        )
     console = people()
-    lacking = {"a prediction": written.missing, "a grade": written.ungraded, "complete logs": written.without_logs}
     for what, names in lacking.items():
         if names:
-            console.print(f"note: {len(names)} instances of the submission lack {what}.", style="yellow", markup=False)
+            console.print(f"note: {len(names)} instances of the submission lack {what}.", style="yellow")
 
 
 def _facts(evaluation: Evaluation, split: str, store: Store) -> SubmissionFacts:
@@ -55,11 +56,6 @@ def _parts(evaluation: Evaluation, store: Store) -> dict[str, Submitted]:
 
 
 # --- trajectories ----------------------------------------------------------------------------------------------------
-
-
-def _trajectories(store: Store) -> Iterator[tuple[str, str]]:
-    for attempt in store.evals.attempts():
-        yield attempt.instance, "".join(_lines(store, attempt))
 
 
 def _lines(store: Store, attempt: AttemptRecord) -> Iterator[str]:

@@ -1,14 +1,4 @@
-"""stdout is for the result, stderr for people: consoles, the report of a failure, and the exit codes.
-
-0    a valid patch was found (repair), or the command did what it says
-1    no sample became a valid patch
-2    usage: bad options, no repository, no issue, a context too small
-3    the model server cannot be reached or fails
-4    this machine: disk, permission, store in use, a missing program
-5    a valid patch was found, but it has not shown what `--require` asks for, and is not printed
-70   a bug in amini
-130  interrupted by Ctrl-C, SIGTERM or the end of the terminal (SIGHUP)
-"""
+"""stdout is for the result, stderr for people: consoles, the report of a failure, and its exit code."""
 
 import contextlib
 import io
@@ -21,10 +11,11 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from agentless_mini.errors import (
@@ -81,7 +72,19 @@ class _Closed(io.RawIOBase):
         raise _stdout_closed()
 
 
-class _Results(Console):
+class _Console(Console):
+    """Shows foreign text as text, whoever prints it: none of it is markup, and no character steers or hides."""
+
+    def __init__(self, **how: Any) -> None:  # noqa: ANN401 - whatever the base class takes
+        super().__init__(soft_wrap=True, markup=False, emoji=False, highlight=False, **how)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            text = "\n".join(map(printable, segment.text.split("\n")))
+            yield segment if segment.control else segment._replace(text=text)
+
+
+class _Results(_Console):
     """A console whose reader may have had enough, which `reported` tells by the exit code as for any other result."""
 
     def on_broken_pipe(self) -> None:
@@ -91,18 +94,18 @@ class _Results(Console):
 def results() -> Console:
     """Return the console for a result that is text: stdout; piped, tables are as wide as they want to be."""
     narrow = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    return _Results(soft_wrap=True, width=None if narrow else PIPED_WIDTH)
+    return _Results(width=None if narrow else PIPED_WIDTH)
 
 
-def people() -> Console:
+def people(*, quiet: bool = False) -> Console:
     """Return the console for people: stderr, in colour only on a terminal and without NO_COLOR."""
     stream = io.BufferedWriter(_People())
-    return Console(file=io.TextIOWrapper(stream, sys.stderr.encoding, "backslashreplace"), soft_wrap=True)
+    return _Console(file=io.TextIOWrapper(stream, sys.stderr.encoding, "backslashreplace"), quiet=quiet)
 
 
 def noted(console: Console) -> Callable[[str], None]:
     """Return what tells people one thing that they should know, in a line of its own."""
-    return lambda text: console.print(f"note: {text}", style="yellow", markup=False, highlight=False)
+    return lambda text: console.print(f"note: {' '.join(text.split())}", style="yellow")
 
 
 def require_stdout() -> None:
@@ -111,12 +114,23 @@ def require_stdout() -> None:
         raise _stdout_closed()
 
 
+def write_patch(patch: bytes) -> None:
+    """Write a patch to stdout, in its own bytes; a terminal is shown what could steer it as escapes."""
+    if not sys.stdout.isatty():
+        sys.stdout.buffer.write(patch)
+    else:
+        from agentless_mini.report.console import escaped
+
+        sys.stdout.write(escaped(patch.decode("utf-8", "replace")))
+    sys.stdout.flush()
+
+
 def write_page(file: Path, page: str) -> None:
     """Write a page to a file, and its address to people. Raises `EnvironmentFailed` where it cannot be written."""
     unwritable = f"The page cannot be written to {printable(str(file))}"
     with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({error}): name another file.")}):
         file.write_text(page, encoding="ascii")
-    people().print(f"the page: {file.resolve().as_uri()}", markup=False, highlight=False)
+    people().print(f"the page: {file.resolve().as_uri()}")
 
 
 def without_passwords(arguments: Iterable[str]) -> tuple[str, ...]:
@@ -190,11 +204,14 @@ def _ended_by_signals() -> Iterator[None]:
                 signal.signal(number, before[number])
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+def _interrupt(signum: int, frame: FrameType | None) -> None:
     # The kernel and the shell both send SIGHUP, timeout(1) sends SIGTERM twice: a second must not end the recording.
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    as_for_ctrl_c = signal.getsignal(signal.SIGINT)  # where tasks run, that of asyncio, which lets them end orderly
+    if not callable(as_for_ctrl_c):
+        raise KeyboardInterrupt
+    as_for_ctrl_c(signal.SIGINT, frame)
 
 
 @contextlib.contextmanager
@@ -234,12 +251,11 @@ def _said(error: BaseException) -> str:
 
 def _fail(sentence: str, code: int) -> NoReturn:
     if os.environ.get("AMINI_DEBUG"):
-        with contextlib.suppress(OSError):
-            traceback.print_exc()
+        people().print(traceback.format_exc())
     from agentless_mini.report.console import flowed
 
     console = people()
     told = Text(flowed(f"amini: {' '.join(sentence.split())}", console, 7))
     told.stylize("bold red", 0, len("amini: "))
-    console.print(told, highlight=False)
+    console.print(told)
     raise typer.Exit(code) from None

@@ -41,14 +41,10 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class PastCommit:
-    """A commit that is no merge: what it says, the files that it changes, and when it was made, in seconds since 1970.
-
-    `paths` are as `SourceFile.path`; a file may be gone since.
-    """
+    """A commit that is no merge. `paths` of the files that it changes are as `SourceFile.path`; some may be gone."""
 
     message: str
     paths: tuple[str, ...]
-    time: int
 
 
 @dataclass(frozen=True, slots=True)

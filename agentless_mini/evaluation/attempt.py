@@ -5,7 +5,6 @@ is predicted and graded does not even need its image. The sampling of one instan
 others.
 """
 
-import asyncio
 import hashlib
 import json
 import re
@@ -146,7 +145,7 @@ def wanted_grades(prediction: Prediction, grading: Grading, method: Method) -> t
     chosen = prediction.choice.patch
     more: tuple[Patch, ...] = ()
     if grading is Grading.CURVE:
-        more = tuple(choices(curves(Replay.of(prediction), method)))
+        more = tuple(choices(curves(Replay(prediction), method)))
     elif grading is Grading.ALL:
         more = tuple(one.outcome for one in prediction.candidates if isinstance(one.outcome, Patch))
     distinct: dict[str, Patch] = {}
@@ -210,7 +209,7 @@ async def _predict(
     store = context.store
     files, notes = _files(task, tree)
     check = snapshot_check(tree)
-    pool = await asyncio.to_thread(read_pool, task.pool, tree, check)
+    pool = await read_pool(task.pool, tree, check)
 
     async def chain(run: RunId, boxes: Opening | NoBoxes) -> Prediction:
         record_pool(store, run, task.pool, pool)

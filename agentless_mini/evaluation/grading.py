@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -68,11 +68,8 @@ def _require_harness() -> str:
 
 def _sweep_gradings() -> None:
     """Remove the containers of gradings, and other boxes, whose process is dead. Raises `EnvironmentFailed`."""
-    client = connect(1)
-    try:
+    with closing(connect(1)) as client:
         sweep(client)
-    finally:
-        client.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,22 +94,13 @@ class Submitted:
     logs: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The instances that lack a prediction, a grade, or some file of the logs."""
-
-    missing: tuple[str, ...]
-    ungraded: tuple[str, ...]
-    without_logs: tuple[str, ...]
-
-
 def write_submission(
     folder: Path, facts: SubmissionFacts, parts: Mapping[str, Submitted], trajectories: Iterable[tuple[str, str]]
-) -> Written:
-    """Write a submission of the instances in `parts`, by id. Raises `GradingFailed` where it cannot be written.
+) -> dict[str, list[str]]:
+    """Write a submission of the instances in `parts`, by id, and return which lack what of it.
 
     `trajectories` gives (instance id, Markdown), one at a time. What an earlier submission of the split had of other
-    instances is removed.
+    instances is removed. Raises `GradingFailed` where it cannot be written.
     """
 
     def refused(error: BaseException) -> GradingFailed:
@@ -129,7 +120,8 @@ def write_submission(
         readme = folder / "README.md"
         before = readme.read_bytes().decode("utf-8", "surrogateescape") if readme.exists() else _filled(".md", facts)
         _write(readme, _renewed(before, _results(facts, parts)), "surrogateescape")
-    return Written(tuple(sorted(facts.repos.keys() - parts.keys())), _ungraded(parts), tuple(lacking))
+    missing = sorted(facts.repos.keys() - parts.keys())
+    return {"a prediction": missing, "a grade": _ungraded(parts), "complete logs": lacking}
 
 
 def _filled(suffix: str, facts: SubmissionFacts) -> str:
@@ -176,8 +168,8 @@ def _results(facts: SubmissionFacts, parts: Mapping[str, Submitted]) -> str:
     return "\n".join(lines)
 
 
-def _ungraded(parts: Mapping[str, Submitted]) -> tuple[str, ...]:
-    return tuple(sorted(name for name, part in parts.items() if part.resolved is None))
+def _ungraded(parts: Mapping[str, Submitted]) -> list[str]:
+    return sorted(name for name, part in parts.items() if part.resolved is None)
 
 
 def _renewed(readme: str, told: str) -> str:

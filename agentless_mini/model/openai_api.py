@@ -7,7 +7,7 @@ once, streams them side by side, and asks again for what is owed. What differs b
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from urllib.parse import quote
@@ -24,6 +24,7 @@ from agentless_mini.settings.model import EndpointSettings, checked_key
 
 _PRINTABLE = " !\"#$&'()*+,-./:;<=>?@[]^_`{|}~"
 _LONGEST_HEADER = 512
+_LAST_LOOK = 0.05  # seconds in which a cancelled draw reads what has arrived
 OPENAI_KEY = "OPENAI_API_KEY"
 _ALL_REASONING = (
     "The model server at {} gave all of an answer as reasoning and left the answer itself empty, so there is none to "
@@ -181,7 +182,8 @@ class _Draws:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def completions(self) -> AsyncGenerator[Completion, None]:
-        """Yield each sample once when it is finished. Closing the iterator ends all requests.
+        """Yield each sample once when it is finished. Closing the iterator ends all requests; so does cancelling what
+        waits for the next sample, once those that have arrived are yielded too.
 
         Raises `ModelError` where a run is given up; what was finished before has been yielded.
         """
@@ -192,10 +194,21 @@ class _Draws:
                 if isinstance(item, BaseException):
                     raise item
                 yield item
+        except asyncio.CancelledError:  # what has arrived is paid for: it is still read and handed on
+            for last in asyncio.sleep(_LAST_LOOK), self._end():
+                with suppress(asyncio.CancelledError):  # a second one does not change that
+                    await last
+            while not self._done.empty():
+                if isinstance(item := self._done.get_nowait(), Completion):
+                    yield item
+            raise
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._end()
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _start(self, indices: tuple[int, ...], failures: int) -> None:
         for run in runs(indices, self.slots.choices):

@@ -87,7 +87,7 @@ def table(*headings: str, right: Collection[str] = ()) -> Table:
 
 def row(table: Table, *cells: str) -> None:
     """Add a row of texts."""
-    table.rows.append(tuple(escaped(cell).replace("\t", " ") for cell in cells))
+    table.rows.append(tuple(escaped(" ".join(cell.splitlines())).replace("\t", " ") for cell in cells))
 
 
 def flowed(line: str, console: Console, indent: int) -> str:
@@ -115,7 +115,8 @@ class Labelled:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Yield what the console shows."""
-        yield from (Text(flowed(line, console, self.indent)) for line in map(escaped, self.lines))
+        lines = (escaped(" ".join(line.splitlines())) for line in self.lines)
+        yield from (Text(flowed(line, console, self.indent)) for line in lines)
 
 
 def plain_text(text: str) -> Text:
@@ -330,7 +331,7 @@ class ProgressLines:
             return
         self._notes.add(text)
         self._said = self.clock()
-        named = plain_text(f"note: {about}: {text}" if about else f"note: {text}").plain
+        named = escaped(" ".join(f"note: {about}: {text}".split() if about else f"note: {text}".split()))
         self.console.print(Text(flowed(named, self.console, 6), style="yellow"), highlight=False)
 
     def beat(self) -> None:

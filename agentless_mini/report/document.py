@@ -1,33 +1,6 @@
 """A recorded run as plain values for `--json`: all that the store knows of it. It reads no store and prints nothing.
 
-`repair --json` and `show RUN --json` write these keys; those with ? are there where there is something of the kind:
-
-    .: schema, run, prompts, samples, boxes, prediction, trust?, evolution?, stopping?
-    run: id, start, started, status, finished, exit_code
-    run.start: model, instance, repository, commit, tree, issue, command, settings, versions
-    prompts.DIGEST[]: role, content
-    samples[]: key, index, stage, prompt, finish, usage, replayed, order, outcome, round, repeats, source, text?,
-        reasoning?
-    samples[].usage: prompt_tokens, cached_tokens, completion_tokens
-    samples[].outcome: valid, normal?, paths?, diff?, undefined?, reason?, detail?,
-        id?, origin?, path?, data?, command?, votes?
-    boxes[]: key, environment, tree, files, steps, seconds, replayed
-    prediction: localization, choice, notes, execution, regressions
-    prediction.choice: patch, votes, valid, reason, passed, reproducing, broken, regressions, probability
-    prediction.choice.patch: normal, paths, diff, undefined?
-    prediction.regressions: found, run, lost, why
-    prediction.execution: cases, verdicts
-    prediction.execution.cases[]: id, origin, path, data, command, votes, before
-    prediction.execution.verdicts[]: normal, refusal, outcomes, seconds, faults
-
-`prompts` is empty without --prompts, and `text` and `reasoning` are there with --completions. `prediction` is null
-where the run came to none, its `choice` where no sample became a patch, its `execution` where no test was run, its
-`regressions` where none was wanted or could be run; `why` is a clause where none was left, else "".
-`outcome` is a patch, a test, or why there is neither (`reason`, `detail`). Times are seconds, or seconds since 1970.
-`show --json` writes `schema` and `runs`: of each the keys of `run`, and samples, votes and valid.
-
-Write it with `ensure_ascii`: a text may hold lone surrogates. Bytes that are UTF-8 are `{"encoding": "utf-8", "text":
-...}`, any other `{"encoding": "base64", ...}`.
+docs/json.md has the keys. Write it with `ensure_ascii`: a text may hold lone surrogates.
 """
 
 import base64

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from agentless_mini.chain.measures import curves
+from agentless_mini.chain.measures import Replay, curves
 from agentless_mini.chain.rank import confidence
 from agentless_mini.domain import Completion, Patch, Rejected
 from agentless_mini.errors import UsageError, printable
@@ -21,7 +21,6 @@ from agentless_mini.report.evaluation_results import (
     InstanceFacts,
     instance_values,
     method_of,
-    replay_of,
     results,
     solved,
 )
@@ -58,7 +57,8 @@ def evaluation_documents(stores: Sequence[Store], prices: Prices) -> list[dict[s
     ends: set[int] = set()
     for store in stores:  # all of its instances have the same rounds, so any that is decided says where they end
         attempts = (one.run for one in store.evals.attempts() if one.run is not None)
-        replays = (replay_of(store.runs.trace(run)) for run in attempts)
+        decided = (found for run in attempts if (found := store.runs.trace(run).prediction))
+        replays = map(Replay, decided)
         ends |= set(next((replay.ends for replay in replays if replay.samples), ()))
     return [evaluation_document(store, prices, sorted(ends)) for store in stores]
 
@@ -98,7 +98,7 @@ def one_instance(store: Store, name: str) -> dict[str, Any]:
     """
     for record, attempt, found in _instances(store, name):
         trace, grades = found or (None, {})
-        drawn = curves(replay_of(trace), method_of(trace)).samples if trace and trace.prediction else ()
+        drawn = curves(Replay(trace.prediction), method_of(trace)).samples if trace and trace.prediction else ()
         chosen = [
             {"n": n, "normal": patch and patch.normal, "resolved": grades.get(patch.normal) if patch else False}
             for n, patch in drawn
@@ -189,7 +189,6 @@ def _depth(trace: RunTrace, grades: Mapping[str, bool]) -> dict[str, Any]:
             "normal": choice.patch.normal,
             "votes": choice.votes,
             "valid": choice.valid,
-            "share": choice.votes / choice.valid,
             "probability": confidence(trace.candidates(), execution, choice),
             "reason": choice.reason,
             "resolved": grades.get(choice.patch.normal),

@@ -8,7 +8,7 @@ Of an evolution the curves over samples have a point for the end of each round.
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from agentless_mini.chain.measures import (
@@ -108,12 +108,6 @@ class InstanceFacts:
         return found(self.solved.lists, self.record.files) if self.solved else None
 
 
-def replay_of(trace: RunTrace) -> Replay:
-    """Return a recorded run that came to its decision, to be ranked again."""
-    prediction = trace.prediction
-    return Replay.of(prediction) if prediction else Replay(())
-
-
 def method_of(trace: RunTrace) -> Method:
     """Return how the run chose."""
     return Method(json.loads(trace.run.start.settings).get("rank", Method.AGREEMENT))
@@ -127,7 +121,7 @@ def solved(trace: RunTrace, grades: Mapping[str, bool], more: Collection[int] = 
     first = [one.outcome for one in trace.samples if one.stage.repairs and one.outcome and not one.round]
     normals, plain = _normals(outcomes), _normals(first)
     correct = sum(plain[one] for one in plain if grades[one]) if plain.keys() <= grades.keys() else None
-    replay = replay_of(trace)
+    replay = Replay(trace.prediction)
     drawn = curves(replay, method_of(trace), more)
     choice = trace.prediction.choice
 
@@ -253,16 +247,8 @@ def _format(solved: Sequence[Solved]) -> dict[str, Any]:
 
 def _calibration(solved: Sequence[Solved]) -> list[dict[str, Any]]:
     told = ((one.confidence, one.resolved) for one in solved)
-    return [
-        {
-            "low": part.low,
-            "high": part.high,
-            "instances": part.count,
-            "resolved": part.right,
-            "rate": part.right / part.count if part.count else None,
-        }
-        for part in calibration((sure, right) for sure, right in told if sure is not None and right is not None)
-    ]
+    bins = calibration((sure, right) for sure, right in told if sure is not None and right is not None)
+    return [{**asdict(one), "rate": one.resolved / one.instances if one.instances else None} for one in bins]
 
 
 def _of_systems(judged: Sequence[InstanceFacts]) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
 
-from agentless_mini.chain.rank import counted_votes
+from agentless_mini.chain.rank import counted_votes, valid_patches
 from agentless_mini.domain import Case, Completion, Level, Patch, Rejected, Stage
 from agentless_mini.errors import printable
 from agentless_mini.record import PromptRecord, RunRecord, RunSummary, RunTrace, SampleRecord, generation_of
 from agentless_mini.report.console import LABEL, Labelled, Table, heading, plain_text, row, table
-from agentless_mini.report.summary import faults_table, groups, patches_table, repairs, summary, tests_table, trust_of
+from agentless_mini.report.summary import faults_table, groups, patches_table, summary, tests_table, trust_of
 
 DIGEST_LETTERS, NORMAL_LETTERS = 8, 10
 TITLE_LETTERS = 80
@@ -107,7 +107,7 @@ def _trust(trace: RunTrace) -> Iterator[RenderableType]:
 
 def _untested(trace: RunTrace, every: bool) -> Iterator[RenderableType]:
     """Yield the patches where the summary has no table of them: no test was run."""
-    if repairs(trace) and not ((tests := trace.execution) and tests.cases and tests.verdicts):
+    if valid_patches(trace.candidates()) and not ((tests := trace.execution) and tests.cases and tests.verdicts):
         yield heading("patches, the best first (* chosen)")
         yield from _some(*patches_table(trace, None if every else ROWS), trace)
 

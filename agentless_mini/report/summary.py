@@ -12,8 +12,8 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from agentless_mini.chain.rank import Standing, Totals, confidence, ordered, poll, standings, totals
-from agentless_mini.chain.trust import Chosen, Trust, trust
+from agentless_mini.chain.rank import Standing, Totals, confidence, ordered, poll, standings, totals, valid_patches
+from agentless_mini.chain.trust import Trust, trust
 from agentless_mini.domain import (
     TOO_BUSY,
     Case,
@@ -24,12 +24,11 @@ from agentless_mini.domain import (
     Method,
     Origin,
     Outcome,
-    Patch,
     Reason,
     Rejected,
     Stage,
 )
-from agentless_mini.errors import printable
+from agentless_mini.errors import few, printable
 from agentless_mini.record import RunTrace, SampleRecord
 from agentless_mini.report.console import Labelled, Table, row, table
 
@@ -63,7 +62,7 @@ def _files(trace: RunTrace) -> Iterator[str]:
 
 
 def _samples(trace: RunTrace) -> Iterator[str]:
-    patches = repairs(trace)
+    patches = valid_patches(trace.candidates())
     valid = f"{len(patches)} valid ({len({patch.normal for patch in patches})} distinct)"
     title = "candidates" if sources(trace) else "samples   "
     yield from _fates((one for one in trace.samples if one.stage.repairs), title, valid)
@@ -102,7 +101,7 @@ def _verdicts(trace: RunTrace, most: int | None, *, hint: bool) -> Iterator[Rend
         yield _lines([f"regression {own}"])
     if execution is None or not execution.cases or not execution.verdicts:
         return
-    distinct = len({patch.normal for patch in repairs(trace)})
+    distinct = len({patch.normal for patch in valid_patches(trace.candidates())})
     patches = f"{len(execution.verdicts)} of {distinct} distinct patches" if distinct > 1 else "one distinct patch"
     number = Counter(case.origin for case in execution.cases)
     counts = ", ".join(f"{number[origin]} {origin}" for origin in Origin if number[origin])
@@ -131,7 +130,7 @@ def _choice(trace: RunTrace) -> Iterator[str]:
     if made := sources(trace):
         yield f"from       {made[choice.patch.normal]}"
     sure = confidence(trace.candidates(), trace.execution, choice)
-    yield f"confidence {sure:.0%}: {_trust(choice, len(repairs(trace)))}{_proof(choice)}"
+    yield f"confidence {sure:.0%}: {_trust(choice, len(valid_patches(trace.candidates())))}{_proof(choice)}"
 
 
 def _proof(choice: Choice) -> str:
@@ -211,19 +210,13 @@ def stopping(trace: RunTrace) -> Stopping | None:
     return Stopping(bound, repair["samples"], drawn) if drawn else None
 
 
-def repairs(trace: RunTrace) -> tuple[Patch, ...]:
-    """Return the valid patches, one for each sample, the earliest first."""
-    patches = (sample.outcome for sample in trace.samples if sample.stage.repairs)
-    return tuple(patch for patch in patches if isinstance(patch, Patch))
-
-
 def sources(trace: RunTrace) -> dict[str, str]:
     """Return who made each proposed patch, by normal form (""; those that cannot be used); empty for any other run."""
     found: dict[str, dict[str, None]] = {}
     for one in trace.samples:
         if one.stage is Stage.CHOOSE:
             found.setdefault(getattr(one.outcome, "normal", ""), {})[printable(one.source)] = None
-    return {normal: ", ".join(names) for normal, names in found.items()}
+    return {normal: few([*names]) for normal, names in found.items()}
 
 
 def trust_of(trace: RunTrace) -> tuple[Level, Trust] | None:
@@ -231,8 +224,7 @@ def trust_of(trace: RunTrace) -> tuple[Level, Trust] | None:
     if trace.prediction is None or (choice := trace.prediction.choice) is None:
         return None
     settings = json.loads(trace.run.start.settings)
-    chosen = Chosen(choice.patch.normal, choice.votes, choice.valid)
-    shown = trust(chosen, trace.prediction.execution, settings.get("given", ()), trace.prediction.notes)
+    shown = trust(choice, trace.prediction.execution, settings.get("given", ()), trace.prediction.notes)
     return Level(settings.get("require") or Level.ANY), shown
 
 
@@ -251,7 +243,7 @@ def distinct(trace: RunTrace) -> tuple[Standing, ...]:
 
 def patches_table(trace: RunTrace, most: int | None = None) -> tuple[Table, int]:
     """Return the table of `distinct` patches x kinds of tests, and how many of its rows were left out."""
-    patches, found = repairs(trace), distinct(trace)
+    patches, found = valid_patches(trace.candidates()), distinct(trace)
     execution, choice = trace.execution, trace.choice
     count = totals(execution) if execution else Totals()
     tested = {verdict.normal for verdict in execution.verdicts} if execution else set()

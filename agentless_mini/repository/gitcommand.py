@@ -32,7 +32,7 @@ OLDEST_GIT = (2, 31)
 
 # Of a history so much is read: 1 s of git and 5 MB for django. Commits of more files say nothing of one.
 MOST_COMMITS, MOST_PATHS, MOST_OF_MESSAGE = 10_000, 100, 4000
-HISTORY_SECONDS = 60.0
+HISTORY_SECONDS, PORTIONS = 60.0, 10  # each of which has its share of both: what a hostile one holds is not kept
 
 _NOT_FOUND = 127  # what env(1) ends with where there is no such program
 _VERDICTS = frozenset({0, 1, 128})  # git dies with 128 of a patch that it cannot read, and of much else
@@ -245,29 +245,23 @@ def past_commits(git: GitCommand, commit: str, seconds: float = HISTORY_SECONDS)
     read them all in time (objects are missing, the machine is slow), there are none, so that what is found by them does
     not depend on how far it came. A shallow clone has fewer. Raises `EnvironmentFailed` where git cannot be started.
     """
-    timed = replace(git, limit=seconds)
-    listing = ("-r", "-z", "--raw", "--no-renames", "--encoding=UTF-8", "--format=%ct%x00%B")
+    timed, commits, size = replace(git, limit=seconds / PORTIONS), list[PastCommit](), MOST_COMMITS // PORTIONS
+    listing = ("-r", "-z", "--raw", "--no-renames", "--encoding=UTF-8", "--format=%x00%B")
     try:
-        ids = timed.read("rev-list", "--no-merges", f"--max-count={MOST_COMMITS}", commit, "--")
-        out = timed.read("diff-tree", "--stdin", *listing, stdin=ids)
+        ids = timed.read("rev-list", "--no-merges", f"--max-count={MOST_COMMITS}", commit, "--").splitlines(True)
+        for begin in range(0, len(ids), size):
+            out = timed.read("diff-tree", "--stdin", *listing, stdin=b"".join(ids[begin : begin + size]))
+            found: list[tuple[str, list[str]]] = []
+            fields = iter(out.split(b"\0")[:-1])
+            for name, value in zip(fields, fields, strict=True):
+                if name.lstrip(b"\n").startswith(b":"):
+                    found[-1][1].append(decode_path(value))
+                else:
+                    found.append((value[:MOST_OF_MESSAGE].decode("utf-8", "replace").strip(), []))
+            commits += [PastCommit(said, tuple(paths)) for said, paths in found if 0 < len(paths) <= MOST_PATHS]
     except RepositoryError:
         return ()
-    found: list[tuple[bytes, bytes, list[bytes]]] = []
-    fields = iter(out.split(b"\0")[:-1])
-    for name, value in zip(fields, fields, strict=True):
-        if name.lstrip(b"\n").startswith(b":"):
-            found[-1][2].append(value)
-        else:
-            found.append((name, value, []))
-    return tuple(
-        PastCommit(
-            message[:MOST_OF_MESSAGE].decode("utf-8", "replace").strip(),
-            tuple(path.decode("utf-8", "surrogateescape") for path in paths),
-            int(time) if time.isdigit() else 0,
-        )
-        for time, message, paths in found
-        if 0 < len(paths) <= MOST_PATHS
-    )
+    return tuple(commits)
 
 
 @dataclass(frozen=True, slots=True)

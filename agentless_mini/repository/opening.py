@@ -20,14 +20,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from agentless_mini.domain import FileKind, PastCommit, Snapshot, SourceFile
-from agentless_mini.errors import RepositoryError, printable
+from agentless_mini.errors import RepositoryError, few, printable
 from agentless_mini.repository import clones, gitcommand
 from agentless_mini.repository.gitcommand import GITLINK, HUGE_OVER, LARGE_OVER, LINK, REGULAR, GitCommand, decode_path
 from agentless_mini.sandbox.wire import Contents, of_commit, of_folder
 
 _CACHES = ("__pycache__", ".egg-info", "_cache")
 """How the names of folders end that tools make for themselves: nobody looks for a fault there."""
-_NAMED = 5
 _LINKS = {LINK: FileKind.SYMLINK, GITLINK: FileKind.SUBMODULE}
 
 
@@ -263,7 +262,7 @@ def _names(listed: bytes) -> list[bytes]:
 
 def _huge_note(paths: Sequence[str]) -> tuple[str, ...]:
     size = HUGE_OVER // 1024**2
-    return (f"Files over {size} MiB are left out, of the tests too: {_first_of(paths)}.",) if paths else ()
+    return (f"Files over {size} MiB are left out, of the tests too: {few(paths)}.",) if paths else ()
 
 
 def _skipped_note(files: Iterable[SourceFile], nested: Sequence[str], ignored: Sequence[str]) -> tuple[str, ...]:
@@ -274,10 +273,5 @@ def _skipped_note(files: Iterable[SourceFile], nested: Sequence[str], ignored: S
         "repositories inside this one": nested,
         "what git ignores": sorted(trees, key=lambda name: (name.count("/"), name)),
     }
-    parts = [f"{what} ({_first_of(paths)})" for what, paths in kinds.items() if paths]
+    parts = [f"{what} ({few(paths)})" for what, paths in kinds.items() if paths]
     return (f"Not looked into: {', '.join(parts)}.",) if parts else ()
-
-
-def _first_of(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-    return ", ".join(map(printable, paths[:_NAMED])) + more

@@ -5,9 +5,9 @@ put into a scratch folder, where `git apply` runs. The rest of the tree, which m
 written, and nothing is kept between two patches.
 """
 
+import asyncio
 import json
 import os
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -31,7 +31,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.edits import Forms, candidate_patch
 from agentless_mini.edits.sources import is_python
-from agentless_mini.errors import EnvironmentFailed, RepositoryError, UsageError, boundary, printable, reason
+from agentless_mini.errors import FEW, EnvironmentFailed, RepositoryError, UsageError, boundary, few, printable, reason
 from agentless_mini.ports import PatchCheck
 from agentless_mini.record import RunId, Store
 from agentless_mini.repository.gitcommand import EXECUTABLE, REGULAR, Answer, GitCommand, decode_path, verdict
@@ -42,8 +42,6 @@ CONFIG = (
     "\tautocrlf = false\n\texcludesFile =\n\tattributesFile =\n[user]\n\tname = amini\n\temail = amini@localhost\n"
     "[commit]\n\tgpgSign = false\n"
 )
-_BINARY = re.compile(rb"^(?:GIT binary patch|Binary files .* differ)\r?$", re.MULTILINE)
-_MOVED = re.compile(rb"^(?:rename|copy) from (.+)$", re.MULTILINE)
 
 
 class _Scratch:
@@ -59,7 +57,9 @@ class _Scratch:
     def holding(self, paths: Collection[str]) -> Iterator[GitCommand]:
         """Give git in a folder with what it looks at of a patch of these paths."""
         names = {name for path in paths for name in (path, *map(str, PurePosixPath(path).parents))}
-        with boundary({OSError: _no_scratch}), tempfile.TemporaryDirectory(prefix="amini-check-") as scratch:
+        full = "A patch cannot be checked ({}): free some space in the folder for temporary files."
+        unmade = boundary({OSError: lambda error: EnvironmentFailed(full.format(error))})
+        with unmade, tempfile.TemporaryDirectory(prefix="amini-check-") as scratch:
             # The least that git takes for a repository, so that it looks for none above and heeds attributes.
             for part in ("objects", "refs"):
                 (Path(scratch) / ".git" / part).mkdir(parents=True)
@@ -107,17 +107,15 @@ def patch_reader(snapshot: Snapshot) -> Callable[[bytes], Patch | Rejected]:
     def read(diff: bytes) -> Patch | Rejected:
         if not diff.strip():
             return Rejected(Reason.NO_CHANGE, "it is empty")
-        if _BINARY.search(diff):
-            return Rejected(Reason.NOT_EDITABLE, "it changes a binary file")
         return _some_way(made, diff)
 
     def made(diff: bytes, level: Sequence[str]) -> Patch | Rejected:
         with scratch.holding(()) as git:
-            listed = _applied(git, diff, "--numstat", "-z", *level)
-        if listed.status:
-            return Rejected(Reason.REFUSED_BY_GIT, f"it is no patch that git can read ({listed.complaint})")
-        names = [entry.split(b"\t", 2)[2] for entry in listed.out.split(b"\0")[:-1]] + _MOVED.findall(diff)
-        paths = sorted({decode_path(name) for name in names})
+            paths = _named(git, diff, *level)
+        if isinstance(paths, Rejected):
+            return paths
+        if level and scratch.files.keys().isdisjoint(paths):  # else a/ and b/ would be made as folders
+            return Rejected(Reason.REFUSED_BY_GIT, "it names no file of the tree")
         for path in paths:
             entry = scratch.files.get(path)
             if not {"", ".", "..", ".git"}.isdisjoint(path.split("/")):
@@ -127,7 +125,7 @@ def patch_reader(snapshot: Snapshot) -> Callable[[bytes], Patch | Rejected]:
         with scratch.holding(paths) as git:
             answer = _applied(git, diff, "--whitespace=nowarn", *level)  # whatever the user has set
             if answer.status:
-                hint = "its lines end in CRLF: do the files'?" if b"\r\n" in diff else "is it of another base?"
+                hint = "its lines end in CRLF" if b"\r\n" in diff else "it may be of another base"
                 return Rejected(Reason.REFUSED_BY_GIT, f"git does not apply it ({answer.complaint}); {hint}")
             changes = [_change(Path(git.folder, path), path, scratch.files.get(path), forms) for path in paths]
         refused = next((one for one in changes if isinstance(one, Rejected)), None)
@@ -136,6 +134,17 @@ def patch_reader(snapshot: Snapshot) -> Callable[[bytes], Patch | Rejected]:
         return refused or (candidate_patch(differing, forms) if differing else unchanged)
 
     return read
+
+
+def _named(git: GitCommand, diff: bytes, *level: str) -> list[str] | Rejected:
+    """Return the paths that a patch names: of a rename the first list has the new one, the second the old one."""
+    listed = [_applied(git, diff, "--numstat", "-z", *level, *way) for way in ((), ("--reverse",))]
+    if complaint := listed[0].complaint if listed[0].status else "":
+        return Rejected(Reason.REFUSED_BY_GIT, f"it is no patch that git can read ({complaint})")
+    entries = [entry.split(b"\t", 2) for answer in listed for entry in answer.out.split(b"\0")[:-1]]
+    if any(added == b"-" for added, *_ in entries):
+        return Rejected(Reason.NOT_EDITABLE, "it changes a binary file")
+    return sorted({decode_path(name) for *_, name in entries})
 
 
 def _some_way(made: Callable[[bytes, Sequence[str]], Patch | Rejected], diff: bytes) -> Patch | Rejected:
@@ -154,8 +163,9 @@ def _some_way(made: Callable[[bytes, Sequence[str]], Patch | Rejected], diff: by
 def _change(now: Path, path: str, entry: SourceFile | None, forms: Forms) -> FileChange | Rejected:
     is_there = now.is_file()
     after = now.read_bytes() if is_there and not now.is_symlink() else None
-    if now.is_symlink() or (after and b"\0" in after):
-        kind = "symbolic link" if now.is_symlink() else "binary file"
+    kinds = {"symbolic link": now.is_symlink(), "submodule": entry is None and now.is_dir()}
+    kinds["binary file"] = b"\0" in (after or b"")
+    if kind := next((kind for kind, made in kinds.items() if made), None):
         return Rejected(Reason.NOT_EDITABLE, f"it makes a {kind} ({printable(path)})")
     before = entry.data if entry else None
     is_read = after not in {before, None} and ((before or b"").strip() or is_python(path))  # as for an answer's edits
@@ -165,16 +175,16 @@ def _change(now: Path, path: str, entry: SourceFile | None, forms: Forms) -> Fil
     return FileChange(path, before, after, entry.mode if entry else made)
 
 
-def read_pool(pool: Sequence[Proposal], snapshot: Snapshot, check: PatchCheck) -> tuple[Candidate, ...]:
-    """Return what became of each patch on this tree, in order. Raises as `snapshot_check`."""
+async def read_pool(pool: Sequence[Proposal], snapshot: Snapshot, check: PatchCheck) -> tuple[Candidate, ...]:
+    """Return what became of each patch on this tree, in order, and can be cancelled. Raises as `snapshot_check`."""
     read = patch_reader(snapshot)
     known: dict[bytes, Patch | Rejected] = {}
     candidates: list[Candidate] = []
     seen: Counter[Proposal] = Counter()
     for order, one in enumerate(pool):
         if one.diff not in known:
-            found = read(one.diff)
-            known[one.diff] = found if isinstance(found, Rejected) else check(found)
+            found = await asyncio.to_thread(read, one.diff)
+            known[one.diff] = found if isinstance(found, Rejected) else await asyncio.to_thread(check, found)
         candidates.append(Candidate(one.request().key(), seen[one], order, known[one.diff]))
         seen[one] += 1
     return tuple(candidates)
@@ -202,10 +212,6 @@ def _write_source(path: Path, file: SourceFile) -> None:
             os.chmod(path, 0o755 if file.mode == "100755" else 0o644)  # noqa: PTH101 - a name may hold any byte
 
 
-def _no_scratch(error: BaseException) -> EnvironmentFailed:
-    return EnvironmentFailed(f"A patch cannot be checked ({error}): free some space in the folder for temporary files.")
-
-
 # --- where they come from --------------------------------------------------------------------------------------------
 
 _PATCHES, _PREDICTIONS = {".patch", ".diff"}, {".json", ".jsonl"}
@@ -227,7 +233,8 @@ def read_proposals(words: Sequence[str], instance: str | None) -> tuple[Proposal
     Each file counts once. Raises `UsageError` where a file cannot be read, or does not say which instance is meant.
     """
     found: list[Proposed] = []
-    for path in dict.fromkeys(file for word in words for file in _files(Path(word), _PATCHES | _PREDICTIONS)):
+    files = [file for word in words for file in _files(Path(word), _PATCHES | _PREDICTIONS)]
+    for path in {file.resolve(): file for file in files}.values():  # however it is spelled
         name = str(path)
         if path.suffix not in _PREDICTIONS:
             with _reading(path):
@@ -283,17 +290,20 @@ def read_predictions(places: Sequence[Path]) -> dict[str, tuple[Proposal, ...]]:
 
 
 def notes_on(pool: Sequence[Proposal], candidates: Sequence[Candidate]) -> tuple[str, ...]:
-    """Return sentences on the patches that cannot be used, and on those of several sources that say the same."""
+    """Return sentences on the patches that cannot be used, and on the largest groups that say the same."""
     notes = []
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, Counter[str]] = {}
     for one, candidate in zip(pool, candidates, strict=True):
         name = printable(one.source)
         if isinstance(candidate.outcome, Patch):
-            groups.setdefault(candidate.outcome.normal, []).append(name)
+            groups.setdefault(candidate.outcome.normal, Counter())[name] += 1
         else:
             notes.append(f"{name} cannot be used: {candidate.outcome.detail}.")
-    same = [names for names in groups.values() if len(set(names)) > 1]
-    notes += [f"{', '.join(dict.fromkeys(names))} say the same: one change of {len(names)} votes." for names in same]
+    for names in sorted(groups.values(), key=Counter.total, reverse=True)[:FEW]:
+        said = [f"{name} ({count} times)" if count > 1 else name for name, count in names.items()]
+        if names.total() > 1:
+            says = "say" if len(said) > 1 else "says"
+            notes.append(f"{few(said)} {says} the same: one change of {names.total()} votes.")
     return tuple(notes)
 
 
@@ -329,15 +339,19 @@ def _predictions(path: Path) -> Iterator[Proposed]:
     def wrong(why: str) -> UsageError:
         return UsageError(f"{shown} has no predictions in SWE-bench's format ({why}): see `amini help choose`.")
 
+    where = ""
     try:
         with _reading(path):
             text = path.read_bytes().decode("utf-8-sig")
         try:
             read = json.loads(text)
         except ValueError:
-            read = [json.loads(line) for line in text.split("\n") if line.strip()]
+            read = []
+            for number, line in enumerate(text.split("\n"), 1):
+                where = f"line {number}: "
+                read += [json.loads(line)] if line.strip() else []
     except (ValueError, RecursionError) as error:
-        raise wrong(f"it is neither JSON nor JSON lines: {error}") from error
+        raise wrong(f"it is neither JSON nor JSON lines: {where}{getattr(error, 'msg', error)}") from error
     if isinstance(read, dict):
         read = [read] if "instance_id" in read else [*read.values()]
     if not isinstance(read, list) or not read:

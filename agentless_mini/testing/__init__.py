@@ -5,8 +5,8 @@ measures of it; never from words that are printed.
 
 What is guaranteed:
 
-* A patch cannot replace a test, a conftest.py, a pytest.ini, a module that Python runs at its start, or a reporter:
-  those are put over what the patch brought (`guards`). Nor can one test's file replace another's.
+* A patch cannot replace a test, pytest's configuration, what Python or the search for plugins reads, or a reporter:
+  those are put over what it brought (`guards`). Nor can a module that it adds stand in for one of the environment.
 * A test that hangs, or that ends its process, is known as such and does not keep the others from being run: they go on
   in a new process, or, where the box was killed, each in a step of its own.
 * What is printed changes no outcome. Records are read as foreign input, bounded; what was not asked for is left out,
@@ -18,11 +18,11 @@ What is not:
   write anything there, find the reporter in memory, or end the process well. A name of the record that cannot be
   guessed would not help, since that process must know it; and boxes must be told the same each time to be found in the
   store. So a patch that is out to deceive can pass every test, and one that merely prints, exits or edits tests cannot.
-* Configuration that lies beside other things (pyproject.toml, setup.cfg, tox.ini) is as the patch has it.
+* What else the user's own command reads (a Makefile, say) is as the patch has it.
 * Where a repository is itself a tool for tests, its own tests can be what is repaired, and are not undone.
 * Tests of one patch share a process and a box, and can disturb each other as they do on anybody's machine.
 """
 
-from agentless_mini.testing.plans import guards, harness_of
+from agentless_mini.testing.plans import guards, harness_of, ran_without
 
-__all__ = ["guards", "harness_of"]
+__all__ = ["guards", "harness_of", "ran_without"]

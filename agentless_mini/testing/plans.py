@@ -12,11 +12,11 @@ import json
 import posixpath
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from pathlib import PurePosixPath
 
 from agentless_mini.chain.lexical import is_test_file, is_test_path, is_test_tool
 from agentless_mini.domain import Case, FileChange, Harness, PlacedFile, Runner, Snapshot, Step
@@ -209,27 +209,59 @@ def _programs() -> tuple[PlacedFile, ...]:
 
 # --- what a patch may not change -------------------------------------------------------------------------------------
 
-_NAMES = frozenset({"conftest.py", "pytest.ini", ".pytest.ini", "sitecustomize.py", "usercustomize.py"})
-# A new module of one of these names would stand in for the runner, because the tree comes first on the way to modules.
-_RUNNERS = frozenset({"pytest", "_pytest", "pluggy", "unittest", "runpy", "json", "signal", *PROGRAMS})
+CONFIGURATION = frozenset(
+    {"pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"}
+)
+"""What pytest reads as its configuration, checked against 7.4 to 9.2. unittest's and django's runner read no file."""
+_NAMES = CONFIGURATION | {"conftest.py", "sitecustomize.py", "usercustomize.py"}
+_READ = (".pth", ".dist-info", ".egg-info")  # by Python's start and the search for plugins, where imports begin
+# No patch may stand in for these, whatever else the environment has.
+STANDARD = sys.stdlib_module_names | {*PROGRAMS, "sitecustomize", "usercustomize", "pytest", "_pytest", "pluggy"}
 
 
-def guards(snapshot: Snapshot, changes: Sequence[FileChange]) -> tuple[PlacedFile, ...]:
-    """Return what undoes a patch's `changes` of tests and of what runs them, to be placed after the patch's own files.
+def new_modules(snapshot: Snapshot, changes: Sequence[FileChange], harness: Harness) -> Mapping[str, str]:
+    """Return the files that a patch adds where imports begin and `guards` leaves, with the name of each module.
 
-    It tells by names alone. Files of the tree get their old content, new ones are taken away; a configuration that
-    holds more than that of the tests (pyproject.toml, setup.cfg, tox.ini) is left as the patch has it. The files of a
-    repository that is itself a tool for tests are only undone where their name leaves no doubt: what looks like a test
-    there may be what is repaired.
+    Imports begin at the top, in `src` and `lib`, where the tests run, and in the folder of a test or of its outermost
+    package. A name that the tree's own modules have at the first of these is not new.
     """
     tool = is_test_tool(snapshot)
-    return tuple(PlacedFile(change.path, change.before, change.mode) for change in changes if _is_guarded(change, tool))
+    added = [one.path for one in changes if one.before is None and not _is_guarded(one.path, tool)]
+    held = snapshot.by_path() if added else {}
+    roots = {".", *_ROOTS, *map(posixpath.normpath, (harness.folder, *harness.python_path))}
+    own = {_module(path, roots) for path in held}
+    for path in filter(is_test_path, held):
+        folder = posixpath.dirname(path)
+        while f"{folder}/__init__.py" in held:
+            folder = posixpath.dirname(folder)
+        roots.add(folder or ".")
+    return {path: name for path in added if (name := _module(path, roots)) and name not in own}
 
 
-def _is_guarded(change: FileChange, tool: bool) -> bool:
-    path = PurePosixPath(change.path)
-    if path.name in _NAMES or path.suffix == ".pth" or path.parts[0] == BOX:
-        return True
-    first = path.parts[1] if path.parts[0] in {"src", "lib"} and len(path.parts) > 1 else path.parts[0]
-    hides_runner = change.before is None and first.removesuffix(".py") in _RUNNERS
-    return not tool and (hides_runner or is_test_path(change.path))
+def _module(path: str, roots: Container[str]) -> str:
+    """Return the name of the module or package that begins at a root with this file, "" where none does."""
+    folder, _, name = path.replace("/__init__.", ".").rpartition("/")
+    return name.partition(".")[0] if name.endswith((".py", ".pyc", ".so")) and (folder or ".") in roots else ""
+
+
+def guards(snapshot: Snapshot, changes: Sequence[FileChange], hiding: Container[str] = ()) -> tuple[PlacedFile, ...]:
+    """Return what undoes a patch's `changes` of tests and of what runs them, to be placed after the patch's own files.
+
+    It tells by names alone, and takes away the files at the paths `hiding`, which stand in for modules of the
+    environment. Files of the tree get their old content. The files of a repository that is itself a tool for tests are
+    only undone where their name leaves no doubt: what looks like a test there may be what is repaired.
+    """
+    tool = is_test_tool(snapshot)
+    undone = (change for change in changes if change.path in hiding or _is_guarded(change.path, tool))
+    return tuple(PlacedFile(change.path, change.before, change.mode) for change in undone)
+
+
+def _is_guarded(path: str, tool: bool) -> bool:
+    parts = path.split("/")
+    is_read = parts[-1] in _NAMES or any(part.lower().endswith(_READ) for part in parts)
+    return is_read or parts[0] == BOX or (not tool and is_test_path(path))
+
+
+def ran_without(path: str) -> str:
+    """Return the note that tests ran without what a patch does to a file."""
+    return f"A patch adds or changes {path}: tests ran without that."

@@ -1,7 +1,28 @@
 """Tests meet patches round by round: no patch meets one twice, and new files bring their own tests."""
 
-from agentless_mini.domain import Case, Execution, Note, Origin, Outcome, Regressions
-from tests.chain.batches import CART_TEST, GIVEN, SHOWS_IT, TAX_TEST, Bench, cart, ids, patch, tax
+from dataclasses import replace
+
+import pytest
+
+from agentless_mini.chain.execute import Batches
+from agentless_mini.domain import (
+    Case,
+    Ending,
+    Execution,
+    Harness,
+    Job,
+    JobResult,
+    Note,
+    Origin,
+    Outcome,
+    Regressions,
+    Runner,
+    StepResult,
+)
+from agentless_mini.settings.run import RegressSettings
+from tests.chain import boxes
+from tests.chain.batches import CART_TEST, GIVEN, SHOWS_IT, TAX_TEST, TREE, Bench, candidates, cart, ids, patch, tax
+from tests.chain.workbench import run
 
 
 def test_a_rerun_over_the_same_patches_runs_nothing() -> None:
@@ -159,3 +180,25 @@ def test_a_patch_that_was_among_the_best_for_a_while_meets_what_later_ones_bring
     assert ids(execution) == [GIVEN.id, CART_TEST, TAX_TEST]
     assert execution is not None
     assert [len(verdict.results) for verdict in execution.verdicts] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("first", "now", "doubted"), [(4.0, 0.9, True), (4.0, 1.1, False), (0.9, 0.01, False), (4.0, None, False)]
+)
+@pytest.mark.parametrize("runner", [Runner.COMMAND, Runner.PYTEST])
+def test_a_command_that_passes_in_a_fraction_of_its_time_is_suspicious(
+    first: float, now: float | None, doubted: bool, runner: Runner
+) -> None:
+    def answer(job: Job) -> JobResult:
+        failed = StepResult(Ending.EXITED, 1, seconds=first)
+        patched = any(file.path == "shop/cart.py" for file in job.files) and now is not None
+        return JobResult((StepResult(Ending.EXITED, 0, seconds=now or 0.0) if patched else failed,))
+
+    case = Case("make test", Origin.GIVEN, command="make test")
+    if runner is Runner.COMMAND:
+        case = Case("tests/test_own.py", Origin.GIVEN, "tests/test_own.py", b"")
+    bench, _, _ = boxes.bench(answer, TREE)
+    batches = Batches(replace(bench, harness=Harness(runner, ("make",))), (case,), RegressSettings(budget=0))
+    run(batches.over(candidates(cart(1))))
+    assert batches.hurried(cart(1)) == ((case.id,) if doubted else ())
+    assert batches.hurried(cart(2)) == ()

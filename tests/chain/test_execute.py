@@ -18,8 +18,10 @@ from agentless_mini.domain import (
     Fault,
     Job,
     JobResult,
+    Note,
     Origin,
     Outcome,
+    Output,
     PackedTree,
     Phase,
     PhaseStarted,
@@ -31,7 +33,7 @@ from agentless_mini.domain import (
     StepResult,
     Verdict,
 )
-from agentless_mini.testing import harness_of
+from agentless_mini.testing import harness_of, ran_without
 from tests.testing.boxes import RealBoxes, case, patch_of, tree
 from tests.testing.conftest import boxes
 
@@ -160,6 +162,21 @@ def test_a_test_of_a_path_that_is_no_test_by_its_name_is_kept_from_the_patch_too
     patch = patch_of(tree(SHOP), {"shop.py": FIX})
     asyncio.run(run_cases(bench(sandbox), patch, [case("shop.py::test_doc")]))
     assert [file.data for file in sandbox.jobs[0].files if file.path == "shop.py"][-1] == SHOP["shop.py"].encode()
+
+
+@pytest.mark.parametrize(("status", "hidden"), [(0, {"argparse.py", "iniconfig.py"}), (127, {"argparse.py"})])
+def test_no_file_that_a_patch_adds_stands_in_for_a_module_of_the_environment(status: int, hidden: set[str]) -> None:
+    events: list[Event] = []
+    asked = JobResult((StepResult(Ending.EXITED, status, Output(b"iniconfig\n")),))
+    sandbox = ScriptedBoxes(asked, left(Ending.EXITED, GOOD))
+    added = dict.fromkeys(("argparse.py", "iniconfig.py", "rates.py"), "X = 1\n")
+    patch = patch_of(tree(SHOP), {"shop.py": FIX, **added})
+    asyncio.run(run_cases(bench(sandbox, events), patch, CASES))
+    asking, job = sandbox.jobs
+    assert (asking.files, asking.steps[0].argv[4:]) == ((), ("iniconfig", "rates"))
+    last = {file.path: file.data for file in job.files}
+    assert {path for path, data in last.items() if data is None} == hidden
+    assert events == [Note(ran_without(path)) for path in sorted(hidden)]
 
 
 def test_equal_runs_are_equal_jobs_and_another_attempt_is_another() -> None:

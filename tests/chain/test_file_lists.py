@@ -287,6 +287,7 @@ def test_whatever_is_said_only_files_of_the_tree_come_of_it(pieces: list[str]) -
         "".join(f"{n}\n" for n in range(100_000)),
         "".join(f"- it is {n} in a/b.py\n" for n in range(20_000)),
         ", " * 500_000,
+        ("shop/cart.py" + " " * 19_000 + "^\n") * 50,
     ],
     ids=lambda text: text[:12],
 )
@@ -339,3 +340,7 @@ def test_an_answer_without_files_says_why(text: str, finish: Finish, reason: Rea
 def test_paths_below_folders_are_found_in_a_text() -> None:
     text = "See ./lib/a/x.py, `lib/a/x.py`, lib/ab/x.py, other/lib/a/x.py and build/x."
     assert named_in(text, {"lib/a/", "build/"}) == ("lib/a/x.py", "build/x")
+
+
+def test_a_line_without_an_end_is_read_in_a_moment() -> None:
+    assert named_in("-" * 300_000 + " lib/" + "a/" * 300_000 + "x", {"lib/"}) == ("lib/" + "a/" * 29 + "a",)

@@ -246,13 +246,13 @@ def test_the_file_with_a_function_like_the_issue_ranks_before_one_that_has_the_w
 def test_what_earlier_commits_say_counts_for_the_files_that_they_changed() -> None:
     files = [text_file(f"{name}.py", "y = 1\n") for name in "abc"]
     history = (
-        PastCommit("Repaired the ribbon of the candle", ("b.py", "gone.py"), 20),
-        PastCommit("Something else", ("a.py",), 10),
+        PastCommit("Repaired the ribbon of the candle", ("b.py", "gone.py")),
+        PastCommit("Something else", ("a.py",)),
     )
     assert ranked("The ribbons burn", *files) == ("a.py", "b.py", "c.py")
     assert ranked("The ribbons burn", *files, history=history) == ("b.py", "a.py", "c.py")
-    wide = PastCommit("Repaired the ribbon of the candle", ("a.py", "b.py", "c.py"), 30)
-    alone = PastCommit("Repaired the ribbon of the candle", ("c.py",), 5)
+    wide = PastCommit("Repaired the ribbon of the candle", ("a.py", "b.py", "c.py"))
+    alone = PastCommit("Repaired the ribbon of the candle", ("c.py",))
     assert ranked("The ribbons burn", *files, history=(wide, alone))[0] == "c.py"
 
 

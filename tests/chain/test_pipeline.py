@@ -10,7 +10,10 @@ from agentless_mini.chain.pipeline import resolve
 from agentless_mini.domain import (
     Candidate,
     Case,
+    Ending,
     Excerpt,
+    FileChange,
+    GivenTests,
     Issue,
     Job,
     JobResult,
@@ -22,11 +25,13 @@ from agentless_mini.domain import (
     ShownFile,
     Snapshot,
     Stage,
+    StepResult,
 )
+from agentless_mini.edits import Forms, make_patch
 from agentless_mini.errors import AminiError, EnvironmentFailed, NothingToEdit, UsageError
 from agentless_mini.ports import Find, Watch
 from agentless_mini.settings import Config
-from agentless_mini.settings.run import LocalizeSettings, RepairSettings, ReproduceSettings, Until
+from agentless_mini.settings.run import LocalizeSettings, RegressSettings, RepairSettings, ReproduceSettings, Until
 from tests.chain import boxes
 from tests.chain.workbench import CART, FIX, ISSUE, NONSENSE, SAME_FIX, WRONG, Bench, run, shop, text_file
 from tests.fakes.model import Answer, Rule, Script, ScriptedSampler
@@ -91,7 +96,7 @@ def test_a_ranking_is_kept_for_one_history() -> None:
         found = run(resolve(Issue("Ribbons burn"), snapshot, session, settings, until=Until.LOCALIZE))
         return found.localization.lists[0][0]
 
-    past = PastCommit("No ribbon burns", ("shop/tax.py",), 1)
+    past = PastCommit("No ribbon burns", ("shop/tax.py",))
     assert [first(), first(past), first()] == ["shop/cart.py", "shop/tax.py", "shop/cart.py"]
     assert len(kept) == 2
 
@@ -135,6 +140,30 @@ def run_with_tests(
     beginning, _, _ = repaired[1].content.partition("Find the cause")
     assert writing.messages[1].content.startswith(beginning)  # so that a server computes it once for both stages
     return prediction
+
+
+def test_why_a_choice_may_be_doubted_is_in_its_reason() -> None:
+    snapshot = shop()
+    changes = {"shop/cart.py": (CART.encode(), b"raise SystemExit\n"), "pytest.toml": (None, b"[pytest]\n")}
+    made = make_patch([FileChange(path, before, after, "100644") for path, (before, after) in changes.items()], Forms())
+
+    def answer(job: Job) -> JobResult:
+        patched = any(file.path == "shop/cart.py" for file in job.files)
+        step = StepResult(Ending.EXITED, 0, seconds=0.1) if patched else StepResult(Ending.EXITED, 1, seconds=9.0)
+        return JobResult(tuple(step for _ in job.steps))
+
+    async def open_boxes(watch: Watch) -> benches.Boxes:
+        return replace(boxes.bench(answer, snapshot)[0], watch=watch)
+
+    sampler = ScriptedSampler(Script(rules=()), ModelCard("scripted", 8192))
+    session = replace(Bench(sampler).session, pool=(Candidate("k", 0, 0, made),))
+    settings = Config(reproduce=ReproduceSettings(samples=0), regress=RegressSettings(budget=0))
+    opening, given = benches.Opening(boxes.PYTEST, open_boxes), GivenTests(commands=("make check",))
+    prediction = run(resolve(ISSUE, snapshot, session, settings, opening, given))
+    assert prediction.choice is not None
+    assert prediction.choice.reason.endswith(
+        "; tests ran without its pytest.toml; suspicious: make check passes in a fraction of its time without the patch"
+    )
 
 
 def fixed_by_the_fix(job: Job) -> JobResult | AminiError:

@@ -77,7 +77,7 @@ def test_the_most_common_normal_form_wins_and_its_earliest_sample_stands_for_it(
     choice = vote(samples("a.bb"))
     assert choice is not None
     assert (choice.patch.diff, choice.votes, choice.valid) == (b"b2", 2, 3)
-    assert choice.reason == "2 of 3 valid samples agree on this change"
+    assert choice.reason == "2 of 3 valid samples agree on it"
 
 
 def test_the_earliest_sample_breaks_a_tie_whatever_the_order_of_the_candidates() -> None:
@@ -92,7 +92,7 @@ def test_samples_that_all_differ_are_said_to() -> None:
     choice = vote(samples("ab"))
     assert choice is not None
     assert (choice.patch.diff, choice.votes, choice.reason) == (
-        b"a0", 1, "no two of 2 valid samples agree; the earliest was taken",
+        b"a0", 1, "1 of 2 valid samples has it, as many as on 1 other; the earliest was taken",
     )  # fmt: skip
 
 
@@ -124,7 +124,8 @@ def test_where_no_two_agree_the_one_most_like_the_others_is_taken(method: Method
     assert choice is not None
     assert choice.patch.normal == LONG
     assert choice.reason == (
-        f"no two of 4 valid samples agree; the earliest of those most like the others{smaller} was taken"
+        f"1 of 4 valid samples has it, as many as on 3 others; the earliest of those most like the others{smaller} was "
+        "taken"
     )
     middle = "+return one + two\n"
     choice = rank(drawn(FAR, LONG, NEAR, middle, "+x = 1\n", "+y\n"), None, method)
@@ -139,9 +140,7 @@ def test_among_equals_of_more_votes_likeness_decides_where_it_is_asked_for() -> 
     assert voted is not None
     assert consistent is not None
     assert (voted.patch.normal, consistent.patch.normal) == (FAR, LONG)
-    assert voted.reason == (
-        "2 of 6 valid samples agree on this change, as many as on each of 1 other; the earliest was taken"
-    )
+    assert voted.reason == ("2 of 6 valid samples agree on it, as many as on 1 other; the earliest was taken")
     assert consistent.reason.endswith("the one most like the others was taken")
 
 
@@ -175,10 +174,10 @@ def test_a_patch_that_uses_undefined_names_ranks_below() -> None:
     choice = vote(drawn("a", "a", "b", undefined="01"))
     assert choice is not None
     assert (choice.patch.normal, choice.votes, choice.valid) == ("b", 1, 3)
-    assert choice.reason == ("1 of 3 valid samples has this change; foo is undefined in a change with as many votes")
+    assert choice.reason == ("1 of 3 valid samples has it; foo is undefined in a change with as many votes")
     alone = vote(drawn("a", "a", undefined="01"))
     assert alone is not None
-    assert alone.reason == "2 of 2 valid samples agree on this change; it uses an undefined name: foo"
+    assert alone.reason == "2 of 2 valid samples agree on it; it uses an undefined name: foo"
 
 
 def test_tests_outweigh_undefined_names_and_these_outweigh_votes() -> None:

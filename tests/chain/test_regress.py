@@ -19,6 +19,7 @@ from agentless_mini.domain import (
     Note,
     Origin,
     Outcome,
+    PastCommit,
     Phase,
     PhaseStarted,
     Regressions,
@@ -28,6 +29,7 @@ from agentless_mini.domain import (
     StepResult,
 )
 from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.ports import Find
 from agentless_mini.settings.run import RegressSettings
 from tests.chain.boxes import bench
 from tests.chain.workbench import run, shop, text_file
@@ -278,3 +280,15 @@ def test_tests_of_django_that_want_another_database_are_left_out() -> None:
     cases, _ = run(regress(place, {"shop/cart.py"}, RegressSettings()))
     assert [case.path for case in cases] == ["tests/shop/tests.py"]
     assert not [job for job in sandbox.jobs if b"gis_tests" in b"".join(file.data or b"" for file in job.files)]
+
+
+def test_what_is_related_is_kept_for_one_history() -> None:
+    kept: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    async def derive(rule: str, given: tuple[str, ...], find: Find) -> tuple[str, ...]:
+        return kept.setdefault((rule, *given), find())
+
+    for history in ((), (PastCommit("One", ("shop/cart.py", CART)),)):
+        place, _, _ = bench(knowing({}), replace(SHOP, history=history))
+        run(regress(replace(place, derive=derive), {"shop/cart.py"}, RegressSettings()))
+    assert len(kept) == 2

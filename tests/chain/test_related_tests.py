@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentless_mini.chain.import_graph import Import, attributes_of, imports_of
-from agentless_mini.chain.related_tests import MOST_TOGETHER, likeness, related_tests, subject_of, subjects
+from agentless_mini.chain.related_tests import MOST_TOGETHER, likeness, related_tests, subject_of
 from agentless_mini.domain import FileKind, Issue, PastCommit, Snapshot, SourceFile
 
 TEST = "def test_it():\n    pass\n"
@@ -153,10 +153,10 @@ def test_names_that_are_handed_on_in_a_circle_end_somewhere() -> None:
 
 def test_what_was_changed_together_before_is_related() -> None:
     snapshot = tree(shop__cart="", tests__test_a=TEST, tests__test_b=TEST, tests__test_c=TEST, tests__test_d=TEST)
-    often = PastCommit("", ("shop/cart.py", "tests/test_b.py"), 3)
-    seldom = PastCommit("", ("shop/cart.py", "tests/test_a.py", "gone.py"), 2)
-    other = PastCommit("", ("shop/tax.py", "tests/test_c.py"), 1)
-    huge = PastCommit("", ("shop/cart.py", "tests/test_d.py", *(f"{n}.py" for n in range(MOST_TOGETHER))), 0)
+    often = PastCommit("", ("shop/cart.py", "tests/test_b.py"))
+    seldom = PastCommit("", ("shop/cart.py", "tests/test_a.py", "gone.py"))
+    other = PastCommit("", ("shop/tax.py", "tests/test_c.py"))
+    huge = PastCommit("", ("shop/cart.py", "tests/test_d.py", *(f"{n}.py" for n in range(MOST_TOGETHER))))
     assert related(replace(snapshot, history=(often, seldom, other, huge, often)), "shop/cart.py") == ["b", "a"]
 
 
@@ -212,9 +212,9 @@ def test_a_likeness_of_names_is_a_relation(test: str, touched: str) -> None:
 
 
 def test_the_same_name_is_more_than_a_like_one_and_beside_it_most() -> None:
-    about = subjects(["shop/food/cart.py"])
+    touched = ["shop/food/cart.py"]
     tests = ["shop/food/tests/test_cart.py", "tests/test_cart.py", "tests/test_cart_total.py", "tests/test_tax.py"]
-    alike = [likeness(test, about) for test in tests]
+    alike = [likeness(test, touched) for test in tests]
     assert alike == sorted(alike, reverse=True)
     assert len(set(alike)) == len(tests)
     assert alike[-1] == likeness("tests/test_cart.py", []) == 0.0
@@ -227,8 +227,8 @@ def test_a_name_that_says_nothing_is_like_none() -> None:
         "",
         "cart",
     ]
-    assert likeness("other/tests.py", subjects(["tests.py"])) == 0.0
-    assert likeness("tests/test_a.py", subjects(["---.py"])) == 0.0
+    assert likeness("other/tests.py", ["tests.py"]) == 0.0
+    assert likeness("tests/test_a.py", ["---.py"]) == 0.0
 
 
 def test_statements_are_read_as_python_reads_them() -> None:

@@ -1,5 +1,6 @@
 """`amini choose` as a user runs it: patches of other tools, without a model and with one."""
 
+import asyncio
 import base64
 import json
 import re
@@ -9,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from agentless_mini.domain import Patch, Proposal
 from agentless_mini.record import Store
+from agentless_mini.repository.opening import open_repository
+from agentless_mini.repository.patches import read_pool
 from tests.commands.running import FILES, Home, one_sentence, server
-from tests.gitrepo import commit_all, git, write_files
+from tests.gitrepo import commit_all, git, make_repository, write_files
 
 CART = FILES["shop/cart.py"]
 FIXED = CART.replace(b"prices[1:]", b"prices")
@@ -84,7 +88,7 @@ def test_what_cannot_be_used_is_told_by_name_and_the_others_go_on(home: Home, th
     reasons = {
         "empty.patch": "it is empty",
         "prose.patch": "it is no patch that git can read",
-        "base.patch": "is it of another base?",
+        "base.patch": "it may be of another base",
         "crlf.patch": "its lines end in CRLF",
         "out.patch": "it leads out of the tree (../../x.py)",
         "git.patch": "it leads out of the tree (.git/hooks/x)",
@@ -232,3 +236,84 @@ def test_a_run_of_a_choice_is_no_run_whose_server_is_missed(home: Home, three: t
         assert [one.run.start.model for one in store.runs.summaries()] == ["no model"]
     done = home.amini("repair", ".", "../issue.md", "--model", "none-such")
     assert "No model 'none-such' is on this machine" in done.stderr
+
+
+def test_a_new_file_that_is_there_already_is_no_file_of_another_folder(home: Home) -> None:
+    (home.root / "again.patch").write_bytes(b"--- /dev/null\n+++ b/shop/cart.py\n@@ -0,0 +1 @@\n+x = 1\n")
+    code, _, told = choose(home, "../again.patch")
+    assert code == 1
+    assert "shop/cart.py: already exists" in told
+
+
+def test_words_of_a_mail_are_no_part_of_its_patch(home: Home) -> None:
+    mail = b"From: a@b\nSubject: Fix\n\nrename from ../there\nBinary files a and b differ\n\n"
+    (home.root / "mail.patch").write_bytes(mail + diff_of(home, {"shop/cart.py": FIXED}))
+    assert choose(home, "../mail.patch")[0] == 0
+
+
+def test_a_file_whose_name_git_quotes_can_be_renamed(home: Home) -> None:
+    write_files(home.repository, {'a"b.txt': b"text\n"})
+    commit_all(home.repository)
+    git(home.repository, "mv", 'a"b.txt', "ab.txt")
+    (home.root / "move.patch").write_bytes(git(home.repository, "diff", "--cached", "-M"))
+    git(home.repository, "reset", "--hard", "--quiet")
+    code, printed, _ = choose(home, "../move.patch")
+    assert code == 0
+    git(home.repository, "apply", stdin=printed.encode())
+    assert not (home.repository / 'a"b.txt').exists()
+
+
+def test_a_submodule_is_not_left_out_in_silence(home: Home) -> None:
+    link = b"diff --git a/sub b/sub\nnew file mode 160000\n--- /dev/null\n+++ b/sub\n@@ -0,0 +1 @@\n+Subproject commit "
+    (home.root / "sub.patch").write_bytes(diff_of(home, {"shop/cart.py": FIXED}) + link + b"1" * 40 + b"\n")
+    code, _, told = choose(home, "../sub.patch")
+    assert code == 1
+    assert "it makes a submodule (sub)" in told
+
+
+def test_a_system_that_votes_many_times_is_told_and_long_lists_of_names_are_cut(home: Home) -> None:
+    fix = diff_of(home, {"shop/cart.py": FIXED})
+    stuffed = predictions(home, "a.jsonl", *[("shop-1", "agent-a", fix)] * 7)
+    assert "agent-a (7 times) says the same: one change of 7 votes." in choose(home, stuffed)[2]
+    many = predictions(home, "b.jsonl", *(("shop-1", f"s{number}", fix) for number in range(8)))
+    told = choose(home, many)[2]
+    assert "s0, s1, s2, s3, s4 and 3 more say the same: one change of 8 votes." in told
+    assert "from       s0, s1, s2, s3, s4 and 3 more" in told
+
+
+def test_a_file_that_is_named_in_several_ways_counts_once(home: Home, three: tuple[str, str, str]) -> None:
+    told = choose(home, three[0], str(home.root / "mine.patch"), f"../{home.repository.name}/../mine.patch")[2]
+    assert "candidates 1: 1 valid" in told
+
+
+def test_the_line_that_is_no_json_is_named(home: Home) -> None:
+    (home.root / "a.jsonl").write_text('{"instance_id": "a", "model_patch": ""}\n{"instance_id\n')
+    code, _, told = choose(home, "../a.jsonl")
+    assert code == 2
+    assert "line 2: Unterminated string" in one_sentence(told)
+
+
+def test_a_dry_run_after_a_choice_without_a_model_names_none(home: Home, three: tuple[str, str, str]) -> None:
+    choose(home, three[0])
+    _, printed, _ = choose(home, three[0], "--dry-run")
+    assert "not named yet; without one no test is written; a window of 32768 tokens is assumed" in printed
+
+
+def test_reading_many_patches_ends_when_it_is_cancelled(tmp_path: Path) -> None:
+    top = make_repository(tmp_path / "r", {"a": b"1\n"})
+    read: list[Patch] = []
+
+    async def cancelled() -> None:
+        def check(patch: Patch) -> Patch:
+            read.append(patch)
+            loop.call_soon_threadsafe(reading.cancel)
+            return patch
+
+        loop = asyncio.get_running_loop()
+        pool = [Proposal("", b"--- a/a\n+++ b/a\n@@ -1 +1 @@\n-1\n+%d\n" % number) for number in range(2, 9)]
+        reading = asyncio.ensure_future(read_pool(pool, open_repository(str(top), None, tmp_path).snapshot(), check))
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+    asyncio.run(cancelled())
+    assert len(read) < 3

@@ -22,8 +22,9 @@ from tests.commands.running import LOCALIZED, Home
 from tests.fakes.model import Answer, Rule, Script
 from tests.fakes.protocol import ServedModel
 from tests.fakes.server import ScriptedServer
-from tests.gitrepo import git, make_repository
+from tests.gitrepo import git, make_repository, write_files
 from tests.sandbox.image import image_id
+from tests.testing.forging import FORGERIES, HOOK
 
 BWRAP = shutil.which("bwrap")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BWRAP is None, reason="bubblewrap is not installed")]
@@ -307,3 +308,30 @@ def processes_of(cache: Path) -> list[bytes]:
         with contextlib.suppress(OSError):  # it ended meanwhile
             lines.append(path.read_bytes())
     return [line for line in lines if str(cache).encode() in line]
+
+
+@pytest.mark.parametrize("kind", ["local", "docker"])
+def test_no_patch_speaks_for_the_tests(home: Home, kind: str, request: pytest.FixtureRequest) -> None:
+    named = ("pytest.toml", "dist-info", "sitecustomize", "iniconfig", "argparse")
+    cheats = []
+    for name in named:
+        files = {"shop/cart.py": CART.replace("= 0", f"= {len(name)}"), "forged.py": HOOK, **FORGERIES[name]}
+        write_files(home.repository, {path: text.encode() for path, text in files.items()})
+        git(home.repository, "add", "--all")
+        (home.root / f"{name}.patch").write_bytes(git(home.repository, "diff", "--cached"))
+        git(home.repository, "reset", "--hard", "--quiet")
+        cheats.append(f"../{name}.patch")
+    right = proposed(home, "mine.patch", "prices[1:]", "prices")
+    failing = ("--failing-test", "tests/test_cart.py::CartTest::test_two_prices", "--test-cmd", "python -m pytest")
+    more = ("--image", request.getfixturevalue("image")) if kind == "docker" else ()
+    common = ("--sandbox", kind, *more, *failing)
+    done = home.amini("choose", ".", "../issue.md", *cheats, right, *common, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    prediction = document["prediction"]
+    assert "+    for price in prices:\\n" in json.dumps(prediction["choice"]), done.stderr
+    outcomes = [verdict["outcomes"][failing[1]] for verdict in prediction["execution"]["verdicts"]]
+    assert sorted(outcomes) == [*["fail"] * len(cheats), "pass"]
+    alone = home.amini("choose", ".", "../issue.md", cheats[0], *common, "--require", "any")
+    assert "A patch adds or changes pytest.toml: tests ran without that." in alone.stderr
+    assert "; tests ran without its pytest.toml" in alone.stderr

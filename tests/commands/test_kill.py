@@ -3,6 +3,7 @@
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -10,9 +11,11 @@ import pytest
 
 from agentless_mini.domain import Stage
 from agentless_mini.record import Store
-from tests.chain.workbench import FIX, SAME_FIX, WRONG
-from tests.commands.running import Home, one_sentence, server
+from tests.chain.workbench import FIX, NONSENSE, SAME_FIX, WRONG
+from tests.commands.running import Home, one_sentence, script, server
 from tests.fakes.log import Seen
+from tests.fakes.protocol import Dialect, ServedModel
+from tests.fakes.server import ScriptedServer
 
 SAMPLES = 8
 REPAIRS = (WRONG, SAME_FIX, FIX, WRONG, FIX)
@@ -104,3 +107,43 @@ def test_interrupted_it_says_so_keeps_what_it_has_and_leaves_no_request_running(
         while not endpoint.log.left and time.monotonic() < deadline:
             time.sleep(0.05)
         assert endpoint.log.left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sent", "ctrl_c"),
+    [(signal.SIGINT, "DFL"), (signal.SIGTERM, "DFL"), (signal.SIGHUP, "DFL"), (signal.SIGTERM, "IGN")],
+    ids=["SIGINT", "SIGTERM", "SIGHUP", "SIGTERM in the background of a shell"],
+)
+def test_what_had_arrived_when_it_was_ended_is_paid_for_once(home: Home, sent: signal.Signals, ctrl_c: str) -> None:
+    # A server of which it is not known yet whether it tells usage: no choice is booked before the end of all.
+    played = ServedModel(script=script(NONSENSE, WRONG, FIX, NONSENSE, FIX), dialect=Dialect.PLAIN)
+    with ScriptedServer(played, delay=0.4) as endpoint:
+        code = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); signal.signal(signal.SIGINT, "
+        code += f"signal.SIG_{ctrl_c}); os.execvp(sys.argv[1], sys.argv[1:])"
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                code,
+                *home.command(*arguments(endpoint.url), "--files", "shop/cart.py", "--context", "8192"),
+            ],
+            cwd=home.repository,
+            env=home.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        repairs: set[int] = set()
+        while process.poll() is None and not repairs:
+            time.sleep(0.02)
+            log = endpoint.log
+            repairs = {one.sample for one in log.deliveries if log.requests[one.request].stage == "repair"}
+        process.send_signal(sent)
+        told = process.communicate(timeout=60)[1]
+        assert process.returncode == 130, told
+    assert repairs
+    with ScriptedServer(played) as endpoint:
+        again = home.amini(*arguments(endpoint.url), "--files", "shop/cart.py", "--context", "8192")
+        assert again.returncode == 0, again.stderr
+        assert repairs.isdisjoint(index for _, index in asked(endpoint.log.chats()))

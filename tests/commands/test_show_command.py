@@ -27,7 +27,7 @@ def test_without_runs_there_are_no_runs_yet(home: Home) -> None:
     done = home.amini("show")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.startswith("no runs yet in ")
-    assert json.loads(home.amini("show", "--json").stdout) == {"schema": 1, "runs": []}
+    assert json.loads(home.amini("show", "--json").stdout) == {"schema": 2, "runs": []}
 
 
 def test_a_run_is_shown_with_numbered_patches_each_of_which_applies(ran: Home) -> None:
@@ -91,7 +91,7 @@ def test_every_command_speaks_where_there_is_nothing_but_ascii(ran: Home, encodi
         asked = "--base-url", endpoint.url, "-n", "2"
         patch = said(ran, encoding, "repair", ".", issue, *asked).stdout
         git(ran.repository, "apply", "--check", stdin=patch.encode())
-        assert json.loads(said(ran, encoding, "repair", ".", issue, *asked, "--json").stdout)["schema"] == 1
+        assert json.loads(said(ran, encoding, "repair", ".", issue, *asked, "--json").stdout)["schema"] == 2
         said(ran, encoding, "repair", ".", "--text", ISSUE, *asked, "--files", "caf\xe9.py")
     assert "\\u201cquotes" in said(ran, encoding, "show", "1").stdout
     said(ran, encoding, "show", "1", "--html", page)

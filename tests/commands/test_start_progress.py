@@ -5,14 +5,14 @@ import io
 import pytest
 from rich.console import Console
 
-from agentless_mini.commands.serve import StartProgress
+from agentless_mini.commands.serve import start_progress
 
 
 def told(term: str, *, terminal: bool) -> str:
     stream = io.StringIO()
     environment = {"TERM": term}
     console = Console(file=stream, force_terminal=terminal, width=80, color_system=None, _environ=environment)
-    with StartProgress(console, "org/coder") as progress:
+    with start_progress(console, "org/coder") as progress:
         for second in range(3):
             progress("loading the weights", second)
         progress("compiling", 3.0)

@@ -25,7 +25,7 @@ def test_comments_in_different_places_do_not_outvote_a_fix(home: Home) -> None:
     assert code == 0
     assert "+    for price in prices:\n" in patch
     assert "no-effect 3" in told
-    assert "no two of 2 valid samples agree" in told
+    assert "1 of 2 valid samples has it, as many as on 1 other" in told
 
 
 def test_comments_alone_are_no_patch(home: Home) -> None:

@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_layout(folder: Path, parts: dict[str, Submitted]) -> None:
     written = write_submission(folder, FACTS, parts, ((name, f"# {name} é\n") for name in parts))
-    assert (written.missing, written.without_logs) == ((), ())
+    assert not written["a prediction"] + written["complete logs"]
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     assert files == sorted([
         "README.md", "all_preds.jsonl", "metadata.yaml", *(f"trajs/{name}.md" for name in parts),
@@ -77,12 +77,12 @@ def test_what_the_rules_do_not_allow_is_said(folder: Path, parts: dict[str, Subm
     told = (folder / "README.md").read_text()
     assert "Not eligible: the model was told which files" in told
     assert "Not complete: 1 instances have no prediction." in told
-    assert written.missing == ("psf__requests-3",)
+    assert written["a prediction"] == ["psf__requests-3"]
 
 
 def test_a_prediction_whose_logs_are_incomplete_is_named(folder: Path, parts: dict[str, Submitted]) -> None:
     (parts["psf__requests-3"].logs / "report.json").unlink()
-    assert write_submission(folder, FACTS, parts, ()).without_logs == ("psf__requests-3",)
+    assert write_submission(folder, FACTS, parts, ())["complete logs"] == ["psf__requests-3"]
     assert not (folder / "logs/psf__requests-3/report.json").exists()
 
 
@@ -131,7 +131,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, parts: dict[str,
 
 def test_what_is_not_graded_is_said_and_not_called_resolved(folder: Path, parts: dict[str, Submitted]) -> None:
     parts["django__django-1"] = replace(parts["django__django-1"], resolved=None)
-    assert write_submission(folder, FACTS, parts, ()).ungraded == ("django__django-1",)
+    assert write_submission(folder, FACTS, parts, ())["a grade"] == ["django__django-1"]
     told = (folder / "README.md").read_text()
     assert "Resolved 0 of 3" in told
     assert "Not complete: 1 predictions are not graded" in told

@@ -55,6 +55,8 @@ class Fault(BaseModel):
     """How many events (or choices) are delivered properly before."""
     seconds: float = 0.0
     """The delay of SLOW; on refusals the value of a Retry-After header (0: none)."""
+    says: str = ""
+    """The message of refusals and of STREAM_ERROR, where it is not the usual one."""
 
     def hits(self, path: str, number: int) -> bool:
         """Return whether request `number` (from 0) to `path` is to fail."""
@@ -105,7 +107,7 @@ def refusal(fault: Fault) -> Refusal | None:
         return None
     status, message = _REFUSALS[fault.kind]
     headers = (("Retry-After", f"{fault.seconds:g}"),) if fault.seconds else ()
-    return Refusal(status, error_body(status, message), headers)
+    return Refusal(status, error_body(status, fault.says or message), headers)
 
 
 class Hangup(Exception):
@@ -125,7 +127,7 @@ def frames(events: Iterator[StreamEvent], fault: Fault | None) -> Iterator[Frame
     """Yield a stream's bytes, spoiled as the fault says. Raises `Hangup` where the connection is to be closed."""
     for number, event in enumerate(events):
         if fault is not None and number == fault.after and fault.kind in _SPOILERS:
-            yield from _SPOILERS[fault.kind](event.step)
+            yield from _SPOILERS[fault.kind](event.step, fault.says)
             return
         body = event.body
         if fault is not None and fault.kind is FaultKind.EMPTY_CHOICES:
@@ -147,25 +149,25 @@ def _sse(data: bytes) -> bytes:
     return b"data: " + data + b"\n\n"
 
 
-def _cut(step: int) -> Iterator[Frame]:
+def _cut(step: int, says: str) -> Iterator[Frame]:
     yield Frame(b"data: {", step)
     raise Hangup
 
 
-def _garbage(step: int) -> Iterator[Frame]:
+def _garbage(step: int, says: str) -> Iterator[Frame]:
     yield Frame(_sse(GARBAGE), step)
 
 
-def _torn_json(step: int) -> Iterator[Frame]:
+def _torn_json(step: int, says: str) -> Iterator[Frame]:
     yield Frame(_sse(TORN_JSON), step)
 
 
-def _stream_error(step: int) -> Iterator[Frame]:
-    yield Frame(_sse(canonical_json(error_body(500, "The engine died.")).encode()), step)
+def _stream_error(step: int, says: str) -> Iterator[Frame]:
+    yield Frame(_sse(canonical_json(error_body(500, says or "The engine died.")).encode()), step)
     yield Frame(_sse(b"[DONE]"), step)
 
 
-def _ended(step: int) -> Iterator[Frame]:
+def _ended(step: int, says: str) -> Iterator[Frame]:
     yield Frame(_sse(b"[DONE]"), step)
 
 

@@ -125,7 +125,7 @@ def depth(id: str, text: str = "text") -> dict[str, Any]:
         ],
         "rejected": [{"order": 1, "reason": "malformed", "detail": text}],
         "choice": {
-            "normal": "n1", "votes": 5, "valid": 8, "share": 0.625, "resolved": True,
+            "normal": "n1", "votes": 5, "valid": 8, "probability": 0.43, "resolved": True,
             "reason": f"has most votes {text}",
         },
         "best_at_n": [{"n": 1, "normal": None, "resolved": False}, {"n": 2, "normal": "n1", "resolved": True}],

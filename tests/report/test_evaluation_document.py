@@ -176,7 +176,7 @@ def test_rejected_samples_are_counted_by_reason(store: Store) -> None:
 def test_confidence_is_compared_with_what_is_right(store: Store) -> None:
     evaluate(store, [RIGHT, WRONG, Ran("x", "abcd", right="b"), EMPTY])
     told = [(part["instances"], part["resolved"], part["rate"]) for part in results(store)["calibration"]]
-    assert told == [(0, 0, None), (0, 0, None), (3, 1, 1 / 3)]
+    assert told == [(0, 0, None), (0, 0, None), (1, 0, 0.0), (2, 1, 0.5), (0, 0, None)]
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ def test_one_instance_is_shown_in_depth(store: Store) -> None:
     assert (rare["normal"], rare["resolved"], rare["verdicts"], common["verdicts"]) == ("a", None, ["pass"], ["fail"])
     assert told["rejected"] == [{"order": 2, "reason": "search-not-found", "detail": "no line says x = 3"}]
     assert told["choice"]["normal"] == "a"
-    assert (told["choice"]["share"], told["choice"]["resolved"]) == (0.25, None)
+    assert (told["choice"]["votes"], told["choice"]["valid"], told["choice"]["resolved"]) == (1, 4, None)
     assert [(point["n"], point["normal"], point["resolved"]) for point in told["best_at_n"]] == [
         (1, "b", False),
         (2, "a", None),

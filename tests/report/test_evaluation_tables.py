@@ -44,7 +44,7 @@ def test_the_overview_says_what_was_resolved_and_how_sure_that_is(tmp_path: Path
     assert cells(text, "two/two") == ["two/two", "0.0% (0/1)"]
     assert cells(text, "1-4 hours") == ["1-4 hours", "0.0% (0/1)"]
     assert cells(text, "4") == ["4", "50.0%", "50.0%", "50.0%"]
-    assert cells(text, "50% to 100%") == ["50% to 100%", "100.0% (1/1)"]
+    assert cells(text, "80% to 100%") == ["80% to 100%", "100.0% (1/1)"]
     assert cells(text, "search-not-found") == ["search-not-found", "5"]
     assert cells(text, "computed / distinct") == ["computed / distinct", "0.70"]
     assert "price" not in text

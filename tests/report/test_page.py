@@ -223,6 +223,7 @@ def test_a_click_leads_to_an_instance_in_depth_and_back(shown: Page) -> None:
     shown.until("document.querySelector('#depth-of-1 .matrix')")
     assert shown.texts("#instance h1") == ["django__django-9"]
     assert shown.texts(".issue") == ["It fails: text"]
+    assert "Chosen with a confidence of 43 %: has most votes text." in shown.texts("#depth-of-0 p")
     assert shown.texts("#depth-of-0 .missed") == ["In no list: missedtext"]
     lost = "Regression tests: 5 found, 0 run, 5 lost. No regression test tells what a patch breaks: none passes twice"
     assert shown.texts("#depth-of-0 p.message") == [f"{lost} text."]

@@ -255,8 +255,9 @@ def test_the_document_of_hostile_texts_is_json_of_plain_ascii() -> None:
 
 
 def documented() -> dict[str, tuple[set[str], set[str]]]:
-    """Return the keys that there must be, and those that may be, of each object that the docstring names."""
-    found = re.findall(r"^    ([\w.\[\]]+): (.+)$", (module.__doc__ or "").replace(",\n        ", ", "), re.MULTILINE)
+    """Return the keys that there must be, and those that may be, of each object that the manual names."""
+    manual = Path(module.__file__).parents[1] / "docs" / "json.md"
+    found = re.findall(r"^    ([\w.\[\]]+): (.+)$", manual.read_text().replace(",\n        ", ", "), re.MULTILINE)
     keys = {path.strip("."): names.split(", ") for path, names in found}
     return {
         path: ({name for name in names if "?" not in name}, {name.rstrip("?") for name in names})
@@ -265,7 +266,7 @@ def documented() -> dict[str, tuple[set[str], set[str]]]:
 
 
 def objects(document: dict[str, Any], path: str) -> list[dict[str, Any]]:
-    """Return all that stands at a path of the docstring."""
+    """Return all that stands at a path of the manual."""
     found: list[Any] = [document]
     for part in path.split(".") if path else []:
         name = part.removesuffix("[]")

@@ -1,12 +1,15 @@
 """How a repository's tests run, as its files or its user tell; and what a patch may not change about that."""
 
+from pathlib import Path
+
 import pytest
+from _pytest.config import findpaths
 
 from agentless_mini.domain import Harness, PlacedFile, Runner
 from agentless_mini.edits import changed_files
 from agentless_mini.errors import UsageError
 from agentless_mini.testing import guards, harness_of
-from agentless_mini.testing.plans import command_for
+from agentless_mini.testing.plans import CONFIGURATION, command_for, new_modules
 from tests.testing.boxes import patch_of, tree
 
 PYTEST = ("python", "-m", "pytest")
@@ -89,8 +92,12 @@ AFTER: dict[str, str | None] = {
     "shop/more.py": "n\n",
     "conftest.py": "n\n",
     "pytest.ini": "[pytest]\n",
-    "pytest.py": "n\n",
-    "src/_pytest/x.py": "n\n",
+    "shop/pytest.toml": "",
+    ".pytest.toml": "",
+    "tox.ini": "[pytest]\n",
+    "pyproject.toml": "[tool.pytest]\n",
+    "evil-1.dist-info/entry_points.txt": "n\n",
+    "src/Evil.EGG-INFO/PKG-INFO": "n\n",
     "sitecustomize.py": "n\n",
     "src/usercustomize.py": "n\n",
     "evil.pth": "import x\n",
@@ -102,7 +109,7 @@ AFTER: dict[str, str | None] = {
 def test_what_a_patch_does_to_tests_is_undone() -> None:
     snapshot = tree(BEFORE)
     placed = guards(snapshot, changed_files(patch_of(snapshot, AFTER), snapshot.by_path()))
-    left = {"shop/cart.py", "shop/more.py", "setup.cfg"}
+    left = {"shop/cart.py", "shop/more.py"}
     assert {file.path for file in placed} == set(AFTER) - left
     back = {file.path: file.data for file in placed if file.data is not None}
     assert back == {"tests/test_a.py": b"old\n", "tests/conftest.py": b"c\n"}
@@ -112,3 +119,46 @@ def test_in_a_tool_for_tests_only_what_is_beyond_doubt_is_undone() -> None:
     snapshot = tree({"src/_pytest/test_a.py": "old\n"}, name="pytest")
     patch = patch_of(snapshot, {"src/_pytest/test_a.py": "new\n", "src/_pytest/new.py": "n\n", "conftest.py": "n\n"})
     assert guards(snapshot, changed_files(patch, snapshot.by_path())) == (PlacedFile("conftest.py", None),)
+
+
+def test_the_installed_pytest_reads_no_other_file() -> None:
+    assert set(findpaths.CONFIG_LOADERS_BY_NAME) == CONFIGURATION
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGURATION))
+def test_the_installed_pytest_reads_the_file(name: str, tmp_path: Path) -> None:
+    text = {"setup.cfg": "[tool:pytest]\n", "pyproject.toml": "[tool.pytest.ini_options]\n"}.get(name, "[pytest]\n")
+    (tmp_path / name).write_text(text)
+    (tmp_path / "tests").mkdir()
+    found = findpaths.locate_config(tmp_path, [tmp_path / "tests"])[1]
+    assert found == tmp_path / name
+
+
+def test_modules_that_a_patch_adds_where_imports_begin_are_named() -> None:
+    held = {
+        "shop/__init__.py": "",
+        "shop/cart.py": "",
+        "code.py": "",
+        "json/data.py": "",
+        "shop/tests/__init__.py": "",
+        "shop/tests/test_a.py": "",
+        "plugins/test_b.py": "",
+        "space/cloud/x.py": "",
+    }
+    new = {
+        "argparse.py": "argparse",
+        "iniconfig.cpython-311-x86_64-linux-gnu.so": "iniconfig",
+        "json/__init__.py": "json",
+        "src/logging/__init__.pyc": "logging",
+        "src/iniconfig/__init__.abi3.so": "iniconfig",
+        "lib/queue.py": "queue",
+        "plugins/string.py": "string",
+        "app/token.py": "token",
+    }
+    harness = Harness(Runner.PYTEST, PYTEST, folder="app", python_path=("src", "."))
+    others = ("shop/logging.py", "space/cloud/logging/__init__.py", "json/more.py", "code/__init__.py", "test.txt")
+    snapshot = tree(held)
+    patch = patch_of(snapshot, {"shop/cart.py": "x = 1\n", **dict.fromkeys((*new, *others), "n\n")})
+    changes = changed_files(patch, snapshot.by_path())
+    assert new_modules(snapshot, changes, harness) == new
+    assert guards(snapshot, changes, {"argparse.py"}) == (PlacedFile("argparse.py", None),)

@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from agentless_mini.domain import Fault, Harness, Outcome, Runner
+from agentless_mini.chain.lexical import is_test_path
+from agentless_mini.domain import Fault, Harness, Note, Outcome, Runner
+from agentless_mini.testing import ran_without
 from tests.testing.boxes import RealBoxes, case
+from tests.testing.forging import FORGERIES, HOOK
 
 PASS, FAIL, ERROR, SKIP = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP
 CODE = "def get(key):\n    return {}[key]\n"
@@ -257,3 +260,22 @@ def test_a_record_has_a_size(boxes: RealBoxes) -> None:
     wanted = ["tests/test_a.py::test_a[3]", "tests/test_a.py", "tests/test_b.py"]
     outcomes = boxes.outcomes({"tests/test_a.py": many, "tests/test_b.py": "def test_b(): pass\n"}, wanted)
     assert list(outcomes.values()) == [PASS, ERROR, PASS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORGERIES)
+def test_what_a_patch_adds_does_not_speak_for_the_tests(boxes: RealBoxes, name: str) -> None:
+    files = {"shop.py": CODE, "tests/test_shop.py": "from shop import get\ndef test_get(): assert get('a') == 1\n"}
+    forged = FORGERIES[name]
+    outcomes = boxes.outcomes(files, ["tests/test_shop.py::test_get"], {"forged.py": HOOK, **forged})
+    assert outcomes == {"tests/test_shop.py::test_get": FAIL}
+    told = {event.text for event in boxes.events if isinstance(event, Note)}
+    assert told == {ran_without(path) for path in forged if not is_test_path(path)}
+
+
+@pytest.mark.slow
+def test_a_module_that_a_patch_adds_under_a_name_of_its_own_is_there(boxes: RealBoxes) -> None:
+    files = {"shop.py": CODE, "tests/test_shop.py": "from shop import get\ndef test_get(): assert get('a') == 1\n"}
+    change: dict[str, str | None] = {"shop.py": "from rates import get\n", "rates.py": "def get(key): return 1\n"}
+    assert boxes.outcomes(files, ["tests/test_shop.py::test_get"], change) == {"tests/test_shop.py::test_get": PASS}
+    assert boxes.events == []

@@ -193,3 +193,7 @@ def test_any_text_is_read_into_a_test_or_a_reason(text: str) -> None:
 def test_whatever_a_string_of_a_test_holds_is_kept(text: str) -> None:
     code = f"def test_a():\n    assert {text!r}\n"
     assert data(fenced(code)) == code
+
+
+def test_a_fence_that_is_none_is_seen_in_a_moment() -> None:
+    assert reason("```" + " " * 30_000 + "`") is Reason.NO_TEST

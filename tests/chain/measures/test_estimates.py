@@ -91,19 +91,17 @@ def test_what_cannot_be_counted_is_refused(samples: int, correct: int, k: int) -
 
 
 def test_answers_are_sorted_by_vote_share_and_the_middle_has_both_its_ends() -> None:
-    told = calibration([(0.1, True), (0.24, False), (0.25, True), (0.5, False), (0.51, True), (1.0, True)])
-    assert [(one.low, one.high, one.count, one.right) for one in told] == [
-        (0.0, 0.25, 2, 1),
-        (0.25, 0.5, 2, 1),
-        (0.5, 1.0, 2, 2),
-    ]
+    told = calibration([(0.0, True), (0.19, False), (0.2, True), (0.6, False), (0.79, True), (1.0, True)])
+    assert [(one.low, one.high, one.instances, one.resolved) for one in told] == [
+        (0.0, 0.2, 2, 1), (0.2, 0.4, 1, 1), (0.4, 0.6, 0, 0), (0.6, 0.8, 2, 1), (0.8, 1.0, 1, 1),
+    ]  # fmt: skip
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans())))
 def test_no_answer_is_lost(answers: list[tuple[float, bool]]) -> None:
     told = calibration(answers)
-    assert sum(one.count for one in told) == len(answers)
-    assert sum(one.right for one in told) == sum(right for _, right in answers)
+    assert sum(one.instances for one in told) == len(answers)
+    assert sum(one.resolved for one in told) == sum(right for _, right in answers)
 
 
 # --- where curves are drawn ------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agentless_mini.chain.measures import Replay, Round, choices, curves, round_ends, rounds, shares_passed
 from agentless_mini.chain.rank import rank
 from agentless_mini.domain import Candidate, Case, CaseResult, Execution, Method, Origin, Outcome, Patch, Verdict
-from tests.chain.measures.test_replay import BAD, generated, samples
+from tests.chain.measures.test_replay import BAD, ended, generated, samples
 
 KINDS = {"r": Origin.REGRESSION, "g": Origin.GENERATED, "u": Origin.GIVEN}
 
@@ -100,7 +100,7 @@ def test_each_point_over_rounds_is_the_choice_among_the_first_ones(letters: list
     whole = drawn(*letters)
     normals = sorted({one.outcome.normal for one in whole if isinstance(one.outcome, Patch)})
     ran = execution("gr", {normal: {"a": "10", "b": "01"}.get(normal, "11") for normal in normals})
-    replay = Replay(whole, generated(0), ran)
+    replay = Replay(ended(whole, generated(0), ran))
     told = curves(replay, method, more=(1, 4))
     assert [n for n, _ in told.samples] == [n for n, _ in told.votes] == [3 * (at + 1) for at in range(len(letters))]
     for n, patch in told.samples:
@@ -109,13 +109,13 @@ def test_each_point_over_rounds_is_the_choice_among_the_first_ones(letters: list
 
 
 def test_the_samples_of_the_first_round_are_the_plain_ones() -> None:
-    told = curves(Replay(drawn("abb.b", "ccccc")), Method.AGREEMENT)
+    told = curves(Replay(ended(drawn("abb.b", "ccccc"))), Method.AGREEMENT)
     assert [(n, patch.normal) for n, patch in told.plain if patch] == [(1, "a"), (2, "a"), (5, "b")]
     assert [patch.normal for patch in choices(told)] == ["c", "b", "a"]
 
 
 def test_a_run_without_rounds_has_no_plain_curve_and_further_points_where_they_are_wanted() -> None:
-    replay = Replay(samples("abbbcc"))
+    replay = Replay(ended(samples("abbbcc")))
     assert curves(replay, Method.VOTE).plain == ()
     usual, more = (curves(replay, Method.VOTE, wanted) for wanted in ((), (0, 3, 5, 6, 9)))
     assert [n for n, _ in usual.samples] == [1, 2, 5, 6]

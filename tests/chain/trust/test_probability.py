@@ -67,6 +67,16 @@ def test_many_broken_tests_cost_more_than_reproduction_tests_win() -> None:
     assert chosen("ab", "grrrr", {"a": "+-+++", "b": "-++++"}) == "a"
 
 
+@pytest.mark.parametrize("variants", [1, 5, 20, 100])
+def test_variants_of_one_wrong_patch_do_not_clear_each_other_of_what_they_break(variants: int) -> None:
+    """They pass the reproducing tests as the fix does, and break fifty others: more of them are no proof of more."""
+    broken = replace(wrong := Standing("w0", 1, 1, generated=frozenset({0, 1, 2}), of=variants + 1), likeness=0.6)
+    several = [replace(broken, normal=f"w{n}", first=n + 1) for n in range(variants)]
+    fix = replace(wrong, normal="fix", first=0, kept=frozenset(range(3, 53)))
+    found = log_odds([fix, *several], Totals(0, 3, 50))
+    assert found["fix"] > found["w0"] + 2
+
+
 # --- tests -----------------------------------------------------------------------------------------------------------
 
 
@@ -149,6 +159,14 @@ def test_the_confidence_is_that_of_the_chosen_patch_tested_or_not() -> None:
     assert sure is not None
     assert sure > (confidence(told, None, choice) or 1)
     assert confidence(told, run, rank(samples("c"), None)) == confidence(told, None, rank(samples("c"), None))
+
+
+def test_nothing_is_told_as_certain() -> None:
+    """No bin of what was measured is right in more than 98 of 100, and many tests and votes say more than that."""
+    run = execution("u" * 9 + "g" * 20, {"a": "+" * 29, "b": "-" * 29})
+    told = samples("a" * 400 + "b")
+    sure = [confidence(told, run, rank(told, run)), confidence(told, run, rank(samples("b"), None))]
+    assert sure == pytest.approx([0.99, 0.01])
 
 
 # --- properties ------------------------------------------------------------------------------------------------------

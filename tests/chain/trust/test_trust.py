@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.chain.trust import UNTESTED, Chosen, Trust, trust
-from agentless_mini.domain import Case, CaseResult, Execution, Level, Origin, Outcome, Verdict
+from agentless_mini.chain.trust import UNTESTED, Trust, trust
+from agentless_mini.domain import Case, CaseResult, Choice, Execution, Level, Origin, Outcome, Patch, Verdict
 
 NAMES = {Origin.GIVEN: "mine", Origin.GENERATED: "new", Origin.REGRESSION: "old"}
 
@@ -21,8 +21,12 @@ def executed(mine: str = "", new: str = "", old: str = "", refusal: str = "", no
     return Execution(tuple(cases), (), (Verdict(normal, () if refusal else tuple(results), refusal),))
 
 
+def chosen(votes: int, valid: int) -> Choice:
+    return Choice(Patch(b"", "n", ()), votes, valid, "")
+
+
 def shown(votes: int = 3, valid: int = 4, own: tuple[str, ...] = (), tests: Execution | None = None) -> Trust:
-    return trust(Chosen("n", votes, valid), tests, own)
+    return trust(chosen(votes, valid), tests, own)
 
 
 def levels(found: Trust) -> list[Level]:
@@ -68,10 +72,10 @@ def test_given_are_all_tests_of_the_user_whatever_breaks() -> None:
 
 def test_a_test_of_the_user_that_was_not_run_is_named_with_the_reason() -> None:
     notes = ("Cut.", f"{UNTESTED} No daemon.", "Your test mine1 passes already.")
-    found = trust(Chosen("n", 3, 4), executed(mine="+"), ("mine0", "mine1"), notes)
+    found = trust(chosen(3, 4), executed(mine="+"), ("mine0", "mine1"), notes)
     asked = f"your test mine1 shows nothing ({UNTESTED} No daemon. Your test mine1 passes"
     assert found.given.startswith(asked)
-    assert trust(Chosen("n", 3, 4), None, ("mine0",)).given == "your test mine0 shows nothing"
+    assert trust(chosen(3, 4), None, ("mine0",)).given == "your test mine0 shows nothing"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +102,7 @@ def test_what_speaks_against_a_patch_leaves_any_alone(found: Trust, doubt: str) 
 
 
 def test_tests_of_another_patch_say_nothing() -> None:
-    found = trust(Chosen("n", 3, 4), executed(new="-", normal="m"))
+    found = trust(chosen(3, 4), executed(new="-", normal="m"))
     assert (found.any, found.agreement) == ("", "")
 
 

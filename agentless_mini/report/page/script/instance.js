@@ -95,8 +95,7 @@ const placeOf = (patches, normal) => patches.findIndex((patch) => patch.normal =
 
 function choiceText({ choice, patches }) {
   if (!choice) return el("p", `No patch was chosen${patches.length ? "" : ": no sample was valid"}.`);
-  const share = known(choice.share) ? ` It has ${percent(choice.share)} of the votes.` : "";
-  return el("p", `The chosen patch ${visible(choice.reason)}.${share}`);
+  return el("p", `Chosen with a confidence of ${percent(choice.probability, 0)}: ${visible(choice.reason)}.`);
 }
 
 /** What became of the repository's own tests; null where none was wanted. */

@@ -156,7 +156,7 @@ function calibration(runs) {
     across: {
       label: "confidence in the chosen patch (%)",
       whole: true,
-      ticks: [0, 0.25, 0.5, 0.75, 1],
+      ticks: [0, 0.2, 0.4, 0.6, 0.8, 1],
       write: (tick) => 100 * tick,
     },
     note: "Dotted: where the confidence equals the share that is right. Numbers at the bottom: instances in the bin. Whiskers: 95 % intervals (Wilson).",
