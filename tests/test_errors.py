@@ -11,6 +11,7 @@ from agentless_mini.errors import (
     Translation,
     UsageError,
     boundary,
+    few,
     printable,
     reason,
 )
@@ -51,6 +52,11 @@ def test_without_a_failure_nothing_happens() -> None:
 
 def test_foreign_text_is_made_printable() -> None:
     assert printable("a\x1b[31m\nb\udcff\u00e9") == "a?[31m?b?\u00e9"
+
+
+def test_of_many_foreign_names_few_are_told() -> None:
+    assert few(["a", "b\n"]) == "a, b?"
+    assert few(list("abcdefg")) == "a, b, c, d, e and 2 more"
 
 
 def test_why_something_failed_is_told_without_numbers_and_paths() -> None:
