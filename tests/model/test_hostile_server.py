@@ -1,11 +1,10 @@
 """The sampler on servers that send more than was asked for: each is one sentence, and what was finished is kept."""
 
 import gzip
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import repeat
 
 import pytest
@@ -16,6 +15,7 @@ from agentless_mini.model.connection import MOST_PAGE, Patience
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.settings.model import EndpointSettings
 from tests.model.contract import ask, run, until_error
+from tests.model.scored import listening
 from tests.model.served import Clock
 
 MODELS = b'{"data": [{"id": "scripted", "max_model_len": 4096}]}'
@@ -56,15 +56,8 @@ def serving(stream: Callable[[], Iterator[bytes]], models: bytes = MODELS, encod
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Handler) as url:
+        yield url
 
 
 def sampled(url: str, clock: Clock) -> tuple[list[Completion], AminiError | None]:
