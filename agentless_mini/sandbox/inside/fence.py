@@ -152,7 +152,7 @@ class Warden:
         self.most: int = fence["pids"]
         self.processes, self.begun = 1, 0
         self.sockets: dict[str, socket.socket] = {}
-        self.ports: set[int] = set()
+        self.ports: set[int] = set(fence["ports"])
 
     def answer(self) -> None:
         """Answer one call. Its method is told at which places among the call's arguments those are that it needs."""
