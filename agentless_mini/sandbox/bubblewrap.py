@@ -4,7 +4,7 @@ What is guaranteed beside what every sandbox does:
 
 * Namespaces of its own: processes, network, IPC, host name, mounts, and users; as root, instead of a user namespace, a
   user number that nobody else has.
-* A filter on system calls (see `filter`), where there is one for the machine, and a session keyring of its own.
+* A filter on the system calls of its steps (see `filter`), and a session keyring of its own.
 * Of this machine's files the box sees /usr and the like, a few of /etc, the virtual environment and its Python, all
   read-only; no home, no /tmp, no variable of this process, no terminal. What a job writes lies in memory.
 
@@ -33,7 +33,6 @@ from pathlib import Path
 
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
-from agentless_mini.sandbox.filter import filter_of_namespaces
 from agentless_mini.sandbox.host import SYSTEM, Box, LocalSandbox, VirtualEnvironment, program
 from agentless_mini.sandbox.wire import Pack
 
@@ -136,24 +135,17 @@ class BubblewrapSandbox(LocalSandbox):
         """Use a program that was found (`find_bubblewrap`)."""
         super().__init__(environments, packs, boxes)
         self._bubblewrap = bubblewrap
-        self._filter = filter_of_namespaces()
 
     async def run_in(self, job: Job, pack: Pack, box: Box) -> JobResult:
         """Run a job in a box that is made for it."""
-        arguments, descriptors = [*_view(self._bubblewrap, job, box)], list[int]()
+        arguments, descriptors = [*_view(self._bubblewrap, job, box)], []
         with ExitStack() as files:
-
-            def held(data: bytes) -> str:
+            for path, text in _etc_files(box, job).items():
                 file = files.enter_context(tempfile.TemporaryFile())
-                file.write(data)
+                file.write(text.encode())
                 file.seek(0)
                 descriptors.append(file.fileno())
-                return str(file.fileno())
-
-            for path, text in _etc_files(box, job).items():
-                arguments += ["--perms", "0644", "--ro-bind-data", held(text.encode()), path]
-            if self._filter:
-                arguments += ["--seccomp", held(self._filter)]
+                arguments += ["--perms", "0644", "--ro-bind-data", str(file.fileno()), path]
             # These come last: no mount point can be made after them.
             arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]
             # Not the environment's own name of it, beside which a build can name another standard library.

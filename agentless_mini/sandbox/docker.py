@@ -2,10 +2,8 @@
 
 What is guaranteed beside what every sandbox does:
 
-* The daemon's seccomp profile. Its default refuses what `filter` does, save tracing within the box and, before Docker
-  25, io_uring.
-* A session keyring of its own; not root, unless the environment asks for it (root without capabilities then, who can
-  still read what root may read in the image).
+* The daemon's seccomp profile and our `filter`; a session keyring of its own; not root, unless the environment asks for
+  it (root without capabilities then, who can still read what root may read in the image).
 * Nothing of this machine is mounted. The image cannot be written. What a job writes lies in memory.
 * Memory (files and all processes together, no swap), processes and CPU time are limited by control groups. If this
   process dies, the container ends by itself; `sweep` removes what is left of it.
@@ -45,6 +43,7 @@ from agentless_mini.sandbox.daemon import (
     sweep,
     translated,
 )
+from agentless_mini.sandbox.filter import filter_of_namespaces
 from agentless_mini.sandbox.host import LABEL, OWNER, Scratch, myself, program, sweep_scratch, to_the_end
 from agentless_mini.sandbox.wire import Hear, Pack, Room, Transcript, compose, converse, last_line, pack_tar, too_slow
 
@@ -143,7 +142,8 @@ class DockerSandbox:
         self, job: Job, pack: Pack, asked: dict[str, Any], hear: Hear | None = None, done: "_Done | None" = None
     ) -> JobResult:
         container = _Container(self._client, asked)
-        room = Room(job.tree.folder, hear=hear, proxy=_PROXY if asked["HostConfig"]["Mounts"] else "")
+        proxy = _PROXY if asked["HostConfig"]["Mounts"] else ""
+        room = Room(job.tree.folder, hear=hear, filter=filter_of_namespaces(), proxy=proxy)
         return await to_the_end(self._threads, lambda: container.serve(job, pack, room, done), container.abort)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

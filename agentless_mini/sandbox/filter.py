@@ -1,17 +1,19 @@
-"""Which calls to the kernel a box may make: programs for seccomp, for bubblewrap's boxes and for Landlock's fence.
+"""Which calls to the kernel a step may make: programs for seccomp, in every box that isolates.
 
 What is refused to every box is named here; Landlock's fence adds what namespaces keep in elsewhere. This is a list of
-what is refused, not of what is allowed. It holds all that Docker's profile refuses to a container without capabilities,
-so that no more of the kernel is open here. What a kernel has that is newer than Linux 6.18, known by its number, is
-refused too, so that no call is open that nobody looked at. Beside Docker's, io_uring and tracing are refused, and kinds
-of sockets that no test needs.
+what is refused, not of what is allowed. It holds all that the profile of Docker 28 refuses to a container without
+capabilities, so that no more of the kernel is open than there; the profile of an older Docker refuses less. What a
+kernel has that is newer than Linux 6.18, known by its number, is refused too, so that no call is open that nobody
+looked at. Beside Docker's, io_uring and tracing are refused, and kinds of sockets that no test needs.
 
 The calls of another kind of processor (32-bit programs) are refused wholly. For machines other than x86_64 and aarch64
-there is no filter.
+there is no filter. One program is for both, since an emulator tells a box another kind than the kernel's.
 """
 
+import base64
 import ctypes
 import errno
+import functools
 import os
 import socket
 import struct
@@ -21,8 +23,8 @@ from typing import Any
 ALLOW, ASK, _ERROR = 0x7FFF0000, 0x7FC00000, 0x00050000
 REFUSE, ABSENT, NO_FAMILY = _ERROR | errno.EPERM, _ERROR | errno.ENOSYS, _ERROR | errno.EAFNOSUPPORT
 UNSUPPORTED = _ERROR | errno.EOPNOTSUPP
-MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
-"""The kinds of machine that there are filters for: how the kernel names each, and its column in tables of numbers."""
+MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+"""The kinds of machine that a filter is for, as the kernel names each, in the order of tables of numbers."""
 WHOLE = 0xFFFFFFFF
 FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, 16)
 """The sockets of a box with a network of its own. By the last, netlink, the C library looks up addresses."""
@@ -60,30 +62,29 @@ _REFUSED = numbers(
 _CALLS = numbers("clone 56 220, socket 41 198, personality 135 92")
 
 
-def filter_of(machine: str, calls: Mapping[str, tuple[int, int]], rules: Iterable[Rule]) -> bytes:
-    """Return the program that decides on calls on a kind of machine: first what every box is refused, then rules.
+def filter_of(calls: Mapping[str, tuple[int, int]], rules: Iterable[Rule]) -> bytes:
+    """Return the program that decides on calls: first what every box is refused, then rules.
 
     `calls` are the numbers of those that the rules are about. The first rule that holds decides, and what none is about
     is allowed.
     """
-    kind, column = MACHINES[machine]
-    named = {**_CALLS, **calls}
-    refused = [found[column] for found in _REFUSED.values() if found[column] >= 0]
-    code = [(0x20, 0, 0, 4), (0x15, 1, 0, kind), (0x06, 0, 0, ABSENT), (0x20, 0, 0, 0)]
-    code += [(0x35, len(refused) + 1, 0, _NEWER)]  # of x86_64 also those with the bit of another kind of numbers
-    code += [(0x15, len(refused) - place, 0, number) for place, number in enumerate(refused)]
-    code += [(0x05, 0, 0, 1), (0x06, 0, 0, ABSENT)]
-    for call, action, *condition in (*_process_rules(), *rules):
-        number = named[call][column]
-        after = [(0x06, 0, 0, action)]
-        if condition:
-            argument, mask, values = condition
-            last = len(values) - 1
-            tests = [(0x15, last - place, int(place == last), value) for place, value in enumerate(values)]
-            after = [(0x20, 0, 0, 16 + 8 * argument), (0x54, 0, 0, mask), *tests, *after]
-        if number >= 0:
-            code += [(0x20, 0, 0, 0), (0x15, 0, len(after), number), *after]
-    return b"".join(struct.pack("=HBBI", *line) for line in (*code, (0x06, 0, 0, ALLOW)))
+    code, named, listed = [(0x20, 0, 0, 4)], {**_CALLS, **calls}, (*_process_rules(), *rules)
+    for column, kind in enumerate(MACHINES.values()):
+        refused = [found[column] for found in _REFUSED.values() if found[column] >= 0]
+        block = [(0x20, 0, 0, 0), (0x35, len(refused) + 1, 0, _NEWER)]
+        block += [(0x15, len(refused) - place, 0, number) for place, number in enumerate(refused)]
+        block += [(0x05, 0, 0, 1), (0x06, 0, 0, ABSENT)]
+        for call, action, *condition in listed:
+            after = [(0x06, 0, 0, action)]
+            if condition:
+                argument, mask, values = condition
+                last = len(values) - 1
+                tests = [(0x15, last - place, int(place == last), value) for place, value in enumerate(values)]
+                after = [(0x20, 0, 0, 16 + 8 * argument), (0x54, 0, 0, mask), *tests, *after]
+            if (number := named[call][column]) >= 0:
+                block += [(0x20, 0, 0, 0), (0x15, 0, len(after), number), *after]
+        code += [(0x15, 1, 0, kind), (0x05, 0, 0, len(block) + 1), *block, (0x06, 0, 0, ALLOW)]
+    return b"".join(struct.pack("=HBBI", *line) for line in (*code, (0x06, 0, 0, ABSENT)))
 
 
 def _process_rules() -> Iterator[Rule]:
@@ -94,11 +95,11 @@ def _process_rules() -> Iterator[Rule]:
     yield "personality", REFUSE
 
 
-def filter_of_namespaces() -> bytes:
-    """Return the program for boxes whose namespaces keep in the rest; b"" where there is none for this machine."""
-    machine = os.uname().machine
+@functools.cache
+def filter_of_namespaces() -> str:
+    """Return the program, as base64, for boxes whose namespaces keep in the rest."""
     rules: list[Rule] = [("socket", ALLOW, 0, WHOLE, FAMILIES), ("socket", NO_FAMILY)]
-    return filter_of(machine, {}, rules) if machine in MACHINES else b""
+    return base64.b64encode(filter_of({}, rules)).decode()
 
 
 def join_keyring() -> None:
@@ -108,5 +109,5 @@ def join_keyring() -> None:
     all calls about keys.
     """
     if (machine := os.uname().machine) in MACHINES:
-        number = _REFUSED["keyctl"][MACHINES[machine][1]]
+        number = _REFUSED["keyctl"][[*MACHINES].index(machine)]
         ctypes.CDLL(None, use_errno=True).syscall(ctypes.c_long(number), ctypes.c_long(_JOIN), None)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from agentless_mini.domain import BoxLimits, Ending, Job, JobResult, PackedTree
 from agentless_mini.errors import AminiError, EnvironmentFailed, Translation, boundary
 from agentless_mini.model.process_table import find_process
-from agentless_mini.sandbox.filter import join_keyring
+from agentless_mini.sandbox.filter import filter_of_namespaces, join_keyring
 from agentless_mini.sandbox.wire import Hear, Pack, Room, Transcript, compose, converse, last_line, too_slow
 
 if TYPE_CHECKING:
@@ -224,8 +224,15 @@ class Box:
         path = f"{self.environment.folder}/bin:/usr/local/bin:/usr/bin:/bin"
         variables = {"PATH": path, "VIRTUAL_ENV": str(self.environment.folder)}
         processes = {"NPROC": job.limits.pids + 1}
-        proxy = str(self.proxy or "")
-        return Room(job.tree.folder, rlimits=processes, uid=self.uid, variables=variables, hear=self.hear, proxy=proxy)
+        return Room(
+            job.tree.folder,
+            rlimits=processes,
+            uid=self.uid,
+            variables=variables,
+            hear=self.hear,
+            filter=filter_of_namespaces(),
+            proxy=str(self.proxy or ""),
+        )
 
 
 class LocalSandbox(ABC):

@@ -188,7 +188,7 @@ def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
     proc = (f"/proc/{name}" for name in _PROC)
     read = (*SYSTEM, *_MORE, *proc, *box.environment.prefixes(), *box.readable)
     devices = [(path, _USE) for path in _DEVICES]
-    column = MACHINES[landlock.machine][1]
+    column = [*MACHINES].index(landlock.machine)
     fence = {
         "handled": handled,
         "rules": [*((str(path), _READ) for path in read), *devices, *written],
@@ -210,6 +210,7 @@ def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
         rlimits={"NPROC": threads + job.limits.pids},
         variables={**room.variables, **({"PYTHONPATH": imported} if imported else {})},
         fence=fence,
+        filter="",
     )
 
 
@@ -237,7 +238,7 @@ def _threads() -> int:
 def fence_of(landlock: Landlock, root: bool) -> bytes:
     """Return the program that decides on the calls of a step: allowed, refused, or handed over to the runner."""
     rules = (*_process_rules(), *_file_rules(landlock, root), *_socket_rules())
-    return filter_of(landlock.machine, _CALLS | _ABSENT | _UNSEEN, rules)
+    return filter_of(_CALLS | _ABSENT | _UNSEEN, rules)
 
 
 def _process_rules() -> Iterator[Rule]:

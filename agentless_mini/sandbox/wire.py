@@ -198,8 +198,8 @@ class Room:
     """A box as its adapter makes it. `uid` is what its runner becomes, where it starts as root to do so.
 
     `rlimits` are limits on each process beside those that every box has, by their names in `resource`. `hear` is told
-    what its steps print. `fence` is what `inside.fence` keeps steps behind, where nothing else does, and `proxy` the
-    path of a socket by which the runner hands out the listener of its proxy.
+    what its steps print. `filter` is a program for seccomp, as base64, `fence` what `inside.fence` keeps steps behind
+    where nothing else does, and `proxy` a socket by which the runner hands out the listener of the box's proxy.
     """
 
     folder: str
@@ -209,6 +209,7 @@ class Room:
     variables: Mapping[str, str] = field(default_factory=dict)
     hear: Hear | None = None
     fence: Mapping[str, Any] | None = None
+    filter: str = ""
     proxy: str = ""
 
 
@@ -216,7 +217,7 @@ def compose(job: Job, pack: Pack, room: Room) -> Iterator[bytes]:
     """Yield what the box is sent."""
     limits = job.limits
     message = {
-        **{name: getattr(room, name) for name in ("folder", "scratch", "uid", "fence", "proxy")},
+        **{name: getattr(room, name) for name in ("folder", "scratch", "uid", "fence", "filter", "proxy")},
         "rlimits": {"CORE": 0, "FSIZE": limits.disk, "NOFILE": 4096, "AS": 4 * limits.memory, **room.rlimits},
         "variables": {"HOME": f"{room.scratch}/home", "TMPDIR": room.scratch, **_BASE, **room.variables},
         "memory": limits.memory,

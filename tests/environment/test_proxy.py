@@ -228,10 +228,10 @@ def test_the_users_own_proxy_is_used_and_its_password_kept(tmp_path: Path) -> No
                 async with box(own, ("127.0.0.2:1",), index_url=f"http://{there}/", https_proxy=through) as here:
                     assert (await here.ask("CONNECT 127.0.0.2:1 HTTP/1.1")).startswith("HTTP/1.1 502 ")
                 assert list(users.proxy.refused) == ["127.0.0.2"]
-                socks = {"all_proxy": "socks5://x:1"}
-                async with box(own, index_url=f"http://{there}/", no_proxy="127.0.0.1", **socks) as here:
+                socks = "socks5://x:1"
+                async with box(own, index_url=f"http://{there}/", no_proxy="127.0.0.1", all_proxy=socks) as here:
                     assert (await here.ask(f"GET http://{there}/ HTTP/1.1")).endswith("a page")
-                async with box(own, index_url=f"http://{there}/", **socks) as here:
+                async with box(own, index_url=f"http://{there}/", all_proxy=socks) as here:
                     assert (await here.ask(f"GET http://{there}/ HTTP/1.1")).startswith("HTTP/1.1 502 ")
 
     run(test)

@@ -18,9 +18,10 @@ from tests.sandbox.adapter import OK, Adapter, children_left, printed, python
 from tests.sandbox.attacks import AttackSuite
 from tests.sandbox.conftest import HERE
 from tests.sandbox.contract import SandboxContract
+from tests.sandbox.isolation import IsolationSuite
 
 
-class TestLocal(SandboxContract, AttackSuite):
+class TestLocal(SandboxContract, AttackSuite, IsolationSuite):
     @pytest.fixture
     def adapter(self, local_adapter: Adapter) -> Adapter:
         return local_adapter

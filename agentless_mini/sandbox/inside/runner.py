@@ -11,6 +11,7 @@ When its standard input closes nobody waits for the box any more, and it ends wi
 
 from __future__ import annotations
 
+import binascii
 import errno
 import os
 import resource
@@ -45,6 +46,7 @@ from agentless_mini.sandbox.inside.processes import (
     kills,
     overflows,
     prctl,
+    refuse,
     stored,
     waits,
 )
@@ -295,6 +297,8 @@ def start(job: Message, step: Message, output: int) -> tuple[int, Warden | None]
         become_step(job, output)
         if gate:
             gate.close_in(job["fence"])
+        if job["filter"] and os.uname().machine in ("x86_64", "aarch64"):
+            refuse(binascii.a2b_base64(job["filter"]))
         variables = environment(job, step)
         os.chdir(os.path.join(job["folder"], step["folder"]))
         os.execvpe(step["argv"][0], step["argv"], variables)  # noqa: S606 - it is the box that is to contain it
