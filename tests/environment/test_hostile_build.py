@@ -8,21 +8,21 @@ import socket
 import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import Runner
+from agentless_mini.domain import Event, Runner
 from agentless_mini.environment.work import Opened
 from agentless_mini.settings.run import SandboxSettings
-from tests.environment.trees import opened, request, tree
+from tests.environment.trees import opened, request, sentences, tree
 from tests.sandbox.isolation import NUMBERS, PRELUDE
 
 pytestmark = pytest.mark.slow
-PASSWORD = "p4ss-of-the-index"
-SECRET = "s3cret-of-the-machine"
+PASSWORD = "p4ss-of-the-index"  # noqa: S105 - it is for this test
+SECRET = "s3cret-of-the-machine"  # noqa: S105 - the same
 ASKING = """
 def asked(line, *more):
     "Ask the proxy, as curl would, and return what it answers where that is no refusal."
@@ -58,7 +58,7 @@ ATTACKS = {
         "socket.create_connection(('localhost', {service}), 2)",
         *(
             f"asked('{way} HTTP/1.1')"
-            for name in ("127.0.0.1", "localhost", "127.1", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "2130706433")
+            for name in ("127.0.0.1", "localhost", "127.1", "0", "[::1]", "[::ffff:127.0.0.1]", "2130706433")
             for way in (f"CONNECT {name}:{{service}}", f"GET http://{name}:{{service}}/")
         ),
     ],
@@ -69,8 +69,8 @@ ATTACKS = {
         "[1 for line in open('/proc/keys') if 'amini-test-key' in line][0]",
     ],
     "a build does not learn or use the password of the index": [
-        "everything().index({password!r}[:6]) and everything().index({password!r})",
-        "everything().index({proof!r})",
+        "everything().index({password!r}[::-1])",
+        "everything().index({proof!r}[::-1])",
         "asked('GET http://{index}/user HTTP/1.1').index('allowed')",
         "asked('GET http://{index}/group/simple/../../user HTTP/1.1').index('allowed')",
         "asked('GET http://{index}/group/%2e%2e/user HTTP/1.1').index('allowed')",
@@ -78,8 +78,8 @@ ATTACKS = {
     ],
     "a build reads no file of the machine": [
         "open({secret!r}).read()",
-        "everything().index({words!r})",
-        "open('/etc/shadow').read() and 1 // ('root:' in open('/etc/shadow').read() and os.path.exists({secret!r}))",
+        "everything().index({words!r}[::-1])",
+        "os.listdir(os.path.dirname({secret!r})).index('secret')",
         "os.listdir({home!r} + '/.ssh')",
         "asked('GET file://{secret} HTTP/1.1')",
     ],
@@ -90,7 +90,6 @@ ATTACKS = {
         "asked('CONNECT example.com:443 HTTP/1.1')",
         "asked('CONNECT 1.1.1.1:443 HTTP/1.1')",
         "asked('GET http://example.com/ HTTP/1.1')",
-        "asked('CONNECT {index} HTTP/1.1', 'Host: example.com:443', '', 'CONNECT example.com:443 HTTP/1.1').index('xx')",
     ],
     "a build reaches no metadata of a cloud": [
         "socket.create_connection(('169.254.169.254', 80), 2)",
@@ -99,8 +98,8 @@ ATTACKS = {
         "asked('GET http://metadata.google.internal/ HTTP/1.1', 'Metadata-Flavor: Google')",
     ],
     "a link of the index leads no build out": [
-        "__import__('subprocess').run([sys.executable, '-m', 'pip', 'download', '--no-deps', '-d', '/tmp/got', '--retries', "
-        "'0', {name!r}], check=True)"
+        "__import__('subprocess').run([sys.executable, '-m', 'pip', 'download', '--no-deps', '-d', '/tmp/got', "
+        f"'--retries', '0', {name!r}], check=True)"
         for name in ("away", "moved")
     ],
 }
@@ -172,10 +171,10 @@ def machine(folder: Path) -> Iterator[dict[str, object]]:
                 "service": service.getsockname()[1],
                 "abstract": name,
                 "index": f"127.0.0.1:{index.server_port}",
-                "password": PASSWORD,
-                "proof": base64.b64encode(f"me:{PASSWORD}".encode()).decode(),
+                "password": PASSWORD[::-1],  # the program itself can be read
+                "proof": base64.b64encode(f"me:{PASSWORD}".encode()).decode()[::-1],
                 "secret": str(folder / "secret"),
-                "words": SECRET,
+                "words": SECRET[::-1],
                 "home": str(Path.home()),
             }
             for door in (service, abstract):
@@ -212,7 +211,9 @@ def built(settings: SandboxSettings, cache: Path, folder: Path) -> str:
         }
         command = "python hostile.py; python -m pip install good && python -c 'import good; print(good.VALUE)'"
         asked = replace(asked, variables=variables)
-        assert isinstance(opened(asked, settings.model_copy(update={"setup": command}), []), Opened)
+        events: list[Event] = []
+        assert isinstance(opened(asked, settings.model_copy(update={"setup": command}), events), Opened)
+        assert any("The build was kept from 127.0.0.1, localhost" in note for note in sentences(events))
     log = next(cache.glob("environments/*/build.log")).read_text()
     assert "ALL TRIED" in log
     assert log.rstrip().endswith("41")
