@@ -144,11 +144,9 @@ class _Images(Way):
         tree = PackedTree((await work.pack()).digest, self.folder)
         base = Environment(self.base.id, "python3")
         async with work.proxy() as trial, work.proxy() as proxy:
-            is_closed = await self.sandbox.reaches(base, tree, str(trial.path))
+            is_closed = await self.sandbox.reaches(base, str(trial.path))
             if not is_closed:
-                work.note(
-                    "The Docker daemon is on another machine: the build has all of its network, and any password."
-                )
+                work.note("The Docker daemon cannot be given the proxy's socket: the build has all of its network.")
             told, door = (replace(work, index=proxy.index), str(proxy.path)) if is_closed else (work, "")
             job = build_job(told, base, tree, python, make=make, fresh=not own, path=path)
             result, image = await self.sandbox.build(

@@ -183,7 +183,9 @@ class IndexProxy:
     async def _connected(self, origin: _Origin) -> _Streams:
         """Connect to an origin, where the user has a proxy for it through that."""
         async with asyncio.timeout(_PATIENCE):
-            secured = self._context(origin.host) if origin.secure else None
+            secured = ssl.create_default_context(cadata=self._certificates) if origin.secure else None
+            if secured and origin.host in {name.partition(":")[0].lower() for name in self._trusted}:
+                secured.check_hostname, secured.verify_mode = False, ssl.CERT_NONE
             value = self._proxies.get("http_proxy" if origin.port == 80 else "https_proxy", "")
             value = value or self._proxies.get("all_proxy", "")
             if not value or proxy_bypass_environment(origin.host, {"no": self._proxies.get("no_proxy", "")}):
@@ -204,13 +206,6 @@ class IndexProxy:
                 writer.close()
                 raise
             return reader, writer
-
-    def _context(self, host: str) -> ssl.SSLContext:
-        """Return what to check a host's certificate by, as the user has it."""
-        context = ssl.create_default_context(cadata=self._certificates)
-        if host in {name.partition(":")[0].lower() for name in self._trusted}:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return context
 
     async def _pass_on(
         self, method: str, parts: SplitResult, fields: dict[str, str], writer: asyncio.StreamWriter

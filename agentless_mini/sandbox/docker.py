@@ -20,18 +20,10 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agentless_mini.domain import (
-    BoxLimits,
-    BoxUser,
-    Ending,
-    Environment,
-    ImageTree,
-    Job,
-    JobResult,
-    PackedTree,
-)
+from agentless_mini.domain import BoxLimits, BoxUser, Ending, Environment, ImageTree, Job, JobResult, PackedTree
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandbox.daemon import (
     STEADY,
@@ -58,6 +50,7 @@ _RUNNER_MEMORY = 64 * 1024 * 1024
 _WORDS_LIMIT = 4096
 _STDOUT = 1
 _PROXY = "/dev/amini-proxy"  # in a file system of the container that no image keeps
+_NOT_REACHED = ("the proxy cannot be reached", "bind source path")  # by the runner, and the daemon
 _FOR_BUILDS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID")
 
 
@@ -83,13 +76,7 @@ class DockerSandbox:
             return await self._serve(job, pack, asked_for(job, self._volumes[image]))
 
     async def build(
-        self,
-        job: Job,
-        name: str,
-        path: str,
-        is_worth: Callable[[JobResult], bool],
-        hear: Hear | None = None,
-        proxy: str = "",
+        self, job: Job, name: str, path: str, is_worth: "_Worth", hear: Hear | None = None, proxy: str = ""
     ) -> tuple[JobResult, str]:
         """Run a job in a container that can be written, and make an image of it.
 
@@ -109,12 +96,14 @@ class DockerSandbox:
         result = await self._serve(job, pack, asked_for(job, base.volumes, builds=True, proxy=proxy), hear, keep)
         return result, image
 
-    async def reaches(self, environment: Environment, tree: PackedTree, proxy: str) -> bool:
-        """Return whether a container on the daemon's machine reaches a proxy by its socket on this one."""
-        job = Job(environment, tree, (), (), BoxLimits())
+    async def reaches(self, environment: Environment, proxy: str) -> bool:
+        """Return whether a container reaches a proxy by its socket on this machine. Raises `EnvironmentFailed`."""
+        job = Job(environment, PackedTree(""), (), (), BoxLimits())
         try:
-            await self._serve(job, await self._pack(job), asked_for(job, (), builds=True, proxy=proxy))
-        except EnvironmentFailed:
+            await self._serve(job, Pack("", (), Path("/dev/null")), asked_for(job, (), builds=True, proxy=proxy))
+        except EnvironmentFailed as error:
+            if not any(words in str(error) for words in _NOT_REACHED):
+                raise
             return False
         return True
 
@@ -222,6 +211,7 @@ def asked_for(job: Job, volumes: tuple[str, ...], *, builds: bool = False, proxy
     }
 
 
+_Worth = Callable[[JobResult], bool]
 _Done = Callable[[str, JobResult], None]
 """Told the id of a container when its job is done, and what came of it."""
 

@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,15 +224,8 @@ class Box:
         path = f"{self.environment.folder}/bin:/usr/local/bin:/usr/bin:/bin"
         variables = {"PATH": path, "VIRTUAL_ENV": str(self.environment.folder)}
         processes = {"NPROC": job.limits.pids + 1}
-        return Room(
-            job.tree.folder,
-            rlimits=processes,
-            uid=self.uid,
-            variables=variables,
-            hear=self.hear,
-            filter=filter_of_namespaces(),
-            proxy=str(self.proxy or ""),
-        )
+        room = Room(job.tree.folder, rlimits=processes, uid=self.uid, variables=variables, hear=self.hear)
+        return replace(room, filter=filter_of_namespaces(), proxy=str(self.proxy or ""))
 
 
 class LocalSandbox(ABC):

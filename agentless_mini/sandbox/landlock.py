@@ -37,19 +37,7 @@ from pathlib import Path
 
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
-from agentless_mini.sandbox.filter import (
-    ABSENT,
-    ALLOW,
-    ASK,
-    MACHINES,
-    NO_FAMILY,
-    REFUSE,
-    UNSUPPORTED,
-    WHOLE,
-    Rule,
-    filter_of,
-    numbers,
-)
+from agentless_mini.sandbox import filter as kernel
 from agentless_mini.sandbox.host import PROXY_PORT, SYSTEM, Box, LocalSandbox, VirtualEnvironment, program
 from agentless_mini.sandbox.wire import Pack, Room
 
@@ -66,7 +54,7 @@ _PROC = ("cpuinfo", "meminfo", "stat", "version", "uptime", "loadavg", "filesyst
 _MORE = ("/etc", "/sys/devices/system")  # programs that look into a file of /etc expect none or one that can be read
 _SLACK = 32  # threads that the user may start elsewhere meanwhile
 _THREAD, _FAST_OPEN = 0x00010000, 0x20000000
-_CALLS = numbers(
+_CALLS = kernel.numbers(
     """clone 56 220, fork 57 -1, vfork 58 -1, kill 62 129, tkill 200 130, tgkill 234 131, rt_sigqueueinfo 129 138,
     rt_tgsigqueueinfo 297 240, socket 41 198, socketpair 53 199, bind 49 200, connect 42 203, sendto 44 206,
     sendmsg 46 211, sendmmsg 307 269, openat 257 56, open 2 -1, link 86 -1, linkat 265 37, unlink 87 -1,
@@ -76,13 +64,13 @@ _CALLS = numbers(
 )
 # What would go round the fence, refused as by a kernel that lacks it, beside what is refused to every box.
 # System V IPC and message queues are the machine's; inotify sees files that are not shown.
-_ABSENT = numbers(
+_ABSENT = kernel.numbers(
     """openat2 437 437, fchmodat2 452 452, setxattrat 463 463, removexattrat 466 466, file_setattr 469 469,
     pidfd_send_signal 424 424, shmget 29 194, semget 64 190, msgget 68 186, mq_open 240 180, inotify_init 253 -1,
     inotify_init1 294 26"""
 )
 # Landlock does not see to owners, attributes and old ways to set times; nor, before its third version, to cutting.
-_UNSEEN = numbers(
+_UNSEEN = kernel.numbers(
     """chown 92 -1, fchown 93 55, lchown 94 -1, fchownat 260 54, setxattr 188 5, lsetxattr 189 6, fsetxattr 190 7,
     removexattr 197 14, lremovexattr 198 15, fremovexattr 199 16, utime 132 -1, utimes 235 -1, futimesat 261 -1"""
 )
@@ -112,7 +100,7 @@ class Landlock:
 def find_landlock() -> Landlock:
     """Return what this kernel has. Raises `EnvironmentFailed` where it does not do, saying what to do."""
     machine = os.uname().machine
-    if sys.platform != "linux" or machine not in MACHINES:
+    if sys.platform != "linux" or machine not in kernel.MACHINES:
         raise _unusable("it needs Linux on x86_64 or aarch64", "use --sandbox docker")
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(ctypes.c_long(444), None, ctypes.c_size_t(0), ctypes.c_long(1))
@@ -188,7 +176,7 @@ def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
     proc = (f"/proc/{name}" for name in _PROC)
     read = (*SYSTEM, *_MORE, *proc, *box.environment.prefixes(), *box.readable)
     devices = [(path, _USE) for path in _DEVICES]
-    column = [*MACHINES].index(landlock.machine)
+    column = [*kernel.MACHINES].index(landlock.machine)
     fence = {
         "handled": handled,
         "rules": [*((str(path), _READ) for path in read), *devices, *written],
@@ -238,55 +226,55 @@ def _threads() -> int:
 def fence_of(landlock: Landlock, root: bool) -> bytes:
     """Return the program that decides on the calls of a step: allowed, refused, or handed over to the runner."""
     rules = (*_process_rules(), *_file_rules(landlock, root), *_socket_rules())
-    return filter_of(_CALLS | _ABSENT | _UNSEEN, rules)
+    return kernel.filter_of(_CALLS | _ABSENT | _UNSEEN, rules)
 
 
-def _process_rules() -> Iterator[Rule]:
+def _process_rules() -> Iterator[kernel.Rule]:
     """Yield what no process may do, and that it may set its own limits, turns and processors alone."""
     for absent in _ABSENT:
-        yield absent, ABSENT
-    yield "clone", ALLOW, 0, _THREAD, (_THREAD,)
+        yield absent, kernel.ABSENT
+    yield "clone", kernel.ALLOW, 0, _THREAD, (_THREAD,)
     for name in _FORKING:
-        yield name, ASK
+        yield name, kernel.ASK
     for name in ("prlimit64", "sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr"):
-        yield name, ALLOW, 0, WHOLE, (0,)
-        yield name, REFUSE
+        yield name, kernel.ALLOW, 0, kernel.WHOLE, (0,)
+        yield name, kernel.REFUSE
     for name, whole in (("setpriority", (1, 2)), ("ioprio_set", (2, 3))):  # groups and users
-        yield name, REFUSE, 0, WHOLE, whole
-        yield name, ALLOW, 1, WHOLE, (0,)
-        yield name, REFUSE
+        yield name, kernel.REFUSE, 0, kernel.WHOLE, whole
+        yield name, kernel.ALLOW, 1, kernel.WHOLE, (0,)
+        yield name, kernel.REFUSE
 
 
-def _file_rules(landlock: Landlock, root: bool) -> Iterator[Rule]:
+def _file_rules(landlock: Landlock, root: bool) -> Iterator[kernel.Rule]:
     """Yield what Landlock does not see to: without root, files outside that are this user's; in old versions, signals.
 
     What may be about /dev/shm is handed over: the C library opens files there in these two ways.
     """
     if not root:
         for name in ("chmod", "fchmod", "fchmodat", "utimensat"):
-            yield name, ASK
+            yield name, kernel.ASK
         for call in _UNSEEN:
-            yield call, UNSUPPORTED
+            yield call, kernel.UNSUPPORTED
     if not root and landlock.version < 3:
-        yield "truncate", REFUSE
+        yield "truncate", kernel.REFUSE
         for name, flags in (("openat", 2), ("open", 1)):
-            yield name, REFUSE, flags, os.O_ACCMODE | os.O_TRUNC, (os.O_RDONLY | os.O_TRUNC,)
+            yield name, kernel.REFUSE, flags, os.O_ACCMODE | os.O_TRUNC, (os.O_RDONLY | os.O_TRUNC,)
     if landlock.version < SCOPED:
         for name in _SIGNALS:
-            yield name, ASK
-        yield "fcntl", REFUSE, 1, WHOLE, (8, 15)  # whom a descriptor signals
+            yield name, kernel.ASK
+        yield "fcntl", kernel.REFUSE, 1, kernel.WHOLE, (8, 15)  # whom a descriptor signals
     for flags in (os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_RDWR | os.O_NOFOLLOW):
-        yield "openat", ASK, 2, os.O_ACCMODE | flags, (flags,)
+        yield "openat", kernel.ASK, 2, os.O_ACCMODE | flags, (flags,)
     for name in ("link", "linkat", "unlink"):
-        yield name, ASK
-    yield "unlinkat", ASK, 0, WHOLE, (-100 & WHOLE,)
+        yield name, kernel.ASK
+    yield "unlinkat", kernel.ASK, 0, kernel.WHOLE, (-100 & kernel.WHOLE,)
 
 
-def _socket_rules() -> Iterator[Rule]:
+def _socket_rules() -> Iterator[kernel.Rule]:
     """Hand sockets over; nothing is sent where it was not connected to."""
     for name, flags in (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)):
-        yield name, UNSUPPORTED, flags, _FAST_OPEN, (_FAST_OPEN,)
-    yield "socketpair", ALLOW, 1, 0xF, (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
-    yield "socketpair", NO_FAMILY
+        yield name, kernel.UNSUPPORTED, flags, _FAST_OPEN, (_FAST_OPEN,)
+    yield "socketpair", kernel.ALLOW, 1, 0xF, (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+    yield "socketpair", kernel.NO_FAMILY
     for name in ("socket", "bind", "connect"):
-        yield name, ASK
+        yield name, kernel.ASK
