@@ -145,15 +145,16 @@ class IndexProxy:
             self._open -= 1
             with suppress(OSError):
                 if said:
-                    streams[1].write(
-                        f"HTTP/1.1 {said}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode("ascii")
-                    )
+                    answer = f"HTTP/1.1 {said}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                    streams[1].write(answer.encode())
                 streams[1].close()
                 await streams[1].wait_closed()
 
     async def _respond(self, streams: _Streams) -> None:
         async with asyncio.timeout(_PATIENCE):
             lines = (await streams[0].readuntil(_END)).decode("latin-1").split("\r\n")
+        if any(letter < " " for line in lines for letter in line):  # a server could take it for the end of a line
+            raise _Refused("400 Not A Line")
         fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         method, target, _ = lines[0].split(" ")
         mine = _basic(urlsplit(f"//build:{self._token}@"))
@@ -226,7 +227,7 @@ class IndexProxy:
             is_page = origin.secure and any(word in head.lower() for word in (b"text/html", b"json"))
             dropped = (b"connection:", b"content-length:") if is_page else (b"connection:",)
             lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(dropped)]
-            answer = b"\r\n".join([*lines, b"Connection: close", b"", b""])
+            answer = bytearray(b"\r\n".join([*lines, b"Connection: close", b"", b""]))
             while is_page and len(answer) < _PAGE and (data := await there.read(_CHUNK)):
                 answer += data
             if origin.secure:  # links lead through here, too
@@ -252,7 +253,8 @@ def _basic(parts: SplitResult) -> str:
 def _is_below(path: str, folder: str) -> bool:
     """Tell whether a path is below a folder, however its reader takes it."""
     plain = unquote(unquote(path)).replace("\\", "/")
-    return ".." not in plain.split("/") and plain.startswith(f"{folder}/")
+    names = [name.partition(";")[0] for name in plain.split("/")]
+    return ".." not in names and plain.startswith(f"{folder}/")
 
 
 async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -282,4 +284,4 @@ async def open_proxy(index: Index, hosts: Collection[str], path: Path) -> AsyncI
         finally:
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
-            await asyncio.to_thread(path.unlink)
+            await asyncio.to_thread(path.unlink, missing_ok=True)

@@ -146,8 +146,16 @@ def test_nobody_uses_it_without_its_token_or_to_write(tmp_path: Path) -> None:
             assert (await here.ask(line, "Proxy-Authorization: Basic eDp5", token=False)).startswith("HTTP/1.1 407 ")
             for other in ("POST", "PUT", "DELETE", "OPTIONS"):
                 assert (await here.ask(line.replace("GET", other))).startswith("HTTP/1.1 405 ")
-            for broken in ("GET", "a b c d", "CONNECT [::1 HTTP/1.1", f"GET {'x' * 70_000} HTTP/1.1", "\x00"):
-                assert (await here.ask(broken))[9:12] in {"502", "405"}
+            for broken in (
+                "GET",
+                "a b c d",
+                "CONNECT [::1 HTTP/1.1",
+                f"GET {'x' * 70_000} HTTP/1.1",
+                "\x00",
+                line + "\n",
+            ):
+                assert (await here.ask(broken))[9:12] in {"502", "405", "400"}
+            assert (await here.ask(line, "User-Agent: x\nX-HTTP-Method-Override: DELETE")).startswith("HTTP/1.1 400 ")
             assert index.asked == []
             assert here.proxy.notes() == ()
 
@@ -161,6 +169,7 @@ def test_a_password_is_added_beside_its_index_alone(tmp_path: Path) -> None:
             async with box(tmp_path, index_url=f"http://me:p4ss@{there}/group/simple/") as here:
                 paths = ["/group/simple/x/", "/group/files/x.whl?a=b", "/group/", "/", "/user", "/groups", "/group"]
                 paths += ["/group/../user", "/group/%2e%2e/user", "/group/%252e%252e/user", "/group/..%5cuser"]
+                paths += ["/group/..;/user", "/group/..;a=b/user", "/group/simple/%2e%2e%2f%2e%2e/user"]
                 for path in paths:
                     await here.ask(f"GET http://{there}{path} HTTP/1.1", "Authorization: Basic eDp5")
                 await here.ask(f"CONNECT {there} HTTP/1.1", then=b"GET /group/simple/ HTTP/1.1\r\n\r\n")
