@@ -24,13 +24,17 @@ ABOUT_CALLS = "test_what_lies_beneath_and_beside_cannot_be_reached"
 NAMED = {"test_local": "bubblewrap", "test_landlock": "landlock", "test_docker": "docker"}
 FILES = ("tests/sandbox/test_local.py", "tests/sandbox/test_landlock.py", "tests/sandbox/test_docker.py")
 BUILD_FILE = "tests/environment/test_hostile_build.py"
+WRITTEN = {"hosts home": "host's home", "ones own": "one's own", "killed stopped traced": "killed, stopped, traced"}
 WORDS = {"passed": "held", "skipped": "not tried", "failed": "**open**"}
 
 
 def suite() -> dict[str, str]:
     """Return the sentence of each test of the attack suite by its name."""
     names = [name for name in vars(AttackSuite) if name.startswith("test_")]
-    return {name: name.removeprefix("test_").replace("_", " ").replace("hosts home", "host's home") for name in names}
+    found = {name: name.removeprefix("test_").replace("_", " ") for name in names}
+    for plain, written in WRITTEN.items():
+        found = {name: sentence.replace(plain, written) for name, sentence in found.items()}
+    return found
 
 
 def rows() -> list[str]:
@@ -75,9 +79,9 @@ def main() -> int:
     status = pytest.main(["-q", "-n", "0", "--slow", "-k", wanted, *FILES, BUILD_FILE], plugins=[outcomes])
     kernel = platform.release().split("-")[0]
     user = "root" if os.geteuid() == 0 else "a user without rights"
-    text = PAGE.read_text()
+    before, _, rest = PAGE.read_text().partition(BEGIN)
     told = f"Tried on Linux {kernel} ({platform.machine()}), as {user}.\n\n{table(outcomes)}"
-    PAGE.write_text(text.replace(between(text), told))
+    PAGE.write_text(f"{before}{BEGIN}{told}{END}{rest.partition(END)[2]}")
     return int(status)
 
 

@@ -101,7 +101,7 @@ ATTACKS = {
     ),
     "no letter can be put into a terminal": "fcntl.ioctl(os.open('/dev/tty', os.O_RDWR), termios.TIOCSTI, b'x')",
     "calls of another kind of numbers go nowhere": "call(0x40000000 + numbers['keyctl'], 0, -3, 0)",
-    **({"calls of 32-bit programs go nowhere": f"in_a_child({INT_80!r})"} if os.uname().machine == "x86_64" else {}),
+    "calls of 32-bit programs go nowhere": f"in_a_child({INT_80!r})" if os.uname().machine == "x86_64" else "1 // 0",
 }
 
 
