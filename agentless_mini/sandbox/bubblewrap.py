@@ -169,6 +169,8 @@ def _view(bubblewrap: Bubblewrap, job: Job, box: Box) -> Iterator[str]:
     for name in filter(os.path.exists, _ETC):
         yield from _bound("--ro-bind", Path(name))
     yield from ("--proc", "/proc", "--dev", "/dev")
+    if Path("/proc/keys").exists():  # in a user namespace those of the user are listed, whatever the keyring
+        yield from ("--ro-bind", "/dev/null", "/proc/keys")
     disk = job.limits.disk
     for folder, size in (("/dev/shm", SHM), ("/tmp", disk), (job.tree.folder, disk)):  # noqa: S108 - the box's own
         yield from ("--perms", "1777", "--size", str(size), "--tmpfs", folder)
