@@ -230,6 +230,11 @@ def _settings(evaluation: Evaluation, judge: RewardModel | None) -> str:
     }
     if config.evolve.rounds == 1:
         del said["evolve"]
+    if config.repair.stop_when is None:
+        del said["repair"]["stop_when"]
+    for section, name in (("repair", "greedy_first"), ("regress", "expect_broken")):  # added later: evaluations go on
+        if not said[section][name]:
+            del said[section][name]
     if config.generation:
         said["generation"] = config.generation
     if evaluation.pool:
