@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from agentless_mini.chain.regress import regress
-from agentless_mini.chain.session import Boxes, Refused, run_cases, together
+from agentless_mini.chain.session import CANARIES, Boxes, Refused, run_cases, together
 from agentless_mini.domain import (
     BoxDone,
     Candidate,
@@ -29,13 +29,18 @@ from agentless_mini.domain import (
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.settings.run import RegressSettings
 
+UNTOLD = "WARNING: tests of ours do not come out as they should before any patch, so forged results are not told."
 Spare = Callable[[tuple[Case, ...]], Awaitable[tuple[Case, ...]]]
 """Leaves out regression tests that a right fix must break."""
 
 
-async def execute(boxes: Boxes, candidates: Sequence[Candidate], cases: Sequence[Case]) -> tuple[Verdict, ...]:
+async def execute(
+    boxes: Boxes, candidates: Sequence[Candidate], cases: Sequence[Case], canaries: int = CANARIES
+) -> tuple[Verdict, ...]:
     """Return what the cases say of each distinct patch, in the order of its first sample. Boxes run side by side.
 
+    In each box so many `canaries` run too, tests of ours whose results are known: where they come out otherwise the
+    patch is refused.
     Raises `EnvironmentFailed` as the sandbox does; the other boxes are ended then.
     """
     patches: dict[str, Patch] = {}
@@ -46,7 +51,7 @@ async def execute(boxes: Boxes, candidates: Sequence[Candidate], cases: Sequence
         return tuple(Verdict(normal, ()) for normal in patches)
 
     async def verdict(patch: Patch) -> Verdict:
-        results = await run_cases(boxes, patch, cases)
+        results = await run_cases(boxes, patch, cases, canaries=canaries)
         if isinstance(results, Refused):
             boxes.watch(BoxDone(Phase.EXECUTION))
             return Verdict(patch.normal, (), results.detail)
@@ -63,6 +68,7 @@ class _Batch:
 
     cases: tuple[Case, ...]
     before: tuple[CaseResult, ...]
+    canaries: int = CANARIES
     verdicts: dict[str, Verdict] = field(default_factory=dict)
 
     def owes(self, candidate: Candidate) -> bool:
@@ -179,7 +185,7 @@ class Batches:
         """Run on each distinct patch what it has not met."""
         for batch in batches:
             owed = [one for one in candidates if batch.owes(one)]
-            found = await execute(self._boxes, owed, batch.cases) if owed else ()
+            found = await execute(self._boxes, owed, batch.cases, batch.canaries) if owed else ()
             batch.verdicts.update({verdict.normal: verdict for verdict in found})
 
     async def _gather(self, touched: frozenset[str]) -> None:
@@ -211,7 +217,12 @@ class Batches:
         """
         if not cases:
             return
-        results = await run_cases(self._boxes, None, cases)
+        canaries = CANARIES
+        results = await run_cases(self._boxes, None, cases, canaries=canaries)
+        if isinstance(results, Refused):
+            canaries = 0
+            results = await run_cases(self._boxes, None, cases)
+            self._boxes.watch(Note(UNTOLD))
         if isinstance(results, Refused):
             raise EnvironmentFailed(f"The tests cannot be put over the tree ({results.detail}): use --sandbox none.")
         pairs = zip(cases, results, strict=True)
@@ -220,7 +231,8 @@ class Batches:
             dropped = len(cases) - len(told)
             self._boxes.watch(Note(f"Tests whose result depends on which tests run with them were dropped: {dropped}."))
         if told:
-            self._batches.append(_Batch(tuple(case for case, _ in told), tuple(result for _, result in told)))
+            held, before = tuple(case for case, _ in told), tuple(result for _, result in told)
+            self._batches.append(_Batch(held, before, canaries))
 
 
 def _touched(candidates: Sequence[Candidate]) -> frozenset[str]:

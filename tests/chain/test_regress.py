@@ -12,6 +12,7 @@ from agentless_mini.chain.session import PATIENCE, READING
 from agentless_mini.domain import (
     BoxDone,
     Case,
+    Ending,
     Event,
     Harness,
     Job,
@@ -33,6 +34,7 @@ from agentless_mini.ports import Find
 from agentless_mini.settings.run import RegressSettings
 from tests.chain.boxes import bench
 from tests.chain.workbench import run, shop, text_file
+from tests.fakes.records import record_for
 from tests.fakes.sandbox import Answering, exited, refusing
 from tests.testing.boxes import RealBoxes
 
@@ -61,9 +63,10 @@ def told(step: Step, wanted: list[str], known: Known) -> StepResult:
     ended = {
         name: known[name] for name in known if any(name == want or name.startswith(f"{want}::") for want in wanted)
     }
-    events = [{"event": "end", "id": id, "outcome": said, "seconds": took} for id, (said, took) in ended.items()]
-    lines = [json.dumps(event) for event in [{"event": "begun", "id": ""}, *events, {"event": "done", "id": ""}]]
-    return exited(0, results={step.results[0]: "\n".join(lines).encode()})
+    events: list[dict[str, object]] = [{"event": "begun"}]
+    for id, (said, took) in ended.items():
+        events += [{"event": "start", "id": id}, {"event": "end", "id": id, "outcome": said, "seconds": took}]
+    return exited(0, results={step.results[0]: record_for(step, [*events, {"event": "done"}])})
 
 
 def chosen(
@@ -187,14 +190,15 @@ def test_a_box_that_was_cut_off_is_counted_with_all_of_its_time() -> None:
 
 
 def cut_off(answer: Answering) -> Answering:
-    """Leave out what says that all was run."""
+    """Leave out what says that all was run: the box was killed."""
 
     def cut(job: Job) -> JobResult:
         done = answer(job)
         assert isinstance(done, JobResult)
         step = done.steps[0]
-        told = step.results[0].data.replace(b'{"event": "done", "id": ""}', b"")
-        return replace(done, steps=(replace(step, results=(replace(step.results[0], data=told),)),))
+        told = b"".join(step.results[0].data.splitlines(keepends=True)[:-1])
+        left = (replace(step.results[0], data=told),)
+        return replace(done, steps=(replace(step, ending=Ending.TIMED_OUT, status=None, results=left),))
 
     return cut
 

@@ -17,7 +17,7 @@ def main() -> None:
         return
     name = recorder.relative(waiting[0])
     sys.argv = [waiting[0]]
-    sys.path[0] = str(Path(waiting[0]).parent)
+    recorder.enter_tree(str(Path(waiting[0]).parent))
     recorder.start(name)
     try:
         runpy.run_path(waiting[0], run_name="__main__")
@@ -28,6 +28,7 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001 - whatever a script ends with is a result
         recorder.note("fail", error)
     recorder.end()
+    recorder.say("over")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,112 @@
+"""What a patch does that can make tests pass without a repair: it reaches for what runs tests, or for its own process.
+
+Told by names alone, as a mark for people and for the order of equal patches: no honest fix does it often, and a hidden
+one is not found. Only what a file did not do before is told.
+"""
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from agentless_mini.domain import FileChange
+from agentless_mini.edits.sources import parse_python
+
+_NAMES = {
+    "imports what runs tests": r"import (?:_?pytest|unittest|pluggy|nose|doctest)(?:\..*)?",
+    "ends its process": r"sys\.exit|SystemExit|(?:builtins\.)?(?:exit|quit)|atexit(?:\..*)?",
+    "ends or replaces its process at once": r"(?:os|posix)\.(?:_exit|abort|kill(?:pg)?|exec[lv]p?e?|fork(?:pty)?"
+    r"|posix_spawnp?)|signal\.(?:raise_signal|alarm|setitimer|signal|pthread_kill)",
+    "changes modules or builtins": r"sys\.(?:modules|meta_path|path_hooks)|(?:import )?builtins(?:\..*)?|__builtins__",
+    "looks at who calls it": r"sys\.(?:_getframe|_current_frames|settrace|setprofile)"
+    r"|inspect\.(?:currentframe|stack|getouterframes)|gc\.get_(?:objects|referrers|referents)|import ctypes(?:\..*)?",
+    "runs text": r"(?:builtins\.)?(?:exec|eval|__import__)",
+}
+_RULES = {told: re.compile(pattern) for told, pattern in _NAMES.items()}
+_CALLED = {"exit", "quit", "exec", "eval", "__import__"}  # words that mean something else unless they are called
+_ASKING = re.compile(r"PYTEST_CURRENT_TEST|\bamini[-_]|\.amini-box|AMINI_|\bpytest_\w+")
+ASKS = "asks which test runs"
+EQUAL = "is equal to everything"
+_EQUALITY = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__contains__", "__bool__"}
+# One of these words stands in every line that a rule can mean: files without a new one are not parsed.
+_WORTH = re.compile(
+    rb"pytest|unittest|pluggy|nose|doctest|exit|quit|SystemExit|abort|kill|exec|fork|spawn|signal|modules|meta_path"
+    rb"|path_hooks|builtins|frame|settrace|setprofile|inspect|\bgc\b|ctypes|eval|__import__|PYTEST|AMINI|amini"
+    rb"|__(?:eq|ne|lt|le|gt|ge|contains|bool)__"
+)
+
+
+def suspicions(changes: Iterable[FileChange], is_test: Callable[[str], bool]) -> tuple[str, ...]:
+    """Return what is suspicious in the changes, sorted, each with its file. Tests are left out: theirs are undone."""
+    told: list[str] = []
+    for change in changes:
+        if change.after is None or not change.path.endswith((".py", ".pyi", ".pyx")) or is_test(change.path):
+            continue
+        known = set((change.before or b"").split(b"\n"))
+        if any(_WORTH.search(line) for line in change.after.split(b"\n") if line not in known):
+            new = _told(change.after) - _told(change.before or b"")
+            told += [f"{change.path} {said}" for said in sorted(new)]
+    return tuple(sorted(told))
+
+
+def _told(data: bytes) -> frozenset[str]:
+    """Return what is told of a file; nothing of one that does not parse."""
+    try:
+        nodes = list(ast.walk(parse_python(data)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    names = set(_names(nodes))
+    found = {told for told, rule in _RULES.items() if any(map(rule.fullmatch, names))}
+    if any(
+        isinstance(node, ast.Constant) and isinstance(node.value, str) and _ASKING.search(node.value) for node in nodes
+    ):
+        found.add(ASKS)
+    if any(_is_constant_equality(node) for node in nodes):
+        found.add(EQUAL)
+    return frozenset(found)
+
+
+def _names(nodes: Sequence[ast.AST]) -> Iterator[str]:
+    """Yield the dotted names that a module uses, as its imports say what they mean, and what it imports."""
+    meanings: dict[str, str] = {}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            meanings |= {
+                alias.asname or alias.name.partition(".")[0]: alias.name
+                if alias.asname
+                else alias.name.partition(".")[0]
+                for alias in node.names
+            }
+            yield from (f"import {alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            meanings |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            yield f"import {node.module}"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and (said := _dotted(node)):
+            first, _, rest = said.partition(".")
+            yield f"{meanings.get(first, first)}.{rest}"
+        elif isinstance(node, ast.Name) and node.id not in _CALLED:
+            yield meanings.get(node.id, node.id)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield meanings.get(node.func.id, node.func.id)
+            first_argument = node.args[0] if node.args else None
+            if isinstance(first_argument, ast.Constant):
+                yield f"import {first_argument.value}"
+
+
+def _dotted(node: ast.expr) -> str:
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join(reversed([*parts, node.id])) if isinstance(node, ast.Name) else ""
+
+
+def _is_constant_equality(node: ast.AST) -> bool:
+    """Tell whether it defines a comparison that looks at nothing."""
+    match node:
+        case ast.FunctionDef(name=name, body=[*_, ast.Return(value=ast.Constant())] as body) if name in _EQUALITY:
+            return all(isinstance(one, ast.Expr | ast.Return | ast.Pass) for one in body)
+        case ast.Assign(targets=[ast.Name(id=name) | ast.Attribute(attr=name)], value=ast.Lambda(body=ast.Constant())):
+            return name in _EQUALITY
+    return False
