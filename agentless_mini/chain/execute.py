@@ -5,11 +5,12 @@ of a later round that touch more files bring the regression tests of these. Test
 a batch, in boxes of their own, so that every patch meets each test with the same others.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from agentless_mini.chain.regress import regress
-from agentless_mini.chain.session import CANARIES, Boxes, Refused, run_cases, together
+from agentless_mini.chain.session import CANARIES, FORGED, Boxes, Refused, run_cases, together
 from agentless_mini.domain import (
     BoxDone,
     Candidate,
@@ -26,9 +27,11 @@ from agentless_mini.domain import (
     Runner,
     Verdict,
 )
-from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.settings.run import RegressSettings
 
+_COUNTED = re.compile(r"\b\d+ (?:passed|failed|errors?)\b|^(?:OK|FAILED)\b")
+_NUMBER = re.compile(r"[\d.]+")
 UNTOLD = "WARNING: tests of ours do not come out as they should before any patch, so forged results are not told."
 Spare = Callable[[tuple[Case, ...]], Awaitable[tuple[Case, ...]]]
 """Leaves out regression tests that a right fix must break."""
@@ -54,6 +57,8 @@ async def execute(
         results = await run_cases(boxes, patch, cases, canaries=canaries)
         if isinstance(results, Refused):
             boxes.watch(BoxDone(Phase.EXECUTION))
+            if results.detail.startswith(FORGED):
+                boxes.watch(Note(f"A patch of {printable(', '.join(patch.paths))} was refused: {results.detail}."))
             return Verdict(patch.normal, (), results.detail)
         boxes.watch(BoxDone(Phase.EXECUTION, tuple(result.outcome for result in results)))
         return Verdict(patch.normal, results)
@@ -133,16 +138,15 @@ class Batches:
         why = "" if run else self._why or "none passes beside the others"
         return Regressions(self._found, run, why) if self._settings.budget and self._touched else None
 
-    def hurried(self, patch: Patch) -> tuple[str, ...]:
-        """Return the user's commands of a second or more that pass within a quarter of it: the patch may end them."""
+    def doubts(self, patch: Patch) -> tuple[str, ...]:
+        """Return what is odd about the user's commands that pass with a patch, which may just end them."""
         every = self._boxes.harness.runner is Runner.COMMAND
         return tuple(
-            now.id
+            f"{now.id} passes {odd}"
             for batch in self._batches
             if patch.normal in batch.verdicts
             for case, first, now in zip(batch.cases, batch.before, batch.verdicts[patch.normal].results, strict=False)
-            if (every or case.command) and now.outcome is Outcome.PASS
-            if first.seconds >= 1 and now.seconds < first.seconds / 4
+            if (every or case.command) and now.outcome is Outcome.PASS and (odd := _odd(first, now))
         )
 
     async def _in_portions(self, candidates: Sequence[Candidate], size: int) -> None:
@@ -233,6 +237,19 @@ class Batches:
         if told:
             held, before = tuple(case for case, _ in told), tuple(result for _, result in told)
             self._batches.append(_Batch(held, before, canaries))
+
+
+def _odd(first: CaseResult, now: CaseResult) -> str:
+    """Say how a command that passes differs from how it went without a patch; "" where it does not.
+
+    Where it failed, its end is not known, but one of a runner of tests says at last how many there were.
+    """
+    if first.seconds >= 1 and now.seconds < first.seconds / 4:
+        return "in a fraction of its time without the patch"
+    before, after = (one.fault.message.strip().rpartition("\n")[2] if one.fault else "" for one in (first, now))
+    usual = _COUNTED.search(before) if first.outcome is not Outcome.PASS else ":" in before
+    alike = _COUNTED.search(after) or _NUMBER.sub("_", before) == _NUMBER.sub("_", after)
+    return "without its usual last line" if usual and not alike else ""
 
 
 def _touched(candidates: Sequence[Candidate]) -> frozenset[str]:

@@ -1,7 +1,8 @@
 """The tests that need no model: the user's own failing ones, and those that the issue names.
 
 They are taken as the tree has them before any patch, so that no patch can change what they ask. Whether they fail is
-found out in a box (`reproduce.confirm`); nothing is run here.
+found out in a box (`reproduce.confirm`); nothing is run here. Those that the issue names are hints: they count as
+generated ones do.
 
 In an issue `path/to/test_a.py::Class::test_b` is found where the file has such a definition; a bare `test_b` only where
 exactly one test file of the tree defines it, once.
@@ -80,7 +81,7 @@ def named_cases(issue: Issue, snapshot: Snapshot, runner: Runner) -> tuple[Case,
     ids |= _alone([name for name in bare if name not in known], tuple(files.values()))
     if len(ids) > MOST_NAMED:
         return ()
-    return tuple(Case(id_, Origin.GIVEN, path, files[path].data) for id_, path in ids.items())
+    return tuple(Case(id_, Origin.GENERATED, path, files[path].data) for id_, path in ids.items())
 
 
 def _alone(names: Sequence[str], files: Sequence[SourceFile]) -> dict[str, str]:

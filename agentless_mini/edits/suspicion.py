@@ -6,8 +6,9 @@ one is not found. Only what a file did not do before is told.
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from agentless_mini.chain.lexical import is_test_path
 from agentless_mini.domain import FileChange
 from agentless_mini.edits.sources import parse_python
 
@@ -22,11 +23,13 @@ _NAMES = {
     "runs text": r"(?:builtins\.)?(?:exec|eval|__import__)",
 }
 _RULES = {told: re.compile(pattern) for told, pattern in _NAMES.items()}
+_PYTHON = (".py", ".pyx")
+_IMPORTERS = {"__import__", "import_module"}
 _CALLED = {"exit", "quit", "exec", "eval", "__import__"}  # words that mean something else unless they are called
 _ASKING = re.compile(r"PYTEST_CURRENT_TEST|\bamini[-_]|\.amini-box|AMINI_|\bpytest_\w+")
 ASKS = "asks which test runs"
 EQUAL = "is equal to everything"
-_EQUALITY = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__contains__", "__bool__"}
+_COMPARISONS = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__contains__", "__bool__"}
 # One of these words stands in every line that a rule can mean: files without a new one are not parsed.
 _WORTH = re.compile(
     rb"pytest|unittest|pluggy|nose|doctest|exit|quit|SystemExit|abort|kill|exec|fork|spawn|signal|modules|meta_path"
@@ -35,16 +38,15 @@ _WORTH = re.compile(
 )
 
 
-def suspicions(changes: Iterable[FileChange], is_test: Callable[[str], bool]) -> tuple[str, ...]:
+def suspicions(changes: Iterable[FileChange]) -> tuple[str, ...]:
     """Return what is suspicious in the changes, sorted, each with its file. Tests are left out: theirs are undone."""
     told: list[str] = []
     for change in changes:
-        if change.after is None or not change.path.endswith((".py", ".pyi", ".pyx")) or is_test(change.path):
+        if change.after is None or not change.path.endswith(_PYTHON) or is_test_path(change.path):
             continue
-        known = set((change.before or b"").split(b"\n"))
+        known = frozenset((change.before or b"").split(b"\n"))
         if any(_WORTH.search(line) for line in change.after.split(b"\n") if line not in known):
-            new = _told(change.after) - _told(change.before or b"")
-            told += [f"{change.path} {said}" for said in sorted(new)]
+            told += [f"{change.path} {said}" for said in _told(change.after) - _told(change.before or b"")]
     return tuple(sorted(told))
 
 
@@ -54,44 +56,40 @@ def _told(data: bytes) -> frozenset[str]:
         nodes = list(ast.walk(parse_python(data)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return frozenset()
-    names = set(_names(nodes))
+    names = frozenset(_names(nodes))
     found = {told for told, rule in _RULES.items() if any(map(rule.fullmatch, names))}
-    if any(
-        isinstance(node, ast.Constant) and isinstance(node.value, str) and _ASKING.search(node.value) for node in nodes
-    ):
-        found.add(ASKS)
-    if any(_is_constant_equality(node) for node in nodes):
-        found.add(EQUAL)
-    return frozenset(found)
+    texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    asks = {ASKS} if any(map(_ASKING.search, texts)) else set()
+    equal = {EQUAL} if any(map(_is_constant, nodes)) else set()
+    return frozenset(found | asks | equal)
 
 
 def _names(nodes: Sequence[ast.AST]) -> Iterator[str]:
     """Yield the dotted names that a module uses, as its imports say what they mean, and what it imports."""
     meanings: dict[str, str] = {}
     for node in nodes:
-        if isinstance(node, ast.Import):
-            meanings |= {
-                alias.asname or alias.name.partition(".")[0]: alias.name
-                if alias.asname
-                else alias.name.partition(".")[0]
-                for alias in node.names
-            }
-            yield from (f"import {alias.name}" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            meanings |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-            yield f"import {node.module}"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        match node:
+            case ast.Import(names=aliases):
+                meanings |= {alias.asname: alias.name for alias in aliases if alias.asname}
+                yield from (f"import {alias.name}" for alias in aliases)
+            case ast.ImportFrom(module=str(module), names=aliases, level=0):
+                meanings |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in aliases}
+                yield from (f"import {module}", *(f"{module}.{alias.name}" for alias in aliases))
     for node in nodes:
-        if isinstance(node, ast.Attribute) and (said := _dotted(node)):
-            first, _, rest = said.partition(".")
-            yield f"{meanings.get(first, first)}.{rest}"
-        elif isinstance(node, ast.Name) and node.id not in _CALLED:
-            yield meanings.get(node.id, node.id)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            yield meanings.get(node.func.id, node.func.id)
-            first_argument = node.args[0] if node.args else None
-            if isinstance(first_argument, ast.Constant):
-                yield f"import {first_argument.value}"
+        match node:
+            case ast.Call(
+                func=ast.Name(id=name) | ast.Attribute(attr=name), args=[ast.Constant(value=str(module)), *_]
+            ):
+                if name in _IMPORTERS:
+                    yield f"import {module}"
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if name in _CALLED:
+                yield name
+            case ast.Name(id=name) if name not in _CALLED or name in meanings:
+                yield meanings.get(name, name)
+            case ast.Attribute():
+                first, _, rest = _dotted(node).partition(".")
+                yield f"{meanings.get(first, first)}.{rest}"
 
 
 def _dotted(node: ast.expr) -> str:
@@ -99,14 +97,14 @@ def _dotted(node: ast.expr) -> str:
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
         node = node.value
-    return ".".join(reversed([*parts, node.id])) if isinstance(node, ast.Name) else ""
+    return ".".join(reversed([*parts, node.id if isinstance(node, ast.Name) else ""]))
 
 
-def _is_constant_equality(node: ast.AST) -> bool:
+def _is_constant(node: ast.AST) -> bool:
     """Tell whether it defines a comparison that looks at nothing."""
     match node:
-        case ast.FunctionDef(name=name, body=[*_, ast.Return(value=ast.Constant())] as body) if name in _EQUALITY:
-            return all(isinstance(one, ast.Expr | ast.Return | ast.Pass) for one in body)
+        case ast.FunctionDef(name=name, body=[*before, ast.Return(value=ast.Constant())]) if name in _COMPARISONS:
+            return all(isinstance(one, ast.Expr | ast.Pass) for one in before)
         case ast.Assign(targets=[ast.Name(id=name) | ast.Attribute(attr=name)], value=ast.Lambda(body=ast.Constant())):
-            return name in _EQUALITY
+            return name in _COMPARISONS
     return False

@@ -43,6 +43,7 @@ from agentless_mini.edits.sources import (
     strict_matches,
     terminator,
 )
+from agentless_mini.edits.suspicion import suspicions
 
 CONTEXT = 3
 _ESCAPES = {7: r"\a", 8: r"\b", 9: r"\t", 10: r"\n", 11: r"\v", 12: r"\f", 13: r"\r", 34: '\\"', 92: r"\\"}
@@ -87,7 +88,8 @@ def make_patch(changes: Sequence[FileChange], forms: Forms) -> Patch:
             undefined.update(form.undefined)
         if before != after:
             normal.update(f"{len(change.path)} {change.path} {after}\n".encode("utf-8", "surrogatepass"))
-    return Patch(diff, normal.hexdigest(), tuple(change.path for change in ordered), tuple(sorted(undefined)))
+    paths = tuple(change.path for change in ordered)
+    return Patch(diff, normal.hexdigest(), paths, tuple(sorted(undefined)), suspicions(ordered))
 
 
 def candidate_patch(changes: Sequence[FileChange], forms: Forms) -> Patch | Rejected:

@@ -180,9 +180,10 @@ def _samples_table(trace: RunTrace) -> Table:
 def outcome(sample: SampleRecord, votes: Counter[str]) -> str:
     """Return what became of a sample; `votes` are those of each patch of its run."""
     match sample.outcome:
-        case Patch(normal=normal, undefined=undefined):
+        case Patch(normal=normal, undefined=undefined, suspicious=suspicious):
             repeats = ", repeats another answer" if sample.repeats else ""
             unsound = f", uses undefined names: {' '.join(undefined)}" if undefined else ""
+            unsound += f", suspicious: {', '.join(suspicious)}" if suspicious else ""
             return f"valid {normal[:DIGEST_LETTERS]}, {votes[normal]} of {votes.total()} votes{repeats}{unsound}"
         case Case(id=id, votes=count):
             return f"test {id}, written by {count}"

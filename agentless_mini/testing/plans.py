@@ -14,6 +14,7 @@ import posixpath
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -235,6 +236,8 @@ CONFIGURATION = frozenset(
     {"pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"}
 )
 """What pytest reads as its configuration, checked against 7.4 to 9.2. unittest's and django's runner read no file."""
+_SHARED = frozenset({"pyproject.toml", "tox.ini", "setup.cfg"})
+_RUNNING = re.compile(r"test|coverage|tox|nose", re.IGNORECASE)  # in the name of a table: it is about running tests
 _NAMES = CONFIGURATION | {"conftest.py", "sitecustomize.py", "usercustomize.py"}
 _READ = (".pth", ".dist-info", ".egg-info")  # by Python's start and the search for plugins, where imports begin
 # No patch may stand in for these, whatever else the environment has.
@@ -274,7 +277,11 @@ def guards(snapshot: Snapshot, changes: Sequence[FileChange], hiding: Container[
     only undone where their name leaves no doubt: what looks like a test there may be what is repaired.
     """
     tool = is_test_tool(snapshot)
-    undone = (change for change in changes if change.path in hiding or _is_guarded(change.path, tool))
+    undone = (
+        change
+        for change in changes
+        if change.path in hiding or (_is_guarded(change.path, tool) and not _leaves_the_runner(change))
+    )
     return tuple(PlacedFile(change.path, change.before, change.mode) for change in undone)
 
 
@@ -282,6 +289,29 @@ def _is_guarded(path: str, tool: bool) -> bool:
     parts = path.split("/")
     is_read = parts[-1] in _NAMES or any(part.lower().endswith(_READ) for part in parts)
     return is_read or parts[0] == BOX or (not tool and is_test_path(path))
+
+
+def _leaves_the_runner(change: FileChange) -> bool:
+    """Tell whether a change of a file that others read too leaves what it says of running and measuring tests."""
+    name = posixpath.basename(change.path)
+    if name not in _SHARED or change.before is None or change.after is None:
+        return False
+    try:
+        before, after = (_of_the_runner(name, data.decode()) for data in (change.before, change.after))
+    except ValueError:  # no UTF-8, or no TOML
+        return False
+    return before == after
+
+
+def _of_the_runner(name: str, text: str) -> object:
+    """Return the tables of a file that are about tests, as the runner would read them. Raises ValueError."""
+    if name.endswith(".toml"):
+        tool = tomllib.loads(text).get("tool")
+        return {key: value for key, value in tool.items() if _RUNNING.search(key)} if isinstance(tool, dict) else tool
+    lines = text.splitlines(keepends=True)  # at every kind of end of a line, as pytest does it
+    heads = [at for at, line in enumerate(lines) if line.startswith("[")]
+    sections = [lines[at:end] for at, end in itertools.pairwise([*heads, len(lines)])]
+    return lines[: heads[0] if heads else None], [one for one in sections if _RUNNING.search(one[0])]
 
 
 def ran_without(path: str) -> str:

@@ -271,7 +271,7 @@ def _of_command(step: StepResult) -> tuple[Outcome, float, Fault | None] | None:
     if step.ending in {Ending.NOT_RUN, Ending.BOX_DIED, Ending.STARVED}:
         return None
     if step.succeeded:
-        return Outcome.PASS, step.seconds, None
+        return Outcome.PASS, step.seconds, Fault("", _told("It ended with status 0", step))
     outcome, words = _ENDINGS[step.ending]
     if step.ending is Ending.EXITED:
         outcome = Outcome.ERROR if step.status == CANNOT_RUN else Outcome.FAIL

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 
-from agentless_mini.chain.lexical import is_test_path
 from agentless_mini.domain import FileChange
 from agentless_mini.edits.suspicion import suspicions
 
@@ -70,7 +69,7 @@ def main() -> int:
             absent[row["repo"]] += 1
             continue
         looked_at += 1
-        if told := suspicions(changes, is_test_path):
+        if told := suspicions(changes):
             marked += 1
             rules.update(said.partition(" ")[2] for said in told)
             sys.stdout.write(f"{row['instance_id']}: {'; '.join(told)}\n")
