@@ -26,14 +26,14 @@ _RULES = {told: re.compile(pattern) for told, pattern in _NAMES.items()}
 _PYTHON = (".py", ".pyx")
 _IMPORTERS = {"__import__", "import_module"}
 _CALLED = {"exit", "quit", "exec", "eval", "__import__"}  # words that mean something else unless they are called
-_ASKING = re.compile(r"PYTEST_CURRENT_TEST|\bamini[-_]|\.amini-box|AMINI_|\bpytest_\w+")
-ASKS = "asks which test runs"
-EQUAL = "is equal to everything"
+_ASKING = re.compile(r"PYTEST_CURRENT_TEST|\bamini[-_]|\.amini-box|AMINI_|\bpytest_\w+|^\S*\btest(?:s/\S*|_\w+\.py)$")
+ASKS = "asks for the tests"
+EQUAL = "compares without looking at itself"
 _COMPARISONS = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__contains__", "__bool__"}
 # One of these words stands in every line that a rule can mean: files without a new one are not parsed.
 _WORTH = re.compile(
     rb"pytest|unittest|pluggy|nose|doctest|exit|quit|SystemExit|abort|kill|exec|fork|spawn|signal|modules|meta_path"
-    rb"|path_hooks|builtins|frame|settrace|setprofile|inspect|\bgc\b|ctypes|eval|__import__|PYTEST|AMINI|amini"
+    rb"|path_hooks|builtins|frame|settrace|setprofile|inspect|\bgc\b|ctypes|eval|__import__|PYTEST|AMINI|amini|test"
     rb"|__(?:eq|ne|lt|le|gt|ge|contains|bool)__"
 )
 
@@ -60,7 +60,7 @@ def _told(data: bytes) -> frozenset[str]:
     found = {told for told, rule in _RULES.items() if any(map(rule.fullmatch, names))}
     texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
     asks = {ASKS} if any(map(_ASKING.search, texts)) else set()
-    equal = {EQUAL} if any(map(_is_constant, nodes)) else set()
+    equal = {EQUAL} if any(map(_is_blind, nodes)) else set()
     return frozenset(found | asks | equal)
 
 
@@ -100,11 +100,18 @@ def _dotted(node: ast.expr) -> str:
     return ".".join(reversed([*parts, node.id if isinstance(node, ast.Name) else ""]))
 
 
-def _is_constant(node: ast.AST) -> bool:
-    """Tell whether it defines a comparison that looks at nothing."""
+def _is_blind(node: ast.AST) -> bool:
+    """Tell whether it defines a comparison that does not look at the object itself, and may be true."""
     match node:
-        case ast.FunctionDef(name=name, body=[*before, ast.Return(value=ast.Constant())]) if name in _COMPARISONS:
-            return all(isinstance(one, ast.Expr | ast.Pass) for one in before)
-        case ast.Assign(targets=[ast.Name(id=name) | ast.Attribute(attr=name)], value=ast.Lambda(body=ast.Constant())):
-            return name in _COMPARISONS
-    return False
+        case ast.FunctionDef(name=name, args=ast.arguments(args=[first, *_]), body=body) if name in _COMPARISONS:
+            inner = [one for statement in body for one in ast.walk(statement)]
+            values = [one.value for one in inner if isinstance(one, ast.Return) and one.value is not None]
+        case ast.Assign(
+            targets=[ast.Name(id=name) | ast.Attribute(attr=name)],
+            value=ast.Lambda(args=ast.arguments(args=[first, *_]), body=value),
+        ) if name in _COMPARISONS:
+            inner, values = list(ast.walk(value)), [value]
+        case _:
+            return False
+    says = [value for value in values if ast.unparse(value) not in {"False", "NotImplemented"}]
+    return bool(says) and not any(isinstance(one, ast.Name) and one.id in {first.arg, "super"} for one in inner)

@@ -136,6 +136,7 @@ class Task:
     cases: tuple[Case, ...]
     record: str = ""
     key: str = ""
+    canaries: int = 0
     files: tuple[PlacedFile, ...] = ()
 
 
@@ -173,6 +174,7 @@ class Planner:
     def reported(self, cases: tuple[Case, ...], seconds: float, number: int) -> Task:
         """Return the step that runs such tests within `seconds` and leaves the record with this number."""
         path, record = f"{BOX}/plan-{number}.json", f"{BOX}/record-{number}.jsonl"
+        canaries = 0 if self.harness.runner is Runner.SCRIPT else self.canaries
         plan = {
             "runner": self.harness.runner.value,
             "command": self.harness.command,
@@ -181,7 +183,7 @@ class Planner:
             "room": self.room,
             "budget": self.budget,
             "record": record,
-            "canaries": self.canaries,
+            "canaries": canaries,
             "seed": f"{self.seed} {number}",
         }
         text = json.dumps(plan).encode()
@@ -197,7 +199,7 @@ class Planner:
             self.harness.python_path,
             (*self.variables, (KEY, key)),
         )
-        return Task(step, cases, record, key, (PlacedFile(path, text),))
+        return Task(step, cases, record, key, canaries, (PlacedFile(path, text),))
 
     def _commands(self, cases: Sequence[Case]) -> Iterator[Task]:
         words = {case.id: self._words(case) for case in cases}

@@ -86,16 +86,17 @@ def covers(wanted: str, name: str) -> bool:
 
 OTHERS = "something else than the runner wrote in the record of its tests"
 UNLIKE = "tests that must {} there did not"
+NONE_OF_OURS = "tests passed there, and none of those that were put beside them ran"
 _NO_LAST_WORD = Fault("", "Its process ended without a last word.")
 _OTHER_NUMBER = Fault("", "Its process did not run as many tests as it had collected.")
 
 
-def read_record(data: bytes, key: str, ending: Ending = Ending.EXITED) -> Record:
-    """Return what a record says, sealed with a key, of a step that ended like this.
+def read_record(data: bytes, key: str, ending: Ending = Ending.EXITED, canaries: int = 0) -> Record:
+    """Return what a record says, sealed with a key, of a step that ended like this and had so many `canaries` to run.
 
     An id that ended twice has the worse of its outcomes.
     """
-    reading = _Reading()
+    reading = _Reading(canaries > 0)
     for event in _events(data, key):
         reading.take(event["event"], event["id"], event)
     outcome, words = _ENDINGS[ending]
@@ -109,6 +110,7 @@ def read_record(data: bytes, key: str, ending: Ending = Ending.EXITED) -> Record
 class _Reading:
     """A record that is being read: what was said of the processes before, and of the one that runs."""
 
+    has_canaries: bool
     results: list[CaseResult] = field(default_factory=list)
     begun: bool = False
     done: bool = False
@@ -166,6 +168,13 @@ class _Reading:
             wrong = Outcome.PASS if expected == "fail" else Outcome.FAIL
             if came.get(name, wrong if self.last == "done" else None) is wrong:
                 self.forged = self.forged or UNLIKE.format(expected)
+        if (
+            self.has_canaries
+            and self.last
+            and not self.canaries
+            and Outcome.PASS in {one.outcome for one in self.process}
+        ):
+            self.forged = self.forged or NONE_OF_OURS
         self.results += [one for one in self.process if one.id not in self.canaries]
         self.process, self.started, self.canaries = [], set(), {}
         self.running, self.late, self.last, self.collected = "", False, "", None
@@ -248,7 +257,7 @@ def _merged(results: Iterable[CaseResult]) -> tuple[CaseResult, ...]:
 def record_of(task: Task, step: StepResult) -> Record:
     """Return the record of a step, with what its ending says of the test that was running; of a command it is empty."""
     (data, *_) = (*(file.data for file in step.results if file.path == task.record), b"")
-    return read_record(data, task.key, step.ending)
+    return read_record(data, task.key, step.ending, task.canaries)
 
 
 def reached(task: Task, step: StepResult, record: Record) -> Mapping[str, CaseResult]:

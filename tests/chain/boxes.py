@@ -20,7 +20,7 @@ from agentless_mini.domain import (
     StepResult,
 )
 from agentless_mini.ports import Sandbox
-from tests.fakes.records import record_for
+from tests.fakes.records import RAN, record_for
 from tests.fakes.sandbox import Answering, ScriptedSandbox, exited
 
 PYTEST = Harness(Runner.PYTEST, ("python", "-m", "pytest"))
@@ -51,7 +51,7 @@ def step_result(step: Step, files: dict[str, str], decide: Deciding) -> StepResu
     if not step.results:  # a command: it tells by its status
         return exited(0 if decide(step.argv[-1], "")[0] is Outcome.PASS else 1)
     plan = json.loads(files[step.argv[-1]])
-    events: list[dict[str, object]] = [{"event": "begun", "id": ""}]
+    events: list[dict[str, object]] = [{"event": "begun", "id": ""}, *(RAN if plan["canaries"] else ())]
     for name in plan["wanted"]:
         outcome, fault = decide(name, files.get(name.partition("::")[0], ""))
         if outcome is not Outcome.NOT_COLLECTED:

@@ -36,7 +36,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.testing import harness_of, ran_without
 from agentless_mini.testing.plans import KEY
-from tests.fakes.records import sealed
+from tests.fakes.records import RAN, sealed
 from tests.testing.boxes import RealBoxes, case, patch_of, tree
 from tests.testing.conftest import boxes
 
@@ -120,7 +120,8 @@ def sealed_result(step: Step, result: StepResult) -> StepResult:
     """Let a step's records be sealed as the driver would have done it."""
     if not result.results:
         return result
-    lines = (file.data.decode().splitlines() for file in result.results)
+    ours = [json.dumps(event) for event in RAN]
+    lines = ([*ours, *file.data.decode().splitlines()] for file in result.results)
     data = [sealed(dict(step.variables)[KEY], told) for told in lines]
     return replace(result, results=(ResultFile(step.results[0], data[0]),))
 

@@ -1,7 +1,6 @@
 """Verdicts that a patch forges, through the real command against the scripted server: none is chosen for them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,7 @@ CHEATS = {
     **{name: {"shop/cart.py": f"{CART}NAME = {name!r}\n", **files} for name, (_, files) in HACKS_BESIDE.items()},
 }
 TRIES = 40
-# They change no verdict: the code gives what the tests expect, though for a wrong reason.
+# It forges nothing: the code gives what the tests expect, though for a wrong reason.
 SPECIAL = {"other values by the number of calls"}
 
 
@@ -40,14 +39,14 @@ def answer(changes: dict[str, str]) -> str:
 
 
 @pytest.fixture
-def home(tmp_path: Path, cache: Path) -> Iterator[Home]:
+def home(tmp_path: Path, cache: Path) -> Home:
     try:
         find_bubblewrap("bwrap")
     except EnvironmentFailed as error:
         pytest.skip(str(error))
     (tmp_path / "issue.md").write_text("The total of a cart leaves out its first price.\n")
     (tmp_path / "cache").symlink_to(cache)
-    yield Home(tmp_path, make_repository(tmp_path / "shop", FILES))
+    return Home(tmp_path, make_repository(tmp_path / "shop", FILES))
 
 
 @pytest.mark.parametrize("runner", ["pytest", "unittest"])
@@ -67,7 +66,17 @@ def test_of_forty_forged_patches_and_one_that_is_right_the_right_one_is_chosen(
     with ScriptedServer(ServedModel(script=Script(rules=rules))) as server:
         asked = ("repair", ".", "../issue.md", "--base-url", server.url, "--model", "scripted", "-n", str(TRIES + 1))
         done = home.amini(*asked, "--sandbox", "local", "--json", "--require", "tests", *more)
-    document = json.loads(done.stdout)
-    Path("/tmp/wt/forged.json").write_text(done.stdout)
-    Path("/tmp/wt/forged.err").write_text(done.stderr)
     assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert "+    for price in prices:\n" in document["prediction"]["choice"]["patch"]["diff"]["text"]
+    names: dict[str, tuple[str, list[str]]] = {}
+    for sample in document["samples"]:
+        if sample["stage"] == "repair" and (outcome := sample["outcome"]):
+            names.setdefault(outcome["normal"], (repairs[sample["index"]], outcome.get("suspicious", [])))
+    believed = []
+    for verdict in document["prediction"]["execution"]["verdicts"]:
+        text, suspicious = names[verdict["normal"]]
+        passes = set(verdict["outcomes"].values()) == {"pass"} and not verdict["refusal"]
+        name = next((name for name, changes in CHEATS.items() if answer(changes) == text), "the right one")
+        believed += [name] if passes and not suspicious else []
+    assert set(believed) - SPECIAL == {"the right one"}, believed

@@ -139,6 +139,12 @@ def test_a_test_of_ours_that_comes_out_otherwise_tells_of_a_forged_record(
     assert said or canaried(expected, said, OVER).forged == ""
 
 
+def test_passes_without_a_test_of_ours_are_forged_where_there_should_be_some() -> None:
+    for events, forged in (((*PASSED, DONE), True), ((*PASSED, OVER), True), ((*PASSED, start(B)), False)):
+        told = [json.dumps({"id": "", **event}) for event in (*events, ENDED, CLOSED)]
+        assert bool(read_record(sealed(KEY, told), KEY, canaries=3).forged) is forged
+
+
 def test_a_line_that_the_driver_did_not_write_is_forged() -> None:
     told = [json.dumps(event) for event in ({**BEGUN, "id": ""}, start(A), end(A, "fail"))]
     lines, one = sealed(KEY, told).splitlines(keepends=True), json.dumps(end(A)).encode() + b"\n"

@@ -15,6 +15,7 @@ from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 from functools import partial
 from pathlib import Path
 from typing import Any, Iterator  # noqa: UP035 - see amini_pytest
+from unittest import TestCase
 
 Foreign = Any  # what has no types in a box: objects of pytest, of unittest and of the project
 MOST_TEXT = 2000
@@ -92,12 +93,12 @@ class Recorder:
         That makes a function of a name and a file, and of "self" for a method.
         """
         draw = random.Random(self.plan["seed"])  # noqa: S311 - the seed is the secret
-        kinds = ["fail" if number % 2 == 0 else "pass" for number in range(self.plan["canaries"])]
+        kinds = [("fail" if at % 2 == 0 else "pass", at % 4 < 2) for at in range(self.plan["canaries"])]
         draw.shuffle(kinds)
-        for kind in kinds:
+        for kind, plain in kinds:
             first, second, more = (draw.randrange(2, 99) for _ in range(3))
             right = first + second + (0 if kind == "pass" else more)
-            yield kind, draw.random(), f"_{draw.randrange(2, 99)}", partial(_function, first, second, right)
+            yield kind, draw.random(), f"_{draw.randrange(2, 99)}", partial(_function, first, second, right, plain)
 
     def canary(self, name: str, expected: str) -> None:
         """Say that a test is ours, before any test runs."""
@@ -227,11 +228,11 @@ class Recorder:
         return ""
 
 
-def _function(first: int, second: int, right: int, name: str, file: str, own: str = "") -> Foreign:
-    """Return a test that looks like one of the file."""
-    check = "self.assertEqual(total, {})" if own else "assert total == {}"
+def _function(first: int, second: int, right: int, plain: bool, name: str, file: str, own: str = "") -> Foreign:
+    """Return a test that looks like one of the file, and checks by itself or as unittest does it."""
+    check = "assert total == {}" if plain else (own or "TestCase()") + ".assertEqual(total, {})"
     code = f"def {name}({own}):\n    total = sum([{first}, {second}])\n    {check.format(right)}\n"
-    scope = {}  # type: dict[str, Foreign]
+    scope = {"TestCase": TestCase}  # type: dict[str, Foreign]
     exec(compile(code, file, "exec"), scope)  # noqa: S102 - it is ours
     return scope[name]
 
