@@ -158,7 +158,7 @@ def _has_test(tree: ast.Module, runner: Runner) -> bool:
         return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test")
 
     nodes = list(ast.walk(tree))
-    if runner in {Runner.SCRIPT, Runner.COMMAND}:  # they fail by whatever they do
+    if runner is Runner.COMMAND:  # it fails by whatever it does
         return any(isinstance(node, ast.Call | ast.Assert | ast.Raise) for node in nodes)
     if runner is Runner.PYTEST and any(map(is_function, nodes)):
         return True

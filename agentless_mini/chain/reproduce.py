@@ -82,10 +82,7 @@ async def draft_cases(
     likely = await session.derive("style examples", of, lambda: style_examples(issue, snapshot, subject.survey))
     held = snapshot.by_path()
     example = first_with_tests([held[path] for path in likely], runner)
-    if example is None or runner is Runner.SCRIPT:
-        folder = "tests" if runner is Runner.DJANGO else ""
-    else:
-        folder = example.path.rpartition("/")[0]
+    folder = example.path.rpartition("/")[0] if example else "tests" if runner is Runner.DJANGO else ""
     files = await showing()
 
     def messages(files: tuple[ShownFile, ...], shown: ShownFile | None) -> tuple[Message, ...]:

@@ -217,7 +217,6 @@ class Runner(enum.StrEnum):
     PYTEST = "pytest"
     UNITTEST = "unittest"
     DJANGO = "django"  # django's own tests/runtests.py
-    SCRIPT = "script"  # a file that Python runs: status 0 is a pass
     COMMAND = "command"  # the user's command line: status 0 is a pass
 
 

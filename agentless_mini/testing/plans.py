@@ -42,7 +42,7 @@ BOX = ".amini-box"
 
 STARTUP = 30.0  # seconds that a step has beyond what its tests may take
 FILE_TESTS = 10  # a file counts for the time of so many tests
-PROGRAMS = ("amini_run", "amini_record", "amini_pytest", "amini_unittest", "amini_script")
+PROGRAMS = ("amini_run", "amini_record", "amini_pytest", "amini_unittest")
 KEY = "AMINI_KEY"
 """The variable with the key of a record, which the driver keeps from the tests."""
 # Starts the driver from files that have the digest which it is told: no earlier step of the box has changed them.
@@ -174,7 +174,6 @@ class Planner:
     def reported(self, cases: tuple[Case, ...], seconds: float, number: int) -> Task:
         """Return the step that runs such tests within `seconds` and leaves the record with this number."""
         path, record = f"{BOX}/plan-{number}.json", f"{BOX}/record-{number}.jsonl"
-        canaries = 0 if self.harness.runner is Runner.SCRIPT else self.canaries
         plan = {
             "runner": self.harness.runner.value,
             "command": self.harness.command,
@@ -183,7 +182,7 @@ class Planner:
             "room": self.room,
             "budget": self.budget,
             "record": record,
-            "canaries": canaries,
+            "canaries": self.canaries,
             "seed": f"{self.seed} {number}",
         }
         text = json.dumps(plan).encode()
@@ -192,14 +191,14 @@ class Planner:
         digest = hashlib.sha256(b"\0".join([*(program.data or b"" for program in programs), text])).hexdigest()
         names = (self._seen(file.path) for file in programs)
         step = Step(
-            (self.python, "-I", "-c", LOADER, digest, *names, self._seen(path)),
+            (self.python, "-I", "-S", "-c", LOADER, digest, *names, self._seen(path)),
             self.harness.folder,
             seconds,
             (record,),
             self.harness.python_path,
             (*self.variables, (KEY, key)),
         )
-        return Task(step, cases, record, key, canaries, (PlacedFile(path, text),))
+        return Task(step, cases, record, key, self.canaries, (PlacedFile(path, text),))
 
     def _commands(self, cases: Sequence[Case]) -> Iterator[Task]:
         words = {case.id: self._words(case) for case in cases}
@@ -299,21 +298,18 @@ def _leaves_the_runner(change: FileChange) -> bool:
     if name not in _SHARED or change.before is None or change.after is None:
         return False
     try:
-        before, after = (_of_the_runner(name, data.decode()) for data in (change.before, change.after))
+        return _of_the_runner(name, change.before.decode()) == _of_the_runner(name, change.after.decode())
     except ValueError:  # no UTF-8, or no TOML
         return False
-    return before == after
 
 
-def _of_the_runner(name: str, text: str) -> object:
+def _of_the_runner(name: str, text: str) -> Sequence[object]:
     """Return the tables of a file that are about tests, as the runner would read them. Raises ValueError."""
     if name.endswith(".toml"):
-        tool = tomllib.loads(text).get("tool")
-        return {key: value for key, value in tool.items() if _RUNNING.search(key)} if isinstance(tool, dict) else tool
-    lines = text.splitlines(keepends=True)  # at every kind of end of a line, as pytest does it
-    heads = [at for at, line in enumerate(lines) if line.startswith("[")]
-    sections = [lines[at:end] for at, end in itertools.pairwise([*heads, len(lines)])]
-    return lines[: heads[0] if heads else None], [one for one in sections if _RUNNING.search(one[0])]
+        tool = tomllib.loads(text).get("tool", {})
+        return [pair for pair in tool.items() if _RUNNING.search(pair[0])] if isinstance(tool, dict) else [tool]
+    head, *sections = re.split(r"^(?=\[)", "\n".join(text.splitlines()), flags=re.MULTILINE)  # lines as pytest has them
+    return [head, *(section for section in sections if _RUNNING.search(section.partition("\n")[0]))]
 
 
 def ran_without(path: str) -> str:

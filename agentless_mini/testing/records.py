@@ -8,7 +8,6 @@ to be.
 """
 
 import hashlib
-import hmac
 import json
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -153,43 +152,36 @@ class _Reading:
 
     def end(self, outcome: Outcome, words: str, *, is_killed: bool) -> None:
         """The process ended, and with it the test that was running: nothing else ends one well without a last word."""
-        ran = sum("::" in name for name in self.started)
+        ran, passed = sum("::" in name for name in self.started), Outcome.PASS
+        has_passed = any(one.outcome is passed for one in self.process)
+        doubt: Fault | None = None
         if self.running:
             fault = Fault("", words)
             self.process.append(CaseResult(self.running, Outcome.TIMEOUT if self.late else outcome, fault=fault))
         elif self.last == "done" and self.collected not in {None, ran}:
-            self._disbelieve(_OTHER_NUMBER)
+            doubt = _OTHER_NUMBER
         elif not self.last and not is_killed:
-            self._disbelieve(_NO_LAST_WORD)
+            doubt = _NO_LAST_WORD
         else:
             self.done = self.done or self.last == "done"
         came = {one.id: one.outcome for one in self.process if one.id in self.canaries}
         for name, expected in self.canaries.items():
-            wrong = Outcome.PASS if expected == "fail" else Outcome.FAIL
+            wrong = passed if expected == "fail" else Outcome.FAIL
             if came.get(name, wrong if self.last == "done" else None) is wrong:
                 self.forged = self.forged or UNLIKE.format(expected)
-        if (
-            self.has_canaries
-            and self.last
-            and not self.canaries
-            and Outcome.PASS in {one.outcome for one in self.process}
-        ):
+        if self.has_canaries and self.last and has_passed and not self.canaries:
             self.forged = self.forged or NONE_OF_OURS
-        self.results += [one for one in self.process if one.id not in self.canaries]
+        for one in (one for one in self.process if one.id not in self.canaries):
+            believed = doubt is None or one.outcome is not passed
+            self.results.append(one if believed else CaseResult(one.id, Outcome.ERROR, one.seconds, doubt))
         self.process, self.started, self.canaries = [], set(), {}
         self.running, self.late, self.last, self.collected = "", False, "", None
-
-    def _disbelieve(self, fault: Fault) -> None:
-        passed = Outcome.PASS
-        self.process = [
-            CaseResult(one.id, Outcome.ERROR, one.seconds, fault) if one.outcome is passed else one
-            for one in self.process
-        ]
 
 
 def seal(key: str, before: str, line: str) -> str:
     """Return the seal of a line after that of the line before it, as the driver makes it."""
-    return hmac.new(key.encode(), (before + line).encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+    data = (before + line).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(data, digest_size=32, key=key.encode()).hexdigest()
 
 
 def _events(data: bytes, key: str) -> Iterator[Mapping[str, Any]]:

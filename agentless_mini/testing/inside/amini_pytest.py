@@ -52,7 +52,7 @@ class Reporter:
         for name, value in _SETTINGS.items():
             if hasattr(config.option, name):
                 setattr(config.option, name, value)
-        config.args = self.recorder.files()
+        config.args = self.recorder.files
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:

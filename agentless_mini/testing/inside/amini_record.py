@@ -15,7 +15,6 @@ from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 from functools import partial
 from pathlib import Path
 from typing import Any, Iterator  # noqa: UP035 - see amini_pytest
-from unittest import TestCase
 
 Foreign = Any  # what has no types in a box: objects of pytest, of unittest and of the project
 MOST_TEXT = 2000
@@ -48,7 +47,7 @@ class Recorder:
         self.roots = tuple(dict.fromkeys(state["roots"]))
         self.tree = list(state["path"])
         self.folder = str(Path.cwd())
-        self.plan = state["plan"]
+        self.plan, self.files = state["plan"], state["files"]
         self.wanted = frozenset(self.plan["wanted"])
         self.seen = set(state["seen"])
         self.canaries = set()  # type: set[str]
@@ -81,7 +80,7 @@ class Recorder:
             is_standard = file.startswith(standard) and "-packages/" not in file
             if is_standard or "." in name or not file.endswith(".py") or file.startswith(self.ours):
                 continue
-            if not self.relative(file) and any(Path(place, file).is_file() for place in path for file in of(name)):
+            if not self.relative(file) and any(map(os.path.isfile, of(name, path))):
                 raise SystemExit(UNHEARD)
         sys.path[:] = [*path, *(place for place in sys.path if place != self.ours)]
         before = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", self.ours)]
@@ -115,12 +114,6 @@ class Recorder:
     def _spend(self, name: str, seconds: float) -> None:
         file = name.partition("::")[0]
         self.spent[file] = self.spent.get(file, 0.0) + seconds
-
-    def files(self) -> "list[str]":
-        """Return the absolute paths of the files that have something wanted and have not stopped a process before."""
-        paths = dict.fromkeys(wanted.partition("::")[0] for wanted in self.plan["wanted"])
-        full = [self.roots[0] + "/" + path for path in paths if path not in self.seen]
-        return [path for path in full if Path(path).is_file()]
 
     def wants(self, name: str) -> bool:
         """Tell whether a test is to be run now: it, its function, its class or its file is wanted and has time left."""
@@ -229,17 +222,20 @@ class Recorder:
 
 
 def _function(first: int, second: int, right: int, plain: bool, name: str, file: str, own: str = "") -> Foreign:
-    """Return a test that looks like one of the file, and checks by itself or as unittest does it."""
-    check = "assert total == {}" if plain else (own or "TestCase()") + ".assertEqual(total, {})"
+    """Return a test that looks like one of the file; it checks by itself or, where that is there, as unittest does."""
+    scope = {"unittest": sys.modules.get("unittest")}  # type: dict[str, Foreign]
+    plain = plain or not hasattr(scope["unittest"], "TestCase")
+    check = "assert total == {}" if plain else (own or "unittest.TestCase()") + ".assertEqual(total, {})"
     code = f"def {name}({own}):\n    total = sum([{first}, {second}])\n    {check.format(right)}\n"
-    scope = {"TestCase": TestCase}  # type: dict[str, Foreign]
     exec(compile(code, file, "exec"), scope)  # noqa: S102 - it is ours
     return scope[name]
 
 
-def of(module: str) -> "tuple[str, str]":
-    """Return where a module of this name may stand in a place of the path."""
-    return module + ".py", module + "/__init__.py"
+def of(module: str, path: "list[str]") -> "Iterator[str]":
+    """Yield where a module of this name may stand in the places of a path."""
+    for place in path:
+        yield place + "/" + module + ".py"
+        yield place + "/" + module + "/__init__.py"
 
 
 def own_seconds() -> float:

@@ -10,21 +10,17 @@ may take. It is first started with nothing of the tree on its path, then with th
 options: they may be a missing plugin's.
 """
 
-import ctypes
 import hashlib
-import hmac
 import json
 import os
-import secrets
 import select
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import time
+from _socket import AF_UNIX, CMSG_SPACE, SO_PASSCRED, SOCK_SEQPACKET, SOL_SOCKET, socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,22 +47,23 @@ WAYS = (_QUIET, _QUIET, _PLAIN, _PLAIN)
 class Ledger:
     """What was recorded so far. It is written line by line, so that whatever ends this process leaves what came."""
 
-    def __init__(self, plan: Foreign, root: Path, key: str) -> None:
-        """Begin the record that the plan names."""
+    def __init__(self, plan: Foreign, box: Path, key: str) -> None:
+        """Begin the record that the plan names; `box` is the folder in the tree that our files are in."""
         self.plan, self.key, self.seal = plan, key.encode(), ""
         self.room = int(plan["room"]) - MARGIN
         self.seen = set()  # type: set[str]
         self.events = {}  # type: dict[str, int]
         self.spent = {}  # type: dict[str, float]
         self.limit = float(plan["seconds"])
-        self.folder = root
-        self.file = os.open(str(root / plan["record"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.folder = box.resolve().parent
+        self.roots = [str(self.folder), os.path.abspath(str(box / ".."))]  # noqa: PTH100 - no link is followed
+        self.file = os.open(str(self.folder / plan["record"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def take(self, event: Foreign) -> None:
         """Write an event down, and note what it says of what is left."""
         kind, name = str(event["event"]), str(event["id"])
         line = json.dumps(event)
-        self.seal = hmac.new(self.key, (self.seal + line).encode(), hashlib.sha256).hexdigest()
+        self.seal = hashlib.blake2b((self.seal + line).encode(), digest_size=32, key=self.key).hexdigest()
         data = f"{self.seal} {line}\n".encode("ascii")
         self.room -= len(data)
         if self.room > -MARGIN // 2:
@@ -99,27 +96,27 @@ class Line:
     def __init__(self, ledger: Ledger) -> None:
         """Listen for processes."""
         self.ledger = ledger
-        self.folder = tempfile.mkdtemp(prefix="amini-")
+        self.folder = made(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 - the box's own
         self.address = self.folder + "/line"
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener = socket(AF_UNIX, SOCK_SEQPACKET)
         self.listener.bind(self.address)
         self.listener.listen(8)
-        self.lines = []  # type: list[socket.socket]
+        self.lines = []  # type: list[socket]
         self.expect()
 
     def expect(self) -> None:
         """Get ready for another process. It will be told a word of its own."""
-        self.word, self.process = secrets.token_hex(16), 0
+        self.word, self.process = os.urandom(16).hex(), 0
 
     def hear(self, seconds: float) -> bool:
         """Take what is said within this time; return whether somebody hung up."""
         for one in select.select([self.listener, *self.lines], [], [], seconds)[0]:
             if one is self.listener:
-                joined = one.accept()[0]
-                joined.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+                joined = socket(AF_UNIX, SOCK_SEQPACKET, 0, one._accept()[0])  # type: ignore[attr-defined]
+                joined.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
                 self.lines.append(joined)
                 continue
-            data, about, _, _ = one.recvmsg(MOST_MESSAGE, socket.CMSG_SPACE(12))
+            data, about, _, _ = one.recvmsg(MOST_MESSAGE, CMSG_SPACE(12))
             if not data:
                 self.lines.remove(one)
                 one.close()
@@ -134,14 +131,12 @@ class Line:
         end = time.monotonic() + 1
         while self.lines and time.monotonic() < end:
             self.hear(TICK)
-        for one in self.lines:
-            one.close()
-        self.lines = []
+        self.lines = []  # which closes them
 
     def _took(self, data: bytes, sender: int) -> bool:
         """Take a message of the process that is expected; the first one tells which that is."""
         word, _, line = data.partition(b" ")
-        if not hmac.compare_digest(word, self.word.encode()) or sender != (self.process or sender):
+        if word != self.word.encode() or sender != (self.process or sender):
             return False
         with suppress(ValueError, TypeError, KeyError, RecursionError):
             event = json.loads(line.decode("ascii"))
@@ -152,15 +147,23 @@ class Line:
         return False
 
 
+def made(where: str) -> str:
+    """Make a folder of a new name."""
+    path = os.path.join(where, "amini-" + os.urandom(8).hex())  # noqa: PTH118 - it is quicker
+    os.mkdir(path, 0o700)  # noqa: PTH102
+    return path
+
+
 def main() -> None:
     """Run what the plan wants, whose path in the box is the last argument."""
-    plan_path = Path(sys.argv[-1]).resolve()
     plan = json.loads(FILES.pop(sys.argv[-1]).decode("utf-8"))
-    plan_path.unlink()
-    ledger = Ledger(plan, plan_path.parent.parent, os.environ.pop("AMINI_KEY", ""))
+    Path(sys.argv[-1]).unlink()
+    ledger = Ledger(plan, Path(sys.argv[-1]).parent, os.environ.pop("AMINI_KEY", ""))
     line = Line(ledger)
     if os.getppid() == 1:  # elsewhere the warden of the box has to read what this process asks for
-        with suppress(OSError, AttributeError):
+        with suppress(ImportError, OSError, AttributeError):
+            import ctypes
+
             ctypes.CDLL(None).prctl(*NOT_DUMPABLE)
     try:
         repeat(ledger, line)
@@ -195,23 +198,20 @@ def repeat(ledger: Ledger, line: Line) -> None:
 def run(ledger: Ledger, line: Line, way: int) -> "tuple[int, bool]":
     """Run the runner once; return its status, and whether it was ended because nothing more came of it."""
     line.expect()
-    folder = Path(tempfile.mkdtemp(dir=str(Path(sys.argv[-1]).resolve().parent)))
+    folder = Path(made(str(Path(sys.argv[-1]).resolve().parent)))
     for name, data in FILES.items():
         (folder / Path(name).name).write_bytes(data)
-    tree, others = split_path(ledger.folder)
+    tree = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     apart = way == 0 or ledger.plan["runner"] != "pytest"
     state = {
-        "plan": ledger.plan, "seen": sorted(ledger.seen), "spent": ledger.spent, "room": ledger.room,
-        "roots": [str(ledger.folder), os.path.abspath(os.path.join(os.path.dirname(sys.argv[-1]), ".."))],  # noqa: PTH100, PTH118, PTH120
-        "address": line.address, "word": line.word, "path": tree if apart else [],
+        "plan": ledger.plan, "files": ledger.files(), "seen": sorted(ledger.seen), "spent": ledger.spent,
+        "room": ledger.room, "roots": ledger.roots, "address": line.address, "word": line.word,
+        "path": tree if apart else [],
     }  # fmt: skip
     (folder / "state").write_text(json.dumps(state))
-    paths = [str(folder), *([] if apart else tree), *others]
-    child = subprocess.Popen(  # noqa: S603 - what the box is for
-        words(ledger, folder, way),
-        start_new_session=True,
-        env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths), PYTHONNOUSERSITE="1"),
-    )
+    path = os.pathsep.join([str(folder), *([] if apart else tree)])
+    environment = dict(os.environ, PYTHONPATH=path, PYTHONNOUSERSITE="1")
+    child = subprocess.Popen(words(ledger, folder, way), start_new_session=True, env=environment)  # noqa: S603
     try:
         return watch(child, ledger, line)
     finally:
@@ -221,19 +221,11 @@ def run(ledger: Ledger, line: Line, way: int) -> "tuple[int, bool]":
         shutil.rmtree(str(folder), ignore_errors=True)
 
 
-def split_path(root: Path) -> "tuple[list[str], list[str]]":
-    """Return the places of PYTHONPATH in the tree, and the others."""
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    inside = [path for path in paths if Path(path).resolve() == root or root in Path(path).resolve().parents]
-    return inside, [path for path in paths if path not in inside]
-
-
 def words(ledger: Ledger, folder: Path, way: int) -> "list[str]":
     """Return the command line that runs what is left."""
     command, runner = ledger.plan["command"], ledger.plan["runner"]
     if runner != "pytest":
-        program = "amini_script.py" if runner == "script" else "amini_unittest.py"
-        return [*interpreter(command), str(folder / program), str(folder / "state")]
+        return [*interpreter(command), str(folder / "amini_unittest.py"), str(folder / "state")]
     start, options = interpreter(command), WAYS[way]
     if way == 0 and command[len(start) : len(start) + 2] == ["-m", "pytest"]:  # which would put the tree on the path
         command = [*start, str(folder / "amini_pytest.py"), *command[len(start) + 2 :]]

@@ -150,7 +150,7 @@ def run_unittest(recorder: Foreign, listener: Listener) -> None:
     """Import the wanted files and run what they hold."""
     sys.path.insert(0, str(Path.cwd()))
     suites = []
-    for file in recorder.files():
+    for file in recorder.files:
         name = recorder.relative(file)
         recorder.start_reading(name)
         try:
@@ -181,7 +181,7 @@ def run_django(recorder: Foreign) -> None:
 def labels(recorder: Foreign, program: str) -> "list[str]":
     """Return the wanted files and tests as django names them: dotted, from the folder of the program."""
     folder = recorder.relative(str(Path(program).parent)) + "/"
-    files = {recorder.relative(file) for file in recorder.files()}
+    files = {recorder.relative(file) for file in recorder.files}
     found = []
     for wanted in recorder.plan["wanted"]:
         path, _, name = wanted.partition("::")

@@ -94,8 +94,8 @@ def test_a_path_or_name_that_is_none_is_a_usage_error(said: str) -> None:
     assert str(raised.value).isprintable()
 
 
-@pytest.mark.parametrize("runner", [Runner.COMMAND, Runner.SCRIPT])
-def test_where_files_run_as_a_whole_there_are_no_names(runner: Runner) -> None:
+def test_where_files_run_as_a_whole_there_are_no_names() -> None:
+    runner = Runner.COMMAND
     assert [case.id for case in given("tests/test_cart.py", runner=runner)] == ["tests/test_cart.py"]
     assert named(runner) == ()
     with pytest.raises(UsageError, match=r"cannot be run by name here: give --failing-test tests/test_cart\.py alone"):
