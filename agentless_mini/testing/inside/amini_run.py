@@ -90,7 +90,7 @@ class Ledger:
         return [path for path in full if Path(path).is_file()]
 
 
-class Line:
+class Reports:
     """Where the runner's process says what comes of the tests."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -159,7 +159,7 @@ def main() -> None:
     plan = json.loads(FILES.pop(sys.argv[-1]).decode("utf-8"))
     Path(sys.argv[-1]).unlink()
     ledger = Ledger(plan, Path(sys.argv[-1]).parent, os.environ.pop("AMINI_KEY", ""))
-    line = Line(ledger)
+    line = Reports(ledger)
     if os.getppid() == 1:  # elsewhere the warden of the box has to read what this process asks for
         with suppress(ImportError, OSError, AttributeError):
             import ctypes
@@ -172,7 +172,7 @@ def main() -> None:
     ledger.take({"event": "closed", "id": ""})
 
 
-def repeat(ledger: Ledger, line: Line) -> None:
+def repeat(ledger: Ledger, line: Reports) -> None:
     """Start the runner until nothing is left, or it does not go on."""
     way, left = 0, MOST_PROCESSES + len(ledger.plan["wanted"])
     while left > 0 and way < len(WAYS):
@@ -195,7 +195,7 @@ def repeat(ledger: Ledger, line: Line) -> None:
         way += 1
 
 
-def run(ledger: Ledger, line: Line, way: int) -> "tuple[int, bool]":
+def run(ledger: Ledger, line: Reports, way: int) -> "tuple[int, bool]":
     """Run the runner once; return its status, and whether it was ended because nothing more came of it."""
     line.expect()
     folder = Path(made(str(Path(sys.argv[-1]).resolve().parent)))
@@ -243,7 +243,7 @@ def interpreter(command: "list[str]") -> "list[str]":
     return command[: ends[0]] if ends else command
 
 
-def watch(child: Foreign, ledger: Ledger, line: Line) -> "tuple[int, bool]":
+def watch(child: Foreign, ledger: Ledger, line: Reports) -> "tuple[int, bool]":
     """Wait until a process ends, or nothing was said for too long."""
     room, since, patience = ledger.room, time.monotonic(), STARTUP
     while child.poll() is None:
