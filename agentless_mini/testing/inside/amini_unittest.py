@@ -123,6 +123,7 @@ def only_wanted(listener: Listener) -> Foreign:
         name = listener.id_of(test)
         if listener.running is None and "::" in name:
             if not recorder.wants(name):
+                recorder.leave(name)
                 return result
             while ours and ours[0][1] * most <= len(met):
                 run_ours(test)
