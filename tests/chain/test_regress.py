@@ -143,13 +143,16 @@ def test_finding_them_has_a_limit_by_the_clock_as_recorded(took: float, boxes: i
 def test_what_there_was_no_time_for_is_found_and_lost() -> None:
     def answer(job: Job) -> JobResult:
         step = job.steps[0]
-        ends = [{"event": "end", "id": f"{CART}::a", "outcome": "pass", "seconds": 1.0}] * passing
+        ends: list[dict[str, object]] = []
+        if passing:
+            ends += [{"event": "start", "id": f"{CART}::a"}]
+            ends += [{"event": "end", "id": f"{CART}::a", "outcome": "pass", "seconds": 1.0}]
         ends += [
             {"event": "end", "id": f"{CART}::{n}", "outcome": "skip", "seconds": 0.0, "fault": {"message": LEFT}}
             for n in range(3)
         ]
-        events = [{"event": "begun", "id": ""}, *ends, {"event": "done", "id": ""}]
-        return JobResult((exited(0, results={step.results[0]: "\n".join(map(json.dumps, events)).encode()}),))
+        record = record_for(step, [{"event": "begun"}, *ends, {"event": "done"}])
+        return JobResult((exited(0, results={step.results[0]: record}),))
 
     passing = 1
     assert why(answer) == Regressions(4, 1, "3 not reached within the budget")
