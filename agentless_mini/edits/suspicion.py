@@ -30,12 +30,6 @@ _ASKING = re.compile(r"PYTEST_CURRENT_TEST|\bamini[-_]|\.amini-box|AMINI_|\bpyte
 ASKS = "asks for the tests"
 EQUAL = "compares without looking at itself"
 _COMPARISONS = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__contains__", "__bool__"}
-# One of these words stands in every line that a rule can mean: files without a new one are not parsed.
-_WORTH = re.compile(
-    rb"pytest|unittest|pluggy|nose|doctest|exit|quit|SystemExit|abort|kill|exec|fork|spawn|signal|modules|meta_path"
-    rb"|path_hooks|builtins|frame|settrace|setprofile|inspect|\bgc\b|ctypes|eval|__import__|PYTEST|AMINI|amini|test"
-    rb"|__(?:eq|ne|lt|le|gt|ge|contains|bool)__"
-)
 
 
 def suspicions(changes: Iterable[FileChange]) -> tuple[str, ...]:
@@ -44,9 +38,7 @@ def suspicions(changes: Iterable[FileChange]) -> tuple[str, ...]:
     for change in changes:
         if change.after is None or not change.path.endswith(_PYTHON) or is_test_path(change.path):
             continue
-        known = frozenset((change.before or b"").split(b"\n"))
-        if any(_WORTH.search(line) for line in change.after.split(b"\n") if line not in known):
-            told += [f"{change.path} {said}" for said in _told(change.after) - _told(change.before or b"")]
+        told += [f"{change.path} {said}" for said in _told(change.after) - _told(change.before or b"")]
     return tuple(sorted(told))
 
 
