@@ -308,6 +308,32 @@ def test_the_runner_is_loaded_before_the_tree_is_on_the_path(boxes: RealBoxes) -
     assert list(boxes.outcomes(files, wanted).values()) == [PASS] * 3
 
 
+SPREAD = """\
+import multiprocessing, os, sys, unittest
+from shop import get
+class Spread(unittest.TestCase):
+    def test_spawn(self): self.there("spawn")
+    def test_server(self): self.there("forkserver")
+    def test_fork(self): self.there("fork")
+    def there(self, way):
+        with multiprocessing.get_context(way).Pool(1) as pool: self.assertEqual(pool.map(get, [1]), [2])
+    def test_raw(self):
+        child = os.fork()
+        if not child: sys.exit(3)
+        os.waitpid(child, 0)
+    def test_last(self): pass
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", [Runner.PYTEST, Runner.UNITTEST])
+def test_tests_may_start_processes_in_every_way(boxes: RealBoxes, runner: Runner) -> None:
+    boxes.harness = Harness(runner, ("python", "-m", runner.value))
+    files = {"shop.py": "def get(key): return key + 1\n", "test_shop.py": SPREAD}
+    wanted = [f"test_shop.py::Spread::test_{name}" for name in ("spawn", "server", "fork", "raw", "last")]
+    assert list(boxes.outcomes(files, wanted).values()) == [PASS] * 5
+
+
 @pytest.mark.slow
 def test_what_the_runner_needs_is_the_trees_where_the_tree_is_that(boxes: RealBoxes) -> None:
     text = "import iniconfig\ndef test_own(): assert iniconfig.OURS\n"

@@ -5,6 +5,7 @@ and not on the command line, where an option of a plugin that is not installed w
 """
 
 import sys
+from importlib.machinery import ModuleSpec
 from typing import Generator  # noqa: UP035 - collections.abc has no generic Generator before Python 3.9
 
 import pytest
@@ -165,4 +166,6 @@ def _unwrapped(report: Foreign) -> "BaseException | None":
 
 
 if __name__ == "__main__":
+    globals()["__spec__"] = ModuleSpec("pytest.__main__", None)  # what multiprocessing starts does not load this
+    sys.argv[0] = pytest.__file__.replace("__init__.", "__main__.")
     sys.exit(getattr(pytest, "console_main", pytest.main)())

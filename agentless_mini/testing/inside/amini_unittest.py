@@ -7,6 +7,7 @@ import re
 import runpy
 import sys
 import unittest
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from amini_record import Foreign, Recorder, import_file  # type: ignore[import-not-found]
@@ -209,4 +210,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    globals()["__spec__"] = ModuleSpec("unittest.__main__", None)  # what multiprocessing starts does not load this
     main()
