@@ -123,6 +123,7 @@ class _Reading:
     late: bool = False
     last: str = ""
     collected: int | None = None
+    ran: int = 0
 
     def take(self, kind: str, name: str, event: Mapping[str, Any]) -> None:
         """Take the next event."""
@@ -131,6 +132,7 @@ class _Reading:
             case "start":
                 self.running, self.late = name, False
                 self.started.add(name)
+                self.ran += 1
             case "end" if (result := _result(event)) and (result.outcome is not Outcome.PASS or name in self.started):
                 self.process.append(result)
             case "late" | "done" | "over":
@@ -140,7 +142,7 @@ class _Reading:
             case "canary":
                 self.canaries[name] = str(event.get("expected"))
             case "collected":
-                self.collected = _whole(event.get("number"))
+                self.collected, self.ran = _whole(event.get("number")), 0  # before, files were read
             case "foreign":
                 self.forged = self.forged or OTHERS
             case "ended" | "closed":  # a process, and the driver
@@ -153,13 +155,13 @@ class _Reading:
 
     def end(self, outcome: Outcome, words: str, *, is_killed: bool) -> None:
         """The process ended, and with it the test that was running: nothing else ends one well without a last word."""
-        ran, passed = sum("::" in name for name in self.started), Outcome.PASS
+        passed = Outcome.PASS
         has_passed = any(one.outcome is passed for one in self.process)
         doubt: Fault | None = None
         if self.running:
             fault = Fault("", words)
             self.process.append(CaseResult(self.running, Outcome.TIMEOUT if self.late else outcome, fault=fault))
-        elif self.last == "done" and self.collected not in {None, ran}:
+        elif self.last == "done" and self.collected not in {None, self.ran}:
             doubt = _OTHER_NUMBER
         elif not self.last and not is_killed:
             doubt = _NO_LAST_WORD
@@ -176,7 +178,7 @@ class _Reading:
             believed = doubt is None or one.outcome is not passed
             self.results.append(one if believed else CaseResult(one.id, Outcome.ERROR, one.seconds, doubt))
         self.process, self.started, self.canaries = [], set(), {}
-        self.running, self.late, self.last, self.collected = "", False, "", None
+        self.running, self.late, self.last, self.collected, self.ran = "", False, "", None, 0
 
 
 def seal(key: str, before: str, line: str) -> str:

@@ -342,6 +342,15 @@ def test_what_the_runner_needs_is_the_trees_where_the_tree_is_that(boxes: RealBo
 
 
 @pytest.mark.slow
+def test_a_patch_is_not_called_forged_for_a_file_whose_tests_all_must_fail(boxes: RealBoxes) -> None:
+    known = "import pytest\npytestmark = pytest.mark.xfail(strict=True)\ndef test_known(): assert 0\n"
+    files = {"shop.py": CODE, "test_known.py": known, "test_one.py": "def test_one(): pass\n"}
+    cases = [case("test_known.py"), case("test_one.py")]
+    verdicts = boxes.execute(files, [{"shop.py": f"{CODE}# {number}\n"} for number in range(6)], cases)
+    assert {verdict.refusal for verdict in verdicts} == {""}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("runner", [Runner.PYTEST, Runner.UNITTEST])
 def test_tests_of_ours_run_with_a_patch_and_are_not_told_of(boxes: RealBoxes, runner: Runner) -> None:
     files = {

@@ -147,9 +147,11 @@ class Reporter:
 
 
 def _is_free(items: Foreign, at: int) -> bool:
-    """Tell whether a test of ours may stand there: beside a function of a module, and not within a class."""
+    """Tell whether a test of ours may stand there: beside a function of a module, not in a class or where all may fail."""
     beside = items[min(at, len(items) - 1)] if items else None
     if not isinstance(beside, pytest.Function) or beside.getparent(pytest.Module) is None:
+        return False
+    if beside.get_closest_marker("xfail"):
         return False
     kinds = [item.getparent(pytest.Class) for item in items[max(0, at - 1) : at + 1]]
     return not 0 < at < len(items) or kinds[0] is None or kinds[0] is not kinds[1]
