@@ -111,7 +111,11 @@ def test_a_pass_is_believed_where_its_process_came_to_its_end_alone(name: str) -
 
 
 def test_the_number_of_tests_counts_those_of_one_name_and_no_files() -> None:
-    told = [start("tests/test_a.py"), {"event": "read", "id": "tests/test_a.py"}, {"event": "collected", "number": 3}]
+    told: list[dict[str, object]] = [
+        start("tests/test_a.py"),
+        {"event": "read", "id": "tests/test_a.py"},
+        {"event": "collected", "number": 3},
+    ]
     ran = [event for name in (A, A, "tests/test_a.py") for event in (start(name), end(name))]
     found = record(BEGUN, *told, *ran, DONE, ENDED, CLOSED, ending=Ending.EXITED)
     assert (outcome(found, A), found.done) == (Outcome.PASS, True)

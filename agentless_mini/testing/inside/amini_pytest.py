@@ -147,7 +147,7 @@ class Reporter:
 
 
 def _is_free(items: Foreign, at: int) -> bool:
-    """Tell whether a test of ours may stand there: beside a function of a module, not in a class or where all may fail."""
+    """Tell whether a test of ours may stand there: beside a function, not in a class or where all must fail."""
     beside = items[min(at, len(items) - 1)] if items else None
     if not isinstance(beside, pytest.Function) or beside.getparent(pytest.Module) is None:
         return False
