@@ -13,21 +13,26 @@ from agentless_mini.domain import FileChange
 from agentless_mini.edits.sources import parse_python
 
 _NAMES = {
-    "imports what runs tests": r"import (?:_?pytest|unittest|pluggy|nose|doctest)(?:\..*)?",
+    "imports what runs tests": r"import (?:_?pytest|unittest|pluggy|nose|doctest|amini_\w+)(?:\..*)?"
+    r"|__main__\.(?!__(?:doc|file|name|package|spec)__).*",
     "ends its process": r"sys\.exit|SystemExit|(?:builtins\.)?(?:exit|quit)|atexit(?:\..*)?",
-    "ends or replaces its process at once": r"(?:os|posix)\.(?:_exit|abort|kill(?:pg)?|exec[lv]p?e?|fork(?:pty)?"
-    r"|posix_spawnp?)|signal\.(?:raise_signal|alarm|setitimer|signal|pthread_kill)",
-    "changes modules or builtins": r"sys\.(?:modules|meta_path|path_hooks)|(?:import )?builtins(?:\..*)?|__builtins__",
-    "looks at who calls it": r"sys\.(?:_getframe|_current_frames|settrace|setprofile)"
-    r"|inspect\.(?:currentframe|stack|getouterframes)|gc\.get_(?:objects|referrers|referents)|import ctypes(?:\..*)?",
+    "ends or replaces its process at once": r"(?:\w+\.)*(?:os|posix)\.(?:_exit|abort|kill(?:pg)?|exec[lv]p?e?"
+    r"|fork(?:pty)?|posix_spawnp?)|signal\.(?:raise_signal|alarm|setitimer|signal|pthread_kill)",
+    "changes modules or builtins": r"(?:\w+\.)*sys\.(?:modules|meta_path|path_hooks)|__builtins__"
+    r"|(?:import )?builtins(?:\..*)?",
+    "looks at who calls it": r"(?:\w+\.)*sys\.(?:_getframe|_current_frames|settrace|setprofile)"
+    r"|inspect\.(?:currentframe|stack|getouterframes)|gc\.get_(?:objects|referrers|referents)|import ctypes(?:\..*)?"
+    r"|.*\.(?:(?:tb|gi|cr|ag)_frame|f_(?:back|locals|globals|builtins)|__subclasses__)",
     "runs text": r"(?:builtins\.)?(?:exec|eval|__import__)",
 }
 _RULES = {told: re.compile(pattern) for told, pattern in _NAMES.items()}
-_PYTHON = (".py", ".pyx")
 _IMPORTERS = {"__import__", "import_module"}
 _CALLED = {"exit", "quit", "exec", "eval", "__import__"}  # words that mean something else unless they are called
-_ASKING = re.compile(r"PYTEST_CURRENT_TEST|\bamini[-_]|\.amini-box|AMINI_|\bpytest_\w+|^\S*\btest(?:s/\S*|_\w+\.py)$")
+_ASKING = re.compile(
+    r"PYTEST_CURRENT_TEST|\bamini[-_]|\.amini-box|AMINI_|/proc/(?:self|thread-self)/(?:mem|fd)|\bpytest_\w+|^\S*\btest(?:s/\S*|_\w+\.py)$"
+)
 ASKS = "asks for the tests"
+UNREAD = "cannot be read"
 EQUAL = "compares without looking at itself"
 _COMPARISONS = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__contains__", "__bool__"}
 
@@ -36,18 +41,18 @@ def suspicions(changes: Iterable[FileChange]) -> tuple[str, ...]:
     """Return what is suspicious in the changes, sorted, each with its file. Tests are left out: theirs are undone."""
     told: list[str] = []
     for change in changes:
-        if change.after is None or not change.path.endswith(_PYTHON) or is_test_path(change.path):
+        if change.after is None or not change.path.endswith(".py") or is_test_path(change.path):
             continue
         told += [f"{change.path} {said}" for said in _told(change.after) - _told(change.before or b"")]
     return tuple(sorted(told))
 
 
 def _told(data: bytes) -> frozenset[str]:
-    """Return what is told of a file; nothing of one that does not parse."""
+    """Return what is told of a file."""
     try:
         nodes = list(ast.walk(parse_python(data)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return frozenset()
+        return frozenset({UNREAD})
     names = frozenset(_names(nodes))
     found = {told for told, rule in _RULES.items() if any(map(rule.fullmatch, names))}
     texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
@@ -67,7 +72,7 @@ def _names(nodes: Sequence[ast.AST]) -> Iterator[str]:
             case ast.ImportFrom(module=str(module), names=aliases, level=0):
                 meanings |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in aliases}
                 yield from (f"import {module}", *(f"{module}.{alias.name}" for alias in aliases))
-    for node in nodes:
+    for node in map(_got, nodes):
         match node:
             case ast.Call(
                 func=ast.Name(id=name) | ast.Attribute(attr=name), args=[ast.Constant(value=str(module)), *_]
@@ -82,6 +87,14 @@ def _names(nodes: Sequence[ast.AST]) -> Iterator[str]:
             case ast.Attribute():
                 first, _, rest = _dotted(node).partition(".")
                 yield f"{meanings.get(first, first)}.{rest}"
+
+
+def _got(node: ast.AST) -> ast.AST:
+    """Return a node; of a call of `getattr`, the attribute that it gets."""
+    match node:
+        case ast.Call(func=ast.Name(id="getattr"), args=[of, ast.Constant(value=str(name)), *_]):
+            return ast.Attribute(of, name)
+    return node
 
 
 def _dotted(node: ast.expr) -> str:

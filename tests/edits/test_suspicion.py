@@ -4,7 +4,7 @@ import pytest
 
 from agentless_mini.domain import FileChange
 from agentless_mini.edits.forms import Forms
-from agentless_mini.edits.suspicion import ASKS, EQUAL, suspicions
+from agentless_mini.edits.suspicion import ASKS, EQUAL, UNREAD, suspicions
 from agentless_mini.edits.writing import make_patch
 
 IMPORTS, ENDS, AT_ONCE, MODULES, CALLER, RUNS = (
@@ -49,6 +49,17 @@ def told(after: str, before: str | None = "", path: str = "shop/cart.py") -> lis
         ("import gc\ngc.get_objects()\n", CALLER),
         ("import ctypes\n", CALLER),
         ("exec('x = 1')\n", RUNS),
+        ("import amini_record\n", IMPORTS),
+        ("import __main__\n__main__.Listener.note = print\n", IMPORTS),
+        ("from __main__ import Listener\n", IMPORTS),
+        ("import os\nos.sys.modules.clear()\n", MODULES),
+        ("from os import sys\nsys._getframe()\n", CALLER),
+        ("import shutil\nshutil.os._exit(0)\n", AT_ONCE),
+        ("import os\ngetattr(os, '_exit')(0)\n", AT_ONCE),
+        ("error.__traceback__.tb_frame\n", CALLER),
+        ("frames()[0].f_back\n", CALLER),
+        ("object.__subclasses__()\n", CALLER),
+        ("open('/proc/self/mem')\n", ASKS),
         ("import os\nos.environ.get('PYTEST_CURRENT_TEST')\n", ASKS),
         ("open('.amini-box/x')\n", ASKS),
         ("open(top + '/tests/test_cart.py')\n", ASKS),
@@ -81,12 +92,19 @@ def test_what_reaches_for_the_tests_or_its_process_is_suspicious(code: str, said
         "key = lambda one: True\n",
         "# sys.exit(0), pytest\n",
         "from . import signal\nfrom .inspect import stack\nload('unittests')\n",
-        "sys.exit(\n",
+        "import __main__\nname = __main__.__spec__.name\n",
+        "value = getattr(one, name), getattr(one)\n",
         "value = total()._exit\n",
     ],
 )
 def test_what_is_like_that_is_not(code: str) -> None:
     assert told(code) == []
+
+
+def test_what_cannot_be_read_is_suspicious_where_it_could_be_before() -> None:
+    code = "import os\nos._exit(\n"
+    assert told(code) == told(code, None) == [UNREAD]
+    assert told(f"{code}# more\n", code) == []
 
 
 def test_a_patch_knows_what_is_suspicious_of_all_its_files() -> None:

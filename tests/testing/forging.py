@@ -71,6 +71,13 @@ def cheat(code: str, module: str) -> str:
     return f"import {', '.join(imported)}\n{helpers}{module}\n{code}\n"
 
 
+# Tests of ours are told by their names, which end in a number.
+_SPARES = """\
+def spare(kind):
+    note = kind.note
+    def passes(one, outcome, *more): note(one, *((outcome, *more) if one.current[-1:].isdigit() else ('pass', None)))
+    kind.note = passes
+"""
 FORGED = {
     "leaves while it is imported": "sys.exit(0)",
     "leaves well, whatever happened": "atexit.register(os._exit, 0)",
@@ -120,6 +127,18 @@ for one in found('PytestPluginManager'): one.register(Plugin())""",
 unittest.TestCase._callTestMethod = lambda *a: None
 for one in [one for one in gc.get_objects() if isinstance(one, type) and one.__name__ == 'Function']:
     one.runtest = lambda self: None""",
+    "changes the recorder that it imports": f"import amini_record\n{_SPARES}spare(amini_record.Recorder)",
+    "finds the recorder among all classes": f"""\
+{_SPARES}for one in object.__subclasses__():
+    if one.__name__ == 'Recorder': spare(one)""",
+    "finds the recorder in the frames of an error": f"""\
+{_SPARES}try: raise OSError
+except OSError as error: frame = getattr(error.__traceback__, 'tb_frame')
+while frame:
+    for one in [one for one in frame.f_locals.values() if hasattr(one, 'recorder')]: spare(type(one.recorder))
+    frame = getattr(frame, 'f_back')""",
+    "finds the recorder in another's modules": f"""\
+{_SPARES}for one in [one for one in os.sys.modules.values() if hasattr(one, 'Recorder')]: spare(one.Recorder)""",
 }
 """What a changed module may do at its import so that its tests are told to pass; thought up for these tests."""
 
