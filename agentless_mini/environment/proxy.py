@@ -60,12 +60,16 @@ class _Origin:
 
 
 class IndexProxy:
-    """Answers one build. `index` is what the build is told, and `refused` the hosts that it was kept from."""
+    """Answers one build. `index` is what the build is told, `refused` the hosts that it was kept from.
+
+    `unreached` are those that were not reached the last time, with the reason.
+    """
 
     def __init__(self, index: Index, hosts: Collection[str], path: Path) -> None:
         """Allow the indexes, and hosts with or without a port. The listener comes by a socket at this path."""
         self.path = path
         self.refused: dict[str, None] = {}
+        self.unreached: dict[str, str] = {}
         self._certificates = index.certificates.decode("ascii", "replace") or None
         self._proxies = {name.lower(): value for name, value in index.proxies if value}
         self._token, self._open = secrets.token_urlsafe(16), 0
@@ -106,11 +110,12 @@ class IndexProxy:
         return address
 
     def notes(self) -> tuple[str, ...]:
-        """Return a sentence on what the build was kept from, where it was."""
+        """Return a sentence on what the build was kept from, and one on what was not reached, where there is that."""
         shown = ", ".join(printable(host[:60]) for host in list(self.refused)[:_TOLD])
         more = f" and {len(self.refused) - _TOLD} more" if len(self.refused) > _TOLD else ""
         told = f"The build was kept from {shown}{more}: name what it needs in build_hosts of [sandbox]."
-        return (told,) if shown else ()
+        failed = "; ".join(f"{host} ({printable(why[:200])})" for host, why in self.unreached.items())
+        return (*((told,) if shown else ()), *((f"The build did not reach {failed}.",) if failed else ()))
 
     async def answer(self, door: socket.socket) -> None:
         """Wait for the listener at a socket that listens, and answer what comes, until this is cancelled."""
@@ -180,6 +185,16 @@ class IndexProxy:
         return origin
 
     async def _connected(self, origin: _Origin) -> _Streams:
+        """Connect to an origin, and note where that fails."""
+        try:
+            streams = await self._opened(origin)
+        except (OSError, EOFError) as error:
+            self.unreached[origin.host] = str(error) or type(error).__name__
+            raise
+        self.unreached.pop(origin.host, None)
+        return streams
+
+    async def _opened(self, origin: _Origin) -> _Streams:
         """Connect to an origin, where the user has a proxy for it through that."""
         async with asyncio.timeout(_PATIENCE):
             secured = ssl.create_default_context(cadata=self._certificates) if origin.secure else None

@@ -268,3 +268,22 @@ def test_a_path_that_is_too_long_says_what_to_do(tmp_path: Path) -> None:
                 pass
 
     run(test)
+
+
+def test_an_index_that_is_not_reached_is_told_until_it_is(tmp_path: Path) -> None:
+    async def test() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        async with box(tmp_path, index_url=f"http://127.0.0.1:{port}/simple") as here:
+            for line in (f"GET http://127.0.0.1:{port}/simple/x HTTP/1.1", f"CONNECT 127.0.0.1:{port} HTTP/1.1"):
+                assert "502 No Answer" in await here.ask(line)
+                (note,) = here.proxy.notes()
+                assert note.startswith("The build did not reach 127.0.0.1 (")
+                assert "refused" in note or "Connect call failed" in note
+            server = Server()
+            listening = await asyncio.start_server(server._answer, "127.0.0.1", port)
+            async with listening:
+                assert "a page" in await here.ask(f"GET http://127.0.0.1:{port}/simple/x HTTP/1.1")
+            assert here.proxy.notes() == ()
+
+    run(test)
