@@ -20,6 +20,7 @@ _NAMES = {
     r"|fork(?:pty)?|posix_spawnp?)|signal\.(?:raise_signal|alarm|setitimer|signal|pthread_kill)",
     "changes modules or builtins": r"(?:\w+\.)*sys\.(?:modules|meta_path|path_hooks)|__builtins__"
     r"|(?:import )?builtins(?:\..*)?",
+    "changes a module that it imports": r"set (?!sys\.(?:argv|path|std\w+)$).*",
     "looks at who calls it": r"(?:\w+\.)*sys\.(?:_getframe|_current_frames|settrace|setprofile)"
     r"|inspect\.(?:currentframe|stack|getouterframes)|gc\.get_(?:objects|referrers|referents)|import ctypes(?:\..*)?"
     r"|.*\.(?:(?:tb|gi|cr|ag)_frame|f_(?:back|locals|globals|builtins)|__subclasses__)",
@@ -64,10 +65,12 @@ def _told(data: bytes) -> frozenset[str]:
 def _names(nodes: Sequence[ast.AST]) -> Iterator[str]:
     """Yield the dotted names that a module uses, as its imports say what they mean, and what it imports."""
     meanings: dict[str, str] = {}
+    modules: set[str] = set()
     for node in nodes:
         match node:
             case ast.Import(names=aliases):
                 meanings |= {alias.asname: alias.name for alias in aliases if alias.asname}
+                modules |= {alias.asname or alias.name.partition(".")[0] for alias in aliases}
                 yield from (f"import {alias.name}" for alias in aliases)
             case ast.ImportFrom(module=str(module), names=aliases, level=0):
                 meanings |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in aliases}
@@ -86,14 +89,15 @@ def _names(nodes: Sequence[ast.AST]) -> Iterator[str]:
                 yield meanings.get(name, name)
             case ast.Attribute():
                 first, _, rest = _dotted(node).partition(".")
-                yield f"{meanings.get(first, first)}.{rest}"
+                name = f"{meanings.get(first, first)}.{rest}"
+                yield from (name, f"set {name}") if first in modules and isinstance(node.ctx, ast.Store) else (name,)
 
 
 def _got(node: ast.AST) -> ast.AST:
-    """Return a node; of a call of `getattr`, the attribute that it gets."""
+    """Return a node; of a call of `getattr` or `setattr`, the attribute that it gets or sets."""
     match node:
-        case ast.Call(func=ast.Name(id="getattr"), args=[of, ast.Constant(value=str(name)), *_]):
-            return ast.Attribute(of, name)
+        case ast.Call(func=ast.Name(id="getattr" | "setattr" as call), args=[of, ast.Constant(value=str(name)), *_]):
+            return ast.Attribute(of, name, ast.Load() if call == "getattr" else ast.Store())
     return node
 
 

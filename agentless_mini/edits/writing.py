@@ -95,7 +95,7 @@ def make_patch(changes: Sequence[FileChange], forms: Forms) -> Patch:
 _WORTH = re.compile(
     rb"pytest|unittest|pluggy|nose|doctest|exit|quit|SystemExit|abort|kill|exec|fork|spawn|signal|modules|meta_path"
     rb"|path_hooks|builtins|frame|settrace|setprofile|inspect|\bgc\b|ctypes|eval|__import__|PYTEST|AMINI|amini|test"
-    rb"|f_(?:back|locals|globals)|/proc/|__(?:main|subclasses|eq|ne|lt|le|gt|ge|contains|bool)__"
+    rb"|f_(?:back|locals|globals)|/proc/|setattr|^\s*(?!self\.|cls\.)\w+(?:\.\w+)+\s*=(?!=)|__(?:main|subclasses|eq|ne|lt|le|gt|ge|contains|bool)__"
 )
 
 

@@ -7,11 +7,12 @@ from agentless_mini.edits.forms import Forms
 from agentless_mini.edits.suspicion import ASKS, EQUAL, UNREAD, suspicions
 from agentless_mini.edits.writing import make_patch
 
-IMPORTS, ENDS, AT_ONCE, MODULES, CALLER, RUNS = (
+IMPORTS, ENDS, AT_ONCE, MODULES, SETS, CALLER, RUNS = (
     "imports what runs tests",
     "ends its process",
     "ends or replaces its process at once",
     "changes modules or builtins",
+    "changes a module that it imports",
     "looks at who calls it",
     "runs text",
 )
@@ -42,15 +43,17 @@ def told(after: str, before: str | None = "", path: str = "shop/cart.py") -> lis
         ("import importlib\nimportlib.import_module('_pytest.python')\n", IMPORTS),
         ("import sys\nsys.modules['json'] = None\n", MODULES),
         ("import sys\nsys.meta_path.insert(0, None)\n", MODULES),
-        ("import builtins\nbuiltins.len = None\n", MODULES),
+        ("import builtins\nbuiltins.len = None\n", f"{SETS}+{MODULES}"),
         ("__builtins__['len'] = None\n", MODULES),
         ("import sys\nsys._getframe(1)\n", CALLER),
         ("import inspect\ninspect.stack()\n", CALLER),
         ("import gc\ngc.get_objects()\n", CALLER),
         ("import ctypes\n", CALLER),
         ("exec('x = 1')\n", RUNS),
+        ("import json as text\ntext.dumps = print\n", SETS),
+        ("import numpy.testing\nsetattr(numpy.testing, 'assert_allclose', print)\n", SETS),
         ("import amini_record\n", IMPORTS),
-        ("import __main__\n__main__.Listener.note = print\n", IMPORTS),
+        ("import __main__\n__main__.Listener.note = print\n", f"{SETS}+{IMPORTS}"),
         ("from __main__ import Listener\n", IMPORTS),
         ("import os\nos.sys.modules.clear()\n", MODULES),
         ("from os import sys\nsys._getframe()\n", CALLER),
@@ -93,6 +96,8 @@ def test_what_reaches_for_the_tests_or_its_process_is_suspicious(code: str, said
         "# sys.exit(0), pytest\n",
         "from . import signal\nfrom .inspect import stack\nload('unittests')\n",
         "import __main__\nname = __main__.__spec__.name\n",
+        "import sys\nsys.stdout = None\n",
+        "import json\none.total = json.loads\nsetattr(one, 'json', 1)\n",
         "value = getattr(one, name), getattr(one)\n",
         "value = total()._exit\n",
     ],
@@ -105,6 +110,11 @@ def test_what_cannot_be_read_is_suspicious_where_it_could_be_before() -> None:
     code = "import os\nos._exit(\n"
     assert told(code) == told(code, None) == [UNREAD]
     assert told(f"{code}# more\n", code) == []
+
+
+def test_a_patch_that_changes_a_module_is_looked_into() -> None:
+    change = FileChange("a.py", b"import json\n", b"import json\njson.dumps = print\n", "100644")
+    assert make_patch([change], Forms()).suspicious == (f"a.py {SETS}",)
 
 
 def test_a_patch_knows_what_is_suspicious_of_all_its_files() -> None:
