@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydantic
+from uv import find_uv_bin
 
 from agentless_mini.domain import (
     MIB,
@@ -38,7 +39,7 @@ from agentless_mini.ports import Sandbox
 from agentless_mini.sandbox.wire import Pack
 
 PLACE = ".amini-build"
-OVERLAY_LIMIT = 24 * MIB
+OVERLAY_LIMIT = 48 * MIB
 _FAILURES_SHOWN = 5
 _REPORT, _OVERLAY, _BUNDLE = f"{PLACE}/report.json", f"{PLACE}/overlay.tar", f"{PLACE}/certificates.pem"
 VERSION = "99.0.0"
@@ -58,8 +59,8 @@ class Built:
     """What a build brought: files for the tree, what is installed, and sentences about what is lacking.
 
     `overlay` is an archive as the box made it: see `overlay_files`. `problem` says why the environment cannot be used,
-    "" where nothing is known against it. `lacking` is 1 where the project could not be installed, and one more where
-    nothing of what it wants could.
+    "" where nothing is known against it. `lacking` is 1 where the project could not be installed, and one more for each
+    module that tests import, the project names and nothing brought.
     """
 
     problem: str
@@ -76,7 +77,8 @@ def build_job(
     """Return the job that fills the environment of `python`, by path or name, in a box of the base environment.
 
     `make` is a virtual environment to make first, "" where it is there, and `fresh` whether it lacks pip. `path` is the
-    PATH in the box, "" for the box's own. Whatever user the base names, a build in an image is root's.
+    PATH in the box, "" for the box's own. Whatever user the base names, a build in an image is root's. The box gets a
+    copy of uv's program: no build can change that of another.
     """
     needs, settings = work.needs, work.settings
     plan = {
@@ -85,23 +87,26 @@ def build_job(
         "python": python,
         "make": make,
         "fresh": fresh,
-        "project": needs.project,
-        "extras": needs.extras,
-        "install": needs.install,
+        "ways": needs.ways,
+        "best": needs.best,
+        "others": needs.others,
         "alone": needs.alone,
-        "constraints": bool(needs.constraints),
-        "options": needs.options,
+        "locked": bool(needs.locked) and not work.until,
+        "modules": needs.modules,
+        "variables": needs.variables,
+        "options": work.index.options(),
         "module": needs.module,
         "certificates": CERTIFICATES if work.index.certificates else (),
         "overlay_limit": OVERLAY_LIMIT,
     }
     files = (
         PlacedFile(f"{PLACE}/plan.json", json.dumps(plan).encode()),
-        PlacedFile(f"{PLACE}/constraints.txt", "\n".join(needs.constraints).encode()),
+        PlacedFile(f"{PLACE}/locked.txt", "\n".join(needs.locked).encode()),
+        PlacedFile(f"{PLACE}/uv", Path(find_uv_bin()).read_bytes(), "100755"),
         *work.index.placed(_BUNDLE),
     )
     told = dict.fromkeys((*_TOLD_VERSION, "POETRY_DYNAMIC_VERSIONING_BYPASS"), VERSION)
-    variables = {**dict(work.index.variables()), **told, "GIT_TERMINAL_PROMPT": "0"}
+    variables = {**dict(work.index.variables()), **told, "GIT_TERMINAL_PROMPT": "0", "UV_PYTHON_DOWNLOADS": "never"}
     step = Step(
         (base.python, "-I", "-c", Path(__file__).with_name("installer.py").read_text("utf-8")),
         seconds=settings.build_seconds,
@@ -128,6 +133,7 @@ class _Report(pydantic.BaseModel):
     problem: str
     frozen: list[str] = pydantic.Field(max_length=5000)
     left_out: int
+    missing: list[tuple[str, int]] = pydantic.Field(default=[], max_length=1000)
 
 
 def read_build(result: JobResult, work: Work) -> Built:
@@ -148,7 +154,7 @@ def read_build(result: JobResult, work: Work) -> Built:
         return Built(ended, log=log)
     if not step.succeeded or report.problem:
         return Built(printable(report.problem[:200]) or ended, log=log)
-    wanted, notes = set(work.needs.install), [*work.needs.notes]
+    named, notes = {name for name, _, way in work.needs.modules if way}, [*work.needs.notes]
     is_bare = work.needs.project and not work.settings.setup and not report.editable
     if is_bare:
         notes.append("The project itself could not be installed; it is imported from its folder.")
@@ -156,11 +162,14 @@ def read_build(result: JobResult, work: Work) -> Built:
         shown = ", ".join(printable(name[:60]) for name in report.failed[:_FAILURES_SHOWN])
         more = len(report.failed) - _FAILURES_SHOWN
         notes.append(f"Could not be installed: {shown}{f' and {more} more' if more > 0 else ''}.")
+    for name, count in report.missing[:_FAILURES_SHOWN]:
+        files = "1 test file" if count == 1 else f"{count} test files"
+        notes.append(f"{files} cannot be imported: no {printable(name[:60])}.")
     if report.left_out:
         notes.append(f"What the build wrote into the tree is left out, for it is {report.left_out // MIB} MiB.")
     if work.until:
         notes.append(f"It has the packages of {work.until}, the day of the tree.")
-    lacking = is_bare + (bool(wanted) and wanted <= set(report.failed))
+    lacking = is_bare + sum(name in named for name, _ in report.missing)
     return Built("", found.get(_OVERLAY, b""), tuple(report.frozen), tuple(notes), log, lacking)
 
 

@@ -46,7 +46,8 @@ _OF_UV = {
     "extra-index-url": "UV_INDEX",
     "find-links": "UV_FIND_LINKS",
     "trusted-host": "UV_INSECURE_HOST",
-    "no-index": "UV_NO_INDEX",
+    "timeout": "UV_HTTP_TIMEOUT",
+    "default-timeout": "UV_HTTP_TIMEOUT",
 }
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
@@ -138,7 +139,9 @@ def choose_python(
     for minor in wish.ordered([minor for minor in found if minor >= OLDEST], here):
         for path in found[minor]:
             if (interpreter := _look_at(path)) is not None and interpreter.version[1] == minor:
-                return interpreter, ()
+                named = ", ".join(f"3.{one}" for one in wish.tested)
+                note = f"The project names Python {named}, which is not here: its tests run on 3.{minor}."
+                return interpreter, () if not wish.tested or minor in wish.tested else (note,)
     last = found.get(here, [_own()])[0]
     interpreter = _look_at(last)
     if interpreter is None:
@@ -193,10 +196,14 @@ class Index:
     def variables(self) -> tuple[tuple[str, str], ...]:
         """Return what pip and uv in the box are to be told, save where the certificates lie there."""
         told = [(f"PIP_{name.upper().replace('-', '_')}", value) for name, value in self.settings]
-        # A build that takes packages as of a date has uv beside pip, which separates links by commas.
+        # uv installs, which separates links by commas; a user's own command may call pip.
         same = [(_OF_UV[name], value) for name, value in self.settings if name in _OF_UV]
         fitted = [(name, ",".join(value.split()) if name == "UV_FIND_LINKS" else value) for name, value in same]
         return (*told, *fitted, *self.proxies, ("PIP_CONFIG_FILE", "/dev/null"))
+
+    def options(self) -> tuple[str, ...]:
+        """Return what uv is told in words, for it knows no variable for that."""
+        return ("--no-index",) if dict(self.settings).get("no-index", "0").lower() not in {"0", "false", "no"} else ()
 
     def folders(self) -> tuple[Path, ...]:
         """Return the folders of this machine that serve as indexes.

@@ -18,7 +18,8 @@ STARTUP = 120.0  # seconds until a runner must have begun
 GRACE = 5.0  # seconds for a test to end after its clock rang
 TICK = 0.5
 MOST_PROCESSES = 20
-USAGE_ERROR = 4  # the status of pytest where it does not like its options; it may find out late
+# The statuses of pytest where it does not like its options, which it may find out late, or a plugin broke it.
+NOT_RUN = {3, 4}
 HERE = Path(__file__).resolve().parent
 _QUIET = ("-q", "--tb=short", "-p", "amini_pytest", "-p", "no:cacheprovider")
 _PLAIN = ("-q", "--tb=short", "-p", "amini_pytest", "-o", "addopts=", "-o", "required_plugins=")
@@ -42,7 +43,7 @@ def main() -> None:
             return
         if begun and len(after.seen) > len(before.seen):
             continue  # with what is left
-        if before.plan["runner"] != "pytest" or (begun and status != USAGE_ERROR):
+        if before.plan["runner"] != "pytest" or (begun and status not in NOT_RUN):
             return
         way += 1
 
