@@ -154,14 +154,6 @@ def test_an_old_tree_gets_the_packages_of_its_time(tmp_path: Path) -> None:
     assert (again.identity, sentences(events)) == (place.identity, [])
 
 
-def test_an_old_tree_gets_packages_of_today_where_no_others_can_be_had(tmp_path: Path) -> None:
-    told = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1"}
-    asked = replace(request(BARE, tmp_path, Runner.UNITTEST), variables=told, until="2022-06-01")
-    place = opened(asked, LOCAL, [])
-    assert isinstance(place, Opened)
-    assert place.notes == ("It has today's packages, for those of 2022-06-01, the day of the tree, do not work.",)
-
-
 @pytest.mark.usefixtures("package_index")
 @pytest.mark.thorough
 def test_an_old_pytest_that_reads_no_test_on_this_python_is_no_environment(tmp_path: Path) -> None:
