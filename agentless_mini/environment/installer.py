@@ -45,7 +45,7 @@ def main() -> None:
     plan = json.loads(Path(PLACE, "plan.json").read_text())
     before = files()
     for name in plan["certificates"]:
-        os.environ[name] = str(Path(PLACE, "certificates.pem").absolute())
+        os.putenv(name, str(Path(PLACE, "certificates.pem").absolute()))
     report: dict[str, Any] = {"failed": [], "editable": False, "problem": "", "frozen": [], "left_out": 0}
     report["missing"] = []
     installation = Installation(plan, report)
@@ -130,7 +130,8 @@ class Installation:
             elif name and "`" + name + " @ file://" not in self.said.lower().replace("_", "-"):
                 left_out.append(name)
             elif words:  # without its compiled parts
-                os.environ.update(dict.fromkeys(words, "1"))
+                for word in words:
+                    os.putenv(word, "1")
                 words = []
             else:
                 at += 1

@@ -1,6 +1,7 @@
 """How a build goes on where uv installs nothing, with a program in uv's place that refuses what it is told to."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ CLASH = "  cause: Because you require beta==1 and beta==2, we can conclude that 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("THING_NO_EXTENSIONS", raising=False)
+    os.unsetenv("THING_NO_EXTENSIONS")
     (tmp_path / PLACE).mkdir()
     (tmp_path / PLACE / "uv").write_text(FAKE)
     (tmp_path / PLACE / "uv").chmod(0o755)

@@ -76,6 +76,25 @@ def test_a_project_that_cannot_be_installed_is_imported_from_its_folder(tmp_path
     assert place.notes == ("The project itself could not be installed; it is imported from its folder.",)
 
 
+@pytest.mark.usefixtures("package_index")
+@pytest.mark.thorough
+def test_a_project_of_meson_is_imported_from_its_sources_with_what_was_compiled(tmp_path: Path) -> None:
+    source = '#include <Python.h>\nstatic struct PyModuleDef def = {PyModuleDef_HEAD_INIT, "_fast", 0, -1, 0};\n'
+    files = {
+        "pyproject.toml": '[build-system]\nrequires = ["meson-python"]\nbuild-backend = "mesonpy"\n'
+        '[project]\nname = "thing"\nversion = "1"\n',
+        "meson.build": "project('thing', 'c')\npy = import('python').find_installation(pure: false)\n"
+        "py.extension_module('_fast', 'src/fast.c', install: true, subdir: 'thing')\n"
+        "py.install_sources('lib/thing/__init__.py', subdir: 'thing')\n",
+        "src/fast.c": source + "PyMODINIT_FUNC PyInit__fast(void) { return PyModule_Create(&def); }\n",
+        "lib/thing/__init__.py": "from . import _fast\nVALUE = 41\n",
+    }
+    step = Step(("python", "-c", "import thing; print(thing.__file__, thing._fast.__file__)"), python_path=("lib",))
+    result, place = run_there(request(tree(files), tmp_path, Runner.UNITTEST), LOCAL, step)
+    assert place.notes == ()
+    assert result.steps[0].output.text().count("/repo/lib/thing/") == 2, result.steps[0].output.text()
+
+
 def wheel(folder: Path, name: str, version: str) -> None:
     """Write the smallest distribution that pip installs."""
     info = f"{name}-{version}.dist-info"
