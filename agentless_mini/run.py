@@ -9,6 +9,7 @@ import platform
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from agentless_mini import __version__
@@ -23,7 +24,19 @@ from agentless_mini.errors import (
     NodeLost,
 )
 from agentless_mini.ports import Sampler, Watch
-from agentless_mini.record import Once, RecordedSampler, RecordedSandbox, RunId, RunStart, RunStatus, Store
+from agentless_mini.record import (
+    SETUP,
+    Memo,
+    Once,
+    RecordedSampler,
+    RecordedSandbox,
+    RunId,
+    RunStart,
+    RunStatus,
+    Store,
+    stable_key,
+    values_of,
+)
 from agentless_mini.repository.opening import Repository
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import UNTESTED, SandboxKind, SandboxSettings
@@ -69,7 +82,11 @@ async def recorded_run(
     run = store.runs.begin(start)
     with _ended(store, run):
         notes = await begun(run)
-        boxes = opening if isinstance(opening, NoBoxes) else _recorded(opening, store, run)
+        boxes = (
+            opening
+            if isinstance(opening, NoBoxes)
+            else _recorded(opening, store, run, json.dumps(json.loads(start.settings).get("sandbox")))
+        )
         try:
             prediction = await chain(run, boxes)
         except ModelChanged:
@@ -92,21 +109,33 @@ def _ended(store: Store, run: RunId) -> Iterator[None]:
         raise
 
 
-def _recorded(opening: Opening, store: Store, run: RunId) -> Opening:
-    """Record what the boxes say; they are opened once, though the run be planned again."""
-    found: list[Boxes | NoBoxes] = []
-    lock = asyncio.Lock()
+def _recorded(opening: Opening, store: Store, run: RunId, place: str) -> Opening:
+    """Record what the boxes say; they are opened once, though the run be planned again.
 
-    async def opened(watch: Watch) -> Boxes | NoBoxes:
+    What is kept of setups belongs to `place`, the settings that say where and how tests run.
+    """
+    found: dict[str, Boxes | NoBoxes] = {}
+    lock = asyncio.Lock()
+    memo, shelf = Memo[str, str](), values_of(store, SETUP)
+    shelf = replace(shelf, put=lambda key, text: store.put_value(SETUP, key, text) if text else None)
+
+    async def opened(watch: Watch, command: str = "") -> Boxes | NoBoxes:
         async with lock:
-            if not found:
-                found.append(await opening.open(watch))
-        (boxes,) = found
+            if command not in found:
+                build = opening.build if command else None
+                found[command] = await (build(command, watch) if build else opening.open(watch))
+        boxes = found[command]
         if isinstance(boxes, NoBoxes):
             return boxes
         return replace(boxes, sandbox=RecordedSandbox(boxes.sandbox, store, run), watch=watch)
 
-    return Opening(opening.harness, opened)
+    async def built(command: str, watch: Watch) -> Boxes | NoBoxes:
+        return await opened(watch, command)
+
+    async def kept(what: str, make: Callable[[], Awaitable[str]]) -> str:
+        return await memo.one(shelf, stable_key(place, what), make)
+
+    return Opening(opening.harness, opened, built if opening.build else None, kept)
 
 
 def seeded(config: Config) -> Config:
@@ -115,7 +144,7 @@ def seeded(config: Config) -> Config:
     So a server draws others, and the record keeps them apart.
     """
     shift = SEEDS * (config.generation or 0)
-    sections = {name: getattr(config, name) for name in ("localize", "repair", "evolve", "reproduce")}
+    sections = {name: getattr(config, name) for name in ("localize", "repair", "evolve", "reproduce", "setup")}
     changed = {name: one.model_copy(update={"seed": (one.seed + shift) % 2**31}) for name, one in sections.items()}
     return config.model_copy(update=changed)
 
@@ -166,6 +195,7 @@ def choosing(config: Config, chosen: ChosenModel) -> Config:
         "repair": config.repair.model_copy(update={"stop_when": None}),
         "evolve": config.evolve.model_copy(update={"rounds": 1}),
         "regress": config.regress.model_copy(update={"expect_broken": config.regress.expect_broken and chosen.writes}),
+        "setup": config.setup if chosen.writes else config.setup.model_copy(update={"samples": 0}),
         "reproduce": config.reproduce if chosen.writes else config.reproduce.model_copy(update={"samples": 0}),
     }
     return config.model_copy(update=update)
@@ -198,6 +228,30 @@ async def foreseen(settings: SandboxSettings, snapshot: Snapshot) -> str:
     return await foresee(settings, snapshot, harness_of(snapshot, settings.test_command).runner)
 
 
+def opening_of(
+    settings: SandboxSettings,
+    repository: Repository,
+    snapshot: Snapshot,
+    cache: Path,
+    variables: Mapping[str, str],
+    stack: AsyncExitStack,
+) -> Opening | NoBoxes:
+    """Return the boxes of a tree, to be opened as `open_boxes` does it.
+
+    A model's commands set none up where the user said how, and never without a sandbox.
+    """
+    if settings.kind is SandboxKind.NONE:
+        return NoBoxes("No test was run because of --sandbox none.")
+    from agentless_mini.testing import harness_of
+
+    async def build(command: str, watch: Watch) -> Boxes | NoBoxes:
+        return await open_boxes(settings, repository, snapshot, cache, variables, stack, watch, command)
+
+    opened = partial(open_boxes, settings, repository, snapshot, cache, variables, stack)
+    is_said = bool(settings.setup or settings.image) or settings.kind is SandboxKind.UNSAFE
+    return Opening(harness_of(snapshot, settings.test_command), opened, None if is_said else build)
+
+
 async def open_boxes(
     settings: SandboxSettings,
     repository: Repository,
@@ -206,10 +260,12 @@ async def open_boxes(
     variables: Mapping[str, str],
     stack: AsyncExitStack,
     watch: Watch,
+    proposed: str = "",
 ) -> Boxes | NoBoxes:
     """Open the boxes of a tree, unrecorded, until the stack is closed.
 
-    `cache` is where environments are kept, `variables` are those of the process. A project whose needs
+    `cache` is where environments are kept, `variables` are those of the process, `proposed` are commands of a model
+    that set the environment up. A project whose needs
     cannot be installed has none; the vote is left then. Raises as `open_environment` where the sandbox that was asked
     for does not work.
     """
@@ -218,13 +274,14 @@ async def open_boxes(
     from agentless_mini.testing import harness_of
 
     harness, contents = harness_of(snapshot, settings.test_command), repository.contents()
-    request = EnvironmentRequest(snapshot, contents, cache, variables, harness.runner, until=snapshot.day)
+    request = EnvironmentRequest(snapshot, contents, cache, variables, harness.runner, snapshot.day, bool(proposed))
+    settings = settings.model_copy(update={"setup": proposed}) if proposed else settings
     try:
         opened = await open_environment(request, settings, watch, stack)
     except BuildFailed as error:
-        return NoBoxes(str(error))
+        return NoBoxes(str(error), error.log)
     if isinstance(opened, Unavailable):
-        return NoBoxes(opened.reason)
+        return NoBoxes(opened.reason, opened.log)
     for note in opened.notes:
         watch(Note(note))
     return Boxes(opened.sandbox, opened.place, harness, snapshot, watch, opened.limits, settings.case_seconds)

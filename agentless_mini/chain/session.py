@@ -45,7 +45,7 @@ from agentless_mini.domain import (
 from agentless_mini.edits import KNOWN, Marks, changed_files
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.ports import Derive, PatchCheck, Sampler, Sandbox, Watch, derive_anew
-from agentless_mini.settings.run import LocalizeSettings, ReproduceSettings
+from agentless_mini.settings.run import LocalizeSettings, ReproduceSettings, SetupSettings
 from agentless_mini.testing import guards, ran_without
 from agentless_mini.testing.plans import STANDARD, Planner, Task, new_modules, support_files
 from agentless_mini.testing.records import reached, record_of, settled
@@ -130,17 +130,34 @@ class Boxes:
 
 @dataclass(frozen=True, slots=True)
 class NoBoxes:
-    """Nothing can be run; `reason` is a sentence that says why."""
+    """Nothing can be run; `reason` is a sentence that says why, and `log` ends as that of a build that failed did."""
 
     reason: str
+    log: str = ""
+
+
+Build = Callable[[str, Watch], Coroutine[Any, Any, Boxes | NoBoxes]]
+"""Opens boxes whose environment shell commands of a model make."""
+Make = Callable[[], Awaitable[str]]
+
+
+async def made_anew(_what: str, make: Make) -> str:
+    """Make it: keeps nothing."""
+    return await make()
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Boxes to be opened: how tests will run is known at once, the boxes may take minutes."""
+    """Boxes to be opened: how tests will run is known at once, the boxes may take minutes.
+
+    `build` is there where a model may say how the environment is set up. `kept` returns the text that was made before
+    for the same name, else the one that it makes; an empty one is not kept.
+    """
 
     harness: Harness
     open: Callable[[Watch], Coroutine[Any, Any, Boxes | NoBoxes]]
+    build: Build | None = None
+    kept: Callable[[str, Make], Awaitable[str]] = made_anew
 
 
 Showing = Callable[[], Awaitable[tuple[ShownFile, ...]]]
@@ -185,7 +202,7 @@ async def ask(
     messages: tuple[Message, ...],
     stage: Stage,
     session: Session,
-    settings: LocalizeSettings | ReproduceSettings,
+    settings: LocalizeSettings | ReproduceSettings | SetupSettings,
     read: Callable[[Completion], Result | Rejected],
 ) -> tuple[str, dict[int, Result | Rejected]]:
     """Draw all samples of one prompt; return its key, and what `read` makes of each, in the order of their indices."""

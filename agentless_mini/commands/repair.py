@@ -9,7 +9,6 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -71,7 +70,7 @@ from agentless_mini.run import (
     choosing,
     foreseen,
     identity,
-    open_boxes,
+    opening_of,
     recorded_run,
     seeded,
     settled,
@@ -370,12 +369,7 @@ async def _run(
         config = settled(task.config, newest, chosen)
         config = choosing(config, chosen) if task.pool else config
         sandbox, given = config.sandbox, replace(task.given, required=task.required is Level.GIVEN)
-        opening: Opening | NoBoxes = NoBoxes("No test was run because of --sandbox none.")
-        if sandbox.kind is not SandboxKind.NONE:
-            from agentless_mini.testing import harness_of
-
-            opened = partial(open_boxes, sandbox, task.repository, snapshot, machine.cache, machine.environment, stack)
-            opening = Opening(harness_of(snapshot, sandbox.test_command), opened)
+        opening = opening_of(sandbox, task.repository, snapshot, machine.cache, machine.environment, stack)
 
         async def ready() -> Sampler:
             """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""

@@ -23,6 +23,7 @@ from agentless_mini.domain import (
     BoxUser,
     Ending,
     Environment,
+    FileChange,
     Job,
     JobResult,
     PackedTree,
@@ -37,6 +38,7 @@ from agentless_mini.environment.work import Manifest, Opened, Slot, Work, build_
 from agentless_mini.errors import BuildFailed, printable
 from agentless_mini.ports import Sandbox
 from agentless_mini.sandbox.wire import Pack
+from agentless_mini.testing import guards
 
 PLACE = ".amini-build"
 OVERLAY_LIMIT = 48 * MIB
@@ -173,10 +175,11 @@ def read_build(result: JobResult, work: Work) -> Built:
     return Built("", found.get(_OVERLAY, b""), tuple(report.frozen), tuple(notes), log, lacking)
 
 
-def overlay_files(archive: bytes, snapshot: Snapshot) -> tuple[PlacedFile, ...]:
+def overlay_files(archive: bytes, snapshot: Snapshot, proposed: bool = False) -> tuple[PlacedFile, ...]:
     """Return the regular files of the archive that can lie beside those of the tree, which are never replaced.
 
-    The archive is not trusted: a path that is not clean or leads out of the tree is left out.
+    The archive is not trusted: a path that is not clean or leads out of the tree is left out. So are tests, and what
+    says how tests are run, where a model `proposed` the commands that left it.
     """
     taken = {file.path for file in snapshot.files}
     above = {folder for path in taken for folder in _parents(path)}
@@ -192,7 +195,10 @@ def overlay_files(archive: bytes, snapshot: Snapshot) -> tuple[PlacedFile, ...]:
                     kept[member.name] = PlacedFile(member.name, file.read() if file else b"", mode)
     except (tarfile.TarError, ValueError, OSError, EOFError):
         return ()
-    return tuple(file for path, file in sorted(kept.items()) if not any(up in kept for up in _parents(path)))
+    found = tuple(file for path, file in sorted(kept.items()) if not any(up in kept for up in _parents(path)))
+    changes = [FileChange(file.path, None, file.data, file.mode) for file in found] if proposed else []
+    guarded = {file.path for file in guards(snapshot, changes)}
+    return tuple(file for file in found if file.path not in guarded)
 
 
 def _is_beside(path: str, taken: set[str], above: set[str]) -> bool:
@@ -270,7 +276,7 @@ async def open_in(work: Work, way: Way, notes: tuple[str, ...] = ()) -> Opened:
 
     work, manifest = await fitting(work, way.slot, ready)
     slot = way.slot(work)
-    pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot))
+    pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot, work.request.proposed))
     return Opened(way.sandbox, way.place(slot, manifest, pack), work.settings.limits(), (*notes, *manifest.notes))
 
 

@@ -166,7 +166,7 @@ class _Images(Way):
 
         Who runs the tests in an image, and by which name of Python, is tried in this order.
         """
-        tree = await work.pack(overlay_files(overlay, work.request.snapshot))
+        tree = await work.pack(overlay_files(overlay, work.request.snapshot, work.request.proposed))
         failures = list[EnvironmentFailed]()
         pythons = dict.fromkeys((manifest.python, "python3", "python"))
         for user, python in product((BoxUser.NOBODY, BoxUser.ROOT), pythons):

@@ -169,7 +169,7 @@ async def _open(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> Opened:
 
 async def _first_that_works(work: Work, stack: AsyncExitStack) -> Opened | Unavailable:
     """Open the first way that works. A build that failed without Docker would fail behind Landlock just so."""
-    failed, reasons = "", list[str]()
+    failed, reasons, log = "", list[str](), ""
     for kind, (name, _) in _WAYS.items():
         if failed:
             work.note(f"Trying {name} instead of {failed}. {reasons[-1]}")
@@ -178,9 +178,10 @@ async def _first_that_works(work: Work, stack: AsyncExitStack) -> Opened | Unava
         except EnvironmentFailed as error:
             failed = name
             reasons.append(str(error))
+            log = error.log if isinstance(error, BuildFailed) else log
             if kind is SandboxKind.LOCAL and isinstance(error, BuildFailed):
                 break
-    return Unavailable(f"No test is run, for there is no environment. {' '.join(dict.fromkeys(reasons))}")
+    return Unavailable(f"No test is run, for there is no environment. {' '.join(dict.fromkeys(reasons))}", log)
 
 
 async def open_virtual(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> Opened:
@@ -269,7 +270,7 @@ class _Virtual(Way):
         manifest = Manifest(
             identity=identity_of(slot.key, built), python=unfinished.python, behind=str(self.python.path)
         )
-        packed = await work.pack(overlay_files(built.overlay, work.request.snapshot))
+        packed = await work.pack(overlay_files(built.overlay, work.request.snapshot, work.request.proposed))
         lacks = await probe(work, self.sandbox, self.place(slot, manifest, packed), slot, built.log)
         whole = manifest.model_copy(update={"notes": (*built.notes, *lacks), "lacking": built.lacking + len(lacks)})
         slot.keep(whole, built.overlay)

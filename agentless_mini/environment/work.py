@@ -38,6 +38,7 @@ from agentless_mini.sandbox.wire import Contents, Pack, pack_snapshot
 from agentless_mini.settings.run import SandboxSettings
 
 _LOOK_AGAIN = 0.2  # seconds
+_LOG_END = 20_000  # letters
 _OLD = timedelta(days=180)
 """A younger tree is taken to work with what its authors have today."""
 
@@ -48,7 +49,8 @@ class EnvironmentRequest:
 
     `contents` reads the files of which the snapshot has no contents. Environments are kept in `cache`. `variables` are
     the user's: where Pythons and packages are found. `until` is the day of the tree (ISO, a time may follow): if it is
-    long ago, packages as of then are preferred to those of today. Empty, those of today are all.
+    long ago, packages as of then are preferred to those of today. Empty, those of today are all. The setup command is
+    `proposed` where a model wrote it: what such a build leaves in the tree cannot say how tests are run.
     """
 
     snapshot: Snapshot
@@ -57,6 +59,7 @@ class EnvironmentRequest:
     variables: Mapping[str, str]
     runner: Runner
     until: str = ""
+    proposed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """No tests are run; `reason` is a sentence that says why."""
+    """No tests are run; `reason` is a sentence that says why, and `log` the end of that of a build that failed."""
 
     reason: str
+    log: str = ""
 
 
 class Manifest(pydantic.BaseModel):
@@ -149,6 +153,13 @@ class Slot:
         with boundary({OSError: _refused}):
             self.log.write_text(text, "utf-8", errors="replace")
 
+    def log_end(self) -> str:
+        """Return the last of what the build said, "" where it said nothing."""
+        try:
+            return self.log.read_text("utf-8", errors="replace")[-_LOG_END:]
+        except OSError:
+            return ""
+
     def keep(self, manifest: Manifest, overlay: bytes) -> None:
         """Take note that the environment is whole."""
         with boundary({OSError: _refused}):
@@ -215,7 +226,8 @@ def build_failed(problem: str, slot: Slot) -> BuildFailed:
     """Return the error for an environment that could not be built, or in which no test can be started."""
     return BuildFailed(
         f"The environment could not be built ({printable(problem)}; see {printable(str(slot.log))}): give --image, "
-        "--setup or --test-cmd, or go on with --sandbox none."
+        "--setup or --test-cmd, or go on with --sandbox none.",
+        slot.log_end(),
     )
 
 

@@ -5,14 +5,16 @@ outcome, its `evals` how far the instances of an evaluation came. `schema` docum
 `RecordedSandbox` and `RecordedScorer` put the record before the ports, as `memo` promises.
 """
 
-from agentless_mini.record.effects import Store
+from agentless_mini.record.effects import SETUP, Store, stable_key
 from agentless_mini.record.memo import (
+    Memo,
     Once,
     RecordedSampler,
     RecordedSandbox,
     RecordedScorer,
     recorded_derive,
     traced_scoring,
+    values_of,
 )
 from agentless_mini.record.records import (
     AttemptRecord,
@@ -33,11 +35,13 @@ from agentless_mini.record.records import (
 from agentless_mini.record.runs import generation_of
 
 __all__ = [
+    "SETUP",
     "AttemptRecord",
     "AttemptState",
     "EvalStart",
     "GradeRecord",
     "InstanceRecord",
+    "Memo",
     "Once",
     "PromptRecord",
     "RecordedSampler",
@@ -54,5 +58,7 @@ __all__ = [
     "Store",
     "generation_of",
     "recorded_derive",
+    "stable_key",
     "traced_scoring",
+    "values_of",
 ]
