@@ -156,9 +156,9 @@ class _Trying:
                 found > standing or (not best and isinstance(boxes, NoBoxes))
             ):
                 best, standing = command, found
-        told = f"{standing.passed} tests pass in {standing.read} of {len(nearest)} nearest test files that can be read"
-        reason = f"{len(votes)} setups of the model were tried; with the best, {told}."
-        watch(Note(reason if best else f"None of {len(votes)} setups of the model serves more tests."))
+        told = f"{standing.read} of the {len(nearest)} nearest test files can be read, and {standing.passed} tests pass"
+        why = f"With the best of {len(votes)} setups of the model, {told}."
+        watch(Note(why if best else f"None of {len(votes)} setups of the model serves more tests."))
         return best
 
     async def _nearest(self) -> tuple[str, ...]:

@@ -43,7 +43,6 @@ GENERATED = {
     "tools/rates.py": b"open('shop/rates.py', 'w').write('RATE = 1\\n')\n",
     "tests/__init__.py": b"",
     "tests/test_cart.py": tests_of("from shop.cart import total\nfrom shop.rates import RATE"),
-    "tests/test_tax.py": b"import unittest\n\n\nclass TaxTest(unittest.TestCase):\n    def test_tax(self):\n        pass\n",
     "tests/test_total.py": tests_of("import shop.rates\nfrom shop.cart import total"),
 }
 """A module that tests import is made by a program."""
@@ -58,11 +57,13 @@ HANGING = {
 UNDECLARED = {
     "shop/cart.py": CART.encode(),
     "README.md": b"The tests need YAML.\n",
-    "tests/test_cart.py": b"import yaml\nfrom shop.cart import total\n\n\ndef test_nothing():\n    assert total([]) == 0\n",
+    "tests/test_cart.py": b"import yaml\nfrom shop.cart import total\n\ndef test_nothing(): assert total([]) == 0\n",
 }
 """No file of the project names a package that its tests need."""
 TEST_MODULE = "printf 'def test_nothing():\\n    pass\\n' > tests/test_cart.pyc"
-FAKING = "printf 'import sys\\nsys.modules[\"shop.rates\"] = sys\\n' > tests/conftest.py; printf '[pytest]\\n' > pytest.ini"
+FAKING = (
+    "printf 'import sys\\nsys.modules[\"shop.rates\"] = sys\\n' > tests/conftest.py; printf '[pytest]\\n' > pytest.ini"
+)
 
 
 def answers(*commands: str) -> tuple[Answer, ...]:
@@ -108,10 +109,13 @@ def test_of_several_answers_the_one_is_kept_under_which_most_tests_pass(tmp_path
         before = asked(endpoint)
         again, retold = repaired(home, endpoint.url, 4)
         assert asked(endpoint) == before
-        other = home.root / "other.md"
-        other.write_text("The first price of a cart is not in its total.\n")
+        (home.root / "issue.md").write_text("A cart with two prices has the total of one.\n")
+        _, other = repaired(home, endpoint.url, 4)
     assert f"to keep it: --setup '{right}'" in told
-    assert "5 tests pass in 3 of 3" in told
+    assert "2 of the 2 nearest test files can be read, and 4 tests pass" in told
+    assert "to keep it" in other
+    assert "Building" not in other
+    assert "the model is asked how" not in other
     assert again == patch
     assert "Building" in told
     assert "Building" not in retold
@@ -126,7 +130,7 @@ def test_an_environment_that_could_not_be_built_is_set_up(tmp_path: Path) -> Non
         before = asked(endpoint)
         again, retold = repaired(home, endpoint.url, 3)
         assert asked(endpoint) == before
-    assert "2 tests pass in 1 of 1" in told
+    assert "1 of the 1 nearest test files can be read, and 2 tests pass" in told
     assert again == patch
     assert "Building" not in retold
 
