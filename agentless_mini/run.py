@@ -284,4 +284,7 @@ async def open_boxes(
         return NoBoxes(opened.reason, opened.log)
     for note in opened.notes:
         watch(Note(note))
+    command = tuple(opened.program if word == "python" else word for word in harness.command[:1])
+    told = (*harness.variables, *opened.variables)
+    harness = replace(harness, command=(*command, *harness.command[1:]), variables=told)
     return Boxes(opened.sandbox, opened.place, harness, snapshot, watch, opened.limits, settings.case_seconds)

@@ -324,10 +324,11 @@ async def _files(patch: Patch | None, cases: Sequence[Case], boxes: Boxes) -> tu
 
 
 async def _installed(names: Sequence[str], boxes: Boxes) -> frozenset[str]:
-    """Return those of the names that the environment can import; none where it has no `python` to ask."""
+    """Return those of the names that the environment can import; none where it has no Python to ask."""
     if not names:
         return frozenset()
-    step = Step(("python", "-I", "-c", FINDS, *names), variables=boxes.harness.variables)
+    program = next((word for word in boxes.harness.command[:1] if word == "python3"), "python")
+    step = Step((program, "-I", "-c", FINDS, *names), variables=boxes.harness.variables)
     result = await boxes.sandbox.run(Job(boxes.place.environment, boxes.place.tree, (), (step,), boxes.limits))
     return frozenset(word for step in result.steps if step.succeeded for word in step.output.text().split())
 

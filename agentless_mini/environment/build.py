@@ -277,7 +277,14 @@ async def open_in(work: Work, way: Way, notes: tuple[str, ...] = ()) -> Opened:
     work, manifest = await fitting(work, way.slot, ready)
     slot = way.slot(work)
     pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot, work.request.proposed))
-    return Opened(way.sandbox, way.place(slot, manifest, pack), work.settings.limits(), (*notes, *manifest.notes))
+    return Opened(
+        way.sandbox,
+        way.place(slot, manifest, pack),
+        work.settings.limits(),
+        (*notes, *manifest.notes),
+        manifest.program,
+        manifest.variables,
+    )
 
 
 def tell_building(work: Work, what: str, slot: Slot) -> None:
@@ -295,8 +302,12 @@ def usable(result: JobResult, work: Work, slot: Slot) -> Built:
     return built
 
 
-async def probe(work: Work, sandbox: Sandbox, place: Place, slot: Slot, log: str = "") -> tuple[str, ...]:
+async def probe(
+    work: Work, sandbox: Sandbox, place: Place, slot: Slot, log: str = "", made: Manifest | None = None
+) -> tuple[str, ...]:
     """Return what is lacking in an environment, as sentences, by a job that starts what runs the tests.
+
+    `made` says how the tests' Python is called, where it is not `python`.
 
     Raises `BuildFailed` where no test can be started, which is added to the log of the build.
     """
@@ -306,20 +317,23 @@ async def probe(work: Work, sandbox: Sandbox, place: Place, slot: Slot, log: str
             slot.write_log(f"{log}\n\nAfterwards {printable(problem)}\n")
         return build_failed(problem, slot)
 
-    needs, start = work.needs, tuple[str, ...](("python", "-m", work.needs.module, "--version"))
+    program, variables = (made.program, made.variables) if made else ("python", ())
+    needs, start = work.needs, tuple[str, ...]((program, "-m", work.needs.module, "--version"))
     if work.request.runner is Runner.COMMAND:  # it is the user's, and may need no Python
         start = ("sh", "-c", ":")
     elif not needs.module:
-        start = ("python", "-c", "")
+        start = (program, "-c", "")
     checks: list[tuple[tuple[str, ...], str]] = [
-        (("python", "-c", f"import {package}"), f"The package {package} cannot be imported in the environment")
+        ((program, "-c", f"import {package}"), f"The package {package} cannot be imported in the environment")
         for package in needs.packages[:_PACKAGES_PROBED]
     ]
     if needs.module == "pytest":  # an old one may start on a newer Python, and yet read no test
-        trial = ("python", "-m", "pytest", "-p", "no:cacheprovider", "--noconftest", "-c", _TRIAL_FILES[0].path, _TRIAL)
+        trial = (program, "-m", "pytest", "-p", "no:cacheprovider", "--noconftest", "-c", _TRIAL_FILES[0].path, _TRIAL)
         checks.append((trial, "The simplest test does not pass in the environment"))
     commands = (start, *(argv for argv, _ in checks))
-    steps = tuple(Step(argv, seconds=_PROBE_SECONDS, python_path=(".", "src")) for argv in commands)
+    steps = tuple(
+        Step(argv, seconds=_PROBE_SECONDS, python_path=(".", "src"), variables=variables) for argv in commands
+    )
     result = await sandbox.run(Job(place.environment, place.tree, _TRIAL_FILES, steps, work.settings.limits()))
     if result.refusal:
         raise refused(result.refusal)

@@ -64,12 +64,17 @@ class EnvironmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A test environment that is ready. `notes` are sentences for people on what it lacks."""
+    """A test environment that is ready. `notes` are sentences for people on what it lacks.
+
+    Its Python is called `program`, with these `variables`.
+    """
 
     sandbox: Sandbox
     place: Place
     limits: BoxLimits
     notes: tuple[str, ...] = ()
+    program: str = "python"
+    variables: tuple[tuple[str, str], ...] = ()
 
     @property
     def identity(self) -> str:
@@ -88,7 +93,8 @@ class Unavailable:
 class Manifest(pydantic.BaseModel):
     """What was built: the identity that jobs give it, and how its Python is called and which one is behind it.
 
-    `image` is the id of the image and `user` who runs tests in it, where it is one. `lacking` counts what tests
+    `image` is the id of the image and `user` who runs tests in it, where it is one. There the tests' Python may have
+    another name, `program`, than `python`, which runs boxes, and need `variables`. `lacking` counts what tests
     will miss there, and `tried` is the day for whose trees it was chosen over another, with other packages.
     """
 
@@ -97,6 +103,8 @@ class Manifest(pydantic.BaseModel):
     behind: str = ""
     image: str = ""
     user: str = ""
+    program: str = "python"
+    variables: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     lacking: int = 0
     tried: str = ""

@@ -204,7 +204,7 @@ async def check_patch(row: Row, patch: Patch, opened: Opened) -> bool:
     """
     before = (PlacedFile(file.path, file.before.encode()) for file in row.files if file.before is not None)
     files = (*before, *placed_files(changed_files(patch, row.tree().entries)), PlacedFile(_PROGRAM, row.check.encode()))
-    step = Step(("python", "-I", "-B", _PROGRAM), seconds=_SECONDS)
+    step = Step((opened.program, "-I", "-B", _PROGRAM), seconds=_SECONDS, variables=opened.variables)
     place = opened.place
     result = await opened.sandbox.run(Job(place.environment, place.tree, files, (step,), opened.limits))
     if result.refusal:

@@ -29,7 +29,7 @@ def boxes() -> None:
         pytest.skip(str(error))
 
 
-def tests_of(imports: str) -> bytes:
+def case_of(imports: str) -> bytes:
     return (
         f"import unittest\n{imports}\n\n\nclass CartTest(unittest.TestCase):\n"
         "    def test_nothing(self):\n        self.assertEqual(total([]), 0)\n\n"
@@ -42,8 +42,8 @@ GENERATED = {
     "shop/cart.py": CART.encode(),
     "tools/rates.py": b"open('shop/rates.py', 'w').write('RATE = 1\\n')\n",
     "tests/__init__.py": b"",
-    "tests/test_cart.py": tests_of("from shop.cart import total\nfrom shop.rates import RATE"),
-    "tests/test_total.py": tests_of("import shop.rates\nfrom shop.cart import total"),
+    "tests/test_cart.py": case_of("from shop.cart import total\nfrom shop.rates import RATE"),
+    "tests/test_total.py": case_of("import shop.rates\nfrom shop.cart import total"),
 }
 """A module that tests import is made by a program."""
 HANGING = {
@@ -51,7 +51,7 @@ HANGING = {
     "shop/cart.py": CART.encode(),
     "lib/prices/__init__.py": b"",
     "tests/__init__.py": b"",
-    "tests/test_cart.py": tests_of("import prices\nfrom shop.cart import total"),
+    "tests/test_cart.py": case_of("import prices\nfrom shop.cart import total"),
 }
 """The build takes too long, and a folder is missing in the path."""
 UNDECLARED = {
@@ -93,7 +93,6 @@ def repaired(home: Home, url: str, count: int, *more: str) -> tuple[str, str]:
         *more,
     )
     assert done.returncode == 0, done.stderr
-    print(done.stderr)
     return done.stdout, " ".join(done.stderr.split())
 
 
