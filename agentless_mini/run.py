@@ -271,11 +271,13 @@ async def open_boxes(
     """
     from agentless_mini.environment.opening import open_environment
     from agentless_mini.environment.work import EnvironmentRequest, Unavailable
-    from agentless_mini.testing import harness_of
+    from agentless_mini.testing import guards, harness_of
 
     harness, contents = harness_of(snapshot, settings.test_command), repository.contents()
-    request = EnvironmentRequest(snapshot, contents, cache, variables, harness.runner, snapshot.day, bool(proposed))
-    settings = settings.model_copy(update={"setup": proposed}) if proposed else settings
+    guarding = None
+    if proposed:
+        settings, guarding = settings.model_copy(update={"setup": proposed}), partial(guards, snapshot)
+    request = EnvironmentRequest(snapshot, contents, cache, variables, harness.runner, snapshot.day, guarding)
     try:
         opened = await open_environment(request, settings, watch, stack)
     except BuildFailed as error:

@@ -9,12 +9,11 @@ say how tests are run, and what it says counts for the choice among environments
 """
 
 import hashlib
-import json
 import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agentless_mini.chain.context import Gauge, Source, fit_files
 from agentless_mini.chain.lexical import Mentions, runs_here
@@ -81,7 +80,7 @@ _COMPOUND = frozenset({"if", "for", "while", "until", "case", "function", "{", "
 
 
 @dataclass(frozen=True, order=True, slots=True)
-class Standing:
+class Collected:
     """What the nearest test files came to in an environment: the more passed, then the more were read, the better."""
 
     passed: int = 0
@@ -96,45 +95,41 @@ async def set_up(
     Commands that served before are built at once, and nothing is asked. Raises what the sampler and the sandbox raise.
     """
     shown = declaring(subject.snapshot)
-    state = [[file.path, hashlib.sha256(file.data).hexdigest()] for file in shown]
-    of = json.dumps([state, opening.harness.runner.value, settings.seed])
+    state = (opening.harness.runner.value, settings.seed, [(file.path, file.data) for file in shown])
+    of = hashlib.sha256(repr(state).encode()).hexdigest()
     trying = _Trying(subject, session, opening, build, settings, shown, of)
     command = await opening.kept(f"setup {of}", trying.chosen)
     if not command:
         return trying.opened[""]
     boxes = trying.opened.get(command) or await build(command, session.watch)
-    session.watch(Note(f"The tests run in an environment that the model set up; to keep it: {_kept(command)}"))
+    if isinstance(boxes, NoBoxes):  # they served before, and what they need is gone
+        return await opening.open(session.watch)
+    keep = f"--setup {shlex.quote(command)}"
+    session.watch(Note(f"The tests run in an environment that the model set up; to keep it: {keep}"))
     return boxes
 
 
+@dataclass(frozen=True, slots=True)
 class _Trying:
-    """The environments of one issue, each opened once: by commands, "" for what the tree declares."""
+    """The environments of one issue, each opened once: by commands, "" for what the tree declares.
 
-    def __init__(
-        self,
-        subject: Subject,
-        session: Session,
-        opening: Opening,
-        build: Build,
-        settings: SetupSettings,
-        shown: Sequence[SourceFile],
-        of: str,
-    ) -> None:
-        """Open nothing yet."""
-        self.subject = subject
-        self.session = session
-        self.opening = opening
-        self.build = build
-        self.settings = settings
-        self.shown = shown
-        self.of = of
-        self.opened: dict[str, Boxes | NoBoxes] = {}
+    The files `shown` have the digest `of`, by which answers are kept.
+    """
+
+    subject: Subject
+    session: Session
+    opening: Opening
+    build: Build
+    settings: SetupSettings
+    shown: Sequence[SourceFile]
+    of: str
+    opened: dict[str, Boxes | NoBoxes] = field(default_factory=dict)
 
     async def chosen(self) -> str:
         """Return the commands that serve best, "" where what the tree declares does, or nothing does."""
         watch = self.session.watch
         boxes = self.opened[""] = await self.opening.open(watch)
-        nearest, rules, log = await self._nearest(), Standing(), ""
+        nearest, rules, log = await self._nearest(), Collected(), ""
         if isinstance(boxes, NoBoxes):
             log = boxes.log
         else:
@@ -168,7 +163,7 @@ class _Trying:
         found = await self.session.derive("related tests", of, lambda: related_tests(snapshot, likely, issue))
         return tuple(path for path in found if runs_here(path, self.opening.harness.runner))[:NEAREST]
 
-    async def _standing(self, command: str, nearest: Sequence[str]) -> Standing | None:
+    async def _standing(self, command: str, nearest: Sequence[str]) -> Collected | None:
         """Build an answer and run the nearest tests there; None where it cannot be built, which is recorded."""
         watch = self.session.watch
 
@@ -187,17 +182,17 @@ class _Trying:
             watch(Note(f"A setup of the model was left out: {error}"))
             return None
 
-    async def _tried(self, boxes: Boxes, nearest: Sequence[str]) -> tuple[Standing, str]:
+    async def _tried(self, boxes: Boxes, nearest: Sequence[str]) -> tuple[Collected, str]:
         """Return what the nearest tests came to, and why files cannot be read."""
         if not nearest:
-            return Standing(), ""
+            return Collected(), ""
         self.session.watch(PhaseSaid(Phase.ENVIRONMENT, "running the nearest tests"))
         results = await run_files(boxes, nearest, SECONDS)
         broken = {one.id: one.fault for one in results if one.id in nearest and one.outcome is Outcome.ERROR}
         passed = sum(result.outcome is Outcome.PASS for result in results)
         lines = [f"{path}: {fault.kind}: {fault.message}" if fault else path for path, fault in broken.items()]
         silent = "" if results else "The test runner ended before it had read any file."
-        return Standing(passed, len(nearest) - len(broken) if results else 0), silent or "\n".join(lines)
+        return Collected(passed, len(nearest) - len(broken) if results else 0), silent or "\n".join(lines)
 
     async def _asked(self, log: str) -> Counter[str]:
         """Return how many answers say which commands."""
@@ -259,8 +254,3 @@ def read_commands(completion: Completion, marks: Marks) -> str | Rejected:
         if not words or words[0] in _COMPOUND or "<<" in line or line.endswith(("|", "&", "(", "{")):
             return Rejected(Reason.MALFORMED, f"not a plain command: {printable(line[:80])}")
     return command
-
-
-def _kept(command: str) -> str:
-    """Return what a user gives to keep commands."""
-    return f"--setup {shlex.quote(command)}"

@@ -34,11 +34,10 @@ from agentless_mini.domain import (
     Step,
 )
 from agentless_mini.environment.machine import CERTIFICATES
-from agentless_mini.environment.work import Manifest, Opened, Slot, Work, build_failed, fitting
+from agentless_mini.environment.work import BUSY, Guarding, Manifest, Opened, Slot, Work, build_failed, fitting
 from agentless_mini.errors import BuildFailed, printable
 from agentless_mini.ports import Sandbox
 from agentless_mini.sandbox.wire import Pack
-from agentless_mini.testing import guards
 
 PLACE = ".amini-build"
 OVERLAY_LIMIT = 48 * MIB
@@ -147,7 +146,7 @@ def read_build(result: JobResult, work: Work) -> Built:
     found = {file.path: file.data for file in step.results}
     ended = {
         Ending.TIMED_OUT: f"it took longer than {work.settings.build_seconds:g} s",
-        Ending.STARVED: "the machine was too busy for it",
+        Ending.STARVED: BUSY,
         Ending.OUT_OF_MEMORY: f"it used more than {work.settings.build_memory_mib} MiB of memory",
     }.get(step.ending, f"it ended with {step.status}")
     try:
@@ -175,11 +174,10 @@ def read_build(result: JobResult, work: Work) -> Built:
     return Built("", found.get(_OVERLAY, b""), tuple(report.frozen), tuple(notes), log, lacking)
 
 
-def overlay_files(archive: bytes, snapshot: Snapshot, proposed: bool = False) -> tuple[PlacedFile, ...]:
+def overlay_files(archive: bytes, snapshot: Snapshot, guarding: Guarding | None = None) -> tuple[PlacedFile, ...]:
     """Return the regular files of the archive that can lie beside those of the tree, which are never replaced.
 
-    The archive is not trusted: a path that is not clean or leads out of the tree is left out. So are tests, and what
-    says how tests are run, where a model `proposed` the commands that left it.
+    The archive is not trusted: a path that is not clean or leads out of the tree is left out, as what is guarded is.
     """
     taken = {file.path for file in snapshot.files}
     above = {folder for path in taken for folder in _parents(path)}
@@ -196,8 +194,8 @@ def overlay_files(archive: bytes, snapshot: Snapshot, proposed: bool = False) ->
     except (tarfile.TarError, ValueError, OSError, EOFError):
         return ()
     found = tuple(file for path, file in sorted(kept.items()) if not any(up in kept for up in _parents(path)))
-    changes = [FileChange(file.path, None, file.data, file.mode) for file in found] if proposed else []
-    guarded = {file.path for file in guards(snapshot, changes)}
+    changes = [FileChange(file.path, None, file.data, file.mode) for file in found]
+    guarded = {file.path for file in guarding(changes)} if guarding else set[str]()
     return tuple(file for file in found if file.path not in guarded)
 
 
@@ -276,7 +274,7 @@ async def open_in(work: Work, way: Way, notes: tuple[str, ...] = ()) -> Opened:
 
     work, manifest = await fitting(work, way.slot, ready)
     slot = way.slot(work)
-    pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot, work.request.proposed))
+    pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot, work.request.guarding))
     return Opened(
         way.sandbox,
         way.place(slot, manifest, pack),

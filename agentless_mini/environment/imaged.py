@@ -221,7 +221,7 @@ class _Images(Way):
 
     async def _tried(self, work: Work, slot: Slot, ways: Iterable[Manifest], overlay: bytes) -> Manifest:
         """Keep the environment as the first of several ways to use it in which the tests can be started."""
-        tree = await work.pack(overlay_files(overlay, work.request.snapshot, work.request.proposed))
+        tree = await work.pack(overlay_files(overlay, work.request.snapshot, work.request.guarding))
         failures = list[EnvironmentFailed]()
         for way in ways:
             try:

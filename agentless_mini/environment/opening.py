@@ -270,7 +270,7 @@ class _Virtual(Way):
         manifest = Manifest(
             identity=identity_of(slot.key, built), python=unfinished.python, behind=str(self.python.path)
         )
-        packed = await work.pack(overlay_files(built.overlay, work.request.snapshot, work.request.proposed))
+        packed = await work.pack(overlay_files(built.overlay, work.request.snapshot, work.request.guarding))
         lacks = await probe(work, self.sandbox, self.place(slot, manifest, packed), slot, built.log)
         whole = manifest.model_copy(update={"notes": (*built.notes, *lacks), "lacking": built.lacking + len(lacks)})
         slot.keep(whole, built.overlay)

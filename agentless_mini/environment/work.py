@@ -19,7 +19,7 @@ import fcntl
 import hashlib
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -27,7 +27,18 @@ from pathlib import Path
 
 import pydantic
 
-from agentless_mini.domain import BoxLimits, Note, Phase, PhaseSaid, Place, PlacedFile, Runner, Snapshot, canonical_json
+from agentless_mini.domain import (
+    BoxLimits,
+    FileChange,
+    Note,
+    Phase,
+    PhaseSaid,
+    Place,
+    PlacedFile,
+    Runner,
+    Snapshot,
+    canonical_json,
+)
 from agentless_mini.environment.machine import Index
 from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.proxy import IndexProxy, open_proxy
@@ -39,6 +50,9 @@ from agentless_mini.settings.run import SandboxSettings
 
 _LOOK_AGAIN = 0.2  # seconds
 _LOG_END = 20_000  # letters
+BUSY = "the machine was too busy for it"
+"""Why a build failed that says nothing of what it builds."""
+Guarding = Callable[[Sequence[FileChange]], Sequence[PlacedFile]]
 _OLD = timedelta(days=180)
 """A younger tree is taken to work with what its authors have today."""
 
@@ -49,8 +63,8 @@ class EnvironmentRequest:
 
     `contents` reads the files of which the snapshot has no contents. Environments are kept in `cache`. `variables` are
     the user's: where Pythons and packages are found. `until` is the day of the tree (ISO, a time may follow): if it is
-    long ago, packages as of then are preferred to those of today. Empty, those of today are all. The setup command is
-    `proposed` where a model wrote it: what such a build leaves in the tree cannot say how tests are run.
+    long ago, packages as of then are preferred to those of today. Empty, those of today are all. Where a model wrote
+    the setup command, `guarding` tells which files of its build say how tests are run, and are left out.
     """
 
     snapshot: Snapshot
@@ -59,7 +73,7 @@ class EnvironmentRequest:
     variables: Mapping[str, str]
     runner: Runner
     until: str = ""
-    proposed: bool = False
+    guarding: "Guarding | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +249,7 @@ def build_failed(problem: str, slot: Slot) -> BuildFailed:
     return BuildFailed(
         f"The environment could not be built ({printable(problem)}; see {printable(str(slot.log))}): give --image, "
         "--setup or --test-cmd, or go on with --sandbox none.",
-        slot.log_end(),
+        "" if problem == BUSY else slot.log_end(),
     )
 
 

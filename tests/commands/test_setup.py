@@ -84,9 +84,9 @@ def home_of(tmp_path: Path, files: Mapping[str, bytes]) -> Home:
     return Home(tmp_path, make_repository(tmp_path / "shop", files))
 
 
-def repaired(home: Home, url: str, count: int, *more: str) -> tuple[str, str]:
+def repaired(home: Home, url: str, count: int, *more: str, seconds: int = 300) -> tuple[str, str]:
     settings = home.root / "settings.toml"
-    settings.write_text("[sandbox]\nbuild_seconds = 30\n")
+    settings.write_text(f"[sandbox]\nbuild_seconds = {seconds}\n")
     done = home.amini(
         *("repair", ".", "../issue.md", "--base-url", url, "--model", "scripted", "-n", "2", "--tests", "0"),
         *("--sandbox", "local", "--store", "../s.sqlite", "--config", str(settings), "--setup-samples", str(count)),
@@ -125,9 +125,9 @@ def test_an_environment_that_could_not_be_built_is_set_up(tmp_path: Path) -> Non
     folder = "import os, site; open(site.getsitepackages()[0] + '/lib.pth', 'w').write(os.getcwd() + '/lib')"
     right = f'python -c "{folder}"'
     with server("sleep 900", "no-such-program", right) as endpoint:
-        patch, told = repaired(home, endpoint.url, 3)
+        patch, told = repaired(home, endpoint.url, 3, seconds=30)
         before = asked(endpoint)
-        again, retold = repaired(home, endpoint.url, 3)
+        again, retold = repaired(home, endpoint.url, 3, seconds=30)
         assert asked(endpoint) == before
     assert "1 of the 1 nearest test files can be read, and 2 tests pass" in told
     assert again == patch
@@ -168,7 +168,7 @@ def test_hostile_answers_are_contained(tmp_path: Path) -> None:
             'rm -f "$(command -v python)"; ln -s /bin/true "$(command -v python3)"',
         )
         with server(*hostile, "python tools/rates.py") as endpoint:
-            patch, told = repaired(home, endpoint.url, 6)
+            patch, told = repaired(home, endpoint.url, 6, seconds=30)
     assert "to keep it: --setup 'python tools/rates.py'" in told
     assert patch
     assert not came
