@@ -285,7 +285,8 @@ async def run_files(boxes: Boxes, paths: Sequence[str], budget: float, clock: fl
         record = record_of(task, step)
         found += record.results if task.record else reached(task, step).values()
         told = {result.id.partition("::")[0] for result in found} if record.done else set(paths)
-        found += [CaseResult(path, Outcome.NOT_COLLECTED) for path in paths if path not in told]
+        own = {case.path for case in task.cases}
+        found += [CaseResult(path, Outcome.NOT_COLLECTED) for path in paths if path in own - told]
     of_files = tuple(result for result in found if result.id.partition("::")[0] in paths)
     return FilesRun(of_files, sum(step.seconds for _, step in done))
 

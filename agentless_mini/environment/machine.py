@@ -49,8 +49,10 @@ _OF_UV = {
     "timeout": "UV_HTTP_TIMEOUT",
     "default-timeout": "UV_HTTP_TIMEOUT",
 }
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-_PROXIES += ("uv_default_index", "uv_index", "uv_index_url", "uv_extra_index_url", "uv_find_links")
+_PROXIES = frozenset(
+    {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+    | {"uv_default_index", "uv_index", "uv_index_url", "uv_extra_index_url", "uv_find_links"}
+)
 CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 """The variables that name a file of certificates, to pip and to what a build may use beside it."""
 _BUNDLE_LIMIT = 4 * 1024 * 1024

@@ -35,7 +35,7 @@ from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from agentless_mini.testing import harness_of
 
 FILES, SEED, SHARE = 3, "environments", 0.8
-BUILD_S, BUDGET_S, CASE_S = 300, 150.0, 30.0
+BUILD_S, BUDGET_S, CLOCK_S, CASE_S = 300, 150.0, 600.0, 30.0
 _NAMED = re.compile(r"(?:.*/)?(?:test_[^/]*|tests_[^/]*|[^/]*_tests?|tests|test)\.py")
 _NOT_PICKED = {"fixtures", "data", "testdata", "test_data", "examples", "docs", "benchmarks", "node_modules"}
 
@@ -117,7 +117,7 @@ async def tried(path: Path, way: str, setup: str, cache: Path) -> Row:
             if isinstance(boxes, NoBoxes):
                 problem = boxes.reason
             else:
-                results = await run_files(boxes, files, BUDGET_S)
+                results = (await run_files(boxes, files, BUDGET_S, CLOCK_S)).results
         except AminiError as error:
             problem = str(error)
     notes = " ".join(

@@ -212,6 +212,8 @@ def test_members_whose_tests_have_the_same_names_run_together(boxes: RealBoxes) 
     for folder in ("tests", "member/tests"):
         files |= {f"{folder}/__init__.py": "", f"{folder}/conftest.py": ""}
     assert list(boxes.outcomes(files, [f"{name}::test_one" for name in names]).values()) == [PASS, PASS]
+    found = boxes.run_files(files, names)
+    assert [(one.id, one.outcome) for one in found] == [(f"{name}::test_one", PASS) for name in names]
 
 
 @pytest.mark.slow
