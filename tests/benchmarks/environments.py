@@ -97,7 +97,8 @@ def ways_of(snapshot: Snapshot, with_baselines: bool) -> Iterator[tuple[str, str
     extras = ",".join(name for name in declared.extras if "test" in name.lower())
     yield "pip", "pip install -e . pytest"
     project = shlex.quote(f".[{extras}]" if extras else ".")
-    yield "uv", f'{PLACE}/uv pip install --no-cache --python "$VIRTUAL_ENV/bin/python" -e {project} pytest'
+    options = "--no-cache --index-strategy=unsafe-best-match"  # as pip takes several indexes
+    yield "uv", f'{PLACE}/uv pip install {options} --python "$VIRTUAL_ENV/bin/python" -e {project} pytest'
 
 
 async def tried(path: Path, way: str, setup: str, cache: Path) -> Row:

@@ -21,10 +21,15 @@ class Listener:
         """Record with `recorder`."""
         self.recorder = recorder
         self.running = None  # type: Foreign
+        # django makes a database before the first test, which may take longer than a test.
+        self.begun = recorder.plan["runner"] != "django"
 
     def start(self, result: Foreign, test: Foreign) -> None:
         """A test begins; one inside of another, of a test of a runner, is not ours."""
         if self.running is None:
+            if not self.begun:
+                self.begun = True
+                self.recorder.say("begun")
             self.running = result
             self.recorder.start(self.id_of(test))
 
@@ -183,7 +188,8 @@ def main() -> None:
     """Run what the plan at the path in the first argument wants."""
     recorder = Recorder(sys.argv[1])
     listener = Listener(recorder)
-    recorder.say("begun")
+    if listener.begun:
+        recorder.say("begun")
     listen(listener)
     only_wanted(listener)
     if recorder.plan["runner"] == "django":
