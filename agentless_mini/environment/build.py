@@ -107,7 +107,12 @@ def build_job(
         *work.index.placed(_BUNDLE),
     )
     told = dict.fromkeys((*_TOLD_VERSION, "POETRY_DYNAMIC_VERSIONING_BYPASS"), VERSION)
-    variables = {**dict(work.index.variables()), **told, "GIT_TERMINAL_PROMPT": "0", "UV_PYTHON_DOWNLOADS": "never"}
+    variables = {
+        **dict(work.index.variables(here=not make)),
+        **told,
+        "GIT_TERMINAL_PROMPT": "0",
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
     step = Step(
         (base.python, "-I", "-c", Path(__file__).with_name("installer.py").read_text("utf-8")),
         seconds=settings.build_seconds,

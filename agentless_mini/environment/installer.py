@@ -54,6 +54,8 @@ def main() -> None:
     elif plan["setup"]:
         status = told("sh", "-c", plan["setup"])
         report["problem"] = f"the setup command exited with {status}" if status else ""
+    elif told(installation.program, "--version"):
+        report["problem"] = "uv cannot be run here, which needs a system with glibc"
     else:
         installation.run()
     report["frozen"] = installation.frozen()

@@ -48,7 +48,10 @@ _OF_UV = {
     "timeout": "UV_HTTP_TIMEOUT",
     "default-timeout": "UV_HTTP_TIMEOUT",
 }
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_PROXIES = frozenset(
+    {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+    | {"uv_default_index", "uv_index", "uv_index_url", "uv_extra_index_url", "uv_find_links"}
+)
 CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 """The variables that name a file of certificates, to pip and to what a build may use beside it."""
 _BUNDLE_LIMIT = 4 * 1024 * 1024
@@ -186,19 +189,25 @@ def _look_at(path: Path) -> Interpreter | None:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Pip's settings by their long names, the proxies' variables, and the certificates to trust (b"": pip's own)."""
+    """Pip's settings by their long names, the proxies' variables and uv's, and certificates (b"": those of uv)."""
 
     settings: tuple[tuple[str, str], ...] = ()
     proxies: tuple[tuple[str, str], ...] = ()
     certificates: bytes = b""
 
-    def variables(self) -> tuple[tuple[str, str], ...]:
-        """Return what pip and uv in the box are to be told, save where the certificates lie there."""
+    def variables(self, *, here: bool = True) -> tuple[tuple[str, str], ...]:
+        """Return what pip and uv in the box are to be told, save where the certificates lie there.
+
+        uv takes a folder that is not there for an error, as those of this machine are which a box does not see.
+        """
         told = [(f"PIP_{name.upper().replace('-', '_')}", value) for name, value in self.settings]
-        # uv installs, which separates links by commas; a user's own command may call pip.
-        same = [(_OF_UV[name], value) for name, value in self.settings if name in _OF_UV]
-        fitted = [(name, ",".join(value.split()) if name == "UV_FIND_LINKS" else value) for name, value in same]
-        return (*told, *fitted, *self.proxies, ("PIP_CONFIG_FILE", "/dev/null"))
+        of_uv = list[tuple[str, str]]()
+        for name, value in ((_OF_UV[name], value) for name, value in self.settings if name in _OF_UV):
+            places = ((one, _path_of(one)) for one in value.split())
+            kept = [one for one, path in places if path is None or (here and path.is_dir())]
+            # uv installs, which separates links by commas; a user's own command may call pip.
+            of_uv += [(name, ("," if name == "UV_FIND_LINKS" else " ").join(kept))] if kept else []
+        return (*told, *of_uv, *self.proxies, ("PIP_CONFIG_FILE", "/dev/null"))
 
     def options(self) -> tuple[str, ...]:
         """Return what uv is told in words, for it knows no variable for that."""

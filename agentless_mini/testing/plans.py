@@ -68,7 +68,9 @@ def harness_of(snapshot: Snapshot, test_command: str = "") -> Harness:
             return found
         if any(map(_UNITTEST.search, tests)):
             return Harness(Runner.UNITTEST, ("python", "-m", "unittest"), python_path=roots)
-    return Harness(Runner.PYTEST, ("python", "-m", "pytest"), python_path=roots)
+    projects = {posixpath.dirname(path) for path in paths if posixpath.basename(path) in {"setup.py", "pyproject.toml"}}
+    members = tuple(sorted(path for path in projects if path and not is_test_path(f"{path}/setup.py")))
+    return Harness(Runner.PYTEST, ("python", "-m", "pytest"), python_path=roots, members=members)
 
 
 def _of_django(paths: Container[str], told: Mapping[str, bytes], roots: tuple[str, ...]) -> Harness | None:
@@ -163,11 +165,17 @@ class Planner:
     budget: float | None = None
 
     def together(self, cases: Sequence[Case]) -> tuple[Task, ...]:
-        """Return one step for all tests that a runner tells of, and one for each distinct command."""
-        reported = tuple(case for case in cases if not self._is_command(case))
-        seconds = STARTUP + sum(self.case_seconds * (1 if "::" in case.id else FILE_TESTS) for case in reported)
-        batch = (self.reported(reported, seconds, 0),) if reported else ()
-        return (*batch, *self._commands([case for case in cases if self._is_command(case)]))
+        """Return one step for all tests of a member that a runner tells of, and one for each distinct command."""
+        groups = dict[str, list[Case]]()
+        for case in (one for one in cases if not self._is_command(one)):
+            above = (path for path in self.harness.members if case.id.startswith(f"{path}/"))
+            groups.setdefault(max(above, key=len, default=""), []).append(case)
+        seconds = (
+            sum(self.case_seconds * (1 if "::" in one.id else FILE_TESTS) for one in of) for of in groups.values()
+        )
+        batches = enumerate(zip(groups.values(), seconds, strict=True))
+        tasks = (self.reported(tuple(of), STARTUP + most, number) for number, (of, most) in batches)
+        return (*tasks, *self._commands([case for case in cases if self._is_command(case)]))
 
     def one_by_one(self, cases: Sequence[Case]) -> tuple[Task, ...]:
         """Return a step for each test, so that none is kept from its end by another."""

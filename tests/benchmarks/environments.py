@@ -35,7 +35,7 @@ from agentless_mini.settings.run import SandboxKind, SandboxSettings
 from agentless_mini.testing import harness_of
 
 FILES, SEED, SHARE = 3, "environments", 0.8
-BUILD_S, BUDGET_S, CASE_S = 300, 150.0, 30.0
+BUILD_S, BUDGET_S, CLOCK_S, CASE_S = 300, 150.0, 600.0, 30.0
 _NAMED = re.compile(r"(?:.*/)?(?:test_[^/]*|tests_[^/]*|[^/]*_tests?|tests|test)\.py")
 _NOT_PICKED = {"fixtures", "data", "testdata", "test_data", "examples", "docs", "benchmarks", "node_modules"}
 
@@ -97,7 +97,8 @@ def ways_of(snapshot: Snapshot, with_baselines: bool) -> Iterator[tuple[str, str
     extras = ",".join(name for name in declared.extras if "test" in name.lower())
     yield "pip", "pip install -e . pytest"
     project = shlex.quote(f".[{extras}]" if extras else ".")
-    yield "uv", f'{PLACE}/uv pip install --no-cache --python "$VIRTUAL_ENV/bin/python" -e {project} pytest'
+    options = "--no-cache --index-strategy=unsafe-best-match"  # as pip takes several indexes
+    yield "uv", f'{PLACE}/uv pip install {options} --python "$VIRTUAL_ENV/bin/python" -e {project} pytest'
 
 
 async def tried(path: Path, way: str, setup: str, cache: Path) -> Row:
@@ -117,7 +118,7 @@ async def tried(path: Path, way: str, setup: str, cache: Path) -> Row:
             if isinstance(boxes, NoBoxes):
                 problem = boxes.reason
             else:
-                results = await run_files(boxes, files, BUDGET_S)
+                results = (await run_files(boxes, files, BUDGET_S, CLOCK_S)).results
         except AminiError as error:
             problem = str(error)
     notes = " ".join(

@@ -165,7 +165,7 @@ def test_commands_are_read_as_one_line_and_must_be_plain(block: str, read: str |
     [
         ("Just install it.", Finish.STOP, Reason.MALFORMED),
         (fenced("true"), Finish.LENGTH, Reason.TRUNCATED),
-        ("<think>" + fenced("true"), Finish.STOP, Reason.MALFORMED),
+        ("<think>" + fenced("true"), Finish.STOP, Reason.TRUNCATED),
     ],
 )
 def test_an_answer_without_commands_is_rejected(text: str, finish: Finish, reason: Reason) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from _pytest.config import findpaths
 
-from agentless_mini.domain import Harness, PlacedFile, Runner
+from agentless_mini.domain import Case, Harness, Origin, PlacedFile, Runner
 from agentless_mini.edits import changed_files
 from agentless_mini.errors import UsageError
 from agentless_mini.testing import guards, harness_of
-from agentless_mini.testing.plans import CONFIGURATION, command_for, new_modules
+from agentless_mini.testing.plans import CONFIGURATION, Planner, command_for, new_modules
 from tests.testing.boxes import patch_of, tree
 
 PYTEST = ("python", "-m", "pytest")
@@ -60,6 +60,22 @@ def test_a_project_of_django_runs_by_its_own_program(
 
 def test_without_tests_it_is_pytest() -> None:
     assert harness_of(tree({"shop.py": "import unittest\n"})) == Harness(Runner.PYTEST, PYTEST)
+
+
+def test_tests_of_each_member_are_a_step() -> None:
+    files = {
+        "setup.py": "",
+        "libs/a/pyproject.toml": "",
+        "libs/a/more/setup.py": "",
+        "tests/data/setup.py": "",
+        "a.py": "",
+    }
+    harness = harness_of(tree(files))
+    assert harness.members == ("libs/a", "libs/a/more")
+    names = ("tests/test_a.py", "libs/a/test_b.py", "libs/a/more/test_c.py", "tests/data/test_d.py")
+    tasks = Planner(harness, "python", 1.0, 1000).together([Case(name, Origin.GIVEN, name) for name in names])
+    assert [[case.id for case in task.cases] for task in tasks] == [[names[0], names[3]], [names[1]], [names[2]]]
+    assert len({task.record for task in tasks}) == 3
 
 
 def test_packages_below_src_and_lib_are_found() -> None:

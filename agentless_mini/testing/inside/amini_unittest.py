@@ -21,10 +21,15 @@ class Listener:
         """Record with `recorder`."""
         self.recorder = recorder
         self.running = None  # type: Foreign
+        # django makes a database before the first test, which may take longer than a test.
+        self.begun = recorder.plan["runner"] != "django"
 
     def start(self, result: Foreign, test: Foreign) -> None:
         """A test begins; one inside of another, of a test of a runner, is not ours."""
         if self.running is None:
+            if not self.begun:
+                self.begun = True
+                self.recorder.say("begun")
             self.running = result
             self.recorder.start(self.id_of(test))
 
@@ -107,6 +112,7 @@ def only_wanted(listener: Listener) -> None:
     def run(test: Foreign, result: Foreign = None) -> Foreign:
         name = listener.id_of(test)
         if listener.running is None and "::" in name and not listener.recorder.wants(name):
+            listener.recorder.leave(name)
             return result
         return original(test, result)
 
@@ -182,7 +188,8 @@ def main() -> None:
     """Run what the plan at the path in the first argument wants."""
     recorder = Recorder(sys.argv[1])
     listener = Listener(recorder)
-    recorder.say("begun")
+    if listener.begun:
+        recorder.say("begun")
     listen(listener)
     only_wanted(listener)
     if recorder.plan["runner"] == "django":
