@@ -1,15 +1,13 @@
 """The network of a build: a proxy outside of its box, which leads to the package indexes and hosts that the user names.
 
-A box without a network hands a listener of its own out to the proxy (see `inside.runner`). What connects to it is
-answered here: a tunnel to an allowed host and port, or a request that is passed on. An address is compared as it is
-written, so that no other name of this machine or of its network leads to it. Names are looked up here alone.
+A box without a network hands a listener of its own out to the proxy (see `inside.runner`). An address is compared as
+it is written, so that no other name of this machine or its network leads to one. Names are looked up here alone.
 
-Passwords of indexes and of the user's own proxies stay here. An index that has one is told to the build without it, as
-if it were not encrypted. The proxy encrypts, checks the certificate and adds the password to requests that read what
-lies beside the index, and to no others of that host.
+An index with a password is told to the build without it, as if it were not encrypted. The proxy encrypts, checks the
+certificate and adds the password to requests that read what lies beside the index, and to no others of that host. That
+of the user's own proxy stays here, too.
 
-What is not guaranteed: that an allowed host passes nothing on. What a build may read it can also tell that host, in the
-names that it asks for.
+What is not guaranteed: that an allowed host passes nothing on. A build can tell it what it reads by what it asks for.
 """
 
 import array

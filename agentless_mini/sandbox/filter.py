@@ -1,13 +1,10 @@
 """Which calls to the kernel a step may make: programs for seccomp, in every box that isolates.
 
-What is refused to every box is named here; Landlock's fence adds what namespaces keep in elsewhere. This is a list of
-what is refused, not of what is allowed. It holds all that the profile of Docker 28 refuses to a container without
-capabilities, so that no more of the kernel is open than there; the profile of an older Docker refuses less. What a
-kernel has that is newer than Linux 6.18, known by its number, is refused too, so that no call is open that nobody
-looked at. Beside Docker's, io_uring and tracing are refused, and kinds of sockets that no test needs.
-
-The calls of another kind of processor (32-bit programs) are refused wholly. For machines other than x86_64 and aarch64
-there is no filter. One program is for both, since an emulator tells a box another kind than the kernel's.
+What is refused to every box is named here; Landlock's fence adds what namespaces keep in elsewhere. It is what the
+profile of Docker 28 refuses to a container without capabilities (that of an older Docker refuses less), io_uring,
+tracing, kinds of sockets that no test needs, and what a kernel has that is newer than Linux 6.18, known by its number,
+so that no call is open that nobody looked at. 32-bit programs can make no call at all. For machines other than x86_64
+and aarch64 there is no filter. One program is for both, since an emulator tells a box another kind than the kernel's.
 """
 
 import base64
@@ -17,7 +14,7 @@ import functools
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 ALLOW, ASK, _ERROR = 0x7FFF0000, 0x7FC00000, 0x00050000
@@ -30,8 +27,6 @@ FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, 16)
 """The sockets of a box with a network of its own. By the last, netlink, the C library looks up addresses."""
 _NEWER = 470
 """The number of the first call that came after Linux 6.18, on both kinds of machine."""
-_NAMESPACES = 0x7E020000
-_PERSONALITIES = (0, 0x8, 0x20000, 0x20008, WHOLE)  # those of plain programs; the last one asks
 _JOIN = 1
 
 Rule = tuple[str, int, *tuple[Any, ...]]
@@ -60,6 +55,12 @@ _REFUSED = numbers(
     get_kernel_syms 177 -1, uselib 134 -1, ustat 136 -1, sysfs 139 -1, _sysctl 156 -1, nfsservctl 180 42"""
 )
 _CALLS = numbers("clone 56 220, socket 41 198, personality 135 92")
+# No process gets a namespace, or runs as a program of another system.
+_RULES: tuple[Rule, ...] = (
+    *(("clone", REFUSE, 0, 1 << bit, (1 << bit,)) for bit in (17, *range(25, 31))),
+    ("personality", ALLOW, 0, WHOLE, (0, 0x8, 0x20000, 0x20008, WHOLE)),
+    ("personality", REFUSE),
+)
 
 
 def filter_of(calls: Mapping[str, tuple[int, int]], rules: Iterable[Rule]) -> bytes:
@@ -68,7 +69,7 @@ def filter_of(calls: Mapping[str, tuple[int, int]], rules: Iterable[Rule]) -> by
     `calls` are the numbers of those that the rules are about. The first rule that holds decides, and what none is about
     is allowed.
     """
-    code, named, listed = [(0x20, 0, 0, 4)], {**_CALLS, **calls}, (*_process_rules(), *rules)
+    code, named, listed = [(0x20, 0, 0, 4)], {**_CALLS, **calls}, (*_RULES, *rules)
     for column, kind in enumerate(MACHINES.values()):
         refused = [found[column] for found in _REFUSED.values() if found[column] >= 0]
         block = [(0x20, 0, 0, 0), (0x35, len(refused) + 1, 0, _NEWER)]
@@ -85,14 +86,6 @@ def filter_of(calls: Mapping[str, tuple[int, int]], rules: Iterable[Rule]) -> by
                 block += [(0x20, 0, 0, 0), (0x15, 0, len(after), number), *after]
         code += [(0x15, 1, 0, kind), (0x05, 0, 0, len(block) + 1), *block, (0x06, 0, 0, ALLOW)]
     return b"".join(struct.pack("=HBBI", *line) for line in (*code, (0x06, 0, 0, ABSENT)))
-
-
-def _process_rules() -> Iterator[Rule]:
-    """Yield that no process gets a namespace, or runs as a program of another system."""
-    for bit in (1 << place for place in range(32) if _NAMESPACES >> place & 1):
-        yield "clone", REFUSE, 0, bit, (bit,)
-    yield "personality", ALLOW, 0, WHOLE, _PERSONALITIES
-    yield "personality", REFUSE
 
 
 @functools.cache
