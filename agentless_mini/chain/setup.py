@@ -53,8 +53,8 @@ from agentless_mini.edits.sources import decode
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.settings.run import SetupSettings
 
-# So many test files run in each environment, for so many seconds of their own together.
-NEAREST, SECONDS = 8, 15.0
+# So many test files run in each environment, for so many seconds of their own together, and of the clock.
+NEAREST, SECONDS, CLOCK = 8, 15.0, 120.0
 # Of the files that the words rank first: their tests are the nearest.
 LIKELIEST = 5
 # The end of the log may take this share of the window, at so many letters for a token.
@@ -187,7 +187,7 @@ class _Trying:
         if not nearest:
             return Collected(), ""
         self.session.watch(PhaseSaid(Phase.ENVIRONMENT, "running the nearest tests"))
-        results = await run_files(boxes, nearest, SECONDS)
+        results = (await run_files(boxes, nearest, SECONDS, CLOCK)).results
         broken = {one.id: one.fault for one in results if one.id in nearest and one.outcome is Outcome.ERROR}
         passed = sum(result.outcome is Outcome.PASS for result in results)
         lines = [f"{path}: {fault.kind}: {fault.message}" if fault else path for path, fault in broken.items()]

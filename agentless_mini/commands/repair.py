@@ -79,7 +79,6 @@ from agentless_mini.run import (
     versions,
 )
 from agentless_mini.settings import Config
-from agentless_mini.settings.run import SandboxKind
 
 if TYPE_CHECKING:
     from agentless_mini.cli import ChoiceOptions, IssueOptions, OutputOptions
