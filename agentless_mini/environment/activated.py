@@ -79,9 +79,7 @@ async def find_environment(
     for folder in VENVS:
         variables = (("PATH", f"{folder}/bin:{path or PLAIN_PATH}"), ("VIRTUAL_ENV", folder))
         layouts.append(_Layout(Step((f"{folder}/bin/python", *_starting(runner)), variables=variables)))
-    own = _starting(runner) if runner is not Runner.COMMAND else ()
-    for program in ("python", "python3"):
-        layouts.append(_Layout(Step((program, *own) if own else ("true",)), program=program))
+    layouts += [_Layout(Step((program, *_starting(runner))), program=program) for program in ("python", "python3")]
     pythons = (*(f"{folder}/bin/python" for folder in VENVS), "/usr/bin/python3", "/usr/local/bin/python3")
     found, problem = await _first(sandbox, image, tree, limits, layouts, ("python3", "python", *PYTHONS, *pythons))
     if found is None:

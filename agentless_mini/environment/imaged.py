@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import BoxUser, Environment, Job, PackedTree, Place, Step
+from agentless_mini.domain import BoxUser, Environment, Job, JobResult, PackedTree, Place, Step
 from agentless_mini.environment.activated import COPIED, PLAIN_PATH, Activated, find_environment
 from agentless_mini.environment.build import (
     VERSION,
@@ -124,6 +124,10 @@ async def _base(work: Work, client: "DockerClient") -> Image:
         stopped.set()
 
 
+def _is_copied(done: JobResult) -> bool:
+    return not done.refusal and done.steps[0].succeeded
+
+
 def _as_found(found: Activated, made: Manifest | None = None) -> Manifest:
     """Return what is known of an image in which the tests' environment was found."""
     image, python, user = found.environment.identity, found.environment.python, found.environment.user
@@ -181,7 +185,7 @@ class _Images(Way):
                 job = Job(Environment(self.base.id, python, BoxUser.ROOT), tree, (), (step,), limits)
                 with suppress(EnvironmentFailed):  # the other Python may start a box
                     path = self.base.path or PLAIN_PATH
-                    _, image = await self.sandbox.build(job, name, path, lambda done: done.steps[0].succeeded)
+                    _, image = await self.sandbox.build(job, name, path, _is_copied)
                     if image:
                         return image
         return self.base.id

@@ -69,8 +69,8 @@ def test_whoever_can_start_the_tests_runs_them_and_by_any_python() -> None:
 def test_what_no_way_has_is_told_and_a_command_needs_no_pytest() -> None:
     lacking = lambda job, step: exited(1, b"x\nNo module named pytest\n")  # noqa: E731
     assert found(lacking)[0].problem == "No module named pytest"
-    there, _ = found(lambda job, step: exited(step.argv[0] != "true"), Runner.COMMAND)
-    assert (there.problem, there.variables) == ("", ())
+    there, _ = found(lambda job, step: exited(words(step) != "python3 -c "), Runner.COMMAND)
+    assert (there.problem, there.program) == ("", "python3")
 
 
 def test_where_no_box_starts_the_first_reason_is_told() -> None:

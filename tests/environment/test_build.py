@@ -103,6 +103,11 @@ def test_what_fails_is_told_in_sentences() -> None:
     )
 
 
+def test_an_optional_package_that_is_lacking_is_told_and_no_reason_for_another_build() -> None:
+    built = read_build(result({**WELL, "failed": ["sphinx"]}), WORK)
+    assert (built.lacking, built.notes) == (0, ("Could not be installed: sphinx.",))
+
+
 @pytest.mark.parametrize(("missing", "lacking"), [([], 0), ([["gone", 3]], 0), ([["yaml", 1], ["gone", 2]], 1)])
 def test_an_environment_is_lacking_where_a_module_is_not_there_that_the_project_names(
     missing: list[object], lacking: int
