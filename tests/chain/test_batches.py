@@ -15,6 +15,7 @@ from agentless_mini.domain import (
     Note,
     Origin,
     Outcome,
+    Output,
     Regressions,
     Runner,
     StepResult,
@@ -200,5 +201,35 @@ def test_a_command_that_passes_in_a_fraction_of_its_time_is_suspicious(
     bench, _, _ = boxes.bench(answer, TREE)
     batches = Batches(replace(bench, harness=Harness(runner, ("make",))), (case,), RegressSettings(budget=0))
     run(batches.over(candidates(cart(1))))
-    assert batches.hurried(cart(1)) == ((case.id,) if doubted else ())
-    assert batches.hurried(cart(2)) == ()
+    odd = f"{case.id} passes in a fraction of its time without the patch"
+    assert batches.doubts(cart(1)) == ((odd,) if doubted else ())
+    assert batches.doubts(cart(2)) == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "before", "after", "doubted"),
+    [
+        (1, "E\n===== 1 failed in 0.12s =====", "===== 1 passed in 0.03s =====", False),
+        (1, "E\n===== 1 failed in 0.12s =====", "", True),
+        (1, "Ran 2 tests in 0.1s\n\nFAILED (failures=1)", "Ran 2 tests in 0.1s\n\nOK", False),
+        (1, "Ran 2 tests in 0.1s\n\nFAILED (failures=1)", "bye", True),
+        (1, "AssertionError", "", False),
+        (0, "checked 12 files in 0.4 s", "checked 13 files in 1.25 s", False),
+        (0, "checked 12 files in 0.4 s", "", True),
+        (0, "", "new words", False),
+    ],
+)
+def test_a_command_that_passes_without_its_usual_last_line_is_suspicious(
+    status: int, before: str, after: str, doubted: bool
+) -> None:
+    def answer(job: Job) -> JobResult:
+        patched = any(file.path == "shop/cart.py" for file in job.files)
+        said = Output((after if patched else before).encode())
+        return JobResult((StepResult(Ending.EXITED, 0 if patched else status, said),))
+
+    origin = Origin.GIVEN if status else Origin.REGRESSION
+    bench, _, _ = boxes.bench(answer, TREE)
+    case = Case("make test", origin, command="make test")
+    batches = Batches(bench, (case,), RegressSettings(budget=0))
+    run(batches.over(candidates(cart(1))))
+    assert batches.doubts(cart(1)) == (("make test passes without its usual last line",) if doubted else ())
