@@ -327,7 +327,8 @@ def _ways(change: FileChange) -> list[list[Reading]]:
     stand_in = f"{_STAND_IN}\n"
     rewriting = [_reading(lines, [stand_in]), Reading(stand_in, _STAND_IN), *_whole(_STAND_IN, new)]
     first = _small_edits(lines, split_lines(new)) if lines else creation
-    return [first, removal + creation, rewriting]
+    anew = [_reading(lines, [stand_in]), Reading(stand_in, ""), *creation]  # of a file that is nothing but a mark
+    return [first, removal + creation, rewriting, anew]
 
 
 def _whole(search: str, text: str) -> list[Reading]:
