@@ -297,6 +297,7 @@ class ExecutionOptions(Panel):
         "regress.expect_broken",
         "rank",
         "require",
+        "allow_suspicious",
     )
 
 

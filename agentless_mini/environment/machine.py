@@ -48,10 +48,7 @@ _OF_UV = {
     "timeout": "UV_HTTP_TIMEOUT",
     "default-timeout": "UV_HTTP_TIMEOUT",
 }
-_PROXIES = frozenset(
-    {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
-    | {"uv_default_index", "uv_index", "uv_index_url", "uv_extra_index_url", "uv_find_links"}
-)
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 """The variables that name a file of certificates, to pip and to what a build may use beside it."""
 _BUNDLE_LIMIT = 4 * 1024 * 1024
@@ -189,7 +186,7 @@ def _look_at(path: Path) -> Interpreter | None:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Pip's settings by their long names, the proxies' variables and uv's, and certificates (b"": those of uv)."""
+    """Pip's settings by their long names, the proxies' variables, and certificates (b"": those of uv)."""
 
     settings: tuple[tuple[str, str], ...] = ()
     proxies: tuple[tuple[str, str], ...] = ()
@@ -243,6 +240,7 @@ def find_index(variables: Mapping[str, str]) -> Index:
             for section in filter(config.has_section, ("global", "install")):
                 values |= {name: value for name, value in config.items(section) if name in {*_LISTS, *_SINGLE, "cert"}}
     named = {f"PIP_{name.upper().replace('-', '_')}": name for name in (*_LISTS, *_SINGLE)}
+    named |= {"UV_DEFAULT_INDEX": "index-url", "UV_INDEX_URL": "index-url", "UV_EXTRA_INDEX_URL": "extra-index-url"}
     values |= {named[name]: value for name, value in variables.items() if name in named and value}
     proxies = [(name, value) for name, value in sorted(variables.items()) if name.lower() in _PROXIES]
     bundle, certificates = next(filter(None, map(variables.get, CERTIFICATES)), values.pop("cert", "")), b""

@@ -132,7 +132,7 @@ def test_files_then_variables(home: dict[str, str], tmp_path: Path) -> None:
 
 def test_uv_is_told_the_same_in_its_own_words(home: dict[str, str], tmp_path: Path) -> None:
     told = {"PIP_INDEX_URL": "https://zero/simple", "PIP_FIND_LINKS": f"https://one {tmp_path} /gone"}
-    told |= {"PIP_NO_INDEX": "1", "UV_INDEX": "https://more/simple", "UV_CACHE_DIR": "/x", "PIP_TIMEOUT": "9"}
+    told |= {"PIP_NO_INDEX": "1", "UV_EXTRA_INDEX_URL": "https://more/simple", "UV_CACHE_DIR": "/x", "PIP_TIMEOUT": "9"}
     index = find_index({**home, **told})
     same = {"UV_DEFAULT_INDEX": "https://zero/simple", "UV_INDEX": "https://more/simple", "UV_HTTP_TIMEOUT": "9"}
     for here, links in ((True, f"https://one,{tmp_path}"), (False, "https://one")):
