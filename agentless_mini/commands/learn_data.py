@@ -27,14 +27,15 @@ from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, bo
 from agentless_mini.learning.asking import synthesize
 from agentless_mini.learning.curation.curation import Curation, Tell, curate, in_processes, on_ray
 from agentless_mini.learning.curation.pulls import Relevance, sampled, without_model
-from agentless_mini.learning.rows import Row, read_rows, require_apart, require_rows, write_rows
+from agentless_mini.learning.rows import SPLITS, Row, read_rows, require_apart, require_rows, write_rows, write_table
+from agentless_mini.learning.trainers import TRAINERS, exported
 from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.settings import Config
 from agentless_mini.settings.learning import Relevant
 
 if TYPE_CHECKING:
-    from agentless_mini.commands.learn import CurateOptions, SynthesizeOptions
+    from agentless_mini.commands.learn import CurateOptions, ExportRowsOptions, SynthesizeOptions
 
 RECORD = "record.sqlite"
 PART_ROWS = 256
@@ -146,6 +147,21 @@ def run_synthesize(options: "SynthesizeOptions", config: Config, machine: Machin
 
     asyncio.run(run())
     document = {"out": str(options.out), "rows": dict(counts), "seconds": round(time.monotonic() - begun, 2)}
+    sys.stdout.write(canonical_json(document) + "\n")
+
+
+def run_export_rows(options: "ExportRowsOptions", config: Config) -> None:
+    """Write a file for each split that has rows, and print one JSON document of what became of them."""
+    require_stdout()
+    if options.to not in TRAINERS:
+        raise UsageError(f"There is no trainer {printable(options.to)!r} to write for: use {', '.join(TRAINERS)}.")
+    require_apart(options.data, options.out)
+    require_rows(options.data)
+    prompts, counts, written = load_prompts(config.prompts), Counter[str](), dict[str, int]()
+    for split in SPLITS:
+        rows = (row for row in read_rows(options.data) if row.split == split)
+        written[split] = write_table(options.out / f"{split}.parquet", exported(rows, prompts, options.to, counts))
+    document = {"out": str(options.out), "rows": dict(counts), "splits": written}
     sys.stdout.write(canonical_json(document) + "\n")
 
 

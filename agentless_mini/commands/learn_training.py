@@ -74,6 +74,8 @@ def run_rl(training: "TrainingOptions", config: Config, machine: Machine) -> Non
     Where tests are the reward, or its potential, they run in a sandbox.
     """
     _, lines = _begin(training, config.rl)
+    if config.rl.runs_checks:  # this is told before a place for checks is made
+        require_rows(training.data, SPLITS[0], checked=True)
 
     async def opening(stack: AsyncExitStack) -> Opened:
         return await open_plain(config.sandbox, machine.cache, machine.environment, lines, stack)
@@ -152,9 +154,9 @@ def require_training(settings: TrainingSettings | None = None) -> None:
     missing = [name for name in _TRAINING if importlib.util.find_spec(name) is None]
     if missing:
         raise EnvironmentFailed(f"Training needs {missing[0]}: {install_command('train')}.")
-    wants_trackio = settings is not None and settings.tracker is Tracker.TRACKIO
-    if wants_trackio and importlib.util.find_spec(Tracker.TRACKIO) is None:
-        raise EnvironmentFailed("Metrics go to trackio, which is not here: pip install trackio, or use tensorboard.")
+    wanted = settings.tracker if settings is not None else Tracker.NONE
+    if wanted in {Tracker.TRACKIO, Tracker.WANDB} and importlib.util.find_spec(wanted) is None:
+        raise EnvironmentFailed(f"Metrics go to {wanted}, which is not here: pip install {wanted}, or use tensorboard.")
 
 
 def _task(name: str, training: "TrainingOptions", config: Config, lines: Lines) -> "Task":

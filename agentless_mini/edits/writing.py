@@ -3,9 +3,11 @@
 The patch is what `git apply` reads: names are quoted as git quotes them, and no index lines, which text does not need.
 
 An answer's edits, for training data and for tests, are as small as they can be: the changed lines, with as many
-unchanged ones around them as make their place unique. What such edits cannot say (other terminators, another byte order
-mark) is said by removing every line and creating the file anew, or, to keep its encoding, by leaving one line without a
-terminator and replacing that. Each file's edits are read and applied here once, so an answer that is returned works.
+unchanged ones around them as make their place unique. The public reward of SWE-RL reads them, too: each has a fence of
+its own, and context where it only removes lines, or where another line begins as its last one does. What such edits
+cannot say (other terminators, another byte order mark) is said by removing every line and creating the file anew, or,
+to keep its encoding, by leaving one line without a terminator and replacing that. Each file's edits are read and
+applied here once, so an answer that is returned works.
 """
 
 import hashlib
@@ -227,7 +229,7 @@ def _quoted(prefix: str, path: str) -> bytes:
 
 
 def write_answer(changes: Sequence[FileChange]) -> str | Rejected:
-    """Return one fenced block of edits that turns each file's `before` into its `after`, byte for byte.
+    """Return edits, each in a fence of its own, that turn each file's `before` into its `after`, byte for byte.
 
     `Rejected` as BAD_PATH where the format cannot name a file, SYNTAX where the applier refuses the new Python, and
     ENCODING where the format cannot say the new bytes: none but those of UTF-8, of the encoding that the file has, and
@@ -239,7 +241,7 @@ def write_answer(changes: Sequence[FileChange]) -> str | Rejected:
         if isinstance(block, Rejected):
             return block
         said.append(block)
-    return _fenced("".join(said))
+    return "".join(said)
 
 
 def write_edit(name: str, search: str, replace: str) -> str:
@@ -262,9 +264,10 @@ def _file_edits(change: FileChange) -> str | Rejected:
     if not name:
         return Rejected(Reason.BAD_PATH, f"the format cannot name the file {path!r}")
     outcome = Rejected(Reason.ENCODING, f"the format cannot say the new bytes of {path}")
-    # Wider markers say that lines which look left over are meant.
-    for readings, width in product(_ways(change), (WIDTH, WIDTH + 2)):
-        said = "".join(_written(name, reading, width) for reading in readings)
+    # Wider markers say that lines which look left over are meant; one fence, that an empty file is created anew.
+    for readings, width, is_one in product(_ways(change), (WIDTH, WIDTH + 2), (False, True)):
+        edits = [_written(name, reading, width) for reading in readings]
+        said = _fenced("".join(edits)) if is_one else "".join(map(_fenced, edits))
         result = _applied(said, change)
         if result == change.after:
             return said
@@ -276,7 +279,7 @@ def _applied(said: str, change: FileChange) -> bytes | Rejected | None:
     """Return what the written edits make of the file."""
     files = () if change.before is None else (SourceFile(change.path, change.mode, FileKind.TEXT, change.before),)
     tree = Tree.of(Snapshot("", "", "", files))
-    edits = parse_edits(_fenced(said), tree.paths)
+    edits = parse_edits(said, tree.paths)
     outcome = edits if isinstance(edits, Rejected) else apply_edits(edits, tree)
     return outcome if isinstance(outcome, Rejected) else outcome[0].after
 
@@ -351,13 +354,17 @@ def _unique(
 
     `previous` is the region edited before, `following` the line where the next begins.
     """
-    current = [*after[: previous.b_stop], *before[previous.a_stop :]]
+    current = FileLines([*after[: previous.b_stop], *before[previous.a_stop :]])
     for context in (*_WIDER, len(before)):
         lead = min(context, region.a_start - previous.a_stop)
         tail = min(context, following - region.a_stop)
         search = before[region.a_start - lead : region.a_stop + tail]
-        reading = _reading(search, after[region.b_start - lead : region.b_stop + tail])
-        if search and len(strict_matches(reading, FileLines(current))) == 1:
+        replace = after[region.b_start - lead : region.b_stop + tail]
+        reading = _reading(search, replace)
+        said = "\n".join(("", *contents(search)))
+        is_alone = current.text.find(said) == current.text.rfind(said)
+        is_told = len(search) == len(before) or (search and replace and is_alone)
+        if is_told and len(strict_matches(reading, current)) == 1:
             return reading
     return None
 

@@ -27,6 +27,7 @@ from agentless_mini.domain import (
     Ending,
     Finish,
     Job,
+    Message,
     Patch,
     PlacedFile,
     Rejected,
@@ -43,6 +44,7 @@ from agentless_mini.errors import EnvironmentFailed, UsageError, printable
 from agentless_mini.learning.reward import COSTS, Oracle, format_penalty, read_patch, reward, shaped
 from agentless_mini.learning.rows import Row, RowFile
 from agentless_mini.ports import Watch
+from agentless_mini.settings.learning import Comparison
 from agentless_mini.settings.run import SandboxKind, SandboxSettings
 
 Measure = Callable[[Sequence[tuple[Row, Patch]]], list[float | None]]
@@ -68,6 +70,11 @@ class Answer:
     row: Row
     text: str
     outcome: Patch | Rejected
+
+
+def chat_of(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Return a chat as trainers are given it."""
+    return [{"role": one.role.value, "content": one.content} for one in messages]
 
 
 def row_text(row: Row) -> str:
@@ -102,12 +109,20 @@ class Rewarding:
 
     `measure` is what TESTS and SHAPED ask about patches: once for all distinct ones of a batch, the earlier patches
     included. Without one SHAPED asks for the similarity, and TESTS has nobody to ask. `weight` is λ of the shaped
-    reward, `seed` draws the patch that a row's answers are compared with.
+    reward, `seed` draws the patch that a row's answers, or each of them, are compared with.
     """
 
-    def __init__(self, kind: RewardKind, measure: Measure | None = None, weight: float = 1.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        kind: RewardKind,
+        measure: Measure | None = None,
+        weight: float = 1.0,
+        seed: int = 0,
+        compared: Comparison = Comparison.ROW,
+    ) -> None:
         """Reward for what `kind` says."""
         self._kind, self._weight, self._seed = kind, weight, seed
+        self._draw = None if compared is Comparison.ROW else Random(seed)  # noqa: S311 - for a choice that can be repeated
         untold: Measure = lambda asked: [None] * len(asked)  # noqa: E731 - it has no name to say
         self._measure = measure or (similarities if kind is RewardKind.SHAPED else untold)
         self._remembered: dict[Key, float | None] = {}
@@ -152,7 +167,7 @@ class Rewarding:
         """Return the patch that a row's answers are compared with, drawn by the seed; None without any."""
         if not row.parents:
             return None
-        draw = Random(f"{self._seed} {row.id} parent")  # noqa: S311 - for a choice that can be repeated
+        draw = self._draw or Random(f"{self._seed} {row.id} parent")  # noqa: S311 - as above
         return _read_parent(row, draw.randrange(len(row.parents)))
 
 
