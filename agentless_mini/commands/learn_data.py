@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -39,6 +38,10 @@ if TYPE_CHECKING:
 
 RECORD = "record.sqlite"
 PART_ROWS = 256
+_EDITED_ALONE = (
+    "no model is named, so that rows show no file but those that change, and who learns from them learns to edit all "
+    "that is shown: give --base-url or --model, or --relevant lexical."
+)
 _STEPS = {"events": "Reading events", "parts": "Making rows", "splits": "Collecting rows"}
 
 
@@ -75,7 +78,11 @@ class Lines:
 def run_curate(options: "CurateOptions", config: Config, machine: Machine) -> None:
     """Curate, tell people how far it is, and print one JSON document: where the rows are, and the funnel."""
     require_stdout()
-    begun, settings = time.monotonic(), config.curate
+    begun, settings, lines = time.monotonic(), config.curate, Lines(quiet=options.quiet)
+    is_named = bool(config.endpoint.base_url or config.endpoint.model)
+    warning = "" if settings.relevant or is_named else _EDITED_ALONE
+    if settings.relevant is None:
+        settings = settings.model_copy(update={"relevant": Relevant.MODEL if is_named else Relevant.NONE})
     asks = settings.relevant is Relevant.MODEL
     asked = config.endpoint.model or config.endpoint.base_url or config.engine.value
     curation = Curation(
@@ -88,8 +95,10 @@ def run_curate(options: "CurateOptions", config: Config, machine: Machine) -> No
     )
     workers = settings.workers
     doing = on_ray(options.cluster, workers) if options.cluster else nullcontext(in_processes(workers))
-    with doing as work, _told(Lines(quiet=options.quiet).console) as told:
+    with doing as work, _told(lines, warning) as told:
         found = curate(curation, work, told)
+    if empty := [split for split, number in found["rows"].items() if not number]:
+        lines.note(f"no row is in {' and '.join(empty)}.")
     document = {"out": str(options.out), "seconds": round(time.monotonic() - begun, 1), **found}
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
@@ -108,12 +117,14 @@ def with_model(config: Config, machine: Machine, record: Path) -> Iterator[Relev
 
 
 @contextmanager
-def _told(console: Console) -> Iterator[Tell]:
-    """Show bars of the steps on a console, one below the other."""
+def _told(lines: Lines, warning: str) -> Iterator[Tell]:
+    """Show bars of the steps, one below the other, once there is something to do; before them a warning."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    progress, bars = Progress(*columns, console=console), dict[str, TaskID]()
+    progress, bars = Progress(*columns, console=lines.console), dict[str, TaskID]()
 
     def tell(step: str, done: int, total: int) -> None:
+        if not bars and warning:
+            lines.note(warning)
         progress.start()
         if step not in bars:
             bars[step] = progress.add_task(_STEPS[step], total=total)

@@ -292,8 +292,8 @@ class CurateSettings(Section):
 
     oracle: Oracle = Oracle.CODE
     """Which changed files a row is about: code or all."""
-    relevant: Relevant = Relevant.NONE
-    """How relevant but unmodified files are found: none, lexical or model."""
+    relevant: Relevant | None = None
+    """How relevant but unmodified files are found: none, lexical or model; by default model where one is named."""
     most_relevant: int = Field(3, ge=1, le=20)
     """Most relevant but unmodified files in a row."""
     most_files: int = Field(10, ge=1, le=1000)
