@@ -57,6 +57,35 @@ def curate(options: CurateOptions, model: ModelOptions, flags: Flags) -> None:
 
 
 @dataclass(frozen=True)
+class RowsOptions(Panel):
+    """Which task set becomes rows, and where the contents are."""
+
+    tasks: Annotated[
+        str, typer.Argument(metavar="TASKS", help="A task set: a parquet or JSON lines file, or a name on the hub.")
+    ]
+    mirrors: Annotated[Path, typer.Option(help="Folder of clones, as for curate.")]
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the rows.")]
+    split: Annotated[str, typer.Option(help="Split of a set on the hub.")] = "train"
+    images: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Image where a task names none, with {id} (a_1776_b) or {id_s} (a_s_b)."),
+    ] = "swebench/sweb.eval.x86_64.{id}:latest"
+    config: ConfigFile = None
+    offers = (
+        Offer(("curate.clone_from",), ("--clone",), "Clone missing repositories from GitHub.", value="https://github.com"),
+    )  # fmt: skip
+
+
+@learn.add("Make rows from a public task set.")
+def rows(options: RowsOptions, flags: Flags) -> None:
+    """Make rows from a public task set, such as SWE-Gym, SWE-smith, SWE-rebench, R2E-Gym or SWE-bench's train split."""
+    from agentless_mini.commands.config import read_config
+    from agentless_mini.commands.learn_data import run_rows
+
+    run_rows(options, read_config(options.config, flags))
+
+
+@dataclass(frozen=True)
 class SynthesizeOptions(Panel):
     """Which rows a teacher explains, and how often it may try."""
 

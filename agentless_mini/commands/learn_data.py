@@ -25,8 +25,11 @@ from agentless_mini.domain import Event, Note, canonical_json
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
 from agentless_mini.learning.asking import synthesize
 from agentless_mini.learning.curation.curation import Curation, Tell, curate, in_processes, on_ray
+from agentless_mini.learning.curation.history import Mirrors
 from agentless_mini.learning.curation.pulls import Relevance, sampled, without_model
 from agentless_mini.learning.rows import SPLITS, Row, read_rows, require_apart, require_rows, write_rows, write_table
+from agentless_mini.learning.tasks import read_tasks
+from agentless_mini.learning.tasks import rows as rows_of_tasks
 from agentless_mini.learning.trainers import TRAINERS, exported
 from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, Store
@@ -34,7 +37,7 @@ from agentless_mini.settings import Config
 from agentless_mini.settings.learning import Relevant
 
 if TYPE_CHECKING:
-    from agentless_mini.commands.learn import CurateOptions, ExportRowsOptions, SynthesizeOptions
+    from agentless_mini.commands.learn import CurateOptions, ExportRowsOptions, RowsOptions, SynthesizeOptions
 
 RECORD = "record.sqlite"
 PART_ROWS = 256
@@ -101,6 +104,25 @@ def run_curate(options: "CurateOptions", config: Config, machine: Machine) -> No
         lines.note(f"no row is in {' and '.join(empty)}.")
     document = {"out": str(options.out), "seconds": round(time.monotonic() - begun, 1), **found}
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def run_rows(options: "RowsOptions", config: Config) -> None:
+    """Write the rows of a task set, and print one JSON document of what became of its tasks."""
+    require_stdout()
+    counts, lines = Counter[str](), Lines(quiet=False)
+    try:
+        options.images.format(id="", id_s="")
+    except (KeyError, IndexError, ValueError) as error:
+        raise UsageError("--images has more in braces than {id} and {id_s}: leave that out.") from error
+    mirrors = Mirrors(options.mirrors, options.out / "work" / "clones", config.curate.clone_from)
+    found = rows_of_tasks(
+        read_tasks(options.tasks, options.split), mirrors, options.images, config.curate.most_bytes, counts
+    )
+    number = write_rows(options.out / f"{SPLITS[0]}.parquet", found)
+    if not counts["with a check"]:
+        lines.note("no row has a check, which --reward tests needs.")
+    document = {"out": str(options.out), "rows": number, "tasks": dict(counts)}
+    sys.stdout.write(canonical_json(document) + "\n")
 
 
 @contextmanager

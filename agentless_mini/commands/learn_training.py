@@ -25,8 +25,8 @@ from agentless_mini.errors import EnvironmentFailed, UsageError, printable
 from agentless_mini.installing import install_command
 from agentless_mini.learning.asking import with_parents
 from agentless_mini.learning.checkpoints import ADAPTER_FILE, PARENTS_FILE, claim, data_digest, find_checkpoint
-from agentless_mini.learning.rewarding import open_plain, running_checks
-from agentless_mini.learning.rows import SPLITS, read_rows, require_apart, require_rows
+from agentless_mini.learning.rewarding import InImage, open_plain, running_checks
+from agentless_mini.learning.rows import SPLITS, check_kinds, read_rows, require_apart, require_rows
 from agentless_mini.model.embedded.weights import find_weights
 from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, Store
@@ -74,14 +74,22 @@ def run_rl(training: "TrainingOptions", config: Config, machine: Machine) -> Non
     Where tests are the reward, or its potential, they run in a sandbox.
     """
     _, lines = _begin(training, config.rl)
-    if config.rl.runs_checks:  # this is told before a place for checks is made
-        require_rows(training.data, SPLITS[0], checked=True)
+    kinds = check_kinds(training.data, SPLITS[0]) if config.rl.runs_checks else set()
 
     async def opening(stack: AsyncExitStack) -> Opened:
         return await open_plain(config.sandbox, machine.cache, machine.environment, lines, stack)
 
+    async def imaging(stack: AsyncExitStack) -> InImage:
+        from agentless_mini.commands.benchmark import host_of
+        from agentless_mini.evaluation.testbeds import open_testbeds
+        from agentless_mini.learning.tasks import NoGrader, check_in_image
+
+        testbeds = await stack.enter_async_context(open_testbeds(host_of(config, machine), {}, NoGrader()))
+        return lambda row, patches: check_in_image(row, patches, testbeds, lines)
+
     with stdout_kept(), ExitStack() as stack:
-        checking = stack.enter_context(running_checks(opening)) if config.rl.runs_checks else None
+        places = (opening if False in kinds else None, imaging if True in kinds else None)
+        checking = stack.enter_context(running_checks(*places)) if kinds else None
         from agentless_mini.learning.rl import train_rl
 
         outcome = train_rl(_task("rl", training, config, lines), config.rl, checking)

@@ -5,10 +5,10 @@ the answer is above that of one of the patches that its prompt shows, less the f
 potential is any that measures patches: `similarities`, the rows' checks, a reward model. What is no patch has the
 least potential, 0; what nobody can tell has none, and so has the reward that hangs on it.
 
-A row's own check is one Python program that needs the standard library and the row's files. It runs in the folder of
-the repaired files and exits with 0 if the repair is right; a repair that exits, hangs or takes too much is wrong.
-Checks and repairs are foreign code: each distinct patch gets a box of its own. A patch that reads the check is not
-found out.
+A row's own check is JSON that names the tests of an image (see `tasks`), or one Python program that needs the standard
+library and the row's files. That runs in the folder of the repaired files and exits with 0 if the repair is right; a
+repair that exits, hangs or takes too much is wrong. Checks and repairs are foreign code: each distinct patch gets a box
+of its own. A patch that reads the check is not found out.
 """
 
 import asyncio
@@ -58,6 +58,9 @@ Told = Mapping[Key, float | None]
 # Rows whose oracle is kept ready: those of some batches.
 _KEPT = 256
 Opening = Callable[[AsyncExitStack], Coroutine[Any, Any, Opened]]
+InImage = Callable[[Row, Sequence[Patch]], Coroutine[Any, Any, list[float | None]]]
+"""Tells of patches of a row whether the tests of its image pass, None where nobody can tell."""
+Imaging = Callable[[AsyncExitStack], Coroutine[Any, Any, InImage]]
 
 _PROGRAM = ".amini-check.py"
 _SECONDS = 10.0
@@ -231,26 +234,38 @@ async def check_patch(row: Row, patch: Patch, opened: Opened) -> bool:
 
 
 @contextmanager
-def running_checks(opening: Opening) -> Iterator[Measure]:
-    """Give what runs the rows' checks in the place that `opening` opens, by ordinary calls as a trainer's rewards are.
+def running_checks(opening: Opening | None, imaging: Imaging | None = None) -> Iterator[Measure]:
+    """Give what runs the rows' checks, by ordinary calls as a trainer's rewards are.
 
-    It has an event loop of its own, so it is not for use within one. It says None where a box was lost, or there is no
-    check. Raises `EnvironmentFailed` where there is no place.
+    Programs run in the place that `opening` opens, the tests of an image by what `imaging` gives. It has an event loop
+    of its own, so it is not for use within one. It says None where a box was lost, or there is no check. Raises
+    `EnvironmentFailed` where there is no place.
     """
 
-    async def value(row: Row, patch: Patch, opened: Opened) -> float | None:
+    async def value(row: Row, patch: Patch, opened: Opened | None) -> float | None:
         try:
-            return float(await check_patch(row, patch, opened)) if row.check else None
+            return float(await check_patch(row, patch, opened)) if row.check and opened else None
         except EnvironmentFailed:
             return None  # infrastructure is not the answer's fault
 
-    async def values(asked: Sequence[tuple[Row, Patch]], opened: Opened) -> list[float | None]:
-        return list(await asyncio.gather(*(value(row, patch, opened) for row, patch in asked)))
+    async def values(asked: Sequence[tuple[Row, Patch]]) -> list[float | None]:
+        by_row: dict[str, list[int]] = {}
+        for place, (row, _) in enumerate(asked):
+            if in_image is not None and row.check.startswith("{"):
+                by_row.setdefault(row.id, []).append(place)
+        told: dict[int, float | None] = {}
+        for places in by_row.values():  # of a row all patches together, in one testbed
+            found = await in_image(asked[places[0]][0], [asked[place][1] for place in places]) if in_image else []
+            told |= dict(zip(places, found, strict=True))
+        others = [place for place in range(len(asked)) if place not in told]
+        told |= zip(others, await asyncio.gather(*(value(*asked[place], opened) for place in others)), strict=True)
+        return [told[place] for place in range(len(asked))]
 
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:
-            opened = runner.run(opening(stack))
-            yield lambda asked: runner.run(values(asked, opened))
+            opened = runner.run(opening(stack)) if opening else None
+            in_image = runner.run(imaging(stack)) if imaging else None
+            yield lambda asked: runner.run(values(asked))
         finally:
             runner.run(stack.aclose())

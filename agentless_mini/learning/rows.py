@@ -178,21 +178,31 @@ def read_rows(path: Path) -> Iterator[Row]:
                     yield Row(**{**values, "files": files, "parents": tuple(values["parents"])})
 
 
-def require_rows(path: Path, split: str = "", *, checked: bool = False) -> None:
-    """Raise `UsageError` as `read_rows` does, and where there is no row (of a split, if one is named, with a check).
+def require_rows(path: Path, split: str = "") -> None:
+    """Raise `UsageError` as `read_rows` does, and where there is no row (of a split, if one is named).
 
-    Nothing but the files' own descriptions is read, and of a split the columns that tell.
+    Nothing but the files' own descriptions is read, and of a split the one column.
     """
-    files = _some_files(path)
     counts = []
-    for file in files:
+    for file in _some_files(path):
         with _opened(file) as opened:
-            found = opened.read(columns=["split", "check"]).to_pylist() if split else ()
-            wanted = sum(row["split"] == split and (not checked or bool(row["check"])) for row in found)
-            counts.append(wanted if split else opened.metadata.num_rows)
+            found = opened.read(columns=["split"]).column("split") if split else ()
+            counts.append(sum(value.as_py() == split for value in found) if split else opened.metadata.num_rows)
     if not sum(counts):
-        of = f" of the split {split}{' with a check' * checked}" if split else ""
+        of = f" of the split {split}" if split else ""
         raise UsageError(f"{printable(str(path))} holds no row{of}: name other data.")
+
+
+def check_kinds(path: Path, split: str) -> set[bool]:
+    """Return whether the checks of a split are run in images. Raises `UsageError` where there is none."""
+    kinds = set()
+    for file in _some_files(path):
+        with _opened(file) as opened:
+            found = opened.read(columns=["split", "check"]).to_pylist()
+            kinds |= {row["check"].startswith("{") for row in found if row["split"] == split and row["check"]}
+    if not kinds:
+        raise UsageError(f"{printable(str(path))} holds no row of the split {split} with a check: name other data.")
+    return kinds
 
 
 def _some_files(path: Path) -> list[Path]:
