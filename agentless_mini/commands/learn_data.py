@@ -23,12 +23,13 @@ from agentless_mini.commands.models import Models
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.domain import Event, Note, canonical_json
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
+from agentless_mini.evaluation.dataset import rows_of
 from agentless_mini.learning.asking import synthesize
 from agentless_mini.learning.curation.curation import Curation, Tell, curate, in_processes, on_ray
 from agentless_mini.learning.curation.history import Mirrors
 from agentless_mini.learning.curation.pulls import Relevance, sampled, without_model
 from agentless_mini.learning.rows import SPLITS, Row, read_rows, require_apart, require_rows, write_rows, write_table
-from agentless_mini.learning.tasks import read_tasks
+from agentless_mini.learning.tasks import hub_tasks
 from agentless_mini.learning.tasks import rows as rows_of_tasks
 from agentless_mini.learning.trainers import TRAINERS, exported
 from agentless_mini.ports import Sampler
@@ -115,9 +116,10 @@ def run_rows(options: "RowsOptions", config: Config) -> None:
     except (KeyError, IndexError, ValueError) as error:
         raise UsageError("--images has more in braces than {id} and {id_s}: leave that out.") from error
     mirrors = Mirrors(options.mirrors, options.out / "work" / "clones", config.curate.clone_from)
-    found = rows_of_tasks(
-        read_tasks(options.tasks, options.split), mirrors, options.images, config.curate.most_bytes, counts
-    )
+    path = Path(options.tasks)
+    is_file = path.exists() or path.suffix in {".parquet", ".json", ".jsonl"}
+    tasks = rows_of(path) if is_file else hub_tasks(options.tasks, options.split)
+    found = rows_of_tasks(tasks, mirrors, options.images, config.curate.most_bytes, counts)
     number = write_rows(options.out / f"{SPLITS[0]}.parquet", found)
     if not counts["with a check"]:
         lines.note("no row has a check, which --reward tests needs.")

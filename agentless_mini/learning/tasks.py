@@ -7,7 +7,7 @@
 
 Repositories of SWE-bench Verified and its kin are left out as in curation, and so is a change that is not in code.
 Where FAIL_TO_PASS and an image are told, the row's check is JSON: the image, the tests by name, those of PASS_TO_PASS
-up to `MOST_TESTS`, and the files that the test patch makes. It is run in the boxes of `amini eval`.
+up to `MOST_TESTS`, and the files that the test patch makes. `commands.learn_training` runs it in boxes.
 """
 
 import ast
@@ -20,40 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from agentless_mini.chain.lexical import CODE_SUFFIX, is_test_path
-from agentless_mini.chain.session import Boxes, NoBoxes, Refused, run_cases, together
-from agentless_mini.domain import (
-    Case,
-    FileChange,
-    FileKind,
-    Issue,
-    Note,
-    Origin,
-    Outcome,
-    Patch,
-    Rejected,
-    Snapshot,
-    SourceFile,
-)
-from agentless_mini.edits import Forms, changed_files, make_patch, write_answer
-from agentless_mini.errors import (
-    EnvironmentFailed,
-    GradingFailed,
-    RepositoryError,
-    Unreachable,
-    UsageError,
-    boundary,
-    printable,
-)
-from agentless_mini.evaluation.dataset import Instance, rows_of
-from agentless_mini.evaluation.ports import Grade, Testbeds
+from agentless_mini.domain import FileChange, FileKind, Patch, Rejected, Snapshot, SourceFile
+from agentless_mini.edits import changed_files, write_answer
+from agentless_mini.errors import RepositoryError, Unreachable, UsageError, boundary, printable
 from agentless_mini.learning.curation.filters import NAMES, LeftOut, Step, is_benchmark_fork
 from agentless_mini.learning.curation.history import History, Mirrors
 from agentless_mini.learning.rows import SPLITS, Row, RowFile
-from agentless_mini.ports import Watch
+from agentless_mini.repository.gitcommand import REGULAR
 from agentless_mini.repository.patches import patch_reader
 
 MOST_TESTS = 300
-_MODE = "100644"
 Task = Mapping[str, Any]
 _PATHS = re.compile(r"^(?:---|\+\+\+) [ab]/([^\t\n]+)", re.MULTILINE)
 _SMITH = re.compile(r"(?:swesmith/)?([^/]+)__([^/]+)\.([0-9a-f]{7,40})")
@@ -61,12 +37,8 @@ _REPO, _COMMIT = re.compile(r"[A-Za-z0-9][\w-]*/[\w.-]*[\w-]"), re.compile(r"[0-
 _PYTEST = re.compile(r"([^\s:]+\.py)::\S.*")
 
 
-def read_tasks(name: str, split: str) -> Iterator[Task]:
-    """Yield the rows of a file, or of the split of a set on the hub. Raises `UsageError` where there is none."""
-    path = Path(name)
-    if path.exists() or path.suffix in {".parquet", ".json", ".jsonl"}:
-        yield from rows_of(path)
-        return
+def hub_tasks(name: str, split: str) -> Iterator[Task]:
+    """Yield the rows of the split of a set on the hub. Raises `UsageError` where there is none."""
     import datasets
 
     said = f"The task set {printable(name)} cannot be read ({{}}): name a file, or a set on the hub and its --split."
@@ -163,7 +135,7 @@ class _Clone:
         specs = {f"{self._base}:{path}": path for path in dict.fromkeys(_PATHS.findall(diff))}
         found = {spec: name for spec, (name, _) in self._history.found([*specs]).items()}
         data = self._history.blobs([*dict.fromkeys(found.values())])
-        files = (SourceFile(specs[spec], _MODE, FileKind.TEXT, data[name]) for spec, name in found.items())
+        files = (SourceFile(specs[spec], REGULAR, FileKind.TEXT, data[name]) for spec, name in found.items())
         snapshot = Snapshot(self._repo, self._base, "", tuple(sorted(files, key=lambda file: file.path)))
         patch = patch_reader(snapshot)(diff.encode("utf-8", "surrogateescape"))
         if isinstance(patch, Patch):
@@ -183,12 +155,15 @@ def _told(content: str) -> tuple[FileChange, ...]:
     try:
         diffs = [one for one in json.loads(content)["file_diffs"] if not one.get("is_binary_file")]
         sides = [(one["header"]["file"]["path"], one["old_file_content"], one["new_file_content"]) for one in diffs]
-        return tuple(FileChange(path, _data(old or None), _data(new or None), _MODE) for path, old, new in sides)
+        return tuple(
+            FileChange(path, as_bytes(old or None), as_bytes(new or None), REGULAR) for path, old, new in sides
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LeftOut(Step.UNREADABLE) from error
 
 
-def _data(text: str | None) -> bytes | None:
+def as_bytes(text: str | None) -> bytes | None:
+    """Return the bytes of a text, None where there is none."""
     return None if text is None else text.encode()
 
 
@@ -197,54 +172,3 @@ def _text(data: bytes | None) -> str | None:
         return None if data is None else data.decode()
     except UnicodeError as error:
         raise LeftOut(Step.UNREADABLE) from error
-
-
-# --- checks in images ------------------------------------------------------------------------------------------------
-
-
-class NoGrader:
-    """Who is not asked: a check is not the official harness."""
-
-    async def grade(self, row: str, diff: bytes) -> Grade:
-        """Raise `GradingFailed`."""
-        raise GradingFailed("Nothing is graded while a model learns: this is a fault in amini, please report it.")
-
-
-async def check_in_image(row: Row, patches: Sequence[Patch], testbeds: Testbeds, watch: Watch) -> list[float | None]:
-    """Return for each patch of a row whether all tests of its check pass with it, in boxes of the check's image.
-
-    None where the machine does not do its part, which people are told: that is no verdict.
-    """
-    foreign = f"The check of {printable(row.id)} names no tests of an image: correct it, or leave the row out."
-    with boundary(dict.fromkeys((ValueError, KeyError, TypeError), lambda error: UsageError(foreign))):
-        check = json.loads(row.check)
-        instance = Instance(row.id, row.repo, row.base, Issue(row.issue, row.id), check["image"], row.merged_at)
-        tests = [(str(name), str(name).partition("::")[0]) for name in check["tests"]]
-        files = {path: _data(text) for path, text in check["files"].items()}
-    try:
-        async with testbeds.open(instance, watch) as testbed:
-            snapshot = await testbed.tree()
-            opening = testbed.opening(snapshot)
-            boxes = opening if isinstance(opening, NoBoxes) else await opening.open(watch)
-            if isinstance(boxes, NoBoxes):
-                raise EnvironmentFailed(boxes.reason)
-            cases = [Case(name, Origin.REGRESSION, path, files.get(path)) for name, path in tests]
-            beside = {path: data for path, data in files.items() if path not in dict(tests).values()}
-            return await together([_passes(row, patch, beside, cases, boxes) for patch in patches])
-    except EnvironmentFailed as error:
-        watch(Note(f"The check of {printable(row.id)} could not be run: {error}"))
-        return [None] * len(patches)
-
-
-async def _passes(
-    row: Row, patch: Patch, beside: Mapping[str, bytes | None], cases: Sequence[Case], boxes: Boxes
-) -> float | None:
-    made = {one.path: one.after for one in changed_files(patch, row.tree().entries)}
-    wanted = {**{file.path: _data(file.before) for file in row.files}, **made, **beside}
-    changes = []
-    for path, data in wanted.items():
-        there = boxes.snapshot.by_path().get(path)  # the image may have the tree before a made-up bug
-        if data != (before := there.data if there else None):
-            changes.append(FileChange(path, before, data, there.mode if there else _MODE))
-    results = await run_cases(boxes, make_patch(changes, Forms()) if changes else None, cases)
-    return float(not isinstance(results, Refused) and all(one.outcome is Outcome.PASS for one in results))

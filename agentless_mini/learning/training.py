@@ -214,6 +214,8 @@ def configured(kind: type[Config], task: Task, house: dict[str, Any], settings: 
             raise UsageError(f"TRL's {known} has no field {printable(name)!r}: correct {where}, as {near!r}.")
         if name in OURS:
             raise UsageError(f"{where} is a setting of amini's own: set {OURS[name]} in [{section}] instead.")
+        if name.endswith("hub_token"):  # run.json and the model's card have the settings
+            raise UsageError(f"{where} would be written down with the settings: give it as the variable HF_TOKEN.")
         if isinstance(value, str) and not any(_is_text(one) for one in (kinds[name], *get_args(kinds[name]))):
             raise UsageError(f"{where} must not be a text ({printable(value)!r}): see {known} of TRL.")
     refused: Callable[[BaseException], UsageError] = lambda error: UsageError(  # noqa: E731 - it has no name to say

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from agentless_mini.chain.templates import load_prompts
+from agentless_mini.commands.learn_training import NoGrader, check_in_image
 from agentless_mini.domain import FileChange, Note, Patch, RewardKind
 from agentless_mini.edits import Forms, make_patch
 from agentless_mini.errors import EnvironmentFailed, GradingFailed, UsageError
@@ -21,7 +22,7 @@ from agentless_mini.evaluation.testbeds import HostSettings, open_testbeds
 from agentless_mini.learning.curation.history import Mirrors
 from agentless_mini.learning.rewarding import Answer, InImage, Rewarding, read_rollout, running_checks
 from agentless_mini.learning.rows import Row, RowFile, check_kinds, read_rows, write_rows
-from agentless_mini.learning.tasks import MOST_TESTS, NoGrader, check_in_image, read_tasks, rows
+from agentless_mini.learning.tasks import MOST_TESTS, hub_tasks, rows
 from agentless_mini.sandbox.daemon import connect
 from agentless_mini.settings.learning import Device, SftSettings
 from agentless_mini.settings.run import ImageSettings, SandboxSettings
@@ -157,19 +158,13 @@ def test_large_files_documents_and_new_files_alone_are_no_rows(task: dict[str, A
     assert read([{**task, "patch": unparsed}], tmp_path)[1] == {"unreadable": 1}
 
 
-def test_a_set_is_a_file_or_a_name_on_the_hub(
-    task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "tasks.jsonl").write_text(json.dumps(task) + "\n")
-    assert list(read_tasks(str(tmp_path / "tasks.jsonl"), "train")) == [task]
-    with pytest.raises(UsageError, match="cannot be read"):
-        list(read_tasks(str(tmp_path / "none.parquet"), "train"))
+def test_a_set_has_a_name_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.need_training()
     monkeypatch.setattr("datasets.load_dataset", lambda name, split, streaming: iter([{name: (split, streaming)}]))
-    assert list(read_tasks("SWE-Gym/SWE-Gym", "train")) == [{"SWE-Gym/SWE-Gym": ("train", True)}]
+    assert list(hub_tasks("SWE-Gym/SWE-Gym", "train")) == [{"SWE-Gym/SWE-Gym": ("train", True)}]
     monkeypatch.setattr("datasets.load_dataset", lambda *some, **more: 1 / 0)
     with pytest.raises(UsageError, match=r"SWE-Gym/No cannot be read \(division by zero\)"):
-        list(read_tasks("SWE-Gym/No", "train"))
+        list(hub_tasks("SWE-Gym/No", "train"))
 
 
 def test_the_command_writes_rows_and_tells_what_became_of_tasks(task: dict[str, Any], tmp_path: Path) -> None:

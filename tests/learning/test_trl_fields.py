@@ -44,6 +44,9 @@ def test_every_field_is_a_setting_of_ours_or_handed_on_unchanged(section: str, m
             assert OURS[name] == "--out" or OURS[name] in type(settings).model_fields
             with pytest.raises(UsageError, match="a setting of amini's own"):
                 configured(section, settings.model_copy(update={"trl": {name: 7}}), {})
+        elif name.endswith("hub_token"):
+            with pytest.raises(UsageError, match="would be written down with the settings"):
+                configured(section, settings.model_copy(update={"trl": {name: "hf_x"}}), {})
         else:
             made = configured(section, settings.model_copy(update={"trl": {name: 7}}), {name: 8})
             assert getattr(made, name) == 7
