@@ -2,8 +2,8 @@
 
 The first half, all that `--quick` runs, ends within 90 seconds on two idle cores: lint and types, and the tests of the
 pure core and of the chain. Those of the core are measured, for they have to cover it wholly, every branch of it; types
-and chain are checked beside them. The second half runs all other tests, in as many processes as there are cores, 8 at
-most. A file stays in one of them, with what its tests share.
+and chain are checked beside them. The second half runs all other tests, in one process more than there are cores, 9 at
+most, for many wait for a box or a server. A file stays in one of them, with what its tests share.
 """
 
 import os
@@ -18,6 +18,7 @@ from tests.test_architecture import CORE
 LINT = (("ruff", "check", "."), ("ruff", "format", "--check", "."))
 TYPES = ("mypy",)
 MEASURED_UNITS = sorted(CORE)
+PROCESSES = min(8, os.cpu_count() or 1)
 FOLDER = Path(__file__).parent
 # A unit's tests are tests/ROOM/test_UNIT.py or the folder tests/UNIT.
 PLACES = [
@@ -33,7 +34,9 @@ CHAIN_TESTS = sorted(
 UNMEASURED = ("in_seconds", "any_change", "what_is_accepted_applies")
 MEASURED = ("pytest", "-q", "-p", "no:cacheprovider", "-k", f"not ({' or '.join(UNMEASURED)})", *CORE_TESTS)
 COVERAGE = (
-    ("coverage", "run", "--branch", "--source=agentless_mini", "-m", *MEASURED),
+    ("coverage", "erase"),
+    ("coverage", "run", "-m", *MEASURED, "-n", str(PROCESSES)),
+    ("coverage", "combine", "--quiet"),
     (
         "coverage",
         "report",
@@ -44,8 +47,7 @@ COVERAGE = (
         "--omit=*/inside/*",
     ),
 )
-PROCESSES = min(8, os.cpu_count() or 1)
-PYTEST = ("pytest", "-n", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder")
+PYTEST = ("pytest", "-n", str(PROCESSES + 1), "--dist", "loadfile", "--no-loadscope-reorder")
 
 
 def main(arguments: list[str]) -> int:
