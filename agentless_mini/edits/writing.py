@@ -330,13 +330,13 @@ def _small_edits(before: Sequence[str], after: Sequence[str]) -> list[Reading]:
 
     That ends at the latest with the whole file, whose place is unique. It must have a line.
     """
-    waiting = differing(before, after)[::-1]
+    waiting, whole = differing(before, after)[::-1], FileLines(list(before))
     done: list[tuple[Difference, Reading]] = []
     while waiting:
         region = waiting.pop()
         previous = done[-1][0] if done else Difference(0, 0, 0, 0)
         following = waiting[-1].a_start if waiting else len(before)
-        reading = _unique(before, after, region, previous, following)
+        reading = _unique(whole, after, region, previous, following)
         if reading:
             done.append((region, reading))
         elif waiting:
@@ -348,12 +348,13 @@ def _small_edits(before: Sequence[str], after: Sequence[str]) -> list[Reading]:
 
 
 def _unique(
-    before: Sequence[str], after: Sequence[str], region: Difference, previous: Difference, following: int
+    whole: FileLines, after: Sequence[str], region: Difference, previous: Difference, following: int
 ) -> Reading | None:
-    """Return the smallest edit whose SEARCH stands once in the file as the edits before it leave it; None for none.
+    """Return the smallest edit whose SEARCH stands once in the file, now and after the edits before it; None for none.
 
     `previous` is the region edited before, `following` the line where the next begins.
     """
+    before = whole.lines
     current = FileLines([*after[: previous.b_stop], *before[previous.a_stop :]])
     for context in (*_WIDER, len(before)):
         lead = min(context, region.a_start - previous.a_stop)
@@ -362,9 +363,9 @@ def _unique(
         replace = after[region.b_start - lead : region.b_stop + tail]
         reading = _reading(search, replace)
         said = "\n".join(("", *contents(search)))
-        is_alone = current.text.find(said) == current.text.rfind(said)
+        is_alone = all(file.text.find(said) == file.text.rfind(said) for file in (whole, current))
         is_told = len(search) == len(before) or (search and replace and is_alone)
-        if is_told and len(strict_matches(reading, current)) == 1:
+        if is_told and all(len(strict_matches(reading, file)) == 1 for file in (whole, current)):
             return reading
     return None
 
