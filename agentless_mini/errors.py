@@ -139,6 +139,12 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(map(printable, names[:FEW])) + more
 
 
+def counted(number: int, noun: str) -> str:
+    """Return the number with the noun: '1 test', '2 tests', '2 boxes'."""
+    many = "es" if noun.endswith(("x", "ch")) else "s"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{many}"
+
+
 def reason(error: BaseException) -> str:
     """Return why something failed, as part of a sentence: without the number and the path of the system's errors."""
     return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__)

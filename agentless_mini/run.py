@@ -14,14 +14,7 @@ from pathlib import Path
 from agentless_mini import __version__
 from agentless_mini.chain.session import Boxes, NoBoxes, Opening
 from agentless_mini.domain import Decoding, Note, Prediction, Snapshot
-from agentless_mini.errors import (
-    EXIT_BUG,
-    EXIT_INTERRUPTED,
-    AminiError,
-    BuildFailed,
-    ModelChanged,
-    NodeLost,
-)
+from agentless_mini.errors import EXIT_BUG, EXIT_INTERRUPTED, AminiError, BuildFailed, ModelChanged, NodeLost, counted
 from agentless_mini.ports import Sampler, Watch
 from agentless_mini.record import Once, RecordedSampler, RecordedSandbox, RunId, RunStart, RunStatus, Store
 from agentless_mini.repository.opening import Repository
@@ -88,7 +81,8 @@ def _ended(store: Store, run: RunId) -> Iterator[None]:
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | asyncio.CancelledError | NodeLost)
         code = error.exit_code if isinstance(error, AminiError) else EXIT_INTERRUPTED if interrupted else EXIT_BUG
-        store.runs.finish(run, RunStatus.INTERRUPTED if interrupted else RunStatus.FAILED, code)
+        told = "" if interrupted else str(error) if isinstance(error, AminiError) else repr(error)
+        store.runs.finish(run, RunStatus.INTERRUPTED if interrupted else RunStatus.FAILED, code, told)
         raise
 
 
@@ -177,15 +171,15 @@ def amount(config: Config, chosen: ChosenModel, tests_run: str, given: int = 0, 
     `pool` are the patches that are chosen among instead of sampling some.
     """
     rounds, each = config.evolve.rounds, config.evolve.per_round
-    repairs = f"{'at most ' if config.repair.stop_when else ''}{config.repair.samples} repairs"
+    repairs = f"{'at most ' if config.repair.stop_when else ''}{counted(config.repair.samples, 'repair')}"
     if not chosen.writes and config.repair.samples == REWRITES:
         repairs += " (the embedded model's default)"
     if rounds > 1:
-        repairs = f"{rounds} rounds of {each or -(-config.repair.samples // rounds)} repairs"
-    repairs = f"{pool} patches to choose among" if pool else repairs
+        repairs = f"{rounds} rounds of {counted(each or -(-config.repair.samples // rounds), 'repair')}"
+    repairs = f"{counted(pool, 'patch')} to choose among" if pool else repairs
     written = config.reproduce.samples if chosen.writes and not tests_run.startswith(UNTESTED) else 0
     own = f", {given} of yours" if given else ""
-    return f"{repairs}, {written} new tests{own}; {tests_run}"
+    return f"{repairs}, {counted(written, 'new test')}{own}; {tests_run}"
 
 
 async def foreseen(settings: SandboxSettings, snapshot: Snapshot) -> str:

@@ -11,6 +11,7 @@ from agentless_mini.errors import (
     Translation,
     UsageError,
     boundary,
+    counted,
     few,
     printable,
     reason,
@@ -52,6 +53,15 @@ def test_without_a_failure_nothing_happens() -> None:
 
 def test_foreign_text_is_made_printable() -> None:
     assert printable("a\x1b[31m\nb\udcff\u00e9") == "a?[31m?b?\u00e9"
+
+
+def test_a_number_has_its_noun_in_the_right_form() -> None:
+    said = [counted(number, noun) for noun in ("test", "box", "valid patch") for number in (0, 1, 2)]
+    assert said == [
+        *("0 tests", "1 test", "2 tests"),
+        *("0 boxes", "1 box", "2 boxes"),
+        *("0 valid patches", "1 valid patch", "2 valid patches"),
+    ]
 
 
 def test_of_many_foreign_names_few_are_told() -> None:

@@ -37,7 +37,7 @@ from agentless_mini.domain import (
     StageStarted,
 )
 from agentless_mini.edits import Tree
-from agentless_mini.errors import UsageError, printable
+from agentless_mini.errors import UsageError, counted, printable
 from agentless_mini.ports import Scorer
 from agentless_mini.settings.run import EvolveSettings, RepairSettings, Selecting
 
@@ -129,7 +129,7 @@ async def _shown(
     if attempts[0].problem:
         session.watch(Note(f"Round {number} was shown answers that are no patches: there was no patch yet."))
     if left := len(attempts) - len(made.shown):
-        said = f"Round {number}: {left} of {len(attempts)} patches were left out of a prompt to fit the context."
+        said = f"Round {number}: {left} of {counted(len(attempts), 'patch')} did not fit a prompt."
         session.watch(Note(said))
     elif made.shown != attempts:
         session.watch(Note(f"Round {number}: a patch was shown in part to fit the context."))

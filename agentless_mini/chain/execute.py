@@ -21,6 +21,7 @@ from agentless_mini.domain import (
     Outcome,
     Patch,
     Phase,
+    PhaseSaid,
     PhaseStarted,
     Regressions,
     Runner,
@@ -95,7 +96,7 @@ class Batches:
         self._spare = spare
         self._touched: frozenset[str] = frozenset()
         self._batches: list[_Batch] = []
-        self._found, self._why = 0, ""
+        self._found, self._why, self._none = 0, list[str](), "none passes beside the others"
 
     async def over(self, candidates: Sequence[Candidate]) -> Execution | None:
         """Return what all tests say of each distinct patch, by first sample, or None where there is no patch yet.
@@ -124,8 +125,8 @@ class Batches:
     def regressions(self) -> Regressions | None:
         """Return what became of the repository's own tests so far; None where none was wanted."""
         run = sum(case.origin is Origin.REGRESSION for batch in self._batches for case in batch.cases)
-        why = "" if run else self._why or "none passes beside the others"
-        return Regressions(self._found, run, why) if self._settings.budget and self._touched else None
+        told = Regressions(self._found, run, ", ".join(filter(None, self._why)) or ("" if run else self._none))
+        return told if self._settings.budget and self._touched else None
 
     def hurried(self, patch: Patch) -> tuple[str, ...]:
         """Return the user's commands of a second or more that pass within a quarter of it: the patch may end them."""
@@ -194,31 +195,43 @@ class Batches:
             own = [case.path for case in wanted if case.origin is Origin.GIVEN and case.path]
             settings = self._settings.model_copy(update=left)
             cases, came = await regress(self._boxes, touched - self._touched, settings, own)
-            wanted += await self._spare(cases) if self._spare else cases
-            self._found, self._why = self._found + came.found, came.why
+            kept = await self._spare(cases) if self._spare else cases
+            wanted += kept
+            self._found += came.found
+            self._none = self._none if came.found else came.why
+            self._why += [
+                came.why if came.found else "",
+                f"{spared} expected to break" if (spared := len(cases) - len(kept)) else "",
+            ]
         known = {case.id for case, _ in there}
         await self._add([case for case in wanted if case.id not in known])
         self._touched |= touched
-        if (told := self.regressions) and told.why:
+        if (told := self.regressions) and not told.run:
             warning = f"WARNING: no regression test is left, so none tells what a patch breaks: {told.why}."
             self._boxes.watch(Note(warning))
 
     async def _add(self, cases: Sequence[Case]) -> None:
         """Add those tests that say something without a patch, run together as the patches will meet them.
 
-        A test may say something else beside others than alone: another one leaves something behind in their process.
-        Such a test would tell patches apart by what it was run with, so it is left out.
+        A test may say something else beside others than before: another one leaves something behind in their process,
+        or it does not pass every time. Such a test would tell patches apart by chance, so it is left out.
         """
         if not cases:
             return
+        own = sum(case.origin is Origin.REGRESSION for case in cases)
+        if own:
+            self._boxes.watch(PhaseSaid(Phase.REGRESSION, "all that pass a second time, together"))
         results = await run_cases(self._boxes, None, cases)
         if isinstance(results, Refused):
             raise EnvironmentFailed(f"The tests cannot be put over the tree ({results.detail}): use --sandbox none.")
         pairs = zip(cases, results, strict=True)
         told = [(case, one) for case, one in pairs if (one.outcome is Outcome.PASS) is not case.origin.reproduces]
-        if len(told) < len(cases):
-            dropped = len(cases) - len(told)
-            self._boxes.watch(Note(f"Tests whose result depends on which tests run with them were dropped: {dropped}."))
+        if own:
+            self._boxes.watch(BoxDone(Phase.REGRESSION, tuple(one.outcome for one in results)))
+            lost = own - sum(case.origin is Origin.REGRESSION for case, _ in told)
+            self._why.append(f"{lost} not passing a second time" if lost else "")
+        if dropped := len(cases) - len(told):
+            self._boxes.watch(Note(f"Tests with another result beside the others were dropped: {dropped}."))
         if told:
             self._batches.append(_Batch(tuple(case for case, _ in told), tuple(result for _, result in told)))
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from agentless_mini.chain.trust import SUREST, agreement, changed_lines, counted, log_odds, mean_likeness, probability
+from agentless_mini.chain.trust import SUREST, agreement, changed_lines, log_odds, mean_likeness, probability
 from agentless_mini.domain import Candidate, Choice, Execution, Method, Origin, Outcome, Patch, Verdict
+from agentless_mini.errors import counted
 
 PINNED_SHARE = 20
 """One in so many regression tests, and one at least, may pin the fault that the issue wants mended."""

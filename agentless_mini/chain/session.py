@@ -59,8 +59,6 @@ Scoring = Callable[[Issue, Sequence[Patch]], Awaitable[Mapping[str, float]]]
 """Scores patches for an issue: the higher, the better, by normal form."""
 # The record of all tests of many files; see `BoxLimits.result`.
 FILES_RECORD = 16 * 1024 * 1024
-# What a box may take by the clock to start a runner and to read many files, and how many times what their tests take.
-READING, PATIENCE = 300.0, 4.0
 ATTEMPT = "AMINI_ATTEMPT"
 # So many tests are run alone before the others are: where a patch breaks the runner, it is the same for all.
 PROBES = 8
@@ -256,32 +254,43 @@ async def run_cases(
     return tuple(results.get(case.id) or CaseResult(case.id, Outcome.ERROR, fault=_GIVEN_UP) for case in cases)
 
 
-async def run_files(boxes: Boxes, paths: Sequence[str], budget: float) -> tuple[CaseResult, ...]:
-    """Return what came of every test that was found in these files of the tree, in the order in which they ended.
+@dataclass(frozen=True, slots=True)
+class FilesRun:
+    """What came of the tests of files, in the order in which they ended, and the box's seconds by the clock."""
+
+    results: tuple[CaseResult, ...] = ()
+    seconds: float = 0.0
+
+
+async def run_files(boxes: Boxes, paths: Sequence[str], budget: float, clock: float) -> FilesRun:
+    """Return what came of every test that was found in these files of the tree.
 
     They run in the order of `paths` in one box until they have used up a `budget` of their own seconds, which reading
-    the files does not count for: what is not there was not reached. A file that cannot be read, is skipped as a whole
-    or has no test stands for itself; with a command for a runner every file does.
+    the files does not count for, or the box `clock` seconds: what is not there was not reached. A file that cannot be
+    read, is skipped as a whole or has no test stands for itself; with a command for a runner every file does.
     Raises `EnvironmentFailed` as the sandbox does.
     """
     room = max(boxes.limits.result, FILES_RECORD)
-    seconds = min(boxes.limits.seconds, READING + PATIENCE * budget)
+    seconds = min(boxes.limits.seconds, clock)
     boxes = replace(boxes, limits=replace(boxes.limits, result=room, seconds=seconds))
     cases = tuple(Case(path, Origin.REGRESSION, path) for path in dict.fromkeys(paths))
-    tasks = replace(_planner(boxes, 0), budget=budget).together(cases)
-    done = await _steps(boxes, (), tuple(replace(task, step=replace(task.step, seconds=seconds)) for task in tasks))
+    tasks = replace(_planner(boxes), budget=budget).together(cases)
+    times = (seconds if task.record else min(seconds, budget) for task in tasks)  # a command is a test
+    tasks = tuple(replace(task, step=replace(task.step, seconds=time)) for task, time in zip(tasks, times, strict=True))
+    done = await _steps(boxes, (), tasks)
     if isinstance(done, Refused):
-        return ()
+        return FilesRun()
     found: list[CaseResult] = []
     for task, step in done:
         record = record_of(task, step)
         found += record.results if task.record else reached(task, step).values()
         told = {result.id.partition("::")[0] for result in found} if record.done else set(paths)
         found += [CaseResult(path, Outcome.NOT_COLLECTED) for path in paths if path not in told]
-    return tuple(result for result in found if result.id.partition("::")[0] in paths)
+    of_files = tuple(result for result in found if result.id.partition("::")[0] in paths)
+    return FilesRun(of_files, sum(step.seconds for _, step in done))
 
 
-def _planner(boxes: Boxes, attempt: int) -> Planner:
+def _planner(boxes: Boxes, attempt: int = 0) -> Planner:
     variables = (*boxes.harness.variables, *(((ATTEMPT, str(attempt)),) if attempt else ()))
     return Planner(boxes.harness, boxes.place.environment.python, boxes.case_seconds, boxes.limits.result, variables)
 

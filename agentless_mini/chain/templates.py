@@ -21,11 +21,12 @@ def load_prompts(folder: Path | None) -> Prompts:
     replaced = _replacements(folder) if folder else {}
     others = {name for name in VARIABLES if name not in replaced}
     sources = replaced | {name: (packaged / f"{name}.j2").read_text(encoding="utf-8") for name in others}
-    broken = f"A prompt template in {folder} is not valid Jinja"
+    broken, advice = f"A prompt template in {folder or packaged} is not valid Jinja", "correct it or remove it"
+    advice = advice if folder else "install amini again"
     with boundary(
         dict.fromkeys(
             (jinja2.TemplateError, TypeError, ValueError, AttributeError),
-            lambda error: UsageError(f"{broken} ({error}): correct it or remove it."),
+            lambda error: UsageError(f"{broken} ({error}): {advice}."),
         )
     ):
         prompts, issue = Prompts(sources), Issue("x")

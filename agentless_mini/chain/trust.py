@@ -18,7 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from agentless_mini.domain import Choice, Execution, Level, Origin
-from agentless_mini.errors import printable
+from agentless_mini.errors import counted, printable
 
 if TYPE_CHECKING:
     from agentless_mini.chain.rank import Standing, Totals
@@ -249,9 +249,4 @@ def _own(given: dict[str, bool], own: Sequence[str], notes: Sequence[str]) -> st
 
 def agreement(votes: int, valid: int) -> str:
     """Return how many samples agree on a patch, as a clause."""
-    return f"{votes} of {valid} valid samples {'has' if votes == 1 else 'agree on'} it"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return the number with the noun: '1 test', '2 tests'."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{votes} of {counted(valid, 'valid sample')} {'has' if votes == 1 else 'agree on'} it"

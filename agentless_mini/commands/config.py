@@ -1,4 +1,4 @@
-"""What this machine gives a command: the settings of the user's file, the environment's keys, and the folders.
+"""What this machine gives a command: the settings of the user's file, the environment's keys, folders and paths.
 
 With `amini config`: every setting that is in effect, and where it comes from. Secrets are not shown.
 """
@@ -7,11 +7,12 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import platformdirs
@@ -19,7 +20,8 @@ from pydantic import BaseModel
 
 from agentless_mini.commands.options import option_of, variables
 from agentless_mini.commands.terminal import without_passwords
-from agentless_mini.errors import UsageError
+from agentless_mini.domain import GivenTests, Level, Snapshot
+from agentless_mini.errors import UsageError, printable
 from agentless_mini.settings import Config, load_config
 from agentless_mini.settings.model import EndpointSettings, ScorerSettings
 from agentless_mini.settings.run import SandboxKind, Until
@@ -91,6 +93,18 @@ def require_together(config: Config, flags: Mapping[str, Any]) -> None:
         raise UsageError(f"--image is for Docker, and the sandbox is {config.sandbox.kind}: leave one of them out.")
 
 
+def require_tests(required: Level, given: GivenTests, config: Config) -> None:
+    """Refuse what no patch could show, before anything is paid for. Raises `UsageError`."""
+    if required is Level.GIVEN and not given.ids():
+        raise UsageError("--require given needs a test of yours: give --failing-test or --failing-cmd.")
+    if required in {Level.GIVEN, Level.TESTS} and config.sandbox.kind is SandboxKind.NONE:
+        asked = "--failing-test or --failing-cmd" if config.require is None else f"--require {required}"
+        raise UsageError(
+            f"{asked} needs tests, and --sandbox none runs none: leave out --sandbox none, or let the vote choose with "
+            "--require any."
+        )
+
+
 def file_in_use(path: Path | None) -> Path | None:
     """Return the file of settings: the one at `path`, else the user's own if there is one."""
     own = platformdirs.user_config_path(APP) / "config.toml"
@@ -124,6 +138,50 @@ def is_there(repository: str) -> bool:
         return Path(repository).exists()
     except OSError:  # it is there, and must not be looked at
         return True
+
+
+# --- paths as a person at a prompt writes them: from where they stand, or from the tree's top -------------------------
+
+
+def tree_path(said: str, names: Collection[str], top: Path, here: Path) -> str:
+    """Return the path of the tree that is meant by what is said in the folder `here`, both absolute.
+
+    `./a.py` and an absolute path have one meaning. `a.py` is taken from `here` or from the top, wherever there is such
+    a file. What is neither is returned as it is. Raises `UsageError` where there are both.
+    """
+    spelled = said.replace("\\", "/")
+    seen = here / spelled
+    near = _below(top, seen.parent.resolve() / seen.name)
+    far = PurePosixPath(spelled).as_posix()
+    if near not in names:
+        return far if far in names else said
+    if far in names and far != near and not spelled.startswith(("./", "../", "/")):
+        raise UsageError(
+            f"{printable(said)} is both {printable(near)} and {printable(far)} of the repository: write "
+            f"./{printable(said)} for the first, {printable(str(top / far))} for the second."
+        )
+    return near
+
+
+def tree_test(said: str, names: Collection[str], top: Path, here: Path) -> str:
+    """Return a test, PATH or PATH::NAME, with the path as `tree_path` has it."""
+    file, mark, name = said.partition("::")
+    return f"{tree_path(file, names, top, here)}{mark}{name}"
+
+
+def given_here(given: GivenTests, snapshot: Snapshot, top: Path, here: Path) -> GivenTests:
+    """Return the user's tests as the tree has them. A command runs in the folder where it was said."""
+    names = {file.path for file in snapshot.files}
+    folder = _below(top, here)
+    inside = folder not in {"", "."} and any(name.startswith(f"{folder}/") for name in names)
+    change = f"cd {shlex.quote(folder)}; " if inside else ""
+    tests = tuple(tree_test(said, names, top, here) for said in given.tests)
+    return replace(given, tests=tests, commands=tuple(line.strip() and change + line for line in given.commands))
+
+
+def _below(top: Path, path: Path) -> str:
+    """Return a path as the tree has it, "" where it lies outside."""
+    return path.relative_to(top).as_posix() if path.is_relative_to(top) else ""
 
 
 def show_settings(path: Path | None, flags: Mapping[str, Any], as_json: bool) -> None:

@@ -124,7 +124,8 @@ def run_tests(
                 raise EnvironmentFailed(
                     f"The demo chooses by the sample's failing test, so it needs a sandbox. {boxes.reason}"
                 )
-            return await run_files(boxes, (TESTS,), TESTS_TIMEOUT)
+            ran = await run_files(boxes, (TESTS,), TESTS_TIMEOUT, boxes.limits.seconds)
+            return ran.results
 
     with LiveProgress(console, notes=notes) as progress:
         return asyncio.run(run(progress))

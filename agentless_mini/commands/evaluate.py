@@ -23,7 +23,7 @@ from agentless_mini.commands.config import STORE, Machine
 from agentless_mini.commands.models import Models
 from agentless_mini.commands.terminal import EXIT_FOUND, noted, people, without_passwords
 from agentless_mini.domain import Note, Proposal, RewardModel, canonical_json, plain
-from agentless_mini.errors import EnvironmentFailed, ModelChanged, printable
+from agentless_mini.errors import EnvironmentFailed, ModelChanged, counted, printable
 from agentless_mini.evaluation.attempt import Assignment, EvalContext, attempt, grade_key, row_digest
 from agentless_mini.evaluation.attempt import evaluate as attempt_all
 from agentless_mini.evaluation.dataset import Dataset, Instance
@@ -77,7 +77,7 @@ class Evaluation:
 
     def submitter(self, chosen: ChosenModel) -> str:
         """Return the name that predictions are submitted under."""
-        return f"choice among {self.systems} systems" if self.pool else chosen.name
+        return f"choice among {counted(self.systems, 'system')}" if self.pool else chosen.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ async def _run(
         asked = amount(config, chosen, ways, pool=evaluation.systems)
         asked = "files alone" if evaluation.until is Until.LOCALIZE else asked
         line = f"evaluation {evaluation.folder.name}: {await answerer(chosen, config, store)}; "
-        line += f"{len(evaluation.instances)} instances, {asked}; recorded in {evaluation.folder}"
+        line += f"{counted(len(evaluation.instances), 'instance')}, {asked}; recorded in {evaluation.folder}"
         console.print(Text(printable(line), style="bold"))
         opened = await open_testbeds(evaluation, evaluation.submitter(chosen), stack, progress)
         tasks = [

@@ -21,8 +21,8 @@ from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.models import Models
 from agentless_mini.commands.terminal import people, require_stdout
-from agentless_mini.domain import Event, Note, canonical_json
-from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, printable, reason
+from agentless_mini.domain import Event, Note, Stage, canonical_json
+from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, counted, printable, reason
 from agentless_mini.evaluation.dataset import rows_of
 from agentless_mini.learning.asking import synthesize
 from agentless_mini.learning.curation.curation import Curation, Tell, curate, in_processes, on_ray
@@ -69,7 +69,7 @@ class Lines:
         """Tell a sentence."""
         self.console.print(Text(printable(said)))
 
-    def tokens(self, new: int) -> None:
+    def tokens(self, new: int, stage: Stage) -> None:
         """Tell nobody of tokens."""
 
     def phase(self, what: str, seconds: float) -> None:
@@ -229,7 +229,7 @@ async def write_parts(out: Path, rows: AsyncIterator[Row], counts: Counter[str],
         path = out / f"part-{len(written):05}.parquet"
         write_rows(path, part)
         written.append(path)
-        lines.say(f"{sum(counts.values())} rows: {dict(counts)}")
+        lines.say(f"{counted(sum(counts.values()), 'row')}: {dict(counts)}")
         part.clear()
 
     async for row in rows:

@@ -17,13 +17,14 @@ import json
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from agentless_mini.chain.session import Scoring
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import Machine
-from agentless_mini.domain import Decoding, Event, ModelCard, Note, RewardModel
+from agentless_mini.domain import Decoding, Event, ModelCard, Note, RewardModel, Stage
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.model.openai_api import OpenAISampler
 from agentless_mini.ports import Sampler
@@ -55,8 +56,8 @@ class Progress(Protocol):
         """Take in one event."""
         ...
 
-    def tokens(self, new: int) -> None:
-        """Count tokens that have just been generated."""
+    def tokens(self, new: int, stage: Stage) -> None:
+        """Count tokens that have just been generated for a stage."""
         ...
 
     def phase(self, what: str, seconds: float) -> None:
@@ -175,9 +176,8 @@ class Models:
 
         async def start() -> Sampler:
             if rewrites:
-                return await self._stack.enter_async_context(
-                    EmbeddedSampler(weights, self._config.in_process, self._progress.tokens)
-                )
+                told = partial(self._progress.tokens, stage=Stage.REPAIR)
+                return await self._stack.enter_async_context(EmbeddedSampler(weights, self._config.in_process, told))
             plan = plan_embedded(weights.path, weights.name, self._config.llama_cpp)
             asked = self._config.endpoint.decoding
             return await self._start(plan, asked if asked is Decoding.GRAMMAR else decoding)

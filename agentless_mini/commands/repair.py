@@ -3,14 +3,13 @@
 import asyncio
 import json
 import os
-import shlex
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import platformdirs
@@ -24,12 +23,15 @@ from agentless_mini.chain.trust import Trust, trust
 from agentless_mini.commands.config import (
     APP,
     Machine,
+    given_here,
     is_there,
     read_config,
+    require_tests,
     require_together,
     store_of,
     this_machine,
     top_of,
+    tree_path,
 )
 from agentless_mini.commands.models import Models
 from agentless_mini.commands.options import ExecutionOptions, Flags
@@ -39,9 +41,9 @@ from agentless_mini.commands.terminal import (
     EXIT_UNTRUSTED,
     noted,
     people,
-    require_stdout,
+    require_place,
     without_passwords,
-    write_patch,
+    write_result,
 )
 from agentless_mini.domain import (
     Candidate,
@@ -56,8 +58,8 @@ from agentless_mini.domain import (
     Rejected,
     Snapshot,
 )
-from agentless_mini.errors import EnvironmentFailed, Untestable, UsageError, boundary, printable, reason
-from agentless_mini.ports import PatchCheck, Sampler
+from agentless_mini.errors import Untestable, UsageError, printable
+from agentless_mini.ports import PatchCheck, Sampler, Watch
 from agentless_mini.record import RecordedSampler, RunId, RunStart, Store, recorded_derive, traced_scoring
 from agentless_mini.report.console import ProgressLines, flowed
 from agentless_mini.report.progress import LiveProgress
@@ -128,7 +130,7 @@ def run_repair(
         patches, source = [source.issue, *patches], replace(source, issue=None)
     words = {"--files": files, "PATCH": patches, "--failing-test": given.tests, "--failing-cmd": given.commands}
     _require_words(source, words, "choose" if among else "repair")
-    _require_place(output)
+    require_place(output.file)
     rev = source.rev
     if output.apply:
         _require_working_tree(source.repository, rev)
@@ -154,7 +156,7 @@ def run_repair(
 
             of_others = of_runs(opened, among.runs) if among.runs is not None else ()
             task = replace(task, pool=(*read_proposals(patches, among.instance), *of_others))
-        require_tests(task)
+        require_tests(task.required, task.given, task.config)
         began = time.monotonic()
         snapshot = replace(repository.snapshot(), history=repository.history())
         if local:
@@ -182,21 +184,6 @@ def _require_words(source: "IssueOptions", words: dict[str, Sequence[str]], comm
     if (is_file or names_issue) and (alone or (source.issue and os.path.isdir(source.issue))):  # noqa: PTH112
         told = f"write amini {command} {second} {first}"
         raise UsageError(f"{first} is no repository, and REPO comes before ISSUE: {told}.")
-
-
-def _require_place(output: "OutputOptions") -> None:
-    """Refuse an output that could not be written in the end, before anything is paid for."""
-    if output.file is None:
-        require_stdout()
-        return
-    name, folder = printable(str(output.file)), output.file.parent
-    with boundary({OSError: lambda error: EnvironmentFailed(f"{name} cannot be reached ({reason(error)}): check -o.")}):
-        if output.file.is_dir():
-            raise UsageError(f"{name} is a folder: name a file in it with -o.")
-        if not folder.is_dir():
-            raise UsageError(f"There is no folder {printable(str(folder))}: make it, or name another file with -o.")
-        if not os.access(output.file if output.file.exists() else folder, os.W_OK):
-            raise EnvironmentFailed(f"There is no permission to write {name}: name another file with -o.")
 
 
 def _require_working_tree(where: str, rev: str | None) -> None:
@@ -246,50 +233,6 @@ def _issue(source: "IssueOptions") -> Issue:
     return read_issue(source.issue, sys.stdin.buffer, GitHub(api, os.environ.get("GITHUB_TOKEN", "")))
 
 
-# --- paths as a person at a prompt writes them: from where they stand, or from the tree's top -------------------------
-
-
-def tree_path(said: str, names: Collection[str], top: Path, here: Path) -> str:
-    """Return the path of the tree that is meant by what is said in the folder `here`, both absolute.
-
-    `./a.py` and an absolute path have one meaning. `a.py` is taken from `here` or from the top, wherever there is such
-    a file. What is neither is returned as it is. Raises `UsageError` where there are both.
-    """
-    spelled = said.replace("\\", "/")
-    seen = here / spelled
-    near = _below(top, seen.parent.resolve() / seen.name)
-    far = PurePosixPath(spelled).as_posix()
-    if near not in names:
-        return far if far in names else said
-    if far in names and far != near and not spelled.startswith(("./", "../", "/")):
-        raise UsageError(
-            f"{printable(said)} is both {printable(near)} and {printable(far)} of the repository: write "
-            f"./{printable(said)} for the first, {printable(str(top / far))} for the second."
-        )
-    return near
-
-
-def tree_test(said: str, names: Collection[str], top: Path, here: Path) -> str:
-    """Return a test, PATH or PATH::NAME, with the path as `tree_path` has it."""
-    file, mark, name = said.partition("::")
-    return f"{tree_path(file, names, top, here)}{mark}{name}"
-
-
-def given_here(given: GivenTests, snapshot: Snapshot, top: Path, here: Path) -> GivenTests:
-    """Return the user's tests as the tree has them. A command runs in the folder where it was said."""
-    names = {file.path for file in snapshot.files}
-    folder = _below(top, here)
-    inside = folder not in {"", "."} and any(name.startswith(f"{folder}/") for name in names)
-    change = f"cd {shlex.quote(folder)}; " if inside else ""
-    tests = tuple(tree_test(said, names, top, here) for said in given.tests)
-    return replace(given, tests=tests, commands=tuple(line.strip() and change + line for line in given.commands))
-
-
-def _below(top: Path, path: Path) -> str:
-    """Return a path as the tree has it, "" where it lies outside."""
-    return path.relative_to(top).as_posix() if path.is_relative_to(top) else ""
-
-
 # --- the run: its parts are built, the chain runs and is recorded, the patch is printed -------------------------------
 
 
@@ -309,7 +252,7 @@ def repair(
     were told before, and are not again; `kept` tells whether the record outlives the run, so that `amini show` finds
     it. Raises `AminiError` and KeyboardInterrupt.
     """
-    require_tests(task)
+    require_tests(task.required, task.given, task.config)
     console = people(quiet=output.quiet)
     began = time.monotonic() if began is None else began
     with LiveProgress(console, notes=notes) as progress:
@@ -318,11 +261,10 @@ def repair(
             run, prediction, shown = asyncio.run(_run(task, snapshot, store, machine, progress, console))
         except Untestable:
             if output.file is not None:  # an older result there is not this run's
-                _write(b"", output.file)
+                write_result(b"", output.file)
             raise
     if not output.quiet:
-        told = summary(store.runs.trace(run), time.monotonic() - began, hint=kept)
-        console.print(told)
+        console.print(summary(store.runs.trace(run), time.monotonic() - began, hint=kept))
     patch = prediction.choice.patch.diff if prediction.choice and shown and shown.suffices(task.required) else None
     _emit(patch, output, store, run)
     if output.file is not None:
@@ -336,26 +278,13 @@ def repair(
 
         message = commit_message(task.issue, f"{run} ({store.runs.trace(run).run.start.model})")
         commit = task.branch.commit(snapshot.commit, patch, message)
-        told = f"The patch is commit {commit[:12]} on the branch {task.branch.name}."
-        console.print(told)
+        console.print(f"The patch is commit {commit[:12]} on the branch {task.branch.name}.")
     if shown and (lacking := shown.lacks(task.required)):
         advice = f"it is not printed; amini show {run} --patch 1 shows it, --require any prints it"
         told = lacking if patch is not None else f"{lacking} (--require {task.required}): {advice}"
         trusting = people()
         trusting.print(Text(flowed(f"not trusted: {told}.", trusting, 4), style="bold red"))
     return _exit_code(task, shown)
-
-
-def require_tests(task: Task) -> None:
-    """Refuse what no patch could show, before anything is paid for."""
-    if task.required is Level.GIVEN and not task.given.ids():
-        raise UsageError("--require given needs a test of yours: give --failing-test or --failing-cmd.")
-    if task.required in {Level.GIVEN, Level.TESTS} and task.config.sandbox.kind is SandboxKind.NONE:
-        asked = "--failing-test or --failing-cmd" if task.config.require is None else f"--require {task.required}"
-        raise UsageError(
-            f"{asked} needs tests, and --sandbox none runs none: leave out --sandbox none, or let the vote choose with "
-            "--require any."
-        )
 
 
 async def _run(
@@ -389,7 +318,8 @@ async def _run(
             complaint = task.repository.refuses(patch.diff)
             return Rejected(Reason.REFUSED_BY_GIT, complaint) if complaint else patch
 
-        pool, notes = await _pooled(task, snapshot, check) if task.pool else ((), task.repository.notes)
+        pool, told = await _pooled(task.pool, snapshot, check, progress) if task.pool else ((), ())
+        notes = (*task.repository.notes, *told)
         if pool and not chosen.writes and isinstance(opening, Opening):
             notes = (*notes, "No model writes tests: your own and those of the repository choose.")
 
@@ -432,12 +362,14 @@ async def _run(
         return run, prediction, _shown(task, prediction)
 
 
-async def _pooled(task: Task, snapshot: Snapshot, check: PatchCheck) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
-    """Return what became of the patches to choose among, and the notes of the run."""
+async def _pooled(
+    said: tuple[Proposal, ...], snapshot: Snapshot, check: PatchCheck, watch: Watch
+) -> tuple[tuple[Candidate, ...], tuple[str, ...]]:
+    """Return what became of the patches to choose among, and notes on them."""
     from agentless_mini.repository.patches import notes_on, read_pool
 
-    pool = await read_pool(task.pool, snapshot, check)
-    return pool, (*task.repository.notes, *notes_on(task.pool, pool))
+    pool = await read_pool(said, snapshot, check, watch)
+    return pool, notes_on(said, pool)
 
 
 def _shown(task: Task, prediction: Prediction) -> Trust | None:
@@ -458,13 +390,4 @@ def _emit(patch: bytes | None, output: "OutputOptions", store: Store, run: RunId
         from agentless_mini.report.document import run_document
 
         data = (json.dumps(run_document(store.runs.trace(run)), ensure_ascii=True, indent=2) + "\n").encode()
-    if output.file is None:
-        write_patch(data)
-        return
-    _write(data, output.file)
-
-
-def _write(data: bytes, file: Path) -> None:
-    unwritable = f"The result cannot be written to {file}"
-    with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({reason(error)}): name another with -o.")}):
-        file.write_bytes(data)
+    write_result(data, output.file)

@@ -24,7 +24,7 @@ from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import STORE, Machine
 from agentless_mini.commands.terminal import people, require_stdout, results, write_page, write_patch
 from agentless_mini.domain import Completion, Message, ModelCard, SampleRequest, Snapshot, Stage
-from agentless_mini.errors import UsageError, boundary, printable
+from agentless_mini.errors import UsageError, boundary, counted, printable
 from agentless_mini.ports import Watch
 from agentless_mini.record import PromptRecord, RunId, RunSummary, RunTrace, SampleRecord, Store, recorded_derive
 from agentless_mini.record.database import translated
@@ -104,9 +104,8 @@ def _patch(trace: RunTrace, number: int) -> bytes:
     """Return a distinct patch by its number in what is shown: the chosen one as chosen, others as first drawn."""
     found = distinct(trace)
     if number > len(found):
-        told, has = (
-            (f"has {len(found)} distinct patches", "lists them") if found else ("has no patch", "has the reasons")
-        )
+        patches = counted(len(found), "distinct patch")
+        told, has = (f"has {patches}", "lists them") if found else ("has no patch", "has the reasons")
         raise UsageError(
             f"Run {trace.run.id} {told}, so there is no patch {number}: amini show {trace.run.id} --all {has}."
         )
@@ -230,7 +229,7 @@ def show_plan(task: "Task", snapshot: Snapshot, store: Store, as_json: bool) -> 
 
         opening = Opening(harness_of(snapshot, config.sandbox.test_command), closed)
     check, prompts = snapshot_check(snapshot), load_prompts(config.prompts)
-    pool, derive = asyncio.run(read_pool(task.pool, snapshot, check)), recorded_derive(store)
+    pool, derive = asyncio.run(read_pool(task.pool, snapshot, check, lambda _: None)), recorded_derive(store)
     session = Session(sampler, prompts, check, lambda _: None, "", derive=derive, pool=pool)
     given = replace(task.given, required=False)
 
@@ -252,7 +251,8 @@ def show_plan(task: "Task", snapshot: Snapshot, store: Store, as_json: bool) -> 
     for stage, asked in sampler.stages.items():
         row(shown, stage, *map(str, asked.values()))
     results().print(shown)
-    lines = [f"rounds     {later} more of {size} repairs, whose prompts show earlier patches too"] * bool(later)
+    more = f"rounds     {later} more of {counted(size, 'repair')}, whose prompts show earlier patches too"
+    lines = [more] * bool(later)
     lines.append("tokens     of what is not recorded, each prompt once; estimated where the model has not counted them")
     boxes = f"; boxes: {tests} to prove new tests, {patches} or more to test patches, some to find regression tests"
     lines.append(f"tests      {where}{boxes if isinstance(opening, Opening) else ''}")

@@ -8,6 +8,7 @@ from agentless_mini.commands.config import STORE
 from agentless_mini.commands.evaluate import OFFICIAL, Evaluation
 from agentless_mini.commands.terminal import people
 from agentless_mini.domain import Case, Patch, Rejected, Stage
+from agentless_mini.errors import counted
 from agentless_mini.evaluation.attempt import grade_key, row_digest
 from agentless_mini.evaluation.grading import Grader, GradingSettings
 from agentless_mini.evaluation.submission import SubmissionFacts, Submitted, write_submission
@@ -27,7 +28,8 @@ def submit(evaluation: Evaluation, split: str, folder: Path) -> None:
     console = people()
     for what, names in lacking.items():
         if names:
-            console.print(f"note: {len(names)} instances of the submission lack {what}.", style="yellow")
+            told = f"note: {counted(len(names), 'instance')} of the submission without {what}."
+            console.print(told, style="yellow")
 
 
 def _facts(evaluation: Evaluation, split: str, store: Store) -> SubmissionFacts:
@@ -67,9 +69,8 @@ def _lines(store: Store, attempt: AttemptRecord) -> Iterator[str]:
     if trace.prediction is not None:
         yield "\n## Files\n\n"
         located = trace.prediction.localization
-        yield from (
-            f"* {', '.join(paths)} ({votes} votes)\n" for paths, votes in zip(located.lists, located.votes, strict=True)
-        )
+        for paths, votes in zip(located.lists, located.votes, strict=True):
+            yield f"* {', '.join(paths)} ({counted(votes, 'vote')})\n"
     yield "\n## Samples\n\n"
     yield from (_told(sample) for sample in trace.samples if sample.stage is not Stage.LOCALIZE)
     yield from _choice(store, trace)

@@ -27,6 +27,7 @@ from agentless_mini.errors import (
     UsageError,
     boundary,
     printable,
+    reason,
 )
 
 if TYPE_CHECKING:
@@ -112,6 +113,31 @@ def require_stdout() -> None:
     """Raise `UsageError` where the process was started without a standard output, before anything is paid for."""
     if isinstance(sys.stdout.buffer, _Closed):
         raise _stdout_closed()
+
+
+def require_place(file: Path | None) -> None:
+    """Refuse a place for the result, stdout or a file, that could not be written in the end."""
+    if file is None:
+        require_stdout()
+        return
+    name, folder = printable(str(file)), file.parent
+    with boundary({OSError: lambda error: EnvironmentFailed(f"{name} cannot be reached ({reason(error)}): check -o.")}):
+        if file.is_dir():
+            raise UsageError(f"{name} is a folder: name a file in it with -o.")
+        if not folder.is_dir():
+            raise UsageError(f"There is no folder {printable(str(folder))}: make it, or name another file with -o.")
+        if not os.access(file if file.exists() else folder, os.W_OK):
+            raise EnvironmentFailed(f"There is no permission to write {name}: name another file with -o.")
+
+
+def write_result(data: bytes, file: Path | None) -> None:
+    """Write the result of a command to its file, else to stdout."""
+    if file is None:
+        write_patch(data)
+        return
+    unwritable = f"The result cannot be written to {file}"
+    with boundary({OSError: lambda error: EnvironmentFailed(f"{unwritable} ({reason(error)}): name another with -o.")}):
+        file.write_bytes(data)
 
 
 def write_patch(patch: bytes) -> None:

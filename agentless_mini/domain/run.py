@@ -44,10 +44,11 @@ class Phase(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PhaseStarted:
-    """Work outside of the model begins; `boxes` is how many boxes it takes, 0 where that is not known."""
+    """Work outside of the model begins, of so many `boxes` and `seconds` of the clock at most (0: not known)."""
 
     phase: Phase
     boxes: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

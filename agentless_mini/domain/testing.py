@@ -312,8 +312,8 @@ class Fault:
 class CaseResult:
     """What came of one case in one box. `seconds` are its own, as its process says: see `testing.inside.amini_record`.
 
-    They are the processor's, of the process and of those that it started, and a quarter of those in which it slept; how
-    busy the machine is makes no difference. Of a command they are the clock's.
+    They are the clock's, less those in which its process waited for a processor: how busy the machine is makes no
+    difference, save for a test that waits for programs that it started. Of a command they are the clock's.
     """
 
     id: str
@@ -350,9 +350,10 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Regressions:
-    """What became of the regression tests that were wanted: `found` pass before any patch, `run` met the patches.
+    """What became of the regression tests that were wanted: `run` of those `found` met the patches.
 
-    `why` is a clause that says why none was run, "" where one was.
+    Found are those that pass before any patch, and those that there was no time for.
+    `why` says in a clause why tests were lost, or why none was run; it is "" where none was lost.
     """
 
     found: int = 0
@@ -361,13 +362,15 @@ class Regressions:
 
     @property
     def lost(self) -> int:
-        """Return how many met no patch: over the limits, or not the same twice or beside the others."""
+        """Return how many met no patch."""
         return self.found - self.run
 
     def __str__(self) -> str:
         """Say it to people."""
-        warning = f"; WARNING: none tells what a patch breaks: {self.why}" if self.why else ""
-        return f"{self.found} found, {self.run} run, {self.lost} lost{warning}"
+        if self.run:
+            return f"{self.found} found, {self.run} run, {self.lost} lost{f' ({self.why})' if self.why else ''}"
+        found = f"{self.found} found, " if self.found else ""
+        return f"{found}none run; WARNING: none tells what a patch breaks: {self.why}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,7 +209,7 @@ async def _predict(
     store = context.store
     files, notes = _files(task, tree)
     check = snapshot_check(tree)
-    pool = await read_pool(task.pool, tree, check)
+    pool = await read_pool(task.pool, tree, check, progress)
 
     async def chain(run: RunId, boxes: Opening | NoBoxes) -> Prediction:
         record_pool(store, run, task.pool, pool)

@@ -139,9 +139,7 @@ def _parted(row: Row) -> tuple[Instance, Solution]:
         created=str(row.get("created_at") or ""),
     )
     solution = Solution(
-        row=canonical_json(row),
-        files=_files(name, row["patch"]),
-        difficulty=str(row.get("difficulty") or ""),
+        row=canonical_json(row), files=_files(name, row["patch"]), difficulty=str(row.get("difficulty") or "")
     )
     return instance, solution
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from agentless_mini.errors import GradingFailed, boundary, printable
+from agentless_mini.errors import GradingFailed, boundary, counted, printable
 
 FILE = "all_preds.jsonl"
 LOGS = ("patch.diff", "report.json", "test_output.txt", "eval.sh", "run_instance.log")
@@ -149,8 +149,8 @@ def _results(facts: SubmissionFacts, parts: Mapping[str, Submitted]) -> str:
     total, ungraded = len(facts.repos), len(_ungraded(parts))
     resolved = Counter(facts.repos[name] for name, part in parts.items() if part.resolved)
     lines = [
-        f"Resolved {resolved.total()} of {total} instances ({share(resolved.total(), total)}); "
-        f"{len(parts)} have a prediction, {sum(not part.diff for part in parts.values())} of them an empty one.",
+        f"Resolved {resolved.total()} of {counted(total, 'instance')} ({share(resolved.total(), total)}); "
+        f"{counted(len(parts), 'prediction')}, {sum(not part.diff for part in parts.values())} of them an empty one.",
         "",
     ]
     for repo, size in sorted(Counter(facts.repos.values()).items()):
@@ -159,9 +159,9 @@ def _results(facts: SubmissionFacts, parts: Mapping[str, Submitted]) -> str:
     if facts.oracle_files:
         lines += ["**Not eligible: the model was told which files the true fix changes (--oracle-files).**", ""]
     if len(parts) < total:
-        lines += [f"**Not complete: {total - len(parts)} instances have no prediction.**", ""]
+        lines += [f"**Not complete: {counted(total - len(parts), 'instance')} without a prediction.**", ""]
     if ungraded:
-        lines += [f"**Not complete: {ungraded} predictions are not graded, and not counted as resolved.**", ""]
+        lines += [f"**Not complete: {counted(ungraded, 'prediction')} not graded, and not counted as resolved.**", ""]
     lines.append(
         "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(facts.versions.items())) + "."
     )

@@ -137,7 +137,8 @@ class _Clone:
         data = self._history.blobs([*dict.fromkeys(found.values())])
         files = (SourceFile(specs[spec], REGULAR, FileKind.TEXT, data[name]) for spec, name in found.items())
         snapshot = Snapshot(self._repo, self._base, "", tuple(sorted(files, key=lambda file: file.path)))
-        patch = patch_reader(snapshot)(diff.encode("utf-8", "surrogateescape"))
+        with patch_reader(snapshot) as read:
+            patch = read(diff.encode("utf-8", "surrogateescape"))
         if isinstance(patch, Patch):
             return changed_files(patch, snapshot.by_path())
         if required:

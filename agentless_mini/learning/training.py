@@ -30,7 +30,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from agentless_mini import __version__
 from agentless_mini.chain.prompts import Prompts
 from agentless_mini.domain import canonical_json
-from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, printable
+from agentless_mini.errors import EnvironmentFailed, UsageError, boundary, counted, printable
 from agentless_mini.learning import checkpoints
 from agentless_mini.learning.policies import in_bfloat16, on_cpu, quiet
 from agentless_mini.learning.rows import SPLITS, Row, read_rows, require_apart
@@ -166,7 +166,7 @@ def dataset(task: Task, seen: Seen, found: Iterable[Mapping[str, Any]], columns:
     if not len(data):
         left = ", ".join(f"{number} {reason}" for reason, number in seen.rows.items() if number) or "there are none"
         raise UsageError(f"No row is left to learn from ({left}): name other data, or allow more tokens.")
-    task.say(f"{len(data)} examples; {dict(seen.rows)}")
+    task.say(f"{counted(len(data), 'example')}; {dict(seen.rows)}")
     return data
 
 
@@ -290,8 +290,8 @@ def run(
     steps = made and trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())[-1]
     if made is not None and made.global_step > steps:
         raise UsageError(
-            f"This training has made {made.global_step} steps and {steps} are asked for: ask for more, or start in "
-            "another --out."
+            f"This training has made {counted(made.global_step, 'step')} and {steps} are asked for: ask for more, or "
+            "start in another --out."
         )
     if made is not None and made.global_step == steps:
         trainer._load_from_checkpoint(str(checkpoint))  # train() would make one step more
@@ -332,7 +332,7 @@ def _describe(trainer: Any, task: Task, settings: TrainingSettings, seen: Seen) 
         f"---\nbase_model: {json.dumps(task.model)}\nlibrary_name: {library}\n"
         f"tags: [agentless-mini, {task.command}]\n---\n\n"
         f"# {printable(Path(task.model).name)} after `amini learn {task.command}`\n\n"
-        f"Base model: {model}. {trainer.state.global_step} steps on {printable(device)}.\n\n"
+        f"Base model: {model}. {counted(trainer.state.global_step, 'step')} on {printable(device)}.\n\n"
         f"## Data\n\n{data}\n\n{_table(seen.rows, 'row', 'number')}\n"
         f"## Licences of the data\n\n{_table(seen.licences, 'licence', 'rows')}\n"
         f"The base model's own licence holds as well.\n\n"

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from pydantic import SecretStr
 
-from agentless_mini.domain import Completion, Decoding, Finish, Message, ModelCard, SampleRequest
+from agentless_mini.domain import Completion, Decoding, Finish, Message, ModelCard, SampleRequest, Stage
 from agentless_mini.errors import AminiError, UsageError, boundary
 from agentless_mini.model.connection import Address, Advice, Body, Client, Connection, Patience, belongs_to_openai
 from agentless_mini.model.endpoints import Endpoint, Engine, PromptCheck, count, discover, grammar_body, wire_messages
@@ -40,15 +40,15 @@ class OpenAISampler(Client):
     request's: sample i is drawn with `params.seed + i`, also where it is owed later. The sampling settings that a
     request does not name (top_k, penalties) stay as the server has them.
 
-    `on_tokens` is told of new tokens as they stream in (events, where the server does not count), `tell` what people
-    should know of the server, once. `environment` is that of the process: where the settings have no key,
-    OPENAI_API_KEY is sent to the address that it is meant for, and to no other.
+    `on_tokens` is told of new tokens as they stream in (events, where the server does not count) and of their stage,
+    `tell` what people should know of the server, once. `environment` is that of the process: where the settings have
+    no key, OPENAI_API_KEY is sent to the address that it is meant for, and to no other.
     """
 
     def __init__(
         self,
         settings: EndpointSettings,
-        on_tokens: Callable[[int], None] = lambda tokens: None,
+        on_tokens: Callable[[int, Stage], None] = lambda tokens, stage: None,
         patience: Patience | None = None,
         tell: Callable[[str], None] = lambda said: None,
         environment: Mapping[str, str] = MappingProxyType({}),
@@ -175,7 +175,7 @@ class _Draws:
     connection: Connection
     slots: Slots
     habits: Habits
-    on_tokens: Callable[[int], None]
+    on_tokens: Callable[[int, Stage], None]
     request: SampleRequest
     body: Body
     _done: asyncio.Queue[Completion | BaseException] = field(default_factory=asyncio.Queue)
@@ -258,7 +258,7 @@ class _Draws:
                         for completion in assembly.feed(event):
                             self._done.put_nowait(completion)
                     if assembly.streamed > before:
-                        self.on_tokens(assembly.streamed - before)
+                        self.on_tokens(assembly.streamed - before, self.request.stage)
         finally:
             for completion in assembly.rest():
                 self._done.put_nowait(completion)

@@ -64,6 +64,7 @@ class RunRecord:
     status: RunStatus
     finished: float | None
     exit_code: int | None
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

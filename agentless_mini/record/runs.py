@@ -104,14 +104,11 @@ class RunLog:
         )
         return RunId(row)
 
-    def finish(self, run: RunId, status: RunStatus, exit_code: int) -> None:
-        """Record how a run ended."""
+    def finish(self, run: RunId, status: RunStatus, exit_code: int, failure: str = "") -> None:
+        """Record how a run ended, and the sentence that it failed with."""
+        ended = time.time(), status.value, exit_code, failure
         self._database.write(
-            "UPDATE runs SET finished = ?, status = ?, exit_code = ? WHERE id = ?",
-            time.time(),
-            status.value,
-            exit_code,
-            run,
+            "UPDATE runs SET finished = ?, status = ?, exit_code = ?, failure = ? WHERE id = ?", *ended, run
         )
 
     def close_abandoned(self) -> None:
@@ -257,7 +254,7 @@ def generation_of(settings: str) -> int:
 
 
 def _run(row: Row) -> RunRecord:
-    number, started, finished, status, exit_code, model, instance, *rest = row
+    number, started, finished, status, exit_code, failure, model, instance, *rest = row
     repository, commit, tree, issue, source, command, settings, versions = rest
     start = RunStart(
         text(model),
@@ -270,7 +267,7 @@ def _run(row: Row) -> RunRecord:
         text(settings),
         text(versions),
     )
-    return RunRecord(number, start, started, RunStatus(status), finished, exit_code)
+    return RunRecord(number, start, started, RunStatus(status), finished, exit_code, text(failure))
 
 
 def _sample(row: Row, patches: dict[str, Patch]) -> SampleRecord:

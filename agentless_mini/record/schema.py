@@ -4,7 +4,7 @@ Columns named for structured values hold JSON; those without a type pack it (`re
 1970. Text that is no valid Unicode (a lone surrogate in a model's answer) is stored as a BLOB: see `database.text`.
 """
 
-VERSION = 9
+VERSION = 10
 """Grows with every change of the tables: a file of another version is refused with a sentence."""
 
 TABLES = """
@@ -39,7 +39,7 @@ CREATE TABLE boxes (  -- a sandbox run by `Job.key`: what was run, for people to
 
 CREATE TABLE runs (  -- one command on one issue: all that it started from, when, and how it ended
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    started REAL NOT NULL, finished REAL, status TEXT NOT NULL, exit_code INTEGER,
+    started REAL NOT NULL, finished REAL, status TEXT NOT NULL, exit_code INTEGER, failure TEXT NOT NULL DEFAULT '',
     model TEXT NOT NULL, instance TEXT NOT NULL, repository TEXT NOT NULL, commit_id TEXT NOT NULL, tree TEXT NOT NULL,
     issue TEXT NOT NULL, issue_source TEXT NOT NULL,
     command TEXT NOT NULL, settings TEXT NOT NULL, versions TEXT NOT NULL

@@ -17,13 +17,7 @@ from agentless_mini.domain import Completion, Patch, Rejected
 from agentless_mini.errors import UsageError, printable
 from agentless_mini.record import AttemptRecord, InstanceRecord, PromptRecord, RunTrace, SampleRecord, Spending, Store
 from agentless_mini.report.document import SCHEMA, budget_values, regressions_values
-from agentless_mini.report.evaluation_results import (
-    InstanceFacts,
-    instance_values,
-    method_of,
-    results,
-    solved,
-)
+from agentless_mini.report.evaluation_results import InstanceFacts, instance_values, method_of, results, solved
 from agentless_mini.report.rounds import evolved
 from agentless_mini.report.show import outcome, run_facts, votes_of
 from agentless_mini.report.summary import distinct, sources

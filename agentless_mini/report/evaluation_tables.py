@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
+from agentless_mini.errors import counted
 from agentless_mini.report.console import Labelled, heading, percent, plain_text, row, table
 from agentless_mini.report.rounds import Scale, rounds_table
 
@@ -34,11 +35,7 @@ STOPPED = (
     "decided when to stop."
 )
 # The end of a curve's name, its part of the results, and its number and value there.
-CURVES = (
-    ("", "best_at_n", "n", "rate"),
-    (": vote", "vote_at_n", "n", "rate"),
-    (": oracle", "pass_at_k", "k", "value"),
-)
+CURVES = (("", "best_at_n", "n", "rate"), (": vote", "vote_at_n", "n", "rate"), (": oracle", "pass_at_k", "k", "value"))
 IN_ROUNDS_CURVES = (*CURVES[:2], (": oracle", "oracle_at_n", "n", "rate"))
 FIRST_ROUND_CURVES = (("", "plain_at_n", "n", "rate"), (": pass@k", "pass_at_k", "k", "value"))
 OVER_TESTS = (("", "best_at_tests", "tests", "rate"),)
@@ -182,8 +179,9 @@ def _regressions(document: Document) -> str:
     told = [found for one in document["results"]["per_instance"] if (found := one.get("regressions"))]
     found, run, lost = (sum(one[name] for one in told) for name in ("found", "run", "lost"))
     without = sum(not one["run"] for one in told)
-    warning = f"; WARNING: none for {without} of {len(told)} instances" if without else ""
-    return f"{found} found, {run} run, {lost} lost{warning}" if told else "-"
+    warning = f"; WARNING: none for {without} of {counted(len(told), 'instance')}" if without else ""
+    counts = f"{found} found, {run} run, {lost} lost" if run else "none run"
+    return f"{counts}{warning}" if told else "-"
 
 
 def _oracle(document: Document) -> str:
@@ -196,7 +194,7 @@ def _saved(document: Document) -> str:
     found = document["results"].get("stopping")
     if found is None:
         return "-"
-    ended = f"{found['stopped']} of {found['instances']} instances ended early"
+    ended = f"{found['stopped']} of {counted(found['instances'], 'instance')} ended early"
     return f"{percent(found['share'])} ({found['saved']}/{found['wanted']}; {ended}, bound {found['bound']:g})"
 
 
@@ -260,7 +258,7 @@ def _first_rows(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str,
 def _without_regressions(document: Document) -> Iterator[RenderableType]:
     """Yield the instances whose patches met no test of the repository, though some were wanted, and why."""
     told = [(one["id"], one["regressions"]) for one in document["results"]["per_instance"] if one.get("regressions")]
-    if rows := [(name, str(found["found"]), found["why"]) for name, found in told if found["why"]]:
+    if rows := [(name, str(found["found"]), found["why"]) for name, found in told if not found["run"]]:
         yield from _first_rows(
             f"without regression tests in {document['run']['name']}", ("instance", "found", "why"), rows
         )
@@ -276,7 +274,7 @@ def _cost(documents: Sequence[Document]) -> RenderableType:
             known, untold = document["cost"][name], document["cost"]["untold"].get(name, 0)
             if not untold:
                 return "-" if known is None else write(known)
-            return "unknown" if known is None else f"at least {write(known)} (unknown for {untold} samples)"
+            return "unknown" if known is None else f"at least {write(known)} (unknown for {counted(untold, 'sample')})"
 
         return cell
 

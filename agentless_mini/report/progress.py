@@ -24,9 +24,10 @@ from agentless_mini.domain import (
     Stage,
     StageStarted,
 )
+from agentless_mini.errors import counted
 from agentless_mini.ports import Watch
 from agentless_mini.record import AttemptRecord, AttemptState
-from agentless_mini.report.console import Line, ProgressLines
+from agentless_mini.report.console import Line, ProgressLines, clock_time
 
 # Without a terminal a line is written for each tenth of a stage.
 PLAIN_STEPS = 10
@@ -49,10 +50,11 @@ _NAMED = 3
 
 @dataclass(slots=True)
 class _Work:
-    """What a stage has drawn, or the boxes of a phase have done, so far."""
+    """What a stage has drawn, or the boxes of a phase have done, so far; `most` says how long that may take."""
 
     line: Line
     began: float
+    most: str = ""
     valid: int = 0
     tokens: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
@@ -61,7 +63,7 @@ class _Work:
 class LiveProgress(ProgressLines):
     """A `Watch` that shows the events of a run, as a context manager: leaving it clears the moving lines.
 
-    `tokens` may be called with the number of new tokens, from any thread, to keep the rate moving between samples.
+    `tokens` may be called with the number of new tokens, from any thread, to keep the rates moving between samples.
     """
 
     def __init__(
@@ -71,7 +73,6 @@ class LiveProgress(ProgressLines):
         super().__init__(console, clock, notes)
         self._steps: tuple[tuple[Stage | Phase, ...], ...] = ()
         self._work: dict[Stage | Phase, _Work] = {}
-        self._sampling: _Work | None = None
         self._rounds = 0
         self._starting: Line | None = None
 
@@ -81,33 +82,36 @@ class LiveProgress(ProgressLines):
             case Planned(steps):  # a chain begins; one that was begun before does not go on
                 for work in self._work.values():
                     self.end(work.line)
-                self._steps, self._work, self._sampling, self._rounds = steps, {}, None, 0
+                self._steps, self._work, self._rounds = steps, {}, 0
             case StageStarted(stage, samples):
                 self._start(stage, samples)
             case SampleDone(stage, _, rejected):
                 work = self._work[stage]
                 work.valid += rejected is None
-                self._advance(work)
+                work.line.advance(work.line.done + 1, self.clock())
                 self._describe_samples(work)
                 self._log(work.line)
-            case PhaseStarted(phase, boxes):
+            case PhaseStarted(phase, boxes, seconds):
                 if phase is not Phase.ENVIRONMENT and (ready := self._work.get(Phase.ENVIRONMENT)):
                     self.end(ready.line)
-                line = self._phase_work(phase).line
+                work = self._phase_work(phase)
+                line, work.most = work.line, f"{clock_time(seconds)} at most" if seconds else ""
                 line.again(boxes, self.clock())  # a phase may begin twice
-                self.plain(f"{line.title}: {_counted(line.total, 'box', 'boxes')}" if line.total else line.title)
+                told = counted(line.total, "box") if line.total else work.most
+                self.plain(f"{line.title}: {told}" if told else line.title)
             case PhaseSaid(phase, text):
-                self._phase_work(phase).line.detail = text
+                work = self._phase_work(phase)
+                work.line.detail = ", ".join(filter(None, (text, work.most)))
             case BoxDone(phase, outcomes):
                 self._count(self._work[phase], outcomes)
             case Note(text):
                 self.note(text)
 
-    def tokens(self, new: int) -> None:
-        """Count tokens that have just been generated."""
-        if self._sampling is not None:
-            self._sampling.tokens += new
-            self._describe_samples(self._sampling)
+    def tokens(self, new: int, stage: Stage) -> None:
+        """Count tokens that have just been generated for a stage: several may be sampled at once."""
+        if (work := self._work.get(stage)) is not None:
+            work.tokens += new
+            self._describe_samples(work)
 
     def phase(self, what: str, seconds: float) -> None:
         """Show what a model server that is being started does, `seconds` after its start."""
@@ -128,25 +132,22 @@ class LiveProgress(ProgressLines):
             if (before := self._work.get(stage)) is not None:
                 self.end(before.line)
         title = self._title(stage)
-        self._sampling = self._work[stage] = _Work(self.begin(title, samples), self.clock())
-        self.plain(f"{title}: {_counted(samples, 'sample', 'samples')}")
+        self._work[stage] = _Work(self.begin(title, samples), self.clock())
+        self.plain(f"{title}: {counted(samples, 'patch' if stage is Stage.CHOOSE else 'sample')}")
 
     def _phase_work(self, phase: Phase) -> _Work:
         if phase not in self._work:
             self._work[phase] = _Work(self.begin(self._title(phase)), self.clock())
         return self._work[phase]
 
-    def _advance(self, work: _Work) -> None:
-        work.line.advance(work.line.done + 1, self.clock())
-
     def _count(self, work: _Work, outcomes: Iterable[Outcome]) -> None:
         if not work.line.total:  # the same tests in another order are not more of them
             work.outcomes.clear()
         work.outcomes.update(outcomes)
-        self._advance(work)
+        work.line.advance(work.line.done + 1, self.clock())
         counts = (f"{work.outcomes[outcome]} {outcome}" for outcome in Outcome if work.outcomes[outcome])
         run = "" if work.line.total else f"run {work.line.done}: "
-        work.line.detail = run + (", ".join(counts) or "no test")
+        work.line.detail = run + (", ".join(filter(None, (*counts, work.most))) or "no test")
         self._log(work.line)
 
     def _describe_samples(self, work: _Work) -> None:
@@ -157,10 +158,6 @@ class LiveProgress(ProgressLines):
     def _log(self, line: Line) -> None:
         if line.done % max(1, line.total // PLAIN_STEPS) == 0 or line.done == line.total:
             self.plain(line.said(self.clock()))
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 class EvaluationProgress(ProgressLines):
@@ -176,7 +173,8 @@ class EvaluationProgress(ProgressLines):
         self._line = self.begin("Instances", instances)
         self._now: dict[str, str] = {}
         self._states: Counter[AttemptState] = Counter()
-        self._resolved = self._graded = self._samples = self._valid = self._boxes = self._tokens = 0
+        self._resolved = self._graded = self._samples = self._read = self._valid = self._tokens = 0
+        self._boxes = self._tests = 0
 
     def __call__(self, event: Event) -> None:
         """Take in an event of no instance."""
@@ -187,7 +185,7 @@ class EvaluationProgress(ProgressLines):
         self._now[instance] = "begun"
         return lambda event: self._take(instance, event)
 
-    def tokens(self, new: int) -> None:
+    def tokens(self, new: int, stage: Stage) -> None:
         """Count tokens that have just been generated."""
         self._tokens += new
 
@@ -212,10 +210,12 @@ class EvaluationProgress(ProgressLines):
     def _take(self, instance: str, event: Event) -> None:
         match event:
             case SampleDone(stage, _, rejected):
-                self._samples += 1
+                self._read += stage is Stage.CHOOSE
+                self._samples += stage is not Stage.CHOOSE
                 self._valid += stage.repairs and rejected is None
-            case BoxDone():
+            case BoxDone(_, outcomes):
                 self._boxes += 1
+                self._tests += len(outcomes)
             case StageStarted(stage):
                 self._now[instance] = stage.value
             case PhaseStarted(phase):
@@ -239,7 +239,9 @@ class EvaluationProgress(ProgressLines):
         parts = [
             *([f"{self._resolved} resolved"] if self._graded else []),
             *([f"{failed} failed for the infrastructure"] if failed else []),
-            f"{self._samples} samples, {self._valid} valid patches, {self._boxes} boxes",
+            *([f"{counted(self._read, 'patch')} read"] if self._read else []),
+            *([counted(self._samples, "sample")] if self._samples or not self._read else []),
+            f"{counted(self._valid, 'valid patch')}, {counted(self._boxes, 'box')}, {counted(self._tests, 'test run')}",
             *([f"{self._tokens / seconds:.0f} tokens/s"] if self._tokens and seconds > 0 else []),
         ]
         return ", ".join(parts)

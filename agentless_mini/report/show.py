@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 
 from agentless_mini.chain.rank import counted_votes, valid_patches
 from agentless_mini.domain import Case, Completion, Level, Patch, Rejected, Stage
-from agentless_mini.errors import printable
+from agentless_mini.errors import counted, printable
 from agentless_mini.record import PromptRecord, RunRecord, RunSummary, RunTrace, SampleRecord, generation_of
 from agentless_mini.report.console import LABEL, Labelled, Table, heading, plain_text, row, table
 from agentless_mini.report.summary import faults_table, groups, patches_table, summary, tests_table, trust_of
@@ -71,6 +71,7 @@ def run_facts(run: RunRecord) -> list[tuple[str, str]]:
     ended = "" if run.finished is None else f", {run.finished - run.started:.1f} s, exit code {run.exit_code}"
     return [
         ("run", f"{run.id}, {run.status}{ended}; started {_moment(run.started)}"),
+        *([("error", run.failure)] if run.failure else []),
         ("command", textwrap.shorten(shlex.join(start.command), COMMAND_LETTERS, placeholder=" ...")),
         ("model", start.model),
         *([("answers", f"those of --fresh number {fresh}")] if fresh else []),
@@ -142,7 +143,7 @@ def _diff(trace: RunTrace, every: bool) -> Iterator[RenderableType]:
     yield heading("chosen patch")
     yield plain_text("\n".join(shown))
     if len(shown) < len(lines):
-        yield plain_text(f"... {len(lines) - len(shown)} more lines (amini show {trace.run.id} --patch 1)")
+        yield plain_text(f"... {counted(len(lines) - len(shown), 'more line')} (amini show {trace.run.id} --patch 1)")
 
 
 def _started(trace: RunTrace) -> Iterator[RenderableType]:
@@ -183,7 +184,8 @@ def outcome(sample: SampleRecord, votes: Counter[str]) -> str:
         case Patch(normal=normal, undefined=undefined):
             repeats = ", repeats another answer" if sample.repeats else ""
             unsound = f", uses undefined names: {' '.join(undefined)}" if undefined else ""
-            return f"valid {normal[:DIGEST_LETTERS]}, {votes[normal]} of {votes.total()} votes{repeats}{unsound}"
+            of = counted(votes.total(), "vote")
+            return f"valid {normal[:DIGEST_LETTERS]}, {votes[normal]} of {of}{repeats}{unsound}"
         case Case(id=id, votes=count):
             return f"test {id}, written by {count}"
         case Rejected(reason=reason, detail=detail):

@@ -28,7 +28,7 @@ from agentless_mini.domain import (
     Rejected,
     Stage,
 )
-from agentless_mini.errors import few, printable
+from agentless_mini.errors import counted, few, printable
 from agentless_mini.record import RunTrace, SampleRecord
 from agentless_mini.report.console import Labelled, Table, row, table
 
@@ -58,7 +58,8 @@ def _files(trace: RunTrace) -> Iterator[str]:
         return
     localization = trace.prediction.localization
     for votes, paths in zip(localization.votes, localization.lists, strict=True):
-        yield f"files      {', '.join(paths)}{f' ({votes} votes)' if votes else ''}"
+        told = f" ({counted(votes, 'vote')})" if votes else ""
+        yield f"files      {', '.join(paths)}{told}"
 
 
 def _samples(trace: RunTrace) -> Iterator[str]:
@@ -68,7 +69,7 @@ def _samples(trace: RunTrace) -> Iterator[str]:
     yield from _fates((one for one in trace.samples if one.stage.repairs), title, valid)
     if (found := stopping(trace)) is not None:
         goal = f"sampling stops once the vote is {found.bound:.0%} sure"
-        yield f"saved      {found.saved} of {found.wanted} samples: {goal}"
+        yield f"saved      {found.saved} of {counted(found.wanted, 'sample')}: {goal}"
     if drawn := [sample for sample in trace.samples if sample.stage is Stage.REPRODUCE]:
         kept = [sample.outcome.id for sample in drawn if isinstance(sample.outcome, Case)]
         flaky = sum(isinstance(one.outcome, Rejected) and one.outcome.reason is Reason.FLAKY for one in drawn)
@@ -115,7 +116,7 @@ def _verdicts(trace: RunTrace, most: int | None, *, hint: bool) -> Iterator[Rend
     if lost:
         busy = sum(result.fault is not None and result.fault.message.startswith(TOO_BUSY) for result in lost)
         why = f", {busy} as the machine was too busy: run again for these" if busy else ""
-        yield _lines([f"lost       {len(lost)} of {len(ran)} tests of patches ran out of time{why}"])
+        yield _lines([f"lost       {len(lost)} of {counted(len(ran), 'test run')} on patches ran out of time{why}"])
 
 
 def _choice(trace: RunTrace) -> Iterator[str]:
@@ -146,7 +147,7 @@ def _proof(choice: Choice) -> str:
 def _trust(choice: Choice, valid: int) -> str:
     """Say what speaks for the patch: tests that it passes, where there are any, more than samples that agree."""
     if choice.passed:
-        return f"{choice.passed} of {choice.reproducing} tests that failed before pass with it"
+        return f"it passes {choice.passed} of {counted(choice.reproducing, 'test')} that failed before"
     if choice.valid == 1 < valid:
         return f"one vote: all {valid} valid samples gave the same answer"
     if choice.valid == 1:
@@ -170,6 +171,7 @@ def _spent(trace: RunTrace, seconds: float | None) -> str:
         for name in ("prompt_tokens", "cached_tokens", "completion_tokens")
     )
     replayed = len(drawn) - len(paid)
+    again = f" ({sum(box.replayed for box in trace.boxes)} from the record)"
     parts = [
         "no tokens"
         if not paid
@@ -177,8 +179,8 @@ def _spent(trace: RunTrace, seconds: float | None) -> str:
         if {prompt, cached, answers} == {"unknown"}
         else f"{prompt} prompt tokens ({cached} cached), {answers} generated",
         "" if seconds is None else f"{seconds:.1f} s",
-        f"{replayed} of {len(drawn)} samples from the record" if replayed else "",
-        f"{len(trace.boxes)} boxes ({sum(box.replayed for box in trace.boxes)} from the record)" if trace.boxes else "",
+        f"{replayed} of {counted(len(drawn), 'sample')} from the record" if replayed else "",
+        counted(len(trace.boxes), "box") + again if trace.boxes else "",
     ]
     return f"spent      {', '.join(filter(None, parts))}; run {trace.run.id}"
 

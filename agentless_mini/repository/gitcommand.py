@@ -18,14 +18,14 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import product
 
 from agentless_mini.domain import FileKind, PastCommit, SourceFile
-from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, printable
+from agentless_mini.errors import EnvironmentFailed, RepositoryError, boundary, counted, printable
 
 # 2.31 brought --config-env, without which a filter with "=" in its name could not be switched off.
 OLDEST_GIT = (2, 31)
@@ -238,12 +238,14 @@ def day_of(git: GitCommand, commit: str) -> str:
     return ""
 
 
-def past_commits(git: GitCommand, commit: str, seconds: float = HISTORY_SECONDS) -> tuple[PastCommit, ...]:
+def past_commits(
+    git: GitCommand, commit: str, tell: Callable[[str], object] = str, seconds: float = HISTORY_SECONDS
+) -> tuple[PastCommit, ...]:
     """Return the commit and its ancestors, the newest `MOST_COMMITS` that are no merges, newest first.
 
     Commits that change no file or more than `MOST_PATHS`, and the first of a history, are left out. Where git cannot
-    read them all in time (objects are missing, the machine is slow), there are none, so that what is found by them does
-    not depend on how far it came. A shallow clone has fewer. Raises `EnvironmentFailed` where git cannot be started.
+    read them all (a portion takes it too long, objects are missing), there are those of the portions before, and a note
+    is told. A shallow clone has fewer. Raises `EnvironmentFailed` where git cannot be started.
     """
     timed, commits, size = replace(git, limit=seconds / PORTIONS), list[PastCommit](), MOST_COMMITS // PORTIONS
     listing = ("-r", "-z", "--raw", "--no-renames", "--encoding=UTF-8", "--format=%x00%B")
@@ -259,8 +261,8 @@ def past_commits(git: GitCommand, commit: str, seconds: float = HISTORY_SECONDS)
                 else:
                     found.append((value[:MOST_OF_MESSAGE].decode("utf-8", "replace").strip(), []))
             commits += [PastCommit(said, tuple(paths)) for said, paths in found if 0 < len(paths) <= MOST_PATHS]
-    except RepositoryError:
-        return ()
+    except RepositoryError as error:
+        tell(f"Of the history the ranking of files knows {counted(len(commits), 'commit')} alone: {error}")
     return tuple(commits)
 
 

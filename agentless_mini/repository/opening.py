@@ -52,8 +52,11 @@ class Repository(ABC):
         """
 
     def history(self) -> tuple[PastCommit, ...]:
-        """Return the base commit and those before it: see `gitcommand.past_commits`."""
-        return gitcommand.past_commits(self._git, self._commit)
+        """Return the base commit and those before it (see `past_commits`), with a note beside those of `snapshot`."""
+        return gitcommand.past_commits(self._git, self._commit, self._note)
+
+    def _note(self, text: str) -> None:
+        self.notes = (*self.notes, text)
 
     @abstractmethod
     def contents(self) -> Contents:

@@ -26,13 +26,16 @@ from agentless_mini.domain import (
     Proposal,
     Reason,
     Rejected,
+    SampleDone,
     Snapshot,
     SourceFile,
+    Stage,
+    StageStarted,
 )
 from agentless_mini.edits import Forms, candidate_patch
 from agentless_mini.edits.sources import is_python
 from agentless_mini.errors import FEW, EnvironmentFailed, RepositoryError, UsageError, boundary, few, printable, reason
-from agentless_mini.ports import PatchCheck
+from agentless_mini.ports import PatchCheck, Watch
 from agentless_mini.record import RunId, Store
 from agentless_mini.repository.gitcommand import EXECUTABLE, REGULAR, Answer, GitCommand, decode_path, verdict
 
@@ -54,22 +57,22 @@ class _Scratch:
         self._attributes = tuple(file for path, file in named if PurePosixPath(path).name == ".gitattributes")
 
     @contextmanager
-    def holding(self, paths: Collection[str]) -> Iterator[GitCommand]:
-        """Give git in a folder with what it looks at of a patch of these paths."""
+    def holding(self, paths: Collection[str], home: str = "") -> Iterator[GitCommand]:
+        """Give git in a folder with what it looks at of a patch of these paths. With a `home` its .git is that one."""
         names = {name for path in paths for name in (path, *map(str, PurePosixPath(path).parents))}
         full = "A patch cannot be checked ({}): free some space in the folder for temporary files."
         unmade = boundary({OSError: lambda error: EnvironmentFailed(full.format(error))})
         with unmade, tempfile.TemporaryDirectory(prefix="amini-check-") as scratch:
-            # The least that git takes for a repository, so that it looks for none above and heeds attributes.
-            for part in ("objects", "refs"):
-                (Path(scratch) / ".git" / part).mkdir(parents=True)
-            (Path(scratch) / ".git/HEAD").write_text("ref: refs/heads/none\n")
-            (Path(scratch) / ".git/config").write_text(CONFIG)
+            if not home:  # the least that git takes for a repository: it looks for none above and heeds attributes
+                for part in ("objects", "refs"):
+                    (Path(scratch) / ".git" / part).mkdir(parents=True)
+                (Path(scratch) / ".git/HEAD").write_text("ref: refs/heads/none\n")
+                (Path(scratch) / ".git/config").write_text(CONFIG)
             for name in sorted(names & self._folders):
                 Path(scratch, name).mkdir(parents=True, exist_ok=True)
             for file in (*self._attributes, *(self.files[name] for name in sorted(names & self.files.keys()))):
                 _write_source(Path(scratch, file.path), file)
-            yield GitCommand(scratch)
+            yield GitCommand(scratch, variables=(f"GIT_DIR={home or scratch}/.git",))
 
 
 def snapshot_check(snapshot: Snapshot) -> PatchCheck:
@@ -97,8 +100,9 @@ def _applied(git: GitCommand, diff: bytes, *options: str) -> Answer:
 # --- patches that were made elsewhere, on a tree ---------------------------------------------------------------------
 
 
-def patch_reader(snapshot: Snapshot) -> Callable[[bytes], Patch | Rejected]:
-    """Return what reads a patch by any tool, as `git apply` does, into a patch of this tree; for one thread at a time.
+@contextmanager
+def patch_reader(snapshot: Snapshot) -> Iterator[Callable[[bytes], Patch | Rejected]]:
+    """Give what reads a patch by any tool, as `git apply` does, into a patch of this tree; for one thread at a time.
 
     A rename becomes a deleted and a new file, and a change of a mode is left out. Raises as `snapshot_check`.
     """
@@ -110,8 +114,7 @@ def patch_reader(snapshot: Snapshot) -> Callable[[bytes], Patch | Rejected]:
         return _some_way(made, diff)
 
     def made(diff: bytes, level: Sequence[str]) -> Patch | Rejected:
-        with scratch.holding(()) as git:
-            paths = _named(git, diff, *level)
+        paths = _named(home, diff, *level)
         if isinstance(paths, Rejected):
             return paths
         if level and scratch.files.keys().isdisjoint(paths):  # else a/ and b/ would be made as folders
@@ -122,7 +125,7 @@ def patch_reader(snapshot: Snapshot) -> Callable[[bytes], Patch | Rejected]:
                 return Rejected(Reason.BAD_PATH, f"it leads out of the tree ({printable(path)})")
             if entry is not None and entry.kind is not FileKind.TEXT:
                 return Rejected(Reason.NOT_EDITABLE, f"{printable(path)} is no text file here ({entry.kind})")
-        with scratch.holding(paths) as git:
+        with scratch.holding(paths, home.folder) as git:
             answer = _applied(git, diff, "--whitespace=nowarn", *level)  # whatever the user has set
             if answer.status:
                 hint = "its lines end in CRLF" if b"\r\n" in diff else "it may be of another base"
@@ -133,12 +136,14 @@ def patch_reader(snapshot: Snapshot) -> Callable[[bytes], Patch | Rejected]:
         unchanged = Rejected(Reason.NO_CHANGE, "it changes no line")
         return refused or (candidate_patch(differing, forms) if differing else unchanged)
 
-    return read
+    with scratch.holding(()) as home:  # a folder is slow to make and to remove
+        yield read
 
 
 def _named(git: GitCommand, diff: bytes, *level: str) -> list[str] | Rejected:
     """Return the paths that a patch names: of a rename the first list has the new one, the second the old one."""
-    listed = [_applied(git, diff, "--numstat", "-z", *level, *way) for way in ((), ("--reverse",))]
+    moves = b"\nrename " in diff or b"\ncopy " in diff
+    listed = [_applied(git, diff, "--numstat", "-z", *level, *["--reverse"] * way) for way in range(1 + moves)]
     if complaint := listed[0].complaint if listed[0].status else "":
         return Rejected(Reason.REFUSED_BY_GIT, f"it is no patch that git can read ({complaint})")
     entries = [entry.split(b"\t", 2) for answer in listed for entry in answer.out.split(b"\0")[:-1]]
@@ -175,18 +180,24 @@ def _change(now: Path, path: str, entry: SourceFile | None, forms: Forms) -> Fil
     return FileChange(path, before, after, entry.mode if entry else made)
 
 
-async def read_pool(pool: Sequence[Proposal], snapshot: Snapshot, check: PatchCheck) -> tuple[Candidate, ...]:
+async def read_pool(pool: Sequence[Proposal], tree: Snapshot, check: PatchCheck, watch: Watch) -> tuple[Candidate, ...]:
     """Return what became of each patch on this tree, in order, and can be cancelled. Raises as `snapshot_check`."""
-    read = patch_reader(snapshot)
+    if not pool:
+        return ()
+    watch(StageStarted(Stage.CHOOSE, len(pool)))
     known: dict[bytes, Patch | Rejected] = {}
     candidates: list[Candidate] = []
     seen: Counter[Proposal] = Counter()
-    for order, one in enumerate(pool):
-        if one.diff not in known:
-            found = await asyncio.to_thread(read, one.diff)
-            known[one.diff] = found if isinstance(found, Rejected) else await asyncio.to_thread(check, found)
-        candidates.append(Candidate(one.request().key(), seen[one], order, known[one.diff]))
-        seen[one] += 1
+    with patch_reader(tree) as read:
+        for order, one in enumerate(pool):
+            if one.diff not in known:
+                found = await asyncio.to_thread(read, one.diff)
+                known[one.diff] = found if isinstance(found, Rejected) else await asyncio.to_thread(check, found)
+            outcome = known[one.diff]
+            candidates.append(Candidate(one.request().key(), seen[one], order, outcome))
+            done = Completion(seen[one], "", Finish.STOP)
+            watch(SampleDone(Stage.CHOOSE, done, outcome if isinstance(outcome, Rejected) else None))
+            seen[one] += 1
     return tuple(candidates)
 
 

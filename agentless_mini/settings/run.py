@@ -115,7 +115,7 @@ class RegressSettings(Section):
     """Which of the repository's own tests are run."""
 
     budget: Annotated[float, Flag(("--regression-budget",), "SECONDS")] = Field(60.0, ge=0, le=86400)
-    """Most seconds of a processor that the tests take together, on one patch; 0: none is run."""
+    """Most seconds that the tests run or wait together, on one patch; 0: none is run."""
     most: int = Field(1000, ge=1, le=100_000)
     """Most tests."""
     expect_broken: bool = False

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agentless_mini.domain import TOO_BUSY, Case, CaseResult, Ending, Fault, Outcome, StepResult
+from agentless_mini.testing.inside.amini_record import LEFT as LEFT
 from agentless_mini.testing.plans import Task
 
 MOST_LINE = 64 * 1024

@@ -86,7 +86,7 @@ class Bench:
             self.met += [(changed.decode().strip(), name) for name in plan["wanted"]]
 
         def decide(name: str, code: str) -> boxes.Said:
-            if self._flaky in name and ("AMINI_ATTEMPT", "1") in job.steps[0].variables:
+            if self._flaky in name and not plan["budget"]:  # the first time, as one of a file, it passes
                 return boxes.fails()
             broken = any(test in name and change in changed.decode() for test, change in self.fails.items())
             return boxes.fails() if broken or b"13" in changed or ("test_new" in name and not changed) else boxes.PASSES

@@ -54,7 +54,7 @@ def test_patches_that_do_not_fit_go_and_never_the_code() -> None:
     assert 1 <= len(kept) < 6
     assert set(kept) <= {3, 1, 2, 4, 5}  # the worst go first
     assert 3 in kept
-    assert f"Round 1: {6 - len(kept)} of 6 patches were left out of a prompt to fit the context." in made.notes
+    assert f"Round 1: {6 - len(kept)} of 6 patches did not fit a prompt." in made.notes
     assert first.messages[1].content in later.messages[1].content
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agentless_mini.chain.execute import execute
-from agentless_mini.chain.session import PATIENCE, READING, Boxes, Refused, run_cases, run_files
+from agentless_mini.chain.session import Boxes, FilesRun, Refused, run_cases, run_files
 from agentless_mini.domain import (
     BoxDone,
     Candidate,
@@ -275,10 +275,10 @@ def test_without_cases_no_box_is_opened() -> None:
 def test_files_are_given_a_budget_time_to_be_read_and_a_larger_record() -> None:
     text = GOOD.replace("tests/test_new", "elsewhere/test_new")
     sandbox = ScriptedBoxes(left(Ending.TIMED_OUT, text))
-    found = asyncio.run(run_files(bench(sandbox), ["tests/test_add.py"], 7.0))
-    assert [result.id for result in found] == ["tests/test_add.py::test_add", "tests/test_add.py::test_zero"]
+    found = asyncio.run(run_files(bench(sandbox), ["tests/test_add.py"], 7.0, 90.0))
+    assert [result.id for result in found.results] == ["tests/test_add.py::test_add", "tests/test_add.py::test_zero"]
     (job,) = sandbox.jobs
-    assert job.limits.seconds == job.steps[0].seconds == READING + PATIENCE * 7.0
+    assert job.limits.seconds == job.steps[0].seconds == 90.0
     assert [json.loads(file.data or b"")["budget"] for file in job.files if file.path.endswith("plan-0.json")] == [7.0]
     assert job.limits.result == 16 * 1024 * 1024
 
@@ -294,7 +294,7 @@ def test_a_refusal_of_the_second_box_or_of_files_is_no_result() -> None:
     dead, refused = JobResult((StepResult(Ending.BOX_DIED),)), JobResult((), "no room")
     sandbox = ScriptedBoxes(dead, refused, refused)
     assert asyncio.run(run_cases(bench(sandbox), None, CASES)) == Refused("no room")
-    assert asyncio.run(run_files(bench(sandbox), ["tests/test_add.py"], 5.0)) == ()
+    assert asyncio.run(run_files(bench(sandbox), ["tests/test_add.py"], 5.0, 90.0)) == FilesRun()
 
 
 def test_a_command_that_its_box_died_under_is_tried_once_more() -> None:

@@ -8,6 +8,7 @@ import jinja2
 import jinja2.meta
 import pytest
 
+from agentless_mini.chain import templates
 from agentless_mini.chain.prompts import VARIABLES, Attempt, Prompts
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.domain import Excerpt, Issue, Message, Role, Runner, ShownFile
@@ -190,6 +191,14 @@ def test_a_users_folder_with_a_mistake_is_answered_by_one_sentence(
     (tmp_path / name).write_text(text)
     with pytest.raises(UsageError, match=words):
         load_prompts(tmp_path)
+
+
+def test_a_packaged_template_with_a_mistake_is_named_rightly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        (tmp_path / f"{name}.j2").write_text("{% if %}")
+    monkeypatch.setattr(templates, "_CHECKOUT", tmp_path)
+    with pytest.raises(UsageError, match=f"template in {tmp_path} is not valid Jinja .*: install amini again"):
+        load_prompts(None)
 
 
 def test_a_missing_folder_is_answered_by_one_sentence(tmp_path: Path) -> None:

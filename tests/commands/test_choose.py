@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agentless_mini.domain import Patch, Proposal
+from agentless_mini.domain import Event, Patch, Proposal, Stage, StageStarted
 from agentless_mini.record import Store
 from agentless_mini.repository.opening import open_repository
 from agentless_mini.repository.patches import read_pool
@@ -311,9 +311,11 @@ def test_reading_many_patches_ends_when_it_is_cancelled(tmp_path: Path) -> None:
 
         loop = asyncio.get_running_loop()
         pool = [Proposal("", b"--- a/a\n+++ b/a\n@@ -1 +1 @@\n-1\n+%d\n" % number) for number in range(2, 9)]
-        reading = asyncio.ensure_future(read_pool(pool, open_repository(str(top), None, tmp_path).snapshot(), check))
+        tree, told = open_repository(str(top), None, tmp_path).snapshot(), list[Event]()
+        reading = asyncio.ensure_future(read_pool(pool, tree, check, told.append))
         with pytest.raises(asyncio.CancelledError):
             await reading
+        assert told == [StageStarted(Stage.CHOOSE, 7)]
 
     asyncio.run(cancelled())
     assert len(read) < 3

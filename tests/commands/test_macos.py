@@ -45,7 +45,7 @@ def test_a_repair_with_tests_in_docker_chooses_by_them(home: Home) -> None:
         boxes = ("--sandbox", "docker", "--image", image_id(), "--failing-cmd", command)
         done = amini(home, *arguments, *boxes)
     assert done.returncode == 0, done.stderr
-    assert "1 of 1 tests that failed before pass with it" in done.stderr
+    assert "it passes 1 of 1 test that failed before" in done.stderr
 
 
 def test_bubblewrap_is_refused_with_what_to_do(home: Home) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.commands.repair import given_here, tree_path, tree_test
+from agentless_mini.commands.config import given_here, tree_path, tree_test
 from agentless_mini.domain import GivenTests
 from agentless_mini.errors import UsageError
 from tests.chain.workbench import shop, text_file

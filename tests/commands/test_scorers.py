@@ -8,7 +8,7 @@ import pytest
 
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.models import Models
-from agentless_mini.domain import Event, Issue, Note, Patch
+from agentless_mini.domain import Event, Issue, Note, Patch, Stage
 from agentless_mini.errors import ServerUnreachable, UsageError
 from agentless_mini.record import Store
 from agentless_mini.settings import Config
@@ -33,7 +33,7 @@ class Told:
         if isinstance(event, Note):
             self.notes.append(event.text)
 
-    def tokens(self, new: int) -> None:
+    def tokens(self, new: int, stage: Stage) -> None:
         pass
 
     def phase(self, what: str, seconds: float) -> None:

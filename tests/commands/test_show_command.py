@@ -43,6 +43,17 @@ def test_a_run_is_shown_with_numbered_patches_each_of_which_applies(ran: Home) -
     assert ran.amini("show", "1", "--patch", "1").stdout == chosen
 
 
+def test_a_failed_run_tells_its_error(ran: Home) -> None:
+    failed = ran.amini(
+        "repair", ".", "--text", "Another issue", "--base-url", "http://127.0.0.1:9/v1", "--model", "none"
+    )
+    assert failed.returncode == 3
+    told = failed.stderr.strip().split("\n")[-1].removeprefix("amini: ")
+    assert f"error      {told}\n" in ran.amini("show", "2").stdout
+    assert json.loads(ran.amini("show", "2", "--json").stdout)["run"]["failure"] == told
+    assert json.loads(ran.amini("show", "1", "--json").stdout)["run"]["failure"] == ""
+
+
 def test_what_cannot_be_shown_is_refused(ran: Home) -> None:
     for words in (("1", "--patch", "3"), ("--patch", "1"), ("--html", "x"), ("1", "--patch", "1", "--json"), ("2",)):
         done = ran.amini("show", *words)

@@ -31,9 +31,9 @@ def submitted(folder: Path, **settings: object) -> str:
 
 def test_what_is_not_graded_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     told = submitted(tmp_path, eval=EvaluationSettings(grade=Grading.NONE))
-    assert "2 predictions are not graded" in told
+    assert "2 predictions not graded" in told
     assert "swebench" not in told.split("Versions:")[1].splitlines()[0]
-    assert "note: 2 instances of the submission lack a grade." in capfd.readouterr().err
+    assert "note: 2 instances of the submission without a grade." in capfd.readouterr().err
 
 
 def test_the_version_of_the_harness_is_among_the_others(tmp_path: Path) -> None:
@@ -55,4 +55,4 @@ def test_an_evaluation_without_a_prediction_has_a_submission_that_says_so(tmp_pa
         of = evaluation(tmp_path / "e", server.url, 2, 1)
         assert evaluate(of, Machine(tmp_path, tmp_path, {}), nowhere) == 4
     submit(of, "verified", tmp_path / "s")
-    assert "2 instances have no prediction" in (tmp_path / "s" / "README.md").read_text(encoding="utf-8")
+    assert "2 instances without a prediction" in (tmp_path / "s" / "README.md").read_text(encoding="utf-8")

@@ -42,7 +42,7 @@ def test_ten_answers_of_one_text_are_one_vote_and_told(home: Home) -> None:
     assert "one vote: all 10 valid samples gave the same answer" in " ".join(told.split())
     assert "the samples agree" not in told
     shown = home.amini("show", "1", "--all").stdout
-    assert shown.count("1 of 1 votes, repeats another answer") == 9
+    assert shown.count("1 of 1 vote, repeats another answer") == 9
 
 
 def test_a_name_that_is_undefined_ranks_below_and_is_told(home: Home) -> None:

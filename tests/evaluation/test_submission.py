@@ -63,7 +63,7 @@ def test_the_metadata_have_what_is_known_and_say_what_is_not(
 def test_the_readme_has_the_results_and_the_checklist(folder: Path, parts: dict[str, Submitted]) -> None:
     write_submission(folder, FACTS, parts, ())
     told = (folder / "README.md").read_text()
-    assert "Resolved 1 of 3 instances (33.33%); 3 have a prediction, 1 of them an empty one." in told
+    assert "Resolved 1 of 3 instances (33.33%); 3 predictions, 1 of them an empty one." in told
     assert "* django/django: 1/2 (50.00%)" in told
     assert "agentless-mini 0.1.0, swebench 5.0.2" in told
     assert told.count("- [x]") == 4
@@ -76,7 +76,7 @@ def test_what_the_rules_do_not_allow_is_said(folder: Path, parts: dict[str, Subm
     written = write_submission(folder, replace(FACTS, oracle_files=True), parts, ())
     told = (folder / "README.md").read_text()
     assert "Not eligible: the model was told which files" in told
-    assert "Not complete: 1 instances have no prediction." in told
+    assert "Not complete: 1 instance without a prediction." in told
     assert written["a prediction"] == ["psf__requests-3"]
 
 
@@ -134,7 +134,7 @@ def test_what_is_not_graded_is_said_and_not_called_resolved(folder: Path, parts:
     assert write_submission(folder, FACTS, parts, ())["a grade"] == ["django__django-1"]
     told = (folder / "README.md").read_text()
     assert "Resolved 0 of 3" in told
-    assert "Not complete: 1 predictions are not graded" in told
+    assert "Not complete: 1 prediction not graded" in told
 
 
 def test_what_a_person_wrote_stays_where_the_second_comment_is_gone(folder: Path, parts: dict[str, Submitted]) -> None:

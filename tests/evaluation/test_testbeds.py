@@ -104,8 +104,8 @@ def test_tests_run_in_the_environment_of_the_image(host: LocalHost) -> None:
         assert variables["FROM_CONDA"] == "two\nlines"
         assert variables["PATH"].startswith("/opt/miniconda3/envs/testbed/bin:")
         assert "PWD" not in variables
-        found = await run_files(bench, ("tests/test_calc.py", "tests/test_env.py"), 60)
-        assert [result.outcome for result in found] == [Outcome.FAIL, Outcome.PASS]
+        found = await run_files(bench, ("tests/test_calc.py", "tests/test_env.py"), 60, 240)
+        assert [result.outcome for result in found.results] == [Outcome.FAIL, Outcome.PASS]
         case = Case("tests/test_calc.py::test_add", Origin.GIVEN, "tests/test_calc.py")
         before, after = await run_cases(bench, None, [case]), await run_cases(bench, FIXED, [case])
         assert isinstance(before, tuple)
@@ -136,8 +136,8 @@ def test_pytest_is_installed_once_where_the_image_lacks_it(host: LocalHost) -> N
         bench = await bench_of(testbed)
         assert isinstance(bench, Boxes)
         used.append(bench.place.environment.identity)
-        found = await run_files(bench, ("tests/test_calc.py",), 60)
-        assert [result.outcome for result in found] == [Outcome.FAIL]
+        found = await run_files(bench, ("tests/test_calc.py",), 60, 240)
+        assert [result.outcome for result in found.results] == [Outcome.FAIL]
 
     image = instance_image(Holds.PIP)
     try:

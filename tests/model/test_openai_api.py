@@ -233,14 +233,19 @@ def test_each_sample_is_yielded_when_it_is_finished_not_when_all_are() -> None:
 
 def test_new_tokens_are_told_as_they_come() -> None:
     told: list[int] = []
+    stages: set[Stage] = set()
+
+    def on_tokens(new: int, stage: Stage) -> None:
+        told.append(new)
+        stages.add(stage)
 
     async def listening(url: str) -> list[Completion]:
-        async with OpenAISampler(EndpointSettings(base_url=url), told.append) as sampler:
+        async with OpenAISampler(EndpointSettings(base_url=url), on_tokens) as sampler:
             return await collect(sampler, ask("prompt", (0, 1, 2, 3), max_tokens=64))
 
     with ScriptedServer(served()) as server:
         completions = run(listening(server.url))
-    assert len(told) > 4
+    assert (len(told) > 4, stages) == (True, {Stage.REPAIR})
     assert sum(told) == sum(completion.usage.completion_tokens or 0 for completion in completions)
 
 

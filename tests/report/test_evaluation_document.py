@@ -376,7 +376,7 @@ def test_tokens_that_a_server_does_not_tell_are_null_and_their_samples_counted(s
     assert (some["prompt_tokens"], some["cached_tokens"], some["completion_tokens"]) == (100, None, 7)
     assert (some["prefill_ratio"], some["price"]["prompt"]) == (None, None)
     text = shown(evaluation_tables([evaluation_document(store, prices)]), 120)
-    assert "at least 100 (unknown for 1 samples)" in text
+    assert "at least 100 (unknown for 1 sample)" in text
     assert "at least 0.00" in text
 
 

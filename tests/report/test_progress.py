@@ -25,6 +25,7 @@ from agentless_mini.record import AttemptRecord, AttemptState
 from agentless_mini.report.progress import TITLES, EvaluationProgress, LiveProgress
 
 BAD = Rejected(Reason.NO_EDIT, "\x1b[31mnothing")
+SAMPLE = Completion(0, "text", Finish.STOP)
 
 
 def told(*, terminal: bool, samples: int = 20, rejected: int = 5, term: str = "xterm") -> str:
@@ -34,11 +35,11 @@ def told(*, terminal: bool, samples: int = 20, rejected: int = 5, term: str = "x
     clock = iter(float(second) for second in range(10_000))
     with LiveProgress(console, lambda: next(clock)) as progress:
         progress.phase("loading the weights", 2.0)
-        progress.tokens(5)
+        progress.tokens(5, Stage.REPAIR)
         progress(Note("[bold]careful"))
         progress(StageStarted(Stage.REPAIR, samples))
         for index in range(samples):
-            progress.tokens(100)
+            progress.tokens(100, Stage.REPAIR)
             completion = Completion(index, "\x1b[31mtext", Finish.STOP)
             progress(SampleDone(Stage.REPAIR, completion, BAD if index < rejected else None))
     return stream.getvalue()
@@ -73,6 +74,46 @@ def test_each_round_of_an_evolution_is_counted_by_itself(terminal: bool) -> None
             "Evolving, round 2: 1/1, 1 valid, 0 rejected",
         ]
     assert "round 1" not in lines[-1]
+
+
+def test_what_streams_at_once_is_counted_by_stage() -> None:
+    stream = io.StringIO()
+    now = 0.0
+    with LiveProgress(Console(file=stream, width=120), lambda: now) as progress:
+        for stage in (Stage.REPAIR, Stage.REPRODUCE):
+            progress(StageStarted(stage, 1))
+        now = 10.0
+        for stage, new in ((Stage.REPAIR, 500), (Stage.REPRODUCE, 20)):
+            progress.tokens(new, stage)
+            progress(SampleDone(stage, SAMPLE, None))
+    told = [line.rsplit(", ", 1)[-1] for line in stream.getvalue().splitlines()[2:]]
+    assert told == ["50 tokens/s", "2 tokens/s"]
+
+
+def test_reading_patches_is_told_as_such() -> None:
+    stream = io.StringIO()
+    with LiveProgress(Console(file=stream, width=120)) as progress:
+        progress(StageStarted(Stage.CHOOSE, 10_000))
+        for _ in range(1000):
+            progress(SampleDone(Stage.CHOOSE, SAMPLE, None))
+    assert stream.getvalue().splitlines() == [
+        "Reading patches: 10000 patches",
+        "Reading patches: 1000/10000, 1000 valid, 0 rejected",
+    ]
+
+
+def test_a_phase_says_what_it_is_at_and_how_long_it_may_take() -> None:
+    stream = io.StringIO()
+    with LiveProgress(Console(file=stream, width=120), clock=lambda: 0.0) as progress:
+        progress(PhaseStarted(Phase.REGRESSION, seconds=360))
+        progress(PhaseSaid(Phase.REGRESSION, "finding them"))
+        progress.plain(progress._work[Phase.REGRESSION].line.said(0.0))
+        progress(BoxDone(Phase.REGRESSION, (Outcome.PASS,)))
+    assert stream.getvalue().splitlines() == [
+        "Regression tests: 6:00 at most",
+        "Regression tests: finding them, 6:00 at most",
+        "Regression tests: run 1: 1 pass, 6:00 at most",
+    ]
 
 
 def test_a_chain_that_begins_again_counts_its_rounds_from_the_first() -> None:
@@ -151,8 +192,6 @@ def test_nothing_that_a_model_said_reaches_the_terminal(terminal: bool) -> None:
 
 # --- of an evaluation ------------------------------------------------------------------------------------------------
 
-SAMPLE = Completion(0, "text", Finish.STOP)
-
 
 def evaluation(terminal: bool = False) -> tuple[EvaluationProgress, io.StringIO]:
     out = io.StringIO()
@@ -172,12 +211,27 @@ def test_each_instance_that_ends_has_a_line() -> None:
         watch(SampleDone(Stage.REPAIR, SAMPLE, None))
         watch(SampleDone(Stage.REPAIR, SAMPLE, BAD))
         watch(BoxDone(Phase.EXECUTION))
-        progress.tokens(100)
+        progress.tokens(100, Stage.REPAIR)
         progress.ended(record(), resolved=True)
         progress.ended(record(), resolved=None)
     first, second = out.getvalue().splitlines()
-    assert first.startswith("acme__shop-1: resolved (1/3, 1 resolved, 2 samples, 1 valid patches, 1 boxes, ")
+    assert first.startswith("acme__shop-1: resolved (1/3, 1 resolved, 2 samples, 1 valid patch, 1 box, 0 test runs, ")
     assert second.startswith("acme__shop-1: done (2/3, 1 resolved")
+
+
+def test_where_patches_are_read_nothing_is_said_of_samples() -> None:
+    progress, out = evaluation()
+    with progress:
+        watch = progress.of("acme__shop-1")
+        watch(SampleDone(Stage.CHOOSE, SAMPLE, None))
+        watch(SampleDone(Stage.CHOOSE, SAMPLE, BAD))
+        watch(BoxDone(Phase.EXECUTION, (Outcome.PASS, Outcome.FAIL)))
+        progress.ended(record(), resolved=None)
+        watch(SampleDone(Stage.REPRODUCE, SAMPLE, None))
+        progress.ended(record(), resolved=None)
+    first, second = out.getvalue().splitlines()
+    assert first == "acme__shop-1: done (1/3, 2 patches read, 1 valid patch, 1 box, 2 test runs)"
+    assert second.endswith(", 2 patches read, 1 sample, 1 valid patch, 1 box, 2 test runs)")
 
 
 def test_where_nothing_is_graded_nothing_is_said_of_what_was_resolved() -> None:

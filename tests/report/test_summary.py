@@ -39,12 +39,14 @@ def test_a_run_with_a_winner_by_vote(tmp_path: Path) -> None:
 def test_what_became_of_the_regression_tests_is_said(tmp_path: Path) -> None:
     found = Regressions(126, 120)
     assert "regression 126 found, 120 run, 6 lost" in lines(tmp_path, Outcome((patch(),), None, regressions=found))
+    assert str(replace(found, why="6 over the limits")) == "126 found, 120 run, 6 lost (6 over the limits)"
+    assert str(Regressions(why="why")) == "none run; WARNING: none tells what a patch breaks: why"
 
 
 def test_that_no_regression_test_is_left_is_a_warning_even_where_no_test_was_run(tmp_path: Path) -> None:
     choice = Choice(patch(), 1, 1, "so it is")
     told = lines(tmp_path, Outcome((patch(),), choice, regressions=Regressions(3, 0, "none passes twice")))
-    assert told[-4] == "regression 3 found, 0 run, 3 lost; WARNING: none tells what a patch breaks: none passes twice"
+    assert told[-4] == "regression 3 found, none run; WARNING: none tells what a patch breaks: none passes twice"
 
 
 def test_a_run_without_a_valid_sample(tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ def test_the_confidence_is_a_probability_by_the_recorded_samples_and_the_votes_s
 
 def test_how_far_tests_back_the_patch_is_said(tmp_path: Path) -> None:
     backed = Choice(patch(), 2, 2, "x", passed=1, reproducing=2, broken=0, regressions=3)
-    told = "confidence 55%: 1 of 2 tests that failed before pass with it"
+    told = "confidence 55%: it passes 1 of 2 tests that failed before"
     assert confidence(tmp_path, backed) == told
     assert confidence(tmp_path, replace(backed, broken=1)) == f"{told}; but it breaks 1 that passed"
 

@@ -200,7 +200,7 @@ def test_the_summary_says_what_was_lost_to_time(tmp_path: Path) -> None:
     well = (CaseResult(OLD.id, Outcome.PASS), CaseResult(WRITTEN.id, Outcome.PASS))
     run = Execution((OLD, WRITTEN), (), (Verdict("a", late), Verdict("b", well)))
     text = shown(summary(decided(tmp_path, run, patch("a"), patch("b")), 1.0))
-    assert "lost       2 of 4 tests of patches ran out of time, 1 as the machine was too busy: run again" in text
+    assert "lost       2 of 4 test runs on patches ran out of time, 1 as the machine was too busy: run again" in text
     assert "lost" not in shown(summary(decided(tmp_path, EXECUTION, *REPAIRS), 1.0))
 
 

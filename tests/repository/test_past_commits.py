@@ -64,13 +64,20 @@ def test_a_shallow_clone_has_less_history(top: Path, tmp_path: Path) -> None:
     assert [message for message, _ in told(tmp_path / "shallow")] == ["Counted to three"]
 
 
-def test_without_all_objects_or_time_there_is_no_history(top: Path) -> None:
-    commit, command = git(top, "rev-parse", "HEAD").decode().strip(), GitCommand(str(top))
-    assert past_commits(command, commit)
-    assert past_commits(command, commit, seconds=0.0001) == ()
+def test_without_all_objects_or_time_it_is_told_that_there_is_no_history(top: Path) -> None:
+    commit, command, notes = git(top, "rev-parse", "HEAD").decode().strip(), GitCommand(str(top)), list[str]()
+    assert past_commits(command, commit, notes.append)
+    assert notes == []
+    assert past_commits(command, commit, notes.append, 0.0001) == ()
     lost = git(top, "rev-parse", "side^{tree}").decode().strip()
     (top / ".git/objects" / lost[:2] / lost[2:]).unlink()
-    assert past_commits(command, commit) == ()
+    assert past_commits(command, commit, notes.append) == ()
+    late, missing = notes
+    assert late.startswith("Of the history the ranking of files knows 0 commits alone: git took more than")
+    assert missing.startswith("Of the history the ranking of files knows 0 commits alone: git cannot read")
+    repository = opened(top)
+    repository.snapshot()
+    assert (repository.history(), repository.notes) == ((), (missing,))
 
 
 def test_a_history_of_several_portions_is_one(tmp_path: Path) -> None:
@@ -79,5 +86,12 @@ def test_a_history_of_several_portions_is_one(tmp_path: Path) -> None:
         f"commit refs/heads/long\ncommitter a <b> {n} +0000\ndata <<.\n{n}\n.\nM 100644 inline a.py\ndata <<.\n{n}\n.\n"
         for n in range(size + 3)
     )
-    git(top, "fast-import", "--quiet", stdin="".join(commits).encode())
-    assert told(top, "long") == [(str(n), ("a.py",)) for n in range(size + 2, 0, -1)]
+    git(top, "-c", "fastimport.unpackLimit=1000000", "fast-import", "--quiet", stdin="".join(commits).encode())
+    whole = [(str(n), ("a.py",)) for n in range(size + 2, 0, -1)]
+    assert told(top, "long") == whole
+    lost, notes = git(top, "rev-parse", "long~" + str(size + 1) + "^{tree}").decode().strip(), list[str]()
+    (top / ".git/objects" / lost[:2] / lost[2:]).unlink()
+    commit = git(top, "rev-parse", "long").decode().strip()
+    found = past_commits(GitCommand(str(top)), commit, notes.append)
+    assert [(one.message, one.paths) for one in found] == whole[:size]
+    assert notes[0].startswith(f"Of the history the ranking of files knows {size} commits alone: ")

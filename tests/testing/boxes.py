@@ -94,7 +94,7 @@ class RealBoxes:
         return {name: result.outcome for name, result in results.items()}
 
     def run_files(self, files: Mapping[str, str], paths: Sequence[str], budget: float = 30) -> tuple[CaseResult, ...]:
-        return asyncio.run(run_files(self.bench(files), paths, budget))
+        return asyncio.run(run_files(self.bench(files), paths, budget, 240.0)).results
 
     def execute(
         self, files: Mapping[str, str], changes: Sequence[Mapping[str, str | None]], cases: Sequence[Case]

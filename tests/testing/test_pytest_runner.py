@@ -7,6 +7,7 @@ import pytest
 from agentless_mini.chain.lexical import is_test_path
 from agentless_mini.domain import Fault, Harness, Note, Outcome, Runner
 from agentless_mini.testing import ran_without
+from agentless_mini.testing.records import LEFT
 from tests.testing.boxes import RealBoxes, case
 from tests.testing.forging import FORGERIES, HOOK
 
@@ -250,6 +251,8 @@ def test_a_budget_counts_what_tests_use_and_no_file_has_all_of_it(boxes: RealBox
     found = boxes.run_files(BUSY, list(BUSY), budget=1.1)  # of three files each has a third
     passed = {result.id.rpartition("::")[2]: result.seconds for result in found if result.outcome is PASS}
     assert passed.keys() == {"test_a", "test_e"}
+    left = {one.id.rpartition("::")[2] for one in found if one.fault and one.fault.message == LEFT}
+    assert left == {"test_b", "test_c", "test_d", "test_f"}
     assert all(seconds >= 0.5 for seconds in passed.values())
 
 

@@ -7,7 +7,7 @@ and not on the command line, where an option of a plugin that is not installed w
 from typing import Generator  # noqa: UP035 - collections.abc has no generic Generator before Python 3.9
 
 import pytest
-from amini_record import Foreign, Recorder  # type: ignore[import-not-found]
+from amini_record import LEFT, Foreign, Recorder  # type: ignore[import-not-found]
 
 _SETTINGS: "dict[str, object]" = {
     "numprocesses": None, "dist": "no", "tx": [], "looponfail": False, "forked": False, "maxfail": 0,
@@ -93,15 +93,17 @@ class Reporter:
         self.recorder.end()
         if self.recorder.full:
             item.session.shouldstop = "the record is full, or the budget is used up"
+            for other in item.session.items[item.session.items.index(item) + 1 :]:
+                self.recorder.leave(self._id(other))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: Foreign) -> None:
         """Leave out what is left of a file that has had its share of the budget."""
         if not self.recorder.wants(self._id(item)):
-            pytest.skip("its file has had its share of the budget")
+            pytest.skip(LEFT)
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(self, call: Foreign) -> Generator[None, Foreign, None]:
+    def pytest_runtest_makereport(self, item: Foreign, call: Foreign) -> Generator[None, Foreign, None]:
         """Note what became of a part of a test: of its set-up, itself, a subtest, or its clean-up."""
         outcome = yield
         report = outcome.get_result()
@@ -112,7 +114,7 @@ class Reporter:
         if report.outcome == "failed":
             self.recorder.note("fail" if call.when == "call" else "error", error, words)
         elif report.outcome == "skipped":
-            self.recorder.note("skip", None)
+            self.recorder.note("skip", None, "" if self.recorder.wants(self._id(item)) else LEFT)
         elif call.when == "call":  # a test of which only the set-up is known to be good was cut short
             self.recorder.note("pass", None)
 

@@ -18,7 +18,7 @@ MOST_ID = 4000
 MARGIN = 64 * 1024
 READING = 60.0  # seconds that a file may take to be imported
 FILES = 4  # a budget is for so many files at least, if there are: one that has had its share is not gone on with
-WAITING = 4.0  # a second in which a test sleeps counts this many times less, one in which it waits for a processor not
+LEFT = "the tests before have used up its file's share of the budget, or all of it"
 RANKS = ("pass", "skip", "timeout", "error", "fail")
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _open, _write, _close, _getpid = os.open, os.write, os.close, os.getpid
@@ -90,7 +90,11 @@ class Recorder:
 
     def wants(self, name: str) -> bool:
         """Tell whether a test is to be run now: it, its function, its class or its file is wanted and has time left."""
-        if name in self.seen or self.full or self.spent.get(name.partition("::")[0], 0.0) >= self.share:
+        return self.asks(name) and not self.full and self.spent.get(name.partition("::")[0], 0.0) < self.share
+
+    def asks(self, name: str) -> bool:
+        """Tell whether a test is wanted and was not begun before, though there be no time for it."""
+        if name in self.seen:
             return False
         parts = name.partition("[")[0].split("::")
         return name in self.wanted or any("::".join(parts[:end]) in self.wanted for end in range(1, len(parts) + 1))
@@ -143,6 +147,13 @@ class Recorder:
         self.say("end", outcome=outcome, seconds=0.0, fault=self.fault_of(error, ""))
         self.current = ""
 
+    def leave(self, name: str) -> None:
+        """A test that is asked for has no time left."""
+        if self.budget < float("inf") and self.asks(name):
+            self.current = name[:MOST_ID]
+            self.say("end", outcome="skip", seconds=0.0, fault=self.fault_of(None, LEFT))
+            self.current = ""
+
     def say(self, event: str, **more: Foreign) -> None:
         """Write a line, at once. A process that a test has forked writes nothing."""
         if _getpid() != self.process:
@@ -193,16 +204,15 @@ class Recorder:
 
 
 def own_seconds() -> float:
-    """Return the processor's seconds of this process and its ended children, and a part of those in which it slept."""
-    user, system, of_ended, for_ended, clock = _times()
-    waited = 0.0
+    """Return the seconds in which this process ran or slept: those of the clock in which it waited for no processor."""
+    clock, waited = _times().elapsed, 0.0
     try:
         descriptor = _open("/proc/self/schedstat", os.O_RDONLY)
         waited = int(_read(descriptor, 100).split()[1]) / 1e9
         _close(descriptor)
     except (OSError, ValueError, IndexError):
-        pass  # then it counts as sleep
-    return user + system + of_ended + for_ended + (clock - user - system - waited) / WAITING
+        pass  # then it counts
+    return clock - waited
 
 
 def text_of(error: BaseException) -> str:

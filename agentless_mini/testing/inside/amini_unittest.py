@@ -107,6 +107,7 @@ def only_wanted(listener: Listener) -> None:
     def run(test: Foreign, result: Foreign = None) -> Foreign:
         name = listener.id_of(test)
         if listener.running is None and "::" in name and not listener.recorder.wants(name):
+            listener.recorder.leave(name)
             return result
         return original(test, result)
 

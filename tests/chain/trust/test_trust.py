@@ -40,7 +40,7 @@ def test_over_half_of_the_votes_agree_and_one_vote_never_does() -> None:
     assert levels(shown(3, 4)) == levels(shown(2, 2)) == [ANY, AGREEMENT]
     assert levels(shown(2, 4)) == levels(shown(1, 1)) == [ANY]
     assert shown(2, 4).agreement == "2 of 4 valid samples agree on it"
-    assert shown(1, 1).agreement == "1 of 1 valid samples has it"
+    assert shown(1, 1).agreement == "1 of 1 valid sample has it"
 
 
 @pytest.mark.parametrize(

@@ -101,8 +101,11 @@ function choiceText({ choice, patches }) {
 /** What became of the repository's own tests; null where none was wanted. */
 function regressionsText({ regressions: told }) {
   if (!told) return null;
-  const why = told.why ? ` No regression test tells what a patch breaks: ${visible(told.why)}.` : "";
-  return el(told.why ? "p.message" : "p", `Regression tests: ${told.found} found, ${told.run} run, ${told.lost} lost.${why}`);
+  const { found, run, lost } = told,
+    why = visible(told.why);
+  const some = `${found} found, ${run} run, ${lost} lost${why ? ` (${why})` : ""}`,
+    none = `${found} found, none run. None tells what a patch breaks: ${why}`;
+  return el(run ? "p" : "p.message", `Regression tests: ${run ? some : none}.`);
 }
 
 /** Files by list, the true ones marked; then those that no list has. */

@@ -70,8 +70,8 @@ function rankOf(item) {
 function regressionsCell(item) {
   const told = item?.regressions;
   if (!told) return NOTHING;
-  const text = `${told.run} / ${told.found}`;
-  return told.why ? el("span.badge.failed", { "data-tip": visible(told.why) }, text) : text;
+  const text = told.run ? `${told.run} / ${told.found}` : "none run";
+  return told.why ? el(told.run ? "span" : "span.badge.failed", { "data-tip": visible(told.why) }, text) : text;
 }
 
 function runColumns(run, several) {
