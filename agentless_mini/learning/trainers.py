@@ -1,6 +1,6 @@
 """The reward and the rows as the field's trainers take them, without a trainer of ours.
 
-    verl        custom_reward_function.path=pkg://agentless_mini.learning.trainers (the name is verl's default)
+    verl        reward.custom_reward_function.path=pkg://agentless_mini.learning.trainers; the name is verl's default
     TRL         GRPOTrainer(..., reward_funcs=trl_reward)
     verifiers   Rubric(funcs=[rubric_reward]), or in the reward of a task rubric_reward(trace.last_reply, answer)
 
