@@ -208,7 +208,12 @@ def test_only_the_command_line_reads_the_environment() -> None:
 
 
 # They hand the environment on to a process that they start; they read no setting from it.
-ENVIRONMENT_PASSED_ON = {"repository/gitcommand.py", "sandbox/inside/runner.py"}
+ENVIRONMENT_PASSED_ON = {
+    "repository/gitcommand.py",
+    "sandbox/inside/runner.py",
+    "testing/inside/amini_record.py",
+    "testing/inside/amini_run.py",
+}
 
 
 def test_the_command_line_starts_without_heavy_libraries() -> None:
@@ -220,7 +225,7 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 # What the house has reached, rounded up: what is built later has to keep within it.
 MOST = {
-    "lines": 40_200, "files": 189, "packages_at_the_top": 14, "modules_at_the_top": 5,
+    "lines": 41_250, "files": 191, "packages_at_the_top": 14, "modules_at_the_top": 5,
     "class_names_of_two_meanings": 9, "most_parameters": 8, "modules_imported_by_settings": 11,
 }  # fmt: skip
 

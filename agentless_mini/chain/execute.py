@@ -1,15 +1,16 @@
-"""Runs all tests on each distinct patch, round by round: no patch meets a test twice. Nothing is chosen here.
+"""Runs all tests on each distinct patch, round by round. Nothing is chosen here.
 
 The first patches bring the tests: those that reproduce the issue, and the regression tests of what they touch. Patches
 of a later round that touch more files bring the regression tests of these. Tests that came together stay together as
 a batch, in boxes of their own, so that every patch meets each test with the same others.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from agentless_mini.chain.regress import regress
-from agentless_mini.chain.session import Boxes, Refused, run_cases, together
+from agentless_mini.chain.session import CANARIES, FORGED, Boxes, Refused, run_cases, together
 from agentless_mini.domain import (
     BoxDone,
     Candidate,
@@ -27,16 +28,26 @@ from agentless_mini.domain import (
     Runner,
     Verdict,
 )
-from agentless_mini.errors import EnvironmentFailed
+from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.settings.run import RegressSettings
 
+_COUNTED = re.compile(r"\b\d+ (?:passed|failed|errors?)\b|^(?:OK|FAILED)\b")
+_NUMBER = re.compile(r"[\d.]+")
+AGAIN_SHARE = 20
+"""Of so many regression tests one may be run again, and one at least."""
+UNTOLD = "WARNING: tests of ours do not come out as they should before any patch, so forged results are not told."
 Spare = Callable[[tuple[Case, ...]], Awaitable[tuple[Case, ...]]]
 """Leaves out regression tests that a right fix must break."""
 
 
-async def execute(boxes: Boxes, candidates: Sequence[Candidate], cases: Sequence[Case]) -> tuple[Verdict, ...]:
+async def execute(
+    boxes: Boxes, candidates: Sequence[Candidate], cases: Sequence[Case], canaries: int = CANARIES
+) -> tuple[Verdict, ...]:
     """Return what the cases say of each distinct patch, in the order of its first sample. Boxes run side by side.
 
+    In each box so many `canaries` run too, tests of ours whose results are known: where they come out otherwise the
+    patch is refused. Where a patch breaks few regression tests, these run once more: one that passes then is flaky, or
+    met a machine that was too busy, and counts as kept.
     Raises `EnvironmentFailed` as the sandbox does; the other boxes are ended then.
     """
     patches: dict[str, Patch] = {}
@@ -47,12 +58,25 @@ async def execute(boxes: Boxes, candidates: Sequence[Candidate], cases: Sequence
         return tuple(Verdict(normal, ()) for normal in patches)
 
     async def verdict(patch: Patch) -> Verdict:
-        results = await run_cases(boxes, patch, cases)
+        results = await run_cases(boxes, patch, cases, canaries=canaries)
         if isinstance(results, Refused):
             boxes.watch(BoxDone(Phase.EXECUTION))
+            if results.detail.startswith(FORGED):
+                boxes.watch(Note(f"A patch of {printable(', '.join(patch.paths))} was refused: {results.detail}."))
             return Verdict(patch.normal, (), results.detail)
+        results = await second_look(patch, results)
         boxes.watch(BoxDone(Phase.EXECUTION, tuple(result.outcome for result in results)))
         return Verdict(patch.normal, results)
+
+    async def second_look(patch: Patch, results: tuple[CaseResult, ...]) -> tuple[CaseResult, ...]:
+        own = [case for case in cases if case.origin is Origin.REGRESSION]
+        broken = {result.id for result in results if result.outcome is not Outcome.PASS} & {case.id for case in own}
+        if not 0 < len(broken) <= max(1, len(own) // AGAIN_SHARE):
+            return results
+        again = [case for case in own if case.id in broken]
+        came = await run_cases(boxes, patch, again, attempt=1, canaries=canaries)
+        kept = {} if isinstance(came, Refused) else {one.id: one for one in came if one.outcome is Outcome.PASS}
+        return tuple(kept.get(result.id, result) for result in results)
 
     boxes.watch(PhaseStarted(Phase.EXECUTION, len(patches)))
     return tuple(await together([verdict(patch) for patch in patches.values()]))
@@ -64,6 +88,7 @@ class _Batch:
 
     cases: tuple[Case, ...]
     before: tuple[CaseResult, ...]
+    canaries: int = CANARIES
     verdicts: dict[str, Verdict] = field(default_factory=dict)
 
     def owes(self, candidate: Candidate) -> bool:
@@ -128,16 +153,15 @@ class Batches:
         told = Regressions(self._found, run, ", ".join(filter(None, self._why)) or ("" if run else self._none))
         return told if self._settings.budget and self._touched else None
 
-    def hurried(self, patch: Patch) -> tuple[str, ...]:
-        """Return the user's commands of a second or more that pass within a quarter of it: the patch may end them."""
+    def doubts(self, patch: Patch) -> tuple[str, ...]:
+        """Return what is odd about the user's commands that pass with a patch, which may just end them."""
         every = self._boxes.harness.runner is Runner.COMMAND
         return tuple(
-            now.id
+            f"{now.id} passes {odd}"
             for batch in self._batches
             if patch.normal in batch.verdicts
             for case, first, now in zip(batch.cases, batch.before, batch.verdicts[patch.normal].results, strict=False)
-            if (every or case.command) and now.outcome is Outcome.PASS
-            if first.seconds >= 1 and now.seconds < first.seconds / 4
+            if (every or case.command) and now.outcome is Outcome.PASS and (odd := _odd(first, now))
         )
 
     async def _in_portions(self, candidates: Sequence[Candidate], size: int) -> None:
@@ -180,7 +204,7 @@ class Batches:
         """Run on each distinct patch what it has not met."""
         for batch in batches:
             owed = [one for one in candidates if batch.owes(one)]
-            found = await execute(self._boxes, owed, batch.cases) if owed else ()
+            found = await execute(self._boxes, owed, batch.cases, batch.canaries) if owed else ()
             batch.verdicts.update({verdict.normal: verdict for verdict in found})
 
     async def _gather(self, touched: frozenset[str]) -> None:
@@ -221,7 +245,12 @@ class Batches:
         own = sum(case.origin is Origin.REGRESSION for case in cases)
         if own:
             self._boxes.watch(PhaseSaid(Phase.REGRESSION, "all that pass a second time, together"))
-        results = await run_cases(self._boxes, None, cases)
+        canaries = CANARIES
+        results = await run_cases(self._boxes, None, cases, canaries=canaries)
+        if isinstance(results, Refused):
+            canaries = 0
+            results = await run_cases(self._boxes, None, cases)
+            self._boxes.watch(Note(UNTOLD))
         if isinstance(results, Refused):
             raise EnvironmentFailed(f"The tests cannot be put over the tree ({results.detail}): use --sandbox none.")
         pairs = zip(cases, results, strict=True)
@@ -233,7 +262,21 @@ class Batches:
         if dropped := len(cases) - len(told):
             self._boxes.watch(Note(f"Tests with another result beside the others were dropped: {dropped}."))
         if told:
-            self._batches.append(_Batch(tuple(case for case, _ in told), tuple(result for _, result in told)))
+            held, before = tuple(case for case, _ in told), tuple(result for _, result in told)
+            self._batches.append(_Batch(held, before, canaries))
+
+
+def _odd(first: CaseResult, now: CaseResult) -> str:
+    """Say how a command that passes differs from how it went without a patch; "" where it does not.
+
+    Where it failed, its end is not known, but one of a runner of tests says at last how many there were.
+    """
+    if first.seconds >= 1 and now.seconds < first.seconds / 4:
+        return "in a fraction of its time without the patch"
+    before, after = (one.fault.message.strip().rpartition("\n")[2] if one.fault else "" for one in (first, now))
+    usual = _COUNTED.search(before) if first.outcome is not Outcome.PASS else ":" in before
+    alike = _COUNTED.search(after) or _NUMBER.sub("_", before) == _NUMBER.sub("_", after)
+    return "without its usual last line" if usual and not alike else ""
 
 
 def _touched(candidates: Sequence[Candidate]) -> frozenset[str]:

@@ -158,7 +158,7 @@ def _has_test(tree: ast.Module, runner: Runner) -> bool:
         return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test")
 
     nodes = list(ast.walk(tree))
-    if runner in {Runner.SCRIPT, Runner.COMMAND}:  # they fail by whatever they do
+    if runner is Runner.COMMAND:  # it fails by whatever it does
         return any(isinstance(node, ast.Call | ast.Assert | ast.Raise) for node in nodes)
     if runner is Runner.PYTEST and any(map(is_function, nodes)):
         return True
@@ -190,6 +190,11 @@ _OWN_FAULTS = frozenset(
 # These, raised by the test itself, may as well come of a wrong idea of the repository: only if the issue says so.
 _MISUSE = frozenset({"AttributeError", "TypeError"})
 _NOT_THERE = frozenset({"FileNotFoundError", "NotADirectoryError", "IsADirectoryError", "PermissionError"})
+# A box has no network.
+_NO_NETWORK = frozenset(
+    {"ConnectionError", "ConnectionRefusedError", "NewConnectionError", "MaxRetryError", "ConnectTimeout", "gaierror"}
+    | {"ConnectError", "URLError", "herror", "SSLError", "ProxyError", "NameResolutionError", "ServerNotFoundError"}
+)
 # What pytest makes a test fail with that says nothing of what it tests.
 _OF_PYTEST = re.compile(r"Timeout [(>]|async def functions are not|Fixture \"|fixture '|\[XPASS")
 # How an exception says which name it misses.
@@ -225,6 +230,7 @@ def symptom(result: CaseResult, case: Case, issue: Issue, runner: Runner) -> str
         is_its_own = result.outcome is Outcome.ERROR or fault.kind in _OWN_FAULTS or _is_misuse(fault, issue)
     else:
         is_its_own = fault.kind in _OWN_FAULTS and not _says(issue, fault.kind)
+    is_its_own = is_its_own or (fault.kind in _NO_NETWORK and not _says(issue, fault.kind))
     if is_its_own or _OF_PYTEST.match(fault.message):
         return Rejected(Reason.OTHER_FAULT, described(fault))
     return printable(f"{fault.kind}: {' '.join(_VARIES.sub('_', fault.message).split())}"[:_MOST_SIGNATURE])

@@ -1,7 +1,8 @@
 """The tests that need no model: the user's own failing ones, and those that the issue names.
 
 They are taken as the tree has them before any patch, so that no patch can change what they ask. Whether they fail is
-found out in a box (`reproduce.confirm`); nothing is run here.
+found out in a box (`reproduce.confirm`); nothing is run here. Those that the issue names are hints: they count as
+generated ones do.
 
 In an issue `path/to/test_a.py::Class::test_b` is found where the file has such a definition; a bare `test_b` only where
 exactly one test file of the tree defines it, once.
@@ -22,8 +23,6 @@ ANYWAY = "Use --require any to go on without it"
 MOST_NAMED = 10
 _SHORTEST_NAME = 8  # "test_one" is a name; "test" and "test_a" are words of examples
 
-# These run a file as a whole and know nothing of what is in it.
-_OF_WHOLE_FILES = frozenset({Runner.SCRIPT, Runner.COMMAND})
 # Of a Python file: classes and a function (a doctest's name is dotted), then what pytest calls the parameters.
 _SELECTABLE = re.compile(r"[\w.]+(?:::[\w.]+)*(?:\[.*\])?", re.DOTALL)
 _NODE_ID = re.compile(r"([\w.\-/\\]{1,300}\.py)((?:::\w{1,100}){1,5})(\[[^\]\n]{1,200}\])?")
@@ -45,7 +44,7 @@ def own_cases(given: GivenTests, snapshot: Snapshot, runner: Runner | None) -> t
             message = f"No text file of the repository is called {file!r}: give --failing-test PATH or PATH::NAME."
             raise UsageError(message)
         selectable = name and (_SELECTABLE.fullmatch(name) or not path.endswith(".py"))
-        if mark and (runner in _OF_WHOLE_FILES or not selectable):
+        if mark and (runner is Runner.COMMAND or not selectable):
             message = (
                 f"The test {printable(said)!r} cannot be run by name here: give --failing-test {printable(path)} alone."
             )
@@ -63,7 +62,7 @@ def named_cases(issue: Issue, snapshot: Snapshot, runner: Runner) -> tuple[Case,
 
     There is none for a runner that knows nothing of what is in a file.
     """
-    if runner in _OF_WHOLE_FILES:
+    if runner is Runner.COMMAND:
         return ()
     files = {
         file.path: file
@@ -80,7 +79,7 @@ def named_cases(issue: Issue, snapshot: Snapshot, runner: Runner) -> tuple[Case,
     ids |= _alone([name for name in bare if name not in known], tuple(files.values()))
     if len(ids) > MOST_NAMED:
         return ()
-    return tuple(Case(id_, Origin.GIVEN, path, files[path].data) for id_, path in ids.items())
+    return tuple(Case(id_, Origin.GENERATED, path, files[path].data) for id_, path in ids.items())
 
 
 def _alone(names: Sequence[str], files: Sequence[SourceFile]) -> dict[str, str]:

@@ -176,7 +176,7 @@ class Replay:
             if isinstance(one.outcome, Case):
                 earliest[one.outcome.id] = min(one.order, earliest.get(one.outcome.id, one.order))
         cases = enumerate(execution.cases if execution else ())
-        self._drawn = {at: earliest.get(case.id, 0) for at, case in cases if case.origin is Origin.GENERATED}
+        self._drawn = {at: earliest.get(case.id, -1) for at, case in cases if case.origin is Origin.GENERATED}
 
     def choice(self, samples: int, tests: int, method: Method) -> Patch | None:
         """Return what `rank` chooses with the first samples and test samples, or None where none is valid."""

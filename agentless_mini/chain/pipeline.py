@@ -129,7 +129,7 @@ async def resolve(
     proven: asyncio.Future[Batches | None] = asyncio.get_running_loop().create_future()
     shown: asyncio.Future[tuple[ShownFile, ...]] = asyncio.get_running_loop().create_future()
     session = replace(session, told=shown.set_result)
-    boxes = await _opened(subject, session, opening, given) if given.required else opening
+    boxes = await _opened(subject, session, opening, given, config.repair.seed) if given.required else opening
     selector = _selector(subject, session, config, proven)
 
     async def repaired() -> tuple[Localization, tuple[Candidate, ...]]:
@@ -170,8 +170,8 @@ def _doubted(choice: Choice | None, notes: Collection[str], tests: "Batches | No
         return None
     without = [path for path in choice.patch.paths if ran_without(path) in notes]
     reason = f"{choice.reason}; tests ran without its {', '.join(without)}" if without else choice.reason
-    for command in tests.hurried(choice.patch) if tests else ():
-        reason += f"; suspicious: {command} passes in a fraction of its time without the patch"
+    for odd in tests.doubts(choice.patch) if tests else ():
+        reason += f"; suspicious: {odd}"
     return replace(choice, reason=reason)
 
 
@@ -255,7 +255,9 @@ def _selector(
     return by_execution(lambda: proven, config.rank)
 
 
-async def _opened(subject: Subject, session: Session, opening: Opening | NoBoxes, given: GivenTests) -> Boxes | NoBoxes:
+async def _opened(
+    subject: Subject, session: Session, opening: Opening | NoBoxes, given: GivenTests, seed: int
+) -> Boxes | NoBoxes:
     """Open the boxes, and run the user's tests and those that the issue names on the tree as it is.
 
     Raises `Untestable` where one of the user's is required and does not fail here.
@@ -269,7 +271,7 @@ async def _opened(subject: Subject, session: Session, opening: Opening | NoBoxes
 
     runner = boxes.harness.runner
     own, named = own_cases(given, subject.snapshot, runner), named_cases(subject.issue, subject.snapshot, runner)
-    boxes = replace(boxes, derive=session.derive, issue=subject.issue)
+    boxes = replace(boxes, derive=session.derive, issue=subject.issue, seed=seed)
     return replace(boxes, failing=await confirm(own, named, boxes, required=given.required))
 
 
@@ -290,7 +292,8 @@ async def _reproduce(
 
     async with side_by_side() as group:
         drafting = group.create_task(draft_cases(subject, session, opening.harness, config.reproduce, showing))
-        boxes = opening if isinstance(opening, Boxes) else await _opened(subject, session, opening, given)
+        seed = config.repair.seed
+        boxes = opening if isinstance(opening, Boxes) else await _opened(subject, session, opening, given, seed)
     if isinstance(boxes, NoBoxes):
         session.watch(Note(f"{UNTESTED} {boxes.reason}"))
         return None, ()

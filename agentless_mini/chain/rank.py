@@ -28,10 +28,10 @@ class Standing:
     """One distinct patch: `votes` samples have its normal form, the first of them at the place `first` of all valid.
 
     `given`, `generated` and `kept` are the places in `Execution.cases` of what passes with it: tests that are given,
-    generated ones, and regression tests. Whatever is no pass counts as broken, a skip too. A `refused` patch passes
-    nothing; one that is `untried` met the tests that are given alone. `undefined` are the names that it uses undefined.
-    `of` are the votes of all, `lines` those that it adds and removes. `likeness` is its mean similarity to the other
-    samples, in [0, 1].
+    generated ones, and regression tests. Whatever is no pass counts as broken, a skip too. A patch that is `refused`,
+    for that reason, passes nothing; one that is `untried` met the tests that are given alone. `undefined` are the names
+    that it uses undefined, and `suspicious` is what of it can make tests pass without a repair. `of` are the votes of
+    all, `lines` those that it adds and removes. `likeness` is its mean similarity to the other samples, in [0, 1].
     """
 
     normal: str
@@ -40,9 +40,10 @@ class Standing:
     given: frozenset[int] = frozenset()
     generated: frozenset[int] = frozenset()
     kept: frozenset[int] = frozenset()
-    refused: bool = False
+    refused: str = ""
     untried: bool = False
     undefined: tuple[str, ...] = ()
+    suspicious: tuple[str, ...] = ()
     likeness: float = 0.5
     of: int = 1
     lines: int = 1
@@ -55,7 +56,7 @@ class Standing:
     @property
     def passed(self) -> tuple[bool, frozenset[int], frozenset[int]]:
         """Return all that the tests say of it, equal for patches that they do not tell apart."""
-        return self.refused, self.reproducing, self.kept
+        return bool(self.refused), self.reproducing, self.kept
 
     @property
     def rank(self) -> tuple[bool, int, float]:
@@ -100,7 +101,8 @@ def counted_votes(candidates: Sequence[Candidate]) -> tuple[Standing, ...]:
     first: dict[str, Standing] = {}
     for place, patch in enumerate(valid_patches(candidates)):
         counted = max(1, votes[patch.normal])
-        first.setdefault(patch.normal, Standing(patch.normal, counted, place, undefined=patch.undefined))
+        standing = Standing(patch.normal, counted, place, undefined=patch.undefined, suspicious=patch.suspicious)
+        first.setdefault(patch.normal, standing)
     return tuple(first.values())
 
 
@@ -127,7 +129,7 @@ def standings(polled: Iterable[Standing], execution: Execution) -> tuple[Standin
 
     def tested(standing: Standing, verdict: Verdict) -> Standing:
         if verdict.refusal:
-            return replace(standing, refused=True)
+            return replace(standing, refused=verdict.refusal)
         tried = given if len(verdict.results) == len(given) else execution.cases
         passing: Mapping[Origin, set[int]] = {origin: set() for origin in Origin}
         for place, (case, result) in enumerate(zip(tried, verdict.results, strict=True)):
@@ -156,7 +158,7 @@ def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tup
 
     def group(one: Standing) -> tuple[object, ...]:
         fixes = one.normal in fixing  # what decides before the samples do; a fix may break an old test of the fault
-        return one.refused, -len(one.given), not fixes, 0 if fixes else -len(one.kept), one.reproducing
+        return bool(one.refused), -len(one.given), not fixes, 0 if fixes else -len(one.kept), one.reproducing
 
     def place(one: Standing) -> tuple[object, ...]:
         match method:
@@ -164,17 +166,18 @@ def ordered(standings: Sequence[Standing], count: Totals, method: Method) -> tup
                 undefined, votes, likeness = one.rank
                 return undefined, votes, likeness if one.votes == 1 else 0.0, one.first
             case Method.CONSISTENCY:  # the fewest broken regression tests, then the most reproducing tests that pass
-                return one.refused, -len(one.kept), -len(one.reproducing), *one.rank, one.first
+                broken = -len(one.kept), -len(one.reproducing)
+                return bool(one.refused), *broken, bool(one.suspicious), *one.rank, one.first
             case Method.SCORES:
-                return -score(one, count), *one.rank, one.first
+                return bool(one.refused), -score(one, count), bool(one.suspicious), *one.rank, one.first
             case Method.AGREEMENT:  # the group with the most samples x tests^2, then the most tests
                 *level, _ = group(one)
                 tests = len(one.reproducing)
                 agreed = -samples[group(one)] * tests**2, -tests, earliest[group(one)]
-                return *level, *agreed, -len(one.kept), *one.rank, one.first
+                return *level, *agreed, -len(one.kept), bool(one.suspicious), *one.rank, one.first
             case _:
                 unsound = bool(one.undefined) and not one.reproducing
-                return one.refused, -len(one.given), unsound, -round(odds[one.normal], 9), one.first
+                return bool(one.refused), -len(one.given), unsound, -round(odds[one.normal], 9), one.first
 
     odds = log_odds(standings, count) if method is Method.PROBABILITY else {}
     samples, fixing = Counter[tuple[object, ...]](), _fixing(standings, count)
@@ -234,14 +237,16 @@ def rank(
     if execution is None or not known or not execution.cases:
         best, method = ordered(polled, Totals(), method.untested)[0], method.untested
         untold = "no test tells the patches apart; " if execution else ""
-        return Choice(patches[best.first], best.votes, valid, untold + _backed(best, polled, valid, method))
+        return Choice(
+            patches[best.first], best.votes, valid, untold + _backed(best, polled, valid, method) + _suspected(best)
+        )
     count = totals(execution)
     best = ordered(known, count, method)[0]
     return Choice(
         patches[best.first],
         best.votes,
         valid,
-        f"{_tested(best, known, count, method)}; {_backed(best, known, valid, method)}",
+        f"{_tested(best, known, count, method)}; {_backed(best, known, valid, method)}{_suspected(best)}",
         passed=len(best.reproducing),
         reproducing=count.reproducing,
         broken=count.regressions - len(best.kept),
@@ -263,7 +268,7 @@ def _tested(best: Standing, known: Sequence[Standing], count: Totals, method: Me
 
 def _facts(best: Standing, count: Totals, company: str = "") -> str:
     if best.refused:
-        return "cannot be put over the tree that the tests run on"
+        return f"refused by the tests' boxes ({best.refused})"
     said = []
     if count.reproducing:
         given = f" ({len(best.given)} of {count.given} given)" if count.given and count.generated else ""
@@ -300,6 +305,10 @@ def _taken(best: Standing, tied: Sequence[Standing], method: Method) -> str:
         return "the earliest was taken"
     most = "the one" if alike == 1 else "the earliest of those"
     return f"{most} most like the others{', or smaller,' if method is Method.PROBABILITY else ''} was taken"
+
+
+def _suspected(best: Standing) -> str:
+    return f"; SUSPICIOUS: {', '.join(best.suspicious)}" if best.suspicious else ""
 
 
 def _unsound(best: Standing) -> str:

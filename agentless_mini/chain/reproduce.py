@@ -82,10 +82,7 @@ async def draft_cases(
     likely = await session.derive("style examples", of, lambda: style_examples(issue, snapshot, subject.survey))
     held = snapshot.by_path()
     example = first_with_tests([held[path] for path in likely], runner)
-    if example is None or runner is Runner.SCRIPT:
-        folder = "tests" if runner is Runner.DJANGO else ""
-    else:
-        folder = example.path.rpartition("/")[0]
+    folder = example.path.rpartition("/")[0] if example else "tests" if runner is Runner.DJANGO else ""
     files = await showing()
 
     def messages(files: tuple[ShownFile, ...], shown: ShownFile | None) -> tuple[Message, ...]:
@@ -182,8 +179,9 @@ async def confirm(
 ) -> tuple[Case, ...]:
     """Run the user's `own` tests, and those that the issue names, on the tree as it is; return those that do not pass.
 
-    The user is told of own tests that say nothing. Raises `UsageError` where one is not there, `EnvironmentFailed`
-    where none can be run, `Untestable` where all of the user's are `required` and one says nothing.
+    One that the issue names has to fail because of the issue, as a generated one does. The user is told of own tests
+    that say nothing. Raises `UsageError` where one is not there, `EnvironmentFailed` where none can be run,
+    `Untestable` where all of the user's are `required` and one says nothing.
     """
     ids = {case.id for case in own}
     cases = (*own, *(case for case in named if case.id not in ids))
@@ -196,7 +194,12 @@ async def confirm(
     boxes.watch(BoxDone(Phase.REPRODUCTION, tuple(result.outcome for result in results)))
     notes = [note for case, result in zip(own, results, strict=False) if (note := _note(case, result))]
     fails = {Outcome.FAIL, Outcome.ERROR, Outcome.TIMEOUT}
-    kept = tuple(case for case, result in zip(cases, results, strict=True) if result.outcome in fails)
+    told = [(case, result) for case, result in zip(cases, results, strict=True) if result.outcome in fails]
+    hints = {case.id: symptom(result, case, boxes.issue, boxes.harness.runner) for case, result in told}
+    kept = tuple(case for case, _ in told if case.id in ids or isinstance(hints[case.id], str))
+    for case in (case for case, _ in told if case not in kept):
+        why = getattr(hints[case.id], "detail", "")
+        boxes.watch(Note(f"{printable(case.id)}, which the issue names, fails for another reason: left out ({why})."))
     if required and not ids.issubset(case.id for case in kept):
         raise Untestable(f"{' '.join(notes)} Name a test that fails now. {ANYWAY}.")
     for note in notes:

@@ -5,6 +5,7 @@ from records (see `testing`), and of a box from the sandbox.
 """
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -48,7 +49,7 @@ from agentless_mini.ports import Derive, PatchCheck, Sampler, Sandbox, Watch, de
 from agentless_mini.settings.run import LocalizeSettings, ReproduceSettings
 from agentless_mini.testing import guards, ran_without
 from agentless_mini.testing.plans import STANDARD, Planner, Task, new_modules, support_files
-from agentless_mini.testing.records import reached, record_of, settled
+from agentless_mini.testing.records import Record, reached, record_of, settled
 
 # Each round corrects the estimate by the server's own count, so the second or third fits unless nothing can.
 MOST_ROUNDS = 8
@@ -60,6 +61,9 @@ Scoring = Callable[[Issue, Sequence[Patch]], Awaitable[Mapping[str, float]]]
 # The record of all tests of many files; see `BoxLimits.result`.
 FILES_RECORD = 16 * 1024 * 1024
 ATTEMPT = "AMINI_ATTEMPT"
+# So many tests of ours run with the tests of a patch, to tell whether their results can be believed.
+CANARIES = 3
+FORGED = "its test results are forged"
 # So many tests are run alone before the others are: where a patch breaks the runner, it is the same for all.
 PROBES = 8
 # Prints those of its arguments that are modules. A folder without `__init__.py` is none: what comes later wins.
@@ -111,7 +115,7 @@ class Boxes:
     """The boxes of one issue, and how its tests run in them.
 
     `snapshot` is the tree that every box starts from, `case_seconds` the most that one test may take. `failing` are
-    the tests of the user and those that the `issue` names which fail on that tree.
+    the tests of the user and those that the `issue` names which fail on that tree. The `seed` draws tests of ours.
     """
 
     sandbox: Sandbox
@@ -123,6 +127,7 @@ class Boxes:
     case_seconds: float = 60.0
     derive: Derive = derive_anew
     failing: tuple[Case, ...] = ()
+    seed: int = 0
     issue: Issue = field(default_factory=lambda: Issue(""))
 
 
@@ -221,22 +226,24 @@ async def together(jobs: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The box could not put the patch over its tree; `detail` says why."""
+    """There are no results, since the patch cannot be put over the tree, or they are forged; `detail` says why."""
 
     detail: str
 
 
 async def run_cases(
-    boxes: Boxes, patch: Patch | None, cases: Sequence[Case], attempt: int = 0
+    boxes: Boxes, patch: Patch | None, cases: Sequence[Case], attempt: int = 0, canaries: int = 0
 ) -> tuple[CaseResult, ...] | Refused:
     """Return what came of each case, in order, on the tree with a patch or as it is.
 
     All run in one box; what it did not get to runs in a second one, by itself. Where of `PROBES` of these none comes to
     its end, the others are not run and are errors; else they run in a third box. Cases of one path must agree in their
-    `data`. With another `attempt` they are run again rather than found in the record.
+    `data`. With another `attempt` they are run again rather than found in the record. So many `canaries` run with them.
     Raises `EnvironmentFailed` as the sandbox does.
     """
-    planner, files = _planner(boxes, attempt), await _files(patch, cases, boxes)
+    seed = hashlib.sha256(f"{boxes.seed} {boxes.snapshot.digest} {patch and patch.normal}".encode()).hexdigest()
+    planner = replace(_planner(boxes, attempt), canaries=canaries, seed=seed)
+    files = await _files(patch, cases, boxes)
     found = await _run(boxes, files, planner.together(cases), reached)
     if isinstance(found, Refused):
         return found
@@ -283,7 +290,7 @@ async def run_files(boxes: Boxes, paths: Sequence[str], budget: float, clock: fl
     found: list[CaseResult] = []
     for task, step in done:
         record = record_of(task, step)
-        found += record.results if task.record else reached(task, step).values()
+        found += record.results if task.record else reached(task, step, record).values()
         told = {result.id.partition("::")[0] for result in found} if record.done else set(paths)
         found += [CaseResult(path, Outcome.NOT_COLLECTED) for path in paths if path not in told]
     of_files = tuple(result for result in found if result.id.partition("::")[0] in paths)
@@ -328,12 +335,15 @@ async def _run(
     boxes: Boxes,
     files: tuple[PlacedFile, ...],
     tasks: tuple[Task, ...],
-    read: Callable[[Task, StepResult], Mapping[str, CaseResult]],
+    read: Callable[[Task, StepResult, Record], Mapping[str, CaseResult]],
 ) -> Mapping[str, CaseResult] | Refused:
     done = await _steps(boxes, files, tasks)
     if isinstance(done, Refused):
         return done
-    return {name: result for task, step in done for name, result in read(task, step).items()}
+    records = [(task, step, record_of(task, step)) for task, step in done]
+    if forged := next((record.forged for _, _, record in records if record.forged), ""):
+        return Refused(f"{FORGED}: {forged}")
+    return {name: result for three in records for name, result in read(*three).items()}
 
 
 async def _steps(

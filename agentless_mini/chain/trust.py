@@ -28,6 +28,7 @@ MOST_WORDS = 256  # of a patch that are compared, the first: a pair takes a tent
 # Fitted on django's 97 issues in two public pools with official outcomes; 69 of other repositories tested them.
 BASE, VOTES, LIKENESS, SIZE = 0.0, 0.35, 1.15, -0.01
 UNDEFINED = -1.5  # a guess
+SUSPICIOUS = -4.0  # where tests were run: more than votes and likeness can make up for
 # Guesses: a right patch passes 85 % of the generated tests, and a wrong one 35 % before others were seen, which count
 # as those of PRIOR patches. Of official tests, which are better, wrong patches passed 22 %.
 RIGHT, WRONG, PRIOR, MOST = 0.85, 0.35, 4, 0.6
@@ -86,7 +87,8 @@ def log_odds(known: Sequence["Standing"], count: "Totals") -> dict[str, float]:
         broken = count.regressions - len(one.kept)
         pinned = math.fsum(share for place, share in pins.items() if place not in one.kept)
         pinned += (count.regressions - len(pins)) * pin
-        return _voted(one) + tests - math.log1p(HARM * (broken - min(MOST_PINS, pinned)))
+        suspected = SUSPICIOUS if one.suspicious and count.reproducing + count.regressions else 0
+        return _voted(one) + suspected + tests - math.log1p(HARM * (broken - min(MOST_PINS, pinned)))
 
     said = {place: told(place) for place in passing}
     unpassed = (count.generated - len(passing)) * UNPASSED * worth(-1) * math.log((1 - RIGHT) / (1 - WRONG))
@@ -191,10 +193,18 @@ class Trust:
         return level is Level.ANY or not self.lacks(level)
 
 
-def trust(choice: Choice, execution: Execution | None, own: Sequence[str] = (), notes: Sequence[str] = ()) -> Trust:
+def trust(
+    choice: Choice,
+    execution: Execution | None,
+    own: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    *,
+    allows_suspicious: bool = False,
+) -> Trust:
     """Return what the chosen patch has shown. `own` are the ids of the user's failing tests.
 
-    `notes` are those of the run: they say why one of `own` was not run, or tells nothing.
+    `notes` are those of the run: they say why one of `own` was not run, or tells nothing. What is suspicious shows
+    nothing by tests, unless it is allowed.
     """
     found = next((one for one in execution.verdicts if one.normal == choice.patch.normal), None) if execution else None
     passing = found.passed() if found else frozenset()
@@ -204,17 +214,20 @@ def trust(choice: Choice, execution: Execution | None, own: Sequence[str] = (), 
     given, kept = results[Origin.GIVEN], list(results[Origin.REGRESSION].values())
     fixed = [*given.values(), *results[Origin.GENERATED].values()]
 
-    doubt = _doubt(choice, fixed, kept, is_refused=bool(found and found.refusal))
-    of_own = _own(given, own, notes)
-    of_tests = doubt or _tests(list(given.values()), fixed, kept)
+    doubt = _doubt(choice, fixed, kept, found.refusal if found else "")
+    suspected = ""
+    if choice.patch.suspicious and not allows_suspicious:
+        suspected = f"its tests show nothing: {', '.join(choice.patch.suspicious)} (--allow-suspicious takes it)"
+    of_own = _own(given, own, notes) or suspected
+    of_tests = doubt or _tests(list(given.values()), fixed, kept) or suspected
     divided = choice.votes < 2 or 2 * choice.votes <= choice.valid
     of_votes = doubt or (agreement(choice.votes, choice.valid) if divided and of_tests and of_own else "")
     return Trust(doubt or (of_own if own else ""), of_votes, of_tests, of_own)
 
 
-def _doubt(choice: Choice, fixed: Sequence[bool], kept: Sequence[bool], *, is_refused: bool) -> str:
-    if is_refused:
-        return "it cannot be put over the tree that the tests run on"
+def _doubt(choice: Choice, fixed: Sequence[bool], kept: Sequence[bool], refusal: str) -> str:
+    if refusal:
+        return f"the tests' boxes refuse it: {refusal}"
     if fixed:
         return "" if any(fixed) else f"it passes none of {counted(len(fixed), 'reproduction test')}"
     if kept and not any(kept):

@@ -296,6 +296,7 @@ class ExecutionOptions(Panel):
         "regress.expect_broken",
         "rank",
         "require",
+        "allow_suspicious",
     )
 
 

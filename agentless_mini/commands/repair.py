@@ -373,8 +373,10 @@ async def _pooled(
 
 
 def _shown(task: Task, prediction: Prediction) -> Trust | None:
-    choice = prediction.choice
-    return trust(choice, prediction.execution, task.given.ids(), prediction.notes) if choice else None
+    if (choice := prediction.choice) is None:
+        return None
+    allowed = task.config.allow_suspicious
+    return trust(choice, prediction.execution, task.given.ids(), prediction.notes, allows_suspicious=allowed)
 
 
 def _exit_code(task: Task, shown: Trust | None) -> int:

@@ -151,13 +151,15 @@ class Patch:
     `diff` is all of it: a git patch in the files' own bytes, as `git apply` reads it; what it makes of the files of its
     tree is told by `edits.changed_files`. `normal` is a digest that is equal for patches that differ in comments, blank
     lines and formatting alone. `paths` are those of the changed files, sorted. `undefined` are the names, sorted, that
-    Python files use undefined with it and did not without it.
+    Python files use undefined with it and did not without it. `suspicious` is what can make tests pass without a
+    repair, each with its file (see `edits.suspicion`).
     """
 
     diff: bytes
     normal: str
     paths: tuple[str, ...]
     undefined: tuple[str, ...] = ()
+    suspicious: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,8 +201,8 @@ class JobResult:
 class Origin(enum.StrEnum):
     """Where a test comes from, which decides what it says."""
 
-    GIVEN = "given"  # by the user or named in the issue: it fails now, and a fix makes it pass
-    GENERATED = "generated"  # by the model: it reproduced the issue on the tree as it is
+    GIVEN = "given"  # by the user: it fails now, and a fix makes it pass
+    GENERATED = "generated"  # by the model, or named in the issue: it reproduced the issue on the tree as it is
     REGRESSION = "regression"  # the repository's own: it passes now, and no fix may break it
 
     @property
@@ -217,7 +217,6 @@ class Runner(enum.StrEnum):
     PYTEST = "pytest"
     UNITTEST = "unittest"
     DJANGO = "django"  # django's own tests/runtests.py
-    SCRIPT = "script"  # a file that Python runs: status 0 is a pass
     COMMAND = "command"  # the user's command line: status 0 is a pass
 
 
@@ -295,7 +294,7 @@ TOO_BUSY = "The machine was too busy to run it"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What a test that did not pass ended with.
+    """What a test that did not pass ended with; of a command, how it ended and the end of what it printed.
 
     `kind` is the exception's class name ("AssertionError"; empty where there was none), `message` its text, cut to
     2,000 characters. `path` (relative to the tree; empty outside of it) and `line` say where it was raised. All of it

@@ -89,7 +89,26 @@ def make_patch(changes: Sequence[FileChange], forms: Forms) -> Patch:
             undefined.update(form.undefined)
         if before != after:
             normal.update(f"{len(change.path)} {change.path} {after}\n".encode("utf-8", "surrogatepass"))
-    return Patch(diff, normal.hexdigest(), tuple(change.path for change in ordered), tuple(sorted(undefined)))
+    paths = tuple(change.path for change in ordered)
+    return Patch(diff, normal.hexdigest(), paths, tuple(sorted(undefined)), _suspicious(ordered))
+
+
+# One of these words stands in every line that a rule of `suspicion` can mean.
+_WORTH = re.compile(
+    rb"pytest|unittest|pluggy|nose|doctest|exit|quit|SystemExit|abort|kill|exec|fork|spawn|signal|modules|meta_path"
+    rb"|path_hooks|builtins|frame|settrace|setprofile|inspect|\bgc\b|ctypes|eval|__import__|PYTEST|AMINI|amini|test"
+    rb"|__(?:eq|ne|lt|le|gt|ge|contains|bool)__"
+)
+
+
+def _suspicious(changes: Sequence[FileChange]) -> tuple[str, ...]:
+    """Return what is suspicious in changes. Most have no word of it, and are not looked into."""
+    pairs = [((change.before or b"").split(b"\n"), (change.after or b"").split(b"\n")) for change in changes]
+    if not any(_WORTH.search(line) for before, after in pairs for line in frozenset(after).difference(before)):
+        return ()
+    from agentless_mini.edits.suspicion import suspicions
+
+    return suspicions(changes)
 
 
 def candidate_patch(changes: Sequence[FileChange], forms: Forms) -> Patch | Rejected:
@@ -311,7 +330,8 @@ def _ways(change: FileChange) -> list[list[Reading]]:
     stand_in = f"{_STAND_IN}\n"
     rewriting = [_reading(lines, [stand_in]), Reading(stand_in, _STAND_IN), *_whole(_STAND_IN, new)]
     first = _small_edits(lines, split_lines(new)) if lines else creation
-    return [first, removal + creation, rewriting]
+    anew = [_reading(lines, [stand_in]), Reading(stand_in, ""), *creation]  # of a file that is nothing but a mark
+    return [first, removal + creation, rewriting, anew]
 
 
 def _whole(search: str, text: str) -> list[Reading]:

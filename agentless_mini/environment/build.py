@@ -1,6 +1,6 @@
 """The job that builds an environment, what came of it, and the first test run there.
 
-The box of a build has the network, since packages come from there. Everything that it says comes from the code that it
+The box of a build reaches the package index (see `proxy`). Everything that it says comes from the code that it
 installed: it is bounded and checked here, and a later box without network shows whether the environment works.
 """
 

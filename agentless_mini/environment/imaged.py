@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -124,7 +124,7 @@ class _Images(Way):
         asked = ("image", self.base.id, str(work.request.runner))
         if not own:
             asked = ("built image", self.base.id, work.needs.digest)
-        return work.slot(*asked, setup, VERSION, self.folder, work.until)
+        return work.slot(*asked, setup, VERSION, self.folder, work.until, *work.settings.build_hosts)
 
     async def is_whole(self, slot: Slot, manifest: Manifest) -> bool:
         return await asyncio.to_thread(find_image, self.client, manifest.image) is not None
@@ -143,10 +143,20 @@ class _Images(Way):
         path = path if own else f"{VENV}/bin:{path}"
         tree = PackedTree((await work.pack()).digest, self.folder)
         base = Environment(self.base.id, "python3")
-        job = build_job(work, base, tree, python, make=make, fresh=not own, path=path)
-        result, image = await self.sandbox.build(
-            job, f"amini-env:{slot.key[:32]}", path, lambda result: not read_build(result, work).problem, work.hear
-        )
+        async with work.proxy() as trial, work.proxy() as proxy:
+            is_closed = await self.sandbox.reaches(base, str(trial.path))
+            if not is_closed:
+                work.note("The Docker daemon cannot be given the proxy's socket: the build has all of its network.")
+            told, door = (replace(work, index=proxy.index), str(proxy.path)) if is_closed else (work, "")
+            job = build_job(told, base, tree, python, make=make, fresh=not own, path=path)
+            result, image = await self.sandbox.build(
+                job,
+                f"amini-env:{slot.key[:32]}",
+                path,
+                lambda result: not read_build(result, work).problem,
+                work.hear,
+                door,
+            )
         built = usable(result, work, slot)
         manifest = Manifest(identity=image, image=image, python=python, notes=built.notes, lacking=built.lacking)
         return await self._tried(work, slot, manifest, built.overlay)

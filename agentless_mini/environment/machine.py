@@ -3,8 +3,7 @@
 Of Pythons there are this one, those on PATH, and pyenv's. Minor versions of Python 3 are compared, patch versions not.
 
 The indexes are those of the user's variables and pip's own configuration files, with the folders, the hosts to trust,
-the certificates, the time limits, the proxies and the passwords that they contain: a build runs foreign code, which can
-read and send them away. Use addresses without passwords where that matters.
+the certificates, the time limits, the proxies and the passwords that they contain: `proxy` says what a build is told.
 """
 
 import configparser

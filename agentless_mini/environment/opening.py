@@ -239,7 +239,7 @@ class _Virtual(Way):
     def slot(self, work: Work) -> Slot:
         version = map(str, self.python.version)
         asked = (work.needs.digest, work.settings.setup, str(self.python.path), *version, VERSION)
-        return work.slot(self.name, *asked, work.until)
+        return work.slot(self.name, *asked, work.until, *work.settings.build_hosts)
 
     async def is_whole(self, slot: Slot, manifest: Manifest) -> bool:
         return _is_intact(slot, manifest.behind)
@@ -248,13 +248,15 @@ class _Virtual(Way):
         tell_building(work, f"a {self.name} (Python {'.'.join(map(str, self.python.version))})", slot)
         await asyncio.to_thread(_make_skeleton, self.python, slot)
         pack, unfinished = await work.pack(), VirtualEnvironment(slot.key, slot.venv)
-        job = build_job(work, Environment(slot.key, unfinished.python), PackedTree(pack.digest), unfinished.python)
-        readable, folder = work.index.folders(), _box(slot)
-        box = Box(unfinished, (slot.venv,), readable, online=True, hear=work.hear, folder=folder)
+        box = Box(unfinished, (slot.venv,), work.index.folders(), hear=work.hear, folder=_box(slot))
         if isinstance(self.sandbox, UnsafeLocal):
             box = replace(box, uid=None)
         _hand_over(slot, box.uid)
-        result = await self.sandbox.run_in(job, pack, box)
+        async with work.proxy() as proxy:
+            told = work if isinstance(self.sandbox, UnsafeLocal) else replace(work, index=proxy.index)
+            base, tree = Environment(slot.key, unfinished.python), PackedTree(pack.digest)
+            job = build_job(told, base, tree, unfinished.python)
+            result = await self.sandbox.run_in(job, pack, replace(box, proxy=proxy.path))
         _hand_over(slot, None if box.uid is None else os.geteuid())
         seal(slot.venv)
         built = usable(result, work, slot)
@@ -263,8 +265,8 @@ class _Virtual(Way):
         manifest = Manifest(
             identity=identity_of(slot.key, built), python=unfinished.python, behind=str(self.python.path)
         )
-        tree = await work.pack(overlay_files(built.overlay, work.request.snapshot))
-        lacks = await probe(work, self.sandbox, self.place(slot, manifest, tree), slot, built.log)
+        packed = await work.pack(overlay_files(built.overlay, work.request.snapshot))
+        lacks = await probe(work, self.sandbox, self.place(slot, manifest, packed), slot, built.log)
         whole = manifest.model_copy(update={"notes": (*built.notes, *lacks), "lacking": built.lacking + len(lacks)})
         slot.keep(whole, built.overlay)
         return whole

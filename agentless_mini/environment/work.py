@@ -17,6 +17,7 @@ what was built, never by guessing at versions.
 import asyncio
 import fcntl
 import hashlib
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ import pydantic
 from agentless_mini.domain import BoxLimits, Note, Phase, PhaseSaid, Place, PlacedFile, Runner, Snapshot, canonical_json
 from agentless_mini.environment.machine import Index
 from agentless_mini.environment.needs import Needs
+from agentless_mini.environment.proxy import IndexProxy, open_proxy
 from agentless_mini.errors import BuildFailed, EnvironmentFailed, boundary, printable
 from agentless_mini.ports import Sandbox, Watch
 from agentless_mini.sandbox.host import Scratch
@@ -190,6 +192,15 @@ class Work:
         """Return where the environment is kept that is made of this."""
         key = hashlib.sha256(canonical_json(list(made_of)).encode()).hexdigest()
         return Slot(self.request.cache / "environments" / key[:32], key)
+
+    @asynccontextmanager
+    async def proxy(self) -> AsyncIterator[IndexProxy]:
+        """Give the network of one build, and tell people what it was kept from. Raises `EnvironmentFailed`."""
+        path = self.scratch.file(f"proxy-{secrets.token_hex(4)}")
+        async with open_proxy(self.index, self.settings.build_hosts, path) as proxy:
+            yield proxy
+            for note in proxy.notes():
+                self.note(note)
 
     def note(self, text: str) -> None:
         """Tell people."""

@@ -162,8 +162,9 @@ class RunLog:
 
     def _put_patch(self, patch: Patch) -> str:
         """Record a patch once and return its digest. The normal form is in it: how it is made may change."""
-        paths, undefined = canonical_json(patch.paths), canonical_json(patch.undefined)
-        told = undefined.encode() if patch.undefined else b""
+        marks = {"undefined": patch.undefined, "suspicious": patch.suspicious} if patch.suspicious else patch.undefined
+        paths, undefined = canonical_json(patch.paths), canonical_json(marks)
+        told = undefined.encode() if marks else b""
         digest = hashlib.sha256(patch.normal.encode() + b"\0" + told + patch.diff).hexdigest()
         self._database.insert(
             "patches", digest=digest, diff=patch.diff, normal=patch.normal, paths=paths, undefined=undefined
@@ -193,7 +194,7 @@ class RunLog:
             if not rows:
                 raise UsageError(f"There is no run {run} in {named(self._database.path)}: amini show lists the runs.")
             patches = {
-                digest: Patch(diff, normal, tuple(json.loads(paths)), tuple(json.loads(undefined)))
+                digest: Patch(diff, normal, tuple(json.loads(paths)), *_marks(json.loads(undefined)))
                 for digest, diff, normal, paths, undefined in self._database.read(_PATCHES, run)
             }
             samples = tuple(_sample(row, patches) for row in self._database.read(_SAMPLES, run))
@@ -251,6 +252,12 @@ class RunLog:
 def generation_of(settings: str) -> int:
     """Return which generation of answers a run or an evaluation with these settings drew; the first is 0."""
     return json.loads(settings).get("generation") or 0
+
+
+def _marks(said: list[str] | dict[str, list[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the undefined names of a patch, and what is suspicious."""
+    marks = said if isinstance(said, dict) else {"undefined": said}
+    return tuple(marks["undefined"]), tuple(marks.get("suspicious", ()))
 
 
 def _run(row: Row) -> RunRecord:

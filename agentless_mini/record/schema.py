@@ -60,7 +60,8 @@ CREATE TABLE run_scores (  -- what a reward model gave each distinct patch of a 
     run INTEGER REFERENCES runs, normal TEXT, score REAL NOT NULL,
     PRIMARY KEY (run, normal)
 );
-CREATE TABLE patches (  -- each distinct diff; equal `normal`s are one vote, `undefined` are names used without one
+CREATE TABLE patches (  -- each distinct diff; equal `normal`s are one vote, `undefined` are names used without one,
+    -- or those and what is suspicious: {"undefined": [], "suspicious": []}
     digest TEXT PRIMARY KEY,
     diff BLOB NOT NULL, normal TEXT NOT NULL, paths TEXT NOT NULL, undefined TEXT NOT NULL DEFAULT '[]'
 );

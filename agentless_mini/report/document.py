@@ -117,10 +117,10 @@ def _trust_values(trace: RunTrace) -> dict[str, Any] | None:
 
 
 def _values(value: "DataclassInstance") -> dict[str, Any]:
-    """Return a frozen value as JSON values; `undefined` is left out of a patch that uses no undefined name."""
+    """Return a frozen value as JSON values; of a patch `undefined` and `suspicious` are left out where empty."""
 
     def named(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {name: _encoded(part) for name, part in fields if part or name != "undefined"}
+        return {name: _encoded(part) for name, part in fields if part or name not in {"undefined", "suspicious"}}
 
     return asdict(value, dict_factory=named)
 

@@ -181,9 +181,10 @@ def _samples_table(trace: RunTrace) -> Table:
 def outcome(sample: SampleRecord, votes: Counter[str]) -> str:
     """Return what became of a sample; `votes` are those of each patch of its run."""
     match sample.outcome:
-        case Patch(normal=normal, undefined=undefined):
+        case Patch(normal=normal, undefined=undefined, suspicious=suspicious):
             repeats = ", repeats another answer" if sample.repeats else ""
             unsound = f", uses undefined names: {' '.join(undefined)}" if undefined else ""
+            unsound += f", suspicious: {', '.join(suspicious)}" if suspicious else ""
             of = counted(votes.total(), "vote")
             return f"valid {normal[:DIGEST_LETTERS]}, {votes[normal]} of {of}{repeats}{unsound}"
         case Case(id=id, votes=count):

@@ -226,7 +226,8 @@ def trust_of(trace: RunTrace) -> tuple[Level, Trust] | None:
     if trace.prediction is None or (choice := trace.prediction.choice) is None:
         return None
     settings = json.loads(trace.run.start.settings)
-    shown = trust(choice, trace.prediction.execution, settings.get("given", ()), trace.prediction.notes)
+    given, allowed = settings.get("given", ()), settings.get("allow_suspicious", False)
+    shown = trust(choice, trace.prediction.execution, given, trace.prediction.notes, allows_suspicious=allowed)
     return Level(settings.get("require") or Level.ANY), shown
 
 

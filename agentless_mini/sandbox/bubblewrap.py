@@ -4,6 +4,7 @@ What is guaranteed beside what every sandbox does:
 
 * Namespaces of its own: processes, network, IPC, host name, mounts, and users; as root, instead of a user namespace, a
   user number that nobody else has.
+* A filter on the system calls of its steps (see `filter`), and a session keyring of its own.
 * Of this machine's files the box sees /usr and the like, a few of /etc, the virtual environment and its Python, all
   read-only; no home, no /tmp, no variable of this process, no terminal. What a job writes lies in memory.
 
@@ -16,7 +17,6 @@ What is not:
   run at once.
 * Processes are limited by the user's count: exact in a user namespace on Linux 5.14 or newer, and as root; on older
   kernels processes of the same user outside count too.
-* There is no filter on system calls, so that more of the kernel can be reached than from a Docker container.
 """
 
 import hashlib
@@ -148,15 +148,15 @@ class BubblewrapSandbox(LocalSandbox):
                 arguments += ["--perms", "0644", "--ro-bind-data", str(file.fileno()), path]
             # These come last: no mount point can be made after them.
             arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]
-            arguments += [box.environment.python, "-I", "-S", "-c", program()]
+            # Not the environment's own name of it, beside which a build can name another standard library.
+            arguments += [str(box.environment.behind), "-I", "-S", "-c", program()]
             return await self.serve(tuple(arguments), job, pack, box.room(job), _not_set_up, tuple(descriptors))
 
 
 def _view(bubblewrap: Bubblewrap, job: Job, box: Box) -> Iterator[str]:
     """Yield the arguments that make the box: its namespaces, and what it sees."""
     yield from (bubblewrap.path, "--die-with-parent", "--new-session", "--as-pid-1", "--clearenv", "--hostname", "box")
-    yield from ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
-    yield from () if box.online else ("--unshare-net",)
+    yield from ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--unshare-net")
     yield from ("--cap-drop", "ALL")
     if box.uid is not None:
         yield from ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
@@ -169,10 +169,12 @@ def _view(bubblewrap: Bubblewrap, job: Job, box: Box) -> Iterator[str]:
     for name in filter(os.path.exists, _ETC):
         yield from _bound("--ro-bind", Path(name))
     yield from ("--proc", "/proc", "--dev", "/dev")
+    if Path("/proc/keys").exists():  # in a user namespace those of the user are listed, whatever the keyring
+        yield from ("--ro-bind", "/dev/null", "/proc/keys")
     disk = job.limits.disk
     for folder, size in (("/dev/shm", SHM), ("/tmp", disk), (job.tree.folder, disk)):  # noqa: S108 - the box's own
         yield from ("--perms", "1777", "--size", str(size), "--tmpfs", folder)
-    for path in (*box.environment.prefixes(), *box.readable):
+    for path in (*box.environment.prefixes(), *box.readable, *([box.proxy] if box.proxy else [])):
         if not path.is_relative_to("/usr"):
             yield from _bound("--ro-bind", path)
     for path in box.writable:
@@ -187,17 +189,11 @@ def _bound(option: str, path: Path) -> Iterator[str]:
 
 
 def _etc_files(box: Box, job: Job) -> dict[str, str]:
-    """Return the made-up files of /etc by their path in the box: nobody of this machine is named in them.
-
-    A box that is online finds its way there as this machine does.
-    """
+    """Return the made-up files of /etc by their path in the box: nobody of this machine is named in them."""
     uid, room = NOBODY if box.uid is None else box.uid, box.room(job)
-    texts = {
+    return {
         "/etc/passwd": f"root:x:0:0::/root:/bin/sh\nbox:x:{uid}:{uid}::{room.scratch}/home:/bin/sh\n",
         "/etc/group": f"root:x:0:\nbox:x:{uid}:\n",
         "/etc/hosts": "127.0.0.1 localhost box\n::1 localhost\n",
         "/etc/resolv.conf": "",
     }
-    if box.online:
-        texts |= {name: Path(name).read_text() for name in ("/etc/hosts", "/etc/resolv.conf") if Path(name).exists()}
-    return texts

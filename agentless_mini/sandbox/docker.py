@@ -2,8 +2,8 @@
 
 What is guaranteed beside what every sandbox does:
 
-* The daemon's seccomp profile; not root, unless the environment asks for it (root without capabilities then, who can
-  still read what root may read in the image).
+* The daemon's seccomp profile and our `filter`; a session keyring of its own; not root, unless the environment asks for
+  it (root without capabilities then, who can still read what root may read in the image).
 * Nothing of this machine is mounted. The image cannot be written. What a job writes lies in memory.
 * Memory (files and all processes together, no swap), processes and CPU time are limited by control groups. If this
   process dies, the container ends by itself; `sweep` removes what is left of it.
@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agentless_mini.domain import BoxUser, Ending, ImageTree, Job, JobResult
+from agentless_mini.domain import BoxLimits, BoxUser, Ending, Environment, ImageTree, Job, JobResult, PackedTree
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.sandbox.daemon import (
     STEADY,
@@ -34,6 +35,7 @@ from agentless_mini.sandbox.daemon import (
     sweep,
     translated,
 )
+from agentless_mini.sandbox.filter import filter_of_namespaces
 from agentless_mini.sandbox.host import LABEL, OWNER, Scratch, myself, program, sweep_scratch, to_the_end
 from agentless_mini.sandbox.wire import Hear, Pack, Room, Transcript, compose, converse, last_line, pack_tar, too_slow
 
@@ -47,6 +49,8 @@ _RUNNER_MEMORY = 64 * 1024 * 1024
 """Bytes for the runner, so that what a job may use is what its limits say."""
 _WORDS_LIMIT = 4096
 _STDOUT = 1
+_PROXY = "/dev/amini-proxy"  # in a file system of the container that no image keeps
+_NOT_REACHED = ("the proxy cannot be reached", "bind source path")  # by the runner, and the daemon
 _FOR_BUILDS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID")
 
 
@@ -72,13 +76,14 @@ class DockerSandbox:
             return await self._serve(job, pack, asked_for(job, self._volumes[image]))
 
     async def build(
-        self, job: Job, name: str, path: str, is_worth: Callable[[JobResult], bool], hear: Hear | None = None
+        self, job: Job, name: str, path: str, is_worth: "_Worth", hear: Hear | None = None, proxy: str = ""
     ) -> tuple[JobResult, str]:
-        """Run a job in a container that has a network and can be written, and make an image of it.
+        """Run a job in a container that can be written, and make an image of it.
 
         The image gets the name, with its tag, and the PATH. Return what came of the job and the id of the image, ""
-        where the result was not worth keeping it. `hear` follows what the job prints, from another thread. Raises as
-        `run`; when it is cancelled, the container is removed before it returns.
+        where the result was not worth keeping it. `hear` follows what the job prints, from another thread. By `proxy`
+        the container has its network (see `host.Box`), without one that of the daemon. Raises as `run`; when it is
+        cancelled, the container is removed before it returns.
         """
         pack, image = await self._pack(job), ""
         base = await self._in_thread(lambda: require_image(self._client, job.environment.identity))
@@ -88,8 +93,19 @@ class DockerSandbox:
             if is_worth(result):
                 image = commit(self._client, number, base, name, path)
 
-        result = await self._serve(job, pack, asked_for(job, base.volumes, builds=True), hear, keep)
+        result = await self._serve(job, pack, asked_for(job, base.volumes, builds=True, proxy=proxy), hear, keep)
         return result, image
+
+    async def reaches(self, environment: Environment, proxy: str) -> bool:
+        """Return whether a container reaches a proxy by its socket on this machine. Raises `EnvironmentFailed`."""
+        job = Job(environment, PackedTree(""), (), (), BoxLimits())
+        try:
+            await self._serve(job, Pack("", (), Path("/dev/null")), asked_for(job, (), builds=True, proxy=proxy))
+        except EnvironmentFailed as error:
+            if not any(words in str(error) for words in _NOT_REACHED):
+                raise
+            return False
+        return True
 
     async def forget(self, image: str) -> None:
         """Remove the copies of trees that came out of an image. No job on it may be running or waiting."""
@@ -115,7 +131,8 @@ class DockerSandbox:
         self, job: Job, pack: Pack, asked: dict[str, Any], hear: Hear | None = None, done: "_Done | None" = None
     ) -> JobResult:
         container = _Container(self._client, asked)
-        room = Room(job.tree.folder, hear=hear)
+        proxy = _PROXY if asked["HostConfig"]["Mounts"] else ""
+        room = Room(job.tree.folder, hear=hear, filter=filter_of_namespaces(), proxy=proxy)
         return await to_the_end(self._threads, lambda: container.serve(job, pack, room, done), container.abort)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -143,16 +160,16 @@ class DockerSandbox:
             archive.unlink()
 
 
-def asked_for(job: Job, volumes: tuple[str, ...], *, builds: bool = False) -> dict[str, Any]:
+def asked_for(job: Job, volumes: tuple[str, ...], *, builds: bool = False, proxy: str = "") -> dict[str, Any]:
     """Return what the daemon is asked to create, as the Engine's API has it.
 
     For a test: no network, no capability, no new privilege, a user without rights, a root that cannot be written, and
     no place to write but file systems in memory with a size: the tree, /tmp, /dev/shm, and what the image calls
     volumes.
 
-    For what `builds`, packages come from the network and are installed as root: it is on the daemon's default network,
-    its system can be written, and it has those capabilities that package managers need. It has nothing of this machine,
-    its limits on memory, processes and time, and no new privileges.
+    For what `builds`, packages come from the network and are installed as root: it has the socket of a `proxy`, or else
+    the daemon's default network, its system can be written, and it has those capabilities that package managers need.
+    It has nothing else of this machine, its limits on memory, processes and time, and no new privileges.
     """
     limits = job.limits
     inodes = max(16384, limits.disk // 4096)
@@ -175,7 +192,8 @@ def asked_for(job: Job, volumes: tuple[str, ...], *, builds: bool = False) -> di
         "Healthcheck": {"Test": ["NONE"]},
         "Labels": {LABEL: "1", OWNER: myself()},
         "HostConfig": {
-            "NetworkMode": "default" if builds else "none",
+            "NetworkMode": "default" if builds and not proxy else "none",
+            "Mounts": [{"Type": "bind", "Source": proxy, "Target": _PROXY, "ReadOnly": True}] if proxy else [],
             "CapDrop": ["ALL"],
             "CapAdd": _FOR_BUILDS if builds else (),
             "SecurityOpt": ["no-new-privileges"],
@@ -193,6 +211,7 @@ def asked_for(job: Job, volumes: tuple[str, ...], *, builds: bool = False) -> di
     }
 
 
+_Worth = Callable[[JobResult], bool]
 _Done = Callable[[str, JobResult], None]
 """Told the id of a container when its job is done, and what came of it."""
 

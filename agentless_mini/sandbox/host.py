@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from agentless_mini.domain import BoxLimits, Ending, Job, JobResult, PackedTree
 from agentless_mini.errors import AminiError, EnvironmentFailed, Translation, boundary
 from agentless_mini.model.process_table import find_process
+from agentless_mini.sandbox.filter import filter_of_namespaces, join_keyring
 from agentless_mini.sandbox.wire import Hear, Pack, Room, Transcript, compose, converse, last_line, too_slow
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ LEAVING = 5.0
 """Seconds that a box has to end once nobody listens to it, before it is killed."""
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """The folders of this machine that every box sees, read-only."""
+PROXY_PORT = 3128
+"""Where a box with a proxy has it, on its own loopback device."""
 _MADE_UP = (0x60000000, 0x7FFFFFFF)
 _WORDS = 4096
 """Bytes that are kept of what a box complained of."""
@@ -180,10 +183,14 @@ class VirtualEnvironment:
         """Return the path of its interpreter."""
         return str(self.folder / "bin" / "python")
 
+    @property
+    def behind(self) -> Path:
+        """Return the interpreter that it was made from: nothing in the environment says where its library is."""
+        return (self.folder / "bin" / "python").resolve()
+
     def prefixes(self) -> tuple[Path, ...]:
         """Return the folders that it needs: its own, and that of the Python that it was made from."""
-        behind = (self.folder / "bin" / "python").resolve().parent.parent
-        return tuple(dict.fromkeys((self.folder, behind)))
+        return tuple(dict.fromkeys((self.folder, self.behind.parent.parent)))
 
 
 def _nobody() -> int | None:
@@ -199,14 +206,15 @@ def _nobody() -> int | None:
 class Box:
     """A box to be made: the environment that it sees, its user, and what else of this machine it reaches.
 
-    `online` gives it the network of this machine: other machines, and what listens on this one. Only a box that builds
-    an environment has it, or folders to write or read, or is heard, or lies at a `folder` that was chosen before.
+    `proxy` is a socket by which it hands out a listener of its own, at `PROXY_PORT`, behind which is all the network
+    that it has. Only a box that builds an environment has one, or folders to write or read, or is heard, or lies at a
+    `folder` that was chosen before.
     """
 
     environment: VirtualEnvironment
     writable: tuple[Path, ...] = ()
     readable: tuple[Path, ...] = ()
-    online: bool = False
+    proxy: Path | None = None
     hear: Hear | None = None
     folder: Path | None = None
     uid: int | None = field(default_factory=_nobody)
@@ -216,7 +224,8 @@ class Box:
         path = f"{self.environment.folder}/bin:/usr/local/bin:/usr/bin:/bin"
         variables = {"PATH": path, "VIRTUAL_ENV": str(self.environment.folder)}
         processes = {"NPROC": job.limits.pids + 1}
-        return Room(job.tree.folder, rlimits=processes, uid=self.uid, variables=variables, hear=self.hear)
+        room = Room(job.tree.folder, rlimits=processes, uid=self.uid, variables=variables, hear=self.hear)
+        return replace(room, filter=filter_of_namespaces(), proxy=str(self.proxy or ""))
 
 
 class LocalSandbox(ABC):
@@ -266,6 +275,7 @@ class LocalSandbox(ABC):
             line, theirs = socket.socketpair()
 
         def work() -> JobResult:
+            join_keyring()
             with theirs, boundary(not_started):
                 process = subprocess.Popen(  # noqa: S603 - the program of a box
                     arguments,

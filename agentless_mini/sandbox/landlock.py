@@ -30,16 +30,15 @@ import os
 import secrets
 import shutil
 import socket
-import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from agentless_mini.domain import Job, JobResult
 from agentless_mini.errors import EnvironmentFailed, boundary, printable
-from agentless_mini.sandbox.host import SYSTEM, Box, LocalSandbox, VirtualEnvironment, program
+from agentless_mini.sandbox import filter as kernel
+from agentless_mini.sandbox.host import PROXY_PORT, SYSTEM, Box, LocalSandbox, VirtualEnvironment, program
 from agentless_mini.sandbox.wire import Pack, Room
 
 TREE = "tree"
@@ -53,19 +52,9 @@ _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _PROC = ("cpuinfo", "meminfo", "stat", "version", "uptime", "loadavg", "filesystems", "sys", "self")
 _MORE = ("/etc", "/sys/devices/system")  # programs that look into a file of /etc expect none or one that can be read
-_ALLOW, _ASK, _ERROR = 0x7FFF0000, 0x7FC00000, 0x00050000
-_REFUSE = _ERROR | errno.EPERM
 _SLACK = 32  # threads that the user may start elsewhere meanwhile
-_MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
-_THREAD, _NAMESPACES, _FAST_OPEN = 0x00010000, 0x7E020000, 0x20000000
-
-
-def _numbers(table: str) -> dict[str, tuple[int, int]]:
-    """Read the numbers of system calls, x86_64's and aarch64's; -1 where a machine lacks one."""
-    return {name: (int(x86), int(arm)) for name, x86, arm in map(str.split, table.split(","))}
-
-
-_CALLS = _numbers(
+_THREAD, _FAST_OPEN = 0x00010000, 0x20000000
+_CALLS = kernel.numbers(
     """clone 56 220, fork 57 -1, vfork 58 -1, kill 62 129, tkill 200 130, tgkill 234 131, rt_sigqueueinfo 129 138,
     rt_tgsigqueueinfo 297 240, socket 41 198, socketpair 53 199, bind 49 200, connect 42 203, sendto 44 206,
     sendmsg 46 211, sendmmsg 307 269, openat 257 56, open 2 -1, link 86 -1, linkat 265 37, unlink 87 -1,
@@ -73,17 +62,15 @@ _CALLS = _numbers(
     prlimit64 302 261, setpriority 141 140, sched_setparam 142 118, sched_setscheduler 144 119,
     sched_setaffinity 203 122, sched_setattr 314 274, ioprio_set 251 30, seccomp 317 277"""
 )
-# What no test needs and what would go round the fence, refused as by a kernel that lacks it, which programs know.
-# System V IPC and message queues are the machine's; inotify and fanotify see files that are not shown.
-_ABSENT = _numbers(
-    """clone3 435 435, openat2 437 437, fchmodat2 452 452, setxattrat 463 463, removexattrat 466 466,
-    file_setattr 469 469, io_uring_setup 425 425, io_uring_enter 426 426, io_uring_register 427 427,
-    pidfd_send_signal 424 424, pidfd_getfd 438 438, shmget 29 194, semget 64 190, msgget 68 186, mq_open 240 180,
-    inotify_init 253 -1, inotify_init1 294 26, fanotify_init 300 262, add_key 248 217, request_key 249 218,
-    keyctl 250 219, bpf 321 280, perf_event_open 298 241, userfaultfd 323 282, unshare 272 97, setns 308 268"""
+# What would go round the fence, refused as by a kernel that lacks it, beside what is refused to every box.
+# System V IPC and message queues are the machine's; inotify sees files that are not shown.
+_ABSENT = kernel.numbers(
+    """openat2 437 437, fchmodat2 452 452, setxattrat 463 463, removexattrat 466 466, file_setattr 469 469,
+    pidfd_send_signal 424 424, shmget 29 194, semget 64 190, msgget 68 186, mq_open 240 180, inotify_init 253 -1,
+    inotify_init1 294 26"""
 )
 # Landlock does not see to owners, attributes and old ways to set times; nor, before its third version, to cutting.
-_UNSEEN = _numbers(
+_UNSEEN = kernel.numbers(
     """chown 92 -1, fchown 93 55, lchown 94 -1, fchownat 260 54, setxattr 188 5, lsetxattr 189 6, fsetxattr 190 7,
     removexattr 197 14, lremovexattr 198 15, fremovexattr 199 16, utime 132 -1, utimes 235 -1, futimesat 261 -1"""
 )
@@ -100,7 +87,6 @@ _ASKED: dict[str, tuple[str | int, ...]] = {
     "unlink": ("unlink", 0),
     "unlinkat": ("unlink", 1),
 }
-_FAMILIES = (socket.AF_INET, socket.AF_INET6, 16)  # and netlink, by which the C library looks up addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +100,7 @@ class Landlock:
 def find_landlock() -> Landlock:
     """Return what this kernel has. Raises `EnvironmentFailed` where it does not do, saying what to do."""
     machine = os.uname().machine
-    if sys.platform != "linux" or machine not in _MACHINES:
+    if sys.platform != "linux" or machine not in kernel.MACHINES:
         raise _unusable("it needs Linux on x86_64 or aarch64", "use --sandbox docker")
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(ctypes.c_long(444), None, ctypes.c_size_t(0), ctypes.c_long(1))
@@ -185,23 +171,23 @@ def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
     threads = 1 if root else _threads() + _SLACK
     # What Landlock is to see to: files, TCP, and signals and sockets beyond the box.
     files = (1 << _FILE_RIGHTS.get(landlock.version, 16)) - 1
-    handled = (files, 3 if landlock.version >= 4 and not box.online else 0, 3 if landlock.version >= SCOPED else 0)
+    handled = (files, 3 if landlock.version >= 4 else 0, 3 if landlock.version >= SCOPED else 0)
     written = [(str(path), (1 << 16) - 1 & _NO_DEVICES) for path in (folder, *box.writable)]
-    network = ("/etc/resolv.conf",) if box.online else ()
     proc = (f"/proc/{name}" for name in _PROC)
-    read = (*SYSTEM, *_MORE, *network, *proc, *box.environment.prefixes(), *box.readable)
+    read = (*SYSTEM, *_MORE, *proc, *box.environment.prefixes(), *box.readable)
     devices = [(path, _USE) for path in _DEVICES]
-    column = _MACHINES[landlock.machine][1]
+    column = [*kernel.MACHINES].index(landlock.machine)
     fence = {
         "handled": handled,
         "rules": [*((str(path), _READ) for path in read), *devices, *written],
         "kept": (files & ~_READ, 0, 0),
         "own": [*written, ("/proc", _USE), *devices],
-        "filter": base64.b64encode(filter_of(landlock, box.online, root)).decode(),
+        "filter": base64.b64encode(fence_of(landlock, root)).decode(),
         "seccomp": _CALLS["seccomp"][column],
         "calls": [(_CALLS[name][column], *does) for name, does in _ASKED.items()],
         "writable": [str(folder), *map(str, box.writable)],
         "address": f"127.{16 + secrets.randbelow(200)}.{secrets.randbelow(256)}.{1 + secrets.randbelow(254)}",
+        "ports": [PROXY_PORT] if box.proxy else [],
         "pids": job.limits.pids,
         "disk": job.limits.disk,
     }
@@ -212,6 +198,7 @@ def _room(landlock: Landlock, job: Job, box: Box, folder: Path) -> Room:
         rlimits={"NPROC": threads + job.limits.pids},
         variables={**room.variables, **({"PYTHONPATH": imported} if imported else {})},
         fence=fence,
+        filter="",
     )
 
 
@@ -236,85 +223,58 @@ def _threads() -> int:
     return count
 
 
-_Rule = tuple[str, int, *tuple[Any, ...]]
-"""A call and what becomes of it, where the lower half of an argument has one of the values under a mask, or always."""
-_WHOLE = 0xFFFFFFFF
+def fence_of(landlock: Landlock, root: bool) -> bytes:
+    """Return the program that decides on the calls of a step: allowed, refused, or handed over to the runner."""
+    rules = (*_process_rules(), *_file_rules(landlock, root), *_socket_rules())
+    return kernel.filter_of(_CALLS | _ABSENT | _UNSEEN, rules)
 
 
-def filter_of(landlock: Landlock, online: bool, root: bool) -> bytes:
-    """Return the program that decides on the calls of a step: allowed, refused, or handed over to the runner.
-
-    The first rule that holds decides, and what none is about is allowed.
-    """
-    kind, column = _MACHINES[landlock.machine]
-    # For another kind of machine, or with the bit of another kind of numbers, no call is known.
-    code = [(0x20, 0, 0, 4), (0x15, 1, 0, kind), (0x06, 0, 0, _ERROR | errno.ENOSYS)]
-    code += [(0x20, 0, 0, 0), (0x35, 0, 1, 0x40000000), (0x06, 0, 0, _ERROR | errno.ENOSYS)]
-    for call, action, *condition in (*_process_rules(), *_file_rules(landlock, root), *_socket_rules(online)):
-        number = (_CALLS | _ABSENT | _UNSEEN)[call][column]
-        after = [(0x06, 0, 0, action)]
-        if condition:
-            argument, mask, values = condition
-            last = len(values) - 1
-            tests = [(0x15, last - place, int(place == last), value) for place, value in enumerate(values)]
-            after = [(0x20, 0, 0, 16 + 8 * argument), (0x54, 0, 0, mask), *tests, *after]
-        if number >= 0:
-            code += [(0x20, 0, 0, 0), (0x15, 0, len(after), number), *after]
-    return b"".join(struct.pack("=HBBI", *line) for line in (*code, (0x06, 0, 0, _ALLOW)))
-
-
-def _process_rules() -> Iterator[_Rule]:
+def _process_rules() -> Iterator[kernel.Rule]:
     """Yield what no process may do, and that it may set its own limits, turns and processors alone."""
     for absent in _ABSENT:
-        yield absent, _ERROR | errno.ENOSYS
-    for bit in (1 << place for place in range(32) if _NAMESPACES >> place & 1):
-        yield "clone", _REFUSE, 0, bit, (bit,)
-    yield "clone", _ALLOW, 0, _THREAD, (_THREAD,)
+        yield absent, kernel.ABSENT
+    yield "clone", kernel.ALLOW, 0, _THREAD, (_THREAD,)
     for name in _FORKING:
-        yield name, _ASK
+        yield name, kernel.ASK
     for name in ("prlimit64", "sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr"):
-        yield name, _ALLOW, 0, _WHOLE, (0,)
-        yield name, _REFUSE
+        yield name, kernel.ALLOW, 0, kernel.WHOLE, (0,)
+        yield name, kernel.REFUSE
     for name, whole in (("setpriority", (1, 2)), ("ioprio_set", (2, 3))):  # groups and users
-        yield name, _REFUSE, 0, _WHOLE, whole
-        yield name, _ALLOW, 1, _WHOLE, (0,)
-        yield name, _REFUSE
+        yield name, kernel.REFUSE, 0, kernel.WHOLE, whole
+        yield name, kernel.ALLOW, 1, kernel.WHOLE, (0,)
+        yield name, kernel.REFUSE
 
 
-def _file_rules(landlock: Landlock, root: bool) -> Iterator[_Rule]:
+def _file_rules(landlock: Landlock, root: bool) -> Iterator[kernel.Rule]:
     """Yield what Landlock does not see to: without root, files outside that are this user's; in old versions, signals.
 
     What may be about /dev/shm is handed over: the C library opens files there in these two ways.
     """
     if not root:
         for name in ("chmod", "fchmod", "fchmodat", "utimensat"):
-            yield name, _ASK
+            yield name, kernel.ASK
         for call in _UNSEEN:
-            yield call, _ERROR | errno.EOPNOTSUPP
+            yield call, kernel.UNSUPPORTED
     if not root and landlock.version < 3:
-        yield "truncate", _REFUSE
+        yield "truncate", kernel.REFUSE
         for name, flags in (("openat", 2), ("open", 1)):
-            yield name, _REFUSE, flags, os.O_ACCMODE | os.O_TRUNC, (os.O_RDONLY | os.O_TRUNC,)
+            yield name, kernel.REFUSE, flags, os.O_ACCMODE | os.O_TRUNC, (os.O_RDONLY | os.O_TRUNC,)
     if landlock.version < SCOPED:
         for name in _SIGNALS:
-            yield name, _ASK
-        yield "fcntl", _REFUSE, 1, _WHOLE, (8, 15)  # whom a descriptor signals
+            yield name, kernel.ASK
+        yield "fcntl", kernel.REFUSE, 1, kernel.WHOLE, (8, 15)  # whom a descriptor signals
     for flags in (os.O_RDWR | os.O_CREAT | os.O_EXCL, os.O_RDWR | os.O_NOFOLLOW):
-        yield "openat", _ASK, 2, os.O_ACCMODE | flags, (flags,)
+        yield "openat", kernel.ASK, 2, os.O_ACCMODE | flags, (flags,)
     for name in ("link", "linkat", "unlink"):
-        yield name, _ASK
-    yield "unlinkat", _ASK, 0, _WHOLE, (-100 & _WHOLE,)
+        yield name, kernel.ASK
+    yield "unlinkat", kernel.ASK, 0, kernel.WHOLE, (-100 & kernel.WHOLE,)
 
 
-def _socket_rules(online: bool) -> Iterator[_Rule]:
-    """Hand sockets over, or with the network allow those of it; nothing is sent where it was not connected to."""
+def _socket_rules() -> Iterator[kernel.Rule]:
+    """Hand sockets over; nothing is sent where it was not connected to."""
     for name, flags in (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)):
-        yield name, _ERROR | errno.EOPNOTSUPP, flags, _FAST_OPEN, (_FAST_OPEN,)
-    yield "socketpair", _ALLOW, 1, 0xF, (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
-    yield "socketpair", _ERROR | errno.EAFNOSUPPORT
-    if online:
-        yield "socket", _ALLOW, 0, _WHOLE, _FAMILIES
-        yield "socket", _ERROR | errno.EAFNOSUPPORT
-    else:
-        for name in ("socket", "bind", "connect"):
-            yield name, _ASK
+        yield name, kernel.UNSUPPORTED, flags, _FAST_OPEN, (_FAST_OPEN,)
+    yield "socketpair", kernel.ALLOW, 1, 0xF, (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+    yield "socketpair", kernel.NO_FAMILY
+    for name in ("socket", "bind", "connect"):
+        yield name, kernel.ASK

@@ -198,7 +198,8 @@ class Room:
     """A box as its adapter makes it. `uid` is what its runner becomes, where it starts as root to do so.
 
     `rlimits` are limits on each process beside those that every box has, by their names in `resource`. `hear` is told
-    what its steps print. `fence` is what `inside.fence` keeps steps behind, where nothing else does.
+    what its steps print. `filter` is a program for seccomp, as base64, `fence` what `inside.fence` keeps steps behind
+    where nothing else does, and `proxy` a socket by which the runner hands out the listener of the box's proxy.
     """
 
     folder: str
@@ -208,16 +209,15 @@ class Room:
     variables: Mapping[str, str] = field(default_factory=dict)
     hear: Hear | None = None
     fence: Mapping[str, Any] | None = None
+    filter: str = ""
+    proxy: str = ""
 
 
 def compose(job: Job, pack: Pack, room: Room) -> Iterator[bytes]:
     """Yield what the box is sent."""
     limits = job.limits
     message = {
-        "folder": room.folder,
-        "scratch": room.scratch,
-        "uid": room.uid,
-        "fence": room.fence,
+        **{name: getattr(room, name) for name in ("folder", "scratch", "uid", "fence", "filter", "proxy")},
         "rlimits": {"CORE": 0, "FSIZE": limits.disk, "NOFILE": 4096, "AS": 4 * limits.memory, **room.rlimits},
         "variables": {"HOME": f"{room.scratch}/home", "TMPDIR": room.scratch, **_BASE, **room.variables},
         "memory": limits.memory,

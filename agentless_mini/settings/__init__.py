@@ -98,6 +98,8 @@ class Config(Section):
     """What a patch must meet to be printed; otherwise the exit code is 5. any: it applies. agreement: it has over half
     of the votes. tests: it passes most tests that reproduce the issue and breaks no other. given: it passes all of your
     failing tests. By default any, or given with failing tests of yours."""
+    allow_suspicious: bool = False
+    """Let tests speak for a patch that reaches for what runs them, or ends its process, where its files did not."""
     answer: MarkSettings = Field(default_factory=MarkSettings)
     """[answer]: marks of one's own around what a model means as its answer: nothing else counts."""
     think: MarkSettings = Field(default_factory=MarkSettings)

@@ -185,6 +185,8 @@ class SandboxSettings(Section):
     """The longest that the building of an environment may take."""
     build_memory_mib: int = Field(4096, ge=256)
     """Memory for the building of an environment."""
+    build_hosts: tuple[str, ...] = ()
+    """Hosts that it may reach beside the package indexes, such as github.com, or host:port."""
     bubblewrap: str = "bwrap"
     """The program of bubblewrap. By its usual name it is the system's, or that of the wheel where there is none."""
 

@@ -7,12 +7,14 @@ Tests of one runner share a step, and as few processes as they let live (`inside
 step for each. The same tests always become the same steps: a record of the box is found again by them.
 """
 
+import hashlib
 import itertools
 import json
 import posixpath
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -40,7 +42,18 @@ BOX = ".amini-box"
 
 STARTUP = 30.0  # seconds that a step has beyond what its tests may take
 FILE_TESTS = 10  # a file counts for the time of so many tests
-PROGRAMS = ("amini_run", "amini_record", "amini_pytest", "amini_unittest", "amini_script")
+PROGRAMS = ("amini_run", "amini_record", "amini_pytest", "amini_unittest")
+KEY = "AMINI_KEY"
+"""The variable with the key of a record, which the driver keeps from the tests."""
+# Starts the driver from files that have the digest which it is told: no earlier step of the box has changed them.
+LOADER = """\
+import hashlib, sys
+files = {name: open(name, "rb").read() for name in sys.argv[2:]}
+if hashlib.sha256(b"\\0".join(files.values())).hexdigest() != sys.argv[1]:
+    sys.exit("files of amini's were changed in the box")
+name = sys.argv[2]
+exec(compile(files.pop(name), name, "exec"), {"__name__": "__main__", "FILES": files})
+"""
 
 
 def harness_of(snapshot: Snapshot, test_command: str = "") -> Harness:
@@ -117,11 +130,13 @@ def _runs_pytest(words: list[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A step and the cases whose results it gives: in `record`, or by its status where that is empty."""
+    """A step and the cases whose results it gives: in a `record` with seals of `key`, or by its status without one."""
 
     step: Step
     cases: tuple[Case, ...]
     record: str = ""
+    key: str = ""
+    canaries: int = 0
     files: tuple[PlacedFile, ...] = ()
 
 
@@ -131,6 +146,7 @@ class Planner:
 
     `python` runs our driver; `case_seconds` is what one test may take, `room` the size of the largest record. With a
     `budget` of seconds no test is begun once those before have used it up, and a file has a quarter of it at most.
+    So many `canaries`, tests of ours, are drawn by the `seed`, each for a place among the others.
     """
 
     harness: Harness
@@ -139,6 +155,8 @@ class Planner:
     room: int
     variables: tuple[tuple[str, str], ...] = ()
     budget: float | None = None
+    canaries: int = 0
+    seed: str = ""
 
     def together(self, cases: Sequence[Case]) -> tuple[Task, ...]:
         """Return one step for all tests that a runner tells of, and one for each distinct command."""
@@ -155,8 +173,8 @@ class Planner:
 
     def reported(self, cases: tuple[Case, ...], seconds: float, number: int) -> Task:
         """Return the step that runs such tests within `seconds` and leaves the record with this number."""
-        plan, record = f"{BOX}/plan-{number}.json", f"{BOX}/record-{number}.jsonl"
-        text = {
+        path, record = f"{BOX}/plan-{number}.json", f"{BOX}/record-{number}.jsonl"
+        plan = {
             "runner": self.harness.runner.value,
             "command": self.harness.command,
             "wanted": list(dict.fromkeys(case.id for case in cases)),
@@ -164,16 +182,23 @@ class Planner:
             "room": self.room,
             "budget": self.budget,
             "record": record,
+            "canaries": self.canaries,
+            "seed": f"{self.seed} {number}",
         }
+        text = json.dumps(plan).encode()
+        key = hashlib.sha256(b"key " + text).hexdigest()
+        programs = _programs()
+        digest = hashlib.sha256(b"\0".join([*(program.data or b"" for program in programs), text])).hexdigest()
+        names = (self._seen(file.path) for file in programs)
         step = Step(
-            (self.python, "-E", "-s", self._seen(f"{BOX}/amini_run.py"), self._seen(plan)),
+            (self.python, "-I", "-S", "-c", LOADER, digest, *names, self._seen(path)),
             self.harness.folder,
             seconds,
             (record,),
-            (BOX, *self.harness.python_path),
-            self.variables,
+            self.harness.python_path,
+            (*self.variables, (KEY, key)),
         )
-        return Task(step, cases, record, (PlacedFile(plan, json.dumps(text).encode()),))
+        return Task(step, cases, record, key, self.canaries, (PlacedFile(path, text),))
 
     def _commands(self, cases: Sequence[Case]) -> Iterator[Task]:
         words = {case.id: self._words(case) for case in cases}
@@ -203,8 +228,7 @@ def support_files(tasks: Sequence[Task]) -> tuple[PlacedFile, ...]:
 @cache
 def _programs() -> tuple[PlacedFile, ...]:
     folder = resources.files("agentless_mini.testing.inside")
-    programs = (PlacedFile(f"{BOX}/{name}.py", (folder / f"{name}.py").read_bytes()) for name in PROGRAMS)
-    return (*programs, PlacedFile(f"{BOX}/empty.ini", b""))
+    return tuple(PlacedFile(f"{BOX}/{name}.py", (folder / f"{name}.py").read_bytes()) for name in PROGRAMS)
 
 
 # --- what a patch may not change -------------------------------------------------------------------------------------
@@ -213,6 +237,8 @@ CONFIGURATION = frozenset(
     {"pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"}
 )
 """What pytest reads as its configuration, checked against 7.4 to 9.2. unittest's and django's runner read no file."""
+_SHARED = frozenset({"pyproject.toml", "tox.ini", "setup.cfg"})
+_RUNNING = re.compile(r"test|coverage|tox|nose", re.IGNORECASE)  # in the name of a table: it is about running tests
 _NAMES = CONFIGURATION | {"conftest.py", "sitecustomize.py", "usercustomize.py"}
 _READ = (".pth", ".dist-info", ".egg-info")  # by Python's start and the search for plugins, where imports begin
 # No patch may stand in for these, whatever else the environment has.
@@ -252,7 +278,11 @@ def guards(snapshot: Snapshot, changes: Sequence[FileChange], hiding: Container[
     only undone where their name leaves no doubt: what looks like a test there may be what is repaired.
     """
     tool = is_test_tool(snapshot)
-    undone = (change for change in changes if change.path in hiding or _is_guarded(change.path, tool))
+    undone = (
+        change
+        for change in changes
+        if change.path in hiding or (_is_guarded(change.path, tool) and not _leaves_the_runner(change))
+    )
     return tuple(PlacedFile(change.path, change.before, change.mode) for change in undone)
 
 
@@ -260,6 +290,26 @@ def _is_guarded(path: str, tool: bool) -> bool:
     parts = path.split("/")
     is_read = parts[-1] in _NAMES or any(part.lower().endswith(_READ) for part in parts)
     return is_read or parts[0] == BOX or (not tool and is_test_path(path))
+
+
+def _leaves_the_runner(change: FileChange) -> bool:
+    """Tell whether a change of a file that others read too leaves what it says of running and measuring tests."""
+    name = posixpath.basename(change.path)
+    if name not in _SHARED or change.before is None or change.after is None:
+        return False
+    try:
+        return _of_the_runner(name, change.before.decode()) == _of_the_runner(name, change.after.decode())
+    except ValueError:  # no UTF-8, or no TOML
+        return False
+
+
+def _of_the_runner(name: str, text: str) -> Sequence[object]:
+    """Return the tables of a file that are about tests, as the runner would read them. Raises ValueError."""
+    if name.endswith(".toml"):
+        tool = tomllib.loads(text).get("tool", {})
+        return [pair for pair in tool.items() if _RUNNING.search(pair[0])] if isinstance(tool, dict) else [tool]
+    head, *sections = re.split(r"^(?=\[)", "\n".join(text.splitlines()), flags=re.MULTILINE)  # lines as pytest has them
+    return [head, *(section for section in sections if _RUNNING.search(section.partition("\n")[0]))]
 
 
 def ran_without(path: str) -> str:

@@ -1,13 +1,17 @@
 """Tells what came of the cases of a step: from the record that it leaves or its status, and from how it ended.
 
-Everything in a record is foreign: what is not as it should be is left out. A true record is not told from one that a
-test wrote: see `testing`.
+A record's lines are sealed by the driver of the box: where a seal is broken, or something else than the runner spoke to
+the driver, the box is `forged`. What the lines say is foreign all the same, since the runner runs the tree's code: a
+test passed only where it began and ended, in a process that came to its regular end or was ended by a later test, and
+that ran as many tests as it had collected. Tests of ours among the others show whether results are what they are told
+to be.
 """
 
+import hashlib
 import json
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from agentless_mini.domain import TOO_BUSY, Case, CaseResult, Ending, Fault, Outcome, StepResult
@@ -37,24 +41,16 @@ _SAID = frozenset({"pass", "fail", "error", "timeout", "skip"})
 class Record:
     """What a step wrote down.
 
-    `results` are those of tests, and of files and classes as a whole, in the order in which they ended; `running` is
-    the one that did not (empty: none), `late` whether its clock had rung. `done` says that all was run that there is,
-    `stopped` what kept the runner from beginning.
+    `results` are those of tests, and of files and classes as a whole, in the order in which they ended. `done` says
+    that all was run that there is, `stopped` what kept the runner from beginning, `forged` why nothing of it is
+    believed.
     """
 
     results: tuple[CaseResult, ...] = ()
-    running: str = ""
-    late: bool = False
     begun: bool = False
     done: bool = False
     stopped: Fault | None = None
-
-    def cut_short(self, outcome: Outcome, words: str) -> "Record":
-        """Return the record of a step that ended like this under what was running."""
-        if not self.running:
-            return self
-        ended = CaseResult(self.running, Outcome.TIMEOUT if self.late else outcome, fault=Fault("", words))
-        return replace(self, results=_merged((*self.results, ended)), running="", late=False)
+    forged: str = ""
 
     def results_for(self, wanted: Iterable[str]) -> Mapping[str, CaseResult]:
         """Return what came of cases: of all tests that each stands for. Those that were not reached are left out."""
@@ -88,37 +84,117 @@ def covers(wanted: str, name: str) -> bool:
     return name == wanted or name.startswith((f"{wanted}::", f"{wanted}["))
 
 
-def read_record(data: bytes) -> Record:
-    """Return what a record says. An id that ended twice has the worse of its outcomes."""
-    record = Record()
-    results: list[CaseResult] = []
-    for event in _events(data):
-        kind, name = event["event"], event["id"]
-        if kind == "start":
-            record = Record((), name, begun=True, done=record.done, stopped=record.stopped)  # sooner than replace()
-        elif kind in {"begun", "done"}:
-            record = replace(record, begun=True, done=record.done or kind == "done")
-        elif kind == "late":
-            record = replace(record, late=True)
-        elif kind == "stopped":
-            record = replace(record, stopped=_fault(event.get("fault")) or Fault("", ""))
-        elif kind == "ended":  # a process, and with it the test that was running
-            hung = event.get("hung") is True
-            words = f"Its process ended with status {_whole(event.get('status'))}."
-            outcome, words = (Outcome.TIMEOUT, "Its process did not go on.") if hung else (Outcome.ERROR, words)
-            record = record.cut_short(outcome, words)
-            results += record.results
-            record = replace(record, results=())
-        elif kind == "end" and (result := _result(event)) is not None:
-            results.append(result)
-        if kind in {"end", "read"} and name == record.running:
-            record = Record((), begun=record.begun, done=record.done, stopped=record.stopped)
-    return replace(record, results=_merged(results))
+OTHERS = "something else than the runner wrote in the record of its tests"
+UNLIKE = "tests that must {} there did not"
+NONE_OF_OURS = "tests passed there, and none of those that were put beside them ran"
+_NO_LAST_WORD = Fault("", "Its process ended without a last word.")
+_OTHER_NUMBER = Fault("", "Its process did not run as many tests as it had collected.")
 
 
-def _events(data: bytes) -> Iterator[Mapping[str, Any]]:
-    for line in data.split(b"\n"):
-        if 0 < len(line) <= MOST_LINE:
+def read_record(data: bytes, key: str, ending: Ending = Ending.EXITED, canaries: int = 0) -> Record:
+    """Return what a record says, sealed with a key, of a step that ended like this and had so many `canaries` to run.
+
+    An id that ended twice has the worse of its outcomes.
+    """
+    reading = _Reading(canaries > 0)
+    for event in _events(data, key):
+        reading.take(event["event"], event["id"], event)
+    outcome, words = _ENDINGS[ending]
+    reading.end(outcome, f"{words}.", is_killed=ending is not Ending.EXITED)
+    if reading.forged:
+        return Record(begun=reading.begun, forged=reading.forged)
+    return Record(_merged(reading.results), reading.begun, reading.done, reading.stopped)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A record that is being read: what was said of the processes before, and of the one that runs."""
+
+    has_canaries: bool
+    results: list[CaseResult] = field(default_factory=list)
+    begun: bool = False
+    done: bool = False
+    stopped: Fault | None = None
+    forged: str = ""
+    process: list[CaseResult] = field(default_factory=list)
+    started: set[str] = field(default_factory=set)
+    canaries: dict[str, str] = field(default_factory=dict)
+    running: str = ""
+    late: bool = False
+    last: str = ""
+    collected: int | None = None
+
+    def take(self, kind: str, name: str, event: Mapping[str, Any]) -> None:
+        """Take the next event."""
+        self.begun = self.begun or kind in {"begun", "start", "done", "over"}
+        match kind:
+            case "start":
+                self.running, self.late = name, False
+                self.started.add(name)
+            case "end" if (result := _result(event)) and (result.outcome is not Outcome.PASS or name in self.started):
+                self.process.append(result)
+            case "late" | "done" | "over":
+                self.late, self.last = self.late or kind == "late", self.last if kind == "late" else kind
+            case "stopped":
+                self.stopped = _fault(event.get("fault")) or Fault("", "")
+            case "canary":
+                self.canaries[name] = str(event.get("expected"))
+            case "collected":
+                self.collected = _whole(event.get("number"))
+            case "foreign":
+                self.forged = self.forged or OTHERS
+            case "ended" | "closed":  # a process, and the driver
+                hung = event.get("hung") is True
+                words = f"Its process ended with status {_whole(event.get('status'))}."
+                outcome, words = (Outcome.TIMEOUT, "Its process did not go on.") if hung else (Outcome.ERROR, words)
+                self.end(outcome, words, is_killed=hung)
+        if kind in {"end", "read"} and name == self.running:
+            self.running, self.late = "", False
+
+    def end(self, outcome: Outcome, words: str, *, is_killed: bool) -> None:
+        """The process ended, and with it the test that was running: nothing else ends one well without a last word."""
+        ran, passed = sum("::" in name for name in self.started), Outcome.PASS
+        has_passed = any(one.outcome is passed for one in self.process)
+        doubt: Fault | None = None
+        if self.running:
+            fault = Fault("", words)
+            self.process.append(CaseResult(self.running, Outcome.TIMEOUT if self.late else outcome, fault=fault))
+        elif self.last == "done" and self.collected not in {None, ran}:
+            doubt = _OTHER_NUMBER
+        elif not self.last and not is_killed:
+            doubt = _NO_LAST_WORD
+        else:
+            self.done = self.done or self.last == "done"
+        came = {one.id: one.outcome for one in self.process if one.id in self.canaries}
+        for name, expected in self.canaries.items():
+            wrong = passed if expected == "fail" else Outcome.FAIL
+            if came.get(name, wrong if self.last == "done" else None) is wrong:
+                self.forged = self.forged or UNLIKE.format(expected)
+        if self.has_canaries and self.last and has_passed and not self.canaries:
+            self.forged = self.forged or NONE_OF_OURS
+        for one in (one for one in self.process if one.id not in self.canaries):
+            believed = doubt is None or one.outcome is not passed
+            self.results.append(one if believed else CaseResult(one.id, Outcome.ERROR, one.seconds, doubt))
+        self.process, self.started, self.canaries = [], set(), {}
+        self.running, self.late, self.last, self.collected = "", False, "", None
+
+
+def seal(key: str, before: str, line: str) -> str:
+    """Return the seal of a line after that of the line before it, as the driver makes it."""
+    data = (before + line).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(data, digest_size=32, key=key.encode()).hexdigest()
+
+
+def _events(data: bytes, key: str) -> Iterator[Mapping[str, Any]]:
+    before = ""
+    *lines, _ = data.split(b"\n")  # what follows the last line was cut off
+    for text in lines:
+        said, _, line = text.decode("utf-8", "surrogateescape").partition(" ")
+        before = seal(key, before, line)
+        if said != before:
+            yield {"event": "foreign", "id": ""}
+            return
+        if len(line) <= MOST_LINE:
             try:
                 event = json.loads(line)
             except (ValueError, RecursionError):
@@ -172,26 +248,24 @@ def _merged(results: Iterable[CaseResult]) -> tuple[CaseResult, ...]:
 
 
 def record_of(task: Task, step: StepResult) -> Record:
-    """Return the record of a step, with what its ending says of the test that was running."""
+    """Return the record of a step, with what its ending says of the test that was running; of a command it is empty."""
     (data, *_) = (*(file.data for file in step.results if file.path == task.record), b"")
-    outcome, words = _ENDINGS[step.ending]
-    return read_record(data).cut_short(outcome, f"{words}.")
+    return read_record(data, task.key, step.ending, task.canaries)
 
 
-def reached(task: Task, step: StepResult) -> Mapping[str, CaseResult]:
+def reached(task: Task, step: StepResult, record: Record) -> Mapping[str, CaseResult]:
     """Return what came of the cases of a step, by id. Those that may end well in a step of their own are left out."""
     if not task.record:
         result = _of_command(step)
         return {} if result is None else {case.id: CaseResult(case.id, *result) for case in task.cases}
-    record = record_of(task, step)
     if not record.begun and step.ending in {Ending.EXITED, Ending.TIMED_OUT}:
         return {case.id: _without_record(case, step, record.stopped) for case in task.cases}
     return record.results_for(case.id for case in task.cases)
 
 
-def settled(task: Task, step: StepResult) -> Mapping[str, CaseResult]:
+def settled(task: Task, step: StepResult, record: Record) -> Mapping[str, CaseResult]:
     """Return what came of all cases of a step that is not followed by another."""
-    found = reached(task, step)
+    found = reached(task, step, record)
     return {case.id: found.get(case.id) or _without_record(case, step, None) for case in task.cases}
 
 
@@ -199,7 +273,7 @@ def _of_command(step: StepResult) -> tuple[Outcome, float, Fault | None] | None:
     if step.ending in {Ending.NOT_RUN, Ending.BOX_DIED, Ending.STARVED}:
         return None
     if step.succeeded:
-        return Outcome.PASS, step.seconds, None
+        return Outcome.PASS, step.seconds, Fault("", _told("It ended with status 0", step))
     outcome, words = _ENDINGS[step.ending]
     if step.ending is Ending.EXITED:
         outcome = Outcome.ERROR if step.status == CANNOT_RUN else Outcome.FAIL

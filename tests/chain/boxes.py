@@ -20,6 +20,7 @@ from agentless_mini.domain import (
     StepResult,
 )
 from agentless_mini.ports import Sandbox
+from tests.fakes.records import RAN, record_for
 from tests.fakes.sandbox import Answering, ScriptedSandbox, exited
 
 PYTEST = Harness(Runner.PYTEST, ("python", "-m", "pytest"))
@@ -50,14 +51,14 @@ def step_result(step: Step, files: dict[str, str], decide: Deciding) -> StepResu
     if not step.results:  # a command: it tells by its status
         return exited(0 if decide(step.argv[-1], "")[0] is Outcome.PASS else 1)
     plan = json.loads(files[step.argv[-1]])
-    events: list[dict[str, object]] = [{"event": "begun", "id": ""}]
+    events: list[dict[str, object]] = [{"event": "begun", "id": ""}, *(RAN if plan["canaries"] else ())]
     for name in plan["wanted"]:
         outcome, fault = decide(name, files.get(name.partition("::")[0], ""))
         if outcome is not Outcome.NOT_COLLECTED:
             told = fault and {name: getattr(fault, name) for name in ("kind", "message", "path", "line")}
+            events.append({"event": "start", "id": name})
             events.append({"event": "end", "id": name, "outcome": outcome.value, "seconds": 0.1, "fault": told})
-    lines = [json.dumps(event).encode() for event in [*events, {"event": "done", "id": ""}]]
-    return exited(0, results={step.results[0]: b"\n".join(lines)})
+    return exited(0, results={step.results[0]: record_for(step, [*events, {"event": "done"}])})
 
 
 def bench(

@@ -105,7 +105,6 @@ def test_answers_that_were_rejected_say_why_and_are_called_answers(prompts: Prom
         (Runner.PYTEST, "def test_what_the_issue_describes():"),
         (Runner.UNITTEST, "class IssueTests(unittest.TestCase):"),
         (Runner.DJANGO, "from django.test import TestCase"),
-        (Runner.SCRIPT, "It is run by `python`, as a program"),
         (Runner.COMMAND, "the repository's own test command"),
     ],
 )

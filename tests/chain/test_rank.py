@@ -70,6 +70,41 @@ def chosen(normals: str, cases: str, outcomes: Mapping[str, str], method: Method
     return choice.patch.diff.decode(), choice.reason
 
 
+# --- what is suspicious, and what is refused ----------------------------------------------------------------
+
+TESTED = [method for method in Method if method is not Method.VOTE]
+
+
+def suspected(normals: str, cases: str, outcomes: Mapping[str, str], method: Method) -> Choice:
+    """Choose where a patch whose normal form is a capital letter is suspicious."""
+    said = [
+        replace(patch(normal, f"{normal}{at}"), suspicious=("a.py ends its process",) if normal.isupper() else ())
+        for at, normal in enumerate(normals)
+    ]
+    choice = rank(candidates(*said), execution(cases, outcomes) if cases else None, method)
+    assert choice is not None
+    return choice
+
+
+@pytest.mark.parametrize("method", TESTED)
+def test_a_suspicious_patch_stands_behind_those_that_the_tests_do_not_tell_from_it(method: Method) -> None:
+    assert suspected("AAAAAAAAb", "gr", {"A": "++", "b": "++"}, method).patch.normal == "b"
+    taken = suspected("Ab", "ugr", {"A": "+++", "b": "--+"}, method)
+    assert taken.patch.normal == "A"
+    assert taken.reason.endswith("; SUSPICIOUS: a.py ends its process")
+
+
+def test_where_no_test_is_run_only_the_reason_tells_of_it() -> None:
+    taken = suspected("AAb", "", {}, Method.PROBABILITY)
+    assert taken.patch.normal == "A"
+    assert taken.reason.endswith("SUSPICIOUS: a.py ends its process")
+
+
+@pytest.mark.parametrize("method", TESTED)
+def test_a_refused_patch_ranks_behind_all_others(method: Method) -> None:
+    assert suspected("aaaaab", "ugr", {"a": "", "b": "---"}, method).patch.normal == "b"
+
+
 # --- the vote --------------------------------------------------------------------------------------------------------
 
 
@@ -278,7 +313,10 @@ def test_given_tests_alone_are_named_as_such() -> None:
 def test_a_refused_patch_is_taken_only_where_nothing_else_is_there() -> None:
     assert chosen("aab", "g", {"a": "", "b": "-"})[0] == "b2"
     diff, reason = chosen("a", "g", {"a": ""})
-    assert (diff, reason) == ("a0", "cannot be put over the tree that the tests run on; it is the only valid sample")
+    assert (diff, reason) == (
+        "a0",
+        "refused by the tests' boxes (its folder is a symlink); it is the only valid sample",
+    )
 
 
 def test_the_earliest_of_patches_that_nothing_tells_apart_is_said_to_be_taken() -> None:

@@ -11,6 +11,7 @@ from agentless_mini.chain.regress import FILES_AT_ONCE, READING, regress
 from agentless_mini.domain import (
     BoxDone,
     Case,
+    Ending,
     Event,
     Harness,
     Job,
@@ -33,6 +34,7 @@ from agentless_mini.settings.run import RegressSettings
 from agentless_mini.testing.records import LEFT
 from tests.chain.boxes import bench
 from tests.chain.workbench import run, shop, text_file
+from tests.fakes.records import record_for
 from tests.fakes.sandbox import Answering, exited
 from tests.testing.boxes import RealBoxes
 
@@ -61,9 +63,10 @@ def told(step: Step, wanted: list[str], known: Known) -> StepResult:
     ended = {
         name: known[name] for name in known if any(name == want or name.startswith(f"{want}::") for want in wanted)
     }
-    events = [{"event": "end", "id": id, "outcome": said, "seconds": took} for id, (said, took) in ended.items()]
-    lines = [json.dumps(event) for event in [{"event": "begun", "id": ""}, *events, {"event": "done", "id": ""}]]
-    return exited(0, results={step.results[0]: "\n".join(lines).encode()})
+    events: list[dict[str, object]] = [{"event": "begun"}]
+    for id, (said, took) in ended.items():
+        events += [{"event": "start", "id": id}, {"event": "end", "id": id, "outcome": said, "seconds": took}]
+    return exited(0, results={step.results[0]: record_for(step, [*events, {"event": "done"}])})
 
 
 def chosen(
@@ -140,13 +143,16 @@ def test_finding_them_has_a_limit_by_the_clock_as_recorded(took: float, boxes: i
 def test_what_there_was_no_time_for_is_found_and_lost() -> None:
     def answer(job: Job) -> JobResult:
         step = job.steps[0]
-        ends = [{"event": "end", "id": f"{CART}::a", "outcome": "pass", "seconds": 1.0}] * passing
+        ends: list[dict[str, object]] = []
+        if passing:
+            ends += [{"event": "start", "id": f"{CART}::a"}]
+            ends += [{"event": "end", "id": f"{CART}::a", "outcome": "pass", "seconds": 1.0}]
         ends += [
             {"event": "end", "id": f"{CART}::{n}", "outcome": "skip", "seconds": 0.0, "fault": {"message": LEFT}}
             for n in range(3)
         ]
-        events = [{"event": "begun", "id": ""}, *ends, {"event": "done", "id": ""}]
-        return JobResult((exited(0, results={step.results[0]: "\n".join(map(json.dumps, events)).encode()}),))
+        record = record_for(step, [{"event": "begun"}, *ends, {"event": "done"}])
+        return JobResult((exited(0, results={step.results[0]: record}),))
 
     passing = 1
     assert why(answer) == Regressions(4, 1, "3 not reached within the budget")
@@ -207,14 +213,15 @@ def test_a_box_that_was_cut_off_is_counted_with_all_of_its_time() -> None:
 
 
 def cut_off(answer: Answering) -> Answering:
-    """Leave out what says that all was run."""
+    """Leave out what says that all was run: the box was killed."""
 
     def cut(job: Job) -> JobResult:
         done = answer(job)
         assert isinstance(done, JobResult)
         step = done.steps[0]
-        told = step.results[0].data.replace(b'{"event": "done", "id": ""}', b"")
-        return replace(done, steps=(replace(step, results=(replace(step.results[0], data=told),)),))
+        told = b"".join(step.results[0].data.splitlines(keepends=True)[:-1])
+        left = (replace(step.results[0], data=told),)
+        return replace(done, steps=(replace(step, ending=Ending.TIMED_OUT, status=None, results=left),))
 
     return cut
 

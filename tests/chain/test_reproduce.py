@@ -136,9 +136,7 @@ def test_without_an_example_the_test_lies_at_the_top() -> None:
     assert "existing test file" not in content
 
 
-@pytest.mark.parametrize(
-    ("runner", "folder"), [(Runner.SCRIPT, ""), (Runner.DJANGO, "tests"), (Runner.COMMAND, "tests/unit")]
-)
+@pytest.mark.parametrize(("runner", "folder"), [(Runner.DJANGO, "tests"), (Runner.COMMAND, "tests/unit")])
 def test_each_runner_has_its_folder(runner: Runner, folder: str) -> None:
     test = "```python\nimport shop\n\nclass T(Base):\n    def test_it(self): shop.check()\n```\n"
     drafts, _, _ = drafted(test, harness=Harness(runner, ("python",)))

@@ -86,6 +86,7 @@ def test_any_changes_come_back_byte_for_byte_and_git_agrees(repository: Path, ch
         (codecs.BOM_UTF8 + b"a\nb\n", codecs.BOM_UTF8 + b"a\nc\n"),
         (codecs.BOM_UTF8, b"a\n"),
         (codecs.BOM_UTF8, None),
+        (codecs.BOM_UTF8, b""),
         (b"", codecs.BOM_UTF8),
         (b"\xe9\n", "\u00e9\n".encode()),
         (b"\xe9\n", b"\xe9\r\n"),

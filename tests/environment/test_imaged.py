@@ -59,7 +59,7 @@ def test_a_setup_command_and_what_the_image_keeps_of_it(base: str, tmp_path: Pat
     code = "print(open('/opt/kept').read(), open('made_here.py').read(), open('module.py').read())"
     result, place = run_there(asked, settings(base_image=base, setup=command), Step(("python", "-c", code)))
     assert result.steps[0].output.text().split() == [
-        "https://me:p4ssphr4se@host/simple",
+        "http://host/simple",
         "/opt/amini/venv",
         "41",
         "VALUE",

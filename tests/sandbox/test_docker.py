@@ -17,9 +17,10 @@ from tests.sandbox.adapter import LIMITS, OK, Adapter, printed, python
 from tests.sandbox.attacks import AttackSuite
 from tests.sandbox.conftest import containers, copies
 from tests.sandbox.contract import SandboxContract
+from tests.sandbox.isolation import IsolationSuite
 
 
-class TestDocker(SandboxContract, AttackSuite):
+class TestDocker(SandboxContract, AttackSuite, IsolationSuite):
     @pytest.fixture
     def adapter(self, docker_adapter: Adapter) -> Adapter:
         return docker_adapter

@@ -9,9 +9,10 @@ from agentless_mini.sandbox.landlock import Landlock
 from tests.sandbox.adapter import LATE, LIMITS, OK, Adapter, printed, python
 from tests.sandbox.attacks import AttackSuite, tried
 from tests.sandbox.contract import SandboxContract
+from tests.sandbox.isolation import IsolationSuite
 
 
-class TestLandlock(SandboxContract, AttackSuite):
+class TestLandlock(SandboxContract, AttackSuite, IsolationSuite):
     """What differs from the other adapters stands in the module's docstring: no /proc of one's own, a watched disk."""
 
     @pytest.fixture

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import shutil
 import subprocess
@@ -10,17 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import ImageTree
+from agentless_mini.domain import ImageTree, Step
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.model.process_table import processes
 from agentless_mini.sandbox.bubblewrap import Bubblewrap, BubblewrapSandbox, find_bubblewrap
+from agentless_mini.sandbox.host import VirtualEnvironment
 from tests.sandbox.adapter import OK, Adapter, children_left, printed, python
 from tests.sandbox.attacks import AttackSuite
 from tests.sandbox.conftest import HERE
 from tests.sandbox.contract import SandboxContract
+from tests.sandbox.isolation import IsolationSuite
 
 
-class TestLocal(SandboxContract, AttackSuite):
+class TestLocal(SandboxContract, AttackSuite, IsolationSuite):
     @pytest.fixture
     def adapter(self, local_adapter: Adapter) -> Adapter:
         return local_adapter
@@ -29,9 +32,26 @@ class TestLocal(SandboxContract, AttackSuite):
         with pytest.raises(EnvironmentFailed, match="--sandbox docker"):
             adapter.run_jobs(replace(adapter.job(OK), tree=ImageTree("/testbed")))
 
-    def test_cancelling_while_a_box_starts_leaves_no_part_of_it(self, adapter: Adapter) -> None:
-        import asyncio
+    def test_an_environment_cannot_choose_the_library_of_what_measures_its_tests(
+        self, bubblewrap: Bubblewrap, adapter: Adapter, tmp_path: Path
+    ) -> None:
+        """A build can write beside the environment's Python where its standard library is: here, one that lies."""
+        venv = tmp_path / "venv"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+        library = venv / "own" / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+        library.mkdir(parents=True)
+        for path in Path(os.__file__).parent.iterdir():
+            if path.name != "struct.py":
+                (library / path.name).symlink_to(path)
+        (library / "struct.py").write_text("import os; os.write(1, b'forged'); os._exit(0)")
+        (venv / "own" / "bin").mkdir()
+        (venv / "pyvenv.cfg").write_text(f"home = {venv}/own/bin\n")
+        sandbox = BubblewrapSandbox(bubblewrap, {"here": VirtualEnvironment("here", venv)}, adapter.packs, 1)
+        job = adapter.job(Step(("sh", "-c", "echo ran")), Step(("python", "-c", "import struct")))
+        shell, fooled = asyncio.run(sandbox.run(job)).steps
+        assert (shell.output.text(), fooled.output.text()) == ("ran\n", "forged"), "steps run what the build made"
 
+    def test_cancelling_while_a_box_starts_leaves_no_part_of_it(self, adapter: Adapter) -> None:
         async def cancel(after: float) -> None:
             async with adapter.open() as sandbox:
                 running = asyncio.create_task(sandbox.run(adapter.job(OK)))
@@ -121,8 +141,6 @@ def test_a_bubblewrap_that_may_not_make_namespaces_is_an_error(tmp_path: Path, l
     refusing.chmod(0o755)
     with pytest.raises(EnvironmentFailed, match=r"setting up uid map: Permission denied.*landlock"):
         find_bubblewrap(str(refusing))
-    import asyncio
-
     sandbox = BubblewrapSandbox(Bubblewrap(str(refusing), (0, 8)), {"here": HERE}, local_adapter.packs, 1)
     with pytest.raises(EnvironmentFailed, match=r"setting up uid map: Permission denied.*--sandbox docker"):
         asyncio.run(sandbox.run(local_adapter.job(OK)))

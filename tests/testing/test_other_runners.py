@@ -1,8 +1,8 @@
-"""unittest, scripts and the user's own commands in real boxes."""
+"""unittest and the user's own commands in real boxes."""
 
 import pytest
 
-from agentless_mini.domain import Case, Fault, Harness, Origin, Outcome, Runner
+from agentless_mini.domain import Case, Fault, Origin, Outcome, Runner
 from agentless_mini.testing import harness_of
 from tests.testing.boxes import RealBoxes, case, tree
 
@@ -80,30 +80,6 @@ def test_unittest_has_an_outcome_for_every_kind_of_test(boxes: RealBoxes) -> Non
     assert results[wanted[2]].fault == Fault("KeyError", "'a'", "shop.py", 2)
     fault = Fault("ModuleNotFoundError", "No module named 'nowhere'", "tests/test_import.py", 2)
     assert results[more[0]].fault == fault
-
-
-SCRIPTS = {
-    "near.py": "VALUE = 3\n",
-    "good.py": "import sys, near\nif __name__ == '__main__':\n    assert near.VALUE == 3\n    sys.exit(0)\n",
-    "bad.py": "assert 1 == 2, 'words'\n",
-    "raises.py": "import near\nnear.none\n",
-    "exits.py": "import sys\nsys.exit('no')\n",
-    "syntax.py": "def (\n",
-    "gone.py": "import os\nos._exit(0)\n",
-    "slow.py": "import time\ntime.sleep(60)\n",
-}
-
-
-@pytest.mark.slow
-def test_a_script_passes_where_it_comes_to_a_good_end(boxes: RealBoxes) -> None:
-    boxes.case_seconds = 1.0
-    boxes.harness = Harness(Runner.SCRIPT, ("python",))
-    results = boxes.run(SCRIPTS, [case(name) for name in [*list(SCRIPTS)[1:], "away.py"]])
-    outcomes = [result.outcome for result in results.values()]
-    assert outcomes == [PASS, FAIL, FAIL, FAIL, FAIL, ERROR, Outcome.TIMEOUT, GONE]
-    faults = [results[f"{name}.py"].fault for name in ("bad", "raises", "exits", "syntax")]
-    kinds = [fault.kind for fault in faults if fault is not None]
-    assert kinds == ["AssertionError", "AttributeError", "SystemExit", "SyntaxError"]
 
 
 def test_a_command_runs_once_for_each_file_and_its_status_counts(boxes: RealBoxes) -> None:

@@ -1,15 +1,17 @@
 """How a repository's tests run, as its files or its user tell; and what a patch may not change about that."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from _pytest.config import findpaths
 
-from agentless_mini.domain import Harness, PlacedFile, Runner
+from agentless_mini.domain import Case, FileChange, Harness, Origin, PlacedFile, Runner
 from agentless_mini.edits import changed_files
 from agentless_mini.errors import UsageError
 from agentless_mini.testing import guards, harness_of
-from agentless_mini.testing.plans import CONFIGURATION, command_for, new_modules
+from agentless_mini.testing.plans import CONFIGURATION, Planner, command_for, new_modules, support_files
 from tests.testing.boxes import patch_of, tree
 
 PYTEST = ("python", "-m", "pytest")
@@ -113,6 +115,55 @@ def test_what_a_patch_does_to_tests_is_undone() -> None:
     assert {file.path for file in placed} == set(AFTER) - left
     back = {file.path: file.data for file in placed if file.data is not None}
     assert back == {"tests/test_a.py": b"old\n", "tests/conftest.py": b"c\n"}
+
+
+SHARED = {
+    "setup.cfg": "[metadata]\nname = shop\n[tool:pytest]\naddopts = -q\n[options]\ninstall_requires = a\n",
+    "tox.ini": "[flake8]\nmax = 80\n[pytest]\naddopts = -q\n",
+    "pyproject.toml": "[project]\nname = 'shop'\n[tool.pytest.ini_options]\naddopts = '-q'\n[tool.ruff]\nline = 80\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "counts"),
+    [
+        ("setup.cfg", "= a", "= a, b", True),
+        ("setup.cfg", "-q", "-q -p forged", False),
+        ("setup.cfg", "[options]\n", "[options]\n[pytest]\n", False),
+        ("setup.cfg", "[options]\n", "[coverage:run]\nplugins = forged\n[options]\n", False),
+        ("setup.cfg", "[metadata]\n", "python_files = x.py\n[metadata]\n", False),
+        ("setup.cfg", "name = shop", "name = shop\u2028[tool:pytest]\u2028addopts = -p forged", False),
+        ("setup.cfg", "name = shop", "name = sh\udce9", False),
+        ("tox.ini", "80", "100", True),
+        ("tox.ini", "-q", "", False),
+        ("pyproject.toml", "80", "100", True),
+        ("pyproject.toml", "'shop'", "'shop'\ndependencies = ['a']", True),
+        ("pyproject.toml", "'-q'", "'-p forged'", False),
+        ("pyproject.toml", "[tool.ruff]", "[tool.pytest]\nminversion = '9'\n[tool.ruff]", False),
+        ("pyproject.toml", "[tool.ruff]", '[tool."pytest"]\nx = 1\n[tool.ruff]', False),
+        ("pyproject.toml", "[project]", "[project", False),
+    ],
+)
+def test_a_change_of_a_shared_file_counts_where_it_leaves_what_is_about_tests(
+    path: str, old: str, new: str, counts: bool
+) -> None:
+    before = SHARED[path].encode()
+    after = SHARED[path].replace(old, new).encode("utf-8", "surrogateescape")
+    for at in (path, f"sub/{path}"):
+        placed = guards(tree({}), [FileChange(at, before, after, "100644")])
+        assert placed == (() if counts else (PlacedFile(at, before),))
+    assert guards(tree({}), [FileChange(path, None, after, "100644"), FileChange(f"a/{path}", before, None, "100644")])
+
+
+def test_the_driver_starts_from_the_files_that_it_was_told_alone(tmp_path: Path) -> None:
+    case = Case("tests/test_a.py::test_a", Origin.REGRESSION)
+    (task,) = Planner(harness_of(tree(OLD)), sys.executable, 5.0, 10**6).together([case])
+    for file in support_files([task]):
+        (tmp_path / file.path).parent.mkdir(exist_ok=True)
+        (tmp_path / file.path).write_bytes(file.data or b"")
+    (tmp_path / ".amini-box/amini_record.py").write_text("print(1)\n")
+    done = subprocess.run(task.step.argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "files of amini's were changed in the box\n")
 
 
 def test_in_a_tool_for_tests_only_what_is_beyond_doubt_is_undone() -> None:

@@ -282,3 +282,51 @@ def test_a_module_that_a_patch_adds_under_a_name_of_its_own_is_there(boxes: Real
     change: dict[str, str | None] = {"shop.py": "from rates import get\n", "rates.py": "def get(key): return 1\n"}
     assert boxes.outcomes(files, ["tests/test_shop.py::test_get"], change) == {"tests/test_shop.py::test_get": PASS}
     assert boxes.events == []
+
+
+OWN = """\
+import importlib.machinery, importlib.util, os, sys
+here = os.path.dirname(os.path.abspath(__file__))
+spec = importlib.machinery.PathFinder.find_spec("iniconfig", [p for p in sys.path if os.path.abspath(p) != here])
+sys.modules[__name__] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+module.OURS = True
+"""
+
+
+@pytest.mark.slow
+def test_the_runner_is_loaded_before_the_tree_is_on_the_path(boxes: RealBoxes) -> None:
+    files = {
+        "bdb.py": "raise SystemExit(3)\n",
+        "shop.py": "NAME = 'shop'\n",
+        "tests/test_a.py": "import os, subprocess, sys, shop\n"
+        "def test_own(): assert shop.NAME == 'shop'\n"
+        "def test_child(): subprocess.run([sys.executable, '-c', 'import shop'], cwd='/', check=True)\n"
+        "def test_word(): assert not [name for name in os.environ if name.startswith('AMINI')]\n",
+    }
+    wanted = [f"tests/test_a.py::test_{name}" for name in ("own", "child", "word")]
+    assert list(boxes.outcomes(files, wanted).values()) == [PASS] * 3
+
+
+@pytest.mark.slow
+def test_what_the_runner_needs_is_the_trees_where_the_tree_is_that(boxes: RealBoxes) -> None:
+    text = "import iniconfig\ndef test_own(): assert iniconfig.OURS\n"
+    wanted = "tests/test_a.py::test_own"
+    assert boxes.outcomes({"iniconfig.py": OWN, "tests/test_a.py": text}, [wanted]) == {wanted: PASS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", [Runner.PYTEST, Runner.UNITTEST])
+def test_tests_of_ours_run_with_a_patch_and_are_not_told_of(boxes: RealBoxes, runner: Runner) -> None:
+    files = {
+        "shop.py": CODE,
+        "tests/test_shop.py": "import unittest\nfrom shop import get\nclass A(unittest.TestCase):\n"
+        "    def test_get(self): self.assertEqual(get('a'), 1)\n    def test_more(self): pass\n",
+    }
+    boxes.harness = Harness(runner, ("python", "-m", "pytest") if runner is Runner.PYTEST else ("python",))
+    right = {"shop.py": "def get(key): return 1\n"}
+    forged = {"shop.py": "import unittest\nunittest.TestCase.assertEqual = lambda *a: None\n" + CODE}
+    cases = [case("tests/test_shop.py::A::test_get"), case("tests/test_shop.py")]
+    fixed, cheated = boxes.execute(files, [right, forged], cases)
+    assert ([result.outcome for result in fixed.results], fixed.refusal) == ([PASS, PASS], "")
+    assert cheated.refusal == "its test results are forged: tests that must fail there did not"

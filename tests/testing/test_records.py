@@ -3,17 +3,23 @@
 import json
 from collections.abc import Mapping
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentless_mini.domain import CaseResult, Fault, Outcome
-from agentless_mini.testing.records import MOST_LINE, Record, covers, read_record
+from agentless_mini.domain import CaseResult, Ending, Fault, Outcome
+from agentless_mini.testing.records import MOST_LINE, OTHERS, Record, covers, read_record
+from tests.fakes.records import sealed
 
 A, B = "tests/test_a.py::test_a", "tests/test_a.py::test_b"
 
 
-def record(*events: Mapping[str, object]) -> Record:
-    return read_record(b"".join(json.dumps({"id": "", **event}).encode() + b"\n" for event in events))
+KEY = "secret"
+
+
+def record(*events: Mapping[str, object], ending: Ending = Ending.TIMED_OUT) -> Record:
+    """Read the record of a box that was killed, unless its ending is said."""
+    return read_record(sealed(KEY, [json.dumps({"id": "", **event}) for event in events]), KEY, ending)
 
 
 def start(name: str) -> dict[str, object]:
@@ -22,6 +28,11 @@ def start(name: str) -> dict[str, object]:
 
 def end(name: str, outcome: str = "pass", **more: object) -> dict[str, object]:
     return {"event": "end", "id": name, "outcome": outcome, "seconds": 0.5, **more}
+
+
+def read(*lines: bytes) -> Record:
+    told = [line.replace(b"\n", b" ").decode("utf-8", "surrogateescape") for line in lines]
+    return read_record(sealed(KEY, told), KEY, Ending.TIMED_OUT)
 
 
 BEGUN: dict[str, object] = {"event": "begun"}
@@ -65,10 +76,81 @@ def test_a_process_that_ends_under_a_test_is_its_error_and_one_that_hangs_its_ti
 
 
 def test_a_step_that_is_killed_tells_of_the_test_that_was_running() -> None:
-    cut = record(BEGUN, start(A)).cut_short(Outcome.ERROR, "words")
-    assert result_for(cut, A) == CaseResult(A, Outcome.ERROR, fault=Fault("", "words"))
-    ended = record(start(A), end(A)).cut_short(Outcome.ERROR, "words")
+    cut = record(BEGUN, start(A), ending=Ending.OUT_OF_MEMORY)
+    fault = Fault("", "It used more memory or disk than a box has.")
+    assert result_for(cut, A) == CaseResult(A, Outcome.ERROR, fault=fault)
+    ended = record(start(A), end(A), ending=Ending.OUT_OF_MEMORY)
     assert result_for(ended, A) == CaseResult(A, Outcome.PASS, 0.5)
+
+
+PASSED = (BEGUN, start(A), end(A))
+OVER: dict[str, object] = {"event": "over"}
+ENDED: dict[str, object] = {"event": "ended", "status": 0, "hung": False}
+CLOSED: dict[str, object] = {"event": "closed"}
+NOT_BELIEVED = {
+    "no end of its process": (PASSED, None),
+    "an exit without a last word": ((*PASSED, ENDED, CLOSED), None),
+    "an end without a beginning": ((BEGUN, end(A), OVER, ENDED, CLOSED), None),
+    "fewer tests than were collected": ((BEGUN, {"event": "collected", "number": 2}, *PASSED[1:], DONE, ENDED), None),
+    "an exit in the test": ((BEGUN, start(A), DONE, ENDED, CLOSED), None),
+    "somebody else's word": ((*PASSED, {"event": "foreign"}, DONE, ENDED, CLOSED), OTHERS),
+}
+
+
+@pytest.mark.parametrize("name", NOT_BELIEVED)
+def test_a_pass_is_believed_where_its_process_came_to_its_end_alone(name: str) -> None:
+    told, forged = NOT_BELIEVED[name]
+    found = record(*told, ending=Ending.EXITED)
+    assert found.forged == (forged or "")
+    assert outcome(found, A) is not Outcome.PASS
+    for last in (DONE, OVER):
+        whole = record(*PASSED, last, ENDED, CLOSED, ending=Ending.EXITED)
+        assert (outcome(whole, A), whole.forged) == (Outcome.PASS, "")
+    later = record(*PASSED, start(B), ENDED, CLOSED, ending=Ending.EXITED)
+    assert [outcome(later, one) for one in (A, B)] == [Outcome.PASS, Outcome.ERROR]
+
+
+def canaried(expected: str, said: str | None, last: dict[str, object] = DONE) -> Record:
+    ours = "tests/test_a.py::test_a_7"
+    ran = (start(ours), end(ours, said)) if said else ()
+    canary = {"event": "canary", "id": ours, "expected": expected}
+    return record(BEGUN, canary, *ran, start(A), end(A), last, ENDED, CLOSED, ending=Ending.EXITED)
+
+
+@pytest.mark.parametrize(
+    ("expected", "said", "forged"),
+    [
+        ("fail", "fail", False),
+        ("pass", "pass", False),
+        ("fail", "pass", True),
+        ("pass", "fail", True),
+        ("pass", "error", False),
+        ("fail", "skip", False),
+        ("fail", None, True),
+        ("pass", None, True),
+    ],
+)
+def test_a_test_of_ours_that_comes_out_otherwise_tells_of_a_forged_record(
+    expected: str, said: str | None, forged: bool
+) -> None:
+    found = canaried(expected, said)
+    assert bool(found.forged) is forged
+    assert outcome(found, "tests/test_a.py") is (None if forged else Outcome.PASS)
+    assert said or canaried(expected, said, OVER).forged == ""
+
+
+def test_passes_without_a_test_of_ours_are_forged_where_there_should_be_some() -> None:
+    for events, forged in (((*PASSED, DONE), True), ((*PASSED, OVER), True), ((*PASSED, start(B)), False)):
+        told = [json.dumps({"id": "", **event}) for event in (*events, ENDED, CLOSED)]
+        assert bool(read_record(sealed(KEY, told), KEY, canaries=3).forged) is forged
+
+
+def test_a_line_that_the_driver_did_not_write_is_forged() -> None:
+    told = [json.dumps(event) for event in ({**BEGUN, "id": ""}, start(A), end(A, "fail"))]
+    lines, one = sealed(KEY, told).splitlines(keepends=True), json.dumps(end(A)).encode() + b"\n"
+    for left in ([*lines[:2], one], [lines[0], lines[2]], [*lines, lines[0]], [b"x" * 64 + b" " + one]):
+        assert read_record(b"".join(left), KEY) == Record((), left[0] == lines[0], forged=OTHERS)
+    assert read_record(b"".join(lines)[:-3], KEY, Ending.TIMED_OUT).results[0].outcome is Outcome.TIMEOUT
 
 
 def test_a_file_is_what_its_tests_are_together() -> None:
@@ -80,14 +162,15 @@ def test_a_file_is_what_its_tests_are_together() -> None:
         ("pass", "timeout", "error"): Outcome.ERROR,
         ("timeout", "pass"): Outcome.TIMEOUT,
     }.items():
-        ends = [end(f"{path}::test_{number}", said) for number, said in enumerate(outcomes)]
-        assert outcome(record(*ends, DONE), path) is expected
+        ids = [f"{path}::test_{number}" for number in range(len(outcomes))]
+        ran = [event for name, said in zip(ids, outcomes, strict=True) for event in (start(name), end(name, said))]
+        assert outcome(record(*ran, DONE), path) is expected
     assert outcome(record(DONE), path) is Outcome.NOT_COLLECTED
 
 
 def test_a_file_of_which_there_may_be_more_is_not_reached() -> None:
     assert outcome(record(start(A), end(A)), "tests/test_a.py") is None
-    assert outcome(record(start(A), end(A), end("tests/test_b.py::x")), "tests/test_a.py") is Outcome.PASS
+    assert outcome(record(start(A), end(A), end("tests/test_b.py::x", "fail")), "tests/test_a.py") is Outcome.PASS
     failed = end(A, "fail", fault={"kind": "AssertionError"})
     assert outcome(record(start(A), failed), "tests/test_a.py") is Outcome.FAIL
 
@@ -113,7 +196,7 @@ def test_names_stand_for_what_lies_below_them_alone() -> None:
 
 
 def test_lines_that_are_no_events_are_left_out() -> None:
-    good = json.dumps(end(A)).encode()
+    good = [json.dumps(event).encode() for event in (start(A), end(A))]
     junk = [
         b"",
         b"[1]",
@@ -128,13 +211,13 @@ def test_lines_that_are_no_events_are_left_out() -> None:
         b'{"event": "end", "id": "", "outcome": "pass"}',
         b'\xff\xfe{"event"}',
     ]
-    assert read_record(b"\n".join([*junk, good])).results == (CaseResult(A, Outcome.PASS, 0.5),)
+    assert read(*junk, *good).results == (CaseResult(A, Outcome.PASS, 0.5),)
 
 
 def test_values_out_of_bounds_become_harmless() -> None:
     text = b'{"event": "end", "id": "a", "outcome": "fail", "seconds": %s, "fault": {"kind": 3, "message": "%s"}}'
     for seconds in (b"NaN", b"Infinity", b"-1", b"1e9", b'"x"', b"null", b"9" * 5000):
-        for result in read_record(text % (seconds, b"\\ud800" + b"x" * 9000)).results:
+        for result in read(text % (seconds, b"\\ud800" + b"x" * 9000)).results:
             assert result.seconds == 0.0
             assert result.fault is not None
             assert result.fault.kind == ""
@@ -146,8 +229,12 @@ json_values = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=5,
 )
-names = st.sampled_from(["event", "id", "outcome", "seconds", "fault", "status", "hung", "kind", "line"])
-kinds = st.sampled_from(["start", "read", "end", "late", "ended", "begun", "done", "stopped"])
+names = st.sampled_from(
+    ["expected", "number", "event", "id", "outcome", "seconds", "fault", "status", "hung", "kind", "line"]
+)
+kinds = st.sampled_from(
+    ["start", "read", "end", "late", "ended", "begun", "done", "over", "stopped", "canary", "collected", "foreign"]
+)
 events = st.builds(
     lambda kind, name, rest: {**rest, "event": kind, "id": name},
     kinds,
@@ -158,8 +245,7 @@ events = st.builds(
 
 @given(st.lists(st.binary(max_size=80) | events.map(lambda event: json.dumps(event).encode()), max_size=20))
 def test_any_record_can_be_read(lines: list[bytes]) -> None:
-    found = read_record(b"\n".join(lines)).cut_short(Outcome.TIMEOUT, "over")
-    assert found.running == ""
+    found = read(*lines)
     assert len({result.id for result in found.results}) == len(found.results)
     for wanted in (A, B, "tests/test_a.py"):
         result = result_for(found, wanted)

@@ -21,7 +21,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from agentless_mini.sandbox.inside.processes import descendants, prctl
+from agentless_mini.sandbox.inside.processes import NO_NEW_PRIVILEGES, descendants, prctl
 
 if TYPE_CHECKING:
     from agentless_mini.sandbox.inside.files import Message
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 RECEIVE, SEND, ADD_DESCRIPTOR = 0xC0502100, 0xC0182101, 0x40182103
 FILE_RIGHTS = 1 | 2 | 4 | 1 << 14 | 1 << 15  # to execute, write, read, cut, and control: what no folder is needed for
-NO_NEW_PRIVILEGES = 38
 HERE = -100  # AT_FDCWD
 SHARED = b"/dev/shm/"  # where the C library has semaphores and shared memory
 PATIENCE = 2  # seconds that a connection in the box may take
@@ -152,7 +151,7 @@ class Warden:
         self.most: int = fence["pids"]
         self.processes, self.begun = 1, 0
         self.sockets: dict[str, socket.socket] = {}
-        self.ports: set[int] = set()
+        self.ports: set[int] = set(fence["ports"])
 
     def answer(self) -> None:
         """Answer one call. Its method is told at which places among the call's arguments those are that it needs."""

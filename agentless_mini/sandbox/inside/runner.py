@@ -11,6 +11,7 @@ When its standard input closes nobody waits for the box any more, and it ends wi
 
 from __future__ import annotations
 
+import binascii
 import errno
 import os
 import resource
@@ -45,6 +46,7 @@ from agentless_mini.sandbox.inside.processes import (
     kills,
     overflows,
     prctl,
+    refuse,
     stored,
     waits,
 )
@@ -58,6 +60,7 @@ TOLD = 200  # letters of a line
 NICE = 5  # so that the runner gets its turn whatever a step does
 OOM_SCORE = b"500"  # so that the kernel takes a step and not the runner
 CANNOT_RUN = 127
+PROXY_PORT = 3128
 SHARED = "/dev/shm"  # noqa: S108 - the box's own
 # What Python and bubblewrap set for the runner.
 LEFT_BEHIND = ("LC_CTYPE", "PWD")
@@ -67,8 +70,10 @@ def main() -> None:
     """Serve the job that comes on the standard input."""
     stream = sys.stdin.buffer
     job = receive(stream)
-    become(job["uid"])
     try:
+        if job["proxy"]:
+            hand_out(job)
+        become(job["uid"])
         if job["fence"]:
             from agentless_mini.sandbox.inside.fence import begin
 
@@ -85,6 +90,21 @@ def main() -> None:
                     if not os.path.islink(path):
                         os.chmod(path, 0o700)
             shutil.rmtree(job["scratch"], ignore_errors=True)
+
+
+def hand_out(job: Message) -> None:
+    """Let whoever waits at the socket `proxy` answer at a port of the box. It says so where that cannot be."""
+    import array
+    import socket  # here, since to load it takes other boxes time
+
+    address = (job["fence"] or {}).get("address", "127.0.0.1")
+    try:
+        with socket.create_server((address, PROXY_PORT)) as port, socket.socket(socket.AF_UNIX) as line:
+            line.connect(job["proxy"])
+            line.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [port.fileno()]))])
+    except OSError as error:
+        say({"kind": "failed", "words": f"the proxy cannot be reached: {error}"})
+        raise Abandoned from error
 
 
 def serve(stream: IO[bytes], job: Message) -> None:
@@ -277,6 +297,8 @@ def start(job: Message, step: Message, output: int) -> tuple[int, Warden | None]
         become_step(job, output)
         if gate:
             gate.close_in(job["fence"])
+        if job["filter"] and os.uname().machine in ("x86_64", "aarch64"):
+            refuse(binascii.a2b_base64(job["filter"]))
         variables = environment(job, step)
         os.chdir(os.path.join(job["folder"], step["folder"]))
         os.execvpe(step["argv"][0], step["argv"], variables)  # noqa: S606 - it is the box that is to contain it

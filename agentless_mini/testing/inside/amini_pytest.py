@@ -4,6 +4,7 @@ Several processes (xdist), stopping at the first failure, debuggers and the meas
 and not on the command line, where an option of a plugin that is not installed would be an error.
 """
 
+import sys
 from typing import Generator  # noqa: UP035 - collections.abc has no generic Generator before Python 3.9
 
 import pytest
@@ -20,10 +21,11 @@ def pytest_addoption(parser: Foreign) -> None:
     parser.addoption("--amini-plan", dest="amini_plan")
 
 
-@pytest.hookimpl(hookwrapper=True)
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: Foreign) -> Generator[None, Foreign, None]:
     """Begin before the project's own code does, and note where that breaks."""
     recorder = Recorder(early_config.known_args_namespace.amini_plan)
+    recorder.enter_tree(recorder.folder if "-m" in recorder.plan["command"] else "")
     early_config.pluginmanager.register(Reporter(recorder), "amini-reporter")
     early_config.known_args_namespace.no_cov = True
     outcome = yield
@@ -50,7 +52,7 @@ class Reporter:
         for name, value in _SETTINGS.items():
             if hasattr(config.option, name):
                 setattr(config.option, name, value)
-        config.args = self.recorder.files()
+        config.args = self.recorder.files
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -59,9 +61,8 @@ class Reporter:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: Foreign, exitstatus: int) -> None:
-        """Everything that was wanted has been run, unless something cut it short."""
-        if int(exitstatus) in (0, 1, 5) and not session.shouldstop:
-            self.recorder.say("done")
+        """The last word: everything that was wanted has been run, unless something cut it short."""
+        self.recorder.say("done" if int(exitstatus) in (0, 1, 5) and not session.shouldstop else "over")
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_make_collect_report(self, collector: Foreign) -> Generator[None, Foreign, None]:
@@ -84,6 +85,24 @@ class Reporter:
         if dropped:
             items[:] = [item for item in items if self.recorder.wants(self._id(item))]
             config.hook.pytest_deselected(items=dropped)
+        for expected, place, ending, make in self.recorder.drawn():
+            free = [at for at in range(len(items) + 1) if _is_free(items, at)]
+            if not free:
+                return
+            at = free[int(place * len(free))]
+            beside = items[min(at, len(items) - 1)]
+            module = beside.getparent(pytest.Module)
+            name = str(getattr(beside, "originalname", None) or beside.name.partition("[")[0]) + ending
+            function = make(name, str(module.fspath))
+            made = getattr(pytest.Function, "from_parent", pytest.Function)(parent=module, name=name, callobj=function)
+            if self._id(made) not in {*map(self._id, items), *self.recorder.seen}:
+                items.insert(at, made)
+                self.recorder.canary(self._id(made), expected)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: Foreign) -> None:
+        """Say how many tests there are, before the first one runs."""
+        self.recorder.say("collected", number=len(session.items))
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: Foreign) -> Generator[None, Foreign, None]:
@@ -126,6 +145,15 @@ class Reporter:
         return found + "::" + name if name else found
 
 
+def _is_free(items: Foreign, at: int) -> bool:
+    """Tell whether a test of ours may stand there: beside a function of a module, and not within a class."""
+    beside = items[min(at, len(items) - 1)] if items else None
+    if not isinstance(beside, pytest.Function) or beside.getparent(pytest.Module) is None:
+        return False
+    kinds = [item.getparent(pytest.Class) for item in items[max(0, at - 1) : at + 1]]
+    return not 0 < at < len(items) or kinds[0] is None or kinds[0] is not kinds[1]
+
+
 def _unwrapped(report: Foreign) -> "BaseException | None":
     """Return what went wrong while a file was read: pytest raises an error of its own about a failed import."""
     call = getattr(report, "call", None)
@@ -134,3 +162,7 @@ def _unwrapped(report: Foreign) -> "BaseException | None":
     error: BaseException = call.excinfo.value
     inner = error.__cause__ or error.__context__
     return inner if type(error).__name__ == "CollectError" and inner is not None else error
+
+
+if __name__ == "__main__":
+    sys.exit(getattr(pytest, "console_main", pytest.main)())

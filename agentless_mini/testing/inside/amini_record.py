@@ -1,27 +1,34 @@
-"""Writes down what comes of each test, line by line, so that whatever ends the process leaves what came before.
+"""Tells the driver what comes of each test, at once, so that whatever ends the process leaves what came before.
 
-It opens and closes the file for each line: tests close descriptors, change folders, fork and replace functions.
+It keeps what it uses under names of its own, and a connection that a test's closing of descriptors seldom meets: tests
+close descriptors, change folders, fork and replace functions.
 """
 
+import fcntl
 import json
 import os
+import random
 import signal
 import sys
 import threading
+from _socket import AF_UNIX, SOCK_SEQPACKET, socket
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator  # noqa: UP035 - see amini_pytest
 
 Foreign = Any  # what has no types in a box: objects of pytest, of unittest and of the project
 MOST_TEXT = 2000
 MOST_NAME = 200
 MOST_ID = 4000
 MARGIN = 64 * 1024
+SEALED = 66  # bytes that the driver adds to a line
 READING = 60.0  # seconds that a file may take to be imported
 FILES = 4  # a budget is for so many files at least, if there are: one that has had its share is not gone on with
 LEFT = "the tests before have used up its file's share of the budget, or all of it"
 RANKS = ("pass", "skip", "timeout", "error", "fail")
-_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-_open, _write, _close, _getpid = os.open, os.write, os.close, os.getpid
+HIGH = 200  # the least number of the connection's descriptor
+UNHEARD = 70  # the status of a process that cannot say more
+_open, _write, _close, _getpid, _exit = os.open, os.write, os.close, os.getpid, os._exit
 _dumps, _setitimer, _signal, _times, _read = json.dumps, signal.setitimer, signal.signal, os.times, os.read
 
 
@@ -32,46 +39,72 @@ class CaseTimeout(BaseException):
 class Recorder:
     """The record of one process: which tests are wanted of it, and what became of them."""
 
-    def __init__(self, plan_path: str) -> None:
-        """Read the plan, and what earlier processes have recorded."""
-        here = Path(__file__)
-        self.roots = tuple(dict.fromkeys((str(here.resolve().parent.parent), str(here.parent.parent))))
+    def __init__(self, state_path: str) -> None:
+        """Read what is wanted and what earlier processes have recorded, once: no test can read it again."""
+        state = json.loads(Path(state_path).read_text("utf-8"))
+        Path(state_path).unlink()
+        self.ours = str(Path(__file__).parent)
+        self.roots = tuple(dict.fromkeys(state["roots"]))
+        self.tree = list(state["path"])
         self.folder = str(Path.cwd())
-        self.path = plan_path
-        self.plan = json.loads(Path(plan_path).read_text("utf-8"))
+        self.plan, self.files = state["plan"], state["files"]
         self.wanted = frozenset(self.plan["wanted"])
-        self.record = str(Path(self.roots[0], self.plan["record"]))
-        self.seen = set()  # type: set[str]
-        self.events = {}  # type: dict[str, int]
-        self.spent = {}  # type: dict[str, float]
+        self.seen = set(state["seen"])
+        self.canaries = set()  # type: set[str]
+        self.spent = dict(state["spent"])
         self.begun = own_seconds()
-        self.room = int(self.plan["room"]) - MARGIN
+        self.room = int(state["room"])
         self.budget = float(self.plan.get("budget") or "inf")
         self.share = self.budget / max(1, min(FILES, len({name.partition("::")[0] for name in self.wanted})))
         self.process = _getpid()
         self.current = self.outcome = ""
         self.fault = None  # type: dict[str, Foreign] | None
         self.late = False
-        self.limit = None  # type: Foreign
-        self._read_record()
+        line = socket(AF_UNIX, SOCK_SEQPACKET)
+        line.connect(state["address"])
+        self._line = fcntl.fcntl(line.fileno(), fcntl.F_DUPFD_CLOEXEC, HIGH)
+        line.close()
+        self._word = state["word"].encode("ascii") + b" "
 
-    def _read_record(self) -> None:
-        path = Path(self.record)
-        for line in path.read_bytes().splitlines(True) if path.exists() else []:
-            self.room -= len(line)
-            try:
-                event = json.loads(line.decode("ascii"))
-                kind, name = str(event["event"]), str(event["id"])
-            except (ValueError, TypeError, KeyError, RecursionError):
+    def enter_tree(self, folder: str = "") -> None:
+        """Put the tree on the path, which nothing of it was before. `folder` comes first where there is one.
+
+        Raises SystemExit where something that is loaded stands in the tree too: the tests want that of the tree.
+        """
+        if not self.tree:
+            return
+        path = [*([folder] if folder else []), *self.tree]
+        standard = str(Path(os.__file__).parent) + "/"
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None) or ""
+            is_standard = file.startswith(standard) and "-packages/" not in file
+            if is_standard or "." in name or not file.endswith(".py") or file.startswith(self.ours):
                 continue
-            self.events[kind] = self.events.get(kind, 0) + 1
-            if kind == "start":
-                self.seen.add(name)
-                self.limit = event.get("limit")
-            elif kind == "read":
-                self.seen.discard(name)
-            elif kind == "end" and isinstance(event.get("seconds"), float):
-                self._spend(name, event["seconds"])
+            if not self.relative(file) and any(map(os.path.isfile, of(name, path))):
+                raise SystemExit(UNHEARD)
+        sys.path[:] = [*path, *(place for place in sys.path if place != self.ours)]
+        before = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", self.ours)]
+        os.environ["PYTHONPATH"] = os.pathsep.join([*self.tree, *before])
+
+    def drawn(self) -> "Iterator[tuple[str, float, str, Foreign]]":
+        """Yield tests of ours: whether each passes or fails, where in all tests, how its name ends, and what makes it.
+
+        That makes a function of a name and a file, and of "self" for a method.
+        """
+        draw = random.Random(self.plan["seed"])  # noqa: S311 - the seed is the secret
+        kinds = [("fail" if at % 2 == 0 else "pass", at % 4 < 2) for at in range(self.plan["canaries"])]
+        draw.shuffle(kinds)
+        for kind, plain in kinds:
+            first, second, more = (draw.randrange(2, 99) for _ in range(3))
+            right = first + second + (0 if kind == "pass" else more)
+            yield kind, draw.random(), f"_{draw.randrange(2, 99)}", partial(_function, first, second, right, plain)
+
+    def canary(self, name: str, expected: str) -> None:
+        """Say that a test is ours, before any test runs."""
+        self.canaries.add(name)
+        self.current = name
+        self.say("canary", expected=expected)
+        self.current = ""
 
     @property
     def full(self) -> bool:
@@ -82,14 +115,10 @@ class Recorder:
         file = name.partition("::")[0]
         self.spent[file] = self.spent.get(file, 0.0) + seconds
 
-    def files(self) -> "list[str]":
-        """Return the absolute paths of the files that have something wanted and have not stopped a process before."""
-        paths = dict.fromkeys(wanted.partition("::")[0] for wanted in self.plan["wanted"])
-        full = [self.roots[0] + "/" + path for path in paths if path not in self.seen]
-        return [path for path in full if Path(path).is_file()]
-
     def wants(self, name: str) -> bool:
         """Tell whether a test is to be run now: it, its function, its class or its file is wanted and has time left."""
+        if name in self.canaries:
+            return True
         return self.asks(name) and not self.full and self.spent.get(name.partition("::")[0], 0.0) < self.share
 
     def asks(self, name: str) -> bool:
@@ -158,12 +187,13 @@ class Recorder:
         """Write a line, at once. A process that a test has forked writes nothing."""
         if _getpid() != self.process:
             return
-        line = _dumps(dict(more, event=event, id=self.current)).encode("ascii") + b"\n"
-        self.room -= len(line)
+        line = _dumps(dict(more, event=event, id=self.current)).encode("ascii")
+        self.room -= len(line) + SEALED
         if self.room > -MARGIN // 2:
-            descriptor = _open(self.record, _APPEND, 0o644)
-            _write(descriptor, line)
-            _close(descriptor)
+            try:
+                _write(self._line, self._word + line)
+            except OSError:
+                _exit(UNHEARD)  # a test closed it: the driver starts another process, which goes on with what is left
 
     def _arm(self, seconds: float) -> None:
         """Set or stop the clock of a test. It only rings in the main thread, and between two steps of Python."""
@@ -198,9 +228,25 @@ class Recorder:
         full = path if path.startswith("/") else self.folder + "/" + path
         for root in self.roots:
             if full.startswith(root + "/"):
-                found = full[len(root) + 1 :]
-                return "" if found.startswith(Path(__file__).parent.name + "/") else found
+                return "" if full.startswith(self.ours + "/") else full[len(root) + 1 :]
         return ""
+
+
+def _function(first: int, second: int, right: int, plain: bool, name: str, file: str, own: str = "") -> Foreign:
+    """Return a test that looks like one of the file; it checks by itself or, where that is there, as unittest does."""
+    scope = {"unittest": sys.modules.get("unittest")}  # type: dict[str, Foreign]
+    plain = plain or not hasattr(scope["unittest"], "TestCase")
+    check = "assert total == {}" if plain else (own or "unittest.TestCase()") + ".assertEqual(total, {})"
+    code = f"def {name}({own}):\n    total = sum([{first}, {second}])\n    {check.format(right)}\n"
+    exec(compile(code, file, "exec"), scope)  # noqa: S102 - it is ours
+    return scope[name]
+
+
+def of(module: str, path: "list[str]") -> "Iterator[str]":
+    """Yield where a module of this name may stand in the places of a path."""
+    for place in path:
+        yield place + "/" + module + ".py"
+        yield place + "/" + module + "/__init__.py"
 
 
 def own_seconds() -> float:

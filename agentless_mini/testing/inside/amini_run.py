@@ -1,64 +1,240 @@
-"""Starts the runner of the tests in a box, sees it to its end, and starts it again where a test ended its process.
+"""Starts the runner of the tests in a box, sees it to its end, and writes down what it says of each test.
 
-It reads on the record what has been run, and gives up on a process that says nothing for longer than a test may take.
-It tries without the project's own options where pytest does not even begin with them: they may be a missing plugin's.
+The runner's process says it on a connection of its own, with a word that it alone was told, and the kernel tells who
+sent each message: what a test forks has another number, and what it starts instead of itself has no connection. Every
+line of the record is sealed, together with the one before, with a key that this process alone was given. The last word
+is this process's: a record without it was cut short.
+
+The runner is started again where a test ended its process. It is given up where it says nothing for longer than a test
+may take. It is first started with nothing of the tree on its path, then with that, then without the project's own
+options: they may be a missing plugin's.
 """
 
+import hashlib
+import json
 import os
+import select
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+from _socket import AF_UNIX, CMSG_SPACE, SO_PASSCRED, SOCK_SEQPACKET, SOL_SOCKET, socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from amini_record import Foreign, Recorder  # type: ignore[import-not-found]
-
+Foreign = Any
 STARTUP = 120.0  # seconds until a runner must have begun
 GRACE = 5.0  # seconds for a test to end after its clock rang
-TICK = 0.5
+TICK = 0.1
 MOST_PROCESSES = 20
+MOST_MESSAGE = 128 * 1024
+MARGIN = 64 * 1024
 USAGE_ERROR = 4  # the status of pytest where it does not like its options; it may find out late
-HERE = Path(__file__).resolve().parent
+NOT_DUMPABLE = 4, 0, 0, 0, 0  # PR_SET_DUMPABLE: no other process may read this one's memory and variables
+CREDENTIALS = 2  # SCM_CREDENTIALS
+SAID = frozenset({"begun", "start", "read", "end", "late", "stopped", "collected", "canary", "over", "done"})
+FILES = globals().get("FILES", {})  # type: dict[str, bytes]
+"""What was read and checked before anything foreign ran: the programs by their names, and the plan."""
 _QUIET = ("-q", "--tb=short", "-p", "amini_pytest", "-p", "no:cacheprovider")
 _PLAIN = ("-q", "--tb=short", "-p", "amini_pytest", "-o", "addopts=", "-o", "required_plugins=")
-WAYS = (_QUIET, _PLAIN, (*_PLAIN, "-c", str(HERE / "empty.ini"), "--rootdir", str(HERE.parent)))
-"""The arguments that pytest is tried with, one after the other until it begins."""
+WAYS = (_QUIET, _QUIET, _PLAIN, _PLAIN)
+"""The arguments that pytest is tried with, one after the other until it begins: first apart from the tree."""
+
+
+class Ledger:
+    """What was recorded so far. It is written line by line, so that whatever ends this process leaves what came."""
+
+    def __init__(self, plan: Foreign, box: Path, key: str) -> None:
+        """Begin the record that the plan names; `box` is the folder in the tree that our files are in."""
+        self.plan, self.key, self.seal = plan, key.encode(), ""
+        self.room = int(plan["room"]) - MARGIN
+        self.seen = set()  # type: set[str]
+        self.events = {}  # type: dict[str, int]
+        self.spent = {}  # type: dict[str, float]
+        self.limit = float(plan["seconds"])
+        self.folder = box.resolve().parent
+        self.roots = [str(self.folder), os.path.abspath(str(box / ".."))]  # noqa: PTH100 - no link is followed
+        self.file = os.open(str(self.folder / plan["record"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def take(self, event: Foreign) -> None:
+        """Write an event down, and note what it says of what is left."""
+        kind, name = str(event["event"]), str(event["id"])
+        line = json.dumps(event)
+        self.seal = hashlib.blake2b((self.seal + line).encode(), digest_size=32, key=self.key).hexdigest()
+        data = f"{self.seal} {line}\n".encode("ascii")
+        self.room -= len(data)
+        if self.room > -MARGIN // 2:
+            os.write(self.file, data)
+        self.events[kind] = self.events.get(kind, 0) + 1
+        if kind == "start":
+            self.seen.add(name)
+            self.limit = float(event["limit"])
+        elif kind == "read":
+            self.seen.discard(name)
+        elif kind == "end":
+            file = name.partition("::")[0]
+            self.spent[file] = self.spent.get(file, 0.0) + float(event["seconds"])
+
+    @property
+    def full(self) -> bool:
+        """Tell whether nothing more can be recorded, or the tests have used up their budget."""
+        return self.room < 0 or sum(self.spent.values()) >= float(self.plan["budget"] or "inf")
+
+    def files(self) -> "list[str]":
+        """Return the absolute paths of the files that have something wanted and have not stopped a process before."""
+        paths = dict.fromkeys(wanted.partition("::")[0] for wanted in self.plan["wanted"])
+        full = [str(self.folder / path) for path in paths if path not in self.seen]
+        return [path for path in full if Path(path).is_file()]
+
+
+class Reports:
+    """Where the runner's process says what comes of the tests."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Listen for processes."""
+        self.ledger = ledger
+        self.folder = made(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 - the box's own
+        self.address = self.folder + "/line"
+        self.listener = socket(AF_UNIX, SOCK_SEQPACKET)
+        self.listener.bind(self.address)
+        self.listener.listen(8)
+        self.lines = []  # type: list[socket]
+        self.expect()
+
+    def expect(self) -> None:
+        """Get ready for another process. It will be told a word of its own."""
+        self.word, self.process = os.urandom(16).hex(), 0
+
+    def hear(self, seconds: float) -> bool:
+        """Take what is said within this time; return whether somebody hung up."""
+        for one in select.select([self.listener, *self.lines], [], [], seconds)[0]:
+            if one is self.listener:
+                joined = socket(AF_UNIX, SOCK_SEQPACKET, 0, one._accept()[0])  # type: ignore[attr-defined]
+                joined.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
+                self.lines.append(joined)
+                continue
+            data, about, _, _ = one.recvmsg(MOST_MESSAGE, CMSG_SPACE(12))
+            if not data:
+                self.lines.remove(one)
+                one.close()
+                return True
+            sender = next((struct.unpack("3i", told)[0] for _, kind, told in about if kind == CREDENTIALS), 0)
+            if not self._took(data, sender) and "foreign" not in self.ledger.events:
+                self.ledger.take({"event": "foreign", "id": ""})
+        return False
+
+    def drain(self) -> None:
+        """Take what was said before the process ended; something that it started may still hold its connection."""
+        end = time.monotonic() + 1
+        while self.lines and time.monotonic() < end:
+            self.hear(TICK)
+        self.lines = []  # which closes them
+
+    def _took(self, data: bytes, sender: int) -> bool:
+        """Take a message of the process that is expected; the first one tells which that is."""
+        word, _, line = data.partition(b" ")
+        if word != self.word.encode() or sender != (self.process or sender):
+            return False
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
+            event = json.loads(line.decode("ascii"))
+            if event["event"] in SAID:
+                self.process = sender
+                self.ledger.take(event)
+                return True
+        return False
+
+
+def made(where: str) -> str:
+    """Make a folder of a new name."""
+    path = os.path.join(where, "amini-" + os.urandom(8).hex())  # noqa: PTH118 - it is quicker
+    os.mkdir(path, 0o700)  # noqa: PTH102
+    return path
 
 
 def main() -> None:
-    """Run what the plan at the path in the first argument wants."""
-    plan = str(Path(sys.argv[1]).resolve())
-    way, left = 0, MOST_PROCESSES + len(Recorder(plan).wanted)
+    """Run what the plan wants, whose path in the box is the last argument."""
+    plan = json.loads(FILES.pop(sys.argv[-1]).decode("utf-8"))
+    Path(sys.argv[-1]).unlink()
+    ledger = Ledger(plan, Path(sys.argv[-1]).parent, os.environ.pop("AMINI_KEY", ""))
+    line = Reports(ledger)
+    if os.getppid() == 1:  # elsewhere the warden of the box has to read what this process asks for
+        with suppress(ImportError, OSError, AttributeError):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(*NOT_DUMPABLE)
+    try:
+        repeat(ledger, line)
+    finally:
+        shutil.rmtree(line.folder, ignore_errors=True)
+    ledger.take({"event": "closed", "id": ""})
+
+
+def repeat(ledger: Ledger, line: Reports) -> None:
+    """Start the runner until nothing is left, or it does not go on."""
+    way, left = 0, MOST_PROCESSES + len(ledger.plan["wanted"])
     while left > 0 and way < len(WAYS):
         left -= 1
-        before = Recorder(plan)
-        status, hung = run(words(before, plan, way), before)
-        after = Recorder(plan)
-        begun = after.events.get("begun", 0) > before.events.get("begun", 0)
-        if begun:
-            after.say("ended", status=status, hung=hung)
-        if after.full or (hung and not begun) or any(map(after.events.get, ("done", "stopped"))):
+        if not ledger.files():
+            for event in ("begun", "done"):
+                ledger.take({"event": event, "id": ""})
             return
-        if begun and len(after.seen) > len(before.seen):
+        seen, begun_before = len(ledger.seen), ledger.events.get("begun", 0)
+        status, hung = run(ledger, line, way)
+        begun = ledger.events.get("begun", 0) > begun_before
+        if begun:
+            ledger.take({"event": "ended", "id": "", "status": status, "hung": hung})
+        if ledger.full or (hung and not begun) or any(map(ledger.events.get, ("done", "stopped"))):
+            return
+        if begun and len(ledger.seen) > seen:
             continue  # with what is left
-        if before.plan["runner"] != "pytest" or (begun and status != USAGE_ERROR):
+        if ledger.plan["runner"] != "pytest" or (begun and status != USAGE_ERROR):
             return
         way += 1
 
 
-def words(recorder: Foreign, plan: str, way: int) -> "list[str]":
+def run(ledger: Ledger, line: Reports, way: int) -> "tuple[int, bool]":
+    """Run the runner once; return its status, and whether it was ended because nothing more came of it."""
+    line.expect()
+    folder = Path(made(str(Path(sys.argv[-1]).resolve().parent)))
+    for name, data in FILES.items():
+        (folder / Path(name).name).write_bytes(data)
+    tree = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    apart = way == 0 or ledger.plan["runner"] != "pytest"
+    state = {
+        "plan": ledger.plan, "files": ledger.files(), "seen": sorted(ledger.seen), "spent": ledger.spent,
+        "room": ledger.room, "roots": ledger.roots, "address": line.address, "word": line.word,
+        "path": tree if apart else [],
+    }  # fmt: skip
+    (folder / "state").write_text(json.dumps(state))
+    path = os.pathsep.join([str(folder), *([] if apart else tree)])
+    environment = dict(os.environ, PYTHONPATH=path, PYTHONNOUSERSITE="1")
+    child = subprocess.Popen(words(ledger, folder, way), start_new_session=True, env=environment)  # noqa: S603
+    try:
+        return watch(child, ledger, line)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        line.drain()
+        shutil.rmtree(str(folder), ignore_errors=True)
+
+
+def words(ledger: Ledger, folder: Path, way: int) -> "list[str]":
     """Return the command line that runs what is left."""
-    command, runner = recorder.plan["command"], recorder.plan["runner"]
-    files = recorder.files()
-    if not files:
-        return [*interpreter(command), str(HERE / "amini_script.py"), plan]  # which only says that nothing is left
-    if runner == "pytest":
-        # A path with one of these means something else to pytest.
-        plain = [path for path in files if "[" not in path and "::" not in path]
-        return [*command, *WAYS[way], "--amini-plan", plan, *plain]
-    program = "amini_script.py" if runner == "script" else "amini_unittest.py"
-    return [*interpreter(command), str(HERE / program), plan]
+    command, runner = ledger.plan["command"], ledger.plan["runner"]
+    if runner != "pytest":
+        return [*interpreter(command), str(folder / "amini_unittest.py"), str(folder / "state")]
+    start, options = interpreter(command), WAYS[way]
+    if way == 0 and command[len(start) : len(start) + 2] == ["-m", "pytest"]:  # which would put the tree on the path
+        command = [*start, str(folder / "amini_pytest.py"), *command[len(start) + 2 :]]
+    if way == len(WAYS) - 1:
+        (folder / "empty.ini").write_text("")
+        options = (*options, "-c", str(folder / "empty.ini"), "--rootdir", str(ledger.folder))
+    # A path with one of these means something else to pytest.
+    plain = [path for path in ledger.files() if "[" not in path and "::" not in path]
+    return [*command, *options, "--amini-plan", str(folder / "state"), *plain]
 
 
 def interpreter(command: "list[str]") -> "list[str]":
@@ -67,41 +243,20 @@ def interpreter(command: "list[str]") -> "list[str]":
     return command[: ends[0]] if ends else command
 
 
-def run(command: "list[str]", recorder: Foreign) -> "tuple[int, bool]":
-    """Run a program; return its status, and whether it was ended because nothing more came of it."""
-    child = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - what the box is for
-    try:
-        return watch(child, recorder)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-
-
-def watch(child: Foreign, recorder: Foreign) -> "tuple[int, bool]":
-    """Wait until a process ends, or its record has not grown for too long."""
-    begun, size, since, patience = size_of(recorder.record), -1, time.monotonic(), STARTUP
-    while True:
-        with suppress(subprocess.TimeoutExpired):
-            return child.wait(timeout=TICK), False
-        now, grown = time.monotonic(), size_of(recorder.record)
-        if grown != size:
-            size, since = grown, now
-            patience = patience_with(recorder.path) if size > begun else STARTUP
+def watch(child: Foreign, ledger: Ledger, line: Reports) -> "tuple[int, bool]":
+    """Wait until a process ends, or nothing was said for too long."""
+    room, since, patience = ledger.room, time.monotonic(), STARTUP
+    while child.poll() is None:
+        if line.hear(TICK):
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=TICK)
+        now = time.monotonic()
+        if ledger.room != room:
+            room, since, patience = ledger.room, now, max(ledger.limit, ledger.plan["seconds"]) + GRACE
         if now - since > patience:
             child.kill()
             return child.wait(), True
-
-
-def patience_with(plan: str) -> float:
-    """Return how long what was started last may take: a test its time, the reading of a file more."""
-    recorder = Recorder(plan)
-    limit = recorder.limit if isinstance(recorder.limit, (int, float)) else recorder.plan["seconds"]
-    return float(max(limit, recorder.plan["seconds"]) + GRACE)
-
-
-def size_of(path: str) -> int:
-    """Return the size of a file, 0 where there is none."""
-    return Path(path).stat().st_size if Path(path).exists() else 0
+    return child.returncode, False
 
 
 if __name__ == "__main__":

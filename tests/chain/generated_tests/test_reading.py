@@ -137,8 +137,8 @@ def test_unittest_finds_classes_alone(runner: Runner) -> None:
     assert not holds_test(b"class T:\n    def test_it(self): ...\n", runner)
 
 
-@pytest.mark.parametrize("runner", [Runner.SCRIPT, Runner.COMMAND])
-def test_a_script_is_whatever_may_fail(runner: Runner) -> None:
+def test_what_a_command_runs_is_whatever_may_fail() -> None:
+    runner = Runner.COMMAND
     script = "from shop import total\n\nassert total([1, 2]) == 3\n"
     assert case(fenced(script), runner=runner).data == script.encode()
     assert reason(fenced("x = 1\n") + "Done", runner) is Reason.NO_TEST

@@ -94,8 +94,8 @@ def test_a_path_or_name_that_is_none_is_a_usage_error(said: str) -> None:
     assert str(raised.value).isprintable()
 
 
-@pytest.mark.parametrize("runner", [Runner.COMMAND, Runner.SCRIPT])
-def test_where_files_run_as_a_whole_there_are_no_names(runner: Runner) -> None:
+def test_where_files_run_as_a_whole_there_are_no_names() -> None:
+    runner = Runner.COMMAND
     assert [case.id for case in given("tests/test_cart.py", runner=runner)] == ["tests/test_cart.py"]
     assert named(runner) == ()
     with pytest.raises(UsageError, match=r"cannot be run by name here: give --failing-test tests/test_cart\.py alone"):
@@ -113,16 +113,16 @@ def test_a_command_is_a_test_without_a_file() -> None:
 
 def test_tests_that_the_issue_names_come_after_the_users_and_once() -> None:
     (one,) = named()
-    assert one == Case("tests/test_cart.py::TestCart::test_first_price", Origin.GIVEN, CART.path, CART.data)
+    assert one == Case("tests/test_cart.py::TestCart::test_first_price", Origin.GENERATED, CART.path, CART.data)
     assert confirmed(given("tests/test_cart.py::test_total"), [one], saying(fails()))[0][1:] == (one,)
-    assert confirmed(given(one.id), [one], saying(fails()))[0] == (one,)
+    assert confirmed(given(one.id), [one], saying(fails()))[0] == given(one.id)
 
 
 @pytest.mark.parametrize("said", [fails(), (Outcome.ERROR, None), (Outcome.TIMEOUT, Fault("", "slow"))])
 def test_what_does_not_pass_is_kept(said: Said) -> None:
     own = given("tests/test_cart.py::test_total", commands=["false"])
     kept, _, events = confirmed(own, named(), saying(said))
-    assert kept == (*own, *named())
+    assert kept == (*own, *(named() if said == fails() else ()))
     assert events[0] == PhaseStarted(Phase.REPRODUCTION, 1)
     assert isinstance(events[1], BoxDone)
 
@@ -151,8 +151,26 @@ def test_the_user_is_told_of_their_own_and_not_of_what_the_issue_names(said: Sai
     assert words in notes[0]
     assert notes[0].isprintable()
     assert len(kept) == (said[0] in {Outcome.ERROR, Outcome.TIMEOUT})
-    of_issue, silence, _ = confirmed((), named(), saying(said))
-    assert (len(of_issue), silence) == (len(kept), [])
+    of_issue, told, _ = confirmed((), named(), saying(said))
+    assert (of_issue, len(told)) == ((), len(kept))
+
+
+@pytest.mark.parametrize(
+    ("said", "counts"),
+    [
+        (fails(), True),
+        (fails("ModuleNotFoundError", "No module named 'x'", "tests/test_cart.py"), False),
+        (fails("URLError", "no route to host"), False),
+        (fails("gaierror", "Name or service not known"), False),
+        ((Outcome.TIMEOUT, None), False),
+        ((Outcome.ERROR, Fault("FixtureLookupError", "", "tests/test_cart.py")), False),
+    ],
+)
+def test_what_the_issue_names_counts_where_it_fails_because_of_the_issue(said: Said, counts: bool) -> None:
+    (one,) = named()
+    kept, notes, _ = confirmed((), (one,), saying(said))
+    assert kept == ((one,) if counts else ())
+    assert [one.id in note for note in notes] == ([] if counts else [True])
 
 
 def test_a_test_that_fails_is_nothing_to_tell() -> None:

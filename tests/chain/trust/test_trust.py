@@ -1,5 +1,7 @@
 """What a chosen patch has shown: each level by example, and what holds between them for all votes and tests."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +43,16 @@ def test_over_half_of_the_votes_agree_and_one_vote_never_does() -> None:
     assert levels(shown(2, 4)) == levels(shown(1, 1)) == [ANY]
     assert shown(2, 4).agreement == "2 of 4 valid samples agree on it"
     assert shown(1, 1).agreement == "1 of 1 valid sample has it"
+
+
+def test_what_is_suspicious_shows_nothing_by_tests_unless_it_is_allowed() -> None:
+    cheat = replace(chosen(3, 4), patch=Patch(b"", "n", (), suspicious=("a.py ends its process",)))
+    run = executed(mine="+", new="++", old="++")
+    own = tuple(case.id for case in run.cases if case.origin is Origin.GIVEN)
+    found = trust(cheat, run, own)
+    assert levels(found) == [ANY, AGREEMENT]
+    assert found.tests == "its tests show nothing: a.py ends its process (--allow-suspicious takes it)"
+    assert levels(trust(cheat, run, own, allows_suspicious=True)) == [ANY, AGREEMENT, TESTS, GIVEN]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +103,7 @@ def test_a_test_of_the_user_that_was_not_run_is_named_with_the_reason() -> None:
         (shown(4, 4, tests=executed(new="--")), "it passes none of 2 reproduction tests"),
         (shown(4, 4, tests=executed(old="--")), "it passes none of 2 regression tests"),
         (shown(4, 4, tests=executed(old="--", new="+")), ""),
-        (shown(4, 4, tests=executed(new="+", refusal="no")), "it cannot be put over the tree that the tests run on"),
+        (shown(4, 4, tests=executed(new="+", refusal="no")), "the tests' boxes refuse it: no"),
     ],
 )
 def test_what_speaks_against_a_patch_leaves_any_alone(found: Trust, doubt: str) -> None:
