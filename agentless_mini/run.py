@@ -17,19 +17,7 @@ from agentless_mini.chain.session import Boxes, NoBoxes, Opening
 from agentless_mini.domain import Decoding, Note, Prediction, Snapshot
 from agentless_mini.errors import EXIT_BUG, EXIT_INTERRUPTED, AminiError, BuildFailed, ModelChanged, NodeLost, counted
 from agentless_mini.ports import Sampler, Watch
-from agentless_mini.record import (
-    SETUP,
-    Memo,
-    Once,
-    RecordedSampler,
-    RecordedSandbox,
-    RunId,
-    RunStart,
-    RunStatus,
-    Store,
-    stable_key,
-    values_of,
-)
+from agentless_mini.record import Once, RecordedSampler, RecordedSandbox, RunId, RunStart, RunStatus, Store, kept_texts
 from agentless_mini.repository.opening import Repository
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import UNTESTED, SandboxKind, SandboxSettings
@@ -75,11 +63,7 @@ async def recorded_run(
     run = store.runs.begin(start)
     with _ended(store, run):
         notes = await begun(run)
-        boxes = (
-            opening
-            if isinstance(opening, NoBoxes)
-            else _recorded(opening, store, run, json.dumps(json.loads(start.settings).get("sandbox")))
-        )
+        boxes = opening if isinstance(opening, NoBoxes) else _recorded(opening, store, run, start)
         try:
             prediction = await chain(run, boxes)
         except ModelChanged:
@@ -103,33 +87,26 @@ def _ended(store: Store, run: RunId) -> Iterator[None]:
         raise
 
 
-def _recorded(opening: Opening, store: Store, run: RunId, place: str) -> Opening:
+def _recorded(opening: Opening, store: Store, run: RunId, start: RunStart) -> Opening:
     """Record what the boxes say; they are opened once, though the run be planned again.
 
-    What is kept of setups belongs to `place`, the settings that say where and how tests run.
+    What is kept of setups belongs to the settings that say where and how tests run.
     """
     found: dict[str, Boxes | NoBoxes] = {}
     lock = asyncio.Lock()
-    memo, shelf = Memo[str, str](), values_of(store, SETUP)
-    shelf = replace(shelf, put=lambda key, text: store.put_value(SETUP, key, text) if text else None)
+    kept = kept_texts(store, json.dumps(json.loads(start.settings).get("sandbox")))
 
     async def opened(watch: Watch, command: str = "") -> Boxes | NoBoxes:
         async with lock:
             if command not in found:
                 build = opening.build if command else None
-                found[command] = await (build(command, watch) if build else opening.open(watch))
+                found[command] = await (build(watch, command) if build else opening.open(watch))
         boxes = found[command]
         if isinstance(boxes, NoBoxes):
             return boxes
         return replace(boxes, sandbox=RecordedSandbox(boxes.sandbox, store, run), watch=watch)
 
-    async def built(command: str, watch: Watch) -> Boxes | NoBoxes:
-        return await opened(watch, command)
-
-    async def kept(what: str, make: Callable[[], Awaitable[str]]) -> str:
-        return await memo.one(shelf, stable_key(place, what), make)
-
-    return Opening(opening.harness, opened, built if opening.build else None, kept)
+    return Opening(opening.harness, opened, opened if opening.build else None, kept)
 
 
 def seeded(config: Config) -> Config:
@@ -238,12 +215,9 @@ def opening_of(
         return NoBoxes("No test was run because of --sandbox none.")
     from agentless_mini.testing import harness_of
 
-    async def build(command: str, watch: Watch) -> Boxes | NoBoxes:
-        return await open_boxes(settings, repository, snapshot, cache, variables, stack, watch, command)
-
     opened = partial(open_boxes, settings, repository, snapshot, cache, variables, stack)
     is_said = bool(settings.setup or settings.image) or settings.kind is SandboxKind.UNSAFE
-    return Opening(harness_of(snapshot, settings.test_command), opened, None if is_said else build)
+    return Opening(harness_of(snapshot, settings.test_command), opened, None if is_said else opened)
 
 
 async def open_boxes(

@@ -139,7 +139,7 @@ class NoBoxes:
     log: str = ""
 
 
-Build = Callable[[str, Watch], Coroutine[Any, Any, Boxes | NoBoxes]]
+Build = Callable[[Watch, str], Coroutine[Any, Any, Boxes | NoBoxes]]
 """Opens boxes whose environment shell commands of a model make."""
 Make = Callable[[], Awaitable[str]]
 

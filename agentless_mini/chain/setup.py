@@ -61,18 +61,14 @@ LIKELIEST = 5
 LOG_SHARE, LETTERS = 8, 3
 MOST_SHOWN, MOST_LETTERS = 16, 4000
 # Files that say what a project needs and how its tests are started, the most telling first.
-_DECLARING = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"pyproject\.toml",
-        r"setup\.(py|cfg)",
-        r"tox\.ini|noxfile\.py",
-        r"\.github/workflows/[^/]*test[^/]*\.ya?ml",
-        r"\.github/workflows/[^/]*\.ya?ml|\.gitlab-ci\.yml|\.travis\.yml|\.circleci/config\.yml|azure-pipelines\.yml",
-        r"(requirements/|tests?/)?[^/]*requirements[^/]*\.(txt|in)|requirements/[^/]*\.(txt|in)",
-        r"Makefile|[^/]*Dockerfile|Pipfile|environment\.ya?ml",
-        r"(\.github/|docs/)?CONTRIBUTING[^/]*",
-    )
+_DECLARING = (
+    r"pyproject\.toml",
+    r"setup\.(py|cfg)|tox\.ini|noxfile\.py",
+    r"\.github/workflows/[^/]*test[^/]*\.ya?ml",
+    r"\.github/workflows/[^/]*\.ya?ml|\.gitlab-ci\.yml|\.travis\.yml|\.circleci/config\.yml|azure-pipelines\.yml",
+    r"(requirements/|tests?/)?[^/]*requirements[^/]*\.(txt|in)|requirements/[^/]*\.(txt|in)",
+    r"Makefile|[^/]*Dockerfile|Pipfile|environment\.ya?ml",
+    r"(\.github/|docs/)?CONTRIBUTING[^/]*",
 )
 _BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"\s+#[^'\"]*$")
@@ -101,7 +97,7 @@ async def set_up(
     command = await opening.kept(f"setup {of}", trying.chosen)
     if not command:
         return trying.opened[""]
-    boxes = trying.opened.get(command) or await build(command, session.watch)
+    boxes = trying.opened.get(command) or await build(session.watch, command)
     if isinstance(boxes, NoBoxes):  # they served before, and what they need is gone
         return await opening.open(session.watch)
     keep = f"--setup {shlex.quote(command)}"
@@ -168,7 +164,7 @@ class _Trying:
         watch = self.session.watch
 
         async def failure() -> str:
-            boxes = self.opened[command] = await self.build(command, watch)
+            boxes = self.opened[command] = await self.build(watch, command)
             return (boxes.log and boxes.reason) if isinstance(boxes, NoBoxes) else ""
 
         if failed := await self.opening.kept(f"failed {command} {self.of}", failure):
@@ -223,7 +219,7 @@ def declaring(snapshot: Snapshot) -> tuple[SourceFile, ...]:
         for file in snapshot.files
         if file.kind is FileKind.TEXT
         for place, pattern in enumerate(_DECLARING)
-        if pattern.fullmatch(file.path)
+        if re.fullmatch(pattern, file.path)
     ]
     first = {path: file for _, path, file in sorted(found, key=lambda one: one[:2], reverse=True)}
     return tuple(reversed(first.values()))[:MOST_SHOWN]

@@ -5,16 +5,15 @@ outcome, its `evals` how far the instances of an evaluation came. `schema` docum
 `RecordedSandbox` and `RecordedScorer` put the record before the ports, as `memo` promises.
 """
 
-from agentless_mini.record.effects import SETUP, Store, stable_key
+from agentless_mini.record.effects import Store
 from agentless_mini.record.memo import (
-    Memo,
     Once,
     RecordedSampler,
     RecordedSandbox,
     RecordedScorer,
+    kept_texts,
     recorded_derive,
     traced_scoring,
-    values_of,
 )
 from agentless_mini.record.records import (
     AttemptRecord,
@@ -35,13 +34,11 @@ from agentless_mini.record.records import (
 from agentless_mini.record.runs import generation_of
 
 __all__ = [
-    "SETUP",
     "AttemptRecord",
     "AttemptState",
     "EvalStart",
     "GradeRecord",
     "InstanceRecord",
-    "Memo",
     "Once",
     "PromptRecord",
     "RecordedSampler",
@@ -57,8 +54,7 @@ __all__ = [
     "Spending",
     "Store",
     "generation_of",
+    "kept_texts",
     "recorded_derive",
-    "stable_key",
     "traced_scoring",
-    "values_of",
 ]

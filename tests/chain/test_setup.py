@@ -44,7 +44,7 @@ class World:
         self.bench = Bench(self.sampler)
         self.samples = len(answers)
 
-    async def build(self, command: str, watch: Watch) -> Boxes | NoBoxes:
+    async def build(self, watch: Watch, command: str) -> Boxes | NoBoxes:
         self.built.append(command)
         world = self.worlds[command]
         if isinstance(world, NoBoxes):
@@ -60,7 +60,7 @@ class World:
         return replace(made, place=place, sandbox=sandbox or made.sandbox)
 
     async def open(self, watch: Watch) -> Boxes | NoBoxes:
-        return await self.build("", watch)
+        return await self.build(watch, "")
 
     async def keep(self, what: str, make: Make) -> str:
         if what not in self.kept and (text := await make()):
