@@ -102,7 +102,12 @@ class EnvironmentFailed(AminiError):
 
 
 class BuildFailed(EnvironmentFailed):
-    """The environment for a project's tests could not be built; a run can go on by vote."""
+    """The environment for a project's tests could not be built; a run can go on by vote. `log` is the log's end."""
+
+    def __init__(self, message: str, log: str = "") -> None:
+        """Say it in a sentence."""
+        super().__init__(message)
+        self.log = log
 
 
 class ImageUnavailable(EnvironmentFailed):

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from agentless_mini import __version__
@@ -16,7 +17,7 @@ from agentless_mini.chain.session import Boxes, NoBoxes, Opening
 from agentless_mini.domain import Decoding, Note, Prediction, Snapshot
 from agentless_mini.errors import EXIT_BUG, EXIT_INTERRUPTED, AminiError, BuildFailed, ModelChanged, NodeLost, counted
 from agentless_mini.ports import Sampler, Watch
-from agentless_mini.record import Once, RecordedSampler, RecordedSandbox, RunId, RunStart, RunStatus, Store
+from agentless_mini.record import Once, RecordedSampler, RecordedSandbox, RunId, RunStart, RunStatus, Store, kept_texts
 from agentless_mini.repository.opening import Repository
 from agentless_mini.settings import Config
 from agentless_mini.settings.run import UNTESTED, SandboxKind, SandboxSettings
@@ -62,7 +63,7 @@ async def recorded_run(
     run = store.runs.begin(start)
     with _ended(store, run):
         notes = await begun(run)
-        boxes = opening if isinstance(opening, NoBoxes) else _recorded(opening, store, run)
+        boxes = opening if isinstance(opening, NoBoxes) else _recorded(opening, store, run, start)
         try:
             prediction = await chain(run, boxes)
         except ModelChanged:
@@ -86,21 +87,26 @@ def _ended(store: Store, run: RunId) -> Iterator[None]:
         raise
 
 
-def _recorded(opening: Opening, store: Store, run: RunId) -> Opening:
-    """Record what the boxes say; they are opened once, though the run be planned again."""
-    found: list[Boxes | NoBoxes] = []
-    lock = asyncio.Lock()
+def _recorded(opening: Opening, store: Store, run: RunId, start: RunStart) -> Opening:
+    """Record what the boxes say; they are opened once, though the run be planned again.
 
-    async def opened(watch: Watch) -> Boxes | NoBoxes:
+    What is kept of setups belongs to the settings that say where and how tests run.
+    """
+    found: dict[str, Boxes | NoBoxes] = {}
+    lock = asyncio.Lock()
+    kept = kept_texts(store, json.dumps(json.loads(start.settings).get("sandbox")))
+
+    async def opened(watch: Watch, command: str = "") -> Boxes | NoBoxes:
         async with lock:
-            if not found:
-                found.append(await opening.open(watch))
-        (boxes,) = found
+            if command not in found:
+                build = opening.build if command else None
+                found[command] = await (build(watch, command) if build else opening.open(watch))
+        boxes = found[command]
         if isinstance(boxes, NoBoxes):
             return boxes
         return replace(boxes, sandbox=RecordedSandbox(boxes.sandbox, store, run), watch=watch)
 
-    return Opening(opening.harness, opened)
+    return Opening(opening.harness, opened, opened if opening.build else None, kept)
 
 
 def seeded(config: Config) -> Config:
@@ -109,7 +115,7 @@ def seeded(config: Config) -> Config:
     So a server draws others, and the record keeps them apart.
     """
     shift = SEEDS * (config.generation or 0)
-    sections = {name: getattr(config, name) for name in ("localize", "repair", "evolve", "reproduce")}
+    sections = {name: getattr(config, name) for name in ("localize", "repair", "evolve", "reproduce", "setup")}
     changed = {name: one.model_copy(update={"seed": (one.seed + shift) % 2**31}) for name, one in sections.items()}
     return config.model_copy(update=changed)
 
@@ -160,6 +166,7 @@ def choosing(config: Config, chosen: ChosenModel) -> Config:
         "repair": config.repair.model_copy(update={"stop_when": None}),
         "evolve": config.evolve.model_copy(update={"rounds": 1}),
         "regress": config.regress.model_copy(update={"expect_broken": config.regress.expect_broken and chosen.writes}),
+        "setup": config.setup if chosen.writes else config.setup.model_copy(update={"samples": 0}),
         "reproduce": config.reproduce if chosen.writes else config.reproduce.model_copy(update={"samples": 0}),
     }
     return config.model_copy(update=update)
@@ -192,6 +199,27 @@ async def foreseen(settings: SandboxSettings, snapshot: Snapshot) -> str:
     return await foresee(settings, snapshot, harness_of(snapshot, settings.test_command).runner)
 
 
+def opening_of(
+    settings: SandboxSettings,
+    repository: Repository,
+    snapshot: Snapshot,
+    cache: Path,
+    variables: Mapping[str, str],
+    stack: AsyncExitStack,
+) -> Opening | NoBoxes:
+    """Return the boxes of a tree, to be opened as `open_boxes` does it.
+
+    A model's commands set none up where the user said how, and never without a sandbox.
+    """
+    if settings.kind is SandboxKind.NONE:
+        return NoBoxes("No test was run because of --sandbox none.")
+    from agentless_mini.testing import harness_of
+
+    opened = partial(open_boxes, settings, repository, snapshot, cache, variables, stack)
+    is_said = bool(settings.setup or settings.image) or settings.kind is SandboxKind.UNSAFE
+    return Opening(harness_of(snapshot, settings.test_command), opened, None if is_said else opened)
+
+
 async def open_boxes(
     settings: SandboxSettings,
     repository: Repository,
@@ -200,25 +228,33 @@ async def open_boxes(
     variables: Mapping[str, str],
     stack: AsyncExitStack,
     watch: Watch,
+    proposed: str = "",
 ) -> Boxes | NoBoxes:
     """Open the boxes of a tree, unrecorded, until the stack is closed.
 
-    `cache` is where environments are kept, `variables` are those of the process. A project whose needs
+    `cache` is where environments are kept, `variables` are those of the process, `proposed` are commands of a model
+    that set the environment up. A project whose needs
     cannot be installed has none; the vote is left then. Raises as `open_environment` where the sandbox that was asked
     for does not work.
     """
     from agentless_mini.environment.opening import open_environment
     from agentless_mini.environment.work import EnvironmentRequest, Unavailable
-    from agentless_mini.testing import harness_of
+    from agentless_mini.testing import guards, harness_of
 
     harness, contents = harness_of(snapshot, settings.test_command), repository.contents()
-    request = EnvironmentRequest(snapshot, contents, cache, variables, harness.runner, until=snapshot.day)
+    guarding = None
+    if proposed:
+        settings, guarding = settings.model_copy(update={"setup": proposed}), partial(guards, snapshot)
+    request = EnvironmentRequest(snapshot, contents, cache, variables, harness.runner, snapshot.day, guarding)
     try:
         opened = await open_environment(request, settings, watch, stack)
     except BuildFailed as error:
-        return NoBoxes(str(error))
+        return NoBoxes(str(error), error.log)
     if isinstance(opened, Unavailable):
-        return NoBoxes(opened.reason)
+        return NoBoxes(opened.reason, opened.log)
     for note in opened.notes:
         watch(Note(note))
+    command = tuple(opened.program if word == "python" else word for word in harness.command[:1])
+    told = (*harness.variables, *opened.variables)
+    harness = replace(harness, command=(*command, *harness.command[1:]), variables=told)
     return Boxes(opened.sandbox, opened.place, harness, snapshot, watch, opened.limits, settings.case_seconds)

@@ -1,4 +1,4 @@
-"""Runs all tests on each distinct patch, round by round: no patch meets a test twice. Nothing is chosen here.
+"""Runs all tests on each distinct patch, round by round. Nothing is chosen here.
 
 The first patches bring the tests: those that reproduce the issue, and the regression tests of what they touch. Patches
 of a later round that touch more files bring the regression tests of these. Tests that came together stay together as
@@ -33,6 +33,8 @@ from agentless_mini.settings.run import RegressSettings
 
 _COUNTED = re.compile(r"\b\d+ (?:passed|failed|errors?)\b|^(?:OK|FAILED)\b")
 _NUMBER = re.compile(r"[\d.]+")
+AGAIN_SHARE = 20
+"""Of so many regression tests one may be run again, and one at least."""
 UNTOLD = "WARNING: tests of ours do not come out as they should before any patch, so forged results are not told."
 Spare = Callable[[tuple[Case, ...]], Awaitable[tuple[Case, ...]]]
 """Leaves out regression tests that a right fix must break."""
@@ -44,7 +46,8 @@ async def execute(
     """Return what the cases say of each distinct patch, in the order of its first sample. Boxes run side by side.
 
     In each box so many `canaries` run too, tests of ours whose results are known: where they come out otherwise the
-    patch is refused.
+    patch is refused. Where a patch breaks few regression tests, these run once more: one that passes then is flaky, or
+    met a machine that was too busy, and counts as kept.
     Raises `EnvironmentFailed` as the sandbox does; the other boxes are ended then.
     """
     patches: dict[str, Patch] = {}
@@ -61,8 +64,19 @@ async def execute(
             if results.detail.startswith(FORGED):
                 boxes.watch(Note(f"A patch of {printable(', '.join(patch.paths))} was refused: {results.detail}."))
             return Verdict(patch.normal, (), results.detail)
+        results = await second_look(patch, results)
         boxes.watch(BoxDone(Phase.EXECUTION, tuple(result.outcome for result in results)))
         return Verdict(patch.normal, results)
+
+    async def second_look(patch: Patch, results: tuple[CaseResult, ...]) -> tuple[CaseResult, ...]:
+        own = [case for case in cases if case.origin is Origin.REGRESSION]
+        broken = {result.id for result in results if result.outcome is not Outcome.PASS} & {case.id for case in own}
+        if not 0 < len(broken) <= max(1, len(own) // AGAIN_SHARE):
+            return results
+        again = [case for case in own if case.id in broken]
+        came = await run_cases(boxes, patch, again, attempt=1, canaries=canaries)
+        kept = {} if isinstance(came, Refused) else {one.id: one for one in came if one.outcome is Outcome.PASS}
+        return tuple(kept.get(result.id, result) for result in results)
 
     boxes.watch(PhaseStarted(Phase.EXECUTION, len(patches)))
     return tuple(await together([verdict(patch) for patch in patches.values()]))

@@ -129,7 +129,7 @@ async def resolve(
     proven: asyncio.Future[Batches | None] = asyncio.get_running_loop().create_future()
     shown: asyncio.Future[tuple[ShownFile, ...]] = asyncio.get_running_loop().create_future()
     session = replace(session, told=shown.set_result)
-    boxes = await _opened(subject, session, opening, given, config.repair.seed) if given.required else opening
+    boxes = await _opened(subject, session, config, opening, given) if given.required else opening
     selector = _selector(subject, session, config, proven)
 
     async def repaired() -> tuple[Localization, tuple[Candidate, ...]]:
@@ -256,13 +256,13 @@ def _selector(
 
 
 async def _opened(
-    subject: Subject, session: Session, opening: Opening | NoBoxes, given: GivenTests, seed: int
+    subject: Subject, session: Session, config: Config, opening: Opening | NoBoxes, given: GivenTests
 ) -> Boxes | NoBoxes:
     """Open the boxes, and run the user's tests and those that the issue names on the tree as it is.
 
     Raises `Untestable` where one of the user's is required and does not fail here.
     """
-    boxes = opening if isinstance(opening, NoBoxes) else await opening.open(session.watch)
+    boxes = opening if isinstance(opening, NoBoxes) else await _set_up(subject, session, config, opening)
     if isinstance(boxes, NoBoxes):
         if given.required:
             raise Untestable(f"Your failing test cannot be run: {boxes.reason} {ANYWAY}.")
@@ -271,8 +271,17 @@ async def _opened(
 
     runner = boxes.harness.runner
     own, named = own_cases(given, subject.snapshot, runner), named_cases(subject.issue, subject.snapshot, runner)
-    boxes = replace(boxes, derive=session.derive, issue=subject.issue, seed=seed)
+    boxes = replace(boxes, derive=session.derive, issue=subject.issue, seed=config.repair.seed)
     return replace(boxes, failing=await confirm(own, named, boxes, required=given.required))
+
+
+async def _set_up(subject: Subject, session: Session, config: Config, opening: Opening) -> Boxes | NoBoxes:
+    writes = (await session.sampler.card()).decoding is not Decoding.LINES
+    if opening.build is None or not config.setup.samples or not writes:
+        return await opening.open(session.watch)
+    from agentless_mini.chain.setup import set_up
+
+    return await set_up(subject, session, opening, opening.build, config.setup)
 
 
 async def _reproduce(
@@ -292,8 +301,7 @@ async def _reproduce(
 
     async with side_by_side() as group:
         drafting = group.create_task(draft_cases(subject, session, opening.harness, config.reproduce, showing))
-        seed = config.repair.seed
-        boxes = opening if isinstance(opening, Boxes) else await _opened(subject, session, opening, given, seed)
+        boxes = opening if isinstance(opening, Boxes) else await _opened(subject, session, config, opening, given)
     if isinstance(boxes, NoBoxes):
         session.watch(Note(f"{UNTESTED} {boxes.reason}"))
         return None, ()

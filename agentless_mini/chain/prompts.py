@@ -1,10 +1,10 @@
 """prompts/<name>.j2 -> messages.
 
-Every prompt of a run begins with the same system message and the same issue, and what varies among the prompts of a
-stage comes as late as it can: so a server reuses one prefix for all of them. Those of repair and of reproduction go on
-with the same files, before what each asks for. A prompt of evolution begins with a whole repair prompt. A reward model
-is shown none of these; it has its own words. Issue, paths, code and patches are values of variables; they are never
-part of a template.
+Every prompt of a run begins with the same system message and, save that of setup, the same issue. What varies among the
+prompts of a stage comes as late as it can: so a server reuses one prefix for all of them. Those of repair and of
+reproduction go on with the same files, before what each asks for. A prompt of evolution begins with a whole repair
+prompt. A reward model is shown none of these; it has its own words. Issue, paths, code and patches are values of
+variables; they are never part of a template.
 
 The templates themselves are read by `templates`; this module does no I/O.
 """
@@ -30,6 +30,7 @@ VARIABLES: Mapping[str, frozenset[str]] = {
     "score": frozenset({"issue"}),
     "broken": frozenset({"repository", "tests"}),
     "reproduce": frozenset({"repository", "files", "runner", "folder", "example", "partial"}),
+    "setup": frozenset({"repository", "files", "runner", "partial", "log"}),
     "synthesize": frozenset({"answer"}),
 }
 
@@ -126,6 +127,17 @@ class Prompts:
     def broken(self, issue: Issue, repository: str, tests: tuple[str, ...]) -> tuple[Message, ...]:
         """Ask which of the repository's passing tests have to fail once the issue is resolved."""
         return self._messages(issue, self._templates["broken"].render(repository=repository, tests=tests))
+
+    def setup(self, repository: str, files: tuple[ShownFile, ...], runner: Runner, log: str) -> tuple[Message, ...]:
+        """Ask for the commands that set the test environment up. Without the issue: another one has the same answer."""
+        body = self._templates["setup"].render(
+            repository=repository,
+            files=tuple(_fenced(_shown_text(file), path=file.path) for file in files),
+            runner=runner.value,
+            partial=not all(file.whole for file in files),
+            log=_fenced(log),
+        )
+        return (Message(Role.SYSTEM, self._templates["system"].render().strip()), Message(Role.USER, body))
 
     def synthesize(self, asked: tuple[Message, ...], answer: str) -> tuple[Message, ...]:
         """Ask a teacher for the reasoning that leads to a known answer of a repair prompt."""

@@ -46,7 +46,7 @@ from agentless_mini.domain import (
 from agentless_mini.edits import KNOWN, Marks, changed_files
 from agentless_mini.errors import ContextTooSmall
 from agentless_mini.ports import Derive, PatchCheck, Sampler, Sandbox, Watch, derive_anew
-from agentless_mini.settings.run import LocalizeSettings, ReproduceSettings
+from agentless_mini.settings.run import LocalizeSettings, ReproduceSettings, SetupSettings
 from agentless_mini.testing import guards, ran_without
 from agentless_mini.testing.plans import STANDARD, Planner, Task, new_modules, support_files
 from agentless_mini.testing.records import Record, reached, record_of, settled
@@ -133,17 +133,34 @@ class Boxes:
 
 @dataclass(frozen=True, slots=True)
 class NoBoxes:
-    """Nothing can be run; `reason` is a sentence that says why."""
+    """Nothing can be run; `reason` is a sentence that says why, and `log` ends as that of a build that failed did."""
 
     reason: str
+    log: str = ""
+
+
+Build = Callable[[Watch, str], Coroutine[Any, Any, Boxes | NoBoxes]]
+"""Opens boxes whose environment shell commands of a model make."""
+Make = Callable[[], Awaitable[str]]
+
+
+async def made_anew(_what: str, make: Make) -> str:
+    """Make it: keeps nothing."""
+    return await make()
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Boxes to be opened: how tests will run is known at once, the boxes may take minutes."""
+    """Boxes to be opened: how tests will run is known at once, the boxes may take minutes.
+
+    `build` is there where a model may say how the environment is set up. `kept` returns the text that was made before
+    for the same name, else the one that it makes; an empty one is not kept.
+    """
 
     harness: Harness
     open: Callable[[Watch], Coroutine[Any, Any, Boxes | NoBoxes]]
+    build: Build | None = None
+    kept: Callable[[str, Make], Awaitable[str]] = made_anew
 
 
 Showing = Callable[[], Awaitable[tuple[ShownFile, ...]]]
@@ -188,7 +205,7 @@ async def ask(
     messages: tuple[Message, ...],
     stage: Stage,
     session: Session,
-    settings: LocalizeSettings | ReproduceSettings,
+    settings: LocalizeSettings | ReproduceSettings | SetupSettings,
     read: Callable[[Completion], Result | Rejected],
 ) -> tuple[str, dict[int, Result | Rejected]]:
     """Draw all samples of one prompt; return its key, and what `read` makes of each, in the order of their indices."""
@@ -292,7 +309,8 @@ async def run_files(boxes: Boxes, paths: Sequence[str], budget: float, clock: fl
         record = record_of(task, step)
         found += record.results if task.record else reached(task, step, record).values()
         told = {result.id.partition("::")[0] for result in found} if record.done else set(paths)
-        found += [CaseResult(path, Outcome.NOT_COLLECTED) for path in paths if path not in told]
+        own = {case.path for case in task.cases}
+        found += [CaseResult(path, Outcome.NOT_COLLECTED) for path in paths if path in own - told]
     of_files = tuple(result for result in found if result.id.partition("::")[0] in paths)
     return FilesRun(of_files, sum(step.seconds for _, step in done))
 
@@ -323,10 +341,11 @@ async def _files(patch: Patch | None, cases: Sequence[Case], boxes: Boxes) -> tu
 
 
 async def _installed(names: Sequence[str], boxes: Boxes) -> frozenset[str]:
-    """Return those of the names that the environment can import; none where it has no `python` to ask."""
+    """Return those of the names that the environment can import; none where it has no Python to ask."""
     if not names:
         return frozenset()
-    step = Step(("python", "-I", "-c", FINDS, *names), variables=boxes.harness.variables)
+    program = next((word for word in boxes.harness.command[:1] if word == "python3"), "python")
+    step = Step((program, "-I", "-c", FINDS, *names), variables=boxes.harness.variables)
     result = await boxes.sandbox.run(Job(boxes.place.environment, boxes.place.tree, (), (step,), boxes.limits))
     return frozenset(word for step in result.steps if step.succeeded for word in step.output.text().split())
 

@@ -40,6 +40,7 @@ def load_prompts(folder: Path | None) -> Prompts:
         prompts.synthesize(asked, "x")
         for runner in Runner:
             prompts.reproduce(issue, "x", (shown,), runner, "x", shown)
+            prompts.setup("x", (shown,), runner, "x")
         return prompts
 
 

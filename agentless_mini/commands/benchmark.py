@@ -126,7 +126,7 @@ def docker_testbeds(machine: Machine) -> OpenTestbeds:
 
     async def opened(evaluation: Evaluation, model: str, stack: AsyncExitStack, watch: Watch) -> Opened:
         grader = await _grader(evaluation, model).prepared()
-        testbeds = open_testbeds(host_of(evaluation, machine), evaluation.dataset.solutions, grader)
+        testbeds = open_testbeds(host_of(evaluation.config, machine), evaluation.dataset.solutions, grader)
         return Opened(await stack.enter_async_context(testbeds), grader)
 
     return opened
@@ -139,7 +139,7 @@ def cluster_testbeds(address: str, machine: Machine) -> OpenTestbeds:
         cluster = await stack.enter_async_context(ray_cluster(address))
         grader = await _grader(evaluation, model).prepared()
         node = _NodeTestbeds(
-            host_of(evaluation, machine),
+            host_of(evaluation.config, machine),
             dict(evaluation.dataset.solutions),
             _grading(evaluation.config.eval, model),
             machine.state / OFFICIAL / evaluation.folder.name,
@@ -178,9 +178,8 @@ def _grading(settings: EvaluationSettings, model: str) -> GradingSettings:
     return GradingSettings(model, settings.graders, settings.grade_seconds)
 
 
-def host_of(evaluation: Evaluation, machine: Machine) -> HostSettings:
+def host_of(config: Config, machine: Machine) -> HostSettings:
     """Return how the testbeds of a machine are kept. Of the variables it has those that lead to packages alone."""
-    config = evaluation.config
     named = {name: value for name, value in machine.environment.items() if _is_of_packages(name)}
     return HostSettings(config.eval.images, config.sandbox, machine.state, named)
 

@@ -1,5 +1,6 @@
 """`amini learn`: data to learn from, and training. What a command needs is imported when it runs, as in `cli`."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +9,11 @@ import typer
 
 from agentless_mini.commands.options import ConfigFile, Flags, ModelOptions, Offer, Panel, Quiet
 from agentless_mini.commands.usage import Commands
+from agentless_mini.errors import UsageError, printable
 
 learn = Commands("learn", "Makes training data and trains models, with the prompts and the edit format of repairs.")
 
+_CONSTANTS = {"True": "true", "False": "false", "None": "null"}  # as TRL's own command line is told
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="Rows: a parquet file, or a folder of them.")]
 
 
@@ -54,6 +57,35 @@ def curate(options: CurateOptions, model: ModelOptions, flags: Flags) -> None:
 
 
 @dataclass(frozen=True)
+class RowsOptions(Panel):
+    """Which task set becomes rows, and where the contents are."""
+
+    tasks: Annotated[
+        str, typer.Argument(metavar="TASKS", help="A task set: a parquet or JSON lines file, or a name on the hub.")
+    ]
+    mirrors: Annotated[Path, typer.Option(help="Folder of clones, as for curate.")]
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the rows.")]
+    split: Annotated[str, typer.Option(help="Split of a set on the hub.")] = "train"
+    images: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Image where a task names none, with {id} (a_1776_b) or {id_s} (a_s_b)."),
+    ] = "swebench/sweb.eval.x86_64.{id}:latest"
+    config: ConfigFile = None
+    offers = (
+        Offer(("curate.clone_from",), ("--clone",), "Clone missing repositories from GitHub.", value="https://github.com"),
+    )  # fmt: skip
+
+
+@learn.add("Make rows from a public task set.")
+def rows(options: RowsOptions, flags: Flags) -> None:
+    """Make rows from a public task set, such as SWE-Gym, SWE-smith, SWE-rebench, R2E-Gym or SWE-bench's train split."""
+    from agentless_mini.commands.config import read_config
+    from agentless_mini.commands.learn_data import run_rows
+
+    run_rows(options, read_config(options.config, flags))
+
+
+@dataclass(frozen=True)
 class SynthesizeOptions(Panel):
     """Which rows a teacher explains, and how often it may try."""
 
@@ -82,6 +114,9 @@ class TrainingOptions(Panel):
     data: Data
     model: Annotated[str, typer.Option("--model", "-m", help="Base model: a folder, or a name on the hub.")]
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the training and of what it makes.")]
+    trl: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A field of TRL's own configuration, handed on to it.")
+    ] = None
     quiet: Quiet = False
     config: ConfigFile = None
     offers = (
@@ -90,6 +125,19 @@ class TrainingOptions(Panel):
         *(f"trainers.{name}" for name in ("minutes", "tracker", "device", "seed")),
         "prompts",
     )
+
+    def over(self, section: str, flags: Flags) -> Flags:
+        """Return the flags of a trainer with what is handed on to TRL: JSON, or else a text. Raises `UsageError`."""
+        handed: Flags = {}
+        for said in self.trl or ():
+            key, equals, value = said.partition("=")
+            if not key or not equals:
+                raise UsageError(f"--trl {printable(said)} is no KEY=VALUE: write it as --trl loss_type=dr_grpo.")
+            try:
+                handed[f"{section}.trl.{key}"] = json.loads(_CONSTANTS.get(value, value))
+            except ValueError:
+                handed[f"{section}.trl.{key}"] = value
+        return {**flags, **handed}
 
 
 @dataclass(frozen=True)
@@ -114,7 +162,7 @@ def sft(training: TrainingOptions, options: SftOptions, flags: Flags) -> None:
     from agentless_mini.commands.config import read_config, this_machine
     from agentless_mini.commands.learn_training import run_sft
 
-    run_sft(training, options, read_config(training.config, flags), this_machine())
+    run_sft(training, options, read_config(training.config, training.over("sft", flags)), this_machine())
 
 
 @dataclass(frozen=True)
@@ -122,7 +170,8 @@ class RlOptions(Panel):
     """What rollouts are rewarded for, and who writes them."""
 
     offers = (
-        *(f"rl.{name}" for name in ("reward", "potential", "scorer", "group", "answer_tokens", "generation", "server")),
+        *(f"rl.{name}" for name in ("preset", "reward", "potential", "scorer", "shown_parents", "compared", "group")),
+        *(f"rl.{name}" for name in ("rollouts", "answer_tokens", "generation", "server")),
         Offer(
             ("sandbox.kind",), help="Where checks run, for the reward or potential tests: auto, docker or local [auto]."
         ),
@@ -138,7 +187,7 @@ def rl(training: TrainingOptions, options: RlOptions, flags: Flags) -> None:
     from agentless_mini.commands.config import read_config, this_machine
     from agentless_mini.commands.learn_training import run_rl
 
-    run_rl(training, read_config(training.config, flags), this_machine())
+    run_rl(training, read_config(training.config, training.over("rl", flags)), this_machine())
 
 
 @dataclass(frozen=True)
@@ -157,7 +206,7 @@ def reward_model(training: TrainingOptions, options: RewardModelOptions, flags: 
     from agentless_mini.commands.config import read_config
     from agentless_mini.commands.learn_training import run_reward_model
 
-    run_reward_model(training, read_config(training.config, flags))
+    run_reward_model(training, read_config(training.config, training.over("reward_model", flags)))
 
 
 @dataclass(frozen=True)
@@ -189,3 +238,23 @@ def export(options: ExportOptions) -> None:
     from agentless_mini.commands.learn_training import run_export
 
     run_export(options, this_machine())
+
+
+@dataclass(frozen=True)
+class ExportRowsOptions(Panel):
+    """Which rows are written for which trainer."""
+
+    data: Data
+    to: Annotated[str, typer.Option(help="Whose columns: verl, trl or verifiers.")]
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the files, one for each split.")]
+    config: ConfigFile = None
+    offers = ("prompts",)
+
+
+@learn.add("Write rows as verl, TRL or verifiers read them.", name="export-rows")
+def export_rows(options: ExportRowsOptions, flags: Flags) -> None:
+    """Write rows as verl, TRL or verifiers read them, for the rewards in `agentless_mini.learning.trainers`."""
+    from agentless_mini.commands.config import read_config
+    from agentless_mini.commands.learn_data import run_export_rows
+
+    run_export_rows(options, read_config(options.config, flags))

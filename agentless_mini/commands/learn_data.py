@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -24,20 +23,29 @@ from agentless_mini.commands.models import Models
 from agentless_mini.commands.terminal import people, require_stdout
 from agentless_mini.domain import Event, Note, Stage, canonical_json
 from agentless_mini.errors import EnvironmentFailed, Translation, UsageError, boundary, counted, printable, reason
+from agentless_mini.evaluation.dataset import rows_of
 from agentless_mini.learning.asking import synthesize
 from agentless_mini.learning.curation.curation import Curation, Tell, curate, in_processes, on_ray
+from agentless_mini.learning.curation.history import Mirrors
 from agentless_mini.learning.curation.pulls import Relevance, sampled, without_model
-from agentless_mini.learning.rows import Row, read_rows, require_apart, require_rows, write_rows
+from agentless_mini.learning.rows import SPLITS, Row, read_rows, require_apart, require_rows, write_rows, write_table
+from agentless_mini.learning.tasks import hub_tasks
+from agentless_mini.learning.tasks import rows as rows_of_tasks
+from agentless_mini.learning.trainers import TRAINERS, exported
 from agentless_mini.ports import Sampler
 from agentless_mini.record import RecordedSampler, Store
 from agentless_mini.settings import Config
 from agentless_mini.settings.learning import Relevant
 
 if TYPE_CHECKING:
-    from agentless_mini.commands.learn import CurateOptions, SynthesizeOptions
+    from agentless_mini.commands.learn import CurateOptions, ExportRowsOptions, RowsOptions, SynthesizeOptions
 
 RECORD = "record.sqlite"
 PART_ROWS = 256
+_EDITED_ALONE = (
+    "no model is named, so that rows show no file but those that change, and who learns from them learns to edit all "
+    "that is shown: give --base-url or --model, or --relevant lexical."
+)
 _STEPS = {"events": "Reading events", "parts": "Making rows", "splits": "Collecting rows"}
 
 
@@ -74,7 +82,11 @@ class Lines:
 def run_curate(options: "CurateOptions", config: Config, machine: Machine) -> None:
     """Curate, tell people how far it is, and print one JSON document: where the rows are, and the funnel."""
     require_stdout()
-    begun, settings = time.monotonic(), config.curate
+    begun, settings, lines = time.monotonic(), config.curate, Lines(quiet=options.quiet)
+    is_named = bool(config.endpoint.base_url or config.endpoint.model)
+    warning = "" if settings.relevant or is_named else _EDITED_ALONE
+    if settings.relevant is None:
+        settings = settings.model_copy(update={"relevant": Relevant.MODEL if is_named else Relevant.NONE})
     asks = settings.relevant is Relevant.MODEL
     asked = config.endpoint.model or config.endpoint.base_url or config.engine.value
     curation = Curation(
@@ -87,10 +99,32 @@ def run_curate(options: "CurateOptions", config: Config, machine: Machine) -> No
     )
     workers = settings.workers
     doing = on_ray(options.cluster, workers) if options.cluster else nullcontext(in_processes(workers))
-    with doing as work, _told(Lines(quiet=options.quiet).console) as told:
+    with doing as work, _told(lines, warning) as told:
         found = curate(curation, work, told)
+    if empty := [split for split, number in found["rows"].items() if not number]:
+        lines.note(f"no row is in {' and '.join(empty)}.")
     document = {"out": str(options.out), "seconds": round(time.monotonic() - begun, 1), **found}
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def run_rows(options: "RowsOptions", config: Config) -> None:
+    """Write the rows of a task set, and print one JSON document of what became of its tasks."""
+    require_stdout()
+    counts, lines = Counter[str](), Lines(quiet=False)
+    try:
+        options.images.format(id="", id_s="")
+    except (KeyError, IndexError, ValueError) as error:
+        raise UsageError("--images has more in braces than {id} and {id_s}: leave that out.") from error
+    mirrors = Mirrors(options.mirrors, options.out / "work" / "clones", config.curate.clone_from)
+    path = Path(options.tasks)
+    is_file = path.exists() or path.suffix in {".parquet", ".json", ".jsonl"}
+    tasks = rows_of(path) if is_file else hub_tasks(options.tasks, options.split)
+    found = rows_of_tasks(tasks, mirrors, options.images, config.curate.most_bytes, counts)
+    number = write_rows(options.out / f"{SPLITS[0]}.parquet", found)
+    if not counts["with a check"]:
+        lines.note("no row has a check, which --reward tests needs.")
+    document = {"out": str(options.out), "rows": number, "tasks": dict(counts)}
+    sys.stdout.write(canonical_json(document) + "\n")
 
 
 @contextmanager
@@ -107,12 +141,14 @@ def with_model(config: Config, machine: Machine, record: Path) -> Iterator[Relev
 
 
 @contextmanager
-def _told(console: Console) -> Iterator[Tell]:
-    """Show bars of the steps on a console, one below the other."""
+def _told(lines: Lines, warning: str) -> Iterator[Tell]:
+    """Show bars of the steps, one below the other, once there is something to do; before them a warning."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    progress, bars = Progress(*columns, console=console), dict[str, TaskID]()
+    progress, bars = Progress(*columns, console=lines.console), dict[str, TaskID]()
 
     def tell(step: str, done: int, total: int) -> None:
+        if not bars and warning:
+            lines.note(warning)
         progress.start()
         if step not in bars:
             bars[step] = progress.add_task(_STEPS[step], total=total)
@@ -146,6 +182,21 @@ def run_synthesize(options: "SynthesizeOptions", config: Config, machine: Machin
 
     asyncio.run(run())
     document = {"out": str(options.out), "rows": dict(counts), "seconds": round(time.monotonic() - begun, 2)}
+    sys.stdout.write(canonical_json(document) + "\n")
+
+
+def run_export_rows(options: "ExportRowsOptions", config: Config) -> None:
+    """Write a file for each split that has rows, and print one JSON document of what became of them."""
+    require_stdout()
+    if options.to not in TRAINERS:
+        raise UsageError(f"There is no trainer {printable(options.to)!r} to write for: use {', '.join(TRAINERS)}.")
+    require_apart(options.data, options.out)
+    require_rows(options.data)
+    prompts, counts, written = load_prompts(config.prompts), Counter[str](), dict[str, int]()
+    for split in SPLITS:
+        rows = (row for row in read_rows(options.data) if row.split == split)
+        written[split] = write_table(options.out / f"{split}.parquet", exported(rows, prompts, options.to, counts))
+    document = {"out": str(options.out), "rows": dict(counts), "splits": written}
     sys.stdout.write(canonical_json(document) + "\n")
 
 

@@ -6,37 +6,45 @@ The trainers' libraries are imported last: that takes a minute on a slow machine
 import asyncio
 import dataclasses
 import importlib.util
+import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from agentless_mini.chain.session import Boxes, NoBoxes, Refused, run_cases, together
 from agentless_mini.chain.templates import load_prompts
 from agentless_mini.commands.config import Machine
 from agentless_mini.commands.learn_data import RECORD, Lines, made_folder, recorded_model, write_parts
 from agentless_mini.commands.terminal import require_stdout
-from agentless_mini.domain import canonical_json
+from agentless_mini.domain import Case, FileChange, Issue, Note, Origin, Outcome, Patch, canonical_json
+from agentless_mini.edits import Forms, changed_files, make_patch
 from agentless_mini.environment.work import Opened
-from agentless_mini.errors import EnvironmentFailed, UsageError, printable
+from agentless_mini.errors import EnvironmentFailed, GradingFailed, UsageError, boundary, printable
+from agentless_mini.evaluation.dataset import Instance
+from agentless_mini.evaluation.ports import Grade, Testbeds
 from agentless_mini.installing import install_command
 from agentless_mini.learning.asking import with_parents
 from agentless_mini.learning.checkpoints import ADAPTER_FILE, PARENTS_FILE, claim, data_digest, find_checkpoint
-from agentless_mini.learning.rewarding import open_plain, running_checks
-from agentless_mini.learning.rows import SPLITS, read_rows, require_apart, require_rows
+from agentless_mini.learning.rewarding import InImage, open_plain, running_checks
+from agentless_mini.learning.rows import SPLITS, Row, check_kinds, read_rows, require_apart, require_rows
+from agentless_mini.learning.tasks import as_bytes
 from agentless_mini.model.embedded.weights import find_weights
-from agentless_mini.ports import Sampler
+from agentless_mini.ports import Sampler, Watch
 from agentless_mini.record import RecordedSampler, Store
+from agentless_mini.repository.gitcommand import REGULAR
 from agentless_mini.settings import Config
 from agentless_mini.settings.learning import GgufWeights, SftKind, Tracker, TrainingSettings
 from agentless_mini.settings.model import WeightsSettings
 
 if TYPE_CHECKING:
     from agentless_mini.commands.learn import ExportOptions, SftOptions, TrainingOptions
-    from agentless_mini.learning.training import Outcome, Task
+    from agentless_mini.learning.training import Outcome as Ended
+    from agentless_mini.learning.training import Task
 
 PARENTS = "parents"
 _STDOUT, _STDERR = 1, 2
@@ -74,12 +82,21 @@ def run_rl(training: "TrainingOptions", config: Config, machine: Machine) -> Non
     Where tests are the reward, or its potential, they run in a sandbox.
     """
     _, lines = _begin(training, config.rl)
+    kinds = check_kinds(training.data, SPLITS[0]) if config.rl.runs_checks else set()
 
     async def opening(stack: AsyncExitStack) -> Opened:
         return await open_plain(config.sandbox, machine.cache, machine.environment, lines, stack)
 
+    async def imaging(stack: AsyncExitStack) -> InImage:
+        from agentless_mini.commands.benchmark import host_of
+        from agentless_mini.evaluation.testbeds import open_testbeds
+
+        testbeds = await stack.enter_async_context(open_testbeds(host_of(config, machine), {}, NoGrader()))
+        return lambda row, patches: check_in_image(row, patches, testbeds, lines)
+
     with stdout_kept(), ExitStack() as stack:
-        checking = stack.enter_context(running_checks(opening)) if config.rl.runs_checks else None
+        places = (opening if False in kinds else None, imaging if True in kinds else None)
+        checking = stack.enter_context(running_checks(*places)) if kinds else None
         from agentless_mini.learning.rl import train_rl
 
         outcome = train_rl(_task("rl", training, config, lines), config.rl, checking)
@@ -152,9 +169,9 @@ def require_training(settings: TrainingSettings | None = None) -> None:
     missing = [name for name in _TRAINING if importlib.util.find_spec(name) is None]
     if missing:
         raise EnvironmentFailed(f"Training needs {missing[0]}: {install_command('train')}.")
-    wants_trackio = settings is not None and settings.tracker is Tracker.TRACKIO
-    if wants_trackio and importlib.util.find_spec(Tracker.TRACKIO) is None:
-        raise EnvironmentFailed("Metrics go to trackio, which is not here: pip install trackio, or use tensorboard.")
+    wanted = settings.tracker if settings is not None else Tracker.NONE
+    if wanted in {Tracker.TRACKIO, Tracker.WANDB} and importlib.util.find_spec(wanted) is None:
+        raise EnvironmentFailed(f"Metrics go to {wanted}, which is not here: pip install {wanted}, or use tensorboard.")
 
 
 def _task(name: str, training: "TrainingOptions", config: Config, lines: Lines) -> "Task":
@@ -165,7 +182,7 @@ def _task(name: str, training: "TrainingOptions", config: Config, lines: Lines) 
     return Task(name, model, training.data, training.out, load_prompts(config.prompts), lines.say)
 
 
-def _tell(outcome: "Outcome") -> None:
+def _tell(outcome: "Ended") -> None:
     from agentless_mini.learning.training import is_first
 
     if is_first():
@@ -184,6 +201,57 @@ def stdout_kept() -> Iterator[None]:
         sys.stdout.flush()
         os.dup2(kept, _STDOUT)
         os.close(kept)
+
+
+# --- checks in images ------------------------------------------------------------------------------------------------
+
+
+class NoGrader:
+    """Who is not asked: a check is not the official harness."""
+
+    async def grade(self, row: str, diff: bytes) -> Grade:
+        """Raise `GradingFailed`."""
+        raise GradingFailed("Nothing is graded while a model learns: this is a fault in amini, please report it.")
+
+
+async def check_in_image(row: Row, patches: Sequence[Patch], testbeds: Testbeds, watch: Watch) -> list[float | None]:
+    """Return for each patch of a row whether all tests of its check pass with it, in boxes of the check's image.
+
+    None where the machine does not do its part, which people are told: that is no verdict.
+    """
+    foreign = f"The check of {printable(row.id)} names no tests of an image: correct it, or leave the row out."
+    with boundary(dict.fromkeys((ValueError, KeyError, TypeError), lambda error: UsageError(foreign))):
+        check = json.loads(row.check)
+        instance = Instance(row.id, row.repo, row.base, Issue(row.issue, row.id), check["image"], row.merged_at)
+        tests = [(str(name), str(name).partition("::")[0]) for name in check["tests"]]
+        files = {path: as_bytes(text) for path, text in check["files"].items()}
+    try:
+        async with testbeds.open(instance, watch) as testbed:
+            snapshot = await testbed.tree()
+            opening = testbed.opening(snapshot)
+            boxes = opening if isinstance(opening, NoBoxes) else await opening.open(watch)
+            if isinstance(boxes, NoBoxes):
+                raise EnvironmentFailed(boxes.reason)
+            cases = [Case(name, Origin.REGRESSION, path, files.get(path)) for name, path in tests]
+            beside = {path: data for path, data in files.items() if path not in dict(tests).values()}
+            return await together([_passes(row, patch, beside, cases, boxes) for patch in patches])
+    except EnvironmentFailed as error:
+        watch(Note(f"The check of {printable(row.id)} could not be run: {error}"))
+        return [None] * len(patches)
+
+
+async def _passes(
+    row: Row, patch: Patch, beside: Mapping[str, bytes | None], cases: Sequence[Case], boxes: Boxes
+) -> float | None:
+    made = {one.path: one.after for one in changed_files(patch, row.tree().entries)}
+    wanted = {**{file.path: as_bytes(file.before) for file in row.files}, **made, **beside}
+    changes = []
+    for path, data in wanted.items():
+        there = boxes.snapshot.by_path().get(path)  # the image may have the tree before a made-up bug
+        if data != (before := there.data if there else None):
+            changes.append(FileChange(path, before, data, there.mode if there else REGULAR))
+    results = await run_cases(boxes, make_patch(changes, Forms()) if changes else None, cases)
+    return float(not isinstance(results, Refused) and all(one.outcome is Outcome.PASS for one in results))
 
 
 # --- parents ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,14 +72,13 @@ from agentless_mini.run import (
     choosing,
     foreseen,
     identity,
-    open_boxes,
+    opening_of,
     recorded_run,
     seeded,
     settled,
     versions,
 )
 from agentless_mini.settings import Config
-from agentless_mini.settings.run import SandboxKind
 
 if TYPE_CHECKING:
     from agentless_mini.cli import ChoiceOptions, IssueOptions, OutputOptions
@@ -299,12 +297,7 @@ async def _run(
         config = settled(task.config, newest, chosen)
         config = choosing(config, chosen) if task.pool else config
         sandbox, given = config.sandbox, replace(task.given, required=task.required is Level.GIVEN)
-        opening: Opening | NoBoxes = NoBoxes("No test was run because of --sandbox none.")
-        if sandbox.kind is not SandboxKind.NONE:
-            from agentless_mini.testing import harness_of
-
-            opened = partial(open_boxes, sandbox, task.repository, snapshot, machine.cache, machine.environment, stack)
-            opening = Opening(harness_of(snapshot, sandbox.test_command), opened)
+        opening = opening_of(sandbox, task.repository, snapshot, machine.cache, machine.environment, stack)
 
         async def ready() -> Sampler:
             """Look at the sandbox when the first answer is owed: nothing is paid for what cannot be tested."""

@@ -33,6 +33,7 @@ class Stage(enum.StrEnum):
     CHOOSE = "choose"  # asks nobody: the patches were made elsewhere
     REPRODUCE = "reproduce"
     REGRESS = "regress"
+    SETUP = "setup"
 
     @property
     def repairs(self) -> bool:

@@ -226,7 +226,8 @@ class Harness:
 
     `command` is the program and its first arguments, before what selects the tests; `folder` is where it runs and
     `python_path` what stands first in PYTHONPATH, all relative to the tree. `variables` are added to the environment
-    of all that runs tests.
+    of all that runs tests. `members` are the folders of projects inside of the repository, each with a configuration of
+    its own, and maybe tests of the same names as others'.
     """
 
     runner: Runner
@@ -234,6 +235,7 @@ class Harness:
     folder: str = "."
     python_path: tuple[str, ...] = (".",)
     variables: tuple[tuple[str, str], ...] = ()
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

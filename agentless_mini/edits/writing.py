@@ -3,9 +3,11 @@
 The patch is what `git apply` reads: names are quoted as git quotes them, and no index lines, which text does not need.
 
 An answer's edits, for training data and for tests, are as small as they can be: the changed lines, with as many
-unchanged ones around them as make their place unique. What such edits cannot say (other terminators, another byte order
-mark) is said by removing every line and creating the file anew, or, to keep its encoding, by leaving one line without a
-terminator and replacing that. Each file's edits are read and applied here once, so an answer that is returned works.
+unchanged ones around them as make their place unique. The public reward of SWE-RL reads them, too: each has a fence of
+its own, and context where it only removes lines, or where another line begins as its last one does. What such edits
+cannot say (other terminators, another byte order mark) is said by removing every line and creating the file anew, or,
+to keep its encoding, by leaving one line without a terminator and replacing that. Each file's edits are read and
+applied here once, so an answer that is returned works.
 """
 
 import hashlib
@@ -246,7 +248,7 @@ def _quoted(prefix: str, path: str) -> bytes:
 
 
 def write_answer(changes: Sequence[FileChange]) -> str | Rejected:
-    """Return one fenced block of edits that turns each file's `before` into its `after`, byte for byte.
+    """Return edits, each in a fence of its own, that turn each file's `before` into its `after`, byte for byte.
 
     `Rejected` as BAD_PATH where the format cannot name a file, SYNTAX where the applier refuses the new Python, and
     ENCODING where the format cannot say the new bytes: none but those of UTF-8, of the encoding that the file has, and
@@ -258,7 +260,7 @@ def write_answer(changes: Sequence[FileChange]) -> str | Rejected:
         if isinstance(block, Rejected):
             return block
         said.append(block)
-    return _fenced("".join(said))
+    return "".join(said)
 
 
 def write_edit(name: str, search: str, replace: str) -> str:
@@ -281,9 +283,10 @@ def _file_edits(change: FileChange) -> str | Rejected:
     if not name:
         return Rejected(Reason.BAD_PATH, f"the format cannot name the file {path!r}")
     outcome = Rejected(Reason.ENCODING, f"the format cannot say the new bytes of {path}")
-    # Wider markers say that lines which look left over are meant.
-    for readings, width in product(_ways(change), (WIDTH, WIDTH + 2)):
-        said = "".join(_written(name, reading, width) for reading in readings)
+    # Wider markers say that lines which look left over are meant; one fence, that an empty file is created anew.
+    for readings, width, is_one in product(_ways(change), (WIDTH, WIDTH + 2), (False, True)):
+        edits = [_written(name, reading, width) for reading in readings]
+        said = _fenced("".join(edits)) if is_one else "".join(map(_fenced, edits))
         result = _applied(said, change)
         if result == change.after:
             return said
@@ -295,7 +298,7 @@ def _applied(said: str, change: FileChange) -> bytes | Rejected | None:
     """Return what the written edits make of the file."""
     files = () if change.before is None else (SourceFile(change.path, change.mode, FileKind.TEXT, change.before),)
     tree = Tree.of(Snapshot("", "", "", files))
-    edits = parse_edits(_fenced(said), tree.paths)
+    edits = parse_edits(said, tree.paths)
     outcome = edits if isinstance(edits, Rejected) else apply_edits(edits, tree)
     return outcome if isinstance(outcome, Rejected) else outcome[0].after
 
@@ -327,7 +330,8 @@ def _ways(change: FileChange) -> list[list[Reading]]:
     stand_in = f"{_STAND_IN}\n"
     rewriting = [_reading(lines, [stand_in]), Reading(stand_in, _STAND_IN), *_whole(_STAND_IN, new)]
     first = _small_edits(lines, split_lines(new)) if lines else creation
-    return [first, removal + creation, rewriting]
+    anew = [_reading(lines, [stand_in]), Reading(stand_in, ""), *creation]  # of a file that is nothing but a mark
+    return [first, removal + creation, rewriting, anew]
 
 
 def _whole(search: str, text: str) -> list[Reading]:
@@ -346,13 +350,13 @@ def _small_edits(before: Sequence[str], after: Sequence[str]) -> list[Reading]:
 
     That ends at the latest with the whole file, whose place is unique. It must have a line.
     """
-    waiting = differing(before, after)[::-1]
+    waiting, whole = differing(before, after)[::-1], FileLines(list(before))
     done: list[tuple[Difference, Reading]] = []
     while waiting:
         region = waiting.pop()
         previous = done[-1][0] if done else Difference(0, 0, 0, 0)
         following = waiting[-1].a_start if waiting else len(before)
-        reading = _unique(before, after, region, previous, following)
+        reading = _unique(whole, after, region, previous, following)
         if reading:
             done.append((region, reading))
         elif waiting:
@@ -364,19 +368,24 @@ def _small_edits(before: Sequence[str], after: Sequence[str]) -> list[Reading]:
 
 
 def _unique(
-    before: Sequence[str], after: Sequence[str], region: Difference, previous: Difference, following: int
+    whole: FileLines, after: Sequence[str], region: Difference, previous: Difference, following: int
 ) -> Reading | None:
-    """Return the smallest edit whose SEARCH stands once in the file as the edits before it leave it; None for none.
+    """Return the smallest edit whose SEARCH stands once in the file, now and after the edits before it; None for none.
 
     `previous` is the region edited before, `following` the line where the next begins.
     """
-    current = [*after[: previous.b_stop], *before[previous.a_stop :]]
+    before = whole.lines
+    current = FileLines([*after[: previous.b_stop], *before[previous.a_stop :]])
     for context in (*_WIDER, len(before)):
         lead = min(context, region.a_start - previous.a_stop)
         tail = min(context, following - region.a_stop)
         search = before[region.a_start - lead : region.a_stop + tail]
-        reading = _reading(search, after[region.b_start - lead : region.b_stop + tail])
-        if search and len(strict_matches(reading, FileLines(current))) == 1:
+        replace = after[region.b_start - lead : region.b_stop + tail]
+        reading = _reading(search, replace)
+        said = "\n".join(("", *contents(search)))
+        is_alone = all(file.text.find(said) == file.text.rfind(said) for file in (whole, current))
+        is_told = len(search) == len(before) or (search and replace and is_alone)
+        if is_told and all(len(strict_matches(reading, file)) == 1 for file in (whole, current)):
             return reading
     return None
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydantic
+from uv import find_uv_bin
 
 from agentless_mini.domain import (
     MIB,
@@ -22,6 +23,7 @@ from agentless_mini.domain import (
     BoxUser,
     Ending,
     Environment,
+    FileChange,
     Job,
     JobResult,
     PackedTree,
@@ -32,13 +34,13 @@ from agentless_mini.domain import (
     Step,
 )
 from agentless_mini.environment.machine import CERTIFICATES
-from agentless_mini.environment.work import Manifest, Opened, Slot, Work, build_failed, fitting
+from agentless_mini.environment.work import BUSY, Guarding, Manifest, Opened, Slot, Work, build_failed, fitting
 from agentless_mini.errors import BuildFailed, printable
 from agentless_mini.ports import Sandbox
 from agentless_mini.sandbox.wire import Pack
 
 PLACE = ".amini-build"
-OVERLAY_LIMIT = 24 * MIB
+OVERLAY_LIMIT = 48 * MIB
 _FAILURES_SHOWN = 5
 _REPORT, _OVERLAY, _BUNDLE = f"{PLACE}/report.json", f"{PLACE}/overlay.tar", f"{PLACE}/certificates.pem"
 VERSION = "99.0.0"
@@ -58,8 +60,8 @@ class Built:
     """What a build brought: files for the tree, what is installed, and sentences about what is lacking.
 
     `overlay` is an archive as the box made it: see `overlay_files`. `problem` says why the environment cannot be used,
-    "" where nothing is known against it. `lacking` is 1 where the project could not be installed, and one more where
-    nothing of what it wants could.
+    "" where nothing is known against it. `lacking` is 1 where the project could not be installed, and one more for each
+    module that tests import, the project names and nothing brought.
     """
 
     problem: str
@@ -76,7 +78,8 @@ def build_job(
     """Return the job that fills the environment of `python`, by path or name, in a box of the base environment.
 
     `make` is a virtual environment to make first, "" where it is there, and `fresh` whether it lacks pip. `path` is the
-    PATH in the box, "" for the box's own. Whatever user the base names, a build in an image is root's.
+    PATH in the box, "" for the box's own. Whatever user the base names, a build in an image is root's. The box gets a
+    copy of uv's program: no build can change that of another.
     """
     needs, settings = work.needs, work.settings
     plan = {
@@ -85,23 +88,31 @@ def build_job(
         "python": python,
         "make": make,
         "fresh": fresh,
-        "project": needs.project,
-        "extras": needs.extras,
-        "install": needs.install,
+        "ways": needs.ways,
+        "best": needs.best,
+        "others": needs.others,
         "alone": needs.alone,
-        "constraints": bool(needs.constraints),
-        "options": needs.options,
+        "locked": bool(needs.locked) and not work.until,
+        "modules": needs.modules,
+        "variables": needs.variables,
+        "options": work.index.options(),
         "module": needs.module,
         "certificates": CERTIFICATES if work.index.certificates else (),
         "overlay_limit": OVERLAY_LIMIT,
     }
     files = (
         PlacedFile(f"{PLACE}/plan.json", json.dumps(plan).encode()),
-        PlacedFile(f"{PLACE}/constraints.txt", "\n".join(needs.constraints).encode()),
+        PlacedFile(f"{PLACE}/locked.txt", "\n".join(needs.locked).encode()),
+        PlacedFile(f"{PLACE}/uv", Path(find_uv_bin()).read_bytes(), "100755"),
         *work.index.placed(_BUNDLE),
     )
     told = dict.fromkeys((*_TOLD_VERSION, "POETRY_DYNAMIC_VERSIONING_BYPASS"), VERSION)
-    variables = {**dict(work.index.variables()), **told, "GIT_TERMINAL_PROMPT": "0"}
+    variables = {
+        **dict(work.index.variables(here=not make)),
+        **told,
+        "GIT_TERMINAL_PROMPT": "0",
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
     step = Step(
         (base.python, "-I", "-c", Path(__file__).with_name("installer.py").read_text("utf-8")),
         seconds=settings.build_seconds,
@@ -128,6 +139,7 @@ class _Report(pydantic.BaseModel):
     problem: str
     frozen: list[str] = pydantic.Field(max_length=5000)
     left_out: int
+    missing: list[tuple[str, int]] = pydantic.Field(default=[], max_length=1000)
 
 
 def read_build(result: JobResult, work: Work) -> Built:
@@ -139,7 +151,7 @@ def read_build(result: JobResult, work: Work) -> Built:
     found = {file.path: file.data for file in step.results}
     ended = {
         Ending.TIMED_OUT: f"it took longer than {work.settings.build_seconds:g} s",
-        Ending.STARVED: "the machine was too busy for it",
+        Ending.STARVED: BUSY,
         Ending.OUT_OF_MEMORY: f"it used more than {work.settings.build_memory_mib} MiB of memory",
     }.get(step.ending, f"it ended with {step.status}")
     try:
@@ -148,7 +160,7 @@ def read_build(result: JobResult, work: Work) -> Built:
         return Built(ended, log=log)
     if not step.succeeded or report.problem:
         return Built(printable(report.problem[:200]) or ended, log=log)
-    wanted, notes = set(work.needs.install), [*work.needs.notes]
+    named, notes = {name for name, _, way in work.needs.modules if way}, [*work.needs.notes]
     is_bare = work.needs.project and not work.settings.setup and not report.editable
     if is_bare:
         notes.append("The project itself could not be installed; it is imported from its folder.")
@@ -156,18 +168,21 @@ def read_build(result: JobResult, work: Work) -> Built:
         shown = ", ".join(printable(name[:60]) for name in report.failed[:_FAILURES_SHOWN])
         more = len(report.failed) - _FAILURES_SHOWN
         notes.append(f"Could not be installed: {shown}{f' and {more} more' if more > 0 else ''}.")
+    for name, count in report.missing[:_FAILURES_SHOWN]:
+        files = "1 test file" if count == 1 else f"{count} test files"
+        notes.append(f"{files} cannot be imported: no {printable(name[:60])}.")
     if report.left_out:
         notes.append(f"What the build wrote into the tree is left out, for it is {report.left_out // MIB} MiB.")
     if work.until:
         notes.append(f"It has the packages of {work.until}, the day of the tree.")
-    lacking = is_bare + (bool(wanted) and wanted <= set(report.failed))
+    lacking = is_bare + sum(name in named for name, _ in report.missing)
     return Built("", found.get(_OVERLAY, b""), tuple(report.frozen), tuple(notes), log, lacking)
 
 
-def overlay_files(archive: bytes, snapshot: Snapshot) -> tuple[PlacedFile, ...]:
+def overlay_files(archive: bytes, snapshot: Snapshot, guarding: Guarding | None = None) -> tuple[PlacedFile, ...]:
     """Return the regular files of the archive that can lie beside those of the tree, which are never replaced.
 
-    The archive is not trusted: a path that is not clean or leads out of the tree is left out.
+    The archive is not trusted: a path that is not clean or leads out of the tree is left out, as what is guarded is.
     """
     taken = {file.path for file in snapshot.files}
     above = {folder for path in taken for folder in _parents(path)}
@@ -183,7 +198,10 @@ def overlay_files(archive: bytes, snapshot: Snapshot) -> tuple[PlacedFile, ...]:
                     kept[member.name] = PlacedFile(member.name, file.read() if file else b"", mode)
     except (tarfile.TarError, ValueError, OSError, EOFError):
         return ()
-    return tuple(file for path, file in sorted(kept.items()) if not any(up in kept for up in _parents(path)))
+    found = tuple(file for path, file in sorted(kept.items()) if not any(up in kept for up in _parents(path)))
+    changes = [FileChange(file.path, None, file.data, file.mode) for file in found]
+    guarded = {file.path for file in guarding(changes)} if guarding else set[str]()
+    return tuple(file for file in found if file.path not in guarded)
 
 
 def _is_beside(path: str, taken: set[str], above: set[str]) -> bool:
@@ -261,8 +279,15 @@ async def open_in(work: Work, way: Way, notes: tuple[str, ...] = ()) -> Opened:
 
     work, manifest = await fitting(work, way.slot, ready)
     slot = way.slot(work)
-    pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot))
-    return Opened(way.sandbox, way.place(slot, manifest, pack), work.settings.limits(), (*notes, *manifest.notes))
+    pack = await work.pack(overlay_files(slot.overlay(), work.request.snapshot, work.request.guarding))
+    return Opened(
+        way.sandbox,
+        way.place(slot, manifest, pack),
+        work.settings.limits(),
+        (*notes, *manifest.notes),
+        manifest.program,
+        manifest.variables,
+    )
 
 
 def tell_building(work: Work, what: str, slot: Slot) -> None:
@@ -280,8 +305,12 @@ def usable(result: JobResult, work: Work, slot: Slot) -> Built:
     return built
 
 
-async def probe(work: Work, sandbox: Sandbox, place: Place, slot: Slot, log: str = "") -> tuple[str, ...]:
+async def probe(
+    work: Work, sandbox: Sandbox, place: Place, slot: Slot, log: str = "", made: Manifest | None = None
+) -> tuple[str, ...]:
     """Return what is lacking in an environment, as sentences, by a job that starts what runs the tests.
+
+    `made` says how the tests' Python is called, where it is not `python`.
 
     Raises `BuildFailed` where no test can be started, which is added to the log of the build.
     """
@@ -291,20 +320,23 @@ async def probe(work: Work, sandbox: Sandbox, place: Place, slot: Slot, log: str
             slot.write_log(f"{log}\n\nAfterwards {printable(problem)}\n")
         return build_failed(problem, slot)
 
-    needs, start = work.needs, tuple[str, ...](("python", "-m", work.needs.module, "--version"))
+    program, variables = (made.program, made.variables) if made else ("python", ())
+    needs, start = work.needs, tuple[str, ...]((program, "-m", work.needs.module, "--version"))
     if work.request.runner is Runner.COMMAND:  # it is the user's, and may need no Python
         start = ("sh", "-c", ":")
     elif not needs.module:
-        start = ("python", "-c", "")
+        start = (program, "-c", "")
     checks: list[tuple[tuple[str, ...], str]] = [
-        (("python", "-c", f"import {package}"), f"The package {package} cannot be imported in the environment")
+        ((program, "-c", f"import {package}"), f"The package {package} cannot be imported in the environment")
         for package in needs.packages[:_PACKAGES_PROBED]
     ]
     if needs.module == "pytest":  # an old one may start on a newer Python, and yet read no test
-        trial = ("python", "-m", "pytest", "-p", "no:cacheprovider", "--noconftest", "-c", _TRIAL_FILES[0].path, _TRIAL)
+        trial = (program, "-m", "pytest", "-p", "no:cacheprovider", "--noconftest", "-c", _TRIAL_FILES[0].path, _TRIAL)
         checks.append((trial, "The simplest test does not pass in the environment"))
     commands = (start, *(argv for argv, _ in checks))
-    steps = tuple(Step(argv, seconds=_PROBE_SECONDS, python_path=(".", "src")) for argv in commands)
+    steps = tuple(
+        Step(argv, seconds=_PROBE_SECONDS, python_path=(".", "src"), variables=variables) for argv in commands
+    )
     result = await sandbox.run(Job(place.environment, place.tree, _TRIAL_FILES, steps, work.settings.limits()))
     if result.refusal:
         raise refused(result.refusal)

@@ -1,50 +1,47 @@
-"""What the files of a project declare, in one form, whichever file and tool it was written for.
+"""What the files of a project declare, whichever tool they were written for: Python, dependencies, extras, groups.
 
-Read are pyproject.toml (the standard tables, and those of poetry, pdm, uv and hatch as far as tests need them),
-setup.cfg, tox.ini, what setup.py says in literals, and requirement files. Nothing is run, and nothing outside of the
-tree is read. What setup.py computes, and what pip would do with a requirement, shows in the box that builds.
+Read are pyproject.toml and hatch.toml (the standard tables, and those of poetry, pdm, uv and hatch), setup.cfg, what
+setup.py says in literals, and lock files. Nothing is run. It serves the choice of what to install: the requirements
+themselves are read by uv, in the box that builds, wherever uv knows how.
 """
 
 import ast
 import configparser
-import posixpath
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from packaging.requirements import InvalidRequirement, Requirement
+
 from agentless_mini.environment.machine import classified_minors
 
-TEST_WORDS = frozenset({"test", "tests", "testing", "dev", "develop"})
-FILES_LIMIT, LINES_LIMIT, LINE_LIMIT, SIZE_LIMIT = 40, 600, 500, 256 * 1024
 Table = Mapping[str, object]
 _NESTING = 8
-_FACTORS = re.compile(r"!?[\w.-]+(?:,[\w.!-]+)*:\s")
-_OPTION = re.compile(r"(?P<name>--[a-z-]+|-[rceif])(?:\s*=\s*|\s+|(?<=^-[rceif])|\Z)(?P<value>.*)", re.DOTALL)
-_PER_LINE = re.compile(r"\s--(?:hash|config-settings?|global-option|install-option)[=\s].*", re.DOTALL)
-_COMMENT = re.compile(r"(?:^|\s)#.*")
-_LOCAL = re.compile(r"(?P<path>[^\[\];]*?)(?:\[(?P<extras>[\w.,\s-]*)\])?\s*(?:;.*)?")
-_ARCHIVE = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2")
-_PLACES = {"-i": "--index-url", "-f": "--find-links"}
-_PLACES |= {name: name for name in ("--index-url", "--extra-index-url", "--find-links")}
-_NAMED = re.compile(r"[A-Za-z0-9]")
+LOCKS = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock")
+LOCK_LIMIT = 8 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class Declared:
     """What files declare together, in the order in which they are read.
 
-    `project` tells whether pip can install the tree; `python` are specifiers that all hold; `tested` the minor versions
-    of Python 3 among the classifiers; `dependencies` what the project needs to run and `tests` what only its tests
-    need, as requirements; `extras` its optional dependencies by name.
+    `project` tells whether the tree can be installed, and `backend` by what; `python` are specifiers that all hold;
+    `tested` the minor versions of Python 3 among the classifiers; `dependencies` what the project needs to run, as
+    requirements. `extras` and `groups` are its optional ones by name: `own` are the names of those groups that uv reads
+    itself, the others are written for another tool. `members` are the patterns of the folders of a workspace.
     """
 
+    name: str = ""
     project: bool = False
+    backend: str = ""
     python: list[str] = field(default_factory=list)
     tested: set[int] = field(default_factory=set)
     dependencies: list[str] = field(default_factory=list)
     extras: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    tests: list[str] = field(default_factory=list)
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    own: set[str] = field(default_factory=set)
+    members: list[str] = field(default_factory=list)
 
 
 def once(texts: Iterable[str]) -> tuple[str, ...]:
@@ -52,52 +49,78 @@ def once(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-def is_for_tests(name: str) -> bool:
-    """Tell whether the name of an extra, a group or a file is one for tests or development."""
-    return not TEST_WORDS.isdisjoint(re.split(r"[-_.\s]+", name.lower()))
-
-
-def read_pyproject(text: str, found: Declared) -> None:
-    """Add what the file declares. One that is no TOML declares nothing."""
+def named(requirement: str) -> str:
+    """Return the normal form of the name in a requirement, "" where it is none or leads to an address."""
     try:
-        top = tomllib.loads(text)
+        found = Requirement(requirement)
+    except InvalidRequirement:
+        return ""
+    return "" if found.url else normal(found.name)
+
+
+def normal(name: str) -> str:
+    """Return the normal form of a name, as indexes have it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def parse_toml(text: str) -> Table:
+    """Return what a text says; one that is no TOML says nothing."""
+    try:
+        return tomllib.loads(text)
     except (ValueError, RecursionError):
-        return
-    project, poetry = _table(top, "project"), _table(top, "tool", "poetry")
-    python = (project.get("requires-python"), _table(poetry, "dependencies").get("python"))
-    found.project |= bool(project.get("name")) or "build-system" in top or bool(poetry)
-    found.python += [text for text in python if isinstance(text, str)]
-    found.tested |= classified_minors((*_strings(project.get("classifiers")), *_strings(poetry.get("classifiers"))))
-    found.dependencies += (*_strings(project.get("dependencies")), *_of_poetry(_table(poetry, "dependencies")))
-    found.extras |= {name: _strings(listed) for name, listed in _table(project, "optional-dependencies").items()}
-    found.tests += _test_groups(top)
+        return {}
 
 
-def _table(top: Table, *keys: str) -> Table:
+def table(top: Table, *keys: str) -> Table:
+    """Return the table at these keys, an empty one where there is none."""
     for key in keys:
         inner = top.get(key)
         top = inner if isinstance(inner, dict) else {}
     return top
 
 
-def _strings(value: object) -> tuple[str, ...]:
+def strings(value: object) -> tuple[str, ...]:
+    """Return the strings in a list."""
     return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
-def _test_groups(top: Table) -> Iterator[str]:
-    groups = _table(top, "dependency-groups")
-    for name in filter(is_for_tests, groups):
-        yield from _group(groups, name, ())
-    for name, listed in _table(top, "tool", "pdm", "dev-dependencies").items():
-        yield from _strings(listed) if is_for_tests(name) else ()
-    yield from _strings(_table(top, "tool", "uv").get("dev-dependencies"))
-    for name in ("default", *filter(is_for_tests, _table(top, "tool", "hatch", "envs"))):
-        environment = _table(top, "tool", "hatch", "envs", name)
-        yield from _strings(environment.get("dependencies")) + _strings(environment.get("extra-dependencies"))
-    poetry = _table(top, "tool", "poetry")
-    yield from _of_poetry(_table(poetry, "dev-dependencies"))
-    for name in filter(is_for_tests, _table(poetry, "group")):
-        yield from _of_poetry(_table(poetry, "group", name, "dependencies"))
+def read_pyproject(text: str, found: Declared) -> None:
+    """Add what the file declares. One that is no TOML declares nothing."""
+    top = parse_toml(text)
+    project, poetry = table(top, "project"), table(top, "tool", "poetry")
+    python = (project.get("requires-python"), table(poetry, "dependencies").get("python"))
+    found.name = str(project.get("name") or poetry.get("name") or found.name)
+    found.project |= bool(project.get("name")) or "build-system" in top or bool(poetry.get("name"))
+    found.backend = str(table(top, "build-system").get("build-backend") or "")
+    found.python += [text for text in python if isinstance(text, str)]
+    found.tested |= classified_minors((*strings(project.get("classifiers")), *strings(poetry.get("classifiers"))))
+    found.dependencies += (*strings(project.get("dependencies")), *_of_poetry(table(poetry, "dependencies")))
+    found.extras |= {name: strings(listed) for name, listed in table(project, "optional-dependencies").items()}
+    found.extras |= dict.fromkeys(table(poetry, "extras"), ())
+    found.members += strings(table(top, "tool", "uv", "workspace").get("members"))
+    groups = table(top, "dependency-groups")
+    found.own |= groups.keys()
+    found.groups |= {name: tuple(_group(groups, name, ())) for name in groups}
+    others = {name: strings(listed) for name, listed in table(top, "tool", "pdm", "dev-dependencies").items()}
+    others["dev"] = (*others.get("dev", ()), *strings(table(top, "tool", "uv").get("dev-dependencies")))
+    for name in table(poetry, "group"):
+        others[name] = tuple(_of_poetry(table(poetry, "group", name, "dependencies")))
+    others["dev"] += tuple(_of_poetry(table(poetry, "dev-dependencies")))
+    found.groups = {name: listed for name, listed in others.items() if listed} | found.groups
+    read_hatch(table(top, "tool", "hatch"), found)
+
+
+def read_hatch(top: Table, found: Declared) -> None:
+    """Add the environments of hatch that are for tests, as a group `hatch-test`: one of that name has pytest-mock."""
+    for name in ("hatch-test", "test", "tests", "default"):
+        of = table(top, "envs", name)
+        listed = (*strings(of.get("dependencies")), *strings(of.get("extra-dependencies")))
+        extras = tuple(f".[{name}]" for name in strings(of.get("features")))
+        members = tuple(f"./{path.rstrip('/')}" for path in strings(table(of, "workspace").get("members")))
+        groups = tuple(f"--group {name}" for name in strings(of.get("dependency-groups")))
+        if every := (*listed, *extras, *groups, *members):
+            found.groups.setdefault("hatch-test", (*every, *(["pytest-mock"] if name == "hatch-test" else [])))
+            return
 
 
 def _group(groups: Table, name: str, way: tuple[str, ...]) -> Iterator[str]:
@@ -112,13 +135,13 @@ def _group(groups: Table, name: str, way: tuple[str, ...]) -> Iterator[str]:
             yield from _group(groups, included, (*way, name))
 
 
-def _of_poetry(table: Table) -> Iterator[str]:
+def _of_poetry(listed: Table) -> Iterator[str]:
     """Yield poetry's dependencies as requirements, upper bounds left out; others than an index has are left out."""
-    for name, asked in table.items():
+    for name, asked in listed.items():
         if name == "python":
             continue
         if isinstance(asked, dict) and not asked.get("optional") and isinstance(asked.get("version"), str):
-            extras = f"[{','.join(_strings(asked.get('extras')))}]" if asked.get("extras") else ""
+            extras = f"[{','.join(strings(asked.get('extras')))}]" if asked.get("extras") else ""
             yield f"{name}{extras}{_lower_bound(str(asked['version']))}"
         elif isinstance(asked, str):
             yield f"{name}{_lower_bound(asked)}"
@@ -144,51 +167,44 @@ def read_setup_py(text: str, found: Declared) -> None:
     setups = [call for call in calls if "setup" in {getattr(call.func, "id", ""), getattr(call.func, "attr", "")}]
     given = {keyword.arg: keyword.value for call in setups for keyword in call.keywords if keyword.arg}
 
-    def strings(node: ast.expr | None, depth: int = 0) -> tuple[str, ...]:
+    def literals(node: ast.expr | None, depth: int = 0) -> tuple[str, ...]:
         """Return the strings of a string, list, tuple, set or sum of these; what is none of them gives none."""
         match node:
             case ast.Constant(value=str(text)):
                 return tuple(line.strip() for line in text.splitlines() if line.strip())
             case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items) if depth < _NESTING:
-                return tuple(text for item in items for text in strings(item, depth + 1))
+                return tuple(text for item in items for text in literals(item, depth + 1))
             case ast.BinOp(left=left, op=ast.Add(), right=right) if depth < _NESTING:
-                return strings(left, depth + 1) + strings(right, depth + 1)
+                return literals(left, depth + 1) + literals(right, depth + 1)
             case ast.Name(id=name) if depth < _NESTING:
-                return strings(known.get(name), depth + 1)
+                return literals(known.get(name), depth + 1)
         return ()
 
     extras = given.get("extras_require")
     extras = known.get(extras.id) if isinstance(extras, ast.Name) else extras
     pairs = zip(extras.keys, extras.values, strict=True) if isinstance(extras, ast.Dict) else ()
-    named = ((key.value, value) for key, value in pairs if isinstance(key, ast.Constant))
-    found.python += strings(given.get("python_requires"))[:1]
-    found.tested |= classified_minors(strings(given.get("classifiers")))
-    found.dependencies += strings(given.get("install_requires"))
-    found.extras |= {name: strings(value) for name, value in named if isinstance(name, str)}
-    found.tests += strings(given.get("tests_require"))
+    constant = ((key.value, value) for key, value in pairs if isinstance(key, ast.Constant))
+    found.python += literals(given.get("python_requires"))[:1]
+    found.tested |= classified_minors(literals(given.get("classifiers")))
+    found.dependencies += literals(given.get("install_requires"))
+    found.extras |= {name: literals(value) for name, value in constant if isinstance(name, str)}
+    if tests := literals(given.get("tests_require")):
+        found.groups["tests"] = tests
 
 
 def read_setup_cfg(text: str, found: Declared) -> None:
     """Add what setuptools reads in setup.cfg; `file:` and `attr:` references are left to it."""
-    config = _parsed(text)
+    config = parse_ini(text)
     names = ("metadata", "options", "options.extras_require")
     metadata, options, extras = (config[name] if config.has_section(name) else {} for name in names)
+    found.name = metadata.get("name", found.name)
     found.project |= "name" in metadata
     found.python += _listed(options.get("python_requires", ""))[:1]
     found.tested |= classified_minors(_listed(metadata.get("classifiers", metadata.get("classifier", ""))))
     found.dependencies += _listed(options.get("install_requires", ""))
     found.extras |= {name: _listed(value) for name, value in extras.items()}
-    found.tests += _listed(options.get("tests_require", ""))
-
-
-def tox_requirements(text: str) -> tuple[str, ...]:
-    """Return the lines of deps in [testenv] that count for every factor, for a requirement file at the top."""
-    config = _parsed(text)
-    kinds = ((name, *name.partition(":")[::2]) for name in config.sections())
-    sections = [name for name, kind, own in kinds if kind == "testenv" and (name == kind or is_for_tests(own))]
-    lines = (line for name in sections for line in config[name].get("deps", "").splitlines())
-    plain = (line.strip().replace("{toxinidir}/", "").replace("{tox_root}/", "") for line in lines)
-    return tuple(line for line in plain if line and not _FACTORS.match(line) and "{" not in line)
+    if tests := _listed(options.get("tests_require", "")):
+        found.groups["tests"] = tests
 
 
 def _listed(value: str) -> tuple[str, ...]:
@@ -198,7 +214,8 @@ def _listed(value: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in separated.splitlines() if line.strip() and not line.strip().startswith("#"))
 
 
-def _parsed(text: str) -> configparser.RawConfigParser:
+def parse_ini(text: str) -> configparser.RawConfigParser:
+    """Return what a text says; one that cannot be parsed says nothing."""
     config = configparser.RawConfigParser(strict=False)
     try:
         config.read_string(text)
@@ -207,93 +224,16 @@ def _parsed(text: str) -> configparser.RawConfigParser:
     return config
 
 
-@dataclass(slots=True)
-class Listed:
-    """What requirement files come to. `extras` are those of the project itself, where a file installs it.
-
-    `options` are arguments for pip (where to look for packages), `outside` the lines left out because they lead out
-    of the tree, `paths` the files that were read.
-    """
-
-    requirements: list[str] = field(default_factory=list)
-    constraints: list[str] = field(default_factory=list)
-    options: list[str] = field(default_factory=list)
-    extras: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
-
-    def read(self, texts: Mapping[str, str], path: str, target: list[str] | None = None) -> None:
-        """Add what a file lists, and the files that it refers to. A file counts once, whatever refers to it."""
-        text = texts.get(path)
-        if text is None or path in self.paths or len(self.paths) >= FILES_LIMIT:
-            return
-        self.paths.append(path)
-        if len(text) <= SIZE_LIMIT:
-            self.take(texts, text, posixpath.dirname(path), target)
-
-    def take(self, texts: Mapping[str, str], text: str, folder: str = "", target: list[str] | None = None) -> None:
-        """Add lines that stand in a file in this folder, to the requirements or another list."""
-        target = self.requirements if target is None else target
-        for line in _lines(text):
-            if len(target) >= LINES_LIMIT:
-                return
-            option = _OPTION.fullmatch(line)
-            name, value = (option["name"], option["value"].strip()) if option else ("-e", line)
-            if name in {"-e", "--editable"}:
-                self._take_requirement(value, folder, target)
-            elif name in {"-r", "--requirement", "-c", "--constraint"}:
-                if (path := self._inside(folder, value, value)) is not None:
-                    self.read(texts, path, self.constraints if name in {"-c", "--constraint"} else target)
-            elif name in {"--pre", "--no-index"}:
-                self.options.append(name)
-            elif name in _PLACES:
-                self._take_place(_PLACES[name], value, folder)
-
-    def _take_place(self, option: str, value: str, folder: str) -> None:
-        is_address = value.startswith(("https://", "http://"))
-        if option == "--find-links" and "://" not in value:
-            path = self._inside(folder, value, value)
-            self.options += [option, path] if path is not None else []
-        elif is_address:
-            self.options += [option, value]
-
-    def _take_requirement(self, line: str, folder: str, target: list[str]) -> None:
-        if not _is_path(line):
-            target += [line] if _NAMED.match(line) and len(line) <= LINE_LIMIT else []
-            return
-        match = _LOCAL.fullmatch(line.removeprefix("file:"))
-        path = self._inside(folder, match["path"].strip() if match else "", line)
-        extras = (match["extras"] if match else None) or ""
-        if path == ".":
-            self.extras += [name.strip() for name in extras.split(",") if name.strip()]
-        elif path is not None:
-            target.append(f"./{path}" + (f"[{extras}]" if extras else ""))
-
-    def _inside(self, folder: str, value: str, line: str) -> str | None:
-        """Return the path in the tree that a line refers to; where it leads out, note it."""
-        path = inside(folder, value)
-        if path is None:
-            self.outside.append(line)
-        return path
-
-
-def inside(folder: str, value: str) -> str | None:
-    """Return the path in the tree that a reference from a folder of it means, None where it leads out."""
-    path = posixpath.normpath(posixpath.join(folder, value))
-    if not value or "\0" in value or value.startswith(("~", "$")) or path.startswith(("../", "/")) or path == "..":
-        return None
-    return path
-
-
-def _is_path(line: str) -> bool:
-    if "://" in line and not line.startswith("file:"):
-        return False
-    bare = line.partition(";")[0].strip()
-    return line.startswith((".", "/", "~", "file:")) or bare.endswith(_ARCHIVE) or ("/" in bare and "@" not in bare)
-
-
-def _lines(text: str) -> Iterator[str]:
-    for line in re.sub(r"\\\r?\n", " ", text).splitlines():
-        stripped = _PER_LINE.sub("", _COMMENT.sub("", line)).strip()
-        if stripped and stripped.isprintable():
-            yield stripped
+def read_lock(text: str) -> tuple[str, ...]:
+    """Return the versions in a lock file, as constraints. A name that it has in several versions is left free."""
+    found: dict[str, set[str]] = {}
+    top = parse_toml(text) if len(text) <= LOCK_LIMIT else {}
+    packages = top.get("package") or top.get("packages")
+    for package in packages if isinstance(packages, list) else ():
+        name, version = (package.get(key) for key in ("name", "version")) if isinstance(package, dict) else (0, 0)
+        source = package.get("source") if isinstance(package, dict) else None
+        is_local = isinstance(source, dict) and not {"registry"} & source.keys() and source.get("type") != "legacy"
+        if isinstance(name, str) and isinstance(version, str) and not is_local:
+            found.setdefault(normal(name), set()).add(version)
+    lines = (f"{name}=={version}" for name, (version, *more) in sorted(found.items()) if not more)
+    return tuple(line for line in lines if named(line))

@@ -8,12 +8,14 @@ import asyncio
 import os
 import sys
 import threading
-from contextlib import AsyncExitStack, closing
+from collections.abc import Iterable
+from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import BoxUser, Environment, PackedTree, Place
+from agentless_mini.domain import BoxUser, Environment, Job, JobResult, PackedTree, Place, Step
+from agentless_mini.environment.activated import COPIED, PLAIN_PATH, Activated, find_environment
 from agentless_mini.environment.build import (
     VERSION,
     Way,
@@ -29,7 +31,16 @@ from agentless_mini.environment.machine import OLDEST
 from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.work import Manifest, Opened, Slot, Work
 from agentless_mini.errors import EnvironmentFailed, printable
-from agentless_mini.sandbox.daemon import ANSWERING, Image, capacity, connect, find_image, pull_image, require_pullable
+from agentless_mini.sandbox.daemon import (
+    ANSWERING,
+    Image,
+    capacity,
+    connect,
+    find_image,
+    has_file,
+    pull_image,
+    require_pullable,
+)
 from agentless_mini.sandbox.docker import DockerSandbox
 from agentless_mini.sandbox.wire import Pack
 from agentless_mini.settings.run import SandboxSettings
@@ -42,7 +53,15 @@ _FOLDER = "/repo"
 """Where trees are put in an image that names no folder."""
 _NEWEST = 14
 """The newest minor version of Python 3 that is sure to have an image."""
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_COPY = """
+import os, shutil, sys
+source, copy = sys.argv[1:]
+shutil.copytree(source, copy, symlinks=True)
+for entry in os.scandir(copy + "/bin"):
+    data = open(entry.path, "rb").read() if entry.is_file(follow_symlinks=False) else b""
+    if data.startswith(b"#!" + source.encode()):
+        open(entry.path, "wb").write(data.replace(source.encode(), copy.encode(), 1))
+"""
 
 
 async def open_docker(work: Work, stack: AsyncExitStack) -> Opened:
@@ -105,6 +124,17 @@ async def _base(work: Work, client: "DockerClient") -> Image:
         stopped.set()
 
 
+def _is_copied(done: JobResult) -> bool:
+    return not done.refusal and done.steps[0].succeeded
+
+
+def _as_found(found: Activated, made: Manifest | None = None) -> Manifest:
+    """Return what is known of an image in which the tests' environment was found."""
+    image, python, user = found.environment.identity, found.environment.python, found.environment.user
+    how = {"python": python, "user": user, "program": found.program, "variables": found.variables}
+    return (made or Manifest(identity=image, image=image, python=python)).model_copy(update=how)
+
+
 @dataclass(frozen=True)
 class _Images(Way):
     """Images made on a base, which is the user's own where the settings name one."""
@@ -130,19 +160,46 @@ class _Images(Way):
         return await asyncio.to_thread(find_image, self.client, manifest.image) is not None
 
     async def make(self, work: Work, slot: Slot) -> Manifest:
-        own = work.settings.image
-        if not own or work.settings.setup:
+        own, setup = work.settings.image, work.settings.setup
+        found = Activated(Environment(self.base.id, "python3"))
+        if own:
+            found = await self._found(work, await self._with_own(work))
+        if not own or setup:
             tell_building(work, f"an image on {printable(own or 'a base image')}", slot)
-            return await self._built(work, slot)
-        candidate = Manifest(identity=self.base.id, image=self.base.id, python="python3", user=BoxUser.NOBODY)
-        return await self._tried(work, slot, candidate, b"")
+            return await self._built(work, slot, found)
+        return await self._tried(work, slot, (_as_found(found),), b"")
 
-    async def _built(self, work: Work, slot: Slot) -> Manifest:
-        path, own = self.base.path or _PATH, work.settings.image
-        python, make = ("python3", "") if own else (f"{VENV}/bin/python", VENV)
-        path = path if own else f"{VENV}/bin:{path}"
+    async def _with_own(self, work: Work) -> str:
+        """Return the user's image, with a copy of a virtual environment that it has where boxes have their tree."""
+        folder = self.base.folder.rstrip("/")
+        for own in (f"{folder}/.venv", f"{folder}/venv") if folder else ():
+            if not await asyncio.to_thread(has_file, self.client, self.base.id, f"{own}/bin/python"):
+                continue
+            name = f"amini-env:own-{self.base.id[-32:]}"
+            if kept := await asyncio.to_thread(find_image, self.client, name):
+                return kept.id
+            tree = PackedTree((await work.pack()).digest, f"{COPIED}-tree")
+            limits = replace(work.settings.limits(), seconds=work.settings.build_seconds)
+            for python in ("python3", f"{own}/bin/python"):
+                step = Step((python, "-I", "-c", _COPY, own, COPIED), seconds=limits.seconds)
+                job = Job(Environment(self.base.id, python, BoxUser.ROOT), tree, (), (step,), limits)
+                with suppress(EnvironmentFailed):  # the other Python may start a box
+                    path = self.base.path or PLAIN_PATH
+                    _, image = await self.sandbox.build(job, name, path, _is_copied)
+                    if image:
+                        return image
+        return self.base.id
+
+    async def _found(self, work: Work, image: str) -> Activated:
         tree = PackedTree((await work.pack()).digest, self.folder)
-        base = Environment(self.base.id, "python3")
+        limits = work.settings.limits()
+        return await find_environment(self.sandbox, image, tree, work.request.runner, limits, self.base.path)
+
+    async def _built(self, work: Work, slot: Slot, found: Activated) -> Manifest:
+        path, own, base = self.base.path or PLAIN_PATH, work.settings.image, found.environment
+        python, make = (found.program, "") if own else (f"{VENV}/bin/python", VENV)
+        path = dict(found.variables).get("PATH", path) if own else f"{VENV}/bin:{path}"
+        tree = PackedTree((await work.pack()).digest, self.folder)
         async with work.proxy() as trial, work.proxy() as proxy:
             is_closed = await self.sandbox.reaches(base, str(trial.path))
             if not is_closed:
@@ -158,21 +215,21 @@ class _Images(Way):
                 door,
             )
         built = usable(result, work, slot)
-        manifest = Manifest(identity=image, image=image, python=python, notes=built.notes, lacking=built.lacking)
-        return await self._tried(work, slot, manifest, built.overlay)
+        made = Manifest(identity=image, image=image, python=python, notes=built.notes, lacking=built.lacking)
+        if own:
+            ways = [_as_found(await self._found(work, image), made)]
+        else:
+            tried = product((BoxUser.NOBODY, BoxUser.ROOT), dict.fromkeys((python, "python3", "python")))
+            ways = [made.model_copy(update={"python": python, "user": user}) for user, python in tried]
+        return await self._tried(work, slot, ways, built.overlay)
 
-    async def _tried(self, work: Work, slot: Slot, manifest: Manifest, overlay: bytes) -> Manifest:
-        """Keep the environment as the first of several ways to use it in which the tests can be started.
-
-        Who runs the tests in an image, and by which name of Python, is tried in this order.
-        """
-        tree = await work.pack(overlay_files(overlay, work.request.snapshot))
+    async def _tried(self, work: Work, slot: Slot, ways: Iterable[Manifest], overlay: bytes) -> Manifest:
+        """Keep the environment as the first of several ways to use it in which the tests can be started."""
+        tree = await work.pack(overlay_files(overlay, work.request.snapshot, work.request.guarding))
         failures = list[EnvironmentFailed]()
-        pythons = dict.fromkeys((manifest.python, "python3", "python"))
-        for user, python in product((BoxUser.NOBODY, BoxUser.ROOT), pythons):
-            way = manifest.model_copy(update={"python": python, "user": user})
+        for way in ways:
             try:
-                lacks = await probe(work, self.sandbox, self.place(slot, way, tree), slot)
+                lacks = await probe(work, self.sandbox, self.place(slot, way, tree), slot, "", way)
             except EnvironmentFailed as error:
                 failures.append(error)
                 continue
@@ -180,9 +237,10 @@ class _Images(Way):
             slot.keep(way, overlay)
             return way
         if (own := work.settings.image) and not work.settings.setup:
+            said = str(failures[0]).partition("(")[2].partition("; see ")[0]
             raise EnvironmentFailed(
-                f"The tests cannot be run in the image {printable(own)}: install what they need there with --setup, or "
-                f"name another image. ({failures[0]})"
+                f"The tests cannot be run in the image {printable(own)} ({said}): install what they need with --setup, "
+                "such as --setup 'python3 -m pip install pytest', or name another image."
             )
         raise failures[0]
 

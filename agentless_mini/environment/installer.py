@@ -6,25 +6,38 @@ What it reports is not to be believed: the code that it installs runs beside it.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 PLACE = ".amini-build"
 NOT_KEPT = {".git", "__pycache__", PLACE, ".eggs", ".pytest_cache", ".mypy_cache", ".tox", ".nox", ".venv"}
 NOT_KEPT |= {"node_modules"}
-PIP = ["install", "--no-input", "--disable-pip-version-check", "--no-cache-dir", "--progress-bar=off"]
-PIP += ["--prefer-binary"]
-UV = ["install", "--no-config", "--no-cache", "--no-progress", "--link-mode=copy"]
-UV += ["--index-strategy=unsafe-best-match"]
-NOT_FOUND = 127
-TOOLS = PLACE + "/tools"
+UV = ["--no-config", "--no-progress", "--index-strategy=unsafe-best-match"]
+NOT_FOUND, NOT_TRIED = 127, 125
+MOST_CALLS = 16  # of uv's installations, whatever fails
+MOST_ROUNDS = 5  # in which a list is installed without what could not be
+COMPILED = (".so", ".pyd", ".dylib")
+COMPILING = 120  # seconds
+# What uv says of a package because of which nothing is installed.
+REFUSED = [
+    re.compile(r"Failed to (?:download and build|build|download|fetch|extract|read|prepare)[^`]*`([A-Za-z0-9][\w.-]*)"),
+    re.compile(r"[Bb]ecause ([A-Za-z0-9][\w.-]*) was not found"),
+    re.compile(r"[Bb]ecause there (?:is|are) no versions? of ([A-Za-z0-9][\w.-]*)"),
+    re.compile(r"[Bb]ecause ([A-Za-z0-9][\w.-]*)[^\n]*? has no (?:wheels|usable)"),
+]
+REFUSALS = len(REFUSED)
+NO_NAMES = {"pytest", "python", "and", "or", "you", "we", "it", "your", "project", "requirements", "unsatisfiable"}
+REQUIRED = re.compile(r"(?:you require|depends on) ([^,]*)(?=[,\n]| and)")
 
 
 def main() -> None:
@@ -34,17 +47,19 @@ def main() -> None:
     for name in plan["certificates"]:
         os.putenv(name, str(Path(PLACE, "certificates.pem").absolute()))
     report: dict[str, Any] = {"failed": [], "editable": False, "problem": "", "frozen": [], "left_out": 0}
+    report["missing"] = []
     installation = Installation(plan, report)
-    if plan["fresh"] and not installation.make_pip():
-        report["problem"] = "pip cannot be put into a virtual environment"
+    if not installation.make():
+        report["problem"] = "a virtual environment cannot be made"
     elif plan["setup"]:
         status = told("sh", "-c", plan["setup"])
         report["problem"] = f"the setup command exited with {status}" if status else ""
-    elif plan["until"] and told(plan["python"], "-m", "pip", *PIP, "--only-binary=uv", "--target", TOOLS, "uv"):
-        report["problem"] = "uv, which takes packages as of a date, cannot be installed"
+    elif told(installation.program, "--version"):
+        report["problem"] = "uv cannot be run here, which needs a system with glibc"
     else:
         installation.run()
-    report["frozen"] = frozen(plan["python"], "--all")
+    report["frozen"] = installation.frozen()
+    installation.clean()
     report["left_out"] = collect(sorted(files() - before), plan["overlay_limit"])
     Path(PLACE, "report.json").write_text(json.dumps(report))
 
@@ -57,82 +72,203 @@ class Installation:
         self.plan = plan
         self.report = report
         self.python = plan["python"]
+        self.program = str(Path(PLACE, "uv").absolute())
+        self.cache = ""
+        self.calls = 0
+        self.said = ""
+        self.options: list[str] = list(plan["options"])
+
+    def make(self) -> bool:
+        """Make the environment where it is not there, and give it pip where a user's command may want it."""
+        plan = self.plan
+        if plan["make"] and told(sys.executable, "-m", "venv", "--without-pip", plan["make"]):
+            return False
+        if plan["setup"]:
+            pip = (sys.executable, "-m", "pip", "--python", self.python, "install", "--no-cache-dir", "pip")
+            # A system may keep ensurepip from its Python, but have pip.
+            return not plan["fresh"] or not told(self.python, "-m", "ensurepip", "--default-pip") or not told(*pip)
+        # It lies where the environment does, so that files are linked; nobody else uses it.
+        self.cache = str(Path(self.python).absolute().parent.parent / ".amini-cache")
+        return True
 
     def run(self) -> None:
         """Install everything together, so that the versions fit; where that fails, as much as possible."""
-        plan, report, wanted = self.plan, self.report, list(self.plan["install"])
-        extras = ",".join(plan["extras"])
-        ways = [*([f"--editable=.[{extras}]"] if extras else []), "--editable=."] if plan["project"] else []
-        if (ways or wanted) and self.pip(*ways[:1], *wanted):
-            report["editable"] = any(not self.pip(way) for way in ways)
-            failed = [] if report["editable"] else self.as_many(plan["alone"])
-            report["failed"] = failed + self.as_many(wanted)
+        plan, report, ways = self.plan, self.report, list(self.plan["ways"])
+        module = [plan["module"]] if plan["module"] else []
+        best = [*plan["best"], *(module if plan["module"] not in plan["best"] else [])]
+        if (ways or best) and not self.together(ways, best):
+            report["editable"] = any(not self.uv(*way) for way in ways)
+            report["failed"] += ([] if report["editable"] else self.as_many(plan["alone"])) + self.as_many(best)
         else:
             report["editable"] = bool(ways)
-        module = plan["module"]
-        if module and told(self.python, "-c", "import " + module) and self.pip(module):
-            report["problem"] = f"{module} cannot be installed"
+        for others in plan["others"]:
+            report["failed"] += self.as_many(others)
+        report["missing"] = self.without_modules()
+        if module and told(self.python, "-c", "import " + module[0]) and self.uv(*module, last=True):
+            report["problem"] = module[0] + " cannot be installed"
+        beside_sources(self.python)
+        compiling = [self.python, "-m", "compileall", "-q", "-j", "0", str(site(self.python))]
+        # Boxes of tests cannot write, and would compile everything each time.
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(  # noqa: S603 - as `told`
+                compiling, timeout=COMPILING, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+            )
 
-    def make_pip(self) -> bool:
-        """Make the environment where it is not there, and see that it has pip."""
-        venv = self.plan["make"]
-        if venv and told(sys.executable, "-m", "venv", "--without-pip", venv):
-            return False
-        if not told(self.python, "-m", "ensurepip", "--default-pip"):
-            return True
-        # A system may keep ensurepip from its Python, but have pip.
-        return not told(sys.executable, "-m", "pip", "--python", self.python, *PIP, "pip")
+    def together(self, ways: list[list[str]], best: list[str]) -> bool:
+        """Install the project and what its tests need in one call, in the first way that works."""
+        first, at = ways or [[]], 0
+        limits = ["--constraint", PLACE + "/locked.txt"] if self.plan["locked"] else []
+        words = list(self.plan["variables"])
+        left_out: list[str] = []
+        for _ in range(MOST_ROUNDS * 2):
+            if not self.uv(*first[at], *best, *limits, *self.leaving_out(left_out)):
+                self.report["failed"] += left_out
+                return True
+            name = self.offender(left_out, REFUSED)
+            if name and "Git operation failed" in self.said and name not in self.options:
+                self.options += ["--no-sources-package", name]  # the index may have it too
+            elif limits:
+                limits = []
+            elif name and "`" + name + " @ file://" not in self.said.lower().replace("_", "-"):
+                left_out.append(name)
+            elif words:  # without its compiled parts
+                for word in words:
+                    os.putenv(word, "1")
+                words = []
+            else:
+                at += 1
+            if at == len(first):
+                break
+        return False
 
     def as_many(self, wanted: list[str]) -> list[str]:
-        """Install what can be without changing a version that is there; return the rest.
+        """Install what can be without changing a version that is there; return the names of the rest."""
+        left_out: list[str] = []
+        for _ in range(MOST_ROUNDS if wanted else 0):
+            Path(PLACE, "held.txt").write_text("\n".join(self.held()) + "\n", encoding="utf-8")
+            if not self.uv(*wanted, "--constraint", PLACE + "/held.txt", *self.leaving_out(left_out)):
+                return left_out
+            name = self.offender(left_out, [*REFUSED, REQUIRED])
+            if not name:
+                break
+            sys.stdout.write(f"Left out, for it does not fit to what is installed or cannot be had: {name}\n")
+            left_out.append(name)
+        return (left_out or wanted[-1:]) if wanted else []
 
-        Halves that fail are halved again: most often few of many do, and each call of pip takes its time.
-        """
-        if not wanted:
-            return []
-        # What came from a folder or an address has no version to hold.
-        pins = [line for line in frozen(self.python) if re.fullmatch(r"[A-Za-z0-9][\w.-]*===?[^\s;]+", line)]
-        Path(PLACE, "held.txt").write_text("\n".join(pins) + "\n", encoding="utf-8")
-        if not self.pip("--constraint", PLACE + "/held.txt", *wanted):
-            return []
-        if len(wanted) == 1:
-            sys.stdout.write(f"Left out, for it does not fit to what is installed or cannot be had: {wanted[0]}\n")
-            return wanted
-        middle = (len(wanted) + 1) // 2
-        return self.as_many(wanted[:middle]) + self.as_many(wanted[middle:])
+    def held(self) -> list[str]:
+        """Return the versions that are there. What came from a folder or an address has none to hold."""
+        return [line for line in self.frozen() if re.fullmatch(r"[A-Za-z0-9][\w.-]*===?[^\s;]+", line)]
 
-    def pip(self, *arguments: str) -> int:
-        """Install, within the constraints and the date."""
-        constraints = ("--constraint", PLACE + "/constraints.txt") if self.plan["constraints"] else ()
-        installing: tuple[str, ...] = (self.python, "-m", "pip", *PIP)
-        if self.plan["until"]:
-            dated = ("--python", self.python, "--exclude-newer", self.plan["until"])
-            installing = (TOOLS + "/bin/uv", "pip", *UV, *dated)
-        return told(*installing, *self.plan["options"], *constraints, *arguments)
+    def leaving_out(self, names: list[str]) -> list[str]:
+        """Return the arguments for an installation without these packages."""
+        Path(PLACE, "left-out.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+        return ["--excludes", PLACE + "/left-out.txt"] if names else []
+
+    def offender(self, known: list[str], patterns: list[re.Pattern[str]]) -> str:
+        """Return the package because of which uv has just installed nothing, "" where it does not say so."""
+        found = [name for pattern in patterns[:REFUSALS] for name in pattern.findall(self.said)]
+        for pattern in patterns[REFUSALS:]:
+            for part in pattern.findall(self.said)[::-1]:
+                found += re.findall(r"(?:^|\s)([A-Za-z][\w.-]*)(?=[\s\[<>=!~]|$)", part)
+        names = [re.sub(r"[-_.]+", "-", name).lower() for name in found]
+        return next((name for name in names if name not in known and name not in NO_NAMES), "")
+
+    def without_modules(self) -> list[list[Any]]:
+        """Install what brings modules that tests import and are not there; return those that stay missing."""
+        modules = self.plan["modules"]
+        missing = self.absent([name for name, _, _ in modules])
+        wanted = [way for name, _, way in modules if name in missing and way]
+        if wanted:
+            self.as_many(sorted(set(wanted)))
+            missing = self.absent(missing)
+        return [[name, count] for name, count, _ in modules if name in missing]
+
+    def absent(self, names: list[str]) -> list[str]:
+        """Return the modules that the environment has not, of which nothing is imported."""
+        code = (
+            "import sys\nfrom importlib.util import find_spec as f\nprint(*(n for n in sys.argv[1:] if f(n) is None))"
+        )
+        command = [self.python, "-c", code, *names]
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=60)  # noqa: S603 - as `told`
+        except (OSError, subprocess.TimeoutExpired):
+            return []
+        return done.stdout.decode("utf-8", "replace").split() if not done.returncode else []
+
+    def uv(self, *arguments: str, last: bool = False) -> int:
+        """Install, within the date and the cap of calls."""
+        if self.calls >= MOST_CALLS and not last:
+            sys.stdout.write("(not tried, for there were too many calls)\n")
+            return NOT_TRIED
+        self.calls += 1
+        dated = ["--exclude-newer", self.plan["until"]] if self.plan["until"] else []
+        command = [self.program, "pip", "install", *UV, "--cache-dir", self.cache, "--python", self.python, *dated]
+        status, self.said = heard(*command, *self.options, *arguments)
+        return status
+
+    def frozen(self) -> list[str]:
+        """Return the versions of what is installed."""
+        command = [self.program, "pip", "freeze", "--no-config", "--python", self.python]
+        command += ["--cache-dir", self.cache] if self.cache else ["--no-cache"]
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=False)  # noqa: S603 - as `told`
+        except OSError:  # its Python is gone, which the probe will tell
+            return []
+        return done.stdout.decode("utf-8", "replace").splitlines()
+
+    def clean(self) -> None:
+        """Remove what only the build needed."""
+        if self.cache:
+            shutil.rmtree(self.cache, ignore_errors=True)
 
 
 def told(*command: str) -> int:
     """Run a command, which is written into the log before what it says; return its status."""
+    return heard(*command)[0]
+
+
+def heard(*command: str) -> tuple[int, str]:
+    """Run a command as `told`; return the end of what it says too."""
     sys.stdout.write(f"\n$ {' '.join(command)}\n")
     sys.stdout.flush()
     try:
-        status = subprocess.call(command, stdin=subprocess.DEVNULL)  # noqa: S603 - it is the box that is to contain it
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # noqa: S603 - it is the box that is to contain it
     except OSError as error:
         sys.stdout.write(f"({error})\n")
-        return NOT_FOUND
-    if status:
-        sys.stdout.write(f"(exited with {status})\n")
-    return status
+        return NOT_FOUND, ""
+    said = b""
+    with child:
+        while part := os.read(child.stdout.fileno(), 65536) if child.stdout else b"":
+            said = (said + part)[-65536:]
+            sys.stdout.buffer.write(part)
+            sys.stdout.flush()
+    if child.returncode:
+        sys.stdout.write(f"(exited with {child.returncode})\n")
+    return child.returncode, said.decode("utf-8", "replace")
 
 
-def frozen(python: str, *options: str) -> list[str]:
-    """Return the versions of what is installed."""
-    command = [python, "-m", "pip", "--disable-pip-version-check", "freeze", *options]
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=False)  # noqa: S603 - as above
-    except OSError:  # its Python is gone, which the probe will tell
-        return []
-    return done.stdout.decode("utf-8", "replace").splitlines()
+def site(python: str) -> Path:
+    """Return where the environment of a Python has its packages."""
+    found = sorted(Path(python).absolute().parent.parent.glob("lib/python3*/site-packages"))
+    return found[0] if found else Path()
+
+
+def beside_sources(python: str) -> None:
+    """Put what an installed project has and its tree has not beside the sources, which tests import: compiled parts."""
+    here = str(Path.cwd())
+    for origin in site(python).glob("*.dist-info/direct_url.json"):
+        said = json.loads(origin.read_text("utf-8"))
+        if said.get("dir_info", {}).get("editable") or said.get("url") != "file://" + here:
+            continue
+        with origin.with_name("RECORD").open(newline="") as file:
+            paths = [row[0] for row in csv.reader(file) if row]
+        for path in paths:
+            installed, top = site(python) / path, path.split("/")[0]
+            root = next((at for at in (".", "src", "lib", "python") if Path(at, top).is_dir()), "")
+            inside = root and ".." not in path.split("/") and "/" in path and ".dist-info/" not in path
+            target = Path(root, path)
+            if inside and target.parent.is_dir() and not target.exists() and path.endswith((*COMPILED, ".py")):
+                shutil.copyfile(str(installed), str(target))
 
 
 def files() -> set[str]:

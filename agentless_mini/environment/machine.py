@@ -45,7 +45,8 @@ _OF_UV = {
     "extra-index-url": "UV_INDEX",
     "find-links": "UV_FIND_LINKS",
     "trusted-host": "UV_INSECURE_HOST",
-    "no-index": "UV_NO_INDEX",
+    "timeout": "UV_HTTP_TIMEOUT",
+    "default-timeout": "UV_HTTP_TIMEOUT",
 }
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
@@ -137,7 +138,9 @@ def choose_python(
     for minor in wish.ordered([minor for minor in found if minor >= OLDEST], here):
         for path in found[minor]:
             if (interpreter := _look_at(path)) is not None and interpreter.version[1] == minor:
-                return interpreter, ()
+                named = ", ".join(f"3.{one}" for one in wish.tested)
+                note = f"The project names Python {named}, which is not here: its tests run on 3.{minor}."
+                return interpreter, () if not wish.tested or minor in wish.tested else (note,)
     last = found.get(here, [_own()])[0]
     interpreter = _look_at(last)
     if interpreter is None:
@@ -183,19 +186,29 @@ def _look_at(path: Path) -> Interpreter | None:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Pip's settings by their long names, the proxies' variables, and the certificates to trust (b"": pip's own)."""
+    """Pip's settings by their long names, the proxies' variables, and certificates (b"": those of uv)."""
 
     settings: tuple[tuple[str, str], ...] = ()
     proxies: tuple[tuple[str, str], ...] = ()
     certificates: bytes = b""
 
-    def variables(self) -> tuple[tuple[str, str], ...]:
-        """Return what pip and uv in the box are to be told, save where the certificates lie there."""
+    def variables(self, *, here: bool = True) -> tuple[tuple[str, str], ...]:
+        """Return what pip and uv in the box are to be told, save where the certificates lie there.
+
+        uv takes a folder that is not there for an error, as those of this machine are which a box does not see.
+        """
         told = [(f"PIP_{name.upper().replace('-', '_')}", value) for name, value in self.settings]
-        # A build that takes packages as of a date has uv beside pip, which separates links by commas.
-        same = [(_OF_UV[name], value) for name, value in self.settings if name in _OF_UV]
-        fitted = [(name, ",".join(value.split()) if name == "UV_FIND_LINKS" else value) for name, value in same]
-        return (*told, *fitted, *self.proxies, ("PIP_CONFIG_FILE", "/dev/null"))
+        of_uv = list[tuple[str, str]]()
+        for name, value in ((_OF_UV[name], value) for name, value in self.settings if name in _OF_UV):
+            places = ((one, _path_of(one)) for one in value.split())
+            kept = [one for one, path in places if path is None or (here and path.is_dir())]
+            # uv installs, which separates links by commas; a user's own command may call pip.
+            of_uv += [(name, ("," if name == "UV_FIND_LINKS" else " ").join(kept))] if kept else []
+        return (*told, *of_uv, *self.proxies, ("PIP_CONFIG_FILE", "/dev/null"))
+
+    def options(self) -> tuple[str, ...]:
+        """Return what uv is told in words, for it knows no variable for that."""
+        return ("--no-index",) if dict(self.settings).get("no-index", "0").lower() not in {"0", "false", "no"} else ()
 
     def folders(self) -> tuple[Path, ...]:
         """Return the folders of this machine that serve as indexes.
@@ -227,6 +240,7 @@ def find_index(variables: Mapping[str, str]) -> Index:
             for section in filter(config.has_section, ("global", "install")):
                 values |= {name: value for name, value in config.items(section) if name in {*_LISTS, *_SINGLE, "cert"}}
     named = {f"PIP_{name.upper().replace('-', '_')}": name for name in (*_LISTS, *_SINGLE)}
+    named |= {"UV_DEFAULT_INDEX": "index-url", "UV_INDEX_URL": "index-url", "UV_EXTRA_INDEX_URL": "extra-index-url"}
     values |= {named[name]: value for name, value in variables.items() if name in named and value}
     proxies = [(name, value) for name, value in sorted(variables.items()) if name.lower() in _PROXIES]
     bundle, certificates = next(filter(None, map(variables.get, CERTIFICATES)), values.pop("cert", "")), b""

@@ -1,151 +1,217 @@
-"""What the tests of a repository need to run, read from its tree: Python, the project itself, and packages.
+"""What the tests of a repository need to run, read from its tree: Python, what to install of it, and from which lists.
 
 Nothing of the tree is run or imported here, and nothing outside of it is read. What cannot be read is left out: the
 build then finds out, and a user can say it with --setup.
 """
 
+import fnmatch
 import hashlib
+import json
 import posixpath
 import re
+import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agentless_mini.domain import FileKind, Runner, Snapshot, SourceFile
 from agentless_mini.environment.declared import (
+    LOCKS,
     Declared,
-    Listed,
-    is_for_tests,
+    named,
+    normal,
     once,
+    parse_toml,
+    read_hatch,
+    read_lock,
     read_pyproject,
     read_setup_cfg,
     read_setup_py,
-    tox_requirements,
 )
 from agentless_mini.environment.machine import PythonRequirement
+from agentless_mini.environment.sources import SIZE_LIMIT, Layout, Listing, ranked
 from agentless_mini.errors import printable
 
-VERSION = "2"
-_CONFIGURATION = ("pyproject.toml", "setup.cfg", "setup.py", "tox.ini", "pytest.ini", ".python-version", "MANIFEST.in")
-_READ = (*_CONFIGURATION, ".txt", ".in", ".pip")
+VERSION = "3"
+_CONFIGURATION = frozenset(
+    {"pyproject.toml", "setup.cfg", "setup.py", "hatch.toml", "tox.ini", "tox.toml", "noxfile.py", "Makefile"}
+    | {"pytest.ini", ".python-version", "MANIFEST.in", *LOCKS}
+)
+_LISTS = (".txt", ".in", ".pip")
 _COMPILED = (".c", ".h", ".cc", ".cpp", ".cxx", ".hpp", ".pyx", ".pxd", ".pxi", ".f", ".f90", ".rs", ".toml", ".build")
-_BASIC = frozenset({"requirements", "base", "common", "main", "core", "default", "py3", "ci"})
-_FOR_TESTS = frozenset({"test", "tests", "testing"})
-_TO_DEVELOP = frozenset({"dev", "develop", "development"})
-_FOLDERS = frozenset({"", "requirements", "tests", "test", "tests/requirements", "test/requirements"})
-# What stands for a plugin without which pytest would not take the options that are configured for every call.
-_PLUGINS = (
-    (r"--cov\b", "pytest-cov"),
-    (r"--(?:dist|numprocesses)\b|(?<!\S)-n[\s=]*(?:auto|logical|\d)", "pytest-xdist"),
-    (r"--timeout\b", "pytest-timeout"),
-    (r"--doctest-plus\b|--doctest-rst\b", "pytest-doctestplus"),
-    (r"--benchmark-\w", "pytest-benchmark"),
-    (r"--reruns\b", "pytest-rerunfailures"),
-    (r"--ds\b|\bDJANGO_SETTINGS_MODULE\s*=", "pytest-django"),
-    (r"--asyncio-mode\b|\basyncio_mode\s*=", "pytest-asyncio"),
-    (r"--mypy\b", "pytest-mypy"),
-    (r"--randomly-\w", "pytest-randomly"),
-    (r"--strict-data-files\b", "pytest-doctestplus"),
+_NO_MEMBERS = frozenset(
+    {"test", "tests", "testing", "example", "examples", "docs", "doc", "fixtures", "testdata", "data", "templates"}
 )
-# The settings of pytest that name options of plugins, each with the indented lines below it.
-_SETTINGS = re.compile(
-    r"^(?:addopts|asyncio_mode|DJANGO_SETTINGS_MODULE)\s*=.*(?:\n(?:[ \t]+\S.*|[ \t]*))*", re.MULTILINE
-)
+_MOST_MEMBERS, _MOST_MISSED = 16, 200
+# Modules whose distribution has another name; it counts only where a file of the project mentions it.
+_KNOWN = {
+    "yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn", "skimage": "scikit-image", "bs4": "beautifulsoup4",
+    "dateutil": "python-dateutil", "dotenv": "python-dotenv", "jwt": "pyjwt", "OpenSSL": "pyopenssl", "attr": "attrs",
+    "Crypto": "pycryptodome", "serial": "pyserial", "git": "gitpython", "zmq": "pyzmq", "magic": "python-magic",
+    "MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary", "pkg_resources": "setuptools", "socks": "pysocks",
+    "docx": "python-docx", "jose": "python-jose", "multipart": "python-multipart", "environ": "django-environ",
+    "rest_framework": "djangorestframework", "websocket": "websocket-client", "ruamel": "ruamel-yaml",
+    "cv2": "opencv-python-headless", "google": "protobuf", "grpc": "grpcio", "nacl": "pynacl", "ldap": "python-ldap",
+}  # fmt: skip
+_IMPORTED = re.compile(rb"^(?:import|from)[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
+_TEST_NAME = re.compile(r"(?:^|/)(?:test_[^/]*|tests_[^/]*|[^/]*_tests?|tests?|conftest)\.py$")
+_REFERS = re.compile(r"^[ \t]*(?:-[rc]|--requirement|--constraint)[ \t=]*(\S+)", re.MULTILINE)
+_NO_EXTENSIONS = re.compile(r"\b[A-Z][A-Z0-9]*_(?:NO|SKIP|DISABLE|WITHOUT)_(?:EXT|EXTENSION|CYTHON|C_EXT|SPEEDUP)\w*\b")
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What to install, and on which Python.
 
-    `project` tells whether the tree itself can be installed, with `extras`; `install` are requirements beside it, and
-    `alone` its own, for where it cannot be installed. `options` are arguments for pip. `packages` are the top-level
-    packages of the tree. `module` is what must be importable for the tests to be run, "" where nothing is. `digest`
-    names all of the tree that a build depends on.
+    `ways` are arguments that install the project and its members, the best first; none where there is no project.
+    `best` is what its tests need, and each of `others` is added where it fits. `alone` are the project's own
+    requirements, for where it cannot be installed, and `simple` those that name a version of an index, of the best.
+    `locked` are the versions of its lock file. `modules` are those that its tests import, each with the number of
+    files that do and the distribution that is to bring it, "" where the project names none. `variables` are for a
+    second try. `packages` are the top-level packages of the tree. `module` is what must be importable for the tests to
+    be run, "" where nothing is. `digest` names all of the tree that a build depends on.
     """
 
     python: PythonRequirement
-    project: bool
-    extras: tuple[str, ...]
-    install: tuple[str, ...]
+    ways: tuple[tuple[str, ...], ...]
+    best: tuple[str, ...]
+    others: tuple[tuple[str, ...], ...]
     alone: tuple[str, ...]
-    constraints: tuple[str, ...]
-    options: tuple[str, ...]
+    simple: tuple[str, ...]
+    locked: tuple[str, ...]
+    modules: tuple[tuple[str, int, str], ...]
+    variables: tuple[str, ...]
     packages: tuple[str, ...]
     module: str
     digest: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def project(self) -> bool:
+        """Tell whether something of the tree can be installed."""
+        return bool(self.ways)
+
 
 def needs_of(snapshot: Snapshot, runner: Runner) -> Needs:
     """Read the needs off a tree."""
-    files = [file for file in snapshot.files if file.kind is FileKind.TEXT and file.path.endswith(_READ)]
-    texts = {file.path: file.data.decode("utf-8", "replace") for file in files}
-    declared, listed = Declared(), _listed(texts)
-    readers = {"pyproject.toml": read_pyproject, "setup.cfg": read_setup_cfg, "setup.py": read_setup_py}
-    for path, read in readers.items():
-        if path in texts:
-            read(texts[path], declared)
+    texts = _texts(snapshot.files)
+    declared = _declared(texts, "")
+    projects = {
+        posixpath.dirname(path) or "." for path in texts if posixpath.basename(path) in {"setup.py", "pyproject.toml"}
+    }
+    layout = Layout(texts, frozenset(projects - {"."}), declared)
+    best, *others = [*ranked(layout), Listing()][:-1] or [Listing()]
+    members = _members(texts, declared, projects)
+    ways, lists = _ways(layout, best, others, members)
+    locked = next((lines for path in LOCKS if (lines := read_lock(texts.get(path, "")))), ())
+    listed = [text for name in best.extras for text in declared.extras.get(name, ())]
+    for option, value in best.words():
+        listed += {"": [value], "--group": declared.groups.get(value, ())}.get(option, ())
     version = re.match(r"\s*3\.(\d{1,2})\b", texts.get(".python-version", ""))
-    tests = [*filter(is_for_tests, declared.extras)]
-    for_tests = (text for name in tests for text in declared.extras[name])
-    configured = "\n".join(texts.get(path, "") for path in ("pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg"))
-    options = "\n".join(match[0] for match in _SETTINGS.finditer(configured)) if runner is Runner.PYTEST else ""
-    plugins = once(plugin for pattern, plugin in _PLUGINS if re.search(pattern, options))
-    own = (*declared.dependencies, *for_tests)
-    install = once((*declared.tests, *listed.requirements))
-    named = {_name(text) for text in (*own, *install)}
-    return Needs(
+    left_out = once(entry for source in (best, *others) for entry in source.left_out)
+    needs = Needs(
         PythonRequirement(once(declared.python), (int(version[1]),) if version else tuple(sorted(declared.tested))),
-        declared.project,
-        once((*tests, *listed.extras)),
-        (*install, *(name for name in plugins if name not in named)),
-        once(own),
-        once(listed.constraints),
-        tuple(listed.options),
+        ways,
+        tuple(best.arguments),
+        lists,
+        once(declared.dependencies),
+        once(text for text in (*declared.dependencies, *listed) if named(text)),
+        tuple(line for line in locked if not line.startswith(f"{normal(declared.name)}==")),
+        tuple(_modules(snapshot.files, texts)),
+        once(_NO_EXTENSIONS.findall(texts.get("setup.py", ""))),
         tuple(_packages(snapshot.files)),
         "pytest" if runner is Runner.PYTEST else "",
-        _digest(snapshot.files, {*_CONFIGURATION, *listed.paths}, runner),
-        tuple(
-            f"A requirement outside of the repository is left out: {printable(line)[:80]}" for line in listed.outside
-        ),
+        "",
+        tuple(f"A requirement outside of the repository is left out: {printable(line)[:80]}" for line in left_out),
     )
+    return _with_digest(needs, snapshot.files, texts, runner)
 
 
-def _listed(texts: Mapping[str, str]) -> Listed:
-    """Read the requirement files, those to develop last: where two of them contradict each other, the first counts.
+def _texts(files: Iterable[SourceFile]) -> dict[str, str]:
+    """Return the texts of the files that may declare something, by path."""
 
-    Where there are some for tests, one to develop brings none that is neither: documentation, types and tools.
-    """
-    found = Listed()
-    paths = [path for path in texts if _is_requirement_file(path)]
-    has_tests = any(_words(path) & _FOR_TESTS for path in paths)
-    unwanted = {path for path in texts if has_tests and not _is_wanted(path)}
-    for path in sorted(paths, key=lambda path: (bool(_words(path) & _TO_DEVELOP), path.count("/"), path)):
-        is_to_develop = bool(_words(path) & _TO_DEVELOP)
-        followed = {name: texts[name] for name in texts.keys() - unwanted} if is_to_develop else texts
-        found.read(followed, path)
-    for path in ("tox.ini", "setup.cfg"):
-        found.take(texts, "\n".join(tox_requirements(texts.get(path, ""))))
+    def declares(file: SourceFile) -> bool:
+        name = file.path.rpartition("/")[2]
+        is_list = name.endswith(_LISTS) and file.path.count("/") <= 3
+        may = name in _CONFIGURATION or is_list or file.path.startswith(".github/workflows/")
+        return file.kind is FileKind.TEXT and may and (len(file.data) <= SIZE_LIMIT or name in LOCKS)
+
+    return {file.path: file.data.decode("utf-8", "replace") for file in files if declares(file)}
+
+
+def _declared(texts: Mapping[str, str], folder: str) -> Declared:
+    """Return what the files of a folder declare; `folder` ends with a slash, unless it is the top."""
+    found = Declared()
+    readers = {"setup.py": read_setup_py, "setup.cfg": read_setup_cfg, "pyproject.toml": read_pyproject}
+    for name, read in readers.items():
+        if (text := texts.get(folder + name)) is not None:
+            read(text, found)
+    read_hatch(parse_toml(texts.get(f"{folder}hatch.toml", "")), found)
     return found
 
 
-def _is_requirement_file(path: str) -> bool:
-    """Tell whether it lists what the project or its tests need, rather than its documentation or oldest versions."""
-    folder, name = posixpath.split(path)
-    is_named = "requirements" in _words(path) or folder.endswith("requirements")
-    return folder in _FOLDERS and name.endswith(".txt") and is_named and _is_wanted(path)
+def _members(texts: Mapping[str, str], declared: Declared, projects: set[str]) -> list[str]:
+    """Return the folders of a workspace or monorepo that are projects of their own, those at the top first."""
+    below = sorted(projects - {"."}, key=lambda path: (path.count("/"), path))
+    if declared.members:
+        return [path for path in below if any(fnmatch.fnmatch(path, pattern) for pattern in declared.members)]
+    if declared.project:
+        return []
+    likely = [path for path in below if path.count("/") <= 2 and not _NO_MEMBERS & set(path.split("/"))]
+    return [path for path in likely if _declared(texts, f"{path}/").project][:_MOST_MEMBERS]
 
 
-def _is_wanted(path: str) -> bool:
-    return _words(path) <= _BASIC | _FOR_TESTS | _TO_DEVELOP
+def _ways(
+    layout: Layout, best: Listing, others: Iterable[Listing], members: list[str]
+) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
+    """Return how the project and its members are installed, the best way first, and the lists to be added after that.
+
+    A backend of meson rebuilds what it installed for development whenever that is imported, which no test's box can: it
+    is installed as it is for users, and what is compiled is put beside its sources.
+    """
+    declared, lists = layout.declared, [tuple(source.arguments) for source in others if source.arguments]
+    folders = list(best.folders)
+    for member in members[:_MOST_MEMBERS]:
+        inner = ranked(Layout(_below(layout.texts, member), frozenset(), _declared(layout.texts, f"{member}/")))
+        extras = f"[{','.join(inner[0].extras)}]" if inner and inner[0].extras else ""
+        folders.append(f"{member}{extras}")
+        lists += [_moved(tuple(inner[0].arguments), member)] if inner and inner[0].arguments else []
+    kept = [folder for folder in once(folders) if folder.partition("[")[0] not in {"."}]
+    also = tuple(word for folder in kept[:_MOST_MEMBERS] for word in ("-e", f"./{folder}"))
+    start = () if declared.backend == "mesonpy" else ("-e",)
+    more = [name for source in others for name in source.extras]
+    asked = (f".[{','.join(once(names))}]" for names in ((*best.extras, *more), best.extras) if names)
+    own = [*([(*start, text) for text in once(asked)]), (*start, "."), (".",)] if declared.project else [()]
+    ways = [(*way, *also) for way in own] + ([way for way in own if way] if also else [])
+    return tuple(way for way in dict.fromkeys(ways) if way), tuple(dict.fromkeys(lists))
 
 
-def _words(path: str) -> set[str]:
-    stem = posixpath.splitext(posixpath.basename(path))[0]
-    return {word for word in re.split(r"[-_.]", stem.lower()) if word}
+def _below(texts: Mapping[str, str], member: str) -> dict[str, str]:
+    return {path.removeprefix(f"{member}/"): text for path, text in texts.items() if path.startswith(f"{member}/")}
 
 
-def _name(requirement: str) -> str:
-    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower().replace("_", "-").replace(".", "-")
+def _moved(arguments: tuple[str, ...], member: str) -> tuple[str, ...]:
+    """Return the arguments of a member as they are from the top."""
+    places = {"-r": f"{member}/", "-c": f"{member}/", "--group": f"{member}/pyproject.toml:"}
+    pairs = ((option, places.get(option, "") + value) for option, value in Listing(arguments=list(arguments)).words())
+    return tuple(word for pair in pairs for word in pair if word)
+
+
+def _modules(files: Iterable[SourceFile], texts: Mapping[str, str]) -> Iterator[tuple[str, int, str]]:
+    """Yield the modules of others that tests import at their top, by how many, with the distributions to bring them."""
+    own, found = set[str](), Counter[str]()
+    for file in files:
+        if file.path.endswith((".py", ".pyi", ".pyx", ".so")):
+            own |= {part.partition(".")[0] for part in file.path.split("/")}
+            if _TEST_NAME.search(file.path) and len(file.data) <= SIZE_LIMIT:
+                found.update({name.decode() for name in _IMPORTED.findall(file.data)})
+    said = set(re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.sub(r"[-_.]+", "-", "\n".join(texts.values())).lower()))
+    for name, count in sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_MISSED]:
+        if name not in own and name not in sys.stdlib_module_names:
+            plain = normal(name)
+            ways = (_KNOWN.get(name, plain), plain, f"python-{plain}", f"py{plain}", f"{plain}-python")
+            mentioned = (way for way in ways if way in said)
+            yield name, count, next(mentioned, "")
 
 
 def _packages(files: Iterable[SourceFile]) -> Iterator[str]:
@@ -159,12 +225,24 @@ def _packages(files: Iterable[SourceFile]) -> Iterator[str]:
 _NOT_PACKAGES = frozenset({"test", "tests", "testing", "doc", "docs", "example", "examples", "benchmarks", "scripts"})
 
 
-def _digest(files: Iterable[SourceFile], named: set[str], runner: Runner) -> str:
-    """Hash the files that say what to install or are compiled, and the names of the packages."""
-    total = hashlib.sha256(f"{VERSION} {runner}".encode())
+def _with_digest(needs: Needs, files: Iterable[SourceFile], texts: Mapping[str, str], runner: Runner) -> Needs:
+    """Name all that a build depends on: what is to be installed, the files that say it or are compiled, and packages.
+
+    Not the lists of those who only develop, nor which files of tests import what.
+    """
+    plan = [needs.ways, needs.best, needs.others, needs.locked, [(name, way) for name, _, way in needs.modules]]
+    total = hashlib.sha256(f"{VERSION} {runner} {json.dumps(plan)} {needs.python}".encode())
+    pairs = (pair for listed in (needs.best, *needs.others) for pair in Listing(arguments=list(listed)).words())
+    lists = [value for option, value in pairs if option in {"-r", "-c"}]
+    lists += [path for path in texts if path.startswith("requirements") and path.endswith(_LISTS)]
+    for path in lists:  # it grows by what they refer to
+        inner = (posixpath.join(posixpath.dirname(path), name) for name in _REFERS.findall(texts.get(path, "")))
+        lists += [name for name in map(posixpath.normpath, inner) if name in texts and name not in lists]
+    configuring = {"setup.py", "setup.cfg", "MANIFEST.in"}
+    wanted = {path for path in texts if path.rpartition("/")[2] in configuring} | set(lists)
     for file in files:
         is_package = file.path.endswith("__init__.py") and file.path.count("/") <= 2
-        if file.path in named or file.path.endswith(_COMPILED) or is_package:
+        if file.path in wanted or file.path.endswith(_COMPILED) or is_package:
             data = b"" if is_package else hashlib.sha256(file.data).digest()
             total.update(file.path.encode("utf-8", "surrogateescape") + b"\0" + data)
-    return total.hexdigest()
+    return replace(needs, digest=total.hexdigest())

@@ -13,9 +13,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from uv import find_uv_bin
 
 from agentless_mini.domain import MIB, Environment, Event, PackedTree, Phase, PhaseStarted, Place, Runner, Snapshot
 from agentless_mini.environment.build import (
@@ -167,7 +169,7 @@ async def _open(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> Opened:
 
 async def _first_that_works(work: Work, stack: AsyncExitStack) -> Opened | Unavailable:
     """Open the first way that works. A build that failed without Docker would fail behind Landlock just so."""
-    failed, reasons = "", list[str]()
+    failed, reasons, log = "", list[str](), ""
     for kind, (name, _) in _WAYS.items():
         if failed:
             work.note(f"Trying {name} instead of {failed}. {reasons[-1]}")
@@ -176,9 +178,10 @@ async def _first_that_works(work: Work, stack: AsyncExitStack) -> Opened | Unava
         except EnvironmentFailed as error:
             failed = name
             reasons.append(str(error))
+            log = error.log if isinstance(error, BuildFailed) else log
             if kind is SandboxKind.LOCAL and isinstance(error, BuildFailed):
                 break
-    return Unavailable(f"No test is run, for there is no environment. {' '.join(dict.fromkeys(reasons))}")
+    return Unavailable(f"No test is run, for there is no environment. {' '.join(dict.fromkeys(reasons))}", log)
 
 
 async def open_virtual(kind: SandboxKind, work: Work, stack: AsyncExitStack) -> Opened:
@@ -247,6 +250,8 @@ class _Virtual(Way):
     async def make(self, work: Work, slot: Slot) -> Manifest:
         tell_building(work, f"a {self.name} (Python {'.'.join(map(str, self.python.version))})", slot)
         await asyncio.to_thread(_make_skeleton, self.python, slot)
+        if not work.settings.setup:
+            await asyncio.to_thread(_fetch, work, slot)
         pack, unfinished = await work.pack(), VirtualEnvironment(slot.key, slot.venv)
         box = Box(unfinished, (slot.venv,), work.index.folders(), hear=work.hear, folder=_box(slot))
         if isinstance(self.sandbox, UnsafeLocal):
@@ -265,7 +270,7 @@ class _Virtual(Way):
         manifest = Manifest(
             identity=identity_of(slot.key, built), python=unfinished.python, behind=str(self.python.path)
         )
-        packed = await work.pack(overlay_files(built.overlay, work.request.snapshot))
+        packed = await work.pack(overlay_files(built.overlay, work.request.snapshot, work.request.guarding))
         lacks = await probe(work, self.sandbox, self.place(slot, manifest, packed), slot, built.log)
         whole = manifest.model_copy(update={"notes": (*built.notes, *lacks), "lacking": built.lacking + len(lacks)})
         slot.keep(whole, built.overlay)
@@ -276,6 +281,45 @@ class _Virtual(Way):
         environment = VirtualEnvironment(manifest.identity, slot.venv, imported)
         self.environments[manifest.identity] = environment
         return Place(Environment(manifest.identity, environment.python), PackedTree(tree.digest))
+
+
+def _fetch(work: Work, slot: Slot) -> None:
+    """Install from the index, as this user, what needs no code to be run: wheels, by names and versions that were read.
+
+    They come out of a cache that all environments of this machine share. Nobody writes there but this step, which runs
+    nothing that it fetches and starts the environment's Python only while it is empty. The environment gets copies, for
+    the build that comes next may write whatever it likes into what is there. Where it fails, the build fetches all.
+    """
+    needs, cache = work.needs, work.request.cache / "uv"
+    if not needs.simple:
+        return
+    dated = ("--exclude-newer", work.until) if work.until else ()
+    locked = work.scratch.file("locked.txt")
+    locked.write_text("\n".join(() if work.until else needs.locked), "utf-8")
+    options = (
+        *work.index.options(),
+        "--no-config",
+        "--no-progress",
+        "--no-build",
+        "--link-mode=clone",
+        "--index-strategy=unsafe-best-match",
+    )
+    place = ("--cache-dir", cache, "--python", slot.venv / "bin" / "python", "--constraint", locked)
+    wanted = (*needs.simple, *filter(None, (needs.module,)))
+    bundle = work.scratch.file("certificates.pem")
+    bundle.write_bytes(work.index.certificates)
+    trusted = {"SSL_CERT_FILE": str(bundle)} if work.index.certificates else {}
+    variables = {**dict(work.index.variables()), **trusted, "UV_PYTHON_DOWNLOADS": "never", "PATH": os.defpath}
+    work.hear("fetching packages")
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(  # noqa: S603 - uv, which comes with amini
+            (find_uv_bin(), "pip", "install", *options, *dated, *place, *wanted),
+            env=variables,
+            cwd=work.scratch.file(""),
+            capture_output=True,
+            timeout=work.settings.build_seconds,
+            check=False,
+        )
 
 
 def _hand_over(slot: Slot, uid: int | None) -> None:

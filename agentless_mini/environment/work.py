@@ -19,7 +19,7 @@ import fcntl
 import hashlib
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -27,7 +27,18 @@ from pathlib import Path
 
 import pydantic
 
-from agentless_mini.domain import BoxLimits, Note, Phase, PhaseSaid, Place, PlacedFile, Runner, Snapshot, canonical_json
+from agentless_mini.domain import (
+    BoxLimits,
+    FileChange,
+    Note,
+    Phase,
+    PhaseSaid,
+    Place,
+    PlacedFile,
+    Runner,
+    Snapshot,
+    canonical_json,
+)
 from agentless_mini.environment.machine import Index
 from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.proxy import IndexProxy, open_proxy
@@ -38,6 +49,10 @@ from agentless_mini.sandbox.wire import Contents, Pack, pack_snapshot
 from agentless_mini.settings.run import SandboxSettings
 
 _LOOK_AGAIN = 0.2  # seconds
+_LOG_END = 20_000  # letters
+BUSY = "the machine was too busy for it"
+"""Why a build failed that says nothing of what it builds."""
+Guarding = Callable[[Sequence[FileChange]], Sequence[PlacedFile]]
 _OLD = timedelta(days=180)
 """A younger tree is taken to work with what its authors have today."""
 
@@ -48,7 +63,8 @@ class EnvironmentRequest:
 
     `contents` reads the files of which the snapshot has no contents. Environments are kept in `cache`. `variables` are
     the user's: where Pythons and packages are found. `until` is the day of the tree (ISO, a time may follow): if it is
-    long ago, packages as of then are preferred to those of today. Empty, those of today are all.
+    long ago, packages as of then are preferred to those of today. Empty, those of today are all. Where a model wrote
+    the setup command, `guarding` tells which files of its build say how tests are run, and are left out.
     """
 
     snapshot: Snapshot
@@ -57,16 +73,22 @@ class EnvironmentRequest:
     variables: Mapping[str, str]
     runner: Runner
     until: str = ""
+    guarding: "Guarding | None" = None
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A test environment that is ready. `notes` are sentences for people on what it lacks."""
+    """A test environment that is ready. `notes` are sentences for people on what it lacks.
+
+    Its Python is called `program`, with these `variables`.
+    """
 
     sandbox: Sandbox
     place: Place
     limits: BoxLimits
     notes: tuple[str, ...] = ()
+    program: str = "python"
+    variables: tuple[tuple[str, str], ...] = ()
 
     @property
     def identity(self) -> str:
@@ -76,15 +98,17 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """No tests are run; `reason` is a sentence that says why."""
+    """No tests are run; `reason` is a sentence that says why, and `log` the end of that of a build that failed."""
 
     reason: str
+    log: str = ""
 
 
 class Manifest(pydantic.BaseModel):
     """What was built: the identity that jobs give it, and how its Python is called and which one is behind it.
 
-    `image` is the id of the image and `user` who runs tests in it, where it is one. `lacking` counts what tests
+    `image` is the id of the image and `user` who runs tests in it, where it is one. There the tests' Python may have
+    another name, `program`, than `python`, which runs boxes, and need `variables`. `lacking` counts what tests
     will miss there, and `tried` is the day for whose trees it was chosen over another, with other packages.
     """
 
@@ -93,6 +117,8 @@ class Manifest(pydantic.BaseModel):
     behind: str = ""
     image: str = ""
     user: str = ""
+    program: str = "python"
+    variables: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     lacking: int = 0
     tried: str = ""
@@ -148,6 +174,13 @@ class Slot:
         """Keep what the build said."""
         with boundary({OSError: _refused}):
             self.log.write_text(text, "utf-8", errors="replace")
+
+    def log_end(self) -> str:
+        """Return the last of what the build said, "" where it said nothing."""
+        try:
+            return self.log.read_text("utf-8", errors="replace")[-_LOG_END:]
+        except OSError:
+            return ""
 
     def keep(self, manifest: Manifest, overlay: bytes) -> None:
         """Take note that the environment is whole."""
@@ -215,7 +248,8 @@ def build_failed(problem: str, slot: Slot) -> BuildFailed:
     """Return the error for an environment that could not be built, or in which no test can be started."""
     return BuildFailed(
         f"The environment could not be built ({printable(problem)}; see {printable(str(slot.log))}): give --image, "
-        "--setup or --test-cmd, or go on with --sandbox none."
+        "--setup or --test-cmd, or go on with --sandbox none.",
+        "" if problem == BUSY else slot.log_end(),
     )
 
 

@@ -75,17 +75,18 @@ class Dataset:
 
 def read_dataset(path: Path) -> Dataset:
     """Read a file. Raises `UsageError` where a row lacks what is needed, `EnvironmentFailed` for want of pyarrow."""
+    return dataset_of(path.name, list(rows_of(path)))
+
+
+def rows_of(path: Path) -> Iterator[Row]:
+    """Yield the rows of a file as they are. Raises as `read_dataset`."""
     shown = printable(str(path))
 
     def refused(error: BaseException) -> UsageError:
         return UsageError(f"The dataset {shown} cannot be read ({reason(error)}): check --dataset.")
 
     with boundary(dict.fromkeys((OSError, ValueError, OverflowError), refused)):
-        if path.suffix == ".parquet":
-            rows = list(_parquet_rows(path))
-        else:
-            rows = list(_json_rows(path.read_text("utf-8"), shown))
-    return dataset_of(path.name, rows)
+        yield from _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path.read_text("utf-8"), shown)
 
 
 def dataset_of(name: str, rows: Iterable[Row]) -> Dataset:

@@ -4,18 +4,15 @@ All testbeds share one sandbox. The containers of tests start from the image its
 there. The rows that the official harness needs go to the
 grader alone.
 
-An image has its Pythons in the way that SWE-bench lays them out, and what its evaluation scripts call, which is not
-pytest everywhere: where it is missing it is installed in a derived image. Nothing that a container says is believed but
-variables of a bounded number and size, which hold in other containers of the same image alone.
+An image has its Pythons in the way that SWE-bench lays them out (see `environment.activated`), and what its evaluation
+scripts call, which is not pytest everywhere: where it is missing it is installed in a derived image.
 """
 
 import asyncio
 import hashlib
-import itertools
 import os
-import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,16 +33,16 @@ from agentless_mini.domain import (
     Runner,
     Snapshot,
     Step,
-    StepResult,
 )
 from agentless_mini.domain.sampling import canonical_json
+from agentless_mini.environment.activated import ACTIVATE, PLAIN_PATH, Activated, activate, last_line
 from agentless_mini.environment.machine import CERTIFICATES, Index, find_index
-from agentless_mini.errors import BuildFailed, EnvironmentFailed, GradingFailed, printable
+from agentless_mini.errors import BuildFailed, GradingFailed, printable
 from agentless_mini.evaluation.dataset import Instance, Solution
 from agentless_mini.evaluation.images import Images, PulledImages
 from agentless_mini.evaluation.ports import Grade, Testbeds
 from agentless_mini.evaluation.tree import FOLDER, read_tree
-from agentless_mini.ports import Sandbox, Watch
+from agentless_mini.ports import Watch
 from agentless_mini.sandbox.daemon import Image, capacity, connect, daemon_name, find_image
 from agentless_mini.sandbox.docker import DockerSandbox
 from agentless_mini.sandbox.host import uninterrupted
@@ -57,9 +54,6 @@ if TYPE_CHECKING:
 
 PULLED = "images"
 """The folder with the records of pulled images, one for each daemon, in that for records."""
-ACTIVATE = "source /opt/miniconda3/bin/activate && conda activate testbed"
-PYTHONS = ("/opt/miniconda3/bin/python", "python3", "/opt/miniconda3/envs/testbed/bin/python")
-"""What can start the program that runs in a container: the tests' own Python comes last, for it may be too old."""
 REPOSITORY = "amini-testbed"
 """The name of derived images; the tag says what went into one."""
 
@@ -145,11 +139,11 @@ class _DockerTestbeds:
                 return name, found.id
             job = _installing(find_index(self.settings.variables), Environment(base.id, python, BoxUser.ROOT), wanted)
             result, image = await self.sandbox.build(
-                job, name, base.path or _PATH, lambda done: not done.refusal and done.steps[0].succeeded
+                job, name, base.path or PLAIN_PATH, lambda done: not done.refusal and done.steps[0].succeeded
             )
         if image:
             return name, image
-        reason = printable(result.refusal[:200]) or _last_line(result.steps[0])
+        reason = printable(result.refusal[:200]) or last_line(result.steps[0])
         raise BuildFailed(
             f"pytest could not be installed in the image ({reason}): see that a package index can be reached, or "
             "install it in the image."
@@ -181,7 +175,7 @@ class _DockerTestbed:
             except BuildFailed as error:
                 return NoBoxes(str(error))
             place = Place(ready.environment, ImageTree(FOLDER))
-            own = replace(harness, variables=ready.variables)
+            own = replace(harness, variables=(*harness.variables, *ready.variables))
             return Boxes(sandbox, place, own, snapshot, watch, settings.limits(), settings.case_seconds)
 
         return Opening(harness, open_boxes)
@@ -198,7 +192,7 @@ class _DockerTestbed:
             if not self.shared.users[image]:
                 await self.shared.sandbox.forget(image)
 
-    async def _ready(self, runner: Runner, watch: Watch) -> "_Activated":
+    async def _ready(self, runner: Runner, watch: Watch) -> Activated:
         """Return how tests are run in the image. Raises `BuildFailed` where they cannot be started."""
         found = await self._activated(self.image.id, runner)
         name = printable(self.instance.id)
@@ -215,89 +209,19 @@ class _DockerTestbed:
             )
         return found
 
-    async def _activated(self, image: str, runner: Runner) -> "_Activated":
+    async def _activated(self, image: str, runner: Runner) -> Activated:
         if image not in self.used:
             self.used.add(image)
             self.shared.users[image] += 1
-        return await _activate(self.shared.sandbox, image, runner, self.shared.settings.sandbox.limits())
-
-
-# --- how tests are started in an image -------------------------------------------------------------------------------
-
-_BEFORE, _AFTER = ".amini-box/before", ".amini-box/after"
-_SHOW = f"mkdir -p .amini-box && env -0 > {_BEFORE} && {ACTIVATE} && env -0 > {_AFTER}"
-_SECONDS = 120.0
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OWN = frozenset({"_", "PWD", "OLDPWD", "SHLVL", "PS1", "PYTHONPATH"})
-_MOST, _LONGEST = 100, 8192
-"""The most variables that are taken over, and the most characters of one."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Activated:
-    """An image whose containers start: how, and the variables of the tests' environment.
-
-    `problem` says why the tests do not start there, "" where they do.
-    """
-
-    environment: Environment
-    variables: tuple[tuple[str, str], ...]
-    problem: str = ""
-
-
-async def _activate(sandbox: Sandbox, image: str, runner: Runner, limits: BoxLimits) -> _Activated:
-    """Return how tests are run in an image, by the first way in which a box starts and its environment is found.
-
-    Raises `EnvironmentFailed` where there is none.
-    """
-    starting = {Runner.PYTEST: "python -m pytest --version", Runner.COMMAND: ":"}.get(runner, "python -c ''")
-    steps = (
-        Step(("bash", "-c", _SHOW), seconds=_SECONDS, results=(_BEFORE, _AFTER)),
-        Step(("bash", "-c", f"{ACTIVATE} && {starting}"), seconds=_SECONDS),
-    )
-    failures = []
-    for user, python in itertools.product((BoxUser.NOBODY, BoxUser.ROOT), PYTHONS):
-        environment = Environment(image, python, user)
-        try:
-            result = await sandbox.run(Job(environment, ImageTree(FOLDER), (), steps, limits))
-        except EnvironmentFailed as error:
-            failures.append(str(error))
-            continue
-        shown = None if result.refusal else _variables(result.steps[0])
-        if shown is not None:
-            return _Activated(environment, shown, "" if result.steps[1].succeeded else _last_line(result.steps[1]))
-        failures.append(result.refusal or _last_line(result.steps[0]))
-    raise EnvironmentFailed(
-        f"The environment in the image cannot be activated ({failures[0]}): see that "
-        f"`{ACTIVATE}` works in it, as in the images of SWE-bench."
-    )
-
-
-def _variables(step: StepResult) -> tuple[tuple[str, str], ...] | None:
-    """Return what the activation set, sorted by name; None where it failed."""
-    if not step.succeeded or len(step.results) != 2:
-        return None
-    before, after = (dict(_read(file.data)) for file in step.results)
-    return tuple(sorted(pair for pair in after.items() if before.get(pair[0]) != pair[1])[:_MOST])
-
-
-def _read(data: bytes) -> Iterator[tuple[str, str]]:
-    for entry in data.decode("utf-8", "replace").split("\0"):
-        name, _, value = entry.partition("=")
-        if _NAME.fullmatch(name) and name not in _OWN and len(value) <= _LONGEST:
-            yield name, value
-
-
-def _last_line(step: StepResult) -> str:
-    lines = [line.strip() for line in step.output.text().splitlines() if line.strip()]
-    return printable(lines[-1][:200]) if lines else f"it ended with {step.status}"
+        return await activate(
+            self.shared.sandbox, image, ImageTree(FOLDER), runner, self.shared.settings.sandbox.limits()
+        )
 
 
 # When new major versions of pytest came. A project is written for the one of its time, and 7 is the oldest that works
 # with all of Python 3.7 to 3.12.
 _MAJORS = (("2024-01-27", "pytest<8"), ("2025-11-08", "pytest<9"))
 _BUNDLE = ".amini-build/certificates.pem"
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def wanted_pytest(day: str) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 import transformers
 from accelerate import PartialState
+from datasets import Dataset
 from peft import PeftModel, get_peft_model
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 from trl import RewardConfig, RewardTrainer
@@ -59,15 +60,18 @@ def train_reward_model(task: Task, settings: RewardModelSettings) -> Outcome:
     """
     if (before := training.prepare(task, settings)) is not None:
         return before
+    common, is_pairwise = training.arguments(task, settings), settings.kind is Preference.PAIRWISE
+    kind, own = (RewardConfig, {"max_length": None}) if is_pairwise else (TrainingArguments, {})
+    config = training.configured(kind, task, {**common, **own}, settings)
     seen = Seen()
     tokenizer = policies.load_tokenizer(task.model)
     if tokenizer.pad_token == tokenizer.eos_token:  # the score is read at the last token that is no padding
         others = (tokenizer.unk_token, tokenizer.bos_token)
         tokenizer.pad_token = next((one for one in others if one and one != tokenizer.eos_token), tokenizer.pad_token)
     found = examples(training.training_rows(task, seen), task.prompts, ChatTokens(tokenizer), settings, seen)
-    columns = ("chosen_ids", "rejected_ids") if settings.kind is Preference.PAIRWISE else ("input_ids", "label")
+    columns = ("chosen_ids", "rejected_ids") if is_pairwise else ("input_ids", "label")
     data = training.dataset(task, seen, found, columns)
-    trainer = _trainer(task, settings, data, tokenizer)
+    trainer = _trainer(task, settings, config, data, tokenizer)
     return training.run(trainer, task, settings, seen, lambda model: _write_whole(model, task.out))
 
 
@@ -119,7 +123,13 @@ def examples(
         yield from short
 
 
-def _trainer(task: Task, settings: RewardModelSettings, data: Any, tokenizer: Any) -> Any:  # noqa: ANN401 - as above
+def _trainer(
+    task: Task,
+    settings: RewardModelSettings,
+    config: TrainingArguments,
+    data: Dataset,
+    tokenizer: Any,  # noqa: ANN401 - as above
+) -> Any:  # noqa: ANN401 - as above
     with policies.loading(task.model):
         model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
             task.model, num_labels=1, dtype=policies.weights_dtype(settings)
@@ -134,9 +144,7 @@ def _trainer(task: Task, settings: RewardModelSettings, data: Any, tokenizer: An
     if settings.tuning is Tuning.FULL:
         policies.freeze_lower(model, settings)
         model.score.requires_grad_(True)
-    common = training.arguments(task, settings)
-    if settings.kind is Preference.PAIRWISE:
-        config = RewardConfig(**common, max_length=None)
+    if isinstance(config, RewardConfig):
         return RewardTrainer(model, args=config, train_dataset=data, processing_class=tokenizer, peft_config=adapters)
     model.config.problem_type = "multi_label_classification"  # the binary cross-entropy of one number
     if adapters is not None:
@@ -144,7 +152,7 @@ def _trainer(task: Task, settings: RewardModelSettings, data: Any, tokenizer: An
         model.enable_input_require_grads()  # or nothing is learned where activations are computed anew
     return Trainer(
         model,
-        args=TrainingArguments(**common),
+        args=config,
         train_dataset=data,
         processing_class=tokenizer,
         data_collator=DataCollatorWithPadding(tokenizer),

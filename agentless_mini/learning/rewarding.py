@@ -5,10 +5,10 @@ the answer is above that of one of the patches that its prompt shows, less the f
 potential is any that measures patches: `similarities`, the rows' checks, a reward model. What is no patch has the
 least potential, 0; what nobody can tell has none, and so has the reward that hangs on it.
 
-A row's own check is one Python program that needs the standard library and the row's files. It runs in the folder of
-the repaired files and exits with 0 if the repair is right; a repair that exits, hangs or takes too much is wrong.
-Checks and repairs are foreign code: each distinct patch gets a box of its own. A patch that reads the check is not
-found out.
+A row's own check is JSON that names the tests of an image (see `tasks`), or one Python program that needs the standard
+library and the row's files. That runs in the folder of the repaired files and exits with 0 if the repair is right; a
+repair that exits, hangs or takes too much is wrong. Checks and repairs are foreign code: each distinct patch gets a box
+of its own. A patch that reads the check is not found out.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from agentless_mini.domain import (
     Ending,
     Finish,
     Job,
+    Message,
     Patch,
     PlacedFile,
     Rejected,
@@ -43,6 +44,7 @@ from agentless_mini.errors import EnvironmentFailed, UsageError, printable
 from agentless_mini.learning.reward import COSTS, Oracle, format_penalty, read_patch, reward, shaped
 from agentless_mini.learning.rows import Row, RowFile
 from agentless_mini.ports import Watch
+from agentless_mini.settings.learning import Comparison
 from agentless_mini.settings.run import SandboxKind, SandboxSettings
 
 Measure = Callable[[Sequence[tuple[Row, Patch]]], list[float | None]]
@@ -56,6 +58,9 @@ Told = Mapping[Key, float | None]
 # Rows whose oracle is kept ready: those of some batches.
 _KEPT = 256
 Opening = Callable[[AsyncExitStack], Coroutine[Any, Any, Opened]]
+InImage = Callable[[Row, Sequence[Patch]], Coroutine[Any, Any, list[float | None]]]
+"""Tells of patches of a row whether the tests of its image pass, None where nobody can tell."""
+Imaging = Callable[[AsyncExitStack], Coroutine[Any, Any, InImage]]
 
 _PROGRAM = ".amini-check.py"
 _SECONDS = 10.0
@@ -68,6 +73,11 @@ class Answer:
     row: Row
     text: str
     outcome: Patch | Rejected
+
+
+def chat_of(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Return a chat as trainers are given it."""
+    return [{"role": one.role.value, "content": one.content} for one in messages]
 
 
 def row_text(row: Row) -> str:
@@ -102,12 +112,20 @@ class Rewarding:
 
     `measure` is what TESTS and SHAPED ask about patches: once for all distinct ones of a batch, the earlier patches
     included. Without one SHAPED asks for the similarity, and TESTS has nobody to ask. `weight` is λ of the shaped
-    reward, `seed` draws the patch that a row's answers are compared with.
+    reward, `seed` draws the patch that a row's answers, or each of them, are compared with.
     """
 
-    def __init__(self, kind: RewardKind, measure: Measure | None = None, weight: float = 1.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        kind: RewardKind,
+        measure: Measure | None = None,
+        weight: float = 1.0,
+        seed: int = 0,
+        compared: Comparison = Comparison.ROW,
+    ) -> None:
         """Reward for what `kind` says."""
         self._kind, self._weight, self._seed = kind, weight, seed
+        self._draw = None if compared is Comparison.ROW else Random(seed)  # noqa: S311 - for a choice that can be repeated
         untold: Measure = lambda asked: [None] * len(asked)  # noqa: E731 - it has no name to say
         self._measure = measure or (similarities if kind is RewardKind.SHAPED else untold)
         self._remembered: dict[Key, float | None] = {}
@@ -152,7 +170,7 @@ class Rewarding:
         """Return the patch that a row's answers are compared with, drawn by the seed; None without any."""
         if not row.parents:
             return None
-        draw = Random(f"{self._seed} {row.id} parent")  # noqa: S311 - for a choice that can be repeated
+        draw = self._draw or Random(f"{self._seed} {row.id} parent")  # noqa: S311 - as above
         return _read_parent(row, draw.randrange(len(row.parents)))
 
 
@@ -204,7 +222,7 @@ async def check_patch(row: Row, patch: Patch, opened: Opened) -> bool:
     """
     before = (PlacedFile(file.path, file.before.encode()) for file in row.files if file.before is not None)
     files = (*before, *placed_files(changed_files(patch, row.tree().entries)), PlacedFile(_PROGRAM, row.check.encode()))
-    step = Step(("python", "-I", "-B", _PROGRAM), seconds=_SECONDS)
+    step = Step((opened.program, "-I", "-B", _PROGRAM), seconds=_SECONDS, variables=opened.variables)
     place = opened.place
     result = await opened.sandbox.run(Job(place.environment, place.tree, files, (step,), opened.limits))
     if result.refusal:
@@ -216,26 +234,38 @@ async def check_patch(row: Row, patch: Patch, opened: Opened) -> bool:
 
 
 @contextmanager
-def running_checks(opening: Opening) -> Iterator[Measure]:
-    """Give what runs the rows' checks in the place that `opening` opens, by ordinary calls as a trainer's rewards are.
+def running_checks(opening: Opening | None, imaging: Imaging | None = None) -> Iterator[Measure]:
+    """Give what runs the rows' checks, by ordinary calls as a trainer's rewards are.
 
-    It has an event loop of its own, so it is not for use within one. It says None where a box was lost, or there is no
-    check. Raises `EnvironmentFailed` where there is no place.
+    Programs run in the place that `opening` opens, the tests of an image by what `imaging` gives. It has an event loop
+    of its own, so it is not for use within one. It says None where a box was lost, or there is no check. Raises
+    `EnvironmentFailed` where there is no place.
     """
 
-    async def value(row: Row, patch: Patch, opened: Opened) -> float | None:
+    async def value(row: Row, patch: Patch, opened: Opened | None) -> float | None:
         try:
-            return float(await check_patch(row, patch, opened)) if row.check else None
+            return float(await check_patch(row, patch, opened)) if row.check and opened else None
         except EnvironmentFailed:
             return None  # infrastructure is not the answer's fault
 
-    async def values(asked: Sequence[tuple[Row, Patch]], opened: Opened) -> list[float | None]:
-        return list(await asyncio.gather(*(value(row, patch, opened) for row, patch in asked)))
+    async def values(asked: Sequence[tuple[Row, Patch]]) -> list[float | None]:
+        by_row: dict[str, list[int]] = {}
+        for place, (row, _) in enumerate(asked):
+            if in_image is not None and row.check.startswith("{"):
+                by_row.setdefault(row.id, []).append(place)
+        told: dict[int, float | None] = {}
+        for places in by_row.values():  # of a row all patches together, in one testbed
+            found = await in_image(asked[places[0]][0], [asked[place][1] for place in places]) if in_image else []
+            told |= dict(zip(places, found, strict=True))
+        others = [place for place in range(len(asked)) if place not in told]
+        told |= zip(others, await asyncio.gather(*(value(*asked[place], opened) for place in others)), strict=True)
+        return [told[place] for place in range(len(asked))]
 
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:
-            opened = runner.run(opening(stack))
-            yield lambda asked: runner.run(values(asked, opened))
+            opened = runner.run(opening(stack)) if opening else None
+            in_image = runner.run(imaging(stack)) if imaging else None
+            yield lambda asked: runner.run(values(asked))
         finally:
             runner.run(stack.aclose())

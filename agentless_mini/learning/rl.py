@@ -7,14 +7,14 @@ After "Reward modeling" of SWE-RL (arXiv 2502.18449) and "Large-scale RL for Sel
     shaped                         Satori-SWE, third step: the prompt shows earlier patches, which the row must have;
                                    the gain in similarity, in tests, or in what a reward model says
 
-Within a group of rollouts the value of the earlier patch is the same for all, so the group's mean takes it away again
-wherever all of the group are in the format; what is left of the shaping is λ and what is logged. It counts where
-rewards are not centred by group.
+Where all rollouts of a prompt are compared with one earlier patch, their group's mean takes its value away again
+wherever all of the group are in the format; what is left of the shaping is λ and what is logged. Drawn anew for each
+rollout, as the paper has it, the earlier patch counts: its value is then noise that does not depend on the answer.
 """
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -22,19 +22,29 @@ from accelerate import PartialState
 from trl import GRPOConfig, GRPOTrainer
 
 from agentless_mini.chain.prompts import Prompts
-from agentless_mini.domain import Message, RewardKind
+from agentless_mini.domain import RewardKind
 from agentless_mini.errors import UsageError
 from agentless_mini.learning import policies, training
 from agentless_mini.learning.checkpoints import ROLLOUTS_FILE
 from agentless_mini.learning.reward_model import PatchScores
-from agentless_mini.learning.rewarding import Answer, Measure, Rewarding, read_rollout, read_row, reasons, row_text
+from agentless_mini.learning.rewarding import (
+    Answer,
+    Measure,
+    Rewarding,
+    chat_of,
+    read_rollout,
+    read_row,
+    reasons,
+    row_text,
+)
 from agentless_mini.learning.rows import Row
 from agentless_mini.learning.sft import NO_PARENTS, some_parents
 from agentless_mini.learning.texts import KEPT, TOO_LONG, ChatTokens
 from agentless_mini.learning.training import Outcome, Seen, Task
 from agentless_mini.settings.learning import Generation, RlSettings
 
-_SHOWN_PARENTS = 5
+# What TRL would do otherwise: `dapo`, and `sequence_mask`, by which many long rollouts would not be learned from.
+_DEFAULTS = {"loss_type": "grpo", "vllm_importance_sampling_mode": "token_truncate"}
 
 
 def train_rl(task: Task, settings: RlSettings, checking: Measure | None = None) -> Outcome:
@@ -43,26 +53,17 @@ def train_rl(task: Task, settings: RlSettings, checking: Measure | None = None) 
     `checking` runs the rows' checks, for the reward or the potential `tests`. Raises as `sft.train_sft`.
     """
     before = training.prepare(task, settings)
-    _require_groups(settings, PartialState().num_processes)
+    settings = whole_groups(settings, PartialState().num_processes)
     if before is not None:
         return before
+    config = training.configured(GRPOConfig, task, _house(task, settings), settings)
     seen = Seen()
     tokenizer = policies.load_tokenizer(task.model)
     found = _chats(training.training_rows(task, seen), task.prompts, ChatTokens(tokenizer), settings, seen)
     data = training.dataset(task, seen, found, ("prompt", "row"))
     model, peft = policies.load_policy(task.model, settings)
     measure = checking if settings.scorer is None else PatchScores(settings.scorer, task.prompts, settings.batch)
-    rewarding = Rewarding(settings.reward, measure, settings.format_weight, settings.seed)
-    config = GRPOConfig(
-        **training.arguments(task, settings),
-        **_generation(settings),
-        num_generations=settings.group,
-        max_completion_length=settings.answer_tokens,
-        temperature=settings.temperature,
-        beta=settings.beta,
-        epsilon=settings.clip_low,
-        epsilon_high=settings.clip_high,
-    )
+    rewarding = Rewarding(settings.reward, measure, settings.format_weight, settings.seed, settings.compared)
     trainer = GRPOTrainer(
         model,
         reward_funcs=_reward_function(rewarding, task, settings, policies.ends_of(model, tokenizer)),
@@ -74,12 +75,38 @@ def train_rl(task: Task, settings: RlSettings, checking: Measure | None = None) 
     return training.run(trainer, task, settings, seen)
 
 
-def _require_groups(settings: RlSettings, devices: int) -> None:
-    if devices * settings.batch * settings.accumulate % settings.group:
+def _house(task: Task, settings: RlSettings) -> dict[str, Any]:
+    """Return what the house sets of GRPO's configuration."""
+    return {
+        **training.arguments(task, settings),
+        **_DEFAULTS,
+        **_generation(settings),
+        "num_generations": settings.group,
+        "max_completion_length": settings.answer_tokens,
+        "temperature": settings.temperature,
+        "beta": settings.beta,
+        "epsilon": settings.clip_low,
+        "epsilon_high": settings.clip_high,
+    }
+
+
+def whole_groups(settings: RlSettings, devices: int) -> RlSettings:
+    """Return the settings with as many batches as the wanted rollouts are. Raises `UsageError` for broken groups."""
+    at_once = devices * settings.batch
+    if settings.rollouts is not None:
+        if settings.rollouts % at_once:
+            raise UsageError(
+                f"{settings.rollouts} rollouts in a step are no multiple of {devices} x {settings.batch} (devices, "
+                "batch): set rollouts or batch."
+            )
+        settings = settings.model_copy(update={"accumulate": settings.rollouts // at_once})
+    own = {"steps_per_generation", "generation_batch_size"} & settings.trl.keys()  # TRL checks these itself
+    if not own and at_once * settings.accumulate % settings.group:
         raise UsageError(
             f"{devices} x {settings.batch} x {settings.accumulate} rollouts in a step (devices, batch, accumulate) "
             f"cannot be parted into groups of {settings.group}: set batch, accumulate or group."
         )
+    return settings
 
 
 def _chats(
@@ -93,13 +120,13 @@ def _chats(
         if settings.runs_checks and not row.check:
             seen.rows["without a check"] += 1
             continue
-        shown = some_parents(row, _SHOWN_PARENTS, settings.seed) if settings.reward is RewardKind.SHAPED else ()
+        shown = some_parents(row, settings.shown_parents, settings.seed) if settings.reward is RewardKind.SHAPED else ()
         row = replace(row, parents=shown)
         messages = row.messages(prompts)
         is_long = len(tokens.prompt(messages)) + settings.answer_tokens > settings.max_tokens
         seen.rows[TOO_LONG if is_long else KEPT] += 1
         if not is_long:
-            yield {"prompt": _chat(messages), "row": row_text(row)}
+            yield {"prompt": chat_of(messages), "row": row_text(row)}
 
 
 def _generation(settings: RlSettings) -> dict[str, Any]:
@@ -156,8 +183,4 @@ def _log(task: Task, answers: list[Answer], values: list[float | None], step: in
         for answer, value in zip(answers, values, strict=False):
             outcome = next(iter(reasons([answer])))
             said = {"step": step, "row": answer.row.id, "reward": value, "outcome": outcome, "answer": answer.text}
-            file.write(json.dumps({**said, "prompt": _chat(answer.row.messages(task.prompts))}) + "\n")
-
-
-def _chat(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": one.role.value, "content": one.content} for one in messages]
+            file.write(json.dumps({**said, "prompt": chat_of(answer.row.messages(task.prompts))}) + "\n")

@@ -126,10 +126,16 @@ _NAMES = [field.name for field in fields(Row)]
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> int:
-    """Write the rows to one parquet file, in groups, so that memory does not grow with their number; return it.
+    """Write the rows to one parquet file and return their number. Raises as `write_table`."""
+    return write_table(path, map(asdict, rows), _schema(_pyarrow()[0]))
 
-    The file has its name once it is whole: what was there before stays until then. Raises `EnvironmentFailed` where it
-    cannot be written, `UsageError` for text that is not Unicode (surrogates).
+
+def write_table(path: Path, rows: Iterable[dict[str, Any]], schema: Any = None) -> int:  # noqa: ANN401 - pyarrow's
+    """Write mappings to one parquet file, in groups, so that memory does not grow with their number; return it.
+
+    The first group tells the columns where there is no schema, and without rows there is then no file. The file has its
+    name once it is whole: what was there before stays until then. Raises `EnvironmentFailed` where it cannot be
+    written, `UsageError` for text that is not Unicode (surrogates).
     """
     arrow, parquet = _pyarrow()
     partial = path.with_name(f".{path.name}.partial")
@@ -145,11 +151,16 @@ def write_rows(path: Path, rows: Iterable[Row]) -> int:
     }
     with boundary(failures):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with parquet.ParquetWriter(partial, _schema(arrow), compression="zstd") as writer:
-            waiting = iter(rows)
-            while group := list(islice(waiting, _AT_ONCE)):
-                writer.write_table(arrow.Table.from_pylist([asdict(row) for row in group], _schema(arrow)))
+        waiting = iter(rows)
+        group = list(islice(waiting, _AT_ONCE))
+        schema = schema or (arrow.Table.from_pylist(group).schema if group else None)
+        if schema is None:
+            return 0
+        with parquet.ParquetWriter(partial, schema, compression="zstd") as writer:
+            while group:
+                writer.write_table(arrow.Table.from_pylist(group, schema))
                 count += len(group)
+                group = list(islice(waiting, _AT_ONCE))
         partial.replace(path)
     return count
 
@@ -172,15 +183,26 @@ def require_rows(path: Path, split: str = "") -> None:
 
     Nothing but the files' own descriptions is read, and of a split the one column.
     """
-    files = _some_files(path)
     counts = []
-    for file in files:
+    for file in _some_files(path):
         with _opened(file) as opened:
             found = opened.read(columns=["split"]).column("split") if split else ()
             counts.append(sum(value.as_py() == split for value in found) if split else opened.metadata.num_rows)
     if not sum(counts):
         of = f" of the split {split}" if split else ""
         raise UsageError(f"{printable(str(path))} holds no row{of}: name other data.")
+
+
+def check_kinds(path: Path, split: str) -> set[bool]:
+    """Return whether the checks of a split are run in images. Raises `UsageError` where there is none."""
+    kinds = set()
+    for file in _some_files(path):
+        with _opened(file) as opened:
+            found = opened.read(columns=["split", "check"]).to_pylist()
+            kinds |= {row["check"].startswith("{") for row in found if row["split"] == split and row["check"]}
+    if not kinds:
+        raise UsageError(f"{printable(str(path))} holds no row of the split {split} with a check: name other data.")
+    return kinds
 
 
 def _some_files(path: Path) -> list[Path]:

@@ -3,6 +3,8 @@
 One process for each GPU, started by accelerate, or a single one. What is printed and written is the first process's.
 """
 
+import dataclasses
+import difflib
 import importlib.metadata
 import importlib.util
 import json
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import accelerate.utils
 import torch
@@ -35,6 +37,19 @@ from agentless_mini.learning.rows import SPLITS, Row, read_rows, require_apart
 from agentless_mini.settings.learning import Tracker, TrainingSettings
 
 Tell = Callable[[str], None]
+Config = TypeVar("Config", bound=transformers.TrainingArguments)
+
+# Fields of TRL's configurations that are settings of ours, and their names here.
+OURS = {
+    "output_dir": "--out", "max_steps": "steps", "num_train_epochs": "epochs", "learning_rate": "learning_rate",
+    "weight_decay": "weight_decay", "per_device_train_batch_size": "batch", "save_steps": "save_every", "seed": "seed",
+    "gradient_accumulation_steps": "accumulate", "save_total_limit": "keep", "logging_steps": "log_every",
+    "use_cpu": "device", "bf16": "precision", "max_length": "max_tokens", "num_generations": "group",
+    "max_completion_length": "answer_tokens", "beta": "beta", "temperature": "temperature", "epsilon": "clip_low",
+    "epsilon_high": "clip_high", "use_vllm": "generation", "vllm_mode": "generation",
+    "vllm_server_base_url": "server", "vllm_gpu_memory_utilization": "gpu_share",
+    "vllm_max_model_length": "max_tokens",
+}  # fmt: skip
 
 _EXAMPLES_FILE = "examples.arrow"
 _AT_ONCE = 256  # examples in memory while they are written
@@ -162,7 +177,7 @@ def arguments(task: Task, settings: TrainingSettings) -> dict[str, Any]:
         "output_dir": str(task.out),
         "max_steps": settings.steps or -1,
         "num_train_epochs": settings.epochs,
-        "learning_rate": settings.learning_rate,
+        "learning_rate": settings.rate,
         # Of few steps none is for warming up: the first of these has a learning rate of 0.
         "warmup_steps": int(settings.warmup * settings.steps) if settings.steps else settings.warmup,
         "lr_scheduler_type": "cosine",
@@ -183,6 +198,36 @@ def arguments(task: Task, settings: TrainingSettings) -> dict[str, Any]:
         "gradient_checkpointing": not cpu,
         "dataloader_pin_memory": not cpu,
     }
+
+
+def configured(kind: type[Config], task: Task, house: dict[str, Any], settings: TrainingSettings) -> Config:
+    """Return a configuration: what the house sets, and over it what the settings hand on to TRL.
+
+    Raises `UsageError` for a field that is none, or a setting of ours, and for a value that TRL refuses.
+    """
+    fields = {field.name for field in dataclasses.fields(kind) if field.init}
+    kinds, section = get_type_hints(kind), task.command.replace("-", "_")
+    for name, value in settings.trl.items():
+        where, known = f"{section}.trl.{printable(name)}", kind.__name__
+        if name not in fields:
+            near = difflib.get_close_matches(name, sorted(fields), 1, 0)[0]
+            raise UsageError(f"TRL's {known} has no field {printable(name)!r}: correct {where}, as {near!r}.")
+        if name in OURS:
+            raise UsageError(f"{where} is a setting of amini's own: set {OURS[name]} in [{section}] instead.")
+        if name.endswith("hub_token"):  # run.json and the model's card have the settings
+            raise UsageError(f"{where} would be written down with the settings: give it as the variable HF_TOKEN.")
+        if isinstance(value, str) and not any(_is_text(one) for one in (kinds[name], *get_args(kinds[name]))):
+            raise UsageError(f"{where} must not be a text ({printable(value)!r}): see {known} of TRL.")
+    refused: Callable[[BaseException], UsageError] = lambda error: UsageError(  # noqa: E731 - it has no name to say
+        f"TRL refuses its settings ({printable(' '.join(str(error).split()))}): correct [{section}.trl]."
+    )
+    with boundary(dict.fromkeys((ValueError, TypeError, NotImplementedError), refused)):
+        made: Config = kind(**{**house, **settings.trl})
+    return made
+
+
+def _is_text(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, str)
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]
@@ -275,7 +320,7 @@ def _describe(trainer: Any, task: Task, settings: TrainingSettings, seen: Seen) 
 
     It states what is known and leaves blank what is not: scores are added by whoever measures them.
     """
-    said = settings.model_dump(mode="json")
+    said = {**settings.model_dump(mode="json"), "learning_rate": settings.rate}
     if isinstance(trainer.model, PeftModel):
         said["rank"] = trainer.model.peft_config["default"].r  # of an adapter to start from
     device = "a CPU" if on_cpu(settings) else f"{PartialState().num_processes} x {torch.cuda.get_device_name()}"

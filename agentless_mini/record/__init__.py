@@ -11,6 +11,7 @@ from agentless_mini.record.memo import (
     RecordedSampler,
     RecordedSandbox,
     RecordedScorer,
+    kept_texts,
     recorded_derive,
     traced_scoring,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "Spending",
     "Store",
     "generation_of",
+    "kept_texts",
     "recorded_derive",
     "traced_scoring",
 ]

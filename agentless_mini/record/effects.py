@@ -226,6 +226,8 @@ class Kind(Generic[V]):
 
 SCORE = Kind[float]("score")
 """What a reward model gave an answer, by `ScoreRequest.keys`."""
+SETUP = Kind[str]("setup")
+"""How a model's setups fared: the one that serves, why one failed, and the log that the model was shown."""
 PATHS = Kind[tuple[str, ...]]("paths", list, tuple, most=100)
 """Paths of a tree that a rule found, by the rule, its code, and what it was given; of a large tree some 60 kB each."""
 _CARD = Kind[ModelCard]("card", plain, lambda card: read(ModelCard, card))

@@ -44,7 +44,7 @@ from agentless_mini.domain import (
 )
 from agentless_mini.errors import ModelChanged
 from agentless_mini.ports import Derive, Find, Sampler, Sandbox, Scorer
-from agentless_mini.record.effects import PATHS, SCORE, Kind, Store, chat_key, stable_key, token_counts
+from agentless_mini.record.effects import PATHS, SCORE, SETUP, Kind, Store, chat_key, stable_key, token_counts
 from agentless_mini.record.records import RunId
 
 K = TypeVar("K", bound=Hashable)
@@ -358,6 +358,13 @@ def recorded_derive(store: Store) -> Derive:
         return await memo.one(shelf, stable_key(rule, code_state(), given), lambda: asyncio.to_thread(find))
 
     return derive
+
+
+def kept_texts(store: Store, place: str) -> Callable[[str, Callable[[], Awaitable[str]]], Awaitable[str]]:
+    """Return what keeps the texts that are made for a place by name; an empty one is made again."""
+    memo, shelf = Memo[str, str](), values_of(store, SETUP)
+    shelf = replace(shelf, put=lambda key, text: store.put_value(SETUP, key, text) if text else None)
+    return lambda name, make: memo.one(shelf, stable_key(place, name), make)
 
 
 @functools.cache

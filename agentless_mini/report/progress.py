@@ -38,6 +38,7 @@ TITLES: dict[Stage | Phase, str] = {
     Stage.CHOOSE: "Reading patches",
     Stage.REPRODUCE: "Sampling tests",
     Stage.REGRESS: "Asking which tests the fix must break",
+    Stage.SETUP: "Asking how to set up the tests",
     Phase.ENVIRONMENT: "Preparing the tests",
     Phase.REPRODUCTION: "Proving the tests",
     Phase.REGRESSION: "Regression tests",

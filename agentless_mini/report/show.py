@@ -191,7 +191,7 @@ def outcome(sample: SampleRecord, votes: Counter[str]) -> str:
             return f"test {id}, written by {count}"
         case Rejected(reason=reason, detail=detail):
             return f"{reason}: {detail}"
-    return "" if sample.stage in {Stage.LOCALIZE, Stage.REGRESS} else "not judged"
+    return "" if sample.stage in {Stage.LOCALIZE, Stage.REGRESS, Stage.SETUP} else "not judged"
 
 
 def votes_of(trace: RunTrace) -> Counter[str]:

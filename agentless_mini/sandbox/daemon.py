@@ -237,6 +237,22 @@ def folder_archive(client: "DockerClient", image: str, folder: str) -> Iterator[
             api.remove_container(container, v=True, force=True)
 
 
+def has_file(client: "DockerClient", image: str, path: str) -> bool:
+    """Return whether an image has a file or folder, of which nothing is run. Raises `EnvironmentFailed`."""
+    from docker.errors import NotFound
+
+    with translated():
+        api, labels = engine(client), {LABEL: "1", OWNER: myself()}
+        container = api.create_container(image, ["none"], entrypoint=[], labels=labels)["Id"]
+        try:
+            api.get_archive(container, path)[0].close()
+        except NotFound:
+            return False
+        finally:
+            api.remove_container(container, v=True, force=True)
+    return True
+
+
 Tell = Callable[[int, int], None]
 """Told, from the thread that pulls, how many bytes have come and how many are known to be coming."""
 

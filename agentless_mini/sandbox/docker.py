@@ -14,6 +14,7 @@ What is not: the CPU time and memory of the daemon, which copies the tree in, ar
 import asyncio
 import hashlib
 import math
+import re
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -51,6 +52,7 @@ _WORDS_LIMIT = 4096
 _STDOUT = 1
 _PROXY = "/dev/amini-proxy"  # in a file system of the container that no image keeps
 _NOT_REACHED = ("the proxy cannot be reached", "bind source path")  # by the runner, and the daemon
+_NO_PROGRAM = re.compile(r"executable file not found|no such file or directory|permission denied|exec format error")
 _FOR_BUILDS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID")
 
 
@@ -255,7 +257,7 @@ class _Container:
             with closing(getattr(line, "_sock", line)) as talking:
                 if self._aborted.is_set():  # one that is never started would be listened to until its time is over
                     return transcript.result(Ending.NOT_RUN)
-                self._api.start(self._id)
+                self._start()
                 if self._aborted.is_set():  # it came when there was nothing to kill yet
                     self._kill()
                 sent = compose(job, pack, room)
@@ -273,8 +275,24 @@ class _Container:
             raise too_slow()
         reason = printable(state.get("Error") or "") or last_line(bytes(words)) or f"status {state.get('ExitCode')}"
         raise EnvironmentFailed(
-            f"A box cannot be set up in the image ({reason}): it needs Python 3.7 or newer, with ctypes."
+            f"A box cannot be set up in the image ({reason}): it needs Python 3.7 or newer, with ctypes; add one to "
+            "it, or name another image."
         )
+
+    def _start(self) -> None:
+        from docker.errors import APIError
+
+        try:
+            self._api.start(self._id)
+        except APIError as error:
+            said = printable(str(error.explanation or error))
+            if not _NO_PROGRAM.search(said):
+                raise
+            python = printable(self._asked["Entrypoint"][0])
+            raise EnvironmentFailed(
+                f"A box cannot be set up in the image (it has no {python} that starts): it needs Python 3.7 or newer, "
+                "with ctypes; add one to it, or name another image."
+            ) from error
 
     def _kill(self) -> None:
         from docker.errors import APIError

@@ -46,6 +46,7 @@ from agentless_mini.settings.run import (
     ReproduceSettings,
     SandboxSettings,
     Section,
+    SetupSettings,
 )
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Config(Section):
     repair: RepairSettings = Field(default_factory=RepairSettings)
     evolve: EvolveSettings = Field(default_factory=EvolveSettings)
     reproduce: ReproduceSettings = Field(default_factory=ReproduceSettings)
+    setup: SetupSettings = Field(default_factory=SetupSettings)
     regress: RegressSettings = Field(default_factory=RegressSettings)
     fresh: bool = False
     """Sample new answers instead of reusing recorded ones."""

@@ -6,9 +6,9 @@ which.
 
 import enum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from agentless_mini.domain import RewardKind
 from agentless_mini.settings.run import Flag, Section
@@ -42,6 +42,7 @@ class Tracker(enum.StrEnum):
     NONE = "none"
     TENSORBOARD = "tensorboard"
     TRACKIO = "trackio"
+    WANDB = "wandb"
 
 
 class SftKind(enum.StrEnum):
@@ -75,10 +76,33 @@ class Potential(enum.StrEnum):
     REWARD_MODEL = "reward-model"  # one that `amini learn reward-model` has trained
 
 
+class Comparison(enum.StrEnum):
+    """Which of the patches that a prompt shows a shaped reward is the gain over."""
+
+    ROW = "row"  # one for all rollouts of a prompt, so that their mean takes it away again
+    ROLLOUT = "rollout"  # drawn anew for each rollout, as Satori-SWE has it
+
+
+class Preset(enum.StrEnum):
+    """Whose settings reinforcement learning begins with."""
+
+    SWE_RL = "swe-rl"
+    SATORI = "satori"
+
+
+# `amini help learn` says which of these are published, and which are ours.
+_LONG: dict[str, Any] = {"tuning": "full", "max_tokens": 16_384, "answer_tokens": 8192, "group": 16, "clip_high": 0.2}
+_PRESETS: dict[str, dict[str, Any]] = {
+    Preset.SWE_RL: {**_LONG, "reward": "similarity", "steps": 1600, "rollouts": 512, "beta": 0.001},
+    Preset.SATORI: {**_LONG, "reward": "shaped", "shown_parents": 5, "compared": "rollout", "format_weight": 1.0},
+}
+
+
 class TrainingSettings(Section):
     """What all trainers have in common."""
 
     model_config = ConfigDict(allow_inf_nan=False)
+    rates: ClassVar[dict[Tuning, float]] = {Tuning.LORA: 1e-4, Tuning.FULL: 1e-5}
 
     tuning: Tuning = Tuning.LORA
     """Which weights are trained: lora or full."""
@@ -95,8 +119,8 @@ class TrainingSettings(Section):
     """Steps of the optimizer; none: as many as the epochs have."""
     epochs: float = Field(1.0, gt=0)
     """Passes over the data, where no steps are given."""
-    learning_rate: float = Field(1e-4, gt=0)
-    """Highest learning rate."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Highest learning rate; by default 1e-4 for LoRA and 1e-5 for all weights (rl: 1e-5 and 1e-6)."""
     warmup: float = Field(0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate rises to its highest; then it falls as a cosine."""
     weight_decay: float = Field(0.0, ge=0)
@@ -116,11 +140,18 @@ class TrainingSettings(Section):
     minutes: float | None = Field(None, gt=0)
     """Stop with a checkpoint after N minutes; the same command continues."""
     tracker: Tracker = Tracker.TENSORBOARD
-    """Where metrics go beside standard error: tensorboard, trackio or none."""
+    """Where metrics go beside standard error: tensorboard, trackio, wandb or none."""
     device: Device = Device.AUTO
     """auto or cpu."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Seed of everything that is drawn."""
+    trl: dict[str, JsonValue] = Field(default_factory=dict)
+    """Fields of TRL's own configuration, handed on as they are: a table, or --trl KEY=VALUE."""
+
+    @property
+    def rate(self) -> float:
+        """Return the highest learning rate."""
+        return self.learning_rate or self.rates[self.tuning]
 
 
 class SftSettings(TrainingSettings):
@@ -142,16 +173,24 @@ class RlSettings(TrainingSettings):
     What SWE-RL does not publish is as in public re-implementations.
     """
 
-    learning_rate: float = Field(1e-6, gt=0)
-    """Highest learning rate (unpublished; re-implementations: 1e-6)."""
+    rates: ClassVar[dict[Tuning, float]] = {Tuning.LORA: 1e-5, Tuning.FULL: 1e-6}
+
+    preset: Preset | None = None
+    """Whose settings to begin with: swe-rl or satori. Other settings and flags go before these."""
     reward: RewardKind = RewardKind.SIMILARITY
     """What a rollout is rewarded for: similarity, discrete, tests or shaped."""
     potential: Potential = Potential.SIMILARITY
     """Potential whose gain is the shaped reward: similarity, tests or reward-model."""
     scorer: Annotated[Path | None, Flag(metavar="DIR")] = None
     """Folder of the reward model for that potential."""
+    shown_parents: int = Field(5, ge=1, le=100)
+    """K, the most earlier patches that a prompt shows for the shaped reward (Satori-SWE: 5)."""
+    compared: Comparison = Comparison.ROW
+    """Which of them the shaped reward is the gain over: one for each row, or drawn anew for each rollout."""
     group: int = Field(8, ge=2)
     """Rollouts of one prompt (SWE-RL: 16)."""
+    rollouts: int | None = Field(None, ge=2)
+    """Rollouts of a step, on all devices together (SWE-RL: 512): sets accumulate."""
     accumulate: int = Field(8, ge=1)
     """Batches that make a step: batch times accumulate, on all devices, must be a multiple of the group."""
     answer_tokens: int = Field(2048, ge=1)
@@ -174,6 +213,11 @@ class RlSettings(TrainingSettings):
     """Share of a GPU's memory for vLLM beside the trainer."""
     log_rollouts: int = Field(4, ge=0)
     """Rollouts of each batch that are logged, with prompt and reward."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _begins_with_the_preset(cls, given: Any) -> Any:  # noqa: ANN401 - what people gave
+        return {**_PRESETS.get(str(given.get("preset")), {}), **given} if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _is_of_one_mind(self) -> Self:
@@ -248,8 +292,8 @@ class CurateSettings(Section):
 
     oracle: Oracle = Oracle.CODE
     """Which changed files a row is about: code or all."""
-    relevant: Relevant = Relevant.NONE
-    """How relevant but unmodified files are found: none, lexical or model."""
+    relevant: Relevant | None = None
+    """How relevant but unmodified files are found: none, lexical or model; by default model where one is named."""
     most_relevant: int = Field(3, ge=1, le=20)
     """Most relevant but unmodified files in a row."""
     most_files: int = Field(10, ge=1, le=1000)

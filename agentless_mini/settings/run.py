@@ -111,6 +111,19 @@ class ReproduceSettings(Section):
     """Seed of the first sample."""
 
 
+class SetupSettings(Section):
+    """How a model sets up the test environment where what the tree declares makes none that serves."""
+
+    samples: Annotated[int, Flag(("--setup-samples",))] = Field(4, ge=0, le=1000)
+    """Setups of the test environment sampled where the one that the tree declares fails; 0 asks for none."""
+    temperature: float = Field(1.0, ge=0, le=2)
+    """Sampling temperature."""
+    max_tokens: int = Field(4096, ge=1)
+    """Most tokens of one answer, reasoning included; never more than a quarter of the context."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of the first sample."""
+
+
 class RegressSettings(Section):
     """Which of the repository's own tests are run."""
 

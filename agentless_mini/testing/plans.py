@@ -26,13 +26,19 @@ from agentless_mini.errors import UsageError
 
 _DJANGO = "tests/runtests.py"
 _PYTEST = re.compile(rb"\bpy\.?test\b")
+_DJANGO_TEST = re.compile(rb"^\s*(?:import|from)\s+django\.test\b", re.MULTILINE)
+_SETTINGS = re.compile(
+    rb"DJANGO_SETTINGS_MODULE['\"]?\]?\s*[=,:]\s*['\"]?([A-Za-z_][\w.]*)|--settings[= ]([A-Za-z_][\w.]*)"
+)
+_SETTINGS_FILES = ("tests/settings.py", "tests/test_settings.py", "test_settings.py", "test/settings.py")
 _UNITTEST = re.compile(rb"^\s*(?:import|from)\s+unittest\b", re.MULTILINE)
 _CONFIGURATION = re.compile(
     r"(?:.*/)?(?:requirements[^/]*|[^/]*requirements)\.(?:txt|in)|requirements/[^/]+"
     r"|(?:pytest\.ini|\.pytest\.ini|tox\.ini|setup\.cfg|setup\.py|pyproject\.toml|noxfile\.py|Makefile|Pipfile)"
+    r"|(?:tests/)?runtests\.py|manage\.py"
     r"|\.github/workflows/[^/]+"
 )
-_ROOTS = ("src", "lib")
+_ROOTS = ("src", "lib", "python")
 TESTS = "{tests}"
 _SHELL = re.compile(r"[|&;<>()$`*?~#\n\\]")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
@@ -59,8 +65,8 @@ exec(compile(files.pop(name), name, "exec"), {"__name__": "__main__", "FILES": f
 def harness_of(snapshot: Snapshot, test_command: str = "") -> Harness:
     """Return how the tests of a tree run: as `test_command` says, or as its files tell.
 
-    pytest, unless the tree is django itself, or imports unittest in its tests and mentions pytest nowhere. Raises
-    `UsageError` for a command that cannot be read.
+    pytest, unless the tree is django itself, or its tests import django.test or unittest and nothing mentions pytest.
+    Raises `UsageError` for a command that cannot be read.
     """
     paths = snapshot.by_path()
     roots = _python_path(paths.keys())
@@ -68,15 +74,33 @@ def harness_of(snapshot: Snapshot, test_command: str = "") -> Harness:
         return harness_of_command(test_command, roots)
     if _DJANGO in paths and "django/__init__.py" in paths:
         return Harness(Runner.DJANGO, ("python", _DJANGO), python_path=roots)
-    if _is_unittest(snapshot):
-        return Harness(Runner.UNITTEST, ("python", "-m", "unittest"), python_path=roots)
-    return Harness(Runner.PYTEST, ("python", "-m", "pytest"), python_path=roots)
-
-
-def _is_unittest(snapshot: Snapshot) -> bool:
     tests = [file.data for file in snapshot.files if is_test_file(file) and file.path.endswith(".py")]
-    told = [file.data for file in snapshot.files if _CONFIGURATION.fullmatch(file.path)]
-    return any(map(_UNITTEST.search, tests)) and not any(map(_PYTEST.search, [*tests, *told]))
+    told = {file.path: file.data for file in snapshot.files if _CONFIGURATION.fullmatch(file.path)}
+    if not any(map(_PYTEST.search, [*tests, *told.values()])):
+        if any(map(_DJANGO_TEST.search, tests)) and (found := _of_django(paths.keys(), told, roots)):
+            return found
+        if any(map(_UNITTEST.search, tests)):
+            return Harness(Runner.UNITTEST, ("python", "-m", "unittest"), python_path=roots)
+    projects = {posixpath.dirname(path) for path in paths if posixpath.basename(path) in {"setup.py", "pyproject.toml"}}
+    members = tuple(sorted(path for path in projects if path and not is_test_path(f"{path}/setup.py")))
+    return Harness(Runner.PYTEST, ("python", "-m", "pytest"), python_path=roots, members=members)
+
+
+def _of_django(paths: Container[str], told: Mapping[str, bytes], roots: tuple[str, ...]) -> Harness | None:
+    """Return how the tests of a project of Django run; None where nothing says with which settings.
+
+    By its manage.py, else by django itself with the settings that the project's files name, else by its runtests.py.
+    """
+    if "manage.py" in told:
+        return Harness(Runner.DJANGO, ("python", "manage.py", "test"), python_path=roots)
+    named = (match[1] or match[2] for data in told.values() for match in _SETTINGS.finditer(data))
+    module = next((name.decode() for name in named), "")
+    module = module or next((path[:-3].replace("/", ".") for path in _SETTINGS_FILES if path in paths), "")
+    if module:
+        told_so = (("DJANGO_SETTINGS_MODULE", module),)
+        return Harness(Runner.DJANGO, ("python", "-m", "django", "test"), python_path=roots, variables=told_so)
+    program = next((path for path in ("runtests.py", "tests/runtests.py") if path in told), "")
+    return Harness(Runner.DJANGO, ("python", program), python_path=roots) if program else None
 
 
 def _python_path(paths: Iterable[str]) -> tuple[str, ...]:
@@ -159,11 +183,17 @@ class Planner:
     seed: str = ""
 
     def together(self, cases: Sequence[Case]) -> tuple[Task, ...]:
-        """Return one step for all tests that a runner tells of, and one for each distinct command."""
-        reported = tuple(case for case in cases if not self._is_command(case))
-        seconds = STARTUP + sum(self.case_seconds * (1 if "::" in case.id else FILE_TESTS) for case in reported)
-        batch = (self.reported(reported, seconds, 0),) if reported else ()
-        return (*batch, *self._commands([case for case in cases if self._is_command(case)]))
+        """Return one step for all tests of a member that a runner tells of, and one for each distinct command."""
+        groups = dict[str, list[Case]]()
+        for case in (one for one in cases if not self._is_command(one)):
+            above = (path for path in self.harness.members if case.id.startswith(f"{path}/"))
+            groups.setdefault(max(above, key=len, default=""), []).append(case)
+        seconds = (
+            sum(self.case_seconds * (1 if "::" in one.id else FILE_TESTS) for one in of) for of in groups.values()
+        )
+        batches = enumerate(zip(groups.values(), seconds, strict=True))
+        tasks = (self.reported(tuple(of), STARTUP + most, number) for number, (of, most) in batches)
+        return (*tasks, *self._commands([case for case in cases if self._is_command(case)]))
 
     def one_by_one(self, cases: Sequence[Case]) -> tuple[Task, ...]:
         """Return a step for each test, so that none is kept from its end by another."""

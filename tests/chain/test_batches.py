@@ -1,5 +1,6 @@
-"""Tests meet patches round by round: no patch meets one twice, and new files bring their own tests."""
+"""Tests meet patches round by round: none meets one twice but to look again, and new files bring their own tests."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -46,13 +47,27 @@ def test_later_patches_meet_the_tests_and_the_earlier_ones_do_not_meet_them_agai
     assert [verdict.normal for verdict in execution.verdicts] == ["cart 1", "cart 2", "cart 3"]
 
 
+def test_few_regression_tests_that_a_patch_breaks_run_once_more_and_count_as_kept_where_they_pass_then() -> None:
+    bench = Bench(busy=CART_TEST)
+    execution = bench.over(cart(1), cart(13))
+    assert execution is not None
+    kept, broken = ([result.outcome for result in verdict.results] for verdict in execution.verdicts)
+    assert (kept, broken) == ([Outcome.PASS, Outcome.PASS], [Outcome.FAIL, Outcome.FAIL])
+    assert bench.met.count(("# 1", CART_TEST)) == bench.met.count(("# 13", CART_TEST)) == 2
+    assert bench.met.count(("# 1", SHOWS_IT.id)) == bench.met.count(("# 13", SHOWS_IT.id)) == 1
+
+
 def test_new_files_bring_their_regression_tests_which_all_patches_meet() -> None:
     bench = Bench()
     first = bench.over(cart(1))
     second = bench.over(cart(1), tax(1), tax(13))
     assert ids(first) == [SHOWS_IT.id, CART_TEST]
     assert ids(second) == [SHOWS_IT.id, CART_TEST, TAX_TEST]
-    assert len(bench.met) == len(set(bench.met)) == 3 * 3
+    assert len(set(bench.met)) == 3 * 3
+    assert [one for one, times in Counter(bench.met).items() if times > 1] == [
+        ("RATE = 13", CART_TEST),
+        ("RATE = 13", TAX_TEST),
+    ]
     assert second is not None
     assert [len(verdict.results) for verdict in second.verdicts] == [3, 3, 3]
     assert len(second.before) == 3

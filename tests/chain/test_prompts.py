@@ -88,7 +88,7 @@ def test_a_prompt_of_evolution_begins_with_the_whole_repair_prompt_and_numbers_t
     assert len(added) < len(evolve[1].content)
     assert "\n### Attempt 1\n```diff\n+one\n```\n" in added
     assert "\n### Attempt 2\n````diff\n+```\n+{{ two }}\n````\n" in added
-    for words in ("First review each attempt", "Then analyse the issue", "give it as edits inside one fenced block"):
+    for words in ("First review each attempt", "Then analyse the issue", "each inside a fenced block of its own"):
         assert words in added
 
 

@@ -97,7 +97,7 @@ def test_without_rounds_the_requests_are_those_that_older_records_have() -> None
     assert len(made.sampler.requests) == len(asked)
     assert asked == {
         ("localize", (0, 1, 2, 3), "111ecf34dc293106aa635fdeb08d974f83b6b89a99b7305d723c97087d2cc762"),
-        ("repair", (0, 1, 2, 3, 4), "b0fea95f66456f1f8586d27fab0998311cb38e59c1ba0877d68af540dcd958c0"),
+        ("repair", (0, 1, 2, 3, 4), "dc84b56f3303c5da50de3b1c2b68cc4780f1ea0979c59c91f2412363e29bcf33"),
         ("reproduce", (0, 1), "011b4119be928fbf984f98db3c68789ca6d918f058795bc3e8a93ab83c1c3962"),
     }  # a change of the prompts changes these
 

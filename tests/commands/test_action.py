@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github" / "actions" / "repair"
 EXAMPLE = ROOT / "agentless_mini" / "docs" / "ci.md"
 ISSUE = {"title": "$(touch hacked)`touch hacked`", "body": '"; touch hacked #\n${{ github.token }}', "number": 12}
-UVX = f"""#!/bin/sh
-[ "$1 $3 $5" = "--from --constraints amini" ] && [ -f "$2/pyproject.toml" ] && [ -f "$4" ] || exit 99
-shift 5
+UV = f"""#!/bin/sh
+[ "$1 $2 $3 $4 $6" = "run --quiet --frozen --project amini" ] && [ -f "$5/uv.lock" ] || exit 99
+shift 6
 exec {sys.executable} -m agentless_mini "$@"
 """
 
@@ -33,8 +33,8 @@ def repaired(home: Home, base_url: str, **more: str) -> tuple[int, str, set[str]
         git(home.repository, "remote", "add", "origin", str(origin))
     programs, output = home.root / "programs", home.root / "output"
     programs.mkdir(exist_ok=True)
-    (programs / "uvx").write_text(UVX)
-    (programs / "uvx").chmod(0o755)
+    (programs / "uv").write_text(UV)
+    (programs / "uv").chmod(0o755)
     output.write_text("")
     with serve({"/repos/owner/shop/issues/12": Reply(200, json.dumps(ISSUE).encode())}) as github:
         variables = {

@@ -91,7 +91,7 @@ def test_every_option_of_a_setting_is_described_by_itself_or_by_the_setting(pane
 def test_a_setting_is_shown_with_its_words_and_its_defaults() -> None:
     assert described(("repair.match",)).endswith("in a file: strict or loose.  [default: strict]")
     assert described(("sft.batch", "rl.batch")).endswith("[default: 4]")
-    assert described(("sft.learning_rate", "rl.learning_rate")).endswith("[default: 0.0001, rl 1e-06]")
+    assert described(("sft.accumulate", "rl.accumulate")).endswith("[default: 4, rl 8]")
     assert described(("repair.seed",)).endswith("[default: 0]")
     assert "default:" not in described(("repair.stop_when",))
 

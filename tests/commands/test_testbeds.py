@@ -11,4 +11,4 @@ def test_only_what_says_where_packages_are_found_goes_to_the_testbeds(tmp_path: 
     told = {"PIP_INDEX_URL": "i", "https_proxy": "p", "NO_PROXY": "n", "SSL_CERT_FILE": "c", "HOME": "h"}
     secret = {"OPENAI_API_KEY": "k", "AMINI_API_KEY": "k", "HF_TOKEN": "t", "PATH": "/bin"}
     machine = Machine(tmp_path, tmp_path, {**told, **secret})
-    assert host_of(evaluation(tmp_path, "http://x/v1", 1, 1), machine).variables == told
+    assert host_of(evaluation(tmp_path, "http://x/v1", 1, 1).config, machine).variables == told

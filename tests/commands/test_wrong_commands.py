@@ -119,6 +119,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     (root / "new").mkdir()
     git(root / "new", "init", "--quiet")
     write_rows(root / "rows.parquet", [Row("a", "r", "", "i", "", (), "", "", "", "train")])
+    write_rows(root / "checked.parquet", [Row("a", "r", "", "i", "", (), "", "", "", "train", check="pass")])
     for name, version in (("old.sqlite", None), ("newer.sqlite", 999_999)):
         Store.open(root / name).close()
         if version:
@@ -189,7 +190,7 @@ def test_a_process_that_was_started_oddly(scene: Scene, lacking: str, code: int,
         "eval --dataset ../row.jsonl",
         "learn export ../nowhere --merge ../merged",
         "learn sft ../plain --model m --out ../trained --kind best",
-        "learn rl ../rows.parquet --model m --out ../trained --reward tests",
+        "learn rl ../checked.parquet --model m --out ../trained --reward tests",
     ],
 )
 def test_a_mistake_is_told_before_libraries_are_loaded_that_take_seconds(scene: Scene, typed: str) -> None:

@@ -2,12 +2,13 @@
 
 import codecs
 import random
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from agentless_mini.domain import FileChange, Patch, Reason, Rejected
@@ -85,6 +86,7 @@ def test_any_changes_come_back_byte_for_byte_and_git_agrees(repository: Path, ch
         (codecs.BOM_UTF8 + b"a\nb\n", codecs.BOM_UTF8 + b"a\nc\n"),
         (codecs.BOM_UTF8, b"a\n"),
         (codecs.BOM_UTF8, None),
+        (codecs.BOM_UTF8, b""),
         (b"", codecs.BOM_UTF8),
         (b"\xe9\n", "\u00e9\n".encode()),
         (b"\xe9\n", b"\xe9\r\n"),
@@ -117,8 +119,35 @@ def test_an_edit_is_as_small_as_its_place_allows() -> None:
     lines = ["a", "b", "c", "b", "d", "e"]
     before = "".join(line + "\n" for line in lines)
     answer = write_answer([change("f", before.encode(), before.replace("c\nb\n", "c\nB\n").replace("e", "E").encode())])
-    assert answer == fenced(edit("f", "c\nb\nd\n", "c\nB\nd\n"), edit("f", "e\n", "E\n"))
+    assert answer == fenced(edit("f", "c\nb\nd\n", "c\nB\nd\n")) + fenced(edit("f", "e\n", "E\n"))
     assert write_answer([change("f", b"a\nb\n", b"a\n+\nb\n")]) == fenced(edit("f", "a\nb\n", "a\n+\nb\n"))
+
+
+# An edit as the public reward of SWE-RL describes it: a fence, a path, two sides, and the fence's end.
+PUBLIC = re.compile(r"^```\n### ([^\n]+)\n<{7} SEARCH\n(.*?)\n={7}\n(.*?)\n>{7} REPLACE\n```$", re.M | re.DOTALL)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(["a", "ab", "b", "x = 1", ""]), min_size=1, max_size=9), st.data())
+def test_a_reader_of_one_edit_in_each_fence_that_replaces_texts_comes_to_the_same_file(
+    lines: list[str], data: st.DataObject
+) -> None:
+    after = list(lines)
+    start = data.draw(st.integers(0, len(lines) - 1))
+    after[start : start + data.draw(st.integers(1, 2))] = data.draw(st.lists(st.sampled_from(["a", "new"]), max_size=2))
+    before, wanted = ("".join(f"{line}\n" for line in some) for some in (lines, after))
+    assume(before != wanted and wanted.strip() and before.strip())
+    answer = write_answer([change("f", before.encode(), wanted.encode())])
+    assert isinstance(answer, str)
+    text = f"\n{before}"
+    for path, search, replace in PUBLIC.findall(answer):
+        assert path == "f"
+        text = text.replace(f"\n{search}", f"\n{replace}")
+    assert text == f"\n{wanted}"
+
+
+def test_lines_that_are_only_removed_have_one_beside_them_that_stays() -> None:
+    assert write_answer([change("f", b"a\nb\n", b"a\n")]) == fenced(edit("f", "a\nb\n", "a\n"))
 
 
 def test_changes_whose_places_cannot_be_told_apart_are_said_together() -> None:

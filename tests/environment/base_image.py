@@ -5,10 +5,11 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from agentless_mini.errors import EnvironmentFailed
 from agentless_mini.sandbox.daemon import connect
-from tests.sandbox.image import PREFIX, build, contents, version, walk
+from tests.sandbox.image import PREFIX, build, contents, libraries, version, walk
 
 
 def base_image() -> str:
@@ -20,7 +21,7 @@ def base_image() -> str:
     except EnvironmentFailed as error:
         pytest.skip(str(error))
     try:
-        files = dict(sorted((contents() | _ensurepip()).items()))
+        files = dict(sorted((contents() | _ensurepip() | libraries([Path(find_uv_bin())])).items()))
         told = "\n".join(f"{name} {path} {path.stat().st_mtime_ns}" for name, path in files.items())
         name = f"amini-test-base:{hashlib.sha256(told.encode()).hexdigest()[:16]}"
         try:

@@ -80,7 +80,8 @@ def test_the_job_has_the_plan_the_certificates_and_roots_rights_in_an_image() ->
     job = build_job(WORK, Environment("image", "python3"), PackedTree("tree"), "python")
     files = {file.path: file.data for file in job.files}
     plan = json.loads(files[f"{PLACE}/plan.json"] or b"")
-    assert (plan["project"], plan["module"], plan["setup"]) == (True, "pytest", "")
+    assert (plan["ways"][0], plan["module"], plan["setup"]) == (["-e", "."], "pytest", "")
+    assert len(files[f"{PLACE}/uv"] or b"") > MIB
     assert files[f"{PLACE}/certificates.pem"] == b"CERT"
     assert job.environment == Environment("image", "python3", BoxUser.ROOT)
     (step,) = job.steps
@@ -102,11 +103,20 @@ def test_what_fails_is_told_in_sentences() -> None:
     )
 
 
-@pytest.mark.parametrize(("failed", "lacking"), [([], 0), (["iniconfig", "c"], 0), (["iniconfig", "zope"], 1)])
-def test_an_environment_is_lacking_where_nothing_that_is_wanted_is_there(failed: list[str], lacking: int) -> None:
-    wanting = replace(WORK, needs=needs(requirements__txt="iniconfig\nzope\n"))
-    assert wanting.needs.install == ("iniconfig", "zope")
-    assert read_build(result({**WELL, "failed": failed}), wanting).lacking == lacking
+def test_an_optional_package_that_is_lacking_is_told_and_no_reason_for_another_build() -> None:
+    built = read_build(result({**WELL, "failed": ["sphinx"]}), WORK)
+    assert (built.lacking, built.notes) == (0, ("Could not be installed: sphinx.",))
+
+
+@pytest.mark.parametrize(("missing", "lacking"), [([], 0), ([["gone", 3]], 0), ([["yaml", 1], ["gone", 2]], 1)])
+def test_an_environment_is_lacking_where_a_module_is_not_there_that_the_project_names(
+    missing: list[object], lacking: int
+) -> None:
+    wanting = replace(WORK, needs=needs(tox__ini="pyyaml", test_a__py="import yaml\nimport gone\n"))
+    built = read_build(result({**WELL, "missing": missing}), wanting)
+    assert built.lacking == lacking
+    assert len(built.notes) == len(missing)
+    assert not missing or built.notes[-1].endswith("cannot be imported: no gone.")
 
 
 @pytest.mark.parametrize(

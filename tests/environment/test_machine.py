@@ -37,6 +37,13 @@ def test_one_on_the_path_or_of_pyenv_where_this_one_does_not_suit(tmp_path: Path
     assert found.version == (3, 8, 18)
 
 
+def test_a_python_that_the_project_does_not_name_is_told() -> None:
+    found, notes = choose_python(PythonRequirement((), (2,)), {})
+    assert found.version == sys.version_info[:3]
+    told = f"its tests run on 3.{sys.version_info.minor}."
+    assert notes == (f"The project names Python 3.2, which is not here: {told}",)
+
+
 def test_what_only_looks_like_a_python_is_passed_over(tmp_path: Path) -> None:
     program(tmp_path / "bin/python3.9", "echo 'pyenv: python3.9: command not found' >&2; exit 127")
     program(tmp_path / "bin/python3.8", says("3.7.1", "/x"))
@@ -123,11 +130,15 @@ def test_files_then_variables(home: dict[str, str], tmp_path: Path) -> None:
     assert told["PIP_CONFIG_FILE"] == "/dev/null"
 
 
-def test_uv_is_told_the_same_in_its_own_words(home: dict[str, str]) -> None:
-    told = {"PIP_INDEX_URL": "https://zero/simple", "PIP_FIND_LINKS": "https://one /two", "PIP_RETRIES": "3"}
-    variables = find_index({**home, **told}).variables()
-    found = {name: value for name, value in variables if name.startswith("UV_")}
-    assert found == {"UV_DEFAULT_INDEX": "https://zero/simple", "UV_FIND_LINKS": "https://one,/two"}
+def test_uv_is_told_the_same_in_its_own_words(home: dict[str, str], tmp_path: Path) -> None:
+    told = {"PIP_INDEX_URL": "https://zero/simple", "PIP_FIND_LINKS": f"https://one {tmp_path} /gone"}
+    told |= {"PIP_NO_INDEX": "1", "UV_EXTRA_INDEX_URL": "https://more/simple", "UV_CACHE_DIR": "/x", "PIP_TIMEOUT": "9"}
+    index = find_index({**home, **told})
+    same = {"UV_DEFAULT_INDEX": "https://zero/simple", "UV_INDEX": "https://more/simple", "UV_HTTP_TIMEOUT": "9"}
+    for here, links in ((True, f"https://one,{tmp_path}"), (False, "https://one")):
+        found = {name: value for name, value in index.variables(here=here) if name.startswith("UV_")}
+        assert found == same | {"UV_FIND_LINKS": links}, "a folder that is not there is an error to uv"
+    assert index.options() == ("--no-index",)
 
 
 def test_pip_can_be_told_to_read_no_file(home: dict[str, str], tmp_path: Path) -> None:

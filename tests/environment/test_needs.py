@@ -28,9 +28,10 @@ def test_pyproject() -> None:
     found = needs(pyproject__toml=PYPROJECT)
     assert found.project
     assert (found.python.specifiers, found.python.tested) == ((">=3.9",), (9, 10))
-    assert found.extras == ("tests",)
-    assert found.install == ("ruff", "delta")
-    assert found.alone == ("alpha>=1", "beta; python_version < '3.8'", "pytest", "gamma")
+    assert found.ways == (("-e", ".[tests]"), ("-e", "."), (".",))
+    assert (found.best, found.others) == ((), ())
+    assert found.alone == ("alpha>=1", "beta; python_version < '3.8'")
+    assert found.simple == ("alpha>=1", "beta; python_version < '3.8'", "pytest", "gamma")
     assert found.module == "pytest"
 
 
@@ -40,7 +41,7 @@ def test_a_pyproject_of_tools_alone_is_no_project() -> None:
     assert not needs().project
 
 
-def test_poetry_pdm_uv_and_hatch() -> None:
+def test_poetry() -> None:
     text = """
 [tool.poetry]
 name = "thing"
@@ -49,23 +50,13 @@ python = "^3.8"
 one = "^1.2"
 two = {version = ">=2", extras = ["x"]}
 three = {path = "../three"}
-[tool.poetry.dev-dependencies]
-four = "*"
 [tool.poetry.group.test.dependencies]
 five = "5.1"
-[tool.poetry.group.docs.dependencies]
-six = "6"
-[tool.pdm.dev-dependencies]
-test = ["seven"]
-[tool.uv]
-dev-dependencies = ["eight"]
-[tool.hatch.envs.default]
-dependencies = ["nine"]
 """
     found = needs(pyproject__toml=text)
     assert found.python.specifiers == ("^3.8",)
     assert found.alone == ("one>=1.2", "two[x]>=2")
-    assert found.install == ("seven", "eight", "nine", "four", "five==5.1")
+    assert found.best == ("five==5.1",)
 
 
 def test_setup_py_is_read_and_not_run() -> None:
@@ -84,14 +75,14 @@ setup(
     found = needs(setup__py=text)
     assert found.project
     assert (found.python.specifiers, found.python.tested) == ((">=3.7",), (8,))
-    assert found.alone == ("alpha>=1", "pytest")
-    assert (found.extras, found.install) == (("test",), ("mock",))
+    assert found.alone == ("alpha>=1",)
+    assert (found.ways[0], found.best) == (("-e", ".[test]"), ("mock",))
 
 
 @pytest.mark.parametrize("text", ["print 'old'", "", "setup(**all)", "A = A + A\nsetup(install_requires=A)", "\0"])
 def test_a_setup_py_that_tells_nothing_is_still_a_project(text: str) -> None:
     found = needs(setup__py=text)
-    assert (found.project, found.install, found.alone) == (True, (), ())
+    assert (found.project, found.best, found.alone) == (True, (), ())
 
 
 def test_setup_cfg_and_tox() -> None:
@@ -109,56 +100,50 @@ install_requires =
 [options.extras_require]
 testing = pytest; gamma
 """
-    tox = """
-[testenv]
-deps =
-    -r{toxinidir}/requirements/test.txt
-    delta
-    py27: mock
-    {[base]deps}
-[testenv:docs]
-deps = sphinx
-"""
+    tox = "[testenv]\ndeps =\n    -r{toxinidir}/requirements/test.txt\n    delta\n"
     found = needs(setup__cfg=config, tox__ini=tox, requirements___test__txt="epsilon==1\n")
     assert found.python.specifiers == (">=3.8",)
-    assert found.alone == ("alpha", "beta>=2", "pytest", "gamma")
-    assert found.install == ("epsilon==1", "delta")
+    assert found.alone == ("alpha", "beta>=2")
+    assert (found.ways[0], found.best) == (("-e", ".[testing]"), ())
+    assert found.others == (("-r", "requirements/test.txt", "delta"), ("-r", "requirements/test.txt"))
 
 
-def test_which_requirement_files_count() -> None:
-    names = [
-        "requirements.txt", "requirements-dev.txt", "dev_requirements.txt", "test-requirements.txt",
-        "requirements/base.txt", "requirements/tests.txt", "tests/requirements.txt", "tests/requirements/py3.txt",
-        "requirements-docs.txt", "requirements/mysql.txt", "docs/requirements.txt", "notes.txt",
-        "tests/data/requirements.txt", "requirements/tests-min.txt", "requirements/tests-pallets-dev.txt",
-        "requirements-test-minimal.txt", "requirements/build.txt", "requirements/typing.txt",
-        "dev-lint-requirements.txt",
-    ]  # fmt: skip
-    found = needs_of(tree({name: f"p{number}\n" for number, name in enumerate(names)}), Runner.UNITTEST)
-    assert set(found.install) == {f"p{number}" for number in range(8)}
+def test_a_project_that_rebuilds_at_import_is_installed_as_for_users() -> None:
+    text = '[build-system]\nbuild-backend = "mesonpy"\n[project]\nname = "a"\noptional-dependencies = {test = []}\n'
+    assert needs(pyproject__toml=text).ways == ((".[test]",), (".",))
 
 
-def test_those_for_tests_come_before_those_to_develop_and_need_no_documentation() -> None:
+def test_members_of_a_workspace_and_of_a_monorepo_are_installed() -> None:
+    member = '[project]\nname = "%s"\n[dependency-groups]\ntest = ["x"]\n'
+    files = {f"{path}/pyproject.toml": member % path for path in ("libs/one", "libs/two", "tests/three", "away/four")}
+    found = needs_of(tree(files), Runner.PYTEST)
+    assert found.ways == (("-e", "./away/four", "-e", "./libs/one", "-e", "./libs/two"),)
+    assert found.others[0] == ("--group", "away/four/pyproject.toml:test")
+    root = '[project]\nname = "root"\n[tool.uv.workspace]\nmembers = ["libs/*"]\n'
+    found = needs_of(tree(files | {"pyproject.toml": root}), Runner.PYTEST)
+    assert found.ways[0] == ("-e", ".", "-e", "./libs/one", "-e", "./libs/two")
+
+
+@pytest.mark.parametrize("path", ["uv.lock", "poetry.lock", "pdm.lock", "pylock.toml"])
+def test_versions_of_a_lock_file(path: str) -> None:
+    key = "packages" if path == "pylock.toml" else "package"
+    entries = [("alpha", "1.0"), ("beta", "2"), ("beta", "3"), ("thing", "0")]
+    text = "".join(f'[[{key}]]\nname = "{name}"\nversion = "{version}"\n' for name, version in entries)
+    text += f'[[{key}]]\nname = "mine"\nversion = "1"\n[{key}.source]\neditable = "."\n'
+    files = {path: text, "pyproject.toml": '[project]\nname = "thing"\n'}
+    assert needs_of(tree(files), Runner.PYTEST).locked == ("alpha==1.0",)
+
+
+def test_modules_that_tests_import_with_what_the_project_names_for_them() -> None:
     files = {
-        "requirements/dev.txt": "-r docs.txt\n-r typing.txt\n-r tests.txt\npytest==8\ntox\n",
-        "requirements/docs.txt": "sphinx\n",
-        "requirements/typing.txt": "mypy\n",
-        "requirements/tests.txt": "pytest==7\n",
+        "pyproject.toml": '[project]\nname = "thing"\n[dependency-groups]\ndev = ["PyYAML", "requests_mock"]\n',
+        "thing/__init__.py": "",
+        "tests/helper.py": "import unseen\n",
+        "tests/test_a.py": "import os, sys\nimport yaml\nfrom requests_mock import x\nimport thing\nimport gone\n",
+        "tests/test_b.py": "import yaml\ntry:\n    import maybe\nexcept ImportError: pass\n",
     }
-    assert needs_of(tree(files), Runner.PYTEST).install == ("pytest==7", "pytest==8", "tox")
-    del files["requirements/tests.txt"]
-    assert needs_of(tree(files), Runner.PYTEST).install == ("sphinx", "mypy", "pytest==8", "tox")
-
-
-def test_plugins_for_configured_options_are_added_where_nothing_names_them() -> None:
-    config = '[tool.pytest.ini_options]\naddopts = [\n  "--cov=thing",\n  "-n", "auto",\n]\nasyncio_mode = "auto"\n'
-    found = needs(pyproject__toml=config, requirements__txt="pytest_cov==4\n")
-    assert found.install == ("pytest_cov==4", "pytest-asyncio")
-    assert needs(pytest__ini="[pytest]\naddopts = --timeout 10\n    --cov\n").install == (
-        "pytest-cov",
-        "pytest-timeout",
-    )
-    assert needs(Runner.UNITTEST, pytest__ini="[pytest]\naddopts = --cov\n").install == ()
+    found = needs_of(tree(files), Runner.PYTEST).modules
+    assert found == (("yaml", 2, "pyyaml"), ("gone", 1, ""), ("requests_mock", 1, "requests-mock"))
 
 
 def test_a_version_file_counts_more_than_classifiers() -> None:
@@ -192,7 +177,7 @@ def test_the_digest_changes_with_what_a_build_depends_on_and_with_nothing_else()
 )
 def test_files_that_cannot_be_parsed_tell_nothing(text: str) -> None:
     found = needs(setup__cfg=text, tox__ini=text, pyproject__toml=text)
-    assert found.install in {(), ("%(",)}
+    assert found.best == ()
 
 
 def test_deep_and_long_files_are_read() -> None:
@@ -200,9 +185,9 @@ def test_deep_and_long_files_are_read() -> None:
         pyproject__toml="a = " + "[" * 5000,
         setup__py="setup(install_requires=" + "[" * 90 + "]" * 90 + "+ ['a']" * 5000 + ")",
         requirements__txt="x" * 10_000_000,
-        pytest__ini="addopts =" + "\n " * 200_000,
+        tox__ini="[tox]\nenvlist = " + "{a,b}" * 30 + "\n[testenv]\ndeps = {[testenv]deps}" * 9,
     )
-    assert found.install == ()
+    assert found.best == ()
 
 
 @settings(max_examples=60)

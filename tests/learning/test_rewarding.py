@@ -9,6 +9,7 @@ from agentless_mini.domain import Patch, RewardKind
 from agentless_mini.learning.reward import read_patch
 from agentless_mini.learning.rewarding import Answer, Rewarding, read_rollout, read_row, reasons, row_text
 from agentless_mini.learning.rows import Row
+from agentless_mini.settings.learning import Comparison
 from tests.learning import tiny
 
 ROW = replace(tiny.rows(1)[0], parents=(tiny.wrong_patch(tiny.rows(1)[0]),))
@@ -99,6 +100,17 @@ def test_where_no_answer_is_a_patch_and_the_parents_are_known_nothing_is_asked()
     shaping = Rewarding(RewardKind.SHAPED, measure)
     assert shaping.values([read("nothing")]) == shaping.values([read("nothing")]) == [-1.5]
     assert [len(asked) for asked in measure.asked] == [1]
+
+
+def test_each_rollout_is_compared_with_a_parent_of_its_own_where_that_is_asked() -> None:
+    second = tiny.wrong_patch(tiny.rows(1)[0]).replace("70 + number", "80 + number")
+    row = replace(ROW, parents=(*ROW.parents, second))
+    worth = {b"70 + number": 0.25, b"80 + number": 0.5}
+    for compared, gains in ((Comparison.ROW, 1), (Comparison.ROLLOUT, 2)):
+        measure = Measuring(lambda diff: next((value for line, value in worth.items() if line in diff), 1.0))
+        values = Rewarding(RewardKind.SHAPED, measure, compared=compared).values([read(RIGHT, row)] * 20)
+        assert set(values) <= {0.75, 0.5}
+        assert len(set(values)) == gains
 
 
 def test_a_row_without_parents_has_no_shaped_reward() -> None:

@@ -82,6 +82,30 @@ def test_unittest_has_an_outcome_for_every_kind_of_test(boxes: RealBoxes) -> Non
     assert results[more[0]].fault == fault
 
 
+PROJECT = {
+    # What django's command does with the names of tests, as far as it matters here.
+    "django/__init__.py": "",
+    "django/test.py": "from unittest import TestCase\n",
+    "django/__main__.py": "import sys, unittest, os\nassert os.environ['DJANGO_SETTINGS_MODULE'] == 'tests.settings'\n"
+    "assert sys.argv[:2] == ['django', 'test'], sys.argv\n"
+    "unittest.main(module=None, argv=['x', *(one for one in sys.argv[2:] if one[0] != '-')])\n",
+    "tests/settings.py": "",
+    "app/tests.py": "from django.test import TestCase\nclass A(TestCase):\n    def test_a(self): pass\n"
+    "    def test_b(self): self.fail('no')\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", [False, True])
+def test_a_project_of_django_is_run_by_its_command(boxes: RealBoxes, program: bool) -> None:
+    main = PROJECT["django/__main__.py"].replace("assert os", "#").replace("assert sys", "#")
+    files = {"manage.py": main} if program else {}
+    boxes.harness = harness_of(tree({**PROJECT, **files}))
+    assert boxes.harness.command[-1] == "test"
+    results = boxes.run({**PROJECT, **files}, [case("app/tests.py::A::test_a"), case("app/tests.py::A::test_b")])
+    assert [result.outcome for result in results.values()] == [PASS, FAIL]
+
+
 def test_a_command_runs_once_for_each_file_and_its_status_counts(boxes: RealBoxes) -> None:
     boxes.harness = harness_of(tree({}), "grep -q good {tests}")
     files = {"tests/test_a.py": "good\n", "tests/test_b.py": "bad\n"}

@@ -36,8 +36,48 @@ def test_the_runner_is_told_by_the_files(more: dict[str, str], runner: Runner) -
     assert harness_of(tree({**OLD, **more})).runner is runner
 
 
+DJANGO = {"app/tests/test_a.py": "from django.test import TestCase\n"}
+BY_DJANGO = ("python", "-m", "django", "test")
+
+
+@pytest.mark.parametrize(
+    ("more", "command", "settings"),
+    [
+        ({"manage.py": ""}, ("python", "manage.py", "test"), ""),
+        ({"tox.ini": "[testenv]\nsetenv = DJANGO_SETTINGS_MODULE = tests.settings\n"}, BY_DJANGO, "tests.settings"),
+        ({"Makefile": "test:\n\tpython -m django test --settings=app.conf\n"}, BY_DJANGO, "app.conf"),
+        ({"runtests.py": "os.environ['DJANGO_SETTINGS_MODULE'] = 'app.x'\n"}, BY_DJANGO, "app.x"),
+        ({"tests/settings.py": ""}, BY_DJANGO, "tests.settings"),
+        ({"runtests.py": "settings.configure()\n"}, ("python", "runtests.py"), ""),
+    ],
+)
+def test_a_project_of_django_runs_by_its_own_program(
+    more: dict[str, str], command: tuple[str, ...], settings: str
+) -> None:
+    found = harness_of(tree({**DJANGO, **more}))
+    assert (found.runner, found.command) == (Runner.DJANGO, command)
+    assert found.variables == ((("DJANGO_SETTINGS_MODULE", settings),) if settings else ())
+    assert harness_of(tree({**DJANGO, **more, "tox.ini": "deps = pytest-django\n"})).runner is Runner.PYTEST
+
+
 def test_without_tests_it_is_pytest() -> None:
     assert harness_of(tree({"shop.py": "import unittest\n"})) == Harness(Runner.PYTEST, PYTEST)
+
+
+def test_tests_of_each_member_are_a_step() -> None:
+    files = {
+        "setup.py": "",
+        "libs/a/pyproject.toml": "",
+        "libs/a/more/setup.py": "",
+        "tests/data/setup.py": "",
+        "a.py": "",
+    }
+    harness = harness_of(tree(files))
+    assert harness.members == ("libs/a", "libs/a/more")
+    names = ("tests/test_a.py", "libs/a/test_b.py", "libs/a/more/test_c.py", "tests/data/test_d.py")
+    tasks = Planner(harness, "python", 1.0, 1000).together([Case(name, Origin.GIVEN, name) for name in names])
+    assert [[case.id for case in task.cases] for task in tasks] == [[names[0], names[3]], [names[1]], [names[2]]]
+    assert len({task.record for task in tasks}) == 3
 
 
 def test_packages_below_src_and_lib_are_found() -> None:

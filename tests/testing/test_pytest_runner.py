@@ -185,6 +185,37 @@ def test_options_of_a_project_do_not_get_in_the_way(boxes: RealBoxes, configurat
     assert list(boxes.outcomes(files, wanted).values()) == [FAIL, FAIL, PASS]
 
 
+INTERNAL = """\
+def pytest_addoption(parser):
+    parser.addoption("--reruns", type=int, dest="reruns", default=3)
+    parser.addoption("--shuffle", dest="randomly_reorganize", default=True)
+def pytest_collection(session):
+    if session.config.option.strict_markers: raise RuntimeError("a plugin breaks")
+    assert not session.config.option.reruns and not session.config.option.randomly_reorganize
+"""
+
+
+@pytest.mark.slow
+def test_where_pytest_breaks_before_any_test_it_is_tried_without_options_and_new_tries_are_off(
+    boxes: RealBoxes,
+) -> None:
+    files = {"conftest.py": INTERNAL, "pytest.ini": "[pytest]\naddopts = --strict-markers\n"}
+    outcomes = boxes.outcomes(files | {"test_a.py": "def test_a(): pass\n"}, ["test_a.py::test_a"])
+    assert list(outcomes.values()) == [PASS]
+
+
+@pytest.mark.slow
+def test_members_whose_tests_have_the_same_names_run_together(boxes: RealBoxes) -> None:
+    names = [f"{folder}tests/test_{name}.py" for folder, name in (("", "a"), ("member/", "a"))]
+    files = dict.fromkeys(names, "def test_one(): pass\n")
+    files["member/setup.py"] = ""
+    for folder in ("tests", "member/tests"):
+        files |= {f"{folder}/__init__.py": "", f"{folder}/conftest.py": ""}
+    assert list(boxes.outcomes(files, [f"{name}::test_one" for name in names]).values()) == [PASS, PASS]
+    found = boxes.run_files(files, names)
+    assert [(one.id, one.outcome) for one in found] == [(f"{name}::test_one", PASS) for name in names]
+
+
 @pytest.mark.slow
 def test_a_conftest_that_breaks_is_an_error_of_every_test_and_says_why(boxes: RealBoxes) -> None:
     files = {"conftest.py": "import nowhere\n", "tests/test_a.py": "def test_a(): pass\n"}

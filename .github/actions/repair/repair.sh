@@ -12,7 +12,7 @@ read -ra arguments <<<"$ARGUMENTS"
 # amini comes from the same commit as this action, with the versions of its lock.
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 code=0
-uvx --from "$source" --constraints "$source/requirements.lock" \
+uv run --quiet --frozen --project "$source" \
   amini repair . "$GITHUB_REPOSITORY#$ISSUE" --commit "$branch" "${arguments[@]}" >/dev/null || code=$?
 case $code in
   0) ;;

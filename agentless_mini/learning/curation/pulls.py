@@ -199,7 +199,7 @@ class RowMaker:
 
     def _unmodified(self, base: str, issue: Issue, changed: Set[str]) -> tuple[RowFile, ...]:
         """Return relevant files as they are, sorted by path, those that are too large or no text left out."""
-        if self.settings.relevant is Relevant.NONE:
+        if self.settings.relevant in {None, Relevant.NONE}:
             return ()
         repository = open_repository(str(self.history.folder), base, self.history.folder)
         ranked = self.relevance(issue, replace(repository.snapshot(), history=repository.history()))

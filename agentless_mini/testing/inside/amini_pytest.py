@@ -1,7 +1,8 @@
 """A plugin for pytest that runs what the plan wants, records it, and keeps a project's options from getting in the way.
 
-Several processes (xdist), stopping at the first failure, debuggers and the measuring of coverage are switched off here
-and not on the command line, where an option of a plugin that is not installed would be an error.
+Several processes (xdist), another order (randomly, random-order), new tries of what failed (rerunfailures, retry),
+stopping at the first failure, debuggers and the measuring of coverage are switched off here and not on the command
+line, where an option of a plugin that is not installed would be an error.
 """
 
 import sys
@@ -14,6 +15,8 @@ from amini_record import LEFT, Foreign, Recorder  # type: ignore[import-not-foun
 _SETTINGS: "dict[str, object]" = {
     "numprocesses": None, "dist": "no", "tx": [], "looponfail": False, "forked": False, "maxfail": 0,
     "continue_on_collection_errors": True, "usepdb": False, "stepwise": False, "collectonly": False,
+    "randomly_reorganize": False, "randomly_reset_seed": False, "random_order_bucket": "none", "reruns": 0,
+    "retries": 0, "failedfirst": False, "lf": False, "newfirst": False, "cov_fail_under": None,
 }  # fmt: skip
 
 

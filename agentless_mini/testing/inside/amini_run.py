@@ -32,7 +32,8 @@ TICK = 0.1
 MOST_PROCESSES = 20
 MOST_MESSAGE = 128 * 1024
 MARGIN = 64 * 1024
-USAGE_ERROR = 4  # the status of pytest where it does not like its options; it may find out late
+# The statuses of pytest where it does not like its options, which it may find out late, or a plugin broke it.
+NOT_RUN = {3, 4}
 NOT_DUMPABLE = 4, 0, 0, 0, 0  # PR_SET_DUMPABLE: no other process may read this one's memory and variables
 CREDENTIALS = 2  # SCM_CREDENTIALS
 SAID = frozenset({"begun", "start", "read", "end", "late", "stopped", "collected", "canary", "over", "done"})
@@ -190,7 +191,7 @@ def repeat(ledger: Ledger, line: Reports) -> None:
             return
         if begun and len(ledger.seen) > seen:
             continue  # with what is left
-        if ledger.plan["runner"] != "pytest" or (begun and status != USAGE_ERROR):
+        if ledger.plan["runner"] != "pytest" or (begun and status not in NOT_RUN):
             return
         way += 1
 

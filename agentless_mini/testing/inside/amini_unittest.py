@@ -22,10 +22,15 @@ class Listener:
         """Record with `recorder`."""
         self.recorder = recorder
         self.running = None  # type: Foreign
+        # django makes a database before the first test, which may take longer than a test.
+        self.begun = recorder.plan["runner"] != "django"
 
     def start(self, result: Foreign, test: Foreign) -> None:
         """A test begins; one inside of another, of a test of a runner, is not ours."""
         if self.running is None:
+            if not self.begun:
+                self.begun = True
+                self.recorder.say("begun")
             self.running = result
             self.recorder.start(self.id_of(test))
 
@@ -167,22 +172,33 @@ def run_unittest(recorder: Foreign, listener: Listener) -> None:
 
 
 def run_django(recorder: Foreign) -> None:
-    """Run django's own program. It ends by sys.exit."""
+    """Run django's or a project's own program, or django's command for tests. They end by sys.exit."""
     words = recorder.plan["command"]
-    at = next(place for place, word in enumerate(words) if word.endswith(".py"))
-    program = str(Path(words[at]).resolve())
-    sys.path.insert(0, str(Path(program).parent))
-    sys.argv = [program, "--parallel=1", "--noinput", *words[at + 1 :], *labels(recorder, program)]
+    at = next(place for place, word in enumerate(words) if word.endswith(".py") or word == "-m")
+    if words[at] == "-m":
+        sys.path.insert(0, str(Path.cwd()))
+        argv, folder = words[at + 1 :], str(Path.cwd())
+    else:
+        program = str(Path(words[at]).resolve())
+        folder = str(Path(program).parent)
+        sys.path.insert(0, folder)
+        argv = [program, *words[at + 1 :]]
+    # A program of the project's own may know labels alone.
+    is_known = words[at] == "-m" or argv[1:] or (Path(folder).name == "tests" and Path(folder, "../django").is_dir())
+    sys.argv = [*argv, *(["--parallel=1", "--noinput"] if is_known else []), *labels(recorder, folder)]
     try:
-        runpy.run_path(program, run_name="__main__")
+        if words[at] == "-m":
+            runpy.run_module(argv[0], run_name="__main__", alter_sys=False)
+        else:
+            runpy.run_path(argv[0], run_name="__main__")
     except SystemExit as error:
         if error.code not in (None, 0, 1, False, True):
             raise
 
 
-def labels(recorder: Foreign, program: str) -> "list[str]":
-    """Return the wanted files and tests as django names them: dotted, from the folder of the program."""
-    folder = recorder.relative(str(Path(program).parent)) + "/"
+def labels(recorder: Foreign, place: str) -> "list[str]":
+    """Return the wanted files and tests as django names them: dotted, from the folder where its program lies."""
+    folder = (recorder.relative(place) + "/").lstrip("/")
     files = {recorder.relative(file) for file in recorder.files}
     found = []
     for wanted in recorder.plan["wanted"]:
@@ -198,7 +214,8 @@ def main() -> None:
     recorder = Recorder(sys.argv[1])
     listener = Listener(recorder)
     recorder.enter_tree()
-    recorder.say("begun")
+    if listener.begun:
+        recorder.say("begun")
     listen(listener)
     rest = only_wanted(listener)
     if recorder.plan["runner"] == "django":

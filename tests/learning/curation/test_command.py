@@ -43,6 +43,9 @@ def test_a_document_says_what_came_of_it(home: Home, tmp_path: Path) -> None:
     assert document["rows"]["train"] == len(rows_of(tmp_path / "out")) == 1
     assert document["out"] == "out"
     assert "Collecting rows" in ended.stderr
+    said = " ".join(ended.stderr.split())
+    assert "note: no model is named, so that rows show no file but those that change" in said
+    assert "note: no row is in valid and test." in said
     assert home.amini(*arguments("out", "--quiet")).stderr == ""
 
 
@@ -71,7 +74,7 @@ def test_a_model_names_the_relevant_files_and_is_asked_once(home: Home, tmp_path
     world.write()
     script = Script(rules=(Rule(stage="localize", answers=(Answer(text="```\nhalf.py\nother.py\n```"),)),))
     with ScriptedServer(ServedModel(script=script)) as server:
-        more = ("--relevant", "model", "--base-url", server.url)
+        more = ("--base-url", server.url)  # which is asked because it is named
         assert home.amini(*arguments("out", *more)).returncode == 0
         asked = len(server.log.chats())
         world.write("more.json.gz", [issue_event(2, "another")])
