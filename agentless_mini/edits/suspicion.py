@@ -79,9 +79,8 @@ def _names(nodes: Sequence[ast.AST]) -> Iterator[str]:
         match node:
             case ast.Call(
                 func=ast.Name(id=name) | ast.Attribute(attr=name), args=[ast.Constant(value=str(module)), *_]
-            ):
-                if name in _IMPORTERS:
-                    yield f"import {module}"
+            ) if name in _IMPORTERS:
+                yield f"import {module}"
         match node:
             case ast.Call(func=ast.Name(id=name)) if name in _CALLED:
                 yield name

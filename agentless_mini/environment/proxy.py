@@ -60,10 +60,7 @@ class _Origin:
 
 
 class IndexProxy:
-    """Answers one build. `index` is what the build is told, `refused` the hosts that it was kept from.
-
-    `unreached` are those that were not reached the last time, with the reason.
-    """
+    """Answers one build. `index` is what it is told; it was kept from `refused` hosts, `unreached` gave no answer."""
 
     def __init__(self, index: Index, hosts: Collection[str], path: Path) -> None:
         """Allow the indexes, and hosts with or without a port. The listener comes by a socket at this path."""
