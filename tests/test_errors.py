@@ -6,6 +6,7 @@ import pytest
 
 from agentless_mini.errors import (
     AminiError,
+    BuildFailed,
     EnvironmentFailed,
     StoreError,
     Translation,
@@ -75,12 +76,6 @@ def test_why_something_failed_is_told_without_numbers_and_paths() -> None:
     assert reason(KeyboardInterrupt()) == "KeyboardInterrupt"
 
 
-class Detailed(EnvironmentFailed):
-    def __init__(self, name: str, place: int) -> None:
-        super().__init__(f"No {name} there: look elsewhere.")
-        self.place = place
-
-
 def test_an_error_travels_to_another_process_whatever_it_is_made_of() -> None:
-    sent = pickle.loads(pickle.dumps(Detailed("image", 3)))  # noqa: S301 - of our own
-    assert (type(sent), str(sent), sent.place) == (Detailed, "No image there: look elsewhere.", 3)
+    sent = pickle.loads(pickle.dumps(BuildFailed("No build: look elsewhere.", "its log")))  # noqa: S301 - of our own
+    assert (type(sent), str(sent), sent.log) == (BuildFailed, "No build: look elsewhere.", "its log")
