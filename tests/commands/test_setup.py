@@ -120,6 +120,7 @@ def test_of_several_answers_the_one_is_kept_under_which_most_tests_pass(tmp_path
     assert "Building" not in retold
 
 
+@pytest.mark.thorough
 def test_an_environment_that_could_not_be_built_is_set_up(tmp_path: Path) -> None:
     home = home_of(tmp_path, HANGING)
     folder = "import os, site; open(site.getsitepackages()[0] + '/lib.pth', 'w').write(os.getcwd() + '/lib')"
@@ -134,6 +135,7 @@ def test_an_environment_that_could_not_be_built_is_set_up(tmp_path: Path) -> Non
     assert "Building" not in retold
 
 
+@pytest.mark.thorough
 def test_a_package_that_nothing_declares_is_installed(tmp_path: Path, package_index: None) -> None:
     home = home_of(tmp_path, UNDECLARED)
     with server("pip install pytest", "python -m pip install pytest pyyaml") as endpoint:

@@ -40,7 +40,7 @@ def test_a_project_is_built_into_an_image_once(base: str, tmp_path: Path) -> Non
 
 def test_what_a_build_prints_is_heard_while_it_runs(base: str, tmp_path: Path) -> None:
     events: list[Event] = []
-    code = "import time; [print('line', n, flush=True) or time.sleep(0.4) for n in range(8)]"
+    code = "import time; [print('line', n, flush=True) or time.sleep(0.5) for n in range(10, 34)]"
     asked = settings(base_image=base, setup=f'python -c "{code}"')
     opened(request(BARE, tmp_path, Runner.UNITTEST), asked, events)
     lines = [event.text for event in events if isinstance(event, PhaseSaid) and event.text.startswith("line ")]
