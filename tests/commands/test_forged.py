@@ -50,7 +50,7 @@ def home(tmp_path: Path, cache: Path) -> Home:
 
 
 @pytest.mark.parametrize("runner", ["pytest", "unittest"])
-@pytest.mark.parametrize("tests", ["given", "generated"])
+@pytest.mark.parametrize("tests", ["given", pytest.param("generated", marks=pytest.mark.thorough)])
 def test_of_forty_forged_patches_and_one_that_is_right_the_right_one_is_chosen(
     home: Home, runner: str, tests: str
 ) -> None:

@@ -158,6 +158,7 @@ def listening() -> Iterator[tuple[str, list[str]]]:
         served.shutdown()
 
 
+@pytest.mark.thorough
 def test_hostile_answers_are_contained(tmp_path: Path) -> None:
     home = home_of(tmp_path, GENERATED)
     (secret := tmp_path / "secret").write_text("do not tell")

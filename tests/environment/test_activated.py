@@ -133,7 +133,7 @@ def test_images_laid_out_in_known_ways_run_tests_as_they_are(tmp_path: Path, mad
     assert version_there(instance_image(Holds.PYTEST), tmp_path).startswith("pytest ")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_virtual_environment_where_the_tree_lies_is_copied_once(tmp_path: Path, made: Callable[..., str]) -> None:
     image = made(VENV, "/app/.venv")
     _, place = run_there(request(BARE, tmp_path), settings(image))
