@@ -1,6 +1,6 @@
 """`python -m tests`: the gates, in the order of how quickly they fail. Arguments go to pytest, after lint and types.
 
-The first half, all that `--quick` runs, takes about two minutes on two idle cores: lint and types, and the tests of the
+The first half, all that `--quick` runs, ends within 90 seconds on two idle cores: lint and types, and the tests of the
 pure core and of the chain. Those of the core are measured, for they have to cover it wholly, every branch of it; types
 and chain are checked beside them. The second half runs all other tests, in one process more than there are cores, 9 at
 most, for many wait for a box or a server. A file stays in one of them, with what its tests share.
