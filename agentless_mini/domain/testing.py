@@ -16,6 +16,16 @@ JOB_VERSION = "1"
 MIB = 1024 * 1024
 
 
+CARRIED = "/opt/amini/python/bin/python3"
+"""The path, in an image, of the Python that amini brings where there is none."""
+
+
+def starting(python: str) -> tuple[str, ...]:
+    """Return the words that start a Python of an environment: one that amini brought needs its own loader."""
+    home = CARRIED.partition("/bin/")[0]
+    return (f"{home}/so/loader", "--library-path", f"{home}/so", python) if python == CARRIED else (python,)
+
+
 class BoxUser(enum.StrEnum):
     """Who the tests of a box are. Neither has any capability."""
 

@@ -32,6 +32,7 @@ from agentless_mini.domain import (
     Runner,
     Snapshot,
     Step,
+    starting,
 )
 from agentless_mini.environment.machine import CERTIFICATES
 from agentless_mini.environment.work import BUSY, Guarding, Manifest, Opened, Slot, Work, build_failed, fitting
@@ -114,7 +115,7 @@ def build_job(
         "UV_PYTHON_DOWNLOADS": "never",
     }
     step = Step(
-        (base.python, "-I", "-c", Path(__file__).with_name("installer.py").read_text("utf-8")),
+        (*starting(base.python), "-I", "-c", Path(__file__).with_name("installer.py").read_text("utf-8")),
         seconds=settings.build_seconds,
         results=(_REPORT, _OVERLAY),
         variables=tuple(sorted((variables | ({"PATH": path} if path else {})).items())),

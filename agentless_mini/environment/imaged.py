@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from agentless_mini.domain import BoxUser, Environment, Job, JobResult, PackedTree, Place, Step
-from agentless_mini.environment.activated import COPIED, PLAIN_PATH, Activated, find_environment
+from agentless_mini.domain import CARRIED, BoxUser, Environment, Job, JobResult, PackedTree, Place, Step
+from agentless_mini.environment.activated import COPIED, PLAIN_PATH, USUAL, Activated, find_environment
 from agentless_mini.environment.build import (
     VERSION,
     Way,
@@ -31,13 +31,14 @@ from agentless_mini.environment.machine import OLDEST
 from agentless_mini.environment.needs import Needs
 from agentless_mini.environment.work import Manifest, Opened, Slot, Work
 from agentless_mini.errors import EnvironmentFailed, printable
+from agentless_mini.sandbox.carried import carry
 from agentless_mini.sandbox.daemon import (
     ANSWERING,
     Image,
     capacity,
     connect,
     find_image,
-    has_file,
+    has_any,
     pull_image,
     require_pullable,
 )
@@ -163,17 +164,27 @@ class _Images(Way):
         own, setup = work.settings.image, work.settings.setup
         found = Activated(Environment(self.base.id, "python3"))
         if own:
-            found = await self._found(work, await self._with_own(work))
+            found = await self._found_or_carried(work)
         if not own or setup:
             tell_building(work, f"an image on {printable(own or 'a base image')}", slot)
             return await self._built(work, slot, found)
         return await self._tried(work, slot, (_as_found(found),), b"")
 
+    async def _found_or_carried(self, work: Work) -> Activated:
+        """Return how tests run in the user's image, with a Python of ours beside its own files if it has none."""
+        on_path = (f"{place}/{name}" for place in self.base.path.split(":") for name in ("python3", "python"))
+        own = (f"{self.folder}/{name}/bin/python" for name in (".venv", "venv"))
+        usual = [path for path in (*USUAL, *on_path, *own) if path.startswith("/")]
+        if await asyncio.to_thread(has_any, self.client, self.base.id, usual):
+            with suppress(EnvironmentFailed):  # it may be too old, or lack ctypes
+                return await self._found(work, await self._with_own(work))
+        return await self._found(work, await asyncio.to_thread(carry, self.client, self.base), (CARRIED,))
+
     async def _with_own(self, work: Work) -> str:
         """Return the user's image, with a copy of a virtual environment that it has where boxes have their tree."""
         folder = self.base.folder.rstrip("/")
         for own in (f"{folder}/.venv", f"{folder}/venv") if folder else ():
-            if not await asyncio.to_thread(has_file, self.client, self.base.id, f"{own}/bin/python"):
+            if not await asyncio.to_thread(has_any, self.client, self.base.id, (f"{own}/bin/python",)):
                 continue
             name = f"amini-env:own-{self.base.id[-32:]}"
             if kept := await asyncio.to_thread(find_image, self.client, name):
@@ -190,10 +201,10 @@ class _Images(Way):
                         return image
         return self.base.id
 
-    async def _found(self, work: Work, image: str) -> Activated:
+    async def _found(self, work: Work, image: str, pythons: tuple[str, ...] = ()) -> Activated:
         tree = PackedTree((await work.pack()).digest, self.folder)
-        limits = work.settings.limits()
-        return await find_environment(self.sandbox, image, tree, work.request.runner, limits, self.base.path)
+        job = Job(Environment(image), tree, (), (), work.settings.limits())
+        return await find_environment(self.sandbox, job, work.request.runner, self.base.path, pythons)
 
     async def _built(self, work: Work, slot: Slot, found: Activated) -> Manifest:
         path, own, base = self.base.path or PLAIN_PATH, work.settings.image, found.environment
@@ -217,7 +228,8 @@ class _Images(Way):
         built = usable(result, work, slot)
         made = Manifest(identity=image, image=image, python=python, notes=built.notes, lacking=built.lacking)
         if own:
-            ways = [_as_found(await self._found(work, image), made)]
+            pythons = (base.python,) if base.python == CARRIED else ()
+            ways = [_as_found(await self._found(work, image, pythons), made)]
         else:
             tried = product((BoxUser.NOBODY, BoxUser.ROOT), dict.fromkeys((python, "python3", "python")))
             ways = [made.model_copy(update={"python": python, "user": user}) for user, python in tried]

@@ -21,7 +21,7 @@ from functools import cache
 from importlib import resources
 
 from agentless_mini.chain.lexical import is_test_file, is_test_path, is_test_tool
-from agentless_mini.domain import Case, FileChange, Harness, PlacedFile, Runner, Snapshot, Step
+from agentless_mini.domain import Case, FileChange, Harness, PlacedFile, Runner, Snapshot, Step, starting
 from agentless_mini.errors import UsageError
 
 _DJANGO = "tests/runtests.py"
@@ -221,7 +221,7 @@ class Planner:
         digest = hashlib.sha256(b"\0".join([*(program.data or b"" for program in programs), text])).hexdigest()
         names = (self._seen(file.path) for file in programs)
         step = Step(
-            (self.python, "-I", "-S", "-c", LOADER, digest, *names, self._seen(path)),
+            (*starting(self.python), "-I", "-S", "-c", LOADER, digest, *names, self._seen(path)),
             self.harness.folder,
             seconds,
             (record,),

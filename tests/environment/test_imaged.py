@@ -1,20 +1,23 @@
 import asyncio
 import os
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agentless_mini.domain import BoxUser, Event, PackedTree, PhaseSaid, Runner, Step
+from agentless_mini.domain import CARRIED, BoxUser, Event, PackedTree, PhaseSaid, Runner, Step
 from agentless_mini.environment.opening import open_environment
 from agentless_mini.environment.work import Opened
 from agentless_mini.errors import EnvironmentFailed
-from agentless_mini.sandbox.daemon import connect
+from agentless_mini.sandbox.carried import carry
+from agentless_mini.sandbox.daemon import Image, connect
 from agentless_mini.settings.run import SandboxSettings
 from tests.environment.samples import BARE, sample
-from tests.environment.trees import opened, request, run_there, sentences
+from tests.environment.trees import opened, request, run_there, sentences, tree
 from tests.sandbox.conftest import containers
+from tests.sandbox.image import build, libraries
 
 pytestmark = pytest.mark.slow
 
@@ -131,3 +134,37 @@ def test_a_cancelled_build_leaves_no_container(base: str, tmp_path: Path) -> Non
 
     asyncio.run(run())
     assert containers(os.getpid()) == []
+
+
+@pytest.fixture
+def bare() -> Iterator[str]:
+    """Return the name of an image with a shell and its libraries, and nothing else."""
+    client = connect(1)
+    try:
+        build(client, {"/bin/sh": Path("/bin/sh"), **libraries([Path("/bin/sh")])}, "amini-test-bare:1")
+        yield "amini-test-bare:1"
+        for image in client.api.images("amini-env"):
+            if "amini-env:python" in str(image["RepoTags"]):
+                client.api.remove_image(image["Id"], force=True)
+        client.api.remove_image("amini-test-bare:1", force=True)
+    finally:
+        client.close()
+
+
+def test_an_image_without_a_python_is_lent_that_of_amini(bare: str, tmp_path: Path) -> None:
+    asked = request(tree({"notes.txt": "41\n"}), tmp_path, Runner.COMMAND)
+    reading, looking = Step(("sh", "-c", "read line < notes.txt; echo $line")), Step(("sh", "-c", "command -v python3"))
+    result, place = run_there(asked, settings(image=bare), reading, looking)
+    assert [step.output.text() for step in result.steps] == ["41\n", ""]
+    assert place.place.environment.python == CARRIED
+    _, again = run_there(asked, settings(image=bare), reading)
+    assert again.identity == place.identity, "it is made once"
+
+
+def test_an_image_for_another_machine_has_to_have_a_python(bare: str) -> None:
+    client = connect(1)
+    try:
+        with pytest.raises(EnvironmentFailed, match=r"another machine \(mips\).*add a Python to it"):
+            carry(client, Image("sha256:0", machine="mips"))
+    finally:
+        client.close()
