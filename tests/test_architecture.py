@@ -50,6 +50,7 @@ HOMES = {
     "git": {"repository", "commands"},
     "docker": {"sandbox", "environment", "evaluation"},
     "unidiff": {"evaluation"},
+    "junitparser": {"testing"},
     "tree_sitter": {"edits"},
     "tree_sitter_language_pack": {"edits"},
     "pyflakes": {"edits"},
@@ -212,6 +213,7 @@ ENVIRONMENT_PASSED_ON = {
     "repository/gitcommand.py",
     "sandbox/inside/runner.py",
     "testing/inside/amini_record.py",
+    "testing/inside/amini_report.py",
     "testing/inside/amini_run.py",
 }
 

@@ -14,6 +14,7 @@ from itertools import filterfalse, takewhile
 from typing import NamedTuple
 
 from agentless_mini.domain import FileKind, Issue, PastCommit, Runner, Snapshot, SourceFile
+from agentless_mini.domain.runners import ANY_TEST, TESTS
 
 # Okapi BM25's usual constants.
 SATURATION = 1.2
@@ -94,7 +95,7 @@ class Mentions:
 
 
 def is_test_path(path: str) -> bool:
-    """Tell whether a path is a test by pytest's, unittest's and django's naming.
+    """Tell whether a path is a test by pytest's, unittest's and django's naming, or by that of another language.
 
     A folder or file `test` counts at the top only: below it may be code for testing, such as `django.test`. What such a
     file defines tells, see `is_test_file`.
@@ -103,7 +104,8 @@ def is_test_path(path: str) -> bool:
     name = parts[-1]
     in_folder = "tests" in parts[:-1] or parts[0] == "test"
     named = path == "test.py" or name in {"conftest.py", "tests.py"}
-    return in_folder or named or bool(re.fullmatch(r"test_.*\.py|.*_tests?\.py", name))
+    named = named or re.fullmatch(r"test_.*\.py|.*_tests?\.py", name) is not None
+    return in_folder or named or ANY_TEST.fullmatch(path) is not None
 
 
 def is_test_file(file: SourceFile) -> bool:
@@ -113,10 +115,13 @@ def is_test_file(file: SourceFile) -> bool:
 
 
 def runs_here(path: str, runner: Runner) -> bool:
-    """Tell whether a test file can be run in a box without a service of its own.
+    """Tell whether a runner can run a test file in a box without a service of its own.
 
-    django's runner ends before the first test where one of `gis_tests` is named and the database is not a spatial one.
+    Another language's runs its own files. django's runner ends before the first test where one of `gis_tests` is named
+    and the database is not a spatial one.
     """
+    if runner in TESTS:
+        return TESTS[runner].fullmatch(path) is not None
     return runner is not Runner.DJANGO or not path.startswith("tests/gis_tests/")
 
 

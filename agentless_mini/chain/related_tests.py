@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from agentless_mini.chain.import_graph import ImportGraph
 from agentless_mini.chain.lexical import Mentions, is_test_file, rank_files
 from agentless_mini.domain import FileKind, Issue, Snapshot, SourceFile
+from agentless_mini.domain.runners import ROWS, TESTS
 
 # Of reciprocal rank fusion (Cormack et al. 2009): a place counts 1 / (FUSION + place), in the order of words twice.
 # Chosen on six projects; a FUSION of 10 or three times came to the same, equal weights to 7 points less.
@@ -31,7 +32,7 @@ SAME_NAME, LIKE_NAME, NAMED_FOLDER, BESIDE = 0.6, 0.3, 0.3, 0.1
 
 _TEST_NAME = re.compile(r"test.*\.py|.*_tests?\.py|unittest_.*\.py")
 _HOLDS_TESTS = re.compile(rb"^[ \t]*(?:async[ \t]+)?def[ \t]+test|TestCase", re.MULTILINE)
-_AFFIX = re.compile(r"^(?:tests?|unittest)_?|_?tests?$")
+_AFFIX = re.compile(r"^(?:tests?|unittest)_?|_?tests?$|[.-](?:tests?|specs?)$")
 _WORD = re.compile(r"[a-z0-9]+")
 _graph = lru_cache(maxsize=1)(ImportGraph)  # a run asks for the graph of one tree more than once
 
@@ -54,13 +55,17 @@ def related_tests(snapshot: Snapshot, touched: Collection[str], issue: Issue) ->
 
 
 def test_files(snapshot: Snapshot) -> tuple[SourceFile, ...]:
-    """Return the Python files that hold tests: a folder of tests has data and scaffolding as well."""
-    return tuple(
-        file
-        for file in snapshot.files
-        if file.kind is FileKind.TEXT and _TEST_NAME.fullmatch(file.path.rpartition("/")[2])
-        if is_test_file(file) and _HOLDS_TESTS.search(file.data)
-    )
+    """Return the files that hold tests: a folder of tests has data and scaffolding as well."""
+    texts = (file for file in snapshot.files if file.kind is FileKind.TEXT)
+    return tuple(file for file in texts if _holds_tests(file))
+
+
+def _holds_tests(file: SourceFile) -> bool:
+    if file.path.endswith(".py"):
+        named = _TEST_NAME.fullmatch(file.path.rpartition("/")[2])
+        return bool(named and is_test_file(file) and _HOLDS_TESTS.search(file.data))
+    rows = (ROWS[runner] for runner, named in TESTS.items() if named.fullmatch(file.path))
+    return any(re.search(row.holds, file.data.decode("utf-8", "replace")) for row in rows)
 
 
 def _together(snapshot: Snapshot, touched: Collection[str]) -> Mapping[str, float]:

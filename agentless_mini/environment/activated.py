@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from agentless_mini.domain import BoxLimits, BoxUser, Environment, ImageTree, Job, PackedTree, Runner, Step, StepResult
+from agentless_mini.domain.runners import ROWS
 from agentless_mini.errors import EnvironmentFailed, printable
 from agentless_mini.ports import Sandbox
 
@@ -80,6 +81,12 @@ async def find_environment(
     Boxes are started by one of the `pythons`, or else by those at the usual places.
     Raises `EnvironmentFailed` where no box starts.
     """
+    if runner in ROWS:
+        check = _Layout(Step(ROWS[runner].check))
+        ready, problem = await _first(sandbox, job, (check,), pythons or ("python3", *USUAL))
+        if ready is None:
+            raise EnvironmentFailed(problem)
+        return ready
     layouts = [_conda(runner)]
     for folder in VENVS:
         variables = (("PATH", f"{folder}/bin:{path or PLAIN_PATH}"), ("VIRTUAL_ENV", folder))
@@ -97,7 +104,8 @@ def _starting(runner: Runner) -> tuple[str, ...]:
 
 
 def _conda(runner: Runner) -> _Layout:
-    starting = {Runner.PYTEST: "python -m pytest --version", Runner.COMMAND: ":"}.get(runner, "python -c ''")
+    python = "python -m pytest --version" if runner is Runner.PYTEST else "python -c ''"
+    starting = python if runner.is_python else ":"
     show = Step(("bash", "-c", _SHOW), seconds=_SECONDS, results=(_BEFORE, _AFTER))
     return _Layout(Step(("bash", "-c", f"{ACTIVATE} && {starting}"), seconds=_SECONDS), show)
 

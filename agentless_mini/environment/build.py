@@ -29,11 +29,11 @@ from agentless_mini.domain import (
     PackedTree,
     Place,
     PlacedFile,
-    Runner,
     Snapshot,
     Step,
     starting,
 )
+from agentless_mini.domain.runners import ROWS
 from agentless_mini.environment.machine import CERTIFICATES
 from agentless_mini.environment.work import BUSY, Guarding, Manifest, Opened, Slot, Work, build_failed, fitting
 from agentless_mini.errors import BuildFailed, printable
@@ -323,7 +323,9 @@ async def probe(
 
     program, variables = (made.program, made.variables) if made else ("python", ())
     needs, start = work.needs, tuple[str, ...]((program, "-m", work.needs.module, "--version"))
-    if work.request.runner is Runner.COMMAND:  # it is the user's, and may need no Python
+    if row := ROWS.get(work.request.runner):
+        start = row.check
+    elif not work.request.runner.is_python:  # it is the user's, and may need no Python
         start = ("sh", "-c", ":")
     elif not needs.module:
         start = (program, "-c", "")

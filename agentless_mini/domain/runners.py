@@ -1,0 +1,192 @@
+"""The runners of languages other than Python, one row each: the one place where a runner is added.
+
+A row says how a test file is told by its path, how chosen files are run and where the result comes from, how a new test
+is named, and what else the runner reads. `testing.detected` finds the runner of a tree, `testing.inside.amini_report`
+starts it in a box, `testing.formats` reads what it reports.
+"""
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agentless_mini.domain.testing import Runner
+
+
+class Group(enum.Enum):
+    """What one process of a runner is given."""
+
+    FILE = "file"
+    FOLDER = "folder"  # all files of a folder, which the language compiles together
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A runner.
+
+    `suffixes` are those of the language's files, `tests` matches the paths of test files and `root` the name of the
+    file that makes a folder a project. `command` starts the runner: a word `{files}` becomes the files as the project
+    has them, `{report}` a path for its report, `{folder}` their folder, `{stems}` their names without a suffix, joined
+    by commas. Without `{report}` what it prints is read, or the files of the project that match `left`. `format` names
+    the reader. `holds` matches a file that holds a test; `new` is the name of a new one ("" where none is written) and
+    `fences` are the languages of its fence. `reads` matches what the runner reads beside the tests: there a patch is
+    undone. `canary` has texts that are added to each file, for files of modules ("esm"), others, or as a file of its
+    own (a name): `{name}` and `{other}` are tests of which the second fails, of the sums `{first} + {second}`. `check`
+    ends well where the language is there. Starting takes `startup` seconds at most, of which `free` count for no test.
+    `env` are variables: "~" begins a folder of the box's own.
+    """
+
+    suffixes: tuple[str, ...]
+    tests: str
+    root: str
+    command: tuple[str, ...]
+    format: str
+    holds: str
+    check: tuple[str, ...]
+    group: Group = Group.FILE
+    left: str = ""
+    new: str = ""
+    fences: tuple[str, ...] = ()
+    reads: str = ""
+    canary: tuple[tuple[str, str], ...] = ()
+    startup: float = 30.0
+    free: float = 2.0
+    env: tuple[tuple[str, str], ...] = ()
+
+
+_SCRIPTS = (".js", ".mjs", ".cjs", ".jsx", ".ts", ".mts", ".cts", ".tsx")
+_NAMED = r"(?:[^/]*[._-](?:test|spec)s?|tests?)\.[cm]?[jt]sx?"
+_SCRIPT_TESTS = rf"(?:.*/)?(?:{_NAMED}|(?:__tests__|tests?|spec)/(?:.*/)?[^/]+\.[cm]?[jt]sx?)"
+_SCRIPT_FENCES = ("javascript", "js", "jsx", "mjs", "cjs", "typescript", "ts", "tsx")
+_HAS_NODE = ("node", "--version")
+_CALLS = r"(?:^|[^\w.])(?:test|it)(?:\.\w+)*\s*[(`]"
+_CONFIGURES = r"(?:.*/)?node_modules/.*|(?:.*/)?(?:package\.json|\.npmrc|{})"
+_SUM = "{first} + {second}"
+_NODE = (
+    "aminiTest('{name}', () => aminiAssert.strictEqual(" + _SUM + ", {right}));"
+    " aminiTest('{other}', () => aminiAssert.strictEqual(" + _SUM + ", {wrong}));"
+)
+_GLOBAL = (
+    ";(typeof it === 'function' ? it : test)('{name}', () => {{ if (" + _SUM + " !== {right}) throw new Error(); }});"
+    " (typeof it === 'function' ? it : test)('{other}', () => {{ if (" + _SUM + " !== {wrong}) throw new Error(); }});"
+)
+_EXPECT = (
+    "aminiTest('{name}', () => {{ aminiExpect(" + _SUM + ").toBe({right}); }});"
+    " aminiTest('{other}', () => {{ aminiExpect(" + _SUM + ").toBe({wrong}); }});"
+)
+_JVM_TESTS = r"(?:.*/)?src/(?:test|it)/.*(?:Tests?|IT|TestCase|Spec|/Test\w*)\.(?:java|kt|groovy)"
+_JVM_HOLDS = r"@(?:\w+\.)*(?:Test|ParameterizedTest)\b|extends TestCase"
+
+ROWS: Mapping[Runner, Row] = {
+    Runner.NODE: Row(
+        _SCRIPTS, _SCRIPT_TESTS, "package.json",
+        ("node", "--test", "--test-reporter=tap", "{files}"), "tap", _CALLS, _HAS_NODE,
+        new="amini_{digest}.test{suffix}", fences=_SCRIPT_FENCES, reads=_CONFIGURES.format("tsconfig[^/]*"),
+        canary=(
+            ("esm", "import {{ test as aminiTest }} from 'node:test'; import aminiAssert from 'node:assert'; " + _NODE),
+            ("", "{{ const aminiTest = require('node:test'), aminiAssert = require('node:assert'); " + _NODE + " }}"),
+        ),
+    ),
+    Runner.JEST: Row(
+        _SCRIPTS, _SCRIPT_TESTS, "package.json",
+        ("jest", "--ci", "--json", "--outputFile={report}", "--runInBand", "--coverage=false", "--watchAll=false",
+         "--reporters=default", "--passWithNoTests", "--runTestsByPath", "{files}"),
+        "jest", _CALLS, _HAS_NODE, Group.ALL,
+        new="amini_{digest}.test{suffix}", fences=_SCRIPT_FENCES,
+        reads=_CONFIGURES.format(r"jest[^/]*\.(?:config|setup)[^/]*|jest\.[^/]*|babel\.config[^/]*|\.babelrc[^/]*|tsconfig[^/]*"),
+        canary=(("", "{{ const aminiTest = test, aminiExpect = expect; " + _EXPECT + " }}"),),
+        free=4.0, env=(("JEST_JASMINE", ""), ("NODE_ENV", "test")),
+    ),
+    Runner.VITEST: Row(
+        _SCRIPTS, _SCRIPT_TESTS, "package.json",
+        ("vitest", "run", "--reporter=json", "--outputFile={report}", "--coverage.enabled=false", "--passWithNoTests",
+         "{files}"),
+        "jest", _CALLS, _HAS_NODE, Group.ALL,
+        new="amini_{digest}.test{suffix}", fences=_SCRIPT_FENCES,
+        reads=_CONFIGURES.format(r"vite(?:st)?\.[^/]*|tsconfig[^/]*"),
+        canary=(("", "import {{ test as aminiTest, expect as aminiExpect }} from 'vitest'; " + _EXPECT),),
+        free=4.0, env=(("NODE_ENV", "test"),),
+    ),
+    Runner.MOCHA: Row(
+        _SCRIPTS, _SCRIPT_TESTS, "package.json",
+        ("mocha", "--reporter", "json", "--reporter-option", "output={report}", "--exit", "{files}"), "mocha",
+        _CALLS, _HAS_NODE,
+        new="amini_{digest}.test{suffix}", fences=_SCRIPT_FENCES,
+        reads=_CONFIGURES.format(r"\.mocharc[^/]*|mocha\.opts|\.babelrc[^/]*|babel\.config[^/]*|tsconfig[^/]*"),
+        canary=(("", _GLOBAL),), env=(("NODE_ENV", "test"),),
+    ),
+    Runner.GO: Row(
+        (".go",), r"(?:.*/)?[^/]+_test\.go", "go.mod",
+        ("go", "test", "-json", "-count=1", "-vet=off", "{folder}"), "go",
+        r"(?m)^func (?:Test|Example)\w*\(", ("go", "version"), Group.FOLDER,
+        new="amini_{digest}_test.go", fences=("go", "golang"), reads=r"(?:.*/)?(?:go\.work(?:\.sum)?|vendor/.*)",
+        canary=(
+            ("amini_{digest}_test.go",
+             'package {package}\n\nimport "testing"\n\n'
+             "func {name}(t *testing.T) {{\n\tif " + _SUM + " != {right} {{\n\t\tt.Fatal()\n\t}}\n}}\n\n"
+             "func {other}(t *testing.T) {{\n\tif " + _SUM + " != {wrong} {{\n\t\tt.Fatal()\n\t}}\n}}\n"),
+        ),
+        startup=300.0, free=60.0,
+        env=(("GOCACHE", "~gocache"), ("GOFLAGS", "-mod=mod"), ("GOPROXY", "off"), ("GOTOOLCHAIN", "local"),
+             ("GONOSUMDB", "*"), ("GOPATH", "~go")),
+    ),
+    Runner.CARGO: Row(
+        (".rs",), r"(?:.*/)?tests/[^/]+\.rs", "Cargo.toml",
+        ("cargo", "test", "--offline", "--color", "never", "--test", "{stems}"), "cargo", r"#\[(?:\w+::)*test\b",
+        ("cargo", "--version"),
+        new="amini_{digest}.rs", fences=("rust", "rs"), reads=r"(?:.*/)?(?:Cargo\.toml|\.cargo/.*|build\.rs)",
+        canary=(
+            ("", "#[test]\nfn {name}() {{\n    assert_eq!(" + _SUM + ", {right});\n}}\n\n"
+             "#[test]\nfn {other}() {{\n    assert_eq!(" + _SUM + ", {wrong});\n}}\n"),
+        ),
+        startup=300.0, free=60.0, env=(("CARGO_TERM_COLOR", "never"),),
+    ),
+    Runner.MAVEN: Row(
+        (".java", ".kt"), _JVM_TESTS, "pom.xml",
+        ("mvn", "-o", "-q", "-B", "test", "-Dtest={stems}", "-DfailIfNoTests=false",
+         "-Dsurefire.failIfNoSpecifiedTests=false"),
+        "junit", _JVM_HOLDS, ("mvn", "--version"), Group.ALL,
+        left="target/surefire-reports/*.xml",
+        new="Amini{digest}Test.java", fences=("java",),
+        reads=r"(?:.*/)?(?:pom\.xml|\.mvn/.*|junit-platform\.properties)",
+        startup=300.0, free=60.0,
+    ),
+    Runner.GRADLE: Row(
+        (".java", ".kt", ".groovy"), _JVM_TESTS, "build.gradle",
+        ("gradle", "--offline", "--no-daemon", "--continue", "test"),
+        "junit", _JVM_HOLDS, ("gradle", "--version"), Group.ALL,
+        left="build/test-results/test/*.xml",
+        new="Amini{digest}Test.java", fences=("java",),
+        reads=r"(?:.*/)?(?:(?:build|settings)\.gradle(?:\.kts)?|gradle\.properties|gradle/.*|buildSrc/.*)",
+        startup=300.0, free=60.0,
+    ),
+    Runner.RSPEC: Row(
+        (".rb",), r"(?:.*/)?spec/(?:.*/)?[^/]+_spec\.rb", "Gemfile",
+        ("rspec", "--format", "json", "--out", "{report}", "{files}"), "rspec",
+        r"\b(?:it|specify|example)\b", ("ruby", "--version"),
+        new="amini_{digest}_spec.rb", fences=("ruby", "rb"),
+        reads=r"(?:.*/)?(?:\.rspec|spec_helper\.rb|rails_helper\.rb|\.bundle/.*)",
+        canary=(
+            ("", "\nRSpec.describe('{name}') {{ it('holds') {{ expect(" + _SUM + ").to eq {right} }} }}\n"
+             "RSpec.describe('{other}') {{ it('holds') {{ expect(" + _SUM + ").to eq {wrong} }} }}\n"),
+        ),
+    ),
+    Runner.PHPUNIT: Row(
+        (".php",), r"(?:.*/)?[tT]ests?/(?:.*/)?[^/]+Test\.php", "composer.json",
+        ("phpunit", "--log-junit", "{report}", "{files}"), "junit",
+        r"function\s+test|@test\b|#\[Test", ("php", "--version"),
+        new="Amini{digest}Test.php", fences=("php",), reads=r"(?:.*/)?(?:phpunit\.[^/]*|vendor/.*)",
+    ),
+    Runner.CTEST: Row(
+        (".c", ".cc", ".cpp", ".cxx", ".h", ".hpp"),
+        r"(?:.*/)?(?:tests?/(?:.*/)?[^/]+|[^/]*test[^/]*)\.(?:c|cc|cpp|cxx)", "CMakeLists.txt",
+        ("sh", "-c", 'cmake -S . -B "$0" >&2 && cmake --build "$0" >&2 && ctest --test-dir "$0" --output-junit "$1"',
+         "{build}", "{report}"),
+        "junit", r"\b(?:main|TEST\w*)\s*\(", ("cmake", "--version"), Group.ALL,
+        reads=r"(?:.*/)?CTest[^/]*", startup=300.0, free=60.0,
+    ),
+}  # fmt: skip
+TESTS = {runner: re.compile(row.tests) for runner, row in ROWS.items()}
+ANY_TEST = re.compile("|".join(dict.fromkeys(row.tests for runner, row in ROWS.items() if runner is not Runner.CTEST)))
+"""Matches a path that is a test of some language by its name."""
