@@ -22,7 +22,7 @@ class Group(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RunnerRow:
     """A runner.
 
     `suffixes` are those of the language's files, `tests` matches the paths of test files and `root` the name of the
@@ -34,7 +34,7 @@ class Row:
     undone. `canary` has texts that are added to each file, for files of modules ("esm"), others, or as a file of its
     own (a name): `{name}` and `{other}` are tests of which the second fails, of the sums `{first} + {second}`. `check`
     ends well where the language is there. Starting takes `startup` seconds at most, of which `free` count for no test.
-    `env` are variables: "~" begins a folder of the box's own.
+    `env` are variables: "~" begins a folder of the box's own, "?" an option that is left out where node has none such.
     """
 
     suffixes: tuple[str, ...]
@@ -62,6 +62,8 @@ _SCRIPT_FENCES = ("javascript", "js", "jsx", "mjs", "cjs", "typescript", "ts", "
 _HAS_NODE = ("node", "--version")
 _CALLS = r"(?:^|[^\w.])(?:test|it)(?:\.\w+)*\s*[(`]"
 _CONFIGURES = r"(?:.*/)?node_modules/.*|(?:.*/)?(?:package\.json|\.npmrc|{})"
+# Without its handler for traps, WebAssembly maps no gigabytes, which boxes refuse.
+_SCRIPT_ENV = (("NODE_ENV", "test"), ("NODE_OPTIONS", "?--disable-wasm-trap-handler"))
 _SUM = "{first} + {second}"
 _NODE = (
     "aminiTest('{name}', () => aminiAssert.strictEqual(" + _SUM + ", {right}));"
@@ -78,17 +80,18 @@ _EXPECT = (
 _JVM_TESTS = r"(?:.*/)?src/(?:test|it)/.*(?:Tests?|IT|TestCase|Spec|/Test\w*)\.(?:java|kt|groovy)"
 _JVM_HOLDS = r"@(?:\w+\.)*(?:Test|ParameterizedTest)\b|extends TestCase"
 
-ROWS: Mapping[Runner, Row] = {
-    Runner.NODE: Row(
+ROWS: Mapping[Runner, RunnerRow] = {
+    Runner.NODE: RunnerRow(
         _SCRIPTS, _SCRIPT_TESTS, "package.json",
         ("node", "--test", "--test-reporter=tap", "{files}"), "tap", _CALLS, _HAS_NODE,
         new="amini_{digest}.test{suffix}", fences=_SCRIPT_FENCES, reads=_CONFIGURES.format("tsconfig[^/]*"),
+        env=_SCRIPT_ENV[1:],
         canary=(
             ("esm", "import {{ test as aminiTest }} from 'node:test'; import aminiAssert from 'node:assert'; " + _NODE),
             ("", "{{ const aminiTest = require('node:test'), aminiAssert = require('node:assert'); " + _NODE + " }}"),
         ),
     ),
-    Runner.JEST: Row(
+    Runner.JEST: RunnerRow(
         _SCRIPTS, _SCRIPT_TESTS, "package.json",
         ("jest", "--ci", "--json", "--outputFile={report}", "--runInBand", "--coverage=false", "--watchAll=false",
          "--reporters=default", "--passWithNoTests", "--runTestsByPath", "{files}"),
@@ -96,9 +99,9 @@ ROWS: Mapping[Runner, Row] = {
         new="amini_{digest}.test{suffix}", fences=_SCRIPT_FENCES,
         reads=_CONFIGURES.format(r"jest[^/]*\.(?:config|setup)[^/]*|jest\.[^/]*|babel\.config[^/]*|\.babelrc[^/]*|tsconfig[^/]*"),
         canary=(("", "{{ const aminiTest = test, aminiExpect = expect; " + _EXPECT + " }}"),),
-        free=4.0, env=(("JEST_JASMINE", ""), ("NODE_ENV", "test")),
+        free=4.0, env=_SCRIPT_ENV,
     ),
-    Runner.VITEST: Row(
+    Runner.VITEST: RunnerRow(
         _SCRIPTS, _SCRIPT_TESTS, "package.json",
         ("vitest", "run", "--reporter=json", "--outputFile={report}", "--coverage.enabled=false", "--passWithNoTests",
          "{files}"),
@@ -106,17 +109,17 @@ ROWS: Mapping[Runner, Row] = {
         new="amini_{digest}.test{suffix}", fences=_SCRIPT_FENCES,
         reads=_CONFIGURES.format(r"vite(?:st)?\.[^/]*|tsconfig[^/]*"),
         canary=(("", "import {{ test as aminiTest, expect as aminiExpect }} from 'vitest'; " + _EXPECT),),
-        free=4.0, env=(("NODE_ENV", "test"),),
+        free=4.0, env=_SCRIPT_ENV,
     ),
-    Runner.MOCHA: Row(
+    Runner.MOCHA: RunnerRow(
         _SCRIPTS, _SCRIPT_TESTS, "package.json",
-        ("mocha", "--reporter", "json", "--reporter-option", "output={report}", "--exit", "{files}"), "mocha",
+        ("mocha", "--reporter", "xunit", "--reporter-option", "output={report}", "--exit", "{files}"), "junit",
         _CALLS, _HAS_NODE,
         new="amini_{digest}.test{suffix}", fences=_SCRIPT_FENCES,
         reads=_CONFIGURES.format(r"\.mocharc[^/]*|mocha\.opts|\.babelrc[^/]*|babel\.config[^/]*|tsconfig[^/]*"),
-        canary=(("", _GLOBAL),), env=(("NODE_ENV", "test"),),
+        canary=(("", _GLOBAL),), env=_SCRIPT_ENV,
     ),
-    Runner.GO: Row(
+    Runner.GO: RunnerRow(
         (".go",), r"(?:.*/)?[^/]+_test\.go", "go.mod",
         ("go", "test", "-json", "-count=1", "-vet=off", "{folder}"), "go",
         r"(?m)^func (?:Test|Example)\w*\(", ("go", "version"), Group.FOLDER,
@@ -131,7 +134,7 @@ ROWS: Mapping[Runner, Row] = {
         env=(("GOCACHE", "~gocache"), ("GOFLAGS", "-mod=mod"), ("GOPROXY", "off"), ("GOTOOLCHAIN", "local"),
              ("GONOSUMDB", "*"), ("GOPATH", "~go")),
     ),
-    Runner.CARGO: Row(
+    Runner.CARGO: RunnerRow(
         (".rs",), r"(?:.*/)?tests/[^/]+\.rs", "Cargo.toml",
         ("cargo", "test", "--offline", "--color", "never", "--test", "{stems}"), "cargo", r"#\[(?:\w+::)*test\b",
         ("cargo", "--version"),
@@ -142,7 +145,7 @@ ROWS: Mapping[Runner, Row] = {
         ),
         startup=300.0, free=60.0, env=(("CARGO_TERM_COLOR", "never"),),
     ),
-    Runner.MAVEN: Row(
+    Runner.MAVEN: RunnerRow(
         (".java", ".kt"), _JVM_TESTS, "pom.xml",
         ("mvn", "-o", "-q", "-B", "test", "-Dtest={stems}", "-DfailIfNoTests=false",
          "-Dsurefire.failIfNoSpecifiedTests=false"),
@@ -152,7 +155,7 @@ ROWS: Mapping[Runner, Row] = {
         reads=r"(?:.*/)?(?:pom\.xml|\.mvn/.*|junit-platform\.properties)",
         startup=300.0, free=60.0,
     ),
-    Runner.GRADLE: Row(
+    Runner.GRADLE: RunnerRow(
         (".java", ".kt", ".groovy"), _JVM_TESTS, "build.gradle",
         ("gradle", "--offline", "--no-daemon", "--continue", "test"),
         "junit", _JVM_HOLDS, ("gradle", "--version"), Group.ALL,
@@ -161,7 +164,7 @@ ROWS: Mapping[Runner, Row] = {
         reads=r"(?:.*/)?(?:(?:build|settings)\.gradle(?:\.kts)?|gradle\.properties|gradle/.*|buildSrc/.*)",
         startup=300.0, free=60.0,
     ),
-    Runner.RSPEC: Row(
+    Runner.RSPEC: RunnerRow(
         (".rb",), r"(?:.*/)?spec/(?:.*/)?[^/]+_spec\.rb", "Gemfile",
         ("rspec", "--format", "json", "--out", "{report}", "{files}"), "rspec",
         r"\b(?:it|specify|example)\b", ("ruby", "--version"),
@@ -172,13 +175,13 @@ ROWS: Mapping[Runner, Row] = {
              "RSpec.describe('{other}') {{ it('holds') {{ expect(" + _SUM + ").to eq {wrong} }} }}\n"),
         ),
     ),
-    Runner.PHPUNIT: Row(
+    Runner.PHPUNIT: RunnerRow(
         (".php",), r"(?:.*/)?[tT]ests?/(?:.*/)?[^/]+Test\.php", "composer.json",
         ("phpunit", "--log-junit", "{report}", "{files}"), "junit",
         r"function\s+test|@test\b|#\[Test", ("php", "--version"),
         new="Amini{digest}Test.php", fences=("php",), reads=r"(?:.*/)?(?:phpunit\.[^/]*|vendor/.*)",
     ),
-    Runner.CTEST: Row(
+    Runner.CTEST: RunnerRow(
         (".c", ".cc", ".cpp", ".cxx", ".h", ".hpp"),
         r"(?:.*/)?(?:tests?/(?:.*/)?[^/]+|[^/]*test[^/]*)\.(?:c|cc|cpp|cxx)", "CMakeLists.txt",
         ("sh", "-c", 'cmake -S . -B "$0" >&2 && cmake --build "$0" >&2 && ctest --test-dir "$0" --output-junit "$1"',

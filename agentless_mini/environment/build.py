@@ -85,6 +85,7 @@ def build_job(
     needs, settings = work.needs, work.settings
     plan = {
         "setup": settings.setup,
+        "commands": needs.ecosystem.commands if needs.ecosystem else None,
         "until": work.until,
         "python": python,
         "make": make,
@@ -107,12 +108,16 @@ def build_job(
         PlacedFile(f"{PLACE}/uv", Path(find_uv_bin()).read_bytes(), "100755"),
         *work.index.placed(_BUNDLE),
     )
+    keep = python.rpartition("/bin/")[0]
+    kept = needs.ecosystem.variables_in(keep) if needs.ecosystem else ()
     told = dict.fromkeys((*_TOLD_VERSION, "POETRY_DYNAMIC_VERSIONING_BYPASS"), VERSION)
     variables = {
         **dict(work.index.variables(here=not make)),
         **told,
         "GIT_TERMINAL_PROMPT": "0",
         "UV_PYTHON_DOWNLOADS": "never",
+        "AMINI_KEEP": keep,
+        **{name.removeprefix("AMINI_"): place for name, place in kept},
     }
     step = Step(
         (*starting(base.python), "-I", "-c", Path(__file__).with_name("installer.py").read_text("utf-8")),
@@ -181,7 +186,9 @@ def read_build(result: JobResult, work: Work) -> Built:
 
 
 def overlay_files(archive: bytes, snapshot: Snapshot, guarding: Guarding | None = None) -> tuple[PlacedFile, ...]:
-    """Return the regular files of the archive that can lie beside those of the tree, which are never replaced.
+    """Return the files of the archive that can lie beside those of the tree, which are never replaced.
+
+    They are regular, or links to what npm installed.
 
     The archive is not trusted: a path that is not clean or leads out of the tree is left out, as what is guarded is.
     """
@@ -193,7 +200,11 @@ def overlay_files(archive: bytes, snapshot: Snapshot, guarding: Guarding | None 
             for member in tar:
                 # A sparse one could be of any size.
                 is_plain = member.isfile() and not member.issparse() and member.size <= OVERLAY_LIMIT
-                if is_plain and _is_beside(member.name, taken, above) and member.name not in kept:
+                is_package = member.issym() and "node_modules" in member.name.split("/")
+                if is_package and _is_beside(member.name, taken, above):
+                    link = member.linkname.encode("utf-8", "surrogateescape")
+                    kept[member.name] = PlacedFile(member.name, link, "120000")
+                elif is_plain and _is_beside(member.name, taken, above) and member.name not in kept:
                     file = tar.extractfile(member)
                     mode = "100755" if member.mode & 0o100 else "100644"
                     kept[member.name] = PlacedFile(member.name, file.read() if file else b"", mode)

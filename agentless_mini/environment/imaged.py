@@ -88,6 +88,8 @@ async def check_docker(settings: SandboxSettings, needs: Needs, seconds: int = A
 
 def base_image(settings: SandboxSettings, needs: Needs) -> str:
     """Return the name of the image to start from."""
+    if needs.ecosystem and needs.ecosystem.image and not settings.image:
+        return needs.ecosystem.image
     here = sys.version_info.minor
     suitable = needs.python.ordered(range(OLDEST, max(_NEWEST, here) + 1), here)
     return settings.image or settings.base_image.replace("{version}", f"3.{suitable[0] if suitable else here}")
@@ -163,7 +165,7 @@ class _Images(Way):
     async def make(self, work: Work, slot: Slot) -> Manifest:
         own, setup = work.settings.image, work.settings.setup
         found = Activated(Environment(self.base.id, "python3"))
-        if own:
+        if own or work.needs.ecosystem:
             found = await self._found_or_carried(work)
         if not own or setup:
             tell_building(work, f"an image on {printable(own or 'a base image')}", slot)
@@ -210,6 +212,8 @@ class _Images(Way):
         path, own, base = self.base.path or PLAIN_PATH, work.settings.image, found.environment
         python, make = (found.program, "") if own else (f"{VENV}/bin/python", VENV)
         path = dict(found.variables).get("PATH", path) if own else f"{VENV}/bin:{path}"
+        if other := work.needs.ecosystem:
+            python, make, path = base.python, "", self.base.path or PLAIN_PATH
         tree = PackedTree((await work.pack()).digest, self.folder)
         async with work.proxy() as trial, work.proxy() as proxy:
             is_closed = await self.sandbox.reaches(base, str(trial.path))
@@ -227,7 +231,10 @@ class _Images(Way):
             )
         built = usable(result, work, slot)
         made = Manifest(identity=image, image=image, python=python, notes=built.notes, lacking=built.lacking)
-        if own:
+        if other:
+            made.variables = other.variables_in(python.rpartition("/bin/")[0])
+            ways = [made]
+        elif own:
             pythons = (base.python,) if base.python == CARRIED else ()
             ways = [_as_found(await self._found(work, image, pythons), made)]
         else:

@@ -230,7 +230,8 @@ class Work:
     async def proxy(self) -> AsyncIterator[IndexProxy]:
         """Give the network of one build, and tell people what it was kept from. Raises `EnvironmentFailed`."""
         path = self.scratch.file(f"proxy-{secrets.token_hex(4)}")
-        async with open_proxy(self.index, self.settings.build_hosts, path) as proxy:
+        hosts = self.needs.ecosystem.hosts if self.needs.ecosystem else ()
+        async with open_proxy(self.index, (*self.settings.build_hosts, *hosts), path) as proxy:
             yield proxy
             for note in proxy.notes():
                 self.note(note)

@@ -13,13 +13,14 @@ from xml.parsers import expat
 
 from agentless_mini.domain import Fault, Outcome
 
+_CLASSES = (".java", ".kt", ".groovy", ".php")  # of files that are called as their class is
 MOST_TEXT = 2000
 MOST_RESULTS = 50_000
 MOST_DEPTH = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Reported:
     """What came of one test: the way to it, and the file that the report names for it, "" where it names none."""
 
     way: tuple[str, ...]
@@ -43,10 +44,10 @@ _KIND = re.compile(
 )
 
 
-def read_tap(parts: Parts) -> list[Found] | None:
+def read_tap(parts: Parts) -> list[Reported] | None:
     """Read the Test Anything Protocol, with subtests: those end before the test that they are of."""
-    found: list[Found] = []
-    inner: dict[int, list[Found]] = {}
+    found: list[Reported] = []
+    inner: dict[int, list[Reported]] = {}
     plans: dict[int, int] = {}
     lines = parts.get("out", b"").decode("utf-8", "replace").split("\n")
     counts: dict[int, int] = {}
@@ -72,7 +73,7 @@ def read_tap(parts: Parts) -> list[Found] | None:
     return found if is_whole else None
 
 
-def _of_tap(match: "re.Match[str]", fields: Mapping[str, str]) -> Found:
+def _of_tap(match: "re.Match[str]", fields: Mapping[str, str]) -> Reported:
     directive = _DIRECTIVE.search(match["name"])
     name = _DIRECTIVE.sub("", match["name"]).strip()
     name = re.sub(r"\\([#\\])", r"\1", name) or match["number"] or "test"
@@ -83,7 +84,7 @@ def _of_tap(match: "re.Match[str]", fields: Mapping[str, str]) -> Found:
     if outcome is Outcome.FAIL:
         said = fields.get("error", fields.get("message", ""))
         fault = _fault(fields.get("name", ""), said, fields.get("stack", ""))
-    return Found((name,), outcome, _number(fields.get("duration_ms")) / 1000, fault)
+    return Reported((name,), outcome, _number(fields.get("duration_ms")) / 1000, fault)
 
 
 def _fields(lines: Sequence[str], start: int, depth: int) -> dict[str, str]:
@@ -128,54 +129,34 @@ _STATUS = {
 }
 
 
-def read_jest(parts: Parts) -> list[Found] | None:
+def read_jest(parts: Parts) -> list[Reported] | None:
     """Read what jest and vitest report; a file that cannot be run is a result without a way."""
     said = _json(parts.get("report0", b""))
     if said is None or not isinstance(said.get("testResults"), list):
         return None
-    found: list[Found] = []
+    found: list[Reported] = []
     for file in _listed(said["testResults"]):
         path, tests = _text(file.get("name")), _listed(file.get("assertionResults"))
         for test in tests:
             titles = test.get("ancestorTitles")
-            way = (*(map(_text, titles) if isinstance(titles, list) else ()), _text(test.get("title")))
+            way = (*filter(None, map(_text, titles if isinstance(titles, list) else ())), _text(test.get("title")))
             outcome = _STATUS.get(_text(test.get("status")), Outcome.ERROR)
             messages = test.get("failureMessages")
             words = _text(messages[0]) if isinstance(messages, list) and messages else ""
             fault = _of_stack(words) if outcome is not Outcome.PASS and words else None
-            found.append(Found(way, outcome, _number(test.get("duration")) / 1000, fault, path))
+            found.append(Reported(way, outcome, _number(test.get("duration")) / 1000, fault, path))
         if not tests and file.get("status") == "failed":
             words = _text(file.get("message"))
-            found.append(Found((), Outcome.ERROR, 0.0, _of_stack(words), path))
+            found.append(Reported((), Outcome.ERROR, 0.0, _of_stack(words), path))
     return found
 
 
-def read_mocha(parts: Parts) -> list[Found] | None:
-    """Read what mocha's reporter `json` writes."""
-    said = _json(parts.get("report0", b""))
-    if said is None or not isinstance(said.get("tests"), list):
-        return None
-    passed = {_text(test.get("fullTitle")) for test in _listed(said.get("passes"))}
-    skipped = {_text(test.get("fullTitle")) for test in _listed(said.get("pending"))}
-    found: list[Found] = []
-    for test in (*_listed(said["tests"]), *(one for one in _listed(said.get("failures")) if one not in said["tests"])):
-        full, title, error = _text(test.get("fullTitle")), _text(test.get("title")), test.get("err")
-        way = tuple(filter(None, (full.removesuffix(title).strip(), title)))
-        outcome = Outcome.PASS if full in passed else Outcome.SKIP if full in skipped else Outcome.FAIL
-        fault = None
-        if isinstance(error, dict) and error:
-            outcome = Outcome.FAIL
-            fault = _of_stack(_text(error.get("stack")) or _text(error.get("message")))
-        found.append(Found(way, outcome, _number(test.get("duration")) / 1000, fault))
-    return found
-
-
-def read_rspec(parts: Parts) -> list[Found] | None:
+def read_rspec(parts: Parts) -> list[Reported] | None:
     """Read what RSpec's formatter `json` writes."""
     said = _json(parts.get("report0", b""))
     if said is None or not isinstance(said.get("examples"), list):
         return None
-    found: list[Found] = []
+    found: list[Reported] = []
     for test in _listed(said["examples"]):
         full, title, error = (test.get(name) for name in ("full_description", "description", "exception"))
         way = tuple(filter(None, (_text(full).removesuffix(_text(title)).strip(), _text(title))))
@@ -185,19 +166,19 @@ def read_rspec(parts: Parts) -> list[Found] | None:
             frames = "\n".join(map(_text, trace)) if isinstance(trace, list) else ""
             fault = _fault(_text(error.get("class")), _text(error.get("message")), frames)
         found.append(
-            Found(way, _STATUS.get(_text(test.get("status")), Outcome.ERROR), _number(test.get("run_time")), fault)
+            Reported(way, _STATUS.get(_text(test.get("status")), Outcome.ERROR), _number(test.get("run_time")), fault)
         )
     summary = said.get("summary")
     if isinstance(summary, dict) and summary.get("errors_outside_of_examples_count"):
         messages = said.get("messages")
         words = "\n".join(map(_text, messages)) if isinstance(messages, list) else ""
-        found.append(Found((), Outcome.ERROR, 0.0, _of_stack(words)))
+        found.append(Reported((), Outcome.ERROR, 0.0, _of_stack(words)))
     return found
 
 
-def read_go(parts: Parts) -> list[Found] | None:
+def read_go(parts: Parts) -> list[Reported] | None:
     """Read the events of `go test -json`. Without a last event of the package it was cut off, or did not compile."""
-    found, said, is_over = list[Found](), dict[str, str](), False
+    found, said, is_over = list[Reported](), dict[str, str](), False
     for line in parts.get("out", b"").split(b"\n"):
         event = _json(line) if line.startswith(b"{") else None
         if event is None:
@@ -210,7 +191,7 @@ def read_go(parts: Parts) -> list[Found] | None:
             if test and len(found) < MOST_RESULTS:
                 outcome = {"pass": Outcome.PASS, "fail": Outcome.FAIL}.get(str(action), Outcome.SKIP)
                 fault = _of_go(said.get(test, "")) if outcome is Outcome.FAIL else None
-                found.append(Found(tuple(test.split("/")), outcome, _number(event.get("Elapsed")), fault))
+                found.append(Reported(tuple(test.split("/")), outcome, _number(event.get("Elapsed")), fault))
     return found if is_over and (found or not parts.get("err")) else None
 
 
@@ -233,7 +214,7 @@ _PANIC = re.compile(
 )
 
 
-def read_cargo(parts: Parts) -> list[Found] | None:
+def read_cargo(parts: Parts) -> list[Reported] | None:
     """Read the words of Rust's test harness, whose last line counts the tests."""
     text = parts.get("out", b"").decode("utf-8", "replace")
     end, tests = list(_RUST_END.finditer(text)), _RUST.findall(text)
@@ -242,7 +223,7 @@ def read_cargo(parts: Parts) -> list[Found] | None:
     faults = {name: _of_rust(said) for name, said in _RUST_FAULT.findall(text)}
     outcomes = {"ok": Outcome.PASS, "FAILED": Outcome.FAIL}
     return [
-        Found(
+        Reported(
             tuple(name.split("::")),
             outcomes.get(word, Outcome.SKIP),
             0.0,
@@ -263,12 +244,12 @@ def _of_rust(said: str) -> Fault:
 # --- JUnit -----------------------------------------------------------------------------------------------------------
 
 
-def read_junit(parts: Parts) -> list[Found] | None:
+def read_junit(parts: Parts) -> list[Reported] | None:
     """Read files of JUnit XML, of which none may declare a type or an entity, or nest without an end."""
     from junitparser import JUnitXml, TestSuite
 
     reports = [data for name, data in parts.items() if name.startswith("report")]
-    found: list[Found] = []
+    found: list[Reported] = []
     for data in reports:
         if not data or not _is_harmless(data):
             return None
@@ -281,7 +262,7 @@ def read_junit(parts: Parts) -> list[Found] | None:
     return found if reports and len(found) <= MOST_RESULTS else None
 
 
-def _of_suite(suite: Any, depth: int) -> Iterator[Found]:  # noqa: ANN401 - junitparser's, which has no types
+def _of_suite(suite: Any, depth: int) -> Iterator[Reported]:  # noqa: ANN401 - junitparser's, which has no types
     for inner in suite.testsuites() if depth < MOST_DEPTH else ():
         yield from _of_suite(inner, depth + 1)
     for case in suite:
@@ -295,8 +276,8 @@ def _of_suite(suite: Any, depth: int) -> Iterator[Found]:  # noqa: ANN401 - juni
                 outcome, words = worse, _text(kinds[name].message) or text
                 fault = _fault(_text(kinds[name].type), words, text)
         file = _text(case._elem.get("file") or suite._elem.get("file"))
-        way = tuple(filter(None, (_text(case.classname) if not file else "", _text(case.name))))
-        yield Found(way, outcome, _number(case.time), fault, file or _text(case.classname))
+        way = tuple(filter(None, (_text(case.classname), _text(case.name))))
+        yield Reported(way, outcome, _number(case.time), fault, file or _text(case.classname))
 
 
 def _is_harmless(data: bytes) -> bool:
@@ -357,10 +338,9 @@ def _number(value: object) -> float:
     return number if 0 <= number < 1e6 else 0.0
 
 
-READERS: Mapping[str, Callable[[Parts], list[Found] | None]] = {
+READERS: Mapping[str, Callable[[Parts], list[Reported] | None]] = {
     "tap": read_tap,
     "jest": read_jest,
-    "mocha": read_mocha,
     "rspec": read_rspec,
     "go": read_go,
     "cargo": read_cargo,
@@ -369,8 +349,8 @@ READERS: Mapping[str, Callable[[Parts], list[Found] | None]] = {
 
 
 def placed(
-    found: Iterable[Found], files: Sequence[str], names: Mapping[str, str], root: str
-) -> Iterator[tuple[str, Found]]:
+    found: Iterable[Reported], files: Sequence[str], names: Mapping[str, str], root: str
+) -> Iterator[tuple[str, Reported]]:
     """Yield each result with its id: the file that it is of, as the tree has it, and the way to it in there.
 
     A report names a file by a path, by a class (whose file has its name), or not at all: then `names` tells, or there
@@ -390,7 +370,7 @@ def placed(
             if not way and one.outcome is Outcome.PASS:
                 continue
             one = one if way else replace(one, outcome=Outcome.ERROR)
-        is_class = way and way[0] == said and stems.get(re.split(r"[.$\\]", said)[-1]) == file
+        is_class = file.endswith(_CLASSES) and stems.get(re.split(r"[.$\\]", way[0] if way else "")[-1]) == file
         way = way[1:] if is_class and len(way) > 1 else way
         if file:
             yield "::".join((file, *way)), one

@@ -23,7 +23,7 @@ from typing import Any
 
 from agentless_mini.chain.lexical import is_test_file, is_test_path, is_test_tool
 from agentless_mini.domain import Case, FileChange, Harness, Origin, PlacedFile, Runner, Snapshot, Step, starting
-from agentless_mini.domain.runners import ROWS, Group, Row
+from agentless_mini.domain.runners import ROWS, Group, RunnerRow
 from agentless_mini.errors import UsageError
 from agentless_mini.testing.detected import detected
 
@@ -274,8 +274,10 @@ class Planner:
         }
         return self._driven(plan, cases, seconds, _programs(REPORTING))
 
-    def _grouped(self, files: Iterable[str], row: Row | None, apart: Container[str]) -> Iterator[tuple[str, list[str]]]:
-        """Yield what each process is given: the folder where it runs, and files. A new test is run apart."""
+    def _grouped(
+        self, files: Iterable[str], row: RunnerRow | None, apart: Container[str]
+    ) -> Iterator[tuple[str, list[str]]]:
+        """Yield what each process is given: the folder where it runs, and files. A new test is apart."""
         group, groups = row.group if row else Group.FILE, dict[tuple[str, str], list[str]]()
         for file in files:
             above = (path for path in self.harness.members if file.startswith(f"{path}/"))

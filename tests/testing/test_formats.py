@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agentless_mini.domain import Fault, Outcome
-from agentless_mini.testing.formats import READERS, Found, placed
+from agentless_mini.testing.formats import READERS, Reported, placed
 
 PASS, FAIL, ERROR, SKIP = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, Outcome.SKIP
 STACK = "AssertionError [ERR_ASSERTION]: no\n    at total (/repo/node_modules/a.js:1:1)\n    at /repo/cart.js:7:2"
@@ -23,28 +23,19 @@ JEST = {
         {"name": "/repo/b.test.js", "status": "failed", "assertionResults": [], "message": "SyntaxError: odd"},
     ]
 }
-ADDS, PAYS = (
-    {"title": "adds", "fullTitle": "cart adds"},
-    {"title": "pays", "fullTitle": "pays", "err": {"stack": STACK}},
-)
-MOCHA = {"tests": [{**ADDS, "err": {}, "duration": 5}, PAYS], "passes": [ADDS], "pending": [], "failures": [PAYS]}
 FAULT = Fault("AssertionError", "no", "/repo/cart.js", 7)
 
 
-def found(name: str, **parts: str) -> list[Found] | None:
+def found(name: str, **parts: str) -> list[Reported] | None:
     return READERS[name]({part: text.encode() for part, text in parts.items()})
 
 
 def test_the_formats_of_scripts_are_read() -> None:
     assert found("jest", report0=json.dumps(JEST)) == [
-        Found(("cart", "adds"), PASS, 0.005, None, "/repo/a.test.js"),
-        Found(("pays",), FAIL, 0.0, FAULT, "/repo/a.test.js"),
-        Found(("waits",), SKIP, 0.0, None, "/repo/a.test.js"),
-        Found((), ERROR, 0.0, Fault("SyntaxError", "odd"), "/repo/b.test.js"),
-    ]
-    assert found("mocha", report0=json.dumps(MOCHA)) == [
-        Found(("cart", "adds"), PASS, 0.005),
-        Found(("pays",), FAIL, 0.0, FAULT),
+        Reported(("cart", "adds"), PASS, 0.005, None, "/repo/a.test.js"),
+        Reported(("pays",), FAIL, 0.0, FAULT, "/repo/a.test.js"),
+        Reported(("waits",), SKIP, 0.0, None, "/repo/a.test.js"),
+        Reported((), ERROR, 0.0, Fault("SyntaxError", "odd"), "/repo/b.test.js"),
     ]
 
 
@@ -54,9 +45,9 @@ def test_rust_says_how_many_there_were() -> None:
     end = "test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured\n"
     fault = Fault("panic", "assertion failed", "tests/cart.rs", 3)
     assert found("cargo", out=said + end) == [
-        Found(("a", "b"), PASS),
-        Found(("c",), FAIL, 0.0, fault),
-        Found(("d",), SKIP),
+        Reported(("a", "b"), PASS),
+        Reported(("c",), FAIL, 0.0, fault),
+        Reported(("d",), SKIP),
     ]
     assert found("cargo", out=said) is None
     assert found("cargo", out=said.replace("test a::b ... ok", "") + end) is None
@@ -76,7 +67,6 @@ LAUGHS = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><testsuite><testcas
         ("jest", {"report0": "[" * 100_000}),
         ("jest", {"report0": '{"testResults": 1}'}),
         ("jest", {"out": json.dumps(JEST)}),
-        ("mocha", {"report0": "[]"}),
         ("rspec", {"report0": "{}"}),
         ("tap", {"out": "ok 1 - a\n"}),
         ("tap", {"out": "1..2\nok 1 - a\n"}),
@@ -92,14 +82,14 @@ def test_what_is_not_whole_is_no_report(name: str, parts: dict[str, str]) -> Non
 def test_a_result_is_of_the_file_that_it_names_or_whose_test_it_is() -> None:
     files = ("src/cart_test.go", "src/test/java/shop/CartTest.java", "a.test.js")
 
-    def ids(*results: Found, among: tuple[str, ...] = files) -> list[str]:
+    def ids(*results: Reported, among: tuple[str, ...] = files) -> list[str]:
         return [name for name, _ in placed(results, among, {"TestTotal": "src/cart_test.go"}, "/repo")]
 
-    assert ids(Found(("adds",), PASS, file="/repo/a.test.js")) == ["a.test.js::adds"]
-    assert ids(Found(("shop.CartTest", "adds"), PASS, file="shop.CartTest")) == [f"{files[1]}::adds"]
-    assert ids(Found(("TestTotal", "one"), PASS)) == ["src/cart_test.go::TestTotal::one"]
-    assert ids(Found(("adds",), PASS)) == []
-    assert ids(Found(("adds",), PASS), among=("a.test.js",)) == ["a.test.js::adds"]
-    assert ids(Found(("/repo/a.test.js",), PASS), among=("a.test.js",)) == [], "it has no test"
-    ((name, one),) = placed([Found(("/repo/a.test.js",), FAIL)], ("a.test.js",), {}, "/repo")
+    assert ids(Reported(("adds",), PASS, file="/repo/a.test.js")) == ["a.test.js::adds"]
+    assert ids(Reported(("shop.CartTest", "adds"), PASS, file="shop.CartTest")) == [f"{files[1]}::adds"]
+    assert ids(Reported(("TestTotal", "one"), PASS)) == ["src/cart_test.go::TestTotal::one"]
+    assert ids(Reported(("adds",), PASS)) == []
+    assert ids(Reported(("adds",), PASS), among=("a.test.js",)) == ["a.test.js::adds"]
+    assert ids(Reported(("/repo/a.test.js",), PASS), among=("a.test.js",)) == [], "it has no test"
+    ((name, one),) = placed([Reported(("/repo/a.test.js",), FAIL)], ("a.test.js",), {}, "/repo")
     assert (name, one.outcome) == ("a.test.js", ERROR)

@@ -33,7 +33,7 @@ PACKAGE = re.compile(r"^package (\w+)", re.MULTILINE)
 DEFINES = re.compile(r"^func ((?:Test|Example|Fuzz)\w*)\(", re.MULTILINE)
 
 
-class Record:
+class Sealed:
     """The record of a step, sealed line by line."""
 
     def __init__(self, path: str, key: str, room: int) -> None:
@@ -64,7 +64,7 @@ def main() -> None:
     plan = json.loads(FILES.pop(path).decode("utf-8"))
     os.unlink(path)
     root = os.path.dirname(os.path.dirname(os.path.realpath(path)))
-    record = Record(os.path.join(root, plan["record"]), os.environ.pop("AMINI_KEY", ""), int(plan["room"]))
+    record = Sealed(os.path.join(root, plan["record"]), os.environ.pop("AMINI_KEY", ""), int(plan["room"]))
     if os.getppid() == 1:
         with suppress(ImportError, OSError, AttributeError):
             import ctypes
@@ -96,7 +96,7 @@ class Run:
         self.canaries = []  # type: list[list[str]]
         self.kept = {}  # type: dict[str, bytes | None]
 
-    def go(self, record: Record) -> float:
+    def go(self, record: Sealed) -> float:
         """Do it; return the seconds that it took."""
         began, ended = time.monotonic(), (0, False)
         parts = {}  # type: dict[str, bytes]
@@ -201,6 +201,11 @@ class Run:
         environment["PATH"] = os.pathsep.join([*bins, environment.get("PATH", os.defpath)])
         home = os.path.dirname(self.folder)
         for name, value in self.plan["env"]:
+            if value.startswith("?"):  # an option of node's, if it knows that
+                tried = subprocess.run(["node", value[1:], "-e", "0"], stderr=subprocess.DEVNULL, check=False)  # noqa: S603, S607
+                known = [environment.get(name, ""), value[1:] if tried.returncode == 0 else ""]
+                environment[name] = " ".join(filter(None, known))
+                continue
             told = os.path.join(home, "amini-" + value[1:]) if value.startswith("~") else value
             given = environment.get("AMINI_" + name)
             if given and value.startswith("~"):
