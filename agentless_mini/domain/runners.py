@@ -29,8 +29,9 @@ class RunnerRow:
     file that makes a folder a project. `command` starts the runner: a word `{files}` becomes the files as the project
     has them, `{report}` a path for its report, `{folder}` their folder, `{stems}` their names without a suffix, joined
     by commas. Without `{report}` what it prints is read, or the files of the project that match `left`. `format` names
-    the reader. `holds` matches a file that holds a test; `new` is the name of a new one ("" where none is written) and
-    `fences` are the languages of its fence. `reads` matches what the runner reads beside the tests: there a patch is
+    the reader. `holds` matches a file that holds a test; `new` is the name of a new one ("" where none is written),
+    with the `{tail}` of the example's, put into `folder` where there is no example, and `fences` are the languages of
+    its fence. `reads` matches what the runner reads beside the tests: there a patch is
     undone. `canary` has texts that are added to each file, for files of modules ("esm"), others, or as a file of its
     own (a name): `{name}` and `{other}` are tests of which the second fails, of the sums `{first} + {second}`. `check`
     ends well where the language is there. Starting takes `startup` seconds at most, of which `free` count for no test.
@@ -47,6 +48,7 @@ class RunnerRow:
     group: Group = Group.FILE
     left: str = ""
     new: str = ""
+    folder: str = ""
     fences: tuple[str, ...] = ()
     reads: str = ""
     canary: tuple[tuple[str, str], ...] = ()
@@ -84,7 +86,7 @@ ROWS: Mapping[Runner, RunnerRow] = {
     Runner.NODE: RunnerRow(
         _SCRIPTS, _SCRIPT_TESTS, "package.json",
         ("node", "--test", "--test-reporter=tap", "{files}"), "tap", _CALLS, _HAS_NODE,
-        new="amini_{digest}.test{suffix}", fences=_SCRIPT_FENCES, reads=_CONFIGURES.format("tsconfig[^/]*"),
+        new="amini_{digest}{tail}", fences=_SCRIPT_FENCES, reads=_CONFIGURES.format("tsconfig[^/]*"),
         env=_SCRIPT_ENV[1:],
         canary=(
             ("esm", "import {{ test as aminiTest }} from 'node:test'; import aminiAssert from 'node:assert'; " + _NODE),
@@ -96,8 +98,8 @@ ROWS: Mapping[Runner, RunnerRow] = {
         ("jest", "--ci", "--json", "--outputFile={report}", "--runInBand", "--coverage=false", "--watchAll=false",
          "--reporters=default", "--passWithNoTests", "--runTestsByPath", "{files}"),
         "jest", _CALLS, _HAS_NODE, Group.ALL,
-        new="amini_{digest}.test{suffix}", fences=_SCRIPT_FENCES,
-        reads=_CONFIGURES.format(r"jest[^/]*\.(?:config|setup)[^/]*|jest\.[^/]*|babel\.config[^/]*|\.babelrc[^/]*|tsconfig[^/]*"),
+        new="amini_{digest}{tail}", fences=_SCRIPT_FENCES,
+        reads=_CONFIGURES.format(r"jest[^/]*\.(?:config|setup)[^/]*|jest\.[^/]*|babel\.config[^/]*|tsconfig[^/]*"),
         canary=(("", "{{ const aminiTest = test, aminiExpect = expect; " + _EXPECT + " }}"),),
         free=4.0, env=_SCRIPT_ENV,
     ),
@@ -106,7 +108,7 @@ ROWS: Mapping[Runner, RunnerRow] = {
         ("vitest", "run", "--reporter=json", "--outputFile={report}", "--coverage.enabled=false", "--passWithNoTests",
          "{files}"),
         "jest", _CALLS, _HAS_NODE, Group.ALL,
-        new="amini_{digest}.test{suffix}", fences=_SCRIPT_FENCES,
+        new="amini_{digest}{tail}", fences=_SCRIPT_FENCES,
         reads=_CONFIGURES.format(r"vite(?:st)?\.[^/]*|tsconfig[^/]*"),
         canary=(("", "import {{ test as aminiTest, expect as aminiExpect }} from 'vitest'; " + _EXPECT),),
         free=4.0, env=_SCRIPT_ENV,
@@ -115,7 +117,7 @@ ROWS: Mapping[Runner, RunnerRow] = {
         _SCRIPTS, _SCRIPT_TESTS, "package.json",
         ("mocha", "--reporter", "xunit", "--reporter-option", "output={report}", "--exit", "{files}"), "junit",
         _CALLS, _HAS_NODE,
-        new="amini_{digest}.test{suffix}", fences=_SCRIPT_FENCES,
+        new="amini_{digest}{tail}", fences=_SCRIPT_FENCES,
         reads=_CONFIGURES.format(r"\.mocharc[^/]*|mocha\.opts|\.babelrc[^/]*|babel\.config[^/]*|tsconfig[^/]*"),
         canary=(("", _GLOBAL),), env=_SCRIPT_ENV,
     ),
@@ -138,7 +140,8 @@ ROWS: Mapping[Runner, RunnerRow] = {
         (".rs",), r"(?:.*/)?tests/[^/]+\.rs", "Cargo.toml",
         ("cargo", "test", "--offline", "--color", "never", "--test", "{stems}"), "cargo", r"#\[(?:\w+::)*test\b",
         ("cargo", "--version"),
-        new="amini_{digest}.rs", fences=("rust", "rs"), reads=r"(?:.*/)?(?:Cargo\.toml|\.cargo/.*|build\.rs)",
+        new="amini_{digest}.rs", folder="tests", fences=("rust", "rs"),
+        reads=r"(?:.*/)?(?:Cargo\.toml|\.cargo/.*|build\.rs)",
         canary=(
             ("", "#[test]\nfn {name}() {{\n    assert_eq!(" + _SUM + ", {right});\n}}\n\n"
              "#[test]\nfn {other}() {{\n    assert_eq!(" + _SUM + ", {wrong});\n}}\n"),
@@ -151,7 +154,7 @@ ROWS: Mapping[Runner, RunnerRow] = {
          "-Dsurefire.failIfNoSpecifiedTests=false"),
         "junit", _JVM_HOLDS, ("mvn", "--version"), Group.ALL,
         left="target/surefire-reports/*.xml",
-        new="Amini{digest}Test.java", fences=("java",),
+        new="Amini{digest}Test.java", folder="src/test/java", fences=("java",),
         reads=r"(?:.*/)?(?:pom\.xml|\.mvn/.*|junit-platform\.properties)",
         startup=300.0, free=60.0,
     ),
@@ -160,7 +163,7 @@ ROWS: Mapping[Runner, RunnerRow] = {
         ("gradle", "--offline", "--no-daemon", "--continue", "test"),
         "junit", _JVM_HOLDS, ("gradle", "--version"), Group.ALL,
         left="build/test-results/test/*.xml",
-        new="Amini{digest}Test.java", fences=("java",),
+        new="Amini{digest}Test.java", folder="src/test/java", fences=("java",),
         reads=r"(?:.*/)?(?:(?:build|settings)\.gradle(?:\.kts)?|gradle\.properties|gradle/.*|buildSrc/.*)",
         startup=300.0, free=60.0,
     ),
@@ -168,7 +171,7 @@ ROWS: Mapping[Runner, RunnerRow] = {
         (".rb",), r"(?:.*/)?spec/(?:.*/)?[^/]+_spec\.rb", "Gemfile",
         ("rspec", "--format", "json", "--out", "{report}", "{files}"), "rspec",
         r"\b(?:it|specify|example)\b", ("ruby", "--version"),
-        new="amini_{digest}_spec.rb", fences=("ruby", "rb"),
+        new="amini_{digest}_spec.rb", folder="spec", fences=("ruby", "rb"),
         reads=r"(?:.*/)?(?:\.rspec|spec_helper\.rb|rails_helper\.rb|\.bundle/.*)",
         canary=(
             ("", "\nRSpec.describe('{name}') {{ it('holds') {{ expect(" + _SUM + ").to eq {right} }} }}\n"
@@ -179,7 +182,7 @@ ROWS: Mapping[Runner, RunnerRow] = {
         (".php",), r"(?:.*/)?[tT]ests?/(?:.*/)?[^/]+Test\.php", "composer.json",
         ("phpunit", "--log-junit", "{report}", "{files}"), "junit",
         r"function\s+test|@test\b|#\[Test", ("php", "--version"),
-        new="Amini{digest}Test.php", fences=("php",), reads=r"(?:.*/)?(?:phpunit\.[^/]*|vendor/.*)",
+        new="Amini{digest}Test.php", folder="tests", fences=("php",), reads=r"(?:.*/)?(?:phpunit\.[^/]*|vendor/.*)",
     ),
     Runner.CTEST: RunnerRow(
         (".c", ".cc", ".cpp", ".cxx", ".h", ".hpp"),

@@ -188,4 +188,28 @@ CTEST = Project(
     {"adds": FAIL},
     _CART_C.replace("i = 1", "i = 0"),
 )
-PROJECTS = {project.runner: project for project in (NODE, GO, RSPEC, PHPUNIT, CTEST)}
+CARGO = Project(
+    Runner.CARGO,
+    ("cargo",),
+    {
+        "Cargo.toml": '[package]\nname = "shop"\nversion = "0.1.0"\nedition = "2021"\n',
+        "src/lib.rs": "pub fn total(prices: &[u32]) -> u32 {\n    prices.iter().skip(1).sum()\n}\n",
+        "tests/cart.rs": """\
+mod inner {
+    #[test]
+    fn adds() { assert_eq!(shop::total(&[1, 2]), 3); }
+}
+#[test]
+fn is_empty() { assert_eq!(shop::total(&[]), 0); }
+#[test]
+#[ignore]
+fn waits() {}
+""",
+    },
+    "src/lib.rs",
+    "tests/cart.rs",
+    {"inner::adds": FAIL, "is_empty": PASS, "waits": SKIP},
+    "pub fn total(prices: &[u32]) -> u32 {\n    prices.iter().sum()\n}\n",
+    {"leaves in the test": "pub fn total(_: &[u32]) -> u32 {\n    std::process::exit(0)\n}\n"},
+)
+PROJECTS = {project.runner: project for project in (NODE, GO, RSPEC, PHPUNIT, CTEST, CARGO)}

@@ -10,7 +10,7 @@ from tests.testing.boxes import RealBoxes, case, tree
 from tests.testing.languages import NODE, PROJECTS, Project
 
 # What the continuous integration may not have, or what takes a compiler's time.
-_THOROUGH = {Runner.GO, Runner.CTEST}
+_THOROUGH = {Runner.GO, Runner.CTEST, Runner.CARGO}
 PASS, ERROR, GONE = Outcome.PASS, Outcome.ERROR, Outcome.NOT_COLLECTED
 MARKED = [
     pytest.param(project, marks=pytest.mark.thorough if runner in _THOROUGH else pytest.mark.slow, id=runner.name)
