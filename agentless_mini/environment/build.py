@@ -83,9 +83,11 @@ def build_job(
     copy of uv's program: no build can change that of another.
     """
     needs, settings = work.needs, work.settings
+    keep = python.rpartition("/bin/")[0]
     plan = {
         "setup": settings.setup,
         "commands": needs.ecosystem.commands if needs.ecosystem else None,
+        "keep": keep,
         "until": work.until,
         "python": python,
         "make": make,
@@ -108,7 +110,6 @@ def build_job(
         PlacedFile(f"{PLACE}/uv", Path(find_uv_bin()).read_bytes(), "100755"),
         *work.index.placed(_BUNDLE),
     )
-    keep = python.rpartition("/bin/")[0]
     kept = needs.ecosystem.variables_in(keep) if needs.ecosystem else ()
     told = dict.fromkeys((*_TOLD_VERSION, "POETRY_DYNAMIC_VERSIONING_BYPASS"), VERSION)
     variables = {

@@ -76,7 +76,12 @@ _READ = {
     "Gemfile": ("Gemfile", "Gemfile.lock", ".ruby-version"),
     "composer.json": ("composer.json", "composer.lock"),
 }
-_NEWEST = {"package.json": "22", "go.mod": "1", "Cargo.toml": "1", "Gemfile": "3"}
+_VERSIONS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "package.json": ("22", r"\A\s*v?(\d{1,3})\b", (".nvmrc", ".node-version")),
+    "go.mod": ("1", r"(?m)^go (\d+\.\d+)", ("go.mod",)),
+    "Cargo.toml": ("1", r'(?:\A\s*|channel\s*=\s*")(\d+\.\d+)', ("rust-toolchain", "rust-toolchain.toml")),
+    "Gemfile": ("3", r"\A\s*(?:ruby-)?(\d+\.\d+)", (".ruby-version",)),
+}
 
 
 def ecosystem_of(snapshot: Snapshot, runner: Runner) -> Ecosystem | None:
@@ -101,16 +106,9 @@ def ecosystem_of(snapshot: Snapshot, runner: Runner) -> Ecosystem | None:
 
 def _version(root: str, said: Mapping[str, bytes]) -> str:
     """Return the version of the language that the project names, else the newest of its images."""
-    texts = {name: said.get(name, b"").decode("utf-8", "replace") for name in _READ.get(root, ())}
-    named = {
-        "package.json": (r"\A\s*v?(\d{1,3})\b", texts.get(".nvmrc") or texts.get(".node-version", "")),
-        "go.mod": (r"(?m)^go (\d+\.\d+)", texts.get("go.mod", "")),
-        "Cargo.toml": (r"(?:\A\s*|channel\s*=\s*\")(\d+\.\d+(?:\.\d+)?)", texts.get("rust-toolchain.toml", "")),
-        "Gemfile": (r"\A\s*(?:ruby-)?(\d+\.\d+)", texts.get(".ruby-version", "")),
-    }
-    pattern, text = named.get(root, ("(?!)", ""))
-    match = re.search(pattern, text)
-    return match[1] if match else _NEWEST.get(root, "")
+    newest, pattern, names = _VERSIONS.get(root, ("", "(?!)", ()))
+    match = re.search(pattern, b"".join(said.get(name, b"") for name in names).decode("utf-8", "replace"))
+    return match[1] if match else newest
 
 
 def tools(runner: Runner, path: str) -> tuple[Path, ...]:

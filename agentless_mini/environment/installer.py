@@ -62,7 +62,7 @@ def main() -> None:
         report["problem"] = "uv cannot be run here, which needs a system with glibc"
     else:
         installation.run()
-    links = keep_modules(os.environ.get("AMINI_KEEP", ""))
+    links = keep_modules(plan["keep"])
     report["frozen"] = installation.frozen()
     installation.clean()
     report["left_out"] = collect(sorted(files() - before) + links, plan["overlay_limit"])

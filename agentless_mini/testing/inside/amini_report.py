@@ -130,13 +130,9 @@ class Run:
         """Return in which files tests are defined, where a runner tells them by their names alone."""
         found = {}  # type: dict[str, str]
         for file in self.files if self.plan["runner"] == "go test" else ():
-            found.update(dict.fromkeys(DEFINES.findall(self.text(file)), file))
+            text = plain(os.path.join(self.root, file)).decode("utf-8", "replace")
+            found.update(dict.fromkeys(DEFINES.findall(text), file))
         return found
-
-    def text(self, file: str) -> str:
-        """Return the text of a file of the tree."""
-        with open(os.path.join(self.root, file), "rb") as opened:
-            return opened.read(MOST).decode("utf-8", "replace")
 
     def put_aside(self) -> None:
         """Take away the new tests of other groups, which may not even compile."""
