@@ -5,7 +5,7 @@ import posixpath
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentless_mini.domain import FileKind, Harness, Runner, Snapshot
@@ -26,7 +26,8 @@ _GRADLE_KOTLIN = "build.gradle.kts"
 def detected(snapshot: Snapshot) -> Harness | None:
     """Return how the tests of a tree run whose most files are of another language, None where no row of these fits."""
     count = Counter(file.path[file.path.rfind(".") :] for file in snapshot.files if "node_modules/" not in file.path)
-    tests = {runner: any(map(row.fullmatch, paths_of(snapshot))) for runner, row in TESTS.items()}
+    paths = [file.path for file in snapshot.files if file.kind is FileKind.TEXT]
+    tests = {runner: any(map(named.fullmatch, paths)) for runner, named in TESTS.items()}
     sizes = {runner: sum(count[suffix] for suffix in row.suffixes) for runner, row in ROWS.items()}
     found = [runner for runner in ROWS if sizes[runner] > count[".py"] and tests[runner] and _is_root(snapshot, runner)]
     for runner in sorted(found, key=lambda one: -sizes[one]):
@@ -35,11 +36,6 @@ def detected(snapshot: Snapshot) -> Harness | None:
         if script := _scripted(snapshot):
             return script
     return None
-
-
-def paths_of(snapshot: Snapshot) -> tuple[str, ...]:
-    """Return the paths of the text files."""
-    return tuple(file.path for file in snapshot.files if file.kind is FileKind.TEXT)
 
 
 def _is_root(snapshot: Snapshot, runner: Runner) -> bool:
@@ -61,7 +57,8 @@ def _scripted(snapshot: Snapshot) -> Harness | None:
     """Return how the tests of a package of npm run: as its own script says, else by what it depends on."""
     held = snapshot.by_path()
     members = _members(snapshot, "package.json")
-    packages = [package(held[path].data) for path in _packages(held, members)]
+    paths = ["package.json", *(f"{folder}/package.json" for folder in members)]
+    packages = [_package(held[path].data) for path in paths if path in held]
     scripts = [text for one in packages for text in _test_scripts(one)]
     asked = {name for one in packages for name in (*_table(one, "devDependencies"), *_table(one, "dependencies"))}
     for runner in (*_SCRIPTED, Runner.NODE):
@@ -74,12 +71,7 @@ def _scripted(snapshot: Snapshot) -> Harness | None:
     return _harness(found, "", members) if found else None
 
 
-def _packages(held: Mapping[str, Any], members: Collection[str]) -> Iterator[str]:
-    paths = ["package.json", *(f"{folder}/package.json" for folder in members)]
-    yield from (path for path in paths if path in held)
-
-
-def package(data: bytes) -> Mapping[str, Any]:
+def _package(data: bytes) -> Mapping[str, Any]:
     """Return what a package.json says; one that cannot be read says nothing."""
     try:
         found = json.loads(data[:_LARGEST])

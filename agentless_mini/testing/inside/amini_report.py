@@ -157,10 +157,8 @@ class Run:
         data = plain(path)
         draw = int.from_bytes(hashlib.sha256(f"{self.seed} {file}".encode()).digest()[:12], "big")
         first, second, number = draw % 89 + 2, draw // 89 % 89 + 2, draw // 8000 % 10**9
-        is_function = self.plan["format"] in {"go", "cargo"}
-        name, other = ("TestHolds{}", "TestKeeps{}") if self.plan["format"] == "go" else ("holds_{}", "keeps_{}")
-        if not is_function:
-            name, other = "holds {}", "keeps {}"
+        names = {"go": ("TestHolds{}", "TestKeeps{}"), "cargo": ("holds_{}", "keeps_{}")}
+        name, other = names.get(self.plan["format"], ("holds {}", "keeps {}"))
         swapped = draw >> 40 & 1
         passing, failing = (
             (other.format(number), name.format(number)) if swapped else (name.format(number), other.format(number))
