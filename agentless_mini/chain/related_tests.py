@@ -46,12 +46,15 @@ def related_tests(snapshot: Snapshot, touched: Collection[str], issue: Issue) ->
     by_words = rank_files(issue, tests, Mentions((), (), frozenset()), snapshot.history) if issue.text.strip() else ()
     fused = {path: WORDS_WEIGHT / (FUSION + place) for place, path in enumerate(by_words, 1)}
     related = set(by_words[: min(MOST_BY_WORDS, len(tests) // ONE_IN)])
+    # Of languages whose imports are not read, the issue's words alone tell tests apart.
+    others = dict.fromkeys((*by_words, *(file.path for file in tests)))
+    related.update([path for path in others if not path.endswith(".py")][:MOST_BY_WORDS])
     alike = {file.path: likeness(file.path, touched) for file in tests}
     for scores in (_reach(_graph(snapshot.files), touched), alike, _together(snapshot, touched)):
         found = sorted((path for path in alike if scores.get(path, 0.0) > 0), key=lambda path: (-scores[path], path))
         fused |= {path: fused.get(path, 0.0) + 1 / (FUSION + place) for place, path in enumerate(found, 1)}
         related.update(found)
-    return tuple(sorted(related, key=lambda path: (-fused[path], path)))
+    return tuple(sorted(related, key=lambda path: (-fused.get(path, 0.0), path)))
 
 
 def test_files(snapshot: Snapshot) -> tuple[SourceFile, ...]:

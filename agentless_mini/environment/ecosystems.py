@@ -85,10 +85,15 @@ _VERSIONS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
 
 
 def ecosystem_of(snapshot: Snapshot, runner: Runner) -> Ecosystem | None:
-    """Return how the packages of a runner's language are had for a tree, None for Python and commands of the user."""
-    if runner not in ROWS:
+    """Return how the packages of a runner's language are had for a tree, None for Python.
+
+    A user's command is taken to be of the language that the tree has a package for, if it has no file of Python's.
+    """
+    held = snapshot.by_path()
+    own = "" if runner.is_python or any(path.endswith(".py") for path in held) else next(filter(held.get, _TABLE), "")
+    root = ROWS[runner].root if runner in ROWS else own
+    if not root:
         return None
-    root, held = ROWS[runner].root, snapshot.by_path()
     found, names = _TABLE.get(root, Ecosystem()), _READ.get(root, ())
     said = {path: file.data for path, file in held.items() if path.rpartition("/")[2] in names}
     commands = found.commands if root in said else ()
@@ -120,6 +125,8 @@ def tools(runner: Runner, path: str) -> tuple[Path, ...]:
     if found.name == "rustup":
         asked = (found, "which", ROWS[runner].check[0])
         done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)  # noqa: S603 - on the user's PATH
-        found = Path(done.stdout.strip() or program)
+        if done.returncode:
+            return ()
+        found = Path(done.stdout.strip())
     home = found.parent.parent
     return () if found.is_relative_to("/usr") or home == Path("/") else (home,)

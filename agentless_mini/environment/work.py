@@ -290,7 +290,7 @@ async def fitting(
 
 def last_day(work: Work, today: date) -> str:
     """Return the day of the tree in ISO form, "" where the tree is young or what is installed is not chosen here."""
-    if work.settings.image or work.settings.setup:
+    if work.settings.image or work.settings.setup or work.needs.ecosystem:
         return ""
     try:
         day = date.fromisoformat(work.request.until[:10])
